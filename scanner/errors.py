@@ -1,0 +1,119 @@
+"""Everything that can go wrong on purpose.
+
+ScannerError
+├── UsageError                    the request cannot be carried out as it was put
+├── ModelError                    something about a model file
+│   ├── MalformedModelError         it is not a model, or it is damaged
+│   ├── UnsafeModelError            a guard refuses it
+│   └── UnsupportedModelError       it is a model, but one that this tool cannot measure
+├── GraphError                    something inside the graph
+│   ├── ValueNotFoundError          no such inner value; carries the nearest names
+│   └── NoGradientError             an operator without a gradient rule
+├── WorkerError                   the isolated child did not answer
+│   ├── WorkerTimeoutError          it ran past its deadline
+│   └── WorkerCrashedError          it died
+├── BaselineError                 a baseline file cannot be used
+└── DeviceError                   the device that was asked for is not there
+
+Each error is one sentence made of a problem and a remedy. Anything else that escapes is a bug of ours.
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, Self
+
+
+class ScannerError(Exception):
+    """A failure that the user can act on.
+
+    Args:
+        problem: What is wrong, naming the file, value or option; no full stop.
+        remedy: What to do about it, as an imperative; no full stop.
+        details: Further named facts for programs (JSON-serialisable).
+    """
+
+    def __init__(self, problem: str, *, remedy: str, **details: Any) -> None:
+        super().__init__(f"{problem}; {remedy}" + ("" if remedy.endswith("?") else "."))
+        self.problem = problem
+        self.remedy = remedy
+        self.details = details
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the error as JSON-serialisable data, the inverse of `from_dict`."""
+        return {"type": type(self).__name__, "problem": self.problem, "remedy": self.remedy, "details": self.details}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Rebuild an error that crossed a process boundary; an unknown type becomes this class."""
+        kind = next((k for k in _descendants(cls) if k.__name__ == data["type"]), cls)
+        error = kind.__new__(kind)
+        ScannerError.__init__(error, data["problem"], remedy=data["remedy"], **data["details"])
+        return error
+
+
+class UsageError(ScannerError):
+    """The request cannot be carried out as it was put."""
+
+
+class ModelError(ScannerError):
+    """Something is wrong with a model file."""
+
+
+class MalformedModelError(ModelError):
+    """The file is not an ONNX model, or it is damaged."""
+
+
+class UnsafeModelError(ModelError):
+    """A guard refuses the file."""
+
+
+class UnsupportedModelError(ModelError):
+    """A valid model that cannot be measured as asked."""
+
+
+class GraphError(ScannerError):
+    """Something inside the graph is not as needed."""
+
+
+class ValueNotFoundError(GraphError):
+    """No such inner value; the nearest existing names are in `details["nearest"]`.
+
+    Args:
+        name: The name that was asked for.
+        available: The names there are.
+    """
+
+    def __init__(self, name: str, available: Iterable[str]) -> None:
+        nearest = difflib.get_close_matches(name, list(available), n=3, cutoff=0.4)
+        remedy = f"did you mean {' or '.join(map(repr, nearest))}?" if nearest else "'scan layers MODEL' lists the names"
+        super().__init__(f"the graph has no value or layer named {name!r}", remedy=remedy, name=name, nearest=nearest)
+
+
+class NoGradientError(GraphError):
+    """An operator has no gradient rule."""
+
+
+class WorkerError(ScannerError):
+    """The isolated child process did not answer."""
+
+
+class WorkerTimeoutError(WorkerError):
+    """The child ran past its deadline and was killed."""
+
+
+class WorkerCrashedError(WorkerError):
+    """The child died before it answered."""
+
+
+class BaselineError(ScannerError):
+    """A baseline file cannot be used."""
+
+
+class DeviceError(ScannerError):
+    """The device that was asked for is not usable."""
+
+
+def _descendants(kind: type[ScannerError]) -> Iterable[type[Any]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _descendants(child)

@@ -1,0 +1,278 @@
+"""The values that cross the doors between measuring, judging and showing; all frozen, all JSON.
+
+`to_json` and `from_json` carry every one of them across a process boundary or into a file and back, unchanged.
+"""
+
+import dataclasses
+import enum
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+from scanner.errors import ScannerError
+
+T = TypeVar("T")
+
+
+class Verdict(enum.Enum):
+    """What a scan concludes."""
+
+    CLEAN = "clean"
+    SUSPICIOUS = "suspicious"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Severity(enum.IntEnum):
+    """How much one structural observation weighs; only `SUSPICIOUS` and above changes a verdict."""
+
+    NOTE = 1
+    WARNING = 2
+    SUSPICIOUS = 3
+    CONFIRMED = 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A detector's identity.
+
+    Attributes:
+        id: Stable, never reused.
+        name: The field's standard name of the method.
+        summary: One sentence: what a large statistic means.
+        reference: The publication it implements.
+    """
+
+    id: str
+    name: str
+    summary: str
+    reference: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One thing seen in a file or graph that a person can look up.
+
+    Attributes:
+        code: Stable identifier of the kind of observation, such as `two-value-fields`.
+        severity: Its weight.
+        sentence: What was seen and why it matters, in words.
+        nodes: Names of the graph nodes or tensors concerned, in the order a reader should follow them.
+        details: Further JSON-serialisable facts.
+    """
+
+    code: str
+    severity: Severity
+    sentence: str
+    nodes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What one detector read off one model.
+
+    Attributes:
+        rule: The id of the detector's rule.
+        statistic: One number; larger is more suspicious.
+        parameters: Everything that influenced the numbers: seed, image count, layer, dtype, provider.
+        series: The whole profile by name: per image, class, layer or channel.
+        observations: Structural findings, for detectors that need no comparison.
+    """
+
+    rule: str
+    statistic: float | None
+    parameters: Mapping[str, Any]
+    series: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    observations: tuple[Observation, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A suspect's measurement set against those of the references.
+
+    Attributes:
+        rule: The id of the detector's rule.
+        statistic: The quantity to calibrate; larger is more suspicious. None where no reference was comparable.
+        values: Named figures for the report.
+        evidence: What a person can check: class, layer, node, images.
+        sentence: The evidence in words.
+    """
+
+    rule: str
+    statistic: float | None
+    values: Mapping[str, float | int | None]
+    evidence: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    sentence: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One detector's judged result.
+
+    Attributes:
+        rule: The detector's rule.
+        verdict: This detector's own verdict.
+        statistic: The calibrated or comparable quantity; larger is more suspicious.
+        p_value: Probability of so large a statistic for a clean model; None while uncalibrated.
+        reason: Why the verdict is what it is, in one sentence.
+        values: Named figures.
+        parameters: Everything that influenced them.
+        evidence: What a person can check.
+        observations: Structural observations behind the verdict.
+    """
+
+    rule: Rule
+    verdict: Verdict
+    statistic: float | None
+    p_value: float | None
+    reason: str
+    values: Mapping[str, float | int | None]
+    parameters: Mapping[str, Any]
+    evidence: Mapping[str, Any]
+    observations: tuple[Observation, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Skip:
+    """A detector that did not apply; a skip is not a pass."""
+
+    rule: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A detector, or a whole model where `rule` is "model", that could not be measured."""
+
+    rule: str
+    error: Mapping[str, Any]
+
+    @property
+    def sentence(self) -> str:
+        """The error in one sentence, problem and remedy."""
+        return str(ScannerError.from_dict(dict(self.error)))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ValueInfo:
+    """A graph input or output: its name, dtype and shape; an unknown or symbolic dimension is a string."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ModelIdentity:
+    """Which file was measured.
+
+    Attributes:
+        path: As the user named it.
+        sha256: Of the file's bytes (external data is not part of it).
+        producer: What the file says wrote it.
+        opset: Version of the standard operator set, or None without one.
+        inputs: Required graph inputs.
+        outputs: Graph outputs.
+    """
+
+    path: str
+    sha256: str
+    producer: str
+    opset: int | None
+    inputs: tuple[ValueInfo, ...]
+    outputs: tuple[ValueInfo, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """What ran: provider, threads, versions by package, and wall-clock seconds."""
+
+    provider: str
+    threads: int
+    versions: Mapping[str, str]
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRecord:
+    """All that was measured on one model; a baseline is a file of these."""
+
+    model: ModelIdentity
+    measurements: tuple[Measurement, ...]
+    skips: tuple[Skip, ...]
+    failures: tuple[Failure, ...]
+    runtime: Runtime
+
+    def measurement(self, rule: str) -> Measurement | None:
+        """Return the measurement of a rule, or None where it was skipped or failed."""
+        return next((m for m in self.measurements if m.rule == rule), None)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ScanResult:
+    """The answer for one model.
+
+    `findings`, `skips` and `failures` are three lists, all kept: an error never swallows a finding.
+
+    Attributes:
+        model: Identity of the suspect; only its path is known where it could not be opened.
+        references: Identities of the references.
+        score: In [0, 1], larger is more suspicious; None while nothing is calibrated.
+        findings: One a detector that measured.
+        skips: Detectors that did not apply.
+        failures: What could not be measured, and why.
+        runtime: What ran; None where nothing did.
+        verdict: Suspicion outranks doubt, doubt outranks innocence.
+        reason: The combined verdict in one sentence.
+    """
+
+    model: ModelIdentity
+    references: tuple[ModelIdentity, ...]
+    score: float | None
+    findings: tuple[Finding, ...]
+    skips: tuple[Skip, ...]
+    failures: tuple[Failure, ...]
+    runtime: Runtime | None
+    verdict: Verdict
+    reason: str
+
+
+def to_json(value: Any) -> Any:
+    """Return dataclasses, enums, mappings and sequences as plain JSON data."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [to_json(v) for v in value]
+    return value
+
+
+def from_json(kind: type[T], data: Any) -> T:
+    """Rebuild a value of dataclass `kind` from `to_json`'s data.
+
+    Raises:
+        KeyError, TypeError, ValueError: The data is not that of a `kind`.
+    """
+    return cast(T, _read(kind, data))
+
+
+def _read(kind: Any, data: Any) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind)
+        unknown = set(data) - set(hints)
+        if unknown:
+            raise ValueError(f"unknown fields {sorted(unknown)} for {kind.__name__}")
+        return kind(**{name: _read(hints[name], item) for name, item in data.items()})
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return kind(data)
+    if origin is tuple:
+        return tuple(_read(arguments[0], item) for item in data)
+    if origin in (types.UnionType, typing.Union):
+        options = [a for a in arguments if a is not types.NoneType]
+        return None if data is None else _read(options[0], data) if len(options) == 1 else data
+    return data
