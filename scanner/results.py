@@ -257,7 +257,7 @@ def from_json(kind: type[T], data: Any) -> T:
     Raises:
         KeyError, TypeError, ValueError: The data is not that of a `kind`.
     """
-    return cast(T, _read(kind, data))
+    return cast("T", _read(kind, data))
 
 
 def _read(kind: Any, data: Any) -> Any:
