@@ -1,0 +1,1 @@
+"""Transforms of ONNX graphs: ModelProto -> ModelProto, never touching the argument."""

@@ -1,0 +1,52 @@
+"""The part of a graph that a value depends on."""
+
+from collections.abc import Collection
+
+import onnx
+
+from scanner.errors import ValueNotFoundError
+from scanner.graph.structure import Uses, reads
+from scanner.model import required_inputs
+
+
+def upstream(proto: onnx.ModelProto, values: Collection[str]) -> onnx.ModelProto:
+    """Return the model cut off behind `values`, which become its outputs, without type or shape.
+
+    ONNX Runtime infers the types, right for float16 and integers too; the checker would refuse the result.
+
+    Raises:
+        ValueNotFoundError: A value is not in the graph.
+    """
+    uses = Uses(proto.graph)
+    positions, names = _ancestors(values, uses)
+    known = names & (set(uses.constants) | {v.name for v in proto.graph.input})
+    missing = next((v for v in values if v not in uses.producer_position and v not in known), None)
+    if missing is not None:
+        raise ValueNotFoundError(missing, uses.producer_position)
+    cut = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
+    cut.graph.name = proto.graph.name or "graph"
+    cut.graph.node.extend(proto.graph.node[position] for position in sorted(positions))
+    cut.graph.initializer.extend(t for t in proto.graph.initializer if t.name in names)
+    cut.graph.sparse_initializer.extend(t for t in proto.graph.sparse_initializer if t.values.name in names)
+    cut.graph.quantization_annotation.extend(
+        q for q in proto.graph.quantization_annotation if q.tensor_name in names
+    )
+    cut.graph.input.extend(v for v in required_inputs(proto.graph) if v.name in names)
+    cut.graph.output.extend(onnx.helper.make_empty_tensor_value_info(value) for value in values)
+    return cut
+
+
+def _ancestors(values: Collection[str], uses: Uses) -> tuple[set[int], set[str]]:
+    positions: set[int] = set()
+    names: set[str] = set()
+    waiting = list(values)
+    while waiting:
+        name = waiting.pop()
+        if name in names:
+            continue
+        names.add(name)
+        position = uses.producer_position.get(name)
+        if position is not None and position not in positions:
+            positions.add(position)
+            waiting.extend(reads(uses.graph.node[position]))
+    return positions, names
