@@ -52,32 +52,33 @@ class Model:
             return proto.SerializeToString()
         except (EncodeError, ValueError) as error:
             raise UnsupportedModelError(
-                f"{str(self.path)!r} needs more than 2 GiB of weights for this measurement",
+                f"{self.identity.path!r} needs more than 2 GiB of weights for this measurement",
                 remedy="choose an earlier layer with --layer",
             ) from error
 
 
-def open_model(path: Path, limits: guards.Limits | None = None) -> Model:
-    """Read, parse and check an ONNX file.
+def open_model(path: Path, name: str | None = None, limits: guards.Limits | None = None) -> Model:
+    """Read, parse and check an ONNX file, called `name` in messages and in the report.
 
     Raises:
         UsageError: The path is missing, unreadable or not a file.
         MalformedModelError: It is not an ONNX model.
         UnsafeModelError: A guard refuses it.
     """
-    data = _read(path)
+    name = name or str(path)
+    data = _read(path, name)
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
     except DecodeError as error:
         raise MalformedModelError(
-            f"{str(path)!r} is not an ONNX file, or it is cut short", remedy="export or download the model again"
+            f"{name!r} is not an ONNX file, or it is cut short", remedy="export or download the model again"
         ) from error
     try:
         guards.check_structure(proto, limits or guards.Limits())
     except (MalformedModelError, UnsafeModelError) as error:
-        raise type(error)(f"{str(path)!r}: {error.problem}", remedy=error.remedy, **error.details) from error
-    return Model(path, data, proto, _identity(path, data, proto))
+        raise type(error)(f"{name!r}: {error.problem}", remedy=error.remedy, **error.details) from error
+    return Model(path, data, proto, _identity(name, data, proto))
 
 
 def required_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
@@ -91,23 +92,23 @@ def standard_opset(proto: onnx.ModelProto) -> int | None:
     return next((o.version for o in proto.opset_import if o.domain in STANDARD_DOMAINS), None)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, name: str) -> bytes:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise UsageError(f"there is no file {str(path)!r}", remedy="check the path") from error
+        raise UsageError(f"there is no file {name!r}", remedy="check the path") from error
     except IsADirectoryError as error:
-        raise UsageError(f"{str(path)!r} is a folder", remedy="name the .onnx file inside it") from error
+        raise UsageError(f"{name!r} is a folder", remedy="name the .onnx file inside it") from error
     except OSError as error:
-        raise UsageError(f"{str(path)!r} cannot be read ({error.strerror})", remedy="check its permissions") from error
+        raise UsageError(f"{name!r} cannot be read ({error.strerror})", remedy="check its permissions") from error
     if not data:
-        raise MalformedModelError(f"{str(path)!r} is empty", remedy="export or download the model again")
+        raise MalformedModelError(f"{name!r} is empty", remedy="export or download the model again")
     return data
 
 
-def _identity(path: Path, data: bytes, proto: onnx.ModelProto) -> ModelIdentity:
+def _identity(name: str, data: bytes, proto: onnx.ModelProto) -> ModelIdentity:
     return ModelIdentity(
-        path=str(path),
+        path=name,
         sha256=hashlib.sha256(data).hexdigest(),
         producer=" ".join(filter(None, (proto.producer_name, proto.producer_version))),
         opset=standard_opset(proto),

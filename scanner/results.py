@@ -169,7 +169,7 @@ class ModelIdentity:
 
     Attributes:
         path: As the user named it.
-        sha256: Of the file's bytes (external data is not part of it).
+        sha256: Of the file's bytes (external data is not part of it); None where it could not be read.
         producer: What the file says wrote it.
         opset: Version of the standard operator set, or None without one.
         inputs: Required graph inputs.
@@ -177,7 +177,7 @@ class ModelIdentity:
     """
 
     path: str
-    sha256: str
+    sha256: str | None
     producer: str
     opset: int | None
     inputs: tuple[ValueInfo, ...]
@@ -202,7 +202,7 @@ class ModelRecord:
     measurements: tuple[Measurement, ...]
     skips: tuple[Skip, ...]
     failures: tuple[Failure, ...]
-    runtime: Runtime
+    runtime: Runtime | None
 
     def measurement(self, rule: str) -> Measurement | None:
         """Return the measurement of a rule, or None where it was skipped or failed."""

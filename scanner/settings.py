@@ -32,8 +32,9 @@ class Settings:
         input_shape: Shape of one input without its batch axis; needed where the model leaves it open.
         layer: Name of the value, node or activation to measure instead of the first.
         device: Where to run.
-        threads: ONNX Runtime's intra-operator threads; 0 takes one a physical core.
+        threads: ONNX Runtime's intra-operator threads.
         detectors: Ids of the detectors to run; empty runs all.
+        timeout: Seconds of wall-clock time for one model and its references.
     """
 
     noise: Noise = Noise.UNIFORM
@@ -45,3 +46,4 @@ class Settings:
     device: Device = Device.AUTO
     threads: int = 1
     detectors: tuple[str, ...] = ()
+    timeout: float = 600.0

@@ -1,0 +1,60 @@
+"""Does this ONNX model hide a backdoor?
+
+    from scanner import Settings, scan
+
+    result = scan("model.onnx", references=["clean.onnx"], settings=Settings(images=200))
+    print(result.verdict, result.reason)
+
+Importing this package loads nothing heavy: each name is fetched when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scanner.batch import scan_many
+    from scanner.errors import (
+        BaselineError,
+        DeviceError,
+        GraphError,
+        MalformedModelError,
+        ModelError,
+        NoGradientError,
+        ScannerError,
+        UnsafeModelError,
+        UnsupportedModelError,
+        UsageError,
+        ValueNotFoundError,
+        WorkerCrashedError,
+        WorkerError,
+        WorkerTimeoutError,
+    )
+    from scanner.pipeline import scan
+    from scanner.results import Finding, ScanResult, Verdict
+    from scanner.settings import Device, Noise, Settings
+
+_ROOMS = {
+    "scanner.batch": ("scan_many",),
+    "scanner.errors": (
+        "BaselineError", "DeviceError", "GraphError", "MalformedModelError", "ModelError", "NoGradientError",
+        "ScannerError", "UnsafeModelError", "UnsupportedModelError", "UsageError", "ValueNotFoundError",
+        "WorkerCrashedError", "WorkerError", "WorkerTimeoutError",
+    ),
+    "scanner.pipeline": ("scan",),
+    "scanner.results": ("Finding", "ScanResult", "Verdict"),
+    "scanner.settings": ("Device", "Noise", "Settings"),
+}  # fmt: skip
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = [
+    "BaselineError", "Device", "DeviceError", "Finding", "GraphError", "MalformedModelError", "ModelError",
+    "NoGradientError", "Noise", "ScanResult", "ScannerError", "Settings", "UnsafeModelError", "UnsupportedModelError",
+    "UsageError", "ValueNotFoundError", "Verdict", "WorkerCrashedError", "WorkerError", "WorkerTimeoutError", "scan",
+    "scan_many",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'scanner' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,35 @@
+"""Many models, over any `concurrent.futures.Executor`."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+
+from scanner.pipeline import PathLike, scan, scan_each
+from scanner.results import ScanResult
+from scanner.settings import Settings
+
+
+def scan_many(
+    models: Sequence[PathLike],
+    references: Sequence[PathLike] = (),
+    settings: Settings | None = None,
+    *,
+    executor: Executor | None = None,
+) -> Iterator[ScanResult]:
+    """Yield the result of each model, in order; one model's failure does not stop the others.
+
+    Args:
+        models: ONNX files.
+        references: Clean ONNX files that take the same input.
+        settings: What to measure, on what and where.
+        executor: Where to run, such as a `ProcessPoolExecutor` or the executor of a cluster's client; None runs here,
+            one after the other, and measures the references once.
+
+    Raises:
+        ScannerError: The request itself cannot be carried out, or a reference cannot be opened.
+    """
+    if executor is None:
+        yield from scan_each(models, references, settings)
+        return
+    futures = [executor.submit(scan, model, references, settings) for model in models]
+    for future in futures:
+        yield future.result()

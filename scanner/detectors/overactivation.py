@@ -1,0 +1,149 @@
+"""Overactivation: how strongly the first activation answers to noise.
+
+Source: X. Wu, "Overactivation - Verifying and testing backdoors in deep neural networks" (2024), Table 2.2.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from scanner import probes, runtime
+from scanner.detectors.base import Needs, Subject
+from scanner.errors import UnsupportedModelError
+from scanner.graph import augment, extract, inline, locate
+from scanner.results import Comparison, Measurement, Rule
+from scanner.statistics import paired_difference
+
+_SAME = 1e-3  # relative; the same image alone and in a batch differs by rounding only
+
+
+class Overactivation:
+    """S_A = {a_i}, a_i the largest output of the first ReLU over channels and positions for noise image x_i."""
+
+    rule: ClassVar[Rule] = Rule(
+        id="overactivation",
+        name="Overactivation",
+        summary="The first activation answers more strongly to noise than a clean model's.",
+        reference="X. Wu, Overactivation - Verifying and testing backdoors in deep neural networks, 2024, Table 2.2",
+    )
+    needs: ClassVar[Needs] = Needs.ACTIVATIONS
+
+    def measure(self, subject: Subject) -> Measurement:
+        """Return mean(S_A) as the statistic and S_A as the series `maxima`, in image order.
+
+        Raises:
+            UnsupportedModelError: No activation, several inputs, or the activation is not a number.
+            ValueNotFoundError: No layer of the name that was asked for.
+        """
+        settings, model = subject.settings, subject.model
+        shape = probes.image_shape(model, settings)
+        flat = inline.flatten(model.proto)
+        activation = locate.choose(flat, settings.layer)
+        cut = extract.upstream(flat, [activation.value])
+        if not cut.graph.input:
+            raise UnsupportedModelError(
+                f"the value {activation.value!r} does not depend on the input", remedy="choose another --layer"
+            )
+        reduced = augment.per_image_maximum(cut, activation)
+        session = runtime.open_session(model.serialise(reduced), settings.device, settings.threads)
+        maxima = _maxima(session, shape, subject)
+        return Measurement(
+            rule=self.rule.id,
+            statistic=float(maxima.mean()),
+            parameters={
+                "layer": activation.value,
+                "operator": activation.operator,
+                "noise": settings.noise.value,
+                "images": settings.images,
+                "seed": settings.seed,
+                "input_range": list(probes.input_range(session.dtype, settings)),
+                "input_shape": list(shape),
+                "dtype": str(session.dtype),
+                "provider": session.provider,
+                "threads": session.threads,
+            },
+            series={"maxima": maxima.tolist()},
+        )
+
+    def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
+        """Return Table 2.2 for the suspect and the references' average answer to each image.
+
+        The statistic is mean(S_A) of the suspect over that of the references (the paper's B/C).
+        """
+        own = _series(suspect)
+        if not references:
+            values = {"suspect_max": float(own.max()), "suspect_mean": float(own.mean())}
+            return Comparison(rule=self.rule.id, statistic=None, values=values)
+        other = np.mean([_series(r) for r in references], axis=0)
+        interval = paired_difference(own, other, np.random.default_rng(suspect.parameters["seed"]))
+        ratio_mean = _ratio(own.mean(), other.mean())
+        wins, losses = int((own > other).sum()), int((own < other).sum())
+        return Comparison(
+            rule=self.rule.id,
+            statistic=ratio_mean,
+            values={
+                "suspect_max": float(own.max()),
+                "reference_max": float(other.max()),
+                "ratio_max": _ratio(own.max(), other.max()),
+                "suspect_mean": float(own.mean()),
+                "reference_mean": float(other.mean()),
+                "ratio_mean": ratio_mean,
+                "wins": wins,
+                "losses": losses,
+                "ties": len(own) - wins - losses,
+                "difference_mean": interval.mean,
+                "difference_low": interval.low,
+                "difference_high": interval.high,
+                "difference_confidence": interval.confidence,
+            },
+            evidence={"suspect": own.tolist(), "reference": other.tolist()},
+            sentence=f"the suspect answers more strongly to {wins} of {len(own)} noise images",
+        )
+
+
+def _series(measurement: Measurement) -> npt.NDArray[np.float64]:
+    return np.asarray(measurement.series["maxima"], dtype=np.float64)
+
+
+def _ratio(suspect: float, reference: float) -> float | None:
+    return float(suspect / reference) if reference > 0 else None
+
+
+def _maxima(session: runtime.Session, shape: tuple[int, ...], subject: Subject) -> npt.NDArray[np.float64]:
+    """Return S_A, shape (images,)."""
+    settings, done, parts = subject.settings, 0, []
+    first = session.input_shape[0] if session.input_shape else None
+    batch = first if isinstance(first, int) and first > 0 else None
+    if batch is None and not _keeps_images_apart(session, shape, subject):
+        batch = 1
+    for images in probes.noise_batches(shape, session.dtype, settings, batch):
+        parts.append(_batch_maxima(session, images, batch or len(images)))
+        done += len(images)
+        subject.progress(done, settings.images)
+    maxima = np.concatenate(parts)
+    if not np.isfinite(maxima).all():
+        raise UnsupportedModelError(
+            "the activation is not a finite number on noise images: weights hold NaN or infinity, or overflow",
+            remedy="export the model again, or give its true --input-range",
+        )
+    return maxima
+
+
+def _keeps_images_apart(session: runtime.Session, shape: tuple[int, ...], subject: Subject) -> bool:
+    """Whether an image's maximum is the same in a batch as alone: false where axis 0 is not the batch at the layer."""
+    pair = next(probes.noise_batches(shape, session.dtype, subject.settings, 2))
+    together = session.run(pair)[0]
+    if len(pair) == 1 or together.size % len(pair):
+        return len(pair) == 1
+    alone = _batch_maxima(session, pair[:1], 1)
+    return bool(np.isclose(_batch_maxima(session, pair, 2)[0], alone[0], rtol=_SAME, equal_nan=True))
+
+
+def _batch_maxima(session: runtime.Session, images: npt.NDArray[np.generic], batch: int) -> npt.NDArray[np.float64]:
+    """Run one batch; a model of fixed batch size gets the last one filled up with copies."""
+    missing = batch - len(images)
+    filled = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
+    peaks = session.run(filled)[0].reshape(batch, -1).max(axis=1)
+    return peaks[: len(images)].astype(np.float64)

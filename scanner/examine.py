@@ -1,0 +1,191 @@
+"""The child's side of a scan: open models, run the detectors, compare.
+
+This is where the heavy imports are. The user's side, `scanner.pipeline`, reaches it through `scanner.worker`.
+"""
+
+import dataclasses
+import difflib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from scanner import runtime
+from scanner.detectors import DETECTORS
+from scanner.detectors.base import Detector, Subject
+from scanner.errors import GraphError, ModelError, UnsupportedModelError, UsageError
+from scanner.exchange import Examination, Job, Source
+from scanner.graph import inline, locate
+from scanner.graph.shapes import value_types
+from scanner.model import Model, open_model
+from scanner.results import (
+    Comparison,
+    Failure,
+    Measurement,
+    ModelIdentity,
+    ModelRecord,
+    Runtime,
+    ValueInfo,
+    from_json,
+    to_json,
+)
+from scanner.settings import Settings
+
+Progress = Callable[[int, int], None]
+
+MODEL_RULE = "model"  # the rule id of a failure that concerns a whole file
+_MEASUREMENT_ERRORS = (ModelError, GraphError, UsageError)
+
+
+def examine(argument: Any, progress: Progress) -> Any:
+    """Carry out a `Job` given as JSON and return an `Examination` as JSON.
+
+    Raises:
+        ScannerError: A reference cannot be opened, or the request cannot be carried out.
+    """
+    job = from_json(Job, argument)
+    detectors = select(job.settings.detectors)
+    todo = () if job.records else job.references
+    share = _Shares(progress, (len(todo) + 1) * len(detectors))
+    references = job.records or tuple(_measure(_open(source), job.settings, detectors, share) for source in todo)
+    suspect = _examine_suspect(job, [r.model for r in references], detectors, share)
+    comparisons = tuple(_compare(detectors, suspect, references))
+    rules = tuple(d.rule for d in detectors)
+    return to_json(Examination(suspect=suspect, references=references, comparisons=comparisons, rules=rules))
+
+
+def layers(argument: Any, _progress: Progress) -> Any:
+    """List the activations of a model, given as a `Source` in JSON: value, operator, node, position and shape."""
+    model = _open(from_json(Source, argument))
+    flat = inline.flatten(model.proto)
+    known = value_types(flat)
+    rows = [
+        dataclasses.asdict(activation) | {"shape": known[activation.value].shape if activation.value in known else None}
+        for activation in locate.activations(flat)
+    ]
+    return to_json({"model": model.identity, "layers": rows})
+
+
+def rules(_argument: Any, _progress: Progress) -> Any:
+    """List the detectors: rule and needs."""
+    return [{"rule": to_json(d.rule), "needs": [n.name.lower() for n in d.needs if n.name]} for d in DETECTORS]
+
+
+def diagnose(_argument: Any, _progress: Progress) -> Any:
+    """Report versions, installed runtimes and the CUDA devices that are really usable."""
+    return {
+        "versions": runtime.versions(),
+        "runtimes": runtime.installed_runtimes(),
+        "cuda_devices": list(runtime.cuda_devices()),
+        "telemetry": runtime.telemetry_enabled(),
+    }
+
+
+def select(names: Sequence[str]) -> tuple[Detector, ...]:
+    """Return the detectors of these ids, or all of them for none.
+
+    Raises:
+        UsageError: There is no such detector.
+    """
+    known = [d.rule.id for d in DETECTORS]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            remedy = f"did you mean {near[0]!r}?" if near else "'scan detectors' lists them"
+            raise UsageError(f"there is no detector {name!r}", remedy=remedy)
+    return tuple(d for d in DETECTORS if not names or d.rule.id in names)
+
+
+class _Shares:
+    """One progress count over several measurements of equal weight."""
+
+    def __init__(self, progress: Progress, parts: int) -> None:
+        self._progress, self._parts, self._finished = progress, parts, 0
+
+    def within(self, done: int, total: int) -> None:
+        self._progress(round(1000 * (self._finished + done / total)), 1000 * self._parts)
+
+    def finish(self) -> None:
+        self._finished += 1
+        self.within(0, 1)
+
+
+def _open(source: Source) -> Model:
+    return open_model(Path(source.path), source.name)
+
+
+def _examine_suspect(
+    job: Job, references: Sequence[ModelIdentity], detectors: Sequence[Detector], share: _Shares
+) -> ModelRecord:
+    """Measure the suspect; a file that cannot be measured at all is a record with one failure."""
+    identity = ModelIdentity(path=job.model.name, sha256=None, producer="", opset=None, inputs=(), outputs=())
+    try:
+        model = _open(job.model)
+        identity = model.identity
+        for reference in references:
+            _check_comparable(identity, reference)
+    except _MEASUREMENT_ERRORS as error:
+        failure = Failure(rule=MODEL_RULE, error=error.to_dict())
+        return ModelRecord(model=identity, measurements=(), skips=(), failures=(failure,), runtime=None)
+    return _measure(model, job.settings, detectors, share)
+
+
+def _check_comparable(suspect: ModelIdentity, reference: ModelIdentity) -> None:
+    if reference.sha256 == suspect.sha256:
+        raise UsageError(
+            f"the reference {reference.path!r} is the scanned model itself (same SHA-256)",
+            remedy="name a clean model that was trained separately",
+        )
+    if len(suspect.inputs) != len(reference.inputs) or not all(map(_compatible, suspect.inputs, reference.inputs)):
+        raise UnsupportedModelError(
+            f"{suspect.path!r} takes {_signature(suspect.inputs)}, but the reference {reference.path!r} takes "
+            f"{_signature(reference.inputs)}",
+            remedy="compare with a clean model of the same input",
+        )
+
+
+def _compatible(one: ValueInfo, other: ValueInfo) -> bool:
+    """Whether two inputs agree behind the batch axis, as far as they say."""
+    pairs = zip(one.shape[1:], other.shape[1:], strict=False)
+    sizes_agree = all(isinstance(a, str) or isinstance(b, str) or a == b for a, b in pairs)
+    return one.dtype == other.dtype and len(one.shape) == len(other.shape) and sizes_agree
+
+
+def _signature(inputs: Sequence[ValueInfo]) -> str:
+    return ", ".join(f"{i.dtype}[{','.join(map(str, i.shape))}]" for i in inputs) or "no input"
+
+
+def _measure(model: Model, settings: Settings, detectors: Sequence[Detector], share: _Shares) -> ModelRecord:
+    start = time.monotonic()
+    measurements: list[Measurement] = []
+    failures: list[Failure] = []
+    for detector in detectors:
+        try:
+            measurements.append(detector.measure(Subject(model=model, settings=settings, progress=share.within)))
+        except _MEASUREMENT_ERRORS as error:
+            failures.append(Failure(rule=detector.rule.id, error=error.to_dict()))
+        share.finish()
+    return ModelRecord(
+        model=model.identity,
+        measurements=tuple(measurements),
+        skips=(),
+        failures=tuple(failures),
+        runtime=Runtime(
+            provider=next((str(m.parameters["provider"]) for m in measurements if "provider" in m.parameters), "none"),
+            threads=settings.threads,
+            versions=runtime.versions(),
+            seconds=time.monotonic() - start,
+        ),
+    )
+
+
+def _compare(
+    detectors: Sequence[Detector], suspect: ModelRecord, references: Sequence[ModelRecord]
+) -> list[Comparison]:
+    comparisons = []
+    for detector in detectors:
+        own = suspect.measurement(detector.rule.id)
+        others = [m for r in references if (m := r.measurement(detector.rule.id)) is not None]
+        if own is not None:
+            comparisons.append(detector.compare(own, others))
+    return comparisons

@@ -1,0 +1,48 @@
+"""What the user's side of a scan and the child's side say to one another."""
+
+import dataclasses
+
+from scanner.results import Comparison, ModelRecord, Rule
+from scanner.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A model file: what the user calls it, and where it is, as an absolute path."""
+
+    name: str
+    path: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What the child is asked to do.
+
+    Attributes:
+        model: The suspect.
+        references: Clean models.
+        records: The references' records where they were measured before, else empty.
+        settings: How to measure.
+    """
+
+    model: Source
+    references: tuple[Source, ...]
+    records: tuple[ModelRecord, ...]
+    settings: Settings
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What the child answers.
+
+    Attributes:
+        suspect: All that was measured on the suspect; where it could not be opened, one failure.
+        references: The references' records, to be handed back with the next job.
+        comparisons: One a detector that measured the suspect.
+        rules: Of the detectors that ran, in the order of the report.
+    """
+
+    suspect: ModelRecord
+    references: tuple[ModelRecord, ...]
+    comparisons: tuple[Comparison, ...]
+    rules: tuple[Rule, ...]

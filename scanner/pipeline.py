@@ -1,0 +1,144 @@
+"""The user's side of a scan: ask the worker, judge, gather.
+
+Nothing heavy is imported here: the child imports onnx and ONNX Runtime while this side still reads its options.
+"""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from scanner import calibration, worker
+from scanner.errors import WorkerError
+from scanner.exchange import Examination, Job, Source
+from scanner.results import Failure, Finding, ModelIdentity, ModelRecord, ScanResult, from_json, to_json
+from scanner.settings import Settings
+
+PRELOAD = ("scanner.examine",)
+PathLike = str | os.PathLike[str]
+Progress = Callable[[int, int], None]
+
+
+def scan(
+    model: PathLike,
+    references: Sequence[PathLike] = (),
+    settings: Settings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> ScanResult:
+    """Measure one model and its clean references, and judge.
+
+    Every file is opened in a child process. What goes wrong with the suspect is in `ScanResult.failures`.
+
+    Args:
+        model: An ONNX file.
+        references: Clean ONNX files that take the same input.
+        settings: What to measure, on what and where.
+        progress: Called as `progress(done, total)`.
+
+    Raises:
+        ScannerError: The request itself cannot be carried out, or a reference cannot be opened.
+    """
+    return next(scan_each([model], references, settings, progress=progress))
+
+
+def scan_each(
+    models: Sequence[PathLike],
+    references: Sequence[PathLike] = (),
+    settings: Settings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Iterator[ScanResult]:
+    """Yield the result of each model; the references are measured once, each suspect has a child of its own.
+
+    Raises:
+        ScannerError: As for `scan`.
+    """
+    records: tuple[ModelRecord, ...] = ()
+    for model in models:
+        job = Job(
+            model=_source(model),
+            references=tuple(map(_source, references)),
+            records=records,
+            settings=settings or Settings(),
+        )
+        start = time.monotonic()
+        try:
+            examination = _examine(job, progress)
+        except WorkerError as error:
+            yield _unanswered(job, records, error)
+            continue
+        records = examination.references
+        yield _judged(examination, time.monotonic() - start)
+
+
+def ask(function: str, argument: Any = None) -> Any:
+    """Call a function of `scanner.examine` in a child and return its JSON answer.
+
+    Raises:
+        ScannerError: Raised by the function.
+    """
+    with worker.take(PRELOAD) as child:
+        return child.call(f"scanner.examine:{function}", argument, seconds=Settings().timeout)
+
+
+def _examine(job: Job, progress: Progress | None) -> Examination:
+    with worker.take(PRELOAD) as child:
+        answer = child.call(
+            "scanner.examine:examine", to_json(job), seconds=job.settings.timeout, progress=progress
+        )
+    return from_json(Examination, answer)
+
+
+def _source(path: PathLike) -> Source:
+    return Source(name=os.fspath(path), path=os.path.abspath(path))
+
+
+def _judged(examination: Examination, seconds: float) -> ScanResult:
+    suspect = examination.suspect
+    findings = tuple(_findings(examination))
+    failures = (*suspect.failures, *(f for r in examination.references for f in _reference_failures(r)))
+    verdict, reason = calibration.combine(findings, suspect.skips, failures)
+    return ScanResult(
+        model=suspect.model,
+        references=tuple(r.model for r in examination.references),
+        score=None,
+        findings=findings,
+        skips=suspect.skips,
+        failures=failures,
+        runtime=suspect.runtime and dataclasses.replace(suspect.runtime, seconds=seconds),
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def _findings(examination: Examination) -> Iterator[Finding]:
+    for rule in examination.rules:
+        measurement = examination.suspect.measurement(rule.id)
+        comparison = next((c for c in examination.comparisons if c.rule == rule.id), None)
+        if measurement is not None and comparison is not None:
+            references = sum(r.measurement(rule.id) is not None for r in examination.references)
+            yield calibration.judge(rule, measurement, comparison, references)
+
+
+def _reference_failures(record: ModelRecord) -> Iterator[Failure]:
+    for failure in record.failures:
+        problem = f"the reference {record.model.path!r}: {failure.error['problem']}"
+        yield Failure(rule=failure.rule, error={**failure.error, "problem": problem})
+
+
+def _unanswered(job: Job, records: Sequence[ModelRecord], error: WorkerError) -> ScanResult:
+    failure = Failure(rule="model", error=error.to_dict())
+    verdict, reason = calibration.combine((), (), (failure,))
+    return ScanResult(
+        model=ModelIdentity(path=job.model.name, sha256=None, producer="", opset=None, inputs=(), outputs=()),
+        references=tuple(r.model for r in records),
+        score=None,
+        findings=(),
+        skips=(),
+        failures=(failure,),
+        runtime=None,
+        verdict=verdict,
+        reason=reason,
+    )

@@ -1,0 +1,172 @@
+"""ONNX Runtime: devices, sessions, arrays in, arrays out."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+# ONNX Runtime 1.29 and later report home by default; the variable counts only before the import.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as native
+
+from scanner.errors import DeviceError, UnsupportedModelError
+from scanner.settings import Device
+
+PROVIDERS = {Device.CPU: "CPUExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}
+_ERRORS = (
+    native.EPFail, native.Fail, native.InvalidArgument, native.InvalidGraph, native.InvalidProtobuf,
+    native.NotImplemented, native.RuntimeException,
+)  # fmt: skip
+_FATAL = 4  # the log level: failures come back as exceptions, so nothing need be printed
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Session:
+    """A model ready to run.
+
+    Attributes:
+        native: ONNX Runtime's session.
+        provider: The execution provider that really runs it, without its suffix: "CPU" or "CUDA".
+        threads: Intra-operator threads.
+        input_name: Its one required input.
+        input_shape: That input's shape; an open dimension is a string or None.
+        dtype: That input's dtype.
+    """
+
+    native: onnxruntime.InferenceSession
+    provider: str
+    threads: int
+    input_name: str
+    input_shape: tuple[int | str | None, ...]
+    dtype: np.dtype[np.generic]
+
+    def run(self, batch: npt.NDArray[np.generic], outputs: Sequence[str] | None = None) -> list[npt.NDArray[np.generic]]:
+        """Run one batch and return the outputs, all of them by default.
+
+        Raises:
+            UnsupportedModelError: ONNX Runtime fails on it.
+        """
+        return self.feed({self.input_name: batch}, outputs)
+
+    def feed(
+        self, feeds: Mapping[str, npt.NDArray[np.generic]], outputs: Sequence[str] | None = None
+    ) -> list[npt.NDArray[np.generic]]:
+        """Run with several named inputs.
+
+        Raises:
+            UnsupportedModelError: ONNX Runtime fails on them.
+        """
+        with _translated("the model fails when it runs"):
+            results: list[npt.NDArray[np.generic]] = self.native.run(outputs, dict(feeds))
+        return results
+
+
+def open_session(data: bytes, device: Device, threads: int) -> Session:
+    """Load a serialised model that names no external data.
+
+    Raises:
+        DeviceError: CUDA was asked for and is not usable.
+        UnsupportedModelError: ONNX Runtime refuses the model.
+    """
+    chosen = resolve_device(device)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL
+    # A spinning thread buys microseconds here and costs a core of somebody else's machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = list(dict.fromkeys([PROVIDERS[chosen], PROVIDERS[Device.CPU]]))
+    with _translated("ONNX Runtime refuses the model"):
+        session = onnxruntime.InferenceSession(data, options, providers=providers)
+    if PROVIDERS[chosen] not in session.get_providers():
+        raise _no_cuda("ONNX Runtime could not start its CUDA provider")
+    first = session.get_inputs()[0] if session.get_inputs() else None
+    return Session(
+        session,
+        chosen.value.upper(),
+        threads,
+        first.name if first else "",
+        tuple(first.shape) if first else (),
+        _dtype(first.type) if first else np.dtype(np.float32),
+    )
+
+
+def resolve_device(device: Device) -> Device:
+    """Return `CPU` or `CUDA`: what `AUTO` means here, or what was asked for.
+
+    Raises:
+        DeviceError: CUDA was asked for and is not usable.
+    """
+    if device is Device.CPU:
+        return device
+    usable = cuda_devices()
+    if device is Device.CUDA and not usable:
+        raise _no_cuda("no CUDA device is usable")
+    return Device.CUDA if usable else Device.CPU
+
+
+def cuda_devices() -> tuple[str, ...]:
+    """Return the CUDA devices that ONNX Runtime sees; the provider's name alone proves nothing."""
+    if PROVIDERS[Device.CUDA] not in onnxruntime.get_available_providers():
+        return ()
+    onnxruntime.preload_dlls()
+    return tuple(
+        f"{d.device.vendor} {d.device.device_id}"
+        for d in onnxruntime.get_ep_devices()
+        if d.ep_name == PROVIDERS[Device.CUDA]
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that influence a number."""
+    installed = {name: importlib.metadata.version(name) for name in ("overactivation", "onnx", "numpy")}
+    return {**installed, "onnxruntime": onnxruntime.__version__}
+
+
+def installed_runtimes() -> dict[str, str]:
+    """Return the ONNX Runtime distributions on this machine; two of them overwrite one another's files."""
+    found = {}
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def telemetry_enabled() -> bool:
+    """Whether ONNX Runtime may report home: its own switch, read when it was imported."""
+    return os.environ.get("ORT_DISABLE_TELEMETRY") != "1"
+
+
+@contextlib.contextmanager
+def _translated(problem: str) -> Iterator[None]:
+    try:
+        yield
+    except _ERRORS as error:
+        detail = str(error).splitlines()[0].strip() if str(error) else type(error).__name__
+        raise UnsupportedModelError(
+            f"{problem} ({detail})", remedy="check that it runs in ONNX Runtime by itself, or choose another --layer"
+        ) from error
+
+
+def _no_cuda(problem: str) -> DeviceError:
+    return DeviceError(
+        problem, remedy="install overactivation[gpu] on a machine with an NVIDIA driver, or use --device cpu"
+    )
+
+
+def _dtype(name: str) -> np.dtype[np.generic]:
+    """Translate ONNX Runtime's "tensor(float)" to NumPy."""
+    names = {"float": "float32", "double": "float64"}
+    inner = name.removeprefix("tensor(").removesuffix(")")
+    try:
+        return np.dtype(names.get(inner, inner))
+    except TypeError as error:
+        raise UnsupportedModelError(
+            f"the model's input is of type {inner!r}", remedy="export it with a numeric tensor input"
+        ) from error
