@@ -12,11 +12,17 @@ import numpy.typing as npt
 # ONNX Runtime 1.29 and later report home by default; the variable counts only before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as native
-
 from scanner.errors import DeviceError, UnsupportedModelError
 from scanner.settings import Device
+
+try:
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as native
+except ImportError as error:
+    raise DeviceError(
+        f"ONNX Runtime cannot be loaded ({error})",
+        remedy="install it with pip install 'overactivation[cpu]', or 'overactivation[gpu]' for CUDA",
+    ) from error
 
 PROVIDERS = {Device.CPU: "CPUExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}
 _ERRORS = (

@@ -131,10 +131,19 @@ def serve(preload: Sequence[str]) -> None:
     """Answer calls on standard input until it closes: the child's whole life."""
     pipe = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    for name in preload:
-        importlib.import_module(name)
+    refusal = _import(preload)
     while (request := _read(sys.stdin.buffer)) is not None:
-        _write(pipe, _answer(request, pipe))
+        _write(pipe, refusal or _answer(request, pipe))
+
+
+def _import(modules: Sequence[str]) -> dict[str, Any] | None:
+    """Import ahead of the first call; return the answer to every call where a dependency is missing."""
+    try:
+        for name in modules:
+            importlib.import_module(name)
+    except ScannerError as error:
+        return {"error": error.to_dict()}
+    return None
 
 
 def _answer(request: dict[str, Any], pipe: BinaryIO) -> dict[str, Any]:
