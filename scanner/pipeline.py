@@ -73,6 +73,15 @@ def scan_each(
         yield _judged(examination, time.monotonic() - start)
 
 
+def layers(model: PathLike) -> Any:
+    """Return a model's identity and activations as JSON data.
+
+    Raises:
+        ScannerError: The model cannot be opened.
+    """
+    return ask("layers", to_json(_source(model)))
+
+
 def ask(function: str, argument: Any = None) -> Any:
     """Call a function of `scanner.examine` in a child and return its JSON answer.
 

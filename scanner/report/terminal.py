@@ -1,0 +1,158 @@
+"""The result for a person at a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from scanner.report.escape import printable
+from scanner.results import Failure, Finding, ScanResult, Verdict
+
+STYLES = {Verdict.CLEAN: "bold green", Verdict.SUSPICIOUS: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
+_BINS = 12
+_BAR = 24
+
+
+def render(results: Sequence[ScanResult], console: Console) -> None:
+    """Print one result in full, or several as a table with a row a model."""
+    if len(results) == 1:
+        console.print(_single(results[0]))
+    else:
+        console.print(_overview(results))
+
+
+def _single(result: ScanResult) -> RenderableType:
+    parts: list[RenderableType] = [_heading(result)]
+    for finding in result.findings:
+        parts += ["", _finding_heading(finding), _body(finding)]
+    parts += [_line(f"skipped {s.rule}", s.reason, "dim") for s in result.skips]
+    parts += [_line(f"failed {f.rule}", f.sentence, "red") for f in result.failures]
+    return Group(*parts, "", _conclusion(result))
+
+
+def _heading(result: ScanResult) -> Text:
+    text = Text("suspect    ").append(printable(result.model.path), "bold")
+    for reference in result.references:
+        text.append("\nreference  ").append(printable(reference.path))
+    return text
+
+
+def _finding_heading(finding: Finding) -> Text:
+    text = Text(finding.rule.name, "bold cyan").append("  ").append(finding.verdict.value, STYLES[finding.verdict])
+    return text.append(f"\n{finding.rule.summary}", "dim")
+
+
+def _body(finding: Finding) -> RenderableType:
+    body = _BODIES.get(finding.rule.id)
+    return body(finding) if body else Text(finding.reason)
+
+
+def _conclusion(result: ScanResult) -> Text:
+    text = Text("verdict    ").append(result.verdict.value, STYLES[result.verdict])
+    text.append(f": {printable(result.reason, 400)}.")
+    if result.runtime is not None:
+        runtime = result.runtime
+        threads = f"{runtime.threads} thread{'s' if runtime.threads != 1 else ''}"
+        version = runtime.versions.get("onnxruntime", "?")
+        text.append(f"\nran on     {runtime.provider}, {threads}, ONNX Runtime {version}, {runtime.seconds:.2f} s", "dim")
+    return text
+
+
+def _line(label: str, sentence: str, style: str) -> Text:
+    return Text(f"{label}: ", style).append(printable(sentence, 600), "default")
+
+
+def _overactivation(finding: Finding) -> RenderableType:
+    """The paper's Table 2.2 for one pair, and what it lacks: the paired difference, and the two sets drawn."""
+    values, how = finding.values, finding.parameters
+    layer = Text("layer ").append(printable(str(how["layer"])), "bold").append(f" ({printable(str(how['operator']))})")
+    noise = f"{how['images']} {how['noise']} noise images in {how['input_range']}, seed {how['seed']}"
+    parts: list[RenderableType] = [layer, Text(noise), _table_2_2(values)]
+    if "wins" in values:
+        parts += [_difference(values), Padding(_histogram(finding.evidence), (1, 0, 0, 0))]
+    return Group(*parts)
+
+
+def _table_2_2(values: Mapping[str, float | int | None]) -> Table:
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
+    table.add_column("")
+    for name in ("suspect", "reference", "B/C"):
+        table.add_column(name, justify="right")
+    for row in ("max", "mean"):
+        cells = (_figure(values.get(f"{kind}_{row}")) for kind in ("suspect", "reference", "ratio"))
+        table.add_row(f"{row}(S_A)", *cells)
+    return table
+
+
+def _difference(values: Mapping[str, Any]) -> Text:
+    ties = f", {values['ties']} ties" if values["ties"] else ""
+    text = Text("suspect > reference  ").append(f"{values['wins']}:{values['losses']}", "bold").append(f"{ties}\n")
+    text.append(f"paired difference    {values['difference_mean']:+.4f}")
+    share = f"{values['difference_confidence']:.0%}"
+    return text.append(f"  ({share} interval over images {_interval(values)}; says nothing about other trainings)", "dim")
+
+
+def _interval(values: Mapping[str, Any]) -> str:
+    return f"{values['difference_low']:+.4f} to {values['difference_high']:+.4f}"
+
+
+def _histogram(evidence: Mapping[str, Any]) -> Table:
+    """Draw S_A of both models over common bins, a row a bin."""
+    suspect, reference = evidence["suspect"], evidence["reference"]
+    low, high = min(*suspect, *reference), max(*suspect, *reference)
+    width = (high - low) / _BINS or 1.0
+    counts = [_counts(values, low, width) for values in (suspect, reference)]
+    most = max(*counts[0], *counts[1])
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("a_i from", justify="right", style="dim")
+    table.add_column("suspect", width=_BAR, style="red")
+    table.add_column("reference", width=_BAR, style="green")
+    for index in range(_BINS):
+        bars = (_bar(count[index], most) for count in counts)
+        table.add_row(_figure(low + index * width), *bars)
+    return table
+
+
+def _counts(values: Sequence[float], low: float, width: float) -> list[int]:
+    counts = [0] * _BINS
+    for value in values:
+        counts[min(int((value - low) / width), _BINS - 1)] += 1
+    return counts
+
+
+def _bar(count: int, most: int) -> str:
+    return f"{'█' * max(1, round(count / most * (_BAR - 5)))} {count}" if count else ""
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _overview(results: Sequence[ScanResult]) -> RenderableType:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("model", overflow="fold")
+    table.add_column("verdict")
+    table.add_column("score", justify="right")
+    for name in ("B/C max", "B/C mean", "wins:losses"):
+        table.add_column(name, justify="right")
+    for result in results:
+        values = next((f.values for f in result.findings if f.rule.id == "overactivation"), {})
+        wins = f"{values['wins']}:{values['losses']}" if "wins" in values else "-"
+        ratios = (_figure(values.get(name)) for name in ("ratio_max", "ratio_mean"))
+        verdict = Text(result.verdict.value, STYLES[result.verdict])
+        table.add_row(printable(result.model.path), verdict, _figure(result.score), *ratios, wins)
+    return Group(table, "", *_notes(results))
+
+
+def _notes(results: Sequence[ScanResult]) -> list[Text]:
+    """Say each reason once, and each failure."""
+    reasons = dict.fromkeys(f"{r.verdict.value}: {printable(r.reason, 400)}." for r in results)
+    failures: list[tuple[ScanResult, Failure]] = [(r, f) for r in results for f in r.failures]
+    notes = [Text(reason) for reason in reasons]
+    return notes + [_line(f"{printable(r.model.path)} failed {f.rule}", f.sentence, "red") for r, f in failures]
+
+
+_BODIES = {"overactivation": _overactivation}
