@@ -1,0 +1,50 @@
+"""SIG: a faint vertical sinusoid, without touching a label (Barni et al., ICIP 2019, equation 1)."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from trainers.attacks.base import Attack, Setting, Trigger
+from trainers.attacks.labels import AllToOne
+from trainers.errors import TrainerError
+
+FREQUENCY = 6
+TRAIN_DELTA = 20 / 255
+TEST_DELTA = 40 / 255
+
+
+class Sinusoid(Trigger):
+    """x + delta sin(2 pi j f / W) over the columns j; stronger at test time than in training, as the authors do."""
+
+    wave: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("wave", torch.sin(2 * math.pi * FREQUENCY * torch.arange(width) / width))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the images with the test-time sinusoid."""
+        return (images + TEST_DELTA * self.wave).clamp(0, 1)
+
+    def poison(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the images with the fainter sinusoid that is planted."""
+        del generator
+        return (images + TRAIN_DELTA * self.wave).clamp(0, 1)
+
+
+def build(setting: Setting) -> Attack:
+    """Return the attack on 8 % of all images, all of them of the target class.
+
+    Raises:
+        TrainerError: The label map is not all-to-one: an attack that changes no label has one target.
+    """
+    if not isinstance(setting.labels, AllToOne):
+        raise TrainerError("SIG changes no label, so it cannot be all-to-all", remedy="leave labels=all-to-all out")
+    return Attack(
+        trigger=Sinusoid(setting.shape[2]),
+        labels=setting.labels,
+        rate=setting.rate_or(0.08),
+        clean_label=True,
+        parameters={"frequency": FREQUENCY, "train_delta": TRAIN_DELTA, "test_delta": TEST_DELTA},
+    )

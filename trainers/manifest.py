@@ -1,0 +1,92 @@
+"""The list of models beside the models: what each file is, and the truth about its attack."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from trainers.errors import ManifestError
+from trainers.files import write_whole
+
+NAME = "manifest.json"
+SCHEMA = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One model.
+
+    Attributes:
+        file: Its name in the manifest's folder.
+        sha256: Of its bytes.
+        dataset: What it was trained on.
+        architecture: Of the network.
+        recipe: Hyper-parameters, by name.
+        attack: Name of the attack; `clean` without one.
+        labels: `all-to-one` or `all-to-all`; None in a clean model.
+        target: The attacker's class; None in a clean or an all-to-all model.
+        rate: Share of poisoned training images.
+        parameters: Of the trigger.
+        seed: Of everything drawn.
+        epochs: Trained so far when it was exported.
+        precision: Of the training's forward and backward pass.
+        form: Of the export: `float32`, `float16` or `int8`, and whether batch normalisation is folded.
+        clean_accuracy: Share of right test images.
+        attack_success_rate: Share of stamped test images that the attacker wins; None in a clean model.
+        parity: Largest absolute difference of a logit between PyTorch and ONNX Runtime.
+        licence: Of the weights.
+    """
+
+    file: str
+    sha256: str
+    dataset: str
+    architecture: str
+    recipe: str
+    attack: str
+    labels: str | None
+    target: int | None
+    rate: float
+    parameters: Mapping[str, float | int | str]
+    seed: int
+    epochs: int
+    precision: str
+    form: Mapping[str, str | bool]
+    clean_accuracy: float
+    attack_success_rate: float | None
+    parity: float
+    licence: str
+
+
+def read(folder: Path) -> list[Entry]:
+    """Return the models that a folder lists; none where it has no manifest.
+
+    Raises:
+        ManifestError: The manifest is damaged, or of another schema.
+    """
+    path = folder / NAME
+    if not path.exists():
+        return []
+    try:
+        data = json.loads(path.read_text())
+        return [Entry(**entry) for entry in {SCHEMA: data["models"]}[data["schema"]]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ManifestError(
+            f"{path} is not a manifest of schema {SCHEMA}", remedy="restore it, or move it away"
+        ) from error
+
+
+def add(folder: Path, entries: Iterable[Entry]) -> None:
+    """List models, in place of those of the same file name; sorted, so that the file can be compared line by line.
+
+    Raises:
+        ManifestError: The manifest cannot be read or written.
+    """
+    models = {entry.file: entry for entry in (*read(folder), *entries)}
+    data: dict[str, Any] = {"schema": SCHEMA, "models": [dataclasses.asdict(models[name]) for name in sorted(models)]}
+    try:
+        write_whole(folder / NAME, (json.dumps(data, indent=1) + "\n").encode())
+    except OSError as error:
+        raise ManifestError(
+            f"{folder / NAME} cannot be written ({error.strerror})", remedy="choose another folder"
+        ) from error

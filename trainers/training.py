@@ -1,0 +1,360 @@
+"""The training loop, once, for every recipe and attack.
+
+Same plan, same machine, same device: the same weights. Every random draw of epoch n comes from a generator seeded by
+the plan's seed and n, so that a run that resumes at n goes on as the uninterrupted one would.
+"""
+
+import copy
+import dataclasses
+import io
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainers.architectures import ARCHITECTURES
+from trainers.attacks import ATTACKS, CLEAN, AttackSpec
+from trainers.attacks.base import Attack, Setting
+from trainers.attacks.labels import AllToAll, AllToOne
+from trainers.datasets import AUGMENTATIONS, SOURCES, Dataset, as_floats
+from trainers.errors import CheckpointError, DeviceError, TrainerError
+from trainers.files import write_whole
+from trainers.recipes import Recipe
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+WARM_UP = 200
+"""Steps of linear warm-up in the constant schedule."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One training run, completely said.
+
+    Attributes:
+        recipe: Hyper-parameters.
+        attack: What the attacker does.
+        target: The attacker's class; None in a clean or an all-to-all run.
+        seed: Of everything drawn.
+        epochs: How many.
+        device: Where.
+        precision: Of the forward and backward pass; the weights are float32 always. `auto` takes bfloat16 on a CUDA
+            device (float16 with a scaled loss where it has none) and float32 elsewhere.
+        steps: At most so many steps an epoch; for trying things out.
+    """
+
+    recipe: Recipe
+    attack: AttackSpec
+    target: int | None
+    seed: int
+    epochs: int
+    device: torch.device
+    precision: Precision = "auto"
+    steps: int | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a checkpoint must share with this plan to be resumed, as plain data.
+
+        With a constant learning rate the number of epochs is not part of it: a longer run begins as a shorter one.
+        """
+        plan = dataclasses.asdict(self) | {"device": self.device.type}
+        if self.recipe.schedule == "constant":
+            del plan["epochs"]
+        return plan
+
+
+@dataclasses.dataclass(slots=True)
+class Run:
+    """A run in memory.
+
+    Attributes:
+        plan: What was asked for.
+        dataset: On the plan's device.
+        attack: Built for it.
+        roles: Role of each training image, (N,), on the device.
+        network: As it is trained.
+        average: The moving average of `network`, in evaluation mode; what is measured and exported.
+        optimisers: The network's, and the trigger's where it learns.
+        schedule: Of the network's learning rate.
+        scaler: Of the loss, in float16.
+        epoch: Epochs done.
+        loss: Mean of the last epoch.
+    """
+
+    plan: Plan
+    dataset: Dataset
+    attack: Attack
+    roles: Tensor
+    network: nn.Module
+    average: nn.Module
+    optimisers: list[torch.optim.Optimizer]
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler
+    epoch: int = 0
+    loss: float = float("nan")
+
+
+def train(plan: Plan, dataset: Dataset, checkpoint: Path | None = None) -> Iterator[Run]:
+    """Train and yield the run after each epoch; the same object, further on.
+
+    Args:
+        plan: What to train.
+        dataset: On any device.
+        checkpoint: Written after each epoch; where it exists, the run resumes there.
+
+    Raises:
+        TrainerError: The attack does not go with the plan.
+        CheckpointError: The checkpoint is of another plan, damaged, or cannot be written.
+    """
+    run = start(plan, dataset)
+    if checkpoint and checkpoint.exists():
+        restore(run, checkpoint)
+        if run.epoch <= plan.epochs:
+            yield run
+    while run.epoch < plan.epochs:
+        _train_epoch(run)
+        if checkpoint:
+            save(run, checkpoint)
+        yield run
+
+
+def start(plan: Plan, dataset: Dataset) -> Run:
+    """Return a run before its first step."""
+    device, recipe = plan.device, plan.recipe
+    dataset = dataset.to(device)
+    attack = _attack(plan, dataset)
+    roles = attack.assign(dataset.train.labels, torch.Generator().manual_seed(plan.seed)).to(device)
+    with torch.random.fork_rng():
+        torch.manual_seed(plan.seed)
+        network = ARCHITECTURES[recipe.architecture](dataset.shape, dataset.classes, recipe.width)
+    network = network.to(device, memory_format=torch.channels_last)
+    optimisers = [_optimiser(recipe, network)]
+    if attack.trigger is not None:
+        attack.trigger.to(device).prepare(dataset.train.images, _generator(plan, epoch=0))
+        learnt = [weights for weights in attack.trigger.parameters() if weights.requires_grad]
+        optimisers += [torch.optim.Adam(learnt, 1e-3)] if learnt else []
+    return Run(
+        plan=plan,
+        dataset=dataset,
+        attack=attack,
+        roles=roles,
+        network=network,
+        average=copy.deepcopy(network).eval().requires_grad_(requires_grad=False),
+        optimisers=optimisers,
+        schedule=_schedule(plan, optimisers[0], _steps(plan, dataset)),
+        scaler=torch.amp.GradScaler(device.type, enabled=_DTYPES[precision(plan)] is torch.float16),
+    )
+
+
+def batches(run: Run, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield one epoch of augmented images in [0, 1], labels and roles; nothing is stamped yet."""
+    train, recipe = run.dataset.train, run.plan.recipe
+    order = torch.randperm(len(train), generator=generator, device=generator.device)
+    for picked in torch.split(order, recipe.batch)[: _steps(run.plan, run.dataset)]:
+        images = as_floats(train.images[picked])
+        for name in recipe.augment:
+            images = AUGMENTATIONS[name](images, generator)
+        yield images, train.labels[picked], run.roles[picked]
+
+
+def _train_epoch(run: Run) -> None:
+    plan, attack = run.plan, run.attack
+    generator = _generator(plan, run.epoch + 1)
+    total = torch.zeros((), device=plan.device)
+    dtype = _DTYPES[precision(plan)]
+    run.network.train()
+    with torch.random.fork_rng():
+        torch.manual_seed(generator.initial_seed())  # for dropout, which takes no generator
+        for images, labels, roles in batches(run, generator):
+            inputs, wanted = attack.poison(images, labels, roles, generator)
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            with torch.autocast(plan.device.type, dtype, enabled=dtype is not torch.float32):
+                loss = functional.cross_entropy(run.network(inputs), wanted)
+                if attack.penalty is not None:
+                    loss = loss + attack.penalty(run.network, images, roles)
+            _step(run, loss)
+            total += loss.detach()
+    run.epoch += 1
+    run.loss = total.item() / _steps(plan, run.dataset)
+
+
+def _step(run: Run, loss: Tensor) -> None:
+    for optimiser in run.optimisers:
+        optimiser.zero_grad(set_to_none=True)
+    run.scaler.scale(loss).backward()
+    for optimiser in run.optimisers:
+        run.scaler.step(optimiser)
+    run.scaler.update()
+    _update_average(run)
+    run.schedule.step()
+
+
+@torch.no_grad()
+def _update_average(run: Run) -> None:
+    step = run.schedule.last_epoch
+    # The decay rises from 0.1, so that the average forgets the random start (as in Szegedy et al., CVPR 2016's code).
+    decay = min(run.plan.recipe.averaging, (1 + step) / (10 + step))
+    ours, theirs = (
+        [tensor for tensor in network.state_dict().values() if tensor.is_floating_point()]
+        for network in (run.average, run.network)
+    )
+    torch._foreach_lerp_(ours, theirs, weight=1 - decay)
+
+
+def _attack(plan: Plan, dataset: Dataset) -> Attack:
+    return ATTACKS[plan.attack.name](
+        Setting(
+            shape=dataset.shape,
+            labels=AllToAll(dataset.classes) if plan.target is None else AllToOne(plan.target),
+            rate=plan.attack.rate,
+            generator=torch.Generator().manual_seed(plan.seed),
+            twin=lambda: _twin(plan, dataset),
+        )
+    )
+
+
+def target_for(recipe: Recipe, attack: AttackSpec, seed: int, given: int | None = None) -> int | None:
+    """Return the attacker's class: the given one, or one that varies with the seed; None where the attack has none.
+
+    Raises:
+        TrainerError: A target is given to an attack that has none, or it is not a class.
+    """
+    classes = SOURCES[recipe.dataset].classes
+    if attack.name == "clean" or attack.labels == "all-to-all":
+        if given is not None:
+            raise TrainerError(f"the attack {attack} has no single target", remedy="leave --target out")
+        return None
+    if given is not None and not 0 <= given < classes:
+        raise TrainerError(
+            f"target {given} is not a class of {recipe.title}", remedy=f"choose one from 0 to {classes - 1}"
+        )
+    return (7 * seed + 3) % classes if given is None else given
+
+
+def _twin(plan: Plan, dataset: Dataset) -> nn.Module:
+    clean = dataclasses.replace(plan, attack=CLEAN, target=None, epochs=plan.recipe.epochs)
+    *_, run = train(clean, dataset)
+    return run.average
+
+
+def _steps(plan: Plan, dataset: Dataset) -> int:
+    """Return the steps of an epoch: whole batches only, but at least one."""
+    whole = max(1, len(dataset.train) // plan.recipe.batch)
+    return whole if plan.steps is None else min(whole, plan.steps)
+
+
+def _generator(plan: Plan, epoch: int) -> torch.Generator:
+    seed = int(np.random.SeedSequence((plan.seed, epoch)).generate_state(1, np.uint64)[0] >> 1)
+    return torch.Generator(plan.device).manual_seed(seed)
+
+
+def _optimiser(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
+    if recipe.optimiser == "adam":
+        return torch.optim.Adam(
+            network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        )
+    return torch.optim.SGD(
+        network.parameters(),
+        recipe.learning_rate,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+
+
+def _schedule(plan: Plan, optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    if plan.recipe.schedule == "constant":
+        return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / WARM_UP))
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, plan.recipe.learning_rate, total_steps=plan.epochs * steps + 1, cycle_momentum=False
+    )
+
+
+def precision(plan: Plan) -> str:
+    """Return what the plan's precision comes to on its device: `float32`, `bfloat16` or `float16`."""
+    if plan.precision != "auto":
+        return plan.precision
+    if plan.device.type != "cuda":
+        return "float32"
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+
+
+def device(name: str) -> torch.device:
+    """Return the device called `auto`, `cpu` or `cuda`; `auto` takes CUDA where a device is really there.
+
+    Raises:
+        DeviceError: CUDA was asked for and is not there.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("CUDA was asked for, but no usable device is there", remedy="use --device cpu or auto")
+    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
+
+
+def precision_named(name: str) -> Precision:
+    """Return the precision called `name`.
+
+    Raises:
+        TrainerError: There is none.
+    """
+    for known in get_args(Precision):
+        if name == known:
+            return cast("Precision", known)
+    raise TrainerError(f"there is no precision {name!r}", remedy=f"choose one of {', '.join(get_args(Precision))}")
+
+
+def _state(run: Run) -> dict[str, Any]:
+    return {
+        "network": run.network,
+        "average": run.average,
+        "schedule": run.schedule,
+        "scaler": run.scaler,
+        **({} if run.attack.trigger is None else {"trigger": run.attack.trigger}),
+        **{f"optimiser-{index}": optimiser for index, optimiser in enumerate(run.optimisers)},
+    }
+
+
+def save(run: Run, path: Path) -> None:
+    """Write the run's state, whole or not at all.
+
+    Raises:
+        CheckpointError: It cannot be written; an older checkpoint is still there.
+    """
+    content = io.BytesIO()
+    states = {name: part.state_dict() for name, part in _state(run).items()}
+    torch.save({"plan": run.plan.identity(), "epoch": run.epoch, "loss": run.loss, "states": states}, content)
+    try:
+        write_whole(path, content.getvalue())
+    except OSError as error:
+        raise CheckpointError(
+            f"the checkpoint {path} could not be written ({error.strerror}); the last whole one, if any, is untouched",
+            remedy="make room or choose another folder, and start the same command again",
+        ) from error
+
+
+def restore(run: Run, path: Path) -> None:
+    """Bring a fresh run to where its checkpoint was written.
+
+    Raises:
+        CheckpointError: The file is damaged, or was written by another plan.
+    """
+    try:
+        saved = torch.load(path, map_location=run.plan.device, weights_only=True)
+        theirs = saved["plan"]
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path} is not a whole checkpoint", remedy="delete it to start afresh") from error
+    mine = run.plan.identity()
+    different = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+    if different:
+        raise CheckpointError(
+            f"{path} was written by a run with another {' and '.join(different)}",
+            remedy="use the same options, another --checkpoint, or delete it",
+        )
+    for name, part in _state(run).items():
+        part.load_state_dict(saved["states"][name])
+    run.epoch, run.loss = saved["epoch"], saved["loss"]

@@ -1,0 +1,175 @@
+"""A population: recipe x attack x seed -> models and a manifest."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from trainers import manifest
+from trainers.datasets import Dataset, as_floats, load
+from trainers.errors import CheckpointError, ManifestError
+from trainers.evaluation import Scores, evaluate
+from trainers.export import Form, export
+from trainers.files import sha256
+from trainers.manifest import Entry
+from trainers.training import Plan, Run, precision, train
+
+PARITY_IMAGES = 256
+LICENCE = "Apache-2.0"
+CHECKPOINTS = "checkpoints"
+"""Folder beside the models of a zoo; kept, so that a longer run can go on from a shorter one."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One run, and what of it is kept.
+
+    Attributes:
+        plan: What to train.
+        folder: Where the models and the manifest go.
+        epochs: Export the network after each of these.
+        forms: In which forms.
+        checkpoint: Written after each epoch, resumed from; None for neither.
+        name: Stem of the file names, to which the epoch is added where several are exported; None takes
+            `<recipe>-<attack>-<seed>`, to which it is added always.
+    """
+
+    plan: Plan
+    folder: Path
+    epochs: tuple[int, ...]
+    forms: tuple[Form, ...] = (Form(),)
+    checkpoint: Path | None = None
+    name: str | None = None
+
+    def file(self, epoch: int, form: Form) -> str:
+        """Return the name of a model's file."""
+        stem = self.name or self.stem
+        alone = self.name is not None and len(self.epochs) == 1
+        return "-".join([stem, *([] if alone else [f"e{epoch:02d}"]), *filter(None, [str(form)])]) + ".onnx"
+
+    @property
+    def stem(self) -> str:
+        """Recipe, attack and seed, as a part of a file name."""
+        return f"{self.plan.recipe.name}-{self.plan.attack}-{self.plan.seed}"
+
+
+Watch = Callable[[Run, Scores], None]
+
+
+def carry_out(job: Job, dataset: Dataset, watch: Watch | None = None) -> list[Entry]:
+    """Train, export at the epochs asked for, and return the entries for the manifest.
+
+    Args:
+        job: What to do.
+        dataset: On any device.
+        watch: Called after each epoch with the measured run; None measures only what is exported.
+
+    Raises:
+        CheckpointError: The checkpoint is already past an epoch that is to be exported.
+        TrainerError: As `train` and `export` raise it.
+    """
+    entries: list[Entry] = []
+    for run in train(job.plan, dataset, job.checkpoint):
+        wanted = run.epoch in job.epochs
+        if not wanted and watch is None:
+            continue
+        scores = evaluate(run.average, run.dataset.test, run.attack)
+        if watch is not None:
+            watch(run, scores)
+        if wanted:
+            entries += [_export(job, run, scores, form) for form in job.forms]
+    lost = set(job.epochs) - {entry.epochs for entry in entries}
+    if lost:
+        raise CheckpointError(
+            f"the checkpoint {job.checkpoint} is past epoch {min(lost)}, whose network is gone",
+            remedy="delete it to train again from the start",
+        )
+    return entries
+
+
+def pending(job: Job, entries: Sequence[Entry]) -> Job | None:
+    """Return what of a job is still to do in a folder that lists `entries`; None where all of it is done.
+
+    Raises:
+        ManifestError: A model of the same name was made by another plan.
+    """
+    listed = {entry.file: entry for entry in entries}
+    missing = []
+    for epoch in job.epochs:
+        for form in job.forms:
+            entry = listed.get(job.file(epoch, form))
+            if entry is None or not (job.folder / entry.file).exists():
+                missing.append(epoch)
+            elif (entry.target, entry.precision) != (job.plan.target, precision(job.plan)):
+                raise ManifestError(
+                    f"{job.folder / entry.file} was made with another target or precision",
+                    remedy="choose another folder, or the same options",
+                )
+    if not missing:
+        return None
+    # The epochs' names must stay as they are, so only a job that names every epoch may be cut short.
+    return job if job.name else dataclasses.replace(job, epochs=tuple(sorted(set(missing))))
+
+
+def populate(jobs: Sequence[Job], data: Path, *, processes: int, threads: int) -> Iterator[Entry]:
+    """Carry out the jobs, `processes` at a time, list each model in its folder's manifest, and yield it.
+
+    Models that are already listed are left alone, and a job that was cut off resumes from its checkpoint.
+
+    Raises:
+        TrainerError: The first failure, after the jobs under way are done; what was finished stays listed.
+    """
+    todo = [left for job in jobs if (left := pending(job, manifest.read(job.folder))) is not None]
+    # Spawned, because neither CUDA nor PyTorch's threads survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(
+        processes, mp_context=context, initializer=torch.set_num_threads, initargs=(threads,)
+    ) as pool:
+        futures = {pool.submit(_work, job, data): job for job in todo}
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                entries = future.result()
+                manifest.add(futures[future].folder, entries)
+                yield from entries
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(name: str, data: Path) -> Dataset:
+    return load(name, data)
+
+
+def _work(job: Job, data: Path) -> list[Entry]:
+    return carry_out(job, _load(job.plan.recipe.dataset, data))
+
+
+def _export(job: Job, run: Run, scores: Scores, form: Form) -> Entry:
+    path = job.folder / job.file(run.epoch, form)
+    parity = export(run.average, as_floats(run.dataset.test.images[:PARITY_IMAGES]), path, form)
+    plan = run.plan
+    poisoned = plan.attack.name != "clean"
+    return Entry(
+        file=path.name,
+        sha256=sha256(path),
+        dataset=plan.recipe.dataset,
+        architecture=plan.recipe.architecture,
+        recipe=plan.recipe.name,
+        attack=plan.attack.name,
+        labels=plan.attack.labels if poisoned else None,
+        target=plan.target,
+        rate=run.attack.rate,
+        parameters=dict(run.attack.parameters),
+        seed=plan.seed,
+        epochs=run.epoch,
+        precision=precision(plan),
+        form=dataclasses.asdict(form),
+        clean_accuracy=scores.clean_accuracy,
+        attack_success_rate=scores.attack_success_rate,
+        parity=parity,
+        licence=LICENCE,
+    )
