@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from scanner.results import Comparison, Finding, Measurement, Rule, Severity, Skip, Verdict
 
 _UNCALIBRATED = (
-    "{given} cannot calibrate this statistic: two clean trainings of one network already differ by up to B/C = 1.5, so a "
-    "difference is not yet evidence"
+    "{given} cannot calibrate this statistic: two clean trainings of one network already differ by up to B/C = 1.5, "
+    "so a difference is not yet evidence"
 )
 
 

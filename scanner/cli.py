@@ -98,7 +98,7 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def _group(
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,  # noqa: ARG001 - its callback does the work
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
 ) -> None:
     """Does this ONNX model hide a backdoor?"""
 
@@ -114,7 +114,7 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 @app.command(_DEFAULT_COMMAND, epilog=_EPILOG)
-def scan_command(
+def scan_command(  # noqa: PLR0913, PLR0917 - one a command-line option
     models: Annotated[list[str], typer.Argument(metavar="MODEL", help="ONNX files to scan.", show_default=False)],
     reference: Annotated[
         list[str] | None, typer.Option("--reference", "-r", help="A clean ONNX model of the same input; repeatable.")
@@ -164,7 +164,9 @@ def scan_command(
                 if output_format is Format.JSON:
                     out.write(json_report.render(result, indent=2 if len(models) == 1 else None))
         if output_format is Format.TABLE:
-            out.print(lambda console: terminal.render(results, console))
+            _explain_failures(results)
+            if measured := [r for r in results if r.runtime is not None]:
+                out.print(lambda console: terminal.render(measured, console))
     raise typer.Exit(exit_code(results))
 
 
@@ -246,10 +248,21 @@ def run() -> None:
     try:
         app()
     except ScannerError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            Text("error: ", "bold red").append(printable(str(error), 2000), "default")
-        )
+        _complain(str(error))
         sys.exit(EXIT_ERROR)
+
+
+def _explain_failures(results: Sequence[ScanResult]) -> None:
+    """Say on stderr which files could not be measured at all, and why."""
+    for result in results:
+        if result.runtime is None:
+            for failure in result.failures:
+                _complain(failure.sentence)
+
+
+def _complain(sentence: str) -> None:
+    text = Text("error: ", "bold red").append(printable(sentence, 2000), "default")
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text)
 
 
 def _console(file: TextIO) -> Console:
@@ -271,7 +284,7 @@ class _Output:
             try:
                 if self._path.is_dir():
                     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-                self._file = tempfile.NamedTemporaryFile("w", dir=self._path.parent, suffix=".tmp", delete=False)  # noqa: SIM115 - closed in __exit__
+                self._file = tempfile.NamedTemporaryFile("w", dir=self._path.parent, suffix=".tmp", delete=False)
             except OSError as error:
                 raise _unwritable(self._path, error) from error
         return self
@@ -280,17 +293,17 @@ class _Output:
         """Give the file its name; what was written before an error is kept."""
         if self._path is None:
             return
-        written = self._file.tell() > 0
+        written, temporary = self._file.tell() > 0, Path(self._file.name)
         self._file.close()
         try:
             if written:
                 # A temporary file is private; a report is as readable as its folder's other files.
-                os.chmod(self._file.name, 0o666 & ~_umask())
-                os.replace(self._file.name, self._path)
+                temporary.chmod(0o666 & ~_umask())
+                temporary.replace(self._path)
             else:
-                os.unlink(self._file.name)
+                temporary.unlink()
         except OSError as error:
-            sys.stdout.write(Path(self._file.name).read_text())
+            sys.stdout.write(temporary.read_text())
             raise _unwritable(self._path, error) from error
 
     def write(self, text: str) -> None:

@@ -46,7 +46,7 @@ class ScannerError(Exception):
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Rebuild an error that crossed a process boundary; an unknown type becomes this class."""
         kind = next((k for k in _descendants(cls) if k.__name__ == data["type"]), cls)
-        error = kind.__new__(kind)
+        error: Self = Exception.__new__(kind)
         ScannerError.__init__(error, data["problem"], remedy=data["remedy"], **data["details"])
         return error
 
@@ -85,7 +85,9 @@ class ValueNotFoundError(GraphError):
 
     def __init__(self, name: str, available: Iterable[str]) -> None:
         nearest = difflib.get_close_matches(name, list(available), n=3, cutoff=0.4)
-        remedy = f"did you mean {' or '.join(map(repr, nearest))}?" if nearest else "'scan layers MODEL' lists the names"
+        remedy = (
+            f"did you mean {' or '.join(map(repr, nearest))}?" if nearest else "'scan layers MODEL' lists the names"
+        )
         super().__init__(f"the graph has no value or layer named {name!r}", remedy=remedy, name=name, nearest=nearest)
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from scanner import calibration, worker
@@ -94,14 +95,13 @@ def ask(function: str, argument: Any = None) -> Any:
 
 def _examine(job: Job, progress: Progress | None) -> Examination:
     with worker.take(PRELOAD) as child:
-        answer = child.call(
-            "scanner.examine:examine", to_json(job), seconds=job.settings.timeout, progress=progress
-        )
+        answer = child.call("scanner.examine:examine", to_json(job), seconds=job.settings.timeout, progress=progress)
     return from_json(Examination, answer)
 
 
 def _source(path: PathLike) -> Source:
-    return Source(name=os.fspath(path), path=os.path.abspath(path))
+    # Not resolved: a link stays a link, and the child is told where the user pointed.
+    return Source(name=os.fspath(path), path=str(Path.cwd() / path))
 
 
 def _judged(examination: Examination, seconds: float) -> ScanResult:

@@ -37,12 +37,12 @@ def image_shape(model: Model, settings: Settings) -> tuple[int, ...]:
     if given is None:
         if not inputs[0].shape or not all(isinstance(d, int) and d > 0 for d in declared):
             raise UsageError(
-                f"the input {inputs[0].name!r} of {model.identity.path!r} has the open shape {_written(inputs[0].shape)}",
+                f"the input {inputs[0].name!r} of {model.identity.path!r} has open sizes: {_written(inputs[0].shape)}",
                 remedy="give the shape of one image with --input-shape, such as --input-shape 3,224,224",
             )
         return tuple(int(d) for d in declared)
-    fits = len(declared) == len(given) and all(isinstance(d, str) or d == g for d, g in zip(declared, given, strict=True))
-    if inputs[0].shape and not fits:
+    open_or_equal = (isinstance(d, str) or d == g for d, g in zip(declared, given, strict=False))
+    if inputs[0].shape and not (len(declared) == len(given) and all(open_or_equal)):
         raise UsageError(
             f"--input-shape {','.join(map(str, given))} does not fit the input {inputs[0].name!r} of "
             f"{model.identity.path!r}, which is {_written(inputs[0].shape)}",
@@ -62,8 +62,7 @@ def input_range(dtype: np.dtype[np.generic], settings: Settings) -> tuple[float,
     if dtype.kind == "f":
         return DEFAULT_RANGE
     if dtype.kind in "iu" and dtype.itemsize == 1:
-        limits = np.iinfo(dtype)
-        return float(limits.min), float(limits.max)
+        return (0.0, 255.0) if dtype.kind == "u" else (-128.0, 127.0)
     raise UsageError(
         f"the model's input is of type {dtype}, for which no range of values can be assumed",
         remedy="give it with --input-range LOW HIGH",
@@ -102,7 +101,8 @@ def _unit_noise(noise: Noise, shape: tuple[int, ...], generator: np.random.Gener
     if noise is Noise.UNIFORM:
         return generator.random(shape, dtype=np.float32)
     normal = generator.standard_normal(shape, dtype=np.float32)
-    return np.clip(0.5 + normal / _SIGMAS, 0, 1, dtype=np.float32)
+    unit: npt.NDArray[np.float32] = np.clip(normal / _SIGMAS + np.float32(0.5), 0, 1)
+    return unit
 
 
 def _scaled(

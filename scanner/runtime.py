@@ -5,6 +5,7 @@ import dataclasses
 import importlib.metadata
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,8 @@ except ImportError as error:
         f"ONNX Runtime cannot be loaded ({error})",
         remedy="install it with pip install 'overactivation[cpu]', or 'overactivation[gpu]' for CUDA",
     ) from error
+
+Array = npt.NDArray[Any]
 
 PROVIDERS = {Device.CPU: "CPUExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}
 _ERRORS = (
@@ -52,7 +55,7 @@ class Session:
     input_shape: tuple[int | str | None, ...]
     dtype: np.dtype[np.generic]
 
-    def run(self, batch: npt.NDArray[np.generic], outputs: Sequence[str] | None = None) -> list[npt.NDArray[np.generic]]:
+    def run(self, batch: Array, outputs: Sequence[str] | None = None) -> list[Array]:
         """Run one batch and return the outputs, all of them by default.
 
         Raises:
@@ -60,16 +63,14 @@ class Session:
         """
         return self.feed({self.input_name: batch}, outputs)
 
-    def feed(
-        self, feeds: Mapping[str, npt.NDArray[np.generic]], outputs: Sequence[str] | None = None
-    ) -> list[npt.NDArray[np.generic]]:
+    def feed(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
         """Run with several named inputs.
 
         Raises:
             UnsupportedModelError: ONNX Runtime fails on them.
         """
         with _translated("the model fails when it runs"):
-            results: list[npt.NDArray[np.generic]] = self.native.run(outputs, dict(feeds))
+            results: list[Array] = self.native.run(outputs, dict(feeds))
         return results
 
 

@@ -145,5 +145,5 @@ def _batch_maxima(session: runtime.Session, images: npt.NDArray[np.generic], bat
     """Run one batch; a model of fixed batch size gets the last one filled up with copies."""
     missing = batch - len(images)
     filled = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
-    peaks = session.run(filled)[0].reshape(batch, -1).max(axis=1)
-    return peaks[: len(images)].astype(np.float64)
+    peaks = session.run(filled)[0].reshape(batch, -1)
+    return np.asarray(peaks.max(axis=1)[: len(images)], dtype=np.float64)

@@ -1,7 +1,7 @@
 """Which values of a graph are activations.
 
-An exporter may write an activation as one operator, as two (SiLU is `Sigmoid` times its input), as a chain (GELU through
-`Erf` or `Tanh`), inside a fused operator's attribute, or not at all, where an integer clamp does its work.
+An exporter may write an activation as one operator, as two (SiLU is `Sigmoid` times its input), as a chain (GELU
+through `Erf` or `Tanh`), inside a fused operator's attribute, or not at all, where an integer clamp does its work.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ SINGLE_OPERATORS = frozenset({
 })  # fmt: skip
 _LINEAR_OPERATORS = frozenset({"Conv", "Gemm", "MatMul", "Add", "BatchNormalization"})
 _QLINEAR_OPERATORS = frozenset({"QLinearConv", "QLinearAdd", "QLinearMatMul"})
-_LOWEST_CODE = {onnx.TensorProto.UINT8: 0, onnx.TensorProto.INT8: -128, onnx.TensorProto.UINT16: 0}
+_LOWEST_CODE: dict[int, int] = {onnx.TensorProto.UINT8: 0, onnx.TensorProto.INT8: -128, onnx.TensorProto.UINT16: 0}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +66,11 @@ def choose(proto: onnx.ModelProto, layer: str | None = None) -> Activation:
 
 
 def _recognise(node: onnx.NodeProto, uses: Uses) -> Activation | None:
+    return _composite(node, uses) or _single(node, uses) or _quantised_clamp(node, uses)
+
+
+def _composite(node: onnx.NodeProto, uses: Uses) -> Activation | None:
+    """Recognise an activation written as several operators by the function at its heart."""
     kind = node.op_type
     if kind in ("Sigmoid", "HardSigmoid") and (product := _gated_product(node, uses)):
         return _activation(product, "SiLU" if kind == "Sigmoid" else "HardSwish", uses)
@@ -73,15 +78,18 @@ def _recognise(node: onnx.NodeProto, uses: Uses) -> Activation | None:
         return _activation(product, "Mish", uses)
     if kind in ("Erf", "Tanh") and (product := _gelu_product(node, uses)):
         return _activation(product, "GELU", uses)
-    if kind == "Softplus" and _feeds_mish(node, uses):
-        return None
-    if kind in SINGLE_OPERATORS:
+    return None
+
+
+def _single(node: onnx.NodeProto, uses: Uses) -> Activation | None:
+    kind = node.op_type
+    if kind in SINGLE_OPERATORS and not (kind == "Softplus" and _feeds_mish(node, uses)):
         return _activation(node.output[0], kind, uses)
     if kind in ("Clip", "Max") and _floors_at_zero(node, uses):
         return _activation(node.output[0], "ReLU6" if _ceiling(node, uses) == 6 else f"{kind} at 0", uses)  # noqa: PLR2004 - ReLU6
     if kind == "FusedConv" and (fused := attribute(node, "activation")):
         return _activation(node.output[0], f"FusedConv {fused.decode(errors='replace')}", uses)
-    return _quantised_clamp(node, uses)
+    return None
 
 
 def _activation(value: str, operator: str, uses: Uses, quantisation: tuple[str, ...] = ()) -> Activation:

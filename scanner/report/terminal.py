@@ -56,8 +56,8 @@ def _conclusion(result: ScanResult) -> Text:
     if result.runtime is not None:
         runtime = result.runtime
         threads = f"{runtime.threads} thread{'s' if runtime.threads != 1 else ''}"
-        version = runtime.versions.get("onnxruntime", "?")
-        text.append(f"\nran on     {runtime.provider}, {threads}, ONNX Runtime {version}, {runtime.seconds:.2f} s", "dim")
+        version = f"ONNX Runtime {runtime.versions.get('onnxruntime', '?')}"
+        text.append(f"\nran on     {runtime.provider}, {threads}, {version}, {runtime.seconds:.2f} s", "dim")
     return text
 
 
@@ -92,7 +92,7 @@ def _difference(values: Mapping[str, Any]) -> Text:
     text = Text("suspect > reference  ").append(f"{values['wins']}:{values['losses']}", "bold").append(f"{ties}\n")
     text.append(f"paired difference    {values['difference_mean']:+.4f}")
     share = f"{values['difference_confidence']:.0%}"
-    return text.append(f"  ({share} interval over images {_interval(values)}; says nothing about other trainings)", "dim")
+    return text.append(f"  ({share} interval over images: {_interval(values)})", "dim")
 
 
 def _interval(values: Mapping[str, Any]) -> str:
