@@ -57,7 +57,11 @@ class Residual(nn.Module):
     def __init__(self, inside: int, width: int, stride: int, *, bottleneck: bool) -> None:
         super().__init__()
         outside = 4 * width if bottleneck else width
-        kernels = ((1, inside, width, 1), (3, width, width, stride), (1, width, outside, 1))
+        kernels: tuple[tuple[int, int, int, int], ...] = (
+            (1, inside, width, 1),
+            (3, width, width, stride),
+            (1, width, outside, 1),
+        )
         if not bottleneck:
             kernels = ((3, inside, width, stride), (3, width, width, 1))
         layers: list[nn.Module] = []

@@ -59,7 +59,7 @@ def trainers() -> None:
 
 
 @app.command()
-def train(  # noqa: PLR0913 - each argument is an option of the command line
+def train(  # noqa: PLR0913, PLR0917 - each argument is an option of the command line
     name: RecipeName,
     data: Data,
     attack: Annotated[str, typer.Option(help="clean, badnets, ...; NAME:rate=0.01+labels=all-to-all.")] = "clean",
@@ -107,7 +107,7 @@ def train(  # noqa: PLR0913 - each argument is an option of the command line
 
 
 @app.command()
-def zoo(
+def zoo(  # noqa: PLR0913, PLR0917 - each argument is an option of the command line
     name: RecipeName,
     data: Data,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the models, manifest.json and checkpoints.")],

@@ -132,7 +132,7 @@ def start(plan: Plan, dataset: Dataset) -> Run:
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
         network = ARCHITECTURES[recipe.architecture](dataset.shape, dataset.classes, recipe.width)
-    network = network.to(device, memory_format=torch.channels_last)
+    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in the stubs
     optimisers = [_optimiser(recipe, network)]
     if attack.trigger is not None:
         attack.trigger.to(device).prepare(dataset.train.images, _generator(plan, epoch=0))
@@ -186,7 +186,7 @@ def _train_epoch(run: Run) -> None:
 def _step(run: Run, loss: Tensor) -> None:
     for optimiser in run.optimisers:
         optimiser.zero_grad(set_to_none=True)
-    run.scaler.scale(loss).backward()
+    torch.autograd.backward(run.scaler.scale(loss))
     for optimiser in run.optimisers:
         run.scaler.step(optimiser)
     run.scaler.update()

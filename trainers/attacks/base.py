@@ -32,7 +32,8 @@ class Trigger(nn.Module):
     def poison(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return the stamped images as they are planted into the training set; here as at test time."""
         del generator
-        return self(images)
+        stamped: Tensor = self(images)
+        return stamped
 
     def cover(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return images with a trigger that must not fire."""

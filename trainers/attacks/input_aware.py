@@ -70,7 +70,7 @@ class GeneratedTrigger(Trigger):
             masks = self._masks(batch)
             loss = SPARSITY * (masks.mean((1, 2, 3)) - DENSITY).relu().mean() + DIVERSITY * _diversity(batch, masks)
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
         self.mask.requires_grad_(requires_grad=False)
 
