@@ -1,0 +1,108 @@
+"""What can be known of a graph's values without running it: element type, shape, and the numbers of constants."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
+
+from scanner.errors import MalformedModelError
+
+Shape = tuple[int | str, ...]
+"""Dimensions; one that is not a number is a name, and equal names are equal sizes."""
+
+_SMALL = 4096
+"""Constants of at most so many elements may be shapes, axes or scales, whose numbers inference needs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What is known of the values of one graph.
+
+    Attributes:
+        shapes: By value name; a value of unknown rank is missing.
+        elem_types: `onnx.TensorProto.DataType` by value name.
+        tensors: Initialisers by name.
+    """
+
+    shapes: Mapping[str, Shape]
+    elem_types: Mapping[str, int]
+    tensors: Mapping[str, onnx.TensorProto]
+
+    @functools.cached_property
+    def _arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        return {}
+
+    def constant(self, name: str) -> npt.NDArray[np.generic] | None:
+        """Return the numbers of a constant, or None where the value is computed."""
+        if name not in self.tensors:
+            return None
+        if name not in self._arrays:
+            self._arrays[name] = numpy_helper.to_array(self.tensors[name])
+        return self._arrays[name]
+
+    def elements(self, name: str) -> int | None:
+        """Return how many numbers a value holds, or None where that is not fixed."""
+        shape = self.shapes.get(name)
+        if shape is None or any(isinstance(size, str) for size in shape):
+            return None
+        return int(np.prod([int(size) for size in shape], dtype=np.int64))
+
+
+def infer(model: onnx.ModelProto) -> Facts:
+    """Infer types and shapes; large constants are left out, so that the cost does not grow with the weights.
+
+    Raises:
+        MalformedModelError: The graph contradicts itself.
+    """
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    try:
+        inferred = onnx.shape_inference.infer_shapes(_skeleton(model, tensors.values()), data_prop=True).graph
+    except onnx.shape_inference.InferenceError as error:
+        raise MalformedModelError(
+            f"the graph's shapes contradict one another ({str(error).splitlines()[0]})",
+            remedy="export the model to ONNX again",
+        ) from error
+    infos = [*model.graph.value_info, *inferred.input, *inferred.output, *inferred.value_info]
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in tensors.values()}
+    elem_types = {tensor.name: tensor.data_type for tensor in tensors.values()}
+    for info in infos:
+        kind = info.type.tensor_type
+        if kind.elem_type:
+            elem_types[info.name] = kind.elem_type
+        if kind.HasField("shape"):
+            shapes[info.name] = dimensions(info)
+    return Facts(shapes, elem_types, tensors)
+
+
+def dimensions(info: onnx.ValueInfoProto) -> Shape:
+    """Return the dimensions of a value; a nameless one is named after its place, so that it equals only itself."""
+    return tuple(
+        size.dim_value if size.HasField("dim_value") and size.dim_value >= 0 else size.dim_param or f"{info.name}[{i}]"
+        for i, size in enumerate(info.type.tensor_type.shape.dim)
+    )
+
+
+def _skeleton(model: onnx.ModelProto, tensors: Iterable[onnx.TensorProto]) -> onnx.ModelProto:
+    skeleton = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph = skeleton.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    names = {tensor.name for tensor in tensors}
+    for info in model.graph.input:
+        if info.name not in names:
+            kind = info.type.tensor_type
+            named = onnx.helper.make_tensor_value_info(
+                info.name, kind.elem_type, dimensions(info) if kind.HasField("shape") else None
+            )
+            graph.input.append(named)
+    for tensor in tensors:
+        if int(np.prod(tensor.dims, dtype=np.int64)) <= _SMALL:
+            graph.initializer.append(tensor)
+        else:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    graph.output.extend(onnx.ValueInfoProto(name=info.name) for info in model.graph.output)
+    return skeleton
