@@ -135,10 +135,11 @@ def _keeps_images_apart(session: runtime.Session, shape: tuple[int, ...], subjec
     """Whether an image's maximum is the same in a batch as alone: false where axis 0 is not the batch at the layer."""
     pair = next(probes.noise_batches(shape, session.dtype, subject.settings, 2))
     together = session.run(pair)[0]
-    if len(pair) == 1 or together.size % len(pair):
-        return len(pair) == 1
-    alone = _batch_maxima(session, pair[:1], 1)
-    return bool(np.isclose(_batch_maxima(session, pair, 2)[0], alone[0], rtol=_SAME, equal_nan=True))
+    if together.size % len(pair):
+        return False
+    peaks = together.reshape(len(pair), -1).max(axis=1)
+    alone = [_batch_maxima(session, pair[i : i + 1], 1)[0] for i in range(len(pair))]
+    return bool(np.allclose(peaks.astype(np.float64), alone, rtol=_SAME, equal_nan=True))
 
 
 def _batch_maxima(session: runtime.Session, images: npt.NDArray[np.generic], batch: int) -> npt.NDArray[np.float64]:
