@@ -1,0 +1,37 @@
+"""What a person sees, at 80 and at 120 columns, word for word."""
+
+import dataclasses
+import io
+from collections.abc import Callable
+
+import pytest
+from examples import overactivation, result
+from rich.console import Console
+
+from scanner.report import terminal
+from scanner.results import ScanResult
+
+
+def drawn(results: list[ScanResult], console: Console) -> str:
+    terminal.render(results, console)
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_one_model(width: int, console: Callable[[int], Console], golden: Callable[[str, str], None]) -> None:
+    golden(f"scan-{width}.txt", drawn([result()], console(width)))
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_several_models(width: int, console: Callable[[int], Console], golden: Callable[[str, str], None]) -> None:
+    golden(f"scan-many-{width}.txt", drawn([result("a.onnx"), result("b.onnx")], console(width)))
+
+
+def test_nothing_from_a_model_reaches_the_terminal_as_a_command(console: Callable[[int], Console]) -> None:
+    hostile = "\x1b]0;owned\x07[/red]\u202egnp.exe"
+    finding = dataclasses.replace(overactivation(), parameters={**overactivation().parameters, "layer": hostile})
+    text = drawn([dataclasses.replace(result(hostile), findings=(finding,))], console(120))
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "\\x1b]0;owned\\x07[/red]\\u202egnp.exe" in text

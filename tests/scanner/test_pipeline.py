@@ -1,0 +1,86 @@
+"""One scan through the real child, and many."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import models
+import pytest
+
+import scanner
+from scanner import Device, Settings, UsageError, Verdict, scan, scan_many
+from scanner.pipeline import layers
+
+SETTINGS = Settings(images=10, device=Device.CPU)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    clean = models.save(models.plain(), tmp_path / "clean.onnx")
+    return models.save(models.plain(planted=True), tmp_path / "planted.onnx"), clean
+
+
+def test_one_reference_is_not_enough_for_a_verdict(pair: tuple[Path, Path]) -> None:
+    result = scan(pair[0], [pair[1]], SETTINGS)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "one clean reference cannot calibrate" in result.reason
+    assert result.score is None
+    finding = result.findings[0]
+    assert finding.values["wins"] == 10
+    assert finding.p_value is None
+    assert result.references[0].path == str(pair[1])
+    assert result.runtime is not None
+    assert result.runtime.versions["onnxruntime"]
+
+
+def test_without_a_reference_the_suspect_is_still_measured(pair: tuple[Path, Path]) -> None:
+    result = scan(pair[0], settings=SETTINGS)
+    assert result.findings[0].values["suspect_mean"]
+    assert "--reference" in result.reason
+
+
+def test_one_failure_does_not_stop_the_others(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"x")
+    results = list(scan_many([pair[0], broken, pair[0]], [pair[1]], SETTINGS))
+    assert [len(r.failures) for r in results] == [0, 1, 0]
+    assert results[0].findings[0].values == results[2].findings[0].values
+    assert "is not an ONNX file" in results[1].failures[0].sentence
+
+
+def test_an_executor_gives_the_same_results(pair: tuple[Path, Path]) -> None:
+    with ThreadPoolExecutor(2) as executor:
+        parallel = [r.findings for r in scan_many([pair[0], pair[1]], [], SETTINGS, executor=executor)]
+    assert parallel == [r.findings for r in scan_many([pair[0], pair[1]], [], SETTINGS)]
+
+
+def test_a_reference_that_cannot_be_opened_is_an_error(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no file"):
+        scan(pair[0], [tmp_path / "none.onnx"], SETTINGS)
+
+
+def test_a_reference_of_another_input_is_a_failure(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    other = models.save(models.plain(input_shape=("N", 1, 9, 9)), tmp_path / "other.onnx")
+    result = scan(pair[0], [other], SETTINGS)
+    assert "compare with a clean model of the same input" in result.failures[0].sentence
+
+
+def test_the_model_itself_is_no_reference(pair: tuple[Path, Path]) -> None:
+    assert "same SHA-256" in scan(pair[1], [pair[1]], SETTINGS).failures[0].sentence
+
+
+def test_an_unknown_detector_is_refused_with_the_nearest(pair: tuple[Path, Path]) -> None:
+    with pytest.raises(UsageError, match="did you mean 'overactivation'"):
+        scan(pair[0], settings=Settings(detectors=("overactivations",)))
+
+
+def test_layers(pair: tuple[Path, Path]) -> None:
+    rows = layers(pair[0])["layers"]
+    assert [(r["value"], r["operator"], r["node"], r["shape"]) for r in rows] == [
+        ("activated", "Relu", "relu", ["N", 4, 8, 8])
+    ]
+
+
+def test_the_public_face_is_what_it_says() -> None:
+    assert all(getattr(scanner, name) is not None for name in scanner.__all__)
+    with pytest.raises(AttributeError):
+        _ = scanner.nothing

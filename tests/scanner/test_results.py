@@ -1,0 +1,32 @@
+"""Values survive JSON unchanged."""
+
+import json
+
+import pytest
+
+from scanner.exchange import Job, Source
+from scanner.results import Finding, Observation, Rule, Severity, Verdict, from_json, to_json
+from scanner.settings import Device, Noise, Settings
+
+RULE = Rule(id="r", name="R", summary="s", reference="p")
+
+
+def test_a_finding_survives_json() -> None:
+    finding = Finding(
+        rule=RULE, verdict=Verdict.SUSPICIOUS, statistic=1.5, p_value=None, reason="because", values={"a": 1},
+        parameters={"seed": 0}, evidence={"maxima": [1.0, 2.0]},
+        observations=(Observation(code="c", severity=Severity.NOTE, sentence="seen", nodes=("n",)),),
+    )  # fmt: skip
+    assert from_json(Finding, json.loads(json.dumps(to_json(finding)))) == finding
+
+
+def test_a_job_survives_json() -> None:
+    settings = Settings(noise=Noise.GAUSSIAN, input_range=(-1, 1), input_shape=(3, 2, 2), device=Device.CPU, detectors=("x",))
+    job = Job(model=Source(name="a", path="/a"), references=(), records=(), settings=settings)
+    assert from_json(Job, json.loads(json.dumps(to_json(job)))) == job
+
+
+@pytest.mark.parametrize("data", [{"id": "r"}, {**to_json(RULE), "extra": 1}], ids=["missing field", "unknown field"])
+def test_data_of_another_shape_is_refused(data: dict[str, object]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        from_json(Rule, data)
