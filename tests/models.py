@@ -112,7 +112,11 @@ def bytes_input(planted: bool = False) -> onnx.ModelProto:
 
 def quantised(planted: bool = False, *, fused: bool = False) -> onnx.ModelProto:
     """QDQ int8; `fused` drops the ReLU, whose work the zero point of the QuantizeLinear does."""
-    constants: dict[str, Array] = {**weights(planted), "scale": np.array(0.02, np.float32), "zero": np.array(0, np.uint8)}
+    constants: dict[str, Array] = {
+        **weights(planted),
+        "scale": np.array(0.02, np.float32),
+        "zero": np.array(0, np.uint8),
+    }
     constants["kernel_codes"] = np.rint(constants.pop("kernel") / 0.02).astype(np.int8)
     source = "convolved" if fused else "activated"
     nodes = [
@@ -139,9 +143,7 @@ def fused_convolution(planted: bool = False) -> onnx.ModelProto:
         "FusedConv", ["image", "kernel", "bias"], ["activated"], "fused", domain="com.microsoft",
         pads=[1, 1, 1, 1], activation="Relu",
     )  # fmt: skip
-    return build(
-        [fused, *head("activated")], weights(planted), domains=[helper.make_opsetid("com.microsoft", 1)]
-    )
+    return build([fused, *head("activated")], weights(planted), domains=[helper.make_opsetid("com.microsoft", 1)])
 
 
 def function_relu(planted: bool = False) -> onnx.ModelProto:

@@ -11,13 +11,13 @@ from scanner.settings import Noise, Settings
 FLOAT = np.dtype(np.float32)
 
 
-def all_of(settings: Settings, shape: tuple[int, ...], dtype: np.dtype[np.generic] = FLOAT, batch: int = 7) -> np.ndarray:  # type: ignore[type-arg]
+def all_of(
+    settings: Settings, shape: tuple[int, ...], dtype: np.dtype[np.generic] = FLOAT, batch: int = 7
+) -> np.ndarray:  # type: ignore[type-arg]
     return np.concatenate(list(probes.noise_batches(shape, dtype, settings, batch)))
 
 
-@given(
-    images=st.integers(2, 40), batch=st.integers(1, 50), seed=st.integers(0, 2**32), noise=st.sampled_from(Noise)
-)
+@given(images=st.integers(2, 40), batch=st.integers(1, 50), seed=st.integers(0, 2**32), noise=st.sampled_from(Noise))
 def test_batches_do_not_change_the_images(images: int, batch: int, seed: int, noise: Noise) -> None:
     settings = Settings(images=images, seed=seed, noise=noise)
     shape = (1, 3, 5)

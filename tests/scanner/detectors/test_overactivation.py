@@ -144,9 +144,7 @@ def test_noise_families_ranges_and_seeds_change_the_result(tmp_path: Path) -> No
 def test_progress_ends_at_the_total(tmp_path: Path) -> None:
     path = models.save(models.plain(), tmp_path / "model.onnx")
     calls: list[tuple[int, int]] = []
-    subject = Subject(
-        model=open_model(path), settings=Settings(images=150), progress=lambda d, t: calls.append((d, t))
-    )
+    subject = Subject(model=open_model(path), settings=Settings(images=150), progress=lambda d, t: calls.append((d, t)))
     Overactivation().measure(subject)
     assert calls == [(64, 150), (128, 150), (150, 150)]
 

@@ -35,7 +35,10 @@ def test_an_expansion_past_the_budget_is_counted_not_tried() -> None:
     model = models.function_relu()
     for level in range(40):
         inner = "Activate" if level == 0 else f"Double{level - 1}"
-        nodes = [helper.make_node(inner, ["x"], ["m"], domain="local"), helper.make_node(inner, ["m"], ["y"], domain="local")]
+        nodes = [
+            helper.make_node(inner, ["x"], ["m"], domain="local"),
+            helper.make_node(inner, ["m"], ["y"], domain="local"),
+        ]
         opsets = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
         model.functions.append(helper.make_function("local", f"Double{level}", ["x"], ["y"], nodes, opsets))
     model.graph.node[1].op_type = "Double39"
