@@ -21,6 +21,7 @@ from scanner.graph import vjps
 from scanner.graph.extract import upstream
 from scanner.graph.facts import Facts
 from scanner.graph.inline import flatten
+from scanner.graph.lift import lift
 from scanner.graph.simplify import drop_unused, fold_batch_normalisation, fold_constants, widen_halves
 from scanner.graph.structure import reads
 from scanner.graph.tape import FLOATS, Tape, Value
@@ -102,6 +103,7 @@ def _prepared(model: onnx.ModelProto, of: str, with_respect_to: Sequence[str]) -
     for name in with_respect_to:
         if name not in names:
             raise _unreachable(model, name, of)
+    lift(forward)
     widen_halves(forward)
     return forward
 
@@ -201,7 +203,7 @@ class _Reverse:
         graph.initializer.extend(self.tape.tensors)
         graph.input.append(self._info(weights.name, value))
         graph.output.append(self._info(value.name, value))
-        graph.output.append(helper.make_tensor_value_info(scalar.name, value.dtype, (value.sizes or ("N",))[:1]))
+        graph.output.append(helper.make_tensor_value_info(scalar.name, value.dtype, (value.sizes or (1,))[:1]))
         graph.output.extend(self._info(v.name, self.tape.value(name)) for name, v in gradients.items())
         drop_unused(model)
         return GradientModel(
@@ -234,7 +236,7 @@ def _needed(nodes: Sequence[onnx.NodeProto], outputs: Sequence[Value]) -> list[o
 
 def _seed(value: Value, weights: Value, objective: Objective) -> tuple[Value, Value]:
     """Return the scalar of each image and the cotangent of the value."""
-    z, w = value.op("Flatten"), weights.op("Flatten")
+    z, w = (v.op("Flatten", axis=min(1, value.rank)) for v in (value, weights))
     if objective is Objective.WEIGHTED_SUM:
         return (z * w).sum([1], keepdims=False), weights
     if objective is Objective.CROSS_ENTROPY:

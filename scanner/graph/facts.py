@@ -14,6 +14,9 @@ from scanner.errors import MalformedModelError
 Shape = tuple[int | str, ...]
 """Dimensions; one that is not a number is a name, and equal names are equal sizes."""
 
+_FREE_INITIALISERS = 4
+"""From this IR version on, an initialiser need not be an input too."""
+
 _SMALL = 4096
 """Constants of at most so many elements may be shapes, axes or scales, whose numbers inference needs."""
 
@@ -87,7 +90,7 @@ def dimensions(info: onnx.ValueInfoProto) -> Shape:
 
 
 def _skeleton(model: onnx.ModelProto, tensors: Iterable[onnx.TensorProto]) -> onnx.ModelProto:
-    skeleton = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    skeleton = onnx.ModelProto(ir_version=max(model.ir_version, _FREE_INITIALISERS), opset_import=model.opset_import)
     graph = skeleton.graph
     graph.name = model.graph.name
     graph.node.extend(model.graph.node)

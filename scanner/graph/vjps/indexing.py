@@ -30,20 +30,9 @@ def gather(op: Op) -> Gradients:
     """Add every gathered slice in the place it came from."""
     axis, rank = op.axis(0), op.x.rank
     indices = op.input(1)
-    picked = indices.constant
-    sizes = op.x.sizes or ()
-    size = sizes[axis]
-    if picked is not None and picked.size == 1 and isinstance(size, int):
-        place = int(picked.reshape(-1)[0]) % size
-        before, after = [0] * rank, [0] * rank
-        before[axis], after[axis] = place, size - 1 - place
-        extent = [0] * axis + [1]
-        slab = (
-            op.dy.op("Unsqueeze", [axis]) if picked.ndim == 0 else op.dy.reshape([*extent, *[-1] * (rank > axis + 1)])
-        )
-        if picked.ndim > 1:
-            raise op.unsupported("it gathers by a single index in a matrix")
-        yield 0, slab.op("Pad", [*before, *after])
+    size = (op.x.sizes or ())[axis]
+    if indices.constant is not None and indices.constant.shape in ((), (1,)) and isinstance(size, int):
+        yield 0, _surrounded(op, axis, int(indices.constant.reshape(-1)[0]) % size, size)
         return
     length = op.x.shape.op("Slice", [axis], [axis + 1])
     places = _from_zero(indices.reshape([-1]).cast(onnx.TensorProto.INT64), length)
@@ -53,6 +42,14 @@ def gather(op: Op) -> Gradients:
         tail = op.x.shape.op("Slice", [axis + 1], [rank])
         flat = op.dy.reshape(lead.op("Concat", places.op("Shape", dtype=onnx.TensorProto.INT64), tail, axis=0))
     yield 0, scattered(flat, places, axis, op.x, rank)
+
+
+def _surrounded(op: Op, axis: int, place: int, size: int) -> Value:
+    """Put the only gathered slice among zeros."""
+    slab = op.dy if op.input(1).rank else op.dy.op("Unsqueeze", [axis])
+    before, after = [0] * op.x.rank, [0] * op.x.rank
+    before[axis], after[axis] = place, size - 1 - place
+    return slab.op("Pad", [*before, *after])
 
 
 def _from_zero(indices: Value, length: Value) -> Value:
