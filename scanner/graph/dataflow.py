@@ -78,7 +78,7 @@ _RECTIFIERS = frozenset({
     "Relu", "Clip", "Max", "Min", "HardSigmoid", "Sigmoid", "Tanh", "Softplus", "ThresholdedRelu", "Erf", "Exp",
     "LeakyRelu", "Elu", "Softmax", "PRelu", "Celu", "Selu", "Shrink",
 })  # fmt: skip
-_WEIGHTED = frozenset({
+WEIGHTED = frozenset({
     "Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "ConvInteger", "MatMulInteger", "QLinearConv",
     "QLinearMatMul", "Einsum", "DeformConv",
 })  # fmt: skip
@@ -153,10 +153,10 @@ class Analysis:
             fact = dataclasses.replace(fact, sweep=True)
         if self._is_test(step, fact):
             return self._tested(position, step, fact, output)
-        if step.op in _WEIGHTED:
+        if step.op in WEIGHTED:
             fact = self._weighted(step, fact)
         if joined.decision and all(f.decision for f in read if f.data):
-            keeps = step.op not in _WEIGHTED or fact.width <= 1 or joined.width <= 1
+            keeps = step.op not in WEIGHTED or fact.width <= 1 or joined.width <= 1
             if keeps:
                 return dataclasses.replace(fact, pattern=fact.pattern or self._writes(step))
         return self._softened(position, step, dataclasses.replace(fact, test=-1, hard=False, pattern=False))

@@ -7,13 +7,15 @@ input, taken from the raw input past nearly all trained weights, changes what a 
 """
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 
-from scanner.graph.dataflow import COMPARISONS, TESTS, Analysis, Fact, ancestors
+from scanner.graph.dataflow import COMPARISONS, TESTS, WEIGHTED, Analysis, Fact, ancestors
 from scanner.graph.unfold import Flow, Step
 from scanner.results import Observation, Severity
 
@@ -29,7 +31,8 @@ _NARROW = 16
 """A decision with fewer numbers than the input by this factor is about the input, not about each of its positions."""
 _TINY = 1e-3
 _SHOWN = 16
-_MOST = 256
+_BITS = 1024
+_MOST_SHOWN = 50
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,31 +72,29 @@ def observe(flow: Flow) -> tuple[Observation, ...]:
     groups: dict[tuple[str, ...], list[tuple[Gate, Severity, str]]] = {}
     for gate, severity, reason in weighed:
         groups.setdefault(tuple(t.label for t in gate.tests), []).append((gate, severity, reason))
-    found = [_observation(flow, analysis, group) for group in groups.values()]
-    return tuple(sorted(found, key=lambda o: -o.severity))
+    heaviest = sorted(groups.values(), key=lambda group: -max(severity for _, severity, _ in group))
+    return tuple(_observation(flow, analysis, group) for group in heaviest[:_MOST_SHOWN])
 
 
 def find(flow: Flow, analysis: Analysis) -> Iterator[Gate]:
     """Yield the steps on the way to an output where one decision about the input meets what it gates."""
     live = ancestors(flow, flow.outputs)
     meetings = [m for step in flow.steps if step.outputs[0] in live and (m := _meeting(step, analysis))]
-    total = sum(_mass(flow, analysis, live).values())
-    known: dict[str, dict[str, int]] = {}
-    for step, decision, carrier in meetings[:_MOST]:
-        for name in (decision, carrier):
-            if name not in known:
-                known[name] = _mass(flow, analysis, ancestors(flow, [name]))
-        own, other = known[decision], known[carrier]
-        carried = sum(other.values())
-        private = sum(n for name, n in own.items() if name not in other)
+    if not meetings:
+        return
+    behind, sizes = _weights_behind(flow, analysis)
+    total = sum(sizes)
+    for step, decision, carrier in meetings:
+        own, other = behind.get(decision, 0), behind.get(carrier, 0)
+        carried = _mass(other, sizes)
         yield Gate(
             step=step,
             decision=decision,
             carrier=carrier,
             made=analysis.fact(decision),
             tests=_tests(flow, analysis, decision),
-            share=sum(n for name, n in own.items() if name in other) / carried if carried else 0.0,
-            private=private / total if total else 0.0,
+            share=_mass(own & other, sizes) / carried if carried else 0.0,
+            private=_mass(own & ~other, sizes) / total if total else 0.0,
             stem=not carried,
         )
 
@@ -123,13 +124,30 @@ def _about_input(fact: Fact, analysis: Analysis) -> bool:
     return math.isfinite(fact.width) and fact.width * _NARROW <= widest
 
 
-def _mass(flow: Flow, analysis: Analysis, values: Iterable[str]) -> dict[str, int]:
-    """Return the weights among some values, by name, with their sizes."""
-    return {name: flow.elements(name) for name in values if name in flow.constants and flow.elements(name) > 1} | {
-        name: flow.elements(name)
-        for name in values
-        if name in flow.producers and analysis.constant(name) and flow.elements(name) >= _SHOWN
-    }
+def _weights_behind(flow: Flow, analysis: Analysis) -> tuple[dict[str, int], list[int]]:
+    """Return for each value the weights that it derives from, as a set of bits, and the size of what each bit means.
+
+    Neighbouring layers share a bit where there are more than 1,024, so that the cost stays linear.
+    """
+    layers = (step for step in flow.steps if step.op in WEIGHTED)
+    weights = {name: flow.elements(name) for step in layers for name in step.inputs if analysis.constant(name)}
+    per_bit = len(weights) // _BITS + 1
+    behind = {name: 1 << (place // per_bit) for place, name in enumerate(weights)}
+    sizes = [0] * (len(weights) // per_bit + 1)
+    for place, size in enumerate(weights.values()):
+        sizes[place // per_bit] += size
+    for _ in range(2 if flow.looped else 1):
+        for step in flow.steps:
+            mask = 0
+            for name in step.inputs:
+                mask |= behind.get(name, 0)
+            if mask:
+                behind.update((name, behind.get(name, 0) | mask) for name in step.outputs)
+    return behind, sizes
+
+
+def _mass(bits: int, sizes: Sequence[int]) -> int:
+    return sum(size for place, size in enumerate(sizes) if bits >> place & 1)
 
 
 def _tests(flow: Flow, analysis: Analysis, decision: str) -> tuple[Step, ...]:
@@ -213,10 +231,13 @@ def _guards_division(gate: Gate, analysis: Analysis) -> bool:
         return False
     tested = {n for n in test.inputs if analysis.fact(n).data}
     tested |= {n for name in tested for n in _plumbed(analysis.flow, name)}
-    near = [analysis.flow.producer(n) for n in gate.step.inputs[1:]]
-    near += [s for s in analysis.flow.steps if gate.step.outputs[0] in s.inputs]
+    beside = [analysis.flow.producer(n) for n in gate.step.inputs[1:]]
+    behind = (s for s in analysis.flow.steps if gate.step.outputs[0] in s.inputs)
     guarded = tested | {gate.step.outputs[0]}
-    return any(s is not None and s.op in ("Div", "Reciprocal") and s.inputs[-1] in guarded for s in near)
+    return any(
+        s is not None and s.op in ("Div", "Reciprocal") and s.inputs[-1] in guarded
+        for s in itertools.chain(beside, behind)
+    )
 
 
 def _small_constant(step: Step, analysis: Analysis) -> bool:
@@ -272,6 +293,7 @@ def _observation(flow: Flow, analysis: Analysis, group: Sequence[tuple[Gate, Sev
             "gates": [{"node": g.step.label, "operator": g.step.op, "output": g.step.outputs[0]} for g, _, _ in group],
             "path": list(dict.fromkeys(f"{step.op} {step.label}" for step in steps)),
             "decision": gate.decision,
+            "switch": _switch(gate, analysis),
             "gated": gate.carrier,
             "writes": _writes(gate, analysis),
             "weights_shared": round(gate.share, 4),
@@ -289,6 +311,16 @@ def _path(flow: Flow, sources: Sequence[str], targets: Sequence[str]) -> list[St
         if (step := flow.producer(start)) is not None:
             steps.append(step)
     return steps
+
+
+def _switch(gate: Gate, analysis: Analysis) -> str:
+    """Return the decision as one yes or no, before it is written out as numbers; else what the last test makes."""
+    flow = analysis.flow
+    for name in ancestors(flow, [gate.decision]):
+        one = analysis.fact(name).decision and analysis.extent(name) <= 1
+        if one and flow.elem_types.get(name) == onnx.TensorProto.BOOL:
+            return name
+    return gate.tests[-1].outputs[0] if gate.tests else gate.decision
 
 
 def _describe_test(test: Step, analysis: Analysis) -> dict[str, Any]:

@@ -1,0 +1,173 @@
+"""Graph logic: a test of the input, written as operators, that gates the output.
+
+Source: HiddenLayer, "ShadowLogic" (2024); Bober-Irizar et al., "Architectural Backdoors in Neural Networks" (CVPR 2023);
+arXiv 2511.00664. What is looked for, and why honest exports are not it, is in `scanner.graph.gates`.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from scanner import probes, runtime
+from scanner.detectors.base import Needs, Subject
+from scanner.errors import UnsupportedModelError, UsageError
+from scanner.graph import excerpt, gates, inversion
+from scanner.graph.unfold import Flow, unfold
+from scanner.model import Model
+from scanner.results import Comparison, Measurement, Observation, Rule, Severity
+from scanner.settings import Device, Settings
+
+Array = npt.NDArray[Any]
+
+_ROUNDS = 12
+_STARTS = ((0.05, 0.9), (0.02, 0.3), (0.6, 0.95))
+"""Parts of the input range in which a search starts: away from its ends, so that pixels can move both ways."""
+_OPENED = 0.2
+"""A decision written as a number is over when it moved so far."""
+_MOVED = 0.1
+
+
+class GraphLogic:
+    """Tests of the input that gate the output, found by data-flow analysis; the statistic is the highest severity."""
+
+    rule: ClassVar[Rule] = Rule(
+        id="graph-logic",
+        name="Graph logic",
+        summary="A test of the input, written as graph operators, gates or overwrites the output.",
+        reference="HiddenLayer, ShadowLogic, 2024; Bober-Irizar et al., CVPR 2023; arXiv 2511.00664",
+    )
+    needs: ClassVar[Needs] = Needs.GRAPH
+
+    def measure(self, subject: Subject) -> Measurement:
+        """Return one observation for each set of tests that gates something, confirmed where an input opens the gate.
+
+        The graph is read, not run, unless something suspicious is found.
+
+        Raises:
+            UnsafeModelError: Model-local functions expand without end.
+            MalformedModelError: The graph's shapes contradict one another.
+        """
+        flow = unfold(subject.model.proto)
+        observations = tuple(
+            _confirmed(observation, flow, subject.model, subject.settings)
+            if observation.severity is Severity.SUSPICIOUS
+            else observation
+            for observation in gates.observe(flow)
+        )
+        return Measurement(
+            rule=self.rule.id,
+            statistic=float(max((o.severity for o in observations), default=0)),
+            parameters={"steps": len(flow.steps), "rounds": _ROUNDS, "seed": subject.settings.seed},
+            observations=observations,
+        )
+
+    def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
+        """Return the suspect's own statistic: a graph is judged by what it holds, not against other models."""
+        values = {"suspect": suspect.statistic, "references": len(references)}
+        return Comparison(rule=self.rule.id, statistic=suspect.statistic, values=values)
+
+
+def _confirmed(observation: Observation, flow: Flow, model: Model, settings: Settings) -> Observation:
+    """Return the observation with what came of trying to open its gate."""
+    # The one detector that catches: the graph has already shown the gate, and an error while it is run must not
+    # swallow that finding.
+    try:
+        outcome = _open_gate(str(observation.details["switch"]), flow, model, settings)
+    except (UnsupportedModelError, UsageError) as error:
+        outcome = {"opened": None, "reason": error.problem}
+    details = {**observation.details, "confirmation": outcome}
+    if not outcome.get("flips"):
+        return dataclasses.replace(observation, details=details)
+    sentence = f"{observation.sentence}. Confirmed: an input opens it and the same input answers otherwise while closed"
+    return dataclasses.replace(observation, severity=Severity.CONFIRMED, sentence=sentence, details=details)
+
+
+def _open_gate(switch: str, flow: Flow, model: Model, settings: Settings) -> dict[str, Any]:
+    """Solve the tests backwards for an input that opens the gate, then run it with the gate open and held closed.
+
+    Several starts are tried until one input flips the answer: a gate that is open need not show on every image.
+    """
+    trigger = excerpt.openable(model.proto, switch)
+    if trigger is None:
+        return {"opened": None, "reason": "the test lies inside the body of a loop or branch"}
+    shape = probes.image_shape(model, settings)
+    session = runtime.open_session(model.serialise(trigger), Device.CPU, settings.threads)
+    low, high = probes.input_range(session.dtype, settings)
+    rng = np.random.default_rng(settings.seed)
+    outcome: dict[str, Any] = {}
+    for start in _STARTS:
+        part = start[0] + (start[1] - start[0]) * rng.random((1, *shape))
+        image = (low + (high - low) * part).astype(session.dtype)
+        solved = _solve(switch, image, flow, session, (low, high))
+        if solved is not None:
+            outcome = _compare_held(switch, *solved, model, settings)
+        if outcome.get("flips"):
+            return outcome
+    return outcome or {"opened": False, "reason": f"no input was found in {_ROUNDS} rounds from {len(_STARTS)} starts"}
+
+
+def _solve(
+    switch: str, image: Array, flow: Flow, session: runtime.Session, bounds: tuple[float, float]
+) -> tuple[Array, tuple[Array, Array]] | None:
+    """Return an image with the switch's state on it and on the first image, or None where none was found."""
+    names = [value.name for value in session.native.get_outputs()]
+    constants = {name: array for name in flow.constants if (array := flow.array(name)) is not None}
+    closed: Array | None = None
+    for _ in range(_ROUNDS):
+        values = constants | dict(zip(names, session.run(image), strict=True)) | {session.input_name: image}
+        now = values[switch]
+        closed = now if closed is None else closed
+        if _is_over(closed, now):
+            return image, (now, closed)
+        wanted = inversion.wanted_inputs(flow, switch, values, _opposite(closed))
+        if wanted is None:
+            return None
+        image = np.clip(wanted[session.input_name], *bounds).astype(session.dtype)
+    return None
+
+
+def _opposite(closed: Array) -> Array:
+    if closed.dtype == np.bool_:
+        return ~closed
+    return np.where(closed > 0.5, 0, 1).astype(closed.dtype)  # noqa: PLR2004 - halfway between no and yes
+
+
+def _is_over(closed: Array, now: Array) -> bool:
+    if closed.dtype == np.bool_:
+        return bool((closed != now).any())
+    return bool((np.abs(now.astype(np.float64) - closed) > _OPENED).any())
+
+
+def _compare_held(
+    switch: str, image: Array, states: tuple[Array, Array], model: Model, settings: Settings
+) -> dict[str, Any]:
+    """Run one image with the switch open and closed, and describe both answers."""
+    elem_type = excerpt.element_type(states[0])
+    whole = model.serialise(excerpt.held(model.proto, switch, elem_type))
+    session = runtime.open_session(whole, Device.CPU, settings.threads)
+    opened, shut = (
+        session.feed({session.input_name: image, switch: state})[0].astype(np.float64) for state in states
+    )
+    found: dict[str, Any] = {"opened": True, "flips": _differ(opened, shut), "input": _summary(image)}
+    if opened.ndim == 2 and opened.shape[1] > 1:  # noqa: PLR2004 - logits
+        found |= {"class_open": int(opened[0].argmax()), "class_closed": int(shut[0].argmax())}
+    return found
+
+
+def _differ(opened: Array, shut: Array) -> bool:
+    """Whether two answers to one image differ in what a user would read off: the top class, or the numbers."""
+    if opened.shape != shut.shape:
+        return True
+    if opened.ndim == 2 and opened.shape[1] > 1:  # noqa: PLR2004 - logits
+        return bool((opened.argmax(axis=1) != shut.argmax(axis=1)).any())
+    return bool((np.abs(opened - shut) > _MOVED * np.maximum(np.abs(shut), 1)).any())
+
+
+def _summary(image: Array) -> dict[str, Any]:
+    """Describe the image so that it can be made again where it is small."""
+    numbers = image.astype(np.float64)
+    shown = numbers.reshape(-1).round(6).tolist() if image.size <= 4096 else []  # noqa: PLR2004 - a report's line
+    return {"shape": list(image.shape), "mean": float(numbers.mean()), "numbers": shown}
