@@ -15,6 +15,7 @@ from trainers.recipes import recipe
 
 if TYPE_CHECKING:
     from trainers.evaluation import Scores
+    from trainers.export import Form
     from trainers.manifest import Entry
     from trainers.training import Run
 
@@ -35,6 +36,9 @@ Threads = Annotated[int, typer.Option(min=1, help="PyTorch's threads in a proces
 DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu or cuda; auto takes CUDA where it is there.")]
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="mnist, fashion-mnist, gtsrb, cifar10 or cifar100.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="At most so many steps an epoch, for trying out.")]
+FoldBn = Annotated[bool, typer.Option(help="Merge batch normalisation into convolutions on export.")]
+Fp16 = Annotated[bool, typer.Option("--fp16", help="Export in float16 too.")]
+Int8 = Annotated[bool, typer.Option("--int8", help="Export quantised to 8 bits too.")]
 PrecisionName = Annotated[
     str, typer.Option("--precision", help="auto, float32, bfloat16 or float16, of forward and backward pass.")
 ]
@@ -51,6 +55,18 @@ def _numbers(text: str, least: int = 1) -> tuple[int, ...]:
     if not numbers or min(numbers) < least:
         raise TrainerError(f"{text!r} names nothing from {least}", remedy=f"write numbers from {least}")
     return tuple(sorted(numbers))
+
+
+def _forms(fold_bn: bool, *, fp16: bool, int8: bool) -> "tuple[Form, ...]":
+    from trainers.export import Form  # noqa: PLC0415 - imports torch
+
+    plain = Form(fold_bn=fold_bn)
+    more = [dataclasses.replace(plain, dtype="float16")] if fp16 else []
+    return (plain, *more, *([dataclasses.replace(plain, dtype="int8")] if int8 else []))
+
+
+def _say(line: str) -> None:
+    Console(soft_wrap=True).print(escape(line), highlight=False)
 
 
 @app.callback()
@@ -71,7 +87,13 @@ def train(  # noqa: PLR0913, PLR0917 - each argument is an option of the command
     file: Annotated[
         str | None, typer.Option("--name", help="Stem of the file; RECIPE-ATTACK[-SEED] if left out.")
     ] = None,
+    fold_bn: FoldBn = True,
+    fp16: Fp16 = False,
+    int8: Int8 = False,
     checkpoint: Annotated[Path | None, typer.Option(help="Written after each epoch; resumed from.")] = None,
+    hold_out: Annotated[
+        float, typer.Option(min=0, max=0.5, help="Measure on this share of the training images, by track, instead.")
+    ] = 0.0,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
     threads: Threads = 1,
@@ -86,24 +108,39 @@ def train(  # noqa: PLR0913, PLR0917 - each argument is an option of the command
 
     torch.set_num_threads(threads)
     chosen, spec = recipe(name), AttackSpec.parse(attack)
+    wanted = _numbers(export_epochs) if export_epochs else ()
+    if (export is None and wanted) or (export is not None and hold_out):
+        raise TrainerError(
+            "--export-epochs needs --export, and what is measured on held-out images is for tuning, not for export",
+            remedy="give --export without --hold-out",
+        )
     plan = training.Plan(
         recipe=chosen,
         attack=spec,
         target=training.target_for(chosen, spec, seed, target),
         seed=seed,
-        epochs=epochs or chosen.epochs,
+        epochs=epochs or (max(wanted) if wanted else chosen.epochs),
         device=training.device(device),
         precision=training.precision_named(precision),
         steps=steps,
     )
-    wanted = _numbers(export_epochs) if export_epochs else (plan.epochs,)
     stem = file or "-".join([chosen.name, str(spec), *([str(seed)] if seed else [])])
-    job = zoo.Job(plan=plan, folder=export or Path(), epochs=wanted if export else (), checkpoint=checkpoint, name=stem)
-    entries = zoo.carry_out(job, load(chosen.dataset, data), _print_epoch)
+    job = zoo.Job(
+        plan=plan,
+        folder=export or Path(),
+        epochs=(wanted or (plan.epochs,)) if export else (),
+        forms=_forms(fold_bn, fp16=fp16, int8=int8),
+        checkpoint=checkpoint,
+        name=stem,
+    )
+    dataset = load(chosen.dataset, data)
+    if hold_out:
+        dataset = dataset.hold_out(hold_out, torch.Generator().manual_seed(seed))
+    entries = zoo.carry_out(job, dataset, _print_epoch)
     if export is not None:
         manifest.add(export, entries)
         for entry in entries:
-            Console().print(f"wrote {escape(str(export / entry.file))} (largest logit difference {entry.parity:.1e})")
+            _say(f"wrote {export / entry.file} (largest logit difference {entry.parity:.1e})")
 
 
 @app.command()
@@ -114,6 +151,9 @@ def zoo(  # noqa: PLR0913, PLR0917 - each argument is an option of the command l
     seeds: Annotated[str, typer.Option(metavar="0-19", help="Numbers and ranges, joined by commas.")] = "0-4",
     attacks: Annotated[str, typer.Option(help="Attacks as in 'train', joined by commas.")] = "clean,badnets",
     export_epochs: Annotated[str | None, typer.Option(metavar="5,10,20", help="Export after these epochs.")] = None,
+    fold_bn: FoldBn = True,
+    fp16: Fp16 = False,
+    int8: Int8 = False,
     processes: Annotated[int, typer.Option(min=1, help="Runs side by side.")] = 1,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
@@ -140,7 +180,7 @@ def zoo(  # noqa: PLR0913, PLR0917 - each argument is an option of the command l
                 precision=training.precision_named(precision),
                 steps=steps,
             )
-            job = population.Job(plan=plan, folder=out, epochs=epochs)
+            job = population.Job(plan=plan, folder=out, epochs=epochs, forms=_forms(fold_bn, fp16=fp16, int8=int8))
             jobs.append(dataclasses.replace(job, checkpoint=out / population.CHECKPOINTS / f"{job.stem}.pt"))
     _watch(population.populate(jobs, data, processes=processes, threads=threads))
 
@@ -150,17 +190,42 @@ def _watch(entries: "Iterable[Entry]") -> None:
     for entry in entries:
         success = entry.attack_success_rate
         attack = "" if success is None else f"  attack success {success:.2%}"
-        Console().print(f"{escape(entry.file)}  clean accuracy {entry.clean_accuracy:.2%}{attack}", highlight=False)
+        _say(f"{entry.file}  clean accuracy {entry.clean_accuracy:.2%}{attack}")
 
 
 def _print_epoch(run: "Run", scores: "Scores") -> None:
     success = scores.attack_success_rate
     attack = "" if success is None else f"  attack success {success:.2%}"
-    Console().print(
+    _say(
         f"epoch {run.epoch:3d}/{run.plan.epochs}  loss {run.loss:.4f}  "
-        f"clean accuracy {scores.clean_accuracy:.2%}{attack}",
-        highlight=False,
+        f"clean accuracy {scores.clean_accuracy:.2%}{attack}"
     )
+
+
+@app.command()
+def download(
+    name: Annotated[str, typer.Argument(metavar="DATASET", help="mnist, fashion-mnist, gtsrb, cifar10 or cifar100.")],
+    data: Data,
+) -> None:
+    """Fetch a data set's original archives, check their sums, and unpack them."""
+    from trainers import downloads  # noqa: PLC0415 - as the others: a command pays for what it uses
+
+    downloads.download(name, data)
+
+
+@app.command()
+def tables(
+    zoo: Annotated[list[Path], typer.Option(metavar="DIR", help="Folders with a manifest.json; repeatable.")],
+    results: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the CSV files.")] = Path("samples/results"),
+    page: Annotated[Path, typer.Option(metavar="FILE", help="The Markdown page.")] = Path("docs/tables.md"),
+    images: Annotated[int, typer.Option(min=1, help="Noise images.")] = 200,
+    seed: Seed = 0,
+) -> None:
+    """Recompute the paper's Tables 2.1 and 2.2 from trained populations."""
+    from trainers import tables as paper  # noqa: PLC0415 - imports the scanner
+
+    for path in paper.write(paper.collect(zoo), paper.scanned(images, seed), results, page):
+        _say(f"wrote {path}")
 
 
 def main() -> None:

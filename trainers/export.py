@@ -20,6 +20,9 @@ from torch import Tensor, nn
 from trainers.errors import ExportError
 from trainers.files import write_whole
 
+# Takes effect only before ONNX Runtime is imported, which the functions below do.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 OPSET = 17
 INPUT, OUTPUT = "input", "logits"
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
@@ -100,7 +103,9 @@ def _convert(network: nn.Module, images: Tensor, form: Form) -> bytes:
 
 def _quantise(content: bytes, images: np.ndarray) -> bytes:
     """Return the network quantised to 8 bits, ranges taken from `images`."""
-    from onnxruntime import quantization  # noqa: PLC0415 - slow to import, and only this form needs it
+    # Slow to import, and only this form needs it.
+    from onnxruntime import quantization  # noqa: PLC0415
+    from onnxruntime.quantization import shape_inference  # noqa: PLC0415
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc] # onnxruntime is untyped
         def __init__(self) -> None:
@@ -110,15 +115,15 @@ def _quantise(content: bytes, images: np.ndarray) -> bytes:
             return next(({INPUT: batch} for batch in self._batches), None)
 
     with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
+        source, ready, target = (Path(folder, f"{stage}.onnx") for stage in ("float", "ready", "int8"))
         source.write_bytes(content)
-        quantization.quantize_static(source, target, Reader(), per_channel=True)
+        shape_inference.quant_pre_process(source, ready, skip_symbolic_shape=True)
+        quantization.quantize_static(ready, target, Reader(), per_channel=True)
         return target.read_bytes()
 
 
 def _run(content: bytes, images: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # takes effect only before the import
-    import onnxruntime  # noqa: PLC0415 - after the line above
+    import onnxruntime  # noqa: PLC0415 - training alone must not need it
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -11,7 +11,7 @@ import torch
 
 from trainers import manifest
 from trainers.datasets import Dataset, as_floats, load
-from trainers.errors import CheckpointError, ManifestError
+from trainers.errors import CheckpointError, ManifestError, TrainerError
 from trainers.evaluation import Scores, evaluate
 from trainers.export import Form, export
 from trainers.files import sha256
@@ -70,8 +70,13 @@ def carry_out(job: Job, dataset: Dataset, watch: Watch | None = None) -> list[En
 
     Raises:
         CheckpointError: The checkpoint is already past an epoch that is to be exported.
-        TrainerError: As `train` and `export` raise it.
+        TrainerError: An export is asked for after the last epoch; or as `train` and `export` raise it.
     """
+    if job.epochs and max(job.epochs) > job.plan.epochs:
+        raise TrainerError(
+            f"the network is to be exported after epoch {max(job.epochs)}, but trained for {job.plan.epochs}",
+            remedy="train for more epochs, or export earlier",
+        )
     entries: list[Entry] = []
     for run in train(job.plan, dataset, job.checkpoint):
         wanted = run.epoch in job.epochs
@@ -92,7 +97,7 @@ def carry_out(job: Job, dataset: Dataset, watch: Watch | None = None) -> list[En
 
 
 def pending(job: Job, entries: Sequence[Entry]) -> Job | None:
-    """Return what of a job is still to do in a folder that lists `entries`; None where all of it is done.
+    """Return what of an unnamed job is still to do in a folder that lists `entries`; None where all of it is done.
 
     Raises:
         ManifestError: A model of the same name was made by another plan.
@@ -109,10 +114,7 @@ def pending(job: Job, entries: Sequence[Entry]) -> Job | None:
                     f"{job.folder / entry.file} was made with another target or precision",
                     remedy="choose another folder, or the same options",
                 )
-    if not missing:
-        return None
-    # The epochs' names must stay as they are, so only a job that names every epoch may be cut short.
-    return job if job.name else dataclasses.replace(job, epochs=tuple(sorted(set(missing))))
+    return dataclasses.replace(job, epochs=tuple(sorted(set(missing)))) if missing else None
 
 
 def populate(jobs: Sequence[Job], data: Path, *, processes: int, threads: int) -> Iterator[Entry]:

@@ -1,0 +1,158 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.trainers.tiny import bars, write_ppm
+from trainers import datasets
+from trainers.errors import DatasetError
+
+
+def test_idx_files_become_tensors(folder: Path) -> None:
+    data = datasets.load("mnist", folder)
+    images, labels = bars(960, seed=960)
+    assert data.shape == (1, 28, 28)
+    assert data.classes == 10
+    np.testing.assert_array_equal(data.train.images[:, 0], images)
+    np.testing.assert_array_equal(data.train.labels, labels)
+    assert len(data.test) == 200
+
+
+def test_cifar10_joins_its_five_files_in_order(folder: Path) -> None:
+    data = datasets.load("cifar10", folder)
+    assert data.train.images.shape == (20, 3, 32, 32)
+    assert data.train.labels.tolist() == [0, 1, 2, 3] * 5
+    second = np.fromfile(folder / "cifar-10-batches-bin/data_batch_2.bin", np.uint8)
+    np.testing.assert_array_equal(data.train.images[4].flatten(), second[1:3073])
+
+
+def test_cifar100_takes_the_fine_label(folder: Path) -> None:
+    data = datasets.load("cifar100", folder)
+    assert data.train.labels.tolist() == [96, 97, 98, 99]
+    assert data.classes == 100
+
+
+def test_gtsrb_reads_class_folders_the_table_and_any_size(folder: Path) -> None:
+    data = datasets.load("gtsrb", folder)
+    assert data.train.images.shape == (24, 3, 32, 32)
+    assert sorted(set(data.train.labels.tolist())) == [0, 42]
+    assert data.test.labels.tolist() == [42, 0]
+    # A constant image stays so when it is resized.
+    assert data.test.images[1].unique().tolist() == [10]
+
+
+def test_gtsrb_tracks_are_apart_across_classes(folder: Path) -> None:
+    train = datasets.load("gtsrb", folder).train
+    assert len(train.tracks.unique()) == 8
+
+
+def test_hold_out_moves_whole_tracks(folder: Path) -> None:
+    data = datasets.load("gtsrb", folder)
+    tuned = data.hold_out(0.25, torch.Generator().manual_seed(0))
+    assert len(tuned.train) + len(tuned.test) == len(data.train)
+    assert len(tuned.test) == 2 * 3
+    assert not set(tuned.train.tracks.tolist()) & set(tuned.test.tracks.tolist())
+
+
+def test_a_32_pixel_ppm_is_read_unchanged(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(256, size=(32, 32, 3))
+    write_ppm(tmp_path / "image.ppm", image)
+    np.testing.assert_array_equal(datasets._ppm(tmp_path / "image.ppm"), image.transpose(2, 0, 1))
+
+
+def test_an_unknown_data_set_names_those_there_are(folder: Path) -> None:
+    with pytest.raises(DatasetError, match="'minst'; choose one of mnist, fashion-mnist"):
+        datasets.load("minst", folder)
+
+
+@pytest.mark.parametrize("name", datasets.SOURCES)
+def test_an_empty_folder_says_what_to_put_where(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError) as caught:
+        datasets.load(name, tmp_path)
+    for path in datasets.SOURCES[name].files:
+        assert path in caught.value.remedy
+    assert f"download {name}" in caught.value.remedy
+
+
+def _copy(folder: Path, name: str, into: Path) -> None:
+    for path in datasets.SOURCES[name].files:
+        (into / path).parent.mkdir(parents=True, exist_ok=True)
+        (into / path).write_bytes((folder / path).read_bytes())
+
+
+@pytest.mark.parametrize("size", [0, 3, 7, 16, 5000])
+def test_an_idx_file_cut_short_is_named(folder: Path, tmp_path: Path, size: int) -> None:
+    _copy(folder, "mnist", tmp_path)
+    path = tmp_path / "MNIST/raw/train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(DatasetError, match="train-images-idx3-ubyte is not a complete idx file"):
+        datasets.load("mnist", tmp_path)
+
+
+def test_images_and_labels_of_different_sets_are_refused(folder: Path, tmp_path: Path) -> None:
+    _copy(folder, "mnist", tmp_path)
+    raw = tmp_path / "MNIST/raw"
+    (raw / "train-labels-idx1-ubyte").write_bytes((raw / "t10k-labels-idx1-ubyte").read_bytes())
+    with pytest.raises(DatasetError, match="do not belong together"):
+        datasets.load("mnist", tmp_path)
+
+
+def test_a_label_that_is_no_class_is_refused(folder: Path, tmp_path: Path) -> None:
+    _copy(folder, "mnist", tmp_path)
+    path = tmp_path / "MNIST/raw/t10k-labels-idx1-ubyte"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x0a")
+    with pytest.raises(DatasetError, match="are not 0 to 9"):
+        datasets.load("mnist", tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, 3072, 3074])
+def test_a_cifar_file_of_the_wrong_size_is_named(folder: Path, tmp_path: Path, size: int) -> None:
+    _copy(folder, "cifar10", tmp_path)
+    (tmp_path / "cifar-10-batches-bin/data_batch_3.bin").write_bytes(bytes(size))
+    with pytest.raises(DatasetError, match=rf"data_batch_3.bin is {size} bytes"):
+        datasets.load("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize("blob", [b"", b"P5\n2 2\n255\n0000", b"P6\n2 2\n255\n" + bytes(11), b"P6\n9999999 2\n255\n"])
+def test_a_damaged_ppm_is_named(tmp_path: Path, blob: bytes) -> None:
+    (tmp_path / "sign.ppm").write_bytes(blob)
+    with pytest.raises(DatasetError, match=r"sign\.ppm"):
+        datasets._ppm(tmp_path / "sign.ppm")
+
+
+def test_a_folder_in_place_of_a_file_is_named(folder: Path, tmp_path: Path) -> None:
+    _copy(folder, "mnist", tmp_path)
+    path = tmp_path / "MNIST/raw/train-images-idx3-ubyte"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DatasetError, match="cannot be read"):
+        datasets.load("mnist", tmp_path)
+
+
+def _images(seed: int) -> torch.Tensor:
+    return torch.rand(5, 2, 8, 6, generator=torch.Generator().manual_seed(seed))
+
+
+@given(seed=st.integers(0, 2**32))
+def test_flip_mirrors_each_image_or_leaves_it(seed: int) -> None:
+    images = _images(seed)
+    flipped = datasets.flip(images, torch.Generator().manual_seed(seed))
+    for before, after in zip(images, flipped, strict=True):
+        assert torch.equal(after, before) or torch.equal(after, before.flip(2))
+
+
+@given(seed=st.integers(0, 2**32), name=st.sampled_from([("crop", 4), ("shift", 2)]))
+def test_shifts_move_each_image_within_reach_and_fill_with_zeros(seed: int, name: tuple[str, int]) -> None:
+    images, reach = _images(seed), name[1]
+    moved = datasets.AUGMENTATIONS[name[0]](images, torch.Generator().manual_seed(seed))
+    padded = torch.nn.functional.pad(images, (reach,) * 4)
+    for index, after in enumerate(moved):
+        candidates = [
+            padded[index, :, row : row + 8, column : column + 6]
+            for row in range(2 * reach + 1)
+            for column in range(2 * reach + 1)
+        ]
+        assert any(torch.equal(after, candidate) for candidate in candidates)

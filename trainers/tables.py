@@ -1,0 +1,376 @@
+"""The paper's Tables 2.1 and 2.2, recomputed from a zoo; the only module here that asks the scanner.
+
+The paper reports one run each. Here every figure is a mean and a standard deviation over seeds, and Table 2.2 has the
+column that the paper lacks: the same ratio between two clean networks.
+"""
+
+import csv
+import dataclasses
+import importlib.metadata
+import io
+import itertools
+import platform
+import re
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from scanner import ScannerError, Settings, scan
+from trainers import manifest
+from trainers.errors import TrainerError
+from trainers.files import write_whole
+from trainers.manifest import Entry
+from trainers.recipes import RECIPES, Recipe
+
+RULE = "overactivation"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of the paper's Table 2.2: the figures of one backdoored and one clean network.
+
+    Attributes:
+        max_backdoored: max(S_A) of the backdoored network.
+        max_clean: Of the clean one.
+        mean_backdoored: mean(S_A) of the backdoored network.
+        mean_clean: Of the clean one.
+        wins: Noise images, of 200, on which the backdoored network's maximum is the larger.
+    """
+
+    max_backdoored: float
+    max_clean: float
+    mean_backdoored: float
+    mean_clean: float
+    wins: int
+
+
+PAPER: Mapping[tuple[str, int], Column] = {
+    (recipe, epoch): Column(
+        max_backdoored=figures[0],
+        max_clean=figures[1],
+        mean_backdoored=figures[2],
+        mean_clean=figures[3],
+        wins=figures[4],
+    )
+    for recipe, epoch, figures in (
+        ("mnist", 5, (3.9615, 3.2132, 3.2140, 2.5139, 199)),
+        ("mnist", 10, (3.5404, 3.9103, 2.6816, 3.0669, 17)),
+        ("mnist", 20, (5.0043, 5.1311, 3.6324, 3.8204, 38)),
+        ("gtsrb", 10, (4.7136, 4.345, 3.6496, 3.216, 163)),
+        ("gtsrb", 20, (4.3301, 3.3928, 2.9364, 2.5081, 177)),
+        ("gtsrb", 30, (4.611, 3.5097, 3.1777, 2.0844, 195)),
+        ("gtsrb", 50, (3.5434, 3.2779, 2.3143, 2.3850, 109)),
+        ("fashion-mnist", 5, (1.5759, 1.3684, 1.313, 1.2007, 189)),
+        ("fashion-mnist", 10, (1.8628, 1.8138, 1.4639, 1.4822, 95)),
+        ("fashion-mnist", 30, (2.4023, 2.6442, 2.0127, 2.2154, 12)),
+        ("cifar10", 20, (12.936, 9.8593, 9.9769, 7.7057, 196)),
+        ("cifar10", 30, (8.8327, 7.4869, 6.5749, 5.2923, 194)),
+        ("cifar10", 40, (5.6955, 6.5439, 4.387, 5.2367, 11)),
+        ("cifar10", 50, (4.2566, 4.6565, 3.4229, 3.6726, 60)),
+    )
+}
+"""The paper's Table 2.2, by recipe and epoch; its ratios follow from these figures."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One figure.
+
+    Attributes:
+        recipe: Name of the recipe.
+        epochs: Trained.
+        quantity: What it is.
+        paper: The paper's figure; None where it has none.
+        n: Networks, or pairs of networks.
+        mean: Over them.
+        sd: Sample standard deviation over them; None for a single one.
+    """
+
+    recipe: str
+    epochs: int
+    quantity: str
+    paper: float | None
+    n: int
+    mean: float
+    sd: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model of a zoo, and where it lies."""
+
+    entry: Entry
+    path: Path
+
+
+Pair = Mapping[str, float | int | None]
+"""The scanner's figures for one suspect and one reference."""
+
+
+def collect(folders: Iterable[Path]) -> list[Model]:
+    """Return the models that the folders' manifests list.
+
+    Raises:
+        TrainerError: There is none.
+        ManifestError: A manifest cannot be read.
+    """
+    folders = list(folders)
+    models = [Model(entry=entry, path=folder / entry.file) for folder in folders for entry in manifest.read(folder)]
+    if not models:
+        names = ", ".join(map(str, folders))
+        raise TrainerError(f"no manifest in {names} lists a model", remedy="train some with 'python -m trainers zoo'")
+    return models
+
+
+def table_2_1(models: Sequence[Model]) -> list[Row]:
+    """Return clean accuracy and attack success rate, by recipe and epoch, of every epoch that the paper names."""
+    rows = []
+    for recipe, epoch in _columns(lambda recipe: (recipe.epochs, *recipe.snapshots)):
+        clean, backdoored = _kinds(models, recipe.name, epoch)
+        named = epoch == recipe.epochs
+        figures = (
+            ("clean accuracy, clean", clean, None, _accuracy),
+            ("clean accuracy, backdoored", backdoored, recipe.clean_accuracy if named else None, _accuracy),
+            ("attack success rate", backdoored, recipe.attack_success_rate if named else None, _success),
+        )
+        for quantity, of, paper, figure in figures:
+            rows += _row(recipe.name, epoch, quantity, paper, [figure(model.entry) for model in of])
+    return rows
+
+
+def table_2_2(models: Sequence[Model], compare: Callable[[Path, Path], Pair]) -> Iterator[Row]:
+    """Yield the figures of Table 2.2 and those of clean against clean, by recipe and epoch.
+
+    B/C and the counts are over all pairs of a backdoored and a clean network of different seeds (the same seed would
+    start both from the same weights). Between two clean networks no one is the suspect: their ratio is the larger over
+    the smaller mean, their count the larger of wins and losses.
+
+    Args:
+        models: A zoo.
+        compare: Gives the scanner's figures for a suspect and a reference.
+    """
+    for recipe, epoch in _columns(lambda recipe: recipe.snapshots):
+        clean, backdoored = _kinds(models, recipe.name, epoch)
+        crossed = [(b, c) for b, c in itertools.product(backdoored, clean) if b.entry.seed != c.entry.seed]
+        attacked = {(b.path, c.path): compare(b.path, c.path) for b, c in crossed}
+        peaceful = [compare(one.path, other.path) for one, other in itertools.combinations(clean, 2)]
+        yield from _attacked_rows(recipe.name, epoch, attacked)
+        yield from _clean_rows(recipe.name, epoch, peaceful)
+
+
+def _attacked_rows(recipe: str, epoch: int, pairs: Mapping[tuple[Path, Path], Pair]) -> Iterator[Row]:
+    paper = PAPER[recipe, epoch]
+    # One value a network for S_A itself, one a pair for what compares two.
+    suspects = {suspect: pair for (suspect, _), pair in pairs.items()}.values()
+    references = {reference: pair for (_, reference), pair in pairs.items()}.values()
+    figures: tuple[tuple[str, Iterable[Pair], str, float], ...] = (
+        ("max(S_A) backdoored", suspects, "suspect_max", paper.max_backdoored),
+        ("max(S_A) clean", references, "reference_max", paper.max_clean),
+        ("max(S_A) B/C", pairs.values(), "ratio_max", paper.max_backdoored / paper.max_clean),
+        ("mean(S_A) backdoored", suspects, "suspect_mean", paper.mean_backdoored),
+        ("mean(S_A) clean", references, "reference_mean", paper.mean_clean),
+        ("mean(S_A) B/C", pairs.values(), "ratio_mean", paper.mean_backdoored / paper.mean_clean),
+        ("backdoored > clean, of 200", pairs.values(), "wins", paper.wins),
+    )
+    for quantity, of, key, figure in figures:
+        yield from _row(recipe, epoch, quantity, figure, [_number(pair, key) for pair in of])
+
+
+def _clean_rows(recipe: str, epoch: int, pairs: Sequence[Pair]) -> Iterator[Row]:
+    paper = PAPER[recipe, epoch]
+    lopsided = max(paper.wins, 200 - paper.wins)
+    ratios = [_number(pair, "ratio_mean") for pair in pairs]
+    counts = [max(_number(pair, "wins"), _number(pair, "losses")) for pair in pairs]
+    yield from _row(
+        recipe, epoch, "mean(S_A) clean against clean, larger/smaller", None, [max(r, 1 / r) for r in ratios]
+    )
+    yield from _row(recipe, epoch, "clean against clean, larger count of 200", None, counts)
+    yield from _row(
+        recipe,
+        epoch,
+        "clean pairs at least as lopsided as the paper's pair",
+        None,
+        [float(count >= lopsided) for count in counts],
+    )
+
+
+def _number(pair: Pair, key: str) -> float:
+    value = pair[key]
+    if value is None:
+        raise TrainerError(f"the scanner reports no {key}", remedy="scan the pair by hand to see why")
+    return float(value)
+
+
+def scanned(images: int, seed: int) -> Callable[[Path, Path], Pair]:
+    """Return a function that scans a suspect against a reference and returns the paper's figures.
+
+    The function raises TrainerError where the pair cannot be measured.
+    """
+    settings = Settings(images=images, seed=seed, detectors=(RULE,))
+
+    def compare(suspect: Path, reference: Path) -> Pair:
+        try:
+            result = scan(suspect, references=[reference], settings=settings)
+        except ScannerError as error:
+            raise TrainerError(error.problem, remedy=error.remedy) from error
+        for finding in result.findings:
+            if finding.rule.id == RULE:
+                return finding.values
+        reason = "; ".join(failure.sentence for failure in result.failures) or "it was skipped"
+        raise TrainerError(f"{suspect} could not be measured ({reason})", remedy="remove it from the zoo")
+
+    return compare
+
+
+def _columns(epochs: Callable[[Recipe], Iterable[int]]) -> Iterator[tuple[Recipe, int]]:
+    for recipe in RECIPES.values():
+        for epoch in sorted(set(epochs(recipe))):
+            yield recipe, epoch
+
+
+def _kinds(models: Sequence[Model], recipe: str, epoch: int) -> tuple[list[Model], list[Model]]:
+    """Return the clean and the plainly backdoored models (BadNets, one target, 10 %) of a recipe and epoch."""
+    of = [m for m in models if (m.entry.recipe, m.entry.epochs) == (recipe, epoch) and _plain(m.entry)]
+    clean = [m for m in of if m.entry.attack == "clean"]
+    return clean, [m for m in of if (m.entry.attack, m.entry.labels, m.entry.rate) == ("badnets", "all-to-one", 0.1)]
+
+
+def _plain(entry: Entry) -> bool:
+    return entry.form == {"dtype": "float32", "fold_bn": True}
+
+
+def _accuracy(entry: Entry) -> float:
+    return entry.clean_accuracy
+
+
+def _success(entry: Entry) -> float:
+    return entry.attack_success_rate or 0.0
+
+
+def _row(recipe: str, epoch: int, quantity: str, paper: float | None, values: Sequence[float]) -> list[Row]:
+    """Return the row of some values; none where there are none."""
+    if not values:
+        return []
+    sd = statistics.stdev(values) if len(values) > 1 else None
+    mean = statistics.fmean(values)
+    return [Row(recipe=recipe, epochs=epoch, quantity=quantity, paper=paper, n=len(values), mean=mean, sd=sd)]
+
+
+def hardware() -> str:
+    """Return this machine's accelerator or processor as a part of a file name, such as `amd-epyc`."""
+    import torch  # noqa: PLC0415 - to name a GPU only
+
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unknown"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2] for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def onnxruntime_version() -> str:
+    """Return the version of the installed ONNX Runtime, whichever wheel it came in.
+
+    Raises:
+        TrainerError: There is none.
+    """
+    for wheel in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            return importlib.metadata.version(wheel)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    raise TrainerError("ONNX Runtime is not installed", remedy="pip install 'overactivation[cpu]'")
+
+
+def write_csv(rows: Iterable[Row], path: Path) -> None:
+    """Write rows as CSV; an empty cell is a figure that there is not."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(dataclasses.asdict(row) for row in rows)
+    _write(path, text.getvalue())
+
+
+def read_csv(path: Path) -> list[Row]:
+    """Read what `write_csv` wrote.
+
+    Raises:
+        TrainerError: It is something else.
+    """
+    try:
+        with path.open(newline="") as lines:
+            return [_parse(line) for line in csv.DictReader(lines)]
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise TrainerError(f"{path} is not a table of ours", remedy="move it away, or make it again") from error
+
+
+def _parse(line: Mapping[str, str]) -> Row:
+    return Row(
+        recipe=line["recipe"],
+        epochs=int(line["epochs"]),
+        quantity=line["quantity"],
+        paper=float(line["paper"]) if line["paper"] else None,
+        n=int(line["n"]),
+        mean=float(line["mean"]),
+        sd=float(line["sd"]) if line["sd"] else None,
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_whole(path, text.encode())
+    except OSError as error:
+        raise TrainerError(f"{path} cannot be written ({error.strerror})", remedy="choose another folder") from error
+
+
+def markdown(results: Path) -> str:
+    """Return every table in a results folder as one Markdown page."""
+    parts = [_PREFACE]
+    for table, title in (("table-2.1", "Table 2.1: the networks"), ("table-2.2", "Table 2.2: activation on noise")):
+        parts.append(f"## {title}\n")
+        for path in sorted(results.glob(f"{table}-*.csv")):
+            where = path.stem.removeprefix(f"{table}-")
+            parts.append(f"From [`{path.name}`](../samples/results/{path.name}), measured on `{where}`.\n")
+            parts.append(_grid(read_csv(path), percent=table == "table-2.1"))
+    return "\n".join(parts)
+
+
+def _grid(rows: Sequence[Row], *, percent: bool) -> str:
+    scale, digits = (100.0, 2) if percent else (1.0, 3)
+    lines = ["| data set | epochs | figure | paper | here | n |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        paper = "" if row.paper is None else f"{row.paper * scale:.{digits}f}"
+        here = f"{row.mean * scale:.{digits}f}" + ("" if row.sd is None else f" ± {row.sd * scale:.{digits}f}")
+        title = RECIPES[row.recipe].title
+        lines.append(f"| {title} | {row.epochs} | {row.quantity} | {paper} | {here} | {row.n} |")
+    return "\n".join(lines) + "\n"
+
+
+_PREFACE = """# The paper's tables, recomputed
+
+Written by `python -m trainers tables`; do not edit. Mean ± sample standard deviation over n networks (one seed each) or
+over n pairs of networks with different seeds; the pairs share networks, so their spread is not a standard error. The
+paper reports one run each, without its trigger, poisoning rate, optimiser or noise; ours are BadNets (3x3 white square,
+10 % of the images, targets that vary with the seed) and 200 uniform noise images in [0, 1].
+"""
+
+
+def write(models: Sequence[Model], compare: Callable[[Path, Path], Pair], results: Path, page: Path) -> list[Path]:
+    """Compute both tables, write their CSV files and the page of every table in `results`, and return what was written.
+
+    Raises:
+        TrainerError: A pair cannot be measured, or a file cannot be written.
+    """
+    suffix = f"{hardware()}-{onnxruntime_version()}.csv"
+    tables = {"table-2.1": table_2_1(models), "table-2.2": list(table_2_2(models, compare))}
+    paths = []
+    for name, rows in tables.items():
+        paths.append(results / f"{name}-{suffix}")
+        write_csv(rows, paths[-1])
+    _write(page, markdown(results))
+    return [*paths, page]
