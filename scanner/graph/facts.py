@@ -14,6 +14,9 @@ from scanner.errors import MalformedModelError
 Shape = tuple[int | str, ...]
 """Dimensions; one that is not a number is a name, and equal names are equal sizes."""
 
+_SHAPE_KEEPING = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
+"""Operators defined by a function body, which onnx's inference does not always see through."""
+
 _FREE_INITIALISERS = 4
 """From this IR version on, an initialiser need not be an input too."""
 
@@ -62,13 +65,11 @@ def infer(model: onnx.ModelProto) -> Facts:
         MalformedModelError: The graph contradicts itself.
     """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    try:
-        inferred = onnx.shape_inference.infer_shapes(_skeleton(model, tensors.values()), data_prop=True).graph
-    except onnx.shape_inference.InferenceError as error:
-        raise MalformedModelError(
-            f"the graph's shapes contradict one another ({str(error).splitlines()[0]})",
-            remedy="export the model to ONNX again",
-        ) from error
+    skeleton = _skeleton(model, tensors.values())
+    inferred = _inferred(skeleton)
+    while forgotten := _forgotten(inferred):
+        skeleton.graph.value_info.extend(forgotten)
+        inferred = _inferred(skeleton)
     infos = [*model.graph.value_info, *inferred.input, *inferred.output, *inferred.value_info]
     shapes = {tensor.name: tuple(tensor.dims) for tensor in tensors.values()}
     elem_types = {tensor.name: tensor.data_type for tensor in tensors.values()}
@@ -79,6 +80,29 @@ def infer(model: onnx.ModelProto) -> Facts:
         if kind.HasField("shape"):
             shapes[info.name] = dimensions(info)
     return Facts(shapes, elem_types, tensors)
+
+
+def _inferred(skeleton: onnx.ModelProto) -> onnx.GraphProto:
+    try:
+        return onnx.shape_inference.infer_shapes(skeleton, data_prop=True).graph
+    except onnx.shape_inference.InferenceError as error:
+        raise MalformedModelError(
+            f"the graph's shapes contradict one another ({str(error).splitlines()[0]})",
+            remedy="export the model to ONNX again",
+        ) from error
+
+
+def _forgotten(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """Return the types of results that have their argument's type, where inference did not see that."""
+    known = {v.name: v for v in (*graph.input, *graph.value_info, *graph.output) if v.type.tensor_type.HasField("shape")}
+    found = []
+    for node in graph.node:
+        if node.op_type in _SHAPE_KEEPING and node.input[0] in known and node.output[0] not in known:
+            info = onnx.ValueInfoProto()
+            info.CopyFrom(known[node.input[0]])
+            info.name = node.output[0]
+            found.append(info)
+    return found
 
 
 def dimensions(info: onnx.ValueInfoProto) -> Shape:
