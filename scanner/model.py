@@ -32,24 +32,30 @@ class Model:
     proto: onnx.ModelProto
     identity: ModelIdentity
 
-    def serialise(self, proto: onnx.ModelProto) -> bytes:
-        """Return `proto`, a graph derived from this model, as bytes that name no second file.
+    def complete(self, proto: onnx.ModelProto) -> onnx.ModelProto:
+        """Return `proto`, a graph derived from this model, with every tensor's data inside it; itself where it is so.
 
         Raises:
             UnsafeModelError: External data lies outside the model's folder, or is not a regular file.
             MalformedModelError: External data is missing or too short.
-            UnsupportedModelError: The result passes protobuf's 2 GiB.
         """
-        external = [t for t in proto.graph.initializer if external_data_helper.uses_external_data(t)]
-        if external:
-            copy = onnx.ModelProto()
-            copy.CopyFrom(proto)
-            for tensor in copy.graph.initializer:
-                if external_data_helper.uses_external_data(tensor):
-                    _inline(tensor, self.path.parent)
-            proto = copy
+        if not any(map(external_data_helper.uses_external_data, proto.graph.initializer)):
+            return proto
+        copy = onnx.ModelProto()
+        copy.CopyFrom(proto)
+        for tensor in filter(external_data_helper.uses_external_data, copy.graph.initializer):
+            _inline(tensor, self.path.parent)
+        return copy
+
+    def serialise(self, proto: onnx.ModelProto) -> bytes:
+        """Return `proto`, a graph derived from this model, as bytes that name no second file.
+
+        Raises:
+            UnsupportedModelError: The result passes protobuf's 2 GiB.
+            ModelError: As for `complete`.
+        """
         try:
-            return proto.SerializeToString()
+            return bytes(self.complete(proto).SerializeToString())
         except (EncodeError, ValueError) as error:
             raise UnsupportedModelError(
                 f"{self.identity.path!r} needs more than 2 GiB of weights for this measurement",

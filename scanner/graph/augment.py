@@ -32,7 +32,11 @@ def per_image_maximum(proto: onnx.ModelProto, activation: Activation) -> onnx.Mo
     result = onnx.ModelProto()
     result.CopyFrom(proto)
     del result.graph.output[:]
-    nodes = _pooled(activation.value) if _is_feature_map(proto, activation.value) else _reduced(activation, standard_opset(proto) or 0, result)
+    nodes = (
+        _pooled(activation.value)
+        if _is_feature_map(proto, activation.value)
+        else _reduced(activation, standard_opset(proto) or 0, result)
+    )
     result.graph.node.extend(nodes)
     result.graph.output.append(onnx.helper.make_empty_tensor_value_info(MAXIMUM))
     return result
@@ -53,7 +57,8 @@ def _reduced(activation: Activation, opset: int, result: onnx.ModelProto) -> lis
         opset = _AXES_AS_INPUT
     if activation.quantisation and opset < _INTEGER_MAXIMUM:
         raise UnsupportedModelError(
-            f"operator set {opset} cannot reduce quantised values", remedy="convert the model to operator set 12 or later"
+            f"operator set {opset} cannot reduce quantised values",
+            remedy="convert the model to operator set 12 or later",
         )
     rows, peak = f"{MAXIMUM}_rows", f"{MAXIMUM}_peak" if activation.quantisation else MAXIMUM
     nodes = [onnx.helper.make_node("Flatten", [activation.value], [rows], axis=1)]

@@ -28,9 +28,7 @@ def upstream(proto: onnx.ModelProto, values: Collection[str]) -> onnx.ModelProto
     cut.graph.node.extend(proto.graph.node[position] for position in sorted(positions))
     cut.graph.initializer.extend(t for t in proto.graph.initializer if t.name in names)
     cut.graph.sparse_initializer.extend(t for t in proto.graph.sparse_initializer if t.values.name in names)
-    cut.graph.quantization_annotation.extend(
-        q for q in proto.graph.quantization_annotation if q.tensor_name in names
-    )
+    cut.graph.quantization_annotation.extend(q for q in proto.graph.quantization_annotation if q.tensor_name in names)
     cut.graph.input.extend(v for v in required_inputs(proto.graph) if v.name in names)
     cut.graph.output.extend(onnx.helper.make_empty_tensor_value_info(value) for value in values)
     return cut
