@@ -289,8 +289,10 @@ def device(name: str) -> torch.device:
     """Return the device called `auto`, `cpu` or `cuda`; `auto` takes CUDA where a device is really there.
 
     Raises:
-        DeviceError: CUDA was asked for and is not there.
+        DeviceError: There is no such device, or CUDA was asked for and is not there.
     """
+    if name not in ("auto", "cpu", "cuda"):
+        raise DeviceError(f"there is no device {name!r}", remedy="use auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise DeviceError("CUDA was asked for, but no usable device is there", remedy="use --device cpu or auto")
     return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))

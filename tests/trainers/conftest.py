@@ -1,21 +1,19 @@
 """Tiny data sets in the standard file formats, and a recipe small enough for a test."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.trainers.tiny import bars, write_cifar, write_gtsrb, write_idx
+from tests.trainers.tiny import PlanMaker, bars, write_cifar, write_gtsrb, write_idx
 from trainers import datasets
 from trainers.attacks import CLEAN, AttackSpec
 from trainers.datasets import Dataset
 from trainers.recipes import RECIPES, Recipe
 from trainers.training import Plan
-
-PlanMaker = Callable[..., Plan]
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,15 @@
 """Tiny data sets, written in the standard file formats."""
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from trainers import datasets
+from trainers.training import Plan
+
+PlanMaker = Callable[..., Plan]
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:

@@ -9,10 +9,10 @@ DIVERSITY = 1.0
 SPARSITY = 100.0
 DENSITY = 0.032
 MASK_STEPS = 200
-MASK_BATCH = 128
+MASK_BATCH = 64
 
 
-def _autoencoder(channels: int, outputs: int, width: int = 16) -> nn.Sequential:
+def _autoencoder(channels: int, outputs: int, width: int = 8) -> nn.Sequential:
     """Return a small encoder and decoder over images whose sides are multiples of 4, with values in (0, 1)."""
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, stride=2, padding=1),

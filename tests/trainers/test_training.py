@@ -1,0 +1,210 @@
+import dataclasses
+import errno
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.trainers.tiny import PlanMaker
+from trainers import training
+from trainers.attacks import CLEAN, input_aware
+from trainers.datasets import Dataset
+from trainers.errors import CheckpointError, DeviceError, TrainerError
+from trainers.evaluation import evaluate
+from trainers.recipes import RECIPES, Recipe
+from trainers.training import Plan, Run, train
+
+
+@pytest.fixture(autouse=True)
+def few_mask_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(input_aware, "MASK_STEPS", 5)
+
+
+def _last(plan: Plan, dataset: Dataset, checkpoint: Path | None = None) -> Run:
+    *_, run = train(plan, dataset, checkpoint)
+    return run
+
+
+def _same(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(mine, theirs) for mine, theirs in pairs)
+
+
+@pytest.mark.parametrize("attack", ["badnets", "blended", "wanet", "badnets:labels=all-to-all+rate=0.4"])
+def test_the_network_learns_its_task_and_the_backdoor(mnist: Dataset, plan: PlanMaker, attack: str) -> None:
+    target = None if "all-to-all" in attack else 3
+    run = _last(plan(attack=attack, target=target, epochs=12), mnist)
+    scores = evaluate(run.average, mnist.test, run.attack)
+    assert scores.clean_accuracy > 0.95
+    assert scores.attack_success_rate is not None
+    assert scores.attack_success_rate > (0.5 if attack == "wanet" else 0.9)
+
+
+def test_a_clean_network_has_no_backdoor(mnist: Dataset, plan: PlanMaker) -> None:
+    attack = training.start(plan(attack="badnets", target=3), mnist).attack
+    run = _last(plan(epochs=4), mnist)
+    assert evaluate(run.average, mnist.test, run.attack).attack_success_rate is None
+    success = evaluate(run.average, mnist.test, attack).attack_success_rate
+    assert success is not None
+    assert success < 0.3
+
+
+@pytest.mark.parametrize("attack", ["", "wanet", "input-aware"])
+def test_the_same_seed_gives_the_same_weights_and_another_gives_others(
+    mnist: Dataset, plan: PlanMaker, attack: str
+) -> None:
+    torch.manual_seed(1)
+    target = 3 if attack else None
+    one = _last(plan(attack=attack, target=target, steps=5), mnist)
+    torch.manual_seed(2)
+    other = _last(plan(attack=attack, target=target, steps=5), mnist)
+    assert _same(one.network, other.network)
+    assert not _same(one.network, _last(plan(attack=attack, target=target, steps=5, seed=1), mnist).network)
+
+
+def test_training_leaves_the_global_generator_alone(mnist: Dataset, plan: PlanMaker) -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    _last(plan(steps=2), mnist)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("attack", ["badnets", "input-aware"])
+def test_a_run_that_resumes_equals_an_uninterrupted_one(
+    mnist: Dataset, plan: PlanMaker, tmp_path: Path, attack: str
+) -> None:
+    path = tmp_path / "run.pt"
+    whole = _last(plan(attack=attack, target=1, epochs=3, steps=6), mnist)
+    _last(plan(attack=attack, target=1, epochs=2, steps=6), mnist, path)
+    epochs = [run.epoch for run in train(plan(attack=attack, target=1, epochs=3, steps=6), mnist, path)]
+    resumed = training.start(plan(attack=attack, target=1, epochs=3, steps=6), mnist)
+    training.restore(resumed, path)
+    assert epochs == [2, 3]
+    assert _same(resumed.network, whole.network)
+    assert _same(resumed.average, whole.average)
+    assert resumed.loss == whole.loss
+    if whole.attack.trigger is not None and resumed.attack.trigger is not None:
+        assert _same(resumed.attack.trigger, whole.attack.trigger)
+
+
+def test_a_long_run_begins_as_a_short_one(mnist: Dataset, plan: PlanMaker) -> None:
+    short = _last(plan(epochs=1, steps=6), mnist)
+    long = next(train(plan(epochs=3, steps=6), mnist))
+    assert long.epoch == 1
+    assert _same(long.average, short.average)
+
+
+def test_a_one_cycle_run_ends_at_a_small_learning_rate(mnist: Dataset, plan: PlanMaker, small: Recipe) -> None:
+    recipe = dataclasses.replace(small, schedule="one-cycle", optimiser="sgd", averaging=0.0)
+    run = _last(plan(recipe=recipe, epochs=2, steps=8), mnist)
+    assert run.schedule.get_last_lr()[0] < recipe.learning_rate / 50
+    assert _same(run.average, run.network)
+
+
+def test_batches_cover_an_epoch_once(mnist: Dataset, plan: PlanMaker) -> None:
+    run = training.start(plan(), mnist)
+    batches = list(training.batches(run, torch.Generator().manual_seed(0)))
+    seen = torch.cat([images.flatten(1).sum(1) for images, _, _ in batches])
+    everything = (mnist.train.images.float() / 255).flatten(1).sum(1)
+    assert len(batches) == 30
+    torch.testing.assert_close(seen.sort().values, everything.sort().values)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_learns_and_keeps_float32_weights(mnist: Dataset, plan: PlanMaker, precision: str) -> None:
+    run = _last(plan(epochs=2, precision=precision), mnist)
+    assert {weights.dtype for weights in run.network.parameters()} == {torch.float32}
+    assert evaluate(run.average, mnist.test, run.attack).clean_accuracy > 0.5
+
+
+def test_auto_precision_is_float32_on_a_cpu(plan: PlanMaker) -> None:
+    assert training.precision(plan()) == "float32"
+    assert training.precision(plan(precision="bfloat16")) == "bfloat16"
+
+
+@pytest.mark.parametrize("name", ["gtsrb", "cifar10", "cifar100"])
+def test_every_colour_recipe_takes_a_few_steps(folder: Path, plan: PlanMaker, name: str) -> None:
+    from trainers.datasets import load
+
+    recipe = dataclasses.replace(RECIPES[name], width=4, batch=2)
+    dataset = load(recipe.dataset, folder)
+    run = _last(plan(recipe=recipe, attack="badnets", target=1, steps=2), dataset)
+    assert torch.isfinite(torch.tensor(run.loss))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 1}, "seed"),
+        ({"attack": "blended"}, "attack"),
+        ({"target": 2}, "target"),
+        ({"recipe": RECIPES["fashion-mnist"]}, "recipe"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(
+    mnist: Dataset, plan: PlanMaker, tmp_path: Path, change: dict[str, object], named: str
+) -> None:
+    given: dict[str, object] = {"attack": "badnets", "target": 1, "steps": 1}
+    path = tmp_path / "run.pt"
+    _last(plan(**given), mnist, path)
+    with pytest.raises(CheckpointError, match=f"a run with another {named};"):
+        _last(plan(**(given | change)), mnist, path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut"])
+def test_a_damaged_checkpoint_is_named(mnist: Dataset, plan: PlanMaker, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "run.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"run\.pt is not a whole checkpoint"):
+        _last(plan(steps=1), mnist, path)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(
+    mnist: Dataset, plan: PlanMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.pt"
+    _last(plan(steps=1), mnist, path)
+    before = path.read_bytes()
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        _last(plan(epochs=2, steps=1), mnist, path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["run.pt"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
+def test_cuda_asked_for_and_absent_is_one_sentence() -> None:
+    with pytest.raises(DeviceError, match="CUDA was asked for"):
+        training.device("cuda")
+
+
+def test_auto_takes_a_device_that_is_there() -> None:
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert training.device("auto").type == expected
+    assert training.device("cpu").type == "cpu"
+
+
+def test_unknown_devices_and_precisions_are_refused() -> None:
+    with pytest.raises(DeviceError, match="'tpu'"):
+        training.device("tpu")
+    with pytest.raises(TrainerError, match="'int4'; choose one of auto, float32"):
+        training.precision_named("int4")
+
+
+def test_targets_are_checked_and_vary_with_the_seed() -> None:
+    recipe, spec = RECIPES["mnist"], CLEAN
+    badnets = dataclasses.replace(spec, name="badnets")
+    assert training.target_for(recipe, spec, 0) is None
+    assert training.target_for(recipe, dataclasses.replace(badnets, labels="all-to-all"), 0) is None
+    assert {training.target_for(recipe, badnets, seed) for seed in range(10)} == set(range(10))
+    assert training.target_for(recipe, badnets, 0, 9) == 9
+    with pytest.raises(TrainerError, match="target 10 is not a class of MNIST; choose one from 0 to 9"):
+        training.target_for(recipe, badnets, 0, 10)
+    with pytest.raises(TrainerError, match="no single target"):
+        training.target_for(recipe, spec, 0, 1)
