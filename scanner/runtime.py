@@ -74,8 +74,8 @@ class Session:
         return results
 
 
-def open_session(data: bytes, device: Device, threads: int) -> Session:
-    """Load a serialised model that names no external data.
+def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = True) -> Session:
+    """Load a serialised model that names no external data; without `optimise`, node by node as it is written.
 
     Raises:
         DeviceError: CUDA was asked for and is not usable.
@@ -86,6 +86,8 @@ def open_session(data: bytes, device: Device, threads: int) -> Session:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     # A spinning thread buys microseconds here and costs a core of somebody else's machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = list(dict.fromkeys([PROVIDERS[chosen], PROVIDERS[Device.CPU]]))

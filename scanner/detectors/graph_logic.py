@@ -1,7 +1,7 @@
 """Graph logic: a test of the input, written as operators, that gates the output.
 
-Source: HiddenLayer, "ShadowLogic" (2024); Bober-Irizar et al., "Architectural Backdoors in Neural Networks" (CVPR 2023);
-arXiv 2511.00664. What is looked for, and why honest exports are not it, is in `scanner.graph.gates`.
+Source: HiddenLayer, "ShadowLogic" (2024); Bober-Irizar et al., "Architectural Backdoors in Neural Networks" (CVPR
+2023); arXiv 2511.00664. What is looked for, and why honest exports are not it, is in `scanner.graph.gates`.
 """
 
 import dataclasses
@@ -148,9 +148,7 @@ def _compare_held(
     elem_type = excerpt.element_type(states[0])
     whole = model.serialise(excerpt.held(model.proto, switch, elem_type))
     session = runtime.open_session(whole, Device.CPU, settings.threads)
-    opened, shut = (
-        session.feed({session.input_name: image, switch: state})[0].astype(np.float64) for state in states
-    )
+    opened, shut = (session.feed({session.input_name: image, switch: state})[0].astype(np.float64) for state in states)
     found: dict[str, Any] = {"opened": True, "flips": _differ(opened, shut), "input": _summary(image)}
     if opened.ndim == 2 and opened.shape[1] > 1:  # noqa: PLR2004 - logits
         found |= {"class_open": int(opened[0].argmax()), "class_closed": int(shut[0].argmax())}

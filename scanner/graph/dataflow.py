@@ -1,8 +1,9 @@
 """What each value of an unfolded graph derives from: pixels or only shapes, features or decisions, many or one.
 
 An abstract interpretation in one forward sweep (three where loops carry values round), linear in the number of steps.
-A *decision* is a value that knows the input only through a test of it: a comparison, a remainder, an arg-max, a rectified
-threshold. Its *width* bounds how many numbers a sample it can still tell apart: 1 is one decision about the whole input.
+A *decision* is a value that knows the input only through a test of it: a comparison, a remainder, an arg-max, a
+rectified threshold. Its *width* bounds how many numbers a sample it can still tell apart: 1 is one decision about the
+whole input.
 """
 
 import dataclasses
@@ -187,13 +188,16 @@ class Analysis:
         if target == onnx.TensorProto.BOOL:
             return not fact.decision
         source = self.flow.elem_types.get(step.inputs[0], onnx.TensorProto.FLOAT)
-        return target in _INTEGERS and source not in _INTEGERS and not fact.decision and self.extent(step.outputs[0]) <= 1
+        return (
+            target in _INTEGERS and source not in _INTEGERS and not fact.decision and self.extent(step.outputs[0]) <= 1
+        )
 
     def _tested(self, position: int, step: Step, fact: Fact, output: str) -> Fact:
-        width = fact.width
-        if step.op in COMPARISONS and any(self._counts_up(name) for name in step.inputs):
-            width = self.extent(output)  # positions compared with a length: a mask as long as the sequence
-        return dataclasses.replace(fact, test=position, hard=True, pattern=False, width=width, gain=1.0, steep=False)
+        tested = dataclasses.replace(fact, test=position, hard=True, pattern=False, gain=1.0, steep=False)
+        if step.op not in COMPARISONS or not any(self._counts_up(name) for name in step.inputs):
+            return tested
+        # Positions compared with a length are a mask as long as the sequence; with a number, a one-hot.
+        return dataclasses.replace(tested, width=self.extent(output), pattern=step.op == "Equal")
 
     def _counts_up(self, name: str) -> bool:
         """Whether a value is positions: made from shapes, or a constant 0, 1, 2 and so on."""

@@ -28,9 +28,7 @@ def excerpt(proto: onnx.ModelProto, details: Mapping[str, Any]) -> onnx.ModelPro
     wanted = {entry.partition(" ")[2].partition("/")[0] for entry in details["path"]}
     names = {entry.partition(" ")[2] for entry in details["path"]}
     before = _before(flat, details["decision"])
-    nodes = [
-        n for i, n in enumerate(flat.graph.node) if i in before or label(n) in names or (label(n) in wanted)
-    ]
+    nodes = [n for i, n in enumerate(flat.graph.node) if i in before or label(n) in names or (label(n) in wanted)]
     cut = onnx.ModelProto(ir_version=flat.ir_version, opset_import=flat.opset_import, producer_name="excerpt")
     cut.graph.name = "excerpt"
     cut.graph.node.extend(nodes)

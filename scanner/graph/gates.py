@@ -29,9 +29,16 @@ _CONTROL = {"Where": 1, "If": 1, "Loop": 3}
 
 _NARROW = 16
 """A decision with fewer numbers than the input by this factor is about the input, not about each of its positions."""
+_MOST_SHARED = 0.5
+"""A test behind this part of the gated value's weights reads what the network has computed, not the input."""
+_SMALL_PART = 0.1
+"""A matched filter is smaller than this part of a network; a network that looks before it crops is not."""
+_LARGE_PART = 0.25
 _TINY = 1e-3
 _SHOWN = 16
 _BITS = 1024
+_BYTES = 16
+"""Powers of two between fractions and 16-bit levels."""
 _MOST_SHOWN = 50
 
 
@@ -170,21 +177,37 @@ def _weigh(gate: Gate, analysis: Analysis) -> tuple[Severity, str] | None:
     """Return a gate's severity and its reason, or None for an idiom of honest exporters."""
     if _is_idiom(gate, analysis):
         return None
-    late = gate.share >= 0.5 if not gate.stem else gate.private >= 0.1  # noqa: PLR2004 - see docs/graph-logic.md
+    late = gate.share >= _MOST_SHARED if not gate.stem else gate.private >= _SMALL_PART
     if late:
         return _weigh_late(gate, analysis)
-    if not gate.made.hard and (gate.stem or ((gate.private or gate.share) and not gate.made.steep)):
+    if not _is_telling(gate, analysis):
         return None
-    writes = gate.made.pattern or _fill(gate, analysis) is None
-    if (gate.made.width > 1 or gate.made.sweep) and not (gate.made.pattern or _constants(gate, analysis)):
-        return None
-    if not _has_weights(analysis):
-        return Severity.WARNING, "nothing trained is in this graph: it may be a processing step of its own"
-    if gate.private > 0.25:  # noqa: PLR2004 - see docs/graph-logic.md
-        return Severity.WARNING, "the test is a trained network of its own, so this may be a cascade of two models"
-    if not writes and not any(t.op == "Equal" for t in gate.tests):
-        return Severity.WARNING, "below a level of the input the output is blanked, as a silence or emptiness guard does"
+    doubt = next((why for applies, why in _doubts(gate, analysis) if applies), None)
+    if doubt:
+        return Severity.WARNING, doubt
     return Severity.SUSPICIOUS, "one decision about the whole input, taken past the trained weights, changes the result"
+
+
+def _is_telling(gate: Gate, analysis: Analysis) -> bool:
+    """Whether the decision is one that honest networks do not take: a jump, or a step by itself or by its steepness.
+
+    A decision of several numbers, or one for each turn of a loop, is a mask unless it has something to write.
+    """
+    made = gate.made
+    if not made.hard and (gate.stem or ((gate.private or gate.share) and not made.steep)):
+        return False
+    return (made.width <= 1 and not made.sweep) or made.pattern or bool(_constants(gate, analysis))
+
+
+def _doubts(gate: Gate, analysis: Analysis) -> Iterator[tuple[bool, str]]:
+    """Yield what could make an early decision honest, each with whether it applies."""
+    trained = any(analysis.fact(name).weights for name in analysis.flow.outputs)
+    yield not trained, "nothing trained is in this graph: it may be a processing step of its own"
+    cascade = gate.private > _LARGE_PART
+    yield cascade, "the test is a trained network of its own, so this may be a cascade of two models"
+    blank = _fill(gate, analysis) is not None and not gate.made.pattern
+    level = not any(t.op == "Equal" for t in gate.tests)
+    yield blank and level, "past a level of the input the output is blanked, as a silence or emptiness guard does"
 
 
 def _weigh_late(gate: Gate, analysis: Analysis) -> tuple[Severity, str] | None:
@@ -193,13 +216,8 @@ def _weigh_late(gate: Gate, analysis: Analysis) -> tuple[Severity, str] | None:
     return None
 
 
-def _has_weights(analysis: Analysis) -> bool:
-    """Whether any output derives from trained weights."""
-    return any(analysis.fact(name).weights for name in analysis.flow.outputs)
-
-
 def _is_idiom(gate: Gate, analysis: Analysis) -> bool:
-    return _selects_position(gate, analysis) or _is_masked_mean(gate, analysis) or _guards_division(gate, analysis)
+    return any(idiom(gate, analysis) for idiom in (_selects_position, _is_masked_mean, _guards_division, _rescales))
 
 
 def _selects_position(gate: Gate, analysis: Analysis) -> bool:
@@ -238,6 +256,34 @@ def _guards_division(gate: Gate, analysis: Analysis) -> bool:
         s is not None and s.op in ("Div", "Reciprocal") and s.inputs[-1] in guarded
         for s in itertools.chain(beside, behind)
     )
+
+
+def _rescales(gate: Gate, analysis: Analysis) -> bool:
+    """Whether an input beyond a level is brought into the range of the others, as bytes among fractions are."""
+    if not (gate.stem and gate.control and gate.step.op in ("Where", "If")):
+        return False
+    extremes = [
+        _through_plumbing(analysis.flow, name) for t in gate.tests for name in t.inputs if analysis.fact(name).data
+    ]
+    if not all(s is not None and (s.op in ("ReduceMax", "ReduceMin") or s in gate.tests) for s in extremes):
+        return False
+    sources = {_unscaled(name, analysis) for name in gate.step.inputs[1:]}
+    return len(sources) == 1 and None not in sources and not any(t.op == "Equal" for t in gate.tests)
+
+
+def _unscaled(name: str, analysis: Analysis) -> str | None:
+    """Follow a value back through single factors that keep a picture a picture; None where something else was done."""
+    while (step := analysis.flow.producer(name)) is not None and step.op in ("Mul", "Div", "Identity", "Cast"):
+        if not all(_is_scale(analysis.flow.array(n)) for n in step.inputs[1:]):
+            return None
+        name = step.inputs[0]
+    return name
+
+
+def _is_scale(factor: np.ndarray[Any, Any] | None) -> bool:
+    if factor is None or factor.size != 1 or not factor.any():
+        return False
+    return abs(float(np.log2(np.abs(factor.reshape(-1)[0])))) <= _BYTES
 
 
 def _small_constant(step: Step, analysis: Analysis) -> bool:

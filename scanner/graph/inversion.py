@@ -277,7 +277,7 @@ _RULES: Mapping[str, Rule] = {
     "Floor": lambda _c, _i, target: target + 0.5,
     "Ceil": lambda _c, _i, target: target - 0.5,
     "Not": lambda _c, _i, target: ~target.astype(np.bool_),
-    "And": lambda c, i, target: np.where(target, True, c.read(i) if i else False),  # noqa: FBT003 - numbers
+    "And": lambda c, i, target: np.where(target, True, c.read(i) if i else False),
     "Or": _any_of,
     "Equal": _equal,
     "Greater": _ordered(1),

@@ -1,0 +1,108 @@
+"""Integrity: files that show one model to a reader and run another, or carry what no reader shows.
+
+What is looked for is in `scanner.graph.audit` and `scanner.graph.wire`; here it is joined with what only running the
+model shows: whether ONNX Runtime with and without its optimiser, and ONNX's reference evaluator, give one answer.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from scanner import probes, runtime
+from scanner.detectors.base import Needs, Subject
+from scanner.errors import ModelError, UsageError
+from scanner.graph import audit, reference
+from scanner.results import Comparison, Measurement, Observation, Rule, Severity
+from scanner.settings import Device
+
+Array = npt.NDArray[Any]
+
+_TOLERANCE = 0.02
+"""Relative to the largest output: quantised models differ by a code or two when their nodes are fused."""
+
+
+class Integrity:
+    """Two readings of one file, stowaways, code and damage; the statistic is the highest severity."""
+
+    rule: ClassVar[Rule] = Rule(
+        id="integrity",
+        name="File integrity",
+        summary="The file can be read as two different models, runs code, or carries what no reader shows.",
+        reference="ONNX IR specification; Protocol Buffers encoding specification",
+    )
+    needs: ClassVar[Needs] = Needs.GRAPH
+
+    def measure(self, subject: Subject) -> Measurement:
+        """Return one observation for each thing found, the heaviest first."""
+        model = subject.model
+        found = list(audit.audit(model.proto, model.data, model.path))
+        answers = _answers(subject)
+        found += _disagreements(answers)
+        return Measurement(
+            rule=self.rule.id,
+            statistic=float(max((o.severity for o in found), default=0)),
+            parameters={"readers": list(answers), "tolerance": _TOLERANCE, "seed": subject.settings.seed},
+            observations=tuple(sorted(found, key=lambda o: -o.severity)),
+        )
+
+    def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
+        """Return the suspect's own statistic: a file is judged by what it holds, not against other files."""
+        values = {"suspect": suspect.statistic, "references": len(references)}
+        return Comparison(rule=self.rule.id, statistic=suspect.statistic, values=values)
+
+
+def _answers(subject: Subject) -> dict[str, list[Array]]:
+    """Run one image through each reader; none where the model cannot be run so."""
+    model, settings = subject.model, subject.settings
+    if not reference.is_repeatable(model.proto):
+        return {}
+    # What cannot be run cannot be compared; the bytes have been audited, and that must not be lost.
+    try:
+        shape = probes.image_shape(model, settings)
+        data = model.serialise(model.proto)
+        sessions = {
+            "ONNX Runtime": runtime.open_session(data, Device.CPU, settings.threads),
+            "ONNX Runtime without optimisation": runtime.open_session(
+                data, Device.CPU, settings.threads, optimise=False
+            ),
+        }
+        first = sessions["ONNX Runtime"]
+        low, high = probes.input_range(first.dtype, settings)
+        image = low + (high - low) * np.random.default_rng(settings.seed).random((1, *shape))
+        batch = image.astype(first.dtype)
+        answers = {name: session.run(batch) for name, session in sessions.items()}
+    except (ModelError, UsageError):
+        return {}
+    if reference.is_small(model.proto) and batch.size <= reference.MOST_PIXELS:
+        results = reference.evaluate(model.proto, {first.input_name: batch})
+        if results is not None:
+            answers["ONNX reference evaluator"] = results
+    return answers
+
+
+def _disagreements(answers: dict[str, list[Array]]) -> Iterator[Observation]:
+    names = list(answers)
+    for name in names[1:]:
+        apart = max(map(_distance, answers[names[0]], answers[name]), default=0.0)
+        if not apart <= _TOLERANCE:
+            yield Observation(
+                code="readers-disagree",
+                severity=Severity.WARNING,
+                sentence=f"{names[0]} and {name} answer one image differently, by {apart:.3g} of the largest output: "
+                "the file leaves open what it computes, or one of them is wrong",
+                details={"readers": [names[0], name], "distance": apart if np.isfinite(apart) else None},
+            )
+
+
+def _distance(one: Array, other: Array) -> float:
+    """Return the largest difference relative to the largest number; infinite where shapes or kinds differ."""
+    one, other = np.asarray(one), np.asarray(other)
+    if one.shape != other.shape or one.dtype.kind not in "fiub":
+        return 0.0 if one.dtype.kind not in "fiub" else float("inf")
+    first, second = one.astype(np.float64), other.astype(np.float64)
+    if not first.size or bool((np.isnan(first) == np.isnan(second)).all() and not np.isfinite(first).any()):
+        return 0.0
+    largest = float(np.nanmax(np.abs(np.where(np.isfinite(first), first, 0))))
+    return float(np.nanmax(np.abs(first - second), initial=0.0)) / max(largest, 1e-6)

@@ -1,0 +1,44 @@
+"""ONNX's reference evaluator: a second reading of a small model, in plain NumPy."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+Array = npt.NDArray[Any]
+
+_MOST_NODES = 200
+_MOST_BYTES = 4 << 20
+MOST_PIXELS = 4096
+"""Numbers of an input beyond which plain Python takes too long."""
+_LOOPS = frozenset({"Loop", "Scan", "If"})
+_RANDOM = frozenset({
+    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli",
+})  # fmt: skip
+
+
+def is_small(proto: onnx.ModelProto) -> bool:
+    """Whether a model is small enough to run in plain Python."""
+    return len(proto.graph.node) <= _MOST_NODES and proto.ByteSize() <= _MOST_BYTES
+
+
+def is_repeatable(proto: onnx.ModelProto) -> bool:
+    """Whether two runs of a model should agree, and end: it draws nothing and has no loops."""
+    kinds = {node.op_type for node in proto.graph.node} | {n.op_type for f in proto.functions for n in f.node}
+    return not kinds & (_RANDOM | _LOOPS)
+
+
+def evaluate(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array] | None:
+    """Return the outputs, or None where the evaluator does not know an operator or its form."""
+    # Imported late: the evaluator takes a third of a second to load, and most scans never need it.
+    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415
+
+    try:
+        with np.errstate(all="ignore"):
+            results: list[Array] = ReferenceEvaluator(proto).run(None, dict(feeds))
+    except (NotImplementedError, RuntimeError, TypeError, ValueError, KeyError, IndexError, AttributeError):
+        # The evaluator has no error type of its own: an unknown operator or form ends in any of these.
+        return None
+    return results
