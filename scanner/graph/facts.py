@@ -94,7 +94,9 @@ def _inferred(skeleton: onnx.ModelProto) -> onnx.GraphProto:
 
 def _forgotten(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     """Return the types of results that have their argument's type, where inference did not see that."""
-    known = {v.name: v for v in (*graph.input, *graph.value_info, *graph.output) if v.type.tensor_type.HasField("shape")}
+    known = {
+        v.name: v for v in (*graph.input, *graph.value_info, *graph.output) if v.type.tensor_type.HasField("shape")
+    }
     found = []
     for node in graph.node:
         if node.op_type in _SHAPE_KEEPING and node.input[0] in known and node.output[0] not in known:

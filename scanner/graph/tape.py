@@ -204,9 +204,16 @@ class Value:
         """Return the value in another element type."""
         return self if dtype == self.dtype else self.op("Cast", to=dtype, dtype=dtype)
 
-    def where(self, condition: "Value", otherwise: Any = 0) -> "Value":
+    def where(self, condition: "Value", otherwise: Any) -> "Value":
         """Return this value where the condition holds, and `otherwise` elsewhere."""
         return condition.op("Where", self, self.wrap(otherwise), dtype=self.dtype)
+
+    def masked(self, condition: "Value") -> "Value":
+        """Return this finite value where the condition holds, and 0 elsewhere.
+
+        A product, since ONNX Runtime's Where takes five times as long.
+        """
+        return self * condition.cast(self.dtype)
 
     def sum(self, axes: Sequence[int], *, keepdims: bool = True) -> "Value":
         """Return the sum along axes."""

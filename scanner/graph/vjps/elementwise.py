@@ -24,7 +24,7 @@ def masked(condition: Callable[[Op], Value]) -> Rule:
     """Return the rule of a function whose slope is 1 where the condition holds, and 0 elsewhere."""
 
     def rule(op: Op) -> Gradients:
-        yield 0, op.dy.where(condition(op))
+        yield 0, op.dy.masked(condition(op))
 
     return rule
 
@@ -53,7 +53,8 @@ def cast(op: Op) -> Gradients:
 
 def leaky_relu(op: Op) -> Gradients:
     """Scale the gradient below zero."""
-    yield 0, op.dy.where(op.x > 0, op.dy * op.attribute("alpha", 0.01))
+    alpha: float = op.attribute("alpha", 0.01)
+    yield 0, op.dy * ((op.x > 0).cast(op.x.dtype) * (1 - alpha) + alpha)
 
 
 def prelu(op: Op) -> Gradients:
@@ -62,7 +63,7 @@ def prelu(op: Op) -> Gradients:
     if 0 in op.wanted:
         yield 0, (op.dy * slope).where(negative, op.dy)
     if 1 in op.wanted:
-        yield 1, (op.dy * op.x).where(negative).unbroadcast(op.y.sizes, slope)
+        yield 1, (op.dy * op.x).masked(negative).unbroadcast(op.y.sizes, slope)
 
 
 def clip(op: Op) -> Gradients:
@@ -75,8 +76,8 @@ def clip(op: Op) -> Gradients:
         kept = outside.op("Not")
         inside = kept if inside is None else inside & kept
         if position in op.wanted:
-            yield position, op.dy.where(outside).unbroadcast(op.y.sizes, op.input(position))
-    yield 0, op.dy if inside is None else op.dy.where(inside)
+            yield position, op.dy.masked(outside).unbroadcast(op.y.sizes, op.input(position))
+    yield 0, op.dy if inside is None else op.dy.masked(inside)
 
 
 def _elu(op: Op) -> Value:
@@ -96,7 +97,7 @@ def _celu(op: Op) -> Value:
 
 def _hard_sigmoid(op: Op) -> Gradients:
     inside = (op.y > 0) & (op.y < 1)
-    yield 0, (op.dy * op.attribute("alpha", 0.2)).where(inside)
+    yield 0, (op.dy * op.attribute("alpha", 0.2)).masked(inside)
 
 
 def _hard_swish(op: Op) -> Value:
@@ -203,9 +204,9 @@ def where(op: Op) -> Gradients:
     """Pass the gradient to the operand that was chosen."""
     condition = op.x
     if 1 in op.wanted:
-        yield 1, op.dy.where(condition).unbroadcast(op.y.sizes, op.input(1))
+        yield 1, op.dy.masked(condition).unbroadcast(op.y.sizes, op.input(1))
     if 2 in op.wanted:  # noqa: PLR2004 - Where(condition, X, Y)
-        yield 2, op.dy.where(condition.op("Not")).unbroadcast(op.y.sizes, op.input(2))
+        yield 2, op.dy.masked(condition.op("Not")).unbroadcast(op.y.sizes, op.input(2))
 
 
 RULES: dict[str, Rule] = {

@@ -4,47 +4,65 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 
-from scanner.graph.tape import Value
+from scanner.graph.tape import FLOATS, Value
 from scanner.graph.vjps.base import Gradients, Op, Rule
 from scanner.graph.vjps.separable import pull_back
 
 
 def max_pool(op: Op) -> Gradients:
-    """Add each gradient at the place of its window's maximum, which the operator itself can tell."""
+    """Add each gradient at the place of its window's maximum, which the operator itself can tell.
+
+    Where windows tile the image, comparing it with its maxima costs a third, and ties share the gradient.
+    """
     if op.attribute("storage_order", 0):
         raise op.unsupported("it counts places by columns (storage_order=1)")
+    if op.x.dtype in FLOATS and _tiles(op):
+        yield 0, _at_maxima(op)
+        return
     places = op.request_output(1, onnx.TensorProto.INT64).reshape([-1])
-    zeros = op.x.shape.op("ReduceProd", keepdims=1).op(
-        "ConstantOfShape", value=onnx.helper.make_tensor("zero", op.dy.dtype, [1], [0])
-    )
-    zeros.dtype = op.dy.dtype
+    zero = onnx.helper.make_tensor("zero", op.dy.dtype, [1], [0])
+    zeros = op.x.shape.op("ReduceProd", keepdims=1).op("ConstantOfShape", value=zero, dtype=op.dy.dtype)
     yield 0, zeros.op("ScatterElements", places, op.dy.reshape([-1]), axis=0, reduction="add").reshape_like(op.x)
 
 
-def average_pool(op: Op) -> Gradients:
-    """Share each gradient among its window: one average along each axis, since their counts multiply."""
-    if (tiled := _tiled(op)) is not None:
-        yield 0, tiled
-    else:
-        yield 0, _pulled_back(op, op.dy, "AveragePool")
+def _at_maxima(op: Op) -> Value:
+    kernel = op.attribute("kernel_shape")
+    scales = np.array([1, 1, *kernel], np.float32)
+
+    def enlarged(value: Value) -> Value:
+        modes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return value.op("Resize", None, scales, **modes)
+
+    attained = op.x.equals(enlarged(op.y)).cast(op.dy.dtype)
+    share = attained.op("AveragePool", kernel_shape=kernel, strides=kernel) * math.prod(kernel)
+    return attained * enlarged(op.dy / share)
 
 
-def _tiled(op: Op) -> Value | None:
-    """Repeat the gradients where windows tile the image exactly."""
+def _tiles(op: Op) -> bool:
+    """Return whether the windows are known to cover every pixel once."""
     kernel = op.attribute("kernel_shape")
     strides = op.attribute("strides", [1] * len(kernel))
     inside, outside = op.x.fixed_sizes(2), op.y.fixed_sizes(2)
     if any(op.attribute("pads", [])) or set(op.attribute("dilations", [1])) != {1} or not inside or not outside:
-        return None
-    axes = list(zip(inside, outside, kernel, strides, strict=True))
-    if any(i != o * k or (o > 1 and s != k) for i, o, k, s in axes):
-        return None
-    return repeated(op.dy * (1 / math.prod(kernel)), outside, kernel).reshape_like(op.x)
+        return False
+    axes = zip(inside, outside, kernel, strides, strict=True)
+    return all(i == o * k and (o == 1 or s == k) for i, o, k, s in axes)
 
 
-def repeated(value: Value, sizes: Sequence[int], times: Sequence[int]) -> Value:
+def average_pool(op: Op) -> Gradients:
+    """Share each gradient among its window: one average along each axis, since their counts multiply."""
+    if _tiles(op):
+        kernel = op.attribute("kernel_shape")
+        share = op.dy * (1 / math.prod(kernel))
+        yield 0, _repeated(share, op.y.fixed_sizes(2) or (), kernel).reshape_like(op.x)
+    else:
+        yield 0, _pulled_back(op, op.dy, "AveragePool")
+
+
+def _repeated(value: Value, sizes: Sequence[int], times: Sequence[int]) -> Value:
     """Repeat every pixel of (N, C, *sizes) in a block, as (N, C, size, times, size, times, ...)."""
     split = [number for size in sizes for number in (size, 1)]
     spread = [number for time in times for number in (1, time)]

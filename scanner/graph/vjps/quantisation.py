@@ -17,7 +17,7 @@ def quantize_linear(op: Op) -> Gradients:
     scale = _along_axis(op, op.input(1))
     zero = _along_axis(op, op.input(2).cast(op.x.dtype)) if op.has(2) else op.x.wrap(0)
     code = op.x / scale + zero
-    yield 0, (op.dy / scale).where((code >= int(info.min)) & (code <= int(info.max)))
+    yield 0, (op.dy / scale).masked((code >= int(info.min)) & (code <= int(info.max)))
 
 
 def dequantize_linear(op: Op) -> Gradients:
