@@ -166,11 +166,9 @@ class GroupNormalization(OpRun):
 
     op_domain = ""
 
-    def _run(
-        self, x: Array, scale: Array, bias: Array, *, epsilon: float = 1e-5, num_groups: int, stash_type: int = 1
-    ) -> tuple[Array]:
-        del stash_type  # the precision that onnx's evaluator would take
-        groups = x.reshape(x.shape[0], num_groups, -1)
+    def _run(self, x: Array, scale: Array, bias: Array, **attributes: Any) -> tuple[Array]:
+        epsilon = attributes.get("epsilon", 1e-5)
+        groups = x.reshape(x.shape[0], attributes["num_groups"], -1)
         normal = (groups - groups.mean(2, keepdims=True)) / np.sqrt(groups.var(2, keepdims=True) + epsilon)
         a, b = (np.repeat(p, x.shape[1] // p.size).reshape(1, -1, *[1] * (x.ndim - 2)) for p in (scale, bias))
         return (normal.reshape(x.shape) * a + b,)

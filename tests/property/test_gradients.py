@@ -3,10 +3,9 @@
 from typing import Any
 
 import numpy as np
+from finite_differences import Function, assert_gradient, node
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from tests.finite_differences import Function, assert_gradient, node
 
 LAW = settings(deadline=None, derandomize=True, max_examples=30, database=None)
 SEEDS = st.integers(0, 2**32 - 1)

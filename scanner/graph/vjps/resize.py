@@ -20,9 +20,12 @@ def resize(op: Op) -> Gradients:
     axes = [a % op.x.rank for a in op.attribute("axes", range(op.x.rank))]
     modes: dict[str, Any] = {n: op.attribute(n) for n in _MODES if op.attribute(n) is not None}
 
+    scales = op.input(2).constant if op.has(2) else None
+    scaled = op.has(2) and (scales is None or scales.size > 0)  # an empty tensor stands for none
+
     def along(rows: Value, axis: int) -> Value:
         position = axes.index(axis)
-        if op.has(2):
+        if scaled:
             scale = op.input(2).op("Slice", [position], [position + 1])
             return rows.op("Resize", None, rows.wrap(np.ones(1, np.float32)).op("Concat", scale, axis=0), **modes)
         size = op.input(3).op("Slice", [position], [position + 1])

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from finite_differences import Array, Function, assert_gradient, node, run
 from onnx import TensorProto, helper
 
 from scanner.errors import NoGradientError
 from scanner.graph.backward import gradient_model
 from scanner.graph.vjps import FAMILIES, RULES, ZERO
-from tests.finite_differences import Array, Function, assert_gradient, node, run
 
 RNG = np.random.default_rng(7)
 X = RNG.standard_normal((2, 4, 6, 6))
