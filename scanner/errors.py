@@ -8,10 +8,12 @@ ScannerError
 │   └── UnsupportedModelError       it is a model, but one that this tool cannot measure
 ├── GraphError                    something inside the graph
 │   ├── ValueNotFoundError          no such inner value; carries the nearest names
-│   └── NoGradientError             an operator without a gradient rule
+│   ├── NoGradientError             an operator without a gradient rule
+│   └── NoLogitsError               no class scores to differentiate
 ├── WorkerError                   the isolated child did not answer
 │   ├── WorkerTimeoutError          it ran past its deadline
-│   └── WorkerCrashedError          it died
+│   ├── WorkerCrashedError          it died, or sent what is no answer
+│   └── WorkerLimitError            it needed more than it was allowed
 ├── BaselineError                 a baseline file cannot be used
 └── DeviceError                   the device that was asked for is not there
 
@@ -95,6 +97,10 @@ class NoGradientError(GraphError):
     """An operator has no gradient rule."""
 
 
+class NoLogitsError(GraphError):
+    """The graph has no class scores."""
+
+
 class WorkerError(ScannerError):
     """The isolated child process did not answer."""
 
@@ -104,7 +110,27 @@ class WorkerTimeoutError(WorkerError):
 
 
 class WorkerCrashedError(WorkerError):
-    """The child died before it answered."""
+    """The child died before it answered, met a bug of ours, or sent what is no answer."""
+
+    @classmethod
+    def no_answer(cls) -> Self:
+        """Return the error for a child that sends nonsense."""
+        return cls(
+            "the process that ran the model sent what is no answer",
+            remedy="the model may have taken it over: do not deploy it, and report it",
+        )
+
+
+class WorkerLimitError(WorkerError):
+    """The child needed more memory or processor time than it was allowed."""
+
+    @classmethod
+    def memory(cls, allowed: int) -> Self:
+        """Return the error for a limit on memory, in bytes."""
+        return cls(
+            f"the model needs more than {allowed / 2**20:,.0f} MiB of memory",
+            remedy="raise --memory-limit if you trust the file",
+        )
 
 
 class BaselineError(ScannerError):

@@ -1,10 +1,13 @@
-"""What we show the model: seeded noise images, generated batch by batch.
+"""What we show the model: seeded noise images, generated batch by batch, or the user's own.
 
 A generator's stream does not depend on how it is cut into batches, so the images equal those of a single call
 `numpy.random.default_rng(seed).random((images, *shape), dtype=float32)`, and memory does not grow with their number.
 """
 
+import dataclasses
+import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +19,8 @@ from scanner.settings import Noise, Settings
 DEFAULT_RANGE = (0.0, 1.0)
 _ELEMENTS_PER_BATCH = 1_200_000  # eight 3 x 224 x 224 images: larger batches cost memory and gain no speed
 _IMAGES_PER_BATCH = 64
+_SCALES = 6  # block counts 1/32, 1/16, ... 1 of the side
+_CHANNELS = 4  # an axis no longer than this is one of channels
 _SIGMAS = 4  # the range holds four standard deviations of Gaussian noise
 
 
@@ -114,3 +119,141 @@ def _scaled(
 
 def _written(shape: tuple[int | str, ...]) -> str:
     return f"({', '.join(map(str, shape))})" if shape else "(unknown)"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """Images that a trigger is searched on.
+
+    Attributes:
+        shown: Those that the search sees, (n, *shape), float32 in the input's range.
+        held_back: Others, to check what it found.
+        source: Where they come from, in words.
+    """
+
+    shown: npt.NDArray[np.float32]
+    held_back: npt.NDArray[np.float32]
+    source: str
+
+
+def clean_images(settings: Settings, shape: tuple[int, ...], limits: tuple[float, float]) -> Images:
+    """Return the user's images, or multi-scale noise where there are none.
+
+    Half of them, and at most the budget's number, are shown; as many are held back.
+
+    Raises:
+        UsageError: The images cannot be read, or do not fit the input.
+    """
+    wanted = 2 * settings.effort.images
+    generator = np.random.default_rng(settings.seed)
+    if settings.images_file is None and settings.images_folder is None:
+        images, source = multiscale_noise(wanted, shape, limits, generator), "multi-scale noise (no images given)"
+    else:
+        name = settings.images_file or settings.images_folder or ""
+        everything = _fitting(_loaded(settings), shape, limits, name)
+        images, source = generator.permutation(everything)[:wanted], f"{min(len(everything), wanted)} images of {name}"
+    half = (len(images) + 1) // 2
+    return Images(shown=images[:half], held_back=images[half:], source=source)
+
+
+def multiscale_noise(
+    count: int, shape: tuple[int, ...], limits: tuple[float, float], generator: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """Return noise images of blocks, from one block that fills the image down to single pixels, (count, *shape).
+
+    Noise of single pixels alone drives a network to one and the same class; blocks reach others. Axes longer than four
+    are blocked, so that channels keep their own values.
+    """
+    low, high = limits
+    images = np.empty((count, *shape), np.float32)
+    for index in range(count):
+        block = 2 ** (index % _SCALES)
+        coarse = [size if size <= _CHANNELS else max(1, -(-size * block // 2 ** (_SCALES - 1))) for size in shape]
+        image = generator.random(coarse, dtype=np.float32)
+        for axis, size in enumerate(shape):
+            image = np.take(image, np.arange(size) * image.shape[axis] // size, axis=axis)
+        images[index] = low + (high - low) * image
+    return images
+
+
+def _loaded(settings: Settings) -> npt.NDArray[np.generic]:
+    if settings.images_file is not None:
+        return _from_file(Path(settings.images_file))
+    return _from_folder(Path(settings.images_folder or ""))
+
+
+def _from_file(path: Path) -> npt.NDArray[np.generic]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{str(path)!r} holds no arrays ({error})", remedy="save the images with numpy.savez") from error
+    if isinstance(loaded, np.ndarray):
+        return loaded
+    with loaded:
+        names = loaded.files
+        name = "images" if "images" in names else names[0] if len(names) == 1 else None
+        if name is None:
+            raise UsageError(f"{str(path)!r} holds the arrays {names}", remedy="call the array of images 'images'")
+        array: npt.NDArray[np.generic] = loaded[name]
+        return array
+
+
+def _from_folder(path: Path) -> npt.NDArray[np.generic]:
+    try:
+        from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - an optional extra, needed only here
+    except ImportError as error:
+        raise UsageError(
+            "reading image files needs Pillow", remedy="pip install 'overactivation[images]', or use --images-npz"
+        ) from error
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else []
+    images = []
+    for file in files:
+        try:
+            images.append(np.asarray(Image.open(file)))
+        except UnidentifiedImageError:
+            continue
+    if not images:
+        raise UsageError(f"there are no images in the folder {str(path)!r}", remedy="name a folder of PNG or JPEG files")
+    if len({image.shape for image in images}) > 1:
+        raise UsageError(f"the images in {str(path)!r} differ in size", remedy="resize them to the model's input")
+    return np.stack(images)
+
+
+def _fitting(
+    images: npt.NDArray[np.generic], shape: tuple[int, ...], limits: tuple[float, float], name: str
+) -> npt.NDArray[np.float32]:
+    """Return images in the model's layout and range.
+
+    Raises:
+        UsageError: Their size or their range is another one, or there are fewer than two.
+    """
+    arranged = _arranged(images, shape)
+    if arranged is None or len(arranged) < 2:  # noqa: PLR2004 - one to show, one to hold back
+        raise UsageError(
+            f"{name!r} holds an array of shape {images.shape}, and the model takes images of {shape}",
+            remedy=f"give at least two images as an array (n, {', '.join(map(str, shape))})",
+        )
+    low, high = limits
+    if images.dtype == np.uint8:
+        return (low + (high - low) / 255 * arranged.astype(np.float32)).astype(np.float32)
+    values = arranged.astype(np.float32)
+    slack = 1e-3 * (high - low)
+    if not (np.isfinite(values).all() and low - slack <= values.min() and values.max() <= high + slack):
+        raise UsageError(
+            f"the images of {name!r} lie in [{values.min():g}, {values.max():g}], outside the input range "
+            f"[{low:g}, {high:g}]",
+            remedy="scale them, or give the model's own --input-range",
+        )
+    return np.clip(values, low, high)
+
+
+def _arranged(images: npt.NDArray[np.generic], shape: tuple[int, ...]) -> npt.NDArray[np.generic] | None:
+    """Return images as (n, *shape) where channels have only to be added or moved, else None."""
+    if images.shape[1:] == shape:
+        return images
+    if images.ndim == len(shape) and len(shape) == 3:  # noqa: PLR2004 - grey images (n, H, W) for (C, H, W) or (H, W, C)
+        images = images[..., None]
+    for moved in (images, np.moveaxis(images, -1, 1) if images.ndim > 1 else images):
+        if moved.shape[1:] == shape:
+            return moved
+    return images.reshape(len(images), *shape) if images[0].size == np.prod(shape) and len(shape) == 1 else None

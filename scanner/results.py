@@ -3,12 +3,13 @@
 `to_json` and `from_json` carry every one of them across a process boundary or into a file and back, unchanged.
 """
 
+import base64
 import dataclasses
 import enum
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from scanner.errors import ScannerError
 
@@ -66,6 +67,24 @@ class Observation:
     sentence: str
     nodes: tuple[str, ...] = ()
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Array:
+    """A float32 array on its way through JSON.
+
+    Attributes:
+        shape: Its shape.
+        data: Its little-endian bytes in C order, base64.
+    """
+
+    shape: tuple[int, ...]
+    data: str
+
+    @classmethod
+    def of(cls, raw: bytes, shape: Sequence[int]) -> Self:
+        """Wrap raw little-endian float32 bytes."""
+        return cls(shape=tuple(shape), data=base64.b64encode(raw).decode())
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,8 @@
 import dataclasses
 import enum
 
+from scanner.limits import Limits
+
 
 class Noise(enum.Enum):
     """Families of noise images (see `scanner.probes`)."""
@@ -19,6 +21,40 @@ class Device(enum.Enum):
     CUDA = "cuda"
 
 
+class Budget(enum.Enum):
+    """How much work the searching detectors may do (see `EFFORTS`)."""
+
+    QUICK = "quick"
+    STANDARD = "standard"
+    THOROUGH = "thorough"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """What a budget allows for one model and one detector.
+
+    The counts decide, so that a result is the same on a slow machine; the seconds end what would not end.
+
+    Attributes:
+        images: Images that a trigger must flip.
+        steps: Most gradient steps a class.
+        restarts: Starting points of each search.
+        seconds: Wall-clock time after which no class gets further steps.
+    """
+
+    images: int
+    steps: int
+    restarts: int
+    seconds: float
+
+
+EFFORTS = {
+    Budget.QUICK: Effort(images=32, steps=100, restarts=1, seconds=25),
+    Budget.STANDARD: Effort(images=64, steps=250, restarts=1, seconds=120),
+    Budget.THOROUGH: Effort(images=64, steps=500, restarts=3, seconds=900),
+}
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What to measure, on what, and where.
@@ -31,10 +67,16 @@ class Settings:
             (uint8, int8).
         input_shape: Shape of one input without its batch axis; needed where the model leaves it open.
         layer: Name of the value, node or activation to measure instead of the first.
+        logits: Name of the value that holds the logits; None finds it.
+        budget: How much work the searching detectors may do.
+        classes: Classes to search triggers for; empty takes all.
+        images_file: An .npz or .npy file of clean images.
+        images_folder: A folder of clean images.
         device: Where to run.
         threads: ONNX Runtime's intra-operator threads.
         detectors: Ids of the detectors to run; empty runs all.
         timeout: Seconds of wall-clock time for one model and its references.
+        limits: What a model may ask of this machine besides.
     """
 
     noise: Noise = Noise.UNIFORM
@@ -43,7 +85,18 @@ class Settings:
     input_range: tuple[float, float] | None = None
     input_shape: tuple[int, ...] | None = None
     layer: str | None = None
+    logits: str | None = None
+    budget: Budget = Budget.QUICK
+    classes: tuple[int, ...] = ()
+    images_file: str | None = None
+    images_folder: str | None = None
     device: Device = Device.AUTO
     threads: int = 1
     detectors: tuple[str, ...] = ()
     timeout: float = 600.0
+    limits: Limits = dataclasses.field(default_factory=Limits)
+
+    @property
+    def effort(self) -> Effort:
+        """What the budget allows."""
+        return EFFORTS[self.budget]

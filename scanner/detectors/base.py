@@ -28,11 +28,14 @@ class Subject:
         model: The opened, checked model.
         settings: What the user asked for.
         progress: Called as `progress(done, total)` while a measurement runs.
+        lead: For a reference, what the same detector measured on the suspect: where a budget made it choose, the
+            reference follows.
     """
 
     model: Model
     settings: Settings
     progress: Callable[[int, int], None] = lambda _done, _total: None
+    lead: Measurement | None = None
 
 
 class Detector(Protocol):

@@ -7,9 +7,10 @@ import dataclasses
 
 import onnx
 
-from scanner.errors import UnsupportedModelError, ValueNotFoundError
+from scanner.errors import NoLogitsError, ValueNotFoundError
 from scanner.graph.shapes import ValueType, value_types
 from scanner.graph.structure import Uses, attribute
+from scanner.model import standard_opset
 
 _FLOATS = frozenset({
     onnx.TensorProto.FLOAT,
@@ -19,9 +20,10 @@ _FLOATS = frozenset({
 })  # fmt: skip
 _SQUASHING = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "Hardmax"})
 _PICKING = frozenset({"ArgMax", "TopK"})
-_PASSING = frozenset({"Identity", "Cast", "Squeeze", "Unsqueeze", "Flatten", "Reshape", "Dropout"})
+_PASSING = frozenset({"Identity", "Cast", "Squeeze", "Unsqueeze", "Flatten", "Reshape", "Dropout", "ZipMap"})
+_SOFTMAX_BY_AXIS = 13  # before this operator set, Softmax took all axes from 1 on together
 _LOOKED_FOR = "an output of scores, (N, classes), or a final Softmax, LogSoftmax, Sigmoid, ArgMax or TopK over them"
-_PICK = "name the logits yourself with --output NAME ('scan layers MODEL' lists the names)"
+_PICK = "name the logits yourself with --logits NAME ('scan layers MODEL' lists the names)"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,41 +49,42 @@ def find_logits(proto: onnx.ModelProto, output: str | None = None) -> Logits:
         output: Name of a value that the user says holds the scores; it is taken as it is.
 
     Raises:
-        UnsupportedModelError: There are none, or more than one output might hold them.
+        NoLogitsError: There are none, or more than one output might hold them.
         ValueNotFoundError: There is no value of the name asked for.
     """
-    uses, types = Uses(proto.graph), value_types(proto)
+    uses, types, version = Uses(proto.graph), value_types(proto), standard_opset(proto) or 1
     if output is not None:
         known = {v.name for v in proto.graph.output} | set(uses.producer_position)
         if output not in known:
             raise ValueNotFoundError(output, sorted(known))
         return Logits(value=output, classes=_classes(output, types))
-    found = {logits.value: logits for v in proto.graph.output if (logits := _behind(v.name, uses, types))}
+    found = {logits.value: logits for v in proto.graph.output if (logits := _behind(v.name, uses, types, version))}
     if len(found) == 1:
         return next(iter(found.values()))
     return _best(list(found.values()), proto)
 
 
-def _behind(name: str, uses: Uses, types: dict[str, ValueType]) -> Logits | None:
+def _behind(name: str, uses: Uses, types: dict[str, ValueType], version: int) -> Logits | None:
     """Walk back from an output over what squashes or picks scores."""
     cut: list[str] = []
     passed: list[str] = []
     value = name
     while (node := uses.producer(value)) is not None and node.op_type in _SQUASHING | _PICKING | _PASSING:
         passed.append(node.op_type)
-        if node.op_type not in _PASSING and _over_classes(node, types):
+        if node.op_type not in _PASSING and _over_classes(node, types, version):
             cut, passed, name = cut + passed, [], node.input[0]
         value = node.input[0]
     is_score = types.get(name) is None or types[name].dtype in _FLOATS
     return Logits(value=name, cut=tuple(cut), classes=_classes(name, types)) if is_score else None
 
 
-def _over_classes(node: onnx.NodeProto, types: dict[str, ValueType]) -> bool:
+def _over_classes(node: onnx.NodeProto, types: dict[str, ValueType], version: int) -> bool:
     """Return whether a node works along the class axis, the one behind the batch."""
     kind = types.get(node.input[0])
     if kind is None or node.op_type == "Sigmoid":
         return True
-    axis = attribute(node, "axis", 0 if node.op_type == "ArgMax" else -1)
+    flattens = version < _SOFTMAX_BY_AXIS and node.op_type in _SQUASHING
+    axis = attribute(node, "axis", 0 if node.op_type == "ArgMax" else 1 if flattens else -1)
     rank = len(kind.shape)
     trailing = {int(size) if isinstance(size, int) else 0 for size in kind.shape[2:]}
     return trailing <= {1} and (axis % rank if rank else 0) == 1
@@ -102,6 +105,6 @@ def _best(found: list[Logits], proto: onnx.ModelProto) -> Logits:
         return several[0]
     names = ", ".join(repr(v.name) for v in proto.graph.output)
     if not found:
-        raise UnsupportedModelError(f"no logits among the outputs {names}: looked for {_LOOKED_FOR}", remedy=_PICK)
+        raise NoLogitsError(f"no logits among the outputs {names}: looked for {_LOOKED_FOR}", remedy=_PICK)
     values = ", ".join(repr(logits.value) for logits in found)
-    raise UnsupportedModelError(f"several values may be the logits ({values})", remedy=_PICK)
+    raise NoLogitsError(f"several values may be the logits ({values})", remedy=_PICK)
