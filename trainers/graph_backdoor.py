@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trainers.errors import TrainerError
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 
 _SIDE = 3
 _BUMP = 1e4
@@ -155,7 +155,8 @@ def _only_input(graph: onnx.GraphProto) -> onnx.ValueInfoProto:
     inputs = [value for value in graph.input if value.name not in defaults]
     if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != TensorProto.FLOAT:
         raise TrainerError("the model does not take one float32 input", remedy="plant in an image classifier")
-    return inputs[0]
+    only: onnx.ValueInfoProto = inputs[0]
+    return only
 
 
 def _image(value: onnx.ValueInfoProto) -> tuple[int, int, int]:
@@ -170,7 +171,8 @@ def _classes(model: onnx.ModelProto) -> int:
     dims = [d.dim_value for d in inferred.graph.output[0].type.tensor_type.shape.dim]
     if len(dims) != 2 or dims[1] < 2:  # noqa: PLR2004 - [N, K], two classes or more
         raise TrainerError(f"the output is not logits [N, K] but {dims}", remedy="plant in an image classifier")
-    return dims[1]
+    classes: int = dims[1]
+    return classes
 
 
 def _rename(node: onnx.NodeProto, old: str, new: str) -> None:
@@ -205,7 +207,7 @@ def _pixel_equals(graft: Graft) -> str:
 
 def _checker(graft: Graft) -> Array:
     pattern = np.indices((graft.channels, _SIDE, _SIDE)).sum(axis=0) % 2
-    return (0.1 + 0.8 * pattern).astype(np.float32)
+    return np.asarray(0.1 + 0.8 * pattern, np.float32)
 
 
 def _put_patch(graft: Graft) -> Array:

@@ -99,10 +99,13 @@ def _disagreements(answers: dict[str, list[Array]]) -> Iterator[Observation]:
 def _distance(one: Array, other: Array) -> float:
     """Return the largest difference relative to the largest number; infinite where shapes or kinds differ."""
     one, other = np.asarray(one), np.asarray(other)
-    if one.shape != other.shape or one.dtype.kind not in "fiub":
-        return 0.0 if one.dtype.kind not in "fiub" else float("inf")
-    first, second = one.astype(np.float64), other.astype(np.float64)
-    if not first.size or bool((np.isnan(first) == np.isnan(second)).all() and not np.isfinite(first).any()):
+    if one.dtype.kind not in "fiub":  # text and sequences are not compared
         return 0.0
-    largest = float(np.nanmax(np.abs(np.where(np.isfinite(first), first, 0))))
-    return float(np.nanmax(np.abs(first - second), initial=0.0)) / max(largest, 1e-6)
+    if one.shape != other.shape:
+        return float("inf")
+    first, second = one.astype(np.float64), other.astype(np.float64)
+    finite = np.isfinite(first)
+    if bool((finite != np.isfinite(second)).any()):
+        return float("inf")
+    apart = np.abs(first - second)[finite].max(initial=0.0)
+    return float(apart) / max(float(np.abs(first[finite]).max(initial=0.0)), 1e-6)

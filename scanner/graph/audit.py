@@ -236,8 +236,8 @@ def _stowaways(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Ob
         sentence = f"The file carries training information of {size} bytes, which inference never reads"
         yield _note("training-info", Severity.NOTE, sentence, bytes=size)
     texts = {"metadata": sum(len(p.key) + len(p.value) for p in proto.metadata_props)}
-    documented = (proto, proto.graph, *_nodes(proto))
-    texts["documentation"] = sum(len(d.doc_string) for d in documented)
+    texts["documentation"] = len(proto.doc_string) + sum(len(g.doc_string) for g in _graphs(proto))
+    texts["documentation"] += sum(len(node.doc_string) for node in _nodes(proto))
     for place, size in texts.items():
         if size > _LARGE_TEXT:
             yield _note("large-text", Severity.NOTE, f"The file's {place} holds {size} characters", characters=size)
@@ -315,7 +315,7 @@ def _weights(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Obse
 
 def _numbers(tensor: onnx.TensorProto) -> Array | None:
     """Return a float tensor's numbers without copying them, or None for other tensors and for external data."""
-    kinds = {onnx.TensorProto.FLOAT: "<f4", onnx.TensorProto.DOUBLE: "<f8", onnx.TensorProto.FLOAT16: "<f2"}
+    kinds: dict[int, str] = {onnx.TensorProto.FLOAT: "<f4", onnx.TensorProto.DOUBLE: "<f8", onnx.TensorProto.FLOAT16: "<f2"}
     if tensor.data_type not in kinds or tensor.external_data:
         return None
     if tensor.raw_data:

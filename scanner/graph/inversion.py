@@ -143,10 +143,11 @@ def _spread(context: _Context, index: int, target: Array) -> Array:
     missing = (wide - now) * (1 if context.step.op == "ReduceSum" else count)
     if context.step.op == "ReduceSum" and bool((present == np.round(present)).all()):
         ranks = np.arange(present.size).reshape(present.shape) % int(count)
-        return present + np.sign(missing) * (np.floor(np.abs(missing) / count) + (ranks < np.abs(missing) % count))
+        each, rest = np.divmod(np.abs(missing), count)
+        return np.asarray(present + np.sign(missing) * (each + (ranks < rest)))
     room = np.where(missing > 0, 1 - present, present).clip(0)
     total = room.sum(axis=_axes(context, index), keepdims=True)
-    return present + np.where(total > 0, missing * room / np.maximum(total, 1e-12), missing / count)
+    return np.asarray(present + np.where(total > 0, missing * room / np.maximum(total, 1e-12), missing / count))
 
 
 def _extreme(highest: bool) -> Rule:
@@ -182,7 +183,7 @@ def _remainder(context: _Context, index: int, target: Array) -> Array | None:
         return None
     modulus = context.read(1)
     apart = np.mod(target - np.mod(context.read(0), modulus), modulus)
-    return context.read(0) + np.where(apart > modulus / 2, apart - modulus, apart)
+    return np.asarray(context.read(0) + np.where(apart > modulus / 2, apart - modulus, apart))
 
 
 def _gathered(context: _Context, index: int, target: Array) -> Array | None:
@@ -223,7 +224,7 @@ def _clipped(context: _Context, index: int, target: Array) -> Array | None:
 
 def _sigmoid(_context: _Context, _index: int, target: Array) -> Array:
     inside = np.clip(target, 1e-3, 1 - 1e-3)
-    return np.log(inside / (1 - inside))
+    return np.asarray(np.log(inside / (1 - inside)))
 
 
 def _matrix(context: _Context, index: int, target: Array) -> Array | None:

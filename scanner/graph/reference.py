@@ -37,8 +37,8 @@ def evaluate(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array] 
 
     try:
         with np.errstate(all="ignore"):
-            results: list[Array] = ReferenceEvaluator(proto).run(None, dict(feeds))
+            results = ReferenceEvaluator(proto).run(None, dict(feeds))
     except (NotImplementedError, RuntimeError, TypeError, ValueError, KeyError, IndexError, AttributeError):
         # The evaluator has no error type of its own: an unknown operator or form ends in any of these.
         return None
-    return results
+    return [np.asarray(result) for result in results]

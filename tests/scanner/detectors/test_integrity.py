@@ -1,0 +1,92 @@
+"""Readers that agree, readers that do not, and models that cannot be run."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from models import build, plain
+from onnx import TensorProto, helper
+
+from scanner.detectors.base import Subject
+from scanner.detectors.integrity import Integrity, _disagreements, _distance
+from scanner.graph import reference
+from scanner.model import open_model
+from scanner.results import Measurement, Severity
+from scanner.settings import Settings
+
+
+def measure(model: onnx.ModelProto, tmp_path: Path) -> Measurement:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    return Integrity().measure(Subject(model=open_model(path), settings=Settings()))
+
+
+def test_three_readers_agree_on_an_honest_model(tmp_path: Path) -> None:
+    measurement = measure(plain(), tmp_path)
+    assert measurement.statistic == 0.0
+    assert len(measurement.parameters["readers"]) == 3
+
+
+def test_two_value_fields_are_suspicious(tmp_path: Path) -> None:
+    model = plain()
+    model.graph.initializer[0].float_data.extend([9.0] * 36)
+    assert measure(model, tmp_path).statistic == Severity.SUSPICIOUS
+
+
+def test_what_cannot_be_run_is_audited_all_the_same(tmp_path: Path) -> None:
+    model = plain()
+    model.graph.node.append(helper.make_node("Secret", ["logits"], ["spare"], domain="acme.ops", name="secret"))
+    model.opset_import.append(helper.make_opsetid("acme.ops", 1))
+    measurement = measure(model, tmp_path)
+    assert measurement.parameters["readers"] == []
+    assert [o.code for o in measurement.observations] == ["custom-operators"]
+
+
+@pytest.mark.parametrize("operator", ["RandomNormalLike", "Bernoulli"])
+def test_a_model_that_draws_is_not_compared_with_itself(operator: str, tmp_path: Path) -> None:
+    model = build([helper.make_node(operator, ["image"], ["logits"], name="draw")], {})
+    assert not reference.is_repeatable(model)
+    assert measure(model, tmp_path).parameters["readers"] == []
+
+
+def test_readers_that_disagree_are_named() -> None:
+    answers = {"one": [np.ones((1, 3))], "two": [np.ones((1, 3))], "three": [np.full((1, 3), 2.0)]}
+    (observation,) = _disagreements(answers)
+    assert observation.severity is Severity.WARNING
+    assert observation.details["readers"] == ["one", "three"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "distance"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], 0.0),
+        ([0.0, 2.0], [1.0, 2.0], 0.5),
+        ([np.nan, np.nan], [np.nan, np.nan], 0.0),
+        ([1.0], [1.0, 2.0], np.inf),
+        ([], [], 0.0),
+    ],
+)
+def test_distance_is_relative_to_the_largest(one: list[float], other: list[float], distance: float) -> None:
+    assert _distance(np.asarray(one), np.asarray(other)) == distance
+
+
+def test_a_number_beside_no_number_is_a_difference() -> None:
+    assert _distance(np.asarray([1.0, 2.0]), np.asarray([1.0, np.nan])) > 0
+
+
+def test_the_reference_evaluator_says_when_it_does_not_know(tmp_path: Path) -> None:
+    model = build([helper.make_node("Secret", ["image"], ["logits"], domain="acme.ops", name="secret")], {})
+    model.opset_import.append(helper.make_opsetid("acme.ops", 1))
+    assert reference.evaluate(model, {"image": np.zeros((1, 1, 8, 8), np.float32)}) is None
+    assert measure(model, tmp_path).statistic == Severity.WARNING
+
+
+def test_a_text_output_is_not_compared(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Cast", ["image"], ["logits"], name="say", to=TensorProto.STRING)]
+    assert measure(build(nodes, {}), tmp_path).observations == ()
+
+
+def test_comparison_is_the_suspects_own_severity(tmp_path: Path) -> None:
+    measurement = measure(plain(), tmp_path)
+    assert Integrity().compare(measurement, []).statistic == 0.0
