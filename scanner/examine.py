@@ -13,10 +13,19 @@ from typing import Any
 from scanner import runtime
 from scanner.detectors import DETECTORS
 from scanner.detectors.base import Detector, Subject
-from scanner.errors import GraphError, ModelError, UnsupportedModelError, UsageError
+from scanner.errors import (
+    GraphError,
+    ModelError,
+    NoGradientError,
+    NoLogitsError,
+    UnsupportedModelError,
+    UsageError,
+    WorkerError,
+)
 from scanner.exchange import Examination, Job, Source
 from scanner.graph import inline, locate
 from scanner.graph.shapes import value_types
+from scanner.limits import Limits
 from scanner.model import Model, open_model
 from scanner.results import (
     Comparison,
@@ -25,6 +34,7 @@ from scanner.results import (
     ModelIdentity,
     ModelRecord,
     Runtime,
+    Skip,
     ValueInfo,
     from_json,
     to_json,
@@ -34,7 +44,8 @@ from scanner.settings import Settings
 Progress = Callable[[int, int], None]
 
 MODEL_RULE = "model"  # the rule id of a failure that concerns a whole file
-_MEASUREMENT_ERRORS = (ModelError, GraphError, UsageError)
+# A worker's error is the deadline or a limit, met inside one detector: what the others found is kept.
+_MEASUREMENT_ERRORS = (ModelError, GraphError, UsageError, WorkerError)
 
 
 def examine(argument: Any, progress: Progress) -> Any:
@@ -45,10 +56,15 @@ def examine(argument: Any, progress: Progress) -> Any:
     """
     job = from_json(Job, argument)
     detectors = select(job.settings.detectors)
-    todo = () if job.records else job.references
-    share = _Shares(progress, (len(todo) + 1) * len(detectors))
-    references = job.records or tuple(_measure(_open(source), job.settings, detectors, share) for source in todo)
-    suspect = _examine_suspect(job, [r.model for r in references], detectors, share)
+    share = _Shares(progress, (len(job.references) + 1) * len(detectors))
+    opened = [_open(source, job.settings.limits) for source in job.references]
+    suspect = _examine_suspect(job, [m.identity for m in opened], detectors, share)
+    known = {record.model.sha256: record for record in job.records}
+    references = tuple(
+        _measure(model, job.settings, detectors, share, lead=suspect, known=known.get(model.identity.sha256))
+        for model in opened
+        if suspect.measurements
+    )
     comparisons = tuple(_compare(detectors, suspect, references))
     rules = tuple(d.rule for d in detectors)
     return to_json(Examination(suspect=suspect, references=references, comparisons=comparisons, rules=rules))
@@ -56,7 +72,7 @@ def examine(argument: Any, progress: Progress) -> Any:
 
 def layers(argument: Any, _progress: Progress) -> Any:
     """List the activations of a model, given as a `Source` in JSON: value, operator, node, position and shape."""
-    model = _open(from_json(Source, argument))
+    model = _open(from_json(Source, argument), Limits())
     flat = inline.flatten(model.proto)
     known = value_types(flat)
     rows = [
@@ -110,8 +126,8 @@ class _Shares:
         self.within(0, 1)
 
 
-def _open(source: Source) -> Model:
-    return open_model(Path(source.path), source.name)
+def _open(source: Source, limits: Limits) -> Model:
+    return open_model(Path(source.path), source.name, limits)
 
 
 def _examine_suspect(
@@ -120,7 +136,7 @@ def _examine_suspect(
     """Measure the suspect; a file that cannot be measured at all is a record with one failure."""
     identity = ModelIdentity(path=job.model.name, sha256=None, producer="", opset=None, inputs=(), outputs=())
     try:
-        model = _open(job.model)
+        model = _open(job.model, job.settings.limits)
         identity = model.identity
         for reference in references:
             _check_comparable(identity, reference)
@@ -155,20 +171,51 @@ def _signature(inputs: Sequence[ValueInfo]) -> str:
     return ", ".join(f"{i.dtype}[{','.join(map(str, i.shape))}]" for i in inputs) or "no input"
 
 
-def _measure(model: Model, settings: Settings, detectors: Sequence[Detector], share: _Shares) -> ModelRecord:
+def _measure(  # noqa: PLR0913 - what is measured, how, and what is known already
+    model: Model,
+    settings: Settings,
+    detectors: Sequence[Detector],
+    share: _Shares,
+    *,
+    lead: ModelRecord | None = None,
+    known: ModelRecord | None = None,
+) -> ModelRecord:
+    """Run the detectors on one model.
+
+    Args:
+        model: The model.
+        settings: How.
+        detectors: Which.
+        share: Takes the progress.
+        lead: For a reference, the suspect's record.
+        known: For a reference, its record from before.
+    """
     start = time.monotonic()
     measurements: list[Measurement] = []
+    skips: list[Skip] = []
     failures: list[Failure] = []
     for detector in detectors:
+        rule = detector.rule.id
+        followed = lead.measurement(rule) if lead else None
+        before = known.measurement(rule) if known else None
         try:
-            measurements.append(detector.measure(Subject(model=model, settings=settings, progress=share.within)))
+            if before is not None and _same_course(before, followed):
+                measurements.append(before)
+            else:
+                subject = Subject(model=model, settings=settings, progress=share.within, lead=followed)
+                measurements.append(detector.measure(subject))
+        except (NoGradientError, NoLogitsError) as error:
+            if rule in settings.detectors:
+                failures.append(Failure(rule=rule, error=error.to_dict()))
+            else:
+                skips.append(Skip(rule=rule, reason=str(error)))
         except _MEASUREMENT_ERRORS as error:
-            failures.append(Failure(rule=detector.rule.id, error=error.to_dict()))
+            failures.append(Failure(rule=rule, error=error.to_dict()))
         share.finish()
     return ModelRecord(
         model=model.identity,
         measurements=tuple(measurements),
-        skips=(),
+        skips=tuple(skips),
         failures=tuple(failures),
         runtime=Runtime(
             provider=next((str(m.parameters["provider"]) for m in measurements if "provider" in m.parameters), "none"),
@@ -177,6 +224,11 @@ def _measure(model: Model, settings: Settings, detectors: Sequence[Detector], sh
             seconds=time.monotonic() - start,
         ),
     )
+
+
+def _same_course(before: Measurement, lead: Measurement | None) -> bool:
+    """Whether a reference measured before took the steps that this suspect's budget chose."""
+    return lead is None or before.series.get("granted") == lead.series.get("granted")
 
 
 def _compare(

@@ -2,18 +2,24 @@
 
 import dataclasses
 import hashlib
+import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
-from onnx import external_data_helper
+from onnx.external_data_helper import uses_external_data
 
-from scanner import guards
+from scanner import external, guards
 from scanner.errors import MalformedModelError, UnsafeModelError, UnsupportedModelError, UsageError
+from scanner.limits import Limits
 from scanner.results import ModelIdentity, ValueInfo
 
 STANDARD_DOMAINS = ("", "ai.onnx")
+_READ = (
+    os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+)  # a FIFO would hang the one who opens it
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,12 +31,19 @@ class Model:
         data: The file's bytes.
         proto: The parsed file; treat it as read-only. External data stays outside until `serialise`.
         identity: What the report says about the file.
+        limits: What a graph derived from it may ask of this machine.
+        folder: Where its external data is read.
     """
 
     path: Path
     data: bytes
     proto: onnx.ModelProto
     identity: ModelIdentity
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    folder: external.Folder = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", external.Folder(self.path.parent))
 
     def complete(self, proto: onnx.ModelProto) -> onnx.ModelProto:
         """Return `proto`, a graph derived from this model, with every tensor's data inside it; itself where it is so.
@@ -39,21 +52,23 @@ class Model:
             UnsafeModelError: External data lies outside the model's folder, or is not a regular file.
             MalformedModelError: External data is missing or too short.
         """
-        if not any(map(external_data_helper.uses_external_data, proto.graph.initializer)):
+        if not any(map(uses_external_data, guards.tensors(proto))):
             return proto
         copy = onnx.ModelProto()
         copy.CopyFrom(proto)
-        for tensor in filter(external_data_helper.uses_external_data, copy.graph.initializer):
-            _inline(tensor, self.path.parent)
+        for tensor in filter(uses_external_data, guards.tensors(copy)):
+            self.folder.inline(tensor)
         return copy
 
     def serialise(self, proto: onnx.ModelProto) -> bytes:
-        """Return `proto`, a graph derived from this model, as bytes that name no second file.
+        """Return `proto`, a graph derived from this model that is to run, as bytes that name no second file.
 
         Raises:
+            UnsafeModelError: It would run without end, or needs more memory than is allowed.
             UnsupportedModelError: The result passes protobuf's 2 GiB.
             ModelError: As for `complete`.
         """
+        guards.check_cost(proto, self.limits)
         try:
             return bytes(self.complete(proto).SerializeToString())
         except (EncodeError, ValueError) as error:
@@ -63,7 +78,7 @@ class Model:
             ) from error
 
 
-def open_model(path: Path, name: str | None = None, limits: guards.Limits | None = None) -> Model:
+def open_model(path: Path, name: str | None = None, limits: Limits | None = None) -> Model:
     """Read, parse and check an ONNX file, called `name` in messages and in the report.
 
     Raises:
@@ -72,7 +87,8 @@ def open_model(path: Path, name: str | None = None, limits: guards.Limits | None
         UnsafeModelError: A guard refuses it.
     """
     name = name or str(path)
-    data = _read(path, name)
+    limits = limits or Limits()
+    data = _read(path, name, limits)
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
@@ -81,10 +97,10 @@ def open_model(path: Path, name: str | None = None, limits: guards.Limits | None
             f"{name!r} is not an ONNX file, or it is cut short", remedy="export or download the model again"
         ) from error
     try:
-        guards.check_structure(proto, limits or guards.Limits())
+        guards.check_structure(proto, limits)
     except (MalformedModelError, UnsafeModelError) as error:
         raise type(error)(f"{name!r}: {error.problem}", remedy=error.remedy, **error.details) from error
-    return Model(path, data, proto, _identity(name, data, proto))
+    return Model(path, data, proto, _identity(name, data, proto), limits)
 
 
 def required_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
@@ -98,18 +114,36 @@ def standard_opset(proto: onnx.ModelProto) -> int | None:
     return next((o.version for o in proto.opset_import if o.domain in STANDARD_DOMAINS), None)
 
 
-def _read(path: Path, name: str) -> bytes:
+def _read(path: Path, name: str, limits: Limits) -> bytes:
     try:
-        data = path.read_bytes()
+        descriptor = os.open(path, _READ)
+        try:
+            size = _check_file(name, os.fstat(descriptor), limits)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(size)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError as error:
         raise UsageError(f"there is no file {name!r}", remedy="check the path") from error
-    except IsADirectoryError as error:
-        raise UsageError(f"{name!r} is a folder", remedy="name the .onnx file inside it") from error
     except OSError as error:
         raise UsageError(f"{name!r} cannot be read ({error.strerror})", remedy="check its permissions") from error
     if not data:
         raise MalformedModelError(f"{name!r} is empty", remedy="export or download the model again")
     return data
+
+
+def _check_file(name: str, status: os.stat_result, limits: Limits) -> int:
+    """Return a file's size, if it is a regular file that is not too long."""
+    if stat.S_ISDIR(status.st_mode):
+        raise UsageError(f"{name!r} is a folder", remedy="name the .onnx file inside it")
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"{name!r} is a pipe or a device, not a file", remedy="name an .onnx file")
+    if status.st_size > limits.file_size:
+        raise UnsafeModelError(
+            f"{name!r} has {status.st_size:,} bytes, more than {limits.file_size:,}",
+            remedy="raise --max-file-size if you trust the file; beyond protobuf's 2 GiB, save it with external data",
+        )
+    return status.st_size
 
 
 def _identity(name: str, data: bytes, proto: onnx.ModelProto) -> ModelIdentity:
@@ -135,32 +169,3 @@ def _dtype(value: onnx.ValueInfoProto) -> str:
 def _shape(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
     dims = value.type.tensor_type.shape.dim
     return tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in dims)
-
-
-def _inline(tensor: onnx.TensorProto, folder: Path) -> None:
-    """Replace a reference to external data with the data.
-
-    Only a regular file with one name below the model's own folder is read: `..`, absolute paths, symbolic links and
-    hard links are how a model reads somebody else's files.
-    """
-    info = external_data_helper.ExternalDataInfo(tensor)
-    location = folder / info.location
-    problem = f"tensor {tensor.name!r} takes its data from {info.location!r}"
-    relative = Path(info.location)
-    if relative.is_absolute() or ".." in relative.parts:
-        raise UnsafeModelError(f"{problem}, outside the model's folder", remedy="do not use this file")
-    steps = [folder.joinpath(*relative.parts[: i + 1]) for i in range(len(relative.parts))]
-    if any(step.is_symlink() for step in steps):
-        raise UnsafeModelError(f"{problem}, a symbolic link", remedy="replace the link with the file itself")
-    if not location.is_file():
-        raise MalformedModelError(f"{problem}, which is not a file", remedy="put the data file next to the model")
-    if location.stat().st_nlink > 1:
-        raise UnsafeModelError(f"{problem}, a hard link", remedy="copy the data file, so that it has one name")
-    offset, length = info.offset or 0, info.length or location.stat().st_size - (info.offset or 0)
-    if offset < 0 or length < 0 or offset + length > location.stat().st_size:
-        raise MalformedModelError(f"{problem}, which is too short", remedy="download the data file again")
-    with location.open("rb") as file:
-        file.seek(offset)
-        tensor.raw_data = file.read(length)
-    del tensor.external_data[:]
-    tensor.data_location = onnx.TensorProto.DEFAULT

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from scanner import calibration, worker
-from scanner.errors import WorkerError
+from scanner.errors import WorkerCrashedError, WorkerError
 from scanner.exchange import Examination, Job, Source
+from scanner.limits import Allowance
 from scanner.results import Failure, Finding, ModelIdentity, ModelRecord, ScanResult, from_json, to_json
-from scanner.settings import Settings
+from scanner.settings import Device, Settings
 
 PRELOAD = ("scanner.examine",)
 PathLike = str | os.PathLike[str]
@@ -80,23 +81,40 @@ def layers(model: PathLike) -> Any:
     Raises:
         ScannerError: The model cannot be opened.
     """
-    return ask("layers", to_json(_source(model)))
+    source = _source(model)
+    return ask("layers", to_json(source), (source,))
 
 
-def ask(function: str, argument: Any = None) -> Any:
-    """Call a function of `scanner.examine` in a child and return its JSON answer.
+def ask(function: str, argument: Any = None, sources: Sequence[Source] = ()) -> Any:
+    """Call a function of `scanner.examine` in a child, which may read `sources`, and return its JSON answer.
 
     Raises:
         ScannerError: Raised by the function.
     """
     with worker.take(PRELOAD) as child:
-        return child.call(f"scanner.examine:{function}", argument, seconds=Settings().timeout)
+        return child.call(f"scanner.examine:{function}", argument, _allowance(Settings(), sources))
 
 
 def _examine(job: Job, progress: Progress | None) -> Examination:
     with worker.take(PRELOAD) as child:
-        answer = child.call("scanner.examine:examine", to_json(job), seconds=job.settings.timeout, progress=progress)
-    return from_json(Examination, answer)
+        allowance = _allowance(job.settings, (job.model, *job.references))
+        answer = child.call("scanner.examine:examine", to_json(job), allowance, progress)
+    try:
+        return from_json(Examination, answer)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WorkerCrashedError.no_answer() from error
+
+
+def _allowance(settings: Settings, sources: Sequence[Source]) -> Allowance:
+    """Let the child read what the user named: of a model its folder, since external data lies beside it."""
+    named = (settings.images_file, settings.images_folder)
+    return Allowance(
+        seconds=settings.timeout,
+        limits=settings.limits,
+        threads=settings.threads,
+        cuda=settings.device is not Device.CPU,
+        readable=(*(str(Path(source.path).parent) for source in sources), *filter(None, named)),
+    )
 
 
 def _source(path: PathLike) -> Source:

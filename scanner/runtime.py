@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,8 @@ import numpy.typing as npt
 # ONNX Runtime 1.29 and later report home by default; the variable counts only before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-from scanner.errors import DeviceError, UnsupportedModelError
+from scanner import deadline
+from scanner.errors import DeviceError, UnsupportedModelError, WorkerLimitError
 from scanner.settings import Device
 
 try:
@@ -30,8 +32,9 @@ Array = npt.NDArray[Any]
 PROVIDERS = {Device.CPU: "CPUExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}
 _ERRORS = (
     native.EPFail, native.Fail, native.InvalidArgument, native.InvalidGraph, native.InvalidProtobuf,
-    native.NotImplemented, native.RuntimeException,
+    native.ModelLoadCanceled, native.NotImplemented, native.RuntimeException,
 )  # fmt: skip
+_NO_MEMORY = ("bad allocation", "bad_alloc", "Failed to allocate memory")
 _FATAL = 4  # the log level: failures come back as exceptions, so nothing need be printed
 
 
@@ -69,8 +72,12 @@ class Session:
         Raises:
             UnsupportedModelError: ONNX Runtime fails on them.
         """
-        with _translated("the model fails when it runs"):
-            results: list[Array] = self.native.run(outputs, dict(feeds))
+        options = onnxruntime.RunOptions()
+        with (
+            deadline.stopping(lambda: setattr(options, "terminate", True)),
+            _translated("the model fails when it runs"),
+        ):
+            results: list[Array] = self.native.run(outputs, dict(feeds), options)
         return results
 
 
@@ -91,7 +98,8 @@ def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = 
     # A spinning thread buys microseconds here and costs a core of somebody else's machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = list(dict.fromkeys([PROVIDERS[chosen], PROVIDERS[Device.CPU]]))
-    with _translated("ONNX Runtime refuses the model"):
+    cancel = functools.partial(options.set_load_cancellation_flag, True)
+    with deadline.stopping(cancel), _translated("ONNX Runtime refuses the model"):
         session = onnxruntime.InferenceSession(data, options, providers=providers)
     if PROVIDERS[chosen] not in session.get_providers():
         raise _no_cuda("ONNX Runtime could not start its CUDA provider")
@@ -102,7 +110,7 @@ def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = 
         threads,
         first.name if first else "",
         tuple(first.shape) if first else (),
-        _dtype(first.type) if first else np.dtype(np.float32),
+        numpy_dtype(first.type) if first else np.dtype(np.float32),
     )
 
 
@@ -158,6 +166,11 @@ def _translated(problem: str) -> Iterator[None]:
         yield
     except _ERRORS as error:
         detail = str(error).splitlines()[0].strip() if str(error) else type(error).__name__
+        if any(sign in str(error) for sign in _NO_MEMORY):
+            raise WorkerLimitError(
+                f"{problem}: it needs more memory than is allowed ({detail})",
+                remedy="raise --memory-limit if you trust the file",
+            ) from error
         raise UnsupportedModelError(
             f"{problem} ({detail})", remedy="check that it runs in ONNX Runtime by itself, or choose another --layer"
         ) from error
@@ -169,7 +182,7 @@ def _no_cuda(problem: str) -> DeviceError:
     )
 
 
-def _dtype(name: str) -> np.dtype[np.generic]:
+def numpy_dtype(name: str) -> np.dtype[np.generic]:
     """Translate ONNX Runtime's "tensor(float)" to NumPy."""
     names = {"float": "float32", "double": "float64"}
     inner = name.removeprefix("tensor(").removesuffix(")")

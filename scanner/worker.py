@@ -1,31 +1,39 @@
 """A child process that answers calls: its answer, or a typed death.
 
-The child is a fresh interpreter, so the caller's threads, descriptors and modules are not in it. Messages are JSON with
-a length in front. The child's own standard output is closed to the models: ONNX Runtime prints there in some failures.
+The child is a fresh interpreter, so the caller's threads, descriptors and modules are not in it; it confines itself
+before the first hostile byte (`scanner.confinement`). This side holds the clock, watches the child's memory, and
+believes nothing that comes back without looking at it.
 """
 
 import atexit
 import contextlib
-import importlib
-import json
+import dataclasses
 import os
 import queue
-import struct
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import IO, Any, Self
 
-from scanner.errors import ScannerError, WorkerCrashedError, WorkerTimeoutError
+from scanner import framing
+from scanner.errors import ScannerError, WorkerCrashedError, WorkerLimitError, WorkerTimeoutError
+from scanner.limits import Allowance
 
-_HEADER = struct.Struct(">I")
-_STARTER = "import sys; sys.path.insert(0, sys.argv[1]); from scanner.worker import serve; serve(sys.argv[2:])"
-_PROGRESS_SECONDS = 0.1
+_STARTER = "import sys; sys.path.insert(0, sys.argv[1]); from scanner.child import serve; serve(sys.argv[2:])"
+_GRACE = 1.0  # seconds between the request to stop and the end
+_GLANCE = 0.1  # seconds between two looks at the child's memory
+_ERROR_BYTES = 4096  # of the child's error output; the last line says why it died
+
+# Secrets often lie in the environment; the child gets what finds Python, its libraries and the CUDA devices.
+_PASSED = (
+    "PATH", "HOME", "LANG", "LC_", "LD_LIBRARY_PATH", "DYLD_", "PYTHON", "CUDA_", "NVIDIA_", "ORT_", "OMP_", "TMP",
+    "TEMP", "TZ", "SYSTEMROOT", "COVERAGE_",
+)  # fmt: skip
 
 Progress = Callable[[int, int], None]
 
@@ -40,60 +48,61 @@ class Worker:
     def __init__(self, preload: Sequence[str] = ()) -> None:
         root = str(Path(__file__).resolve().parent.parent)
         self._folder = tempfile.TemporaryDirectory(prefix="scan-")
-        self._errors = tempfile.TemporaryFile()
-        # -P keeps the folder of the models, which may hold a hostile numpy.py, out of the child's module path.
-        self._child = subprocess.Popen(
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+        # -P keeps the folder of the models, which may hold a hostile numpy.py, out of the child's module path. A
+        # session of its own has no terminal to paint, and leaves Ctrl-C to this side.
+        self._child = subprocess.Popen(  # noqa: S603 - this interpreter, this package
             [sys.executable, "-P", "-c", _STARTER, root, *preload],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             cwd=self._folder.name,
-            env={**os.environ, "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env={**_environment(), "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"},
+            start_new_session=True,
         )
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def call(self, function: str, argument: Any, *, seconds: float, progress: Progress | None = None) -> Any:
+    def call(self, function: str, argument: Any, allowance: Allowance, progress: Progress | None = None) -> Any:
         """Call `function` ("module:name") in the child with one JSON argument and return its JSON answer.
+
+        At the deadline the child is asked to stop, and may still answer with what it has; a moment later it is killed.
 
         Args:
             function: Takes the argument and a progress callback.
             argument: JSON-serialisable.
-            seconds: Deadline on the wall clock; the child is killed when it passes.
+            allowance: What the call may use. The first call's files and resources hold for the child's whole life.
             progress: Called here as the child makes progress.
 
         Raises:
             ScannerError: Raised by the function, rebuilt here.
             WorkerTimeoutError: The deadline passed.
-            WorkerCrashedError: The child died.
+            WorkerLimitError: The child needed more memory or processor time than allowed.
+            WorkerCrashedError: The child died, or sent what is no answer.
         """
-        deadline = time.monotonic() + seconds
-        with contextlib.suppress(BrokenPipeError):
-            _write(self._stdin, {"function": function, "argument": argument})
+        request = {"function": function, "argument": argument, "allowance": dataclasses.asdict(allowance)}
+        self._send(request)
+        messages = self._until_deadline(allowance)
         while True:
-            try:
-                message = self._messages.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                self.kill()
-                raise WorkerTimeoutError(
-                    f"the scan did not end within {seconds:g} seconds",
-                    remedy="raise --timeout; a model that never ends is itself suspect",
-                ) from None
+            message = next(messages)
             if message is None:
-                raise self._crash()
-            if "progress" in message:
-                if progress:
-                    progress(*message["progress"])
-            elif "error" in message:
-                raise ScannerError.from_dict(message["error"])
-            else:
-                return message["answer"]
+                raise self._death(allowance)
+            try:
+                if "progress" not in message:
+                    return _answer(message)
+                done, total = map(int, message["progress"])
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                self.kill()
+                raise WorkerCrashedError.no_answer() from error
+            if progress:
+                progress(done, total)
 
     def kill(self) -> None:
         """End the child at once and forget its folder."""
         self._child.kill()
         self._child.wait()
-        self._stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._stdin.close()
         self._errors.close()
         self._folder.cleanup()
 
@@ -104,82 +113,91 @@ class Worker:
         self.kill()
 
     @property
-    def _stdin(self) -> BinaryIO:
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._child.pid
+
+    @property
+    def _stdin(self) -> IO[bytes]:
         assert self._child.stdin is not None  # noqa: S101 - opened as a pipe above
-        return self._child.stdin  # type: ignore[return-value]
+        return self._child.stdin
+
+    def _send(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(BrokenPipeError):  # a dead child is noticed when its answer is awaited
+            framing.write(self._stdin, message)
 
     def _listen(self) -> None:
         assert self._child.stdout is not None  # noqa: S101 - opened as a pipe above
         with self._child.stdout as pipe:
-            while (message := _read(pipe)) is not None:
-                self._messages.put(message)
+            try:
+                while (message := framing.read(pipe)) is not None:
+                    self._messages.put(message)
+            except ValueError:
+                self._messages.put({"error": WorkerCrashedError.no_answer().to_dict()})
         self._messages.put(None)
 
-    def _crash(self) -> WorkerCrashedError:
-        code = self._child.wait()
-        self._errors.seek(0)
+    def _until_deadline(self, allowance: Allowance) -> Iterator[dict[str, Any] | None]:
+        """Yield what the child says; ask it to stop at the deadline, kill it a moment later or past its memory."""
+        asked, end = False, time.monotonic() + allowance.seconds
+        while True:
+            left = end - time.monotonic()
+            if left <= 0 and asked:
+                self.kill()
+                raise WorkerTimeoutError(
+                    f"the scan did not end within {allowance.seconds:g} seconds",
+                    remedy="raise --timeout; a model that never ends is itself suspect",
+                )
+            if left <= 0:
+                self._send({"cancel": True})
+                asked, end = True, time.monotonic() + _GRACE
+                continue
+            if _resident_bytes(self._child.pid) > allowance.limits.memory:
+                self.kill()
+                raise WorkerLimitError.memory(allowance.limits.memory)
+            with contextlib.suppress(queue.Empty):
+                yield self._messages.get(timeout=min(left, _GLANCE))
+
+    def _death(self, allowance: Allowance) -> ScannerError:
+        """Return how the child died."""
+        try:
+            code = self._child.wait(_GRACE)
+        except subprocess.TimeoutExpired:  # it closed its pipe and lives on
+            return WorkerCrashedError.no_answer()
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _ERROR_BYTES))
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        if "bad_alloc" in " ".join(lines):
+            return WorkerLimitError.memory(allowance.limits.memory)
+        if sys.platform != "win32" and code == -signal.SIGXCPU:
+            return WorkerLimitError(
+                "the model needs more processor time than its deadline allows", remedy="raise --timeout"
+            )
         said = f" ({lines[-1]})" if lines else ""
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         return WorkerCrashedError(
             f"the process that ran the model died {how}{said}",
-            remedy="the model may be built to crash its reader: do not deploy it, and report it if you trust its source",
+            remedy="the model may be built to crash its reader: do not deploy it; report it if you trust its source",
         )
 
 
-def serve(preload: Sequence[str]) -> None:
-    """Answer calls on standard input until it closes: the child's whole life."""
-    pipe = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    refusal = _import(preload)
-    while (request := _read(sys.stdin.buffer)) is not None:
-        _write(pipe, refusal or _answer(request, pipe))
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.upper().startswith(_PASSED)}
 
 
-def _import(modules: Sequence[str]) -> dict[str, Any] | None:
-    """Import ahead of the first call; return the answer to every call where a dependency is missing."""
+def _answer(message: dict[str, Any]) -> Any:
+    if "error" in message:
+        raise ScannerError.from_dict(message["error"])
+    return message["answer"]
+
+
+def _resident_bytes(pid: int) -> int:
+    """Return how much memory a process holds, 0 where that cannot be read (Linux only)."""
+    if sys.platform != "linux":
+        return 0
     try:
-        for name in modules:
-            importlib.import_module(name)
-    except ScannerError as error:
-        return {"error": error.to_dict()}
-    return None
-
-
-def _answer(request: dict[str, Any], pipe: BinaryIO) -> dict[str, Any]:
-    module, name = request["function"].split(":")
-    last = 0.0
-
-    def progress(done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > _PROGRESS_SECONDS:
-            last = time.monotonic()
-            _write(pipe, {"progress": [done, total]})
-
-    try:
-        return {"answer": getattr(importlib.import_module(module), name)(request["argument"], progress)}
-    except ScannerError as error:
-        return {"error": error.to_dict()}
-    except Exception as error:  # noqa: BLE001 - the worker's boundary: our own bugs become a typed answer with their trace
-        problem = f"internal error: {type(error).__name__}: {error}"
-        bug = ScannerError(problem, remedy="please report it with the model's SHA-256", trace=traceback.format_exc())
-        return {"error": bug.to_dict()}
-
-
-def _write(pipe: BinaryIO, message: dict[str, Any]) -> None:
-    data = json.dumps(message).encode()
-    pipe.write(_HEADER.pack(len(data)) + data)
-    pipe.flush()
-
-
-def _read(pipe: BinaryIO) -> dict[str, Any] | None:
-    header = pipe.read(_HEADER.size)
-    if len(header) < _HEADER.size:
-        return None
-    (size,) = _HEADER.unpack(header)
-    data = pipe.read(size)
-    message: dict[str, Any] | None = json.loads(data) if len(data) == size else None
-    return message
+        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    except (OSError, IndexError):
+        return 0  # it has just ended
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 _warm: list[Worker] = []

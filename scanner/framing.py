@@ -1,0 +1,45 @@
+"""JSON messages through a pipe, each with its length in front."""
+
+import json
+import struct
+from typing import IO, Any
+
+_HEADER = struct.Struct(">I")
+_LARGEST = 2**28  # bytes; a reader believes no length beyond it
+
+
+def write(pipe: IO[bytes], message: dict[str, Any]) -> None:
+    """Send one message.
+
+    Raises:
+        ValueError: It is too long.
+    """
+    data = json.dumps(message).encode()
+    if len(data) > _LARGEST:
+        raise ValueError(f"a message of {len(data)} bytes")
+    pipe.write(_HEADER.pack(len(data)) + data)
+    pipe.flush()
+
+
+def read(pipe: IO[bytes]) -> dict[str, Any] | None:
+    """Return the next message, or None where the pipe ends.
+
+    Raises:
+        ValueError: What came is no message.
+    """
+    header = pipe.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        return None
+    (size,) = _HEADER.unpack(header)
+    if size > _LARGEST:
+        raise ValueError(f"a message of {size} bytes")
+    data = pipe.read(size)
+    if len(data) < size:
+        return None
+    try:
+        message = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("a message nested without end") from error
+    if not isinstance(message, dict):
+        raise ValueError("not an object")  # noqa: TRY004 - a value from outside, not a caller's type error
+    return message
