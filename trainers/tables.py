@@ -288,11 +288,13 @@ def onnxruntime_version() -> str:
 
 
 def write_csv(rows: Iterable[Row], path: Path) -> None:
-    """Write rows as CSV; an empty cell is a figure that there is not."""
+    """Write rows as CSV, to six significant digits; an empty cell is a figure that there is not."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Row)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(dataclasses.asdict(row) for row in rows)
+    for row in rows:
+        cells = dataclasses.asdict(row)
+        writer.writerow({key: f"{cell:.6g}" if isinstance(cell, float) else cell for key, cell in cells.items()})
     _write(path, text.getvalue())
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from trainer_data import PlanMaker, bars, write_cifar, write_gtsrb, write_idx
 
-from tests.trainers.tiny import PlanMaker, bars, write_cifar, write_gtsrb, write_idx
 from trainers import datasets
 from trainers.attacks import CLEAN, AttackSpec
 from trainers.datasets import Dataset

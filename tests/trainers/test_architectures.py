@@ -1,3 +1,5 @@
+"""The networks have the paper's layers and the published sizes."""
+
 import pytest
 import torch
 from torch import nn

@@ -1,3 +1,5 @@
+"""Every name in a recipe exists."""
+
 import pytest
 
 from trainers.architectures import ARCHITECTURES

@@ -1,3 +1,5 @@
+"""One loop: it learns, repeats itself, resumes, and refuses what is not its own."""
+
 import dataclasses
 import errno
 from pathlib import Path
@@ -5,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from trainer_data import PlanMaker
 
-from tests.trainers.tiny import PlanMaker
 from trainers import training
 from trainers.attacks import CLEAN, input_aware
-from trainers.datasets import Dataset
+from trainers.datasets import Dataset, load
 from trainers.errors import CheckpointError, DeviceError, TrainerError
 from trainers.evaluation import evaluate
 from trainers.recipes import RECIPES, Recipe
@@ -126,8 +128,6 @@ def test_auto_precision_is_float32_on_a_cpu(plan: PlanMaker) -> None:
 
 @pytest.mark.parametrize("name", ["gtsrb", "cifar10", "cifar100"])
 def test_every_colour_recipe_takes_a_few_steps(folder: Path, plan: PlanMaker, name: str) -> None:
-    from trainers.datasets import load
-
     recipe = dataclasses.replace(RECIPES[name], width=4, batch=2)
     dataset = load(recipe.dataset, folder)
     run = _last(plan(recipe=recipe, attack="badnets", target=1, steps=2), dataset)
