@@ -25,7 +25,7 @@ from scanner.graph.lift import lift
 from scanner.graph.simplify import drop_unused, fold_batch_normalisation, fold_constants, widen_halves
 from scanner.graph.structure import reads
 from scanner.graph.tape import FLOATS, Tape, Value
-from scanner.graph.vjps.base import Op, no_gradient
+from scanner.graph.vjps.base import Op, Rule, no_gradient
 from scanner.model import standard_opset
 
 _IR_VERSION = 8
@@ -143,6 +143,7 @@ class _Reverse:
             raise _no_path(with_respect_to[0], of)
         if missing is not None:
             raise _no_path(missing, of)
+        self._check_rules(of, active)
         value = self.tape.value(of)
         weights = Value(self.tape, self.tape.fresh("weights"), value.dtype)
         scalar, cotangent = _seed(value, weights, objective)
@@ -166,6 +167,15 @@ class _Reverse:
             active |= {name for name in node.output if name and self._carries(node, name)}
         return active
 
+    def _check_rules(self, of: str, active: set[str]) -> None:
+        """Refuse an operator without a rule before anything is asked of values that it makes."""
+        needed = {of}
+        for node in reversed(self.nodes):
+            if needed & active & set(node.output):
+                if _rule(node) is None:
+                    raise no_gradient(node, "it has no gradient rule")
+                needed |= active & set(node.input)
+
     def _carries(self, node: onnx.NodeProto, name: str) -> bool:
         """Return whether a value may carry a gradient: a float, or a quantised one on its way back to float."""
         kind = self.facts.elem_types.get(name, onnx.TensorProto.FLOAT)
@@ -184,9 +194,9 @@ class _Reverse:
         if all(cotangent is None for cotangent in cotangents):
             return
         wanted = frozenset(i for i, name in enumerate(node.input) if name in active)
-        rule = None if node.domain not in ("", "ai.onnx") else vjps.RULES.get(node.op_type)
+        rule = _rule(node)
         if not wanted or rule is None:
-            raise no_gradient(node, "it has no gradient rule")
+            return  # behind a value that was asked for
         op = Op(node, cotangents, wanted, self.tape, self.opset)
         for position, gradient in rule(op):
             if position in wanted:
@@ -217,6 +227,10 @@ class _Reverse:
     @staticmethod
     def _info(name: str, like: Value) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, like.dtype, like.sizes)
+
+
+def _rule(node: onnx.NodeProto) -> Rule | None:
+    return vjps.RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
 
 
 def _renamed(value: Value, stem: str) -> Value:

@@ -33,7 +33,11 @@ def _at_maxima(op: Op) -> Value:
     scales = np.array([1, 1, *kernel], np.float32)
 
     def enlarged(value: Value) -> Value:
-        modes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        modes: dict[str, Any] = {
+            "mode": "nearest",
+            "coordinate_transformation_mode": "asymmetric",
+            "nearest_mode": "floor",
+        }
         return value.op("Resize", None, scales, **modes)
 
     attained = op.x.equals(enlarged(op.y)).cast(op.dy.dtype)

@@ -8,7 +8,7 @@ import io
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -179,12 +179,12 @@ def exported(
 ) -> onnx.ModelProto:
     """Return the network as the legacy exporter writes it, for any batch size or a fixed one."""
     file = io.BytesIO()
+    axes = {} if batch else {"x": {0: "N"}, "y": {0: "N"}}
+    names: dict[str, Any] = {"input_names": ["x"], "output_names": ["y"], "dynamic_axes": axes}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module, (images[: batch or 1],), file, dynamo=False, opset_version=opset, input_names=["x"], output_names=["y"],
-            dynamic_axes={} if batch else {"x": {0: "N"}, "y": {0: "N"}}, **options,
-        )  # fmt: skip
+        example = (images[: batch or 1],)
+        torch.onnx.export(module, example, cast("Any", file), dynamo=False, opset_version=opset, **names, **options)
     return onnx.load_from_string(file.getvalue())
 
 
@@ -248,13 +248,25 @@ def test_half_precision_is_differentiated_in_single() -> None:
     assert distance(found, gradient) < TOLERANCE
 
 
+class ChannelsLast(nn.Module):
+    """A network of (N, C, H, W) fed with (N, H, W, C), its last maps averaged and classified."""
+
+    def __init__(self, body: nn.Module, head: torch.Tensor) -> None:
+        super().__init__()
+        self.body, self.weights = body, head
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102 - PyTorch's protocol
+        maps = torch.as_tensor(self.body(x.permute(0, 3, 1, 2)))
+        return maps.mean((2, 3)) @ self.weights.to(x.dtype)
+
+
 def channels_last() -> tuple[onnx.ModelProto, nn.Module]:
     """Return a network as tf2onnx writes it (NHWC input, Transposes around each layer), and its twin in PyTorch."""
     torch.manual_seed(0)
     twin = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 5, 3, stride=2))
-    constants = {
-        "k0": twin[0].weight, "b0": twin[0].bias, "k1": twin[3].weight, "b1": twin[3].bias, "head": torch.randn(5, 3),
-    }  # fmt: skip
+    head = torch.randn(5, 3)
+    names = {"k0": "0.weight", "b0": "0.bias", "k1": "3.weight", "b1": "3.bias"}
+    constants = {name: twin.state_dict()[key] for name, key in names.items()} | {"head": head}
     nodes = [
         helper.make_node("Transpose", ["image"], ["t0"], perm=[0, 3, 1, 2]),
         helper.make_node("Conv", ["t0", "k0", "b0"], ["c0"], auto_pad="SAME_UPPER"),
@@ -268,19 +280,13 @@ def channels_last() -> tuple[onnx.ModelProto, nn.Module]:
         helper.make_node("MatMul", ["m", "head"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"]),
     ]
-    tensors = [numpy_helper.from_array(v.detach().numpy(), n) for n, v in constants.items()]
+    tensors = [numpy_helper.from_array(v.numpy(), n) for n, v in constants.items()]
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["unk__1", 10, 10, 3])
     result = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["unk__1", 3])
     graph = helper.make_graph(nodes, "tf2onnx", [image], [result], tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
 
-    class Whole(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return twin(x.permute(0, 3, 1, 2)).mean((2, 3)) @ constants["head"].to(x.dtype)
-
-    whole = Whole()
-    whole.twin = twin
-    return model, whole
+    return model, ChannelsLast(twin, head)
 
 
 def test_channels_last_network_agrees_with_autograd() -> None:

@@ -39,7 +39,7 @@ def inputs(kind: str, *, opset: int = 18, **values: Any) -> Function:
     return Function([node(kind, " ".join(arrays), **rest)], floats, others, opset=opset)
 
 
-def statistics(channels: int) -> dict[str, Array]:
+def statistics(channels: int) -> dict[str, Any]:
     rng = np.random.default_rng(channels)
     return {
         "SCALE": rng.uniform(0.5, 2, channels),
