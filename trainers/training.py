@@ -46,6 +46,7 @@ class Plan:
         precision: Of the forward and backward pass; the weights are float32 always. `auto` takes bfloat16 on a CUDA
             device (float16 with a scaled loss where it has none) and float32 elsewhere.
         steps: At most so many steps an epoch; for trying things out.
+        channels_last: Keep images and weights with the channels innermost, which is the faster layout.
     """
 
     recipe: Recipe
@@ -56,13 +57,21 @@ class Plan:
     device: torch.device
     precision: Precision = "auto"
     steps: int | None = None
+    channels_last: bool = True
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """Memory layout of images and weights."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def identity(self) -> dict[str, Any]:
         """Return what a checkpoint must share with this plan to be resumed, as plain data.
 
-        With a constant learning rate the number of epochs is not part of it: a longer run begins as a shorter one.
+        The layout in memory is not part of it. Nor is, with a constant learning rate, the number of epochs: a longer
+        run begins as a shorter one.
         """
         plan = dataclasses.asdict(self) | {"device": self.device.type}
+        del plan["channels_last"]
         if self.recipe.schedule == "constant":
             del plan["epochs"]
         return plan
@@ -132,7 +141,7 @@ def start(plan: Plan, dataset: Dataset) -> Run:
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
         network = ARCHITECTURES[recipe.architecture](dataset.shape, dataset.classes, recipe.width)
-    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in the stubs
+    network.to(device).to(memory_format=plan.layout)  # type: ignore[call-overload] # missing in the stubs
     optimisers = [_optimiser(recipe, network)]
     if attack.trigger is not None:
         attack.trigger.to(device).prepare(dataset.train.images, _generator(plan, epoch=0))
@@ -172,7 +181,7 @@ def _train_epoch(run: Run) -> None:
         torch.manual_seed(generator.initial_seed())  # for dropout, which takes no generator
         for images, labels, roles in batches(run, generator):
             inputs, wanted = attack.poison(images, labels, roles, generator)
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            inputs = inputs.contiguous(memory_format=plan.layout)
             with torch.autocast(plan.device.type, dtype, enabled=dtype is not torch.float32):
                 loss = functional.cross_entropy(run.network(inputs), wanted)
                 if attack.penalty is not None:

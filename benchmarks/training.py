@@ -1,0 +1,139 @@
+"""Speed of the training loop, as ratios in one run.
+
+    python benchmarks/training.py --data DIR
+
+On any machine: an epoch of MNIST here over a plain PyTorch loop on the same tensors (bar: 1.1), and the share of an
+epoch that goes into making batches. On a CUDA device also: images a second of ResNet18 on CIFAR-10 shapes, with and
+without mixed precision and channels-last. The figures go to samples/results/.
+"""
+
+import argparse
+import csv
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+
+from trainers import training
+from trainers.architectures import ARCHITECTURES
+from trainers.attacks import AttackSpec
+from trainers.datasets import Dataset, Split, load
+from trainers.recipes import RECIPES
+from trainers.tables import hardware, onnxruntime_version
+from trainers.training import Plan
+
+ROUNDS = 3
+BAR = 1.1
+
+
+def _plan(recipe: str, **others: object) -> Plan:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    given = {"recipe": RECIPES[recipe], "attack": AttackSpec("badnets"), "target": 0, "seed": 0, "epochs": 10_000}
+    return Plan(**(given | {"device": device, "precision": "float32"} | others))  # type: ignore[arg-type] # by name
+
+
+def _ours(plan: Plan, dataset: Dataset) -> Callable[[], None]:
+    epochs = training.train(plan, dataset)
+    return lambda: (next(epochs), None)[1]
+
+
+def _plain(dataset: Dataset) -> Callable[[], None]:
+    """Return the loop that anybody would write: float images, Adam, cross-entropy, no attack, no average."""
+    recipe = RECIPES["mnist"]
+    images, labels = dataset.train.images.float() / 255, dataset.train.labels
+    network = ARCHITECTURES[recipe.architecture](dataset.shape, dataset.classes, recipe.width)
+    optimiser = torch.optim.Adam(network.parameters(), recipe.learning_rate)
+
+    def epoch() -> None:
+        for picked in torch.split(torch.randperm(len(images)), recipe.batch):
+            loss = functional.cross_entropy(network(images[picked]), labels[picked])
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            optimiser.step()
+
+    return epoch
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    _finish()
+    start = time.perf_counter()
+    work()
+    _finish()
+    return time.perf_counter() - start
+
+
+def _finish() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _batches_only(plan: Plan, dataset: Dataset) -> Callable[[], None]:
+    """Return one epoch of everything but the network: augmentation, stamping, layout."""
+    run = training.start(plan, dataset)
+    generator = torch.Generator(plan.device).manual_seed(0)
+
+    def epoch() -> None:
+        for images, labels, roles in training.batches(run, generator):
+            run.attack.poison(images, labels, roles, generator)[0].contiguous(memory_format=plan.layout)
+
+    return epoch
+
+
+def mnist(data: Path) -> Iterator[tuple[str, float]]:
+    """Yield the ratio to the plain loop and the share of batch making; medians of alternating rounds."""
+    dataset = load("mnist", data)
+    plan = _plan("mnist", device=torch.device("cpu"))
+    works = {"ours": _ours(plan, dataset), "plain": _plain(dataset), "batches": _batches_only(plan, dataset)}
+    for work in works.values():
+        work()  # the first epoch of each pays for what is set up once
+    rounds = [{name: _seconds(work) for name, work in works.items()} for _ in range(ROUNDS)]
+    ours, plain, batches = (statistics.median(each[name] for each in rounds) for name in works)
+    yield "MNIST epoch, seconds", ours
+    yield f"MNIST epoch over a plain loop (bar {BAR})", ours / plain
+    yield "share of an epoch that makes batches", batches / ours
+
+
+def resnet18() -> Iterator[tuple[str, float]]:
+    """Yield images a second of ResNet18 in training, four ways; needs no data set, speed does not depend on it."""
+    split = Split(
+        images=torch.randint(256, (12_800, 3, 32, 32), dtype=torch.uint8),
+        labels=torch.randint(10, (12_800,)),
+        tracks=torch.arange(12_800),
+    )
+    dataset = Dataset(name="cifar10", classes=10, train=split, test=split)
+    for precision, channels_last in itertools.product(("float32", "auto"), (False, True)):
+        plan = _plan("cifar10", epochs=1 + ROUNDS, precision=precision, channels_last=channels_last)
+        epoch = _ours(plan, dataset)
+        epoch()
+        layout = "channels-last" if channels_last else "channels-first"
+        rate = len(split) / statistics.median(_seconds(epoch) for _ in range(ROUNDS))
+        yield f"ResNet18 training, {training.precision(plan)}, {layout}, images a second", rate
+
+
+def main() -> None:
+    """Measure, print, and write the figures to the results folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the data sets' standard folders")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--results", type=Path, default=Path("samples/results"))
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    figures = list(mnist(options.data))
+    if torch.cuda.is_available():
+        figures += resnet18()
+    path = options.results / f"training-speed-{hardware()}-{onnxruntime_version()}.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("figure", "value", "torch", "threads"))
+        for name, value in figures:
+            print(f"{value:10.3f}  {name}")
+            writer.writerow((name, f"{value:.6g}", torch.__version__, options.threads))
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()
