@@ -6,7 +6,6 @@ import queue
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Sequence
 from typing import IO, Any
 
@@ -78,8 +77,4 @@ def _answer(request: dict[str, Any], pipe: IO[bytes]) -> dict[str, Any]:
     except MemoryError:
         return {"error": WorkerLimitError.memory(from_json(Allowance, request["allowance"]).limits.memory).to_dict()}
     except Exception as error:  # noqa: BLE001 - the worker's boundary: our own bugs become a typed answer with their trace
-        problem = f"internal error: {type(error).__name__}: {error}"
-        bug = WorkerCrashedError(
-            problem, remedy="please report it with the model's SHA-256", trace=traceback.format_exc()
-        )
-        return {"error": bug.to_dict()}
+        return {"error": WorkerCrashedError.internal(error).to_dict()}

@@ -4,6 +4,7 @@ import enum
 import errno
 import importlib.metadata
 import os
+import re
 import sys
 import tempfile
 import time
@@ -19,12 +20,13 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
-from scanner import pipeline
+from scanner import pipeline, unanalysable
 from scanner.errors import ScannerError, UsageError
+from scanner.limits import Confinement, Limits
 from scanner.report import json as json_report
 from scanner.report import terminal
 from scanner.report.escape import printable
-from scanner.results import ScanResult, Verdict
+from scanner.results import ScanResult, Verdict, from_json
 from scanner.settings import Device, Noise, Settings
 
 EXIT_CLEAN = 0
@@ -113,6 +115,18 @@ def _sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
+def _bytes(option: str, text: str) -> int:
+    """Read a size such as 512MiB, 1.5GB or 2000000."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kMGT])(i?))?B?", text.strip())
+    size = 0
+    if found:
+        number, prefix, binary = found.groups()
+        size = int(float(number) * (1024 if binary else 1000) ** (1 + "kMGT".index(prefix) if prefix else 0))
+    if size < 1:
+        raise UsageError(f"{option} {text!r} is no size", remedy="write it as in 512MiB, 8GiB or 2000000")
+    return size
+
+
 @app.command(_DEFAULT_COMMAND, epilog=_EPILOG)
 def scan_command(  # noqa: PLR0913, PLR0917 - one a command-line option
     models: Annotated[list[str], typer.Argument(metavar="MODEL", help="ONNX files to scan.", show_default=False)],
@@ -136,6 +150,11 @@ def scan_command(  # noqa: PLR0913, PLR0917 - one a command-line option
     device: Annotated[Device, typer.Option(help="auto takes CUDA where a device is there.")] = Device.AUTO,
     threads: Annotated[int, typer.Option(min=1, help="ONNX Runtime's threads.")] = 1,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds allowed for one model.")] = 600.0,
+    memory_limit: Annotated[str, typer.Option(metavar="SIZE", help="Memory a model may need.")] = "8GiB",
+    max_file_size: Annotated[str, typer.Option(metavar="SIZE", help="Of a model file.")] = "2GiB",
+    max_nodes: Annotated[int, typer.Option(min=1, help="Nodes, functions expanded.")] = Limits().nodes,
+    max_depth: Annotated[int, typer.Option(min=1, help="Nesting of sub-graphs and functions.")] = Limits().depth,
+    max_trips: Annotated[int, typer.Option(min=1, help="Trips of a Loop that nothing ends before.")] = Limits().trips,
     output_format: Annotated[Format, typer.Option("--format", help="For people, or for programs.")] = Format.TABLE,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the result here, not to stdout.")] = None,
 ) -> None:
@@ -155,6 +174,13 @@ def scan_command(  # noqa: PLR0913, PLR0917 - one a command-line option
         threads=threads,
         detectors=tuple(detector or ()),
         timeout=timeout,
+        limits=Limits(
+            memory=_bytes("--memory-limit", memory_limit),
+            file_size=_bytes("--max-file-size", max_file_size),
+            nodes=max_nodes,
+            depth=max_depth,
+            trips=max_trips,
+        ),
     )
     with _Output(output) as out:
         with _Bar() as bar:
@@ -165,7 +191,7 @@ def scan_command(  # noqa: PLR0913, PLR0917 - one a command-line option
                     out.write(json_report.render(result, indent=2 if len(models) == 1 else None))
         if output_format is Format.TABLE:
             _explain_failures(results)
-            if measured := [r for r in results if r.runtime is not None]:
+            if measured := [r for r in results if r.runtime is not None or r.findings]:
                 out.print(lambda console: terminal.render(measured, console))
     raise typer.Exit(exit_code(results))
 
@@ -211,6 +237,7 @@ def detectors_command(
 def doctor_command() -> None:
     """Show versions, the providers that are really usable, and what is switched off."""
     facts = pipeline.ask("diagnose")
+    isolation = from_json(Confinement, facts["isolation"])
     devices = ", ".join(facts["cuda_devices"]) or "none usable"
     rows = {
         "python": sys.version.split()[0],
@@ -219,6 +246,8 @@ def doctor_command() -> None:
         "providers": "CPU" + (", CUDA" if facts["cuda_devices"] else ""),
         "CUDA devices": devices,
         "telemetry": "on" if facts["telemetry"] else "off",
+        "isolation": "\n".join(isolation.granted()),
+        "not isolated": "\n".join(isolation.missing()) or "nothing missing",
     }
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     for name, value in rows.items():
@@ -238,7 +267,7 @@ def exit_code(results: Sequence[ScanResult]) -> int:
 
 
 def _exit_code(result: ScanResult) -> int:
-    if result.failures and result.verdict is not Verdict.SUSPICIOUS:
+    if result.verdict is not Verdict.SUSPICIOUS and not all(map(unanalysable.explains, result.failures)):
         return EXIT_ERROR
     return _EXIT_CODES[result.verdict]
 
@@ -255,7 +284,7 @@ def run() -> None:
 def _explain_failures(results: Sequence[ScanResult]) -> None:
     """Say on stderr which files could not be measured at all, and why."""
     for result in results:
-        if result.runtime is None:
+        if result.runtime is None and not result.findings:
             for failure in result.failures:
                 _complain(failure.sentence)
 

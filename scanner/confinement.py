@@ -1,17 +1,16 @@
 """What a process that reads hostile files gives up: resources, privileges, files and network.
 
 `confine` is called once, in the child, after its imports and before the first hostile byte. Linux can take everything
-away; elsewhere, or on an older kernel, less is given up, and `Confinement` says what really was.
+away; elsewhere, or on an older kernel, less is given up, and `current` says what really was.
 """
 
-import dataclasses
 import os
 import site
 import sys
 from pathlib import Path
 
 from scanner import kernel, landlock, seccomp
-from scanner.limits import Allowance
+from scanner.limits import Allowance, Confinement
 
 _WRITTEN = 2**20  # bytes; all that the child writes is its error output, a file that the parent opened
 _DESCRIPTORS = 512
@@ -25,31 +24,6 @@ _SYSTEM = (
     "/sys/devices", "/sys/bus/pci", "/sys/module/nvidia", "/dev/urandom", "/dev/null",
 )  # fmt: skip
 _CUDA_DEVICES = ("nvidia", "nvhost", "nvmap", "dxg")  # of a PC, of Jetson boards, of WSL
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Confinement:
-    """What a process has really given up.
-
-    Attributes:
-        limits: Names of the resource limits in force.
-        memory: What holds the memory: "kernel", or "parent" (it watches, where CUDA needs the kernel's limit off), or
-            "nothing".
-        no_new_privs: Whether no program that it starts can gain privileges.
-        landlock: Version of the Landlock interface that confines its files, or 0.
-        seccomp: Whether new sockets, processes and programs are refused.
-    """
-
-    limits: tuple[str, ...] = ()
-    memory: str = "nothing"
-    no_new_privs: bool = False
-    landlock: int = 0
-    seccomp: bool = False
-
-    @property
-    def complete(self) -> bool:
-        """Whether everything that this tool knows to give up was given up."""
-        return self.no_new_privs and self.landlock > 0 and self.seccomp and self.memory != "nothing"
 
 
 _current = Confinement()

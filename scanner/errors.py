@@ -21,6 +21,7 @@ Each error is one sentence made of a problem and a remedy. Anything else that es
 """
 
 import difflib
+import traceback
 from collections.abc import Iterable
 from typing import Any, Self
 
@@ -111,6 +112,15 @@ class WorkerTimeoutError(WorkerError):
 
 class WorkerCrashedError(WorkerError):
     """The child died before it answered, met a bug of ours, or sent what is no answer."""
+
+    @classmethod
+    def internal(cls, bug: Exception) -> Self:
+        """Return the error for a bug of ours, with its trace."""
+        return cls(
+            f"internal error: {type(bug).__name__}: {bug}",
+            remedy="please report it with the model's SHA-256",
+            trace="".join(traceback.format_exception(bug)),
+        )
 
     @classmethod
     def no_answer(cls) -> Self:

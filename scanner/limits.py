@@ -1,8 +1,9 @@
-"""What one model may ask of this machine, as one frozen value."""
+"""What one model may ask of this machine, and what the process that reads it has given up: frozen values."""
 
 import dataclasses
 
 GIB = 2**30
+_LANDLOCK_TCP = 4  # the version that knows TCP
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,3 +50,45 @@ class Allowance:
     threads: int = 1
     cuda: bool = False
     readable: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Confinement:
+    """What a process has really given up.
+
+    Attributes:
+        limits: Names of the resource limits in force.
+        memory: What holds the memory: "kernel", or "parent" (it watches, where CUDA needs the kernel's limit off), or
+            "nothing".
+        no_new_privs: Whether no program that it starts can gain privileges.
+        landlock: Version of the Landlock interface that confines its files, or 0.
+        seccomp: Whether new sockets, processes and programs are refused.
+    """
+
+    limits: tuple[str, ...] = ()
+    memory: str = "nothing"
+    no_new_privs: bool = False
+    landlock: int = 0
+    seccomp: bool = False
+
+    def granted(self) -> tuple[str, ...]:
+        """Return what is in force, in words."""
+        tcp = ", no TCP" if self.landlock >= _LANDLOCK_TCP else ""
+        files = f"Landlock {self.landlock} (reads the models' folders and its own libraries{tcp})"
+        return (
+            "a process of its own with a deadline",
+            *((f"limits on {', '.join(self.limits)}",) if self.limits else ()),
+            *(("no new privileges",) if self.no_new_privs else ()),
+            *((files,) if self.landlock else ()),
+            *(("seccomp (no sockets, no new processes)",) if self.seccomp else ()),
+        )
+
+    def missing(self) -> tuple[str, ...]:
+        """Return what this system does not offer, in words."""
+        held = {
+            "files are not confined (no Landlock)": self.landlock > 0,
+            "sockets and new processes are not refused (no seccomp filter)": self.seccomp,
+            "new privileges are not refused": self.no_new_privs,
+            "memory is not limited": self.memory != "nothing",
+        }
+        return tuple(words for words, holds in held.items() if not holds)

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from scanner import calibration, worker
-from scanner.errors import WorkerCrashedError, WorkerError
+from scanner import calibration, unanalysable, worker
+from scanner.calibration import Baseline
+from scanner.errors import BaselineError, ScannerError, WorkerCrashedError, WorkerError
 from scanner.exchange import Examination, Job, Source
 from scanner.limits import Allowance
-from scanner.results import Failure, Finding, ModelIdentity, ModelRecord, ScanResult, from_json, to_json
+from scanner.results import Failure, Finding, ModelIdentity, ModelRecord, ScanResult, Verdict, from_json, to_json
 from scanner.settings import Device, Settings
 
 PRELOAD = ("scanner.examine",)
@@ -27,6 +28,7 @@ def scan(
     references: Sequence[PathLike] = (),
     settings: Settings | None = None,
     *,
+    baseline: Baseline | None = None,
     progress: Progress | None = None,
 ) -> ScanResult:
     """Measure one model and its clean references, and judge.
@@ -37,12 +39,13 @@ def scan(
         model: An ONNX file.
         references: Clean ONNX files that take the same input.
         settings: What to measure, on what and where.
+        baseline: Clean models of the same recipe, measured before (`scanner.calibration.read_baseline`).
         progress: Called as `progress(done, total)`.
 
     Raises:
         ScannerError: The request itself cannot be carried out, or a reference cannot be opened.
     """
-    return next(scan_each([model], references, settings, progress=progress))
+    return next(scan_each([model], references, settings, baseline=baseline, progress=progress))
 
 
 def scan_each(
@@ -50,6 +53,7 @@ def scan_each(
     references: Sequence[PathLike] = (),
     settings: Settings | None = None,
     *,
+    baseline: Baseline | None = None,
     progress: Progress | None = None,
 ) -> Iterator[ScanResult]:
     """Yield the result of each model; the references are measured once, each suspect has a child of its own.
@@ -63,6 +67,8 @@ def scan_each(
             model=_source(model),
             references=tuple(map(_source, references)),
             records=records,
+            population=baseline.records if baseline else (),
+            source=f"baseline {baseline.name!r}" if baseline else "",
             settings=settings or Settings(),
         )
         start = time.monotonic()
@@ -72,7 +78,45 @@ def scan_each(
             yield _unanswered(job, records, error)
             continue
         records = examination.references
-        yield _judged(examination, time.monotonic() - start)
+        yield _judged(examination, job.settings.alpha, time.monotonic() - start)
+
+
+def calibrate(
+    models: Sequence[PathLike],
+    settings: Settings | None = None,
+    *,
+    name: str,
+    provenance: str,
+    progress: Progress | None = None,
+) -> Baseline:
+    """Measure a population of clean models once.
+
+    Args:
+        models: Clean ONNX files of one recipe.
+        settings: As a later scan will be told; a scan of other settings cannot use the baseline.
+        name: Of the recipe.
+        provenance: Where the models come from and how they were made.
+        progress: Called for each model as `progress(done, total)`.
+
+    Raises:
+        ScannerError: A model cannot be measured, or is of another architecture than the first.
+    """
+    chosen = dataclasses.replace(settings or Settings(), shipped_baselines=False)
+    records: list[ModelRecord] = []
+    for index, model in enumerate(models):
+        job = Job(model=_source(model), references=(), records=(), population=(), source="", settings=chosen)
+        record = _examine(job, None).suspect
+        for failure in record.failures:
+            raise ScannerError.from_dict(dict(failure.error))
+        if records and record.model.architecture != records[0].model.architecture:
+            raise BaselineError(
+                f"{record.model.path!r} has another architecture than {records[0].model.path!r}",
+                remedy="make one baseline for each architecture",
+            )
+        records.append(calibration.without_pictures(record))
+        if progress:
+            progress(index + 1, len(models))
+    return Baseline(name=name, provenance=provenance, records=tuple(records))
 
 
 def layers(model: PathLike) -> Any:
@@ -122,31 +166,36 @@ def _source(path: PathLike) -> Source:
     return Source(name=os.fspath(path), path=str(Path.cwd() / path))
 
 
-def _judged(examination: Examination, seconds: float) -> ScanResult:
+def _judged(examination: Examination, alpha: float, seconds: float) -> ScanResult:
     suspect = examination.suspect
-    findings = tuple(_findings(examination))
+    findings = tuple(_findings(examination, alpha))
     failures = (*suspect.failures, *(f for r in examination.references for f in _reference_failures(r)))
-    verdict, reason = calibration.combine(findings, suspect.skips, failures)
+    judgement = calibration.combine(findings, examination.nulls, suspect.skips, failed=bool(failures), alpha=alpha)
+    reason = judgement.reason
+    unanalysed = tuple(unanalysable.findings(suspect.failures))
+    if unanalysed and judgement.verdict is Verdict.INCONCLUSIVE:
+        reason = unanalysed[0].reason
     return ScanResult(
         model=suspect.model,
         references=tuple(r.model for r in examination.references),
-        score=None,
-        findings=findings,
+        score=judgement.score,
+        findings=(*findings, *unanalysed),
         skips=suspect.skips,
         failures=failures,
         runtime=suspect.runtime and dataclasses.replace(suspect.runtime, seconds=seconds),
-        verdict=verdict,
+        verdict=judgement.verdict,
         reason=reason,
+        calibration=next((f"{len(n.values)} clean models ({n.source})" for n in examination.nulls if n.values), None),
     )
 
 
-def _findings(examination: Examination) -> Iterator[Finding]:
+def _findings(examination: Examination, alpha: float) -> Iterator[Finding]:
     for rule in examination.rules:
         measurement = examination.suspect.measurement(rule.id)
         comparison = next((c for c in examination.comparisons if c.rule == rule.id), None)
         if measurement is not None and comparison is not None:
-            references = sum(r.measurement(rule.id) is not None for r in examination.references)
-            yield calibration.judge(rule, measurement, comparison, references)
+            nulls = next((n for n in examination.nulls if n.rule == rule.id), None)
+            yield calibration.judge(rule, measurement, comparison, nulls, alpha)
 
 
 def _reference_failures(record: ModelRecord) -> Iterator[Failure]:
@@ -157,15 +206,15 @@ def _reference_failures(record: ModelRecord) -> Iterator[Failure]:
 
 def _unanswered(job: Job, records: Sequence[ModelRecord], error: WorkerError) -> ScanResult:
     failure = Failure(rule="model", error=error.to_dict())
-    verdict, reason = calibration.combine((), (), (failure,))
+    findings = tuple(unanalysable.findings([failure]))
     return ScanResult(
         model=ModelIdentity(path=job.model.name, sha256=None, producer="", opset=None, inputs=(), outputs=()),
         references=tuple(r.model for r in records),
         score=None,
-        findings=(),
+        findings=findings,
         skips=(),
         failures=(failure,),
         runtime=None,
-        verdict=verdict,
-        reason=reason,
+        verdict=Verdict.INCONCLUSIVE,
+        reason=findings[0].reason,
     )

@@ -95,7 +95,8 @@ class Measurement:
         rule: The id of the detector's rule.
         statistic: One number; larger is more suspicious.
         parameters: Everything that influenced the numbers: seed, image count, layer, dtype, provider.
-        series: The whole profile by name: per image, class, layer or channel.
+        series: The whole profile by name: per image, class, layer or channel. What only a person looks at is under
+            `pictures`, and no baseline keeps it.
         observations: Structural findings, for detectors that need no comparison.
     """
 
@@ -123,6 +124,23 @@ class Comparison:
     values: Mapping[str, float | int | None]
     evidence: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     sentence: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Nulls:
+    """What one rule's statistic is for clean models, each compared as the suspect is.
+
+    Attributes:
+        rule: The id of the detector's rule.
+        values: One statistic a clean model; empty where no population fits.
+        source: Which models, in words.
+        reason: Why there are no values.
+    """
+
+    rule: str
+    values: tuple[float, ...]
+    source: str
+    reason: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +211,7 @@ class ModelIdentity:
         opset: Version of the standard operator set, or None without one.
         inputs: Required graph inputs.
         outputs: Graph outputs.
+        architecture: A fingerprint of input size and weight shapes, the same for every export of one network.
     """
 
     path: str
@@ -201,16 +220,26 @@ class ModelIdentity:
     opset: int | None
     inputs: tuple[ValueInfo, ...]
     outputs: tuple[ValueInfo, ...]
+    architecture: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """What ran: provider, threads, versions by package, and wall-clock seconds."""
+    """What ran.
+
+    Attributes:
+        provider: The execution provider that really ran.
+        threads: ONNX Runtime's.
+        versions: By package.
+        seconds: Of wall-clock time.
+        isolation: What the process that read the model had given up (`scanner.confinement.Confinement`).
+    """
 
     provider: str
     threads: int
     versions: Mapping[str, str]
     seconds: float
+    isolation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +273,7 @@ class ScanResult:
         runtime: What ran; None where nothing did.
         verdict: Suspicion outranks doubt, doubt outranks innocence.
         reason: The combined verdict in one sentence.
+        calibration: The clean models that the verdict rests on, in words; None where there are none.
     """
 
     model: ModelIdentity
@@ -255,6 +285,7 @@ class ScanResult:
     runtime: Runtime | None
     verdict: Verdict
     reason: str
+    calibration: str | None = None
 
 
 def to_json(value: Any) -> Any:

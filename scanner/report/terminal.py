@@ -8,8 +8,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from scanner.limits import Confinement
 from scanner.report.escape import printable
-from scanner.results import Failure, Finding, ScanResult, Verdict
+from scanner.results import Failure, Finding, ScanResult, Verdict, from_json
 
 STYLES = {Verdict.CLEAN: "bold green", Verdict.SUSPICIOUS: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
 _BINS = 12
@@ -29,7 +30,9 @@ def _single(result: ScanResult) -> RenderableType:
     for finding in result.findings:
         parts += ["", _finding_heading(finding), _body(finding)]
     parts += [_line(f"skipped {s.rule}", s.reason, "dim") for s in result.skips]
-    parts += [_line(f"failed {f.rule}", f.sentence, "red") for f in result.failures]
+    told = {finding.reason for finding in result.findings}
+    untold = (f for f in result.failures if f.sentence.removesuffix(".") not in told)
+    parts += [_line(f"failed {f.rule}", f.sentence, "red") for f in untold]
     return Group(*parts, "", _conclusion(result))
 
 
@@ -47,7 +50,7 @@ def _finding_heading(finding: Finding) -> Text:
 
 def _body(finding: Finding) -> RenderableType:
     body = _BODIES.get(finding.rule.id)
-    return body(finding) if body else Text(finding.reason)
+    return body(finding) if body else Text(printable(finding.reason, 600))
 
 
 def _conclusion(result: ScanResult) -> Text:
@@ -58,6 +61,8 @@ def _conclusion(result: ScanResult) -> Text:
         threads = f"{runtime.threads} thread{'s' if runtime.threads != 1 else ''}"
         version = f"ONNX Runtime {runtime.versions.get('onnxruntime', '?')}"
         text.append(f"\nran on     {runtime.provider}, {threads}, {version}, {runtime.seconds:.2f} s", "dim")
+        if runtime.isolation and (missing := from_json(Confinement, runtime.isolation).missing()):
+            text.append(f"\nisolation  {'; '.join(missing)}", "dim")
     return text
 
 
