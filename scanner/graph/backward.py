@@ -91,7 +91,7 @@ def gradient_model(
     """
     forward = _prepared(model, of, with_respect_to)
     keep = {of, *with_respect_to}
-    facts = fold_constants(forward, keep)
+    fold_constants(forward, keep)
     fold_batch_normalisation(forward, keep)
     facts = fold_constants(forward, keep)
     return _Reverse(forward, facts).differentiate(of, with_respect_to, objective)

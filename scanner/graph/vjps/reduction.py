@@ -57,7 +57,7 @@ def _extremum(op: Op, y: Value, dy: Value, axes: list[int]) -> Value:
 
 
 def _product(op: Op, y: Value, dy: Value, _axes: list[int]) -> Value:
-    return dy * y / op.x
+    return dy * y / op.x  # undefined where a factor is 0
 
 
 def _l1(op: Op, _y: Value, dy: Value, _axes: list[int]) -> Value:
