@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         MalformedModelError,
         ModelError,
         NoGradientError,
+        NoLogitsError,
         ScannerError,
         UnsafeModelError,
         UnsupportedModelError,
@@ -37,7 +38,7 @@ _ROOMS = {
     "scanner.batch": ("scan_many",),
     "scanner.errors": (
         "BaselineError", "DeviceError", "GraphError", "MalformedModelError", "ModelError", "NoGradientError",
-        "ScannerError", "UnsafeModelError", "UnsupportedModelError", "UsageError", "ValueNotFoundError",
+        "NoLogitsError", "ScannerError", "UnsafeModelError", "UnsupportedModelError", "UsageError", "ValueNotFoundError",
         "WorkerCrashedError", "WorkerError", "WorkerTimeoutError",
     ),
     "scanner.pipeline": ("scan",),
@@ -48,7 +49,7 @@ _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
     "BaselineError", "Device", "DeviceError", "Finding", "GraphError", "MalformedModelError", "ModelError",
-    "NoGradientError", "Noise", "ScanResult", "ScannerError", "Settings", "UnsafeModelError", "UnsupportedModelError",
+    "NoGradientError", "NoLogitsError", "Noise", "ScanResult", "ScannerError", "Settings", "UnsafeModelError", "UnsupportedModelError",
     "UsageError", "ValueNotFoundError", "Verdict", "WorkerCrashedError", "WorkerError", "WorkerTimeoutError", "scan",
     "scan_many",
 ]  # fmt: skip

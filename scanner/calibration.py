@@ -1,27 +1,153 @@
-"""From a comparison to a verdict: what the references allow to be said, and no more."""
+"""From a comparison to a verdict: what the clean models at hand allow to be said, and no more.
 
-from collections.abc import Iterable, Sequence
+The unit of replication is the model, never the image. A p-value is conformal (V. Vovk, A. Gammerman, G. Shafer,
+"Algorithmic Learning in a Random World", Springer 2005, section 2.2): if the suspect were one more clean model of the
+same recipe, its rank among k clean models would be uniform, so that p = (1 + #{clean >= suspect}) / (k + 1), and no p
+below 1/(k + 1) can be claimed.
+"""
 
-from scanner.results import Comparison, Finding, Measurement, Rule, Severity, Skip, Verdict
+import dataclasses
+import hashlib
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-_UNCALIBRATED = (
-    "{given} cannot calibrate this statistic: two clean trainings of one network already differ by up to B/C = 1.5, "
-    "so a difference is not yet evidence"
+from scanner.errors import BaselineError
+from scanner.results import (
+    Comparison,
+    Finding,
+    Measurement,
+    ModelIdentity,
+    ModelRecord,
+    Nulls,
+    Rule,
+    Severity,
+    Skip,
+    Verdict,
+    from_json,
+    to_json,
 )
 
+SCHEMA = 1
+SHIPPED = Path(__file__).parent / "baselines"
+_INCIDENTAL = frozenset({"provider", "threads"})  # parameters that change no number beyond rounding
+# Detectors whose silence may be called clean: the paper's statistic alone separates too little (docs/detection.md).
+DECISIVE = frozenset({"neural_cleanse"})
 
-def judge(rule: Rule, measurement: Measurement, comparison: Comparison, references: int) -> Finding:
-    """Return a detector's finding.
 
-    Structural observations judge themselves, by severity. A statistic is judged only against a calibrated population;
-    without one the verdict is inconclusive, and says why.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """A population of clean models of one recipe, measured once.
+
+    Attributes:
+        name: Of the recipe.
+        provenance: Where the models come from and how they were made, in words.
+        records: One a model, without pictures.
     """
-    verdict, reason = _verdict(measurement, references)
+
+    name: str
+    provenance: str
+    records: tuple[ModelRecord, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """The combined answer.
+
+    Attributes:
+        verdict: Suspicion outranks doubt, doubt outranks innocence.
+        reason: In one sentence.
+        score: In [0, 1], larger is more suspicious; None while nothing is calibrated.
+    """
+
+    verdict: Verdict
+    reason: str
+    score: float | None
+
+
+def without_pictures(record: ModelRecord) -> ModelRecord:
+    """Return a record without what only a person looks at, its numbers cut to seven digits, float32's own."""
+    slim = tuple(
+        dataclasses.replace(m, series={name: _short(value) for name, value in m.series.items() if name != "pictures"})
+        for m in record.measurements
+    )
+    return dataclasses.replace(record, measurements=slim)
+
+
+def write_baseline(baseline: Baseline) -> str:
+    """Return a baseline as JSON with a checksum, so that a cut or edited file is noticed."""
+    body = to_json(baseline)
+    return json.dumps({"schema": SCHEMA, "checksum": _checksum(body), **body}) + "\n"
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Read a baseline file.
+
+    Raises:
+        BaselineError: It is missing, damaged, edited, or of another schema.
+    """
+    again = f"make it again with 'scan calibrate CLEAN... --output {path.name}'"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BaselineError(f"the baseline {str(path)!r} cannot be read ({error.strerror})", remedy=again) from error
+    except ValueError as error:
+        raise BaselineError(f"the baseline {str(path)!r} is damaged: it is no JSON", remedy=again) from error
+    if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
+        raise BaselineError(f"the baseline {str(path)!r} is not of schema {SCHEMA}", remedy=again)
+    if data.pop("checksum", None) != _checksum(data):
+        raise BaselineError(f"the baseline {str(path)!r} was edited or damaged: its checksum differs", remedy=again)
+    try:
+        return from_json(Baseline, data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BaselineError(f"the baseline {str(path)!r} was written by another version", remedy=again) from error
+
+
+def shipped_baseline(suspect: ModelIdentity) -> Baseline | None:
+    """Return the shipped baseline whose input, classes and architecture are the suspect's, or None."""
+    for path in sorted(SHIPPED.glob("*.json")):
+        baseline = read_baseline(path)
+        if mismatch(baseline, suspect) is None:
+            return baseline
+    return None
+
+
+def mismatch(baseline: Baseline, suspect: ModelIdentity) -> str | None:
+    """Say why a baseline does not speak of a model, or None where it does."""
+    known = baseline.records[0].model if baseline.records else None
+    if known is None:
+        return "it is empty"
+    if known.architecture != suspect.architecture:
+        return "its models have another architecture"
+    return None
+
+
+def comparable(measurement: Measurement, population: Sequence[ModelRecord]) -> tuple[list[Measurement], str | None]:
+    """Return a rule's measurements in a population, or none and the parameter that differs from the suspect's."""
+    others = [m for record in population if (m := record.measurement(measurement.rule)) is not None]
+    for other in others:
+        for name, value in measurement.parameters.items():
+            if name not in _INCIDENTAL and other.parameters.get(name) != value:
+                return [], f"it was measured with {name} {other.parameters.get(name)!r}, not {value!r}"
+    return others, None
+
+
+def judge(rule: Rule, measurement: Measurement, comparison: Comparison, nulls: Nulls | None, alpha: float) -> Finding:
+    """Return one detector's finding.
+
+    Structural observations judge themselves, by severity; a statistic is judged by its rank among clean models.
+    """
+    p = None
+    if nulls is not None and nulls.values and comparison.statistic is not None:
+        p = conformal_p(comparison.statistic, nulls.values)
+    verdict, reason = _verdict(measurement, comparison, nulls, p, alpha)
     return Finding(
         rule=rule,
         verdict=verdict,
-        statistic=comparison.statistic if references else measurement.statistic,
-        p_value=None,
+        statistic=measurement.statistic if comparison.statistic is None else comparison.statistic,
+        p_value=p,
         reason=reason,
         values=comparison.values,
         parameters=measurement.parameters,
@@ -30,26 +156,109 @@ def judge(rule: Rule, measurement: Measurement, comparison: Comparison, referenc
     )
 
 
-def combine(findings: Sequence[Finding], skips: Sequence[Skip], failures: Iterable[object]) -> tuple[Verdict, str]:
-    """Return the combined verdict and its sentence: suspicion outranks doubt, doubt outranks innocence."""
-    suspicious = [f for f in findings if f.verdict is Verdict.SUSPICIOUS]
-    if suspicious:
-        return Verdict.SUSPICIOUS, f"{suspicious[0].rule.name}: {suspicious[0].reason}"
-    if any(failures):
-        return Verdict.INCONCLUSIVE, "not everything could be measured"
-    doubtful = [f for f in findings if f.verdict is Verdict.INCONCLUSIVE]
-    if doubtful:
-        return Verdict.INCONCLUSIVE, doubtful[0].reason
-    if not findings:
-        return Verdict.INCONCLUSIVE, skips[0].reason if skips else "nothing was measured"
-    return Verdict.CLEAN, "every detector finds what clean models show"
+def combine(
+    findings: Sequence[Finding], nulls: Sequence[Nulls], skips: Sequence[Skip], *, failed: bool, alpha: float
+) -> Judgement:
+    """Return the combined answer.
+
+    The calibrated statistics become one, the largest robust z-score over detectors, whose own rank among the same clean
+    models gives the p-value: one test, however many detectors.
+    """
+    structural = [f for f in findings if f.observations and f.verdict is Verdict.SUSPICIOUS]
+    if structural:
+        return Judgement(verdict=Verdict.SUSPICIOUS, reason=structural[0].reason, score=1.0)
+    p, leading = _combined_p(findings, nulls)
+    score = None if p is None else 1 - p
+    if p is not None and leading is not None and p <= alpha:
+        return Judgement(verdict=Verdict.SUSPICIOUS, reason=leading.reason, score=score)
+    if failed:
+        return Judgement(verdict=Verdict.INCONCLUSIVE, reason="not everything could be measured", score=score)
+    decisive = [f for f in findings if f.rule.id in DECISIVE and f.verdict is Verdict.CLEAN]
+    if p is not None and decisive:
+        return Judgement(verdict=Verdict.CLEAN, reason=decisive[0].reason, score=score)
+    return Judgement(verdict=Verdict.INCONCLUSIVE, reason=_doubt(findings, skips), score=score)
 
 
-def _verdict(measurement: Measurement, references: int) -> tuple[Verdict, str]:
+def conformal_p(value: float, clean: Sequence[float]) -> float:
+    """Return (1 + #{clean >= value}) / (k + 1)."""
+    return (1 + sum(other >= value for other in clean)) / (len(clean) + 1)
+
+
+def combined_p(values: Sequence[float], clean: Sequence[Sequence[float]]) -> tuple[float, int]:
+    """Return the p-value of several statistics together, and the index of the one that stands out most.
+
+    Each statistic is centred and scaled by median and MAD over all k + 1 models, the suspect among them; the maximum of
+    these scores over the statistics is ranked. The suspect enters like any other model, so the rank stays uniform.
+
+    Args:
+        values: The suspect's statistics.
+        clean: For each statistic, those of the k clean models, in the same order of models.
+    """
+    scores = [_robust_scores([value, *others]) for value, others in zip(values, clean, strict=True)]
+    largest = [max(column) for column in zip(*scores, strict=True)]
+    leading = max(range(len(values)), key=lambda index: scores[index][0])
+    return conformal_p(largest[0], largest[1:]), leading
+
+
+def _robust_scores(values: Sequence[float]) -> list[float]:
+    median = statistics.median(values)
+    spread = statistics.median(abs(v - median) for v in values)
+    return [(v - median) / (spread or 1e-12) for v in values]
+
+
+def _combined_p(findings: Sequence[Finding], nulls: Sequence[Nulls]) -> tuple[float | None, Finding | None]:
+    calibrated = [
+        (finding, found.values)
+        for finding in findings
+        for found in nulls
+        if found.rule == finding.rule.id and finding.p_value is not None and finding.statistic is not None
+    ]
+    sizes = {len(values) for _, values in calibrated}
+    if len(sizes) != 1:
+        return None, None
+    p, leading = combined_p([f.statistic or 0.0 for f, _ in calibrated], [values for _, values in calibrated])
+    return p, calibrated[leading][0]
+
+
+def _verdict(
+    measurement: Measurement, comparison: Comparison, nulls: Nulls | None, p: float | None, alpha: float
+) -> tuple[Verdict, str]:
     worst = max(measurement.observations, key=lambda o: o.severity, default=None)
     if worst is not None and worst.severity >= Severity.SUSPICIOUS:
         return Verdict.SUSPICIOUS, worst.sentence
-    if references == 0:
-        return Verdict.INCONCLUSIVE, "there is no reference to compare with; name a clean model with --reference"
-    given = "one clean reference" if references == 1 else f"{references} clean references"
-    return Verdict.INCONCLUSIVE, _UNCALIBRATED.format(given=given)
+    said = f"{comparison.sentence}; " if comparison.sentence else ""
+    if p is None or nulls is None:
+        return Verdict.INCONCLUSIVE, said + _uncalibrated(comparison, nulls)
+    rank = f"p = {p:.3g} among {len(nulls.values)} clean models ({nulls.source})"
+    if p <= alpha:
+        return Verdict.SUSPICIOUS, said + rank
+    if (len(nulls.values) + 1) * alpha < 1:
+        return Verdict.INCONCLUSIVE, f"{said}{rank}, too few to reach {alpha:g}"
+    return Verdict.CLEAN, said + rank
+
+
+def _uncalibrated(comparison: Comparison, nulls: Nulls | None) -> str:
+    if comparison.statistic is None:
+        return "there is no clean model to compare with: name one with --reference"
+    why = nulls.reason if nulls is not None else None
+    return f"uncalibrated: {why or 'one clean model shows a difference, not how much clean models differ'}"
+
+
+def _doubt(findings: Sequence[Finding], skips: Sequence[Skip]) -> str:
+    doubtful = [f for f in findings if f.verdict is Verdict.INCONCLUSIVE]
+    decisive = [f for f in doubtful if f.rule.id in DECISIVE]
+    if decisive or doubtful:
+        return (decisive or doubtful)[0].reason
+    return skips[0].reason if skips else "no detector ran whose silence would mean anything"
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.7g}")
+    if isinstance(value, Mapping):
+        return {name: _short(item) for name, item in value.items()}
+    return [_short(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _checksum(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from scanner import runtime
+from scanner import confinement, deadline, runtime
+from scanner.calibration import shipped_baseline
 from scanner.detectors import DETECTORS
 from scanner.detectors.base import Detector, Subject
 from scanner.errors import (
@@ -20,15 +21,17 @@ from scanner.errors import (
     NoLogitsError,
     UnsupportedModelError,
     UsageError,
+    WorkerCrashedError,
     WorkerError,
+    WorkerLimitError,
 )
 from scanner.exchange import Examination, Job, Source
 from scanner.graph import inline, locate
 from scanner.graph.shapes import value_types
 from scanner.limits import Limits
+from scanner.lineup import Lineup
 from scanner.model import Model, open_model
 from scanner.results import (
-    Comparison,
     Failure,
     Measurement,
     ModelIdentity,
@@ -65,9 +68,16 @@ def examine(argument: Any, progress: Progress) -> Any:
         for model in opened
         if suspect.measurements
     )
-    comparisons = tuple(_compare(detectors, suspect, references))
-    rules = tuple(d.rule for d in detectors)
-    return to_json(Examination(suspect=suspect, references=references, comparisons=comparisons, rules=rules))
+    lineup = _lineup(job, suspect.model, references)
+    compared = [pair for detector in detectors if (pair := lineup.compare(detector, suspect)) is not None]
+    examination = Examination(
+        suspect=suspect,
+        references=references,
+        comparisons=tuple(comparison for comparison, _ in compared),
+        nulls=tuple(nulls for _, nulls in compared if nulls is not None),
+        rules=tuple(d.rule for d in detectors),
+    )
+    return to_json(examination)
 
 
 def layers(argument: Any, _progress: Progress) -> Any:
@@ -94,6 +104,7 @@ def diagnose(_argument: Any, _progress: Progress) -> Any:
         "runtimes": runtime.installed_runtimes(),
         "cuda_devices": list(runtime.cuda_devices()),
         "telemetry": runtime.telemetry_enabled(),
+        "isolation": to_json(confinement.current()),
     }
 
 
@@ -110,6 +121,16 @@ def select(names: Sequence[str]) -> tuple[Detector, ...]:
             remedy = f"did you mean {near[0]!r}?" if near else "'scan detectors' lists them"
             raise UsageError(f"there is no detector {name!r}", remedy=remedy)
     return tuple(d for d in DETECTORS if not names or d.rule.id in names)
+
+
+def _lineup(job: Job, suspect: ModelIdentity, references: tuple[ModelRecord, ...]) -> Lineup:
+    """Line up the references with the baseline that the user named, or with a shipped one that fits."""
+    population, source = job.population, job.source
+    if not population and job.settings.shipped_baselines:
+        shipped = shipped_baseline(suspect)
+        if shipped is not None:
+            population, source = shipped.records, f"shipped baseline {shipped.name!r}"
+    return Lineup(references=references, population=population, source=source)
 
 
 class _Shares:
@@ -199,6 +220,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
         followed = lead.measurement(rule) if lead else None
         before = known.measurement(rule) if known else None
         try:
+            deadline.check()
             if before is not None and _same_course(before, followed):
                 measurements.append(before)
             else:
@@ -211,6 +233,10 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
                 skips.append(Skip(rule=rule, reason=str(error)))
         except _MEASUREMENT_ERRORS as error:
             failures.append(Failure(rule=rule, error=error.to_dict()))
+        except MemoryError:
+            failures.append(Failure(rule=rule, error=WorkerLimitError.memory(settings.limits.memory).to_dict()))
+        except Exception as error:  # noqa: BLE001 - a bug in one detector must not swallow what the others found
+            failures.append(Failure(rule=rule, error=WorkerCrashedError.internal(error).to_dict()))
         share.finish()
     return ModelRecord(
         model=model.identity,
@@ -222,6 +248,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
             threads=settings.threads,
             versions=runtime.versions(),
             seconds=time.monotonic() - start,
+            isolation=to_json(confinement.current()),
         ),
     )
 
@@ -229,15 +256,3 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
 def _same_course(before: Measurement, lead: Measurement | None) -> bool:
     """Whether a reference measured before took the steps that this suspect's budget chose."""
     return lead is None or before.series.get("granted") == lead.series.get("granted")
-
-
-def _compare(
-    detectors: Sequence[Detector], suspect: ModelRecord, references: Sequence[ModelRecord]
-) -> list[Comparison]:
-    comparisons = []
-    for detector in detectors:
-        own = suspect.measurement(detector.rule.id)
-        others = [m for r in references if (m := r.measurement(detector.rule.id)) is not None]
-        if own is not None:
-            comparisons.append(detector.compare(own, others))
-    return comparisons

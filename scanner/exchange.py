@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from scanner.results import Comparison, ModelRecord, Rule
+from scanner.results import Comparison, ModelRecord, Nulls, Rule
 from scanner.settings import Settings
 
 
@@ -22,12 +22,16 @@ class Job:
         model: The suspect.
         references: Clean models.
         records: The references' records where they were measured before, else empty.
+        population: Records of clean models of the suspect's recipe, from a baseline that the user named; else empty.
+        source: Which models those are, in words.
         settings: How to measure.
     """
 
     model: Source
     references: tuple[Source, ...]
     records: tuple[ModelRecord, ...]
+    population: tuple[ModelRecord, ...]
+    source: str
     settings: Settings
 
 
@@ -39,10 +43,12 @@ class Examination:
         suspect: All that was measured on the suspect; where it could not be opened, one failure.
         references: The references' records, to be handed back with the next job.
         comparisons: One a detector that measured the suspect.
+        nulls: What clean models show, one a rule that is or might have been calibrated.
         rules: Of the detectors that ran, in the order of the report.
     """
 
     suspect: ModelRecord
     references: tuple[ModelRecord, ...]
     comparisons: tuple[Comparison, ...]
+    nulls: tuple[Nulls, ...]
     rules: tuple[Rule, ...]

@@ -17,6 +17,9 @@ from scanner.limits import Limits
 from scanner.results import ModelIdentity, ValueInfo
 
 STANDARD_DOMAINS = ("", "ai.onnx")
+_WEIGHTED = ("Conv", "Gemm", "MatMul")
+_WEIGHT_WRAPPERS = frozenset({"DequantizeLinear", "Cast", "Identity", "Transpose"})
+_MATRIX = 2
 _READ = (
     os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 )  # a FIFO would hang the one who opens it
@@ -154,7 +157,29 @@ def _identity(name: str, data: bytes, proto: onnx.ModelProto) -> ModelIdentity:
         opset=standard_opset(proto),
         inputs=_value_infos(required_inputs(proto.graph)),
         outputs=_value_infos(proto.graph.output),
+        architecture=_architecture(proto.graph),
     )
+
+
+def _architecture(graph: onnx.GraphProto) -> str:
+    """Fingerprint what every export of one network shares: the input's size, and the weights' sizes in order.
+
+    Folding a batch normalisation, changing the precision or quantising leaves it as it is: weights are looked for
+    behind a DequantizeLinear or Cast too, and a dense layer's two sizes are sorted, since exporters disagree on them.
+    """
+    sizes = {t.name: tuple(t.dims) for t in graph.initializer}
+    for node in graph.node:
+        if node.op_type in _WEIGHT_WRAPPERS and node.input[0] in sizes:
+            sizes[node.output[0]] = sizes[node.input[0]]
+    layers = [
+        sorted(size) if len(size) == _MATRIX else list(size)
+        for node in graph.node
+        if any(kind in node.op_type for kind in _WEIGHTED)
+        for name in node.input
+        if len(size := sizes.get(name, ())) >= _MATRIX
+    ]
+    inputs = [[d.dim_value for d in v.type.tensor_type.shape.dim][1:] for v in required_inputs(graph)]
+    return hashlib.sha256(repr((inputs, layers)).encode()).hexdigest()[:16]
 
 
 def _value_infos(values: Iterable[onnx.ValueInfoProto]) -> tuple[ValueInfo, ...]:

@@ -75,6 +75,8 @@ class Settings:
         device: Where to run.
         threads: ONNX Runtime's intra-operator threads.
         detectors: Ids of the detectors to run; empty runs all.
+        alpha: Level of the test: the share of clean models that may be called suspicious.
+        shipped_baselines: Whether a baseline that comes with the package may be used where it fits.
         timeout: Seconds of wall-clock time for one model and its references.
         limits: What a model may ask of this machine besides.
     """
@@ -93,6 +95,8 @@ class Settings:
     device: Device = Device.AUTO
     threads: int = 1
     detectors: tuple[str, ...] = ()
+    alpha: float = 0.05
+    shipped_baselines: bool = True
     timeout: float = 600.0
     limits: Limits = dataclasses.field(default_factory=Limits)
 

@@ -85,7 +85,7 @@ class NeuralCleanse:
                 "classes": rows,
                 "granted": {str(e.target): e.granted for e in entrants},
                 "left_out": left_out(entrants, subject, model.classes) if subject.lead is None else [],
-                "triggers": _triggers(entrants, data.held_back),
+                "pictures": _pictures_by_class(entrants, data.held_back),
             },
         )
 
@@ -196,7 +196,9 @@ class _Restarts:
     @classmethod
     def start(cls, model: Differentiable, images: Floats, target: int, subject: Subject) -> Self:
         """Begin; the starting point depends on seed and restart alone, so that every model and class has the same."""
-        generators = (np.random.default_rng((subject.settings.seed, r)) for r in range(subject.settings.effort.restarts))
+        generators = (
+            np.random.default_rng((subject.settings.seed, r)) for r in range(subject.settings.effort.restarts)
+        )
         return cls(tuple(Inversion(model, images, target, generator) for generator in generators))
 
     @property
@@ -253,7 +255,7 @@ def _success(search: Inversion, images: Floats) -> float:
     return float((search.model.predict(stamp(images, *search.best)) == search.target).mean())
 
 
-def _triggers(entrants: Sequence[Entrant[_Restarts]], held_back: Floats) -> dict[str, Any]:
+def _pictures_by_class(entrants: Sequence[Entrant[_Restarts]], held_back: Floats) -> dict[str, Any]:
     """Return mask, pattern and a stamped image for the classes with the smallest masks."""
     found = sorted((e for e in entrants if e.search.best.best), key=lambda e: e.search.rank)
     return {str(e.target): _pictures(e.search.best, held_back) for e in found[:_PICTURED]}
@@ -316,7 +318,7 @@ def _needs(row: Mapping[str, Any]) -> str:
 
 def _evidence(suspect: Measurement, target: int | None, rows: list[dict[str, Any]]) -> dict[str, Any]:
     chosen = _smallest(suspect)["target_class"] if target is None else target
-    trigger = suspect.series["triggers"].get(str(chosen))
+    trigger = suspect.series.get("pictures", {}).get(str(chosen))
     profile = suspect.series["classes"]
     success = next((row["success"] for row in profile if row["class"] == chosen), None)
     table = rows or [{"class": row["class"], "suspect": row["size"]} for row in profile]

@@ -1,0 +1,60 @@
+"""The suspect beside clean models: how each of them compares with the same references."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from scanner import calibration
+from scanner.detectors.base import Detector
+from scanner.results import Comparison, Measurement, ModelRecord, Nulls
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Lineup:
+    """Clean models to compare with.
+
+    Attributes:
+        references: Records of the models that the user called clean.
+        population: Records of a baseline's clean models, of the suspect's recipe.
+        source: Which models the population is, in words.
+    """
+
+    references: tuple[ModelRecord, ...]
+    population: tuple[ModelRecord, ...]
+    source: str
+
+    def compare(self, detector: Detector, suspect: ModelRecord) -> tuple[Comparison, Nulls | None] | None:
+        """Return the suspect's comparison and those of clean models in its place; None where it was not measured.
+
+        With references and a population, each clean model of the population stands in the suspect's place before the
+        same references. With only one of the two, each clean model is compared with all the others and the suspect, as
+        the suspect is with all of them. In both cases a clean suspect is one of k + 1 exchangeable models.
+        """
+        own = suspect.measurement(detector.rule.id)
+        if own is None:
+            return None
+        references = _measured(self.references, own.rule)
+        population, reason = calibration.comparable(own, _others(self.population, [suspect, *self.references]))
+        if population and references:
+            nulls = [detector.compare(m, references) for m in population]
+            return detector.compare(own, references), self._nulls(own.rule, nulls, None)
+        crowd = population or references
+        if len(crowd) < 2:  # noqa: PLR2004 - two clean models show how much clean models differ
+            reason = reason if self.population else None
+            return detector.compare(own, crowd), self._nulls(own.rule, [], reason) if reason else None
+        nulls = [detector.compare(m, [own, *crowd[:i], *crowd[i + 1 :]]) for i, m in enumerate(crowd)]
+        return detector.compare(own, crowd), self._nulls(own.rule, nulls, None)
+
+    def _nulls(self, rule: str, comparisons: Sequence[Comparison], reason: str | None) -> Nulls:
+        values = tuple(c.statistic for c in comparisons if c.statistic is not None)
+        source = self.source if self.population else "the references"
+        return Nulls(rule=rule, values=values, source=source, reason=reason)
+
+
+def _measured(records: Sequence[ModelRecord], rule: str) -> list[Measurement]:
+    return [m for record in records if (m := record.measurement(rule)) is not None]
+
+
+def _others(population: Sequence[ModelRecord], present: Sequence[ModelRecord]) -> list[ModelRecord]:
+    """Return the population without the models that are already in the line."""
+    hashes = {record.model.sha256 for record in present}
+    return [record for record in population if record.model.sha256 not in hashes]
