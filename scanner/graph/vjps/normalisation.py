@@ -145,6 +145,5 @@ RULES: dict[str, Rule] = {
     "LpNormalization": lp_normalization,
     "MeanVarianceNormalization": mean_variance_normalization,
     "RMSNormalization": rms_normalization,
-    "SimplifiedLayerNormalization": rms_normalization,
     "Softmax": softmax,
 }

@@ -182,6 +182,7 @@ CASES: dict[str, Function] = {
     "Squeeze": case("Squeeze", SMALL[:, :1], AXES=ints(1)),
     "Sub": inputs("Sub", a=SMALL, b=SMALL[0]),
     "Sum": inputs("Sum", a=SMALL, b=SMALL[0], c=FRACTION),
+    "Swish": case("Swish", opset=24, alpha=1.5),
     "Tan": case("Tan", FRACTION),
     "Tanh": case("Tanh"),
     "ThresholdedRelu": case("ThresholdedRelu", alpha=0.3),
@@ -197,8 +198,8 @@ CASES: dict[str, Function] = {
 LINEAR = {"ConvTranspose", "ConvTranspose bias", "Pad", "Pad of some axes", "AveragePool same", "AveragePool dilated"}
 """Linear ones that the reference evaluator gets wrong."""
 
-ELSEWHERE = {"Cast", "QuantizeLinear", "DequantizeLinear", "SimplifiedLayerNormalization", "Swish"}
-"""Rules tested below or by family."""
+ELSEWHERE = {"Cast", "QuantizeLinear", "DequantizeLinear"}
+"""Rules whose gradient is not the derivative, or crosses types; tested below and in test_backward.py."""
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -232,3 +233,15 @@ def test_cast_carries_gradients_between_precisions() -> None:
     backward = gradient_model(function.model(np.float32), of="y", with_respect_to=["x"])
     x = SMALL.astype(np.float32)
     np.testing.assert_allclose(run(backward, {"x": x, backward.weights: np.ones_like(x)})["x"], 2 * x, rtol=1e-6)
+
+
+def test_channels_are_quantised_apart() -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], axis=1),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], axis=1),
+    ]
+    constants = {"s": np.array([0.01, 0.1]), "z": np.array([0, 100], np.uint8)}
+    x = np.array([[[1.0, 3.0], [1.0, 30.0]], [[-1.0, 0.5], [-9.0, -11.0]]])
+    backward = gradient_model(Function(nodes, {"x": x}, constants).model(np.float32), of="y", with_respect_to=["x"])
+    found = run(backward, {"x": x.astype(np.float32), backward.weights: np.ones(x.shape, np.float32)})["x"]
+    np.testing.assert_allclose(found, [[[1, 0], [1, 0]], [[0, 1], [1, 0]]], rtol=1e-6)
