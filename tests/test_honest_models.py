@@ -9,11 +9,18 @@ import pytest
 from scanner.detectors.base import Subject
 from scanner.detectors.graph_logic import GraphLogic
 from scanner.detectors.integrity import Integrity
+from scanner.graph.gates import observe
+from scanner.graph.unfold import unfold
 from scanner.model import open_model
 from scanner.results import Severity
 from scanner.settings import Settings
+from trainers.errors import TrainerError
+from trainers.graph_backdoor import KINDS, plant
 
 pytestmark = pytest.mark.slow
+
+_HOSTS = 3
+"""Files of the list that a gate can be planted in."""
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +44,22 @@ def test_none_is_suspicious(files: list[Path]) -> None:
                 if observation.severity >= Severity.SUSPICIOUS:
                     alarms[path.name].append(observation.sentence)
     assert dict(alarms) == {}
+
+
+def test_a_gate_planted_in_a_real_classifier_is_found(files: list[Path]) -> None:
+    """Every kind in every real file that takes one image and gives logits."""
+    hosts = 0
+    for path in files:
+        model = open_model(path).proto
+        try:
+            plant(model, "where")
+        except TrainerError:
+            continue
+        hosts += 1
+        for kind in KINDS:
+            planted = plant(model, kind)
+            found = [o for o in observe(unfold(planted.model)) if o.severity >= Severity.SUSPICIOUS]
+            named = " ".join(name for observation in found for name in observation.nodes)
+            missing = [node for node in (*planted.test, *planted.gate) if node not in named]
+            assert (path.name, kind, missing) == (path.name, kind, [])
+    assert hosts >= _HOSTS

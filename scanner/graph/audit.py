@@ -315,7 +315,11 @@ def _weights(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Obse
 
 def _numbers(tensor: onnx.TensorProto) -> Array | None:
     """Return a float tensor's numbers without copying them, or None for other tensors and for external data."""
-    kinds: dict[int, str] = {onnx.TensorProto.FLOAT: "<f4", onnx.TensorProto.DOUBLE: "<f8", onnx.TensorProto.FLOAT16: "<f2"}
+    kinds: dict[int, str] = {
+        onnx.TensorProto.FLOAT: "<f4",
+        onnx.TensorProto.DOUBLE: "<f8",
+        onnx.TensorProto.FLOAT16: "<f2",
+    }
     if tensor.data_type not in kinds or tensor.external_data:
         return None
     if tensor.raw_data:

@@ -1,6 +1,6 @@
 """What each value of an unfolded graph derives from: pixels or only shapes, features or decisions, many or one.
 
-An abstract interpretation in one forward sweep (three where loops carry values round), linear in the number of steps.
+An abstract interpretation in one forward sweep (more where loops carry values round), linear in the number of steps.
 A *decision* is a value that knows the input only through a test of it: a comparison, a remainder, an arg-max, a
 rectified threshold. Its *width* bounds how many numbers a sample it can still tell apart: 1 is one decision about the
 whole input.
@@ -104,14 +104,22 @@ class Analysis:
         self.batch = {shape[0] for shape in shapes if len(shape) > 1} - self.lengths
         self.facts: dict[str, Fact] = {name: self._source(name) for name in flow.inputs}
         self.facts.update({name: Fact(Depends.SHAPE) for name in flow.iterations})
-        # A carried value's fact grows along a chain of joins; two sweeps reach it, the third proves it.
-        for _ in range(3 if flow.looped else 1):
+        carried = [step.outputs[0] for step in flow.steps if step.op == "Carry"]
+        # Values may be handed from one carried value to the next, one in each turn of a loop.
+        for _ in range(len(carried) + 1):
+            before = [self._kind(name) for name in carried]
             for position, step in enumerate(flow.steps):
                 self._visit(position, step)
+            if before == [self._kind(name) for name in carried]:
+                break
 
     def fact(self, value: str) -> Fact:
         """Return what is known of a value; of a constant, nothing."""
         return self.facts.get(value, _CONSTANT)
+
+    def _kind(self, value: str) -> tuple[Depends, bool, bool]:
+        fact = self.fact(value)
+        return fact.depends, fact.decision, fact.pattern
 
     def constant(self, value: str) -> bool:
         """Whether a value is fixed by the file."""
@@ -126,7 +134,7 @@ class Analysis:
         open_rows = bool(dims) and isinstance(dims[0], str) and not ragged and dims[0] not in self.lengths
         if dims and (open_rows or dims[0] in self.batch):
             dims = dims[1:]
-        return math.inf if any(isinstance(d, str) for d in dims) else float(np.prod([int(d) for d in dims]))
+        return math.inf if any(isinstance(d, str) for d in dims) else float(math.prod(int(d) for d in dims))
 
     def _source(self, name: str) -> Fact:
         """An input of one number beside others is an option (a sampling rate, a cache switch), not data."""
@@ -149,7 +157,7 @@ class Analysis:
         ragged = joined.ragged or step.op in _RAGGED or (step.op in _SHAPED_BY and any(f.data for f in read[1:]))
         fact = dataclasses.replace(joined, ragged=ragged, width=self._width(step, read, joined, output, ragged=ragged))
         if step.op == "Carry":
-            return dataclasses.replace(fact, sweep=False)
+            return dataclasses.replace(fact, sweep=False, gain=1.0)
         if self._sweeps(step):
             fact = dataclasses.replace(fact, sweep=True)
         if self._is_test(step, fact):

@@ -1,5 +1,6 @@
 """Small models cut out around a gate: to look at, to open the gate with, and to hold it closed."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ import onnx
 
 from scanner.graph import inline
 from scanner.graph.extract import upstream
-from scanner.graph.structure import Uses, reads
+from scanner.graph.structure import Uses, reads, subgraphs
 from scanner.graph.unfold import label
 
 _MOST_NODES = 400
@@ -25,16 +26,15 @@ def excerpt(proto: onnx.ModelProto, details: Mapping[str, Any]) -> onnx.ModelPro
         details: Those of an `input-gate` observation (see `scanner.graph.gates.observe`).
     """
     flat = inline.flatten(proto)
-    wanted = {entry.partition(" ")[2].partition("/")[0] for entry in details["path"]}
     names = {entry.partition(" ")[2] for entry in details["path"]}
     before = _before(flat, details["decision"])
-    nodes = [n for i, n in enumerate(flat.graph.node) if i in before or label(n) in names or (label(n) in wanted)]
+    nodes = [n for i, n in enumerate(flat.graph.node) if i in before or _is_named(n, names)]
     cut = onnx.ModelProto(ir_version=flat.ir_version, opset_import=flat.opset_import, producer_name="excerpt")
     cut.graph.name = "excerpt"
     cut.graph.node.extend(nodes)
     made = {name for node in nodes for name in node.output}
     used = {name for node in nodes for name in reads(node)}
-    small = [t for t in flat.graph.initializer if t.name in used and t.ByteSize() <= 4 * _MOST_WEIGHTS]
+    small = [t for t in flat.graph.initializer if t.name in used and _is_small(t)]
     cut.graph.initializer.extend(small)
     known = {v.name: v for v in (*flat.graph.input, *flat.graph.value_info, *flat.graph.output)}
     types = {t.name: t for t in flat.graph.initializer}
@@ -64,6 +64,16 @@ def held(proto: onnx.ModelProto, switch: str, elem_type: int) -> onnx.ModelProto
         node.output[:] = [f"{name}_measured" if name == switch else name for name in node.output]
     flat.graph.input.append(onnx.helper.make_tensor_value_info(switch, elem_type, None))
     return flat
+
+
+def _is_named(node: onnx.NodeProto, names: set[str]) -> bool:
+    """Whether a node is on the path, itself or by something in its bodies."""
+    own = label(node)
+    return own in names or (bool(subgraphs(node)) and any(name.startswith(f"{own}/") for name in names))
+
+
+def _is_small(tensor: onnx.TensorProto) -> bool:
+    return not tensor.external_data and math.prod(tensor.dims) <= _MOST_WEIGHTS
 
 
 def _before(flat: onnx.ModelProto, decision: str) -> set[int]:

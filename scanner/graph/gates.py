@@ -143,13 +143,20 @@ def _weights_behind(flow: Flow, analysis: Analysis) -> tuple[dict[str, int], lis
     sizes = [0] * (len(weights) // per_bit + 1)
     for place, size in enumerate(weights.values()):
         sizes[place // per_bit] += size
-    for _ in range(2 if flow.looped else 1):
+    grown = True
+    while grown:
         for step in flow.steps:
             mask = 0
             for name in step.inputs:
                 mask |= behind.get(name, 0)
             if mask:
-                behind.update((name, behind.get(name, 0) | mask) for name in step.outputs)
+                behind.update((name, mask) for name in step.outputs)
+        grown = flow.looped and any(
+            behind.get(name, 0) & ~behind.get(step.outputs[0], 0)
+            for step in flow.steps
+            if step.op == "Carry"
+            for name in step.inputs
+        )
     return behind, sizes
 
 

@@ -5,6 +5,7 @@ step that reads the initial value and the one that comes back. Analyses then nee
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -87,12 +88,12 @@ class Flow:
         shape = self.shapes.get(value)
         if shape is None or any(isinstance(size, str) for size in shape):
             return 0
-        return int(np.prod([int(size) for size in shape], dtype=np.int64))
+        return math.prod(int(size) for size in shape)
 
     def array(self, value: str) -> Array | None:
         """Return the numbers of a small constant, else None."""
         tensor = self.constants.get(value)
-        if tensor is None or tensor.external_data or int(np.prod(tensor.dims, dtype=np.int64)) > _READABLE:
+        if tensor is None or tensor.external_data or math.prod(tensor.dims) > _READABLE:
             return None
         if value not in self._arrays:
             self._arrays[value] = numpy_helper.to_array(tensor)
@@ -140,7 +141,7 @@ def _skeleton(flat: onnx.ModelProto, line: "_Line") -> onnx.ModelProto:
     skeleton.graph.value_info.extend(flat.graph.value_info)
     skeleton.graph.output.extend(onnx.ValueInfoProto(name=v.name) for v in flat.graph.output)
     for name, tensor in line.constants.items():
-        if int(np.prod(tensor.dims, dtype=np.int64)) <= _READABLE and not tensor.external_data:
+        if math.prod(tensor.dims) <= _READABLE and not tensor.external_data:
             skeleton.graph.initializer.append(tensor)
             skeleton.graph.initializer[-1].name = name
         else:

@@ -39,7 +39,7 @@ def _two_values_of_different_kinds(model: onnx.ModelProto) -> None:
 
 
 def _two_values_in_an_attribute(model: onnx.ModelProto) -> None:
-    value = numpy_helper.from_array(np.float32([1.0]).reshape(1))  # type: ignore[arg-type]
+    value = numpy_helper.from_array(np.asarray([1.0], np.float32))
     value.float_data.append(2.0)
     model.graph.node.append(helper.make_node("Constant", [], ["spare"], name="spare", value=value))
 
@@ -118,7 +118,7 @@ def _same_opset_twice(model: onnx.ModelProto) -> None:
     model.opset_import.append(helper.make_opsetid("", 17))
 
 
-def _kernel(change: Callable[[np.ndarray], None]) -> Change:  # type: ignore[type-arg]
+def _kernel(change: Callable[[np.ndarray], None]) -> Change:
     def apply(model: onnx.ModelProto) -> None:
         tensor = model.graph.initializer[0]
         array = numpy_helper.to_array(tensor).copy()
@@ -128,23 +128,23 @@ def _kernel(change: Callable[[np.ndarray], None]) -> Change:  # type: ignore[typ
     return apply
 
 
-def _nan(array: np.ndarray) -> None:  # type: ignore[type-arg]
+def _nan(array: np.ndarray) -> None:
     array[0, 0, 0, 0] = np.nan
 
 
-def _infinite(array: np.ndarray) -> None:  # type: ignore[type-arg]
+def _infinite(array: np.ndarray) -> None:
     array[0, 0, 0, 0] = -np.inf
 
 
-def _huge(array: np.ndarray) -> None:  # type: ignore[type-arg]
+def _huge(array: np.ndarray) -> None:
     array[0, 0, 0, 0] = -1e9
 
 
-def _flat(array: np.ndarray) -> None:  # type: ignore[type-arg]
+def _flat(array: np.ndarray) -> None:
     array[:] = 0.5
 
 
-def _twins(array: np.ndarray) -> None:  # type: ignore[type-arg]
+def _twins(array: np.ndarray) -> None:
     array[1] = array[0]
 
 

@@ -1,5 +1,6 @@
 """Facts about values: what they depend on, how wide they are, whether they are decisions; bodies laid out in place."""
 
+import itertools
 import math
 from typing import Any
 
@@ -100,9 +101,7 @@ def _looped(body_nodes: list[onnx.NodeProto], result: str) -> onnx.ModelProto:
 
 
 def test_a_carried_value_depends_on_what_comes_back() -> None:
-    model = _looped(
-        [node("Gather", ["image", "turn"], "row", axis=2), node("Add", ["carried", "row"], "next")], "next"
-    )
+    model = _looped([node("Gather", ["image", "turn"], "row", axis=2), node("Add", ["carried", "row"], "next")], "next")
     analysis = Analysis(unfold(model))
     carried = next(step.outputs[0] for step in analysis.flow.steps if step.op == "Carry")
     assert analysis.fact("logits").data
@@ -111,9 +110,7 @@ def test_a_carried_value_depends_on_what_comes_back() -> None:
 
 
 def test_a_slice_by_the_turn_of_a_loop_is_a_sweep() -> None:
-    model = _looped(
-        [node("Gather", ["image", "turn"], "row", axis=2), node("Add", ["carried", "row"], "next")], "next"
-    )
+    model = _looped([node("Gather", ["image", "turn"], "row", axis=2), node("Add", ["carried", "row"], "next")], "next")
     analysis = Analysis(unfold(model))
     gathered = next(step.outputs[0] for step in analysis.flow.steps if step.op == "Gather")
     assert analysis.fact(gathered).sweep
@@ -165,5 +162,34 @@ def test_no_chain_of_pointwise_steps_narrows_or_widens(operators: list[str]) -> 
 @pytest.mark.parametrize("size", [1, 40, 400])
 def test_steps_are_as_many_as_nodes(size: int) -> None:
     names = ["image", *(f"v{i}" for i in range(size - 1)), "logits"]
-    flow = unfold(build([node("Relu", [a], b) for a, b in zip(names, names[1:], strict=False)], {}))
+    flow = unfold(build([node("Relu", [a], b) for a, b in itertools.pairwise(names)], {}))
     assert len(flow.steps) == size
+
+
+def test_a_value_handed_on_from_turn_to_turn_still_depends_on_the_image() -> None:
+    stages = 9
+    names = [f"carried{i}" for i in range(stages)]
+    body = helper.make_graph(
+        [
+            node("Identity", ["going"], "still_going"),
+            node("ReduceMean", ["image"], "mean", keepdims=0),
+            *(
+                node("Identity", [before], f"{name}_next")
+                for before, name in zip(["mean", *names], names, strict=False)
+            ),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            *(helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in names),
+        ],
+        [
+            helper.make_tensor_value_info("still_going", TensorProto.BOOL, []),
+            *(helper.make_tensor_value_info(f"{name}_next", TensorProto.FLOAT, []) for name in names),
+        ],
+    )
+    results = [*(f"out{i}" for i in range(stages - 1)), "logits"]
+    loop = helper.make_node("Loop", ["count", "", *["zero"] * stages], results, name="loop", body=body)
+    constants: dict[str, Array] = {"count": np.asarray(20, np.int64), "zero": np.asarray(0, np.float32)}
+    assert Analysis(unfold(build([loop], constants))).fact("logits").data

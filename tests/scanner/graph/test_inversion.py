@@ -19,7 +19,9 @@ def _node(op: str, inputs: list[str], output: str, **attributes: Any) -> onnx.No
     return helper.make_node(op, inputs, [output], name=output, **attributes)
 
 
-def solve(nodes: list[onnx.NodeProto], target: Any, rounds: int = 1, **constants: Array) -> tuple[Array, Array, Array]:
+def solve(
+    nodes: list[onnx.NodeProto], target: Any, constants: dict[str, Array], rounds: int = 1
+) -> tuple[Array, Array, Array]:
     """Return the first image, the one after `rounds` of solving, and what the last value became."""
     last = nodes[-1].output[0]
     model = build([*nodes, _node("Identity", [last], "logits")], constants)
@@ -108,7 +110,7 @@ CASES: dict[str, tuple[list[onnx.NodeProto], Any, dict[str, Array]]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_one_walk_backwards_gives_the_wanted_answer(name: str) -> None:
     nodes, target, constants = CASES[name]
-    first, image, made = solve(nodes, target, **constants)
+    first, image, made = solve(nodes, target, constants)
     assert not np.array_equal(first, image)
     assert made.astype(np.bool_).all()
 
@@ -120,7 +122,7 @@ def test_a_filter_is_met_after_some_rounds() -> None:
         _node("ReduceMax", ["filtered"], "best"),
         _node("Greater", ["best", "c"], "y"),
     ]
-    _, image, made = solve(nodes, target=True, rounds=12, kernel=kernel, c=f32(4.7))
+    _, image, made = solve(nodes, True, {"kernel": kernel, "c": f32(4.7)}, rounds=12)
     assert made.all()
     assert 0 <= image.min() <= image.max() <= 1
 
@@ -132,7 +134,7 @@ def test_a_matrix_is_met_by_the_smallest_move() -> None:
         _node("MatMul", ["flat", "weights"], "scores"),
         _node("Greater", ["scores", "c"], "y"),
     ]
-    _, _, made = solve(nodes, target=True, rounds=6, weights=weights, c=f32(3))
+    _, _, made = solve(nodes, True, {"weights": weights, "c": f32(3)}, rounds=6)
     assert made.all()
 
 

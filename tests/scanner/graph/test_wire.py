@@ -14,10 +14,11 @@ def _field(number: int, content: bytes) -> bytes:
     tag, size = (number << 3) | 2, len(content)
     encoded = b""
     for value in (tag, size):
-        while value > 127:
-            encoded += bytes([value & 127 | 128])
-            value >>= 7
-        encoded += bytes([value])
+        rest = value
+        while rest > 127:
+            encoded += bytes([rest & 127 | 128])
+            rest >>= 7
+        encoded += bytes([rest])
     return encoded + content
 
 
