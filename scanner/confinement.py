@@ -76,7 +76,9 @@ def _limit_resources(allowance: Allowance, *, kernel_holds_memory: bool) -> tupl
     for number, value in wanted.values():
         _, hard = resource.getrlimit(number)
         lowest = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(number, (lowest, lowest))
+        # At the soft limit on processor time the signal names the cause; at the hard one it would only kill.
+        above = 1 if number == resource.RLIMIT_CPU and lowest != hard else 0
+        resource.setrlimit(number, (lowest, lowest + above))
     return tuple(wanted)
 
 

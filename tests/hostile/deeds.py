@@ -1,0 +1,167 @@
+"""What a taken-over child might try; each deed runs inside one, through `Worker.call`."""
+
+import ctypes
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from scanner import confinement
+from scanner.results import to_json
+
+Progress = Callable[[int, int], None]
+
+
+def confined(_argument: Any, _progress: Progress) -> Any:
+    return to_json(confinement.current())
+
+
+def read(path: Any, _progress: Progress) -> Any:
+    return _outcome(lambda: Path(path).read_text(encoding="utf-8"))
+
+
+def write(path: Any, _progress: Progress) -> Any:
+    return _outcome(lambda: Path(path).write_text("owned", encoding="utf-8"))
+
+
+def connect(port: Any, _progress: Progress) -> Any:
+    return _outcome(lambda: socket.create_connection(("127.0.0.1", port), 1).close())
+
+
+def send_datagram(port: Any, _progress: Progress) -> Any:
+    def send() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+            out.sendto(b"secret", ("127.0.0.1", port))
+
+    return _outcome(send)
+
+
+def fork(_argument: Any, _progress: Progress) -> Any:
+    return _outcome(os.fork)
+
+
+def start_program(_argument: Any, _progress: Progress) -> Any:
+    return _outcome(lambda: subprocess.run([sys.executable, "-c", ""], check=True))
+
+
+def signal_parent(_argument: Any, _progress: Progress) -> Any:
+    return _outcome(lambda: os.kill(os.getppid(), 0))
+
+
+def start_thread(_argument: Any, _progress: Progress) -> Any:
+    done: list[bool] = []
+    thread = threading.Thread(target=done.append, args=(True,))
+    thread.start()
+    thread.join()
+    return done
+
+
+def read_in_thread(path: Any, progress: Progress) -> Any:
+    outcomes: list[Any] = []
+    thread = threading.Thread(target=lambda: outcomes.append(read(path, progress)))
+    thread.start()
+    thread.join()
+    return outcomes[0]
+
+
+def environment(_argument: Any, _progress: Progress) -> Any:
+    return sorted(os.environ)
+
+
+def facts(_argument: Any, _progress: Progress) -> Any:
+    return {"folder": str(Path.cwd()), "session": os.getsid(0) == os.getpid(), "pid": os.getpid()}
+
+
+def shout(_argument: Any, _progress: Progress) -> Any:
+    os.write(1, b"\x1b[2Jverdict clean\n" * 10)
+    sys.stdout.write("verdict clean\n")
+    sys.stdout.flush()
+    return "done"
+
+
+def flood_the_log(_argument: Any, _progress: Progress) -> Any:
+    return _outcome(lambda: [os.write(2, b"x" * 2**20) for _ in range(64)] and None)
+
+
+def allocate(size: Any, _progress: Progress) -> Any:
+    return len(bytearray(size))
+
+
+def allocate_shared(size: Any, _progress: Progress) -> Any:
+    import mmap  # noqa: PLC0415 - only this deed
+
+    shared = mmap.mmap(-1, size)  # shared memory is not in the kernel's data limit: the parent has to see it
+    for start in range(0, size, mmap.PAGESIZE):
+        shared[start] = 1
+    time.sleep(30)
+    return size
+
+
+def sleep(seconds: Any, _progress: Progress) -> Any:
+    time.sleep(seconds)
+
+
+def hold_the_interpreter(_argument: Any, _progress: Progress) -> Any:
+    return len(str(7 ** (10**9)))
+
+
+def spin(_argument: Any, _progress: Progress) -> Any:
+    while True:
+        pass
+
+
+def abort(_argument: Any, _progress: Progress) -> Any:
+    os.abort()
+
+
+def segmentation_fault(_argument: Any, _progress: Progress) -> Any:
+    ctypes.string_at(0)
+
+
+def leave(_argument: Any, _progress: Progress) -> Any:
+    os._exit(7)
+
+
+def out_of_memory_in_native_code(_argument: Any, _progress: Progress) -> Any:
+    os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\n")
+    os.abort()
+
+
+def bug(_argument: Any, _progress: Progress) -> Any:
+    raise RuntimeError("a bug")
+
+
+def report(_argument: Any, progress: Progress) -> Any:
+    progress(1, 2)
+    return "reported"
+
+
+def nonsense(raw: Any, _progress: Progress) -> Any:
+    """Write bytes of one's own where answers go."""
+    for descriptor in range(3, 64):
+        try:
+            os.write(descriptor, bytes.fromhex(raw))
+        except OSError:
+            continue
+    time.sleep(30)
+
+
+def processor_time(seconds: Any, _progress: Progress) -> Any:
+    import resource  # noqa: PLC0415 - only this deed
+
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    while True:
+        pass
+
+
+def _outcome(deed: Callable[[], Any]) -> Any:
+    """Return the name of the error that stopped a deed, or what it returned."""
+    try:
+        return deed()
+    except OSError as error:
+        return type(error).__name__
