@@ -1,8 +1,10 @@
 """The result for a person at a terminal."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -10,9 +12,17 @@ from rich.text import Text
 
 from scanner.limits import Confinement
 from scanner.report.escape import printable
-from scanner.results import Failure, Finding, ScanResult, Verdict, from_json
+from scanner.report.pictures import picture
+from scanner.results import Failure, Finding, ScanResult, Severity, Verdict, from_json
 
 STYLES = {Verdict.CLEAN: "bold green", Verdict.SUSPICIOUS: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
+_SEVERITY_STYLES = {
+    Severity.NOTE: "dim",
+    Severity.WARNING: "yellow",
+    Severity.SUSPICIOUS: "bold red",
+    Severity.CONFIRMED: "bold red",
+}
+_CLASSES_SHOWN = 10
 _BINS = 12
 _BAR = 24
 
@@ -26,14 +36,40 @@ def render(results: Sequence[ScanResult], console: Console) -> None:
 
 
 def _single(result: ScanResult) -> RenderableType:
-    parts: list[RenderableType] = [_heading(result)]
+    parts: list[RenderableType] = [_heading(result), "", _summary(result)]
     for finding in result.findings:
         parts += ["", _finding_heading(finding), _body(finding)]
+    if result.skips or result.failures:
+        parts.append("")
     parts += [_line(f"skipped {s.rule}", s.reason, "dim") for s in result.skips]
-    told = {finding.reason for finding in result.findings}
-    untold = (f for f in result.failures if f.sentence.removesuffix(".") not in told)
-    parts += [_line(f"failed {f.rule}", f.sentence, "red") for f in untold]
+    parts += [_line(f"failed {f.rule}", f.sentence, "red") for f in result.failures]
     return Group(*parts, "", _conclusion(result))
+
+
+def _summary(result: ScanResult) -> Table:
+    """A row a detector: its statistic beside the references', the p-value, its own verdict."""
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
+    table.add_column("detector")
+    for name in ("suspect", "references", "p-value"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
+    for finding in result.findings:
+        own, others = _figures(finding)
+        p = "-" if finding.p_value is None else f"{finding.p_value:.3g}"
+        table.add_row(finding.rule.id, own, others, p, Text(finding.verdict.value, STYLES[finding.verdict]))
+    return table
+
+
+def _figures(finding: Finding) -> tuple[str, str]:
+    """The numbers that a person would compare, in their unit."""
+    values = finding.values
+    for name, unit in (("size", " px"), ("margin", ""), ("mean", "")):
+        own, other = values.get(f"suspect_{name}"), values.get(f"reference_{name}")
+        if own is not None:
+            return f"{own:.4g}{unit}", "-" if other is None else f"{other:.4g}{unit}"
+    if finding.observations:
+        return f"{len(finding.observations)} notes", "-"
+    return _figure(finding.statistic), "-"
 
 
 def _heading(result: ScanResult) -> Text:
@@ -44,8 +80,7 @@ def _heading(result: ScanResult) -> Text:
 
 
 def _finding_heading(finding: Finding) -> Text:
-    text = Text(finding.rule.name, "bold cyan").append("  ").append(finding.verdict.value, STYLES[finding.verdict])
-    return text.append(f"\n{finding.rule.summary}", "dim")
+    return Text(finding.rule.name, "bold cyan").append(f"  {finding.rule.summary}", "dim")
 
 
 def _body(finding: Finding) -> RenderableType:
@@ -56,6 +91,7 @@ def _body(finding: Finding) -> RenderableType:
 def _conclusion(result: ScanResult) -> Text:
     text = Text("verdict    ").append(result.verdict.value, STYLES[result.verdict])
     text.append(f": {printable(result.reason, 400)}.")
+    text.append(f"\nrests on   {printable(result.calibration or 'no clean population', 200)}", "dim")
     if result.runtime is not None:
         runtime = result.runtime
         threads = f"{runtime.threads} thread{'s' if runtime.threads != 1 else ''}"
@@ -68,6 +104,55 @@ def _conclusion(result: ScanResult) -> Text:
 
 def _line(label: str, sentence: str, style: str) -> Text:
     return Text(f"{label}: ", style).append(printable(sentence, 600), "default")
+
+
+def _neural_cleanse(finding: Finding) -> RenderableType:
+    """Mask sizes class by class, and the smallest trigger drawn."""
+    how, evidence = finding.parameters, finding.evidence
+    searched = f"{how['images']} images: {printable(str(how['data']))}; budget {how['budget']}, seed {how['seed']}"
+    parts: list[RenderableType] = [Text(searched), _mask_sizes(evidence["classes"], evidence["target_class"])]
+    if trigger := evidence.get("trigger"):
+        parts.append(_trigger(evidence, trigger, how["input_range"]))
+    return Group(*parts)
+
+
+def _mask_sizes(rows: Sequence[Mapping[str, Any]], target: int) -> Table:
+    """The classes with the largest ratios, or with the smallest masks where there is no reference."""
+    compared = bool(rows) and "log_ratio" in rows[0]
+    ranked = sorted(rows, key=lambda r: -r["log_ratio"] if compared else r["suspect"] or float("inf"))
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
+    for name in ("class", "mask (px)", *(("references", "times smaller") if compared else ())):
+        table.add_column(name, justify="right")
+    for row in ranked[:_CLASSES_SHOWN]:
+        style = "bold" if row["class"] == target else ""
+        cells = [str(row["class"]), _pixels(row["suspect"])]
+        cells += [_range(row["references"]), f"{math.exp(row['log_ratio']):.2f}"] if compared else []
+        table.add_row(*cells, style=style)
+    if len(ranked) > _CLASSES_SHOWN:
+        table.caption = f"{len(ranked) - _CLASSES_SHOWN} more classes: --format json"
+    return table
+
+
+def _trigger(evidence: Mapping[str, Any], trigger: Mapping[str, Any], limits: Sequence[float]) -> RenderableType:
+    mask, stamped = picture(trigger["mask"]), picture(trigger["stamped"], *limits)
+    table = Table(box=box.SQUARE, padding=0, header_style="dim", show_lines=False)
+    table.add_column(f"mask of class {evidence['target_class']}")
+    table.add_column("an image, stamped")
+    for one, other in zip(mask.blocks(), stamped.blocks(), strict=False):
+        table.add_row(one, other)
+    flips = f"the stamped image turns from class {trigger['class_before']} to {trigger['class_after']}"
+    success = evidence["success_held_back"]
+    held = "" if success is None else f"; so do {success:.0%} of the images held back"
+    return Group(table, Text(flips + held))
+
+
+def _pixels(size: float | None) -> str:
+    return "not found" if size is None else f"{size:.1f}"
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return _pixels(low) if low == high else f"{low:.1f} to {high:.1f}"
 
 
 def _overactivation(finding: Finding) -> RenderableType:
@@ -160,4 +245,4 @@ def _notes(results: Sequence[ScanResult]) -> list[Text]:
     return notes + [_line(f"{printable(r.model.path)} failed {f.rule}", f.sentence, "red") for r, f in failures]
 
 
-_BODIES = {"overactivation": _overactivation}
+_BODIES = {"overactivation": _overactivation, "neural_cleanse": _neural_cleanse}

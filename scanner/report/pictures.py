@@ -1,0 +1,82 @@
+"""Arrays from a result as pictures: bytes for a PNG, blocks for a terminal."""
+
+import array
+import base64
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scanner.report import png
+
+_SHADES = " ░▒▓█"
+_COLUMNS = 32
+_CHANNELS = (1, 3)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Picture:
+    """A grey or RGB image with values in [0, 1], row by row, channels interleaved."""
+
+    width: int
+    height: int
+    channels: int
+    values: Sequence[float]
+
+    def png(self) -> bytes:
+        """Return the picture as a PNG file."""
+        pixels = bytes(min(255, max(0, round(255 * value))) for value in self.values)
+        return png.encode(pixels, self.width, self.height, self.channels)
+
+    def blocks(self) -> list[str]:
+        """Return the picture as lines of shades, one character for a cell of about 1 x 2 pixels of its mean value.
+
+        It keeps the largest value of a cell, so that a trigger of one pixel stays in sight.
+        """
+        step = -(-self.width // _COLUMNS)
+        rows = range(0, self.height, 2 * step)
+        return ["".join(self._shade(x, y, step) for x in range(0, self.width, step)) for y in rows]
+
+    def _shade(self, left: int, top: int, step: int) -> str:
+        cell = [
+            self.values[(y * self.width + x) * self.channels + c]
+            for y in range(top, min(top + 2 * step, self.height))
+            for x in range(left, min(left + step, self.width))
+            for c in range(self.channels)
+        ]
+        return _SHADES[min(len(_SHADES) - 1, round(max(cell) * (len(_SHADES) - 1)))]
+
+
+def floats(data: Mapping[str, Any]) -> tuple[tuple[int, ...], list[float]]:
+    """Return shape and values of an array in a result (`scanner.results.Array`)."""
+    values = array.array("f", base64.b64decode(data["data"]))
+    if sys.byteorder == "big":
+        values.byteswap()
+    return tuple(data["shape"]), values.tolist()
+
+
+def picture(data: Mapping[str, Any], low: float = 0.0, high: float = 1.0) -> Picture:
+    """Return an array as a picture, its range [low, high] as black to white.
+
+    (H, W), (C, H, W) and (H, W, C) with one or three channels are images; of more channels the first is shown, and
+    anything else becomes one row.
+    """
+    shape, values = floats(data)
+    height, width, channels, order = _layout(shape)
+    scaled = [(value - low) / (high - low or 1.0) for value in values]
+    return Picture(width, height, channels, [scaled[i] for i in order] if order else scaled)
+
+
+def _layout(shape: Sequence[int]) -> tuple[int, int, int, list[int] | None]:
+    if len(shape) == 2:  # noqa: PLR2004 - (H, W)
+        return shape[0], shape[1], 1, None
+    if len(shape) == 3 and shape[2] in _CHANNELS and shape[0] not in _CHANNELS:  # noqa: PLR2004 - (H, W, C)
+        return shape[0], shape[1], shape[2], None
+    if len(shape) == 3:  # noqa: PLR2004 - (C, H, W)
+        channels = shape[0] if shape[0] in _CHANNELS else 1
+        size = shape[1] * shape[2]
+        return shape[1], shape[2], channels, [c * size + i for i in range(size) for c in range(channels)]
+    count = 1
+    for size in shape:
+        count *= size
+    return 1, count, 1, None
