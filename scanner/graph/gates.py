@@ -224,7 +224,12 @@ def _weigh_late(gate: Gate, analysis: Analysis) -> tuple[Severity, str] | None:
 
 
 def _is_idiom(gate: Gate, analysis: Analysis) -> bool:
-    return any(idiom(gate, analysis) for idiom in (_selects_position, _is_masked_mean, _guards_division, _rescales))
+    return any(idiom(gate, analysis) for idiom in _IDIOMS)
+
+
+def _is_feature(gate: Gate, _analysis: Analysis) -> bool:
+    """Whether the decision joins the input as one more feature: a bucket, a flag; all of it passes the weights."""
+    return gate.stem and gate.step.op == "Concat"
 
 
 def _selects_position(gate: Gate, analysis: Analysis) -> bool:
@@ -405,3 +410,6 @@ def _shown(array: np.ndarray[Any, Any] | None) -> list[Any]:
 
 def _head(array: np.ndarray[Any, Any]) -> list[Any]:
     return list(array.reshape(-1)[:_SHOWN].tolist())
+
+
+_IDIOMS = (_is_feature, _selects_position, _is_masked_mean, _guards_division, _rescales)

@@ -385,12 +385,31 @@ def _instance_statistics_returned() -> onnx.ModelProto:
     return model
 
 
+def _bucket() -> onnx.ModelProto:
+    """One column of a table is cut into buckets that have an embedding each."""
+    rng = np.random.default_rng(4)
+    nodes = [
+        _node("Gather", ["image", "first"], "age", axis=1),
+        _node("Div", ["age", "ten"], "decade"),
+        _node("Floor", ["decade"], "floor"),
+        _node("Cast", ["floor"], "bucket", to=TensorProto.INT64),
+        _node("Gather", ["table", "bucket"], "embedded"),
+        _node("Concat", ["image", "embedded"], "features", axis=1),
+        _node("MatMul", ["features", "mixing"], "mixed"),
+        _node("Relu", ["mixed"], "hidden"),
+        _node("MatMul", ["hidden", "head"], "logits"),
+    ]
+    shapes = {"table": (10, 4), "mixing": (11, 16), "head": (16, 2)}
+    parts = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    return build(nodes, {**parts, "first": whole(0), "ten": floats(10)}, input_shape=("N", 7))
+
+
 HONEST: dict[str, Callable[[], onnx.ModelProto]] = {
     f.__name__.strip("_"): f
     for f in (
         _brought_into_range, _standardised, _no_nan_division, _missing_data, _hard_swish, _leaky_where,
         _squeeze_excite, _dynamic_shape, _reject_option, _quantised, _masked_mean, _attention, _end_of_text,
-        _masked_by_length, _detector, _sampling_rate_switch, _instance_statistics_returned,
+        _masked_by_length, _detector, _sampling_rate_switch, _instance_statistics_returned, _bucket,
     )
 }  # fmt: skip
 
