@@ -9,7 +9,7 @@ import enum
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from scanner.errors import ScannerError
 
@@ -69,22 +69,9 @@ class Observation:
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Array:
-    """A float32 array on its way through JSON.
-
-    Attributes:
-        shape: Its shape.
-        data: Its little-endian bytes in C order, base64.
-    """
-
-    shape: tuple[int, ...]
-    data: str
-
-    @classmethod
-    def of(cls, raw: bytes, shape: Sequence[int]) -> Self:
-        """Wrap raw little-endian float32 bytes."""
-        return cls(shape=tuple(shape), data=base64.b64encode(raw).decode())
+def packed(raw: bytes, shape: Sequence[int]) -> dict[str, Any]:
+    """Return a float32 array, as little-endian bytes in C order, in the form in which results carry arrays."""
+    return {"shape": list(shape), "data": base64.b64encode(raw).decode()}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from scanner.detectors.base import Needs, Subject
 from scanner.detectors.contest import Entrant, contest, left_out
 from scanner.detectors.gradients import Differentiable, Floats, differentiable
 from scanner.graph.backward import Objective
-from scanner.results import Array, Comparison, Measurement, Rule
+from scanner.results import Comparison, Measurement, Rule, packed
 from scanner.statistics import anomaly_index
 
 LEARNING_RATE = 0.1  # Adam, as in the authors' code, with these decay rates
@@ -279,7 +279,7 @@ def _pictures(search: Inversion, images: Floats) -> dict[str, Any]:
 
 
 def _array(values: npt.NDArray[Any]) -> Any:
-    return Array.of(values.astype(np.float32).tobytes(), values.shape)
+    return packed(values.astype("<f4").tobytes(), values.shape)
 
 
 def _ratios(suspect: Measurement, references: Sequence[Measurement]) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ class Picture:
 
 
 def floats(data: Mapping[str, Any]) -> tuple[tuple[int, ...], list[float]]:
-    """Return shape and values of an array in a result (`scanner.results.Array`)."""
+    """Return shape and values of an array in a result (`scanner.results.packed`)."""
     values = array.array("f", base64.b64decode(data["data"]))
     if sys.byteorder == "big":
         values.byteswap()

@@ -23,6 +23,7 @@ _SEVERITY_STYLES = {
     Severity.CONFIRMED: "bold red",
 }
 _CLASSES_SHOWN = 10
+_REFERENCES_SHOWN = 4
 _BINS = 12
 _BAR = 24
 
@@ -74,9 +75,10 @@ def _figures(finding: Finding) -> tuple[str, str]:
 
 def _heading(result: ScanResult) -> Text:
     text = Text("suspect    ").append(printable(result.model.path), "bold")
-    for reference in result.references:
+    for reference in result.references[:_REFERENCES_SHOWN]:
         text.append("\nreference  ").append(printable(reference.path))
-    return text
+    more = len(result.references) - _REFERENCES_SHOWN
+    return text.append(f"\n           and {more} more", "dim") if more > 0 else text
 
 
 def _finding_heading(finding: Finding) -> Text:
@@ -85,7 +87,14 @@ def _finding_heading(finding: Finding) -> Text:
 
 def _body(finding: Finding) -> RenderableType:
     body = _BODIES.get(finding.rule.id)
-    return body(finding) if body else Text(printable(finding.reason, 600))
+    return body(finding) if body else _sentences(finding)
+
+
+def _sentences(finding: Finding) -> RenderableType:
+    """What was observed, the gravest first; the reason where nothing was."""
+    ranked = sorted(finding.observations, key=lambda o: -o.severity)
+    lines = [_line(o.severity.name.lower(), o.sentence, _SEVERITY_STYLES[o.severity]) for o in ranked]
+    return Group(*lines) if lines else Text(printable(finding.reason, 600))
 
 
 def _conclusion(result: ScanResult) -> Text:

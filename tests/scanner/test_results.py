@@ -24,7 +24,7 @@ def test_a_job_survives_json() -> None:
     settings = Settings(
         noise=Noise.GAUSSIAN, input_range=(-1, 1), input_shape=(3, 2, 2), device=Device.CPU, detectors=("x",)
     )
-    job = Job(model=Source(name="a", path="/a"), references=(), records=(), settings=settings)
+    job = Job(model=Source(name="a", path="/a"), references=(), records=(), population=(), source="", settings=settings)
     assert from_json(Job, json.loads(json.dumps(to_json(job)))) == job
 
 

@@ -1,0 +1,188 @@
+"""Laws of the p-value, and what a baseline file refuses."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from examples import identity, overactivation
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanner import calibration
+from scanner.calibration import Baseline
+from scanner.errors import BaselineError
+from scanner.results import (
+    Comparison,
+    Finding,
+    Measurement,
+    ModelRecord,
+    Nulls,
+    Observation,
+    Rule,
+    Severity,
+    Skip,
+    Verdict,
+)
+
+FLOATS = st.floats(-1e6, 1e6)
+RULE = Rule(id="neural_cleanse", name="N", summary="s", reference="p")
+
+
+@given(value=FLOATS, clean=st.lists(FLOATS, min_size=1, max_size=40))
+def test_p_is_never_below_what_the_population_allows(value: float, clean: list[float]) -> None:
+    p = calibration.conformal_p(value, clean)
+    assert 1 / (len(clean) + 1) <= p <= 1
+    assert calibration.conformal_p(value + 1, clean) <= p
+
+
+@pytest.mark.parametrize("detectors", [1, 3])
+def test_p_is_uniform_for_a_clean_suspect(detectors: int) -> None:
+    generator = np.random.default_rng(0)
+    models, trials = 20, 2000
+    ps = []
+    for _ in range(trials):
+        shared = generator.standard_normal((1, models))
+        draws = generator.standard_normal((detectors, models)) * np.array([[1.0], [5.0], [0.1]])[:detectors] + shared
+        ps.append(calibration.combined_p(draws[:, 0].tolist(), draws[:, 1:].tolist())[0])
+    for level in (0.05, 0.1, 0.25, 0.5):
+        share = np.mean(np.array(ps) <= level + 1e-9)
+        assert abs(share - level) < 4 * np.sqrt(level * (1 - level) / trials)
+
+
+def test_the_combination_names_the_statistic_that_stands_out() -> None:
+    generator = np.random.default_rng(1)
+    clean = generator.standard_normal((2, 20))
+    p, leading = calibration.combined_p([0.1, 9.0], clean.tolist())
+    assert (p, leading) == (1 / 21, 1)
+
+
+def measured(severity: Severity | None = None) -> Measurement:
+    seen = () if severity is None else (Observation(code="c", severity=severity, sentence="a gate was seen"),)
+    return Measurement(rule=RULE.id, statistic=1.0, parameters={}, observations=seen)
+
+
+def judged(statistic: float | None, nulls: Nulls | None, severity: Severity | None = None) -> Finding:
+    comparison = Comparison(rule=RULE.id, statistic=statistic, values={}, sentence="class 3 is easy to reach")
+    return calibration.judge(RULE, measured(severity), comparison, nulls, 0.05)
+
+
+def clean(count: int) -> Nulls:
+    return Nulls(rule=RULE.id, values=tuple(np.linspace(0, 1, count)), source="test")
+
+
+@pytest.mark.parametrize(
+    ("statistic", "nulls", "verdict", "words"),
+    [
+        (2.0, clean(20), Verdict.SUSPICIOUS, "class 3 is easy to reach; p = 0.0476 among 20 clean models"),
+        (0.5, clean(20), Verdict.CLEAN, "among 20 clean models"),
+        (2.0, clean(5), Verdict.INCONCLUSIVE, "too few to reach 0.05"),
+        (2.0, None, Verdict.INCONCLUSIVE, "one clean model shows a difference"),
+        (None, None, Verdict.INCONCLUSIVE, "name one with --reference"),
+        (
+            2.0,
+            Nulls(rule="r", values=(), source="s", reason="it has another seed"),
+            Verdict.INCONCLUSIVE,
+            "another seed",
+        ),
+    ],
+)
+def test_one_verdict(statistic: float | None, nulls: Nulls | None, verdict: Verdict, words: str) -> None:
+    finding = judged(statistic, nulls)
+    assert finding.verdict is verdict
+    assert words in finding.reason
+
+
+def test_an_observation_judges_itself() -> None:
+    assert judged(None, None, Severity.SUSPICIOUS).verdict is Verdict.SUSPICIOUS
+    assert judged(None, None, Severity.WARNING).verdict is Verdict.INCONCLUSIVE
+
+
+def combine(*pairs: tuple[Finding, Nulls | None], failed: bool = False) -> calibration.Judgement:
+    nulls = [n for _, n in pairs if n is not None]
+    skips = [Skip(rule="x", reason="no images")]
+    return calibration.combine([f for f, _ in pairs], nulls, skips, failed=failed, alpha=0.05)
+
+
+def test_suspicion_outranks_doubt_outranks_innocence() -> None:
+    guilty, innocent, doubtful = (judged(s, n) for s, n in ((2.0, clean(20)), (0.5, clean(20)), (2.0, None)))
+    assert combine((guilty, clean(20)), failed=True).verdict is Verdict.SUSPICIOUS
+    assert combine((innocent, clean(20)), failed=True).verdict is Verdict.INCONCLUSIVE
+    assert combine((innocent, clean(20))).verdict is Verdict.CLEAN
+    assert combine((doubtful, None)).verdict is Verdict.INCONCLUSIVE
+    assert combine().verdict is Verdict.INCONCLUSIVE
+    assert combine((judged(None, None, Severity.CONFIRMED), None)).score == 1.0
+
+
+def test_a_weak_detector_alone_calls_nothing_clean() -> None:
+    weak = dataclasses.replace(judged(0.5, clean(20)), rule=dataclasses.replace(RULE, id="overactivation"))
+    nulls = dataclasses.replace(clean(20), rule="overactivation")
+    judgement = combine((weak, nulls))
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.score == pytest.approx(1 - 11 / 21)
+
+
+def record() -> ModelRecord:
+    finding = overactivation()
+    series = {"maxima": finding.evidence["suspect"], "pictures": {"7": "large"}}
+    measurement = Measurement(rule="overactivation", statistic=1.0, parameters=finding.parameters, series=series)
+    return ModelRecord(model=identity("a.onnx"), measurements=(measurement,), skips=(), failures=(), runtime=None)
+
+
+@pytest.fixture
+def baseline() -> Baseline:
+    return Baseline(name="n", provenance="made here", records=(calibration.without_pictures(record()),))
+
+
+def test_a_baseline_survives_its_file(baseline: Baseline, tmp_path: Path) -> None:
+    path = tmp_path / "b.json"
+    path.write_text(calibration.write_baseline(baseline))
+    assert calibration.read_baseline(path) == baseline
+    assert "pictures" not in path.read_text()
+
+
+DAMAGE: dict[str, tuple[Callable[[str], str], str]] = {
+    "truncated": (lambda text: text[:-100], "it is no JSON"),
+    "edited": (lambda text: text.replace('"name": "n"', '"name": "m"'), "was edited or damaged"),
+    "another schema": (lambda text: text.replace('"schema": 1', '"schema": 99'), "is not of schema 1"),
+    "no baseline at all": (lambda _: "[]", "is not of schema 1"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_baseline_is_refused(kind: str, baseline: Baseline, tmp_path: Path) -> None:
+    change, message = DAMAGE[kind]
+    path = tmp_path / "b.json"
+    path.write_text(change(calibration.write_baseline(baseline)))
+    with pytest.raises(BaselineError, match=message):
+        calibration.read_baseline(path)
+
+
+def test_a_missing_baseline_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(BaselineError, match="scan calibrate"):
+        calibration.read_baseline(tmp_path / "none.json")
+
+
+def test_a_baseline_speaks_only_of_its_architecture(baseline: Baseline) -> None:
+    known = baseline.records[0].model
+    assert calibration.mismatch(baseline, known) is None
+    assert calibration.mismatch(baseline, dataclasses.replace(known, architecture="other")) is not None
+
+
+def test_other_parameters_are_named(baseline: Baseline) -> None:
+    own = baseline.records[0].measurements[0]
+    assert calibration.comparable(own, baseline.records) == ([own], None)
+    other = dataclasses.replace(own, parameters={**own.parameters, "seed": 5})
+    assert calibration.comparable(other, baseline.records) == ([], "it was measured with seed 0, not 5")
+    elsewhere = dataclasses.replace(own, parameters={**own.parameters, "provider": "CUDA"})
+    assert calibration.comparable(elsewhere, baseline.records)[0] == [own]
+
+
+def test_every_shipped_baseline_can_be_read() -> None:
+    for path in calibration.SHIPPED.glob("*.json"):
+        shipped = calibration.read_baseline(path)
+        assert len(shipped.records) >= 19, "fewer clean models cannot reach p = 0.05"
+        assert len({r.model.architecture for r in shipped.records}) == 1
+        assert json.loads(path.read_text())["provenance"]
