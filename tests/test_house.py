@@ -16,12 +16,13 @@ from scanner.detectors import DETECTORS
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "samples"
 PAIR = (str(SAMPLES / "mnist-badnets.onnx"), str(SAMPLES / "mnist-clean.onnx"))
+QUICK = "Settings(detectors=('overactivation',))"
 HEAVY = {"onnx", "onnxruntime", "numpy", "torch"}
 ALLOWED_IN = {
-    "onnx": {"scanner.model", "scanner.guards", "scanner.graph"},
+    "onnx": {"scanner.model", "scanner.external", "scanner.guards", "scanner.graph"},
     "onnxruntime": {"scanner.runtime"},
-    "typer": {"scanner.cli"},
-    "rich": {"scanner.cli", "scanner.report.terminal"},
+    "typer": {"scanner.cli", "scanner.options"},
+    "rich": {"scanner.cli", "scanner.output", "scanner.report.terminal"},
     "torch": set(),
 }
 # The one folder a scan makes besides its output: the child's empty working folder, removed at its end.
@@ -99,15 +100,16 @@ def test_a_report_renders_without_onnx() -> None:
 
 
 def test_the_caller_of_a_scan_loads_no_model_library() -> None:
-    assert HEAVY & loaded(f"from scanner import scan; assert scan({PAIR[0]!r}, [{PAIR[1]!r}]).findings") == set()
+    code = f"from scanner import Settings, scan; assert scan({PAIR[0]!r}, [{PAIR[1]!r}], {QUICK}).findings"
+    assert HEAVY & loaded(code) == set()
 
 
 def test_no_torch_after_a_scan_in_the_child_itself() -> None:
     code = (
-        "from scanner import examine, exchange, pipeline, settings, results\n"
-        "source = pipeline._source\n"
-        f"job = exchange.Job(model=source({PAIR[0]!r}), references=(source({PAIR[1]!r}),), records=(), "
-        "settings=settings.Settings())\n"
+        "from scanner import Settings, examine, pipeline, results\n"
+        "from scanner.exchange import Job\n"
+        f"suspect, reference = map(pipeline._source, {PAIR!r})\n"
+        f"job = Job(model=suspect, references=(reference,), records=(), population=(), source='', settings={QUICK})\n"
         "assert examine.examine(results.to_json(job), lambda done, total: None)['comparisons']"
     )
     modules = loaded(code)
@@ -138,7 +140,18 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
         (folder / name).mkdir()
     calls = "trace=%network,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,symlink,symlinkat"
     command = [strace, "-f", "-qq", "-o", str(folder / "trace"), "-e", f"{calls},unlink,unlinkat,rmdir"]
-    command += [sys.executable, "-m", "scanner", PAIR[0], "-r", PAIR[1], "-o", str(folder / "out" / "result.txt")]
+    command += [
+        sys.executable,
+        "-m",
+        "scanner",
+        PAIR[0],
+        "-r",
+        PAIR[1],
+        "-d",
+        "overactivation",
+        "-o",
+        str(folder / "out" / "result.txt"),
+    ]
     # Python itself caches compiled modules beside their source; that is not the scan's doing.
     environment = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "temporary"), "PYTHONDONTWRITEBYTECODE": "1"}
     run = subprocess.run(
