@@ -128,9 +128,9 @@ class Analysis:
     def extent(self, value: str, *, ragged: bool = False) -> float:
         """Return the numbers a sample that a value has room for; infinite where its shape is open."""
         shape = self.flow.shapes.get(value)
-        if shape is None:
-            return math.inf
-        dims = list(shape)
+        return math.inf if shape is None else self._count(list(shape), ragged=ragged)
+
+    def _count(self, dims: list[int | str], *, ragged: bool = False) -> float:
         open_rows = bool(dims) and isinstance(dims[0], str) and not ragged and dims[0] not in self.lengths
         if dims and (open_rows or dims[0] in self.batch):
             dims = dims[1:]
@@ -178,7 +178,20 @@ class Analysis:
 
     def _width(self, step: Step, read: Sequence[Fact], joined: Fact, output: str, *, ragged: bool) -> float:
         total = sum(f.width for f in read if f.data) if step.op == "Concat" else joined.width
+        if step.op == "Slice":
+            return min(self._sliced(step, output), total)
         return min(self.extent(output, ragged=ragged), total)
+
+    def _sliced(self, step: Step, output: str) -> float:
+        """Return the extent of a slice, which may be fixed although the sliced axes are open."""
+        shape = list(self.flow.shapes.get(output, ()))
+        arrays = [self.flow.array(name) for name in step.inputs[1:4]]
+        if len(arrays) < 3 or any(a is None for a in arrays):  # noqa: PLR2004 - starts, ends and axes
+            return self.extent(output)
+        for start, end, axis in zip(*(a.reshape(-1).tolist() for a in arrays if a is not None), strict=True):
+            if -len(shape) <= axis < len(shape) and (start < 0) == (end < 0):
+                shape[axis] = max(0, end - start) if isinstance(shape[axis], str) else shape[axis]
+        return self._count(shape) if shape else math.inf
 
     def _sweeps(self, step: Step) -> bool:
         """Whether a step takes another slice of a value in each iteration of a loop."""

@@ -86,7 +86,12 @@ def observe(flow: Flow) -> tuple[Observation, ...]:
 def find(flow: Flow, analysis: Analysis) -> Iterator[Gate]:
     """Yield the steps on the way to an output where one decision about the input meets what it gates."""
     live = ancestors(flow, flow.outputs)
-    meetings = [m for step in flow.steps if step.outputs[0] in live and (m := _meeting(step, analysis))]
+    tail = _tail(flow)
+    meetings = [
+        found
+        for step in flow.steps
+        if step.outputs[0] in live and (found := _meeting(step, analysis, wide=step.outputs[0] in tail))
+    ]
     if not meetings:
         return
     behind, sizes = _weights_behind(flow, analysis)
@@ -106,12 +111,30 @@ def find(flow: Flow, analysis: Analysis) -> Iterator[Gate]:
         )
 
 
-def _meeting(step: Step, analysis: Analysis) -> tuple[Step, str, str] | None:
-    """Return a step with its deciding and its gated value, or None where no narrow decision meets anything."""
+def _tail(flow: Flow) -> set[str]:
+    """Return the values from which an output is reached past no further weighted layer."""
+    waiting, found = list(flow.outputs), set(flow.outputs)
+    for name in waiting:
+        step = flow.producer(name)
+        if step is not None and step.op not in WEIGHTED:
+            fresh = [source for source in step.inputs if source and source not in found]
+            found.update(fresh)
+            waiting.extend(fresh)
+    return found
+
+
+def _meeting(step: Step, analysis: Analysis, *, wide: bool) -> tuple[Step, str, str] | None:
+    """Return a step with its deciding and its gated value, or None where no decision meets anything.
+
+    The decision is a narrow one; with `wide`, it may also decide for each position.
+    """
     if step.op in TESTS or step.op in ("Carry", "Shape", "Size") or step.op in _SHAPED:
         return None
     facts = {name: fact for name in step.inputs if name and (fact := analysis.fact(name)).data}
-    decisions = [n for n, f in facts.items() if f.decision and _about_input(f, analysis)]
+    room = analysis.extent(step.outputs[0])
+    decisions = [
+        n for n, f in facts.items() if f.decision and ((wide and f.hard) or _about_input(min(f.width, room), analysis))
+    ]
     if step.op in _RECURRENT:
         decisions = [n for n in decisions if n == step.inputs[0]]
     if step.op in ("If", "Loop"):
@@ -124,11 +147,10 @@ def _meeting(step: Step, analysis: Analysis) -> tuple[Step, str, str] | None:
     return (step, decision, max(carriers, key=lambda n: facts[n].weights)) if carriers else None
 
 
-def _about_input(fact: Fact, analysis: Analysis) -> bool:
-    if fact.width <= 1:
-        return True
+def _about_input(width: float, analysis: Analysis) -> bool:
+    """Whether a decision is about the input rather than about each of its positions."""
     widest = max((analysis.fact(name).width for name in analysis.flow.inputs), default=0.0)
-    return math.isfinite(fact.width) and fact.width * _NARROW <= widest
+    return width <= 1 or (math.isfinite(width) and width * _NARROW <= widest)
 
 
 def _weights_behind(flow: Flow, analysis: Analysis) -> tuple[dict[str, int], list[int]]:
@@ -203,6 +225,8 @@ def _is_telling(gate: Gate, analysis: Analysis) -> bool:
     made = gate.made
     if not made.hard and (gate.stem or ((gate.private or gate.share) and not made.steep)):
         return False
+    if not _about_input(made.width, analysis):
+        return not gate.stem and (made.pattern or (bool(_constants(gate, analysis)) and _fill(gate, analysis) is None))
     return (made.width <= 1 and not made.sweep) or made.pattern or bool(_constants(gate, analysis))
 
 
@@ -212,6 +236,8 @@ def _doubts(gate: Gate, analysis: Analysis) -> Iterator[tuple[bool, str]]:
     yield not trained, "nothing trained is in this graph: it may be a processing step of its own"
     cascade = gate.private > _LARGE_PART
     yield cascade, "the test is a trained network of its own, so this may be a cascade of two models"
+    positions = not _about_input(min(gate.made.width, analysis.extent(gate.step.outputs[0])), analysis)
+    yield positions, "each position decides for itself, as a padding rule does"
     blank = _fill(gate, analysis) is not None and not gate.made.pattern
     level = not any(t.op == "Equal" for t in gate.tests)
     yield blank and level, "past a level of the input the output is blanked, as a silence or emptiness guard does"

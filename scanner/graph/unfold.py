@@ -138,7 +138,7 @@ def _skeleton(flat: onnx.ModelProto, line: "_Line") -> onnx.ModelProto:
     skeleton.graph.input.extend(required_inputs(flat.graph))
     skeleton.graph.input.extend(line.sources)
     skeleton.graph.node.extend(line.nodes)
-    skeleton.graph.value_info.extend(flat.graph.value_info)
+    # The shapes that the file claims for inner values are left out: they are free text to whoever wrote it.
     skeleton.graph.output.extend(onnx.ValueInfoProto(name=v.name) for v in flat.graph.output)
     for name, tensor in line.constants.items():
         if math.prod(tensor.dims) <= _READABLE and not tensor.external_data:

@@ -1,34 +1,25 @@
 """Planted gates are found where they are, confirmed where they can be; honest exports stay silent."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import pytest
-from models import Array, build, convolution, head, plain, relu, weights
-from onnx import TensorProto, helper, numpy_helper
+from exporter_idioms import HONEST, floats, operation, reject_option, squeeze_excite, tokens
+from models import plain
+from onnx import TensorProto, helper
 
 from scanner.detectors.base import Subject
 from scanner.detectors.graph_logic import GraphLogic
 from scanner.graph.excerpt import excerpt
+from scanner.graph.gates import observe
+from scanner.graph.unfold import unfold
 from scanner.model import open_model
 from scanner.results import Measurement, Severity, from_json, to_json
 from scanner.settings import Settings
 from trainers.graph_backdoor import KINDS, Graft, plant
-
-Nodes = list[onnx.NodeProto]
-
-
-def floats(numbers: npt.ArrayLike) -> Array:
-    return np.asarray(numbers, np.float32)
-
-
-def whole(numbers: npt.ArrayLike) -> Array:
-    return np.asarray(numbers, np.int64)
 
 
 def measure(model: onnx.ModelProto, tmp_path: Path) -> Measurement:
@@ -107,318 +98,56 @@ def test_a_gate_that_no_output_reads_is_not_reported(tmp_path: Path) -> None:
     assert measure(model, tmp_path).statistic == 0.0
 
 
-# Honest exports: what looks like a gate and is none. Each takes an image [N, 1, 8, 8] or tokens [N, 12].
-
-
-def _node(op: str, inputs: Sequence[str], output: str, **attributes: Any) -> onnx.NodeProto:
-    return helper.make_node(op, list(inputs), [output], name=output, **attributes)
-
-
-def _network(nodes: Nodes, source: str, constants: dict[str, Array], **options: Any) -> onnx.ModelProto:
-    """Return honest steps before a small network that reads `source`."""
-    body = [convolution(source), relu(), *head("activated")]
-    return build([*nodes, *body], {**weights(planted=False), **constants}, **options)
-
-
-def _brought_into_range() -> onnx.ModelProto:
-    nodes = [
-        _node("ReduceMax", ["image"], "highest", axes=[1, 2, 3], keepdims=1),
-        _node("Greater", ["highest", "one"], "are_bytes"),
-        _node("Div", ["image", "levels"], "fractions"),
-        _node("Where", ["are_bytes", "fractions", "image"], "ranged"),
-    ]
-    return _network(nodes, "ranged", {"one": floats([1.0]), "levels": floats([255.0])})
-
-
-def _standardised() -> onnx.ModelProto:
-    nodes = [
-        _node("ReduceMean", ["image"], "mean", axes=[1, 2, 3], keepdims=1),
-        _node("Sub", ["image", "mean"], "centred"),
-        _node("Mul", ["centred", "centred"], "squares"),
-        _node("ReduceMean", ["squares"], "variance", axes=[1, 2, 3], keepdims=1),
-        _node("Sqrt", ["variance"], "deviation"),
-        _node("Equal", ["deviation", "zero"], "flat_image"),
-        _node("Where", ["flat_image", "one", "deviation"], "divisor"),
-        _node("Div", ["centred", "divisor"], "standard"),
-    ]
-    return _network(nodes, "standard", {"zero": floats([0.0]), "one": floats([1.0])})
-
-
-def _no_nan_division() -> onnx.ModelProto:
-    nodes = [
-        _node("ReduceMax", ["image"], "highest", axes=[1, 2, 3], keepdims=1),
-        _node("Equal", ["highest", "zero"], "dark"),
-        _node("Div", ["image", "highest"], "quotient"),
-        _node("Where", ["dark", "zero", "quotient"], "scaled"),
-    ]
-    return _network(nodes, "scaled", {"zero": floats([0.0])})
-
-
-def _missing_data() -> onnx.ModelProto:
-    nodes = [
-        _node("Equal", ["image", "nodata"], "missing"),
-        _node("Where", ["missing", "zero", "image"], "filled"),
-        _node("IsNaN", ["filled"], "broken"),
-        _node("Where", ["broken", "zero", "filled"], "clean"),
-    ]
-    return _network(nodes, "clean", {"nodata": floats([-9999.0]), "zero": floats([0.0])})
-
-
-def _hard_swish() -> onnx.ModelProto:
-    nodes = [
-        convolution(),
-        _node("Add", ["convolved", "three"], "shifted"),
-        _node("Clip", ["shifted", "zero", "six"], "clipped"),
-        _node("Mul", ["convolved", "clipped"], "gated"),
-        _node("Div", ["gated", "six"], "activated"),
-        *head("activated"),
-    ]
-    numbers = {"zero": 0.0, "three": 3.0, "six": 6.0}
-    return build(nodes, {**weights(planted=False), **{k: np.asarray(v, np.float32) for k, v in numbers.items()}})
-
-
-def _leaky_where() -> onnx.ModelProto:
-    nodes = [
-        convolution(),
-        _node("Greater", ["convolved", "zero"], "positive"),
-        _node("Mul", ["convolved", "slope"], "leak"),
-        _node("Where", ["positive", "convolved", "leak"], "activated"),
-        *head("activated"),
-    ]
-    return build(nodes, {**weights(planted=False), "zero": floats(0.0), "slope": floats(0.1)})
-
-
-def _squeeze_excite() -> onnx.ModelProto:
-    rng = np.random.default_rng(1)
-    nodes = [
-        convolution(),
-        relu(),
-        _node("GlobalAveragePool", ["activated"], "squeezed"),
-        _node("Conv", ["squeezed", "reduce", "reduce_bias"], "reduced"),
-        _node("Relu", ["reduced"], "excited"),
-        _node("Conv", ["excited", "expand"], "expanded"),
-        _node("HardSigmoid", ["expanded"], "scale"),
-        _node("Mul", ["activated", "scale"], "recalibrated"),
-        *head("recalibrated"),
-    ]
-    parts = {
-        "reduce": rng.normal(size=(1, 4, 1, 1)).astype(np.float32),
-        "reduce_bias": floats([0.3]),
-        "expand": rng.normal(size=(4, 1, 1, 1)).astype(np.float32),
-    }
-    return build(nodes, {**weights(planted=False), **parts})
-
-
-def _dynamic_shape() -> onnx.ModelProto:
-    nodes = [
-        _node("Shape", ["image"], "shape"),
-        _node("Gather", ["shape", "zero"], "batch"),
-        _node("Greater", ["batch", "zero"], "any"),
-        _node("Where", ["any", "batch", "one"], "rows"),
-        convolution(),
-        relu(),
-        _node("GlobalAveragePool", ["activated"], "pooled"),
-        _node("Unsqueeze", ["rows", "axis"], "row"),
-        _node("Concat", ["row", "rest"], "wanted", axis=0),
-        _node("Reshape", ["pooled", "wanted"], "flat"),
-        _node("MatMul", ["flat", "dense"], "logits"),
-    ]
-    integers = {"zero": whole(0), "one": whole(1), "axis": whole([0]), "rest": whole([4])}
-    return build(nodes, {**weights(planted=False), **integers})
-
-
-def _reject_option() -> onnx.ModelProto:
-    model = plain()
-    model.graph.node.extend(
-        [
-            _node("ReduceMax", ["logits"], "best", axes=[1], keepdims=1),
-            _node("Less", ["best", "least"], "unsure"),
-            _node("Where", ["unsure", "unknown", "logits"], "decided"),
-        ]
-    )
-    for name, value in {"least": [0.2], "unknown": [[0.0, 0.0, 9.0]]}.items():
-        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
-    model.graph.output[0].name = "decided"
-    return model
-
-
-def _quantised() -> onnx.ModelProto:
-    nodes = [
-        _node("DynamicQuantizeLinear", ["image"], "codes"),
-        _node("Round", ["image"], "levels"),
-        _node("Clip", ["levels", "zero", "one"], "clamped"),
-    ]
-    nodes[0].output.extend(["scale", "zero_point"])
-    nodes.append(_node("DequantizeLinear", ["codes", "scale", "zero_point"], "numbers"))
-    nodes.append(_node("Add", ["numbers", "clamped"], "both"))
-    return _network(nodes, "both", {"zero": floats(0), "one": floats(1)})
-
-
-def _tokens(nodes: Nodes, constants: dict[str, Array], features: str) -> onnx.ModelProto:
-    """Return an embedding of tokens, honest steps, and a classifier of `features` [N, 16]."""
-    rng = np.random.default_rng(2)
-    start = [
-        _node("Gather", ["table", "image"], "embedded"),
-        _node("MatMul", ["embedded", "mixing"], "mixed"),
-        _node("Tanh", ["mixed"], "hidden"),
-        _node("Equal", ["image", "padding"], "is_padding"),
-        _node("Not", ["is_padding"], "is_token"),
-        _node("Cast", ["is_token"], "mask", to=TensorProto.FLOAT),
-        _node("Unsqueeze", ["mask", "last"], "column"),
-    ]
-    parts = {
-        "table": rng.normal(size=(30, 16)).astype(np.float32),
-        "mixing": rng.normal(size=(16, 16)).astype(np.float32),
-        "head": rng.normal(size=(16, 3)).astype(np.float32),
-        "padding": whole(0),
-        "last": whole([-1]),
-    }
-    end = [_node("MatMul", [features, "head"], "logits")]
-    return build([*start, *nodes, *end], {**parts, **constants}, input_type=TensorProto.INT64, input_shape=("N", 12))
-
-
-def _masked_mean() -> onnx.ModelProto:
-    nodes = [
-        _node("Mul", ["hidden", "column"], "kept"),
-        _node("ReduceSum", ["kept", "first"], "total", keepdims=0),
-        _node("ReduceSum", ["column", "first"], "count", keepdims=0),
-        _node("Clip", ["count", "least"], "at_least"),
-        _node("Div", ["total", "at_least"], "average"),
-    ]
-    return _tokens(nodes, {"first": whole([1]), "least": floats(1e-9)}, "average")
-
-
-def _attention() -> onnx.ModelProto:
-    nodes = [
-        _node("Transpose", ["hidden"], "keys", perm=[0, 2, 1]),
-        _node("MatMul", ["hidden", "keys"], "scores"),
-        _node("Unsqueeze", ["is_padding", "first"], "hides"),
-        _node("Where", ["hides", "lowest", "scores"], "masked"),
-        _node("Softmax", ["masked"], "attention", axis=-1),
-        _node("MatMul", ["attention", "hidden"], "context"),
-        _node("ReduceMean", ["context"], "average", axes=[1], keepdims=0),
-    ]
-    return _tokens(nodes, {"first": whole([1]), "lowest": floats(-1e9)}, "average")
-
-
-def _end_of_text() -> onnx.ModelProto:
-    nodes = [
-        _node("ArgMax", ["image"], "end", axis=1, keepdims=1),
-        _node("GatherND", ["hidden", "end"], "last_hidden", batch_dims=1),
-    ]
-    return _tokens(nodes, {}, "last_hidden")
-
-
-def _masked_by_length() -> onnx.ModelProto:
-    nodes = [
-        _node("Cast", ["is_token"], "ones", to=TensorProto.INT64),
-        _node("ReduceSum", ["ones", "first"], "length", keepdims=1),
-        _node("Less", ["positions", "length"], "inside"),
-        _node("Cast", ["inside"], "inside_mask", to=TensorProto.FLOAT),
-        _node("Unsqueeze", ["inside_mask", "last"], "inside_column"),
-        _node("Mul", ["hidden", "inside_column"], "kept"),
-        _node("ReduceMax", ["kept"], "best", axes=[1], keepdims=0),
-    ]
-    return _tokens(nodes, {"first": whole([1]), "positions": np.arange(12, dtype=np.int64)[None]}, "best")
-
-
-def _detector() -> onnx.ModelProto:
-    model = plain()
-    model.graph.node.extend(
-        [
-            _node("Sigmoid", ["logits"], "scores"),
-            _node("Greater", ["scores", "least"], "good"),
-            _node("NonZero", ["good"], "where_good"),
-            _node("Transpose", ["where_good"], "places"),
-            _node("GatherND", ["scores", "places"], "kept"),
-        ]
-    )
-    model.graph.initializer.append(numpy_helper.from_array(floats([0.5]), "least"))
-    model.graph.output[0].name = "kept"
-    return model
-
-
-def _sampling_rate_switch() -> onnx.ModelProto:
-    model = plain()
-    rate = helper.make_tensor_value_info("rate", TensorProto.INT64, [])
-    model.graph.input.append(rate)
-    branches = {}
-    for name, factor in (("then_branch", "high"), ("else_branch", "low")):
-        node = _node("Mul", ["logits", factor], f"{factor}_result")
-        output = helper.make_tensor_value_info(f"{factor}_result", TensorProto.FLOAT, None)
-        branches[name] = helper.make_graph([node], name, [], [output])
-    model.graph.node.append(_node("Equal", ["rate", "usual"], "is_usual"))
-    model.graph.node.append(_node("If", ["is_usual"], "out", **branches))
-    model.graph.initializer.extend(
-        [
-            numpy_helper.from_array(whole(16000), "usual"),
-            numpy_helper.from_array(floats([1.0]), "high"),
-            numpy_helper.from_array(floats([0.5]), "low"),
-        ]
-    )
-    model.graph.output[0].name = "out"
-    return model
-
-
-def _instance_statistics_returned() -> onnx.ModelProto:
-    """RevIN: the input's own mean and deviation are put back onto the output."""
-    nodes = [
-        _node("ReduceMean", ["image"], "mean", axes=[1, 2, 3], keepdims=1),
-        _node("Sub", ["image", "mean"], "centred"),
-        _node("Mul", ["centred", "centred"], "squares"),
-        _node("ReduceMean", ["squares"], "variance", axes=[1, 2, 3], keepdims=1),
-        _node("Add", ["variance", "epsilon"], "safe"),
-        _node("Sqrt", ["safe"], "deviation"),
-        _node("Max", ["deviation", "epsilon"], "floored"),
-        _node("Div", ["centred", "floored"], "standard"),
-    ]
-    model = _network(nodes, "standard", {"epsilon": floats([1e-5])})
-    model.graph.node.extend(
-        [
-            _node("Flatten", ["floored"], "scale"),
-            _node("Mul", ["logits", "scale"], "scaled"),
-            _node("Flatten", ["mean"], "offset"),
-            _node("Add", ["scaled", "offset"], "restored"),
-        ]
-    )
-    model.graph.output[0].name = "restored"
-    return model
-
-
-def _bucket() -> onnx.ModelProto:
-    """One column of a table is cut into buckets that have an embedding each."""
-    rng = np.random.default_rng(4)
-    nodes = [
-        _node("Gather", ["image", "first"], "age", axis=1),
-        _node("Div", ["age", "ten"], "decade"),
-        _node("Floor", ["decade"], "floor"),
-        _node("Cast", ["floor"], "bucket", to=TensorProto.INT64),
-        _node("Gather", ["table", "bucket"], "embedded"),
-        _node("Concat", ["image", "embedded"], "features", axis=1),
-        _node("MatMul", ["features", "mixing"], "mixed"),
-        _node("Relu", ["mixed"], "hidden"),
-        _node("MatMul", ["hidden", "head"], "logits"),
-    ]
-    shapes = {"table": (10, 4), "mixing": (11, 16), "head": (16, 2)}
-    parts = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    return build(nodes, {**parts, "first": whole(0), "ten": floats(10)}, input_shape=("N", 7))
-
-
-HONEST: dict[str, Callable[[], onnx.ModelProto]] = {
-    f.__name__.strip("_"): f
-    for f in (
-        _brought_into_range, _standardised, _no_nan_division, _missing_data, _hard_swish, _leaky_where,
-        _squeeze_excite, _dynamic_shape, _reject_option, _quantised, _masked_mean, _attention, _end_of_text,
-        _masked_by_length, _detector, _sampling_rate_switch, _instance_statistics_returned, _bucket,
-    )
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("name", HONEST)
 def test_an_exporter_idiom_is_not_a_gate(name: str, tmp_path: Path) -> None:
     model = HONEST[name]()
     observations = measure(model, tmp_path).observations
     assert [o.sentence for o in observations if o.severity > Severity.NOTE] == []
+
+
+SAMPLES = sorted((Path(__file__).parents[3] / "samples").glob("*.onnx"))
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_gates_planted_in_trained_models_are_found(path: Path) -> None:
+    clean = onnx.ModelProto.FromString(path.read_bytes())
+    assert observe(unfold(clean)) == ()
+    for kind in KINDS:
+        planted = plant(clean, kind, target=1)
+        found = [o for o in observe(unfold(planted.model)) if o.severity >= Severity.SUSPICIOUS]
+        named = " ".join(name for observation in found for name in observation.nodes)
+        assert [n for n in (*planted.test, *planted.gate) if n not in named] == [], kind
+
+
+def test_every_kind_is_confirmed_in_a_trained_model(tmp_path: Path) -> None:
+    clean = onnx.ModelProto.FromString(next(p for p in SAMPLES if p.stem == "mnist-clean").read_bytes())
+    statistics = {kind: measure(plant(clean, kind, target=7).model, tmp_path).statistic for kind in KINDS}
+    assert statistics == dict.fromkeys(KINDS, float(Severity.CONFIRMED))
+
+
+def test_shapes_that_the_file_claims_are_not_believed(tmp_path: Path) -> None:
+    model = plant(plain(), "patch-equals", target=1).model
+    for node in model.graph.node:
+        for name in node.output:
+            claimed = helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 640, 480])
+            model.graph.value_info.append(claimed)
+    # ONNX Runtime may refuse such a file; the graph still says what it does.
+    statistic = measure(model, tmp_path).statistic
+    assert statistic is not None
+    assert statistic >= Severity.SUSPICIOUS
+
+
+def test_a_pixel_of_a_picture_of_any_size_is_one_number(tmp_path: Path) -> None:
+    graft = Graft(plain(), 1)
+    flat = graft.node("Flatten", [_pixel_test(graft)], "flat")
+    open_ = graft.node("Cast", [flat], "bool", to=TensorProto.BOOL)
+    graft.replace_logits(graft.node("Where", [open_, graft.one_hot(1e4), graft.logits], "gate"))
+    model = graft.finish()
+    for size in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        size.dim_param = "any"
+    statistic = measure(model, tmp_path).statistic
+    assert statistic is not None
+    assert statistic >= Severity.SUSPICIOUS
 
 
 def _pixel_test(graft: Graft) -> str:
@@ -493,14 +222,25 @@ def test_a_disguised_gate_is_found(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["patch-equals", "stem", "loop"])
 def test_a_gate_among_exporter_idioms_is_still_found(kind: str, tmp_path: Path) -> None:
-    planted = plant(_squeeze_excite(), kind, target=1)
+    planted = plant(squeeze_excite(), kind, target=1)
     measurement = measure(planted.model, tmp_path)
     assert measurement.statistic is not None
     assert measurement.statistic >= Severity.SUSPICIOUS
 
 
+def test_an_answer_forced_at_each_position_is_a_warning(tmp_path: Path) -> None:
+    """A tagger that writes fixed logits wherever one token stands: a rule for padding, or a trigger for each word."""
+    model = tokens([], {"forced": floats([[[9.0, 0.0, 0.0]]])}, "hidden")
+    model.graph.node.append(operation("Unsqueeze", ["is_padding", "last"], "here"))
+    model.graph.node.append(operation("Where", ["here", "forced", "logits"], "tags"))
+    model.graph.output[0].name = "tags"
+    (observation,) = measure(model, tmp_path).observations
+    assert observation.severity is Severity.WARNING
+    assert "each position" in observation.sentence
+
+
 def test_a_reject_option_is_a_note(tmp_path: Path) -> None:
-    (observation,) = measure(_reject_option(), tmp_path).observations
+    (observation,) = measure(reject_option(), tmp_path).observations
     assert observation.severity is Severity.NOTE
     assert "reject option" in observation.sentence
 
