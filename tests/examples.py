@@ -62,8 +62,10 @@ def neural_cleanse() -> Finding:
 
     def measured(sizes: list[float]) -> Measurement:
         rows = [
-            {"class": t, "size": size, "restarts": [size], "success": 1.0, "steps": 100} for t, size in enumerate(sizes)
-        ]
+            {"class": t, "size": size, "restarts": [size], "success": 1.0, "steps": 100, "course": [size],
+             "finished": False}
+            for t, size in enumerate(sizes)
+        ]  # fmt: skip
         arrays = {"mask": mask, "pattern": mask, "original": original, "stamped": np.maximum(original, mask)}
         pictures = {name: packed(values.tobytes(), values.shape) for name, values in arrays.items()}
         seven = {**pictures, "class_before": 3, "class_after": 7}

@@ -3,15 +3,23 @@
 Successive halving (K. Jamieson and A. Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
 Optimization", AISTATS 2016, algorithm 1): every class gets a round of steps, then the better half another, and so on.
 Where there are few classes all of them run to the end.
+
+Models whose contests went differently are compared at equal steps (`at_equal_steps`): a search that ran for longer has
+come further, backdoor or not.
 """
 
 import dataclasses
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
+from scanner import runtime
 from scanner.detectors.base import Subject
 from scanner.errors import UnsupportedModelError, UsageError
+from scanner.settings import Device
+from scanner.results import Measurement
+from scanner.settings import Effort
 
 ROUND = 25  # steps between two comparisons
 FULL_FIELD = 12  # up to so many classes, none is dropped
@@ -41,57 +49,100 @@ S = TypeVar("S", bound=Search)
 
 @dataclasses.dataclass(slots=True)
 class Entrant(Generic[S]):
-    """A class in the contest, its search, and how many steps it was granted."""
+    """A class in the contest.
+
+    Attributes:
+        target: The class.
+        search: Its search.
+        granted: Steps that it was given.
+        course: How the search stood after each round.
+    """
 
     target: int
     search: S
     granted: int = 0
+    course: list[tuple[float, ...]] = dataclasses.field(default_factory=list)
 
 
-def contest(
-    subject: Subject, classes: int, start: Callable[[int], S], lead: Mapping[int, int] | None = None
-) -> list[Entrant[S]]:
-    """Run a search for each class within the subject's budget; return those that got steps, in class order.
+def contest(subject: Subject, classes: int, start: Callable[[int], S], effort: Effort) -> list[Entrant[S]]:
+    """Run a search for each class within a budget; return those that got steps, in class order.
+
+    A reference repeats the steps that the suspect's contest granted, however long they take: with fewer, its triggers
+    would look harder to find. The worker's deadline still holds.
 
     Args:
-        subject: Its settings hold the budget and the choice of classes.
+        subject: Its settings hold the choice of classes, its lead the suspect's contest.
         classes: Number of the model's classes.
         start: Begins the search for a class.
-        lead: Steps granted by class in the suspect's contest, which a reference repeats.
+        effort: Steps a class, and the time for all.
 
     Raises:
         UsageError: There is no such class.
         UnsupportedModelError: The time was too short for one round of one class.
     """
-    effort = subject.settings.effort
-    field = [Entrant(target, start(target)) for target in _targets(subject, classes, lead)]
-    limits = lead or dict.fromkeys((e.target for e in field), effort.steps)
-    clock = _Clock(subject, effort.seconds, sum(limits[e.target] for e in field))
+    lead = _granted(subject.lead)
+    limits = lead or dict.fromkeys(_targets(subject, classes), effort.steps)
+    field = [Entrant(target, start(target)) for target in limits]
+    clock = _Clock(subject, math.inf if lead else effort.seconds, sum(limits.values()))
     alive = field
     while alive and not clock.over:
         for entrant in alive:
             _run_round(entrant, limits[entrant.target], clock)
         alive = [e for e in alive if not e.search.finished and e.granted < limits[e.target]]
-        if lead is None and len(field) > FULL_FIELD:
+        if not lead and len(field) > FULL_FIELD:
             alive = _better_half(alive)
     ran = [e for e in field if e.granted]
     if not ran:
         raise UnsupportedModelError(
-            f"{effort.seconds:g} seconds are too short for {ROUND} gradient steps of one class",
-            remedy="choose a larger --budget, or --classes",
+            f"{effort.seconds:g} seconds are too short for {min(ROUND, effort.steps)} gradient steps of one class",
+            remedy="choose a larger --budget",
         )
     return ran
 
 
 def left_out(entrants: Sequence[Entrant[S]], subject: Subject, classes: int) -> list[int]:
-    """Return the classes that were to compete and got no step."""
+    """Return the classes that were to compete and got no step; none for a reference, which follows."""
     ran = {e.target for e in entrants}
-    return [target for target in _targets(subject, classes, None) if target not in ran]
+    return [] if subject.lead else [target for target in _targets(subject, classes) if target not in ran]
 
 
-def _targets(subject: Subject, classes: int, lead: Mapping[int, int] | None) -> list[int]:
-    if lead is not None:
-        return [target for target in lead if target < classes]
+def granted(entrants: Sequence[Entrant[S]], subject: Subject, effort: Effort) -> dict[str, int]:
+    """Return the steps by class that references are to take; a reference names those that it was given.
+
+    Where the suspect's search came to its own end, theirs may too: they get all the steps there are.
+    """
+    steps = _granted(subject.lead) or {e.target: effort.steps if e.search.finished else e.granted for e in entrants}
+    return {str(target): count for target, count in steps.items()}
+
+
+def at_equal_steps(
+    suspect: Measurement, references: Sequence[Measurement]
+) -> Iterator[tuple[int, float | None, list[float | None]]]:
+    """Yield class, the suspect's result and the references', for each class that was searched in all of them.
+
+    Every result is the one after as many rounds as the shortest of these searches had; a finished one stands still.
+    Each measurement has the series `classes`, rows with `class`, `course` and `finished`.
+    """
+    profiles = [{row["class"]: row for row in m.series["classes"]} for m in (suspect, *references)]
+    for target in profiles[0]:
+        rows = [profile[target] for profile in profiles if target in profile]
+        if len(rows) == len(profiles):
+            rounds = min((len(r["course"]) for r in rows if not r["finished"]), default=None)
+            own, *others = (row["course"][:rounds][-1] for row in rows)
+            yield target, own, others
+
+
+def row_of(entrant: Entrant[S]) -> dict[str, Any]:
+    """Return what the report and `at_equal_steps` need of an entrant; a result that is infinite is None."""
+    course = [rank[0] if math.isfinite(rank[0]) else None for rank in entrant.course]
+    return {"class": entrant.target, "course": course, "finished": entrant.search.finished}
+
+
+def _granted(lead: Measurement | None) -> Mapping[int, int]:
+    return {int(target): steps for target, steps in lead.series["granted"].items()} if lead else {}
+
+
+def _targets(subject: Subject, classes: int) -> list[int]:
     chosen = sorted(set(subject.settings.classes)) or range(classes)
     outside = next((t for t in chosen if not 0 <= t < classes), None)
     if outside is not None:
@@ -100,14 +151,20 @@ def _targets(subject: Subject, classes: int, lead: Mapping[int, int] | None) -> 
 
 
 def _run_round(entrant: Entrant[S], limit: int, clock: "_Clock") -> None:
-    """Give a class its next steps, all of them or none, so that its search does not depend on the clock."""
+    """Give a class its next steps, all of them or none, so that what is returned does not depend on the clock.
+
+    Nobody knows how long a first round takes: one that the time cuts short is none, and the class is left out.
+    """
     if clock.over:
         return
     steps = min(ROUND, limit - entrant.granted)
-    entrant.granted += steps
     for _ in range(steps):
+        if clock.over and not entrant.granted:
+            return
         if not entrant.search.finished:
             entrant.search.step()
+    entrant.granted += steps
+    entrant.course.append(entrant.search.rank)
     clock.advance(steps)
 
 
@@ -118,15 +175,20 @@ def _better_half(alive: list[Entrant[S]]) -> list[Entrant[S]]:
 
 
 class _Clock:
-    """Wall-clock time, and the progress of the whole contest."""
+    """The time of the contest, and its progress.
+
+    On the CPU it is processor time a thread, so that a busy machine does not change a result; on CUDA, the wall's.
+    """
 
     def __init__(self, subject: Subject, seconds: float, total: int) -> None:
         self._subject, self._total, self._done = subject, total, 0
-        self._deadline = time.monotonic() + seconds
+        on_cpu = runtime.resolve_device(subject.settings.device) is Device.CPU
+        self._now = time.process_time if on_cpu else time.monotonic
+        self._deadline = self._now() + seconds * (subject.settings.threads if on_cpu else 1)
 
     @property
     def over(self) -> bool:
-        return time.monotonic() > self._deadline
+        return self._now() > self._deadline
 
     def advance(self, steps: int) -> None:
         self._done += steps

@@ -1,6 +1,7 @@
 """A model's logits, an objective of them and its gradient by the input, in one ONNX Runtime session."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ from scanner.detectors.base import Subject
 from scanner.errors import NoLogitsError, UnsupportedModelError
 from scanner.graph import inline
 from scanner.graph.backward import Objective, gradient_model
+from scanner.graph.damage import weights_with_nan
 from scanner.graph.logits import find_logits
 from scanner.graph.relax import real_input
 
@@ -30,6 +32,7 @@ class Differentiable:
         low: Lowest value of a valid input.
         high: Highest value.
         cut: Operators behind the logits that were left out.
+        damaged: Names of weights that hold NaN.
     """
 
     session: runtime.Session
@@ -41,6 +44,7 @@ class Differentiable:
     low: float
     high: float
     cut: tuple[str, ...]
+    damaged: tuple[str, ...]
 
     def evaluate(self, images: Floats, target: int) -> tuple[Floats, Floats, Floats]:
         """Return the logits (n, classes), the objective for a target class (n,), and its gradient (n, *shape).
@@ -57,15 +61,17 @@ class Differentiable:
         parts = [self._run(images[start : start + size], target, size) for start in range(0, len(images), size)]
         logits, objective, gradient = (np.concatenate(column) for column in zip(*parts, strict=True))
         if not np.isfinite(gradient).all():
+            where = f": NaN is in the weights {', '.join(map(repr, self.damaged))}" if self.damaged else ""
             raise UnsupportedModelError(
-                f"the gradient of {self.outputs[0]!r} by the input {self.image!r} is not a finite number",
-                remedy="check the weights for NaN, and that --input-range is the model's own",
+                f"the gradient of {self.outputs[0]!r} by the input {self.image!r} is not a finite number{where}",
+                remedy="export the model again, or give its true --input-range",
             )
         return logits, objective, gradient
 
     def predict(self, images: Floats) -> npt.NDArray[np.int64]:
         """Return the class of each image, shape (n,)."""
-        return self.evaluate(images, 0)[0].argmax(axis=1)
+        classes: npt.NDArray[np.int64] = self.evaluate(images, 0)[0].argmax(axis=1)
+        return classes
 
     def _run(self, images: Floats, target: int, size: int) -> tuple[Floats, Floats, Floats]:
         """Run one batch; a model of fixed batch size gets the last one filled up with copies."""
@@ -85,7 +91,8 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
     Raises:
         NoGradientError: An operator has no gradient.
         NoLogitsError: There are no logits, or fewer than two classes.
-        UnsupportedModelError: There are several inputs.
+        UnsafeModelError: The gradient graph needs more memory than is allowed.
+        UnsupportedModelError: There are several inputs, or a reference has other classes than the suspect.
     """
     model, settings = subject.model, subject.settings
     shape = probes.image_shape(model, settings)
@@ -94,7 +101,7 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
     logits = find_logits(flat, settings.logits)
     image = model.identity.inputs[0].name
     gradient = gradient_model(flat, of=logits.value, with_respect_to=[image], objective=objective)
-    session = runtime.open_session(gradient.proto.SerializeToString(), settings.device, settings.threads)
+    session = runtime.open_session(model.serialise(gradient.proto), settings.device, settings.threads)
     outputs = (gradient.value, gradient.objective, gradient.gradients[image])
     classes = logits.classes or _count_classes(session, gradient.value)
     if classes < 2:  # noqa: PLR2004 - one class leaves nothing to flip
@@ -102,10 +109,36 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
             f"the logits {logits.value!r} have {classes} class, and at least two are needed",
             remedy="name the logits with --logits NAME",
         )
+    _check_classes(subject, classes)
     return Differentiable(
         session=session, image=image, weights=gradient.weights, outputs=outputs, classes=classes, shape=shape,
-        low=low, high=high, cut=logits.cut,
+        low=low, high=high, cut=logits.cut, damaged=tuple(weights_with_nan(flat)),
     )  # fmt: skip
+
+
+def describe(model: Differentiable, subject: Subject) -> dict[str, Any]:
+    """Return the parameters of a measurement that every detector on gradients shares."""
+    return {
+        "logits": model.outputs[0],
+        "cut": list(model.cut),
+        "seed": subject.settings.seed,
+        "input_range": [model.low, model.high],
+        "input_shape": list(model.shape),
+        "classes": model.classes,
+        "budget": subject.settings.budget.value,
+        "provider": model.session.provider,
+        "threads": model.session.threads,
+    }
+
+
+def _check_classes(subject: Subject, classes: int) -> None:
+    """Refuse a reference of other classes: class by class there is nothing to compare."""
+    expected = subject.lead.parameters["classes"] if subject.lead else classes
+    if classes != expected:
+        raise UnsupportedModelError(
+            f"{subject.model.identity.path!r} has {classes} classes, and the scanned model {expected}",
+            remedy="compare with a clean model of the same classes",
+        )
 
 
 def _count_classes(session: runtime.Session, value: str) -> int:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from scanner import probes
 from scanner.detectors.base import Needs, Subject
-from scanner.detectors.contest import Entrant, contest, left_out
-from scanner.detectors.gradients import Differentiable, Floats, differentiable
+from scanner.detectors.contest import Entrant, at_equal_steps, contest, granted, left_out, row_of
+from scanner.detectors.gradients import Differentiable, Floats, describe, differentiable
 from scanner.graph.backward import Objective
 from scanner.results import Comparison, Measurement, Rule, packed
 from scanner.statistics import anomaly_index
@@ -54,11 +54,11 @@ class NeuralCleanse:
             UnsupportedModelError: There are no logits, the gradient is not a number, or the budget is too small.
             UsageError: The user's images do not fit, or there is no such class.
         """
-        settings = subject.settings
+        settings, effort = subject.settings, subject.settings.effort
         model = differentiable(subject, Objective.CROSS_ENTROPY)
         data = probes.clean_images(settings, model.shape, (model.low, model.high))
         entrants = contest(
-            subject, model.classes, lambda target: _Restarts.start(model, data.shown, target, subject), _lead(subject)
+            subject, model.classes, lambda target: _Restarts.start(model, data.shown, target, subject), effort
         )
         rows = [_row(entrant, data.held_back) for entrant in entrants]
         sizes = [row["size"] for row in rows if row["size"] is not None]
@@ -66,25 +66,17 @@ class NeuralCleanse:
             rule=self.rule.id,
             statistic=anomaly_index(sizes),
             parameters={
-                "logits": model.outputs[0],
-                "cut": list(model.cut),
+                **describe(model, subject),
                 "data": data.source,
                 "images": len(data.shown),
                 "held_back": len(data.held_back),
-                "seed": settings.seed,
-                "input_range": [model.low, model.high],
-                "input_shape": list(model.shape),
-                "classes": model.classes,
-                "budget": settings.budget.value,
-                "steps": settings.effort.steps,
-                "restarts": settings.effort.restarts,
-                "provider": model.session.provider,
-                "threads": model.session.threads,
+                "steps": effort.steps,
+                "restarts": effort.restarts,
             },
             series={
                 "classes": rows,
-                "granted": {str(e.target): e.granted for e in entrants},
-                "left_out": left_out(entrants, subject, model.classes) if subject.lead is None else [],
+                "granted": granted(entrants, subject, effort),
+                "left_out": left_out(entrants, subject, model.classes),
                 "pictures": _pictures_by_class(entrants, data.held_back),
             },
         )
@@ -119,8 +111,8 @@ class NeuralCleanse:
 class Inversion:
     """One search for the smallest trigger of one class.
 
-    With a and b free, the mask m = (tanh a + 1)/2 is shared over channels, and the pattern p, likewise through tanh, fills
-    the input range. Minimises CE(f((1 - m) x + m p), t) + lambda |m|_1 by Adam; lambda starts at 0, grows after
+    With a and b free, the mask m = (tanh a + 1)/2 is shared over channels, and the pattern p, likewise through tanh,
+    fills the input range. Minimises CE(f((1 - m) x + m p), t) + lambda |m|_1 by Adam; lambda starts at 0, grows after
     successes and shrinks after failures (section IV and the authors' code).
     """
 
@@ -232,17 +224,11 @@ def channel_axis(shape: Sequence[int]) -> int | None:
     return 2 if shape[2] in few and shape[0] not in few else 0
 
 
-def _lead(subject: Subject) -> Mapping[int, int] | None:
-    if subject.lead is None:
-        return None
-    return {int(target): steps for target, steps in subject.lead.series["granted"].items()}
-
-
 def _row(entrant: Entrant[_Restarts], held_back: Floats) -> dict[str, Any]:
     best = entrant.search.best
     success = _success(best, held_back) if best.best else None
     return {
-        "class": entrant.target,
+        **row_of(entrant),
         "size": best.size if best.best else None,
         "restarts": [s.size if s.best else None for s in entrant.search.searches],
         "success": success,
@@ -283,30 +269,30 @@ def _array(values: npt.NDArray[Any]) -> Any:
 
 
 def _ratios(suspect: Measurement, references: Sequence[Measurement]) -> list[dict[str, Any]]:
-    """Return a row for each class that was searched in the suspect and in every reference."""
-    profiles = [_sizes(m) for m in references]
+    """Return a row for each class that was searched in the suspect and in every reference, at equal steps."""
+    if not references:
+        return []
+    whole = _whole(suspect)
     rows = []
-    for target, size in _sizes(suspect).items():
-        others = [profile[target] for profile in profiles if target in profile]
-        if others and len(others) == len(profiles):
-            mean = math.exp(sum(math.log(o + _PIXEL) for o in others) / len(others)) - _PIXEL
-            ratio = math.log((mean + _PIXEL) / (size + _PIXEL))
-            rows.append({"class": target, "suspect": size, "reference": mean, "references": others, "log_ratio": ratio})
+    for target, own, found in at_equal_steps(suspect, references):
+        size, others = whole if own is None else own, [whole if o is None else o for o in found]
+        mean = math.exp(sum(math.log(o + _PIXEL) for o in others) / len(others)) - _PIXEL
+        ratio = math.log((mean + _PIXEL) / (size + _PIXEL))
+        rows.append({"class": target, "suspect": size, "reference": mean, "references": others, "log_ratio": ratio})
     return rows
 
 
-def _sizes(measurement: Measurement) -> dict[int, float]:
-    """Return the mask sizes; a class that no mask reached counts as needing the whole image."""
+def _whole(measurement: Measurement) -> float:
+    """Return the pixels of an image: what a class counts as needing that no mask reached."""
     shape = measurement.parameters["input_shape"]
     channels = channel_axis(shape)
-    whole = float(np.prod([size for axis, size in enumerate(shape) if axis != channels]))
-    return {row["class"]: whole if row["size"] is None else row["size"] for row in measurement.series["classes"]}
+    return float(math.prod(size for axis, size in enumerate(shape) if axis != channels))
 
 
 def _smallest(suspect: Measurement) -> dict[str, float | int | None]:
-    sizes = _sizes(suspect)
-    target = min(sizes, key=lambda t: sizes[t])
-    return {"target_class": target, "suspect_size": sizes[target]}
+    found = [row for row in suspect.series["classes"] if row["size"] is not None]
+    row = min(found, key=lambda r: r["size"], default={"class": None, "size": None})
+    return {"target_class": row["class"], "suspect_size": row["size"]}
 
 
 def _needs(row: Mapping[str, Any]) -> str:

@@ -1,0 +1,15 @@
+"""Weights that are not numbers."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+
+def weights_with_nan(proto: onnx.ModelProto) -> Iterator[str]:
+    """Yield the names of the floating-point initialisers of the main graph that hold NaN; their data is inside."""
+    for tensor in proto.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype.kind == "f" and np.isnan(values).any():
+            yield tensor.name
