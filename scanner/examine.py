@@ -6,7 +6,7 @@ This is where the heavy imports are. The user's side, `scanner.pipeline`, reache
 import dataclasses
 import difflib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +226,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
             else:
                 subject = Subject(model=model, settings=settings, progress=share.within, lead=followed)
                 measurements.append(detector.measure(subject))
+                skips += _left_out(measurements[-1])
         except (NoGradientError, NoLogitsError) as error:
             if rule in settings.detectors:
                 failures.append(Failure(rule=rule, error=error.to_dict()))
@@ -251,6 +252,15 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
             isolation=to_json(confinement.current()),
         ),
     )
+
+
+def _left_out(measurement: Measurement) -> Iterator[Skip]:
+    """Yield a skip where a contest of classes left some out for want of time."""
+    classes = measurement.series.get("left_out")
+    if classes:
+        named = f"class{'es' if len(classes) > 1 else ''} {', '.join(map(str, classes))}"
+        reason = f"the time ran out before {named} had a turn; choose a larger --budget, or name them with --classes"
+        yield Skip(rule=measurement.rule, reason=reason)
 
 
 def _same_course(before: Measurement, lead: Measurement | None) -> bool:
