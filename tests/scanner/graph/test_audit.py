@@ -235,3 +235,9 @@ def test_the_heaviest_comes_first() -> None:
     severities = [o.severity for o in changed(several)]
     assert severities == sorted(severities, reverse=True)
     assert len(set(severities)) == 3
+
+
+def test_every_code_is_explained_in_the_documentation() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "graph-logic.md").read_text(encoding="utf-8")
+    codes = {code for _, code, _ in ROWS} | {"unknown-field", "damaged", "repeated-field", "readers-disagree"}
+    assert [code for code in sorted(codes) if f"`{code}`" not in page] == []
