@@ -35,7 +35,9 @@ Seed = Annotated[int, typer.Option(min=0, help="Of everything drawn.")]
 Threads = Annotated[int, typer.Option(min=1, help="PyTorch's threads in a process.")]
 DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu or cuda; auto takes CUDA where it is there.")]
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="mnist, fashion-mnist, gtsrb, cifar10 or cifar100.")]
-Steps = Annotated[int | None, typer.Option(min=1, help="At most so many steps an epoch, for trying out.")]
+Steps = Annotated[
+    int | None, typer.Option(min=1, help="At most so many steps an epoch, and as many test images: for trying out.")
+]
 FoldBn = Annotated[bool, typer.Option(help="Merge batch normalisation into convolutions on export.")]
 Fp16 = Annotated[bool, typer.Option("--fp16", help="Export in float16 too.")]
 Int8 = Annotated[bool, typer.Option("--int8", help="Export quantised to 8 bits too.")]

@@ -45,7 +45,7 @@ class Plan:
         device: Where.
         precision: Of the forward and backward pass; the weights are float32 always. `auto` takes bfloat16 on a CUDA
             device (float16 with a scaled loss where it has none) and float32 elsewhere.
-        steps: At most so many steps an epoch; for trying things out.
+        steps: At most so many steps an epoch; for trying things out, measured on as many test images.
         channels_last: Keep images and weights with the channels innermost, which is the faster layout.
     """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from trainers import manifest
-from trainers.datasets import Dataset, as_floats, load
+from trainers.datasets import Dataset, Split, as_floats, load
 from trainers.errors import CheckpointError, ManifestError, TrainerError
 from trainers.evaluation import Scores, evaluate
 from trainers.export import Form, export
@@ -82,7 +82,7 @@ def carry_out(job: Job, dataset: Dataset, watch: Watch | None = None) -> list[En
         wanted = run.epoch in job.epochs
         if not wanted and watch is None:
             continue
-        scores = evaluate(run.average, run.dataset.test, run.attack)
+        scores = evaluate(run.average, _test(run), run.attack)
         if watch is not None:
             watch(run, scores)
         if wanted:
@@ -94,6 +94,12 @@ def carry_out(job: Job, dataset: Dataset, watch: Watch | None = None) -> list[En
             remedy="delete it to train again from the start",
         )
     return entries
+
+
+def _test(run: Run) -> Split:
+    """Return the test images; only as many as an epoch trains on where the plan is for trying out."""
+    steps, test = run.plan.steps, run.dataset.test
+    return test if steps is None else test.where(torch.arange(min(len(test), steps * run.plan.recipe.batch)))
 
 
 def pending(job: Job, entries: Sequence[Entry]) -> Job | None:
