@@ -29,7 +29,8 @@ _FIELDS = {
     "INT64": "int64_data", "UINT32": "uint64_data", "UINT64": "uint64_data", "STRING": "string_data",
 }  # fmt: skip
 _WIDE_FIELDS = {_NUMBERS[name]: field for name, field in _FIELDS.items()}
-_SCALARS = (onnx.TensorProto.BOOL, onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.FLOAT)
+_BODIES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
+_COMPLEX = (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
 _SMALL = 4096
 """Constants of at most so many elements may be shapes, whose numbers shape inference needs."""
 
@@ -40,15 +41,19 @@ def check_structure(proto: onnx.ModelProto, limits: Limits) -> None:
     Raises:
         MalformedModelError: There is no graph, a value is produced twice or depends on itself, or a tensor has another
             size than its data.
-        UnsafeModelError: A limit is exceeded.
+        UnsafeModelError: A limit is exceeded, or a name is no text.
     """
     if not proto.graph.node or not proto.graph.output:
         raise MalformedModelError("the file holds no ONNX graph", remedy="export the model to ONNX again")
+    _check_texts(_model_texts(proto))
     _Expansion(proto, limits).check()
     bodies: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
     for body in bodies:
         for graph in _graphs(body, limits):
+            _check_texts(_graph_texts(graph))
             _check_order(graph.node)
+            for node in graph.node:
+                _check_bodies(node)
             for tensor in _tensors(graph):
                 _check_size(tensor)
     _check_values(proto.graph.input, limits)
@@ -81,6 +86,15 @@ def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
             yield from _tensors(graph)
 
 
+def scalar(tensor: onnx.TensorProto | None) -> float | None:
+    """Return a tensor's one number, or None where it is no single real number or lies in another file."""
+    if tensor is None or tensor.data_location == onnx.TensorProto.EXTERNAL or math.prod(tensor.dims) != 1:
+        return None
+    if tensor.data_type not in _ELEMENT_BITS or tensor.data_type in _COMPLEX:
+        return None
+    return float(numpy_helper.to_array(tensor).reshape(-1)[0])
+
+
 def data_bytes(tensor: onnx.TensorProto) -> int | None:
     """Return the bytes that a tensor's declared shape takes, or None where its type has no fixed size.
 
@@ -99,6 +113,8 @@ def _elements(tensor: onnx.TensorProto) -> int:
 
 def _check_size(tensor: onnx.TensorProto) -> None:
     """Refuse a tensor that declares another size than its data has: dims of 10^12 on a file of 432 bytes."""
+    if tensor.data_type not in _NUMBERS.values() or tensor.data_type == onnx.TensorProto.UNDEFINED:
+        raise MalformedModelError(f"the tensor {tensor.name!r} has an unknown element type", remedy=_AGAIN)
     declared, elements = data_bytes(tensor), _elements(tensor)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return  # compared with the data file when it is read
@@ -118,7 +134,7 @@ def _stored(tensor: onnx.TensorProto) -> int:
     field = _WIDE_FIELDS.get(tensor.data_type, "int32_data")
     count = len(getattr(tensor, field))
     bits = _ELEMENT_BITS.get(tensor.data_type, 32)
-    if tensor.data_type in (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128):
+    if tensor.data_type in _COMPLEX:
         return count // 2
     if bits < 8:  # noqa: PLR2004 - packed into bytes, the last one perhaps in part
         packed = 8 // bits
@@ -165,6 +181,46 @@ def _tensors(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.Tenso
             yield from (sparse.values, sparse.indices)
 
 
+def _check_texts(texts: Iterable[object]) -> None:
+    """Refuse a string that is not UTF-8: protobuf hands it on as bytes, and a runtime still takes it as a name."""
+    wrong = next((text for text in texts if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise UnsafeModelError(f"the file holds a name that is no text, {wrong!r:.80}", remedy="do not use this file")
+
+
+def _model_texts(proto: onnx.ModelProto) -> Iterator[object]:
+    yield from (proto.producer_name, proto.producer_version, proto.domain, proto.doc_string)
+    yield from (text for entry in proto.metadata_props for text in (entry.key, entry.value))
+    yield from (opset.domain for opset in proto.opset_import)
+    for function in proto.functions:
+        yield from (function.domain, *function.input, *function.output, *function.attribute)
+        yield from (opset.domain for opset in function.opset_import)
+
+
+def _graph_texts(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[object]:
+    yield from (graph.name, graph.doc_string)
+    if isinstance(graph, onnx.GraphProto):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            yield from (value.name, value.doc_string, *(d.dim_param for d in value.type.tensor_type.shape.dim))
+    for tensor in _tensors(graph):
+        yield from (tensor.name, *(text for entry in tensor.external_data for text in (entry.key, entry.value)))
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+
+
+def _check_bodies(node: onnx.NodeProto) -> None:
+    """Refuse an If, Loop or Scan without the graphs that it needs, or with other outputs than theirs."""
+    wanted = _BODIES.get(node.op_type, ()) if node.domain in ("", "ai.onnx") else ()
+    bodies = {a.name: a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH and a.HasField("g")}
+    complete = all(name in bodies for name in wanted)
+    if not complete or (node.op_type == "If" and any(len(bodies[n].output) != len(node.output) for n in wanted)):
+        raise MalformedModelError(
+            f"the {node.op_type} node {node.name!r} does not have the bodies it needs",
+            remedy="export the model to ONNX again",
+        )
+
+
 def _check_order(nodes: Sequence[onnx.NodeProto]) -> None:
     """Refuse a value that is produced twice, or that depends on itself."""
     producer: dict[str, int] = {}
@@ -201,18 +257,23 @@ def _on_a_cycle(inputs: Sequence[set[int]]) -> list[int]:
     return [position for position, count in enumerate(waiting) if count]
 
 
+def _key(domain: str, name: str) -> tuple[str, str]:
+    """Return a function's identity; the standard domain has two names."""
+    return ("" if domain == "ai.onnx" else domain, name)
+
+
 class _Expansion:
     """How many nodes a model has once its functions are expanded, counted without expanding them."""
 
     def __init__(self, proto: onnx.ModelProto, limits: Limits) -> None:
         self._proto, self._limits = proto, limits
-        self._bodies = {(f.domain, f.name): f for f in proto.functions}
+        self._bodies = {_key(f.domain, f.name): f for f in proto.functions}
         self._sizes: dict[tuple[str, str], int] = {}
 
     def check(self) -> None:
         self._size(self._proto.graph.node, ())
         for function in self._proto.functions:  # also those that are never called: they are read all the same
-            self._size(function.node, ((function.domain, function.name),))
+            self._size(function.node, (_key(function.domain, function.name),))
         self._compare(sum(len(function.node) for function in self._proto.functions))
 
     def _size(self, nodes: Iterable[onnx.NodeProto], calling: tuple[tuple[str, str], ...]) -> int:
@@ -228,7 +289,7 @@ class _Expansion:
         return total
 
     def _call(self, node: onnx.NodeProto, calling: tuple[tuple[str, str], ...]) -> int:
-        key = (node.domain, node.op_type)
+        key = _key(node.domain, node.op_type)
         if key in calling:
             raise UnsafeModelError(f"the function {node.op_type!r} calls itself", remedy="do not run this file")
         if key in self._bodies and key not in self._sizes:
@@ -275,13 +336,13 @@ def _trips(loop: onnx.NodeProto, constants: dict[str, onnx.TensorProto], limits:
     """Return how often a Loop certainly runs; 1 where that depends on what it computes."""
     count, condition = loop.input[0], loop.input[1]
     body = next(iter(_subgraphs(loop)), None)
-    if body is None or not body.output or not (condition == "" or _scalar(constants.get(condition))):
+    if body is None or not body.output or not (condition == "" or scalar(constants.get(condition))):
         return 1
     if not _always_continues(body, constants):
         return 1
     if count == "":
         return limits.trips + 1
-    known = _scalar(constants.get(count))
+    known = scalar(constants.get(count))
     return 1 if known is None else max(1, int(known))
 
 
@@ -292,7 +353,7 @@ def _always_continues(body: onnx.GraphProto, around: dict[str, onnx.TensorProto]
     while name in producers and producers[name].op_type == "Identity":
         name = producers[name].input[0]
     given = len(body.input) > 1 and name == body.input[1].name
-    return given or bool(_scalar((around | _constants(body)).get(name)))
+    return given or bool(scalar((around | _constants(body)).get(name)))
 
 
 def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
@@ -302,14 +363,6 @@ def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
             values = [a.t for a in node.attribute if a.name == "value"]
             found.update(zip(node.output, values, strict=False))
     return found
-
-
-def _scalar(tensor: onnx.TensorProto | None) -> float | None:
-    if tensor is None or tensor.data_type not in _SCALARS or tensor.data_location == onnx.TensorProto.EXTERNAL:
-        return None
-    if math.prod(tensor.dims) != 1:
-        return None
-    return float(numpy_helper.to_array(tensor).reshape(-1)[0])
 
 
 def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
