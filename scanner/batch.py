@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 
+from scanner.calibration import Baseline
 from scanner.pipeline import PathLike, scan, scan_each
 from scanner.results import ScanResult
 from scanner.settings import Settings
@@ -13,6 +14,7 @@ def scan_many(
     references: Sequence[PathLike] = (),
     settings: Settings | None = None,
     *,
+    baseline: Baseline | None = None,
     executor: Executor | None = None,
 ) -> Iterator[ScanResult]:
     """Yield the result of each model, in order; one model's failure does not stop the others.
@@ -21,6 +23,7 @@ def scan_many(
         models: ONNX files.
         references: Clean ONNX files that take the same input.
         settings: What to measure, on what and where.
+        baseline: Clean models of the same recipe, measured before.
         executor: Where to run, such as a `ProcessPoolExecutor` or the executor of a cluster's client; None runs here,
             one after the other, and measures the references once.
 
@@ -28,8 +31,8 @@ def scan_many(
         ScannerError: The request itself cannot be carried out, or a reference cannot be opened.
     """
     if executor is None:
-        yield from scan_each(models, references, settings)
+        yield from scan_each(models, references, settings, baseline=baseline)
         return
-    futures = [executor.submit(scan, model, references, settings) for model in models]
+    futures = [executor.submit(scan, model, references, settings, baseline=baseline) for model in models]
     for future in futures:
         yield future.result()

@@ -238,10 +238,11 @@ def _verdict(
 
 
 def _uncalibrated(comparison: Comparison, nulls: Nulls | None) -> str:
+    if nulls is not None and nulls.reason:
+        return f"uncalibrated: {nulls.source} does not apply, {nulls.reason}"
     if comparison.statistic is None:
         return "there is no clean model to compare with: name one with --reference"
-    why = nulls.reason if nulls is not None else None
-    return f"uncalibrated: {why or 'one clean model shows a difference, not how much clean models differ'}"
+    return "uncalibrated: one clean model shows a difference, not how much clean models differ"
 
 
 def _doubt(findings: Sequence[Finding], skips: Sequence[Skip]) -> str:

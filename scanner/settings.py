@@ -39,7 +39,7 @@ class Effort:
         images: Images that a trigger must flip.
         steps: Most gradient steps a class.
         restarts: Starting points of each search.
-        seconds: Wall-clock time after which no class gets further steps.
+        seconds: Time after which no class gets further steps: of the processor, a thread, or of the clock on CUDA.
     """
 
     images: int

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import models
+import numpy as np
 import pytest
 from examples import result
 
@@ -33,6 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models.save(models.without_activation(), path / "linear.onnx")
     models.save(models.with_nan(), path / "nan.onnx")
     models.save(models.two_inputs(default=False), path / "two.onnx")
+    (path / "nothing").mkdir()
+    np.save(path / "wrong.npy", np.zeros((4, 5, 5), np.float32))
     (path / "empty.onnx").write_bytes(b"")
     (path / "random.onnx").write_bytes(os.urandom(2000))
     (path / "short.onnx").write_bytes((path / "clean.onnx").read_bytes()[:-50])
@@ -96,6 +99,39 @@ def test_negative_ranges_and_shapes_are_read(folder: Path) -> None:
     assert (parameters["noise"], parameters["seed"], parameters["threads"]) == ("gaussian", 7, 2)
 
 
+def test_references_may_be_a_folder(folder: Path, tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        models.save(models.plain(seed=seed), tmp_path / f"clean-{seed}.onnx")
+    run = scan(folder / "planted.onnx", "-r", tmp_path, "-d", "overactivation", "--format", "json")
+    data = json.loads(run.stdout)
+    assert len(data["references"]) == 3
+    assert data["findings"][0]["p_value"] == 0.25
+    assert data["score"] == 0.75
+
+
+def test_calibrate_then_scan_with_the_baseline(folder: Path, tmp_path: Path) -> None:
+    for seed in range(1, 5):
+        models.save(models.plain(seed=seed), tmp_path / f"clean-{seed}.onnx")
+    made = scan("calibrate", tmp_path, "-d", "overactivation", "--images", "20", "-o", tmp_path / "b.json")
+    assert made.returncode == 0, made.stderr
+    assert "4 clean models; p-values from 1/5 up" in made.stderr
+    options = ("-d", "overactivation", "--images", "20", "--baseline", tmp_path / "b.json", "--alpha", "0.2")
+    run = scan(folder / "planted.onnx", *options)
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert "p = 0.2 among 4 clean models (baseline 'b')" in " ".join(run.stdout.split())
+    other = scan(folder / "planted.onnx", *options, "--seed", "1")
+    assert other.returncode == 3
+    assert "it was measured with seed 0, not 1" in " ".join(other.stdout.split())
+
+
+def test_a_trigger_is_found_drawn_and_written(folder: Path, tmp_path: Path) -> None:
+    run = scan(folder / "planted.onnx", "-r", folder / "clean.onnx", "-d", "neural_cleanse", "--evidence", tmp_path)
+    assert run.returncode == 3, run.stderr
+    assert "mask of class" in run.stdout
+    written = {path.name for path in tmp_path.rglob("*.*") if path.is_file()}
+    assert {"mask.png", "pattern.png", "original.npy", "stamped.npy"} <= written
+
+
 BAD_INPUT = {
     "missing file": (("none.onnx",), "there is no file"),
     "folder": ((".",), "is a folder"),
@@ -112,6 +148,17 @@ BAD_INPUT = {
     "unknown layer": (("clean.onnx", "--layer", "activate", "-d", "overactivation"), "did you mean 'activated'"),
     "unknown detector": (("clean.onnx", "-d", "overactivatoin"), "did you mean 'overactivation'"),
     "empty range": (("clean.onnx", "--input-range", "1", "0"), "give the lower value first"),
+    "missing baseline": (("clean.onnx", "--baseline", "none.json"), "scan calibrate"),
+    "a model as baseline": (("clean.onnx", "--baseline", "clean.onnx"), "it is no JSON"),
+    "folder without references": (("clean.onnx", "-r", "nothing"), "holds no .onnx file"),
+    "no such class": (("clean.onnx", "--classes", "7", "-d", "neural_cleanse"), "there is no class 7"),
+    "classes in words": (("clean.onnx", "--classes", "cat"), "0,3,7"),
+    "no logits of that name": (("clean.onnx", "--logits", "logit", "-d", "neural_cleanse"), "did you mean 'logits'"),
+    "images of another size": (
+        ("clean.onnx", "--images-npz", "wrong.npy", "-d", "neural_cleanse"),
+        "give at least two",
+    ),
+    "two sources of images": (("clean.onnx", "--images-npz", "a", "--images-dir", "b"), "exclude one another"),
     "shape in words": (("clean.onnx", "--input-shape", "big"), "3,224,224"),
     "shape that does not fit": (("clean.onnx", "--input-shape", "3,8,8", "-d", "overactivation"), "does not fit"),
     "no CUDA": (("clean.onnx", "--device", "cuda"), "--device cpu"),

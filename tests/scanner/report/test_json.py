@@ -22,7 +22,7 @@ def test_the_documented_fields_are_there() -> None:
     assert {"id", "name", "summary", "reference"} == set(finding["rule"])
     paper = "suspect_max reference_max ratio_max suspect_mean reference_mean ratio_mean wins losses ties"
     assert set(paper.split()) <= set(finding["values"])
-    assert set(data["runtime"]) == {"provider", "threads", "versions", "seconds"}
+    assert set(data["runtime"]) >= {"provider", "threads", "versions", "seconds"}
 
 
 def test_one_line_for_json_lines() -> None:
