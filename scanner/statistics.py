@@ -1,6 +1,7 @@
-"""Paired differences and their intervals; outliers."""
+"""Paired differences and their intervals; outliers; the gamma law."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,8 @@ import numpy.typing as npt
 
 _RESAMPLES = 2_000
 _NORMAL_MAD = 1.4826  # standard deviations a MAD, for a normal law
+_TERMS = 10_000  # of a series or a continued fraction, which needs some multiple of the root of its arguments
+_EPSILON = 1e-15
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +57,9 @@ def paired_difference(
 def anomaly_index(sizes: Sequence[float]) -> float | None:
     """Return how far the smallest value lies below the median, in median absolute deviations; None below three values.
 
-    Source: Neural Cleanse (IEEE S&P 2019), section V-B: |min - median| / (1.4826 MAD), where above 2 is an outlier. It is
-    0 where all values are equal, and infinity has no place in a report: a vanishing MAD counts as a thousandth of the
-    median.
+    Source: Neural Cleanse (IEEE S&P 2019), section V-B: |min - median| / (1.4826 MAD), where above 2 is an outlier. It
+    is 0 where all values are equal, and infinity has no place in a report: a vanishing MAD counts as a thousandth of
+    the median.
     """
     if len(sizes) < 3:  # noqa: PLR2004 - an outlier needs a crowd
         return None
@@ -64,3 +67,63 @@ def anomaly_index(sizes: Sequence[float]) -> float | None:
     median = float(np.median(values))
     spread = max(_NORMAL_MAD * float(np.median(np.abs(values - median))), 1e-3 * median, 1e-12)
     return (median - float(values.min())) / spread
+
+
+def fit_gamma(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return shape and scale of the gamma law on (0, inf) that fits positive values; None where they do not vary.
+
+    The likelihood equation log k - digamma(k) = log(mean) - mean(log), solved in closed form to 1.5 % of the shape k
+    (T. Minka, "Estimating a Gamma distribution", Microsoft Research 2002).
+    """
+    mean = math.fsum(values) / len(values)
+    gap = math.log(mean) - math.fsum(map(math.log, values)) / len(values)
+    if gap < _EPSILON:
+        return None
+    shape = (3 - gap + math.sqrt((gap - 3) ** 2 + 24 * gap)) / (12 * gap)
+    return shape, mean / shape
+
+
+def gamma_survival(value: float, shape: float, scale: float) -> float:
+    """Return the probability that a gamma variable exceeds a value: the regularised incomplete gamma function Q.
+
+    Source: the NIST Digital Library of Mathematical Functions: the series 8.7.1 below shape + 1, where it converges
+    fast, the continued fraction 8.9.2 above.
+    """
+    x = value / scale
+    if x <= 0:
+        return 1.0
+    front = math.exp(shape * math.log(x) - x - math.lgamma(shape))
+    if x < shape + 1:
+        return 1.0 - front * _lower_series(x, shape)
+    return front * _upper_fraction(x, shape)
+
+
+def _lower_series(x: float, shape: float) -> float:
+    """Return sum over n of x^n / (a (a + 1) ... (a + n)), where a is the shape."""
+    term = total = 1 / shape
+    for n in range(1, _TERMS):
+        term *= x / (shape + n)
+        total += term
+        if term < total * _EPSILON:
+            break
+    return total
+
+
+def _upper_fraction(x: float, shape: float) -> float:
+    """Return 1/(x + 1 - a - 1 (1 - a)/(x + 3 - a - 2 (2 - a)/(x + 5 - a - ...))) by Lentz's method.
+
+    Source: W. Lentz, Applied Optics 15 (1976). With x > a + 1 no denominator vanishes.
+    """
+    bottom = x + 1 - shape
+    upper, lower = math.inf, 1 / bottom
+    result = lower
+    for n in range(1, _TERMS):
+        top = -n * (n - shape)
+        bottom += 2
+        lower = 1 / (top * lower + bottom)
+        upper = bottom + top / upper
+        factor = lower * upper
+        result *= factor
+        if abs(factor - 1) < _EPSILON:
+            break
+    return result

@@ -17,9 +17,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from scanner import runtime
 from scanner.detectors.base import Subject
 from scanner.errors import UnsupportedModelError, UsageError
-from scanner.settings import Device
 from scanner.results import Measurement
-from scanner.settings import Effort
+from scanner.settings import Device, Effort
 
 ROUND = 25  # steps between two comparisons
 FULL_FIELD = 12  # up to so many classes, none is dropped
