@@ -23,6 +23,8 @@ from trainers.manifest import Entry
 from trainers.recipes import RECIPES, Recipe
 
 RULE = "overactivation"
+COUNTS_FROM = 20
+"""Figures of Table 2.2 from here on are counts of images, and take one decimal; S_A and ratios take three."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,7 @@ class Row:
         paper: The paper's figure; None where it has none.
         n: Networks, or pairs of networks.
         mean: Over them.
-        sd: Sample standard deviation over them; None for a single one.
+        sd: Sample standard deviation over them; None for a single one, and for a share.
     """
 
     recipe: str
@@ -177,6 +179,7 @@ def _attacked_rows(recipe: str, epoch: int, pairs: Mapping[tuple[Path, Path], Pa
 
 
 def _clean_rows(recipe: str, epoch: int, pairs: Sequence[Pair]) -> Iterator[Row]:
+    """Yield how far apart clean networks are, and how often as far as the paper's backdoored one from its clean one."""
     paper = PAPER[recipe, epoch]
     lopsided = max(paper.wins, 200 - paper.wins)
     ratios = [_number(pair, "ratio_mean") for pair in pairs]
@@ -185,13 +188,9 @@ def _clean_rows(recipe: str, epoch: int, pairs: Sequence[Pair]) -> Iterator[Row]
         recipe, epoch, "mean(S_A) clean against clean, larger/smaller", None, [max(r, 1 / r) for r in ratios]
     )
     yield from _row(recipe, epoch, "clean against clean, larger count of 200", None, counts)
-    yield from _row(
-        recipe,
-        epoch,
-        "clean pairs at least as lopsided as the paper's pair",
-        None,
-        [float(count >= lopsided) for count in counts],
-    )
+    share = [float(count >= lopsided) for count in counts]
+    for row in _row(recipe, epoch, "share of clean pairs as lopsided as the paper's pair", None, share):
+        yield dataclasses.replace(row, sd=None)
 
 
 def _number(pair: Pair, key: str) -> float:
@@ -338,19 +337,39 @@ def markdown(results: Path) -> str:
         for path in sorted(results.glob(f"{table}-*.csv")):
             where = path.stem.removeprefix(f"{table}-")
             parts.append(f"From [`{path.name}`](../samples/results/{path.name}), measured on `{where}`.\n")
-            parts.append(_grid(read_csv(path), percent=table == "table-2.1"))
+            rows, percent = read_csv(path), table == "table-2.1"
+            parts.append(_grid(rows, percent=percent))
+            if percent and (below := _shortfalls(rows)):
+                parts.append(below)
     return "\n".join(parts)
 
 
 def _grid(rows: Sequence[Row], *, percent: bool) -> str:
-    scale, digits = (100.0, 2) if percent else (1.0, 3)
     lines = ["| data set | epochs | figure | paper | here | n |", "|---|---|---|---|---|---|"]
     for row in rows:
-        paper = "" if row.paper is None else f"{row.paper * scale:.{digits}f}"
-        here = f"{row.mean * scale:.{digits}f}" + ("" if row.sd is None else f" ± {row.sd * scale:.{digits}f}")
-        title = RECIPES[row.recipe].title
-        lines.append(f"| {title} | {row.epochs} | {row.quantity} | {paper} | {here} | {row.n} |")
+        paper = "" if row.paper is None else _figure(row.paper, percent=percent)
+        here = _figure(row.mean, percent=percent)
+        if row.sd is not None:
+            here += f" ± {_figure(row.sd, percent=percent)}"
+        lines.append(f"| {RECIPES[row.recipe].title} | {row.epochs} | {row.quantity} | {paper} | {here} | {row.n} |")
     return "\n".join(lines) + "\n"
+
+
+def _figure(value: float, *, percent: bool) -> str:
+    if percent:
+        return f"{value:.2%}"
+    return f"{value:.1f}" if value >= COUNTS_FROM else f"{value:.3f}"
+
+
+def _shortfalls(rows: Sequence[Row]) -> str:
+    """Return a sentence for each figure under the paper's, with the recipe's reason."""
+    sentences = [
+        f"* {RECIPES[row.recipe].title}, {row.epochs} epochs, {row.quantity}: "
+        f"{(row.paper - row.mean) * 100:.2f} points under the paper's. {RECIPES[row.recipe].note}".rstrip()
+        for row in rows
+        if row.paper is not None and row.mean < row.paper
+    ]
+    return "\n".join(["Below the paper:\n", *sentences, ""]) if sentences else ""
 
 
 _PREFACE = """# The paper's tables, recomputed

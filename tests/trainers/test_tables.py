@@ -104,7 +104,7 @@ def test_table_2_2_has_the_column_that_the_paper_lacks() -> None:
     assert peaceful.n == 3
     assert peaceful.mean == pytest.approx(statistics.fmean([2, 3, 1.5]))
     assert rows["clean against clean, larger count of 200"].mean == 150
-    assert rows["clean pairs at least as lopsided as the paper's pair"].mean == 0
+    assert rows["share of clean pairs as lopsided as the paper's pair"].mean == 0
 
 
 def test_a_zoo_without_backdoored_networks_still_has_its_clean_rows() -> None:
@@ -113,7 +113,7 @@ def test_a_zoo_without_backdoored_networks_still_has_its_clean_rows() -> None:
     assert quantities == [
         "mean(S_A) clean against clean, larger/smaller",
         "clean against clean, larger count of 200",
-        "clean pairs at least as lopsided as the paper's pair",
+        "share of clean pairs as lopsided as the paper's pair",
     ]
 
 
@@ -141,7 +141,9 @@ def test_both_tables_are_written_with_hardware_and_version_in_the_name(tmp_path:
     with paths[0].open(newline="") as lines:
         assert next(csv.DictReader(lines))["mean"] == "0.99"
     text = page.read_text()
-    assert "| MNIST | 5 | attack success rate | 99.99 | 95.00 ± 7.07 | 2 |" in text
+    assert "| MNIST | 5 | attack success rate | 99.99% | 95.00% ± 7.07% | 2 |" in text
+    assert "* MNIST, 5 epochs, attack success rate: 4.99 points under the paper's. The paper states" in text
+    assert "| MNIST | 5 | backdoored > clean, of 200 | 199.0 | 150.0 ± 0.000 | 4 |" in text
     assert f"measured on `{suffix.removesuffix('.csv')}`" in text
 
 
@@ -150,7 +152,7 @@ def test_the_page_holds_every_machines_tables(tmp_path: Path) -> None:
     for machine in ("one-1.30.0", "other-1.32.0"):
         tables.write_csv([row], tmp_path / f"table-2.1-{machine}.csv")
     text = tables.markdown(tmp_path)
-    assert text.count("| CIFAR10 | 50 | attack success rate | 99.99 | 100.00 | 1 |") == 2
+    assert text.count("| CIFAR10 | 50 | attack success rate | 99.99% | 100.00% | 1 |") == 2
     assert "`one-1.30.0`" in text
 
 
