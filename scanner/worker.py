@@ -29,6 +29,9 @@ _GRACE = 1.0  # seconds between the request to stop and the end
 _GLANCE = 0.1  # seconds between two looks at the child's memory
 _ERROR_BYTES = 4096  # of the child's error output; the last line says why it died
 
+_NO_MEMORY = ("bad_alloc", "MemoryError", "can't start new thread")  # what C++ and Python say before they end
+_GUESSES = {-6: " (it gave itself up)", -9: " (most likely the system ran out of memory)", -11: " (a memory error)"}
+
 # Secrets often lie in the environment; the child gets what finds Python, its libraries and the CUDA devices.
 _PASSED = (
     "PATH", "HOME", "LANG", "LC_", "LD_LIBRARY_PATH", "DYLD_", "PYTHON", "CUDA_", "NVIDIA_", "ORT_", "OMP_", "TMP",
@@ -165,13 +168,13 @@ class Worker:
             return WorkerCrashedError.no_answer()
         self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _ERROR_BYTES))
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        if "bad_alloc" in " ".join(lines):
+        if any(sign in line for sign in _NO_MEMORY for line in lines):
             return WorkerLimitError.memory(allowance.limits.memory)
         if sys.platform != "win32" and code == -signal.SIGXCPU:
             return WorkerLimitError(
                 "the model needs more processor time than its deadline allows", remedy="raise --timeout"
             )
-        said = f" ({lines[-1]})" if lines else ""
+        said = f" ({lines[-1]})" if lines else _GUESSES.get(code, "")
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         return WorkerCrashedError(
             f"the process that ran the model died {how}{said}",

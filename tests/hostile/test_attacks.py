@@ -131,6 +131,11 @@ def test_exit_codes_tell_a_refusal_from_what_is_no_model(tmp_path: Path) -> None
     assert done.returncode == 3
     assert "runs more than 10,000,000 times" in " ".join(done.stdout.split())
     assert command(broken).returncode == 2
+    models.save(attacks.memory_at_run_time(), refused)
+    done = command(refused, "--memory-limit", "1GiB", "-d", "overactivation")
+    assert done.returncode == 3
+    assert "--memory-limit" in done.stdout
+    models.save(attacks.endless_loop(), refused)
     assert command(refused, "--max-trips", 10**13, "--timeout", 2, "-d", "overactivation").returncode == 3
 
 

@@ -102,6 +102,12 @@ def test_native_code_that_runs_out_of_memory_is_a_limit_and_no_crash(child: Work
 
 
 @LINUX
+def test_a_limit_below_what_python_itself_needs_is_a_limit_and_no_crash(child: Worker) -> None:
+    with pytest.raises(WorkerLimitError, match="1 MiB"):
+        call(child, "facts", allowance=Allowance(seconds=20, limits=Limits(memory=2**20)))
+
+
+@LINUX
 def test_processor_time_beyond_the_limit_is_a_typed_error(child: Worker) -> None:
     with pytest.raises(WorkerLimitError, match="processor time"):
         call(child, "processor_time", 1)
