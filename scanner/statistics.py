@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 _RESAMPLES = 2_000
+_DRAWS = 400_000  # at a time, so that memory does not grow with the number of images
 _NORMAL_MAD = 1.4826  # standard deviations a MAD, for a normal law
 _TERMS = 10_000  # of a series or a continued fraction, which needs some multiple of the root of its arguments
 _EPSILON = 1e-15
@@ -48,8 +49,9 @@ def paired_difference(
         confidence: Nominal coverage.
     """
     difference = suspect - reference
-    draws = generator.integers(0, len(difference), (_RESAMPLES, len(difference)))
-    means = difference[draws].mean(axis=1)
+    n, rows = len(difference), max(1, _DRAWS // len(difference))
+    batches = (min(rows, _RESAMPLES - start) for start in range(0, _RESAMPLES, rows))
+    means = np.concatenate([difference[generator.integers(0, n, (count, n))].mean(axis=1) for count in batches])
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return PairedDifference(mean=float(difference.mean()), low=float(low), high=float(high), confidence=confidence)
 
