@@ -71,7 +71,7 @@ class Fact:
 
 COMPARISONS = frozenset({"Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "IsNaN", "IsInf"})
 TESTS = COMPARISONS | {
-    "Mod", "Sign", "ArgMax", "ArgMin", "Hardmax", "TopK", "NonZero", "Binarizer", "BitShift", "BitwiseAnd",
+    "Mod", "Sign", "ArgMax", "ArgMin", "Hardmax", "TopK", "NonZero", "ai.onnx.ml.Binarizer", "BitShift", "BitwiseAnd",
     "BitwiseOr", "BitwiseXor", "Unique", "NonMaxSuppression",
 }  # fmt: skip
 _ROUNDINGS = frozenset({"Floor", "Ceil", "Round", "Trunc"})
@@ -81,7 +81,10 @@ _RECTIFIERS = frozenset({
 })  # fmt: skip
 WEIGHTED = frozenset({
     "Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "ConvInteger", "MatMulInteger", "QLinearConv",
-    "QLinearMatMul", "Einsum", "DeformConv",
+    "QLinearMatMul", "Einsum", "DeformConv", "com.microsoft.FusedConv", "com.microsoft.NhwcFusedConv",
+    "com.microsoft.FusedGemm", "com.microsoft.FusedMatMul", "com.microsoft.MatMulNBits", "com.microsoft.Attention",
+    "com.microsoft.MatMulIntegerToFloat", "com.microsoft.DynamicQuantizeMatMul", "com.microsoft.DynamicQuantizeLSTM",
+    "com.microsoft.QAttention", "com.microsoft.QGemm", "com.microsoft.nchwc.Conv",
 })  # fmt: skip
 _SHAPES = frozenset({"Shape", "Size"})
 _RAGGED = frozenset({"NonZero", "NonMaxSuppression", "Compress", "Unique", "Stack"})
@@ -186,7 +189,8 @@ class Analysis:
         """Return the extent of a slice, which may be fixed although the sliced axes are open."""
         shape = list(self.flow.shapes.get(output, ()))
         arrays = [self.flow.array(name) for name in step.inputs[1:4]]
-        if len(arrays) < 3 or any(a is None for a in arrays):  # noqa: PLR2004 - starts, ends and axes
+        if len(arrays) < 3 or any(a is None or a.dtype.kind != "i" for a in arrays):  # noqa: PLR2004
+            # Without fixed starts, ends and axes nothing more is known.
             return self.extent(output)
         for start, end, axis in zip(*(a.reshape(-1).tolist() for a in arrays if a is not None), strict=True):
             if -len(shape) <= axis < len(shape) and (start < 0) == (end < 0):

@@ -19,7 +19,9 @@ from scanner.graph.dataflow import COMPARISONS, TESTS, WEIGHTED, Analysis, Fact,
 from scanner.graph.unfold import Flow, Step
 from scanner.results import Observation, Severity
 
-_SELECTIONS = frozenset({"Gather", "GatherND", "GatherElements", "ArrayFeatureExtractor", "Slice", "Resize", "Pad"})
+_SELECTIONS = frozenset(
+    {"Gather", "GatherND", "GatherElements", "ai.onnx.ml.ArrayFeatureExtractor", "Slice", "Resize", "Pad"}
+)
 _SHAPED = frozenset({"Expand", "Reshape", "Tile", "Range", "ConstantOfShape", "Unsqueeze", "Squeeze", "Split"})
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 _PLUMBING = frozenset({"Identity", "Cast", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Expand", "Transpose"})

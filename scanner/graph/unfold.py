@@ -13,7 +13,9 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from scanner.errors import MalformedModelError
 from scanner.graph import facts, inline
+from scanner.graph.conform import check_nodes
 from scanner.graph.structure import attribute, subgraphs
 from scanner.model import required_inputs
 
@@ -31,8 +33,8 @@ class Step:
 
     Attributes:
         op: Operator; `If` and `Loop` join values, `Carry` is a value that comes round again, `Sweep` one slice of a
-            scanned value, `Stack` the collection of what each iteration gives.
-        domain: The operator's domain; empty for the standard one.
+            scanned value, `Stack` the collection of what each iteration gives. An operator outside the standard has
+            its domain before it.
         label: The node's name as a viewer shows it, else its operator and first output.
         inputs: Values read, control included; an omitted one is empty.
         outputs: Values made.
@@ -40,7 +42,6 @@ class Step:
     """
 
     op: str
-    domain: str
     label: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -91,12 +92,16 @@ class Flow:
         return math.prod(int(size) for size in shape)
 
     def array(self, value: str) -> Array | None:
-        """Return the numbers of a small constant, else None."""
+        """Return the numbers of a small constant, else None.
+
+        Raises:
+            MalformedModelError: The tensor holds less than its shape says, or is of no known type.
+        """
         tensor = self.constants.get(value)
         if tensor is None or tensor.external_data or math.prod(tensor.dims) > _READABLE:
             return None
         if value not in self._arrays:
-            self._arrays[value] = numpy_helper.to_array(tensor)
+            self._arrays[value] = _numbers(tensor)
         return self._arrays[value]
 
 
@@ -105,8 +110,9 @@ def unfold(proto: onnx.ModelProto) -> Flow:
 
     Raises:
         UnsafeModelError: Model-local functions expand without end.
-        MalformedModelError: The shapes contradict one another.
+        MalformedModelError: A node is not what its operator asks for, or the shapes contradict one another.
     """
+    check_nodes(proto)
     flat = inline.flatten(proto)
     line = _Line()
     for tensor in flat.graph.initializer:
@@ -128,6 +134,16 @@ def unfold(proto: onnx.ModelProto) -> Flow:
         producers={name: i for i, step in enumerate(line.steps) for name in step.outputs if name},
         looped=bool(line.iterations),
     )
+
+
+def _numbers(tensor: onnx.TensorProto) -> Array:
+    try:
+        return numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, KeyError) as error:
+        raise MalformedModelError(
+            f"the tensor {tensor.name!r} does not hold what its shape and type say",
+            remedy="export the model to ONNX again",
+        ) from error
 
 
 def _skeleton(flat: onnx.ModelProto, line: "_Line") -> onnx.ModelProto:
@@ -168,6 +184,8 @@ class _Line:
         if special and subgraphs(node):
             special(node, resolve, scope)
             return
+        if not node.output:
+            return
         inputs, outputs = tuple(map(resolve, node.input)), tuple(map(resolve, node.output))
         if scope:
             renamed = onnx.NodeProto()
@@ -176,8 +194,8 @@ class _Line:
             self.nodes.append(renamed)
         else:
             self.nodes.append(node)
-        domain = "" if node.domain == "ai.onnx" else node.domain
-        self.steps.append(Step(node.op_type, domain, label(node, scope), inputs, outputs, node))
+        operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+        self.steps.append(Step(operator, label(node, scope), inputs, outputs, node))
 
     def _take_constant(self, node: onnx.NodeProto, resolve: Resolve) -> bool:
         held = node.attribute[0] if node.attribute else onnx.AttributeProto()
@@ -196,7 +214,7 @@ class _Line:
         self.nodes.append(onnx.helper.make_node("Identity", [like], step.outputs))
 
     def _stack(self, node: onnx.NodeProto, scope: str, value: str, output: str) -> None:
-        self.steps.append(Step("Stack", "", label(node, scope), (value,), (output,), node))
+        self.steps.append(Step("Stack", label(node, scope), (value,), (output,), node))
         self.nodes.append(onnx.helper.make_node("Stack", [value], [output], domain=_DOMAIN))
 
     def _body(self, graph: onnx.GraphProto, resolve: Resolve, scope: str, bound: Mapping[str, str]) -> list[str]:
@@ -221,7 +239,7 @@ class _Line:
         branches = [self._body(body, resolve, name, {}) for body in subgraphs(node)]
         condition = resolve(node.input[0])
         for output, values in zip(map(resolve, node.output), zip(*branches, strict=True), strict=True):
-            self._join(Step("If", "", name, (condition, *values), (output,), node), values[0])
+            self._join(Step("If", name, (condition, *values), (output,), node), values[0])
 
     def _add_loop(self, node: onnx.NodeProto, resolve: Resolve, scope: str) -> None:
         body, name = subgraphs(node)[0], label(node, scope)
@@ -236,7 +254,7 @@ class _Line:
         self._close(places, results)
         self.iterations.append(condition)
         for first, last, output in zip(initial, results, map(resolve, node.output), strict=False):
-            self._join(Step("Loop", "", name, (count, start, ending, first, last), (output,), node), first)
+            self._join(Step("Loop", name, (count, start, ending, first, last), (output,), node), first)
         for last, output in zip(results[len(initial) :], list(map(resolve, node.output))[len(initial) :], strict=True):
             self._stack(node, scope, last, output)
 
@@ -250,13 +268,13 @@ class _Line:
         self.iterations.append(f"{name}.iteration")
         places = self._carry(node, name, inner[: len(initial)], initial)
         for value, part in zip(swept, inner[len(initial) :], strict=True):
-            self.steps.append(Step("Sweep", "", name, (value,), (part,), node))
+            self.steps.append(Step("Sweep", name, (value,), (part,), node))
             self.nodes.append(onnx.helper.make_node("Sweep", [value], [part], domain=_DOMAIN))
         results = self._body(body, resolve, name, names)
         self._close(places, results)
         outputs = list(map(resolve, node.output))
         for first, last, output in zip(initial, results, outputs, strict=False):
-            self._join(Step("Loop", "", name, ("", "", "", first, last), (output,), node), first)
+            self._join(Step("Loop", name, ("", "", "", first, last), (output,), node), first)
         for last, output in zip(results[len(initial) :], outputs[len(initial) :], strict=True):
             self._stack(node, scope, last, output)
 
@@ -264,7 +282,7 @@ class _Line:
         places = []
         for name, first in zip(carried, initial, strict=True):
             places.append(len(self.steps))
-            self._join(Step("Carry", "", label(node, scope), (first,), (name,), node), first)
+            self._join(Step("Carry", label(node, scope), (first,), (name,), node), first)
         return places
 
     def _close(self, places: Sequence[int], results: Sequence[str]) -> None:
