@@ -74,6 +74,15 @@ def test_the_other_models_of_a_call_go_on(tmp_path: Path) -> None:
     assert [len(r.failures) for r in results] == [0, 1, 0]
 
 
+def test_a_module_beside_the_model_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("numpy", "onnx", "onnxruntime", "json"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n", encoding="utf-8")
+    path = models.save(models.plain(), tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    assert not scan(path, settings=SETTINGS).failures
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
 def test_a_pipe_in_place_of_a_model_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model.onnx")

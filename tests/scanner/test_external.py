@@ -57,7 +57,15 @@ def test_only_what_the_shape_takes_is_read_of_a_longer_file(folder: Path) -> Non
 
 @pytest.mark.parametrize(
     "path",
-    ["../secret", "sub/../../secret", "/etc/passwd", "..\\secret", "C:\\secret", "C:secret", "\\\\host\\share\\secret"],
+    [
+        pytest.param("../secret", id="CVE-2022-25882"),
+        pytest.param("sub/../../secret", id="CVE-2024-27318"),
+        "/etc/passwd",
+        "..\\secret",
+        "C:\\secret",
+        "C:secret",
+        "\\\\host\\share\\secret",
+    ],
 )
 def test_a_location_outside_the_folder_is_refused(folder: Path, path: str) -> None:
     with pytest.raises(UnsafeModelError, match="outside the model's folder"):
@@ -96,10 +104,10 @@ def _itself(_folder: Path) -> str:
 @pytest.mark.parametrize(
     ("trap", "sentence"),
     [
-        (_file_link, "a symbolic link"),
-        (_folder_link, "a symbolic link"),
+        pytest.param(_file_link, "a symbolic link", id="CVE-2026-34447, a symbolic link"),
+        pytest.param(_folder_link, "a symbolic link", id="CVE-2026-27489, a symbolic link on the way"),
         (_inner_link, "a symbolic link"),
-        (_hard_link, "a hard link"),
+        pytest.param(_hard_link, "a hard link", id="CVE-2026-34446, a hard link"),
         (_pipe, "no regular file"),
         (_itself, "no regular file"),
     ],
@@ -133,6 +141,13 @@ def test_what_is_no_file_of_its_own_is_refused(folder: Path, trap: Callable[[Pat
 def test_a_reference_that_fits_nothing_is_malformed(folder: Path, made: onnx.TensorProto, sentence: str) -> None:
     with pytest.raises(MalformedModelError, match=sentence):
         Folder(folder).inline(made)
+
+
+def test_keys_that_name_something_else_change_nothing(folder: Path) -> None:
+    """CVE-2026-34445: keys of the file were set as attributes of the reader's own object."""
+    made = tensor("data", offset=4, length=24, __class__="int", basepath="/etc", checksum="x")
+    Folder(folder).inline(made)
+    assert made.raw_data == BYTES
 
 
 def test_two_locations_are_no_location() -> None:
