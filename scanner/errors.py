@@ -9,7 +9,8 @@ ScannerError
 ├── GraphError                    something inside the graph
 │   ├── ValueNotFoundError          no such inner value; carries the nearest names
 │   ├── NoGradientError             an operator without a gradient rule
-│   └── NoLogitsError               no class scores to differentiate
+│   ├── NoLogitsError               no class scores to differentiate
+│   └── NoLayerError                no layer of the kind that a detector reads
 ├── WorkerError                   the isolated child did not answer
 │   ├── WorkerTimeoutError          it ran past its deadline
 │   ├── WorkerCrashedError          it died, or sent what is no answer
@@ -100,6 +101,10 @@ class NoGradientError(GraphError):
 
 class NoLogitsError(GraphError):
     """The graph has no class scores."""
+
+
+class NoLayerError(GraphError):
+    """The graph has no layer of the kind that a detector reads."""
 
 
 class WorkerError(ScannerError):

@@ -18,6 +18,7 @@ from scanner.errors import (
     GraphError,
     ModelError,
     NoGradientError,
+    NoLayerError,
     NoLogitsError,
     UnsupportedModelError,
     UsageError,
@@ -227,7 +228,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
                 subject = Subject(model=model, settings=settings, progress=share.within, lead=followed)
                 measurements.append(detector.measure(subject))
                 skips += _left_out(measurements[-1])
-        except (NoGradientError, NoLogitsError) as error:
+        except (NoGradientError, NoLayerError, NoLogitsError) as error:
             if rule in settings.detectors:
                 failures.append(Failure(rule=rule, error=error.to_dict()))
             else:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 _RESAMPLES = 2_000
 _DRAWS = 400_000  # at a time, so that memory does not grow with the number of images
 _NORMAL_MAD = 1.4826  # standard deviations a MAD, for a normal law
+_NORMAL_MEAN_DEVIATION = 1.2533  # standard deviations a mean absolute deviation, for a normal law
 _TERMS = 10_000  # of a series or a continued fraction, which needs some multiple of the root of its arguments
 _EPSILON = 1e-15
 
@@ -129,3 +130,15 @@ def _upper_fraction(x: float, shape: float) -> float:
         if abs(factor - 1) < _EPSILON:
             break
     return result
+
+
+def robust_z(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return how far each value lies above the median, in units of 1.4826 MAD, shape (n,).
+
+    Where more than half of the values are equal the MAD vanishes; the unit is then the mean absolute deviation, times
+    1.2533, its factor for a normal law. All are 0 where all values are equal.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    above = numbers - np.median(numbers)
+    spread = _NORMAL_MAD * np.median(np.abs(above)) or _NORMAL_MEAN_DEVIATION * np.abs(above).mean()
+    return np.asarray(above / spread if spread else above, dtype=np.float64)
