@@ -1,7 +1,7 @@
 """External data: the second files that a model names, read by our own rules, so that ONNX Runtime never opens one.
 
-A location is how a model reads somebody else's files: `..` and absolute paths (CVE-2022-25882, CVE-2024-27318), links in
-place of the file (CVE-2026-34447) or of a folder on the way (CVE-2026-27489), hard links (CVE-2026-34446). A file is
+A location is how a model reads somebody else's files: `..` and absolute paths (CVE-2022-25882, CVE-2024-27318), links
+in place of the file (CVE-2026-34447) or of a folder on the way (CVE-2026-27489), hard links (CVE-2026-34446). A file is
 opened component by component and without following links; what is checked is what was opened, and a file that is read
 again must still be the same.
 """
