@@ -15,6 +15,7 @@ def real_input(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with a floating-point input; itself where it has one.
 
     An integer image that the graph casts first enters behind the cast: the same numbers, but differentiable by them.
+    Its shape may be asked for besides.
 
     Args:
         proto: A flat model of one required input.
@@ -25,7 +26,7 @@ def real_input(proto: onnx.ModelProto) -> onnx.ModelProto:
     image = required_inputs(proto.graph)[0]
     if image.type.tensor_type.elem_type in _REAL:
         return proto
-    users = Uses(proto.graph).consumers[image.name]
+    users = [node for node in Uses(proto.graph).consumers[image.name] if node.op_type != "Shape"]
     kinds = {attribute(n, "to") if n.op_type == "Cast" else None for n in users}
     if len(kinds) != 1 or not kinds <= _REAL:
         raise NoGradientError(

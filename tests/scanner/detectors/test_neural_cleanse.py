@@ -79,7 +79,7 @@ def test_the_same_seed_gives_the_same_result(tmp_path: Path) -> None:
 def test_the_images_do_not_depend_on_the_batch_size(tmp_path: Path) -> None:
     whole, single = (measure(tmp_path, planted=True, batch=batch) for batch in ("N", 1))
     sizes = [[row["size"] for row in m.series["classes"]] for m in (whole, single)]
-    np.testing.assert_allclose(*sizes, rtol=1e-2)
+    np.testing.assert_allclose(sizes[0], sizes[1], rtol=1e-2)
 
 
 def test_pictures_hold_what_was_reported(tmp_path: Path) -> None:
