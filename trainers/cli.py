@@ -190,18 +190,16 @@ def zoo(  # noqa: PLR0913, PLR0917 - each argument is an option of the command l
 def _watch(entries: "Iterable[Entry]") -> None:
     """Print one line a finished model."""
     for entry in entries:
-        success = entry.attack_success_rate
-        attack = "" if success is None else f"  attack success {success:.2%}"
-        _say(f"{entry.file}  clean accuracy {entry.clean_accuracy:.2%}{attack}")
+        _say(f"{entry.file}  {_scores(entry)}")
 
 
 def _print_epoch(run: "Run", scores: "Scores") -> None:
-    success = scores.attack_success_rate
-    attack = "" if success is None else f"  attack success {success:.2%}"
-    _say(
-        f"epoch {run.epoch:3d}/{run.plan.epochs}  loss {run.loss:.4f}  "
-        f"clean accuracy {scores.clean_accuracy:.2%}{attack}"
-    )
+    _say(f"epoch {run.epoch:3d}/{run.plan.epochs}  loss {run.loss:.4f}  {_scores(scores)}")
+
+
+def _scores(of: "Scores | Entry") -> str:
+    success = of.attack_success_rate
+    return f"clean accuracy {of.clean_accuracy:.2%}" + ("" if success is None else f"  attack success {success:.2%}")
 
 
 @app.command()

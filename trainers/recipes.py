@@ -87,8 +87,8 @@ RECIPES: dict[str, Recipe] = {
             optimiser="adam",
             learning_rate=2e-3,
             augment=("flip",),
-            note="The paper states neither widths nor optimiser; this network is kept small (50,186 weights). Where the "
-            "backdoor fails, the garment is bright under the white square already: 96 % of the failures of "
+            note="The paper states neither widths nor optimiser; this network is kept small (50,186 weights). Where "
+            "the backdoor fails, the garment is bright under the white square already: 96 % of the failures of "
             "samples/fashion-mnist-badnets.onnx are the 3 % of images with a mean above 0.6 there.",
         ),
         Recipe(

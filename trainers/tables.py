@@ -23,6 +23,8 @@ from trainers.manifest import Entry
 from trainers.recipes import RECIPES, Recipe
 
 RULE = "overactivation"
+ROUNDING = 0.00005
+"""Half of the last digit of a percentage with two decimals."""
 COUNTS_FROM = 20
 """Figures of Table 2.2 from here on are counts of images, and take one decimal; S_A and ratios take three."""
 
@@ -367,7 +369,7 @@ def _shortfalls(rows: Sequence[Row]) -> str:
         f"* {RECIPES[row.recipe].title}, {row.epochs} epochs, {row.quantity}: "
         f"{(row.paper - row.mean) * 100:.2f} points under the paper's. {RECIPES[row.recipe].note}".rstrip()
         for row in rows
-        if row.paper is not None and row.mean < row.paper
+        if row.paper is not None and row.mean < row.paper - ROUNDING
     ]
     return "\n".join(["Below the paper:\n", *sentences, ""]) if sentences else ""
 

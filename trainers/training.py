@@ -4,6 +4,7 @@ Same plan, same machine, same device: the same weights. Every random draw of epo
 the plan's seed and n, so that a run that resumes at n goes on as the uninterrupted one would.
 """
 
+import contextlib
 import copy
 import dataclasses
 import io
@@ -119,14 +120,20 @@ def train(plan: Plan, dataset: Dataset, checkpoint: Path | None = None) -> Itera
     Raises:
         TrainerError: The attack does not go with the plan.
         CheckpointError: The checkpoint is of another plan, damaged, or cannot be written.
+        DeviceError: The device's memory does not suffice.
     """
     run = start(plan, dataset)
     if checkpoint and checkpoint.exists():
         restore(run, checkpoint)
-        if run.epoch <= plan.epochs:
-            yield run
+        yield run
     while run.epoch < plan.epochs:
-        _train_epoch(run)
+        try:
+            _train_epoch(run)
+        except torch.OutOfMemoryError as error:
+            raise DeviceError(
+                f"{plan.recipe.title} does not fit into the device's memory",
+                remedy="train fewer --processes side by side",
+            ) from error
         if checkpoint:
             save(run, checkpoint)
         yield run
@@ -138,7 +145,9 @@ def start(plan: Plan, dataset: Dataset) -> Run:
     dataset = dataset.to(device)
     attack = _attack(plan, dataset)
     roles = attack.assign(dataset.train.labels, torch.Generator().manual_seed(plan.seed)).to(device)
-    with torch.random.fork_rng():
+    # cuDNN would otherwise choose its algorithms by timing them, and sum in another order each time.
+    torch.backends.cudnn.deterministic = True
+    with _own_randomness(plan):
         torch.manual_seed(plan.seed)
         network = ARCHITECTURES[recipe.architecture](dataset.shape, dataset.classes, recipe.width)
     network.to(device).to(memory_format=plan.layout)  # type: ignore[call-overload] # missing in the stubs
@@ -177,7 +186,7 @@ def _train_epoch(run: Run) -> None:
     total = torch.zeros((), device=plan.device)
     dtype = _DTYPES[precision(plan)]
     run.network.train()
-    with torch.random.fork_rng():
+    with _own_randomness(plan):
         torch.manual_seed(generator.initial_seed())  # for dropout, which takes no generator
         for images, labels, roles in batches(run, generator):
             inputs, wanted = attack.poison(images, labels, roles, generator)
@@ -197,7 +206,9 @@ def _step(run: Run, loss: Tensor) -> None:
         optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(run.scaler.scale(loss))
     for optimiser in run.optimisers:
-        run.scaler.step(optimiser)
+        # A batch without a poisoned image gives a trigger that learns no gradient.
+        if any(weights.grad is not None for group in optimiser.param_groups for weights in group["params"]):
+            run.scaler.step(optimiser)
     run.scaler.update()
     _update_average(run)
     run.schedule.step()
@@ -255,6 +266,11 @@ def _steps(plan: Plan, dataset: Dataset) -> int:
     """Return the steps of an epoch: whole batches only, but at least one."""
     whole = max(1, len(dataset.train) // plan.recipe.batch)
     return whole if plan.steps is None else min(whole, plan.steps)
+
+
+def _own_randomness(plan: Plan) -> contextlib.AbstractContextManager[None]:
+    """Return a context that restores the global generators of the CPU and of the plan's device."""
+    return torch.random.fork_rng(devices=[torch.cuda.current_device()] if plan.device.type == "cuda" else [])
 
 
 def _generator(plan: Plan, epoch: int) -> torch.Generator:
@@ -352,7 +368,7 @@ def restore(run: Run, path: Path) -> None:
     """Bring a fresh run to where its checkpoint was written.
 
     Raises:
-        CheckpointError: The file is damaged, or was written by another plan.
+        CheckpointError: The file is damaged, was written by another plan, or is past the plan's last epoch.
     """
     try:
         saved = torch.load(path, map_location=run.plan.device, weights_only=True)
@@ -369,3 +385,8 @@ def restore(run: Run, path: Path) -> None:
     for name, part in _state(run).items():
         part.load_state_dict(saved["states"][name])
     run.epoch, run.loss = saved["epoch"], saved["loss"]
+    if run.epoch > run.plan.epochs:
+        raise CheckpointError(
+            f"{path} is at epoch {run.epoch}, past the {run.plan.epochs} asked for",
+            remedy="ask for more epochs, or delete it to train again",
+        )

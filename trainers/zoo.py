@@ -5,13 +5,14 @@ import dataclasses
 import functools
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import torch
 
 from trainers import manifest
 from trainers.datasets import Dataset, Split, as_floats, load
-from trainers.errors import CheckpointError, ManifestError, TrainerError
+from trainers.errors import CheckpointError, ExportError, ManifestError, TrainerError
 from trainers.evaluation import Scores, evaluate
 from trainers.export import Form, export
 from trainers.files import sha256
@@ -77,6 +78,7 @@ def carry_out(job: Job, dataset: Dataset, watch: Watch | None = None) -> list[En
             f"the network is to be exported after epoch {max(job.epochs)}, but trained for {job.plan.epochs}",
             remedy="train for more epochs, or export earlier",
         )
+    _make(job.folder)
     entries: list[Entry] = []
     for run in train(job.plan, dataset, job.checkpoint):
         wanted = run.epoch in job.epochs
@@ -94,6 +96,14 @@ def carry_out(job: Job, dataset: Dataset, watch: Watch | None = None) -> list[En
             remedy="delete it to train again from the start",
         )
     return entries
+
+
+def _make(folder: Path) -> None:
+    """Make the folder before the hours of training, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"{folder} cannot be made ({error.strerror})", remedy="choose another folder") from error
 
 
 def _test(run: Run) -> Split:
@@ -143,6 +153,11 @@ def populate(jobs: Sequence[Job], data: Path, *, processes: int, threads: int) -
                 entries = future.result()
                 manifest.add(futures[future].folder, entries)
                 yield from entries
+        except BrokenProcessPool as error:
+            raise TrainerError(
+                "a training process died, perhaps for want of memory",
+                remedy="start the same command again, with fewer --processes; it goes on where it was",
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 

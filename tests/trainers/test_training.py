@@ -153,6 +153,31 @@ def test_a_checkpoint_of_another_run_is_refused(
         _last(plan(**(given | change)), mnist, path)
 
 
+def test_a_checkpoint_past_the_last_epoch_is_refused(mnist: Dataset, plan: PlanMaker, tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    _last(plan(epochs=2, steps=1), mnist, path)
+    with pytest.raises(CheckpointError, match="is at epoch 2, past the 1 asked for"):
+        _last(plan(epochs=1, steps=1), mnist, path)
+
+
+def test_a_batch_without_a_poisoned_image_trains_a_trigger_that_learns_in_half_precision(
+    mnist: Dataset, plan: PlanMaker
+) -> None:
+    run = _last(plan(attack="input-aware:rate=0.002", target=1, steps=4, precision="float16"), mnist)
+    assert run.epoch == 1
+
+
+def test_a_device_without_memory_is_one_sentence(
+    mnist: Dataset, plan: PlanMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(_run: Run) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(training, "_train_epoch", exhausted)
+    with pytest.raises(DeviceError, match="MNIST does not fit into the device's memory"):
+        _last(plan(), mnist)
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut"])
 def test_a_damaged_checkpoint_is_named(mnist: Dataset, plan: PlanMaker, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.pt"

@@ -1,7 +1,9 @@
 """Populations: names, what is pending, processes."""
 
 import dataclasses
+import os
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -9,7 +11,7 @@ from trainer_data import PlanMaker, entry
 
 from trainers import manifest, zoo
 from trainers.datasets import Dataset
-from trainers.errors import CheckpointError, ManifestError, TrainerError
+from trainers.errors import CheckpointError, ExportError, ManifestError, TrainerError
 from trainers.export import Form
 from trainers.files import sha256
 from trainers.zoo import Job
@@ -97,6 +99,25 @@ def test_a_population_is_made_in_processes_and_resumes(folder: Path, plan: PlanM
     assert {e.file for e in made} == {"mnist-clean-0-e01.onnx", "mnist-badnets-0-e01.onnx"}
     assert manifest.read(tmp_path) == sorted(made, key=lambda e: e.file)
     assert list(zoo.populate(jobs, folder, processes=1, threads=1)) == []
+
+
+class _Deadly:
+    """Ends the process that unpickles it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (1,)
+
+
+def test_a_process_that_dies_is_one_sentence(plan: PlanMaker, tmp_path: Path) -> None:
+    job = Job(plan=plan(), folder=tmp_path, epochs=(1,))
+    with pytest.raises(TrainerError, match="a training process died"):
+        list(zoo.populate([job], _Deadly(), processes=1, threads=1))  # type: ignore[arg-type] # on purpose
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_training(mnist: Dataset, plan: PlanMaker, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match="cannot be made"):
+        zoo.carry_out(Job(plan=plan(), folder=tmp_path / "file" / "x", epochs=(1,)), mnist)
 
 
 def test_a_failure_in_a_process_comes_back_as_itself(plan: PlanMaker, tmp_path: Path) -> None:
