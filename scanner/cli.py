@@ -1,7 +1,6 @@
 """The command `scan`: words in, values out, an exit code."""
 
 import enum
-import importlib.metadata
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scanner import options, pipeline, unanalysable
+from scanner import __version__, options, pipeline, unanalysable
 from scanner.calibration import read_baseline, write_baseline
 from scanner.errors import ScannerError, UsageError
 from scanner.limits import Confinement, Limits
@@ -93,7 +92,7 @@ app = typer.Typer(cls=ScanGroup, pretty_exceptions_enable=False, rich_markup_mod
 
 def _print_version(value: bool) -> None:
     if value:
-        typer.echo(f"overactivation {importlib.metadata.version('overactivation')}")
+        typer.echo(f"overactivation {__version__}")
         raise typer.Exit
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 # ONNX Runtime 1.29 and later report home by default; the variable counts only before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-from scanner import deadline
+from scanner import __version__, deadline
 from scanner.errors import DeviceError, UnsupportedModelError, WorkerLimitError
 from scanner.settings import Device
 
@@ -32,7 +32,7 @@ Array = npt.NDArray[Any]
 PROVIDERS = {Device.CPU: "CPUExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}
 _ERRORS = (
     native.EPFail, native.Fail, native.InvalidArgument, native.InvalidGraph, native.InvalidProtobuf,
-    native.ModelLoadCanceled, native.NotImplemented, native.RuntimeException,
+    native.ModelLoadCanceled, native.NotImplemented, native.RuntimeException, UnicodeDecodeError,
 )  # fmt: skip
 _NO_MEMORY = ("bad allocation", "bad_alloc", "Failed to allocate memory")
 _FATAL = 4  # the log level: failures come back as exceptions, so nothing need be printed
@@ -142,8 +142,8 @@ def cuda_devices() -> tuple[str, ...]:
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that influence a number."""
-    installed = {name: importlib.metadata.version(name) for name in ("overactivation", "onnx", "numpy")}
-    return {**installed, "onnxruntime": onnxruntime.__version__}
+    installed = {name: importlib.metadata.version(name) for name in ("onnx", "numpy")}
+    return {"overactivation": __version__, **installed, "onnxruntime": onnxruntime.__version__}
 
 
 def installed_runtimes() -> dict[str, str]:

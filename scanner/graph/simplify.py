@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from scanner.graph.facts import Facts, infer
 from scanner.graph.structure import attribute, reads, subgraphs
@@ -111,6 +110,9 @@ def _folded(
     counts = [facts.elements(name) for name in node.output if name]
     if any(count is None or count > budget for count in counts):
         return None
+    # Imported late: the evaluator costs half as much again as onnx itself, and most models have nothing to fold.
+    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415
+
     feeds = {name: numpy_helper.to_array(known[name]) for name in node.input if name}
     try:
         arrays = ReferenceEvaluator(node, opsets=opsets).run(None, feeds)
