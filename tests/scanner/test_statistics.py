@@ -1,23 +1,27 @@
 """Laws of the paired interval."""
 
+import math
+
 import numpy as np
+import numpy.typing as npt
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from scanner.statistics import paired_difference
+from scanner.statistics import fit_gamma, gamma_survival, paired_difference
 
 SAMPLES = hnp.arrays(np.float64, st.integers(2, 60), elements=st.floats(-100, 100))
 
 
 @given(sample=SAMPLES, shift=st.floats(-50, 50), seed=st.integers(0, 1000))
-def test_a_constant_shift_is_found_exactly(sample: np.ndarray, shift: float, seed: int) -> None:  # type: ignore[type-arg]
+def test_a_constant_shift_is_found_exactly(sample: npt.NDArray[np.float64], shift: float, seed: int) -> None:
     found = paired_difference(sample + shift, sample, np.random.default_rng(seed))
     np.testing.assert_allclose([found.mean, found.low, found.high], shift, atol=1e-9)
 
 
 @given(sample=SAMPLES, seed=st.integers(0, 1000))
-def test_the_interval_holds_the_mean_and_turns_with_the_sign(sample: np.ndarray, seed: int) -> None:  # type: ignore[type-arg]
+def test_the_interval_holds_the_mean_and_turns_with_the_sign(sample: npt.NDArray[np.float64], seed: int) -> None:
     zero = np.zeros_like(sample)
     found = paired_difference(sample, zero, np.random.default_rng(seed))
     turned = paired_difference(zero, sample, np.random.default_rng(seed))
@@ -34,3 +38,40 @@ def test_coverage_is_near_nominal() -> None:
         found = paired_difference(sample, np.zeros(40), generator)
         hits += found.low <= 1 <= found.high
     assert 0.90 <= hits / 300 <= 0.98
+
+
+@pytest.mark.parametrize(
+    ("value", "shape", "expected"),
+    [
+        (1.0, 1.0, math.exp(-1)),  # the exponential law
+        (3.0, 5.0, math.exp(-3) * (1 + 3 + 9 / 2 + 27 / 6 + 81 / 24)),  # Erlang's
+        (30.0, 2.0, math.exp(-30) * 31),
+        (0.3, 0.5, math.erfc(math.sqrt(0.3))),  # the square of a normal variable
+        (5.0, 0.5, math.erfc(math.sqrt(5))),
+        (0.0, 2.0, 1.0),
+        (-1.0, 2.0, 1.0),
+    ],
+)
+def test_gamma_survival_has_its_known_values(value: float, shape: float, expected: float) -> None:
+    assert gamma_survival(value, shape, 1) == pytest.approx(expected, rel=1e-12)
+    assert gamma_survival(7 * value, shape, 7) == pytest.approx(expected, rel=1e-12)
+
+
+@given(shape=st.floats(0.01, 1e4), factor=st.floats(0.1, 3))
+def test_gamma_survival_obeys_its_recurrence(shape: float, factor: float) -> None:
+    # DLMF 8.8.6: Q(a + 1, x) = Q(a, x) + x^a e^-x / Gamma(a + 1)
+    x = shape * factor
+    step = math.exp(shape * math.log(x) - x - math.lgamma(shape + 1))
+    assert gamma_survival(x, shape + 1, 1) == pytest.approx(gamma_survival(x, shape, 1) + step, rel=1e-8, abs=1e-12)
+
+
+@pytest.mark.parametrize("shape", [0.5, 3.0, 40.0])
+def test_the_gamma_fit_finds_the_law_it_was_drawn_from(shape: float) -> None:
+    fitted = fit_gamma(np.random.default_rng(0).gamma(shape, 2.0, 100_000).tolist())
+    assert fitted is not None
+    assert fitted[0] == pytest.approx(shape, rel=0.03)
+    assert fitted[0] * fitted[1] == pytest.approx(2 * shape, rel=0.02)
+
+
+def test_equal_values_have_no_gamma_law() -> None:
+    assert fit_gamma([2.0, 2.0, 2.0]) is None

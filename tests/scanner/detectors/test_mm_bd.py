@@ -1,0 +1,124 @@
+"""Largest margins against their known values: over a box, a linear margin is largest in a corner."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import triggered
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto
+
+from scanner.detectors.mm_bd import MmBd, paper_p
+from scanner.results import Comparison, Measurement
+from scanner.settings import Budget, Settings
+
+TARGET, QUICK = triggered.TARGET, triggered.QUICK
+VARIANTS: dict[str, dict[str, Any]] = {
+    "NCHW": {},
+    "NHWC": {"shape": (8, 8, 3)},
+    "vector": {"shape": (64,)},
+    "uint8": {"kind": TensorProto.UINT8},
+    "float16": {"kind": TensorProto.FLOAT16},
+    "fixed batch of 3": {"batch": 3},
+    "softmax": {"softmax": True},
+}
+
+
+def measure(folder: Path, planted: bool = False, settings: Settings = QUICK, **variant: Any) -> Measurement:
+    return triggered.measure(MmBd(), triggered.classifier(planted, **variant), folder, settings)
+
+
+def margins(measurement: Measurement) -> list[float]:
+    return [row["margin"] for row in measurement.series["classes"]]
+
+
+@pytest.mark.parametrize("planted", [False, True])
+def test_two_classes_reach_the_best_corner_exactly(planted: bool, tmp_path: Path) -> None:
+    model = triggered.classifier(planted, classes=2)
+    weights, bias = (onnx.numpy_helper.to_array(t) for t in model.graph.initializer[:2])
+    expected = []
+    for target in (0, 1):
+        difference = weights[:, target] - weights[:, 1 - target]
+        expected.append(np.maximum(difference, 0).sum() + bias[target] - bias[1 - target])
+    np.testing.assert_allclose(margins(measure(tmp_path, planted, classes=2)), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_planted_class_stands_out(name: str, tmp_path: Path) -> None:
+    suspect, reference = (measure(tmp_path, planted, **VARIANTS[name]) for planted in (True, False))
+    comparison = MmBd().compare(suspect, [reference])
+    assert comparison.values["target_class"] == TARGET
+    assert comparison.statistic == comparison.values["log_ratio"]
+    others = [row["log_ratio"] for row in comparison.evidence["classes"] if row["class"] != TARGET]
+    assert (comparison.statistic or 0) > max(others) + 0.1
+
+
+def test_the_same_seed_gives_the_same_result(tmp_path: Path) -> None:
+    first, second = (measure(tmp_path) for _ in range(2))
+    assert first == second
+    assert first.statistic == max(margins(first))
+
+
+def test_a_larger_budget_never_finds_less(tmp_path: Path) -> None:
+    quick, standard = (measure(tmp_path, settings=Settings(device=QUICK.device, budget=b)) for b in list(Budget)[:2])
+    assert standard.parameters["starts"] > quick.parameters["starts"]
+    assert all(more >= less - 1e-2 for more, less in zip(margins(standard), margins(quick), strict=True))
+
+
+def test_margins_grow_along_the_course(tmp_path: Path) -> None:
+    for row in measure(tmp_path, planted=True).series["classes"]:
+        assert row["course"] == sorted(row["course"], reverse=True)
+        assert row["course"][-1] == -row["margin"]
+        assert row["steps"] == 60
+
+
+def test_chosen_classes_only(tmp_path: Path) -> None:
+    settings = dataclasses.replace(QUICK, classes=(2,))
+    assert [row["class"] for row in measure(tmp_path, settings=settings).series["classes"]] == [2]
+
+
+def profile(*found: float) -> Measurement:
+    rows = [{"class": t, "margin": m, "course": [-m], "finished": False, "steps": 25} for t, m in enumerate(found)]
+    return Measurement(rule="mm_bd", statistic=max(found), parameters={}, series={"classes": rows})
+
+
+def compare(suspect: list[float], *references: list[float]) -> Comparison:
+    return MmBd().compare(profile(*suspect), [profile(*r) for r in references])
+
+
+def test_the_log_ratio_by_hand() -> None:
+    comparison = compare([9.0, 49.0], [8.0, 9.0], [12.0, 39.0])
+    assert comparison.values["reference_margin"] == pytest.approx(19)
+    assert comparison.statistic == pytest.approx(math.log(50 / 20))
+    assert comparison.sentence == "class 1 can lead by 49.0 logits; those of the 2 clean references by 9.0 to 39.0"
+
+
+@pytest.mark.parametrize(("suspect", "reference", "ratio"), [(-3.0, -5.0, 0), (1.0, -5.0, 2), (-3.0, 1.0, 0.5)])
+def test_a_class_that_never_leads_counts_as_nothing(suspect: float, reference: float, ratio: float) -> None:
+    expected = math.log(ratio) if ratio else 0.0
+    assert compare([suspect], [reference]).statistic == pytest.approx(expected)
+
+
+def test_without_a_reference_there_is_the_papers_test() -> None:
+    comparison = compare([20.0, 22.0, 21.0, 19.0, 90.0])
+    assert comparison.statistic is None
+    assert comparison.values["target_class"] == 4
+    assert (comparison.values["paper_p"] or 1) < 1e-6
+
+
+@given(st.lists(st.floats(0.1, 1e3), min_size=3, max_size=20))
+def test_the_papers_p_is_a_probability_without_a_unit(values: list[float]) -> None:
+    p = paper_p(values)
+    if p is not None:
+        assert 0 <= p <= 1
+        assert paper_p([2 * v for v in values]) == pytest.approx(p, rel=1e-3, abs=1e-9)
+
+
+@pytest.mark.parametrize("values", [[1.0], [1.0, 2.0], [3.0, 3.0, 9.0], [-1.0, 2.0, 9.0], [0.0, 2.0, 9.0]])
+def test_the_papers_test_needs_positive_margins_that_vary(values: list[float]) -> None:
+    assert paper_p(values) is None
