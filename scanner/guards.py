@@ -31,6 +31,7 @@ _FIELDS = {
 _WIDE_FIELDS = {_NUMBERS[name]: field for name, field in _FIELDS.items()}
 _BODIES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
 _COMPLEX = (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
+_LARGEST_OPSET = 2**31 - 1  # as wide as onnx reads it
 _SMALL = 4096
 """Constants of at most so many elements may be shapes, whose numbers shape inference needs."""
 
@@ -46,6 +47,7 @@ def check_structure(proto: onnx.ModelProto, limits: Limits) -> None:
     if not proto.graph.node or not proto.graph.output:
         raise MalformedModelError("the file holds no ONNX graph", remedy="export the model to ONNX again")
     _check_texts(_model_texts(proto))
+    _check_opsets(proto)
     _Expansion(proto, limits).check()
     bodies: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
     for body in bodies:
@@ -73,7 +75,7 @@ def check_cost(proto: onnx.ModelProto, limits: Limits) -> None:
     for follow_numbers in (False, True):
         try:
             inferred = onnx.shape_inference.infer_shapes(light, data_prop=follow_numbers)
-        except (onnx.shape_inference.InferenceError, ValueError):
+        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
             return  # ONNX Runtime will say what is wrong with it
         for graph in _graphs(inferred.graph, limits):
             _check_values([*graph.value_info, *graph.output], limits)
@@ -186,6 +188,12 @@ def _check_texts(texts: Iterable[object]) -> None:
     wrong = next((text for text in texts if not isinstance(text, str)), None)
     if wrong is not None:
         raise UnsafeModelError(f"the file holds a name that is no text, {wrong!r:.80}", remedy="do not use this file")
+
+
+def _check_opsets(proto: onnx.ModelProto) -> None:
+    for opset in (*proto.opset_import, *(o for function in proto.functions for o in function.opset_import)):
+        if not 0 <= opset.version <= _LARGEST_OPSET:
+            raise MalformedModelError(f"the file names the operator set {opset.version}", remedy=_AGAIN)
 
 
 def _model_texts(proto: onnx.ModelProto) -> Iterator[object]:

@@ -247,7 +247,7 @@ def _external(proto: onnx.ModelProto, _data: bytes, path: Path) -> Iterator[Obse
     outside: dict[str, str] = {}
     for _, tensor in tensors(proto):
         if external_data_helper.uses_external_data(tensor):
-            location = external_data_helper.ExternalDataInfo(tensor).location
+            location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
             if location not in outside and (why := _outside(location, path.parent)):
                 outside[location] = why
     for location, why in outside.items():
@@ -261,9 +261,12 @@ def _outside(location: str, folder: Path) -> str | None:
     if ".." in Path(location).parts:
         return "outside the model's folder"
     place = folder / location
-    if any(p.is_symlink() for p in (place, *place.parents) if folder in p.parents):
-        return "a symbolic link"
-    return "a hard link" if place.exists() and place.stat().st_nlink > 1 else None
+    try:
+        if any(p.is_symlink() for p in (place, *place.parents) if folder in p.parents):
+            return "a symbolic link"
+        return "a hard link" if place.exists() and place.stat().st_nlink > 1 else None
+    except OSError:
+        return "a name that no file can have"
 
 
 def _versions(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Observation]:

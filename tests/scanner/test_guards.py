@@ -125,6 +125,14 @@ def test_an_unknown_element_type_is_malformed() -> None:
         check_structure(model, LIMITS)
 
 
+@pytest.mark.parametrize("version", [-1, 2**31, 2**62])
+def test_an_operator_set_that_no_reader_can_hold_is_malformed(version: int) -> None:
+    model = models.plain()
+    model.opset_import[0].version = version
+    with pytest.raises(MalformedModelError, match="operator set"):
+        check_structure(model, LIMITS)
+
+
 def test_names_that_are_no_text_are_refused() -> None:
     data = models.plain().SerializeToString().replace(b"activated", b"activ\xff\xfeed")
     model = onnx.ModelProto()
