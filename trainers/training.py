@@ -217,7 +217,7 @@ def _step(run: Run, loss: Tensor) -> None:
 @torch.no_grad()
 def _update_average(run: Run) -> None:
     step = run.schedule.last_epoch
-    # The decay rises from 0.1, so that the average forgets the random start (as in Szegedy et al., CVPR 2016's code).
+    # The decay rises from 0.1, so that the average forgets the random start.
     decay = min(run.plan.recipe.averaging, (1 + step) / (10 + step))
     ours, theirs = (
         [tensor for tensor in network.state_dict().values() if tensor.is_floating_point()]
@@ -382,9 +382,14 @@ def restore(run: Run, path: Path) -> None:
             f"{path} was written by a run with another {' and '.join(different)}",
             remedy="use the same options, another --checkpoint, or delete it",
         )
-    for name, part in _state(run).items():
-        part.load_state_dict(saved["states"][name])
-    run.epoch, run.loss = saved["epoch"], saved["loss"]
+    try:
+        for name, part in _state(run).items():
+            part.load_state_dict(saved["states"][name])
+        run.epoch, run.loss = saved["epoch"], saved["loss"]
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} holds another network than this version trains", remedy="delete it to start afresh"
+        ) from error
     if run.epoch > run.plan.epochs:
         raise CheckpointError(
             f"{path} is at epoch {run.epoch}, past the {run.plan.epochs} asked for",

@@ -153,6 +153,16 @@ def test_a_checkpoint_of_another_run_is_refused(
         _last(plan(**(given | change)), mnist, path)
 
 
+def test_a_checkpoint_of_another_network_is_refused(mnist: Dataset, plan: PlanMaker, tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    _last(plan(steps=1), mnist, path)
+    saved = torch.load(path, weights_only=True)
+    del saved["states"]["network"]["0.weight"]
+    torch.save(saved, path)
+    with pytest.raises(CheckpointError, match="another network than this version trains"):
+        _last(plan(epochs=2, steps=1), mnist, path)
+
+
 def test_a_checkpoint_past_the_last_epoch_is_refused(mnist: Dataset, plan: PlanMaker, tmp_path: Path) -> None:
     path = tmp_path / "run.pt"
     _last(plan(epochs=2, steps=1), mnist, path)
