@@ -5,7 +5,9 @@ A generator's stream does not depend on how it is cut into batches, so the image
 """
 
 import dataclasses
+import math
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,8 @@ _ELEMENTS_PER_BATCH = 1_200_000  # eight 3 x 224 x 224 images: larger batches co
 _IMAGES_PER_BATCH = 64
 _SCALES = 6  # block counts 1/32, 1/16, ... 1 of the side
 _CHANNELS = 4  # an axis no longer than this is one of channels
+_GRID = 4  # values along each axis of low-frequency noise
+_PLAIN_MODES = {"1": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGBA": "RGB", "CMYK": "RGB"}  # Pillow's names
 _SIGMAS = 4  # the range holds four standard deviations of Gaussian noise
 
 
@@ -80,21 +84,29 @@ def noise_batches(
     """Yield `settings.images` noise images in batches of shape (n, *shape).
 
     Uniform noise fills the input range. Gaussian noise is centred on its middle with a standard deviation of a quarter
-    of its width, clipped to it. Integer inputs get the same noise, rounded.
+    of its width, clipped to it. Constant noise is one uniform colour an image. Low-frequency noise is a uniform 4 x 4
+    grid, interpolated linearly. Shuffled noise is one of the user's images with its pixels in random order. Integer
+    inputs get the same noise, rounded.
 
     Args:
         shape: Of one image.
         dtype: Of the model's input.
         settings: Noise family, count, seed and range.
         batch: Images a batch; None chooses by size. The last batch may be smaller.
+
+    Raises:
+        UsageError: Shuffled noise is asked for and there are no images, or they do not fit the input.
     """
     generator = np.random.default_rng(settings.seed)
     low, high = input_range(dtype, settings)
     batch = batch or batch_size(shape)
+    pool = _user_images(settings, shape, (low, high)) if settings.noise is Noise.SHUFFLED else None
     for start in range(0, settings.images, batch):
         count = min(batch, settings.images - start)
-        unit = _unit_noise(settings.noise, (count, *shape), generator)
-        yield _scaled(unit, low, high, dtype)
+        if pool is None:
+            yield _scaled(_unit_noise(settings.noise, (count, *shape), generator), low, high, dtype)
+        else:
+            yield _rounded(_shuffled(pool, count, generator), dtype)
 
 
 def batch_size(shape: tuple[int, ...]) -> int:
@@ -105,15 +117,54 @@ def batch_size(shape: tuple[int, ...]) -> int:
 def _unit_noise(noise: Noise, shape: tuple[int, ...], generator: np.random.Generator) -> npt.NDArray[np.float32]:
     if noise is Noise.UNIFORM:
         return generator.random(shape, dtype=np.float32)
+    if noise is Noise.CONSTANT:
+        colours = generator.random([size if _holds_channels(size, axis) else 1 for axis, size in enumerate(shape)])
+        return np.broadcast_to(colours.astype(np.float32), shape)
+    if noise is Noise.LOW_FREQUENCY:
+        return _low_frequency(shape, generator)
     normal = generator.standard_normal(shape, dtype=np.float32)
     unit: npt.NDArray[np.float32] = np.clip(normal / _SIGMAS + np.float32(0.5), 0, 1)
     return unit
+
+
+def _holds_channels(size: int, axis: int) -> bool:
+    """Whether an axis of a batch holds the images themselves, or their channels."""
+    return axis == 0 or size <= _CHANNELS
+
+
+def _low_frequency(shape: tuple[int, ...], generator: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Return grids of few random values, interpolated linearly along each axis of an image that is longer."""
+    coarse = [size if _holds_channels(size, axis) else _GRID for axis, size in enumerate(shape)]
+    images = generator.random(coarse, dtype=np.float32)
+    for axis, size in enumerate(shape):
+        if not _holds_channels(size, axis):
+            place = np.linspace(0, _GRID - 1, size)
+            near = np.minimum(place.astype(np.int64), _GRID - 2)
+            share = (place - near).astype(np.float32).reshape(-1, *[1] * (len(shape) - axis - 1))
+            images = np.take(images, near, axis) * (1 - share) + np.take(images, near + 1, axis) * share
+    return images
+
+
+def _shuffled(pool: npt.NDArray[np.float32], count: int, generator: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Return images of the pool with their pixels in random order, each keeping its own channels."""
+    pixels = [axis for axis, size in enumerate(pool.shape[1:]) if size > _CHANNELS] or list(range(pool.ndim - 1))
+    images = np.empty((count, *pool.shape[1:]), np.float32)
+    for image in images:
+        chosen = np.moveaxis(pool[generator.integers(len(pool))], pixels, range(len(pixels)))
+        flat = chosen.reshape(-1, *chosen.shape[len(pixels) :])
+        order = generator.permutation(len(flat))
+        image[...] = np.moveaxis(flat[order].reshape(chosen.shape), range(len(pixels)), pixels)
+    return images
 
 
 def _scaled(
     unit: npt.NDArray[np.float32], low: float, high: float, dtype: np.dtype[np.generic]
 ) -> npt.NDArray[np.generic]:
     values = unit if (low, high) == DEFAULT_RANGE else np.float32(low) + np.float32(high - low) * unit
+    return _rounded(values, dtype)
+
+
+def _rounded(values: npt.NDArray[np.float32], dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
     return values.astype(dtype, copy=False) if dtype.kind == "f" else np.rint(values).astype(dtype)
 
 
@@ -149,8 +200,8 @@ def clean_images(settings: Settings, shape: tuple[int, ...], limits: tuple[float
     if settings.images_file is None and settings.images_folder is None:
         images, source = multiscale_noise(wanted, shape, limits, generator), "multi-scale noise (no images given)"
     else:
-        name = settings.images_file or settings.images_folder or ""
-        everything = _fitting(_loaded(settings), shape, limits, name)
+        name = settings.images_file or settings.images_folder
+        everything = _user_images(settings, shape, limits)
         images, source = generator.permutation(everything)[:wanted], f"{min(len(everything), wanted)} images of {name}"
     half = (len(images) + 1) // 2
     return Images(shown=images[:half], held_back=images[half:], source=source)
@@ -176,6 +227,21 @@ def multiscale_noise(
     return images
 
 
+def _user_images(settings: Settings, shape: tuple[int, ...], limits: tuple[float, float]) -> npt.NDArray[np.float32]:
+    """Return all of the user's images, in the model's layout and range.
+
+    Raises:
+        UsageError: There are none, they cannot be read, or they do not fit the input.
+    """
+    name = settings.images_file or settings.images_folder
+    if name is None:
+        raise UsageError(
+            "shuffled noise is made of your own images, and none are given",
+            remedy="give some with --images-npz or --images-dir, or choose another --noise",
+        )
+    return _fitting(_loaded(settings), shape, limits, name)
+
+
 def _loaded(settings: Settings) -> npt.NDArray[np.generic]:
     if settings.images_file is not None:
         return _from_file(Path(settings.images_file))
@@ -185,17 +251,19 @@ def _loaded(settings: Settings) -> npt.NDArray[np.generic]:
 def _from_file(path: Path) -> npt.NDArray[np.generic]:
     try:
         loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{str(path)!r} holds no arrays ({error})", remedy="save the images with numpy.savez") from error
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    with loaded:
-        names = loaded.files
-        name = "images" if "images" in names else names[0] if len(names) == 1 else None
-        if name is None:
-            raise UsageError(f"{str(path)!r} holds the arrays {names}", remedy="call the array of images 'images'")
-        array: npt.NDArray[np.generic] = loaded[name]
-        return array
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            names = loaded.files
+            name = "images" if "images" in names else names[0] if len(names) == 1 else None
+            if name is None:
+                raise UsageError(f"{str(path)!r} holds the arrays {names}", remedy="call the array of images 'images'")
+            array: npt.NDArray[np.generic] = loaded[name]
+            return array
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise UsageError(
+            f"{str(path)!r} holds no arrays ({error})", remedy="save the images with numpy.savez"
+        ) from error
 
 
 def _from_folder(path: Path) -> npt.NDArray[np.generic]:
@@ -209,11 +277,19 @@ def _from_folder(path: Path) -> npt.NDArray[np.generic]:
     images = []
     for file in files:
         try:
-            images.append(np.asarray(Image.open(file)))
+            with Image.open(file) as image:
+                images.append(np.asarray(image.convert(_PLAIN_MODES.get(image.mode, image.mode))))
         except UnidentifiedImageError:
             continue
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise UsageError(
+                f"the image {str(file)!r} cannot be read ({error})",
+                remedy="save it again, or take it away",
+            ) from error
     if not images:
-        raise UsageError(f"there are no images in the folder {str(path)!r}", remedy="name a folder of PNG or JPEG files")
+        raise UsageError(
+            f"there are no images in the folder {str(path)!r}", remedy="name a folder of PNG or JPEG files"
+        )
     if len({image.shape for image in images}) > 1:
         raise UsageError(f"the images in {str(path)!r} differ in size", remedy="resize them to the model's input")
     return np.stack(images)
@@ -227,10 +303,10 @@ def _fitting(
     Raises:
         UsageError: Their size or their range is another one, or there are fewer than two.
     """
-    arranged = _arranged(images, shape)
+    arranged = _arranged(images, shape) if images.ndim and images.dtype.kind in "buif" else None
     if arranged is None or len(arranged) < 2:  # noqa: PLR2004 - one to show, one to hold back
         raise UsageError(
-            f"{name!r} holds an array of shape {images.shape}, and the model takes images of {shape}",
+            f"{name!r} holds {images.dtype} in the shape {images.shape}, and the model takes images of {shape}",
             remedy=f"give at least two images as an array (n, {', '.join(map(str, shape))})",
         )
     low, high = limits
@@ -251,9 +327,9 @@ def _arranged(images: npt.NDArray[np.generic], shape: tuple[int, ...]) -> npt.ND
     """Return images as (n, *shape) where channels have only to be added or moved, else None."""
     if images.shape[1:] == shape:
         return images
-    if images.ndim == len(shape) and len(shape) == 3:  # noqa: PLR2004 - grey images (n, H, W) for (C, H, W) or (H, W, C)
+    if images.ndim == len(shape) == 3:  # noqa: PLR2004 - grey images (n, H, W) for (1, H, W) or (H, W, 1)
         images = images[..., None]
-    for moved in (images, np.moveaxis(images, -1, 1) if images.ndim > 1 else images):
-        if moved.shape[1:] == shape:
-            return moved
-    return images.reshape(len(images), *shape) if images[0].size == np.prod(shape) and len(shape) == 1 else None
+    if images.ndim == 4:  # noqa: PLR2004 - (n, C, H, W) or (n, H, W, C)
+        return next((m for m in (np.moveaxis(images, -1, 1), np.moveaxis(images, 1, -1)) if m.shape[1:] == shape), None)
+    flat = len(shape) == 1 and math.prod(images.shape[1:]) == shape[0]
+    return images.reshape(len(images), *shape) if flat else None

@@ -11,6 +11,9 @@ class Noise(enum.Enum):
 
     UNIFORM = "uniform"
     GAUSSIAN = "gaussian"
+    CONSTANT = "constant"
+    LOW_FREQUENCY = "low-frequency"
+    SHUFFLED = "shuffled"
 
 
 class Device(enum.Enum):

@@ -34,6 +34,36 @@ def upstream(proto: onnx.ModelProto, values: Collection[str]) -> onnx.ModelProto
     return cut
 
 
+def between(proto: onnx.ModelProto, source: onnx.ValueInfoProto, values: Collection[str]) -> onnx.ModelProto:
+    """Return the part of the model that computes `values` from the inner value `source`, which becomes an input.
+
+    Args:
+        proto: The model.
+        source: Name, element type and shape of the value to feed.
+        values: The values to compute.
+
+    Raises:
+        ValueNotFoundError: A value is not in the graph.
+    """
+    opened = onnx.ModelProto()
+    opened.CopyFrom(proto)
+    for node in opened.graph.node:
+        for index, name in enumerate(node.output):
+            if name == source.name:
+                node.output[index] = f"{name}/as it was computed"
+    opened.graph.input.append(source)
+    return upstream(opened, values)
+
+
+def dependent(graph: onnx.GraphProto) -> set[str]:
+    """Return the values that depend on a required input."""
+    found = {value.name for value in required_inputs(graph)}
+    for node in graph.node:
+        if found & reads(node):
+            found |= set(node.output)
+    return found - {""}
+
+
 def _ancestors(values: Collection[str], uses: Uses) -> tuple[set[int], set[str]]:
     positions: set[int] = set()
     names: set[str] = set()

@@ -1,0 +1,183 @@
+"""HEAD: how the last linear layer answers to random latents, class by class; a forward pass, and no gradient.
+
+Source: HTell, arXiv 2605.18908 (the abstract: the head of the network alone, fed with random latents, tells its
+target). Two choices are ours, both measured (docs/detectors.md). All channels are drawn on one scale, not each on its
+own: a channel that noise leaves silent is where a trigger's answer may hide. And few of them are active in one latent,
+as behind a ReLU.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from scanner import probes, runtime
+from scanner.detectors.base import Needs, Subject
+from scanner.detectors.forward import conditions, fixed_batch, over_noise, run_filled
+from scanner.errors import NoLogitsError, UnsupportedModelError
+from scanner.graph import classifier, extract, inline
+from scanner.graph.logits import find_logits
+from scanner.results import Comparison, Measurement, Rule
+from scanner.statistics import robust_z
+
+LATENTS = 2_000
+DENSITY = 0.1  # share of a latent's channels that are active
+_BATCH = 250
+
+Floats = npt.NDArray[np.float64]
+
+
+class Head:
+    """The mean margin z_t - max z_k of each class over random latents, in standard deviations of a latent's logits."""
+
+    rule: ClassVar[Rule] = Rule(
+        id="head",
+        name="Head response (HEAD)",
+        summary="The last layer prefers a class on random latents, more than a clean model's does.",
+        reference="HTell, arXiv 2605.18908",
+    )
+    needs: ClassVar[Needs] = Needs.LOGITS
+
+    def measure(self, subject: Subject) -> Measurement:
+        """Return, for each class, its share of the decisions, its mean logit and its mean margin.
+
+        The series `share`, `logit` and `margin` are those of random latents, `noise_share` and `noise_margin` those of
+        the noise images that set the latents' scale. The statistic is the largest robust z of a margin over classes.
+
+        Raises:
+            NoLogitsError: There are no logits, or fewer than two classes.
+            NoLayerError: No linear layer makes the logits.
+            UnsupportedModelError: Several inputs, or a value is not a number.
+        """
+        model, settings = subject.model, subject.settings
+        shape = probes.image_shape(model, settings)
+        flat = inline.flatten(model.proto)
+        logits = find_logits(flat, settings.logits).value
+        feature = classifier.head_input(flat, logits)
+        whole = runtime.open_session(
+            model.serialise(extract.upstream(flat, [feature, logits])), settings.device, settings.threads
+        )
+        features, answers = over_noise(whole, shape, subject)
+        scale, signed = float(np.sqrt(np.mean(np.square(features, dtype=np.float64)))), bool(features.min() < 0)
+        batch = fixed_batch(whole)
+        opened = extract.between(flat, classifier.as_input(feature, features, batch), [logits])
+        session = runtime.open_session(model.serialise(opened), settings.device, settings.threads)
+        responses = _over_latents(session, features, scale, subject, signed=signed, batch=batch or _BATCH)
+        noise, latent = (_by_class(_rows(values, logits)) for values in (answers, responses))
+        return Measurement(
+            rule=self.rule.id,
+            statistic=float(robust_z(latent["margin"]).max()),
+            parameters={
+                **conditions(whole, shape, subject),
+                "logits": logits,
+                "features": feature,
+                "classes": len(latent["margin"]),
+                "latents": LATENTS,
+                "density": DENSITY,
+                "signed": signed,
+            },
+            series={
+                **{name: values.tolist() for name, values in latent.items()},
+                "noise_share": noise["share"].tolist(),
+                "noise_margin": noise["margin"].tolist(),
+                "scale": scale,
+            },
+        )
+
+    def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
+        """Return the largest difference of mean margins over classes, suspect less the references' mean."""
+        own = np.asarray(suspect.series["margin"], dtype=np.float64)
+        others = [r.series["margin"] for r in references if len(r.series["margin"]) == len(own)]
+        values = {"margin_z": suspect.statistic, "classes": len(own)}
+        if not others:
+            target = int(own.argmax())
+            sentence = "no reference has as many classes" if references else ""
+            return Comparison(
+                rule=self.rule.id,
+                statistic=None,
+                values={"target_class": target, "suspect_margin": float(own[target]), **values},
+                evidence={"target_class": target, "margins": own.tolist()},
+                sentence=sentence,
+            )
+        mean = np.mean(others, axis=0)
+        target = int((own - mean).argmax())
+        difference = float(own[target] - mean[target])
+        share = suspect.series["share"][target]
+        return Comparison(
+            rule=self.rule.id,
+            statistic=difference,
+            values={
+                "target_class": target,
+                "suspect_margin": float(own[target]),
+                "reference_margin": float(mean[target]),
+                "suspect_share": share,
+                "noise_share": suspect.series["noise_share"][target],
+                **values,
+            },
+            evidence={"target_class": target, "margins": own.tolist(), "reference_margins": mean.tolist()},
+            sentence=(
+                f"on random latents class {target} lies {difference:.2f} standard deviations nearer to winning than in "
+                f"the references, and wins {share:.0%} of them"
+            ),
+        )
+
+
+def draw_latents(
+    count: int, sizes: Sequence[int], scale: float, generator: np.random.Generator, *, signed: bool
+) -> npt.NDArray[np.float32]:
+    """Return sparse half-normal latents of mean square `scale` squared, (count, *sizes); normal ones where signed."""
+    values = generator.standard_normal((count, *sizes), dtype=np.float32)
+    values = values if signed else np.abs(values)
+    values *= generator.random(values.shape, dtype=np.float32) < DENSITY
+    return np.asarray(values * np.float32(scale / np.sqrt(DENSITY)), dtype=np.float32)
+
+
+def _over_latents(  # noqa: PLR0913 - what is drawn, and how it is fed
+    session: runtime.Session, features: npt.NDArray[Any], scale: float, subject: Subject, *, signed: bool, batch: int
+) -> npt.NDArray[Any]:
+    """Return the head's answers, (latents, ...)."""
+    generator, parts = np.random.default_rng(subject.settings.seed), []
+    for start in range(0, LATENTS, _BATCH):
+        drawn = draw_latents(min(_BATCH, LATENTS - start), features.shape[1:], scale, generator, signed=signed)
+        cast = drawn.astype(features.dtype)
+        parts += [run_filled(session, cast[i : i + batch], batch)[0] for i in range(0, len(cast), batch)]
+    return np.concatenate(parts)
+
+
+def _rows(logits: npt.NDArray[Any], name: str) -> Floats:
+    """Return logits as (n, classes).
+
+    Raises:
+        NoLogitsError: There are fewer than two classes.
+        UnsupportedModelError: A logit is not a number.
+    """
+    rows = logits.reshape(len(logits), -1).astype(np.float64)
+    if rows.shape[1] < 2:  # noqa: PLR2004 - one class leaves nothing to prefer
+        raise NoLogitsError(
+            f"the logits {name!r} have {rows.shape[1]} class, and at least two are needed",
+            remedy="name the logits with --logits NAME",
+        )
+    if not np.isfinite(rows).all():
+        raise UnsupportedModelError(
+            f"the logits {name!r} are not finite numbers on random latents", remedy="export the model again"
+        )
+    return rows
+
+
+def _by_class(logits: Floats) -> dict[str, Floats]:
+    """Return each class's share of the decisions, mean logit and mean margin, each of shape (classes,).
+
+    Logits are centred for each row; logit and margin are in standard deviations of a row's logits, on average.
+    """
+    classes = logits.shape[1]
+    winners = logits.argmax(axis=1)
+    best = np.partition(logits, classes - 2, axis=1)[:, -2:]
+    rival = np.where(np.arange(classes) == winners[:, None], best[:, :1], best[:, 1:])
+    unit = float(logits.std(axis=1).mean()) or 1.0
+    centred = logits - logits.mean(axis=1, keepdims=True)
+    return {
+        "share": np.bincount(winners, minlength=classes) / len(logits),
+        "logit": centred.mean(axis=0) / unit,
+        "margin": (logits - rival).mean(axis=0) / unit,
+    }
