@@ -34,7 +34,7 @@ class GraphLogic:
     """Tests of the input that gate the output, found by data-flow analysis; the statistic is the highest severity."""
 
     rule: ClassVar[Rule] = Rule(
-        id="graph-logic",
+        id="graph_logic",
         name="Graph logic",
         summary="A test of the input, written as graph operators, gates or overwrites the output.",
         reference="HiddenLayer, ShadowLogic, 2024; Bober-Irizar et al., CVPR 2023; arXiv 2511.00664",

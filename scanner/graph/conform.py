@@ -54,7 +54,7 @@ def _schema_problem(node: onnx.NodeProto, version: int) -> str | None:
         # A reference stands for a value that the caller of a function gives.
         if declared is None or attribute.ref_attr_name:
             continue
-        if attribute.type != declared.type.value:  # type: ignore[attr-defined] - an enumeration without stubs
+        if attribute.type != declared.type.value:  # type: ignore[attr-defined]  # its stub is empty
             return f"has an attribute {attribute.name!r} of another type"
     return None
 

@@ -34,6 +34,7 @@ class Fact:
         depends: What it can change with.
         width: Upper bound of the numbers a sample that it carries of the input; infinite where unknown.
         weights: Weights on the heaviest way from the input.
+        least: Weights on the lightest way: a detour through a network does not hide that a pixel is read.
         test: Position of the latest test that it passed through as a decision; -1 for a value that is no decision.
         hard: The test is an operator that jumps, not a rectified threshold.
         pattern: It is a decision times, plus or looked up in unequal constants: it can write something.
@@ -48,6 +49,7 @@ class Fact:
     depends: Depends = Depends.NOTHING
     width: float = 0.0
     weights: float = 0.0
+    least: float = 0.0
     test: int = -1
     hard: bool = False
     pattern: bool = False
@@ -87,9 +89,21 @@ WEIGHTED = frozenset({
     "com.microsoft.QAttention", "com.microsoft.QGemm", "com.microsoft.nchwc.Conv",
 })  # fmt: skip
 _SHAPES = frozenset({"Shape", "Size"})
-_RAGGED = frozenset({"NonZero", "NonMaxSuppression", "Compress", "Unique", "Stack"})
+_RAGGED = frozenset({"NonZero", "NonMaxSuppression", "Compress", "Unique"})
 _PATTERNED = frozenset({"Mul", "Add", "Sub", "Div", "MatMul", "Gemm", "Where", "Gather", "OneHot", "Conv", "Pow", "If"})
-_SHAPED_BY = {"Slice", "Expand", "Reshape", "Tile", "Pad", "Resize", "Range", "ConstantOfShape", "TopK", "Loop"}
+_SHAPED_BY = {
+    "Slice",
+    "Expand",
+    "Reshape",
+    "Tile",
+    "Pad",
+    "Resize",
+    "Range",
+    "ConstantOfShape",
+    "TopK",
+    "Loop",
+    "Stack",
+}
 _SLOPE = 50.0
 """A gain from which a rectified line is a step; exported hard-sigmoids have 1/6, CLIP's trained temperature 100."""
 _FLOOR = 1e-3
@@ -177,7 +191,7 @@ class Analysis:
         """A shape is no data, unless the values decided it: then it counts them."""
         if not (joined.ragged and joined.data):
             return Fact(joined.depends & ~Depends.DATA | Depends.SHAPE)
-        return Fact(joined.depends, 1.0, joined.weights, position, hard=True, ragged=True)
+        return Fact(joined.depends, 1.0, joined.weights, joined.least, position, hard=True, ragged=True)
 
     def _width(self, step: Step, read: Sequence[Fact], joined: Fact, output: str, *, ragged: bool) -> float:
         total = sum(f.width for f in read if f.data) if step.op == "Concat" else joined.width
@@ -240,7 +254,13 @@ class Analysis:
             rows = matrix if step.op not in ("Gemm", "MatMul") or step.attribute("transB") else matrix.swapaxes(0, -1)
             gain = float(np.sqrt(np.max(np.sum(np.square(rows.reshape(len(rows), -1), dtype=np.float64), axis=1))))
         biased = len(step.inputs) > 2 and bool(step.inputs[2])  # noqa: PLR2004 - the third input is the bias
-        return dataclasses.replace(fact, weights=fact.weights + weights, gain=gain, shifted=fact.shifted or biased)
+        return dataclasses.replace(
+            fact,
+            weights=fact.weights + weights,
+            least=fact.least + weights,
+            gain=gain,
+            shifted=fact.shifted or biased,
+        )
 
     def _writes(self, step: Step) -> bool:
         """Whether a step gives a decision unequal constants to write."""
@@ -305,6 +325,7 @@ def _join(read: Sequence[Fact]) -> Fact:
         depends=depends,
         width=max(f.width for f in relevant),
         weights=max(f.weights for f in relevant),
+        least=min(f.least for f in relevant),
         test=max((f.test for f in tests), default=-1),
         hard=any(f.hard for f in tests),
         pattern=any(f.pattern for f in tests),

@@ -57,6 +57,7 @@ class Gate:
         share: Part of the carrier's weights that the decision derives from too.
         private: Part of the model's weights that only the decision derives from.
         stem: No weight lies before the gate.
+        shortcut: The decision reads the input past half of the weights on the carrier's own lightest way.
     """
 
     step: Step
@@ -67,6 +68,7 @@ class Gate:
     share: float
     private: float
     stem: bool
+    shortcut: bool
 
     @property
     def control(self) -> bool:
@@ -92,7 +94,8 @@ def find(flow: Flow, analysis: Analysis) -> Iterator[Gate]:
     meetings = [
         found
         for step in flow.steps
-        if step.outputs[0] in live and (found := _meeting(step, analysis, wide=step.outputs[0] in tail))
+        if not live.keys().isdisjoint(step.outputs)
+        and (found := _meeting(step, analysis, wide=not tail.isdisjoint(step.outputs)))
     ]
     if not meetings:
         return
@@ -110,6 +113,7 @@ def find(flow: Flow, analysis: Analysis) -> Iterator[Gate]:
             share=_mass(own & other, sizes) / carried if carried else 0.0,
             private=_mass(own & ~other, sizes) / total if total else 0.0,
             stem=not carried,
+            shortcut=analysis.fact(decision).least < _MOST_SHARED * analysis.fact(carrier).least,
         )
 
 
@@ -133,7 +137,7 @@ def _meeting(step: Step, analysis: Analysis, *, wide: bool) -> tuple[Step, str, 
     if step.op in TESTS or step.op in ("Carry", "Shape", "Size") or step.op in _SHAPED:
         return None
     facts = {name: fact for name in step.inputs if name and (fact := analysis.fact(name)).data}
-    room = analysis.extent(step.outputs[0])
+    room = max(analysis.extent(name) for name in step.outputs if name)
     decisions = [
         n for n, f in facts.items() if f.decision and ((wide and f.hard) or _about_input(min(f.width, room), analysis))
     ]
@@ -208,8 +212,8 @@ def _weigh(gate: Gate, analysis: Analysis) -> tuple[Severity, str] | None:
     """Return a gate's severity and its reason, or None for an idiom of honest exporters."""
     if _is_idiom(gate, analysis):
         return None
-    late = gate.share >= _MOST_SHARED if not gate.stem else gate.private >= _SMALL_PART
-    if late:
+    late = gate.private >= _SMALL_PART if gate.stem else gate.share >= _MOST_SHARED
+    if late and not gate.shortcut:
         return _weigh_late(gate, analysis)
     if not _is_telling(gate, analysis):
         return None
@@ -433,11 +437,9 @@ def _writes(gate: Gate, analysis: Analysis) -> dict[str, Any]:
 
 
 def _shown(array: np.ndarray[Any, Any] | None) -> list[Any]:
-    return [] if array is None else [n if isinstance(n, (int, float, bool)) else str(n) for n in _head(array)]
-
-
-def _head(array: np.ndarray[Any, Any]) -> list[Any]:
-    return list(array.reshape(-1)[:_SHOWN].tolist())
+    """Return the first numbers as plain JSON data, which knows neither infinities nor bytes."""
+    numbers = [] if array is None else array.reshape(-1)[:_SHOWN].tolist()
+    return [n if isinstance(n, int) or (isinstance(n, float) and math.isfinite(n)) else str(n) for n in numbers]
 
 
 _IDIOMS = (_is_feature, _selects_position, _is_masked_mean, _guards_division, _rescales)

@@ -213,9 +213,10 @@ class _Line:
         self.steps.append(step)
         self.nodes.append(onnx.helper.make_node("Identity", [like], step.outputs))
 
-    def _stack(self, node: onnx.NodeProto, scope: str, value: str, output: str) -> None:
-        self.steps.append(Step("Stack", label(node, scope), (value,), (output,), node))
-        self.nodes.append(onnx.helper.make_node("Stack", [value], [output], domain=_DOMAIN))
+    def _stack(self, step: Step) -> None:
+        """Append the collection of a value over all turns; what ends the loop decides its length."""
+        self.steps.append(step)
+        self.nodes.append(onnx.helper.make_node("Stack", [step.inputs[0]], step.outputs, domain=_DOMAIN))
 
     def _body(self, graph: onnx.GraphProto, resolve: Resolve, scope: str, bound: Mapping[str, str]) -> list[str]:
         """Lay out a body and return the names of its outputs; `bound` names its inputs."""
@@ -256,7 +257,7 @@ class _Line:
         for first, last, output in zip(initial, results, map(resolve, node.output), strict=False):
             self._join(Step("Loop", name, (count, start, ending, first, last), (output,), node), first)
         for last, output in zip(results[len(initial) :], list(map(resolve, node.output))[len(initial) :], strict=True):
-            self._stack(node, scope, last, output)
+            self._stack(Step("Stack", name, (last, count, start, ending), (output,), node))
 
     def _add_scan(self, node: onnx.NodeProto, resolve: Resolve, scope: str) -> None:
         body, name = subgraphs(node)[0], label(node, scope)
@@ -276,7 +277,7 @@ class _Line:
         for first, last, output in zip(initial, results, outputs, strict=False):
             self._join(Step("Loop", name, ("", "", "", first, last), (output,), node), first)
         for last, output in zip(results[len(initial) :], outputs[len(initial) :], strict=True):
-            self._stack(node, scope, last, output)
+            self._stack(Step("Stack", name, (last,), (output,), node))
 
     def _carry(self, node: onnx.NodeProto, scope: str, carried: Sequence[str], initial: Sequence[str]) -> list[int]:
         places = []

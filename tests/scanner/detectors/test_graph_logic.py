@@ -71,9 +71,19 @@ def test_the_evidence_is_a_small_graph_with_test_and_gate(kind: str, tmp_path: P
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_measurement_crosses_a_process_boundary(kind: str, tmp_path: Path) -> None:
     measurement = measure(plant(plain(), kind, target=1).model, tmp_path)
-    assert from_json(Measurement, json.loads(json.dumps(to_json(measurement)))) == from_json(
-        Measurement, to_json(measurement)
-    )
+    text = json.dumps(to_json(measurement), allow_nan=False)
+    assert from_json(Measurement, json.loads(text)) == from_json(Measurement, to_json(measurement))
+
+
+def test_infinite_constants_are_written_as_words(tmp_path: Path) -> None:
+    planted = plant(plain(), "where", target=1)
+    for tensor in planted.model.graph.initializer:
+        array = onnx.numpy_helper.to_array(tensor)
+        if array.shape == (1, 3):
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.where(array > 0, np.float32(np.inf), array), tensor.name))
+    measurement = measure(planted.model, tmp_path)
+    assert measurement.observations[0].details["writes"]["numbers"] == [0.0, "inf", 0.0]
+    json.dumps(to_json(measurement), allow_nan=False)
 
 
 @pytest.mark.parametrize("planted", [False, True])
@@ -203,10 +213,21 @@ def _disguised_as_counter(graft: Graft) -> None:
     graft.replace_logits(graft.node("Add", [graft.logits, bump], "gate"))
 
 
+def _disguised_as_late(graft: Graft) -> None:
+    """The test reads a pixel plus nothing at all of the logits, as if it asked what the network had computed."""
+    total = graft.reduce("ReduceSum", graft.logits, [1])
+    nothing = graft.node("Mul", [total, graft.constant(0.0)], "nothing")
+    pixel = graft.reduce("ReduceMax", graft.input.name, [1, 2, 3])
+    both = graft.node("Add", [pixel, nothing], "both")
+    test = graft.node("Greater", [both, graft.constant(0.95)], "test")
+    column = graft.node("Cast", [graft.column(test)], "bool", to=TensorProto.BOOL)
+    graft.replace_logits(graft.node("Where", [column, graft.one_hot(1e4), graft.logits], "gate"))
+
+
 DISGUISES: dict[str, Callable[[Graft], None]] = {
     f.__name__.removeprefix("_disguised_as_"): f
     for f in (
-        _disguised_as_wide, _disguised_as_layers, _disguised_as_selection, _disguised_as_feature, _disguised_as_counter,
+        _disguised_as_wide, _disguised_as_layers, _disguised_as_selection, _disguised_as_feature, _disguised_as_counter, _disguised_as_late,
     )
 }  # fmt: skip
 
