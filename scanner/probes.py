@@ -249,21 +249,22 @@ def _loaded(settings: Settings) -> npt.NDArray[np.generic]:
 
 
 def _from_file(path: Path) -> npt.NDArray[np.generic]:
+    again = "save the images with numpy.savez"
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            names = loaded.files
-            name = "images" if "images" in names else names[0] if len(names) == 1 else None
-            if name is None:
-                raise UsageError(f"{str(path)!r} holds the arrays {names}", remedy="call the array of images 'images'")
-            array: npt.NDArray[np.generic] = loaded[name]
-            return array
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            array = loaded if isinstance(loaded, np.ndarray) else loaded[_name_of_images(path, loaded.files)]
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(
-            f"{str(path)!r} holds no arrays ({error})", remedy="save the images with numpy.savez"
-        ) from error
+        raise UsageError(f"{str(path)!r} holds no arrays ({error})", remedy=again) from error
+    if not isinstance(array, np.ndarray):
+        raise UsageError(f"{str(path)!r} holds no arrays (but bytes)", remedy=again)
+    return array
+
+
+def _name_of_images(path: Path, names: list[str]) -> str:
+    if "images" in names or len(names) == 1:
+        return "images" if "images" in names else names[0]
+    raise UsageError(f"{str(path)!r} holds the arrays {names}", remedy="call the array of images 'images'")
 
 
 def _from_folder(path: Path) -> npt.NDArray[np.generic]:
@@ -325,11 +326,11 @@ def _fitting(
 
 def _arranged(images: npt.NDArray[np.generic], shape: tuple[int, ...]) -> npt.NDArray[np.generic] | None:
     """Return images as (n, *shape) where channels have only to be added or moved, else None."""
-    if images.shape[1:] == shape:
-        return images
     if images.ndim == len(shape) == 3:  # noqa: PLR2004 - grey images (n, H, W) for (1, H, W) or (H, W, 1)
         images = images[..., None]
+    options = [images]
     if images.ndim == 4:  # noqa: PLR2004 - (n, C, H, W) or (n, H, W, C)
-        return next((m for m in (np.moveaxis(images, -1, 1), np.moveaxis(images, 1, -1)) if m.shape[1:] == shape), None)
-    flat = len(shape) == 1 and math.prod(images.shape[1:]) == shape[0]
-    return images.reshape(len(images), *shape) if flat else None
+        options += [np.moveaxis(images, -1, 1), np.moveaxis(images, 1, -1)]
+    if len(shape) == 1:
+        options.append(images.reshape(len(images), math.prod(images.shape[1:])))
+    return next((option for option in options if option.shape[1:] == shape), None)
