@@ -227,7 +227,8 @@ def _disguised_as_late(graft: Graft) -> None:
 DISGUISES: dict[str, Callable[[Graft], None]] = {
     f.__name__.removeprefix("_disguised_as_"): f
     for f in (
-        _disguised_as_wide, _disguised_as_layers, _disguised_as_selection, _disguised_as_feature, _disguised_as_counter, _disguised_as_late,
+        _disguised_as_wide, _disguised_as_layers, _disguised_as_selection, _disguised_as_feature, _disguised_as_counter,
+        _disguised_as_late,
     )
 }  # fmt: skip
 
