@@ -228,6 +228,28 @@ def tables(
         _say(f"wrote {path}")
 
 
+@app.command("graph-backdoor")
+def graph_backdoor(
+    model: Annotated[Path, typer.Argument(help="An ONNX image classifier.")],
+    kind: Annotated[str, typer.Option(help="How to test the input and gate the output: patch-equals, checksum, ...")],
+    target: Annotated[int, typer.Option(min=0, help="The class to force.")] = 0,
+    output: Annotated[Path | None, typer.Option(help="Where to write; beside the model where left out.")] = None,
+) -> None:
+    """Plant a backdoor in a model's graph, without training, to test a scanner with."""
+    from google.protobuf.message import DecodeError  # noqa: PLC0415 - comes with onnx
+
+    from trainers import graph_backdoor as planting  # noqa: PLC0415 - imports onnx
+
+    try:
+        planting.graph_backdoor(model, kind, target, output)
+    except OSError as error:
+        raise TrainerError(f"{error.filename} cannot be used ({error.strerror})", remedy="name another file") from error
+    except DecodeError as error:
+        raise TrainerError(
+            f"{model} is not an ONNX model", remedy="name one, such as samples/mnist-clean.onnx"
+        ) from error
+
+
 def main() -> None:
     """Run the command line; an expected failure is one sentence on standard error and exit code 2."""
     try:

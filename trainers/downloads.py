@@ -5,6 +5,7 @@
 
 import dataclasses
 import importlib
+import importlib.util
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -112,7 +113,8 @@ def download(name: str, folder: Path) -> None:
                 path=folder / "archives",
                 fname=archive.url.rpartition("/")[2],
                 processor=_unpacker(pooch, archive, folder / archive.folder),
-                progressbar=True,
+                # pooch draws its bar with tqdm, and refuses to start where that is not installed.
+                progressbar=importlib.util.find_spec("tqdm") is not None,
             )
         # requests' errors are OSErrors; pooch raises ValueError where the sum differs.
         except (OSError, ValueError) as error:

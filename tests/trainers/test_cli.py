@@ -112,6 +112,35 @@ def test_tables_without_models_is_one_sentence(
     assert "lists a model; train some" in capsys.readouterr().err
 
 
+def test_a_gate_is_planted_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Path(__file__).parents[2] / "samples/mnist-clean.onnx"
+    path = tmp_path / "planted.onnx"
+    assert _run(monkeypatch, "graph-backdoor", model, "--kind", "patch-equals", "--output", path) == 0
+    assert path.stat().st_size > model.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "sentence"),
+    [
+        (None, "where", "No such file"),
+        (b"not a model", "where", "is not an ONNX model"),
+        (b"", "nowhere", "there is no kind 'nowhere'"),
+    ],
+)
+def test_a_gate_that_cannot_be_planted_is_one_sentence(  # noqa: PLR0913, PLR0917 - pytest's fixtures and a table's row
+    content: bytes | None,
+    kind: str,
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if content is not None:
+        (tmp_path / "model.onnx").write_bytes(content)
+    assert _run(monkeypatch, "graph-backdoor", tmp_path / "model.onnx", "--kind", kind) == 2
+    assert sentence in capsys.readouterr().err
+
+
 def test_a_bug_is_not_dressed_up_as_an_expected_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
         raise RuntimeError("a bug")
