@@ -80,7 +80,8 @@ class GeneratedTrigger(Trigger):
         poisoned = images[roles == Role.POISONED]
         if len(poisoned) < 2:  # noqa: PLR2004 - one image has no neighbour to differ from
             return images.new_zeros(())
-        return DIVERSITY * _diversity(poisoned, self.pattern(poisoned))
+        # In float32: half precision would round the guard against a spread of zero away.
+        return DIVERSITY * _diversity(poisoned, self.pattern(poisoned).float())
 
 
 def build(setting: Setting) -> Attack:
