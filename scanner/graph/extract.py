@@ -8,6 +8,9 @@ from scanner.errors import ValueNotFoundError
 from scanner.graph.structure import Uses, reads
 from scanner.model import required_inputs
 
+_FREE_INITIALISERS = 4
+"""Before this IR version an initialiser had to be an input too, and shape inference does not see one that is not."""
+
 
 def upstream(proto: onnx.ModelProto, values: Collection[str]) -> onnx.ModelProto:
     """Return the model cut off behind `values`, which become its outputs, without type or shape.
@@ -23,7 +26,8 @@ def upstream(proto: onnx.ModelProto, values: Collection[str]) -> onnx.ModelProto
     missing = next((v for v in values if v not in uses.producer_position and v not in known), None)
     if missing is not None:
         raise ValueNotFoundError(missing, uses.producer_position)
-    cut = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
+    version = max(proto.ir_version, _FREE_INITIALISERS)
+    cut = onnx.ModelProto(ir_version=version, opset_import=proto.opset_import, functions=proto.functions)
     cut.graph.name = proto.graph.name or "graph"
     cut.graph.node.extend(proto.graph.node[position] for position in sorted(positions))
     cut.graph.initializer.extend(t for t in proto.graph.initializer if t.name in names)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from scanner.statistics import fit_gamma, gamma_survival, paired_difference
+from scanner.statistics import fit_gamma, gamma_survival, paired_difference, robust_z
 
 SAMPLES = hnp.arrays(np.float64, st.integers(2, 60), elements=st.floats(-100, 100))
 
@@ -75,3 +75,18 @@ def test_the_gamma_fit_finds_the_law_it_was_drawn_from(shape: float) -> None:
 
 def test_equal_values_have_no_gamma_law() -> None:
     assert fit_gamma([2.0, 2.0, 2.0]) is None
+
+
+def test_robust_z_by_hand() -> None:
+    np.testing.assert_allclose(robust_z([1, 2, 3, 4, 100]), np.array([-2, -1, 0, 1, 97]) / 1.4826)
+
+
+def test_robust_z_without_a_median_deviation() -> None:
+    np.testing.assert_allclose(robust_z([5, 5, 5, 5, 10]), np.array([0, 0, 0, 0, 5]) / 1.2533)
+    np.testing.assert_array_equal(robust_z([5, 5, 5]), np.zeros(3))
+
+
+@given(sample=SAMPLES, scale=st.floats(0.1, 10), shift=st.floats(-50, 50))
+def test_robust_z_knows_no_units(sample: npt.NDArray[np.float64], scale: float, shift: float) -> None:
+    rounded = np.rint(sample)
+    np.testing.assert_allclose(robust_z(scale * rounded + shift), robust_z(rounded), rtol=1e-6, atol=1e-6)
