@@ -13,8 +13,8 @@ class Limits:
     The defaults let every ONNX file of up to protobuf's 2 GiB pass, external data not counted.
 
     Attributes:
-        memory: Bytes of memory that the child may hold, and that any one tensor may need. A 2 GiB file needs about
-            three times its size where the whole graph runs.
+        memory: Bytes of memory that the child may hold, and that any one tensor may need. To open a file takes up to
+            three times its size; a detector that runs the whole graph needs as much again.
         file_size: Bytes of the model file itself.
         nodes: Graph nodes, sub-graphs and function bodies included, after every model-local function is expanded.
         depth: Nesting of sub-graphs and of calls between model-local functions.

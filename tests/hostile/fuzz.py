@@ -236,7 +236,8 @@ def _run(files: Iterator[bytes], folder: Path, tally: Tally, keep: Path | None, 
         model=Source(name="mutant", path=str(path)), references=(), records=(), population=(), source="",
         settings=settings,
     )  # fmt: skip
-    allowance = Allowance(seconds=SECONDS, limits=LIMITS, readable=(str(folder),))
+    # One child answers thousands of calls, and its processor time is limited for life: so many threads' worth of it.
+    allowance = Allowance(seconds=SECONDS, limits=LIMITS, threads=1000, readable=(str(folder),))
     for number, data in enumerate(files, 1):
         path.write_bytes(data)
         start = time.monotonic()
