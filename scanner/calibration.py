@@ -226,6 +226,9 @@ def _verdict(
     worst = max(measurement.observations, key=lambda o: o.severity, default=None)
     if worst is not None and worst.severity >= Severity.SUSPICIOUS:
         return Verdict.SUSPICIOUS, worst.sentence
+    if comparison.structural:
+        notes = len(measurement.observations)
+        return Verdict.CLEAN, f"nothing suspicious, {notes} note{'s' if notes != 1 else ''}"
     said = f"{comparison.sentence}; " if comparison.sentence else ""
     if p is None or nulls is None:
         return Verdict.INCONCLUSIVE, said + _uncalibrated(comparison, nulls)

@@ -246,7 +246,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
         skips=tuple(skips),
         failures=tuple(failures),
         runtime=Runtime(
-            provider=next((str(m.parameters["provider"]) for m in measurements if "provider" in m.parameters), "none"),
+            provider=next((str(m.parameters["provider"]) for m in measurements if "provider" in m.parameters), "CPU"),
             threads=settings.threads,
             versions=runtime.versions(),
             seconds=time.monotonic() - start,

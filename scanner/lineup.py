@@ -33,10 +33,13 @@ class Lineup:
         if own is None:
             return None
         references = _measured(self.references, own.rule)
+        alone = detector.compare(own, references)
+        if alone.structural:
+            return alone, None
         population, reason = calibration.comparable(own, _others(self.population, [suspect, *self.references]))
         if population and references:
             nulls = [detector.compare(m, references) for m in population]
-            return detector.compare(own, references), self._nulls(own.rule, nulls, None)
+            return alone, self._nulls(own.rule, nulls, None)
         crowd = population or references
         if len(crowd) < 2:  # noqa: PLR2004 - two clean models show how much clean models differ
             reason = reason if self.population else None

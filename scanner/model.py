@@ -169,7 +169,7 @@ def _architecture(graph: onnx.GraphProto) -> str:
     """
     sizes = {t.name: tuple(t.dims) for t in graph.initializer}
     for node in graph.node:
-        if node.op_type in _WEIGHT_WRAPPERS and node.input[0] in sizes:
+        if node.op_type in _WEIGHT_WRAPPERS and node.input and node.output and node.input[0] in sizes:
             sizes[node.output[0]] = sizes[node.input[0]]
     layers = [
         sorted(size) if len(size) == _MATRIX else list(size)

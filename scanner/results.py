@@ -104,6 +104,7 @@ class Comparison:
         values: Named figures for the report.
         evidence: What a person can check: class, layer, node, images.
         sentence: The evidence in words.
+        structural: Judged by the observations alone, whatever other models show.
     """
 
     rule: str
@@ -111,6 +112,7 @@ class Comparison:
     values: Mapping[str, float | int | None]
     evidence: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     sentence: str = ""
+    structural: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ Source: HiddenLayer, "ShadowLogic" (2024); Bober-Irizar et al., "Architectural B
 2023); arXiv 2511.00664. What is looked for, and why honest exports are not it, is in `scanner.graph.gates`.
 """
 
+import base64
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -52,7 +53,7 @@ class GraphLogic:
         """
         flow = unfold(subject.model.proto)
         observations = tuple(
-            _confirmed(observation, flow, subject.model, subject.settings)
+            _with_excerpt(_confirmed(observation, flow, subject.model, subject.settings), subject.model)
             if observation.severity is Severity.SUSPICIOUS
             else observation
             for observation in gates.observe(flow)
@@ -67,7 +68,13 @@ class GraphLogic:
     def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
         """Return the suspect's own statistic: a graph is judged by what it holds, not against other models."""
         values = {"suspect": suspect.statistic, "references": len(references)}
-        return Comparison(rule=self.rule.id, statistic=suspect.statistic, values=values)
+        return Comparison(rule=self.rule.id, statistic=suspect.statistic, values=values, structural=True)
+
+
+def _with_excerpt(observation: Observation, model: Model) -> Observation:
+    """Return the observation with the part of the graph that it speaks of, as a small ONNX file in base64."""
+    cut = excerpt.excerpt(model.proto, observation.details).SerializeToString()
+    return dataclasses.replace(observation, details={**observation.details, "subgraph": base64.b64encode(cut).decode()})
 
 
 def _confirmed(observation: Observation, flow: Flow, model: Model, settings: Settings) -> Observation:

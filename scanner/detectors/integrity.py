@@ -52,7 +52,7 @@ class Integrity:
     def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
         """Return the suspect's own statistic: a file is judged by what it holds, not against other files."""
         values = {"suspect": suspect.statistic, "references": len(references)}
-        return Comparison(rule=self.rule.id, statistic=suspect.statistic, values=values)
+        return Comparison(rule=self.rule.id, statistic=suspect.statistic, values=values, structural=True)
 
 
 def _answers(subject: Subject) -> dict[str, list[Array]]:

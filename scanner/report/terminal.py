@@ -69,8 +69,9 @@ def _figures(finding: Finding) -> tuple[str, str]:
         if own is not None:
             return f"{own:.4g}{unit}", "-" if other is None else f"{other:.4g}{unit}"
     if finding.observations:
-        return f"{len(finding.observations)} notes", "-"
-    return _figure(finding.statistic), "-"
+        worst = max(o.severity for o in finding.observations)
+        return f"{len(finding.observations)} seen ({worst.name.lower()})", "-"
+    return ("nothing seen" if finding.statistic == 0 else _figure(finding.statistic)), "-"
 
 
 def _heading(result: ScanResult) -> Text:
@@ -100,7 +101,8 @@ def _sentences(finding: Finding) -> RenderableType:
 def _conclusion(result: ScanResult) -> Text:
     text = Text("verdict    ").append(result.verdict.value, STYLES[result.verdict])
     text.append(f": {printable(result.reason, 400)}.")
-    text.append(f"\nrests on   {printable(result.calibration or 'no clean population', 200)}", "dim")
+    if result.calibration:
+        text.append(f"\nrests on   {printable(result.calibration, 200)}", "dim")
     if result.runtime is not None:
         runtime = result.runtime
         threads = f"{runtime.threads} thread{'s' if runtime.threads != 1 else ''}"
