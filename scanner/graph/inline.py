@@ -3,7 +3,7 @@
 import onnx
 from onnx import inliner
 
-from scanner.errors import UnsafeModelError
+from scanner.errors import MalformedModelError, UnsafeModelError
 from scanner.graph.structure import Uses, attribute, subgraphs
 
 
@@ -19,7 +19,13 @@ def flatten(proto: onnx.ModelProto, budget: int = 200_000) -> onnx.ModelProto:
     """
     if proto.functions:
         _check_expansion(proto, budget)
-        proto = inliner.inline_local_functions(proto)
+        try:
+            proto = inliner.inline_local_functions(proto)
+        except (onnx.checker.ValidationError, RuntimeError) as error:
+            raise MalformedModelError(
+                f"the model's functions cannot be expanded ({str(error).splitlines()[0]})",
+                remedy="export the model without model-local functions",
+            ) from error
     return _take_constant_branches(proto)
 
 

@@ -8,6 +8,7 @@ import dataclasses
 
 import onnx
 from onnx import numpy_helper
+from onnx.external_data_helper import uses_external_data
 
 from scanner.errors import UnsupportedModelError, ValueNotFoundError
 from scanner.graph.structure import Uses, attribute, subgraphs
@@ -176,7 +177,9 @@ def _quantised_clamp(node: onnx.NodeProto, uses: Uses) -> Activation | None:
 
 def _is_lowest_code(zero_point: onnx.TensorProto) -> bool:
     lowest = _LOWEST_CODE.get(zero_point.data_type)
-    return lowest is not None and bool((numpy_helper.to_array(zero_point) == lowest).all())
+    if lowest is None or uses_external_data(zero_point):
+        return False
+    return bool((numpy_helper.to_array(zero_point) == lowest).all())
 
 
 def _named(proto: onnx.ModelProto, found: tuple[Activation, ...], layer: str) -> Activation:

@@ -3,9 +3,9 @@
 import collections
 from typing import Any
 
-import numpy as np
 import onnx
-from onnx import numpy_helper
+
+from scanner import guards
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
@@ -67,7 +67,4 @@ class Uses:
 
     def scalar(self, value: str) -> float | None:
         """Return a constant of one element, or None."""
-        tensor = self.constants.get(value)
-        if tensor is None or int(np.prod(tensor.dims, dtype=np.int64)) != 1:
-            return None
-        return float(numpy_helper.to_array(tensor).reshape(-1)[0])
+        return guards.scalar(self.constants.get(value))
