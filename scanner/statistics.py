@@ -132,13 +132,18 @@ def _upper_fraction(x: float, shape: float) -> float:
     return result
 
 
-def robust_z(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def robust_z(values: npt.ArrayLike, least: float = 0.0) -> npt.NDArray[np.float64]:
     """Return how far each value lies above the median, in units of 1.4826 MAD, shape (n,).
 
     Where more than half of the values are equal the MAD vanishes; the unit is then the mean absolute deviation, times
     1.2533, its factor for a normal law. All are 0 where all values are equal.
+
+    Args:
+        values: Shape (n,).
+        least: The smallest unit that means anything; rounding must not make outliers.
     """
     numbers = np.asarray(values, dtype=np.float64)
     above = numbers - np.median(numbers)
     spread = _NORMAL_MAD * np.median(np.abs(above)) or _NORMAL_MEAN_DEVIATION * np.abs(above).mean()
-    return np.asarray(above / spread if spread else above, dtype=np.float64)
+    unit = max(float(spread), least)
+    return np.asarray(above / unit if unit else above, dtype=np.float64)

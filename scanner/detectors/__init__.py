@@ -1,10 +1,10 @@
 """The detectors, in the order of the report. To add one: a file here, a row in `DETECTORS`, a row in the test table."""
 
 from scanner.detectors.base import Detector
-from scanner.detectors.graph_logic import GraphLogic
-from scanner.detectors.integrity import Integrity
 from scanner.detectors.channel_lipschitz import ChannelLipschitz
+from scanner.detectors.graph_logic import GraphLogic
 from scanner.detectors.head import Head
+from scanner.detectors.integrity import Integrity
 from scanner.detectors.layerwise import Layerwise
 from scanner.detectors.mm_bd import MmBd
 from scanner.detectors.neural_cleanse import NeuralCleanse
@@ -17,4 +17,7 @@ DETECTORS: tuple[Detector, ...] = (
     NeuralCleanse(),
     MmBd(),
     Overactivation(),
+    Layerwise(),
+    ChannelLipschitz(),
+    Head(),
 )

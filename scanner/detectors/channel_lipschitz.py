@@ -18,6 +18,7 @@ from scanner.results import Comparison, Measurement, Rule
 from scanner.statistics import robust_z
 
 _FEWEST = 3  # channels among which one can stand out
+_SPREAD = 0.01  # of the log: channels made equal, such as a Fourier basis, differ by rounding only
 
 
 class ChannelLipschitz:
@@ -103,7 +104,7 @@ def _row(layer: LinearLayer) -> dict[str, Any] | None:
     if alive.sum() < _FEWEST:
         return None
     channels = np.flatnonzero(alive)
-    scores = robust_z(np.log(norms[alive]))
+    scores = robust_z(np.log(norms[alive]), least=_SPREAD)
     top = int(scores.argmax())
     return {
         "layer": layer.name,

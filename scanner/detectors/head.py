@@ -35,7 +35,7 @@ class Head:
         id="head",
         name="Head response (HEAD)",
         summary="The last layer prefers a class on random latents, more than a clean model's does.",
-        reference="HTell, arXiv 2605.18908",
+        reference="HTell, arXiv 2605.18908, 2026",
     )
     needs: ClassVar[Needs] = Needs.LOGITS
 
@@ -43,7 +43,8 @@ class Head:
         """Return, for each class, its share of the decisions, its mean logit and its mean margin.
 
         The series `share`, `logit` and `margin` are those of random latents, `noise_share` and `noise_margin` those of
-        the noise images that set the latents' scale. The statistic is the largest robust z of a margin over classes.
+        the noise images that set the latents' scale; `cut` names the values between which the head lies, which differ
+        from exporter to exporter. The statistic is the largest robust z of a margin over classes.
 
         Raises:
             NoLogitsError: There are no logits, or fewer than two classes.
@@ -59,19 +60,19 @@ class Head:
             model.serialise(extract.upstream(flat, [feature, logits])), settings.device, settings.threads
         )
         features, answers = over_noise(whole, shape, subject)
+        noise = _by_class(_rows(answers, logits))
         scale, signed = float(np.sqrt(np.mean(np.square(features, dtype=np.float64)))), bool(features.min() < 0)
         batch = fixed_batch(whole)
         opened = extract.between(flat, classifier.as_input(feature, features, batch), [logits])
         session = runtime.open_session(model.serialise(opened), settings.device, settings.threads)
         responses = _over_latents(session, features, scale, subject, signed=signed, batch=batch or _BATCH)
-        noise, latent = (_by_class(_rows(values, logits)) for values in (answers, responses))
+        latent = _by_class(_rows(responses, logits))
         return Measurement(
             rule=self.rule.id,
             statistic=float(robust_z(latent["margin"]).max()),
             parameters={
                 **conditions(whole, shape, subject),
-                "logits": logits,
-                "features": feature,
+                "logits": settings.logits,
                 "classes": len(latent["margin"]),
                 "latents": LATENTS,
                 "density": DENSITY,
@@ -82,6 +83,7 @@ class Head:
                 "noise_share": noise["share"].tolist(),
                 "noise_margin": noise["margin"].tolist(),
                 "scale": scale,
+                "cut": [feature, logits],
             },
         )
 
@@ -149,13 +151,14 @@ def _rows(logits: npt.NDArray[Any], name: str) -> Floats:
     """Return logits as (n, classes).
 
     Raises:
-        NoLogitsError: There are fewer than two classes.
+        NoLogitsError: They have another shape, or there are fewer than two classes.
         UnsupportedModelError: A logit is not a number.
     """
     rows = logits.reshape(len(logits), -1).astype(np.float64)
-    if rows.shape[1] < 2:  # noqa: PLR2004 - one class leaves nothing to prefer
+    if rows.shape[1] < 2 or rows.shape[1] != logits.shape[1]:  # noqa: PLR2004 - one class leaves nothing to prefer
         raise NoLogitsError(
-            f"the logits {name!r} have {rows.shape[1]} class, and at least two are needed",
+            f"the logits {name!r} are of shape {logits.shape[1:]} for each image, and one number for each of two or "
+            "more classes is needed",
             remedy="name the logits with --logits NAME",
         )
     if not np.isfinite(rows).all():

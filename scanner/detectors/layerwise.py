@@ -23,6 +23,8 @@ _QUANTILES = np.linspace(0, 1, 17)
 """Of a layer's channels: what is kept of a layer must not grow with its width, and the channels of two trainings do not
 correspond one to one, but their order statistics do."""
 
+_SPREAD = 0.01  # of a layer's strongest channel: where most channels are silent, their spread is rounding
+
 
 class Layerwise:
     """S_A of every activation: a_i the largest output over channels and positions for noise image x_i."""
@@ -117,7 +119,7 @@ def _row(activation: locate.Activation, maxima: npt.NDArray[Any], means: npt.NDA
     """Return what is kept of a layer, given its statistics for each image and channel, (images, channels, ...)."""
     by_channel = maxima.reshape(len(maxima), -1).astype(np.float64)
     peaks, profile = by_channel.max(axis=1), by_channel.mean(axis=0)
-    scores = robust_z(profile)
+    scores = robust_z(profile, least=_SPREAD * float(np.abs(profile).max()))
     top = int(scores.argmax())
     return {
         "layer": activation.value,

@@ -86,6 +86,10 @@ def test_robust_z_without_a_median_deviation() -> None:
     np.testing.assert_array_equal(robust_z([5, 5, 5]), np.zeros(3))
 
 
+def test_rounding_makes_no_outlier() -> None:
+    np.testing.assert_allclose(robust_z([1, 1 + 1e-9, 1 + 2e-9, 1.5], least=0.1)[-1], 5)
+
+
 @given(sample=SAMPLES, scale=st.floats(0.1, 10), shift=st.floats(-50, 50))
 def test_robust_z_knows_no_units(sample: npt.NDArray[np.float64], scale: float, shift: float) -> None:
     rounded = np.rint(sample)

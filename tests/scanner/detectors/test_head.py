@@ -118,5 +118,9 @@ def test_refused(tmp_path: Path) -> None:
     one_class = models.plain()
     index = [tensor.name for tensor in one_class.graph.initializer].index("dense")
     one_class.graph.initializer[index].CopyFrom(onnx.numpy_helper.from_array(np.ones((4, 1), np.float32), "dense"))
-    with pytest.raises(NoLogitsError, match="have 1 class"):
+    with pytest.raises(NoLogitsError, match=r"of shape \(1,\) for each image"):
         measure(one_class, tmp_path)
+    sequence = models.build([helper.make_node("MatMul", ["image", "matrix"], ["logits"])],
+                            {"matrix": np.ones((models.SIDE, 5), np.float32)})  # fmt: skip
+    with pytest.raises(NoLogitsError, match=r"of shape \(1, 8, 5\) for each image"):
+        measure(sequence, tmp_path)
