@@ -4,7 +4,10 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import models
+import onnx
 import pytest
 import triggered
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +16,9 @@ from hypothesis import strategies as st
 from scanner.detectors.base import Subject
 from scanner.detectors.contest import Entrant, at_equal_steps, contest, granted, left_out, row_of
 from scanner.errors import UnsupportedModelError, UsageError
-from scanner.results import Measurement
+from scanner.examine import examine
+from scanner.exchange import Examination, Job, Source
+from scanner.results import Measurement, from_json, to_json
 from scanner.settings import Effort
 
 EFFORT = Effort(images=1, steps=100, restarts=1, seconds=1000)
@@ -150,7 +155,7 @@ def test_no_such_class(target: int, subject: Subject) -> None:
         contest(chosen, 4, Fake, EFFORT)
 
 
-def test_models_are_compared_after_as_many_rounds(subject: Subject) -> None:
+def test_graphsare_compared_after_as_many_rounds(subject: Subject) -> None:
     long, short = (contest(subject, 2, Fake, dataclasses.replace(EFFORT, steps=n)) for n in (100, 50))
     rows = list(at_equal_steps(measured(long, subject), [measured(short, subject), measured(long, subject)]))
     assert rows == [(0, 950.0, [950.0, 950.0]), (1, 900.0, [900.0, 900.0])]
@@ -161,3 +166,34 @@ def test_a_finished_search_stands_still(subject: Subject) -> None:
     full = measured(contest(subject, 1, Fake, EFFORT), subject)
     assert list(at_equal_steps(ended, [full])) == [(0, 970.0, [900.0])]
     assert list(at_equal_steps(ended, [ended])) == [(0, 970.0, [970.0])]
+
+
+def examined(folder: Path, suspect: onnx.ModelProto, *references: onnx.ModelProto, **settings: Any) -> Examination:
+    """Examine a model beside references, with the one detector that searches triggers."""
+    graphs = {"suspect": suspect, **{f"reference-{i}": r for i, r in enumerate(references)}}
+    paths = [str(models.save(model, folder / f"{name}.onnx")) for name, model in graphs.items()]
+    source, *others = (Source(name=Path(path).name, path=path) for path in paths)
+    chosen = dataclasses.replace(triggered.QUICK, detectors=("neural_cleanse",), **settings)
+    job = Job(model=source, references=tuple(others), records=(), population=(), source="", settings=chosen)
+    return from_json(Examination, examine(to_json(job), lambda _done, _total: None))
+
+
+def test_a_scan_names_the_classes_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count(step=0.7)  # 18 for the first round of a class, of the 25 that there are
+    monkeypatch.setattr("time.process_time", lambda: next(seconds))
+    found = examined(tmp_path, triggered.classifier(), triggered.classifier(seed=1))
+    (skip,) = found.suspect.skips
+    assert skip.rule == "neural_cleanse"
+    assert skip.reason.startswith("the time ran out before classes 1, 2, 3 had a turn; choose a larger --budget")
+    assert [record.skips for record in found.references] == [()]
+    assert found.comparisons[0].values["classes_compared"] == 1
+
+
+def test_a_reference_of_other_classes_fails_alone(tmp_path: Path) -> None:
+    references = triggered.classifier(classes=5), triggered.classifier()
+    found = examined(tmp_path, triggered.classifier(planted=True), *references)
+    assert not found.suspect.failures
+    odd, same = found.references
+    assert "'reference-0.onnx' has 5 classes, and the scanned model 4" in odd.failures[0].sentence
+    assert not same.failures
+    assert found.comparisons[0].values["target_class"] == triggered.TARGET
