@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from scanner.results import Finding, ScanResult, Verdict
     from scanner.settings import Device, Noise, Settings
 
-__version__ = "0.1.0"
-
 _ROOMS = {
     "scanner.batch": ("scan_many",),
     "scanner.errors": (

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scanner import __version__, options, pipeline, unanalysable
+from scanner import options, pipeline, unanalysable
 from scanner.calibration import read_baseline, write_baseline
 from scanner.errors import ScannerError, UsageError
 from scanner.limits import Confinement, Limits
@@ -92,7 +92,9 @@ app = typer.Typer(cls=ScanGroup, pretty_exceptions_enable=False, rich_markup_mod
 
 def _print_version(value: bool) -> None:
     if value:
-        typer.echo(f"overactivation {__version__}")
+        from importlib.metadata import version  # noqa: PLC0415 - a fifth of the command's own start-up, for one option
+
+        typer.echo(f"overactivation {version('overactivation')}")
         raise typer.Exit
 
 

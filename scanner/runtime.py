@@ -14,7 +14,7 @@ import numpy.typing as npt
 # ONNX Runtime 1.29 and later report home by default; the variable counts only before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-from scanner import __version__, deadline
+from scanner import deadline
 from scanner.errors import DeviceError, UnsupportedModelError, WorkerLimitError
 from scanner.settings import Device
 
@@ -142,8 +142,8 @@ def cuda_devices() -> tuple[str, ...]:
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that influence a number."""
-    installed = {name: importlib.metadata.version(name) for name in ("onnx", "numpy")}
-    return {"overactivation": __version__, **installed, "onnxruntime": onnxruntime.__version__}
+    installed = {name: importlib.metadata.version(name) for name in ("overactivation", "onnx", "numpy")}
+    return {**installed, "onnxruntime": onnxruntime.__version__}
 
 
 def installed_runtimes() -> dict[str, str]:

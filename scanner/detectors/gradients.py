@@ -11,6 +11,7 @@ from scanner.detectors.base import Subject
 from scanner.errors import NoLogitsError, UnsupportedModelError
 from scanner.graph import inline
 from scanner.graph.backward import Objective, gradient_model
+from scanner.graph.conform import check_nodes
 from scanner.graph.damage import weights_with_nan
 from scanner.graph.logits import find_logits
 from scanner.graph.relax import real_input
@@ -89,6 +90,7 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
     """Build and load the gradient graph of a subject.
 
     Raises:
+        MalformedModelError: A node lacks what its operator asks for.
         NoGradientError: An operator has no gradient.
         NoLogitsError: There are no logits, or fewer than two classes.
         UnsafeModelError: The gradient graph needs more memory than is allowed.
@@ -97,7 +99,9 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
     model, settings = subject.model, subject.settings
     shape = probes.image_shape(model, settings)
     low, high = probes.input_range(runtime.numpy_dtype(model.identity.inputs[0].dtype), settings)
-    flat = real_input(inline.flatten(model.complete(model.proto)))
+    flat = inline.flatten(model.complete(model.proto))
+    check_nodes(flat)
+    flat = real_input(flat)
     logits = find_logits(flat, settings.logits)
     image = model.identity.inputs[0].name
     gradient = gradient_model(flat, of=logits.value, with_respect_to=[image], objective=objective)

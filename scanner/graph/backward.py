@@ -77,7 +77,7 @@ def gradient_model(
     """Return a model that computes a value of `model`, a scalar of it, and the scalar's gradients.
 
     Args:
-        model: An opened model, whose tensors are all inside it.
+        model: An opened model, whose tensors are all inside it and whose nodes are sound (`scanner.graph.conform`).
         of: The value to differentiate: an output or any inner value, with the batch as its first axis. Choose logits
             rather than probabilities (`scanner.graph.logits`): a saturated softmax has no gradient left.
         with_respect_to: Inputs or inner values, of a floating type.
@@ -87,7 +87,6 @@ def gradient_model(
         NoGradientError: An operator on the way cannot be differentiated, or there is no way.
         UnsupportedModelError: The model is too old, or a rank cannot be inferred.
         ValueNotFoundError: There is no such value.
-        UnsafeModelError: Functions expand past the budget.
     """
     forward = _prepared(model, of, with_respect_to)
     keep = {of, *with_respect_to}

@@ -49,6 +49,10 @@ def _schema_problem(node: onnx.NodeProto, version: int) -> str | None:
         return None
     if len(node.input) < schema.min_input or len(node.output) < max(schema.min_output, 1):
         return "lacks inputs or outputs"
+    given = {attribute.name for attribute in node.attribute}
+    missing = next((name for name, a in schema.attributes.items() if a.required and name not in given), None)
+    if missing or (node.op_type == "Constant" and not given):
+        return f"lacks the attribute {missing or 'value'!r}"
     for attribute in node.attribute:
         declared = schema.attributes.get(attribute.name)
         # A reference stands for a value that the caller of a function gives.

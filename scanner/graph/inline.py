@@ -3,22 +3,19 @@
 import onnx
 from onnx import inliner
 
-from scanner.errors import MalformedModelError, UnsafeModelError
-from scanner.graph.structure import Uses, attribute, subgraphs
+from scanner.errors import MalformedModelError
+from scanner.graph.structure import Uses, attribute
 
 
-def flatten(proto: onnx.ModelProto, budget: int = 200_000) -> onnx.ModelProto:
+def flatten(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with its functions expanded and its constant branches taken; itself where there are none.
 
-    Args:
-        proto: The model.
-        budget: Most nodes that the expansion may reach, counted before anything is expanded.
+    How far functions expand was counted when the file was opened (`scanner.guards`).
 
     Raises:
-        UnsafeModelError: The functions expand past the budget, or call themselves.
+        MalformedModelError: A function cannot be expanded.
     """
     if proto.functions:
-        _check_expansion(proto, budget)
         try:
             proto = inliner.inline_local_functions(proto)
         except (onnx.checker.ValidationError, RuntimeError) as error:
@@ -27,29 +24,6 @@ def flatten(proto: onnx.ModelProto, budget: int = 200_000) -> onnx.ModelProto:
                 remedy="export the model without model-local functions",
             ) from error
     return _take_constant_branches(proto)
-
-
-def _check_expansion(proto: onnx.ModelProto, budget: int) -> None:
-    sizes: dict[tuple[str, str], int] = {}
-    bodies = {(f.domain, f.name): f for f in proto.functions}
-
-    def size(nodes: list[onnx.NodeProto], calling: tuple[tuple[str, str], ...]) -> int:
-        total = 0
-        for node in nodes:
-            key = (node.domain, node.op_type)
-            if key in calling:
-                raise UnsafeModelError(f"the function {node.op_type!r} calls itself", remedy="do not run this file")
-            if key in bodies and key not in sizes:
-                sizes[key] = size(list(bodies[key].node), (*calling, key))
-            total += sizes.get(key, 1) + sum(size(list(body.node), calling) for body in subgraphs(node))
-        return total
-
-    expanded = size(list(proto.graph.node), ())
-    if expanded > budget:
-        raise UnsafeModelError(
-            f"the model's functions expand to {expanded} nodes, more than {budget}",
-            remedy="raise --max-nodes if you trust the file",
-        )
 
 
 def _take_constant_branches(proto: onnx.ModelProto) -> onnx.ModelProto:
