@@ -15,6 +15,7 @@ from scanner.calibration import shipped_baseline
 from scanner.detectors import DETECTORS
 from scanner.detectors.base import Detector, Subject
 from scanner.errors import (
+    DeviceError,
     GraphError,
     ModelError,
     NoGradientError,
@@ -228,6 +229,8 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
                 subject = Subject(model=model, settings=settings, progress=share.within, lead=followed)
                 measurements.append(detector.measure(subject))
                 skips += _left_out(measurements[-1])
+        except DeviceError:
+            raise  # the request cannot be carried out, whatever the detector
         except (NoGradientError, NoLayerError, NoLogitsError) as error:
             if rule in settings.detectors:
                 failures.append(Failure(rule=rule, error=error.to_dict()))
