@@ -116,7 +116,7 @@ def _folded(
     feeds = {name: numpy_helper.to_array(known[name]) for name in node.input if name}
     try:
         arrays = ReferenceEvaluator(node, opsets=opsets).run(None, feeds)
-    except (ArithmeticError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+    except (ArithmeticError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError):
         return None  # whatever is odd about it, ONNX Runtime judges it
     return [
         numpy_helper.from_array(np.asarray(array), name)
