@@ -112,14 +112,15 @@ Pair = Mapping[str, float | int | None]
 
 
 def collect(folders: Iterable[Path]) -> list[Model]:
-    """Return the models that the folders' manifests list.
+    """Return the models that the folders' manifests list, each once though several folders may hold it.
 
     Raises:
         TrainerError: There is none.
         ManifestError: A manifest cannot be read.
     """
     folders = list(folders)
-    models = [Model(entry=entry, path=folder / entry.file) for folder in folders for entry in manifest.read(folder)]
+    listed = [(folder, entry) for folder in folders for entry in manifest.read(folder)]
+    models = list({entry.sha256: Model(entry=entry, path=folder / entry.file) for folder, entry in listed}.values())
     if not models:
         names = ", ".join(map(str, folders))
         raise TrainerError(f"no manifest in {names} lists a model", remedy="train some with 'python -m trainers zoo'")

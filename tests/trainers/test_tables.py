@@ -163,7 +163,9 @@ def test_folders_without_models_are_one_sentence(tmp_path: Path) -> None:
 
 def test_models_are_found_beside_their_manifest(tmp_path: Path) -> None:
     manifest.add(tmp_path, [entry("a.onnx")])
-    assert [model.path for model in tables.collect([tmp_path])] == [tmp_path / "a.onnx"]
+    manifest.add(tmp_path / "copy", [entry("b.onnx"), entry("c.onnx", sha256="1" * 64)])
+    paths = {model.path for model in tables.collect([tmp_path / "copy", tmp_path])}
+    assert paths == {tmp_path / "a.onnx", tmp_path / "copy" / "c.onnx"}
 
 
 def test_the_scanner_gives_the_figures_of_a_real_pair() -> None:
