@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scanner.batch import scan_many
+    from scanner.calibration import Baseline, read_baseline
     from scanner.errors import (
+        AttributeError,
         BaselineError,
         DeviceError,
         GraphError,
         MalformedModelError,
         ModelError,
         NoGradientError,
+        NoLayerError,
         NoLogitsError,
         ScannerError,
         UnsafeModelError,
@@ -30,27 +33,30 @@ if TYPE_CHECKING:
         WorkerError,
         WorkerTimeoutError,
     )
-    from scanner.pipeline import scan
+    from scanner.pipeline import calibrate, scan
     from scanner.results import Finding, ScanResult, Verdict
-    from scanner.settings import Device, Noise, Settings
+    from scanner.settings import Budget, Device, Noise, Settings
 
 _ROOMS = {
     "scanner.batch": ("scan_many",),
     "scanner.errors": (
-        "BaselineError", "DeviceError", "GraphError", "MalformedModelError", "ModelError", "NoGradientError",
-        "NoLogitsError", "ScannerError", "UnsafeModelError", "UnsupportedModelError", "UsageError", "ValueNotFoundError",
-        "WorkerCrashedError", "WorkerError", "WorkerTimeoutError",
+        "AttributeError", "BaselineError", "DeviceError", "GraphError", "MalformedModelError", "ModelError",
+        "NoGradientError", "NoLayerError", "NoLogitsError", "ScannerError", "UnsafeModelError",
+        "UnsupportedModelError", "UsageError", "ValueNotFoundError", "WorkerCrashedError", "WorkerError",
+        "WorkerTimeoutError",
     ),
-    "scanner.pipeline": ("scan",),
+    "scanner.calibration": ("Baseline", "read_baseline"),
+    "scanner.pipeline": ("calibrate", "scan"),
     "scanner.results": ("Finding", "ScanResult", "Verdict"),
-    "scanner.settings": ("Device", "Noise", "Settings"),
+    "scanner.settings": ("Budget", "Device", "Noise", "Settings"),
 }  # fmt: skip
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
-    "BaselineError", "Device", "DeviceError", "Finding", "GraphError", "MalformedModelError", "ModelError",
-    "NoGradientError", "NoLogitsError", "Noise", "ScanResult", "ScannerError", "Settings", "UnsafeModelError", "UnsupportedModelError",
-    "UsageError", "ValueNotFoundError", "Verdict", "WorkerCrashedError", "WorkerError", "WorkerTimeoutError", "scan",
+    "AttributeError", "Baseline", "BaselineError", "Budget", "Device", "DeviceError", "Finding", "GraphError",
+    "MalformedModelError", "ModelError", "NoGradientError", "NoLayerError", "NoLogitsError", "Noise", "ScanResult",
+    "ScannerError", "Settings", "UnsafeModelError", "UnsupportedModelError", "UsageError", "ValueNotFoundError",
+    "Verdict", "WorkerCrashedError", "WorkerError", "WorkerTimeoutError", "calibrate", "read_baseline", "scan",
     "scan_many",
 ]  # fmt: skip
 

@@ -125,7 +125,7 @@ def scan_command(  # noqa: PLR0913, PLR0917 - one a command-line option
     images_dir: options.ImagesFolder = None,
     device: options.RunOn = Device.AUTO,
     threads: options.Threads = 1,
-    timeout: options.Timeout = 600.0,
+    timeout: options.Timeout = None,
     memory_limit: options.Memory = "8GiB",
     max_file_size: options.FileSize = "2GiB",
     max_nodes: options.Nodes = _LIMITS.nodes,
@@ -188,7 +188,7 @@ def calibrate_command(  # noqa: PLR0913, PLR0917 - one a command-line option
     images_dir: options.ImagesFolder = None,
     device: options.RunOn = Device.AUTO,
     threads: options.Threads = 1,
-    timeout: options.Timeout = 600.0,
+    timeout: options.Timeout = None,
 ) -> None:
     """Measure clean models of one recipe once, so that a scan can judge a model by its rank among them."""
     settings = options.settings(

@@ -12,7 +12,7 @@ from typing import Any
 
 from scanner import confinement, deadline, runtime
 from scanner.calibration import shipped_baseline
-from scanner.detectors import DETECTORS
+from scanner.detectors import FAMILY, load
 from scanner.detectors.base import Detector, Subject
 from scanner.errors import (
     DeviceError,
@@ -96,7 +96,7 @@ def layers(argument: Any, _progress: Progress) -> Any:
 
 def rules(_argument: Any, _progress: Progress) -> Any:
     """List the detectors: rule and needs."""
-    return [{"rule": to_json(d.rule), "needs": [n.name.lower() for n in d.needs if n.name]} for d in DETECTORS]
+    return [{"rule": to_json(d.rule), "needs": [n.name.lower() for n in d.needs if n.name]} for d in load()]
 
 
 def diagnose(_argument: Any, _progress: Progress) -> Any:
@@ -116,13 +116,12 @@ def select(names: Sequence[str]) -> tuple[Detector, ...]:
     Raises:
         UsageError: There is no such detector.
     """
-    known = [d.rule.id for d in DETECTORS]
     for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+        if name not in FAMILY:
+            near = difflib.get_close_matches(name, FAMILY, n=1)
             remedy = f"did you mean {near[0]!r}?" if near else "'scan detectors' lists them"
             raise UsageError(f"there is no detector {name!r}", remedy=remedy)
-    return tuple(d for d in DETECTORS if not names or d.rule.id in names)
+    return load(names)
 
 
 def _lineup(job: Job, suspect: ModelIdentity, references: tuple[ModelRecord, ...]) -> Lineup:

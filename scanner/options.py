@@ -37,7 +37,9 @@ ImagesFile = Annotated[Path | None, typer.Option("--images-npz", help="Clean ima
 ImagesFolder = Annotated[Path | None, typer.Option("--images-dir", help="A folder of clean images, not noise.")]
 RunOn = Annotated[Device, typer.Option("--device", help="auto takes CUDA where a device is there.")]
 Threads = Annotated[int, typer.Option(min=1, help="ONNX Runtime's threads.")]
-Timeout = Annotated[float, typer.Option(min=1, help="Seconds allowed for one model.")]
+Timeout = Annotated[
+    float | None, typer.Option(min=1, help="Seconds allowed for one model and its references. Default: by budget.")
+]
 Memory = Annotated[str, typer.Option("--memory-limit", metavar="SIZE", help="Memory a model may need.")]
 FileSize = Annotated[str, typer.Option("--max-file-size", metavar="SIZE", help="Of a model file.")]
 Nodes = Annotated[int, typer.Option("--max-nodes", min=1, help="Nodes, functions expanded.")]
@@ -61,7 +63,7 @@ def settings(  # noqa: PLR0913 - one an option
     device: Device,
     threads: int,
     detector: list[str] | None,
-    timeout: float,
+    timeout: float | None,
     alpha: float = 0.05,
     limits: Limits | None = None,
 ) -> Settings:

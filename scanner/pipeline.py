@@ -153,7 +153,7 @@ def _allowance(settings: Settings, sources: Sequence[Source]) -> Allowance:
     """Let the child read what the user named: of a model its folder, since external data lies beside it."""
     named = (settings.images_file, settings.images_folder)
     return Allowance(
-        seconds=settings.timeout,
+        seconds=settings.deadline(len(sources)),
         limits=settings.limits,
         threads=settings.threads,
         cuda=settings.device is not Device.CPU,

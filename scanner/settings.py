@@ -51,8 +51,9 @@ class Effort:
     seconds: float
 
 
+_LEAST_TIMEOUT = 600.0
 EFFORTS = {
-    Budget.QUICK: Effort(images=32, steps=100, restarts=1, seconds=25),
+    Budget.QUICK: Effort(images=32, steps=100, restarts=1, seconds=18),
     Budget.STANDARD: Effort(images=64, steps=250, restarts=1, seconds=120),
     Budget.THOROUGH: Effort(images=64, steps=500, restarts=3, seconds=900),
 }
@@ -80,7 +81,8 @@ class Settings:
         detectors: Ids of the detectors to run; empty runs all.
         alpha: Level of the test: the share of clean models that may be called suspicious.
         shipped_baselines: Whether a baseline that comes with the package may be used where it fits.
-        timeout: Seconds of wall-clock time for one model and its references.
+        timeout: Seconds of wall-clock time for one model and its references; None takes ten minutes, or four times what
+            the budget allows them, whichever is longer.
         limits: What a model may ask of this machine besides.
     """
 
@@ -100,8 +102,12 @@ class Settings:
     detectors: tuple[str, ...] = ()
     alpha: float = 0.05
     shipped_baselines: bool = True
-    timeout: float = 600.0
+    timeout: float | None = None
     limits: Limits = dataclasses.field(default_factory=Limits)
+
+    def deadline(self, models: int) -> float:
+        """Return the seconds of wall-clock time for a number of models, the suspect and its references."""
+        return max(_LEAST_TIMEOUT, 4 * models * self.effort.seconds) if self.timeout is None else self.timeout
 
     @property
     def effort(self) -> Effort:

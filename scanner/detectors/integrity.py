@@ -32,7 +32,7 @@ class Integrity:
         id="integrity",
         name="File integrity",
         summary="The file can be read as two different models, runs code, or carries what no reader shows.",
-        reference="ONNX IR specification; Protocol Buffers encoding specification",
+        reference="Open Neural Network Exchange IR specification, 2017; Protocol Buffers encoding specification, 2008",
     )
     needs: ClassVar[Needs] = Needs.GRAPH
 

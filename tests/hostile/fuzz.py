@@ -22,7 +22,7 @@ import models
 import onnx
 from hostile.canary import Canary
 
-from scanner.detectors import DETECTORS
+from scanner.detectors import load
 from scanner.detectors.base import Needs
 from scanner.errors import ScannerError, WorkerCrashedError, WorkerError, WorkerTimeoutError
 from scanner.exchange import Examination, Job, Source
@@ -230,7 +230,7 @@ def fuzz(count: int, seed: int = 0, keep: Path | None = None, report_every: int 
 
 def _run(files: Iterator[bytes], folder: Path, tally: Tally, keep: Path | None, report_every: int) -> None:
     path, child = folder / "mutant.onnx", Worker(["scanner.examine"])
-    rules = tuple(d.rule.id for d in DETECTORS if not d.needs & Needs.GRADIENTS)
+    rules = tuple(d.rule.id for d in load() if not d.needs & Needs.GRADIENTS)
     settings = Settings(images=4, device=Device.CPU, detectors=rules, limits=LIMITS)
     job = Job(
         model=Source(name="mutant", path=str(path)), references=(), records=(), population=(), source="",
