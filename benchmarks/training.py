@@ -3,7 +3,8 @@
     python benchmarks/training.py --data DIR
 
 On any machine: an epoch of MNIST here over a plain PyTorch loop on the same tensors (bar: 1.1), and the share of an
-epoch that goes into making batches; an epoch is cut to its first 200 steps, and the median of alternating rounds taken.
+epoch that goes into making batches. Both in CPU seconds over all threads, which other work on the machine disturbs
+least; an epoch is cut to its first 200 steps, and the median of alternating rounds taken.
 On a CUDA device also: images a second of ResNet18 on CIFAR-10 shapes, with and without mixed precision and
 channels-last. The figures go to samples/results/.
 """
@@ -60,12 +61,12 @@ def _plain(dataset: Dataset) -> Callable[[], None]:
     return epoch
 
 
-def _seconds(work: Callable[[], None]) -> float:
+def _seconds(work: Callable[[], None], clock: Callable[[], float]) -> float:
     _finish()
-    start = time.perf_counter()
+    start = clock()
     work()
     _finish()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _finish() -> None:
@@ -92,9 +93,9 @@ def mnist(data: Path) -> Iterator[tuple[str, float]]:
     works = {"ours": _ours(plan, dataset), "plain": _plain(dataset), "batches": _batches_only(plan, dataset)}
     for work in works.values():
         work()  # the first epoch of each pays for what is set up once
-    rounds = [{name: _seconds(work) for name, work in works.items()} for _ in range(ROUNDS)]
+    rounds = [{name: _seconds(work, time.process_time) for name, work in works.items()} for _ in range(ROUNDS)]
     ours, plain, batches = (statistics.median(each[name] for each in rounds) for name in works)
-    yield "MNIST, images a second", STEPS * plan.recipe.batch / ours
+    yield "MNIST, images a CPU second", STEPS * plan.recipe.batch / ours
     yield f"MNIST epoch over a plain loop (bar {BAR})", ours / plain
     yield "share of an epoch that makes batches", batches / ours
 
@@ -112,7 +113,7 @@ def resnet18() -> Iterator[tuple[str, float]]:
         epoch = _ours(plan, dataset)
         epoch()
         layout = "channels-last" if channels_last else "channels-first"
-        rate = len(split) / statistics.median(_seconds(epoch) for _ in range(ROUNDS))
+        rate = len(split) / statistics.median(_seconds(epoch, time.perf_counter) for _ in range(ROUNDS))
         yield f"ResNet18 training, {training.precision(plan)}, {layout}, images a second", rate
 
 
@@ -120,7 +121,7 @@ def main() -> None:
     """Measure, print, and write the figures to the results folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets' standard folders")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results", type=Path, default=Path("samples/results"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from scanner.batch import scan_many
     from scanner.calibration import Baseline, read_baseline
     from scanner.errors import (
-        AttributeError,
         BaselineError,
         DeviceError,
         GraphError,
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 _ROOMS = {
     "scanner.batch": ("scan_many",),
     "scanner.errors": (
-        "AttributeError", "BaselineError", "DeviceError", "GraphError", "MalformedModelError", "ModelError",
+        "BaselineError", "DeviceError", "GraphError", "MalformedModelError", "ModelError",
         "NoGradientError", "NoLayerError", "NoLogitsError", "ScannerError", "UnsafeModelError",
         "UnsupportedModelError", "UsageError", "ValueNotFoundError", "WorkerCrashedError", "WorkerError",
         "WorkerTimeoutError",
@@ -53,7 +52,7 @@ _ROOMS = {
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
-    "AttributeError", "Baseline", "BaselineError", "Budget", "Device", "DeviceError", "Finding", "GraphError",
+    "Baseline", "BaselineError", "Budget", "Device", "DeviceError", "Finding", "GraphError",
     "MalformedModelError", "ModelError", "NoGradientError", "NoLayerError", "NoLogitsError", "Noise", "ScanResult",
     "ScannerError", "Settings", "UnsafeModelError", "UnsupportedModelError", "UsageError", "ValueNotFoundError",
     "Verdict", "WorkerCrashedError", "WorkerError", "WorkerTimeoutError", "calibrate", "read_baseline", "scan",
