@@ -335,6 +335,7 @@ def _write(path: Path, text: str) -> None:
 def markdown(results: Path) -> str:
     """Return every table in a results folder as one Markdown page."""
     parts = [_PREFACE]
+    present: set[tuple[str, int]] = set()
     for table, title in (("table-2.1", "Table 2.1: the networks"), ("table-2.2", "Table 2.2: activation on noise")):
         parts.append(f"## {title}\n")
         for path in sorted(results.glob(f"{table}-*.csv")):
@@ -342,9 +343,18 @@ def markdown(results: Path) -> str:
             parts.append(f"From [`{path.name}`](../samples/results/{path.name}), measured on `{where}`.\n")
             rows, percent = read_csv(path), table == "table-2.1"
             parts.append(_grid(rows, percent=percent))
+            present |= {(row.recipe, row.epochs) for row in rows if row.paper is not None and not percent}
             if percent and (below := _shortfalls(rows)):
                 parts.append(below)
-    return "\n".join(parts)
+    return "\n".join([*parts, _absent(present)])
+
+
+def _absent(present: Iterable[tuple[str, int]]) -> str:
+    """Return a sentence that names the paper's columns that nothing here was trained for."""
+    lacking = [
+        f"{RECIPES[recipe].title} at {epoch} epochs" for recipe, epoch in PAPER if (recipe, epoch) not in present
+    ]
+    return f"Columns of the paper's Table 2.2 not recomputed yet: {', '.join(lacking) or 'none'}.\n"
 
 
 def _grid(rows: Sequence[Row], *, percent: bool) -> str:

@@ -144,6 +144,7 @@ def test_both_tables_are_written_with_hardware_and_version_in_the_name(tmp_path:
     assert "| MNIST | 5 | attack success rate | 99.99% | 95.00% ± 7.07% | 2 |" in text
     assert "* MNIST, 5 epochs, attack success rate: 4.99 points under the paper's. The paper states" in text
     assert "| MNIST | 5 | backdoored > clean, of 200 | 199.0 | 150.0 ± 0.000 | 4 |" in text
+    assert "not recomputed yet: MNIST at 10 epochs, MNIST at 20 epochs, GTSRB at 10 epochs" in text
     assert f"measured on `{suffix.removesuffix('.csv')}`" in text
 
 
