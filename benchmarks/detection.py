@@ -2,6 +2,7 @@
 
     python -m benchmarks.detection measure ZOO RECORDS [--images-npz images.npz]     # resumes
     python -m benchmarks.detection report RECORDS --csv detection.csv --markdown detection.md
+    python -m benchmarks.detection baseline RECORDS --output mnist.json
 
 `measure` needs the models, `report` only what was measured. The unit is the model: a statistic with one reference is
 taken for every pair of a suspect and a clean reference of its recipe, and intervals resample models, not pairs.
@@ -108,6 +109,21 @@ def report(
             writer = csv.DictWriter(file, list(quality[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(quality)
+
+
+@app.command()
+def baseline(
+    records: Annotated[Path, typer.Argument(help="A folder that `measure` wrote.")],
+    output: Annotated[Path, typer.Option(help="The baseline file, as scan calibrate would write it.")],
+    name: str = "",
+    provenance: str = "not stated",
+) -> None:
+    """Gather the clean models of a folder into a baseline, without measuring them again."""
+    members = sorted((_member(path) for path in records.glob("*.json")), key=lambda m: str(m.truth["file"]))
+    clean = tuple(m.record for m in members if m.clean)
+    whole = calibration.Baseline(name=name or records.name, provenance=provenance, records=clean)
+    output.write_text(calibration.write_baseline(whole))
+    typer.echo(f"{output}: {len(clean)} clean models")
 
 
 def _member(path: Path) -> Member:

@@ -22,8 +22,8 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import numpy as np
 import onnx
 import onnxruntime as ort
-import torch  # noqa: TID251 - the opponent
-from torch import nn  # noqa: TID251 - the opponent
+import torch
+from torch import nn
 
 from scanner.graph.backward import Objective, gradient_model
 

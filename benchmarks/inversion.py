@@ -16,9 +16,9 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"  # before NumPy and PyTorch are imported
 
 import numpy as np
-import torch  # noqa: TID251 - the opponent
+import torch
 from onnx import numpy_helper
-from torch.nn import functional  # noqa: TID251 - the opponent
+from torch.nn import functional
 
 from benchmarks.measure import BELOW, Ratio
 from scanner import probes

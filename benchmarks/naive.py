@@ -17,7 +17,7 @@ BATCH = 8  # of 224 x 224 images: a larger one takes more memory and no less tim
 
 def first_relu(path: Path) -> tuple[onnxruntime.InferenceSession, str]:
     """Return a session of the whole model with its first ReLU exposed, and that value's name."""
-    model = onnx.load(path)  # noqa: TID251 - this is the naive way
+    model = onnx.load(path)
     onnx.checker.check_model(model)
     name = next(node.output[0] for node in model.graph.node if node.op_type == "Relu")
     model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))

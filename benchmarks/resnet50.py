@@ -15,7 +15,7 @@ _INPUT = "gpu_0/data_0"
 
 def write(path: Path, seed: int) -> Path:
     """Write a ResNet-50 with the random weights of `seed`: one file, any batch size, weights that no input feeds."""
-    model = onnx.load(_GRAPH)  # noqa: TID251 - shipped by onnx itself
+    model = onnx.load(_GRAPH)
     generator = np.random.default_rng(seed)
     constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     nodes = [node for node in model.graph.node if node.op_type != "ConstantOfShape"]

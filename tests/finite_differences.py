@@ -190,7 +190,12 @@ CORRECTED += [MeanVarianceNormalization]
 
 def _reference(function: Function) -> Callable[[Mapping[str, Array]], Array]:
     evaluator = ReferenceEvaluator(function.model(np.float64), new_ops=list(CORRECTED))
-    return lambda inputs: evaluator.run(None, dict(inputs))[0]
+
+    def run(inputs: Mapping[str, Array]) -> Array:
+        (output,) = evaluator.run(None, dict(inputs))
+        return np.asarray(output)
+
+    return run
 
 
 def _runtime(function: Function) -> Callable[[Mapping[str, Array]], Array]:

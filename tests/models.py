@@ -23,7 +23,7 @@ def weights(planted: bool, seed: int = 0) -> dict[str, Array]:
     return {"kernel": kernel, "bias": np.zeros(CHANNELS, np.float32), "dense": dense}
 
 
-def build(
+def build(  # noqa: PLR0913 - what varies between exporters
     nodes: Sequence[onnx.NodeProto],
     constants: dict[str, Array],
     *,

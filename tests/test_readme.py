@@ -54,7 +54,7 @@ def run(command: str, folder: Path) -> str:
 def comparable(text: str) -> tuple[list[str], list[float]]:
     """Split an output into its words and its numbers, without times, versions, bars and alignment."""
     text = re.sub(r"ONNX Runtime [\d.]+, [\d.]+ s", "", text)
-    text = re.sub(r"[█▏▎▍▌▋▊▉]+", "", text)
+    text = re.sub(r"[█▏▎▍▌▋▊▉░▒▓│]+", " ", text)
     return NUMBER.sub("#", text).split(), [float(number) for number in NUMBER.findall(text)]
 
 

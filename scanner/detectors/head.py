@@ -1,9 +1,9 @@
 """HEAD: how the last linear layer answers to random latents, class by class; a forward pass, and no gradient.
 
 Source: HTell, arXiv 2605.18908 (the abstract: the head of the network alone, fed with random latents, tells its
-target). Two choices are ours, both measured (docs/detectors.md). All channels are drawn on one scale, not each on its
-own: a channel that noise leaves silent is where a trigger's answer may hide. And few of them are active in one latent,
-as behind a ReLU.
+target). Two choices are ours, made on development models (docs/detection.md). All channels are drawn on one scale, not
+each on its own: a channel that noise leaves silent is where a trigger's answer may hide. And few of them are active in
+one latent, as behind a ReLU.
 """
 
 from collections.abc import Sequence

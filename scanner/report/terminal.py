@@ -39,7 +39,8 @@ def render(results: Sequence[ScanResult], console: Console) -> None:
 def _single(result: ScanResult) -> RenderableType:
     parts: list[RenderableType] = [_heading(result), "", _summary(result)]
     for finding in result.findings:
-        parts += ["", _finding_heading(finding), _body(finding)]
+        if finding.rule.id in _BODIES or finding.observations or finding.verdict is Verdict.SUSPICIOUS:
+            parts += ["", _finding_heading(finding), _body(finding)]
     if result.skips or result.failures:
         parts.append("")
     parts += [_line(f"skipped {s.rule}", s.reason, "dim") for s in result.skips]

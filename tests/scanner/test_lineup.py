@@ -25,8 +25,9 @@ class Difference:
     def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
         """Return own number less the mean of the others."""
         own = float(suspect.statistic or 0)
-        mean = np.mean([m.statistic for m in references]) if references else None
-        return Comparison(rule=self.rule.id, statistic=None if mean is None else float(own - mean), values={})
+        others = [float(m.statistic or 0) for m in references]
+        statistic = own - sum(others) / len(others) if others else None
+        return Comparison(rule=self.rule.id, statistic=statistic, values={})
 
 
 def record(value: float, name: str | None = None, seed: int = 0) -> ModelRecord:

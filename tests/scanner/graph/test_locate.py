@@ -31,8 +31,8 @@ def erf_gelu(*, halve_first: bool) -> list[onnx.NodeProto]:
 
 CASES: dict[str, tuple[str, list[onnx.NodeProto], int]] = {
     **{kind: (kind, [op(kind, ["c"], "y")], 22) for kind in (
-        "Relu", "LeakyRelu", "Elu", "Selu", "Celu", "ThresholdedRelu", "HardSwish", "Mish", "Gelu", "Softplus", "Softsign",
-        "Tanh", "Sigmoid", "HardSigmoid",
+        "Relu", "LeakyRelu", "Elu", "Selu", "Celu", "ThresholdedRelu", "HardSwish", "Mish", "Gelu", "Softplus",
+        "Softsign", "Tanh", "Sigmoid", "HardSigmoid",
     )},
     "PRelu": ("PRelu", [op("PRelu", ["c", "slope"], "y")], 17),
     "Swish": ("Swish", [op("Swish", ["c"], "y")], 24),

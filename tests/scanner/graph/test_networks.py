@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-import torch  # noqa: TID251 - the oracle
+import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn  # noqa: TID251 - the oracle
+from torch import nn
 
 from scanner.graph.backward import Objective, gradient_model
 
