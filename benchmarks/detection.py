@@ -24,7 +24,7 @@ import typer
 
 from scanner import calibration, pipeline
 from scanner.detectors import FAMILY, load
-from scanner.detectors.base import Detector
+from scanner.detectors.base import Detector, Needs
 from scanner.lineup import Lineup
 from scanner.results import ModelRecord, from_json, to_json
 from scanner.settings import Budget, Settings
@@ -152,7 +152,7 @@ def _quality_rows(group: Sequence[Member], generator: np.random.Generator) -> It
 
 def _scores(clean: Sequence[Member]) -> Iterator[tuple[str, Scores]]:
     """Yield each detector without a reference, and with each single clean one."""
-    for detector in load():
+    for detector in (d for d in load() if d.needs is not Needs.GRAPH):
         yield f"{detector.rule.id}, alone", lambda m, d=detector: _alone(m, d)  # type: ignore[misc]
         yield f"{detector.rule.id}, 1 reference", lambda m, d=detector: _beside_one(m, d, clean)  # type: ignore[misc]
 
@@ -223,10 +223,10 @@ def _combined_ps(member: Member, clean: Sequence[Member], references: int) -> It
         lineup = Lineup(
             references=tuple(m.record for m in chosen), population=tuple(m.record for m in others), source=""
         )
-        pairs = [pair for d in load() if (pair := lineup.compare(d, member.record)) and pair[0].statistic is not None]
-        values = [comparison.statistic or 0.0 for comparison, _ in pairs]
+        pairs = [pair for d in load(calibration.COMBINED) if (pair := lineup.compare(d, member.record))]
+        values = [comparison.statistic for comparison, _ in pairs if comparison.statistic is not None]
         nulls = [found.values for _, found in pairs if found is not None]
-        if nulls and len({len(n) for n in nulls}) == 1 and len(nulls) == len(values):
+        if len(values) == len(nulls) > 0 and len({len(clean_values) for clean_values in nulls}) == 1:
             yield calibration.combined_p(values, nulls)[0]
 
 

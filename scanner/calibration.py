@@ -33,6 +33,9 @@ SHIPPED = Path(__file__).parent / "baselines"
 _INCIDENTAL = frozenset({"provider", "threads"})  # parameters that change no number beyond rounding
 # Detectors whose silence may be called clean: the paper's statistic alone separates too little (docs/detection.md).
 DECISIVE = frozenset({"neural_cleanse"})
+# Detectors whose statistics make the combined p-value. The others are shown beside them: with a clean reference they
+# separate too little, and each would widen what a clean model may show (docs/detection.md).
+COMBINED = frozenset({"neural_cleanse", "mm_bd", "head"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +162,7 @@ def combine(
 ) -> Judgement:
     """Return the combined answer.
 
-    The calibrated statistics become one, the largest robust z-score over detectors, whose own rank among the same clean
+    The calibrated statistics of the detectors in `COMBINED` become one, the largest robust z-score over detectors, whose own rank among the same clean
     models gives the p-value: one test, however many detectors.
     """
     structural = [f for f in findings if f.observations and f.verdict is Verdict.SUSPICIOUS]
@@ -216,7 +219,7 @@ def _combined_p(findings: Sequence[Finding], nulls: Sequence[Nulls]) -> tuple[fl
         (finding, found.values)
         for finding in findings
         for found in nulls
-        if found.rule == finding.rule.id and finding.p_value is not None and finding.statistic is not None
+        if found.rule == finding.rule.id in COMBINED and finding.p_value is not None and finding.statistic is not None
     ]
     sizes = {len(values) for _, values in calibrated}
     if len(sizes) != 1:
