@@ -24,7 +24,7 @@ import typer
 
 from scanner import calibration, pipeline
 from scanner.detectors import FAMILY, load
-from scanner.detectors.base import Detector, Needs
+from scanner.detectors.base import Detector
 from scanner.lineup import Lineup
 from scanner.results import ModelRecord, from_json, to_json
 from scanner.settings import Budget, Settings
@@ -34,6 +34,7 @@ Scores = Callable[["Member"], list[float]]
 _RESAMPLES = 1000
 _LEVELS = (0.01, 0.05)
 _USUAL_RATE = 0.1
+_STRUCTURAL = {"integrity", "graph_logic"}  # no statistic to rank: trained backdoors are not in the graph
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ def _quality_rows(group: Sequence[Member], generator: np.random.Generator) -> It
 
 def _scores(clean: Sequence[Member]) -> Iterator[tuple[str, Scores]]:
     """Yield each detector without a reference, and with each single clean one."""
-    for detector in (d for d in load() if d.needs is not Needs.GRAPH):
+    for detector in load(FAMILY.keys() - _STRUCTURAL):
         yield f"{detector.rule.id}, alone", lambda m, d=detector: _alone(m, d)  # type: ignore[misc]
         yield f"{detector.rule.id}, 1 reference", lambda m, d=detector: _beside_one(m, d, clean)  # type: ignore[misc]
 

@@ -162,8 +162,8 @@ def combine(
 ) -> Judgement:
     """Return the combined answer.
 
-    The calibrated statistics of the detectors in `COMBINED` become one, the largest robust z-score over detectors, whose own rank among the same clean
-    models gives the p-value: one test, however many detectors.
+    The calibrated statistics of the detectors in `COMBINED` become one, the largest robust z-score over detectors;
+    its own rank among the same clean models gives the p-value: one test, however many detectors.
     """
     structural = [f for f in findings if f.observations and f.verdict is Verdict.SUSPICIOUS]
     if structural:

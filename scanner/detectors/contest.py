@@ -108,10 +108,21 @@ def left_out(entrants: Sequence[Entrant[S]], subject: Subject, classes: int) -> 
 def granted(entrants: Sequence[Entrant[S]], subject: Subject, effort: Effort) -> dict[str, int]:
     """Return the steps by class that references are to take; a reference names those that it was given.
 
-    Where the suspect's search came to its own end, theirs may too: they get all the steps there are.
+    Where the suspect's search came to its own end, theirs may too: they get all the steps there are. A class that was
+    dropped on the way is nobody's backdoor, and references need not search it.
     """
-    steps = _granted(subject.lead) or {e.target: effort.steps if e.search.finished else e.granted for e in entrants}
+    steps = _granted(subject.lead) or {
+        e.target: effort.steps if e.search.finished else e.granted for e in _finalists(entrants)
+    }
     return {str(target): count for target, count in steps.items()}
+
+
+def _finalists(entrants: Sequence[Entrant[S]]) -> list[Entrant[S]]:
+    """Return who was not dropped: those that finished, and those that went as far as the last of the best."""
+    if len(entrants) <= FULL_FIELD:
+        return list(entrants)
+    least = sorted(e.granted for e in entrants)[-FINALISTS]
+    return [e for e in entrants if e.search.finished or e.granted >= least]
 
 
 def at_equal_steps(

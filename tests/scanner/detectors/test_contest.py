@@ -132,7 +132,10 @@ def test_a_reference_follows_whatever_the_time(subject: Subject) -> None:
     suspect = contest(subject, 43, Fake, dataclasses.replace(EFFORT, seconds=2000))
     follower = dataclasses.replace(subject, lead=measured(suspect, subject))
     reference = contest(follower, 43, lambda t: Fake(42 - t), dataclasses.replace(EFFORT, seconds=1))
-    assert steps(reference) == steps(suspect)
+    least = sorted(steps(suspect).values())[-6]
+    finalists = {target: count for target, count in steps(suspect).items() if count >= least}
+    assert 6 <= len(finalists) < 43
+    assert steps(reference) == finalists
     assert left_out(reference, follower, 43) == []
     assert granted(reference, follower, EFFORT) == granted(suspect, subject, EFFORT)
 
