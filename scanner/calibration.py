@@ -171,7 +171,9 @@ def combine(
     p, leading = _combined_p(findings, nulls)
     score = None if p is None else 1 - p
     if p is not None and leading is not None and p <= alpha:
-        return Judgement(verdict=Verdict.SUSPICIOUS, reason=leading.reason, score=score)
+        # A trigger is evidence that a person can check, so it is named before what stands out more.
+        found = next((f for f in findings if f.rule.id in COMBINED and f.verdict is Verdict.SUSPICIOUS), leading)
+        return Judgement(verdict=Verdict.SUSPICIOUS, reason=found.reason, score=score)
     if failed:
         return Judgement(verdict=Verdict.INCONCLUSIVE, reason="not everything could be measured", score=score)
     decisive = [f for f in findings if f.rule.id in DECISIVE and f.verdict is Verdict.CLEAN]
