@@ -162,8 +162,8 @@ def combine(
 ) -> Judgement:
     """Return the combined answer.
 
-    The calibrated statistics of the detectors in `COMBINED` become one, the largest robust z-score over detectors;
-    its own rank among the same clean models gives the p-value: one test, however many detectors.
+    The calibrated statistics of the detectors in `COMBINED` (of all, where none of those ran) become one, the largest
+    robust z-score over detectors; its own rank among the same clean models gives the p-value: one test in all.
     """
     structural = [f for f in findings if f.observations and f.verdict is Verdict.SUSPICIOUS]
     if structural:
@@ -221,8 +221,9 @@ def _combined_p(findings: Sequence[Finding], nulls: Sequence[Nulls]) -> tuple[fl
         (finding, found.values)
         for finding in findings
         for found in nulls
-        if found.rule == finding.rule.id in COMBINED and finding.p_value is not None and finding.statistic is not None
+        if found.rule == finding.rule.id and finding.p_value is not None and finding.statistic is not None
     ]
+    calibrated = [pair for pair in calibrated if pair[0].rule.id in COMBINED] or calibrated
     sizes = {len(values) for _, values in calibrated}
     if len(sizes) != 1:
         return None, None

@@ -19,7 +19,10 @@ README = ROOT / "README.md"
 WORKED = (0, 1, 3)  # exit codes of a scan that measured something
 BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\w+)\n(?P<body>.*?)^ *```$", re.DOTALL | re.MULTILINE)
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-CHECKOUT = ("LICENSE", "README.md", "constraints.txt", "pyproject.toml", "samples", "scanner", "tests", "trainers")
+CHECKOUT = (
+    "LICENSE", "README.md", "benchmarks", "constraints.txt", "docs", "pyproject.toml", "samples", "scanner", "tests",
+    "trainers",
+)  # fmt: skip
 
 
 def blocks(language: str) -> list[str]:
