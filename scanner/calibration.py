@@ -108,21 +108,16 @@ def read_baseline(path: Path) -> Baseline:
 
 def shipped_baseline(suspect: ModelIdentity) -> Baseline | None:
     """Return the shipped baseline whose input, classes and architecture are the suspect's, or None."""
-    for path in sorted(SHIPPED.glob("*.json")):
-        baseline = read_baseline(path)
-        if mismatch(baseline, suspect) is None:
-            return baseline
-    return None
+    # Named by architecture, so that only the one that fits is read.
+    path = next(SHIPPED.glob(f"*-{suspect.architecture}.json"), None) if suspect.architecture else None
+    return read_baseline(path) if path else None
 
 
-def mismatch(baseline: Baseline, suspect: ModelIdentity) -> str | None:
-    """Say why a baseline does not speak of a model, or None where it does."""
-    known = baseline.records[0].model if baseline.records else None
-    if known is None:
-        return "it is empty"
-    if known.architecture != suspect.architecture:
-        return "its models have another architecture"
-    return None
+def mismatch(population: Sequence[ModelRecord], suspect: ModelIdentity) -> str | None:
+    """Say why a population does not speak of a model, or None where it does."""
+    if all(record.model.architecture == suspect.architecture for record in population):
+        return None
+    return "its models have another architecture"
 
 
 def comparable(measurement: Measurement, population: Sequence[ModelRecord]) -> tuple[list[Measurement], str | None]:

@@ -36,7 +36,10 @@ class Lineup:
         alone = detector.compare(own, references)
         if alone.structural:
             return alone, None
-        population, reason = calibration.comparable(own, _others(self.population, [suspect, *self.references]))
+        reason = calibration.mismatch(self.population, suspect.model)
+        fitting = () if reason else _others(self.population, [suspect, *self.references])
+        population, other = calibration.comparable(own, fitting)
+        reason = reason or other
         if population and references:
             nulls = [detector.compare(m, references) for m in population]
             return alone, self._nulls(own.rule, nulls, None)

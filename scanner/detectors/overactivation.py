@@ -77,7 +77,7 @@ class Overactivation:
             values = {"suspect_max": float(own.max()), "suspect_mean": float(own.mean())}
             return Comparison(rule=self.rule.id, statistic=None, values=values)
         other = np.mean([_series(r) for r in references], axis=0)
-        interval = paired_difference(own, other, np.random.default_rng(suspect.parameters["seed"]))
+        interval = paired_difference(own, other)
         ratio_mean = _ratio(own.mean(), other.mean())
         wins, losses = int((own > other).sum()), int((own < other).sum())
         return Comparison(
