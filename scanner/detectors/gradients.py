@@ -11,7 +11,6 @@ from scanner.detectors.base import Subject
 from scanner.errors import NoLogitsError, UnsupportedModelError
 from scanner.graph import inline
 from scanner.graph.backward import Objective, gradient_model
-from scanner.graph.conform import check_nodes
 from scanner.graph.damage import weights_with_nan
 from scanner.graph.logits import find_logits
 from scanner.graph.relax import real_input
@@ -99,9 +98,7 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
     model, settings = subject.model, subject.settings
     shape = probes.image_shape(model, settings)
     low, high = probes.input_range(runtime.numpy_dtype(model.identity.inputs[0].dtype), settings)
-    flat = inline.flatten(model.complete(model.proto))
-    check_nodes(flat)
-    flat = real_input(flat)
+    flat = real_input(inline.flatten(model.complete(model.proto)))
     logits = find_logits(flat, settings.logits)
     image = model.identity.inputs[0].name
     gradient = gradient_model(flat, of=logits.value, with_respect_to=[image], objective=objective)

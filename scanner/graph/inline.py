@@ -4,17 +4,20 @@ import onnx
 from onnx import inliner
 
 from scanner.errors import MalformedModelError
+from scanner.graph.conform import check_nodes
 from scanner.graph.structure import Uses, attribute
 
 
 def flatten(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with its functions expanded and its constant branches taken; itself where there are none.
 
-    How far functions expand was counted when the file was opened (`scanner.guards`).
+    How far functions expand was counted when the file was opened (`scanner.guards`). Nodes are looked at first, so that
+    whoever reads the graph may rely on their inputs and attributes.
 
     Raises:
-        MalformedModelError: A function cannot be expanded.
+        MalformedModelError: A node lacks what its operator asks for, or a function cannot be expanded.
     """
+    check_nodes(proto)
     if proto.functions:
         try:
             proto = inliner.inline_local_functions(proto)

@@ -15,7 +15,6 @@ from onnx import numpy_helper
 
 from scanner.errors import MalformedModelError
 from scanner.graph import facts, inline
-from scanner.graph.conform import check_nodes
 from scanner.graph.structure import attribute, subgraphs
 from scanner.model import required_inputs
 
@@ -112,7 +111,6 @@ def unfold(proto: onnx.ModelProto) -> Flow:
         UnsafeModelError: Model-local functions expand without end.
         MalformedModelError: A node is not what its operator asks for, or the shapes contradict one another.
     """
-    check_nodes(proto)
     flat = inline.flatten(proto)
     line = _Line()
     for tensor in flat.graph.initializer:

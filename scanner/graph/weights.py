@@ -8,13 +8,14 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from scanner.errors import MalformedModelError
 from scanner.graph.simplify import fold_batch_normalisation, fold_constants
 from scanner.graph.structure import attribute
 
 Floats = npt.NDArray[np.float64]
 Tensors = Mapping[str, onnx.TensorProto]
 
-_MATRIX = 2
+_MATRIX, _RANK = 2, 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ def linear_layers(proto: onnx.ModelProto) -> tuple[LinearLayer, ...]:
         proto: The model, flat (`scanner.graph.inline.flatten`) and with its external data inside.
 
     Raises:
-        MalformedModelError: The graph's shapes contradict one another.
+        MalformedModelError: The graph's shapes contradict one another, or a tensor's data its shape.
     """
     model = onnx.ModelProto()
     model.CopyFrom(proto)
@@ -66,12 +67,20 @@ def _layers(graph: onnx.GraphProto) -> Iterator[LinearLayer]:
     for node in graph.node:
         read = _READERS.get(node.op_type)
         weights = read(node, tensors) if read else None
-        if weights is not None and weights.size:
+        # (output channels, input channels, taps); a tensor of another rank is not what its operator takes.
+        if weights is not None and weights.ndim == _RANK and weights.size:
             yield LinearLayer(name=node.output[0], operator=node.op_type, weights=weights)
 
 
 def _constant(name: str, tensors: Tensors) -> Floats | None:
-    return numpy_helper.to_array(tensors[name]).astype(np.float64) if name in tensors else None
+    if name not in tensors:
+        return None
+    try:
+        return numpy_helper.to_array(tensors[name]).astype(np.float64)
+    except ValueError as error:
+        raise MalformedModelError(
+            f"the tensor {name!r} does not hold what its shape says", remedy="export the model to ONNX again"
+        ) from error
 
 
 def _convolution(node: onnx.NodeProto, tensors: Tensors) -> Floats | None:
@@ -82,7 +91,7 @@ def _convolution(node: onnx.NodeProto, tensors: Tensors) -> Floats | None:
 def _transposed_convolution(node: onnx.NodeProto, tensors: Tensors) -> Floats | None:
     """Its weights are (input channels, output channels of a group, ...)."""
     weights = _constant(node.input[1], tensors)
-    if weights is None:
+    if weights is None or weights.ndim <= _MATRIX:
         return None
     groups = int(attribute(node, "group", 1))
     grouped = weights.reshape(groups, len(weights) // groups, weights.shape[1], -1).swapaxes(1, 2)
