@@ -16,6 +16,7 @@ Floats = npt.NDArray[np.float64]
 Tensors = Mapping[str, onnx.TensorProto]
 
 _MATRIX, _RANK = 2, 3
+_QUANTISED = 3  # inputs that hold quantised weights: codes, scale, zero point
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +113,11 @@ def _product(node: onnx.NodeProto, tensors: Tensors) -> Floats | None:
 
 
 def _quantised_convolution(node: onnx.NodeProto, tensors: Tensors) -> Floats | None:
-    codes, scale, zero = (_constant(name, tensors) for name in node.input[3:6])
+    constants = [_constant(name, tensors) for name in node.input[3:6]]
+    codes, scale, zero = constants if len(constants) == _QUANTISED else (None, None, None)
     if codes is None or scale is None or zero is None:
+        return None
+    if codes.ndim <= _MATRIX or not {scale.size, zero.size} <= {1, len(codes)}:
         return None
     flat = codes.reshape(*codes.shape[:2], -1)
     return (flat - zero.reshape(-1, 1, 1)) * scale.reshape(-1, 1, 1)
