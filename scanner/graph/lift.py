@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from scanner.errors import UnsupportedModelError
+from scanner.errors import MalformedModelError, UnsupportedModelError
 from scanner.graph.structure import attribute, subgraphs
 from scanner.model import standard_opset
 
@@ -157,6 +157,10 @@ def _softmax(node: onnx.NodeProto, _constant: Constants, _version: int) -> Seque
 def _upsample(node: onnx.NodeProto, constant: Constants, _version: int) -> Sequence[onnx.NodeProto]:
     """Upsample, and Resize of set 10, count pixels from the corner."""
     scales = _take(node, "scales")
+    if scales is None and len(node.input) < 2:  # noqa: PLR2004 - the image and its scales
+        raise MalformedModelError(
+            f"the {node.op_type} node {node.name!r} has no scales", remedy="export the model to ONNX again"
+        )
     mode = (_take(node, "mode", b"nearest")).decode()
     name = node.input[1] if scales is None else constant(scales, np.float32)
     modes = {"mode": mode, "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
