@@ -69,12 +69,16 @@ class Judgement:
 
 
 def without_pictures(record: ModelRecord) -> ModelRecord:
-    """Return a record without what only a person looks at, its numbers cut to seven digits, float32's own."""
+    """Return a record for a baseline: without what only a person looks at, and without the maker's folders.
+
+    Its numbers are cut to seven digits, float32's own.
+    """
     slim = tuple(
         dataclasses.replace(m, series={name: _short(value) for name, value in m.series.items() if name != "pictures"})
         for m in record.measurements
     )
-    return dataclasses.replace(record, measurements=slim)
+    named = dataclasses.replace(record.model, path=Path(record.model.path).name)
+    return dataclasses.replace(record, model=named, measurements=slim)
 
 
 def write_baseline(baseline: Baseline) -> str:
