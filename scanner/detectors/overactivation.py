@@ -11,12 +11,11 @@ import numpy.typing as npt
 
 from scanner import probes, runtime
 from scanner.detectors.base import Needs, Subject
+from scanner.detectors.forward import conditions, over_noise
 from scanner.errors import UnsupportedModelError
 from scanner.graph import augment, extract, inline, locate
 from scanner.results import Comparison, Measurement, Rule
 from scanner.statistics import paired_difference
-
-_SAME = 1e-3  # relative; the same image alone and in a batch differs by rounding only
 
 
 class Overactivation:
@@ -55,14 +54,7 @@ class Overactivation:
             parameters={
                 "layer": activation.value,
                 "operator": activation.operator,
-                "noise": settings.noise.value,
-                "images": settings.images,
-                "seed": settings.seed,
-                "input_range": list(probes.input_range(session.dtype, settings)),
-                "input_shape": list(shape),
-                "dtype": str(session.dtype),
-                "provider": session.provider,
-                "threads": session.threads,
+                **conditions(session, shape, subject),
             },
             series={"maxima": maxima.tolist()},
         )
@@ -113,38 +105,5 @@ def _ratio(suspect: float, reference: float) -> float | None:
 
 def _maxima(session: runtime.Session, shape: tuple[int, ...], subject: Subject) -> npt.NDArray[np.float64]:
     """Return S_A, shape (images,)."""
-    settings, done, parts = subject.settings, 0, []
-    first = session.input_shape[0] if session.input_shape else None
-    batch = first if isinstance(first, int) and first > 0 else None
-    if batch is None and not _keeps_images_apart(session, shape, subject):
-        batch = 1
-    for images in probes.noise_batches(shape, session.dtype, settings, batch):
-        parts.append(_batch_maxima(session, images, batch or len(images)))
-        done += len(images)
-        subject.progress(done, settings.images)
-    maxima = np.concatenate(parts)
-    if not np.isfinite(maxima).all():
-        raise UnsupportedModelError(
-            "the activation is not a finite number on noise images: weights hold NaN or infinity, or overflow",
-            remedy="export the model again, or give its true --input-range",
-        )
-    return maxima
-
-
-def _keeps_images_apart(session: runtime.Session, shape: tuple[int, ...], subject: Subject) -> bool:
-    """Whether an image's maximum is the same in a batch as alone: false where axis 0 is not the batch at the layer."""
-    pair = next(probes.noise_batches(shape, session.dtype, subject.settings, 2))
-    together = session.run(pair)[0]
-    if together.size % len(pair):
-        return False
-    peaks = together.reshape(len(pair), -1).max(axis=1)
-    alone = [_batch_maxima(session, pair[i : i + 1], 1)[0] for i in range(len(pair))]
-    return bool(np.allclose(peaks.astype(np.float64), alone, rtol=_SAME, equal_nan=True))
-
-
-def _batch_maxima(session: runtime.Session, images: npt.NDArray[np.generic], batch: int) -> npt.NDArray[np.float64]:
-    """Run one batch; a model of fixed batch size gets the last one filled up with copies."""
-    missing = batch - len(images)
-    filled = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
-    peaks = session.run(filled)[0].reshape(batch, -1)
-    return np.asarray(peaks.max(axis=1)[: len(images)], dtype=np.float64)
+    peaks = over_noise(session, shape, subject)[0]
+    return np.asarray(peaks.reshape(len(peaks), -1).max(axis=1), dtype=np.float64)
