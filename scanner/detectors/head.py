@@ -19,7 +19,7 @@ from scanner.errors import NoLogitsError, UnsupportedModelError
 from scanner.graph import classifier, extract, inline
 from scanner.graph.logits import find_logits
 from scanner.results import Comparison, Measurement, Rule
-from scanner.statistics import robust_z
+from scanner.statistics import class_margins, robust_z
 
 LATENTS = 2_000
 DENSITY = 0.1  # share of a latent's channels that are active
@@ -173,14 +173,9 @@ def _by_class(logits: Floats) -> dict[str, Floats]:
 
     Logits are centred for each row; logit and margin are in standard deviations of a row's logits, on average.
     """
-    classes = logits.shape[1]
-    winners = logits.argmax(axis=1)
-    best = np.partition(logits, classes - 2, axis=1)[:, -2:]
-    rival = np.where(np.arange(classes) == winners[:, None], best[:, :1], best[:, 1:])
-    unit = float(logits.std(axis=1).mean()) or 1.0
     centred = logits - logits.mean(axis=1, keepdims=True)
     return {
-        "share": np.bincount(winners, minlength=classes) / len(logits),
-        "logit": centred.mean(axis=0) / unit,
-        "margin": (logits - rival).mean(axis=0) / unit,
+        "share": np.bincount(logits.argmax(axis=1), minlength=logits.shape[1]) / len(logits),
+        "logit": centred.mean(axis=0) / (float(logits.std(axis=1).mean()) or 1.0),
+        "margin": class_margins(logits),
     }

@@ -19,7 +19,7 @@ from scanner.detectors.contest import Entrant, at_equal_steps, contest, granted,
 from scanner.detectors.gradients import Differentiable, Floats, describe, differentiable
 from scanner.graph.backward import Objective
 from scanner.results import Comparison, Measurement, Rule, packed
-from scanner.statistics import anomaly_index
+from scanner.statistics import anomaly_index, class_margins
 
 LEARNING_RATE = 0.1  # Adam, as in the authors' code, with these decay rates
 BETAS = (0.5, 0.9)
@@ -60,7 +60,9 @@ class NeuralCleanse:
         entrants = contest(
             subject, model.classes, lambda target: _Restarts.start(model, data.shown, target, subject), effort
         )
-        rows = [_row(entrant, data.held_back) for entrant in entrants]
+        logits, _, _ = model.evaluate(np.concatenate([data.shown, data.held_back]), 0)
+        nearness = class_margins(logits.astype(np.float64))
+        rows = [{**_row(e, data.held_back), "nearness": float(nearness[e.target])} for e in entrants]
         sizes = [row["size"] for row in rows if row["size"] is not None]
         return Measurement(
             rule=self.rule.id,
