@@ -1,11 +1,11 @@
 """The suspect beside clean models: how each of them compares with the same references."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from scanner import calibration
 from scanner.detectors.base import Detector
-from scanner.results import Comparison, Measurement, ModelRecord, Nulls
+from scanner.results import Comparison, Measurement, ModelIdentity, ModelRecord, Nulls
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,20 @@ class Lineup:
             return detector.compare(own, crowd), self._nulls(own.rule, [], reason) if reason else None
         nulls = [detector.compare(m, [own, *crowd[:i], *crowd[i + 1 :]]) for i, m in enumerate(crowd)]
         return detector.compare(own, crowd), self._nulls(own.rule, nulls, None)
+
+    def warnings(self, detectors: Sequence[Detector], suspect: ModelIdentity) -> Iterator[str]:
+        """Yield what is wrong with the references: another architecture, or one that is itself unlike clean models."""
+        others = Lineup(references=(), population=self.population, source=self.source)
+        for reference in self.references:
+            name = reference.model.path
+            if reference.model.architecture != suspect.architecture:
+                yield f"the reference {name!r} has another architecture, and what differs may be no more than that"
+            pairs = [pair for d in detectors if (pair := others.compare(d, reference)) is not None]
+            if calibration.stands_apart(pairs):
+                yield (
+                    f"the reference {name!r} is itself far from the clean models of the {self.source}: "
+                    "make sure that it is clean, since a backdoor in both models hides from the comparison"
+                )
 
     def _nulls(self, rule: str, comparisons: Sequence[Comparison], reason: str | None) -> Nulls:
         values = tuple(c.statistic for c in comparisons if c.statistic is not None)

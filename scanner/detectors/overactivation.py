@@ -53,6 +53,7 @@ class Overactivation:
             statistic=float(maxima.mean()),
             parameters={
                 "layer": activation.value,
+                "asked_layer": settings.layer,
                 "operator": activation.operator,
                 **conditions(session, shape, subject),
             },
