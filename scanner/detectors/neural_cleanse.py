@@ -97,8 +97,8 @@ class NeuralCleanse:
             return Comparison(
                 rule=self.rule.id,
                 statistic=None,
-                values={"anomaly_index": index, **leading, **_smallest(suspect)},
-                evidence=_evidence(suspect, None, rows),
+                values={"anomaly_index": index, **leading, **_named(suspect, leading["lead_class"])},
+                evidence=_evidence(suspect, leading["lead_class"], rows),
                 sentence=_stands_out(leading),
             )
         best = max(rows, key=lambda row: row["log_ratio"])
@@ -300,17 +300,19 @@ def _whole(measurement: Measurement) -> float:
     return float(math.prod(size for axis, size in enumerate(shape) if axis != channels))
 
 
-def _smallest(suspect: Measurement) -> dict[str, float | int | None]:
-    found = [row for row in suspect.series["classes"] if row["size"] is not None]
-    row = min(found, key=lambda r: r["size"], default={"class": None, "size": None})
-    return {"target_class": row["class"], "suspect_size": row["size"]}
+def _named(suspect: Measurement, target: float | None) -> dict[str, float | int | None]:
+    """Return a class and the size of its mask; that of the smallest mask where no class is named."""
+    found = {row["class"]: row["size"] for row in suspect.series["classes"] if row["size"] is not None}
+    chosen = min(found, key=lambda t: found[t], default=None) if target is None else target
+    return {"target_class": chosen, "suspect_size": found.get(chosen)}
 
 
 def _leading(suspect: Measurement) -> dict[str, float | int | None]:
     """Return the class whose mask is smallest for its nearness, and by how much it leads the next, as a log-ratio."""
-    rows = {row["class"]: row for row in suspect.series["classes"] if str(row["class"]) in suspect.series["granted"]}
-    if not all("nearness" in row for row in rows.values()):
+    if not all("nearness" in row for row in suspect.series["classes"]):
         return {"lead_class": None, "lead": None}  # measured by an earlier version
+    granted_to = suspect.series["granted"]
+    rows = {row["class"]: row for row in suspect.series["classes"] if str(row["class"]) in granted_to}
     finalists = dataclasses.replace(suspect, series={"classes": list(rows.values())})
     sizes = {t: _whole(suspect) if own is None else own for t, own, _ in at_equal_steps(finalists, [])}
     found = lead([-math.log(size + _PIXEL) - _EASE * rows[t]["nearness"] for t, size in sizes.items()])
@@ -332,8 +334,8 @@ def _needs(row: Mapping[str, Any]) -> str:
     return f"the {len(row['references'])} clean references need {low:.1f} to {high:.1f}"
 
 
-def _evidence(suspect: Measurement, target: int | None, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    chosen = _smallest(suspect)["target_class"] if target is None else target
+def _evidence(suspect: Measurement, target: float | None, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    chosen = _named(suspect, target)["target_class"]
     trigger = suspect.series.get("pictures", {}).get(str(chosen))
     profile = suspect.series["classes"]
     success = next((row["success"] for row in profile if row["class"] == chosen), None)
