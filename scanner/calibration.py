@@ -35,6 +35,7 @@ SHIPPED = Path(__file__).parent / "baselines"
 # Parameters that change no number beyond rounding, or say what an exporter happened to call a value. What the user
 # asked for by name has a parameter of its own.
 _INCIDENTAL = frozenset({"provider", "threads", "layer", "logits", "cut"})
+REFERENCES = "the references"  # what judged, where no baseline did
 _FLOATS = ("float16", "float32", "float64")
 # Detectors whose silence may be called clean: the paper's statistic alone separates too little (docs/detection.md).
 DECISIVE = frozenset({"neural_cleanse"})

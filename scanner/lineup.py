@@ -41,14 +41,13 @@ class Lineup:
         population, other = calibration.comparable(own, fitting)
         reason = reason or other
         if population and references:
-            nulls = [detector.compare(m, references) for m in population]
-            return alone, self._nulls(own.rule, nulls, None)
-        crowd = population or references
+            return alone, _nulls(self.source, [detector.compare(m, references) for m in population])
+        crowd, source = (population, self.source) if population else (references, calibration.REFERENCES)
         if len(crowd) < 2:  # noqa: PLR2004 - two clean models show how much clean models differ
-            reason = reason if self.population else None
-            return detector.compare(own, crowd), self._nulls(own.rule, [], reason) if reason else None
+            unfit = Nulls(rule=own.rule, values=(), source=self.source, reason=reason)
+            return detector.compare(own, crowd), unfit if self.population and reason else None
         nulls = [detector.compare(m, [own, *crowd[:i], *crowd[i + 1 :]]) for i, m in enumerate(crowd)]
-        return detector.compare(own, crowd), self._nulls(own.rule, nulls, None)
+        return detector.compare(own, crowd), _nulls(source, nulls)
 
     def warnings(self, detectors: Sequence[Detector], suspect: ModelIdentity) -> Iterator[str]:
         """Yield what is wrong with the references: another architecture, or one that is itself unlike clean models."""
@@ -64,10 +63,10 @@ class Lineup:
                     "make sure that it is clean, since a backdoor in both models hides from the comparison"
                 )
 
-    def _nulls(self, rule: str, comparisons: Sequence[Comparison], reason: str | None) -> Nulls:
-        values = tuple(c.statistic for c in comparisons if c.statistic is not None)
-        source = self.source if self.population else "the references"
-        return Nulls(rule=rule, values=values, source=source, reason=reason)
+
+def _nulls(source: str, comparisons: Sequence[Comparison]) -> Nulls:
+    values = tuple(c.statistic for c in comparisons if c.statistic is not None)
+    return Nulls(rule=comparisons[0].rule, values=values, source=source)
 
 
 def _measured(records: Sequence[ModelRecord], rule: str) -> list[Measurement]:

@@ -185,11 +185,20 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
         runtime=suspect.runtime and dataclasses.replace(suspect.runtime, seconds=seconds),
         verdict=judgement.verdict,
         reason=reason,
-        calibration=next((f"{len(n.values)} clean models ({n.source})" for n in examination.nulls if n.values), None),
+        calibration=_rests_on(examination),
         index=calibration.index(examination.comparisons),
         warnings=examination.warnings,
         advice=tuple(calibration.advice(judgement.verdict, findings, examination.nulls, settings)),
     )
+
+
+def _rests_on(examination: Examination) -> str | None:
+    """Say which clean models judged, and why these."""
+    found = next((n for n in examination.nulls if n.values), None)
+    if found is None:
+        return None
+    fits = "" if found.source == calibration.REFERENCES else ": the same input, classes and weight shapes"
+    return f"{len(found.values)} clean models ({found.source}{fits})"
 
 
 def _findings(examination: Examination, alpha: float) -> Iterator[Finding]:

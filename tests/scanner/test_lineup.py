@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from examples import identity
 
+from scanner import calibration
 from scanner.detectors.base import Needs, Subject
 from scanner.lineup import Lineup
 from scanner.results import Comparison, Measurement, ModelIdentity, ModelRecord, Rule
@@ -103,6 +104,14 @@ def test_a_reference_of_another_architecture_is_named() -> None:
     other = dataclasses.replace(other, model=dataclasses.replace(other.model, architecture="another"))
     (warning,) = warned(other, [])
     assert warning.startswith("the reference 'm' has another architecture")
+
+
+def test_references_judge_in_their_own_name_where_the_baseline_does_not_fit() -> None:
+    lineup = Lineup(references=(record(1), record(2)), population=(record(3, seed=7), record(4, seed=7)), source="b")
+    pair = lineup.compare(Difference(), record(9))
+    assert pair is not None
+    assert pair[1] is not None
+    assert (pair[1].source, len(pair[1].values)) == (calibration.REFERENCES, 2)
 
 
 @pytest.mark.parametrize("with_references", [True, False])
