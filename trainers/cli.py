@@ -104,7 +104,7 @@ def train(  # noqa: PLR0913, PLR0917 - each argument is an option of the command
     """Train one network, print clean accuracy and attack success rate an epoch, and export it."""
     import torch  # noqa: PLC0415 - 1.4 s that --help must not cost
 
-    from trainers import manifest, training, zoo  # noqa: PLC0415 - import torch
+    from trainers import training, zoo  # noqa: PLC0415 - import torch
     from trainers.attacks import AttackSpec  # noqa: PLC0415 - imports torch
     from trainers.datasets import load  # noqa: PLC0415 - imports torch
 
@@ -138,11 +138,8 @@ def train(  # noqa: PLR0913, PLR0917 - each argument is an option of the command
     dataset = load(chosen.dataset, data)
     if hold_out:
         dataset = dataset.hold_out(hold_out, torch.Generator().manual_seed(seed))
-    entries = zoo.carry_out(job, dataset, _print_epoch)
-    if export is not None:
-        manifest.add(export, entries)
-        for entry in entries:
-            _say(f"wrote {export / entry.file} (largest logit difference {entry.parity:.1e})")
+    for entry in zoo.carry_out(job, dataset, _print_epoch):
+        _say(f"wrote {job.folder / entry.file} (largest logit difference {entry.parity:.1e})")
 
 
 @app.command()
