@@ -86,6 +86,8 @@ def test_a_zoo_prints_its_models_and_resumes(
         (("train", "mnist", "--export-epochs", "5"), "--export-epochs needs --export"),
         (("train", "mnist"), "does not hold MNIST: MNIST/raw/train-images-idx3-ubyte is missing"),
         (("zoo", "mnist", "--out", ".", "--seeds", "9-1"), "'9-1' names nothing from 0"),
+        (("zoo", "mnist", "--out", ".", "--seeds", "0-999999999999"), "'0-999999999999' goes past 9999"),
+        (("train", "mnist", "--name", "a/b", "--export", "."), "--name a/b is not a plain file name"),
         (("download", "minst"), "no data set called 'minst'"),
     ],
 )
