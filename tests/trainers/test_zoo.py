@@ -138,7 +138,7 @@ def _ended(process: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's process table")
 def test_training_processes_end_with_their_command(folder: Path, tmp_path: Path) -> None:
     words = ["zoo", "mnist", "--data", folder, "--out", tmp_path, "--seeds", 0, "--attacks", "clean"]
-    command = [sys.executable, "-m", "trainers", *map(str, words), "--export-epochs", "1,100000", "--steps", "1"]
+    command = [sys.executable, "-m", "trainers", *map(str, words), "--export-epochs", "1,9999", "--steps", "1"]
     with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as parent:
         _wait((tmp_path / manifest.NAME).exists)
         children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
