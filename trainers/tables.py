@@ -181,10 +181,14 @@ def table_2_2(models: Sequence[Model], compare: Callable[[Path, Path], Pair]) ->
         attacked = {(b.path, c.path): compare(b.path, c.path) for b, c in crossed}
         peaceful = {(c.path, d.path): compare(c.path, d.path) for c, d in itertools.combinations(clean, 2)}
         sizes = _sizes(attacked | peaceful)
-        yield from _size_rows(recipe.name, epoch, "backdoored", [sizes[b.path] for b in backdoored if b.path in sizes])
-        yield from _size_rows(recipe.name, epoch, "clean", [sizes[c.path] for c in clean if c.path in sizes])
-        yield from _attacked_rows(recipe.name, epoch, list(attacked.values()))
-        yield from _clean_rows(recipe.name, epoch, list(peaceful.values()))
+        rows = [
+            *_size_rows(recipe.name, epoch, "backdoored", [sizes[b.path] for b in backdoored if b.path in sizes]),
+            *_size_rows(recipe.name, epoch, "clean", [sizes[c.path] for c in clean if c.path in sizes]),
+            *_attacked_rows(recipe.name, epoch, list(attacked.values())),
+            *_clean_rows(recipe.name, epoch, list(peaceful.values())),
+        ]
+        # The paper's order: all of the maximum, then all of the mean.
+        yield from sorted(rows, key=lambda row: not row.quantity.startswith("max"))
 
 
 def _sizes(pairs: Mapping[tuple[Path, Path], Pair]) -> dict[Path, tuple[float, float]]:
@@ -199,10 +203,10 @@ def _sizes(pairs: Mapping[tuple[Path, Path], Pair]) -> dict[Path, tuple[float, f
 def _size_rows(recipe: str, epoch: int, kind: str, sizes: Sequence[tuple[float, float]]) -> Iterator[Row]:
     paper = PAPER[recipe, epoch]
     clean = kind == "clean"
-    maxima, means = [size[0] for size in sizes], [size[1] for size in sizes]
-    largest, mean = (paper.max_clean, paper.mean_clean) if clean else (paper.max_backdoored, paper.mean_backdoored)
-    yield from _row(recipe, epoch, f"max(S_A) {kind}", largest, maxima)
-    yield from _row(recipe, epoch, f"mean(S_A) {kind}", mean, means)
+    largest = paper.max_clean if clean else paper.max_backdoored
+    mean = paper.mean_clean if clean else paper.mean_backdoored
+    yield from _row(recipe, epoch, f"max(S_A) {kind}", largest, [size[0] for size in sizes])
+    yield from _row(recipe, epoch, f"mean(S_A) {kind}", mean, [size[1] for size in sizes])
 
 
 def _attacked_rows(recipe: str, epoch: int, pairs: Sequence[Pair]) -> Iterator[Row]:

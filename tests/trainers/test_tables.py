@@ -100,6 +100,18 @@ def test_table_2_2_compares_pairs_of_different_seeds() -> None:
     assert (rows["backdoored > clean, of 200"].paper, rows["backdoored > clean, of 200"].mean) == (199, 150)
 
 
+def test_rows_come_in_the_papers_order() -> None:
+    assert [row.quantity for row in tables.table_2_2(_zoo(), _compare)][:7] == [
+        "max(S_A) backdoored",
+        "max(S_A) clean",
+        "max(S_A) B/C",
+        "mean(S_A) backdoored",
+        "mean(S_A) clean",
+        "mean(S_A) B/C",
+        "backdoored > clean, of 200",
+    ]
+
+
 def test_table_2_2_has_the_column_that_the_paper_lacks() -> None:
     rows = {row.quantity: row for row in tables.table_2_2(_zoo(), _compare)}
     peaceful = rows["mean(S_A) clean against clean, larger/smaller"]
