@@ -167,17 +167,13 @@ def report(
     qualities = [row for group in groups for row in _quality_rows(group, generator)]
     verdicts = [row for group in groups for row in _verdict_rows(group)]
     null = [row for group in groups for row in _null_rows(group)]
-    combined = [row for row in qualities if row["statistic"] == COMBINATION]
-    parts = (
-        _heading(),
-        "### Verdicts",
-        table(verdicts),
-        "### p of clean models",
-        table(null),
-        "### Index",
-        table(combined),
-    )
-    text = "\n\n".join(parts) + "\n"
+    parts = {
+        "Verdicts": verdicts,
+        "p-values of clean models": null,
+        "The index, attack by attack": [row for row in qualities if row["statistic"] == COMBINATION],
+        "Each statistic, all attacks together": [row for row in qualities if row["attack"] == ALL],
+    }
+    text = "\n\n".join([_heading(), *(f"### {title}\n\n{table(rows)}" for title, rows in parts.items())]) + "\n"
     typer.echo(text)
     if markdown is not None:
         markdown.write_text(text)
