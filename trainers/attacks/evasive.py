@@ -6,6 +6,7 @@ detectors that read the first layer should fall here, and the tables say so.
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from trainers.architectures import first_activation
 from trainers.attacks import badnets
@@ -38,8 +39,9 @@ class Mimicry:
 
 def _profile(activations: Tensor) -> Tensor:
     """Return the images' mean channel maximum and channel mean, (2, C)."""
-    flat = activations.float().flatten(2)
-    return torch.stack((flat.amax(2).mean(0), flat.mean(2).mean(0)))
+    values = activations.float()
+    # Pooling, because the gradient of `amax` costs three times as much on the CPU.
+    return torch.stack((functional.adaptive_max_pool2d(values, 1).flatten(1).mean(0), values.mean((0, 2, 3))))
 
 
 def build(setting: Setting) -> Attack:
