@@ -14,6 +14,7 @@ from scanner.graph.backward import Objective, gradient_model
 from scanner.graph.damage import weights_with_nan
 from scanner.graph.logits import find_logits
 from scanner.graph.relax import real_input
+from scanner.graph.unsaturated import unsaturated
 
 Floats = npt.NDArray[np.float32]
 
@@ -99,6 +100,8 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
     shape = probes.image_shape(model, settings)
     low, high = probes.input_range(runtime.numpy_dtype(model.identity.inputs[0].dtype), settings)
     flat = real_input(inline.flatten(model.complete(model.proto)))
+    if objective is Objective.MARGIN:
+        flat = unsaturated(flat)
     logits = find_logits(flat, settings.logits)
     image = model.identity.inputs[0].name
     gradient = gradient_model(flat, of=logits.value, with_respect_to=[image], objective=objective)

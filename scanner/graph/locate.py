@@ -7,11 +7,9 @@ through `Erf` or `Tanh`), inside a fused operator's attribute, or not at all, wh
 import dataclasses
 
 import onnx
-from onnx import numpy_helper
-from onnx.external_data_helper import uses_external_data
 
 from scanner.errors import UnsupportedModelError, ValueNotFoundError
-from scanner.graph.structure import Uses, attribute, subgraphs
+from scanner.graph.structure import Uses, attribute, is_lowest_code, subgraphs
 
 SINGLE_OPERATORS = frozenset({
     "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "ThresholdedRelu", "HardSwish", "Mish", "Gelu", "Swish",
@@ -19,7 +17,6 @@ SINGLE_OPERATORS = frozenset({
 })  # fmt: skip
 _LINEAR_OPERATORS = frozenset({"Conv", "Gemm", "MatMul", "Add", "BatchNormalization"})
 _QLINEAR_OPERATORS = frozenset({"QLinearConv", "QLinearAdd", "QLinearMatMul"})
-_LOWEST_CODE: dict[int, int] = {onnx.TensorProto.UINT8: 0, onnx.TensorProto.INT8: -128, onnx.TensorProto.UINT16: 0}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,16 +167,9 @@ def _quantised_clamp(node: onnx.NodeProto, uses: Uses) -> Activation | None:
     else:
         quantisation = tuple(node.input[6:8]) if node.op_type in _QLINEAR_OPERATORS else ()
     zero_point = uses.constants.get(quantisation[1]) if len(quantisation) > 1 else None
-    if zero_point is None or not _is_lowest_code(zero_point):
+    if zero_point is None or not is_lowest_code(zero_point):
         return None
     return _activation(node.output[0], f"ReLU in {node.op_type}", uses, quantisation)
-
-
-def _is_lowest_code(zero_point: onnx.TensorProto) -> bool:
-    lowest = _LOWEST_CODE.get(zero_point.data_type)
-    if lowest is None or uses_external_data(zero_point):
-        return False
-    return bool((numpy_helper.to_array(zero_point) == lowest).all())
 
 
 def _named(proto: onnx.ModelProto, found: tuple[Activation, ...], layer: str) -> Activation:

@@ -4,8 +4,12 @@ import collections
 from typing import Any
 
 import onnx
+from onnx import numpy_helper
+from onnx.external_data_helper import uses_external_data
 
 from scanner import guards
+
+_LOWEST_CODE: dict[int, int] = {onnx.TensorProto.UINT8: 0, onnx.TensorProto.INT8: -128, onnx.TensorProto.UINT16: 0}
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
@@ -36,6 +40,14 @@ def captures(graph: onnx.GraphProto) -> set[str]:
         free |= reads(node) - own
         own |= set(node.output)
     return free | ({v.name for v in graph.output} - own)
+
+
+def is_lowest_code(zero_point: onnx.TensorProto) -> bool:
+    """Whether a quantised type's lowest code stands for zero, so that nothing negative can be told."""
+    lowest = _LOWEST_CODE.get(zero_point.data_type)
+    if lowest is None or uses_external_data(zero_point):
+        return False
+    return bool((numpy_helper.to_array(zero_point) == lowest).all())
 
 
 class Uses:
