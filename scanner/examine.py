@@ -4,7 +4,6 @@ This is where the heavy imports are. The user's side, `scanner.pipeline`, reache
 """
 
 import dataclasses
-import difflib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,8 +27,6 @@ from scanner.errors import (
     WorkerLimitError,
 )
 from scanner.exchange import Examination, Job, Source
-from scanner.graph import inline, locate
-from scanner.graph.shapes import value_types
 from scanner.limits import Limits
 from scanner.lineup import Lineup
 from scanner.model import Model, open_model
@@ -84,9 +81,11 @@ def examine(argument: Any, progress: Progress) -> Any:
 
 def layers(argument: Any, _progress: Progress) -> Any:
     """List the activations of a model, given as a `Source` in JSON: value, operator, node, position and shape."""
+    from scanner.graph import inline, locate, shapes  # noqa: PLC0415 - onnx, which a scan may do without
+
     model = _open(from_json(Source, argument), Limits())
     flat = inline.flatten(model.proto)
-    known = value_types(flat)
+    known = shapes.value_types(flat)
     rows = [
         dataclasses.asdict(activation) | {"shape": known[activation.value].shape if activation.value in known else None}
         for activation in locate.activations(flat)
@@ -118,6 +117,8 @@ def select(names: Sequence[str]) -> tuple[Detector, ...]:
     """
     for name in names:
         if name not in FAMILY:
+            import difflib  # noqa: PLC0415 - only for a name that is misspelt
+
             near = difflib.get_close_matches(name, FAMILY, n=1)
             remedy = f"did you mean {near[0]!r}?" if near else "'scan detectors' lists them"
             raise UsageError(f"there is no detector {name!r}", remedy=remedy)
