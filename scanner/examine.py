@@ -67,7 +67,7 @@ def examine(argument: Any, progress: Progress) -> Any:
         for model in opened
         if suspect.measurements
     )
-    lineup = _lineup(job, suspect.model, references)
+    lineup = _lineup(job, suspect.model, references, [detector.rule.id for detector in detectors])
     compared = [pair for detector in detectors if (pair := lineup.compare(detector, suspect)) is not None]
     examination = Examination(
         suspect=suspect,
@@ -125,11 +125,11 @@ def select(names: Sequence[str]) -> tuple[Detector, ...]:
     return load(names)
 
 
-def _lineup(job: Job, suspect: ModelIdentity, references: tuple[ModelRecord, ...]) -> Lineup:
+def _lineup(job: Job, suspect: ModelIdentity, references: tuple[ModelRecord, ...], rules: Sequence[str]) -> Lineup:
     """Line up the references with the baseline that the user named, or with a shipped one that fits."""
     population, source = job.population, job.source
     if not population and job.settings.shipped_baselines:
-        shipped = shipped_baseline(suspect)
+        shipped = shipped_baseline(suspect, rules)
         if shipped is not None:
             population, source = shipped.records, f"shipped baseline {shipped.name!r}"
     return Lineup(references=references, population=population, source=source)

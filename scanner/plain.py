@@ -1,9 +1,9 @@
 """A plain model file, read off the wire without onnx: an optimisation, never a second opinion.
 
 To import onnx takes longer than to measure a small model at its first layer, and to parse a large file takes longer
-than to look at it. So a file that is regular in every respect is read here, and its weights stay where they are. What is
-not as protobuf itself would write it, byte for byte, or is more than a plain network needs, is declined, and onnx reads
-the file (`scanner.protos`), the only reader that explains what is wrong with one.
+than to look at it. So a file that is regular in every respect is read here, and its weights stay where they are. What
+is not as protobuf itself would write it, byte for byte, or is more than a plain network needs, is declined, and onnx
+reads the file (`scanner.protos`), the only reader that explains what is wrong with one.
 
 The messages have the names and the defaults that onnx gives them, so that the same code tells a file's identity.
 Source: onnx.proto of ONNX, IR version 13; the Protocol Buffers encoding specification.

@@ -6,8 +6,6 @@ A generator's stream does not depend on how it is cut into batches, so the image
 
 import dataclasses
 import math
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -249,6 +247,9 @@ def _loaded(settings: Settings) -> npt.NDArray[np.generic]:
 
 
 def _from_file(path: Path) -> npt.NDArray[np.generic]:
+    import zipfile  # noqa: PLC0415 - only for a user's images
+    import zlib  # noqa: PLC0415
+
     again = "save the images with numpy.savez"
     try:
         with path.open("rb") as file:
