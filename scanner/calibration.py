@@ -27,6 +27,7 @@ from scanner.results import (
     from_json,
     to_json,
 )
+from scanner.values import dataclass
 
 SCHEMA = 1
 SHIPPED = Path(__file__).parent / "baselines"
@@ -38,7 +39,7 @@ DECISIVE = frozenset({"neural_cleanse"})
 COMBINED = frozenset({"neural_cleanse", "mm_bd", "head"})
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
     """A population of clean models of one recipe, measured once.
 
@@ -53,7 +54,7 @@ class Baseline:
     records: tuple[ModelRecord, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """The combined answer.
 

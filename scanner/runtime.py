@@ -1,7 +1,6 @@
 """ONNX Runtime: devices, sessions, arrays in, arrays out."""
 
 import contextlib
-import dataclasses
 import functools
 import os
 import sys
@@ -18,6 +17,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 from scanner import deadline
 from scanner.errors import DeviceError, UnsupportedModelError, WorkerLimitError
 from scanner.settings import Device
+from scanner.values import dataclass
 
 try:
     import onnxruntime
@@ -39,7 +39,7 @@ _NO_MEMORY = ("bad allocation", "bad_alloc", "Failed to allocate memory")
 _FATAL = 4  # the log level: failures come back as exceptions, so nothing need be printed
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """A model ready to run.
 
@@ -106,12 +106,12 @@ def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = 
         raise _no_cuda("ONNX Runtime could not start its CUDA provider")
     first = session.get_inputs()[0] if session.get_inputs() else None
     return Session(
-        session,
-        chosen.value.upper(),
-        threads,
-        first.name if first else "",
-        tuple(first.shape) if first else (),
-        numpy_dtype(first.type) if first else np.dtype(np.float32),
+        native=session,
+        provider=chosen.value.upper(),
+        threads=threads,
+        input_name=first.name if first else "",
+        input_shape=tuple(first.shape) if first else (),
+        dtype=numpy_dtype(first.type) if first else np.dtype(np.float32),
     )
 
 
@@ -152,12 +152,19 @@ def versions() -> dict[str, str]:
 @functools.cache
 def _version(name: str) -> str:
     """Return an installed package's version, off the name of its metadata's folder where that tells it."""
-    found = next((path for folder in sys.path for path in Path(folder).glob(f"{name}-*.dist-info")), None)
+    found = next((folder for folder in _metadata_folders() if folder.startswith(f"{name}-")), None)
     if found is not None:
-        return found.name.removeprefix(f"{name}-").removesuffix(".dist-info")
+        return found.removeprefix(f"{name}-").removesuffix(".dist-info")
     from importlib import metadata  # noqa: PLC0415 - it takes as long to import as a small model to measure
 
     return metadata.version(name)
+
+
+@functools.cache
+def _metadata_folders() -> tuple[str, ...]:
+    """Return the names of the folders in which packages say what they are, in the order of the module path."""
+    folders = [path for path in map(Path, sys.path) if path.is_dir()]
+    return tuple(entry.name for folder in folders for entry in os.scandir(folder) if entry.name.endswith(".dist-info"))
 
 
 def installed_runtimes() -> dict[str, str]:
