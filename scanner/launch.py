@@ -57,7 +57,8 @@ class Child(abc.ABC):
 
 def start(preload: Sequence[str]) -> Child:
     """Start a child that imports `preload` and answers calls (`scanner.child.serve`)."""
-    return Fork(preload) if may_fork() else Interpreter(preload)
+    folder = _empty_folder() if may_fork() else None
+    return Interpreter(preload) if folder is None else Fork(preload, folder)
 
 
 def may_fork() -> bool:
@@ -138,14 +139,20 @@ class Interpreter(Child):
 class Fork(Child):
     """A copy of this process that sheds what is the caller's (`scanner.forked`)."""
 
-    def __init__(self, preload: Sequence[str]) -> None:
-        self.folder = _empty_folder()
+    def __init__(self, preload: Sequence[str], folder: str) -> None:
+        self.folder = folder
         self.errors = os.fdopen(os.memfd_create("scan-errors"), "r+b")
         (listens, commands), (answers, speaks) = os.pipe(), os.pipe()
         self._code: int | None = None
-        parent, self.pid = os.getpid(), os.fork()
-        if self.pid == 0:
-            _live(parent, (listens, speaks, self.errors.fileno()), self.folder, preload)
+        parent = os.getpid()
+        # No handler of the caller's may run in the child, which takes signals again once it has put them all back.
+        waiting = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                _live(parent, (listens, speaks, self.errors.fileno()), folder, preload)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
         for theirs in (listens, speaks):
             os.close(theirs)
         self.commands, self.answers = os.fdopen(commands, "wb"), os.fdopen(answers, "rb")
@@ -213,11 +220,17 @@ def _user_site() -> Sequence[str]:
     return (site.USER_SITE,) if site is not None and site.ENABLE_USER_SITE else ()
 
 
-def _empty_folder() -> str:
-    """Make a folder under a name that nobody can guess; the standard library's way costs as much as all the rest."""
+def _empty_folder() -> str | None:
+    """Make a folder under a name that nobody can guess, None where the usual place is not writable.
+
+    The standard library's way looks in more places, and takes as long to import as all else on this side.
+    """
     path = Path(os.environ.get("TMPDIR") or "/tmp", f"scan-{os.urandom(8).hex()}")  # noqa: S108 - mkdir follows no link
-    path.mkdir(mode=0o700)
-    return str(path)
+    try:
+        path.mkdir(mode=0o700)
+    except OSError:
+        return None
+    return str(path.absolute())
 
 
 def _remove(folder: str) -> None:

@@ -17,7 +17,10 @@ from typing import Any, ClassVar
 from scanner.limits import Limits
 
 _VARINT, _BYTES, _FIXED32 = 0, 2, 5
-_LONGEST = 4096  # entries of a repeated field; what has more is not plain, and would be slow to read here
+# What has more is not plain, and would be slow to read here: a file built for that costs a moment, not minutes.
+_LONGEST = 4096  # entries of a repeated field
+_LARGEST = 2**16  # bytes of one message, but for files, graphs and tensors
+_DESCRIPTION = 2**20  # bytes of a graph without the elements of its tensors
 _INT32, _INT64, _UINT64 = 2**31, 2**63, 2**64
 _FLOAT, _INT, _STRING, _INTS = 1, 2, 3, 7  # AttributeProto.AttributeType
 _VALUE_FIELDS = {_FLOAT: "f", _INT: "i", _STRING: "s", _INTS: "ints"}
@@ -70,8 +73,11 @@ class Message:
     """
 
     FIELDS: ClassVar[Mapping[int, tuple[str, Callable[[Any], Any], bool]]]
+    LARGEST: ClassVar[float] = _LARGEST
 
     def __init__(self, data: memoryview) -> None:
+        if len(data) > self.LARGEST:
+            raise Irregular("large")
         self.data = data
         position = last = 0
         while position < len(data):
@@ -83,13 +89,13 @@ class Message:
             self._take(name, convert(content), repeated=repeated)
             last = tag
 
-    def _take(self, name: str, value: Any, *, repeated: bool) -> None:
+    def _take(self, name: str, content: Any, *, repeated: bool) -> None:
         if not repeated:
-            self.__dict__[name] = value
+            self.__dict__[name] = content
             return
-        values = self.__dict__.setdefault(name, [])
-        values.append(value)
-        if len(values) > _LONGEST:
+        contents = self.__dict__.setdefault(name, [])
+        contents.append(content)
+        if len(contents) > _LONGEST:
             raise Irregular("too many")
 
     def HasField(self, name: str) -> bool:  # noqa: N802 - protobuf's name
@@ -154,6 +160,7 @@ def _bytes(number: int, name: str, convert: Callable[[Any], Any], *, repeated: b
 class Tensor(Message):
     """TensorProto, its elements as raw bytes in the file."""
 
+    LARGEST = math.inf
     FIELDS = (
         _number(1, "dims", _int64, repeated=True)
         | _number(2, "data_type", _int32)
@@ -243,6 +250,7 @@ class Value(Message):
 class Graph(Message):
     """GraphProto."""
 
+    LARGEST = math.inf
     FIELDS = (
         _bytes(1, "node", Node, repeated=True)
         | _bytes(2, "name", _text)
@@ -259,6 +267,14 @@ class Graph(Message):
     value_info: Sequence[Value] = ()
     sparse_initializer: Sequence[Any] = ()
     name = ""
+    _description = 0
+
+    def _take(self, name: str, content: Any, *, repeated: bool) -> None:
+        super()._take(name, content, repeated=repeated)
+        if repeated:
+            self._description += len(content.data) - len(getattr(content, "raw_data", b""))
+        if self._description > _DESCRIPTION:
+            raise Irregular("much to read")
 
 
 class OperatorSet(Message):
@@ -277,6 +293,7 @@ class Entry(Message):
 class File(Message):
     """ModelProto."""
 
+    LARGEST = math.inf
     FIELDS = (
         _number(1, "ir_version", _int64)
         | _bytes(2, "producer_name", _text)

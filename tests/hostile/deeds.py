@@ -86,6 +86,10 @@ def signals(_argument: Any, _progress: Progress) -> Any:
     return [n for n in signal.valid_signals() if signal.getsignal(n) not in (signal.SIG_DFL, signal.SIG_IGN)]
 
 
+def blocked_signals(_argument: Any, _progress: Progress) -> Any:
+    return sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
 def facts(_argument: Any, _progress: Progress) -> Any:
     return {"folder": str(Path.cwd()), "session": os.getsid(0) == os.getpid(), "pid": os.getpid()}
 

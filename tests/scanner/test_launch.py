@@ -98,6 +98,16 @@ def test_the_first_environment_is_wiped(tmp_path: Path) -> None:
     assert run(code, tmp_path, ANYTHING="secret") == "True False"
 
 
+def test_without_a_temporary_folder_an_interpreter_looks_for_one(tmp_path: Path) -> None:
+    code = "with Worker() as child: print(type(child._child).__name__, os.path.isdir(child._child.folder))"
+    assert run(code, tmp_path, TMPDIR=str(tmp_path / "none")) == "Interpreter True"
+
+
+def test_the_callers_signals_are_taken_again(tmp_path: Path) -> None:
+    code = "deed('facts'); print(signal.pthread_sigmask(signal.SIG_BLOCK, ()), deed('blocked_signals'))"
+    assert run(code, tmp_path) == "set() []"
+
+
 def test_the_callers_handlers_of_signals_are_gone(tmp_path: Path) -> None:
     assert run("signal.signal(signal.SIGTERM, lambda *_: None); print(deed('signals'))", tmp_path) == "[]"
 

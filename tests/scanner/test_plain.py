@@ -1,12 +1,14 @@
 """A plain file is read as onnx reads it, or declined."""
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import models
 import onnx
 import pytest
+from hostile import attacks
 
 from scanner import plain
 from scanner.limits import Limits
@@ -131,6 +133,46 @@ def test_what_is_not_plain_is_declined(change: Callable[[onnx.ModelProto], None]
     assert read(model) is not None
     change(model)
     assert read(model) is None
+
+
+def _many_nodes() -> onnx.ModelProto:
+    return attacks.node_flood(5_000)
+
+
+def _many_inputs() -> onnx.ModelProto:
+    model = models.plain()
+    model.graph.node[-1].input.extend(["x"] * 5_000)
+    return model
+
+
+def _wide_nodes() -> onnx.ModelProto:
+    model = models.plain()
+    model.graph.node.extend(
+        onnx.helper.make_node("Sum", ["activated"] * 1000, [f"sum{i}"], pads=[1] * 1000) for i in range(1000)
+    )
+    return model
+
+
+def _wide_tensors() -> onnx.ModelProto:
+    model = models.plain()
+    model.graph.initializer.extend(
+        onnx.TensorProto(name=f"wide{i}", dims=[0] * 4000, data_type=1, raw_data=b"") for i in range(1000)
+    )
+    return model
+
+
+def _large_node() -> onnx.ModelProto:
+    model = models.plain()
+    model.graph.node[-1].name = "n" * 2**16
+    return model
+
+
+@pytest.mark.parametrize("build", [_many_nodes, _many_inputs, _wide_nodes, _wide_tensors, _large_node])
+def test_a_file_built_to_be_read_slowly_is_declined_at_once(build: Callable[[], onnx.ModelProto]) -> None:
+    data = build().SerializeToString()
+    start = time.process_time()
+    assert plain.read(data, Limits()) is None
+    assert time.process_time() - start < 2
 
 
 def test_limits_are_those_of_the_guards() -> None:
