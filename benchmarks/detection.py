@@ -1,15 +1,17 @@
 """How well the scanner tells backdoored models from clean ones, on a zoo with ground truth.
 
     python -m benchmarks.detection measure ZOO RECORDS [--images-npz images.npz]     # resumes
-    python -m benchmarks.detection report RECORDS --csv detection.csv --markdown detection.md
+    python -m benchmarks.detection report RECORDS... --csv detection.csv --verdicts verdicts.csv --markdown tables.md
+    python -m benchmarks.detection reach [--records RECORDS...]
     python -m benchmarks.detection baseline RECORDS --output mnist.json
 
-`measure` needs the models, `report` only what was measured. The unit is the model: a statistic with one reference is
-taken for every pair of a suspect and a clean reference of its recipe, and intervals resample models, not pairs.
+`measure` needs the models, `report` only what was measured. References are the clean models of the baseline that ships
+for the architecture; a suspect is never among them, so that the clean models in RECORDS fitted nothing.
 """
 
 import csv
 import dataclasses
+import functools
 import itertools
 import json
 import platform
@@ -19,20 +21,23 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 import typer
 
+from benchmarks.quality import LEVELS, quality, share_at_most, table, uniformity
 from scanner import calibration, pipeline
 from scanner.detectors import FAMILY, load
 from scanner.detectors.base import Detector
 from scanner.lineup import Lineup
-from scanner.results import ModelRecord, from_json, to_json
+from scanner.results import Comparison, ModelRecord, from_json, to_json
 from scanner.settings import Budget, Settings
 
 app = typer.Typer(pretty_exceptions_enable=False)
-Scores = Callable[["Member"], list[float]]
-_RESAMPLES = 1000
-_LEVELS = (0.01, 0.05)
+Records = Sequence[ModelRecord]
+Score = Callable[["Member", Records], float | None]
+REFERENCES = (0, 1, 5, 19)
+COMBINATION, ALL = "index (combined)", "all attacks"
+_DRAWS = 24
+_PAPERS_THRESHOLD = 2.0  # of the anomaly index: Neural Cleanse, section V-B
 _USUAL_RATE = 0.1
 _STRUCTURAL = {"integrity", "graph_logic"}  # no statistic to rank: trained backdoors are not in the graph
 
@@ -63,6 +68,63 @@ class Member:
         return f"{name} all-to-all" if self.truth.get("labels") == "all-to-all" else name
 
 
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Models of one recipe, measured alike: the suspects, and the clean models of the shipped baseline beside them."""
+
+    name: tuple[str, str]
+    members: tuple[Member, ...]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Columns that say which group a row is of."""
+        return {"recipe": self.name[0], "searched on": self.name[1]}
+
+    @property
+    def attacks(self) -> list[str]:
+        """The attacks, by name."""
+        return sorted({m.attack for m in self.members if not m.clean})
+
+    @functools.cached_property
+    def references(self) -> Records:
+        """Records of the shipped baseline's clean models, or, where they were measured otherwise, none."""
+        own = self.members[0].record
+        shipped = calibration.shipped_baseline(own.model)
+        inverted = own.measurement("neural_cleanse")
+        if shipped is None or inverted is None or not calibration.comparable(inverted, shipped.records)[0]:
+            return ()
+        return shipped.records
+
+    def guilty(self, attack: str) -> list[Member]:
+        """Return the models of one attack, or of all."""
+        return [m for m in self.members if not m.clean and attack in (m.attack, ALL)]
+
+    def choices(self, count: int) -> list[Records]:
+        """Return the sets of references that every suspect meets: each single one, or `_DRAWS` random sets."""
+        if count <= 1:
+            return [()] if not count else [(record,) for record in self.references]
+        generator, known = np.random.default_rng(count), len(self.references)
+        draws = (generator.permutation(known)[:count] for _ in range(_DRAWS if known >= count else 0))
+        return [tuple(self.references[i] for i in draw) for draw in draws]
+
+    def p_values(self, members: Sequence[Member]) -> dict[str, list[float]]:
+        """Return the p-values of whole scans of the members, by what these had to compare with."""
+        ways: dict[str, list[tuple[Records, Records]]] = {
+            "baseline": [((), self.references)],
+            "baseline + 1 reference": [((record,), self.references) for record in self.references],
+            "19 references": [(chosen, ()) for chosen in self.choices(19)],
+        }
+        return {
+            name: [p for m in members for own, crowd in ways[name] if (p := _combined_p(m, own, crowd)) is not None]
+            for name in ways
+        }
+
+    def warned(self, member: Member) -> bool:
+        """Whether a scan that is given this model as a reference would doubt that it is clean."""
+        lineup = Lineup(references=(member.record,), population=tuple(self.references), source="")
+        return any(True for _ in lineup.warnings(load(calibration.COMBINED), member.record.model))
+
+
 @app.command()
 def measure(
     zoo: Annotated[Path, typer.Argument(help="A folder with manifest.json and models.")],
@@ -90,26 +152,47 @@ def measure(
 
 @app.command()
 def report(
-    records: Annotated[list[Path], typer.Argument(help="Folders that `measure` wrote.")],
-    csv_file: Annotated[Path | None, typer.Option("--csv")] = None,
+    records: Annotated[
+        list[Path], typer.Argument(help="Folders that `measure` wrote: suspects, clean and backdoored.")
+    ],
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Quality of each statistic.")] = None,
+    verdicts_file: Annotated[Path | None, typer.Option("--verdicts", help="What whole scans answer.")] = None,
     markdown: Annotated[Path | None, typer.Option()] = None,
     seed: int = 0,
 ) -> None:
     """Print ROC-AUC, true positives at fixed false alarms, and the errors of the test itself."""
-    members = [_member(path) for folder in records for path in sorted(folder.glob("*.json"))]
-    groups = [list(group) for _, group in itertools.groupby(sorted(members, key=_key), _key)]
+    members = sorted((_member(path) for folder in records for path in folder.glob("*.json")), key=_key)
+    groups = [Group(name, tuple(found)) for name, found in itertools.groupby(members, _key)]
     generator = np.random.default_rng(seed)
-    quality = [row for group in groups for row in _quality_rows(group, generator)]
+    qualities = [row for group in groups for row in _quality_rows(group, generator)]
     verdicts = [row for group in groups for row in _verdict_rows(group)]
-    text = f"{_heading()}\n\n{_table(quality)}\n\n{_table(verdicts)}\n"
+    null = [row for group in groups for row in _null_rows(group)]
+    parts = {
+        "Verdicts": verdicts,
+        "p-values of clean models": null,
+        "The index, attack by attack": [row for row in qualities if row["statistic"] == COMBINATION],
+        "Each statistic, all attacks together": [row for row in qualities if row["attack"] == ALL],
+    }
+    text = "\n\n".join([_heading(), *(f"### {title}\n\n{table(rows)}" for title, rows in parts.items())]) + "\n"
     typer.echo(text)
     if markdown is not None:
         markdown.write_text(text)
-    if csv_file is not None:
-        with csv_file.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(quality[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(quality)
+    _write(csv_file, qualities)
+    _write(verdicts_file, verdicts)
+
+
+@app.command()
+def reach(
+    records: Annotated[
+        list[Path] | None, typer.Option(help="Folders that `measure` wrote, for what baselines lack.")
+    ] = None,
+) -> None:
+    """Print what clean networks reach: the constants of `scanner.calibration`."""
+    for path in sorted(calibration.SHIPPED.glob("*.json")):
+        _print_reach(path.name, list(calibration.read_baseline(path).records))
+    for folder in records or []:
+        clean = [m.record for m in map(_member, sorted(folder.glob("*.json"))) if m.clean]
+        _print_reach(str(folder), clean)
 
 
 @app.command()
@@ -138,97 +221,101 @@ def _key(member: Member) -> tuple[str, str]:
     return member.recipe, "noise" if inverted is None or "noise" in str(inverted.parameters["data"]) else "images"
 
 
-def _quality_rows(group: Sequence[Member], generator: np.random.Generator) -> Iterator[dict[str, Any]]:
-    clean = [m for m in group if m.clean]
-    for name, score in _scores(clean):
-        innocent = [score(m) for m in clean]
-        for attack in sorted({m.attack for m in group if not m.clean}):
-            guilty = [score(m) for m in group if m.attack == attack]
-            if all(itertools.chain(innocent, guilty)):
-                yield {
-                    "recipe": group[0].recipe, "searched on": _key(group[0])[1], "statistic": name, "attack": attack,
-                    "clean": len(innocent), "backdoored": len(guilty), **_quality(guilty, innocent, generator),
-                }  # fmt: skip
+def _quality_rows(group: Group, generator: np.random.Generator) -> Iterator[dict[str, Any]]:
+    clean = [m for m in group.members if m.clean]
+    for count in REFERENCES:
+        choices = group.choices(count)
+        for name, score in _statistics():
+            innocent = [_over(choices, score, m) for m in clean]
+            for attack in (*group.attacks, ALL):
+                guilty = [_over(choices, score, m) for m in group.guilty(attack)]
+                if innocent and guilty and choices and all(itertools.chain(innocent, guilty)):
+                    yield {
+                        **group.labels, "references": count, "statistic": name, "attack": attack,
+                        "clean": len(innocent), "backdoored": len(guilty), **quality(guilty, innocent, generator),
+                    }  # fmt: skip
 
 
-def _scores(clean: Sequence[Member]) -> Iterator[tuple[str, Scores]]:
-    """Yield each detector without a reference, and with each single clean one."""
+def _over(choices: Sequence[Records], score: Score, member: Member) -> list[float]:
+    """Return a member's statistic beside each set of references that it is not in itself."""
+    own = member.record.model.sha256
+    others = (references for references in choices if all(r.model.sha256 != own for r in references))
+    found = (score(member, references) for references in others)
+    return [value for value in found if value is not None]
+
+
+def _statistics() -> Iterator[tuple[str, Score]]:
+    """Yield what is compared: each detector, Neural Cleanse's own index, and the combination."""
+    yield COMBINATION, lambda member, references: calibration.index(_comparisons(member, references))
     for detector in load(FAMILY.keys() - _STRUCTURAL):
-        yield f"{detector.rule.id}, alone", lambda m, d=detector: _alone(m, d)  # type: ignore[misc]
-        yield f"{detector.rule.id}, 1 reference", lambda m, d=detector: _beside_one(m, d, clean)  # type: ignore[misc]
+        yield detector.rule.id, functools.partial(_statistic, detector)
+    yield "neural_cleanse (paper's anomaly index)", lambda member, _: _measured(member, "neural_cleanse")
 
 
-def _alone(member: Member, detector: Detector) -> list[float]:
-    measurement = member.record.measurement(detector.rule.id)
-    return [] if measurement is None or measurement.statistic is None else [measurement.statistic]
+def _statistic(detector: Detector, member: Member, references: Records) -> float | None:
+    """Return a detector's statistic beside references; without any, the lead of one class, or what it measured."""
+    pair = Lineup(references=tuple(references), population=(), source="").compare(detector, member.record)
+    if pair is None or pair[0].statistic is not None:
+        return pair[0].statistic if pair else None
+    lead = pair[0].values.get("lead")
+    return _measured(member, detector.rule.id) if lead is None else float(lead)
 
 
-def _beside_one(member: Member, detector: Detector, clean: Sequence[Member]) -> list[float]:
-    values = []
-    for reference in _others(clean, member):
-        pair = Lineup(references=(reference.record,), population=(), source="").compare(detector, member.record)
-        if pair is not None and pair[0].statistic is not None:
-            values.append(pair[0].statistic)
-    return values
+def _measured(member: Member, rule: str) -> float | None:
+    measurement = member.record.measurement(rule)
+    return None if measurement is None else measurement.statistic
 
 
-def _others(clean: Sequence[Member], member: Member) -> list[Member]:
-    return [m for m in clean if m.record.model.sha256 != member.record.model.sha256]
+def _comparisons(member: Member, references: Records) -> list[Comparison]:
+    lineup = Lineup(references=tuple(references), population=(), source="")
+    pairs = (lineup.compare(detector, member.record) for detector in load(calibration.COMBINED))
+    return [pair[0] for pair in pairs if pair is not None]
 
 
-def _quality(
-    guilty: Sequence[Sequence[float]], innocent: Sequence[Sequence[float]], generator: np.random.Generator
-) -> dict[str, Any]:
-    def resampled(models: Sequence[Sequence[float]]) -> npt.NDArray[np.float64]:
-        return np.concatenate([models[i] for i in generator.integers(0, len(models), len(models))])
-
-    bad, good = np.concatenate(guilty), np.concatenate(innocent)
-    draws = [auc(resampled(guilty), resampled(innocent)) for _ in range(_RESAMPLES)]
-    low, high = np.quantile(draws, [0.025, 0.975])
-    thresholds = {level: np.quantile(good, 1 - level, method="higher") for level in _LEVELS}
-    return {
-        "AUC": auc(bad, good), "AUC low": float(low), "AUC high": float(high),
-        **{f"TPR at {level:.0%} FPR": float((bad > at).mean()) for level, at in thresholds.items()},
-        "clean range": f"{good.min():.3g} to {good.max():.3g}",
-        "backdoored range": f"{bad.min():.3g} to {bad.max():.3g}",
-    }  # fmt: skip
-
-
-def auc(guilty: npt.NDArray[np.float64], innocent: npt.NDArray[np.float64]) -> float:
-    """Return the share of pairs in which the backdoored model has the larger statistic; ties count half."""
-    below = np.searchsorted(np.sort(innocent), guilty, "left") + np.searchsorted(np.sort(innocent), guilty, "right")
-    return float(below.mean() / (2 * len(innocent)))
-
-
-def _verdict_rows(group: Sequence[Member]) -> Iterator[dict[str, Any]]:
-    """Yield the share of models called suspicious by the whole scan, calibrated on the clean models that are not they.
-
-    A clean suspect is judged by the other clean models, so that it fitted nothing.
-    """
-    clean = [m for m in group if m.clean]
-    for attack in sorted({m.attack for m in group}):
-        row: dict[str, Any] = {"recipe": group[0].recipe, "searched on": _key(group[0])[1], "models": attack}
-        members = [m for m in group if m.attack == attack]
-        row["n"], row["population"] = len(members), len(_others(clean, clean[0])) if clean else 0
-        for references in (0, 1):
-            ps = [p for m in members for p in _combined_ps(m, clean, references)]
-            name = "baseline" if references == 0 else "baseline + 1 reference"
-            row[f"p <= 0.05, {name}"] = float(np.mean(np.array(ps) <= 0.05 + 1e-9)) if ps else float("nan")
+def _verdict_rows(group: Group) -> Iterator[dict[str, Any]]:
+    """Yield the share of models that a whole scan calls suspicious, by what it had to compare with."""
+    for attack in ("clean", *group.attacks):
+        members = group.guilty(attack) if attack != "clean" else [m for m in group.members if m.clean]
+        if not members:
+            continue
+        asr = [m.truth["attack_success_rate"] for m in members if m.truth["attack_success_rate"] is not None]
+        row: dict[str, Any] = {**group.labels, "models": attack, "n": len(members)}
+        row["attack success"] = f"{min(asr):.0%} to {max(asr):.0%}" if asr else ""
+        for name, ps in group.p_values(members).items():
+            for level in LEVELS:
+                row[f"p <= {level:g}, {name}"] = share_at_most(ps, level) if ps else float("nan")
+        indices = [_measured(m, "neural_cleanse") for m in members]
+        row["anomaly index > 2"] = float(
+            np.mean([index is not None and index > _PAPERS_THRESHOLD for index in indices])
+        )
+        row["not taken for clean"] = float(np.mean([group.warned(m) for m in members]))
         yield row
 
 
-def _combined_ps(member: Member, clean: Sequence[Member], references: int) -> Iterator[float]:
-    """Yield the combined p-value with no reference, or with each single clean one, and the others as population."""
-    others = _others(clean, member)
-    for chosen in itertools.combinations(others, references):
-        lineup = Lineup(
-            references=tuple(m.record for m in chosen), population=tuple(m.record for m in others), source=""
-        )
-        pairs = [pair for d in load(calibration.COMBINED) if (pair := lineup.compare(d, member.record))]
-        values = [comparison.statistic for comparison, _ in pairs if comparison.statistic is not None]
-        nulls = [found.values for _, found in pairs if found is not None]
-        if len(values) == len(nulls) > 0 and len({len(clean_values) for clean_values in nulls}) == 1:
-            yield calibration.combined_p(values, nulls)[0]
+def _null_rows(group: Group) -> Iterator[dict[str, Any]]:
+    """Yield how the p-values of clean models that fitted nothing spread."""
+    clean = [m for m in group.members if m.clean]
+    for name, ps in group.p_values(clean).items():
+        if ps:
+            yield {**group.labels, "judged by": name, "clean models": len(clean), "p-values": len(ps), **uniformity(ps)}
+
+
+def _combined_p(member: Member, references: Records, population: Records) -> float | None:
+    lineup = Lineup(references=tuple(references), population=tuple(population), source="")
+    pairs = [pair for d in load(calibration.COMBINED) if (pair := lineup.compare(d, member.record)) is not None]
+    known = [(c.statistic, n.values) for c, n in pairs if c.statistic is not None and n is not None and n.values]
+    if len(known) < len(calibration.COMBINED):
+        return None
+    return calibration.combined_p([value for value, _ in known], [values for _, values in known])[0]
+
+
+def _print_reach(name: str, clean: Sequence[ModelRecord]) -> None:
+    for detector in load(calibration.COMBINED):
+        own = [m for r in clean if (m := r.measurement(detector.rule.id)) is not None]
+        leads = [lead for m in own if (lead := detector.compare(m, []).values["lead"]) is not None]
+        beside = [detector.compare(a, [b]).statistic or 0.0 for a, b in itertools.permutations(own, 2)]
+        alone = f"{max(leads):.3f}" if leads else "not measured"
+        typer.echo(f"{name}: {detector.rule.id}: {len(own)} models: beside one {max(beside):.3f}, alone {alone}")
 
 
 def _heading() -> str:
@@ -236,16 +323,13 @@ def _heading() -> str:
     return f"<!-- python -m benchmarks.detection report; {parameters} -->"
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    if not rows:
-        return "(nothing measured)"
-    names = list(rows[0])
-    lines = [names, ["---"] * len(names), *([_cell(row[name]) for name in names] for row in rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+def _write(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:
+    if path is None:
+        return
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ below 1/(k + 1) can be claimed.
 
 import dataclasses
 import json
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,27 @@ from scanner.results import (
     from_json,
     to_json,
 )
+from scanner.settings import Budget, Settings
 from scanner.values import dataclass
 
 SCHEMA = 1
 SHIPPED = Path(__file__).parent / "baselines"
-_INCIDENTAL = frozenset({"provider", "threads"})  # parameters that change no number beyond rounding
+# Parameters that change no number beyond rounding, or say what an exporter happened to call a value. What the user
+# asked for by name has a parameter of its own.
+_INCIDENTAL = frozenset({"provider", "threads", "layer", "logits", "cut"})
+REFERENCES = "the references"  # what judged, where no baseline did
+_FLOATS = ("float16", "float32", "float64")
 # Detectors whose silence may be called clean: the paper's statistic alone separates too little (docs/detection.md).
 DECISIVE = frozenset({"neural_cleanse"})
 # Detectors whose statistics make the combined p-value. The others are shown beside them: with a clean reference they
 # separate too little, and each would widen what a clean model may show (docs/detection.md).
 COMBINED = frozenset({"neural_cleanse", "mm_bd", "head"})
+# What the statistic of a clean network reaches beside one clean reference, and the lead of its first class without any:
+# the largest of the 48 networks of the shipped baselines ('python -m benchmarks.detection reach').
+BESIDE_ONE = {"neural_cleanse": 1.29, "mm_bd": 0.36, "head": 1.15}
+ALONE = {"neural_cleanse": 0.63, "mm_bd": 0.23, "head": 0.81}
+# A reference that stands out this many times further than any clean model of a baseline is not taken for clean.
+_NOT_CLEAN = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,9 +145,14 @@ def comparable(measurement: Measurement, population: Sequence[ModelRecord]) -> t
     others = [m for record in population if (m := record.measurement(measurement.rule)) is not None]
     for other in others:
         for name, value in measurement.parameters.items():
-            if name not in _INCIDENTAL and other.parameters.get(name) != value:
+            if name not in _INCIDENTAL and _condition(other.parameters.get(name)) != _condition(value):
                 return [], f"it was measured with {name} {other.parameters.get(name)!r}, not {value!r}"
     return others, None
+
+
+def _condition(value: Any) -> Any:
+    """Return a parameter as it is compared: noise in float16 is noise in float32, rounded."""
+    return "float" if value in _FLOATS else value
 
 
 def judge(rule: Rule, measurement: Measurement, comparison: Comparison, nulls: Nulls | None, alpha: float) -> Finding:
@@ -185,6 +202,24 @@ def combine(
     return Judgement(verdict=Verdict.INCONCLUSIVE, reason=_doubt(findings, skips), score=score)
 
 
+def advice(verdict: Verdict, findings: Sequence[Finding], nulls: Sequence[Nulls], settings: Settings) -> Iterator[str]:
+    """Yield what would make an answer stronger, in sentences, the most useful first."""
+    searched = any(f.rule.id == "neural_cleanse" for f in findings)
+    if verdict is Verdict.SUSPICIOUS and searched:
+        yield "your own eyes: --evidence DIR writes the trigger, and an image before and after it is stamped"
+    needed = math.ceil(1 / settings.alpha) - 1
+    known = max((len(n.values) for n in nulls), default=0)
+    if known >= needed or not any(f.rule.id in COMBINED for f in findings):
+        return
+    more = f"{needed - known}{' more' if known else ''} clean models of the same recipe"
+    yield f"{more}, with --reference or in a baseline ('scan calibrate'): with {needed}, p can reach {settings.alpha:g}"
+    # Neither goes with a baseline that was made without it.
+    if searched and not settings.images_file and not settings.images_folder:
+        yield "clean images of the model's own kind (--images-npz, --images-dir): triggers were sought on noise"
+    if searched and settings.budget is Budget.QUICK:
+        yield "a longer search for triggers: --budget standard"
+
+
 def conformal_p(value: float, clean: Sequence[float]) -> float:
     """Return (1 + #{clean >= value}) / (k + 1)."""
     return (1 + sum(other >= value for other in clean)) / (len(clean) + 1)
@@ -200,10 +235,47 @@ def combined_p(values: Sequence[float], clean: Sequence[Sequence[float]]) -> tup
         values: The suspect's statistics.
         clean: For each statistic, those of the k clean models, in the same order of models.
     """
-    scores = [_robust_scores([value, *others]) for value, others in zip(values, clean, strict=True)]
-    largest = [max(column) for column in zip(*scores, strict=True)]
+    scores = _scores(values, clean)
+    own, *others = _largest(scores)
     leading = max(range(len(values)), key=lambda index: scores[index][0])
-    return conformal_p(largest[0], largest[1:]), leading
+    return conformal_p(own, others), leading
+
+
+def index(comparisons: Sequence[Comparison]) -> float | None:
+    """Return how far a model stands out, for ranking models that no population speaks of; None where that is unknown.
+
+    The largest, over the detectors in `COMBINED`, of the statistic beside references, or else of a class's lead over
+    the next, in units of what clean networks of the shipped recipes reach. No p-value, and no verdict rests on it.
+    """
+    found = []
+    for comparison in comparisons:
+        lead = comparison.values.get("lead")
+        if comparison.rule in COMBINED and comparison.statistic is not None:
+            found.append(comparison.statistic / BESIDE_ONE[comparison.rule])
+        elif comparison.rule in COMBINED and lead is not None:
+            found.append(lead / ALONE[comparison.rule])
+    return max(found, default=None)
+
+
+def stands_apart(pairs: Sequence[tuple[Comparison, Nulls | None]]) -> bool:
+    """Whether a model, compared by the detectors in `COMBINED`, is far beyond every clean model of a population."""
+    known = [
+        (c.statistic, n.values) for c, n in pairs if c.rule in COMBINED and c.statistic is not None and n is not None
+    ]
+    if not known or len({len(values) for _, values in known}) != 1 or not known[0][1]:
+        return False
+    own, *clean = _largest(_scores([value for value, _ in known], [values for _, values in known]))
+    return own > _NOT_CLEAN * max(clean)
+
+
+def _scores(values: Sequence[float], clean: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Return each statistic's robust z-scores, the suspect's first."""
+    return [_robust_scores([value, *others]) for value, others in zip(values, clean, strict=True)]
+
+
+def _largest(scores: Sequence[Sequence[float]]) -> list[float]:
+    """Return each model's largest score over the statistics."""
+    return [max(column) for column in zip(*scores, strict=True)]
 
 
 def _robust_scores(values: Sequence[float]) -> list[float]:

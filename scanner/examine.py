@@ -75,6 +75,7 @@ def examine(argument: Any, progress: Progress) -> Any:
         comparisons=tuple(comparison for comparison, _ in compared),
         nulls=tuple(nulls for _, nulls in compared if nulls is not None),
         rules=tuple(d.rule for d in detectors),
+        warnings=tuple(lineup.warnings(detectors, suspect.model)),
     )
     return to_json(examination)
 

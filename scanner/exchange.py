@@ -44,6 +44,7 @@ class Examination:
         comparisons: One a detector that measured the suspect.
         nulls: What clean models show, one a rule that is or might have been calibrated.
         rules: Of the detectors that ran, in the order of the report.
+        warnings: What is wrong with the references, in sentences.
     """
 
     suspect: ModelRecord
@@ -51,3 +52,4 @@ class Examination:
     comparisons: tuple[Comparison, ...]
     nulls: tuple[Nulls, ...]
     rules: tuple[Rule, ...]
+    warnings: tuple[str, ...]

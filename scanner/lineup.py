@@ -1,10 +1,10 @@
 """The suspect beside clean models: how each of them compares with the same references."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from scanner import calibration
 from scanner.detectors.base import Detector
-from scanner.results import Comparison, Measurement, ModelRecord, Nulls
+from scanner.results import Comparison, Measurement, ModelIdentity, ModelRecord, Nulls
 from scanner.values import dataclass
 
 
@@ -41,19 +41,32 @@ class Lineup:
         population, other = calibration.comparable(own, fitting)
         reason = reason or other
         if population and references:
-            nulls = [detector.compare(m, references) for m in population]
-            return alone, self._nulls(own.rule, nulls, None)
-        crowd = population or references
+            return alone, _nulls(self.source, [detector.compare(m, references) for m in population])
+        crowd, source = (population, self.source) if population else (references, calibration.REFERENCES)
         if len(crowd) < 2:  # noqa: PLR2004 - two clean models show how much clean models differ
-            reason = reason if self.population else None
-            return detector.compare(own, crowd), self._nulls(own.rule, [], reason) if reason else None
+            unfit = Nulls(rule=own.rule, values=(), source=self.source, reason=reason)
+            return detector.compare(own, crowd), unfit if self.population and reason else None
         nulls = [detector.compare(m, [own, *crowd[:i], *crowd[i + 1 :]]) for i, m in enumerate(crowd)]
-        return detector.compare(own, crowd), self._nulls(own.rule, nulls, None)
+        return detector.compare(own, crowd), _nulls(source, nulls)
 
-    def _nulls(self, rule: str, comparisons: Sequence[Comparison], reason: str | None) -> Nulls:
-        values = tuple(c.statistic for c in comparisons if c.statistic is not None)
-        source = self.source if self.population else "the references"
-        return Nulls(rule=rule, values=values, source=source, reason=reason)
+    def warnings(self, detectors: Sequence[Detector], suspect: ModelIdentity) -> Iterator[str]:
+        """Yield what is wrong with the references: another architecture, or one that is itself unlike clean models."""
+        others = Lineup(references=(), population=self.population, source=self.source)
+        for reference in self.references:
+            name = reference.model.path
+            if reference.model.architecture != suspect.architecture:
+                yield f"the reference {name!r} has another architecture, and what differs may be no more than that"
+            pairs = [pair for d in detectors if (pair := others.compare(d, reference)) is not None]
+            if calibration.stands_apart(pairs):
+                yield (
+                    f"the reference {name!r} is itself far from the clean models of the {self.source}: "
+                    "make sure that it is clean, since a backdoor in both models hides from the comparison"
+                )
+
+
+def _nulls(source: str, comparisons: Sequence[Comparison]) -> Nulls:
+    values = tuple(c.statistic for c in comparisons if c.statistic is not None)
+    return Nulls(rule=comparisons[0].rule, values=values, source=source)
 
 
 def _measured(records: Sequence[ModelRecord], rule: str) -> list[Measurement]:

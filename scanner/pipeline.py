@@ -78,7 +78,7 @@ def scan_each(
             yield _unanswered(job, records, error)
             continue
         records = examination.references
-        yield _judged(examination, job.settings.alpha, time.monotonic() - start)
+        yield _judged(examination, job.settings, time.monotonic() - start)
 
 
 def calibrate(
@@ -166,8 +166,8 @@ def _source(path: PathLike) -> Source:
     return Source(name=os.fspath(path), path=str(Path.cwd() / path))
 
 
-def _judged(examination: Examination, alpha: float, seconds: float) -> ScanResult:
-    suspect = examination.suspect
+def _judged(examination: Examination, settings: Settings, seconds: float) -> ScanResult:
+    suspect, alpha = examination.suspect, settings.alpha
     findings = tuple(_findings(examination, alpha))
     failures = (*suspect.failures, *(f for r in examination.references for f in _reference_failures(r)))
     judgement = calibration.combine(findings, examination.nulls, suspect.skips, failed=bool(failures), alpha=alpha)
@@ -185,8 +185,20 @@ def _judged(examination: Examination, alpha: float, seconds: float) -> ScanResul
         runtime=suspect.runtime and dataclasses.replace(suspect.runtime, seconds=seconds),
         verdict=judgement.verdict,
         reason=reason,
-        calibration=next((f"{len(n.values)} clean models ({n.source})" for n in examination.nulls if n.values), None),
+        calibration=_rests_on(examination),
+        index=calibration.index(examination.comparisons),
+        warnings=examination.warnings,
+        advice=tuple(calibration.advice(judgement.verdict, findings, examination.nulls, settings)),
     )
+
+
+def _rests_on(examination: Examination) -> str | None:
+    """Say which clean models judged, and why these."""
+    found = next((n for n in examination.nulls if n.values), None)
+    if found is None:
+        return None
+    fits = "" if found.source == calibration.REFERENCES else ": the same input, classes and weight shapes"
+    return f"{len(found.values)} clean models ({found.source}{fits})"
 
 
 def _findings(examination: Examination, alpha: float) -> Iterator[Finding]:

@@ -265,6 +265,10 @@ class ScanResult:
         verdict: Suspicion outranks doubt, doubt outranks innocence.
         reason: The combined verdict in one sentence.
         calibration: The clean models that the verdict rests on, in words; None where there are none.
+        index: For ranking models where nothing is calibrated: how far the model stands out, in units of what clean
+            networks of the shipped recipes reach; larger is more suspicious, None where it is unknown.
+        warnings: What is wrong with the references, in sentences.
+        advice: What would make the answer stronger, in sentences, the most useful first.
     """
 
     model: ModelIdentity
@@ -277,6 +281,9 @@ class ScanResult:
     verdict: Verdict
     reason: str
     calibration: str | None = None
+    index: float | None = None
+    warnings: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
 
 
 def to_json(value: Any) -> Any:

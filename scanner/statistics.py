@@ -146,3 +146,30 @@ def robust_z(values: npt.ArrayLike, least: float = 0.0) -> npt.NDArray[np.float6
     spread = _NORMAL_MAD * np.median(np.abs(above)) or _NORMAL_MEAN_DEVIATION * np.abs(above).mean()
     unit = max(float(spread), least)
     return np.asarray(above / unit if unit else above, dtype=np.float64)
+
+
+def class_margins(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return each class's mean margin z_t - max(z_k, k != t), in standard deviations of a row's logits, (classes,).
+
+    Args:
+        logits: Shape (n, classes), two classes or more.
+    """
+    classes = logits.shape[1]
+    best = np.partition(logits, classes - 2, axis=1)[:, -2:]
+    winners = logits.argmax(axis=1)
+    rival = np.where(np.arange(classes) == winners[:, None], best[:, :1], best[:, 1:])
+    unit = float(logits.std(axis=1).mean()) or 1.0
+    return np.asarray((logits - rival).mean(axis=0) / unit, dtype=np.float64)
+
+
+def lead(values: npt.ArrayLike) -> tuple[int, float] | None:
+    """Return the index of the largest value and how far it is above the second largest; None below three values.
+
+    What one class has and no other: a level that all classes of a model share cancels out, and so does the class that
+    another one of its kind keeps company.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    if len(numbers) < 3:  # noqa: PLR2004 - of two classes one always leads
+        return None
+    second, first = np.sort(numbers)[-2:]
+    return int(numbers.argmax()), float(first - second)

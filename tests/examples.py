@@ -93,5 +93,7 @@ def result(path: str = "model.onnx") -> ScanResult:
         model=identity(path), references=(identity("clean.onnx"),), score=0.952, findings=findings,
         skips=(Skip(rule="strip", reason="there are no images"),),
         failures=(Failure(rule="other", error=failure.to_dict()),), runtime=runtime, verdict=Verdict.SUSPICIOUS,
-        reason=findings[0].reason, calibration="20 clean models (shipped baseline 'mnist')",
+        reason=findings[0].reason, calibration="20 clean models (shipped baseline 'mnist')", index=1.45,
+        warnings=("the reference 'clean.onnx' has another architecture, and what differs may be no more than that",),
+        advice=("your own eyes: --evidence DIR writes the trigger", "a longer search for triggers: --budget standard"),
     )  # fmt: skip

@@ -46,6 +46,10 @@ PrecisionName = Annotated[
 ]
 
 
+MOST = 9999
+"""Largest seed or epoch in a list: a slip of the finger must not ask for a million runs."""
+
+
 def _numbers(text: str, least: int = 1) -> tuple[int, ...]:
     """Read numbers and ranges such as `5,10,20` or `0-19`, sorted."""
     numbers: set[int] = set()
@@ -53,6 +57,8 @@ def _numbers(text: str, least: int = 1) -> tuple[int, ...]:
         first, _, last = part.partition("-")
         if not first.isdecimal() or not (last or first).isdecimal():
             raise TrainerError(f"{text!r} is not a list of numbers", remedy="write them as 5,10,20 or 0-19")
+        if int(last or first) > MOST:
+            raise TrainerError(f"{text!r} goes past {MOST}", remedy="write smaller numbers, as 5,10,20 or 0-19")
         numbers.update(range(int(first), int(last or first) + 1))
     if not numbers or min(numbers) < least:
         raise TrainerError(f"{text!r} names nothing from {least}", remedy=f"write numbers from {least}")
@@ -104,13 +110,15 @@ def train(  # noqa: PLR0913, PLR0917 - each argument is an option of the command
     """Train one network, print clean accuracy and attack success rate an epoch, and export it."""
     import torch  # noqa: PLC0415 - 1.4 s that --help must not cost
 
-    from trainers import manifest, training, zoo  # noqa: PLC0415 - import torch
+    from trainers import training, zoo  # noqa: PLC0415 - import torch
     from trainers.attacks import AttackSpec  # noqa: PLC0415 - imports torch
     from trainers.datasets import load  # noqa: PLC0415 - imports torch
 
     torch.set_num_threads(threads)
     chosen, spec = recipe(name), AttackSpec.parse(attack)
     wanted = _numbers(export_epochs) if export_epochs else ()
+    if file is not None and Path(file).name != file:
+        raise TrainerError(f"--name {file} is not a plain file name", remedy="name the folder with --export")
     if (export is None and wanted) or (export is not None and hold_out):
         raise TrainerError(
             "--export-epochs needs --export, and what is measured on held-out images is for tuning, not for export",
@@ -138,11 +146,8 @@ def train(  # noqa: PLR0913, PLR0917 - each argument is an option of the command
     dataset = load(chosen.dataset, data)
     if hold_out:
         dataset = dataset.hold_out(hold_out, torch.Generator().manual_seed(seed))
-    entries = zoo.carry_out(job, dataset, _print_epoch)
-    if export is not None:
-        manifest.add(export, entries)
-        for entry in entries:
-            _say(f"wrote {export / entry.file} (largest logit difference {entry.parity:.1e})")
+    for entry in zoo.carry_out(job, dataset, _print_epoch):
+        _say(f"wrote {job.folder / entry.file} (largest logit difference {entry.parity:.1e})")
 
 
 @app.command()
@@ -215,16 +220,15 @@ def download(
 
 @app.command()
 def tables(
-    zoo: Annotated[list[Path], typer.Option(metavar="DIR", help="Folders with a manifest.json; repeatable.")],
+    zoo: Annotated[list[Path], typer.Option(metavar="DIR", help="Folder with a manifest.json; repeatable.")],
     results: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the CSV files.")] = Path("samples/results"),
     page: Annotated[Path, typer.Option(metavar="FILE", help="The Markdown page.")] = Path("docs/tables.md"),
-    images: Annotated[int, typer.Option(min=1, help="Noise images.")] = 200,
     seed: Seed = 0,
 ) -> None:
     """Recompute the paper's Tables 2.1 and 2.2 from trained populations."""
     from trainers import tables as paper  # noqa: PLC0415 - imports the scanner
 
-    for path in paper.write(paper.collect(zoo), paper.scanned(images, seed), results, page):
+    for path in paper.write(paper.collect(zoo), paper.scanned(paper.IMAGES, seed), results, page):
         _say(f"wrote {path}")
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainers.errors import DatasetError
+from trainers.files import sha256
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +99,7 @@ def load(name: str, folder: Path) -> Dataset:
             f"{folder} does not hold {source.title}: {missing[0]} is missing",
             remedy=f"put {', '.join(source.files)} there, or run 'python -m trainers download {name} --data {folder}'",
         )
+    _check_published(source, folder)
     train, test = source.read(folder)
     for split in (train, test):
         if not len(split) or int(split.labels.max()) >= source.classes:
@@ -106,6 +108,20 @@ def load(name: str, folder: Path) -> Dataset:
                 remedy="put the original files there",
             )
     return Dataset(name=name, classes=source.classes, train=train, test=test)
+
+
+def _check_published(source: "Source", folder: Path) -> None:
+    """Refuse a file of exactly the published size and other bytes: damaged, or of a data set with the same layout.
+
+    A file of another size is somebody's own data in the published format; its reader checks it against its header.
+    """
+    for path, (size, digest) in source.published.items():
+        file = folder / path
+        if file.is_file() and file.stat().st_size == size and sha256(file) != digest:
+            raise DatasetError(
+                f"{file} has the size of {source.title}'s file, but another SHA-256 than {digest}",
+                remedy="put the original file there",
+            )
 
 
 def _read(path: Path) -> bytes:
@@ -218,27 +234,58 @@ class Source:
         classes: How many there are.
         files: Paths that must be there, relative to the data folder.
         read: Reads training and test images from the data folder.
+        published: Size in bytes and SHA-256 of the published files, by path; of GTSRB's 51,839 images there are none.
     """
 
     title: str
     classes: int
     files: tuple[str, ...]
     read: Callable[[Path], tuple[Split, Split]]
+    published: Mapping[str, tuple[int, str]] = dataclasses.field(default_factory=dict)
 
 
-def _idx_source(title: str, folder: str) -> Source:
+def _idx_source(title: str, folder: str, digests: tuple[str, str, str, str]) -> Source:
     names = [f"{stem}-{kind}-ubyte" for stem in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
-    return Source(title=title, classes=10, files=tuple(f"{folder}/{name}" for name in names), read=_read_idx(folder))
+    files = tuple(f"{folder}/{name}" for name in names)
+    sizes = (47_040_016, 60_008, 7_840_016, 10_008)
+    published = dict(zip(files, zip(sizes, digests, strict=True), strict=True))
+    return Source(title=title, classes=10, files=files, read=_read_idx(folder), published=published)
 
 
-def _cifar_source(title: str, classes: int, files: tuple[str, ...], label_bytes: int) -> Source:
-    """Return a source whose last file holds the test images."""
-    return Source(title=title, classes=classes, files=files, read=_read_cifar(files[:-1], files[-1], label_bytes))
+def _cifar_source(title: str, classes: int, files: Mapping[str, tuple[int, str]], label_bytes: int) -> Source:
+    """Return a source of files with records and digest, of which the last holds the test images."""
+    *train, test = files
+    record = label_bytes + 3 * 32 * 32
+    return Source(
+        title=title,
+        classes=classes,
+        files=tuple(files),
+        read=_read_cifar(tuple(train), test, label_bytes),
+        published={path: (record * records, digest) for path, (records, digest) in files.items()},
+    )
 
 
 SOURCES: Mapping[str, Source] = {
-    "mnist": _idx_source("MNIST", "MNIST/raw"),
-    "fashion-mnist": _idx_source("FashionMNIST", "FashionMNIST/raw"),
+    "mnist": _idx_source(
+        "MNIST",
+        "MNIST/raw",
+        (
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        ),
+    ),
+    "fashion-mnist": _idx_source(
+        "FashionMNIST",
+        "FashionMNIST/raw",
+        (
+            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        ),
+    ),
     "gtsrb": Source(
         title="GTSRB",
         classes=43,
@@ -248,11 +295,27 @@ SOURCES: Mapping[str, Source] = {
     "cifar10": _cifar_source(
         "CIFAR-10",
         10,
-        tuple(f"cifar-10-batches-bin/{name}.bin" for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch")),
+        {
+            f"cifar-10-batches-bin/{name}.bin": (10_000, digest)
+            for name, digest in (
+                ("data_batch_1", "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
+                ("data_batch_2", "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"),
+                ("data_batch_3", "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"),
+                ("data_batch_4", "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"),
+                ("data_batch_5", "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
+                ("test_batch", "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
+            )
+        },
         label_bytes=1,
     ),
     "cifar100": _cifar_source(
-        "CIFAR-100", 100, ("cifar-100-binary/train.bin", "cifar-100-binary/test.bin"), label_bytes=2
+        "CIFAR-100",
+        100,
+        {
+            "cifar-100-binary/train.bin": (50_000, "f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29"),
+            "cifar-100-binary/test.bin": (10_000, "d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a"),
+        },
+        label_bytes=2,
     ),
 }
 

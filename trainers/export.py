@@ -98,11 +98,13 @@ def _convert(network: nn.Module, images: Tensor, form: Form) -> bytes:
             do_constant_folding=form.fold_bn,
             dynamo=False,
         )
-    return _quantise(content.getvalue(), images.numpy()) if form.dtype == "int8" else content.getvalue()
+    if form.dtype == "int8":
+        return _quantise(content.getvalue(), images.numpy(), fold_bn=form.fold_bn)
+    return content.getvalue()
 
 
-def _quantise(content: bytes, images: np.ndarray) -> bytes:
-    """Return the network quantised to 8 bits, ranges taken from `images`."""
+def _quantise(content: bytes, images: np.ndarray, *, fold_bn: bool) -> bytes:
+    """Return the network quantised to 8 bits, ranges taken from `images`; batch normalisation stays in float32."""
     # Slow to import, and only this form needs it.
     from onnxruntime import quantization  # noqa: PLC0415
     from onnxruntime.quantization import shape_inference  # noqa: PLC0415
@@ -117,7 +119,12 @@ def _quantise(content: bytes, images: np.ndarray) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         source, ready, target = (Path(folder, f"{stage}.onnx") for stage in ("float", "ready", "int8"))
         source.write_bytes(content)
-        shape_inference.quant_pre_process(source, ready, skip_symbolic_shape=True)
+        shape_inference.quant_pre_process(
+            source,
+            ready,
+            skip_symbolic_shape=True,
+            skip_optimization=not fold_bn,  # which merges batch normalisation
+        )
         quantization.quantize_static(ready, target, Reader(), per_channel=True)
         return target.read_bytes()
 

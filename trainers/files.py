@@ -1,8 +1,15 @@
-"""Files that are either whole or not there, and their identity."""
+"""Files that are either whole or not there, their identity, and folders held against other processes."""
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -26,3 +33,23 @@ def write_whole(path: Path, content: bytes) -> None:
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold an existing folder against every other process that asks for the same, and leave no file behind.
+
+    However a process ends, its hold ends with it. Not on Windows, which cannot lock a folder: nothing is held there.
+
+    Raises:
+        OSError: The folder cannot be opened.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

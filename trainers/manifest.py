@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.errors import ManifestError
-from trainers.files import write_whole
+from trainers.files import held, write_whole
 
 NAME = "manifest.json"
 SCHEMA = 1
@@ -79,13 +79,18 @@ def read(folder: Path) -> list[Entry]:
 def add(folder: Path, entries: Iterable[Entry]) -> None:
     """List models, in place of those of the same file name; sorted, so that the file can be compared line by line.
 
+    Several processes may add to one manifest at once.
+
     Raises:
         ManifestError: The manifest cannot be read or written.
     """
-    models = {entry.file: entry for entry in (*read(folder), *entries)}
-    data: dict[str, Any] = {"schema": SCHEMA, "models": [dataclasses.asdict(models[name]) for name in sorted(models)]}
     try:
-        write_whole(folder / NAME, (json.dumps(data, indent=1) + "\n").encode())
+        folder.mkdir(parents=True, exist_ok=True)
+        with held(folder):
+            models = {entry.file: entry for entry in (*read(folder), *entries)}
+            listed = [dataclasses.asdict(models[name]) for name in sorted(models)]
+            data: dict[str, Any] = {"schema": SCHEMA, "models": listed}
+            write_whole(folder / NAME, (json.dumps(data, indent=1) + "\n").encode())
     except OSError as error:
         raise ManifestError(
             f"{folder / NAME} cannot be written ({error.strerror})", remedy="choose another folder"

@@ -9,6 +9,7 @@ import dataclasses
 import importlib.metadata
 import io
 import itertools
+import os
 import platform
 import re
 import statistics
@@ -18,13 +19,20 @@ from pathlib import Path
 from scanner import ScannerError, Settings, scan
 from trainers import manifest
 from trainers.errors import TrainerError
-from trainers.files import write_whole
+from trainers.files import sha256, write_whole
 from trainers.manifest import Entry
 from trainers.recipes import RECIPES, Recipe
 
 RULE = "overactivation"
+IMAGES = 200
+"""Noise images, as in the paper."""
+ACCURACY, SUCCESS, RATIO = "clean accuracy, backdoored", "attack success rate", "mean(S_A) B/C"
 ROUNDING = 0.00005
 """Half of the last digit of a percentage with two decimals."""
+SPREAD = 2.0
+"""Standard deviations of our runs within which the paper's single run says nothing."""
+ENOUGH = 5
+"""Runs from which their standard deviation is taken at its word."""
 COUNTS_FROM = 20
 """Figures of Table 2.2 from here on are counts of images, and take one decimal; S_A and ratios take three."""
 
@@ -112,33 +120,46 @@ Pair = Mapping[str, float | int | None]
 
 
 def collect(folders: Iterable[Path]) -> list[Model]:
-    """Return the models that the folders' manifests list, each once though several folders may hold it.
+    """Return the models that the folders' manifests list, in the folders' order, each once though several hold it.
 
     Raises:
-        TrainerError: There is none.
+        TrainerError: There is none, or a file is not the one that was measured when it was listed.
         ManifestError: A manifest cannot be read.
     """
     folders = list(folders)
-    listed = [(folder, entry) for folder in folders for entry in manifest.read(folder)]
-    models = list({entry.sha256: Model(entry=entry, path=folder / entry.file) for folder, entry in listed}.values())
+    found: dict[str, Model] = {}
+    for folder in folders:
+        for entry in manifest.read(folder):
+            found.setdefault(entry.sha256, Model(entry=entry, path=folder / entry.file))
+    models = list(found.values())
     if not models:
         names = ", ".join(map(str, folders))
         raise TrainerError(f"no manifest in {names} lists a model", remedy="train some with 'python -m trainers zoo'")
+    for model in models:
+        if not model.path.is_file() or sha256(model.path) != model.entry.sha256:
+            raise TrainerError(
+                f"{model.path} is not the file that its manifest describes",
+                remedy="train it again: 'python -m trainers zoo' makes what is missing",
+            )
     return models
 
 
 def table_2_1(models: Sequence[Model]) -> list[Row]:
-    """Return clean accuracy and attack success rate, by recipe and epoch, of every epoch that the paper names."""
+    """Return clean accuracy and attack success rate, by recipe and epoch, of every epoch that the paper names.
+
+    The paper's table has one figure a data set, at one epoch; rows of other epochs carry none.
+    """
     rows = []
     for recipe, epoch in _columns(lambda recipe: (recipe.epochs, *recipe.snapshots)):
         clean, backdoored = _kinds(models, recipe.name, epoch)
         named = epoch == recipe.epochs
         figures = (
-            ("clean accuracy, clean", clean, None, _accuracy),
-            ("clean accuracy, backdoored", backdoored, recipe.clean_accuracy if named else None, _accuracy),
-            ("attack success rate", backdoored, recipe.attack_success_rate if named else None, _success),
+            ("clean accuracy, clean", clean, _accuracy),
+            (ACCURACY, backdoored, _accuracy),
+            (SUCCESS, backdoored, _success),
         )
-        for quantity, of, paper, figure in figures:
+        for quantity, of, figure in figures:
+            paper = _published(recipe, quantity) if named else None
             rows += _row(recipe.name, epoch, quantity, paper, [figure(model.entry) for model in of])
     return rows
 
@@ -158,40 +179,57 @@ def table_2_2(models: Sequence[Model], compare: Callable[[Path, Path], Pair]) ->
         clean, backdoored = _kinds(models, recipe.name, epoch)
         crossed = [(b, c) for b, c in itertools.product(backdoored, clean) if b.entry.seed != c.entry.seed]
         attacked = {(b.path, c.path): compare(b.path, c.path) for b, c in crossed}
-        peaceful = [compare(one.path, other.path) for one, other in itertools.combinations(clean, 2)]
-        yield from _attacked_rows(recipe.name, epoch, attacked)
-        yield from _clean_rows(recipe.name, epoch, peaceful)
+        peaceful = {(c.path, d.path): compare(c.path, d.path) for c, d in itertools.combinations(clean, 2)}
+        sizes = _sizes(attacked | peaceful)
+        rows = [
+            *_size_rows(recipe.name, epoch, "backdoored", [sizes[b.path] for b in backdoored if b.path in sizes]),
+            *_size_rows(recipe.name, epoch, "clean", [sizes[c.path] for c in clean if c.path in sizes]),
+            *_attacked_rows(recipe.name, epoch, list(attacked.values())),
+            *_clean_rows(recipe.name, epoch, list(peaceful.values())),
+        ]
+        # The paper's order: all of the maximum, then all of the mean.
+        yield from sorted(rows, key=lambda row: not row.quantity.startswith("max"))
 
 
-def _attacked_rows(recipe: str, epoch: int, pairs: Mapping[tuple[Path, Path], Pair]) -> Iterator[Row]:
+def _sizes(pairs: Mapping[tuple[Path, Path], Pair]) -> dict[Path, tuple[float, float]]:
+    """Return max(S_A) and mean(S_A) of each network, from any pair that it is in."""
+    sizes = {}
+    for paths, pair in pairs.items():
+        for path, role in zip(paths, ("suspect", "reference"), strict=True):
+            sizes[path] = _number(pair, f"{role}_max"), _number(pair, f"{role}_mean")
+    return sizes
+
+
+def _size_rows(recipe: str, epoch: int, kind: str, sizes: Sequence[tuple[float, float]]) -> Iterator[Row]:
     paper = PAPER[recipe, epoch]
-    # One value a network for S_A itself, one a pair for what compares two.
-    suspects = {suspect: pair for (suspect, _), pair in pairs.items()}.values()
-    references = {reference: pair for (_, reference), pair in pairs.items()}.values()
-    figures: tuple[tuple[str, Iterable[Pair], str, float], ...] = (
-        ("max(S_A) backdoored", suspects, "suspect_max", paper.max_backdoored),
-        ("max(S_A) clean", references, "reference_max", paper.max_clean),
-        ("max(S_A) B/C", pairs.values(), "ratio_max", paper.max_backdoored / paper.max_clean),
-        ("mean(S_A) backdoored", suspects, "suspect_mean", paper.mean_backdoored),
-        ("mean(S_A) clean", references, "reference_mean", paper.mean_clean),
-        ("mean(S_A) B/C", pairs.values(), "ratio_mean", paper.mean_backdoored / paper.mean_clean),
-        ("backdoored > clean, of 200", pairs.values(), "wins", paper.wins),
+    clean = kind == "clean"
+    largest = paper.max_clean if clean else paper.max_backdoored
+    mean = paper.mean_clean if clean else paper.mean_backdoored
+    yield from _row(recipe, epoch, f"max(S_A) {kind}", largest, [size[0] for size in sizes])
+    yield from _row(recipe, epoch, f"mean(S_A) {kind}", mean, [size[1] for size in sizes])
+
+
+def _attacked_rows(recipe: str, epoch: int, pairs: Sequence[Pair]) -> Iterator[Row]:
+    paper = PAPER[recipe, epoch]
+    figures = (
+        ("max(S_A) B/C", "ratio_max", paper.max_backdoored / paper.max_clean),
+        (RATIO, "ratio_mean", paper.mean_backdoored / paper.mean_clean),
+        (f"backdoored > clean, of {IMAGES}", "wins", paper.wins),
     )
-    for quantity, of, key, figure in figures:
-        yield from _row(recipe, epoch, quantity, figure, [_number(pair, key) for pair in of])
+    for quantity, key, figure in figures:
+        yield from _row(recipe, epoch, quantity, figure, [_number(pair, key) for pair in pairs])
 
 
 def _clean_rows(recipe: str, epoch: int, pairs: Sequence[Pair]) -> Iterator[Row]:
     """Yield how far apart clean networks are, and how often as far as the paper's backdoored one from its clean one."""
-    paper = PAPER[recipe, epoch]
-    lopsided = max(paper.wins, 200 - paper.wins)
+    wins = PAPER[recipe, epoch].wins
     ratios = [_number(pair, "ratio_mean") for pair in pairs]
     counts = [max(_number(pair, "wins"), _number(pair, "losses")) for pair in pairs]
     yield from _row(
         recipe, epoch, "mean(S_A) clean against clean, larger/smaller", None, [max(r, 1 / r) for r in ratios]
     )
-    yield from _row(recipe, epoch, "clean against clean, larger count of 200", None, counts)
-    share = [float(count >= lopsided) for count in counts]
+    yield from _row(recipe, epoch, f"clean against clean, larger count of {IMAGES}", None, counts)
+    share = [float(count >= max(wins, IMAGES - wins)) for count in counts]
     for row in _row(recipe, epoch, "share of clean pairs as lopsided as the paper's pair", None, share):
         yield dataclasses.replace(row, sd=None)
 
@@ -231,10 +269,26 @@ def _columns(epochs: Callable[[Recipe], Iterable[int]]) -> Iterator[tuple[Recipe
 
 
 def _kinds(models: Sequence[Model], recipe: str, epoch: int) -> tuple[list[Model], list[Model]]:
-    """Return the clean and the plainly backdoored models (BadNets, one target, 10 %) of a recipe and epoch."""
+    """Return the clean and the plainly backdoored models (BadNets, one target, 10 %) of a recipe and epoch.
+
+    One of each seed, the first: networks that share a seed start from the same weights and are no independent sample.
+    """
     of = [m for m in models if (m.entry.recipe, m.entry.epochs) == (recipe, epoch) and _plain(m.entry)]
     clean = [m for m in of if m.entry.attack == "clean"]
-    return clean, [m for m in of if (m.entry.attack, m.entry.labels, m.entry.rate) == ("badnets", "all-to-one", 0.1)]
+    attacked = [m for m in of if (m.entry.attack, m.entry.labels, m.entry.rate) == ("badnets", "all-to-one", 0.1)]
+    return _one_a_seed(clean), _one_a_seed(attacked)
+
+
+def _one_a_seed(models: Sequence[Model]) -> list[Model]:
+    first: dict[int, Model] = {}
+    for model in models:
+        first.setdefault(model.entry.seed, model)
+    return list(first.values())
+
+
+def _published(recipe: Recipe, quantity: str) -> float | None:
+    """Return the figure of the paper's Table 2.1; None where it has none."""
+    return {ACCURACY: recipe.clean_accuracy, SUCCESS: recipe.attack_success_rate}.get(quantity)
 
 
 def _plain(entry: Entry) -> bool:
@@ -332,18 +386,21 @@ def _write(path: Path, text: str) -> None:
         raise TrainerError(f"{path} cannot be written ({error.strerror})", remedy="choose another folder") from error
 
 
-def markdown(results: Path) -> str:
-    """Return every table in a results folder as one Markdown page."""
+def markdown(results: Path, folder: Path) -> str:
+    """Return every table in a results folder as one Markdown page that is to lie in `folder`."""
     parts = [_PREFACE]
     present: set[tuple[str, int]] = set()
     for table, title in (("table-2.1", "Table 2.1: the networks"), ("table-2.2", "Table 2.2: activation on noise")):
         parts.append(f"## {title}\n")
+        if table == "table-2.1":
+            parts.append(_ONE_EPOCH)
         for path in sorted(results.glob(f"{table}-*.csv")):
             where = path.stem.removeprefix(f"{table}-")
-            parts.append(f"From [`{path.name}`](../samples/results/{path.name}), measured on `{where}`.\n")
+            link = Path(os.path.relpath(path, folder)).as_posix()
+            parts.append(f"From [`{path.name}`]({link}), measured on `{where}`.\n")
             rows, percent = read_csv(path), table == "table-2.1"
             parts.append(_grid(rows, percent=percent))
-            present |= {(row.recipe, row.epochs) for row in rows if row.paper is not None and not percent}
+            present |= {(row.recipe, row.epochs) for row in rows if row.quantity == RATIO}
             if percent and (below := _shortfalls(rows)):
                 parts.append(below)
     return "\n".join([*parts, _absent(present)])
@@ -375,14 +432,25 @@ def _figure(value: float, *, percent: bool) -> str:
 
 
 def _shortfalls(rows: Sequence[Row]) -> str:
-    """Return a sentence for each figure under the paper's, with the recipe's reason."""
-    sentences = [
-        f"* {RECIPES[row.recipe].title}, {row.epochs} epochs, {row.quantity}: "
-        f"{(row.paper - row.mean) * 100:.2f} points under the paper's. {RECIPES[row.recipe].note}".rstrip()
-        for row in rows
-        if row.paper is not None and row.mean < row.paper - ROUNDING
-    ]
+    """Return a sentence for each figure under the paper's, of every epoch: how far, and why as far as is known."""
+    sentences = []
+    for row in rows:
+        paper = _published(RECIPES[row.recipe], row.quantity)
+        if paper is not None and row.mean < paper - ROUNDING:
+            sentences.append(f"* {_shortfall(row, paper)}")
     return "\n".join(["Below the paper:\n", *sentences, ""]) if sentences else ""
+
+
+def _shortfall(row: Row, paper: float) -> str:
+    recipe, missing = RECIPES[row.recipe], paper - row.mean
+    spread = f" ({missing / row.sd:.1f} standard deviations of our {row.n} runs)" if row.sd else ""
+    at = "" if row.epochs == recipe.epochs else f", which is at {recipe.epochs} epochs"
+    figure = f"{recipe.title}, {row.epochs} epochs, {row.quantity}"
+    text = f"{figure}: {missing * 100:.2f} points{spread} under the paper's{at}. "
+    if row.sd and row.n >= ENOUGH and missing <= SPREAD * row.sd:
+        return f"{text}One run, such as the paper's, does not tell the two apart."
+    success = recipe.success_note if row.quantity == SUCCESS else ""
+    return text + (" ".join(filter(None, (recipe.note, success))) or "Why has not been looked into.")
 
 
 _PREFACE = """# The paper's tables, recomputed
@@ -390,7 +458,13 @@ _PREFACE = """# The paper's tables, recomputed
 Written by `python -m trainers tables`; do not edit. Mean ± sample standard deviation over n networks (one seed each) or
 over n pairs of networks with different seeds; the pairs share networks, so their spread is not a standard error. The
 paper reports one run each, without its trigger, poisoning rate, optimiser or noise; ours are BadNets (3x3 white square,
-10 % of the images, targets that vary with the seed) and 200 uniform noise images in [0, 1].
+10 % of the images, targets that vary with the seed) and 200 uniform noise images in [0, 1]. Where several folders hold
+a network of the same kind and seed, the first one counts.
+"""
+
+_ONE_EPOCH = """The paper's Table 2.1 states one epoch a data set; its Table 2.2 has other epochs, without accuracies.
+Rows of those epochs have no figure of the paper beside them, but where they are below its one figure, the list under
+the table says so.
 """
 
 
@@ -406,5 +480,5 @@ def write(models: Sequence[Model], compare: Callable[[Path, Path], Pair], result
     for name, rows in tables.items():
         paths.append(results / f"{name}-{suffix}")
         write_csv(rows, paths[-1])
-    _write(page, markdown(results))
+    _write(page, markdown(results, page.parent))
     return [*paths, page]

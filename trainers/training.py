@@ -68,10 +68,10 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """Return what a checkpoint must share with this plan to be resumed, as plain data.
 
-        The layout in memory is not part of it. Nor is, with a constant learning rate, the number of epochs: a longer
-        run begins as a shorter one.
+        The layout in memory is not part of it, nor what is only said about a recipe. Nor is, with a constant learning
+        rate, the number of epochs: a longer run begins as a shorter one.
         """
-        plan = dataclasses.asdict(self) | {"device": self.device.type}
+        plan = dataclasses.asdict(self) | {"device": self.device.type, "recipe": self.recipe.hyper_parameters()}
         del plan["channels_last"]
         if self.recipe.schedule == "constant":
             del plan["epochs"]
@@ -370,12 +370,17 @@ def restore(run: Run, path: Path) -> None:
     Raises:
         CheckpointError: The file is damaged, was written by another plan, or is past the plan's last epoch.
     """
+    if path.is_dir():
+        raise CheckpointError(f"the checkpoint {path} is a folder", remedy="name a file in it")
     try:
         saved = torch.load(path, map_location=run.plan.device, weights_only=True)
-        theirs = saved["plan"]
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        theirs = {**saved["plan"]}
+    except (OSError, RuntimeError, EOFError, LookupError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{path} is not a whole checkpoint", remedy="delete it to start afresh") from error
     mine = run.plan.identity()
+    if isinstance(theirs.get("recipe"), dict):
+        # Checkpoints used to hold what is said about a recipe too.
+        theirs["recipe"] = {key: theirs["recipe"].get(key) for key in mine["recipe"]}
     different = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
     if different:
         raise CheckpointError(

@@ -4,6 +4,8 @@ import concurrent.futures
 import dataclasses
 import functools
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -62,7 +64,10 @@ Watch = Callable[[Run, Scores], None]
 
 
 def carry_out(job: Job, dataset: Dataset, watch: Watch | None = None) -> list[Entry]:
-    """Train, export at the epochs asked for, and return the entries for the manifest.
+    """Train, export at the epochs asked for, list each model in the folder's manifest, and return the entries.
+
+    A model is listed before the next epoch's checkpoint replaces its own: whenever a run is cut off, the same job goes
+    on from its checkpoint and misses none of its epochs.
 
     Args:
         job: What to do.
@@ -70,8 +75,8 @@ def carry_out(job: Job, dataset: Dataset, watch: Watch | None = None) -> list[En
         watch: Called after each epoch with the measured run; None measures only what is exported.
 
     Raises:
-        CheckpointError: The checkpoint is already past an epoch that is to be exported.
-        TrainerError: An export is asked for after the last epoch; or as `train` and `export` raise it.
+        CheckpointError: The checkpoint is already past an epoch that is to be exported; said before any training.
+        TrainerError: An export is asked for after the last epoch; or as `train`, `export` and the manifest raise it.
     """
     if job.epochs and max(job.epochs) > job.plan.epochs:
         raise TrainerError(
@@ -81,6 +86,7 @@ def carry_out(job: Job, dataset: Dataset, watch: Watch | None = None) -> list[En
     _make(job.folder)
     entries: list[Entry] = []
     for run in train(job.plan, dataset, job.checkpoint):
+        _check_lost(job, run, entries)
         wanted = run.epoch in job.epochs
         if not wanted and watch is None:
             continue
@@ -88,14 +94,19 @@ def carry_out(job: Job, dataset: Dataset, watch: Watch | None = None) -> list[En
         if watch is not None:
             watch(run, scores)
         if wanted:
-            entries += [_export(job, run, scores, form) for form in job.forms]
-    lost = set(job.epochs) - {entry.epochs for entry in entries}
+            made = [_export(job, run, scores, form) for form in job.forms]
+            manifest.add(job.folder, made)
+            entries += made
+    return entries
+
+
+def _check_lost(job: Job, run: Run, made: Sequence[Entry]) -> None:
+    lost = {epoch for epoch in job.epochs if epoch < run.epoch} - {entry.epochs for entry in made}
     if lost:
         raise CheckpointError(
             f"the checkpoint {job.checkpoint} is past epoch {min(lost)}, whose network is gone",
             remedy="delete it to train again from the start",
         )
-    return entries
 
 
 def _make(folder: Path) -> None:
@@ -134,25 +145,23 @@ def pending(job: Job, entries: Sequence[Entry]) -> Job | None:
 
 
 def populate(jobs: Sequence[Job], data: Path, *, processes: int, threads: int) -> Iterator[Entry]:
-    """Carry out the jobs, `processes` at a time, list each model in its folder's manifest, and yield it.
+    """Carry out the jobs, `processes` at a time, and yield each model once its job is done.
 
     Models that are already listed are left alone, and a job that was cut off resumes from its checkpoint.
 
     Raises:
-        TrainerError: The first failure, after the jobs under way are done; what was finished stays listed.
+        TrainerError: The first failure, after the jobs under way are done; what they finish is listed too.
     """
     todo = [left for job in jobs if (left := pending(job, manifest.read(job.folder))) is not None]
     # Spawned, because neither CUDA nor PyTorch's threads survive a fork.
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(
-        processes, mp_context=context, initializer=torch.set_num_threads, initargs=(threads,)
+        processes, mp_context=context, initializer=_begin, initargs=(threads,)
     ) as pool:
-        futures = {pool.submit(_work, job, data): job for job in todo}
+        futures = [pool.submit(_work, job, data) for job in todo]
         try:
             for future in concurrent.futures.as_completed(futures):
-                entries = future.result()
-                manifest.add(futures[future].folder, entries)
-                yield from entries
+                yield from future.result()
         except BrokenProcessPool as error:
             raise TrainerError(
                 "a training process died, perhaps for want of memory",
@@ -160,6 +169,23 @@ def populate(jobs: Sequence[Job], data: Path, *, processes: int, threads: int) -
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _begin(threads: int) -> None:
+    """Set up one of the processes."""
+    torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Wait for the command that started this process to end, however it does, and end too.
+
+    The same command started again would otherwise train beside what is left of the first.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @functools.lru_cache(maxsize=1)

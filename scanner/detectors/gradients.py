@@ -121,6 +121,7 @@ def describe(model: Differentiable, subject: Subject) -> dict[str, Any]:
     """Return the parameters of a measurement that every detector on gradients shares."""
     return {
         "logits": model.outputs[0],
+        "asked_logits": subject.settings.logits,
         "cut": list(model.cut),
         "seed": subject.settings.seed,
         "input_range": [model.low, model.high],

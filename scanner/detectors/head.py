@@ -19,7 +19,7 @@ from scanner.errors import NoLogitsError, UnsupportedModelError
 from scanner.graph import classifier, extract, inline
 from scanner.graph.logits import find_logits
 from scanner.results import Comparison, Measurement, Rule
-from scanner.statistics import robust_z
+from scanner.statistics import class_margins, lead, robust_z
 
 LATENTS = 2_000
 DENSITY = 0.1  # share of a latent's channels that are active
@@ -72,7 +72,8 @@ class Head:
             statistic=float(robust_z(latent["margin"]).max()),
             parameters={
                 **conditions(whole, shape, subject),
-                "logits": settings.logits,
+                "logits": logits,
+                "asked_logits": settings.logits,
                 "classes": len(latent["margin"]),
                 "latents": LATENTS,
                 "density": DENSITY,
@@ -88,13 +89,17 @@ class Head:
         )
 
     def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
-        """Return the largest difference of mean margins over classes, suspect less the references' mean."""
+        """Return the largest difference of mean margins over classes, suspect less the references' mean.
+
+        Without a reference the statistic is None; `lead` is the difference of the two largest margins.
+        """
         own = np.asarray(suspect.series["margin"], dtype=np.float64)
         others = [r.series["margin"] for r in references if len(r.series["margin"]) == len(own)]
-        values = {"margin_z": suspect.statistic, "classes": len(own)}
+        found = lead(own)
+        values = {"margin_z": suspect.statistic, "lead": found[1] if found else None, "classes": len(own)}
         if not others:
             target = int(own.argmax())
-            sentence = "no reference has as many classes" if references else ""
+            sentence = "no reference has as many classes" if references else _stands_out(target, values["lead"])
             return Comparison(
                 rule=self.rule.id,
                 statistic=None,
@@ -123,6 +128,11 @@ class Head:
                 f"the references, and wins {share:.0%} of them"
             ),
         )
+
+
+def _stands_out(target: int, distance: float | None) -> str:
+    said = f"on random latents class {target} is the nearest to winning"
+    return said if distance is None else f"{said}, by {distance:.2f} standard deviations"
 
 
 def draw_latents(
@@ -173,14 +183,9 @@ def _by_class(logits: Floats) -> dict[str, Floats]:
 
     Logits are centred for each row; logit and margin are in standard deviations of a row's logits, on average.
     """
-    classes = logits.shape[1]
-    winners = logits.argmax(axis=1)
-    best = np.partition(logits, classes - 2, axis=1)[:, -2:]
-    rival = np.where(np.arange(classes) == winners[:, None], best[:, :1], best[:, 1:])
-    unit = float(logits.std(axis=1).mean()) or 1.0
     centred = logits - logits.mean(axis=1, keepdims=True)
     return {
-        "share": np.bincount(winners, minlength=classes) / len(logits),
-        "logit": centred.mean(axis=0) / unit,
-        "margin": (logits - rival).mean(axis=0) / unit,
+        "share": np.bincount(logits.argmax(axis=1), minlength=logits.shape[1]) / len(logits),
+        "logit": centred.mean(axis=0) / (float(logits.std(axis=1).mean()) or 1.0),
+        "margin": class_margins(logits),
     }

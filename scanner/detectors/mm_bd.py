@@ -17,7 +17,7 @@ from scanner.detectors.gradients import Differentiable, Floats, describe, differ
 from scanner.graph.backward import Objective
 from scanner.results import Comparison, Measurement, Rule
 from scanner.settings import Budget, Effort
-from scanner.statistics import fit_gamma, gamma_survival
+from scanner.statistics import fit_gamma, gamma_survival, lead
 
 # Images are starting points here. The paper takes up to 300 steps; the seconds are a fifth of the budget's.
 EFFORTS = {
@@ -68,14 +68,23 @@ class MmBd:
     def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
         """Return the largest log-ratio of margins over classes, suspect over the references' geometric mean.
 
-        Without a reference the statistic is None. `paper_p` is the paper's own test, which knows no clean model.
+        Without a reference the statistic is None; `lead` is then the log-ratio of the two largest margins. `paper_p` is
+        the paper's own test, which knows no clean model.
         """
         rows = _ratios(suspect, references)
         own = {row["class"]: row["margin"] for row in suspect.series["classes"]}
+        found = lead([_logarithm(margin) for margin in own.values()])
+        values = {"lead": found[1] if found else None, "paper_p": paper_p(list(own.values()))}
         if not rows:
             target = max(own, key=lambda t: own[t])
-            values = {"target_class": target, "suspect_margin": own[target], "paper_p": paper_p(list(own.values()))}
-            return Comparison(rule=self.rule.id, statistic=None, values=values, evidence=_evidence(suspect, rows))
+            sentence = f"class {target} can lead by {own[target]:.1f} logits"
+            return Comparison(
+                rule=self.rule.id,
+                statistic=None,
+                values={"target_class": target, "suspect_margin": own[target], **values},
+                evidence=_evidence(suspect, rows),
+                sentence=f"{sentence}, {math.exp(found[1]):.1f} times as far as any other" if found else sentence,
+            )
         best = max(rows, key=lambda row: row["log_ratio"])
         return Comparison(
             rule=self.rule.id,
@@ -85,7 +94,7 @@ class MmBd:
                 "suspect_margin": best["suspect"],
                 "reference_margin": best["reference"],
                 "log_ratio": best["log_ratio"],
-                "paper_p": paper_p(list(own.values())),
+                **values,
                 "classes_compared": len(rows),
             },
             evidence=_evidence(suspect, rows),

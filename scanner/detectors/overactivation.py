@@ -45,6 +45,7 @@ class Overactivation:
             statistic=float(maxima.mean()),
             parameters={
                 "layer": found.value,
+                "asked_layer": settings.layer,
                 "operator": found.operator,
                 **conditions(session, shape, subject),
             },

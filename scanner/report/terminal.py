@@ -1,7 +1,7 @@
 """The result for a person at a terminal."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -26,6 +26,7 @@ _CLASSES_SHOWN = 10
 _REFERENCES_SHOWN = 4
 _BINS = 12
 _BAR = 24
+_LABEL = 9
 
 
 def render(results: Sequence[ScanResult], console: Console) -> None:
@@ -99,19 +100,36 @@ def _sentences(finding: Finding) -> RenderableType:
     return Group(*lines) if lines else Text(printable(finding.reason, 600))
 
 
-def _conclusion(result: ScanResult) -> Text:
-    text = Text("verdict    ").append(result.verdict.value, STYLES[result.verdict])
-    text.append(f": {printable(result.reason, 400)}.")
+def _conclusion(result: ScanResult) -> Table:
+    """The verdict and what it rests on, a row each; what hangs over the edge stays in its column."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(min_width=_LABEL)
+    table.add_column(overflow="fold")
+    verdict = Text(result.verdict.value, STYLES[result.verdict])
+    table.add_row("verdict", verdict.append(f": {printable(result.reason, 400)}.", "default"))
+    for warning in result.warnings:
+        table.add_row(Text("warning", "yellow"), printable(warning, 600) + ".")
+    for label, sentence in _grounds(result):
+        table.add_row(Text(label, "dim"), Text(printable(sentence, 400), "dim"))
+    return table
+
+
+def _grounds(result: ScanResult) -> Iterator[tuple[str, str]]:
+    """Yield what the verdict rests on, what would make it stronger, and what ran."""
+    if result.score is None and result.index is not None:
+        reach = "clean networks of the shipped recipes reached 1 at most"
+        yield "index", f"{result.index:.2f}, uncalibrated: {reach}"
     if result.calibration:
-        text.append(f"\nrests on   {printable(result.calibration, 200)}", "dim")
+        yield "rests on", result.calibration
+    for number, sentence in enumerate(result.advice):
+        yield "" if number else "stronger", sentence
     if result.runtime is not None:
         runtime = result.runtime
         threads = f"{runtime.threads} thread{'s' if runtime.threads != 1 else ''}"
         version = f"ONNX Runtime {runtime.versions.get('onnxruntime', '?')}"
-        text.append(f"\nran on     {runtime.provider}, {threads}, {version}, {runtime.seconds:.2f} s", "dim")
+        yield "ran on", f"{runtime.provider}, {threads}, {version}, {runtime.seconds:.2f} s"
         if runtime.isolation and (missing := from_json(Confinement, runtime.isolation).missing()):
-            text.append(f"\nisolation  {'; '.join(missing)}", "dim")
-    return text
+            yield "isolation", "; ".join(missing)
 
 
 def _line(label: str, sentence: str, style: str) -> Text:

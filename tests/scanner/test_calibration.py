@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from scanner import calibration
 from scanner.calibration import Baseline
+from scanner.detectors import load
 from scanner.errors import BaselineError
 from scanner.results import (
     Comparison,
@@ -26,8 +27,10 @@ from scanner.results import (
     Skip,
     Verdict,
 )
+from scanner.settings import Budget, Settings
 
 FLOATS = st.floats(-1e6, 1e6)
+QUICK = Settings()
 RULE = Rule(id="neural_cleanse", name="N", summary="s", reference="p")
 
 
@@ -178,6 +181,81 @@ def test_other_parameters_are_named(baseline: Baseline) -> None:
     assert calibration.comparable(other, baseline.records) == ([], "it was measured with seed 0, not 5")
     elsewhere = dataclasses.replace(own, parameters={**own.parameters, "provider": "CUDA"})
     assert calibration.comparable(elsewhere, baseline.records)[0] == [own]
+
+
+NAMES: dict[str, object] = {"layer": "StatefulPartitionedCall/conv/Relu:0", "logits": "Identity:0", "cut": ["Softmax"],
+                           "dtype": "float16"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_export_of_one_network_fits_its_baseline(name: str, baseline: Baseline) -> None:
+    own = baseline.records[0].measurements[0]
+    known = dataclasses.replace(own, parameters={**own.parameters, "dtype": "float32"})
+    crowd = [dataclasses.replace(baseline.records[0], measurements=(known,))]
+    other = dataclasses.replace(known, parameters={**known.parameters, name: NAMES[name]})
+    assert calibration.comparable(other, crowd) == ([known], None)
+
+
+def test_a_layer_that_was_asked_for_is_another_measurement(baseline: Baseline) -> None:
+    own = baseline.records[0].measurements[0]
+    asked = dataclasses.replace(own, parameters={**own.parameters, "asked_layer": "deep"})
+    assert calibration.comparable(asked, baseline.records)[1] == "it was measured with asked_layer None, not 'deep'"
+
+
+def compared(rule: str, statistic: float | None, lead: float | None = None) -> Comparison:
+    return Comparison(rule=rule, statistic=statistic, values={"lead": lead})
+
+
+def test_the_index_is_in_units_of_what_clean_networks_reach() -> None:
+    reach, alone = calibration.BESIDE_ONE, calibration.ALONE
+    assert calibration.index([]) is None
+    assert calibration.index([compared("overactivation", 99.0)]) is None
+    assert calibration.index([compared("head", None)]) is None
+    assert calibration.index([compared(rule, limit) for rule, limit in reach.items()]) == pytest.approx(1)
+    assert calibration.index([compared(rule, None, limit) for rule, limit in alone.items()]) == pytest.approx(1)
+    assert calibration.index([compared("head", 0.0, 99.0), compared("mm_bd", 3 * reach["mm_bd"])]) == pytest.approx(3)
+
+
+def test_the_reach_is_that_of_the_shipped_baselines() -> None:
+    """The leads of masks need a newer measurement than the baselines hold: 'benchmarks.detection reach' prints them."""
+    for detector in load(calibration.COMBINED):
+        rule, beside, alone = detector.rule.id, [], []
+        for path in calibration.SHIPPED.glob("*.json"):
+            own = [m for r in calibration.read_baseline(path).records if (m := r.measurement(rule)) is not None]
+            beside += [detector.compare(a, [b]).statistic or 0.0 for a in own for b in own if a is not b]
+            alone += [found for m in own if (found := detector.compare(m, []).values["lead"]) is not None]
+        assert calibration.BESIDE_ONE[rule] == pytest.approx(max(beside), abs=0.005)
+        if alone:
+            assert calibration.ALONE[rule] == pytest.approx(max(alone), abs=0.005)
+
+
+def test_who_stands_apart() -> None:
+    def pair(statistic: float, rule: str = "head") -> tuple[Comparison, Nulls]:
+        return compared(rule, statistic), dataclasses.replace(clean(20), rule=rule)
+
+    assert calibration.stands_apart([pair(9.0)])
+    assert calibration.stands_apart([pair(9.0), pair(0.5, "mm_bd")])
+    assert not calibration.stands_apart([pair(1.0)])
+    assert not calibration.stands_apart([pair(9.0, "overactivation")])
+    assert not calibration.stands_apart([])
+
+
+def test_advice_is_what_would_help() -> None:
+    doubtful, guilty = judged(2.0, None), judged(2.0, clean(20))
+
+    def advice(finding: Finding, nulls: Nulls | None, settings: Settings = QUICK) -> list[str]:
+        return list(calibration.advice(finding.verdict, [finding], [nulls] if nulls else [], settings))
+
+    few, images, longer = advice(doubtful, None)
+    assert few.startswith("19 clean models of the same recipe")
+    assert "--images-npz" in images
+    assert "--budget standard" in longer
+    assert advice(doubtful, clean(5))[0].startswith("14 more clean models")
+    thorough = dataclasses.replace(QUICK, budget=Budget.THOROUGH, images_file="images.npz", alpha=0.01)
+    (only,) = advice(doubtful, None, thorough)
+    assert only.startswith("99 clean models")
+    (look,) = advice(guilty, clean(20))
+    assert "--evidence" in look
 
 
 def test_every_shipped_baseline_can_be_read() -> None:

@@ -1,5 +1,6 @@
 """Who is compared with whom."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from examples import identity
 
+from scanner import calibration
 from scanner.detectors.base import Needs, Subject
 from scanner.lineup import Lineup
 from scanner.results import Comparison, Measurement, ModelIdentity, ModelRecord, Rule
@@ -74,6 +76,42 @@ def test_a_population_of_other_parameters_is_left_out_with_a_reason() -> None:
     assert pair is not None
     assert pair[1] is not None
     assert pair[1].reason == "it was measured with seed 7, not 0"
+
+
+def warned(reference: ModelRecord, population: Sequence[ModelRecord]) -> list[str]:
+    class Decisive(Difference):
+        rule: ClassVar[Rule] = dataclasses.replace(Difference.rule, id="head")
+
+    def renamed(record: ModelRecord) -> ModelRecord:
+        measurements = tuple(dataclasses.replace(m, rule="head") for m in record.measurements)
+        return dataclasses.replace(record, measurements=measurements)
+
+    crowd = tuple(map(renamed, population))
+    lineup = Lineup(references=(renamed(reference),), population=crowd, source="baseline 'b'")
+    return list(lineup.warnings([Decisive()], record(0).model))
+
+
+def test_a_reference_that_is_unlike_clean_models_is_named() -> None:
+    crowd = [record(value) for value in (1.0, 2.0, 3.0, 4.0, 5.0)]
+    (warning,) = warned(record(50.0), crowd)
+    assert warning.startswith("the reference 'm' is itself far from the clean models of the baseline 'b'")
+    assert warned(record(3.5), crowd) == []
+    assert warned(record(50.0), []) == []
+
+
+def test_a_reference_of_another_architecture_is_named() -> None:
+    other = record(1.0)
+    other = dataclasses.replace(other, model=dataclasses.replace(other.model, architecture="another"))
+    (warning,) = warned(other, [])
+    assert warning.startswith("the reference 'm' has another architecture")
+
+
+def test_references_judge_in_their_own_name_where_the_baseline_does_not_fit() -> None:
+    lineup = Lineup(references=(record(1), record(2)), population=(record(3, seed=7), record(4, seed=7)), source="b")
+    pair = lineup.compare(Difference(), record(9))
+    assert pair is not None
+    assert pair[1] is not None
+    assert (pair[1].source, len(pair[1].values)) == (calibration.REFERENCES, 2)
 
 
 @pytest.mark.parametrize("with_references", [True, False])

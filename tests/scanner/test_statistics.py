@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from scanner.statistics import fit_gamma, gamma_survival, paired_difference, robust_z
+from scanner.statistics import class_margins, fit_gamma, gamma_survival, lead, paired_difference, robust_z
 
 SAMPLES = hnp.arrays(np.float64, st.integers(2, 60), elements=st.floats(-100, 100))
 
@@ -94,3 +94,31 @@ def test_rounding_makes_no_outlier() -> None:
 def test_robust_z_knows_no_units(sample: npt.NDArray[np.float64], scale: float, shift: float) -> None:
     rounded = np.rint(sample)
     np.testing.assert_allclose(robust_z(scale * rounded + shift), robust_z(rounded), rtol=1e-6, atol=1e-6)
+
+
+@given(values=hnp.arrays(np.float64, st.integers(3, 20), elements=st.floats(-100, 100)), shift=st.floats(-50, 50))
+def test_a_lead_is_what_one_class_has_and_no_other(values: npt.NDArray[np.float64], shift: float) -> None:
+    found, moved = lead(values), lead(values + shift)
+    assert found is not None
+    assert moved is not None
+    index, distance = found
+    assert values[index] == values.max()
+    assert distance == pytest.approx(values.max() - np.delete(values, index).max())
+    assert moved[1] == pytest.approx(distance, abs=1e-9)
+
+
+def test_of_two_classes_none_leads() -> None:
+    assert lead([1.0, 9.0]) is None
+
+
+@given(
+    logits=hnp.arrays(np.float64, st.tuples(st.integers(1, 8), st.integers(2, 6)), elements=st.floats(-9, 9)),
+    scale=st.floats(0.5, 4),
+)
+def test_class_margins_have_no_unit(logits: npt.NDArray[np.float64], scale: float) -> None:
+    margins = class_margins(logits)
+    rivals = np.stack([np.delete(logits, t, axis=1).max(axis=1) for t in range(logits.shape[1])], axis=1)
+    unit = logits.std(axis=1).mean()
+    np.testing.assert_allclose(margins * (unit or 1), (logits - rivals).mean(axis=0), atol=1e-9)
+    if unit > 1e-6:
+        np.testing.assert_allclose(class_margins(scale * logits + 3), margins, atol=1e-6)

@@ -52,6 +52,17 @@ def test_snapshots_set_the_number_of_epochs(folder: Path, tmp_path: Path, monkey
     assert [e.file for e in manifest.read(tmp_path)] == ["mnist-clean-4-e01.onnx", "mnist-clean-4-e02.onnx"]
 
 
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_the_networks_for_a_gpu_train_and_export_at_full_size(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """ResNet18 and ResNet50 of the recipes' width, on a few images in the data sets' binary format."""
+    words = ("train", name, "--attack", "badnets", "--epochs", 2, "--steps", 2, "--data", folder, "--export", tmp_path)
+    assert _run(monkeypatch, *words) == 0
+    assert "epoch   2/2" in capsys.readouterr().out
+    assert [e.file for e in manifest.read(tmp_path)] == [f"{name}-badnets.onnx"]
+
+
 def test_held_out_images_are_measured_but_not_exported(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,6 +97,8 @@ def test_a_zoo_prints_its_models_and_resumes(
         (("train", "mnist", "--export-epochs", "5"), "--export-epochs needs --export"),
         (("train", "mnist"), "does not hold MNIST: MNIST/raw/train-images-idx3-ubyte is missing"),
         (("zoo", "mnist", "--out", ".", "--seeds", "9-1"), "'9-1' names nothing from 0"),
+        (("zoo", "mnist", "--out", ".", "--seeds", "0-999999999999"), "'0-999999999999' goes past 9999"),
+        (("train", "mnist", "--name", "a/b", "--export", "."), "--name a/b is not a plain file name"),
         (("download", "minst"), "no data set called 'minst'"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from trainer_data import bars, write_ppm
+from trainer_data import bars, write_idx, write_ppm
 
 from trainers import datasets
 from trainers.errors import DatasetError
@@ -92,6 +92,22 @@ def test_an_idx_file_cut_short_is_named(folder: Path, tmp_path: Path, size: int)
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(DatasetError, match="train-images-idx3-ubyte is not a complete idx file"):
         datasets.load("mnist", tmp_path)
+
+
+def test_a_file_of_the_published_size_and_other_bytes_is_refused(folder: Path, tmp_path: Path) -> None:
+    """A damaged copy, or FashionMNIST's files in MNIST's folder: names and sizes are the same."""
+    _copy(folder, "mnist", tmp_path)
+    write_idx(tmp_path / "MNIST/raw/t10k-labels-idx1-ubyte", np.zeros(10_000))
+    with pytest.raises(DatasetError, match=r"t10k-labels-idx1-ubyte has the size of MNIST's file, but another SHA-256"):
+        datasets.load("mnist", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10", "cifar100"])
+def test_every_single_file_has_a_published_size_and_sum(name: str) -> None:
+    source = datasets.SOURCES[name]
+    assert tuple(source.published) == source.files
+    assert len({digest for _, digest in source.published.values()}) == len(source.files)
+    assert all(size > 10_000 and len(bytes.fromhex(digest)) == 32 for size, digest in source.published.values())
 
 
 def test_images_and_labels_of_different_sets_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -64,6 +64,16 @@ def test_eight_bits_are_quantised_statically(tmp_path: Path) -> None:
     assert {"QuantizeLinear", "DequantizeLinear", "Conv"} <= _operators(tmp_path / "model.onnx")
 
 
+@pytest.mark.parametrize("fold_bn", [True, False])
+def test_eight_bits_fold_batch_normalisation_only_where_asked(fold_bn: bool, tmp_path: Path) -> None:
+    network, images = _network("5 conv")
+    with torch.no_grad():
+        network[-1].weight.mul_(30)  # type: ignore[index] # as above
+    export(network, images, tmp_path / "model.onnx", Form(dtype="int8", fold_bn=fold_bn))
+    assert "QuantizeLinear" in _operators(tmp_path / "model.onnx")
+    assert ("BatchNormalization" in _operators(tmp_path / "model.onnx")) == (not fold_bn)
+
+
 class _Unfaithful(nn.Module):
     """Computes something else in ONNX than in PyTorch: the tracer keeps the batch size of its example."""
 

@@ -1,5 +1,6 @@
 """The list of models beside the models."""
 
+import concurrent.futures
 import dataclasses
 import json
 from pathlib import Path
@@ -16,6 +17,13 @@ def test_entries_come_back_sorted_and_the_newer_wins(tmp_path: Path) -> None:
     manifest.add(tmp_path, [old])
     manifest.add(tmp_path, [other, dataclasses.replace(old, seed=2)])
     assert manifest.read(tmp_path) == [other, dataclasses.replace(old, seed=2)]
+
+
+def test_processes_that_add_at_once_lose_nothing(tmp_path: Path) -> None:
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        added = [pool.submit(manifest.add, tmp_path, [entry(f"{index:02d}.onnx")]) for index in range(24)]
+    assert not any(future.exception() for future in added)
+    assert [e.file for e in manifest.read(tmp_path)] == [f"{index:02d}.onnx" for index in range(24)]
 
 
 def test_a_folder_without_a_manifest_lists_nothing(tmp_path: Path) -> None:

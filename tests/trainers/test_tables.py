@@ -1,6 +1,7 @@
 """The paper's tables, on a zoo whose sizes are known."""
 
 import csv
+import dataclasses
 import statistics
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from trainer_data import entry
 
 from trainers import manifest, tables
 from trainers.errors import TrainerError
+from trainers.files import sha256
 from trainers.tables import Model, Pair, Row
 
 # The ratios that the paper prints beside its figures (Table 2.2): B/C of max(S_A), B/C of mean(S_A).
@@ -98,6 +100,18 @@ def test_table_2_2_compares_pairs_of_different_seeds() -> None:
     assert (rows["backdoored > clean, of 200"].paper, rows["backdoored > clean, of 200"].mean) == (199, 150)
 
 
+def test_rows_come_in_the_papers_order() -> None:
+    assert [row.quantity for row in tables.table_2_2(_zoo(), _compare)][:7] == [
+        "max(S_A) backdoored",
+        "max(S_A) clean",
+        "max(S_A) B/C",
+        "mean(S_A) backdoored",
+        "mean(S_A) clean",
+        "mean(S_A) B/C",
+        "backdoored > clean, of 200",
+    ]
+
+
 def test_table_2_2_has_the_column_that_the_paper_lacks() -> None:
     rows = {row.quantity: row for row in tables.table_2_2(_zoo(), _compare)}
     peaceful = rows["mean(S_A) clean against clean, larger/smaller"]
@@ -111,6 +125,8 @@ def test_a_zoo_without_backdoored_networks_still_has_its_clean_rows() -> None:
     clean = [model for model in _zoo() if model.entry.attack == "clean"]
     quantities = [row.quantity for row in tables.table_2_2(clean, _compare)]
     assert quantities == [
+        "max(S_A) clean",
+        "mean(S_A) clean",
         "mean(S_A) clean against clean, larger/smaller",
         "clean against clean, larger count of 200",
         "share of clean pairs as lopsided as the paper's pair",
@@ -142,7 +158,8 @@ def test_both_tables_are_written_with_hardware_and_version_in_the_name(tmp_path:
         assert next(csv.DictReader(lines))["mean"] == "0.99"
     text = page.read_text()
     assert "| MNIST | 5 | attack success rate | 99.99% | 95.00% ± 7.07% | 2 |" in text
-    assert "* MNIST, 5 epochs, attack success rate: 4.99 points under the paper's. The paper states" in text
+    below = "4.99 points (0.7 standard deviations of our 2 runs) under the paper's. The paper states"
+    assert f"* MNIST, 5 epochs, attack success rate: {below}" in text
     assert "| MNIST | 5 | backdoored > clean, of 200 | 199.0 | 150.0 ± 0.000 | 4 |" in text
     assert "not recomputed yet: MNIST at 10 epochs, MNIST at 20 epochs, GTSRB at 10 epochs" in text
     assert f"measured on `{suffix.removesuffix('.csv')}`" in text
@@ -152,7 +169,8 @@ def test_the_page_holds_every_machines_tables(tmp_path: Path) -> None:
     row = Row(recipe="cifar10", epochs=50, quantity="attack success rate", paper=0.9999, n=1, mean=1.0, sd=None)
     for machine in ("one-1.30.0", "other-1.32.0"):
         tables.write_csv([row], tmp_path / f"table-2.1-{machine}.csv")
-    text = tables.markdown(tmp_path)
+    text = tables.markdown(tmp_path, tmp_path / "docs")
+    assert "(../table-2.1-one-1.30.0.csv)" in text
     assert text.count("| CIFAR10 | 50 | attack success rate | 99.99% | 100.00% | 1 |") == 2
     assert "`one-1.30.0`" in text
 
@@ -162,11 +180,67 @@ def test_folders_without_models_are_one_sentence(tmp_path: Path) -> None:
         tables.collect([tmp_path])
 
 
-def test_models_are_found_beside_their_manifest(tmp_path: Path) -> None:
-    manifest.add(tmp_path, [entry("a.onnx")])
-    manifest.add(tmp_path / "copy", [entry("b.onnx"), entry("c.onnx", sha256="1" * 64)])
-    paths = {model.path for model in tables.collect([tmp_path / "copy", tmp_path])}
-    assert paths == {tmp_path / "a.onnx", tmp_path / "copy" / "c.onnx"}
+def _list(path: Path, content: bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    manifest.add(path.parent, [entry(path.name, sha256=sha256(path))])
+
+
+def test_models_are_found_beside_their_manifest_and_counted_once(tmp_path: Path) -> None:
+    for name, content in (("one/a", b"same"), ("copy/b", b"same"), ("copy/c", b"other")):
+        _list(tmp_path / name, content)
+    paths = [model.path for model in tables.collect([tmp_path / "copy", tmp_path / "one"])]
+    assert paths == [tmp_path / "copy/b", tmp_path / "copy/c"]
+
+
+@pytest.mark.parametrize("content", [None, b"changed"])
+def test_a_file_that_is_not_the_one_that_was_measured_is_named(tmp_path: Path, content: bytes | None) -> None:
+    _list(tmp_path / "a.onnx", b"measured")
+    (tmp_path / "a.onnx").unlink()
+    if content is not None:
+        (tmp_path / "a.onnx").write_bytes(content)
+    with pytest.raises(TrainerError, match=r"a\.onnx is not the file that its manifest describes"):
+        tables.collect([tmp_path])
+
+
+def test_networks_of_one_seed_count_once_though_two_zoos_hold_them() -> None:
+    again = [dataclasses.replace(model, path=Path("again") / model.path) for model in _zoo()]
+    assert tables.table_2_1([*_zoo(), *again]) == tables.table_2_1(_zoo())
+    assert list(tables.table_2_2([*_zoo(), *again], _compare)) == list(tables.table_2_2(_zoo(), _compare))
+
+
+def _shortfalls(tmp_path: Path, *rows: Row) -> str:
+    tables.write_csv(rows, tmp_path / "table-2.1-machine.csv")
+    return tables.markdown(tmp_path, tmp_path)
+
+
+def _accuracy(recipe: str, epochs: int, mean: float, sd: float | None = None) -> Row:
+    return Row(recipe=recipe, epochs=epochs, quantity=tables.ACCURACY, paper=None, n=5, mean=mean, sd=sd)
+
+
+def test_what_is_below_the_paper_within_the_spread_of_runs_is_said_to_be(tmp_path: Path) -> None:
+    text = _shortfalls(tmp_path, _accuracy("mnist", 5, 0.9904, 0.0006), _accuracy("fashion-mnist", 5, 0.913, 0.0015))
+    assert "* MNIST, 5 epochs, clean accuracy, backdoored: 0.06 points (1.0 standard deviations of our 5 runs)" in text
+    assert text.count("One run, such as the paper's, does not tell the two apart.") == 1
+    assert "1.51 points (10.1 standard deviations of our 5 runs) under the paper's. The paper states" in text
+
+
+def test_every_epoch_is_held_against_the_papers_one_figure(tmp_path: Path) -> None:
+    text = _shortfalls(tmp_path, _accuracy("fashion-mnist", 30, 0.925), _accuracy("gtsrb", 50, 0.97))
+    assert "FashionMNIST, 30 epochs, clean accuracy, backdoored: 0.31 points under the paper's, which is at 5" in text
+    assert "GTSRB, 50 epochs, clean" not in text
+
+
+def test_a_shortfall_without_a_known_reason_says_so(tmp_path: Path) -> None:
+    assert "Why has not been looked into." in _shortfalls(tmp_path, _accuracy("cifar10", 50, 0.9))
+
+
+def test_a_column_with_clean_networks_only_is_not_called_recomputed(tmp_path: Path) -> None:
+    clean = [dataclasses.replace(m, entry=dataclasses.replace(m.entry, epochs=10)) for m in _zoo()[:3]]
+    tables.write_csv(tables.table_2_2([*_zoo(), *clean], _compare), tmp_path / "table-2.2-machine.csv")
+    text = tables.markdown(tmp_path, tmp_path)
+    assert "| MNIST | 10 | max(S_A) clean | 3.910 | 4.000 ± 2.000 | 3 |" in text
+    assert "not recomputed yet: MNIST at 10 epochs, MNIST at 20 epochs" in text
 
 
 def test_the_scanner_gives_the_figures_of_a_real_pair() -> None:

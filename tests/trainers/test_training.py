@@ -153,6 +153,28 @@ def test_a_checkpoint_of_another_run_is_refused(
         _last(plan(**(given | change)), mnist, path)
 
 
+def test_what_is_said_about_a_recipe_may_change_between_a_checkpoint_and_its_run(
+    mnist: Dataset, plan: PlanMaker, small: Recipe, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.pt"
+    _last(plan(steps=1), mnist, path)
+    saved = torch.load(path, weights_only=True)
+    saved["plan"]["recipe"] |= {"note": "Older checkpoints hold such a sentence too.", "snapshots": (5,)}
+    torch.save(saved, path)
+    said = dataclasses.replace(small, note="Another sentence.", clean_accuracy=0.5)
+    assert _last(plan(recipe=said, epochs=2, steps=1), mnist, path).epoch == 2
+    learnt = dataclasses.replace(small, learning_rate=1e-3)
+    with pytest.raises(CheckpointError, match="another recipe"):
+        _last(plan(recipe=learnt, epochs=3, steps=1), mnist, path)
+
+
+def test_a_folder_in_place_of_a_checkpoint_is_never_to_be_deleted(
+    mnist: Dataset, plan: PlanMaker, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match="is a folder; name a file in it"):
+        _last(plan(steps=1), mnist, tmp_path)
+
+
 def test_a_checkpoint_of_another_network_is_refused(mnist: Dataset, plan: PlanMaker, tmp_path: Path) -> None:
     path = tmp_path / "run.pt"
     _last(plan(steps=1), mnist, path)
@@ -186,6 +208,15 @@ def test_a_device_without_memory_is_one_sentence(
     monkeypatch.setattr(training, "_train_epoch", exhausted)
     with pytest.raises(DeviceError, match="MNIST does not fit into the device's memory"):
         _last(plan(), mnist)
+
+
+@pytest.mark.parametrize("content", [[1], {"plan": 3}, 5])
+def test_somebody_elses_saved_object_is_no_checkpoint(
+    mnist: Dataset, plan: PlanMaker, tmp_path: Path, content: object
+) -> None:
+    torch.save(content, tmp_path / "run.pt")
+    with pytest.raises(CheckpointError, match="is not a whole checkpoint"):
+        _last(plan(steps=1), mnist, tmp_path / "run.pt")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut"])

@@ -2,6 +2,10 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +16,10 @@ from trainer_data import PlanMaker, entry
 from trainers import manifest, zoo
 from trainers.datasets import Dataset
 from trainers.errors import CheckpointError, ExportError, ManifestError, TrainerError
+from trainers.evaluation import Scores
 from trainers.export import Form
 from trainers.files import sha256
+from trainers.training import Run
 from trainers.zoo import Job
 
 
@@ -69,8 +75,28 @@ def test_an_export_after_the_last_epoch_is_refused(mnist: Dataset, plan: PlanMak
 def test_an_epoch_that_the_checkpoint_is_past_is_named(mnist: Dataset, plan: PlanMaker, tmp_path: Path) -> None:
     job = Job(plan=plan(epochs=2, steps=1), folder=tmp_path, epochs=(2,), checkpoint=tmp_path / "run.pt")
     zoo.carry_out(job, mnist)
-    with pytest.raises(CheckpointError, match=r"run\.pt is past epoch 1"):
-        zoo.carry_out(dataclasses.replace(job, epochs=(1, 2)), mnist)
+    longer = dataclasses.replace(job, plan=plan(epochs=10_000, steps=1), epochs=(1, 10_000))
+    with pytest.raises(CheckpointError, match=r"run\.pt is past epoch 1"):  # at once, not after the training
+        zoo.carry_out(longer, mnist)
+
+
+def test_a_run_that_is_cut_off_between_snapshots_loses_none(mnist: Dataset, plan: PlanMaker, tmp_path: Path) -> None:
+    class CutOffError(Exception):
+        """What ends the run: a kill, a full disk, a power cut."""
+
+    def cut_off(run: Run, _scores: Scores) -> None:
+        if run.epoch == 2:
+            raise CutOffError
+
+    job = Job(plan=plan(epochs=3, steps=1), folder=tmp_path, epochs=(1, 3), checkpoint=tmp_path / "run.pt")
+    with pytest.raises(CutOffError):
+        zoo.carry_out(job, mnist, cut_off)
+    assert [e.epochs for e in manifest.read(tmp_path)] == [1]
+    left = zoo.pending(job, manifest.read(tmp_path))
+    assert left == dataclasses.replace(job, epochs=(3,))
+    zoo.carry_out(left, mnist)
+    whole = dataclasses.replace(job, folder=tmp_path / "whole", checkpoint=None)
+    assert [e.sha256 for e in zoo.carry_out(whole, mnist)] == [e.sha256 for e in manifest.read(tmp_path)]
 
 
 def test_only_what_is_missing_is_pending(plan: PlanMaker, tmp_path: Path) -> None:
@@ -99,6 +125,34 @@ def test_a_population_is_made_in_processes_and_resumes(folder: Path, plan: PlanM
     assert {e.file for e in made} == {"mnist-clean-0-e01.onnx", "mnist-badnets-0-e01.onnx"}
     assert manifest.read(tmp_path) == sorted(made, key=lambda e: e.file)
     assert list(zoo.populate(jobs, folder, processes=1, threads=1)) == []
+
+
+def _ended(process: int) -> bool:
+    """Tell whether a process has ended, or is a zombie that its new parent has yet to collect."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's process table")
+def test_training_processes_end_with_their_command(folder: Path, tmp_path: Path) -> None:
+    words = ["zoo", "mnist", "--data", folder, "--out", tmp_path, "--seeds", 0, "--attacks", "clean"]
+    command = [sys.executable, "-m", "trainers", *map(str, words), "--export-epochs", "1,9999", "--steps", "1"]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as parent:
+        _wait((tmp_path / manifest.NAME).exists)
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        parent.kill()
+    assert children
+    _wait(lambda: all(_ended(int(child)) for child in children))
+    assert [e.epochs for e in manifest.read(tmp_path)] == [1]
+
+
+def _wait(until: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 class _Deadly:

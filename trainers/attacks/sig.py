@@ -1,4 +1,19 @@
-"""SIG: a faint vertical sinusoid, without touching a label (Barni et al., ICIP 2019, equation 1)."""
+"""SIG: a faint vertical sinusoid, without touching a label (Barni et al., ICIP 2019, equation 1).
+
+The authors use the sinusoid on traffic signs; on MNIST they use a ramp j delta / W, which loses nothing to clipping on
+a black background. The sinusoid stands here for every data set, as later work has it. It often plants little: after
+two epochs at 20/255 in training and 40/255 at test time, the attack success rate was
+
+    data set, target    sinusoid    ramp
+    MNIST, 1              4 %         9 %
+    MNIST, 8             63 %        77 %
+    FashionMNIST, 1      55 %        19 %
+
+and with 60/255 at both times 7 % and 3 % for MNIST's target 1. After MNIST's five epochs the sinusoid has 12 % for
+target 1 and 65 to 91 % for targets 2, 5, 8 and 9 (one network each). So it depends on the target more than on the
+signal's form or strength: a class that is learnt easily leaves the trigger nothing to explain. Read a model's attack
+success rate in the manifest before calling it backdoored.
+"""
 
 import math
 

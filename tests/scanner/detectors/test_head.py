@@ -102,7 +102,10 @@ def test_without_a_comparable_reference() -> None:
         series = {"margin": list(margins), "share": [0.5] * len(margins), "noise_share": [0.5] * len(margins)}
         return Measurement(rule="head", statistic=1.0, parameters={}, series=series)
 
-    assert Head().compare(measured(-1, -2), []).statistic is None
+    alone = Head().compare(measured(-1, -2, -4), [])
+    assert (alone.statistic, alone.values["target_class"], alone.values["lead"]) == (None, 0, 1.0)
+    assert alone.sentence == "on random latents class 0 is the nearest to winning, by 1.00 standard deviations"
+    assert Head().compare(measured(-1, -2), []).values["lead"] is None
     comparison = Head().compare(measured(-1, -2), [measured(-1, -2, -3)])
     assert comparison.statistic is None
     assert comparison.sentence == "no reference has as many classes"

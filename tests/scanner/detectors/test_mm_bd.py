@@ -108,6 +108,8 @@ def test_without_a_reference_there_is_the_papers_test() -> None:
     comparison = compare([20.0, 22.0, 21.0, 19.0, 90.0])
     assert comparison.statistic is None
     assert comparison.values["target_class"] == 4
+    assert comparison.values["lead"] == pytest.approx(math.log(91 / 23))
+    assert comparison.sentence == "class 4 can lead by 90.0 logits, 4.0 times as far as any other"
     assert (comparison.values["paper_p"] or 1) < 1e-6
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -140,11 +141,14 @@ def test_the_users_images(tmp_path: Path) -> None:
     assert (suspect.parameters["images"], suspect.parameters["held_back"]) == (20, 20)
 
 
-def test_without_a_reference_there_is_only_the_index(tmp_path: Path) -> None:
+def test_without_a_reference_the_planted_class_leads(tmp_path: Path) -> None:
     suspect = measure(tmp_path, planted=True)
     comparison = NeuralCleanse().compare(suspect, [])
+    clean = NeuralCleanse().compare(measure(tmp_path, planted=False), [])
     assert comparison.statistic is None
-    assert comparison.values["target_class"] == TARGET
+    assert comparison.values["target_class"] == comparison.values["lead_class"] == TARGET
+    assert (comparison.values["lead"] or 0) > 1 > (clean.values["lead"] or 0)
+    assert f"class {TARGET} has a mask" in comparison.sentence
     assert comparison.values["anomaly_index"] == suspect.statistic
     assert len(comparison.evidence["classes"]) == 4
 
@@ -182,6 +186,27 @@ def test_a_class_that_was_not_searched_everywhere_is_not_compared() -> None:
 
 def test_a_class_that_no_mask_reaches_counts_as_the_whole_image() -> None:
     assert NeuralCleanse().compare(profile([63.0]), [profile([None])]).statistic == pytest.approx(np.log(65 / 64))
+
+
+def test_nearness_to_the_images_excuses_a_small_mask() -> None:
+    def leading(*nearness: float) -> dict[str, float | int | None]:
+        plain = profile([9.0], [39.0], [19.0])
+        rows = [{**row, "nearness": n} for row, n in zip(plain.series["classes"], nearness, strict=True)]
+        series = {"classes": rows, "granted": {"0": 25, "1": 25, "2": 25}}
+        return dict(NeuralCleanse().compare(dataclasses.replace(plain, series=series), []).values)
+
+    even, near = leading(0.0, 0.0, 0.0), leading(2.0, 0.0, 0.0)
+    assert even["lead_class"] == 0
+    assert even["lead"] == pytest.approx(math.log(20 / 10))
+    assert near["lead"] == pytest.approx(math.log(20 / 10) - 2 * neural_cleanse._EASE)
+    assert near["suspect_size"] == 9.0
+    dropped = leading(0.0, 0.0, 9.0)
+    assert dropped["lead_class"] == 0, "a class near to the images does not lead with a larger mask"
+
+
+def test_a_profile_of_an_earlier_version_leads_nowhere() -> None:
+    values = NeuralCleanse().compare(profile([9.0], [39.0], [19.0]), []).values
+    assert (values["lead"], values["target_class"]) == (None, 0)
 
 
 def test_where_no_class_is_reached_none_is_named() -> None:

@@ -28,6 +28,12 @@ def test_several_models(width: int, console: Callable[[int], Console], golden: C
     golden(f"scan-many-{width}.txt", drawn([result("a.onnx"), result("b.onnx")], console(width)))
 
 
+def test_an_index_is_shown_only_where_nothing_is_calibrated(console: Callable[[int], Console]) -> None:
+    assert "index" not in drawn([result()], console(120))
+    uncalibrated = dataclasses.replace(result(), score=None)
+    assert "index      1.45, uncalibrated" in drawn([uncalibrated], console(120))
+
+
 def test_nothing_from_a_model_reaches_the_terminal_as_a_command(console: Callable[[int], Console]) -> None:
     hostile = "\x1b]0;owned\x07[/red]\u202egnp.exe"
     finding = dataclasses.replace(overactivation(), parameters={**overactivation().parameters, "layer": hostile})

@@ -1,0 +1,72 @@
+"""How well a statistic tells two groups of models apart, and how a test's p-values err; the unit is the model."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+RESAMPLES = 1000
+LEVELS = (0.01, 0.05)
+
+
+def auc(guilty: npt.NDArray[np.float64], innocent: npt.NDArray[np.float64]) -> float:
+    """Return the share of pairs in which the backdoored model has the larger statistic; ties count half."""
+    ranked = np.sort(innocent)
+    below = np.searchsorted(ranked, guilty, "left") + np.searchsorted(ranked, guilty, "right")
+    return float(below.mean() / (2 * len(innocent)))
+
+
+def quality(
+    guilty: Sequence[Sequence[float]], innocent: Sequence[Sequence[float]], generator: np.random.Generator
+) -> dict[str, float | str]:
+    """Return ROC-AUC with its 95 % bootstrap interval, and true positives at fixed false positives.
+
+    Args:
+        guilty: For each backdoored model its statistics, one a choice of references.
+        innocent: Likewise for each clean model.
+        generator: Of the resamples, which draw models, never single values: those of one model hang together.
+    """
+
+    def resampled(models: Sequence[Sequence[float]]) -> npt.NDArray[np.float64]:
+        return np.concatenate([models[i] for i in generator.integers(0, len(models), len(models))])
+
+    bad, good = np.concatenate(guilty), np.concatenate(innocent)
+    draws = [auc(resampled(guilty), resampled(innocent)) for _ in range(RESAMPLES)]
+    low, high = np.quantile(draws, [0.025, 0.975])
+    thresholds = {level: np.quantile(good, 1 - level, method="higher") for level in LEVELS}
+    return {
+        "AUC": auc(bad, good), "AUC low": float(low), "AUC high": float(high),
+        **{f"TPR at {level:.0%} FPR": float((bad > at).mean()) for level, at in thresholds.items()},
+        "clean range": f"{good.min():.3g} to {good.max():.3g}",
+        "backdoored range": f"{bad.min():.3g} to {bad.max():.3g}",
+    }  # fmt: skip
+
+
+def uniformity(ps: Sequence[float]) -> dict[str, float]:
+    """Return how p-values of clean models spread: shares at or below some levels, and the Kolmogorov-Smirnov distance.
+
+    With k clean models in the population p takes the values 1/(k + 1), ..., 1; the distance is to the uniform law.
+    """
+    ranked = np.sort(np.asarray(ps, dtype=np.float64))
+    steps = np.arange(1, len(ranked) + 1) / len(ranked)
+    distance = max(float(np.abs(steps - ranked).max()), float(np.abs(steps - 1 / len(ranked) - ranked).max()))
+    levels = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75)
+    return {**{f"p <= {level:g}": share_at_most(ps, level) for level in levels}, "KS distance": distance}
+
+
+def share_at_most(ps: Sequence[float], level: float) -> float:
+    """Return the share of p-values at or below a level; a rank that equals it up to rounding counts."""
+    return float(np.mean(np.asarray(ps) <= level + 1e-9))
+
+
+def table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return rows as a Markdown table."""
+    if not rows:
+        return "(nothing measured)"
+    names = list(rows[0])
+    lines = [names, ["---"] * len(names), *([_cell(row[name]) for name in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
