@@ -1,21 +1,32 @@
 """Start a scan: the child process first, so that it imports ONNX Runtime while this one reads its options."""
 
+import itertools
 import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from scanner import worker
 
 _NO_CHILD = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
+_DETECTORS = Path(__file__).parent / "detectors"
 
 
 def main() -> None:
     """Run the command `scan`."""
     arguments = sys.argv[1:]
     if arguments and "_SCAN_COMPLETE" not in os.environ and not _NO_CHILD & set(arguments):
-        worker.prestart(("scanner.examine",))
+        worker.prestart(preload(arguments))
     from scanner import cli  # noqa: PLC0415 - after the child has started, which is the point
 
     cli.run()
+
+
+def preload(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Return the modules that a scan will need, as far as its options tell at a glance: its detectors, or all."""
+    named = {name for option, name in itertools.pairwise(arguments) if option in {"-d", "--detector"}}
+    files = sorted(path.stem for path in _DETECTORS.glob("[!_]*.py"))
+    return ("scanner.examine", *(f"scanner.detectors.{name}" for name in files if not named or name in named))
 
 
 if __name__ == "__main__":

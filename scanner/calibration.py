@@ -9,7 +9,7 @@ below 1/(k + 1) can be claimed.
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from scanner.results import (
     to_json,
 )
 from scanner.settings import Budget, Settings
+from scanner.values import dataclass
 
 SCHEMA = 1
 SHIPPED = Path(__file__).parent / "baselines"
@@ -50,7 +51,7 @@ ALONE = {"neural_cleanse": 0.63, "mm_bd": 0.23, "head": 0.81}
 _NOT_CLEAN = 1.5
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
     """A population of clean models of one recipe, measured once.
 
@@ -65,7 +66,7 @@ class Baseline:
     records: tuple[ModelRecord, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """The combined answer.
 
@@ -95,38 +96,41 @@ def without_pictures(record: ModelRecord) -> ModelRecord:
 
 def write_baseline(baseline: Baseline) -> str:
     """Return a baseline as JSON with a checksum, so that a cut or edited file is noticed."""
-    body = to_json(baseline)
-    return json.dumps({"schema": SCHEMA, "checksum": _checksum(body), **body}) + "\n"
+    body = json.dumps(to_json(baseline), sort_keys=True)
+    return f"{_head(_checksum(body))}{body[1:]}\n"
 
 
-def read_baseline(path: Path) -> Baseline:
-    """Read a baseline file.
+def read_baseline(path: Path, rules: Collection[str] = ()) -> Baseline:
+    """Read a baseline file, or the measurements of these rules only.
 
     Raises:
         BaselineError: It is missing, damaged, edited, or of another schema.
     """
     again = f"make it again with 'scan calibrate CLEAN... --output {path.name}'"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text)
     except OSError as error:
         raise BaselineError(f"the baseline {str(path)!r} cannot be read ({error.strerror})", remedy=again) from error
     except ValueError as error:
         raise BaselineError(f"the baseline {str(path)!r} is damaged: it is no JSON", remedy=again) from error
     if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
         raise BaselineError(f"the baseline {str(path)!r} is not of schema {SCHEMA}", remedy=again)
-    if data.pop("checksum", None) != _checksum(data):
+    if not _is_whole(text, str(data.pop("checksum", None)), data):
         raise BaselineError(f"the baseline {str(path)!r} was edited or damaged: its checksum differs", remedy=again)
     try:
+        for record in data["records"] if rules else ():
+            record["measurements"] = [m for m in record["measurements"] if m["rule"] in rules]
         return from_json(Baseline, data)
     except (KeyError, TypeError, ValueError) as error:
         raise BaselineError(f"the baseline {str(path)!r} was written by another version", remedy=again) from error
 
 
-def shipped_baseline(suspect: ModelIdentity) -> Baseline | None:
-    """Return the shipped baseline whose input, classes and architecture are the suspect's, or None."""
+def shipped_baseline(suspect: ModelIdentity, rules: Collection[str] = ()) -> Baseline | None:
+    """Return the shipped baseline whose architecture is the suspect's, for these rules or for all, or None."""
     # Named by architecture, so that only the one that fits is read.
     path = next(SHIPPED.glob(f"*-{suspect.architecture}.json"), None) if suspect.architecture else None
-    return read_baseline(path) if path else None
+    return read_baseline(path, rules) if path else None
 
 
 def mismatch(population: Sequence[ModelRecord], suspect: ModelIdentity) -> str | None:
@@ -346,7 +350,18 @@ def _short(value: Any) -> Any:
     return [_short(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _checksum(body: Mapping[str, Any]) -> str:
+def _head(checksum: str) -> str:
+    """Return how a baseline file starts; the text that the checksum is of follows, without its first brace."""
+    return f'{{"schema": {SCHEMA}, "checksum": "{checksum}", '
+
+
+def _is_whole(text: str, checksum: str, body: Mapping[str, Any]) -> bool:
+    """Whether a file, read as `body`, is what was written; one in another order or layout is written again to see."""
+    written = "{" + text.removeprefix(_head(checksum)).removesuffix("\n")
+    return checksum == _checksum(written) or checksum == _checksum(json.dumps(body, sort_keys=True))
+
+
+def _checksum(body: str) -> str:
     import hashlib  # noqa: PLC0415 - OpenSSL takes a tenth of the command's start-up, and few scans read a baseline here
 
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(body.encode()).hexdigest()

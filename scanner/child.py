@@ -1,9 +1,9 @@
 """The child's side of `scanner.worker`: confine oneself, then answer calls until the parent is gone."""
 
+import gc
 import importlib
 import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -27,31 +27,39 @@ def serve(preload: Sequence[str]) -> None:
     pipe = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     refusal = _import(preload)
-    first = framing.read(sys.stdin.buffer)
+    commands = os.fdopen(0, "rb", closefd=False)
+    first = framing.read(commands)
     if first is None:
         return
     confinement.confine(from_json(Allowance, first["allowance"]))
     calls: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     calls.put(first)
-    threading.Thread(target=_receive, args=(calls,), daemon=True).start()
+    threading.Thread(target=_receive, args=(commands, calls), daemon=True).start()
     while True:
         request = calls.get()
         framing.write(pipe, refusal or _answer(request, pipe))
 
 
 def _import(modules: Sequence[str]) -> dict[str, Any] | None:
-    """Import ahead of the first call; return the answer to every call where a dependency is missing."""
+    """Import ahead of the first call; return the answer to every call where a dependency is missing.
+
+    Imports make little garbage and many objects, which the collector would walk again and again.
+    """
+    gc.disable()
     try:
         for name in modules:
             importlib.import_module(name)
     except ScannerError as error:
         return {"error": error.to_dict()}
+    finally:
+        gc.freeze()
+        gc.enable()
     return None
 
 
-def _receive(calls: queue.SimpleQueue[dict[str, Any]]) -> None:
+def _receive(commands: IO[bytes], calls: queue.SimpleQueue[dict[str, Any]]) -> None:
     """Hand on calls, stop one that is cancelled, and end the process with its parent, whatever it is doing."""
-    while (message := framing.read(sys.stdin.buffer)) is not None:
+    while (message := framing.read(commands)) is not None:
         if "cancel" in message:
             deadline.expire()
         else:

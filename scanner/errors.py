@@ -21,8 +21,6 @@ ScannerError
 Each error is one sentence made of a problem and a remedy. Anything else that escapes is a bug of ours.
 """
 
-import difflib
-import traceback
 from collections.abc import Iterable
 from typing import Any, Self
 
@@ -88,6 +86,8 @@ class ValueNotFoundError(GraphError):
     """
 
     def __init__(self, name: str, available: Iterable[str]) -> None:
+        import difflib  # noqa: PLC0415 - only for a name that is not there
+
         nearest = difflib.get_close_matches(name, list(available), n=3, cutoff=0.4)
         remedy = (
             f"did you mean {' or '.join(map(repr, nearest))}?" if nearest else "'scan layers MODEL' lists the names"
@@ -121,6 +121,8 @@ class WorkerCrashedError(WorkerError):
     @classmethod
     def internal(cls, bug: Exception) -> Self:
         """Return the error for a bug of ours, with its trace."""
+        import traceback  # noqa: PLC0415 - only for a bug
+
         return cls(
             f"internal error: {type(bug).__name__}: {bug}",
             remedy="please report it with the model's SHA-256",

@@ -4,7 +4,6 @@ This is where the heavy imports are. The user's side, `scanner.pipeline`, reache
 """
 
 import dataclasses
-import difflib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,8 +27,6 @@ from scanner.errors import (
     WorkerLimitError,
 )
 from scanner.exchange import Examination, Job, Source
-from scanner.graph import inline, locate
-from scanner.graph.shapes import value_types
 from scanner.limits import Limits
 from scanner.lineup import Lineup
 from scanner.model import Model, open_model
@@ -70,7 +67,7 @@ def examine(argument: Any, progress: Progress) -> Any:
         for model in opened
         if suspect.measurements
     )
-    lineup = _lineup(job, suspect.model, references)
+    lineup = _lineup(job, suspect.model, references, [detector.rule.id for detector in detectors])
     compared = [pair for detector in detectors if (pair := lineup.compare(detector, suspect)) is not None]
     examination = Examination(
         suspect=suspect,
@@ -85,9 +82,11 @@ def examine(argument: Any, progress: Progress) -> Any:
 
 def layers(argument: Any, _progress: Progress) -> Any:
     """List the activations of a model, given as a `Source` in JSON: value, operator, node, position and shape."""
+    from scanner.graph import inline, locate, shapes  # noqa: PLC0415 - onnx, which a scan may do without
+
     model = _open(from_json(Source, argument), Limits())
     flat = inline.flatten(model.proto)
-    known = value_types(flat)
+    known = shapes.value_types(flat)
     rows = [
         dataclasses.asdict(activation) | {"shape": known[activation.value].shape if activation.value in known else None}
         for activation in locate.activations(flat)
@@ -119,17 +118,19 @@ def select(names: Sequence[str]) -> tuple[Detector, ...]:
     """
     for name in names:
         if name not in FAMILY:
+            import difflib  # noqa: PLC0415 - only for a name that is misspelt
+
             near = difflib.get_close_matches(name, FAMILY, n=1)
             remedy = f"did you mean {near[0]!r}?" if near else "'scan detectors' lists them"
             raise UsageError(f"there is no detector {name!r}", remedy=remedy)
     return load(names)
 
 
-def _lineup(job: Job, suspect: ModelIdentity, references: tuple[ModelRecord, ...]) -> Lineup:
+def _lineup(job: Job, suspect: ModelIdentity, references: tuple[ModelRecord, ...], rules: Sequence[str]) -> Lineup:
     """Line up the references with the baseline that the user named, or with a shipped one that fits."""
     population, source = job.population, job.source
     if not population and job.settings.shipped_baselines:
-        shipped = shipped_baseline(suspect)
+        shipped = shipped_baseline(suspect, rules)
         if shipped is not None:
             population, source = shipped.records, f"shipped baseline {shipped.name!r}"
     return Lineup(references=references, population=population, source=source)

@@ -1,12 +1,11 @@
 """What the user's side of a scan and the child's side say to one another."""
 
-import dataclasses
-
 from scanner.results import Comparison, ModelRecord, Nulls, Rule
 from scanner.settings import Settings
+from scanner.values import dataclass
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """A model file: what the user calls it, and where it is, as an absolute path."""
 
@@ -14,7 +13,7 @@ class Source:
     path: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What the child is asked to do.
 
@@ -35,7 +34,7 @@ class Job:
     settings: Settings
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Examination:
     """What the child answers.
 

@@ -1,6 +1,10 @@
 """Linux calls that Python has no name for. Nothing here works, or is called, on another system."""
 
 import ctypes
+from pathlib import Path
+
+# Numbers of the fields in /proc/PID/stat as proc(5) counts them, of which those behind the name start at 3.
+_FIRST_FIELD, _ENV_START, _ENV_END = 3, 50, 51
 
 
 def system_call(number: int, *arguments: int | bytes | None) -> int:
@@ -16,3 +20,13 @@ def control_process(option: int, value: int, pointer: bytes | None = None) -> bo
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_ulong]
     return bool(prctl(option, value, pointer, 0, 0) == 0)
+
+
+def wipe_first_environment() -> None:
+    """Overwrite the environment that this program was started with; the C library's own copy must not point there.
+
+    Whatever became of `os.environ` since, the kernel's first copy lies on the stack for the life of a process.
+    """
+    fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    start, end = (int(fields[number - _FIRST_FIELD]) for number in (_ENV_START, _ENV_END))
+    ctypes.memset(start, 0, end - start)

@@ -2,11 +2,13 @@
 
 import dataclasses
 
+from scanner.values import dataclass
+
 GIB = 2**30
 _LANDLOCK_TCP = 4  # the version that knows TCP
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Limits on one model, its references and the child process that runs them.
 
@@ -33,7 +35,7 @@ class Limits:
                 raise ValueError(f"{field.name} must be at least 1, not {getattr(self, field.name)}")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
     """What one call to a child process may use.
 
@@ -52,7 +54,7 @@ class Allowance:
     readable: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Confinement:
     """What a process has really given up.
 

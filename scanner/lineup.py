@@ -1,14 +1,14 @@
 """The suspect beside clean models: how each of them compares with the same references."""
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 
 from scanner import calibration
 from scanner.detectors.base import Detector
 from scanner.results import Comparison, Measurement, ModelIdentity, ModelRecord, Nulls
+from scanner.values import dataclass
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lineup:
     """Clean models to compare with.
 

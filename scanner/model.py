@@ -1,22 +1,32 @@
 """An opened, checked ONNX model: its bytes are read once, and the bytes that were checked are the bytes that run."""
 
-import dataclasses
+from __future__ import annotations
+
+import functools
 import hashlib
 import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import onnx
-from google.protobuf.message import DecodeError, EncodeError
-from onnx.external_data_helper import uses_external_data
-
-from scanner import external, guards
-from scanner.errors import MalformedModelError, UnsafeModelError, UnsupportedModelError, UsageError
+from scanner import plain
+from scanner.errors import MalformedModelError, UnsafeModelError, UsageError
 from scanner.limits import Limits
 from scanner.results import ModelIdentity, ValueInfo
 
+if TYPE_CHECKING:
+    import onnx
+
+    from scanner import external
+
 STANDARD_DOMAINS = ("", "ai.onnx")
+# TensorProto.DataType, by number.
+ELEMENT_TYPES = (
+    "undefined", "float", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16", "double",
+    "uint32", "uint64", "complex64", "complex128", "bfloat16", "float8e4m3fn", "float8e4m3fnuz", "float8e5m2",
+    "float8e5m2fnuz", "uint4", "int4", "float4e2m1", "float8e8m0", "uint2", "int2",
+)  # fmt: skip
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 _WEIGHT_WRAPPERS = frozenset({"DequantizeLinear", "Cast", "Identity", "Transpose"})
 _MATRIX = 2
@@ -25,28 +35,43 @@ _READ = (
 )  # a FIFO would hang the one who opens it
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class Model:
-    """An opened model.
+    """An opened model; onnx is imported, and parses the file, when its graph is first asked for.
+
+    Args:
+        path: Where it was read.
+        name: What it is called in messages.
+        data: The file's bytes.
+        limits: What the file, and a graph derived from it, may ask of this machine.
 
     Attributes:
-        path: Where it was read.
-        data: The file's bytes.
-        proto: The parsed file; treat it as read-only. External data stays outside until `serialise`.
+        plain: The file as `scanner.plain` sees it, None where only onnx can read it.
         identity: What the report says about the file.
-        limits: What a graph derived from it may ask of this machine.
-        folder: Where its external data is read.
+
+    Raises:
+        MalformedModelError: It is not an ONNX model.
+        UnsafeModelError: A guard refuses it.
     """
 
-    path: Path
-    data: bytes
-    proto: onnx.ModelProto
-    identity: ModelIdentity
-    limits: Limits = dataclasses.field(default_factory=Limits)
-    folder: external.Folder = dataclasses.field(init=False)
+    def __init__(self, path: Path, name: str, data: bytes, limits: Limits) -> None:
+        self.path, self.data, self.limits = path, data, limits
+        self._name = name
+        self.plain = plain.read(data, limits)
+        self.identity = _identity(name, data, self.plain or self.proto)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "folder", external.Folder(self.path.parent))
+    @functools.cached_property
+    def proto(self) -> onnx.ModelProto:
+        """The parsed file; treat it as read-only. External data stays outside until `serialise`."""
+        from scanner import protos  # noqa: PLC0415 - onnx takes longer to import than a small model to measure
+
+        return protos.parse(self.data, self._name, self.limits)
+
+    @functools.cached_property
+    def folder(self) -> external.Folder:
+        """Where its external data is read."""
+        from scanner import external  # noqa: PLC0415 - as above
+
+        return external.Folder(self.path.parent)
 
     def complete(self, proto: onnx.ModelProto) -> onnx.ModelProto:
         """Return `proto`, a graph derived from this model, with every tensor's data inside it; itself where it is so.
@@ -55,13 +80,9 @@ class Model:
             UnsafeModelError: External data lies outside the model's folder, or is not a regular file.
             MalformedModelError: External data is missing or too short.
         """
-        if not any(map(uses_external_data, guards.tensors(proto))):
-            return proto
-        copy = onnx.ModelProto()
-        copy.CopyFrom(proto)
-        for tensor in filter(uses_external_data, guards.tensors(copy)):
-            self.folder.inline(tensor)
-        return copy
+        from scanner import protos  # noqa: PLC0415 - as above
+
+        return protos.complete(proto, self.folder)
 
     def serialise(self, proto: onnx.ModelProto) -> bytes:
         """Return `proto`, a graph derived from this model that is to run, as bytes that name no second file.
@@ -71,14 +92,9 @@ class Model:
             UnsupportedModelError: The result passes protobuf's 2 GiB.
             ModelError: As for `complete`.
         """
-        guards.check_cost(proto, self.limits)
-        try:
-            return bytes(self.complete(proto).SerializeToString())
-        except (EncodeError, ValueError) as error:
-            raise UnsupportedModelError(
-                f"{self.identity.path!r} needs more than 2 GiB of weights for this measurement",
-                remedy="choose an earlier layer with --layer",
-            ) from error
+        from scanner import protos  # noqa: PLC0415 - as above
+
+        return protos.serialise(proto, self.folder, self.limits, self._name)
 
 
 def open_model(path: Path, name: str | None = None, limits: Limits | None = None) -> Model:
@@ -91,19 +107,7 @@ def open_model(path: Path, name: str | None = None, limits: Limits | None = None
     """
     name = name or str(path)
     limits = limits or Limits()
-    data = _read(path, name, limits)
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(data)
-    except DecodeError as error:
-        raise MalformedModelError(
-            f"{name!r} is not an ONNX file, or it is cut short", remedy="export or download the model again"
-        ) from error
-    try:
-        guards.check_structure(proto, limits)
-    except (MalformedModelError, UnsafeModelError) as error:
-        raise type(error)(f"{name!r}: {error.problem}", remedy=error.remedy, **error.details) from error
-    return Model(path, data, proto, _identity(name, data, proto), limits)
+    return Model(path, name, _read(path, name, limits), limits)
 
 
 def required_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
@@ -149,7 +153,7 @@ def _check_file(name: str, status: os.stat_result, limits: Limits) -> int:
     return status.st_size
 
 
-def _identity(name: str, data: bytes, proto: onnx.ModelProto) -> ModelIdentity:
+def _identity(name: str, data: bytes, proto: Any) -> ModelIdentity:
     return ModelIdentity(
         path=name,
         sha256=hashlib.sha256(data).hexdigest(),
@@ -188,7 +192,7 @@ def _value_infos(values: Iterable[onnx.ValueInfoProto]) -> tuple[ValueInfo, ...]
 
 def _dtype(value: onnx.ValueInfoProto) -> str:
     number = value.type.tensor_type.elem_type
-    return onnx.TensorProto.DataType.Name(number).lower() if number in onnx.TensorProto.DataType.values() else "unknown"
+    return ELEMENT_TYPES[number] if 0 <= number < len(ELEMENT_TYPES) else "unknown"
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:

@@ -4,10 +4,7 @@ A generator's stream does not depend on how it is cut into batches, so the image
 `numpy.random.default_rng(seed).random((images, *shape), dtype=float32)`, and memory does not grow with their number.
 """
 
-import dataclasses
 import math
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +14,7 @@ import numpy.typing as npt
 from scanner.errors import UnsupportedModelError, UsageError
 from scanner.model import Model
 from scanner.settings import Noise, Settings
+from scanner.values import dataclass
 
 DEFAULT_RANGE = (0.0, 1.0)
 _ELEMENTS_PER_BATCH = 1_200_000  # eight 3 x 224 x 224 images: larger batches cost memory and gain no speed
@@ -172,7 +170,7 @@ def _written(shape: tuple[int | str, ...]) -> str:
     return f"({', '.join(map(str, shape))})" if shape else "(unknown)"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
     """Images that a trigger is searched on.
 
@@ -249,6 +247,9 @@ def _loaded(settings: Settings) -> npt.NDArray[np.generic]:
 
 
 def _from_file(path: Path) -> npt.NDArray[np.generic]:
+    import zipfile  # noqa: PLC0415 - only for a user's images
+    import zlib  # noqa: PLC0415
+
     again = "save the images with numpy.savez"
     try:
         with path.open("rb") as file:

@@ -9,10 +9,11 @@ import enum
 import functools
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from scanner.errors import ScannerError
+from scanner.values import dataclass
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ class Severity(enum.IntEnum):
     CONFIRMED = 4
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """A detector's identity.
 
@@ -51,7 +52,7 @@ class Rule:
     reference: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """One thing seen in a file or graph that a person can look up.
 
@@ -75,7 +76,7 @@ def packed(raw: bytes, shape: Sequence[int]) -> dict[str, Any]:
     return {"shape": list(shape), "data": base64.b64encode(raw).decode()}
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """What one detector read off one model.
 
@@ -95,7 +96,7 @@ class Measurement:
     observations: tuple[Observation, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """A suspect's measurement set against those of the references.
 
@@ -116,7 +117,7 @@ class Comparison:
     structural: bool = False
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Nulls:
     """What one rule's statistic is for clean models, each compared as the suspect is.
 
@@ -133,7 +134,7 @@ class Nulls:
     reason: str | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One detector's judged result.
 
@@ -160,7 +161,7 @@ class Finding:
     observations: tuple[Observation, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Skip:
     """A detector that did not apply; a skip is not a pass."""
 
@@ -168,7 +169,7 @@ class Skip:
     reason: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """A detector, or a whole model where `rule` is "model", that could not be measured."""
 
@@ -181,7 +182,7 @@ class Failure:
         return str(ScannerError.from_dict(dict(self.error)))
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ValueInfo:
     """A graph input or output: its name, dtype and shape; an unknown or symbolic dimension is a string."""
 
@@ -190,7 +191,7 @@ class ValueInfo:
     shape: tuple[int | str, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelIdentity:
     """Which file was measured.
 
@@ -213,7 +214,7 @@ class ModelIdentity:
     architecture: str = ""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """What ran.
 
@@ -232,7 +233,7 @@ class Runtime:
     isolation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRecord:
     """All that was measured on one model; a baseline is a file of these."""
 
@@ -247,7 +248,7 @@ class ModelRecord:
         return next((m for m in self.measurements if m.rule == rule), None)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScanResult:
     """The answer for one model.
 
@@ -304,27 +305,33 @@ def from_json(kind: type[T], data: Any) -> T:
     Raises:
         KeyError, TypeError, ValueError: The data is not that of a `kind`.
     """
-    return cast("T", _read(kind, data))
+    return cast("T", _reader(cast("Any", kind))(data))
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
-
-
-def _read(kind: Any, data: Any) -> Any:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """Return what rebuilds a value of a type from JSON data: found out once, since a baseline holds thousands."""
+    arguments = typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = _hints(kind)
-        unknown = set(data) - set(hints)
-        if unknown:
-            raise ValueError(f"unknown fields {sorted(unknown)} for {kind.__name__}")
-        return kind(**{name: _read(hints[name], item) for name, item in data.items()})
+        return functools.partial(_built, kind, {f.name: _reader(cast("Any", f.type)) for f in dataclasses.fields(kind)})
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return kind(data)
-    if origin is tuple:
-        return tuple(_read(arguments[0], item) for item in data)
-    if origin in (types.UnionType, typing.Union):
-        options = [a for a in arguments if a is not types.NoneType]
-        return None if data is None else _read(options[0], data) if len(options) == 1 else data
+        return kind
+    if typing.get_origin(kind) is tuple:
+        inner = _reader(arguments[0])
+        return tuple if inner is _unchanged else lambda data: tuple(map(inner, data))
+    options = [a for a in arguments if a is not types.NoneType]
+    if typing.get_origin(kind) in (types.UnionType, typing.Union) and len(options) == 1:
+        inner = _reader(options[0])
+        return lambda data: None if data is None else inner(data)
+    return _unchanged
+
+
+def _unchanged(data: Any) -> Any:
     return data
+
+
+def _built(kind: type, readers: Mapping[str, Callable[[Any], Any]], data: Any) -> Any:
+    unknown = data.keys() - readers.keys()
+    if unknown:
+        raise ValueError(f"unknown fields {sorted(unknown)} for {kind.__name__}")
+    return kind(**{name: readers[name](item) for name, item in data.items()})

@@ -1,11 +1,11 @@
 """ONNX Runtime: devices, sessions, arrays in, arrays out."""
 
 import contextlib
-import dataclasses
 import functools
-import importlib.metadata
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 from scanner import deadline
 from scanner.errors import DeviceError, UnsupportedModelError, WorkerLimitError
 from scanner.settings import Device
+from scanner.values import dataclass
 
 try:
     import onnxruntime
@@ -38,7 +39,7 @@ _NO_MEMORY = ("bad allocation", "bad_alloc", "Failed to allocate memory")
 _FATAL = 4  # the log level: failures come back as exceptions, so nothing need be printed
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """A model ready to run.
 
@@ -105,12 +106,12 @@ def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = 
         raise _no_cuda("ONNX Runtime could not start its CUDA provider")
     first = session.get_inputs()[0] if session.get_inputs() else None
     return Session(
-        session,
-        chosen.value.upper(),
-        threads,
-        first.name if first else "",
-        tuple(first.shape) if first else (),
-        numpy_dtype(first.type) if first else np.dtype(np.float32),
+        native=session,
+        provider=chosen.value.upper(),
+        threads=threads,
+        input_name=first.name if first else "",
+        input_shape=tuple(first.shape) if first else (),
+        dtype=numpy_dtype(first.type) if first else np.dtype(np.float32),
     )
 
 
@@ -142,16 +143,38 @@ def cuda_devices() -> tuple[str, ...]:
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that influence a number."""
-    installed = {name: importlib.metadata.version(name) for name in ("overactivation", "onnx", "numpy")}
-    return {**installed, "onnxruntime": onnxruntime.__version__}
+    return {
+        **{name: _version(name) for name in ("overactivation", "onnx", "numpy")},
+        "onnxruntime": onnxruntime.__version__,
+    }
+
+
+@functools.cache
+def _version(name: str) -> str:
+    """Return an installed package's version, off the name of its metadata's folder where that tells it."""
+    found = next((folder for folder in _metadata_folders() if folder.startswith(f"{name}-")), None)
+    if found is not None:
+        return found.removeprefix(f"{name}-").removesuffix(".dist-info")
+    from importlib import metadata  # noqa: PLC0415 - it takes as long to import as a small model to measure
+
+    return metadata.version(name)
+
+
+@functools.cache
+def _metadata_folders() -> tuple[str, ...]:
+    """Return the names of the folders in which packages say what they are, in the order of the module path."""
+    folders = [path for path in map(Path, sys.path) if path.is_dir()]
+    return tuple(entry.name for folder in folders for entry in os.scandir(folder) if entry.name.endswith(".dist-info"))
 
 
 def installed_runtimes() -> dict[str, str]:
     """Return the ONNX Runtime distributions on this machine; two of them overwrite one another's files."""
+    from importlib import metadata  # noqa: PLC0415 - as above
+
     found = {}
     for name in ("onnxruntime", "onnxruntime-gpu"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
     return found
 
 

@@ -7,11 +7,11 @@ Source: the kernel's documentation, Documentation/userspace-api/seccomp_filter.r
 """
 
 import ctypes
-import dataclasses
 import errno
 import platform
 import struct
 import sys
+from typing import NamedTuple
 
 from scanner import kernel
 
@@ -24,8 +24,7 @@ _X32 = 0x40000000  # numbers from here on are x86_64's second table
 _CLONE3 = 435
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Architecture:
+class _Architecture(NamedTuple):
     """An architecture's audit number, its clone(2), and the calls that are refused."""
 
     audit: int

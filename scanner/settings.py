@@ -4,6 +4,7 @@ import dataclasses
 import enum
 
 from scanner.limits import Limits
+from scanner.values import dataclass
 
 
 class Noise(enum.Enum):
@@ -32,7 +33,7 @@ class Budget(enum.Enum):
     THOROUGH = "thorough"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
     """What a budget allows for one model and one detector.
 
@@ -59,7 +60,7 @@ EFFORTS = {
 }
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What to measure, on what, and where.
 

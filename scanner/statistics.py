@@ -1,11 +1,12 @@
 """Paired differences and their intervals; outliers; the gamma law."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+
+from scanner.values import dataclass
 
 _CONFIDENCE = 0.95
 _NORMAL_QUANTILE = 1.959964  # of 0.975
@@ -15,7 +16,7 @@ _TERMS = 10_000  # of a series or a continued fraction, which needs some multipl
 _EPSILON = 1e-15
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PairedDifference:
     """The mean of paired differences and its interval.
 

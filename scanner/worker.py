@@ -1,7 +1,7 @@
 """A child process that answers calls: its answer, or a typed death.
 
-The child is a fresh interpreter, so the caller's threads, descriptors and modules are not in it; it confines itself
-before the first hostile byte (`scanner.confinement`). This side holds the clock, watches the child's memory, and
+The child is a process of its own (`scanner.launch`) without the caller's threads, descriptors and terminal; it confines
+itself before the first hostile byte (`scanner.confinement`). This side holds the clock, watches the child's memory, and
 believes nothing that comes back without looking at it.
 """
 
@@ -11,32 +11,22 @@ import dataclasses
 import os
 import queue
 import signal
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
-from scanner import framing
+from scanner import framing, launch
 from scanner.errors import ScannerError, WorkerCrashedError, WorkerLimitError, WorkerTimeoutError
 from scanner.limits import Allowance
 
-_STARTER = "import sys; sys.path.insert(0, sys.argv[1]); from scanner.child import serve; serve(sys.argv[2:])"
 _GRACE = 1.0  # seconds between the request to stop and the end
 _GLANCE = 0.1  # seconds between two looks at the child's memory
 _ERROR_BYTES = 4096  # of the child's error output; the last line says why it died
 
 _NO_MEMORY = ("bad_alloc", "MemoryError", "can't start new thread")  # what C++ and Python say before they end
 _GUESSES = {-6: " (it gave itself up)", -9: " (most likely the system ran out of memory)", -11: " (a memory error)"}
-
-# Secrets often lie in the environment; the child gets what finds Python, its libraries and the CUDA devices.
-_PASSED = (
-    "PATH", "HOME", "LANG", "LC_", "LD_LIBRARY_PATH", "DYLD_", "PYTHON", "CUDA_", "NVIDIA_", "ORT_", "OMP_", "TMP",
-    "TEMP", "TZ", "SYSTEMROOT", "COVERAGE_",
-)  # fmt: skip
 
 Progress = Callable[[int, int], None]
 
@@ -49,22 +39,10 @@ class Worker:
     """
 
     def __init__(self, preload: Sequence[str] = ()) -> None:
-        root = str(Path(__file__).resolve().parent.parent)
-        self._folder = tempfile.TemporaryDirectory(prefix="scan-")
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
-        # -P keeps the folder of the models, which may hold a hostile numpy.py, out of the child's module path. A
-        # session of its own has no terminal to paint, and leaves Ctrl-C to this side.
-        self._child = subprocess.Popen(  # noqa: S603 - this interpreter, this package
-            [sys.executable, "-P", "-c", _STARTER, root, *preload],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            cwd=self._folder.name,
-            env={**_environment(), "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"},
-            start_new_session=True,
-        )
+        self._child = launch.start(preload)
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def call(self, function: str, argument: Any, allowance: Allowance, progress: Progress | None = None) -> Any:
         """Call `function` ("module:name") in the child with one JSON argument and return its JSON answer.
@@ -103,11 +81,10 @@ class Worker:
     def kill(self) -> None:
         """End the child at once and forget its folder."""
         self._child.kill()
-        self._child.wait()
+        self._listener.join(_GRACE)  # so that this process has one thread again, and may fork the next child
         with contextlib.suppress(BrokenPipeError):
-            self._stdin.close()
-        self._errors.close()
-        self._folder.cleanup()
+            self._child.commands.close()
+        self._child.errors.close()
 
     def __enter__(self) -> Self:
         return self
@@ -120,18 +97,12 @@ class Worker:
         """The child's process id."""
         return self._child.pid
 
-    @property
-    def _stdin(self) -> IO[bytes]:
-        assert self._child.stdin is not None  # noqa: S101 - opened as a pipe above
-        return self._child.stdin
-
     def _send(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(BrokenPipeError):  # a dead child is noticed when its answer is awaited
-            framing.write(self._stdin, message)
+            framing.write(self._child.commands, message)
 
     def _listen(self) -> None:
-        assert self._child.stdout is not None  # noqa: S101 - opened as a pipe above
-        with self._child.stdout as pipe:
+        with self._child.answers as pipe:
             try:
                 while (message := framing.read(pipe)) is not None:
                     self._messages.put(message)
@@ -154,7 +125,7 @@ class Worker:
                 self._send({"cancel": True})
                 asked, end = True, time.monotonic() + _GRACE
                 continue
-            if _resident_bytes(self._child.pid) > allowance.limits.memory:
+            if launch.resident_bytes(self._child.pid) > allowance.limits.memory:
                 self.kill()
                 raise WorkerLimitError.memory(allowance.limits.memory)
             with contextlib.suppress(queue.Empty):
@@ -162,12 +133,11 @@ class Worker:
 
     def _death(self, allowance: Allowance) -> ScannerError:
         """Return how the child died."""
-        try:
-            code = self._child.wait(_GRACE)
-        except subprocess.TimeoutExpired:  # it closed its pipe and lives on
+        code = self._child.wait(_GRACE)
+        if code is None:  # it closed its pipe and lives on
             return WorkerCrashedError.no_answer()
-        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _ERROR_BYTES))
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        self._child.errors.seek(max(0, self._child.errors.seek(0, os.SEEK_END) - _ERROR_BYTES))
+        lines = self._child.errors.read().decode(errors="replace").strip().splitlines()
         if any(sign in line for sign in _NO_MEMORY for line in lines):
             return WorkerLimitError.memory(allowance.limits.memory)
         if sys.platform != "win32" and code == -signal.SIGXCPU:
@@ -182,25 +152,10 @@ class Worker:
         )
 
 
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.upper().startswith(_PASSED)}
-
-
 def _answer(message: dict[str, Any]) -> Any:
     if "error" in message:
         raise ScannerError.from_dict(message["error"])
     return message["answer"]
-
-
-def _resident_bytes(pid: int) -> int:
-    """Return how much memory a process holds, 0 where that cannot be read (Linux only)."""
-    if sys.platform != "linux":
-        return 0
-    try:
-        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
-    except (OSError, IndexError):
-        return 0  # it has just ended
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 _warm: list[Worker] = []

@@ -1,11 +1,14 @@
 """Shared fixtures: golden files and a pinned console."""
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+
+from scanner import launch
 
 GOLDEN = Path(__file__).parent / "golden"
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -38,3 +41,12 @@ def console() -> Callable[[int], Console]:
         )
 
     return make
+
+
+@pytest.fixture
+def way(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Start children as a fresh interpreter, or by a fork where test_launch.py runs these tests once more that way."""
+    chosen = os.environ.get("SCAN_TESTS_START", "interpreter")
+    assert chosen == "interpreter" or launch.may_fork()
+    monkeypatch.setattr(launch, "may_fork", lambda: chosen == "fork")
+    return chosen

@@ -19,7 +19,7 @@ PAIR = (str(SAMPLES / "mnist-badnets.onnx"), str(SAMPLES / "mnist-clean.onnx"))
 QUICK = "Settings(detectors=('overactivation',))"
 HEAVY = {"onnx", "onnxruntime", "numpy", "torch"}
 ALLOWED_IN = {
-    "onnx": {"scanner.model", "scanner.external", "scanner.guards", "scanner.graph"},
+    "onnx": {"scanner.model", "scanner.protos", "scanner.external", "scanner.guards", "scanner.graph"},
     "onnxruntime": {"scanner.runtime"},
     "typer": {"scanner.cli", "scanner.options"},
     "rich": {"scanner.cli", "scanner.output", "scanner.report.terminal"},
@@ -115,6 +115,19 @@ def test_no_torch_after_a_scan_in_the_child_itself() -> None:
     modules = loaded(code)
     assert "onnxruntime" in modules
     assert "torch" not in modules
+
+
+def test_a_scan_of_the_first_layer_of_a_sample_imports_no_onnx_in_the_child_either() -> None:
+    watch = (
+        "import sys; from scanner import Settings, examine, pipeline, results; from scanner.exchange import Job\n"
+        f"suspect, reference = map(pipeline._source, {PAIR!r})\n"
+        f"job = Job(model=suspect, references=(reference,), records=(), population=(), source='', settings={QUICK})\n"
+        "answer = examine.examine(results.to_json(job), lambda done, total: None)\n"
+        "assert answer['suspect']['runtime']['versions']['onnx'] and answer['nulls'], answer"
+    )
+    modules = loaded(watch)
+    assert {"onnxruntime", "numpy"} <= modules
+    assert not {"onnx", "google", "importlib_metadata"} & modules
 
 
 def test_telemetry_is_off_before_onnx_runtime_is_imported() -> None:

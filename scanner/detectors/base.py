@@ -1,6 +1,5 @@
 """What a detector is, and what it is given."""
 
-import dataclasses
 import enum
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol
@@ -8,6 +7,7 @@ from typing import ClassVar, Protocol
 from scanner.model import Model
 from scanner.results import Comparison, Measurement, Rule
 from scanner.settings import Settings
+from scanner.values import dataclass
 
 
 class Needs(enum.Flag):
@@ -20,7 +20,7 @@ class Needs(enum.Flag):
     IMAGES = enum.auto()
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """One opened model and how to look at it.
 

@@ -12,8 +12,7 @@ import numpy.typing as npt
 from scanner import probes, runtime
 from scanner.detectors.base import Needs, Subject
 from scanner.detectors.forward import conditions, over_noise
-from scanner.errors import UnsupportedModelError
-from scanner.graph import augment, extract, inline, locate
+from scanner.graph import stem
 from scanner.results import Comparison, Measurement, Rule
 from scanner.statistics import paired_difference
 
@@ -38,23 +37,16 @@ class Overactivation:
         """
         settings, model = subject.settings, subject.model
         shape = probes.image_shape(model, settings)
-        flat = inline.flatten(model.proto)
-        activation = locate.choose(flat, settings.layer)
-        cut = extract.upstream(flat, [activation.value])
-        if not cut.graph.input:
-            raise UnsupportedModelError(
-                f"the value {activation.value!r} does not depend on the input", remedy="choose another --layer"
-            )
-        reduced = augment.per_image_maximum(cut, activation)
-        session = runtime.open_session(model.serialise(reduced), settings.device, settings.threads)
+        found = stem.cut(model, settings.layer)
+        session = runtime.open_session(found.data, settings.device, settings.threads)
         maxima = _maxima(session, shape, subject)
         return Measurement(
             rule=self.rule.id,
             statistic=float(maxima.mean()),
             parameters={
-                "layer": activation.value,
+                "layer": found.value,
                 "asked_layer": settings.layer,
-                "operator": activation.operator,
+                "operator": found.operator,
                 **conditions(session, shape, subject),
             },
             series={"maxima": maxima.tolist()},

@@ -9,10 +9,10 @@ from scanner.errors import UnsupportedModelError
 from scanner.graph.channels import channel_axis
 from scanner.graph.locate import Activation
 from scanner.graph.shapes import ValueType, value_types
+from scanner.graph.stem import MAXIMUM
 from scanner.graph.structure import Uses
 from scanner.model import STANDARD_DOMAINS, standard_opset
 
-MAXIMUM = "overactivation_maximum"
 _AXES_AS_INPUT = 18  # ReduceMax takes its axes as an input from this opset on
 _INTEGER_MAXIMUM = 12  # ReduceMax reduces 8-bit integers from this opset on
 _MATRIX = 2

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -71,6 +72,22 @@ def read_in_thread(path: Any, progress: Progress) -> Any:
 
 def environment(_argument: Any, _progress: Progress) -> Any:
     return sorted(os.environ)
+
+
+def descriptors(_argument: Any, _progress: Progress) -> Any:
+    return sorted(str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+
+
+def module_path(_argument: Any, _progress: Progress) -> Any:
+    return sys.path
+
+
+def signals(_argument: Any, _progress: Progress) -> Any:
+    return [n for n in signal.valid_signals() if signal.getsignal(n) not in (signal.SIG_DFL, signal.SIG_IGN)]
+
+
+def blocked_signals(_argument: Any, _progress: Progress) -> Any:
+    return sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 
 
 def facts(_argument: Any, _progress: Progress) -> Any:

@@ -247,7 +247,7 @@ def _run(files: Iterator[bytes], folder: Path, tally: Tally, keep: Path | None, 
         if bug not in ("", *tally.bugs) and keep:
             tally.bugs[bug] = hashlib.sha256(data).hexdigest()[:12]
             (keep / f"{tally.bugs[bug]}.onnx").write_bytes(data)
-        if child._child.poll() is not None:
+        if child._child.wait() is not None:
             tally.deaths += 1
             child.kill()
             child = Worker(["scanner.examine"])

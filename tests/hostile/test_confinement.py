@@ -24,9 +24,10 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def child(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+def child(way: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     with Worker() as started:
+        assert type(started._child).__name__.lower() == way
         yield started
 
 

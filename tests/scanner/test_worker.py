@@ -24,9 +24,10 @@ ALLOWANCE = Allowance(seconds=20)
 
 
 @pytest.fixture
-def child(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+def child(way: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     monkeypatch.setenv("PYTHONPATH", str(DEEDS))
     with Worker() as started:
+        assert type(started._child).__name__.lower() == way
         yield started
 
 
@@ -42,18 +43,19 @@ def test_it_answers_call_after_call_and_reports_progress(child: Worker) -> None:
 
 
 def test_it_starts_in_an_empty_folder_without_a_terminal(child: Worker) -> None:
-    folder = Path(child._folder.name).resolve()
+    folder = Path(child._child.folder).resolve()
     assert call(child, "facts") == {"folder": str(folder), "session": True, "pid": child.pid}
     assert not list(folder.iterdir())
 
 
 def test_its_folder_is_gone_afterwards(child: Worker) -> None:
-    folder = Path(child._folder.name)
+    folder = Path(child._child.folder)
     assert folder.exists()
     child.kill()
     assert not folder.exists()
 
 
+@pytest.mark.usefixtures("way")
 def test_secrets_in_the_environment_stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("PYTHONPATH", str(DEEDS))
@@ -69,7 +71,7 @@ def test_its_standard_output_cannot_reach_ours(child: Worker, capfd: pytest.Capt
 @LINUX
 def test_its_log_cannot_fill_the_disk(child: Worker) -> None:
     call(child, "flood_the_log")
-    assert os.fstat(child._errors.fileno()).st_size <= 2**20
+    assert os.fstat(child._child.errors.fileno()).st_size <= 2**20
 
 
 @pytest.mark.parametrize("deed", ["sleep", "spin", "hold_the_interpreter"])
@@ -79,7 +81,7 @@ def test_the_deadline_holds_whatever_it_does(child: Worker, deed: str) -> None:
     with pytest.raises(WorkerTimeoutError, match="--timeout"):
         call(child, deed, 60, Allowance(seconds=0.5))
     assert time.monotonic() - start < 0.5 + 2
-    assert child._child.poll() is not None
+    assert child._child.wait() is not None
 
 
 def test_memory_beyond_the_limit_is_a_typed_error(child: Worker) -> None:
@@ -156,12 +158,14 @@ def test_nonsense_from_a_taken_over_child_is_a_crash(child: Worker, raw: str) ->
 
 @LINUX
 @pytest.mark.parametrize("deed", ["spin", "sleep"])
-def test_no_orphan_survives_its_parent(tmp_path: Path, deed: str) -> None:
+def test_no_orphan_survives_its_parent(tmp_path: Path, deed: str, way: str) -> None:
     program = f"""
 import os, sys, threading
 sys.path.insert(0, {str(DEEDS.parent.parent)!r})
+from scanner import launch
 from scanner.limits import Allowance
 from scanner.worker import Worker
+launch.may_fork = lambda: {way == "fork"}
 child = Worker()
 allowance = Allowance(seconds=60)
 child.call("deeds:start_thread", None, allowance)
@@ -188,6 +192,7 @@ def _runs(pid: int) -> bool:
     return False
 
 
+@pytest.mark.usefixtures("way")
 def test_a_child_that_was_started_early_is_used_once() -> None:
     worker.prestart(())
     with worker.take(()) as early, worker.take(()) as late:

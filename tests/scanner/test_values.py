@@ -1,0 +1,87 @@
+"""A value behaves as one of the standard frozen dataclasses."""
+
+import copy
+import dataclasses
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from scanner.values import dataclass
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Standard:
+    """What the standard library makes."""
+
+    name: str
+    size: int = 3
+    notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(self.size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ours:
+    """The same of ours."""
+
+    name: str
+    size: int = 3
+    notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(self.size)
+
+
+KINDS: tuple[Any, ...] = (Standard, Ours)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_takes_its_fields_by_name(kind: Any) -> None:
+    assert (kind(name="a").size, kind(name="a").notes, kind(name="a", size=5).size) == (3, {}, 5)
+    assert kind(name="a").notes is not kind(name="a").notes
+    for wrong in ({}, {"name": "a", "other": 1}):
+        with pytest.raises(TypeError):
+            kind(**wrong)
+    with pytest.raises(TypeError):
+        kind("a")
+    with pytest.raises(ValueError, match="0"):
+        kind(name="a", size=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_cannot_be_changed(kind: Any) -> None:
+    one = kind(name="a")
+    for name in ("name", "other"):
+        with pytest.raises((dataclasses.FrozenInstanceError, TypeError)):
+            setattr(one, name, "b")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        del one.name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_its_contents(kind: Any) -> None:
+    one = kind(name="a", notes=())
+    assert one == kind(name="a", notes=())
+    assert one != kind(name="b", notes=())
+    assert one != "a"
+    assert hash(one) == hash(kind(name="a", notes=()))
+    assert repr(one) == f"{kind.__name__}(name='a', size=3, notes=())"
+
+
+def test_another_class_is_another_value() -> None:
+    ours, standard = (kind(name="a") for kind in KINDS)
+    assert ours != standard
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_replaced_copied_pickled_and_listed(kind: Any) -> None:
+    one = kind(name="a")
+    assert dataclasses.replace(one, size=9) == kind(name="a", size=9)
+    assert copy.copy(one) == copy.deepcopy(one) == pickle.loads(pickle.dumps(one)) == one  # noqa: S301 - our own
+    assert dataclasses.asdict(one) == {"name": "a", "size": 3, "notes": {}}
+    assert [field.name for field in dataclasses.fields(kind)] == ["name", "size", "notes"]
