@@ -4,10 +4,11 @@ import hashlib
 from pathlib import Path
 
 import models
+import onnx
 import pytest
 
 from scanner.errors import MalformedModelError, ScannerError, UsageError
-from scanner.model import open_model, required_inputs, standard_opset
+from scanner.model import ELEMENT_TYPES, open_model, required_inputs, standard_opset
 
 
 def test_identity(tmp_path: Path) -> None:
@@ -55,3 +56,8 @@ def test_external_data_is_read_when_it_is_needed(tmp_path: Path) -> None:
     (tmp_path / "m.onnx.data").unlink()
     with pytest.raises(MalformedModelError, match="put the data file next to the model"):
         model.serialise(model.proto)
+
+
+def test_element_types_have_onnx_names() -> None:
+    known = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
+    assert {n: name for n, name in enumerate(ELEMENT_TYPES) if n in known} == known
