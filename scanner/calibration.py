@@ -109,7 +109,7 @@ def read_baseline(path: Path, rules: Collection[str] = ()) -> Baseline:
     again = f"make it again with 'scan calibrate CLEAN... --output {path.name}'"
     try:
         text = path.read_text(encoding="utf-8")
-        data = json.loads(text)
+        data = json.loads(text, parse_constant=_refuse)
     except OSError as error:
         raise BaselineError(f"the baseline {str(path)!r} cannot be read ({error.strerror})", remedy=again) from error
     except ValueError as error:
@@ -124,6 +124,11 @@ def read_baseline(path: Path, rules: Collection[str] = ()) -> Baseline:
         return from_json(Baseline, data)
     except (KeyError, TypeError, ValueError) as error:
         raise BaselineError(f"the baseline {str(path)!r} was written by another version", remedy=again) from error
+
+
+def _refuse(constant: str) -> None:
+    """Refuse NaN and infinity, which Python reads and JSON does not know: nothing can be ranked among them."""
+    raise ValueError(constant)
 
 
 def shipped_baseline(suspect: ModelIdentity, rules: Collection[str] = ()) -> Baseline | None:

@@ -150,6 +150,7 @@ DAMAGE: dict[str, tuple[Callable[[str], str], str]] = {
     "truncated": (lambda text: text[:-100], "it is no JSON"),
     "edited": (lambda text: text.replace('"name": "n"', '"name": "m"'), "was edited or damaged"),
     "another schema": (lambda text: text.replace('"schema": 1', '"schema": 99'), "is not of schema 1"),
+    "not a number": (lambda text: text.replace('"statistic": 1.0', '"statistic": NaN'), "it is no JSON"),
     "no baseline at all": (lambda _: "[]", "is not of schema 1"),
 }
 
