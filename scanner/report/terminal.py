@@ -255,16 +255,21 @@ def _overview(results: Sequence[ScanResult]) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("model", overflow="fold")
     table.add_column("verdict")
-    table.add_column("score", justify="right")
-    for name in ("B/C max", "B/C mean", "wins:losses"):
+    for name in ("score", "index", "class", "B/C mean", "wins:losses"):
         table.add_column(name, justify="right")
     for result in results:
         values = next((f.values for f in result.findings if f.rule.id == "overactivation"), {})
         wins = f"{values['wins']}:{values['losses']}" if "wins" in values else "-"
-        ratios = (_figure(values.get(name)) for name in ("ratio_max", "ratio_mean"))
         verdict = Text(result.verdict.value, STYLES[result.verdict])
-        table.add_row(printable(result.model.path), verdict, _figure(result.score), *ratios, wins)
+        numbers = (_figure(result.score), _figure(result.index), _suspected(result), _figure(values.get("ratio_mean")))
+        table.add_row(printable(result.model.path), verdict, *numbers, wins)
     return Group(table, "", *_notes(results))
+
+
+def _suspected(result: ScanResult) -> str:
+    """The class that the first suspicious finding names."""
+    named = (f.values.get("target_class") for f in result.findings if f.verdict is Verdict.SUSPICIOUS)
+    return str(next((target for target in named if target is not None), "-"))
 
 
 def _notes(results: Sequence[ScanResult]) -> list[Text]:
