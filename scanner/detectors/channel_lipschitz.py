@@ -70,8 +70,8 @@ class ChannelLipschitz:
             evidence = {"layer": top["layer"], "layers": own}
             return Comparison(rule=self.rule.id, statistic=None, values=values, evidence=evidence, sentence=sentence)
         rows = [
-            {**row, "reference_z": (mean := sum(other[i]["z"] for other in comparable) / len(comparable)),
-             "difference": row["z"] - mean}
+            {**row, "references": (zs := [other[i]["z"] for other in comparable]),
+             "reference_z": (mean := sum(zs) / len(zs)), "difference": row["z"] - mean}
             for i, row in enumerate(own)
         ]  # fmt: skip
         best = max(rows, key=lambda row: row["difference"])
@@ -81,6 +81,8 @@ class ChannelLipschitz:
             values={
                 "suspect_z": best["z"],
                 "reference_z": best["reference_z"],
+                "reference_low": min(best["references"]),
+                "reference_high": max(best["references"]),
                 "channel": best["channel"],
                 "layers": len(own),
                 "references_compared": len(comparable),

@@ -118,6 +118,8 @@ class Head:
                 "target_class": target,
                 "suspect_margin": float(own[target]),
                 "reference_margin": float(mean[target]),
+                "reference_low": min(other[target] for other in others),
+                "reference_high": max(other[target] for other in others),
                 "suspect_share": share,
                 "noise_share": suspect.series["noise_share"][target],
                 **values,

@@ -93,6 +93,8 @@ class Layerwise:
                 **values,
                 "suspect_mean": best["suspect"],
                 "reference_mean": best["reference"],
+                "reference_low": min(best["references"]),
+                "reference_high": max(best["references"]),
                 "log_ratio": best["log_ratio"],
                 "channel": best["channel"],
                 "layers_compared": len(rows),
@@ -146,7 +148,8 @@ def _ratios(
             reference = math.exp(sum(map(math.log, peaks)) / len(peaks))
             ratio = math.log(row["peak_mean"] / reference)
             kept = {name: row[name] for name in ("layer", "operator", "channel", "channel_peak", "channel_z")}
-            rows.append(kept | {"suspect": row["peak_mean"], "reference": reference, "log_ratio": ratio})
+            found = {"suspect": row["peak_mean"], "reference": reference, "references": peaks, "log_ratio": ratio}
+            rows.append(kept | found)
     return rows
 
 

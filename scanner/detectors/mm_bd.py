@@ -93,6 +93,8 @@ class MmBd:
                 "target_class": best["class"],
                 "suspect_margin": best["suspect"],
                 "reference_margin": best["reference"],
+                "reference_low": min(best["references"]),
+                "reference_high": max(best["references"]),
                 "log_ratio": best["log_ratio"],
                 **values,
                 "classes_compared": len(rows),

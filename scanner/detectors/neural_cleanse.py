@@ -109,6 +109,8 @@ class NeuralCleanse:
                 "target_class": best["class"],
                 "suspect_size": best["suspect"],
                 "reference_size": best["reference"],
+                "reference_low": min(best["references"]),
+                "reference_high": max(best["references"]),
                 "log_ratio": best["log_ratio"],
                 "anomaly_index": index,
                 **leading,

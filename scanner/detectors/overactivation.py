@@ -61,7 +61,8 @@ class Overactivation:
         if not references:
             values = {"suspect_max": float(own.max()), "suspect_mean": float(own.mean())}
             return Comparison(rule=self.rule.id, statistic=None, values=values)
-        other = np.mean([_series(r) for r in references], axis=0)
+        others = np.array([_series(r) for r in references])
+        other, means = others.mean(axis=0), others.mean(axis=1)
         interval = paired_difference(own, other)
         ratio_mean = _ratio(own.mean(), other.mean())
         wins, losses = int((own > other).sum()), int((own < other).sum())
@@ -74,6 +75,8 @@ class Overactivation:
                 "ratio_max": _ratio(own.max(), other.max()),
                 "suspect_mean": float(own.mean()),
                 "reference_mean": float(other.mean()),
+                "reference_low": float(means.min()),
+                "reference_high": float(means.max()),
                 "ratio_mean": ratio_mean,
                 "wins": wins,
                 "losses": losses,

@@ -40,13 +40,27 @@ def render(results: Sequence[ScanResult], console: Console) -> None:
 def _single(result: ScanResult) -> RenderableType:
     parts: list[RenderableType] = [_heading(result), "", _summary(result)]
     for finding in result.findings:
-        if finding.rule.id in _BODIES or finding.observations or finding.verdict is Verdict.SUSPICIOUS:
+        if _is_shown_in_full(finding):
             parts += ["", _finding_heading(finding), _body(finding)]
+    if rest := [f for f in result.findings if not _is_shown_in_full(f) and f.statistic != 0]:
+        parts += ["", _in_words(rest)]
     if result.skips or result.failures:
         parts.append("")
     parts += [_line(f"skipped {s.rule}", s.reason, "dim") for s in result.skips]
     parts += [_line(f"failed {f.rule}", f.sentence, "red") for f in result.failures]
     return Group(*parts, "", _conclusion(result))
+
+
+def _is_shown_in_full(finding: Finding) -> bool:
+    return bool(finding.rule.id in _BODIES or finding.observations or finding.verdict is Verdict.SUSPICIOUS)
+
+
+def _in_words(findings: Sequence[Finding]) -> Table:
+    """The evidence of what is not shown in full, a row a detector."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for finding in findings:
+        table.add_row(Text(finding.rule.name, "cyan"), Text(printable(finding.reason, 400), "dim"))
+    return table
 
 
 def _summary(result: ScanResult) -> Table:
@@ -66,14 +80,22 @@ def _summary(result: ScanResult) -> Table:
 def _figures(finding: Finding) -> tuple[str, str]:
     """The numbers that a person would compare, in their unit."""
     values = finding.values
-    for name, unit in (("size", " px"), ("margin", ""), ("mean", "")):
-        own, other = values.get(f"suspect_{name}"), values.get(f"reference_{name}")
+    for name, unit in (("size", " px"), ("margin", ""), ("mean", ""), ("z", "")):
+        own = values.get(f"suspect_{name}")
         if own is not None:
-            return f"{own:.4g}{unit}", "-" if other is None else f"{other:.4g}{unit}"
+            return f"{own:.4g}{unit}", _reach(values, unit)
     if finding.observations:
         worst = max(o.severity for o in finding.observations)
         return f"{len(finding.observations)} seen ({worst.name.lower()})", "-"
     return ("nothing seen" if finding.statistic == 0 else _figure(finding.statistic)), "-"
+
+
+def _reach(values: Mapping[str, float | int | None], unit: str) -> str:
+    """The references' figures, from the lowest to the highest."""
+    low, high = values.get("reference_low"), values.get("reference_high")
+    if low is None or high is None:
+        return "-"
+    return f"{low:.4g}{unit}" if low == high else f"{low:.4g} to {high:.4g}{unit}"
 
 
 def _heading(result: ScanResult) -> Text:
