@@ -59,7 +59,7 @@ def _in_words(findings: Sequence[Finding]) -> Table:
     """The evidence of what is not shown in full, a row a detector."""
     table = Table.grid(padding=(0, 2, 0, 0))
     for finding in findings:
-        table.add_row(Text(finding.rule.name, "cyan"), Text(printable(finding.reason, 400), "dim"))
+        table.add_row(Text(finding.rule.id, "cyan"), Text(printable(finding.reason, 400), "dim"))
     return table
 
 
