@@ -86,14 +86,19 @@ class Group:
         return sorted({m.attack for m in self.members if not m.clean})
 
     @functools.cached_property
-    def references(self) -> Records:
-        """Records of the shipped baseline's clean models, or, where they were measured otherwise, none."""
+    def population(self) -> Records:
+        """Records of the shipped baseline's clean models; none where it does not fit, or was measured otherwise."""
         own = self.members[0].record
         shipped = calibration.shipped_baseline(own.model)
         inverted = own.measurement("neural_cleanse")
         if shipped is None or inverted is None or not calibration.comparable(inverted, shipped.records)[0]:
             return ()
         return shipped.records
+
+    @property
+    def references(self) -> Records:
+        """Clean models to compare with: the population's, or else the group's own."""
+        return self.population or [m.record for m in self.members if m.clean]
 
     def guilty(self, attack: str) -> list[Member]:
         """Return the models of one attack, or of all."""
@@ -110,8 +115,8 @@ class Group:
     def p_values(self, members: Sequence[Member]) -> dict[str, list[float]]:
         """Return the p-values of whole scans of the members, by what these had to compare with."""
         ways: dict[str, list[tuple[Records, Records]]] = {
-            "baseline": [((), self.references)],
-            "baseline + 1 reference": [((record,), self.references) for record in self.references],
+            "baseline": [((), self.population)],
+            "baseline + 1 reference": [((record,), self.population) for record in self.population],
             "19 references": [(chosen, ()) for chosen in self.choices(19)],
         }
         return {
@@ -121,7 +126,7 @@ class Group:
 
     def warned(self, member: Member) -> bool:
         """Whether a scan that is given this model as a reference would doubt that it is clean."""
-        lineup = Lineup(references=(member.record,), population=tuple(self.references), source="")
+        lineup = Lineup(references=(member.record,), population=tuple(self.population), source="")
         return any(True for _ in lineup.warnings(load(calibration.COMBINED), member.record.model))
 
 
