@@ -35,7 +35,7 @@ SCHEMA = 1
 SHIPPED = Path(__file__).parent / "baselines"
 # Parameters that change no number beyond rounding, or say what an exporter happened to call a value. What the user
 # asked for by name has a parameter of its own.
-_INCIDENTAL = frozenset({"provider", "threads", "layer", "logits", "cut"})
+_INCIDENTAL = frozenset({"provider", "threads", "layer", "logits", "cut", "unsaturated"})
 REFERENCES = "the references"  # what judged, where no baseline did
 _FLOATS = ("float16", "float32", "float64")
 # Detectors whose silence may be called clean: the paper's statistic alone separates too little (docs/detection.md).
@@ -49,6 +49,7 @@ BESIDE_ONE = {"neural_cleanse": 1.29, "mm_bd": 0.36, "head": 1.15}
 ALONE = {"neural_cleanse": 0.63, "mm_bd": 0.23, "head": 0.81}
 # A reference that stands out this many times further than any clean model of a baseline is not taken for clean.
 _NOT_CLEAN = 1.5
+_ENOUGH = 19  # clean models, for a p of 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,8 +214,9 @@ def advice(verdict: Verdict, findings: Sequence[Finding], nulls: Sequence[Nulls]
     if verdict is Verdict.SUSPICIOUS and searched:
         yield "your own eyes: --evidence DIR writes the trigger, and an image before and after it is stamped"
     needed = math.ceil(1 / settings.alpha) - 1
-    known = max((len(n.values) for n in nulls), default=0)
-    if known >= needed or not any(f.rule.id in COMBINED for f in findings):
+    counts = {n.rule: len(n.values) for n in nulls}
+    known = min((counts.get(f.rule.id, 0) for f in findings if f.rule.id in COMBINED), default=needed)
+    if known >= needed:
         return
     more = f"{needed - known}{' more' if known else ''} clean models of the same recipe"
     yield f"{more}, with --reference or in a baseline ('scan calibrate'): with {needed}, p can reach {settings.alpha:g}"
@@ -263,11 +265,14 @@ def index(comparisons: Sequence[Comparison]) -> float | None:
 
 
 def stands_apart(pairs: Sequence[tuple[Comparison, Nulls | None]]) -> bool:
-    """Whether a model, compared by the detectors in `COMBINED`, is far beyond every clean model of a population."""
+    """Whether a model, compared by the detectors in `COMBINED`, is far beyond every clean model of a population.
+
+    Never among few: of 21 models, 1 % of the clean ones would be called so, of 3 every fifth.
+    """
     known = [
         (c.statistic, n.values) for c, n in pairs if c.rule in COMBINED and c.statistic is not None and n is not None
     ]
-    if not known or len({len(values) for _, values in known}) != 1 or not known[0][1]:
+    if len({len(values) for _, values in known}) != 1 or len(known[0][1]) < _ENOUGH:
         return False
     own, *clean = _largest(_scores([value for value, _ in known], [values for _, values in known]))
     return own > _NOT_CLEAN * max(clean)
@@ -296,19 +301,28 @@ def _median(values: Sequence[float]) -> float:
     return ranked[middle] if len(ranked) % 2 else (ranked[middle - 1] + ranked[middle]) / 2
 
 
+def together(calibrated: Mapping[str, tuple[float, Sequence[float]]]) -> tuple[float, str] | None:
+    """Return the p-value of a whole scan and the rule that stands out most; None where nothing is calibrated.
+
+    Args:
+        calibrated: By rule, the suspect's statistic and those of the clean models.
+    """
+    chosen = {rule: pair for rule, pair in calibrated.items() if rule in COMBINED} or calibrated
+    if len({len(clean) for _, clean in chosen.values()}) != 1:
+        return None
+    p, leading = combined_p([value for value, _ in chosen.values()], [clean for _, clean in chosen.values()])
+    return p, list(chosen)[leading]
+
+
 def _combined_p(findings: Sequence[Finding], nulls: Sequence[Nulls]) -> tuple[float | None, Finding | None]:
-    calibrated = [
-        (finding, found.values)
-        for finding in findings
-        for found in nulls
-        if found.rule == finding.rule.id and finding.p_value is not None and finding.statistic is not None
-    ]
-    calibrated = [pair for pair in calibrated if pair[0].rule.id in COMBINED] or calibrated
-    sizes = {len(values) for _, values in calibrated}
-    if len(sizes) != 1:
-        return None, None
-    p, leading = combined_p([f.statistic or 0.0 for f, _ in calibrated], [values for _, values in calibrated])
-    return p, calibrated[leading][0]
+    clean = {found.rule: found.values for found in nulls}
+    calibrated = {
+        f.rule.id: (f.statistic, clean[f.rule.id])
+        for f in findings
+        if f.p_value is not None and f.statistic is not None
+    }
+    found = together(calibrated)
+    return (None, None) if found is None else (found[0], next(f for f in findings if f.rule.id == found[1]))
 
 
 def _verdict(

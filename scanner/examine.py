@@ -31,10 +31,12 @@ from scanner.limits import Limits
 from scanner.lineup import Lineup
 from scanner.model import Model, open_model
 from scanner.results import (
+    Comparison,
     Failure,
     Measurement,
     ModelIdentity,
     ModelRecord,
+    Nulls,
     Runtime,
     Skip,
     ValueInfo,
@@ -67,10 +69,10 @@ def examine(argument: Any, progress: Progress) -> Any:
         for model in opened
         if suspect.measurements
     )
-    lineup = _lineup(job, suspect.model, references, [detector.rule.id for detector in detectors])
-    compared = [pair for detector in detectors if (pair := lineup.compare(detector, suspect)) is not None]
+    lineup = _lineup(job, suspect, references, detectors)
+    compared, failures = _compare(lineup, detectors, suspect)
     examination = Examination(
-        suspect=suspect,
+        suspect=dataclasses.replace(suspect, failures=(*suspect.failures, *failures)),
         references=references,
         comparisons=tuple(comparison for comparison, _ in compared),
         nulls=tuple(nulls for _, nulls in compared if nulls is not None),
@@ -126,14 +128,29 @@ def select(names: Sequence[str]) -> tuple[Detector, ...]:
     return load(names)
 
 
-def _lineup(job: Job, suspect: ModelIdentity, references: tuple[ModelRecord, ...], rules: Sequence[str]) -> Lineup:
+def _compare(
+    lineup: Lineup, detectors: Sequence[Detector], suspect: ModelRecord
+) -> tuple[list[tuple[Comparison, Nulls | None]], list[Failure]]:
+    pairs, failures = [], []
+    for detector in detectors:
+        try:
+            pairs.append(lineup.compare(detector, suspect))
+        except Exception as error:  # noqa: BLE001 - a bug in one comparison must not swallow what the others found
+            failures.append(Failure(rule=detector.rule.id, error=WorkerCrashedError.internal(error).to_dict()))
+    return [pair for pair in pairs if pair is not None], failures
+
+
+def _lineup(
+    job: Job, suspect: ModelRecord, references: tuple[ModelRecord, ...], detectors: Sequence[Detector]
+) -> Lineup:
     """Line up the references with the baseline that the user named, or with a shipped one that fits."""
     population, source = job.population, job.source
     if not population and job.settings.shipped_baselines:
-        shipped = shipped_baseline(suspect, rules)
+        shipped = shipped_baseline(suspect.model, [detector.rule.id for detector in detectors])
         if shipped is not None:
             population, source = shipped.records, f"shipped baseline {shipped.name!r}"
-    return Lineup(references=references, population=population, source=source)
+    lineup = Lineup(references=references, population=population, source=source)
+    return lineup.settled(detectors, suspect, job.settings.alpha)
 
 
 class _Shares:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from scanner import calibration
 from scanner.detectors.base import Detector
+from scanner.detectors.contest import dropped_some
 from scanner.results import Comparison, Measurement, ModelIdentity, ModelRecord, Nulls
 from scanner.values import dataclass
 
@@ -27,7 +28,9 @@ class Lineup:
 
         With references and a population, each clean model of the population stands in the suspect's place before the
         same references. With only one of the two, each clean model is compared with all the others and the suspect, as
-        the suspect is with all of them. In both cases a clean suspect is one of k + 1 exchangeable models.
+        the suspect is with all of them. In both cases a clean suspect is one of k + 1 exchangeable models. Where the
+        suspect's own contest chose which classes the references were searched for, they favour it, and the population
+        judges without them.
         """
         own = suspect.measurement(detector.rule.id)
         if own is None:
@@ -36,27 +39,47 @@ class Lineup:
         alone = detector.compare(own, references)
         if alone.structural:
             return alone, None
-        reason = calibration.mismatch(self.population, suspect.model)
-        fitting = () if reason else _others(self.population, [suspect, *self.references])
-        population, other = calibration.comparable(own, fitting)
-        reason = reason or other
-        if population and references:
+        population, reason = self._fitting(own, suspect)
+        if population and references and not dropped_some(own):
             return alone, _nulls(self.source, [detector.compare(m, references) for m in population])
+        if self.population and not population:
+            return alone, Nulls(rule=own.rule, values=(), source=self.source, reason=reason) if reason else None
         crowd, source = (population, self.source) if population else (references, calibration.REFERENCES)
         if len(crowd) < 2:  # noqa: PLR2004 - two clean models show how much clean models differ
-            unfit = Nulls(rule=own.rule, values=(), source=self.source, reason=reason)
-            return detector.compare(own, crowd), unfit if self.population and reason else None
+            return detector.compare(own, crowd), None
         nulls = [detector.compare(m, [own, *crowd[:i], *crowd[i + 1 :]]) for i, m in enumerate(crowd)]
         return detector.compare(own, crowd), _nulls(source, nulls)
+
+    def settled(self, detectors: Sequence[Detector], suspect: ModelRecord, alpha: float) -> "Lineup":
+        """Return a lineup in which the same models judge every detector of the combined verdict.
+
+        A population that was measured otherwise than the suspect may fit some detectors and not others. The references
+        then judge alone if they are enough for the level, or if it fits none.
+        """
+        combined = [d for d in detectors if d.rule.id in calibration.COMBINED] or detectors
+        measured = [own for d in combined if (own := suspect.measurement(d.rule.id)) is not None]
+        fits = [bool(self._fitting(own, suspect)[0]) for own in measured]
+        enough = (len(self.references) + 1) * alpha >= 1
+        if len(self.references) < 2 or all(fits) or (any(fits) and not enough):  # noqa: PLR2004 - as in `compare`
+            return self
+        return Lineup(references=self.references, population=(), source=self.source)
+
+    def _fitting(self, own: Measurement, suspect: ModelRecord) -> tuple[list[Measurement], str | None]:
+        """Return what the population shows of the suspect's rule, without the models in the line; or why nothing."""
+        reason = calibration.mismatch(self.population, suspect.model)
+        if reason:
+            return [], reason
+        return calibration.comparable(own, _others(self.population, [suspect, *self.references]))
 
     def warnings(self, detectors: Sequence[Detector], suspect: ModelIdentity) -> Iterator[str]:
         """Yield what is wrong with the references: another architecture, or one that is itself unlike clean models."""
         others = Lineup(references=(), population=self.population, source=self.source)
+        combined = [d for d in detectors if d.rule.id in calibration.COMBINED and self.population]
         for reference in self.references:
             name = reference.model.path
             if reference.model.architecture != suspect.architecture:
                 yield f"the reference {name!r} has another architecture, and what differs may be no more than that"
-            pairs = [pair for d in detectors if (pair := others.compare(d, reference)) is not None]
+            pairs = [pair for d in combined if (pair := others.compare(d, reference)) is not None]
             if calibration.stands_apart(pairs):
                 yield (
                     f"the reference {name!r} is itself far from the clean models of the {self.source}: "

@@ -73,7 +73,7 @@ def neural_cleanse() -> Finding:
             rule="neural_cleanse",
             statistic=2.5,
             parameters=parameters,
-            series={"classes": rows, "pictures": {"7": seven}},
+            series={"classes": rows, "granted": {str(t): 100 for t in range(10)}, "pictures": {"7": seven}},
         )
 
     clean = generator.uniform(30, 80, 10)

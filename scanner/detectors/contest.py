@@ -142,6 +142,25 @@ def at_equal_steps(
             yield target, own, others
 
 
+def side_by_side(measurement: Measurement) -> dict[int, float | None] | None:
+    """Return what the search of each class had found after as many rounds as every class that was not dropped had.
+
+    None unless each class of the model took part: of a few chosen classes one stands out that is nothing special among
+    all.
+    """
+    rows, finalists = measurement.series["classes"], measurement.series["granted"]
+    if len(rows) < measurement.parameters["classes"]:
+        return None
+    rows = [row for row in rows if str(row["class"]) in finalists]
+    rounds = min((len(row["course"]) for row in rows if not row["finished"]), default=None)
+    return {row["class"]: row["course"][:rounds][-1] for row in rows}
+
+
+def dropped_some(measurement: Measurement) -> bool:
+    """Whether the model's own contest chose which classes its references were searched for."""
+    return len(measurement.series.get("granted", ())) < len(measurement.series.get("classes", ()))
+
+
 def row_of(entrant: Entrant[S]) -> dict[str, Any]:
     """Return what the report and `at_equal_steps` need of an entrant; a result that is infinite is None."""
     course = [rank[0] if math.isfinite(rank[0]) else None for rank in entrant.course]

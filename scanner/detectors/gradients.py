@@ -34,6 +34,7 @@ class Differentiable:
         high: Highest value.
         cut: Operators behind the logits that were left out.
         damaged: Names of weights that hold NaN.
+        unsaturated: Whether quantised activations were left without their ceiling.
     """
 
     session: runtime.Session
@@ -46,6 +47,7 @@ class Differentiable:
     high: float
     cut: tuple[str, ...]
     damaged: tuple[str, ...]
+    unsaturated: bool
 
     def evaluate(self, images: Floats, target: int) -> tuple[Floats, Floats, Floats]:
         """Return the logits (n, classes), the objective for a target class (n,), and its gradient (n, *shape).
@@ -55,16 +57,16 @@ class Differentiable:
             target: The class.
 
         Raises:
-            UnsupportedModelError: The gradient is not a number.
+            UnsupportedModelError: The objective or its gradient is not a number.
         """
         declared = self.session.input_shape[0] if self.session.input_shape else None
         size = declared if isinstance(declared, int) and declared > 0 else len(images)
         parts = [self._run(images[start : start + size], target, size) for start in range(0, len(images), size)]
         logits, objective, gradient = (np.concatenate(column) for column in zip(*parts, strict=True))
-        if not np.isfinite(gradient).all():
+        if not (np.isfinite(gradient).all() and np.isfinite(objective).all()):
             where = f": NaN is in the weights {', '.join(map(repr, self.damaged))}" if self.damaged else ""
             raise UnsupportedModelError(
-                f"the gradient of {self.outputs[0]!r} by the input {self.image!r} is not a finite number{where}",
+                f"{self.outputs[0]!r}, or its gradient by the input {self.image!r}, is not a finite number{where}",
                 remedy="export the model again, or give its true --input-range",
             )
         return logits, objective, gradient
@@ -99,9 +101,8 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
     model, settings = subject.model, subject.settings
     shape = probes.image_shape(model, settings)
     low, high = probes.input_range(runtime.numpy_dtype(model.identity.inputs[0].dtype), settings)
-    flat = real_input(inline.flatten(model.complete(model.proto)))
-    if objective is Objective.MARGIN:
-        flat = unsaturated(flat)
+    written = real_input(inline.flatten(model.complete(model.proto)))
+    flat = unsaturated(written) if objective is Objective.MARGIN else written
     logits = find_logits(flat, settings.logits)
     image = model.identity.inputs[0].name
     gradient = gradient_model(flat, of=logits.value, with_respect_to=[image], objective=objective)
@@ -116,7 +117,7 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
     _check_classes(subject, classes)
     return Differentiable(
         session=session, image=image, weights=gradient.weights, outputs=outputs, classes=classes, shape=shape,
-        low=low, high=high, cut=logits.cut, damaged=tuple(weights_with_nan(flat)),
+        low=low, high=high, cut=logits.cut, damaged=tuple(weights_with_nan(flat)), unsaturated=flat is not written,
     )  # fmt: skip
 
 
@@ -126,6 +127,7 @@ def describe(model: Differentiable, subject: Subject) -> dict[str, Any]:
         "logits": model.outputs[0],
         "asked_logits": subject.settings.logits,
         "cut": list(model.cut),
+        "unsaturated": model.unsaturated,
         "seed": subject.settings.seed,
         "input_range": [model.low, model.high],
         "input_shape": list(model.shape),

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from scanner.detectors.base import Needs, Subject
-from scanner.detectors.contest import at_equal_steps, contest, granted, left_out, row_of
+from scanner.detectors.contest import at_equal_steps, contest, granted, left_out, row_of, side_by_side
 from scanner.detectors.gradients import Differentiable, Floats, describe, differentiable
 from scanner.graph.backward import Objective
 from scanner.results import Comparison, Measurement, Rule
@@ -73,7 +73,7 @@ class MmBd:
         """
         rows = _ratios(suspect, references)
         own = {row["class"]: row["margin"] for row in suspect.series["classes"]}
-        found = lead([_logarithm(margin) for margin in own.values()])
+        found = _lead(suspect)
         values = {"lead": found[1] if found else None, "paper_p": paper_p(list(own.values()))}
         if not rows:
             target = max(own, key=lambda t: own[t])
@@ -157,11 +157,22 @@ def _ratios(suspect: Measurement, references: Sequence[Measurement]) -> list[dic
         return []
     rows = []
     for target, own, found in at_equal_steps(suspect, references):
-        margin, *others = (-result for result in (own, *found) if result is not None)
+        margins = [-result for result in (own, *found) if result is not None]
+        if len(margins) <= len(references):
+            continue
+        margin, *others = margins
         mean = math.exp(sum(map(_logarithm, others)) / len(others)) - _LOGIT
         ratio = _logarithm(margin) - _logarithm(mean)
         rows.append({"class": target, "suspect": margin, "reference": mean, "references": others, "log_ratio": ratio})
     return rows
+
+
+def _lead(suspect: Measurement) -> tuple[int, float] | None:
+    """Return the log-ratio of the two largest margins, each after as many steps, and the position of the largest."""
+    found = side_by_side(suspect)
+    if found is None or None in found.values():
+        return None
+    return lead([_logarithm(-result) for result in found.values() if result is not None])
 
 
 def _logarithm(margin: float) -> float:

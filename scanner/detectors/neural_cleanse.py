@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from scanner import probes
 from scanner.detectors.base import Needs, Subject
-from scanner.detectors.contest import Entrant, at_equal_steps, contest, granted, left_out, row_of
+from scanner.detectors.contest import Entrant, at_equal_steps, contest, granted, left_out, row_of, side_by_side
 from scanner.detectors.gradients import Differentiable, Floats, describe, differentiable
 from scanner.graph.backward import Objective
 from scanner.results import Comparison, Measurement, Rule, packed
@@ -63,7 +63,9 @@ class NeuralCleanse:
         entrants = contest(
             subject, model.classes, lambda target: _Restarts.start(model, data.shown, target, subject), effort
         )
-        logits, _, _ = model.evaluate(np.concatenate([data.shown, data.held_back]), 0)
+        logits = np.concatenate(
+            [model.evaluate(images, 0)[0] for images in (data.shown, data.held_back) if len(images)]
+        )
         nearness = class_margins(logits.astype(np.float64))
         rows = [{**_row(e, data.held_back), "nearness": float(nearness[e.target])} for e in entrants]
         sizes = [row["size"] for row in rows if row["size"] is not None]
@@ -311,14 +313,17 @@ def _named(suspect: Measurement, target: float | None) -> dict[str, float | int 
 
 def _leading(suspect: Measurement) -> dict[str, float | int | None]:
     """Return the class whose mask is smallest for its nearness, and by how much it leads the next, as a log-ratio."""
-    if not all("nearness" in row for row in suspect.series["classes"]):
-        return {"lead_class": None, "lead": None}  # measured by an earlier version
-    granted_to = suspect.series["granted"]
-    rows = {row["class"]: row for row in suspect.series["classes"] if str(row["class"]) in granted_to}
-    finalists = dataclasses.replace(suspect, series={"classes": list(rows.values())})
-    sizes = {t: _whole(suspect) if own is None else own for t, own, _ in at_equal_steps(finalists, [])}
-    found = lead([-math.log(size + _PIXEL) - _EASE * rows[t]["nearness"] for t, size in sizes.items()])
-    return {"lead_class": list(sizes)[found[0]] if found else None, "lead": found[1] if found else None}
+    nobody: dict[str, float | int | None] = {"lead_class": None, "lead": None}
+    nearness = {row["class"]: row.get("nearness") for row in suspect.series["classes"]}
+    sizes = side_by_side(suspect)
+    if sizes is None or None in nearness.values():  # the latter measured by an earlier version
+        return nobody
+    reached = {t: _whole(suspect) if size is None else size for t, size in sizes.items()}
+    found = lead([-math.log(size + _PIXEL) - _EASE * nearness[t] for t, size in reached.items()])
+    leader = list(sizes)[found[0]] if found else None
+    if found is None or leader is None or sizes[leader] is None:
+        return nobody
+    return {"lead_class": leader, "lead": found[1]}
 
 
 def _stands_out(leading: Mapping[str, float | int | None]) -> str:

@@ -5,6 +5,8 @@ says how the range was chosen, not what the network has learnt.
 """
 
 import onnx
+from onnx import numpy_helper
+from onnx.external_data_helper import uses_external_data
 
 from scanner.graph.structure import Uses, attribute, is_lowest_code
 
@@ -39,7 +41,13 @@ def unsaturated(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _undone_at_once(quantise: onnx.NodeProto, uses: Uses) -> bool:
-    """Whether every reader dequantises the codes again, by the same scale and zero point."""
+    """Whether every reader dequantises the codes again, by the same scale and zero point.
+
+    A negative scale would turn the range around, and one that is not known might.
+    """
+    scale = uses.constants.get(quantise.input[1])
+    if scale is None or uses_external_data(scale) or not (numpy_helper.to_array(scale) > 0).all():
+        return False
     outputs = {value.name for value in uses.graph.output}
     readers = uses.consumers.get(quantise.output[0], ())
     same = all(n.op_type == "DequantizeLinear" and list(n.input[1:]) == list(quantise.input[1:]) for n in readers)
@@ -48,7 +56,8 @@ def _undone_at_once(quantise: onnx.NodeProto, uses: Uses) -> bool:
 
 def _floors_at_zero(quantise: onnx.NodeProto, uses: Uses) -> bool:
     """Whether nothing negative passes; without a zero point the codes are uint8 and 0 is zero."""
-    if len(quantise.input) < 3:  # noqa: PLR2004 - x, scale, zero point
+    zero = quantise.input[2] if len(quantise.input) > 2 else ""  # noqa: PLR2004 - x, scale, zero point
+    if not zero:
         return not attribute(quantise, "output_dtype", 0)
-    zero_point = uses.constants.get(quantise.input[2])
+    zero_point = uses.constants.get(zero)
     return zero_point is not None and is_lowest_code(zero_point)

@@ -130,7 +130,7 @@ def _conclusion(result: ScanResult) -> Table:
     verdict = Text(result.verdict.value, STYLES[result.verdict])
     table.add_row("verdict", verdict.append(f": {printable(result.reason, 400)}.", "default"))
     for warning in result.warnings:
-        table.add_row(Text("warning", "yellow"), printable(warning, 600) + ".")
+        table.add_row(Text("warning", "yellow"), Text(f"{printable(warning, 600)}."))
     for label, sentence in _grounds(result):
         table.add_row(Text(label, "dim"), Text(printable(sentence, 400), "dim"))
     return table
@@ -284,7 +284,7 @@ def _overview(results: Sequence[ScanResult]) -> RenderableType:
         wins = f"{values['wins']}:{values['losses']}" if "wins" in values else "-"
         verdict = Text(result.verdict.value, STYLES[result.verdict])
         numbers = (_figure(result.score), _figure(result.index), _suspected(result), _figure(values.get("ratio_mean")))
-        table.add_row(printable(result.model.path), verdict, *numbers, wins)
+        table.add_row(Text(printable(result.model.path)), verdict, *numbers, wins)
     return Group(table, "", *_notes(results))
 
 

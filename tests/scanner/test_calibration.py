@@ -251,6 +251,8 @@ def test_advice_is_what_would_help() -> None:
     assert few.startswith("19 clean models of the same recipe")
     assert "--images-npz" in images
     assert "--budget standard" in longer
+    other = Nulls(rule="overactivation", values=(0.0,) * 24, source="test")
+    assert advice(doubtful, other)[0] == few
     assert advice(doubtful, clean(5))[0].startswith("14 more clean models")
     thorough = dataclasses.replace(QUICK, budget=Budget.THOROUGH, images_file="images.npz", alpha=0.01)
     (only,) = advice(doubtful, None, thorough)

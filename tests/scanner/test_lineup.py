@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from examples import identity
 
-from scanner import calibration
 from scanner.detectors.base import Needs, Subject
 from scanner.lineup import Lineup
 from scanner.results import Comparison, Measurement, ModelIdentity, ModelRecord, Rule
@@ -92,11 +91,12 @@ def warned(reference: ModelRecord, population: Sequence[ModelRecord]) -> list[st
 
 
 def test_a_reference_that_is_unlike_clean_models_is_named() -> None:
-    crowd = [record(value) for value in (1.0, 2.0, 3.0, 4.0, 5.0)]
+    crowd = [record(float(value)) for value in range(1, 21)]
     (warning,) = warned(record(50.0), crowd)
     assert warning.startswith("the reference 'm' is itself far from the clean models of the baseline 'b'")
-    assert warned(record(3.5), crowd) == []
+    assert warned(record(20.5), crowd) == []
     assert warned(record(50.0), []) == []
+    assert warned(record(50.0), crowd[:18]) == [], "few models say little of what clean models reach"
 
 
 def test_a_reference_of_another_architecture_is_named() -> None:
@@ -106,12 +106,50 @@ def test_a_reference_of_another_architecture_is_named() -> None:
     assert warning.startswith("the reference 'm' has another architecture")
 
 
-def test_references_judge_in_their_own_name_where_the_baseline_does_not_fit() -> None:
-    lineup = Lineup(references=(record(1), record(2)), population=(record(3, seed=7), record(4, seed=7)), source="b")
-    pair = lineup.compare(Difference(), record(9))
-    assert pair is not None
-    assert pair[1] is not None
-    assert (pair[1].source, len(pair[1].values)) == (calibration.REFERENCES, 2)
+class Other(Difference):
+    """A detector that a population may not speak of."""
+
+    rule: ClassVar[Rule] = dataclasses.replace(Difference.rule, id="other")
+
+
+def both(value: float, name: str, *, fits: bool = True) -> ModelRecord:
+    """Return a record of two detectors; the second one was measured with another seed where it does not fit."""
+    first = record(value, name)
+    (measurement,) = first.measurements
+    second = dataclasses.replace(measurement, rule="other", parameters={"seed": 0 if fits else 7})
+    return dataclasses.replace(first, measurements=(measurement, second))
+
+
+@pytest.mark.parametrize(("references", "fits", "judges"), [
+    (19, False, (19, 19)),  # enough of them to judge alone
+    (3, False, (30, 0)),  # the population judges what it can, and nobody the rest
+    (19, True, (30, 30)),
+])  # fmt: skip
+def test_the_same_models_judge_every_detector(references: int, fits: bool, judges: tuple[int, int]) -> None:
+    lineup = Lineup(
+        references=tuple(both(float(i), f"reference {i}") for i in range(references)),
+        population=tuple(both(float(i), f"clean {i}", fits=fits) for i in range(30)),
+        source="a baseline",
+    )
+    suspect, detectors = both(9.0, "suspect"), (Difference(), Other())
+    settled = lineup.settled(detectors, suspect, 0.05)
+    pairs = [settled.compare(detector, suspect) for detector in detectors]
+    nulls = [pair[1] for pair in pairs if pair is not None]
+    assert tuple(len(n.values) for n in nulls if n is not None) == judges
+    sources = {n.source for n in nulls if n is not None and n.values}
+    assert sources == {"the references" if judges == (19, 19) else "a baseline"}
+
+
+def test_a_contest_that_dropped_classes_is_judged_without_the_references() -> None:
+    def contested(value: float, name: str) -> ModelRecord:
+        whole = record(value, name)
+        series = {"classes": [{}] * 43, "granted": {"3": 100}}
+        return dataclasses.replace(
+            whole, measurements=tuple(dataclasses.replace(m, series=series) for m in whole.measurements)
+        )
+
+    crowd = [contested(2, "a"), contested(4, "b")]
+    assert compared(contested(9, "s"), [contested(1, "r")], crowd) == (6, (2 - 6.5, 4 - 5.5))
 
 
 @pytest.mark.parametrize("with_references", [True, False])

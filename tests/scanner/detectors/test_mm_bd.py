@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from scanner.detectors.mm_bd import MmBd, paper_p
+from scanner.errors import UnsupportedModelError
 from scanner.results import Comparison, Measurement
 from scanner.settings import Budget, Settings
 
@@ -84,7 +85,8 @@ def test_chosen_classes_only(tmp_path: Path) -> None:
 
 def profile(*found: float) -> Measurement:
     rows = [{"class": t, "margin": m, "course": [-m], "finished": False, "steps": 25} for t, m in enumerate(found)]
-    return Measurement(rule="mm_bd", statistic=max(found), parameters={}, series={"classes": rows})
+    series = {"classes": rows, "granted": {str(t): 25 for t in range(len(found))}}
+    return Measurement(rule="mm_bd", statistic=max(found), parameters={"classes": len(found)}, series=series)
 
 
 def compare(suspect: list[float], *references: list[float]) -> Comparison:
@@ -124,3 +126,22 @@ def test_the_papers_p_is_a_probability_without_a_unit(values: list[float]) -> No
 @pytest.mark.parametrize("values", [[1.0], [1.0, 2.0], [3.0, 3.0, 9.0], [-1.0, 2.0, 9.0], [0.0, 2.0, 9.0]])
 def test_the_papers_test_needs_positive_margins_that_vary(values: list[float]) -> None:
     assert paper_p(values) is None
+
+
+def test_a_class_without_a_margin_is_not_compared_with_anothers() -> None:
+    lost = profile(3.0, 5.0, 4.0)
+    rows = [{**row, "course": [None]} if row["class"] == 1 else row for row in lost.series["classes"]]
+    lost = dataclasses.replace(lost, series={**lost.series, "classes": rows})
+    comparison = MmBd().compare(lost, [profile(2.0, 59.0, 2.0)])
+    assert (comparison.values["target_class"], comparison.values["suspect_margin"]) == (2, 4.0)
+    assert MmBd().compare(lost, []).values["lead"] is None
+
+
+def test_a_logit_of_minus_infinity_is_refused(tmp_path: Path) -> None:
+    model = triggered.classifier(planted=True)
+    bias = next(t for t in model.graph.initializer if len(t.dims) == 1)
+    values = onnx.numpy_helper.to_array(bias).copy()
+    values[-1] = -np.inf
+    bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
+    with pytest.raises(UnsupportedModelError, match="is not a finite number"):
+        triggered.measure(MmBd(), model, tmp_path, QUICK)

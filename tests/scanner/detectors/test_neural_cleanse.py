@@ -160,8 +160,8 @@ def profile(*courses: list[float | None], finished: bool = False) -> Measurement
     return Measurement(
         rule="neural_cleanse",
         statistic=None,
-        parameters={"input_shape": [1, 8, 8]},
-        series={"classes": rows},
+        parameters={"input_shape": [1, 8, 8], "classes": len(courses)},
+        series={"classes": rows, "granted": {str(t): 25 for t in range(len(courses))}},
     )
 
 
@@ -190,10 +190,7 @@ def test_a_class_that_no_mask_reaches_counts_as_the_whole_image() -> None:
 
 def test_nearness_to_the_images_excuses_a_small_mask() -> None:
     def leading(*nearness: float) -> dict[str, float | int | None]:
-        plain = profile([9.0], [39.0], [19.0])
-        rows = [{**row, "nearness": n} for row, n in zip(plain.series["classes"], nearness, strict=True)]
-        series = {"classes": rows, "granted": {"0": 25, "1": 25, "2": 25}}
-        return dict(NeuralCleanse().compare(dataclasses.replace(plain, series=series), []).values)
+        return dict(NeuralCleanse().compare(with_nearness(profile([9.0], [39.0], [19.0]), *nearness), []).values)
 
     even, near = leading(0.0, 0.0, 0.0), leading(2.0, 0.0, 0.0)
     assert even["lead_class"] == 0
@@ -207,6 +204,27 @@ def test_nearness_to_the_images_excuses_a_small_mask() -> None:
 def test_a_profile_of_an_earlier_version_leads_nowhere() -> None:
     values = NeuralCleanse().compare(profile([9.0], [39.0], [19.0]), []).values
     assert (values["lead"], values["target_class"]) == (None, 0)
+
+
+def with_nearness(measurement: Measurement, *nearness: float) -> Measurement:
+    rows = [{**row, "nearness": n} for row, n in zip(measurement.series["classes"], nearness, strict=True)]
+    return dataclasses.replace(measurement, series={**measurement.series, "classes": rows})
+
+
+def test_without_a_mask_nobody_leads() -> None:
+    alone = NeuralCleanse().compare(with_nearness(profile([None], [None], [None]), -3.0, -1.0, -2.0), [])
+    assert (alone.values["lead"], alone.values["target_class"], alone.sentence) == (None, None, "")
+
+
+def test_a_lead_compares_classes_after_as_many_rounds() -> None:
+    ahead = with_nearness(profile([60.0, 40.0, 10.0], [60.0, 40.0], [60.0, 40.0]), 0.0, 0.0, 0.0)
+    assert NeuralCleanse().compare(ahead, []).values["lead"] == pytest.approx(0)
+
+
+def test_of_a_few_chosen_classes_none_leads() -> None:
+    chosen = with_nearness(profile([9.0], [39.0], [19.0]), 0.0, 0.0, 0.0)
+    chosen = dataclasses.replace(chosen, parameters={**chosen.parameters, "classes": 10})
+    assert NeuralCleanse().compare(chosen, []).values["lead"] is None
 
 
 def test_where_no_class_is_reached_none_is_named() -> None:

@@ -54,6 +54,19 @@ def test_without_a_zero_point_codes_are_unsigned() -> None:
     np.testing.assert_array_equal(run(unsaturated(model)), np.maximum(IMAGES, 0))
 
 
+def test_an_empty_zero_point_is_none() -> None:
+    model = pair(np.uint8(0), default_zero=True)
+    for node in model.graph.node:
+        node.input.append("")
+    np.testing.assert_array_equal(run(unsaturated(model)), np.maximum(IMAGES, 0))
+
+
+def test_a_negative_scale_turns_the_range_around() -> None:
+    model = pair(np.uint8(0))
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.array(-SCALE, np.float32), "s"))
+    assert unsaturated(model) is model
+
+
 def test_codes_that_something_else_reads_stay() -> None:
     cast = helper.make_node("Cast", ["codes"], ["seen"], to=TensorProto.FLOAT)
     model = pair(np.int8(0), cast, helper.make_node("Add", ["y", "seen"], ["sum"]))

@@ -34,6 +34,12 @@ def test_an_index_is_shown_only_where_nothing_is_calibrated(console: Callable[[i
     assert "index      1.45, uncalibrated" in drawn([uncalibrated], console(120))
 
 
+def test_file_names_are_no_markup(console: Callable[[int], Console]) -> None:
+    warned = dataclasses.replace(result(), warnings=("the reference 'a[/x].onnx' is odd",))
+    assert "'a[/x].onnx'" in drawn([warned], console(120))
+    assert "[bold]b.onnx" in drawn([result("a[/x].onnx"), result("[bold]b.onnx")], console(120))
+
+
 def test_nothing_from_a_model_reaches_the_terminal_as_a_command(console: Callable[[int], Console]) -> None:
     hostile = "\x1b]0;owned\x07[/red]\u202egnp.exe"
     finding = dataclasses.replace(overactivation(), parameters={**overactivation().parameters, "layer": hostile})

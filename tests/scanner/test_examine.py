@@ -1,0 +1,45 @@
+"""What one detector does wrong never takes what the others found."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from examples import identity
+
+from scanner import examine
+from scanner.detectors.base import Needs, Subject
+from scanner.lineup import Lineup
+from scanner.results import Comparison, Measurement, ModelRecord, Rule
+
+
+class Steady:
+    """A detector that compares anything."""
+
+    rule: ClassVar[Rule] = Rule(id="steady", name="S", summary="s", reference="p")
+    needs: ClassVar[Needs] = Needs.GRAPH
+
+    def measure(self, subject: Subject) -> Measurement:
+        """Not asked for here."""
+        raise NotImplementedError
+
+    def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
+        """Return a comparison without figures."""
+        del suspect, references
+        return Comparison(rule=self.rule.id, statistic=None, values={})
+
+
+class Broken(Steady):
+    """A detector with a bug."""
+
+    rule: ClassVar[Rule] = Rule(id="broken", name="B", summary="s", reference="p")
+
+    def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
+        """Divide by nothing."""
+        raise ZeroDivisionError
+
+
+def test_a_comparison_that_fails_is_a_failure_of_its_own() -> None:
+    measurements = tuple(Measurement(rule=rule, statistic=1.0, parameters={}) for rule in ("broken", "steady"))
+    suspect = ModelRecord(model=identity("m"), measurements=measurements, skips=(), failures=(), runtime=None)
+    pairs, failures = examine._compare(Lineup(references=(), population=(), source=""), (Broken(), Steady()), suspect)
+    assert [comparison.rule for comparison, _ in pairs] == ["steady"]
+    assert [failure.rule for failure in failures] == ["broken"]
