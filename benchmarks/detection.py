@@ -9,7 +9,6 @@
 for the architecture; a suspect is never among them, so that the clean models in RECORDS fitted nothing.
 """
 
-import csv
 import dataclasses
 import functools
 import itertools
@@ -23,7 +22,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from benchmarks.quality import LEVELS, quality, share_at_most, table, uniformity
+from benchmarks.quality import LEVELS, quality, share_at_most, table, uniformity, write_csv
 from scanner import calibration, pipeline
 from scanner.detectors import FAMILY, load
 from scanner.detectors.base import Detector
@@ -88,12 +87,10 @@ class Group:
     @functools.cached_property
     def population(self) -> Records:
         """Records of the shipped baseline's clean models; none where it does not fit, or was measured otherwise."""
-        own = self.members[0].record
-        shipped = calibration.shipped_baseline(own.model)
-        inverted = own.measurement("neural_cleanse")
-        if shipped is None or inverted is None or not calibration.comparable(inverted, shipped.records)[0]:
-            return ()
-        return shipped.records
+        shipped = calibration.shipped_baseline(self.members[0].record.model)
+        own = [m for member in self.members for rule in calibration.COMBINED if (m := member.record.measurement(rule))]
+        fits = shipped is not None and all(calibration.comparable(m, shipped.records)[0] for m in own)
+        return shipped.records if shipped is not None and fits else ()
 
     @property
     def references(self) -> Records:
@@ -144,13 +141,14 @@ def measure(
     for truth in json.loads((zoo / "manifest.json").read_text())["models"]:
         path = records / f"{truth['sha256'][:16]}.json"
         known = _member(path).record if path.exists() else None
-        missing = tuple(rule for rule in FAMILY if known is None or known.measurement(rule) is None)
+        missing = tuple(rule for rule in FAMILY if known is None or not _is_current(known, rule))
         if truth["epochs"] != epochs or not missing:
             continue
         settings = Settings(budget=budget, detectors=missing, images_file=images, timeout=3600)
         record = pipeline.calibrate([zoo / truth["file"]], settings, name="", provenance="").records[0]
         if known is not None:
-            record = dataclasses.replace(record, measurements=(*known.measurements, *record.measurements))
+            kept = (m for m in known.measurements if m.rule not in missing)
+            record = dataclasses.replace(record, measurements=(*kept, *record.measurements))
         path.write_text(json.dumps({"truth": truth, "record": to_json(record)}))
         typer.echo(f"{truth['file']}: {', '.join(missing)}", err=True)
 
@@ -182,8 +180,8 @@ def report(
     typer.echo(text)
     if markdown is not None:
         markdown.write_text(text)
-    _write(csv_file, qualities)
-    _write(verdicts_file, verdicts)
+    write_csv(csv_file, qualities)
+    write_csv(verdicts_file, verdicts)
 
 
 @app.command()
@@ -218,6 +216,12 @@ def baseline(
 def _member(path: Path) -> Member:
     data = json.loads(path.read_text())
     return Member(data["truth"], from_json(ModelRecord, data["record"]))
+
+
+def _is_current(record: ModelRecord, rule: str) -> bool:
+    """Whether a rule was measured, and by a version that knew how near the classes lie to the images."""
+    found = record.measurement(rule)
+    return found is not None and (rule != "neural_cleanse" or "nearness" in found.series["classes"][0])
 
 
 def _key(member: Member) -> tuple[str, str]:
@@ -262,8 +266,9 @@ def _statistic(detector: Detector, member: Member, references: Records) -> float
     pair = Lineup(references=tuple(references), population=(), source="").compare(detector, member.record)
     if pair is None or pair[0].statistic is not None:
         return pair[0].statistic if pair else None
-    lead = pair[0].values.get("lead")
-    return _measured(member, detector.rule.id) if lead is None else float(lead)
+    if detector.rule.id in calibration.COMBINED:
+        return pair[0].values["lead"]
+    return _measured(member, detector.rule.id)
 
 
 def _measured(member: Member, rule: str) -> float | None:
@@ -293,7 +298,8 @@ def _verdict_rows(group: Group) -> Iterator[dict[str, Any]]:
         row["anomaly index > 2"] = float(
             np.mean([index is not None and index > _PAPERS_THRESHOLD for index in indices])
         )
-        row["not taken for clean"] = float(np.mean([group.warned(m) for m in members]))
+        warned = [group.warned(m) for m in members if group.population]
+        row["not taken for clean"] = float(np.mean(warned)) if warned else float("nan")
         yield row
 
 
@@ -306,12 +312,14 @@ def _null_rows(group: Group) -> Iterator[dict[str, Any]]:
 
 
 def _combined_p(member: Member, references: Records, population: Records) -> float | None:
+    """Return the p-value of a whole scan; None where the member would be among its own references."""
+    if any(r.model.sha256 == member.record.model.sha256 for r in references):
+        return None
     lineup = Lineup(references=tuple(references), population=tuple(population), source="")
     pairs = [pair for d in load(calibration.COMBINED) if (pair := lineup.compare(d, member.record)) is not None]
-    known = [(c.statistic, n.values) for c, n in pairs if c.statistic is not None and n is not None and n.values]
-    if len(known) < len(calibration.COMBINED):
-        return None
-    return calibration.combined_p([value for value, _ in known], [values for _, values in known])[0]
+    calibrated = {c.rule: (c.statistic, n.values) for c, n in pairs if c.statistic is not None and n and n.values}
+    found = calibration.together(calibrated)
+    return None if found is None else found[0]
 
 
 def _print_reach(name: str, clean: Sequence[ModelRecord]) -> None:
@@ -326,15 +334,6 @@ def _print_reach(name: str, clean: Sequence[ModelRecord]) -> None:
 def _heading() -> str:
     parameters = f"{platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}"
     return f"<!-- python -m benchmarks.detection report; {parameters} -->"
-
-
-def _write(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:
-    if path is None:
-        return
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

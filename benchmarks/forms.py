@@ -7,7 +7,6 @@ would scan it, without a reference, beside the baseline that ships for its archi
 forms of one network get different verdicts.
 """
 
-import csv
 import itertools
 import json
 import sys
@@ -17,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.quality import table
+from benchmarks.quality import table, write_csv
 from scanner import Settings, scan
 
 _NETWORK = ("recipe", "attack", "labels", "rate", "seed", "epochs")
@@ -35,11 +34,7 @@ def main(
         for _, forms in itertools.groupby(sorted(models, key=_network), _network):
             rows += _scanned(zoo, list(forms))
     typer.echo(table(rows))
-    if csv_file is not None:
-        with csv_file.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+    write_csv(csv_file, rows)
     sys.exit(not all(row["same verdict"] for row in rows))
 
 

@@ -16,6 +16,8 @@ import typer
 
 from benchmarks.quality import table
 
+_WORKED = (0, 1)  # its exit codes: nothing found, something found
+
 
 def main(
     zoos: Annotated[list[Path], typer.Argument(metavar="ZOO", help="Folders with manifest.json and models.")],
@@ -44,8 +46,10 @@ def _row(attack: str, paths: Sequence[Path], modelaudit: Path) -> dict[str, Any]
 def _alerts(path: Path, modelaudit: Path) -> Iterator[str]:
     """Yield an alert's severity and check, for all but informational ones."""
     command = [str(modelaudit), "scan", "--format", "json", str(path)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    for issue in json.loads(answer)["issues"]:
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode not in _WORKED:
+        raise SystemExit(f"modelaudit failed on {path}: {answer.stderr.strip()}")
+    for issue in json.loads(answer.stdout)["issues"]:
         if issue["severity"] not in {"info", "debug"}:
             yield f"{issue['severity']} ({issue.get('type') or issue.get('rule_code') or 'unnamed'})"
 

@@ -1,6 +1,8 @@
 """How well a statistic tells two groups of models apart, and how a test's p-values err; the unit is the model."""
 
+import csv
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +68,16 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
     names = list(rows[0])
     lines = [names, ["---"] * len(names), *([_cell(row[name]) for name in names] for row in rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def write_csv(path: Path | None, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows to a file, if one is named and there are any."""
+    if path is None or not rows:
+        return
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _cell(value: object) -> str:

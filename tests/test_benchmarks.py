@@ -1,0 +1,50 @@
+"""The benchmarks' own arithmetic: figures of quality that are known beforehand."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import detection, quality
+from scanner import calibration
+
+FLOATS = st.lists(st.floats(-10, 10), min_size=1, max_size=30)
+
+
+@given(guilty=FLOATS, innocent=FLOATS)
+def test_the_auc_is_the_share_of_pairs_in_order(guilty: list[float], innocent: list[float]) -> None:
+    pairs = [(a > b) + 0.5 * (a == b) for a in guilty for b in innocent]
+    assert quality.auc(np.array(guilty), np.array(innocent)) == pytest.approx(np.mean(pairs))
+
+
+def test_what_is_apart_has_an_auc_of_one_and_every_true_positive() -> None:
+    found = quality.quality([[2.0, 3.0], [4.0]], [[0.0], [1.0]], np.random.default_rng(0))
+    assert (found["AUC"], found["AUC low"], found["TPR at 1% FPR"]) == (1.0, 1.0, 1.0)
+    assert found["clean range"] == "0 to 1"
+
+
+def test_the_interval_resamples_models() -> None:
+    """A thousand values of two models are two models: the interval stays wide."""
+    generator = np.random.default_rng(0)
+    innocent = [[0.0], [1.0], [2.0], [3.0]]
+    found = quality.quality([[-1.0] * 500, [4.0] * 500], innocent, generator)
+    assert (found["AUC low"], found["AUC high"]) == (0.0, 1.0)
+
+
+def test_uniform_p_values_are_near_the_uniform_law() -> None:
+    even = quality.uniformity([rank / 25 for rank in range(1, 26)])
+    assert even["p <= 0.25"] == pytest.approx(6 / 25)
+    assert even["KS distance"] == pytest.approx(1 / 25)
+    assert quality.uniformity([0.04] * 10)["KS distance"] == pytest.approx(0.96)
+
+
+def test_nobody_is_among_his_own_references() -> None:
+    path = next(calibration.SHIPPED.glob("mnist-*.json"))
+    records = calibration.read_baseline(path).records
+    member = detection.Member({"attack": "clean"}, records[0])
+    assert detection._combined_p(member, records[:20], ()) is None
+    assert detection._combined_p(member, records[1:20], ()) is not None
+    group = detection.Group(("mnist", "noise"), (member,))
+    assert len(group.population) == len(records)
+    assert all(len(choice) == 19 for choice in group.choices(19))
+    assert detection._over([records[:3], records[1:4]], lambda _, references: float(len(references)), member) == [3.0]
