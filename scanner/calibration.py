@@ -44,7 +44,9 @@ DECISIVE = frozenset({"neural_cleanse"})
 # separate too little, and each would widen what a clean model may show (docs/detection.md).
 COMBINED = frozenset({"neural_cleanse", "mm_bd", "head"})
 # What the statistic of a clean network reaches beside one clean reference, and the lead of its first class without any:
-# the largest of the 48 networks of the shipped baselines ('python -m benchmarks.detection reach').
+# the largest of the 48 networks of the shipped baselines ('python -m benchmarks.detection reach'). Those baselines were
+# measured before masks had a lead: its figure takes each class's margin on uniform noise for its nearness, and nine of
+# the same networks that were measured again stay below it (docs/detection.md).
 BESIDE_ONE = {"neural_cleanse": 1.29, "mm_bd": 0.36, "head": 1.15}
 ALONE = {"neural_cleanse": 0.63, "mm_bd": 0.23, "head": 0.81}
 # A reference that stands out this many times further than any clean model of a baseline is not taken for clean.
