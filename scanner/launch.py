@@ -6,18 +6,21 @@ the child then sheds; docs/threat-model.md says what it keeps.
 """
 
 import abc
+import contextlib
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 _ROOT = str(Path(__file__).resolve().parent.parent)
 _STARTER = "import sys; sys.path.insert(0, sys.argv[1]); from scanner.child import serve; serve(sys.argv[2:])"
 _NATIVE = frozenset({"numpy", "onnxruntime", "onnx", "torch"})  # their threads and locks would not survive a fork
+_NEEDED = ("numpy", "onnx", "onnxruntime", "ml_dtypes", "google", "typing_extensions", "PIL")  # what a child may import
 _LARGEST = 2**28  # bytes; the memory of a larger caller would count against the child's limit
 _PAUSE = 0.002  # seconds between two looks at whether a child or a thread has ended
 _LOOKS = 10
@@ -62,21 +65,32 @@ def start(preload: Sequence[str]) -> Child:
 
 
 def may_fork() -> bool:
-    """Whether a fork of this process is a child that works: one thread, nothing native in it, and not large."""
+    """Whether a fork of this process is a child that works: one thread, not large, no library in it or elsewhere."""
     if sys.platform != "linux" or _NATIVE & sys.modules.keys() or sys.gettrace() is not None:
         return False
-    return resident_bytes(os.getpid()) < _LARGEST and _is_alone()
+    return resident_bytes(os.getpid()) < _LARGEST and _is_alone() and not _needs_other_folders()
 
 
 def _is_alone() -> bool:
     """Whether this process has one thread; one that has just been joined takes the kernel a moment to end."""
-    for _ in range(_LOOKS):
-        if len([*Path("/proc/self/task").iterdir()]) == 1:
-            return True
-        if threading.active_count() > 1:
-            return False
-        time.sleep(_PAUSE)
+    with contextlib.suppress(OSError):  # without /proc nobody can tell
+        for _ in range(_LOOKS):
+            if len([*Path("/proc/self/task").iterdir()]) == 1:
+                return True
+            if threading.active_count() > 1:
+                return False
+            time.sleep(_PAUSE)
     return False
+
+
+def _needs_other_folders() -> bool:
+    """Whether a library lies in a folder that a fork would not look in, and that a `.pth` file may have named.
+
+    Nothing tells such a folder from one that the caller's program has added; a fresh interpreter reads the `.pth` file.
+    """
+    allowed = set(module_path())
+    others = [path for path in _inherited() if path not in allowed]
+    return any(PathFinder.find_spec(name, others) for name in _NEEDED)
 
 
 def resident_bytes(pid: int) -> int:
@@ -141,21 +155,18 @@ class Fork(Child):
 
     def __init__(self, preload: Sequence[str], folder: str) -> None:
         self.folder = folder
-        self.errors = os.fdopen(os.memfd_create("scan-errors"), "r+b")
-        (listens, commands), (answers, speaks) = os.pipe(), os.pipe()
         self._code: int | None = None
-        parent = os.getpid()
-        # No handler of the caller's may run in the child, which takes signals again once it has put them all back.
-        waiting = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
-            self.pid = os.fork()
-            if self.pid == 0:
-                _live(parent, (listens, speaks, self.errors.fileno()), folder, preload)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
-        for theirs in (listens, speaks):
-            os.close(theirs)
-        self.commands, self.answers = os.fdopen(commands, "wb"), os.fdopen(answers, "rb")
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as undo:
+            undo.callback(_remove, folder)
+            self.errors = undo.enter_context(os.fdopen(os.memfd_create("scan-errors"), "r+b"))
+            listens, commands = os.pipe()
+            theirs.callback(os.close, listens)
+            self.commands = undo.enter_context(os.fdopen(commands, "wb"))
+            answers, speaks = os.pipe()
+            theirs.callback(os.close, speaks)
+            self.answers = undo.enter_context(os.fdopen(answers, "rb"))
+            self.pid = _fork((listens, speaks, self.errors.fileno()), folder, preload)
+            undo.pop_all()
 
     def wait(self, seconds: float = 0) -> int | None:
         """Return its exit code, negative for a signal, or None where it still runs after so many seconds."""
@@ -183,6 +194,20 @@ class Fork(Child):
             self._code = os.waitstatus_to_exitcode(status) if pid else None
 
 
+def _fork(pipes: Sequence[int], folder: str, preload: Sequence[str]) -> int:
+    """Return the process id of a forked child, in the parent alone."""
+    parent = os.getpid()
+    # No handler of the caller's may run in the child, which takes signals again once it has put them all back.
+    waiting = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _live(parent, pipes, folder, preload)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
+    return pid
+
+
 def _live(parent: int, pipes: Sequence[int], folder: str, preload: Sequence[str]) -> NoReturn:
     """Be the forked child, and never return into the caller's code.
 
@@ -208,11 +233,19 @@ def _live(parent: int, pipes: Sequence[int], folder: str, preload: Sequence[str]
 
 
 def module_path() -> list[str]:
-    """Return where a fresh interpreter under `-P` would look for modules: PYTHONPATH and the installation, no more."""
+    """Return where a fork looks for modules: PYTHONPATH and the installation, no more.
+
+    A fresh interpreter under `-P` looks there too, and in the folders that `.pth` files name elsewhere.
+    """
     prefixes = tuple(f"{p}{os.sep}" for p in (sys.prefix, sys.base_prefix, sys.exec_prefix, *_user_site()))
     named = () if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    inherited = sys.path if sys.flags.safe_path else sys.path[1:]
-    return [_ROOT, *filter(os.path.isabs, named), *(p for p in inherited if f"{p}{os.sep}".startswith(prefixes))]
+    installed = (p for p in _inherited() if f"{p}{os.sep}".startswith(prefixes))
+    return [_ROOT, *filter(os.path.isabs, named), *installed]
+
+
+def _inherited() -> list[str]:
+    """Return the caller's module path without the folder of its script."""
+    return sys.path if sys.flags.safe_path else sys.path[1:]
 
 
 def _user_site() -> Sequence[str]:

@@ -331,6 +331,8 @@ def _unchanged(data: Any) -> Any:
 
 
 def _built(kind: type, readers: Mapping[str, Callable[[Any], Any]], data: Any) -> Any:
+    if not isinstance(data, Mapping):
+        raise TypeError(f"no fields for {kind.__name__}, but {type(data).__name__}")
     unknown = data.keys() - readers.keys()
     if unknown:
         raise ValueError(f"unknown fields {sorted(unknown)} for {kind.__name__}")

@@ -267,3 +267,12 @@ def test_every_shipped_baseline_can_be_read() -> None:
         assert len(shipped.records) >= 19, "fewer clean models cannot reach p = 0.05"
         assert {r.model.architecture for r in shipped.records} == {path.stem.rpartition("-")[2]}
         assert json.loads(path.read_text())["provenance"]
+
+
+@pytest.mark.parametrize("rules", [(), ("head",)], ids=["all rules", "one rule"])
+def test_a_baseline_of_another_form_is_refused_though_its_checksum_fits(rules: tuple[str, ...], tmp_path: Path) -> None:
+    body = json.dumps({"records": ["x"]}, sort_keys=True)
+    path = tmp_path / "b.json"
+    path.write_text(json.dumps({"schema": 1, "checksum": calibration._checksum(body), "records": ["x"]}))
+    with pytest.raises(BaselineError, match="written by another version"):
+        calibration.read_baseline(path, rules)

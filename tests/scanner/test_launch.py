@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 DEEDS = ROOT / "tests" / "hostile"
 PROMISES = ("tests/scanner/test_worker.py", "tests/hostile/test_confinement.py")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+SAMPLE = ROOT / "samples" / "mnist-clean.onnx"
 PROGRAM = """
 import os, signal, sys, threading
 from scanner import launch
@@ -59,6 +61,80 @@ def test_a_caller_with_threads_gets_an_interpreter(tmp_path: Path) -> None:
 
 def test_a_large_caller_gets_an_interpreter(tmp_path: Path) -> None:
     assert run("memory = bytearray(b'x') * 2**28; print(launch.may_fork())", tmp_path) == "False"
+
+
+def test_a_caller_that_sees_no_proc_gets_an_interpreter(tmp_path: Path) -> None:
+    code = """
+from pathlib import Path
+def gone(*_, **__): raise FileNotFoundError
+Path.iterdir = Path.read_text = gone
+print(launch.may_fork())
+"""
+    assert run(code, tmp_path) == "False"
+
+
+@pytest.mark.parametrize("name", ["numpy", "onnxruntime", "google", "PIL"])
+def test_a_caller_whose_libraries_lie_elsewhere_gets_an_interpreter(name: str, tmp_path: Path) -> None:
+    package = tmp_path / "elsewhere" / name
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise SystemExit('imported')\n", encoding="utf-8")
+    code = f"sys.path.append({str(package.parent)!r}); print(launch.may_fork())"
+    assert run(code, tmp_path) == "False"
+
+
+def scan_in_overlay(folder: Path, packages: list[Path]) -> subprocess.CompletedProcess[str]:
+    """Scan a sample in an environment that has nothing but a `.pth` file, which names the folders of the packages."""
+    venv.create(folder, symlinks=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    lines = (f"import site; site.addsitedir({str(path)!r})\n" for path in packages)
+    (site / "overlay.pth").write_text("".join(lines), encoding="utf-8")
+    return subprocess.run(
+        [folder / "bin" / "python", "-m", "scanner", SAMPLE, "-d", "overactivation"], cwd=folder, capture_output=True,
+        text=True, check=False, timeout=60, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def installed() -> list[Path]:
+    return [Path(path) for path in sys.path if path.endswith("-packages")]
+
+
+def test_libraries_that_a_pth_file_names_are_found(tmp_path: Path) -> None:
+    done = scan_in_overlay(tmp_path, installed())
+    assert "unanalysable" not in done.stdout
+    assert re.search(r"^overactivation ", done.stdout, re.MULTILINE), done.stderr
+
+
+def test_a_missing_runtime_is_named_in_an_overlay_too(tmp_path: Path) -> None:
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for path in (path for folder in installed() for path in folder.iterdir()):
+        if path.name != "onnxruntime" and path.suffix != ".pth":
+            (packages / path.name).symlink_to(path)
+    done = scan_in_overlay(tmp_path / "overlay", [packages])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "ONNX Runtime cannot be loaded (No module named 'onnxruntime')" in done.stderr
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+@pytest.mark.parametrize("call", ["memfd_create", "pipe", "fork"])
+def test_a_fork_that_fails_leaves_nothing(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, succeed = tmp_path / "own", [os.pipe] if call == "pipe" else []  # one of two pipes
+
+    def fail(*_: object) -> tuple[int, int]:
+        if succeed:
+            return succeed.pop()()
+        raise BlockingIOError
+
+    folder.mkdir()
+    before = descriptors()
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(BlockingIOError):
+        launch.Fork((), str(folder))
+    assert descriptors() == before
+    assert not folder.exists()
 
 
 def test_child_after_child_is_forked_and_none_is_left(tmp_path: Path) -> None:
@@ -123,10 +199,9 @@ def test_the_callers_folders_are_not_on_the_module_path(tmp_path: Path) -> None:
 def test_a_module_beside_the_model_is_not_imported(tmp_path: Path) -> None:
     for name in ("numpy", "onnx", "onnxruntime", "ctypes"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')\n", encoding="utf-8")
-    sample = ROOT / "samples" / "mnist-clean.onnx"
     code = f"""
 from scanner import Settings, scan
-result = scan({str(sample)!r}, settings=Settings(detectors=("overactivation",)))
+result = scan({str(SAMPLE)!r}, settings=Settings(detectors=("overactivation",)))
 print(launch.may_fork(), len(result.findings), len(result.failures))
 """
     assert run(code, tmp_path) == "True 1 0"

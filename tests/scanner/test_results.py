@@ -32,3 +32,9 @@ def test_a_job_survives_json() -> None:
 def test_data_of_another_shape_is_refused(data: dict[str, object]) -> None:
     with pytest.raises((TypeError, ValueError)):
         from_json(Rule, data)
+
+
+@pytest.mark.parametrize("data", ["x", ["x"], 1, None], ids=repr)
+def test_data_without_fields_is_refused(data: object) -> None:
+    with pytest.raises(TypeError, match="no fields for Rule"):
+        from_json(Rule, data)
