@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 from scanner import confinement, deadline, framing
-from scanner.errors import ScannerError, WorkerCrashedError, WorkerLimitError
+from scanner.errors import DeviceError, ScannerError, WorkerCrashedError, WorkerLimitError
 from scanner.limits import Allowance
 from scanner.results import from_json
 
@@ -51,6 +51,12 @@ def _import(modules: Sequence[str]) -> dict[str, Any] | None:
             importlib.import_module(name)
     except ScannerError as error:
         return {"error": error.to_dict()}
+    except ImportError as error:
+        missing = DeviceError(
+            f"a library that a scan needs cannot be loaded ({error})",
+            remedy="install this program anew: pip install 'overactivation[cpu]', or 'overactivation[gpu]' for CUDA",
+        )
+        return {"error": missing.to_dict()}
     finally:
         gc.freeze()
         gc.enable()

@@ -104,15 +104,19 @@ def test_libraries_that_a_pth_file_names_are_found(tmp_path: Path) -> None:
     assert re.search(r"^overactivation ", done.stdout, re.MULTILINE), done.stderr
 
 
-def test_a_missing_runtime_is_named_in_an_overlay_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("missing", "sentence"), [
+    ("onnxruntime", "ONNX Runtime cannot be loaded (No module named 'onnxruntime')"),
+    ("numpy", "a library that a scan needs cannot be loaded (No module named 'numpy')"),
+])  # fmt: skip
+def test_a_missing_library_is_named_in_an_overlay_too(missing: str, sentence: str, tmp_path: Path) -> None:
     packages = tmp_path / "packages"
     packages.mkdir()
     for path in (path for folder in installed() for path in folder.iterdir()):
-        if path.name != "onnxruntime" and path.suffix != ".pth":
+        if path.name != missing and path.suffix != ".pth":
             (packages / path.name).symlink_to(path)
     done = scan_in_overlay(tmp_path / "overlay", [packages])
     assert (done.returncode, done.stdout) == (2, "")
-    assert "ONNX Runtime cannot be loaded (No module named 'onnxruntime')" in done.stderr
+    assert sentence in done.stderr
 
 
 def descriptors() -> int:
