@@ -324,11 +324,28 @@ def _combined_p(member: Member, references: Records, population: Records) -> flo
 
 def _print_reach(name: str, clean: Sequence[ModelRecord]) -> None:
     for detector in load(calibration.COMBINED):
-        own = [m for r in clean if (m := r.measurement(detector.rule.id)) is not None]
-        leads = [lead for m in own if (lead := detector.compare(m, []).values["lead"]) is not None]
-        beside = [detector.compare(a, [b]).statistic or 0.0 for a, b in itertools.permutations(own, 2)]
-        alone = f"{max(leads):.3f}" if leads else "not measured"
-        typer.echo(f"{name}: {detector.rule.id}: {len(own)} models: beside one {max(beside):.3f}, alone {alone}")
+        beside, alone = reached(detector, clean)
+        typer.echo(f"{name}: {detector.rule.id}: {len(clean)} models: beside one {beside:.3f}, alone {alone:.3f}")
+
+
+def reached(detector: Detector, clean: Sequence[ModelRecord]) -> tuple[float, float]:
+    """Return the largest statistic of a clean network beside one other, and the largest lead of a class alone."""
+    own = [m for r in map(_with_nearness, clean) if (m := r.measurement(detector.rule.id)) is not None]
+    beside = (detector.compare(a, [b]).statistic or 0.0 for a, b in itertools.permutations(own, 2))
+    return max(beside), max(lead for m in own if (lead := detector.compare(m, []).values["lead"]) is not None)
+
+
+def _with_nearness(record: ModelRecord) -> ModelRecord:
+    """Return a record whose masks have a nearness: where they were measured without, the margin on uniform noise."""
+    if _is_current(record, "neural_cleanse"):
+        return record
+    masks, head = record.measurement("neural_cleanse"), record.measurement("head")
+    if masks is None or head is None:
+        return record
+    rows = [{**row, "nearness": head.series["noise_margin"][row["class"]]} for row in masks.series["classes"]]
+    filled = dataclasses.replace(masks, series={**masks.series, "classes": rows})
+    others = (m for m in record.measurements if m.rule != "neural_cleanse")
+    return dataclasses.replace(record, measurements=(filled, *others))
 
 
 def _heading() -> str:
