@@ -2,6 +2,7 @@
 
     python -m benchmarks.detection measure ZOO RECORDS [--images-npz images.npz]     # resumes
     python -m benchmarks.detection report RECORDS... --csv detection.csv --verdicts verdicts.csv --markdown tables.md
+    python -m benchmarks.detection pack RECORDS... --output records.jsonl.gz         # `report` reads it too
     python -m benchmarks.detection reach [--records RECORDS...]
     python -m benchmarks.detection baseline RECORDS --output mnist.json
 
@@ -11,6 +12,7 @@ for the architecture; a suspect is never among them, so that the clean models in
 
 import dataclasses
 import functools
+import gzip
 import itertools
 import json
 import platform
@@ -140,7 +142,7 @@ def measure(
     images = str(images_npz.resolve()) if images_npz else None
     for truth in json.loads((zoo / "manifest.json").read_text())["models"]:
         path = records / f"{truth['sha256'][:16]}.json"
-        known = _member(path).record if path.exists() else None
+        known = _member(path.read_text(encoding="utf-8")).record if path.exists() else None
         missing = tuple(rule for rule in FAMILY if known is None or not _is_current(known, rule))
         if truth["epochs"] != epochs or not missing:
             continue
@@ -156,7 +158,7 @@ def measure(
 @app.command()
 def report(
     records: Annotated[
-        list[Path], typer.Argument(help="Folders that `measure` wrote: suspects, clean and backdoored.")
+        list[Path], typer.Argument(help="What `measure` or `pack` wrote: suspects, clean and backdoored.")
     ],
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Quality of each statistic.")] = None,
     verdicts_file: Annotated[Path | None, typer.Option("--verdicts", help="What whole scans answer.")] = None,
@@ -164,7 +166,7 @@ def report(
     seed: int = 0,
 ) -> None:
     """Print ROC-AUC, true positives at fixed false alarms, and the errors of the test itself."""
-    members = sorted((_member(path) for folder in records for path in folder.glob("*.json")), key=_key)
+    members = sorted((member for source in records for member in _members(source)), key=_key)
     groups = [Group(name, tuple(found)) for name, found in itertools.groupby(members, _key)]
     generator = np.random.default_rng(seed)
     qualities = [row for group in groups for row in _quality_rows(group, generator)]
@@ -193,9 +195,20 @@ def reach(
     """Print what clean networks reach: the constants of `scanner.calibration`."""
     for path in sorted(calibration.SHIPPED.glob("*.json")):
         _print_reach(path.name, list(calibration.read_baseline(path).records))
-    for folder in records or []:
-        clean = [m.record for m in map(_member, sorted(folder.glob("*.json"))) if m.clean]
-        _print_reach(str(folder), clean)
+    for source in records or []:
+        _print_reach(str(source), [m.record for m in _members(source) if m.clean])
+
+
+@app.command()
+def pack(
+    records: Annotated[list[Path], typer.Argument(help="Folders that `measure` wrote.")],
+    output: Annotated[Path, typer.Option(help="One file for all of them, .jsonl.gz; `report` reads it.")],
+) -> None:
+    """Gather measurements in one small file, so that the tables can be made without the models."""
+    lines = sorted(path.read_text(encoding="utf-8").strip() for folder in records for path in folder.glob("*.json"))
+    # Without a time of its own, the same records are the same file.
+    output.write_bytes(gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0))
+    typer.echo(f"{output}: {len(lines)} models")
 
 
 @app.command()
@@ -206,15 +219,22 @@ def baseline(
     provenance: str = "not stated",
 ) -> None:
     """Gather the clean models of a folder into a baseline, without measuring them again."""
-    members = sorted((_member(path) for path in records.glob("*.json")), key=lambda m: str(m.truth["file"]))
+    members = sorted(_members(records), key=lambda m: str(m.truth["file"]))
     clean = tuple(m.record for m in members if m.clean)
     whole = calibration.Baseline(name=name or records.name, provenance=provenance, records=clean)
     output.write_text(calibration.write_baseline(whole))
     typer.echo(f"{output}: {len(clean)} clean models")
 
 
-def _member(path: Path) -> Member:
-    data = json.loads(path.read_text())
+def _members(source: Path) -> list[Member]:
+    """Return the models of a folder that `measure` wrote, or of a file that `pack` wrote."""
+    if source.is_dir():
+        return [_member(path.read_text(encoding="utf-8")) for path in sorted(source.glob("*.json"))]
+    return [_member(line) for line in gzip.decompress(source.read_bytes()).decode().splitlines()]
+
+
+def _member(text: str) -> Member:
+    data = json.loads(text)
     return Member(data["truth"], from_json(ModelRecord, data["record"]))
 
 

@@ -1,5 +1,8 @@
 """The benchmarks' own arithmetic: figures of quality that are known beforehand."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks import detection, quality
 from scanner import calibration
+from scanner.results import to_json
 
 FLOATS = st.lists(st.floats(-10, 10), min_size=1, max_size=30)
 
@@ -48,3 +52,17 @@ def test_nobody_is_among_his_own_references() -> None:
     assert len(group.population) == len(records)
     assert all(len(choice) == 19 for choice in group.choices(19))
     assert detection._over([records[:3], records[1:4]], lambda _, references: float(len(references)), member) == [3.0]
+
+
+def test_packed_records_are_the_records(tmp_path: Path) -> None:
+    record = calibration.read_baseline(next(calibration.SHIPPED.glob("mnist-*.json"))).records[0]
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "one.json").write_text(
+        json.dumps({"truth": {"attack": "clean"}, "record": to_json(record)})
+    )
+    packed = tmp_path / "records.jsonl.gz"
+    detection.pack([tmp_path / "records"], packed)
+    assert detection._members(packed) == detection._members(tmp_path / "records")
+    first = packed.read_bytes()
+    detection.pack([tmp_path / "records"], packed)
+    assert packed.read_bytes() == first
