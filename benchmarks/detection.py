@@ -94,11 +94,6 @@ class Group:
         fits = shipped is not None and all(calibration.comparable(m, shipped.records)[0] for m in own)
         return shipped.records if shipped is not None and fits else ()
 
-    @property
-    def references(self) -> Records:
-        """Clean models to compare with: the population's, or else the group's own."""
-        return self.population or [m.record for m in self.members if m.clean]
-
     def guilty(self, attack: str) -> list[Member]:
         """Return the models of one attack, or of all."""
         return [m for m in self.members if not m.clean and attack in (m.attack, ALL)]
@@ -106,10 +101,10 @@ class Group:
     def choices(self, count: int) -> list[Records]:
         """Return the sets of references that every suspect meets: each single one, or `_DRAWS` random sets."""
         if count <= 1:
-            return [()] if not count else [(record,) for record in self.references]
-        generator, known = np.random.default_rng(count), len(self.references)
+            return [()] if not count else [(record,) for record in self.population]
+        generator, known = np.random.default_rng(count), len(self.population)
         draws = (generator.permutation(known)[:count] for _ in range(_DRAWS if known >= count else 0))
-        return [tuple(self.references[i] for i in draw) for draw in draws]
+        return [tuple(self.population[i] for i in draw) for draw in draws]
 
     def p_values(self, members: Sequence[Member]) -> dict[str, list[float]]:
         """Return the p-values of whole scans of the members, by what these had to compare with."""
