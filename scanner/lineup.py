@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 
 from scanner import calibration
 from scanner.detectors.base import Detector
-from scanner.detectors.contest import dropped_some
 from scanner.results import Comparison, Measurement, ModelIdentity, ModelRecord, Nulls
 from scanner.values import dataclass
 
@@ -40,7 +39,7 @@ class Lineup:
         if alone.structural:
             return alone, None
         population, reason = self._fitting(own, suspect)
-        if population and references and not dropped_some(own):
+        if population and references and not _dropped_some(own):
             return alone, _nulls(self.source, [detector.compare(m, references) for m in population])
         if self.population and not population:
             return alone, Nulls(rule=own.rule, values=(), source=self.source, reason=reason) if reason else None
@@ -90,6 +89,11 @@ class Lineup:
 def _nulls(source: str, comparisons: Sequence[Comparison]) -> Nulls:
     values = tuple(c.statistic for c in comparisons if c.statistic is not None)
     return Nulls(rule=comparisons[0].rule, values=values, source=source)
+
+
+def _dropped_some(measurement: Measurement) -> bool:
+    """Whether the model's own contest chose which classes its references were searched for."""
+    return len(measurement.series.get("granted", ())) < len(measurement.series.get("classes", ()))
 
 
 def _measured(records: Sequence[ModelRecord], rule: str) -> list[Measurement]:

@@ -156,11 +156,6 @@ def side_by_side(measurement: Measurement) -> dict[int, float | None] | None:
     return {row["class"]: row["course"][:rounds][-1] for row in rows}
 
 
-def dropped_some(measurement: Measurement) -> bool:
-    """Whether the model's own contest chose which classes its references were searched for."""
-    return len(measurement.series.get("granted", ())) < len(measurement.series.get("classes", ()))
-
-
 def row_of(entrant: Entrant[S]) -> dict[str, Any]:
     """Return what the report and `at_equal_steps` need of an entrant; a result that is infinite is None."""
     course = [rank[0] if math.isfinite(rank[0]) else None for rank in entrant.course]
