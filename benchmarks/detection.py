@@ -341,6 +341,15 @@ def _print_reach(name: str, clean: Sequence[ModelRecord]) -> None:
     for detector in load(calibration.COMBINED):
         beside, alone = reached(detector, clean)
         typer.echo(f"{name}: {detector.rule.id}: {len(clean)} models: beside one {beside:.3f}, alone {alone:.3f}")
+    typer.echo(f"{name}: masks and nearness correlate by {np.mean([_correlation(r) for r in clean]):.2f} on average")
+
+
+def _correlation(record: ModelRecord) -> float:
+    """Return how the logarithm of a class's mask and its nearness to the images go together in one network."""
+    masks = _with_nearness(record).measurement("neural_cleanse")
+    rows = [row for row in (masks.series["classes"] if masks else ()) if row["size"] is not None]
+    logs, nearness = [np.log(row["size"] + 1) for row in rows], [row["nearness"] for row in rows]
+    return float(np.corrcoef(logs, nearness)[0, 1])
 
 
 def reached(detector: Detector, clean: Sequence[ModelRecord]) -> tuple[float, float]:
