@@ -332,8 +332,7 @@ def _combined_p(member: Member, references: Records, population: Records) -> flo
         return None
     lineup = Lineup(references=tuple(references), population=tuple(population), source="")
     pairs = [pair for d in load(calibration.COMBINED) if (pair := lineup.compare(d, member.record)) is not None]
-    calibrated = {c.rule: (c.statistic, n.values) for c, n in pairs if c.statistic is not None and n and n.values}
-    found = calibration.together(calibrated)
+    found = calibration.together([c for c, _ in pairs], [n for _, n in pairs if n is not None])
     return None if found is None else found[0]
 
 
@@ -341,6 +340,7 @@ def _print_reach(name: str, clean: Sequence[ModelRecord]) -> None:
     for detector in load(calibration.COMBINED):
         beside, alone = reached(detector, clean)
         typer.echo(f"{name}: {detector.rule.id}: {len(clean)} models: beside one {beside:.3f}, alone {alone:.3f}")
+    typer.echo(f"{name}: together beside one {reached_together(clean):.3f}")
     typer.echo(f"{name}: masks and nearness correlate by {np.mean([_correlation(r) for r in clean]):.2f} on average")
 
 
@@ -357,6 +357,13 @@ def reached(detector: Detector, clean: Sequence[ModelRecord]) -> tuple[float, fl
     own = [m for r in map(_with_nearness, clean) if (m := r.measurement(detector.rule.id)) is not None]
     beside = (detector.compare(a, [b]).statistic or 0.0 for a, b in itertools.permutations(own, 2))
     return max(beside), max(lead for m in own if (lead := detector.compare(m, []).values["lead"]) is not None)
+
+
+def reached_together(clean: Sequence[ModelRecord]) -> float:
+    """Return the largest sum over detectors, in units of their own reach, of a clean network beside one other."""
+    pairs = itertools.permutations(clean, 2)
+    indices = (calibration.index(_comparisons(Member({}, a), [b])) or 0.0 for a, b in pairs)
+    return calibration.TOGETHER * max(indices)
 
 
 def _with_nearness(record: ModelRecord) -> ModelRecord:

@@ -43,15 +43,17 @@ DECISIVE = frozenset({"neural_cleanse"})
 # Detectors whose statistics make the combined p-value. The others are shown beside them: with a clean reference they
 # separate too little, and each would widen what a clean model may show (docs/detection.md).
 COMBINED = frozenset({"neural_cleanse", "mm_bd", "head"})
-# What the statistic of a clean network reaches beside one clean reference, and the lead of its first class without any:
-# the largest of the 48 networks of the shipped baselines ('python -m benchmarks.detection reach'). Those baselines were
-# measured before masks had a lead: its figure takes each class's margin on uniform noise for its nearness, and nine of
-# the same networks that were measured again stay below it (docs/detection.md).
-BESIDE_ONE = {"neural_cleanse": 1.29, "mm_bd": 0.36, "head": 1.15}
+# The largest that clean networks reach ('python -m benchmarks.detection reach'): each detector's statistic beside one
+# clean reference, the sum over detectors in these units, and without a reference the lead of one class over the next.
+BESIDE_ONE = {"neural_cleanse": 1.45, "mm_bd": 0.30, "head": 1.28}
+TOGETHER = 2.00
 ALONE = {"neural_cleanse": 0.63, "mm_bd": 0.23, "head": 0.81}
 # A reference that stands out this many times further than any clean model of a baseline is not taken for clean.
-_NOT_CLEAN = 1.5
+_NOT_CLEAN = 2.0
 _ENOUGH = 19  # clean models, for a p of 0.05
+_WHOLE = ""  # stands for the class where a detector knows none
+
+Profile = Mapping[str, float]  # by class, how far it stands out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,21 +188,28 @@ def judge(rule: Rule, measurement: Measurement, comparison: Comparison, nulls: N
 
 
 def combine(
-    findings: Sequence[Finding], nulls: Sequence[Nulls], skips: Sequence[Skip], *, failed: bool, alpha: float
+    findings: Sequence[Finding],
+    comparisons: Sequence[Comparison],
+    nulls: Sequence[Nulls],
+    skips: Sequence[Skip],
+    *,
+    failed: bool,
+    alpha: float,
 ) -> Judgement:
     """Return the combined answer.
 
-    The calibrated statistics of the detectors in `COMBINED` (of all, where none of those ran) become one, the largest
-    robust z-score over detectors; its own rank among the same clean models gives the p-value: one test in all.
+    What the calibrated detectors in `COMBINED` (all, where none of those ran) say of each class becomes one figure; its
+    rank among the same clean models gives the p-value: one test in all (`combined_p`).
     """
     structural = [f for f in findings if f.observations and f.verdict is Verdict.SUSPICIOUS]
     if structural:
         return Judgement(verdict=Verdict.SUSPICIOUS, reason=structural[0].reason, score=1.0)
-    p, leading = _combined_p(findings, nulls)
+    p, leading = together(comparisons, nulls) or (None, None)
     score = None if p is None else 1 - p
-    if p is not None and leading is not None and p <= alpha:
+    if p is not None and p <= alpha:
         # A trigger is evidence that a person can check, so it is named before what stands out more.
-        found = next((f for f in findings if f.rule.id in COMBINED and f.verdict is Verdict.SUSPICIOUS), leading)
+        named = [f for f in findings if f.rule.id in COMBINED and f.verdict is Verdict.SUSPICIOUS]
+        found = named[0] if named else next(f for f in findings if f.rule.id == leading)
         return Judgement(verdict=Verdict.SUSPICIOUS, reason=found.reason, score=score)
     if failed:
         return Judgement(verdict=Verdict.INCONCLUSIVE, reason="not everything could be measured", score=score)
@@ -234,66 +243,86 @@ def conformal_p(value: float, clean: Sequence[float]) -> float:
     return (1 + sum(other >= value for other in clean)) / (len(clean) + 1)
 
 
-def combined_p(values: Sequence[float], clean: Sequence[Sequence[float]]) -> tuple[float, int]:
-    """Return the p-value of several statistics together, and the index of the one that stands out most.
+def combined_p(own: Sequence[Profile], clean: Sequence[Sequence[Profile]]) -> tuple[float, int]:
+    """Return the p-value of several detectors together, and the index of the one that says most.
 
-    Each statistic is centred and scaled by median and MAD over all k + 1 models, the suspect among them; the maximum of
-    these scores over the statistics is ranked. The suspect enters like any other model, so the rank stays uniform.
+    Detectors differ in scale, so each profile is centred and scaled: by median and MAD, over all k + 1 models, of a
+    model's largest entry. A class that several detectors find stands out by the sum of what they say of it, and a model
+    by its largest class. The suspect enters like any other model, so the rank stays uniform.
 
     Args:
-        values: The suspect's statistics.
-        clean: For each statistic, those of the k clean models, in the same order of models.
+        own: For each detector, the suspect's profile.
+        clean: For each detector, those of the k clean models, in the same order of models.
     """
-    scores = _scores(values, clean)
-    own, *others = _largest(scores)
-    leading = max(range(len(values)), key=lambda index: scores[index][0])
-    return conformal_p(own, others), leading
+    scores = _scores(own, clean)
+    stands, *others = map(_standing, zip(*scores, strict=True))
+    leading = max(range(len(own)), key=lambda position: max(scores[position][0].values()))
+    return conformal_p(stands, others), leading
 
 
 def index(comparisons: Sequence[Comparison]) -> float | None:
     """Return how far a model stands out, for ranking models that no population speaks of; None where that is unknown.
 
-    The largest, over the detectors in `COMBINED`, of the statistic beside references, or else of a class's lead over
-    the next, in units of what clean networks of the shipped recipes reach. No p-value, and no verdict rests on it.
+    Beside references, what the detectors in `COMBINED` say of one class together, for the class of which they say most;
+    without, the largest lead of a class over the next. Both are in units of what clean networks of the shipped recipes
+    reach. No p-value, and no verdict rests on it.
     """
-    found = []
-    for comparison in comparisons:
-        lead = comparison.values.get("lead")
-        if comparison.rule in COMBINED and comparison.statistic is not None:
-            found.append(comparison.statistic / BESIDE_ONE[comparison.rule])
-        elif comparison.rule in COMBINED and lead is not None:
-            found.append(lead / ALONE[comparison.rule])
-    return max(found, default=None)
+    combined = [c for c in comparisons if c.rule in COMBINED]
+    profiles = [_divided(c.classes, BESIDE_ONE[c.rule]) for c in combined if c.classes]
+    if profiles:
+        return _standing(profiles) / TOGETHER
+    leads = ((c.values["lead"], ALONE[c.rule]) for c in combined)
+    return max((lead / reach for lead, reach in leads if lead is not None), default=None)
 
 
 def stands_apart(pairs: Sequence[tuple[Comparison, Nulls | None]]) -> bool:
     """Whether a model, compared by the detectors in `COMBINED`, is far beyond every clean model of a population.
 
-    Never among few: of 21 models, 1 % of the clean ones would be called so, of 3 every fifth.
+    Never among few: beside 19 others none of the clean networks of the shipped baselines is called so, beside 3 every
+    seventh.
     """
-    known = [
-        (c.statistic, n.values) for c, n in pairs if c.rule in COMBINED and c.statistic is not None and n is not None
-    ]
-    if len({len(values) for _, values in known}) != 1 or len(known[0][1]) < _ENOUGH:
+    compared = [(c, n) for c, n in pairs if c.rule in COMBINED and c.statistic is not None and n is not None]
+    known = [(_profile(c), _profiles(n)) for c, n in compared]
+    if len({len(profiles) for _, profiles in known}) != 1 or len(known[0][1]) < _ENOUGH:
         return False
-    own, *clean = _largest(_scores([value for value, _ in known], [values for _, values in known]))
+    scores = _scores([own for own, _ in known], [profiles for _, profiles in known])
+    own, *clean = map(_standing, zip(*scores, strict=True))
     return own > _NOT_CLEAN * max(clean)
 
 
-def _scores(values: Sequence[float], clean: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Return each statistic's robust z-scores, the suspect's first."""
-    return [_robust_scores([value, *others]) for value, others in zip(values, clean, strict=True)]
+def _profile(comparison: Comparison) -> Profile:
+    """Return what a detector says of each class, or of the whole model where it knows no classes."""
+    return comparison.classes or {_WHOLE: comparison.statistic or 0.0}
 
 
-def _largest(scores: Sequence[Sequence[float]]) -> list[float]:
-    """Return each model's largest score over the statistics."""
-    return [max(column) for column in zip(*scores, strict=True)]
+def _profiles(nulls: Nulls) -> list[Profile]:
+    """Return the same of the clean models."""
+    return [classes or {_WHOLE: value} for classes, value in zip(nulls.classes, nulls.values, strict=True)]
 
 
-def _robust_scores(values: Sequence[float]) -> list[float]:
-    median = _median(values)
-    spread = _median([abs(v - median) for v in values])
-    return [(v - median) / (spread or 1e-12) for v in values]
+def _scores(own: Sequence[Profile], clean: Sequence[Sequence[Profile]]) -> list[list[Profile]]:
+    """Return each detector's robust z-scores by class, the suspect's first."""
+    return [_robust_scores([profile, *others]) for profile, others in zip(own, clean, strict=True)]
+
+
+def _robust_scores(profiles: Sequence[Profile]) -> list[Profile]:
+    largest = [max(profile.values()) for profile in profiles]
+    median = _median(largest)
+    spread = _median([abs(value - median) for value in largest]) or 1e-12
+    return [{name: (value - median) / spread for name, value in profile.items()} for profile in profiles]
+
+
+def _standing(profiles: Sequence[Profile]) -> float:
+    """Return by how much a model's foremost class stands out: the sum of what speaks against it, over detectors."""
+    found: dict[str, list[float]] = {}
+    for profile in profiles:
+        for name, value in profile.items():
+            found.setdefault(name, []).append(value)
+    return max(sum(v for v in values if v > 0) or max(values) for values in found.values())
+
+
+def _divided(profile: Profile, unit: float) -> Profile:
+    return {name: value / unit for name, value in profile.items()}
 
 
 def _median(values: Sequence[float]) -> float:
@@ -303,28 +332,15 @@ def _median(values: Sequence[float]) -> float:
     return ranked[middle] if len(ranked) % 2 else (ranked[middle - 1] + ranked[middle]) / 2
 
 
-def together(calibrated: Mapping[str, tuple[float, Sequence[float]]]) -> tuple[float, str] | None:
-    """Return the p-value of a whole scan and the rule that stands out most; None where nothing is calibrated.
-
-    Args:
-        calibrated: By rule, the suspect's statistic and those of the clean models.
-    """
-    chosen = {rule: pair for rule, pair in calibrated.items() if rule in COMBINED} or calibrated
-    if len({len(clean) for _, clean in chosen.values()}) != 1:
+def together(comparisons: Sequence[Comparison], nulls: Sequence[Nulls]) -> tuple[float, str] | None:
+    """Return the p-value of a whole scan and the rule that says most; None where nothing is calibrated."""
+    clean = {n.rule: _profiles(n) for n in nulls if n.values}
+    calibrated = [c for c in comparisons if c.statistic is not None and c.rule in clean]
+    chosen = [c for c in calibrated if c.rule in COMBINED] or calibrated
+    if len({len(clean[c.rule]) for c in chosen}) != 1:
         return None
-    p, leading = combined_p([value for value, _ in chosen.values()], [clean for _, clean in chosen.values()])
-    return p, list(chosen)[leading]
-
-
-def _combined_p(findings: Sequence[Finding], nulls: Sequence[Nulls]) -> tuple[float | None, Finding | None]:
-    clean = {found.rule: found.values for found in nulls}
-    calibrated = {
-        f.rule.id: (f.statistic, clean[f.rule.id])
-        for f in findings
-        if f.p_value is not None and f.statistic is not None
-    }
-    found = together(calibrated)
-    return (None, None) if found is None else (found[0], next(f for f in findings if f.rule.id == found[1]))
+    p, leading = combined_p([_profile(c) for c in chosen], [clean[c.rule] for c in chosen])
+    return p, chosen[leading].rule
 
 
 def _verdict(

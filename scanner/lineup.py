@@ -87,8 +87,9 @@ class Lineup:
 
 
 def _nulls(source: str, comparisons: Sequence[Comparison]) -> Nulls:
-    values = tuple(c.statistic for c in comparisons if c.statistic is not None)
-    return Nulls(rule=comparisons[0].rule, values=values, source=source)
+    known = [(c.statistic, c.classes) for c in comparisons if c.statistic is not None]
+    values, classes = zip(*known, strict=True) if known else ((), ())
+    return Nulls(rule=comparisons[0].rule, values=values, classes=classes, source=source)
 
 
 def _dropped_some(measurement: Measurement) -> bool:

@@ -170,7 +170,9 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
     suspect, alpha = examination.suspect, settings.alpha
     findings = tuple(_findings(examination, alpha))
     failures = (*suspect.failures, *(f for r in examination.references for f in _reference_failures(r)))
-    judgement = calibration.combine(findings, examination.nulls, suspect.skips, failed=bool(failures), alpha=alpha)
+    judgement = calibration.combine(
+        findings, examination.comparisons, examination.nulls, suspect.skips, failed=bool(failures), alpha=alpha
+    )
     reason = judgement.reason
     unanalysed = tuple(unanalysable.findings(suspect.failures))
     if unanalysed and judgement.verdict is Verdict.INCONCLUSIVE:

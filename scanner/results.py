@@ -106,6 +106,8 @@ class Comparison:
         values: Named figures for the report.
         evidence: What a person can check: class, layer, node, images.
         sentence: The evidence in words.
+        classes: By class, how far the suspect stands out from the references; `statistic` is the largest. Empty where
+            the detector knows no classes, or no reference was comparable.
         structural: Judged by the observations alone, whatever other models show.
     """
 
@@ -114,6 +116,7 @@ class Comparison:
     values: Mapping[str, float | int | None]
     evidence: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     sentence: str = ""
+    classes: Mapping[str, float] = dataclasses.field(default_factory=dict)
     structural: bool = False
 
 
@@ -124,12 +127,14 @@ class Nulls:
     Attributes:
         rule: The id of the detector's rule.
         values: One statistic a clean model; empty where no population fits.
+        classes: For each of these models, what `Comparison.classes` is for the suspect.
         source: Which models, in words.
         reason: Why there are no values.
     """
 
     rule: str
     values: tuple[float, ...]
+    classes: tuple[Mapping[str, float], ...] = ()
     source: str
     reason: str | None = None
 

@@ -162,6 +162,15 @@ def class_margins(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray((logits - rival).mean(axis=0) / unit, dtype=np.float64)
 
 
+def above_level(values: Sequence[float]) -> list[float]:
+    """Return how far each class's difference lies above the median over classes; as they are below three classes.
+
+    What all classes share is a difference between two trainings, and no backdoor.
+    """
+    level = float(np.median(values)) if len(values) >= 3 else 0.0  # noqa: PLR2004 - of two, each is half the level
+    return [float(value) - level for value in values]
+
+
 def lead(values: npt.ArrayLike) -> tuple[int, float] | None:
     """Return the index of the largest value and how far it is above the second largest; None below three values.
 

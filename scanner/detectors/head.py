@@ -19,7 +19,7 @@ from scanner.errors import NoLogitsError, UnsupportedModelError
 from scanner.graph import classifier, extract, inline
 from scanner.graph.logits import find_logits
 from scanner.results import Comparison, Measurement, Rule
-from scanner.statistics import class_margins, lead, robust_z
+from scanner.statistics import above_level, class_margins, lead, robust_z
 
 LATENTS = 2_000
 DENSITY = 0.1  # share of a latent's channels that are active
@@ -91,7 +91,7 @@ class Head:
     def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
         """Return the largest difference of mean margins over classes, suspect less the references' mean.
 
-        Without a reference the statistic is None; `lead` is the difference of the two largest margins.
+        It is taken above the median class's: what all classes share is a difference between two trainings. Without a reference the statistic is None; `lead` is the difference of the two largest margins.
         """
         own = np.asarray(suspect.series["margin"], dtype=np.float64)
         others = [r.series["margin"] for r in references if len(r.series["margin"]) == len(own)]
@@ -110,10 +110,12 @@ class Head:
         mean = np.mean(others, axis=0)
         target = int((own - mean).argmax())
         difference = float(own[target] - mean[target])
+        above = above_level((own - mean).tolist())
         share = suspect.series["share"][target]
         return Comparison(
             rule=self.rule.id,
-            statistic=difference,
+            statistic=max(above),
+            classes={str(index): value for index, value in enumerate(above)},
             values={
                 "target_class": target,
                 "suspect_margin": float(own[target]),

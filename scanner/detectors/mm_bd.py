@@ -17,7 +17,7 @@ from scanner.detectors.gradients import Differentiable, Floats, describe, differ
 from scanner.graph.backward import Objective
 from scanner.results import Comparison, Measurement, Rule
 from scanner.settings import Budget, Effort
-from scanner.statistics import fit_gamma, gamma_survival, lead
+from scanner.statistics import above_level, fit_gamma, gamma_survival, lead
 
 # Images are starting points here. The paper takes up to 300 steps; the seconds are a fifth of the budget's.
 EFFORTS = {
@@ -68,7 +68,7 @@ class MmBd:
     def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
         """Return the largest log-ratio of margins over classes, suspect over the references' geometric mean.
 
-        Without a reference the statistic is None; `lead` is then the log-ratio of the two largest margins. `paper_p` is
+        It is taken above the median class's: what all classes share is a difference between two trainings. Without a reference the statistic is None; `lead` is then the log-ratio of the two largest margins. `paper_p` is
         the paper's own test, which knows no clean model.
         """
         rows = _ratios(suspect, references)
@@ -86,9 +86,11 @@ class MmBd:
                 sentence=f"{sentence}, {math.exp(found[1]):.1f} times as far as any other" if found else sentence,
             )
         best = max(rows, key=lambda row: row["log_ratio"])
+        above = above_level([row["log_ratio"] for row in rows])
         return Comparison(
             rule=self.rule.id,
-            statistic=best["log_ratio"],
+            statistic=max(above),
+            classes={str(row["class"]): value for row, value in zip(rows, above, strict=True)},
             values={
                 "target_class": best["class"],
                 "suspect_margin": best["suspect"],

@@ -21,7 +21,7 @@ from scanner.detectors.contest import Entrant, at_equal_steps, contest, granted,
 from scanner.detectors.gradients import Differentiable, Floats, describe, differentiable
 from scanner.graph.backward import Objective
 from scanner.results import Comparison, Measurement, Rule, packed
-from scanner.statistics import anomaly_index, class_margins, lead
+from scanner.statistics import above_level, anomaly_index, class_margins, lead
 
 LEARNING_RATE = 0.1  # Adam, as in the authors' code, with these decay rates
 BETAS = (0.5, 0.9)
@@ -91,7 +91,7 @@ class NeuralCleanse:
     def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
         """Return the largest log-ratio of mask sizes over classes, references' geometric mean over suspect.
 
-        Without a reference the statistic is None; the lead of one class and the anomaly index are among the values.
+        It is taken above the median class's: what all classes share is a difference between two trainings. Without a reference the statistic is None; the lead of one class and the anomaly index are among the values.
         """
         rows = _ratios(suspect, references)
         index, leading = suspect.statistic, _leading(suspect)
@@ -104,9 +104,11 @@ class NeuralCleanse:
                 sentence=_stands_out(leading),
             )
         best = max(rows, key=lambda row: row["log_ratio"])
+        above = above_level([row["log_ratio"] for row in rows])
         return Comparison(
             rule=self.rule.id,
-            statistic=best["log_ratio"],
+            statistic=max(above),
+            classes={str(row["class"]): value for row, value in zip(rows, above, strict=True)},
             values={
                 "target_class": best["class"],
                 "suspect_size": best["suspect"],

@@ -11,7 +11,7 @@ from examples import identity, overactivation
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.detection import reached
+from benchmarks.detection import reached, reached_together
 from scanner import calibration
 from scanner.calibration import Baseline
 from scanner.detectors import load
@@ -50,17 +50,33 @@ def test_p_is_uniform_for_a_clean_suspect(detectors: int) -> None:
     for _ in range(trials):
         shared = generator.standard_normal((1, models))
         draws = generator.standard_normal((detectors, models)) * np.array([[1.0], [5.0], [0.1]])[:detectors] + shared
-        ps.append(calibration.combined_p(draws[:, 0].tolist(), draws[:, 1:].tolist())[0])
+        profiles = [[{"": value} for value in row] for row in draws.tolist()]
+        ps.append(calibration.combined_p([row[0] for row in profiles], [row[1:] for row in profiles])[0])
     for level in (0.05, 0.1, 0.25, 0.5):
         share = np.mean(np.array(ps) <= level + 1e-9)
         assert abs(share - level) < 4 * np.sqrt(level * (1 - level) / trials)
 
 
-def test_the_combination_names_the_statistic_that_stands_out() -> None:
+def profiles_of(generator: np.random.Generator, models: int) -> list[dict[str, float]]:
+    return [{str(t): float(value) for t, value in enumerate(generator.standard_normal(4))} for _ in range(models)]
+
+
+def test_the_combination_names_the_detector_that_says_most() -> None:
     generator = np.random.default_rng(1)
-    clean = generator.standard_normal((2, 20))
-    p, leading = calibration.combined_p([0.1, 9.0], clean.tolist())
+    clean = [profiles_of(generator, 20) for _ in range(2)]
+    p, leading = calibration.combined_p([{"0": 0.1}, {"0": 9.0}], clean)
     assert (p, leading) == (1 / 21, 1)
+
+
+def test_detectors_that_find_one_class_speak_together() -> None:
+    """Neither detector alone sets the suspect apart; what both say of one class does, of two classes does not."""
+    generator = np.random.default_rng(2)
+    clean = [profiles_of(generator, 40) for _ in range(2)]
+    large = [sorted(max(profile.values()) for profile in row)[-2] for row in clean]
+    same = [{"3": large[0]}, {"3": large[1]}]
+    apart = [{"3": large[0]}, {"1": large[1]}]
+    assert calibration.combined_p(same, clean)[0] < calibration.combined_p(apart, clean)[0]
+    assert calibration.combined_p(same, clean)[0] == 1 / 41
 
 
 def measured(severity: Severity | None = None) -> Measurement:
@@ -74,7 +90,8 @@ def judged(statistic: float | None, nulls: Nulls | None, severity: Severity | No
 
 
 def clean(count: int) -> Nulls:
-    return Nulls(rule=RULE.id, values=tuple(np.linspace(0, 1, count)), source="test")
+    values = np.linspace(0, 1, count).tolist()
+    return Nulls(rule=RULE.id, values=tuple(values), classes=tuple({"3": v} for v in values), source="test")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +124,8 @@ def test_an_observation_judges_itself() -> None:
 def combine(*pairs: tuple[Finding, Nulls | None], failed: bool = False) -> calibration.Judgement:
     nulls = [n for _, n in pairs if n is not None]
     skips = [Skip(rule="x", reason="no images")]
-    return calibration.combine([f for f, _ in pairs], nulls, skips, failed=failed, alpha=0.05)
+    comparisons = [compared(f.rule.id, f.statistic) for f, _ in pairs]
+    return calibration.combine([f for f, _ in pairs], comparisons, nulls, skips, failed=failed, alpha=0.05)
 
 
 def test_suspicion_outranks_doubt_outranks_innocence() -> None:
@@ -204,8 +222,10 @@ def test_a_layer_that_was_asked_for_is_another_measurement(baseline: Baseline) -
     assert calibration.comparable(asked, baseline.records)[1] == "it was measured with asked_layer None, not 'deep'"
 
 
-def compared(rule: str, statistic: float | None, lead: float | None = None) -> Comparison:
-    return Comparison(rule=rule, statistic=statistic, values={"lead": lead})
+def compared(rule: str, statistic: float | None, lead: float | None = None, target: str = "3") -> Comparison:
+    knows_classes = statistic is not None and rule in calibration.COMBINED
+    classes = {target: statistic, "9": -1.0} if knows_classes else {}
+    return Comparison(rule=rule, statistic=statistic, values={"lead": lead}, classes=classes)
 
 
 def test_the_index_is_in_units_of_what_clean_networks_reach() -> None:
@@ -213,9 +233,14 @@ def test_the_index_is_in_units_of_what_clean_networks_reach() -> None:
     assert calibration.index([]) is None
     assert calibration.index([compared("overactivation", 99.0)]) is None
     assert calibration.index([compared("head", None)]) is None
-    assert calibration.index([compared(rule, limit) for rule, limit in reach.items()]) == pytest.approx(1)
     assert calibration.index([compared(rule, None, limit) for rule, limit in alone.items()]) == pytest.approx(1)
-    assert calibration.index([compared("head", 0.0, 99.0), compared("mm_bd", 3 * reach["mm_bd"])]) == pytest.approx(3)
+    agreed = [compared(rule, limit) for rule, limit in reach.items()]
+    assert calibration.index(agreed) == pytest.approx(len(reach) / calibration.TOGETHER)
+    divided = [compared(rule, limit, target=rule) for rule, limit in reach.items()]
+    assert calibration.index(divided) == pytest.approx(1 / calibration.TOGETHER)
+    # What one detector compared outweighs the lead of another: with a reference, differences are evidence.
+    mixed = [compared("head", None, 99.0), compared("mm_bd", 3 * reach["mm_bd"])]
+    assert calibration.index(mixed) == pytest.approx(3 / calibration.TOGETHER)
 
 
 def test_the_reach_is_that_of_the_shipped_baselines() -> None:
@@ -224,6 +249,8 @@ def test_the_reach_is_that_of_the_shipped_baselines() -> None:
         beside, alone = zip(*(reached(detector, records) for records in baselines), strict=True)
         assert calibration.BESIDE_ONE[detector.rule.id] == pytest.approx(max(beside), abs=0.005)
         assert calibration.ALONE[detector.rule.id] == pytest.approx(max(alone), abs=0.005)
+    together = max(reached_together(records) for records in baselines)
+    assert together == pytest.approx(calibration.TOGETHER, abs=0.005)
 
 
 def test_who_stands_apart() -> None:

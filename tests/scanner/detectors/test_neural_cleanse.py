@@ -54,7 +54,7 @@ def unpacked(array: Any) -> npt.NDArray[np.float32]:
 def test_the_planted_class_is_named_and_its_trigger_is_the_corner(name: str, tmp_path: Path) -> None:
     comparison, suspect = compare(tmp_path, **VARIANTS[name])
     assert comparison.values["target_class"] == comparison.evidence["target_class"] == TARGET
-    assert comparison.statistic == comparison.values["log_ratio"]
+    assert comparison.statistic == comparison.classes[str(TARGET)]
     assert (comparison.statistic or 0) > 1
     picture = suspect.series["pictures"][str(TARGET)]
     mask, shape = unpacked(picture["mask"]), VARIANTS[name].get("shape", (1, 8, 8))
@@ -170,6 +170,14 @@ def test_the_log_ratio_by_hand() -> None:
     assert comparison.values["reference_size"] == pytest.approx(np.sqrt(5 * 25) - 1)
     assert comparison.statistic == pytest.approx(np.log(np.sqrt(5 * 25) / 4))
     assert comparison.sentence == "class 1 needs a mask of 3.0 pixels; the 2 clean references need 4.0 to 24.0"
+
+
+def test_what_all_classes_share_is_taken_off() -> None:
+    halved, reference = profile([9.0], [3.0], [5.0]), profile([19.0], [15.0], [11.0])
+    comparison = NeuralCleanse().compare(halved, [reference])
+    assert comparison.values["log_ratio"] == pytest.approx(np.log(4))
+    assert comparison.statistic == pytest.approx(np.log(4 / 2))
+    assert comparison.classes == pytest.approx({"0": 0, "1": np.log(4 / 2), "2": 0})
 
 
 def test_classes_are_compared_at_equal_steps() -> None:
