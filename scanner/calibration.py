@@ -238,6 +238,11 @@ def advice(verdict: Verdict, findings: Sequence[Finding], nulls: Sequence[Nulls]
         yield "a longer search for triggers: --budget standard"
 
 
+def enough(models: int, alpha: float) -> bool:
+    """Whether a p-value among so many clean models can reach a level."""
+    return (models + 1) * alpha >= 1
+
+
 def conformal_p(value: float, clean: Sequence[float]) -> float:
     """Return (1 + #{clean >= value}) / (k + 1)."""
     return (1 + sum(other >= value for other in clean)) / (len(clean) + 1)
@@ -358,7 +363,7 @@ def _verdict(
     rank = f"p = {p:.3g} among {len(nulls.values)} clean models ({nulls.source})"
     if p <= alpha:
         return Verdict.SUSPICIOUS, said + rank
-    if (len(nulls.values) + 1) * alpha < 1:
+    if not enough(len(nulls.values), alpha):
         return Verdict.INCONCLUSIVE, f"{said}{rank}, too few to reach {alpha:g}"
     return Verdict.CLEAN, said + rank
 

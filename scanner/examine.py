@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scanner import confinement, deadline, runtime
-from scanner.calibration import shipped_baseline
+from scanner.calibration import enough, shipped_baseline
 from scanner.detectors import FAMILY, load
 from scanner.detectors.base import Detector, Subject
 from scanner.errors import (
@@ -64,9 +64,10 @@ def examine(argument: Any, progress: Progress) -> Any:
     opened = [_open(source, job.settings.limits) for source in job.references]
     suspect = _examine_suspect(job, [m.identity for m in opened], detectors, share)
     known = {record.model.sha256: record for record in job.records}
+    follows = not enough(len(opened), job.settings.alpha)
     references = tuple(
-        _measure(model, job.settings, detectors, share, lead=suspect, known=known.get(model.identity.sha256))
-        for model in opened
+        _measure(m, job.settings, detectors, share, lead=suspect, follows=follows, known=known.get(m.identity.sha256))
+        for m in opened
         if suspect.measurements
     )
     lineup = _lineup(job, suspect, references, detectors)
@@ -219,6 +220,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
     share: _Shares,
     *,
     lead: ModelRecord | None = None,
+    follows: bool = True,
     known: ModelRecord | None = None,
 ) -> ModelRecord:
     """Run the detectors on one model.
@@ -229,6 +231,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
         detectors: Which.
         share: Takes the progress.
         lead: For a reference, the suspect's record.
+        follows: Whether a reference repeats the suspect's search.
         known: For a reference, its record from before.
     """
     start = time.monotonic()
@@ -241,10 +244,12 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
         before = known.measurement(rule) if known else None
         try:
             deadline.check()
-            if before is not None and _same_course(before, followed):
+            if before is not None and (not follows or _same_course(before, followed)):
                 measurements.append(before)
             else:
-                subject = Subject(model=model, settings=settings, progress=share.within, lead=followed)
+                subject = Subject(
+                    model=model, settings=settings, progress=share.within, lead=followed, follows=follows
+                )
                 measurements.append(detector.measure(subject))
                 skips += _left_out(measurements[-1])
         except DeviceError:

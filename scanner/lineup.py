@@ -28,8 +28,8 @@ class Lineup:
         With references and a population, each clean model of the population stands in the suspect's place before the
         same references. With only one of the two, each clean model is compared with all the others and the suspect, as
         the suspect is with all of them. In both cases a clean suspect is one of k + 1 exchangeable models. Where the
-        suspect's own contest chose which classes the references were searched for, they favour it, and the population
-        judges without them.
+        suspect's own contest chose which classes the references were searched for, they speak against it: the
+        population judges without them, and they do not judge by themselves.
         """
         own = suspect.measurement(detector.rule.id)
         if own is None:
@@ -46,6 +46,9 @@ class Lineup:
         crowd, source = (population, self.source) if population else (references, calibration.REFERENCES)
         if len(crowd) < 2:  # noqa: PLR2004 - two clean models show how much clean models differ
             return detector.compare(own, crowd), None
+        if not population and _dropped_some(own) and not all(map(_dropped_some, crowd)):
+            reason = "so few only repeat the suspect's search"
+            return alone, Nulls(rule=own.rule, values=(), source="a rank among the references", reason=reason)
         nulls = [detector.compare(m, [own, *crowd[:i], *crowd[i + 1 :]]) for i, m in enumerate(crowd)]
         return detector.compare(own, crowd), _nulls(source, nulls)
 
@@ -58,8 +61,8 @@ class Lineup:
         combined = [d for d in detectors if d.rule.id in calibration.COMBINED] or detectors
         measured = [own for d in combined if (own := suspect.measurement(d.rule.id)) is not None]
         fits = [bool(self._fitting(own, suspect)[0]) for own in measured]
-        enough = (len(self.references) + 1) * alpha >= 1
-        if len(self.references) < 2 or all(fits) or (any(fits) and not enough):  # noqa: PLR2004 - as in `compare`
+        few = not calibration.enough(len(self.references), alpha)
+        if len(self.references) < 2 or all(fits) or (any(fits) and few):  # noqa: PLR2004 - as in `compare`
             return self
         return Lineup(references=self.references, population=(), source=self.source)
 

@@ -54,9 +54,9 @@ class Effort:
 
 _LEAST_TIMEOUT = 600.0
 EFFORTS = {
-    Budget.QUICK: Effort(images=32, steps=100, restarts=1, seconds=30),
-    Budget.STANDARD: Effort(images=64, steps=250, restarts=1, seconds=120),
-    Budget.THOROUGH: Effort(images=64, steps=500, restarts=3, seconds=900),
+    Budget.QUICK: Effort(images=32, steps=100, restarts=1, seconds=60),
+    Budget.STANDARD: Effort(images=64, steps=250, restarts=1, seconds=300),
+    Budget.THOROUGH: Effort(images=64, steps=500, restarts=3, seconds=1800),
 }
 
 

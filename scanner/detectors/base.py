@@ -28,14 +28,16 @@ class Subject:
         model: The opened, checked model.
         settings: What the user asked for.
         progress: Called as `progress(done, total)` while a measurement runs.
-        lead: For a reference, what the same detector measured on the suspect: where a budget made it choose, the
-            reference follows.
+        lead: For a reference, what the same detector measured on the suspect.
+        follows: Whether, where a budget made the suspect's search choose, the reference's takes the same steps. One of
+            many references chooses for itself, as the suspect did: among equals the suspect's choice would favour it.
     """
 
     model: Model
     settings: Settings
     progress: Callable[[int, int], None] = lambda _done, _total: None
     lead: Measurement | None = None
+    follows: bool = True
 
 
 class Detector(Protocol):

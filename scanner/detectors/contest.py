@@ -4,8 +4,8 @@ Successive halving (K. Jamieson and A. Talwalkar, "Non-stochastic Best Arm Ident
 Optimization", AISTATS 2016, algorithm 1): every class gets a round of steps, then the better half another, and so on.
 Where there are few classes all of them run to the end.
 
-Models whose contests went differently are compared at equal steps (`at_equal_steps`): a search that ran for longer has
-come further, backdoor or not.
+A search that ran for longer has come further, backdoor or not: models are compared as their own contests left them, or
+else at equal steps (`class_by_class`).
 """
 
 import dataclasses
@@ -79,7 +79,7 @@ def contest(subject: Subject, classes: int, start: Callable[[int], S], effort: E
         UsageError: There is no such class.
         UnsupportedModelError: The time was too short for one round of one class.
     """
-    lead = _granted(subject.lead)
+    lead = _granted(subject)
     limits = lead or dict.fromkeys(_targets(subject, classes), effort.steps)
     field = [Entrant(target, start(target)) for target in limits]
     clock = _Clock(subject, math.inf if lead else effort.seconds, sum(limits.values()))
@@ -100,9 +100,9 @@ def contest(subject: Subject, classes: int, start: Callable[[int], S], effort: E
 
 
 def left_out(entrants: Sequence[Entrant[S]], subject: Subject, classes: int) -> list[int]:
-    """Return the classes that were to compete and got no step; none for a reference, which follows."""
+    """Return the classes that were to compete and got no step; none for a reference that follows."""
     ran = {e.target for e in entrants}
-    return [] if subject.lead else [target for target in _targets(subject, classes) if target not in ran]
+    return [] if _granted(subject) else [target for target in _targets(subject, classes) if target not in ran]
 
 
 def granted(entrants: Sequence[Entrant[S]], subject: Subject, effort: Effort) -> dict[str, int]:
@@ -111,7 +111,7 @@ def granted(entrants: Sequence[Entrant[S]], subject: Subject, effort: Effort) ->
     Where the suspect's search came to its own end, theirs may too: they get all the steps there are. A class that was
     dropped on the way is nobody's backdoor, and references need not search it.
     """
-    steps = _granted(subject.lead) or {
+    steps = _granted(subject) or {
         e.target: effort.steps if e.search.finished else e.granted for e in _finalists(entrants)
     }
     return {str(target): count for target, count in steps.items()}
@@ -125,21 +125,34 @@ def _finalists(entrants: Sequence[Entrant[S]]) -> list[Entrant[S]]:
     return [e for e in entrants if e.search.finished or e.granted >= least]
 
 
-def at_equal_steps(
+def class_by_class(
     suspect: Measurement, references: Sequence[Measurement]
 ) -> Iterator[tuple[int, float | None, list[float | None]]]:
     """Yield class, the suspect's result and the references', for each class that was searched in all of them.
 
-    Every result is the one after as many rounds as the shortest of these searches had; a finished one stands still.
-    Each measurement has the series `classes`, rows with `class`, `course` and `finished`.
+    Where each model's own contest went to its end, a result is the last one: a class that was dropped on the way counts
+    as it then stood, in every model alike. Else, as where references followed the suspect's contest or the time cut one
+    short, it is the one after as many rounds as the shortest of these searches had; a finished one stands still. Each
+    measurement has the series `classes`, rows with `class`, `course` and `finished`.
     """
-    profiles = [{row["class"]: row for row in m.series["classes"]} for m in (suspect, *references)]
+    models = (suspect, *references)
+    to_the_end = all(map(_went_to_its_end, models))
+    profiles = [{row["class"]: row for row in m.series["classes"]} for m in models]
     for target in profiles[0]:
         rows = [profile[target] for profile in profiles if target in profile]
         if len(rows) == len(profiles):
-            rounds = min((len(r["course"]) for r in rows if not r["finished"]), default=None)
+            rounds = None if to_the_end else min((len(r["course"]) for r in rows if not r["finished"]), default=None)
             own, *others = (row["course"][:rounds][-1] for row in rows)
             yield target, own, others
+
+
+def _went_to_its_end(measurement: Measurement) -> bool:
+    """Whether all classes of a model competed, and as many as are never dropped got all the steps there are."""
+    rows = measurement.series["classes"]
+    rounds = math.ceil(measurement.parameters["steps"] / ROUND)
+    through = sum(row["finished"] or len(row["course"]) >= rounds for row in rows)
+    needed = FINALISTS if len(rows) > FULL_FIELD else len(rows)
+    return len(rows) == measurement.parameters["classes"] and through >= needed
 
 
 def side_by_side(measurement: Measurement) -> dict[int, float | None] | None:
@@ -157,12 +170,14 @@ def side_by_side(measurement: Measurement) -> dict[int, float | None] | None:
 
 
 def row_of(entrant: Entrant[S]) -> dict[str, Any]:
-    """Return what the report and `at_equal_steps` need of an entrant; a result that is infinite is None."""
+    """Return what the report and `class_by_class` need of an entrant; a result that is infinite is None."""
     course = [rank[0] if math.isfinite(rank[0]) else None for rank in entrant.course]
     return {"class": entrant.target, "course": course, "finished": entrant.search.finished}
 
 
-def _granted(lead: Measurement | None) -> Mapping[int, int]:
+def _granted(subject: Subject) -> Mapping[int, int]:
+    """Return the steps by class that a reference is to repeat; none for who chooses for itself."""
+    lead = subject.lead if subject.follows else None
     return {int(target): steps for target, steps in lead.series["granted"].items()} if lead else {}
 
 

@@ -12,18 +12,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from scanner.detectors.base import Needs, Subject
-from scanner.detectors.contest import at_equal_steps, contest, granted, left_out, row_of, side_by_side
+from scanner.detectors.contest import class_by_class, contest, granted, left_out, row_of, side_by_side
 from scanner.detectors.gradients import Differentiable, Floats, describe, differentiable
 from scanner.graph.backward import Objective
 from scanner.results import Comparison, Measurement, Rule
 from scanner.settings import Budget, Effort
 from scanner.statistics import above_level, fit_gamma, gamma_survival, lead
 
-# Images are starting points here. The paper takes up to 300 steps; the seconds are a fifth of the budget's.
+# Images are starting points here. The paper takes up to 300 steps; the seconds are a quarter of the budget's.
 EFFORTS = {
-    Budget.QUICK: Effort(images=8, steps=60, restarts=1, seconds=5),
-    Budget.STANDARD: Effort(images=16, steps=150, restarts=1, seconds=24),
-    Budget.THOROUGH: Effort(images=30, steps=300, restarts=1, seconds=180),
+    Budget.QUICK: Effort(images=8, steps=60, restarts=1, seconds=15),
+    Budget.STANDARD: Effort(images=16, steps=150, restarts=1, seconds=75),
+    Budget.THOROUGH: Effort(images=30, steps=300, restarts=1, seconds=450),
 }
 FIRST_RATE, LAST_RATE = 0.1, 0.01  # of the width of the input range a step
 _LOGIT = 1.0  # added to margins before their logarithm: a tenth of a logit against a hundredth is no evidence
@@ -158,7 +158,7 @@ def _ratios(suspect: Measurement, references: Sequence[Measurement]) -> list[dic
     if not references:
         return []
     rows = []
-    for target, own, found in at_equal_steps(suspect, references):
+    for target, own, found in class_by_class(suspect, references):
         margins = [-result for result in (own, *found) if result is not None]
         if len(margins) <= len(references):
             continue

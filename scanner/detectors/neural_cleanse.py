@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from scanner import probes
 from scanner.detectors.base import Needs, Subject
-from scanner.detectors.contest import Entrant, at_equal_steps, contest, granted, left_out, row_of, side_by_side
+from scanner.detectors.contest import Entrant, class_by_class, contest, granted, left_out, row_of, side_by_side
 from scanner.detectors.gradients import Differentiable, Floats, describe, differentiable
 from scanner.graph.backward import Objective
 from scanner.results import Comparison, Measurement, Rule, packed
@@ -291,7 +291,7 @@ def _ratios(suspect: Measurement, references: Sequence[Measurement]) -> list[dic
         return []
     whole = _whole(suspect)
     rows = []
-    for target, own, found in at_equal_steps(suspect, references):
+    for target, own, found in class_by_class(suspect, references):
         size, others = whole if own is None else own, [whole if o is None else o for o in found]
         mean = math.exp(sum(math.log(o + _PIXEL) for o in others) / len(others)) - _PIXEL
         ratio = math.log((mean + _PIXEL) / (size + _PIXEL))

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scanner.detectors.base import Subject
-from scanner.detectors.contest import Entrant, at_equal_steps, contest, granted, left_out, row_of
+from scanner.detectors.contest import Entrant, class_by_class, contest, granted, left_out, row_of
 from scanner.errors import UnsupportedModelError, UsageError
 from scanner.examine import examine
 from scanner.exchange import Examination, Job, Source
@@ -65,9 +65,16 @@ def steps(entrants: list[Entrant[Fake]]) -> dict[int, int]:
     return {e.target: e.granted for e in entrants}
 
 
-def measured(entrants: list[Entrant[Fake]], subject: Subject) -> Measurement:
+def measured(entrants: list[Entrant[Fake]], subject: Subject, classes: int = 43) -> Measurement:
     series = {"classes": [row_of(e) for e in entrants], "granted": granted(entrants, subject, EFFORT)}
-    return Measurement(rule="fake", statistic=0.0, parameters={}, series=series)
+    return Measurement(rule="fake", statistic=0.0, parameters={"classes": classes, "steps": 100}, series=series)
+
+
+def compared(
+    suspect: list[Entrant[Fake]], reference: list[Entrant[Fake]], subject: Subject
+) -> dict[int, tuple[float | None, list[float | None]]]:
+    pairs = class_by_class(measured(suspect, subject), [measured(reference, subject)])
+    return {target: (own, others) for target, own, others in pairs}
 
 
 @pytest.mark.parametrize("classes", [2, 12])
@@ -138,6 +145,27 @@ def test_a_reference_follows_whatever_the_time(subject: Subject) -> None:
     assert steps(reference) == finalists
     assert left_out(reference, follower, 43) == []
     assert granted(reference, follower, EFFORT) == granted(suspect, subject, EFFORT)
+    # The favourites of the suspect, which are the reference's last, are compared where both are.
+    rows = compared(suspect, reference, subject)
+    assert rows.keys() == finalists.keys()
+    assert rows[42] == (1000.0 - finalists[42] * 43, [1000.0 - finalists[42] * 1])
+
+
+def test_among_many_references_each_chooses_for_itself(subject: Subject) -> None:
+    suspect = contest(subject, 43, Fake, EFFORT)
+    free = dataclasses.replace(subject, lead=measured(suspect, subject), follows=False)
+    reference = contest(free, 43, lambda t: Fake(42 - t), EFFORT)
+    assert steps(reference) == {42 - t: count for t, count in steps(suspect).items()}
+    assert left_out(reference, free, 50) == list(range(43, 50))
+    # Class 42 went through to the end in the suspect, and was dropped after a round in the reference.
+    rows = compared(suspect, reference, subject)
+    assert rows.keys() == set(range(43))
+    assert rows[42] == (1000.0 - 100 * 43, [1000.0 - 25 * 1])
+
+
+def test_a_contest_that_the_time_cut_short_is_compared_at_equal_steps(subject: Subject) -> None:
+    suspect, short = (contest(subject, 43, Fake, dataclasses.replace(EFFORT, steps=n)) for n in (100, 50))
+    assert compared(suspect, short, subject)[42] == (1000.0 - 50 * 43, [1000.0 - 50 * 43])
 
 
 def test_where_the_suspect_finished_a_reference_may_too(subject: Subject) -> None:
@@ -158,17 +186,17 @@ def test_no_such_class(target: int, subject: Subject) -> None:
         contest(chosen, 4, Fake, EFFORT)
 
 
-def test_graphsare_compared_after_as_many_rounds(subject: Subject) -> None:
+def test_models_are_compared_after_as_many_rounds(subject: Subject) -> None:
     long, short = (contest(subject, 2, Fake, dataclasses.replace(EFFORT, steps=n)) for n in (100, 50))
-    rows = list(at_equal_steps(measured(long, subject), [measured(short, subject), measured(long, subject)]))
+    rows = list(class_by_class(measured(long, subject), [measured(short, subject), measured(long, subject)]))
     assert rows == [(0, 950.0, [950.0, 950.0]), (1, 900.0, [900.0, 900.0])]
 
 
 def test_a_finished_search_stands_still(subject: Subject) -> None:
-    ended = measured(contest(subject, 1, lambda target: Fake(target, ends=30), EFFORT), subject)
-    full = measured(contest(subject, 1, Fake, EFFORT), subject)
-    assert list(at_equal_steps(ended, [full])) == [(0, 970.0, [900.0])]
-    assert list(at_equal_steps(ended, [ended])) == [(0, 970.0, [970.0])]
+    ended = measured(contest(subject, 1, lambda target: Fake(target, ends=30), EFFORT), subject, classes=1)
+    full = measured(contest(subject, 1, Fake, EFFORT), subject, classes=1)
+    assert list(class_by_class(ended, [full])) == [(0, 970.0, [900.0])]
+    assert list(class_by_class(ended, [ended])) == [(0, 970.0, [970.0])]
 
 
 def examined(folder: Path, suspect: onnx.ModelProto, *references: onnx.ModelProto, **settings: Any) -> Examination:
@@ -182,7 +210,7 @@ def examined(folder: Path, suspect: onnx.ModelProto, *references: onnx.ModelProt
 
 
 def test_a_scan_names_the_classes_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = itertools.count(step=0.7)  # 18 for the first round of a class, of the 25 that there are
+    seconds = itertools.count(step=1.4)  # 35 for the first round of a class, of the 60 that there are
     monkeypatch.setattr("time.process_time", lambda: next(seconds))
     found = examined(tmp_path, triggered.classifier(), triggered.classifier(seed=1))
     (skip,) = found.suspect.skips

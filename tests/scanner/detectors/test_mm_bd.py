@@ -86,7 +86,8 @@ def test_chosen_classes_only(tmp_path: Path) -> None:
 def profile(*found: float) -> Measurement:
     rows = [{"class": t, "margin": m, "course": [-m], "finished": False, "steps": 25} for t, m in enumerate(found)]
     series = {"classes": rows, "granted": {str(t): 25 for t in range(len(found))}}
-    return Measurement(rule="mm_bd", statistic=max(found), parameters={"classes": len(found)}, series=series)
+    parameters = {"classes": len(found), "steps": 25}
+    return Measurement(rule="mm_bd", statistic=max(found), parameters=parameters, series=series)
 
 
 def compare(suspect: list[float], *references: list[float]) -> Comparison:
