@@ -140,16 +140,23 @@ def test_the_same_models_judge_every_detector(references: int, fits: bool, judge
     assert sources == {"the references" if judges == (19, 19) else "a baseline"}
 
 
-def test_a_contest_that_dropped_classes_is_judged_without_the_references() -> None:
-    def contested(value: float, name: str) -> ModelRecord:
-        whole = record(value, name)
-        series = {"classes": [{}] * 43, "granted": {"3": 100}}
-        return dataclasses.replace(
-            whole, measurements=tuple(dataclasses.replace(m, series=series) for m in whole.measurements)
-        )
+def contested(value: float, name: str, searched: int = 43) -> ModelRecord:
+    """Return the record of a contest in which of so many classes one went through to the end."""
+    whole = record(value, name)
+    series = {"classes": [{}] * searched, "granted": {"3": 100}}
+    measurements = tuple(dataclasses.replace(m, series=series) for m in whole.measurements)
+    return dataclasses.replace(whole, measurements=measurements)
 
+
+def test_a_contest_that_dropped_classes_is_judged_without_the_references() -> None:
     crowd = [contested(2, "a"), contested(4, "b")]
-    assert compared(contested(9, "s"), [contested(1, "r")], crowd) == (6, (2 - 6.5, 4 - 5.5))
+    assert compared(contested(9, "s"), [contested(1, "r", searched=1)], crowd) == (6, (2 - 6.5, 4 - 5.5))
+
+
+def test_references_that_repeat_the_suspects_search_do_not_judge() -> None:
+    """Searched for the suspect's favourites only, they would let it stand out; with their own contests they judge."""
+    assert compared(contested(9, "s"), [contested(v, str(v), searched=1) for v in (2, 4)]) == (6, ())
+    assert compared(contested(9, "s"), [contested(v, str(v)) for v in (2, 4)]) == (6, (2 - 6.5, 4 - 5.5))
 
 
 @pytest.mark.parametrize("with_references", [True, False])
