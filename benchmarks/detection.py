@@ -90,9 +90,9 @@ class Group:
     def population(self) -> Records:
         """Records of the shipped baseline's clean models; none where it does not fit, or was measured otherwise."""
         shipped = calibration.shipped_baseline(self.members[0].record.model)
-        own = [m for member in self.members for rule in calibration.COMBINED if (m := member.record.measurement(rule))]
-        fits = shipped is not None and all(calibration.comparable(m, shipped.records)[0] for m in own)
-        return shipped.records if shipped is not None and fits else ()
+        records = shipped.records if shipped else ()
+        fits = all(_alike([m.record for m in self.members], records, rule) for rule in calibration.COMBINED)
+        return records if fits else ()
 
     def guilty(self, attack: str) -> list[Member]:
         """Return the models of one attack, or of all."""
@@ -239,6 +239,12 @@ def _is_current(record: ModelRecord, rule: str) -> bool:
     return found is not None and (rule != "neural_cleanse" or "nearness" in found.series["classes"][0])
 
 
+def _alike(suspects: Records, population: Records, rule: str) -> bool:
+    """Whether all of a population was measured, and as the suspects were."""
+    own, known = ([m for r in records if (m := r.measurement(rule)) is not None] for records in (suspects, population))
+    return len(known) == len(population) and not any(calibration.difference(m, known) for m in own)
+
+
 def _key(member: Member) -> tuple[str, str]:
     """Recipe, and what triggers were searched on."""
     inverted = member.record.measurement("neural_cleanse")
@@ -333,7 +339,7 @@ def _combined_p(member: Member, references: Records, population: Records) -> flo
     lineup = Lineup(references=tuple(references), population=tuple(population), source="")
     pairs = [pair for d in load(calibration.COMBINED) if (pair := lineup.compare(d, member.record)) is not None]
     found = calibration.together([c for c, _ in pairs], [n for _, n in pairs if n is not None])
-    return None if found is None else found[0]
+    return None if found is None else found.p
 
 
 def _print_reach(name: str, clean: Sequence[ModelRecord]) -> None:

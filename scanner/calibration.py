@@ -79,11 +79,34 @@ class Judgement:
         verdict: Suspicion outranks doubt, doubt outranks innocence.
         reason: In one sentence.
         score: In [0, 1], larger is more suspicious; None while nothing is calibrated.
+        target_class: The class that a suspicious verdict is about, where it is about one.
     """
 
     verdict: Verdict
     reason: str
     score: float | None
+    target_class: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rank:
+    """A suspect's place among clean models, by several detectors together.
+
+    Attributes:
+        p: The p-value.
+        foremost: The class that stands out most; empty where the detectors know none.
+        sentence: What the first detector says that names this class, in words.
+        rules: The detectors.
+        models: How many clean models there are.
+        source: Which, in words.
+    """
+
+    p: float
+    foremost: str
+    sentence: str
+    rules: tuple[str, ...]
+    models: int
+    source: str
 
 
 def without_pictures(record: ModelRecord) -> ModelRecord:
@@ -150,14 +173,13 @@ def mismatch(population: Sequence[ModelRecord], suspect: ModelIdentity) -> str |
     return "its models have another architecture"
 
 
-def comparable(measurement: Measurement, population: Sequence[ModelRecord]) -> tuple[list[Measurement], str | None]:
-    """Return a rule's measurements in a population, or none and the parameter that differs from the suspect's."""
-    others = [m for record in population if (m := record.measurement(measurement.rule)) is not None]
+def difference(measurement: Measurement, others: Sequence[Measurement]) -> str | None:
+    """Say which parameter of other models' measurements differs from the suspect's, or None where none does."""
     for other in others:
         for name, value in measurement.parameters.items():
             if name not in _INCIDENTAL and _condition(other.parameters.get(name)) != _condition(value):
-                return [], f"it was measured with {name} {other.parameters.get(name)!r}, not {value!r}"
-    return others, None
+                return f"it was measured with {name} {other.parameters.get(name)!r}, not {value!r}"
+    return None
 
 
 def _condition(value: Any) -> Any:
@@ -188,35 +210,27 @@ def judge(rule: Rule, measurement: Measurement, comparison: Comparison, nulls: N
 
 
 def combine(
-    findings: Sequence[Finding],
-    comparisons: Sequence[Comparison],
-    nulls: Sequence[Nulls],
-    skips: Sequence[Skip],
-    *,
-    failed: bool,
-    alpha: float,
+    findings: Sequence[Finding], rank: Rank | None, skips: Sequence[Skip], *, failed: bool, alpha: float
 ) -> Judgement:
-    """Return the combined answer.
-
-    What the calibrated detectors in `COMBINED` (all, where none of those ran) say of each class becomes one figure; its
-    rank among the same clean models gives the p-value: one test in all (`combined_p`).
-    """
+    """Return the combined answer: what the graph shows, or else the suspect's rank among clean models (`together`)."""
     structural = [f for f in findings if f.observations and f.verdict is Verdict.SUSPICIOUS]
     if structural:
         return Judgement(verdict=Verdict.SUSPICIOUS, reason=structural[0].reason, score=1.0)
-    p, leading = together(comparisons, nulls) or (None, None)
-    score = None if p is None else 1 - p
-    if p is not None and p <= alpha:
-        # A trigger is evidence that a person can check, so it is named before what stands out more.
-        named = [f for f in findings if f.rule.id in COMBINED and f.verdict is Verdict.SUSPICIOUS]
-        found = named[0] if named else next(f for f in findings if f.rule.id == leading)
-        return Judgement(verdict=Verdict.SUSPICIOUS, reason=found.reason, score=score)
+    score = None if rank is None else 1 - rank.p
+    if rank is not None and rank.p <= alpha:
+        target = int(rank.foremost) if rank.foremost else None
+        return Judgement(verdict=Verdict.SUSPICIOUS, reason=_in_words(rank), score=score, target_class=target)
     if failed:
         return Judgement(verdict=Verdict.INCONCLUSIVE, reason="not everything could be measured", score=score)
-    decisive = [f for f in findings if f.rule.id in DECISIVE and f.verdict is Verdict.CLEAN]
-    if p is not None and decisive:
-        return Judgement(verdict=Verdict.CLEAN, reason=decisive[0].reason, score=score)
+    if rank is not None and DECISIVE.intersection(rank.rules) and enough(rank.models, alpha):
+        return Judgement(verdict=Verdict.CLEAN, reason=_in_words(rank), score=score)
     return Judgement(verdict=Verdict.INCONCLUSIVE, reason=_doubt(findings, skips), score=score)
+
+
+def _in_words(rank: Rank) -> str:
+    *others, last = rank.rules
+    by = f" by {', '.join(others)} and {last} together," if others else ""
+    return f"{rank.sentence}; p = {rank.p:.3g}{by} among {rank.models} clean models ({rank.source})"
 
 
 def advice(verdict: Verdict, findings: Sequence[Finding], nulls: Sequence[Nulls], settings: Settings) -> Iterator[str]:
@@ -248,8 +262,8 @@ def conformal_p(value: float, clean: Sequence[float]) -> float:
     return (1 + sum(other >= value for other in clean)) / (len(clean) + 1)
 
 
-def combined_p(own: Sequence[Profile], clean: Sequence[Sequence[Profile]]) -> tuple[float, int]:
-    """Return the p-value of several detectors together, and the index of the one that says most.
+def combined_p(own: Sequence[Profile], clean: Sequence[Sequence[Profile]]) -> tuple[float, str]:
+    """Return the p-value of several detectors together, and the suspect's foremost class.
 
     Detectors differ in scale, so each profile is centred and scaled: by median and MAD, over all k + 1 models, of a
     model's largest entry. A class that several detectors find stands out by the sum of what they say of it, and a model
@@ -259,10 +273,8 @@ def combined_p(own: Sequence[Profile], clean: Sequence[Sequence[Profile]]) -> tu
         own: For each detector, the suspect's profile.
         clean: For each detector, those of the k clean models, in the same order of models.
     """
-    scores = _scores(own, clean)
-    stands, *others = map(_standing, zip(*scores, strict=True))
-    leading = max(range(len(own)), key=lambda position: max(scores[position][0].values()))
-    return conformal_p(stands, others), leading
+    foremost, *others = map(_foremost, zip(*_scores(own, clean), strict=True))
+    return conformal_p(foremost[0], [standing for standing, _ in others]), foremost[1]
 
 
 def index(comparisons: Sequence[Comparison]) -> float | None:
@@ -275,7 +287,7 @@ def index(comparisons: Sequence[Comparison]) -> float | None:
     combined = [c for c in comparisons if c.rule in COMBINED]
     profiles = [_divided(c.classes, BESIDE_ONE[c.rule]) for c in combined if c.classes]
     if profiles:
-        return _standing(profiles) / TOGETHER
+        return _foremost(profiles)[0] / TOGETHER
     leads = ((c.values["lead"], ALONE[c.rule]) for c in combined)
     return max((lead / reach for lead, reach in leads if lead is not None), default=None)
 
@@ -291,7 +303,7 @@ def stands_apart(pairs: Sequence[tuple[Comparison, Nulls | None]]) -> bool:
     if len({len(profiles) for _, profiles in known}) != 1 or len(known[0][1]) < _ENOUGH:
         return False
     scores = _scores([own for own, _ in known], [profiles for _, profiles in known])
-    own, *clean = map(_standing, zip(*scores, strict=True))
+    own, *clean = (_foremost(profiles)[0] for profiles in zip(*scores, strict=True))
     return own > _NOT_CLEAN * max(clean)
 
 
@@ -302,7 +314,8 @@ def _profile(comparison: Comparison) -> Profile:
 
 def _profiles(nulls: Nulls) -> list[Profile]:
     """Return the same of the clean models."""
-    return [classes or {_WHOLE: value} for classes, value in zip(nulls.classes, nulls.values, strict=True)]
+    known = nulls.classes or ({},) * len(nulls.values)
+    return [classes or {_WHOLE: value} for classes, value in zip(known, nulls.values, strict=True)]
 
 
 def _scores(own: Sequence[Profile], clean: Sequence[Sequence[Profile]]) -> list[list[Profile]]:
@@ -317,13 +330,13 @@ def _robust_scores(profiles: Sequence[Profile]) -> list[Profile]:
     return [{name: (value - median) / spread for name, value in profile.items()} for profile in profiles]
 
 
-def _standing(profiles: Sequence[Profile]) -> float:
-    """Return by how much a model's foremost class stands out: the sum of what speaks against it, over detectors."""
+def _foremost(profiles: Sequence[Profile]) -> tuple[float, str]:
+    """Return by how much a model's foremost class stands out, the sum of what speaks against it, and its name."""
     found: dict[str, list[float]] = {}
     for profile in profiles:
         for name, value in profile.items():
             found.setdefault(name, []).append(value)
-    return max(sum(v for v in values if v > 0) or max(values) for values in found.values())
+    return max((sum(v for v in values if v > 0) or max(values), name) for name, values in found.items())
 
 
 def _divided(profile: Profile, unit: float) -> Profile:
@@ -337,15 +350,28 @@ def _median(values: Sequence[float]) -> float:
     return ranked[middle] if len(ranked) % 2 else (ranked[middle - 1] + ranked[middle]) / 2
 
 
-def together(comparisons: Sequence[Comparison], nulls: Sequence[Nulls]) -> tuple[float, str] | None:
-    """Return the p-value of a whole scan and the rule that says most; None where nothing is calibrated."""
-    clean = {n.rule: _profiles(n) for n in nulls if n.values}
+def together(comparisons: Sequence[Comparison], nulls: Sequence[Nulls]) -> Rank | None:
+    """Return a suspect's rank by a whole scan; None where no clean models were measured by all that is combined.
+
+    What the calibrated detectors in `COMBINED` (all, where none of those ran) say of each class becomes one figure; its
+    rank among the same clean models gives the p-value: one test in all.
+    """
+    clean = {n.rule: n for n in nulls if n.values}
     calibrated = [c for c in comparisons if c.statistic is not None and c.rule in clean]
     chosen = [c for c in calibrated if c.rule in COMBINED] or calibrated
-    if len({len(clean[c.rule]) for c in chosen}) != 1:
+    judges = [clean[c.rule] for c in chosen]
+    if len({n.models for n in judges}) != 1:
         return None
-    p, leading = combined_p([_profile(c) for c in chosen], [clean[c.rule] for c in chosen])
-    return p, chosen[leading].rule
+    p, foremost = combined_p(list(map(_profile, chosen)), list(map(_profiles, judges)))
+    about = (c.sentence for c in chosen if foremost in (_WHOLE, str(c.values.get("target_class"))))
+    return Rank(
+        p=p,
+        foremost=foremost,
+        sentence=next(about, f"class {foremost} stands out"),
+        rules=tuple(c.rule for c in chosen),
+        models=len(judges[0].values),
+        source=judges[0].source,
+    )
 
 
 def _verdict(

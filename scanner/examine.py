@@ -28,7 +28,7 @@ from scanner.errors import (
 )
 from scanner.exchange import Examination, Job, Source
 from scanner.limits import Limits
-from scanner.lineup import Lineup
+from scanner.lineup import Lineup, dropped_some
 from scanner.model import Model, open_model
 from scanner.results import (
     Comparison,
@@ -64,9 +64,9 @@ def examine(argument: Any, progress: Progress) -> Any:
     opened = [_open(source, job.settings.limits) for source in job.references]
     suspect = _examine_suspect(job, [m.identity for m in opened], detectors, share)
     known = {record.model.sha256: record for record in job.records}
-    follows = not enough(len(opened), job.settings.alpha)
+    few = not enough(len(opened), job.settings.alpha)
     references = tuple(
-        _measure(m, job.settings, detectors, share, lead=suspect, follows=follows, known=known.get(m.identity.sha256))
+        _measure(m, job.settings, detectors, share, lead=suspect, few=few, known=known.get(m.identity.sha256))
         for m in opened
         if suspect.measurements
     )
@@ -220,7 +220,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
     share: _Shares,
     *,
     lead: ModelRecord | None = None,
-    follows: bool = True,
+    few: bool = True,
     known: ModelRecord | None = None,
 ) -> ModelRecord:
     """Run the detectors on one model.
@@ -231,7 +231,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
         detectors: Which.
         share: Takes the progress.
         lead: For a reference, the suspect's record.
-        follows: Whether a reference repeats the suspect's search.
+        few: Whether the references are too few to judge, so that they repeat what the suspect's search chose.
         known: For a reference, its record from before.
     """
     start = time.monotonic()
@@ -244,12 +244,11 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
         before = known.measurement(rule) if known else None
         try:
             deadline.check()
+            follows = few or followed is None or not dropped_some(followed)
             if before is not None and (not follows or _same_course(before, followed)):
                 measurements.append(before)
             else:
-                subject = Subject(
-                    model=model, settings=settings, progress=share.within, lead=followed, follows=follows
-                )
+                subject = Subject(model=model, settings=settings, progress=share.within, lead=followed, follows=follows)
                 measurements.append(detector.measure(subject))
                 skips += _left_out(measurements[-1])
         except DeviceError:

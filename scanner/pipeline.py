@@ -170,9 +170,8 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
     suspect, alpha = examination.suspect, settings.alpha
     findings = tuple(_findings(examination, alpha))
     failures = (*suspect.failures, *(f for r in examination.references for f in _reference_failures(r)))
-    judgement = calibration.combine(
-        findings, examination.comparisons, examination.nulls, suspect.skips, failed=bool(failures), alpha=alpha
-    )
+    rank = calibration.together(examination.comparisons, examination.nulls)
+    judgement = calibration.combine(findings, rank, suspect.skips, failed=bool(failures), alpha=alpha)
     reason = judgement.reason
     unanalysed = tuple(unanalysable.findings(suspect.failures))
     if unanalysed and judgement.verdict is Verdict.INCONCLUSIVE:
@@ -187,6 +186,7 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
         runtime=suspect.runtime and dataclasses.replace(suspect.runtime, seconds=seconds),
         verdict=judgement.verdict,
         reason=reason,
+        target_class=judgement.target_class,
         calibration=_rests_on(examination),
         index=calibration.index(examination.comparisons),
         warnings=examination.warnings,

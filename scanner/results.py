@@ -128,6 +128,7 @@ class Nulls:
         rule: The id of the detector's rule.
         values: One statistic a clean model; empty where no population fits.
         classes: For each of these models, what `Comparison.classes` is for the suspect.
+        models: Their SHA-256.
         source: Which models, in words.
         reason: Why there are no values.
     """
@@ -135,6 +136,7 @@ class Nulls:
     rule: str
     values: tuple[float, ...]
     classes: tuple[Mapping[str, float], ...] = ()
+    models: tuple[str | None, ...] = ()
     source: str
     reason: str | None = None
 
@@ -269,6 +271,7 @@ class ScanResult:
         runtime: What ran; None where nothing did.
         verdict: Suspicion outranks doubt, doubt outranks innocence.
         reason: The combined verdict in one sentence.
+        target_class: The class that a suspicious verdict is about, where it is about one.
         calibration: The clean models that the verdict rests on, in words; None where there are none.
         index: For ranking models where nothing is calibrated: how far the model stands out, in units of what clean
             networks of the shipped recipes reach; larger is more suspicious, None where it is unknown.
@@ -285,6 +288,7 @@ class ScanResult:
     runtime: Runtime | None
     verdict: Verdict
     reason: str
+    target_class: int | None = None
     calibration: str | None = None
     index: float | None = None
     warnings: tuple[str, ...] = ()

@@ -56,8 +56,8 @@ def neural_cleanse() -> Finding:
     mask[0, 24:27, 24:27] = 1
     original = generator.random((1, 28, 28)).astype(np.float32)
     parameters = {
-        "data": "multi-scale noise (no images given)", "images": 32, "budget": "quick", "seed": 0, "classes": 10,
-        "input_range": [0.0, 1.0], "input_shape": [1, 28, 28], "provider": "CPU", "threads": 1,
+        "data": "multi-scale noise (no images given)", "images": 32, "steps": 100, "budget": "quick", "seed": 0,
+        "classes": 10, "input_range": [0.0, 1.0], "input_shape": [1, 28, 28], "provider": "CPU", "threads": 1,
     }  # fmt: skip
 
     def measured(sizes: list[float]) -> Measurement:
@@ -93,7 +93,7 @@ def result(path: str = "model.onnx") -> ScanResult:
         model=identity(path), references=(identity("clean.onnx"),), score=0.952, findings=findings,
         skips=(Skip(rule="strip", reason="there are no images"),),
         failures=(Failure(rule="other", error=failure.to_dict()),), runtime=runtime, verdict=Verdict.SUSPICIOUS,
-        reason=findings[0].reason, calibration="20 clean models (shipped baseline 'mnist')", index=1.45,
+        reason=findings[0].reason, target_class=7, calibration="20 clean models (shipped baseline 'mnist')", index=1.45,
         warnings=("the reference 'clean.onnx' has another architecture, and what differs may be no more than that",),
         advice=("your own eyes: --evidence DIR writes the trigger", "a longer search for triggers: --budget standard"),
     )  # fmt: skip

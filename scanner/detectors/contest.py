@@ -152,7 +152,7 @@ def _went_to_its_end(measurement: Measurement) -> bool:
     rounds = math.ceil(measurement.parameters["steps"] / ROUND)
     through = sum(row["finished"] or len(row["course"]) >= rounds for row in rows)
     needed = FINALISTS if len(rows) > FULL_FIELD else len(rows)
-    return len(rows) == measurement.parameters["classes"] and through >= needed
+    return through >= needed and len(rows) == int(measurement.parameters["classes"])
 
 
 def side_by_side(measurement: Measurement) -> dict[int, float | None] | None:

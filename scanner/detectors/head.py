@@ -89,9 +89,10 @@ class Head:
         )
 
     def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
-        """Return the largest difference of mean margins over classes, suspect less the references' mean.
+        """Return the largest difference of mean margins, suspect less the references' mean, less the median class's.
 
-        It is taken above the median class's: what all classes share is a difference between two trainings. Without a reference the statistic is None; `lead` is the difference of the two largest margins.
+        What all classes share is a difference between two trainings. Without a reference the statistic is None; `lead`
+        is the difference of the two largest margins.
         """
         own = np.asarray(suspect.series["margin"], dtype=np.float64)
         others = [r.series["margin"] for r in references if len(r.series["margin"]) == len(own)]

@@ -66,10 +66,10 @@ class MmBd:
         )
 
     def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
-        """Return the largest log-ratio of margins over classes, suspect over the references' geometric mean.
+        """Return the largest log-ratio of margins, suspect over references' geometric mean, less the median class's.
 
-        It is taken above the median class's: what all classes share is a difference between two trainings. Without a reference the statistic is None; `lead` is then the log-ratio of the two largest margins. `paper_p` is
-        the paper's own test, which knows no clean model.
+        What all classes share is a difference between two trainings. Without a reference the statistic is None; `lead`
+        is then the log-ratio of the two largest margins. `paper_p` is the paper's own test, which knows no clean model.
         """
         rows = _ratios(suspect, references)
         own = {row["class"]: row["margin"] for row in suspect.series["classes"]}
@@ -154,7 +154,7 @@ def paper_p(margins: Sequence[float]) -> float | None:
 
 
 def _ratios(suspect: Measurement, references: Sequence[Measurement]) -> list[dict[str, Any]]:
-    """Return a row for each class that was searched in the suspect and in every reference, at equal steps."""
+    """Return a row for each class that was searched in the suspect and in every reference."""
     if not references:
         return []
     rows = []

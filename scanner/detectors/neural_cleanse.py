@@ -89,9 +89,10 @@ class NeuralCleanse:
         )
 
     def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
-        """Return the largest log-ratio of mask sizes over classes, references' geometric mean over suspect.
+        """Return the largest log-ratio of mask sizes, references' geometric mean over suspect, less the median class's.
 
-        It is taken above the median class's: what all classes share is a difference between two trainings. Without a reference the statistic is None; the lead of one class and the anomaly index are among the values.
+        What all classes share is a difference between two trainings. Without a reference the statistic is None; the
+        lead of one class and the anomaly index are among the values.
         """
         rows = _ratios(suspect, references)
         index, leading = suspect.statistic, _leading(suspect)
@@ -286,7 +287,7 @@ def _array(values: npt.NDArray[Any]) -> Any:
 
 
 def _ratios(suspect: Measurement, references: Sequence[Measurement]) -> list[dict[str, Any]]:
-    """Return a row for each class that was searched in the suspect and in every reference, at equal steps."""
+    """Return a row for each class that was searched in the suspect and in every reference."""
     if not references:
         return []
     whole = _whole(suspect)

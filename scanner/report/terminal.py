@@ -138,7 +138,7 @@ def _conclusion(result: ScanResult) -> Table:
 
 def _grounds(result: ScanResult) -> Iterator[tuple[str, str]]:
     """Yield what the verdict rests on, what would make it stronger, and what ran."""
-    if result.score is None and result.index is not None:
+    if result.verdict is Verdict.INCONCLUSIVE and result.index is not None:
         reach = "clean networks of the shipped recipes reached 1 at most"
         yield "index", f"{result.index:.2f}, uncalibrated: {reach}"
     if result.calibration:
@@ -289,9 +289,8 @@ def _overview(results: Sequence[ScanResult]) -> RenderableType:
 
 
 def _suspected(result: ScanResult) -> str:
-    """The class that the first suspicious finding names."""
-    named = (f.values.get("target_class") for f in result.findings if f.verdict is Verdict.SUSPICIOUS)
-    return str(next((target for target in named if target is not None), "-"))
+    """The class that a suspicious verdict is about."""
+    return "-" if result.target_class is None else str(result.target_class)
 
 
 def _notes(results: Sequence[ScanResult]) -> list[Text]:

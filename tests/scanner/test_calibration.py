@@ -61,11 +61,12 @@ def profiles_of(generator: np.random.Generator, models: int) -> list[dict[str, f
     return [{str(t): float(value) for t, value in enumerate(generator.standard_normal(4))} for _ in range(models)]
 
 
-def test_the_combination_names_the_detector_that_says_most() -> None:
+def test_the_combination_names_the_foremost_class() -> None:
     generator = np.random.default_rng(1)
     clean = [profiles_of(generator, 20) for _ in range(2)]
-    p, leading = calibration.combined_p([{"0": 0.1}, {"0": 9.0}], clean)
-    assert (p, leading) == (1 / 21, 1)
+    assert calibration.combined_p([{"0": 0.1}, {"0": 0.1, "2": 9.0}], clean) == (1 / 21, "2")
+    # Two that agree on a class outweigh one that is louder about another.
+    assert calibration.combined_p([{"3": 6.0}, {"3": 6.0, "1": 9.0}], clean) == (1 / 21, "3")
 
 
 def test_detectors_that_find_one_class_speak_together() -> None:
@@ -84,14 +85,21 @@ def measured(severity: Severity | None = None) -> Measurement:
     return Measurement(rule=RULE.id, statistic=1.0, parameters={}, observations=seen)
 
 
-def judged(statistic: float | None, nulls: Nulls | None, severity: Severity | None = None) -> Finding:
-    comparison = Comparison(rule=RULE.id, statistic=statistic, values={}, sentence="class 3 is easy to reach")
-    return calibration.judge(RULE, measured(severity), comparison, nulls, 0.05)
+def judged(
+    statistic: float | None, nulls: Nulls | None, severity: Severity | None = None, rule: Rule = RULE
+) -> Finding:
+    return calibration.judge(rule, measured(severity), compared(rule.id, statistic), nulls, 0.05)
 
 
-def clean(count: int) -> Nulls:
+def clean(count: int, rule: str = RULE.id) -> Nulls:
     values = np.linspace(0, 1, count).tolist()
-    return Nulls(rule=RULE.id, values=tuple(values), classes=tuple({"3": v} for v in values), source="test")
+    return Nulls(
+        rule=rule,
+        values=tuple(values),
+        classes=tuple({"3": v} for v in values),
+        models=tuple(map(str, range(count))),
+        source="test",
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,10 +130,10 @@ def test_an_observation_judges_itself() -> None:
 
 
 def combine(*pairs: tuple[Finding, Nulls | None], failed: bool = False) -> calibration.Judgement:
-    nulls = [n for _, n in pairs if n is not None]
     skips = [Skip(rule="x", reason="no images")]
     comparisons = [compared(f.rule.id, f.statistic) for f, _ in pairs]
-    return calibration.combine([f for f, _ in pairs], comparisons, nulls, skips, failed=failed, alpha=0.05)
+    rank = calibration.together(comparisons, [n for _, n in pairs if n is not None])
+    return calibration.combine([f for f, _ in pairs], rank, skips, failed=failed, alpha=0.05)
 
 
 def test_suspicion_outranks_doubt_outranks_innocence() -> None:
@@ -136,6 +144,44 @@ def test_suspicion_outranks_doubt_outranks_innocence() -> None:
     assert combine((doubtful, None)).verdict is Verdict.INCONCLUSIVE
     assert combine().verdict is Verdict.INCONCLUSIVE
     assert combine((judged(None, None, Severity.CONFIRMED), None)).score == 1.0
+
+
+HEAD = dataclasses.replace(RULE, id="head")
+
+
+def together(masks: float, head: float) -> tuple[list[Finding], calibration.Judgement]:
+    """Judge two detectors, among 20 clean models of which one is the largest in either."""
+    mixed = [0.1 * ((7 * i) % 20) for i in range(20)]
+    nulls = [
+        dataclasses.replace(clean(20, rule), values=tuple(values), classes=tuple({"3": v} for v in values))
+        for rule, values in ((RULE.id, mixed), (HEAD.id, mixed[::-1]))
+    ]
+    found = (judged(masks, nulls[0]), judged(head, nulls[1], rule=HEAD))
+    return list(found), combine(*zip(found, nulls, strict=True))
+
+
+def test_two_that_agree_accuse_where_neither_does_alone() -> None:
+    findings, judgement = together(1.85, 1.85)
+    assert [f.verdict for f in findings] == [Verdict.CLEAN, Verdict.CLEAN]
+    assert (judgement.verdict, judgement.target_class) == (Verdict.SUSPICIOUS, 3)
+    said = "p = 0.0476 by neural_cleanse and head together, among 20 clean models (test)"
+    assert judgement.reason == f"class 3 is easy to reach; {said}"
+
+
+def test_one_that_accuses_is_outvoted() -> None:
+    """One of several tests at 5 % is no verdict at 5 %; the answer says so, and does not call it silence."""
+    findings, judgement = together(1.95, 0.3)
+    assert [f.verdict for f in findings] == [Verdict.SUSPICIOUS, Verdict.CLEAN]
+    assert (judgement.verdict, judgement.target_class) == (Verdict.CLEAN, None)
+    assert "by neural_cleanse and head together" in judgement.reason
+    assert (judgement.score or 1) < 0.95
+
+
+def test_other_clean_models_for_each_detector_are_no_population() -> None:
+    comparisons = [compared(RULE.id, 2.0), compared("head", 2.0)]
+    same, other = clean(20, "head"), dataclasses.replace(clean(20, "head"), models=tuple("abcdefghijklmnopqrst"))
+    assert calibration.together(comparisons, [clean(20), same]) is not None
+    assert calibration.together(comparisons, [clean(20), other]) is None
 
 
 def test_a_weak_detector_alone_calls_nothing_clean() -> None:
@@ -196,11 +242,11 @@ def test_a_baseline_speaks_only_of_its_architecture(baseline: Baseline) -> None:
 
 def test_other_parameters_are_named(baseline: Baseline) -> None:
     own = baseline.records[0].measurements[0]
-    assert calibration.comparable(own, baseline.records) == ([own], None)
+    assert calibration.difference(own, [own]) is None
     other = dataclasses.replace(own, parameters={**own.parameters, "seed": 5})
-    assert calibration.comparable(other, baseline.records) == ([], "it was measured with seed 0, not 5")
+    assert calibration.difference(other, [own]) == "it was measured with seed 0, not 5"
     elsewhere = dataclasses.replace(own, parameters={**own.parameters, "provider": "CUDA"})
-    assert calibration.comparable(elsewhere, baseline.records)[0] == [own]
+    assert calibration.difference(elsewhere, [own]) is None
 
 
 NAMES: dict[str, object] = {"layer": "StatefulPartitionedCall/conv/Relu:0", "logits": "Identity:0", "cut": ["Softmax"],
@@ -211,21 +257,26 @@ NAMES: dict[str, object] = {"layer": "StatefulPartitionedCall/conv/Relu:0", "log
 def test_another_export_of_one_network_fits_its_baseline(name: str, baseline: Baseline) -> None:
     own = baseline.records[0].measurements[0]
     known = dataclasses.replace(own, parameters={**own.parameters, "dtype": "float32"})
-    crowd = [dataclasses.replace(baseline.records[0], measurements=(known,))]
     other = dataclasses.replace(known, parameters={**known.parameters, name: NAMES[name]})
-    assert calibration.comparable(other, crowd) == ([known], None)
+    assert calibration.difference(other, [known]) is None
 
 
 def test_a_layer_that_was_asked_for_is_another_measurement(baseline: Baseline) -> None:
     own = baseline.records[0].measurements[0]
     asked = dataclasses.replace(own, parameters={**own.parameters, "asked_layer": "deep"})
-    assert calibration.comparable(asked, baseline.records)[1] == "it was measured with asked_layer None, not 'deep'"
+    assert calibration.difference(asked, [own]) == "it was measured with asked_layer None, not 'deep'"
 
 
 def compared(rule: str, statistic: float | None, lead: float | None = None, target: str = "3") -> Comparison:
-    knows_classes = statistic is not None and rule in calibration.COMBINED
-    classes = {target: statistic, "9": -1.0} if knows_classes else {}
-    return Comparison(rule=rule, statistic=statistic, values={"lead": lead}, classes=classes)
+    knows_classes = rule in calibration.COMBINED
+    classes = {target: statistic, "9": -1.0} if statistic is not None and knows_classes else {}
+    return Comparison(
+        rule=rule,
+        statistic=statistic,
+        values={"lead": lead, "target_class": int(target) if target.isdigit() else None},
+        classes=classes,
+        sentence="class 3 is easy to reach",
+    )
 
 
 def test_the_index_is_in_units_of_what_clean_networks_reach() -> None:
@@ -259,7 +310,10 @@ def test_who_stands_apart() -> None:
 
     assert calibration.stands_apart([pair(9.0)])
     assert calibration.stands_apart([pair(9.0), pair(0.5, "mm_bd")])
+    # The clean ones reach 1 about a median of 0.5: twice as far out is 1.5.
     assert not calibration.stands_apart([pair(1.0)])
+    assert not calibration.stands_apart([pair(1.45)])
+    assert calibration.stands_apart([pair(1.6)])
     assert not calibration.stands_apart([pair(9.0, "overactivation")])
     assert not calibration.stands_apart([])
 

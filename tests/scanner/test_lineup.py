@@ -43,7 +43,7 @@ def compared(
     suspect: ModelRecord, references: Sequence[ModelRecord] = (), population: Sequence[ModelRecord] = ()
 ) -> tuple[float | None, tuple[float, ...] | None]:
     lineup = Lineup(references=tuple(references), population=tuple(population), source="here")
-    pair = lineup.compare(Difference(), suspect)
+    pair = lineup.settled([Difference()], suspect, 0.05).compare(Difference(), suspect)
     assert pair is not None
     comparison, nulls = pair
     return comparison.statistic, None if nulls is None else nulls.values
@@ -143,7 +143,7 @@ def test_the_same_models_judge_every_detector(references: int, fits: bool, judge
 def contested(value: float, name: str, searched: int = 43) -> ModelRecord:
     """Return the record of a contest in which of so many classes one went through to the end."""
     whole = record(value, name)
-    series = {"classes": [{}] * searched, "granted": {"3": 100}}
+    series = {"classes": [{"class": 3 + t} for t in range(searched)], "granted": {"3": 100}}
     measurements = tuple(dataclasses.replace(m, series=series) for m in whole.measurements)
     return dataclasses.replace(whole, measurements=measurements)
 

@@ -220,6 +220,16 @@ def test_a_scan_names_the_classes_left_out(tmp_path: Path, monkeypatch: pytest.M
     assert found.comparisons[0].values["classes_compared"] == 1
 
 
+@pytest.mark.parametrize(("alpha", "repeats"), [(0.05, True), (0.5, False)])
+def test_references_that_are_enough_to_judge_choose_for_themselves(alpha: float, repeats: bool, tmp_path: Path) -> None:
+    chosen = triggered.classifier(classes=14), triggered.classifier(classes=14, seed=1)
+    found = examined(tmp_path, *chosen, alpha=alpha)
+    (reference,) = found.references
+    searched = [len(r.measurements[0].series["classes"]) for r in (found.suspect, reference)]
+    assert searched[0] == 14
+    assert (searched[1] < 14) == repeats
+
+
 def test_a_reference_of_other_classes_fails_alone(tmp_path: Path) -> None:
     references = triggered.classifier(classes=5), triggered.classifier()
     found = examined(tmp_path, triggered.classifier(planted=True), *references)

@@ -9,7 +9,7 @@ from examples import overactivation, result
 from rich.console import Console
 
 from scanner.report import terminal
-from scanner.results import ScanResult
+from scanner.results import ScanResult, Verdict
 
 
 def drawn(results: list[ScanResult], console: Console) -> str:
@@ -28,10 +28,10 @@ def test_several_models(width: int, console: Callable[[int], Console], golden: C
     golden(f"scan-many-{width}.txt", drawn([result("a.onnx"), result("b.onnx")], console(width)))
 
 
-def test_an_index_is_shown_only_where_nothing_is_calibrated(console: Callable[[int], Console]) -> None:
+def test_an_index_is_shown_where_the_verdict_is_open(console: Callable[[int], Console]) -> None:
     assert "index" not in drawn([result()], console(120))
-    uncalibrated = dataclasses.replace(result(), score=None)
-    assert "index      1.45, uncalibrated" in drawn([uncalibrated], console(120))
+    doubtful = dataclasses.replace(result(), verdict=Verdict.INCONCLUSIVE)
+    assert "index      1.45, uncalibrated" in drawn([doubtful], console(120))
 
 
 def test_file_names_are_no_markup(console: Callable[[int], Console]) -> None:
