@@ -3,7 +3,7 @@
     python -m benchmarks.detection measure ZOO RECORDS [--images-npz images.npz]     # resumes
     python -m benchmarks.detection report RECORDS... --csv detection.csv --verdicts verdicts.csv --markdown tables.md
     python -m benchmarks.detection pack RECORDS... --output records.jsonl.gz         # `report` reads it too
-    python -m benchmarks.detection reach [--records RECORDS...]
+    python -m benchmarks.detection reach
     python -m benchmarks.detection baseline RECORDS --output mnist.json
 
 `measure` needs the models, `report` only what was measured. References are the clean models of the baseline that ships
@@ -28,7 +28,7 @@ from benchmarks.quality import LEVELS, quality, share_at_most, table, uniformity
 from scanner import calibration, pipeline
 from scanner.detectors import FAMILY, load
 from scanner.detectors.base import Detector
-from scanner.lineup import Lineup
+from scanner.lineup import Lineup, dropped_some
 from scanner.results import Comparison, ModelRecord, from_json, to_json
 from scanner.settings import Budget, Settings
 
@@ -182,16 +182,19 @@ def report(
 
 
 @app.command()
-def reach(
-    records: Annotated[
-        list[Path] | None, typer.Option(help="Folders that `measure` wrote, for what baselines lack.")
-    ] = None,
-) -> None:
-    """Print what clean networks reach: the constants of `scanner.calibration`."""
+def reach() -> None:
+    """Print what the clean networks of the shipped baselines reach: the constants of `scanner.calibration`."""
     for path in sorted(calibration.SHIPPED.glob("*.json")):
-        _print_reach(path.name, list(calibration.read_baseline(path).records))
-    for source in records or []:
-        _print_reach(str(source), [m.record for m in _members(source) if m.clean])
+        clean = calibration.read_baseline(path).records
+        beside, alone = reached_beside_one(clean), reached_alone(clean)
+        for rule in sorted(calibration.COMBINED):
+            one = f"beside one {beside[rule]:.3f}" if beside else "beside one -"
+            typer.echo(f"{path.name}: {rule}: {one}, alone {alone[rule]:.3f}")
+        if beside:
+            typer.echo(f"{path.name}: together beside one {beside[ALL]:.3f}")
+            for rule in ("neural_cleanse", "mm_bd"):
+                typer.echo(f"{path.name}: {rule}: a class differs by up to {_largest_factor(rule, clean):.1f}")
+        typer.echo(f"{path.name}: masks and nearness correlate by {np.mean([_correlation(r) for r in clean]):.2f}")
 
 
 @app.command()
@@ -342,47 +345,42 @@ def _combined_p(member: Member, references: Records, population: Records) -> flo
     return None if found is None else found.p
 
 
-def _print_reach(name: str, clean: Sequence[ModelRecord]) -> None:
-    for detector in load(calibration.COMBINED):
-        beside, alone = reached(detector, clean)
-        typer.echo(f"{name}: {detector.rule.id}: {len(clean)} models: beside one {beside:.3f}, alone {alone:.3f}")
-    typer.echo(f"{name}: together beside one {reached_together(clean):.3f}")
-    typer.echo(f"{name}: masks and nearness correlate by {np.mean([_correlation(r) for r in clean]):.2f} on average")
+def reached_beside_one(clean: Records) -> dict[str, float]:
+    """Return, by rule, the largest statistic of a clean network beside one other, and under `ALL` that of the index.
+
+    Empty where contests dropped classes: a scan's one reference then repeats its suspect's search, and these did not.
+    """
+    if any(dropped_some(m) for record in clean for m in record.measurements):
+        return {}
+    found: dict[str, float] = {}
+    for suspect, reference in itertools.permutations(clean, 2):
+        comparisons = _comparisons(Member({}, suspect), (reference,))
+        index = calibration.index(comparisons)
+        for name, value in (*((c.rule, c.statistic) for c in comparisons), (ALL, index)):
+            found[name] = max(found.get(name, -np.inf), -np.inf if value is None else value)
+    return found
+
+
+def reached_alone(clean: Records) -> dict[str, float]:
+    """Return, by rule, the largest lead of one class over the next in a clean network."""
+    comparisons = [c for record in clean for c in _comparisons(Member({}, record), ())]
+    leads = [(c.rule, c.values["lead"]) for c in comparisons]
+    return {rule: max(lead for name, lead in leads if name == rule and lead is not None) for rule, _ in leads}
+
+
+def _largest_factor(rule: str, clean: Records) -> float:
+    """Return by how much a class of one clean network differs from that of another, as a ratio."""
+    pairs = itertools.permutations(clean, 2)
+    comparisons = (c for a, b in pairs for c in _comparisons(Member({}, a), (b,)) if c.rule == rule)
+    return float(np.exp(max(c.values["log_ratio"] or 0.0 for c in comparisons)))
 
 
 def _correlation(record: ModelRecord) -> float:
     """Return how the logarithm of a class's mask and its nearness to the images go together in one network."""
-    masks = _with_nearness(record).measurement("neural_cleanse")
+    masks = record.measurement("neural_cleanse")
     rows = [row for row in (masks.series["classes"] if masks else ()) if row["size"] is not None]
     logs, nearness = [np.log(row["size"] + 1) for row in rows], [row["nearness"] for row in rows]
     return float(np.corrcoef(logs, nearness)[0, 1])
-
-
-def reached(detector: Detector, clean: Sequence[ModelRecord]) -> tuple[float, float]:
-    """Return the largest statistic of a clean network beside one other, and the largest lead of a class alone."""
-    own = [m for r in map(_with_nearness, clean) if (m := r.measurement(detector.rule.id)) is not None]
-    beside = (detector.compare(a, [b]).statistic or 0.0 for a, b in itertools.permutations(own, 2))
-    return max(beside), max(lead for m in own if (lead := detector.compare(m, []).values["lead"]) is not None)
-
-
-def reached_together(clean: Sequence[ModelRecord]) -> float:
-    """Return the largest sum over detectors, in units of their own reach, of a clean network beside one other."""
-    pairs = itertools.permutations(clean, 2)
-    indices = (calibration.index(_comparisons(Member({}, a), [b])) or 0.0 for a, b in pairs)
-    return calibration.TOGETHER * max(indices)
-
-
-def _with_nearness(record: ModelRecord) -> ModelRecord:
-    """Return a record whose masks have a nearness: where they were measured without, the margin on uniform noise."""
-    if _is_current(record, "neural_cleanse"):
-        return record
-    masks, head = record.measurement("neural_cleanse"), record.measurement("head")
-    if masks is None or head is None:
-        return record
-    rows = [{**row, "nearness": head.series["noise_margin"][row["class"]]} for row in masks.series["classes"]]
-    filled = dataclasses.replace(masks, series={**masks.series, "classes": rows})
-    others = (m for m in record.measurements if m.rule != "neural_cleanse")
-    return dataclasses.replace(record, measurements=(filled, *others))
 
 
 def _heading() -> str:

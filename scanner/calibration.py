@@ -47,7 +47,7 @@ COMBINED = frozenset({"neural_cleanse", "mm_bd", "head"})
 # clean reference, the sum over detectors in these units, and without a reference the lead of one class over the next.
 BESIDE_ONE = {"neural_cleanse": 1.45, "mm_bd": 0.30, "head": 1.28}
 TOGETHER = 2.00
-ALONE = {"neural_cleanse": 0.63, "mm_bd": 0.23, "head": 0.81}
+ALONE = {"neural_cleanse": 0.82, "mm_bd": 0.23, "head": 0.81}
 # A reference that stands out this many times further than any clean model of a baseline is not taken for clean.
 _NOT_CLEAN = 2.0
 _ENOUGH = 19  # clean models, for a p of 0.05
@@ -299,10 +299,9 @@ def stands_apart(pairs: Sequence[tuple[Comparison, Nulls | None]]) -> bool:
     seventh.
     """
     compared = [(c, n) for c, n in pairs if c.rule in COMBINED and c.statistic is not None and n is not None]
-    known = [(_profile(c), _profiles(n)) for c, n in compared]
-    if len({len(profiles) for _, profiles in known}) != 1 or len(known[0][1]) < _ENOUGH:
+    if len({n.models for _, n in compared}) != 1 or len(compared[0][1].values) < _ENOUGH:
         return False
-    scores = _scores([own for own, _ in known], [profiles for _, profiles in known])
+    scores = _scores([_profile(c) for c, _ in compared], [_profiles(n) for _, n in compared])
     own, *clean = (_foremost(profiles)[0] for profiles in zip(*scores, strict=True))
     return own > _NOT_CLEAN * max(clean)
 
