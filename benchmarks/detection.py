@@ -186,14 +186,15 @@ def reach() -> None:
     """Print what the clean networks of the shipped baselines reach: the constants of `scanner.calibration`."""
     for path in sorted(calibration.SHIPPED.glob("*.json")):
         clean = calibration.read_baseline(path).records
-        beside, alone = reached_beside_one(clean), reached_alone(clean)
+        pairs = beside_one(clean)
+        beside, alone = reached_beside_one(pairs), reached_alone(clean)
         for rule in sorted(calibration.COMBINED):
             one = f"beside one {beside[rule]:.3f}" if beside else "beside one -"
             typer.echo(f"{path.name}: {rule}: {one}, alone {alone[rule]:.3f}")
         if beside:
             typer.echo(f"{path.name}: together beside one {beside[ALL]:.3f}")
             for rule in ("neural_cleanse", "mm_bd"):
-                typer.echo(f"{path.name}: {rule}: a class differs by up to {_largest_factor(rule, clean):.1f}")
+                typer.echo(f"{path.name}: {rule}: a class differs by up to {_largest_factor(rule, pairs):.1f}")
         typer.echo(f"{path.name}: masks and nearness correlate by {np.mean([_correlation(r) for r in clean]):.2f}")
 
 
@@ -345,16 +346,20 @@ def _combined_p(member: Member, references: Records, population: Records) -> flo
     return None if found is None else found.p
 
 
-def reached_beside_one(clean: Records) -> dict[str, float]:
-    """Return, by rule, the largest statistic of a clean network beside one other, and under `ALL` that of the index.
+def beside_one(clean: Records) -> list[list[Comparison]]:
+    """Return every comparison of a clean network with one other.
 
-    Empty where contests dropped classes: a scan's one reference then repeats its suspect's search, and these did not.
+    None where contests dropped classes: a scan's one reference then repeats its suspect's search, and these did not.
     """
     if any(dropped_some(m) for record in clean for m in record.measurements):
-        return {}
+        return []
+    return [_comparisons(Member({}, suspect), (reference,)) for suspect, reference in itertools.permutations(clean, 2)]
+
+
+def reached_beside_one(pairs: Sequence[Sequence[Comparison]]) -> dict[str, float]:
+    """Return, by rule, the largest statistic of a clean network beside one other, and under `ALL` that of the index."""
     found: dict[str, float] = {}
-    for suspect, reference in itertools.permutations(clean, 2):
-        comparisons = _comparisons(Member({}, suspect), (reference,))
+    for comparisons in pairs:
         index = calibration.index(comparisons)
         for name, value in (*((c.rule, c.statistic) for c in comparisons), (ALL, index)):
             found[name] = max(found.get(name, -np.inf), -np.inf if value is None else value)
@@ -368,11 +373,9 @@ def reached_alone(clean: Records) -> dict[str, float]:
     return {rule: max(lead for name, lead in leads if name == rule and lead is not None) for rule, _ in leads}
 
 
-def _largest_factor(rule: str, clean: Records) -> float:
+def _largest_factor(rule: str, pairs: Sequence[Sequence[Comparison]]) -> float:
     """Return by how much a class of one clean network differs from that of another, as a ratio."""
-    pairs = itertools.permutations(clean, 2)
-    comparisons = (c for a, b in pairs for c in _comparisons(Member({}, a), (b,)) if c.rule == rule)
-    return float(np.exp(max(c.values["log_ratio"] or 0.0 for c in comparisons)))
+    return float(np.exp(max(c.values["log_ratio"] or 0.0 for pair in pairs for c in pair if c.rule == rule)))
 
 
 def _correlation(record: ModelRecord) -> float:

@@ -50,7 +50,7 @@ TOGETHER = 2.00
 ALONE = {"neural_cleanse": 0.82, "mm_bd": 0.23, "head": 0.81}
 # A reference that stands out this many times further than any clean model of a baseline is not taken for clean.
 _NOT_CLEAN = 2.0
-_ENOUGH = 19  # clean models, for a p of 0.05
+_DOUBTED_AT = 0.05  # and of clean models there must be enough to reach this level
 _WHOLE = ""  # stands for the class where a detector knows none
 
 Profile = Mapping[str, float]  # by class, how far it stands out
@@ -299,7 +299,7 @@ def stands_apart(pairs: Sequence[tuple[Comparison, Nulls | None]]) -> bool:
     seventh.
     """
     compared = [(c, n) for c, n in pairs if c.rule in COMBINED and c.statistic is not None and n is not None]
-    if len({n.models for _, n in compared}) != 1 or len(compared[0][1].values) < _ENOUGH:
+    if len({n.models for _, n in compared}) != 1 or not enough(len(compared[0][1].values), _DOUBTED_AT):
         return False
     scores = _scores([_profile(c) for c, _ in compared], [_profiles(n) for _, n in compared])
     own, *clean = (_foremost(profiles)[0] for profiles in zip(*scores, strict=True))

@@ -3,6 +3,7 @@
 This is where the heavy imports are. The user's side, `scanner.pipeline`, reaches it through `scanner.worker`.
 """
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -71,7 +72,7 @@ def examine(argument: Any, progress: Progress) -> Any:
         if suspect.measurements
     )
     lineup = _lineup(job, suspect, references, detectors)
-    compared, failures = _compare(lineup, detectors, suspect)
+    compared, failures = _compare(lineup, detectors, suspect, job.settings.limits)
     examination = Examination(
         suspect=dataclasses.replace(suspect, failures=(*suspect.failures, *failures)),
         references=references,
@@ -130,15 +131,33 @@ def select(names: Sequence[str]) -> tuple[Detector, ...]:
 
 
 def _compare(
-    lineup: Lineup, detectors: Sequence[Detector], suspect: ModelRecord
+    lineup: Lineup, detectors: Sequence[Detector], suspect: ModelRecord, limits: Limits
 ) -> tuple[list[tuple[Comparison, Nulls | None]], list[Failure]]:
-    pairs, failures = [], []
+    pairs: list[tuple[Comparison, Nulls | None] | None] = []
+    failures: list[Failure] = []
     for detector in detectors:
-        try:
+        with _contained(detector.rule.id, limits, failures):
             pairs.append(lineup.compare(detector, suspect))
-        except Exception as error:  # noqa: BLE001 - a bug in one comparison must not swallow what the others found
-            failures.append(Failure(rule=detector.rule.id, error=WorkerCrashedError.internal(error).to_dict()))
     return [pair for pair in pairs if pair is not None], failures
+
+
+@contextlib.contextmanager
+def _contained(rule: str, limits: Limits, failures: list[Failure]) -> Iterator[None]:
+    """Make what goes wrong with one detector its failure, so that it does not swallow what the others found.
+
+    Raises:
+        DeviceError: The request cannot be carried out, whatever the detector.
+    """
+    try:
+        yield
+    except DeviceError:
+        raise
+    except _MEASUREMENT_ERRORS as error:
+        failures.append(Failure(rule=rule, error=error.to_dict()))
+    except MemoryError:
+        failures.append(Failure(rule=rule, error=WorkerLimitError.memory(limits.memory).to_dict()))
+    except Exception as error:  # noqa: BLE001 - a bug of our own is a failure like any other
+        failures.append(Failure(rule=rule, error=WorkerCrashedError.internal(error).to_dict()))
 
 
 def _lineup(
@@ -242,28 +261,20 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
         rule = detector.rule.id
         followed = lead.measurement(rule) if lead else None
         before = known.measurement(rule) if known else None
-        try:
+        with _contained(rule, settings.limits, failures):
             deadline.check()
             follows = few or followed is None or not dropped_some(followed)
             if before is not None and (not follows or _same_course(before, followed)):
                 measurements.append(before)
             else:
                 subject = Subject(model=model, settings=settings, progress=share.within, lead=followed, follows=follows)
-                measurements.append(detector.measure(subject))
-                skips += _left_out(measurements[-1])
-        except DeviceError:
-            raise  # the request cannot be carried out, whatever the detector
-        except (NoGradientError, NoLayerError, NoLogitsError) as error:
-            if rule in settings.detectors:
-                failures.append(Failure(rule=rule, error=error.to_dict()))
-            else:
-                skips.append(Skip(rule=rule, reason=str(error)))
-        except _MEASUREMENT_ERRORS as error:
-            failures.append(Failure(rule=rule, error=error.to_dict()))
-        except MemoryError:
-            failures.append(Failure(rule=rule, error=WorkerLimitError.memory(settings.limits.memory).to_dict()))
-        except Exception as error:  # noqa: BLE001 - a bug in one detector must not swallow what the others found
-            failures.append(Failure(rule=rule, error=WorkerCrashedError.internal(error).to_dict()))
+                try:
+                    measurements.append(detector.measure(subject))
+                    skips += _left_out(measurements[-1])
+                except (NoGradientError, NoLayerError, NoLogitsError) as error:
+                    if rule in settings.detectors:
+                        raise
+                    skips.append(Skip(rule=rule, reason=str(error)))
         share.finish()
     return ModelRecord(
         model=model.identity,

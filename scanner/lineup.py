@@ -48,7 +48,7 @@ class Lineup:
             beside = _measured(references, own.rule)
             return alone, _nulls(self.source, population, [detector.compare(m, beside) for m in measured])
         crowd, source = (population, self.source) if population else (references, calibration.REFERENCES)
-        if len(crowd) > 1 and not population and self.repeated:
+        if self.repeated:
             reason = "so few only repeat the suspect's search"
             return alone, Nulls(rule=own.rule, values=(), source="a rank among the references", reason=reason)
         return _crosswise(detector, own, crowd, source)

@@ -1,7 +1,7 @@
 """Paired differences and their intervals; outliers; the gamma law."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -162,13 +162,14 @@ def class_margins(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray((logits - rival).mean(axis=0) / unit, dtype=np.float64)
 
 
-def above_level(values: Sequence[float]) -> list[float]:
-    """Return how far each class's difference lies above the median over classes; as they are below three classes.
+def above_level(differences: Mapping[int, float]) -> dict[str, float]:
+    """Return, by class, how far a difference lies above the median over classes; as it is below three classes.
 
     What all classes share is a difference between two trainings, and no backdoor.
     """
+    values = list(differences.values())
     level = float(np.median(values)) if len(values) >= 3 else 0.0  # noqa: PLR2004 - of two, each is half the level
-    return [float(value) - level for value in values]
+    return {str(target): float(value) - level for target, value in differences.items()}
 
 
 def lead(values: npt.ArrayLike) -> tuple[int, float] | None:

@@ -111,12 +111,12 @@ class Head:
         mean = np.mean(others, axis=0)
         target = int((own - mean).argmax())
         difference = float(own[target] - mean[target])
-        above = above_level((own - mean).tolist())
+        classes = above_level(dict(enumerate(own - mean)))
         share = suspect.series["share"][target]
         return Comparison(
             rule=self.rule.id,
-            statistic=max(above),
-            classes={str(index): value for index, value in enumerate(above)},
+            statistic=max(classes.values()),
+            classes=classes,
             values={
                 "target_class": target,
                 "suspect_margin": float(own[target]),

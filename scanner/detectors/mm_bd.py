@@ -86,11 +86,11 @@ class MmBd:
                 sentence=f"{sentence}, {math.exp(found[1]):.1f} times as far as any other" if found else sentence,
             )
         best = max(rows, key=lambda row: row["log_ratio"])
-        above = above_level([row["log_ratio"] for row in rows])
+        classes = above_level({row["class"]: row["log_ratio"] for row in rows})
         return Comparison(
             rule=self.rule.id,
-            statistic=max(above),
-            classes={str(row["class"]): value for row, value in zip(rows, above, strict=True)},
+            statistic=max(classes.values()),
+            classes=classes,
             values={
                 "target_class": best["class"],
                 "suspect_margin": best["suspect"],

@@ -11,7 +11,7 @@ from examples import identity, overactivation
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.detection import ALL, reached_alone, reached_beside_one
+from benchmarks.detection import ALL, beside_one, reached_alone, reached_beside_one
 from scanner import calibration
 from scanner.calibration import Baseline
 from scanner.errors import BaselineError
@@ -295,9 +295,8 @@ def test_the_index_is_in_units_of_what_clean_networks_reach() -> None:
 
 def test_the_reach_is_that_of_the_shipped_baselines() -> None:
     baselines = [calibration.read_baseline(path).records for path in calibration.SHIPPED.glob("*.json")]
-    beside, alone = (
-        [found for records in baselines if (found := of(records))] for of in (reached_beside_one, reached_alone)
-    )
+    beside = [found for records in baselines if (found := reached_beside_one(beside_one(records)))]
+    alone = [reached_alone(records) for records in baselines]
     for rule in calibration.COMBINED:
         assert calibration.BESIDE_ONE[rule] == pytest.approx(max(found[rule] for found in beside), abs=0.005)
         assert calibration.ALONE[rule] == pytest.approx(max(found[rule] for found in alone), abs=0.005)

@@ -7,6 +7,7 @@ from examples import identity
 
 from scanner import examine
 from scanner.detectors.base import Needs, Subject
+from scanner.limits import Limits
 from scanner.lineup import Lineup
 from scanner.results import Comparison, Measurement, ModelRecord, Rule
 
@@ -41,6 +42,7 @@ class Broken(Steady):
 def test_a_comparison_that_fails_is_a_failure_of_its_own() -> None:
     measurements = tuple(Measurement(rule=rule, statistic=1.0, parameters={}) for rule in ("broken", "steady"))
     suspect = ModelRecord(model=identity("m"), measurements=measurements, skips=(), failures=(), runtime=None)
-    pairs, failures = examine._compare(Lineup(references=(), population=(), source=""), (Broken(), Steady()), suspect)
+    lineup = Lineup(references=(), population=(), source="")
+    pairs, failures = examine._compare(lineup, (Broken(), Steady()), suspect, Limits())
     assert [comparison.rule for comparison, _ in pairs] == ["steady"]
     assert [failure.rule for failure in failures] == ["broken"]

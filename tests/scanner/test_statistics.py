@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from scanner.statistics import class_margins, fit_gamma, gamma_survival, lead, paired_difference, robust_z
+from scanner.statistics import (
+    above_level,
+    class_margins,
+    fit_gamma,
+    gamma_survival,
+    lead,
+    paired_difference,
+    robust_z,
+)
 
 SAMPLES = hnp.arrays(np.float64, st.integers(2, 60), elements=st.floats(-100, 100))
 
@@ -122,3 +130,16 @@ def test_class_margins_have_no_unit(logits: npt.NDArray[np.float64], scale: floa
     np.testing.assert_allclose(margins * (unit or 1), (logits - rivals).mean(axis=0), atol=1e-9)
     if unit > 1e-6:
         np.testing.assert_allclose(class_margins(scale * logits + 3), margins, atol=1e-6)
+
+
+@given(differences=st.dictionaries(st.integers(0, 99), st.floats(-10, 10), min_size=1), shift=st.floats(-10, 10))
+def test_what_all_classes_share_is_no_difference(differences: dict[int, float], shift: float) -> None:
+    """With three classes or more a shift of all changes nothing, and the middle one is 0; fewer stay as they are."""
+    above = above_level(differences)
+    assert list(above) == [str(target) for target in differences]
+    if len(differences) < 3:
+        assert list(above.values()) == list(differences.values())
+        return
+    shifted = above_level({target: value + shift for target, value in differences.items()})
+    assert list(shifted.values()) == pytest.approx(list(above.values()), abs=1e-9)
+    assert np.median(list(above.values())) == pytest.approx(0, abs=1e-9)
