@@ -161,7 +161,8 @@ def report(
     seed: int = 0,
 ) -> None:
     """Print ROC-AUC, true positives at fixed false alarms, and the errors of the test itself."""
-    members = sorted((member for source in records for member in _members(source)), key=_key)
+    # In one order, wherever they lie: the intervals hang on it.
+    members = sorted((m for source in records for m in _members(source)), key=lambda m: (_key(m), m.truth["sha256"]))
     groups = [Group(name, tuple(found)) for name, found in itertools.groupby(members, _key)]
     generator = np.random.default_rng(seed)
     qualities = [row for group in groups for row in _quality_rows(group, generator)]
