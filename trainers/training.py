@@ -31,6 +31,8 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WARM_UP = 200
 """Steps of linear warm-up in the constant schedule."""
+NARROWEST_CHANNELS_LAST = 8
+"""Fewest channels of a network that a CPU trains with the channels innermost (`Plan.layout`)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,7 @@ class Plan:
         precision: Of the forward and backward pass; the weights are float32 always. `auto` takes bfloat16 on a CUDA
             device (float16 with a scaled loss where it has none) and float32 elsewhere.
         steps: At most so many steps an epoch; for trying things out, measured on as many test images.
-        channels_last: Keep images and weights with the channels innermost, which is the faster layout.
+        channels_last: Keep images and weights with the channels innermost, the faster layout, where it is safe.
     """
 
     recipe: Recipe
@@ -62,8 +64,13 @@ class Plan:
 
     @property
     def layout(self) -> torch.memory_format:
-        """Memory layout of images and weights."""
-        return torch.channels_last if self.channels_last else torch.contiguous_format
+        """Memory layout of images and weights.
+
+        On processors without AVX-512, oneDNN's kernels for innermost channels end the process, or hang, in the backward
+        pass of networks narrower than one vector register (PyTorch 2.13: every width below 8, none from 8 up).
+        """
+        safe = self.device.type != "cpu" or self.recipe.width >= NARROWEST_CHANNELS_LAST
+        return torch.channels_last if self.channels_last and safe else torch.contiguous_format
 
     def identity(self) -> dict[str, Any]:
         """Return what a checkpoint must share with this plan to be resumed, as plain data.
