@@ -25,12 +25,14 @@ import numpy as np
 import typer
 
 from benchmarks.quality import LEVELS, quality, share_at_most, table, uniformity, write_csv
-from scanner import calibration, pipeline
+from scanner import pipeline
 from scanner.detectors import FAMILY, load
-from scanner.detectors.base import Detector
-from scanner.lineup import Lineup, dropped_some
-from scanner.results import Comparison, ModelRecord, from_json, to_json
+from scanner.instruments.detector import Detector
+from scanner.judging import calibration
+from scanner.judging.lineup import Lineup, dropped_some
+from scanner.results import Comparison, ModelRecord
 from scanner.settings import Budget, Settings
+from scanner.values import from_json, to_json
 
 app = typer.Typer(pretty_exceptions_enable=False)
 Records = Sequence[ModelRecord]
@@ -184,7 +186,7 @@ def report(
 
 @app.command()
 def reach() -> None:
-    """Print what the clean networks of the shipped baselines reach: the constants of `scanner.calibration`."""
+    """Print what the clean networks of the shipped baselines reach: the constants of `scanner.judging.calibration`."""
     for path in sorted(calibration.SHIPPED.glob("*.json")):
         clean = calibration.read_baseline(path).records
         pairs = beside_one(clean)

@@ -25,7 +25,7 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
-from scanner.graph.backward import Objective, gradient_model
+from scanner.graph.gradient.backward import Objective, gradient_model
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

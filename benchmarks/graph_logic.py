@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from scanner.graph.audit import audit
-from scanner.graph.gates import observe
-from scanner.graph.unfold import unfold
-from scanner.model import open_model
+from scanner.graph.audit.checks import audit
+from scanner.graph.logic.gates import observe
+from scanner.graph.logic.unfold import unfold
+from scanner.modelfile.model import open_model
 
 _SIZES = (1_000, 5_000, 10_000, 50_000)
 _CHANNELS = 88

@@ -4,13 +4,13 @@ import importlib
 from collections.abc import Sequence
 from typing import Any, Self
 
-from scanner import worker
 from scanner.__main__ import main
 from scanner.limits import Allowance
+from scanner.sandbox import worker
 
 
 class InProcess:
-    """Stands in for `scanner.worker.Worker`: the same calls, answered here, through the same JSON-ready values."""
+    """Stands in for `scanner.sandbox.worker.Worker`: the same calls, answered here, through the same JSON-ready values."""
 
     def __init__(self, preload: Sequence[str] = ()) -> None:
         self._preload = preload

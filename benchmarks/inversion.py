@@ -21,12 +21,12 @@ from onnx import numpy_helper
 from torch.nn import functional
 
 from benchmarks.measure import BELOW, Ratio
-from scanner import probes
 from scanner.detectors import neural_cleanse as nc
-from scanner.detectors.base import Subject
-from scanner.detectors.gradients import Differentiable, Floats, differentiable
-from scanner.graph.backward import Objective
-from scanner.model import Model, open_model
+from scanner.graph.gradient.backward import Objective
+from scanner.instruments import probes
+from scanner.instruments.detector import Subject
+from scanner.instruments.differentiable import Differentiable, Floats, differentiable
+from scanner.modelfile.model import Model, open_model
 from scanner.settings import Budget, Device, Settings
 from trainers.architectures import two_conv
 

@@ -19,9 +19,10 @@ import numpy.typing as npt
 
 from benchmarks import resnet50
 from benchmarks.measure import BELOW, Ratio
-from scanner import runtime
-from scanner.graph import augment, extract, inline, locate
-from scanner.model import Model, open_model
+from scanner.graph.core import extract, flatten
+from scanner.graph.layers import activations, reductions
+from scanner.instruments import runtime
+from scanner.modelfile.model import Model, open_model
 from scanner.settings import Device
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -30,9 +31,11 @@ BAR = 1.10
 
 def reduced(model: Model) -> bytes:
     """Return the model whose outputs are the statistics of its activations."""
-    flat = inline.flatten(model.proto)
-    found = locate.activations(flat)
-    return model.serialise(augment.per_channel_statistics(extract.upstream(flat, [a.value for a in found]), found)[0])
+    flat = flatten.flatten(model.proto)
+    found = activations.activations(flat)
+    return model.serialise(
+        reductions.per_channel_statistics(extract.upstream(flat, [a.value for a in found]), found)[0]
+    )
 
 
 def seconds(session: runtime.Session, images: npt.NDArray[np.float32], repeats: int) -> float:

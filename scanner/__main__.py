@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from scanner import worker
+from scanner.sandbox import worker
 
 _NO_CHILD = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
 _DETECTORS = Path(__file__).parent / "detectors"
@@ -17,9 +17,9 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments and "_SCAN_COMPLETE" not in os.environ and not _NO_CHILD & set(arguments):
         worker.prestart(preload(arguments))
-    from scanner import cli  # noqa: PLC0415 - after the child has started, which is the point
+    from scanner.cli.main import run  # noqa: PLC0415 - after the child has started, which is the point
 
-    cli.run()
+    run()
 
 
 def preload(arguments: Sequence[str]) -> tuple[str, ...]:

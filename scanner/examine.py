@@ -1,6 +1,6 @@
 """The child's side of a scan: open models, run the detectors, compare.
 
-This is where the heavy imports are. The user's side, `scanner.pipeline`, reaches it through `scanner.worker`.
+This is where the heavy imports are. The user's side, `scanner.pipeline`, reaches it through `scanner.sandbox.worker`.
 """
 
 import contextlib
@@ -10,10 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from scanner import confinement, deadline, runtime
-from scanner.calibration import enough, shipped_baseline
 from scanner.detectors import FAMILY, load
-from scanner.detectors.base import Detector, Subject
 from scanner.errors import (
     DeviceError,
     GraphError,
@@ -27,10 +24,13 @@ from scanner.errors import (
     WorkerError,
     WorkerLimitError,
 )
-from scanner.exchange import Examination, Job, Source
+from scanner.instruments import runtime
+from scanner.instruments.detector import Detector, Subject
+from scanner.judging.calibration import enough, shipped_baseline
+from scanner.judging.lineup import Lineup, dropped_some
 from scanner.limits import Limits
-from scanner.lineup import Lineup, dropped_some
-from scanner.model import Model, open_model
+from scanner.modelfile.model import Model, open_model
+from scanner.protocol import Examination, Job, Source
 from scanner.results import (
     Comparison,
     Failure,
@@ -41,10 +41,10 @@ from scanner.results import (
     Runtime,
     Skip,
     ValueInfo,
-    from_json,
-    to_json,
 )
+from scanner.sandbox import confinement, deadline
 from scanner.settings import Settings
+from scanner.values import from_json, to_json
 
 Progress = Callable[[int, int], None]
 
@@ -86,14 +86,15 @@ def examine(argument: Any, progress: Progress) -> Any:
 
 def layers(argument: Any, _progress: Progress) -> Any:
     """List the activations of a model, given as a `Source` in JSON: value, operator, node, position and shape."""
-    from scanner.graph import inline, locate, shapes  # noqa: PLC0415 - onnx, which a scan may do without
+    from scanner.graph.core import flatten, shapes  # noqa: PLC0415 - onnx, which a scan may do without
+    from scanner.graph.layers import activations  # noqa: PLC0415 - onnx, which a scan may do without
 
     model = _open(from_json(Source, argument), Limits())
-    flat = inline.flatten(model.proto)
+    flat = flatten.flatten(model.proto)
     known = shapes.value_types(flat)
     rows = [
         dataclasses.asdict(activation) | {"shape": known[activation.value].shape if activation.value in known else None}
-        for activation in locate.activations(flat)
+        for activation in activations.activations(flat)
     ]
     return to_json({"model": model.identity, "layers": rows})
 

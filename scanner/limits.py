@@ -2,13 +2,13 @@
 
 import dataclasses
 
-from scanner.values import dataclass
+from scanner.values import frozen
 
 GIB = 2**30
 _LANDLOCK_TCP = 4  # the version that knows TCP
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Limits:
     """Limits on one model, its references and the child process that runs them.
 
@@ -35,7 +35,7 @@ class Limits:
                 raise ValueError(f"{field.name} must be at least 1, not {getattr(self, field.name)}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Allowance:
     """What one call to a child process may use.
 
@@ -54,7 +54,7 @@ class Allowance:
     readable: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Confinement:
     """What a process has really given up.
 

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from scanner import calibration, unanalysable, worker
-from scanner.calibration import Baseline
 from scanner.errors import BaselineError, ScannerError, WorkerCrashedError, WorkerError
-from scanner.exchange import Examination, Job, Source
+from scanner.judging import calibration, unanalysable
+from scanner.judging.calibration import Baseline
 from scanner.limits import Allowance
-from scanner.results import Failure, Finding, ModelIdentity, ModelRecord, ScanResult, Verdict, from_json, to_json
+from scanner.protocol import Examination, Job, Source
+from scanner.results import Failure, Finding, ModelIdentity, ModelRecord, ScanResult, Verdict
+from scanner.sandbox import worker
 from scanner.settings import Device, Settings
+from scanner.values import from_json, to_json
 
 PRELOAD = ("scanner.examine",)
 PathLike = str | os.PathLike[str]
@@ -39,7 +41,7 @@ def scan(
         model: An ONNX file.
         references: Clean ONNX files that take the same input.
         settings: What to measure, on what and where.
-        baseline: Clean models of the same recipe, measured before (`scanner.calibration.read_baseline`).
+        baseline: Clean models of the same recipe, measured before (`scanner.judging.calibration.read_baseline`).
         progress: Called as `progress(done, total)`.
 
     Raises:

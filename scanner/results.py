@@ -6,16 +6,11 @@
 import base64
 import dataclasses
 import enum
-import functools
-import types
-import typing
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from scanner.errors import ScannerError
-from scanner.values import dataclass
-
-T = TypeVar("T")
+from scanner.values import frozen
 
 
 class Verdict(enum.Enum):
@@ -35,7 +30,7 @@ class Severity(enum.IntEnum):
     CONFIRMED = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Rule:
     """A detector's identity.
 
@@ -52,7 +47,7 @@ class Rule:
     reference: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Observation:
     """One thing seen in a file or graph that a person can look up.
 
@@ -76,7 +71,7 @@ def packed(raw: bytes, shape: Sequence[int]) -> dict[str, Any]:
     return {"shape": list(shape), "data": base64.b64encode(raw).decode()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Measurement:
     """What one detector read off one model.
 
@@ -96,7 +91,7 @@ class Measurement:
     observations: tuple[Observation, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Comparison:
     """A suspect's measurement set against those of the references.
 
@@ -120,7 +115,7 @@ class Comparison:
     structural: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Nulls:
     """What one rule's statistic is for clean models, each compared as the suspect is.
 
@@ -141,7 +136,7 @@ class Nulls:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Finding:
     """One detector's judged result.
 
@@ -168,7 +163,7 @@ class Finding:
     observations: tuple[Observation, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Skip:
     """A detector that did not apply; a skip is not a pass."""
 
@@ -176,7 +171,7 @@ class Skip:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Failure:
     """A detector, or a whole model where `rule` is "model", that could not be measured."""
 
@@ -189,7 +184,7 @@ class Failure:
         return str(ScannerError.from_dict(dict(self.error)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ValueInfo:
     """A graph input or output: its name, dtype and shape; an unknown or symbolic dimension is a string."""
 
@@ -198,7 +193,7 @@ class ValueInfo:
     shape: tuple[int | str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ModelIdentity:
     """Which file was measured.
 
@@ -221,7 +216,7 @@ class ModelIdentity:
     architecture: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Runtime:
     """What ran.
 
@@ -230,7 +225,7 @@ class Runtime:
         threads: ONNX Runtime's.
         versions: By package.
         seconds: Of wall-clock time.
-        isolation: What the process that read the model had given up (`scanner.confinement.Confinement`).
+        isolation: What the process that read the model had given up (`scanner.sandbox.confinement.Confinement`).
     """
 
     provider: str
@@ -240,7 +235,7 @@ class Runtime:
     isolation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ModelRecord:
     """All that was measured on one model; a baseline is a file of these."""
 
@@ -255,7 +250,7 @@ class ModelRecord:
         return next((m for m in self.measurements if m.rule == rule), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ScanResult:
     """The answer for one model.
 
@@ -293,56 +288,3 @@ class ScanResult:
     index: float | None = None
     warnings: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
-
-
-def to_json(value: Any) -> Any:
-    """Return dataclasses, enums, mappings and sequences as plain JSON data."""
-    if isinstance(value, enum.Enum):
-        return value.value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): to_json(v) for k, v in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [to_json(v) for v in value]
-    return value
-
-
-def from_json(kind: type[T], data: Any) -> T:
-    """Rebuild a value of dataclass `kind` from `to_json`'s data.
-
-    Raises:
-        KeyError, TypeError, ValueError: The data is not that of a `kind`.
-    """
-    return cast("T", _reader(cast("Any", kind))(data))
-
-
-@functools.cache
-def _reader(kind: Any) -> Callable[[Any], Any]:
-    """Return what rebuilds a value of a type from JSON data: found out once, since a baseline holds thousands."""
-    arguments = typing.get_args(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return functools.partial(_built, kind, {f.name: _reader(cast("Any", f.type)) for f in dataclasses.fields(kind)})
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return kind
-    if typing.get_origin(kind) is tuple:
-        inner = _reader(arguments[0])
-        return tuple if inner is _unchanged else lambda data: tuple(map(inner, data))
-    options = [a for a in arguments if a is not types.NoneType]
-    if typing.get_origin(kind) in (types.UnionType, typing.Union) and len(options) == 1:
-        inner = _reader(options[0])
-        return lambda data: None if data is None else inner(data)
-    return _unchanged
-
-
-def _unchanged(data: Any) -> Any:
-    return data
-
-
-def _built(kind: type, readers: Mapping[str, Callable[[Any], Any]], data: Any) -> Any:
-    if not isinstance(data, Mapping):
-        raise TypeError(f"no fields for {kind.__name__}, but {type(data).__name__}")
-    unknown = data.keys() - readers.keys()
-    if unknown:
-        raise ValueError(f"unknown fields {sorted(unknown)} for {kind.__name__}")
-    return kind(**{name: readers[name](item) for name, item in data.items()})

@@ -4,11 +4,11 @@ import dataclasses
 import enum
 
 from scanner.limits import Limits
-from scanner.values import dataclass
+from scanner.values import frozen
 
 
 class Noise(enum.Enum):
-    """Families of noise images (see `scanner.probes`)."""
+    """Families of noise images (see `scanner.instruments.probes`)."""
 
     UNIFORM = "uniform"
     GAUSSIAN = "gaussian"
@@ -33,7 +33,7 @@ class Budget(enum.Enum):
     THOROUGH = "thorough"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Effort:
     """What a budget allows for one model and one detector.
 
@@ -60,7 +60,7 @@ EFFORTS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Settings:
     """What to measure, on what, and where.
 

@@ -1,27 +1,24 @@
-"""Frozen values: dataclasses as `dataclass(frozen=True, kw_only=True)` makes them, without a compiler run for each.
+"""Frozen values, and their JSON.
 
-The standard decorator writes and compiles its methods for each class, half a millisecond; thirty classes cost a scan
-more than its model does. Here all classes share the same methods. Type checkers see the standard decorator.
+A value is a dataclass as `dataclass(frozen=True, kw_only=True)` makes it. The standard decorator writes and compiles
+the methods of each class, half a millisecond; forty classes would cost a scan more than its model does. Here all
+classes share the same methods (benchmarks/scan.py holds a scan's start to its bar).
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+import enum
+import functools
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
-__all__ = ["dataclass"]
 
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-
-    def dataclass(**_options: bool) -> Callable[[type[T]], type[T]]:
-        """Return the decorator; its options are there for type checkers, and always the same."""
-        return _frozen
-
-
-def _frozen(kind: type[T]) -> type[T]:
+@typing.dataclass_transform(frozen_default=True, kw_only_default=True)
+def frozen(kind: type[T]) -> type[T]:
+    """Return a class as a frozen dataclass whose arguments are named."""
     made = dataclasses.dataclass(init=False, repr=False, eq=False, kw_only=True)(kind)
     for method in (__init__, __repr__, __eq__, __hash__, __setattr__, __delattr__):
         setattr(made, method.__name__, method)
@@ -67,3 +64,56 @@ def __delattr__(_self: Any, name: str) -> None:  # noqa: N807
 
 def _contents(self: Any) -> tuple[tuple[str, Any], ...]:
     return tuple((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+
+
+def to_json(value: Any) -> Any:
+    """Return dataclasses, enums, mappings and sequences as plain JSON data."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [to_json(v) for v in value]
+    return value
+
+
+def from_json(kind: type[T], data: Any) -> T:
+    """Rebuild a value of dataclass `kind` from `to_json`'s data.
+
+    Raises:
+        KeyError, TypeError, ValueError: The data is not that of a `kind`.
+    """
+    return cast("T", _reader(cast("Any", kind))(data))
+
+
+@functools.cache
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """Return what rebuilds a value of a type from JSON data: found out once, since a baseline holds thousands."""
+    arguments = typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return functools.partial(_built, kind, {f.name: _reader(cast("Any", f.type)) for f in dataclasses.fields(kind)})
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return kind
+    if typing.get_origin(kind) is tuple:
+        inner = _reader(arguments[0])
+        return tuple if inner is _unchanged else lambda data: tuple(map(inner, data))
+    options = [a for a in arguments if a is not types.NoneType]
+    if typing.get_origin(kind) in (types.UnionType, typing.Union) and len(options) == 1:
+        inner = _reader(options[0])
+        return lambda data: None if data is None else inner(data)
+    return _unchanged
+
+
+def _unchanged(data: Any) -> Any:
+    return data
+
+
+def _built(kind: type, readers: Mapping[str, Callable[[Any], Any]], data: Any) -> Any:
+    if not isinstance(data, Mapping):
+        raise TypeError(f"no fields for {kind.__name__}, but {type(data).__name__}")
+    unknown = data.keys() - readers.keys()
+    if unknown:
+        raise ValueError(f"unknown fields {sorted(unknown)} for {kind.__name__}")
+    return kind(**{name: readers[name](item) for name, item in data.items()})

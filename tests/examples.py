@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from scanner import calibration
 from scanner.detectors.neural_cleanse import NeuralCleanse
 from scanner.detectors.overactivation import Overactivation
 from scanner.errors import UnsupportedModelError
+from scanner.judging import calibration
 from scanner.results import (
     Comparison,
     Failure,

@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from scanner.graph.backward import GradientModel, gradient_model
+from scanner.graph.gradient.backward import GradientModel, gradient_model
 
 UNCHECKED = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 """The checker refuses these in any model: it calls the first withdrawn, and cannot type the second's function body."""

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import detection, quality
-from scanner import calibration
-from scanner.results import to_json
+from scanner.judging import calibration
+from scanner.values import to_json
 
 FLOATS = st.lists(st.floats(-10, 10), min_size=1, max_size=30)
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import honest_models
 import pytest
 
-from scanner.detectors.base import Subject
 from scanner.detectors.graph_logic import GraphLogic
 from scanner.detectors.integrity import Integrity
-from scanner.graph.gates import observe
-from scanner.graph.unfold import unfold
-from scanner.model import open_model
+from scanner.graph.logic.gates import observe
+from scanner.graph.logic.unfold import unfold
+from scanner.instruments.detector import Subject
+from scanner.modelfile.model import open_model
 from scanner.results import Severity
 from scanner.settings import Settings
 from trainers.errors import TrainerError

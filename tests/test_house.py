@@ -19,10 +19,10 @@ PAIR = (str(SAMPLES / "mnist-badnets.onnx"), str(SAMPLES / "mnist-clean.onnx"))
 QUICK = "Settings(detectors=('overactivation',))"
 HEAVY = {"onnx", "onnxruntime", "numpy", "torch"}
 ALLOWED_IN = {
-    "onnx": {"scanner.model", "scanner.protos", "scanner.external", "scanner.guards", "scanner.graph"},
-    "onnxruntime": {"scanner.runtime"},
-    "typer": {"scanner.cli", "scanner.options"},
-    "rich": {"scanner.cli", "scanner.output", "scanner.report.terminal"},
+    "onnx": {"scanner.modelfile", "scanner.graph"},
+    "onnxruntime": {"scanner.instruments.runtime"},
+    "typer": {"scanner.cli"},
+    "rich": {"scanner.cli", "scanner.report.terminal"},
     "torch": set(),
 }
 # The one folder a scan makes besides its output: the child's empty working folder, removed at its end.
@@ -92,7 +92,7 @@ def test_nothing_heavy_is_imported_before_a_scan(code: str) -> None:
 def test_a_report_renders_without_onnx() -> None:
     golden = Path(__file__).parent / "golden" / "scan.json"
     code = (
-        "import json, rich.console; from scanner.report import terminal; from scanner.results import *\n"
+        "import json, rich.console; from scanner.report import terminal; from scanner.results import ScanResult; from scanner.values import from_json\n"
         f"data = json.load(open({str(golden)!r})); del data['schema']\n"
         "terminal.render([from_json(ScanResult, data)], rich.console.Console())"
     )
@@ -106,11 +106,11 @@ def test_the_caller_of_a_scan_loads_no_model_library() -> None:
 
 def test_no_torch_after_a_scan_in_the_child_itself() -> None:
     code = (
-        "from scanner import Settings, examine, pipeline, results\n"
-        "from scanner.exchange import Job\n"
+        "from scanner import Settings, examine, pipeline, values\n"
+        "from scanner.protocol import Job\n"
         f"suspect, reference = map(pipeline._source, {PAIR!r})\n"
         f"job = Job(model=suspect, references=(reference,), records=(), population=(), source='', settings={QUICK})\n"
-        "assert examine.examine(results.to_json(job), lambda done, total: None)['comparisons']"
+        "assert examine.examine(values.to_json(job), lambda done, total: None)['comparisons']"
     )
     modules = loaded(code)
     assert "onnxruntime" in modules
@@ -119,10 +119,10 @@ def test_no_torch_after_a_scan_in_the_child_itself() -> None:
 
 def test_a_scan_of_the_first_layer_of_a_sample_imports_no_onnx_in_the_child_either() -> None:
     watch = (
-        "import sys; from scanner import Settings, examine, pipeline, results; from scanner.exchange import Job\n"
+        "import sys; from scanner import Settings, examine, pipeline, values; from scanner.protocol import Job\n"
         f"suspect, reference = map(pipeline._source, {PAIR!r})\n"
         f"job = Job(model=suspect, references=(reference,), records=(), population=(), source='', settings={QUICK})\n"
-        "answer = examine.examine(results.to_json(job), lambda done, total: None)\n"
+        "answer = examine.examine(values.to_json(job), lambda done, total: None)\n"
         "assert answer['suspect']['runtime']['versions']['onnx'] and answer['nulls'], answer"
     )
     modules = loaded(watch)

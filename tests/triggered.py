@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from scanner.detectors.base import Detector, Subject
-from scanner.model import open_model
+from scanner.instruments.detector import Detector, Subject
+from scanner.modelfile.model import open_model
 from scanner.results import Measurement
 from scanner.settings import Device, Settings
 

@@ -6,7 +6,7 @@ A detector's module is loaded when the detector is asked for: gradients alone co
 import importlib
 from collections.abc import Collection
 
-from scanner.detectors.base import Detector
+from scanner.instruments.detector import Detector
 
 # Rule id and class; the module is called as the rule. Those that read the file come first: a model that never ends may
 # cost what comes after them.

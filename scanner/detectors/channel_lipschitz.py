@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from scanner.detectors.base import Needs, Subject
 from scanner.errors import NoLayerError, UnsupportedModelError
-from scanner.graph import inline
-from scanner.graph.weights import LinearLayer, linear_layers, spectral_norms
+from scanner.graph.core import flatten
+from scanner.graph.layers.weights import LinearLayer, linear_layers, spectral_norms
+from scanner.instruments.detector import Needs, Subject
+from scanner.instruments.statistics import robust_z
 from scanner.results import Comparison, Measurement, Rule
-from scanner.statistics import robust_z
 
 _FEWEST = 3  # channels among which one can stand out
 _SPREAD = 0.01  # of the log: channels made equal, such as a Fourier basis, differ by rounding only
@@ -41,7 +41,7 @@ class ChannelLipschitz:
             ModelError: As for `Model.complete`.
         """
         model = subject.model
-        layers = linear_layers(inline.flatten(model.complete(model.proto)))
+        layers = linear_layers(flatten.flatten(model.complete(model.proto)))
         rows = [row for layer in layers if (row := _row(layer)) is not None]
         if not rows:
             raise NoLayerError(

@@ -1,7 +1,7 @@
 """Graph logic: a test of the input, written as operators, that gates the output.
 
 Source: HiddenLayer, "ShadowLogic" (2024); Bober-Irizar et al., "Architectural Backdoors in Neural Networks" (CVPR
-2023); arXiv 2511.00664. What is looked for, and why honest exports are not it, is in `scanner.graph.gates`.
+2023); arXiv 2511.00664. What is looked for, and why honest exports are not it, is in `scanner.graph.logic.gates`.
 """
 
 import base64
@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from scanner import probes, runtime
-from scanner.detectors.base import Needs, Subject
 from scanner.errors import UnsupportedModelError, UsageError
-from scanner.graph import excerpt, gates, inversion
-from scanner.graph.unfold import Flow, unfold
-from scanner.model import Model
+from scanner.graph.logic import excerpt, gates, open_gate
+from scanner.graph.logic.unfold import Flow, unfold
+from scanner.instruments import probes, runtime
+from scanner.instruments.detector import Needs, Subject
+from scanner.modelfile.model import Model
 from scanner.results import Comparison, Measurement, Observation, Rule, Severity
 from scanner.settings import Device, Settings
 
@@ -129,7 +129,7 @@ def _solve(
         closed = now if closed is None else closed
         if _is_over(closed, now):
             return image, (now, closed)
-        wanted = inversion.wanted_inputs(flow, switch, values, _opposite(closed))
+        wanted = open_gate.wanted_inputs(flow, switch, values, _opposite(closed))
         if wanted is None:
             return None
         image = np.clip(wanted[session.input_name], *bounds).astype(session.dtype)

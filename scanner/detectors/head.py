@@ -12,14 +12,15 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from scanner import probes, runtime
-from scanner.detectors.base import Needs, Subject
-from scanner.detectors.forward import conditions, fixed_batch, over_noise, run_filled
 from scanner.errors import NoLogitsError, UnsupportedModelError
-from scanner.graph import classifier, extract, inline
-from scanner.graph.logits import find_logits
+from scanner.graph.core import extract, flatten
+from scanner.graph.layers import head
+from scanner.graph.layers.logits import find_logits
+from scanner.instruments import probes, runtime
+from scanner.instruments.detector import Needs, Subject
+from scanner.instruments.noise_runs import conditions, fixed_batch, over_noise, run_filled
+from scanner.instruments.statistics import above_level, class_margins, lead, robust_z
 from scanner.results import Comparison, Measurement, Rule
-from scanner.statistics import above_level, class_margins, lead, robust_z
 
 LATENTS = 2_000
 DENSITY = 0.1  # share of a latent's channels that are active
@@ -53,9 +54,9 @@ class Head:
         """
         model, settings = subject.model, subject.settings
         shape = probes.image_shape(model, settings)
-        flat = inline.flatten(model.proto)
+        flat = flatten.flatten(model.proto)
         logits = find_logits(flat, settings.logits).value
-        feature = classifier.head_input(flat, logits)
+        feature = head.head_input(flat, logits)
         whole = runtime.open_session(
             model.serialise(extract.upstream(flat, [feature, logits])), settings.device, settings.threads
         )
@@ -63,7 +64,7 @@ class Head:
         noise = _by_class(_rows(answers, logits))
         scale, signed = float(np.sqrt(np.mean(np.square(features, dtype=np.float64)))), bool(features.min() < 0)
         batch = fixed_batch(whole)
-        opened = extract.between(flat, classifier.as_input(feature, features, batch), [logits])
+        opened = extract.between(flat, head.as_input(feature, features, batch), [logits])
         session = runtime.open_session(model.serialise(opened), settings.device, settings.threads)
         responses = _over_latents(session, features, scale, subject, signed=signed, batch=batch or _BATCH)
         latent = _by_class(_rows(responses, logits))

@@ -1,6 +1,6 @@
 """Integrity: files that show one model to a reader and run another, or carry what no reader shows.
 
-What is looked for is in `scanner.graph.audit` and `scanner.graph.wire`; here it is joined with what only running the
+What is looked for is in `scanner.graph.audit.checks` and `scanner.graph.audit.wire`; here it is joined with what only running the
 model shows: whether ONNX Runtime with and without its optimiser, and ONNX's reference evaluator, give one answer.
 """
 
@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from scanner import probes, runtime
-from scanner.detectors.base import Needs, Subject
 from scanner.errors import ModelError, UsageError
-from scanner.graph import audit, reference
+from scanner.graph.audit import checks, second_reader
+from scanner.instruments import probes, runtime
+from scanner.instruments.detector import Needs, Subject
 from scanner.results import Comparison, Measurement, Observation, Rule, Severity
 from scanner.settings import Device
 
@@ -39,7 +39,7 @@ class Integrity:
     def measure(self, subject: Subject) -> Measurement:
         """Return one observation for each thing found, the heaviest first."""
         model = subject.model
-        found = list(audit.audit(model.proto, model.data, model.path))
+        found = list(checks.audit(model.proto, model.data, model.path))
         answers = _answers(subject)
         found += _disagreements(answers)
         return Measurement(
@@ -58,7 +58,7 @@ class Integrity:
 def _answers(subject: Subject) -> dict[str, list[Array]]:
     """Run one image through each reader; none where the model cannot be run so."""
     model, settings = subject.model, subject.settings
-    if not reference.is_repeatable(model.proto):
+    if not second_reader.is_repeatable(model.proto):
         return {}
     # What cannot be run cannot be compared; the bytes have been audited, and that must not be lost.
     try:
@@ -79,8 +79,8 @@ def _answers(subject: Subject) -> dict[str, list[Array]]:
         answers = {name: session.run(batch) for name, session in sessions.items()}
     except (ModelError, UsageError):
         return {}
-    if reference.is_small(model.proto) and batch.size <= reference.MOST_PIXELS:
-        results = reference.evaluate(model.proto, {first.input_name: batch})
+    if second_reader.is_small(model.proto) and batch.size <= second_reader.MOST_PIXELS:
+        results = second_reader.evaluate(model.proto, {first.input_name: batch})
         if results is not None:
             answers["ONNX reference evaluator"] = results
     return answers

@@ -11,13 +11,14 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from scanner import probes, runtime
-from scanner.detectors.base import Needs, Subject
-from scanner.detectors.forward import conditions, over_noise
 from scanner.errors import NoLayerError
-from scanner.graph import augment, extract, inline, locate
+from scanner.graph.core import extract, flatten
+from scanner.graph.layers import activations, reductions
+from scanner.instruments import probes, runtime
+from scanner.instruments.detector import Needs, Subject
+from scanner.instruments.noise_runs import conditions, over_noise
+from scanner.instruments.statistics import robust_z
 from scanner.results import Comparison, Measurement, Rule
-from scanner.statistics import robust_z
 
 _QUANTILES = np.linspace(0, 1, 17)
 """Of a layer's channels: what is kept of a layer must not grow with its width, and the channels of two trainings do not
@@ -48,16 +49,16 @@ class Layerwise:
         """
         model, settings = subject.model, subject.settings
         shape = probes.image_shape(model, settings)
-        flat = inline.flatten(model.proto)
+        flat = flatten.flatten(model.proto)
         dependent = extract.dependent(flat.graph)
-        found = [a for a in locate.activations(flat) if a.value in dependent]
+        found = [a for a in activations.activations(flat) if a.value in dependent]
         if not found:
             raise NoLayerError(
                 "the graph has no top-level activation to measure (ReLU, SiLU, GELU, ...)",
                 remedy="name an inner value for the detector 'overactivation' with --layer NAME",
             )
         cut = extract.upstream(flat, [a.value for a in found])
-        reduced, names = augment.per_channel_statistics(cut, found)
+        reduced, names = reductions.per_channel_statistics(cut, found)
         session = runtime.open_session(model.serialise(reduced), settings.device, settings.threads)
         outputs = over_noise(session, shape, subject)
         by_name = dict(zip((o.name for o in reduced.graph.output), outputs, strict=True))
@@ -117,7 +118,7 @@ def match_layers(
     return [other[index] if index < len(other) else None for index in range(len(own))]
 
 
-def _row(activation: locate.Activation, maxima: npt.NDArray[Any], means: npt.NDArray[Any]) -> dict[str, Any]:
+def _row(activation: activations.Activation, maxima: npt.NDArray[Any], means: npt.NDArray[Any]) -> dict[str, Any]:
     """Return what is kept of a layer, given its statistics for each image and channel, (images, channels, ...)."""
     by_channel = maxima.reshape(len(maxima), -1).astype(np.float64)
     peaks, profile = by_channel.max(axis=1), by_channel.mean(axis=0)

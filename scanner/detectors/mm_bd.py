@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from scanner.detectors.base import Needs, Subject
-from scanner.detectors.contest import class_by_class, contest, granted, left_out, row_of, side_by_side
-from scanner.detectors.gradients import Differentiable, Floats, describe, differentiable
-from scanner.graph.backward import Objective
+from scanner.graph.gradient.backward import Objective
+from scanner.instruments.class_search import class_by_class, contest, granted, left_out, row_of, side_by_side
+from scanner.instruments.detector import Needs, Subject
+from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
+from scanner.instruments.statistics import above_level, fit_gamma, gamma_survival, lead
 from scanner.results import Comparison, Measurement, Rule
 from scanner.settings import Budget, Effort
-from scanner.statistics import above_level, fit_gamma, gamma_survival, lead
 
 # Images are starting points here. The paper takes up to 300 steps; the seconds are a quarter of the budget's.
 EFFORTS = {

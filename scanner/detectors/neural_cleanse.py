@@ -15,13 +15,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from scanner import probes
-from scanner.detectors.base import Needs, Subject
-from scanner.detectors.contest import Entrant, class_by_class, contest, granted, left_out, row_of, side_by_side
-from scanner.detectors.gradients import Differentiable, Floats, describe, differentiable
-from scanner.graph.backward import Objective
+from scanner.graph.gradient.backward import Objective
+from scanner.instruments import probes
+from scanner.instruments.class_search import Entrant, class_by_class, contest, granted, left_out, row_of, side_by_side
+from scanner.instruments.detector import Needs, Subject
+from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
+from scanner.instruments.statistics import above_level, anomaly_index, class_margins, lead
 from scanner.results import Comparison, Measurement, Rule, packed
-from scanner.statistics import above_level, anomaly_index, class_margins, lead
 
 LEARNING_RATE = 0.1  # Adam, as in the authors' code, with these decay rates
 BETAS = (0.5, 0.9)

@@ -9,12 +9,12 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from scanner import probes, runtime
-from scanner.detectors.base import Needs, Subject
-from scanner.detectors.forward import conditions, over_noise
-from scanner.graph import stem
+from scanner.graph.layers import first_layer
+from scanner.instruments import probes, runtime
+from scanner.instruments.detector import Needs, Subject
+from scanner.instruments.noise_runs import conditions, over_noise
+from scanner.instruments.statistics import paired_difference
 from scanner.results import Comparison, Measurement, Rule
-from scanner.statistics import paired_difference
 
 
 class Overactivation:
@@ -37,7 +37,7 @@ class Overactivation:
         """
         settings, model = subject.settings, subject.model
         shape = probes.image_shape(model, settings)
-        found = stem.cut(model, settings.layer)
+        found = first_layer.cut(model, settings.layer)
         session = runtime.open_session(found.data, settings.device, settings.threads)
         maxima = _maxima(session, shape, subject)
         return Measurement(

@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from scanner.results import ScanResult, to_json
+from scanner.results import ScanResult
+from scanner.values import to_json
 
 SCHEMA = 1
 

@@ -13,7 +13,8 @@ from rich.text import Text
 from scanner.limits import Confinement
 from scanner.report.escape import printable
 from scanner.report.pictures import picture
-from scanner.results import Failure, Finding, ScanResult, Severity, Verdict, from_json
+from scanner.results import Failure, Finding, ScanResult, Severity, Verdict
+from scanner.values import from_json
 
 STYLES = {Verdict.CLEAN: "bold green", Verdict.SUSPICIOUS: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
 _SEVERITY_STYLES = {

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scanner import confinement
-from scanner.results import to_json
+from scanner.sandbox import confinement
+from scanner.values import to_json
 
 Progress = Callable[[int, int], None]
 

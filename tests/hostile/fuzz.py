@@ -23,13 +23,13 @@ import onnx
 from hostile.canary import Canary
 
 from scanner.detectors import load
-from scanner.detectors.base import Needs
 from scanner.errors import ScannerError, WorkerCrashedError, WorkerError, WorkerTimeoutError
-from scanner.exchange import Examination, Job, Source
+from scanner.instruments.detector import Needs
 from scanner.limits import Allowance, Limits
-from scanner.results import from_json, to_json
+from scanner.protocol import Examination, Job, Source
+from scanner.sandbox.worker import Worker
 from scanner.settings import Device, Settings
-from scanner.worker import Worker
+from scanner.values import from_json, to_json
 
 SECONDS = 10.0
 BROKEN = 0.3  # share of the mutants; most of them end at the parser

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from scanner import landlock
 from scanner.limits import Allowance, Confinement
-from scanner.results import from_json
-from scanner.worker import Worker
+from scanner.sandbox import landlock
+from scanner.sandbox.worker import Worker
+from scanner.values import from_json
 
 pytestmark = pytest.mark.skipif(landlock.version() == 0, reason="no Landlock in this kernel")
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from scanner.errors import UsageError
-from scanner.probes import Images, clean_images
+from scanner.instruments.probes import Images, clean_images
 from scanner.settings import Settings
 
 UNIT = (0.0, 1.0)

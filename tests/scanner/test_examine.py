@@ -6,9 +6,9 @@ from typing import ClassVar
 from examples import identity
 
 from scanner import examine
-from scanner.detectors.base import Needs, Subject
+from scanner.instruments.detector import Needs, Subject
+from scanner.judging.lineup import Lineup
 from scanner.limits import Limits
-from scanner.lineup import Lineup
 from scanner.results import Comparison, Measurement, ModelRecord, Rule
 
 

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from scanner.exchange import Job, Source
-from scanner.results import Finding, Observation, Rule, Severity, Verdict, from_json, to_json
+from scanner.protocol import Job, Source
+from scanner.results import Finding, Observation, Rule, Severity, Verdict
 from scanner.settings import Device, Noise, Settings
+from scanner.values import from_json, to_json
 
 RULE = Rule(id="r", name="R", summary="s", reference="p")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scanner.values import dataclass
+from scanner.values import frozen
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Standard:
             raise ValueError(self.size)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Ours:
     """The same of ours."""
 

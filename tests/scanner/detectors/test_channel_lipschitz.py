@@ -10,13 +10,13 @@ import onnx
 import pytest
 from onnx import helper
 
-from scanner.detectors.base import Subject
 from scanner.detectors.channel_lipschitz import ChannelLipschitz
 from scanner.errors import NoLayerError, UnsupportedModelError
-from scanner.model import open_model
+from scanner.instruments.detector import Subject
+from scanner.instruments.statistics import robust_z
+from scanner.modelfile.model import open_model
 from scanner.results import Measurement
 from scanner.settings import Settings
-from scanner.statistics import robust_z
 
 
 def measure(model: onnx.ModelProto, folder: Path, **save: Any) -> Measurement:

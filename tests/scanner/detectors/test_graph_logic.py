@@ -11,14 +11,15 @@ from exporter_idioms import HONEST, floats, operation, reject_option, squeeze_ex
 from models import plain
 from onnx import TensorProto, helper
 
-from scanner.detectors.base import Subject
 from scanner.detectors.graph_logic import GraphLogic
-from scanner.graph.excerpt import excerpt
-from scanner.graph.gates import observe
-from scanner.graph.unfold import unfold
-from scanner.model import open_model
-from scanner.results import Measurement, Severity, from_json, to_json
+from scanner.graph.logic.excerpt import excerpt
+from scanner.graph.logic.gates import observe
+from scanner.graph.logic.unfold import unfold
+from scanner.instruments.detector import Subject
+from scanner.modelfile.model import open_model
+from scanner.results import Measurement, Severity
 from scanner.settings import Settings
+from scanner.values import from_json, to_json
 from trainers.graph_backdoor import KINDS, Graft, plant
 
 

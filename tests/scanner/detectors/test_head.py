@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from scanner.detectors import head
-from scanner.detectors.base import Subject
 from scanner.detectors.head import Head
 from scanner.errors import NoLayerError, NoLogitsError
-from scanner.model import open_model
+from scanner.instruments.detector import Subject
+from scanner.modelfile.model import open_model
 from scanner.results import Measurement
 from scanner.settings import Device, Settings
 

@@ -8,10 +8,10 @@ import pytest
 from models import build, plain
 from onnx import TensorProto, helper
 
-from scanner.detectors.base import Subject
 from scanner.detectors.integrity import Integrity, _disagreements, _distance
-from scanner.graph import reference
-from scanner.model import open_model
+from scanner.graph.audit import second_reader
+from scanner.instruments.detector import Subject
+from scanner.modelfile.model import open_model
 from scanner.results import Measurement, Severity
 from scanner.settings import Settings
 
@@ -46,7 +46,7 @@ def test_what_cannot_be_run_is_audited_all_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("operator", ["RandomNormalLike", "Bernoulli"])
 def test_a_model_that_draws_is_not_compared_with_itself(operator: str, tmp_path: Path) -> None:
     model = build([helper.make_node(operator, ["image"], ["logits"], name="draw")], {})
-    assert not reference.is_repeatable(model)
+    assert not second_reader.is_repeatable(model)
     assert measure(model, tmp_path).parameters["readers"] == []
 
 
@@ -78,7 +78,7 @@ def test_a_number_beside_no_number_is_a_difference() -> None:
 def test_the_reference_evaluator_says_when_it_does_not_know(tmp_path: Path) -> None:
     model = build([helper.make_node("Secret", ["image"], ["logits"], domain="acme.ops", name="secret")], {})
     model.opset_import.append(helper.make_opsetid("acme.ops", 1))
-    assert reference.evaluate(model, {"image": np.zeros((1, 1, 8, 8), np.float32)}) is None
+    assert second_reader.evaluate(model, {"image": np.zeros((1, 1, 8, 8), np.float32)}) is None
     assert measure(model, tmp_path).statistic == Severity.WARNING
 
 

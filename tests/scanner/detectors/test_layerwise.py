@@ -11,10 +11,10 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from scanner.detectors.base import Subject
 from scanner.detectors.layerwise import Layerwise
 from scanner.errors import NoLayerError, UnsupportedModelError
-from scanner.model import open_model
+from scanner.instruments.detector import Subject
+from scanner.modelfile.model import open_model
 from scanner.results import Measurement
 from scanner.settings import Device, Noise, Settings
 

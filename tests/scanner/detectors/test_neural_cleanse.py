@@ -17,9 +17,9 @@ from onnx import TensorProto
 from scanner.detectors import neural_cleanse
 from scanner.detectors.neural_cleanse import NeuralCleanse, channel_axis, stamp
 from scanner.errors import UnsupportedModelError, UsageError
+from scanner.instruments.statistics import anomaly_index
 from scanner.results import Comparison, Measurement
 from scanner.settings import Budget, Settings
-from scanner.statistics import anomaly_index
 
 TARGET, QUICK = triggered.TARGET, triggered.QUICK
 VARIANTS: dict[str, dict[str, Any]] = {

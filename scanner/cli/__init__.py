@@ -1,0 +1,1 @@
+"""The command `scan`: words in, values out, an exit code."""

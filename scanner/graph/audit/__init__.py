@@ -1,0 +1,1 @@
+"""Files that lie: what a model file holds besides an honest network."""

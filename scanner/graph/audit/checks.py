@@ -1,0 +1,336 @@
+"""What a model file holds besides an honest network: two sets of weights, stowaways, code, damage."""
+
+import collections
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import external_data_helper, numpy_helper
+
+from scanner.graph.audit import wire
+from scanner.graph.core.structure import label, subgraphs
+from scanner.results import Observation, Severity
+
+_VALUE_FIELDS = (
+    "raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data", "external_data",
+)  # fmt: skip
+_STANDARD = {"", "ai.onnx", "ai.onnx.ml"}
+_KNOWN_DOMAINS = {
+    "com.microsoft": "ONNX Runtime",
+    "com.microsoft.nchwc": "ONNX Runtime's optimiser",
+    "com.microsoft.experimental": "ONNX Runtime",
+    "com.ms.internal.nhwc": "ONNX Runtime's optimiser",
+    "ai.onnx.preview.training": "ONNX",
+    "ai.onnx.training": "ONNX",
+    "ai.onnx.preview": "ONNX",
+}
+_CODE = {
+    "PythonOp": "calls a Python function that the file names",
+    "PythonOpGrad": "calls a Python function that the file names",
+    "PyOp": "calls a Python function that the file names",
+    "PyCustomOp": "calls a Python function that the file names",
+    "PyCustomOpDef": "calls a Python function that the file names",
+    "TritonOp": "compiles and runs code that the file names",
+    "ExternalFunctionOp": "calls a function of a library that the file names",
+    "TRT_EngineOp": "loads a compiled engine",
+    "EPContext": "loads compiled code that no reader can show",
+}
+_LARGE_TEXT = 1 << 16
+_LARGE_WEIGHT = 1e6
+_FEW = 16
+"""Fewer numbers are settings, such as the -1e9 of an attention mask, not weights."""
+_SHOWN = 20
+
+Array = npt.NDArray[Any]
+Check = Callable[[onnx.ModelProto, bytes, Path], Iterable[Observation]]
+
+
+def audit(proto: onnx.ModelProto, data: bytes, path: Path) -> tuple[Observation, ...]:
+    """Return everything notable about a file, the heaviest first.
+
+    Args:
+        proto: The parsed file.
+        data: Its bytes.
+        path: Where it lies; external data is looked for beside it.
+    """
+    found = itertools.chain.from_iterable(check(proto, data, path) for check in _CHECKS)
+    return tuple(sorted(found, key=lambda o: -o.severity))
+
+
+def tensors(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """Yield every tensor with a name for it, those in bodies, functions and attributes included."""
+    for graph in _graphs(proto):
+        for tensor in graph.initializer:
+            yield tensor.name, tensor
+        for sparse in graph.sparse_initializer:
+            yield sparse.values.name, sparse.values
+            yield f"{sparse.values.name} (indices)", sparse.indices
+    for node in _nodes(proto):
+        for attribute in node.attribute:
+            for tensor in (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors):
+                yield f"{label(node)}.{attribute.name}", tensor
+
+
+def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    waiting = [proto.graph]
+    waiting += [body for function in proto.functions for node in function.node for body in subgraphs(node)]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        waiting += [body for node in graph.node for body in subgraphs(node)]
+
+
+def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    for graph in _graphs(proto):
+        yield from graph.node
+    for function in proto.functions:
+        yield from function.node
+
+
+def _note(code: str, severity: Severity, sentence: str, nodes: Sequence[str] = (), **details: Any) -> Observation:
+    shown = tuple(nodes[:_SHOWN])
+    extra = {"count": len(nodes), **details} if nodes else details
+    return Observation(code=code, severity=severity, sentence=sentence, nodes=shown, details=extra)
+
+
+def _two_values(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Observation]:
+    for name, tensor in tensors(proto):
+        fields = [field for field in _VALUE_FIELDS if len(getattr(tensor, field))]
+        if len(fields) < 2:  # noqa: PLR2004 - one value, one field
+            continue
+        readings = [_reading(tensor, field) for field in fields]
+        first = readings[0]
+        agree = first is not None and all(r is not None and np.array_equal(first, r) for r in readings[1:])
+        said = "with the same numbers" if agree else "and they differ, so the weights depend on the reader"
+        yield _note(
+            "two-value-fields",
+            Severity.WARNING if agree else Severity.SUSPICIOUS,
+            f"Tensor {name!r} holds its numbers twice, in {' and '.join(fields)}, {said}",
+            [name],
+            fields=fields,
+        )
+
+
+def _reading(tensor: onnx.TensorProto, field: str) -> Array | None:
+    """Return a tensor as a reader of one field alone sees it, or None where that field does not make a tensor."""
+    alone = onnx.TensorProto(dims=tensor.dims, data_type=tensor.data_type)
+    if field in ("raw_data", "external_data"):
+        alone.raw_data = tensor.raw_data
+    else:
+        getattr(alone, field).extend(getattr(tensor, field))
+    try:
+        return numpy_helper.to_array(alone)
+    except (ValueError, TypeError):
+        return None
+
+
+def _two_names(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Observation]:
+    for graph in _graphs(proto):
+        counts = collections.Counter(tensor.name for tensor in graph.initializer)
+        twice = [name for name, count in counts.items() if count > 1]
+        for name in twice:
+            same = len({t.SerializeToString(deterministic=True) for t in graph.initializer if t.name == name}) == 1
+            yield _note(
+                "repeated-initialiser",
+                Severity.WARNING if same else Severity.SUSPICIOUS,
+                f"The name {name!r} stands for {counts[name]} initialisers"
+                + (", all the same" if same else " that differ, so the weights depend on the reader"),
+                [name],
+            )
+
+
+def _wire(_proto: onnx.ModelProto, data: bytes, _path: Path) -> Iterator[Observation]:
+    for kind, group in itertools.groupby(
+        sorted(wire.oddities(data), key=lambda o: (o.kind, not o.differs)), key=lambda o: o.kind
+    ):
+        odd = list(group)
+        places = [f"{o.path}.{o.field}" for o in odd]
+        size = sum(o.size for o in odd)
+        if kind == "repeated-field":
+            differs = any(o.differs for o in odd)
+            yield _note(
+                "repeated-field",
+                Severity.SUSPICIOUS if differs else Severity.WARNING,
+                f"{len(odd)} fields that stand once in a model stand twice"
+                + (" and differ: parsers keep the last or merge both, so readers see different models" if differs
+                   else " with the same content"),
+                places,
+                bytes=size,
+            )  # fmt: skip
+        else:
+            yield _note(
+                kind,
+                Severity.WARNING,
+                f"{size} bytes lie in fields that ONNX does not define: no reader shows them"
+                if kind == "unknown-field"
+                else f"{size} bytes cannot be read as fields",
+                places,
+                bytes=size,
+            )
+
+
+def _code(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Observation]:
+    for node in _nodes(proto):
+        if node.domain not in _STANDARD and node.op_type in _CODE:
+            yield _note(
+                "runs-code",
+                Severity.SUSPICIOUS,
+                f"Operator {node.op_type} of {node.domain!r} at {label(node)!r} {_CODE[node.op_type]}",
+                [label(node)],
+                domain=node.domain,
+            )
+
+
+def _domains(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Observation]:
+    local = {(f.domain, f.name) for f in proto.functions}
+    foreign: dict[str, list[onnx.NodeProto]] = {}
+    for node in _nodes(proto):
+        if node.domain not in _STANDARD and (node.domain, node.op_type) not in local:
+            foreign.setdefault(node.domain, []).append(node)
+    for domain, nodes in foreign.items():
+        owner = _KNOWN_DOMAINS.get(domain)
+        kinds = ", ".join(sorted({n.op_type for n in nodes})[:_SHOWN])
+        yield _note(
+            "custom-operators",
+            Severity.NOTE if owner else Severity.WARNING,
+            f"{len(nodes)} operators come from {domain!r} ({owner or 'unknown origin'}): {kinds}; what they do is not "
+            "in the file",
+            [label(n) for n in nodes],
+            domain=domain,
+        )
+    for function in proto.functions:
+        if function.domain in _STANDARD:
+            yield _note(
+                "shadowed-operator",
+                Severity.SUSPICIOUS,
+                f"A function of this file takes the place of the standard operator {function.name!r}: readers that "
+                "know the operator and readers that expand the function run different models",
+                [function.name],
+            )
+
+
+def _stowaways(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Observation]:
+    used = {name for node in _nodes(proto) for name in node.input} | {v.name for g in _graphs(proto) for v in g.output}
+    unused = [t for g in _graphs(proto) for t in g.initializer if t.name not in used]
+    if unused:
+        size = sum(t.ByteSize() for t in unused)
+        yield _note(
+            "unused-initialisers",
+            Severity.WARNING if size > _LARGE_TEXT * 16 else Severity.NOTE,
+            f"{len(unused)} initialisers of {size} bytes are read by no node: leftovers of an exporter, or a hold for "
+            "other data",
+            [t.name for t in unused],
+            bytes=size,
+        )
+    called = {(n.domain, n.op_type) for n in _nodes(proto)}
+    idle = [f.name for f in proto.functions if (f.domain, f.name) not in called]
+    if idle:
+        yield _note("unused-functions", Severity.NOTE, f"{len(idle)} functions are never called", idle)
+    if proto.training_info:
+        size = sum(t.ByteSize() for t in proto.training_info)
+        sentence = f"The file carries training information of {size} bytes, which inference never reads"
+        yield _note("training-info", Severity.NOTE, sentence, bytes=size)
+    texts = {"metadata": sum(len(p.key) + len(p.value) for p in proto.metadata_props)}
+    texts["documentation"] = len(proto.doc_string) + sum(len(g.doc_string) for g in _graphs(proto))
+    texts["documentation"] += sum(len(node.doc_string) for node in _nodes(proto))
+    for place, size in texts.items():
+        if size > _LARGE_TEXT:
+            yield _note("large-text", Severity.NOTE, f"The file's {place} holds {size} characters", characters=size)
+
+
+def _external(proto: onnx.ModelProto, _data: bytes, path: Path) -> Iterator[Observation]:
+    outside: dict[str, str] = {}
+    for _, tensor in tensors(proto):
+        if external_data_helper.uses_external_data(tensor):
+            location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+            if location not in outside and (why := _outside(location, path.parent)):
+                outside[location] = why
+    for location, why in outside.items():
+        sentence = f"Weights are taken from {location!r}, {why}: opening the model reads somebody else's file"
+        yield _note("external-data-outside", Severity.WARNING, sentence, location=location)
+
+
+def _outside(location: str, folder: Path) -> str | None:
+    if Path(location).is_absolute() or "\\" in location or location.startswith("~"):
+        return "an absolute path"
+    if ".." in Path(location).parts:
+        return "outside the model's folder"
+    place = folder / location
+    try:
+        if any(p.is_symlink() for p in (place, *place.parents) if folder in p.parents):
+            return "a symbolic link"
+        return "a hard link" if place.exists() and place.stat().st_nlink > 1 else None
+    except OSError:
+        return "a name that no file can have"
+
+
+def _versions(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Observation]:
+    newest = onnx.defs.onnx_opset_version()
+    if proto.ir_version > onnx.IR_VERSION:
+        sentence = f"The file claims IR version {proto.ir_version}; version {onnx.IR_VERSION} is the newest known here"
+        yield _note("future-version", Severity.WARNING, sentence)
+    versions: dict[str, list[int]] = {}
+    for entry in proto.opset_import:
+        versions.setdefault("" if entry.domain == "ai.onnx" else entry.domain, []).append(entry.version)
+    if max(versions.get("", [0])) > newest:
+        sentence = f"The file claims opset {max(versions[''])}; {newest} is the newest known here"
+        yield _note("future-version", Severity.WARNING, sentence)
+    for domain, claimed in versions.items():
+        if len(claimed) > 1:
+            differ = len(set(claimed)) > 1
+            sentence = f"The operator set {domain or 'ai.onnx'!r} is imported {len(claimed)} times: {claimed}"
+            yield _note("repeated-opset", Severity.WARNING if differ else Severity.NOTE, sentence)
+
+
+def _weights(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Observation]:
+    broken, huge, flat, twin = [], [], [], []
+    for name, tensor in tensors(proto):
+        array = _numbers(tensor)
+        if array is None or array.size < _FEW:
+            continue
+        highest = float(np.max(np.abs(array)))  # a NaN or an infinity survives this
+        if not np.isfinite(highest):
+            broken.append(name)
+        elif highest > _LARGE_WEIGHT:
+            huge.append(name)
+        elif array.ndim == 4:  # noqa: PLR2004 - a convolution's kernels
+            channels = {row.tobytes() for row in array} if len(array) > 1 else {b""}
+            if len(array) > 1 and len(channels) == 1:
+                flat.append(name)
+            elif len(channels) < len(array) and len(array) > 1:
+                twin.append(name)
+    said_huge = f"hold numbers beyond {_LARGE_WEIGHT:.0e}, as a gain, a mask or a running variance does"
+    notes = (
+        ("broken-weights", Severity.WARNING, broken, "hold NaN or infinities: whatever they touch is no number"),
+        ("huge-weights", Severity.NOTE, huge, said_huge),
+        ("constant-channels", Severity.NOTE, flat, "have all channels equal: untrained or overwritten"),
+        ("equal-channels", Severity.NOTE, twin, "have equal channels: pruned, untrained or copied"),
+    )
+    for code, severity, names, said in notes:
+        if names:
+            yield _note(code, severity, f"{len(names)} weight tensors {said}", names)
+
+
+def _numbers(tensor: onnx.TensorProto) -> Array | None:
+    """Return a float tensor's numbers without copying them, or None for other tensors and for external data."""
+    kinds: dict[int, str] = {
+        onnx.TensorProto.FLOAT: "<f4",
+        onnx.TensorProto.DOUBLE: "<f8",
+        onnx.TensorProto.FLOAT16: "<f2",
+    }
+    if tensor.data_type not in kinds or tensor.external_data:
+        return None
+    if tensor.raw_data:
+        itemsize = np.dtype(kinds[tensor.data_type]).itemsize
+        whole = len(tensor.raw_data) == itemsize * int(np.prod(tensor.dims, dtype=np.int64))
+        return np.frombuffer(tensor.raw_data, kinds[tensor.data_type]).reshape(tensor.dims) if whole else None
+    return np.asarray(tensor.float_data or tensor.double_data, np.float64)
+
+
+_CHECKS: tuple[Check, ...] = (
+    _two_values, _two_names, _wire, _code, _domains, _stowaways, _external, _versions, _weights,
+)  # fmt: skip

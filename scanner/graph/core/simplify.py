@@ -1,0 +1,193 @@
+"""The same function with less in it: constants computed, halves widened, batch normalisation folded away."""
+
+from collections.abc import Collection, Iterable
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+from scanner.graph.core.facts import Facts, infer
+from scanner.graph.core.structure import attribute, reads, subgraphs
+
+_HALVES = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
+_TYPE_ATTRIBUTES = frozenset({"to", "dtype", "output_dtype"})
+_FOLDED_ELEMENTS = 2**26
+_ROUNDS = 4
+_FOLDABLE = frozenset({
+    "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Concat", "ConstantOfShape", "CumSum", "DequantizeLinear", "Div",
+    "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater", "GreaterOrEqual", "Identity", "Less",
+    "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Range", "Reciprocal", "ReduceMax",
+    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Round", "ScatterND", "Shape", "Sign", "Size",
+    "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
+})  # fmt: skip
+
+
+def widen_halves(model: onnx.ModelProto) -> None:
+    """Turn every float16 and bfloat16 of a model of our own into float32, in place."""
+    for info in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        _widen_info(info)
+    _widen_graph(model.graph)
+
+
+def _widen_graph(graph: onnx.GraphProto) -> None:
+    for tensor in graph.initializer:
+        _widen_tensor(tensor)
+    for node in graph.node:
+        for item in node.attribute:
+            if item.name in _TYPE_ATTRIBUTES and item.i in _HALVES:
+                item.i = onnx.TensorProto.FLOAT
+            if item.HasField("t"):
+                _widen_tensor(item.t)
+        for body in subgraphs(node):
+            for info in (*body.input, *body.output, *body.value_info):
+                _widen_info(info)
+            _widen_graph(body)
+
+
+def _widen_info(info: onnx.ValueInfoProto) -> None:
+    if info.type.tensor_type.elem_type in _HALVES:
+        info.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+
+
+def _widen_tensor(tensor: onnx.TensorProto) -> None:
+    if tensor.data_type in _HALVES:
+        wide = numpy_helper.to_array(tensor).astype(np.float32)
+        tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
+
+
+def fold_constants(model: onnx.ModelProto, keep: Collection[str]) -> Facts:
+    """Replace what does not depend on an input by its numbers, in place, and return what is then known.
+
+    Shapes count as numbers where inference fixes them. The values named in `keep` stay computed.
+    """
+    facts = infer(model)
+    for _ in range(_ROUNDS):
+        if not _fold_once(model, facts, keep):
+            break
+        facts = infer(model)
+    return facts
+
+
+def _fold_once(model: onnx.ModelProto, facts: Facts, keep: Collection[str]) -> bool:
+    known = dict(facts.tensors)
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    left: list[onnx.NodeProto] = []
+    budget = _FOLDED_ELEMENTS
+    for node in model.graph.node:
+        folded = None if set(node.output) & set(keep) else _folded(node, facts, known, opsets, budget)
+        if folded is None:
+            left.append(node)
+            continue
+        budget -= sum(_elements(tensor) for tensor in folded)
+        known |= {tensor.name: tensor for tensor in folded}
+        model.graph.initializer.extend(folded)
+    changed = len(left) < len(model.graph.node)
+    _replace_nodes(model.graph, left)
+    return changed
+
+
+def _elements(tensor: onnx.TensorProto) -> int:
+    return int(np.prod(tensor.dims, dtype=np.int64))
+
+
+def _replace_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
+    kept = onnx.GraphProto(node=nodes)
+    del graph.node[:]
+    graph.node.extend(kept.node)
+
+
+def _folded(
+    node: onnx.NodeProto, facts: Facts, known: dict[str, onnx.TensorProto], opsets: dict[str, int], budget: int
+) -> list[onnx.TensorProto] | None:
+    """Return a node's outputs as tensors, or None where it must stay."""
+    if node.op_type == "Constant":
+        return _constant(node)
+    if node.op_type == "Shape" and (sizes := _fixed_shape(node, facts)) is not None:
+        return [numpy_helper.from_array(sizes, node.output[0])]
+    if node.domain or node.op_type not in _FOLDABLE or any(name and name not in known for name in node.input):
+        return None
+    counts = [facts.elements(name) for name in node.output if name]
+    if any(count is None or count > budget for count in counts):
+        return None
+    # Imported late: the evaluator costs half as much again as onnx itself, and most models have nothing to fold.
+    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415
+
+    feeds = {name: numpy_helper.to_array(known[name]) for name in node.input if name}
+    try:
+        arrays = ReferenceEvaluator(node, opsets=opsets).run(None, feeds)
+    except (ArithmeticError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return None  # whatever is odd about it, ONNX Runtime judges it
+    return [
+        numpy_helper.from_array(np.asarray(array), name)
+        for name, array in zip(node.output, arrays, strict=True)
+        if name
+    ]
+
+
+def _fixed_shape(node: onnx.NodeProto, facts: Facts) -> npt.NDArray[np.int64] | None:
+    sizes = facts.shapes.get(node.input[0])
+    if sizes is None:
+        return None
+    chosen = sizes[slice(attribute(node, "start", 0), attribute(node, "end"))]
+    return None if any(isinstance(size, str) for size in chosen) else np.array(chosen, np.int64)
+
+
+def _constant(node: onnx.NodeProto) -> list[onnx.TensorProto] | None:
+    given = node.attribute[0]
+    value = helper.get_attribute_value(given)
+    if given.name == "value":
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(value)
+        tensor.name = node.output[0]
+        return [tensor]
+    types = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    if given.name not in types:
+        return None
+    return [numpy_helper.from_array(np.array(value, types[given.name]), node.output[0])]
+
+
+def fold_batch_normalisation(model: onnx.ModelProto, keep: Collection[str]) -> None:
+    """Fold each inference-time BatchNormalization into the constant convolution before it, in place."""
+    graph = model.graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    users: dict[str, int] = dict.fromkeys(keep, 2)
+    producers = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        for name in node.input:
+            users[name] = users.get(name, 0) + 1
+    gone = []
+    for node in graph.node:
+        conv = producers.get(node.input[0]) if node.op_type == "BatchNormalization" else None
+        if conv is None or conv.op_type != "Conv" or users[conv.output[0]] > 1 or attribute(node, "training_mode", 0):
+            continue
+        names = [*conv.input[1:], *node.input[1:]]
+        if all(name in tensors for name in names if name):
+            graph.initializer.extend(_folded_convolution(conv, node, tensors))
+            gone.append(node.output[0])
+    _replace_nodes(graph, [node for node in graph.node if node.output[0] not in gone or node.op_type == "Conv"])
+
+
+def _folded_convolution(
+    conv: onnx.NodeProto, norm: onnx.NodeProto, tensors: dict[str, onnx.TensorProto]
+) -> list[onnx.TensorProto]:
+    weights = numpy_helper.to_array(tensors[conv.input[1]])
+    scale, shift, mean, variance = (numpy_helper.to_array(tensors[name]) for name in norm.input[1:5])
+    gain = scale / np.sqrt(variance + attribute(norm, "epsilon", 1e-5))
+    bias = numpy_helper.to_array(tensors[conv.input[2]]) if len(conv.input) > 2 and conv.input[2] else 0  # noqa: PLR2004
+    folded = weights * gain.reshape(-1, *[1] * (weights.ndim - 1))
+    stem = norm.output[0]
+    conv.input[1:] = [f"{stem}/weights", f"{stem}/bias"]
+    conv.output[0] = stem
+    return [
+        numpy_helper.from_array(folded.astype(weights.dtype), f"{stem}/weights"),
+        numpy_helper.from_array(((bias - mean) * gain + shift).astype(weights.dtype), f"{stem}/bias"),
+    ]
+
+
+def drop_unused(model: onnx.ModelProto) -> None:
+    """Remove initialisers that nothing reads, in place."""
+    used = {name for node in model.graph.node for name in reads(node)} | {v.name for v in model.graph.output}
+    kept = onnx.GraphProto(initializer=(t for t in model.graph.initializer if t.name in used))
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept.initializer)

@@ -1,0 +1,88 @@
+"""Who makes and who uses each value of a graph."""
+
+import collections
+from typing import Any
+
+import onnx
+from onnx import numpy_helper
+from onnx.external_data_helper import uses_external_data
+
+from scanner.modelfile import guards
+
+_LOWEST_CODE: dict[int, int] = {onnx.TensorProto.UINT8: 0, onnx.TensorProto.INT8: -128, onnx.TensorProto.UINT16: 0}
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+    """Return the value of a node's attribute, or `default`."""
+    found = next((a for a in node.attribute if a.name == name), None)
+    return default if found is None else onnx.helper.get_attribute_value(found)
+
+
+def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """Return the bodies of an If, Loop or Scan."""
+    return [g for a in node.attribute for g in ((a.g,) if a.type == onnx.AttributeProto.GRAPH else a.graphs)]
+
+
+def reads(node: onnx.NodeProto) -> set[str]:
+    """Return the outer values that a node reads, those that its bodies capture included."""
+    names = set(node.input)
+    for body in subgraphs(node):
+        names |= captures(body)
+    return names - {""}
+
+
+def captures(graph: onnx.GraphProto) -> set[str]:
+    """Return the names that a body reads from the graphs around it."""
+    own = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+    own |= {t.values.name for t in graph.sparse_initializer}
+    free: set[str] = set()
+    for node in graph.node:
+        free |= reads(node) - own
+        own |= set(node.output)
+    return free | ({v.name for v in graph.output} - own)
+
+
+def is_lowest_code(zero_point: onnx.TensorProto) -> bool:
+    """Whether a quantised type's lowest code stands for zero, so that nothing negative can be told."""
+    lowest = _LOWEST_CODE.get(zero_point.data_type)
+    if lowest is None or uses_external_data(zero_point):
+        return False
+    return bool((numpy_helper.to_array(zero_point) == lowest).all())
+
+
+def label(node: onnx.NodeProto, scope: str = "") -> str:
+    """Return the name by which a person finds a node: its own, else operator and first output."""
+    own = node.name or f"{node.op_type}({next(iter(node.output), '')})"
+    return f"{scope}/{own}" if scope else own
+
+
+class Uses:
+    """An index of a graph: producers, consumers and constants by value name."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.graph = graph
+        self.outputs = {v.name for v in graph.output}
+        self.producer_position: dict[str, int] = {}
+        self.consumers: dict[str, list[onnx.NodeProto]] = collections.defaultdict(list)
+        self.constants: dict[str, onnx.TensorProto] = {t.name: t for t in graph.initializer}
+        for position, node in enumerate(graph.node):
+            for name in node.output:
+                self.producer_position[name] = position
+            for name in reads(node):
+                self.consumers[name].append(node)
+            if node.op_type == "Constant" and (value := attribute(node, "value")) is not None:
+                self.constants[node.output[0]] = value
+
+    def producer(self, value: str) -> onnx.NodeProto | None:
+        """Return the node that makes a value, or None for an input or initialiser."""
+        position = self.producer_position.get(value)
+        return None if position is None else self.graph.node[position]
+
+    def only_consumer(self, value: str) -> onnx.NodeProto | None:
+        """Return the node that alone uses a value, or None where several do or it leaves the graph."""
+        users = self.consumers.get(value, [])
+        return users[0] if len(users) == 1 and value not in self.outputs else None
+
+    def scalar(self, value: str) -> float | None:
+        """Return a constant of one element, or None."""
+        return guards.scalar(self.constants.get(value))

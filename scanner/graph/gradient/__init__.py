@@ -1,0 +1,1 @@
+"""Reverse-mode differentiation: an ONNX model in, an ONNX model that also computes gradients out."""

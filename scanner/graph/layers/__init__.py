@@ -1,0 +1,1 @@
+"""Where a network's layers are: activations, channels, logits, head and weights."""

@@ -1,0 +1,141 @@
+"""The weights of convolutions and dense layers as plain numbers, however the file stores them."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
+
+from scanner.errors import MalformedModelError
+from scanner.graph.core.simplify import fold_batch_normalisation, fold_constants
+from scanner.graph.core.structure import attribute
+
+Floats = npt.NDArray[np.float64]
+Tensors = Mapping[str, onnx.TensorProto]
+
+_MATRIX, _RANK = 2, 3
+_QUANTISED = 3  # inputs that hold quantised weights: codes, scale, zero point
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LinearLayer:
+    """One convolution or dense layer with constant weights.
+
+    Attributes:
+        name: Of its output value.
+        operator: Its operator.
+        weights: Shape (output channels, input channels of its group, taps); a dense layer has one tap.
+    """
+
+    name: str
+    operator: str
+    weights: Floats
+
+
+def linear_layers(proto: onnx.ModelProto) -> tuple[LinearLayer, ...]:
+    """Return the layers in graph order, with every BatchNormalization right behind a convolution folded into it.
+
+    Weights behind a Cast, a DequantizeLinear or any other computation on constants are computed first.
+
+    Args:
+        proto: The model, flat (`scanner.graph.core.flatten.flatten`) and with its external data inside.
+
+    Raises:
+        MalformedModelError: The graph's shapes contradict one another, or a tensor's data its shape.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(proto)
+    outputs = [value.name for value in model.graph.output]
+    fold_constants(model, keep=outputs)
+    fold_batch_normalisation(model, keep=outputs)
+    return tuple(_layers(model.graph))
+
+
+def spectral_norms(weights: Floats) -> Floats:
+    """Return sigma_max of each output channel's matrix (input channels x taps), shape (output channels,).
+
+    It is the root of the largest eigenvalue of the smaller Gram matrix.
+    """
+    rows = weights if weights.shape[1] <= weights.shape[2] else weights.transpose(0, 2, 1)
+    gram = rows @ rows.transpose(0, 2, 1)
+    return np.asarray(np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[:, -1], 0)), dtype=np.float64)
+
+
+def _layers(graph: onnx.GraphProto) -> Iterator[LinearLayer]:
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        read = _READERS.get(node.op_type)
+        weights = read(node, tensors) if read else None
+        # (output channels, input channels, taps); a tensor of another rank is not what its operator takes.
+        if weights is not None and weights.ndim == _RANK and weights.size:
+            yield LinearLayer(name=node.output[0], operator=node.op_type, weights=weights)
+
+
+def _constant(name: str, tensors: Tensors) -> Floats | None:
+    if name not in tensors:
+        return None
+    try:
+        return numpy_helper.to_array(tensors[name]).astype(np.float64)
+    except ValueError as error:
+        raise MalformedModelError(
+            f"the tensor {name!r} does not hold what its shape says", remedy="export the model to ONNX again"
+        ) from error
+
+
+def _convolution(node: onnx.NodeProto, tensors: Tensors) -> Floats | None:
+    weights = _constant(node.input[1], tensors)
+    return None if weights is None else weights.reshape(*weights.shape[:2], -1)
+
+
+def _transposed_convolution(node: onnx.NodeProto, tensors: Tensors) -> Floats | None:
+    """Its weights are (input channels, output channels of a group, ...)."""
+    weights = _constant(node.input[1], tensors)
+    if weights is None or weights.ndim <= _MATRIX:
+        return None
+    groups = int(attribute(node, "group", 1))
+    grouped = weights.reshape(groups, len(weights) // groups, weights.shape[1], -1).swapaxes(1, 2)
+    return grouped.reshape(-1, *grouped.shape[2:])
+
+
+def _gemm(node: onnx.NodeProto, tensors: Tensors) -> Floats | None:
+    weights = _constant(node.input[1], tensors)
+    if weights is None:
+        return None
+    scaled = float(attribute(node, "alpha", 1.0)) * weights
+    return (scaled if attribute(node, "transB", 0) else scaled.T)[..., None]
+
+
+def _product(node: onnx.NodeProto, tensors: Tensors) -> Floats | None:
+    weights = _constant(node.input[1], tensors)
+    return None if weights is None or weights.ndim != _MATRIX else weights.T[..., None]
+
+
+def _quantised_convolution(node: onnx.NodeProto, tensors: Tensors) -> Floats | None:
+    constants = [_constant(name, tensors) for name in node.input[3:6]]
+    codes, scale, zero = constants if len(constants) == _QUANTISED else (None, None, None)
+    if codes is None or scale is None or zero is None:
+        return None
+    if codes.ndim <= _MATRIX or not {scale.size, zero.size} <= {1, len(codes)}:
+        return None
+    flat = codes.reshape(*codes.shape[:2], -1)
+    return (flat - zero.reshape(-1, 1, 1)) * scale.reshape(-1, 1, 1)
+
+
+def _quantised_product(node: onnx.NodeProto, tensors: Tensors) -> Floats | None:
+    codes, scale, zero = (_constant(name, tensors) for name in node.input[3:6])
+    if codes is None or scale is None or zero is None or codes.ndim != _MATRIX:
+        return None
+    return ((codes - zero) * scale).T[..., None]
+
+
+_READERS: Mapping[str, Callable[[onnx.NodeProto, Tensors], Floats | None]] = {
+    "Conv": _convolution,
+    "FusedConv": _convolution,
+    "ConvTranspose": _transposed_convolution,
+    "Gemm": _gemm,
+    "MatMul": _product,
+    "QLinearConv": _quantised_convolution,
+    "QLinearMatMul": _quantised_product,
+}

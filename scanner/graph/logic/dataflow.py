@@ -1,0 +1,351 @@
+"""What each value of an unfolded graph derives from: pixels or only shapes, features or decisions, many or one.
+
+An abstract interpretation in one forward sweep (more where loops carry values round), linear in the number of steps.
+A *decision* is a value that knows the input only through a test of it: a comparison, a remainder, an arg-max, a
+rectified threshold. Its *width* bounds how many numbers a sample it can still tell apart: 1 is one decision about the
+whole input.
+"""
+
+import dataclasses
+import enum
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+
+from scanner.graph.logic.unfold import Flow, Step
+
+
+class Depends(enum.IntFlag):
+    """What a value can change with."""
+
+    NOTHING = 0
+    SHAPE = 1
+    OPTION = 2
+    DATA = 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fact:
+    """What is known of a value.
+
+    Attributes:
+        depends: What it can change with.
+        width: Upper bound of the numbers a sample that it carries of the input; infinite where unknown.
+        weights: Weights on the heaviest way from the input.
+        least: Weights on the lightest way: a detour through a network does not hide that a pixel is read.
+        test: Position of the latest test that it passed through as a decision; -1 for a value that is no decision.
+        hard: The test is an operator that jumps, not a rectified threshold.
+        pattern: It is a decision times, plus or looked up in unequal constants: it can write something.
+        shifted: A constant was added to it.
+        threshold: A constant was subtracted from it when it was already one number.
+        gain: Product of the constants that it was multiplied with.
+        steep: It was rectified after a gain that makes the slope a step.
+        sweep: It is one slice of a loop over positions.
+        ragged: Its shape depends on the input's values.
+    """
+
+    depends: Depends = Depends.NOTHING
+    width: float = 0.0
+    weights: float = 0.0
+    least: float = 0.0
+    test: int = -1
+    hard: bool = False
+    pattern: bool = False
+    shifted: bool = False
+    threshold: bool = False
+    gain: float = 1.0
+    steep: bool = False
+    sweep: bool = False
+    ragged: bool = False
+
+    @property
+    def data(self) -> bool:
+        """Whether it changes with the input's values."""
+        return Depends.DATA in self.depends
+
+    @property
+    def decision(self) -> bool:
+        """Whether it knows the input only through a test."""
+        return self.test >= 0
+
+
+COMPARISONS = frozenset({"Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "IsNaN", "IsInf"})
+TESTS = COMPARISONS | {
+    "Mod", "Sign", "ArgMax", "ArgMin", "Hardmax", "TopK", "NonZero", "ai.onnx.ml.Binarizer", "BitShift", "BitwiseAnd",
+    "BitwiseOr", "BitwiseXor", "Unique", "NonMaxSuppression",
+}  # fmt: skip
+_ROUNDINGS = frozenset({"Floor", "Ceil", "Round", "Trunc"})
+_RECTIFIERS = frozenset({
+    "Relu", "Clip", "Max", "Min", "HardSigmoid", "Sigmoid", "Tanh", "Softplus", "ThresholdedRelu", "Erf", "Exp",
+    "LeakyRelu", "Elu", "Softmax", "PRelu", "Celu", "Selu", "Shrink",
+})  # fmt: skip
+WEIGHTED = frozenset({
+    "Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "ConvInteger", "MatMulInteger", "QLinearConv",
+    "QLinearMatMul", "Einsum", "DeformConv", "com.microsoft.FusedConv", "com.microsoft.NhwcFusedConv",
+    "com.microsoft.FusedGemm", "com.microsoft.FusedMatMul", "com.microsoft.MatMulNBits", "com.microsoft.Attention",
+    "com.microsoft.MatMulIntegerToFloat", "com.microsoft.DynamicQuantizeMatMul", "com.microsoft.DynamicQuantizeLSTM",
+    "com.microsoft.QAttention", "com.microsoft.QGemm", "com.microsoft.nchwc.Conv",
+})  # fmt: skip
+_SHAPES = frozenset({"Shape", "Size"})
+_RAGGED = frozenset({"NonZero", "NonMaxSuppression", "Compress", "Unique"})
+_PATTERNED = frozenset({"Mul", "Add", "Sub", "Div", "MatMul", "Gemm", "Where", "Gather", "OneHot", "Conv", "Pow", "If"})
+_SHAPED_BY = {
+    "Slice",
+    "Expand",
+    "Reshape",
+    "Tile",
+    "Pad",
+    "Resize",
+    "Range",
+    "ConstantOfShape",
+    "TopK",
+    "Loop",
+    "Stack",
+}
+_SLOPE = 50.0
+"""A gain from which a rectified line is a step; exported hard-sigmoids have 1/6, CLIP's trained temperature 100."""
+_FLOOR = 1e-3
+"""Smaller added constants guard a division or a square root."""
+
+
+class Analysis:
+    """The facts of every value of a flow."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+        shapes = [flow.shapes.get(name, ()) for name in flow.inputs]
+        # One name for a length and for a first axis (atoms, edges, tokens in a row) means that rows are positions.
+        self.lengths = {d for shape in shapes for d in (shape[1:] if len(shape) > 1 else shape) if isinstance(d, str)}
+        self.batch = {shape[0] for shape in shapes if len(shape) > 1} - self.lengths
+        self.facts: dict[str, Fact] = {name: self._source(name) for name in flow.inputs}
+        self.facts.update({name: Fact(Depends.SHAPE) for name in flow.iterations})
+        carried = [step.outputs[0] for step in flow.steps if step.op == "Carry"]
+        # Values may be handed from one carried value to the next, one in each turn of a loop.
+        for _ in range(len(carried) + 1):
+            before = [self._kind(name) for name in carried]
+            for position, step in enumerate(flow.steps):
+                self._visit(position, step)
+            if before == [self._kind(name) for name in carried]:
+                break
+
+    def fact(self, value: str) -> Fact:
+        """Return what is known of a value; of a constant, nothing."""
+        return self.facts.get(value, _CONSTANT)
+
+    def _kind(self, value: str) -> tuple[Depends, bool, bool]:
+        fact = self.fact(value)
+        return fact.depends, fact.decision, fact.pattern
+
+    def constant(self, value: str) -> bool:
+        """Whether a value is fixed by the file."""
+        return bool(value) and not self.fact(value).depends
+
+    def extent(self, value: str, *, ragged: bool = False) -> float:
+        """Return the numbers a sample that a value has room for; infinite where its shape is open."""
+        shape = self.flow.shapes.get(value)
+        return math.inf if shape is None else self._count(list(shape), ragged=ragged)
+
+    def _count(self, dims: list[int | str], *, ragged: bool = False) -> float:
+        open_rows = bool(dims) and isinstance(dims[0], str) and not ragged and dims[0] not in self.lengths
+        if dims and (open_rows or dims[0] in self.batch):
+            dims = dims[1:]
+        return math.inf if any(isinstance(d, str) for d in dims) else float(math.prod(int(d) for d in dims))
+
+    def _source(self, name: str) -> Fact:
+        """An input of one number beside others is an option (a sampling rate, a cache switch), not data."""
+        shape = self.flow.shapes.get(name)
+        width = self.extent(name) if shape is not None and not _open_vector(shape) else math.inf
+        alone = len(self.flow.inputs) == 1
+        return Fact(Depends.OPTION if width <= 1 and not alone else Depends.DATA, width)
+
+    def _visit(self, position: int, step: Step) -> None:
+        read = [self.fact(name) for name in step.inputs if name]
+        joined = _join(read)
+        for output in filter(None, step.outputs):
+            self.facts[output] = self._transfer(position, step, read, joined, output)
+
+    def _transfer(self, position: int, step: Step, read: Sequence[Fact], joined: Fact, output: str) -> Fact:
+        if step.op in _SHAPES:
+            return self._measured(position, joined)
+        if not joined.data:
+            return Fact(joined.depends | (Depends.SHAPE if step.op == "Carry" else Depends.NOTHING))
+        ragged = joined.ragged or step.op in _RAGGED or (step.op in _SHAPED_BY and any(f.data for f in read[1:]))
+        fact = dataclasses.replace(joined, ragged=ragged, width=self._width(step, read, joined, output, ragged=ragged))
+        if step.op == "Carry":
+            return dataclasses.replace(fact, sweep=False, gain=1.0)
+        if self._sweeps(step):
+            fact = dataclasses.replace(fact, sweep=True)
+        if self._is_test(step, fact):
+            return self._tested(position, step, fact, output)
+        if step.op in WEIGHTED:
+            fact = self._weighted(step, fact)
+        if joined.decision and all(f.decision for f in read if f.data):
+            keeps = step.op not in WEIGHTED or fact.width <= 1 or joined.width <= 1
+            if keeps:
+                return dataclasses.replace(fact, pattern=fact.pattern or self._writes(step))
+        return self._softened(position, step, dataclasses.replace(fact, test=-1, hard=False, pattern=False))
+
+    def _measured(self, position: int, joined: Fact) -> Fact:
+        """A shape is no data, unless the values decided it: then it counts them."""
+        if not (joined.ragged and joined.data):
+            return Fact(joined.depends & ~Depends.DATA | Depends.SHAPE)
+        return Fact(joined.depends, 1.0, joined.weights, joined.least, position, hard=True, ragged=True)
+
+    def _width(self, step: Step, read: Sequence[Fact], joined: Fact, output: str, *, ragged: bool) -> float:
+        total = sum(f.width for f in read if f.data) if step.op == "Concat" else joined.width
+        if step.op == "Slice":
+            return min(self._sliced(step, output), total)
+        return min(self.extent(output, ragged=ragged), total)
+
+    def _sliced(self, step: Step, output: str) -> float:
+        """Return the extent of a slice, which may be fixed although the sliced axes are open."""
+        shape = list(self.flow.shapes.get(output, ()))
+        arrays = [self.flow.array(name) for name in step.inputs[1:4]]
+        if len(arrays) < 3 or any(a is None or a.dtype.kind != "i" for a in arrays):  # noqa: PLR2004
+            # Without fixed starts, ends and axes nothing more is known.
+            return self.extent(output)
+        for start, end, axis in zip(*(a.reshape(-1).tolist() for a in arrays if a is not None), strict=True):
+            if -len(shape) <= axis < len(shape) and (start < 0) == (end < 0):
+                shape[axis] = max(0, end - start) if isinstance(shape[axis], str) else shape[axis]
+        return self._count(shape) if shape else math.inf
+
+    def _sweeps(self, step: Step) -> bool:
+        """Whether a step takes another slice of a value in each iteration of a loop."""
+        if step.op not in ("Gather", "Slice"):
+            return step.op == "Sweep"
+        return self.flow.looped and any(self.fact(n).depends == Depends.SHAPE for n in step.inputs[1:] if n)
+
+    def _is_test(self, step: Step, fact: Fact) -> bool:
+        """Rounding is a test of one number only: of a whole image it is quantisation."""
+        if step.op in _ROUNDINGS:
+            return self.extent(step.outputs[0]) <= 1
+        if step.op != "Cast":
+            return step.op in TESTS
+        target = step.attribute("to")
+        if target == onnx.TensorProto.BOOL:
+            return not fact.decision
+        source = self.flow.elem_types.get(step.inputs[0], onnx.TensorProto.FLOAT)
+        return (
+            target in _INTEGERS and source not in _INTEGERS and not fact.decision and self.extent(step.outputs[0]) <= 1
+        )
+
+    def _tested(self, position: int, step: Step, fact: Fact, output: str) -> Fact:
+        tested = dataclasses.replace(fact, test=position, hard=True, pattern=False, gain=1.0, steep=False)
+        if step.op not in COMPARISONS or not any(self._counts_up(name) for name in step.inputs):
+            return tested
+        # Positions compared with a length are a mask as long as the sequence; with a number, a one-hot.
+        return dataclasses.replace(tested, width=self.extent(output), pattern=step.op == "Equal")
+
+    def _counts_up(self, name: str) -> bool:
+        """Whether a value is positions: made from shapes, or a constant 0, 1, 2 and so on."""
+        if self.fact(name).depends == Depends.SHAPE:
+            return True
+        array = self.flow.array(name) if self.constant(name) else None
+        return array is not None and array.size > 1 and bool((array.reshape(-1) == np.arange(array.size)).all())
+
+    def _weighted(self, step: Step, fact: Fact) -> Fact:
+        constants = [name for name in step.inputs if self.constant(name)]
+        weights = sum(self.flow.elements(name) for name in constants)
+        matrix = next((a for n in constants if (a := self.flow.array(n)) is not None and a.ndim > 1), None)
+        gain = 1.0
+        if matrix is not None and matrix.dtype.kind == "f":
+            rows = matrix if step.op not in ("Gemm", "MatMul") or step.attribute("transB") else matrix.swapaxes(0, -1)
+            gain = float(np.sqrt(np.max(np.sum(np.square(rows.reshape(len(rows), -1), dtype=np.float64), axis=1))))
+        biased = len(step.inputs) > 2 and bool(step.inputs[2])  # noqa: PLR2004 - the third input is the bias
+        return dataclasses.replace(
+            fact,
+            weights=fact.weights + weights,
+            least=fact.least + weights,
+            gain=gain,
+            shifted=fact.shifted or biased,
+        )
+
+    def _writes(self, step: Step) -> bool:
+        """Whether a step gives a decision unequal constants to write."""
+        if step.op not in _PATTERNED or (step.op == "Gather" and not self.constant(step.inputs[0])):
+            return False
+        arrays = [self.flow.array(name) for name in step.inputs if self.constant(name)]
+        return any(a is None or (a.size > 1 and bool((a != a.reshape(-1)[0]).any())) for a in arrays)
+
+    def _softened(self, position: int, step: Step, fact: Fact) -> Fact:
+        """Follow the arithmetic that can make a test without a testing operator: shift, gain, rectify."""
+        low, high = self._constant_bounds(step)
+        if step.op in ("Add", "Sub") and max(abs(low), abs(high)) > _FLOOR:
+            narrow = fact.width <= 1
+            return dataclasses.replace(fact, shifted=True, threshold=fact.threshold or narrow)
+        if step.op in ("Mul", "Div") and (low or high):
+            factor = max(abs(low), abs(high)) if step.op == "Mul" else 1 / max(abs(low), abs(high))
+            return dataclasses.replace(fact, gain=fact.gain * factor)
+        steep = fact.steep
+        if step.op in _RECTIFIERS:
+            steep = steep or (fact.shifted and fact.gain >= _SLOPE)
+            if fact.width <= 1 and fact.threshold:
+                return dataclasses.replace(fact, test=position, hard=False, steep=steep)
+        elif step.op in _NORMALISERS:
+            return dataclasses.replace(fact, gain=1.0, steep=False)
+        if steep and fact.width <= 1:
+            return dataclasses.replace(fact, test=position, hard=False, steep=True)
+        return dataclasses.replace(fact, steep=steep)
+
+    def _constant_bounds(self, step: Step) -> tuple[float, float]:
+        arrays = [self.flow.array(name) for name in step.inputs if self.constant(name)]
+        numbers = [a for a in arrays if a is not None and a.size and a.dtype.kind in "fiu"]
+        if not numbers:
+            return 0.0, 0.0
+        return float(min(a.min() for a in numbers)), float(max(a.max() for a in numbers))
+
+
+_CONSTANT = Fact()
+_NORMALISERS = frozenset({"BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization"})
+_INTEGERS = frozenset({
+    onnx.TensorProto.INT8, onnx.TensorProto.INT16, onnx.TensorProto.INT32, onnx.TensorProto.INT64,
+    onnx.TensorProto.UINT8, onnx.TensorProto.UINT16, onnx.TensorProto.UINT32, onnx.TensorProto.UINT64,
+})  # fmt: skip
+
+
+def _open_vector(shape: Sequence[int | str]) -> bool:
+    """Whether a shape is one open dimension: a signal of any length, as likely as a batch of single numbers."""
+    return len(shape) == 1 and isinstance(shape[0], str)
+
+
+def _join(read: Sequence[Fact]) -> Fact:
+    """Return the fact of a value that depends on all of these."""
+    relevant = [f for f in read if f.data]
+    depends = Depends.NOTHING
+    for fact in read:
+        depends |= fact.depends
+    if not relevant:
+        return Fact(depends)
+    if len(relevant) == 1:
+        return dataclasses.replace(relevant[0], depends=depends)
+    tests = [f for f in relevant if f.decision]
+    return Fact(
+        depends=depends,
+        width=max(f.width for f in relevant),
+        weights=max(f.weights for f in relevant),
+        least=min(f.least for f in relevant),
+        test=max((f.test for f in tests), default=-1),
+        hard=any(f.hard for f in tests),
+        pattern=any(f.pattern for f in tests),
+        shifted=any(f.shifted for f in relevant),
+        threshold=any(f.threshold for f in relevant),
+        gain=max(f.gain for f in relevant),
+        steep=any(f.steep for f in relevant),
+        sweep=any(f.sweep for f in relevant),
+        ragged=any(f.ragged for f in relevant),
+    )
+
+
+def ancestors(flow: Flow, values: Sequence[str]) -> dict[str, str | None]:
+    """Return every value that `values` derive from, each with the value one step nearer to them."""
+    found: dict[str, str | None] = {name: None for name in values if name}
+    waiting = list(found)
+    for name in waiting:  # the list grows while it is walked: breadth first
+        step = flow.producer(name)
+        for source in step.inputs if step else ():
+            if source and source not in found:
+                found[source] = name
+                waiting.append(source)
+    return found

@@ -1,0 +1,159 @@
+"""A model's logits, an objective of them and its gradient by the input, in one ONNX Runtime session."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scanner.errors import NoLogitsError, UnsupportedModelError
+from scanner.graph.core import flatten
+from scanner.graph.gradient.backward import Objective, gradient_model
+from scanner.graph.gradient.nan_weights import weights_with_nan
+from scanner.graph.gradient.real_input import real_input
+from scanner.graph.gradient.unsaturated import unsaturated
+from scanner.graph.layers.logits import find_logits
+from scanner.instruments import probes, runtime
+from scanner.instruments.detector import Subject
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Differentiable:
+    """A classifier that can be differentiated by its input.
+
+    Attributes:
+        session: The gradient graph, loaded.
+        image: Name of its image input.
+        weights: Name of its input that names the target class, one-hot.
+        outputs: Names of the logits, the objective and the gradient.
+        classes: Their number.
+        shape: Of one image, without the batch axis.
+        low: Lowest value of a valid input.
+        high: Highest value.
+        cut: Operators behind the logits that were left out.
+        damaged: Names of weights that hold NaN.
+        unsaturated: Whether quantised activations were left without their ceiling.
+    """
+
+    session: runtime.Session
+    image: str
+    weights: str
+    outputs: tuple[str, str, str]
+    classes: int
+    shape: tuple[int, ...]
+    low: float
+    high: float
+    cut: tuple[str, ...]
+    damaged: tuple[str, ...]
+    unsaturated: bool
+
+    def evaluate(self, images: Floats, target: int) -> tuple[Floats, Floats, Floats]:
+        """Return the logits (n, classes), the objective for a target class (n,), and its gradient (n, *shape).
+
+        Args:
+            images: Shape (n, *shape), in the input's own range.
+            target: The class.
+
+        Raises:
+            UnsupportedModelError: The objective or its gradient is not a number.
+        """
+        declared = self.session.input_shape[0] if self.session.input_shape else None
+        size = declared if isinstance(declared, int) and declared > 0 else len(images)
+        parts = [self._run(images[start : start + size], target, size) for start in range(0, len(images), size)]
+        logits, objective, gradient = (np.concatenate(column) for column in zip(*parts, strict=True))
+        if not (np.isfinite(gradient).all() and np.isfinite(objective).all()):
+            where = f": NaN is in the weights {', '.join(map(repr, self.damaged))}" if self.damaged else ""
+            raise UnsupportedModelError(
+                f"{self.outputs[0]!r}, or its gradient by the input {self.image!r}, is not a finite number{where}",
+                remedy="export the model again, or give its true --input-range",
+            )
+        return logits, objective, gradient
+
+    def predict(self, images: Floats) -> npt.NDArray[np.int64]:
+        """Return the class of each image, shape (n,)."""
+        classes: npt.NDArray[np.int64] = self.evaluate(images, 0)[0].argmax(axis=1)
+        return classes
+
+    def _run(self, images: Floats, target: int, size: int) -> tuple[Floats, Floats, Floats]:
+        """Run one batch; a model of fixed batch size gets the last one filled up with copies."""
+        count = len(images)
+        filled = np.concatenate([images, np.repeat(images[-1:], size - count, axis=0)]) if count < size else images
+        dtype = self.session.dtype
+        one_hot = np.zeros((size, self.classes), dtype)
+        one_hot[:, target] = 1
+        feeds = {self.image: filled.astype(dtype, copy=False), self.weights: one_hot}
+        logits, objective, gradient = self.session.feed(feeds, self.outputs)
+        return logits.reshape(size, -1)[:count], objective[:count], gradient[:count].astype(np.float32, copy=False)
+
+
+def differentiable(subject: Subject, objective: Objective) -> Differentiable:
+    """Build and load the gradient graph of a subject.
+
+    Raises:
+        MalformedModelError: A node lacks what its operator asks for.
+        NoGradientError: An operator has no gradient.
+        NoLogitsError: There are no logits, or fewer than two classes.
+        UnsafeModelError: The gradient graph needs more memory than is allowed.
+        UnsupportedModelError: There are several inputs, or a reference has other classes than the suspect.
+    """
+    model, settings = subject.model, subject.settings
+    shape = probes.image_shape(model, settings)
+    low, high = probes.input_range(runtime.numpy_dtype(model.identity.inputs[0].dtype), settings)
+    written = real_input(flatten.flatten(model.complete(model.proto)))
+    flat = unsaturated(written) if objective is Objective.MARGIN else written
+    logits = find_logits(flat, settings.logits)
+    image = model.identity.inputs[0].name
+    gradient = gradient_model(flat, of=logits.value, with_respect_to=[image], objective=objective)
+    session = runtime.open_session(model.serialise(gradient.proto), settings.device, settings.threads)
+    outputs = (gradient.value, gradient.objective, gradient.gradients[image])
+    classes = logits.classes or _count_classes(session, gradient.value)
+    if classes < 2:  # noqa: PLR2004 - one class leaves nothing to flip
+        raise NoLogitsError(
+            f"the logits {logits.value!r} have {classes} class, and at least two are needed",
+            remedy="name the logits with --logits NAME",
+        )
+    _check_classes(subject, classes)
+    return Differentiable(
+        session=session, image=image, weights=gradient.weights, outputs=outputs, classes=classes, shape=shape,
+        low=low, high=high, cut=logits.cut, damaged=tuple(weights_with_nan(flat)), unsaturated=flat is not written,
+    )  # fmt: skip
+
+
+def describe(model: Differentiable, subject: Subject) -> dict[str, Any]:
+    """Return the parameters of a measurement that every detector on gradients shares."""
+    return {
+        "logits": model.outputs[0],
+        "asked_logits": subject.settings.logits,
+        "cut": list(model.cut),
+        "unsaturated": model.unsaturated,
+        "seed": subject.settings.seed,
+        "input_range": [model.low, model.high],
+        "input_shape": list(model.shape),
+        "classes": model.classes,
+        "budget": subject.settings.budget.value,
+        "provider": model.session.provider,
+        "threads": model.session.threads,
+    }
+
+
+def _check_classes(subject: Subject, classes: int) -> None:
+    """Refuse a reference of other classes: class by class there is nothing to compare."""
+    expected = subject.lead.parameters["classes"] if subject.lead else classes
+    if classes != expected:
+        raise UnsupportedModelError(
+            f"{subject.model.identity.path!r} has {classes} classes, and the scanned model {expected}",
+            remedy="compare with a clean model of the same classes",
+        )
+
+
+def _count_classes(session: runtime.Session, value: str) -> int:
+    """Ask ONNX Runtime for the size of the class axis where ONNX's own inference leaves it open."""
+    shape = next(o.shape for o in session.native.get_outputs() if o.name == value)
+    if len(shape) < 2 or not isinstance(shape[1], int):  # noqa: PLR2004 - (N, classes)
+        raise NoLogitsError(
+            f"the logits {value!r} have the shape {tuple(shape)}, and (N, classes) is needed",
+            remedy="name the logits with --logits NAME",
+        )
+    return shape[1]

@@ -1,0 +1,217 @@
+"""ONNX Runtime: devices, sessions, arrays in, arrays out."""
+
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# ONNX Runtime 1.29 and later report home by default; the variable counts only before the import.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+from scanner.errors import DeviceError, UnsupportedModelError, WorkerLimitError
+from scanner.sandbox import deadline
+from scanner.settings import Device
+from scanner.values import frozen
+
+try:
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as native
+except ImportError as error:
+    raise DeviceError(
+        f"ONNX Runtime cannot be loaded ({error})",
+        remedy="install it with pip install 'overactivation[cpu]', or 'overactivation[gpu]' for CUDA",
+    ) from error
+
+Array = npt.NDArray[Any]
+
+PROVIDERS = {Device.CPU: "CPUExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}
+_ERRORS = (
+    native.EPFail, native.Fail, native.InvalidArgument, native.InvalidGraph, native.InvalidProtobuf,
+    native.ModelLoadCanceled, native.NotImplemented, native.RuntimeException, UnicodeDecodeError,
+)  # fmt: skip
+_NO_MEMORY = ("bad allocation", "bad_alloc", "Failed to allocate memory")
+_FATAL = 4  # the log level: failures come back as exceptions, so nothing need be printed
+
+
+@frozen
+class Session:
+    """A model ready to run.
+
+    Attributes:
+        native: ONNX Runtime's session.
+        provider: The execution provider that really runs it, without its suffix: "CPU" or "CUDA".
+        threads: Intra-operator threads.
+        input_name: Its one required input.
+        input_shape: That input's shape; an open dimension is a string or None.
+        dtype: That input's dtype.
+    """
+
+    native: onnxruntime.InferenceSession
+    provider: str
+    threads: int
+    input_name: str
+    input_shape: tuple[int | str | None, ...]
+    dtype: np.dtype[np.generic]
+
+    def run(self, batch: Array, outputs: Sequence[str] | None = None) -> list[Array]:
+        """Run one batch and return the outputs, all of them by default.
+
+        Raises:
+            UnsupportedModelError: ONNX Runtime fails on it.
+        """
+        return self.feed({self.input_name: batch}, outputs)
+
+    def feed(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
+        """Run with several named inputs.
+
+        Raises:
+            UnsupportedModelError: ONNX Runtime fails on them.
+        """
+        options = onnxruntime.RunOptions()
+        with (
+            deadline.stopping(lambda: setattr(options, "terminate", True)),
+            _translated("the model fails when it runs"),
+        ):
+            results: list[Array] = self.native.run(outputs, dict(feeds), options)
+        return results
+
+
+def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = True) -> Session:
+    """Load a serialised model that names no external data; without `optimise`, node by node as it is written.
+
+    Raises:
+        DeviceError: CUDA was asked for and is not usable.
+        UnsupportedModelError: ONNX Runtime refuses the model.
+    """
+    chosen = resolve_device(device)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    # A spinning thread buys microseconds here and costs a core of somebody else's machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = list(dict.fromkeys([PROVIDERS[chosen], PROVIDERS[Device.CPU]]))
+    cancel = functools.partial(options.set_load_cancellation_flag, True)
+    with deadline.stopping(cancel), _translated("ONNX Runtime refuses the model"):
+        session = onnxruntime.InferenceSession(data, options, providers=providers)
+    if PROVIDERS[chosen] not in session.get_providers():
+        raise _no_cuda("ONNX Runtime could not start its CUDA provider")
+    first = session.get_inputs()[0] if session.get_inputs() else None
+    return Session(
+        native=session,
+        provider=chosen.value.upper(),
+        threads=threads,
+        input_name=first.name if first else "",
+        input_shape=tuple(first.shape) if first else (),
+        dtype=numpy_dtype(first.type) if first else np.dtype(np.float32),
+    )
+
+
+def resolve_device(device: Device) -> Device:
+    """Return `CPU` or `CUDA`: what `AUTO` means here, or what was asked for.
+
+    Raises:
+        DeviceError: CUDA was asked for and is not usable.
+    """
+    if device is Device.CPU:
+        return device
+    usable = cuda_devices()
+    if device is Device.CUDA and not usable:
+        raise _no_cuda("no CUDA device is usable")
+    return Device.CUDA if usable else Device.CPU
+
+
+def cuda_devices() -> tuple[str, ...]:
+    """Return the CUDA devices that ONNX Runtime sees; the provider's name alone proves nothing."""
+    if PROVIDERS[Device.CUDA] not in onnxruntime.get_available_providers():
+        return ()
+    onnxruntime.preload_dlls()
+    return tuple(
+        f"{d.device.vendor} {d.device.device_id}"
+        for d in onnxruntime.get_ep_devices()
+        if d.ep_name == PROVIDERS[Device.CUDA]
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that influence a number."""
+    return {
+        **{name: _version(name) for name in ("overactivation", "onnx", "numpy")},
+        "onnxruntime": onnxruntime.__version__,
+    }
+
+
+@functools.cache
+def _version(name: str) -> str:
+    """Return an installed package's version, off the name of its metadata's folder where that tells it."""
+    found = next((folder for folder in _metadata_folders() if folder.startswith(f"{name}-")), None)
+    if found is not None:
+        return found.removeprefix(f"{name}-").removesuffix(".dist-info")
+    from importlib import metadata  # noqa: PLC0415 - it takes as long to import as a small model to measure
+
+    return metadata.version(name)
+
+
+@functools.cache
+def _metadata_folders() -> tuple[str, ...]:
+    """Return the names of the folders in which packages say what they are, in the order of the module path."""
+    folders = [path for path in map(Path, sys.path) if path.is_dir()]
+    return tuple(entry.name for folder in folders for entry in os.scandir(folder) if entry.name.endswith(".dist-info"))
+
+
+def installed_runtimes() -> dict[str, str]:
+    """Return the ONNX Runtime distributions on this machine; two of them overwrite one another's files."""
+    from importlib import metadata  # noqa: PLC0415 - as above
+
+    found = {}
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def telemetry_enabled() -> bool:
+    """Whether ONNX Runtime may report home: its own switch, read when it was imported."""
+    return os.environ.get("ORT_DISABLE_TELEMETRY") != "1"
+
+
+@contextlib.contextmanager
+def _translated(problem: str) -> Iterator[None]:
+    try:
+        yield
+    except _ERRORS as error:
+        detail = str(error).splitlines()[0].strip() if str(error) else type(error).__name__
+        if any(sign in str(error) for sign in _NO_MEMORY):
+            raise WorkerLimitError(
+                f"{problem}: it needs more memory than is allowed ({detail})",
+                remedy="raise --memory-limit if you trust the file",
+            ) from error
+        raise UnsupportedModelError(
+            f"{problem} ({detail})", remedy="check that it runs in ONNX Runtime by itself, or choose another --layer"
+        ) from error
+
+
+def _no_cuda(problem: str) -> DeviceError:
+    return DeviceError(
+        problem, remedy="install overactivation[gpu] on a machine with an NVIDIA driver, or use --device cpu"
+    )
+
+
+def numpy_dtype(name: str) -> np.dtype[np.generic]:
+    """Translate ONNX Runtime's "tensor(float)" to NumPy."""
+    names = {"float": "float32", "double": "float64"}
+    inner = name.removeprefix("tensor(").removesuffix(")")
+    try:
+        return np.dtype(names.get(inner, inner))
+    except TypeError as error:
+        raise UnsupportedModelError(
+            f"the model's input is of type {inner!r}", remedy="export it with a numeric tensor input"
+        ) from error

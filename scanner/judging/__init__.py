@@ -1,0 +1,1 @@
+"""From numbers to words: comparisons, ranks among clean models, and the verdict."""

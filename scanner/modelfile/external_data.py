@@ -1,0 +1,164 @@
+"""External data: the second files that a model names, read by our own rules, so that ONNX Runtime never opens one.
+
+A location is how a model reads somebody else's files: `..` and absolute paths (CVE-2022-25882, CVE-2024-27318), links
+in place of the file (CVE-2026-34447) or of a folder on the way (CVE-2026-27489), hard links (CVE-2026-34446). A file is
+opened component by component and without following links; what is checked is what was opened, and a file that is read
+again must still be the same.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import os
+import stat
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import onnx
+
+from scanner.errors import MalformedModelError, UnsafeModelError
+from scanner.modelfile import guards
+
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+# A FIFO would hang the one who opens it.
+_NO_SURPRISES = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_STEP_BY_STEP = os.open in os.supports_dir_fd
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Location:
+    """Where a tensor says its data is: a path, an offset and a length in bytes, None for "to the end"."""
+
+    path: str
+    offset: int
+    length: int | None
+
+
+class Folder:
+    """The folder of a model, out of which its external data is read.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: dict[str, tuple[int, ...]] = {}
+
+    def inline(self, tensor: onnx.TensorProto) -> None:
+        """Replace a tensor's reference to external data with the data.
+
+        Raises:
+            UnsafeModelError: The location lies outside the folder, or is a link or no regular file.
+            MalformedModelError: The reference cannot be read, or the file is missing, too short or has changed.
+        """
+        place, want = location(tensor), guards.data_bytes(tensor)
+        problem = f"the tensor {tensor.name!r} takes its data from {place.path!r}"
+        if want is None:
+            raise MalformedModelError(
+                f"{problem}, and is of a type that cannot lie there", remedy="do not use this file"
+            )
+        if place.length not in (None, want):
+            raise MalformedModelError(
+                f"{problem}: {place.length:,} bytes for a shape that takes {want:,}", remedy="do not use this file"
+            )
+        tensor.raw_data = self._read(place, want, problem)
+        del tensor.external_data[:]
+        tensor.data_location = onnx.TensorProto.DEFAULT
+
+    def _read(self, place: Location, length: int, problem: str) -> bytes:
+        descriptor = _open(self._path, place.path, problem)
+        try:
+            before = _checked(os.fstat(descriptor), problem)
+            if place.offset + length > before.st_size:
+                raise MalformedModelError(f"{problem}, which is too short", remedy="download the data file again")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                file.seek(place.offset)
+                data = file.read(length)
+            after = _fingerprint(os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
+        if self._seen.setdefault(place.path, _fingerprint(before)) != after or len(data) != length:
+            raise MalformedModelError(
+                f"{problem}, which changed during the scan", remedy="scan it again when it is complete"
+            )
+        return data
+
+
+def location(tensor: onnx.TensorProto) -> Location:
+    """Return a tensor's reference to external data.
+
+    Raises:
+        MalformedModelError: A key is missing or there twice, or a number is not one.
+    """
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    numbers = [entries.get(key, "0") for key in ("offset", "length")]
+    usable = all(n.isascii() and n.isdecimal() and len(n) < 20 for n in numbers)  # noqa: PLR2004 - 64 bits
+    if len(entries) != len(tensor.external_data) or not entries.get("location") or not usable:
+        raise MalformedModelError(
+            f"the tensor {tensor.name!r} has an unreadable reference to external data", remedy="do not use this file"
+        )
+    length = int(numbers[1]) if "length" in entries else None
+    return Location(entries["location"], int(numbers[0]), length or None)
+
+
+def _open(folder: Path, path: str, problem: str) -> int:
+    parts = _parts(path, problem)
+    try:
+        return _descend(folder, parts)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MalformedModelError(
+            f"{problem}, which is not there", remedy="put the data file next to the model"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise _refusal(error, problem) from error
+
+
+def _parts(path: str, problem: str) -> tuple[str, ...]:
+    """Return the components of a relative path that stays below its folder, by the rules of POSIX and of Windows."""
+    for flavour in (PurePosixPath(path), PureWindowsPath(path)):
+        if flavour.anchor or flavour.drive or ".." in flavour.parts:
+            raise UnsafeModelError(f"{problem}, outside the model's folder", remedy="do not use this file")
+    if not Path(path).parts or ":" in path:
+        raise MalformedModelError(f"{problem}, which names no file", remedy="do not use this file")
+    return Path(path).parts
+
+
+def _descend(folder: Path, parts: tuple[str, ...]) -> int:
+    """Open a file below a folder without following a link on the way."""
+    if not _STEP_BY_STEP:
+        steps = [folder.joinpath(*parts[: i + 1]) for i in range(len(parts))]
+        if any(step.is_symlink() for step in steps):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        return os.open(steps[-1], _READ)
+    with contextlib.ExitStack() as opened:
+        step = os.open(folder, _READ | getattr(os, "O_DIRECTORY", 0))
+        opened.callback(os.close, step)
+        for name in parts[:-1]:
+            if stat.S_ISLNK(os.lstat(name, dir_fd=step).st_mode):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            step = os.open(name, _READ | _FOLDER, dir_fd=step)
+            opened.callback(os.close, step)
+        return os.open(parts[-1], _READ | _NO_SURPRISES, dir_fd=step)
+
+
+def _refusal(error: Exception, problem: str) -> UnsafeModelError | MalformedModelError:
+    if isinstance(error, OSError) and error.errno == errno.ELOOP:
+        return UnsafeModelError(f"{problem}, a symbolic link", remedy="replace the link with the file itself")
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return MalformedModelError(
+        f"{problem}, which cannot be read ({reason})", remedy="check the name and its permissions"
+    )
+
+
+def _checked(status: os.stat_result, problem: str) -> os.stat_result:
+    """Return what an open file is, if it is regular and has one name."""
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafeModelError(f"{problem}, which is no regular file", remedy="do not use this file")
+    if status.st_nlink > 1:
+        raise UnsafeModelError(f"{problem}, a hard link", remedy="copy the data file, so that it has one name")
+    return status
+
+
+def _fingerprint(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -1,0 +1,200 @@
+"""An opened, checked ONNX model: its bytes are read once, and the bytes that were checked are the bytes that run."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scanner.errors import MalformedModelError, UnsafeModelError, UsageError
+from scanner.limits import Limits
+from scanner.modelfile import fast_reader
+from scanner.results import ModelIdentity, ValueInfo
+
+if TYPE_CHECKING:
+    import onnx
+
+    from scanner.modelfile import external_data
+
+STANDARD_DOMAINS = ("", "ai.onnx")
+# TensorProto.DataType, by number.
+ELEMENT_TYPES = (
+    "undefined", "float", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16", "double",
+    "uint32", "uint64", "complex64", "complex128", "bfloat16", "float8e4m3fn", "float8e4m3fnuz", "float8e5m2",
+    "float8e5m2fnuz", "uint4", "int4", "float4e2m1", "float8e8m0", "uint2", "int2", "float6e2m3", "float6e3m2",
+)  # fmt: skip
+_WEIGHTED = ("Conv", "Gemm", "MatMul")
+_WEIGHT_WRAPPERS = frozenset({"DequantizeLinear", "Cast", "Identity", "Transpose"})
+_MATRIX = 2
+_READ = (
+    os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+)  # a FIFO would hang the one who opens it
+
+
+class Model:
+    """An opened model; onnx is imported, and parses the file, when its graph is first asked for.
+
+    Args:
+        path: Where it was read.
+        name: What it is called in messages.
+        data: The file's bytes.
+        limits: What the file, and a graph derived from it, may ask of this machine.
+
+    Attributes:
+        plain: The file as `scanner.modelfile.fast_reader` sees it, None where only onnx can read it.
+        identity: What the report says about the file.
+
+    Raises:
+        MalformedModelError: It is not an ONNX model.
+        UnsafeModelError: A guard refuses it.
+    """
+
+    def __init__(self, path: Path, name: str, data: bytes, limits: Limits) -> None:
+        self.path, self.data, self.limits = path, data, limits
+        self._name = name
+        self.plain = fast_reader.read(data, limits)
+        self.identity = _identity(name, data, self.plain or self.proto)
+
+    @functools.cached_property
+    def proto(self) -> onnx.ModelProto:
+        """The parsed file; treat it as read-only. External data stays outside until `serialise`."""
+        from scanner.modelfile import parser  # noqa: PLC0415 - onnx takes longer to import than a small model to measure
+
+        return parser.parse(self.data, self._name, self.limits)
+
+    @functools.cached_property
+    def folder(self) -> external_data.Folder:
+        """Where its external data is read."""
+        from scanner.modelfile import external_data  # noqa: PLC0415 - as above
+
+        return external_data.Folder(self.path.parent)
+
+    def complete(self, proto: onnx.ModelProto) -> onnx.ModelProto:
+        """Return `proto`, a graph derived from this model, with every tensor's data inside it; itself where it is so.
+
+        Raises:
+            UnsafeModelError: External data lies outside the model's folder, or is not a regular file.
+            MalformedModelError: External data is missing or too short.
+        """
+        from scanner.modelfile import parser  # noqa: PLC0415 - as above
+
+        return parser.complete(proto, self.folder)
+
+    def serialise(self, proto: onnx.ModelProto) -> bytes:
+        """Return `proto`, a graph derived from this model that is to run, as bytes that name no second file.
+
+        Raises:
+            UnsafeModelError: It would run without end, or needs more memory than is allowed.
+            UnsupportedModelError: The result passes protobuf's 2 GiB.
+            ModelError: As for `complete`.
+        """
+        from scanner.modelfile import parser  # noqa: PLC0415 - as above
+
+        return parser.serialise(proto, self.folder, self.limits, self._name)
+
+
+def open_model(path: Path, name: str | None = None, limits: Limits | None = None) -> Model:
+    """Read, parse and check an ONNX file, called `name` in messages and in the report.
+
+    Raises:
+        UsageError: The path is missing, unreadable or not a file.
+        MalformedModelError: It is not an ONNX model.
+        UnsafeModelError: A guard refuses it.
+    """
+    name = name or str(path)
+    limits = limits or Limits()
+    return Model(path, name, _read(path, name, limits), limits)
+
+
+def required_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """Return the graph inputs without a default; IR 3 lists initialisers among the inputs."""
+    defaults = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+    return [value for value in graph.input if value.name not in defaults]
+
+
+def standard_opset(proto: onnx.ModelProto) -> int | None:
+    """Return the version of the standard operator set that the model imports."""
+    return next((o.version for o in proto.opset_import if o.domain in STANDARD_DOMAINS), None)
+
+
+def _read(path: Path, name: str, limits: Limits) -> bytes:
+    try:
+        descriptor = os.open(path, _READ)
+        try:
+            size = _check_file(name, os.fstat(descriptor), limits)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(size)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no file {name!r}", remedy="check the path") from error
+    except OSError as error:
+        raise UsageError(f"{name!r} cannot be read ({error.strerror})", remedy="check its permissions") from error
+    if not data:
+        raise MalformedModelError(f"{name!r} is empty", remedy="export or download the model again")
+    return data
+
+
+def _check_file(name: str, status: os.stat_result, limits: Limits) -> int:
+    """Return a file's size, if it is a regular file that is not too long."""
+    if stat.S_ISDIR(status.st_mode):
+        raise UsageError(f"{name!r} is a folder", remedy="name the .onnx file inside it")
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"{name!r} is a pipe or a device, not a file", remedy="name an .onnx file")
+    if status.st_size > limits.file_size:
+        raise UnsafeModelError(
+            f"{name!r} has {status.st_size:,} bytes, more than {limits.file_size:,}",
+            remedy="raise --max-file-size if you trust the file; beyond protobuf's 2 GiB, save it with external data",
+        )
+    return status.st_size
+
+
+def _identity(name: str, data: bytes, proto: Any) -> ModelIdentity:
+    return ModelIdentity(
+        path=name,
+        sha256=hashlib.sha256(data).hexdigest(),
+        producer=" ".join(filter(None, (proto.producer_name, proto.producer_version))),
+        opset=standard_opset(proto),
+        inputs=_value_infos(required_inputs(proto.graph)),
+        outputs=_value_infos(proto.graph.output),
+        architecture=_architecture(proto.graph),
+    )
+
+
+def _architecture(graph: onnx.GraphProto) -> str:
+    """Fingerprint what every export of one network shares: the input's size, and the weights' sizes in order.
+
+    Folding a batch normalisation, changing the precision or quantising leaves it as it is: weights are looked for
+    behind a DequantizeLinear or Cast too, and a dense layer's two sizes are sorted, since exporters disagree on them.
+    """
+    sizes = {t.name: tuple(t.dims) for t in graph.initializer}
+    for node in graph.node:
+        if node.op_type in _WEIGHT_WRAPPERS and node.input and node.output and node.input[0] in sizes:
+            sizes[node.output[0]] = sizes[node.input[0]]
+    layers = [
+        sorted(size) if len(size) == _MATRIX else list(size)
+        for node in graph.node
+        if any(kind in node.op_type for kind in _WEIGHTED)
+        for name in node.input
+        if len(size := sizes.get(name, ())) >= _MATRIX
+    ]
+    inputs = [[d.dim_value for d in v.type.tensor_type.shape.dim][1:] for v in required_inputs(graph)]
+    return hashlib.sha256(repr((inputs, layers)).encode()).hexdigest()[:16]
+
+
+def _value_infos(values: Iterable[onnx.ValueInfoProto]) -> tuple[ValueInfo, ...]:
+    return tuple(ValueInfo(name=v.name, dtype=_dtype(v), shape=_shape(v)) for v in values)
+
+
+def _dtype(value: onnx.ValueInfoProto) -> str:
+    number = value.type.tensor_type.elem_type
+    return ELEMENT_TYPES[number] if 0 <= number < len(ELEMENT_TYPES) else "unknown"
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
+    dims = value.type.tensor_type.shape.dim
+    return tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in dims)

@@ -1,0 +1,65 @@
+"""Model files as onnx reads and writes them: parsed and checked, completed with their external data, serialised."""
+
+import onnx
+from google.protobuf.message import DecodeError, EncodeError
+from onnx.external_data_helper import uses_external_data
+
+from scanner.errors import MalformedModelError, UnsafeModelError, UnsupportedModelError
+from scanner.limits import Limits
+from scanner.modelfile import guards
+from scanner.modelfile.external_data import Folder
+
+
+def parse(data: bytes, name: str, limits: Limits) -> onnx.ModelProto:
+    """Parse and check a file's bytes; `name` is what messages call it.
+
+    Raises:
+        MalformedModelError: It is not an ONNX model.
+        UnsafeModelError: A guard refuses it.
+    """
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError as error:
+        raise MalformedModelError(
+            f"{name!r} is not an ONNX file, or it is cut short", remedy="export or download the model again"
+        ) from error
+    try:
+        guards.check_structure(proto, limits)
+    except (MalformedModelError, UnsafeModelError) as error:
+        raise type(error)(f"{name!r}: {error.problem}", remedy=error.remedy, **error.details) from error
+    return proto
+
+
+def complete(proto: onnx.ModelProto, folder: Folder) -> onnx.ModelProto:
+    """Return a model with every tensor's data inside it; itself where it is so.
+
+    Raises:
+        UnsafeModelError: External data lies outside the folder, or is not a regular file.
+        MalformedModelError: External data is missing or too short.
+    """
+    if not any(map(uses_external_data, guards.tensors(proto))):
+        return proto
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    for tensor in filter(uses_external_data, guards.tensors(copy)):
+        folder.inline(tensor)
+    return copy
+
+
+def serialise(proto: onnx.ModelProto, folder: Folder, limits: Limits, name: str) -> bytes:
+    """Return a model that is to run as bytes that name no second file.
+
+    Raises:
+        UnsafeModelError: It would run without end, or needs more memory than is allowed.
+        UnsupportedModelError: The result passes protobuf's 2 GiB.
+        ModelError: As for `complete`.
+    """
+    guards.check_cost(proto, limits)
+    try:
+        return bytes(complete(proto, folder).SerializeToString())
+    except (EncodeError, ValueError) as error:
+        raise UnsupportedModelError(
+            f"{name!r} needs more than 2 GiB of weights for this measurement",
+            remedy="choose an earlier layer with --layer",
+        ) from error

@@ -1,0 +1,94 @@
+"""The child's side of `scanner.sandbox.worker`: confine oneself, then answer calls until the parent is gone."""
+
+import gc
+import importlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from typing import IO, Any
+
+from scanner.errors import DeviceError, ScannerError, WorkerCrashedError, WorkerLimitError
+from scanner.limits import Allowance
+from scanner.sandbox import confinement, deadline, messages
+from scanner.values import from_json
+
+_PROGRESS_SECONDS = 0.1
+
+
+def serve(preload: Sequence[str]) -> None:
+    """Answer calls on standard input until it closes: the child's whole life.
+
+    The first call's allowance confines the process for good: after the imports, before the first hostile byte, and
+    while there is one thread, since Landlock and seccomp hold for one thread and those that it starts.
+    """
+    confinement.die_with_parent()
+    pipe = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    refusal = _import(preload)
+    commands = os.fdopen(0, "rb", closefd=False)
+    first = messages.read(commands)
+    if first is None:
+        return
+    confinement.confine(from_json(Allowance, first["allowance"]))
+    calls: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    calls.put(first)
+    threading.Thread(target=_receive, args=(commands, calls), daemon=True).start()
+    while True:
+        request = calls.get()
+        messages.write(pipe, refusal or _answer(request, pipe))
+
+
+def _import(modules: Sequence[str]) -> dict[str, Any] | None:
+    """Import ahead of the first call; return the answer to every call where a dependency is missing.
+
+    Imports make little garbage and many objects, which the collector would walk again and again.
+    """
+    gc.disable()
+    try:
+        for name in modules:
+            importlib.import_module(name)
+    except ScannerError as error:
+        return {"error": error.to_dict()}
+    except ImportError as error:
+        missing = DeviceError(
+            f"a library that a scan needs cannot be loaded ({error})",
+            remedy="install this program anew: pip install 'overactivation[cpu]', or 'overactivation[gpu]' for CUDA",
+        )
+        return {"error": missing.to_dict()}
+    finally:
+        gc.freeze()
+        gc.enable()
+    return None
+
+
+def _receive(commands: IO[bytes], calls: queue.SimpleQueue[dict[str, Any]]) -> None:
+    """Hand on calls, stop one that is cancelled, and end the process with its parent, whatever it is doing."""
+    while (message := messages.read(commands)) is not None:
+        if "cancel" in message:
+            deadline.expire()
+        else:
+            deadline.renew()
+            calls.put(message)
+    os._exit(0)
+
+
+def _answer(request: dict[str, Any], pipe: IO[bytes]) -> dict[str, Any]:
+    module, name = request["function"].split(":")
+    last = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > _PROGRESS_SECONDS:
+            last = time.monotonic()
+            messages.write(pipe, {"progress": [done, total]})
+
+    try:
+        return {"answer": getattr(importlib.import_module(module), name)(request["argument"], progress)}
+    except ScannerError as error:
+        return {"error": error.to_dict()}
+    except MemoryError:
+        return {"error": WorkerLimitError.memory(from_json(Allowance, request["allowance"]).limits.memory).to_dict()}
+    except Exception as error:  # noqa: BLE001 - the worker's boundary: our own bugs become a typed answer with their trace
+        return {"error": WorkerCrashedError.internal(error).to_dict()}

@@ -1,0 +1,277 @@
+"""Two ways to start the child of `scanner.sandbox.worker`: a fresh interpreter, or a fork where that is safe.
+
+A fork takes over the modules that this process has loaded, so that nothing is imported twice; it costs half of what an
+interpreter costs. It is safe before anything native is loaded and while there is one thread. `scanner.sandbox.fork` says what
+the child then sheds; docs/threat-model.md says what it keeps.
+"""
+
+import abc
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+_ROOT = str(Path(__file__).resolve().parents[2])
+_STARTER = "import sys; sys.path.insert(0, sys.argv[1]); from scanner.sandbox.child import serve; serve(sys.argv[2:])"
+_NATIVE = frozenset({"numpy", "onnxruntime", "onnx", "torch"})  # their threads and locks would not survive a fork
+_NEEDED = ("numpy", "onnx", "onnxruntime", "ml_dtypes", "google", "typing_extensions", "PIL")  # what a child may import
+_LARGEST = 2**28  # bytes; the memory of a larger caller would count against the child's limit
+_PAUSE = 0.002  # seconds between two looks at whether a child or a thread has ended
+_LOOKS = 10
+
+# Secrets often lie in the environment; the child gets what finds Python, its libraries and the CUDA devices.
+_PASSED = (
+    "PATH", "HOME", "LANG", "LC_", "LD_LIBRARY_PATH", "DYLD_", "PYTHON", "CUDA_", "NVIDIA_", "ORT_", "OMP_", "TMP",
+    "TEMP", "TZ", "SYSTEMROOT", "COVERAGE_",
+)  # fmt: skip
+
+
+class Child(abc.ABC):
+    """A started child.
+
+    Attributes:
+        pid: Its process id.
+        commands: Where it listens.
+        answers: Where it speaks.
+        errors: What it writes to standard output and standard error.
+        folder: Where it stands: a folder of its own, empty.
+    """
+
+    pid: int
+    commands: IO[bytes]
+    answers: IO[bytes]
+    errors: IO[bytes]
+    folder: str
+
+    @abc.abstractmethod
+    def wait(self, seconds: float = 0) -> int | None:
+        """Return its exit code, negative for a signal, or None where it still runs after so many seconds."""
+
+    @abc.abstractmethod
+    def kill(self) -> None:
+        """End it at once, wait for its end, and remove its folder."""
+
+
+def start(preload: Sequence[str]) -> Child:
+    """Start a child that imports `preload` and answers calls (`scanner.sandbox.child.serve`)."""
+    folder = _empty_folder() if may_fork() else None
+    return Interpreter(preload) if folder is None else Fork(preload, folder)
+
+
+def may_fork() -> bool:
+    """Whether a fork of this process is a child that works: one thread, not large, no library in it or elsewhere."""
+    if sys.platform != "linux" or _NATIVE & sys.modules.keys() or sys.gettrace() is not None:
+        return False
+    return resident_bytes(os.getpid()) < _LARGEST and _is_alone() and not _needs_other_folders()
+
+
+def _is_alone() -> bool:
+    """Whether this process has one thread; one that has just been joined takes the kernel a moment to end."""
+    with contextlib.suppress(OSError):  # without /proc nobody can tell
+        for _ in range(_LOOKS):
+            if len([*Path("/proc/self/task").iterdir()]) == 1:
+                return True
+            if threading.active_count() > 1:
+                return False
+            time.sleep(_PAUSE)
+    return False
+
+
+def _needs_other_folders() -> bool:
+    """Whether a library lies in a folder that a fork would not look in, and that a `.pth` file may have named.
+
+    Nothing tells such a folder from one that the caller's program has added; a fresh interpreter reads the `.pth` file.
+    """
+    allowed = set(module_path())
+    others = [path for path in _inherited() if path not in allowed]
+    return any(PathFinder.find_spec(name, others) for name in _NEEDED)
+
+
+def resident_bytes(pid: int) -> int:
+    """Return how much memory a process holds, 0 where that cannot be read (Linux only)."""
+    if sys.platform != "linux":
+        return 0
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    except (OSError, IndexError):
+        return 0  # it has just ended
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def environment() -> dict[str, str]:
+    """Return the variables that a child gets."""
+    passed = {name: value for name, value in os.environ.items() if name.upper().startswith(_PASSED)}
+    return {**passed, "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+class Interpreter(Child):
+    """A fresh interpreter, so that the caller's threads, descriptors, memory and modules are not in it."""
+
+    def __init__(self, preload: Sequence[str]) -> None:
+        import subprocess  # noqa: PLC0415 - a fork needs neither
+        import tempfile  # noqa: PLC0415
+
+        self._temporary = tempfile.TemporaryDirectory(prefix="scan-")
+        self.folder = self._temporary.name
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+        # -P keeps the folder of the models, which may hold a hostile numpy.py, out of the child's module path. A
+        # session of its own has no terminal to paint, and leaves Ctrl-C to this side.
+        process = subprocess.Popen(  # noqa: S603 - this interpreter, this package
+            [sys.executable, "-P", "-c", _STARTER, _ROOT, *preload],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            cwd=self.folder,
+            env=environment(),
+            start_new_session=True,
+        )
+        assert process.stdin is not None  # noqa: S101 - opened as pipes above
+        assert process.stdout is not None  # noqa: S101
+        self._process, self._running = process, subprocess.TimeoutExpired
+        self.pid, self.commands, self.answers = process.pid, process.stdin, process.stdout
+
+    def wait(self, seconds: float = 0) -> int | None:
+        """Return its exit code, negative for a signal, or None where it still runs after so many seconds."""
+        try:
+            return self._process.wait(seconds)
+        except self._running:
+            return None
+
+    def kill(self) -> None:
+        """End it at once, wait for its end, and remove its folder."""
+        self._process.kill()
+        self._process.wait()
+        self._temporary.cleanup()
+
+
+class Fork(Child):
+    """A copy of this process that sheds what is the caller's (`scanner.sandbox.fork`)."""
+
+    def __init__(self, preload: Sequence[str], folder: str) -> None:
+        self.folder = folder
+        self._code: int | None = None
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as undo:
+            undo.callback(_remove, folder)
+            self.errors = undo.enter_context(os.fdopen(os.memfd_create("scan-errors"), "r+b"))
+            listens, commands = os.pipe()
+            theirs.callback(os.close, listens)
+            self.commands = undo.enter_context(os.fdopen(commands, "wb"))
+            answers, speaks = os.pipe()
+            theirs.callback(os.close, speaks)
+            self.answers = undo.enter_context(os.fdopen(answers, "rb"))
+            self.pid = _fork((listens, speaks, self.errors.fileno()), folder, preload)
+            undo.pop_all()
+
+    def wait(self, seconds: float = 0) -> int | None:
+        """Return its exit code, negative for a signal, or None where it still runs after so many seconds."""
+        end = time.monotonic() + seconds
+        while self._code is None:
+            self._look()
+            if self._code is None and time.monotonic() >= end:
+                return None
+            time.sleep(0 if self._code is not None else _PAUSE)
+        return self._code
+
+    def kill(self) -> None:
+        """End it at once, wait for its end, and remove its folder."""
+        if self.wait() is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.wait(float("inf"))
+        _remove(self.folder)
+
+    def _look(self) -> None:
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:  # the caller ignores its children's ends, or waits for them itself
+            self._code = 0
+        else:
+            self._code = os.waitstatus_to_exitcode(status) if pid else None
+
+
+def _fork(pipes: Sequence[int], folder: str, preload: Sequence[str]) -> int:
+    """Return the process id of a forked child, in the parent alone."""
+    parent = os.getpid()
+    # No handler of the caller's may run in the child, which takes signals again once it has put them all back.
+    waiting = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _live(parent, pipes, folder, preload)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
+    return pid
+
+
+def _live(parent: int, pipes: Sequence[int], folder: str, preload: Sequence[str]) -> NoReturn:
+    """Be the forked child, and never return into the caller's code.
+
+    The first thing to go is the caller's module path: a module that lies beside the models must not be imported.
+    """
+    status = 1
+    try:
+        sys.path[:] = module_path()
+        from scanner.sandbox import fork  # noqa: PLC0415 - the parent has no use for it
+
+        fork.shed(parent, pipes, folder, environment())
+        from scanner.sandbox import child  # noqa: PLC0415 - as above
+
+        child.serve(preload)
+        status = 0
+    except BaseException:  # noqa: BLE001 - nothing may escape into the caller's code; the last line says why it ended
+        import traceback  # noqa: PLC0415 - only for a bug
+
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def module_path() -> list[str]:
+    """Return where a fork looks for modules: PYTHONPATH and the installation, no more.
+
+    A fresh interpreter under `-P` looks there too, and in the folders that `.pth` files name elsewhere.
+    """
+    prefixes = tuple(f"{p}{os.sep}" for p in (sys.prefix, sys.base_prefix, sys.exec_prefix, *_user_site()))
+    named = () if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    installed = (p for p in _inherited() if f"{p}{os.sep}".startswith(prefixes))
+    return [_ROOT, *filter(os.path.isabs, named), *installed]
+
+
+def _inherited() -> list[str]:
+    """Return the caller's module path without the folder of its script."""
+    return sys.path if sys.flags.safe_path else sys.path[1:]
+
+
+def _user_site() -> Sequence[str]:
+    site: Any = sys.modules.get("site")
+    return (site.USER_SITE,) if site is not None and site.ENABLE_USER_SITE else ()
+
+
+def _empty_folder() -> str | None:
+    """Make a folder under a name that nobody can guess, None where the usual place is not writable.
+
+    The standard library's way looks in more places, and takes as long to import as all else on this side.
+    """
+    path = Path(os.environ.get("TMPDIR") or "/tmp", f"scan-{os.urandom(8).hex()}")  # noqa: S108 - mkdir follows no link
+    try:
+        path.mkdir(mode=0o700)
+    except OSError:
+        return None
+    return str(path.absolute())
+
+
+def _remove(folder: str) -> None:
+    try:
+        Path(folder).rmdir()
+    except FileNotFoundError:
+        return
+    except OSError:  # it is not empty: where there is no Landlock, the child can write
+        import shutil  # noqa: PLC0415 - hardly ever
+
+        shutil.rmtree(folder, ignore_errors=True)

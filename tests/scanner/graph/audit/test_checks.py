@@ -1,0 +1,243 @@
+"""What a file holds besides an honest network, one attack a test."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from models import plain
+from onnx import TensorProto, helper, numpy_helper
+
+from scanner.graph.audit.checks import audit
+from scanner.results import Observation, Severity
+
+Change = Callable[[onnx.ModelProto], None]
+
+
+def changed(change: Change, path: Path = Path("model.onnx")) -> tuple[Observation, ...]:
+    model = plain()
+    change(model)
+    return audit(model, model.SerializeToString(), path)
+
+
+def test_an_honest_model_has_nothing_to_note() -> None:
+    assert changed(lambda _model: None) == ()
+
+
+def _two_values_that_differ(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].float_data.extend([9.0] * 36)
+
+
+def _two_values_that_agree(model: onnx.ModelProto) -> None:
+    tensor = model.graph.initializer[0]
+    tensor.float_data.extend(numpy_helper.to_array(tensor).reshape(-1).tolist())
+
+
+def _two_values_of_different_kinds(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].int32_data.extend([1, 2, 3])
+
+
+def _two_values_in_an_attribute(model: onnx.ModelProto) -> None:
+    value = numpy_helper.from_array(np.asarray([1.0], np.float32))
+    value.float_data.append(2.0)
+    model.graph.node.append(helper.make_node("Constant", [], ["spare"], name="spare", value=value))
+
+
+def _repeated_initialiser(model: onnx.ModelProto) -> None:
+    other = model.graph.initializer.add()
+    other.CopyFrom(model.graph.initializer[0])
+    other.raw_data = bytes(len(other.raw_data))
+
+
+def _python(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("PythonOp", ["logits"], ["spare"], domain="com.microsoft", name="py"))
+
+
+def _unknown_domain(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Secret", ["logits"], ["spare"], domain="acme.ops", name="secret"))
+
+
+def _known_domain(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("FusedGemm", ["logits"], ["spare"], domain="com.microsoft", name="gemm"))
+
+
+def _shadowed_operator(model: onnx.ModelProto) -> None:
+    body = [helper.make_node("Neg", ["a"], ["b"])]
+    model.functions.append(helper.make_function("", "Relu", ["a"], ["b"], body, [helper.make_opsetid("", 17)]))
+
+
+def _unused_initialiser(model: onnx.ModelProto) -> None:
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(5, np.float32), "stowaway"))
+
+
+def _large_unused_initialiser(model: onnx.ModelProto) -> None:
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(1 << 19, np.float32), "stowaway"))
+
+
+def _idle_function(model: onnx.ModelProto) -> None:
+    body = [helper.make_node("Neg", ["a"], ["b"])]
+    model.functions.append(helper.make_function("own", "Idle", ["a"], ["b"], body, [helper.make_opsetid("", 17)]))
+
+
+def _training(model: onnx.ModelProto) -> None:
+    model.training_info.add().algorithm.name = "sgd"
+
+
+def _metadata(model: onnx.ModelProto) -> None:
+    model.metadata_props.add(key="notes", value="x" * 70_000)
+
+
+def _documentation(model: onnx.ModelProto) -> None:
+    model.graph.node[0].doc_string = "x" * 70_000
+
+
+def _outside(location: str) -> Change:
+    def change(model: onnx.ModelProto) -> None:
+        tensor = model.graph.initializer[0]
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=location)
+
+    return change
+
+
+def _future_ir(model: onnx.ModelProto) -> None:
+    model.ir_version = 99
+
+
+def _future_opset(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version = 999
+
+
+def _two_opsets(model: onnx.ModelProto) -> None:
+    model.opset_import.append(helper.make_opsetid("ai.onnx", 9))
+
+
+def _same_opset_twice(model: onnx.ModelProto) -> None:
+    model.opset_import.append(helper.make_opsetid("", 17))
+
+
+def _kernel(change: Callable[[np.ndarray], None]) -> Change:
+    def apply(model: onnx.ModelProto) -> None:
+        tensor = model.graph.initializer[0]
+        array = numpy_helper.to_array(tensor).copy()
+        change(array)
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+
+    return apply
+
+
+def _nan(array: np.ndarray) -> None:
+    array[0, 0, 0, 0] = np.nan
+
+
+def _infinite(array: np.ndarray) -> None:
+    array[0, 0, 0, 0] = -np.inf
+
+
+def _huge(array: np.ndarray) -> None:
+    array[0, 0, 0, 0] = -1e9
+
+
+def _flat(array: np.ndarray) -> None:
+    array[:] = 0.5
+
+
+def _twins(array: np.ndarray) -> None:
+    array[1] = array[0]
+
+
+ROWS: list[tuple[Change, str, Severity]] = [
+    (_two_values_that_differ, "two-value-fields", Severity.SUSPICIOUS),
+    (_two_values_that_agree, "two-value-fields", Severity.WARNING),
+    (_two_values_of_different_kinds, "two-value-fields", Severity.SUSPICIOUS),
+    (_two_values_in_an_attribute, "two-value-fields", Severity.SUSPICIOUS),
+    (_repeated_initialiser, "repeated-initialiser", Severity.SUSPICIOUS),
+    (_python, "runs-code", Severity.SUSPICIOUS),
+    (_unknown_domain, "custom-operators", Severity.WARNING),
+    (_known_domain, "custom-operators", Severity.NOTE),
+    (_shadowed_operator, "shadowed-operator", Severity.SUSPICIOUS),
+    (_unused_initialiser, "unused-initialisers", Severity.NOTE),
+    (_large_unused_initialiser, "unused-initialisers", Severity.WARNING),
+    (_idle_function, "unused-functions", Severity.NOTE),
+    (_training, "training-info", Severity.NOTE),
+    (_metadata, "large-text", Severity.NOTE),
+    (_documentation, "large-text", Severity.NOTE),
+    (_outside("/etc/passwd"), "external-data-outside", Severity.WARNING),
+    (_outside("../weights.bin"), "external-data-outside", Severity.WARNING),
+    (_future_ir, "future-version", Severity.WARNING),
+    (_future_opset, "future-version", Severity.WARNING),
+    (_two_opsets, "repeated-opset", Severity.WARNING),
+    (_same_opset_twice, "repeated-opset", Severity.NOTE),
+    (_kernel(_nan), "broken-weights", Severity.WARNING),
+    (_kernel(_infinite), "broken-weights", Severity.WARNING),
+    (_kernel(_huge), "huge-weights", Severity.NOTE),
+    (_kernel(_flat), "constant-channels", Severity.NOTE),
+    (_kernel(_twins), "equal-channels", Severity.NOTE),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "severity"), ROWS, ids=[f"{c.__name__.strip('_')}-{code}" for c, code, _ in ROWS]
+)
+def test_it_is_noted_with_its_weight(change: Change, code: str, severity: Severity) -> None:
+    found = {o.code: o.severity for o in changed(change)}
+    assert found.get(code) is severity
+
+
+def test_nothing_else_is_suspicious() -> None:
+    for change, code, _ in ROWS:
+        assert [o.code for o in changed(change) if o.severity >= Severity.SUSPICIOUS and o.code != code] == []
+
+
+def test_a_hard_link_is_somebody_elses_file(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(bytes(144))
+    (tmp_path / "weights.bin").hardlink_to(tmp_path / "secret")
+    (observation,) = changed(_outside("weights.bin"), tmp_path / "model.onnx")
+    assert "hard link" in observation.sentence
+
+
+def test_a_symbolic_link_is_somebody_elses_file(tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").symlink_to("/etc/passwd")
+    (observation,) = changed(_outside("weights.bin"), tmp_path / "model.onnx")
+    assert "symbolic link" in observation.sentence
+
+
+def test_data_beside_the_model_is_honest(tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(bytes(144))
+    assert changed(_outside("weights.bin"), tmp_path / "model.onnx") == ()
+
+
+def test_bytes_after_the_model_are_noted() -> None:
+    model = plain()
+    (observation,) = audit(model, model.SerializeToString() + b"\xfa\x07\x03abc", Path("model.onnx"))
+    assert (observation.code, observation.severity) == ("unknown-field", Severity.WARNING)
+
+
+def test_a_second_graph_is_suspicious() -> None:
+    model, other = plain(), onnx.ModelProto()
+    other.graph.CopyFrom(plain(planted=True).graph)
+    (observation,) = [
+        o
+        for o in audit(model, model.SerializeToString() + other.SerializeToString(), Path("model.onnx"))
+        if o.severity >= Severity.SUSPICIOUS
+    ]
+    assert observation.code == "repeated-field"
+
+
+def test_the_heaviest_comes_first() -> None:
+    def several(model: onnx.ModelProto) -> None:
+        _unused_initialiser(model)
+        _python(model)
+        _future_ir(model)
+
+    severities = [o.severity for o in changed(several)]
+    assert severities == sorted(severities, reverse=True)
+    assert len(set(severities)) == 3
+
+
+def test_every_code_is_explained_in_the_documentation() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "graph-logic.md").read_text(encoding="utf-8")
+    codes = {code for _, code, _ in ROWS} | {"unknown-field", "damaged", "repeated-field", "readers-disagree"}
+    assert [code for code in sorted(codes) if f"`{code}`" not in page] == []

@@ -1,0 +1,66 @@
+"""Bytes that a parser passes over are seen; honest bytes and broken ones raise nothing."""
+
+import onnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import plain
+
+from scanner.graph.audit.wire import Oddity, oddities
+
+HONEST = plain().SerializeToString()
+
+
+def _field(number: int, content: bytes) -> bytes:
+    tag, size = (number << 3) | 2, len(content)
+    encoded = b""
+    for value in (tag, size):
+        rest = value
+        while rest > 127:
+            encoded += bytes([rest & 127 | 128])
+            rest >>= 7
+        encoded += bytes([rest])
+    return encoded + content
+
+
+def test_an_honest_file_has_nothing_odd() -> None:
+    assert list(oddities(HONEST)) == []
+
+
+def test_an_unknown_field_is_seen_with_its_size() -> None:
+    assert list(oddities(HONEST + _field(900, b"stowaway"))) == [Oddity("unknown-field", "model", "900", 8)]
+
+
+def test_an_unknown_field_inside_a_tensor_is_seen() -> None:
+    tensor = plain().graph.initializer[0].SerializeToString() + _field(77, b"more")
+    graph = _field(onnx.GraphProto.INITIALIZER_FIELD_NUMBER, tensor)
+    odd = list(oddities(_field(onnx.ModelProto.GRAPH_FIELD_NUMBER, graph)))
+    assert odd == [Oddity("unknown-field", "model.graph.initializer[0]", "77", 4)]
+
+
+def test_a_second_graph_is_a_repeated_field_that_differs() -> None:
+    other = plain(planted=True).graph.SerializeToString()
+    (odd,) = oddities(HONEST + _field(onnx.ModelProto.GRAPH_FIELD_NUMBER, other))
+    assert (odd.kind, odd.path, odd.field, odd.differs) == ("repeated-field", "model", "graph", True)
+
+
+def test_a_repetition_with_the_same_content_does_not_differ() -> None:
+    once = _field(onnx.ModelProto.PRODUCER_NAME_FIELD_NUMBER, b"exporter")
+    (odd,) = oddities(once + once)
+    assert (odd.kind, odd.differs) == ("repeated-field", False)
+
+
+def test_a_cut_file_is_damaged() -> None:
+    assert [o.kind for o in oddities(HONEST[:-3])][-1] == "damaged"
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=300))
+def test_no_bytes_raise(data: bytes) -> None:
+    assert all(odd.kind in {"unknown-field", "repeated-field", "damaged"} for odd in oddities(data))
+
+
+@settings(max_examples=200)
+@given(st.integers(0, len(HONEST) - 1), st.integers(0, 255))
+def test_no_changed_byte_raises(place: int, value: int) -> None:
+    changed = HONEST[:place] + bytes([value]) + HONEST[place + 1 :]
+    assert sum(odd.size for odd in oddities(changed)) <= 20 * len(changed)

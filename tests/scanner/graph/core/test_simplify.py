@@ -1,0 +1,79 @@
+"""Simplification leaves the function as it was."""
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from finite_differences import Array, Function, node
+from onnx import helper
+
+from scanner.graph.core.simplify import fold_batch_normalisation, fold_constants
+
+RNG = np.random.default_rng(1)
+X = RNG.standard_normal((2, 3, 5, 5))
+
+
+def normalised(*extra: onnx.NodeProto) -> onnx.ModelProto:
+    """Return a convolution with a bias, then its batch normalisation."""
+    constants = {
+        "w": RNG.standard_normal((4, 3, 3, 3)),
+        "b": RNG.standard_normal(4),
+        "scale": RNG.standard_normal(4),
+        "shift": RNG.standard_normal(4),
+        "mean": RNG.standard_normal(4),
+        "variance": RNG.uniform(0.5, 2, 4),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"]),
+        helper.make_node("BatchNormalization", ["c", "scale", "shift", "mean", "variance"], ["n"], epsilon=1e-3),
+        *extra,
+    ]
+    return Function(nodes, {"x": X}, constants).model(np.float32)
+
+
+def value(model: onnx.ModelProto) -> Array:
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(["y"], {"x": X.astype(np.float32)})[0])
+
+
+def test_batch_normalisation_is_folded_into_its_convolution() -> None:
+    model = normalised(node("Relu", "n"))
+    before = value(model)
+    fold_batch_normalisation(model, {"y"})
+    assert [item.op_type for item in model.graph.node] == ["Conv", "Relu"]
+    np.testing.assert_allclose(value(model), before, rtol=1e-4, atol=1e-5)
+
+
+def test_convolution_that_is_read_elsewhere_is_left() -> None:
+    model = normalised(node("Add", "n c"))
+    fold_batch_normalisation(model, {"y"})
+    assert [item.op_type for item in model.graph.node] == ["Conv", "BatchNormalization", "Add"]
+
+
+def test_convolution_that_is_asked_for_is_left() -> None:
+    model = normalised(node("Relu", "n"))
+    fold_batch_normalisation(model, {"y", "c"})
+    assert [item.op_type for item in model.graph.node] == ["Conv", "BatchNormalization", "Relu"]
+
+
+def test_constants_larger_than_the_budget_are_left() -> None:
+    nodes = [
+        helper.make_node("ConstantOfShape", ["sizes"], ["huge"]),
+        helper.make_node("ReduceMax", ["huge"], ["top"], keepdims=0),
+        node("Add", "x top"),
+    ]
+    model = Function(nodes, {"x": X}, {"sizes": np.array([2**20, 2**20], np.int64)}).model(np.float32)
+    fold_constants(model, {"y"})
+    assert [item.op_type for item in model.graph.node] == ["ConstantOfShape", "ReduceMax", "Add"]
+
+
+def test_chain_of_constants_becomes_one() -> None:
+    nodes = [
+        helper.make_node("Constant", [], ["two"], value_float=2.0),
+        helper.make_node("Exp", ["two"], ["e"]),
+        helper.make_node("Neg", ["e"], ["n"]),
+        node("Mul", "x n"),
+    ]
+    model = Function(nodes, {"x": X}).model(np.float32)
+    fold_constants(model, {"y"})
+    assert [item.op_type for item in model.graph.node] == ["Mul"]
+    np.testing.assert_allclose(value(model), -np.exp(2) * X, rtol=1e-5)

@@ -1,0 +1,195 @@
+"""Facts about values: what they depend on, how wide they are, whether they are decisions; bodies laid out in place."""
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from models import Array, build, plain
+from onnx import TensorProto, helper
+
+from scanner.graph.logic.dataflow import Analysis, Depends, ancestors
+from scanner.graph.logic.unfold import unfold
+
+
+def node(op: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(op, inputs, [output], name=output, **attributes)
+
+
+def analyse(nodes: list[onnx.NodeProto], **constants: Array) -> Analysis:
+    return Analysis(unfold(build([*nodes, node("Identity", [nodes[-1].output[0]], "logits")], constants)))
+
+
+def test_a_shape_is_not_data_and_a_pixel_is() -> None:
+    facts = analyse([node("Shape", ["image"], "shape"), node("Neg", ["image"], "negative")]).facts
+    assert facts["shape"].depends is Depends.SHAPE
+    assert facts["negative"].data
+
+
+def test_a_shape_that_values_decide_counts_them() -> None:
+    facts = analyse([node("NonZero", ["image"], "places"), node("Shape", ["places"], "count")]).facts
+    assert facts["count"].data
+    assert facts["count"].decision
+
+
+def test_a_comparison_is_a_decision_and_a_reduction_narrows_it() -> None:
+    analysis = analyse(
+        [
+            node("Greater", ["image", "level"], "bright"),
+            node("Cast", ["bright"], "ones", to=TensorProto.FLOAT),
+            node("ReduceMax", ["ones"], "any", axes=[1, 2, 3]),
+            node("Mul", ["any", "wide"], "expanded"),
+        ],
+        level=np.asarray(0.5, np.float32),
+        wide=np.ones((1, 1, 8, 8), np.float32),
+    )
+    widths = [analysis.fact(name).width for name in ("bright", "ones", "any", "expanded")]
+    assert widths == [64, 64, 1, 1]
+    assert all(analysis.fact(name).decision for name in ("bright", "any", "expanded"))
+
+
+def test_rounding_an_image_is_no_decision_but_rounding_one_number_is() -> None:
+    analysis = analyse(
+        [
+            node("Round", ["image"], "levels"),
+            node("ReduceSum", ["levels", "axes"], "sum"),
+            node("Floor", ["sum"], "whole"),
+        ],
+        axes=np.asarray([1, 2, 3], np.int64),
+    )
+    assert not analysis.fact("levels").decision
+    assert analysis.fact("whole").decision
+
+
+def test_what_meets_a_decision_is_no_decision() -> None:
+    analysis = analyse(
+        [node("Greater", ["image", "level"], "bright"), node("Where", ["bright", "image", "level"], "kept")],
+        level=np.asarray(0.5, np.float32),
+    )
+    assert not analysis.fact("kept").decision
+
+
+def test_an_option_beside_the_image_is_not_data() -> None:
+    model = plain()
+    model.graph.input.append(helper.make_tensor_value_info("rate", TensorProto.INT64, []))
+    model.graph.node.append(node("Neg", ["rate"], "negative"))
+    analysis = Analysis(unfold(model))
+    assert analysis.fact("negative").depends is Depends.OPTION
+    assert math.isclose(analysis.fact("image").width, 64)
+
+
+def _looped(body_nodes: list[onnx.NodeProto], result: str) -> onnx.ModelProto:
+    body = helper.make_graph(
+        [*body_nodes, node("Identity", ["going"], "still_going")],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("carried", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("still_going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info(result, TensorProto.FLOAT, None),
+        ],
+    )
+    loop = helper.make_node("Loop", ["count", "", "start"], ["logits"], name="loop", body=body)
+    return build([loop], {"count": np.asarray(3, np.int64), "start": np.zeros((1, 1, 8), np.float32)})
+
+
+def test_a_carried_value_depends_on_what_comes_back() -> None:
+    model = _looped([node("Gather", ["image", "turn"], "row", axis=2), node("Add", ["carried", "row"], "next")], "next")
+    analysis = Analysis(unfold(model))
+    carried = next(step.outputs[0] for step in analysis.flow.steps if step.op == "Carry")
+    assert analysis.fact("logits").data
+    assert analysis.fact(carried).data
+    assert not analysis.fact(carried).sweep
+
+
+def test_a_slice_by_the_turn_of_a_loop_is_a_sweep() -> None:
+    model = _looped([node("Gather", ["image", "turn"], "row", axis=2), node("Add", ["carried", "row"], "next")], "next")
+    analysis = Analysis(unfold(model))
+    gathered = next(step.outputs[0] for step in analysis.flow.steps if step.op == "Gather")
+    assert analysis.fact(gathered).sweep
+
+
+def test_branches_are_laid_out_and_joined() -> None:
+    branches = {}
+    for name in ("then", "else"):
+        inner = node("Relu" if name == "then" else "Neg", ["image"], f"{name}_value")
+        output = helper.make_tensor_value_info(f"{name}_value", TensorProto.FLOAT, None)
+        branches[f"{name}_branch"] = helper.make_graph([inner], name, [], [output])
+    top = [
+        node("ReduceMax", ["image"], "highest", keepdims=0),
+        node("Greater", ["highest", "level"], "bright"),
+        helper.make_node("If", ["bright"], ["logits"], name="choice", **branches),
+    ]
+    flow = unfold(build(top, {"level": np.asarray(0.5, np.float32)}))
+    join = next(step for step in flow.steps if step.op == "If")
+    assert join.inputs[0] == "bright"
+    made = [step for name in join.inputs[1:] if (step := flow.producer(name)) is not None]
+    assert [step.op for step in made] == ["Neg", "Relu"] or [step.op for step in made] == ["Relu", "Neg"]
+    assert all(step.label.startswith("choice/") for step in made)
+
+
+def test_a_function_is_laid_out() -> None:
+    body = [helper.make_node("Relu", ["a"], ["b"], name="inside")]
+    function = helper.make_function("own", "Act", ["a"], ["b"], body, [helper.make_opsetid("", 17)])
+    call = helper.make_node("Act", ["image"], ["logits"], domain="own", name="call")
+    model = build([call], {}, domains=[helper.make_opsetid("own", 1)], functions=[function])
+    assert [step.op for step in unfold(model).steps] == ["Relu"]
+
+
+def test_ancestors_name_the_way() -> None:
+    flow = unfold(build([node("Relu", ["image"], "a"), node("Neg", ["a"], "logits")], {}))
+    assert ancestors(flow, ["logits"]) == {"logits": None, "a": "logits", "image": "a"}
+
+
+@given(st.lists(st.sampled_from(["Relu", "Neg", "Abs", "Sigmoid", "Round", "Sign", "Identity"]), max_size=12))
+def test_no_chain_of_pointwise_steps_narrows_or_widens(operators: list[str]) -> None:
+    nodes, value = [], "image"
+    for place, operator in enumerate(operators):
+        nodes.append(node(operator, [value], f"v{place}"))
+        value = f"v{place}"
+    analysis = analyse([*nodes, node("Identity", [value], "end")])
+    assert analysis.fact("end").width == 64
+    assert analysis.fact("end").decision == ("Sign" in operators)
+
+
+@pytest.mark.parametrize("size", [1, 40, 400])
+def test_steps_are_as_many_as_nodes(size: int) -> None:
+    names = ["image", *(f"v{i}" for i in range(size - 1)), "logits"]
+    flow = unfold(build([node("Relu", [a], b) for a, b in itertools.pairwise(names)], {}))
+    assert len(flow.steps) == size
+
+
+def test_a_value_handed_on_from_turn_to_turn_still_depends_on_the_image() -> None:
+    stages = 9
+    names = [f"carried{i}" for i in range(stages)]
+    body = helper.make_graph(
+        [
+            node("Identity", ["going"], "still_going"),
+            node("ReduceMean", ["image"], "mean", keepdims=0),
+            *(
+                node("Identity", [before], f"{name}_next")
+                for before, name in zip(["mean", *names], names, strict=False)
+            ),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            *(helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in names),
+        ],
+        [
+            helper.make_tensor_value_info("still_going", TensorProto.BOOL, []),
+            *(helper.make_tensor_value_info(f"{name}_next", TensorProto.FLOAT, []) for name in names),
+        ],
+    )
+    results = [*(f"out{i}" for i in range(stages - 1)), "logits"]
+    loop = helper.make_node("Loop", ["count", "", *["zero"] * stages], results, name="loop", body=body)
+    constants: dict[str, Array] = {"count": np.asarray(20, np.int64), "zero": np.asarray(0, np.float32)}
+    assert Analysis(unfold(build([loop], constants))).fact("logits").data

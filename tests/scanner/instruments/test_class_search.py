@@ -1,0 +1,241 @@
+"""Who gets how many steps, whatever the search: few classes, many, too little time, a reference that follows."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import models
+import onnx
+import pytest
+import triggered
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scanner.errors import UnsupportedModelError, UsageError
+from scanner.examine import examine
+from scanner.instruments.class_search import Entrant, class_by_class, contest, granted, left_out, row_of
+from scanner.instruments.detector import Subject
+from scanner.protocol import Examination, Job, Source
+from scanner.results import Measurement
+from scanner.settings import Effort
+from scanner.values import from_json, to_json
+
+EFFORT = Effort(images=1, steps=100, restarts=1, seconds=1000)
+
+
+@dataclasses.dataclass
+class Fake:
+    """A search for class `target` whose result after n steps is 1000 - n (class + 1); done after `ends` steps."""
+
+    target: int
+    ends: int = 1000
+    steps: int = 0
+
+    @property
+    def finished(self) -> bool:
+        """As the protocol says."""
+        return self.steps >= self.ends
+
+    @property
+    def rank(self) -> tuple[float]:
+        """As the protocol says."""
+        return (1000.0 - self.steps * (self.target + 1),)
+
+    def step(self) -> None:
+        """As the protocol says."""
+        self.steps += 1
+
+
+@pytest.fixture
+def subject(tmp_path: Path) -> Subject:
+    return triggered.subject(triggered.classifier(), tmp_path)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A clock that moves by one second whenever it is read."""
+    seconds = itertools.count()
+    monkeypatch.setattr("time.process_time", lambda: next(seconds))
+    return seconds
+
+
+def steps(entrants: list[Entrant[Fake]]) -> dict[int, int]:
+    assert all(e.granted == e.search.steps or e.search.finished for e in entrants)
+    return {e.target: e.granted for e in entrants}
+
+
+def measured(entrants: list[Entrant[Fake]], subject: Subject, classes: int = 43) -> Measurement:
+    series = {"classes": [row_of(e) for e in entrants], "granted": granted(entrants, subject, EFFORT)}
+    return Measurement(rule="fake", statistic=0.0, parameters={"classes": classes, "steps": 100}, series=series)
+
+
+def compared(
+    suspect: list[Entrant[Fake]], reference: list[Entrant[Fake]], subject: Subject
+) -> dict[int, tuple[float | None, list[float | None]]]:
+    pairs = class_by_class(measured(suspect, subject), [measured(reference, subject)])
+    return {target: (own, others) for target, own, others in pairs}
+
+
+@pytest.mark.parametrize("classes", [2, 12])
+def test_few_classes_all_run_to_the_end(classes: int, subject: Subject) -> None:
+    assert steps(contest(subject, classes, Fake, EFFORT)) == dict.fromkeys(range(classes), 100)
+
+
+def test_many_classes_are_halved_and_the_best_go_on(subject: Subject) -> None:
+    entrants = contest(subject, 43, Fake, EFFORT)
+    # 43 after one round, 21 after two, 10 after three, 6 after four; higher classes are better.
+    expected = {t: 25 if t < 22 else 50 if t < 33 else 75 if t < 37 else 100 for t in range(43)}
+    assert steps(entrants) == expected
+    assert [len(e.course) for e in entrants] == [count // 25 for count in expected.values()]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(classes=st.integers(13, 200), limit=st.integers(1, 130))
+def test_rounds_add_up(subject: Subject, classes: int, limit: int) -> None:
+    entrants = contest(subject, classes, Fake, dataclasses.replace(EFFORT, steps=limit))
+    granted_steps = steps(entrants).values()
+    assert len(entrants) == classes
+    assert min(granted_steps) == min(25, limit)
+    assert max(granted_steps) == limit
+    assert sum(count == limit for count in granted_steps) >= min(6, classes)
+
+
+def test_a_finished_search_gets_no_more(subject: Subject) -> None:
+    entrants = contest(subject, 3, lambda target: Fake(target, ends=30 if target == 1 else 1000), EFFORT)
+    assert steps(entrants) == {0: 100, 1: 50, 2: 100}
+    assert [e.search.steps for e in entrants] == [100, 30, 100]
+
+
+def test_progress_counts_to_the_total(subject: Subject) -> None:
+    calls: list[tuple[int, int]] = []
+    contest(dataclasses.replace(subject, progress=lambda done, total: calls.append((done, total))), 3, Fake, EFFORT)
+    assert len(calls) == 12
+    assert calls[-1] == (300, 300)
+
+
+def test_too_little_time_leaves_classes_out(subject: Subject, clock: Iterator[int]) -> None:
+    entrants = contest(subject, 4, Fake, dataclasses.replace(EFFORT, seconds=60))
+    assert steps(entrants) == {0: 25, 1: 25}
+    assert left_out(entrants, subject, 4) == [2, 3]
+    assert next(clock) < 80
+
+
+def test_a_round_once_begun_is_ended_unless_it_is_the_first(subject: Subject, clock: Iterator[int]) -> None:
+    chosen = dataclasses.replace(subject, settings=dataclasses.replace(subject.settings, classes=(0,)))
+    entrants = contest(chosen, 4, Fake, dataclasses.replace(EFFORT, seconds=40))
+    assert steps(entrants) == {0: 50}
+    assert next(clock) > 41
+
+
+@pytest.mark.usefixtures("clock")
+def test_time_for_no_class_at_all(subject: Subject) -> None:
+    with pytest.raises(UnsupportedModelError, match="10 seconds are too short for 25 gradient steps of one class"):
+        contest(subject, 4, Fake, dataclasses.replace(EFFORT, seconds=10))
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_reference_follows_whatever_the_time(subject: Subject) -> None:
+    suspect = contest(subject, 43, Fake, dataclasses.replace(EFFORT, seconds=2000))
+    follower = dataclasses.replace(subject, lead=measured(suspect, subject))
+    reference = contest(follower, 43, lambda t: Fake(42 - t), dataclasses.replace(EFFORT, seconds=1))
+    least = sorted(steps(suspect).values())[-6]
+    finalists = {target: count for target, count in steps(suspect).items() if count >= least}
+    assert 6 <= len(finalists) < 43
+    assert steps(reference) == finalists
+    assert left_out(reference, follower, 43) == []
+    assert granted(reference, follower, EFFORT) == granted(suspect, subject, EFFORT)
+    # The favourites of the suspect, which are the reference's last, are compared where both are.
+    rows = compared(suspect, reference, subject)
+    assert rows.keys() == finalists.keys()
+    assert rows[42] == (1000.0 - finalists[42] * 43, [1000.0 - finalists[42] * 1])
+
+
+def test_among_many_references_each_chooses_for_itself(subject: Subject) -> None:
+    suspect = contest(subject, 43, Fake, EFFORT)
+    free = dataclasses.replace(subject, lead=measured(suspect, subject), follows=False)
+    reference = contest(free, 43, lambda t: Fake(42 - t), EFFORT)
+    assert steps(reference) == {42 - t: count for t, count in steps(suspect).items()}
+    assert left_out(reference, free, 50) == list(range(43, 50))
+    # Class 42 went through to the end in the suspect, and was dropped after a round in the reference.
+    rows = compared(suspect, reference, subject)
+    assert rows.keys() == set(range(43))
+    assert rows[42] == (1000.0 - 100 * 43, [1000.0 - 25 * 1])
+
+
+def test_a_contest_that_the_time_cut_short_is_compared_at_equal_steps(subject: Subject) -> None:
+    suspect, short = (contest(subject, 43, Fake, dataclasses.replace(EFFORT, steps=n)) for n in (100, 50))
+    assert compared(suspect, short, subject)[42] == (1000.0 - 50 * 43, [1000.0 - 50 * 43])
+
+
+def test_where_the_suspect_finished_a_reference_may_too(subject: Subject) -> None:
+    suspect = contest(subject, 2, lambda target: Fake(target, ends=30), EFFORT)
+    follower = dataclasses.replace(subject, lead=measured(suspect, subject))
+    assert steps(contest(follower, 2, Fake, EFFORT)) == {0: 100, 1: 100}
+
+
+def test_chosen_classes_once_and_in_order(subject: Subject) -> None:
+    chosen = dataclasses.replace(subject, settings=dataclasses.replace(subject.settings, classes=(3, 1, 3)))
+    assert [e.target for e in contest(chosen, 4, Fake, EFFORT)] == [1, 3]
+
+
+@pytest.mark.parametrize("target", [-1, 4])
+def test_no_such_class(target: int, subject: Subject) -> None:
+    chosen = dataclasses.replace(subject, settings=dataclasses.replace(subject.settings, classes=(0, target)))
+    with pytest.raises(UsageError, match=f"no class {target}; the model has the classes 0 to 3"):
+        contest(chosen, 4, Fake, EFFORT)
+
+
+def test_models_are_compared_after_as_many_rounds(subject: Subject) -> None:
+    long, short = (contest(subject, 2, Fake, dataclasses.replace(EFFORT, steps=n)) for n in (100, 50))
+    rows = list(class_by_class(measured(long, subject), [measured(short, subject), measured(long, subject)]))
+    assert rows == [(0, 950.0, [950.0, 950.0]), (1, 900.0, [900.0, 900.0])]
+
+
+def test_a_finished_search_stands_still(subject: Subject) -> None:
+    ended = measured(contest(subject, 1, lambda target: Fake(target, ends=30), EFFORT), subject, classes=1)
+    full = measured(contest(subject, 1, Fake, EFFORT), subject, classes=1)
+    assert list(class_by_class(ended, [full])) == [(0, 970.0, [900.0])]
+    assert list(class_by_class(ended, [ended])) == [(0, 970.0, [970.0])]
+
+
+def examined(folder: Path, suspect: onnx.ModelProto, *references: onnx.ModelProto, **settings: Any) -> Examination:
+    """Examine a model beside references, with the one detector that searches triggers."""
+    graphs = {"suspect": suspect, **{f"reference-{i}": r for i, r in enumerate(references)}}
+    paths = [str(models.save(model, folder / f"{name}.onnx")) for name, model in graphs.items()]
+    source, *others = (Source(name=Path(path).name, path=path) for path in paths)
+    chosen = dataclasses.replace(triggered.QUICK, detectors=("neural_cleanse",), **settings)
+    job = Job(model=source, references=tuple(others), records=(), population=(), source="", settings=chosen)
+    return from_json(Examination, examine(to_json(job), lambda _done, _total: None))
+
+
+def test_a_scan_names_the_classes_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count(step=1.4)  # 35 for the first round of a class, of the 60 that there are
+    monkeypatch.setattr("time.process_time", lambda: next(seconds))
+    found = examined(tmp_path, triggered.classifier(), triggered.classifier(seed=1))
+    (skip,) = found.suspect.skips
+    assert skip.rule == "neural_cleanse"
+    assert skip.reason.startswith("the time ran out before classes 1, 2, 3 had a turn; choose a larger --budget")
+    assert [record.skips for record in found.references] == [()]
+    assert found.comparisons[0].values["classes_compared"] == 1
+
+
+@pytest.mark.parametrize(("alpha", "repeats"), [(0.05, True), (0.5, False)])
+def test_references_that_are_enough_to_judge_choose_for_themselves(alpha: float, repeats: bool, tmp_path: Path) -> None:
+    chosen = triggered.classifier(classes=14), triggered.classifier(classes=14, seed=1)
+    found = examined(tmp_path, *chosen, alpha=alpha)
+    (reference,) = found.references
+    searched = [len(r.measurements[0].series["classes"]) for r in (found.suspect, reference)]
+    assert searched[0] == 14
+    assert (searched[1] < 14) == repeats
+
+
+def test_a_reference_of_other_classes_fails_alone(tmp_path: Path) -> None:
+    references = triggered.classifier(classes=5), triggered.classifier()
+    found = examined(tmp_path, triggered.classifier(planted=True), *references)
+    assert not found.suspect.failures
+    odd, same = found.references
+    assert "'reference-0.onnx' has 5 classes, and the scanned model 4" in odd.failures[0].sentence
+    assert not same.failures
+    assert found.comparisons[0].values["target_class"] == triggered.TARGET

@@ -1,0 +1,63 @@
+"""Files are opened once, and what is no model is said to be none."""
+
+import hashlib
+from pathlib import Path
+
+import models
+import onnx
+import pytest
+
+from scanner.errors import MalformedModelError, ScannerError, UsageError
+from scanner.modelfile.model import ELEMENT_TYPES, open_model, required_inputs, standard_opset
+
+
+def test_identity(tmp_path: Path) -> None:
+    path = models.save(models.plain(producer_name="tool", producer_version="2"), tmp_path / "m.onnx")
+    identity = open_model(path, "as named").identity
+    assert identity.path == "as named"
+    assert identity.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (identity.producer, identity.opset) == ("tool 2", 17)
+    assert [(i.name, i.dtype, i.shape) for i in identity.inputs] == [("image", "float", ("N", 1, 8, 8))]
+
+
+def test_initialisers_are_no_required_inputs() -> None:
+    model = models.initialisers_as_inputs()
+    assert [i.name for i in required_inputs(model.graph)] == ["image"]
+    assert standard_opset(model) == 8
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "message"),
+    [
+        (b"", MalformedModelError, "is empty"),
+        (b"\x13\x37 not a model at all, but long enough to be one", MalformedModelError, "is not an ONNX file"),
+        (models.plain().SerializeToString()[:-40], MalformedModelError, "cut short"),
+        (b"\x08\x08", MalformedModelError, "holds no ONNX graph"),
+    ],
+    ids=["empty", "random bytes", "truncated", "no graph"],
+)
+def test_what_is_no_model(content: bytes, kind: type[ScannerError], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    with pytest.raises(kind, match=message):
+        open_model(path)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no file"):
+        open_model(tmp_path / "none.onnx")
+    with pytest.raises(UsageError, match="is a folder"):
+        open_model(tmp_path)
+
+
+def test_external_data_is_read_when_it_is_needed(tmp_path: Path) -> None:
+    model = open_model(models.save(models.plain(), tmp_path / "m.onnx", external=True))
+    assert b"m.onnx.data" not in model.serialise(model.proto)
+    (tmp_path / "m.onnx.data").unlink()
+    with pytest.raises(MalformedModelError, match="put the data file next to the model"):
+        model.serialise(model.proto)
+
+
+def test_element_types_have_onnx_names() -> None:
+    known = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
+    assert {n: name for n, name in enumerate(ELEMENT_TYPES) if n in known} == known

@@ -1,0 +1,49 @@
+"""What is written is read back; nothing else is."""
+
+import io
+import json
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanner.sandbox import messages
+
+VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.lists(st.integers())
+
+
+@given(st.lists(st.dictionaries(st.text(max_size=5), VALUES, max_size=4), max_size=4))
+def test_messages_come_back_in_order(sent: list[dict[str, object]]) -> None:
+    pipe = io.BytesIO()
+    for message in sent:
+        messages.write(pipe, message)
+    pipe.seek(0)
+    assert [messages.read(pipe) for _ in sent] == sent
+    assert messages.read(pipe) is None
+
+
+@given(st.binary())
+def test_noise_is_no_message(noise: bytes) -> None:
+    try:
+        message = messages.read(io.BytesIO(noise))
+    except ValueError:
+        return
+    assert message is None or isinstance(message, dict)
+
+
+def test_a_message_cut_short_is_the_end() -> None:
+    pipe = io.BytesIO()
+    messages.write(pipe, {"answer": 1})
+    assert messages.read(io.BytesIO(pipe.getvalue()[:-1])) is None
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "1", "NaN", "{"])
+def test_what_is_no_object_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"nested|not an object|Expecting"):
+        messages.read(io.BytesIO(struct.pack(">I", len(text)) + text.encode()))
+
+
+def test_no_length_is_believed_beyond_the_largest() -> None:
+    with pytest.raises(ValueError, match="a message of 4294967295 bytes"):
+        messages.read(io.BytesIO(b"\xff" * 4 + json.dumps({}).encode()))

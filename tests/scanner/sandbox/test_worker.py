@@ -1,0 +1,202 @@
+"""The child answers, or dies in a way that has a name; whatever it does, this side lives on."""
+
+import contextlib
+import json
+import os
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scanner.errors import WorkerCrashedError, WorkerLimitError, WorkerTimeoutError
+from scanner.limits import Allowance, Limits
+from scanner.sandbox import worker
+from scanner.sandbox.worker import Worker
+
+DEEDS = Path(__file__).parents[2] / "hostile"
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+ALLOWANCE = Allowance(seconds=20)
+
+
+@pytest.fixture
+def child(way: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    monkeypatch.setenv("PYTHONPATH", str(DEEDS))
+    with Worker() as started:
+        assert type(started._child).__name__.lower() == way
+        yield started
+
+
+def call(child: Worker, deed: str, argument: Any = None, allowance: Allowance = ALLOWANCE, **options: Any) -> Any:
+    return child.call(f"deeds:{deed}", argument, allowance, **options)
+
+
+def test_it_answers_call_after_call_and_reports_progress(child: Worker) -> None:
+    seen: list[tuple[int, int]] = []
+    assert call(child, "report", progress=lambda done, total: seen.append((done, total))) == "reported"
+    assert seen == [(1, 2)]
+    assert call(child, "start_thread") == [True]
+
+
+def test_it_starts_in_an_empty_folder_without_a_terminal(child: Worker) -> None:
+    folder = Path(child._child.folder).resolve()
+    assert call(child, "facts") == {"folder": str(folder), "session": True, "pid": child.pid}
+    assert not list(folder.iterdir())
+
+
+def test_its_folder_is_gone_afterwards(child: Worker) -> None:
+    folder = Path(child._child.folder)
+    assert folder.exists()
+    child.kill()
+    assert not folder.exists()
+
+
+@pytest.mark.usefixtures("way")
+def test_secrets_in_the_environment_stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("PYTHONPATH", str(DEEDS))
+    with Worker() as child:
+        assert "AWS_SECRET_ACCESS_KEY" not in call(child, "environment")
+
+
+def test_its_standard_output_cannot_reach_ours(child: Worker, capfd: pytest.CaptureFixture[str]) -> None:
+    assert call(child, "shout") == "done"
+    assert capfd.readouterr().out == ""
+
+
+@LINUX
+def test_its_log_cannot_fill_the_disk(child: Worker) -> None:
+    call(child, "flood_the_log")
+    assert os.fstat(child._child.errors.fileno()).st_size <= 2**20
+
+
+@pytest.mark.parametrize("deed", ["sleep", "spin", "hold_the_interpreter"])
+def test_the_deadline_holds_whatever_it_does(child: Worker, deed: str) -> None:
+    call(child, "start_thread")  # the imports are over
+    start = time.monotonic()
+    with pytest.raises(WorkerTimeoutError, match="--timeout"):
+        call(child, deed, 60, Allowance(seconds=0.5))
+    assert time.monotonic() - start < 0.5 + 2
+    assert child._child.wait() is not None
+
+
+def test_memory_beyond_the_limit_is_a_typed_error(child: Worker) -> None:
+    limits = Limits(memory=2**30)
+    with pytest.raises(WorkerLimitError, match="1,024 MiB of memory; raise --memory-limit"):
+        call(child, "allocate", 2**31, Allowance(seconds=20, limits=limits))
+
+
+@LINUX
+def test_memory_that_the_kernel_does_not_count_is_watched_from_here(child: Worker) -> None:
+    start = time.monotonic()
+    with pytest.raises(WorkerLimitError, match="200 MiB"):
+        call(child, "allocate_shared", 2**28, Allowance(seconds=20, limits=Limits(memory=200 * 2**20)))
+    assert time.monotonic() - start < 5
+
+
+def test_native_code_that_runs_out_of_memory_is_a_limit_and_no_crash(child: Worker) -> None:
+    with pytest.raises(WorkerLimitError, match="memory"):
+        call(child, "out_of_memory_in_native_code")
+
+
+@LINUX
+def test_a_limit_below_what_python_itself_needs_is_a_limit_and_no_crash(child: Worker) -> None:
+    with pytest.raises(WorkerLimitError, match="1 MiB"):
+        call(child, "facts", allowance=Allowance(seconds=20, limits=Limits(memory=2**20)))
+
+
+@LINUX
+def test_processor_time_beyond_the_limit_is_a_typed_error(child: Worker) -> None:
+    with pytest.raises(WorkerLimitError, match="processor time"):
+        call(child, "processor_time", 1)
+
+
+@pytest.mark.parametrize(
+    ("deed", "how"), [("abort", "signal 6"), ("segmentation_fault", "signal 11"), ("leave", "exit code 7")]
+)
+@LINUX
+def test_a_death_is_named(child: Worker, deed: str, how: str) -> None:
+    with pytest.raises(WorkerCrashedError, match=how):
+        call(child, deed)
+
+
+def test_a_bug_of_ours_carries_its_trace(child: Worker) -> None:
+    with pytest.raises(WorkerCrashedError, match="internal error: RuntimeError: a bug") as caught:
+        call(child, "bug")
+    assert "deeds.py" in caught.value.details["trace"]
+
+
+def framed(text: str) -> str:
+    return (struct.pack(">I", len(text)) + text.encode()).hex()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "ffffffff",
+        framed("no json"),
+        framed("[]"),
+        framed("[" * 100_000),
+        framed("{}"),
+        framed(json.dumps({"progress": "x"})),
+        framed(json.dumps({"progress": [1, 2, 3]})),
+        framed(json.dumps({"error": 1})),
+        framed(json.dumps({"error": {"type": "UsageError"}})),
+        framed(json.dumps({"error": {"type": "UsageError", "problem": "", "remedy": "", "details": {"problem": 1}}})),
+    ],
+    ids=["too long", "no JSON", "no object", "nested", "empty", "text", "triple", "number", "half", "double"],
+)
+@LINUX
+def test_nonsense_from_a_taken_over_child_is_a_crash(child: Worker, raw: str) -> None:
+    with pytest.raises(WorkerCrashedError, match="no answer"):
+        call(child, "nonsense", raw)
+
+
+@LINUX
+@pytest.mark.parametrize("deed", ["spin", "sleep"])
+def test_no_orphan_survives_its_parent(tmp_path: Path, deed: str, way: str) -> None:
+    program = f"""
+import os, sys, threading
+sys.path.insert(0, {str(DEEDS.parent.parent)!r})
+from scanner.sandbox import launch
+from scanner.limits import Allowance
+from scanner.sandbox.worker import Worker
+launch.may_fork = lambda: {way == "fork"}
+child = Worker()
+allowance = Allowance(seconds=60)
+child.call("deeds:start_thread", None, allowance)
+threading.Thread(target=child.call, args=("deeds:{deed}", 60, allowance), daemon=True).start()
+print(child.pid, flush=True)
+threading.Event().wait()
+"""
+    environment = {**os.environ, "PYTHONPATH": str(DEEDS)}
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment, cwd=tmp_path)
+    with parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        time.sleep(0.2)
+        parent.kill()
+    deadline = time.monotonic() + 5
+    while _runs(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _runs(pid)
+
+
+def _runs(pid: int) -> bool:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0] != "Z"
+    return False
+
+
+@pytest.mark.usefixtures("way")
+def test_a_child_that_was_started_early_is_used_once() -> None:
+    worker.prestart(())
+    with worker.take(()) as early, worker.take(()) as late:
+        assert early.pid != late.pid
+    worker.prestart(())
+    worker.discard()
+    assert not worker._warm
