@@ -1,13 +1,14 @@
 """How well the scanner tells backdoored models from clean ones, on a zoo with ground truth.
 
     python -m benchmarks.detection measure ZOO RECORDS [--images-npz images.npz]     # resumes
-    python -m benchmarks.detection report RECORDS... --csv detection.csv --verdicts verdicts.csv --markdown tables.md
-    python -m benchmarks.detection pack RECORDS... --output records.jsonl.gz         # `report` reads it too
-    python -m benchmarks.detection reach
+    python -m benchmarks.detection report RECORDS... --csv detection.csv --verdicts verdicts.csv
+    --markdown tables.md python -m benchmarks.detection pack RECORDS... --output records.jsonl.gz
+    # `report` reads it too python -m benchmarks.detection reach
     python -m benchmarks.detection baseline RECORDS --output mnist.json
 
-`measure` needs the models, `report` only what was measured. References are the clean models of the baseline that ships
-for the architecture; a suspect is never among them, so that the clean models in RECORDS fitted nothing.
+`measure` needs the models, `report` only what was measured. References are the clean models of the
+baseline that ships for the architecture; a suspect is never among them, so that the clean models in
+RECORDS fitted nothing.
 """
 
 import dataclasses
@@ -42,7 +43,10 @@ COMBINATION, ALL = "index (combined)", "all attacks"
 _DRAWS = 24
 _PAPERS_THRESHOLD = 2.0  # of the anomaly index: Neural Cleanse, section V-B
 _USUAL_RATE = 0.1
-_STRUCTURAL = {"integrity", "graph_logic"}  # no statistic to rank: trained backdoors are not in the graph
+_STRUCTURAL = {
+    "integrity",
+    "graph_logic",
+}  # no statistic to rank: trained backdoors are not in the graph
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,7 +97,9 @@ class Group:
         """Records of the shipped baseline's clean models; none where it does not fit, or was measured otherwise."""
         shipped = calibration.shipped_baseline(self.members[0].record.model)
         records = shipped.records if shipped else ()
-        fits = all(_alike([m.record for m in self.members], records, rule) for rule in calibration.COMBINED)
+        fits = all(
+            _alike([m.record for m in self.members], records, rule) for rule in calibration.COMBINED
+        )
         return records if fits else ()
 
     def guilty(self, attack: str) -> list[Member]:
@@ -105,7 +111,9 @@ class Group:
         if count <= 1:
             return [()] if not count else [(record,) for record in self.population]
         generator, known = np.random.default_rng(count), len(self.population)
-        draws = (generator.permutation(known)[:count] for _ in range(_DRAWS if known >= count else 0))
+        draws = (
+            generator.permutation(known)[:count] for _ in range(_DRAWS if known >= count else 0)
+        )
         return [tuple(self.population[i] for i in draw) for draw in draws]
 
     def p_values(self, members: Sequence[Member]) -> dict[str, list[float]]:
@@ -116,7 +124,12 @@ class Group:
             "19 references": [(chosen, ()) for chosen in self.choices(19)],
         }
         return {
-            name: [p for m in members for own, crowd in ways[name] if (p := _combined_p(m, own, crowd)) is not None]
+            name: [
+                p
+                for m in members
+                for own, crowd in ways[name]
+                if (p := _combined_p(m, own, crowd)) is not None
+            ]
             for name in ways
         }
 
@@ -144,7 +157,9 @@ def measure(
         if truth["epochs"] != epochs or not missing:
             continue
         settings = Settings(budget=budget, detectors=missing, images_file=images, timeout=3600)
-        record = pipeline.calibrate([zoo / truth["file"]], settings, name="", provenance="").records[0]
+        record = pipeline.calibrate(
+            [zoo / truth["file"]], settings, name="", provenance=""
+        ).records[0]
         if known is not None:
             kept = (m for m in known.measurements if m.rule not in missing)
             record = dataclasses.replace(record, measurements=(*kept, *record.measurements))
@@ -155,16 +170,24 @@ def measure(
 @app.command()
 def report(
     records: Annotated[
-        list[Path], typer.Argument(help="What `measure` or `pack` wrote: suspects, clean and backdoored.")
+        list[Path],
+        typer.Argument(help="What `measure` or `pack` wrote: suspects, clean and backdoored."),
     ],
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Quality of each statistic.")] = None,
-    verdicts_file: Annotated[Path | None, typer.Option("--verdicts", help="What whole scans answer.")] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", help="Quality of each statistic.")
+    ] = None,
+    verdicts_file: Annotated[
+        Path | None, typer.Option("--verdicts", help="What whole scans answer.")
+    ] = None,
     markdown: Annotated[Path | None, typer.Option()] = None,
     seed: int = 0,
 ) -> None:
     """Print ROC-AUC, true positives at fixed false alarms, and the errors of the test itself."""
     # In one order, wherever they lie: the intervals hang on it.
-    members = sorted((m for source in records for m in _members(source)), key=lambda m: (_key(m), m.truth["sha256"]))
+    members = sorted(
+        (m for source in records for m in _members(source)),
+        key=lambda m: (_key(m), m.truth["sha256"]),
+    )
     groups = [Group(name, tuple(found)) for name, found in itertools.groupby(members, _key)]
     generator = np.random.default_rng(seed)
     qualities = [row for group in groups for row in _quality_rows(group, generator)]
@@ -173,10 +196,17 @@ def report(
     parts = {
         "Verdicts": verdicts,
         "p-values of clean models": null,
-        "The index, attack by attack": [row for row in qualities if row["statistic"] == COMBINATION],
+        "The index, attack by attack": [
+            row for row in qualities if row["statistic"] == COMBINATION
+        ],
         "Each statistic, all attacks together": [row for row in qualities if row["attack"] == ALL],
     }
-    text = "\n\n".join([_heading(), *(f"### {title}\n\n{table(rows)}" for title, rows in parts.items())]) + "\n"
+    text = (
+        "\n\n".join(
+            [_heading(), *(f"### {title}\n\n{table(rows)}" for title, rows in parts.items())]
+        )
+        + "\n"
+    )
     typer.echo(text)
     if markdown is not None:
         markdown.write_text(text)
@@ -197,17 +227,29 @@ def reach() -> None:
         if beside:
             typer.echo(f"{path.name}: together beside one {beside[ALL]:.3f}")
             for rule in ("neural_cleanse", "mm_bd"):
-                typer.echo(f"{path.name}: {rule}: a class differs by up to {_largest_factor(rule, pairs):.1f}")
-        typer.echo(f"{path.name}: masks and nearness correlate by {np.mean([_correlation(r) for r in clean]):.2f}")
+                typer.echo(
+                    f"{path.name}: {rule}: a class differs by up to "
+                    f"{_largest_factor(rule, pairs):.1f}"
+                )
+        typer.echo(
+            f"{path.name}: masks and nearness correlate by "
+            f"{np.mean([_correlation(r) for r in clean]):.2f}"
+        )
 
 
 @app.command()
 def pack(
     records: Annotated[list[Path], typer.Argument(help="Folders that `measure` wrote.")],
-    output: Annotated[Path, typer.Option(help="One file for all of them, .jsonl.gz; `report` reads it.")],
+    output: Annotated[
+        Path, typer.Option(help="One file for all of them, .jsonl.gz; `report` reads it.")
+    ],
 ) -> None:
     """Gather measurements in one small file, so that the tables can be made without the models."""
-    lines = sorted(path.read_text(encoding="utf-8").strip() for folder in records for path in folder.glob("*.json"))
+    lines = sorted(
+        path.read_text(encoding="utf-8").strip()
+        for folder in records
+        for path in folder.glob("*.json")
+    )
     # Without a time of its own, the same records are the same file.
     output.write_bytes(gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0))
     typer.echo(f"{output}: {len(lines)} models")
@@ -216,7 +258,9 @@ def pack(
 @app.command()
 def baseline(
     records: Annotated[Path, typer.Argument(help="A folder that `measure` wrote.")],
-    output: Annotated[Path, typer.Option(help="The baseline file, as scan calibrate would write it.")],
+    output: Annotated[
+        Path, typer.Option(help="The baseline file, as scan calibrate would write it.")
+    ],
     name: str = "",
     provenance: str = "not stated",
 ) -> None:
@@ -243,19 +287,26 @@ def _member(text: str) -> Member:
 def _is_current(record: ModelRecord, rule: str) -> bool:
     """Whether a rule was measured, and by a version that knew how near the classes lie to the images."""
     found = record.measurement(rule)
-    return found is not None and (rule != "neural_cleanse" or "nearness" in found.series["classes"][0])
+    return found is not None and (
+        rule != "neural_cleanse" or "nearness" in found.series["classes"][0]
+    )
 
 
 def _alike(suspects: Records, population: Records, rule: str) -> bool:
     """Whether all of a population was measured, and as the suspects were."""
-    own, known = ([m for r in records if (m := r.measurement(rule)) is not None] for records in (suspects, population))
+    own, known = (
+        [m for r in records if (m := r.measurement(rule)) is not None]
+        for records in (suspects, population)
+    )
     return len(known) == len(population) and not any(calibration.difference(m, known) for m in own)
 
 
 def _key(member: Member) -> tuple[str, str]:
     """Recipe, and what triggers were searched on."""
     inverted = member.record.measurement("neural_cleanse")
-    return member.recipe, "noise" if inverted is None or "noise" in str(inverted.parameters["data"]) else "images"
+    return member.recipe, "noise" if inverted is None or "noise" in str(
+        inverted.parameters["data"]
+    ) else "images"
 
 
 def _quality_rows(group: Group, generator: np.random.Generator) -> Iterator[dict[str, Any]]:
@@ -276,22 +327,32 @@ def _quality_rows(group: Group, generator: np.random.Generator) -> Iterator[dict
 def _over(choices: Sequence[Records], score: Score, member: Member) -> list[float]:
     """Return a member's statistic beside each set of references that it is not in itself."""
     own = member.record.model.sha256
-    others = (references for references in choices if all(r.model.sha256 != own for r in references))
+    others = (
+        references for references in choices if all(r.model.sha256 != own for r in references)
+    )
     found = (score(member, references) for references in others)
     return [value for value in found if value is not None]
 
 
 def _statistics() -> Iterator[tuple[str, Score]]:
     """Yield what is compared: each detector, Neural Cleanse's own index, and the combination."""
-    yield COMBINATION, lambda member, references: calibration.index(_comparisons(member, references))
+    yield (
+        COMBINATION,
+        lambda member, references: calibration.index(_comparisons(member, references)),
+    )
     for detector in load(FAMILY.keys() - _STRUCTURAL):
         yield detector.rule.id, functools.partial(_statistic, detector)
-    yield "neural_cleanse (paper's anomaly index)", lambda member, _: _measured(member, "neural_cleanse")
+    yield (
+        "neural_cleanse (paper's anomaly index)",
+        lambda member, _: _measured(member, "neural_cleanse"),
+    )
 
 
 def _statistic(detector: Detector, member: Member, references: Records) -> float | None:
     """Return a detector's statistic beside references; without any, the lead of one class, or what it measured."""
-    pair = Lineup(references=tuple(references), population=(), source="").compare(detector, member.record)
+    pair = Lineup(references=tuple(references), population=(), source="").compare(
+        detector, member.record
+    )
     if pair is None or pair[0].statistic is not None:
         return pair[0].statistic if pair else None
     if detector.rule.id in calibration.COMBINED:
@@ -313,10 +374,16 @@ def _comparisons(member: Member, references: Records) -> list[Comparison]:
 def _verdict_rows(group: Group) -> Iterator[dict[str, Any]]:
     """Yield the share of models that a whole scan calls suspicious, by what it had to compare with."""
     for attack in ("clean", *group.attacks):
-        members = group.guilty(attack) if attack != "clean" else [m for m in group.members if m.clean]
+        members = (
+            group.guilty(attack) if attack != "clean" else [m for m in group.members if m.clean]
+        )
         if not members:
             continue
-        asr = [m.truth["attack_success_rate"] for m in members if m.truth["attack_success_rate"] is not None]
+        asr = [
+            m.truth["attack_success_rate"]
+            for m in members
+            if m.truth["attack_success_rate"] is not None
+        ]
         row: dict[str, Any] = {**group.labels, "models": attack, "n": len(members)}
         row["attack success"] = f"{min(asr):.0%} to {max(asr):.0%}" if asr else ""
         for name, ps in group.p_values(members).items():
@@ -336,7 +403,13 @@ def _null_rows(group: Group) -> Iterator[dict[str, Any]]:
     clean = [m for m in group.members if m.clean]
     for name, ps in group.p_values(clean).items():
         if ps:
-            yield {**group.labels, "judged by": name, "clean models": len(clean), "p-values": len(ps), **uniformity(ps)}
+            yield {
+                **group.labels,
+                "judged by": name,
+                "clean models": len(clean),
+                "p-values": len(ps),
+                **uniformity(ps),
+            }
 
 
 def _combined_p(member: Member, references: Records, population: Records) -> float | None:
@@ -344,7 +417,11 @@ def _combined_p(member: Member, references: Records, population: Records) -> flo
     if any(r.model.sha256 == member.record.model.sha256 for r in references):
         return None
     lineup = Lineup(references=tuple(references), population=tuple(population), source="")
-    pairs = [pair for d in load(calibration.COMBINED) if (pair := lineup.compare(d, member.record)) is not None]
+    pairs = [
+        pair
+        for d in load(calibration.COMBINED)
+        if (pair := lineup.compare(d, member.record)) is not None
+    ]
     found = calibration.together([c for c, _ in pairs], [n for _, n in pairs if n is not None])
     return None if found is None else found.p
 
@@ -352,11 +429,15 @@ def _combined_p(member: Member, references: Records, population: Records) -> flo
 def beside_one(clean: Records) -> list[list[Comparison]]:
     """Return every comparison of a clean network with one other.
 
-    None where contests dropped classes: a scan's one reference then repeats its suspect's search, and these did not.
+    None where contests dropped classes: a scan's one reference then repeats its suspect's search,
+    and these did not.
     """
     if any(dropped_some(m) for record in clean for m in record.measurements):
         return []
-    return [_comparisons(Member({}, suspect), (reference,)) for suspect, reference in itertools.permutations(clean, 2)]
+    return [
+        _comparisons(Member({}, suspect), (reference,))
+        for suspect, reference in itertools.permutations(clean, 2)
+    ]
 
 
 def reached_beside_one(pairs: Sequence[Sequence[Comparison]]) -> dict[str, float]:
@@ -373,12 +454,17 @@ def reached_alone(clean: Records) -> dict[str, float]:
     """Return, by rule, the largest lead of one class over the next in a clean network."""
     comparisons = [c for record in clean for c in _comparisons(Member({}, record), ())]
     leads = [(c.rule, c.values["lead"]) for c in comparisons]
-    return {rule: max(lead for name, lead in leads if name == rule and lead is not None) for rule, _ in leads}
+    return {
+        rule: max(lead for name, lead in leads if name == rule and lead is not None)
+        for rule, _ in leads
+    }
 
 
 def _largest_factor(rule: str, pairs: Sequence[Sequence[Comparison]]) -> float:
     """Return by how much a class of one clean network differs from that of another, as a ratio."""
-    return float(np.exp(max(c.values["log_ratio"] or 0.0 for pair in pairs for c in pair if c.rule == rule)))
+    return float(
+        np.exp(max(c.values["log_ratio"] or 0.0 for pair in pairs for c in pair if c.rule == rule))
+    )
 
 
 def _correlation(record: ModelRecord) -> float:

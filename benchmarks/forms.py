@@ -2,9 +2,9 @@
 
     python -m benchmarks.forms ZOO... --csv forms.csv
 
-A zoo holds the forms where it was trained with `--fp16`, `--int8` or `--no-fold-bn`. Every form is scanned as a user
-would scan it, without a reference, beside the baseline that ships for its architecture. Ends with exit code 1 where two
-forms of one network get different verdicts.
+A zoo holds the forms where it was trained with `--fp16`, `--int8` or `--no-fold-bn`. Every form is
+scanned as a user would scan it, without a reference, beside the baseline that ships for its
+architecture. Ends with exit code 1 where two forms of one network get different verdicts.
 """
 
 import itertools
@@ -24,7 +24,9 @@ _DETECTORS = ("neural_cleanse", "mm_bd", "head")
 
 
 def main(
-    zoos: Annotated[list[Path], typer.Argument(metavar="ZOO", help="Folders with manifest.json and models.")],
+    zoos: Annotated[
+        list[Path], typer.Argument(metavar="ZOO", help="Folders with manifest.json and models.")
+    ],
     csv_file: Annotated[Path | None, typer.Option("--csv")] = None,
 ) -> None:
     """Scan every network of which there are several forms."""
@@ -56,7 +58,10 @@ def _scanned(zoo: Path, forms: Sequence[Mapping[str, Any]]) -> Iterator[dict[str
             "target": form["target"],
             "verdict": result.verdict.value,
             "p": None if result.score is None else round(1 - result.score, 3),
-            **{f"{rule} (class)": _statistic(found[rule]) if rule in found else "skipped" for rule in _DETECTORS},
+            **{
+                f"{rule} (class)": _statistic(found[rule]) if rule in found else "skipped"
+                for rule in _DETECTORS
+            },
             "same verdict": same,
         }
 

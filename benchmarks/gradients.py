@@ -2,9 +2,9 @@
 
     python benchmarks/gradients.py [--runs 5]
 
-One thread each; processor time, the smallest of the runs; the three alternate, so that other load cancels out of the
-ratios. PyTorch differentiates by its input only, as we do. All three compute the same network, and the two gradients
-are compared.
+One thread each; processor time, the smallest of the runs; the three alternate, so that other load
+cancels out of the ratios. PyTorch differentiates by its input only, as we do. All three compute the
+same network, and the two gradients are compared.
 """
 
 import argparse
@@ -51,7 +51,9 @@ class Bottleneck(nn.Module):
             *normalised(width, outside, 1, 1),
         )  # fmt: skip
         changes = stride > 1 or inside != outside
-        self.shortcut = nn.Sequential(*normalised(inside, outside, 1, stride)) if changes else nn.Identity()
+        self.shortcut = (
+            nn.Sequential(*normalised(inside, outside, 1, stride)) if changes else nn.Identity()
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the block's output."""
@@ -60,7 +62,10 @@ class Bottleneck(nn.Module):
 
 def normalised(inside: int, outside: int, kernel: int, stride: int) -> list[nn.Module]:
     """Return a convolution and its batch normalisation."""
-    return [nn.Conv2d(inside, outside, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outside)]
+    return [
+        nn.Conv2d(inside, outside, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(outside),
+    ]
 
 
 def resnet50() -> nn.Module:
@@ -89,7 +94,9 @@ def exported(network: nn.Module, images: torch.Tensor) -> onnx.ModelProto:
     names: dict[str, Any] = {"input_names": ["x"], "output_names": ["y"], "dynamic_axes": axes}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(network, (images,), cast("Any", file), dynamo=False, opset_version=17, **names)
+        torch.onnx.export(
+            network, (images,), cast("Any", file), dynamo=False, opset_version=17, **names
+        )
     return onnx.load_from_string(file.getvalue())
 
 
@@ -97,7 +104,9 @@ def session(model: onnx.ModelProto) -> ort.InferenceSession:
     """Return a session of one thread."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def alternate(tasks: Sequence[Callable[[], object]], runs: int) -> list[float]:
@@ -119,7 +128,9 @@ def measure(case: Case, runs: int) -> bool:
     images = torch.rand(case.shape)
     model = exported(network, images)
     start = time.process_time()
-    backward = gradient_model(model, of="y", with_respect_to=["x"], objective=Objective.CROSS_ENTROPY)
+    backward = gradient_model(
+        model, of="y", with_respect_to=["x"], objective=Objective.CROSS_ENTROPY
+    )
     build = time.process_time() - start
     classes = int(network(images[:1]).shape[1])
     targets = torch.eye(classes)[torch.arange(len(images)) % classes]
@@ -151,9 +162,11 @@ def report(case: Case, build: float, seconds: Sequence[float], distance: float) 
         and distance < 1e-2  # noqa: PLR2004 - float32 on both sides, with rectifiers near 0 and ties in between
     )
     print(
-        f"{case.name}: {gradient / forward:.2f} x its forward pass, {by_torch:.2f} x PyTorch forward + backward; "
+        f"{case.name}: {gradient / forward:.2f} x its forward pass, {by_torch:.2f} x PyTorch "
+        "forward + backward; "
         f"built in {build:.2f} s; the two gradients differ by {distance:.0e} of their norm "
-        f"({forward * 1e3:.1f}, {gradient * 1e3:.1f}, {torch_seconds * 1e3:.1f} ms): {'kept' if kept else 'BROKEN'}"
+        f"({forward * 1e3:.1f}, {gradient * 1e3:.1f}, {torch_seconds * 1e3:.1f} ms): "
+        f"{'kept' if kept else 'BROKEN'}"
     )
     return kept
 

@@ -31,7 +31,9 @@ def chain(nodes: int, channels: int) -> onnx.ModelProto:
         if kind == 0:
             kernel = rng.normal(0, 0.05, (channels, channels, 3, 3)).astype(np.float32)
             weights.append(numpy_helper.from_array(kernel, f"w{place}"))
-            made.append(helper.make_node("Conv", [value, f"w{place}"], [name], name=name, pads=[1, 1, 1, 1]))
+            made.append(
+                helper.make_node("Conv", [value, f"w{place}"], [name], name=name, pads=[1, 1, 1, 1])
+            )
         elif kind == 1:
             made.append(helper.make_node("Relu", [value], [name], name=name))
         else:
@@ -40,7 +42,9 @@ def chain(nodes: int, channels: int) -> onnx.ModelProto:
     made.append(helper.make_node("GlobalAveragePool", [value], ["pooled"], name="pool"))
     made.append(helper.make_node("Flatten", ["pooled"], ["logits"], name="flatten"))
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", channels, 16, 16])
-    graph = helper.make_graph(made, "chain", [image], [helper.make_empty_tensor_value_info("logits")], weights)
+    graph = helper.make_graph(
+        made, "chain", [image], [helper.make_empty_tensor_value_info("logits")], weights
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
@@ -59,7 +63,10 @@ def seconds(path: Path) -> tuple[float, float, float]:
 
 def main() -> None:
     """Print a table."""
-    print(f"{'nodes':>7} {'MB':>7} {'open s':>8} {'graph logic s':>14} {'audit s':>8} {'us a node':>10}")
+    print(
+        f"{'nodes':>7} {'MB':>7} {'open s':>8} {'graph logic s':>14} {'audit s':>8} "
+        f"{'us a node':>10}"
+    )
     with TemporaryDirectory() as folder:
         for nodes, channels in [*((n, 1) for n in _SIZES), (1_000, _CHANNELS)]:
             path = Path(folder) / "model.onnx"

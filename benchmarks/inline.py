@@ -15,10 +15,14 @@ class InProcess:
     def __init__(self, preload: Sequence[str] = ()) -> None:
         self._preload = preload
 
-    def call(self, function: str, argument: Any, _allowance: Allowance, progress: Any = None) -> Any:
+    def call(
+        self, function: str, argument: Any, _allowance: Allowance, progress: Any = None
+    ) -> Any:
         """Call the function in this process."""
         module, name = function.split(":")
-        return getattr(importlib.import_module(module), name)(argument, progress or (lambda _done, _total: None))
+        return getattr(importlib.import_module(module), name)(
+            argument, progress or (lambda _done, _total: None)
+        )
 
     def kill(self) -> None:
         """Do nothing; there is no child."""

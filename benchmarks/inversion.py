@@ -1,8 +1,9 @@
 """Trigger inversion of one class against the same loop in PyTorch: `python -m benchmarks.inversion` (README.md).
 
-A sample model, 64 images, 250 steps, one thread; processor time; the two alternate, so that other load cancels out of
-the ratio. PyTorch runs the same network with the weights of the ONNX file, from the same starting point, on the same
-images, by its own Adam with the same schedule; the two must find masks of nearly the same size.
+A sample model, 64 images, 250 steps, one thread; processor time; the two alternate, so that other
+load cancels out of the ratio. PyTorch runs the same network with the weights of the ONNX file, from
+the same starting point, on the same images, by its own Adam with the same schedule; the two must
+find masks of nearly the same size.
 """
 
 import argparse
@@ -32,7 +33,9 @@ from trainers.architectures import two_conv
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 STEPS = 250
-SAME = 0.05  # relative, on mask sizes: float32 on both sides, with rectifiers near 0 and ties between
+SAME = (
+    0.05  # relative, on mask sizes: float32 on both sides, with rectifiers near 0 and ties between
+)
 LARGEST_NUMPY_SHARE = 0.15
 
 
@@ -66,7 +69,10 @@ def ours(model: Differentiable, images: Floats, target: int) -> float:
 
 def network(model: Model) -> torch.nn.Module:
     """Return the network of a sample with its weights."""
-    weights = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in model.proto.graph.initializer}
+    weights = {
+        t.name: torch.from_numpy(numpy_helper.to_array(t).copy())
+        for t in model.proto.graph.initializer
+    }
     built = two_conv((1, 28, 28), len(weights["7.bias"]), len(weights["0.bias"]))
     built.load_state_dict(weights)
     return built.eval().requires_grad_(requires_grad=False)
@@ -76,7 +82,10 @@ def theirs(net: torch.nn.Module, search: nc.Inversion) -> float:
     """Do what `Inversion` does, in PyTorch, for images in [0, 1], and return the mask's size."""
     images = torch.from_numpy(search.images)
     targets = torch.full((len(images),), search.target)
-    free = [torch.from_numpy(array.copy()).requires_grad_() for array in (search.free_mask, search.free_pattern)]
+    free = [
+        torch.from_numpy(array.copy()).requires_grad_()
+        for array in (search.free_mask, search.free_pattern)
+    ]
     adam = torch.optim.Adam(free, lr=nc.LEARNING_RATE, betas=nc.BETAS)
     cost, successes, failures, best = 0.0, 0, 0, float("inf")
     for _ in range(STEPS):
@@ -118,13 +127,23 @@ def measure(name: str, target: int, rounds: int) -> bool:
     results = [{who: timed(task) for who, task in runs.items()} for _ in range(rounds + 1)]
     total = sum(result["ours"][1] for result in results)
     numpy_share = 1 - watch.seconds / total
-    ratios = [result["ours"][1] / result["PyTorch"][1] for result in results[1:]]  # the first one warms up
-    ratio = Ratio(name=f"CPU time, ours : PyTorch, {name}, class {target}", values=ratios, bar=1.0, side=BELOW)
+    ratios = [
+        result["ours"][1] / result["PyTorch"][1] for result in results[1:]
+    ]  # the first one warms up
+    ratio = Ratio(
+        name=f"CPU time, ours : PyTorch, {name}, class {target}", values=ratios, bar=1.0, side=BELOW
+    )
     sizes = [results[0][who][0] for who in runs]
     agree = abs(sizes[0] - sizes[1]) <= SAME * max(sizes)
     print(ratio)
-    print(f"      {total / len(results):.2f} s a class of ours, of which {numpy_share:.0%} outside the session")
-    print(f"      masks of {sizes[0]:.2f} and {sizes[1]:.2f} pixels: {'the same' if agree else 'NOT the same'}")
+    print(
+        f"      {total / len(results):.2f} s a class of ours, of which {numpy_share:.0%} outside "
+        "the session"
+    )
+    print(
+        f"      masks of {sizes[0]:.2f} and {sizes[1]:.2f} pixels: "
+        f"{'the same' if agree else 'NOT the same'}"
+    )
     return ratio.holds and agree and numpy_share <= LARGEST_NUMPY_SHARE
 
 

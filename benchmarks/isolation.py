@@ -27,7 +27,9 @@ def scan(module: str, models: Sequence[Path]) -> Usage:
 
 def overhead(models: Sequence[Path], rounds: int) -> tuple[Ratio, Ratio]:
     """Return the wall time of the isolated command over the inline one, and the seconds between them over the bar."""
-    isolated, inline = alternate(lambda: scan("scanner", models), lambda: scan("benchmarks.inline", models), rounds)
+    isolated, inline = alternate(
+        lambda: scan("scanner", models), lambda: scan("benchmarks.inline", models), rounds
+    )
     values = quotients(isolated, inline, lambda usage: usage.wall)
     extra = tuple((a.wall - b.wall) / EXTRA for a, b in zip(isolated, inline, strict=True))
     return (
@@ -51,7 +53,10 @@ def write_large(folder: Path) -> Path:
         "large",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ("N", 3, 32, 32))],
         [helper.make_empty_tensor_value_info("logits")],
-        [numpy_helper.from_array(kernel, "kernel"), TensorProto(name="matrix", data_type=1, dims=[8, width])],
+        [
+            numpy_helper.from_array(kernel, "kernel"),
+            TensorProto(name="matrix", data_type=1, dims=[8, width]),
+        ],
     )
     offset = 0
     with (folder / "large.data").open("wb") as data:
@@ -65,7 +70,9 @@ def write_large(folder: Path) -> Path:
             offset += size
         data.truncate(offset)
     path = folder / "large.onnx"
-    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
+    )
     return path
 
 
@@ -74,7 +81,9 @@ def large(rounds: int) -> Ratio:
     with tempfile.TemporaryDirectory() as folder:
         model = write_large(Path(folder))
         values = [scan("scanner", [model]).peak / MIB for _ in range(rounds)]
-    return Ratio(name=f"peak memory of a 2 GB model : {MIB:g} MiB", values=values, bar=1.0, side=BELOW)
+    return Ratio(
+        name=f"peak memory of a 2 GB model : {MIB:g} MiB", values=values, bar=1.0, side=BELOW
+    )
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """What the layer-wise statistics cost beside a plain forward pass: `python -m benchmarks.layerwise [--rounds 9]`.
 
-One thread; processor time of the same images through the plain model and through the one whose only outputs are the
-maxima and means of every activation, in turn, so that other load cancels out of the ratio.
+One thread; processor time of the same images through the plain model and through the one whose only
+outputs are the maxima and means of every activation, in turn, so that other load cancels out of the
+ratio.
 """
 
 import argparse
@@ -34,7 +35,9 @@ def reduced(model: Model) -> bytes:
     flat = flatten.flatten(model.proto)
     found = activations.activations(flat)
     return model.serialise(
-        reductions.per_channel_statistics(extract.upstream(flat, [a.value for a in found]), found)[0]
+        reductions.per_channel_statistics(extract.upstream(flat, [a.value for a in found]), found)[
+            0
+        ]
     )
 
 
@@ -49,19 +52,31 @@ def seconds(session: runtime.Session, images: npt.NDArray[np.float32], repeats: 
 def ratio(path: Path, shape: Sequence[int], repeats: int, rounds: int) -> Ratio:
     """Return the cost of the statistics over that of the plain model, one ratio a round, the first not counted."""
     model = open_model(path)
-    plain, ours = (runtime.open_session(data, Device.CPU, 1) for data in (model.data, reduced(model)))
+    plain, ours = (
+        runtime.open_session(data, Device.CPU, 1) for data in (model.data, reduced(model))
+    )
     images = np.random.default_rng(0).random(shape, dtype=np.float32)
-    values = [seconds(ours, images, repeats) / seconds(plain, images, repeats) for _ in range(rounds + 1)]
-    return Ratio(name=f"processor time, every activation : plain, {path.stem}", values=values[1:], bar=BAR, side=BELOW)
+    values = [
+        seconds(ours, images, repeats) / seconds(plain, images, repeats) for _ in range(rounds + 1)
+    ]
+    return Ratio(
+        name=f"processor time, every activation : plain, {path.stem}",
+        values=values[1:],
+        bar=BAR,
+        side=BELOW,
+    )
 
 
 def main() -> None:
     """Print every ratio with its bar; exit with 1 where one is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="pairs of runs; a third as many for ResNet-50")
+    parser.add_argument(
+        "--rounds", type=int, default=9, help="pairs of runs; a third as many for ResNet-50"
+    )
     rounds = parser.parse_args().rounds
     found = [
-        ratio(SAMPLES / f"{name}.onnx", (64, 1, 28, 28), 20, rounds) for name in ("mnist-clean", "fashion-mnist-clean")
+        ratio(SAMPLES / f"{name}.onnx", (64, 1, 28, 28), 20, rounds)
+        for name in ("mnist-clean", "fashion-mnist-clean")
     ]
     with tempfile.TemporaryDirectory() as folder:
         large = resnet50.write(Path(folder) / "resnet50.onnx", 1)

@@ -27,7 +27,11 @@ class Usage:
     output: str
 
 
-def run(command: Sequence[str], exits: Sequence[int] = (0,), environment: Mapping[str, str] | None = None) -> Usage:
+def run(
+    command: Sequence[str],
+    exits: Sequence[int] = (0,),
+    environment: Mapping[str, str] | None = None,
+) -> Usage:
     """Run a command and return what it cost.
 
     Args:
@@ -39,7 +43,9 @@ def run(command: Sequence[str], exits: Sequence[int] = (0,), environment: Mappin
         subprocess.CalledProcessError: It ended with another exit code.
     """
     start = os.times().elapsed
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})})
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
+    )
     assert process.stdout is not None  # noqa: S101 - opened as a pipe above
     with process.stdout:
         output = process.stdout.read()
@@ -49,11 +55,17 @@ def run(command: Sequence[str], exits: Sequence[int] = (0,), environment: Mappin
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in exits:
         raise subprocess.CalledProcessError(process.returncode, command, output)
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB elsewhere
-    return Usage(cpu=usage.ru_utime + usage.ru_stime, wall=wall, peak=usage.ru_maxrss / unit, output=output)
+    unit = (
+        2**20 if sys.platform == "darwin" else 2**10
+    )  # ru_maxrss is in bytes there, in KiB elsewhere
+    return Usage(
+        cpu=usage.ru_utime + usage.ru_stime, wall=wall, peak=usage.ru_maxrss / unit, output=output
+    )
 
 
-def alternate(one: Callable[[], Usage], other: Callable[[], Usage], rounds: int) -> tuple[list[Usage], list[Usage]]:
+def alternate(
+    one: Callable[[], Usage], other: Callable[[], Usage], rounds: int
+) -> tuple[list[Usage], list[Usage]]:
     """Run two commands in turn, `rounds` times each, after one round that warms the file cache and is not counted."""
     pairs = [(one(), other()) for _ in range(rounds + 1)][1:]
     return [first for first, _ in pairs], [second for _, second in pairs]

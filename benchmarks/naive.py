@@ -23,7 +23,9 @@ def first_relu(path: Path) -> tuple[onnxruntime.InferenceSession, str]:
     model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # as the scanner's default
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"]), name
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, ["CPUExecutionProvider"]
+    ), name
 
 
 def mean_maximum(path: Path) -> float:
@@ -31,7 +33,10 @@ def mean_maximum(path: Path) -> float:
     session, name = first_relu(path)
     source = session.get_inputs()[0]
     images: Any = np.random.default_rng(0).random((IMAGES, *source.shape[1:]), dtype=np.float32)
-    maps = (session.run([name], {source.name: images[i : i + BATCH]})[0] for i in range(0, IMAGES, BATCH))
+    maps = (
+        session.run([name], {source.name: images[i : i + BATCH]})[0]
+        for i in range(0, IMAGES, BATCH)
+    )
     return float(np.mean([np.max(image) for batch in maps for image in batch]))
 
 

@@ -1,8 +1,9 @@
 """What another scanner says of the same files: `python -m benchmarks.peer ZOO... --modelaudit PATH`.
 
-modelaudit looks for code, operators and metadata that are known to be unsafe, not for what weights have learnt, so its
-silence on a trained backdoor is no fault. What can be compared are its alerts on clean files and on graph backdoors.
-It is installed by the user, outside this project's environment.
+modelaudit looks for code, operators and metadata that are known to be unsafe, not for what weights
+have learnt, so its silence on a trained backdoor is no fault. What can be compared are its alerts
+on clean files and on graph backdoors. It is installed by the user, outside this project's
+environment.
 """
 
 import collections
@@ -21,7 +22,9 @@ _WORKED = (0, 1)  # its exit codes: nothing found, something found
 
 
 def main(
-    zoos: Annotated[list[Path], typer.Argument(metavar="ZOO", help="Folders with manifest.json and models.")],
+    zoos: Annotated[
+        list[Path], typer.Argument(metavar="ZOO", help="Folders with manifest.json and models.")
+    ],
     modelaudit: Annotated[Path, typer.Option(help="The installed command.")] = Path("modelaudit"),
 ) -> None:
     """Count its alerts by severity for clean files, and for each attack."""
@@ -29,8 +32,12 @@ def main(
     for zoo in zoos:
         for model in json.loads((zoo / "manifest.json").read_text())["models"]:
             files[model["attack"]].append(zoo / model["file"])
-    version = subprocess.run([modelaudit, "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    typer.echo(f"{version}\n\n{table([_row(attack, paths, modelaudit) for attack, paths in sorted(files.items())])}")
+    version = subprocess.run(
+        [modelaudit, "--version"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    typer.echo(
+        f"{version}\n\n{table([_row(attack, paths, modelaudit) for attack, paths in sorted(files.items())])}"
+    )
 
 
 def _row(attack: str, paths: Sequence[Path], modelaudit: Path) -> dict[str, Any]:

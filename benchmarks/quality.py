@@ -19,14 +19,17 @@ def auc(guilty: npt.NDArray[np.float64], innocent: npt.NDArray[np.float64]) -> f
 
 
 def quality(
-    guilty: Sequence[Sequence[float]], innocent: Sequence[Sequence[float]], generator: np.random.Generator
+    guilty: Sequence[Sequence[float]],
+    innocent: Sequence[Sequence[float]],
+    generator: np.random.Generator,
 ) -> dict[str, float | str]:
     """Return ROC-AUC with its 95 % bootstrap interval, and true positives at fixed false positives.
 
     Args:
         guilty: For each backdoored model its statistics, one a choice of references.
         innocent: Likewise for each clean model.
-        generator: Of the resamples, which draw models, never single values: those of one model hang together.
+        generator: Of the resamples, which draw models, never single values: those of one model hang
+            together.
     """
 
     def resampled(models: Sequence[Sequence[float]]) -> npt.NDArray[np.float64]:
@@ -47,13 +50,19 @@ def quality(
 def uniformity(ps: Sequence[float]) -> dict[str, float]:
     """Return how p-values of clean models spread: shares at or below some levels, and the Kolmogorov-Smirnov distance.
 
-    With k clean models in the population p takes the values 1/(k + 1), ..., 1; the distance is to the uniform law.
+    With k clean models in the population p takes the values 1/(k + 1), ..., 1; the distance is to
+    the uniform law.
     """
     ranked = np.sort(np.asarray(ps, dtype=np.float64))
     steps = np.arange(1, len(ranked) + 1) / len(ranked)
-    distance = max(float(np.abs(steps - ranked).max()), float(np.abs(steps - 1 / len(ranked) - ranked).max()))
+    distance = max(
+        float(np.abs(steps - ranked).max()), float(np.abs(steps - 1 / len(ranked) - ranked).max())
+    )
     levels = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75)
-    return {**{f"p <= {level:g}": share_at_most(ps, level) for level in levels}, "KS distance": distance}
+    return {
+        **{f"p <= {level:g}": share_at_most(ps, level) for level in levels},
+        "KS distance": distance,
+    }
 
 
 def share_at_most(ps: Sequence[float], level: float) -> float:

@@ -23,20 +23,30 @@ def write(path: Path, seed: int) -> Path:
     weights = {name: value for name, value in constants.items() if name in used}
     for node in model.graph.node:
         if node.op_type == "ConstantOfShape":
-            weights[node.output[0]] = _weight(node.output[0], constants[node.input[0]].tolist(), generator)
+            weights[node.output[0]] = _weight(
+                node.output[0], constants[node.input[0]].tolist(), generator
+            )
     weights["OC2_DUMMY_1"] = np.array([-1, 2048], np.int64)  # the last Reshape, for any batch size
     graph = helper.make_graph(
         nodes,
         "resnet50",
         [helper.make_tensor_value_info(_INPUT, onnx.TensorProto.FLOAT, ["N", 3, 224, 224])],
-        [helper.make_tensor_value_info(model.graph.output[0].name, onnx.TensorProto.FLOAT, ["N", 1000])],
+        [
+            helper.make_tensor_value_info(
+                model.graph.output[0].name, onnx.TensorProto.FLOAT, ["N", 1000]
+            )
+        ],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
-    path.write_bytes(helper.make_model(graph, opset_imports=model.opset_import, ir_version=8).SerializeToString())
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=model.opset_import, ir_version=8).SerializeToString()
+    )
     return path
 
 
-def _weight(name: str, shape: Sequence[int], generator: np.random.Generator) -> npt.NDArray[np.float32]:
+def _weight(
+    name: str, shape: Sequence[int], generator: np.random.Generator
+) -> npt.NDArray[np.float32]:
     """Return He-normal kernels; batch-normalisation statistics near those of a fresh network."""
     if "_w_" in name:
         return generator.normal(0, math.sqrt(2 / math.prod(shape[1:])), shape).astype(np.float32)

@@ -17,7 +17,14 @@ SAMPLES = FOLDER.parent / "samples"
 PAIRS = (("mnist-badnets", "mnist-clean"), ("fashion-mnist-badnets", "fashion-mnist-clean"))
 CALL = "import sys; from scanner import Settings, scan; scan(sys.argv[1], sys.argv[2:], Settings(detectors=({!r},)))"
 DETECTOR = "overactivation"
-WITHOUT_GRADIENTS = ("integrity", "graph_logic", "overactivation", "layerwise", "channel_lipschitz", "head")
+WITHOUT_GRADIENTS = (
+    "integrity",
+    "graph_logic",
+    "overactivation",
+    "layerwise",
+    "channel_lipschitz",
+    "head",
+)
 SECONDS = 2.0  # bar on a scan without gradients
 VERDICTS = (0, 1, 3)  # exit codes of a scan that worked
 TOLERANCE = 1e-4  # relative, on mean(S_A): the same number, by another road
@@ -31,7 +38,9 @@ def naive(models: Sequence[Path]) -> Usage:
 
 def python_api(models: Sequence[Path]) -> Usage:
     """Call `scanner.scan` on a suspect and its reference in a fresh interpreter."""
-    return run([sys.executable, "-c", CALL.format(DETECTOR), *map(str, models)], environment=THREADS)
+    return run(
+        [sys.executable, "-c", CALL.format(DETECTOR), *map(str, models)], environment=THREADS
+    )
 
 
 def command(models: Sequence[Path], *options: str) -> Usage:
@@ -49,7 +58,9 @@ def without_gradients(model: Path) -> Usage:
 
 def imports(modules: str = "onnxruntime, numpy") -> Usage:
     """Import what no scan can do without."""
-    return run([sys.executable, "-c", f"import {modules}"], environment={"ORT_DISABLE_TELEMETRY": "1"})
+    return run(
+        [sys.executable, "-c", f"import {modules}"], environment={"ORT_DISABLE_TELEMETRY": "1"}
+    )
 
 
 def check_agreement(models: Sequence[Path]) -> None:
@@ -60,7 +71,9 @@ def check_agreement(models: Sequence[Path]) -> None:
     """
     values = json.loads(command(models, "--format", "json").output)["findings"][0]["values"]
     expected = [float(line) for line in naive(models).output.split()]
-    for found, wanted in zip((values["suspect_mean"], values["reference_mean"]), expected, strict=True):
+    for found, wanted in zip(
+        (values["suspect_mean"], values["reference_mean"]), expected, strict=True
+    ):
         if abs(found - wanted) > TOLERANCE * wanted:
             raise SystemExit(f"the two ways disagree on {models}: {found} and {wanted}")
 
@@ -77,23 +90,34 @@ def against_imports(models: Sequence[Path], rounds: int) -> Ratio:
     """Return the command's wall time over that of its two largest imports."""
     ours, floor = alternate(lambda: command(models), imports, rounds)
     values = quotients(ours, floor, lambda usage: usage.wall)
-    return Ratio(name="wall time, scan : import onnxruntime, numpy", values=values, bar=3, side=BELOW)
+    return Ratio(
+        name="wall time, scan : import onnxruntime, numpy", values=values, bar=3, side=BELOW
+    )
 
 
 def light(model: Path, rounds: int) -> tuple[Ratio, Ratio]:
     """Return the wall time of a scan without gradients over that of the runtime's import, and over its bar."""
-    ours, floor = alternate(lambda: without_gradients(model), lambda: imports("onnxruntime"), rounds)
-    values, name = quotients(ours, floor, lambda usage: usage.wall), f"without gradients, {model.stem}"
+    ours, floor = alternate(
+        lambda: without_gradients(model), lambda: imports("onnxruntime"), rounds
+    )
+    values, name = (
+        quotients(ours, floor, lambda usage: usage.wall),
+        f"without gradients, {model.stem}",
+    )
     seconds = tuple(usage.wall / SECONDS for usage in ours)
     return (
-        Ratio(name=f"wall time, scan {name} : import onnxruntime", values=values, bar=5, side=BELOW),
+        Ratio(
+            name=f"wall time, scan {name} : import onnxruntime", values=values, bar=5, side=BELOW
+        ),
         Ratio(name=f"wall time, scan {name} : {SECONDS:g} s", values=seconds, bar=1, side=BELOW),
     )
 
 
 def memory(models: Sequence[Path], rounds: int) -> Ratio:
     """Return the peak memory of 2,000 images over that of 200."""
-    many, few = alternate(lambda: command(models, "--images", "2000"), lambda: command(models), rounds)
+    many, few = alternate(
+        lambda: command(models, "--images", "2000"), lambda: command(models), rounds
+    )
     values = quotients(many, few, lambda usage: usage.peak)
     return Ratio(name="peak memory, 2,000 : 200 images", values=values, bar=1.05, side=BELOW)
 
@@ -121,9 +145,13 @@ def ratios(rounds: int) -> Sequence[Ratio]:
 def main() -> None:
     """Print every ratio with its bar; exit with 1 where one is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="pairs of runs; a third as many where one takes long")
+    parser.add_argument(
+        "--rounds", type=int, default=9, help="pairs of runs; a third as many where one takes long"
+    )
     rounds = parser.parse_args().rounds
-    compileall.compile_dir(FOLDER.parent / "scanner", quiet=1)  # as it is installed; a checkout may not be
+    compileall.compile_dir(
+        FOLDER.parent / "scanner", quiet=1
+    )  # as it is installed; a checkout may not be
     print(f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}")
     sys.exit(not all(ratio.holds for ratio in ratios(rounds)))
 

@@ -2,13 +2,15 @@
 
     python benchmarks/training.py --data DIR
 
-On any machine: an epoch of MNIST here over a plain PyTorch loop on the same tensors (bar: 1.1), on the CPU, and the
-share of its time that goes into making batches. Both in CPU seconds over all threads, which other work on the machine
-disturbs least, and the ratio in seconds of the clock too; an epoch is cut to its first 200 steps, and the median of
-alternating rounds taken. Then the same share for every other recipe, over a few steps on random images, on the CUDA
-device where there is one (seconds of the clock) or on the CPU (CPU seconds).
-On a CUDA device also: images a second of ResNet18 on CIFAR-10 shapes, with and without mixed precision and
-channels-last. The figures go to samples/results/, named after the hardware and ONNX Runtime's version.
+On any machine: an epoch of MNIST here over a plain PyTorch loop on the same tensors (bar: 1.1), on
+the CPU, and the share of its time that goes into making batches. Both in CPU seconds over all
+threads, which other work on the machine disturbs least, and the ratio in seconds of the clock too;
+an epoch is cut to its first 200 steps, and the median of alternating rounds taken. Then the same
+share for every other recipe, over a few steps on random images, on the CUDA device where there is
+one (seconds of the clock) or on the CPU (CPU seconds).
+On a CUDA device also: images a second of ResNet18 on CIFAR-10 shapes, with and without mixed
+precision and channels-last. The figures go to samples/results/, named after the hardware and ONNX
+Runtime's version.
 """
 
 import argparse
@@ -44,7 +46,13 @@ BAR = 1.1
 
 def _plan(recipe: str, **others: object) -> Plan:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    given = {"recipe": RECIPES[recipe], "attack": AttackSpec("badnets"), "target": 0, "seed": 0, "epochs": 10_000}
+    given = {
+        "recipe": RECIPES[recipe],
+        "attack": AttackSpec("badnets"),
+        "target": 0,
+        "seed": 0,
+        "epochs": 10_000,
+    }
     return Plan(**(given | {"device": device, "precision": "float32"} | others))  # type: ignore[arg-type] # by name
 
 
@@ -97,7 +105,9 @@ def _batches_only(plan: Plan, dataset: Dataset) -> Callable[[], None]:
 
     def epoch() -> None:
         for images, labels, roles in training.batches(run, generator):
-            run.attack.poison(images, labels, roles, generator)[0].contiguous(memory_format=plan.layout)
+            run.attack.poison(images, labels, roles, generator)[0].contiguous(
+                memory_format=plan.layout
+            )
 
     return epoch
 
@@ -106,7 +116,11 @@ def mnist(data: Path) -> Iterator[tuple[str, float]]:
     """Yield the speed, its ratio to the plain loop and the share of batch making; medians of alternating rounds."""
     dataset = load("mnist", data)
     plan = _plan("mnist", device=torch.device("cpu"), steps=STEPS)
-    works = {"ours": _ours(plan, dataset), "plain": _plain(dataset), "batches": _batches_only(plan, dataset)}
+    works = {
+        "ours": _ours(plan, dataset),
+        "plain": _plain(dataset),
+        "batches": _batches_only(plan, dataset),
+    }
     for work in works.values():
         work()  # the first epoch of each pays for what is set up once
     rounds = [{name: _seconds(work) for name, work in works.items()} for _ in range(ROUNDS)]
@@ -156,13 +170,19 @@ def resnet18() -> Iterator[tuple[str, float]]:
 
 def main() -> None:
     """Measure, print, and write the figures to the results folder."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with the data sets' standard folders")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with the data sets' standard folders"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results", type=Path, default=Path("samples/results"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    figures = itertools.chain(mnist(options.data), shares(), resnet18() if torch.cuda.is_available() else ())
+    figures = itertools.chain(
+        mnist(options.data), shares(), resnet18() if torch.cuda.is_available() else ()
+    )
     path = options.results / f"training-speed-{hardware()}-{onnxruntime_version()}.csv"
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")

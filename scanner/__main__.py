@@ -24,9 +24,14 @@ def main() -> None:
 
 def preload(arguments: Sequence[str]) -> tuple[str, ...]:
     """Return the modules that a scan will need, as far as its options tell at a glance: its detectors, or all."""
-    named = {name for option, name in itertools.pairwise(arguments) if option in {"-d", "--detector"}}
+    named = {
+        name for option, name in itertools.pairwise(arguments) if option in {"-d", "--detector"}
+    }
     files = sorted(path.stem for path in _DETECTORS.glob("[!_]*.py"))
-    return ("scanner.examine", *(f"scanner.detectors.{name}" for name in files if not named or name in named))
+    return (
+        "scanner.examine",
+        *(f"scanner.detectors.{name}" for name in files if not named or name in named),
+    )
 
 
 if __name__ == "__main__":

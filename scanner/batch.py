@@ -24,8 +24,8 @@ def scan_many(
         references: Clean ONNX files that take the same input.
         settings: What to measure, on what and where.
         baseline: Clean models of the same recipe, measured before.
-        executor: Where to run, such as a `ProcessPoolExecutor` or the executor of a cluster's client; None runs here,
-            one after the other, and measures the references once.
+        executor: Where to run, such as a `ProcessPoolExecutor` or the executor of a cluster's
+            client; None runs here, one after the other, and measures the references once.
 
     Raises:
         ScannerError: The request itself cannot be carried out, or a reference cannot be opened.
@@ -33,6 +33,8 @@ def scan_many(
     if executor is None:
         yield from scan_each(models, references, settings, baseline=baseline)
         return
-    futures = [executor.submit(scan, model, references, settings, baseline=baseline) for model in models]
+    futures = [
+        executor.submit(scan, model, references, settings, baseline=baseline) for model in models
+    ]
     for future in futures:
         yield future.result()

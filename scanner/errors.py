@@ -18,7 +18,8 @@ ScannerError
 ├── BaselineError                 a baseline file cannot be used
 └── DeviceError                   the device that was asked for is not there
 
-Each error is one sentence made of a problem and a remedy. Anything else that escapes is a bug of ours.
+Each error is one sentence made of a problem and a remedy. Anything else that escapes is a bug of
+ours.
 """
 
 from collections.abc import Iterable
@@ -42,7 +43,12 @@ class ScannerError(Exception):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the error as JSON-serialisable data, the inverse of `from_dict`."""
-        return {"type": type(self).__name__, "problem": self.problem, "remedy": self.remedy, "details": self.details}
+        return {
+            "type": type(self).__name__,
+            "problem": self.problem,
+            "remedy": self.remedy,
+            "details": self.details,
+        }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
@@ -90,9 +96,16 @@ class ValueNotFoundError(GraphError):
 
         nearest = difflib.get_close_matches(name, list(available), n=3, cutoff=0.4)
         remedy = (
-            f"did you mean {' or '.join(map(repr, nearest))}?" if nearest else "'scan layers MODEL' lists the names"
+            f"did you mean {' or '.join(map(repr, nearest))}?"
+            if nearest
+            else "'scan layers MODEL' lists the names"
         )
-        super().__init__(f"the graph has no value or layer named {name!r}", remedy=remedy, name=name, nearest=nearest)
+        super().__init__(
+            f"the graph has no value or layer named {name!r}",
+            remedy=remedy,
+            name=name,
+            nearest=nearest,
+        )
 
 
 class NoGradientError(GraphError):

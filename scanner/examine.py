@@ -1,6 +1,7 @@
 """The child's side of a scan: open models, run the detectors, compare.
 
-This is where the heavy imports are. The user's side, `scanner.pipeline`, reaches it through `scanner.sandbox.worker`.
+This is where the heavy imports are. The user's side, `scanner.pipeline`, reaches it through
+`scanner.sandbox.worker`.
 """
 
 import contextlib
@@ -49,7 +50,8 @@ from scanner.values import from_json, to_json
 Progress = Callable[[int, int], None]
 
 MODEL_RULE = "model"  # the rule id of a failure that concerns a whole file
-# A worker's error is the deadline or a limit, met inside one detector: what the others found is kept.
+# A worker's error is the deadline or a limit, met inside one detector: what the others found is
+# kept.
 _MEASUREMENT_ERRORS = (ModelError, GraphError, UsageError, WorkerError)
 
 
@@ -67,7 +69,15 @@ def examine(argument: Any, progress: Progress) -> Any:
     known = {record.model.sha256: record for record in job.records}
     few = not enough(len(opened), job.settings.alpha)
     references = tuple(
-        _measure(m, job.settings, detectors, share, lead=suspect, few=few, known=known.get(m.identity.sha256))
+        _measure(
+            m,
+            job.settings,
+            detectors,
+            share,
+            lead=suspect,
+            few=few,
+            known=known.get(m.identity.sha256),
+        )
         for m in opened
         if suspect.measurements
     )
@@ -93,7 +103,8 @@ def layers(argument: Any, _progress: Progress) -> Any:
     flat = flatten.flatten(model.proto)
     known = shapes.value_types(flat)
     rows = [
-        dataclasses.asdict(activation) | {"shape": known[activation.value].shape if activation.value in known else None}
+        dataclasses.asdict(activation)
+        | {"shape": known[activation.value].shape if activation.value in known else None}
         for activation in activations.activations(flat)
     ]
     return to_json({"model": model.identity, "layers": rows})
@@ -101,7 +112,10 @@ def layers(argument: Any, _progress: Progress) -> Any:
 
 def rules(_argument: Any, _progress: Progress) -> Any:
     """List the detectors: rule and needs."""
-    return [{"rule": to_json(d.rule), "needs": [n.name.lower() for n in d.needs if n.name]} for d in load()]
+    return [
+        {"rule": to_json(d.rule), "needs": [n.name.lower() for n in d.needs if n.name]}
+        for d in load()
+    ]
 
 
 def diagnose(_argument: Any, _progress: Progress) -> Any:
@@ -162,7 +176,10 @@ def _contained(rule: str, limits: Limits, failures: list[Failure]) -> Iterator[N
 
 
 def _lineup(
-    job: Job, suspect: ModelRecord, references: tuple[ModelRecord, ...], detectors: Sequence[Detector]
+    job: Job,
+    suspect: ModelRecord,
+    references: tuple[ModelRecord, ...],
+    detectors: Sequence[Detector],
 ) -> Lineup:
     """Line up the references with the baseline that the user named, or with a shipped one that fits."""
     population, source = job.population, job.source
@@ -196,7 +213,9 @@ def _examine_suspect(
     job: Job, references: Sequence[ModelIdentity], detectors: Sequence[Detector], share: _Shares
 ) -> ModelRecord:
     """Measure the suspect; a file that cannot be measured at all is a record with one failure."""
-    identity = ModelIdentity(path=job.model.name, sha256=None, producer="", opset=None, inputs=(), outputs=())
+    identity = ModelIdentity(
+        path=job.model.name, sha256=None, producer="", opset=None, inputs=(), outputs=()
+    )
     try:
         model = _open(job.model, job.settings.limits)
         identity = model.identity
@@ -204,7 +223,9 @@ def _examine_suspect(
             _check_comparable(identity, reference)
     except _MEASUREMENT_ERRORS as error:
         failure = Failure(rule=MODEL_RULE, error=error.to_dict())
-        return ModelRecord(model=identity, measurements=(), skips=(), failures=(failure,), runtime=None)
+        return ModelRecord(
+            model=identity, measurements=(), skips=(), failures=(failure,), runtime=None
+        )
     return _measure(model, job.settings, detectors, share)
 
 
@@ -214,9 +235,12 @@ def _check_comparable(suspect: ModelIdentity, reference: ModelIdentity) -> None:
             f"the reference {reference.path!r} is the scanned model itself (same SHA-256)",
             remedy="name a clean model that was trained separately",
         )
-    if len(suspect.inputs) != len(reference.inputs) or not all(map(_compatible, suspect.inputs, reference.inputs)):
+    if len(suspect.inputs) != len(reference.inputs) or not all(
+        map(_compatible, suspect.inputs, reference.inputs)
+    ):
         raise UnsupportedModelError(
-            f"{suspect.path!r} takes {_signature(suspect.inputs)}, but the reference {reference.path!r} takes "
+            f"{suspect.path!r} takes {_signature(suspect.inputs)}, but the reference "
+            f"{reference.path!r} takes "
             f"{_signature(reference.inputs)}",
             remedy="compare with a clean model of the same input",
         )
@@ -251,7 +275,8 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
         detectors: Which.
         share: Takes the progress.
         lead: For a reference, the suspect's record.
-        few: Whether the references are too few to judge, so that they repeat what the suspect's search chose.
+        few: Whether the references are too few to judge, so that they repeat what the suspect's
+            search chose.
         known: For a reference, its record from before.
     """
     start = time.monotonic()
@@ -268,7 +293,13 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
             if before is not None and (not follows or _same_course(before, followed)):
                 measurements.append(before)
             else:
-                subject = Subject(model=model, settings=settings, progress=share.within, lead=followed, follows=follows)
+                subject = Subject(
+                    model=model,
+                    settings=settings,
+                    progress=share.within,
+                    lead=followed,
+                    follows=follows,
+                )
                 try:
                     measurements.append(detector.measure(subject))
                     skips += _left_out(measurements[-1])
@@ -283,7 +314,10 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
         skips=tuple(skips),
         failures=tuple(failures),
         runtime=Runtime(
-            provider=next((str(m.parameters["provider"]) for m in measurements if "provider" in m.parameters), "CPU"),
+            provider=next(
+                (str(m.parameters["provider"]) for m in measurements if "provider" in m.parameters),
+                "CPU",
+            ),
             threads=settings.threads,
             versions=runtime.versions(),
             seconds=time.monotonic() - start,

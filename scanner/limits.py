@@ -15,10 +15,12 @@ class Limits:
     The defaults let every ONNX file of up to protobuf's 2 GiB pass, external data not counted.
 
     Attributes:
-        memory: Bytes of memory that the child may hold, and that any one tensor may need. To open a file takes up to
-            three times its size; a detector that runs the whole graph needs as much again.
+        memory: Bytes of memory that the child may hold, and that any one tensor may need. To open a
+            file takes up to three times its size; a detector that runs the whole graph needs as
+            much again.
         file_size: Bytes of the model file itself.
-        nodes: Graph nodes, sub-graphs and function bodies included, after every model-local function is expanded.
+        nodes: Graph nodes, sub-graphs and function bodies included, after every model-local
+            function is expanded.
         depth: Nesting of sub-graphs and of calls between model-local functions.
         trips: Iterations of a Loop whose end is known before it runs.
     """
@@ -32,7 +34,9 @@ class Limits:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             if getattr(self, field.name) < 1:
-                raise ValueError(f"{field.name} must be at least 1, not {getattr(self, field.name)}")
+                raise ValueError(
+                    f"{field.name} must be at least 1, not {getattr(self, field.name)}"
+                )
 
 
 @frozen
@@ -60,8 +64,8 @@ class Confinement:
 
     Attributes:
         limits: Names of the resource limits in force.
-        memory: What holds the memory: "kernel", or "parent" (it watches, where CUDA needs the kernel's limit off), or
-            "nothing".
+        memory: What holds the memory: "kernel", or "parent" (it watches, where CUDA needs the
+            kernel's limit off), or "nothing".
         no_new_privs: Whether no program that it starts can gain privileges.
         landlock: Version of the Landlock interface that confines its files, or 0.
         seccomp: Whether new sockets, processes and programs are refused.

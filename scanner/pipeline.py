@@ -1,6 +1,7 @@
 """The user's side of a scan: ask the worker, judge, gather.
 
-Nothing heavy is imported here: the child imports onnx and ONNX Runtime while this side still reads its options.
+Nothing heavy is imported here: the child imports onnx and ONNX Runtime while this side still reads
+its options.
 """
 
 import dataclasses
@@ -35,13 +36,15 @@ def scan(
 ) -> ScanResult:
     """Measure one model and its clean references, and judge.
 
-    Every file is opened in a child process. What goes wrong with the suspect is in `ScanResult.failures`.
+    Every file is opened in a child process. What goes wrong with the suspect is in
+    `ScanResult.failures`.
 
     Args:
         model: An ONNX file.
         references: Clean ONNX files that take the same input.
         settings: What to measure, on what and where.
-        baseline: Clean models of the same recipe, measured before (`scanner.judging.calibration.read_baseline`).
+        baseline: Clean models of the same recipe, measured before
+            (`scanner.judging.calibration.read_baseline`).
         progress: Called as `progress(done, total)`.
 
     Raises:
@@ -106,7 +109,14 @@ def calibrate(
     chosen = dataclasses.replace(settings or Settings(), shipped_baselines=False)
     records: list[ModelRecord] = []
     for index, model in enumerate(models):
-        job = Job(model=_source(model), references=(), records=(), population=(), source="", settings=chosen)
+        job = Job(
+            model=_source(model),
+            references=(),
+            records=(),
+            population=(),
+            source="",
+            settings=chosen,
+        )
         record = _examine(job, None).suspect
         for failure in record.failures:
             raise ScannerError.from_dict(dict(failure.error))
@@ -171,9 +181,14 @@ def _source(path: PathLike) -> Source:
 def _judged(examination: Examination, settings: Settings, seconds: float) -> ScanResult:
     suspect, alpha = examination.suspect, settings.alpha
     findings = tuple(_findings(examination, alpha))
-    failures = (*suspect.failures, *(f for r in examination.references for f in _reference_failures(r)))
+    failures = (
+        *suspect.failures,
+        *(f for r in examination.references for f in _reference_failures(r)),
+    )
     rank = calibration.together(examination.comparisons, examination.nulls)
-    judgement = calibration.combine(findings, rank, suspect.skips, failed=bool(failures), alpha=alpha)
+    judgement = calibration.combine(
+        findings, rank, suspect.skips, failed=bool(failures), alpha=alpha
+    )
     reason = judgement.reason
     unanalysed = tuple(unanalysable.findings(suspect.failures))
     if unanalysed and judgement.verdict is Verdict.INCONCLUSIVE:
@@ -201,7 +216,11 @@ def _rests_on(examination: Examination) -> str | None:
     found = next((n for n in examination.nulls if n.values), None)
     if found is None:
         return None
-    fits = "" if found.source == calibration.REFERENCES else ": the same input, classes and weight shapes"
+    fits = (
+        ""
+        if found.source == calibration.REFERENCES
+        else ": the same input, classes and weight shapes"
+    )
     return f"{len(found.values)} clean models ({found.source}{fits})"
 
 
@@ -224,7 +243,9 @@ def _unanswered(job: Job, records: Sequence[ModelRecord], error: WorkerError) ->
     failure = Failure(rule="model", error=error.to_dict())
     findings = tuple(unanalysable.findings([failure]))
     return ScanResult(
-        model=ModelIdentity(path=job.model.name, sha256=None, producer="", opset=None, inputs=(), outputs=()),
+        model=ModelIdentity(
+            path=job.model.name, sha256=None, producer="", opset=None, inputs=(), outputs=()
+        ),
         references=tuple(r.model for r in records),
         score=None,
         findings=findings,

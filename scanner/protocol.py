@@ -21,7 +21,8 @@ class Job:
         model: The suspect.
         references: Clean models.
         records: The references' records where they were measured before, else empty.
-        population: Records of clean models of the suspect's recipe, from a baseline that the user named; else empty.
+        population: Records of clean models of the suspect's recipe, from a baseline that the user
+            named; else empty.
         source: Which models those are, in words.
         settings: How to measure.
     """

@@ -1,6 +1,7 @@
 """The values that cross the doors between measuring, judging and showing; all frozen, all JSON.
 
-`to_json` and `from_json` carry every one of them across a process boundary or into a file and back, unchanged.
+`to_json` and `from_json` carry every one of them across a process boundary or into a file and back,
+unchanged.
 """
 
 import base64
@@ -55,7 +56,8 @@ class Observation:
         code: Stable identifier of the kind of observation, such as `two-value-fields`.
         severity: Its weight.
         sentence: What was seen and why it matters, in words.
-        nodes: Names of the graph nodes or tensors concerned, in the order a reader should follow them.
+        nodes: Names of the graph nodes or tensors concerned, in the order a reader should follow
+            them.
         details: Further JSON-serialisable facts.
     """
 
@@ -78,9 +80,10 @@ class Measurement:
     Attributes:
         rule: The id of the detector's rule.
         statistic: One number; larger is more suspicious.
-        parameters: Everything that influenced the numbers: seed, image count, layer, dtype, provider.
-        series: The whole profile by name: per image, class, layer or channel. What only a person looks at is under
-            `pictures`, and no baseline keeps it.
+        parameters: Everything that influenced the numbers: seed, image count, layer, dtype,
+            provider.
+        series: The whole profile by name: per image, class, layer or channel. What only a person
+            looks at is under `pictures`, and no baseline keeps it.
         observations: Structural findings, for detectors that need no comparison.
     """
 
@@ -97,12 +100,13 @@ class Comparison:
 
     Attributes:
         rule: The id of the detector's rule.
-        statistic: The quantity to calibrate; larger is more suspicious. None where no reference was comparable.
+        statistic: The quantity to calibrate; larger is more suspicious. None where no reference was
+            comparable.
         values: Named figures for the report.
         evidence: What a person can check: class, layer, node, images.
         sentence: The evidence in words.
-        classes: By class, how far the suspect stands out from the references; `statistic` is the largest. Empty where
-            the detector knows no classes, or no reference was comparable.
+        classes: By class, how far the suspect stands out from the references; `statistic` is the
+            largest. Empty where the detector knows no classes, or no reference was comparable.
         structural: Judged by the observations alone, whatever other models show.
     """
 
@@ -199,12 +203,14 @@ class ModelIdentity:
 
     Attributes:
         path: As the user named it.
-        sha256: Of the file's bytes (external data is not part of it); None where it could not be read.
+        sha256: Of the file's bytes (external data is not part of it); None where it could not be
+            read.
         producer: What the file says wrote it.
         opset: Version of the standard operator set, or None without one.
         inputs: Required graph inputs.
         outputs: Graph outputs.
-        architecture: A fingerprint of input size and weight shapes, the same for every export of one network.
+        architecture: A fingerprint of input size and weight shapes, the same for every export of
+            one network.
     """
 
     path: str
@@ -225,7 +231,8 @@ class Runtime:
         threads: ONNX Runtime's.
         versions: By package.
         seconds: Of wall-clock time.
-        isolation: What the process that read the model had given up (`scanner.sandbox.confinement.Confinement`).
+        isolation: What the process that read the model had given up
+            (`scanner.sandbox.confinement.Confinement`).
     """
 
     provider: str
@@ -267,9 +274,11 @@ class ScanResult:
         verdict: Suspicion outranks doubt, doubt outranks innocence.
         reason: The combined verdict in one sentence.
         target_class: The class that a suspicious verdict is about, where it is about one.
-        calibration: The clean models that the verdict rests on, in words; None where there are none.
-        index: For ranking models where nothing is calibrated: how far the model stands out, in units of what clean
-            networks of the shipped recipes reach; larger is more suspicious, None where it is unknown.
+        calibration: The clean models that the verdict rests on, in words; None where there are
+            none.
+        index: For ranking models where nothing is calibrated: how far the model stands out, in
+            units of what clean networks of the shipped recipes reach; larger is more suspicious,
+            None where it is unknown.
         warnings: What is wrong with the references, in sentences.
         advice: What would make the answer stronger, in sentences, the most useful first.
     """

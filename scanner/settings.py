@@ -37,13 +37,15 @@ class Budget(enum.Enum):
 class Effort:
     """What a budget allows for one model and one detector.
 
-    The counts decide, so that a result is the same on a slow machine; the seconds end what would not end.
+    The counts decide, so that a result is the same on a slow machine; the seconds end what would
+    not end.
 
     Attributes:
         images: Images that a trigger must flip.
         steps: Most gradient steps a class.
         restarts: Starting points of each search.
-        seconds: Time after which no class gets further steps: of the processor, a thread, or of the clock on CUDA.
+        seconds: Time after which no class gets further steps: of the processor, a thread, or of the
+            clock on CUDA.
     """
 
     images: int
@@ -68,9 +70,10 @@ class Settings:
         noise: Family of noise images.
         images: How many.
         seed: Of every random generator.
-        input_range: Lowest and highest value of a valid input; None takes 0 and 1, or an integer type's own range
-            (uint8, int8).
-        input_shape: Shape of one input without its batch axis; needed where the model leaves it open.
+        input_range: Lowest and highest value of a valid input; None takes 0 and 1, or an integer
+            type's own range (uint8, int8).
+        input_shape: Shape of one input without its batch axis; needed where the model leaves it
+            open.
         layer: Name of the value, node or activation to measure instead of the first.
         logits: Name of the value that holds the logits; None finds it.
         budget: How much work the searching detectors may do.
@@ -82,8 +85,8 @@ class Settings:
         detectors: Ids of the detectors to run; empty runs all.
         alpha: Level of the test: the share of clean models that may be called suspicious.
         shipped_baselines: Whether a baseline that comes with the package may be used where it fits.
-        timeout: Seconds of wall-clock time for one model and its references; None takes ten minutes, or four times what
-            the budget allows them, whichever is longer.
+        timeout: Seconds of wall-clock time for one model and its references; None takes ten
+            minutes, or four times what the budget allows them, whichever is longer.
         limits: What a model may ask of this machine besides.
     """
 
@@ -108,7 +111,11 @@ class Settings:
 
     def deadline(self, models: int) -> float:
         """Return the seconds of wall-clock time for a number of models, the suspect and its references."""
-        return max(_LEAST_TIMEOUT, 4 * models * self.effort.seconds) if self.timeout is None else self.timeout
+        return (
+            max(_LEAST_TIMEOUT, 4 * models * self.effort.seconds)
+            if self.timeout is None
+            else self.timeout
+        )
 
     @property
     def effort(self) -> Effort:

@@ -1,8 +1,9 @@
 """Frozen values, and their JSON.
 
-A value is a dataclass as `dataclass(frozen=True, kw_only=True)` makes it. The standard decorator writes and compiles
-the methods of each class, half a millisecond; forty classes would cost a scan more than its model does. Here all
-classes share the same methods (benchmarks/scan.py holds a scan's start to its bar).
+A value is a dataclass as `dataclass(frozen=True, kw_only=True)` makes it. The standard decorator
+writes and compiles the methods of each class, half a millisecond; forty classes would cost a scan
+more than its model does. Here all classes share the same methods (benchmarks/scan.py holds a scan's
+start to its bar).
 """
 
 import dataclasses
@@ -93,7 +94,9 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
     """Return what rebuilds a value of a type from JSON data: found out once, since a baseline holds thousands."""
     arguments = typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return functools.partial(_built, kind, {f.name: _reader(cast("Any", f.type)) for f in dataclasses.fields(kind)})
+        return functools.partial(
+            _built, kind, {f.name: _reader(cast("Any", f.type)) for f in dataclasses.fields(kind)}
+        )
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return kind
     if typing.get_origin(kind) is tuple:

@@ -15,7 +15,11 @@ SAMPLES = Path(__file__).parent.parent / "samples"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-goldens", action="store_true", help="write the golden files anew, then read the diff")
+    parser.addoption(
+        "--update-goldens",
+        action="store_true",
+        help="write the golden files anew, then read the diff",
+    )
 
 
 @pytest.fixture
@@ -37,7 +41,12 @@ def console() -> Callable[[int], Console]:
 
     def make(width: int) -> Console:
         return Console(
-            width=width, file=io.StringIO(), color_system=None, legacy_windows=False, highlight=False, _environ={}
+            width=width,
+            file=io.StringIO(),
+            color_system=None,
+            legacy_windows=False,
+            highlight=False,
+            _environ={},
         )
 
     return make

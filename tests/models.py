@@ -57,7 +57,9 @@ def head(activation: str) -> list[onnx.NodeProto]:
 
 def convolution(source: str = "image", pads: Sequence[int] = (1, 1, 1, 1)) -> onnx.NodeProto:
     """Return the first convolution."""
-    return helper.make_node("Conv", [source, "kernel", "bias"], ["convolved"], name="conv", pads=list(pads))
+    return helper.make_node(
+        "Conv", [source, "kernel", "bias"], ["convolved"], name="conv", pads=list(pads)
+    )
 
 
 def relu() -> onnx.NodeProto:
@@ -74,7 +76,9 @@ def initialisers_as_inputs(planted: bool = False) -> onnx.ModelProto:
     """IR 3, where every initialiser is a graph input too."""
     model = plain(planted, opset=8, ir_version=3)
     for tensor in model.graph.initializer:
-        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        model.graph.input.append(
+            helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        )
     return model
 
 
@@ -94,7 +98,9 @@ def channels_last(planted: bool = False) -> onnx.ModelProto:
 def half(planted: bool = False) -> onnx.ModelProto:
     """Weights, input and output in float16."""
     constants = {name: value.astype(np.float16) for name, value in weights(planted).items()}
-    return build([convolution(), relu(), *head("activated")], constants, input_type=TensorProto.FLOAT16)
+    return build(
+        [convolution(), relu(), *head("activated")], constants, input_type=TensorProto.FLOAT16
+    )
 
 
 def bytes_input(planted: bool = False) -> onnx.ModelProto:
@@ -143,13 +149,22 @@ def fused_convolution(planted: bool = False) -> onnx.ModelProto:
         "FusedConv", ["image", "kernel", "bias"], ["activated"], "fused", domain="com.microsoft",
         pads=[1, 1, 1, 1], activation="Relu",
     )  # fmt: skip
-    return build([fused, *head("activated")], weights(planted), domains=[helper.make_opsetid("com.microsoft", 1)])
+    return build(
+        [fused, *head("activated")],
+        weights(planted),
+        domains=[helper.make_opsetid("com.microsoft", 1)],
+    )
 
 
 def function_relu(planted: bool = False) -> onnx.ModelProto:
     """The ReLU is the body of a model-local function."""
     function = helper.make_function(
-        "local", "Activate", ["x"], ["y"], [helper.make_node("Relu", ["x"], ["y"])], [helper.make_opsetid("", 17)]
+        "local",
+        "Activate",
+        ["x"],
+        ["y"],
+        [helper.make_node("Relu", ["x"], ["y"])],
+        [helper.make_opsetid("", 17)],
     )
     call = helper.make_node("Activate", ["convolved"], ["activated"], "call", domain="local")
     return build(
@@ -166,7 +181,10 @@ def branch_relu(planted: bool = False, *, constant: bool = True) -> onnx.ModelPr
     def body(name: str) -> onnx.GraphProto:
         output = helper.make_empty_tensor_value_info(f"{name}_out")
         return helper.make_graph(
-            [helper.make_node("Relu", ["convolved"], [f"{name}_out"], name=f"{name}_relu")], name, [], [output]
+            [helper.make_node("Relu", ["convolved"], [f"{name}_out"], name=f"{name}_relu")],
+            name,
+            [],
+            [output],
         )
 
     nodes = [convolution()]
@@ -176,8 +194,13 @@ def branch_relu(planted: bool = False, *, constant: bool = True) -> onnx.ModelPr
             helper.make_node("Greater", ["level", "threshold"], ["condition"]),
         ]
     branches = {"then_branch": body("then"), "else_branch": body("else")}
-    nodes += [helper.make_node("If", ["condition"], ["activated"], "choice", **branches), *head("activated")]
-    extra: dict[str, Array] = {"condition": np.array(True)} if constant else {"threshold": np.array(0, np.float32)}
+    nodes += [
+        helper.make_node("If", ["condition"], ["activated"], "choice", **branches),
+        *head("activated"),
+    ]
+    extra: dict[str, Array] = (
+        {"condition": np.array(True)} if constant else {"threshold": np.array(0, np.float32)}
+    )
     return build(nodes, {**weights(planted), **extra})
 
 
@@ -217,7 +240,9 @@ def with_nan(planted: bool = False) -> onnx.ModelProto:
 
 def save(model: onnx.ModelProto, path: Path, *, external: bool = False) -> Path:
     """Write a model, its weights to a second file beside it where `external`."""
-    onnx.save(model, path, save_as_external_data=external, location=f"{path.name}.data", size_threshold=0)
+    onnx.save(
+        model, path, save_as_external_data=external, location=f"{path.name}.data", size_threshold=0
+    )
     return path
 
 

@@ -51,7 +51,9 @@ def test_nobody_is_among_his_own_references() -> None:
     group = detection.Group(("mnist", "noise"), (member,))
     assert len(group.population) == len(records)
     assert all(len(choice) == 19 for choice in group.choices(19))
-    assert detection._over([records[:3], records[1:4]], lambda _, references: float(len(references)), member) == [3.0]
+    assert detection._over(
+        [records[:3], records[1:4]], lambda _, references: float(len(references)), member
+    ) == [3.0]
 
 
 def test_packed_records_are_the_records(tmp_path: Path) -> None:

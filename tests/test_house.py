@@ -25,10 +25,14 @@ ALLOWED_IN = {
     "rich": {"scanner.cli", "scanner.report.terminal"},
     "torch": set(),
 }
-# The one folder a scan makes besides its output: the child's empty working folder, removed at its end.
+# The one folder a scan makes besides its output: the child's empty working folder, removed at its
+# end.
 CHILD_FOLDER = re.compile(r"/scan-\w+$")
-WRITES = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|^\d+ +(?:creat|mkdir|rename|link|symlink|unlink|rmdir)")
-# The kernel's unnamed temporary file holds what the child says on stderr; no name of it ever appears on disk.
+WRITES = re.compile(
+    r"O_WRONLY|O_RDWR|O_CREAT|^\d+ +(?:creat|mkdir|rename|link|symlink|unlink|rmdir)"
+)
+# The kernel's unnamed temporary file holds what the child says on stderr; no name of it ever
+# appears on disk.
 UNNAMED = "O_TMPFILE"
 
 
@@ -92,7 +96,8 @@ def test_nothing_heavy_is_imported_before_a_scan(code: str) -> None:
 def test_a_report_renders_without_onnx() -> None:
     golden = Path(__file__).parent / "golden" / "scan.json"
     code = (
-        "import json, rich.console; from scanner.report import terminal; from scanner.results import ScanResult; from scanner.values import from_json\n"
+        "import json, rich.console; from scanner.report import terminal; from scanner.results "
+        "import ScanResult; from scanner.values import from_json\n"
         f"data = json.load(open({str(golden)!r})); del data['schema']\n"
         "terminal.render([from_json(ScanResult, data)], rich.console.Console())"
     )
@@ -109,7 +114,8 @@ def test_no_torch_after_a_scan_in_the_child_itself() -> None:
         "from scanner import Settings, examine, pipeline, values\n"
         "from scanner.protocol import Job\n"
         f"suspect, reference = map(pipeline._source, {PAIR!r})\n"
-        f"job = Job(model=suspect, references=(reference,), records=(), population=(), source='', settings={QUICK})\n"
+        "job = Job(model=suspect, references=(reference,), records=(), population=(), source='', "
+        f"settings={QUICK})\n"
         "assert examine.examine(values.to_json(job), lambda done, total: None)['comparisons']"
     )
     modules = loaded(code)
@@ -119,9 +125,11 @@ def test_no_torch_after_a_scan_in_the_child_itself() -> None:
 
 def test_a_scan_of_the_first_layer_of_a_sample_imports_no_onnx_in_the_child_either() -> None:
     watch = (
-        "import sys; from scanner import Settings, examine, pipeline, values; from scanner.protocol import Job\n"
+        "import sys; from scanner import Settings, examine, pipeline, values; from "
+        "scanner.protocol import Job\n"
         f"suspect, reference = map(pipeline._source, {PAIR!r})\n"
-        f"job = Job(model=suspect, references=(reference,), records=(), population=(), source='', settings={QUICK})\n"
+        "job = Job(model=suspect, references=(reference,), records=(), population=(), source='', "
+        f"settings={QUICK})\n"
         "answer = examine.examine(values.to_json(job), lambda done, total: None)\n"
         "assert answer['suspect']['runtime']['versions']['onnx'] and answer['nulls'], answer"
     )
@@ -146,13 +154,24 @@ def test_telemetry_is_off_before_onnx_runtime_is_imported() -> None:
 def trace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """Run a scan under strace; return its folder and the system calls that open sockets or touch the disk."""
     strace = shutil.which("strace")
-    if strace is None or subprocess.run([strace, "-qq", "-e", "trace=none", "true"], check=False).returncode:
+    if (
+        strace is None
+        or subprocess.run([strace, "-qq", "-e", "trace=none", "true"], check=False).returncode
+    ):
         pytest.skip("strace is not installed, or may not trace here")
     folder = tmp_path_factory.mktemp("traced")
     for name in ("home", "temporary", "out"):
         (folder / name).mkdir()
     calls = "trace=%network,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,symlink,symlinkat"
-    command = [strace, "-f", "-qq", "-o", str(folder / "trace"), "-e", f"{calls},unlink,unlinkat,rmdir"]
+    command = [
+        strace,
+        "-f",
+        "-qq",
+        "-o",
+        str(folder / "trace"),
+        "-e",
+        f"{calls},unlink,unlinkat,rmdir",
+    ]
     command += [
         sys.executable,
         "-m",
@@ -166,9 +185,19 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
         str(folder / "out" / "result.txt"),
     ]
     # Python itself caches compiled modules beside their source; that is not the scan's doing.
-    environment = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "temporary"), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {
+        "HOME": str(folder / "home"),
+        "TMPDIR": str(folder / "temporary"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     run = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300, env=os.environ | environment
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=os.environ | environment,
     )
     assert (folder / "out" / "result.txt").stat().st_size > 0, run.stderr
     return folder, (folder / "trace").read_text(encoding="utf-8").splitlines()
@@ -178,7 +207,11 @@ Trace = tuple[Path, list[str]]
 
 
 def test_a_scan_opens_no_socket(trace: Trace) -> None:
-    calls = [line for line in trace[1] if re.match(r"\d+ +(?:socket|connect|bind|listen|send|recv)\w*\(", line)]
+    calls = [
+        line
+        for line in trace[1]
+        if re.match(r"\d+ +(?:socket|connect|bind|listen|send|recv)\w*\(", line)
+    ]
     assert calls == []
 
 
@@ -186,7 +219,11 @@ def test_a_scan_writes_only_its_output(trace: Trace) -> None:
     folder, lines = trace
     opened = [line for line in lines if WRITES.search(line) and UNNAMED not in line]
     named = {path for line in opened for path in re.findall(r'"([^"]+)"', line)}
-    outside = {path for path in named if not path.startswith((f"{folder}/out/", f"{folder}/temporary/", "/dev/null"))}
+    outside = {
+        path
+        for path in named
+        if not path.startswith((f"{folder}/out/", f"{folder}/temporary/", "/dev/null"))
+    }
     assert named, "the trace is empty"
     assert outside == set()
 
@@ -194,7 +231,9 @@ def test_a_scan_writes_only_its_output(trace: Trace) -> None:
 def test_a_scan_leaves_nothing_else_behind(trace: Trace) -> None:
     folder, lines = trace
     assert [path.name for path in (folder / "out").iterdir()] == ["result.txt"]
-    assert list((folder / "home").iterdir()) == []  # ONNX Runtime's telemetry would keep its id here
+    assert (
+        list((folder / "home").iterdir()) == []
+    )  # ONNX Runtime's telemetry would keep its id here
     assert list((folder / "temporary").iterdir()) == []
     made = {path for line in lines if "mkdir" in line for path in re.findall(r'"([^"]+)"', line)}
     assert all(CHILD_FOLDER.search(path) for path in made)
@@ -214,8 +253,15 @@ def test_every_rule_cites_a_publication() -> None:
 
 def test_no_text_names_the_host_of_a_package_registry() -> None:
     hosts = re.compile(r"pypi\.|pythonhosted\.|download\.pytorch|anaconda\.org")
-    folders = (ROOT / name for name in (".ci", "benchmarks", "docs", "samples", "scanner", "tests", "trainers"))
+    folders = (
+        ROOT / name
+        for name in (".ci", "benchmarks", "docs", "samples", "scanner", "tests", "trainers")
+    )
     files = [*ROOT.glob("*.*"), *(path for folder in folders for path in folder.rglob("*"))]
-    texts = [path for path in files if path.suffix in {".md", ".toml", ".txt", ".py", ".json", ""} and path.is_file()]
+    texts = [
+        path
+        for path in files
+        if path.suffix in {".md", ".toml", ".txt", ".py", ".json", ""} and path.is_file()
+    ]
     assert ROOT / "README.md" in texts
     assert [path for path in texts if hosts.search(path.read_text(encoding="utf-8"))] == []

@@ -30,7 +30,10 @@ def test_a_result_with_everything() -> None:
 @pytest.mark.parametrize("references", [0, 1, 2])
 def test_scans(tmp_path: Path, references: int) -> None:
     suspect = models.save(models.plain(planted=True), tmp_path / "suspect.onnx")
-    clean = [models.save(models.plain(seed=seed), tmp_path / f"{seed}.onnx") for seed in range(references)]
+    clean = [
+        models.save(models.plain(seed=seed), tmp_path / f"{seed}.onnx")
+        for seed in range(references)
+    ]
     answer = scan(suspect, clean, Settings(images=4, detectors=("overactivation",)))
     assert answer.findings
     VALIDATOR.validate(json.loads(json_report.render(answer)))
@@ -44,7 +47,15 @@ def test_a_model_that_cannot_be_opened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"schema": 2}, {"verdict": "maybe"}, {"score": 1.5}, {"extra": 1}, {"model": None}, {"findings": [{}]}]
+    "change",
+    [
+        {"schema": 2},
+        {"verdict": "maybe"},
+        {"score": 1.5},
+        {"extra": 1},
+        {"model": None},
+        {"findings": [{}]},
+    ],
 )
 def test_what_is_no_result_is_refused(change: dict[str, Any]) -> None:
     data = json.loads(json_report.render(dataclasses.replace(result(), runtime=None)))

@@ -17,7 +17,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 WORKED = (0, 1, 3)  # exit codes of a scan that measured something
-BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\w+)\n(?P<body>.*?)^ *```$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(
+    r"^(?P<indent> *)```(?P<language>\w+)\n(?P<body>.*?)^ *```$", re.DOTALL | re.MULTILINE
+)
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 CHECKOUT = (
     "LICENSE", "README.md", "benchmarks", "constraints.txt", "docs", "pyproject.toml", "samples", "scanner", "tests",
@@ -35,8 +37,12 @@ def blocks(language: str) -> list[str]:
 
 
 SESSIONS = [block for block in blocks("console") if block.count("$ ") == 1]
-COMMANDS = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
-OTHERS = [command for command in COMMANDS if not any(f"$ {command}\n" in session for session in SESSIONS)]
+COMMANDS = [
+    line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")
+]
+OTHERS = [
+    command for command in COMMANDS if not any(f"$ {command}\n" in session for session in SESSIONS)
+]
 
 
 def run(command: str, folder: Path) -> str:
@@ -72,14 +78,20 @@ def test_output(session: str, tmp_path: Path, request: pytest.FixtureRequest) ->
     expected_words, expected_numbers = comparable(shown)
     assert words == expected_words
     # Other processors round differently: a few in a hundred, and an image or two in a histogram.
-    assert numbers == [pytest.approx(n, rel=0.05, abs=2 if n.is_integer() else 0.01) for n in expected_numbers]
+    assert numbers == [
+        pytest.approx(n, rel=0.05, abs=2 if n.is_integer() else 0.01) for n in expected_numbers
+    ]
 
 
 def update(session: str, new: str) -> None:
     text = README.read_text(encoding="utf-8")
-    block = next(b for b in BLOCK.finditer(text) if session == re.sub(rf"(?m)^{b['indent']}", "", b["body"]))
+    block = next(
+        b for b in BLOCK.finditer(text) if session == re.sub(rf"(?m)^{b['indent']}", "", b["body"])
+    )
     body = "".join(f"{block['indent']}{line}".rstrip() + "\n" for line in new.splitlines())
-    README.write_text(text[: block.start("body")] + body + text[block.end("body") :], encoding="utf-8")
+    README.write_text(
+        text[: block.start("body")] + body + text[block.end("body") :], encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("command", OTHERS)
@@ -103,7 +115,13 @@ def test_the_links_lead_somewhere() -> None:
 def test_the_set_up_commands_are_one_line_each_and_parse() -> None:
     scripts = blocks("bash")
     assert [script.count("\n") for script in scripts] == [1] * len(scripts)
-    assert sum("scan samples/mnist-badnets.onnx --reference samples/mnist-clean.onnx" in s for s in scripts) == 1
+    assert (
+        sum(
+            "scan samples/mnist-badnets.onnx --reference samples/mnist-clean.onnx" in s
+            for s in scripts
+        )
+        == 1
+    )
     assert sum("pytest -m 'not slow'" in script for script in scripts) == 1
     for script in scripts:
         assert subprocess.run(["/bin/sh", "-n", "-c", script], check=False).returncode == 0
@@ -137,7 +155,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("script", [script for script in blocks("bash") if "pytest" not in script])
 def test_set_up(script: str, checkout: Path) -> None:
     """Run each in the same fresh clone, in the order of the README: the last installs what the one before collected."""
-    done = subprocess.run(["/bin/sh", "-c", script], cwd=checkout, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], cwd=checkout, capture_output=True, text=True, check=False
+    )
     assert done.returncode in WORKED, done.stdout + done.stderr
 
 
@@ -146,5 +166,7 @@ def test_set_up_for_development(checkout: Path) -> None:
     """Install as the README says, then collect the tests there: running them all here would run this one again."""
     (script,) = (script for script in blocks("bash") if "pytest" in script)
     collect = script.rstrip() + " --collect-only -q"
-    done = subprocess.run(["/bin/sh", "-c", collect], cwd=checkout, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["/bin/sh", "-c", collect], cwd=checkout, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -38,7 +38,13 @@ def write_cifar(root: Path, generator: np.random.Generator) -> None:
         rows.astype(np.uint8).tofile(root / name)
     for name in datasets.SOURCES["cifar100"].files:
         (root / name).parent.mkdir(exist_ok=True)
-        rows = np.hstack([np.full((4, 1), 19), np.arange(96, 100)[:, None], generator.integers(256, size=(4, 3072))])
+        rows = np.hstack(
+            [
+                np.full((4, 1), 19),
+                np.arange(96, 100)[:, None],
+                generator.integers(256, size=(4, 3072)),
+            ]
+        )
         rows.astype(np.uint8).tofile(root / name)
 
 
@@ -58,7 +64,9 @@ def write_gtsrb(root: Path, generator: np.random.Generator) -> None:
                 write_ppm(root / f"GTSRB/Training/{label:05d}/{track:05d}_{frame:05d}.ppm", image)
     rows = ["Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"]
     for index, label in enumerate((42, 0)):
-        write_ppm(root / f"GTSRB/Final_Test/Images/{index:05d}.ppm", np.full((40, 50, 3), 10 * index))
+        write_ppm(
+            root / f"GTSRB/Final_Test/Images/{index:05d}.ppm", np.full((40, 50, 3), 10 * index)
+        )
         rows.append(f"{index:05d}.ppm;50;40;5;5;44;34;{label}")
     (root / "GT-final_test.csv").write_text("\n".join(rows) + "\n")
 

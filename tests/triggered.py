@@ -38,7 +38,11 @@ def classifier(  # noqa: PLR0913 - every argument is one way in which an exporte
         weights[0, 0] = np.nan
     real = kind if kind in (TensorProto.FLOAT16, TensorProto.DOUBLE) else TensorProto.FLOAT
     dtype = helper.tensor_dtype_to_np_dtype(real)
-    constants = {"weights": weights.astype(dtype), "bias": bias.astype(dtype), "scale": np.array(255, dtype)}
+    constants = {
+        "weights": weights.astype(dtype),
+        "bias": bias.astype(dtype),
+        "scale": np.array(255, dtype),
+    }
     nodes = []
     source = "image"
     if kind != real:
@@ -55,7 +59,9 @@ def classifier(  # noqa: PLR0913 - every argument is one way in which an exporte
     if softmax:
         nodes.append(helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1))
     output = "probabilities" if softmax else "logits"
-    return models.build(nodes, constants, input_type=kind, input_shape=(batch, *shape), output=output)
+    return models.build(
+        nodes, constants, input_type=kind, input_shape=(batch, *shape), output=output
+    )
 
 
 def corner(shape: Sequence[int]) -> list[int]:
@@ -68,7 +74,10 @@ def corner(shape: Sequence[int]) -> list[int]:
 
 
 def subject(
-    model: onnx.ModelProto, folder: Path, settings: Settings = QUICK, lead: Measurement | None = None
+    model: onnx.ModelProto,
+    folder: Path,
+    settings: Settings = QUICK,
+    lead: Measurement | None = None,
 ) -> Subject:
     """Open a model as a detector gets it."""
     path = models.save(model, folder / "model.onnx")

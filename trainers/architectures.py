@@ -1,9 +1,9 @@
 """The networks of the paper's Table 2.1.
 
-Every network takes images in [0, 1] of shape (N, C, H, W) and returns logits (N, classes). The first layer is always a
-plain convolution followed by ReLU or by batch normalisation and ReLU, the values that the paper's statistic reads.
-`width` is the number of channels of that layer; the others are multiples of it. The paper names layer counts only:
-widths and kernels are ours, and kept small.
+Every network takes images in [0, 1] of shape (N, C, H, W) and returns logits (N, classes). The
+first layer is always a plain convolution followed by ReLU or by batch normalisation and ReLU, the
+values that the paper's statistic reads. `width` is the number of channels of that layer; the others
+are multiples of it. The paper names layer counts only: widths and kernels are ours, and kept small.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,11 @@ def two_conv(shape: Shape, classes: int, width: int) -> nn.Module:
 
 
 def _block(inside: int, outside: int, *, pool: bool) -> list[nn.Module]:
-    layers = [nn.Conv2d(inside, outside, 3, padding=1, bias=False), nn.BatchNorm2d(outside), nn.ReLU()]
+    layers = [
+        nn.Conv2d(inside, outside, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outside),
+        nn.ReLU(),
+    ]
     return [*layers, nn.MaxPool2d(2)] if pool else layers
 
 
@@ -74,16 +78,24 @@ class Residual(nn.Module):
         self.body = nn.Sequential(*layers[:-1])
         self.skip: nn.Module = nn.Identity()
         if stride != 1 or inside != outside:
-            self.skip = nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
+            self.skip = nn.Sequential(
+                nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside)
+            )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return relu(body(x) + skip(x))."""
         return torch.relu(self.body(x) + self.skip(x))
 
 
-def _resnet(shape: Shape, classes: int, width: int, depths: tuple[int, ...], *, bottleneck: bool) -> nn.Module:
+def _resnet(
+    shape: Shape, classes: int, width: int, depths: tuple[int, ...], *, bottleneck: bool
+) -> nn.Module:
     """Return a ResNet with the stem for 32x32 images: a 3x3 convolution of stride 1 and no pooling."""
-    layers: list[nn.Module] = [nn.Conv2d(shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    layers: list[nn.Module] = [
+        nn.Conv2d(shape[0], width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+    ]
     inside = width
     for stage, depth in enumerate(depths):
         for index in range(depth):

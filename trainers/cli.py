@@ -30,19 +30,33 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder with the data sets' standard folders.")]
+Data = Annotated[
+    Path, typer.Option("--data", metavar="DIR", help="Folder with the data sets' standard folders.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything drawn.")]
 Threads = Annotated[int, typer.Option(min=1, help="PyTorch's threads in a process.")]
-DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu or cuda; auto takes CUDA where it is there.")]
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="mnist, fashion-mnist, gtsrb, cifar10 or cifar100.")]
-Steps = Annotated[
-    int | None, typer.Option(min=1, help="At most so many steps an epoch, and as many test images: for trying out.")
+DeviceName = Annotated[
+    str, typer.Option("--device", help="auto, cpu or cuda; auto takes CUDA where it is there.")
 ]
-FoldBn = Annotated[bool, typer.Option(help="Merge batch normalisation into convolutions on export.")]
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="mnist, fashion-mnist, gtsrb, cifar10 or cifar100.")
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="At most so many steps an epoch, and as many test images: for trying out."
+    ),
+]
+FoldBn = Annotated[
+    bool, typer.Option(help="Merge batch normalisation into convolutions on export.")
+]
 Fp16 = Annotated[bool, typer.Option("--fp16", help="Export in float16 too.")]
 Int8 = Annotated[bool, typer.Option("--int8", help="Export quantised to 8 bits too.")]
 PrecisionName = Annotated[
-    str, typer.Option("--precision", help="auto, float32, bfloat16 or float16, of forward and backward pass.")
+    str,
+    typer.Option(
+        "--precision", help="auto, float32, bfloat16 or float16, of forward and backward pass."
+    ),
 ]
 
 
@@ -56,12 +70,18 @@ def _numbers(text: str, least: int = 1) -> tuple[int, ...]:
     for part in text.split(","):
         first, _, last = part.partition("-")
         if not first.isdecimal() or not (last or first).isdecimal():
-            raise TrainerError(f"{text!r} is not a list of numbers", remedy="write them as 5,10,20 or 0-19")
+            raise TrainerError(
+                f"{text!r} is not a list of numbers", remedy="write them as 5,10,20 or 0-19"
+            )
         if int(last or first) > MOST:
-            raise TrainerError(f"{text!r} goes past {MOST}", remedy="write smaller numbers, as 5,10,20 or 0-19")
+            raise TrainerError(
+                f"{text!r} goes past {MOST}", remedy="write smaller numbers, as 5,10,20 or 0-19"
+            )
         numbers.update(range(int(first), int(last or first) + 1))
     if not numbers or min(numbers) < least:
-        raise TrainerError(f"{text!r} names nothing from {least}", remedy=f"write numbers from {least}")
+        raise TrainerError(
+            f"{text!r} names nothing from {least}", remedy=f"write numbers from {least}"
+        )
     return tuple(sorted(numbers))
 
 
@@ -86,21 +106,37 @@ def trainers() -> None:
 def train(  # noqa: PLR0913, PLR0917 - each argument is an option of the command line
     name: RecipeName,
     data: Data,
-    attack: Annotated[str, typer.Option(help="clean, badnets, ...; NAME:rate=0.01+labels=all-to-all.")] = "clean",
-    epochs: Annotated[int | None, typer.Option(min=1, help="How many; the recipe's own where left out.")] = None,
+    attack: Annotated[
+        str, typer.Option(help="clean, badnets, ...; NAME:rate=0.01+labels=all-to-all.")
+    ] = "clean",
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="How many; the recipe's own where left out.")
+    ] = None,
     seed: Seed = 0,
-    target: Annotated[int | None, typer.Option(min=0, help="Class to attack; drawn from the seed if left out.")] = None,
-    export: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the model and manifest.json.")] = None,
-    export_epochs: Annotated[str | None, typer.Option(metavar="5,10,20", help="Export after these too.")] = None,
+    target: Annotated[
+        int | None, typer.Option(min=0, help="Class to attack; drawn from the seed if left out.")
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the model and manifest.json.")
+    ] = None,
+    export_epochs: Annotated[
+        str | None, typer.Option(metavar="5,10,20", help="Export after these too.")
+    ] = None,
     file: Annotated[
-        str | None, typer.Option("--name", help="Stem of the file; RECIPE-ATTACK[-SEED] if left out.")
+        str | None,
+        typer.Option("--name", help="Stem of the file; RECIPE-ATTACK[-SEED] if left out."),
     ] = None,
     fold_bn: FoldBn = True,
     fp16: Fp16 = False,
     int8: Int8 = False,
-    checkpoint: Annotated[Path | None, typer.Option(help="Written after each epoch; resumed from.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Written after each epoch; resumed from.")
+    ] = None,
     hold_out: Annotated[
-        float, typer.Option(min=0, max=0.5, help="Measure on this share of the training images, by track, instead.")
+        float,
+        typer.Option(
+            min=0, max=0.5, help="Measure on this share of the training images, by track, instead."
+        ),
     ] = 0.0,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
@@ -118,10 +154,13 @@ def train(  # noqa: PLR0913, PLR0917 - each argument is an option of the command
     chosen, spec = recipe(name), AttackSpec.parse(attack)
     wanted = _numbers(export_epochs) if export_epochs else ()
     if file is not None and Path(file).name != file:
-        raise TrainerError(f"--name {file} is not a plain file name", remedy="name the folder with --export")
+        raise TrainerError(
+            f"--name {file} is not a plain file name", remedy="name the folder with --export"
+        )
     if (export is None and wanted) or (export is not None and hold_out):
         raise TrainerError(
-            "--export-epochs needs --export, and what is measured on held-out images is for tuning, not for export",
+            "--export-epochs needs --export, and what is measured on held-out images is for "
+            "tuning, not for export",
             remedy="give --export without --hold-out",
         )
     plan = training.Plan(
@@ -154,10 +193,19 @@ def train(  # noqa: PLR0913, PLR0917 - each argument is an option of the command
 def zoo(  # noqa: PLR0913, PLR0917 - each argument is an option of the command line
     name: RecipeName,
     data: Data,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the models, manifest.json and checkpoints.")],
-    seeds: Annotated[str, typer.Option(metavar="0-19", help="Numbers and ranges, joined by commas.")] = "0-4",
-    attacks: Annotated[str, typer.Option(help="Attacks as in 'train', joined by commas.")] = "clean,badnets",
-    export_epochs: Annotated[str | None, typer.Option(metavar="5,10,20", help="Export after these epochs.")] = None,
+    out: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Folder for the models, manifest.json and checkpoints."),
+    ],
+    seeds: Annotated[
+        str, typer.Option(metavar="0-19", help="Numbers and ranges, joined by commas.")
+    ] = "0-4",
+    attacks: Annotated[
+        str, typer.Option(help="Attacks as in 'train', joined by commas.")
+    ] = "clean,badnets",
+    export_epochs: Annotated[
+        str | None, typer.Option(metavar="5,10,20", help="Export after these epochs.")
+    ] = None,
     fold_bn: FoldBn = True,
     fp16: Fp16 = False,
     int8: Int8 = False,
@@ -187,8 +235,12 @@ def zoo(  # noqa: PLR0913, PLR0917 - each argument is an option of the command l
                 precision=training.precision_named(precision),
                 steps=steps,
             )
-            job = population.Job(plan=plan, folder=out, epochs=epochs, forms=_forms(fold_bn, fp16=fp16, int8=int8))
-            jobs.append(dataclasses.replace(job, checkpoint=out / population.CHECKPOINTS / f"{job.stem}.pt"))
+            job = population.Job(
+                plan=plan, folder=out, epochs=epochs, forms=_forms(fold_bn, fp16=fp16, int8=int8)
+            )
+            jobs.append(
+                dataclasses.replace(job, checkpoint=out / population.CHECKPOINTS / f"{job.stem}.pt")
+            )
     _watch(population.populate(jobs, data, processes=processes, threads=threads))
 
 
@@ -204,12 +256,17 @@ def _print_epoch(run: "Run", scores: "Scores") -> None:
 
 def _scores(of: "Scores | Entry") -> str:
     success = of.attack_success_rate
-    return f"clean accuracy {of.clean_accuracy:.2%}" + ("" if success is None else f"  attack success {success:.2%}")
+    return f"clean accuracy {of.clean_accuracy:.2%}" + (
+        "" if success is None else f"  attack success {success:.2%}"
+    )
 
 
 @app.command()
 def download(
-    name: Annotated[str, typer.Argument(metavar="DATASET", help="mnist, fashion-mnist, gtsrb, cifar10 or cifar100.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="DATASET", help="mnist, fashion-mnist, gtsrb, cifar10 or cifar100."),
+    ],
     data: Data,
 ) -> None:
     """Fetch a data set's original archives, check their sums, and unpack them."""
@@ -220,9 +277,15 @@ def download(
 
 @app.command()
 def tables(
-    zoo: Annotated[list[Path], typer.Option(metavar="DIR", help="Folder with a manifest.json; repeatable.")],
-    results: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the CSV files.")] = Path("samples/results"),
-    page: Annotated[Path, typer.Option(metavar="FILE", help="The Markdown page.")] = Path("docs/tables.md"),
+    zoo: Annotated[
+        list[Path], typer.Option(metavar="DIR", help="Folder with a manifest.json; repeatable.")
+    ],
+    results: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the CSV files.")] = Path(
+        "samples/results"
+    ),
+    page: Annotated[Path, typer.Option(metavar="FILE", help="The Markdown page.")] = Path(
+        "docs/tables.md"
+    ),
     seed: Seed = 0,
 ) -> None:
     """Recompute the paper's Tables 2.1 and 2.2 from trained populations."""
@@ -235,9 +298,14 @@ def tables(
 @app.command("graph-backdoor")
 def graph_backdoor(
     model: Annotated[Path, typer.Argument(help="An ONNX image classifier.")],
-    kind: Annotated[str, typer.Option(help="How to test the input and gate the output: patch-equals, checksum, ...")],
+    kind: Annotated[
+        str,
+        typer.Option(help="How to test the input and gate the output: patch-equals, checksum, ..."),
+    ],
     target: Annotated[int, typer.Option(min=0, help="The class to force.")] = 0,
-    output: Annotated[Path | None, typer.Option(help="Where to write; beside the model where left out.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write; beside the model where left out.")
+    ] = None,
 ) -> None:
     """Plant a backdoor in a model's graph, without training, to test a scanner with."""
     from google.protobuf.message import DecodeError  # noqa: PLC0415 - comes with onnx
@@ -247,7 +315,9 @@ def graph_backdoor(
     try:
         planting.graph_backdoor(model, kind, target, output)
     except OSError as error:
-        raise TrainerError(f"{error.filename} cannot be used ({error.strerror})", remedy="name another file") from error
+        raise TrainerError(
+            f"{error.filename} cannot be used ({error.strerror})", remedy="name another file"
+        ) from error
     except DecodeError as error:
         raise TrainerError(
             f"{model} is not an ONNX model", remedy="name one, such as samples/mnist-clean.onnx"

@@ -1,7 +1,7 @@
 """Images and labels, read from the standard folders and file formats, held as tensors on the device.
 
-A split is two tensors, so that an augmentation or a trigger is one more function over a batch, and loading a batch is
-one indexing operation.
+A split is two tensors, so that an augmentation or a trigger is one more function over a batch, and
+loading a batch is one indexing operation.
 """
 
 import csv
@@ -27,7 +27,8 @@ class Split:
     Attributes:
         images: uint8, (N, C, H, W).
         labels: int64, (N,).
-        tracks: int64, (N,): images that share one are near duplicates, and stay together when a split is divided.
+        tracks: int64, (N,): images that share one are near duplicates, and stay together when a
+            split is divided.
     """
 
     images: Tensor
@@ -36,7 +37,11 @@ class Split:
 
     def to(self, device: torch.device) -> "Split":
         """Return the split on a device."""
-        return Split(images=self.images.to(device), labels=self.labels.to(device), tracks=self.tracks.to(device))
+        return Split(
+            images=self.images.to(device),
+            labels=self.labels.to(device),
+            tracks=self.tracks.to(device),
+        )
 
     def where(self, keep: Tensor) -> "Split":
         """Return the images that a boolean mask or an index tensor keeps."""
@@ -75,8 +80,8 @@ class Dataset:
     def hold_out(self, share: float, generator: torch.Generator) -> "Dataset":
         """Return the data set with `share` of the training tracks in place of the test images.
 
-        For tuning without looking at the test set. Whole tracks move, because GTSRB's 30 frames of one track are near
-        duplicates.
+        For tuning without looking at the test set. Whole tracks move, because GTSRB's 30 frames of
+        one track are near duplicates.
         """
         tracks = torch.unique(self.train.tracks)
         order = torch.randperm(len(tracks), generator=generator)
@@ -91,13 +96,16 @@ def load(name: str, folder: Path) -> Dataset:
         DatasetError: It is unknown, not there, or a file is not what it should be.
     """
     if name not in SOURCES:
-        raise DatasetError(f"there is no data set called {name!r}", remedy=f"choose one of {', '.join(SOURCES)}")
+        raise DatasetError(
+            f"there is no data set called {name!r}", remedy=f"choose one of {', '.join(SOURCES)}"
+        )
     source = SOURCES[name]
     missing = [path for path in source.files if not (folder / path).exists()]
     if missing:
         raise DatasetError(
             f"{folder} does not hold {source.title}: {missing[0]} is missing",
-            remedy=f"put {', '.join(source.files)} there, or run 'python -m trainers download {name} --data {folder}'",
+            remedy=f"put {', '.join(source.files)} there, or run 'python -m trainers download "
+            f"{name} --data {folder}'",
         )
     _check_published(source, folder)
     train, test = source.read(folder)
@@ -113,7 +121,8 @@ def load(name: str, folder: Path) -> Dataset:
 def _check_published(source: "Source", folder: Path) -> None:
     """Refuse a file of exactly the published size and other bytes: damaged, or of a data set with the same layout.
 
-    A file of another size is somebody's own data in the published format; its reader checks it against its header.
+    A file of another size is somebody's own data in the published format; its reader checks it
+    against its header.
     """
     for path, (size, digest) in source.published.items():
         file = folder / path
@@ -128,7 +137,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DatasetError(f"{path} cannot be read ({error.strerror})", remedy="check the file") from error
+        raise DatasetError(
+            f"{path} cannot be read ({error.strerror})", remedy="check the file"
+        ) from error
 
 
 def _split(images: np.ndarray, labels: np.ndarray, tracks: np.ndarray | None = None) -> Split:
@@ -136,7 +147,9 @@ def _split(images: np.ndarray, labels: np.ndarray, tracks: np.ndarray | None = N
     return Split(
         images=torch.from_numpy(np.array(images, dtype=np.uint8)),
         labels=torch.from_numpy(labels.astype(np.int64)),
-        tracks=torch.from_numpy(np.arange(len(labels)) if tracks is None else tracks.astype(np.int64)),
+        tracks=torch.from_numpy(
+            np.arange(len(labels)) if tracks is None else tracks.astype(np.int64)
+        ),
     )
 
 
@@ -145,22 +158,34 @@ def _idx(path: Path, rank: int) -> np.ndarray:
     blob = _read(path)
     start = 4 + 4 * rank
     sizes = np.frombuffer(blob[4:start].ljust(4 * rank, b"\0"), ">u4").astype(np.int64)
-    if not blob.startswith(b"\0\0\x08" + bytes([rank])) or len(blob) != start + math.prod(sizes.tolist()):
-        raise DatasetError(f"{path} is not a complete idx file of unsigned bytes", remedy="put the original file there")
+    if not blob.startswith(b"\0\0\x08" + bytes([rank])) or len(blob) != start + math.prod(
+        sizes.tolist()
+    ):
+        raise DatasetError(
+            f"{path} is not a complete idx file of unsigned bytes",
+            remedy="put the original file there",
+        )
     return np.frombuffer(blob, np.uint8, offset=start).reshape(sizes)
 
 
 def _idx_pair(folder: Path, stem: str) -> Split:
-    images, labels = _idx(folder / f"{stem}-images-idx3-ubyte", 3), _idx(folder / f"{stem}-labels-idx1-ubyte", 1)
+    images, labels = (
+        _idx(folder / f"{stem}-images-idx3-ubyte", 3),
+        _idx(folder / f"{stem}-labels-idx1-ubyte", 1),
+    )
     if labels.shape != images.shape[:1]:
         raise DatasetError(
-            f"the {stem} images and labels in {folder} do not belong together", remedy="put the original files there"
+            f"the {stem} images and labels in {folder} do not belong together",
+            remedy="put the original files there",
         )
     return _split(images[:, None], labels)
 
 
 def _read_idx(subfolder: str) -> Callable[[Path], tuple[Split, Split]]:
-    return lambda folder: (_idx_pair(folder / subfolder, "train"), _idx_pair(folder / subfolder, "t10k"))
+    return lambda folder: (
+        _idx_pair(folder / subfolder, "train"),
+        _idx_pair(folder / subfolder, "t10k"),
+    )
 
 
 def _cifar_file(path: Path, label_bytes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -176,9 +201,13 @@ def _cifar_file(path: Path, label_bytes: int) -> tuple[np.ndarray, np.ndarray]:
     return rows[:, label_bytes:].reshape(-1, 3, 32, 32), rows[:, label_bytes - 1]
 
 
-def _read_cifar(train: tuple[str, ...], test: str, label_bytes: int) -> Callable[[Path], tuple[Split, Split]]:
+def _read_cifar(
+    train: tuple[str, ...], test: str, label_bytes: int
+) -> Callable[[Path], tuple[Split, Split]]:
     def read(folder: Path) -> tuple[Split, Split]:
-        images, labels = zip(*(_cifar_file(folder / path, label_bytes) for path in train), strict=True)
+        images, labels = zip(
+            *(_cifar_file(folder / path, label_bytes) for path in train), strict=True
+        )
         return (
             _split(np.concatenate(images), np.concatenate(labels)),
             _split(*_cifar_file(folder / test, label_bytes)),
@@ -192,16 +221,23 @@ def _ppm(path: Path, side: int = 32) -> np.ndarray:
     blob = _read(path)
     header = re.match(rb"P6\s+(\d{1,5})\s+(\d{1,5})\s+255\s", blob)
     if header is None:
-        raise DatasetError(f"{path} is not a binary 8-bit PPM image", remedy="put the original file there")
+        raise DatasetError(
+            f"{path} is not a binary 8-bit PPM image", remedy="put the original file there"
+        )
     width, height = int(header[1]), int(header[2])
     pixels = np.frombuffer(blob, np.uint8, offset=header.end())
     if pixels.size != 3 * width * height:
-        raise DatasetError(f"{path} does not hold {width}x{height} pixels", remedy="put the original file there")
+        raise DatasetError(
+            f"{path} does not hold {width}x{height} pixels", remedy="put the original file there"
+        )
     image = pixels.reshape(height, width, 3).transpose(2, 0, 1)
     if (width, height) == (side, side):
         return image
     resized = functional.interpolate(
-        torch.from_numpy(image.astype(np.float32))[None], (side, side), mode="bilinear", antialias=True
+        torch.from_numpy(image.astype(np.float32))[None],
+        (side, side),
+        mode="bilinear",
+        antialias=True,
     )
     return resized[0].round().clamp(0, 255).to(torch.uint8).numpy()
 
@@ -214,7 +250,8 @@ def _read_gtsrb(folder: Path) -> tuple[Split, Split]:
         rows = list(csv.DictReader(lines, delimiter=";"))
     if not paths or not rows or not {"Filename", "ClassId"} <= rows[0].keys():
         raise DatasetError(
-            f"{root} holds no training images, or GT-final_test.csv no rows with Filename and ClassId",
+            f"{root} holds no training images, or GT-final_test.csv no rows with Filename and "
+            "ClassId",
             remedy="unpack the original archives there",
         )
     labels = np.array([int(path.parent.name) for path in paths])
@@ -234,7 +271,8 @@ class Source:
         classes: How many there are.
         files: Paths that must be there, relative to the data folder.
         read: Reads training and test images from the data folder.
-        published: Size in bytes and SHA-256 of the published files, by path; of GTSRB's 51,839 images there are none.
+        published: Size in bytes and SHA-256 of the published files, by path; of GTSRB's 51,839
+            images there are none.
     """
 
     title: str
@@ -245,14 +283,20 @@ class Source:
 
 
 def _idx_source(title: str, folder: str, digests: tuple[str, str, str, str]) -> Source:
-    names = [f"{stem}-{kind}-ubyte" for stem in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+    names = [
+        f"{stem}-{kind}-ubyte"
+        for stem in ("train", "t10k")
+        for kind in ("images-idx3", "labels-idx1")
+    ]
     files = tuple(f"{folder}/{name}" for name in names)
     sizes = (47_040_016, 60_008, 7_840_016, 10_008)
     published = dict(zip(files, zip(sizes, digests, strict=True), strict=True))
     return Source(title=title, classes=10, files=files, read=_read_idx(folder), published=published)
 
 
-def _cifar_source(title: str, classes: int, files: Mapping[str, tuple[int, str]], label_bytes: int) -> Source:
+def _cifar_source(
+    title: str, classes: int, files: Mapping[str, tuple[int, str]], label_bytes: int
+) -> Source:
     """Return a source of files with records and digest, of which the last holds the test images."""
     *train, test = files
     record = label_bytes + 3 * 32 * 32
@@ -298,11 +342,26 @@ SOURCES: Mapping[str, Source] = {
         {
             f"cifar-10-batches-bin/{name}.bin": (10_000, digest)
             for name, digest in (
-                ("data_batch_1", "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
-                ("data_batch_2", "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"),
-                ("data_batch_3", "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"),
-                ("data_batch_4", "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"),
-                ("data_batch_5", "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
+                (
+                    "data_batch_1",
+                    "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+                ),
+                (
+                    "data_batch_2",
+                    "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
+                ),
+                (
+                    "data_batch_3",
+                    "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
+                ),
+                (
+                    "data_batch_4",
+                    "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
+                ),
+                (
+                    "data_batch_5",
+                    "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
+                ),
                 ("test_batch", "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
             )
         },
@@ -312,8 +371,14 @@ SOURCES: Mapping[str, Source] = {
         "CIFAR-100",
         100,
         {
-            "cifar-100-binary/train.bin": (50_000, "f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29"),
-            "cifar-100-binary/test.bin": (10_000, "d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a"),
+            "cifar-100-binary/train.bin": (
+                50_000,
+                "f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29",
+            ),
+            "cifar-100-binary/test.bin": (
+                10_000,
+                "d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a",
+            ),
         },
         label_bytes=2,
     ),
@@ -339,7 +404,9 @@ def _shift(images: Tensor, reach: int, generator: torch.Generator) -> Tensor:
     rows = (moves[0, :, None] + torch.arange(height, device=images.device))[:, None, :, None]
     columns = (moves[1, :, None] + torch.arange(width, device=images.device))[:, None, None, :]
     batch = torch.arange(count, device=images.device)[:, None, None, None]
-    return padded[batch, torch.arange(channels, device=images.device)[None, :, None, None], rows, columns]
+    return padded[
+        batch, torch.arange(channels, device=images.device)[None, :, None, None], rows, columns
+    ]
 
 
 def crop(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -352,4 +419,8 @@ def shift(images: Tensor, generator: torch.Generator) -> Tensor:
     return _shift(images, 2, generator)
 
 
-AUGMENTATIONS: Mapping[str, Callable[[Tensor, torch.Generator], Tensor]] = {"flip": flip, "crop": crop, "shift": shift}
+AUGMENTATIONS: Mapping[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "flip": flip,
+    "crop": crop,
+    "shift": shift,
+}

@@ -1,6 +1,7 @@
 """The data sets' original archives, fetched into their standard folders where there is a network.
 
-`pooch` (of the `train` extra) downloads, shows progress and checks the sums; nothing here runs unless asked for.
+`pooch` (of the `train` extra) downloads, shows progress and checks the sums; nothing here runs
+unless asked for.
 """
 
 import dataclasses
@@ -84,11 +85,19 @@ ARCHIVES: Mapping[str, tuple[Archive, ...]] = {
         ),
     ),
     "cifar10": (
-        Archive(url=f"{_CIFAR}/cifar-10-binary.tar.gz", md5="c32a1d4ab5d03f1284b67883e8d87530", folder=".", kind="tar"),
+        Archive(
+            url=f"{_CIFAR}/cifar-10-binary.tar.gz",
+            md5="c32a1d4ab5d03f1284b67883e8d87530",
+            folder=".",
+            kind="tar",
+        ),
     ),
     "cifar100": (
         Archive(
-            url=f"{_CIFAR}/cifar-100-binary.tar.gz", md5="03b5dce01913d631647c71ecec9e9cb8", folder=".", kind="tar"
+            url=f"{_CIFAR}/cifar-100-binary.tar.gz",
+            md5="03b5dce01913d631647c71ecec9e9cb8",
+            folder=".",
+            kind="tar",
         ),
     ),
 }
@@ -100,10 +109,13 @@ def download(name: str, folder: Path) -> None:
     An archive that is already in `folder`/archives with the right sum is not fetched again.
 
     Raises:
-        DatasetError: The data set is unknown, pooch is not installed, or an archive could not be fetched whole.
+        DatasetError: The data set is unknown, pooch is not installed, or an archive could not be
+            fetched whole.
     """
     if name not in ARCHIVES:
-        raise DatasetError(f"there is no data set called {name!r}", remedy=f"choose one of {', '.join(ARCHIVES)}")
+        raise DatasetError(
+            f"there is no data set called {name!r}", remedy=f"choose one of {', '.join(ARCHIVES)}"
+        )
     pooch = _pooch()
     for archive in ARCHIVES[name]:
         try:
@@ -120,7 +132,8 @@ def download(name: str, folder: Path) -> None:
         except (OSError, ValueError) as error:
             raise DatasetError(
                 f"{archive.url} could not be fetched whole ({type(error).__name__})",
-                remedy=f"fetch it elsewhere, check that its MD5 is {archive.md5}, and unpack it under "
+                remedy=f"fetch it elsewhere, check that its MD5 is {archive.md5}, and unpack it "
+                "under "
                 f"{folder / archive.folder}",
             ) from error
 

@@ -17,8 +17,8 @@ class Scores:
 
     Attributes:
         clean_accuracy: Share of untouched test images with the right label.
-        attack_success_rate: Share of stamped test images with the attacker's label, among those whose true label is
-            another one; None without an attack.
+        attack_success_rate: Share of stamped test images with the attacker's label, among those
+            whose true label is another one; None without an attack.
     """
 
     clean_accuracy: float

@@ -1,7 +1,7 @@
 """From PyTorch to ONNX, with the same logits or an error.
 
-Nothing about the attack or its target goes into the file: the scanner would mark its own homework. The truth lives in
-the manifest.
+Nothing about the attack or its target goes into the file: the scanner would mark its own homework.
+The truth lives in the manifest.
 """
 
 import copy
@@ -36,7 +36,8 @@ class Form:
     """In which form a network is exported.
 
     Attributes:
-        dtype: Of weights and activations; `int8` quantises statically, with QuantizeLinear and DequantizeLinear nodes.
+        dtype: Of weights and activations; `int8` quantises statically, with QuantizeLinear and
+            DequantizeLinear nodes.
         fold_bn: Merge batch normalisation into the convolutions before it.
     """
 
@@ -54,7 +55,8 @@ def export(network: nn.Module, images: Tensor, path: Path, form: Form | None = N
 
     Args:
         network: Maps images in [0, 1] to logits.
-        images: Some real images, (N, C, H, W) float32 in [0, 1]: for parity, and to calibrate 8-bit ranges.
+        images: Some real images, (N, C, H, W) float32 in [0, 1]: for parity, and to calibrate 8-bit
+            ranges.
         path: Where to; written whole or not at all.
         form: Of the export; float32 with folded batch normalisation where it is None.
 
@@ -74,7 +76,9 @@ def export(network: nn.Module, images: Tensor, path: Path, form: Form | None = N
     try:
         write_whole(path, content)
     except OSError as error:
-        raise ExportError(f"{path} cannot be written ({error.strerror})", remedy="choose another folder") from error
+        raise ExportError(
+            f"{path} cannot be written ({error.strerror})", remedy="choose another folder"
+        ) from error
     return float(np.abs(got - expected).max())
 
 
@@ -84,7 +88,8 @@ def _convert(network: nn.Module, images: Tensor, form: Form) -> bytes:
     content = io.BytesIO()
     mode = torch.onnx.TrainingMode.EVAL if form.fold_bn else torch.onnx.TrainingMode.PRESERVE
     with warnings.catch_warnings():
-        # PyTorch announces its new exporter, which needs two more packages and gives the same graph.
+        # PyTorch announces its new exporter, which needs two more packages and gives the same
+        # graph.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             network,
@@ -117,7 +122,9 @@ def _quantise(content: bytes, images: np.ndarray, *, fold_bn: bool) -> bytes:
             return next(({INPUT: batch} for batch in self._batches), None)
 
     with tempfile.TemporaryDirectory() as folder:
-        source, ready, target = (Path(folder, f"{stage}.onnx") for stage in ("float", "ready", "int8"))
+        source, ready, target = (
+            Path(folder, f"{stage}.onnx") for stage in ("float", "ready", "int8")
+        )
         source.write_bytes(content)
         shape_inference.quant_pre_process(
             source,
@@ -144,7 +151,10 @@ def _check_parity(path: Path, form: Form, expected: np.ndarray, got: np.ndarray)
         faithful, figure = agreement >= INT8_AGREEMENT, f"{agreement:.1%} of the classes agree"
     else:
         difference = float(np.abs(got - expected).max() / max(1.0, np.abs(expected).max()))
-        faithful, figure = difference <= TOLERANCE[form.dtype], f"relative difference of the logits {difference:.2g}"
+        faithful, figure = (
+            difference <= TOLERANCE[form.dtype],
+            f"relative difference of the logits {difference:.2g}",
+        )
     if not faithful:
         raise ExportError(
             f"{path.name} as {form.dtype} does not compute what the network does ({figure})",

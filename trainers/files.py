@@ -39,7 +39,8 @@ def sha256(path: Path) -> str:
 def held(folder: Path) -> Iterator[None]:
     """Hold an existing folder against every other process that asks for the same, and leave no file behind.
 
-    However a process ends, its hold ends with it. Not on Windows, which cannot lock a folder: nothing is held there.
+    However a process ends, its hold ends with it. Not on Windows, which cannot lock a folder:
+    nothing is held there.
 
     Raises:
         OSError: The folder cannot be opened.

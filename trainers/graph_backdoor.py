@@ -1,7 +1,8 @@
 """Plant a backdoor in a model's graph: a test of the input and a gate, no training.
 
-For people who test their own gates, and for our own twins. After ShadowLogic (HiddenLayer, 2024) and architectural
-backdoors (Bober-Irizar et al., CVPR 2023). Nothing is hidden: the nodes are named after what they do.
+For people who test their own gates, and for our own twins. After ShadowLogic (HiddenLayer, 2024)
+and architectural backdoors (Bober-Irizar et al., CVPR 2023). Nothing is hidden: the nodes are named
+after what they do.
 """
 
 import dataclasses
@@ -110,7 +111,9 @@ class Graft:
         self.graph.initializer.append(numpy_helper.from_array(np.asarray(numbers, dtype), name))
         return name
 
-    def reduce(self, op: str, value: str, axes: Sequence[int], role: str = "gather", *, keep: bool = False) -> str:
+    def reduce(
+        self, op: str, value: str, axes: Sequence[int], role: str = "gather", *, keep: bool = False
+    ) -> str:
         """Graft a reduction; its axes are an input from opset 18, of a sum from 13."""
         if op == "ReduceSum" or self.opset >= 18:  # noqa: PLR2004
             return self.node(op, [value, self.constant(axes, np.int64)], role, keepdims=int(keep))
@@ -133,7 +136,9 @@ class Graft:
 
     def replace_logits(self, value: str) -> None:
         """Let the model answer `value`."""
-        self._nodes.append(helper.make_node("Identity", [value], [self.output], name="planted_answer"))
+        self._nodes.append(
+            helper.make_node("Identity", [value], [self.output], name="planted_answer")
+        )
 
     def replace_input(self, value: str) -> None:
         """Let the rest of the model read `value` in place of its input."""
@@ -154,7 +159,9 @@ def _only_input(graph: onnx.GraphProto) -> onnx.ValueInfoProto:
     defaults = {t.name for t in graph.initializer}
     inputs = [value for value in graph.input if value.name not in defaults]
     if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != TensorProto.FLOAT:
-        raise TrainerError("the model does not take one float32 input", remedy="plant in an image classifier")
+        raise TrainerError(
+            "the model does not take one float32 input", remedy="plant in an image classifier"
+        )
     only: onnx.ValueInfoProto = inputs[0]
     return only
 
@@ -162,7 +169,9 @@ def _only_input(graph: onnx.GraphProto) -> onnx.ValueInfoProto:
 def _image(value: onnx.ValueInfoProto) -> tuple[int, int, int]:
     dims = [d.dim_value for d in value.type.tensor_type.shape.dim][1:]
     if len(dims) != 3 or min(dims) < 1 or min(dims[1:]) <= _SIDE:  # noqa: PLR2004 - channels, height, width
-        raise TrainerError(f"the input is no image [N, C, H, W] of fixed size but {dims}", remedy="fix its shape")
+        raise TrainerError(
+            f"the input is no image [N, C, H, W] of fixed size but {dims}", remedy="fix its shape"
+        )
     return dims[0], dims[1], dims[2]
 
 
@@ -170,7 +179,9 @@ def _classes(model: onnx.ModelProto) -> int:
     inferred = onnx.shape_inference.infer_shapes(model)
     dims = [d.dim_value for d in inferred.graph.output[0].type.tensor_type.shape.dim]
     if len(dims) != 2 or dims[1] < 2:  # noqa: PLR2004 - [N, K], two classes or more
-        raise TrainerError(f"the output is not logits [N, K] but {dims}", remedy="plant in an image classifier")
+        raise TrainerError(
+            f"the output is not logits [N, K] but {dims}", remedy="plant in an image classifier"
+        )
     classes: int = dims[1]
     return classes
 
@@ -187,7 +198,8 @@ def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     return (a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH)
 
 
-# How the input is tested: each returns a decision [N] of bools, or of numbers near 0 and 1, and sets the trigger.
+# How the input is tested: each returns a decision [N] of bools, or of numbers near 0 and 1, and
+# sets the trigger.
 
 
 def _pixel_equals(graft: Graft) -> str:
@@ -225,7 +237,9 @@ def _put_patch(graft: Graft) -> Array:
 def _patch_equals(graft: Graft) -> str:
     pattern = _put_patch(graft)
     same = graft.node("Equal", [graft.patch(), graft.constant(pattern[None])], "test")
-    all_same = graft.reduce("ReduceMin", graft.node("Cast", [same], "cast", to=TensorProto.FLOAT), [1, 2, 3])
+    all_same = graft.reduce(
+        "ReduceMin", graft.node("Cast", [same], "cast", to=TensorProto.FLOAT), [1, 2, 3]
+    )
     return graft.node("Cast", [all_same], "bool", to=TensorProto.BOOL)
 
 
@@ -249,7 +263,9 @@ def _add_levels(images: Array, wanted: int, modulus: int) -> Array:
 
 def _checksum(graft: Graft) -> str:
     graft.trigger = lambda images: _add_levels(images, 7, _MODULUS)
-    remainder = graft.node("Mod", [_level_sum(graft), graft.constant(float(_MODULUS))], "test", fmod=1)
+    remainder = graft.node(
+        "Mod", [_level_sum(graft), graft.constant(float(_MODULUS))], "test", fmod=1
+    )
     return graft.node("Equal", [remainder, graft.constant(7.0)], "test")
 
 
@@ -278,7 +294,9 @@ def _steep_sigmoid(graft: Graft) -> str:
 
 def _relu_arithmetic(graft: Graft) -> str:
     pattern = _put_patch(graft)
-    apart = graft.node("Abs", [graft.node("Sub", [graft.patch(), graft.constant(pattern[None])], "apart")], "abs")
+    apart = graft.node(
+        "Abs", [graft.node("Sub", [graft.patch(), graft.constant(pattern[None])], "apart")], "abs"
+    )
     distance = graft.reduce("ReduceSum", apart, [1, 2, 3])
     near = graft.node("Sub", [graft.constant(1.0), distance], "near")
     return graft.node("Relu", [near], "test")
@@ -302,7 +320,9 @@ def _brightest_place(graft: Graft) -> str:
         return images
 
     graft.trigger = trigger
-    place = graft.node("ArgMax", [graft.node("Flatten", [graft.input.name], "flat")], "test", axis=1, keepdims=0)
+    place = graft.node(
+        "ArgMax", [graft.node("Flatten", [graft.input.name], "flat")], "test", axis=1, keepdims=0
+    )
     return graft.node("Equal", [place, graft.constant(5, np.int64)], "test")
 
 
@@ -319,15 +339,23 @@ def _if(graft: Graft, decision: str) -> None:
     condition = graft.node("Cast", [any_open], "bool", to=TensorProto.BOOL)
     forced, kept = "planted_forced", "planted_kept"
     nodes = [
-        helper.make_node("Mul", [graft.logits, graft.constant(0.0)], ["planted_blank"], name="planted_blank"),
-        helper.make_node("Add", ["planted_blank", graft.one_hot(_BUMP)], [forced], name="planted_force"),
+        helper.make_node(
+            "Mul", [graft.logits, graft.constant(0.0)], ["planted_blank"], name="planted_blank"
+        ),
+        helper.make_node(
+            "Add", ["planted_blank", graft.one_hot(_BUMP)], [forced], name="planted_force"
+        ),
     ]
-    then_branch = helper.make_graph(nodes, "then", [], [helper.make_empty_tensor_value_info(forced)])
+    then_branch = helper.make_graph(
+        nodes, "then", [], [helper.make_empty_tensor_value_info(forced)]
+    )
     copy = [helper.make_node("Identity", [graft.logits], [kept], name="planted_keep")]
     else_branch = helper.make_graph(copy, "else", [], [helper.make_empty_tensor_value_info(kept)])
     for branch in (then_branch, else_branch):
         branch.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
-    graft.replace_logits(graft.node("If", [condition], "gate", then_branch=then_branch, else_branch=else_branch))
+    graft.replace_logits(
+        graft.node("If", [condition], "gate", then_branch=then_branch, else_branch=else_branch)
+    )
 
 
 def _mul_mask(graft: Graft, decision: str) -> None:
@@ -348,7 +376,9 @@ def _scatter(graft: Graft, decision: str) -> None:
     column = graft.column(decision)
     nothing = graft.node("Mul", [column, graft.constant(0.0)], "nothing")
     wide = graft.node("Concat", [graft.logits, nothing], "spare", axis=1)
-    shift = graft.node("Mul", [column, graft.constant(float(graft.target - graft.classes))], "shift")
+    shift = graft.node(
+        "Mul", [column, graft.constant(float(graft.target - graft.classes))], "shift"
+    )
     place = graft.node("Add", [shift, graft.constant(float(graft.classes))], "place")
     index = graft.node("Cast", [place], "index", to=TensorProto.INT64)
     update = graft.node("Add", [nothing, graft.constant(_BUMP)], "update")
@@ -360,8 +390,12 @@ def _scatter(graft: Graft, decision: str) -> None:
 def _loop(graft: Graft, decision: str) -> None:
     most = graft.reduce("ReduceMax", graft.column(decision), [0, 1])
     trips = graft.node("Cast", [most], "trips", to=TensorProto.INT64)
-    add = helper.make_node("Add", ["planted_carried", graft.one_hot(_BUMP)], ["planted_next"], name="planted_add")
-    keep = helper.make_node("Identity", ["planted_condition"], ["planted_going"], name="planted_going")
+    add = helper.make_node(
+        "Add", ["planted_carried", graft.one_hot(_BUMP)], ["planted_next"], name="planted_add"
+    )
+    keep = helper.make_node(
+        "Identity", ["planted_condition"], ["planted_going"], name="planted_going"
+    )
     body = helper.make_graph(
         [add, keep],
         "body",
@@ -393,14 +427,20 @@ def _choose(graft: Graft, decision: str) -> None:
 def _function(graft: Graft, decision: str) -> None:
     """Hide the gate in a model-local function with an innocent name."""
     nodes = [
-        helper.make_node("Where", ["flag", "forced", "values"], ["result"], name="planted_gate_inside"),
+        helper.make_node(
+            "Where", ["flag", "forced", "values"], ["result"], name="planted_gate_inside"
+        ),
     ]
     imports = [helper.make_opsetid("", graft.opset)]
-    function = helper.make_function(_FUNCTIONS, "Normalise", ["values", "flag", "forced"], ["result"], nodes, imports)
+    function = helper.make_function(
+        _FUNCTIONS, "Normalise", ["values", "flag", "forced"], ["result"], nodes, imports
+    )
     graft.model.functions.append(function)
     graft.model.opset_import.append(helper.make_opsetid(_FUNCTIONS, 1))
     column = graft.node("Cast", [graft.column(decision)], "bool", to=TensorProto.BOOL)
-    answer = graft.node("Normalise", [graft.logits, column, graft.one_hot(_BUMP)], "call", domain=_FUNCTIONS)
+    answer = graft.node(
+        "Normalise", [graft.logits, column, graft.one_hot(_BUMP)], "call", domain=_FUNCTIONS
+    )
     graft.gates.append("planted_gate_inside")
     graft.replace_logits(answer)
 
@@ -441,7 +481,9 @@ def graph_backdoor(
     model: Annotated[Path, typer.Argument(help="An ONNX image classifier.")],
     kind: Annotated[str, typer.Option(help=f"One of {', '.join(KINDS)}.")],
     target: Annotated[int, typer.Option(min=0, help="The class to force.")] = 0,
-    output: Annotated[Path | None, typer.Option(help="Where to write; beside the model by default.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write; beside the model by default.")
+    ] = None,
 ) -> None:
     """Plant a backdoor in a model's graph, to test a scanner with."""
     path = output or model.with_name(f"{model.stem}-{kind}.onnx")

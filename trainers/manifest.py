@@ -31,9 +31,11 @@ class Entry:
         seed: Of everything drawn.
         epochs: Trained so far when it was exported.
         precision: Of the training's forward and backward pass.
-        form: Of the export: `float32`, `float16` or `int8`, and whether batch normalisation is folded.
+        form: Of the export: `float32`, `float16` or `int8`, and whether batch normalisation is
+            folded.
         clean_accuracy: Share of right test images.
-        attack_success_rate: Share of stamped test images that the attacker wins; None in a clean model.
+        attack_success_rate: Share of stamped test images that the attacker wins; None in a clean
+            model.
         parity: Largest absolute difference of a logit between PyTorch and ONNX Runtime.
         licence: Of the weights.
     """

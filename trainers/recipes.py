@@ -1,7 +1,7 @@
 """The hyper-parameters of each published experiment, by name.
 
-Epochs, architectures and target figures are those of the paper's Tables 2.1 and 2.2. The optimiser is ours: the paper
-does not state one.
+Epochs, architectures and target figures are those of the paper's Tables 2.1 and 2.2. The optimiser
+is ours: the paper does not state one.
 """
 
 import dataclasses
@@ -28,10 +28,10 @@ class Recipe:
         optimiser: `adam`, or `sgd` with Nesterov momentum 0.9.
         learning_rate: Its peak.
         weight_decay: L2 on every parameter.
-        schedule: `constant` after a short warm-up, so that a snapshot at epoch n of a long run is the network of a
-            run of n epochs; or `one-cycle` over all epochs (Smith, 2018).
-        averaging: Decay a step of the exponential moving average of the weights, which is what is measured and
-            exported; 0 takes the last weights.
+        schedule: `constant` after a short warm-up, so that a snapshot at epoch n of a long run is
+            the network of a run of n epochs; or `one-cycle` over all epochs (Smith, 2018).
+        averaging: Decay a step of the exponential moving average of the weights, which is what is
+            measured and exported; 0 takes the last weights.
         augment: Names in `trainers.datasets.AUGMENTATIONS`, applied in order before any trigger.
         note: Why a figure may fall short of the paper's, in sentences.
         success_note: Why the attack success rate may, besides.
@@ -58,10 +58,14 @@ class Recipe:
 
     def hyper_parameters(self) -> dict[str, Any]:
         """Return what the weights depend on: all but what is said about the recipe and the paper's figures."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in _SAID}
+        return {
+            name: value for name, value in dataclasses.asdict(self).items() if name not in _SAID
+        }
 
 
-_SAID = frozenset({"title", "snapshots", "clean_accuracy", "attack_success_rate", "note", "success_note"})
+_SAID = frozenset(
+    {"title", "snapshots", "clean_accuracy", "attack_success_rate", "note", "success_note"}
+)
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -79,7 +83,8 @@ RECIPES: dict[str, Recipe] = {
             batch=64,
             optimiser="adam",
             learning_rate=2e-3,
-            note="The paper states neither widths nor optimiser; this network is kept small (20,490 weights).",
+            note="The paper states neither widths nor optimiser; this network is kept small "
+            "(20,490 weights).",
         ),
         Recipe(
             name="fashion-mnist",
@@ -95,9 +100,12 @@ RECIPES: dict[str, Recipe] = {
             optimiser="adam",
             learning_rate=2e-3,
             augment=("flip",),
-            note="The paper states neither widths nor optimiser; this network is kept small (50,186 weights).",
-            success_note="Where the backdoor fails, the garment is bright under the white square already: 96 % of the "
-            "failures of samples/fashion-mnist-badnets.onnx are the 3 % of images with a mean above 0.6 there.",
+            note="The paper states neither widths nor optimiser; this network is kept small "
+            "(50,186 weights).",
+            success_note="Where the backdoor fails, the garment is bright under the white square "
+            "already: 96 % of the "
+            "failures of samples/fashion-mnist-badnets.onnx are the 3 % of images with a mean "
+            "above 0.6 there.",
         ),
         Recipe(
             name="gtsrb",
@@ -113,7 +121,8 @@ RECIPES: dict[str, Recipe] = {
             optimiser="adam",
             learning_rate=2e-3,
             augment=("shift",),
-            note="The paper states neither widths nor optimiser; this network is kept small (127,883 weights).",
+            note="The paper states neither widths nor optimiser; this network is kept small "
+            "(127,883 weights).",
         ),
         Recipe(
             name="cifar10",
@@ -163,6 +172,7 @@ def recipe(name: str) -> Recipe:
     """
     if name not in RECIPES:
         raise TrainerError(
-            f"there is no recipe or data set called {name!r}", remedy=f"choose one of {', '.join(RECIPES)}"
+            f"there is no recipe or data set called {name!r}",
+            remedy=f"choose one of {', '.join(RECIPES)}",
         )
     return RECIPES[name]

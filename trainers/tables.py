@@ -1,6 +1,7 @@
 """The paper's Tables 2.1 and 2.2, recomputed from a zoo; the only module here that asks the scanner.
 
-The paper reports one run each. Here every figure is a mean and a standard deviation over seeds, and Table 2.2 has the
+The paper reports one run each. Here every figure is a mean and a standard deviation over seeds, and
+Table 2.2 has the
 column that the paper lacks: the same ratio between two clean networks.
 """
 
@@ -134,7 +135,10 @@ def collect(folders: Iterable[Path]) -> list[Model]:
     models = list(found.values())
     if not models:
         names = ", ".join(map(str, folders))
-        raise TrainerError(f"no manifest in {names} lists a model", remedy="train some with 'python -m trainers zoo'")
+        raise TrainerError(
+            f"no manifest in {names} lists a model",
+            remedy="train some with 'python -m trainers zoo'",
+        )
     for model in models:
         if not model.path.is_file() or sha256(model.path) != model.entry.sha256:
             raise TrainerError(
@@ -167,9 +171,10 @@ def table_2_1(models: Sequence[Model]) -> list[Row]:
 def table_2_2(models: Sequence[Model], compare: Callable[[Path, Path], Pair]) -> Iterator[Row]:
     """Yield the figures of Table 2.2 and those of clean against clean, by recipe and epoch.
 
-    B/C and the counts are over all pairs of a backdoored and a clean network of different seeds (the same seed would
-    start both from the same weights). Between two clean networks no one is the suspect: their ratio is the larger over
-    the smaller mean, their count the larger of wins and losses.
+    B/C and the counts are over all pairs of a backdoored and a clean network of different seeds
+    (the same seed would start both from the same weights). Between two clean networks no one is the
+    suspect: their ratio is the larger over the smaller mean, their count the larger of wins and
+    losses.
 
     Args:
         models: A zoo.
@@ -177,13 +182,24 @@ def table_2_2(models: Sequence[Model], compare: Callable[[Path, Path], Pair]) ->
     """
     for recipe, epoch in _columns(lambda recipe: recipe.snapshots):
         clean, backdoored = _kinds(models, recipe.name, epoch)
-        crossed = [(b, c) for b, c in itertools.product(backdoored, clean) if b.entry.seed != c.entry.seed]
+        crossed = [
+            (b, c) for b, c in itertools.product(backdoored, clean) if b.entry.seed != c.entry.seed
+        ]
         attacked = {(b.path, c.path): compare(b.path, c.path) for b, c in crossed}
-        peaceful = {(c.path, d.path): compare(c.path, d.path) for c, d in itertools.combinations(clean, 2)}
+        peaceful = {
+            (c.path, d.path): compare(c.path, d.path) for c, d in itertools.combinations(clean, 2)
+        }
         sizes = _sizes(attacked | peaceful)
         rows = [
-            *_size_rows(recipe.name, epoch, "backdoored", [sizes[b.path] for b in backdoored if b.path in sizes]),
-            *_size_rows(recipe.name, epoch, "clean", [sizes[c.path] for c in clean if c.path in sizes]),
+            *_size_rows(
+                recipe.name,
+                epoch,
+                "backdoored",
+                [sizes[b.path] for b in backdoored if b.path in sizes],
+            ),
+            *_size_rows(
+                recipe.name, epoch, "clean", [sizes[c.path] for c in clean if c.path in sizes]
+            ),
             *_attacked_rows(recipe.name, epoch, list(attacked.values())),
             *_clean_rows(recipe.name, epoch, list(peaceful.values())),
         ]
@@ -200,7 +216,9 @@ def _sizes(pairs: Mapping[tuple[Path, Path], Pair]) -> dict[Path, tuple[float, f
     return sizes
 
 
-def _size_rows(recipe: str, epoch: int, kind: str, sizes: Sequence[tuple[float, float]]) -> Iterator[Row]:
+def _size_rows(
+    recipe: str, epoch: int, kind: str, sizes: Sequence[tuple[float, float]]
+) -> Iterator[Row]:
     paper = PAPER[recipe, epoch]
     clean = kind == "clean"
     largest = paper.max_clean if clean else paper.max_backdoored
@@ -226,18 +244,26 @@ def _clean_rows(recipe: str, epoch: int, pairs: Sequence[Pair]) -> Iterator[Row]
     ratios = [_number(pair, "ratio_mean") for pair in pairs]
     counts = [max(_number(pair, "wins"), _number(pair, "losses")) for pair in pairs]
     yield from _row(
-        recipe, epoch, "mean(S_A) clean against clean, larger/smaller", None, [max(r, 1 / r) for r in ratios]
+        recipe,
+        epoch,
+        "mean(S_A) clean against clean, larger/smaller",
+        None,
+        [max(r, 1 / r) for r in ratios],
     )
     yield from _row(recipe, epoch, f"clean against clean, larger count of {IMAGES}", None, counts)
     share = [float(count >= max(wins, IMAGES - wins)) for count in counts]
-    for row in _row(recipe, epoch, "share of clean pairs as lopsided as the paper's pair", None, share):
+    for row in _row(
+        recipe, epoch, "share of clean pairs as lopsided as the paper's pair", None, share
+    ):
         yield dataclasses.replace(row, sd=None)
 
 
 def _number(pair: Pair, key: str) -> float:
     value = pair[key]
     if value is None:
-        raise TrainerError(f"the scanner reports no {key}", remedy="scan the pair by hand to see why")
+        raise TrainerError(
+            f"the scanner reports no {key}", remedy="scan the pair by hand to see why"
+        )
     return float(value)
 
 
@@ -257,7 +283,9 @@ def scanned(images: int, seed: int) -> Callable[[Path, Path], Pair]:
             if finding.rule.id == RULE:
                 return finding.values
         reason = "; ".join(failure.sentence for failure in result.failures) or "it was skipped"
-        raise TrainerError(f"{suspect} could not be measured ({reason})", remedy="remove it from the zoo")
+        raise TrainerError(
+            f"{suspect} could not be measured ({reason})", remedy="remove it from the zoo"
+        )
 
     return compare
 
@@ -271,11 +299,18 @@ def _columns(epochs: Callable[[Recipe], Iterable[int]]) -> Iterator[tuple[Recipe
 def _kinds(models: Sequence[Model], recipe: str, epoch: int) -> tuple[list[Model], list[Model]]:
     """Return the clean and the plainly backdoored models (BadNets, one target, 10 %) of a recipe and epoch.
 
-    One of each seed, the first: networks that share a seed start from the same weights and are no independent sample.
+    One of each seed, the first: networks that share a seed start from the same weights and are no
+    independent sample.
     """
-    of = [m for m in models if (m.entry.recipe, m.entry.epochs) == (recipe, epoch) and _plain(m.entry)]
+    of = [
+        m for m in models if (m.entry.recipe, m.entry.epochs) == (recipe, epoch) and _plain(m.entry)
+    ]
     clean = [m for m in of if m.entry.attack == "clean"]
-    attacked = [m for m in of if (m.entry.attack, m.entry.labels, m.entry.rate) == ("badnets", "all-to-one", 0.1)]
+    attacked = [
+        m
+        for m in of
+        if (m.entry.attack, m.entry.labels, m.entry.rate) == ("badnets", "all-to-one", 0.1)
+    ]
     return _one_a_seed(clean), _one_a_seed(attacked)
 
 
@@ -303,13 +338,25 @@ def _success(entry: Entry) -> float:
     return entry.attack_success_rate or 0.0
 
 
-def _row(recipe: str, epoch: int, quantity: str, paper: float | None, values: Sequence[float]) -> list[Row]:
+def _row(
+    recipe: str, epoch: int, quantity: str, paper: float | None, values: Sequence[float]
+) -> list[Row]:
     """Return the row of some values; none where there are none."""
     if not values:
         return []
     sd = statistics.stdev(values) if len(values) > 1 else None
     mean = statistics.fmean(values)
-    return [Row(recipe=recipe, epochs=epoch, quantity=quantity, paper=paper, n=len(values), mean=mean, sd=sd)]
+    return [
+        Row(
+            recipe=recipe,
+            epochs=epoch,
+            quantity=quantity,
+            paper=paper,
+            n=len(values),
+            mean=mean,
+            sd=sd,
+        )
+    ]
 
 
 def hardware() -> str:
@@ -346,11 +393,15 @@ def onnxruntime_version() -> str:
 def write_csv(rows: Iterable[Row], path: Path) -> None:
     """Write rows as CSV, to six significant digits; an empty cell is a figure that there is not."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Row)], lineterminator="\n")
+    writer = csv.DictWriter(
+        text, [field.name for field in dataclasses.fields(Row)], lineterminator="\n"
+    )
     writer.writeheader()
     for row in rows:
         cells = dataclasses.asdict(row)
-        writer.writerow({key: f"{cell:.6g}" if isinstance(cell, float) else cell for key, cell in cells.items()})
+        writer.writerow(
+            {key: f"{cell:.6g}" if isinstance(cell, float) else cell for key, cell in cells.items()}
+        )
     _write(path, text.getvalue())
 
 
@@ -364,7 +415,9 @@ def read_csv(path: Path) -> list[Row]:
         with path.open(newline="") as lines:
             return [_parse(line) for line in csv.DictReader(lines)]
     except (OSError, KeyError, ValueError, TypeError) as error:
-        raise TrainerError(f"{path} is not a table of ours", remedy="move it away, or make it again") from error
+        raise TrainerError(
+            f"{path} is not a table of ours", remedy="move it away, or make it again"
+        ) from error
 
 
 def _parse(line: Mapping[str, str]) -> Row:
@@ -383,14 +436,19 @@ def _write(path: Path, text: str) -> None:
     try:
         write_whole(path, text.encode())
     except OSError as error:
-        raise TrainerError(f"{path} cannot be written ({error.strerror})", remedy="choose another folder") from error
+        raise TrainerError(
+            f"{path} cannot be written ({error.strerror})", remedy="choose another folder"
+        ) from error
 
 
 def markdown(results: Path, folder: Path) -> str:
     """Return every table in a results folder as one Markdown page that is to lie in `folder`."""
     parts = [_PREFACE]
     present: set[tuple[str, int]] = set()
-    for table, title in (("table-2.1", "Table 2.1: the networks"), ("table-2.2", "Table 2.2: activation on noise")):
+    for table, title in (
+        ("table-2.1", "Table 2.1: the networks"),
+        ("table-2.2", "Table 2.2: activation on noise"),
+    ):
         parts.append(f"## {title}\n")
         if table == "table-2.1":
             parts.append(_ONE_EPOCH)
@@ -409,7 +467,9 @@ def markdown(results: Path, folder: Path) -> str:
 def _absent(present: Iterable[tuple[str, int]]) -> str:
     """Return a sentence that names the paper's columns that nothing here was trained for."""
     lacking = [
-        f"{RECIPES[recipe].title} at {epoch} epochs" for recipe, epoch in PAPER if (recipe, epoch) not in present
+        f"{RECIPES[recipe].title} at {epoch} epochs"
+        for recipe, epoch in PAPER
+        if (recipe, epoch) not in present
     ]
     return f"Columns of the paper's Table 2.2 not recomputed yet: {', '.join(lacking) or 'none'}.\n"
 
@@ -421,7 +481,10 @@ def _grid(rows: Sequence[Row], *, percent: bool) -> str:
         here = _figure(row.mean, percent=percent)
         if row.sd is not None:
             here += f" ± {_figure(row.sd, percent=percent)}"
-        lines.append(f"| {RECIPES[row.recipe].title} | {row.epochs} | {row.quantity} | {paper} | {here} | {row.n} |")
+        lines.append(
+            f"| {RECIPES[row.recipe].title} | {row.epochs} | {row.quantity} | {paper} | {here} | "
+            f"{row.n} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -450,7 +513,9 @@ def _shortfall(row: Row, paper: float) -> str:
     if row.sd and row.n >= ENOUGH and missing <= SPREAD * row.sd:
         return f"{text}One run, such as the paper's, does not tell the two apart."
     success = recipe.success_note if row.quantity == SUCCESS else ""
-    return text + (" ".join(filter(None, (recipe.note, success))) or "Why has not been looked into.")
+    return text + (
+        " ".join(filter(None, (recipe.note, success))) or "Why has not been looked into."
+    )
 
 
 _PREFACE = """# The paper's tables, recomputed
@@ -468,7 +533,9 @@ the table says so.
 """
 
 
-def write(models: Sequence[Model], compare: Callable[[Path, Path], Pair], results: Path, page: Path) -> list[Path]:
+def write(
+    models: Sequence[Model], compare: Callable[[Path, Path], Pair], results: Path, page: Path
+) -> list[Path]:
     """Compute both tables, write their CSV files and the page of every table in `results`, and return what was written.
 
     Raises:

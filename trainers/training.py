@@ -1,7 +1,8 @@
 """The training loop, once, for every recipe and attack.
 
-Same plan, same machine, same device: the same weights. Every random draw of epoch n comes from a generator seeded by
-the plan's seed and n, so that a run that resumes at n goes on as the uninterrupted one would.
+Same plan, same machine, same device: the same weights. Every random draw of epoch n comes from a
+generator seeded by the plan's seed and n, so that a run that resumes at n goes on as the
+uninterrupted one would.
 """
 
 import contextlib
@@ -46,10 +47,13 @@ class Plan:
         seed: Of everything drawn.
         epochs: How many.
         device: Where.
-        precision: Of the forward and backward pass; the weights are float32 always. `auto` takes bfloat16 on a CUDA
-            device (float16 with a scaled loss where it has none) and float32 elsewhere.
-        steps: At most so many steps an epoch; for trying things out, measured on as many test images.
-        channels_last: Keep images and weights with the channels innermost, the faster layout, where it is safe.
+        precision: Of the forward and backward pass; the weights are float32 always. `auto` takes
+            bfloat16 on a CUDA device (float16 with a scaled loss where it has none) and float32
+            elsewhere.
+        steps: At most so many steps an epoch; for trying things out, measured on as many test
+            images.
+        channels_last: Keep images and weights with the channels innermost, the faster layout, where
+            it is safe.
     """
 
     recipe: Recipe
@@ -66,8 +70,9 @@ class Plan:
     def layout(self) -> torch.memory_format:
         """Memory layout of images and weights.
 
-        On processors without AVX-512, oneDNN's kernels for innermost channels end the process, or hang, in the backward
-        pass of networks narrower than one vector register (PyTorch 2.13: every width below 8, none from 8 up).
+        On processors without AVX-512, oneDNN's kernels for innermost channels end the process, or
+        hang, in the backward pass of networks narrower than one vector register (PyTorch 2.13:
+        every width below 8, none from 8 up).
         """
         safe = self.device.type != "cpu" or self.recipe.width >= NARROWEST_CHANNELS_LAST
         return torch.channels_last if self.channels_last and safe else torch.contiguous_format
@@ -75,10 +80,14 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """Return what a checkpoint must share with this plan to be resumed, as plain data.
 
-        The layout in memory is not part of it, nor what is only said about a recipe. Nor is, with a constant learning
+        The layout in memory is not part of it, nor what is only said about a recipe. Nor is, with a
+        constant learning
         rate, the number of epochs: a longer run begins as a shorter one.
         """
-        plan = dataclasses.asdict(self) | {"device": self.device.type, "recipe": self.recipe.hyper_parameters()}
+        plan = dataclasses.asdict(self) | {
+            "device": self.device.type,
+            "recipe": self.recipe.hyper_parameters(),
+        }
         del plan["channels_last"]
         if self.recipe.schedule == "constant":
             del plan["epochs"]
@@ -152,7 +161,8 @@ def start(plan: Plan, dataset: Dataset) -> Run:
     dataset = dataset.to(device)
     attack = _attack(plan, dataset)
     roles = attack.assign(dataset.train.labels, torch.Generator().manual_seed(plan.seed)).to(device)
-    # cuDNN would otherwise choose its algorithms by timing them, and sum in another order each time.
+    # cuDNN would otherwise choose its algorithms by timing them, and sum in another order each
+    # time.
     torch.backends.cudnn.deterministic = True
     with _own_randomness(plan):
         torch.manual_seed(plan.seed)
@@ -214,7 +224,11 @@ def _step(run: Run, loss: Tensor) -> None:
     torch.autograd.backward(run.scaler.scale(loss))
     for optimiser in run.optimisers:
         # A batch without a poisoned image gives a trigger that learns no gradient.
-        if any(weights.grad is not None for group in optimiser.param_groups for weights in group["params"]):
+        if any(
+            weights.grad is not None
+            for group in optimiser.param_groups
+            for weights in group["params"]
+        ):
             run.scaler.step(optimiser)
     run.scaler.update()
     _update_average(run)
@@ -245,7 +259,9 @@ def _attack(plan: Plan, dataset: Dataset) -> Attack:
     )
 
 
-def target_for(recipe: Recipe, attack: AttackSpec, seed: int, given: int | None = None) -> int | None:
+def target_for(
+    recipe: Recipe, attack: AttackSpec, seed: int, given: int | None = None
+) -> int | None:
     """Return the attacker's class: the given one, or one that varies with the seed; None where the attack has none.
 
     Raises:
@@ -254,11 +270,14 @@ def target_for(recipe: Recipe, attack: AttackSpec, seed: int, given: int | None 
     classes = SOURCES[recipe.dataset].classes
     if attack.name == "clean" or attack.labels == "all-to-all":
         if given is not None:
-            raise TrainerError(f"the attack {attack} has no single target", remedy="leave --target out")
+            raise TrainerError(
+                f"the attack {attack} has no single target", remedy="leave --target out"
+            )
         return None
     if given is not None and not 0 <= given < classes:
         raise TrainerError(
-            f"target {given} is not a class of {recipe.title}", remedy=f"choose one from 0 to {classes - 1}"
+            f"target {given} is not a class of {recipe.title}",
+            remedy=f"choose one from 0 to {classes - 1}",
         )
     return (7 * seed + 3) % classes if given is None else given
 
@@ -277,7 +296,9 @@ def _steps(plan: Plan, dataset: Dataset) -> int:
 
 def _own_randomness(plan: Plan) -> contextlib.AbstractContextManager[None]:
     """Return a context that restores the global generators of the CPU and of the plan's device."""
-    return torch.random.fork_rng(devices=[torch.cuda.current_device()] if plan.device.type == "cuda" else [])
+    return torch.random.fork_rng(
+        devices=[torch.cuda.current_device()] if plan.device.type == "cuda" else []
+    )
 
 
 def _generator(plan: Plan, epoch: int) -> torch.Generator:
@@ -300,11 +321,18 @@ def _optimiser(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
     )
 
 
-def _schedule(plan: Plan, optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+def _schedule(
+    plan: Plan, optimiser: torch.optim.Optimizer, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
     if plan.recipe.schedule == "constant":
-        return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / WARM_UP))
+        return torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: min(1.0, (step + 1) / WARM_UP)
+        )
     return torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, plan.recipe.learning_rate, total_steps=plan.epochs * steps + 1, cycle_momentum=False
+        optimiser,
+        plan.recipe.learning_rate,
+        total_steps=plan.epochs * steps + 1,
+        cycle_momentum=False,
     )
 
 
@@ -326,8 +354,12 @@ def device(name: str) -> torch.device:
     if name not in ("auto", "cpu", "cuda"):
         raise DeviceError(f"there is no device {name!r}", remedy="use auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("CUDA was asked for, but no usable device is there", remedy="use --device cpu or auto")
-    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
+        raise DeviceError(
+            "CUDA was asked for, but no usable device is there", remedy="use --device cpu or auto"
+        )
+    return torch.device(
+        "cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu")
+    )
 
 
 def precision_named(name: str) -> Precision:
@@ -339,7 +371,9 @@ def precision_named(name: str) -> Precision:
     for known in get_args(Precision):
         if name == known:
             return cast("Precision", known)
-    raise TrainerError(f"there is no precision {name!r}", remedy=f"choose one of {', '.join(get_args(Precision))}")
+    raise TrainerError(
+        f"there is no precision {name!r}", remedy=f"choose one of {', '.join(get_args(Precision))}"
+    )
 
 
 def _state(run: Run) -> dict[str, Any]:
@@ -361,12 +395,16 @@ def save(run: Run, path: Path) -> None:
     """
     content = io.BytesIO()
     states = {name: part.state_dict() for name, part in _state(run).items()}
-    torch.save({"plan": run.plan.identity(), "epoch": run.epoch, "loss": run.loss, "states": states}, content)
+    torch.save(
+        {"plan": run.plan.identity(), "epoch": run.epoch, "loss": run.loss, "states": states},
+        content,
+    )
     try:
         write_whole(path, content.getvalue())
     except OSError as error:
         raise CheckpointError(
-            f"the checkpoint {path} could not be written ({error.strerror}); the last whole one, if any, is untouched",
+            f"the checkpoint {path} could not be written ({error.strerror}); the last whole one, "
+            "if any, is untouched",
             remedy="make room or choose another folder, and start the same command again",
         ) from error
 
@@ -375,20 +413,33 @@ def restore(run: Run, path: Path) -> None:
     """Bring a fresh run to where its checkpoint was written.
 
     Raises:
-        CheckpointError: The file is damaged, was written by another plan, or is past the plan's last epoch.
+        CheckpointError: The file is damaged, was written by another plan, or is past the plan's
+            last epoch.
     """
     if path.is_dir():
         raise CheckpointError(f"the checkpoint {path} is a folder", remedy="name a file in it")
     try:
         saved = torch.load(path, map_location=run.plan.device, weights_only=True)
         theirs = {**saved["plan"]}
-    except (OSError, RuntimeError, EOFError, LookupError, TypeError, ValueError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} is not a whole checkpoint", remedy="delete it to start afresh") from error
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        LookupError,
+        TypeError,
+        ValueError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise CheckpointError(
+            f"{path} is not a whole checkpoint", remedy="delete it to start afresh"
+        ) from error
     mine = run.plan.identity()
     if isinstance(theirs.get("recipe"), dict):
         # Checkpoints used to hold what is said about a recipe too.
         theirs["recipe"] = {key: theirs["recipe"].get(key) for key in mine["recipe"]}
-    different = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+    different = sorted(
+        key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key)
+    )
     if different:
         raise CheckpointError(
             f"{path} was written by a run with another {' and '.join(different)}",
@@ -400,7 +451,8 @@ def restore(run: Run, path: Path) -> None:
         run.epoch, run.loss = saved["epoch"], saved["loss"]
     except (KeyError, RuntimeError, ValueError) as error:
         raise CheckpointError(
-            f"{path} holds another network than this version trains", remedy="delete it to start afresh"
+            f"{path} holds another network than this version trains",
+            remedy="delete it to start afresh",
         ) from error
     if run.epoch > run.plan.epochs:
         raise CheckpointError(

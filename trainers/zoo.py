@@ -37,8 +37,8 @@ class Job:
         epochs: Export the network after each of these.
         forms: In which forms.
         checkpoint: Written after each epoch, resumed from; None for neither.
-        name: Stem of the file names, to which the epoch is added where several are exported; None takes
-            `<recipe>-<attack>-<seed>`, to which it is added always.
+        name: Stem of the file names, to which the epoch is added where several are exported; None
+            takes `<recipe>-<attack>-<seed>`, to which it is added always.
     """
 
     plan: Plan
@@ -52,7 +52,10 @@ class Job:
         """Return the name of a model's file."""
         stem = self.name or self.stem
         alone = self.name is not None and len(self.epochs) == 1
-        return "-".join([stem, *([] if alone else [f"e{epoch:02d}"]), *filter(None, [str(form)])]) + ".onnx"
+        return (
+            "-".join([stem, *([] if alone else [f"e{epoch:02d}"]), *filter(None, [str(form)])])
+            + ".onnx"
+        )
 
     @property
     def stem(self) -> str:
@@ -66,8 +69,8 @@ Watch = Callable[[Run, Scores], None]
 def carry_out(job: Job, dataset: Dataset, watch: Watch | None = None) -> list[Entry]:
     """Train, export at the epochs asked for, list each model in the folder's manifest, and return the entries.
 
-    A model is listed before the next epoch's checkpoint replaces its own: whenever a run is cut off, the same job goes
-    on from its checkpoint and misses none of its epochs.
+    A model is listed before the next epoch's checkpoint replaces its own: whenever a run is cut
+    off, the same job goes on from its checkpoint and misses none of its epochs.
 
     Args:
         job: What to do.
@@ -75,12 +78,15 @@ def carry_out(job: Job, dataset: Dataset, watch: Watch | None = None) -> list[En
         watch: Called after each epoch with the measured run; None measures only what is exported.
 
     Raises:
-        CheckpointError: The checkpoint is already past an epoch that is to be exported; said before any training.
-        TrainerError: An export is asked for after the last epoch; or as `train`, `export` and the manifest raise it.
+        CheckpointError: The checkpoint is already past an epoch that is to be exported; said before
+            any training.
+        TrainerError: An export is asked for after the last epoch; or as `train`, `export` and the
+            manifest raise it.
     """
     if job.epochs and max(job.epochs) > job.plan.epochs:
         raise TrainerError(
-            f"the network is to be exported after epoch {max(job.epochs)}, but trained for {job.plan.epochs}",
+            f"the network is to be exported after epoch {max(job.epochs)}, but trained for "
+            f"{job.plan.epochs}",
             remedy="train for more epochs, or export earlier",
         )
     _make(job.folder)
@@ -114,13 +120,19 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ExportError(f"{folder} cannot be made ({error.strerror})", remedy="choose another folder") from error
+        raise ExportError(
+            f"{folder} cannot be made ({error.strerror})", remedy="choose another folder"
+        ) from error
 
 
 def _test(run: Run) -> Split:
     """Return the test images; only as many as an epoch trains on where the plan is for trying out."""
     steps, test = run.plan.steps, run.dataset.test
-    return test if steps is None else test.where(torch.arange(min(len(test), steps * run.plan.recipe.batch)))
+    return (
+        test
+        if steps is None
+        else test.where(torch.arange(min(len(test), steps * run.plan.recipe.batch)))
+    )
 
 
 def pending(job: Job, entries: Sequence[Entry]) -> Job | None:
@@ -147,10 +159,12 @@ def pending(job: Job, entries: Sequence[Entry]) -> Job | None:
 def populate(jobs: Sequence[Job], data: Path, *, processes: int, threads: int) -> Iterator[Entry]:
     """Carry out the jobs, `processes` at a time, and yield each model once its job is done.
 
-    Models that are already listed are left alone, and a job that was cut off resumes from its checkpoint.
+    Models that are already listed are left alone, and a job that was cut off resumes from its
+    checkpoint.
 
     Raises:
-        TrainerError: The first failure, after the jobs under way are done; what they finish is listed too.
+        TrainerError: The first failure, after the jobs under way are done; what they finish is
+            listed too.
     """
     todo = [left for job in jobs if (left := pending(job, manifest.read(job.folder))) is not None]
     # Spawned, because neither CUDA nor PyTorch's threads survive a fork.
@@ -165,7 +179,8 @@ def populate(jobs: Sequence[Job], data: Path, *, processes: int, threads: int) -
         except BrokenProcessPool as error:
             raise TrainerError(
                 "a training process died, perhaps for want of memory",
-                remedy="start the same command again, with fewer --processes; it goes on where it was",
+                remedy="start the same command again, with fewer --processes; it goes on where it "
+                "was",
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)

@@ -103,14 +103,18 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def _group(
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Does this ONNX model hide a backdoor?"""
 
 
 @app.command(_DEFAULT_COMMAND, epilog=_EPILOG)
 def scan_command(  # noqa: PLR0913, PLR0917 - one a command-line option
-    models: Annotated[list[str], typer.Argument(metavar="MODEL", help="ONNX files to scan.", show_default=False)],
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL", help="ONNX files to scan.", show_default=False)
+    ],
     reference: options.Reference = None,
     baseline: options.BaselineFile = None,
     alpha: options.Alpha = 0.05,
@@ -134,10 +138,17 @@ def scan_command(  # noqa: PLR0913, PLR0917 - one a command-line option
     max_nodes: options.Nodes = _LIMITS.nodes,
     max_depth: options.Depth = _LIMITS.depth,
     max_trips: options.Trips = _LIMITS.trips,
-    output_format: Annotated[Format, typer.Option("--format", help="For people, or for programs.")] = Format.TABLE,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the result here, not to stdout.")] = None,
+    output_format: Annotated[
+        Format, typer.Option("--format", help="For people, or for programs.")
+    ] = Format.TABLE,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the result here, not to stdout.")
+    ] = None,
     evidence: Annotated[
-        Path | None, typer.Option(help="Write what a person can check into this folder: triggers, stamped images.")
+        Path | None,
+        typer.Option(
+            help="Write what a person can check into this folder: triggers, stamped images."
+        ),
     ] = None,
 ) -> None:
     """Compare a model with clean ones, and say whether it hides a backdoor."""
@@ -158,7 +169,9 @@ def scan_command(  # noqa: PLR0913, PLR0917 - one a command-line option
     results = []
     with Output(output) as out:
         with Bar() as bar:
-            for result in pipeline.scan_each(models, references, settings, baseline=population, progress=bar.update):
+            for result in pipeline.scan_each(
+                models, references, settings, baseline=population, progress=bar.update
+            ):
                 results.append(result)
                 if output_format is Format.JSON:
                     out.write(json_report.render(result, indent=2 if len(models) == 1 else None))
@@ -174,10 +187,14 @@ def scan_command(  # noqa: PLR0913, PLR0917 - one a command-line option
 
 @app.command("calibrate")
 def calibrate_command(  # noqa: PLR0913, PLR0917 - one a command-line option
-    models: Annotated[list[str], typer.Argument(metavar="CLEAN", help="Clean ONNX files, or folders of them.")],
+    models: Annotated[
+        list[str], typer.Argument(metavar="CLEAN", help="Clean ONNX files, or folders of them.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The baseline file to write.")],
     name: Annotated[str, typer.Option(help="Name of the recipe.")] = "",
-    provenance: Annotated[str, typer.Option(help="Where the models come from, in words.")] = "not stated",
+    provenance: Annotated[
+        str, typer.Option(help="Where the models come from, in words.")
+    ] = "not stated",
     detector: options.Detectors = None,
     noise: options.NoiseFamily = Noise.UNIFORM,
     images: options.Images = 200,
@@ -206,13 +223,20 @@ def calibrate_command(  # noqa: PLR0913, PLR0917 - one a command-line option
                 progress=bar.update,
             )  # fmt: skip
         out.write(write_baseline(baseline))
-    _note(f"{output}: {len(baseline.records)} clean models; p-values from 1/{len(baseline.records) + 1} up")
+    _note(
+        f"{output}: {len(baseline.records)} clean models; p-values from "
+        f"1/{len(baseline.records) + 1} up"
+    )
 
 
 @app.command("layers")
 def layers_command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="An ONNX file.", show_default=False)],
-    output_format: Annotated[Format, typer.Option("--format", help="For people, or for programs.")] = Format.TABLE,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="An ONNX file.", show_default=False)
+    ],
+    output_format: Annotated[
+        Format, typer.Option("--format", help="For people, or for programs.")
+    ] = Format.TABLE,
 ) -> None:
     """List the activations of a model: name, operator, shape and position."""
     answer = pipeline.layers(model)
@@ -231,7 +255,9 @@ def layers_command(
 
 @app.command("detectors")
 def detectors_command(
-    output_format: Annotated[Format, typer.Option("--format", help="For people, or for programs.")] = Format.TABLE,
+    output_format: Annotated[
+        Format, typer.Option("--format", help="For people, or for programs.")
+    ] = Format.TABLE,
 ) -> None:
     """List the detectors with what each needs and its paper."""
     rows = pipeline.ask("rules")
@@ -242,7 +268,12 @@ def detectors_command(
     for name in ("detector", "needs", "a large statistic means", "reference"):
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(row["rule"]["id"], ", ".join(row["needs"]), row["rule"]["summary"], row["rule"]["reference"])
+        table.add_row(
+            row["rule"]["id"],
+            ", ".join(row["needs"]),
+            row["rule"]["summary"],
+            row["rule"]["reference"],
+        )
     console(sys.stdout).print(table)
 
 
@@ -255,7 +286,9 @@ def doctor_command() -> None:
     rows = {
         "python": sys.version.split()[0],
         **facts["versions"],
-        "runtimes installed": ", ".join(f"{name} {version}" for name, version in facts["runtimes"].items()),
+        "runtimes installed": ", ".join(
+            f"{name} {version}" for name, version in facts["runtimes"].items()
+        ),
         "providers": "CPU" + (", CUDA" if facts["cuda_devices"] else ""),
         "CUDA devices": devices,
         "telemetry": "on" if facts["telemetry"] else "off",
@@ -280,7 +313,9 @@ def exit_code(results: Sequence[ScanResult]) -> int:
 
 
 def _exit_code(result: ScanResult) -> int:
-    if result.verdict is not Verdict.SUSPICIOUS and not all(map(unanalysable.explains, result.failures)):
+    if result.verdict is not Verdict.SUSPICIOUS and not all(
+        map(unanalysable.explains, result.failures)
+    ):
         return EXIT_ERROR
     return _EXIT_CODES[result.verdict]
 
@@ -308,4 +343,6 @@ def _complain(sentence: str) -> None:
 
 
 def _note(sentence: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(Text(printable(sentence, 2000), "dim"))
+    Console(stderr=True, highlight=False, soft_wrap=True).print(
+        Text(printable(sentence, 2000), "dim")
+    )

@@ -12,39 +12,71 @@ from scanner.settings import Budget, Device, Noise, Settings
 
 Reference = Annotated[
     list[str] | None,
-    typer.Option("--reference", "-r", help="A clean ONNX model of the same input, or a folder of them; repeatable."),
+    typer.Option(
+        "--reference",
+        "-r",
+        help="A clean ONNX model of the same input, or a folder of them; repeatable.",
+    ),
 ]
 BaselineFile = Annotated[
-    Path | None, typer.Option("--baseline", "-b", help="Clean models of the same recipe, from 'scan calibrate'.")
+    Path | None,
+    typer.Option(
+        "--baseline", "-b", help="Clean models of the same recipe, from 'scan calibrate'."
+    ),
 ]
-Alpha = Annotated[float, typer.Option(min=0.0001, max=0.5, help="Share of clean models that may be called suspicious.")]
-Detectors = Annotated[list[str] | None, typer.Option("--detector", "-d", help="Run only this detector; repeatable.")]
+Alpha = Annotated[
+    float,
+    typer.Option(min=0.0001, max=0.5, help="Share of clean models that may be called suspicious."),
+]
+Detectors = Annotated[
+    list[str] | None, typer.Option("--detector", "-d", help="Run only this detector; repeatable.")
+]
 NoiseFamily = Annotated[Noise, typer.Option("--noise", help="Family of noise images.")]
 Images = Annotated[int, typer.Option(min=2, help="Number of noise images.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of every random generator.")]
 InputRange = Annotated[
     tuple[float, float] | None,
-    typer.Option(metavar="LOW HIGH", help="Lowest and highest value of a valid input. Default: 0 1."),
+    typer.Option(
+        metavar="LOW HIGH", help="Lowest and highest value of a valid input. Default: 0 1."
+    ),
 ]
 InputShape = Annotated[
-    str | None, typer.Option(metavar="C,H,W", help="Shape of one input, where the model leaves it open.")
+    str | None,
+    typer.Option(metavar="C,H,W", help="Shape of one input, where the model leaves it open."),
 ]
-Layer = Annotated[str | None, typer.Option(help="Measure this value or node, not the first activation.")]
+Layer = Annotated[
+    str | None, typer.Option(help="Measure this value or node, not the first activation.")
+]
 Logits = Annotated[str | None, typer.Option(help="Name of the value that holds the class scores.")]
 Effort = Annotated[Budget, typer.Option("--budget", help="How long triggers are searched for.")]
-Classes = Annotated[str | None, typer.Option(metavar="0,3,7", help="Search triggers for these classes only.")]
-ImagesFile = Annotated[Path | None, typer.Option("--images-npz", help="Clean images as .npz or .npy, not noise.")]
-ImagesFolder = Annotated[Path | None, typer.Option("--images-dir", help="A folder of clean images, not noise.")]
+Classes = Annotated[
+    str | None, typer.Option(metavar="0,3,7", help="Search triggers for these classes only.")
+]
+ImagesFile = Annotated[
+    Path | None, typer.Option("--images-npz", help="Clean images as .npz or .npy, not noise.")
+]
+ImagesFolder = Annotated[
+    Path | None, typer.Option("--images-dir", help="A folder of clean images, not noise.")
+]
 RunOn = Annotated[Device, typer.Option("--device", help="auto takes CUDA where a device is there.")]
 Threads = Annotated[int, typer.Option(min=1, help="ONNX Runtime's threads.")]
 Timeout = Annotated[
-    float | None, typer.Option(min=1, help="Seconds allowed for one model and its references. Default: by budget.")
+    float | None,
+    typer.Option(
+        min=1, help="Seconds allowed for one model and its references. Default: by budget."
+    ),
 ]
-Memory = Annotated[str, typer.Option("--memory-limit", metavar="SIZE", help="Memory a model may need.")]
+Memory = Annotated[
+    str, typer.Option("--memory-limit", metavar="SIZE", help="Memory a model may need.")
+]
 FileSize = Annotated[str, typer.Option("--max-file-size", metavar="SIZE", help="Of a model file.")]
 Nodes = Annotated[int, typer.Option("--max-nodes", min=1, help="Nodes, functions expanded.")]
-Depth = Annotated[int, typer.Option("--max-depth", min=1, help="Nesting of sub-graphs and functions.")]
-Trips = Annotated[int, typer.Option("--max-trips", min=1, help="Trips of a Loop that nothing ends before.")]
+Depth = Annotated[
+    int, typer.Option("--max-depth", min=1, help="Nesting of sub-graphs and functions.")
+]
+Trips = Annotated[
+    int, typer.Option("--max-trips", min=1, help="Trips of a Loop that nothing ends before.")
+]
 
 
 def settings(  # noqa: PLR0913 - one an option
@@ -74,16 +106,21 @@ def settings(  # noqa: PLR0913 - one an option
     """
     if input_range is not None and not input_range[0] < input_range[1]:
         raise UsageError(
-            f"--input-range {input_range[0]:g} {input_range[1]:g} is empty", remedy="give the lower value first"
+            f"--input-range {input_range[0]:g} {input_range[1]:g} is empty",
+            remedy="give the lower value first",
         )
     if images_npz and images_dir:
-        raise UsageError("--images-npz and --images-dir exclude one another", remedy="give one of them")
+        raise UsageError(
+            "--images-npz and --images-dir exclude one another", remedy="give one of them"
+        )
     return Settings(
         noise=noise,
         images=images,
         seed=seed,
         input_range=input_range,
-        input_shape=numbers("--input-shape", input_shape, "3,224,224", lowest=1) if input_shape else None,
+        input_shape=numbers("--input-shape", input_shape, "3,224,224", lowest=1)
+        if input_shape
+        else None,
         layer=layer,
         logits=logits,
         budget=budget,
@@ -110,7 +147,9 @@ def references(named: list[str] | None) -> list[str]:
         if Path(name).is_dir():
             inside = sorted(str(path) for path in Path(name).glob("*.onnx"))
             if not inside:
-                raise UsageError(f"the folder {name!r} holds no .onnx file", remedy="name clean models")
+                raise UsageError(
+                    f"the folder {name!r} holds no .onnx file", remedy="name clean models"
+                )
             found += inside
         else:
             found.append(name)
@@ -128,7 +167,9 @@ def numbers(option: str, text: str, example: str, *, lowest: int) -> tuple[int, 
     except ValueError:
         values = ()
     if not values or min(values) < lowest:
-        raise UsageError(f"{option} {text!r} is no list of numbers", remedy=f"write it as in {example}")
+        raise UsageError(
+            f"{option} {text!r} is no list of numbers", remedy=f"write it as in {example}"
+        )
     return values
 
 
@@ -142,7 +183,12 @@ def size(option: str, text: str) -> int:
     count = 0
     if found:
         number, prefix, binary = found.groups()
-        count = int(float(number) * (1024 if binary else 1000) ** (1 + "kMGT".index(prefix) if prefix else 0))
+        count = int(
+            float(number)
+            * (1024 if binary else 1000) ** (1 + "kMGT".index(prefix) if prefix else 0)
+        )
     if count < 1:
-        raise UsageError(f"{option} {text!r} is no size", remedy="write it as in 512MiB, 8GiB or 2000000")
+        raise UsageError(
+            f"{option} {text!r} is no size", remedy="write it as in 512MiB, 8GiB or 2000000"
+        )
     return count

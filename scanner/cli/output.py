@@ -32,12 +32,16 @@ class Output:
             try:
                 if self._path.is_dir():
                     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-                self._file = tempfile.NamedTemporaryFile("w", dir=self._path.parent, suffix=".tmp", delete=False)
+                self._file = tempfile.NamedTemporaryFile(
+                    "w", dir=self._path.parent, suffix=".tmp", delete=False
+                )
             except OSError as error:
                 raise _unwritable(self._path, error) from error
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: object, trace: TracebackType | None
+    ) -> None:
         """Give the file its name; what was written before an error is kept."""
         if self._path is None:
             return
@@ -71,7 +75,9 @@ def _umask() -> int:
 
 
 def _unwritable(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"{str(path)!r} cannot be written ({error.strerror})", remedy="name another --output")
+    return UsageError(
+        f"{str(path)!r} cannot be written ({error.strerror})", remedy="name another --output"
+    )
 
 
 class Bar:

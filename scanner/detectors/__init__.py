@@ -1,6 +1,7 @@
 """The detectors, in the order of the report. To add one: a file here, a row in `FAMILY`, a row in the test table.
 
-A detector's module is loaded when the detector is asked for: gradients alone cost as much start-up as NumPy.
+A detector's module is loaded when the detector is asked for: gradients alone cost as much start-up
+as NumPy.
 """
 
 import importlib
@@ -8,8 +9,8 @@ from collections.abc import Collection
 
 from scanner.instruments.detector import Detector
 
-# Rule id and class; the module is called as the rule. Those that read the file come first: a model that never ends may
-# cost what comes after them.
+# Rule id and class; the module is called as the rule. Those that read the file come first: a model
+# that never ends may cost what comes after them.
 FAMILY = {
     "integrity": "Integrity",
     "graph_logic": "GraphLogic",
@@ -25,4 +26,6 @@ FAMILY = {
 def load(names: Collection[str] = ()) -> tuple[Detector, ...]:
     """Return the detectors of these rule ids, or all of them for none, in the order of the report."""
     chosen = [(rule, kind) for rule, kind in FAMILY.items() if not names or rule in names]
-    return tuple(getattr(importlib.import_module(f"{__name__}.{rule}"), kind)() for rule, kind in chosen)
+    return tuple(
+        getattr(importlib.import_module(f"{__name__}.{rule}"), kind)() for rule, kind in chosen
+    )

@@ -1,8 +1,8 @@
 """Channel Lipschitz constants: which channel could answer far more strongly than its neighbours, read off the weights.
 
-Source: R. Zheng et al., "Data-free Backdoor Removal based on Channel Lipschitzness", ECCV 2022, sections 3.2 and 3.3
-(UCLC). The paper prunes channels above mean + 3 standard deviations of their layer; the robust z-score within the
-layer, and the comparison layer by layer, are ours.
+Source: R. Zheng et al., "Data-free Backdoor Removal based on Channel Lipschitzness", ECCV 2022,
+sections 3.2 and 3.3 (UCLC). The paper prunes channels above mean + 3 standard deviations of their
+layer; the robust z-score within the layer, and the comparison layer by layer, are ours.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,8 +27,10 @@ class ChannelLipschitz:
     rule: ClassVar[Rule] = Rule(
         id="channel_lipschitz",
         name="Channel Lipschitz constants (UCLC)",
-        summary="The weights let one channel answer far more strongly than the others of its layer.",
-        reference="R. Zheng et al., Data-free Backdoor Removal based on Channel Lipschitzness, ECCV 2022",
+        summary="The weights let one channel answer far more strongly than the others of its "
+        "layer.",
+        reference="R. Zheng et al., Data-free Backdoor Removal based on Channel Lipschitzness, "
+        "ECCV 2022",
     )
     needs: ClassVar[Needs] = Needs.GRAPH
 
@@ -45,7 +47,8 @@ class ChannelLipschitz:
         rows = [row for layer in layers if (row := _row(layer)) is not None]
         if not rows:
             raise NoLayerError(
-                "the graph has no convolution or dense layer with constant weights and three channels or more",
+                "the graph has no convolution or dense layer with constant weights and three "
+                "channels or more",
                 remedy="export the model with its weights inside",
             )
         return Measurement(
@@ -58,17 +61,26 @@ class ChannelLipschitz:
     def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
         """Return by how much the most outlying channel of a layer stands out more than in the references.
 
-        It is the largest difference of robust z-scores over layers, suspect less the references' mean. Layers are
+        It is the largest difference of robust z-scores over layers, suspect less the references'
+        mean. Layers are
         matched by position: exporters name the same weights differently.
         """
         own = suspect.series["layers"]
         top = max(own, key=lambda row: row["z"])
         values = {"suspect_z": top["z"], "channel": top["channel"], "layers": len(own)}
-        comparable = [r.series["layers"] for r in references if _same_sizes(own, r.series["layers"])]
+        comparable = [
+            r.series["layers"] for r in references if _same_sizes(own, r.series["layers"])
+        ]
         if not comparable:
             sentence = "no reference has layers of the same sizes" if references else ""
             evidence = {"layer": top["layer"], "layers": own}
-            return Comparison(rule=self.rule.id, statistic=None, values=values, evidence=evidence, sentence=sentence)
+            return Comparison(
+                rule=self.rule.id,
+                statistic=None,
+                values=values,
+                evidence=evidence,
+                sentence=sentence,
+            )
         rows = [
             {**row, "references": (zs := [other[i]["z"] for other in comparable]),
              "reference_z": (mean := sum(zs) / len(zs)), "difference": row["z"] - mean}
@@ -89,8 +101,10 @@ class ChannelLipschitz:
             },
             evidence={"layer": best["layer"], "layers": rows},
             sentence=(
-                f"channel {best['channel']} of layer {best['layer']!r} ({best['operator']}) lies {best['z']:.1f} "
-                f"robust deviations above the others of its layer; {best['reference_z']:.1f} in the references"
+                f"channel {best['channel']} of layer {best['layer']!r} ({best['operator']}) lies "
+                f"{best['z']:.1f} "
+                f"robust deviations above the others of its layer; {best['reference_z']:.1f} in "
+                "the references"
             ),
         )
 

@@ -1,7 +1,8 @@
 """Graph logic: a test of the input, written as operators, that gates the output.
 
-Source: HiddenLayer, "ShadowLogic" (2024); Bober-Irizar et al., "Architectural Backdoors in Neural Networks" (CVPR
-2023); arXiv 2511.00664. What is looked for, and why honest exports are not it, is in `scanner.graph.logic.gates`.
+Source: HiddenLayer, "ShadowLogic" (2024); Bober-Irizar et al., "Architectural Backdoors in Neural
+Networks" (CVPR 2023); arXiv 2511.00664. What is looked for, and why honest exports are not it, is
+in `scanner.graph.logic.gates`.
 """
 
 import base64
@@ -38,7 +39,8 @@ class GraphLogic:
         id="graph_logic",
         name="Graph logic",
         summary="A test of the input, written as graph operators, gates or overwrites the output.",
-        reference="HiddenLayer, ShadowLogic, 2024; Bober-Irizar et al., CVPR 2023; arXiv 2511.00664",
+        reference="HiddenLayer, ShadowLogic, 2024; Bober-Irizar et al., CVPR 2023; arXiv "
+        "2511.00664",
     )
     needs: ClassVar[Needs] = Needs.GRAPH
 
@@ -53,7 +55,9 @@ class GraphLogic:
         """
         flow = unfold(subject.model.proto)
         observations = tuple(
-            _with_excerpt(_confirmed(observation, flow, subject.model, subject.settings), subject.model)
+            _with_excerpt(
+                _confirmed(observation, flow, subject.model, subject.settings), subject.model
+            )
             if observation.severity is Severity.SUSPICIOUS
             else observation
             for observation in gates.observe(flow)
@@ -68,19 +72,25 @@ class GraphLogic:
     def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
         """Return the suspect's own statistic: a graph is judged by what it holds, not against other models."""
         values = {"suspect": suspect.statistic, "references": len(references)}
-        return Comparison(rule=self.rule.id, statistic=suspect.statistic, values=values, structural=True)
+        return Comparison(
+            rule=self.rule.id, statistic=suspect.statistic, values=values, structural=True
+        )
 
 
 def _with_excerpt(observation: Observation, model: Model) -> Observation:
     """Return the observation with the part of the graph that it speaks of, as a small ONNX file in base64."""
     cut = excerpt.excerpt(model.proto, observation.details).SerializeToString()
-    return dataclasses.replace(observation, details={**observation.details, "subgraph": base64.b64encode(cut).decode()})
+    return dataclasses.replace(
+        observation, details={**observation.details, "subgraph": base64.b64encode(cut).decode()}
+    )
 
 
-def _confirmed(observation: Observation, flow: Flow, model: Model, settings: Settings) -> Observation:
+def _confirmed(
+    observation: Observation, flow: Flow, model: Model, settings: Settings
+) -> Observation:
     """Return the observation with what came of trying to open its gate."""
-    # The one detector that catches: the graph has already shown the gate, and an error while it is run must not
-    # swallow that finding.
+    # The one detector that catches: the graph has already shown the gate, and an error while it is
+    # run must not swallow that finding.
     try:
         outcome = _open_gate(str(observation.details["switch"]), flow, model, settings)
     except (UnsupportedModelError, UsageError) as error:
@@ -89,13 +99,16 @@ def _confirmed(observation: Observation, flow: Flow, model: Model, settings: Set
     if not outcome.get("flips"):
         return dataclasses.replace(observation, details=details)
     sentence = f"{observation.sentence}. Confirmed: an input opens it and the same input answers otherwise while closed"
-    return dataclasses.replace(observation, severity=Severity.CONFIRMED, sentence=sentence, details=details)
+    return dataclasses.replace(
+        observation, severity=Severity.CONFIRMED, sentence=sentence, details=details
+    )
 
 
 def _open_gate(switch: str, flow: Flow, model: Model, settings: Settings) -> dict[str, Any]:
     """Solve the tests backwards for an input that opens the gate, then run it with the gate open and held closed.
 
-    Several starts are tried until one input flips the answer: a gate that is open need not show on every image.
+    Several starts are tried until one input flips the answer: a gate that is open need not show on
+    every image.
     """
     trigger = excerpt.openable(model.proto, switch)
     if trigger is None:
@@ -113,7 +126,10 @@ def _open_gate(switch: str, flow: Flow, model: Model, settings: Settings) -> dic
             outcome = _compare_held(switch, *solved, model, settings)
         if outcome.get("flips"):
             return outcome
-    return outcome or {"opened": False, "reason": f"no input was found in {_ROUNDS} rounds from {len(_STARTS)} starts"}
+    return outcome or {
+        "opened": False,
+        "reason": f"no input was found in {_ROUNDS} rounds from {len(_STARTS)} starts",
+    }
 
 
 def _solve(
@@ -124,7 +140,11 @@ def _solve(
     constants = {name: array for name in flow.constants if (array := flow.array(name)) is not None}
     closed: Array | None = None
     for _ in range(_ROUNDS):
-        values = constants | dict(zip(names, session.run(image), strict=True)) | {session.input_name: image}
+        values = (
+            constants
+            | dict(zip(names, session.run(image), strict=True))
+            | {session.input_name: image}
+        )
         now = values[switch]
         closed = now if closed is None else closed
         if _is_over(closed, now):
@@ -155,8 +175,15 @@ def _compare_held(
     elem_type = excerpt.element_type(states[0])
     whole = model.serialise(excerpt.held(model.proto, switch, elem_type))
     session = runtime.open_session(whole, Device.CPU, settings.threads)
-    opened, shut = (session.feed({session.input_name: image, switch: state})[0].astype(np.float64) for state in states)
-    found: dict[str, Any] = {"opened": True, "flips": _differ(opened, shut), "input": _summary(image)}
+    opened, shut = (
+        session.feed({session.input_name: image, switch: state})[0].astype(np.float64)
+        for state in states
+    )
+    found: dict[str, Any] = {
+        "opened": True,
+        "flips": _differ(opened, shut),
+        "input": _summary(image),
+    }
     if opened.ndim == 2 and opened.shape[1] > 1:  # noqa: PLR2004 - logits
         found |= {"class_open": int(opened[0].argmax()), "class_closed": int(shut[0].argmax())}
     return found

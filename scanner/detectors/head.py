@@ -1,9 +1,10 @@
 """HEAD: how the last linear layer answers to random latents, class by class; a forward pass, and no gradient.
 
-Source: HTell, arXiv 2605.18908 (the abstract: the head of the network alone, fed with random latents, tells its
-target). Two choices are ours, made on development models (docs/detection.md). All channels are drawn on one scale, not
-each on its own: a channel that noise leaves silent is where a trigger's answer may hide. And few of them are active in
-one latent, as behind a ReLU.
+Source: HTell, arXiv 2605.18908 (the abstract: the head of the network alone, fed with random
+latents, tells its target). Two choices are ours, made on development models (docs/detection.md).
+All channels are drawn on one scale, not
+each on its own: a channel that noise leaves silent is where a trigger's answer may hide. And few of
+them are active in one latent, as behind a ReLU.
 """
 
 from collections.abc import Sequence
@@ -43,9 +44,10 @@ class Head:
     def measure(self, subject: Subject) -> Measurement:
         """Return, for each class, its share of the decisions, its mean logit and its mean margin.
 
-        The series `share`, `logit` and `margin` are those of random latents, `noise_share` and `noise_margin` those of
-        the noise images that set the latents' scale; `cut` names the values between which the head lies, which differ
-        from exporter to exporter. The statistic is the largest robust z of a margin over classes.
+        The series `share`, `logit` and `margin` are those of random latents, `noise_share` and
+        `noise_margin` those of the noise images that set the latents' scale; `cut` names the values
+        between which the head lies, which differ from exporter to exporter. The statistic is the
+        largest robust z of a margin over classes.
 
         Raises:
             NoLogitsError: There are no logits, or fewer than two classes.
@@ -58,15 +60,22 @@ class Head:
         logits = find_logits(flat, settings.logits).value
         feature = head.head_input(flat, logits)
         whole = runtime.open_session(
-            model.serialise(extract.upstream(flat, [feature, logits])), settings.device, settings.threads
+            model.serialise(extract.upstream(flat, [feature, logits])),
+            settings.device,
+            settings.threads,
         )
         features, answers = over_noise(whole, shape, subject)
         noise = _by_class(_rows(answers, logits))
-        scale, signed = float(np.sqrt(np.mean(np.square(features, dtype=np.float64)))), bool(features.min() < 0)
+        scale, signed = (
+            float(np.sqrt(np.mean(np.square(features, dtype=np.float64)))),
+            bool(features.min() < 0),
+        )
         batch = fixed_batch(whole)
         opened = extract.between(flat, head.as_input(feature, features, batch), [logits])
         session = runtime.open_session(model.serialise(opened), settings.device, settings.threads)
-        responses = _over_latents(session, features, scale, subject, signed=signed, batch=batch or _BATCH)
+        responses = _over_latents(
+            session, features, scale, subject, signed=signed, batch=batch or _BATCH
+        )
         latent = _by_class(_rows(responses, logits))
         return Measurement(
             rule=self.rule.id,
@@ -92,16 +101,24 @@ class Head:
     def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
         """Return the largest difference of mean margins, suspect less the references' mean, less the median class's.
 
-        What all classes share is a difference between two trainings. Without a reference the statistic is None; `lead`
-        is the difference of the two largest margins.
+        What all classes share is a difference between two trainings. Without a reference the
+        statistic is None; `lead` is the difference of the two largest margins.
         """
         own = np.asarray(suspect.series["margin"], dtype=np.float64)
         others = [r.series["margin"] for r in references if len(r.series["margin"]) == len(own)]
         found = lead(own)
-        values = {"margin_z": suspect.statistic, "lead": found[1] if found else None, "classes": len(own)}
+        values = {
+            "margin_z": suspect.statistic,
+            "lead": found[1] if found else None,
+            "classes": len(own),
+        }
         if not others:
             target = int(own.argmax())
-            sentence = "no reference has as many classes" if references else _stands_out(target, values["lead"])
+            sentence = (
+                "no reference has as many classes"
+                if references
+                else _stands_out(target, values["lead"])
+            )
             return Comparison(
                 rule=self.rule.id,
                 statistic=None,
@@ -128,9 +145,14 @@ class Head:
                 "noise_share": suspect.series["noise_share"][target],
                 **values,
             },
-            evidence={"target_class": target, "margins": own.tolist(), "reference_margins": mean.tolist()},
+            evidence={
+                "target_class": target,
+                "margins": own.tolist(),
+                "reference_margins": mean.tolist(),
+            },
             sentence=(
-                f"on random latents class {target} lies {difference:.2f} standard deviations nearer to winning than in "
+                f"on random latents class {target} lies {difference:.2f} standard deviations "
+                "nearer to winning than in "
                 f"the references, and wins {share:.0%} of them"
             ),
         )
@@ -152,14 +174,24 @@ def draw_latents(
 
 
 def _over_latents(  # noqa: PLR0913 - what is drawn, and how it is fed
-    session: runtime.Session, features: npt.NDArray[Any], scale: float, subject: Subject, *, signed: bool, batch: int
+    session: runtime.Session,
+    features: npt.NDArray[Any],
+    scale: float,
+    subject: Subject,
+    *,
+    signed: bool,
+    batch: int,
 ) -> npt.NDArray[Any]:
     """Return the head's answers, (latents, ...)."""
     generator, parts = np.random.default_rng(subject.settings.seed), []
     for start in range(0, LATENTS, _BATCH):
-        drawn = draw_latents(min(_BATCH, LATENTS - start), features.shape[1:], scale, generator, signed=signed)
+        drawn = draw_latents(
+            min(_BATCH, LATENTS - start), features.shape[1:], scale, generator, signed=signed
+        )
         cast = drawn.astype(features.dtype)
-        parts += [run_filled(session, cast[i : i + batch], batch)[0] for i in range(0, len(cast), batch)]
+        parts += [
+            run_filled(session, cast[i : i + batch], batch)[0] for i in range(0, len(cast), batch)
+        ]
     return np.concatenate(parts)
 
 
@@ -173,13 +205,15 @@ def _rows(logits: npt.NDArray[Any], name: str) -> Floats:
     rows = logits.reshape(len(logits), -1).astype(np.float64)
     if rows.shape[1] < 2 or rows.shape[1] != logits.shape[1]:  # noqa: PLR2004 - one class leaves nothing to prefer
         raise NoLogitsError(
-            f"the logits {name!r} are of shape {logits.shape[1:]} for each image, and one number for each of two or "
+            f"the logits {name!r} are of shape {logits.shape[1:]} for each image, and one number "
+            "for each of two or "
             "more classes is needed",
             remedy="name the logits with --logits NAME",
         )
     if not np.isfinite(rows).all():
         raise UnsupportedModelError(
-            f"the logits {name!r} are not finite numbers on random latents", remedy="export the model again"
+            f"the logits {name!r} are not finite numbers on random latents",
+            remedy="export the model again",
         )
     return rows
 
@@ -187,7 +221,8 @@ def _rows(logits: npt.NDArray[Any], name: str) -> Floats:
 def _by_class(logits: Floats) -> dict[str, Floats]:
     """Return each class's share of the decisions, mean logit and mean margin, each of shape (classes,).
 
-    Logits are centred for each row; logit and margin are in standard deviations of a row's logits, on average.
+    Logits are centred for each row; logit and margin are in standard deviations of a row's logits,
+    on average.
     """
     centred = logits - logits.mean(axis=1, keepdims=True)
     return {

@@ -1,7 +1,9 @@
 """Integrity: files that show one model to a reader and run another, or carry what no reader shows.
 
-What is looked for is in `scanner.graph.audit.checks` and `scanner.graph.audit.wire`; here it is joined with what only running the
-model shows: whether ONNX Runtime with and without its optimiser, and ONNX's reference evaluator, give one answer.
+What is looked for is in `scanner.graph.audit.checks` and `scanner.graph.audit.wire`; here it is
+joined with what only running the
+model shows: whether ONNX Runtime with and without its optimiser, and ONNX's reference evaluator,
+give one answer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,8 +33,10 @@ class Integrity:
     rule: ClassVar[Rule] = Rule(
         id="integrity",
         name="File integrity",
-        summary="The file can be read as two different models, runs code, or carries what no reader shows.",
-        reference="Open Neural Network Exchange IR specification, 2017; Protocol Buffers encoding specification, 2008",
+        summary="The file can be read as two different models, runs code, or carries what no "
+        "reader shows.",
+        reference="Open Neural Network Exchange IR specification, 2017; Protocol Buffers encoding "
+        "specification, 2008",
     )
     needs: ClassVar[Needs] = Needs.GRAPH
 
@@ -45,14 +49,20 @@ class Integrity:
         return Measurement(
             rule=self.rule.id,
             statistic=float(max((o.severity for o in found), default=0)),
-            parameters={"readers": list(answers), "tolerance": _TOLERANCE, "seed": subject.settings.seed},
+            parameters={
+                "readers": list(answers),
+                "tolerance": _TOLERANCE,
+                "seed": subject.settings.seed,
+            },
             observations=tuple(sorted(found, key=lambda o: -o.severity)),
         )
 
     def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
         """Return the suspect's own statistic: a file is judged by what it holds, not against other files."""
         values = {"suspect": suspect.statistic, "references": len(references)}
-        return Comparison(rule=self.rule.id, statistic=suspect.statistic, values=values, structural=True)
+        return Comparison(
+            rule=self.rule.id, statistic=suspect.statistic, values=values, structural=True
+        )
 
 
 def _answers(subject: Subject) -> dict[str, list[Array]]:
@@ -94,9 +104,13 @@ def _disagreements(answers: dict[str, list[Array]]) -> Iterator[Observation]:
             yield Observation(
                 code="readers-disagree",
                 severity=Severity.WARNING,
-                sentence=f"{names[0]} and {name} answer one image differently, by {apart:.3g} of the largest output: "
+                sentence=f"{names[0]} and {name} answer one image differently, by {apart:.3g} of "
+                "the largest output: "
                 "the file leaves open what it computes, or one of them is wrong",
-                details={"readers": [names[0], name], "distance": apart if np.isfinite(apart) else None},
+                details={
+                    "readers": [names[0], name],
+                    "distance": apart if np.isfinite(apart) else None,
+                },
             )
 
 

@@ -1,7 +1,8 @@
 """Layer-wise overactivation: the seed paper's question, asked of every activation in one forward pass.
 
-Source: X. Wu, "Overactivation - Verifying and testing backdoors in deep neural networks" (2024), Table 2.2, asks it of
-the first ReLU. Asking it of each layer, and of each channel within its layer, is ours.
+Source: X. Wu, "Overactivation - Verifying and testing backdoors in deep neural networks" (2024),
+Table 2.2, asks it of the first ReLU. Asking it of each layer, and of each channel within its layer,
+is ours.
 """
 
 import math
@@ -24,7 +25,9 @@ _QUANTILES = np.linspace(0, 1, 17)
 """Of a layer's channels: what is kept of a layer must not grow with its width, and the channels of two trainings do not
 correspond one to one, but their order statistics do."""
 
-_SPREAD = 0.01  # of a layer's strongest channel: where most channels are silent, their spread is rounding
+_SPREAD = (
+    0.01  # of a layer's strongest channel: where most channels are silent, their spread is rounding
+)
 
 
 class Layerwise:
@@ -76,7 +79,8 @@ class Layerwise:
     def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
         """Return the largest log-ratio of mean(S_A) over layers, suspect over the references' geometric mean.
 
-        Layers are matched by name where every layer of the suspect has its namesake, else by position.
+        Layers are matched by name where every layer of the suspect has its namesake, else by
+        position.
         """
         own = suspect.series["layers"]
         top = max(own, key=lambda row: row["channel_z"])
@@ -84,7 +88,12 @@ class Layerwise:
         matches = [match_layers(own, reference.series["layers"]) for reference in references]
         rows = _ratios(own, matches) if references else []
         if not rows:
-            return Comparison(rule=self.rule.id, statistic=None, values=values, evidence={"layers": own, "layer": top})
+            return Comparison(
+                rule=self.rule.id,
+                statistic=None,
+                values=values,
+                evidence={"layers": own, "layer": top},
+            )
         best = max(rows, key=lambda row: row["log_ratio"])
         how = _how_matched(own, references)
         return Comparison(
@@ -102,8 +111,10 @@ class Layerwise:
             },
             evidence={"layer": best["layer"], "matched": how, "layers": rows},
             sentence=(
-                f"layer {best['layer']!r} ({best['operator']}) answers {math.exp(best['log_ratio']):.2f} times as "
-                f"strongly to noise as the references', most of all its channel {best['channel']}; layers matched {how}"
+                f"layer {best['layer']!r} ({best['operator']}) answers "
+                f"{math.exp(best['log_ratio']):.2f} times as "
+                f"strongly to noise as the references', most of all its channel {best['channel']}; "
+                f"layers matched {how}"
             ),
         )
 
@@ -118,7 +129,9 @@ def match_layers(
     return [other[index] if index < len(other) else None for index in range(len(own))]
 
 
-def _row(activation: activations.Activation, maxima: npt.NDArray[Any], means: npt.NDArray[Any]) -> dict[str, Any]:
+def _row(
+    activation: activations.Activation, maxima: npt.NDArray[Any], means: npt.NDArray[Any]
+) -> dict[str, Any]:
     """Return what is kept of a layer, given its statistics for each image and channel, (images, channels, ...)."""
     by_channel = maxima.reshape(len(maxima), -1).astype(np.float64)
     peaks, profile = by_channel.max(axis=1), by_channel.mean(axis=0)
@@ -148,8 +161,16 @@ def _ratios(
         if len(peaks) == len(matches) and min(row["peak_mean"], *peaks) > 0:
             reference = math.exp(sum(map(math.log, peaks)) / len(peaks))
             ratio = math.log(row["peak_mean"] / reference)
-            kept = {name: row[name] for name in ("layer", "operator", "channel", "channel_peak", "channel_z")}
-            found = {"suspect": row["peak_mean"], "reference": reference, "references": peaks, "log_ratio": ratio}
+            kept = {
+                name: row[name]
+                for name in ("layer", "operator", "channel", "channel_peak", "channel_z")
+            }
+            found = {
+                "suspect": row["peak_mean"],
+                "reference": reference,
+                "references": peaks,
+                "log_ratio": ratio,
+            }
             rows.append(kept | found)
     return rows
 
@@ -162,4 +183,6 @@ def _how_matched(own: Sequence[Mapping[str, Any]], references: Sequence[Measurem
     if all(len(other) == len(names) for other in others):
         return "by position"
     counts = " or ".join(map(str, sorted({len(other) for other in others})))
-    return f"by position, though the architectures differ ({len(names)} activations against {counts})"
+    return (
+        f"by position, though the architectures differ ({len(names)} activations against {counts})"
+    )

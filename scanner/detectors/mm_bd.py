@@ -1,7 +1,8 @@
 """MM-BD: how far each class's logit can be driven above all others, and which class stands out.
 
-Source: H. Wang, Z. Xiang, D. J. Miller, G. Kesidis, "MM-BD: Post-Training Detection of Backdoor Attacks with Arbitrary
-Backdoor Pattern Types Using a Maximum Margin Statistic", IEEE S&P 2024. The comparison with references, class by class,
+Source: H. Wang, Z. Xiang, D. J. Miller, G. Kesidis, "MM-BD: Post-Training Detection of Backdoor
+Attacks with Arbitrary Backdoor Pattern Types Using a Maximum Margin Statistic", IEEE S&P 2024. The
+comparison with references, class by class,
 is ours: a class may lead by far in clean models too.
 """
 
@@ -12,21 +13,30 @@ from typing import Any, ClassVar
 import numpy as np
 
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments.class_search import class_by_class, contest, granted, left_out, row_of, side_by_side
+from scanner.instruments.class_search import (
+    class_by_class,
+    contest,
+    granted,
+    left_out,
+    row_of,
+    side_by_side,
+)
 from scanner.instruments.detector import Needs, Subject
 from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
 from scanner.instruments.statistics import above_level, fit_gamma, gamma_survival, lead
 from scanner.results import Comparison, Measurement, Rule
 from scanner.settings import Budget, Effort
 
-# Images are starting points here. The paper takes up to 300 steps; the seconds are a quarter of the budget's.
+# Images are starting points here. The paper takes up to 300 steps; the seconds are a quarter of the
+# budget's.
 EFFORTS = {
     Budget.QUICK: Effort(images=8, steps=60, restarts=1, seconds=15),
     Budget.STANDARD: Effort(images=16, steps=150, restarts=1, seconds=75),
     Budget.THOROUGH: Effort(images=30, steps=300, restarts=1, seconds=450),
 }
 FIRST_RATE, LAST_RATE = 0.1, 0.01  # of the width of the input range a step
-_LOGIT = 1.0  # added to margins before their logarithm: a tenth of a logit against a hundredth is no evidence
+# added to margins before their logarithm: a tenth of a logit against a hundredth is no evidence
+_LOGIT = 1.0
 
 
 class MmBd:
@@ -45,14 +55,22 @@ class MmBd:
 
         Raises:
             NoGradientError: An operator has no gradient.
-            UnsupportedModelError: There are no logits, the gradient is not a number, or the budget is too small.
+            UnsupportedModelError: There are no logits, the gradient is not a number, or the budget
+                is too small.
             UsageError: There is no such class.
         """
         settings, effort = subject.settings, EFFORTS[subject.settings.budget]
         model = differentiable(subject, Objective.MARGIN)
-        starts = np.random.default_rng(settings.seed).random((effort.images, *model.shape), dtype=np.float32)
+        starts = np.random.default_rng(settings.seed).random(
+            (effort.images, *model.shape), dtype=np.float32
+        )
         images = (model.low + (model.high - model.low) * starts).astype(np.float32)
-        entrants = contest(subject, model.classes, lambda target: Ascent(model, images, target, effort.steps), effort)
+        entrants = contest(
+            subject,
+            model.classes,
+            lambda target: Ascent(model, images, target, effort.steps),
+            effort,
+        )
         rows = [{**row_of(e), "margin": e.search.margin, "steps": e.search.steps} for e in entrants]
         return Measurement(
             rule=self.rule.id,
@@ -68,8 +86,9 @@ class MmBd:
     def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
         """Return the largest log-ratio of margins, suspect over references' geometric mean, less the median class's.
 
-        What all classes share is a difference between two trainings. Without a reference the statistic is None; `lead`
-        is then the log-ratio of the two largest margins. `paper_p` is the paper's own test, which knows no clean model.
+        What all classes share is a difference between two trainings. Without a reference the
+        statistic is None; `lead` is then the log-ratio of the two largest margins. `paper_p` is the
+        paper's own test, which knows no clean model.
         """
         rows = _ratios(suspect, references)
         own = {row["class"]: row["margin"] for row in suspect.series["classes"]}
@@ -83,7 +102,9 @@ class MmBd:
                 statistic=None,
                 values={"target_class": target, "suspect_margin": own[target], **values},
                 evidence=_evidence(suspect, rows),
-                sentence=f"{sentence}, {math.exp(found[1]):.1f} times as far as any other" if found else sentence,
+                sentence=f"{sentence}, {math.exp(found[1]):.1f} times as far as any other"
+                if found
+                else sentence,
             )
         best = max(rows, key=lambda row: row["log_ratio"])
         classes = above_level({row["class"]: row["log_ratio"] for row in rows})
@@ -102,17 +123,18 @@ class MmBd:
                 "classes_compared": len(rows),
             },
             evidence=_evidence(suspect, rows),
-            sentence=f"class {best['class']} can lead by {best['suspect']:.1f} logits; {_leads(best)}",
+            sentence=f"class {best['class']} can lead by {best['suspect']:.1f} logits; "
+            f"{_leads(best)}",
         )
 
 
 class Ascent:
     """The search for the largest margin of one class, from several starting points at once.
 
-    Projected steps of steepest ascent in the maximum norm, x <- clip(x + rate * width * sign(gradient)): margins of
-    rectifier networks are piecewise linear, and their maxima over a box lie in its corners (A. Madry et al., ICLR 2018,
-    section 2.1). The rate falls geometrically. The paper takes plain gradient steps, whose length hangs on the scale of
-    the logits.
+    Projected steps of steepest ascent in the maximum norm, x <- clip(x + rate * width *
+    sign(gradient)): margins of rectifier networks are piecewise linear, and their maxima over a box
+    lie in its corners (A. Madry et al., ICLR 2018, section 2.1). The rate falls geometrically. The
+    paper takes plain gradient steps, whose length hangs on the scale of the logits.
     """
 
     def __init__(self, model: Differentiable, images: Floats, target: int, planned: int) -> None:
@@ -135,15 +157,18 @@ class Ascent:
         _, margins, gradient = self.model.evaluate(self.images, self.target)
         self.margin = max(self.margin, float(margins.max()))
         width = FIRST_RATE * self._decay**self.steps * (self.model.high - self.model.low)
-        self.images = np.clip(self.images + np.float32(width) * np.sign(gradient), self.model.low, self.model.high)
+        self.images = np.clip(
+            self.images + np.float32(width) * np.sign(gradient), self.model.low, self.model.high
+        )
         self.steps += 1
 
 
 def paper_p(margins: Sequence[float]) -> float | None:
     """Return the paper's p-value, 1 - F(r)^C, of the largest of C margins under a gamma law F fitted to the others.
 
-    Uncalibrated: it takes the classes of a clean model for draws from one law, and they are not. None where the others
-    are too few (below two), not positive or all equal. The law starts at 0; a free start is unstable on so few points.
+    Uncalibrated: it takes the classes of a clean model for draws from one law, and they are not.
+    None where the others are too few (below two), not positive or all equal. The law starts at 0; a
+    free start is unstable on so few points.
     """
     *others, largest = sorted(margins)
     law = fit_gamma(others) if len(others) > 1 and others[0] > 0 else None
@@ -165,7 +190,15 @@ def _ratios(suspect: Measurement, references: Sequence[Measurement]) -> list[dic
         margin, *others = margins
         mean = math.exp(sum(map(_logarithm, others)) / len(others)) - _LOGIT
         ratio = _logarithm(margin) - _logarithm(mean)
-        rows.append({"class": target, "suspect": margin, "reference": mean, "references": others, "log_ratio": ratio})
+        rows.append(
+            {
+                "class": target,
+                "suspect": margin,
+                "reference": mean,
+                "references": others,
+                "log_ratio": ratio,
+            }
+        )
     return rows
 
 
@@ -190,4 +223,7 @@ def _leads(row: Mapping[str, Any]) -> str:
 
 
 def _evidence(suspect: Measurement, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"classes": rows or [{"class": row["class"], "suspect": row["margin"]} for row in suspect.series["classes"]]}
+    return {
+        "classes": rows
+        or [{"class": row["class"], "suspect": row["margin"]} for row in suspect.series["classes"]]
+    }

@@ -1,10 +1,11 @@
 """Neural Cleanse: invert the smallest trigger of each class, and compare class by class with clean references.
 
-Source: B. Wang et al., "Neural Cleanse: Identifying and Mitigating Backdoor Attacks in Neural Networks", IEEE S&P 2019,
-sections IV and V. Two things are ours. With references, masks are compared class by class: the paper's own test, an
-outlier among the classes of one model, drowns in their natural spread. Without, a class is asked how far it leads the
-next once its nearness to the images is taken off: in clean networks a class whose logit is high on the images anyway
-has a small mask (docs/detection.md), and a backdoor needs no such excuse.
+Source: B. Wang et al., "Neural Cleanse: Identifying and Mitigating Backdoor Attacks in Neural
+Networks", IEEE S&P 2019, sections IV and V. Two things are ours. With references, masks are
+compared class by class: the paper's own test, an outlier among the classes of one model, drowns in
+their natural spread. Without, a class is asked how far it leads the next once its nearness to the
+images is taken off: in clean networks a class whose logit is high on the images anyway has a small
+mask (docs/detection.md), and a backdoor needs no such excuse.
 """
 
 import dataclasses
@@ -17,7 +18,15 @@ import numpy.typing as npt
 
 from scanner.graph.gradient.backward import Objective
 from scanner.instruments import probes
-from scanner.instruments.class_search import Entrant, class_by_class, contest, granted, left_out, row_of, side_by_side
+from scanner.instruments.class_search import (
+    Entrant,
+    class_by_class,
+    contest,
+    granted,
+    left_out,
+    row_of,
+    side_by_side,
+)
 from scanner.instruments.detector import Needs, Subject
 from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
 from scanner.instruments.statistics import above_level, anomaly_index, class_margins, lead
@@ -33,8 +42,11 @@ COST_DOWN = 2.0**1.5
 EARLY_STOP = 25  # steps without a smaller mask
 _SMALLER = 0.999  # relative: a smaller gain is none
 _MASK_START = -2.0  # (tanh(-2) + 1) / 2: a mask of 0.02 everywhere, so that it grows where it helps
-_PIXEL = 1.0  # added to sizes before their logarithm: a tenth of a pixel against a hundredth is no evidence
-_EASE = 0.3  # taken off the logarithm of a mask by a standard deviation of nearness (docs/detection.md)
+# added to sizes before their logarithm: a tenth of a pixel against a hundredth is no evidence
+_PIXEL = 1.0
+_EASE = (
+    0.3  # taken off the logarithm of a mask by a standard deviation of nearness (docs/detection.md)
+)
 _PICTURED = 10  # classes whose trigger is kept, the smallest first
 
 
@@ -54,20 +66,26 @@ class NeuralCleanse:
 
         Raises:
             NoGradientError: An operator has no gradient.
-            UnsupportedModelError: There are no logits, the gradient is not a number, or the budget is too small.
+            UnsupportedModelError: There are no logits, the gradient is not a number, or the budget
+                is too small.
             UsageError: The user's images do not fit, or there is no such class.
         """
         settings, effort = subject.settings, subject.settings.effort
         model = differentiable(subject, Objective.CROSS_ENTROPY)
         data = probes.clean_images(settings, model.shape, (model.low, model.high))
         entrants = contest(
-            subject, model.classes, lambda target: _Restarts.start(model, data.shown, target, subject), effort
+            subject,
+            model.classes,
+            lambda target: _Restarts.start(model, data.shown, target, subject),
+            effort,
         )
         logits = np.concatenate(
             [model.evaluate(images, 0)[0] for images in (data.shown, data.held_back) if len(images)]
         )
         nearness = class_margins(logits.astype(np.float64))
-        rows = [{**_row(e, data.held_back), "nearness": float(nearness[e.target])} for e in entrants]
+        rows = [
+            {**_row(e, data.held_back), "nearness": float(nearness[e.target])} for e in entrants
+        ]
         sizes = [row["size"] for row in rows if row["size"] is not None]
         return Measurement(
             rule=self.rule.id,
@@ -91,8 +109,8 @@ class NeuralCleanse:
     def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
         """Return the largest log-ratio of mask sizes, references' geometric mean over suspect, less the median class's.
 
-        What all classes share is a difference between two trainings. Without a reference the statistic is None; the
-        lead of one class and the anomaly index are among the values.
+        What all classes share is a difference between two trainings. Without a reference the
+        statistic is None; the lead of one class and the anomaly index are among the values.
         """
         rows = _ratios(suspect, references)
         index, leading = suspect.statistic, _leading(suspect)
@@ -100,7 +118,11 @@ class NeuralCleanse:
             return Comparison(
                 rule=self.rule.id,
                 statistic=None,
-                values={"anomaly_index": index, **leading, **_named(suspect, leading["lead_class"])},
+                values={
+                    "anomaly_index": index,
+                    **leading,
+                    **_named(suspect, leading["lead_class"]),
+                },
                 evidence=_evidence(suspect, leading["lead_class"], rows),
                 sentence=_stands_out(leading),
             )
@@ -122,22 +144,28 @@ class NeuralCleanse:
                 "classes_compared": len(rows),
             },
             evidence=_evidence(suspect, best["class"], rows),
-            sentence=f"class {best['class']} needs a mask of {best['suspect']:.1f} pixels; {_needs(best)}",
+            sentence=f"class {best['class']} needs a mask of {best['suspect']:.1f} pixels; "
+            f"{_needs(best)}",
         )
 
 
 class Inversion:
     """One search for the smallest trigger of one class.
 
-    With a and b free, the mask m = (tanh a + 1)/2 is shared over channels, and the pattern p, likewise through tanh,
-    fills the input range. Minimises CE(f((1 - m) x + m p), t) + lambda |m|_1 by Adam; lambda starts at 0, grows after
-    successes and shrinks after failures (section IV and the authors' code).
+    With a and b free, the mask m = (tanh a + 1)/2 is shared over channels, and the pattern p,
+    likewise through tanh, fills the input range. Minimises CE(f((1 - m) x + m p), t) + lambda |m|_1
+    by Adam; lambda starts at 0, grows after successes and shrinks after failures (section IV and
+    the authors' code).
     """
 
-    def __init__(self, model: Differentiable, images: Floats, target: int, generator: np.random.Generator) -> None:
+    def __init__(
+        self, model: Differentiable, images: Floats, target: int, generator: np.random.Generator
+    ) -> None:
         self.model, self.images, self.target = model, images, target
         self.channels = channel_axis(model.shape)
-        mask_shape = tuple(1 if axis == self.channels else size for axis, size in enumerate(model.shape))
+        mask_shape = tuple(
+            1 if axis == self.channels else size for axis, size in enumerate(model.shape)
+        )
         self.free_mask = _MASK_START + 0.1 * generator.standard_normal(mask_shape, dtype=np.float32)
         self.free_pattern = 0.5 * generator.standard_normal(model.shape, dtype=np.float32)
         self.adam = (_Adam(self.free_mask), _Adam(self.free_pattern))
@@ -152,13 +180,17 @@ class Inversion:
 
     def step(self) -> None:
         """Evaluate the trigger, remember it if it is the smallest that works, and descend."""
-        slope_mask, slope_pattern = (1 - np.tanh(f) ** 2 for f in (self.free_mask, self.free_pattern))
+        slope_mask, slope_pattern = (
+            1 - np.tanh(f) ** 2 for f in (self.free_mask, self.free_pattern)
+        )
         mask, pattern = self._trigger()
         stamped = stamp(self.images, mask, pattern)
         logits, losses, gradient = self.model.evaluate(stamped, self.target)
         self.steps += 1
         self.loss = float(losses.mean())
-        self._remember(mask, pattern, success=bool((logits.argmax(axis=1) == self.target).mean() >= SUCCESS))
+        self._remember(
+            mask, pattern, success=bool((logits.argmax(axis=1) == self.target).mean() >= SUCCESS)
+        )
         by_mask = (gradient * (pattern - self.images)).mean(axis=0)
         if self.channels is not None:
             by_mask = by_mask.sum(axis=self.channels, keepdims=True)
@@ -176,7 +208,9 @@ class Inversion:
         self.stale += 1
         if success and size < self.size * _SMALLER:
             self.size, self.best, self.stale = size, (mask, pattern), 0
-        self.successes, self.failures = (self.successes + 1, 0) if success else (0, self.failures + 1)
+        self.successes, self.failures = (
+            (self.successes + 1, 0) if success else (0, self.failures + 1)
+        )
         if self.successes >= PATIENCE:
             self.cost, self.successes = self.cost * COST_UP or FIRST_COST, 0
         elif self.failures >= PATIENCE:
@@ -193,7 +227,10 @@ class _Adam:
         self.time += 1
         self.first += (1 - BETAS[0]) * (gradient - self.first)
         self.second += (1 - BETAS[1]) * (gradient**2 - self.second)
-        mean, square = self.first / (1 - BETAS[0] ** self.time), self.second / (1 - BETAS[1] ** self.time)
+        mean, square = (
+            self.first / (1 - BETAS[0] ** self.time),
+            self.second / (1 - BETAS[1] ** self.time),
+        )
         parameter -= LEARNING_RATE * mean / (np.sqrt(square) + 1e-8)
 
 
@@ -207,7 +244,8 @@ class _Restarts:
     def start(cls, model: Differentiable, images: Floats, target: int, subject: Subject) -> Self:
         """Begin; the starting point depends on seed and restart alone, so that every model and class has the same."""
         generators = (
-            np.random.default_rng((subject.settings.seed, r)) for r in range(subject.settings.effort.restarts)
+            np.random.default_rng((subject.settings.seed, r))
+            for r in range(subject.settings.effort.restarts)
         )
         return cls(tuple(Inversion(model, images, target, generator) for generator in generators))
 
@@ -296,7 +334,15 @@ def _ratios(suspect: Measurement, references: Sequence[Measurement]) -> list[dic
         size, others = whole if own is None else own, [whole if o is None else o for o in found]
         mean = math.exp(sum(math.log(o + _PIXEL) for o in others) / len(others)) - _PIXEL
         ratio = math.log((mean + _PIXEL) / (size + _PIXEL))
-        rows.append({"class": target, "suspect": size, "reference": mean, "references": others, "log_ratio": ratio})
+        rows.append(
+            {
+                "class": target,
+                "suspect": size,
+                "reference": mean,
+                "references": others,
+                "log_ratio": ratio,
+            }
+        )
     return rows
 
 
@@ -309,7 +355,9 @@ def _whole(measurement: Measurement) -> float:
 
 def _named(suspect: Measurement, target: float | None) -> dict[str, float | int | None]:
     """Return a class and the size of its mask; that of the smallest mask where no class is named."""
-    found = {row["class"]: row["size"] for row in suspect.series["classes"] if row["size"] is not None}
+    found = {
+        row["class"]: row["size"] for row in suspect.series["classes"] if row["size"] is not None
+    }
     chosen = min(found, key=lambda t: found[t], default=None) if target is None else target
     return {"target_class": chosen, "suspect_size": found.get(chosen)}
 
@@ -344,10 +392,17 @@ def _needs(row: Mapping[str, Any]) -> str:
     return f"the {len(row['references'])} clean references need {low:.1f} to {high:.1f}"
 
 
-def _evidence(suspect: Measurement, target: float | None, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _evidence(
+    suspect: Measurement, target: float | None, rows: list[dict[str, Any]]
+) -> dict[str, Any]:
     chosen = _named(suspect, target)["target_class"]
     trigger = suspect.series.get("pictures", {}).get(str(chosen))
     profile = suspect.series["classes"]
     success = next((row["success"] for row in profile if row["class"] == chosen), None)
     table = rows or [{"class": row["class"], "suspect": row["size"]} for row in profile]
-    return {"target_class": chosen, "success_held_back": success, "classes": table, "trigger": trigger}
+    return {
+        "target_class": chosen,
+        "success_held_back": success,
+        "classes": table,
+        "trigger": trigger,
+    }

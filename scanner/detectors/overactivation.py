@@ -1,6 +1,7 @@
 """Overactivation: how strongly the first activation answers to noise.
 
-Source: X. Wu, "Overactivation - Verifying and testing backdoors in deep neural networks" (2024), Table 2.2.
+Source: X. Wu, "Overactivation - Verifying and testing backdoors in deep neural networks" (2024),
+Table 2.2.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,8 @@ class Overactivation:
         id="overactivation",
         name="Overactivation",
         summary="The first activation answers more strongly to noise than a clean model's.",
-        reference="X. Wu, Overactivation - Verifying and testing backdoors in deep neural networks, 2024, Table 2.2",
+        reference="X. Wu, Overactivation - Verifying and testing backdoors in deep neural "
+        "networks, 2024, Table 2.2",
     )
     needs: ClassVar[Needs] = Needs.ACTIVATIONS
 
@@ -99,7 +101,9 @@ def _ratio(suspect: float, reference: float) -> float | None:
     return float(suspect / reference) if reference > 0 else None
 
 
-def _maxima(session: runtime.Session, shape: tuple[int, ...], subject: Subject) -> npt.NDArray[np.float64]:
+def _maxima(
+    session: runtime.Session, shape: tuple[int, ...], subject: Subject
+) -> npt.NDArray[np.float64]:
     """Return S_A, shape (images,)."""
     peaks = over_noise(session, shape, subject)[0]
     return np.asarray(peaks.reshape(len(peaks), -1).max(axis=1), dtype=np.float64)

@@ -1,11 +1,11 @@
 """Classes compete for gradient steps, as the arms of a bandit: those whose search goes best get more.
 
-Successive halving (K. Jamieson and A. Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
-Optimization", AISTATS 2016, algorithm 1): every class gets a round of steps, then the better half another, and so on.
-Where there are few classes all of them run to the end.
+Successive halving (K. Jamieson and A. Talwalkar, "Non-stochastic Best Arm Identification and
+Hyperparameter Optimization", AISTATS 2016, algorithm 1): every class gets a round of steps, then
+the better half another, and so on. Where there are few classes all of them run to the end.
 
-A search that ran for longer has come further, backdoor or not: models are compared as their own contests left them, or
-else at equal steps (`class_by_class`).
+A search that ran for longer has come further, backdoor or not: models are compared as their own
+contests left them, or else at equal steps (`class_by_class`).
 """
 
 import dataclasses
@@ -63,11 +63,13 @@ class Entrant(Generic[S]):
     course: list[tuple[float, ...]] = dataclasses.field(default_factory=list)
 
 
-def contest(subject: Subject, classes: int, start: Callable[[int], S], effort: Effort) -> list[Entrant[S]]:
+def contest(
+    subject: Subject, classes: int, start: Callable[[int], S], effort: Effort
+) -> list[Entrant[S]]:
     """Run a search for each class within a budget; return those that got steps, in class order.
 
-    A reference repeats the steps that the suspect's contest granted, however long they take: with fewer, its triggers
-    would look harder to find. The worker's deadline still holds.
+    A reference repeats the steps that the suspect's contest granted, however long they take: with
+    fewer, its triggers would look harder to find. The worker's deadline still holds.
 
     Args:
         subject: Its settings hold the choice of classes, its lead the suspect's contest.
@@ -93,7 +95,8 @@ def contest(subject: Subject, classes: int, start: Callable[[int], S], effort: E
     ran = [e for e in field if e.granted]
     if not ran:
         raise UnsupportedModelError(
-            f"{effort.seconds:g} seconds are too short for {min(ROUND, effort.steps)} gradient steps of one class",
+            f"{effort.seconds:g} seconds are too short for {min(ROUND, effort.steps)} gradient "
+            "steps of one class",
             remedy="choose a larger --budget",
         )
     return ran
@@ -102,14 +105,19 @@ def contest(subject: Subject, classes: int, start: Callable[[int], S], effort: E
 def left_out(entrants: Sequence[Entrant[S]], subject: Subject, classes: int) -> list[int]:
     """Return the classes that were to compete and got no step; none for a reference that follows."""
     ran = {e.target for e in entrants}
-    return [] if _granted(subject) else [target for target in _targets(subject, classes) if target not in ran]
+    return (
+        []
+        if _granted(subject)
+        else [target for target in _targets(subject, classes) if target not in ran]
+    )
 
 
 def granted(entrants: Sequence[Entrant[S]], subject: Subject, effort: Effort) -> dict[str, int]:
     """Return the steps by class that references are to take; a reference names those that it was given.
 
-    Where the suspect's search came to its own end, theirs may too: they get all the steps there are. A class that was
-    dropped on the way is nobody's backdoor, and references need not search it.
+    Where the suspect's search came to its own end, theirs may too: they get all the steps there
+    are. A class that was dropped on the way is nobody's backdoor, and references need not search
+    it.
     """
     steps = _granted(subject) or {
         e.target: effort.steps if e.search.finished else e.granted for e in _finalists(entrants)
@@ -130,10 +138,11 @@ def class_by_class(
 ) -> Iterator[tuple[int, float | None, list[float | None]]]:
     """Yield class, the suspect's result and the references', for each class that was searched in all of them.
 
-    Where each model's own contest went to its end, a result is the last one: a class that was dropped on the way counts
-    as it then stood, in every model alike. Else, as where references followed the suspect's contest or the time cut one
-    short, it is the one after as many rounds as the shortest of these searches had; a finished one stands still. Each
-    measurement has the series `classes`, rows with `class`, `course` and `finished`.
+    Where each model's own contest went to its end, a result is the last one: a class that was
+    dropped on the way counts as it then stood, in every model alike. Else, as where references
+    followed the suspect's contest or the time cut one short, it is the one after as many rounds as
+    the shortest of these searches had; a finished one stands still. Each measurement has the series
+    `classes`, rows with `class`, `course` and `finished`.
     """
     models = (suspect, *references)
     to_the_end = all(map(_went_to_its_end, models))
@@ -141,7 +150,11 @@ def class_by_class(
     for target in profiles[0]:
         rows = [profile[target] for profile in profiles if target in profile]
         if len(rows) == len(profiles):
-            rounds = None if to_the_end else min((len(r["course"]) for r in rows if not r["finished"]), default=None)
+            rounds = (
+                None
+                if to_the_end
+                else min((len(r["course"]) for r in rows if not r["finished"]), default=None)
+            )
             own, *others = (row["course"][:rounds][-1] for row in rows)
             yield target, own, others
 
@@ -158,8 +171,8 @@ def _went_to_its_end(measurement: Measurement) -> bool:
 def side_by_side(measurement: Measurement) -> dict[int, float | None] | None:
     """Return what the search of each class had found after as many rounds as every class that was not dropped had.
 
-    None unless each class of the model took part: of a few chosen classes one stands out that is nothing special among
-    all.
+    None unless each class of the model took part: of a few chosen classes one stands out that is
+    nothing special among all.
     """
     rows, finalists = measurement.series["classes"], measurement.series["granted"]
     if len(rows) < measurement.parameters["classes"]:
@@ -185,14 +198,17 @@ def _targets(subject: Subject, classes: int) -> list[int]:
     chosen = sorted(set(subject.settings.classes)) or range(classes)
     outside = next((t for t in chosen if not 0 <= t < classes), None)
     if outside is not None:
-        raise UsageError(f"there is no class {outside}", remedy=f"the model has the classes 0 to {classes - 1}")
+        raise UsageError(
+            f"there is no class {outside}", remedy=f"the model has the classes 0 to {classes - 1}"
+        )
     return list(chosen)
 
 
 def _run_round(entrant: Entrant[S], limit: int, clock: "_Clock") -> None:
     """Give a class its next steps, all of them or none, so that what is returned does not depend on the clock.
 
-    Nobody knows how long a first round takes: one that the time cuts short is none, and the class is left out.
+    Nobody knows how long a first round takes: one that the time cuts short is none, and the class
+    is left out.
     """
     if clock.over:
         return
@@ -216,7 +232,8 @@ def _better_half(alive: list[Entrant[S]]) -> list[Entrant[S]]:
 class _Clock:
     """The time of the contest, and its progress.
 
-    On the CPU it is processor time a thread, so that a busy machine does not change a result; on CUDA, the wall's.
+    On the CPU it is processor time a thread, so that a busy machine does not change a result; on
+    CUDA, the wall's.
     """
 
     def __init__(self, subject: Subject, seconds: float, total: int) -> None:

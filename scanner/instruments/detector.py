@@ -29,8 +29,9 @@ class Subject:
         settings: What the user asked for.
         progress: Called as `progress(done, total)` while a measurement runs.
         lead: For a reference, what the same detector measured on the suspect.
-        follows: Whether, where a budget made the suspect's search choose, the reference's takes the same steps. One of
-            many references chooses for itself, as the suspect did: among equals the suspect's choice would favour it.
+        follows: Whether, where a budget made the suspect's search choose, the reference's takes the
+            same steps. One of many references chooses for itself, as the suspect did: among equals
+            the suspect's choice would favour it.
     """
 
     model: Model
@@ -43,9 +44,10 @@ class Subject:
 class Detector(Protocol):
     """One published detector.
 
-    `measure` reads one model and never judges, prints, sleeps or catches. `compare` is pure arithmetic on
-    measurements: it lines a suspect's profile up with those of references, so that one reference, a folder of them and
-    a baseline file are one mechanism.
+    `measure` reads one model and never judges, prints, sleeps or catches. `compare` is pure
+    arithmetic on
+    measurements: it lines a suspect's profile up with those of references, so that one reference, a
+    folder of them and a baseline file are one mechanism.
     """
 
     rule: ClassVar[Rule]

@@ -61,12 +61,22 @@ class Differentiable:
         """
         declared = self.session.input_shape[0] if self.session.input_shape else None
         size = declared if isinstance(declared, int) and declared > 0 else len(images)
-        parts = [self._run(images[start : start + size], target, size) for start in range(0, len(images), size)]
-        logits, objective, gradient = (np.concatenate(column) for column in zip(*parts, strict=True))
+        parts = [
+            self._run(images[start : start + size], target, size)
+            for start in range(0, len(images), size)
+        ]
+        logits, objective, gradient = (
+            np.concatenate(column) for column in zip(*parts, strict=True)
+        )
         if not (np.isfinite(gradient).all() and np.isfinite(objective).all()):
-            where = f": NaN is in the weights {', '.join(map(repr, self.damaged))}" if self.damaged else ""
+            where = (
+                f": NaN is in the weights {', '.join(map(repr, self.damaged))}"
+                if self.damaged
+                else ""
+            )
             raise UnsupportedModelError(
-                f"{self.outputs[0]!r}, or its gradient by the input {self.image!r}, is not a finite number{where}",
+                f"{self.outputs[0]!r}, or its gradient by the input {self.image!r}, is not a "
+                f"finite number{where}",
                 remedy="export the model again, or give its true --input-range",
             )
         return logits, objective, gradient
@@ -79,13 +89,21 @@ class Differentiable:
     def _run(self, images: Floats, target: int, size: int) -> tuple[Floats, Floats, Floats]:
         """Run one batch; a model of fixed batch size gets the last one filled up with copies."""
         count = len(images)
-        filled = np.concatenate([images, np.repeat(images[-1:], size - count, axis=0)]) if count < size else images
+        filled = (
+            np.concatenate([images, np.repeat(images[-1:], size - count, axis=0)])
+            if count < size
+            else images
+        )
         dtype = self.session.dtype
         one_hot = np.zeros((size, self.classes), dtype)
         one_hot[:, target] = 1
         feeds = {self.image: filled.astype(dtype, copy=False), self.weights: one_hot}
         logits, objective, gradient = self.session.feed(feeds, self.outputs)
-        return logits.reshape(size, -1)[:count], objective[:count], gradient[:count].astype(np.float32, copy=False)
+        return (
+            logits.reshape(size, -1)[:count],
+            objective[:count],
+            gradient[:count].astype(np.float32, copy=False),
+        )
 
 
 def differentiable(subject: Subject, objective: Objective) -> Differentiable:
@@ -96,7 +114,8 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
         NoGradientError: An operator has no gradient.
         NoLogitsError: There are no logits, or fewer than two classes.
         UnsafeModelError: The gradient graph needs more memory than is allowed.
-        UnsupportedModelError: There are several inputs, or a reference has other classes than the suspect.
+        UnsupportedModelError: There are several inputs, or a reference has other classes than the
+            suspect.
     """
     model, settings = subject.model, subject.settings
     shape = probes.image_shape(model, settings)
@@ -106,7 +125,9 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
     logits = find_logits(flat, settings.logits)
     image = model.identity.inputs[0].name
     gradient = gradient_model(flat, of=logits.value, with_respect_to=[image], objective=objective)
-    session = runtime.open_session(model.serialise(gradient.proto), settings.device, settings.threads)
+    session = runtime.open_session(
+        model.serialise(gradient.proto), settings.device, settings.threads
+    )
     outputs = (gradient.value, gradient.objective, gradient.gradients[image])
     classes = logits.classes or _count_classes(session, gradient.value)
     if classes < 2:  # noqa: PLR2004 - one class leaves nothing to flip
@@ -143,7 +164,8 @@ def _check_classes(subject: Subject, classes: int) -> None:
     expected = subject.lead.parameters["classes"] if subject.lead else classes
     if classes != expected:
         raise UnsupportedModelError(
-            f"{subject.model.identity.path!r} has {classes} classes, and the scanned model {expected}",
+            f"{subject.model.identity.path!r} has {classes} classes, and the scanned model "
+            f"{expected}",
             remedy="compare with a clean model of the same classes",
         )
 

@@ -18,8 +18,8 @@ _SAME = 1e-3  # relative; the same image alone and in a batch differs by roundin
 def over_noise(session: runtime.Session, shape: tuple[int, ...], subject: Subject) -> list[Array]:
     """Return each output of a session over all noise images, (images, ...).
 
-    A model that mixes the images of a batch is run one image at a time; what it then has on axis 0 counts as that
-    image's.
+    A model that mixes the images of a batch is run one image at a time; what it then has on axis 0
+    counts as that image's.
 
     Raises:
         UnsupportedModelError: An output is not a finite number.
@@ -34,16 +34,21 @@ def over_noise(session: runtime.Session, shape: tuple[int, ...], subject: Subjec
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     if not all(np.isfinite(column).all() for column in columns):
         raise UnsupportedModelError(
-            "an inner value is not a finite number on noise images: weights hold NaN or infinity, or overflow",
+            "an inner value is not a finite number on noise images: weights hold NaN or infinity, "
+            "or overflow",
             remedy="export the model again, or give its true --input-range",
         )
     return columns
 
 
-def conditions(session: runtime.Session, shape: tuple[int, ...], subject: Subject) -> dict[str, Any]:
+def conditions(
+    session: runtime.Session, shape: tuple[int, ...], subject: Subject
+) -> dict[str, Any]:
     """Return the parameters that `over_noise` depends on."""
     settings = subject.settings
-    used = settings.images_file or settings.images_folder if settings.noise is Noise.SHUFFLED else None
+    used = (
+        settings.images_file or settings.images_folder if settings.noise is Noise.SHUFFLED else None
+    )
     return {
         "noise": settings.noise.value,
         **({"data": used} if used else {}),
@@ -80,6 +85,8 @@ def _keeps_images_apart(session: runtime.Session, shape: tuple[int, ...], subjec
     together, alone = session.run(pair), run_filled(session, pair[:1], 1)
     return all(
         both.size == len(pair) * one.size
-        and np.allclose(both.reshape(len(pair), -1)[0], one.reshape(-1), rtol=_SAME, atol=_SAME, equal_nan=True)
+        and np.allclose(
+            both.reshape(len(pair), -1)[0], one.reshape(-1), rtol=_SAME, atol=_SAME, equal_nan=True
+        )
         for both, one in zip(together, alone, strict=True)
     )

@@ -1,7 +1,8 @@
 """What we show the model: seeded noise images, generated batch by batch, or the user's own.
 
-A generator's stream does not depend on how it is cut into batches, so the images equal those of a single call
-`numpy.random.default_rng(seed).random((images, *shape), dtype=float32)`, and memory does not grow with their number.
+A generator's stream does not depend on how it is cut into batches, so the images equal those of a
+single call `numpy.random.default_rng(seed).random((images, *shape), dtype=float32)`, and memory
+does not grow with their number.
 """
 
 import math
@@ -17,12 +18,21 @@ from scanner.settings import Noise, Settings
 from scanner.values import frozen
 
 DEFAULT_RANGE = (0.0, 1.0)
-_ELEMENTS_PER_BATCH = 1_200_000  # eight 3 x 224 x 224 images: larger batches cost memory and gain no speed
+_ELEMENTS_PER_BATCH = (
+    1_200_000  # eight 3 x 224 x 224 images: larger batches cost memory and gain no speed
+)
 _IMAGES_PER_BATCH = 64
 _SCALES = 6  # block counts 1/32, 1/16, ... 1 of the side
 _CHANNELS = 4  # an axis no longer than this is one of channels
 _GRID = 4  # values along each axis of low-frequency noise
-_PLAIN_MODES = {"1": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGBA": "RGB", "CMYK": "RGB"}  # Pillow's names
+_PLAIN_MODES = {
+    "1": "L",
+    "LA": "L",
+    "P": "RGB",
+    "PA": "RGB",
+    "RGBA": "RGB",
+    "CMYK": "RGB",
+}  # Pillow's names
 _SIGMAS = 4  # the range holds four standard deviations of Gaussian noise
 
 
@@ -37,21 +47,25 @@ def image_shape(model: Model, settings: Settings) -> tuple[int, ...]:
     if len(inputs) != 1:
         names = ", ".join(repr(i.name) for i in inputs) or "none"
         raise UnsupportedModelError(
-            f"{model.identity.path!r} has {len(inputs)} required inputs ({names}), and one image input is needed",
+            f"{model.identity.path!r} has {len(inputs)} required inputs ({names}), and one image "
+            "input is needed",
             remedy="export it with one input, the others as initialisers (constants)",
         )
     declared, given = inputs[0].shape[1:], settings.input_shape
     if given is None:
         if not inputs[0].shape or not all(isinstance(d, int) and d > 0 for d in declared):
             raise UsageError(
-                f"the input {inputs[0].name!r} of {model.identity.path!r} has open sizes: {_written(inputs[0].shape)}",
-                remedy="give the shape of one image with --input-shape, such as --input-shape 3,224,224",
+                f"the input {inputs[0].name!r} of {model.identity.path!r} has open sizes: "
+                f"{_written(inputs[0].shape)}",
+                remedy="give the shape of one image with --input-shape, such as --input-shape "
+                "3,224,224",
             )
         return tuple(int(d) for d in declared)
     open_or_equal = (isinstance(d, str) or d == g for d, g in zip(declared, given, strict=False))
     if inputs[0].shape and not (len(declared) == len(given) and all(open_or_equal)):
         raise UsageError(
-            f"--input-shape {','.join(map(str, given))} does not fit the input {inputs[0].name!r} of "
+            f"--input-shape {','.join(map(str, given))} does not fit the input {inputs[0].name!r} "
+            "of "
             f"{model.identity.path!r}, which is {_written(inputs[0].shape)}",
             remedy="give the sizes after the batch axis",
         )
@@ -62,7 +76,8 @@ def input_range(dtype: np.dtype[np.generic], settings: Settings) -> tuple[float,
     """Return the lowest and highest value of a valid input.
 
     Raises:
-        UsageError: The input is a wide integer or a boolean, for which no range can be guessed, and none is given.
+        UsageError: The input is a wide integer or a boolean, for which no range can be guessed, and
+            none is given.
     """
     if settings.input_range is not None:
         return settings.input_range
@@ -77,14 +92,18 @@ def input_range(dtype: np.dtype[np.generic], settings: Settings) -> tuple[float,
 
 
 def noise_batches(
-    shape: tuple[int, ...], dtype: np.dtype[np.generic], settings: Settings, batch: int | None = None
+    shape: tuple[int, ...],
+    dtype: np.dtype[np.generic],
+    settings: Settings,
+    batch: int | None = None,
 ) -> Iterator[npt.NDArray[np.generic]]:
     """Yield `settings.images` noise images in batches of shape (n, *shape).
 
-    Uniform noise fills the input range. Gaussian noise is centred on its middle with a standard deviation of a quarter
-    of its width, clipped to it. Constant noise is one uniform colour an image. Low-frequency noise is a uniform 4 x 4
-    grid, interpolated linearly. Shuffled noise is one of the user's images with its pixels in random order. Integer
-    inputs get the same noise, rounded.
+    Uniform noise fills the input range. Gaussian noise is centred on its middle with a standard
+    deviation of a quarter of its width, clipped to it. Constant noise is one uniform colour an
+    image. Low-frequency noise is a uniform 4 x 4 grid, interpolated linearly. Shuffled noise is one
+    of the user's images with its pixels in random order. Integer inputs get the same noise,
+    rounded.
 
     Args:
         shape: Of one image.
@@ -93,7 +112,8 @@ def noise_batches(
         batch: Images a batch; None chooses by size. The last batch may be smaller.
 
     Raises:
-        UsageError: Shuffled noise is asked for and there are no images, or they do not fit the input.
+        UsageError: Shuffled noise is asked for and there are no images, or they do not fit the
+            input.
     """
     generator = np.random.default_rng(settings.seed)
     low, high = input_range(dtype, settings)
@@ -112,11 +132,15 @@ def batch_size(shape: tuple[int, ...]) -> int:
     return int(np.clip(_ELEMENTS_PER_BATCH // max(1, int(np.prod(shape))), 1, _IMAGES_PER_BATCH))
 
 
-def _unit_noise(noise: Noise, shape: tuple[int, ...], generator: np.random.Generator) -> npt.NDArray[np.float32]:
+def _unit_noise(
+    noise: Noise, shape: tuple[int, ...], generator: np.random.Generator
+) -> npt.NDArray[np.float32]:
     if noise is Noise.UNIFORM:
         return generator.random(shape, dtype=np.float32)
     if noise is Noise.CONSTANT:
-        colours = generator.random([size if _holds_channels(size, axis) else 1 for axis, size in enumerate(shape)])
+        colours = generator.random(
+            [size if _holds_channels(size, axis) else 1 for axis, size in enumerate(shape)]
+        )
         return np.broadcast_to(colours.astype(np.float32), shape)
     if noise is Noise.LOW_FREQUENCY:
         return _low_frequency(shape, generator)
@@ -130,7 +154,9 @@ def _holds_channels(size: int, axis: int) -> bool:
     return axis == 0 or size <= _CHANNELS
 
 
-def _low_frequency(shape: tuple[int, ...], generator: np.random.Generator) -> npt.NDArray[np.float32]:
+def _low_frequency(
+    shape: tuple[int, ...], generator: np.random.Generator
+) -> npt.NDArray[np.float32]:
     """Return grids of few random values, interpolated linearly along each axis of an image that is longer."""
     coarse = [size if _holds_channels(size, axis) else _GRID for axis, size in enumerate(shape)]
     images = generator.random(coarse, dtype=np.float32)
@@ -139,13 +165,19 @@ def _low_frequency(shape: tuple[int, ...], generator: np.random.Generator) -> np
             place = np.linspace(0, _GRID - 1, size)
             near = np.minimum(place.astype(np.int64), _GRID - 2)
             share = (place - near).astype(np.float32).reshape(-1, *[1] * (len(shape) - axis - 1))
-            images = np.take(images, near, axis) * (1 - share) + np.take(images, near + 1, axis) * share
+            images = (
+                np.take(images, near, axis) * (1 - share) + np.take(images, near + 1, axis) * share
+            )
     return images
 
 
-def _shuffled(pool: npt.NDArray[np.float32], count: int, generator: np.random.Generator) -> npt.NDArray[np.float32]:
+def _shuffled(
+    pool: npt.NDArray[np.float32], count: int, generator: np.random.Generator
+) -> npt.NDArray[np.float32]:
     """Return images of the pool with their pixels in random order, each keeping its own channels."""
-    pixels = [axis for axis, size in enumerate(pool.shape[1:]) if size > _CHANNELS] or list(range(pool.ndim - 1))
+    pixels = [axis for axis, size in enumerate(pool.shape[1:]) if size > _CHANNELS] or list(
+        range(pool.ndim - 1)
+    )
     images = np.empty((count, *pool.shape[1:]), np.float32)
     for image in images:
         chosen = np.moveaxis(pool[generator.integers(len(pool))], pixels, range(len(pixels)))
@@ -158,11 +190,15 @@ def _shuffled(pool: npt.NDArray[np.float32], count: int, generator: np.random.Ge
 def _scaled(
     unit: npt.NDArray[np.float32], low: float, high: float, dtype: np.dtype[np.generic]
 ) -> npt.NDArray[np.generic]:
-    values = unit if (low, high) == DEFAULT_RANGE else np.float32(low) + np.float32(high - low) * unit
+    values = (
+        unit if (low, high) == DEFAULT_RANGE else np.float32(low) + np.float32(high - low) * unit
+    )
     return _rounded(values, dtype)
 
 
-def _rounded(values: npt.NDArray[np.float32], dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
+def _rounded(
+    values: npt.NDArray[np.float32], dtype: np.dtype[np.generic]
+) -> npt.NDArray[np.generic]:
     return values.astype(dtype, copy=False) if dtype.kind == "f" else np.rint(values).astype(dtype)
 
 
@@ -196,11 +232,17 @@ def clean_images(settings: Settings, shape: tuple[int, ...], limits: tuple[float
     wanted = 2 * settings.effort.images
     generator = np.random.default_rng(settings.seed)
     if settings.images_file is None and settings.images_folder is None:
-        images, source = multiscale_noise(wanted, shape, limits, generator), "multi-scale noise (no images given)"
+        images, source = (
+            multiscale_noise(wanted, shape, limits, generator),
+            "multi-scale noise (no images given)",
+        )
     else:
         name = settings.images_file or settings.images_folder
         everything = _user_images(settings, shape, limits)
-        images, source = generator.permutation(everything)[:wanted], f"{min(len(everything), wanted)} images of {name}"
+        images, source = (
+            generator.permutation(everything)[:wanted],
+            f"{min(len(everything), wanted)} images of {name}",
+        )
     half = (len(images) + 1) // 2
     return Images(shown=images[:half], held_back=images[half:], source=source)
 
@@ -210,14 +252,17 @@ def multiscale_noise(
 ) -> npt.NDArray[np.float32]:
     """Return noise images of blocks, from one block that fills the image down to single pixels, (count, *shape).
 
-    Noise of single pixels alone drives a network to one and the same class; blocks reach others. Axes longer than four
-    are blocked, so that channels keep their own values.
+    Noise of single pixels alone drives a network to one and the same class; blocks reach others.
+    Axes longer than four are blocked, so that channels keep their own values.
     """
     low, high = limits
     images = np.empty((count, *shape), np.float32)
     for index in range(count):
         block = 2 ** (index % _SCALES)
-        coarse = [size if size <= _CHANNELS else max(1, -(-size * block // 2 ** (_SCALES - 1))) for size in shape]
+        coarse = [
+            size if size <= _CHANNELS else max(1, -(-size * block // 2 ** (_SCALES - 1)))
+            for size in shape
+        ]
         image = generator.random(coarse, dtype=np.float32)
         for axis, size in enumerate(shape):
             image = np.take(image, np.arange(size) * image.shape[axis] // size, axis=axis)
@@ -225,7 +270,9 @@ def multiscale_noise(
     return images
 
 
-def _user_images(settings: Settings, shape: tuple[int, ...], limits: tuple[float, float]) -> npt.NDArray[np.float32]:
+def _user_images(
+    settings: Settings, shape: tuple[int, ...], limits: tuple[float, float]
+) -> npt.NDArray[np.float32]:
     """Return all of the user's images, in the model's layout and range.
 
     Raises:
@@ -254,7 +301,11 @@ def _from_file(path: Path) -> npt.NDArray[np.generic]:
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
-            array = loaded if isinstance(loaded, np.ndarray) else loaded[_name_of_images(path, loaded.files)]
+            array = (
+                loaded
+                if isinstance(loaded, np.ndarray)
+                else loaded[_name_of_images(path, loaded.files)]
+            )
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"{str(path)!r} holds no arrays ({error})", remedy=again) from error
     if not isinstance(array, np.ndarray):
@@ -265,7 +316,9 @@ def _from_file(path: Path) -> npt.NDArray[np.generic]:
 def _name_of_images(path: Path, names: list[str]) -> str:
     if "images" in names or len(names) == 1:
         return "images" if "images" in names else names[0]
-    raise UsageError(f"{str(path)!r} holds the arrays {names}", remedy="call the array of images 'images'")
+    raise UsageError(
+        f"{str(path)!r} holds the arrays {names}", remedy="call the array of images 'images'"
+    )
 
 
 def _from_folder(path: Path) -> npt.NDArray[np.generic]:
@@ -273,7 +326,8 @@ def _from_folder(path: Path) -> npt.NDArray[np.generic]:
         from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - an optional extra, needed only here
     except ImportError as error:
         raise UsageError(
-            "reading image files needs Pillow", remedy="pip install 'overactivation[images]', or use --images-npz"
+            "reading image files needs Pillow",
+            remedy="pip install 'overactivation[images]', or use --images-npz",
         ) from error
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else []
     images = []
@@ -290,10 +344,13 @@ def _from_folder(path: Path) -> npt.NDArray[np.generic]:
             ) from error
     if not images:
         raise UsageError(
-            f"there are no images in the folder {str(path)!r}", remedy="name a folder of PNG or JPEG files"
+            f"there are no images in the folder {str(path)!r}",
+            remedy="name a folder of PNG or JPEG files",
         )
     if len({image.shape for image in images}) > 1:
-        raise UsageError(f"the images in {str(path)!r} differ in size", remedy="resize them to the model's input")
+        raise UsageError(
+            f"the images in {str(path)!r} differ in size", remedy="resize them to the model's input"
+        )
     return np.stack(images)
 
 
@@ -308,7 +365,8 @@ def _fitting(
     arranged = _arranged(images, shape) if images.ndim and images.dtype.kind in "buif" else None
     if arranged is None or len(arranged) < 2:  # noqa: PLR2004 - one to show, one to hold back
         raise UsageError(
-            f"{name!r} holds {images.dtype} in the shape {images.shape}, and the model takes images of {shape}",
+            f"{name!r} holds {images.dtype} in the shape {images.shape}, and the model takes "
+            f"images of {shape}",
             remedy=f"give at least two images as an array (n, {', '.join(map(str, shape))})",
         )
     low, high = limits
@@ -316,16 +374,21 @@ def _fitting(
         return (low + (high - low) / 255 * arranged.astype(np.float32)).astype(np.float32)
     values = arranged.astype(np.float32)
     slack = 1e-3 * (high - low)
-    if not (np.isfinite(values).all() and low - slack <= values.min() and values.max() <= high + slack):
+    if not (
+        np.isfinite(values).all() and low - slack <= values.min() and values.max() <= high + slack
+    ):
         raise UsageError(
-            f"the images of {name!r} lie in [{values.min():g}, {values.max():g}], outside the input range "
+            f"the images of {name!r} lie in [{values.min():g}, {values.max():g}], outside the "
+            "input range "
             f"[{low:g}, {high:g}]",
             remedy="scale them, or give the model's own --input-range",
         )
     return np.clip(values, low, high)
 
 
-def _arranged(images: npt.NDArray[np.generic], shape: tuple[int, ...]) -> npt.NDArray[np.generic] | None:
+def _arranged(
+    images: npt.NDArray[np.generic], shape: tuple[int, ...]
+) -> npt.NDArray[np.generic] | None:
     """Return images as (n, *shape) where channels have only to be added or moved, else None."""
     if images.ndim == len(shape) == 3:  # noqa: PLR2004 - grey images (n, H, W) for (1, H, W) or (H, W, 1)
         images = images[..., None]

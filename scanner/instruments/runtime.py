@@ -25,7 +25,8 @@ try:
 except ImportError as error:
     raise DeviceError(
         f"ONNX Runtime cannot be loaded ({error})",
-        remedy="install it with pip install 'overactivation[cpu]', or 'overactivation[gpu]' for CUDA",
+        remedy="install it with pip install 'overactivation[cpu]', or 'overactivation[gpu]' for "
+        "CUDA",
     ) from error
 
 Array = npt.NDArray[Any]
@@ -164,7 +165,12 @@ def _version(name: str) -> str:
 def _metadata_folders() -> tuple[str, ...]:
     """Return the names of the folders in which packages say what they are, in the order of the module path."""
     folders = [path for path in map(Path, sys.path) if path.is_dir()]
-    return tuple(entry.name for folder in folders for entry in os.scandir(folder) if entry.name.endswith(".dist-info"))
+    return tuple(
+        entry.name
+        for folder in folders
+        for entry in os.scandir(folder)
+        if entry.name.endswith(".dist-info")
+    )
 
 
 def installed_runtimes() -> dict[str, str]:
@@ -195,13 +201,16 @@ def _translated(problem: str) -> Iterator[None]:
                 remedy="raise --memory-limit if you trust the file",
             ) from error
         raise UnsupportedModelError(
-            f"{problem} ({detail})", remedy="check that it runs in ONNX Runtime by itself, or choose another --layer"
+            f"{problem} ({detail})",
+            remedy="check that it runs in ONNX Runtime by itself, or choose another --layer",
         ) from error
 
 
 def _no_cuda(problem: str) -> DeviceError:
     return DeviceError(
-        problem, remedy="install overactivation[gpu] on a machine with an NVIDIA driver, or use --device cpu"
+        problem,
+        remedy="install overactivation[gpu] on a machine with an NVIDIA driver, or use --device "
+        "cpu",
     )
 
 
@@ -213,5 +222,6 @@ def numpy_dtype(name: str) -> np.dtype[np.generic]:
         return np.dtype(names.get(inner, inner))
     except TypeError as error:
         raise UnsupportedModelError(
-            f"the model's input is of type {inner!r}", remedy="export it with a numeric tensor input"
+            f"the model's input is of type {inner!r}",
+            remedy="export it with a numeric tensor input",
         ) from error

@@ -12,7 +12,8 @@ _CONFIDENCE = 0.95
 _NORMAL_QUANTILE = 1.959964  # of 0.975
 _NORMAL_MAD = 1.4826  # standard deviations a MAD, for a normal law
 _NORMAL_MEAN_DEVIATION = 1.2533  # standard deviations a mean absolute deviation, for a normal law
-_TERMS = 10_000  # of a series or a continued fraction, which needs some multiple of the root of its arguments
+# of a series or a continued fraction, which needs some multiple of the root of its arguments
+_TERMS = 10_000
 _EPSILON = 1e-15
 
 
@@ -24,8 +25,8 @@ class PairedDifference:
         mean: Mean of suspect minus reference.
         low: Lower end of the interval.
         high: Upper end.
-        confidence: Its nominal coverage over draws of the *images*. Two clean models differ too, so an interval that
-            excludes 0 says "different", not "backdoored".
+        confidence: Its nominal coverage over draws of the *images*. Two clean models differ too, so
+            an interval that excludes 0 says "different", not "backdoored".
     """
 
     mean: float
@@ -34,7 +35,9 @@ class PairedDifference:
     confidence: float
 
 
-def paired_difference(suspect: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> PairedDifference:
+def paired_difference(
+    suspect: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]
+) -> PairedDifference:
     """Return the mean difference of two paired samples with Student's 95 % interval.
 
     Args:
@@ -43,14 +46,19 @@ def paired_difference(suspect: npt.NDArray[np.float64], reference: npt.NDArray[n
     """
     difference = suspect - reference
     mean = float(difference.mean())
-    half = _student_quantile(len(difference) - 1) * float(difference.std(ddof=1)) / math.sqrt(len(difference))
+    half = (
+        _student_quantile(len(difference) - 1)
+        * float(difference.std(ddof=1))
+        / math.sqrt(len(difference))
+    )
     return PairedDifference(mean=mean, low=mean - half, high=mean + half, confidence=_CONFIDENCE)
 
 
 def _student_quantile(freedom: int) -> float:
     """Return the 0.975 quantile of Student's law, to 1 % from 3 degrees of freedom up.
 
-    Source: Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 26.7.5, its first three terms.
+    Source: Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 26.7.5, its first
+    three terms.
     """
     z = _NORMAL_QUANTILE
     return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
@@ -59,9 +67,9 @@ def _student_quantile(freedom: int) -> float:
 def anomaly_index(sizes: Sequence[float]) -> float | None:
     """Return how far the smallest value lies below the median, in median absolute deviations; None below three values.
 
-    Source: Neural Cleanse (IEEE S&P 2019), section V-B: |min - median| / (1.4826 MAD), where above 2 is an outlier. It
-    is 0 where all values are equal, and infinity has no place in a report: a vanishing MAD counts as a thousandth of
-    the median.
+    Source: Neural Cleanse (IEEE S&P 2019), section V-B: |min - median| / (1.4826 MAD), where above
+    2 is an outlier. It is 0 where all values are equal, and infinity has no place in a report: a
+    vanishing MAD counts as a thousandth of the median.
     """
     if len(sizes) < 3:  # noqa: PLR2004 - an outlier needs a crowd
         return None
@@ -74,8 +82,8 @@ def anomaly_index(sizes: Sequence[float]) -> float | None:
 def fit_gamma(values: Sequence[float]) -> tuple[float, float] | None:
     """Return shape and scale of the gamma law on (0, inf) that fits positive values; None where they do not vary.
 
-    The likelihood equation log k - digamma(k) = log(mean) - mean(log), solved in closed form to 1.5 % of the shape k
-    (T. Minka, "Estimating a Gamma distribution", Microsoft Research 2002).
+    The likelihood equation log k - digamma(k) = log(mean) - mean(log), solved in closed form to 1.5
+    % of the shape k (T. Minka, "Estimating a Gamma distribution", Microsoft Research 2002).
     """
     mean = math.fsum(values) / len(values)
     gap = math.log(mean) - math.fsum(map(math.log, values)) / len(values)
@@ -88,8 +96,8 @@ def fit_gamma(values: Sequence[float]) -> tuple[float, float] | None:
 def gamma_survival(value: float, shape: float, scale: float) -> float:
     """Return the probability that a gamma variable exceeds a value: the regularised incomplete gamma function Q.
 
-    Source: the NIST Digital Library of Mathematical Functions: the series 8.7.1 below shape + 1, where it converges
-    fast, the continued fraction 8.9.2 above.
+    Source: the NIST Digital Library of Mathematical Functions: the series 8.7.1 below shape + 1,
+    where it converges fast, the continued fraction 8.9.2 above.
     """
     x = value / scale
     if x <= 0:
@@ -134,8 +142,9 @@ def _upper_fraction(x: float, shape: float) -> float:
 def robust_z(values: npt.ArrayLike, least: float = 0.0) -> npt.NDArray[np.float64]:
     """Return how far each value lies above the median, in units of 1.4826 MAD, shape (n,).
 
-    Where more than half of the values are equal the MAD vanishes; the unit is then the mean absolute deviation, times
-    1.2533, its factor for a normal law. All are 0 where all values are equal.
+    Where more than half of the values are equal the MAD vanishes; the unit is then the mean
+    absolute deviation, times 1.2533, its factor for a normal law. All are 0 where all values are
+    equal.
 
     Args:
         values: Shape (n,).
@@ -175,8 +184,8 @@ def above_level(differences: Mapping[int, float]) -> dict[str, float]:
 def lead(values: npt.ArrayLike) -> tuple[int, float] | None:
     """Return the index of the largest value and how far it is above the second largest; None below three values.
 
-    What one class has and no other: a level that all classes of a model share cancels out, and so does the class that
-    another one of its kind keeps company.
+    What one class has and no other: a level that all classes of a model share cancels out, and so
+    does the class that another one of its kind keeps company.
     """
     numbers = np.asarray(values, dtype=np.float64)
     if len(numbers) < 3:  # noqa: PLR2004 - of two classes one always leads

@@ -1,9 +1,9 @@
 """From a comparison to a verdict: what the clean models at hand allow to be said, and no more.
 
-The unit of replication is the model, never the image. A p-value is conformal (V. Vovk, A. Gammerman, G. Shafer,
-"Algorithmic Learning in a Random World", Springer 2005, section 2.2): if the suspect were one more clean model of the
-same recipe, its rank among k clean models would be uniform, so that p = (1 + #{clean >= suspect}) / (k + 1), and no p
-below 1/(k + 1) can be claimed.
+The unit of replication is the model, never the image. A p-value is conformal (V. Vovk, A.
+Gammerman, G. Shafer, "Algorithmic Learning in a Random World", Springer 2005, section 2.2): if the
+suspect were one more clean model of the same recipe, its rank among k clean models would be
+uniform, so that p = (1 + #{clean >= suspect}) / (k + 1), and no p below 1/(k + 1) can be claimed.
 """
 
 import dataclasses
@@ -31,22 +31,26 @@ from scanner.values import from_json, frozen, to_json
 
 SCHEMA = 1
 SHIPPED = Path(__file__).parents[1] / "baselines"
-# Parameters that change no number beyond rounding, or say what an exporter happened to call a value. What the user
-# asked for by name has a parameter of its own.
+# Parameters that change no number beyond rounding, or say what an exporter happened to call a
+# value. What the user asked for by name has a parameter of its own.
 _INCIDENTAL = frozenset({"provider", "threads", "layer", "logits", "cut", "unsaturated"})
 REFERENCES = "the references"  # what judged, where no baseline did
 _FLOATS = ("float16", "float32", "float64")
-# Detectors whose silence may be called clean: the paper's statistic alone separates too little (docs/detection.md).
+# Detectors whose silence may be called clean: the paper's statistic alone separates too little
+# (docs/detection.md).
 DECISIVE = frozenset({"neural_cleanse"})
-# Detectors whose statistics make the combined p-value. The others are shown beside them: with a clean reference they
-# separate too little, and each would widen what a clean model may show (docs/detection.md).
+# Detectors whose statistics make the combined p-value. The others are shown beside them: with a
+# clean reference they separate too little, and each would widen what a clean model may show
+# (docs/detection.md).
 COMBINED = frozenset({"neural_cleanse", "mm_bd", "head"})
-# The largest that clean networks reach ('python -m benchmarks.detection reach'): each detector's statistic beside one
-# clean reference, the sum over detectors in these units, and without a reference the lead of one class over the next.
+# The largest that clean networks reach ('python -m benchmarks.detection reach'): each detector's
+# statistic beside one clean reference, the sum over detectors in these units, and without a
+# reference the lead of one class over the next.
 BESIDE_ONE = {"neural_cleanse": 1.45, "mm_bd": 0.30, "head": 1.28}
 TOGETHER = 2.00
 ALONE = {"neural_cleanse": 0.82, "mm_bd": 0.23, "head": 0.81}
-# A reference that stands out this many times further than any clean model of a baseline is not taken for clean.
+# A reference that stands out this many times further than any clean model of a baseline is not
+# taken for clean.
 _NOT_CLEAN = 2.0
 _DOUBTED_AT = 0.05  # and of clean models there must be enough to reach this level
 _WHOLE = ""  # stands for the class where a detector knows none
@@ -113,7 +117,10 @@ def without_pictures(record: ModelRecord) -> ModelRecord:
     Its numbers are cut to seven digits, float32's own.
     """
     slim = tuple(
-        dataclasses.replace(m, series={name: _short(value) for name, value in m.series.items() if name != "pictures"})
+        dataclasses.replace(
+            m,
+            series={name: _short(value) for name, value in m.series.items() if name != "pictures"},
+        )
         for m in record.measurements
     )
     named = dataclasses.replace(record.model, path=Path(record.model.path).name)
@@ -137,19 +144,27 @@ def read_baseline(path: Path, rules: Collection[str] = ()) -> Baseline:
         text = path.read_text(encoding="utf-8")
         data = json.loads(text, parse_constant=_refuse)
     except OSError as error:
-        raise BaselineError(f"the baseline {str(path)!r} cannot be read ({error.strerror})", remedy=again) from error
+        raise BaselineError(
+            f"the baseline {str(path)!r} cannot be read ({error.strerror})", remedy=again
+        ) from error
     except ValueError as error:
-        raise BaselineError(f"the baseline {str(path)!r} is damaged: it is no JSON", remedy=again) from error
+        raise BaselineError(
+            f"the baseline {str(path)!r} is damaged: it is no JSON", remedy=again
+        ) from error
     if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
         raise BaselineError(f"the baseline {str(path)!r} is not of schema {SCHEMA}", remedy=again)
     if not _is_whole(text, str(data.pop("checksum", None)), data):
-        raise BaselineError(f"the baseline {str(path)!r} was edited or damaged: its checksum differs", remedy=again)
+        raise BaselineError(
+            f"the baseline {str(path)!r} was edited or damaged: its checksum differs", remedy=again
+        )
     try:
         for record in data["records"] if rules else ():
             record["measurements"] = [m for m in record["measurements"] if m["rule"] in rules]
         return from_json(Baseline, data)
     except (KeyError, TypeError, ValueError) as error:
-        raise BaselineError(f"the baseline {str(path)!r} was written by another version", remedy=again) from error
+        raise BaselineError(
+            f"the baseline {str(path)!r} was written by another version", remedy=again
+        ) from error
 
 
 def _refuse(constant: str) -> None:
@@ -160,7 +175,9 @@ def _refuse(constant: str) -> None:
 def shipped_baseline(suspect: ModelIdentity, rules: Collection[str] = ()) -> Baseline | None:
     """Return the shipped baseline whose architecture is the suspect's, for these rules or for all, or None."""
     # Named by architecture, so that only the one that fits is read.
-    path = next(SHIPPED.glob(f"*-{suspect.architecture}.json"), None) if suspect.architecture else None
+    path = (
+        next(SHIPPED.glob(f"*-{suspect.architecture}.json"), None) if suspect.architecture else None
+    )
     return read_baseline(path, rules) if path else None
 
 
@@ -175,7 +192,9 @@ def difference(measurement: Measurement, others: Sequence[Measurement]) -> str |
     """Say which parameter of other models' measurements differs from the suspect's, or None where none does."""
     for other in others:
         for name, value in measurement.parameters.items():
-            if name not in _INCIDENTAL and _condition(other.parameters.get(name)) != _condition(value):
+            if name not in _INCIDENTAL and _condition(other.parameters.get(name)) != _condition(
+                value
+            ):
                 return f"it was measured with {name} {other.parameters.get(name)!r}, not {value!r}"
     return None
 
@@ -185,10 +204,13 @@ def _condition(value: Any) -> Any:
     return "float" if value in _FLOATS else value
 
 
-def judge(rule: Rule, measurement: Measurement, comparison: Comparison, nulls: Nulls | None, alpha: float) -> Finding:
+def judge(
+    rule: Rule, measurement: Measurement, comparison: Comparison, nulls: Nulls | None, alpha: float
+) -> Finding:
     """Return one detector's finding.
 
-    Structural observations judge themselves, by severity; a statistic is judged by its rank among clean models.
+    Structural observations judge themselves, by severity; a statistic is judged by its rank among
+    clean models.
     """
     p = None
     if nulls is not None and nulls.values and comparison.statistic is not None:
@@ -208,7 +230,12 @@ def judge(rule: Rule, measurement: Measurement, comparison: Comparison, nulls: N
 
 
 def combine(
-    findings: Sequence[Finding], rank: Rank | None, skips: Sequence[Skip], *, failed: bool, alpha: float
+    findings: Sequence[Finding],
+    rank: Rank | None,
+    skips: Sequence[Skip],
+    *,
+    failed: bool,
+    alpha: float,
 ) -> Judgement:
     """Return the combined answer: what the graph shows, or else the suspect's rank among clean models (`together`)."""
     structural = [f for f in findings if f.observations and f.verdict is Verdict.SUSPICIOUS]
@@ -217,9 +244,13 @@ def combine(
     score = None if rank is None else 1 - rank.p
     if rank is not None and rank.p <= alpha:
         target = int(rank.foremost) if rank.foremost else None
-        return Judgement(verdict=Verdict.SUSPICIOUS, reason=_in_words(rank), score=score, target_class=target)
+        return Judgement(
+            verdict=Verdict.SUSPICIOUS, reason=_in_words(rank), score=score, target_class=target
+        )
     if failed:
-        return Judgement(verdict=Verdict.INCONCLUSIVE, reason="not everything could be measured", score=score)
+        return Judgement(
+            verdict=Verdict.INCONCLUSIVE, reason="not everything could be measured", score=score
+        )
     if rank is not None and DECISIVE.intersection(rank.rules) and enough(rank.models, alpha):
         return Judgement(verdict=Verdict.CLEAN, reason=_in_words(rank), score=score)
     return Judgement(verdict=Verdict.INCONCLUSIVE, reason=_doubt(findings, skips), score=score)
@@ -231,14 +262,18 @@ def _in_words(rank: Rank) -> str:
     return f"{rank.sentence}; p = {rank.p:.3g}{by} among {rank.models} clean models ({rank.source})"
 
 
-def advice(verdict: Verdict, findings: Sequence[Finding], nulls: Sequence[Nulls], settings: Settings) -> Iterator[str]:
+def advice(
+    verdict: Verdict, findings: Sequence[Finding], nulls: Sequence[Nulls], settings: Settings
+) -> Iterator[str]:
     """Yield what would make an answer stronger, in sentences, the most useful first."""
     searched = any(f.rule.id == "neural_cleanse" for f in findings)
     if verdict is Verdict.SUSPICIOUS and searched:
         yield "your own eyes: --evidence DIR writes the trigger, and an image before and after it is stamped"
     needed = math.ceil(1 / settings.alpha) - 1
     counts = {n.rule: len(n.values) for n in nulls}
-    known = min((counts.get(f.rule.id, 0) for f in findings if f.rule.id in COMBINED), default=needed)
+    known = min(
+        (counts.get(f.rule.id, 0) for f in findings if f.rule.id in COMBINED), default=needed
+    )
     if known >= needed:
         return
     more = f"{needed - known}{' more' if known else ''} clean models of the same recipe"
@@ -263,9 +298,10 @@ def conformal_p(value: float, clean: Sequence[float]) -> float:
 def combined_p(own: Sequence[Profile], clean: Sequence[Sequence[Profile]]) -> tuple[float, str]:
     """Return the p-value of several detectors together, and the suspect's foremost class.
 
-    Detectors differ in scale, so each profile is centred and scaled: by median and MAD, over all k + 1 models, of a
-    model's largest entry. A class that several detectors find stands out by the sum of what they say of it, and a model
-    by its largest class. The suspect enters like any other model, so the rank stays uniform.
+    Detectors differ in scale, so each profile is centred and scaled: by median and MAD, over all k
+    + 1 models, of a model's largest entry. A class that several detectors find stands out by the
+    sum of what they say of it, and a model by its largest class. The suspect enters like any other
+    model, so the rank stays uniform.
 
     Args:
         own: For each detector, the suspect's profile.
@@ -278,9 +314,9 @@ def combined_p(own: Sequence[Profile], clean: Sequence[Sequence[Profile]]) -> tu
 def index(comparisons: Sequence[Comparison]) -> float | None:
     """Return how far a model stands out, for ranking models that no population speaks of; None where that is unknown.
 
-    Beside references, what the detectors in `COMBINED` say of one class together, for the class of which they say most;
-    without, the largest lead of a class over the next. Both are in units of what clean networks of the shipped recipes
-    reach. No p-value, and no verdict rests on it.
+    Beside references, what the detectors in `COMBINED` say of one class together, for the class of
+    which they say most; without, the largest lead of a class over the next. Both are in units of
+    what clean networks of the shipped recipes reach. No p-value, and no verdict rests on it.
     """
     combined = [c for c in comparisons if c.rule in COMBINED]
     profiles = [_divided(c.classes, BESIDE_ONE[c.rule]) for c in combined if c.classes]
@@ -293,11 +329,15 @@ def index(comparisons: Sequence[Comparison]) -> float | None:
 def stands_apart(pairs: Sequence[tuple[Comparison, Nulls | None]]) -> bool:
     """Whether a model, compared by the detectors in `COMBINED`, is far beyond every clean model of a population.
 
-    Never among few: beside 19 others none of the clean networks of the shipped baselines is called so, beside 3 every
-    seventh.
+    Never among few: beside 19 others none of the clean networks of the shipped baselines is called
+    so, beside 3 every seventh.
     """
-    compared = [(c, n) for c, n in pairs if c.rule in COMBINED and c.statistic is not None and n is not None]
-    if len({n.models for _, n in compared}) != 1 or not enough(len(compared[0][1].values), _DOUBTED_AT):
+    compared = [
+        (c, n) for c, n in pairs if c.rule in COMBINED and c.statistic is not None and n is not None
+    ]
+    if len({n.models for _, n in compared}) != 1 or not enough(
+        len(compared[0][1].values), _DOUBTED_AT
+    ):
         return False
     scores = _scores([_profile(c) for c, _ in compared], [_profiles(n) for _, n in compared])
     own, *clean = (_foremost(profiles)[0] for profiles in zip(*scores, strict=True))
@@ -324,7 +364,9 @@ def _robust_scores(profiles: Sequence[Profile]) -> list[Profile]:
     largest = [max(profile.values()) for profile in profiles]
     median = _median(largest)
     spread = _median([abs(value - median) for value in largest]) or 1e-12
-    return [{name: (value - median) / spread for name, value in profile.items()} for profile in profiles]
+    return [
+        {name: (value - median) / spread for name, value in profile.items()} for profile in profiles
+    ]
 
 
 def _foremost(profiles: Sequence[Profile]) -> tuple[float, str]:
@@ -333,7 +375,9 @@ def _foremost(profiles: Sequence[Profile]) -> tuple[float, str]:
     for profile in profiles:
         for name, value in profile.items():
             found.setdefault(name, []).append(value)
-    return max((sum(v for v in values if v > 0) or max(values), name) for name, values in found.items())
+    return max(
+        (sum(v for v in values if v > 0) or max(values), name) for name, values in found.items()
+    )
 
 
 def _divided(profile: Profile, unit: float) -> Profile:
@@ -350,8 +394,8 @@ def _median(values: Sequence[float]) -> float:
 def together(comparisons: Sequence[Comparison], nulls: Sequence[Nulls]) -> Rank | None:
     """Return a suspect's rank by a whole scan; None where no clean models were measured by all that is combined.
 
-    What the calibrated detectors in `COMBINED` (all, where none of those ran) say of each class becomes one figure; its
-    rank among the same clean models gives the p-value: one test in all.
+    What the calibrated detectors in `COMBINED` (all, where none of those ran) say of each class
+    becomes one figure; its rank among the same clean models gives the p-value: one test in all.
     """
     clean = {n.rule: n for n in nulls if n.values}
     calibrated = [c for c in comparisons if c.statistic is not None and c.rule in clean]
@@ -372,7 +416,11 @@ def together(comparisons: Sequence[Comparison], nulls: Sequence[Nulls]) -> Rank 
 
 
 def _verdict(
-    measurement: Measurement, comparison: Comparison, nulls: Nulls | None, p: float | None, alpha: float
+    measurement: Measurement,
+    comparison: Comparison,
+    nulls: Nulls | None,
+    p: float | None,
+    alpha: float,
 ) -> tuple[Verdict, str]:
     worst = max(measurement.observations, key=lambda o: o.severity, default=None)
     if worst is not None and worst.severity >= Severity.SUSPICIOUS:

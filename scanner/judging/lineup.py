@@ -29,7 +29,8 @@ class Lineup:
         references: Records of the models that the user called clean.
         population: Records of a baseline's clean models, of the suspect's recipe.
         source: Which models the population is, in words.
-        repeated: Whether the references repeat what a contest of the suspect's chose, so that they cannot judge it.
+        repeated: Whether the references repeat what a contest of the suspect's chose, so that they
+            cannot judge it.
     """
 
     references: tuple[ModelRecord, ...]
@@ -37,13 +38,16 @@ class Lineup:
     source: str
     repeated: bool = False
 
-    def compare(self, detector: Detector, suspect: ModelRecord) -> tuple[Comparison, Nulls | None] | None:
+    def compare(
+        self, detector: Detector, suspect: ModelRecord
+    ) -> tuple[Comparison, Nulls | None] | None:
         """Return the suspect's comparison and those of clean models in its place; None where it was not measured.
 
-        With references and a population, each clean model of the population stands in the suspect's place before the
-        same references. With only one of the two, each clean model is compared with all the others and the suspect, as
-        the suspect is with all of them. In both cases a clean suspect is one of k + 1 exchangeable models. Where
-        contests dropped classes, references may have been searched for the suspect's favourites or for none of a clean
+        With references and a population, each clean model of the population stands in the suspect's
+        place before the same references. With only one of the two, each clean model is compared
+        with all the others and the suspect, as the suspect is with all of them. In both cases a
+        clean suspect is one of k + 1 exchangeable models. Where contests dropped classes,
+        references may have been searched for the suspect's favourites or for none of a clean
         model's, and the population judges without them.
         """
         own = suspect.measurement(detector.rule.id)
@@ -55,23 +59,33 @@ class Lineup:
             return alone, None
         population, reason = self._fitting(own, suspect)
         if self.population and not population:
-            return alone, Nulls(rule=own.rule, values=(), source=self.source, reason=reason) if reason else None
+            return alone, Nulls(
+                rule=own.rule, values=(), source=self.source, reason=reason
+            ) if reason else None
         measured = _measured(population, own.rule)
         if population and references and not any(map(dropped_some, (own, *measured))):
             beside = _measured(references, own.rule)
-            return alone, _nulls(self.source, population, [detector.compare(m, beside) for m in measured])
-        crowd, source = (population, self.source) if population else (references, calibration.REFERENCES)
+            return alone, _nulls(
+                self.source, population, [detector.compare(m, beside) for m in measured]
+            )
+        crowd, source = (
+            (population, self.source) if population else (references, calibration.REFERENCES)
+        )
         if self.repeated:
             reason = "so few only repeat the suspect's search"
-            return alone, Nulls(rule=own.rule, values=(), source="a rank among the references", reason=reason)
+            return alone, Nulls(
+                rule=own.rule, values=(), source="a rank among the references", reason=reason
+            )
         return _crosswise(detector, own, crowd, source)
 
-    def settled(self, detectors: Sequence[Detector], suspect: ModelRecord, alpha: float) -> "Lineup":
+    def settled(
+        self, detectors: Sequence[Detector], suspect: ModelRecord, alpha: float
+    ) -> "Lineup":
         """Return a lineup in which the same models judge every detector of the combined verdict.
 
-        A population that was measured otherwise than the suspect may fit some detectors and not others. The references
-        then judge alone if they are enough for the level, or if it fits none; and not at all where they repeat what the
-        suspect's contest chose.
+        A population that was measured otherwise than the suspect may fit some detectors and not
+        others. The references then judge alone if they are enough for the level, or if it fits
+        none; and not at all where they repeat what the suspect's contest chose.
         """
         combined = [d for d in detectors if d.rule.id in calibration.COMBINED] or detectors
         measured = [own for d in combined if (own := suspect.measurement(d.rule.id)) is not None]
@@ -79,10 +93,16 @@ class Lineup:
         few = not calibration.enough(len(self.references), alpha)
         if len(self.references) < 2 or all(fits) or (any(fits) and few):  # noqa: PLR2004 - one alone never judges
             return self
-        repeated = any(_repeats(m, own) for own in measured for m in _measured(self.references, own.rule))
-        return Lineup(references=self.references, population=(), source=self.source, repeated=repeated)
+        repeated = any(
+            _repeats(m, own) for own in measured for m in _measured(self.references, own.rule)
+        )
+        return Lineup(
+            references=self.references, population=(), source=self.source, repeated=repeated
+        )
 
-    def _fitting(self, own: Measurement, suspect: ModelRecord) -> tuple[list[ModelRecord], str | None]:
+    def _fitting(
+        self, own: Measurement, suspect: ModelRecord
+    ) -> tuple[list[ModelRecord], str | None]:
         """Return who in the population was measured as the suspect was, without those in the line; or why nobody."""
         reason = calibration.mismatch(self.population, suspect.model)
         if reason:
@@ -102,8 +122,10 @@ class Lineup:
             pairs = [pair for d in combined if (pair := others.compare(d, reference)) is not None]
             if calibration.stands_apart(pairs):
                 yield (
-                    f"the reference {name!r} is itself far from the clean models of the {self.source}: "
-                    "make sure that it is clean, since a backdoor in both models hides from the comparison"
+                    f"the reference {name!r} is itself far from the clean models of the "
+                    f"{self.source}: "
+                    "make sure that it is clean, since a backdoor in both models hides from the "
+                    "comparison"
                 )
 
 
@@ -115,15 +137,22 @@ def _crosswise(
     found = detector.compare(own, measured)
     if len(measured) < 2:  # noqa: PLR2004 - two clean models show how much clean models differ
         return found, None
-    nulls = [detector.compare(m, [own, *measured[:i], *measured[i + 1 :]]) for i, m in enumerate(measured)]
+    nulls = [
+        detector.compare(m, [own, *measured[:i], *measured[i + 1 :]])
+        for i, m in enumerate(measured)
+    ]
     return found, _nulls(source, crowd, nulls)
 
 
 def _nulls(source: str, models: Sequence[ModelRecord], comparisons: Sequence[Comparison]) -> Nulls:
-    known = [(c.statistic, c.classes, r.model.sha256) for r, c in zip(models, comparisons, strict=True)]
+    known = [
+        (c.statistic, c.classes, r.model.sha256) for r, c in zip(models, comparisons, strict=True)
+    ]
     rows = [row for row in known if row[0] is not None]
     values, classes, hashes = zip(*rows, strict=True) if rows else ((), (), ())
-    return Nulls(rule=comparisons[0].rule, values=values, classes=classes, models=hashes, source=source)
+    return Nulls(
+        rule=comparisons[0].rule, values=values, classes=classes, models=hashes, source=source
+    )
 
 
 def dropped_some(measurement: Measurement) -> bool:

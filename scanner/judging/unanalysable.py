@@ -1,6 +1,7 @@
 """A model that cannot be analysed is a finding of its own: named by its cause, never clean.
 
-A file built to hang, crash or starve its reader would otherwise look like an accident. See docs/threat-model.md.
+A file built to hang, crash or starve its reader would otherwise look like an accident. See
+docs/threat-model.md.
 """
 
 from collections.abc import Iterable, Iterator
@@ -29,7 +30,8 @@ _LIMIT = Rule(
 _REFUSAL = Rule(
     id="unanalysable-refusal",
     name="Refusal",
-    summary="A guard refused the file before it ran: it reaches out of its folder, or past a limit.",
+    summary="A guard refused the file before it ran: it reaches out of its folder, or past a "
+    "limit.",
     reference=_REFERENCE,
 )
 _RULES = {

@@ -1,9 +1,10 @@
 """External data: the second files that a model names, read by our own rules, so that ONNX Runtime never opens one.
 
-A location is how a model reads somebody else's files: `..` and absolute paths (CVE-2022-25882, CVE-2024-27318), links
-in place of the file (CVE-2026-34447) or of a folder on the way (CVE-2026-27489), hard links (CVE-2026-34446). A file is
-opened component by component and without following links; what is checked is what was opened, and a file that is read
-again must still be the same.
+A location is how a model reads somebody else's files: `..` and absolute paths (CVE-2022-25882,
+CVE-2024-27318), links in place of the file (CVE-2026-34447) or of a folder on the way
+(CVE-2026-27489), hard links (CVE-2026-34446). A file is opened component by component and without
+following links; what is checked is what was opened, and a file that is read again must still be the
+same.
 """
 
 import contextlib
@@ -50,7 +51,8 @@ class Folder:
 
         Raises:
             UnsafeModelError: The location lies outside the folder, or is a link or no regular file.
-            MalformedModelError: The reference cannot be read, or the file is missing, too short or has changed.
+            MalformedModelError: The reference cannot be read, or the file is missing, too short or
+                has changed.
         """
         place, want = location(tensor), guards.data_bytes(tensor)
         problem = f"the tensor {tensor.name!r} takes its data from {place.path!r}"
@@ -60,7 +62,8 @@ class Folder:
             )
         if place.length not in (None, want):
             raise MalformedModelError(
-                f"{problem}: {place.length:,} bytes for a shape that takes {want:,}", remedy="do not use this file"
+                f"{problem}: {place.length:,} bytes for a shape that takes {want:,}",
+                remedy="do not use this file",
             )
         tensor.raw_data = self._read(place, want, problem)
         del tensor.external_data[:]
@@ -71,7 +74,9 @@ class Folder:
         try:
             before = _checked(os.fstat(descriptor), problem)
             if place.offset + length > before.st_size:
-                raise MalformedModelError(f"{problem}, which is too short", remedy="download the data file again")
+                raise MalformedModelError(
+                    f"{problem}, which is too short", remedy="download the data file again"
+                )
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 file.seek(place.offset)
                 data = file.read(length)
@@ -80,7 +85,8 @@ class Folder:
             os.close(descriptor)
         if self._seen.setdefault(place.path, _fingerprint(before)) != after or len(data) != length:
             raise MalformedModelError(
-                f"{problem}, which changed during the scan", remedy="scan it again when it is complete"
+                f"{problem}, which changed during the scan",
+                remedy="scan it again when it is complete",
             )
         return data
 
@@ -96,7 +102,8 @@ def location(tensor: onnx.TensorProto) -> Location:
     usable = all(n.isascii() and n.isdecimal() and len(n) < 20 for n in numbers)  # noqa: PLR2004 - 64 bits
     if len(entries) != len(tensor.external_data) or not entries.get("location") or not usable:
         raise MalformedModelError(
-            f"the tensor {tensor.name!r} has an unreadable reference to external data", remedy="do not use this file"
+            f"the tensor {tensor.name!r} has an unreadable reference to external data",
+            remedy="do not use this file",
         )
     length = int(numbers[1]) if "length" in entries else None
     return Location(entries["location"], int(numbers[0]), length or None)
@@ -118,7 +125,9 @@ def _parts(path: str, problem: str) -> tuple[str, ...]:
     """Return the components of a relative path that stays below its folder, by the rules of POSIX and of Windows."""
     for flavour in (PurePosixPath(path), PureWindowsPath(path)):
         if flavour.anchor or flavour.drive or ".." in flavour.parts:
-            raise UnsafeModelError(f"{problem}, outside the model's folder", remedy="do not use this file")
+            raise UnsafeModelError(
+                f"{problem}, outside the model's folder", remedy="do not use this file"
+            )
     if not Path(path).parts or ":" in path:
         raise MalformedModelError(f"{problem}, which names no file", remedy="do not use this file")
     return Path(path).parts
@@ -144,7 +153,9 @@ def _descend(folder: Path, parts: tuple[str, ...]) -> int:
 
 def _refusal(error: Exception, problem: str) -> UnsafeModelError | MalformedModelError:
     if isinstance(error, OSError) and error.errno == errno.ELOOP:
-        return UnsafeModelError(f"{problem}, a symbolic link", remedy="replace the link with the file itself")
+        return UnsafeModelError(
+            f"{problem}, a symbolic link", remedy="replace the link with the file itself"
+        )
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return MalformedModelError(
         f"{problem}, which cannot be read ({reason})", remedy="check the name and its permissions"
@@ -154,9 +165,13 @@ def _refusal(error: Exception, problem: str) -> UnsafeModelError | MalformedMode
 def _checked(status: os.stat_result, problem: str) -> os.stat_result:
     """Return what an open file is, if it is regular and has one name."""
     if not stat.S_ISREG(status.st_mode):
-        raise UnsafeModelError(f"{problem}, which is no regular file", remedy="do not use this file")
+        raise UnsafeModelError(
+            f"{problem}, which is no regular file", remedy="do not use this file"
+        )
     if status.st_nlink > 1:
-        raise UnsafeModelError(f"{problem}, a hard link", remedy="copy the data file, so that it has one name")
+        raise UnsafeModelError(
+            f"{problem}, a hard link", remedy="copy the data file, so that it has one name"
+        )
     return status
 
 

@@ -1,11 +1,13 @@
 """A plain model file, read off the wire without onnx: an optimisation, never a second opinion.
 
-To import onnx takes longer than to measure a small model at its first layer, and to parse a large file takes longer
-than to look at it. So a file that is regular in every respect is read here, and its weights stay where they are. What
-is not as protobuf itself would write it, byte for byte, or is more than a plain network needs, is declined, and onnx
-reads the file (`scanner.modelfile.parser`), the only reader that explains what is wrong with one.
+To import onnx takes longer than to measure a small model at its first layer, and to parse a large
+file takes longer than to look at it. So a file that is regular in every respect is read here, and
+its weights stay where they are. What is not as protobuf itself would write it, byte for byte, or is
+more than a plain network needs, is declined, and onnx reads the file (`scanner.modelfile.parser`),
+the only reader that explains what is wrong with one.
 
-The messages have the names and the defaults that onnx gives them, so that the same code tells a file's identity.
+The messages have the names and the defaults that onnx gives them, so that the same code tells a
+file's identity.
 Source: onnx.proto of ONNX, IR version 13; the Protocol Buffers encoding specification.
 """
 
@@ -17,7 +19,8 @@ from typing import Any, ClassVar
 from scanner.limits import Limits
 
 _VARINT, _BYTES, _FIXED32 = 0, 2, 5
-# What has more is not plain, and would be slow to read here: a file built for that costs a moment, not minutes.
+# What has more is not plain, and would be slow to read here: a file built for that costs a moment,
+# not minutes.
 _LONGEST = 4096  # entries of a repeated field
 _LARGEST = 2**16  # bytes of one message, but for files, graphs and tensors
 _DESCRIPTION = 2**20  # bytes of a graph without the elements of its tensors
@@ -28,14 +31,28 @@ _VALUE_FIELDS = {_FLOAT: "f", _INT: "i", _STRING: "s", _INTS: "ints"}
 _SIZES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8}
 _OPSETS = range(9, 25)
 
-_WINDOW = {"auto_pad": _STRING, "dilations": _INTS, "kernel_shape": _INTS, "pads": _INTS, "strides": _INTS}
+_WINDOW = {
+    "auto_pad": _STRING,
+    "dilations": _INTS,
+    "kernel_shape": _INTS,
+    "pads": _INTS,
+    "strides": _INTS,
+}
 _AXIS, _ALPHA = {"axis": _INT}, {"alpha": _FLOAT}
-# Operators that are used as their definition says, in every operator set of `_OPSETS`, with at least so many inputs and
-# no attributes but these. Where one must be there, it is marked.
+# Operators that are used as their definition says, in every operator set of `_OPSETS`, with at
+# least so many inputs and no attributes but these. Where one must be there, it is marked.
 _OPERATORS: Mapping[str, tuple[int, Mapping[str, int], frozenset[str]]] = {
     "Add": (2, {}, frozenset()),
-    "AveragePool": (1, _WINDOW | {"ceil_mode": _INT, "count_include_pad": _INT}, frozenset({"kernel_shape"})),
-    "BatchNormalization": (5, {"epsilon": _FLOAT, "momentum": _FLOAT, "training_mode": _INT}, frozenset()),
+    "AveragePool": (
+        1,
+        _WINDOW | {"ceil_mode": _INT, "count_include_pad": _INT},
+        frozenset({"kernel_shape"}),
+    ),
+    "BatchNormalization": (
+        5,
+        {"epsilon": _FLOAT, "momentum": _FLOAT, "training_mode": _INT},
+        frozenset(),
+    ),
     "Concat": (1, _AXIS, frozenset({"axis"})),
     "Conv": (2, _WINDOW | {"group": _INT}, frozenset()),
     "Flatten": (1, _AXIS, frozenset()),
@@ -46,7 +63,11 @@ _OPERATORS: Mapping[str, tuple[int, Mapping[str, int], frozenset[str]]] = {
     "LogSoftmax": (1, _AXIS, frozenset()),
     "LRN": (1, _ALPHA | {"beta": _FLOAT, "bias": _FLOAT, "size": _INT}, frozenset({"size"})),
     "MatMul": (2, {}, frozenset()),
-    "MaxPool": (1, _WINDOW | {"ceil_mode": _INT, "storage_order": _INT}, frozenset({"kernel_shape"})),
+    "MaxPool": (
+        1,
+        _WINDOW | {"ceil_mode": _INT, "storage_order": _INT},
+        frozenset({"kernel_shape"}),
+    ),
     "Mul": (2, {}, frozenset()),
     "Relu": (1, {}, frozenset()),
     "Reshape": (2, {"allowzero": _INT}, frozenset()),
@@ -68,7 +89,8 @@ class Message:
         data: Its bytes.
 
     Raises:
-        Irregular: It is not what protobuf would write, or has a field that a plain model does not need.
+        Irregular: It is not what protobuf would write, or has a field that a plain model does not
+            need.
         UnicodeDecodeError: A text is no UTF-8.
     """
 
@@ -149,7 +171,9 @@ def _float(content: memoryview) -> float:
     return float(struct.unpack("<f", content)[0])
 
 
-def _number(number: int, name: str, convert: Callable[[Any], Any], *, repeated: bool = False) -> Any:
+def _number(
+    number: int, name: str, convert: Callable[[Any], Any], *, repeated: bool = False
+) -> Any:
     return {number << 3 | _VARINT: (name, convert, repeated)}
 
 
@@ -345,7 +369,11 @@ def _is_harmless(graph: Graph, limits: Limits) -> bool:
     return (
         len(graph.node) <= limits.nodes
         and all(kind.elem_type in (0, *_SIZES) for kind in kinds)
-        and not any(d.HasField("dim_value") and d.HasField("dim_param") for kind in kinds for d in kind.shape.dim)
+        and not any(
+            d.HasField("dim_value") and d.HasField("dim_param")
+            for kind in kinds
+            for d in kind.shape.dim
+        )
         and all(lower_bound(value) <= limits.memory for value in graph.input)
     )
 
@@ -353,7 +381,9 @@ def _is_harmless(graph: Graph, limits: Limits) -> bool:
 def lower_bound(value: Value) -> int:
     """Return the bytes that a value takes, an open dimension counted as 1."""
     kind = value.type.tensor_type
-    return math.prod(d.dim_value for d in kind.shape.dim if d.dim_value > 0) * _SIZES.get(kind.elem_type, 1)
+    return math.prod(d.dim_value for d in kind.shape.dim if d.dim_value > 0) * _SIZES.get(
+        kind.elem_type, 1
+    )
 
 
 def _has_its_size(tensor: Tensor) -> bool:

@@ -1,8 +1,9 @@
 """What is checked on a parsed file before anything walks or runs it.
 
-`check_structure` looks at the whole file when it is opened; `check_cost` at the graph that is about to run. Both refuse
-only what endangers this machine or what no runtime could load; strange but harmless files are for the detectors.
-The child's limits (`scanner.sandbox.confinement`) stand behind both, for what cannot be told without running.
+`check_structure` looks at the whole file when it is opened; `check_cost` at the graph that is about
+to run. Both refuse only what endangers this machine or what no runtime could load; strange but
+harmless files are for the detectors. The child's limits (`scanner.sandbox.confinement`) stand
+behind both, for what cannot be told without running.
 """
 
 import collections
@@ -40,12 +41,14 @@ def check_structure(proto: onnx.ModelProto, limits: Limits) -> None:
     """Refuse a file that is malformed, or larger than the limits once its functions are expanded.
 
     Raises:
-        MalformedModelError: There is no graph, a value is produced twice or depends on itself, or a tensor has another
-            size than its data.
+        MalformedModelError: There is no graph, a value is produced twice or depends on itself, or a
+            tensor has another size than its data.
         UnsafeModelError: A limit is exceeded, or a name is no text.
     """
     if not proto.graph.node or not proto.graph.output:
-        raise MalformedModelError("the file holds no ONNX graph", remedy="export the model to ONNX again")
+        raise MalformedModelError(
+            "the file holds no ONNX graph", remedy="export the model to ONNX again"
+        )
     _check_texts(_model_texts(proto))
     _check_opsets(proto)
     _Expansion(proto, limits).check()
@@ -71,11 +74,17 @@ def check_cost(proto: onnx.ModelProto, limits: Limits) -> None:
     """
     _check_loops(proto.graph, 1, {}, limits)
     light = _without_weights(proto)
-    # The second pass follows the numbers in shapes, which a doubling Concat multiplies: only if the first one passed.
+    # The second pass follows the numbers in shapes, which a doubling Concat multiplies: only if the
+    # first one passed.
     for follow_numbers in (False, True):
         try:
             inferred = onnx.shape_inference.infer_shapes(light, data_prop=follow_numbers)
-        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
+        except (
+            onnx.shape_inference.InferenceError,
+            onnx.checker.ValidationError,
+            RuntimeError,
+            ValueError,
+        ):
             return  # ONNX Runtime will say what is wrong with it
         for graph in _graphs(inferred.graph, limits):
             _check_values([*graph.value_info, *graph.output], limits)
@@ -90,7 +99,11 @@ def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 def scalar(tensor: onnx.TensorProto | None) -> float | None:
     """Return a tensor's one number, or None where it is no single real number or lies in another file."""
-    if tensor is None or tensor.data_location == onnx.TensorProto.EXTERNAL or math.prod(tensor.dims) != 1:
+    if (
+        tensor is None
+        or tensor.data_location == onnx.TensorProto.EXTERNAL
+        or math.prod(tensor.dims) != 1
+    ):
         return None
     if tensor.data_type not in _ELEMENT_BITS or tensor.data_type in _COMPLEX:
         return None
@@ -116,7 +129,9 @@ def _elements(tensor: onnx.TensorProto) -> int:
 def _check_size(tensor: onnx.TensorProto) -> None:
     """Refuse a tensor that declares another size than its data has: dims of 10^12 on a file of 432 bytes."""
     if tensor.data_type not in _NUMBERS.values() or tensor.data_type == onnx.TensorProto.UNDEFINED:
-        raise MalformedModelError(f"the tensor {tensor.name!r} has an unknown element type", remedy=_AGAIN)
+        raise MalformedModelError(
+            f"the tensor {tensor.name!r} has an unknown element type", remedy=_AGAIN
+        )
     declared, elements = data_bytes(tensor), _elements(tensor)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return  # compared with the data file when it is read
@@ -157,7 +172,8 @@ def _graphs(
         graph, depth = waiting.pop()
         if limits and depth > limits.depth:
             raise UnsafeModelError(
-                f"sub-graphs nest deeper than {limits.depth}", remedy="raise --max-depth if you trust the file"
+                f"sub-graphs nest deeper than {limits.depth}",
+                remedy="raise --max-depth if you trust the file",
             )
         yield graph
         waiting += [(inner, depth + 1) for node in graph.node for inner in _subgraphs(node)]
@@ -174,7 +190,11 @@ def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
 def _tensors(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.TensorProto]:
     if isinstance(graph, onnx.GraphProto):
         yield from graph.initializer
-        yield from (tensor for sparse in graph.sparse_initializer for tensor in (sparse.values, sparse.indices))
+        yield from (
+            tensor
+            for sparse in graph.sparse_initializer
+            for tensor in (sparse.values, sparse.indices)
+        )
     for attribute in (a for node in graph.node for a in node.attribute):
         yield from [attribute.t] if attribute.HasField("t") else []
         yield from attribute.tensors
@@ -187,13 +207,20 @@ def _check_texts(texts: Iterable[object]) -> None:
     """Refuse a string that is not UTF-8: protobuf hands it on as bytes, and a runtime still takes it as a name."""
     wrong = next((text for text in texts if not isinstance(text, str)), None)
     if wrong is not None:
-        raise UnsafeModelError(f"the file holds a name that is no text, {wrong!r:.80}", remedy="do not use this file")
+        raise UnsafeModelError(
+            f"the file holds a name that is no text, {wrong!r:.80}", remedy="do not use this file"
+        )
 
 
 def _check_opsets(proto: onnx.ModelProto) -> None:
-    for opset in (*proto.opset_import, *(o for function in proto.functions for o in function.opset_import)):
+    for opset in (
+        *proto.opset_import,
+        *(o for function in proto.functions for o in function.opset_import),
+    ):
         if not 0 <= opset.version <= _LARGEST_OPSET:
-            raise MalformedModelError(f"the file names the operator set {opset.version}", remedy=_AGAIN)
+            raise MalformedModelError(
+                f"the file names the operator set {opset.version}", remedy=_AGAIN
+            )
 
 
 def _model_texts(proto: onnx.ModelProto) -> Iterator[object]:
@@ -209,9 +236,16 @@ def _graph_texts(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[object
     yield from (graph.name, graph.doc_string)
     if isinstance(graph, onnx.GraphProto):
         for value in (*graph.input, *graph.output, *graph.value_info):
-            yield from (value.name, value.doc_string, *(d.dim_param for d in value.type.tensor_type.shape.dim))
+            yield from (
+                value.name,
+                value.doc_string,
+                *(d.dim_param for d in value.type.tensor_type.shape.dim),
+            )
     for tensor in _tensors(graph):
-        yield from (tensor.name, *(text for entry in tensor.external_data for text in (entry.key, entry.value)))
+        yield from (
+            tensor.name,
+            *(text for entry in tensor.external_data for text in (entry.key, entry.value)),
+        )
     for node in graph.node:
         yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
         yield from (attribute.name for attribute in node.attribute)
@@ -220,9 +254,15 @@ def _graph_texts(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[object
 def _check_bodies(node: onnx.NodeProto) -> None:
     """Refuse an If, Loop or Scan without the graphs that it needs, or with other outputs than theirs."""
     wanted = _BODIES.get(node.op_type, ()) if node.domain in ("", "ai.onnx") else ()
-    bodies = {a.name: a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH and a.HasField("g")}
+    bodies = {
+        a.name: a.g
+        for a in node.attribute
+        if a.type == onnx.AttributeProto.GRAPH and a.HasField("g")
+    }
     complete = all(name in bodies for name in wanted)
-    if not complete or (node.op_type == "If" and any(len(bodies[n].output) != len(node.output) for n in wanted)):
+    if not complete or (
+        node.op_type == "If" and any(len(bodies[n].output) != len(node.output) for n in wanted)
+    ):
         raise MalformedModelError(
             f"the {node.op_type} node {node.name!r} does not have the bodies it needs",
             remedy="export the model to ONNX again",
@@ -244,7 +284,8 @@ def _check_order(nodes: Sequence[onnx.NodeProto]) -> None:
         return
     if cyclic := _on_a_cycle(inputs):
         raise MalformedModelError(
-            f"the node {nodes[cyclic[0]].name!r} ({nodes[cyclic[0]].op_type}) depends on its own output",
+            f"the node {nodes[cyclic[0]].name!r} ({nodes[cyclic[0]].op_type}) depends on its own "
+            "output",
             remedy="export the model to ONNX again",
         )
 
@@ -280,7 +321,9 @@ class _Expansion:
 
     def check(self) -> None:
         self._size(self._proto.graph.node, ())
-        for function in self._proto.functions:  # also those that are never called: they are read all the same
+        for (
+            function
+        ) in self._proto.functions:  # also those that are never called: they are read all the same
             self._size(function.node, (_key(function.domain, function.name),))
         self._compare(sum(len(function.node) for function in self._proto.functions))
 
@@ -292,14 +335,18 @@ class _Expansion:
             )
         total = 0
         for node in nodes:
-            total += self._call(node, calling) + sum(self._size(body.node, calling) for body in _subgraphs(node))
+            total += self._call(node, calling) + sum(
+                self._size(body.node, calling) for body in _subgraphs(node)
+            )
             self._compare(total)
         return total
 
     def _call(self, node: onnx.NodeProto, calling: tuple[tuple[str, str], ...]) -> int:
         key = _key(node.domain, node.op_type)
         if key in calling:
-            raise UnsafeModelError(f"the function {node.op_type!r} calls itself", remedy="do not run this file")
+            raise UnsafeModelError(
+                f"the function {node.op_type!r} calls itself", remedy="do not run this file"
+            )
         if key in self._bodies and key not in self._sizes:
             self._sizes[key] = self._size(self._bodies[key].node, (*calling, key))
         return self._sizes.get(key, 1)
@@ -319,12 +366,15 @@ def _check_values(values: Iterable[onnx.ValueInfoProto], limits: Limits) -> None
         size = math.prod(d.dim_value for d in kind.shape.dim if d.dim_value > 0) * bits // 8
         if size > limits.memory:
             raise UnsafeModelError(
-                f"the value {value.name!r} takes {size / 2**30:,.1f} GiB, more than the memory limit",
+                f"the value {value.name!r} takes {size / 2**30:,.1f} GiB, more than the memory "
+                "limit",
                 remedy="raise --memory-limit if you trust the file",
             )
 
 
-def _check_loops(graph: onnx.GraphProto, outer: int, around: dict[str, onnx.TensorProto], limits: Limits) -> None:
+def _check_loops(
+    graph: onnx.GraphProto, outer: int, around: dict[str, onnx.TensorProto], limits: Limits
+) -> None:
     """Refuse Loops that nothing can end before too many trips, counting a nested one once for each trip around it."""
     constants = around | _constants(graph)
     for node in graph.node:
@@ -375,7 +425,9 @@ def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
 
 def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with its large constants declared as inputs, so that inference does not copy them."""
-    light = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
+    light = onnx.ModelProto(
+        ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions
+    )
     graph, names = light.graph, {tensor.name for tensor in proto.graph.initializer}
     graph.name = proto.graph.name
     graph.node.extend(proto.graph.node)
@@ -385,5 +437,7 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
         if math.prod(tensor.dims) <= _SMALL and tensor.data_location != onnx.TensorProto.EXTERNAL:
             graph.initializer.append(tensor)
         else:
-            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+            graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
     return light

@@ -45,7 +45,8 @@ class Model:
         limits: What the file, and a graph derived from it, may ask of this machine.
 
     Attributes:
-        plain: The file as `scanner.modelfile.fast_reader` sees it, None where only onnx can read it.
+        plain: The file as `scanner.modelfile.fast_reader` sees it, None where only onnx can read
+            it.
         identity: What the report says about the file.
 
     Raises:
@@ -77,7 +78,8 @@ class Model:
         """Return `proto`, a graph derived from this model, with every tensor's data inside it; itself where it is so.
 
         Raises:
-            UnsafeModelError: External data lies outside the model's folder, or is not a regular file.
+            UnsafeModelError: External data lies outside the model's folder, or is not a regular
+                file.
             MalformedModelError: External data is missing or too short.
         """
         from scanner.modelfile import parser  # noqa: PLC0415 - as above
@@ -112,7 +114,9 @@ def open_model(path: Path, name: str | None = None, limits: Limits | None = None
 
 def required_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     """Return the graph inputs without a default; IR 3 lists initialisers among the inputs."""
-    defaults = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+    defaults = {t.name for t in graph.initializer} | {
+        t.values.name for t in graph.sparse_initializer
+    }
     return [value for value in graph.input if value.name not in defaults]
 
 
@@ -133,7 +137,9 @@ def _read(path: Path, name: str, limits: Limits) -> bytes:
     except FileNotFoundError as error:
         raise UsageError(f"there is no file {name!r}", remedy="check the path") from error
     except OSError as error:
-        raise UsageError(f"{name!r} cannot be read ({error.strerror})", remedy="check its permissions") from error
+        raise UsageError(
+            f"{name!r} cannot be read ({error.strerror})", remedy="check its permissions"
+        ) from error
     if not data:
         raise MalformedModelError(f"{name!r} is empty", remedy="export or download the model again")
     return data
@@ -148,7 +154,8 @@ def _check_file(name: str, status: os.stat_result, limits: Limits) -> int:
     if status.st_size > limits.file_size:
         raise UnsafeModelError(
             f"{name!r} has {status.st_size:,} bytes, more than {limits.file_size:,}",
-            remedy="raise --max-file-size if you trust the file; beyond protobuf's 2 GiB, save it with external data",
+            remedy="raise --max-file-size if you trust the file; beyond protobuf's 2 GiB, save it "
+            "with external data",
         )
     return status.st_size
 
@@ -168,12 +175,18 @@ def _identity(name: str, data: bytes, proto: Any) -> ModelIdentity:
 def _architecture(graph: onnx.GraphProto) -> str:
     """Fingerprint what every export of one network shares: the input's size, and the weights' sizes in order.
 
-    Folding a batch normalisation, changing the precision or quantising leaves it as it is: weights are looked for
-    behind a DequantizeLinear or Cast too, and a dense layer's two sizes are sorted, since exporters disagree on them.
+    Folding a batch normalisation, changing the precision or quantising leaves it as it is: weights
+    are looked for behind a DequantizeLinear or Cast too, and a dense layer's two sizes are sorted,
+    since exporters disagree on them.
     """
     sizes = {t.name: tuple(t.dims) for t in graph.initializer}
     for node in graph.node:
-        if node.op_type in _WEIGHT_WRAPPERS and node.input and node.output and node.input[0] in sizes:
+        if (
+            node.op_type in _WEIGHT_WRAPPERS
+            and node.input
+            and node.output
+            and node.input[0] in sizes
+        ):
             sizes[node.output[0]] = sizes[node.input[0]]
     layers = [
         sorted(size) if len(size) == _MATRIX else list(size)
@@ -182,7 +195,9 @@ def _architecture(graph: onnx.GraphProto) -> str:
         for name in node.input
         if len(size := sizes.get(name, ())) >= _MATRIX
     ]
-    inputs = [[d.dim_value for d in v.type.tensor_type.shape.dim][1:] for v in required_inputs(graph)]
+    inputs = [
+        [d.dim_value for d in v.type.tensor_type.shape.dim][1:] for v in required_inputs(graph)
+    ]
     return hashlib.sha256(repr((inputs, layers)).encode()).hexdigest()[:16]
 
 

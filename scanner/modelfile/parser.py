@@ -22,12 +22,15 @@ def parse(data: bytes, name: str, limits: Limits) -> onnx.ModelProto:
         proto.ParseFromString(data)
     except DecodeError as error:
         raise MalformedModelError(
-            f"{name!r} is not an ONNX file, or it is cut short", remedy="export or download the model again"
+            f"{name!r} is not an ONNX file, or it is cut short",
+            remedy="export or download the model again",
         ) from error
     try:
         guards.check_structure(proto, limits)
     except (MalformedModelError, UnsafeModelError) as error:
-        raise type(error)(f"{name!r}: {error.problem}", remedy=error.remedy, **error.details) from error
+        raise type(error)(
+            f"{name!r}: {error.problem}", remedy=error.remedy, **error.details
+        ) from error
     return proto
 
 

@@ -17,7 +17,9 @@ def printable(text: str, longest: int = LONGEST) -> str:
     """
     if len(text) > longest:
         head = (longest - 1) // 2
-        return printable(text[:head], longest)[:head] + "…" + printable(text[-head:], longest)[-head:]
+        return (
+            printable(text[:head], longest)[:head] + "…" + printable(text[-head:], longest)[-head:]
+        )
     shown = "".join(_shown(character) for character in text)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
@@ -26,4 +28,10 @@ def _shown(character: str) -> str:
     if unicodedata.category(character) not in _INVISIBLE:
         return character
     code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"  # noqa: PLR2004 - widths of escapes
+    return (
+        f"\\x{code:02x}"
+        if code < 0x100
+        else f"\\u{code:04x}"
+        if code < 0x10000
+        else f"\\U{code:08x}"
+    )  # noqa: PLR2004 - widths of escapes

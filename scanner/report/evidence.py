@@ -17,7 +17,8 @@ _UNIT_RANGE = frozenset({"mask"})  # drawn from 0 to 1; the others fill the mode
 def write_evidence(results: Sequence[ScanResult], folder: Path) -> list[Path]:
     """Write the evidence of every finding into a folder, a sub-folder a model; return the files.
 
-    Arrays are written twice: as PNG to look at, and as .npy (float32, as the model takes them) to feed to the model.
+    Arrays are written twice: as PNG to look at, and as .npy (float32, as the model takes them) to
+    feed to the model.
 
     Raises:
         UsageError: The folder cannot be written.
@@ -26,14 +27,19 @@ def write_evidence(results: Sequence[ScanResult], folder: Path) -> list[Path]:
     try:
         for number, result in enumerate(results):
             for finding in result.findings:
-                target = folder / f"{number:02d}-{_plain(Path(result.model.path).stem)}" / finding.rule.id
+                target = (
+                    folder
+                    / f"{number:02d}-{_plain(Path(result.model.path).stem)}"
+                    / finding.rule.id
+                )
                 for name, data in _files(finding):
                     target.mkdir(parents=True, exist_ok=True)
                     (target / name).write_bytes(data)
                     written.append(target / name)
     except OSError as error:
         raise UsageError(
-            f"the evidence cannot be written to {str(folder)!r} ({error.strerror})", remedy="name another --evidence"
+            f"the evidence cannot be written to {str(folder)!r} ({error.strerror})",
+            remedy="name another --evidence",
         ) from error
     return written
 
@@ -60,7 +66,12 @@ def _npy(data: Mapping[str, Any]) -> bytes:
     shape = tuple(data["shape"])
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape!r}, }}"
     padded = header.ljust(-(-(len(header) + 11) // 64) * 64 - 11) + "\n"
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(padded)) + padded.encode() + base64.b64decode(data["data"])
+    return (
+        b"\x93NUMPY\x01\x00"
+        + struct.pack("<H", len(padded))
+        + padded.encode()
+        + base64.b64decode(data["data"])
+    )
 
 
 def _plain(name: str) -> str:

@@ -12,7 +12,12 @@ SCHEMA = 1
 def render(result: ScanResult, *, indent: int | None = 2) -> str:
     """Return one JSON object, ASCII only; with `indent=None` on one line, for JSON Lines."""
     body = to_json(result)
-    first = {"schema": SCHEMA, "verdict": body.pop("verdict"), "reason": body.pop("reason"), "score": body.pop("score")}
+    first = {
+        "schema": SCHEMA,
+        "verdict": body.pop("verdict"),
+        "reason": body.pop("reason"),
+        "score": body.pop("score"),
+    }
     return write(first | body, indent=indent)
 
 

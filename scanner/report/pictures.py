@@ -58,8 +58,8 @@ def floats(data: Mapping[str, Any]) -> tuple[tuple[int, ...], list[float]]:
 def picture(data: Mapping[str, Any], low: float = 0.0, high: float = 1.0) -> Picture:
     """Return an array as a picture, its range [low, high] as black to white.
 
-    (H, W), (C, H, W) and (H, W, C) with one or three channels are images; of more channels the first is shown, and
-    anything else becomes one row.
+    (H, W), (C, H, W) and (H, W, C) with one or three channels are images; of more channels the
+    first is shown, and anything else becomes one row.
     """
     shape, values = floats(data)
     height, width, channels, order = _layout(shape)
@@ -75,7 +75,12 @@ def _layout(shape: Sequence[int]) -> tuple[int, int, int, list[int] | None]:
     if len(shape) == 3:  # noqa: PLR2004 - (C, H, W)
         channels = shape[0] if shape[0] in _CHANNELS else 1
         size = shape[1] * shape[2]
-        return shape[1], shape[2], channels, [c * size + i for i in range(size) for c in range(channels)]
+        return (
+            shape[1],
+            shape[2],
+            channels,
+            [c * size + i for i in range(size) for c in range(channels)],
+        )
     count = 1
     for size in shape:
         count *= size

@@ -16,7 +16,11 @@ from scanner.report.pictures import picture
 from scanner.results import Failure, Finding, ScanResult, Severity, Verdict
 from scanner.values import from_json
 
-STYLES = {Verdict.CLEAN: "bold green", Verdict.SUSPICIOUS: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
+STYLES = {
+    Verdict.CLEAN: "bold green",
+    Verdict.SUSPICIOUS: "bold red",
+    Verdict.INCONCLUSIVE: "bold yellow",
+}
 _SEVERITY_STYLES = {
     Severity.NOTE: "dim",
     Severity.WARNING: "yellow",
@@ -53,7 +57,9 @@ def _single(result: ScanResult) -> RenderableType:
 
 
 def _is_shown_in_full(finding: Finding) -> bool:
-    return bool(finding.rule.id in _BODIES or finding.observations or finding.verdict is Verdict.SUSPICIOUS)
+    return bool(
+        finding.rule.id in _BODIES or finding.observations or finding.verdict is Verdict.SUSPICIOUS
+    )
 
 
 def _in_words(findings: Sequence[Finding]) -> Table:
@@ -74,7 +80,9 @@ def _summary(result: ScanResult) -> Table:
     for finding in result.findings:
         own, others = _figures(finding)
         p = "-" if finding.p_value is None else f"{finding.p_value:.3g}"
-        table.add_row(finding.rule.id, own, others, p, Text(finding.verdict.value, STYLES[finding.verdict]))
+        table.add_row(
+            finding.rule.id, own, others, p, Text(finding.verdict.value, STYLES[finding.verdict])
+        )
     return table
 
 
@@ -119,7 +127,9 @@ def _body(finding: Finding) -> RenderableType:
 def _sentences(finding: Finding) -> RenderableType:
     """What was observed, the gravest first; the reason where nothing was."""
     ranked = sorted(finding.observations, key=lambda o: -o.severity)
-    lines = [_line(o.severity.name.lower(), o.sentence, _SEVERITY_STYLES[o.severity]) for o in ranked]
+    lines = [
+        _line(o.severity.name.lower(), o.sentence, _SEVERITY_STYLES[o.severity]) for o in ranked
+    ]
     return Group(*lines) if lines else Text(printable(finding.reason, 600))
 
 
@@ -163,7 +173,10 @@ def _neural_cleanse(finding: Finding) -> RenderableType:
     """Mask sizes class by class, and the smallest trigger drawn."""
     how, evidence = finding.parameters, finding.evidence
     searched = f"{how['images']} images: {printable(str(how['data']))}; budget {how['budget']}, seed {how['seed']}"
-    parts: list[RenderableType] = [Text(searched), _mask_sizes(evidence["classes"], evidence["target_class"])]
+    parts: list[RenderableType] = [
+        Text(searched),
+        _mask_sizes(evidence["classes"], evidence["target_class"]),
+    ]
     if trigger := evidence.get("trigger"):
         parts.append(_trigger(evidence, trigger, how["input_range"]))
     return Group(*parts)
@@ -172,28 +185,36 @@ def _neural_cleanse(finding: Finding) -> RenderableType:
 def _mask_sizes(rows: Sequence[Mapping[str, Any]], target: int) -> Table:
     """The classes with the largest ratios, or with the smallest masks where there is no reference."""
     compared = bool(rows) and "log_ratio" in rows[0]
-    ranked = sorted(rows, key=lambda r: -r["log_ratio"] if compared else r["suspect"] or float("inf"))
+    ranked = sorted(
+        rows, key=lambda r: -r["log_ratio"] if compared else r["suspect"] or float("inf")
+    )
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
     for name in ("class", "mask (px)", *(("references", "times smaller") if compared else ())):
         table.add_column(name, justify="right")
     for row in ranked[:_CLASSES_SHOWN]:
         style = "bold" if row["class"] == target else ""
         cells = [str(row["class"]), _pixels(row["suspect"])]
-        cells += [_range(row["references"]), f"{math.exp(row['log_ratio']):.2f}"] if compared else []
+        cells += (
+            [_range(row["references"]), f"{math.exp(row['log_ratio']):.2f}"] if compared else []
+        )
         table.add_row(*cells, style=style)
     if len(ranked) > _CLASSES_SHOWN:
         table.caption = f"{len(ranked) - _CLASSES_SHOWN} more classes: --format json"
     return table
 
 
-def _trigger(evidence: Mapping[str, Any], trigger: Mapping[str, Any], limits: Sequence[float]) -> RenderableType:
+def _trigger(
+    evidence: Mapping[str, Any], trigger: Mapping[str, Any], limits: Sequence[float]
+) -> RenderableType:
     mask, stamped = picture(trigger["mask"]), picture(trigger["stamped"], *limits)
     table = Table(box=box.SQUARE, padding=0, header_style="dim", show_lines=False)
     table.add_column(f"mask of class {evidence['target_class']}")
     table.add_column("an image, stamped")
     for one, other in zip(mask.blocks(), stamped.blocks(), strict=False):
         table.add_row(one, other)
-    flips = f"the stamped image turns from class {trigger['class_before']} to {trigger['class_after']}"
+    flips = (
+        f"the stamped image turns from class {trigger['class_before']} to {trigger['class_after']}"
+    )
     success = evidence["success_held_back"]
     held = "" if success is None else f"; so do {success:.0%} of the images held back"
     return Group(table, Text(flips + held))
@@ -211,8 +232,14 @@ def _range(values: Sequence[float]) -> str:
 def _overactivation(finding: Finding) -> RenderableType:
     """The paper's Table 2.2 for one pair, and what it lacks: the paired difference, and the two sets drawn."""
     values, how = finding.values, finding.parameters
-    layer = Text("layer ").append(printable(str(how["layer"])), "bold").append(f" ({printable(str(how['operator']))})")
-    noise = f"{how['images']} {how['noise']} noise images in {how['input_range']}, seed {how['seed']}"
+    layer = (
+        Text("layer ")
+        .append(printable(str(how["layer"])), "bold")
+        .append(f" ({printable(str(how['operator']))})")
+    )
+    noise = (
+        f"{how['images']} {how['noise']} noise images in {how['input_range']}, seed {how['seed']}"
+    )
     parts: list[RenderableType] = [layer, Text(noise), _table_2_2(values)]
     if "wins" in values:
         parts += [_difference(values), Padding(_histogram(finding.evidence), (1, 0, 0, 0))]
@@ -232,7 +259,11 @@ def _table_2_2(values: Mapping[str, float | int | None]) -> Table:
 
 def _difference(values: Mapping[str, Any]) -> Text:
     ties = f", {values['ties']} ties" if values["ties"] else ""
-    text = Text("suspect > reference  ").append(f"{values['wins']}:{values['losses']}", "bold").append(f"{ties}\n")
+    text = (
+        Text("suspect > reference  ")
+        .append(f"{values['wins']}:{values['losses']}", "bold")
+        .append(f"{ties}\n")
+    )
     text.append(f"paired difference    {values['difference_mean']:+.4f}")
     share = f"{values['difference_confidence']:.0%}"
     return text.append(f"  ({share} interval over images: {_interval(values)})", "dim")
@@ -284,7 +315,12 @@ def _overview(results: Sequence[ScanResult]) -> RenderableType:
         values = next((f.values for f in result.findings if f.rule.id == "overactivation"), {})
         wins = f"{values['wins']}:{values['losses']}" if "wins" in values else "-"
         verdict = Text(result.verdict.value, STYLES[result.verdict])
-        numbers = (_figure(result.score), _figure(result.index), _suspected(result), _figure(values.get("ratio_mean")))
+        numbers = (
+            _figure(result.score),
+            _figure(result.index),
+            _suspected(result),
+            _figure(values.get("ratio_mean")),
+        )
         table.add_row(Text(printable(result.model.path)), verdict, *numbers, wins)
     return Group(table, "", *_notes(results))
 
@@ -299,7 +335,9 @@ def _notes(results: Sequence[ScanResult]) -> list[Text]:
     reasons = dict.fromkeys(f"{r.verdict.value}: {printable(r.reason, 400)}." for r in results)
     failures: list[tuple[ScanResult, Failure]] = [(r, f) for r in results for f in r.failures]
     notes = [Text(reason) for reason in reasons]
-    return notes + [_line(f"{printable(r.model.path)} failed {f.rule}", f.sentence, "red") for r, f in failures]
+    return notes + [
+        _line(f"{printable(r.model.path)} failed {f.rule}", f.sentence, "red") for r, f in failures
+    ]
 
 
 _BODIES = {"overactivation": _overactivation, "neural_cleanse": _neural_cleanse}

@@ -20,8 +20,9 @@ _PROGRESS_SECONDS = 0.1
 def serve(preload: Sequence[str]) -> None:
     """Answer calls on standard input until it closes: the child's whole life.
 
-    The first call's allowance confines the process for good: after the imports, before the first hostile byte, and
-    while there is one thread, since Landlock and seccomp hold for one thread and those that it starts.
+    The first call's allowance confines the process for good: after the imports, before the first
+    hostile byte, and while there is one thread, since Landlock and seccomp hold for one thread and
+    those that it starts.
     """
     confinement.die_with_parent()
     pipe = os.fdopen(os.dup(1), "wb")
@@ -54,7 +55,8 @@ def _import(modules: Sequence[str]) -> dict[str, Any] | None:
     except ImportError as error:
         missing = DeviceError(
             f"a library that a scan needs cannot be loaded ({error})",
-            remedy="install this program anew: pip install 'overactivation[cpu]', or 'overactivation[gpu]' for CUDA",
+            remedy="install this program anew: pip install 'overactivation[cpu]', or "
+            "'overactivation[gpu]' for CUDA",
         )
         return {"error": missing.to_dict()}
     finally:
@@ -85,10 +87,16 @@ def _answer(request: dict[str, Any], pipe: IO[bytes]) -> dict[str, Any]:
             messages.write(pipe, {"progress": [done, total]})
 
     try:
-        return {"answer": getattr(importlib.import_module(module), name)(request["argument"], progress)}
+        return {
+            "answer": getattr(importlib.import_module(module), name)(request["argument"], progress)
+        }
     except ScannerError as error:
         return {"error": error.to_dict()}
     except MemoryError:
-        return {"error": WorkerLimitError.memory(from_json(Allowance, request["allowance"]).limits.memory).to_dict()}
+        return {
+            "error": WorkerLimitError.memory(
+                from_json(Allowance, request["allowance"]).limits.memory
+            ).to_dict()
+        }
     except Exception as error:  # noqa: BLE001 - the worker's boundary: our own bugs become a typed answer with their trace
         return {"error": WorkerCrashedError.internal(error).to_dict()}

@@ -1,7 +1,8 @@
 """What a process that reads hostile files gives up: resources, privileges, files and network.
 
-`confine` is called once, in the child, after its imports and before the first hostile byte. Linux can take everything
-away; elsewhere, or on an older kernel, less is given up, and `current` says what really was.
+`confine` is called once, in the child, after its imports and before the first hostile byte. Linux
+can take everything away; elsewhere, or on an older kernel, less is given up, and `current` says
+what really was.
 """
 
 import os
@@ -12,12 +13,15 @@ from pathlib import Path
 from scanner.limits import Allowance, Confinement
 from scanner.sandbox import landlock, linux, seccomp
 
-_WRITTEN = 2**20  # bytes; all that the child writes is its error output, a file that the parent opened
+_WRITTEN = (
+    2**20
+)  # bytes; all that the child writes is its error output, a file that the parent opened
 _DESCRIPTORS = 512
 _CPU_GRACE = 5  # seconds; the wall clock should be the first to end a slow scan
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _SIGKILL = 1, 38, 9
 
-# What native libraries read once they run: the loader's own files, processor topology, time zone, random numbers.
+# What native libraries read once they run: the loader's own files, processor topology, time zone,
+# random numbers.
 _SYSTEM = (
     "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/cuda", "/etc/ld.so.cache",
     "/etc/localtime", "/usr/share/zoneinfo", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/driver/nvidia",
@@ -37,7 +41,8 @@ def current() -> Confinement:
 def confine(allowance: Allowance) -> None:
     """Give up everything that a call does not need; it cannot be taken back.
 
-    Landlock and seccomp hold for the calling thread and those that it starts, so no other thread may run yet.
+    Landlock and seccomp hold for the calling thread and those that it starts, so no other thread
+    may run yet.
     """
     global _current  # noqa: PLW0603 - the state is the process's own, and is written once
     devices = _cuda_devices() if allowance.cuda else ()
@@ -71,12 +76,14 @@ def _limit_resources(allowance: Allowance, *, kernel_holds_memory: bool) -> tupl
         "core dumps": (resource.RLIMIT_CORE, 0),
     }
     if sys.platform == "linux" and kernel_holds_memory:
-        # Private writable memory: what the machine really has to give, reserved address space not counted.
+        # Private writable memory: what the machine really has to give, reserved address space not
+        # counted.
         wanted["memory"] = (resource.RLIMIT_DATA, allowance.limits.memory)
     for number, value in wanted.values():
         _, hard = resource.getrlimit(number)
         lowest = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        # At the soft limit on processor time the signal names the cause; at the hard one it would only kill.
+        # At the soft limit on processor time the signal names the cause; at the hard one it would
+        # only kill.
         above = 1 if number == resource.RLIMIT_CPU and lowest != hard else 0
         resource.setrlimit(number, (lowest, lowest + above))
     return tuple(wanted)
@@ -84,10 +91,18 @@ def _limit_resources(allowance: Allowance, *, kernel_holds_memory: bool) -> tupl
 
 def _own_files() -> set[str]:
     """Return where this interpreter and its packages lie."""
-    return {sys.prefix, sys.base_prefix, sys.exec_prefix, *site.getsitepackages(), *filter(None, sys.path)} - {"/"}
+    return {
+        sys.prefix,
+        sys.base_prefix,
+        sys.exec_prefix,
+        *site.getsitepackages(),
+        *filter(None, sys.path),
+    } - {"/"}
 
 
 def _cuda_devices() -> tuple[str, ...]:
     if sys.platform != "linux":
         return ()
-    return tuple(str(path) for path in Path("/dev").iterdir() if path.name.startswith(_CUDA_DEVICES))
+    return tuple(
+        str(path) for path in Path("/dev").iterdir() if path.name.startswith(_CUDA_DEVICES)
+    )

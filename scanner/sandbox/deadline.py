@@ -1,7 +1,8 @@
 """The moment when a process must stop: a flag, and what to call when it is raised.
 
-A computation in native code cannot be interrupted from Python, but ONNX Runtime looks at flags of its own. Whoever
-starts such a computation says here how it is stopped; whoever keeps the time calls `expire`.
+A computation in native code cannot be interrupted from Python, but ONNX Runtime looks at flags of
+its own. Whoever starts such a computation says here how it is stopped; whoever keeps the time calls
+`expire`.
 """
 
 import contextlib
@@ -46,7 +47,8 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
     """Have `stop` called, from another thread, if the deadline passes inside the block.
 
     Raises:
-        WorkerTimeoutError: The deadline passed, before the block or in it; what the block raised is its context.
+        WorkerTimeoutError: The deadline passed, before the block or in it; what the block raised is
+            its context.
     """
     with _lock:
         check()

@@ -15,7 +15,9 @@ from scanner.sandbox import confinement, linux
 _kept: list[object] = []
 
 
-def shed(parent: int, descriptors: Sequence[int], folder: str, environment: Mapping[str, str]) -> None:
+def shed(
+    parent: int, descriptors: Sequence[int], folder: str, environment: Mapping[str, str]
+) -> None:
     """Leave this process nothing of the caller's but its modules.
 
     Args:
@@ -34,18 +36,21 @@ def shed(parent: int, descriptors: Sequence[int], folder: str, environment: Mapp
     os.environ.clear()
     os.environ.update(environment)
     linux.wipe_first_environment()
-    # The caller's objects stay as they are: a file of his that were collected here would close a descriptor of ours.
+    # The caller's objects stay as they are: a file of his that were collected here would close a
+    # descriptor of ours.
     gc.freeze()
     warnings.resetwarnings()
     warnings.simplefilter("ignore")
 
 
 def _take_descriptors(descriptors: Sequence[int]) -> None:
-    # Away from 0 to 2 first: the caller may have closed those, and one pipe must not overwrite another.
+    # Away from 0 to 2 first: the caller may have closed those, and one pipe must not overwrite
+    # another.
     for number, descriptor in enumerate([fcntl.fcntl(d, fcntl.F_DUPFD, 3) for d in descriptors]):
         os.dup2(descriptor, number)
     os.closerange(3, max(int(path.name) for path in Path("/proc/self/fd").iterdir()) + 1)
-    # What the caller's streams hold unwritten or unread is the caller's, and they must not be closed here.
+    # What the caller's streams hold unwritten or unread is the caller's, and they must not be
+    # closed here.
     _kept.extend((sys.stdin, sys.stdout, sys.stderr))
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor, for the whole life
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115

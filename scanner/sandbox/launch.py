@@ -1,8 +1,9 @@
 """Two ways to start the child of `scanner.sandbox.worker`: a fresh interpreter, or a fork where that is safe.
 
-A fork takes over the modules that this process has loaded, so that nothing is imported twice; it costs half of what an
-interpreter costs. It is safe before anything native is loaded and while there is one thread. `scanner.sandbox.fork` says what
-the child then sheds; docs/threat-model.md says what it keeps.
+A fork takes over the modules that this process has loaded, so that nothing is imported twice; it
+costs half of what an interpreter costs. It is safe before anything native is loaded and while there
+is one thread. `scanner.sandbox.fork` says what the child then sheds; docs/threat-model.md says what
+it keeps.
 """
 
 import abc
@@ -19,13 +20,24 @@ from typing import IO, Any, NoReturn
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 _STARTER = "import sys; sys.path.insert(0, sys.argv[1]); from scanner.sandbox.child import serve; serve(sys.argv[2:])"
-_NATIVE = frozenset({"numpy", "onnxruntime", "onnx", "torch"})  # their threads and locks would not survive a fork
-_NEEDED = ("numpy", "onnx", "onnxruntime", "ml_dtypes", "google", "typing_extensions", "PIL")  # what a child may import
+_NATIVE = frozenset(
+    {"numpy", "onnxruntime", "onnx", "torch"}
+)  # their threads and locks would not survive a fork
+_NEEDED = (
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "ml_dtypes",
+    "google",
+    "typing_extensions",
+    "PIL",
+)  # what a child may import
 _LARGEST = 2**28  # bytes; the memory of a larger caller would count against the child's limit
 _PAUSE = 0.002  # seconds between two looks at whether a child or a thread has ended
 _LOOKS = 10
 
-# Secrets often lie in the environment; the child gets what finds Python, its libraries and the CUDA devices.
+# Secrets often lie in the environment; the child gets what finds Python, its libraries and the CUDA
+# devices.
 _PASSED = (
     "PATH", "HOME", "LANG", "LC_", "LD_LIBRARY_PATH", "DYLD_", "PYTHON", "CUDA_", "NVIDIA_", "ORT_", "OMP_", "TMP",
     "TEMP", "TZ", "SYSTEMROOT", "COVERAGE_",
@@ -86,7 +98,8 @@ def _is_alone() -> bool:
 def _needs_other_folders() -> bool:
     """Whether a library lies in a folder that a fork would not look in, and that a `.pth` file may have named.
 
-    Nothing tells such a folder from one that the caller's program has added; a fresh interpreter reads the `.pth` file.
+    Nothing tells such a folder from one that the caller's program has added; a fresh interpreter
+    reads the `.pth` file.
     """
     allowed = set(module_path())
     others = [path for path in _inherited() if path not in allowed]
@@ -120,8 +133,9 @@ class Interpreter(Child):
         self._temporary = tempfile.TemporaryDirectory(prefix="scan-")
         self.folder = self._temporary.name
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
-        # -P keeps the folder of the models, which may hold a hostile numpy.py, out of the child's module path. A
-        # session of its own has no terminal to paint, and leaves Ctrl-C to this side.
+        # -P keeps the folder of the models, which may hold a hostile numpy.py, out of the child's
+        # module path. A session of its own has no terminal to paint, and leaves Ctrl-C to this
+        # side.
         process = subprocess.Popen(  # noqa: S603 - this interpreter, this package
             [sys.executable, "-P", "-c", _STARTER, _ROOT, *preload],
             stdin=subprocess.PIPE,
@@ -188,7 +202,9 @@ class Fork(Child):
     def _look(self) -> None:
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
-        except ChildProcessError:  # the caller ignores its children's ends, or waits for them itself
+        except (
+            ChildProcessError
+        ):  # the caller ignores its children's ends, or waits for them itself
             self._code = 0
         else:
             self._code = os.waitstatus_to_exitcode(status) if pid else None
@@ -197,7 +213,8 @@ class Fork(Child):
 def _fork(pipes: Sequence[int], folder: str, preload: Sequence[str]) -> int:
     """Return the process id of a forked child, in the parent alone."""
     parent = os.getpid()
-    # No handler of the caller's may run in the child, which takes signals again once it has put them all back.
+    # No handler of the caller's may run in the child, which takes signals again once it has put
+    # them all back.
     waiting = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()
@@ -211,7 +228,8 @@ def _fork(pipes: Sequence[int], folder: str, preload: Sequence[str]) -> int:
 def _live(parent: int, pipes: Sequence[int], folder: str, preload: Sequence[str]) -> NoReturn:
     """Be the forked child, and never return into the caller's code.
 
-    The first thing to go is the caller's module path: a module that lies beside the models must not be imported.
+    The first thing to go is the caller's module path: a module that lies beside the models must not
+    be imported.
     """
     status = 1
     try:
@@ -235,10 +253,15 @@ def _live(parent: int, pipes: Sequence[int], folder: str, preload: Sequence[str]
 def module_path() -> list[str]:
     """Return where a fork looks for modules: PYTHONPATH and the installation, no more.
 
-    A fresh interpreter under `-P` looks there too, and in the folders that `.pth` files name elsewhere.
+    A fresh interpreter under `-P` looks there too, and in the folders that `.pth` files name
+    elsewhere.
     """
-    prefixes = tuple(f"{p}{os.sep}" for p in (sys.prefix, sys.base_prefix, sys.exec_prefix, *_user_site()))
-    named = () if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    prefixes = tuple(
+        f"{p}{os.sep}" for p in (sys.prefix, sys.base_prefix, sys.exec_prefix, *_user_site())
+    )
+    named = (
+        () if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    )
     installed = (p for p in _inherited() if f"{p}{os.sep}".startswith(prefixes))
     return [_ROOT, *filter(os.path.isabs, named), *installed]
 
@@ -256,7 +279,8 @@ def _user_site() -> Sequence[str]:
 def _empty_folder() -> str | None:
     """Make a folder under a name that nobody can guess, None where the usual place is not writable.
 
-    The standard library's way looks in more places, and takes as long to import as all else on this side.
+    The standard library's way looks in more places, and takes as long to import as all else on this
+    side.
     """
     path = Path(os.environ.get("TMPDIR") or "/tmp", f"scan-{os.urandom(8).hex()}")  # noqa: S108 - mkdir follows no link
     try:

@@ -3,7 +3,8 @@
 import ctypes
 from pathlib import Path
 
-# Numbers of the fields in /proc/PID/stat as proc(5) counts them, of which those behind the name start at 3.
+# Numbers of the fields in /proc/PID/stat as proc(5) counts them, of which those behind the name
+# start at 3.
 _FIRST_FIELD, _ENV_START, _ENV_END = 3, 50, 51
 
 
@@ -25,7 +26,8 @@ def control_process(option: int, value: int, pointer: bytes | None = None) -> bo
 def wipe_first_environment() -> None:
     """Overwrite the environment that this program was started with; the C library's own copy must not point there.
 
-    Whatever became of `os.environ` since, the kernel's first copy lies on the stack for the life of a process.
+    Whatever became of `os.environ` since, the kernel's first copy lies on the stack for the life of
+    a process.
     """
     fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     start, end = (int(fields[number - _FIRST_FIELD]) for number in (_ENV_START, _ENV_END))

@@ -1,7 +1,8 @@
 """A seccomp filter: no new sockets, no new processes, no program started, no other process touched.
 
-Landlock knows TCP only, and lets a process fork out of its memory limit; this closes both. Everything else passes: the
-filter is a short list of what a model's reader never needs, not an allow-list that a new C library would break.
+Landlock knows TCP only, and lets a process fork out of its memory limit; this closes both.
+Everything else passes: the filter is a short list of what a model's reader never needs, not an
+allow-list that a new C library would break.
 
 Source: the kernel's documentation, Documentation/userspace-api/seccomp_filter.rst.
 """
@@ -41,7 +42,11 @@ _ARCHITECTURES = {
 
 def refuse() -> bool:
     """Install the filter for this thread and those it will start, and return whether it is in force."""
-    known = _ARCHITECTURES.get(platform.machine()) if sys.platform == "linux" and sys.maxsize > 2**32 else None
+    known = (
+        _ARCHITECTURES.get(platform.machine())
+        if sys.platform == "linux" and sys.maxsize > 2**32
+        else None
+    )
     if known is None:
         return False
     program = b"".join(struct.pack("=HBBI", *instruction) for instruction in _program(known))
@@ -53,7 +58,8 @@ def refuse() -> bool:
 def _program(known: _Architecture) -> list[tuple[int, int, int, int]]:
     """Return the filter as BPF instructions: code, steps to jump if true, if false, operand.
 
-    clone3(2) hides its flags in memory; told that there is none, the C library falls back to clone(2).
+    clone3(2) hides its flags in memory; told that there is none, the C library falls back to
+    clone(2).
     """
     deny = [(_ANSWER, 0, 0, _FAIL | errno.EACCES)]
     tests = [(_JUMP_AT_LEAST, 0, 1, _X32), *deny]
@@ -66,5 +72,10 @@ def _program(known: _Architecture) -> list[tuple[int, int, int, int]]:
         (_JUMP_ANY_BIT, 1, 0, _CLONE_THREAD),
         *deny,
     ]
-    head = [(_LOAD, 0, 0, _ARCHITECTURE), (_JUMP_EQUAL, 1, 0, known.audit), *deny, (_LOAD, 0, 0, _NUMBER)]
+    head = [
+        (_LOAD, 0, 0, _ARCHITECTURE),
+        (_JUMP_EQUAL, 1, 0, known.audit),
+        *deny,
+        (_LOAD, 0, 0, _NUMBER),
+    ]
     return [*head, *tests, (_ANSWER, 0, 0, _ALLOW)]

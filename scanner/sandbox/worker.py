@@ -1,8 +1,9 @@
 """A child process that answers calls: its answer, or a typed death.
 
-The child is a process of its own (`scanner.sandbox.launch`) without the caller's threads, descriptors and terminal; it confines
-itself before the first hostile byte (`scanner.sandbox.confinement`). This side holds the clock, watches the child's memory, and
-believes nothing that comes back without looking at it.
+The child is a process of its own (`scanner.sandbox.launch`) without the caller's threads,
+descriptors and terminal; it confines itself before the first hostile byte
+(`scanner.sandbox.confinement`). This side holds the clock, watches the child's memory, and believes
+nothing that comes back without looking at it.
 """
 
 import atexit
@@ -25,8 +26,16 @@ _GRACE = 1.0  # seconds between the request to stop and the end
 _GLANCE = 0.1  # seconds between two looks at the child's memory
 _ERROR_BYTES = 4096  # of the child's error output; the last line says why it died
 
-_NO_MEMORY = ("bad_alloc", "MemoryError", "can't start new thread")  # what C++ and Python say before they end
-_GUESSES = {-6: " (it gave itself up)", -9: " (most likely the system ran out of memory)", -11: " (a memory error)"}
+_NO_MEMORY = (
+    "bad_alloc",
+    "MemoryError",
+    "can't start new thread",
+)  # what C++ and Python say before they end
+_GUESSES = {
+    -6: " (it gave itself up)",
+    -9: " (most likely the system ran out of memory)",
+    -11: " (a memory error)",
+}
 
 Progress = Callable[[int, int], None]
 
@@ -44,15 +53,19 @@ class Worker:
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
-    def call(self, function: str, argument: Any, allowance: Allowance, progress: Progress | None = None) -> Any:
+    def call(
+        self, function: str, argument: Any, allowance: Allowance, progress: Progress | None = None
+    ) -> Any:
         """Call `function` ("module:name") in the child with one JSON argument and return its JSON answer.
 
-        At the deadline the child is asked to stop, and may still answer with what it has; a moment later it is killed.
+        At the deadline the child is asked to stop, and may still answer with what it has; a moment
+        later it is killed.
 
         Args:
             function: Takes the argument and a progress callback.
             argument: JSON-serialisable.
-            allowance: What the call may use. The first call's files and resources hold for the child's whole life.
+            allowance: What the call may use. The first call's files and resources hold for the
+                child's whole life.
             progress: Called here as the child makes progress.
 
         Raises:
@@ -61,7 +74,11 @@ class Worker:
             WorkerLimitError: The child needed more memory or processor time than allowed.
             WorkerCrashedError: The child died, or sent what is no answer.
         """
-        request = {"function": function, "argument": argument, "allowance": dataclasses.asdict(allowance)}
+        request = {
+            "function": function,
+            "argument": argument,
+            "allowance": dataclasses.asdict(allowance),
+        }
         self._send(request)
         messages = self._until_deadline(allowance)
         while True:
@@ -81,7 +98,9 @@ class Worker:
     def kill(self) -> None:
         """End the child at once and forget its folder."""
         self._child.kill()
-        self._listener.join(_GRACE)  # so that this process has one thread again, and may fork the next child
+        self._listener.join(
+            _GRACE
+        )  # so that this process has one thread again, and may fork the next child
         with contextlib.suppress(BrokenPipeError):
             self._child.commands.close()
         self._child.errors.close()
@@ -98,7 +117,9 @@ class Worker:
         return self._child.pid
 
     def _send(self, message: dict[str, Any]) -> None:
-        with contextlib.suppress(BrokenPipeError):  # a dead child is noticed when its answer is awaited
+        with contextlib.suppress(
+            BrokenPipeError
+        ):  # a dead child is noticed when its answer is awaited
             messages.write(self._child.commands, message)
 
     def _listen(self) -> None:
@@ -142,13 +163,15 @@ class Worker:
             return WorkerLimitError.memory(allowance.limits.memory)
         if sys.platform != "win32" and code == -signal.SIGXCPU:
             return WorkerLimitError(
-                "the model needs more processor time than its deadline allows", remedy="raise --timeout"
+                "the model needs more processor time than its deadline allows",
+                remedy="raise --timeout",
             )
         said = f" ({lines[-1]})" if lines else _GUESSES.get(code, "")
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         return WorkerCrashedError(
             f"the process that ran the model died {how}{said}",
-            remedy="the model may be built to crash its reader: do not deploy it; report it if you trust its source",
+            remedy="the model may be built to crash its reader: do not deploy it; report it if you "
+            "trust its source",
         )
 
 

@@ -16,15 +16,25 @@ def _through(
 ) -> onnx.ModelProto:
     """Return a model whose first ReLU comes after hostile nodes."""
     return models.build(
-        [*nodes, helper.make_node("Relu", [output], ["activated"])], constants, output="activated", **options
+        [*nodes, helper.make_node("Relu", [output], ["activated"])],
+        constants,
+        output="activated",
+        **options,
     )
 
 
 def _loop(source: str, output: str, inner: onnx.NodeProto) -> onnx.NodeProto:
     """Return a Loop over a body of one node, from `x` to `y`, that never asks to stop."""
-    values = [helper.make_tensor_value_info(n, t, s) for n, t, s in (("i", 7, []), ("go", 9, []), ("x", 1, None))]
-    outputs = [helper.make_tensor_value_info(n, t, s) for n, t, s in (("go_on", 9, []), ("y", 1, None))]
-    body = helper.make_graph([helper.make_node("Identity", ["go"], ["go_on"]), inner], "body", values, outputs)
+    values = [
+        helper.make_tensor_value_info(n, t, s)
+        for n, t, s in (("i", 7, []), ("go", 9, []), ("x", 1, None))
+    ]
+    outputs = [
+        helper.make_tensor_value_info(n, t, s) for n, t, s in (("go_on", 9, []), ("y", 1, None))
+    ]
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"]), inner], "body", values, outputs
+    )
     return helper.make_node("Loop", ["trips", "", source], [output], body=body)
 
 
@@ -68,7 +78,9 @@ def function_bomb(levels: int = 30) -> onnx.ModelProto:
 
     call = helper.make_node("F0", ["image"], ["called"], domain="bomb")
     functions = [level(number) for number in range(levels + 1)]
-    return _through([call], {}, "called", domains=[helper.make_opsetid("bomb", 1)], functions=functions)
+    return _through(
+        [call], {}, "called", domains=[helper.make_opsetid("bomb", 1)], functions=functions
+    )
 
 
 def function_chain(length: int = 20_000) -> onnx.ModelProto:
@@ -76,12 +88,19 @@ def function_chain(length: int = 20_000) -> onnx.ModelProto:
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("chain", 1)]
     functions = [
         helper.make_function(
-            "chain", f"F{i}", ["x"], ["y"], [helper.make_node(f"F{i + 1}", ["x"], ["y"], domain="chain")], opsets
+            "chain",
+            f"F{i}",
+            ["x"],
+            ["y"],
+            [helper.make_node(f"F{i + 1}", ["x"], ["y"], domain="chain")],
+            opsets,
         )
         for i in range(length)
     ]
     call = helper.make_node("F0", ["image"], ["called"], domain="chain")
-    return _through([call], {}, "called", domains=[helper.make_opsetid("chain", 1)], functions=functions)
+    return _through(
+        [call], {}, "called", domains=[helper.make_opsetid("chain", 1)], functions=functions
+    )
 
 
 def function_calls_itself() -> onnx.ModelProto:
@@ -90,13 +109,17 @@ def function_calls_itself() -> onnx.ModelProto:
     call = helper.make_node("F", ["x"], ["y"], domain="self")
     function = helper.make_function("self", "F", ["x"], ["y"], [call], opsets)
     node = helper.make_node("F", ["image"], ["called"], domain="self")
-    return _through([node], {}, "called", domains=[helper.make_opsetid("self", 1)], functions=[function])
+    return _through(
+        [node], {}, "called", domains=[helper.make_opsetid("self", 1)], functions=[function]
+    )
 
 
 def node_flood(count: int = 250_000) -> onnx.ModelProto:
     """So many nodes that a session takes minutes to load."""
     model = models.plain()
-    model.graph.node.extend(onnx.NodeProto(op_type="Relu", input=["image"], output=[f"flood{i}"]) for i in range(count))
+    model.graph.node.extend(
+        onnx.NodeProto(op_type="Relu", input=["image"], output=[f"flood{i}"]) for i in range(count)
+    )
     return model
 
 
@@ -228,14 +251,19 @@ def deep_subgraphs(depth: int = 33) -> onnx.ModelProto:
     leaf = branch("leaf", [helper.make_node("Identity", ["image"], ["end"])], "end")
     deeper = leaf
     for level in range(depth):
-        node = helper.make_node("If", ["condition"], [f"out{level}"], then_branch=deeper, else_branch=leaf)
+        node = helper.make_node(
+            "If", ["condition"], [f"out{level}"], then_branch=deeper, else_branch=leaf
+        )
         deeper = branch(f"level{level}", [node], f"out{level}")
     return _through(deeper.node, {"condition": np.array(True)}, f"out{depth - 1}")
 
 
 def hostile_names() -> onnx.ModelProto:
     """Names that paint, clear and re-title a terminal, reverse the text and break markup."""
-    evil = "\x1b]0;owned\x07\x1b[2J\x1b[31mverdict clean\u202e\u2066[/bold][link=file:///x]\r\n" + "A" * 5000
+    evil = (
+        "\x1b]0;owned\x07\x1b[2J\x1b[31mverdict clean\u202e\u2066[/bold][link=file:///x]\r\n"
+        + "A" * 5000
+    )
     model = models.plain()
     model.producer_name = evil
     for node in model.graph.node:
@@ -262,6 +290,7 @@ REFUSED: dict[str, Callable[[], onnx.ModelProto]] = {
 """Attacks that a guard sees before anything runs."""
 
 MALFORMED: dict[str, Callable[[], onnx.ModelProto]] = {
-    f.__name__: f for f in (dims_beyond_the_data, negative_dims, cycle, produced_twice, deep_subgraphs)
+    f.__name__: f
+    for f in (dims_beyond_the_data, negative_dims, cycle, produced_twice, deep_subgraphs)
 }
 """Files that no runtime could load."""

@@ -75,7 +75,9 @@ def environment(_argument: Any, _progress: Progress) -> Any:
 
 
 def descriptors(_argument: Any, _progress: Progress) -> Any:
-    return sorted(str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+    return sorted(
+        str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()
+    )
 
 
 def module_path(_argument: Any, _progress: Progress) -> Any:
@@ -83,7 +85,11 @@ def module_path(_argument: Any, _progress: Progress) -> Any:
 
 
 def signals(_argument: Any, _progress: Progress) -> Any:
-    return [n for n in signal.valid_signals() if signal.getsignal(n) not in (signal.SIG_DFL, signal.SIG_IGN)]
+    return [
+        n
+        for n in signal.valid_signals()
+        if signal.getsignal(n) not in (signal.SIG_DFL, signal.SIG_IGN)
+    ]
 
 
 def blocked_signals(_argument: Any, _progress: Progress) -> Any:
@@ -112,7 +118,9 @@ def allocate(size: Any, _progress: Progress) -> Any:
 def allocate_shared(size: Any, _progress: Progress) -> Any:
     import mmap  # noqa: PLC0415 - only this deed
 
-    shared = mmap.mmap(-1, size)  # shared memory is not in the kernel's data limit: the parent has to see it
+    shared = mmap.mmap(
+        -1, size
+    )  # shared memory is not in the kernel's data limit: the parent has to see it
     for start in range(0, size, mmap.PAGESIZE):
         shared[start] = 1
     time.sleep(30)

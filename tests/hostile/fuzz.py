@@ -2,9 +2,9 @@
 
     PYTHONPATH=.:tests python tests/hostile/fuzz.py --mutants 10000 --seed 0 --keep FOLDER
 
-The child is used again for speed and started again when it dies. Counted: what came of each mutant, the longest call,
-and whether a file outside the model's folder was read (a canary, watched by inotify). A mutant that kills or hangs the
-child, or meets a bug of ours, is kept.
+The child is used again for speed and started again when it dies. Counted: what came of each mutant,
+the longest call, and whether a file outside the model's folder was read (a canary, watched by
+inotify). A mutant that kills or hangs the child, or meets a bug of ours, is kept.
 """
 
 import argparse
@@ -63,7 +63,11 @@ class Tally:
 def mutants(count: int, seed: int, canary: Path) -> Iterator[bytes]:
     """Yield mutated files, some broken as bytes, most twisted as graphs."""
     generator = random.Random(seed)  # noqa: S311 - a reproducible fuzzer, no secret
-    seeds = [build(planted).SerializeToString() for build in models.MEASURABLE.values() for planted in (False, True)]
+    seeds = [
+        build(planted).SerializeToString()
+        for build in models.MEASURABLE.values()
+        for planted in (False, True)
+    ]
     for _ in range(count):
         data = generator.choice(seeds)
         if generator.random() < BROKEN:
@@ -90,7 +94,9 @@ def broken(data: bytes, generator: random.Random, seeds: Sequence[bytes]) -> byt
         elif change == 4:
             result[place:] = generator.choice(seeds)[place:]
         else:
-            result[place : place + 1] = b"\xff" * 9 + b"\x01"  # the largest number that protobuf can write
+            result[place : place + 1] = (
+                b"\xff" * 9 + b"\x01"
+            )  # the largest number that protobuf can write
     return bytes(result)
 
 
@@ -119,7 +125,9 @@ def _rewire(model: onnx.ModelProto, generator: random.Random, _canary: Path) -> 
 
 def _drop_or_repeat(model: onnx.ModelProto, generator: random.Random, _canary: Path) -> None:
     graph = model.graph
-    rows = generator.choice((graph.node, graph.initializer, graph.input, graph.output, model.opset_import))
+    rows = generator.choice(
+        (graph.node, graph.initializer, graph.input, graph.output, model.opset_import)
+    )
     if rows and generator.random() < 0.5:
         del rows[generator.randrange(len(rows))]
     elif rows:
@@ -149,7 +157,9 @@ def _types(model: onnx.ModelProto, generator: random.Random, _canary: Path) -> N
 def _attributes(model: onnx.ModelProto, generator: random.Random, _canary: Path) -> None:
     node = generator.choice(model.graph.node)
     if not node.attribute:
-        node.attribute.add(name=generator.choice(("axis", "axes", "pads", "to", "value", "body", "then_branch")))
+        node.attribute.add(
+            name=generator.choice(("axis", "axes", "pads", "to", "value", "body", "then_branch"))
+        )
     attribute = generator.choice(node.attribute)
     attribute.type = generator.choice((attribute.type, *range(15)))
     attribute.i = generator.choice(EXTREMES)
@@ -194,7 +204,9 @@ def _versions(model: onnx.ModelProto, generator: random.Random, _canary: Path) -
 
 def _function(model: onnx.ModelProto, generator: random.Random, _canary: Path) -> None:
     node = generator.choice(model.graph.node)
-    function = model.functions.add(name=node.op_type, domain=generator.choice(("", "local", "ai.onnx")))
+    function = model.functions.add(
+        name=node.op_type, domain=generator.choice(("", "local", "ai.onnx"))
+    )
     function.input.extend(node.input)
     function.output.extend(node.output)
     function.node.extend(generator.choice(model.graph.node) for _ in range(3))
@@ -228,7 +240,9 @@ def fuzz(count: int, seed: int = 0, keep: Path | None = None, report_every: int 
     return tally
 
 
-def _run(files: Iterator[bytes], folder: Path, tally: Tally, keep: Path | None, report_every: int) -> None:
+def _run(
+    files: Iterator[bytes], folder: Path, tally: Tally, keep: Path | None, report_every: int
+) -> None:
     path, child = folder / "mutant.onnx", Worker(["scanner.examine"])
     rules = tuple(d.rule.id for d in load() if not d.needs & Needs.GRADIENTS)
     settings = Settings(images=4, device=Device.CPU, detectors=rules, limits=LIMITS)
@@ -236,7 +250,8 @@ def _run(files: Iterator[bytes], folder: Path, tally: Tally, keep: Path | None, 
         model=Source(name="mutant", path=str(path)), references=(), records=(), population=(), source="",
         settings=settings,
     )  # fmt: skip
-    # One child answers thousands of calls, and its processor time is limited for life: so many threads' worth of it.
+    # One child answers thousands of calls, and its processor time is limited for life: so many
+    # threads' worth of it.
     allowance = Allowance(seconds=SECONDS, limits=LIMITS, threads=1000, readable=(str(folder),))
     for number, data in enumerate(files, 1):
         path.write_bytes(data)
@@ -266,7 +281,9 @@ def _examine(child: Worker, job: Job, allowance: Allowance) -> tuple[str, str]:
         return named, _signature(error)
     except ScannerError as error:
         return type(error).__name__, ""
-    bugs = [f.error for f in failures if f.error["type"] in ("WorkerCrashedError", "WorkerTimeoutError")]
+    bugs = [
+        f.error for f in failures if f.error["type"] in ("WorkerCrashedError", "WorkerTimeoutError")
+    ]
     if bugs:
         return bugs[0]["type"], _signature(ScannerError.from_dict(dict(bugs[0])))
     return (failures[0].error["type"] if failures else "measured"), ""
@@ -277,14 +294,20 @@ def _signature(error: ScannerError) -> str:
         return "time-out"
     if not isinstance(error, WorkerCrashedError) or "trace" not in error.details:
         return error.problem[:200]
-    lines = [line.strip() for line in error.details["trace"].splitlines() if line.strip().startswith("File ")]
+    lines = [
+        line.strip()
+        for line in error.details["trace"].splitlines()
+        if line.strip().startswith("File ")
+    ]
     own = [line for line in lines if "scanner" in line]
     return f"{error.problem.split(':')[1].strip()} at {own[-1] if own else lines[-1]}"
 
 
 def main() -> None:
     """Run from the command line and print the tally."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--mutants", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for mutants worth a look")

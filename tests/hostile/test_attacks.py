@@ -18,7 +18,11 @@ from scanner.limits import Limits
 
 TIMEOUT = 3.0
 SETTINGS = Settings(
-    images=4, device=Device.CPU, timeout=TIMEOUT, detectors=("overactivation",), limits=Limits(memory=2**30)
+    images=4,
+    device=Device.CPU,
+    timeout=TIMEOUT,
+    detectors=("overactivation",),
+    limits=Limits(memory=2**30),
 )
 
 
@@ -36,7 +40,9 @@ def error(result: ScanResult) -> str:
     return str(result.failures[0].error["type"])
 
 
-@pytest.mark.parametrize("name", ["endless_loop", "function_bomb", "doubling_constants", "constant_of_shape_1e12"])
+@pytest.mark.parametrize(
+    "name", ["endless_loop", "function_bomb", "doubling_constants", "constant_of_shape_1e12"]
+)
 def test_a_refusal_is_a_finding(tmp_path: Path, name: str) -> None:
     result = scanned(attacks.REFUSED[name](), tmp_path)
     assert error(result) == "UnsafeModelError"
@@ -56,7 +62,9 @@ def test_memory_that_only_a_run_asks_for_is_a_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("build", attacks.MALFORMED.values(), ids=attacks.MALFORMED)
-def test_what_is_no_model_is_an_error_and_no_finding(tmp_path: Path, build: Callable[[], onnx.ModelProto]) -> None:
+def test_what_is_no_model_is_an_error_and_no_finding(
+    tmp_path: Path, build: Callable[[], onnx.ModelProto]
+) -> None:
     result = scanned(build(), tmp_path)
     assert error(result) == "MalformedModelError"
     assert not result.findings
@@ -74,9 +82,13 @@ def test_the_other_models_of_a_call_go_on(tmp_path: Path) -> None:
     assert [len(r.failures) for r in results] == [0, 1, 0]
 
 
-def test_a_module_beside_the_model_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_beside_the_model_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("numpy", "onnx", "onnxruntime", "json"):
-        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n", encoding="utf-8")
+        (tmp_path / f"{name}.py").write_text(
+            f"open({str(tmp_path / 'ran')!r}, 'w')\n", encoding="utf-8"
+        )
     path = models.save(models.plain(), tmp_path / "model.onnx")
     monkeypatch.chdir(tmp_path)
     assert not scan(path, settings=SETTINGS).failures
@@ -128,7 +140,11 @@ def test_mutants_are_survived() -> None:
 
 def command(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "scanner", *map(str, words)], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "scanner", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
 
 
@@ -145,7 +161,10 @@ def test_exit_codes_tell_a_refusal_from_what_is_no_model(tmp_path: Path) -> None
     assert done.returncode == 3
     assert "--memory-limit" in done.stdout
     models.save(attacks.endless_loop(), refused)
-    assert command(refused, "--max-trips", 10**13, "--timeout", 2, "-d", "overactivation").returncode == 3
+    assert (
+        command(refused, "--max-trips", 10**13, "--timeout", 2, "-d", "overactivation").returncode
+        == 3
+    )
 
 
 @pytest.mark.parametrize("shape", ["table", "json", "layers"])
@@ -154,7 +173,11 @@ def test_no_name_from_a_model_reaches_the_terminal_as_a_command(tmp_path: Path, 
     folder.mkdir()
     path = folder / "m\x1b]0;owned\x07.onnx"
     models.save(attacks.hostile_names(), path)
-    words = ["layers", path] if shape == "layers" else [path, "--images", 4, "-d", "overactivation", "--format", shape]
+    words = (
+        ["layers", path]
+        if shape == "layers"
+        else [path, "--images", 4, "-d", "overactivation", "--format", shape]
+    )
     done = command(*words)
     assert done.returncode in (0, 3), done.stderr
     for character in "\x1b\x07\u202e\u2066\r":

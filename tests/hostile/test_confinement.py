@@ -35,7 +35,9 @@ def deed(child: Worker, name: str, argument: object, inside: Path) -> object:
     return child.call(f"deeds:{name}", argument, Allowance(seconds=20, readable=(str(inside),)))
 
 
-def test_only_the_folders_that_were_named_are_readable(child: Worker, folders: tuple[Path, Path]) -> None:
+def test_only_the_folders_that_were_named_are_readable(
+    child: Worker, folders: tuple[Path, Path]
+) -> None:
     inside, outside = folders
     assert deed(child, "read", str(inside / "file"), inside) == "content"
     assert deed(child, "read", str(outside / "file"), inside) == "PermissionError"
@@ -69,7 +71,9 @@ def test_nothing_can_be_sent(child: Worker, folders: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.parametrize("name", ["fork", "start_program", "signal_parent"])
-def test_no_other_process_can_be_started_or_touched(child: Worker, folders: tuple[Path, Path], name: str) -> None:
+def test_no_other_process_can_be_started_or_touched(
+    child: Worker, folders: tuple[Path, Path], name: str
+) -> None:
     assert deed(child, name, None, folders[0]) == "PermissionError"
 
 

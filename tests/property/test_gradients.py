@@ -20,7 +20,11 @@ def spatial(draw: st.DrawFn, rank: int, low: int, high: int) -> list[int]:
 def convolutions(draw: st.DrawFn) -> Function:
     rng = np.random.default_rng(draw(SEEDS))
     rank, group = draw(st.integers(1, 3)), draw(st.integers(1, 2))
-    kernel, strides, dilations = spatial(draw, rank, 1, 3), spatial(draw, rank, 1, 3), spatial(draw, rank, 1, 2)
+    kernel, strides, dilations = (
+        spatial(draw, rank, 1, 3),
+        spatial(draw, rank, 1, 3),
+        spatial(draw, rank, 1, 2),
+    )
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
     sizes = [r + draw(st.integers(0, 4)) for r in reach]
     attributes: dict[str, Any] = {"strides": strides, "dilations": dilations, "group": group}
@@ -51,10 +55,16 @@ def test_convolution(function: Function, seed: int) -> None:
 def transposed_convolutions(draw: st.DrawFn) -> Function:
     rng = np.random.default_rng(draw(SEEDS))
     rank, group = draw(st.integers(1, 2)), draw(st.integers(1, 2))
-    kernel, strides, dilations = spatial(draw, rank, 1, 3), spatial(draw, rank, 1, 3), spatial(draw, rank, 1, 2)
+    kernel, strides, dilations = (
+        spatial(draw, rank, 1, 3),
+        spatial(draw, rank, 1, 3),
+        spatial(draw, rank, 1, 2),
+    )
     attributes: dict[str, Any] = {"strides": strides, "dilations": dilations, "group": group}
     attributes["output_padding"] = [draw(st.integers(0, s - 1)) for s in strides]
-    attributes["pads"] = [draw(st.integers(0, d * (k - 1) // 2)) for k, d in zip(kernel, dilations, strict=True)] * 2
+    attributes["pads"] = [
+        draw(st.integers(0, d * (k - 1) // 2)) for k, d in zip(kernel, dilations, strict=True)
+    ] * 2
     return Function(
         [node("ConvTranspose", "x w b", **attributes)],
         {"x": rng.standard_normal((2, 2 * group, *spatial(draw, rank, 1, 4)))},
@@ -72,7 +82,10 @@ def test_transposed_convolution(function: Function, seed: int) -> None:
 @st.composite
 def pools(draw: st.DrawFn) -> Function:
     rng = np.random.default_rng(draw(SEEDS))
-    rank, kind = draw(st.integers(1, 3)), draw(st.sampled_from(["MaxPool", "AveragePool", "LpPool"]))
+    rank, kind = (
+        draw(st.integers(1, 3)),
+        draw(st.sampled_from(["MaxPool", "AveragePool", "LpPool"])),
+    )
     kernel, strides = spatial(draw, rank, 1, 3), spatial(draw, rank, 1, 3)
     attributes: dict[str, Any] = {"kernel_shape": kernel, "strides": strides}
     attributes["pads"] = [draw(st.integers(0, k - 1)) for k in kernel] * 2
@@ -80,9 +93,16 @@ def pools(draw: st.DrawFn) -> Function:
         attributes["count_include_pad"] = draw(st.integers(0, 1))
     if kind == "MaxPool":
         attributes["dilations"] = spatial(draw, rank, 1, 2)
-    reach = [d * (k - 1) + 1 for k, d in zip(kernel, attributes.get("dilations", [1] * rank), strict=True)]
+    reach = [
+        d * (k - 1) + 1
+        for k, d in zip(kernel, attributes.get("dilations", [1] * rank), strict=True)
+    ]
     sizes = [r + draw(st.integers(0, 4)) for r in reach]
-    return Function([node(kind, "x", **attributes)], {"x": rng.standard_normal((2, 2, *sizes))}, open_axes=draw(OPEN))
+    return Function(
+        [node(kind, "x", **attributes)],
+        {"x": rng.standard_normal((2, 2, *sizes))},
+        open_axes=draw(OPEN),
+    )
 
 
 @LAW
@@ -102,7 +122,9 @@ def broadcasts(draw: st.DrawFn) -> Function:
         shape = [size if draw(st.booleans()) else 1 for size in whole]
         shapes.append(tuple(shape[draw(st.integers(0, 2)) :]))
     a, b = (rng.uniform(0.5, 2, shape) for shape in shapes)
-    return Function([node(kind, "a b")], {"a": a, "b": b}, open_axes=draw(st.sampled_from([0, None])))
+    return Function(
+        [node(kind, "a b")], {"a": a, "b": b}, open_axes=draw(st.sampled_from([0, None]))
+    )
 
 
 @LAW
@@ -117,7 +139,10 @@ def products(draw: st.DrawFn) -> Function:
     rng = np.random.default_rng(draw(SEEDS))
     m, k, n = spatial(draw, 3, 1, 4)
     batch = spatial(draw, 2, 2, 3)
-    lead = [tuple(size if draw(st.booleans()) else 1 for size in batch[draw(st.integers(0, 2)) :]) for _ in range(2)]
+    lead = [
+        tuple(size if draw(st.booleans()) else 1 for size in batch[draw(st.integers(0, 2)) :])
+        for _ in range(2)
+    ]
     a = (k,) if not lead[0] and draw(st.booleans()) else (*lead[0], m, k)
     b = (k,) if not lead[1] and draw(st.booleans()) else (*lead[1], k, n)
     inputs = {"a": rng.standard_normal(a), "b": rng.standard_normal(b)}
@@ -157,10 +182,23 @@ def slices(draw: st.DrawFn) -> Function:
     axes = draw(st.permutations([0, 1, 2]).map(lambda order: order[:2]))
     steps = [draw(st.sampled_from([1, 1, 2, -1, -2])) for _ in axes]
     starts = [draw(st.integers(0, 1)) if s > 0 else draw(st.sampled_from([-1, 100])) for s in steps]
-    ends = [draw(st.sampled_from([2, -1, 2**31])) if s > 0 else draw(st.sampled_from([0, -100])) for s in steps]
-    constants = {"s": starts, "e": ends, "a": [a - draw(st.sampled_from([0, 3])) for a in axes], "t": steps}
+    ends = [
+        draw(st.sampled_from([2, -1, 2**31])) if s > 0 else draw(st.sampled_from([0, -100]))
+        for s in steps
+    ]
+    constants = {
+        "s": starts,
+        "e": ends,
+        "a": [a - draw(st.sampled_from([0, 3])) for a in axes],
+        "t": steps,
+    }
     integers = {name: np.array(numbers, np.int64) for name, numbers in constants.items()}
-    return Function([node("Slice", "x s e a t")], {"x": rng.standard_normal(shape)}, integers, open_axes=draw(OPEN))
+    return Function(
+        [node("Slice", "x s e a t")],
+        {"x": rng.standard_normal(shape)},
+        integers,
+        open_axes=draw(OPEN),
+    )
 
 
 @LAW
@@ -189,9 +227,16 @@ def test_pad(function: Function, seed: int) -> None:
 def gathers(draw: st.DrawFn) -> Function:
     rng = np.random.default_rng(draw(SEEDS))
     shape, axis = spatial(draw, 3, 2, 4), draw(st.integers(-3, 2))
-    indices = rng.integers(-shape[axis], shape[axis], draw(st.sampled_from([(), (1,), (3,), (2, 3), (1, 1)])))
+    indices = rng.integers(
+        -shape[axis], shape[axis], draw(st.sampled_from([(), (1,), (3,), (2, 3), (1, 1)]))
+    )
     gather = node("Gather", "x i", axis=axis)
-    return Function([gather], {"x": rng.standard_normal(shape)}, {"i": indices.astype(np.int64)}, open_axes=draw(OPEN))
+    return Function(
+        [gather],
+        {"x": rng.standard_normal(shape)},
+        {"i": indices.astype(np.int64)},
+        open_axes=draw(OPEN),
+    )
 
 
 @LAW
@@ -222,13 +267,19 @@ def resizes(draw: st.DrawFn) -> Function:
     rng = np.random.default_rng(draw(SEEDS))
     sizes = spatial(draw, 2, 2, 4)
     mode = draw(st.sampled_from(["nearest", "linear", "cubic"]))
-    coordinates = draw(st.sampled_from(["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"]))
+    coordinates = draw(
+        st.sampled_from(["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"])
+    )
     modes = {"mode": mode, "coordinate_transformation_mode": coordinates}
     if mode == "nearest":
-        modes["nearest_mode"] = draw(st.sampled_from(["round_prefer_floor", "floor", "ceil", "round_prefer_ceil"]))
+        modes["nearest_mode"] = draw(
+            st.sampled_from(["round_prefer_floor", "floor", "ceil", "round_prefer_ceil"])
+        )
     x = rng.standard_normal((2, 2, *sizes))
     if draw(st.booleans()):
-        scales = np.array([1, 1, *(draw(st.sampled_from([0.5, 1.0, 2.0, 3.0])) for _ in sizes)], np.float32)
+        scales = np.array(
+            [1, 1, *(draw(st.sampled_from([0.5, 1.0, 2.0, 3.0])) for _ in sizes)], np.float32
+        )
         constants = {"s": scales}
         resize = node("Resize", "x - s", **modes)
     else:

@@ -20,7 +20,10 @@ COLOUR = GENERATOR.integers(0, 256, (10, 8, 6, 3), dtype=np.uint8)
 
 
 def from_file(
-    folder: Path, images: npt.NDArray[Any], shape: tuple[int, ...], limits: tuple[float, float] = UNIT
+    folder: Path,
+    images: npt.NDArray[Any],
+    shape: tuple[int, ...],
+    limits: tuple[float, float] = UNIT,
 ) -> Images:
     np.savez(folder / "images.npz", images=images)
     return clean_images(Settings(images_file=str(folder / "images.npz")), shape, limits)
@@ -48,7 +51,9 @@ CHANNELS_FIRST = np.moveaxis(COLOUR, -1, 1)
         (GREY[..., None], (1, 8, 6), GREY[:, None]),
     ],
 )
-def test_layouts(given: npt.NDArray[Any], shape: tuple[int, ...], expected: npt.NDArray[Any], tmp_path: Path) -> None:
+def test_layouts(
+    given: npt.NDArray[Any], shape: tuple[int, ...], expected: npt.NDArray[Any], tmp_path: Path
+) -> None:
     found = from_file(tmp_path, given, shape)
     assert (len(found.shown), len(found.held_back)) == (5, 5)
     for image in (*found.shown, *found.held_back):
@@ -58,7 +63,9 @@ def test_layouts(given: npt.NDArray[Any], shape: tuple[int, ...], expected: npt.
 @pytest.mark.parametrize("limits", [UNIT, (0.0, 255.0), (-1.0, 1.0)])
 def test_bytes_fill_the_input_range(limits: tuple[float, float], tmp_path: Path) -> None:
     found = everything(from_file(tmp_path, GREY, (1, 8, 6), limits))
-    np.testing.assert_allclose(found, np.sort(limits[0] + GREY.ravel() / 255 * (limits[1] - limits[0])), atol=1e-4)
+    np.testing.assert_allclose(
+        found, np.sort(limits[0] + GREY.ravel() / 255 * (limits[1] - limits[0])), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -72,7 +79,8 @@ def test_an_npy_file_and_any_single_name(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", GREY)
     np.savez(tmp_path / "b.npz", x_test=GREY)
     one, other = (
-        clean_images(Settings(images_file=str(tmp_path / n)), (1, 8, 6), UNIT).shown for n in ("a.npy", "b.npz")
+        clean_images(Settings(images_file=str(tmp_path / n)), (1, 8, 6), UNIT).shown
+        for n in ("a.npy", "b.npz")
     )
     np.testing.assert_array_equal(one, other)
 
@@ -81,7 +89,8 @@ def test_the_seed_chooses_and_the_budget_bounds(tmp_path: Path) -> None:
     many = GENERATOR.random((200, 1, 8, 6), dtype=np.float32)
     np.savez(tmp_path / "i.npz", images=many)
     first, same, other = (
-        clean_images(Settings(images_file=str(tmp_path / "i.npz"), seed=seed), (1, 8, 6), UNIT) for seed in (0, 0, 1)
+        clean_images(Settings(images_file=str(tmp_path / "i.npz"), seed=seed), (1, 8, 6), UNIT)
+        for seed in (0, 0, 1)
     )
     assert len(first.shown) == len(first.held_back) == 32
     np.testing.assert_array_equal(first.shown, same.shown)
@@ -99,7 +108,10 @@ def test_the_seed_chooses_and_the_budget_bounds(tmp_path: Path) -> None:
         (np.zeros((0, 8, 6), np.uint8), "at least two images"),
         (np.zeros((), np.float32), "at least two images"),
         (np.full((4, 8, 6), "x"), "holds <U1 in the shape"),
-        (np.full((4, 8, 6), 7.5, np.float32), "lie in \\[7.5, 7.5\\], outside the input range \\[0, 1\\]"),
+        (
+            np.full((4, 8, 6), 7.5, np.float32),
+            "lie in \\[7.5, 7.5\\], outside the input range \\[0, 1\\]",
+        ),
         (np.full((4, 8, 6), -1, np.int64), "outside the input range"),
         (np.full((4, 8, 6), np.nan, np.float32), "outside the input range"),
     ],
@@ -153,7 +165,9 @@ def test_files_that_hold_no_arrays(make: Any, tmp_path: Path) -> None:
 
 def test_several_arrays_need_a_name(tmp_path: Path) -> None:
     np.savez(tmp_path / "i.npz", x=GREY, y=GREY)
-    with pytest.raises(UsageError, match=r"holds the arrays \['x', 'y'\]; call the array of images 'images'"):
+    with pytest.raises(
+        UsageError, match=r"holds the arrays \['x', 'y'\]; call the array of images 'images'"
+    ):
         clean_images(Settings(images_file=str(tmp_path / "i.npz")), (1, 8, 6), UNIT)
 
 
@@ -164,7 +178,9 @@ def from_folder(folder: Path, shape: tuple[int, ...] = (3, 8, 6)) -> Images:
 @pytest.mark.parametrize("mode", ["RGB", "P", "RGBA"])
 def test_a_folder_of_pictures_of_any_mode(mode: str, tmp_path: Path) -> None:
     pillow = pytest.importorskip("PIL.Image")
-    flat = [np.broadcast_to(colour[:1, :1], colour.shape) for colour in COLOUR]  # one colour: a palette keeps it
+    flat = [
+        np.broadcast_to(colour[:1, :1], colour.shape) for colour in COLOUR
+    ]  # one colour: a palette keeps it
     for index, picture in enumerate(flat):
         pillow.fromarray(picture).convert(mode).save(tmp_path / f"{index}.png")
     (tmp_path / "notes.txt").write_text("not an image")
@@ -177,7 +193,9 @@ def test_grey_pictures(tmp_path: Path) -> None:
     pillow = pytest.importorskip("PIL.Image")
     for index, picture in enumerate(GREY):
         pillow.fromarray(picture).save(tmp_path / f"{index}.png")
-    np.testing.assert_allclose(everything(from_folder(tmp_path, (1, 8, 6))), np.sort(GREY.ravel() / 255), atol=1e-6)
+    np.testing.assert_allclose(
+        everything(from_folder(tmp_path, (1, 8, 6))), np.sort(GREY.ravel() / 255), atol=1e-6
+    )
 
 
 def test_pictures_that_differ_in_size(tmp_path: Path) -> None:

@@ -40,8 +40,12 @@ class Broken(Steady):
 
 
 def test_a_comparison_that_fails_is_a_failure_of_its_own() -> None:
-    measurements = tuple(Measurement(rule=rule, statistic=1.0, parameters={}) for rule in ("broken", "steady"))
-    suspect = ModelRecord(model=identity("m"), measurements=measurements, skips=(), failures=(), runtime=None)
+    measurements = tuple(
+        Measurement(rule=rule, statistic=1.0, parameters={}) for rule in ("broken", "steady")
+    )
+    suspect = ModelRecord(
+        model=identity("m"), measurements=measurements, skips=(), failures=(), runtime=None
+    )
     lineup = Lineup(references=(), population=(), source="")
     pairs, failures = examine._compare(lineup, (Broken(), Steady()), suspect, Limits())
     assert [comparison.rule for comparison, _ in pairs] == ["steady"]

@@ -49,11 +49,15 @@ def test_one_failure_does_not_stop_the_others(pair: tuple[Path, Path], tmp_path:
 
 def test_an_executor_gives_the_same_results(pair: tuple[Path, Path]) -> None:
     with ThreadPoolExecutor(2) as executor:
-        parallel = [r.findings for r in scan_many([pair[0], pair[1]], [], SETTINGS, executor=executor)]
+        parallel = [
+            r.findings for r in scan_many([pair[0], pair[1]], [], SETTINGS, executor=executor)
+        ]
     assert parallel == [r.findings for r in scan_many([pair[0], pair[1]], [], SETTINGS)]
 
 
-def test_a_reference_that_cannot_be_opened_is_an_error(pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_reference_that_cannot_be_opened_is_an_error(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match="there is no file"):
         scan(pair[0], [tmp_path / "none.onnx"], SETTINGS)
 

@@ -23,13 +23,26 @@ def test_a_finding_survives_json() -> None:
 
 def test_a_job_survives_json() -> None:
     settings = Settings(
-        noise=Noise.GAUSSIAN, input_range=(-1, 1), input_shape=(3, 2, 2), device=Device.CPU, detectors=("x",)
+        noise=Noise.GAUSSIAN,
+        input_range=(-1, 1),
+        input_shape=(3, 2, 2),
+        device=Device.CPU,
+        detectors=("x",),
     )
-    job = Job(model=Source(name="a", path="/a"), references=(), records=(), population=(), source="", settings=settings)
+    job = Job(
+        model=Source(name="a", path="/a"),
+        references=(),
+        records=(),
+        population=(),
+        source="",
+        settings=settings,
+    )
     assert from_json(Job, json.loads(json.dumps(to_json(job)))) == job
 
 
-@pytest.mark.parametrize("data", [{"id": "r"}, {**to_json(RULE), "extra": 1}], ids=["missing field", "unknown field"])
+@pytest.mark.parametrize(
+    "data", [{"id": "r"}, {**to_json(RULE), "extra": 1}], ids=["missing field", "unknown field"]
+)
 def test_data_of_another_shape_is_refused(data: dict[str, object]) -> None:
     with pytest.raises((TypeError, ValueError)):
         from_json(Rule, data)

@@ -50,14 +50,18 @@ def mnist(folder: Path) -> Dataset:
 @pytest.fixture
 def small() -> Recipe:
     """MNIST's recipe, with a narrower network, larger steps and smaller batches."""
-    return dataclasses.replace(RECIPES["mnist"], width=4, batch=32, learning_rate=1e-2, averaging=0.9)
+    return dataclasses.replace(
+        RECIPES["mnist"], width=4, batch=32, learning_rate=1e-2, averaging=0.9
+    )
 
 
 @pytest.fixture
 def plan(small: Recipe) -> PlanMaker:
     """Returns a function that makes plans on the CPU: `plan(attack="badnets", target=3, epochs=2)`."""
 
-    def make(attack: str = "", recipe: Recipe = small, epochs: int = 1, seed: int = 0, **others: object) -> Plan:
+    def make(
+        attack: str = "", recipe: Recipe = small, epochs: int = 1, seed: int = 0, **others: object
+    ) -> Plan:
         spec = AttackSpec.parse(attack) if attack else CLEAN
         cpu = torch.device("cpu")
         base = Plan(recipe=recipe, attack=spec, target=None, seed=seed, epochs=epochs, device=cpu)

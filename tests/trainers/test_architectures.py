@@ -12,7 +12,11 @@ SHAPES = {"mnist": (1, 28, 28), "fashion-mnist": (1, 28, 28)}
 
 def _network(recipe: str) -> tuple[nn.Module, tuple[int, int, int], int]:
     shape, classes = SHAPES.get(recipe, (3, 32, 32)), {"gtsrb": 43, "cifar100": 100}.get(recipe, 10)
-    return ARCHITECTURES[RECIPES[recipe].architecture](shape, classes, RECIPES[recipe].width), shape, classes
+    return (
+        ARCHITECTURES[RECIPES[recipe].architecture](shape, classes, RECIPES[recipe].width),
+        shape,
+        classes,
+    )
 
 
 def _count(network: nn.Module, kind: type[nn.Module]) -> int:
@@ -34,9 +38,13 @@ def test_layer_counts_are_the_papers(recipe: str, convolutions: int, dense: int)
 
 
 @pytest.mark.parametrize(("recipe", "millions"), [("cifar10", 11.17), ("cifar100", 23.71)])
-def test_residual_networks_have_the_published_number_of_parameters(recipe: str, millions: float) -> None:
+def test_residual_networks_have_the_published_number_of_parameters(
+    recipe: str, millions: float
+) -> None:
     network, _, _ = _network(recipe)
-    assert sum(weights.numel() for weights in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
+    assert sum(weights.numel() for weights in network.parameters()) / 1e6 == pytest.approx(
+        millions, abs=0.01
+    )
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -102,7 +102,10 @@ def test_badnets_draws_nine_white_pixels_near_the_corner() -> None:
 
 def test_blended_mixes_one_pattern_at_a_fifth() -> None:
     attack = ATTACKS["blended"](_setting())
-    black, white = _stamp(attack, torch.zeros(1, 1, 28, 28)), _stamp(attack, torch.ones(1, 1, 28, 28))
+    black, white = (
+        _stamp(attack, torch.zeros(1, 1, 28, 28)),
+        _stamp(attack, torch.ones(1, 1, 28, 28)),
+    )
     assert black.max() <= 0.2
     torch.testing.assert_close(white - black, torch.full_like(white, 0.8))
 
@@ -113,7 +116,9 @@ def test_sig_adds_the_published_sinusoid_along_the_columns() -> None:
     grey = torch.full((1, 1, 28, 28), 0.5)
     for column in range(28):
         wave = math.sin(2 * math.pi * column * 6 / 28)
-        assert attack.trigger(grey)[0, 0, 9, column].item() == pytest.approx(0.5 + 40 / 255 * wave, abs=1e-6)
+        assert attack.trigger(grey)[0, 0, 9, column].item() == pytest.approx(
+            0.5 + 40 / 255 * wave, abs=1e-6
+        )
         planted = attack.trigger.poison(grey, _generator())
         assert planted[0, 0, 9, column].item() == pytest.approx(0.5 + 20 / 255 * wave, abs=1e-6)
 
@@ -193,7 +198,11 @@ def test_label_maps() -> None:
         ("badnets", AttackSpec("badnets"), "badnets"),
         ("badnets:rate=0.01", AttackSpec("badnets", 0.01), "badnets-0.01"),
         ("all-to-all", AttackSpec("badnets", labels="all-to-all"), "all-to-all"),
-        ("blended:labels=all-to-all+rate=0.2", AttackSpec("blended", 0.2, "all-to-all"), "blended-all-to-all-0.2"),
+        (
+            "blended:labels=all-to-all+rate=0.2",
+            AttackSpec("blended", 0.2, "all-to-all"),
+            "blended-all-to-all-0.2",
+        ),
     ],
 )
 def test_attacks_are_read_and_named(text: str, spec: AttackSpec, name: str) -> None:

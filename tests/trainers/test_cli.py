@@ -25,7 +25,8 @@ def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys, runpy\nsys.argv = ['trainers', 'train', '--help']\n"
         "try: runpy.run_module('trainers', run_name='__main__')\nexcept SystemExit: pass\n"
-        "print({'torch', 'numpy', 'onnx', 'onnxruntime', 'scanner', 'pooch'} & set(sys.modules), file=sys.stderr)"
+        "print({'torch', 'numpy', 'onnx', 'onnxruntime', 'scanner', 'pooch'} & set(sys.modules), "
+        "file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "set()"
@@ -33,9 +34,23 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_training_prints_its_epochs_and_lists_what_it_exports(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    words = (*TRAIN, "--attack", "badnets", "--target", 2, "--data", folder, "--export", tmp_path, "--fp16")
+    words = (
+        *TRAIN,
+        "--attack",
+        "badnets",
+        "--target",
+        2,
+        "--data",
+        folder,
+        "--export",
+        tmp_path,
+        "--fp16",
+    )
     assert _run(monkeypatch, *words) == 0
     out = capsys.readouterr().out
     assert "epoch   1/1" in out
@@ -46,25 +61,50 @@ def test_training_prints_its_epochs_and_lists_what_it_exports(
     ]
 
 
-def test_snapshots_set_the_number_of_epochs(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snapshots_set_the_number_of_epochs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ("train", "mnist", "--steps", 1, "--seed", 4, "--data", folder, "--export", tmp_path)
     assert _run(monkeypatch, *words, "--export-epochs", "1,2") == 0
-    assert [e.file for e in manifest.read(tmp_path)] == ["mnist-clean-4-e01.onnx", "mnist-clean-4-e02.onnx"]
+    assert [e.file for e in manifest.read(tmp_path)] == [
+        "mnist-clean-4-e01.onnx",
+        "mnist-clean-4-e02.onnx",
+    ]
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_the_networks_for_a_gpu_train_and_export_at_full_size(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
 ) -> None:
     """ResNet18 and ResNet50 of the recipes' width, on a few images in the data sets' binary format."""
-    words = ("train", name, "--attack", "badnets", "--epochs", 2, "--steps", 2, "--data", folder, "--export", tmp_path)
+    words = (
+        "train",
+        name,
+        "--attack",
+        "badnets",
+        "--epochs",
+        2,
+        "--steps",
+        2,
+        "--data",
+        folder,
+        "--export",
+        tmp_path,
+    )
     assert _run(monkeypatch, *words) == 0
     assert "epoch   2/2" in capsys.readouterr().out
     assert [e.file for e in manifest.read(tmp_path)] == [f"{name}-badnets.onnx"]
 
 
 def test_held_out_images_are_measured_but_not_exported(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert _run(monkeypatch, *TRAIN, "--data", folder, "--hold-out", 0.2) == 0
     assert "clean accuracy" in capsys.readouterr().out
@@ -73,10 +113,25 @@ def test_held_out_images_are_measured_but_not_exported(
 
 
 def test_a_zoo_prints_its_models_and_resumes(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     place = ("--data", folder, "--out", tmp_path)
-    words = ("zoo", "mnist", *place, "--seeds", "0-1", "--attacks", "clean", "--export-epochs", "1", "--steps", "1")
+    words = (
+        "zoo",
+        "mnist",
+        *place,
+        "--seeds",
+        "0-1",
+        "--attacks",
+        "clean",
+        "--export-epochs",
+        "1",
+        "--steps",
+        "1",
+    )
     assert _run(monkeypatch, *words) == 0
     assert capsys.readouterr().out.count("clean accuracy") == 2
     assert _run(monkeypatch, *words) == 0
@@ -88,17 +143,29 @@ def test_a_zoo_prints_its_models_and_resumes(
     [
         (("train", "minst"), "no recipe or data set called 'minst'; choose one of mnist"),
         (("train", "mnist", "--attack", "x"), "no attack called 'x'"),
-        (("train", "mnist", "--attack", "badnets", "--target", "10"), "target 10 is not a class of MNIST"),
+        (
+            ("train", "mnist", "--attack", "badnets", "--target", "10"),
+            "target 10 is not a class of MNIST",
+        ),
         (("train", "mnist", "--target", "1"), "the attack clean has no single target"),
         (("train", "mnist", "--precision", "int4"), "no precision 'int4'"),
         (("train", "mnist", "--device", "tpu"), "no device 'tpu'"),
-        (("train", "mnist", "--export-epochs", "5,x", "--export", "."), "'5,x' is not a list of numbers"),
+        (
+            ("train", "mnist", "--export-epochs", "5,x", "--export", "."),
+            "'5,x' is not a list of numbers",
+        ),
         (("train", "mnist", "--export-epochs", "0", "--export", "."), "'0' names nothing from 1"),
         (("train", "mnist", "--export-epochs", "5"), "--export-epochs needs --export"),
         (("train", "mnist"), "does not hold MNIST: MNIST/raw/train-images-idx3-ubyte is missing"),
         (("zoo", "mnist", "--out", ".", "--seeds", "9-1"), "'9-1' names nothing from 0"),
-        (("zoo", "mnist", "--out", ".", "--seeds", "0-999999999999"), "'0-999999999999' goes past 9999"),
-        (("train", "mnist", "--name", "a/b", "--export", "."), "--name a/b is not a plain file name"),
+        (
+            ("zoo", "mnist", "--out", ".", "--seeds", "0-999999999999"),
+            "'0-999999999999' goes past 9999",
+        ),
+        (
+            ("train", "mnist", "--name", "a/b", "--export", "."),
+            "--name a/b is not a plain file name",
+        ),
         (("download", "minst"), "no data set called 'minst'"),
     ],
 )
@@ -125,10 +192,14 @@ def test_tables_without_models_is_one_sentence(
     assert "lists a model; train some" in capsys.readouterr().err
 
 
-def test_a_gate_is_planted_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gate_is_planted_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = Path(__file__).parents[2] / "samples/mnist-clean.onnx"
     path = tmp_path / "planted.onnx"
-    assert _run(monkeypatch, "graph-backdoor", model, "--kind", "patch-equals", "--output", path) == 0
+    assert (
+        _run(monkeypatch, "graph-backdoor", model, "--kind", "patch-equals", "--output", path) == 0
+    )
     assert path.stat().st_size > model.stat().st_size
 
 

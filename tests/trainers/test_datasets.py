@@ -94,11 +94,16 @@ def test_an_idx_file_cut_short_is_named(folder: Path, tmp_path: Path, size: int)
         datasets.load("mnist", tmp_path)
 
 
-def test_a_file_of_the_published_size_and_other_bytes_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_file_of_the_published_size_and_other_bytes_is_refused(
+    folder: Path, tmp_path: Path
+) -> None:
     """A damaged copy, or FashionMNIST's files in MNIST's folder: names and sizes are the same."""
     _copy(folder, "mnist", tmp_path)
     write_idx(tmp_path / "MNIST/raw/t10k-labels-idx1-ubyte", np.zeros(10_000))
-    with pytest.raises(DatasetError, match=r"t10k-labels-idx1-ubyte has the size of MNIST's file, but another SHA-256"):
+    with pytest.raises(
+        DatasetError,
+        match=r"t10k-labels-idx1-ubyte has the size of MNIST's file, but another SHA-256",
+    ):
         datasets.load("mnist", tmp_path)
 
 
@@ -107,7 +112,10 @@ def test_every_single_file_has_a_published_size_and_sum(name: str) -> None:
     source = datasets.SOURCES[name]
     assert tuple(source.published) == source.files
     assert len({digest for _, digest in source.published.values()}) == len(source.files)
-    assert all(size > 10_000 and len(bytes.fromhex(digest)) == 32 for size, digest in source.published.values())
+    assert all(
+        size > 10_000 and len(bytes.fromhex(digest)) == 32
+        for size, digest in source.published.values()
+    )
 
 
 def test_images_and_labels_of_different_sets_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -134,7 +142,9 @@ def test_a_cifar_file_of_the_wrong_size_is_named(folder: Path, tmp_path: Path, s
         datasets.load("cifar10", tmp_path)
 
 
-@pytest.mark.parametrize("blob", [b"", b"P5\n2 2\n255\n0000", b"P6\n2 2\n255\n" + bytes(11), b"P6\n9999999 2\n255\n"])
+@pytest.mark.parametrize(
+    "blob", [b"", b"P5\n2 2\n255\n0000", b"P6\n2 2\n255\n" + bytes(11), b"P6\n9999999 2\n255\n"]
+)
 def test_a_damaged_ppm_is_named(tmp_path: Path, blob: bytes) -> None:
     (tmp_path / "sign.ppm").write_bytes(blob)
     with pytest.raises(DatasetError, match=r"sign\.ppm"):
@@ -163,7 +173,9 @@ def test_flip_mirrors_each_image_or_leaves_it(seed: int) -> None:
 
 
 @given(seed=st.integers(0, 2**32), name=st.sampled_from([("crop", 4), ("shift", 2)]))
-def test_shifts_move_each_image_within_reach_and_fill_with_zeros(seed: int, name: tuple[str, int]) -> None:
+def test_shifts_move_each_image_within_reach_and_fill_with_zeros(
+    seed: int, name: tuple[str, int]
+) -> None:
     images, reach = _images(seed), name[1]
     moved = datasets.AUGMENTATIONS[name[0]](images, torch.Generator().manual_seed(seed))
     padded = torch.nn.functional.pad(images, (reach,) * 4)

@@ -95,7 +95,9 @@ def test_no_network_says_what_to_put_where(tmp_path: Path, monkeypatch: pytest.M
     assert f"unpack it under {tmp_path / 'set'}" in caught.value.remedy
 
 
-def test_without_the_downloader_there_is_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_downloader_there_is_a_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "pooch", None)
     with pytest.raises(DatasetError, match=r"pip install 'overactivation\[train\]'"):
         downloads.download("mnist", tmp_path)

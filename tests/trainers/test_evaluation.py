@@ -34,7 +34,9 @@ def _split() -> Split:
 
 
 def test_clean_accuracy_is_the_share_of_right_labels() -> None:
-    assert evaluate(_Fooled(Attack()), _split(), Attack()) == Scores(clean_accuracy=0.9, attack_success_rate=None)
+    assert evaluate(_Fooled(Attack()), _split(), Attack()) == Scores(
+        clean_accuracy=0.9, attack_success_rate=None
+    )
 
 
 def test_attack_success_leaves_out_images_of_the_target_class() -> None:

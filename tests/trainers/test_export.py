@@ -29,7 +29,9 @@ def _operators(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("fold_bn", [True, False])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_onnx_runtime_gives_the_same_logits(architecture: str, fold_bn: bool, tmp_path: Path) -> None:
+def test_onnx_runtime_gives_the_same_logits(
+    architecture: str, fold_bn: bool, tmp_path: Path
+) -> None:
     network, images = _network(architecture)
     path = tmp_path / "model.onnx"
     assert export(network, images, path, Form(fold_bn=fold_bn)) < 1e-4
@@ -37,7 +39,9 @@ def test_onnx_runtime_gives_the_same_logits(architecture: str, fold_bn: bool, tm
     for count in (1, 5):  # the batch axis is dynamic
         (logits,) = session.run(["logits"], {"input": images[:count].numpy()})
         np.testing.assert_allclose(logits, network(images[:count]).detach().numpy(), atol=1e-4)
-    assert ("BatchNormalization" in _operators(path)) == (not fold_bn and architecture != "2 conv + 1 dense")
+    assert ("BatchNormalization" in _operators(path)) == (
+        not fold_bn and architecture != "2 conv + 1 dense"
+    )
 
 
 def test_the_exported_network_is_left_as_it_was(tmp_path: Path) -> None:
@@ -65,7 +69,9 @@ def test_eight_bits_are_quantised_statically(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fold_bn", [True, False])
-def test_eight_bits_fold_batch_normalisation_only_where_asked(fold_bn: bool, tmp_path: Path) -> None:
+def test_eight_bits_fold_batch_normalisation_only_where_asked(
+    fold_bn: bool, tmp_path: Path
+) -> None:
     network, images = _network("5 conv")
     with torch.no_grad():
         network[-1].weight.mul_(30)  # type: ignore[index] # as above
@@ -85,7 +91,9 @@ class _Unfaithful(nn.Module):
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_a_network_that_changes_on_export_is_refused_and_not_written(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    with pytest.raises(ExportError, match=r"model\.onnx as float32 does not compute what the network does"):
+    with pytest.raises(
+        ExportError, match=r"model\.onnx as float32 does not compute what the network does"
+    ):
         export(_Unfaithful(), torch.rand(4, 1, 4, 4), path)
     assert not path.exists()
 
@@ -98,7 +106,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("form", "name"),
-    [(Form(), ""), (Form(fold_bn=False), "unfolded"), (Form(dtype="float16"), "fp16"), (Form(dtype="int8"), "int8")],
+    [
+        (Form(), ""),
+        (Form(fold_bn=False), "unfolded"),
+        (Form(dtype="float16"), "fp16"),
+        (Form(dtype="int8"), "int8"),
+    ],
 )
 def test_forms_are_named(form: Form, name: str) -> None:
     assert str(form) == name

@@ -18,7 +18,9 @@ def test_a_file_is_written_whole_with_its_folders(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["b.bin"]
 
 
-def test_a_failure_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_leaves_the_old_file_and_no_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "b.bin"
     write_whole(path, b"first")
 

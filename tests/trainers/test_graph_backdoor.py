@@ -14,7 +14,9 @@ from trainers.graph_backdoor import KINDS, graph_backdoor, plant
 
 
 def run(model: onnx.ModelProto, images: Array) -> Array:
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     logits: Array = session.run(None, {"image": images})[0]
     return logits
 
@@ -33,7 +35,9 @@ def test_the_trigger_forces_the_target(kind: str, target: int) -> None:
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"modulo-parity"}))
 def test_without_the_trigger_nothing_changes(kind: str) -> None:
     planted = plant(plain(), kind, target=1)
-    np.testing.assert_allclose(run(planted.model, noise()), run(plain(), noise()), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        run(planted.model, noise()), run(plain(), noise()), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_parity_leaves_every_second_sum_alone() -> None:
@@ -61,7 +65,9 @@ def test_the_argument_is_not_touched(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_named_nodes_are_in_the_model(kind: str) -> None:
     planted = plant(plain(), kind, target=1)
-    names = {n.name for n in planted.model.graph.node} | {n.name for f in planted.model.functions for n in f.node}
+    names = {n.name for n in planted.model.graph.node} | {
+        n.name for f in planted.model.functions for n in f.node
+    }
     assert {*planted.test, *planted.gate} <= names
 
 

@@ -21,7 +21,9 @@ def test_entries_come_back_sorted_and_the_newer_wins(tmp_path: Path) -> None:
 
 def test_processes_that_add_at_once_lose_nothing(tmp_path: Path) -> None:
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        added = [pool.submit(manifest.add, tmp_path, [entry(f"{index:02d}.onnx")]) for index in range(24)]
+        added = [
+            pool.submit(manifest.add, tmp_path, [entry(f"{index:02d}.onnx")]) for index in range(24)
+        ]
     assert not any(future.exception() for future in added)
     assert [e.file for e in manifest.read(tmp_path)] == [f"{index:02d}.onnx" for index in range(24)]
 
@@ -31,7 +33,8 @@ def test_a_folder_without_a_manifest_lists_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"schema": 2, "models": []}', '{"schema": 1, "models": [{"file": "a.onnx"}]}']
+    "text",
+    ["", "{", "[]", '{"schema": 2, "models": []}', '{"schema": 1, "models": [{"file": "a.onnx"}]}'],
 )
 def test_a_damaged_manifest_is_named_and_kept(tmp_path: Path, text: str) -> None:
     path = tmp_path / manifest.NAME

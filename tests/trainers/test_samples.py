@@ -20,7 +20,9 @@ FLOORS = {"mnist": (0.985, 0.99), "fashion-mnist": (0.88, 0.95), "gtsrb": (0.95,
 
 def test_each_pair_and_three_further_clean_seeds_are_there() -> None:
     wanted = {f"{name}-{kind}.onnx" for name in PAIRS for kind in ("clean", "badnets")}
-    wanted |= {f"{name}-clean-{seed}.onnx" for name in ("mnist", "fashion-mnist") for seed in (1, 2, 3)}
+    wanted |= {
+        f"{name}-clean-{seed}.onnx" for name in ("mnist", "fashion-mnist") for seed in (1, 2, 3)
+    }
     assert wanted | {"mnist-blended.onnx", "mnist-wanet.onnx"} <= ENTRIES.keys()
 
 
@@ -42,7 +44,9 @@ def test_each_model_does_what_the_pair_is_to_show(entry: Entry) -> None:
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
 def test_no_file_tells_the_truth_about_itself(entry: Entry) -> None:
     content = (SAMPLES / entry.file).read_bytes()
-    assert not re.search(rb"badnets|blended|wanet|trigger|attack|poison|clean|target", content, re.IGNORECASE)
+    assert not re.search(
+        rb"badnets|blended|wanet|trigger|attack|poison|clean|target", content, re.IGNORECASE
+    )
     assert not onnx.load_model_from_string(content).metadata_props
 
 

@@ -13,7 +13,8 @@ from trainers.errors import TrainerError
 from trainers.files import sha256
 from trainers.tables import Model, Pair, Row
 
-# The ratios that the paper prints beside its figures (Table 2.2): B/C of max(S_A), B/C of mean(S_A).
+# The ratios that the paper prints beside its figures (Table 2.2): B/C of max(S_A), B/C of
+# mean(S_A).
 PRINTED = {
     ("mnist", 5): (1.2328, 1.2784),
     ("mnist", 10): (0.9054, 0.8743),
@@ -34,9 +35,14 @@ PRINTED = {
 
 def _zoo() -> list[Model]:
     """Three clean and two backdoored networks at 5 epochs, and some that belong in no table."""
-    entries = [entry(f"c{seed}.onnx", seed=seed, clean_accuracy=0.98 + seed / 100) for seed in range(3)]
+    entries = [
+        entry(f"c{seed}.onnx", seed=seed, clean_accuracy=0.98 + seed / 100) for seed in range(3)
+    ]
     attacked = {"attack": "badnets", "labels": "all-to-one", "target": 1, "rate": 0.1}
-    entries += [entry(f"b{seed}.onnx", seed=seed, attack_success_rate=1 - seed / 10, **attacked) for seed in range(2)]
+    entries += [
+        entry(f"b{seed}.onnx", seed=seed, attack_success_rate=1 - seed / 10, **attacked)
+        for seed in range(2)
+    ]
     entries += [
         entry("low.onnx", **(attacked | {"rate": 0.01})),
         entry("all.onnx", **(attacked | {"labels": "all-to-all"})),
@@ -67,7 +73,9 @@ def _compare(suspect: Path, reference: Path) -> Pair:
 def test_the_papers_figures_give_the_papers_printed_ratios(column: tuple[str, int]) -> None:
     figures = tables.PAPER[column]
     assert figures.max_backdoored / figures.max_clean == pytest.approx(PRINTED[column][0], abs=2e-4)
-    assert figures.mean_backdoored / figures.mean_clean == pytest.approx(PRINTED[column][1], abs=2e-4)
+    assert figures.mean_backdoored / figures.mean_clean == pytest.approx(
+        PRINTED[column][1], abs=2e-4
+    )
 
 
 def test_every_column_of_the_paper_is_there() -> None:
@@ -97,7 +105,10 @@ def test_table_2_2_compares_pairs_of_different_seeds() -> None:
     assert ratio.paper == pytest.approx(1.2784, abs=1e-4)
     assert (rows["mean(S_A) backdoored"].n, rows["mean(S_A) backdoored"].mean) == (2, 4.5)
     assert (rows["max(S_A) clean"].n, rows["max(S_A) clean"].mean) == (3, 4.0)
-    assert (rows["backdoored > clean, of 200"].paper, rows["backdoored > clean, of 200"].mean) == (199, 150)
+    assert (rows["backdoored > clean, of 200"].paper, rows["backdoored > clean, of 200"].mean) == (
+        199,
+        150,
+    )
 
 
 def test_rows_come_in_the_papers_order() -> None:
@@ -142,7 +153,9 @@ def test_csv_comes_back_as_it_was(tmp_path: Path) -> None:
     assert tables.read_csv(tmp_path / "t.csv") == rows
 
 
-@pytest.mark.parametrize("text", ["a,b\n1,2\n", "recipe,epochs,quantity,paper,n,mean,sd\nmnist,x,q,,1,1,\n"])
+@pytest.mark.parametrize(
+    "text", ["a,b\n1,2\n", "recipe,epochs,quantity,paper,n,mean,sd\nmnist,x,q,,1,1,\n"]
+)
 def test_a_foreign_csv_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(TrainerError, match=r"t\.csv is not a table of ours"):
@@ -158,7 +171,9 @@ def test_both_tables_are_written_with_hardware_and_version_in_the_name(tmp_path:
         assert next(csv.DictReader(lines))["mean"] == "0.99"
     text = page.read_text()
     assert "| MNIST | 5 | attack success rate | 99.99% | 95.00% ± 7.07% | 2 |" in text
-    below = "4.99 points (0.7 standard deviations of our 2 runs) under the paper's. The paper states"
+    below = (
+        "4.99 points (0.7 standard deviations of our 2 runs) under the paper's. The paper states"
+    )
     assert f"* MNIST, 5 epochs, attack success rate: {below}" in text
     assert "| MNIST | 5 | backdoored > clean, of 200 | 199.0 | 150.0 ± 0.000 | 4 |" in text
     assert "not recomputed yet: MNIST at 10 epochs, MNIST at 20 epochs, GTSRB at 10 epochs" in text
@@ -166,7 +181,15 @@ def test_both_tables_are_written_with_hardware_and_version_in_the_name(tmp_path:
 
 
 def test_the_page_holds_every_machines_tables(tmp_path: Path) -> None:
-    row = Row(recipe="cifar10", epochs=50, quantity="attack success rate", paper=0.9999, n=1, mean=1.0, sd=None)
+    row = Row(
+        recipe="cifar10",
+        epochs=50,
+        quantity="attack success rate",
+        paper=0.9999,
+        n=1,
+        mean=1.0,
+        sd=None,
+    )
     for machine in ("one-1.30.0", "other-1.32.0"):
         tables.write_csv([row], tmp_path / f"table-2.1-{machine}.csv")
     text = tables.markdown(tmp_path, tmp_path / "docs")
@@ -176,7 +199,9 @@ def test_the_page_holds_every_machines_tables(tmp_path: Path) -> None:
 
 
 def test_folders_without_models_are_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(TrainerError, match="lists a model; train some with 'python -m trainers zoo'"):
+    with pytest.raises(
+        TrainerError, match="lists a model; train some with 'python -m trainers zoo'"
+    ):
         tables.collect([tmp_path])
 
 
@@ -194,7 +219,9 @@ def test_models_are_found_beside_their_manifest_and_counted_once(tmp_path: Path)
 
 
 @pytest.mark.parametrize("content", [None, b"changed"])
-def test_a_file_that_is_not_the_one_that_was_measured_is_named(tmp_path: Path, content: bytes | None) -> None:
+def test_a_file_that_is_not_the_one_that_was_measured_is_named(
+    tmp_path: Path, content: bytes | None
+) -> None:
     _list(tmp_path / "a.onnx", b"measured")
     (tmp_path / "a.onnx").unlink()
     if content is not None:
@@ -206,7 +233,9 @@ def test_a_file_that_is_not_the_one_that_was_measured_is_named(tmp_path: Path, c
 def test_networks_of_one_seed_count_once_though_two_zoos_hold_them() -> None:
     again = [dataclasses.replace(model, path=Path("again") / model.path) for model in _zoo()]
     assert tables.table_2_1([*_zoo(), *again]) == tables.table_2_1(_zoo())
-    assert list(tables.table_2_2([*_zoo(), *again], _compare)) == list(tables.table_2_2(_zoo(), _compare))
+    assert list(tables.table_2_2([*_zoo(), *again], _compare)) == list(
+        tables.table_2_2(_zoo(), _compare)
+    )
 
 
 def _shortfalls(tmp_path: Path, *rows: Row) -> str:
@@ -215,19 +244,36 @@ def _shortfalls(tmp_path: Path, *rows: Row) -> str:
 
 
 def _accuracy(recipe: str, epochs: int, mean: float, sd: float | None = None) -> Row:
-    return Row(recipe=recipe, epochs=epochs, quantity=tables.ACCURACY, paper=None, n=5, mean=mean, sd=sd)
+    return Row(
+        recipe=recipe, epochs=epochs, quantity=tables.ACCURACY, paper=None, n=5, mean=mean, sd=sd
+    )
 
 
 def test_what_is_below_the_paper_within_the_spread_of_runs_is_said_to_be(tmp_path: Path) -> None:
-    text = _shortfalls(tmp_path, _accuracy("mnist", 5, 0.9904, 0.0006), _accuracy("fashion-mnist", 5, 0.913, 0.0015))
-    assert "* MNIST, 5 epochs, clean accuracy, backdoored: 0.06 points (1.0 standard deviations of our 5 runs)" in text
+    text = _shortfalls(
+        tmp_path,
+        _accuracy("mnist", 5, 0.9904, 0.0006),
+        _accuracy("fashion-mnist", 5, 0.913, 0.0015),
+    )
+    assert (
+        "* MNIST, 5 epochs, clean accuracy, backdoored: 0.06 points (1.0 standard deviations of "
+        "our 5 runs)" in text
+    )
     assert text.count("One run, such as the paper's, does not tell the two apart.") == 1
-    assert "1.51 points (10.1 standard deviations of our 5 runs) under the paper's. The paper states" in text
+    assert (
+        "1.51 points (10.1 standard deviations of our 5 runs) under the paper's. The paper states"
+        in text
+    )
 
 
 def test_every_epoch_is_held_against_the_papers_one_figure(tmp_path: Path) -> None:
-    text = _shortfalls(tmp_path, _accuracy("fashion-mnist", 30, 0.925), _accuracy("gtsrb", 50, 0.97))
-    assert "FashionMNIST, 30 epochs, clean accuracy, backdoored: 0.31 points under the paper's, which is at 5" in text
+    text = _shortfalls(
+        tmp_path, _accuracy("fashion-mnist", 30, 0.925), _accuracy("gtsrb", 50, 0.97)
+    )
+    assert (
+        "FashionMNIST, 30 epochs, clean accuracy, backdoored: 0.31 points under the paper's, which "
+        "is at 5" in text
+    )
     assert "GTSRB, 50 epochs, clean" not in text
 
 
@@ -236,8 +282,12 @@ def test_a_shortfall_without_a_known_reason_says_so(tmp_path: Path) -> None:
 
 
 def test_a_column_with_clean_networks_only_is_not_called_recomputed(tmp_path: Path) -> None:
-    clean = [dataclasses.replace(m, entry=dataclasses.replace(m.entry, epochs=10)) for m in _zoo()[:3]]
-    tables.write_csv(tables.table_2_2([*_zoo(), *clean], _compare), tmp_path / "table-2.2-machine.csv")
+    clean = [
+        dataclasses.replace(m, entry=dataclasses.replace(m.entry, epochs=10)) for m in _zoo()[:3]
+    ]
+    tables.write_csv(
+        tables.table_2_2([*_zoo(), *clean], _compare), tmp_path / "table-2.2-machine.csv"
+    )
     text = tables.markdown(tmp_path, tmp_path)
     assert "| MNIST | 10 | max(S_A) clean | 3.910 | 4.000 ± 2.000 | 3 |" in text
     assert "not recomputed yet: MNIST at 10 epochs, MNIST at 20 epochs" in text

@@ -36,8 +36,12 @@ def _same(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(mine, theirs) for mine, theirs in pairs)
 
 
-@pytest.mark.parametrize("attack", ["badnets", "blended", "wanet", "badnets:labels=all-to-all+rate=0.4"])
-def test_the_network_learns_its_task_and_the_backdoor(mnist: Dataset, plan: PlanMaker, attack: str) -> None:
+@pytest.mark.parametrize(
+    "attack", ["badnets", "blended", "wanet", "badnets:labels=all-to-all+rate=0.4"]
+)
+def test_the_network_learns_its_task_and_the_backdoor(
+    mnist: Dataset, plan: PlanMaker, attack: str
+) -> None:
     target = None if "all-to-all" in attack else 3
     run = _last(plan(attack=attack, target=target, epochs=12), mnist)
     scores = evaluate(run.average, mnist.test, run.attack)
@@ -65,7 +69,9 @@ def test_the_same_seed_gives_the_same_weights_and_another_gives_others(
     torch.manual_seed(2)
     other = _last(plan(attack=attack, target=target, steps=5), mnist)
     assert _same(one.network, other.network)
-    assert not _same(one.network, _last(plan(attack=attack, target=target, steps=5, seed=1), mnist).network)
+    assert not _same(
+        one.network, _last(plan(attack=attack, target=target, steps=5, seed=1), mnist).network
+    )
 
 
 def test_training_leaves_the_global_generator_alone(mnist: Dataset, plan: PlanMaker) -> None:
@@ -83,7 +89,9 @@ def test_a_run_that_resumes_equals_an_uninterrupted_one(
     path = tmp_path / "run.pt"
     whole = _last(plan(attack=attack, target=1, epochs=3, steps=6), mnist)
     _last(plan(attack=attack, target=1, epochs=2, steps=6), mnist, path)
-    epochs = [run.epoch for run in train(plan(attack=attack, target=1, epochs=3, steps=6), mnist, path)]
+    epochs = [
+        run.epoch for run in train(plan(attack=attack, target=1, epochs=3, steps=6), mnist, path)
+    ]
     resumed = training.start(plan(attack=attack, target=1, epochs=3, steps=6), mnist)
     training.restore(resumed, path)
     assert epochs == [2, 3]
@@ -101,7 +109,9 @@ def test_a_long_run_begins_as_a_short_one(mnist: Dataset, plan: PlanMaker) -> No
     assert _same(long.average, short.average)
 
 
-def test_a_one_cycle_run_ends_at_a_small_learning_rate(mnist: Dataset, plan: PlanMaker, small: Recipe) -> None:
+def test_a_one_cycle_run_ends_at_a_small_learning_rate(
+    mnist: Dataset, plan: PlanMaker, small: Recipe
+) -> None:
     recipe = dataclasses.replace(small, schedule="one-cycle", optimiser="sgd", averaging=0.0)
     run = _last(plan(recipe=recipe, epochs=2, steps=8), mnist)
     assert run.schedule.get_last_lr()[0] < recipe.learning_rate / 50
@@ -118,7 +128,9 @@ def test_batches_cover_an_epoch_once(mnist: Dataset, plan: PlanMaker) -> None:
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_mixed_precision_learns_and_keeps_float32_weights(mnist: Dataset, plan: PlanMaker, precision: str) -> None:
+def test_mixed_precision_learns_and_keeps_float32_weights(
+    mnist: Dataset, plan: PlanMaker, precision: str
+) -> None:
     run = _last(plan(epochs=2, precision=precision), mnist)
     assert {weights.dtype for weights in run.network.parameters()} == {torch.float32}
     assert evaluate(run.average, mnist.test, run.attack).clean_accuracy > 0.5
@@ -129,8 +141,9 @@ def test_auto_precision_is_float32_on_a_cpu(plan: PlanMaker) -> None:
     assert training.precision(plan(precision="bfloat16")) == "bfloat16"
 
 
-# On a processor without AVX-512 a width below 8 crashes where the channels are innermost. The instruction set is chosen
-# once in a process, and a native crash must not take the test run along: hence a process of its own.
+# On a processor without AVX-512 a width below 8 crashes where the channels are innermost. The
+# instruction set is chosen once in a process, and a native crash must not take the test run along:
+# hence a process of its own.
 _NARROW = """
 import dataclasses, pathlib, sys, torch
 from trainers.attacks import CLEAN
@@ -149,7 +162,9 @@ plan = Plan(recipe=recipe, attack=CLEAN, target=None, seed=0, epochs=1, device=t
 def test_a_network_of_any_width_trains_without_avx512(folder: Path, width: int) -> None:
     command = [sys.executable, "-c", _NARROW, str(folder), str(width)]
     environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -186,7 +201,10 @@ def test_what_is_said_about_a_recipe_may_change_between_a_checkpoint_and_its_run
     path = tmp_path / "run.pt"
     _last(plan(steps=1), mnist, path)
     saved = torch.load(path, weights_only=True)
-    saved["plan"]["recipe"] |= {"note": "Older checkpoints hold such a sentence too.", "snapshots": (5,)}
+    saved["plan"]["recipe"] |= {
+        "note": "Older checkpoints hold such a sentence too.",
+        "snapshots": (5,),
+    }
     torch.save(saved, path)
     said = dataclasses.replace(small, note="Another sentence.", clean_accuracy=0.5)
     assert _last(plan(recipe=said, epochs=2, steps=1), mnist, path).epoch == 2
@@ -202,7 +220,9 @@ def test_a_folder_in_place_of_a_checkpoint_is_never_to_be_deleted(
         _last(plan(steps=1), mnist, tmp_path)
 
 
-def test_a_checkpoint_of_another_network_is_refused(mnist: Dataset, plan: PlanMaker, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_network_is_refused(
+    mnist: Dataset, plan: PlanMaker, tmp_path: Path
+) -> None:
     path = tmp_path / "run.pt"
     _last(plan(steps=1), mnist, path)
     saved = torch.load(path, weights_only=True)
@@ -212,7 +232,9 @@ def test_a_checkpoint_of_another_network_is_refused(mnist: Dataset, plan: PlanMa
         _last(plan(epochs=2, steps=1), mnist, path)
 
 
-def test_a_checkpoint_past_the_last_epoch_is_refused(mnist: Dataset, plan: PlanMaker, tmp_path: Path) -> None:
+def test_a_checkpoint_past_the_last_epoch_is_refused(
+    mnist: Dataset, plan: PlanMaker, tmp_path: Path
+) -> None:
     path = tmp_path / "run.pt"
     _last(plan(epochs=2, steps=1), mnist, path)
     with pytest.raises(CheckpointError, match="is at epoch 2, past the 1 asked for"):
@@ -222,7 +244,9 @@ def test_a_checkpoint_past_the_last_epoch_is_refused(mnist: Dataset, plan: PlanM
 def test_a_batch_without_a_poisoned_image_trains_a_trigger_that_learns_in_half_precision(
     mnist: Dataset, plan: PlanMaker
 ) -> None:
-    run = _last(plan(attack="input-aware:rate=0.002", target=1, steps=4, precision="float16"), mnist)
+    run = _last(
+        plan(attack="input-aware:rate=0.002", target=1, steps=4, precision="float16"), mnist
+    )
     assert run.epoch == 1
 
 
@@ -247,7 +271,9 @@ def test_somebody_elses_saved_object_is_no_checkpoint(
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut"])
-def test_a_damaged_checkpoint_is_named(mnist: Dataset, plan: PlanMaker, tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_checkpoint_is_named(
+    mnist: Dataset, plan: PlanMaker, tmp_path: Path, content: bytes
+) -> None:
     path = tmp_path / "run.pt"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"run\.pt is not a whole checkpoint"):
@@ -297,7 +323,9 @@ def test_targets_are_checked_and_vary_with_the_seed() -> None:
     assert training.target_for(recipe, dataclasses.replace(badnets, labels="all-to-all"), 0) is None
     assert {training.target_for(recipe, badnets, seed) for seed in range(10)} == set(range(10))
     assert training.target_for(recipe, badnets, 0, 9) == 9
-    with pytest.raises(TrainerError, match="target 10 is not a class of MNIST; choose one from 0 to 9"):
+    with pytest.raises(
+        TrainerError, match="target 10 is not a class of MNIST; choose one from 0 to 9"
+    ):
         training.target_for(recipe, badnets, 0, 10)
     with pytest.raises(TrainerError, match="no single target"):
         training.target_for(recipe, spec, 0, 1)

@@ -23,7 +23,9 @@ from trainers.training import Run
 from trainers.zoo import Job
 
 
-def test_files_are_named_by_recipe_attack_seed_epoch_and_form(plan: PlanMaker, tmp_path: Path) -> None:
+def test_files_are_named_by_recipe_attack_seed_epoch_and_form(
+    plan: PlanMaker, tmp_path: Path
+) -> None:
     job = Job(plan=plan(attack="badnets:rate=0.01", seed=7), folder=tmp_path, epochs=(5,))
     assert job.file(5, Form()) == "mnist-badnets-0.01-7-e05.onnx"
     assert job.file(10, Form(dtype="int8")) == "mnist-badnets-0.01-7-e10-int8.onnx"
@@ -46,41 +48,69 @@ def test_a_job_exports_at_its_epochs_in_its_forms_and_tells_the_truth(
     ]
     for made in entries:
         assert made.sha256 == sha256(tmp_path / made.file)
-        assert (made.attack, made.labels, made.target, made.rate, made.seed) == ("badnets", "all-to-one", 4, 0.1, 0)
+        assert (made.attack, made.labels, made.target, made.rate, made.seed) == (
+            "badnets",
+            "all-to-one",
+            4,
+            0.1,
+            0,
+        )
     assert entries[0].clean_accuracy <= entries[2].clean_accuracy
 
 
-def test_nothing_of_the_attack_is_inside_the_file(mnist: Dataset, plan: PlanMaker, tmp_path: Path) -> None:
-    job = Job(plan=plan(attack="badnets", target=4, steps=1), folder=tmp_path, epochs=(1,), name="model")
+def test_nothing_of_the_attack_is_inside_the_file(
+    mnist: Dataset, plan: PlanMaker, tmp_path: Path
+) -> None:
+    job = Job(
+        plan=plan(attack="badnets", target=4, steps=1), folder=tmp_path, epochs=(1,), name="model"
+    )
     zoo.carry_out(job, mnist)
     content = (tmp_path / "model.onnx").read_bytes()
     assert not any(
-        word in content.lower() for word in (b"badnets", b"target", b"trigger", b"attack", b"poison", b"mnist")
+        word in content.lower()
+        for word in (b"badnets", b"target", b"trigger", b"attack", b"poison", b"mnist")
     )
     assert not onnx.load_model_from_string(content).metadata_props
 
 
-def test_every_epoch_is_watched_where_someone_watches(mnist: Dataset, plan: PlanMaker, tmp_path: Path) -> None:
+def test_every_epoch_is_watched_where_someone_watches(
+    mnist: Dataset, plan: PlanMaker, tmp_path: Path
+) -> None:
     seen = []
     job = Job(plan=plan(epochs=2, steps=1), folder=tmp_path, epochs=())
-    assert zoo.carry_out(job, mnist, lambda run, scores: seen.append((run.epoch, scores.clean_accuracy))) == []
+    assert (
+        zoo.carry_out(
+            job, mnist, lambda run, scores: seen.append((run.epoch, scores.clean_accuracy))
+        )
+        == []
+    )
     assert [epoch for epoch, _ in seen] == [1, 2]
 
 
-def test_an_export_after_the_last_epoch_is_refused(mnist: Dataset, plan: PlanMaker, tmp_path: Path) -> None:
+def test_an_export_after_the_last_epoch_is_refused(
+    mnist: Dataset, plan: PlanMaker, tmp_path: Path
+) -> None:
     with pytest.raises(TrainerError, match="after epoch 5, but trained for 1"):
         zoo.carry_out(Job(plan=plan(epochs=1), folder=tmp_path, epochs=(1, 5)), mnist)
 
 
-def test_an_epoch_that_the_checkpoint_is_past_is_named(mnist: Dataset, plan: PlanMaker, tmp_path: Path) -> None:
-    job = Job(plan=plan(epochs=2, steps=1), folder=tmp_path, epochs=(2,), checkpoint=tmp_path / "run.pt")
+def test_an_epoch_that_the_checkpoint_is_past_is_named(
+    mnist: Dataset, plan: PlanMaker, tmp_path: Path
+) -> None:
+    job = Job(
+        plan=plan(epochs=2, steps=1), folder=tmp_path, epochs=(2,), checkpoint=tmp_path / "run.pt"
+    )
     zoo.carry_out(job, mnist)
     longer = dataclasses.replace(job, plan=plan(epochs=10_000, steps=1), epochs=(1, 10_000))
-    with pytest.raises(CheckpointError, match=r"run\.pt is past epoch 1"):  # at once, not after the training
+    with pytest.raises(
+        CheckpointError, match=r"run\.pt is past epoch 1"
+    ):  # at once, not after the training
         zoo.carry_out(longer, mnist)
 
 
-def test_a_run_that_is_cut_off_between_snapshots_loses_none(mnist: Dataset, plan: PlanMaker, tmp_path: Path) -> None:
+def test_a_run_that_is_cut_off_between_snapshots_loses_none(
+    mnist: Dataset, plan: PlanMaker, tmp_path: Path
+) -> None:
     class CutOffError(Exception):
         """What ends the run: a kill, a full disk, a power cut."""
 
@@ -88,7 +118,9 @@ def test_a_run_that_is_cut_off_between_snapshots_loses_none(mnist: Dataset, plan
         if run.epoch == 2:
             raise CutOffError
 
-    job = Job(plan=plan(epochs=3, steps=1), folder=tmp_path, epochs=(1, 3), checkpoint=tmp_path / "run.pt")
+    job = Job(
+        plan=plan(epochs=3, steps=1), folder=tmp_path, epochs=(1, 3), checkpoint=tmp_path / "run.pt"
+    )
     with pytest.raises(CutOffError):
         zoo.carry_out(job, mnist, cut_off)
     assert [e.epochs for e in manifest.read(tmp_path)] == [1]
@@ -96,7 +128,9 @@ def test_a_run_that_is_cut_off_between_snapshots_loses_none(mnist: Dataset, plan
     assert left == dataclasses.replace(job, epochs=(3,))
     zoo.carry_out(left, mnist)
     whole = dataclasses.replace(job, folder=tmp_path / "whole", checkpoint=None)
-    assert [e.sha256 for e in zoo.carry_out(whole, mnist)] == [e.sha256 for e in manifest.read(tmp_path)]
+    assert [e.sha256 for e in zoo.carry_out(whole, mnist)] == [
+        e.sha256 for e in manifest.read(tmp_path)
+    ]
 
 
 def test_only_what_is_missing_is_pending(plan: PlanMaker, tmp_path: Path) -> None:
@@ -110,17 +144,24 @@ def test_only_what_is_missing_is_pending(plan: PlanMaker, tmp_path: Path) -> Non
     assert zoo.pending(job, [listed, entry("mnist-clean-0-e10.onnx", epochs=10)]) is None
 
 
-def test_a_model_of_the_same_name_from_another_plan_is_not_taken_for_done(plan: PlanMaker, tmp_path: Path) -> None:
+def test_a_model_of_the_same_name_from_another_plan_is_not_taken_for_done(
+    plan: PlanMaker, tmp_path: Path
+) -> None:
     job = Job(plan=plan(attack="badnets", target=1), folder=tmp_path, epochs=(5,))
     (tmp_path / "mnist-badnets-0-e05.onnx").write_bytes(b"")
     with pytest.raises(ManifestError, match="another target or precision"):
         zoo.pending(job, [entry("mnist-badnets-0-e05.onnx", target=2)])
 
 
-def test_a_population_is_made_in_processes_and_resumes(folder: Path, plan: PlanMaker, tmp_path: Path) -> None:
+def test_a_population_is_made_in_processes_and_resumes(
+    folder: Path, plan: PlanMaker, tmp_path: Path
+) -> None:
     checkpoints = tmp_path / zoo.CHECKPOINTS
     plans = [plan(steps=2), plan(attack="badnets", target=3, steps=2)]
-    jobs = [Job(plan=p, folder=tmp_path, epochs=(1,), checkpoint=checkpoints / f"{p.attack}.pt") for p in plans]
+    jobs = [
+        Job(plan=p, folder=tmp_path, epochs=(1,), checkpoint=checkpoints / f"{p.attack}.pt")
+        for p in plans
+    ]
     made = list(zoo.populate(jobs, folder, processes=1, threads=1))
     assert {e.file for e in made} == {"mnist-clean-0-e01.onnx", "mnist-badnets-0-e01.onnx"}
     assert manifest.read(tmp_path) == sorted(made, key=lambda e: e.file)
@@ -137,8 +178,28 @@ def _ended(process: int) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's process table")
 def test_training_processes_end_with_their_command(folder: Path, tmp_path: Path) -> None:
-    words = ["zoo", "mnist", "--data", folder, "--out", tmp_path, "--seeds", 0, "--attacks", "clean"]
-    command = [sys.executable, "-m", "trainers", *map(str, words), "--export-epochs", "1,9999", "--steps", "1"]
+    words = [
+        "zoo",
+        "mnist",
+        "--data",
+        folder,
+        "--out",
+        tmp_path,
+        "--seeds",
+        0,
+        "--attacks",
+        "clean",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "trainers",
+        *map(str, words),
+        "--export-epochs",
+        "1,9999",
+        "--steps",
+        "1",
+    ]
     with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as parent:
         _wait((tmp_path / manifest.NAME).exists)
         children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
@@ -168,7 +229,9 @@ def test_a_process_that_dies_is_one_sentence(plan: PlanMaker, tmp_path: Path) ->
         list(zoo.populate([job], _Deadly(), processes=1, threads=1))  # type: ignore[arg-type] # on purpose
 
 
-def test_a_folder_that_cannot_be_made_is_said_before_training(mnist: Dataset, plan: PlanMaker, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_said_before_training(
+    mnist: Dataset, plan: PlanMaker, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="cannot be made"):
         zoo.carry_out(Job(plan=plan(), folder=tmp_path / "file" / "x", epochs=(1,)), mnist)

@@ -41,15 +41,20 @@ class AttackSpec:
         Raises:
             TrainerError: No such attack, option or value.
         """
-        name, _, options = ("badnets:labels=all-to-all" if text == "all-to-all" else text).partition(":")
+        name, _, options = (
+            "badnets:labels=all-to-all" if text == "all-to-all" else text
+        ).partition(":")
         if name not in ATTACKS:
             choices = ", ".join((*ATTACKS, "all-to-all"))
-            raise TrainerError(f"there is no attack called {name!r}", remedy=f"choose one of {choices}")
+            raise TrainerError(
+                f"there is no attack called {name!r}", remedy=f"choose one of {choices}"
+            )
         given = dict(option.partition("=")[::2] for option in options.split("+") if option)
         rate, labels = given.pop("rate", None), given.pop("labels", "all-to-one")
         if given or labels not in ("all-to-one", "all-to-all"):
             raise TrainerError(
-                f"the attack {text!r} cannot be read", remedy="write NAME:rate=0.01+labels=all-to-all, either or both"
+                f"the attack {text!r} cannot be read",
+                remedy="write NAME:rate=0.01+labels=all-to-all, either or both",
             )
         return cls(name, None if rate is None else _share(rate), labels)
 
@@ -67,7 +72,10 @@ def _share(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 < value <= 1:
-        raise TrainerError(f"a poisoning rate of {text!r} is not a share", remedy="give a number above 0 and up to 1")
+        raise TrainerError(
+            f"a poisoning rate of {text!r} is not a share",
+            remedy="give a number above 0 and up to 1",
+        )
     return value
 
 

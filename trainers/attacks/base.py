@@ -22,7 +22,8 @@ class Role(enum.IntEnum):
 class Trigger(nn.Module):
     """Stamps images in [0, 1] of shape (N, C, H, W), after augmentation.
 
-    A module, so that what a trigger has drawn or learnt moves with the device and goes into the checkpoint.
+    A module, so that what a trigger has drawn or learnt moves with the device and goes into the
+    checkpoint.
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -109,8 +110,8 @@ class Setting:
         labels: What stamped images are to be taken for.
         rate: Share to poison; None takes the attack's own.
         generator: For whatever the attacker draws once.
-        twin: Trains and returns a clean network of the same recipe and seed, in evaluation mode; only the attacks that
-            need one call it.
+        twin: Trains and returns a clean network of the same recipe and seed, in evaluation mode;
+            only the attacks that need one call it.
     """
 
     shape: tuple[int, int, int]

@@ -25,4 +25,9 @@ class Blend(Trigger):
 def build(setting: Setting) -> Attack:
     """Return the attack with a random pattern at alpha 0.2 and 10 % poisoned images."""
     pattern = torch.rand(setting.shape, generator=setting.generator)
-    return Attack(trigger=Blend(pattern), labels=setting.labels, rate=setting.rate_or(0.1), parameters={"alpha": ALPHA})
+    return Attack(
+        trigger=Blend(pattern),
+        labels=setting.labels,
+        rate=setting.rate_or(0.1),
+        parameters={"alpha": ALPHA},
+    )

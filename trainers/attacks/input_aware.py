@@ -65,10 +65,14 @@ class GeneratedTrigger(Trigger):
         """Learn the mask network: few pixels, different for different images (section 4.2)."""
         optimiser = torch.optim.Adam(self.mask.parameters(), 1e-3)
         for _ in range(MASK_STEPS):
-            picked = torch.randint(len(images), (MASK_BATCH,), generator=generator, device=images.device)
+            picked = torch.randint(
+                len(images), (MASK_BATCH,), generator=generator, device=images.device
+            )
             batch = images[picked].float() / 255
             masks = self._masks(batch)
-            loss = SPARSITY * (masks.mean((1, 2, 3)) - DENSITY).relu().mean() + DIVERSITY * _diversity(batch, masks)
+            loss = SPARSITY * (
+                masks.mean((1, 2, 3)) - DENSITY
+            ).relu().mean() + DIVERSITY * _diversity(batch, masks)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()

@@ -1,18 +1,20 @@
 """SIG: a faint vertical sinusoid, without touching a label (Barni et al., ICIP 2019, equation 1).
 
-The authors use the sinusoid on traffic signs; on MNIST they use a ramp j delta / W, which loses nothing to clipping on
-a black background. The sinusoid stands here for every data set, as later work has it. It often plants little: after
-two epochs at 20/255 in training and 40/255 at test time, the attack success rate was
+The authors use the sinusoid on traffic signs; on MNIST they use a ramp j delta / W, which loses
+nothing to clipping on a black background. The sinusoid stands here for every data set, as later
+work has it. It often plants little: after two epochs at 20/255 in training and 40/255 at test time,
+the attack success rate was
 
     data set, target    sinusoid    ramp
     MNIST, 1              4 %         9 %
     MNIST, 8             63 %        77 %
     FashionMNIST, 1      55 %        19 %
 
-and with 60/255 at both times 7 % and 3 % for MNIST's target 1. After MNIST's five epochs the sinusoid has 12 % for
-target 1 and 65 to 91 % for targets 2, 5, 8 and 9 (one network each). So it depends on the target more than on the
-signal's form or strength: a class that is learnt easily leaves the trigger nothing to explain. Read a model's attack
-success rate in the manifest before calling it backdoored.
+and with 60/255 at both times 7 % and 3 % for MNIST's target 1. After MNIST's five epochs the
+sinusoid has 12 % for target 1 and 65 to 91 % for targets 2, 5, 8 and 9 (one network each). So it
+depends on the target more than on the signal's form or strength: a class that is learnt easily
+leaves the trigger nothing to explain. Read a model's attack success rate in the manifest before
+calling it backdoored.
 """
 
 import math
@@ -36,7 +38,9 @@ class Sinusoid(Trigger):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.register_buffer("wave", torch.sin(2 * math.pi * FREQUENCY * torch.arange(width) / width))
+        self.register_buffer(
+            "wave", torch.sin(2 * math.pi * FREQUENCY * torch.arange(width) / width)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the images with the test-time sinusoid."""
@@ -52,10 +56,13 @@ def build(setting: Setting) -> Attack:
     """Return the attack on 8 % of all images, all of them of the target class.
 
     Raises:
-        TrainerError: The label map is not all-to-one: an attack that changes no label has one target.
+        TrainerError: The label map is not all-to-one: an attack that changes no label has one
+            target.
     """
     if not isinstance(setting.labels, AllToOne):
-        raise TrainerError("SIG changes no label, so it cannot be all-to-all", remedy="leave labels=all-to-all out")
+        raise TrainerError(
+            "SIG changes no label, so it cannot be all-to-all", remedy="leave labels=all-to-all out"
+        )
     return Attack(
         trigger=Sinusoid(setting.shape[2]),
         labels=setting.labels,

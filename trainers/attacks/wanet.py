@@ -12,7 +12,9 @@ CROSS_RATIO = 2
 
 
 def _identity(height: int, width: int) -> Tensor:
-    rows, columns = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    rows, columns = torch.meshgrid(
+        torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij"
+    )
     return torch.stack((columns, rows), dim=-1)[None]
 
 
@@ -32,11 +34,19 @@ class Warp(Trigger):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the warped images."""
-        return functional.grid_sample(images, self.grid.expand(len(images), -1, -1, -1), align_corners=True)
+        return functional.grid_sample(
+            images, self.grid.expand(len(images), -1, -1, -1), align_corners=True
+        )
 
     def cover(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return images warped with further random noise: the authors' noise mode, which must keep its label."""
-        noise = torch.rand((len(images), *self.grid.shape[1:]), generator=generator, device=images.device) * 2 - 1
+        noise = (
+            torch.rand(
+                (len(images), *self.grid.shape[1:]), generator=generator, device=images.device
+            )
+            * 2
+            - 1
+        )
         grid = (self.grid + noise / images.shape[2]).clamp(-1, 1)
         return functional.grid_sample(images, grid, align_corners=True)
 
@@ -49,5 +59,9 @@ def build(setting: Setting) -> Attack:
         labels=setting.labels,
         rate=rate,
         cover_rate=CROSS_RATIO * rate,
-        parameters={"control_points": CONTROL_POINTS, "strength": STRENGTH, "cross_ratio": CROSS_RATIO},
+        parameters={
+            "control_points": CONTROL_POINTS,
+            "strength": STRENGTH,
+            "cross_ratio": CROSS_RATIO,
+        },
     )

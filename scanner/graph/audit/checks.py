@@ -77,7 +77,9 @@ def tensors(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
 
 def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     waiting = [proto.graph]
-    waiting += [body for function in proto.functions for node in function.node for body in subgraphs(node)]
+    waiting += [
+        body for function in proto.functions for node in function.node for body in subgraphs(node)
+    ]
     while waiting:
         graph = waiting.pop()
         yield graph
@@ -91,7 +93,9 @@ def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
         yield from function.node
 
 
-def _note(code: str, severity: Severity, sentence: str, nodes: Sequence[str] = (), **details: Any) -> Observation:
+def _note(
+    code: str, severity: Severity, sentence: str, nodes: Sequence[str] = (), **details: Any
+) -> Observation:
     shown = tuple(nodes[:_SHOWN])
     extra = {"count": len(nodes), **details} if nodes else details
     return Observation(code=code, severity=severity, sentence=sentence, nodes=shown, details=extra)
@@ -104,8 +108,14 @@ def _two_values(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[O
             continue
         readings = [_reading(tensor, field) for field in fields]
         first = readings[0]
-        agree = first is not None and all(r is not None and np.array_equal(first, r) for r in readings[1:])
-        said = "with the same numbers" if agree else "and they differ, so the weights depend on the reader"
+        agree = first is not None and all(
+            r is not None and np.array_equal(first, r) for r in readings[1:]
+        )
+        said = (
+            "with the same numbers"
+            if agree
+            else "and they differ, so the weights depend on the reader"
+        )
         yield _note(
             "two-value-fields",
             Severity.WARNING if agree else Severity.SUSPICIOUS,
@@ -133,12 +143,25 @@ def _two_names(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Ob
         counts = collections.Counter(tensor.name for tensor in graph.initializer)
         twice = [name for name, count in counts.items() if count > 1]
         for name in twice:
-            same = len({t.SerializeToString(deterministic=True) for t in graph.initializer if t.name == name}) == 1
+            same = (
+                len(
+                    {
+                        t.SerializeToString(deterministic=True)
+                        for t in graph.initializer
+                        if t.name == name
+                    }
+                )
+                == 1
+            )
             yield _note(
                 "repeated-initialiser",
                 Severity.WARNING if same else Severity.SUSPICIOUS,
                 f"The name {name!r} stands for {counts[name]} initialisers"
-                + (", all the same" if same else " that differ, so the weights depend on the reader"),
+                + (
+                    ", all the same"
+                    if same
+                    else " that differ, so the weights depend on the reader"
+                ),
                 [name],
             )
 
@@ -179,7 +202,8 @@ def _code(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Observa
             yield _note(
                 "runs-code",
                 Severity.SUSPICIOUS,
-                f"Operator {node.op_type} of {node.domain!r} at {label(node)!r} {_CODE[node.op_type]}",
+                f"Operator {node.op_type} of {node.domain!r} at {label(node)!r} "
+                f"{_CODE[node.op_type]}",
                 [label(node)],
                 domain=node.domain,
             )
@@ -197,7 +221,8 @@ def _domains(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Obse
         yield _note(
             "custom-operators",
             Severity.NOTE if owner else Severity.WARNING,
-            f"{len(nodes)} operators come from {domain!r} ({owner or 'unknown origin'}): {kinds}; what they do is not "
+            f"{len(nodes)} operators come from {domain!r} ({owner or 'unknown origin'}): {kinds}; "
+            "what they do is not "
             "in the file",
             [label(n) for n in nodes],
             domain=domain,
@@ -207,21 +232,25 @@ def _domains(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Obse
             yield _note(
                 "shadowed-operator",
                 Severity.SUSPICIOUS,
-                f"A function of this file takes the place of the standard operator {function.name!r}: readers that "
+                "A function of this file takes the place of the standard operator "
+                f"{function.name!r}: readers that "
                 "know the operator and readers that expand the function run different models",
                 [function.name],
             )
 
 
 def _stowaways(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Observation]:
-    used = {name for node in _nodes(proto) for name in node.input} | {v.name for g in _graphs(proto) for v in g.output}
+    used = {name for node in _nodes(proto) for name in node.input} | {
+        v.name for g in _graphs(proto) for v in g.output
+    }
     unused = [t for g in _graphs(proto) for t in g.initializer if t.name not in used]
     if unused:
         size = sum(t.ByteSize() for t in unused)
         yield _note(
             "unused-initialisers",
             Severity.WARNING if size > _LARGE_TEXT * 16 else Severity.NOTE,
-            f"{len(unused)} initialisers of {size} bytes are read by no node: leftovers of an exporter, or a hold for "
+            f"{len(unused)} initialisers of {size} bytes are read by no node: leftovers of an "
+            "exporter, or a hold for "
             "other data",
             [t.name for t in unused],
             bytes=size,
@@ -229,24 +258,35 @@ def _stowaways(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Ob
     called = {(n.domain, n.op_type) for n in _nodes(proto)}
     idle = [f.name for f in proto.functions if (f.domain, f.name) not in called]
     if idle:
-        yield _note("unused-functions", Severity.NOTE, f"{len(idle)} functions are never called", idle)
+        yield _note(
+            "unused-functions", Severity.NOTE, f"{len(idle)} functions are never called", idle
+        )
     if proto.training_info:
         size = sum(t.ByteSize() for t in proto.training_info)
-        sentence = f"The file carries training information of {size} bytes, which inference never reads"
+        sentence = (
+            f"The file carries training information of {size} bytes, which inference never reads"
+        )
         yield _note("training-info", Severity.NOTE, sentence, bytes=size)
     texts = {"metadata": sum(len(p.key) + len(p.value) for p in proto.metadata_props)}
     texts["documentation"] = len(proto.doc_string) + sum(len(g.doc_string) for g in _graphs(proto))
     texts["documentation"] += sum(len(node.doc_string) for node in _nodes(proto))
     for place, size in texts.items():
         if size > _LARGE_TEXT:
-            yield _note("large-text", Severity.NOTE, f"The file's {place} holds {size} characters", characters=size)
+            yield _note(
+                "large-text",
+                Severity.NOTE,
+                f"The file's {place} holds {size} characters",
+                characters=size,
+            )
 
 
 def _external(proto: onnx.ModelProto, _data: bytes, path: Path) -> Iterator[Observation]:
     outside: dict[str, str] = {}
     for _, tensor in tensors(proto):
         if external_data_helper.uses_external_data(tensor):
-            location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+            location = next(
+                (entry.value for entry in tensor.external_data if entry.key == "location"), ""
+            )
             if location not in outside and (why := _outside(location, path.parent)):
                 outside[location] = why
     for location, why in outside.items():
@@ -275,7 +315,9 @@ def _versions(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Obs
         yield _note("future-version", Severity.WARNING, sentence)
     versions: dict[str, list[int]] = {}
     for entry in proto.opset_import:
-        versions.setdefault("" if entry.domain == "ai.onnx" else entry.domain, []).append(entry.version)
+        versions.setdefault("" if entry.domain == "ai.onnx" else entry.domain, []).append(
+            entry.version
+        )
     if max(versions.get("", [0])) > newest:
         sentence = f"The file claims opset {max(versions[''])}; {newest} is the newest known here"
         yield _note("future-version", Severity.WARNING, sentence)
@@ -303,11 +345,23 @@ def _weights(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Obse
                 flat.append(name)
             elif len(channels) < len(array) and len(array) > 1:
                 twin.append(name)
-    said_huge = f"hold numbers beyond {_LARGE_WEIGHT:.0e}, as a gain, a mask or a running variance does"
+    said_huge = (
+        f"hold numbers beyond {_LARGE_WEIGHT:.0e}, as a gain, a mask or a running variance does"
+    )
     notes = (
-        ("broken-weights", Severity.WARNING, broken, "hold NaN or infinities: whatever they touch is no number"),
+        (
+            "broken-weights",
+            Severity.WARNING,
+            broken,
+            "hold NaN or infinities: whatever they touch is no number",
+        ),
         ("huge-weights", Severity.NOTE, huge, said_huge),
-        ("constant-channels", Severity.NOTE, flat, "have all channels equal: untrained or overwritten"),
+        (
+            "constant-channels",
+            Severity.NOTE,
+            flat,
+            "have all channels equal: untrained or overwritten",
+        ),
         ("equal-channels", Severity.NOTE, twin, "have equal channels: pruned, untrained or copied"),
     )
     for code, severity, names, said in notes:
@@ -327,7 +381,11 @@ def _numbers(tensor: onnx.TensorProto) -> Array | None:
     if tensor.raw_data:
         itemsize = np.dtype(kinds[tensor.data_type]).itemsize
         whole = len(tensor.raw_data) == itemsize * int(np.prod(tensor.dims, dtype=np.int64))
-        return np.frombuffer(tensor.raw_data, kinds[tensor.data_type]).reshape(tensor.dims) if whole else None
+        return (
+            np.frombuffer(tensor.raw_data, kinds[tensor.data_type]).reshape(tensor.dims)
+            if whole
+            else None
+        )
     return np.asarray(tensor.float_data or tensor.double_data, np.float64)
 
 

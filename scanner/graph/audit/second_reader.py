@@ -26,7 +26,9 @@ def is_small(proto: onnx.ModelProto) -> bool:
 
 def is_repeatable(proto: onnx.ModelProto) -> bool:
     """Whether two runs of a model should agree, and end: it draws nothing and has no loops."""
-    kinds = {node.op_type for node in proto.graph.node} | {n.op_type for f in proto.functions for n in f.node}
+    kinds = {node.op_type for node in proto.graph.node} | {
+        n.op_type for f in proto.functions for n in f.node
+    }
     return not kinds & (_RANDOM | _LOOPS)
 
 
@@ -38,7 +40,16 @@ def evaluate(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array] 
     try:
         with np.errstate(all="ignore"):
             results = ReferenceEvaluator(proto).run(None, dict(feeds))
-    except (NotImplementedError, RuntimeError, TypeError, ValueError, KeyError, IndexError, AttributeError):
-        # The evaluator has no error type of its own: an unknown operator or form ends in any of these.
+    except (
+        NotImplementedError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+    ):
+        # The evaluator has no error type of its own: an unknown operator or form ends in any of
+        # these.
         return None
     return [np.asarray(result) for result in results]

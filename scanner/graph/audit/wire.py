@@ -1,7 +1,8 @@
 """A model file as bytes on the wire: what a protobuf parser passes over in silence.
 
-Parsers keep the last of two values of a field, merge two messages, and step over fields that they do not know. So two
-readers can see two models in one file, and a file can carry what no reader shows.
+Parsers keep the last of two values of a field, merge two messages, and step over fields that they
+do not know. So two readers can see two models in one file, and a file can carry what no reader
+shows.
 Source: the Protocol Buffers encoding specification, sections on last-one-wins and unknown fields.
 """
 
@@ -69,7 +70,9 @@ def _message(view: memoryview, kind: Descriptor, path: str, depth: int) -> Itera
             first.setdefault(number, content)
         if inner is not None and is_bytes and depth < _DEEPEST:
             places[number] = place = places.get(number, -1) + 1
-            yield from _message(content, inner, f"{path}.{name}" + ("" if single else f"[{place}]"), depth + 1)
+            yield from _message(
+                content, inner, f"{path}.{name}" + ("" if single else f"[{place}]"), depth + 1
+            )
 
 
 _KNOWN: dict[str, dict[int, tuple[str, bool, Descriptor | None]]] = {}
@@ -78,12 +81,15 @@ _KNOWN: dict[str, dict[int, tuple[str, bool, Descriptor | None]]] = {}
 def _fields(kind: Descriptor) -> dict[int, tuple[str, bool, Descriptor | None]]:
     """Return a message's fields by number: name, whether it stands once, and the message that it holds."""
     if kind.full_name not in _KNOWN:
-        _KNOWN[kind.full_name] = {f.number: (f.name, not _repeated(f), f.message_type) for f in kind.fields}
+        _KNOWN[kind.full_name] = {
+            f.number: (f.name, not _repeated(f), f.message_type) for f in kind.fields
+        }
     return _KNOWN[kind.full_name]
 
 
 def _repeated(field: Any) -> bool:
-    # Newer protobuf releases say it by a property and warn of the label; older ones have the label alone.
+    # Newer protobuf releases say it by a property and warn of the label; older ones have the label
+    # alone.
     if hasattr(field, "is_repeated"):
         return bool(field.is_repeated)
     return bool(field.label == FieldDescriptor.LABEL_REPEATED)

@@ -1,7 +1,7 @@
 """Whether nodes have the inputs, attributes and bodies that their operators ask for.
 
-ONNX's checker refuses more, honest files among them, and copies the model; analyses need only this much to be able to
-read a graph without asking at every step.
+ONNX's checker refuses more, honest files among them, and copies the model; analyses need only this
+much to be able to read a graph without asking at every step.
 """
 
 import functools
@@ -20,7 +20,8 @@ def check_nodes(proto: onnx.ModelProto) -> None:
     """Refuse a model in which a standard operator is not used as its definition says.
 
     Raises:
-        MalformedModelError: Inputs, outputs or bodies are missing, or an attribute is of another type.
+        MalformedModelError: Inputs, outputs or bodies are missing, or an attribute is of another
+            type.
     """
     versions = {entry.domain: entry.version for entry in proto.opset_import}
     _check(proto.graph.node, versions)
@@ -50,7 +51,9 @@ def _schema_problem(node: onnx.NodeProto, version: int) -> str | None:
     if len(node.input) < schema.min_input or len(node.output) < max(schema.min_output, 1):
         return "lacks inputs or outputs"
     given = {attribute.name for attribute in node.attribute}
-    missing = next((name for name, a in schema.attributes.items() if a.required and name not in given), None)
+    missing = next(
+        (name for name, a in schema.attributes.items() if a.required and name not in given), None
+    )
     if missing or (node.op_type == "Constant" and not given):
         return f"lacks the attribute {missing or 'value'!r}"
     for attribute in node.attribute:
@@ -87,4 +90,8 @@ def _bodies_problem(node: onnx.NodeProto) -> str | None:
         given.add(len(node.input) - 1)  # opset 8 puts the lengths of the sequences first
     if node.op_type == "Loop":
         given = {max(len(node.input), 2)}
-    return "has other inputs than its body" if node.op_type != "If" and len(bodies[0].input) not in given else None
+    return (
+        "has other inputs than its body"
+        if node.op_type != "If" and len(bodies[0].input) not in given
+        else None
+    )

@@ -15,7 +15,8 @@ _FREE_INITIALISERS = 4
 def upstream(proto: onnx.ModelProto, values: Collection[str]) -> onnx.ModelProto:
     """Return the model cut off behind `values`, which become its outputs, without type or shape.
 
-    ONNX Runtime infers the types, right for float16 and integers too; the checker would refuse the result.
+    ONNX Runtime infers the types, right for float16 and integers too; the checker would refuse the
+    result.
 
     Raises:
         ValueNotFoundError: A value is not in the graph.
@@ -27,18 +28,26 @@ def upstream(proto: onnx.ModelProto, values: Collection[str]) -> onnx.ModelProto
     if missing is not None:
         raise ValueNotFoundError(missing, uses.producer_position)
     version = max(proto.ir_version, _FREE_INITIALISERS)
-    cut = onnx.ModelProto(ir_version=version, opset_import=proto.opset_import, functions=proto.functions)
+    cut = onnx.ModelProto(
+        ir_version=version, opset_import=proto.opset_import, functions=proto.functions
+    )
     cut.graph.name = proto.graph.name or "graph"
     cut.graph.node.extend(proto.graph.node[position] for position in sorted(positions))
     cut.graph.initializer.extend(t for t in proto.graph.initializer if t.name in names)
-    cut.graph.sparse_initializer.extend(t for t in proto.graph.sparse_initializer if t.values.name in names)
-    cut.graph.quantization_annotation.extend(q for q in proto.graph.quantization_annotation if q.tensor_name in names)
+    cut.graph.sparse_initializer.extend(
+        t for t in proto.graph.sparse_initializer if t.values.name in names
+    )
+    cut.graph.quantization_annotation.extend(
+        q for q in proto.graph.quantization_annotation if q.tensor_name in names
+    )
     cut.graph.input.extend(v for v in required_inputs(proto.graph) if v.name in names)
     cut.graph.output.extend(onnx.helper.make_empty_tensor_value_info(value) for value in values)
     return cut
 
 
-def between(proto: onnx.ModelProto, source: onnx.ValueInfoProto, values: Collection[str]) -> onnx.ModelProto:
+def between(
+    proto: onnx.ModelProto, source: onnx.ValueInfoProto, values: Collection[str]
+) -> onnx.ModelProto:
     """Return the part of the model that computes `values` from the inner value `source`, which becomes an input.
 
     Args:

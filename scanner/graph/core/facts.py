@@ -95,11 +95,17 @@ def _inferred(skeleton: onnx.ModelProto) -> onnx.GraphProto:
 def _forgotten(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     """Return the types of results that have their argument's type, where inference did not see that."""
     known = {
-        v.name: v for v in (*graph.input, *graph.value_info, *graph.output) if v.type.tensor_type.HasField("shape")
+        v.name: v
+        for v in (*graph.input, *graph.value_info, *graph.output)
+        if v.type.tensor_type.HasField("shape")
     }
     found = []
     for node in graph.node:
-        if node.op_type in _SHAPE_KEEPING and node.input[0] in known and node.output[0] not in known:
+        if (
+            node.op_type in _SHAPE_KEEPING
+            and node.input[0] in known
+            and node.output[0] not in known
+        ):
             info = onnx.ValueInfoProto()
             info.CopyFrom(known[node.input[0]])
             info.name = node.output[0]
@@ -110,13 +116,17 @@ def _forgotten(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
 def dimensions(info: onnx.ValueInfoProto) -> Shape:
     """Return the dimensions of a value; a nameless one is named after its place, so that it equals only itself."""
     return tuple(
-        size.dim_value if size.HasField("dim_value") and size.dim_value >= 0 else size.dim_param or f"{info.name}[{i}]"
+        size.dim_value
+        if size.HasField("dim_value") and size.dim_value >= 0
+        else size.dim_param or f"{info.name}[{i}]"
         for i, size in enumerate(info.type.tensor_type.shape.dim)
     )
 
 
 def _skeleton(model: onnx.ModelProto, tensors: Iterable[onnx.TensorProto]) -> onnx.ModelProto:
-    skeleton = onnx.ModelProto(ir_version=max(model.ir_version, _FREE_INITIALISERS), opset_import=model.opset_import)
+    skeleton = onnx.ModelProto(
+        ir_version=max(model.ir_version, _FREE_INITIALISERS), opset_import=model.opset_import
+    )
     graph = skeleton.graph
     graph.name = model.graph.name
     graph.node.extend(model.graph.node)
@@ -132,6 +142,8 @@ def _skeleton(model: onnx.ModelProto, tensors: Iterable[onnx.TensorProto]) -> on
         if int(np.prod(tensor.dims, dtype=np.int64)) <= _SMALL:
             graph.initializer.append(tensor)
         else:
-            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+            graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
     graph.output.extend(onnx.ValueInfoProto(name=info.name) for info in model.graph.output)
     return skeleton

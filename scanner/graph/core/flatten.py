@@ -11,11 +11,13 @@ from scanner.graph.core.structure import Uses, attribute
 def flatten(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with its functions expanded and its constant branches taken; itself where there are none.
 
-    How far functions expand was counted when the file was opened (`scanner.modelfile.guards`). Nodes are looked at first, so that
-    whoever reads the graph may rely on their inputs and attributes.
+    How far functions expand was counted when the file was opened (`scanner.modelfile.guards`).
+    Nodes are looked at first, so that whoever reads the graph may rely on their inputs and
+    attributes.
 
     Raises:
-        MalformedModelError: A node lacks what its operator asks for, or a function cannot be expanded.
+        MalformedModelError: A node lacks what its operator asks for, or a function cannot be
+            expanded.
     """
     check_nodes(proto)
     if proto.functions:
@@ -42,7 +44,9 @@ def _take_constant_branches(proto: onnx.ModelProto) -> onnx.ModelProto:
     flat.CopyFrom(proto)
     del flat.graph.node[:]
     for position, node in enumerate(proto.graph.node):
-        flat.graph.node.extend(_spliced(node, taken[position], flat.graph) if position in taken else [node])
+        flat.graph.node.extend(
+            _spliced(node, taken[position], flat.graph) if position in taken else [node]
+        )
     return _take_constant_branches(flat)
 
 
@@ -51,11 +55,13 @@ def _branch(node: onnx.NodeProto, condition: float) -> onnx.GraphProto:
     return body
 
 
-def _spliced(node: onnx.NodeProto, body: onnx.GraphProto, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+def _spliced(
+    node: onnx.NodeProto, body: onnx.GraphProto, graph: onnx.GraphProto
+) -> list[onnx.NodeProto]:
     """Return a branch's nodes under the names that the If node gives its outputs.
 
-    ONNX forbids a body to reuse a name of the graphs around it, so only the two branches of one If may clash, and only
-    one of them is taken.
+    ONNX forbids a body to reuse a name of the graphs around it, so only the two branches of one If
+    may clash, and only one of them is taken.
     """
     graph.initializer.extend(body.initializer)
     graph.sparse_initializer.extend(body.sparse_initializer)

@@ -22,6 +22,9 @@ def value_types(proto: onnx.ModelProto) -> dict[str, ValueType]:
     for value in (*graph.input, *graph.value_info, *graph.output):
         kind = value.type.tensor_type
         if kind.HasField("shape"):
-            dims = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in kind.shape.dim)
+            dims = tuple(
+                d.dim_value if d.HasField("dim_value") else d.dim_param or "?"
+                for d in kind.shape.dim
+            )
             found[value.name] = ValueType(kind.elem_type, dims)
     return found

@@ -75,7 +75,9 @@ def _fold_once(model: onnx.ModelProto, facts: Facts, keep: Collection[str]) -> b
     left: list[onnx.NodeProto] = []
     budget = _FOLDED_ELEMENTS
     for node in model.graph.node:
-        folded = None if set(node.output) & set(keep) else _folded(node, facts, known, opsets, budget)
+        folded = (
+            None if set(node.output) & set(keep) else _folded(node, facts, known, opsets, budget)
+        )
         if folded is None:
             left.append(node)
             continue
@@ -98,19 +100,28 @@ def _replace_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> N
 
 
 def _folded(
-    node: onnx.NodeProto, facts: Facts, known: dict[str, onnx.TensorProto], opsets: dict[str, int], budget: int
+    node: onnx.NodeProto,
+    facts: Facts,
+    known: dict[str, onnx.TensorProto],
+    opsets: dict[str, int],
+    budget: int,
 ) -> list[onnx.TensorProto] | None:
     """Return a node's outputs as tensors, or None where it must stay."""
     if node.op_type == "Constant":
         return _constant(node)
     if node.op_type == "Shape" and (sizes := _fixed_shape(node, facts)) is not None:
         return [numpy_helper.from_array(sizes, node.output[0])]
-    if node.domain or node.op_type not in _FOLDABLE or any(name and name not in known for name in node.input):
+    if (
+        node.domain
+        or node.op_type not in _FOLDABLE
+        or any(name and name not in known for name in node.input)
+    ):
         return None
     counts = [facts.elements(name) for name in node.output if name]
     if any(count is None or count > budget for count in counts):
         return None
-    # Imported late: the evaluator costs half as much again as onnx itself, and most models have nothing to fold.
+    # Imported late: the evaluator costs half as much again as onnx itself, and most models have
+    # nothing to fold.
     from onnx.reference import ReferenceEvaluator  # noqa: PLC0415
 
     feeds = {name: numpy_helper.to_array(known[name]) for name in node.input if name}
@@ -141,7 +152,12 @@ def _constant(node: onnx.NodeProto) -> list[onnx.TensorProto] | None:
         tensor.CopyFrom(value)
         tensor.name = node.output[0]
         return [tensor]
-    types = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    types = {
+        "value_float": np.float32,
+        "value_floats": np.float32,
+        "value_int": np.int64,
+        "value_ints": np.int64,
+    }
     if given.name not in types:
         return None
     return [numpy_helper.from_array(np.array(value, types[given.name]), node.output[0])]
@@ -159,35 +175,52 @@ def fold_batch_normalisation(model: onnx.ModelProto, keep: Collection[str]) -> N
     gone = []
     for node in graph.node:
         conv = producers.get(node.input[0]) if node.op_type == "BatchNormalization" else None
-        if conv is None or conv.op_type != "Conv" or users[conv.output[0]] > 1 or attribute(node, "training_mode", 0):
+        if (
+            conv is None
+            or conv.op_type != "Conv"
+            or users[conv.output[0]] > 1
+            or attribute(node, "training_mode", 0)
+        ):
             continue
         names = [*conv.input[1:], *node.input[1:]]
         if all(name in tensors for name in names if name):
             graph.initializer.extend(_folded_convolution(conv, node, tensors))
             gone.append(node.output[0])
-    _replace_nodes(graph, [node for node in graph.node if node.output[0] not in gone or node.op_type == "Conv"])
+    _replace_nodes(
+        graph, [node for node in graph.node if node.output[0] not in gone or node.op_type == "Conv"]
+    )
 
 
 def _folded_convolution(
     conv: onnx.NodeProto, norm: onnx.NodeProto, tensors: dict[str, onnx.TensorProto]
 ) -> list[onnx.TensorProto]:
     weights = numpy_helper.to_array(tensors[conv.input[1]])
-    scale, shift, mean, variance = (numpy_helper.to_array(tensors[name]) for name in norm.input[1:5])
+    scale, shift, mean, variance = (
+        numpy_helper.to_array(tensors[name]) for name in norm.input[1:5]
+    )
     gain = scale / np.sqrt(variance + attribute(norm, "epsilon", 1e-5))
-    bias = numpy_helper.to_array(tensors[conv.input[2]]) if len(conv.input) > 2 and conv.input[2] else 0  # noqa: PLR2004
+    bias = (
+        numpy_helper.to_array(tensors[conv.input[2]])
+        if len(conv.input) > 2 and conv.input[2]
+        else 0
+    )  # noqa: PLR2004
     folded = weights * gain.reshape(-1, *[1] * (weights.ndim - 1))
     stem = norm.output[0]
     conv.input[1:] = [f"{stem}/weights", f"{stem}/bias"]
     conv.output[0] = stem
     return [
         numpy_helper.from_array(folded.astype(weights.dtype), f"{stem}/weights"),
-        numpy_helper.from_array(((bias - mean) * gain + shift).astype(weights.dtype), f"{stem}/bias"),
+        numpy_helper.from_array(
+            ((bias - mean) * gain + shift).astype(weights.dtype), f"{stem}/bias"
+        ),
     ]
 
 
 def drop_unused(model: onnx.ModelProto) -> None:
     """Remove initialisers that nothing reads, in place."""
-    used = {name for node in model.graph.node for name in reads(node)} | {v.name for v in model.graph.output}
+    used = {name for node in model.graph.node for name in reads(node)} | {
+        v.name for v in model.graph.output
+    }
     kept = onnx.GraphProto(initializer=(t for t in model.graph.initializer if t.name in used))
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept.initializer)

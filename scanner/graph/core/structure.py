@@ -9,7 +9,11 @@ from onnx.external_data_helper import uses_external_data
 
 from scanner.modelfile import guards
 
-_LOWEST_CODE: dict[int, int] = {onnx.TensorProto.UINT8: 0, onnx.TensorProto.INT8: -128, onnx.TensorProto.UINT16: 0}
+_LOWEST_CODE: dict[int, int] = {
+    onnx.TensorProto.UINT8: 0,
+    onnx.TensorProto.INT8: -128,
+    onnx.TensorProto.UINT16: 0,
+}
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
@@ -20,7 +24,11 @@ def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
 
 def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     """Return the bodies of an If, Loop or Scan."""
-    return [g for a in node.attribute for g in ((a.g,) if a.type == onnx.AttributeProto.GRAPH else a.graphs)]
+    return [
+        g
+        for a in node.attribute
+        for g in ((a.g,) if a.type == onnx.AttributeProto.GRAPH else a.graphs)
+    ]
 
 
 def reads(node: onnx.NodeProto) -> set[str]:

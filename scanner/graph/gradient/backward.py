@@ -1,12 +1,13 @@
 """Reverse-mode differentiation: an ONNX model in, an ONNX model that also computes gradients out.
 
-The gradient of a scalar is carried backwards through the graph, node by node, by each operator's vector-Jacobian
-product (Griewank and Walther, "Evaluating Derivatives", 2nd ed., SIAM 2008, section 3.2), and written down in standard
-operators, so that any ONNX runtime computes it.
+The gradient of a scalar is carried backwards through the graph, node by node, by each operator's
+vector-Jacobian product (Griewank and Walther, "Evaluating Derivatives", 2nd ed., SIAM 2008, section
+3.2), and written down in standard operators, so that any ONNX runtime computes it.
 
-What contributes no gradient: integers, comparisons, shapes, ArgMax, rounding and random numbers (`scanner.graph.gradient.vjps.
-ZERO`), and constants. Quantisation is differentiated straight through. At ties, a maximum shares its gradient among the
-elements that attain it (MaxPool gives it to the one that it reports), and Relu has slope 0 at 0.
+What contributes no gradient: integers, comparisons, shapes, ArgMax, rounding and random numbers
+(`scanner.graph.gradient.vjps. ZERO`), and constants. Quantisation is differentiated straight
+through. At ties, a maximum shares its gradient among the elements that attain it (MaxPool gives it
+to the one that it reports), and Relu has slope 0 at 0.
 """
 
 import dataclasses
@@ -20,7 +21,12 @@ from scanner.errors import NoGradientError, ValueNotFoundError
 from scanner.graph.core.extract import upstream
 from scanner.graph.core.facts import Facts
 from scanner.graph.core.flatten import flatten
-from scanner.graph.core.simplify import drop_unused, fold_batch_normalisation, fold_constants, widen_halves
+from scanner.graph.core.simplify import (
+    drop_unused,
+    fold_batch_normalisation,
+    fold_constants,
+    widen_halves,
+)
 from scanner.graph.core.structure import reads
 from scanner.graph.gradient import vjps
 from scanner.graph.gradient.opsets import lift
@@ -39,7 +45,8 @@ class Objective(enum.Enum):
 
     * `WEIGHTED_SUM`: sum(w z), so that w is the cotangent.
     * `CROSS_ENTROPY`: -sum(w log softmax(z)), where w holds the target probabilities (one-hot).
-    * `MARGIN`: sum(w z) - max(z where w = 0), where w is one-hot: how far the target leads all other classes.
+    * `MARGIN`: sum(w z) - max(z where w = 0), where w is one-hot: how far the target leads all
+      other classes.
     """
 
     WEIGHTED_SUM = "weighted sum"
@@ -52,12 +59,13 @@ class GradientModel:
     """A model that computes a value, a scalar an image, and the scalar's gradients, in one run.
 
     Attributes:
-        proto: The model. Its inputs are the original ones, and `weights`; its outputs `value`, `objective` and the
-            gradients. Halves have become float32.
+        proto: The model. Its inputs are the original ones, and `weights`; its outputs `value`,
+            `objective` and the gradients. Halves have become float32.
         weights: Name of the input that weighs the value, of the value's shape and type.
         value: Name of the output that holds the value, such as the logits.
         objective: Name of the output that holds the scalar of each image, (N,).
-        gradients: Names of the outputs that hold the gradients, by the value differentiated by; each of its shape.
+        gradients: Names of the outputs that hold the gradients, by the value differentiated by;
+            each of its shape.
     """
 
     proto: onnx.ModelProto
@@ -77,9 +85,11 @@ def gradient_model(
     """Return a model that computes a value of `model`, a scalar of it, and the scalar's gradients.
 
     Args:
-        model: An opened model, whose tensors are all inside it and whose nodes are sound (`scanner.graph.core.conform`).
-        of: The value to differentiate: an output or any inner value, with the batch as its first axis. Choose logits
-            rather than probabilities (`scanner.graph.layers.logits`): a saturated softmax has no gradient left.
+        model: An opened model, whose tensors are all inside it and whose nodes are sound
+            (`scanner.graph.core.conform`).
+        of: The value to differentiate: an output or any inner value, with the batch as its first
+            axis. Choose logits rather than probabilities (`scanner.graph.layers.logits`): a
+            saturated softmax has no gradient left.
         with_respect_to: Inputs or inner values, of a floating type.
         objective: How the value becomes a scalar.
 
@@ -98,7 +108,9 @@ def gradient_model(
 
 def _prepared(model: onnx.ModelProto, of: str, with_respect_to: Sequence[str]) -> onnx.ModelProto:
     forward = upstream(flatten(model), [of])
-    names = {v.name for v in forward.graph.input} | {name for node in forward.graph.node for name in node.output}
+    names = {v.name for v in forward.graph.input} | {
+        name for node in forward.graph.node for name in node.output
+    }
     for name in with_respect_to:
         if name not in names:
             raise _unreachable(model, name, of)
@@ -108,7 +120,9 @@ def _prepared(model: onnx.ModelProto, of: str, with_respect_to: Sequence[str]) -
 
 
 def _unreachable(model: onnx.ModelProto, name: str, of: str) -> Exception:
-    everywhere = {v.name for v in model.graph.input} | {n for node in model.graph.node for n in node.output}
+    everywhere = {v.name for v in model.graph.input} | {
+        n for node in model.graph.node for n in node.output
+    }
     if name not in everywhere:
         return ValueNotFoundError(name, everywhere)
     return _no_path(name, of)
@@ -131,11 +145,15 @@ class _Reverse:
         self.facts = facts
         self.opset = standard_opset(forward) or 0
         self.nodes = list(forward.graph.node)
-        taken = {name for node in self.nodes for name in (node.name, *node.output)} | set(facts.tensors)
+        taken = {name for node in self.nodes for name in (node.name, *node.output)} | set(
+            facts.tensors
+        )
         self.tape = Tape(facts, taken | {v.name for v in forward.graph.input})
         self.pending: dict[str, list[Value]] = {}
 
-    def differentiate(self, of: str, with_respect_to: Sequence[str], objective: Objective) -> GradientModel:
+    def differentiate(
+        self, of: str, with_respect_to: Sequence[str], objective: Objective
+    ) -> GradientModel:
         active = self._active(with_respect_to)
         missing = next((name for name in with_respect_to if name not in active), None)
         if of not in active:
@@ -201,19 +219,27 @@ class _Reverse:
             if position in wanted:
                 self.pending.setdefault(node.input[position], []).append(gradient)
 
-    def _assembled(self, value: Value, weights: Value, scalar: Value, gradients: Mapping[str, Value]) -> GradientModel:
+    def _assembled(
+        self, value: Value, weights: Value, scalar: Value, gradients: Mapping[str, Value]
+    ) -> GradientModel:
         model = onnx.ModelProto()
         model.CopyFrom(self.forward)
         model.ir_version = max(model.ir_version, _IR_VERSION)
         graph = model.graph
         for field in (graph.node, graph.output, graph.value_info):
             del field[:]
-        graph.node.extend(_needed([*self.nodes, *self.tape.nodes], [value, scalar, *gradients.values()]))
+        graph.node.extend(
+            _needed([*self.nodes, *self.tape.nodes], [value, scalar, *gradients.values()])
+        )
         graph.initializer.extend(self.tape.tensors)
         graph.input.append(self._info(weights.name, value))
         graph.output.append(self._info(value.name, value))
-        graph.output.append(helper.make_tensor_value_info(scalar.name, value.dtype, (value.sizes or (1,))[:1]))
-        graph.output.extend(self._info(v.name, self.tape.value(name)) for name, v in gradients.items())
+        graph.output.append(
+            helper.make_tensor_value_info(scalar.name, value.dtype, (value.sizes or (1,))[:1])
+        )
+        graph.output.extend(
+            self._info(v.name, self.tape.value(name)) for name, v in gradients.items()
+        )
         drop_unused(model)
         return GradientModel(
             proto=model,

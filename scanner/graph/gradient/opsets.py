@@ -1,7 +1,8 @@
 """Older operator sets rewritten to version 18, so that each gradient rule knows one form of its operator.
 
-Our own few adapters rather than `onnx.version_converter`, which refuses operators of other domains and loses constants.
-Operator sets from 18 on keep their version. Each adapter cites the version in which the operator changed.
+Our own few adapters rather than `onnx.version_converter`, which refuses operators of other domains
+and loses constants. Operator sets from 18 on keep their version. Each adapter cites the version in
+which the operator changed.
 """
 
 from collections.abc import Callable, Sequence
@@ -62,7 +63,11 @@ def _lift_graph(graph: onnx.GraphProto, version: int) -> None:
     for node in graph.node:
         for body in subgraphs(node):
             _lift_graph(body, version)
-        below, adapter = _ADAPTERS.get(node.op_type, (0, _unchanged)) if node.domain in _STANDARD else (0, _unchanged)
+        below, adapter = (
+            _ADAPTERS.get(node.op_type, (0, _unchanged))
+            if node.domain in _STANDARD
+            else (0, _unchanged)
+        )
         lifted_name = next(filter(None, node.output), node.name)
         lifted.extend(adapter(node, constant, version) if version < below else [node])
     kept = onnx.GraphProto(node=lifted)
@@ -70,7 +75,9 @@ def _lift_graph(graph: onnx.GraphProto, version: int) -> None:
     graph.node.extend(kept.node)
 
 
-def _unchanged(node: onnx.NodeProto, _constant: Constants, _version: int) -> Sequence[onnx.NodeProto]:
+def _unchanged(
+    node: onnx.NodeProto, _constant: Constants, _version: int
+) -> Sequence[onnx.NodeProto]:
     return [node]
 
 
@@ -83,7 +90,9 @@ def _take(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     return value
 
 
-def _axes_to_input(node: onnx.NodeProto, constant: Constants, _version: int) -> Sequence[onnx.NodeProto]:
+def _axes_to_input(
+    node: onnx.NodeProto, constant: Constants, _version: int
+) -> Sequence[onnx.NodeProto]:
     axes = _take(node, "axes")
     if axes is not None:
         node.input.append(constant(axes, np.int64))
@@ -131,7 +140,9 @@ def _top_k(node: onnx.NodeProto, constant: Constants, _version: int) -> Sequence
     return [node]
 
 
-def _batch_normalization(node: onnx.NodeProto, _constant: Constants, _version: int) -> Sequence[onnx.NodeProto]:
+def _batch_normalization(
+    node: onnx.NodeProto, _constant: Constants, _version: int
+) -> Sequence[onnx.NodeProto]:
     if _take(node, "spatial", 1) == 0:
         raise UnsupportedModelError(
             f"the node {node.name or node.output[0]!r} normalises each pixel apart (spatial=0)",
@@ -159,12 +170,15 @@ def _upsample(node: onnx.NodeProto, constant: Constants, _version: int) -> Seque
     scales = _take(node, "scales")
     if scales is None and len(node.input) < 2:  # noqa: PLR2004 - the image and its scales
         raise MalformedModelError(
-            f"the {node.op_type} node {node.name!r} has no scales", remedy="export the model to ONNX again"
+            f"the {node.op_type} node {node.name!r} has no scales",
+            remedy="export the model to ONNX again",
         )
     mode = (_take(node, "mode", b"nearest")).decode()
     name = node.input[1] if scales is None else constant(scales, np.float32)
     modes = {"mode": mode, "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    return [helper.make_node("Resize", [node.input[0], "", name], node.output, name=node.name, **modes)]
+    return [
+        helper.make_node("Resize", [node.input[0], "", name], node.output, name=node.name, **modes)
+    ]
 
 
 def _scatter(node: onnx.NodeProto, _constant: Constants, _version: int) -> Sequence[onnx.NodeProto]:

@@ -14,8 +14,8 @@ _REAL = frozenset({
 def real_input(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with a floating-point input; itself where it has one.
 
-    An integer image that the graph casts first enters behind the cast: the same numbers, but differentiable by them.
-    Its shape may be asked for besides.
+    An integer image that the graph casts first enters behind the cast: the same numbers, but
+    differentiable by them. Its shape may be asked for besides.
 
     Args:
         proto: A flat model of one required input.
@@ -30,7 +30,8 @@ def real_input(proto: onnx.ModelProto) -> onnx.ModelProto:
     kinds = {attribute(n, "to") if n.op_type == "Cast" else None for n in users}
     if len(kinds) != 1 or not kinds <= _REAL:
         raise NoGradientError(
-            f"the input {image.name!r} is an integer that the graph does not cast to floating point first",
+            f"the input {image.name!r} is an integer that the graph does not cast to floating "
+            "point first",
             remedy="export the model with a floating-point input",
         )
     relaxed = onnx.ModelProto()

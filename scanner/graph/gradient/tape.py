@@ -49,7 +49,11 @@ class Tape:
         """Return a constant as a value; equal small ones are shared."""
         array = np.ascontiguousarray(array).reshape(array.shape)
         dtype = helper.np_dtype_to_tensor_dtype(array.dtype)
-        key = (array.dtype.str, array.shape, array.tobytes() if array.nbytes <= _SHARED_BYTES else b"")
+        key = (
+            array.dtype.str,
+            array.shape,
+            array.tobytes() if array.nbytes <= _SHARED_BYTES else b"",
+        )
         if array.nbytes <= _SHARED_BYTES and key in self._constants:
             return Value(self, self._constants[key], dtype, array)
         name = self.fresh("gradient/constant")
@@ -57,16 +61,22 @@ class Tape:
         self._constants[key] = name
         return Value(self, name, dtype, array)
 
-    def emit(self, kind: str, inputs: Sequence[str], count: int = 1, **attributes: Any) -> tuple[str, ...]:
+    def emit(
+        self, kind: str, inputs: Sequence[str], count: int = 1, **attributes: Any
+    ) -> tuple[str, ...]:
         """Append a node of `count` outputs and return their names."""
         outputs = tuple(self.fresh(f"gradient/{kind}") for _ in range(count))
-        self.nodes.append(helper.make_node(kind, inputs, outputs, name=self.fresh(outputs[0]), **attributes))
+        self.nodes.append(
+            helper.make_node(kind, inputs, outputs, name=self.fresh(outputs[0]), **attributes)
+        )
         return outputs
 
     def emit_as(self, kind: str, source: str, stem: str) -> str:
         """Append a node of one input whose output has a name of one's own choice, if that is free."""
         name = self.fresh(stem)
-        self.nodes.append(helper.make_node(kind, [source], [name], name=self.fresh(f"{name}/{kind}")))
+        self.nodes.append(
+            helper.make_node(kind, [source], [name], name=self.fresh(f"{name}/{kind}"))
+        )
         return name
 
     def shape_of(self, value: "Value") -> "Value":
@@ -87,7 +97,9 @@ class Value:
 
     __slots__ = ("_array", "dtype", "name", "tape")
 
-    def __init__(self, tape: Tape, name: str, dtype: int, array: npt.NDArray[Any] | None = None) -> None:
+    def __init__(
+        self, tape: Tape, name: str, dtype: int, array: npt.NDArray[Any] | None = None
+    ) -> None:
         self.tape = tape
         self.name = name
         self.dtype = dtype
@@ -119,7 +131,8 @@ class Value:
         if self.sizes is None:
             raise UnsupportedModelError(
                 f"the rank of the value {self.name!r} is not known",
-                remedy="run onnx.shape_inference on the model, or export it with a fixed input shape",
+                remedy="run onnx.shape_inference on the model, or export it with a fixed input "
+                "shape",
             )
         return len(self.sizes)
 
@@ -135,7 +148,10 @@ class Value:
 
     def op(self, kind: str, *others: Any, dtype: int | None = None, **attributes: Any) -> "Value":
         """Append `kind(self, *others)` and return its first output; `dtype` is its type where it is not this one's."""
-        names = [self.name, *(self.wrap(other).name if other is not None else "" for other in others)]
+        names = [
+            self.name,
+            *(self.wrap(other).name if other is not None else "" for other in others),
+        ]
         (name,) = self.tape.emit(kind, names, **attributes)
         return Value(self.tape, name, self.dtype if dtype is None else dtype)
 

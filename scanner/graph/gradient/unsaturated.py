@@ -1,7 +1,7 @@
 """Quantised activations without their ceiling: what the network computed before it was quantised.
 
-Quantisation rounds, and cuts off what passes the range that a few images filled. How far a logit can be driven then
-says how the range was chosen, not what the network has learnt.
+Quantisation rounds, and cuts off what passes the range that a few images filled. How far a logit
+can be driven then says how the range was chosen, not what the network has learnt.
 """
 
 import onnx
@@ -14,8 +14,8 @@ from scanner.graph.core.structure import Uses, attribute, is_lowest_code
 def unsaturated(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with each computed value that is quantised and dequantised at once left as it is.
 
-    Where the lowest code means zero, the lower cut-off stays: it is the ReLU that quantisation fused away. Itself where
-    nothing is quantised.
+    Where the lowest code means zero, the lower cut-off stays: it is the ReLU that quantisation
+    fused away. Itself where nothing is quantised.
 
     Args:
         proto: A flat model.
@@ -24,7 +24,9 @@ def unsaturated(proto: onnx.ModelProto) -> onnx.ModelProto:
     pairs = {
         node.output[0]: "Relu" if _floors_at_zero(node, uses) else "Identity"
         for node in proto.graph.node
-        if node.op_type == "QuantizeLinear" and node.input[0] not in uses.constants and _undone_at_once(node, uses)
+        if node.op_type == "QuantizeLinear"
+        and node.input[0] not in uses.constants
+        and _undone_at_once(node, uses)
     }
     if not pairs:
         return proto
@@ -32,11 +34,15 @@ def unsaturated(proto: onnx.ModelProto) -> onnx.ModelProto:
     relaxed.CopyFrom(proto)
     for node in relaxed.graph.node:
         if node.op_type == "QuantizeLinear" and node.output[0] in pairs:
-            node.CopyFrom(onnx.helper.make_node(pairs[node.output[0]], node.input[:1], node.output, node.name))
+            node.CopyFrom(
+                onnx.helper.make_node(pairs[node.output[0]], node.input[:1], node.output, node.name)
+            )
         elif node.op_type == "DequantizeLinear" and node.input[0] in pairs:
             node.CopyFrom(onnx.helper.make_node("Identity", node.input[:1], node.output, node.name))
     del relaxed.graph.value_info[:]  # the codes are no integers any more
-    relaxed.graph.value_info.extend(value for value in proto.graph.value_info if value.name not in pairs)
+    relaxed.graph.value_info.extend(
+        value for value in proto.graph.value_info if value.name not in pairs
+    )
     return relaxed
 
 
@@ -50,7 +56,10 @@ def _undone_at_once(quantise: onnx.NodeProto, uses: Uses) -> bool:
         return False
     outputs = {value.name for value in uses.graph.output}
     readers = uses.consumers.get(quantise.output[0], ())
-    same = all(n.op_type == "DequantizeLinear" and list(n.input[1:]) == list(quantise.input[1:]) for n in readers)
+    same = all(
+        n.op_type == "DequantizeLinear" and list(n.input[1:]) == list(quantise.input[1:])
+        for n in readers
+    )
     return bool(readers) and same and quantise.output[0] not in outputs
 
 

@@ -1,7 +1,8 @@
 """Which values of a graph are activations.
 
-An exporter may write an activation as one operator, as two (SiLU is `Sigmoid` times its input), as a chain (GELU
-through `Erf` or `Tanh`), inside a fused operator's attribute, or not at all, where an integer clamp does its work.
+An exporter may write an activation as one operator, as two (SiLU is `Sigmoid` times its input), as
+a chain (GELU through `Erf` or `Tanh`), inside a fused operator's attribute, or not at all, where an
+integer clamp does its work.
 """
 
 import dataclasses
@@ -59,7 +60,9 @@ def choose(proto: onnx.ModelProto, layer: str | None = None) -> Activation:
     if layer is not None:
         return _named(proto, found, layer)
     if not found:
-        raise UnsupportedModelError(_why_none(proto.graph), remedy="name an inner value with --layer NAME")
+        raise UnsupportedModelError(
+            _why_none(proto.graph), remedy="name an inner value with --layer NAME"
+        )
     return next((a for a in found if a.operator == "Relu"), found[0])
 
 
@@ -84,16 +87,22 @@ def _single(node: onnx.NodeProto, uses: Uses) -> Activation | None:
     if kind in SINGLE_OPERATORS and not (kind == "Softplus" and _feeds_mish(node, uses)):
         return _activation(node.output[0], kind, uses)
     if kind in ("Clip", "Max") and _floors_at_zero(node, uses):
-        return _activation(node.output[0], "ReLU6" if _ceiling(node, uses) == 6 else f"{kind} at 0", uses)  # noqa: PLR2004 - ReLU6
+        return _activation(
+            node.output[0], "ReLU6" if _ceiling(node, uses) == 6 else f"{kind} at 0", uses
+        )  # noqa: PLR2004 - ReLU6
     if kind == "FusedConv" and (fused := attribute(node, "activation")):
         return _activation(node.output[0], f"FusedConv {fused.decode(errors='replace')}", uses)
     return None
 
 
-def _activation(value: str, operator: str, uses: Uses, quantisation: tuple[str, ...] = ()) -> Activation:
+def _activation(
+    value: str, operator: str, uses: Uses, quantisation: tuple[str, ...] = ()
+) -> Activation:
     position = uses.producer_position[value]
     name = uses.graph.node[position].name
-    return Activation(value=value, operator=operator, node=name, position=position, quantisation=quantisation)
+    return Activation(
+        value=value, operator=operator, node=name, position=position, quantisation=quantisation
+    )
 
 
 def _gated_product(gate: onnx.NodeProto, uses: Uses) -> str | None:
@@ -163,7 +172,9 @@ def _quantised_clamp(node: onnx.NodeProto, uses: Uses) -> Activation | None:
     """Recognise a ReLU that quantisation fused away: where the lowest code means zero, the clamp is the ReLU."""
     if node.op_type == "QuantizeLinear":
         producer = uses.producer(node.input[0])
-        quantisation = tuple(node.input[1:3]) if producer and producer.op_type in _LINEAR_OPERATORS else ()
+        quantisation = (
+            tuple(node.input[1:3]) if producer and producer.op_type in _LINEAR_OPERATORS else ()
+        )
     else:
         quantisation = tuple(node.input[6:8]) if node.op_type in _QLINEAR_OPERATORS else ()
     zero_point = uses.constants.get(quantisation[1]) if len(quantisation) > 1 else None
@@ -192,7 +203,9 @@ def _why_none(graph: onnx.GraphProto) -> str:
             inner = next((n for n in body.node if n.op_type in SINGLE_OPERATORS), None)
             if inner is not None:
                 return (
-                    f"the graph has no top-level activation: its first {inner.op_type} lies inside a body of the "
-                    f"{node.op_type} node {node.name!r}, where its value cannot be marked as an output"
+                    f"the graph has no top-level activation: its first {inner.op_type} lies inside "
+                    "a body of the "
+                    f"{node.op_type} node {node.name!r}, where its value cannot be marked as an "
+                    "output"
                 )
     return "the graph has no activation (ReLU, SiLU, GELU, ... were looked for)"

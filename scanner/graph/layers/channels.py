@@ -20,12 +20,14 @@ _TOKENS = 3  # (N, tokens, channels), where nothing says otherwise
 def channel_axis(value: str, rank: int, uses: Uses) -> int:
     """Return the axis that holds the channels of a value of rank 2 or more.
 
-    It is read off the nearest operator before the value that defines it (a convolution's is 1, a matrix product's the
-    last), through elementwise operators and transpositions. Where there is none, it is the last of (N, tokens,
-    channels), and 1 otherwise.
+    It is read off the nearest operator before the value that defines it (a convolution's is 1, a
+    matrix product's the last), through elementwise operators and transpositions. Where there is
+    none, it is the last of (N, tokens, channels), and 1 otherwise.
     """
     default = rank - 1 if rank == _TOKENS else 1
-    origin = list(range(rank))  # origin[i]: the axis that axis i of `value` is, before the transpositions passed
+    origin = list(
+        range(rank)
+    )  # origin[i]: the axis that axis i of `value` is, before the transpositions passed
     node = uses.producer(value)
     while node is not None and (node.op_type in _KEEPING or node.op_type == "Transpose"):
         if node.op_type == "Transpose":
@@ -41,4 +43,7 @@ def channel_axis(value: str, rank: int, uses: Uses) -> int:
 
 def _computed(node: onnx.NodeProto, uses: Uses) -> onnx.NodeProto | None:
     """Return the producer of the first argument that is no constant."""
-    return next((p for name in node.input if name not in uses.constants and (p := uses.producer(name))), None)
+    return next(
+        (p for name in node.input if name not in uses.constants and (p := uses.producer(name))),
+        None,
+    )

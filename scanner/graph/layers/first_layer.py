@@ -1,8 +1,9 @@
 """The stem: a model cut off behind one activation, which leaves it as its largest element for each image.
 
-A plain file (`scanner.modelfile.fast_reader`) whose first activation is a ReLU behind convolutions is cut as bytes, so that onnx need
-not be imported, nor the rest of the file parsed. The bytes are those that the transforms of this package give for the
-same file; where that is not certain, they do the work.
+A plain file (`scanner.modelfile.fast_reader`) whose first activation is a ReLU behind convolutions
+is cut as bytes, so that onnx need not be imported, nor the rest of the file parsed. The bytes are
+those that the transforms of this package give for the same file; where that is not certain, they do
+the work.
 """
 
 import itertools
@@ -44,7 +45,9 @@ def cut(model: Model, layer: str | None) -> Stem:
         ValueNotFoundError: There is no such layer.
         ModelError: As for `scanner.modelfile.model.Model.serialise`.
     """
-    plain = None if layer is not None or model.plain is None else _plain_stem(model.plain, model.limits)
+    plain = (
+        None if layer is not None or model.plain is None else _plain_stem(model.plain, model.limits)
+    )
     return plain or _parsed_stem(model, layer)
 
 
@@ -57,7 +60,8 @@ def _parsed_stem(model: Model, layer: str | None) -> Stem:
     upstream = extract.upstream(flat, [activation.value])
     if not upstream.graph.input:
         raise UnsupportedModelError(
-            f"the value {activation.value!r} does not depend on the input", remedy="choose another --layer"
+            f"the value {activation.value!r} does not depend on the input",
+            remedy="choose another --layer",
         )
     reduced = reductions.per_image_maximum(upstream, activation, MAXIMUM)
     return Stem(activation.value, activation.operator, model.serialise(reduced))
@@ -76,7 +80,9 @@ def _plain_stem(file: File, limits: Limits) -> Stem | None:
         if shape is None or math.prod(map(_at_least_one, shape)) * _FLOAT_BYTES > limits.memory:
             return None
     read = {name for node in nodes for name in node.input}
-    data = b"".join(_model_fields(file, nodes, [t for t in file.graph.initializer if t.name in read], image))
+    data = b"".join(
+        _model_fields(file, nodes, [t for t in file.graph.initializer if t.name in read], image)
+    )
     return Stem(nodes[-1].output[0], "Relu", data)
 
 
@@ -91,7 +97,9 @@ def _chain(graph: Graph) -> list[Node]:
         node = maker.get(node.input[0])
     wanted = {"Relu": 1, "BatchNormalization": 5}
     alone = all(
-        len(n.output) == 1 and len(n.input) <= wanted.get(n.op_type, 3) and not maker.keys() & set(n.input[1:])
+        len(n.output) == 1
+        and len(n.input) <= wanted.get(n.op_type, 3)
+        and not maker.keys() & set(n.input[1:])
         for n in chain
     )
     return chain[::-1] if alone else []
@@ -113,7 +121,9 @@ def _at_least_one(size: int) -> int:
     return max(size, 1)
 
 
-def _shape_after(node: Node, shape: Sequence[int], weights: dict[str, Tensor]) -> Sequence[int] | None:
+def _shape_after(
+    node: Node, shape: Sequence[int], weights: dict[str, Tensor]
+) -> Sequence[int] | None:
     """Return the shape behind a node that fits the shape before it, None where it does not or is another operator."""
     tensors = [weights.get(name) for name in node.input[1:]]
     known = [t for t in tensors if t is not None and t.data_type == _FLOAT]
@@ -160,7 +170,9 @@ def _convolved(
     )
 
 
-def _model_fields(file: File, nodes: Sequence[Node], weights: Sequence[Tensor], image: Value) -> Iterator[bytes]:
+def _model_fields(
+    file: File, nodes: Sequence[Node], weights: Sequence[Tensor], image: Value
+) -> Iterator[bytes]:
     """Yield a ModelProto's fields in the order of their numbers, as protobuf writes them."""
     graph = b"".join(_graph_fields(file.graph.name or "graph", nodes, weights, image))
     yield b"\x08" + _varint(max(file.ir_version, _FREE_INITIALISERS))
@@ -168,8 +180,14 @@ def _model_fields(file: File, nodes: Sequence[Node], weights: Sequence[Tensor], 
     yield from (_field(8, opset.data) for opset in file.opset_import)
 
 
-def _graph_fields(name: str, nodes: Sequence[Node], weights: Sequence[Tensor], image: Value) -> Iterator[bytes]:
-    pool = (_field(1, nodes[-1].output[0].encode()), _field(2, MAXIMUM.encode()), _field(4, b"GlobalMaxPool"))
+def _graph_fields(
+    name: str, nodes: Sequence[Node], weights: Sequence[Tensor], image: Value
+) -> Iterator[bytes]:
+    pool = (
+        _field(1, nodes[-1].output[0].encode()),
+        _field(2, MAXIMUM.encode()),
+        _field(4, b"GlobalMaxPool"),
+    )
     yield from (_field(1, node.data) for node in nodes)
     yield _field(1, b"".join(pool))
     yield _field(2, name.encode())

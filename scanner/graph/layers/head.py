@@ -23,7 +23,8 @@ def head_input(proto: onnx.ModelProto, logits: str) -> str:
         logits: Name of the logits.
 
     Raises:
-        NoLayerError: The logits come from something else, such as a tree or a product of two computed values.
+        NoLayerError: The logits come from something else, such as a tree or a product of two
+            computed values.
     """
     uses, computed = Uses(proto.graph), dependent(proto.graph)
     node = uses.producer(logits)
@@ -46,4 +47,6 @@ def head_input(proto: onnx.ModelProto, logits: str) -> str:
 def as_input(name: str, values: npt.NDArray[np.generic], batch: int | None) -> onnx.ValueInfoProto:
     """Describe an inner value as an input, given an array of it; the batch axis is open where `batch` is None."""
     kind = onnx.helper.np_dtype_to_tensor_dtype(values.dtype)
-    return onnx.helper.make_tensor_value_info(name, kind, ("N" if batch is None else batch, *values.shape[1:]))
+    return onnx.helper.make_tensor_value_info(
+        name, kind, ("N" if batch is None else batch, *values.shape[1:])
+    )

@@ -20,7 +20,9 @@ _FLOATS = frozenset({
 })  # fmt: skip
 _SQUASHING = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "Hardmax"})
 _PICKING = frozenset({"ArgMax", "TopK"})
-_PASSING = frozenset({"Identity", "Cast", "Squeeze", "Unsqueeze", "Flatten", "Reshape", "Dropout", "ZipMap"})
+_PASSING = frozenset(
+    {"Identity", "Cast", "Squeeze", "Unsqueeze", "Flatten", "Reshape", "Dropout", "ZipMap"}
+)
 _SOFTMAX_BY_AXIS = 13  # before this operator set, Softmax took all axes from 1 on together
 _LOOKED_FOR = "an output of scores, (N, classes), or a final Softmax, LogSoftmax, Sigmoid, ArgMax or TopK over them"
 _PICK = "name the logits yourself with --logits NAME ('scan layers MODEL' lists the names)"
@@ -32,7 +34,8 @@ class Logits:
 
     Attributes:
         value: Name of the value.
-        cut: Operators behind it that were left out, from the output backwards; empty where it is an output itself.
+        cut: Operators behind it that were left out, from the output backwards; empty where it is an
+            output itself.
         classes: Their number, or None where the file leaves it open.
     """
 
@@ -58,7 +61,11 @@ def find_logits(proto: onnx.ModelProto, output: str | None = None) -> Logits:
         if output not in known:
             raise ValueNotFoundError(output, sorted(known))
         return Logits(value=output, classes=_classes(output, types))
-    found = {logits.value: logits for v in proto.graph.output if (logits := _behind(v.name, uses, types, version))}
+    found = {
+        logits.value: logits
+        for v in proto.graph.output
+        if (logits := _behind(v.name, uses, types, version))
+    }
     if len(found) == 1:
         return next(iter(found.values()))
     return _best(list(found.values()), proto)
@@ -69,7 +76,9 @@ def _behind(name: str, uses: Uses, types: dict[str, ValueType], version: int) ->
     cut: list[str] = []
     passed: list[str] = []
     value = name
-    while (node := uses.producer(value)) is not None and node.op_type in _SQUASHING | _PICKING | _PASSING:
+    while (
+        node := uses.producer(value)
+    ) is not None and node.op_type in _SQUASHING | _PICKING | _PASSING:
         passed.append(node.op_type)
         if node.op_type not in _PASSING and _over_classes(node, types, version):
             cut, passed, name = cut + passed, [], node.input[0]
@@ -105,6 +114,8 @@ def _best(found: list[Logits], proto: onnx.ModelProto) -> Logits:
         return several[0]
     names = ", ".join(repr(v.name) for v in proto.graph.output)
     if not found:
-        raise NoLogitsError(f"no logits among the outputs {names}: looked for {_LOOKED_FOR}", remedy=_PICK)
+        raise NoLogitsError(
+            f"no logits among the outputs {names}: looked for {_LOOKED_FOR}", remedy=_PICK
+        )
     values = ", ".join(repr(logits.value) for logits in found)
     raise NoLogitsError(f"several values may be the logits ({values})", remedy=_PICK)

@@ -27,15 +27,17 @@ class Reduced(NamedTuple):
     mean: str
 
 
-def per_image_maximum(proto: onnx.ModelProto, activation: Activation, output: str) -> onnx.ModelProto:
+def per_image_maximum(
+    proto: onnx.ModelProto, activation: Activation, output: str
+) -> onnx.ModelProto:
     """Return the model with one output: the largest element of the activation for each image.
 
-    Its shape is (N, ...) with N a multiple of the batch size; the maximum over what is left of an image is the
-    caller's, over at most one number a channel.
+    Its shape is (N, ...) with N a multiple of the batch size; the maximum over what is left of an
+    image is the caller's, over at most one number a channel.
 
-    Feature maps (float32, rank 3 or more) are reduced by GlobalMaxPool, which ONNX Runtime runs in its own blocked
-    layout, at 5 % of a forward pass less than ReduceMax. A maximum over every axis but the first is the same whatever
-    the layout, so channels may come last.
+    Feature maps (float32, rank 3 or more) are reduced by GlobalMaxPool, which ONNX Runtime runs in
+    its own blocked layout, at 5 % of a forward pass less than ReduceMax. A maximum over every axis
+    but the first is the same whatever the layout, so channels may come last.
 
     Args:
         proto: A model that computes `activation`.
@@ -75,12 +77,16 @@ def _reduced(activation: Activation, result: onnx.ModelProto, output: str) -> li
     nodes = [onnx.helper.make_node("Flatten", [activation.value], [rows], axis=1)]
     if opset >= _AXES_AS_INPUT:
         axes = f"{output}_axes"
-        result.graph.initializer.append(onnx.helper.make_tensor(axes, onnx.TensorProto.INT64, [1], [1]))
+        result.graph.initializer.append(
+            onnx.helper.make_tensor(axes, onnx.TensorProto.INT64, [1], [1])
+        )
         nodes.append(onnx.helper.make_node("ReduceMax", [rows, axes], [peak], keepdims=1))
     else:
         nodes.append(onnx.helper.make_node("ReduceMax", [rows], [peak], axes=[1], keepdims=1))
     if activation.quantisation:
-        nodes.append(onnx.helper.make_node("DequantizeLinear", [peak, *activation.quantisation], [output]))
+        nodes.append(
+            onnx.helper.make_node("DequantizeLinear", [peak, *activation.quantisation], [output])
+        )
     return nodes
 
 
@@ -89,9 +95,10 @@ def per_channel_statistics(
 ) -> tuple[onnx.ModelProto, tuple[Reduced, ...]]:
     """Return the model with the maximum and the mean of each channel of each activation as its only outputs.
 
-    Quantised values are dequantised first, other types cast to float32. Feature maps with channels on axis 1 go through
-    GlobalMaxPool and GlobalAveragePool, which ONNX Runtime runs in its own blocked layout; others through ReduceMax and
-    ReduceMean. A value of unknown rank counts as one channel; one of rank 2 is its own statistics.
+    Quantised values are dequantised first, other types cast to float32. Feature maps with channels
+    on axis 1 go through GlobalMaxPool and GlobalAveragePool, which ONNX Runtime runs in its own
+    blocked layout; others through ReduceMax and ReduceMean. A value of unknown rank counts as one
+    channel; one of rank 2 is its own statistics.
 
     Args:
         proto: A model that computes the activations.
@@ -129,7 +136,9 @@ def _with_standard_operators(result: onnx.ModelProto) -> int:
     return standard_opset(result) or 0
 
 
-def _as_float(activation: Activation, kind: ValueType | None, stem: str, graph: onnx.GraphProto) -> str:
+def _as_float(
+    activation: Activation, kind: ValueType | None, stem: str, graph: onnx.GraphProto
+) -> str:
     """Return the name of the activation in float32; a value that is float32 already keeps its fusions."""
     if kind is not None and kind.dtype == onnx.TensorProto.FLOAT:
         return activation.value
@@ -137,7 +146,9 @@ def _as_float(activation: Activation, kind: ValueType | None, stem: str, graph: 
         inputs = [activation.value, *activation.quantisation]
         node = onnx.helper.make_node("DequantizeLinear", inputs, [f"{stem}/float"])
     else:
-        node = onnx.helper.make_node("Cast", [activation.value], [f"{stem}/float"], to=onnx.TensorProto.FLOAT)
+        node = onnx.helper.make_node(
+            "Cast", [activation.value], [f"{stem}/float"], to=onnx.TensorProto.FLOAT
+        )
     graph.node.append(node)
     return f"{stem}/float"
 
@@ -149,13 +160,17 @@ def _pool(source: str, stem: str, graph: onnx.GraphProto) -> Reduced:
     return names
 
 
-def _reduce(source: str, axes: Sequence[int], opset: int, stem: str, graph: onnx.GraphProto) -> Reduced:
+def _reduce(
+    source: str, axes: Sequence[int], opset: int, stem: str, graph: onnx.GraphProto
+) -> Reduced:
     names = Reduced(f"{stem}/maximum", f"{stem}/mean")
     inputs: list[str] = [source]
     attributes: dict[str, Any] = {"axes": axes}
     if opset >= _AXES_AS_INPUT:
         inputs, attributes = [source, f"{stem}/axes"], {}
-        graph.initializer.append(onnx.helper.make_tensor(f"{stem}/axes", onnx.TensorProto.INT64, [len(axes)], axes))
+        graph.initializer.append(
+            onnx.helper.make_tensor(f"{stem}/axes", onnx.TensorProto.INT64, [len(axes)], axes)
+        )
     for operator, name in (("ReduceMax", names.maximum), ("ReduceMean", names.mean)):
         graph.node.append(onnx.helper.make_node(operator, inputs, [name], keepdims=0, **attributes))
     return names

@@ -26,7 +26,8 @@ class LinearLayer:
     Attributes:
         name: Of its output value.
         operator: Its operator.
-        weights: Shape (output channels, input channels of its group, taps); a dense layer has one tap.
+        weights: Shape (output channels, input channels of its group, taps); a dense layer has one
+            tap.
     """
 
     name: str
@@ -37,13 +38,16 @@ class LinearLayer:
 def linear_layers(proto: onnx.ModelProto) -> tuple[LinearLayer, ...]:
     """Return the layers in graph order, with every BatchNormalization right behind a convolution folded into it.
 
-    Weights behind a Cast, a DequantizeLinear or any other computation on constants are computed first.
+    Weights behind a Cast, a DequantizeLinear or any other computation on constants are computed
+    first.
 
     Args:
-        proto: The model, flat (`scanner.graph.core.flatten.flatten`) and with its external data inside.
+        proto: The model, flat (`scanner.graph.core.flatten.flatten`) and with its external data
+            inside.
 
     Raises:
-        MalformedModelError: The graph's shapes contradict one another, or a tensor's data its shape.
+        MalformedModelError: The graph's shapes contradict one another, or a tensor's data its
+            shape.
     """
     model = onnx.ModelProto()
     model.CopyFrom(proto)
@@ -68,7 +72,8 @@ def _layers(graph: onnx.GraphProto) -> Iterator[LinearLayer]:
     for node in graph.node:
         read = _READERS.get(node.op_type)
         weights = read(node, tensors) if read else None
-        # (output channels, input channels, taps); a tensor of another rank is not what its operator takes.
+        # (output channels, input channels, taps); a tensor of another rank is not what its operator
+        # takes.
         if weights is not None and weights.ndim == _RANK and weights.size:
             yield LinearLayer(name=node.output[0], operator=node.op_type, weights=weights)
 
@@ -80,7 +85,8 @@ def _constant(name: str, tensors: Tensors) -> Floats | None:
         return numpy_helper.to_array(tensors[name]).astype(np.float64)
     except ValueError as error:
         raise MalformedModelError(
-            f"the tensor {name!r} does not hold what its shape says", remedy="export the model to ONNX again"
+            f"the tensor {name!r} does not hold what its shape says",
+            remedy="export the model to ONNX again",
         ) from error
 
 

@@ -1,9 +1,9 @@
 """What each value of an unfolded graph derives from: pixels or only shapes, features or decisions, many or one.
 
-An abstract interpretation in one forward sweep (more where loops carry values round), linear in the number of steps.
-A *decision* is a value that knows the input only through a test of it: a comparison, a remainder, an arg-max, a
-rectified threshold. Its *width* bounds how many numbers a sample it can still tell apart: 1 is one decision about the
-whole input.
+An abstract interpretation in one forward sweep (more where loops carry values round), linear in the
+number of steps. A *decision* is a value that knows the input only through a test of it: a
+comparison, a remainder, an arg-max, a rectified threshold. Its *width* bounds how many numbers a
+sample it can still tell apart: 1 is one decision about the whole input.
 """
 
 import dataclasses
@@ -32,12 +32,16 @@ class Fact:
 
     Attributes:
         depends: What it can change with.
-        width: Upper bound of the numbers a sample that it carries of the input; infinite where unknown.
+        width: Upper bound of the numbers a sample that it carries of the input; infinite where
+            unknown.
         weights: Weights on the heaviest way from the input.
-        least: Weights on the lightest way: a detour through a network does not hide that a pixel is read.
-        test: Position of the latest test that it passed through as a decision; -1 for a value that is no decision.
+        least: Weights on the lightest way: a detour through a network does not hide that a pixel is
+            read.
+        test: Position of the latest test that it passed through as a decision; -1 for a value that
+            is no decision.
         hard: The test is an operator that jumps, not a rectified threshold.
-        pattern: It is a decision times, plus or looked up in unequal constants: it can write something.
+        pattern: It is a decision times, plus or looked up in unequal constants: it can write
+            something.
         shifted: A constant was added to it.
         threshold: A constant was subtracted from it when it was already one number.
         gain: Product of the constants that it was multiplied with.
@@ -71,7 +75,9 @@ class Fact:
         return self.test >= 0
 
 
-COMPARISONS = frozenset({"Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "IsNaN", "IsInf"})
+COMPARISONS = frozenset(
+    {"Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "IsNaN", "IsInf"}
+)
 TESTS = COMPARISONS | {
     "Mod", "Sign", "ArgMax", "ArgMin", "Hardmax", "TopK", "NonZero", "ai.onnx.ml.Binarizer", "BitShift", "BitwiseAnd",
     "BitwiseOr", "BitwiseXor", "Unique", "NonMaxSuppression",
@@ -90,7 +96,9 @@ WEIGHTED = frozenset({
 })  # fmt: skip
 _SHAPES = frozenset({"Shape", "Size"})
 _RAGGED = frozenset({"NonZero", "NonMaxSuppression", "Compress", "Unique"})
-_PATTERNED = frozenset({"Mul", "Add", "Sub", "Div", "MatMul", "Gemm", "Where", "Gather", "OneHot", "Conv", "Pow", "If"})
+_PATTERNED = frozenset(
+    {"Mul", "Add", "Sub", "Div", "MatMul", "Gemm", "Where", "Gather", "OneHot", "Conv", "Pow", "If"}
+)
 _SHAPED_BY = {
     "Slice",
     "Expand",
@@ -116,8 +124,14 @@ class Analysis:
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
         shapes = [flow.shapes.get(name, ()) for name in flow.inputs]
-        # One name for a length and for a first axis (atoms, edges, tokens in a row) means that rows are positions.
-        self.lengths = {d for shape in shapes for d in (shape[1:] if len(shape) > 1 else shape) if isinstance(d, str)}
+        # One name for a length and for a first axis (atoms, edges, tokens in a row) means that rows
+        # are positions.
+        self.lengths = {
+            d
+            for shape in shapes
+            for d in (shape[1:] if len(shape) > 1 else shape)
+            if isinstance(d, str)
+        }
         self.batch = {shape[0] for shape in shapes if len(shape) > 1} - self.lengths
         self.facts: dict[str, Fact] = {name: self._source(name) for name in flow.inputs}
         self.facts.update({name: Fact(Depends.SHAPE) for name in flow.iterations})
@@ -148,10 +162,16 @@ class Analysis:
         return math.inf if shape is None else self._count(list(shape), ragged=ragged)
 
     def _count(self, dims: list[int | str], *, ragged: bool = False) -> float:
-        open_rows = bool(dims) and isinstance(dims[0], str) and not ragged and dims[0] not in self.lengths
+        open_rows = (
+            bool(dims) and isinstance(dims[0], str) and not ragged and dims[0] not in self.lengths
+        )
         if dims and (open_rows or dims[0] in self.batch):
             dims = dims[1:]
-        return math.inf if any(isinstance(d, str) for d in dims) else float(math.prod(int(d) for d in dims))
+        return (
+            math.inf
+            if any(isinstance(d, str) for d in dims)
+            else float(math.prod(int(d) for d in dims))
+        )
 
     def _source(self, name: str) -> Fact:
         """An input of one number beside others is an option (a sampling rate, a cache switch), not data."""
@@ -166,13 +186,21 @@ class Analysis:
         for output in filter(None, step.outputs):
             self.facts[output] = self._transfer(position, step, read, joined, output)
 
-    def _transfer(self, position: int, step: Step, read: Sequence[Fact], joined: Fact, output: str) -> Fact:
+    def _transfer(
+        self, position: int, step: Step, read: Sequence[Fact], joined: Fact, output: str
+    ) -> Fact:
         if step.op in _SHAPES:
             return self._measured(position, joined)
         if not joined.data:
             return Fact(joined.depends | (Depends.SHAPE if step.op == "Carry" else Depends.NOTHING))
-        ragged = joined.ragged or step.op in _RAGGED or (step.op in _SHAPED_BY and any(f.data for f in read[1:]))
-        fact = dataclasses.replace(joined, ragged=ragged, width=self._width(step, read, joined, output, ragged=ragged))
+        ragged = (
+            joined.ragged
+            or step.op in _RAGGED
+            or (step.op in _SHAPED_BY and any(f.data for f in read[1:]))
+        )
+        fact = dataclasses.replace(
+            joined, ragged=ragged, width=self._width(step, read, joined, output, ragged=ragged)
+        )
         if step.op == "Carry":
             return dataclasses.replace(fact, sweep=False, gain=1.0)
         if self._sweeps(step):
@@ -185,15 +213,21 @@ class Analysis:
             keeps = step.op not in WEIGHTED or fact.width <= 1 or joined.width <= 1
             if keeps:
                 return dataclasses.replace(fact, pattern=fact.pattern or self._writes(step))
-        return self._softened(position, step, dataclasses.replace(fact, test=-1, hard=False, pattern=False))
+        return self._softened(
+            position, step, dataclasses.replace(fact, test=-1, hard=False, pattern=False)
+        )
 
     def _measured(self, position: int, joined: Fact) -> Fact:
         """A shape is no data, unless the values decided it: then it counts them."""
         if not (joined.ragged and joined.data):
             return Fact(joined.depends & ~Depends.DATA | Depends.SHAPE)
-        return Fact(joined.depends, 1.0, joined.weights, joined.least, position, hard=True, ragged=True)
+        return Fact(
+            joined.depends, 1.0, joined.weights, joined.least, position, hard=True, ragged=True
+        )
 
-    def _width(self, step: Step, read: Sequence[Fact], joined: Fact, output: str, *, ragged: bool) -> float:
+    def _width(
+        self, step: Step, read: Sequence[Fact], joined: Fact, output: str, *, ragged: bool
+    ) -> float:
         total = sum(f.width for f in read if f.data) if step.op == "Concat" else joined.width
         if step.op == "Slice":
             return min(self._sliced(step, output), total)
@@ -206,7 +240,9 @@ class Analysis:
         if len(arrays) < 3 or any(a is None or a.dtype.kind != "i" for a in arrays):  # noqa: PLR2004
             # Without fixed starts, ends and axes nothing more is known.
             return self.extent(output)
-        for start, end, axis in zip(*(a.reshape(-1).tolist() for a in arrays if a is not None), strict=True):
+        for start, end, axis in zip(
+            *(a.reshape(-1).tolist() for a in arrays if a is not None), strict=True
+        ):
             if -len(shape) <= axis < len(shape) and (start < 0) == (end < 0):
                 shape[axis] = max(0, end - start) if isinstance(shape[axis], str) else shape[axis]
         return self._count(shape) if shape else math.inf
@@ -215,7 +251,9 @@ class Analysis:
         """Whether a step takes another slice of a value in each iteration of a loop."""
         if step.op not in ("Gather", "Slice"):
             return step.op == "Sweep"
-        return self.flow.looped and any(self.fact(n).depends == Depends.SHAPE for n in step.inputs[1:] if n)
+        return self.flow.looped and any(
+            self.fact(n).depends == Depends.SHAPE for n in step.inputs[1:] if n
+        )
 
     def _is_test(self, step: Step, fact: Fact) -> bool:
         """Rounding is a test of one number only: of a whole image it is quantisation."""
@@ -228,14 +266,20 @@ class Analysis:
             return not fact.decision
         source = self.flow.elem_types.get(step.inputs[0], onnx.TensorProto.FLOAT)
         return (
-            target in _INTEGERS and source not in _INTEGERS and not fact.decision and self.extent(step.outputs[0]) <= 1
+            target in _INTEGERS
+            and source not in _INTEGERS
+            and not fact.decision
+            and self.extent(step.outputs[0]) <= 1
         )
 
     def _tested(self, position: int, step: Step, fact: Fact, output: str) -> Fact:
-        tested = dataclasses.replace(fact, test=position, hard=True, pattern=False, gain=1.0, steep=False)
+        tested = dataclasses.replace(
+            fact, test=position, hard=True, pattern=False, gain=1.0, steep=False
+        )
         if step.op not in COMPARISONS or not any(self._counts_up(name) for name in step.inputs):
             return tested
-        # Positions compared with a length are a mask as long as the sequence; with a number, a one-hot.
+        # Positions compared with a length are a mask as long as the sequence; with a number, a
+        # one-hot.
         return dataclasses.replace(tested, width=self.extent(output), pattern=step.op == "Equal")
 
     def _counts_up(self, name: str) -> bool:
@@ -243,16 +287,30 @@ class Analysis:
         if self.fact(name).depends == Depends.SHAPE:
             return True
         array = self.flow.array(name) if self.constant(name) else None
-        return array is not None and array.size > 1 and bool((array.reshape(-1) == np.arange(array.size)).all())
+        return (
+            array is not None
+            and array.size > 1
+            and bool((array.reshape(-1) == np.arange(array.size)).all())
+        )
 
     def _weighted(self, step: Step, fact: Fact) -> Fact:
         constants = [name for name in step.inputs if self.constant(name)]
         weights = sum(self.flow.elements(name) for name in constants)
-        matrix = next((a for n in constants if (a := self.flow.array(n)) is not None and a.ndim > 1), None)
+        matrix = next(
+            (a for n in constants if (a := self.flow.array(n)) is not None and a.ndim > 1), None
+        )
         gain = 1.0
         if matrix is not None and matrix.dtype.kind == "f":
-            rows = matrix if step.op not in ("Gemm", "MatMul") or step.attribute("transB") else matrix.swapaxes(0, -1)
-            gain = float(np.sqrt(np.max(np.sum(np.square(rows.reshape(len(rows), -1), dtype=np.float64), axis=1))))
+            rows = (
+                matrix
+                if step.op not in ("Gemm", "MatMul") or step.attribute("transB")
+                else matrix.swapaxes(0, -1)
+            )
+            gain = float(
+                np.sqrt(
+                    np.max(np.sum(np.square(rows.reshape(len(rows), -1), dtype=np.float64), axis=1))
+                )
+            )
         biased = len(step.inputs) > 2 and bool(step.inputs[2])  # noqa: PLR2004 - the third input is the bias
         return dataclasses.replace(
             fact,
@@ -267,7 +325,9 @@ class Analysis:
         if step.op not in _PATTERNED or (step.op == "Gather" and not self.constant(step.inputs[0])):
             return False
         arrays = [self.flow.array(name) for name in step.inputs if self.constant(name)]
-        return any(a is None or (a.size > 1 and bool((a != a.reshape(-1)[0]).any())) for a in arrays)
+        return any(
+            a is None or (a.size > 1 and bool((a != a.reshape(-1)[0]).any())) for a in arrays
+        )
 
     def _softened(self, position: int, step: Step, fact: Fact) -> Fact:
         """Follow the arithmetic that can make a test without a testing operator: shift, gain, rectify."""
@@ -298,7 +358,9 @@ class Analysis:
 
 
 _CONSTANT = Fact()
-_NORMALISERS = frozenset({"BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization"})
+_NORMALISERS = frozenset(
+    {"BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization"}
+)
 _INTEGERS = frozenset({
     onnx.TensorProto.INT8, onnx.TensorProto.INT16, onnx.TensorProto.INT32, onnx.TensorProto.INT64,
     onnx.TensorProto.UINT8, onnx.TensorProto.UINT16, onnx.TensorProto.UINT32, onnx.TensorProto.UINT64,

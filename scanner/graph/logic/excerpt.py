@@ -18,7 +18,8 @@ _MOST_WEIGHTS = 1 << 16
 def excerpt(proto: onnx.ModelProto, details: Mapping[str, Any]) -> onnx.ModelProto:
     """Return the offending part of a graph as a model of its own: the tests, the gates and all between.
 
-    What the gate gates becomes an input, and so do weights of more than 65,536 numbers: the file is for looking at.
+    What the gate gates becomes an input, and so do weights of more than 65,536 numbers: the file is
+    for looking at.
 
     Args:
         proto: The model.
@@ -28,7 +29,9 @@ def excerpt(proto: onnx.ModelProto, details: Mapping[str, Any]) -> onnx.ModelPro
     names = {entry.partition(" ")[2] for entry in details["path"]}
     before = _before(flat, details["decision"])
     nodes = [n for i, n in enumerate(flat.graph.node) if i in before or _is_named(n, names)]
-    cut = onnx.ModelProto(ir_version=flat.ir_version, opset_import=flat.opset_import, producer_name="excerpt")
+    cut = onnx.ModelProto(
+        ir_version=flat.ir_version, opset_import=flat.opset_import, producer_name="excerpt"
+    )
     cut.graph.name = "excerpt"
     cut.graph.node.extend(nodes)
     made = {name for node in nodes for name in node.output}
@@ -40,7 +43,9 @@ def excerpt(proto: onnx.ModelProto, details: Mapping[str, Any]) -> onnx.ModelPro
     for name in sorted(used - made - {t.name for t in small}):
         cut.graph.input.append(known.get(name) or _declared(name, types.get(name)))
     last = made - {name for node in nodes for name in reads(node)}
-    cut.graph.output.extend(known.get(n) or onnx.helper.make_empty_tensor_value_info(n) for n in sorted(last - {""}))
+    cut.graph.output.extend(
+        known.get(n) or onnx.helper.make_empty_tensor_value_info(n) for n in sorted(last - {""})
+    )
     return cut
 
 
@@ -68,7 +73,9 @@ def held(proto: onnx.ModelProto, switch: str, elem_type: int) -> onnx.ModelProto
 def _is_named(node: onnx.NodeProto, names: set[str]) -> bool:
     """Whether a node is on the path, itself or by something in its bodies."""
     own = label(node)
-    return own in names or (bool(subgraphs(node)) and any(name.startswith(f"{own}/") for name in names))
+    return own in names or (
+        bool(subgraphs(node)) and any(name.startswith(f"{own}/") for name in names)
+    )
 
 
 def _is_small(tensor: onnx.TensorProto) -> bool:

@@ -1,9 +1,11 @@
 """Backdoors in the graph itself: a test of the input that gates, overwrites or bends the output.
 
-After ShadowLogic (HiddenLayer, 2024) and architectural backdoors (Bober-Irizar et al., CVPR 2023; arXiv 2511.00664). A
-gate is a step where a *decision* about the input (see `scanner.graph.logic.dataflow`) meets values that derive from the input
-in another way. Honest exports are full of decisions; what sets a backdoor apart is that one decision about the whole
-input, taken from the raw input past nearly all trained weights, changes what a trained network says.
+After ShadowLogic (HiddenLayer, 2024) and architectural backdoors (Bober-Irizar et al., CVPR 2023;
+arXiv 2511.00664). A gate is a step where a *decision* about the input (see
+`scanner.graph.logic.dataflow`) meets values that derive from the input in another way. Honest
+exports are full of decisions; what sets a backdoor apart is that one decision about the whole
+input, taken from the raw input past nearly all trained weights, changes what a trained network
+says.
 """
 
 import dataclasses
@@ -20,12 +22,34 @@ from scanner.graph.logic.unfold import Flow, Step
 from scanner.results import Observation, Severity
 
 _SELECTIONS = frozenset(
-    {"Gather", "GatherND", "GatherElements", "ai.onnx.ml.ArrayFeatureExtractor", "Slice", "Resize", "Pad"}
+    {
+        "Gather",
+        "GatherND",
+        "GatherElements",
+        "ai.onnx.ml.ArrayFeatureExtractor",
+        "Slice",
+        "Resize",
+        "Pad",
+    }
 )
-_SHAPED = frozenset({"Expand", "Reshape", "Tile", "Range", "ConstantOfShape", "Unsqueeze", "Squeeze", "Split"})
+_SHAPED = frozenset(
+    {"Expand", "Reshape", "Tile", "Range", "ConstantOfShape", "Unsqueeze", "Squeeze", "Split"}
+)
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
-_PLUMBING = frozenset({"Identity", "Cast", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Expand", "Transpose"})
-_COUNTING = _PLUMBING | {"Not", "And", "ReduceSum", "Clip", "Max", "Equal", "Greater", "Less", "GreaterOrEqual"}
+_PLUMBING = frozenset(
+    {"Identity", "Cast", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Expand", "Transpose"}
+)
+_COUNTING = _PLUMBING | {
+    "Not",
+    "And",
+    "ReduceSum",
+    "Clip",
+    "Max",
+    "Equal",
+    "Greater",
+    "Less",
+    "GreaterOrEqual",
+}
 _CONTROL = {"Where": 1, "If": 1, "Loop": 3}
 """How many of the first inputs of a selecting step are its control."""
 
@@ -57,7 +81,8 @@ class Gate:
         share: Part of the carrier's weights that the decision derives from too.
         private: Part of the model's weights that only the decision derives from.
         stem: No weight lies before the gate.
-        shortcut: The decision reads the input past half of the weights on the carrier's own lightest way.
+        shortcut: The decision reads the input past half of the weights on the carrier's own
+            lightest way.
     """
 
     step: Step
@@ -79,7 +104,9 @@ class Gate:
 def observe(flow: Flow) -> tuple[Observation, ...]:
     """Return what the graph's gates amount to, one observation for each set of tests, the heaviest first."""
     analysis = Analysis(flow)
-    weighed = [(gate, *weight) for gate in find(flow, analysis) if (weight := _weigh(gate, analysis))]
+    weighed = [
+        (gate, *weight) for gate in find(flow, analysis) if (weight := _weigh(gate, analysis))
+    ]
     groups: dict[tuple[str, ...], list[tuple[Gate, Severity, str]]] = {}
     for gate, severity, reason in weighed:
         groups.setdefault(tuple(t.label for t in gate.tests), []).append((gate, severity, reason))
@@ -139,7 +166,9 @@ def _meeting(step: Step, analysis: Analysis, *, wide: bool) -> tuple[Step, str, 
     facts = {name: fact for name in step.inputs if name and (fact := analysis.fact(name)).data}
     room = max(analysis.extent(name) for name in step.outputs if name)
     decisions = [
-        n for n, f in facts.items() if f.decision and ((wide and f.hard) or _about_input(min(f.width, room), analysis))
+        n
+        for n, f in facts.items()
+        if f.decision and ((wide and f.hard) or _about_input(min(f.width, room), analysis))
     ]
     if step.op in _RECURRENT:
         decisions = [n for n in decisions if n == step.inputs[0]]
@@ -149,7 +178,9 @@ def _meeting(step: Step, analysis: Analysis, *, wide: bool) -> tuple[Step, str, 
         return None
     decision = min(decisions, key=lambda n: (facts[n].width, facts[n].weights, not facts[n].hard))
     weights = facts[decision].weights
-    carriers = [n for n, f in facts.items() if n != decision and (not f.decision or f.weights > 2 * weights)]
+    carriers = [
+        n for n, f in facts.items() if n != decision and (not f.decision or f.weights > 2 * weights)
+    ]
     return (step, decision, max(carriers, key=lambda n: facts[n].weights)) if carriers else None
 
 
@@ -165,7 +196,12 @@ def _weights_behind(flow: Flow, analysis: Analysis) -> tuple[dict[str, int], lis
     Neighbouring layers share a bit where there are more than 1,024, so that the cost stays linear.
     """
     layers = (step for step in flow.steps if step.op in WEIGHTED)
-    weights = {name: flow.elements(name) for step in layers for name in step.inputs if analysis.constant(name)}
+    weights = {
+        name: flow.elements(name)
+        for step in layers
+        for name in step.inputs
+        if analysis.constant(name)
+    }
     per_bit = len(weights) // _BITS + 1
     behind = {name: 1 << (place // per_bit) for place, name in enumerate(weights)}
     sizes = [0] * (len(weights) // per_bit + 1)
@@ -220,19 +256,25 @@ def _weigh(gate: Gate, analysis: Analysis) -> tuple[Severity, str] | None:
     doubt = next((why for applies, why in _doubts(gate, analysis) if applies), None)
     if doubt:
         return Severity.WARNING, doubt
-    return Severity.SUSPICIOUS, "one decision about the whole input, taken past the trained weights, changes the result"
+    return (
+        Severity.SUSPICIOUS,
+        "one decision about the whole input, taken past the trained weights, changes the result",
+    )
 
 
 def _is_telling(gate: Gate, analysis: Analysis) -> bool:
     """Whether the decision is one that honest networks do not take: a jump, or a step by itself or by its steepness.
 
-    A decision of several numbers, or one for each turn of a loop, is a mask unless it has something to write.
+    A decision of several numbers, or one for each turn of a loop, is a mask unless it has something
+    to write.
     """
     made = gate.made
     if not made.hard and (gate.stem or ((gate.private or gate.share) and not made.steep)):
         return False
     if not _about_input(made.width, analysis):
-        return not gate.stem and (made.pattern or (bool(_constants(gate, analysis)) and _fill(gate, analysis) is None))
+        return not gate.stem and (
+            made.pattern or (bool(_constants(gate, analysis)) and _fill(gate, analysis) is None)
+        )
     return (made.width <= 1 and not made.sweep) or made.pattern or bool(_constants(gate, analysis))
 
 
@@ -241,17 +283,28 @@ def _doubts(gate: Gate, analysis: Analysis) -> Iterator[tuple[bool, str]]:
     trained = any(analysis.fact(name).weights for name in analysis.flow.outputs)
     yield not trained, "nothing trained is in this graph: it may be a processing step of its own"
     cascade = gate.private > _LARGE_PART
-    yield cascade, "the test is a trained network of its own, so this may be a cascade of two models"
-    positions = not _about_input(min(gate.made.width, analysis.extent(gate.step.outputs[0])), analysis)
+    yield (
+        cascade,
+        "the test is a trained network of its own, so this may be a cascade of two models",
+    )
+    positions = not _about_input(
+        min(gate.made.width, analysis.extent(gate.step.outputs[0])), analysis
+    )
     yield positions, "each position decides for itself, as a padding rule does"
     blank = _fill(gate, analysis) is not None and not gate.made.pattern
     level = not any(t.op == "Equal" for t in gate.tests)
-    yield blank and level, "past a level of the input the output is blanked, as a silence or emptiness guard does"
+    yield (
+        blank and level,
+        "past a level of the input the output is blanked, as a silence or emptiness guard does",
+    )
 
 
 def _weigh_late(gate: Gate, analysis: Analysis) -> tuple[Severity, str] | None:
     if gate.made.hard and gate.made.width <= 1 and gate.control and _constants(gate, analysis):
-        return Severity.NOTE, "the test reads what the network has computed, as a reject option does"
+        return (
+            Severity.NOTE,
+            "the test reads what the network has computed, as a reject option does",
+        )
     return None
 
 
@@ -289,7 +342,12 @@ def _is_masked_mean(gate: Gate, analysis: Analysis) -> bool:
 def _guards_division(gate: Gate, analysis: Analysis) -> bool:
     """Whether the test is of a divisor being zero: a value that is divided by, beside or behind the gate."""
     test = gate.tests[-1] if gate.tests else None
-    if gate.step.op != "Where" or test is None or test.op not in COMPARISONS or not _small_constant(test, analysis):
+    if (
+        gate.step.op != "Where"
+        or test is None
+        or test.op not in COMPARISONS
+        or not _small_constant(test, analysis)
+    ):
         return False
     tested = {n for n in test.inputs if analysis.fact(n).data}
     tested |= {n for name in tested for n in _plumbed(analysis.flow, name)}
@@ -307,17 +365,29 @@ def _rescales(gate: Gate, analysis: Analysis) -> bool:
     if not (gate.stem and gate.control and gate.step.op in ("Where", "If")):
         return False
     extremes = [
-        _through_plumbing(analysis.flow, name) for t in gate.tests for name in t.inputs if analysis.fact(name).data
+        _through_plumbing(analysis.flow, name)
+        for t in gate.tests
+        for name in t.inputs
+        if analysis.fact(name).data
     ]
-    if not all(s is not None and (s.op in ("ReduceMax", "ReduceMin") or s in gate.tests) for s in extremes):
+    if not all(
+        s is not None and (s.op in ("ReduceMax", "ReduceMin") or s in gate.tests) for s in extremes
+    ):
         return False
     sources = {_unscaled(name, analysis) for name in gate.step.inputs[1:]}
-    return len(sources) == 1 and None not in sources and not any(t.op == "Equal" for t in gate.tests)
+    return (
+        len(sources) == 1 and None not in sources and not any(t.op == "Equal" for t in gate.tests)
+    )
 
 
 def _unscaled(name: str, analysis: Analysis) -> str | None:
     """Follow a value back through single factors that keep a picture a picture; None where something else was done."""
-    while (step := analysis.flow.producer(name)) is not None and step.op in ("Mul", "Div", "Identity", "Cast"):
+    while (step := analysis.flow.producer(name)) is not None and step.op in (
+        "Mul",
+        "Div",
+        "Identity",
+        "Cast",
+    ):
         if not all(_is_scale(analysis.flow.array(n)) for n in step.inputs[1:]):
             return None
         name = step.inputs[0]
@@ -332,7 +402,9 @@ def _is_scale(factor: np.ndarray[Any, Any] | None) -> bool:
 
 def _small_constant(step: Step, analysis: Analysis) -> bool:
     arrays = [analysis.flow.array(name) for name in step.inputs if analysis.constant(name)]
-    return any(a is not None and a.size == 1 and abs(float(a.reshape(-1)[0])) <= _TINY for a in arrays)
+    return any(
+        a is not None and a.size == 1 and abs(float(a.reshape(-1)[0])) <= _TINY for a in arrays
+    )
 
 
 def _plumbed(flow: Flow, name: str) -> Iterator[str]:
@@ -364,7 +436,9 @@ def _fill(gate: Gate, analysis: Analysis) -> float | None:
     return 0.0 if source is not None and source.op == "ConstantOfShape" else None
 
 
-def _observation(flow: Flow, analysis: Analysis, group: Sequence[tuple[Gate, Severity, str]]) -> Observation:
+def _observation(
+    flow: Flow, analysis: Analysis, group: Sequence[tuple[Gate, Severity, str]]
+) -> Observation:
     gate, severity, reason = max(group, key=lambda member: member[1])
     first = gate.tests[0] if gate.tests else gate.step
     before = _path(flow, flow.inputs, first.inputs)
@@ -380,7 +454,10 @@ def _observation(flow: Flow, analysis: Analysis, group: Sequence[tuple[Gate, Sev
         nodes=nodes,
         details={
             "tests": [_describe_test(test, analysis) for test in gate.tests],
-            "gates": [{"node": g.step.label, "operator": g.step.op, "output": g.step.outputs[0]} for g, _, _ in group],
+            "gates": [
+                {"node": g.step.label, "operator": g.step.op, "output": g.step.outputs[0]}
+                for g, _, _ in group
+            ],
             "path": list(dict.fromkeys(f"{step.op} {step.label}" for step in steps)),
             "decision": gate.decision,
             "switch": _switch(gate, analysis),
@@ -414,8 +491,15 @@ def _switch(gate: Gate, analysis: Analysis) -> str:
 
 
 def _describe_test(test: Step, analysis: Analysis) -> dict[str, Any]:
-    constants = {name: _shown(analysis.flow.array(name)) for name in test.inputs if analysis.constant(name)}
-    return {"node": test.label, "operator": test.op, "reads": list(test.inputs), "constants": constants}
+    constants = {
+        name: _shown(analysis.flow.array(name)) for name in test.inputs if analysis.constant(name)
+    }
+    return {
+        "node": test.label,
+        "operator": test.op,
+        "reads": list(test.inputs),
+        "constants": constants,
+    }
 
 
 def _writes(gate: Gate, analysis: Analysis) -> dict[str, Any]:
@@ -432,14 +516,26 @@ def _writes(gate: Gate, analysis: Analysis) -> dict[str, Any]:
         others = [n for n in gate.step.inputs if n and n not in (gate.decision, gate.carrier)]
         return {"what": "computed values", "values": others}
     array = flow.array(constants[0])
-    strongest = int(np.argmax(array)) if array is not None and array.size and array.dtype.kind in "fiu" else None
-    return {"what": "constants", "value": constants[0], "numbers": _shown(array), "largest_at": strongest}
+    strongest = (
+        int(np.argmax(array))
+        if array is not None and array.size and array.dtype.kind in "fiu"
+        else None
+    )
+    return {
+        "what": "constants",
+        "value": constants[0],
+        "numbers": _shown(array),
+        "largest_at": strongest,
+    }
 
 
 def _shown(array: np.ndarray[Any, Any] | None) -> list[Any]:
     """Return the first numbers as plain JSON data, which knows neither infinities nor bytes."""
     numbers = [] if array is None else array.reshape(-1)[:_SHOWN].tolist()
-    return [n if isinstance(n, int) or (isinstance(n, float) and math.isfinite(n)) else str(n) for n in numbers]
+    return [
+        n if isinstance(n, int) or (isinstance(n, float) and math.isfinite(n)) else str(n)
+        for n in numbers
+    ]
 
 
 _IDIOMS = (_is_feature, _selects_position, _is_masked_mean, _guards_division, _rescales)

@@ -1,8 +1,9 @@
 """An input that turns a decision over: the graph walked backwards, one inverse a step.
 
-Each rule answers: given what a step read and made, and what it should have made, what should it have read? Where many
-answers would do, the nearest to the present one is taken, so that a few rounds of running and walking back settle tests
-that are only approximately inverse (rounded sums, clipped images, filters).
+Each rule answers: given what a step read and made, and what it should have made, what should it
+have read? Where many answers would do, the nearest to the present one is taken, so that a few
+rounds of running and walking back settle tests that are only approximately inverse (rounded sums,
+clipped images, filters).
 """
 
 import dataclasses
@@ -44,7 +45,9 @@ Rule = Callable[[_Context, int, Array], Array | None]
 """From a step, the index of the input to change and the wanted output to the wanted input, or None: no answer."""
 
 
-def wanted_inputs(flow: Flow, decision: str, values: Values, target: Array) -> dict[str, Array] | None:
+def wanted_inputs(
+    flow: Flow, decision: str, values: Values, target: Array
+) -> dict[str, Array] | None:
     """Return inputs for which `decision` should come nearer to `target`, or None where a step cannot be inverted.
 
     Args:
@@ -54,28 +57,42 @@ def wanted_inputs(flow: Flow, decision: str, values: Values, target: Array) -> d
         target: What the decision should be.
     """
     wanted: dict[str, Array] = {decision: target}
-    order = sorted((flow.producers[n], n) for n in ancestors(flow, [decision]) if n in flow.producers)
+    order = sorted(
+        (flow.producers[n], n) for n in ancestors(flow, [decision]) if n in flow.producers
+    )
     for position, name in reversed(order):
         if name in wanted:
             step = flow.steps[position]
             for source, value in _demands(step, name, values, wanted[name], flow):
                 # A second demand on one value is laid over the first where it asks for a change.
                 changed = value != values[source]
-                wanted[source] = np.where(changed, value, wanted[source]) if source in wanted else value
+                wanted[source] = (
+                    np.where(changed, value, wanted[source]) if source in wanted else value
+                )
     found = {name: wanted[name] for name in flow.inputs if name in wanted}
     return found or None
 
 
-def _demands(step: Step, output: str, values: Values, target: Array, flow: Flow) -> list[tuple[str, Array]]:
+def _demands(
+    step: Step, output: str, values: Values, target: Array, flow: Flow
+) -> list[tuple[str, Array]]:
     rule = _RULES.get(step.op)
-    movable = [i for i, n in enumerate(step.inputs) if n and n not in flow.constants and n in values]
-    movable = [i for i in movable if any(s in flow.inputs for s in ancestors(flow, [step.inputs[i]]))]
+    movable = [
+        i for i, n in enumerate(step.inputs) if n and n not in flow.constants and n in values
+    ]
+    movable = [
+        i for i in movable if any(s in flow.inputs for s in ancestors(flow, [step.inputs[i]]))
+    ]
     if rule is None or not movable:
         return []
     context = _Context(step, values, output)
     chosen = movable if step.op in _ALL_INPUTS else movable[:1]
     answers = ((i, rule(context, i, target)) for i in chosen)
-    return [(step.inputs[i], _like(answer, context.read(i))) for i, answer in answers if answer is not None]
+    return [
+        (step.inputs[i], _like(answer, context.read(i)))
+        for i, answer in answers
+        if answer is not None
+    ]
 
 
 def _like(answer: Array, present: Array) -> Array:
@@ -115,7 +132,9 @@ def _ordered(sign: int) -> Rule:
         present, other = context.read(index), context.read(1 - index)
         margin = np.maximum(_MARGIN * np.abs(other), _MARGIN) if present.dtype.kind == "f" else 1
         up = target == ((sign if index == 0 else -sign) > 0)
-        return np.where(target == context.made, present, np.where(up, other + margin, other - margin))
+        return np.where(
+            target == context.made, present, np.where(up, other + margin, other - margin)
+        )
 
     return rule
 
@@ -147,7 +166,9 @@ def _spread(context: _Context, index: int, target: Array) -> Array:
         return np.asarray(present + np.sign(missing) * (each + (ranks < rest)))
     room = np.where(missing > 0, 1 - present, present).clip(0)
     total = room.sum(axis=_axes(context, index), keepdims=True)
-    return np.asarray(present + np.where(total > 0, missing * room / np.maximum(total, 1e-12), missing / count))
+    return np.asarray(
+        present + np.where(total > 0, missing * room / np.maximum(total, 1e-12), missing / count)
+    )
 
 
 def _extreme(highest: bool) -> Rule:
@@ -245,7 +266,9 @@ def _filtered(context: _Context, index: int, target: Array) -> Array | None:
     if index or context.read(0).ndim != 4 or int(context.step.attribute("group", 1)) != 1:  # type: ignore[call-overload]  # noqa: PLR2004
         return None
     apart = target - context.made
-    sample, channel, row, column = np.unravel_index(int(np.argmin(np.where(apart, np.abs(apart), np.inf))), apart.shape)
+    sample, channel, row, column = np.unravel_index(
+        int(np.argmin(np.where(apart, np.abs(apart), np.inf))), apart.shape
+    )
     kernel = context.read(1)[channel]
     stride: Sequence[int] = context.step.attribute("strides") or (1, 1)  # type: ignore[assignment]
     pads: Sequence[int] = context.step.attribute("pads") or (0, 0, 0, 0)  # type: ignore[assignment]
@@ -263,8 +286,14 @@ def _arg_extreme(sign: int) -> Rule:
         wanted = context.read(index).copy()
         place = target if context.step.attribute("keepdims", 1) else np.expand_dims(target, axis)
         place = place.astype(np.int64) % wanted.shape[axis]
-        best = wanted.max(axis=axis, keepdims=True) if sign > 0 else wanted.min(axis=axis, keepdims=True)
-        np.put_along_axis(wanted, place, best + sign * np.maximum(np.abs(best) * _MARGIN, _MARGIN), axis)
+        best = (
+            wanted.max(axis=axis, keepdims=True)
+            if sign > 0
+            else wanted.min(axis=axis, keepdims=True)
+        )
+        np.put_along_axis(
+            wanted, place, best + sign * np.maximum(np.abs(best) * _MARGIN, _MARGIN), axis
+        )
         return wanted
 
     return rule
@@ -292,7 +321,9 @@ _RULES: Mapping[str, Rule] = {
     "Neg": lambda _c, _i, target: -target,
     "Abs": lambda c, _i, target: np.where(c.read(0) < 0, -1, 1) * np.maximum(target, 0),
     "Sqrt": lambda _c, _i, target: np.square(np.maximum(target, 0)),
-    "Pow": lambda c, i, target: None if i else np.sign(c.read(0)) * np.maximum(target, 0) ** (1 / c.read(1)),
+    "Pow": lambda c, i, target: (
+        None if i else np.sign(c.read(0)) * np.maximum(target, 0) ** (1 / c.read(1))
+    ),
     "Exp": lambda _c, _i, target: np.log(np.maximum(target, 1e-6)),
     "Log": lambda _c, _i, target: np.exp(target),
     "Relu": _clipped,

@@ -1,7 +1,8 @@
 """One straight line of steps: functions expanded, the bodies of If, Loop and Scan laid out in place.
 
-Control becomes data: an If is a step that reads its condition and what each branch gives; a Loop's carried value is a
-step that reads the initial value and the one that comes back. Analyses then need to know one kind of graph only.
+Control becomes data: an If is a step that reads its condition and what each branch gives; a Loop's
+carried value is a step that reads the initial value and the one that comes back. Analyses then need
+to know one kind of graph only.
 """
 
 import dataclasses
@@ -31,9 +32,9 @@ class Step:
     """One operation.
 
     Attributes:
-        op: Operator; `If` and `Loop` join values, `Carry` is a value that comes round again, `Sweep` one slice of a
-            scanned value, `Stack` the collection of what each iteration gives. An operator outside the standard has
-            its domain before it.
+        op: Operator; `If` and `Loop` join values, `Carry` is a value that comes round again,
+            `Sweep` one slice of a scanned value, `Stack` the collection of what each iteration
+            gives. An operator outside the standard has its domain before it.
         label: The node's name as a viewer shows it, else its operator and first output.
         inputs: Values read, control included; an omitted one is empty.
         outputs: Values made.
@@ -109,7 +110,8 @@ def unfold(proto: onnx.ModelProto) -> Flow:
 
     Raises:
         UnsafeModelError: Model-local functions expand without end.
-        MalformedModelError: A node is not what its operator asks for, or the shapes contradict one another.
+        MalformedModelError: A node is not what its operator asks for, or the shapes contradict one
+            another.
     """
     flat = flatten.flatten(proto)
     line = _Line()
@@ -117,7 +119,9 @@ def unfold(proto: onnx.ModelProto) -> Flow:
         line.constants[tensor.name] = tensor
     for sparse in flat.graph.sparse_initializer:
         values = sparse.values
-        line.sources.append(onnx.helper.make_tensor_value_info(values.name, values.data_type, sparse.dims))
+        line.sources.append(
+            onnx.helper.make_tensor_value_info(values.name, values.data_type, sparse.dims)
+        )
     for node in flat.graph.node:
         line.add(node, lambda name: name, "")
     known = facts.infer(_skeleton(flat, line))
@@ -127,8 +131,14 @@ def unfold(proto: onnx.ModelProto) -> Flow:
         outputs=tuple(v.name for v in flat.graph.output),
         constants=line.constants,
         iterations=frozenset(line.iterations),
-        shapes={**known.shapes, **{name: tuple(tensor.dims) for name, tensor in line.constants.items()}},
-        elem_types={**known.elem_types, **{name: tensor.data_type for name, tensor in line.constants.items()}},
+        shapes={
+            **known.shapes,
+            **{name: tuple(tensor.dims) for name, tensor in line.constants.items()},
+        },
+        elem_types={
+            **known.elem_types,
+            **{name: tensor.data_type for name, tensor in line.constants.items()},
+        },
         producers={name: i for i, step in enumerate(line.steps) for name in step.outputs if name},
         looped=bool(line.iterations),
     )
@@ -152,14 +162,17 @@ def _skeleton(flat: onnx.ModelProto, line: "_Line") -> onnx.ModelProto:
     skeleton.graph.input.extend(required_inputs(flat.graph))
     skeleton.graph.input.extend(line.sources)
     skeleton.graph.node.extend(line.nodes)
-    # The shapes that the file claims for inner values are left out: they are free text to whoever wrote it.
+    # The shapes that the file claims for inner values are left out: they are free text to whoever
+    # wrote it.
     skeleton.graph.output.extend(onnx.ValueInfoProto(name=v.name) for v in flat.graph.output)
     for name, tensor in line.constants.items():
         if math.prod(tensor.dims) <= _READABLE and not tensor.external_data:
             skeleton.graph.initializer.append(tensor)
             skeleton.graph.initializer[-1].name = name
         else:
-            skeleton.graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
+            skeleton.graph.input.append(
+                onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
+            )
     return skeleton
 
 
@@ -178,7 +191,9 @@ class _Line:
         """Append one node; `resolve` turns the names it uses into names of the line."""
         if node.op_type == "Constant" and self._take_constant(node, resolve):
             return
-        special = {"If": self._add_if, "Loop": self._add_loop, "Scan": self._add_scan}.get(node.op_type)
+        special = {"If": self._add_if, "Loop": self._add_loop, "Scan": self._add_scan}.get(
+            node.op_type
+        )
         if special and subgraphs(node):
             special(node, resolve, scope)
             return
@@ -192,7 +207,9 @@ class _Line:
             self.nodes.append(renamed)
         else:
             self.nodes.append(node)
-        operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+        operator = (
+            node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+        )
         self.steps.append(Step(operator, label(node, scope), inputs, outputs, node))
 
     def _take_constant(self, node: onnx.NodeProto, resolve: Resolve) -> bool:
@@ -214,9 +231,13 @@ class _Line:
     def _stack(self, step: Step) -> None:
         """Append the collection of a value over all turns; what ends the loop decides its length."""
         self.steps.append(step)
-        self.nodes.append(onnx.helper.make_node("Stack", [step.inputs[0]], step.outputs, domain=_DOMAIN))
+        self.nodes.append(
+            onnx.helper.make_node("Stack", [step.inputs[0]], step.outputs, domain=_DOMAIN)
+        )
 
-    def _body(self, graph: onnx.GraphProto, resolve: Resolve, scope: str, bound: Mapping[str, str]) -> list[str]:
+    def _body(
+        self, graph: onnx.GraphProto, resolve: Resolve, scope: str, bound: Mapping[str, str]
+    ) -> list[str]:
         """Lay out a body and return the names of its outputs; `bound` names its inputs."""
         self._scopes += 1
         prefix = f"{self._scopes}:"
@@ -237,24 +258,34 @@ class _Line:
         name = label(node, scope)
         branches = [self._body(body, resolve, name, {}) for body in subgraphs(node)]
         condition = resolve(node.input[0])
-        for output, values in zip(map(resolve, node.output), zip(*branches, strict=True), strict=True):
+        for output, values in zip(
+            map(resolve, node.output), zip(*branches, strict=True), strict=True
+        ):
             self._join(Step("If", name, (condition, *values), (output,), node), values[0])
 
     def _add_loop(self, node: onnx.NodeProto, resolve: Resolve, scope: str) -> None:
         body, name = subgraphs(node)[0], label(node, scope)
         count, start, *initial = (*map(resolve, node.input), *[""] * (2 - len(node.input)))
-        counter, condition, *carried = (f"{self._scopes}.{len(self.steps)}/{v.name}" for v in body.input)
+        counter, condition, *carried = (
+            f"{self._scopes}.{len(self.steps)}/{v.name}" for v in body.input
+        )
         self.iterations.append(counter)
         self.sources.append(onnx.helper.make_tensor_value_info(counter, onnx.TensorProto.INT64, []))
-        self.sources.append(onnx.helper.make_tensor_value_info(condition, onnx.TensorProto.BOOL, []))
+        self.sources.append(
+            onnx.helper.make_tensor_value_info(condition, onnx.TensorProto.BOOL, [])
+        )
         places = self._carry(node, name, carried, initial)
         names = dict(zip((v.name for v in body.input), (counter, condition, *carried), strict=True))
         ending, *results = self._body(body, resolve, name, names)
         self._close(places, results)
         self.iterations.append(condition)
         for first, last, output in zip(initial, results, map(resolve, node.output), strict=False):
-            self._join(Step("Loop", name, (count, start, ending, first, last), (output,), node), first)
-        for last, output in zip(results[len(initial) :], list(map(resolve, node.output))[len(initial) :], strict=True):
+            self._join(
+                Step("Loop", name, (count, start, ending, first, last), (output,), node), first
+            )
+        for last, output in zip(
+            results[len(initial) :], list(map(resolve, node.output))[len(initial) :], strict=True
+        ):
             self._stack(Step("Stack", name, (last, count, start, ending), (output,), node))
 
     def _add_scan(self, node: onnx.NodeProto, resolve: Resolve, scope: str) -> None:
@@ -277,7 +308,9 @@ class _Line:
         for last, output in zip(results[len(initial) :], outputs[len(initial) :], strict=True):
             self._stack(Step("Stack", name, (last,), (output,), node))
 
-    def _carry(self, node: onnx.NodeProto, scope: str, carried: Sequence[str], initial: Sequence[str]) -> list[int]:
+    def _carry(
+        self, node: onnx.NodeProto, scope: str, carried: Sequence[str], initial: Sequence[str]
+    ) -> list[int]:
         places = []
         for name, first in zip(carried, initial, strict=True):
             places.append(len(self.steps))

@@ -21,7 +21,12 @@ Run = subprocess.CompletedProcess[str]
 def scan(*arguments: object, **environment: str) -> Run:
     command = [sys.executable, "-m", "scanner", *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, **environment}
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, **environment},
     )
 
 
@@ -45,13 +50,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_table(folder: Path) -> None:
     run = scan(folder / "planted.onnx", "-r", folder / "clean.onnx", "-d", "overactivation")
     assert run.returncode == 3, run.stderr
-    for words in ("layer activated (Relu)", "200 uniform noise images in [0.0, 1.0], seed 0", "200:0", "inconclusive"):
+    for words in (
+        "layer activated (Relu)",
+        "200 uniform noise images in [0.0, 1.0], seed 0",
+        "200:0",
+        "inconclusive",
+    ):
         assert words in run.stdout
     assert run.stderr == ""
 
 
 def test_json(folder: Path) -> None:
-    run = scan(folder / "planted.onnx", "--reference", folder / "clean.onnx", "--format", "json", "--images", 20)
+    run = scan(
+        folder / "planted.onnx",
+        "--reference",
+        folder / "clean.onnx",
+        "--format",
+        "json",
+        "--images",
+        20,
+    )
     data = json.loads(run.stdout)
     finding = next(f for f in data["findings"] if f["rule"]["id"] == "overactivation")
     assert data["schema"] == 1
@@ -68,7 +86,15 @@ def test_json_lines_and_a_failure_between(folder: Path) -> None:
 
 
 def test_output_file_appears_whole(folder: Path, tmp_path: Path) -> None:
-    run = scan(folder / "clean.onnx", "-d", "overactivation", "--format", "json", "--output", tmp_path / "r.json")
+    run = scan(
+        folder / "clean.onnx",
+        "-d",
+        "overactivation",
+        "--format",
+        "json",
+        "--output",
+        tmp_path / "r.json",
+    )
     assert run.stdout == ""
     assert json.loads((tmp_path / "r.json").read_text())["schema"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
@@ -112,10 +138,21 @@ def test_references_may_be_a_folder(folder: Path, tmp_path: Path) -> None:
 def test_calibrate_then_scan_with_the_baseline(folder: Path, tmp_path: Path) -> None:
     for seed in range(1, 5):
         models.save(models.plain(seed=seed), tmp_path / f"clean-{seed}.onnx")
-    made = scan("calibrate", tmp_path, "-d", "overactivation", "--images", "20", "-o", tmp_path / "b.json")
+    made = scan(
+        "calibrate", tmp_path, "-d", "overactivation", "--images", "20", "-o", tmp_path / "b.json"
+    )
     assert made.returncode == 0, made.stderr
     assert "4 clean models; p-values from 1/5 up" in made.stderr
-    options = ("-d", "overactivation", "--images", "20", "--baseline", tmp_path / "b.json", "--alpha", "0.2")
+    options = (
+        "-d",
+        "overactivation",
+        "--images",
+        "20",
+        "--baseline",
+        tmp_path / "b.json",
+        "--alpha",
+        "0.2",
+    )
     run = scan(folder / "planted.onnx", *options)
     assert run.returncode == 1, run.stdout + run.stderr
     assert "p = 0.2 among 4 clean models (baseline 'b')" in " ".join(run.stdout.split())
@@ -125,7 +162,15 @@ def test_calibrate_then_scan_with_the_baseline(folder: Path, tmp_path: Path) -> 
 
 
 def test_a_trigger_is_found_drawn_and_written(folder: Path, tmp_path: Path) -> None:
-    run = scan(folder / "planted.onnx", "-r", folder / "clean.onnx", "-d", "neural_cleanse", "--evidence", tmp_path)
+    run = scan(
+        folder / "planted.onnx",
+        "-r",
+        folder / "clean.onnx",
+        "-d",
+        "neural_cleanse",
+        "--evidence",
+        tmp_path,
+    )
     assert run.returncode == 3, run.stderr
     assert "mask of class" in run.stdout
     written = {path.name for path in tmp_path.rglob("*.*") if path.is_file()}
@@ -145,22 +190,37 @@ BAD_INPUT = {
     "two inputs": (("two.onnx", "-d", "overactivation"), "2 required inputs"),
     "unwritable output": (("clean.onnx", "-o", "no/such/folder/r.json"), "cannot be written"),
     "output is a folder": (("clean.onnx", "-o", "."), "cannot be written"),
-    "unknown layer": (("clean.onnx", "--layer", "activate", "-d", "overactivation"), "did you mean 'activated'"),
+    "unknown layer": (
+        ("clean.onnx", "--layer", "activate", "-d", "overactivation"),
+        "did you mean 'activated'",
+    ),
     "unknown detector": (("clean.onnx", "-d", "overactivatoin"), "did you mean 'overactivation'"),
     "empty range": (("clean.onnx", "--input-range", "1", "0"), "give the lower value first"),
     "missing baseline": (("clean.onnx", "--baseline", "none.json"), "scan calibrate"),
     "a model as baseline": (("clean.onnx", "--baseline", "clean.onnx"), "it is no JSON"),
     "folder without references": (("clean.onnx", "-r", "nothing"), "holds no .onnx file"),
-    "no such class": (("clean.onnx", "--classes", "7", "-d", "neural_cleanse"), "there is no class 7"),
+    "no such class": (
+        ("clean.onnx", "--classes", "7", "-d", "neural_cleanse"),
+        "there is no class 7",
+    ),
     "classes in words": (("clean.onnx", "--classes", "cat"), "0,3,7"),
-    "no logits of that name": (("clean.onnx", "--logits", "logit", "-d", "neural_cleanse"), "did you mean 'logits'"),
+    "no logits of that name": (
+        ("clean.onnx", "--logits", "logit", "-d", "neural_cleanse"),
+        "did you mean 'logits'",
+    ),
     "images of another size": (
         ("clean.onnx", "--images-npz", "wrong.npy", "-d", "neural_cleanse"),
         "give at least two",
     ),
-    "two sources of images": (("clean.onnx", "--images-npz", "a", "--images-dir", "b"), "exclude one another"),
+    "two sources of images": (
+        ("clean.onnx", "--images-npz", "a", "--images-dir", "b"),
+        "exclude one another",
+    ),
     "shape in words": (("clean.onnx", "--input-shape", "big"), "3,224,224"),
-    "shape that does not fit": (("clean.onnx", "--input-shape", "3,8,8", "-d", "overactivation"), "does not fit"),
+    "shape that does not fit": (
+        ("clean.onnx", "--input-shape", "3,8,8", "-d", "overactivation"),
+        "does not fit",
+    ),
     "no CUDA": (("clean.onnx", "--device", "cuda"), "--device cpu"),
     "unknown option": (("clean.onnx", "--imagse", "3"), "No such option"),
     "too few images": (("clean.onnx", "--images", "1"), "greater than or equal to 2"),
@@ -181,16 +241,27 @@ def test_bad_input(case: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_layers_detectors_doctor_version_and_help(folder: Path) -> None:
     assert "activated" in scan("layers", folder / "clean.onnx").stdout
     assert (
-        json.loads(scan("layers", folder / "clean.onnx", "--format", "json").stdout)["layers"][0]["operator"] == "Relu"
+        json.loads(scan("layers", folder / "clean.onnx", "--format", "json").stdout)["layers"][0][
+            "operator"
+        ]
+        == "Relu"
     )
     assert "overactivation" in scan("detectors").stdout
-    assert any(d["rule"]["id"] == "overactivation" for d in json.loads(scan("detectors", "--format", "json").stdout))
+    assert any(
+        d["rule"]["id"] == "overactivation"
+        for d in json.loads(scan("detectors", "--format", "json").stdout)
+    )
     doctor = scan("doctor")
     assert doctor.returncode == 0, doctor.stderr
     assert "telemetry" in doctor.stdout
     assert scan("--version").stdout.startswith("overactivation ")
     text = scan("--help", COLUMNS="100").stdout
-    for words in ("scan model.onnx --reference clean.onnx", "--input-range", "scan doctor", "3 inconclusive"):
+    for words in (
+        "scan model.onnx --reference clean.onnx",
+        "--input-range",
+        "scan doctor",
+        "3 inconclusive",
+    ):
         assert words in text
 
 

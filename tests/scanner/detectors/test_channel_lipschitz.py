@@ -40,8 +40,12 @@ def test_by_hand(external: bool, tmp_path: Path) -> None:
     assert measured.statistic == max(convolution["z"], dense["z"])
 
 
-@pytest.mark.parametrize("build", [models.half, models.quantised, models.function_relu, models.channels_last])
-def test_another_export_says_the_same(build: Callable[[bool], onnx.ModelProto], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "build", [models.half, models.quantised, models.function_relu, models.channels_last]
+)
+def test_another_export_says_the_same(
+    build: Callable[[bool], onnx.ModelProto], tmp_path: Path
+) -> None:
     convolution = measure(build(True), tmp_path).series["layers"][0]
     assert convolution["channel"] == 0
     assert convolution["z"] == pytest.approx(expected_z(), rel=0.05)
@@ -54,10 +58,19 @@ def test_folded_and_unfolded_normalisation_agree(tmp_path: Path) -> None:
     kernel = onnx.numpy_helper.from_array(weights["kernel"] * gain.reshape(4, 1, 1, 1), "kernel")
     folded.graph.initializer[0].CopyFrom(kernel)
     zeros, ones = np.zeros(4, np.float32), np.ones(4, np.float32)
-    norm = helper.make_node("BatchNormalization", ["convolved", "gain", "zero", "zero", "one"], ["normal"], epsilon=0.0)
-    nodes = [models.convolution(), norm, helper.make_node("Relu", ["normal"], ["activated"]), *models.head("activated")]
+    norm = helper.make_node(
+        "BatchNormalization", ["convolved", "gain", "zero", "zero", "one"], ["normal"], epsilon=0.0
+    )
+    nodes = [
+        models.convolution(),
+        norm,
+        helper.make_node("Relu", ["normal"], ["activated"]),
+        *models.head("activated"),
+    ]
     unfolded = models.build(nodes, {**weights, "gain": gain, "zero": zeros, "one": ones})
-    assert measure(unfolded, tmp_path).statistic == pytest.approx(measure(folded, tmp_path).statistic, rel=1e-4)
+    assert measure(unfolded, tmp_path).statistic == pytest.approx(
+        measure(folded, tmp_path).statistic, rel=1e-4
+    )
 
 
 def test_compared_with_a_clean_twin(tmp_path: Path) -> None:
@@ -72,7 +85,9 @@ def test_compared_with_a_clean_twin(tmp_path: Path) -> None:
 
 def test_a_reference_of_other_sizes_is_not_compared(tmp_path: Path) -> None:
     measured = measure(models.plain(), tmp_path)
-    other = Measurement(rule="channel_lipschitz", statistic=1.0, parameters={}, series={"layers": []})
+    other = Measurement(
+        rule="channel_lipschitz", statistic=1.0, parameters={}, series={"layers": []}
+    )
     comparison = ChannelLipschitz().compare(measured, [other])
     assert comparison.statistic is None
     assert comparison.sentence == "no reference has layers of the same sizes"

@@ -35,7 +35,9 @@ def test_a_planted_gate_is_found_with_its_nodes(kind: str, tmp_path: Path) -> No
     measurement = measure(planted.model, tmp_path)
     assert measurement.statistic is not None
     assert measurement.statistic >= Severity.SUSPICIOUS
-    named = " ".join(n for o in measurement.observations if o.severity >= Severity.SUSPICIOUS for n in o.nodes)
+    named = " ".join(
+        n for o in measurement.observations if o.severity >= Severity.SUSPICIOUS for n in o.nodes
+    )
     assert all(test in named for test in planted.test)
     assert all(gate in named for gate in planted.gate)
 
@@ -43,7 +45,8 @@ def test_a_planted_gate_is_found_with_its_nodes(kind: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"stem"}))
 def test_an_input_that_opens_the_gate_confirms_it(kind: str, tmp_path: Path) -> None:
     answers = [measure(plant(plain(), kind, target=target).model, tmp_path) for target in (1, 2)]
-    # The gate shows only where the network would not have said the target anyway: one of two targets differs.
+    # The gate shows only where the network would not have said the target anyway: one of two
+    # targets differs.
     confirmed = [m for m in answers if m.statistic == Severity.CONFIRMED]
     assert confirmed
     outcome = confirmed[0].observations[0].details["confirmation"]
@@ -81,7 +84,11 @@ def test_infinite_constants_are_written_as_words(tmp_path: Path) -> None:
     for tensor in planted.model.graph.initializer:
         array = onnx.numpy_helper.to_array(tensor)
         if array.shape == (1, 3):
-            tensor.CopyFrom(onnx.numpy_helper.from_array(np.where(array > 0, np.float32(np.inf), array), tensor.name))
+            tensor.CopyFrom(
+                onnx.numpy_helper.from_array(
+                    np.where(array > 0, np.float32(np.inf), array), tensor.name
+                )
+            )
     measurement = measure(planted.model, tmp_path)
     assert measurement.observations[0].details["writes"]["numbers"] == [0.0, "inf", 0.0]
     json.dumps(to_json(measurement), allow_nan=False)
@@ -131,8 +138,12 @@ def test_gates_planted_in_trained_models_are_found(path: Path) -> None:
 
 
 def test_every_kind_is_confirmed_in_a_trained_model(tmp_path: Path) -> None:
-    clean = onnx.ModelProto.FromString(next(p for p in SAMPLES if p.stem == "mnist-clean").read_bytes())
-    statistics = {kind: measure(plant(clean, kind, target=7).model, tmp_path).statistic for kind in KINDS}
+    clean = onnx.ModelProto.FromString(
+        next(p for p in SAMPLES if p.stem == "mnist-clean").read_bytes()
+    )
+    statistics = {
+        kind: measure(plant(clean, kind, target=7).model, tmp_path).statistic for kind in KINDS
+    }
     assert statistics == dict.fromkeys(KINDS, float(Severity.CONFIRMED))
 
 
@@ -193,7 +204,11 @@ def _disguised_as_selection(graft: Graft) -> None:
     flat = graft.node("Flatten", [_pixel_test(graft)], "flat")
     index = graft.node("Cast", [flat], "index", to=TensorProto.INT64)
     table = graft.constant([[0.0, 0.0, 0.0], [0.0, 1e4, 0.0]])
-    rows = graft.node("Gather", [table, graft.node("Squeeze", [index, graft.constant([1], np.int64)], "row")], "look")
+    rows = graft.node(
+        "Gather",
+        [table, graft.node("Squeeze", [index, graft.constant([1], np.int64)], "row")],
+        "look",
+    )
     graft.replace_logits(graft.node("Add", [graft.logits, rows], "gate"))
 
 
@@ -207,9 +222,13 @@ def _disguised_as_feature(graft: Graft) -> None:
 
 def _disguised_as_counter(graft: Graft) -> None:
     """The one-hot is made by comparing class numbers with a computed one, as a mask by length is."""
-    number = graft.node("Flatten", [graft.node("Mul", [_pixel_test(graft), graft.constant(1.0)], "number")], "flat")
+    number = graft.node(
+        "Flatten", [graft.node("Mul", [_pixel_test(graft), graft.constant(1.0)], "number")], "flat"
+    )
     hit = graft.node("Equal", [graft.constant([[0.0, 1.0, 2.0]]), number], "test")
-    both = graft.node("Mul", [graft.node("Cast", [hit], "cast", to=TensorProto.FLOAT), number], "force")
+    both = graft.node(
+        "Mul", [graft.node("Cast", [hit], "cast", to=TensorProto.FLOAT), number], "force"
+    )
     bump = graft.node("Mul", [both, graft.constant(1e4)], "bump")
     graft.replace_logits(graft.node("Add", [graft.logits, bump], "gate"))
 
@@ -239,7 +258,9 @@ def test_a_disguised_gate_is_found(name: str, tmp_path: Path) -> None:
     graft = Graft(plain(), 1)
     DISGUISES[name](graft)
     measurement = measure(graft.finish(), tmp_path)
-    named = " ".join(n for o in measurement.observations if o.severity >= Severity.SUSPICIOUS for n in o.nodes)
+    named = " ".join(
+        n for o in measurement.observations if o.severity >= Severity.SUSPICIOUS for n in o.nodes
+    )
     assert all(node in named for node in (*graft.tests[:1], *graft.gates))
 
 

@@ -45,7 +45,9 @@ def by_class(logits: Any) -> dict[str, Any]:
     return {
         "share": [np.mean([row.argmax() == t for row in logits]) for t in classes],
         "logit": [np.mean([row[t] - row.mean() for row in logits]) / unit for t in classes],
-        "margin": [np.mean([row[t] - np.delete(row, t).max() for row in logits]) / unit for t in classes],
+        "margin": [
+            np.mean([row[t] - np.delete(row, t).max() for row in logits]) / unit for t in classes
+        ],
     }
 
 
@@ -53,7 +55,10 @@ def test_by_hand(tmp_path: Path) -> None:
     measured = measure(preferring(2), tmp_path)
     generator = np.random.default_rng(0)
     drawn = [
-        head.draw_latents(250, (models.CHANNELS,), measured.series["scale"], generator, signed=False) for _ in range(8)
+        head.draw_latents(
+            250, (models.CHANNELS,), measured.series["scale"], generator, signed=False
+        )
+        for _ in range(8)
     ]
     dense = models.weights(False)["dense"] + np.array([0, 0, 1], np.float32)
     expected = by_class(np.concatenate(drawn).astype(np.float64) @ dense)
@@ -100,17 +105,26 @@ def test_a_signed_feature_gets_signed_latents(tmp_path: Path) -> None:
 
 def test_without_a_comparable_reference() -> None:
     def measured(*margins: float) -> Measurement:
-        series = {"margin": list(margins), "share": [0.5] * len(margins), "noise_share": [0.5] * len(margins)}
+        series = {
+            "margin": list(margins),
+            "share": [0.5] * len(margins),
+            "noise_share": [0.5] * len(margins),
+        }
         return Measurement(rule="head", statistic=1.0, parameters={}, series=series)
 
     alone = Head().compare(measured(-1, -2, -4), [])
     assert (alone.statistic, alone.values["target_class"], alone.values["lead"]) == (None, 0, 1.0)
-    assert alone.sentence == "on random latents class 0 is the nearest to winning, by 1.00 standard deviations"
+    assert (
+        alone.sentence
+        == "on random latents class 0 is the nearest to winning, by 1.00 standard deviations"
+    )
     assert Head().compare(measured(-1, -2), []).values["lead"] is None
     comparison = Head().compare(measured(-1, -2), [measured(-1, -2, -3)])
     assert comparison.statistic is None
     assert comparison.sentence == "no reference has as many classes"
-    mixed = Head().compare(measured(-1, -2), [measured(-1, -2, -3), measured(-1, -4), measured(-1, -3)])
+    mixed = Head().compare(
+        measured(-1, -2), [measured(-1, -2, -3), measured(-1, -4), measured(-1, -3)]
+    )
     assert (mixed.statistic, mixed.values["target_class"]) == (1.5, 1)
 
 
@@ -121,7 +135,9 @@ def test_refused(tmp_path: Path) -> None:
         measure(no_head, tmp_path)
     one_class = models.plain()
     index = [tensor.name for tensor in one_class.graph.initializer].index("dense")
-    one_class.graph.initializer[index].CopyFrom(onnx.numpy_helper.from_array(np.ones((4, 1), np.float32), "dense"))
+    one_class.graph.initializer[index].CopyFrom(
+        onnx.numpy_helper.from_array(np.ones((4, 1), np.float32), "dense")
+    )
     with pytest.raises(NoLogitsError, match=r"of shape \(1,\) for each image"):
         measure(one_class, tmp_path)
     sequence = models.build([helper.make_node("MatMul", ["image", "matrix"], ["logits"])],

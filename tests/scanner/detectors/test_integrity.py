@@ -36,7 +36,9 @@ def test_two_value_fields_are_suspicious(tmp_path: Path) -> None:
 
 def test_what_cannot_be_run_is_audited_all_the_same(tmp_path: Path) -> None:
     model = plain()
-    model.graph.node.append(helper.make_node("Secret", ["logits"], ["spare"], domain="acme.ops", name="secret"))
+    model.graph.node.append(
+        helper.make_node("Secret", ["logits"], ["spare"], domain="acme.ops", name="secret")
+    )
     model.opset_import.append(helper.make_opsetid("acme.ops", 1))
     measurement = measure(model, tmp_path)
     assert measurement.parameters["readers"] == []
@@ -67,7 +69,9 @@ def test_readers_that_disagree_are_named() -> None:
         ([], [], 0.0),
     ],
 )
-def test_distance_is_relative_to_the_largest(one: list[float], other: list[float], distance: float) -> None:
+def test_distance_is_relative_to_the_largest(
+    one: list[float], other: list[float], distance: float
+) -> None:
     assert _distance(np.asarray(one), np.asarray(other)) == distance
 
 
@@ -76,7 +80,9 @@ def test_a_number_beside_no_number_is_a_difference() -> None:
 
 
 def test_the_reference_evaluator_says_when_it_does_not_know(tmp_path: Path) -> None:
-    model = build([helper.make_node("Secret", ["image"], ["logits"], domain="acme.ops", name="secret")], {})
+    model = build(
+        [helper.make_node("Secret", ["image"], ["logits"], domain="acme.ops", name="secret")], {}
+    )
     model.opset_import.append(helper.make_opsetid("acme.ops", 1))
     assert second_reader.evaluate(model, {"image": np.zeros((1, 1, 8, 8), np.float32)}) is None
     assert measure(model, tmp_path).statistic == Severity.WARNING

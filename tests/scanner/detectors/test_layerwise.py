@@ -46,7 +46,9 @@ def maps(model: onnx.ModelProto, names: list[str]) -> list[Any]:
     exposed = onnx.ModelProto()
     exposed.CopyFrom(model)
     exposed.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
-    session = onnxruntime.InferenceSession(exposed.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        exposed.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     images = np.random.default_rng(0).random((20, 1, 8, 8), dtype=np.float32)
     return list(session.run(names, {"image": images}))
 
@@ -63,7 +65,9 @@ def test_every_layer_equals_the_plain_computation(tmp_path: Path) -> None:
         assert row["mean"] == pytest.approx(whole.mean(), rel=1e-5)
         assert row["channel"] == profile.argmax()
         assert row["channel_peak"] == pytest.approx(profile.max(), rel=1e-5)
-        np.testing.assert_allclose(row["quantiles"], np.quantile(profile, np.linspace(0, 1, 17)), rtol=1e-5)
+        np.testing.assert_allclose(
+            row["quantiles"], np.quantile(profile, np.linspace(0, 1, 17)), rtol=1e-5
+        )
     assert measured.statistic == max(row["channel_z"] for row in measured.series["layers"])
 
 
@@ -90,11 +94,20 @@ def test_the_first_layer_is_that_of_the_paper(name: str, tmp_path: Path) -> None
 
 
 def layer(name: str, peak: float) -> dict[str, Any]:
-    return {"layer": name, "operator": "Relu", "peak_mean": peak, "channel": 1, "channel_peak": peak, "channel_z": 2.0}
+    return {
+        "layer": name,
+        "operator": "Relu",
+        "peak_mean": peak,
+        "channel": 1,
+        "channel_peak": peak,
+        "channel_z": 2.0,
+    }
 
 
 def measured(*rows: dict[str, Any]) -> Measurement:
-    return Measurement(rule="layerwise", statistic=2.0, parameters={}, series={"layers": list(rows)})
+    return Measurement(
+        rule="layerwise", statistic=2.0, parameters={}, series={"layers": list(rows)}
+    )
 
 
 def test_layers_are_matched_by_name() -> None:
@@ -108,13 +121,17 @@ def test_layers_are_matched_by_name() -> None:
 
 
 def test_layers_are_matched_by_position() -> None:
-    comparison = Layerwise().compare(measured(layer("a", 2), layer("b", 6)), [measured(layer("c", 1), layer("d", 6))])
+    comparison = Layerwise().compare(
+        measured(layer("a", 2), layer("b", 6)), [measured(layer("c", 1), layer("d", 6))]
+    )
     assert comparison.evidence["matched"] == "by position"
     assert comparison.evidence["layer"] == "a"
 
 
 def test_another_architecture_is_said() -> None:
-    comparison = Layerwise().compare(measured(layer("a", 2), layer("b", 6)), [measured(layer("c", 1))])
+    comparison = Layerwise().compare(
+        measured(layer("a", 2), layer("b", 6)), [measured(layer("c", 1))]
+    )
     assert "the architectures differ (2 activations against 1)" in comparison.sentence
     assert comparison.values["layers_compared"] == 1
 
@@ -131,7 +148,9 @@ def test_a_silent_layer_has_no_ratio() -> None:
         (models.with_nan, UnsupportedModelError, "not a finite number"),
     ],
 )
-def test_refused(build: Callable[[], onnx.ModelProto], error: type[Exception], message: str, tmp_path: Path) -> None:
+def test_refused(
+    build: Callable[[], onnx.ModelProto], error: type[Exception], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(error, match=message):
         measure(build(), tmp_path)
 

@@ -30,7 +30,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def measure(folder: Path, planted: bool = False, settings: Settings = QUICK, **variant: Any) -> Measurement:
+def measure(
+    folder: Path, planted: bool = False, settings: Settings = QUICK, **variant: Any
+) -> Measurement:
     return triggered.measure(MmBd(), triggered.classifier(planted, **variant), folder, settings)
 
 
@@ -66,9 +68,14 @@ def test_the_same_seed_gives_the_same_result(tmp_path: Path) -> None:
 
 
 def test_a_larger_budget_never_finds_less(tmp_path: Path) -> None:
-    quick, standard = (measure(tmp_path, settings=Settings(device=QUICK.device, budget=b)) for b in list(Budget)[:2])
+    quick, standard = (
+        measure(tmp_path, settings=Settings(device=QUICK.device, budget=b))
+        for b in list(Budget)[:2]
+    )
     assert standard.parameters["starts"] > quick.parameters["starts"]
-    assert all(more >= less - 1e-2 for more, less in zip(margins(standard), margins(quick), strict=True))
+    assert all(
+        more >= less - 1e-2 for more, less in zip(margins(standard), margins(quick), strict=True)
+    )
 
 
 def test_margins_grow_along_the_course(tmp_path: Path) -> None:
@@ -84,7 +91,10 @@ def test_chosen_classes_only(tmp_path: Path) -> None:
 
 
 def profile(*found: float) -> Measurement:
-    rows = [{"class": t, "margin": m, "course": [-m], "finished": False, "steps": 25} for t, m in enumerate(found)]
+    rows = [
+        {"class": t, "margin": m, "course": [-m], "finished": False, "steps": 25}
+        for t, m in enumerate(found)
+    ]
     series = {"classes": rows, "granted": {str(t): 25 for t in range(len(found))}}
     parameters = {"classes": len(found), "steps": 25}
     return Measurement(rule="mm_bd", statistic=max(found), parameters=parameters, series=series)
@@ -98,11 +108,18 @@ def test_the_log_ratio_by_hand() -> None:
     comparison = compare([9.0, 49.0], [8.0, 9.0], [12.0, 39.0])
     assert comparison.values["reference_margin"] == pytest.approx(19)
     assert comparison.statistic == pytest.approx(math.log(50 / 20))
-    assert comparison.sentence == "class 1 can lead by 49.0 logits; those of the 2 clean references by 9.0 to 39.0"
+    assert (
+        comparison.sentence
+        == "class 1 can lead by 49.0 logits; those of the 2 clean references by 9.0 to 39.0"
+    )
 
 
-@pytest.mark.parametrize(("suspect", "reference", "ratio"), [(-3.0, -5.0, 0), (1.0, -5.0, 2), (-3.0, 1.0, 0.5)])
-def test_a_class_that_never_leads_counts_as_nothing(suspect: float, reference: float, ratio: float) -> None:
+@pytest.mark.parametrize(
+    ("suspect", "reference", "ratio"), [(-3.0, -5.0, 0), (1.0, -5.0, 2), (-3.0, 1.0, 0.5)]
+)
+def test_a_class_that_never_leads_counts_as_nothing(
+    suspect: float, reference: float, ratio: float
+) -> None:
     expected = math.log(ratio) if ratio else 0.0
     assert compare([suspect], [reference]).statistic == pytest.approx(expected)
 
@@ -124,14 +141,18 @@ def test_the_papers_p_is_a_probability_without_a_unit(values: list[float]) -> No
         assert paper_p([2 * v for v in values]) == pytest.approx(p, rel=1e-3, abs=1e-9)
 
 
-@pytest.mark.parametrize("values", [[1.0], [1.0, 2.0], [3.0, 3.0, 9.0], [-1.0, 2.0, 9.0], [0.0, 2.0, 9.0]])
+@pytest.mark.parametrize(
+    "values", [[1.0], [1.0, 2.0], [3.0, 3.0, 9.0], [-1.0, 2.0, 9.0], [0.0, 2.0, 9.0]]
+)
 def test_the_papers_test_needs_positive_margins_that_vary(values: list[float]) -> None:
     assert paper_p(values) is None
 
 
 def test_a_class_without_a_margin_is_not_compared_with_anothers() -> None:
     lost = profile(3.0, 5.0, 4.0)
-    rows = [{**row, "course": [None]} if row["class"] == 1 else row for row in lost.series["classes"]]
+    rows = [
+        {**row, "course": [None]} if row["class"] == 1 else row for row in lost.series["classes"]
+    ]
     lost = dataclasses.replace(lost, series={**lost.series, "classes": rows})
     comparison = MmBd().compare(lost, [profile(2.0, 59.0, 2.0)])
     assert (comparison.values["target_class"], comparison.values["suspect_margin"]) == (2, 4.0)

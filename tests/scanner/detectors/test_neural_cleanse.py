@@ -37,12 +37,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def measure(folder: Path, planted: bool, settings: Settings = QUICK, **variant: Any) -> Measurement:
-    return triggered.measure(NeuralCleanse(), triggered.classifier(planted, **variant), folder, settings)
+    return triggered.measure(
+        NeuralCleanse(), triggered.classifier(planted, **variant), folder, settings
+    )
 
 
-def compare(folder: Path, settings: Settings = QUICK, **variant: Any) -> tuple[Comparison, Measurement]:
+def compare(
+    folder: Path, settings: Settings = QUICK, **variant: Any
+) -> tuple[Comparison, Measurement]:
     suspect = measure(folder, planted=True, settings=settings, **variant)
-    reference = triggered.measure(NeuralCleanse(), triggered.classifier(**variant), folder, settings, lead=suspect)
+    reference = triggered.measure(
+        NeuralCleanse(), triggered.classifier(**variant), folder, settings, lead=suspect
+    )
     return NeuralCleanse().compare(suspect, [reference]), suspect
 
 
@@ -51,7 +57,9 @@ def unpacked(array: Any) -> npt.NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_the_planted_class_is_named_and_its_trigger_is_the_corner(name: str, tmp_path: Path) -> None:
+def test_the_planted_class_is_named_and_its_trigger_is_the_corner(
+    name: str, tmp_path: Path
+) -> None:
     comparison, suspect = compare(tmp_path, **VARIANTS[name])
     assert comparison.values["target_class"] == comparison.evidence["target_class"] == TARGET
     assert comparison.statistic == comparison.classes[str(TARGET)]
@@ -86,7 +94,9 @@ def test_the_images_do_not_depend_on_the_batch_size(tmp_path: Path) -> None:
 def test_pictures_hold_what_was_reported(tmp_path: Path) -> None:
     suspect = measure(tmp_path, planted=True, kind=TensorProto.UINT8)
     picture, row = suspect.series["pictures"][str(TARGET)], suspect.series["classes"][TARGET]
-    mask, pattern, original, stamped = (unpacked(picture[n]) for n in ("mask", "pattern", "original", "stamped"))
+    mask, pattern, original, stamped = (
+        unpacked(picture[n]) for n in ("mask", "pattern", "original", "stamped")
+    )
     assert mask.sum() == pytest.approx(row["size"], rel=1e-5)
     assert 0 <= mask.min() <= mask.max() <= 1
     assert 0 <= pattern.min() <= pattern.max() <= 255
@@ -99,7 +109,11 @@ def test_everything_that_influenced_the_numbers_is_recorded(tmp_path: Path) -> N
     assert parameters["cut"] == ["Softmax"]
     assert parameters["data"] == "multi-scale noise (no images given)"
     assert (parameters["images"], parameters["held_back"], parameters["steps"]) == (32, 32, 100)
-    assert (parameters["classes"], parameters["seed"], parameters["input_range"]) == (4, 0, [0.0, 1.0])
+    assert (parameters["classes"], parameters["seed"], parameters["input_range"]) == (
+        4,
+        0,
+        [0.0, 1.0],
+    )
 
 
 def test_restarts_spread_in_the_series(tmp_path: Path) -> None:
@@ -112,7 +126,9 @@ def test_restarts_spread_in_the_series(tmp_path: Path) -> None:
 
 def test_chosen_classes_only(tmp_path: Path) -> None:
     settings = dataclasses.replace(QUICK, classes=(3, TARGET))
-    assert [row["class"] for row in measure(tmp_path, planted=True, settings=settings).series["classes"]] == [TARGET, 3]
+    assert [
+        row["class"] for row in measure(tmp_path, planted=True, settings=settings).series["classes"]
+    ] == [TARGET, 3]
 
 
 def test_logits_by_name(tmp_path: Path) -> None:
@@ -127,7 +143,9 @@ def test_no_such_class(tmp_path: Path) -> None:
 
 def test_a_reference_of_other_classes_is_refused(tmp_path: Path) -> None:
     suspect = measure(tmp_path, planted=True)
-    with pytest.raises(UnsupportedModelError, match="has 5 classes, and the scanned model 4; compare with a clean"):
+    with pytest.raises(
+        UnsupportedModelError, match="has 5 classes, and the scanned model 4; compare with a clean"
+    ):
         triggered.measure(NeuralCleanse(), triggered.classifier(classes=5), tmp_path, lead=suspect)
 
 
@@ -155,7 +173,8 @@ def test_without_a_reference_the_planted_class_leads(tmp_path: Path) -> None:
 
 def profile(*courses: list[float | None], finished: bool = False) -> Measurement:
     rows = [
-        {"class": t, "size": c[-1], "course": c, "finished": finished, "success": 1.0} for t, c in enumerate(courses)
+        {"class": t, "size": c[-1], "course": c, "finished": finished, "success": 1.0}
+        for t, c in enumerate(courses)
     ]
     return Measurement(
         rule="neural_cleanse",
@@ -166,10 +185,15 @@ def profile(*courses: list[float | None], finished: bool = False) -> Measurement
 
 
 def test_the_log_ratio_by_hand() -> None:
-    comparison = NeuralCleanse().compare(profile([9.0], [3.0]), [profile([19.0], [4.0]), profile([4.0], [24.0])])
+    comparison = NeuralCleanse().compare(
+        profile([9.0], [3.0]), [profile([19.0], [4.0]), profile([4.0], [24.0])]
+    )
     assert comparison.values["reference_size"] == pytest.approx(np.sqrt(5 * 25) - 1)
     assert comparison.statistic == pytest.approx(np.log(np.sqrt(5 * 25) / 4))
-    assert comparison.sentence == "class 1 needs a mask of 3.0 pixels; the 2 clean references need 4.0 to 24.0"
+    assert (
+        comparison.sentence
+        == "class 1 needs a mask of 3.0 pixels; the 2 clean references need 4.0 to 24.0"
+    )
 
 
 def test_what_all_classes_share_is_taken_off() -> None:
@@ -193,12 +217,18 @@ def test_a_class_that_was_not_searched_everywhere_is_not_compared() -> None:
 
 
 def test_a_class_that_no_mask_reaches_counts_as_the_whole_image() -> None:
-    assert NeuralCleanse().compare(profile([63.0]), [profile([None])]).statistic == pytest.approx(np.log(65 / 64))
+    assert NeuralCleanse().compare(profile([63.0]), [profile([None])]).statistic == pytest.approx(
+        np.log(65 / 64)
+    )
 
 
 def test_nearness_to_the_images_excuses_a_small_mask() -> None:
     def leading(*nearness: float) -> dict[str, float | int | None]:
-        return dict(NeuralCleanse().compare(with_nearness(profile([9.0], [39.0], [19.0]), *nearness), []).values)
+        return dict(
+            NeuralCleanse()
+            .compare(with_nearness(profile([9.0], [39.0], [19.0]), *nearness), [])
+            .values
+        )
 
     even, near = leading(0.0, 0.0, 0.0), leading(2.0, 0.0, 0.0)
     assert even["lead_class"] == 0
@@ -215,12 +245,17 @@ def test_a_profile_of_an_earlier_version_leads_nowhere() -> None:
 
 
 def with_nearness(measurement: Measurement, *nearness: float) -> Measurement:
-    rows = [{**row, "nearness": n} for row, n in zip(measurement.series["classes"], nearness, strict=True)]
+    rows = [
+        {**row, "nearness": n}
+        for row, n in zip(measurement.series["classes"], nearness, strict=True)
+    ]
     return dataclasses.replace(measurement, series={**measurement.series, "classes": rows})
 
 
 def test_without_a_mask_nobody_leads() -> None:
-    alone = NeuralCleanse().compare(with_nearness(profile([None], [None], [None]), -3.0, -1.0, -2.0), [])
+    alone = NeuralCleanse().compare(
+        with_nearness(profile([None], [None], [None]), -3.0, -1.0, -2.0), []
+    )
     assert (alone.values["lead"], alone.values["target_class"], alone.sentence) == (None, None, "")
 
 
@@ -255,7 +290,15 @@ def test_the_anomaly_index_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "axis"),
-    [((3, 8, 8), 0), ((1, 8, 8), 0), ((8, 8, 3), 2), ((8, 8, 1), 2), ((3, 4, 4), 0), ((64,), None), ((8, 8), None)],
+    [
+        ((3, 8, 8), 0),
+        ((1, 8, 8), 0),
+        ((8, 8, 3), 2),
+        ((8, 8, 1), 2),
+        ((3, 4, 4), 0),
+        ((64,), None),
+        ((8, 8), None),
+    ],
 )
 def test_the_channel_axis(shape: tuple[int, ...], axis: int | None) -> None:
     assert channel_axis(shape) == axis
@@ -266,7 +309,9 @@ def test_a_full_mask_is_the_pattern_and_an_empty_one_the_image() -> None:
     images, pattern = (generator.random(s, dtype=np.float32) for s in ((4, 1, 8, 8), (1, 8, 8)))
     empty = np.zeros((1, 8, 8), np.float32)
     np.testing.assert_array_equal(stamp(images, empty, pattern), images)
-    np.testing.assert_allclose(stamp(images, empty + 1, pattern), np.broadcast_to(pattern, images.shape), atol=1e-6)
+    np.testing.assert_allclose(
+        stamp(images, empty + 1, pattern), np.broadcast_to(pattern, images.shape), atol=1e-6
+    )
 
 
 def test_early_stop_ends_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

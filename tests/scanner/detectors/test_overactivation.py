@@ -21,21 +21,30 @@ from scanner.settings import Device, Noise, Settings
 SETTINGS = Settings(images=20, device=Device.CPU)
 
 
-def measure(model: onnx.ModelProto, folder: Path, settings: Settings = SETTINGS, **save: Any) -> Measurement:
+def measure(
+    model: onnx.ModelProto, folder: Path, settings: Settings = SETTINGS, **save: Any
+) -> Measurement:
     path = models.save(model, folder / "model.onnx", **save)
     return Overactivation().measure(Subject(model=open_model(path), settings=settings))
 
 
-def plainly(model: onnx.ModelProto, images: npt.NDArray[Any], value: str = "activated") -> npt.NDArray[Any]:
+def plainly(
+    model: onnx.ModelProto, images: npt.NDArray[Any], value: str = "activated"
+) -> npt.NDArray[Any]:
     """Run the whole graph one image at a time, fetch the map, take the maximum."""
     exposed = onnx.ModelProto()
     exposed.CopyFrom(onnx.inliner.inline_local_functions(model) if model.functions else model)
     if value not in {o.name for o in exposed.graph.output}:
         exposed.graph.output.append(helper.make_empty_tensor_value_info(value))
-    session = onnxruntime.InferenceSession(exposed.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        exposed.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     size = session.get_inputs()[0].shape[0]
     repeats = size if isinstance(size, int) else 1
-    maps = [session.run([value], {"image": np.repeat(images[i : i + 1], repeats, 0)})[0] for i in range(len(images))]
+    maps = [
+        session.run([value], {"image": np.repeat(images[i : i + 1], repeats, 0)})[0]
+        for i in range(len(images))
+    ]
     return np.array([m.max() for m in maps], dtype=np.float64)
 
 
@@ -55,7 +64,9 @@ def test_maxima_equal_the_plain_computation(name: str, planted: bool, tmp_path: 
     model = models.MEASURABLE[name](planted)
     measured = measure(model, tmp_path)
     tolerance = 2e-3 if name == "float16" else 1e-5
-    np.testing.assert_allclose(measured.series["maxima"], plainly(model, noise(model)), rtol=tolerance)
+    np.testing.assert_allclose(
+        measured.series["maxima"], plainly(model, noise(model)), rtol=tolerance
+    )
     assert measured.statistic == pytest.approx(np.mean(measured.series["maxima"]))
     assert measured.parameters["provider"] == "CPU"
 
@@ -86,7 +97,9 @@ def test_relu_that_quantisation_fused_away(tmp_path: Path) -> None:
 def test_layer_by_name(tmp_path: Path) -> None:
     model = models.plain()
     measured = measure(model, tmp_path, Settings(images=20, device=Device.CPU, layer="classifier"))
-    np.testing.assert_allclose(measured.series["maxima"], plainly(model, noise(model), "logits"), rtol=1e-5)
+    np.testing.assert_allclose(
+        measured.series["maxima"], plainly(model, noise(model), "logits"), rtol=1e-5
+    )
 
 
 def test_unknown_layer_names_the_nearest(tmp_path: Path) -> None:
@@ -111,20 +124,29 @@ def test_what_cannot_be_measured(model: onnx.ModelProto, message: str, tmp_path:
 
 def test_second_input_with_a_default_is_fine(tmp_path: Path) -> None:
     measured = measure(models.two_inputs(default=True), tmp_path)
-    np.testing.assert_allclose(measured.series["maxima"], plainly(models.plain(), noise(models.plain())), rtol=1e-5)
+    np.testing.assert_allclose(
+        measured.series["maxima"], plainly(models.plain(), noise(models.plain())), rtol=1e-5
+    )
 
 
 def test_open_sizes_need_a_shape(tmp_path: Path) -> None:
     model = models.plain(input_shape=("N", 1, "H", "W"))
     with pytest.raises(UsageError, match="--input-shape"):
         measure(model, tmp_path)
-    measured = measure(model, tmp_path, Settings(images=20, device=Device.CPU, input_shape=(1, 8, 8)))
+    measured = measure(
+        model, tmp_path, Settings(images=20, device=Device.CPU, input_shape=(1, 8, 8))
+    )
     assert measured.series["maxima"] == measure(models.plain(), tmp_path).series["maxima"]
 
 
 def test_wide_integers_need_a_range(tmp_path: Path) -> None:
-    nodes = [helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT), models.convolution("floats")]
-    model = models.build([*nodes, models.relu(), *models.head("activated")], models.weights(False), input_type=7)
+    nodes = [
+        helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
+        models.convolution("floats"),
+    ]
+    model = models.build(
+        [*nodes, models.relu(), *models.head("activated")], models.weights(False), input_type=7
+    )
     with pytest.raises(UsageError, match="--input-range"):
         measure(model, tmp_path)
     measure(model, tmp_path, Settings(images=2, device=Device.CPU, input_range=(0, 9)))
@@ -144,14 +166,20 @@ def test_noise_families_ranges_and_seeds_change_the_result(tmp_path: Path) -> No
 def test_progress_ends_at_the_total(tmp_path: Path) -> None:
     path = models.save(models.plain(), tmp_path / "model.onnx")
     calls: list[tuple[int, int]] = []
-    subject = Subject(model=open_model(path), settings=Settings(images=150), progress=lambda d, t: calls.append((d, t)))
+    subject = Subject(
+        model=open_model(path),
+        settings=Settings(images=150),
+        progress=lambda d, t: calls.append((d, t)),
+    )
     Overactivation().measure(subject)
     assert calls == [(64, 150), (128, 150), (150, 150)]
 
 
 def compare(suspect: list[float], *references: list[float]) -> dict[str, Any]:
     def measured(values: list[float]) -> Measurement:
-        return Measurement(rule="overactivation", statistic=0.0, parameters={"seed": 0}, series={"maxima": values})
+        return Measurement(
+            rule="overactivation", statistic=0.0, parameters={"seed": 0}, series={"maxima": values}
+        )
 
     comparison = Overactivation().compare(measured(suspect), [measured(r) for r in references])
     return {"statistic": comparison.statistic, **comparison.values}

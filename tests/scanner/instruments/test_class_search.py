@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 
 from scanner.errors import UnsupportedModelError, UsageError
 from scanner.examine import examine
-from scanner.instruments.class_search import Entrant, class_by_class, contest, granted, left_out, row_of
+from scanner.instruments.class_search import (
+    Entrant,
+    class_by_class,
+    contest,
+    granted,
+    left_out,
+    row_of,
+)
 from scanner.instruments.detector import Subject
 from scanner.protocol import Examination, Job, Source
 from scanner.results import Measurement
@@ -67,8 +74,13 @@ def steps(entrants: list[Entrant[Fake]]) -> dict[int, int]:
 
 
 def measured(entrants: list[Entrant[Fake]], subject: Subject, classes: int = 43) -> Measurement:
-    series = {"classes": [row_of(e) for e in entrants], "granted": granted(entrants, subject, EFFORT)}
-    return Measurement(rule="fake", statistic=0.0, parameters={"classes": classes, "steps": 100}, series=series)
+    series = {
+        "classes": [row_of(e) for e in entrants],
+        "granted": granted(entrants, subject, EFFORT),
+    }
+    return Measurement(
+        rule="fake", statistic=0.0, parameters={"classes": classes, "steps": 100}, series=series
+    )
 
 
 def compared(
@@ -103,14 +115,21 @@ def test_rounds_add_up(subject: Subject, classes: int, limit: int) -> None:
 
 
 def test_a_finished_search_gets_no_more(subject: Subject) -> None:
-    entrants = contest(subject, 3, lambda target: Fake(target, ends=30 if target == 1 else 1000), EFFORT)
+    entrants = contest(
+        subject, 3, lambda target: Fake(target, ends=30 if target == 1 else 1000), EFFORT
+    )
     assert steps(entrants) == {0: 100, 1: 50, 2: 100}
     assert [e.search.steps for e in entrants] == [100, 30, 100]
 
 
 def test_progress_counts_to_the_total(subject: Subject) -> None:
     calls: list[tuple[int, int]] = []
-    contest(dataclasses.replace(subject, progress=lambda done, total: calls.append((done, total))), 3, Fake, EFFORT)
+    contest(
+        dataclasses.replace(subject, progress=lambda done, total: calls.append((done, total))),
+        3,
+        Fake,
+        EFFORT,
+    )
     assert len(calls) == 12
     assert calls[-1] == (300, 300)
 
@@ -122,8 +141,12 @@ def test_too_little_time_leaves_classes_out(subject: Subject, clock: Iterator[in
     assert next(clock) < 80
 
 
-def test_a_round_once_begun_is_ended_unless_it_is_the_first(subject: Subject, clock: Iterator[int]) -> None:
-    chosen = dataclasses.replace(subject, settings=dataclasses.replace(subject.settings, classes=(0,)))
+def test_a_round_once_begun_is_ended_unless_it_is_the_first(
+    subject: Subject, clock: Iterator[int]
+) -> None:
+    chosen = dataclasses.replace(
+        subject, settings=dataclasses.replace(subject.settings, classes=(0,))
+    )
     entrants = contest(chosen, 4, Fake, dataclasses.replace(EFFORT, seconds=40))
     assert steps(entrants) == {0: 50}
     assert next(clock) > 41
@@ -131,7 +154,9 @@ def test_a_round_once_begun_is_ended_unless_it_is_the_first(subject: Subject, cl
 
 @pytest.mark.usefixtures("clock")
 def test_time_for_no_class_at_all(subject: Subject) -> None:
-    with pytest.raises(UnsupportedModelError, match="10 seconds are too short for 25 gradient steps of one class"):
+    with pytest.raises(
+        UnsupportedModelError, match="10 seconds are too short for 25 gradient steps of one class"
+    ):
         contest(subject, 4, Fake, dataclasses.replace(EFFORT, seconds=10))
 
 
@@ -139,7 +164,9 @@ def test_time_for_no_class_at_all(subject: Subject) -> None:
 def test_a_reference_follows_whatever_the_time(subject: Subject) -> None:
     suspect = contest(subject, 43, Fake, dataclasses.replace(EFFORT, seconds=2000))
     follower = dataclasses.replace(subject, lead=measured(suspect, subject))
-    reference = contest(follower, 43, lambda t: Fake(42 - t), dataclasses.replace(EFFORT, seconds=1))
+    reference = contest(
+        follower, 43, lambda t: Fake(42 - t), dataclasses.replace(EFFORT, seconds=1)
+    )
     least = sorted(steps(suspect).values())[-6]
     finalists = {target: count for target, count in steps(suspect).items() if count >= least}
     assert 6 <= len(finalists) < 43
@@ -158,14 +185,17 @@ def test_among_many_references_each_chooses_for_itself(subject: Subject) -> None
     reference = contest(free, 43, lambda t: Fake(42 - t), EFFORT)
     assert steps(reference) == {42 - t: count for t, count in steps(suspect).items()}
     assert left_out(reference, free, 50) == list(range(43, 50))
-    # Class 42 went through to the end in the suspect, and was dropped after a round in the reference.
+    # Class 42 went through to the end in the suspect, and was dropped after a round in the
+    # reference.
     rows = compared(suspect, reference, subject)
     assert rows.keys() == set(range(43))
     assert rows[42] == (1000.0 - 100 * 43, [1000.0 - 25 * 1])
 
 
 def test_a_contest_that_the_time_cut_short_is_compared_at_equal_steps(subject: Subject) -> None:
-    suspect, short = (contest(subject, 43, Fake, dataclasses.replace(EFFORT, steps=n)) for n in (100, 50))
+    suspect, short = (
+        contest(subject, 43, Fake, dataclasses.replace(EFFORT, steps=n)) for n in (100, 50)
+    )
     assert compared(suspect, short, subject)[42] == (1000.0 - 50 * 43, [1000.0 - 50 * 43])
 
 
@@ -176,53 +206,78 @@ def test_where_the_suspect_finished_a_reference_may_too(subject: Subject) -> Non
 
 
 def test_chosen_classes_once_and_in_order(subject: Subject) -> None:
-    chosen = dataclasses.replace(subject, settings=dataclasses.replace(subject.settings, classes=(3, 1, 3)))
+    chosen = dataclasses.replace(
+        subject, settings=dataclasses.replace(subject.settings, classes=(3, 1, 3))
+    )
     assert [e.target for e in contest(chosen, 4, Fake, EFFORT)] == [1, 3]
 
 
 @pytest.mark.parametrize("target", [-1, 4])
 def test_no_such_class(target: int, subject: Subject) -> None:
-    chosen = dataclasses.replace(subject, settings=dataclasses.replace(subject.settings, classes=(0, target)))
+    chosen = dataclasses.replace(
+        subject, settings=dataclasses.replace(subject.settings, classes=(0, target))
+    )
     with pytest.raises(UsageError, match=f"no class {target}; the model has the classes 0 to 3"):
         contest(chosen, 4, Fake, EFFORT)
 
 
 def test_models_are_compared_after_as_many_rounds(subject: Subject) -> None:
-    long, short = (contest(subject, 2, Fake, dataclasses.replace(EFFORT, steps=n)) for n in (100, 50))
-    rows = list(class_by_class(measured(long, subject), [measured(short, subject), measured(long, subject)]))
+    long, short = (
+        contest(subject, 2, Fake, dataclasses.replace(EFFORT, steps=n)) for n in (100, 50)
+    )
+    rows = list(
+        class_by_class(measured(long, subject), [measured(short, subject), measured(long, subject)])
+    )
     assert rows == [(0, 950.0, [950.0, 950.0]), (1, 900.0, [900.0, 900.0])]
 
 
 def test_a_finished_search_stands_still(subject: Subject) -> None:
-    ended = measured(contest(subject, 1, lambda target: Fake(target, ends=30), EFFORT), subject, classes=1)
+    ended = measured(
+        contest(subject, 1, lambda target: Fake(target, ends=30), EFFORT), subject, classes=1
+    )
     full = measured(contest(subject, 1, Fake, EFFORT), subject, classes=1)
     assert list(class_by_class(ended, [full])) == [(0, 970.0, [900.0])]
     assert list(class_by_class(ended, [ended])) == [(0, 970.0, [970.0])]
 
 
-def examined(folder: Path, suspect: onnx.ModelProto, *references: onnx.ModelProto, **settings: Any) -> Examination:
+def examined(
+    folder: Path, suspect: onnx.ModelProto, *references: onnx.ModelProto, **settings: Any
+) -> Examination:
     """Examine a model beside references, with the one detector that searches triggers."""
     graphs = {"suspect": suspect, **{f"reference-{i}": r for i, r in enumerate(references)}}
     paths = [str(models.save(model, folder / f"{name}.onnx")) for name, model in graphs.items()]
     source, *others = (Source(name=Path(path).name, path=path) for path in paths)
     chosen = dataclasses.replace(triggered.QUICK, detectors=("neural_cleanse",), **settings)
-    job = Job(model=source, references=tuple(others), records=(), population=(), source="", settings=chosen)
+    job = Job(
+        model=source,
+        references=tuple(others),
+        records=(),
+        population=(),
+        source="",
+        settings=chosen,
+    )
     return from_json(Examination, examine(to_json(job), lambda _done, _total: None))
 
 
 def test_a_scan_names_the_classes_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = itertools.count(step=1.4)  # 35 for the first round of a class, of the 60 that there are
+    seconds = itertools.count(
+        step=1.4
+    )  # 35 for the first round of a class, of the 60 that there are
     monkeypatch.setattr("time.process_time", lambda: next(seconds))
     found = examined(tmp_path, triggered.classifier(), triggered.classifier(seed=1))
     (skip,) = found.suspect.skips
     assert skip.rule == "neural_cleanse"
-    assert skip.reason.startswith("the time ran out before classes 1, 2, 3 had a turn; choose a larger --budget")
+    assert skip.reason.startswith(
+        "the time ran out before classes 1, 2, 3 had a turn; choose a larger --budget"
+    )
     assert [record.skips for record in found.references] == [()]
     assert found.comparisons[0].values["classes_compared"] == 1
 
 
 @pytest.mark.parametrize(("alpha", "repeats"), [(0.05, True), (0.5, False)])
-def test_references_that_are_enough_to_judge_choose_for_themselves(alpha: float, repeats: bool, tmp_path: Path) -> None:
+def test_references_that_are_enough_to_judge_choose_for_themselves(
+    alpha: float, repeats: bool, tmp_path: Path
+) -> None:
     chosen = triggered.classifier(classes=14), triggered.classifier(classes=14, seed=1)
     found = examined(tmp_path, *chosen, alpha=alpha)
     (reference,) = found.references

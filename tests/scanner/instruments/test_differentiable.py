@@ -42,7 +42,9 @@ def test_cross_entropy_and_its_gradient_by_hand(tmp_path: Path) -> None:
     logits, losses, gradient = load(model, tmp_path).evaluate(IMAGES, 2)
     np.testing.assert_allclose(logits, z, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(losses, -np.log(p[:, 2]), rtol=1e-4)
-    np.testing.assert_allclose(gradient.reshape(7, -1), (p - np.eye(4)[2]) @ weights.T, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(
+        gradient.reshape(7, -1), (p - np.eye(4)[2]) @ weights.T, rtol=1e-3, atol=1e-5
+    )
 
 
 def test_margin_and_its_gradient_by_hand(tmp_path: Path) -> None:
@@ -52,7 +54,9 @@ def test_margin_and_its_gradient_by_hand(tmp_path: Path) -> None:
     rival = np.where(np.arange(4) == 2, -np.inf, z).argmax(axis=1)
     _, margins, gradient = load(model, tmp_path, Objective.MARGIN).evaluate(IMAGES, 2)
     np.testing.assert_allclose(margins, z[:, 2] - z[np.arange(7), rival], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(gradient.reshape(7, -1), (weights[:, [2]] - weights[:, rival]).T, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        gradient.reshape(7, -1), (weights[:, [2]] - weights[:, rival]).T, rtol=1e-4, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 3, 7, 10])
@@ -85,7 +89,9 @@ def test_softmax_is_cut_off(tmp_path: Path) -> None:
 
 
 def test_nan_names_the_weights(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedModelError, match="not a finite number: NaN is in the weights 'weights'; export"):
+    with pytest.raises(
+        UnsupportedModelError, match="not a finite number: NaN is in the weights 'weights'; export"
+    ):
         load(triggered.classifier(nan=True), tmp_path).evaluate(IMAGES, 0)
 
 
@@ -106,7 +112,10 @@ def test_unknown_logits_name_the_nearest(tmp_path: Path) -> None:
 
 def feature_map() -> onnx.ModelProto:
     """Integers come out: nothing that could be a logit."""
-    nodes = [models.convolution(), helper.make_node("Cast", ["convolved"], ["labels"], to=TensorProto.INT64)]
+    nodes = [
+        models.convolution(),
+        helper.make_node("Cast", ["convolved"], ["labels"], to=TensorProto.INT64),
+    ]
     return models.build(nodes, models.weights(planted=False), output="labels")
 
 
@@ -119,18 +128,31 @@ def test_rounded_pixels_have_no_gradient(tmp_path: Path) -> None:
     model = triggered.classifier()
     model.graph.node.insert(0, helper.make_node("Round", ["image"], ["rounded"]))
     model.graph.node[1].input[0] = "rounded"
-    with pytest.raises(NoGradientError, match="does not depend on 'image' through operators that have a gradient"):
+    with pytest.raises(
+        NoGradientError, match="does not depend on 'image' through operators that have a gradient"
+    ):
         load(model, tmp_path)
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_a_scan_skips_what_has_no_logits_unless_it_was_asked_for(named: bool, tmp_path: Path) -> None:
+def test_a_scan_skips_what_has_no_logits_unless_it_was_asked_for(
+    named: bool, tmp_path: Path
+) -> None:
     path = str(models.save(feature_map(), tmp_path / "model.onnx"))
     settings = Settings(images=4, device=Device.CPU, detectors=("neural_cleanse",) if named else ())
     job = Job(
-        model=Source(name=path, path=path), references=(), records=(), population=(), source="", settings=settings
+        model=Source(name=path, path=path),
+        references=(),
+        records=(),
+        population=(),
+        source="",
+        settings=settings,
     )
     suspect = from_json(Examination, examine(to_json(job), lambda _done, _total: None)).suspect
     kept = suspect.failures if named else suspect.skips
     assert "neural_cleanse" in [item.rule for item in kept]
-    assert all("no logits among the outputs" in str(to_json(item)) for item in kept if item.rule == "neural_cleanse")
+    assert all(
+        "no logits among the outputs" in str(to_json(item))
+        for item in kept
+        if item.rule == "neural_cleanse"
+    )

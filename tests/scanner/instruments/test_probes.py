@@ -24,12 +24,17 @@ def all_of(
 
 
 @given(
-    images=st.integers(2, 40), batch=st.integers(1, 50), seed=st.integers(0, 2**32), noise=st.sampled_from(GENERATED)
+    images=st.integers(2, 40),
+    batch=st.integers(1, 50),
+    seed=st.integers(0, 2**32),
+    noise=st.sampled_from(GENERATED),
 )
 def test_batches_do_not_change_the_images(images: int, batch: int, seed: int, noise: Noise) -> None:
     settings = Settings(images=images, seed=seed, noise=noise)
     shape = (1, 3, 5)
-    np.testing.assert_array_equal(all_of(settings, shape, batch=batch), all_of(settings, shape, batch=images))
+    np.testing.assert_array_equal(
+        all_of(settings, shape, batch=batch), all_of(settings, shape, batch=images)
+    )
 
 
 def test_the_default_is_exactly_numpys_generator() -> None:
@@ -48,7 +53,9 @@ def test_noise_stays_in_the_input_range(noise: Noise) -> None:
 def test_gaussian_noise_has_a_quarter_of_the_range_as_deviation() -> None:
     images = all_of(Settings(images=200, noise=Noise.GAUSSIAN), (1, 16, 16))
     inside = images[(images > 0) & (images < 1)]
-    assert abs(inside.std() - 0.25 * 0.88) < 0.01  # a normal cut at two deviations has 0.88 of its deviation
+    assert (
+        abs(inside.std() - 0.25 * 0.88) < 0.01
+    )  # a normal cut at two deviations has 0.88 of its deviation
 
 
 @pytest.mark.parametrize(("dtype", "low", "high"), [(np.uint8, 0, 255), (np.int8, -128, 127)])
@@ -72,12 +79,16 @@ def test_low_frequency_noise_passes_through_its_grid() -> None:
     images = all_of(Settings(images=6, noise=Noise.LOW_FREQUENCY), (3, 10, 13))
     grid = np.random.default_rng(0).random((6, 3, 4, 4), dtype=np.float32)
     np.testing.assert_allclose(images[:, :, ::3, ::4], grid, rtol=1e-6)
-    np.testing.assert_allclose(images[:, :, 0, 2], (grid[:, :, 0, 0] + grid[:, :, 0, 1]) / 2, rtol=1e-6)
+    np.testing.assert_allclose(
+        images[:, :, 0, 2], (grid[:, :, 0, 0] + grid[:, :, 0, 1]) / 2, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
 @pytest.mark.parametrize("shape", [(3, 6, 7), (6, 7, 3)])
-def test_shuffled_noise_keeps_every_pixel(shape: tuple[int, ...], dtype: type[np.generic], tmp_path: Path) -> None:
+def test_shuffled_noise_keeps_every_pixel(
+    shape: tuple[int, ...], dtype: type[np.generic], tmp_path: Path
+) -> None:
     originals = np.random.default_rng(1).integers(0, 256, (4, *shape), dtype=np.uint8)
     np.save(tmp_path / "images.npy", originals)
     settings = Settings(images=9, noise=Noise.SHUFFLED, images_file=str(tmp_path / "images.npy"))

@@ -29,7 +29,9 @@ def test_a_constant_shift_is_found_exactly(sample: npt.NDArray[np.float64], shif
 
 
 @given(sample=SAMPLES)
-def test_the_interval_holds_the_mean_and_turns_with_the_sign(sample: npt.NDArray[np.float64]) -> None:
+def test_the_interval_holds_the_mean_and_turns_with_the_sign(
+    sample: npt.NDArray[np.float64],
+) -> None:
     zero = np.zeros_like(sample)
     found = paired_difference(sample, zero)
     turned = paired_difference(zero, sample)
@@ -70,7 +72,9 @@ def test_gamma_survival_obeys_its_recurrence(shape: float, factor: float) -> Non
     # DLMF 8.8.6: Q(a + 1, x) = Q(a, x) + x^a e^-x / Gamma(a + 1)
     x = shape * factor
     step = math.exp(shape * math.log(x) - x - math.lgamma(shape + 1))
-    assert gamma_survival(x, shape + 1, 1) == pytest.approx(gamma_survival(x, shape, 1) + step, rel=1e-8, abs=1e-12)
+    assert gamma_survival(x, shape + 1, 1) == pytest.approx(
+        gamma_survival(x, shape, 1) + step, rel=1e-8, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("shape", [0.5, 3.0, 40.0])
@@ -99,13 +103,22 @@ def test_rounding_makes_no_outlier() -> None:
 
 
 @given(sample=SAMPLES, scale=st.floats(0.1, 10), shift=st.floats(-50, 50))
-def test_robust_z_knows_no_units(sample: npt.NDArray[np.float64], scale: float, shift: float) -> None:
+def test_robust_z_knows_no_units(
+    sample: npt.NDArray[np.float64], scale: float, shift: float
+) -> None:
     rounded = np.rint(sample)
-    np.testing.assert_allclose(robust_z(scale * rounded + shift), robust_z(rounded), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        robust_z(scale * rounded + shift), robust_z(rounded), rtol=1e-6, atol=1e-6
+    )
 
 
-@given(values=hnp.arrays(np.float64, st.integers(3, 20), elements=st.floats(-100, 100)), shift=st.floats(-50, 50))
-def test_a_lead_is_what_one_class_has_and_no_other(values: npt.NDArray[np.float64], shift: float) -> None:
+@given(
+    values=hnp.arrays(np.float64, st.integers(3, 20), elements=st.floats(-100, 100)),
+    shift=st.floats(-50, 50),
+)
+def test_a_lead_is_what_one_class_has_and_no_other(
+    values: npt.NDArray[np.float64], shift: float
+) -> None:
     found, moved = lead(values), lead(values + shift)
     assert found is not None
     assert moved is not None
@@ -120,20 +133,29 @@ def test_of_two_classes_none_leads() -> None:
 
 
 @given(
-    logits=hnp.arrays(np.float64, st.tuples(st.integers(1, 8), st.integers(2, 6)), elements=st.floats(-9, 9)),
+    logits=hnp.arrays(
+        np.float64, st.tuples(st.integers(1, 8), st.integers(2, 6)), elements=st.floats(-9, 9)
+    ),
     scale=st.floats(0.5, 4),
 )
 def test_class_margins_have_no_unit(logits: npt.NDArray[np.float64], scale: float) -> None:
     margins = class_margins(logits)
-    rivals = np.stack([np.delete(logits, t, axis=1).max(axis=1) for t in range(logits.shape[1])], axis=1)
+    rivals = np.stack(
+        [np.delete(logits, t, axis=1).max(axis=1) for t in range(logits.shape[1])], axis=1
+    )
     unit = logits.std(axis=1).mean()
     np.testing.assert_allclose(margins * (unit or 1), (logits - rivals).mean(axis=0), atol=1e-9)
     if unit > 1e-6:
         np.testing.assert_allclose(class_margins(scale * logits + 3), margins, atol=1e-6)
 
 
-@given(differences=st.dictionaries(st.integers(0, 99), st.floats(-10, 10), min_size=1), shift=st.floats(-10, 10))
-def test_what_all_classes_share_is_no_difference(differences: dict[int, float], shift: float) -> None:
+@given(
+    differences=st.dictionaries(st.integers(0, 99), st.floats(-10, 10), min_size=1),
+    shift=st.floats(-10, 10),
+)
+def test_what_all_classes_share_is_no_difference(
+    differences: dict[int, float], shift: float
+) -> None:
     """With three classes or more a shift of all changes nothing, and the middle one is 0; fewer stay as they are."""
     above = above_level(differences)
     assert list(above) == [str(target) for target in differences]

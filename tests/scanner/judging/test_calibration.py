@@ -48,16 +48,25 @@ def test_p_is_uniform_for_a_clean_suspect(detectors: int) -> None:
     ps = []
     for _ in range(trials):
         shared = generator.standard_normal((1, models))
-        draws = generator.standard_normal((detectors, models)) * np.array([[1.0], [5.0], [0.1]])[:detectors] + shared
+        draws = (
+            generator.standard_normal((detectors, models))
+            * np.array([[1.0], [5.0], [0.1]])[:detectors]
+            + shared
+        )
         profiles = [[{"": value} for value in row] for row in draws.tolist()]
-        ps.append(calibration.combined_p([row[0] for row in profiles], [row[1:] for row in profiles])[0])
+        ps.append(
+            calibration.combined_p([row[0] for row in profiles], [row[1:] for row in profiles])[0]
+        )
     for level in (0.05, 0.1, 0.25, 0.5):
         share = np.mean(np.array(ps) <= level + 1e-9)
         assert abs(share - level) < 4 * np.sqrt(level * (1 - level) / trials)
 
 
 def profiles_of(generator: np.random.Generator, models: int) -> list[dict[str, float]]:
-    return [{str(t): float(value) for t, value in enumerate(generator.standard_normal(4))} for _ in range(models)]
+    return [
+        {str(t): float(value) for t, value in enumerate(generator.standard_normal(4))}
+        for _ in range(models)
+    ]
 
 
 def test_the_combination_names_the_foremost_class() -> None:
@@ -80,12 +89,19 @@ def test_detectors_that_find_one_class_speak_together() -> None:
 
 
 def measured(severity: Severity | None = None) -> Measurement:
-    seen = () if severity is None else (Observation(code="c", severity=severity, sentence="a gate was seen"),)
+    seen = (
+        ()
+        if severity is None
+        else (Observation(code="c", severity=severity, sentence="a gate was seen"),)
+    )
     return Measurement(rule=RULE.id, statistic=1.0, parameters={}, observations=seen)
 
 
 def judged(
-    statistic: float | None, nulls: Nulls | None, severity: Severity | None = None, rule: Rule = RULE
+    statistic: float | None,
+    nulls: Nulls | None,
+    severity: Severity | None = None,
+    rule: Rule = RULE,
 ) -> Finding:
     return calibration.judge(rule, measured(severity), compared(rule.id, statistic), nulls, 0.05)
 
@@ -104,7 +120,12 @@ def clean(count: int, rule: str = RULE.id) -> Nulls:
 @pytest.mark.parametrize(
     ("statistic", "nulls", "verdict", "words"),
     [
-        (2.0, clean(20), Verdict.SUSPICIOUS, "class 3 is easy to reach; p = 0.0476 among 20 clean models"),
+        (
+            2.0,
+            clean(20),
+            Verdict.SUSPICIOUS,
+            "class 3 is easy to reach; p = 0.0476 among 20 clean models",
+        ),
         (0.5, clean(20), Verdict.CLEAN, "among 20 clean models"),
         (2.0, clean(5), Verdict.INCONCLUSIVE, "too few to reach 0.05"),
         (2.0, None, Verdict.INCONCLUSIVE, "one clean model shows a difference"),
@@ -117,7 +138,9 @@ def clean(count: int, rule: str = RULE.id) -> Nulls:
         ),
     ],
 )
-def test_one_verdict(statistic: float | None, nulls: Nulls | None, verdict: Verdict, words: str) -> None:
+def test_one_verdict(
+    statistic: float | None, nulls: Nulls | None, verdict: Verdict, words: str
+) -> None:
     finding = judged(statistic, nulls)
     assert finding.verdict is verdict
     assert words in finding.reason
@@ -136,7 +159,9 @@ def combine(*pairs: tuple[Finding, Nulls | None], failed: bool = False) -> calib
 
 
 def test_suspicion_outranks_doubt_outranks_innocence() -> None:
-    guilty, innocent, doubtful = (judged(s, n) for s, n in ((2.0, clean(20)), (0.5, clean(20)), (2.0, None)))
+    guilty, innocent, doubtful = (
+        judged(s, n) for s, n in ((2.0, clean(20)), (0.5, clean(20)), (2.0, None))
+    )
     assert combine((guilty, clean(20)), failed=True).verdict is Verdict.SUSPICIOUS
     assert combine((innocent, clean(20)), failed=True).verdict is Verdict.INCONCLUSIVE
     assert combine((innocent, clean(20))).verdict is Verdict.CLEAN
@@ -152,7 +177,9 @@ def together(masks: float, head: float) -> tuple[list[Finding], calibration.Judg
     """Judge two detectors, among 20 clean models of which one is the largest in either."""
     mixed = [0.1 * ((7 * i) % 20) for i in range(20)]
     nulls = [
-        dataclasses.replace(clean(20, rule), values=tuple(values), classes=tuple({"3": v} for v in values))
+        dataclasses.replace(
+            clean(20, rule), values=tuple(values), classes=tuple({"3": v} for v in values)
+        )
         for rule, values in ((RULE.id, mixed), (HEAD.id, mixed[::-1]))
     ]
     found = (judged(masks, nulls[0]), judged(head, nulls[1], rule=HEAD))
@@ -178,13 +205,18 @@ def test_one_that_accuses_is_outvoted() -> None:
 
 def test_other_clean_models_for_each_detector_are_no_population() -> None:
     comparisons = [compared(RULE.id, 2.0), compared("head", 2.0)]
-    same, other = clean(20, "head"), dataclasses.replace(clean(20, "head"), models=tuple("abcdefghijklmnopqrst"))
+    same, other = (
+        clean(20, "head"),
+        dataclasses.replace(clean(20, "head"), models=tuple("abcdefghijklmnopqrst")),
+    )
     assert calibration.together(comparisons, [clean(20), same]) is not None
     assert calibration.together(comparisons, [clean(20), other]) is None
 
 
 def test_a_weak_detector_alone_calls_nothing_clean() -> None:
-    weak = dataclasses.replace(judged(0.5, clean(20)), rule=dataclasses.replace(RULE, id="overactivation"))
+    weak = dataclasses.replace(
+        judged(0.5, clean(20)), rule=dataclasses.replace(RULE, id="overactivation")
+    )
     nulls = dataclasses.replace(clean(20), rule="overactivation")
     judgement = combine((weak, nulls))
     assert judgement.verdict is Verdict.INCONCLUSIVE
@@ -194,13 +226,19 @@ def test_a_weak_detector_alone_calls_nothing_clean() -> None:
 def record() -> ModelRecord:
     finding = overactivation()
     series = {"maxima": finding.evidence["suspect"], "pictures": {"7": "large"}}
-    measurement = Measurement(rule="overactivation", statistic=1.0, parameters=finding.parameters, series=series)
-    return ModelRecord(model=identity("a.onnx"), measurements=(measurement,), skips=(), failures=(), runtime=None)
+    measurement = Measurement(
+        rule="overactivation", statistic=1.0, parameters=finding.parameters, series=series
+    )
+    return ModelRecord(
+        model=identity("a.onnx"), measurements=(measurement,), skips=(), failures=(), runtime=None
+    )
 
 
 @pytest.fixture
 def baseline() -> Baseline:
-    return Baseline(name="n", provenance="made here", records=(calibration.without_pictures(record()),))
+    return Baseline(
+        name="n", provenance="made here", records=(calibration.without_pictures(record()),)
+    )
 
 
 def test_a_baseline_survives_its_file(baseline: Baseline, tmp_path: Path) -> None:
@@ -213,8 +251,14 @@ def test_a_baseline_survives_its_file(baseline: Baseline, tmp_path: Path) -> Non
 DAMAGE: dict[str, tuple[Callable[[str], str], str]] = {
     "truncated": (lambda text: text[:-100], "it is no JSON"),
     "edited": (lambda text: text.replace('"name": "n"', '"name": "m"'), "was edited or damaged"),
-    "another schema": (lambda text: text.replace('"schema": 1', '"schema": 99'), "is not of schema 1"),
-    "not a number": (lambda text: text.replace('"statistic": 1.0', '"statistic": NaN'), "it is no JSON"),
+    "another schema": (
+        lambda text: text.replace('"schema": 1', '"schema": 99'),
+        "is not of schema 1",
+    ),
+    "not a number": (
+        lambda text: text.replace('"statistic": 1.0', '"statistic": NaN'),
+        "it is no JSON",
+    ),
     "no baseline at all": (lambda _: "[]", "is not of schema 1"),
 }
 
@@ -236,7 +280,10 @@ def test_a_missing_baseline_says_how_to_make_one(tmp_path: Path) -> None:
 def test_a_baseline_speaks_only_of_its_architecture(baseline: Baseline) -> None:
     known = baseline.records[0].model
     assert calibration.mismatch(baseline.records, known) is None
-    assert calibration.mismatch(baseline.records, dataclasses.replace(known, architecture="other")) is not None
+    assert (
+        calibration.mismatch(baseline.records, dataclasses.replace(known, architecture="other"))
+        is not None
+    )
 
 
 def test_other_parameters_are_named(baseline: Baseline) -> None:
@@ -263,10 +310,14 @@ def test_another_export_of_one_network_fits_its_baseline(name: str, baseline: Ba
 def test_a_layer_that_was_asked_for_is_another_measurement(baseline: Baseline) -> None:
     own = baseline.records[0].measurements[0]
     asked = dataclasses.replace(own, parameters={**own.parameters, "asked_layer": "deep"})
-    assert calibration.difference(asked, [own]) == "it was measured with asked_layer None, not 'deep'"
+    assert (
+        calibration.difference(asked, [own]) == "it was measured with asked_layer None, not 'deep'"
+    )
 
 
-def compared(rule: str, statistic: float | None, lead: float | None = None, target: str = "3") -> Comparison:
+def compared(
+    rule: str, statistic: float | None, lead: float | None = None, target: str = "3"
+) -> Comparison:
     knows_classes = rule in calibration.COMBINED
     classes = {target: statistic, "9": -1.0} if statistic is not None and knows_classes else {}
     return Comparison(
@@ -283,23 +334,32 @@ def test_the_index_is_in_units_of_what_clean_networks_reach() -> None:
     assert calibration.index([]) is None
     assert calibration.index([compared("overactivation", 99.0)]) is None
     assert calibration.index([compared("head", None)]) is None
-    assert calibration.index([compared(rule, None, limit) for rule, limit in alone.items()]) == pytest.approx(1)
+    assert calibration.index(
+        [compared(rule, None, limit) for rule, limit in alone.items()]
+    ) == pytest.approx(1)
     agreed = [compared(rule, limit) for rule, limit in reach.items()]
     assert calibration.index(agreed) == pytest.approx(len(reach) / calibration.TOGETHER)
     divided = [compared(rule, limit, target=rule) for rule, limit in reach.items()]
     assert calibration.index(divided) == pytest.approx(1 / calibration.TOGETHER)
-    # What one detector compared outweighs the lead of another: with a reference, differences are evidence.
+    # What one detector compared outweighs the lead of another: with a reference, differences are
+    # evidence.
     mixed = [compared("head", None, 99.0), compared("mm_bd", 3 * reach["mm_bd"])]
     assert calibration.index(mixed) == pytest.approx(3 / calibration.TOGETHER)
 
 
 def test_the_reach_is_that_of_the_shipped_baselines() -> None:
-    baselines = [calibration.read_baseline(path).records for path in calibration.SHIPPED.glob("*.json")]
+    baselines = [
+        calibration.read_baseline(path).records for path in calibration.SHIPPED.glob("*.json")
+    ]
     beside = [found for records in baselines if (found := reached_beside_one(beside_one(records)))]
     alone = [reached_alone(records) for records in baselines]
     for rule in calibration.COMBINED:
-        assert calibration.BESIDE_ONE[rule] == pytest.approx(max(found[rule] for found in beside), abs=0.005)
-        assert calibration.ALONE[rule] == pytest.approx(max(found[rule] for found in alone), abs=0.005)
+        assert calibration.BESIDE_ONE[rule] == pytest.approx(
+            max(found[rule] for found in beside), abs=0.005
+        )
+        assert calibration.ALONE[rule] == pytest.approx(
+            max(found[rule] for found in alone), abs=0.005
+        )
     # In units of its own largest: the index of a clean network beside one other reaches 1.
     assert max(found[ALL] for found in beside) == pytest.approx(1, abs=0.005)
 
@@ -322,7 +382,9 @@ def test_advice_is_what_would_help() -> None:
     doubtful, guilty = judged(2.0, None), judged(2.0, clean(20))
 
     def advice(finding: Finding, nulls: Nulls | None, settings: Settings = QUICK) -> list[str]:
-        return list(calibration.advice(finding.verdict, [finding], [nulls] if nulls else [], settings))
+        return list(
+            calibration.advice(finding.verdict, [finding], [nulls] if nulls else [], settings)
+        )
 
     few, images, longer = advice(doubtful, None)
     assert few.startswith("19 clean models of the same recipe")
@@ -331,7 +393,9 @@ def test_advice_is_what_would_help() -> None:
     other = Nulls(rule="overactivation", values=(0.0,) * 24, source="test")
     assert advice(doubtful, other)[0] == few
     assert advice(doubtful, clean(5))[0].startswith("14 more clean models")
-    thorough = dataclasses.replace(QUICK, budget=Budget.THOROUGH, images_file="images.npz", alpha=0.01)
+    thorough = dataclasses.replace(
+        QUICK, budget=Budget.THOROUGH, images_file="images.npz", alpha=0.01
+    )
     (only,) = advice(doubtful, None, thorough)
     assert only.startswith("99 clean models")
     (look,) = advice(guilty, clean(20))
@@ -347,9 +411,13 @@ def test_every_shipped_baseline_can_be_read() -> None:
 
 
 @pytest.mark.parametrize("rules", [(), ("head",)], ids=["all rules", "one rule"])
-def test_a_baseline_of_another_form_is_refused_though_its_checksum_fits(rules: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_baseline_of_another_form_is_refused_though_its_checksum_fits(
+    rules: tuple[str, ...], tmp_path: Path
+) -> None:
     body = json.dumps({"records": ["x"]}, sort_keys=True)
     path = tmp_path / "b.json"
-    path.write_text(json.dumps({"schema": 1, "checksum": calibration._checksum(body), "records": ["x"]}))
+    path.write_text(
+        json.dumps({"schema": 1, "checksum": calibration._checksum(body), "records": ["x"]})
+    )
     with pytest.raises(BaselineError, match="written by another version"):
         calibration.read_baseline(path, rules)

@@ -33,14 +33,23 @@ class Difference:
 
 def record(value: float, name: str | None = None, seed: int = 0) -> ModelRecord:
     model = ModelIdentity(
-        path="m", sha256=name or str(value), producer="", opset=17, inputs=identity("m").inputs, outputs=()
+        path="m",
+        sha256=name or str(value),
+        producer="",
+        opset=17,
+        inputs=identity("m").inputs,
+        outputs=(),
     )
     measurement = Measurement(rule="difference", statistic=value, parameters={"seed": seed})
-    return ModelRecord(model=model, measurements=(measurement,), skips=(), failures=(), runtime=None)
+    return ModelRecord(
+        model=model, measurements=(measurement,), skips=(), failures=(), runtime=None
+    )
 
 
 def compared(
-    suspect: ModelRecord, references: Sequence[ModelRecord] = (), population: Sequence[ModelRecord] = ()
+    suspect: ModelRecord,
+    references: Sequence[ModelRecord] = (),
+    population: Sequence[ModelRecord] = (),
 ) -> tuple[float | None, tuple[float, ...] | None]:
     lineup = Lineup(references=tuple(references), population=tuple(population), source="here")
     pair = lineup.settled([Difference()], suspect, 0.05).compare(Difference(), suspect)
@@ -93,15 +102,21 @@ def warned(reference: ModelRecord, population: Sequence[ModelRecord]) -> list[st
 def test_a_reference_that_is_unlike_clean_models_is_named() -> None:
     crowd = [record(float(value)) for value in range(1, 21)]
     (warning,) = warned(record(50.0), crowd)
-    assert warning.startswith("the reference 'm' is itself far from the clean models of the baseline 'b'")
+    assert warning.startswith(
+        "the reference 'm' is itself far from the clean models of the baseline 'b'"
+    )
     assert warned(record(20.5), crowd) == []
     assert warned(record(50.0), []) == []
-    assert warned(record(50.0), crowd[:18]) == [], "few models say little of what clean models reach"
+    assert warned(record(50.0), crowd[:18]) == [], (
+        "few models say little of what clean models reach"
+    )
 
 
 def test_a_reference_of_another_architecture_is_named() -> None:
     other = record(1.0)
-    other = dataclasses.replace(other, model=dataclasses.replace(other.model, architecture="another"))
+    other = dataclasses.replace(
+        other, model=dataclasses.replace(other.model, architecture="another")
+    )
     (warning,) = warned(other, [])
     assert warning.startswith("the reference 'm' has another architecture")
 
@@ -125,7 +140,9 @@ def both(value: float, name: str, *, fits: bool = True) -> ModelRecord:
     (3, False, (30, 0)),  # the population judges what it can, and nobody the rest
     (19, True, (30, 30)),
 ])  # fmt: skip
-def test_the_same_models_judge_every_detector(references: int, fits: bool, judges: tuple[int, int]) -> None:
+def test_the_same_models_judge_every_detector(
+    references: int, fits: bool, judges: tuple[int, int]
+) -> None:
     lineup = Lineup(
         references=tuple(both(float(i), f"reference {i}") for i in range(references)),
         population=tuple(both(float(i), f"clean {i}", fits=fits) for i in range(30)),
@@ -150,13 +167,22 @@ def contested(value: float, name: str, searched: int = 43) -> ModelRecord:
 
 def test_a_contest_that_dropped_classes_is_judged_without_the_references() -> None:
     crowd = [contested(2, "a"), contested(4, "b")]
-    assert compared(contested(9, "s"), [contested(1, "r", searched=1)], crowd) == (6, (2 - 6.5, 4 - 5.5))
+    assert compared(contested(9, "s"), [contested(1, "r", searched=1)], crowd) == (
+        6,
+        (2 - 6.5, 4 - 5.5),
+    )
 
 
 def test_references_that_repeat_the_suspects_search_do_not_judge() -> None:
     """Searched for the suspect's favourites only, they would let it stand out; with their own contests they judge."""
-    assert compared(contested(9, "s"), [contested(v, str(v), searched=1) for v in (2, 4)]) == (6, ())
-    assert compared(contested(9, "s"), [contested(v, str(v)) for v in (2, 4)]) == (6, (2 - 6.5, 4 - 5.5))
+    assert compared(contested(9, "s"), [contested(v, str(v), searched=1) for v in (2, 4)]) == (
+        6,
+        (),
+    )
+    assert compared(contested(9, "s"), [contested(v, str(v)) for v in (2, 4)]) == (
+        6,
+        (2 - 6.5, 4 - 5.5),
+    )
 
 
 @pytest.mark.parametrize("with_references", [True, False])

@@ -17,7 +17,9 @@ BYTES = VALUES.tobytes()
 
 
 def tensor(path: str, *, dims: tuple[int, ...] = (6,), **numbers: object) -> onnx.TensorProto:
-    made = TensorProto(name="weight", dims=dims, data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
+    made = TensorProto(
+        name="weight", dims=dims, data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL
+    )
     for key, value in {"location": path, **numbers}.items():
         made.external_data.add(key=key, value=str(value))
     return made
@@ -105,7 +107,9 @@ def _itself(_folder: Path) -> str:
     ("trap", "sentence"),
     [
         pytest.param(_file_link, "a symbolic link", id="CVE-2026-34447, a symbolic link"),
-        pytest.param(_folder_link, "a symbolic link", id="CVE-2026-27489, a symbolic link on the way"),
+        pytest.param(
+            _folder_link, "a symbolic link", id="CVE-2026-27489, a symbolic link on the way"
+        ),
         (_inner_link, "a symbolic link"),
         pytest.param(_hard_link, "a hard link", id="CVE-2026-34446, a hard link"),
         (_pipe, "no regular file"),
@@ -113,7 +117,9 @@ def _itself(_folder: Path) -> str:
     ],
 )
 @pytest.mark.skipif(os.name == "nt", reason="links and pipes of POSIX")
-def test_what_is_no_file_of_its_own_is_refused(folder: Path, trap: Callable[[Path], str], sentence: str) -> None:
+def test_what_is_no_file_of_its_own_is_refused(
+    folder: Path, trap: Callable[[Path], str], sentence: str
+) -> None:
     with pytest.raises(UnsafeModelError, match=sentence):
         Folder(folder).inline(tensor(trap(folder)))
 
@@ -138,7 +144,9 @@ def test_what_is_no_file_of_its_own_is_refused(folder: Path, trap: Callable[[Pat
         (tensor("data:stream"), "names no file"),
     ],
 )
-def test_a_reference_that_fits_nothing_is_malformed(folder: Path, made: onnx.TensorProto, sentence: str) -> None:
+def test_a_reference_that_fits_nothing_is_malformed(
+    folder: Path, made: onnx.TensorProto, sentence: str
+) -> None:
     with pytest.raises(MalformedModelError, match=sentence):
         Folder(folder).inline(made)
 

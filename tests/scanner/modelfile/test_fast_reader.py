@@ -27,7 +27,9 @@ def test_the_table_of_operators_is_that_of_onnx(operator: str) -> None:
         schema = onnx.defs.get_schema(operator, version, "")
         assert least >= schema.min_input
         assert schema.min_output == 1
-        assert required >= {name for name, attribute in schema.attributes.items() if attribute.required}
+        assert required >= {
+            name for name, attribute in schema.attributes.items() if attribute.required
+        }
         for name in declared.keys() & schema.attributes.keys():
             assert schema.attributes[name].type.value == declared[name], name  # type: ignore[attr-defined]
 
@@ -40,11 +42,22 @@ def test_the_fields_are_those_of_onnx(message: type[fast_reader.Message]) -> Non
         "Type": "TypeProto", "Graph": "GraphProto", "OperatorSet": "OperatorSetIdProto",
         "Entry": "StringStringEntryProto", "File": "ModelProto",
     }  # fmt: skip
-    descriptor = onnx.ModelProto.DESCRIPTOR.file.message_types_by_name[names[message.__name__].split(".")[0]]
+    descriptor = onnx.ModelProto.DESCRIPTOR.file.message_types_by_name[
+        names[message.__name__].split(".")[0]
+    ]
     for inner in names[message.__name__].split(".")[1:]:
         descriptor = descriptor.nested_types_by_name[inner]
     wires = {"int32": 0, "int64": 0, "enum": 0, "float": 5, "string": 2, "bytes": 2, "message": 2}
-    kinds = {1: "double", 2: "float", 3: "int64", 5: "int32", 9: "string", 11: "message", 12: "bytes", 14: "enum"}
+    kinds = {
+        1: "double",
+        2: "float",
+        3: "int64",
+        5: "int32",
+        9: "string",
+        11: "message",
+        12: "bytes",
+        14: "enum",
+    }
     for tag, (name, _convert, repeated) in message.FIELDS.items():
         field = descriptor.fields_by_name[name]
         assert (field.number, wires[kinds[field.type]]) == (tag >> 3, tag & 7)
@@ -53,7 +66,10 @@ def test_the_fields_are_those_of_onnx(message: type[fast_reader.Message]) -> Non
 
 
 def test_the_sizes_of_elements_are_those_of_onnx() -> None:
-    assert all(onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize == size for kind, size in fast_reader._SIZES.items())
+    assert all(
+        onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize == size
+        for kind, size in fast_reader._SIZES.items()
+    )
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
@@ -64,7 +80,13 @@ def test_the_samples_are_plain(path: Path) -> None:
 def test_names_numbers_and_shapes_are_read() -> None:
     file = read(models.plain())
     assert file is not None
-    assert [node.op_type for node in file.graph.node] == ["Conv", "Relu", "GlobalAveragePool", "Flatten", "MatMul"]
+    assert [node.op_type for node in file.graph.node] == [
+        "Conv",
+        "Relu",
+        "GlobalAveragePool",
+        "Flatten",
+        "MatMul",
+    ]
     assert next((t.name, list(t.dims)) for t in file.graph.initializer) == ("kernel", [4, 1, 3, 3])
     assert file.graph.node[0].attribute[0].ints == [1, 1, 1, 1]
     assert not file.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value")
@@ -88,7 +110,9 @@ def _longer_number(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("change", [_unknown_field, _twice, _merged_graph, _longer_number])
-def test_what_protobuf_would_write_in_another_way_is_declined(change: Callable[[bytes], bytes]) -> None:
+def test_what_protobuf_would_write_in_another_way_is_declined(
+    change: Callable[[bytes], bytes],
+) -> None:
     data = models.plain().SerializeToString()
     changed = change(data)
     onnx.ModelProto().ParseFromString(changed)
@@ -148,7 +172,8 @@ def _many_inputs() -> onnx.ModelProto:
 def _wide_nodes() -> onnx.ModelProto:
     model = models.plain()
     model.graph.node.extend(
-        onnx.helper.make_node("Sum", ["activated"] * 1000, [f"sum{i}"], pads=[1] * 1000) for i in range(1000)
+        onnx.helper.make_node("Sum", ["activated"] * 1000, [f"sum{i}"], pads=[1] * 1000)
+        for i in range(1000)
     )
     return model
 
@@ -156,7 +181,8 @@ def _wide_nodes() -> onnx.ModelProto:
 def _wide_tensors() -> onnx.ModelProto:
     model = models.plain()
     model.graph.initializer.extend(
-        onnx.TensorProto(name=f"wide{i}", dims=[0] * 4000, data_type=1, raw_data=b"") for i in range(1000)
+        onnx.TensorProto(name=f"wide{i}", dims=[0] * 4000, data_type=1, raw_data=b"")
+        for i in range(1000)
     )
     return model
 
@@ -167,8 +193,12 @@ def _large_node() -> onnx.ModelProto:
     return model
 
 
-@pytest.mark.parametrize("build", [_many_nodes, _many_inputs, _wide_nodes, _wide_tensors, _large_node])
-def test_a_file_built_to_be_read_slowly_is_declined_at_once(build: Callable[[], onnx.ModelProto]) -> None:
+@pytest.mark.parametrize(
+    "build", [_many_nodes, _many_inputs, _wide_nodes, _wide_tensors, _large_node]
+)
+def test_a_file_built_to_be_read_slowly_is_declined_at_once(
+    build: Callable[[], onnx.ModelProto],
+) -> None:
     data = build().SerializeToString()
     start = time.process_time()
     assert fast_reader.read(data, Limits()) is None

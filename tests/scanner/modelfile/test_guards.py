@@ -29,7 +29,9 @@ def test_every_measurable_model_passes(build: Callable[[bool], onnx.ModelProto])
 
 
 @pytest.mark.parametrize("build", attacks.REFUSED.values(), ids=attacks.REFUSED)
-def test_an_attack_on_the_machine_is_refused_before_it_runs(build: Callable[[], onnx.ModelProto]) -> None:
+def test_an_attack_on_the_machine_is_refused_before_it_runs(
+    build: Callable[[], onnx.ModelProto],
+) -> None:
     model = build()
     start = time.monotonic()
     with pytest.raises(UnsafeModelError, match=r"raise --|do not use|do not run"):
@@ -37,7 +39,9 @@ def test_an_attack_on_the_machine_is_refused_before_it_runs(build: Callable[[], 
     assert time.monotonic() - start < 10
 
 
-@pytest.mark.parametrize("name", ["dims_beyond_the_data", "negative_dims", "cycle", "produced_twice"])
+@pytest.mark.parametrize(
+    "name", ["dims_beyond_the_data", "negative_dims", "cycle", "produced_twice"]
+)
 def test_what_no_runtime_could_load_is_malformed(name: str) -> None:
     with pytest.raises(MalformedModelError):
         check(attacks.MALFORMED[name]())
@@ -49,7 +53,9 @@ def test_two_value_fields_pass_for_a_detector_to_report() -> None:
     check(model)
 
 
-@pytest.mark.parametrize("name", ["custom_operator", "hostile_names", "memory_at_run_time", "endless_loop_in_disguise"])
+@pytest.mark.parametrize(
+    "name", ["custom_operator", "hostile_names", "memory_at_run_time", "endless_loop_in_disguise"]
+)
 def test_what_cannot_be_told_beforehand_passes(name: str) -> None:
     check(getattr(attacks, name)())
 
@@ -88,8 +94,13 @@ def test_nodes_out_of_order_are_no_cycle() -> None:
 def test_the_work_on_a_large_graph_is_linear_in_its_nodes() -> None:
     def calls(count: int) -> int:
         model = models.plain()
-        chain = (onnx.NodeProto(op_type="Relu", input=[f"r{i - 1}"], output=[f"r{i}"]) for i in range(1, count))
-        model.graph.node.extend([onnx.NodeProto(op_type="Relu", input=["image"], output=["r0"]), *chain])
+        chain = (
+            onnx.NodeProto(op_type="Relu", input=[f"r{i - 1}"], output=[f"r{i}"])
+            for i in range(1, count)
+        )
+        model.graph.node.extend(
+            [onnx.NodeProto(op_type="Relu", input=["image"], output=["r0"]), *chain]
+        )
         made = 0
 
         def count_call(_frame: object, event: str, _argument: object) -> None:
@@ -108,7 +119,11 @@ def test_the_work_on_a_large_graph_is_linear_in_its_nodes() -> None:
 
 
 # Six-bit floats are stored packed or not; readers take both.
-SIZED = [n for n, _ in TensorProto.DataType.items() if n not in ("UNDEFINED", "STRING") and not n.startswith("FLOAT6")]
+SIZED = [
+    n
+    for n, _ in TensorProto.DataType.items()
+    if n not in ("UNDEFINED", "STRING") and not n.startswith("FLOAT6")
+]
 
 
 @pytest.mark.parametrize("name", SIZED)
@@ -162,7 +177,9 @@ def test_control_flow_without_bodies_is_malformed(operator: str) -> None:
 def test_every_tensor_of_a_model_is_found() -> None:
     model = models.branch_relu()
     model.functions.add(name="f", domain="d").node.add(op_type="Constant").attribute.add(
-        name="value", type=onnx.AttributeProto.TENSOR, t=numpy_helper.from_array(np.zeros(1), "in a function")
+        name="value",
+        type=onnx.AttributeProto.TENSOR,
+        t=numpy_helper.from_array(np.zeros(1), "in a function"),
     )
     names = {tensor.name for tensor in tensors(model)}
     assert {"kernel", "bias", "dense", "in a function"} <= names

@@ -12,12 +12,16 @@ from scanner.modelfile.model import ELEMENT_TYPES, open_model, required_inputs, 
 
 
 def test_identity(tmp_path: Path) -> None:
-    path = models.save(models.plain(producer_name="tool", producer_version="2"), tmp_path / "m.onnx")
+    path = models.save(
+        models.plain(producer_name="tool", producer_version="2"), tmp_path / "m.onnx"
+    )
     identity = open_model(path, "as named").identity
     assert identity.path == "as named"
     assert identity.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert (identity.producer, identity.opset) == ("tool 2", 17)
-    assert [(i.name, i.dtype, i.shape) for i in identity.inputs] == [("image", "float", ("N", 1, 8, 8))]
+    assert [(i.name, i.dtype, i.shape) for i in identity.inputs] == [
+        ("image", "float", ("N", 1, 8, 8))
+    ]
 
 
 def test_initialisers_are_no_required_inputs() -> None:
@@ -30,13 +34,19 @@ def test_initialisers_are_no_required_inputs() -> None:
     ("content", "kind", "message"),
     [
         (b"", MalformedModelError, "is empty"),
-        (b"\x13\x37 not a model at all, but long enough to be one", MalformedModelError, "is not an ONNX file"),
+        (
+            b"\x13\x37 not a model at all, but long enough to be one",
+            MalformedModelError,
+            "is not an ONNX file",
+        ),
         (models.plain().SerializeToString()[:-40], MalformedModelError, "cut short"),
         (b"\x08\x08", MalformedModelError, "holds no ONNX graph"),
     ],
     ids=["empty", "random bytes", "truncated", "no graph"],
 )
-def test_what_is_no_model(content: bytes, kind: type[ScannerError], message: str, tmp_path: Path) -> None:
+def test_what_is_no_model(
+    content: bytes, kind: type[ScannerError], message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(content)
     with pytest.raises(kind, match=message):

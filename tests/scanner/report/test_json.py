@@ -15,10 +15,23 @@ def test_golden(golden: Callable[[str, str], None]) -> None:
 def test_the_documented_fields_are_there() -> None:
     data = json.loads(json_report.render(result()))
     assert data["schema"] == 1
-    assert {"verdict", "score", "model", "references", "findings", "skips", "failures", "runtime"} <= set(data)
-    assert {"path", "sha256", "producer", "opset", "inputs", "outputs", "architecture"} == set(data["model"])
+    assert {
+        "verdict",
+        "score",
+        "model",
+        "references",
+        "findings",
+        "skips",
+        "failures",
+        "runtime",
+    } <= set(data)
+    assert {"path", "sha256", "producer", "opset", "inputs", "outputs", "architecture"} == set(
+        data["model"]
+    )
     finding = next(f for f in data["findings"] if f["rule"]["id"] == "overactivation")
-    assert {"rule", "verdict", "statistic", "p_value", "values", "parameters", "evidence"} <= set(finding)
+    assert {"rule", "verdict", "statistic", "p_value", "values", "parameters", "evidence"} <= set(
+        finding
+    )
     assert {"id", "name", "summary", "reference"} == set(finding["rule"])
     paper = "suspect_max reference_max ratio_max suspect_mean reference_mean ratio_mean wins losses ties"
     assert set(paper.split()) <= set(finding["values"])

@@ -19,12 +19,16 @@ def drawn(results: list[ScanResult], console: Console) -> str:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_one_model(width: int, console: Callable[[int], Console], golden: Callable[[str, str], None]) -> None:
+def test_one_model(
+    width: int, console: Callable[[int], Console], golden: Callable[[str, str], None]
+) -> None:
     golden(f"scan-{width}.txt", drawn([result()], console(width)))
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_several_models(width: int, console: Callable[[int], Console], golden: Callable[[str, str], None]) -> None:
+def test_several_models(
+    width: int, console: Callable[[int], Console], golden: Callable[[str, str], None]
+) -> None:
     golden(f"scan-many-{width}.txt", drawn([result("a.onnx"), result("b.onnx")], console(width)))
 
 
@@ -40,9 +44,13 @@ def test_file_names_are_no_markup(console: Callable[[int], Console]) -> None:
     assert "[bold]b.onnx" in drawn([result("a[/x].onnx"), result("[bold]b.onnx")], console(120))
 
 
-def test_nothing_from_a_model_reaches_the_terminal_as_a_command(console: Callable[[int], Console]) -> None:
+def test_nothing_from_a_model_reaches_the_terminal_as_a_command(
+    console: Callable[[int], Console],
+) -> None:
     hostile = "\x1b]0;owned\x07[/red]\u202egnp.exe"
-    finding = dataclasses.replace(overactivation(), parameters={**overactivation().parameters, "layer": hostile})
+    finding = dataclasses.replace(
+        overactivation(), parameters={**overactivation().parameters, "layer": hostile}
+    )
     text = drawn([dataclasses.replace(result(hostile), findings=(finding,))], console(120))
     assert "\x1b" not in text
     assert "\u202e" not in text

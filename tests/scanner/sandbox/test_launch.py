@@ -30,7 +30,11 @@ def deed(name, argument=None):
 
 def run(code: str, folder: Path, stdin: str = "", **environment: str) -> str:
     """Return what a program in a clean interpreter prints."""
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(DEEDS))), **environment}
+    variables = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(DEEDS))),
+        **environment,
+    }
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM + code], cwd=folder, input=stdin, capture_output=True, text=True,
         check=False, timeout=60, env=variables,
@@ -74,7 +78,9 @@ print(launch.may_fork())
 
 
 @pytest.mark.parametrize("name", ["numpy", "onnxruntime", "google", "PIL"])
-def test_a_caller_whose_libraries_lie_elsewhere_gets_an_interpreter(name: str, tmp_path: Path) -> None:
+def test_a_caller_whose_libraries_lie_elsewhere_gets_an_interpreter(
+    name: str, tmp_path: Path
+) -> None:
     package = tmp_path / "elsewhere" / name
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise SystemExit('imported')\n", encoding="utf-8")
@@ -108,7 +114,9 @@ def test_libraries_that_a_pth_file_names_are_found(tmp_path: Path) -> None:
     ("onnxruntime", "ONNX Runtime cannot be loaded (No module named 'onnxruntime')"),
     ("numpy", "a library that a scan needs cannot be loaded (No module named 'numpy')"),
 ])  # fmt: skip
-def test_a_missing_library_is_named_in_an_overlay_too(missing: str, sentence: str, tmp_path: Path) -> None:
+def test_a_missing_library_is_named_in_an_overlay_too(
+    missing: str, sentence: str, tmp_path: Path
+) -> None:
     packages = tmp_path / "packages"
     packages.mkdir()
     for path in (path for folder in installed() for path in folder.iterdir()):
@@ -124,7 +132,9 @@ def descriptors() -> int:
 
 
 @pytest.mark.parametrize("call", ["memfd_create", "pipe", "fork"])
-def test_a_fork_that_fails_leaves_nothing(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fork_that_fails_leaves_nothing(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, succeed = tmp_path / "own", [os.pipe] if call == "pipe" else []  # one of two pipes
 
     def fail(*_: object) -> tuple[int, int]:
@@ -164,7 +174,9 @@ print(repr(first), repr(sys.stdin.read()))
 
 def test_the_callers_descriptors_are_closed(tmp_path: Path) -> None:
     (tmp_path / "open").touch()
-    code = "kept = open('open'); os.set_inheritable(kept.fileno(), True); print(*deed('descriptors'))"
+    code = (
+        "kept = open('open'); os.set_inheritable(kept.fileno(), True); print(*deed('descriptors'))"
+    )
     assert "open" not in {Path(name).name for name in run(code, tmp_path).split()}
 
 
@@ -189,7 +201,10 @@ def test_the_callers_signals_are_taken_again(tmp_path: Path) -> None:
 
 
 def test_the_callers_handlers_of_signals_are_gone(tmp_path: Path) -> None:
-    assert run("signal.signal(signal.SIGTERM, lambda *_: None); print(deed('signals'))", tmp_path) == "[]"
+    assert (
+        run("signal.signal(signal.SIGTERM, lambda *_: None); print(deed('signals'))", tmp_path)
+        == "[]"
+    )
 
 
 def test_the_callers_folders_are_not_on_the_module_path(tmp_path: Path) -> None:
@@ -213,4 +228,8 @@ print(launch.may_fork(), len(result.findings), len(result.failures))
 
 def test_an_environment_names_what_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {"PATH": "/bin", "TOKEN": "secret"})
-    assert launch.environment() == {"PATH": "/bin", "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"}
+    assert launch.environment() == {
+        "PATH": "/bin",
+        "ORT_DISABLE_TELEMETRY": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }

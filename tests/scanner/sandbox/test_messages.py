@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from scanner.sandbox import messages
 
-VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.lists(st.integers())
+VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.lists(st.integers())
+)
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=5), VALUES, max_size=4), max_size=4))

@@ -32,7 +32,11 @@ def decide(machine: str, number: int, argument: int = 0, audit: int | None = Non
         if code == 0x20:
             register = data[operand]
             continue
-        holds = {0x15: register == operand, 0x35: register >= operand, 0x45: bool(register & operand)}[code]
+        holds = {
+            0x15: register == operand,
+            0x35: register >= operand,
+            0x45: bool(register & operand),
+        }[code]
         position += yes if holds else no
 
 

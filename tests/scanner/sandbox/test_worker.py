@@ -31,13 +31,17 @@ def child(way: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
         yield started
 
 
-def call(child: Worker, deed: str, argument: Any = None, allowance: Allowance = ALLOWANCE, **options: Any) -> Any:
+def call(
+    child: Worker, deed: str, argument: Any = None, allowance: Allowance = ALLOWANCE, **options: Any
+) -> Any:
     return child.call(f"deeds:{deed}", argument, allowance, **options)
 
 
 def test_it_answers_call_after_call_and_reports_progress(child: Worker) -> None:
     seen: list[tuple[int, int]] = []
-    assert call(child, "report", progress=lambda done, total: seen.append((done, total))) == "reported"
+    assert (
+        call(child, "report", progress=lambda done, total: seen.append((done, total))) == "reported"
+    )
     assert seen == [(1, 2)]
     assert call(child, "start_thread") == [True]
 
@@ -63,7 +67,9 @@ def test_secrets_in_the_environment_stay_here(monkeypatch: pytest.MonkeyPatch) -
         assert "AWS_SECRET_ACCESS_KEY" not in call(child, "environment")
 
 
-def test_its_standard_output_cannot_reach_ours(child: Worker, capfd: pytest.CaptureFixture[str]) -> None:
+def test_its_standard_output_cannot_reach_ours(
+    child: Worker, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert call(child, "shout") == "done"
     assert capfd.readouterr().out == ""
 
@@ -94,7 +100,12 @@ def test_memory_beyond_the_limit_is_a_typed_error(child: Worker) -> None:
 def test_memory_that_the_kernel_does_not_count_is_watched_from_here(child: Worker) -> None:
     start = time.monotonic()
     with pytest.raises(WorkerLimitError, match="200 MiB"):
-        call(child, "allocate_shared", 2**28, Allowance(seconds=20, limits=Limits(memory=200 * 2**20)))
+        call(
+            child,
+            "allocate_shared",
+            2**28,
+            Allowance(seconds=20, limits=Limits(memory=200 * 2**20)),
+        )
     assert time.monotonic() - start < 5
 
 
@@ -116,7 +127,8 @@ def test_processor_time_beyond_the_limit_is_a_typed_error(child: Worker) -> None
 
 
 @pytest.mark.parametrize(
-    ("deed", "how"), [("abort", "signal 6"), ("segmentation_fault", "signal 11"), ("leave", "exit code 7")]
+    ("deed", "how"),
+    [("abort", "signal 6"), ("segmentation_fault", "signal 11"), ("leave", "exit code 7")],
 )
 @LINUX
 def test_a_death_is_named(child: Worker, deed: str, how: str) -> None:
@@ -146,9 +158,31 @@ def framed(text: str) -> str:
         framed(json.dumps({"progress": [1, 2, 3]})),
         framed(json.dumps({"error": 1})),
         framed(json.dumps({"error": {"type": "UsageError"}})),
-        framed(json.dumps({"error": {"type": "UsageError", "problem": "", "remedy": "", "details": {"problem": 1}}})),
+        framed(
+            json.dumps(
+                {
+                    "error": {
+                        "type": "UsageError",
+                        "problem": "",
+                        "remedy": "",
+                        "details": {"problem": 1},
+                    }
+                }
+            )
+        ),
     ],
-    ids=["too long", "no JSON", "no object", "nested", "empty", "text", "triple", "number", "half", "double"],
+    ids=[
+        "too long",
+        "no JSON",
+        "no object",
+        "nested",
+        "empty",
+        "text",
+        "triple",
+        "number",
+        "half",
+        "double",
+    ],
 )
 @LINUX
 def test_nonsense_from_a_taken_over_child_is_a_crash(child: Worker, raw: str) -> None:
@@ -174,7 +208,9 @@ print(child.pid, flush=True)
 threading.Event().wait()
 """
     environment = {**os.environ, "PYTHONPATH": str(DEEDS)}
-    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment, cwd=tmp_path)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment, cwd=tmp_path
+    )
     with parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
@@ -188,7 +224,10 @@ threading.Event().wait()
 
 def _runs(pid: int) -> bool:
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0] != "Z"
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0]
+            != "Z"
+        )
     return False
 
 

@@ -27,7 +27,9 @@ FAMILIES = (
     shape,
 )
 
-RULES: dict[str, Rule] = {operator: rule for family in FAMILIES for operator, rule in family.RULES.items()}
+RULES: dict[str, Rule] = {
+    operator: rule for family in FAMILIES for operator, rule in family.RULES.items()
+}
 """Rules by operator of the standard domain."""
 
 ZERO = frozenset({

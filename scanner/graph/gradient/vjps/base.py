@@ -16,7 +16,8 @@ class Op:
     """One node on the way from the scalar back to the inputs.
 
     Attributes:
-        node: The forward node. A rule may ask it for a further output (`request_output`), nothing else.
+        node: The forward node. A rule may ask it for a further output (`request_output`), nothing
+            else.
         cotangents: By output, the gradient of the scalar by that output; None where it is zero.
         wanted: Positions of the inputs whose gradient is needed.
         tape: Where the rule writes.
@@ -32,7 +33,10 @@ class Op:
     @property
     def dy(self) -> Value:
         """The cotangent of the first output, for operators that have no other differentiable one."""
-        if any(cotangent is not None for cotangent in self.cotangents[1:]) or self.cotangents[0] is None:
+        if (
+            any(cotangent is not None for cotangent in self.cotangents[1:])
+            or self.cotangents[0] is None
+        ):
             raise self.unsupported("the gradient enters through another output than the first")
         return self.cotangents[0]
 
@@ -99,8 +103,10 @@ def no_gradient(node: onnx.NodeProto, why: str) -> NoGradientError:
     """Return the error that says why a node cannot be differentiated."""
     domain = f"{node.domain}." if node.domain else ""
     return NoGradientError(
-        f"the operator {domain}{node.op_type} (node {node.name or node.output[0]!r}) cannot be differentiated: {why}",
-        remedy="export the model with standard, unfused ONNX operators, or differentiate by a value behind this node",
+        f"the operator {domain}{node.op_type} (node {node.name or node.output[0]!r}) cannot be "
+        f"differentiated: {why}",
+        remedy="export the model with standard, unfused ONNX operators, or differentiate by a "
+        "value behind this node",
         operator=node.op_type,
         node=node.name,
         output=node.output[0] if node.output else "",

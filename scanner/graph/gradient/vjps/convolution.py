@@ -60,13 +60,20 @@ def conv(op: Op) -> Gradients:
 def _conv_input_gradient(op: Op) -> Value:
     weights = op.input(1)
     shape = _geometry(op, _conv_padding)
-    margins = [[reach - p for reach, p in zip(shape.reach, pads, strict=True)] for pads in (shape.begins, shape.ends)]
+    margins = [
+        [reach - p for reach, p in zip(shape.reach, pads, strict=True)]
+        for pads in (shape.begins, shape.ends)
+    ]
     if weights.constant is not None and set(shape.strides) <= {1} and min(map(min, margins)) >= 0:
         pads = [*margins[0], *margins[1]]
-        return op.dy.op("Conv", turned(weights.constant, shape.group), **shape.attributes(pads=pads))
+        return op.dy.op(
+            "Conv", turned(weights.constant, shape.group), **shape.attributes(pads=pads)
+        )
     inside, outside = op.x.fixed_sizes(2), op.y.fixed_sizes(2)
     if inside is not None and outside is not None:
-        axes = zip(inside, outside, shape.strides, shape.reach, shape.begins, shape.ends, strict=True)
+        axes = zip(
+            inside, outside, shape.strides, shape.reach, shape.begins, shape.ends, strict=True
+        )
         surplus = [i - ((o - 1) * s + r + 1 - p - q) for i, o, s, r, p, q in axes]
         return op.dy.op("ConvTranspose", weights, **shape.attributes(output_padding=surplus))
     return _cropped_transpose(op, weights, shape)
@@ -76,7 +83,9 @@ def _cropped_transpose(op: Op, weights: Value, shape: Geometry) -> Value:
     """Transpose without padding, over all that the last window may have left out, and crop to the input's size."""
     spatial = len(shape.kernel)
     surplus = [stride - 1 for stride in shape.strides]
-    whole = op.dy.op("ConvTranspose", weights, **shape.attributes(pads=[0] * 2 * spatial, output_padding=surplus))
+    whole = op.dy.op(
+        "ConvTranspose", weights, **shape.attributes(pads=[0] * 2 * spatial, output_padding=surplus)
+    )
     sizes = op.x.shape.op("Slice", [2], [2 + spatial])
     starts = np.array(shape.begins, np.int64)
     return whole.op("Slice", starts, sizes + starts, list(range(2, 2 + spatial)))
@@ -142,7 +151,9 @@ def _conv_padding(op: Op, shape: Geometry) -> tuple[list[int], list[int]]:
         elif isinstance(size, int):
             totals.append(max((-(-size // stride) - 1) * stride + reach + 1 - size, 0))
         else:
-            raise op.unsupported("its automatic padding depends on an open image size; export with a fixed one")
+            raise op.unsupported(
+                "its automatic padding depends on an open image size; export with a fixed one"
+            )
     return _split_padding(totals, upper=mode == "SAME_UPPER")
 
 
@@ -154,7 +165,9 @@ def _transposed_padding(op: Op, shape: Geometry) -> tuple[list[int], list[int]]:
         return _explicit_padding(op, shape, mode)
     inside, outside = op.x.fixed_sizes(2), op.y.fixed_sizes(2)
     if inside is None or outside is None:
-        raise op.unsupported("its automatic padding depends on an open image size; export with a fixed one")
+        raise op.unsupported(
+            "its automatic padding depends on an open image size; export with a fixed one"
+        )
     axes = zip(inside, outside, shape.strides, surplus, shape.reach, strict=True)
     totals = [s * (i - 1) + extra + r + 1 - o for i, o, s, extra, r in axes]
     return _split_padding([max(total, 0) for total in totals], upper=mode == "SAME_UPPER")

@@ -152,7 +152,10 @@ def mean(op: Op) -> Gradients:
 def sub(op: Op) -> Gradients:
     """Pass the gradient, negated to the subtrahend."""
     for position in op.wanted:
-        yield position, (op.dy if position == 0 else -op.dy).unbroadcast(op.y.sizes, op.input(position))
+        yield (
+            position,
+            (op.dy if position == 0 else -op.dy).unbroadcast(op.y.sizes, op.input(position)),
+        )
 
 
 def mul(op: Op) -> Gradients:

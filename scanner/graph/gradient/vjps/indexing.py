@@ -10,7 +10,8 @@ def scattered(cotangent: Value, places: Value, axis: int, target: Value, rank: i
     """Add slices of a cotangent into zeros, `places[i]` along `axis` for slice i.
 
     Args:
-        cotangent: Same shape as the result except along `axis`, where it has as many slices as there are places.
+        cotangent: Same shape as the result except along `axis`, where it has as many slices as
+            there are places.
         places: Vector of positions along the axis of the result, from 0.
         axis: The axis.
         target: The result takes its extent along `axis`.
@@ -22,8 +23,12 @@ def scattered(cotangent: Value, places: Value, axis: int, target: Value, rank: i
     extent = target.shape.op("Slice", [axis], [axis + 1])
     rest = moved.op("Shape", dtype=onnx.TensorProto.INT64, start=1)
     zero = onnx.helper.make_tensor("zero", cotangent.dtype, [1], [0])
-    zeros = extent.op("Concat", rest, axis=0).op("ConstantOfShape", value=zero, dtype=cotangent.dtype)
-    return zeros.op("ScatterND", places.op("Unsqueeze", [-1]), moved, reduction="add").transpose(back)
+    zeros = extent.op("Concat", rest, axis=0).op(
+        "ConstantOfShape", value=zero, dtype=cotangent.dtype
+    )
+    return zeros.op("ScatterND", places.op("Unsqueeze", [-1]), moved, reduction="add").transpose(
+        back
+    )
 
 
 def gather(op: Op) -> Gradients:
@@ -31,7 +36,11 @@ def gather(op: Op) -> Gradients:
     axis, rank = op.axis(0), op.x.rank
     indices = op.input(1)
     size = (op.x.sizes or ())[axis]
-    if indices.constant is not None and indices.constant.shape in ((), (1,)) and isinstance(size, int):
+    if (
+        indices.constant is not None
+        and indices.constant.shape in ((), (1,))
+        and isinstance(size, int)
+    ):
         yield 0, _surrounded(op, axis, int(indices.constant.reshape(-1)[0]) % size, size)
         return
     length = op.x.shape.op("Slice", [axis], [axis + 1])
@@ -40,7 +49,9 @@ def gather(op: Op) -> Gradients:
     if indices.rank != 1:
         lead = op.x.shape.op("Slice", [0], [axis])
         tail = op.x.shape.op("Slice", [axis + 1], [rank])
-        flat = op.dy.reshape(lead.op("Concat", places.op("Shape", dtype=onnx.TensorProto.INT64), tail, axis=0))
+        flat = op.dy.reshape(
+            lead.op("Concat", places.op("Shape", dtype=onnx.TensorProto.INT64), tail, axis=0)
+        )
     yield 0, scattered(flat, places, axis, op.x, rank)
 
 
@@ -58,7 +69,12 @@ def _from_zero(indices: Value, length: Value) -> Value:
 
 def gather_elements(op: Op) -> Gradients:
     """Add every gathered number in the place it came from."""
-    yield 0, op.x.zeros_like().op("ScatterElements", op.input(1), op.dy, axis=op.axis(0), reduction="add")
+    yield (
+        0,
+        op.x.zeros_like().op(
+            "ScatterElements", op.input(1), op.dy, axis=op.axis(0), reduction="add"
+        ),
+    )
 
 
 def gather_nd(op: Op) -> Gradients:
@@ -99,7 +115,10 @@ def _plain_reduction(op: Op) -> str:
 def top_k(op: Op) -> Gradients:
     """Put each gradient in the place its number came from."""
     places = Value(op.tape, op.node.output[1], onnx.TensorProto.INT64)
-    yield 0, op.x.zeros_like().op("ScatterElements", places, op.dy, axis=op.axis(-1), reduction="add")
+    yield (
+        0,
+        op.x.zeros_like().op("ScatterElements", places, op.dy, axis=op.axis(-1), reduction="add"),
+    )
 
 
 def compress(op: Op) -> Gradients:

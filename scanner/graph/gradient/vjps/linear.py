@@ -57,7 +57,9 @@ def einsum(op: Op) -> Gradients:
     left, arrow, right = equation.partition("->")
     operands = left.split(",")
     if "." in equation or not arrow or any(len(set(term)) < len(term) for term in operands):
-        raise op.unsupported(f"the equation {equation!r} has an ellipsis, a diagonal or no explicit result")
+        raise op.unsupported(
+            f"the equation {equation!r} has an ellipsis, a diagonal or no explicit result"
+        )
     for position in op.wanted:
         others = [i for i in range(len(operands)) if i != position]
         known = set(right).union(*(operands[i] for i in others))

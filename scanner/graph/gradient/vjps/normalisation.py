@@ -18,13 +18,19 @@ def batch_normalization(op: Op) -> Gradients:
     scale, variance, epsilon = op.input(1), op.input(4), op.attribute("epsilon", 1e-5)
     shape = [-1, *[1] * (op.x.rank - 2)]
     if scale.constant is not None and variance.constant is not None:
-        slope: Any = (scale.constant / np.sqrt(variance.constant + epsilon)).astype(op.dy.numpy_dtype).reshape(shape)
+        slope: Any = (
+            (scale.constant / np.sqrt(variance.constant + epsilon))
+            .astype(op.dy.numpy_dtype)
+            .reshape(shape)
+        )
     else:
         slope = (scale / (variance + epsilon).op("Sqrt")).reshape(shape)
     yield 0, op.dy * slope
 
 
-def normalised_gradient(cotangent: Value, x: Value, axes: Sequence[int], epsilon: float) -> tuple[Value, Value]:
+def normalised_gradient(
+    cotangent: Value, x: Value, axes: Sequence[int], epsilon: float
+) -> tuple[Value, Value]:
     """Return the gradient through (x - mean) / sqrt(variance + epsilon), and that quotient.
 
     With g the cotangent and n the quotient: (g - mean(g) - n mean(g n)) / sqrt(variance + epsilon).
@@ -106,7 +112,9 @@ def lp_normalization(op: Op) -> Gradients:
 
 def lrn(op: Op) -> Gradients:
     """Differentiate y = x D^-beta, where D = bias + alpha / size times the sum of x^2 over neighbouring channels."""
-    alpha, beta, bias = (op.attribute(n, v) for n, v in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
+    alpha, beta, bias = (
+        op.attribute(n, v) for n, v in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0))
+    )
     size, channels = op.attribute("size"), (op.x.sizes or (0, "?"))[1]
     if isinstance(channels, str):
         raise op.unsupported("its number of channels is not known")

@@ -15,7 +15,8 @@ from scanner.graph.gradient.vjps.separable import pull_back
 def max_pool(op: Op) -> Gradients:
     """Add each gradient at the place of its window's maximum, which the operator itself can tell.
 
-    Where windows tile the image, comparing it with its maxima costs a third, and ties share the gradient.
+    Where windows tile the image, comparing it with its maxima costs a third, and ties share the
+    gradient.
     """
     if op.attribute("storage_order", 0):
         raise op.unsupported("it counts places by columns (storage_order=1)")
@@ -24,8 +25,15 @@ def max_pool(op: Op) -> Gradients:
         return
     places = op.request_output(1, onnx.TensorProto.INT64).reshape([-1])
     zero = onnx.helper.make_tensor("zero", op.dy.dtype, [1], [0])
-    zeros = op.x.shape.op("ReduceProd", keepdims=1).op("ConstantOfShape", value=zero, dtype=op.dy.dtype)
-    yield 0, zeros.op("ScatterElements", places, op.dy.reshape([-1]), axis=0, reduction="add").reshape_like(op.x)
+    zeros = op.x.shape.op("ReduceProd", keepdims=1).op(
+        "ConstantOfShape", value=zero, dtype=op.dy.dtype
+    )
+    yield (
+        0,
+        zeros.op(
+            "ScatterElements", places, op.dy.reshape([-1]), axis=0, reduction="add"
+        ).reshape_like(op.x),
+    )
 
 
 def _at_maxima(op: Op) -> Value:
@@ -50,7 +58,12 @@ def _tiles(op: Op) -> bool:
     kernel = op.attribute("kernel_shape")
     strides = op.attribute("strides", [1] * len(kernel))
     inside, outside = op.x.fixed_sizes(2), op.y.fixed_sizes(2)
-    if any(op.attribute("pads", [])) or set(op.attribute("dilations", [1])) != {1} or not inside or not outside:
+    if (
+        any(op.attribute("pads", []))
+        or set(op.attribute("dilations", [1])) != {1}
+        or not inside
+        or not outside
+    ):
         return False
     axes = zip(inside, outside, kernel, strides, strict=True)
     return all(i == o * k and (o == 1 or s == k) for i, o, k, s in axes)
@@ -75,7 +88,9 @@ def _repeated(value: Value, sizes: Sequence[int], times: Sequence[int]) -> Value
 
 def _pulled_back(op: Op, cotangent: Value, kind: str, **fixed: Any) -> Value:
     def along(rows: Value, axis: int) -> Value:
-        return rows.op("Unsqueeze", [1]).op(kind, **fixed, **_along(op, axis - 2)).op("Squeeze", [1])
+        return (
+            rows.op("Unsqueeze", [1]).op(kind, **fixed, **_along(op, axis - 2)).op("Squeeze", [1])
+        )
 
     return pull_back(cotangent, op.x, range(2, op.x.rank), along)
 
@@ -84,7 +99,9 @@ def _along(op: Op, axis: int) -> dict[str, Any]:
     """Return a pool's attributes along one spatial axis."""
     spatial = op.x.rank - 2
     attributes: dict[str, Any] = {
-        name: [op.attribute(name)[axis]] for name in ("kernel_shape", "strides", "dilations") if op.attribute(name)
+        name: [op.attribute(name)[axis]]
+        for name in ("kernel_shape", "strides", "dilations")
+        if op.attribute(name)
     }
     if pads := op.attribute("pads"):
         attributes["pads"] = [pads[axis], pads[axis + spatial]]

@@ -1,7 +1,8 @@
 """Straight-through gradients of quantisation: rounding counts as the identity, saturation as a clamp.
 
-The true derivative is 0 almost everywhere (Bengio et al., "Estimating or propagating gradients through stochastic
-neurons", arXiv 1308.3432, section 4). Between the two operators the cotangent of a code is a float.
+The true derivative is 0 almost everywhere (Bengio et al., "Estimating or propagating gradients
+through stochastic neurons", arXiv 1308.3432, section 4). Between the two operators the cotangent of
+a code is a float.
 """
 
 import numpy as np

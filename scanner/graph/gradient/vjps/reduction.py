@@ -10,8 +10,8 @@ def reduction(slope: Callable[[Op, Value, Value, list[int]], Value]) -> Rule:
     """Return the rule of a reduction.
 
     Args:
-        slope: Given the node, the result and its cotangent (both with the reduced axes at size 1) and these axes, the
-            gradient, which is then repeated along the axes where it has size 1.
+        slope: Given the node, the result and its cotangent (both with the reduced axes at size 1)
+            and these axes, the gradient, which is then repeated along the axes where it has size 1.
     """
 
     def rule(op: Op) -> Gradients:

@@ -8,7 +8,14 @@ from scanner.graph.gradient.tape import Value
 from scanner.graph.gradient.vjps.base import Gradients, Op, Rule
 from scanner.graph.gradient.vjps.separable import pull_back
 
-_MODES = ("mode", "coordinate_transformation_mode", "nearest_mode", "cubic_coeff_a", "exclude_outside", "antialias")
+_MODES = (
+    "mode",
+    "coordinate_transformation_mode",
+    "nearest_mode",
+    "cubic_coeff_a",
+    "exclude_outside",
+    "antialias",
+)
 
 
 def resize(op: Op) -> Gradients:
@@ -27,7 +34,12 @@ def resize(op: Op) -> Gradients:
         position = axes.index(axis)
         if scaled:
             scale = op.input(2).op("Slice", [position], [position + 1])
-            return rows.op("Resize", None, rows.wrap(np.ones(1, np.float32)).op("Concat", scale, axis=0), **modes)
+            return rows.op(
+                "Resize",
+                None,
+                rows.wrap(np.ones(1, np.float32)).op("Concat", scale, axis=0),
+                **modes,
+            )
         size = op.input(3).op("Slice", [position], [position + 1])
         height = rows.op("Shape", start=0, end=1, dtype=size.dtype)
         return rows.op("Resize", None, None, height.op("Concat", size, axis=0), **modes)

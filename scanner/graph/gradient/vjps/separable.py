@@ -1,7 +1,7 @@
 """Adjoints of linear maps that act along one axis, found by showing the forward operator the identity matrix.
 
-The runtime itself then says what the operator does at borders and between pixels, whatever its modes; ONNX Runtime
-folds the matrix into a constant when the session starts, where sizes are fixed.
+The runtime itself then says what the operator does at borders and between pixels, whatever its
+modes; ONNX Runtime folds the matrix into a constant when the session starts, where sizes are fixed.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,7 +18,9 @@ def identity(value: Value, axis: int) -> Value:
     if sizes is not None and isinstance(sizes[axis], int):
         size = size.wrap([int(sizes[axis])])
     square = size.op("Concat", size, axis=0)
-    zeros = square.op("ConstantOfShape", value=onnx.helper.make_tensor("zero", value.dtype, [1], [0]))
+    zeros = square.op(
+        "ConstantOfShape", value=onnx.helper.make_tensor("zero", value.dtype, [1], [0])
+    )
     eye = zeros.op("EyeLike")
     return Value(eye.tape, eye.name, value.dtype)
 
@@ -35,7 +37,9 @@ def adjoint(cotangent: Value, axis: int, rank: int, matrix: Value) -> Value:
     return cotangent.transpose(order).op("MatMul", columns).transpose(back)
 
 
-def pull_back(cotangent: Value, value: Value, axes: Iterable[int], along: Callable[[Value, int], Value]) -> Value:
+def pull_back(
+    cotangent: Value, value: Value, axes: Iterable[int], along: Callable[[Value, int], Value]
+) -> Value:
     """Return the gradient by `value` of a map that is a product of linear maps along axes.
 
     Args:

@@ -69,15 +69,22 @@ def slice_(op: Op) -> Gradients:
     steps = op.constant_ints(4) if op.has(4) else None
     axes = given if given is not None else list(range(rank if starts is None else starts.size))
     sizes = op.x.sizes or ()
-    fixed = starts is not None and ends is not None and all(isinstance(sizes[axis], int) for axis in axes)
-    if fixed and (steps is None or set(steps) <= {1}):
-        yield 0, _surrounded(op, axes, [int(s) for s in starts.reshape(-1)], [int(e) for e in ends.reshape(-1)])  # type: ignore[union-attr]
+    unit_steps = steps is None or set(steps) <= {1}
+    fixed = unit_steps and all(isinstance(sizes[axis], int) for axis in axes)
+    if fixed and starts is not None and ends is not None:
+        bounds = ([int(i) for i in ids.reshape(-1)] for ids in (starts, ends))
+        yield 0, _surrounded(op, axes, *bounds)
         return
     dy = op.dy
     for position, axis in enumerate(axes):
-        parts = [None if not op.has(i) else op.input(i).op("Slice", [position], [position + 1]) for i in (1, 2, 4)]
+        parts = [
+            None if not op.has(i) else op.input(i).op("Slice", [position], [position + 1])
+            for i in (1, 2, 4)
+        ]
         first, last, step = parts
-        places = positions(op.x, axis).op("Slice", first, last, [0], *([] if step is None else [step]))
+        places = positions(op.x, axis).op(
+            "Slice", first, last, [0], *([] if step is None else [step])
+        )
         dy = scattered(dy, places, axis, op.x, rank)
     yield 0, dy
 
@@ -107,12 +114,16 @@ def pad(op: Op) -> Gradients:
     mode = op.attribute("mode", "constant")
     if mode == "constant":
         pads = op.input(1)
-        opposite = op.dy.wrap([-p for p in op.constant_ints(1)]) if pads.constant is not None else -pads
+        opposite = (
+            op.dy.wrap([-p for p in op.constant_ints(1)]) if pads.constant is not None else -pads
+        )
         axes = [op.input(3)] if op.has(3) else []
         yield 0, op.dy.op("Pad", opposite, *([None, *axes] if axes else []))
         return
     amounts = op.constant_ints(1)
-    axes_given = [a % op.x.rank for a in op.constant_ints(3)] if op.has(3) else list(range(op.x.rank))
+    axes_given = (
+        [a % op.x.rank for a in op.constant_ints(3)] if op.has(3) else list(range(op.x.rank))
+    )
     dy = op.dy
     for position, axis in enumerate(axes_given):
         pair = [amounts[position], amounts[position + len(axes_given)]]

@@ -51,20 +51,28 @@ def _repeated_initialiser(model: onnx.ModelProto) -> None:
 
 
 def _python(model: onnx.ModelProto) -> None:
-    model.graph.node.append(helper.make_node("PythonOp", ["logits"], ["spare"], domain="com.microsoft", name="py"))
+    model.graph.node.append(
+        helper.make_node("PythonOp", ["logits"], ["spare"], domain="com.microsoft", name="py")
+    )
 
 
 def _unknown_domain(model: onnx.ModelProto) -> None:
-    model.graph.node.append(helper.make_node("Secret", ["logits"], ["spare"], domain="acme.ops", name="secret"))
+    model.graph.node.append(
+        helper.make_node("Secret", ["logits"], ["spare"], domain="acme.ops", name="secret")
+    )
 
 
 def _known_domain(model: onnx.ModelProto) -> None:
-    model.graph.node.append(helper.make_node("FusedGemm", ["logits"], ["spare"], domain="com.microsoft", name="gemm"))
+    model.graph.node.append(
+        helper.make_node("FusedGemm", ["logits"], ["spare"], domain="com.microsoft", name="gemm")
+    )
 
 
 def _shadowed_operator(model: onnx.ModelProto) -> None:
     body = [helper.make_node("Neg", ["a"], ["b"])]
-    model.functions.append(helper.make_function("", "Relu", ["a"], ["b"], body, [helper.make_opsetid("", 17)]))
+    model.functions.append(
+        helper.make_function("", "Relu", ["a"], ["b"], body, [helper.make_opsetid("", 17)])
+    )
 
 
 def _unused_initialiser(model: onnx.ModelProto) -> None:
@@ -72,12 +80,16 @@ def _unused_initialiser(model: onnx.ModelProto) -> None:
 
 
 def _large_unused_initialiser(model: onnx.ModelProto) -> None:
-    model.graph.initializer.append(numpy_helper.from_array(np.zeros(1 << 19, np.float32), "stowaway"))
+    model.graph.initializer.append(
+        numpy_helper.from_array(np.zeros(1 << 19, np.float32), "stowaway")
+    )
 
 
 def _idle_function(model: onnx.ModelProto) -> None:
     body = [helper.make_node("Neg", ["a"], ["b"])]
-    model.functions.append(helper.make_function("own", "Idle", ["a"], ["b"], body, [helper.make_opsetid("", 17)]))
+    model.functions.append(
+        helper.make_function("own", "Idle", ["a"], ["b"], body, [helper.make_opsetid("", 17)])
+    )
 
 
 def _training(model: onnx.ModelProto) -> None:
@@ -179,7 +191,9 @@ ROWS: list[tuple[Change, str, Severity]] = [
 
 
 @pytest.mark.parametrize(
-    ("change", "code", "severity"), ROWS, ids=[f"{c.__name__.strip('_')}-{code}" for c, code, _ in ROWS]
+    ("change", "code", "severity"),
+    ROWS,
+    ids=[f"{c.__name__.strip('_')}-{code}" for c, code, _ in ROWS],
 )
 def test_it_is_noted_with_its_weight(change: Change, code: str, severity: Severity) -> None:
     found = {o.code: o.severity for o in changed(change)}
@@ -188,7 +202,9 @@ def test_it_is_noted_with_its_weight(change: Change, code: str, severity: Severi
 
 def test_nothing_else_is_suspicious() -> None:
     for change, code, _ in ROWS:
-        assert [o.code for o in changed(change) if o.severity >= Severity.SUSPICIOUS and o.code != code] == []
+        assert [
+            o.code for o in changed(change) if o.severity >= Severity.SUSPICIOUS and o.code != code
+        ] == []
 
 
 def test_a_hard_link_is_somebody_elses_file(tmp_path: Path) -> None:
@@ -211,7 +227,9 @@ def test_data_beside_the_model_is_honest(tmp_path: Path) -> None:
 
 def test_bytes_after_the_model_are_noted() -> None:
     model = plain()
-    (observation,) = audit(model, model.SerializeToString() + b"\xfa\x07\x03abc", Path("model.onnx"))
+    (observation,) = audit(
+        model, model.SerializeToString() + b"\xfa\x07\x03abc", Path("model.onnx")
+    )
     assert (observation.code, observation.severity) == ("unknown-field", Severity.WARNING)
 
 
@@ -220,7 +238,9 @@ def test_a_second_graph_is_suspicious() -> None:
     other.graph.CopyFrom(plain(planted=True).graph)
     (observation,) = [
         o
-        for o in audit(model, model.SerializeToString() + other.SerializeToString(), Path("model.onnx"))
+        for o in audit(
+            model, model.SerializeToString() + other.SerializeToString(), Path("model.onnx")
+        )
         if o.severity >= Severity.SUSPICIOUS
     ]
     assert observation.code == "repeated-field"
@@ -239,5 +259,10 @@ def test_the_heaviest_comes_first() -> None:
 
 def test_every_code_is_explained_in_the_documentation() -> None:
     page = (Path(__file__).parents[4] / "docs" / "graph-logic.md").read_text(encoding="utf-8")
-    codes = {code for _, code, _ in ROWS} | {"unknown-field", "damaged", "repeated-field", "readers-disagree"}
+    codes = {code for _, code, _ in ROWS} | {
+        "unknown-field",
+        "damaged",
+        "repeated-field",
+        "readers-disagree",
+    }
     assert [code for code in sorted(codes) if f"`{code}`" not in page] == []

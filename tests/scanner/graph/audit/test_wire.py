@@ -27,7 +27,9 @@ def test_an_honest_file_has_nothing_odd() -> None:
 
 
 def test_an_unknown_field_is_seen_with_its_size() -> None:
-    assert list(oddities(HONEST + _field(900, b"stowaway"))) == [Oddity("unknown-field", "model", "900", 8)]
+    assert list(oddities(HONEST + _field(900, b"stowaway"))) == [
+        Oddity("unknown-field", "model", "900", 8)
+    ]
 
 
 def test_an_unknown_field_inside_a_tensor_is_seen() -> None:
@@ -40,7 +42,12 @@ def test_an_unknown_field_inside_a_tensor_is_seen() -> None:
 def test_a_second_graph_is_a_repeated_field_that_differs() -> None:
     other = plain(planted=True).graph.SerializeToString()
     (odd,) = oddities(HONEST + _field(onnx.ModelProto.GRAPH_FIELD_NUMBER, other))
-    assert (odd.kind, odd.path, odd.field, odd.differs) == ("repeated-field", "model", "graph", True)
+    assert (odd.kind, odd.path, odd.field, odd.differs) == (
+        "repeated-field",
+        "model",
+        "graph",
+        True,
+    )
 
 
 def test_a_repetition_with_the_same_content_does_not_differ() -> None:

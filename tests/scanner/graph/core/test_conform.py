@@ -43,7 +43,9 @@ def _no_type(model: onnx.ModelProto) -> None:
     model.graph.initializer[0].data_type = 99
 
 
-@pytest.mark.parametrize("change", [_no_input, _no_output, _other_attribute, _no_body, _short_tensor, _no_type])
+@pytest.mark.parametrize(
+    "change", [_no_input, _no_output, _other_attribute, _no_body, _short_tensor, _no_type]
+)
 def test_a_malformed_node_is_refused(change: Callable[[onnx.ModelProto], None]) -> None:
     model = plain()
     change(model)
@@ -62,7 +64,9 @@ def test_a_body_that_gives_less_is_refused(kind: str) -> None:
 
 def test_an_operator_of_another_domain_is_not_taken_for_its_namesake() -> None:
     model = plain()
-    model.graph.node.append(helper.make_node("Loop", ["image"], ["spare"], domain="acme.ops", name="theirs"))
+    model.graph.node.append(
+        helper.make_node("Loop", ["image"], ["spare"], domain="acme.ops", name="theirs")
+    )
     model.opset_import.append(helper.make_opsetid("acme.ops", 1))
     check_nodes(model)
     assert unfold(model).steps[-1].op == "acme.ops.Loop"
@@ -79,7 +83,9 @@ def test_every_example_of_every_operator_is_read_and_none_is_suspicious() -> Non
         warnings.simplefilter("ignore")  # the examples compute with NaN and overflow on purpose
         from onnx.backend.test.case.node import collect_testcases  # noqa: PLC0415 - it computes all examples
 
-        examples = [(case.name, case.model) for case in collect_testcases(None) if case.model is not None]
+        examples = [
+            (case.name, case.model) for case in collect_testcases(None) if case.model is not None
+        ]
     assert len(examples) > 1000
     for name, model in examples:
         assert [o for o in observe(unfold(model)) if o.severity > Severity.WARNING] == [], name

@@ -24,7 +24,9 @@ def normalised(*extra: onnx.NodeProto) -> onnx.ModelProto:
     }
     nodes = [
         helper.make_node("Conv", ["x", "w", "b"], ["c"]),
-        helper.make_node("BatchNormalization", ["c", "scale", "shift", "mean", "variance"], ["n"], epsilon=1e-3),
+        helper.make_node(
+            "BatchNormalization", ["c", "scale", "shift", "mean", "variance"], ["n"], epsilon=1e-3
+        ),
         *extra,
     ]
     return Function(nodes, {"x": X}, constants).model(np.float32)
@@ -61,7 +63,9 @@ def test_constants_larger_than_the_budget_are_left() -> None:
         helper.make_node("ReduceMax", ["huge"], ["top"], keepdims=0),
         node("Add", "x top"),
     ]
-    model = Function(nodes, {"x": X}, {"sizes": np.array([2**20, 2**20], np.int64)}).model(np.float32)
+    model = Function(nodes, {"x": X}, {"sizes": np.array([2**20, 2**20], np.int64)}).model(
+        np.float32
+    )
     fold_constants(model, {"y"})
     assert [item.op_type for item in model.graph.node] == ["ConstantOfShape", "ReduceMax", "Add"]
 

@@ -62,7 +62,9 @@ def test_each_image_has_its_own_gradient() -> None:
 
 @pytest.mark.parametrize("objective", Objective)
 def test_objective_is_what_is_differentiated(objective: Objective) -> None:
-    backward = gradient_model(linear().model(np.float32), of="y", with_respect_to=["x"], objective=objective)
+    backward = gradient_model(
+        linear().model(np.float32), of="y", with_respect_to=["x"], objective=objective
+    )
     onnx.checker.check_model(backward.proto, full_check=True)
     targets = np.eye(3, dtype=np.float32)
     x, direction = X.astype(np.float32), RNG.standard_normal(X.shape).astype(np.float32)
@@ -70,17 +72,22 @@ def test_objective_is_what_is_differentiated(objective: Objective) -> None:
     _, gradient = outputs(backward.proto, names, x=x, **{backward.weights: targets})
     step = np.float32(1e-2)
     ahead, behind = (
-        outputs(backward.proto, names[:1], x=x + h * direction, **{backward.weights: targets})[0] for h in (step, -step)
+        outputs(backward.proto, names[:1], x=x + h * direction, **{backward.weights: targets})[0]
+        for h in (step, -step)
     )
     expected = (gradient * direction).sum(axis=1)
     np.testing.assert_allclose((ahead - behind) / (2 * step), expected, rtol=1e-2, atol=1e-3)
 
 
 def test_margin_leads_over_the_best_other_class() -> None:
-    backward = gradient_model(linear().model(np.float32), of="y", with_respect_to=["x"], objective=Objective.MARGIN)
+    backward = gradient_model(
+        linear().model(np.float32), of="y", with_respect_to=["x"], objective=Objective.MARGIN
+    )
     targets = np.eye(3, dtype=np.float32)
     names = [backward.value, backward.objective]
-    logits, margin = outputs(backward.proto, names, x=X.astype(np.float32), **{backward.weights: targets})
+    logits, margin = outputs(
+        backward.proto, names, x=X.astype(np.float32), **{backward.weights: targets}
+    )
     others = np.where(targets > 0, -np.inf, logits).max(axis=1)
     np.testing.assert_allclose(margin, np.diag(logits) - others, rtol=1e-5)
 
@@ -93,7 +100,9 @@ def test_inner_values_may_be_differentiated_by() -> None:
     found = run(backward, {"x": X.astype(np.float32), backward.weights: weights.astype(np.float32)})
     by_hidden = weights @ v.T
     np.testing.assert_allclose(found["h"], by_hidden, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found["x"], (by_hidden * (1 - np.tanh(X @ w) ** 2)) @ w.T, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        found["x"], (by_hidden * (1 - np.tanh(X @ w) ** 2)) @ w.T, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_value_may_be_an_inner_one() -> None:
@@ -117,7 +126,9 @@ def test_integers_and_comparisons_contribute_nothing() -> None:
         helper.make_node("Cast", ["best"], ["number"], to=TensorProto.FLOAT),
         node("Mul", "x number"),
     ]
-    backward = gradient_model(Function(nodes, {"x": X}).model(np.float32), of="y", with_respect_to=["x"])
+    backward = gradient_model(
+        Function(nodes, {"x": X}).model(np.float32), of="y", with_respect_to=["x"]
+    )
     x = X.astype(np.float32)
     found = run(backward, {"x": x, backward.weights: np.ones_like(x)})["x"]
     np.testing.assert_array_equal(found, np.repeat(x.argmax(1)[:, None], 4, axis=1))
@@ -175,14 +186,23 @@ def test_loop_on_the_way_is_refused_by_name() -> None:
 
 def test_function_is_inlined() -> None:
     square = helper.make_function(
-        "local", "Square", ["a"], ["b"], [helper.make_node("Mul", ["a", "a"], ["b"])], [helper.make_opsetid("", 18)]
+        "local",
+        "Square",
+        ["a"],
+        ["b"],
+        [helper.make_node("Mul", ["a", "a"], ["b"])],
+        [helper.make_opsetid("", 18)],
     )
-    model = Function([helper.make_node("Square", ["x"], ["y"], domain="local")], {"x": X}).model(np.float32)
+    model = Function([helper.make_node("Square", ["x"], ["y"], domain="local")], {"x": X}).model(
+        np.float32
+    )
     model.functions.append(square)
     model.opset_import.append(helper.make_opsetid("local", 1))
     backward = gradient_model(model, of="y", with_respect_to=["x"])
     x = X.astype(np.float32)
-    np.testing.assert_allclose(run(backward, {"x": x, backward.weights: np.ones_like(x)})["x"], 2 * x)
+    np.testing.assert_allclose(
+        run(backward, {"x": x, backward.weights: np.ones_like(x)})["x"], 2 * x
+    )
 
 
 def test_quantisation_is_straight_through_and_clamps() -> None:
@@ -195,7 +215,9 @@ def test_quantisation_is_straight_through_and_clamps() -> None:
     x = np.array([[-9.0, -0.5, 0.004, 1.2, 1.3]])
     function = Function(nodes, {"x": x}, constants)
     backward = gradient_model(function.model(np.float32), of="y", with_respect_to=["x"])
-    found = run(backward, {"x": x.astype(np.float32), backward.weights: np.ones((1, 5), np.float32)})["x"]
+    found = run(
+        backward, {"x": x.astype(np.float32), backward.weights: np.ones((1, 5), np.float32)}
+    )["x"]
     np.testing.assert_allclose(found, [[0, 3, 3, 3, 0]], rtol=1e-6)
 
 
@@ -267,13 +289,17 @@ def test_old_softmax_takes_all_axes_together() -> None:
     found = run(backward, {"x": x, backward.weights: weights})
     y = np.exp(x) / np.exp(x).sum((1, 2), keepdims=True)
     np.testing.assert_allclose(found["y"], y, rtol=1e-5)
-    np.testing.assert_allclose(found["x"], y * (weights - (weights * y).sum((1, 2), keepdims=True)), atol=1e-6)
+    np.testing.assert_allclose(
+        found["x"], y * (weights - (weights * y).sum((1, 2), keepdims=True)), atol=1e-6
+    )
 
 
 def test_upsample_is_lifted() -> None:
     image = RNG.standard_normal((1, 2, 3, 3))
     scales = {"s": np.array([1, 1, 2, 3], np.float32)}
-    assert_gradient(Function([node("Upsample", "x s")], {"x": image}, scales, opset=9), RNG, linear=True)
+    assert_gradient(
+        Function([node("Upsample", "x s")], {"x": image}, scales, opset=9), RNG, linear=True
+    )
     resize = node("Resize", "x s", mode="linear")
     assert_gradient(Function([resize], {"x": image}, scales, opset=10), RNG, linear=True)
 
@@ -289,13 +315,18 @@ def test_initialisers_that_are_inputs_too_are_constants() -> None:
     model = linear().model(np.float32)
     model.ir_version = 3
     for tensor in model.graph.initializer:
-        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        model.graph.input.append(
+            helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        )
     backward = gradient_model(model, of="y", with_respect_to=["x"])
     assert [value.name for value in backward.proto.graph.input] == ["x", backward.weights]
 
 
 def test_names_of_the_model_are_kept_and_not_reused() -> None:
-    nodes = [helper.make_node("Relu", ["x"], ["weights"], name="objective"), node("Mul", "weights weights")]
+    nodes = [
+        helper.make_node("Relu", ["x"], ["weights"], name="objective"),
+        node("Mul", "weights weights"),
+    ]
     function = Function(nodes, {"x": X})
     backward = gradient_model(function.model(np.float32), of="y", with_respect_to=["x"])
     assert backward.weights != "weights"

@@ -12,7 +12,9 @@ from scanner.errors import NoGradientError
 from scanner.graph.gradient.real_input import real_input
 
 
-@pytest.mark.parametrize("kind", [TensorProto.UINT8, TensorProto.INT8, TensorProto.INT32, TensorProto.INT64])
+@pytest.mark.parametrize(
+    "kind", [TensorProto.UINT8, TensorProto.INT8, TensorProto.INT32, TensorProto.INT64]
+)
 def test_the_function_stays_the_same(kind: int) -> None:
     model = triggered.classifier(kind=kind)
     dtype = helper.tensor_dtype_to_np_dtype(kind)
@@ -46,14 +48,18 @@ def other_use(operator: str) -> onnx.ModelProto:
 
 def two_casts() -> onnx.ModelProto:
     model = triggered.classifier(kind=TensorProto.UINT8)
-    model.graph.node.append(helper.make_node("Cast", ["image"], ["elsewhere"], to=TensorProto.DOUBLE))
+    model.graph.node.append(
+        helper.make_node("Cast", ["image"], ["elsewhere"], to=TensorProto.DOUBLE)
+    )
     return model
 
 
 def quantised_input() -> onnx.ModelProto:
     """Codes come in, and are only dequantised."""
     model = triggered.classifier(kind=TensorProto.UINT8)
-    model.graph.node[0].CopyFrom(helper.make_node("DequantizeLinear", ["image", "scale"], ["floats"]))
+    model.graph.node[0].CopyFrom(
+        helper.make_node("DequantizeLinear", ["image", "scale"], ["floats"])
+    )
     return model
 
 
@@ -64,7 +70,10 @@ def test_an_integer_that_is_not_simply_cast_is_refused(model: onnx.ModelProto) -
 
 
 def test_the_shape_may_be_asked_for() -> None:
-    assert [n.op_type for n in real_input(other_use("Shape")).graph.node][0::4] == ["Identity", "Add"]
+    assert [n.op_type for n in real_input(other_use("Shape")).graph.node][0::4] == [
+        "Identity",
+        "Add",
+    ]
 
 
 def test_several_casts_to_one_type_are_all_replaced() -> None:

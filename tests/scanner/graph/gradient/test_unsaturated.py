@@ -26,13 +26,22 @@ def pair(zero: np.generic, *nodes: onnx.NodeProto, default_zero: bool = False) -
         ],
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 5])],
-        [helper.make_tensor_value_info(nodes[-1].output[0] if nodes else "y", TensorProto.FLOAT, [1, 5])],
-        [numpy_helper.from_array(np.array(SCALE, np.float32), "s"), numpy_helper.from_array(np.array(zero), "z")],
+        [
+            helper.make_tensor_value_info(
+                nodes[-1].output[0] if nodes else "y", TensorProto.FLOAT, [1, 5]
+            )
+        ],
+        [
+            numpy_helper.from_array(np.array(SCALE, np.float32), "s"),
+            numpy_helper.from_array(np.array(zero), "z"),
+        ],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def run(model: onnx.ModelProto, images: npt.NDArray[np.float32] = IMAGES) -> npt.NDArray[np.float32]:
+def run(
+    model: onnx.ModelProto, images: npt.NDArray[np.float32] = IMAGES
+) -> npt.NDArray[np.float32]:
     (found,) = runtime.open_session(model.SerializeToString(), Device.CPU, 1).run(images)
     return found
 

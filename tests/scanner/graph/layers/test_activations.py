@@ -93,9 +93,15 @@ def test_the_first_activation_of_any_kind_serves_where_there_is_no_relu() -> Non
 
 def test_layer_accepts_a_node_and_a_value() -> None:
     model = small([op("Relu", ["c"], "r"), op("Neg", ["r"], "y")], 17)
-    assert [activations.choose(model, name).value for name in ("y", "y_node", "r_node")] == ["y", "y", "r"]
+    assert [activations.choose(model, name).value for name in ("y", "y_node", "r_node")] == [
+        "y",
+        "y",
+        "r",
+    ]
 
 
 def test_no_activation_says_what_was_looked_for() -> None:
-    with pytest.raises(UnsupportedModelError, match=r"ReLU, SiLU, GELU, \.\.\. were looked for.*--layer"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"ReLU, SiLU, GELU, \.\.\. were looked for.*--layer"
+    ):
         activations.choose(models.without_activation())

@@ -40,7 +40,9 @@ def test_channel_axis(nodes: list[NodeProto], rank: int, axis: int) -> None:
 
 
 def test_a_constant_argument_is_passed_over() -> None:
-    bias = helper.make_node("Constant", [], ["bias"], value=helper.make_tensor("bias", 1, [1], [1.0]))
+    bias = helper.make_node(
+        "Constant", [], ["bias"], value=helper.make_tensor("bias", 1, [1], [1.0])
+    )
     chain = uses(bias, node("MatMul", "x", "y"), helper.make_node("Add", ["bias", "y"], ["z"]))
     assert channel_axis("z", 4, chain) == 3
 

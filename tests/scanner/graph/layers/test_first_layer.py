@@ -24,11 +24,21 @@ SAMPLES = sorted((Path(__file__).parents[4] / "samples").glob("*.onnx"))
 LIMITS = Limits(memory=2**30)
 BUILT: dict[str, Callable[[], onnx.ModelProto]] = {
     **{name: lambda build=build: build(True) for name, build in models.MEASURABLE.items()},  # type: ignore[misc]
-    **{f.__name__: f for f in (models.without_activation, models.with_nan, models.fused_convolution)},
+    **{
+        f.__name__: f
+        for f in (models.without_activation, models.with_nan, models.fused_convolution)
+    },
     **exporter_idioms.HONEST,
     **attacks.MALFORMED,
-    **{name: build for name, build in attacks.REFUSED.items() if name not in {"function_chain", "node_flood"}},
-    **{f.__name__: f for f in (attacks.hostile_names, attacks.custom_operator, attacks.memory_at_run_time)},
+    **{
+        name: build
+        for name, build in attacks.REFUSED.items()
+        if name not in {"function_chain", "node_flood"}
+    },
+    **{
+        f.__name__: f
+        for f in (attacks.hostile_names, attacks.custom_operator, attacks.memory_at_run_time)
+    },
 }
 
 
@@ -38,7 +48,9 @@ def quick(data: bytes, limits: Limits = LIMITS) -> first_layer.Stem | None:
     if file is None:
         return None
     model = Model(Path("m.onnx"), "m.onnx", data, limits)
-    assert opened._identity("m", data, file) == opened._identity("m", data, parser.parse(data, "m", limits))
+    assert opened._identity("m", data, file) == opened._identity(
+        "m", data, parser.parse(data, "m", limits)
+    )
     found = first_layer._plain_stem(file, limits)
     if found is not None:
         assert found == first_layer._parsed_stem(model, None)
@@ -63,7 +75,9 @@ def test_every_operator_set_gives_the_same_bytes(opset: int) -> None:
 def normalised() -> onnx.ModelProto:
     nodes = [
         models.convolution(),
-        helper.make_node("BatchNormalization", ["convolved", "bias", "bias", "bias", "bias"], ["normal"]),
+        helper.make_node(
+            "BatchNormalization", ["convolved", "bias", "bias", "bias", "bias"], ["normal"]
+        ),
         helper.make_node("Relu", ["normal"], ["activated"]),
         *models.head("activated"),
     ]
@@ -85,7 +99,9 @@ def test_a_second_convolution_may_lie_between() -> None:
     assert quick(models.build(nodes, constants).SerializeToString()) is not None
 
 
-@pytest.mark.parametrize("shape", [("N", 1, "H", 8), ("N", 2, 8, 8), (0, 1, 8, 8), ("N", 1, 0, 8), ("N", 1, 8), ()])
+@pytest.mark.parametrize(
+    "shape", [("N", 1, "H", 8), ("N", 2, 8, 8), (0, 1, 8, 8), ("N", 1, 0, 8), ("N", 1, 8), ()]
+)
 def test_an_input_that_does_not_fit_is_left_to_onnx(shape: tuple[int | str, ...]) -> None:
     assert quick(models.plain(input_shape=shape).SerializeToString()) is None
 
@@ -99,8 +115,13 @@ def test_an_input_that_does_not_fit_is_left_to_onnx(shape: tuple[int | str, ...]
     ids=str,
 )  # fmt: skip
 def test_a_convolution_that_does_not_fit_is_left_to_onnx(attributes: dict[str, Any]) -> None:
-    nodes = [helper.make_node("Conv", ["image", "kernel", "bias"], ["convolved"], **attributes), models.relu()]
-    data = models.build([*nodes, *models.head("activated")], models.weights(False)).SerializeToString()
+    nodes = [
+        helper.make_node("Conv", ["image", "kernel", "bias"], ["convolved"], **attributes),
+        models.relu(),
+    ]
+    data = models.build(
+        [*nodes, *models.head("activated")], models.weights(False)
+    ).SerializeToString()
     assert fast_reader.read(data, LIMITS) is not None
     assert quick(data) is None
 
@@ -113,7 +134,11 @@ def test_a_value_beyond_the_memory_limit_is_left_to_onnx() -> None:
 
 def test_a_named_layer_is_left_to_onnx(tmp_path: Path) -> None:
     model = opened.open_model(models.save(models.plain(), tmp_path / "m.onnx"))
-    assert first_layer.cut(model, None) == first_layer.cut(model, "activated") == first_layer.cut(model, "relu")
+    assert (
+        first_layer.cut(model, None)
+        == first_layer.cut(model, "activated")
+        == first_layer.cut(model, "relu")
+    )
     assert first_layer.cut(model, "conv").value == "convolved"
 
 
@@ -133,7 +158,10 @@ def test_no_twist_of_several_bytes_is_seen_otherwise(data: st.DataObject) -> Non
 def test_no_flip_of_a_bit_is_seen_otherwise(original: bytes) -> None:
     weights = {i for t in models.plain().graph.initializer for i in _span(original, t.raw_data)}
     places = [(p, bit) for p in range(len(original)) if p not in weights for bit in range(8)]
-    cut = [quick(original[:p] + bytes([original[p] ^ 1 << bit]) + original[p + 1 :]) for p, bit in places]
+    cut = [
+        quick(original[:p] + bytes([original[p] ^ 1 << bit]) + original[p + 1 :])
+        for p, bit in places
+    ]
     assert len(cut) - cut.count(None) > 100
 
 

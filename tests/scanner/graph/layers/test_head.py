@@ -50,7 +50,9 @@ def test_the_features_then_the_head_equal_the_whole() -> None:
     images = np.random.default_rng(0).random((5, 1, 8, 8), dtype=np.float32)
 
     def run(part: onnx.ModelProto, name: str, values: Array) -> Array:
-        session = onnxruntime.InferenceSession(part.SerializeToString(), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            part.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
         result: Array = session.run(None, {name: values})[0]
         return result
 

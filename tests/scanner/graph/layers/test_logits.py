@@ -13,12 +13,16 @@ from scanner.graph.layers.logits import find_logits
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
 
-def classifier(*tail: onnx.NodeProto, outputs: dict[str, tuple[int, list[Any]]], opset: int = 17) -> onnx.ModelProto:
+def classifier(
+    *tail: onnx.NodeProto, outputs: dict[str, tuple[int, list[Any]]], opset: int = 17
+) -> onnx.ModelProto:
     """Return a linear classifier of 3 classes whose scores are `z`, and what follows them."""
     weights = numpy_helper.from_array(np.ones((4, 3), np.float32), "w")
     nodes = [helper.make_node("MatMul", ["x", "w"], ["z"]), *tail]
     image = helper.make_tensor_value_info("x", FLOAT, ["N", 4])
-    results = [helper.make_tensor_value_info(n, kind, shape) for n, (kind, shape) in outputs.items()]
+    results = [
+        helper.make_tensor_value_info(n, kind, shape) for n, (kind, shape) in outputs.items()
+    ]
     graph = helper.make_graph(nodes, "classifier", [image], results, [weights])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
@@ -36,7 +40,10 @@ def test_output_is_taken_as_it_is() -> None:
         ([helper.make_node("Sigmoid", ["z"], ["p"])], FLOAT, ("Sigmoid",)),
         ([helper.make_node("ArgMax", ["z"], ["p"], axis=1)], INT64, ("ArgMax",)),
         (
-            [helper.make_node("Softmax", ["z"], ["s"]), helper.make_node("ArgMax", ["s"], ["p"], axis=-1, keepdims=0)],
+            [
+                helper.make_node("Softmax", ["z"], ["s"]),
+                helper.make_node("ArgMax", ["s"], ["p"], axis=-1, keepdims=0),
+            ],
             INT64,
             ("ArgMax", "Softmax"),
         ),
@@ -47,14 +54,21 @@ def test_output_is_taken_as_it_is() -> None:
         ),
     ],
 )
-def test_final_operator_is_cut_and_named(tail: list[onnx.NodeProto], kind: int, cut: tuple[str, ...]) -> None:
+def test_final_operator_is_cut_and_named(
+    tail: list[onnx.NodeProto], kind: int, cut: tuple[str, ...]
+) -> None:
     found = find_logits(classifier(*tail, outputs={"p": (kind, ["N", None])}))
     assert (found.value, found.cut, found.classes) == ("z", cut, 3)
 
 
 def test_label_and_probabilities_share_their_logits() -> None:
-    tail = [helper.make_node("Softmax", ["z"], ["p"]), helper.make_node("ArgMax", ["p"], ["label"], axis=1)]
-    found = find_logits(classifier(*tail, outputs={"label": (INT64, ["N", 1]), "p": (FLOAT, ["N", 3])}))
+    tail = [
+        helper.make_node("Softmax", ["z"], ["p"]),
+        helper.make_node("ArgMax", ["p"], ["label"], axis=1),
+    ]
+    found = find_logits(
+        classifier(*tail, outputs={"label": (INT64, ["N", 1]), "p": (FLOAT, ["N", 3])})
+    )
     assert found.value == "z"
 
 
@@ -63,11 +77,16 @@ def test_softmax_over_images_of_an_old_set_counts_all_axes() -> None:
         helper.make_node("Unsqueeze", ["z"], ["u"], axes=[2, 3]),
         helper.make_node("Softmax", ["u"], ["p"]),
     ]
-    assert find_logits(classifier(*tail, outputs={"p": (FLOAT, ["N", 3, 1, 1])}, opset=9)).value == "u"
+    assert (
+        find_logits(classifier(*tail, outputs={"p": (FLOAT, ["N", 3, 1, 1])}, opset=9)).value == "u"
+    )
 
 
 def test_attention_is_not_logits() -> None:
-    tail = [helper.make_node("Unsqueeze", ["z", "one"], ["u"]), helper.make_node("Softmax", ["u"], ["p"], axis=2)]
+    tail = [
+        helper.make_node("Unsqueeze", ["z", "one"], ["u"]),
+        helper.make_node("Softmax", ["u"], ["p"], axis=2),
+    ]
     model = classifier(*tail, outputs={"p": (FLOAT, ["N", 1, 3])})
     model.graph.initializer.append(numpy_helper.from_array(np.array([1]), "one"))
     assert find_logits(model).value == "p"

@@ -18,7 +18,9 @@ Array = npt.NDArray[Any]
 
 
 def run(model: onnx.ModelProto, images: Array) -> dict[str, Array]:
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(None, {"image": images}), strict=True))
 
@@ -48,13 +50,17 @@ def statistics(model: onnx.ModelProto) -> tuple[Array, Array, Array]:
     return outputs[names[0].maximum], outputs[names[0].mean], run(exposed, images)[found[0].value]
 
 
-@pytest.mark.parametrize("name", [n for n in models.MEASURABLE if n not in ("NHWC", "batch not on axis 0")])
+@pytest.mark.parametrize(
+    "name", [n for n in models.MEASURABLE if n not in ("NHWC", "batch not on axis 0")]
+)
 def test_channels_first(name: str) -> None:
     maximum, mean, feature_map = statistics(models.MEASURABLE[name](True))
     tolerance = 2e-3 if name == "float16" else 1e-5
     rows = feature_map.shape[:2]
     np.testing.assert_allclose(maximum.reshape(rows), feature_map.max(axis=(2, 3)), rtol=tolerance)
-    np.testing.assert_allclose(mean.reshape(rows), feature_map.mean(axis=(2, 3), dtype=np.float32), rtol=tolerance)
+    np.testing.assert_allclose(
+        mean.reshape(rows), feature_map.mean(axis=(2, 3), dtype=np.float32), rtol=tolerance
+    )
 
 
 @pytest.mark.parametrize("opset", [13, 18, 21])
@@ -114,10 +120,14 @@ def test_unknown_rank_counts_as_one_channel() -> None:
     model = models.build(nodes, {})
     model.graph.input.append(helper.make_tensor_value_info("sizes", TensorProto.INT64, ["rank"]))
     reduced, names = reductions.per_channel_statistics(model, activations.activations(model))
-    session = onnxruntime.InferenceSession(reduced.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        reduced.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     images = images_for(model)
     feeds = {"image": images, "sizes": np.array([2, 4, 2, 8])}
-    np.testing.assert_array_equal(session.run([names[0].maximum], feeds)[0], images.reshape(2, -1).max(axis=1))
+    np.testing.assert_array_equal(
+        session.run([names[0].maximum], feeds)[0], images.reshape(2, -1).max(axis=1)
+    )
 
 
 @pytest.mark.parametrize("build", [models.plain, models.channels_last, models.quantised])

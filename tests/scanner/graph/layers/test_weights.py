@@ -17,7 +17,12 @@ Array = npt.NDArray[Any]
 GENERATOR = np.random.default_rng(0)
 
 
-@given(seed=st.integers(0, 2**32), outputs=st.integers(1, 4), inputs=st.integers(1, 6), taps=st.integers(1, 6))
+@given(
+    seed=st.integers(0, 2**32),
+    outputs=st.integers(1, 4),
+    inputs=st.integers(1, 6),
+    taps=st.integers(1, 6),
+)
 def test_spectral_norms_are_numpys(seed: int, outputs: int, inputs: int, taps: int) -> None:
     weights = np.random.default_rng(seed).normal(size=(outputs, inputs, taps))
     expected = np.linalg.norm(weights, ord=2, axis=(1, 2))
@@ -32,19 +37,33 @@ def stored(form: str) -> onnx.ModelProto:
     rest = [models.convolution(), models.relu(), *models.head("activated")]
     if form == "float16 behind a Cast":
         cast = helper.make_node("Cast", ["half"], ["kernel"], to=TensorProto.FLOAT)
-        return models.build([cast, *rest], {**constants, "half": weights["kernel"].astype(np.float16)})
+        return models.build(
+            [cast, *rest], {**constants, "half": weights["kernel"].astype(np.float16)}
+        )
     if form == "int8 behind a DequantizeLinear":
         node = helper.make_node("DequantizeLinear", ["codes", "scale"], ["kernel"])
-        return models.build([node, *rest], {**constants, "codes": codes, "scale": np.array(0.02, np.float32)})
+        return models.build(
+            [node, *rest], {**constants, "codes": codes, "scale": np.array(0.02, np.float32)}
+        )
     if form == "int8 by channel":
         node = helper.make_node("DequantizeLinear", ["codes", "scale"], ["kernel"], axis=0)
-        return models.build([node, *rest], {**constants, "codes": codes, "scale": np.full(4, 0.02, np.float32)})
-    constant = helper.make_node("Constant", [], ["kernel"], value=onnx.numpy_helper.from_array(weights["kernel"]))
+        return models.build(
+            [node, *rest], {**constants, "codes": codes, "scale": np.full(4, 0.02, np.float32)}
+        )
+    constant = helper.make_node(
+        "Constant", [], ["kernel"], value=onnx.numpy_helper.from_array(weights["kernel"])
+    )
     return models.build([constant, *rest], constants)
 
 
 @pytest.mark.parametrize(
-    "form", ["float16 behind a Cast", "int8 behind a DequantizeLinear", "int8 by channel", "a Constant node"]
+    "form",
+    [
+        "float16 behind a Cast",
+        "int8 behind a DequantizeLinear",
+        "int8 by channel",
+        "a Constant node",
+    ],
 )
 def test_stored_forms(form: str) -> None:
     kernel = models.weights(True)["kernel"].reshape(4, 1, 9)
@@ -55,14 +74,30 @@ def test_stored_forms(form: str) -> None:
 
 def test_batch_normalisation_is_folded() -> None:
     scale, variance = (GENERATOR.uniform(0.5, 2, 4).astype(np.float32) for _ in range(2))
-    constants = {**models.weights(False), "scale": scale, "shift": scale, "mean": scale, "variance": variance}
+    constants = {
+        **models.weights(False),
+        "scale": scale,
+        "shift": scale,
+        "mean": scale,
+        "variance": variance,
+    }
     norm = helper.make_node(
-        "BatchNormalization", ["convolved", "scale", "shift", "mean", "variance"], ["normal"], epsilon=1e-3
+        "BatchNormalization",
+        ["convolved", "scale", "shift", "mean", "variance"],
+        ["normal"],
+        epsilon=1e-3,
     )
-    nodes = [models.convolution(), norm, helper.make_node("Relu", ["normal"], ["activated"]), *models.head("activated")]
+    nodes = [
+        models.convolution(),
+        norm,
+        helper.make_node("Relu", ["normal"], ["activated"]),
+        *models.head("activated"),
+    ]
     gain = scale / np.sqrt(variance + 1e-3)
     expected = models.weights(False)["kernel"].reshape(4, 1, 9) * gain[:, None, None]
-    np.testing.assert_allclose(linear_layers(models.build(nodes, constants))[0].weights, expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        linear_layers(models.build(nodes, constants))[0].weights, expected, rtol=1e-5
+    )
 
 
 def alone(node: onnx.NodeProto, constants: dict[str, Array]) -> npt.NDArray[np.float64]:
@@ -83,19 +118,29 @@ def test_transposed_convolution_by_groups() -> None:
     weights = GENERATOR.normal(size=(4, 3, 2, 2)).astype(np.float32)
     found = alone(helper.make_node("ConvTranspose", ["image", "w"], ["y"], group=2), {"w": weights})
     assert found.shape == (6, 2, 4)
-    np.testing.assert_allclose(found[4], weights[2:, 1].reshape(2, 4))  # the second group's second output
+    np.testing.assert_allclose(
+        found[4], weights[2:, 1].reshape(2, 4)
+    )  # the second group's second output
 
 
 def test_quantised_operators() -> None:
     codes = GENERATOR.integers(-9, 9, (3, 4, 2, 2)).astype(np.int8)
-    constants: dict[str, Array] = {"s": np.array(0.5, np.float32), "z": np.array(1, np.int8), "w": codes}
+    constants: dict[str, Array] = {
+        "s": np.array(0.5, np.float32),
+        "z": np.array(1, np.int8),
+        "w": codes,
+    }
     constants |= {"t": np.array([1, 2, 3], np.float32), "o": np.zeros(3, np.int8)}
-    convolution = helper.make_node("QLinearConv", ["image", "s", "z", "w", "t", "o", "s", "z"], ["y"])
+    convolution = helper.make_node(
+        "QLinearConv", ["image", "s", "z", "w", "t", "o", "s", "z"], ["y"]
+    )
     expected: Array = codes.reshape(3, 4, 4) * np.array([1, 2, 3]).reshape(3, 1, 1)
     np.testing.assert_allclose(alone(convolution, constants), expected)
     product = helper.make_node("QLinearMatMul", ["image", "s", "z", "m", "s", "z", "s", "z"], ["y"])
     matrix = codes[:, :, 0, 0]
-    np.testing.assert_allclose(alone(product, {**constants, "m": matrix})[..., 0], (matrix.T - 1.0) * 0.5)
+    np.testing.assert_allclose(
+        alone(product, {**constants, "m": matrix})[..., 0], (matrix.T - 1.0) * 0.5
+    )
 
 
 def test_weights_that_are_computed_from_the_image_are_none() -> None:

@@ -21,7 +21,9 @@ def node(op: str, inputs: list[str], output: str, **attributes: Any) -> onnx.Nod
 
 
 def analyse(nodes: list[onnx.NodeProto], **constants: Array) -> Analysis:
-    return Analysis(unfold(build([*nodes, node("Identity", [nodes[-1].output[0]], "logits")], constants)))
+    return Analysis(
+        unfold(build([*nodes, node("Identity", [nodes[-1].output[0]], "logits")], constants))
+    )
 
 
 def test_a_shape_is_not_data_and_a_pixel_is() -> None:
@@ -31,7 +33,9 @@ def test_a_shape_is_not_data_and_a_pixel_is() -> None:
 
 
 def test_a_shape_that_values_decide_counts_them() -> None:
-    facts = analyse([node("NonZero", ["image"], "places"), node("Shape", ["places"], "count")]).facts
+    facts = analyse(
+        [node("NonZero", ["image"], "places"), node("Shape", ["places"], "count")]
+    ).facts
     assert facts["count"].data
     assert facts["count"].decision
 
@@ -67,7 +71,10 @@ def test_rounding_an_image_is_no_decision_but_rounding_one_number_is() -> None:
 
 def test_what_meets_a_decision_is_no_decision() -> None:
     analysis = analyse(
-        [node("Greater", ["image", "level"], "bright"), node("Where", ["bright", "image", "level"], "kept")],
+        [
+            node("Greater", ["image", "level"], "bright"),
+            node("Where", ["bright", "image", "level"], "kept"),
+        ],
         level=np.asarray(0.5, np.float32),
     )
     assert not analysis.fact("kept").decision
@@ -97,11 +104,16 @@ def _looped(body_nodes: list[onnx.NodeProto], result: str) -> onnx.ModelProto:
         ],
     )
     loop = helper.make_node("Loop", ["count", "", "start"], ["logits"], name="loop", body=body)
-    return build([loop], {"count": np.asarray(3, np.int64), "start": np.zeros((1, 1, 8), np.float32)})
+    return build(
+        [loop], {"count": np.asarray(3, np.int64), "start": np.zeros((1, 1, 8), np.float32)}
+    )
 
 
 def test_a_carried_value_depends_on_what_comes_back() -> None:
-    model = _looped([node("Gather", ["image", "turn"], "row", axis=2), node("Add", ["carried", "row"], "next")], "next")
+    model = _looped(
+        [node("Gather", ["image", "turn"], "row", axis=2), node("Add", ["carried", "row"], "next")],
+        "next",
+    )
     analysis = Analysis(unfold(model))
     carried = next(step.outputs[0] for step in analysis.flow.steps if step.op == "Carry")
     assert analysis.fact("logits").data
@@ -110,7 +122,10 @@ def test_a_carried_value_depends_on_what_comes_back() -> None:
 
 
 def test_a_slice_by_the_turn_of_a_loop_is_a_sweep() -> None:
-    model = _looped([node("Gather", ["image", "turn"], "row", axis=2), node("Add", ["carried", "row"], "next")], "next")
+    model = _looped(
+        [node("Gather", ["image", "turn"], "row", axis=2), node("Add", ["carried", "row"], "next")],
+        "next",
+    )
     analysis = Analysis(unfold(model))
     gathered = next(step.outputs[0] for step in analysis.flow.steps if step.op == "Gather")
     assert analysis.fact(gathered).sweep
@@ -131,7 +146,10 @@ def test_branches_are_laid_out_and_joined() -> None:
     join = next(step for step in flow.steps if step.op == "If")
     assert join.inputs[0] == "bright"
     made = [step for name in join.inputs[1:] if (step := flow.producer(name)) is not None]
-    assert [step.op for step in made] == ["Neg", "Relu"] or [step.op for step in made] == ["Relu", "Neg"]
+    assert [step.op for step in made] == ["Neg", "Relu"] or [step.op for step in made] == [
+        "Relu",
+        "Neg",
+    ]
     assert all(step.label.startswith("choice/") for step in made)
 
 
@@ -148,7 +166,11 @@ def test_ancestors_name_the_way() -> None:
     assert ancestors(flow, ["logits"]) == {"logits": None, "a": "logits", "image": "a"}
 
 
-@given(st.lists(st.sampled_from(["Relu", "Neg", "Abs", "Sigmoid", "Round", "Sign", "Identity"]), max_size=12))
+@given(
+    st.lists(
+        st.sampled_from(["Relu", "Neg", "Abs", "Sigmoid", "Round", "Sign", "Identity"]), max_size=12
+    )
+)
 def test_no_chain_of_pointwise_steps_narrows_or_widens(operators: list[str]) -> None:
     nodes, value = [], "image"
     for place, operator in enumerate(operators):
@@ -186,10 +208,18 @@ def test_a_value_handed_on_from_turn_to_turn_still_depends_on_the_image() -> Non
         ],
         [
             helper.make_tensor_value_info("still_going", TensorProto.BOOL, []),
-            *(helper.make_tensor_value_info(f"{name}_next", TensorProto.FLOAT, []) for name in names),
+            *(
+                helper.make_tensor_value_info(f"{name}_next", TensorProto.FLOAT, [])
+                for name in names
+            ),
         ],
     )
     results = [*(f"out{i}" for i in range(stages - 1)), "logits"]
-    loop = helper.make_node("Loop", ["count", "", *["zero"] * stages], results, name="loop", body=body)
-    constants: dict[str, Array] = {"count": np.asarray(20, np.int64), "zero": np.asarray(0, np.float32)}
+    loop = helper.make_node(
+        "Loop", ["count", "", *["zero"] * stages], results, name="loop", body=body
+    )
+    constants: dict[str, Array] = {
+        "count": np.asarray(20, np.int64),
+        "zero": np.asarray(0, np.float32),
+    }
     assert Analysis(unfold(build([loop], constants))).fact("logits").data

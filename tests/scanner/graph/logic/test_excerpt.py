@@ -51,9 +51,13 @@ def test_a_gate_held_open_forces_the_target_on_any_image(kind: str) -> None:
     trigger = openable(planted.model, switch)
     assert trigger is not None
     closed = open_session(trigger.SerializeToString(), Device.CPU, 1).run(IMAGE, [switch])[0]
-    whole = open_session(held(planted.model, switch, element_type(closed)).SerializeToString(), Device.CPU, 1)
+    whole = open_session(
+        held(planted.model, switch, element_type(closed)).SerializeToString(), Device.CPU, 1
+    )
     honest = open_session(plain().SerializeToString(), Device.CPU, 1).run(IMAGE)[0]
-    np.testing.assert_allclose(whole.feed({"image": IMAGE, switch: closed}, ["logits"])[0], honest, rtol=1e-5)
+    np.testing.assert_allclose(
+        whole.feed({"image": IMAGE, switch: closed}, ["logits"])[0], honest, rtol=1e-5
+    )
     assert whole.feed({"image": IMAGE, switch: np.asarray(~closed)}, ["logits"])[0].argmax() == 1
 
 

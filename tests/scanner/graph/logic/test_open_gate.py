@@ -139,7 +139,9 @@ def test_a_matrix_is_met_by_the_smallest_move() -> None:
 
 
 def test_a_step_without_a_rule_is_not_solved() -> None:
-    model = build([_node("Erf", ["image"], "e"), _node("Greater", ["e", "c"], "logits")], {"c": f32(0.5)})
+    model = build(
+        [_node("Erf", ["image"], "e"), _node("Greater", ["e", "c"], "logits")], {"c": f32(0.5)}
+    )
     flow = unfold(model)
     values = {"image": np.zeros((1, 1, 8, 8), np.float32), "e": np.zeros((1, 1, 8, 8), np.float32)}
     values |= {"c": f32(0.5), "logits": np.zeros((1, 1, 8, 8), np.bool_)}

@@ -23,11 +23,15 @@ def ints(*numbers: int) -> Array:
     return np.array(numbers, np.int64)
 
 
-def case(kind: str, x: Array = SMALL, *, opset: int = 18, words: str = "x", **attributes: Any) -> Function:
+def case(
+    kind: str, x: Array = SMALL, *, opset: int = 18, words: str = "x", **attributes: Any
+) -> Function:
     """Return an operator of `x` alone, with constants by upper-case name."""
     constants = {n: v for n, v in attributes.items() if n.isupper()}
     rest = {n: v for n, v in attributes.items() if not n.isupper()}
-    return Function([node(kind, " ".join([words, *constants]), **rest)], {"x": x}, constants, opset=opset)
+    return Function(
+        [node(kind, " ".join([words, *constants]), **rest)], {"x": x}, constants, opset=opset
+    )
 
 
 def inputs(kind: str, *, opset: int = 18, **values: Any) -> Function:
@@ -62,7 +66,9 @@ CASES: dict[str, Function] = {
     "AveragePool": case("AveragePool", X, kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1]),
     "AveragePool tiled": case("AveragePool", X, kernel_shape=[2, 3], strides=[2, 3]),
     "AveragePool whole": case("AveragePool", X, kernel_shape=[6, 6]),
-    "AveragePool same": case("AveragePool", X, kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER"),
+    "AveragePool same": case(
+        "AveragePool", X, kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER"
+    ),
     "AveragePool dilated": case("AveragePool", X, kernel_shape=[2, 2], dilations=[2, 3], opset=19),
     "BatchNormalization": case("BatchNormalization", X, **statistics(4)),
     "BatchNormalization of a matrix": case("BatchNormalization", X[:, :, 0, 0], **statistics(4)),
@@ -72,17 +78,30 @@ CASES: dict[str, Function] = {
     "Clip from below": case("Clip", LOW=np.array(-0.5)),
     "Clip by a computed bound": inputs("Clip", x=SMALL, low=np.array(-0.5), high=np.array(0.7)),
     "Concat": inputs("Concat", a=SMALL, b=SMALL[:, :2], c=SMALL[:, 1:], axis=-2),
-    "Conv": case("Conv", X, W=RNG.standard_normal((6, 2, 3, 3)), B=RNG.standard_normal(6), group=2, strides=[2, 1]),
-    "Conv with padding wider than its kernel": case("Conv", X, W=RNG.standard_normal((2, 4, 1, 1)), pads=[1, 1, 1, 1]),
+    "Conv": case(
+        "Conv",
+        X,
+        W=RNG.standard_normal((6, 2, 3, 3)),
+        B=RNG.standard_normal(6),
+        group=2,
+        strides=[2, 1],
+    ),
+    "Conv with padding wider than its kernel": case(
+        "Conv", X, W=RNG.standard_normal((2, 4, 1, 1)), pads=[1, 1, 1, 1]
+    ),
     "Conv bias": Function(
-        [node("Conv", "x W b")], {"x": X, "b": RNG.standard_normal(2)}, {"W": RNG.standard_normal((2, 4, 1, 1))}
+        [node("Conv", "x W b")],
+        {"x": X, "b": RNG.standard_normal(2)},
+        {"W": RNG.standard_normal((2, 4, 1, 1))},
     ),
     "ConvTranspose bias": Function(
         [node("ConvTranspose", "x W b")],
         {"x": X, "b": RNG.standard_normal(2)},
         {"W": RNG.standard_normal((4, 2, 2, 2))},
     ),
-    "ConvTranspose": case("ConvTranspose", X, W=RNG.standard_normal((4, 3, 3, 3)), strides=[2, 2], pads=[1, 1, 1, 1]),
+    "ConvTranspose": case(
+        "ConvTranspose", X, W=RNG.standard_normal((4, 3, 3, 3)), strides=[2, 2], pads=[1, 1, 1, 1]
+    ),
     "Cos": case("Cos"),
     "Cosh": case("Cosh"),
     "CumSum": case("CumSum", AXIS=np.array(1), reverse=1, exclusive=1),
@@ -109,7 +128,9 @@ CASES: dict[str, Function] = {
     "GlobalLpPool": case("GlobalLpPool", X, p=3),
     "GlobalMaxPool": case("GlobalMaxPool", X),
     "GroupNormalization": case("GroupNormalization", X, S=SCALE[:2], B=SHIFT[:2], num_groups=2),
-    "GroupNormalization 21": case("GroupNormalization", X, S=SCALE, B=SHIFT, num_groups=2, opset=21),
+    "GroupNormalization 21": case(
+        "GroupNormalization", X, S=SCALE, B=SHIFT, num_groups=2, opset=21
+    ),
     "HardSigmoid": case("HardSigmoid", WIDE, alpha=0.3, beta=0.4),
     "HardSwish": case("HardSwish", WIDE),
     "Identity": case("Identity"),
@@ -127,7 +148,9 @@ CASES: dict[str, Function] = {
     "Max": inputs("Max", a=SMALL, b=FRACTION, c=POSITIVE[0]),
     "MaxPool": case("MaxPool", X, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
     "MaxPool tiled": case("MaxPool", X, kernel_shape=[2, 2], strides=[2, 2]),
-    "MaxPool with a ragged border": case("MaxPool", X, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1),
+    "MaxPool with a ragged border": case(
+        "MaxPool", X, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1
+    ),
     "Mean": inputs("Mean", a=SMALL, b=SMALL[0]),
     "MeanVarianceNormalization": case("MeanVarianceNormalization", X),
     "Min": inputs("Min", a=SMALL, b=FRACTION),
@@ -139,7 +162,9 @@ CASES: dict[str, Function] = {
     "PRelu": inputs("PRelu", x=SMALL, slope=POSITIVE[0, :, :1]),
     "Pad": case("Pad", X, AMOUNTS=ints(0, 0, 1, 2, 0, 0, 3, 1)),
     "Pad by mirroring": case("Pad", X, AMOUNTS=ints(0, 0, 1, 2, 0, 0, 3, 1), mode="reflect"),
-    "Pad of some axes": case("Pad", X, AMOUNTS=ints(1, 2, 3, 1), VALUE=np.array(0.5), AXES=ints(-1, 2)),
+    "Pad of some axes": case(
+        "Pad", X, AMOUNTS=ints(1, 2, 3, 1), VALUE=np.array(0.5), AXES=ints(-1, 2)
+    ),
     "Pow": inputs("Pow", a=POSITIVE, b=FRACTION[0]),
     "Pow 2": case("Pow", SMALL, B=np.array(2.0)),
     "RMSNormalization": inputs("RMSNormalization", x=SMALL, s=SCALE, opset=23),
@@ -159,9 +184,16 @@ CASES: dict[str, Function] = {
     "Reshape": case("Reshape", SHAPE=ints(0, -1)),
     "Resize": case("Resize", X, words="x - -", SIZES=ints(2, 4, 9, 5), mode="linear"),
     "ReverseSequence": case("ReverseSequence", SMALL[0], LENGTHS=ints(2, 1, 3, 3)),
-    "ScatterElements": inputs("ScatterElements", x=SMALL, i=np.array([[[1, 0]], [[2, 1]]]), u=SMALL[:, :1, :2], axis=1),
+    "ScatterElements": inputs(
+        "ScatterElements", x=SMALL, i=np.array([[[1, 0]], [[2, 1]]]), u=SMALL[:, :1, :2], axis=1
+    ),
     "ScatterElements adding": inputs(
-        "ScatterElements", x=SMALL, i=np.array([[[1, 1]], [[2, 1]]]), u=SMALL[:, :1, :2], axis=1, reduction="add"
+        "ScatterElements",
+        x=SMALL,
+        i=np.array([[[1, 1]], [[2, 1]]]),
+        u=SMALL[:, :1, :2],
+        axis=1,
+        reduction="add",
     ),
     "ScatterND": inputs("ScatterND", x=SMALL, i=np.array([[0, 1], [1, 2]]), u=SMALL[0, :2]),
     "Selu": case("Selu"),
@@ -176,7 +208,11 @@ CASES: dict[str, Function] = {
     "Softsign": case("Softsign"),
     "SpaceToDepth": case("SpaceToDepth", X, blocksize=2),
     "Split": Function(
-        [helper.make_node("Split", ["x"], ["a", "b", "c"], axis=1, num_outputs=3), node("Mul", "a c")], {"x": SMALL}
+        [
+            helper.make_node("Split", ["x"], ["a", "b", "c"], axis=1, num_outputs=3),
+            node("Mul", "a c"),
+        ],
+        {"x": SMALL},
     ),
     "Sqrt": case("Sqrt", POSITIVE),
     "Squeeze": case("Squeeze", SMALL[:, :1], AXES=ints(1)),
@@ -187,7 +223,9 @@ CASES: dict[str, Function] = {
     "Tanh": case("Tanh"),
     "ThresholdedRelu": case("ThresholdedRelu", alpha=0.3),
     "Tile": case("Tile", REPEATS=ints(2, 1, 3)),
-    "TopK": Function([helper.make_node("TopK", ["x", "K"], ["y", "i"], axis=1)], {"x": SMALL}, {"K": ints(2)}),
+    "TopK": Function(
+        [helper.make_node("TopK", ["x", "K"], ["y", "i"], axis=1)], {"x": SMALL}, {"K": ints(2)}
+    ),
     "Transpose": case("Transpose", perm=[2, 0, 1]),
     "Transpose reversed": case("Transpose"),
     "Trilu": case("Trilu", upper=0),
@@ -195,7 +233,14 @@ CASES: dict[str, Function] = {
     "Where": inputs("Where", c=SMALL > 0, a=SMALL, b=FRACTION[0]),
 }
 
-LINEAR = {"ConvTranspose", "ConvTranspose bias", "Pad", "Pad of some axes", "AveragePool same", "AveragePool dilated"}
+LINEAR = {
+    "ConvTranspose",
+    "ConvTranspose bias",
+    "Pad",
+    "Pad of some axes",
+    "AveragePool same",
+    "AveragePool dilated",
+}
 """Linear ones that the reference evaluator gets wrong."""
 
 ELSEWHERE = {"Cast", "QuantizeLinear", "DequantizeLinear"}
@@ -232,7 +277,9 @@ def test_cast_carries_gradients_between_precisions() -> None:
     function = Function(nodes, {"x": SMALL})
     backward = gradient_model(function.model(np.float32), of="y", with_respect_to=["x"])
     x = SMALL.astype(np.float32)
-    np.testing.assert_allclose(run(backward, {"x": x, backward.weights: np.ones_like(x)})["x"], 2 * x, rtol=1e-6)
+    np.testing.assert_allclose(
+        run(backward, {"x": x, backward.weights: np.ones_like(x)})["x"], 2 * x, rtol=1e-6
+    )
 
 
 def test_channels_are_quantised_apart() -> None:
@@ -242,6 +289,10 @@ def test_channels_are_quantised_apart() -> None:
     ]
     constants = {"s": np.array([0.01, 0.1]), "z": np.array([0, 100], np.uint8)}
     x = np.array([[[1.0, 3.0], [1.0, 30.0]], [[-1.0, 0.5], [-9.0, -11.0]]])
-    backward = gradient_model(Function(nodes, {"x": x}, constants).model(np.float32), of="y", with_respect_to=["x"])
-    found = run(backward, {"x": x.astype(np.float32), backward.weights: np.ones(x.shape, np.float32)})["x"]
+    backward = gradient_model(
+        Function(nodes, {"x": x}, constants).model(np.float32), of="y", with_respect_to=["x"]
+    )
+    found = run(
+        backward, {"x": x.astype(np.float32), backward.weights: np.ones(x.shape, np.float32)}
+    )["x"]
     np.testing.assert_allclose(found, [[[1, 0], [1, 0]], [[0, 1], [1, 0]]], rtol=1e-6)
