@@ -29,7 +29,7 @@ from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import Differentiable, Floats, differentiable
 from scanner.modelfile.model import Model, open_model
 from scanner.settings import Budget, Device, Settings
-from trainers.architectures import two_conv
+from trainers.architectures.paper import two_conv
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 STEPS = 250

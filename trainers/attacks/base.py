@@ -112,6 +112,7 @@ class Setting:
         generator: For whatever the attacker draws once.
         twin: Trains and returns a clean network of the same recipe and seed, in evaluation mode;
             only the attacks that need one call it.
+        options: The attack's own, by name; only those that were given.
     """
 
     shape: tuple[int, int, int]
@@ -119,6 +120,7 @@ class Setting:
     rate: float | None
     generator: torch.Generator
     twin: Callable[[], nn.Module]
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def rate_or(self, default: float) -> float:
         """Return the rate that was asked for, or the attack's own."""
