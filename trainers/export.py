@@ -137,7 +137,7 @@ def _trace(network: nn.Module, images: Tensor) -> bytes:
         except ModuleNotFoundError as error:
             raise ExportError(
                 f"the newer exporter needs {error.name}, which is not installed",
-                remedy="run 'pip install onnxscript'",
+                remedy="run 'pip install onnxscript', or install the train extra",
             ) from error
     if program is None:
         raise ExportError("the newer exporter returned nothing", remedy="use the older one")
