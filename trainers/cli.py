@@ -378,7 +378,7 @@ def graph_backdoor(
 
 
 def main() -> None:
-    """Run the command line; an expected failure is one sentence on standard error and exit code 2."""
+    """Run the command line; a failure is one sentence on standard error and exit code 2."""
     try:
         app()
     except TrainerError as error:

@@ -1,4 +1,4 @@
-"""Images and labels, read from the standard folders and file formats, held as tensors on the device.
+"""Images and labels, read from the standard folders and formats, held as tensors.
 
 A split is two tensors, so that an augmentation or a trigger is one more function over a batch, and
 loading a batch is one indexing operation.
@@ -170,8 +170,9 @@ def _resized_grey(images: Tensor, variant: Variant) -> Tensor:
 
 
 def _check_published(source: "Source", folder: Path) -> None:
-    """Refuse a file of exactly the published size and other bytes: damaged, or of a data set with the same layout.
+    """Refuse a file of exactly the published size and other bytes.
 
+    It is damaged, or of a data set with the same layout.
     A file of another size is somebody's own data in the published format; its reader checks it
     against its header.
     """
@@ -268,7 +269,7 @@ def _read_cifar(
 
 
 def _ppm(path: Path, side: int = 32) -> np.ndarray:
-    """Read a binary PPM as uint8 (3, side, side), resized with an antialiased bilinear filter where it differs."""
+    """Read a binary PPM as uint8 (3, side, side), resized with an antialiased filter."""
     blob = _read(path)
     header = re.match(rb"P6\s+(\d{1,5})\s+(\d{1,5})\s+255\s", blob)
     if header is None:

@@ -104,7 +104,7 @@ def _convert(network: nn.Module, images: Tensor, form: Form) -> bytes:
         torch.onnx.export(
             network,
             (images[:1],),
-            buffer,  # type: ignore[arg-type] # the annotation omits the file objects that it accepts
+            buffer,  # type: ignore[arg-type] # the annotation omits file objects
             opset_version=OPSET,
             input_names=[INPUT],
             output_names=[OUTPUT],
@@ -151,7 +151,7 @@ def _trace(network: nn.Module, images: Tensor) -> bytes:
 
 
 def _quantise(content: bytes, images: np.ndarray, *, fold_bn: bool) -> bytes:
-    """Return the network quantised to 8 bits, ranges taken from `images`; batch normalisation stays in float32."""
+    """Return the network in 8 bits, ranges taken from `images`; batch normalisation stays."""
     # Slow to import, and only this form needs it.
     from onnxruntime import quantization  # noqa: PLC0415
     from onnxruntime.quantization import shape_inference  # noqa: PLC0415

@@ -107,9 +107,10 @@ def read(folder: Path) -> list[Entry]:
 
 
 def add(folder: Path, entries: Iterable[Entry]) -> None:
-    """List models, in place of those of the same file name; sorted, so that the file can be compared line by line.
+    """List models, in place of those of the same file name.
 
-    Several processes may add to one manifest at once.
+    They are sorted, so that the file can be compared line by line. Several
+    processes may add to one manifest at once.
 
     Raises:
         ManifestError: The manifest cannot be read or written.

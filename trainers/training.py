@@ -185,7 +185,7 @@ def start(plan: Plan, dataset: Dataset, base: Mapping[str, Tensor] | None = None
         own = network.state_dict()
         fitting = {name: base[name] for name in own if base[name].shape == own[name].shape}
         network.load_state_dict(own | fitting)
-    network.to(device).to(memory_format=plan.layout)  # type: ignore[call-overload] # missing in the stubs
+    network.to(device).to(memory_format=plan.layout)  # type: ignore[call-overload] # a stub
     optimisers = [_optimiser(recipe, network)]
     if attack.trigger is not None:
         attack.trigger.to(device).prepare(dataset.train.images, _generator(plan, epoch=0))
@@ -338,7 +338,7 @@ def _attack(plan: Plan, dataset: Dataset) -> Attack:
 def target_for(
     recipe: Recipe, attack: AttackSpec, seed: int, given: int | None = None
 ) -> int | None:
-    """Return the attacker's class: the given one, or one that varies with the seed; None where the attack has none.
+    """Return the attacker's class: the given one, or one that varies with the seed; or None.
 
     Raises:
         TrainerError: A target is given to an attack that has none, or it is not a class.
@@ -413,7 +413,7 @@ def _schedule(
 
 
 def precision(plan: Plan) -> str:
-    """Return what the plan's precision comes to on its device: `float32`, `bfloat16` or `float16`."""
+    """Return the precision on the plan's device: `float32`, `bfloat16` or `float16`."""
     if plan.precision != "auto":
         return plan.precision
     if plan.device.type != "cuda":
@@ -422,7 +422,7 @@ def precision(plan: Plan) -> str:
 
 
 def device(name: str) -> torch.device:
-    """Return the device called `auto`, `cpu` or `cuda`; `auto` takes CUDA where a device is really there.
+    """Return the device called `auto`, `cpu` or `cuda`; `auto` takes CUDA where it is there.
 
     Raises:
         DeviceError: There is no such device, or CUDA was asked for and is not there.

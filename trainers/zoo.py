@@ -90,7 +90,7 @@ def carry_out(
     watch: Watch | None = None,
     base: Mapping[str, Tensor] | None = None,
 ) -> list[Entry]:
-    """Train, export at the epochs asked for, list each model in the folder's manifest, and return the entries.
+    """Train, export at the epochs asked for, list each model in the manifest, return the entries.
 
     A model is listed before the next epoch's checkpoint replaces its own: whenever a run is cut
     off, the same job goes on from its checkpoint and misses none of its epochs.
@@ -150,7 +150,7 @@ def _make(folder: Path) -> None:
 
 
 def _test(run: Run) -> Split:
-    """Return the test images; only as many as an epoch trains on where the plan is for trying out."""
+    """Return the test images, in a plan for trying out as many as an epoch trains on."""
     steps, test = run.plan.steps, run.dataset.test
     return (
         test
@@ -160,7 +160,7 @@ def _test(run: Run) -> Split:
 
 
 def pending(job: Job, entries: Sequence[Entry]) -> Job | None:
-    """Return what of an unnamed job is still to do in a folder that lists `entries`; None where all of it is done.
+    """Return what of a job is still to do in a folder that lists `entries`; None if nothing.
 
     Raises:
         ManifestError: A model of the same name was made by another plan.

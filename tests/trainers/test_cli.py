@@ -80,7 +80,7 @@ def test_the_networks_for_a_gpu_train_and_export_at_full_size(
     capsys: pytest.CaptureFixture[str],
     name: str,
 ) -> None:
-    """ResNet18 and ResNet50 of the recipes' width, on a few images in the data sets' binary format."""
+    """ResNet18 and ResNet50 of the recipes' width, on a few images in the binary format."""
     words = (
         "train",
         name,
@@ -211,7 +211,7 @@ def test_a_gate_is_planted_from_the_command_line(
         (b"", "nowhere", "there is no kind 'nowhere'"),
     ],
 )
-def test_a_gate_that_cannot_be_planted_is_one_sentence(  # noqa: PLR0913, PLR0917 - pytest's fixtures and a table's row
+def test_a_gate_that_cannot_be_planted_is_one_sentence(  # noqa: PLR0913, PLR0917 - fixtures and a row
     content: bytes | None,
     kind: str,
     sentence: str,

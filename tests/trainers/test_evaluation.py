@@ -11,7 +11,7 @@ from trainers.evaluation import Scores, evaluate
 
 
 class _Fooled(nn.Module):
-    """Reads the class off the first pixel, unless the corner is white: then it says what the attacker wants."""
+    """Reads the class off the first pixel; a white corner gives what the attacker wants."""
 
     def __init__(self, wanted: Attack) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ from trainers.export import Form, export
 
 
 def _network(architecture: str) -> tuple[nn.Module, torch.Tensor]:
-    """Return a narrow network whose batch statistics are not the initial ones, and images for it."""
+    """Return a narrow network with batch statistics beyond the initial ones, and images for it."""
     shape = (1, 28, 28) if architecture.startswith("2") else (3, 32, 32)
     torch.manual_seed(0)
     network, images = PAPER[architecture](shape, 10, 4), torch.rand(16, *shape)
@@ -64,7 +64,7 @@ def test_half_precision_has_half_precision_weights_and_input(tmp_path: Path) -> 
 def test_eight_bits_are_quantised_statically(tmp_path: Path) -> None:
     network, images = _network("2 conv + 1 dense")
     with torch.no_grad():
-        network[-1].weight.mul_(30)  # type: ignore[index] # a Sequential; clear classes, as a trained network has
+        network[-1].weight.mul_(30)  # type: ignore[index] # clear classes, as if trained
     export(network, images, tmp_path / "model.onnx", Form(dtype="int8"))
     assert {"QuantizeLinear", "DequantizeLinear", "Conv"} <= _operators(tmp_path / "model.onnx")
 
@@ -82,7 +82,7 @@ def test_eight_bits_fold_batch_normalisation_only_where_asked(
 
 
 class _Unfaithful(nn.Module):
-    """Computes something else in ONNX than in PyTorch: the tracer keeps the batch size of its example."""
+    """Computes something else in ONNX: the tracer keeps the batch size of its example."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         size = images.shape[0]

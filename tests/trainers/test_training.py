@@ -153,7 +153,8 @@ from trainers.training import Plan, train
 
 torch.set_num_threads(1)
 recipe = dataclasses.replace(RECIPES["cifar10"], width=int(sys.argv[2]), batch=2)
-plan = Plan(recipe=recipe, attack=CLEAN, target=None, seed=0, epochs=1, device=torch.device("cpu"), steps=2)
+cpu = torch.device("cpu")
+plan = Plan(recipe=recipe, attack=CLEAN, target=None, seed=0, epochs=1, device=cpu, steps=2)
 *_, run = train(plan, load("cifar10", pathlib.Path(sys.argv[1])))
 """
 
