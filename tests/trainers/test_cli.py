@@ -211,7 +211,7 @@ def test_a_gate_is_planted_from_the_command_line(
         (b"", "nowhere", "there is no kind 'nowhere'"),
     ],
 )
-def test_a_gate_that_cannot_be_planted_is_one_sentence(  # noqa: PLR0913, PLR0917 - fixtures and a row
+def test_a_gate_that_cannot_be_planted_is_one_sentence(  # noqa: PLR0913, PLR0917 - a row
     content: bytes | None,
     kind: str,
     sentence: str,
