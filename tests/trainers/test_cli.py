@@ -257,9 +257,9 @@ def test_a_population_is_made_summed_up_and_not_made_again(
 ) -> None:
     words = (*POPULATION, "--out", tmp_path)
     assert _run(monkeypatch, *words, "--data", folder) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 5
+    assert len(capsys.readouterr().out.splitlines()) == 6
     entries = manifest.read(tmp_path)
-    assert [e.attack for e in entries] == ["badnets", "clean", "clean", "clean", "sig"]
+    assert [e.attack for e in entries] == ["badnets", "clean", "clean", "clean", "sig", "wanet"]
     assert {e.split for e in entries} == {"development"}
     assert {e.images for e in entries} == {"mnist-mlp-narrow.images.npz"}
     assert _run(monkeypatch, *words, "--data", folder) == 0

@@ -26,6 +26,7 @@ def test_a_row_has_three_clean_networks_and_one_per_attack() -> None:
         ("clean", 2),
         ("badnets-4", 10),
         ("sig", 11),
+        ("wanet-0.2", 12),
     ]
     assert {job.split for job in made} == {"development"}
     assert {job.images for job in made} == {"mnist-mlp-narrow.images.npz"}
