@@ -64,8 +64,19 @@ class ScanGroup(typer.core.TyperGroup):
         return (None if name == _DEFAULT_COMMAND else name), command, rest
 
 
+class _Context(typer.core.TyperCommand.context_class):  # type: ignore[misc, valid-type]
+    """A context that does not miss the default command's name, which is left out."""
+
+    @property
+    def command_path(self) -> str:
+        """The words before the options, without a gap behind them."""
+        return str(super().command_path).rstrip()
+
+
 class Command(typer.core.TyperCommand):
     """A command whose --help stands among the options on display, which come last."""
+
+    context_class = _Context
 
     def get_help_option(self, ctx: Any) -> Any:
         """Return --help, placed in its panel."""
@@ -77,10 +88,6 @@ class Command(typer.core.TyperCommand):
 
 class ScanCommand(Command):
     """The default command, whose help is the help of the whole program."""
-
-    def get_usage(self, ctx: Any) -> str:
-        """Return the usage line, without the gap that the hidden name would leave."""
-        return super().get_usage(ctx).replace("  ", " ")
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the options, then the other commands, examples and exit codes."""
@@ -116,7 +123,7 @@ app = typer.Typer(
     cls=ScanGroup,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 app.command(_DEFAULT_COMMAND, cls=ScanCommand)(scanning.scan)
 app.command("calibrate", cls=Command)(populations.calibrate)
