@@ -71,9 +71,7 @@ def ending(run: Callable[[], int]) -> int:
     except OSError as error:
         code = _undelivered(error) if error.errno in _DELIVERY else _internal(error)
     except SystemExit as stop:
-        # Typer and rich both answer a closed pipe with exit code 1.
-        broken = isinstance(stop.__context__, BrokenPipeError)
-        code = _undelivered(stop.__context__) if broken else _internal(stop)
+        code = _stopped(stop)
     except Exception as bug:  # noqa: BLE001 - the last handler there is
         code = _internal(bug)
     return code
@@ -85,6 +83,14 @@ def _open_streams() -> None:
         if getattr(sys, name) is None:
             nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - it stays open
             setattr(sys, name, nowhere)
+
+
+def _stopped(stop: SystemExit) -> int:
+    """Return the exit code where a library ended the program: nothing of ours does."""
+    if isinstance(stop.__context__, BrokenPipeError):
+        return _undelivered(stop.__context__)  # Typer and rich would end with 1
+    # Typer ends so when it has completed a word for the shell.
+    return CLEAN if stop.code in (None, 0) else _internal(stop)
 
 
 def _undelivered(error: BaseException | None) -> int:

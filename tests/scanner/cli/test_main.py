@@ -1,5 +1,8 @@
 """The command as a whole: help, version, and words that are no command."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,3 +70,28 @@ def test_a_file_called_almost_as_a_command_is_a_file(
     monkeypatch.chdir(tmp_path)
     run = scan("layer", "-d", "integrity", PYTHONPATH=str(Path(__file__).parents[3]))
     assert run.returncode == 3, run.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("m.onnx -d over", ["overactivation"]),
+        ("m.onnx --format js", ["json"]),
+        ("lay", ["layers"]),
+        ("calibrate -d hea", ["head"]),
+    ],
+)
+def test_the_shell_completes(words: str, completed: list[str]) -> None:
+    typed = f"scan {words}"
+    shell = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    code = "import sys; sys.argv = ['scan']; from scanner.__main__ import main; main()"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, **shell, "_SCAN_COMPLETE": "complete_bash"},
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.split() == completed
