@@ -22,7 +22,7 @@ ALLOWED_IN = {
     "onnx": {"scanner.modelfile", "scanner.graph"},
     "onnxruntime": {"scanner.instruments.runtime"},
     "typer": {"scanner.cli"},
-    "rich": {"scanner.cli", "scanner.report.terminal"},
+    "rich": {"scanner.cli", "scanner.report.terminal", "scanner.report.table"},
     "torch": set(),
 }
 # The one folder a scan makes besides its output: the child's empty working folder, removed at its
