@@ -41,7 +41,7 @@ class _Context:
         return self.values[self.output]
 
 
-Rule = Callable[[_Context, int, Array], Array | None]
+Inverse = Callable[[_Context, int, Array], Array | None]
 """From a step, the index of the input to change and the wanted output to the wanted input, or None: no answer."""
 
 
@@ -76,18 +76,18 @@ def wanted_inputs(
 def _demands(
     step: Step, output: str, values: Values, target: Array, flow: Flow
 ) -> list[tuple[str, Array]]:
-    rule = _RULES.get(step.op)
+    inverse = _INVERSES.get(step.op)
     movable = [
         i for i, n in enumerate(step.inputs) if n and n not in flow.constants and n in values
     ]
     movable = [
         i for i in movable if any(s in flow.inputs for s in ancestors(flow, [step.inputs[i]]))
     ]
-    if rule is None or not movable:
+    if inverse is None or not movable:
         return []
     context = _Context(step, values, output)
     chosen = movable if step.op in _ALL_INPUTS else movable[:1]
-    answers = ((i, rule(context, i, target)) for i in chosen)
+    answers = ((i, inverse(context, i, target)) for i in chosen)
     return [
         (step.inputs[i], _like(answer, context.read(i)))
         for i, answer in answers
@@ -127,8 +127,8 @@ def _equal(context: _Context, index: int, target: Array) -> Array:
     return np.where(target, other, np.where(present == other, present + 1, present))
 
 
-def _ordered(sign: int) -> Rule:
-    def rule(context: _Context, index: int, target: Array) -> Array:
+def _ordered(sign: int) -> Inverse:
+    def inverse(context: _Context, index: int, target: Array) -> Array:
         present, other = context.read(index), context.read(1 - index)
         margin = np.maximum(_MARGIN * np.abs(other), _MARGIN) if present.dtype.kind == "f" else 1
         up = target == ((sign if index == 0 else -sign) > 0)
@@ -136,21 +136,21 @@ def _ordered(sign: int) -> Rule:
             target == context.made, present, np.where(up, other + margin, other - margin)
         )
 
-    return rule
+    return inverse
 
 
 def _any_of(context: _Context, index: int, target: Array) -> Array:
     return target if index == 0 else np.where(target, context.read(index), target)
 
 
-def _undo(operation: Callable[[Array, Array, int], Array]) -> Rule:
-    def rule(context: _Context, index: int, target: Array) -> Array | None:
+def _undo(operation: Callable[[Array, Array, int], Array]) -> Inverse:
+    def inverse(context: _Context, index: int, target: Array) -> Array | None:
         if len(context.step.inputs) < 2:  # noqa: PLR2004 - a binary operator
             return None
         with np.errstate(all="ignore"):
             return np.nan_to_num(operation(target, context.read(1 - index), index))
 
-    return rule
+    return inverse
 
 
 def _spread(context: _Context, index: int, target: Array) -> Array:
@@ -171,8 +171,8 @@ def _spread(context: _Context, index: int, target: Array) -> Array:
     )
 
 
-def _extreme(highest: bool) -> Rule:
-    def rule(context: _Context, index: int, target: Array) -> Array:
+def _extreme(highest: bool) -> Inverse:
+    def inverse(context: _Context, index: int, target: Array) -> Array:
         present = context.read(index)
         wide = _widened(context, index, target)
         now = _widened(context, index, context.made)
@@ -181,7 +181,7 @@ def _extreme(highest: bool) -> Rule:
         towards = wide > now if highest else wide < now
         return np.where(towards, np.where(outer, wide, present), inner(present, wide))
 
-    return rule
+    return inverse
 
 
 def _axes(context: _Context, index: int) -> tuple[int, ...]:
@@ -280,8 +280,8 @@ def _filtered(context: _Context, index: int, target: Array) -> Array | None:
     return padded[:, :, pads[0] : pads[0] + height, pads[1] : pads[1] + width]
 
 
-def _arg_extreme(sign: int) -> Rule:
-    def rule(context: _Context, index: int, target: Array) -> Array:
+def _arg_extreme(sign: int) -> Inverse:
+    def inverse(context: _Context, index: int, target: Array) -> Array:
         axis = int(context.step.attribute("axis", 0))  # type: ignore[call-overload]
         wanted = context.read(index).copy()
         place = target if context.step.attribute("keepdims", 1) else np.expand_dims(target, axis)
@@ -296,11 +296,11 @@ def _arg_extreme(sign: int) -> Rule:
         )
         return wanted
 
-    return rule
+    return inverse
 
 
 _ALL_INPUTS = frozenset({"And", "Or", "Concat"})
-_RULES: Mapping[str, Rule] = {
+_INVERSES: Mapping[str, Inverse] = {
     **dict.fromkeys(("Identity", "Cast", "Round", "Expand", "Dropout"), _same),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshaped),
     "Transpose": _transposed,
