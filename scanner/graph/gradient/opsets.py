@@ -149,7 +149,7 @@ def _batch_normalization(
 ) -> Sequence[onnx.NodeProto]:
     if _take(node, "spatial", 1) == 0:
         raise UnsupportedModelError(
-            f"the node {node.name or node.output[0]!r} normalises each pixel separately (spatial=0)",
+            f"the node {node.name or node.output[0]!r} normalises pixels separately (spatial=0)",
             remedy="export the model again with a current exporter",
         )
     del node.output[1:]
@@ -170,7 +170,7 @@ def _softmax(node: onnx.NodeProto, _constant: Constants, _version: int) -> Seque
 
 
 def _upsample(node: onnx.NodeProto, constant: Constants, _version: int) -> Sequence[onnx.NodeProto]:
-    """Upsample, and Resize of set 10, place pixels by their corners ("asymmetric")."""
+    """Turn Upsample, and Resize of set 10, into a Resize of asymmetric coordinates."""
     scales = _take(node, "scales")
     if scales is None and len(node.input) < 2:  # noqa: PLR2004 - the image and its scales
         raise MalformedModelError(

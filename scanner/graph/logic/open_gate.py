@@ -1,9 +1,9 @@
-"""An input that turns a decision over: the graph walked backwards, one inverse a step.
+"""An input that reverses a decision: the graph walked backwards, one inverse per step.
 
-Each rule answers: given what a step read and made, and what it should have made, what should it
-have read? Where many answers would do, the nearest to the present one is taken, so that a few
-rounds of running and walking back settle tests that are only approximately inverse (rounded sums,
-clipped images, filters).
+Each inverse answers: given what a step read and made, and what it should have made, what should it
+have read? Where many answers would do, the one nearest to the present value is taken. So a few
+rounds of running and walking back also settle tests whose inverse is only approximate (rounded
+sums, clipped images, filters).
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scanner.graph.logic.dataflow import ancestors
+from scanner.graph.core.ancestors import ancestors
 from scanner.graph.logic.unfold import Flow, Step
 
 Array = npt.NDArray[Any]
@@ -42,13 +42,18 @@ class _Context:
 
 
 Inverse = Callable[[_Context, int, Array], Array | None]
-"""From a step, the index of the input to change and the wanted output to the wanted input, or None: no answer."""
+"""From a step, the index of the input to change and the wanted output to the wanted input.
+
+None where there is no answer.
+"""
 
 
 def wanted_inputs(
     flow: Flow, decision: str, values: Values, target: Array
 ) -> dict[str, Array] | None:
-    """Return inputs for which `decision` should come nearer to `target`, or None where a step cannot be inverted.
+    """Return inputs for which `decision` should come nearer to `target`.
+
+    None where a step cannot be inverted.
 
     Args:
         flow: The graph.
@@ -58,7 +63,7 @@ def wanted_inputs(
     """
     wanted: dict[str, Array] = {decision: target}
     order = sorted(
-        (flow.producers[n], n) for n in ancestors(flow, [decision]) if n in flow.producers
+        (flow.producers[n], n) for n in ancestors([decision], flow.sources) if n in flow.producers
     )
     for position, name in reversed(order):
         if name in wanted:
@@ -81,7 +86,9 @@ def _demands(
         i for i, n in enumerate(step.inputs) if n and n not in flow.constants and n in values
     ]
     movable = [
-        i for i in movable if any(s in flow.inputs for s in ancestors(flow, [step.inputs[i]]))
+        i
+        for i in movable
+        if any(s in flow.inputs for s in ancestors([step.inputs[i]], flow.sources))
     ]
     if inverse is None or not movable:
         return []
@@ -96,7 +103,10 @@ def _demands(
 
 
 def _like(answer: Array, present: Array) -> Array:
-    """Return an answer in the present value's shape and dtype; broadcasting is undone by taking the furthest move."""
+    """Return an answer in the present value's shape and dtype.
+
+    Where the value was broadcast, the largest of the answers for one number is taken.
+    """
     answer = np.asarray(answer)
     extra = answer.ndim - present.ndim
     axes = tuple(range(extra)) + tuple(
@@ -154,7 +164,7 @@ def _undo(operation: Callable[[Array, Array, int], Array]) -> Inverse:
 
 
 def _spread(context: _Context, index: int, target: Array) -> Array:
-    """Invert a sum or mean: move all elements towards 0 or 1 by one share, whole numbers one by one."""
+    """Invert a sum or mean: move all elements a share towards 0 or 1; integers by whole steps."""
     present = context.read(index)
     wide = _widened(context, index, target).astype(np.float64)
     now = _widened(context, index, context.made).astype(np.float64)
@@ -232,7 +242,7 @@ def _sliced(context: _Context, index: int, target: Array) -> Array | None:
 
 
 def _clipped(context: _Context, index: int, target: Array) -> Array | None:
-    """Invert a saturation: a wanted change that the present slope does not show is asked for behind the bend."""
+    """Invert a saturation; a change that the flat part hides is asked for just beyond its end."""
     if index:
         return None
     low, high = context.made.min(), context.made.max()
@@ -262,7 +272,7 @@ def _matrix(context: _Context, index: int, target: Array) -> Array | None:
 
 
 def _filtered(context: _Context, index: int, target: Array) -> Array | None:
-    """Invert a convolution where least is missing: move the pixels under the filter along it."""
+    """Invert a convolution where it is nearest to its target: move pixels along the filter."""
     if index or context.read(0).ndim != 4 or int(context.step.attribute("group", 1)) != 1:  # type: ignore[call-overload]  # noqa: PLR2004
         return None
     apart = target - context.made

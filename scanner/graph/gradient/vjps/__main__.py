@@ -28,9 +28,9 @@ Each gradient is tested against central differences
 
 ## With a gradient ({with_gradient})
 
-"Since" is the operator set that introduced the operator. Models of operator set {oldest} or later are
-accepted; up to set {before}, operators marked with * are first rewritten into their form of set {target}.
-Rewritten too, into operators of the list: {renamed}.
+"Since" is the operator set that introduced the operator. Models of operator set {oldest} or later
+are accepted. Up to set {before}, operators marked with * are first rewritten into their form of
+set {target}, and these into operators of the list: {renamed}.
 
 {families}
 
