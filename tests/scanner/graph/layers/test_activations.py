@@ -102,6 +102,6 @@ def test_layer_accepts_a_node_and_a_value() -> None:
 
 def test_no_activation_says_what_was_looked_for() -> None:
     with pytest.raises(
-        UnsupportedModelError, match=r"ReLU, SiLU, GELU, \.\.\. were looked for.*--layer"
+        UnsupportedModelError, match=r"ReLU, SiLU, GELU, \.\.\. were looked for.*setting `layer`"
     ):
         activations.choose(models.without_activation())

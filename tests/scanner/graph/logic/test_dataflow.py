@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from models import Array, build, plain
 from onnx import TensorProto, helper
 
-from scanner.graph.logic.dataflow import Analysis, Depends, ancestors
+from scanner.graph.core.ancestors import ancestors
+from scanner.graph.logic.dataflow import Analysis, Depends
 from scanner.graph.logic.unfold import unfold
 
 
@@ -163,7 +164,7 @@ def test_a_function_is_laid_out() -> None:
 
 def test_ancestors_name_the_way() -> None:
     flow = unfold(build([node("Relu", ["image"], "a"), node("Neg", ["a"], "logits")], {}))
-    assert ancestors(flow, ["logits"]) == {"logits": None, "a": "logits", "image": "a"}
+    assert ancestors(["logits"], flow.sources) == {"logits": None, "a": "logits", "image": "a"}
 
 
 @given(
