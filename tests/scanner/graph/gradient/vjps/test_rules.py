@@ -1,11 +1,12 @@
 """The table of gradients: every operator in its usual and its awkward forms, one row each.
 
 To test a new gradient, add a row. It says what the operator needs (inputs, constants, attributes,
-operator set), where it or its derivative jumps, and by what it is judged: central differences of the
-reference evaluator or, for linear operators that the evaluator gets wrong, of ONNX Runtime. An
-operator without a row fails `test_every_operator_has_a_row`. This table stands for a test file of
-each family of `scanner.graph.gradient.vjps`; laws over all geometries are in
-tests/property/test_gradients.py.
+operator set), where it or its derivative jumps, and by what it is judged: central differences of
+the reference evaluator or, for linear operators that the evaluator gets wrong, of ONNX Runtime. An
+operator without a row fails `test_every_operator_has_a_row`.
+
+This table stands for a test file of each family in `scanner.graph.gradient.vjps`; laws over all
+geometries are in tests/property/test_gradients.py.
 """
 
 import dataclasses
@@ -297,7 +298,7 @@ ELSEWHERE = {
     "DequantizeLinear": "test_channels_are_quantised_separately",
     "QuantizeLinear": "test_channels_are_quantised_separately",
 }
-"""Operators whose gradient is not the derivative, or crosses types: the test that stands for a row."""
+"""Operators whose gradient is not the derivative, or crosses types, and the test of each."""
 
 
 @pytest.mark.parametrize("name", ROWS)
