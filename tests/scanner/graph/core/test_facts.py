@@ -1,5 +1,7 @@
 """What is known of values without running the graph."""
 
+from typing import Any
+
 import models
 import numpy as np
 import onnx
@@ -50,7 +52,7 @@ def test_shapes_that_contradict_one_another_are_refused(monkeypatch: pytest.Monk
 def test_normalisation_keeps_the_shape_where_inference_does_not_see_it(operator: str) -> None:
     grouped = operator == "GroupNormalization"
     inputs = ["convolved", "bias", "bias"] if grouped else ["convolved"]
-    options = {"num_groups": 4} if grouped else {}
+    options: dict[str, Any] = {"num_groups": 4} if grouped else {}
     nodes = [
         models.convolution(),
         helper.make_node(operator, inputs, ["normal"], **options),

@@ -336,8 +336,8 @@ def value_and_gradient(function: Function, values: dict[str, Array]) -> Array:
         function.model(np.float32), of="y", with_respect_to=[next(iter(values))]
     )
     feeds = {name: array.astype(np.float32) for name, array in values.items()}
-    shape = ReferenceEvaluator(function.model(np.float32)).run(None, feeds)[0].shape
-    found = run(backward, {**feeds, backward.weights: np.ones(shape, np.float32)})
+    (value,) = ReferenceEvaluator(function.model(np.float32)).run(None, feeds)
+    found = run(backward, {**feeds, backward.weights: np.ones(np.shape(value), np.float32)})
     return np.concatenate([array.reshape(-1) for array in found.values()])
 
 
