@@ -24,7 +24,7 @@ class Oddity:
     """Something on the wire that a parser passes over.
 
     Attributes:
-        kind: `unknown-field`, `repeated-field` (one that should stand once), or `damaged`.
+        kind: `unknown-field`, `repeated-field` (one that should appear once), or `damaged`.
         path: Where, as field names from the model downwards.
         field: The field's name, or its number where that is unknown.
         size: Bytes of its content.
@@ -79,7 +79,7 @@ _KNOWN: dict[str, dict[int, tuple[str, bool, Descriptor | None]]] = {}
 
 
 def _fields(kind: Descriptor) -> dict[int, tuple[str, bool, Descriptor | None]]:
-    """Return a message's fields by number: name, whether it stands once, and the message that it holds."""
+    """Return a message's fields by number: name, whether it appears once, message that it holds."""
     if kind.full_name not in _KNOWN:
         _KNOWN[kind.full_name] = {
             f.number: (f.name, not _repeated(f), f.message_type) for f in kind.fields

@@ -51,7 +51,7 @@ def captures(graph: onnx.GraphProto) -> set[str]:
 
 
 def is_lowest_code(zero_point: onnx.TensorProto) -> bool:
-    """Whether a quantised type's lowest code stands for zero, so that nothing negative can be told."""
+    """Whether a quantised type's lowest code stands for zero, so that no code is negative."""
     lowest = _LOWEST_CODE.get(zero_point.data_type)
     if lowest is None or uses_external_data(zero_point):
         return False
@@ -86,8 +86,16 @@ class Uses:
         position = self.producer_position.get(value)
         return None if position is None else self.graph.node[position]
 
+    def sources(self, value: str) -> set[str]:
+        """Return what the node that makes a value reads; nothing for an input or initialiser."""
+        node = self.producer(value)
+        return set() if node is None else reads(node)
+
     def only_consumer(self, value: str) -> onnx.NodeProto | None:
-        """Return the node that alone uses a value, or None where several do or it leaves the graph."""
+        """Return the node that alone uses a value.
+
+        None where several do, or where the value is an output of the graph.
+        """
         users = self.consumers.get(value, [])
         return users[0] if len(users) == 1 and value not in self.outputs else None
 
