@@ -1,4 +1,4 @@
-"""Start a scan: the child process first, so that it imports ONNX Runtime while this one reads its options."""
+"""Start a scan: the child first, so that it imports ONNX Runtime while this side reads options."""
 
 import itertools
 import os
@@ -17,13 +17,16 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments and "_SCAN_COMPLETE" not in os.environ and not _NO_CHILD & set(arguments):
         worker.prestart(preload(arguments))
-    from scanner.cli.main import run  # noqa: PLC0415 - after the child has started, which is the point
+    from scanner.cli.main import run  # noqa: PLC0415 - the child starts first
 
     run()
 
 
 def preload(arguments: Sequence[str]) -> tuple[str, ...]:
-    """Return the modules that a scan will need, as far as its options tell at a glance: its detectors, or all."""
+    """Return the modules that a scan will need: those of the detectors it names, or of all.
+
+    This is only a first look at the options; what they really ask for is decided later.
+    """
     named = {
         name for option, name in itertools.pairwise(arguments) if option in {"-d", "--detector"}
     }

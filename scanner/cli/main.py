@@ -18,14 +18,14 @@ from scanner.cli.output import Bar, Output, console
 from scanner.errors import ScannerError, UsageError
 from scanner.judging import unanalysable
 from scanner.judging.calibration import read_baseline, write_baseline
-from scanner.limits import Confinement, Limits
+from scanner.limits import Limits
 from scanner.report import json as json_report
 from scanner.report import terminal
 from scanner.report.escape import printable
 from scanner.report.evidence import write_evidence
 from scanner.results import ScanResult, Verdict
 from scanner.settings import Budget, Device, Noise
-from scanner.values import from_json
+from scanner.values import to_json
 
 EXIT_CLEAN = 0
 EXIT_SUSPICIOUS = 1
@@ -241,14 +241,14 @@ def layers_command(
     """List the activations of a model: name, operator, shape and position."""
     answer = pipeline.layers(model)
     if output_format is Format.JSON:
-        sys.stdout.write(json_report.write(answer))
+        sys.stdout.write(json_report.write(to_json(answer)))
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("position", "operator", "shape", "value", "node"):
         table.add_column(name, justify="right" if name == "position" else "left", overflow="fold")
-    for row in answer["layers"]:
-        shape = "?" if row["shape"] is None else " x ".join(printable(str(d)) for d in row["shape"])
-        cells = (str(row["position"]), row["operator"], shape, row["value"], row["node"])
+    for row in answer.layers:
+        shape = "?" if row.shape is None else " x ".join(printable(str(d)) for d in row.shape)
+        cells = (str(row.position), row.operator, shape, row.value, row.node)
         table.add_row(*(Text(printable(cell)) for cell in cells))
     console(sys.stdout).print(table)
 
@@ -260,19 +260,19 @@ def detectors_command(
     ] = Format.TABLE,
 ) -> None:
     """List the detectors with what each needs and its paper."""
-    rows = pipeline.ask("rules")
+    rows = pipeline.rules()
     if output_format is Format.JSON:
-        sys.stdout.write(json_report.write(rows))
+        sys.stdout.write(json_report.write(to_json(rows)))
         return
     table = Table(box=None, padding=(0, 2, 1, 0), header_style="bold")
     for name in ("detector", "needs", "a large statistic means", "reference"):
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(
-            row["rule"]["id"],
-            ", ".join(row["needs"]),
-            row["rule"]["summary"],
-            row["rule"]["reference"],
+            row.rule.id,
+            ", ".join(row.needs),
+            row.rule.summary,
+            row.rule.reference,
         )
     console(sys.stdout).print(table)
 
@@ -280,29 +280,36 @@ def detectors_command(
 @app.command("doctor")
 def doctor_command() -> None:
     """Show versions, the providers that are really usable, and what is switched off."""
-    facts = pipeline.ask("diagnose")
-    isolation = from_json(Confinement, facts["isolation"])
-    devices = ", ".join(facts["cuda_devices"]) or "none usable"
+    facts = pipeline.diagnose()
+    devices = ", ".join(facts.cuda_devices) or "none usable"
     rows = {
         "python": sys.version.split()[0],
-        **facts["versions"],
+        **facts.versions,
         "runtimes installed": ", ".join(
-            f"{name} {version}" for name, version in facts["runtimes"].items()
+            f"{name} {version}" for name, version in facts.runtimes.items()
         ),
-        "providers": "CPU" + (", CUDA" if facts["cuda_devices"] else ""),
+        "providers": "CPU" + (", CUDA" if facts.cuda_devices else ""),
         "CUDA devices": devices,
-        "telemetry": "on" if facts["telemetry"] else "off",
-        "isolation": "\n".join(isolation.granted()),
-        "not isolated": "\n".join(isolation.missing()) or "nothing missing",
+        "telemetry": "on" if facts.telemetry else "off",
+        "isolation": "\n".join(facts.isolation.granted()),
+        "not isolated": "\n".join(facts.isolation.missing()) or "nothing missing",
     }
+    shared = [f"{p.name}: {', '.join(p.distributions)}" for p in facts.shared_packages]
+    if shared:
+        rows["shared packages"] = "\n".join(shared)
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     for name, value in rows.items():
         table.add_row(name, value)
     console(sys.stdout).print(table)
-    if len(facts["runtimes"]) > 1:
+    if len(facts.runtimes) > 1:
         raise UsageError(
             "both onnxruntime and onnxruntime-gpu are installed, and overwrite one another's files",
             remedy="uninstall both, then install overactivation[cpu] or overactivation[gpu]",
+        )
+    if shared:
+        raise UsageError(
+            f"other distributions have installed packages of the same name ({'; '.join(shared)})",
+            remedy="install overactivation in an environment of its own",
         )
 
 

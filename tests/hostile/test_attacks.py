@@ -1,4 +1,4 @@
-"""Whole scans of hostile models: never a clean verdict, in time, the cause named and this process alive."""
+"""Scans of hostile models: never clean, always in time, the cause named, this process alive."""
 
 import os
 import subprocess

@@ -8,7 +8,8 @@ import pytest
 
 import scanner
 from scanner import Device, Settings, UsageError, Verdict, scan, scan_many
-from scanner.pipeline import layers
+from scanner.detectors import FAMILY
+from scanner.pipeline import diagnose, layers, rules
 
 SETTINGS = Settings(images=10, device=Device.CPU, detectors=("overactivation",))
 
@@ -78,13 +79,28 @@ def test_an_unknown_detector_is_refused_with_the_nearest(pair: tuple[Path, Path]
 
 
 def test_layers(pair: tuple[Path, Path]) -> None:
-    rows = layers(pair[0])["layers"]
-    assert [(r["value"], r["operator"], r["node"], r["shape"]) for r in rows] == [
-        ("activated", "Relu", "relu", ["N", 4, 8, 8])
+    found = layers(pair[0])
+    assert found.model.path == str(pair[0])
+    assert [(row.value, row.operator, row.node, row.shape) for row in found.layers] == [
+        ("activated", "Relu", "relu", ("N", 4, 8, 8))
     ]
+
+
+def test_the_detectors_are_described_in_the_order_of_the_report() -> None:
+    described = rules()
+    assert [row.rule.id for row in described] == list(FAMILY)
+    assert {"graph"} <= {need for row in described for need in row.needs}
+
+
+def test_a_diagnosis_is_typed() -> None:
+    found = diagnose()
+    assert found.versions["onnxruntime"]
+    assert found.telemetry is False
+    assert found.isolation.granted()
 
 
 def test_the_public_face_is_what_it_says() -> None:
     assert all(getattr(scanner, name) is not None for name in scanner.__all__)
+    assert set(scanner.__all__) <= set(dir(scanner))
     with pytest.raises(AttributeError):
         _ = scanner.nothing
