@@ -1,4 +1,4 @@
-"""The child's side of `scanner.sandbox.worker`: confined first, it answers until the parent ends."""
+"""The child's side of `scanner.sandbox.worker`: it confines itself, then answers calls."""
 
 import gc
 import importlib

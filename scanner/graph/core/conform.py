@@ -11,9 +11,9 @@ import onnx
 
 from scanner.errors import MalformedModelError
 from scanner.graph.core.structure import subgraphs
+from scanner.modelfile.domains import STANDARD_DOMAINS
 
 _BODIES = {"If": 2, "Loop": 1, "Scan": 1}
-_STANDARD = ("", "ai.onnx")
 
 
 def check_nodes(proto: onnx.ModelProto) -> None:
@@ -32,8 +32,8 @@ def check_nodes(proto: onnx.ModelProto) -> None:
 
 def _check(nodes: Iterable[onnx.NodeProto], versions: Mapping[str, int]) -> None:
     for node in nodes:
-        if node.domain in _STANDARD:
-            version = max(versions.get(domain, 1) for domain in _STANDARD)
+        if node.domain in STANDARD_DOMAINS:
+            version = max(versions.get(domain, 1) for domain in STANDARD_DOMAINS)
             problem = _bodies_problem(node) or _schema_problem(node, version)
             if problem:
                 raise MalformedModelError(

@@ -10,6 +10,7 @@ import onnx
 from onnx import numpy_helper
 
 from scanner.errors import MalformedModelError
+from scanner.modelfile.skeleton import declare_constants
 
 Shape = tuple[int | str, ...]
 """Dimensions; one that is not a number is a name, and equal names are equal sizes."""
@@ -19,9 +20,6 @@ _SHAPE_KEEPING = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 
 _FREE_INITIALISERS = 4
 """From this IR version on, an initialiser need not be an input too."""
-
-_SMALL = 4096
-"""Constants of at most so many elements may be shapes, axes or scales, whose numbers inference needs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,12 +136,6 @@ def _skeleton(model: onnx.ModelProto, tensors: Iterable[onnx.TensorProto]) -> on
                 info.name, kind.elem_type, dimensions(info) if kind.HasField("shape") else None
             )
             graph.input.append(named)
-    for tensor in tensors:
-        if int(np.prod(tensor.dims, dtype=np.int64)) <= _SMALL:
-            graph.initializer.append(tensor)
-        else:
-            graph.input.append(
-                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-            )
+    declare_constants(graph, ((tensor.name, tensor) for tensor in tensors))
     graph.output.extend(onnx.ValueInfoProto(name=info.name) for info in model.graph.output)
     return skeleton

@@ -32,6 +32,7 @@ from scanner.graph.gradient import vjps
 from scanner.graph.gradient.opsets import lift
 from scanner.graph.gradient.tape import FLOATS, Tape, Value
 from scanner.graph.gradient.vjps.base import Op, Rule, no_gradient
+from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.model import standard_opset
 
 _IR_VERSION = 8
@@ -255,7 +256,7 @@ class _Reverse:
 
 
 def _rule(node: onnx.NodeProto) -> Rule | None:
-    return vjps.RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    return vjps.RULES.get(node.op_type) if node.domain in STANDARD_DOMAINS else None
 
 
 def _renamed(value: Value, stem: str) -> Value:

@@ -14,13 +14,13 @@ from onnx import helper, numpy_helper
 
 from scanner.errors import MalformedModelError, UnsupportedModelError
 from scanner.graph.core.structure import attribute, subgraphs
+from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.model import standard_opset
 
 TARGET = 18
 """The first set in which every reduction takes its axes as an input."""
 
 _OLDEST = 7  # the oldest that ONNX Runtime promises to run
-_STANDARD = ("", "ai.onnx")
 _REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
 
 Constants = Callable[[Any, Any], str]
@@ -46,7 +46,7 @@ def lift(model: onnx.ModelProto) -> None:
         return
     _lift_graph(model.graph, version)
     for entry in model.opset_import:
-        if entry.domain in _STANDARD:
+        if entry.domain in STANDARD_DOMAINS:
             entry.version = TARGET
 
 
@@ -65,7 +65,7 @@ def _lift_graph(graph: onnx.GraphProto, version: int) -> None:
             _lift_graph(body, version)
         below, adapter = (
             _ADAPTERS.get(node.op_type, (0, _unchanged))
-            if node.domain in _STANDARD
+            if node.domain in STANDARD_DOMAINS
             else (0, _unchanged)
         )
         lifted_name = next(filter(None, node.output), node.name)

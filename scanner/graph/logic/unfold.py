@@ -17,7 +17,9 @@ from onnx import numpy_helper
 from scanner.errors import MalformedModelError
 from scanner.graph.core import facts, flatten
 from scanner.graph.core.structure import attribute, label, subgraphs
+from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.model import required_inputs
+from scanner.modelfile.skeleton import declare_constants
 
 Array = npt.NDArray[np.generic]
 Resolve = Callable[[str], str]
@@ -165,14 +167,7 @@ def _skeleton(flat: onnx.ModelProto, line: "_Line") -> onnx.ModelProto:
     # The shapes that the file claims for inner values are left out: they are free text to whoever
     # wrote it.
     skeleton.graph.output.extend(onnx.ValueInfoProto(name=v.name) for v in flat.graph.output)
-    for name, tensor in line.constants.items():
-        if math.prod(tensor.dims) <= _READABLE and not tensor.external_data:
-            skeleton.graph.initializer.append(tensor)
-            skeleton.graph.initializer[-1].name = name
-        else:
-            skeleton.graph.input.append(
-                onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
-            )
+    declare_constants(skeleton.graph, line.constants.items(), _READABLE)
     return skeleton
 
 
@@ -208,7 +203,7 @@ class _Line:
         else:
             self.nodes.append(node)
         operator = (
-            node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+            node.op_type if node.domain in STANDARD_DOMAINS else f"{node.domain}.{node.op_type}"
         )
         self.steps.append(Step(operator, label(node, scope), inputs, outputs, node))
 
