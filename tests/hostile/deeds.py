@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scanner.errors import UsageError
 from scanner.limits import Confinement
 from scanner.sandbox import confinement
 from scanner.sandbox.endpoint import Endpoint, Progress
@@ -165,6 +166,14 @@ def bug(_request: None, _progress: Progress) -> Any:
 
 def echo(anything: Any, _progress: Progress) -> Any:
     return anything
+
+
+def refuse(_request: None, _progress: Progress) -> Any:
+    raise UsageError("no", remedy="ask for something else")
+
+
+def starve(_request: None, _progress: Progress) -> Any:
+    raise MemoryError
 
 
 def report(_request: None, progress: Progress) -> Any:

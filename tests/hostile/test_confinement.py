@@ -89,13 +89,3 @@ def test_it_says_what_was_given_up(child: Worker, folders: tuple[Path, Path]) ->
     assert given.memory == "kernel"
     assert not given.missing()
     assert "memory" in given.limits
-
-
-def test_what_is_missing_is_said() -> None:
-    assert Confinement().missing() == (
-        "files are not confined (no Landlock)",
-        "sockets and new processes are not refused (no seccomp filter)",
-        "new privileges are not refused",
-        "memory is not limited",
-    )
-    assert Confinement().granted() == ("a process of its own with a deadline",)

@@ -1,13 +1,12 @@
-"""One scan through the real child, and many."""
+"""One scan through the real child."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import models
 import pytest
 
 import scanner
-from scanner import Device, Settings, UsageError, Verdict, scan, scan_many
+from scanner import Device, Settings, UsageError, Verdict, scan
 from scanner.detectors import FAMILY
 from scanner.pipeline import diagnose, layers, rules
 
@@ -37,23 +36,6 @@ def test_without_a_reference_the_suspect_is_still_measured(pair: tuple[Path, Pat
     result = scan(pair[0], settings=SETTINGS)
     assert result.findings[0].values["suspect_mean"]
     assert "--reference" in result.reason
-
-
-def test_one_failure_does_not_stop_the_others(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    broken = tmp_path / "broken.onnx"
-    broken.write_bytes(b"x")
-    results = list(scan_many([pair[0], broken, pair[0]], [pair[1]], SETTINGS))
-    assert [len(r.failures) for r in results] == [0, 1, 0]
-    assert results[0].findings[0].values == results[2].findings[0].values
-    assert "is not an ONNX file" in results[1].failures[0].sentence
-
-
-def test_an_executor_gives_the_same_results(pair: tuple[Path, Path]) -> None:
-    with ThreadPoolExecutor(2) as executor:
-        parallel = [
-            r.findings for r in scan_many([pair[0], pair[1]], [], SETTINGS, executor=executor)
-        ]
-    assert parallel == [r.findings for r in scan_many([pair[0], pair[1]], [], SETTINGS)]
 
 
 def test_a_reference_that_cannot_be_opened_is_an_error(
