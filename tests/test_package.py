@@ -62,3 +62,19 @@ def test_the_command_runs_under_this_name_too() -> None:
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.stdout.startswith("overactivation "), done.stderr
+
+
+def test_doctor_names_another_owner_of_a_package(tmp_path: Path) -> None:
+    other = tmp_path / "port_scan-0.1.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: port-scan\nVersion: 0.1\n")
+    (other / "RECORD").write_text("scanner/ports.py,,\n")
+    path = os.pathsep.join((str(ROOT), str(tmp_path)))
+    done = subprocess.run(
+        [sys.executable, "-m", "scanner", "doctor"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "shared packages     scanner: port-scan" in done.stdout
+    assert "install overactivation in an environment of its own" in done.stderr
