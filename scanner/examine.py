@@ -1,15 +1,14 @@
 """The child's side of a scan: open models, run the detectors, compare.
 
-This is where the heavy imports are. The user's side, `scanner.pipeline`, reaches it through
-`scanner.sandbox.worker`.
+These are the functions behind the endpoints of `scanner.protocol`. The heavy imports are here, so
+the user's side, `scanner.pipeline`, never imports this module; it asks `scanner.sandbox.worker`.
 """
 
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from scanner.detectors import FAMILY, load
 from scanner.errors import (
@@ -31,7 +30,16 @@ from scanner.judging.calibration import enough, shipped_baseline
 from scanner.judging.lineup import Lineup, dropped_some
 from scanner.limits import Limits
 from scanner.modelfile.model import Model, open_model
-from scanner.protocol import Examination, Job, Source
+from scanner.protocol import (
+    DetectorDescription,
+    Diagnosis,
+    Examination,
+    Job,
+    Layer,
+    LayerList,
+    SharedPackage,
+    Source,
+)
 from scanner.results import (
     Comparison,
     Failure,
@@ -44,24 +52,24 @@ from scanner.results import (
     ValueInfo,
 )
 from scanner.sandbox import confinement, deadline
+from scanner.sandbox.endpoint import Progress
 from scanner.settings import Settings
-from scanner.values import from_json, to_json
-
-Progress = Callable[[int, int], None]
+from scanner.values import to_json
 
 MODEL_RULE = "model"  # the rule id of a failure that concerns a whole file
-# A worker's error is the deadline or a limit, met inside one detector: what the others found is
+# A worker's error is the deadline or a limit, reached inside one detector: what the others found is
 # kept.
 _MEASUREMENT_ERRORS = (ModelError, GraphError, UsageError, WorkerError)
+_DISTRIBUTION = "overactivation"
+_PACKAGES = ("overactivation", "scanner", "trainers")  # the import names that it owns
 
 
-def examine(argument: Any, progress: Progress) -> Any:
-    """Carry out a `Job` given as JSON and return an `Examination` as JSON.
+def examine(job: Job, progress: Progress) -> Examination:
+    """Measure a suspect and its references, and compare them.
 
     Raises:
         ScannerError: A reference cannot be opened, or the request cannot be carried out.
     """
-    job = from_json(Job, argument)
     detectors = select(job.settings.detectors)
     share = _Shares(progress, (len(job.references) + 1) * len(detectors))
     opened = [_open(source, job.settings.limits) for source in job.references]
@@ -83,7 +91,7 @@ def examine(argument: Any, progress: Progress) -> Any:
     )
     lineup = _lineup(job, suspect, references, detectors)
     compared, failures = _compare(lineup, detectors, suspect, job.settings.limits)
-    examination = Examination(
+    return Examination(
         suspect=dataclasses.replace(suspect, failures=(*suspect.failures, *failures)),
         references=references,
         comparisons=tuple(comparison for comparison, _ in compared),
@@ -91,56 +99,88 @@ def examine(argument: Any, progress: Progress) -> Any:
         rules=tuple(d.rule for d in detectors),
         warnings=tuple(lineup.warnings(detectors, suspect.model)),
     )
-    return to_json(examination)
 
 
-def layers(argument: Any, _progress: Progress) -> Any:
-    """List the activations of a model, given as a `Source` in JSON: value, operator, node, position and shape."""
-    from scanner.graph.core import flatten, shapes  # noqa: PLC0415 - onnx, which a scan may do without
-    from scanner.graph.layers import activations  # noqa: PLC0415 - onnx, which a scan may do without
+def layers(source: Source, _progress: Progress) -> LayerList:
+    """List the activations of a model.
 
-    model = _open(from_json(Source, argument), Limits())
+    Raises:
+        ScannerError: The model cannot be opened.
+    """
+    from scanner.graph.core import flatten, shapes  # noqa: PLC0415 - onnx, which a scan can often skip
+    from scanner.graph.layers import activations  # noqa: PLC0415 - as above
+
+    model = _open(source, Limits())
     flat = flatten.flatten(model.proto)
     known = shapes.value_types(flat)
-    rows = [
-        dataclasses.asdict(activation)
-        | {"shape": known[activation.value].shape if activation.value in known else None}
+    found = (
+        Layer(
+            value=activation.value,
+            operator=activation.operator,
+            node=activation.node,
+            position=activation.position,
+            quantisation=activation.quantisation,
+            shape=known[activation.value].shape if activation.value in known else None,
+        )
         for activation in activations.activations(flat)
-    ]
-    return to_json({"model": model.identity, "layers": rows})
+    )
+    return LayerList(model=model.identity, layers=tuple(found))
 
 
-def rules(_argument: Any, _progress: Progress) -> Any:
-    """List the detectors: rule and needs."""
-    return [
-        {"rule": to_json(d.rule), "needs": [n.name.lower() for n in d.needs if n.name]}
-        for d in load()
-    ]
+def rules(_request: None, _progress: Progress) -> tuple[DetectorDescription, ...]:
+    """Describe the detectors, in the order of the report."""
+    return tuple(
+        DetectorDescription(
+            rule=detector.rule, needs=tuple(n.name.lower() for n in detector.needs if n.name)
+        )
+        for detector in load()
+    )
 
 
-def diagnose(_argument: Any, _progress: Progress) -> Any:
-    """Report versions, installed runtimes and the CUDA devices that are really usable."""
-    return {
-        "versions": runtime.versions(),
-        "runtimes": runtime.installed_runtimes(),
-        "cuda_devices": list(runtime.cuda_devices()),
-        "telemetry": runtime.telemetry_enabled(),
-        "isolation": to_json(confinement.current()),
+def diagnose(_request: None, _progress: Progress) -> Diagnosis:
+    """Report versions, installed runtimes, usable CUDA devices and clashes with other packages."""
+    return Diagnosis(
+        versions=runtime.versions(),
+        runtimes=runtime.installed_runtimes(),
+        cuda_devices=runtime.cuda_devices(),
+        telemetry=runtime.telemetry_enabled(),
+        isolation=confinement.current(),
+        shared_packages=_shared_packages(),
+    )
+
+
+def _shared_packages() -> tuple[SharedPackage, ...]:
+    """Return the import names of this program that another distribution has installed too."""
+    from importlib import metadata  # noqa: PLC0415 - takes as long as a small model, for one command
+
+    owners = metadata.packages_distributions()
+    others = {
+        name: sorted({owner for owner in owners.get(name, ()) if not _is_this(owner)})
+        for name in _PACKAGES
     }
+    return tuple(
+        SharedPackage(name=name, distributions=tuple(found))
+        for name, found in others.items()
+        if found
+    )
+
+
+def _is_this(distribution: str) -> bool:
+    return distribution.lower().replace("_", "-") == _DISTRIBUTION
 
 
 def select(names: Sequence[str]) -> tuple[Detector, ...]:
-    """Return the detectors of these ids, or all of them for none.
+    """Return the detectors with these ids, or all of them if no id is given.
 
     Raises:
         UsageError: There is no such detector.
     """
     for name in names:
         if name not in FAMILY:
-            import difflib  # noqa: PLC0415 - only for a name that is misspelt
+            import difflib  # noqa: PLC0415 - only for a misspelt name
 
             near = difflib.get_close_matches(name, FAMILY, n=1)
-            remedy = f"did you mean {near[0]!r}?" if near else "'scan detectors' lists them"
+            remedy = f"did you mean {near[0]!r}?" if near else "the function `rules` lists them"
             raise UsageError(f"there is no detector {name!r}", remedy=remedy)
     return load(names)
 
@@ -158,7 +198,7 @@ def _compare(
 
 @contextlib.contextmanager
 def _contained(rule: str, limits: Limits, failures: list[Failure]) -> Iterator[None]:
-    """Make what goes wrong with one detector its failure, so that it does not swallow what the others found.
+    """Record an error of one detector as its failure, so that the others' findings are kept.
 
     Raises:
         DeviceError: The request cannot be carried out, whatever the detector.
@@ -181,7 +221,7 @@ def _lineup(
     references: tuple[ModelRecord, ...],
     detectors: Sequence[Detector],
 ) -> Lineup:
-    """Line up the references with the baseline that the user named, or with a shipped one that fits."""
+    """Line up the references with the baseline the user named, or with a shipped one that fits."""
     population, source = job.population, job.source
     if not population and job.settings.shipped_baselines:
         shipped = shipped_baseline(suspect.model, [detector.rule.id for detector in detectors])
@@ -192,7 +232,7 @@ def _lineup(
 
 
 class _Shares:
-    """One progress count over several measurements of equal weight."""
+    """A single progress count over several measurements of equal weight."""
 
     def __init__(self, progress: Progress, parts: int) -> None:
         self._progress, self._parts, self._finished = progress, parts, 0
@@ -212,7 +252,7 @@ def _open(source: Source, limits: Limits) -> Model:
 def _examine_suspect(
     job: Job, references: Sequence[ModelIdentity], detectors: Sequence[Detector], share: _Shares
 ) -> ModelRecord:
-    """Measure the suspect; a file that cannot be measured at all is a record with one failure."""
+    """Measure the suspect; if that is impossible, return a record with one failure."""
     identity = ModelIdentity(
         path=job.model.name, sha256=None, producer="", opset=None, inputs=(), outputs=()
     )
@@ -240,14 +280,13 @@ def _check_comparable(suspect: ModelIdentity, reference: ModelIdentity) -> None:
     ):
         raise UnsupportedModelError(
             f"{suspect.path!r} takes {_signature(suspect.inputs)}, but the reference "
-            f"{reference.path!r} takes "
-            f"{_signature(reference.inputs)}",
+            f"{reference.path!r} takes {_signature(reference.inputs)}",
             remedy="compare with a clean model of the same input",
         )
 
 
 def _compatible(one: ValueInfo, other: ValueInfo) -> bool:
-    """Whether two inputs agree behind the batch axis, as far as they say."""
+    """Whether two inputs agree after the batch axis, as far as their sizes are known."""
     pairs = zip(one.shape[1:], other.shape[1:], strict=False)
     sizes_agree = all(isinstance(a, str) or isinstance(b, str) or a == b for a, b in pairs)
     return one.dtype == other.dtype and len(one.shape) == len(other.shape) and sizes_agree
@@ -271,13 +310,13 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
 
     Args:
         model: The model.
-        settings: How.
-        detectors: Which.
-        share: Takes the progress.
+        settings: How to measure.
+        detectors: What to run.
+        share: Receives the progress.
         lead: For a reference, the suspect's record.
-        few: Whether the references are too few to judge, so that they repeat what the suspect's
-            search chose.
-        known: For a reference, its record from before.
+        few: Whether there are too few references to judge by, so that they repeat what the
+            suspect's search chose.
+        known: For a reference, its earlier record.
     """
     start = time.monotonic()
     measurements: list[Measurement] = []
@@ -327,14 +366,17 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
 
 
 def _left_out(measurement: Measurement) -> Iterator[Skip]:
-    """Yield a skip where a contest of classes left some out for want of time."""
+    """Yield a skip if a contest of classes ran out of time before some had a turn."""
     classes = measurement.series.get("left_out")
     if classes:
         named = f"class{'es' if len(classes) > 1 else ''} {', '.join(map(str, classes))}"
-        reason = f"the time ran out before {named} had a turn; choose a larger --budget, or name them with --classes"
+        reason = (
+            f"the time ran out before {named} had a turn; "
+            "raise the setting `budget`, or name them with the setting `classes`"
+        )
         yield Skip(rule=measurement.rule, reason=reason)
 
 
 def _same_course(before: Measurement, lead: Measurement | None) -> bool:
-    """Whether a reference measured before took the steps that this suspect's budget chose."""
+    """Whether a reference measured earlier took the steps that this suspect's budget chose."""
     return lead is None or before.series.get("granted") == lead.series.get("granted")

@@ -1,14 +1,17 @@
 """What one detector does wrong never takes what the others found."""
 
 from collections.abc import Sequence
+from importlib import metadata
 from typing import ClassVar
 
+import pytest
 from examples import identity
 
 from scanner import examine
 from scanner.instruments.detector import Needs, Subject
 from scanner.judging.lineup import Lineup
 from scanner.limits import Limits
+from scanner.protocol import SharedPackage
 from scanner.results import Comparison, Measurement, ModelRecord, Rule
 
 
@@ -37,6 +40,21 @@ class Broken(Steady):
         """Divide by nothing."""
         del suspect, references
         raise ZeroDivisionError
+
+
+def test_a_package_of_the_same_name_is_told_with_its_owners(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    owners = {
+        "scanner": ["Overactivation", "port-scan", "port-scan"],
+        "trainers": ["gym"],
+        "onnx": ["x"],
+    }
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: owners)
+    assert examine._shared_packages() == (
+        SharedPackage(name="scanner", distributions=("port-scan",)),
+        SharedPackage(name="trainers", distributions=("gym",)),
+    )
 
 
 def test_a_comparison_that_fails_is_a_failure_of_its_own() -> None:

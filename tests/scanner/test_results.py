@@ -13,11 +13,18 @@ RULE = Rule(id="r", name="R", summary="s", reference="p")
 
 
 def test_a_finding_survives_json() -> None:
+    seen = Observation(code="c", severity=Severity.NOTE, sentence="seen", nodes=("n",))
     finding = Finding(
-        rule=RULE, verdict=Verdict.SUSPICIOUS, statistic=1.5, p_value=None, reason="because", values={"a": 1},
-        parameters={"seed": 0}, evidence={"maxima": [1.0, 2.0]},
-        observations=(Observation(code="c", severity=Severity.NOTE, sentence="seen", nodes=("n",)),),
-    )  # fmt: skip
+        rule=RULE,
+        verdict=Verdict.SUSPICIOUS,
+        statistic=1.5,
+        p_value=None,
+        reason="because",
+        values={"a": 1},
+        parameters={"seed": 0},
+        evidence={"maxima": [1.0, 2.0]},
+        observations=(seen,),
+    )
     assert from_json(Finding, json.loads(json.dumps(to_json(finding)))) == finding
 
 
@@ -50,5 +57,5 @@ def test_data_of_another_shape_is_refused(data: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("data", ["x", ["x"], 1, None], ids=repr)
 def test_data_without_fields_is_refused(data: object) -> None:
-    with pytest.raises(TypeError, match="no fields for Rule"):
+    with pytest.raises(TypeError, match="expected the fields of Rule"):
         from_json(Rule, data)

@@ -13,13 +13,15 @@ from onnx import external_data_helper, numpy_helper
 
 from scanner.graph.audit import wire
 from scanner.graph.core.structure import label, subgraphs
+from scanner.modelfile import external_data, nested
+from scanner.modelfile.domains import STANDARD_DOMAINS, canonical
 from scanner.results import Observation, Severity
 
 _VALUE_FIELDS = (
     "raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data",
     "string_data", "external_data",
 )  # fmt: skip
-_STANDARD = {"", "ai.onnx", "ai.onnx.ml"}
+_STANDARD = {*STANDARD_DOMAINS, "ai.onnx.ml"}
 _KNOWN_DOMAINS = {
     "com.microsoft": "ONNX Runtime",
     "com.microsoft.nchwc": "ONNX Runtime's optimiser",
@@ -80,14 +82,8 @@ def tensors(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
 
 
 def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    waiting = [proto.graph]
-    waiting += [
-        body for function in proto.functions for node in function.node for body in subgraphs(node)
-    ]
-    while waiting:
-        graph = waiting.pop()
-        yield graph
-        waiting += [body for node in graph.node for body in subgraphs(node)]
+    in_functions = (b for f in proto.functions for node in f.node for b in subgraphs(node))
+    return nested.walk([proto.graph, *in_functions])
 
 
 def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
@@ -291,7 +287,7 @@ def _external(proto: onnx.ModelProto, _data: bytes, path: Path) -> Iterator[Obse
             location = next(
                 (entry.value for entry in tensor.external_data if entry.key == "location"), ""
             )
-            if location not in outside and (why := _outside(location, path.parent)):
+            if location not in outside and (why := external_data.trespass(path.parent, location)):
                 outside[location] = why
     for location, why in outside.items():
         sentence = (
@@ -299,20 +295,6 @@ def _external(proto: onnx.ModelProto, _data: bytes, path: Path) -> Iterator[Obse
             "file"
         )
         yield _note("external-data-outside", Severity.WARNING, sentence, location=location)
-
-
-def _outside(location: str, folder: Path) -> str | None:
-    if Path(location).is_absolute() or "\\" in location or location.startswith("~"):
-        return "an absolute path"
-    if ".." in Path(location).parts:
-        return "outside the model's folder"
-    place = folder / location
-    try:
-        if any(p.is_symlink() for p in (place, *place.parents) if folder in p.parents):
-            return "a symbolic link"
-        return "a hard link" if place.exists() and place.stat().st_nlink > 1 else None
-    except OSError:
-        return "a name that no file can have"
 
 
 def _versions(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Observation]:
@@ -325,9 +307,7 @@ def _versions(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Obs
         yield _note("future-version", Severity.WARNING, sentence)
     versions: dict[str, list[int]] = {}
     for entry in proto.opset_import:
-        versions.setdefault("" if entry.domain == "ai.onnx" else entry.domain, []).append(
-            entry.version
-        )
+        versions.setdefault(canonical(entry.domain), []).append(entry.version)
     if max(versions.get("", [0])) > newest:
         sentence = (
             f"The file claims operator set {max(versions[''])}; the newest known here is {newest}"

@@ -11,7 +11,7 @@ import onnx
 
 from scanner.errors import MalformedModelError
 from scanner.graph.core.structure import subgraphs
-from scanner.modelfile.model import STANDARD_DOMAINS
+from scanner.modelfile.domains import STANDARD_DOMAINS
 
 _BODIES = {"If": 2, "Loop": 1, "Scan": 1}
 

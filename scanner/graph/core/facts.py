@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from scanner.errors import MalformedModelError
 from scanner.graph.core.draft import Draft
 from scanner.graph.core.extract import FREE_INITIALISERS
+from scanner.modelfile.skeleton import declare_constants
 
 Shape = tuple[int | str, ...]
 """Dimensions; one that is not a number is a name, and equal names are equal sizes."""
@@ -24,9 +25,6 @@ FLOATING = HALVES | {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
 
 _SHAPE_KEEPING = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 """Operators defined by a function body, which onnx's inference does not always see through."""
-
-_SMALL = 4096
-"""Constants with no more elements may be shapes, axes or scales, whose numbers inference needs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,24 +85,6 @@ def infer(model: onnx.ModelProto) -> Facts:
     return Facts(shapes, elem_types, tensors)
 
 
-def declare(skeleton: Draft, constants: Mapping[str, onnx.TensorProto]) -> None:
-    """Make constants known to shape inference: small ones in full, others as typed inputs.
-
-    Args:
-        skeleton: A model that is only to be inferred.
-        constants: Tensors by the name that the skeleton's nodes read them by.
-    """
-    graph = skeleton.graph
-    for name, tensor in constants.items():
-        if int(np.prod(tensor.dims, dtype=np.int64)) <= _SMALL and not tensor.external_data:
-            graph.initializer.append(tensor)
-            graph.initializer[-1].name = name
-        else:
-            graph.input.append(
-                onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
-            )
-
-
 def _inferred(skeleton: onnx.ModelProto) -> onnx.GraphProto:
     try:
         return onnx.shape_inference.infer_shapes(skeleton, data_prop=True).graph
@@ -160,7 +140,7 @@ def _skeleton(model: onnx.ModelProto, tensors: Mapping[str, onnx.TensorProto]) -
     graph.name = model.graph.name
     graph.node.extend(model.graph.node)
     graph.input.extend(_named(info) for info in model.graph.input if info.name not in tensors)
-    declare(skeleton, tensors)
+    declare_constants(graph, tensors.items())
     graph.output.extend(onnx.ValueInfoProto(name=info.name) for info in model.graph.output)
     return skeleton
 

@@ -7,7 +7,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.external_data_helper import uses_external_data
 
-from scanner.modelfile import guards
+from scanner.modelfile import guards, nested
 
 _LOWEST_CODE: dict[int, int] = {
     onnx.TensorProto.UINT8: 0,
@@ -22,13 +22,7 @@ def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     return default if found is None else onnx.helper.get_attribute_value(found)
 
 
-def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    """Return the bodies of an If, Loop or Scan."""
-    return [
-        g
-        for a in node.attribute
-        for g in ((a.g,) if a.type == onnx.AttributeProto.GRAPH else a.graphs)
-    ]
+subgraphs = nested.subgraphs  # under this name too, for the graph code
 
 
 def reads(node: onnx.NodeProto) -> set[str]:

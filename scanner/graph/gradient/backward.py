@@ -34,7 +34,8 @@ from scanner.graph.gradient import vjps
 from scanner.graph.gradient.opsets import lift
 from scanner.graph.gradient.tape import WIDE, Tape, Value
 from scanner.graph.gradient.vjps.base import Op, Vjp, no_gradient
-from scanner.modelfile.model import STANDARD_DOMAINS, standard_opset
+from scanner.modelfile.domains import STANDARD_DOMAINS
+from scanner.modelfile.model import standard_opset
 
 _IR_VERSION = 8
 _INTEGER_CARRIERS = frozenset({"QuantizeLinear"})

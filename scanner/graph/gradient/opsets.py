@@ -15,7 +15,8 @@ from onnx import helper, numpy_helper
 from scanner.errors import MalformedModelError, UnsupportedModelError
 from scanner.graph.core.draft import Draft
 from scanner.graph.core.structure import attribute, subgraphs
-from scanner.modelfile.model import STANDARD_DOMAINS, standard_opset
+from scanner.modelfile.domains import STANDARD_DOMAINS
+from scanner.modelfile.model import standard_opset
 
 TARGET = 18
 """The first set in which every reduction takes its axes as an input."""

@@ -6,7 +6,6 @@ byte for byte what the transforms of this package produce for the same file; whe
 certain, the transforms do the work.
 """
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from scanner.errors import UnsupportedModelError
 from scanner.limits import Limits
 from scanner.modelfile.fast_reader import Attribute, File, Graph, Node, Tensor, Value
 from scanner.modelfile.model import Model
+from scanner.modelfile.wire_format import write_field, write_number_field
 
 MAXIMUM = "overactivation_maximum"
 _FLOAT = 1  # TensorProto.DataType
@@ -184,32 +184,22 @@ def _model_fields(
 ) -> Iterator[bytes]:
     """Yield a ModelProto's fields in the order of their numbers, as protobuf writes them."""
     graph = b"".join(_graph_fields(file.graph.name or "graph", nodes, weights, image))
-    yield b"\x08" + _varint(max(file.ir_version, _FREE_INITIALISERS))
-    yield _field(7, graph)
-    yield from (_field(8, opset.data) for opset in file.opset_import)
+    yield write_number_field(1, max(file.ir_version, _FREE_INITIALISERS))
+    yield write_field(7, graph)
+    yield from (write_field(8, opset.data) for opset in file.opset_import)
 
 
 def _graph_fields(
     name: str, nodes: Sequence[Node], weights: Sequence[Tensor], image: Value
 ) -> Iterator[bytes]:
     pool = (
-        _field(1, nodes[-1].output[0].encode()),
-        _field(2, MAXIMUM.encode()),
-        _field(4, b"GlobalMaxPool"),
+        write_field(1, nodes[-1].output[0].encode()),
+        write_field(2, MAXIMUM.encode()),
+        write_field(4, b"GlobalMaxPool"),
     )
-    yield from (_field(1, node.data) for node in nodes)
-    yield _field(1, b"".join(pool))
-    yield _field(2, name.encode())
-    yield from (_field(5, tensor.data) for tensor in weights)
-    yield _field(11, image.data)
-    yield _field(12, _field(1, MAXIMUM.encode()))
-
-
-def _field(number: int, content: bytes | memoryview) -> bytes:
-    return b"".join((_varint(number << 3 | 2), _varint(len(content)), content))
-
-
-def _varint(number: int) -> bytes:
-    groups = list(itertools.takewhile(bool, (number >> shift for shift in range(0, 64, 7)))) or [0]
-    low = [group & 0x7F for group in groups]
-    return bytes([*(group | 0x80 for group in low[:-1]), low[-1]])
+    yield from (write_field(1, node.data) for node in nodes)
+    yield write_field(1, b"".join(pool))
+    yield write_field(2, name.encode())
+    yield from (write_field(5, tensor.data) for tensor in weights)
+    yield write_field(11, image.data)
+    yield write_field(12, write_field(1, MAXIMUM.encode()))

@@ -11,7 +11,8 @@ from scanner.graph.core.shapes import ValueType, value_types
 from scanner.graph.core.structure import Uses
 from scanner.graph.layers.activations import Activation
 from scanner.graph.layers.channels import channel_axis
-from scanner.modelfile.model import STANDARD_DOMAINS, standard_opset
+from scanner.modelfile.domains import STANDARD_DOMAINS
+from scanner.modelfile.model import standard_opset
 
 _AXES_AS_INPUT = 18  # ReduceMax takes its axes as an input from this opset on
 _INTEGER_MAXIMUM = 12  # ReduceMax reduces 8-bit integers from this opset on

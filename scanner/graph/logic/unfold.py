@@ -18,7 +18,9 @@ from scanner.errors import MalformedModelError
 from scanner.graph.core import facts, flatten
 from scanner.graph.core.draft import Draft
 from scanner.graph.core.structure import attribute, label, subgraphs
-from scanner.modelfile.model import STANDARD_DOMAINS, required_inputs
+from scanner.modelfile.domains import STANDARD_DOMAINS
+from scanner.modelfile.model import required_inputs
+from scanner.modelfile.skeleton import declare_constants
 
 Array = npt.NDArray[np.generic]
 Resolve = Callable[[str], str]
@@ -171,7 +173,7 @@ def _skeleton(flat: onnx.ModelProto, line: "_Line") -> onnx.ModelProto:
     # The shapes that the file claims for inner values are left out: whoever wrote the file may have
     # claimed anything.
     skeleton.graph.output.extend(onnx.ValueInfoProto(name=v.name) for v in flat.graph.output)
-    facts.declare(skeleton, line.constants)
+    declare_constants(skeleton.graph, line.constants.items(), _READABLE)
     return skeleton
 
 

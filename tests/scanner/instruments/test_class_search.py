@@ -27,7 +27,6 @@ from scanner.instruments.detector import Subject
 from scanner.protocol import Examination, Job, Source
 from scanner.results import Measurement
 from scanner.settings import Effort
-from scanner.values import from_json, to_json
 
 EFFORT = Effort(images=1, steps=100, restarts=1, seconds=1000)
 
@@ -256,7 +255,7 @@ def examined(
         source="",
         settings=chosen,
     )
-    return from_json(Examination, examine(to_json(job), lambda _done, _total: None))
+    return examine(job, lambda _done, _total: None)
 
 
 def test_a_scan_names_the_classes_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +267,7 @@ def test_a_scan_names_the_classes_left_out(tmp_path: Path, monkeypatch: pytest.M
     (skip,) = found.suspect.skips
     assert skip.rule == "neural_cleanse"
     assert skip.reason.startswith(
-        "the time ran out before classes 1, 2, 3 had a turn; choose a larger --budget"
+        "the time ran out before classes 1, 2, 3 had a turn; raise the setting `budget`"
     )
     assert [record.skips for record in found.references] == [()]
     assert found.comparisons[0].values["classes_compared"] == 1

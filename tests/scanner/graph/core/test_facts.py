@@ -6,11 +6,10 @@ import models
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from scanner.errors import MalformedModelError
-from scanner.graph.core.draft import Draft
-from scanner.graph.core.facts import FLOATING, declare, dimensions, infer
+from scanner.graph.core.facts import FLOATING, dimensions, infer
 
 
 def test_types_shapes_and_numbers() -> None:
@@ -66,17 +65,6 @@ def test_normalisation_keeps_the_shape_where_inference_does_not_see_it(operator:
 def test_a_nameless_dimension_equals_only_itself() -> None:
     info = helper.make_tensor_value_info("v", TensorProto.FLOAT, [None, 3, "N"])
     assert dimensions(info) == ("v[0]", 3, "N")
-
-
-def test_small_constants_are_declared_in_full_and_others_as_inputs() -> None:
-    skeleton = Draft(onnx.ModelProto())
-    outside = helper.make_tensor("outside", TensorProto.INT64, [1], [5])
-    outside.external_data.add(key="location", value="file")
-    large = numpy_helper.from_array(np.zeros(4097, np.float32), "large")
-    small = numpy_helper.from_array(np.zeros(4096, np.float32), "small")
-    declare(skeleton, {"a": small, "b": large, "c": outside})
-    assert [tensor.name for tensor in skeleton.graph.initializer] == ["a"]
-    assert [value.name for value in skeleton.graph.input] == ["b", "c"]
 
 
 def test_floating_types_are_the_four_of_networks() -> None:
