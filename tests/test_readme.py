@@ -108,10 +108,22 @@ def test_the_samples_named_exist() -> None:
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
-def test_the_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([\w./-]+)\)", README.read_text(encoding="utf-8"))
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_the_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_page_is_linked_from_another() -> None:
+    linked = {
+        (page.parent / link).resolve()
+        for page in PAGES
+        for link in re.findall(r"\]\(([\w./-]+)", page.read_text(encoding="utf-8"))
+    }
+    assert [page.name for page in PAGES if page.resolve() not in {README, *linked}] == []
 
 
 def test_the_set_up_commands_are_one_line_each_and_parse() -> None:
