@@ -524,11 +524,11 @@ def _shortfall(row: Row, paper: float) -> str:
 _PREFACE = """# The paper's tables, recomputed
 
 Written by `python -m trainers tables`; do not edit. Mean ± sample standard deviation over n
-networks (one seed each) or over n pairs of networks with different seeds; the pairs share networks, so their
-spread is not a standard error. The paper reports one run each, without its trigger, poisoning rate,
-optimiser or noise; ours are BadNets (3x3 white square, 10 % of the images, targets that vary with
-the seed) and 200 uniform noise images in [0, 1]. If several folders hold a network of the same kind
-and seed, the first one counts.
+networks (one seed each) or over n pairs of networks with different seeds; the pairs share networks,
+so their spread is not a standard error. The paper reports one run each, without its trigger,
+poisoning rate, optimiser or noise; ours are BadNets (3x3 white square, 10 % of the images, targets
+that vary with the seed) and 200 uniform noise images in [0, 1]. If several folders hold a network
+of the same kind and seed, the first one counts.
 """
 
 _ONE_EPOCH = """\
