@@ -24,8 +24,8 @@ BLOCK = re.compile(
 )
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 CHECKOUT = (
-    "LICENSE", "README.md", "benchmarks", "constraints.txt", "docs", "pyproject.toml", "samples",
-    "scanner", "tests", "trainers",
+    "LICENSE", "README.md", "benchmarks", "constraints.txt", "docs", "pyproject.toml", "samples", "scanner", "tests",
+    "trainers",
 )  # fmt: skip
 
 
