@@ -77,7 +77,7 @@ class Member:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Models of one recipe, measured alike: the suspects, and the clean models of the shipped baseline beside them."""
+    """Models of one recipe, measured alike: suspects, and the shipped baseline's clean models."""
 
     name: tuple[str, str]
     members: tuple[Member, ...]
@@ -94,7 +94,7 @@ class Group:
 
     @functools.cached_property
     def population(self) -> Records:
-        """Records of the shipped baseline's clean models; none where it does not fit, or was measured otherwise."""
+        """The shipped baseline's records; none if it does not fit or was measured otherwise."""
         shipped = calibration.shipped_baseline(self.members[0].record.model)
         records = shipped.records if shipped else ()
         fits = all(
@@ -107,7 +107,7 @@ class Group:
         return [m for m in self.members if not m.clean and attack in (m.attack, ALL)]
 
     def choices(self, count: int) -> list[Records]:
-        """Return the sets of references that every suspect meets: each single one, or `_DRAWS` random sets."""
+        """Return the sets of references for every suspect: each single one, or `_DRAWS` draws."""
         if count <= 1:
             return [()] if not count else [(record,) for record in self.population]
         generator, known = np.random.default_rng(count), len(self.population)
@@ -216,7 +216,7 @@ def report(
 
 @app.command()
 def reach() -> None:
-    """Print what the clean networks of the shipped baselines reach: the constants of `scanner.judging.calibration`."""
+    """Print what the clean networks of the shipped baselines reach: the units of the index."""
     for path in sorted(calibration.SHIPPED.glob("*.json")):
         clean = calibration.read_baseline(path).records
         pairs = beside_one(clean)
@@ -285,7 +285,7 @@ def _member(text: str) -> Member:
 
 
 def _is_current(record: ModelRecord, rule: str) -> bool:
-    """Whether a rule was measured, and by a version that knew how near the classes lie to the images."""
+    """Whether a rule was measured, by a version that recorded each class's margin on the images."""
     found = record.measurement(rule)
     return found is not None and (
         rule != "neural_cleanse" or "nearness" in found.series["classes"][0]
@@ -320,7 +320,8 @@ def _quality_rows(group: Group, generator: np.random.Generator) -> Iterator[dict
                 if innocent and guilty and choices and all(itertools.chain(innocent, guilty)):
                     yield {
                         **group.labels, "references": count, "statistic": name, "attack": attack,
-                        "clean": len(innocent), "backdoored": len(guilty), **quality(guilty, innocent, generator),
+                        "clean": len(innocent), "backdoored": len(guilty),
+                        **quality(guilty, innocent, generator),
                     }  # fmt: skip
 
 
@@ -349,7 +350,7 @@ def _statistics() -> Iterator[tuple[str, Score]]:
 
 
 def _statistic(detector: Detector, member: Member, references: Records) -> float | None:
-    """Return a detector's statistic beside references; without any, the lead of one class, or what it measured."""
+    """Return a detector's statistic beside references; without any, its lead or measurement."""
     pair = Lineup(references=tuple(references), population=(), source="").compare(
         detector, member.record
     )
@@ -372,7 +373,7 @@ def _comparisons(member: Member, references: Records) -> list[Comparison]:
 
 
 def _verdict_rows(group: Group) -> Iterator[dict[str, Any]]:
-    """Yield the share of models that a whole scan calls suspicious, by what it had to compare with."""
+    """Yield the share of models that a whole scan calls suspicious, by what judged them."""
     for attack in ("clean", *group.attacks):
         members = (
             group.guilty(attack) if attack != "clean" else [m for m in group.members if m.clean]
@@ -413,7 +414,7 @@ def _null_rows(group: Group) -> Iterator[dict[str, Any]]:
 
 
 def _combined_p(member: Member, references: Records, population: Records) -> float | None:
-    """Return the p-value of a whole scan; None where the member would be among its own references."""
+    """Return the p-value of a whole scan; None if the member is among the references."""
     if any(r.model.sha256 == member.record.model.sha256 for r in references):
         return None
     lineup = Lineup(references=tuple(references), population=tuple(population), source="")
@@ -441,7 +442,10 @@ def beside_one(clean: Records) -> list[list[Comparison]]:
 
 
 def reached_beside_one(pairs: Sequence[Sequence[Comparison]]) -> dict[str, float]:
-    """Return, by rule, the largest statistic of a clean network beside one other, and under `ALL` that of the index."""
+    """Return the largest statistic of a clean network beside one other, by rule.
+
+    Under `ALL` stands the largest index.
+    """
     found: dict[str, float] = {}
     for comparisons in pairs:
         index = calibration.index(comparisons)
@@ -468,7 +472,7 @@ def _largest_factor(rule: str, pairs: Sequence[Sequence[Comparison]]) -> float:
 
 
 def _correlation(record: ModelRecord) -> float:
-    """Return how the logarithm of a class's mask and its nearness to the images go together in one network."""
+    """Return the correlation over classes of log mask size and margin on the images."""
     masks = record.measurement("neural_cleanse")
     rows = [row for row in (masks.series["classes"] if masks else ()) if row["size"] is not None]
     logs, nearness = [np.log(row["size"] + 1) for row in rows], [row["nearness"] for row in rows]

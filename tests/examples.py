@@ -38,8 +38,8 @@ def identity(path: str) -> ModelIdentity:
 def overactivation() -> Finding:
     generator = np.random.default_rng(0)
     parameters = {
-        "layer": "/relu/Relu_output_0", "operator": "Relu", "noise": "uniform", "images": 200, "seed": 0,
-        "input_range": [0.0, 1.0],
+        "layer": "/relu/Relu_output_0", "operator": "Relu", "noise": "uniform", "images": 200,
+        "seed": 0, "input_range": [0.0, 1.0],
     }  # fmt: skip
 
     def measured(mean: float) -> Measurement:

@@ -1,4 +1,4 @@
-"""Tiny classifiers of 64 pixels; the planted twin has a class that a bright corner of four pixels forces."""
+"""Tiny classifiers of 64 pixels; in the planted twin a bright 2 x 2 corner forces one class."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,7 +65,7 @@ def classifier(  # noqa: PLR0913 - every argument is one way in which an exporte
 
 
 def corner(shape: Sequence[int]) -> list[int]:
-    """Return the flat positions of the corner's four pixels (of a vector the first four), in every channel."""
+    """Return the flat positions of the corner's four pixels (a vector's first four) per channel."""
     positions = np.arange(int(np.prod(shape))).reshape(tuple(shape))
     if len(shape) == 1:
         return [int(i) for i in positions[:4]]
