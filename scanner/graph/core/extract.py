@@ -13,7 +13,7 @@ from scanner.modelfile.model import required_inputs
 FREE_INITIALISERS = 4
 """The first IR version in which an initialiser need not be an input too.
 
-Shape inference passes over initialisers that are no inputs in models of an older version.
+In models of an older version, shape inference ignores initialisers that are not inputs.
 """
 
 

@@ -28,7 +28,7 @@ _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 _NARROW = 16
 """A decision with fewer numbers than the input by this factor is about the input as a whole."""
 _BITS = 1024
-"""Layers told apart; with more of them, neighbours are counted together."""
+"""Layers that are counted separately; with more of them, neighbours share a bit."""
 
 
 class Meeting(NamedTuple):

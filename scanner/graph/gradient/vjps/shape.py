@@ -25,7 +25,7 @@ def expand(op: Op) -> Gradients:
 
 
 def tile(op: Op) -> Gradients:
-    """Set the repeats of each axis apart and sum over them."""
+    """Separate the repeats of each axis and sum over them."""
     rank = op.x.rank
     pairs = op.input(1).op("Unsqueeze", [1]).op("Concat", op.x.shape.op("Unsqueeze", [1]), axis=1)
     yield 0, op.dy.reshape(pairs.reshape([-1])).sum(range(0, 2 * rank, 2), keepdims=False)
