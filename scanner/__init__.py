@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         WorkerError,
         WorkerTimeoutError,
     )
-    from scanner.judging.calibration import Baseline, read_baseline
+    from scanner.judging.population import Baseline, read_baseline
     from scanner.pipeline import calibrate, scan
     from scanner.results import Finding, ScanResult, Verdict
     from scanner.settings import Budget, Device, Noise, Settings
@@ -44,7 +44,7 @@ _ROOMS = {
         "UnsupportedModelError", "UsageError", "ValueNotFoundError", "WorkerCrashedError", "WorkerError",
         "WorkerTimeoutError",
     ),
-    "scanner.judging.calibration": ("Baseline", "read_baseline"),
+    "scanner.judging.population": ("Baseline", "read_baseline"),
     "scanner.pipeline": ("calibrate", "scan"),
     "scanner.results": ("Finding", "ScanResult", "Verdict"),
     "scanner.settings": ("Budget", "Device", "Noise", "Settings"),

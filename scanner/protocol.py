@@ -1,6 +1,6 @@
 """What the user's side of a scan and the child's side say to one another."""
 
-from scanner.results import Comparison, ModelRecord, Nulls, Rule
+from scanner.results import Comparison, ModelRecord, Population, Rule
 from scanner.settings import Settings
 from scanner.values import frozen
 
@@ -42,8 +42,8 @@ class Examination:
     Attributes:
         suspect: All that was measured on the suspect; where it could not be opened, one failure.
         references: The references' records, to be handed back with the next job.
-        comparisons: One a detector that measured the suspect.
-        nulls: What clean models show, one a rule that is or might have been calibrated.
+        comparisons: One per detector that measured the suspect.
+        populations: What clean models show, one per rule that is or might have been calibrated.
         rules: Of the detectors that ran, in the order of the report.
         warnings: What is wrong with the references, in sentences.
     """
@@ -51,6 +51,6 @@ class Examination:
     suspect: ModelRecord
     references: tuple[ModelRecord, ...]
     comparisons: tuple[Comparison, ...]
-    nulls: tuple[Nulls, ...]
+    populations: tuple[Population, ...]
     rules: tuple[Rule, ...]
     warnings: tuple[str, ...]

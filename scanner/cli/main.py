@@ -17,7 +17,7 @@ from scanner.cli import options
 from scanner.cli.output import Bar, Output, console
 from scanner.errors import ScannerError, UsageError
 from scanner.judging import unanalysable
-from scanner.judging.calibration import read_baseline, write_baseline
+from scanner.judging.population import read_baseline, write_baseline
 from scanner.limits import Confinement, Limits
 from scanner.report import json as json_report
 from scanner.report import terminal

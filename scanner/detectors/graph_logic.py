@@ -7,7 +7,6 @@ in `scanner.graph.logic.gates`.
 
 import base64
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,9 +16,9 @@ from scanner.errors import UnsupportedModelError, UsageError
 from scanner.graph.logic import excerpt, gates, open_gate
 from scanner.graph.logic.unfold import Flow, unfold
 from scanner.instruments import probes, runtime
-from scanner.instruments.detector import Needs, Subject
+from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.modelfile.model import Model
-from scanner.results import Comparison, Measurement, Observation, Rule, Severity
+from scanner.results import Contribution, Measurement, Observation, Part, Rule, Severity
 from scanner.settings import Device, Settings
 
 Array = npt.NDArray[Any]
@@ -32,7 +31,7 @@ _OPENED = 0.2
 _MOVED = 0.1
 
 
-class GraphLogic:
+class GraphLogic(Detector):
     """Tests of the input that gate the output, found by data-flow analysis; the statistic is the highest severity."""
 
     rule: ClassVar[Rule] = Rule(
@@ -43,6 +42,7 @@ class GraphLogic:
         "2511.00664",
     )
     needs: ClassVar[Needs] = Needs.GRAPH
+    contribution: ClassVar[Contribution] = Contribution(part=Part.STRUCTURAL)
 
     def measure(self, subject: Subject) -> Measurement:
         """Return one observation for each set of tests that gates something, confirmed where an input opens the gate.
@@ -67,13 +67,6 @@ class GraphLogic:
             statistic=float(max((o.severity for o in observations), default=0)),
             parameters={"steps": len(flow.steps), "rounds": _ROUNDS, "seed": subject.settings.seed},
             observations=observations,
-        )
-
-    def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
-        """Return the suspect's own statistic: a graph is judged by what it holds, not against other models."""
-        values = {"suspect": suspect.statistic, "references": len(references)}
-        return Comparison(
-            rule=self.rule.id, statistic=suspect.statistic, values=values, structural=True
         )
 
 

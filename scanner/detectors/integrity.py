@@ -6,7 +6,7 @@ model shows: whether ONNX Runtime with and without its optimiser, and ONNX's ref
 give one answer.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,8 +15,8 @@ import numpy.typing as npt
 from scanner.errors import ModelError, UsageError
 from scanner.graph.audit import checks, second_reader
 from scanner.instruments import probes, runtime
-from scanner.instruments.detector import Needs, Subject
-from scanner.results import Comparison, Measurement, Observation, Rule, Severity
+from scanner.instruments.detector import Detector, Needs, Subject
+from scanner.results import Contribution, Measurement, Observation, Part, Rule, Severity
 from scanner.settings import Device
 
 Array = npt.NDArray[Any]
@@ -27,7 +27,7 @@ _MOST_BYTES = 512 << 20
 """Two more sessions of a larger model would need more memory than the scan itself."""
 
 
-class Integrity:
+class Integrity(Detector):
     """Two readings of one file, stowaways, code and damage; the statistic is the highest severity."""
 
     rule: ClassVar[Rule] = Rule(
@@ -39,6 +39,7 @@ class Integrity:
         "specification, 2008",
     )
     needs: ClassVar[Needs] = Needs.GRAPH
+    contribution: ClassVar[Contribution] = Contribution(part=Part.STRUCTURAL)
 
     def measure(self, subject: Subject) -> Measurement:
         """Return one observation for each thing found, the heaviest first."""
@@ -55,13 +56,6 @@ class Integrity:
                 "seed": subject.settings.seed,
             },
             observations=tuple(sorted(found, key=lambda o: -o.severity)),
-        )
-
-    def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
-        """Return the suspect's own statistic: a file is judged by what it holds, not against other files."""
-        values = {"suspect": suspect.statistic, "references": len(references)}
-        return Comparison(
-            rule=self.rule.id, statistic=suspect.statistic, values=values, structural=True
         )
 
 

@@ -55,16 +55,26 @@ def leading(profile: ByClass, scale: Scale) -> Lead | None:
     found = side_by_side(profile)
     if found is None:
         return None
-    rows = [(row, profile.unreached if f is None else f, f) for row, f in found]
     values = [
-        suspicion(counted, scale) - (scale.ease * row.nearness if scale.ease else 0.0)
-        for row, counted, _ in rows
-        if counted is not None and (row.nearness is not None or not scale.ease)
+        value
+        for row, figure in found
+        if (value := _eased(row, figure, profile.unreached, scale)) is not None
     ]
-    best = lead(values) if len(values) == len(rows) else None
-    if best is None or rows[best[0]][2] is None:
+    best = lead(values) if len(values) == len(found) else None
+    if best is None:
         return None
-    return Lead(class_id=rows[best[0]][0].class_id, distance=best[1])
+    row, figure = found[best[0]]
+    return None if figure is None else Lead(class_id=row.class_id, distance=best[1])
+
+
+def _eased(
+    row: ClassRow, figure: float | None, unreached: float | None, scale: Scale
+) -> float | None:
+    """Return how suspicious a class is once its nearness is taken off; None where that is unknown."""
+    counted = unreached if figure is None else figure
+    if counted is None or not scale.ease:
+        return None if counted is None else suspicion(counted, scale)
+    return None if row.nearness is None else suspicion(counted, scale) - scale.ease * row.nearness
 
 
 def class_by_class(

@@ -12,6 +12,7 @@ from scanner.judging import by_class
 from scanner.judging.arithmetic import mean, paired_difference
 from scanner.results import (
     ByChannel,
+    ByClass,
     ByImage,
     ByLayer,
     Comparison,
@@ -20,6 +21,7 @@ from scanner.results import (
     ImagesCompared,
     LayerDifference,
     LayerRow,
+    Lead,
     Measurement,
     Part,
     Rule,
@@ -96,7 +98,7 @@ def _compared(
 def _by_class(
     detector: Declared,
     suspect: Measurement,
-    profile: by_class.ByClass,
+    profile: ByClass,
     references: Sequence[Measurement],
 ) -> Compared:
     scale, wording = detector.scale, detector.wording
@@ -148,7 +150,7 @@ def _alone(
     figures: dict[str, float | None],
     target: int | None,
     figure: float | None,
-    lead: by_class.Lead | None,
+    lead: Lead | None,
 ) -> str:
     """Say what a model's own classes show; nothing where no class has a figure."""
     if target is None or figure is None:
@@ -178,7 +180,7 @@ def _by_layer(wording: Wording, own: ByLayer, references: Sequence[ByLayer]) -> 
             for row in own.rows
         ]  # fmt: skip
         top = max(alone, key=lambda row: row.channel_z, default=None)
-        return None, Evidence(layer=top and top.layer, layers=tuple(alone)), ""
+        return None, Evidence(layer=top.layer if top else None, layers=tuple(alone)), ""
     best = max(rows, key=lambda row: row.difference or 0.0)
     matched = _how_matched(own.rows, references)
     sentence = _said(
@@ -202,9 +204,7 @@ def _layers(
     )  # fmt: skip
 
 
-def match_layers(
-    own: Sequence[LayerRow], other: Sequence[LayerRow]
-) -> list[LayerRow | None]:
+def match_layers(own: Sequence[LayerRow], other: Sequence[LayerRow]) -> list[LayerRow | None]:
     """Return the other model's row for each of our own, None where there is none.
 
     Layers are matched by name where all names are there, else by position.

@@ -263,8 +263,24 @@ def _short(value: Any) -> Any:
 
 def write_baseline(baseline: Baseline) -> str:
     """Return a baseline as JSON with a checksum, so that a cut or edited file is noticed."""
-    body = json.dumps(to_json(baseline), sort_keys=True)
+    data = to_json(baseline)
+    for record in data["records"]:
+        record["measurements"] = list(map(_sparse, record["measurements"]))
+    body = json.dumps(data, sort_keys=True)
     return f"{_head(_checksum(body))}{body[1:]}\n"
+
+
+def _sparse(measurement: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a measurement without the fields that hold nothing: thousands, in a population."""
+    kept = {"parameters": measurement["parameters"], "statistic": measurement["statistic"]}
+    others = {name: item for name, item in measurement.items() if name not in kept}
+    return {**kept, **_filled(others)}
+
+
+def _filled(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {n: _filled(v) for n, v in value.items() if v is not None and v not in ([], {})}
+    return list(map(_filled, value)) if isinstance(value, list) else value
 
 
 def read_baseline(path: Path, rules: Collection[str] = ()) -> Baseline:

@@ -73,9 +73,7 @@ def combined_p(own: Sequence[Profile], clean: Sequence[Sequence[Profile]]) -> tu
     return conformal_p(foremost[0], [standing for standing, _ in others]), foremost[1]
 
 
-def together(
-    comparisons: Sequence[Comparison], populations: Sequence[Population]
-) -> Rank | None:
+def together(comparisons: Sequence[Comparison], populations: Sequence[Population]) -> Rank | None:
     """Return a suspect's rank by a whole scan.
 
     What the calibrated detectors that are combined (all, where none of those ran) say of each class

@@ -72,7 +72,7 @@ class ClassRow:
     """
 
     class_id: int
-    figure: float | None
+    figure: float | None = None
     course: tuple[float | None, ...]
     finished: bool = True
     steps: int = 0
@@ -104,7 +104,7 @@ class Contest:
     planned: int
     round: int
     finalists: int
-    granted: tuple[Grant, ...]
+    granted: tuple[Grant, ...] = ()
     left_out: tuple[int, ...] = ()
 
 
