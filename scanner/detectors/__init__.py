@@ -1,7 +1,7 @@
 """The detectors, in the order of the report.
 
-To add one: a file here, a row in `FAMILY`, a row in tests/scanner/detectors/test_table.py, a section
-in docs/detectors.md. Another distribution may bring detectors too, in the entry-point group
+To add one: a file here, a row in `FAMILY`, a row in tests/scanner/detectors/test_table.py, and a
+section in docs/detectors.md. Another distribution may bring detectors too, in the entry-point group
 `overactivation.detectors`: the name of the entry point is the rule id, its object the class.
 
 A detector's module is loaded when the detector is asked for: gradients alone cost as much start-up
@@ -31,7 +31,7 @@ FAMILY = {
 
 
 def load(names: Sequence[str] = ()) -> tuple[Detector, ...]:
-    """Return the detectors of these rule ids, or all of this package for none, as reports list them.
+    """Return the detectors of these rule ids, in the order of the report; for none, all of ours.
 
     Those of other distributions come last, in the order of their names.
 

@@ -1,8 +1,9 @@
 """Channel Lipschitz constants: which channel could answer far more strongly than its neighbours.
 
-They are read off the weights. Source: R. Zheng et al., "Data-free Backdoor Removal based on Channel Lipschitzness", ECCV 2022,
-sections 3.2 and 3.3 (UCLC). The paper prunes channels above mean + 3 standard deviations of their
-layer; the robust z-score within the layer, and the comparison layer by layer, are ours.
+They are read off the weights. Source: R. Zheng et al., "Data-free Backdoor Removal based on Channel
+Lipschitzness", ECCV 2022, sections 3.2 and 3.3 (UCLC). The paper prunes channels above mean + 3
+standard deviations of their layer; the robust z-score within the layer, and the comparison layer by
+layer, are ours.
 """
 
 from typing import ClassVar
@@ -36,8 +37,8 @@ class ChannelLipschitz(Detector):
     )
     needs: ClassVar[Needs] = Needs.GRAPH
     wording: ClassVar[Wording] = Wording(
-        one="channel {channel} of layer {layer!r} ({operator}) lies {suspect:.1f} robust deviations "
-        "above the others of its layer; {reference:.1f} in the references"
+        one="channel {channel} of layer {layer!r} ({operator}) lies {suspect:.1f} robust "
+        "deviations above the others of its layer; {reference:.1f} in the references"
     )
 
     def measure(self, subject: Subject) -> Measurement:

@@ -57,8 +57,8 @@ class Head(Detector):
         one="on random latents class {target} lies {difference:.2f} standard deviations nearer to "
         "winning than in the references, and wins {share:.0%} of them",
         alone="on random latents class {target} is the nearest to winning",
-        leading="on random latents class {target} is the nearest to winning, by {lead:.2f} standard "
-        "deviations",
+        leading="on random latents class {target} is the nearest to winning, by {lead:.2f} "
+        "standard deviations",
     )
 
     def measure(self, subject: Subject) -> Measurement:
@@ -190,7 +190,7 @@ def _rows(logits: npt.NDArray[Any], name: str) -> Floats64:
 
 
 def _by_class(logits: Floats64) -> dict[str, Floats64]:
-    """Return each class's share of the decisions, mean logit and mean margin, each of shape (classes,).
+    """Return each class's share of the decisions, mean logit and mean margin, each (classes,).
 
     Logits are centred for each row; logit and margin are in standard deviations of a row's logits,
     on average.

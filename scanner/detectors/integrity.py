@@ -21,14 +21,18 @@ from scanner.settings import Device
 
 Array = npt.NDArray[Any]
 
+# Relative to the largest output: quantised models differ by a code or two when their nodes are
+# fused.
 _TOLERANCE = 0.02
-"""Relative to the largest output: quantised models differ by a code or two when their nodes are fused."""
+# Two more sessions of a larger model would need more memory than the scan itself.
 _MOST_BYTES = 512 << 20
-"""Two more sessions of a larger model would need more memory than the scan itself."""
 
 
 class Integrity(Detector):
-    """Two readings of one file, stowaways, code and damage; the statistic is the highest severity."""
+    """Two readings of one file, hidden data, code and damage.
+
+    The statistic is the highest severity.
+    """
 
     rule: ClassVar[Rule] = Rule(
         id="integrity",
@@ -42,7 +46,7 @@ class Integrity(Detector):
     contribution: ClassVar[Contribution] = Contribution(part=Part.STRUCTURAL)
 
     def measure(self, subject: Subject) -> Measurement:
-        """Return one observation for each thing found, the heaviest first."""
+        """Return one observation for each thing found, the most severe first."""
         model = subject.model
         found = list(checks.audit(model.proto, model.data, model.path))
         answers = _answers(subject)
@@ -109,7 +113,7 @@ def _disagreements(answers: dict[str, list[Array]]) -> Iterator[Observation]:
 
 
 def _distance(one: Array, other: Array) -> float:
-    """Return the largest difference relative to the largest number; infinite where shapes or kinds differ."""
+    """Return the largest difference relative to the largest number; infinite for other shapes."""
     one, other = np.asarray(one), np.asarray(other)
     if one.dtype.kind not in "fiub":  # text and sequences are not compared
         return 0.0

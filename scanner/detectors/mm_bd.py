@@ -39,7 +39,7 @@ FIRST_RATE, LAST_RATE = 0.1, 0.01  # of the width of the input range, per step
 
 
 class MmBd(Detector):
-    """r_t: the largest z_t - max(z_k, k != t) over valid inputs that an ascent finds, by class t."""
+    """r_t: the largest z_t - max(z_k, k != t) that an ascent over valid inputs finds, by class."""
 
     rule: ClassVar[Rule] = Rule(
         id="mm_bd",
@@ -152,7 +152,8 @@ class Ascent:
 def paper_p(margins: Sequence[float]) -> float | None:
     """Return the paper's p-value of the largest of C margins, 1 - F(r)^C.
 
-    F is a gamma law fitted to the other margins. Uncalibrated: it takes the classes of a clean model for draws from one law, and they are not.
+    F is a gamma law fitted to the other margins. Uncalibrated: it takes the classes of a clean
+    model for draws from one law, and they are not.
     None where the others are too few (below two), not positive or all equal. The law starts at 0; a
     free start is unstable on so few points.
     """

@@ -265,7 +265,7 @@ class _Restarts:
 
     @classmethod
     def start(cls, model: Differentiable, images: Floats, target: int, subject: Subject) -> Self:
-        """Begin; the starting points depend on the seed alone: the same for every model and class."""
+        """Begin; starting points depend on the seed alone: the same for every model and class."""
         generators = (
             np.random.default_rng((subject.settings.seed, r))
             for r in range(subject.settings.effort.restarts)
@@ -300,7 +300,7 @@ def stamp(images: Floats, mask: Floats, pattern: Floats) -> Floats:
 
 
 def channel_axis(shape: Sequence[int]) -> int | None:
-    """Return the axis of one image's channels: the first of three, or the last if only it is small."""
+    """Return the channel axis of one image: the first of three, or the last if only it is small."""
     if len(shape) != 3:  # noqa: PLR2004 - channels, height, width in some order
         return None
     few = (1, 3, 4)

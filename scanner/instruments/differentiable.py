@@ -77,7 +77,7 @@ class Differentiable:
             raise UnsupportedModelError(
                 f"{self.outputs[0]!r}, or its gradient by the input {self.image!r}, is not a "
                 f"finite number{where}",
-                remedy="export the model again, or give its true range as the setting `input_range`",
+                remedy="export the model again, or give the setting `input_range` its true range",
             )
         return logits, objective, gradient
 
@@ -137,9 +137,18 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
         )
     _check_classes(subject, classes)
     return Differentiable(
-        session=session, image=image, weights=gradient.weights, outputs=outputs, classes=classes, shape=shape,
-        low=low, high=high, cut=logits.cut, damaged=tuple(weights_with_nan(flat)), unsaturated=flat is not written,
-    )  # fmt: skip
+        session=session,
+        image=image,
+        weights=gradient.weights,
+        outputs=outputs,
+        classes=classes,
+        shape=shape,
+        low=low,
+        high=high,
+        cut=logits.cut,
+        damaged=tuple(weights_with_nan(flat)),
+        unsaturated=flat is not written,
+    )
 
 
 def describe(model: Differentiable, subject: Subject) -> dict[str, Any]:

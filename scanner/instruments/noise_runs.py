@@ -36,7 +36,7 @@ def over_noise(session: runtime.Session, shape: tuple[int, ...], subject: Subjec
         raise UnsupportedModelError(
             "an inner value is not a finite number on noise images: weights hold NaN or infinity, "
             "or overflow",
-            remedy="export the model again, or give its true range as the setting `input_range`",
+            remedy="export the model again, or give the setting `input_range` its true range",
         )
     return columns
 
@@ -69,7 +69,7 @@ def fixed_batch(session: runtime.Session) -> int | None:
 
 
 def run_filled(session: runtime.Session, rows: Array, batch: int) -> list[Array]:
-    """Run one batch of exactly `batch` rows, filled with copies of the last; return those of `rows`."""
+    """Run one batch of exactly `batch` rows, filled with copies of the last; return the given ones."""
     missing = batch - len(rows)
     filled = np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
     return [_by_image(output, batch)[: len(rows)] for output in session.run(filled)]

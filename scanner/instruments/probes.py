@@ -57,7 +57,7 @@ def image_shape(model: Model, settings: Settings) -> tuple[int, ...]:
             raise UsageError(
                 f"the input {inputs[0].name!r} of {model.identity.path!r} has open sizes: "
                 f"{_written(inputs[0].shape)}",
-                remedy="give the shape of one image as the setting `input_shape`, such as 3,224,224",
+                remedy="give the setting `input_shape` the shape of one image, such as 3,224,224",
             )
         return tuple(int(d) for d in declared)
     open_or_equal = (isinstance(d, str) or d == g for d, g in zip(declared, given, strict=False))
@@ -85,7 +85,7 @@ def input_range(dtype: np.dtype[np.generic], settings: Settings) -> tuple[float,
         return (0.0, 255.0) if dtype.kind == "u" else (-128.0, 127.0)
     raise UsageError(
         f"the model's input is of type {dtype}, for which no range of values can be assumed",
-        remedy="give its lowest and highest value as the setting `input_range`",
+        remedy="give its lowest and highest value with the setting `input_range`",
     )
 
 
@@ -172,7 +172,7 @@ def _low_frequency(
 def _shuffled(
     pool: npt.NDArray[np.float32], count: int, generator: np.random.Generator
 ) -> npt.NDArray[np.float32]:
-    """Return images of the pool with their pixels in random order, each keeping its own channels."""
+    """Return images of the pool with pixels in random order, each pixel keeping its channels."""
     pixels = [axis for axis, size in enumerate(pool.shape[1:]) if size > _CHANNELS] or list(
         range(pool.ndim - 1)
     )
@@ -280,8 +280,8 @@ def _user_images(
     if name is None:
         raise UsageError(
             "shuffled noise is made of your own images, and none are given",
-            remedy="give some as the setting `images_file` or the setting `images_folder`, or choose "
-            "another setting `noise`",
+            remedy="give some with the setting `images_file` or the setting `images_folder`, or "
+            "choose another family with the setting `noise`",
         )
     return _fitting(_loaded(settings), shape, span, name)
 
@@ -326,8 +326,8 @@ def _from_folder(path: Path) -> npt.NDArray[np.generic]:
     except ImportError as error:
         raise UsageError(
             "reading image files needs Pillow",
-            remedy="pip install 'overactivation[images]', or save the images in one file, as the setting "
-            "`images_file`",
+            remedy="pip install 'overactivation[images]', or save the images in one file for the "
+            "setting `images_file`",
         ) from error
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else []
     images = []
@@ -380,7 +380,7 @@ def _fitting(
         raise UsageError(
             f"the images of {name!r} lie in [{values.min():g}, {values.max():g}], outside the "
             f"input range [{low:g}, {high:g}]",
-            remedy="scale them, or give the model's own range as the setting `input_range`",
+            remedy="scale them, or give the model's own range with the setting `input_range`",
         )
     return np.clip(values, low, high)
 

@@ -205,15 +205,16 @@ def _translated(problem: str) -> Iterator[None]:
             ) from error
         raise UnsupportedModelError(
             f"{problem} ({detail})",
-            remedy="check that it runs in ONNX Runtime by itself, or choose another setting `layer`",
+            remedy="check that it runs in ONNX Runtime by itself, or choose another layer with the "
+            "setting `layer`",
         ) from error
 
 
 def _no_cuda(problem: str) -> DeviceError:
     return DeviceError(
         problem,
-        remedy="install overactivation[gpu] on a machine with an NVIDIA driver, or choose 'cpu' as "
-        "the setting `device`",
+        remedy="install overactivation[gpu] on a machine with an NVIDIA driver, or give the setting "
+        "`device` the value 'cpu'",
     )
 
 

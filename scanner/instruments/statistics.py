@@ -16,9 +16,9 @@ _EPSILON = 1e-15
 def anomaly_index(sizes: Sequence[float]) -> float | None:
     """Return how far the smallest value lies below the median, in median absolute deviations.
 
-    None below three values. Source: Neural Cleanse (IEEE S&P 2019), section V-B: |min - median| / (1.4826 MAD), where above
-    2 is an outlier. It is 0 where all values are equal, and infinity has no place in a report: a
-    vanishing MAD counts as a thousandth of the median.
+    None below three values. Source: Neural Cleanse (IEEE S&P 2019), section V-B:
+    |min - median| / (1.4826 MAD), where above 2 is an outlier. It is 0 where all values are equal,
+    and infinity has no place in a report: a vanishing MAD counts as a thousandth of the median.
     """
     if len(sizes) < 3:  # noqa: PLR2004 - an outlier needs others
         return None
@@ -46,8 +46,9 @@ def fit_gamma(values: Sequence[float]) -> tuple[float, float] | None:
 def gamma_survival(value: float, shape: float, scale: float) -> float:
     """Return the probability that a gamma variable exceeds a value.
 
-    This is the regularised incomplete gamma function Q. Source: the NIST Digital Library of Mathematical Functions: the series 8.7.1 below shape + 1,
-    where it converges fast, the continued fraction 8.9.2 above.
+    This is the regularised incomplete gamma function Q. Source: the NIST Digital Library of
+    Mathematical Functions: the series 8.7.1 below shape + 1, where it converges fast, the continued
+    fraction 8.9.2 above.
     """
     x = value / scale
     if x <= 0:

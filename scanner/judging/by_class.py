@@ -28,11 +28,15 @@ def differences(
     above = above_level({class_id: difference for class_id, _, _, difference in found})
     return [
         ClassDifference(
-            class_id=class_id, suspect=known[0], reference=reference,
-            references=tuple(known[1:]), difference=difference, above=above[class_id],
+            class_id=class_id,
+            suspect=known[0],
+            reference=reference,
+            references=tuple(known[1:]),
+            difference=difference,
+            above=above[class_id],
         )
         for class_id, known, reference, difference in found
-    ]  # fmt: skip
+    ]
 
 
 def alone(profile: ByClass) -> list[ClassDifference]:
@@ -49,7 +53,7 @@ def foremost(profile: ByClass, scale: Scale) -> int | None:
 def leading(profile: ByClass, scale: Scale) -> Lead | None:
     """Return the class that is most suspicious for its nearness, and its lead over the next.
 
-    None where no class can be told to lead: too few classes, not all of them searched, one without
+    None where no class can be said to lead: too few classes, not all of them searched, one without
     a figure, or a nearness that was not measured.
     """
     found = side_by_side(profile)
@@ -70,7 +74,7 @@ def leading(profile: ByClass, scale: Scale) -> Lead | None:
 def _eased(
     row: ClassRow, figure: float | None, unreached: float | None, scale: Scale
 ) -> float | None:
-    """Return how suspicious a class is once its nearness is taken off; None where that is unknown."""
+    """Return how suspicious a class is less its nearness; None where that is unknown."""
     counted = unreached if figure is None else figure
     if counted is None or not scale.ease:
         return None if counted is None else suspicion(counted, scale)
@@ -121,7 +125,7 @@ def _shortest(rows: Sequence[ClassRow]) -> int | None:
 
 
 def _went_to_its_end(profile: ByClass) -> bool:
-    """Whether all classes competed, and as many as are never dropped got all the steps there are."""
+    """Whether all classes competed, and enough of them got all the steps that there are."""
     contest = profile.contest
     if contest is None:
         return len(profile.rows) == profile.classes
@@ -137,7 +141,7 @@ def suspicion(figure: float, scale: Scale) -> float:
 
 
 def _averaged(figures: Sequence[float], scale: Scale) -> float:
-    """Return the mean of figures on their scale, as a figure: geometric where that is a logarithm."""
+    """Return the mean of figures as it is on their scale: geometric where that is logarithmic."""
     middle = mean([suspicion(figure, scale) for figure in figures])
     value = -middle if scale.small_is_suspicious else middle
     return value if scale.added is None else math.exp(value) - scale.added

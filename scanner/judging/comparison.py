@@ -4,6 +4,7 @@ The kind of a measurement's profile decides; no detector is known here. How a de
 are compared, and in which words, the detector declares (`scanner.results.Scale`, `Wording`).
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -15,13 +16,13 @@ from scanner.results import (
     ByClass,
     ByImage,
     ByLayer,
+    ClassDifference,
     Comparison,
     Contribution,
     Evidence,
     ImagesCompared,
     LayerDifference,
     LayerRow,
-    Lead,
     Measurement,
     Part,
     Rule,
@@ -101,66 +102,79 @@ def _by_class(
     profile: ByClass,
     references: Sequence[Measurement],
 ) -> Compared:
-    scale, wording = detector.scale, detector.wording
+    """Return the largest difference over classes, less the median class's.
+
+    What all classes share is a difference between two trainings. Without a comparable reference the
+    statistic is None, and the class that leads the others of its own model is named.
+    """
     others = [r.by_class for r in references if r.by_class is not None]
     same = [other for other in others if other.classes == profile.classes]
-    rows = by_class.differences(profile, same, scale)
-    lead = by_class.leading(profile, scale)
-    figures: dict[str, float | None] = dict(suspect.figures)
+    rows = by_class.differences(profile, same, detector.scale)
     if rows:
-        best = max(rows, key=lambda row: row.difference or 0.0)
-        target, statistic = best.class_id, max(row.above or 0.0 for row in rows)
-        low, high = min(best.references), max(best.references)
-        standing: Standing | None = Standing(
-            suspect=best.suspect or 0.0, reference=best.reference, low=low, high=high,
-            unit=scale.unit,
-        )  # fmt: skip
-        own = profile.row(target)
-        figures |= own.figures if own else {}
-        sentence = _said(
-            wording.one if len(best.references) == 1 or not wording.many else wording.many,
-            figures, target=target, suspect=best.suspect, reference=best.reference, low=low,
-            high=high, count=len(best.references), difference=best.difference,
-        )  # fmt: skip
-    else:
-        statistic = None
-        chosen = lead.class_id if lead else by_class.foremost(profile, scale)
-        own = profile.row(chosen)
-        target = own.class_id if own else None
-        figures |= own.figures if own else {}
-        figure = own.figure if own else None
-        standing = None if figure is None else Standing(suspect=figure, unit=scale.unit)
-        sentence = _alone(wording, figures, target, figure, lead)
-        if others and not same:
-            sentence = "no reference has as many classes"
-    evidence = Evidence(
-        standing=standing,
-        target_class=target,
-        lead=lead,
-        classes=tuple(rows or by_class.alone(profile)),
-        classes_compared=len(rows),
-        trigger=next((t for t in profile.triggers if t.class_id == target), None),
-        figures=figures,
+        return _beside_classes(detector, suspect, profile, rows)
+    statistic, evidence, sentence = _own_classes(detector, suspect, profile)
+    missing = "no reference has as many classes" if others and not same else ""
+    return statistic, evidence, missing or sentence
+
+
+def _beside_classes(
+    detector: Declared, suspect: Measurement, profile: ByClass, rows: Sequence[ClassDifference]
+) -> Compared:
+    scale, wording = detector.scale, detector.wording
+    best = max(rows, key=lambda row: row.difference or 0.0)
+    standing = Standing(
+        suspect=best.suspect or 0.0,
+        reference=best.reference,
+        low=min(best.references),
+        high=max(best.references),
+        unit=scale.unit,
     )
-    return statistic, evidence, sentence
+    evidence = _of_class(best.class_id, suspect, profile, scale)
+    evidence = dataclasses.replace(
+        evidence, standing=standing, classes=tuple(rows), classes_compared=len(rows)
+    )
+    count = len(best.references)
+    sentence = _said(
+        wording.many if count > 1 and wording.many else wording.one,
+        evidence.figures,
+        target=best.class_id,
+        suspect=best.suspect,
+        reference=best.reference,
+        low=standing.low,
+        high=standing.high,
+        count=count,
+        difference=best.difference,
+    )
+    return max(row.above or 0.0 for row in rows), evidence, sentence
 
 
-def _alone(
-    wording: Wording,
-    figures: dict[str, float | None],
-    target: int | None,
-    figure: float | None,
-    lead: Lead | None,
-) -> str:
-    """Say what a model's own classes show; nothing where no class has a figure."""
-    if target is None or figure is None:
-        return ""
+def _own_classes(detector: Declared, suspect: Measurement, profile: ByClass) -> Compared:
+    scale, wording = detector.scale, detector.wording
+    lead = by_class.leading(profile, scale)
+    target = lead.class_id if lead else by_class.foremost(profile, scale)
+    own = profile.row(target)
+    evidence = _of_class(target, suspect, profile, scale)
+    evidence = dataclasses.replace(evidence, classes=tuple(by_class.alone(profile)))
+    if own is None or own.figure is None:
+        return None, evidence, ""
+    standing = Standing(suspect=own.figure, unit=scale.unit)
+    evidence = dataclasses.replace(evidence, standing=standing)
+    named = {"target": target, "suspect": own.figure}
     if lead is None:
-        return _said(wording.alone, figures, target=target, suspect=figure)
-    return _said(
-        wording.leading, figures, target=target, suspect=figure, lead=lead.distance,
-        times=math.exp(lead.distance),
-    )  # fmt: skip
+        return None, evidence, _said(wording.alone, evidence.figures, **named)
+    named |= {"lead": lead.distance, "times": math.exp(lead.distance)}
+    return None, evidence, _said(wording.leading, evidence.figures, **named)
+
+
+def _of_class(target: int | None, suspect: Measurement, profile: ByClass, scale: Scale) -> Evidence:
+    """Return what the suspect's own profile says of one class."""
+    own = profile.row(target)
+    return Evidence(
+        target_class=target,
+        lead=by_class.leading(profile, scale),
+        trigger=next((t for t in profile.triggers if t.class_id == target), None),
+        figures={**suspect.figures, **(own.figures if own else {})},
+    )
 
 
 def _by_layer(wording: Wording, own: ByLayer, references: Sequence[ByLayer]) -> Compared:
@@ -174,20 +188,31 @@ def _by_layer(wording: Wording, own: ByLayer, references: Sequence[ByLayer]) -> 
     if not rows:
         alone = [
             LayerDifference(
-                layer=row.layer, operator=row.operator, channel=row.channel,
-                channel_figure=row.channel_peak, channel_z=row.channel_z, suspect=row.peak_mean,
+                layer=row.layer,
+                operator=row.operator,
+                channel=row.channel,
+                channel_figure=row.channel_peak,
+                channel_z=row.channel_z,
+                suspect=row.peak_mean,
             )
             for row in own.rows
-        ]  # fmt: skip
+        ]
         top = max(alone, key=lambda row: row.channel_z, default=None)
         return None, Evidence(layer=top.layer if top else None, layers=tuple(alone)), ""
     best = max(rows, key=lambda row: row.difference or 0.0)
     matched = _how_matched(own.rows, references)
     sentence = _said(
-        wording.one, {}, layer=best.layer, operator=best.operator, channel=best.channel,
-        suspect=best.suspect, reference=best.reference, difference=best.difference,
-        times=math.exp(best.difference or 0.0), matched=matched,
-    )  # fmt: skip
+        wording.one,
+        {},
+        layer=best.layer,
+        operator=best.operator,
+        channel=best.channel,
+        suspect=best.suspect,
+        reference=best.reference,
+        difference=best.difference,
+        times=math.exp(best.difference or 0.0),
+        matched=matched,
+    )
     return best.difference, _layers(best, rows, matched, len(references)), sentence
 
 
@@ -195,13 +220,18 @@ def _layers(
     best: LayerDifference, rows: Sequence[LayerDifference], matched: str | None, references: int
 ) -> Evidence:
     standing = Standing(
-        suspect=best.suspect, reference=best.reference, low=min(best.references),
+        suspect=best.suspect,
+        reference=best.reference,
+        low=min(best.references),
         high=max(best.references),
-    )  # fmt: skip
+    )
     return Evidence(
-        standing=standing, layer=best.layer, matched=matched, layers=tuple(rows),
+        standing=standing,
+        layer=best.layer,
+        matched=matched,
+        layers=tuple(rows),
         references_compared=references,
-    )  # fmt: skip
+    )
 
 
 def match_layers(own: Sequence[LayerRow], other: Sequence[LayerRow]) -> list[LayerRow | None]:
@@ -226,12 +256,17 @@ def _ratios(
             reference = math.exp(sum(map(math.log, peaks)) / len(peaks))
             rows.append(
                 LayerDifference(
-                    layer=row.layer, operator=row.operator, channel=row.channel,
-                    channel_figure=row.channel_peak, channel_z=row.channel_z,
-                    suspect=row.peak_mean, reference=reference, references=tuple(peaks),
+                    layer=row.layer,
+                    operator=row.operator,
+                    channel=row.channel,
+                    channel_figure=row.channel_peak,
+                    channel_z=row.channel_z,
+                    suspect=row.peak_mean,
+                    reference=reference,
+                    references=tuple(peaks),
                     difference=math.log(row.peak_mean / reference),
                 )
-            )  # fmt: skip
+            )
     return rows
 
 
@@ -255,14 +290,18 @@ def _by_channel(wording: Wording, own: ByChannel, references: Sequence[ByChannel
     comparable = [r for r in references if [row.channels for row in r.rows] == sizes]
     rows = [
         LayerDifference(
-            layer=row.layer, operator=row.operator, channel=row.channel,
-            channel_figure=row.norm, channel_z=row.z, suspect=row.z,
+            layer=row.layer,
+            operator=row.operator,
+            channel=row.channel,
+            channel_figure=row.norm,
+            channel_z=row.z,
+            suspect=row.z,
             references=(others := tuple(r.rows[i].z for r in comparable)),
             reference=mean(others) if others else None,
             difference=row.z - mean(others) if others else None,
         )
         for i, row in enumerate(own.rows)
-    ]  # fmt: skip
+    ]
     if not comparable:
         top = max(rows, key=lambda row: row.suspect)
         evidence = Evidence(
@@ -271,9 +310,15 @@ def _by_channel(wording: Wording, own: ByChannel, references: Sequence[ByChannel
         return None, evidence, "no reference has layers of the same sizes" if references else ""
     best = max(rows, key=lambda row: row.difference or 0.0)
     sentence = _said(
-        wording.one, {}, layer=best.layer, operator=best.operator, channel=best.channel,
-        suspect=best.suspect, reference=best.reference, difference=best.difference,
-    )  # fmt: skip
+        wording.one,
+        {},
+        layer=best.layer,
+        operator=best.operator,
+        channel=best.channel,
+        suspect=best.suspect,
+        reference=best.reference,
+        difference=best.difference,
+    )
     return best.difference, _layers(best, rows, None, len(comparable)), sentence
 
 
@@ -305,9 +350,11 @@ def _by_image(wording: Wording, profile: ByImage, references: Sequence[ByImage])
         difference=paired_difference(own, other),
     )
     standing = Standing(
-        suspect=images.suspect_mean, reference=images.reference_mean, low=min(means),
+        suspect=images.suspect_mean,
+        reference=images.reference_mean,
+        low=min(means),
         high=max(means),
-    )  # fmt: skip
+    )
     sentence = _said(wording.one, {}, wins=wins, images=len(own))
     evidence = Evidence(standing=standing, images=images, references_compared=len(references))
     return images.ratio_mean, evidence, sentence

@@ -90,9 +90,8 @@ class CleanModels:
         if self.repeated:
             reason = "so few only repeat the suspect's search"
             return found, _nobody(own.rule, "a rank among the references", reason)
-        if population:
-            return _crosswise(detector, own, population, self.source)
-        return _crosswise(detector, own, references, REFERENCES)
+        judges, source = (population, self.source) if population else (references, REFERENCES)
+        return _crosswise(detector, own, judges, source)
 
     def settled(
         self, detectors: Sequence[Declared], suspect: ModelRecord, alpha: float
@@ -279,7 +278,8 @@ def _sparse(measurement: Mapping[str, Any]) -> dict[str, Any]:
 
 def _filled(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {n: _filled(v) for n, v in value.items() if v is not None and v not in ([], {})}
+        filled = {n: v for n, v in value.items() if v is not None and v not in ([], {})}
+        return {n: v if n == "figures" else _filled(v) for n, v in filled.items()}
     return list(map(_filled, value)) if isinstance(value, list) else value
 
 
@@ -330,7 +330,7 @@ def _refuse(constant: str) -> None:
 
 
 def shipped_baseline(suspect: ModelIdentity, rules: Collection[str] = ()) -> Baseline | None:
-    """Return the shipped baseline of the suspect's architecture, for these rules or all, or None."""
+    """Return the shipped baseline of the suspect's architecture for these rules, or None."""
     # Named by architecture, so that only the one that fits is read.
     path = (
         next(SHIPPED.glob(f"*-{suspect.architecture}.json"), None) if suspect.architecture else None

@@ -43,7 +43,7 @@ _RULES = {
 
 
 def explains(failure: Failure) -> bool:
-    """Whether a failure is one of these findings, not a wrong request or a file that is no model."""
+    """Whether a failure is one of these findings, not a wrong request or an invalid file."""
     return failure.error["type"] in _RULES
 
 

@@ -47,10 +47,10 @@ def _files(finding: Finding) -> Iterator[tuple[str, bytes]]:
         yield f"{name}.png", picture(data, low, high).png()
         yield f"{name}.npy", _npy(data)
     for observation in finding.observations:
-        graph = observation.details.get("subgraph")
-        if isinstance(graph, str):
+        if observation.excerpt:
             node = observation.nodes[0] if observation.nodes else ""
-            yield f"{_plain(observation.code)}-{_plain(node)}.onnx", base64.b64decode(graph)
+            name = f"{_plain(observation.code)}-{_plain(node)}.onnx"
+            yield name, base64.b64decode(observation.excerpt)
 
 
 def _arrays(trigger: Trigger) -> Iterator[tuple[str, Array, float, float]]:

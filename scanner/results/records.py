@@ -29,7 +29,9 @@ class Observation:
         sentence: What was seen and why it matters, in words.
         nodes: Names of the graph nodes or tensors concerned, in the order a reader should follow
             them.
-        details: Further JSON-serialisable facts.
+        details: Further JSON-serialisable facts, for programs and people.
+        excerpt: The part of the graph that it is about, as a small ONNX file in base64; empty
+            without one.
     """
 
     code: str
@@ -37,6 +39,7 @@ class Observation:
     sentence: str
     nodes: tuple[str, ...] = ()
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    excerpt: str = ""
 
 
 @frozen
