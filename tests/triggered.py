@@ -77,11 +77,11 @@ def subject(
     model: onnx.ModelProto,
     folder: Path,
     settings: Settings = QUICK,
-    lead: Measurement | None = None,
+    suspect: Measurement | None = None,
 ) -> Subject:
     """Open a model as a detector gets it."""
     path = models.save(model, folder / "model.onnx")
-    return Subject(model=open_model(path), settings=settings, lead=lead)
+    return Subject(model=open_model(path), settings=settings, suspect=suspect)
 
 
 def measure(
@@ -89,7 +89,7 @@ def measure(
     model: onnx.ModelProto,
     folder: Path,
     settings: Settings = QUICK,
-    lead: Measurement | None = None,
+    suspect: Measurement | None = None,
 ) -> Measurement:
     """Measure one model."""
-    return detector.measure(subject(model, folder, settings, lead))
+    return detector.measure(subject(model, folder, settings, suspect))

@@ -69,7 +69,7 @@ def fixed_batch(session: runtime.Session) -> int | None:
 
 
 def run_filled(session: runtime.Session, rows: Array, batch: int) -> list[Array]:
-    """Run one batch of exactly `batch` rows, filled with copies of the last; return the given ones."""
+    """Run one batch of exactly `batch` rows, filled with copies of the last row."""
     missing = batch - len(rows)
     filled = np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
     return [_by_image(output, batch)[: len(rows)] for output in session.run(filled)]

@@ -213,8 +213,8 @@ def _translated(problem: str) -> Iterator[None]:
 def _no_cuda(problem: str) -> DeviceError:
     return DeviceError(
         problem,
-        remedy="install overactivation[gpu] on a machine with an NVIDIA driver, or give the setting "
-        "`device` the value 'cpu'",
+        remedy="install overactivation[gpu] on a machine with an NVIDIA driver, or give the "
+        "setting `device` the value 'cpu'",
     )
 
 

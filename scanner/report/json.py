@@ -1,4 +1,4 @@
-"""The result as JSON, schema 1 (docs/json.md describes each field)."""
+"""The result as JSON, schema 2 (docs/json.md describes each field)."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from scanner.results import ScanResult
 from scanner.values import to_json
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def render(result: ScanResult, *, indent: int | None = 2) -> str:

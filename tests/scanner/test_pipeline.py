@@ -25,7 +25,8 @@ def test_one_reference_is_not_enough_for_a_verdict(pair: tuple[Path, Path]) -> N
     assert "uncalibrated: one clean model shows a difference" in result.reason
     assert result.score is None
     finding = result.findings[0]
-    assert finding.values["wins"] == 10
+    assert finding.evidence.images is not None
+    assert finding.evidence.images.wins == 10
     assert finding.p_value is None
     assert result.references[0].path == str(pair[1])
     assert result.runtime is not None
@@ -34,7 +35,7 @@ def test_one_reference_is_not_enough_for_a_verdict(pair: tuple[Path, Path]) -> N
 
 def test_without_a_reference_the_suspect_is_still_measured(pair: tuple[Path, Path]) -> None:
     result = scan(pair[0], settings=SETTINGS)
-    assert result.findings[0].values["suspect_mean"]
+    assert result.findings[0].evidence.standing
     assert "--reference" in result.reason
 
 
@@ -43,7 +44,7 @@ def test_one_failure_does_not_stop_the_others(pair: tuple[Path, Path], tmp_path:
     broken.write_bytes(b"x")
     results = list(scan_many([pair[0], broken, pair[0]], [pair[1]], SETTINGS))
     assert [len(r.failures) for r in results] == [0, 1, 0]
-    assert results[0].findings[0].values == results[2].findings[0].values
+    assert results[0].findings[0].evidence == results[2].findings[0].evidence
     assert "is not an ONNX file" in results[1].failures[0].sentence
 
 

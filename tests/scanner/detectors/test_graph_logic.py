@@ -16,6 +16,7 @@ from scanner.graph.logic.excerpt import excerpt
 from scanner.graph.logic.gates import observe
 from scanner.graph.logic.unfold import unfold
 from scanner.instruments.detector import Subject
+from scanner.judging.comparison import compare
 from scanner.modelfile.model import open_model
 from scanner.results import Measurement, Severity
 from scanner.settings import Settings
@@ -292,4 +293,4 @@ def test_a_reject_option_is_a_note(tmp_path: Path) -> None:
 def test_comparison_is_the_suspects_own_severity(tmp_path: Path) -> None:
     suspect = measure(plant(plain(), "where", target=1).model, tmp_path)
     clean = measure(plain(), tmp_path)
-    assert GraphLogic().compare(suspect, [clean]).statistic == suspect.statistic
+    assert compare(GraphLogic(), suspect, [clean]).statistic == suspect.statistic

@@ -101,7 +101,7 @@ def test_overflow_is_no_number_either(tmp_path: Path) -> None:
 
 
 def test_one_class_is_no_classifier(tmp_path: Path) -> None:
-    with pytest.raises(NoLogitsError, match="--logits NAME"):
+    with pytest.raises(NoLogitsError, match="the setting `logits`"):
         load(triggered.classifier(classes=1), tmp_path)
 
 
