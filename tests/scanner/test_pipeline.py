@@ -36,7 +36,7 @@ def test_one_reference_is_not_enough_for_a_verdict(pair: tuple[Path, Path]) -> N
 def test_without_a_reference_the_suspect_is_still_measured(pair: tuple[Path, Path]) -> None:
     result = scan(pair[0], settings=SETTINGS)
     assert result.findings[0].evidence.standing
-    assert "--reference" in result.reason
+    assert "the setting `references`" in result.reason
 
 
 def test_one_failure_does_not_stop_the_others(pair: tuple[Path, Path], tmp_path: Path) -> None:

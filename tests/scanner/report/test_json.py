@@ -14,7 +14,7 @@ def test_golden(golden: Callable[[str, str], None]) -> None:
 
 def test_the_documented_fields_are_there() -> None:
     data = json.loads(json_report.render(result()))
-    assert data["schema"] == 1
+    assert data["schema"] == 2
     assert {
         "verdict",
         "score",
@@ -29,12 +29,10 @@ def test_the_documented_fields_are_there() -> None:
         data["model"]
     )
     finding = next(f for f in data["findings"] if f["rule"]["id"] == "overactivation")
-    assert {"rule", "verdict", "statistic", "p_value", "values", "parameters", "evidence"} <= set(
-        finding
-    )
+    assert {"rule", "verdict", "statistic", "p_value", "parameters", "evidence"} <= set(finding)
     assert {"id", "name", "summary", "reference"} == set(finding["rule"])
     paper = "suspect_max reference_max ratio_max suspect_mean reference_mean ratio_mean wins losses ties"
-    assert set(paper.split()) <= set(finding["values"])
+    assert set(paper.split()) <= set(finding["evidence"]["images"])
     assert set(data["runtime"]) >= {"provider", "threads", "versions", "seconds"}
 
 
