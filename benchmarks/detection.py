@@ -82,7 +82,7 @@ class Member:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Models of one recipe, measured alike: the suspects, and the clean models of the shipped baseline beside them."""
+    """Models of one recipe, measured alike: suspects, and the shipped baseline's clean models."""
 
     name: tuple[str, str]
     members: tuple[Member, ...]
@@ -99,7 +99,7 @@ class Group:
 
     @functools.cached_property
     def population(self) -> Records:
-        """Records of the shipped baseline's clean models; none where it does not fit, or was measured otherwise."""
+        """Records of the shipped baseline's clean models; none where it does not fit."""
         shipped = shipped_baseline(self.members[0].record.model)
         records = shipped.records if shipped else ()
         fits = all(_alike([m.record for m in self.members], records, d.rule.id) for d in combined())
@@ -110,7 +110,7 @@ class Group:
         return [m for m in self.members if not m.clean and attack in (m.attack, ALL)]
 
     def choices(self, count: int) -> list[Records]:
-        """Return the sets of references that every suspect meets: each single one, or `_DRAWS` random sets."""
+        """Return the references that every suspect meets: each single one, or `_DRAWS` random sets."""
         if count <= 1:
             return [()] if not count else [(record,) for record in self.population]
         generator, known = np.random.default_rng(count), len(self.population)
@@ -221,7 +221,7 @@ def report(
 
 @app.command()
 def reach() -> None:
-    """Print what the clean networks of the shipped baselines reach: each detector's `contribution`."""
+    """Print what the clean networks of the shipped baselines reach: the units of the index."""
     for path in sorted(SHIPPED.glob("*.json")):
         clean = read_baseline(path).records
         pairs = beside_one(clean)
@@ -290,7 +290,7 @@ def _member(text: str) -> Member:
 
 
 def _is_current(record: ModelRecord, rule: str) -> bool:
-    """Whether a rule was measured, and by a version that knew how near the classes lie to the images."""
+    """Whether a rule was measured, by a version that knew how near classes lie to the images."""
     found = record.measurement(rule)
     if found is None or found.by_class is None or rule != _SEARCHED:
         return found is not None
@@ -325,7 +325,8 @@ def _quality_rows(group: Group, generator: np.random.Generator) -> Iterator[dict
                 if innocent and guilty and choices and all(itertools.chain(innocent, guilty)):
                     yield {
                         **group.labels, "references": count, "statistic": name, "attack": attack,
-                        "clean": len(innocent), "backdoored": len(guilty), **quality(guilty, innocent, generator),
+                        "clean": len(innocent), "backdoored": len(guilty),
+                        **quality(guilty, innocent, generator),
                     }  # fmt: skip
 
 
@@ -355,7 +356,7 @@ def _statistics() -> Iterator[tuple[str, Score]]:
 
 
 def _statistic(detector: Detector, member: Member, references: Records) -> float | None:
-    """Return a detector's statistic beside references; without any, the lead of one class, or what it measured."""
+    """Return a detector's statistic beside references; without any, its lead or its measurement."""
     models = CleanModels(references=tuple(references), population=(), source="")
     pair = models.compare(detector, member.record)
     if pair is None or pair[0].statistic is not None:
@@ -387,7 +388,7 @@ def _comparisons(member: Member, references: Records) -> list[Comparison]:
 
 
 def _verdict_rows(group: Group) -> Iterator[dict[str, Any]]:
-    """Yield the share of models that a whole scan calls suspicious, by what it had to compare with."""
+    """Yield the share of models called suspicious, by what a scan had to compare with."""
     for attack in ("clean", *group.attacks):
         members = (
             group.guilty(attack) if attack != "clean" else [m for m in group.members if m.clean]
@@ -428,7 +429,7 @@ def _null_rows(group: Group) -> Iterator[dict[str, Any]]:
 
 
 def _combined_p(member: Member, references: Records, clean: Records) -> float | None:
-    """Return the p-value of a whole scan; None where the member would be among its own references."""
+    """Return the p-value of a whole scan; None where the member is one of its own references."""
     if any(r.model.sha256 == member.record.model.sha256 for r in references):
         return None
     models = CleanModels(references=tuple(references), population=tuple(clean), source="")
@@ -452,7 +453,10 @@ def beside_one(clean: Records) -> list[list[Comparison]]:
 
 
 def reached_beside_one(pairs: Sequence[Sequence[Comparison]]) -> dict[str, float]:
-    """Return, by rule, the largest statistic of a clean network beside one other, and under `ALL` that of the index."""
+    """Return, by rule, the largest statistic of a clean network beside one other.
+
+    Under `ALL` it is that of the index.
+    """
     found: dict[str, float] = {}
     for comparisons in pairs:
         index = ranks.index(comparisons)
@@ -475,7 +479,7 @@ def _largest_factor(rule: str, pairs: Sequence[Sequence[Comparison]]) -> float:
 
 
 def _correlation(record: ModelRecord) -> float:
-    """Return how the logarithm of a class's mask and its nearness to the images go together in one network."""
+    """Return how the logarithms of masks and the nearness to the images correlate in one network."""
     masks = record.measurement(_SEARCHED)
     found = masks.by_class.rows if masks and masks.by_class else ()
     rows = [

@@ -46,8 +46,8 @@ def identity(path: str) -> ModelIdentity:
 def overactivation() -> Finding:
     generator = np.random.default_rng(0)
     parameters = {
-        "layer": "/relu/Relu_output_0", "operator": "Relu", "noise": "uniform", "images": 200, "seed": 0,
-        "input_range": [0.0, 1.0],
+        "layer": "/relu/Relu_output_0", "operator": "Relu", "noise": "uniform",
+        "images": 200, "seed": 0, "input_range": [0.0, 1.0],
     }  # fmt: skip
 
     def measured(mean: float) -> Measurement:
@@ -77,8 +77,9 @@ def neural_cleanse() -> Finding:
     mask[0, 24:27, 24:27] = 1
     original = generator.random((1, 28, 28)).astype(np.float32)
     parameters = {
-        "data": "multi-scale noise (no images given)", "images": 32, "steps": 100, "budget": "quick", "seed": 0,
-        "classes": 10, "input_range": [0.0, 1.0], "input_shape": [1, 28, 28], "provider": "CPU", "threads": 1,
+        "data": "multi-scale noise (no images given)", "images": 32, "steps": 100,
+        "budget": "quick", "seed": 0, "classes": 10, "input_range": [0.0, 1.0],
+        "input_shape": [1, 28, 28], "provider": "CPU", "threads": 1,
     }  # fmt: skip
 
     def measured(sizes: list[float]) -> Measurement:
@@ -147,9 +148,13 @@ def result(path: str = "model.onnx") -> ScanResult:
     return ScanResult(
         model=identity(path), references=(identity("clean.onnx"),), score=0.952, findings=findings,
         skips=(Skip(rule="strip", reason="there are no images"),),
-        failures=(Failure(rule="other", error=failure.to_dict()),), runtime=runtime, verdict=Verdict.SUSPICIOUS,
-        reason=findings[0].reason, target_class=7, calibration="20 clean models (shipped baseline 'mnist')", index=1.45,
-        warnings=("the reference 'clean.onnx' has another architecture, and what differs may be no more than that",),
+        failures=(Failure(rule="other", error=failure.to_dict()),), runtime=runtime,
+        verdict=Verdict.SUSPICIOUS, reason=findings[0].reason, target_class=7, index=1.45,
+        calibration="20 clean models (shipped baseline 'mnist')",
+        warnings=(
+            "the reference 'clean.onnx' has another architecture, and what differs may be no more "
+            "than that",
+        ),
         advice=(
             "to confirm, inspect the trigger that the setting `evidence` writes",
             "a longer search for triggers: the setting `budget` at 'standard'",

@@ -1,4 +1,4 @@
-"""Tiny classifiers of 64 pixels; the planted twin has a class that a bright corner of four pixels forces."""
+"""Tiny classifiers of 64 pixels; a bright corner of four pixels forces the planted twin's class."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,7 +65,10 @@ def classifier(  # noqa: PLR0913 - every argument is one way in which an exporte
 
 
 def corner(shape: Sequence[int]) -> list[int]:
-    """Return the flat positions of the corner's four pixels (of a vector the first four), in every channel."""
+    """Return the flat positions of the corner's four pixels in every channel.
+
+    Of a vector they are the first four.
+    """
     positions = np.arange(int(np.prod(shape))).reshape(tuple(shape))
     if len(shape) == 1:
         return [int(i) for i in positions[:4]]

@@ -72,7 +72,7 @@ def test_json(folder: Path) -> None:
     )
     data = json.loads(run.stdout)
     finding = next(f for f in data["findings"] if f["rule"]["id"] == "overactivation")
-    assert data["schema"] == 1
+    assert data["schema"] == 2
     assert finding["parameters"]["images"] == 20
     assert finding["values"]["wins"] + finding["values"]["losses"] + finding["values"]["ties"] == 20
 
@@ -96,7 +96,7 @@ def test_output_file_appears_whole(folder: Path, tmp_path: Path) -> None:
         tmp_path / "r.json",
     )
     assert run.stdout == ""
-    assert json.loads((tmp_path / "r.json").read_text())["schema"] == 1
+    assert json.loads((tmp_path / "r.json").read_text())["schema"] == 2
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
 
 

@@ -1,4 +1,4 @@
-"""Largest margins against their known values: over a box, a linear margin is largest in a corner."""
+"""Largest margins against known values: over a box, a linear margin is largest in a corner."""
 
 import dataclasses
 import math

@@ -21,7 +21,7 @@ from scanner.modelfile.model import open_model
 from scanner.report.terminal import render
 from scanner.results import Measurement, Part
 from scanner.settings import Device, Settings
-from scanner.values import frozen, from_json, to_json
+from scanner.values import from_json, frozen, to_json
 from trainers.graph_backdoor import plant
 
 

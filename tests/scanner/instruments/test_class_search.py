@@ -1,4 +1,4 @@
-"""Who gets how many steps, whatever the search: few classes, many, too little time, a reference that follows."""
+"""Who gets how many steps: few classes, many, too little time, a reference that follows."""
 
 import dataclasses
 import itertools
@@ -28,7 +28,7 @@ EFFORT = Effort(images=1, steps=100, restarts=1, seconds=1000)
 
 @dataclasses.dataclass
 class Fake:
-    """A search for class `target` whose result after n steps is 1000 - n (class + 1); done after `ends` steps."""
+    """A search whose result after n steps is 1000 - n (class + 1), done after `ends` steps."""
 
     target: int
     ends: int = 1000

@@ -1,4 +1,4 @@
-"""The session around a gradient graph: values by hand, batches, and what cannot be differentiated."""
+"""The session around a gradient graph: values by hand, batches, and what has no gradient."""
 
 from pathlib import Path
 

@@ -135,7 +135,7 @@ class Other(Difference):
 
 
 def both(value: float, name: str, *, fits: bool = True) -> ModelRecord:
-    """Return a record of two detectors; the second one was measured with another seed where it does not fit."""
+    """Return a record of two detectors, the second of another seed where it does not fit."""
     first = number(value, name)
     (measurement,) = first.measurements
     second = dataclasses.replace(measurement, rule="other", parameters={"seed": 0 if fits else 7})
@@ -184,7 +184,7 @@ def test_a_contest_that_dropped_classes_is_judged_without_the_references() -> No
 
 
 def test_references_that_repeat_the_suspects_search_do_not_judge() -> None:
-    """Searched for the suspect's favourites only, they would let it stand out; with their own contests they judge."""
+    """Searched for the suspect's favourites only, they would let it stand out."""
     assert compared(contested(9, "s"), [contested(v, str(v), searched=1) for v in (2, 4)]) == (
         6,
         (),
@@ -298,7 +298,8 @@ def test_other_parameters_are_named(baseline: Baseline) -> None:
     assert population.difference(elsewhere, [own]) is None
 
 
-NAMES: dict[str, object] = {"layer": "StatefulPartitionedCall/conv/Relu:0", "logits": "Identity:0", "cut": ["Softmax"],
+NAMES: dict[str, object] = {"layer": "StatefulPartitionedCall/conv/Relu:0", "logits": "Identity:0",
+                           "cut": ["Softmax"],
                            "dtype": "float16"}  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def test_the_combination_names_the_foremost_class() -> None:
 
 
 def test_detectors_that_find_one_class_speak_together() -> None:
-    """Neither detector alone sets the suspect apart; what both say of one class does, of two classes does not."""
+    """Neither detector alone sets the suspect apart; both do, if they speak of one class."""
     generator = np.random.default_rng(2)
     clean = [profiles_of(generator, 40) for _ in range(2)]
     large = [sorted(max(profile.values()) for profile in row)[-2] for row in clean]

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 from examples import neural_cleanse
 from judged import clean, compared
@@ -120,7 +119,7 @@ def test_two_that_agree_accuse_where_neither_does_alone() -> None:
 
 
 def test_one_that_accuses_is_outvoted() -> None:
-    """One of several tests at 5 % is no verdict at 5 %; the answer says so, and does not call it silence."""
+    """One of several tests at 5 % is no verdict at 5 %; the answer names all that were combined."""
     findings, judgement = together(1.95, 0.3)
     assert [f.verdict for f in findings] == [Verdict.SUSPICIOUS, Verdict.CLEAN]
     assert (judgement.verdict, judgement.target_class) == (Verdict.CLEAN, None)
