@@ -74,7 +74,7 @@ def _form(form: Mapping[str, Any]) -> str:
 
 def _statistic(finding: Any) -> str:
     statistic = "-" if finding.statistic is None else f"{finding.statistic:.3f}"
-    return f"{statistic} ({finding.values.get('target_class')})"
+    return f"{statistic} ({finding.evidence.target_class})"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ _ROOMS = {
         "UnsupportedModelError", "UsageError", "ValueNotFoundError", "WorkerCrashedError",
         "WorkerError", "WorkerTimeoutError",
     ),
-    "scanner.judging.calibration": ("Baseline", "read_baseline"),
+    "scanner.judging.population": ("Baseline", "read_baseline"),
     "scanner.pipeline": ("calibrate", "diagnose", "layers", "rules", "scan"),
     "scanner.results": ("Finding", "ScanResult", "Verdict"),
     "scanner.settings": ("Budget", "Device", "Noise", "Settings"),
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
         WorkerError,
         WorkerTimeoutError,
     )
-    from scanner.judging.calibration import Baseline, read_baseline
+    from scanner.judging.population import Baseline, read_baseline
     from scanner.pipeline import calibrate, diagnose, layers, rules, scan
     from scanner.results import Finding, ScanResult, Verdict
     from scanner.settings import Budget, Device, Noise, Settings

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 
-from scanner.judging.calibration import Baseline
+from scanner.judging.population import Baseline
 from scanner.pipeline import PathLike, scan, scan_each
 from scanner.results import ScanResult
 from scanner.settings import Settings

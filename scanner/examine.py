@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from scanner.detectors import FAMILY, load
+from scanner.detectors import load
 from scanner.errors import (
     DeviceError,
     GraphError,
@@ -25,9 +25,9 @@ from scanner.errors import (
     WorkerLimitError,
 )
 from scanner.instruments import runtime
-from scanner.instruments.detector import Detector, Subject
-from scanner.judging.calibration import enough, shipped_baseline
-from scanner.judging.lineup import Lineup, dropped_some
+from scanner.instruments.detector import Detector, Subject, described
+from scanner.judging.population import CleanModels, shipped_baseline
+from scanner.judging.ranks import enough
 from scanner.limits import Limits
 from scanner.modelfile.model import Model, open_model
 from scanner.protocol import (
@@ -43,10 +43,11 @@ from scanner.protocol import (
 from scanner.results import (
     Comparison,
     Failure,
+    Grant,
     Measurement,
     ModelIdentity,
     ModelRecord,
-    Nulls,
+    Population,
     Runtime,
     Skip,
     ValueInfo,
@@ -70,7 +71,7 @@ def examine(job: Job, progress: Progress) -> Examination:
     Raises:
         ScannerError: A reference cannot be opened, or the request cannot be carried out.
     """
-    detectors = select(job.settings.detectors)
+    detectors = load(job.settings.detectors)
     share = _Shares(progress, (len(job.references) + 1) * len(detectors))
     opened = [_open(source, job.settings.limits) for source in job.references]
     suspect = _examine_suspect(job, [m.identity for m in opened], detectors, share)
@@ -82,22 +83,22 @@ def examine(job: Job, progress: Progress) -> Examination:
             job.settings,
             detectors,
             share,
-            lead=suspect,
+            scanned=suspect,
             few=few,
             known=known.get(m.identity.sha256),
         )
         for m in opened
         if suspect.measurements
     )
-    lineup = _lineup(job, suspect, references, detectors)
-    compared, failures = _compare(lineup, detectors, suspect, job.settings.limits)
+    clean = _clean_models(job, suspect, references, detectors)
+    compared, failures = _compare(clean, detectors, suspect, job.settings.limits)
     return Examination(
         suspect=dataclasses.replace(suspect, failures=(*suspect.failures, *failures)),
         references=references,
         comparisons=tuple(comparison for comparison, _ in compared),
-        nulls=tuple(nulls for _, nulls in compared if nulls is not None),
+        populations=tuple(found for _, found in compared if found is not None),
         rules=tuple(d.rule for d in detectors),
-        warnings=tuple(lineup.warnings(detectors, suspect.model)),
+        warnings=tuple(clean.warnings(detectors, suspect.model)),
     )
 
 
@@ -169,31 +170,17 @@ def _is_this(distribution: str) -> bool:
     return distribution.lower().replace("_", "-") == _DISTRIBUTION
 
 
-def select(names: Sequence[str]) -> tuple[Detector, ...]:
-    """Return the detectors with these ids, or all of them if no id is given.
-
-    Raises:
-        UsageError: There is no such detector.
-    """
-    for name in names:
-        if name not in FAMILY:
-            import difflib  # noqa: PLC0415 - only for a misspelt name
-
-            near = difflib.get_close_matches(name, FAMILY, n=1)
-            remedy = f"did you mean {near[0]!r}?" if near else "the function `rules` lists them"
-            raise UsageError(f"there is no detector {name!r}", remedy=remedy)
-    return load(names)
-
-
 def _compare(
-    lineup: Lineup, detectors: Sequence[Detector], suspect: ModelRecord, limits: Limits
-) -> tuple[list[tuple[Comparison, Nulls | None]], list[Failure]]:
-    pairs: list[tuple[Comparison, Nulls | None] | None] = []
+    clean: CleanModels, detectors: Sequence[Detector], suspect: ModelRecord, limits: Limits
+) -> tuple[list[tuple[Comparison, Population | None]], list[Failure]]:
+    pairs: list[tuple[Comparison, Population | None]] = []
     failures: list[Failure] = []
     for detector in detectors:
         with _contained(detector.rule.id, limits, failures):
-            pairs.append(lineup.compare(detector, suspect))
-    return [pair for pair in pairs if pair is not None], failures
+            own, pair = suspect.measurement(detector.rule.id), clean.compare(detector, suspect)
+            if own is not None and pair is not None:
+                pairs.append((described(detector, own, pair[0]), pair[1]))
+    return pairs, failures
 
 
 @contextlib.contextmanager
@@ -215,20 +202,20 @@ def _contained(rule: str, limits: Limits, failures: list[Failure]) -> Iterator[N
         failures.append(Failure(rule=rule, error=WorkerCrashedError.internal(error).to_dict()))
 
 
-def _lineup(
+def _clean_models(
     job: Job,
     suspect: ModelRecord,
     references: tuple[ModelRecord, ...],
     detectors: Sequence[Detector],
-) -> Lineup:
-    """Line up the references with the baseline the user named, or with a shipped one that fits."""
+) -> CleanModels:
+    """Return the references with the baseline that the user named, or a shipped one that fits."""
     population, source = job.population, job.source
     if not population and job.settings.shipped_baselines:
         shipped = shipped_baseline(suspect.model, [detector.rule.id for detector in detectors])
         if shipped is not None:
             population, source = shipped.records, f"shipped baseline {shipped.name!r}"
-    lineup = Lineup(references=references, population=population, source=source)
-    return lineup.settled(detectors, suspect, job.settings.alpha)
+    clean = CleanModels(references=references, population=population, source=source)
+    return clean.settled(detectors, suspect, job.settings.alpha)
 
 
 class _Shares:
@@ -302,7 +289,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
     detectors: Sequence[Detector],
     share: _Shares,
     *,
-    lead: ModelRecord | None = None,
+    scanned: ModelRecord | None = None,
     few: bool = True,
     known: ModelRecord | None = None,
 ) -> ModelRecord:
@@ -310,13 +297,13 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
 
     Args:
         model: The model.
-        settings: How to measure.
-        detectors: What to run.
-        share: Receives the progress.
-        lead: For a reference, the suspect's record.
-        few: Whether there are too few references to judge by, so that they repeat what the
-            suspect's search chose.
-        known: For a reference, its earlier record.
+        settings: How.
+        detectors: Which.
+        share: Takes the progress.
+        scanned: For a reference, the suspect's record.
+        few: Whether the references are too few to judge, so that they repeat what the suspect's
+            search chose.
+        known: For a reference, its record from before.
     """
     start = time.monotonic()
     measurements: list[Measurement] = []
@@ -324,11 +311,11 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
     failures: list[Failure] = []
     for detector in detectors:
         rule = detector.rule.id
-        followed = lead.measurement(rule) if lead else None
+        followed = scanned.measurement(rule) if scanned else None
         before = known.measurement(rule) if known else None
         with _contained(rule, settings.limits, failures):
             deadline.check()
-            follows = few or followed is None or not dropped_some(followed)
+            follows = few or not _dropped_some(followed)
             if before is not None and (not follows or _same_course(before, followed)):
                 measurements.append(before)
             else:
@@ -336,7 +323,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
                     model=model,
                     settings=settings,
                     progress=share.within,
-                    lead=followed,
+                    suspect=followed,
                     follows=follows,
                 )
                 try:
@@ -366,17 +353,28 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
 
 
 def _left_out(measurement: Measurement) -> Iterator[Skip]:
-    """Yield a skip if a contest of classes ran out of time before some had a turn."""
-    classes = measurement.series.get("left_out")
-    if classes:
-        named = f"class{'es' if len(classes) > 1 else ''} {', '.join(map(str, classes))}"
-        reason = (
-            f"the time ran out before {named} had a turn; "
-            "raise the setting `budget`, or name them with the setting `classes`"
+    """Yield a skip where a contest of classes left some out for want of time."""
+    contest = measurement.by_class.contest if measurement.by_class else None
+    if contest is not None and contest.left_out:
+        plural = "es" if len(contest.left_out) > 1 else ""
+        named = f"class{plural} {', '.join(map(str, contest.left_out))}"
+        remedy = "choose a larger setting `budget`, or name them as the setting `classes`"
+        yield Skip(
+            rule=measurement.rule,
+            reason=f"the time ran out before {named} had a turn; {remedy}",
         )
-        yield Skip(rule=measurement.rule, reason=reason)
 
 
-def _same_course(before: Measurement, lead: Measurement | None) -> bool:
-    """Whether a reference measured earlier took the steps that this suspect's budget chose."""
-    return lead is None or before.series.get("granted") == lead.series.get("granted")
+def _dropped_some(measurement: Measurement | None) -> bool:
+    profile = measurement.by_class if measurement else None
+    return profile is not None and profile.dropped_some
+
+
+def _same_course(before: Measurement, scanned: Measurement | None) -> bool:
+    """Whether a reference measured before took the steps that this suspect's budget chose."""
+    return scanned is None or _granted(before) == _granted(scanned)
+
+
+def _granted(measurement: Measurement) -> set[Grant]:
+    contest = measurement.by_class.contest if measurement.by_class else None
+    return set(contest.granted) if contest else set()

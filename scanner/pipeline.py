@@ -12,8 +12,8 @@ from pathlib import Path
 
 from scanner import protocol
 from scanner.errors import BaselineError, ScannerError, WorkerError
-from scanner.judging import calibration, unanalysable
-from scanner.judging.calibration import Baseline
+from scanner.judging import population, ranks, unanalysable, verdict
+from scanner.judging.population import Baseline
 from scanner.limits import Allowance
 from scanner.protocol import DetectorDescription, Diagnosis, Examination, Job, LayerList, Source
 from scanner.results import Failure, Finding, ModelIdentity, ModelRecord, ScanResult, Verdict
@@ -43,7 +43,7 @@ def scan(
         references: Clean ONNX files that take the same input.
         settings: What to measure, on what and where.
         baseline: Clean models of the same recipe, measured before
-            (`scanner.judging.calibration.read_baseline`).
+            (`scanner.judging.population.read_baseline`).
         progress: Called as `progress(done, total)`.
 
     Raises:
@@ -126,7 +126,7 @@ def calibrate(
                 f"{record.model.path!r} has another architecture than {records[0].model.path!r}",
                 remedy="make one baseline for each architecture",
             )
-        records.append(calibration.without_pictures(record))
+        records.append(population.without_pictures(record))
         if progress:
             progress(index + 1, len(models))
     return Baseline(name=name, provenance=provenance, records=tuple(records))
@@ -200,10 +200,8 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
         *suspect.failures,
         *(f for r in examination.references for f in _reference_failures(r)),
     )
-    rank = calibration.together(examination.comparisons, examination.nulls)
-    judgement = calibration.combine(
-        findings, rank, suspect.skips, failed=bool(failures), alpha=alpha
-    )
+    rank = ranks.together(examination.comparisons, examination.populations)
+    judgement = verdict.combine(findings, rank, suspect.skips, failed=bool(failures), alpha=alpha)
     reason = judgement.reason
     unanalysed = tuple(unanalysable.findings(suspect.failures))
     if unanalysed and judgement.verdict is Verdict.INCONCLUSIVE:
@@ -220,20 +218,22 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
         reason=reason,
         target_class=judgement.target_class,
         calibration=_rests_on(examination),
-        index=calibration.index(examination.comparisons),
+        index=ranks.index(examination.comparisons),
         warnings=examination.warnings,
-        advice=tuple(calibration.advice(judgement.verdict, findings, examination.nulls, settings)),
+        advice=tuple(
+            verdict.advice(judgement.verdict, findings, examination.populations, settings)
+        ),
     )
 
 
 def _rests_on(examination: Examination) -> str | None:
-    """Say which clean models the verdict rests on, and why these."""
-    found = next((n for n in examination.nulls if n.values), None)
+    """Say which clean models judged, and why these."""
+    found = next((p for p in examination.populations if p.values), None)
     if found is None:
         return None
     fits = (
         ""
-        if found.source == calibration.REFERENCES
+        if found.source == population.REFERENCES
         else ": the same input, classes and weight shapes"
     )
     return f"{len(found.values)} clean models ({found.source}{fits})"
@@ -244,8 +244,8 @@ def _findings(examination: Examination, alpha: float) -> Iterator[Finding]:
         measurement = examination.suspect.measurement(rule.id)
         comparison = next((c for c in examination.comparisons if c.rule == rule.id), None)
         if measurement is not None and comparison is not None:
-            nulls = next((n for n in examination.nulls if n.rule == rule.id), None)
-            yield calibration.judge(rule, measurement, comparison, nulls, alpha)
+            clean = next((p for p in examination.populations if p.rule == rule.id), None)
+            yield verdict.judge(rule, measurement, comparison, clean, alpha)
 
 
 def _reference_failures(record: ModelRecord) -> Iterator[Failure]:

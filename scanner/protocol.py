@@ -6,7 +6,7 @@ The functions behind the endpoints are in `scanner.examine`, which only the chil
 from collections.abc import Mapping
 
 from scanner.limits import Confinement
-from scanner.results import Comparison, ModelIdentity, ModelRecord, Nulls, Rule
+from scanner.results import Comparison, ModelIdentity, ModelRecord, Population, Rule
 from scanner.sandbox.endpoint import Endpoint
 from scanner.settings import Settings
 from scanner.values import frozen
@@ -50,7 +50,7 @@ class Examination:
         suspect: Everything measured on the suspect; if it could not be opened, one failure.
         references: The references' records, to be handed back with the next job.
         comparisons: One per detector that measured the suspect.
-        nulls: What clean models show, one per rule that is or might have been calibrated.
+        populations: What clean models show, one per rule that is or might have been calibrated.
         rules: Rules of the detectors that ran, in the order of the report.
         warnings: What is wrong with the references, in sentences.
     """
@@ -58,7 +58,7 @@ class Examination:
     suspect: ModelRecord
     references: tuple[ModelRecord, ...]
     comparisons: tuple[Comparison, ...]
-    nulls: tuple[Nulls, ...]
+    populations: tuple[Population, ...]
     rules: tuple[Rule, ...]
     warnings: tuple[str, ...]
 

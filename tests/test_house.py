@@ -152,7 +152,7 @@ def test_a_scan_of_the_first_layer_of_a_sample_imports_no_onnx_in_the_child_eith
         "job = Job(model=suspect, references=(reference,), records=(), population=(), source='', "
         f"settings={QUICK})\n"
         "answer = examine.examine(job, lambda done, total: None)\n"
-        "assert answer.suspect.runtime.versions['onnx'] and answer.nulls, answer"
+        "assert answer.suspect.runtime.versions['onnx'] and answer.populations, answer"
     )
     modules = loaded(watch)
     assert {"onnxruntime", "numpy"} <= modules

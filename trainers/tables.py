@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from scanner import ScannerError, Settings, scan
+from scanner.values import to_json
 from trainers import manifest
 from trainers.errors import TrainerError
 from trainers.files import sha256, write_whole
@@ -283,8 +284,9 @@ def scanned(images: int, seed: int) -> Callable[[Path, Path], Pair]:
         except ScannerError as error:
             raise TrainerError(error.problem, remedy=error.remedy) from error
         for finding in result.findings:
-            if finding.rule.id == RULE:
-                return finding.values
+            images = finding.evidence.images
+            if finding.rule.id == RULE and images is not None:
+                return {n: v for n, v in to_json(images).items() if isinstance(v, int | float)}
         reason = "; ".join(failure.sentence for failure in result.failures) or "it was skipped"
         raise TrainerError(
             f"{suspect} could not be measured ({reason})", remedy="remove it from the zoo"

@@ -7,7 +7,7 @@ import typer
 from scanner import pipeline
 from scanner.cli import options
 from scanner.cli.output import Bar, Output, note
-from scanner.judging.calibration import write_baseline
+from scanner.judging.population import write_baseline
 
 _Models = Annotated[
     list[str], typer.Argument(metavar="CLEAN", help="Clean ONNX files, or folders of them.")

@@ -11,7 +11,7 @@ from scanner.cli.exits import exit_code
 from scanner.cli.output import Bar, Output, complain, note
 from scanner.cli.wording import result_in_options
 from scanner.errors import UsageError
-from scanner.judging.calibration import Baseline, read_baseline
+from scanner.judging.population import Baseline, read_baseline
 from scanner.report.evidence import write_evidence
 from scanner.results import ScanResult
 from scanner.settings import Settings

@@ -1,4 +1,4 @@
-"""The result as JSON, schema 1 (docs/json.md describes each field)."""
+"""The result as JSON, schema 2 (docs/json.md describes each field)."""
 
 import json
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from scanner.report import Listing, Page
 from scanner.results import ScanResult
 from scanner.values import to_json
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class JsonReport:

@@ -22,7 +22,7 @@ def test_one_failure_does_not_stop_the_others(pair: tuple[Path, Path], tmp_path:
     broken.write_bytes(b"x")
     results = list(scan_many([pair[0], broken, pair[0]], [pair[1]], SETTINGS))
     assert [len(r.failures) for r in results] == [0, 1, 0]
-    assert results[0].findings[0].values == results[2].findings[0].values
+    assert results[0].findings[0].evidence == results[2].findings[0].evidence
     assert "is not an ONNX file" in results[1].failures[0].sentence
 
 

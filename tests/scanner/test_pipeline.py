@@ -25,7 +25,8 @@ def test_one_reference_is_not_enough_for_a_verdict(pair: tuple[Path, Path]) -> N
     assert "uncalibrated: one clean model shows a difference" in result.reason
     assert result.score is None
     finding = result.findings[0]
-    assert finding.values["wins"] == 10
+    assert finding.evidence.images is not None
+    assert finding.evidence.images.wins == 10
     assert finding.p_value is None
     assert result.references[0].path == str(pair[1])
     assert result.runtime is not None
@@ -34,8 +35,8 @@ def test_one_reference_is_not_enough_for_a_verdict(pair: tuple[Path, Path]) -> N
 
 def test_without_a_reference_the_suspect_is_still_measured(pair: tuple[Path, Path]) -> None:
     result = scan(pair[0], settings=SETTINGS)
-    assert result.findings[0].values["suspect_mean"]
-    assert "--reference" in result.reason
+    assert result.findings[0].evidence.standing
+    assert "the setting `references`" in result.reason
 
 
 def test_a_reference_that_cannot_be_opened_is_an_error(

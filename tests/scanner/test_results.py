@@ -5,7 +5,7 @@ import json
 import pytest
 
 from scanner.protocol import Job, Source
-from scanner.results import Finding, Observation, Rule, Severity, Verdict
+from scanner.results import Evidence, Finding, Observation, Rule, Severity, Verdict
 from scanner.settings import Device, Noise, Settings
 from scanner.values import from_json, to_json
 
@@ -15,16 +15,10 @@ RULE = Rule(id="r", name="R", summary="s", reference="p")
 def test_a_finding_survives_json() -> None:
     seen = Observation(code="c", severity=Severity.NOTE, sentence="seen", nodes=("n",))
     finding = Finding(
-        rule=RULE,
-        verdict=Verdict.SUSPICIOUS,
-        statistic=1.5,
-        p_value=None,
-        reason="because",
-        values={"a": 1},
-        parameters={"seed": 0},
-        evidence={"maxima": [1.0, 2.0]},
+        rule=RULE, verdict=Verdict.SUSPICIOUS, statistic=1.5, p_value=None, reason="because",
+        parameters={"seed": 0}, evidence=Evidence(target_class=3),
         observations=(seen,),
-    )
+    )  # fmt: skip
     assert from_json(Finding, json.loads(json.dumps(to_json(finding)))) == finding
 
 

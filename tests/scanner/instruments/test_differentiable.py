@@ -1,4 +1,4 @@
-"""The session around a gradient graph: values by hand, batches, and what cannot be differentiated."""
+"""The session around a gradient graph: values by hand, batches, and what has no gradient."""
 
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def test_overflow_is_no_number_either(tmp_path: Path) -> None:
 
 
 def test_one_class_is_no_classifier(tmp_path: Path) -> None:
-    with pytest.raises(NoLogitsError, match="--logits NAME"):
+    with pytest.raises(NoLogitsError, match="the setting `logits`"):
         load(triggered.classifier(classes=1), tmp_path)
 
 

@@ -17,7 +17,7 @@ def test_golden(golden: Callable[[str, str], None]) -> None:
 
 def test_the_documented_fields_are_there() -> None:
     data = json.loads(json_report.render(result()))
-    assert data["schema"] == 1
+    assert data["schema"] == 2
     assert {
         "verdict",
         "score",
@@ -32,12 +32,13 @@ def test_the_documented_fields_are_there() -> None:
         data["model"]
     )
     finding = next(f for f in data["findings"] if f["rule"]["id"] == "overactivation")
-    assert {"rule", "verdict", "statistic", "p_value", "values", "parameters", "evidence"} <= set(
-        finding
-    )
+    assert {"rule", "verdict", "statistic", "p_value", "parameters", "evidence"} <= set(finding)
     assert {"id", "name", "summary", "reference"} == set(finding["rule"])
-    figures = {f"{of}_{row}" for of in ("suspect", "reference", "ratio") for row in ("max", "mean")}
-    assert figures | {"wins", "losses", "ties"} <= set(finding["values"])
+    paper = (
+        "suspect_max reference_max ratio_max suspect_mean reference_mean ratio_mean wins losses "
+        "ties"
+    )
+    assert set(paper.split()) <= set(finding["evidence"]["images"])
     assert set(data["runtime"]) >= {"provider", "threads", "versions", "seconds"}
 
 
