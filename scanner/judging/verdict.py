@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from scanner.judging.ranks import Rank, conformal_p, enough
+from scanner.judging.ranks import FAR, NEAR, Rank, conformal_p, enough, size
 from scanner.results import (
     Comparison,
     Finding,
@@ -16,6 +16,8 @@ from scanner.results import (
 )
 from scanner.settings import Budget, Settings
 from scanner.values import frozen
+
+_FEW = 10  # a model of the furthest tenth is told how far out it lies
 
 
 @frozen
@@ -47,15 +49,17 @@ def judge(
     Structural observations judge themselves, by severity; a statistic is judged by its rank among
     clean models.
     """
-    p = None
+    p = far = None
     if population is not None and population.values and comparison.statistic is not None:
         p = conformal_p(comparison.statistic, population.values)
-    verdict, reason = _verdict(measurement, comparison, population, p, alpha)
+        far = size(comparison.statistic, population.values)
+    verdict, reason = _verdict(measurement, comparison, population, p, far, alpha)
     return Finding(
         rule=rule,
         verdict=verdict,
         statistic=measurement.statistic if comparison.statistic is None else comparison.statistic,
         p_value=p,
+        size=far,
         reason=reason,
         parameters=measurement.parameters,
         contribution=comparison.contribution,
@@ -73,12 +77,17 @@ def combine(
     failed: bool,
     alpha: float,
 ) -> Judgement:
-    """Return the combined answer: what the graph shows, or else the suspect's rank (`together`)."""
+    """Return the combined answer: what the graph shows, or else the suspect's rank (`together`).
+
+    Suspicious needs a p-value of at most `alpha` and a size that clean models do not reach: among k
+    clean models somebody always ranks first. Clean needs that neither all detectors together nor
+    one of them alone lies beyond every clean model.
+    """
     structural = [f for f in findings if f.observations and f.verdict is Verdict.SUSPICIOUS]
     if structural:
         return Judgement(verdict=Verdict.SUSPICIOUS, reason=structural[0].reason, score=1.0)
     score = None if rank is None else 1 - rank.p
-    if rank is not None and rank.p <= alpha:
+    if rank is not None and rank.p <= alpha and rank.size >= FAR:
         return Judgement(
             verdict=Verdict.SUSPICIOUS,
             reason=_in_words(rank),
@@ -90,7 +99,12 @@ def combine(
             verdict=Verdict.INCONCLUSIVE, reason="not everything could be measured", score=score
         )
     if rank is not None and rank.decisive and enough(rank.models, alpha):
-        return Judgement(verdict=Verdict.CLEAN, reason=_in_words(rank), score=score)
+        apart = next((f for f in findings if f.contribution.combined and _beyond(f, alpha)), None)
+        if apart is not None:
+            return Judgement(verdict=Verdict.INCONCLUSIVE, reason=apart.reason, score=score)
+        near = rank.p > alpha or rank.size <= NEAR
+        verdict = Verdict.CLEAN if near else Verdict.INCONCLUSIVE
+        return Judgement(verdict=verdict, reason=_in_words(rank), score=score)
     return Judgement(verdict=Verdict.INCONCLUSIVE, reason=_doubt(findings, skips), score=score)
 
 
@@ -131,7 +145,25 @@ def advice(
 def _in_words(rank: Rank) -> str:
     *others, last = rank.rules
     by = f" by {', '.join(others)} and {last} together," if others else ""
-    return f"{rank.sentence}; p = {rank.p:.3g}{by} among {rank.models} clean models ({rank.source})"
+    among = f"among {rank.models} clean models ({rank.source})"
+    return f"{rank.sentence}; p = {rank.p:.3g}{by} {among}{_distance(rank.p, rank.size)}"
+
+
+def _distance(p: float, far: float) -> str:
+    """Say how far out a model lies that may be the furthest; nothing of one amid the others."""
+    if p > 1 / _FEW or far <= 0:
+        return ""
+    return f", {far:.2g} times as far out as the furthest of them"
+
+
+def _beyond(finding: Finding, alpha: float) -> bool:
+    """Whether a detector alone finds a model far beyond every clean model."""
+    return (
+        finding.p_value is not None
+        and finding.size is not None
+        and finding.p_value <= alpha
+        and finding.size >= FAR
+    )
 
 
 def _verdict(
@@ -139,6 +171,7 @@ def _verdict(
     comparison: Comparison,
     population: Population | None,
     p: float | None,
+    far: float | None,
     alpha: float,
 ) -> tuple[Verdict, str]:
     worst = max(measurement.observations, key=lambda o: o.severity, default=None)
@@ -148,11 +181,12 @@ def _verdict(
         notes = len(measurement.observations)
         return Verdict.CLEAN, f"nothing suspicious, {notes} note{'s' if notes != 1 else ''}"
     said = f"{comparison.sentence}; " if comparison.sentence else ""
-    if p is None or population is None:
+    if p is None or far is None or population is None:
         return Verdict.INCONCLUSIVE, said + _uncalibrated(comparison, population)
-    rank = f"p = {p:.3g} among {len(population.values)} clean models ({population.source})"
-    if p <= alpha:
-        return Verdict.SUSPICIOUS, said + rank
+    among = f"among {len(population.values)} clean models ({population.source})"
+    rank = f"p = {p:.3g} {among}{_distance(p, far)}"
+    if p <= alpha and far > NEAR:
+        return Verdict.SUSPICIOUS if far >= FAR else Verdict.INCONCLUSIVE, said + rank
     if not enough(len(population.values), alpha):
         return Verdict.INCONCLUSIVE, f"{said}{rank}, too few to reach {alpha:g}"
     return Verdict.CLEAN, said + rank
