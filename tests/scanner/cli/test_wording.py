@@ -82,8 +82,12 @@ def test_a_result_is_translated_but_for_what_names_its_model() -> None:
     shown = wording.result_in_options(worded)
     assert (shown.advice, shown.reason) == (("give --images-npz",), "give --images-npz")
     assert shown.model == plain.model
-    kept = {"advice": plain.advice, "reason": plain.reason, "failures": plain.failures}
-    assert dataclasses.replace(shown, **kept) == plain
+    assert (
+        dataclasses.replace(
+            shown, advice=plain.advice, reason=plain.reason, failures=plain.failures
+        )
+        == plain
+    )
 
 
 def test_a_failure_is_translated() -> None:
