@@ -43,7 +43,7 @@ class Integrity:
     def measure(self, subject: Subject) -> Measurement:
         """Return one observation for each thing found, the heaviest first."""
         model = subject.model
-        found = list(checks.audit(model.proto, model.data, model.path))
+        found = list(checks.audit(model.proto, model.data, model.path, model.limits))
         answers = _answers(subject)
         found += _disagreements(answers)
         return Measurement(
