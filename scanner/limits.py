@@ -26,7 +26,6 @@ class Limits:
         parts: Messages and texts of which the file's description is made: nodes and their
             attributes, names, dimensions, entries of metadata, and fields that ONNX does not know.
             Numbers are not counted. 200,000 ordinary nodes have some three million.
-        dimensions: Of one tensor or value. NumPy and most kernels end at 64.
         interface: Inputs and outputs of the graph, which a report lists one by one.
     """
 
@@ -36,7 +35,6 @@ class Limits:
     depth: int = 32
     trips: int = 10_000_000
     parts: int = 4_000_000
-    dimensions: int = 64
     interface: int = 4096
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from onnx import inliner, numpy_helper
 from scanner.errors import MalformedModelError, UnsafeModelError
 from scanner.limits import Limits
 from scanner.modelfile.domains import STANDARD_DOMAINS, canonical
-from scanner.modelfile.inference import infer_shapes
+from scanner.modelfile.inference import MOST_DIMENSIONS, infer_shapes
 from scanner.modelfile.nested import Body, Contents, attribute_graphs, subgraphs, walk
 from scanner.modelfile.skeleton import without_weights
 
@@ -61,7 +61,7 @@ def check_structure(proto: onnx.ModelProto, limits: Limits) -> None:
     _check_texts(contents.texts)
     _check_interface(proto.graph, limits)
     for shape in contents.of(onnx.TensorShapeProto):
-        _check_dimensions(len(shape.dim), limits)
+        _check_dimensions(len(shape.dim))
     _check_opsets(contents.of(onnx.OperatorSetIdProto))
     _compare(len(contents.of(onnx.NodeProto)), limits)
     _Expansion(proto, limits).check()
@@ -74,7 +74,7 @@ def check_structure(proto: onnx.ModelProto, limits: Limits) -> None:
     for node in contents.of(onnx.NodeProto):
         _check_bodies(node)
     for tensor in contents.of(onnx.TensorProto):
-        _check_dimensions(len(tensor.dims), limits)
+        _check_dimensions(len(tensor.dims))
         _check_size(tensor)
     for sparse in contents.of(onnx.SparseTensorProto):
         _check_sparse(sparse, limits)
@@ -182,7 +182,7 @@ def _stored(tensor: onnx.TensorProto) -> int:
 
 def _check_sparse(tensor: onnx.SparseTensorProto, limits: Limits) -> None:
     """Reject a sparse tensor that lacks a part, or that takes too much memory once it is dense."""
-    _check_dimensions(len(tensor.dims), limits)
+    _check_dimensions(len(tensor.dims))
     name = tensor.values.name
     if not tensor.HasField("values") or not tensor.HasField("indices"):
         raise MalformedModelError(
@@ -194,11 +194,12 @@ def _check_sparse(tensor: onnx.SparseTensorProto, limits: Limits) -> None:
     _check_memory(f"the sparse tensor {name!r}", math.prod(tensor.dims) * bits // 8, limits)
 
 
-def _check_dimensions(count: int, limits: Limits) -> None:
-    if count > limits.dimensions:
+def _check_dimensions(count: int) -> None:
+    if count > MOST_DIMENSIONS:
         raise UnsafeModelError(
-            f"a tensor or value has {count:,} dimensions, more than {limits.dimensions:,}",
-            remedy="raise the setting `dimensions` if you trust the file",
+            f"a tensor or value has {count:,} dimensions; no runtime takes more than "
+            f"{MOST_DIMENSIONS}",
+            remedy="do not use this file",
         )
 
 
