@@ -2,8 +2,8 @@
 
     PYTHONPATH=.:tests python -m benchmarks.costs --nodes 5000
 
-Each pass is timed at n, 2n and 4n, by the processor's clock, the quickest of three runs; the exponent
-k is that of time ~ n^k between the first and the last. 1 is linear.
+Each pass is timed at n, 2n and 4n, by the processor's clock, the quickest of three runs. The
+exponent k is that of time ~ n^k between the first and the last; 1 is linear.
 """
 
 import argparse
@@ -33,7 +33,7 @@ LIMITS = Limits(nodes=10**7, parts=10**8)
 FILES: dict[str, Callable[[int], onnx.ModelProto]] = {
     "nodes in a row": attacks.activations_in_a_row,
     "bodies beside values": lambda n: attacks.many_bodies(n // 4),
-    "functions that double": lambda n: attacks.function_bomb(round(math.log2(n))),
+    "functions that double": lambda n: attacks.function_bomb(round(math.log2(n)) - 2),
     "entries of metadata": lambda n: _with_metadata(n * 10),
 }
 

@@ -40,6 +40,9 @@ _WIDE_FIELDS = {_NUMBERS[name]: field for name, field in _FIELDS.items()}
 _BODIES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
 _COMPLEX = (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
 _LARGEST_OPSET = 2**31 - 1  # onnx reads it as 32 bits
+# ONNX Runtime takes seconds to expand functions to this many nodes, and for twice as many more than
+# twice as long. No exporter's functions multiply what is written like that.
+_FEW_NODES, _MOST_COPIES = 10_000, 50
 _PRINTABLE = 2**80  # bytes; larger numbers are of no use to a reader, and may not fit a float
 
 _Constants = collections.ChainMap[str, onnx.TensorProto]
@@ -98,16 +101,15 @@ def check_cost(proto: onnx.ModelProto, limits: Limits) -> None:
             light = inliner.inline_local_functions(light)
         except (onnx.checker.ValidationError, RuntimeError, ValueError):
             return  # ONNX Runtime will say what is wrong with it
-    # Sizes that are already known without following numbers are looked at first: what is refused
-    # for them need not be followed.
-    for follow_numbers in (False, True):
+    for follow_numbers in (True, False):
         try:
             inferred = infer_shapes(light, follow_numbers=follow_numbers)
         except MalformedModelError:
-            return  # as above
+            continue  # sizes that only numbers contradict are known without them; else as above
         for graph in walk([inferred.graph], limits.depth):
             if isinstance(graph, onnx.GraphProto):
                 _check_values([*graph.value_info, *graph.output], limits)
+        return
 
 
 def tensors(proto: onnx.ModelProto) -> Sequence[onnx.TensorProto]:
@@ -314,11 +316,17 @@ class _Expansion:
     def check(self) -> None:
         if not self._bodies:
             return
-        self._expanded(self._proto.graph.node, (), 0)
+        count = self._expanded(self._proto.graph.node, (), 0).nodes
         # Functions that are never called count too: they are read all the same.
         for key in self._bodies:
             self._called(key, ())
-        _compare(sum(len(function.node) for function in self._proto.functions), self._limits)
+        written = len(Contents(self._proto).of(onnx.NodeProto))
+        if count > max(_FEW_NODES, _MOST_COPIES * written):
+            raise UnsafeModelError(
+                f"its functions make {count:,} nodes of {written:,}, which ONNX Runtime expands "
+                "slowly",
+                remedy="export the model without model-local functions",
+            )
 
     def _expanded(
         self, nodes: Iterable[onnx.NodeProto], calling: tuple[_Key, ...], nesting: int
@@ -390,15 +398,20 @@ def _roots(proto: onnx.ModelProto) -> Iterator[Body]:
 def _check_values(values: Iterable[onnx.ValueInfoProto], limits: Limits) -> None:
     """Reject a value whose declared type takes too much memory, an open dimension counted as 1."""
     for value in values:
-        contents = Contents(value.type)
-        kinds: tuple[onnx.TypeProto.Tensor | onnx.TypeProto.SparseTensor, ...] = (
-            *contents.of(onnx.TypeProto.Tensor),
-            *contents.of(onnx.TypeProto.SparseTensor),
-        )
-        for kind in kinds:
+        for kind in _tensor_types(value.type):
             bits = _ELEMENT_BITS.get(kind.elem_type, 8)
             size = math.prod(d.dim_value for d in kind.shape.dim if d.dim_value > 0) * bits // 8
             _check_memory(f"the value {value.name!r}", size, limits)
+
+
+def _tensor_types(
+    kind: onnx.TypeProto,
+) -> Sequence[onnx.TypeProto.Tensor | onnx.TypeProto.SparseTensor]:
+    """Return the tensors of which a type consists: several for sequences and the like."""
+    if kind.HasField("tensor_type"):
+        return [kind.tensor_type]
+    contents = Contents(kind)
+    return [*contents.of(onnx.TypeProto.Tensor), *contents.of(onnx.TypeProto.SparseTensor)]
 
 
 def _check_memory(name: str, size: int, limits: Limits) -> None:

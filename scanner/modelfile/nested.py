@@ -26,7 +26,7 @@ _BODIES = ("onnx.GraphProto", "onnx.FunctionProto")
 
 def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     """Return the graphs that a node holds as attributes: the bodies of an If, Loop or Scan."""
-    return attribute_graphs(node.attribute)
+    return attribute_graphs(node.attribute) if node.attribute else []
 
 
 def attribute_graphs(attributes: Iterable[onnx.AttributeProto]) -> list[onnx.GraphProto]:

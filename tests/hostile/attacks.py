@@ -295,6 +295,11 @@ def function_bomb_behind_an_overload(levels: int = 30) -> onnx.ModelProto:
     return model
 
 
+def function_bomb_of_16384() -> onnx.ModelProto:
+    """A bomb below the limit on nodes, which ONNX Runtime takes minutes to expand."""
+    return function_bomb(14)
+
+
 def function_chain_called_from_its_end(length: int = 200) -> onnx.ModelProto:
     """A chain of calls whose deepest members are met first, so that none looks deep."""
     model = function_chain(length)
@@ -527,7 +532,7 @@ REFUSED: dict[str, Callable[[], onnx.ModelProto]] = {
         node_flood, doubling_concatenations, doubling_constants, constant_of_shape_1e12,
         expand_1e12, pad_1e12, resize_1e12, tile_1e12, random_uniform_1e12,
         input_of_100000_by_100000, function_bomb_behind_an_overload,
-        function_chain_called_from_its_end, function_of_large_constants,
+        function_bomb_of_16384, function_chain_called_from_its_end, function_of_large_constants,
         endless_loop_by_an_attribute, open_dimensions, outputs_of_one_name, sparse_1e18,
         dimensions_beyond_any_number,
     )

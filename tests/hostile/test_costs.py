@@ -14,7 +14,7 @@ from scanner.detectors import FAMILY
 from scanner.errors import UnsafeModelError
 from scanner.examine import examine
 from scanner.graph.audit import checks
-from scanner.graph.core import facts, flatten, shapes
+from scanner.graph.core import draft, facts, flatten, shapes
 from scanner.graph.core.structure import Uses
 from scanner.graph.layers import channels
 from scanner.graph.logic import unfold
@@ -68,8 +68,7 @@ def test_four_times_the_bodies_cost_no_sixteen_times(name: str) -> None:
 
 def test_each_level_of_branches_does_not_copy_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     copies = itertools.count()
-    original = flatten.copied
-    monkeypatch.setattr(flatten, "copied", lambda m: (next(copies), original(m))[1])
+    monkeypatch.setattr(flatten, "copied", lambda m: (next(copies), draft.copied(m))[1])
     flat = flatten.flatten(attacks.nested_branches(numbers=16))
     assert next(copies) == 1
     assert not any(node.op_type == "If" for node in flat.graph.node)
@@ -85,7 +84,7 @@ def test_looking_for_channels_walks_each_step_once(monkeypatch: pytest.MonkeyPat
     original = channels._computed
     monkeypatch.setattr(channels, "_computed", lambda n, u: (next(steps), original(n, u))[1])
     graph = attacks.activations_in_a_row(300).graph
-    uses, known = Uses(graph), {}
+    uses, known = Uses(graph), channels.Known()
     axes = {channels.channel_axis(f"row{i + 1}", 4, uses, known) for i in range(300)}
     assert axes == {1}
     assert next(steps) <= 600
@@ -117,13 +116,15 @@ def test_a_long_name_of_a_dimension_is_not_copied() -> None:
 
 
 def test_what_exceeds_the_parts_is_refused_before_it_is_looked_at() -> None:
-    for flood in (
-        lambda m: m.metadata_props.extend([onnx.StringStringEntryProto()] * 20_000),
-        lambda m: m.graph.output.extend([onnx.ValueInfoProto()] * 20_000),
-        lambda m: m.graph.node[0].input.extend([""] * 20_000),
-    ):
+    many = 20_000
+    floods = (
+        onnx.ModelProto(metadata_props=[onnx.StringStringEntryProto()] * many),
+        onnx.ModelProto(graph=onnx.GraphProto(output=[onnx.ValueInfoProto()] * many)),
+        onnx.ModelProto(graph=onnx.GraphProto(node=[onnx.NodeProto(input=[""] * many)])),
+    )
+    for flood in floods:
         model = models.plain()
-        flood(model)
+        model.MergeFrom(flood)
         with pytest.raises(UnsafeModelError, match="raise the setting `parts`"):
             check_structure(model, Limits(parts=10_000))
 

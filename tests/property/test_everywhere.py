@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import models
+import numpy as np
 import onnx
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -156,7 +157,7 @@ def test_a_tensor_of_another_size_than_its_data_is_met_wherever_it_stands() -> N
 def test_external_data_is_met_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     for way in TENSORS:
         model = models.plain()
-        outside = onnx.TensorProto(name="marker", data_type=1, dims=[4], data_location=1)
+        outside = onnx.TensorProto(name="marker", data_type=1, dims=[4], data_location="EXTERNAL")
         outside.external_data.add(key="location", value="../../etc/passwd")
         put(model, way, outside)
         seen: list[str] = []
@@ -178,7 +179,7 @@ def test_a_flood_of_dimensions_is_met_wherever_it_stands() -> None:
 def test_an_enormous_sparse_tensor_is_met_wherever_it_stands() -> None:
     huge = onnx.SparseTensorProto(dims=[10**9, 10**9])
     huge.values.CopyFrom(tensor())
-    huge.indices.CopyFrom(numpy_helper.from_array(models.np.arange(4), "marker"))
+    huge.indices.CopyFrom(numpy_helper.from_array(np.arange(4), "marker"))
     for way in SPARSE:
         model = models.plain()
         put(model, way, huge)
