@@ -1,4 +1,4 @@
-"""What each pass over a file costs as the file grows: the slope of each, as in docs/threat-model.md.
+"""What each pass over a file costs as the file grows (docs/threat-model.md shows the table).
 
     PYTHONPATH=.:tests python -m benchmarks.costs --nodes 5000
 

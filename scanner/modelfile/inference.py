@@ -160,7 +160,7 @@ class _Bounds:
     def _shorten_names(self, graph: onnx.GraphProto) -> None:
         for kind in map(_tensor_type, (*graph.input, *graph.output, *graph.value_info)):
             for size in kind.shape.dim:
-                if len(size.dim_param) > _LONGEST_NAME or size.denotation:
+                if len(size.dim_param) > _LONGEST_NAME or len(size.denotation) > _LONGEST_NAME:
                     self.excess = True
                     if self._hide:
                         size.ClearField("denotation")
