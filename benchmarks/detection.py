@@ -435,7 +435,7 @@ def _combined_p(member: Member, references: Records, clean: Records) -> float | 
     models = CleanModels(references=tuple(references), population=tuple(clean), source="")
     pairs = [pair for d in combined() if (pair := models.compare(d, member.record)) is not None]
     found = ranks.together([c for c, _ in pairs], [p for _, p in pairs if p is not None])
-    return None if found is None else found.p
+    return None if found is None else found.place.p
 
 
 def beside_one(clean: Records) -> list[list[Comparison]]:

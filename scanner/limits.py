@@ -23,6 +23,10 @@ class Limits:
             function is expanded.
         depth: Nesting of sub-graphs and of calls between model-local functions.
         trips: Iterations of a Loop whose trip count is known before it runs.
+        parts: Messages and texts of which the file's description is made: nodes and their
+            attributes, names, dimensions, entries of metadata, and fields that ONNX does not know.
+            Numbers are not counted. 200,000 ordinary nodes have some three million.
+        interface: Inputs and outputs of the graph, which a report lists one by one.
     """
 
     memory: int = 8 * GIB
@@ -30,6 +34,8 @@ class Limits:
     nodes: int = 200_000
     depth: int = 32
     trips: int = 10_000_000
+    parts: int = 4_000_000
+    interface: int = 4096
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -413,6 +413,28 @@ class ScanOptions(MeasureOptions, FormatOptions):
         ),
         Fills("trips", Limits),
     ] = _DEFAULT.limits.trips
+    max_parts: Annotated[
+        int,
+        _option(
+            LIMITS,
+            "--max-parts",
+            metavar="N",
+            min=1,
+            help="Most names, nodes, dimensions and other parts of a file's description.",
+        ),
+        Fills("parts", Limits),
+    ] = _DEFAULT.limits.parts
+    max_interface: Annotated[
+        int,
+        _option(
+            LIMITS,
+            "--max-interface",
+            metavar="N",
+            min=1,
+            help="Most inputs and outputs of a graph.",
+        ),
+        Fills("interface", Limits),
+    ] = _DEFAULT.limits.interface
     output: Annotated[
         Path | None,
         _option(

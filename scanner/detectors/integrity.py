@@ -48,7 +48,7 @@ class Integrity(Detector):
     def measure(self, subject: Subject) -> Measurement:
         """Return one observation for each thing found, the most severe first."""
         model = subject.model
-        found = list(checks.audit(model.proto, model.data, model.path))
+        found = list(checks.audit(model.proto, model.data, model.path, model.limits))
         answers = _answers(subject)
         found += _disagreements(answers)
         return Measurement(

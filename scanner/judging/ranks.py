@@ -10,6 +10,7 @@ further from the middle of the population the suspect lies than the furthest cle
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from scanner.judging.arithmetic import median
 from scanner.results import ClassScores, Comparison, Population
@@ -32,13 +33,24 @@ _WHOLE = -1  # stands for the class where a detector knows none
 Profile = Mapping[int, float]  # by class, how far it stands out
 
 
+class Place(NamedTuple):
+    """Where a value stands among those of clean models.
+
+    Attributes:
+        p: How often a clean model would lie as far out.
+        size: How many times as far out it lies as the furthest of them.
+    """
+
+    p: float
+    size: float
+
+
 @frozen
 class Rank:
     """A suspect's place among clean models, by several detectors together.
 
     Attributes:
-        p: The p-value.
-        size: How many times as far out it lies as the furthest of them (`size`).
+        place: Its p-value and size.
         foremost: The class that stands out most; None where the detectors know none.
         sentence: What the first detector says that names this class, in words.
         rules: The detectors.
@@ -47,8 +59,7 @@ class Rank:
         source: Which, in words.
     """
 
-    p: float
-    size: float
+    place: Place
     foremost: int | None
     sentence: str
     rules: tuple[str, ...]
@@ -76,10 +87,13 @@ def size(value: float, clean: Sequence[float]) -> float:
     return (value - middle) / max(max(clean) - middle, _LEAST)
 
 
-def combined(
-    own: Sequence[Profile], clean: Sequence[Sequence[Profile]]
-) -> tuple[float, float, int]:
-    """Return p-value and size by several detectors together, and the suspect's foremost class.
+def place(value: float, clean: Sequence[float]) -> Place:
+    """Return a value's p-value and size among those of clean models."""
+    return Place(conformal_p(value, clean), size(value, clean))
+
+
+def combined(own: Sequence[Profile], clean: Sequence[Sequence[Profile]]) -> tuple[Place, int]:
+    """Return a suspect's place by several detectors together, and its foremost class.
 
     Detectors differ in scale, so each profile is centred and scaled: by median and MAD, over all k
     + 1 models, of a model's largest entry. A class that several detectors find stands out by the
@@ -91,8 +105,7 @@ def combined(
         clean: For each detector, those of the k clean models, in the same order of models.
     """
     (standing, foremost), *others = map(_foremost, zip(*_scores(own, clean), strict=True))
-    standings = [other for other, _ in others]
-    return conformal_p(standing, standings), size(standing, standings), foremost
+    return place(standing, [other for other, _ in others]), foremost
 
 
 def together(comparisons: Sequence[Comparison], populations: Sequence[Population]) -> Rank | None:
@@ -108,12 +121,11 @@ def together(comparisons: Sequence[Comparison], populations: Sequence[Population
     judges = [clean[c.rule] for c in chosen]
     if len({p.models for p in judges}) != 1:
         return None
-    p, far, foremost = combined(list(map(_profile, chosen)), list(map(_profiles, judges)))
+    own, foremost = combined(list(map(_profile, chosen)), list(map(_profiles, judges)))
     known = None if foremost == _WHOLE else foremost
     about = (c.sentence for c in chosen if known in (None, c.evidence.target_class))
     return Rank(
-        p=p,
-        size=far,
+        place=own,
         foremost=known,
         sentence=next(about, f"class {foremost} stands out"),
         rules=tuple(c.rule for c in chosen),

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from scanner.judging.ranks import FAR, NEAR, Rank, conformal_p, enough, size
+from scanner.judging.ranks import FAR, NEAR, Place, Rank, enough, place
 from scanner.results import (
     Comparison,
     Finding,
@@ -17,7 +17,7 @@ from scanner.results import (
 from scanner.settings import Budget, Settings
 from scanner.values import frozen
 
-_FEW = 10  # a model of the furthest tenth is told how far out it lies
+_FURTHEST = 0.1  # of a model among the furthest tenth it is said how far out it lies
 
 
 @frozen
@@ -49,17 +49,16 @@ def judge(
     Structural observations judge themselves, by severity; a statistic is judged by its rank among
     clean models.
     """
-    p = far = None
+    own = None
     if population is not None and population.values and comparison.statistic is not None:
-        p = conformal_p(comparison.statistic, population.values)
-        far = size(comparison.statistic, population.values)
-    verdict, reason = _verdict(measurement, comparison, population, p, far, alpha)
+        own = place(comparison.statistic, population.values)
+    verdict, reason = _verdict(measurement, comparison, population, own, alpha)
     return Finding(
         rule=rule,
         verdict=verdict,
         statistic=measurement.statistic if comparison.statistic is None else comparison.statistic,
-        p_value=p,
-        size=far,
+        p_value=own.p if own else None,
+        size=own.size if own else None,
         reason=reason,
         parameters=measurement.parameters,
         contribution=comparison.contribution,
@@ -86,8 +85,8 @@ def combine(
     structural = [f for f in findings if f.observations and f.verdict is Verdict.SUSPICIOUS]
     if structural:
         return Judgement(verdict=Verdict.SUSPICIOUS, reason=structural[0].reason, score=1.0)
-    score = None if rank is None else 1 - rank.p
-    if rank is not None and rank.p <= alpha and rank.size >= FAR:
+    score = None if rank is None else 1 - rank.place.p
+    if rank is not None and rank.place.p <= alpha and rank.place.size >= FAR:
         return Judgement(
             verdict=Verdict.SUSPICIOUS,
             reason=_in_words(rank),
@@ -102,7 +101,7 @@ def combine(
         apart = next((f for f in findings if f.contribution.combined and _beyond(f, alpha)), None)
         if apart is not None:
             return Judgement(verdict=Verdict.INCONCLUSIVE, reason=apart.reason, score=score)
-        near = rank.p > alpha or rank.size <= NEAR
+        near = rank.place.p > alpha or rank.place.size <= NEAR
         verdict = Verdict.CLEAN if near else Verdict.INCONCLUSIVE
         return Judgement(verdict=verdict, reason=_in_words(rank), score=score)
     return Judgement(verdict=Verdict.INCONCLUSIVE, reason=_doubt(findings, skips), score=score)
@@ -146,14 +145,14 @@ def _in_words(rank: Rank) -> str:
     *others, last = rank.rules
     by = f" by {', '.join(others)} and {last} together," if others else ""
     among = f"among {rank.models} clean models ({rank.source})"
-    return f"{rank.sentence}; p = {rank.p:.3g}{by} {among}{_distance(rank.p, rank.size)}"
+    return f"{rank.sentence}; p = {rank.place.p:.3g}{by} {among}{_distance(rank.place)}"
 
 
-def _distance(p: float, far: float) -> str:
-    """Say how far out a model lies that may be the furthest; nothing of one amid the others."""
-    if p > 1 / _FEW or far <= 0:
+def _distance(own: Place) -> str:
+    """Say how far out a model lies that is among the furthest; nothing of one amid the others."""
+    if own.p > _FURTHEST or own.size <= 0:
         return ""
-    return f", {far:.2g} times as far out as the furthest of them"
+    return f", {own.size:.2g} times as far out as the furthest of them"
 
 
 def _beyond(finding: Finding, alpha: float) -> bool:
@@ -170,8 +169,7 @@ def _verdict(
     measurement: Measurement,
     comparison: Comparison,
     population: Population | None,
-    p: float | None,
-    far: float | None,
+    own: Place | None,
     alpha: float,
 ) -> tuple[Verdict, str]:
     worst = max(measurement.observations, key=lambda o: o.severity, default=None)
@@ -181,12 +179,12 @@ def _verdict(
         notes = len(measurement.observations)
         return Verdict.CLEAN, f"nothing suspicious, {notes} note{'s' if notes != 1 else ''}"
     said = f"{comparison.sentence}; " if comparison.sentence else ""
-    if p is None or far is None or population is None:
+    if own is None or population is None:
         return Verdict.INCONCLUSIVE, said + _uncalibrated(comparison, population)
     among = f"among {len(population.values)} clean models ({population.source})"
-    rank = f"p = {p:.3g} {among}{_distance(p, far)}"
-    if p <= alpha and far > NEAR:
-        return Verdict.SUSPICIOUS if far >= FAR else Verdict.INCONCLUSIVE, said + rank
+    rank = f"p = {own.p:.3g} {among}{_distance(own)}"
+    if own.p <= alpha and own.size > NEAR:
+        return Verdict.SUSPICIOUS if own.size >= FAR else Verdict.INCONCLUSIVE, said + rank
     if not enough(len(population.values), alpha):
         return Verdict.INCONCLUSIVE, f"{said}{rank}, too few to reach {alpha:g}"
     return Verdict.CLEAN, said + rank

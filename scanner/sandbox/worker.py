@@ -26,6 +26,7 @@ from scanner.values import to_json
 
 _GRACE = 1.0  # seconds between asking the child to stop and killing it
 _GLANCE = 0.1  # seconds between two checks of the child's memory
+_MOST_UNREAD = 16  # progress messages that wait to be looked at
 _ERROR_BYTES = 4096  # of the child's error output; the last line says why it died
 
 # What C++ and Python print before they end for want of memory.
@@ -47,6 +48,7 @@ class Worker:
     def __init__(self, preload: Sequence[str] = ()) -> None:
         self._child = launch.start(preload)
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._room = threading.Semaphore(1)  # for one answer that nobody has taken yet
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
@@ -137,10 +139,30 @@ class Worker:
         with self._child.answers as pipe:
             try:
                 while (message := messages.read(pipe)) is not None:
-                    self._messages.put(message)
-            except ValueError:
+                    self._take_in(message)
+            except (TypeError, ValueError):
                 self._messages.put({"error": WorkerCrashedError.no_answer().to_dict()})
         self._messages.put(None)
+
+    def _take_in(self, message: dict[str, Any]) -> None:
+        """Keep a message for whoever waits for it.
+
+        So that a child which floods this process does not fill its memory, progress that nobody has
+        looked at yet is dropped, and of answers only one is kept.
+
+        Raises:
+            ValueError: There is an answer already, or the progress is not two numbers.
+        """
+        if "progress" in message:
+            done, total = message["progress"]
+            if not (isinstance(done, int) and isinstance(total, int)):
+                raise ValueError("progress that is not two numbers")
+            if self._messages.qsize() < _MOST_UNREAD:
+                self._messages.put({"progress": [done, total]})
+        elif self._room.acquire(blocking=False):
+            self._messages.put(message)
+        else:
+            raise ValueError("answers to nothing")
 
     def _until_deadline(self, allowance: Allowance) -> Iterator[dict[str, Any] | None]:
         """Yield what the child says, None once it has closed its pipe.
@@ -165,7 +187,10 @@ class Worker:
                 self.kill()
                 raise WorkerLimitError.memory(allowance.limits.memory)
             with contextlib.suppress(queue.Empty):
-                yield self._messages.get(timeout=min(left, _GLANCE))
+                message = self._messages.get(timeout=min(left, _GLANCE))
+                if message is not None and "progress" not in message:
+                    self._room.release()
+                yield message
 
     def _death(self, allowance: Allowance) -> ScannerError:
         """Return how the child died."""

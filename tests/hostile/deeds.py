@@ -4,6 +4,8 @@ import ctypes
 import os
 import signal
 import socket
+import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -189,6 +191,23 @@ def nonsense(raw: Any, _progress: Progress) -> Any:
         except OSError:
             continue
     time.sleep(30)
+
+
+def flood(message: Any, _progress: Progress) -> Any:
+    """Write one message again and again, as fast as the pipe takes it."""
+    data = struct.pack(">I", len(message)) + message.encode()
+    pipe = next(d for d in range(3, 64) if _is_pipe(d))
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        os.write(pipe, data)
+    time.sleep(30)
+
+
+def _is_pipe(descriptor: int) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
 
 
 def processor_time(seconds: Any, _progress: Progress) -> Any:

@@ -5,7 +5,9 @@ import pytest
 from scanner.limits import Confinement, Limits
 
 
-@pytest.mark.parametrize("field", ["memory", "file_size", "nodes", "depth", "trips"])
+@pytest.mark.parametrize(
+    "field", ["memory", "file_size", "nodes", "depth", "trips", "parts", "interface"]
+)
 def test_a_limit_of_nothing_is_refused(field: str) -> None:
     assert getattr(Limits(**{field: 1}), field) == 1
     with pytest.raises(ValueError, match=f"{field} must be at least 1, not 0"):

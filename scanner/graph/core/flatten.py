@@ -4,6 +4,8 @@ That the branch not taken is gone, and that functions are, lets every analysis l
 nodes.
 """
 
+from collections.abc import Mapping
+
 import onnx
 from onnx import inliner
 
@@ -11,6 +13,7 @@ from scanner.errors import MalformedModelError
 from scanner.graph.core.conform import check_nodes
 from scanner.graph.core.draft import copied
 from scanner.graph.core.structure import Uses, attribute
+from scanner.modelfile import guards
 
 
 def flatten(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -39,21 +42,31 @@ def flatten(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _take_constant_branches(proto: onnx.ModelProto) -> onnx.ModelProto:
-    uses = Uses(proto.graph)
-    taken = {
-        position: _branch(node, value)
-        for position, node in enumerate(proto.graph.node)
-        if node.op_type == "If" and (value := uses.scalar(node.input[0])) is not None
-    }
-    if not taken:
+    constants = dict(Uses(proto.graph).constants)
+    if not any(_condition(node, constants) is not None for node in proto.graph.node):
         return proto
     flat = copied(proto)
     del flat.graph.node[:]
-    for position, node in enumerate(proto.graph.node):
-        flat.graph.node.extend(
-            _spliced(node, taken[position], flat.graph) if position in taken else [node]
-        )
-    return _take_constant_branches(flat)
+    # Branches within branches are taken in one go: a copy for each level would cost the whole
+    # model's size each time.
+    kept: list[onnx.NodeProto] = []
+    waiting = list(reversed(proto.graph.node))
+    while waiting:
+        node = waiting.pop()
+        value = _condition(node, constants)
+        if value is None:
+            kept.append(node)
+            continue
+        body = _branch(node, value)
+        constants |= Uses(body).constants
+        waiting.extend(reversed(_spliced(node, body, flat.graph)))
+    flat.graph.node.extend(kept)
+    return flat
+
+
+def _condition(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> float | None:
+    """Return an If's condition where it is constant."""
+    return guards.scalar(constants.get(node.input[0])) if node.op_type == "If" else None
 
 
 def _branch(node: onnx.NodeProto, condition: float) -> onnx.GraphProto:
@@ -74,6 +87,6 @@ def _spliced(
     renames = [
         onnx.helper.make_node("Identity", [inner.name], [outer])
         for inner, outer in zip(body.output, node.output, strict=True)
-        if outer
+        if outer and outer != inner.name  # a value that already has the name it is to get
     ]
     return [*body.node, *renames]

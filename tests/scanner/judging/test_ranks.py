@@ -36,7 +36,7 @@ def test_p_is_uniform_for_a_clean_suspect(detectors: int) -> None:
             + shared
         )
         profiles = [[{0: value} for value in row] for row in draws.tolist()]
-        ps.append(ranks.combined([row[0] for row in profiles], [row[1:] for row in profiles])[0])
+        ps.append(ranks.combined([row[0] for row in profiles], [row[1:] for row in profiles])[0].p)
     for level in (0.05, 0.1, 0.25, 0.5):
         share = np.mean(np.array(ps) <= level + 1e-9)
         assert abs(share - level) < 4 * np.sqrt(level * (1 - level) / trials)
@@ -52,9 +52,12 @@ def profiles_of(generator: np.random.Generator, models: int) -> list[dict[int, f
 def test_the_combination_names_the_foremost_class() -> None:
     generator = np.random.default_rng(1)
     clean = [profiles_of(generator, 20) for _ in range(2)]
-    assert ranks.combined([{0: 0.1}, {0: 0.1, 2: 9.0}], clean)[::2] == (1 / 21, 2)
+    place, foremost = ranks.combined([{0: 0.1}, {0: 0.1, 2: 9.0}], clean)
+    assert (place.p, foremost) == (1 / 21, 2)
+    assert place.size > 1
     # Two that agree on a class outweigh one that is louder about another.
-    assert ranks.combined([{3: 6.0}, {3: 6.0, 1: 9.0}], clean)[::2] == (1 / 21, 3)
+    place, foremost = ranks.combined([{3: 6.0}, {3: 6.0, 1: 9.0}], clean)
+    assert (place.p, foremost) == (1 / 21, 3)
 
 
 def test_detectors_that_find_one_class_speak_together() -> None:
@@ -64,8 +67,8 @@ def test_detectors_that_find_one_class_speak_together() -> None:
     large = [sorted(max(profile.values()) for profile in row)[-2] for row in clean]
     same = [{3: large[0]}, {3: large[1]}]
     apart = [{3: large[0]}, {1: large[1]}]
-    assert ranks.combined(same, clean)[0] < ranks.combined(apart, clean)[0]
-    assert ranks.combined(same, clean)[0] == 1 / 41
+    assert ranks.combined(same, clean)[0].p < ranks.combined(apart, clean)[0].p
+    assert ranks.combined(same, clean)[0].p == 1 / 41
 
 
 def test_other_clean_models_for_each_detector_are_no_population() -> None:

@@ -16,7 +16,7 @@ from hostile import deeds
 
 from scanner.errors import WorkerCrashedError, WorkerLimitError, WorkerTimeoutError
 from scanner.limits import Allowance, Limits
-from scanner.sandbox import worker
+from scanner.sandbox import launch, worker
 from scanner.sandbox.endpoint import Endpoint
 from scanner.sandbox.worker import Worker
 
@@ -174,6 +174,26 @@ DOUBLE = {"type": "UsageError", "problem": "", "remedy": "", "details": {"proble
 def test_nonsense_from_a_taken_over_child_is_a_crash(child: Worker, raw: str) -> None:
     with pytest.raises(WorkerCrashedError, match="not an answer"):
         call(child, "nonsense", raw)
+
+
+@LINUX
+@pytest.mark.parametrize("kind", ["answers", "progress"])
+def test_a_child_that_floods_this_process_does_not_fill_its_memory(
+    child: Worker, kind: str
+) -> None:
+    """Two seconds of messages, of which a process without bounds would keep a gigabyte."""
+    # Too many for the parent, had it to look at each: it is slower than the pipe.
+    message = {"answers": {"more": "x" * 2**20}, "progress": {"progress": [1, 2], "x": "y" * 2**20}}
+    before = launch.resident_bytes(os.getpid())
+    with pytest.raises((WorkerCrashedError, WorkerTimeoutError)):
+        call(
+            child,
+            "flood",
+            json.dumps(message[kind]),
+            Allowance(seconds=3),
+            progress=lambda _done, _total: time.sleep(0.2),
+        )
+    assert launch.resident_bytes(os.getpid()) - before < 100 * 2**20
 
 
 @pytest.mark.parametrize("answer", [None, "text", 3, [1], {}, {"limits": [], "more": 1}], ids=repr)
