@@ -5,28 +5,34 @@ can take everything away; elsewhere, or on an older kernel, less is given up, an
 what really was.
 """
 
+import _thread
 import os
 import site
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from scanner.limits import Allowance, Confinement
 from scanner.sandbox import landlock, linux, seccomp
 
-_WRITTEN = (
-    2**20
-)  # bytes; all that the child writes is its error output, a file that the parent opened
+# Bytes; all that the child writes is its error output, a file that the parent opened.
+_WRITTEN = 2**20
 _DESCRIPTORS = 512
+_UNUSED_USERS, _USERS = 0x7FFF0000, 0x10000  # user ids that no system gives to anybody
+_READ_ANY = 1 << 2  # CAP_DAC_READ_SEARCH
 _CPU_GRACE = 5  # seconds; the wall clock should be the first to end a slow scan
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _SIGKILL = 1, 38, 9
 
 # What native libraries read once they run: the loader's own files, processor topology, time zone,
 # random numbers.
 _SYSTEM = (
-    "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/cuda", "/etc/ld.so.cache",
-    "/etc/localtime", "/usr/share/zoneinfo", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/driver/nvidia",
-    "/sys/devices", "/sys/bus/pci", "/sys/module/nvidia", "/dev/urandom", "/dev/null",
+    "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/cuda",
+    "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/proc/self/maps",
+    "/proc/self/stat", "/proc/self/statm", "/proc/self/status", "/proc/self/fd", "/proc/cpuinfo",
+    "/proc/meminfo", "/sys/devices", "/sys/bus/pci", "/dev/urandom", "/dev/null",
 )  # fmt: skip
+# The driver reads more of /proc/self than is known, so all of it: net/tcp and mountinfo too.
+_CUDA_FILES = ("/proc/self", "/proc/driver/nvidia", "/sys/module/nvidia")
 _CUDA_DEVICES = ("nvidia", "nvhost", "nvmap", "dxg")  # of a PC, of Jetson boards, of WSL
 
 
@@ -45,20 +51,33 @@ def confine(allowance: Allowance) -> None:
     may run yet.
     """
     global _current  # noqa: PLW0603 - the state is the process's own, and is written once
-    devices = _cuda_devices() if allowance.cuda else ()
-    limits = _limit_resources(allowance, kernel_holds_memory=not devices)
     on_linux = sys.platform == "linux"
+    devices = _cuda_devices() if allowance.cuda else ()
+    readable = {*allowance.readable, *_own_files()}
+    limits = _limit_resources(allowance, kernel_holds_memory=not devices)
+    own_account = not devices and _take_own_account()
+    capabilities = _drop_capabilities(allowance.readable)
+    die_with_parent()  # a process that changes its credentials has to ask for this once more
+    no_new_privs = on_linux and linux.control_process(_PR_SET_NO_NEW_PRIVS, 1)
+    restricted = landlock.restrict(
+        {*readable, *_SYSTEM, *(_CUDA_FILES if devices else ())}, devices
+    )
+    filtered = seccomp.refuse(cuda=bool(devices))
+    counted = own_account and _limit_threads(allowance.most_threads)
     _current = Confinement(
         limits=limits,
         memory="kernel" if "memory" in limits else "parent" if on_linux else "nothing",
-        no_new_privs=on_linux and linux.control_process(_PR_SET_NO_NEW_PRIVS, 1),
-        landlock=landlock.restrict({*allowance.readable, *_own_files(), *_SYSTEM}, devices),
-        seccomp=seccomp.refuse(),
+        threads="kernel" if counted else "parent" if on_linux else "nothing",
+        no_new_privs=no_new_privs,
+        capabilities=capabilities,
+        landlock=restricted,
+        seccomp=filtered,
+        cuda=bool(devices),
     )
 
 
 def die_with_parent() -> None:
-    """Have the kernel end this process when the thread that started it ends, where it can (Linux)."""
+    """Have the kernel end this process when the thread that started it ends (Linux only)."""
     if sys.platform == "linux":
         linux.control_process(_PR_SET_PDEATHSIG, _SIGKILL)
 
@@ -87,6 +106,88 @@ def _limit_resources(allowance: Allowance, *, kernel_holds_memory: bool) -> tupl
         above = 1 if number == resource.RLIMIT_CPU and lowest != hard else 0
         resource.setrlimit(number, (lowest, lowest + above))
     return tuple(wanted)
+
+
+def _take_own_account() -> bool:
+    """Become a user whose threads the kernel counts apart; return whether that worked.
+
+    Root takes a real user id that nobody has; the effective one, which decides about files, stays.
+    Others enter a user namespace of their own, where the system lets them.
+    """
+    if sys.platform != "linux":
+        return False
+    if os.geteuid() != 0:
+        return linux.enter_user_namespace()
+    try:
+        os.setresuid(_UNUSED_USERS + os.getpid() % _USERS, -1, -1)
+    except OSError:  # root of a container that has no such user, or without the right
+        return False
+    return True
+
+
+def _drop_capabilities(readable: Sequence[str]) -> str:
+    """Give up every capability, and say what is left (`Confinement.capabilities`).
+
+    Root may read files of others that are closed to everyone else. Where a model is one of them,
+    this right stays; Landlock still confines it to the folders that were named.
+    """
+    if sys.platform != "linux":
+        return "kept"
+    had, kept = linux.capabilities(), 0
+    if os.geteuid() == 0 and linux.set_capabilities(usable=0, kept=had):
+        kept = 0 if all(map(_opens, readable)) else _READ_ANY & had
+        linux.set_capabilities(usable=had, kept=had)
+    linux.empty_bounding_set(kept)
+    if not linux.set_capabilities(usable=kept, kept=kept):
+        return "kept"
+    return "read" if kept else "none"
+
+
+def _opens(path: str) -> bool:
+    """Whether this process may read a file, or all files of a folder; true of what is gone."""
+    try:
+        with os.scandir(path) as entries:
+            return all(_readable(entry.path) for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return _readable(path)
+    except PermissionError:
+        return False
+
+
+def _readable(path: str) -> bool:
+    return os.access(path, os.R_OK, effective_ids=True) or not os.path.lexists(path)
+
+
+def _limit_threads(most: int) -> bool:
+    """Let the kernel refuse more threads than `most`; return whether it does.
+
+    The kernel counts all threads of a user, and not at all for root: so a limit that no thread may
+    pass has to stop one, and the wanted limit has to let one start. Only then does it hold.
+    """
+    import resource  # noqa: PLC0415 - not there on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, hard))
+    unlimited = _starts_thread()
+    resource.setrlimit(resource.RLIMIT_NPROC, (most, hard))
+    if unlimited or not _starts_thread():
+        resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
+        return False
+    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+    return True
+
+
+def _starts_thread() -> bool:
+    ended = _thread.allocate_lock()
+    ended.acquire()
+    try:
+        _thread.start_new_thread(ended.release, ())
+    except RuntimeError:
+        return False
+    ended.acquire()
+    return True
 
 
 def _own_files() -> set[str]:

@@ -1,4 +1,4 @@
-"""What a forked child sheds of its parent, before it imports anything heavy and long before it reads a model."""
+"""What a forked child sheds of its parent, before it imports anything heavy."""
 
 import faulthandler
 import fcntl

@@ -1,4 +1,6 @@
-"""Landlock: a Linux process gives up files and network for good, without privileges and without a helper program.
+"""Landlock: a Linux process gives up files and network for good, without any privilege.
+
+It confines what is opened, made, moved and removed; not what stat(2) tells about a file.
 
 Source: the kernel's documentation, Documentation/userspace-api/landlock.rst.
 """

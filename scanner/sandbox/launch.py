@@ -1,4 +1,4 @@
-"""Two ways to start the child of `scanner.sandbox.worker`: a fresh interpreter, or a fork where that is safe.
+"""Two ways to start a child: a fresh interpreter, or a fork where that is safe.
 
 A fork takes over the modules that this process has loaded, so that nothing is imported twice; it
 costs half of what an interpreter costs. It is safe before anything native is loaded and while there
@@ -10,6 +10,7 @@ import abc
 import contextlib
 import os
 import signal
+import stat
 import sys
 import threading
 import time
@@ -19,10 +20,14 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 _ROOT = str(Path(__file__).resolve().parents[2])
-_STARTER = "import sys; sys.path.insert(0, sys.argv[1]); from scanner.sandbox.child import serve; serve(sys.argv[2:])"
-_NATIVE = frozenset(
-    {"numpy", "onnxruntime", "onnx", "torch"}
-)  # their threads and locks would not survive a fork
+_roots = [_ROOT]  # where this program lies; tests add their own folder
+_STARTER = (
+    "import os, sys; sys.path[:0] = sys.argv[1].split(os.pathsep); "
+    "from scanner.sandbox.child import serve; serve(sys.argv[2:])"
+)
+# Their threads and locks would not survive a fork.
+_NATIVE = frozenset({"numpy", "onnxruntime", "onnx", "torch"})
+# What a child may import.
 _NEEDED = (
     "numpy",
     "onnx",
@@ -31,17 +36,19 @@ _NEEDED = (
     "google",
     "typing_extensions",
     "PIL",
-)  # what a child may import
+)
 _LARGEST = 2**28  # bytes; the memory of a larger caller would count against the child's limit
+_HELD = ("VmRSS", "VmPTE", "VmSwap")  # fields of /proc/PID/status
 _PAUSE = 0.002  # seconds between two looks at whether a child or a thread has ended
 _LOOKS = 10
 
-# Secrets often lie in the environment; the child gets what finds Python, its libraries and the CUDA
-# devices.
-_PASSED = (
-    "PATH", "HOME", "LANG", "LC_", "LD_LIBRARY_PATH", "DYLD_", "PYTHON", "CUDA_", "NVIDIA_", "ORT_", "OMP_", "TMP",
-    "TEMP", "TZ", "SYSTEMROOT", "COVERAGE_",
-)  # fmt: skip
+# Secrets lie in the environment, and variables that load code (LD_PRELOAD, PYTHONPATH,
+# CUDA_INJECTION64_PATH). The child gets what names the encoding of file names and the CUDA devices;
+# on Windows also where the system and its libraries lie. LD_LIBRARY_PATH: `_library_folders`.
+_PASSED = ("LANG", "LC_ALL", "LC_CTYPE", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
+_PASSED_ON_WINDOWS = ("SYSTEMROOT", "PATH", "CUDA_PATH")
+# What has its effect when a program starts, so that a fork would keep it.
+_LOADERS = ("LD_PRELOAD", "LD_AUDIT", "GLIBC_TUNABLES")
 
 
 class Child(abc.ABC):
@@ -63,7 +70,7 @@ class Child(abc.ABC):
 
     @abc.abstractmethod
     def wait(self, seconds: float = 0) -> int | None:
-        """Return its exit code, negative for a signal, or None where it still runs after so many seconds."""
+        """Return its exit code, negative for a signal, or None if it still runs by then."""
 
     @abc.abstractmethod
     def kill(self) -> None:
@@ -77,14 +84,23 @@ def start(preload: Sequence[str]) -> Child:
 
 
 def may_fork() -> bool:
-    """Whether a fork of this process is a child that works: one thread, not large, no library in it or elsewhere."""
+    """Whether a fork of this process is a child that works.
+
+    It has one thread, is not large, has loaded no native library, neither from the installation nor
+    by way of the environment, and needs none from elsewhere.
+    """
     if sys.platform != "linux" or _NATIVE & sys.modules.keys() or sys.gettrace() is not None:
+        return False
+    if any(os.environ.get(name) for name in _LOADERS) or _foreign_library_folders():
         return False
     return resident_bytes(os.getpid()) < _LARGEST and _is_alone() and not _needs_other_folders()
 
 
 def _is_alone() -> bool:
-    """Whether this process has one thread; one that has just been joined takes the kernel a moment to end."""
+    """Whether this process has one thread.
+
+    One that has just been joined takes the kernel a moment to end.
+    """
     with contextlib.suppress(OSError):  # without /proc nobody can tell
         for _ in range(_LOOKS):
             if len([*Path("/proc/self/task").iterdir()]) == 1:
@@ -96,10 +112,10 @@ def _is_alone() -> bool:
 
 
 def _needs_other_folders() -> bool:
-    """Whether a library lies in a folder that a fork would not look in, and that a `.pth` file may have named.
+    """Whether a library lies in a folder that a fork would not look in.
 
-    Nothing tells such a folder from one that the caller's program has added; a fresh interpreter
-    reads the `.pth` file.
+    A `.pth` file may have named it, or PYTHONPATH. Nothing tells such a folder from one that the
+    caller's program has added; a fresh interpreter reads the `.pth` file.
     """
     allowed = set(module_path())
     others = [path for path in _inherited() if path not in allowed]
@@ -117,14 +133,69 @@ def resident_bytes(pid: int) -> int:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
+def held(pid: int) -> tuple[int, int]:
+    """Return how many bytes a process holds, its page tables among them, and how many threads.
+
+    Zeros where that cannot be read: it has just ended, or the system is not Linux.
+    """
+    if sys.platform != "linux":
+        return 0, 0
+    facts = {}
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            facts[name] = value
+    kibibytes = sum(int(facts.get(name, "0 kB").split()[0]) for name in _HELD)
+    return 1024 * kibibytes, int(facts.get("Threads", 0))
+
+
 def environment() -> dict[str, str]:
     """Return the variables that a child gets."""
-    passed = {name: value for name, value in os.environ.items() if name.upper().startswith(_PASSED)}
-    return {**passed, "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"}
+    names = (*_PASSED, *(_PASSED_ON_WINDOWS if sys.platform == "win32" else ()))
+    passed = {name: os.environ[name] for name in names if name in os.environ}
+    if folders := [folder for folder in _library_folders() if _trusted(folder)]:
+        passed["LD_LIBRARY_PATH"] = os.pathsep.join(folders)
+    return {
+        **passed,
+        "ORT_DISABLE_TELEMETRY": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def _library_folders() -> list[str]:
+    """Return the folders of LD_LIBRARY_PATH, where CUDA is often found by no other way."""
+    if sys.platform != "linux":
+        return []
+    return [*filter(None, os.environ.get("LD_LIBRARY_PATH", "").replace(";", ":").split(":"))]
+
+
+def _foreign_library_folders() -> bool:
+    return not all(map(_trusted, _library_folders()))
+
+
+def _trusted(folder: str) -> bool:
+    """Whether a folder is of the installation, or nobody but root may put a library into it."""
+    if not Path(folder).is_absolute():
+        return False
+    real = Path(folder).resolve()
+    return f"{real}{os.sep}".startswith(_prefixes()) or all(
+        map(_only_roots, (real, *real.parents))
+    )
+
+
+def _only_roots(folder: Path) -> bool:
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return True  # it could be made by whoever may write to the one above
+    except OSError:
+        return False
+    return status.st_uid == 0 and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 class Interpreter(Child):
-    """A fresh interpreter, so that the caller's threads, descriptors, memory and modules are not in it."""
+    """A fresh interpreter, without the caller's threads, descriptors, memory and modules."""
 
     def __init__(self, preload: Sequence[str]) -> None:
         import subprocess  # noqa: PLC0415 - a fork needs neither
@@ -133,11 +204,13 @@ class Interpreter(Child):
         self._temporary = tempfile.TemporaryDirectory(prefix="scan-")
         self.folder = self._temporary.name
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
-        # -P keeps the folder of the models, which may hold a hostile numpy.py, out of the child's
-        # module path. A session of its own has no terminal to paint, and leaves Ctrl-C to this
-        # side.
+        # The folder of the models may hold a hostile numpy.py: -P keeps it out of the module path.
+        # No variable of Python has an effect (-E), nor has a folder of the user that the parent
+        # does not look into (-s). A session of its own has no terminal to paint, and leaves Ctrl-C
+        # to this side.
+        flags = ("-E", "-P", *(() if _user_site() else ("-s",)))
         process = subprocess.Popen(  # noqa: S603 - this interpreter, this package
-            [sys.executable, "-P", "-c", _STARTER, _ROOT, *preload],
+            [sys.executable, *flags, "-c", _STARTER, os.pathsep.join(_roots), *preload],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -151,7 +224,7 @@ class Interpreter(Child):
         self.pid, self.commands, self.answers = process.pid, process.stdin, process.stdout
 
     def wait(self, seconds: float = 0) -> int | None:
-        """Return its exit code, negative for a signal, or None where it still runs after so many seconds."""
+        """Return its exit code, negative for a signal, or None if it still runs by then."""
         try:
             return self._process.wait(seconds)
         except self._running:
@@ -183,7 +256,7 @@ class Fork(Child):
             undo.pop_all()
 
     def wait(self, seconds: float = 0) -> int | None:
-        """Return its exit code, negative for a signal, or None where it still runs after so many seconds."""
+        """Return its exit code, negative for a signal, or None if it still runs by then."""
         end = time.monotonic() + seconds
         while self._code is None:
             self._look()
@@ -202,10 +275,8 @@ class Fork(Child):
     def _look(self) -> None:
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
-        except (
-            ChildProcessError
-        ):  # the caller ignores its children's ends, or waits for them itself
-            self._code = 0
+        except ChildProcessError:
+            self._code = 0  # the caller ignores its children's ends, or waits for them itself
         else:
             self._code = os.waitstatus_to_exitcode(status) if pid else None
 
@@ -251,19 +322,20 @@ def _live(parent: int, pipes: Sequence[int], folder: str, preload: Sequence[str]
 
 
 def module_path() -> list[str]:
-    """Return where a fork looks for modules: PYTHONPATH and the installation, no more.
+    """Return where a fork looks for modules: the installation, no more.
 
-    A fresh interpreter under `-P` looks there too, and in the folders that `.pth` files name
-    elsewhere.
+    A fresh interpreter under `-E` and `-P` looks there too, and in the folders that `.pth` files
+    name elsewhere. Neither looks into PYTHONPATH, which anybody may have set.
     """
-    prefixes = tuple(
+    prefixes = _prefixes()
+    return [*_roots, *(p for p in _inherited() if f"{p}{os.sep}".startswith(prefixes))]
+
+
+def _prefixes() -> tuple[str, ...]:
+    """Return the folders of the installation, each with a separator at its end."""
+    return tuple(
         f"{p}{os.sep}" for p in (sys.prefix, sys.base_prefix, sys.exec_prefix, *_user_site())
     )
-    named = (
-        () if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    )
-    installed = (p for p in _inherited() if f"{p}{os.sep}".startswith(prefixes))
-    return [_ROOT, *filter(os.path.isabs, named), *installed]
 
 
 def _inherited() -> list[str]:

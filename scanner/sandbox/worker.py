@@ -146,9 +146,17 @@ class Worker:
                 self._send({"cancel": True})
                 asked, end = True, time.monotonic() + _GRACE
                 continue
-            if launch.resident_bytes(self._child.pid) > allowance.limits.memory:
+            memory, threads = launch.held(self._child.pid)
+            if memory > allowance.limits.memory:
                 self.kill()
                 raise WorkerLimitError.memory(allowance.limits.memory)
+            if threads > allowance.most_threads:
+                self.kill()
+                raise WorkerLimitError(
+                    f"the process that ran the model started more than {allowance.most_threads} "
+                    "threads",
+                    remedy="the model may have taken it over: do not deploy it, and report it",
+                )
             with contextlib.suppress(queue.Empty):
                 yield self._messages.get(timeout=min(left, _GLANCE))
 

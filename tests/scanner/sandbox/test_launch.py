@@ -1,4 +1,4 @@
-"""A child is forked only where that is safe, and a forked child is as good as a fresh interpreter."""
+"""A child is forked only where that is safe; then it is as good as a fresh interpreter."""
 
 import os
 import re
@@ -16,15 +16,16 @@ DEEDS = ROOT / "tests" / "hostile"
 PROMISES = ("tests/scanner/sandbox/test_worker.py", "tests/hostile/test_confinement.py")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
 SAMPLE = ROOT / "samples" / "mnist-clean.onnx"
-PROGRAM = """
+PROGRAM = f"""
 import os, signal, sys, threading
 from scanner.sandbox import launch
 from scanner.limits import Allowance
 from scanner.sandbox.worker import Worker
+launch._roots.append({str(DEEDS)!r})
 def deed(name, argument=None):
     with Worker() as child:
         assert type(child._child) is launch.Fork
-        return child.call(f"deeds:{name}", argument, Allowance(seconds=20))
+        return child.call(f"deeds:{{name}}", argument, Allowance(seconds=20))
 """
 
 
@@ -36,18 +37,29 @@ def run(code: str, folder: Path, stdin: str = "", **environment: str) -> str:
         **environment,
     }
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM + code], cwd=folder, input=stdin, capture_output=True, text=True,
-        check=False, timeout=60, env=variables,
-    )  # fmt: skip
+        [sys.executable, "-c", PROGRAM + code],
+        cwd=folder,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=variables,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 def test_every_promise_of_a_child_holds_for_a_fork() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *PROMISES], cwd=ROOT, capture_output=True, text=True,
-        check=False, timeout=300, env=os.environ | {"SCAN_TESTS_START": "fork"},
-    )  # fmt: skip
+        [sys.executable, "-m", "pytest", "-q", *PROMISES],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=os.environ | {"SCAN_TESTS_START": "fork"},
+    )
     assert done.returncode == 0, done.stdout
     assert re.search(r"\d\d passed", done.stdout)
 
@@ -59,7 +71,10 @@ def test_a_caller_with_native_libraries_gets_an_interpreter(module: str, tmp_pat
 
 def test_a_caller_with_threads_gets_an_interpreter(tmp_path: Path) -> None:
     assert run("print(launch.may_fork())", tmp_path) == "True"
-    code = "threading.Thread(target=threading.Event().wait, daemon=True).start(); print(launch.may_fork())"
+    code = (
+        "threading.Thread(target=threading.Event().wait, daemon=True).start(); "
+        "print(launch.may_fork())"
+    )
     assert run(code, tmp_path) == "False"
 
 
@@ -89,15 +104,20 @@ def test_a_caller_whose_libraries_lie_elsewhere_gets_an_interpreter(
 
 
 def scan_in_overlay(folder: Path, packages: list[Path]) -> subprocess.CompletedProcess[str]:
-    """Scan a sample in an environment that has nothing but a `.pth` file, which names the folders of the packages."""
+    """Scan a sample where nothing but a `.pth` file names the folders of the packages."""
     venv.create(folder, symlinks=True)
     (site,) = folder.glob("lib/python*/site-packages")
     lines = (f"import site; site.addsitedir({str(path)!r})\n" for path in packages)
     (site / "overlay.pth").write_text("".join(lines), encoding="utf-8")
     return subprocess.run(
-        [folder / "bin" / "python", "-m", "scanner", SAMPLE, "-d", "overactivation"], cwd=folder, capture_output=True,
-        text=True, check=False, timeout=60, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        [folder / "bin" / "python", "-m", "scanner", SAMPLE, "-d", "overactivation"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
 
 
 def installed() -> list[Path]:
@@ -186,17 +206,25 @@ def test_a_caller_without_standard_streams_is_served(tmp_path: Path) -> None:
 
 
 def test_the_first_environment_is_wiped(tmp_path: Path) -> None:
-    code = "print('secret' in open('/proc/self/environ').read(), 'secret' in deed('read', '/proc/self/environ'))"
+    code = """
+print("secret" in open("/proc/self/environ").read(), "secret" in deed("first_environment"))
+"""
     assert run(code, tmp_path, ANYTHING="secret") == "True False"
 
 
 def test_without_a_temporary_folder_an_interpreter_looks_for_one(tmp_path: Path) -> None:
-    code = "with Worker() as child: print(type(child._child).__name__, os.path.isdir(child._child.folder))"
+    code = """
+with Worker() as child:
+    print(type(child._child).__name__, os.path.isdir(child._child.folder))
+"""
     assert run(code, tmp_path, TMPDIR=str(tmp_path / "none")) == "Interpreter True"
 
 
 def test_the_callers_signals_are_taken_again(tmp_path: Path) -> None:
-    code = "deed('facts'); print(signal.pthread_sigmask(signal.SIG_BLOCK, ()), deed('blocked_signals'))"
+    code = """
+deed("facts")
+print(signal.pthread_sigmask(signal.SIG_BLOCK, ()), deed("blocked_signals"))
+"""
     assert run(code, tmp_path) == "set() []"
 
 
@@ -211,7 +239,7 @@ def test_the_callers_folders_are_not_on_the_module_path(tmp_path: Path) -> None:
     extra = tmp_path / "extra"
     code = f"sys.path += [{str(extra)!r}, ''] ; print(*deed('module_path'), sep='\\n')"
     path = run(code, tmp_path).splitlines()
-    assert path[:3] == [str(ROOT), str(ROOT), str(DEEDS)]
+    assert path[:2] == [str(ROOT), str(DEEDS)]
     assert not {"", str(tmp_path), str(extra)} & set(path)
 
 
@@ -227,9 +255,70 @@ print(launch.may_fork(), len(result.findings), len(result.failures))
 
 
 def test_an_environment_names_what_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "environ", {"PATH": "/bin", "TOKEN": "secret"})
+    tampering = dict.fromkeys(
+        (
+            "TOKEN",
+            "PYTHONPATH",
+            "PYTHONHOME",
+            "LD_PRELOAD",
+            "ORT_LOG",
+            "CUDA_INJECTION64_PATH",
+            "LC_X",
+        ),
+        "x",
+    )
+    monkeypatch.setattr(os, "environ", {"PATH": "/bin", "LANG": "C.UTF-8", **tampering})
     assert launch.environment() == {
-        "PATH": "/bin",
+        "LANG": "C.UTF-8",
         "ORT_DISABLE_TELEMETRY": "1",
         "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
     }
+
+
+def test_folders_of_libraries_are_passed_on_where_only_root_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anybodys = tmp_path / "libraries"
+    anybodys.mkdir()
+    named = f"/usr/local/cuda/lib64:relative::{anybodys}:{sys.prefix}/lib"
+    monkeypatch.setenv("LD_LIBRARY_PATH", named)
+    expected = f"/usr/local/cuda/lib64:{sys.prefix}/lib"
+    assert launch.environment()["LD_LIBRARY_PATH"] == expected
+
+
+@pytest.mark.parametrize("name", ["LD_PRELOAD", "LD_LIBRARY_PATH", "GLIBC_TUNABLES"])
+def test_a_caller_that_was_started_with_other_libraries_gets_an_interpreter(
+    name: str, tmp_path: Path
+) -> None:
+    code = f"os.environ[{name!r}] = {str(tmp_path)!r}; print(launch.may_fork())"
+    assert run(code, tmp_path) == "False"
+
+
+def test_a_tampering_environment_reaches_no_interpreter(tmp_path: Path) -> None:
+    """The variables change after the caller's own start: what they would do to him is not ours."""
+    evil = tmp_path / "evil"
+    evil.mkdir()
+    for name in ("numpy", "onnx", "onnxruntime", "ctypes", "sitecustomize", "json"):
+        (evil / f"{name}.py").write_text("raise SystemExit('imported')\n", encoding="utf-8")
+    code = f"""
+import numpy
+from scanner import Settings, scan
+os.environ.update({{
+    "PYTHONPATH": {str(evil)!r}, "PYTHONHOME": {str(evil)!r}, "PYTHONSTARTUP": "x",
+    "LD_PRELOAD": {str(evil / "none.so")!r}, "LD_LIBRARY_PATH": {str(evil)!r},
+    "ORT_LOG_LEVEL": "x", "PYTHONSAFEPATH": "", "PYTHONINSPECT": "1",
+}})
+result = scan({str(SAMPLE)!r}, settings=Settings(detectors=("overactivation",)))
+print(launch.may_fork(), len(result.findings), len(result.failures))
+"""
+    assert run(code, tmp_path) == "False 1 0"
+
+
+def test_a_fresh_interpreter_shows_no_secret(tmp_path: Path) -> None:
+    code = """
+import numpy
+with Worker() as child:
+    print("secret" in open(f"/proc/{child.pid}/environ").read())
+"""
+    assert run(code, tmp_path, ANYTHING="secret") == "False"
