@@ -168,7 +168,7 @@ class BaselineError(ScannerError):
 
 
 class DeviceError(ScannerError):
-    """The device that was asked for is not usable."""
+    """The device or the isolation that was asked for is not to be had."""
 
 
 def _descendants(kind: type[ScannerError]) -> Iterable[type[Any]]:

@@ -59,9 +59,12 @@ def examine(argument: Any, progress: Progress) -> Any:
     """Carry out a `Job` given as JSON and return an `Examination` as JSON.
 
     Raises:
-        ScannerError: A reference cannot be opened, or the request cannot be carried out.
+        ScannerError: A reference cannot be opened, the request cannot be carried out, or the
+            isolation that it requires is not there.
     """
     job = from_json(Job, argument)
+    if job.settings.require_isolation:
+        confinement.require()
     detectors = select(job.settings.detectors)
     share = _Shares(progress, (len(job.references) + 1) * len(detectors))
     opened = [_open(source, job.settings.limits) for source in job.references]

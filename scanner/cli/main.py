@@ -138,6 +138,7 @@ def scan_command(  # noqa: PLR0913, PLR0917 - one a command-line option
     max_nodes: options.Nodes = _LIMITS.nodes,
     max_depth: options.Depth = _LIMITS.depth,
     max_trips: options.Trips = _LIMITS.trips,
+    require_isolation: options.RequireIsolation = False,
     output_format: Annotated[
         Format, typer.Option("--format", help="For people, or for programs.")
     ] = Format.TABLE,
@@ -163,6 +164,7 @@ def scan_command(  # noqa: PLR0913, PLR0917 - one a command-line option
         noise=noise, images=images, seed=seed, input_range=input_range, input_shape=input_shape, layer=layer,
         logits=logits, budget=budget, classes=classes, images_npz=images_npz, images_dir=images_dir, device=device,
         threads=threads, detector=detector, timeout=timeout, alpha=alpha, limits=limits,
+        require_isolation=require_isolation,
     )  # fmt: skip
     population = read_baseline(baseline) if baseline else None
     references = options.references(reference)
@@ -209,12 +211,13 @@ def calibrate_command(  # noqa: PLR0913, PLR0917 - one a command-line option
     device: options.RunOn = Device.AUTO,
     threads: options.Threads = 1,
     timeout: options.Timeout = None,
+    require_isolation: options.RequireIsolation = False,
 ) -> None:
     """Measure clean models of one recipe once, so that a scan can judge a model by its rank among them."""
     settings = options.settings(
         noise=noise, images=images, seed=seed, input_range=input_range, input_shape=input_shape, layer=layer,
         logits=logits, budget=budget, classes=None, images_npz=images_npz, images_dir=images_dir, device=device,
-        threads=threads, detector=detector, timeout=timeout,
+        threads=threads, detector=detector, timeout=timeout, require_isolation=require_isolation,
     )  # fmt: skip
     with Output(output) as out:
         with Bar() as bar:

@@ -77,6 +77,12 @@ Depth = Annotated[
 Trips = Annotated[
     int, typer.Option("--max-trips", min=1, help="Trips of a Loop that nothing ends before.")
 ]
+RequireIsolation = Annotated[
+    bool,
+    typer.Option(
+        "--require-isolation", help="Refuse to scan where a part of the isolation is missing."
+    ),
+]
 
 
 def settings(  # noqa: PLR0913 - one an option
@@ -98,6 +104,7 @@ def settings(  # noqa: PLR0913 - one an option
     timeout: float | None,
     alpha: float = 0.05,
     limits: Limits | None = None,
+    require_isolation: bool = False,
 ) -> Settings:
     """Return the settings that the options make.
 
@@ -133,6 +140,7 @@ def settings(  # noqa: PLR0913 - one an option
         timeout=timeout,
         alpha=alpha,
         limits=limits or Limits(),
+        require_isolation=require_isolation,
     )
 
 

@@ -7,11 +7,13 @@ what really was.
 
 import _thread
 import os
+import re
 import site
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from scanner.errors import DeviceError
 from scanner.limits import Allowance, Confinement
 from scanner.sandbox import landlock, linux, seccomp
 
@@ -19,6 +21,7 @@ from scanner.sandbox import landlock, linux, seccomp
 _WRITTEN = 2**20
 _DESCRIPTORS = 512
 _UNUSED_USERS, _USERS = 0x7FFF0000, 0x10000  # user ids that no system gives to anybody
+_COUNTS_IN_NAMESPACES = (5, 14)  # the Linux that counts a user's threads in each namespace
 _READ_ANY = 1 << 2  # CAP_DAC_READ_SEARCH
 _CPU_GRACE = 5  # seconds; the wall clock should be the first to end a slow scan
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _SIGKILL = 1, 38, 9
@@ -42,6 +45,20 @@ _current = Confinement()
 def current() -> Confinement:
     """Return what this process has given up."""
     return _current
+
+
+def require() -> None:
+    """Refuse to go on where something of the isolation is missing.
+
+    Raises:
+        DeviceError: This process has not given up all that it should.
+    """
+    if missing := _current.missing():
+        raise DeviceError(
+            f"the isolation that was required is not complete: {', '.join(missing)}",
+            remedy="scan on a machine that has it, with the setting `device` on the CPU, or turn "
+            "off the setting `require_isolation`",
+        )
 
 
 def confine(allowance: Allowance) -> None:
@@ -117,7 +134,8 @@ def _take_own_account() -> bool:
     if sys.platform != "linux":
         return False
     if os.geteuid() != 0:
-        return linux.enter_user_namespace()
+        kernel = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
+        return kernel >= _COUNTS_IN_NAMESPACES and linux.enter_user_namespace()
     try:
         os.setresuid(_UNUSED_USERS + os.getpid() % _USERS, -1, -1)
     except OSError:  # root of a container that has no such user, or without the right

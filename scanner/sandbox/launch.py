@@ -179,9 +179,7 @@ def _trusted(folder: str) -> bool:
     if not Path(folder).is_absolute():
         return False
     real = Path(folder).resolve()
-    return f"{real}{os.sep}".startswith(_prefixes()) or all(
-        map(_only_roots, (real, *real.parents))
-    )
+    return f"{real}{os.sep}".startswith(_prefixes()) or all(map(_only_roots, (real, *real.parents)))
 
 
 def _only_roots(folder: Path) -> bool:
@@ -208,9 +206,8 @@ class Interpreter(Child):
         # No variable of Python has an effect (-E), nor has a folder of the user that the parent
         # does not look into (-s). A session of its own has no terminal to paint, and leaves Ctrl-C
         # to this side.
-        flags = ("-E", "-P", *(() if _user_site() else ("-s",)))
         process = subprocess.Popen(  # noqa: S603 - this interpreter, this package
-            [sys.executable, *flags, "-c", _STARTER, os.pathsep.join(_roots), *preload],
+            [sys.executable, *_flags(), "-c", _STARTER, os.pathsep.join(_roots), *preload],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -235,6 +232,17 @@ class Interpreter(Child):
         self._process.kill()
         self._process.wait()
         self._temporary.cleanup()
+
+
+def _flags() -> list[str]:
+    """Return the options of a child's interpreter; -B and UTF-8 mode are the caller's own."""
+    return [
+        "-E",
+        "-P",
+        *(() if _user_site() else ("-s",)),
+        *(("-B",) if sys.dont_write_bytecode else ()),
+        *(("-X", "utf8") if sys.flags.utf8_mode else ()),
+    ]
 
 
 class Fork(Child):
