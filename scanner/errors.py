@@ -16,7 +16,7 @@ ScannerError
 │   ├── WorkerCrashedError          it died, or sent what is no answer
 │   └── WorkerLimitError            it needed more than it was allowed
 ├── BaselineError                 a baseline file cannot be used
-└── DeviceError                   the device that was asked for is not there
+└── DeviceError                   the device or the isolation that was asked for is not there
 
 Each error is one sentence made of a problem and a remedy. Anything else that escapes is a bug of
 ours.
@@ -168,7 +168,7 @@ class BaselineError(ScannerError):
 
 
 class DeviceError(ScannerError):
-    """The device or the isolation that was asked for is not to be had."""
+    """The device or the isolation that was asked for is not there."""
 
 
 def _descendants(kind: type[ScannerError]) -> Iterable[type[Any]]:

@@ -5,6 +5,7 @@ What the kernel makes of them on this machine: tests/hostile/test_confinement.py
 
 import errno
 import platform
+from pathlib import Path
 
 import pytest
 
@@ -169,6 +170,12 @@ def test_another_table_of_calls_is_refused_whole(machine: str) -> None:
 def test_a_call_newer_than_the_list_does_not_exist(machine: str) -> None:
     assert decide(machine, 449) == UNKNOWN
     assert decide(machine, 5000) == UNKNOWN
+
+
+def test_the_documentation_counts_them() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "threat-model.md").read_text(encoding="utf-8")
+    counts = [len(seccomp.allowed(machine)) for machine in MACHINES]
+    assert "{} calls on x86-64, {} on AArch64".format(*counts) in " ".join(text.split())
 
 
 def test_an_unknown_machine_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
