@@ -1,11 +1,10 @@
-"""Linux calls that Python has no name for; called on no other system."""
+"""Linux calls that Python does not wrap. Nothing here works, or is called, on other systems."""
 
 import ctypes
 import struct
 from pathlib import Path
 
-# Numbers of the fields in /proc/PID/stat as proc(5) counts them, of which those behind the name
-# start at 3.
+# Fields of /proc/PID/stat, numbered as in proc(5); the first one after the program's name is 3.
 _FIRST_FIELD, _ENV_START, _ENV_END = 3, 50, 51
 
 _PR_CAPBSET_DROP = 24
@@ -71,8 +70,8 @@ def enter_user_namespace() -> bool:
 def wipe_first_environment() -> None:
     """Overwrite the environment that this program was started with.
 
-    Whatever became of `os.environ` since, the kernel's first copy lies on the stack for the life of
-    a process. The C library's own copy must not point there any more.
+    The kernel's first copy stays on the stack for the life of a process, whatever has become of
+    `os.environ` since. The C library's own copy must not point there any more.
     """
     fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     start, end = (int(fields[number - _FIRST_FIELD]) for number in (_ENV_START, _ENV_END))

@@ -1,4 +1,4 @@
-"""What a taken-over child might try; each deed runs inside one, through `Worker.call`."""
+"""What a hijacked child might try; each deed runs inside one, through `Worker.ask`."""
 
 import _thread
 import contextlib
@@ -15,8 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scanner.errors import UsageError
+from scanner.limits import Confinement
 from scanner.sandbox import confinement
-from scanner.values import to_json
+from scanner.sandbox.endpoint import Endpoint, Progress
 
 _LIBC: Any = ctypes.CDLL(None, use_errno=True) if sys.platform != "win32" else None
 # x86-64, AArch64.
@@ -54,11 +56,13 @@ _ARGUMENTS: dict[str, tuple[int | bytes, ...]] = {
     "pipe2": (0, 0),
 }
 
-Progress = Callable[[int, int], None]
+
+def endpoint(deed: str) -> Endpoint[Any, Any]:
+    return Endpoint(function=f"deeds:{deed}", request=object, answer=object)
 
 
-def confined(_argument: Any, _progress: Progress) -> Any:
-    return to_json(confinement.current())
+def confined(_request: None, _progress: Progress) -> Confinement:
+    return confinement.current()
 
 
 def read(path: Any, _progress: Progress) -> Any:
@@ -81,19 +85,19 @@ def send_datagram(port: Any, _progress: Progress) -> Any:
     return _outcome(send)
 
 
-def fork(_argument: Any, _progress: Progress) -> Any:
+def fork(_request: None, _progress: Progress) -> Any:
     return _outcome(os.fork)
 
 
-def start_program(_argument: Any, _progress: Progress) -> Any:
+def start_program(_request: None, _progress: Progress) -> Any:
     return _outcome(lambda: subprocess.run([sys.executable, "-c", ""], check=True))
 
 
-def signal_parent(_argument: Any, _progress: Progress) -> Any:
+def signal_parent(_request: None, _progress: Progress) -> Any:
     return _outcome(lambda: os.kill(os.getppid(), 0))
 
 
-def start_thread(_argument: Any, _progress: Progress) -> Any:
+def start_thread(_request: None, _progress: Progress) -> Any:
     done: list[bool] = []
     thread = threading.Thread(target=done.append, args=(True,))
     thread.start()
@@ -109,21 +113,21 @@ def read_in_thread(path: Any, progress: Progress) -> Any:
     return outcomes[0]
 
 
-def environment(_argument: Any, _progress: Progress) -> Any:
+def environment(_request: None, _progress: Progress) -> Any:
     return sorted(os.environ)
 
 
-def descriptors(_argument: Any, _progress: Progress) -> Any:
+def descriptors(_request: None, _progress: Progress) -> Any:
     return sorted(
         str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()
     )
 
 
-def module_path(_argument: Any, _progress: Progress) -> Any:
+def module_path(_request: None, _progress: Progress) -> Any:
     return sys.path
 
 
-def signals(_argument: Any, _progress: Progress) -> Any:
+def signals(_request: None, _progress: Progress) -> Any:
     return [
         n
         for n in signal.valid_signals()
@@ -131,11 +135,11 @@ def signals(_argument: Any, _progress: Progress) -> Any:
     ]
 
 
-def blocked_signals(_argument: Any, _progress: Progress) -> Any:
+def blocked_signals(_request: None, _progress: Progress) -> Any:
     return sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 
 
-def facts(_argument: Any, _progress: Progress) -> Any:
+def facts(_request: None, _progress: Progress) -> Any:
     return {
         "folder": str(Path.cwd()),
         "session": _status_field(6) == os.getpid(),
@@ -168,18 +172,18 @@ def truncate_on_opening(path: Any, _progress: Progress) -> Any:
     return _outcome(lambda: os.open(path, os.O_RDONLY | os.O_TRUNC))
 
 
-def limit_parent(_argument: Any, _progress: Progress) -> Any:
+def limit_parent(_request: None, _progress: Progress) -> Any:
     """Kill by a limit on processor time: no signal is sent."""
     import resource  # noqa: PLC0415 - not there on Windows
 
     return _outcome(lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (0, 0)))
 
 
-def slow_parent(_argument: Any, _progress: Progress) -> Any:
+def slow_parent(_request: None, _progress: Progress) -> Any:
     return _outcome(lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), 19))
 
 
-def pin_parent(_argument: Any, _progress: Progress) -> Any:
+def pin_parent(_request: None, _progress: Progress) -> Any:
     return _outcome(lambda: os.sched_setaffinity(os.getppid(), {0}))
 
 
@@ -191,21 +195,21 @@ def kill_thread(pid: Any, _progress: Progress) -> Any:
     return _system_call("tgkill", pid, pid, signal.SIGTERM)
 
 
-def own_signals(_argument: Any, _progress: Progress) -> Any:
+def own_signals(_request: None, _progress: Progress) -> Any:
     """Ask to be the one to whom the kernel sends signals, in the name of the parent."""
     import fcntl  # noqa: PLC0415 - not there on Windows
 
     return _outcome(lambda: fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid()))
 
 
-def type_into_terminal(_argument: Any, _progress: Progress) -> Any:
+def type_into_terminal(_request: None, _progress: Progress) -> Any:
     import fcntl  # noqa: PLC0415 - not there on Windows
     import termios  # noqa: PLC0415 - not there on Windows
 
     return _outcome(lambda: fcntl.ioctl(0, termios.TIOCSTI, b"x"))
 
 
-def open_process(_argument: Any, _progress: Progress) -> Any:
+def open_process(_request: None, _progress: Progress) -> Any:
     return _outcome(lambda: os.pidfd_open(os.getppid()))
 
 
@@ -214,15 +218,15 @@ def call(name: Any, _progress: Progress) -> Any:
     return _system_call(name, *_ARGUMENTS[name])
 
 
-def enter_namespace(_argument: Any, _progress: Progress) -> Any:
+def enter_namespace(_request: None, _progress: Progress) -> Any:
     return _outcome(lambda: _libc(_LIBC.unshare(0x10000000)))  # CLONE_NEWUSER
 
 
-def become_root(_argument: Any, _progress: Progress) -> Any:
+def become_root(_request: None, _progress: Progress) -> Any:
     return _outcome(lambda: os.setresuid(0, 0, 0))
 
 
-def capabilities(_argument: Any, _progress: Progress) -> Any:
+def capabilities(_request: None, _progress: Progress) -> Any:
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return {name: int(value, 16) for name, value in (x.split(":") for x in lines if x[:3] == "Cap")}
 
@@ -238,7 +242,7 @@ def read_many(paths: Any, progress: Progress) -> Any:
     return {path: read(path, progress) for path in paths}
 
 
-def first_environment(_argument: Any, _progress: Progress) -> Any:
+def first_environment(_request: None, _progress: Progress) -> Any:
     """Return the environment as the kernel keeps it, without /proc/self/environ."""
     start, end = _status_field(50), _status_field(51)
     return ctypes.string_at(start, end - start).decode(errors="replace")
@@ -256,14 +260,14 @@ def start_threads(wanted: Any, _progress: Progress) -> Any:
     return started
 
 
-def shout(_argument: Any, _progress: Progress) -> Any:
+def shout(_request: None, _progress: Progress) -> Any:
     os.write(1, b"\x1b[2Jverdict clean\n" * 10)
     sys.stdout.write("verdict clean\n")
     sys.stdout.flush()
     return "done"
 
 
-def flood_the_log(_argument: Any, _progress: Progress) -> Any:
+def flood_the_log(_request: None, _progress: Progress) -> Any:
     return _outcome(lambda: [os.write(2, b"x" * 2**20) for _ in range(64)] and None)
 
 
@@ -287,43 +291,55 @@ def sleep(seconds: Any, _progress: Progress) -> Any:
     time.sleep(seconds)
 
 
-def hold_the_interpreter(_argument: Any, _progress: Progress) -> Any:
+def hold_the_interpreter(_request: None, _progress: Progress) -> Any:
     return len(str(7 ** (10**9)))
 
 
-def spin(_argument: Any, _progress: Progress) -> Any:
+def spin(_request: None, _progress: Progress) -> Any:
     while True:
         pass
 
 
-def abort(_argument: Any, _progress: Progress) -> Any:
+def abort(_request: None, _progress: Progress) -> Any:
     os.abort()
 
 
-def segmentation_fault(_argument: Any, _progress: Progress) -> Any:
+def segmentation_fault(_request: None, _progress: Progress) -> Any:
     ctypes.string_at(0)
 
 
-def leave(_argument: Any, _progress: Progress) -> Any:
+def leave(_request: None, _progress: Progress) -> Any:
     os._exit(7)
 
 
-def out_of_memory_in_native_code(_argument: Any, _progress: Progress) -> Any:
+def out_of_memory_in_native_code(_request: None, _progress: Progress) -> Any:
     os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\n")
     os.abort()
 
 
-def bug(_argument: Any, _progress: Progress) -> Any:
+def bug(_request: None, _progress: Progress) -> Any:
     raise RuntimeError("a bug")
 
 
-def report(_argument: Any, progress: Progress) -> Any:
+def echo(anything: Any, _progress: Progress) -> Any:
+    return anything
+
+
+def refuse(_request: None, _progress: Progress) -> Any:
+    raise UsageError("no", remedy="ask for something else")
+
+
+def starve(_request: None, _progress: Progress) -> Any:
+    raise MemoryError
+
+
+def report(_request: None, progress: Progress) -> Any:
     progress(1, 2)
     return "reported"
 
 
 def nonsense(raw: Any, _progress: Progress) -> Any:
-    """Write bytes of one's own where answers go."""
+    """Write bytes of its own to the pipe for answers."""
     for descriptor in range(3, 64):
         try:
             os.write(descriptor, bytes.fromhex(raw))

@@ -1,6 +1,6 @@
-"""What a taken-over child cannot do.
+"""What a hijacked child cannot do.
 
-Where the kernel lacks Landlock these tests are skipped, and `doctor` says so.
+Without Landlock in the kernel these tests are skipped, and `scan doctor` says what is not held.
 """
 
 import os
@@ -40,7 +40,8 @@ def child(way: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
 
 
 def deed(child: Worker, name: str, argument: object, inside: Path) -> object:
-    return child.call(f"deeds:{name}", argument, Allowance(seconds=20, readable=(str(inside),)))
+    allowance = Allowance(seconds=20, readable=(str(inside),))
+    return child.ask(deeds.endpoint(name), argument, allowance)
 
 
 def test_only_the_folders_that_were_named_are_readable(
@@ -187,7 +188,7 @@ def test_six_thousand_threads_are_not_to_be_had(child: Worker, folders: tuple[Pa
         assert started < Allowance(seconds=20).most_threads < 300
     else:
         with pytest.raises(WorkerLimitError, match="threads"):
-            child.call("deeds:start_threads", 6000, Allowance(seconds=20))
+            deed(child, "start_threads", 6000, folders[0])
 
 
 def test_it_says_what_was_given_up(child: Worker, folders: tuple[Path, Path]) -> None:
@@ -200,34 +201,3 @@ def test_it_says_what_was_given_up(child: Worker, folders: tuple[Path, Path]) ->
     assert given.capabilities == "none"
     assert not given.missing()
     assert "memory" in given.limits
-
-
-def test_what_is_missing_is_said() -> None:
-    assert Confinement().missing() == (
-        "files are not confined (no Landlock)",
-        "sockets and new processes are not refused (no seccomp filter)",
-        "new privileges are not refused",
-        "privileges of the account are kept",
-        "memory is not limited",
-        "threads are not limited",
-    )
-    assert Confinement().granted() == ("a process of its own with a deadline",)
-
-
-def test_an_older_landlock_is_said_where_seccomp_does_not_stand_in() -> None:
-    def held(landlock: int, *, seccomp: bool) -> Confinement:
-        return Confinement(
-            memory="kernel",
-            threads="parent",
-            no_new_privs=True,
-            capabilities="none",
-            landlock=landlock,
-            seccomp=seccomp,
-        )
-
-    assert held(2, seccomp=True).missing() == ()
-    assert held(2, seccomp=False).missing() == (
-        "files can be truncated (Landlock 2)",
-        "other processes can be sent signals (Landlock 2)",
-        "sockets and new processes are not refused (no seccomp filter)",
-    )

@@ -9,13 +9,15 @@ import onnx
 
 Array = npt.NDArray[Any]
 
-_MOST_NODES = 200
-_MOST_BYTES = 4 << 20
 MOST_PIXELS = 4096
 """Numbers of an input beyond which plain Python takes too long."""
+
+_MOST_NODES = 200
+_MOST_BYTES = 4 << 20
 _LOOPS = frozenset({"Loop", "Scan", "If"})
 _RANDOM = frozenset({
-    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli",
+    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
+    "Bernoulli",
 })  # fmt: skip
 
 
@@ -25,7 +27,7 @@ def is_small(proto: onnx.ModelProto) -> bool:
 
 
 def is_repeatable(proto: onnx.ModelProto) -> bool:
-    """Whether two runs of a model should agree, and end: it draws nothing and has no loops."""
+    """Whether two runs of a model should end and agree: it draws nothing and has no loops."""
     kinds = {node.op_type for node in proto.graph.node} | {
         n.op_type for f in proto.functions for n in f.node
     }
@@ -33,7 +35,10 @@ def is_repeatable(proto: onnx.ModelProto) -> bool:
 
 
 def evaluate(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array] | None:
-    """Return the outputs, or None where the evaluator does not know an operator or its form."""
+    """Return the outputs in order, given the inputs by name.
+
+    None where the evaluator does not know an operator or a form of it.
+    """
     # Imported late: the evaluator takes a third of a second to load, and most scans never need it.
     from onnx.reference import ReferenceEvaluator  # noqa: PLC0415
 

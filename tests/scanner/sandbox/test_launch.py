@@ -1,4 +1,4 @@
-"""A child is forked only where that is safe; then it is as good as a fresh interpreter."""
+"""A child is forked only if that is safe, and is then as good as a fresh interpreter."""
 
 import os
 import re
@@ -20,12 +20,14 @@ PROGRAM = f"""
 import os, signal, sys, threading
 from scanner.sandbox import launch
 from scanner.limits import Allowance
+from scanner.sandbox.endpoint import Endpoint
 from scanner.sandbox.worker import Worker
 launch._roots.append({str(DEEDS)!r})
 def deed(name, argument=None):
+    endpoint = Endpoint(function=f"deeds:{{name}}", request=object, answer=object)
     with Worker() as child:
         assert type(child._child) is launch.Fork
-        return child.call(f"deeds:{{name}}", argument, Allowance(seconds=20))
+        return child.ask(endpoint, argument, Allowance(seconds=20))
 """
 
 
@@ -72,7 +74,7 @@ def test_a_caller_with_native_libraries_gets_an_interpreter(module: str, tmp_pat
 def test_a_caller_with_threads_gets_an_interpreter(tmp_path: Path) -> None:
     assert run("print(launch.may_fork())", tmp_path) == "True"
     code = (
-        "threading.Thread(target=threading.Event().wait, daemon=True).start(); "
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
         "print(launch.may_fork())"
     )
     assert run(code, tmp_path) == "False"
@@ -104,7 +106,7 @@ def test_a_caller_whose_libraries_lie_elsewhere_gets_an_interpreter(
 
 
 def scan_in_overlay(folder: Path, packages: list[Path]) -> subprocess.CompletedProcess[str]:
-    """Scan a sample where nothing but a `.pth` file names the folders of the packages."""
+    """Scan a sample in an environment with nothing but a `.pth` file that names the packages."""
     venv.create(folder, symlinks=True)
     (site,) = folder.glob("lib/python*/site-packages")
     lines = (f"import site; site.addsitedir({str(path)!r})\n" for path in packages)
@@ -222,8 +224,8 @@ with Worker() as child:
 
 def test_the_callers_signals_are_taken_again(tmp_path: Path) -> None:
     code = """
-deed("facts")
-print(signal.pthread_sigmask(signal.SIG_BLOCK, ()), deed("blocked_signals"))
+deed('facts')
+print(signal.pthread_sigmask(signal.SIG_BLOCK, ()), deed('blocked_signals'))
 """
     assert run(code, tmp_path) == "set() []"
 
