@@ -33,7 +33,7 @@ def test_json(folder: Path) -> None:
     )
     data = json.loads(run.stdout)
     finding = next(f for f in data["findings"] if f["rule"]["id"] == "overactivation")
-    assert data["schema"] == 1
+    assert data["schema"] == 2
     assert finding["parameters"]["images"] == 20
     assert finding["values"]["wins"] + finding["values"]["losses"] + finding["values"]["ties"] == 20
 
@@ -57,7 +57,7 @@ def test_output_file_appears_whole(folder: Path, tmp_path: Path) -> None:
         tmp_path / "r.json",
     )
     assert run.stdout == ""
-    assert json.loads((tmp_path / "r.json").read_text())["schema"] == 1
+    assert json.loads((tmp_path / "r.json").read_text())["schema"] == 2
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
 
 
@@ -132,7 +132,7 @@ BAD_INPUT = {
     "unknown detector": (("clean.onnx", "-d", "overactivatoin"), "did you mean 'overactivation'"),
     "empty range": (("clean.onnx", "--input-range", "1", "0"), "give the lower value first"),
     "missing baseline": (("clean.onnx", "--baseline", "none.json"), "scan calibrate"),
-    "a model as baseline": (("clean.onnx", "--baseline", "clean.onnx"), "it is no JSON"),
+    "a model as baseline": (("clean.onnx", "--baseline", "clean.onnx"), "it is not valid JSON"),
     "folder without references": (("clean.onnx", "-r", "nothing"), "holds no .onnx file"),
     "no such class": (
         ("clean.onnx", "--classes", "7", "-d", "neural_cleanse"),
@@ -156,7 +156,7 @@ BAD_INPUT = {
         ("clean.onnx", "--input-shape", "3,8,8", "-d", "overactivation"),
         "does not fit",
     ),
-    "no CUDA": (("clean.onnx", "--device", "cuda"), "--device cpu"),
+    "no CUDA": (("clean.onnx", "--device", "cuda"), "give --device the value 'cpu'"),
     "unknown option": (("clean.onnx", "--imagse", "3"), "No such option"),
     "too few images": (("clean.onnx", "--images", "1"), "greater than or equal to 2"),
 }
