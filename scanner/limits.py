@@ -1,11 +1,17 @@
 """What a model may ask of this machine, and what the process that reads it has given up."""
 
 import dataclasses
+import os
 
 from scanner.values import frozen
 
 GIB = 2**30
-_LANDLOCK_TCP = 4  # the version that knows TCP
+# The versions of Landlock that brought these.
+_LANDLOCK_TRUNCATION, _LANDLOCK_TCP, _LANDLOCK_SIGNALS = 3, 4, 6
+_CAPABILITIES = {
+    "none": ("no capabilities",),
+    "read": ("no capability but root's to read files",),
+}
 
 
 @frozen
@@ -64,6 +70,14 @@ class Allowance:
     cuda: bool = False
     readable: tuple[str, ...] = ()
 
+    @property
+    def most_threads(self) -> int:
+        """How many threads the child may have: far more than it needs, far fewer than hurt.
+
+        Every open session of ONNX Runtime has threads of its own.
+        """
+        return 256 + 32 * (self.threads or os.cpu_count() or 1)
+
 
 @frozen
 class Confinement:
@@ -73,16 +87,23 @@ class Confinement:
         limits: Names of the resource limits in force.
         memory: What limits the memory: "kernel", or "parent" (which watches, because CUDA needs the
             kernel's limit off), or "nothing".
+        threads: What limits the number of threads: "kernel", "parent" or "nothing".
         no_new_privs: Whether programs that it starts are kept from gaining privileges.
+        capabilities: Which capabilities of Linux are left: "none", "read" (root's right to read any
+            file, where a model could not be read without it), or "kept".
         landlock: Version of the Landlock interface that confines its files, or 0.
-        seccomp: Whether new sockets, processes and programs are refused.
+        seccomp: Whether all system calls but those that a scan needs are refused.
+        cuda: Whether the devices of CUDA are open, with the system calls that its driver needs.
     """
 
     limits: tuple[str, ...] = ()
     memory: str = "nothing"
+    threads: str = "nothing"
     no_new_privs: bool = False
+    capabilities: str = "kept"
     landlock: int = 0
     seccomp: bool = False
+    cuda: bool = False
 
     def granted(self) -> tuple[str, ...]:
         """Return what is in force, in words."""
@@ -91,17 +112,33 @@ class Confinement:
         return (
             "a process of its own with a deadline",
             *((f"limits on {', '.join(self.limits)}",) if self.limits else ()),
+            *((f"threads limited by the {self.threads}",) if self.threads != "nothing" else ()),
             *(("no new privileges",) if self.no_new_privs else ()),
+            *_CAPABILITIES.get(self.capabilities, ()),
             *((files,) if self.landlock else ()),
-            *(("seccomp (no sockets, no new processes)",) if self.seccomp else ()),
+            *(("seccomp (no sockets, no new processes, no file written)",) if self.seccomp else ()),
         )
 
     def missing(self) -> tuple[str, ...]:
-        """Return what this system does not offer, in words."""
+        """Return what this system does not offer, in words.
+
+        What one defence lacks is not missing where another has it: the filter of system calls also
+        refuses to truncate files and to send signals.
+        """
+        landlock, known = self.landlock, self.landlock > 0
         held = {
-            "files are not confined (no Landlock)": self.landlock > 0,
+            "files are not confined (no Landlock)": known,
+            f"files can be truncated (Landlock {landlock})": self.seccomp
+            or not known
+            or landlock >= _LANDLOCK_TRUNCATION,
+            f"other processes can be sent signals (Landlock {landlock})": self.seccomp
+            or not known
+            or landlock >= _LANDLOCK_SIGNALS,
             "sockets and new processes are not refused (no seccomp filter)": self.seccomp,
             "new privileges are not refused": self.no_new_privs,
+            "privileges of the account are kept": self.capabilities != "kept",
             "memory is not limited": self.memory != "nothing",
+            "threads are not limited": self.threads != "nothing",
+            "the devices of CUDA are open, and memory is only watched": not self.cuda,
         }
         return tuple(words for words, holds in held.items() if not holds)

@@ -317,6 +317,15 @@ class MeasureOptions(PrintOptions):
         ),
         Fills("timeout"),
     ] = None
+    require_isolation: Annotated[
+        bool,
+        _option(
+            LIMITS,
+            "--require-isolation",
+            help="Refuse to run where a part of the isolation is missing.",
+        ),
+        Fills("require_isolation"),
+    ] = _DEFAULT.require_isolation
     quiet: Annotated[
         bool,
         _option(DISPLAY, "--quiet", "-q", help="Show errors, but no progress and no notes."),

@@ -2,8 +2,8 @@
 
 The child is a process of its own (`scanner.sandbox.launch`) without the caller's threads,
 descriptors and terminal; it confines itself before the first hostile byte
-(`scanner.sandbox.confinement`). This side keeps the time, watches the child's memory, and checks
-everything that comes back before believing it.
+(`scanner.sandbox.confinement`). This side keeps the time, watches the child's memory and threads,
+and checks everything that comes back before believing it.
 """
 
 import atexit
@@ -25,7 +25,7 @@ from scanner.sandbox.endpoint import Answer, Endpoint, Progress, Request
 from scanner.values import to_json
 
 _GRACE = 1.0  # seconds between asking the child to stop and killing it
-_GLANCE = 0.1  # seconds between two checks of the child's memory
+_GLANCE = 0.1  # seconds between two checks of the child's memory and threads
 _MOST_UNREAD = 16  # progress messages that wait to be looked at
 _ERROR_BYTES = 4096  # of the child's error output; the last line says why it died
 
@@ -74,7 +74,8 @@ class Worker:
         Raises:
             ScannerError: Raised by the endpoint's function, rebuilt here.
             WorkerTimeoutError: The deadline passed.
-            WorkerLimitError: The child needed more memory or processor time than allowed.
+            WorkerLimitError: The child needed more memory, threads or processor time than
+                allowed.
             WorkerCrashedError: The child died, or sent something other than an answer of the
                 endpoint's type.
         """
@@ -167,8 +168,8 @@ class Worker:
     def _until_deadline(self, allowance: Allowance) -> Iterator[dict[str, Any] | None]:
         """Yield what the child says, None once it has closed its pipe.
 
-        At the deadline it is asked to stop, and killed a moment later; past its memory it is killed
-        at once.
+        At the deadline it is asked to stop, and killed a moment later; past its memory or its
+        threads it is killed at once.
         """
         asked, end = False, time.monotonic() + allowance.seconds
         while True:
@@ -183,9 +184,17 @@ class Worker:
                 self._send({"cancel": True})
                 asked, end = True, time.monotonic() + _GRACE
                 continue
-            if launch.resident_bytes(self._child.pid) > allowance.limits.memory:
+            memory, threads = launch.held(self._child.pid)
+            if memory > allowance.limits.memory:
                 self.kill()
                 raise WorkerLimitError.memory(allowance.limits.memory)
+            if threads > allowance.most_threads:
+                self.kill()
+                raise WorkerLimitError(
+                    f"the process that ran the model started more than {allowance.most_threads} "
+                    "threads",
+                    remedy="the model may have taken it over: do not deploy it, and report it",
+                )
             with contextlib.suppress(queue.Empty):
                 message = self._messages.get(timeout=min(left, _GLANCE))
                 if message is not None and "progress" not in message:

@@ -44,6 +44,7 @@ def test_every_option_fills_its_setting() -> None:
         "max_trips": 5,
         "max_parts": 6,
         "max_interface": 7,
+        "require_isolation": True,
     }
     expected = Settings(
         detectors=("head",),
@@ -64,6 +65,7 @@ def test_every_option_fills_its_setting() -> None:
         limits=Limits(
             memory=2**30, file_size=2000, nodes=3, depth=4, trips=5, parts=6, interface=7
         ),
+        require_isolation=True,
     )
     assert options.settings(ScanOptions(**typed)) == expected
     folder = options.settings(ScanOptions(images_dir=Path("/d"))).images_folder
