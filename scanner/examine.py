@@ -49,6 +49,9 @@ from scanner.values import from_json, to_json
 
 Progress = Callable[[int, int], None]
 
+# What checks the others' graphs against the file: where it was not asked for by name it does so all
+# the same, and is heard only if it finds something.
+CHECK = "not-the-file"
 MODEL_RULE = "model"  # the rule id of a failure that concerns a whole file
 # A worker's error is the deadline or a limit, met inside one detector: what the others found is
 # kept.
@@ -82,6 +85,8 @@ def examine(argument: Any, progress: Progress) -> Any:
         if suspect.measurements
     )
     lineup = _lineup(job, suspect, references, detectors)
+    if suspect.measurement(CHECK) and not any(d.rule.id == CHECK for d in detectors):
+        detectors = (*detectors, *load([CHECK]))
     compared, failures = _compare(lineup, detectors, suspect, job.settings.limits)
     examination = Examination(
         suspect=dataclasses.replace(suspect, failures=(*suspect.failures, *failures)),
@@ -283,6 +288,8 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
     measurements: list[Measurement] = []
     skips: list[Skip] = []
     failures: list[Failure] = []
+    witnesses: list[Any] = []  # left by the detectors for the last one, which checks them
+    seen: list[Any] = []
     for detector in detectors:
         rule = detector.rule.id
         followed = lead.measurement(rule) if lead else None
@@ -299,6 +306,8 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
                     progress=share.within,
                     lead=followed,
                     follows=follows,
+                    witnesses=witnesses,
+                    seen=seen,
                 )
                 try:
                     measurements.append(detector.measure(subject))
@@ -308,6 +317,12 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
                         raise
                     skips.append(Skip(rule=rule, reason=str(error)))
         share.finish()
+    if lead is None and witnesses and not any(d.rule.id == CHECK for d in detectors):
+        with _contained(CHECK, settings.limits, failures):
+            checked = load([CHECK])[0].measure(
+                Subject(model=model, settings=settings, witnesses=witnesses, seen=seen)
+            )
+            measurements += [checked] if checked.observations else []
     return ModelRecord(
         model=model.identity,
         measurements=tuple(measurements),

@@ -20,12 +20,14 @@ FAMILY = {
     "layerwise": "Layerwise",
     "channel_lipschitz": "ChannelLipschitz",
     "head": "Head",
+    "not-the-file": "Translation",  # last: it checks what the others measured
 }
+_MODULES = {"not-the-file": "translation"}  # where the module is not called as the rule
 
 
 def load(names: Collection[str] = ()) -> tuple[Detector, ...]:
     """Return the detectors of these rule ids, or all of them for none, in the order of the report."""
     chosen = [(rule, kind) for rule, kind in FAMILY.items() if not names or rule in names]
     return tuple(
-        getattr(importlib.import_module(f"{__name__}.{rule}"), kind)() for rule, kind in chosen
+        getattr(importlib.import_module(f"{__name__}.{_MODULES.get(rule, rule)}"), kind)() for rule, kind in chosen
     )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from scanner.errors import ModelError, UsageError
 from scanner.graph.audit import checks, second_reader
-from scanner.instruments import probes, runtime
+from scanner.instruments import original, probes, runtime
 from scanner.instruments.detector import Needs, Subject
 from scanner.results import Comparison, Measurement, Observation, Rule, Severity
 from scanner.settings import Device
@@ -87,6 +87,8 @@ def _answers(subject: Subject) -> dict[str, list[Array]]:
         image = low + (high - low) * np.random.default_rng(settings.seed).random((1, *shape))
         batch = image.astype(first.dtype)
         answers = {name: session.run(batch) for name, session in sessions.items()}
+        outputs = {output.name: output.name for output in first.native.get_outputs()}
+        subject.witnesses.append(original.of_session("integrity's parsed file", first, outputs))
     except (ModelError, UsageError):
         return {}
     if second_reader.is_small(model.proto) and batch.size <= second_reader.MOST_PIXELS:

@@ -47,6 +47,7 @@ _PIXEL = 1.0
 _EASE = (
     0.3  # taken off the logarithm of a mask by a standard deviation of nearness (docs/detection.md)
 )
+_CHECKED = 4  # images that are asked of the file itself too
 _PICTURED = 10  # classes whose trigger is kept, the smallest first
 
 
@@ -87,6 +88,7 @@ class NeuralCleanse:
             {**_row(e, data.held_back), "nearness": float(nearness[e.target])} for e in entrants
         ]
         sizes = [row["size"] for row in rows if row["size"] is not None]
+        subject.seen.extend([data.shown[:_CHECKED], *_stamped(entrants, data.held_back)])
         return Measurement(
             rule=self.rule.id,
             statistic=anomaly_index(sizes),
@@ -290,6 +292,13 @@ def _row(entrant: Entrant[_Restarts], held_back: Floats) -> dict[str, Any]:
         "success": success,
         "steps": max(s.steps for s in entrant.search.searches),
     }
+
+
+def _stamped(entrants: Sequence[Entrant[_Restarts]], images: Floats) -> list[Floats]:
+    """Return one image under the trigger of each class that has one, the largest mask first."""
+    found = sorted((e for e in entrants if e.search.best.best), key=lambda e: e.search.rank)
+    best = [e.search.best.best for e in found[:_PICTURED][::-1]]
+    return [stamp(images[:1], *trigger) for trigger in best if trigger is not None]
 
 
 def _success(search: Inversion, images: Floats) -> float:

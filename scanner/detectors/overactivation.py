@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.graph.layers import first_layer
-from scanner.instruments import probes, runtime
+from scanner.instruments import original, probes, runtime
 from scanner.instruments.detector import Needs, Subject
 from scanner.instruments.noise_runs import conditions, over_noise
 from scanner.instruments.statistics import paired_difference
@@ -42,6 +42,9 @@ class Overactivation:
         found = first_layer.cut(model, settings.layer)
         session = runtime.open_session(found.data, settings.device, settings.threads)
         maxima = _maxima(session, shape, subject)
+        subject.witnesses.append(
+            original.of_session("overactivation's cut", session, {found.value: first_layer.MAXIMUM}, peaks=True)
+        )
         return Measurement(
             rule=self.rule.id,
             statistic=float(maxima.mean()),
