@@ -295,10 +295,10 @@ def _row(entrant: Entrant[_Restarts], held_back: Floats) -> dict[str, Any]:
 
 
 def _stamped(entrants: Sequence[Entrant[_Restarts]], images: Floats) -> list[Floats]:
-    """Return one image under the trigger of each class that has one, the largest mask first."""
+    """Return images under the trigger of each class that has one, the largest mask first."""
     found = sorted((e for e in entrants if e.search.best.best), key=lambda e: e.search.rank)
     best = [e.search.best.best for e in found[:_PICTURED][::-1]]
-    return [stamp(images[:1], *trigger) for trigger in best if trigger is not None]
+    return [stamp(images[:2], *trigger) for trigger in best if trigger is not None]
 
 
 def _success(search: Inversion, images: Floats) -> float:

@@ -210,7 +210,8 @@ class _Check:
         self._random = self._apart_from_itself()
         if self._random is not None:
             return
-        measured = [(w, w.answer(images)) for w in self.witnesses if not w.peaks]
+        answers = ((w, _answer(w, images)) for w in self.witnesses if not w.peaks)
+        measured = [(witness, found) for witness, found in answers if found is not None]
         yield from self._outputs(measured)
         yield from self._inner_values(measured, images)
         self._several = self._unmeasured_scores(measured)
@@ -380,12 +381,21 @@ class _Check:
         count = min(len(theirs), len(ours))
         distances = row_distances(theirs[:count], ours[:count])
         # What differs by design is compared by what most images say.
-        judged = float(np.median(distances)) if witness.relaxed else float(distances.max())
+        judged = float(np.median(distances) if witness.relaxed else self._furthest(distances))
         name = f"{witness.name}: {value}"
         self.distances[name] = max(judged, self.distances.get(name, 0.0))
         if not judged <= self._allowed(witness):
             image = int(distances.argmax())
             yield _Gap(witness.name, value, image, judged, theirs[image], ours[image])
+
+    def _furthest(self, distances: npt.NDArray[np.float64]) -> float:
+        """Return the largest distance; the second largest of codes.
+
+        A picture of one colour may lie on a rounding edge everywhere at once, and then all of its
+        codes differ by one.
+        """
+        rank = 2 if self.precision == "int8" and len(distances) > 1 else 1
+        return float(np.sort(distances)[-rank])
 
     def _allowed(self, witness: Witness) -> float:
         allowed = self.tolerance if witness.provider == "CPU" else max(self.tolerance, _CUDA)
@@ -442,6 +452,8 @@ class _Check:
                 image = int(distances.argmax())
                 if distances[image] <= self.tolerance:
                     continue
+                if self.precision == "int8" and not float(np.median(distances)) > self.tolerance:
+                    continue  # where scales are computed as it runs, the company takes part in them
                 flips = np.flatnonzero((distances > self.tolerance) & (_class(alone) != _class(together)))
                 image = int(flips[0]) if len(flips) else image
                 severity = Severity.SUSPICIOUS if len(flips) else Severity.WARNING
@@ -522,6 +534,14 @@ class _Check:
                 distance = row_distances(theirs[name], ours[name])[0]
                 if not distance <= self.tolerance:
                     return name
+        return None
+
+
+def _answer(witness: Witness, images: Array) -> Mapping[str, Array] | None:
+    """Return what a witness answers; None where its graph does not run, so that nothing was measured on it."""
+    try:
+        return witness.answer(images)
+    except UnsupportedModelError:
         return None
 
 

@@ -24,7 +24,7 @@ from scanner.values import frozen
 Array = npt.NDArray[Any]
 
 _GRAPH, _OUTPUT, _NAME = 7, 12, 1  # field numbers of ModelProto, GraphProto and ValueInfoProto
-_FEW, _MANY = 8, 40  # probes of a large image, and of a small one
+_FEW, _MANY = 8, 48  # probes of a large image, and of a small one
 _LARGE = 50_000  # numbers of an image from which on it is large
 _COMPANIES = (2, 3, 5)  # sizes of the first batches in which images meet other company
 
