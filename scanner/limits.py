@@ -23,6 +23,7 @@ class Limits:
             function is expanded.
         depth: Nesting of sub-graphs and of calls between model-local functions.
         trips: Iterations of a Loop whose end is known before it runs.
+        lenient: Whether a file that can be read in several ways is measured all the same.
     """
 
     memory: int = 8 * GIB
@@ -30,10 +31,11 @@ class Limits:
     nodes: int = 200_000
     depth: int = 32
     trips: int = 10_000_000
+    lenient: bool = False
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            if getattr(self, field.name) < 1:
+            if field.name != "lenient" and getattr(self, field.name) < 1:
                 raise ValueError(
                     f"{field.name} must be at least 1, not {getattr(self, field.name)}"
                 )

@@ -48,6 +48,7 @@ class Model:
         plain: The file as `scanner.modelfile.fast_reader` sees it, None where only onnx can read
             it.
         identity: What the report says about the file.
+        reordered: Whether the file's nodes were in another order than that in which they run.
 
     Raises:
         MalformedModelError: It is not an ONNX model.
@@ -56,16 +57,19 @@ class Model:
 
     def __init__(self, path: Path, name: str, data: bytes, limits: Limits) -> None:
         self.path, self.data, self.limits = path, data, limits
-        self._name = name
+        self._name, self.reordered = name, False
+        _check_format(data, name)
         self.plain = fast_reader.read(data, limits)
         self.identity = _identity(name, data, self.plain or self.proto)
 
     @functools.cached_property
     def proto(self) -> onnx.ModelProto:
         """The parsed file; treat it as read-only. External data stays outside until `serialise`."""
-        from scanner.modelfile import parser  # noqa: PLC0415 - onnx takes longer to import than a small model to measure
+        from scanner.modelfile import order, parser  # noqa: PLC0415 - onnx takes longer to import than a small model to measure
 
-        return parser.parse(self.data, self._name, self.limits)
+        proto = parser.parse(self.data, self._name, self.limits)
+        self.reordered = order.sort_nodes(proto)
+        return proto
 
     @functools.cached_property
     def folder(self) -> external_data.Folder:
@@ -158,6 +162,19 @@ def _check_file(name: str, status: os.stat_result, limits: Limits) -> int:
             "with external data",
         )
     return status.st_size
+
+
+def _check_format(data: bytes, name: str) -> None:
+    """Refuse bytes that ONNX Runtime takes for its own format, whatever else they are.
+
+    A FlatBuffer bears its identifier at byte 4, and a loader from memory looks for it first.
+    """
+    if data[4:8] == b"ORTM":
+        raise UnsafeModelError(
+            f"{name!r} is a model in ONNX Runtime's own format to whoever loads it from memory "
+            "(ORTM at byte 4), whatever it is to a reader of ONNX",
+            remedy="scan the .onnx file that it was made from",
+        )
 
 
 def _identity(name: str, data: bytes, proto: Any) -> ModelIdentity:

@@ -1,0 +1,75 @@
+"""The order of a file's nodes: ONNX Runtime runs any, and analyses read a graph from front to back."""
+
+from collections.abc import Iterator, Sequence
+
+import onnx
+
+
+def sort_nodes(proto: onnx.ModelProto) -> bool:
+    """Put the nodes of every graph behind what they read, in place; return whether any was not.
+
+    A graph that is in order stays as it is. Another one gets an order that hangs on its outputs
+    alone, so that however a file was shuffled, the same graph is measured.
+    """
+    reordered = False
+    waiting: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
+    while waiting:
+        body = waiting.pop()
+        reordered |= _sort(body)
+        waiting += [graph for node in body.node for graph in _bodies(node)]
+    return reordered
+
+
+def _sort(body: onnx.GraphProto | onnx.FunctionProto) -> bool:
+    producer = {
+        name: position for position, node in enumerate(body.node) for name in node.output if name
+    }
+    reads = [
+        [producer[name] for name in _read(node) if name in producer and producer[name] != position]
+        for position, node in enumerate(body.node)
+    ]
+    if all(before < position for position, own in enumerate(reads) for before in own):
+        return False
+    outputs = [v if isinstance(v, str) else v.name for v in body.output]
+    # What leads to no output comes last, by the names of what it makes.
+    idle = sorted(range(len(reads)), key=lambda position: list(body.node[position].output))
+    roots = [producer[name] for name in outputs if name in producer]
+    order = list(_in_order(reads, [*roots, *idle]))
+    kept = onnx.GraphProto(node=[body.node[position] for position in order])
+    del body.node[:]
+    body.node.extend(kept.node)
+    return True
+
+
+def _in_order(reads: Sequence[Sequence[int]], roots: Sequence[int]) -> Iterator[int]:
+    """Yield nodes depth first, each behind what it reads; what lies on a cycle comes as it may."""
+    entered, done = set[int](), set[int]()
+    for root in roots:
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            if node in entered:
+                stack.pop()
+                if node not in done:
+                    done.add(node)
+                    yield node
+                continue
+            entered.add(node)
+            stack += [before for before in reversed(reads[node]) if before not in entered]
+
+
+def _read(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield the names that a node reads; whatever its bodies read may come from outside them."""
+    yield from node.input
+    for graph in _bodies(node):
+        yield from (value.name for value in graph.output)
+        for inner in graph.node:
+            yield from _read(inner)
+
+
+def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [
+        graph
+        for attribute in node.attribute
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
+    ]
