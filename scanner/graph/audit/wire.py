@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_VARINT, _FIXED64, _BYTES, _GROUP, _END, _FIXED32 = 0, 1, 2, 3, 4, 5
 _FIXED_SIZE = {_FIXED64: 8, _FIXED32: 4}
 _DEEPEST = 100
 """Protobuf's own limit of nesting."""
@@ -107,11 +107,31 @@ def _field(view: memoryview, position: int) -> tuple[int, memoryview, bool, int]
         end = start + size
     elif wire_type in _FIXED_SIZE:
         end = position + _FIXED_SIZE[wire_type]
+    elif wire_type == _GROUP:
+        end = _behind_group(view, position, number)
     else:
         raise _DamageError
     if number == 0 or end > len(view):
         raise _DamageError
     return number, view[start:end], wire_type == _BYTES, end
+
+
+def _behind_group(view: memoryview, position: int, number: int) -> int:
+    """Return where a group ends, the oldest way to nest fields: parsers step over one that they do not know."""
+    opened = [number]
+    while opened:
+        tag, behind = _varint(view, position)
+        kind = tag & 7
+        if kind == _GROUP:
+            opened.append(tag >> 3)
+            position = behind
+        elif kind == _END:
+            if opened.pop() != tag >> 3:
+                raise _DamageError
+            position = behind
+        else:
+            *_, position = _field(view, position)
+    return position
 
 
 def _varint(view: memoryview, position: int) -> tuple[int, int]:
