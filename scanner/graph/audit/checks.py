@@ -228,13 +228,14 @@ def _domains(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Obse
             domain=domain,
         )
     for function in proto.functions:
-        if function.domain in _STANDARD:
+        owner = "ONNX" if function.domain in _STANDARD else _KNOWN_DOMAINS.get(function.domain)
+        if owner is not None:
             yield _note(
                 "shadowed-operator",
                 Severity.SUSPICIOUS,
-                "A function of this file takes the place of the standard operator "
-                f"{function.name!r}: readers that "
-                "know the operator and readers that expand the function run different models",
+                f"A function of this file bears the name of an operator of {owner}, "
+                f"{function.name!r}: readers that know the operator and readers that expand the "
+                "function run different models",
                 [function.name],
             )
 
