@@ -1,6 +1,6 @@
 """The same function with less in it: constants computed, halves widened, batch normalisation folded away."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 from scanner.graph.core.facts import Facts, infer
 from scanner.graph.core.structure import attribute, reads, subgraphs
 
-_HALVES = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
+HALVES = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
 _TYPE_ATTRIBUTES = frozenset({"to", "dtype", "output_dtype"})
 _FOLDED_ELEMENTS = 2**26
 _ROUNDS = 4
@@ -21,6 +21,19 @@ _FOLDABLE = frozenset({
     "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Round", "ScatterND", "Shape", "Sign", "Size",
     "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
 })  # fmt: skip
+
+
+_MAGNITUDES: dict[str, Callable[[list[npt.NDArray[np.float64]]], float]] = {
+    "Add": lambda sizes: float(sum(size.max() for size in sizes)),
+    "Sub": lambda sizes: float(sum(size.max() for size in sizes)),
+    "Mul": lambda sizes: float(np.prod([size.max() for size in sizes])),
+    "Pow": lambda sizes: float(max(sizes[0].max(), 1.0) ** sizes[-1].max()),
+    "ReduceProd": lambda sizes: float(np.maximum(sizes[0], 1).prod()),
+    "ReduceSum": lambda sizes: float(sizes[0].sum()),
+    "CumSum": lambda sizes: float(sizes[0].sum()),
+    "Cast": lambda sizes: float(sizes[0].max()),
+}
+"""By operator, a bound on what it makes of numbers of these sizes."""
 
 
 def widen_halves(model: onnx.ModelProto) -> None:
@@ -35,7 +48,7 @@ def _widen_graph(graph: onnx.GraphProto) -> None:
         _widen_tensor(tensor)
     for node in graph.node:
         for item in node.attribute:
-            if item.name in _TYPE_ATTRIBUTES and item.i in _HALVES:
+            if item.name in _TYPE_ATTRIBUTES and item.i in HALVES:
                 item.i = onnx.TensorProto.FLOAT
             if item.HasField("t"):
                 _widen_tensor(item.t)
@@ -46,12 +59,12 @@ def _widen_graph(graph: onnx.GraphProto) -> None:
 
 
 def _widen_info(info: onnx.ValueInfoProto) -> None:
-    if info.type.tensor_type.elem_type in _HALVES:
+    if info.type.tensor_type.elem_type in HALVES:
         info.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
 
 
 def _widen_tensor(tensor: onnx.TensorProto) -> None:
-    if tensor.data_type in _HALVES:
+    if tensor.data_type in HALVES:
         wide = numpy_helper.to_array(tensor).astype(np.float32)
         tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
 
@@ -125,6 +138,8 @@ def _folded(
     from onnx.reference import ReferenceEvaluator  # noqa: PLC0415
 
     feeds = {name: numpy_helper.to_array(known[name]) for name in node.input if name}
+    if _may_overflow(node, list(feeds.values())):
+        return None  # what a runtime makes of it, only the runtime knows
     try:
         arrays = ReferenceEvaluator(node, opsets=opsets).run(None, feeds)
     except (ArithmeticError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError):
@@ -134,6 +149,19 @@ def _folded(
         for name, array in zip(node.output, arrays, strict=True)
         if name
     ]
+
+
+def _may_overflow(node: onnx.NodeProto, arrays: list[npt.NDArray[np.generic]]) -> bool:
+    """Whether whole numbers may pass what their type holds: some evaluators wrap there, others saturate."""
+    measure = _MAGNITUDES.get(node.op_type)
+    if measure is None or not arrays or not all(array.size for array in arrays):
+        return False
+    if node.op_type == "Cast":
+        return arrays[0].dtype.kind == "f" and not np.abs(arrays[0]).max() < 2.0**31
+    if arrays[0].dtype.kind not in "iu":
+        return False
+    sizes = [np.abs(array.astype(np.float64)) for array in arrays if array.dtype.kind in "iuf"]
+    return not measure(sizes) < 2.0 ** (8 * arrays[0].dtype.itemsize - 1)
 
 
 def _fixed_shape(node: onnx.NodeProto, facts: Facts) -> npt.NDArray[np.int64] | None:
