@@ -5,6 +5,7 @@ from onnx import inliner
 
 from scanner.errors import MalformedModelError
 from scanner.graph.core.conform import check_nodes
+from scanner.graph.core.scopes import own_names, renamed_apart, with_defaults
 from scanner.graph.core.structure import Uses, attribute
 
 
@@ -22,7 +23,7 @@ def flatten(proto: onnx.ModelProto) -> onnx.ModelProto:
     check_nodes(proto)
     if proto.functions:
         try:
-            proto = inliner.inline_local_functions(proto)
+            proto = inliner.inline_local_functions(with_defaults(proto))
         except (onnx.checker.ValidationError, RuntimeError) as error:
             raise MalformedModelError(
                 f"the model's functions cannot be expanded ({str(error).splitlines()[0]})",
@@ -42,10 +43,12 @@ def _take_constant_branches(proto: onnx.ModelProto) -> onnx.ModelProto:
         return proto
     flat = onnx.ModelProto()
     flat.CopyFrom(proto)
+    around = own_names(proto.graph)
+    named = {node.name for node in proto.graph.node}
     del flat.graph.node[:]
     for position, node in enumerate(proto.graph.node):
         flat.graph.node.extend(
-            _spliced(node, taken[position], flat.graph) if position in taken else [node]
+            _spliced(node, taken[position], flat.graph, around, named) if position in taken else [node]
         )
     return _take_constant_branches(flat)
 
@@ -56,13 +59,16 @@ def _branch(node: onnx.NodeProto, condition: float) -> onnx.GraphProto:
 
 
 def _spliced(
-    node: onnx.NodeProto, body: onnx.GraphProto, graph: onnx.GraphProto
+    node: onnx.NodeProto, body: onnx.GraphProto, graph: onnx.GraphProto, around: set[str], named: set[str]
 ) -> list[onnx.NodeProto]:
     """Return a branch's nodes under the names that the If node gives its outputs.
 
-    ONNX forbids a body to reuse a name of the graphs around it, so only the two branches of one If
-    may clash, and only one of them is taken.
+    ONNX forbids a body to reuse a name of the graphs around it; ONNX Runtime does not mind, and then
+    means the inner one.
     """
+    body = renamed_apart(body, around, named, f"{node.output[0]}/")
+    around |= own_names(body)
+    named |= {inner.name for inner in body.node}
     graph.initializer.extend(body.initializer)
     graph.sparse_initializer.extend(body.sparse_initializer)
     renames = [
