@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,37 +185,50 @@ def _identity(name: str, data: bytes, proto: Any) -> ModelIdentity:
         opset=standard_opset(proto),
         inputs=_value_infos(required_inputs(proto.graph)),
         outputs=_value_infos(proto.graph.output),
-        architecture=_architecture(proto.graph),
+        architecture=_architecture(proto),
     )
 
 
-def _architecture(graph: onnx.GraphProto) -> str:
+def _architecture(proto: Any) -> str:
     """Fingerprint what every export of one network shares: the input's size, and the weights' sizes in order.
 
     Folding a batch normalisation, changing the precision or quantising leaves it as it is: weights
     are looked for behind a DequantizeLinear or Cast too, and a dense layer's two sizes are sorted,
-    since exporters disagree on them.
+    since exporters disagree on them. Weights may also be Constants, and layers lie in branches,
+    loops and functions: a second network would hide there, and be judged beside models without it.
     """
-    sizes = {t.name: tuple(t.dims) for t in graph.initializer}
-    for node in graph.node:
-        if (
-            node.op_type in _WEIGHT_WRAPPERS
-            and node.input
-            and node.output
-            and node.input[0] in sizes
-        ):
-            sizes[node.output[0]] = sizes[node.input[0]]
-    layers = [
-        sorted(size) if len(size) == _MATRIX else list(size)
-        for node in graph.node
-        if any(kind in node.op_type for kind in _WEIGHTED)
-        for name in node.input
-        if len(size := sizes.get(name, ())) >= _MATRIX
-    ]
+    graph = proto.graph
+    layers: list[list[int]] = []
+    waiting = [(body, {}) for body in (graph, *getattr(proto, "functions", ()))]
+    while waiting:
+        body, around = waiting.pop(0)
+        sizes = around | {t.name: tuple(t.dims) for t in getattr(body, "initializer", ())}
+        for node in body.node:
+            layers += _layer_sizes(node, sizes)
+            waiting += [
+                (inner, sizes)
+                for attribute in node.attribute
+                for inner in (getattr(attribute, "g", None), *getattr(attribute, "graphs", ()))
+                if inner is not None and len(inner.node)
+            ]
     inputs = [
         [d.dim_value for d in v.type.tensor_type.shape.dim][1:] for v in required_inputs(graph)
     ]
     return hashlib.sha256(repr((inputs, layers)).encode()).hexdigest()[:16]
+
+
+def _layer_sizes(node: Any, sizes: dict[str, tuple[int, ...]]) -> Iterator[list[int]]:
+    """Yield the sizes of a layer's weights; a node that makes or hands on weights adds to `sizes`."""
+    if node.op_type == "Constant" and node.output:
+        for attribute in node.attribute:
+            if getattr(attribute, "t", None) is not None and attribute.t.dims:
+                sizes[node.output[0]] = tuple(attribute.t.dims)
+    elif node.op_type in _WEIGHT_WRAPPERS and node.input and node.output and node.input[0] in sizes:
+        sizes[node.output[0]] = sizes[node.input[0]]
+    if any(kind in node.op_type for kind in _WEIGHTED):
+        for name in node.input:
+            if len(size := sizes.get(name, ())) >= _MATRIX:
+                yield sorted(size) if len(size) == _MATRIX else list(size)
 
 
 def _value_infos(values: Iterable[onnx.ValueInfoProto]) -> tuple[ValueInfo, ...]:
