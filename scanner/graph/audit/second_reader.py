@@ -7,13 +7,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from scanner.graph.core.structure import subgraphs
+
 Array = npt.NDArray[Any]
 
 _MOST_NODES = 200
 _MOST_BYTES = 4 << 20
 MOST_PIXELS = 4096
 """Numbers of an input beyond which plain Python takes too long."""
-_LOOPS = frozenset({"Loop", "Scan", "If"})
+_LOOPS = frozenset({"Loop", "Scan"})
 _RANDOM = frozenset({
     "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli",
 })  # fmt: skip
@@ -24,12 +26,15 @@ def is_small(proto: onnx.ModelProto) -> bool:
     return len(proto.graph.node) <= _MOST_NODES and proto.ByteSize() <= _MOST_BYTES
 
 
-def is_repeatable(proto: onnx.ModelProto) -> bool:
-    """Whether two runs of a model should agree, and end: it draws nothing and has no loops."""
-    kinds = {node.op_type for node in proto.graph.node} | {
-        n.op_type for f in proto.functions for n in f.node
-    }
-    return not kinds & (_RANDOM | _LOOPS)
+def is_brief(proto: onnx.ModelProto) -> bool:
+    """Whether plain Python runs a model to its end in good time: it has no loops, and draws nothing."""
+    waiting: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
+    while waiting:
+        for node in waiting.pop().node:
+            if node.op_type in _RANDOM | _LOOPS:
+                return False
+            waiting += subgraphs(node)
+    return True
 
 
 def evaluate(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array] | None:
