@@ -95,6 +95,7 @@ def examine(argument: Any, progress: Progress) -> Any:
         nulls=tuple(nulls for _, nulls in compared if nulls is not None),
         rules=tuple(d.rule for d in detectors),
         warnings=tuple(lineup.warnings(detectors, suspect.model)),
+        doubts=tuple(lineup.doubts(detectors)),
     )
     return to_json(examination)
 

@@ -187,7 +187,12 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
     )
     rank = calibration.together(examination.comparisons, examination.nulls)
     judgement = calibration.combine(
-        findings, rank, suspect.skips, failed=bool(failures), alpha=alpha
+        findings,
+        rank,
+        suspect.skips,
+        failed=bool(failures),
+        alpha=alpha,
+        doubts=examination.doubts,
     )
     reason = judgement.reason
     unanalysed = tuple(unanalysable.findings(suspect.failures))

@@ -46,6 +46,7 @@ class Examination:
         nulls: What clean models show, one a rule that is or might have been calibrated.
         rules: Of the detectors that ran, in the order of the report.
         warnings: What is wrong with the references, in sentences.
+        doubts: Why nothing can be called clean beside these references, in sentences.
     """
 
     suspect: ModelRecord
@@ -54,3 +55,4 @@ class Examination:
     nulls: tuple[Nulls, ...]
     rules: tuple[Rule, ...]
     warnings: tuple[str, ...]
+    doubts: tuple[str, ...] = ()

@@ -236,8 +236,12 @@ def combine(
     *,
     failed: bool,
     alpha: float,
+    doubts: Sequence[str] = (),
 ) -> Judgement:
-    """Return the combined answer: what the graph shows, or else the suspect's rank among clean models (`together`)."""
+    """Return the combined answer: what the graph shows, or else the suspect's rank among clean models (`together`).
+
+    Where there are `doubts` about the references, nothing is clean beside them.
+    """
     structural = [f for f in findings if f.observations and f.verdict is Verdict.SUSPICIOUS]
     if structural:
         return Judgement(verdict=Verdict.SUSPICIOUS, reason=structural[0].reason, score=1.0)
@@ -251,7 +255,10 @@ def combine(
         return Judgement(
             verdict=Verdict.INCONCLUSIVE, reason="not everything could be measured", score=score
         )
-    if rank is not None and DECISIVE.intersection(rank.rules) and enough(rank.models, alpha):
+    decisive = rank is not None and DECISIVE.intersection(rank.rules)
+    if rank is not None and decisive and enough(rank.models, alpha):
+        if doubts:
+            return Judgement(verdict=Verdict.INCONCLUSIVE, reason=doubts[0], score=score)
         return Judgement(verdict=Verdict.CLEAN, reason=_in_words(rank), score=score)
     return Judgement(verdict=Verdict.INCONCLUSIVE, reason=_doubt(findings, skips), score=score)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from scanner.judging import calibration
-from scanner.results import Comparison, Measurement, ModelIdentity, ModelRecord, Nulls, Rule
+from scanner.results import Comparison, Measurement, ModelIdentity, ModelRecord, Nulls, Rule, Severity
 from scanner.values import frozen
 
 
@@ -113,20 +113,44 @@ class Lineup:
 
     def warnings(self, detectors: Sequence[Detector], suspect: ModelIdentity) -> Iterator[str]:
         """Yield what is wrong with the references: another architecture, or one that is itself unlike clean models."""
-        others = Lineup(references=(), population=self.population, source=self.source)
-        combined = [d for d in detectors if d.rule.id in calibration.COMBINED and self.population]
+        apart = [reference.model.path for reference in self._apart(detectors)]
         for reference in self.references:
             name = reference.model.path
             if reference.model.architecture != suspect.architecture:
                 yield f"the reference {name!r} has another architecture, and what differs may be no more than that"
-            pairs = [pair for d in combined if (pair := others.compare(d, reference)) is not None]
-            if calibration.stands_apart(pairs):
+            if name in apart:
                 yield (
                     f"the reference {name!r} is itself far from the clean models of the "
                     f"{self.source}: "
                     "make sure that it is clean, since a backdoor in both models hides from the "
                     "comparison"
                 )
+
+    def doubts(self, detectors: Sequence[Detector]) -> Iterator[str]:
+        """Yield why nothing can be called clean beside these references, in sentences.
+
+        A backdoor that a reference shares hides from the comparison: whoever chose the reference
+        would choose the verdict.
+        """
+        for reference in self._apart(detectors):
+            yield (
+                f"the reference {reference.model.path!r} is itself far from the clean models of "
+                f"the {self.source}, and beside it no model can be called clean"
+            )
+        for reference in self.references:
+            found = [o for m in reference.measurements for o in m.observations]
+            worst = max(found, key=lambda o: o.severity, default=None)
+            if worst is not None and worst.severity >= Severity.SUSPICIOUS:
+                yield f"the reference {reference.model.path!r} is itself suspicious: {worst.sentence}"
+
+    def _apart(self, detectors: Sequence[Detector]) -> Iterator[ModelRecord]:
+        """Yield the references that stand out among the clean models of the population."""
+        others = Lineup(references=(), population=self.population, source=self.source)
+        combined = [d for d in detectors if d.rule.id in calibration.COMBINED and self.population]
+        for reference in self.references:
+            pairs = [pair for d in combined if (pair := others.compare(d, reference)) is not None]
+            if calibration.stands_apart(pairs):
+                yield reference
 
 
 def _crosswise(
