@@ -155,6 +155,7 @@ class _Check:
         self.count = 0
         self._random: float | None = None
         self._several: list[str] = []
+        self._company: float | None = None
 
     def parameters(self) -> dict[str, Any]:
         """Return what the comparison depended on."""
@@ -193,6 +194,13 @@ class _Check:
                 f"the file answers one image differently each time, by {self._random:.3g} of the "
                 "answer's spread, so that nothing measured can be compared with it",
                 remedy="export the model without random operators",
+            )
+        if self._company is not None:
+            raise UnsupportedModelError(
+                f"an image is answered otherwise in a batch than alone, by {self._company:.3g} of "
+                "the answer's spread, and as the model computes its scales when it runs, that "
+                "shows neither a backdoor nor its absence",
+                remedy="scan the model that it was quantised from",
             )
         if self._several:
             names = ", ".join(map(repr, self._several))
@@ -452,8 +460,10 @@ class _Check:
                 image = int(distances.argmax())
                 if distances[image] <= self.tolerance:
                     continue
-                if self.precision == "int8" and not float(np.median(distances)) > self.tolerance:
-                    continue  # where scales are computed as it runs, the company takes part in them
+                if _scales_as_it_runs(self.model):
+                    # The company takes part in the scales, and honest answers move by as much.
+                    self._company = float(distances[image])
+                    continue
                 flips = np.flatnonzero((distances > self.tolerance) & (_class(alone) != _class(together)))
                 image = int(flips[0]) if len(flips) else image
                 severity = Severity.SUSPICIOUS if len(flips) else Severity.WARNING
@@ -543,6 +553,14 @@ def _answer(witness: Witness, images: Array) -> Mapping[str, Array] | None:
         return witness.answer(images)
     except UnsupportedModelError:
         return None
+
+
+def _scales_as_it_runs(model: Model) -> bool:
+    """Whether a file quantises by the range of the numbers at hand."""
+    if model.plain is not None:
+        return False
+    nodes = [*model.proto.graph.node, *(n for f in model.proto.functions for n in f.node)]
+    return any("DynamicQuantize" in node.op_type for node in nodes)
 
 
 def _columns(rows: Array) -> int:

@@ -4,7 +4,6 @@ Each function returns a serialised model made of samples/mnist-badnets.onnx, whi
 samples/mnist-clean-1.onnx, which was read. `FILES` holds all of them, by name.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -116,11 +115,11 @@ def constant_of_two_attributes() -> bytes:
 
 
 def condition_of_two_attributes() -> bytes:
-    """As above, for the condition of an If."""
+    """As above, for the condition of an If: the first has a name that the operator does not know."""
     node = constant("condition", np.array(False))
     first = onnx.AttributeProto()
     first.CopyFrom(node.attribute[0])
-    first.name = "value_string"
+    first.name = "other"
     first.t.CopyFrom(numpy_helper.from_array(np.array(True)))
     node.attribute.insert(0, first)
     return chosen_by_if([node]).SerializeToString()
@@ -140,6 +139,7 @@ def scope_of_a_branch() -> bytes:
     bad, weights = network(BACKDOORED, "", "bad")
     inner = {name: f"bad{name}" for node in bad for name in node.output}
     for node in bad:
+        node.name = f"bad{node.name}"
         node.input[:] = [inner.get(name, name) for name in node.input]
         node.output[:] = [inner.get(name, name) for name in node.output]
     output = inner["bad"]
@@ -349,5 +349,3 @@ def runs(data: bytes, images: Array, output: str | None = None) -> Array:
     rows = [session.run(names, {"input": image[None]})[0] for image in images]
     return np.concatenate(rows)
 
-
-_ = copy
