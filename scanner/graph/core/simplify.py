@@ -11,6 +11,7 @@ from scanner.graph.core.facts import Facts, infer
 from scanner.graph.core.structure import attribute, reads, subgraphs
 
 HALVES = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
+_FLOATS = HALVES | {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
 _TYPE_ATTRIBUTES = frozenset({"to", "dtype", "output_dtype"})
 _FOLDED_ELEMENTS = 2**26
 _ROUNDS = 4
@@ -157,7 +158,8 @@ def _may_overflow(node: onnx.NodeProto, arrays: list[npt.NDArray[np.generic]]) -
     if measure is None or not arrays or not all(array.size for array in arrays):
         return False
     if node.op_type == "Cast":
-        return arrays[0].dtype.kind == "f" and not np.abs(arrays[0]).max() < 2.0**31
+        whole = attribute(node, "to") not in _FLOATS and arrays[0].dtype.kind == "f"
+        return whole and not np.abs(arrays[0].astype(np.float64)).max() < 2.0**31
     if arrays[0].dtype.kind not in "iu":
         return False
     sizes = [np.abs(array.astype(np.float64)) for array in arrays if array.dtype.kind in "iuf"]
