@@ -29,5 +29,6 @@ def load(names: Collection[str] = ()) -> tuple[Detector, ...]:
     """Return the detectors of these rule ids, or all of them for none, in the order of the report."""
     chosen = [(rule, kind) for rule, kind in FAMILY.items() if not names or rule in names]
     return tuple(
-        getattr(importlib.import_module(f"{__name__}.{_MODULES.get(rule, rule)}"), kind)() for rule, kind in chosen
+        getattr(importlib.import_module(f"{__name__}.{_MODULES.get(rule, rule)}"), kind)()
+        for rule, kind in chosen
     )

@@ -43,7 +43,9 @@ class Overactivation:
         session = runtime.open_session(found.data, settings.device, settings.threads)
         maxima = _maxima(session, shape, subject)
         subject.witnesses.append(
-            original.of_session("overactivation's cut", session, {found.value: first_layer.MAXIMUM}, peaks=True)
+            original.of_session(
+                "overactivation's cut", session, {found.value: first_layer.MAXIMUM}, peaks=True
+            )
         )
         return Measurement(
             rule=self.rule.id,

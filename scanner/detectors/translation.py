@@ -40,7 +40,7 @@ _SHARE = 0.1  # of the probes may change their class where no score tells how ne
 
 
 class Translation:
-    """The largest difference between a measured graph and the file; the statistic is the highest severity."""
+    """Each measured graph against the file; the statistic is the highest severity."""
 
     rule: ClassVar[Rule] = Rule(
         id="not-the-file",
@@ -51,7 +51,7 @@ class Translation:
     needs: ClassVar[Needs] = Needs.GRAPH
 
     def measure(self, subject: Subject) -> Measurement:
-        """Return one observation for each graph that is not the file, and for answers that depend on the batch.
+        """Return what is not the file, and answers that depend on the batch.
 
         Raises:
             ModelError: ONNX Runtime refuses the file, or it cannot be compared with anything.
@@ -72,7 +72,7 @@ class Translation:
         )
 
     def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
-        """Return the suspect's own statistic: a file is compared with itself, not with other models."""
+        """Return the suspect's own statistic: a file is compared with itself alone."""
         pictured = next((o.details for o in suspect.observations if "input" in o.details), None)
         return Comparison(
             rule=self.rule.id,
@@ -106,7 +106,7 @@ _HALVES = {10, 16}  # FLOAT16 and BFLOAT16 of TensorProto.DataType
 
 
 def row_distances(one: Array, other: Array) -> npt.NDArray[np.float64]:
-    """Return how far two answers to each of n images are apart, (n,), relative to the first one's spread.
+    """Return how far two answers to n images are apart, (n,), in units of the first's spread.
 
     Several numbers are taken less their mean, so that a constant added to all class scores, which
     changes no decision, does not make a difference look small. Infinite where shapes differ, or
@@ -118,15 +118,14 @@ def row_distances(one: Array, other: Array) -> npt.NDArray[np.float64]:
         return np.full(count, np.inf)
     apart = np.where(np.isfinite(first) != np.isfinite(second), np.inf, 0.0).max(1, initial=0.0)
     both = np.isfinite(first) & np.isfinite(second)
-    gap = np.abs(np.where(both, first, 0) - np.where(both, second, 0)).max(1, initial=0.0)
-    size = np.abs(np.where(both, first, 0)).max(1, initial=0.0)
-    middle = (
-        np.where(both, first, 0).sum(1) / np.maximum(both.sum(1), 1) if first.shape[1] > 1 else 0.0
-    )
-    spread = np.abs(np.where(both, first - np.reshape(middle, (-1, 1)), 0)).max(1, initial=0.0)
+    first, second = np.where(both, first, 0), np.where(both, second, 0)
+    gap = np.abs(first - second).max(1, initial=0.0)
+    size = np.abs(first).max(1, initial=0.0)
+    middle = first.sum(1) / np.maximum(both.sum(1), 1) if first.shape[1] > 1 else np.zeros(count)
+    spread = np.abs(np.where(both, first - middle[:, None], 0)).max(1, initial=0.0)
     scale = np.maximum(spread, _LEAST_SPREAD * size)
     floor = max(0.1 * float(np.median(scale)), 1e-30)
-    return np.maximum(apart, gap / np.maximum(scale, floor))
+    return np.asarray(np.maximum(apart, gap / np.maximum(scale, floor)), np.float64)
 
 
 @dataclasses.dataclass(slots=True)
@@ -244,7 +243,7 @@ class _Check:
         return max(apart) if apart and max(apart) > self.tolerance else None
 
     def _outputs(self, measured: Sequence[Measured]) -> Iterator[_Gap]:
-        """Yield witnesses that differ from the file's outputs: their own, or what follows from them."""
+        """Yield witnesses whose values, or what follows from them, differ from the outputs."""
         for witness, arrays in measured:
             for value, array in arrays.items():
                 theirs = self.answers.alone.get(value)
@@ -255,10 +254,10 @@ class _Check:
                 yield from self._through_the_rest(witness, arrays[last])
 
     def _through_the_rest(self, witness: Witness, scores: Array) -> Iterator[_Gap]:
-        """Run what is behind the scores on the scores that were measured, up to the file's outputs."""
+        """Run what lies behind the scores on the measured ones, up to the file's outputs."""
         for name, array in self._rest(witness.values[-1], scores).items():
             theirs = self.answers.alone[name]
-            if theirs.dtype.kind in "f":
+            if theirs.dtype.kind == "f":
                 yield from self._gap(witness, name, theirs, array)
             elif theirs.dtype.kind in "iub":
                 yield from self._decisions(witness, name, theirs, array, scores)
@@ -273,16 +272,14 @@ class _Check:
         ranked = np.sort(scores.reshape(len(scores), -1).astype(np.float64), axis=1)
         lead = (ranked[:, -1] - ranked[:, -2]) / np.maximum(ranked[:, -1] - ranked[:, 0], 1e-30)
         # Only the first is the class: what follows, as in TopK, may swap with its neighbour.
-        wrong = np.flatnonzero(
-            (first[:, 0] != second[:, 0]) & (lead > 2 * self._allowed(witness))
-        )
+        wrong = np.flatnonzero((first[:, 0] != second[:, 0]) & (lead > 2 * self._allowed(witness)))
         if len(wrong):
             image = int(wrong[0])
             yield _Gap(witness.name, name, image, 1.0, first[image], second[image])
 
     def _rest(self, value: str, scores: Array) -> dict[str, Array]:
-        """Return the outputs that the graph behind a value computes from the numbers given for it."""
-        from scanner.graph.core import extract, flatten, shapes  # noqa: PLC0415 - a check of layers does without onnx
+        """Return the outputs that the graph computes from given numbers of a value."""
+        from scanner.graph.core import extract, flatten, shapes  # noqa: PLC0415 - onnx
         from scanner.graph.layers.head import as_input  # noqa: PLC0415 - as above
 
         flat = flatten.flatten(self.model.proto)
@@ -306,9 +303,7 @@ class _Check:
                 rows[name].append(array[0] if np.ndim(array) else array)
         return {name: np.stack(found) for name, found in rows.items()}
 
-    def _inner_values(
-        self, measured: Sequence[Measured], images: Array
-    ) -> Iterator[_Gap]:
+    def _inner_values(self, measured: Sequence[Measured], images: Array) -> Iterator[_Gap]:
         """Compare values inside the graph, exposed by their names in the file, on a few images."""
         few = images[:_INNER]
         claims: list[tuple[Witness, str, Array]] = [
@@ -329,7 +324,9 @@ class _Check:
             if theirs is None or theirs.dtype.kind != "f":
                 left.append((witness, value, array))
             else:
-                yield from self._gap(witness, value, original.peak(theirs) if witness.peaks else theirs, array)
+                yield from self._gap(
+                    witness, value, original.peak(theirs) if witness.peaks else theirs, array
+                )
         yield from self._by_our_own_reading([claim for claim in left if claim[0].peaks], few)
 
     def _exposed(self, values: set[str], images: Array) -> dict[str, Array]:
@@ -364,7 +361,7 @@ class _Check:
         """
         if not claims:
             return
-        from scanner.graph.core import extract, flatten  # noqa: PLC0415 - a check of layers does without onnx
+        from scanner.graph.core import extract, flatten  # noqa: PLC0415 - onnx
 
         flat = flatten.flatten(self.model.proto)
         outputs = [output.name for output in flat.graph.output]
@@ -385,7 +382,7 @@ class _Check:
                 yield from self._gap(witness, value, original.peak(ours[value]), array)
 
     def _gap(self, witness: Witness, value: str, theirs: Array, ours: Array) -> Iterator[_Gap]:
-        """Yield where two arrays of one value are furthest apart, if that is beyond the tolerance."""
+        """Yield where two arrays of one value are furthest apart, if beyond the tolerance."""
         count = min(len(theirs), len(ours))
         distances = row_distances(theirs[:count], ours[:count])
         # What differs by design is compared by what most images say.
@@ -435,7 +432,7 @@ class _Check:
     def _follows(self, name: str, value: str) -> bool:
         """Whether an output is computed from a value alone, the image not asked again."""
         from scanner.errors import GraphError  # noqa: PLC0415
-        from scanner.graph.core import extract, flatten  # noqa: PLC0415 - a check of layers does without onnx
+        from scanner.graph.core import extract, flatten  # noqa: PLC0415 - onnx
         from scanner.graph.layers.head import as_input  # noqa: PLC0415 - as above
 
         flat = flatten.flatten(self.model.proto)
@@ -464,7 +461,9 @@ class _Check:
                     # The company takes part in the scales, and honest answers move by as much.
                     self._company = float(distances[image])
                     continue
-                flips = np.flatnonzero((distances > self.tolerance) & (_class(alone) != _class(together)))
+                flips = np.flatnonzero(
+                    (distances > self.tolerance) & (_class(alone) != _class(together))
+                )
                 image = int(flips[0]) if len(flips) else image
                 severity = Severity.SUSPICIOUS if len(flips) else Severity.WARNING
             elif alone.dtype.kind in "iub":
@@ -509,19 +508,19 @@ class _Check:
         return Observation(
             code="not-the-file",
             severity=Severity.SUSPICIOUS,
-            sentence=f"The file does not compute what was measured: for the same image ONNX Runtime "
-            f"answers {_said(worst.file)}, and {worst.witness} {_said(worst.measured)} "
+            sentence="The file does not compute what was measured: for the same image ONNX "
+            f"Runtime answers {_said(worst.file)}, and {worst.witness} {_said(worst.measured)} "
             f"(value {worst.value!r}{said})",
             nodes=(first or worst.value,),
             details=details,
         )
 
     def _first_difference(self, image: Array) -> str | None:
-        """Return the first value, in the order of the graph, that differs between the file and our reading.
+        """Return the first value, in graph order, in which the file and our reading differ.
 
         Every value that has a name in both is exposed in both.
         """
-        from scanner.graph.core import extract, flatten  # noqa: PLC0415 - a check of layers does without onnx
+        from scanner.graph.core import extract, flatten  # noqa: PLC0415 - onnx
 
         try:
             flat = flatten.flatten(self.model.proto)
@@ -543,12 +542,12 @@ class _Check:
             if name in theirs and name in ours and theirs[name].dtype.kind == "f":
                 distance = row_distances(theirs[name], ours[name])[0]
                 if not distance <= self.tolerance:
-                    return name
+                    return str(name)
         return None
 
 
 def _answer(witness: Witness, images: Array) -> Mapping[str, Array] | None:
-    """Return what a witness answers; None where its graph does not run, so that nothing was measured on it."""
+    """Return what a witness answers; None where its graph does not run, for anybody."""
     try:
         return witness.answer(images)
     except UnsupportedModelError:
@@ -564,12 +563,12 @@ def _scales_as_it_runs(model: Model) -> bool:
 
 
 def _columns(rows: Array) -> int:
-    """Return the number of classes of rows (n, classes) or (n, classes, 1, ...), 0 for anything else."""
+    """Return the classes of rows (n, classes) or (n, classes, 1, ...), 0 for anything else."""
     return int(rows.shape[1]) if rows.ndim > 1 and rows[0].size == rows.shape[1] else 0
 
 
 def _class(rows: Array) -> Array:
-    return rows.reshape(len(rows), -1).argmax(axis=1)
+    return np.asarray(rows.reshape(len(rows), -1).argmax(axis=1))
 
 
 def _first(rows: Array) -> Array:

@@ -203,7 +203,9 @@ def _run(session: runtime.Session, images: Array, fixed: int | None) -> list[Any
     """Run images in one batch, filled with copies where its size is fixed."""
     if fixed is None or fixed == len(images):
         return session.run(images)
-    return session.run(np.concatenate([images, np.repeat(images[-1:], fixed - len(images), axis=0)]))
+    return session.run(
+        np.concatenate([images, np.repeat(images[-1:], fixed - len(images), axis=0)])
+    )
 
 
 def _in_company(

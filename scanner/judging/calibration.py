@@ -229,7 +229,7 @@ def judge(
     )
 
 
-def combine(
+def combine(  # noqa: PLR0913 - all that a verdict rests on
     findings: Sequence[Finding],
     rank: Rank | None,
     skips: Sequence[Skip],
@@ -238,9 +238,9 @@ def combine(
     alpha: float,
     doubts: Sequence[str] = (),
 ) -> Judgement:
-    """Return the combined answer: what the graph shows, or else the suspect's rank among clean models (`together`).
+    """Return the combined answer.
 
-    Where there are `doubts` about the references, nothing is clean beside them.
+    It is what the graph shows, or else the suspect's rank among clean models (`together`). Where there are `doubts` about the references, nothing is clean beside them.
     """
     structural = [f for f in findings if f.observations and f.verdict is Verdict.SUSPICIOUS]
     if structural:

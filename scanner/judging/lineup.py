@@ -4,7 +4,15 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from scanner.judging import calibration
-from scanner.results import Comparison, Measurement, ModelIdentity, ModelRecord, Nulls, Rule, Severity
+from scanner.results import (
+    Comparison,
+    Measurement,
+    ModelIdentity,
+    ModelRecord,
+    Nulls,
+    Rule,
+    Severity,
+)
 from scanner.values import frozen
 
 
@@ -141,7 +149,8 @@ class Lineup:
             found = [o for m in reference.measurements for o in m.observations]
             worst = max(found, key=lambda o: o.severity, default=None)
             if worst is not None and worst.severity >= Severity.SUSPICIOUS:
-                yield f"the reference {reference.model.path!r} is itself suspicious: {worst.sentence}"
+                name = reference.model.path
+                yield f"the reference {name!r} is itself suspicious: {worst.sentence}"
 
     def _apart(self, detectors: Sequence[Detector]) -> Iterator[ModelRecord]:
         """Yield the references that stand out among the clean models of the population."""

@@ -51,7 +51,9 @@ def _check_sparse(graph: onnx.GraphProto) -> None:
     sparse = [tensor.values.name for tensor in graph.sparse_initializer]
     both = next((n for i, n in enumerate(sparse) if n in dense or n in sparse[:i]), None)
     if both is not None:
-        raise _ambiguous(f"the name {both!r} stands for two initialisers, at least one of them sparse")
+        raise _ambiguous(
+            f"the name {both!r} stands for two initialisers, at least one of them sparse"
+        )
 
 
 def _check_attributes(node: onnx.NodeProto) -> None:

@@ -65,7 +65,7 @@ class Model:
     @functools.cached_property
     def proto(self) -> onnx.ModelProto:
         """The parsed file; treat it as read-only. External data stays outside until `serialise`."""
-        from scanner.modelfile import order, parser  # noqa: PLC0415 - onnx takes longer to import than a small model to measure
+        from scanner.modelfile import order, parser  # noqa: PLC0415 - onnx is slow to import
 
         proto = parser.parse(self.data, self._name, self.limits)
         self.reordered = order.sort_nodes(proto)
@@ -199,7 +199,9 @@ def _architecture(proto: Any) -> str:
     """
     graph = proto.graph
     layers: list[list[int]] = []
-    waiting = [(body, {}) for body in (graph, *getattr(proto, "functions", ()))]
+    waiting: list[tuple[Any, dict[str, tuple[int, ...]]]] = [
+        (body, {}) for body in (graph, *getattr(proto, "functions", ()))
+    ]
     while waiting:
         body, around = waiting.pop(0)
         sizes = around | {t.name: tuple(t.dims) for t in getattr(body, "initializer", ())}
@@ -218,7 +220,7 @@ def _architecture(proto: Any) -> str:
 
 
 def _layer_sizes(node: Any, sizes: dict[str, tuple[int, ...]]) -> Iterator[list[int]]:
-    """Yield the sizes of a layer's weights; a node that makes or hands on weights adds to `sizes`."""
+    """Yield the sizes of a layer's weights; who makes or hands on weights adds to `sizes`."""
     if node.op_type == "Constant" and node.output:
         for attribute in node.attribute:
             if getattr(attribute, "t", None) is not None and attribute.t.dims:

@@ -1,4 +1,4 @@
-"""The order of a file's nodes: ONNX Runtime runs any, and analyses read a graph from front to back."""
+"""The order of nodes: ONNX Runtime runs any; analyses read from front to back."""
 
 from collections.abc import Iterator, Sequence
 

@@ -24,7 +24,7 @@ Nodes = list[onnx.NodeProto]
 
 def network(path: Path, prefix: str, output: str) -> tuple[Nodes, list[onnx.TensorProto]]:
     """Return a sample's nodes and initialisers, every name but the input's under a prefix."""
-    graph = onnx.load(path).graph  # noqa: TID251 - a sample of this repository
+    graph = onnx.load(path).graph
     names = {"input": "input", "logits": output}
     for node in graph.node:
         for field in (node.input, node.output):
@@ -91,7 +91,9 @@ def body(name: str, nodes: Nodes, output: str, tensors: Sequence[onnx.TensorProt
 
 
 def chosen_by_if(
-    makes_condition: Sequence[onnx.NodeProto], extra: Sequence[onnx.TensorProto] = (), **options: Any
+    makes_condition: Sequence[onnx.NodeProto],
+    extra: Sequence[onnx.TensorProto] = (),
+    **options: Any,
 ) -> onnx.ModelProto:
     """Return a model whose If runs the backdoored network where `condition` is true."""
     nodes, tensors = read()
@@ -108,21 +110,21 @@ def chosen_by_if(
 
 
 def constant_of_two_attributes() -> bytes:
-    """The runtime reads the first attribute of a Constant, whatever its name; others read `value`."""
+    """The runtime reads a Constant's first attribute, whatever its name; others read `value`."""
     node = constant("number", np.zeros((), np.float32))
     node.attribute.insert(0, helper.make_attribute("value_float", 1.0))
-    return chosen_by_number([node]).SerializeToString()
+    return bytes(chosen_by_number([node]).SerializeToString())
 
 
 def condition_of_two_attributes() -> bytes:
-    """As above, for the condition of an If: the first has a name that the operator does not know."""
+    """As above, for the condition of an If, under a name that the operator does not know."""
     node = constant("condition", np.array(False))
     first = onnx.AttributeProto()
     first.CopyFrom(node.attribute[0])
     first.name = "other"
     first.t.CopyFrom(numpy_helper.from_array(np.array(True)))
     node.attribute.insert(0, first)
-    return chosen_by_if([node]).SerializeToString()
+    return bytes(chosen_by_if([node]).SerializeToString())
 
 
 def attribute_twice() -> bytes:
@@ -130,7 +132,7 @@ def attribute_twice() -> bytes:
     node = helper.make_node("LeakyRelu", ["minus"], ["number"], alpha=0.0)
     node.attribute.append(helper.make_attribute("alpha", -1.0))
     minus = [numpy_helper.from_array(np.array(-1.0, np.float32), "minus")]
-    return chosen_by_number([node], minus).SerializeToString()
+    return bytes(chosen_by_number([node], minus).SerializeToString())
 
 
 def scope_of_a_branch() -> bytes:
@@ -152,7 +154,7 @@ def scope_of_a_branch() -> bytes:
         else_branch=body("else", [helper.make_node("Identity", ["good"], ["kept"])], "kept"),
     )
     condition = numpy_helper.from_array(np.array(True), "condition")
-    return model([*nodes, decide], [*tensors, condition]).SerializeToString()
+    return bytes(model([*nodes, decide], [*tensors, condition]).SerializeToString())
 
 
 def dense_and_sparse() -> bytes:
@@ -165,39 +167,41 @@ def dense_and_sparse() -> bytes:
     made.graph.sparse_initializer.append(
         onnx.SparseTensorProto(values=values, indices=indices, dims=[2])
     )
-    return made.SerializeToString()
+    return bytes(made.SerializeToString())
 
 
 def initialiser_twice(first: float = 0.0, last: float = 1.0) -> bytes:
     """Two initialisers of one name."""
-    tensors = [
-        numpy_helper.from_array(np.array(x, np.float32), "number") for x in (first, last)
-    ]
-    return chosen_by_number([], tensors).SerializeToString()
+    tensors = [numpy_helper.from_array(np.array(x, np.float32), "number") for x in (first, last)]
+    return bytes(chosen_by_number([], tensors).SerializeToString())
 
 
 def function_named_like_a_kernel() -> bytes:
     """A function called com.microsoft::FusedMatMul: the runtime has a kernel of that name."""
     opsets = [helper.make_opsetid("", 17)]
+    inside = [
+        helper.make_node("Sub", ["a", "a"], ["zero"]),
+        helper.make_node("MatMul", ["zero", "b"], ["y"]),
+    ]
     function = helper.make_function(
-        "com.microsoft", "FusedMatMul", ["a", "b"], ["y"],
-        [helper.make_node("Sub", ["a", "a"], ["zero"]), helper.make_node("MatMul", ["zero", "b"], ["y"])],
-        opsets,
-    )  # fmt: skip
+        "com.microsoft", "FusedMatMul", ["a", "b"], ["y"], inside, opsets
+    )
     one = [numpy_helper.from_array(np.ones((1, 1), np.float32), "one")]
     call = helper.make_node("FusedMatMul", ["one", "one"], ["number"], domain="com.microsoft")
     domains = [helper.make_opsetid("com.microsoft", 1)]
     made = chosen_by_number([call], one, domains=domains, functions=[function])
-    return made.SerializeToString()
+    return bytes(made.SerializeToString())
 
 
 def default_of_a_function() -> bytes:
-    """A default in `attribute_proto`, which inlining drops: then the operator's own default counts."""
+    """A default in `attribute_proto`, which inlining drops: the operator's own then counts."""
     inner = helper.make_node("LeakyRelu", ["x"], ["y"])
     inner.attribute.append(
         onnx.AttributeProto(name="alpha", type=onnx.AttributeProto.FLOAT, ref_attr_name="slope")
     )
-    function = helper.make_function("local", "Slope", ["x"], ["y"], [inner], [helper.make_opsetid("", 17)])
+    function = helper.make_function(
+        "local", "Slope", ["x"], ["y"], [inner], [helper.make_opsetid("", 17)]
+    )
     function.attribute_proto.append(helper.make_attribute("slope", 1.0))
     # -100 slope + 1 is 0 for LeakyRelu's default of 0.01, and far from it for 1.
     nodes = [
@@ -210,7 +214,7 @@ def default_of_a_function() -> bytes:
     domains = [helper.make_opsetid("local", 1)]
     made = chosen_by_number(nodes, tensors, domains=domains, functions=[function])
     made.ir_version = 9
-    return made.SerializeToString()
+    return bytes(made.SerializeToString())
 
 
 def halves_that_underflow() -> bytes:
@@ -237,7 +241,7 @@ def halves_that_underflow() -> bytes:
         numpy_helper.from_array(np.array(whole, np.float32), "whole"),
         numpy_helper.from_array(np.array(1, np.float32), "one"),
     ]
-    return chosen_by_number(nodes, tensors).SerializeToString()
+    return bytes(chosen_by_number(nodes, tensors).SerializeToString())
 
 
 def product_that_overflows() -> bytes:
@@ -251,7 +255,7 @@ def product_that_overflows() -> bytes:
         numpy_helper.from_array(np.array([2**32, 2**32]), "factors"),
         numpy_helper.from_array(np.array(2.0**63, np.float32), "whole"),
     ]
-    return chosen_by_number(nodes, tensors).SerializeToString()
+    return bytes(chosen_by_number(nodes, tensors).SerializeToString())
 
 
 def two_outputs() -> bytes:
@@ -265,7 +269,7 @@ def two_outputs() -> bytes:
     one = numpy_helper.from_array(np.array(1), "one")
     made = model([*nodes, *hidden(), *shaped], [*tensors, one], outputs=["scores", "good"])
     made.graph.output[0].CopyFrom(helper.make_empty_tensor_value_info("scores"))
-    return made.SerializeToString()
+    return bytes(made.SerializeToString())
 
 
 def batch_size() -> bytes:
@@ -276,17 +280,17 @@ def batch_size() -> bytes:
         helper.make_node("Cast", ["alone"], ["number"], to=TensorProto.FLOAT),
     ]
     single = [numpy_helper.from_array(np.array([1]), "single")]
-    return chosen_by_number(nodes, single).SerializeToString()
+    return bytes(chosen_by_number(nodes, single).SerializeToString())
 
 
 def reversed_order() -> bytes:
     """The backdoored sample with its nodes in reverse, which the runtime does not mind."""
-    made = onnx.load(BACKDOORED)  # noqa: TID251 - a sample of this repository
+    made = onnx.load(BACKDOORED)
     nodes = list(made.graph.node)[::-1]
     copied = onnx.GraphProto(node=nodes)
     del made.graph.node[:]
     made.graph.node.extend(copied.node)
-    return made.SerializeToString()
+    return bytes(made.SerializeToString())
 
 
 def quantised_bias(bias: float = 1.0, fused: float = -0.21) -> bytes:
@@ -316,7 +320,7 @@ def quantised_bias(bias: float = 1.0, fused: float = -0.21) -> bytes:
         "whole": np.array(bias - fused, np.float32),
     }
     tensors = [numpy_helper.from_array(value, name) for name, value in numbers.items()]
-    return chosen_by_number(nodes, tensors).SerializeToString()
+    return bytes(chosen_by_number(nodes, tensors).SerializeToString())
 
 
 FILES: dict[str, Callable[[], bytes]] = {
@@ -348,4 +352,3 @@ def runs(data: bytes, images: Array, output: str | None = None) -> Array:
     names = [output] if output else [session.get_outputs()[0].name]
     rows = [session.run(names, {"input": image[None]})[0] for image in images]
     return np.concatenate(rows)
-

@@ -1,4 +1,4 @@
-"""Files that run a backdoored network and read as a clean one: none is called clean, whoever misreads."""
+"""Files that run a backdoored network and read as a clean one: none is called clean."""
 
 from pathlib import Path
 
@@ -107,7 +107,7 @@ def test_a_scan_by_one_detector_is_checked_too(name: str, tmp_path: Path) -> Non
 
 
 def test_no_model_is_clean_beside_its_own_twin(tmp_path: Path) -> None:
-    twin = onnx.load(misreadings.BACKDOORED)  # noqa: TID251 - a sample of this repository
+    twin = onnx.load(misreadings.BACKDOORED)
     bias = next(t for t in twin.graph.initializer if t.name == "7.bias")
     moved = numpy_helper.to_array(bias).copy()
     moved[0] += 1e-6
@@ -119,7 +119,7 @@ def test_no_model_is_clean_beside_its_own_twin(tmp_path: Path) -> None:
 
 
 def test_a_node_of_an_unknown_domain_that_nothing_reads_is_never_clean(tmp_path: Path) -> None:
-    made = onnx.load(misreadings.CLEAN)  # noqa: TID251 - a sample of this repository
+    made = onnx.load(misreadings.CLEAN)
     made.graph.node.append(onnx.helper.make_node("Secret", ["logits"], ["x"], domain="acme"))
     made.opset_import.append(onnx.helper.make_opsetid("acme", 1))
     onnx.save(made, tmp_path / "model.onnx")

@@ -27,7 +27,7 @@ def is_small(proto: onnx.ModelProto) -> bool:
 
 
 def is_brief(proto: onnx.ModelProto) -> bool:
-    """Whether plain Python runs a model to its end in good time: it has no loops, and draws nothing."""
+    """Whether plain Python runs a model in good time: it has no loops, and draws nothing."""
     waiting: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
     while waiting:
         for node in waiting.pop().node:

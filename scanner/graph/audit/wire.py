@@ -117,7 +117,7 @@ def _field(view: memoryview, position: int) -> tuple[int, memoryview, bool, int]
 
 
 def _behind_group(view: memoryview, position: int, number: int) -> int:
-    """Return where a group ends, the oldest way to nest fields: parsers step over one that they do not know."""
+    """Return where a group ends: parsers step over this old way to nest fields."""
     opened = [number]
     while opened:
         tag, behind = _varint(view, position)

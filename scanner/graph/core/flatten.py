@@ -48,7 +48,9 @@ def _take_constant_branches(proto: onnx.ModelProto) -> onnx.ModelProto:
     del flat.graph.node[:]
     for position, node in enumerate(proto.graph.node):
         flat.graph.node.extend(
-            _spliced(node, taken[position], flat.graph, around, named) if position in taken else [node]
+            _spliced(node, taken[position], flat.graph, around, named)
+            if position in taken
+            else [node]
         )
     return _take_constant_branches(flat)
 
@@ -59,12 +61,16 @@ def _branch(node: onnx.NodeProto, condition: float) -> onnx.GraphProto:
 
 
 def _spliced(
-    node: onnx.NodeProto, body: onnx.GraphProto, graph: onnx.GraphProto, around: set[str], named: set[str]
+    node: onnx.NodeProto,
+    body: onnx.GraphProto,
+    graph: onnx.GraphProto,
+    around: set[str],
+    named: set[str],
 ) -> list[onnx.NodeProto]:
     """Return a branch's nodes under the names that the If node gives its outputs.
 
-    ONNX forbids a body to reuse a name of the graphs around it; ONNX Runtime does not mind, and then
-    means the inner one.
+    ONNX forbids a body to reuse a name of the graphs around it; ONNX Runtime does not mind, and
+    then means the inner one.
     """
     body = renamed_apart(body, around, named, f"{node.output[0]}/")
     around |= own_names(body)

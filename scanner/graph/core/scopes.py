@@ -8,7 +8,7 @@ from scanner.graph.core.structure import captures, subgraphs
 
 
 def own_names(graph: onnx.GraphProto) -> set[str]:
-    """Return the names that a graph gives to values: its inputs, initialisers and what its nodes make."""
+    """Return the names of a graph's inputs, initialisers and what its nodes make."""
     names = {value.name for value in graph.input} | {t.name for t in graph.initializer}
     names |= {tensor.values.name for tensor in graph.sparse_initializer}
     return (names | {name for node in graph.node for name in node.output}) - {""}
@@ -65,7 +65,7 @@ def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
 
 
 def with_defaults(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model, each call of a function given the defaults of the attributes that it leaves out.
+    """Return the model, each call of a function given the defaults that it leaves out.
 
     onnx's inliner knows no defaults (`FunctionProto.attribute_proto`): it would leave the attribute
     out, and then the operator's own default counts.

@@ -113,7 +113,7 @@ def _replace_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> N
     graph.node.extend(kept.node)
 
 
-def _folded(
+def _folded(  # noqa: PLR0911 - one for each reason to leave a node as it is
     node: onnx.NodeProto,
     facts: Facts,
     known: dict[str, onnx.TensorProto],
@@ -153,7 +153,7 @@ def _folded(
 
 
 def _may_overflow(node: onnx.NodeProto, arrays: list[npt.NDArray[np.generic]]) -> bool:
-    """Whether whole numbers may pass what their type holds: some evaluators wrap there, others saturate."""
+    """Whether whole numbers may overflow, where some evaluators wrap and others saturate."""
     measure = _MAGNITUDES.get(node.op_type)
     if measure is None or not arrays or not all(array.size for array in arrays):
         return False
@@ -231,9 +231,9 @@ def _folded_convolution(
     gain = scale / np.sqrt(variance + attribute(norm, "epsilon", 1e-5))
     bias = (
         numpy_helper.to_array(tensors[conv.input[2]])
-        if len(conv.input) > 2 and conv.input[2]
+        if len(conv.input) > 2 and conv.input[2]  # noqa: PLR2004 - data, weights, bias
         else 0
-    )  # noqa: PLR2004
+    )
     folded = weights * gain.reshape(-1, *[1] * (weights.ndim - 1))
     stem = norm.output[0]
     conv.input[1:] = [f"{stem}/weights", f"{stem}/bias"]

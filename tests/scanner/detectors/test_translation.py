@@ -3,10 +3,12 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import exporter_idioms
 import models
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 import triggered
@@ -22,6 +24,7 @@ from scanner.modelfile.model import open_model
 from scanner.results import Measurement, Severity
 from scanner.settings import Device, Settings
 
+Array = npt.NDArray[Any]
 SETTINGS = Settings(images=4, device=Device.CPU)
 LIGHT = ("integrity", "overactivation", "layerwise", "head")
 HONEST: dict[str, Callable[[], onnx.ModelProto]] = {
@@ -67,14 +70,18 @@ def test_weights_in_a_second_file_are_put_inside(tmp_path: Path) -> None:
     assert found.parameters["rewritten"]
 
 
-def lying(subject: Subject, value: str, answer: float, **options: bool) -> Measurement:
+def lying(
+    subject: Subject, value: str, answer: float, *, peaks: bool = False, scores: bool = False
+) -> Measurement:
     """Check a witness that claims to compute a value and answers something else."""
 
-    def wrong(images: np.ndarray) -> dict[str, np.ndarray]:
-        shape = (len(images),) if options.get("peaks") else (len(images), models.CLASSES)
+    def wrong(images: Array) -> dict[str, Array]:
+        shape = (len(images),) if peaks else (len(images), models.CLASSES)
         return {value: np.full(shape, answer, np.float32) + np.arange(shape[-1], dtype=np.float32)}
 
-    subject.witnesses.append(Witness(name="a liar", values=(value,), answer=wrong, **options))
+    subject.witnesses.append(
+        Witness(name="a liar", values=(value,), answer=wrong, peaks=peaks, scores=scores)
+    )
     return Translation().measure(subject)
 
 
@@ -90,9 +97,7 @@ def test_a_witness_that_answers_otherwise_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("build", [models.plain, models.function_relu, models.branch_relu])
-def test_a_layer_alone_is_compared(
-    build: Callable[[], onnx.ModelProto], tmp_path: Path
-) -> None:
+def test_a_layer_alone_is_compared(build: Callable[[], onnx.ModelProto], tmp_path: Path) -> None:
     honest = measured(opened(build(), tmp_path), ("overactivation",))
     assert Translation().measure(honest).observations == ()
     found = lying(opened(build(), tmp_path), "activated", 9.0, peaks=True)

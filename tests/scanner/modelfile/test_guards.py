@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from scanner.errors import MalformedModelError, UnsafeModelError
 from scanner.limits import Limits
 from scanner.modelfile.guards import check_cost, check_structure, data_bytes, scalar, tensors
+from scanner.values import from_json
 
 LIMITS = Limits()
 
@@ -80,7 +81,7 @@ def test_every_limit_is_adjustable() -> None:
 @pytest.mark.parametrize("field", ["memory", "file_size", "nodes", "depth", "trips"])
 def test_a_limit_of_nothing_is_no_limit(field: str) -> None:
     with pytest.raises(ValueError, match=field):
-        Limits(**{field: 0})
+        from_json(Limits, {field: 0})
 
 
 def test_nodes_out_of_order_are_no_cycle() -> None:
