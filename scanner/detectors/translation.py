@@ -147,6 +147,8 @@ class _Check:
         self.subject, self.model, self.settings = subject, subject.model, subject.settings
         self.witnesses = list(subject.witnesses)
         self.shape = probes.image_shape(self.model, self.settings)
+        kind = runtime.numpy_dtype(f"tensor({self.model.identity.inputs[0].dtype})")
+        self.range = probes.input_range(kind, self.settings)
         self.precision = precision(self.model)
         self.tolerance = TOLERANCES[self.precision]
         self.distances: dict[str, float] = {}
@@ -165,6 +167,7 @@ class _Check:
             "tolerance": self.tolerance,
             "rewritten": self.rewritten,
             "seed": self.settings.seed,
+            "input_range": list(self.range),
             "input_shape": list(self.shape),
         }
 
@@ -226,7 +229,7 @@ class _Check:
     def _layers(self) -> Iterator[_Gap]:
         """Compare layers only, on a few probes; the file is run once, the layers exposed."""
         dtype = runtime.numpy_dtype(f"tensor({self.model.identity.inputs[0].dtype})")
-        low, high = probes.input_range(dtype, self.settings)
+        low, high = self.range
         unit = np.random.default_rng(self.settings.seed).random((2, *self.shape), dtype=np.float32)
         images = original.cast(np.float32(low) + np.float32(high - low) * unit, dtype)
         self.count = len(images)
