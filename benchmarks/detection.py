@@ -29,9 +29,17 @@ from benchmarks.quality import LEVELS, quality, share_at_most, table, uniformity
 from scanner import pipeline
 from scanner.detectors import FAMILY, load
 from scanner.instruments.detector import Detector
-from scanner.judging import calibration
-from scanner.judging.lineup import Lineup, dropped_some
-from scanner.results import Comparison, ModelRecord
+from scanner.judging import ranks
+from scanner.judging.population import (
+    SHIPPED,
+    Baseline,
+    CleanModels,
+    difference,
+    read_baseline,
+    shipped_baseline,
+    write_baseline,
+)
+from scanner.results import Comparison, Measurement, ModelRecord
 from scanner.settings import Budget, Settings
 from scanner.values import from_json, to_json
 
@@ -43,10 +51,7 @@ COMBINATION, ALL = "index (combined)", "all attacks"
 _DRAWS = 24
 _PAPERS_THRESHOLD = 2.0  # of the anomaly index: Neural Cleanse, section V-B
 _USUAL_RATE = 0.1
-_STRUCTURAL = {
-    "integrity",
-    "graph_logic",
-}  # no statistic to rank: trained backdoors are not in the graph
+_SEARCHED = "neural_cleanse"  # the detector that says what triggers were searched on
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ class Member:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Models of one recipe, measured alike: the suspects, and the clean models of the shipped baseline beside them."""
+    """Models of one recipe, measured alike: suspects, and the shipped baseline's clean models."""
 
     name: tuple[str, str]
     members: tuple[Member, ...]
@@ -94,12 +99,10 @@ class Group:
 
     @functools.cached_property
     def population(self) -> Records:
-        """Records of the shipped baseline's clean models; none where it does not fit, or was measured otherwise."""
-        shipped = calibration.shipped_baseline(self.members[0].record.model)
+        """Records of the shipped baseline's clean models; none where it does not fit."""
+        shipped = shipped_baseline(self.members[0].record.model)
         records = shipped.records if shipped else ()
-        fits = all(
-            _alike([m.record for m in self.members], records, rule) for rule in calibration.COMBINED
-        )
+        fits = all(_alike([m.record for m in self.members], records, d.rule.id) for d in combined())
         return records if fits else ()
 
     def guilty(self, attack: str) -> list[Member]:
@@ -107,7 +110,7 @@ class Group:
         return [m for m in self.members if not m.clean and attack in (m.attack, ALL)]
 
     def choices(self, count: int) -> list[Records]:
-        """Return the sets of references that every suspect meets: each single one, or `_DRAWS` random sets."""
+        """Return the references that every suspect meets: each single one, or `_DRAWS` random sets."""
         if count <= 1:
             return [()] if not count else [(record,) for record in self.population]
         generator, known = np.random.default_rng(count), len(self.population)
@@ -127,16 +130,18 @@ class Group:
             name: [
                 p
                 for m in members
-                for own, crowd in ways[name]
-                if (p := _combined_p(m, own, crowd)) is not None
+                for own, clean in ways[name]
+                if (p := _combined_p(m, own, clean)) is not None
             ]
             for name in ways
         }
 
     def warned(self, member: Member) -> bool:
         """Whether a scan that is given this model as a reference would doubt that it is clean."""
-        lineup = Lineup(references=(member.record,), population=tuple(self.population), source="")
-        return any(True for _ in lineup.warnings(load(calibration.COMBINED), member.record.model))
+        models = CleanModels(
+            references=(member.record,), population=tuple(self.population), source=""
+        )
+        return any(True for _ in models.warnings(combined(), member.record.model))
 
 
 @app.command()
@@ -216,12 +221,12 @@ def report(
 
 @app.command()
 def reach() -> None:
-    """Print what the clean networks of the shipped baselines reach: the constants of `scanner.judging.calibration`."""
-    for path in sorted(calibration.SHIPPED.glob("*.json")):
-        clean = calibration.read_baseline(path).records
+    """Print what the clean networks of the shipped baselines reach: the units of the index."""
+    for path in sorted(SHIPPED.glob("*.json")):
+        clean = read_baseline(path).records
         pairs = beside_one(clean)
         beside, alone = reached_beside_one(pairs), reached_alone(clean)
-        for rule in sorted(calibration.COMBINED):
+        for rule in sorted(d.rule.id for d in combined()):
             one = f"beside one {beside[rule]:.3f}" if beside else "beside one -"
             typer.echo(f"{path.name}: {rule}: {one}, alone {alone[rule]:.3f}")
         if beside:
@@ -267,8 +272,8 @@ def baseline(
     """Gather the clean models of a folder into a baseline, without measuring them again."""
     members = sorted(_members(records), key=lambda m: str(m.truth["file"]))
     clean = tuple(m.record for m in members if m.clean)
-    whole = calibration.Baseline(name=name or records.name, provenance=provenance, records=clean)
-    output.write_text(calibration.write_baseline(whole))
+    whole = Baseline(name=name or records.name, provenance=provenance, records=clean)
+    output.write_text(write_baseline(whole))
     typer.echo(f"{output}: {len(clean)} clean models")
 
 
@@ -285,11 +290,11 @@ def _member(text: str) -> Member:
 
 
 def _is_current(record: ModelRecord, rule: str) -> bool:
-    """Whether a rule was measured, and by a version that knew how near the classes lie to the images."""
+    """Whether a rule was measured, by a version that knew how near classes lie to the images."""
     found = record.measurement(rule)
-    return found is not None and (
-        rule != "neural_cleanse" or "nearness" in found.series["classes"][0]
-    )
+    if found is None or found.by_class is None or rule != _SEARCHED:
+        return found is not None
+    return found.by_class.rows[0].nearness is not None
 
 
 def _alike(suspects: Records, population: Records, rule: str) -> bool:
@@ -298,12 +303,12 @@ def _alike(suspects: Records, population: Records, rule: str) -> bool:
         [m for r in records if (m := r.measurement(rule)) is not None]
         for records in (suspects, population)
     )
-    return len(known) == len(population) and not any(calibration.difference(m, known) for m in own)
+    return len(known) == len(population) and not any(difference(m, known) for m in own)
 
 
 def _key(member: Member) -> tuple[str, str]:
     """Recipe, and what triggers were searched on."""
-    inverted = member.record.measurement("neural_cleanse")
+    inverted = member.record.measurement(_SEARCHED)
     return member.recipe, "noise" if inverted is None or "noise" in str(
         inverted.parameters["data"]
     ) else "images"
@@ -320,7 +325,8 @@ def _quality_rows(group: Group, generator: np.random.Generator) -> Iterator[dict
                 if innocent and guilty and choices and all(itertools.chain(innocent, guilty)):
                     yield {
                         **group.labels, "references": count, "statistic": name, "attack": attack,
-                        "clean": len(innocent), "backdoored": len(guilty), **quality(guilty, innocent, generator),
+                        "clean": len(innocent), "backdoored": len(guilty),
+                        **quality(guilty, innocent, generator),
                     }  # fmt: skip
 
 
@@ -338,26 +344,36 @@ def _statistics() -> Iterator[tuple[str, Score]]:
     """Yield what is compared: each detector, Neural Cleanse's own index, and the combination."""
     yield (
         COMBINATION,
-        lambda member, references: calibration.index(_comparisons(member, references)),
+        lambda member, references: ranks.index(_comparisons(member, references)),
     )
-    for detector in load(FAMILY.keys() - _STRUCTURAL):
+    # A structural detector has no statistic to rank: trained backdoors are not in the graph.
+    for detector in (d for d in load() if d.contribution.calibrated):
         yield detector.rule.id, functools.partial(_statistic, detector)
     yield (
         "neural_cleanse (paper's anomaly index)",
-        lambda member, _: _measured(member, "neural_cleanse"),
+        lambda member, _: _measured(member, _SEARCHED),
     )
 
 
 def _statistic(detector: Detector, member: Member, references: Records) -> float | None:
-    """Return a detector's statistic beside references; without any, the lead of one class, or what it measured."""
-    pair = Lineup(references=tuple(references), population=(), source="").compare(
-        detector, member.record
-    )
+    """Return a detector's statistic beside references; without any, its lead or its measurement."""
+    models = CleanModels(references=tuple(references), population=(), source="")
+    pair = models.compare(detector, member.record)
     if pair is None or pair[0].statistic is not None:
         return pair[0].statistic if pair else None
-    if detector.rule.id in calibration.COMBINED:
-        return pair[0].values["lead"]
+    if detector.contribution.combined:
+        lead = pair[0].evidence.lead
+        return lead.distance if lead else None
     return _measured(member, detector.rule.id)
+
+
+def combined() -> list[Detector]:
+    """Return the detectors whose statistics make the combined p-value."""
+    return [d for d in load() if d.contribution.combined]
+
+
+def _dropped_some(measurement: Measurement) -> bool:
+    return measurement.by_class is not None and measurement.by_class.dropped_some
 
 
 def _measured(member: Member, rule: str) -> float | None:
@@ -366,13 +382,13 @@ def _measured(member: Member, rule: str) -> float | None:
 
 
 def _comparisons(member: Member, references: Records) -> list[Comparison]:
-    lineup = Lineup(references=tuple(references), population=(), source="")
-    pairs = (lineup.compare(detector, member.record) for detector in load(calibration.COMBINED))
+    models = CleanModels(references=tuple(references), population=(), source="")
+    pairs = (models.compare(detector, member.record) for detector in combined())
     return [pair[0] for pair in pairs if pair is not None]
 
 
 def _verdict_rows(group: Group) -> Iterator[dict[str, Any]]:
-    """Yield the share of models that a whole scan calls suspicious, by what it had to compare with."""
+    """Yield the share of models called suspicious, by what a scan had to compare with."""
     for attack in ("clean", *group.attacks):
         members = (
             group.guilty(attack) if attack != "clean" else [m for m in group.members if m.clean]
@@ -389,7 +405,7 @@ def _verdict_rows(group: Group) -> Iterator[dict[str, Any]]:
         for name, ps in group.p_values(members).items():
             for level in LEVELS:
                 row[f"p <= {level:g}, {name}"] = share_at_most(ps, level) if ps else float("nan")
-        indices = [_measured(m, "neural_cleanse") for m in members]
+        indices = [_measured(m, _SEARCHED) for m in members]
         row["anomaly index > 2"] = float(
             np.mean([index is not None and index > _PAPERS_THRESHOLD for index in indices])
         )
@@ -412,17 +428,13 @@ def _null_rows(group: Group) -> Iterator[dict[str, Any]]:
             }
 
 
-def _combined_p(member: Member, references: Records, population: Records) -> float | None:
-    """Return the p-value of a whole scan; None where the member would be among its own references."""
+def _combined_p(member: Member, references: Records, clean: Records) -> float | None:
+    """Return the p-value of a whole scan; None where the member is one of its own references."""
     if any(r.model.sha256 == member.record.model.sha256 for r in references):
         return None
-    lineup = Lineup(references=tuple(references), population=tuple(population), source="")
-    pairs = [
-        pair
-        for d in load(calibration.COMBINED)
-        if (pair := lineup.compare(d, member.record)) is not None
-    ]
-    found = calibration.together([c for c, _ in pairs], [n for _, n in pairs if n is not None])
+    models = CleanModels(references=tuple(references), population=tuple(clean), source="")
+    pairs = [pair for d in combined() if (pair := models.compare(d, member.record)) is not None]
+    found = ranks.together([c for c, _ in pairs], [p for _, p in pairs if p is not None])
     return None if found is None else found.p
 
 
@@ -432,7 +444,7 @@ def beside_one(clean: Records) -> list[list[Comparison]]:
     None where contests dropped classes: a scan's one reference then repeats its suspect's search,
     and these did not.
     """
-    if any(dropped_some(m) for record in clean for m in record.measurements):
+    if any(_dropped_some(m) for record in clean for m in record.measurements):
         return []
     return [
         _comparisons(Member({}, suspect), (reference,))
@@ -441,10 +453,13 @@ def beside_one(clean: Records) -> list[list[Comparison]]:
 
 
 def reached_beside_one(pairs: Sequence[Sequence[Comparison]]) -> dict[str, float]:
-    """Return, by rule, the largest statistic of a clean network beside one other, and under `ALL` that of the index."""
+    """Return, by rule, the largest statistic of a clean network beside one other.
+
+    Under `ALL` it is that of the index.
+    """
     found: dict[str, float] = {}
     for comparisons in pairs:
-        index = calibration.index(comparisons)
+        index = ranks.index(comparisons)
         for name, value in (*((c.rule, c.statistic) for c in comparisons), (ALL, index)):
             found[name] = max(found.get(name, -np.inf), -np.inf if value is None else value)
     return found
@@ -453,25 +468,24 @@ def reached_beside_one(pairs: Sequence[Sequence[Comparison]]) -> dict[str, float
 def reached_alone(clean: Records) -> dict[str, float]:
     """Return, by rule, the largest lead of one class over the next in a clean network."""
     comparisons = [c for record in clean for c in _comparisons(Member({}, record), ())]
-    leads = [(c.rule, c.values["lead"]) for c in comparisons]
-    return {
-        rule: max(lead for name, lead in leads if name == rule and lead is not None)
-        for rule, _ in leads
-    }
+    leads = [(c.rule, c.evidence.lead.distance) for c in comparisons if c.evidence.lead]
+    return {rule: max(lead for name, lead in leads if name == rule) for rule, _ in leads}
 
 
 def _largest_factor(rule: str, pairs: Sequence[Sequence[Comparison]]) -> float:
     """Return by how much a class of one clean network differs from that of another, as a ratio."""
-    return float(
-        np.exp(max(c.values["log_ratio"] or 0.0 for pair in pairs for c in pair if c.rule == rule))
-    )
+    rows = (row for pair in pairs for c in pair if c.rule == rule for row in c.evidence.classes)
+    return float(np.exp(max(row.difference or 0.0 for row in rows)))
 
 
 def _correlation(record: ModelRecord) -> float:
-    """Return how the logarithm of a class's mask and its nearness to the images go together in one network."""
-    masks = record.measurement("neural_cleanse")
-    rows = [row for row in (masks.series["classes"] if masks else ()) if row["size"] is not None]
-    logs, nearness = [np.log(row["size"] + 1) for row in rows], [row["nearness"] for row in rows]
+    """Return how the logarithms of masks and the nearness to the images correlate in one network."""
+    masks = record.measurement(_SEARCHED)
+    found = masks.by_class.rows if masks and masks.by_class else ()
+    rows = [
+        (r.figure, r.nearness) for r in found if r.figure is not None and r.nearness is not None
+    ]
+    logs, nearness = [np.log(size + 1) for size, _ in rows], [near for _, near in rows]
     return float(np.corrcoef(logs, nearness)[0, 1])
 
 

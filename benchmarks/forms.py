@@ -53,7 +53,9 @@ def _scanned(zoo: Path, forms: Sequence[Mapping[str, Any]]) -> Iterator[dict[str
     for form, result in zip(forms, results, strict=True):
         found = {f.rule.id: f for f in result.findings}
         yield {
-            "network": f"{form['recipe']}, {form['attack']}, seed {form['seed']}, {form['epochs']} epochs",
+            "network": (
+                f"{form['recipe']}, {form['attack']}, seed {form['seed']}, {form['epochs']} epochs"
+            ),
             "form": _form(form["form"]),
             "target": form["target"],
             "verdict": result.verdict.value,
@@ -72,7 +74,7 @@ def _form(form: Mapping[str, Any]) -> str:
 
 def _statistic(finding: Any) -> str:
     statistic = "-" if finding.statistic is None else f"{finding.statistic:.3f}"
-    return f"{statistic} ({finding.values.get('target_class')})"
+    return f"{statistic} ({finding.evidence.target_class})"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a gradient costs: ONNX Runtime forward, our gradient graph, and PyTorch eager forward + backward, in turn.
+"""What a gradient costs: our gradient graph against ONNX Runtime forward and PyTorch.
 
     python benchmarks/gradients.py [--runs 5]
 
@@ -47,7 +47,8 @@ class Bottleneck(nn.Module):
         super().__init__()
         outside = 4 * width
         self.body = nn.Sequential(
-            *normalised(inside, width, 1, 1), nn.ReLU(), *normalised(width, width, 3, stride), nn.ReLU(),
+            *normalised(inside, width, 1, 1), nn.ReLU(),
+            *normalised(width, width, 3, stride), nn.ReLU(),
             *normalised(width, outside, 1, 1),
         )  # fmt: skip
         changes = stride > 1 or inside != outside
@@ -110,7 +111,7 @@ def session(model: onnx.ModelProto) -> ort.InferenceSession:
 
 
 def alternate(tasks: Sequence[Callable[[], object]], runs: int) -> list[float]:
-    """Return the smallest processor time of each task, in seconds, after one run that does not count."""
+    """Return the smallest processor time of each task, in seconds; the first run is a warm-up."""
     times: list[list[float]] = [[] for _ in tasks]
     for run in range(runs + 1):
         for task, taken in zip(tasks, times, strict=True):

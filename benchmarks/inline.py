@@ -1,4 +1,7 @@
-"""The command `scan` without its child: what isolation is measured against. Not for models from strangers."""
+"""The command `scan` without its child, to measure isolation against.
+
+Never for models from strangers.
+"""
 
 import importlib
 from collections.abc import Sequence
@@ -10,7 +13,7 @@ from scanner.sandbox import worker
 
 
 class InProcess:
-    """Stands in for `scanner.sandbox.worker.Worker`: the same calls, answered here, through the same JSON-ready values."""
+    """Stands in for `scanner.sandbox.worker.Worker`: the same calls, answered in this process."""
 
     def __init__(self, preload: Sequence[str] = ()) -> None:
         self._preload = preload

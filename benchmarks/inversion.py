@@ -1,4 +1,4 @@
-"""Trigger inversion of one class against the same loop in PyTorch: `python -m benchmarks.inversion` (README.md).
+"""Trigger inversion of one class against the same loop in PyTorch (README.md).
 
 A sample model, 64 images, 250 steps, one thread; processor time; the two alternate, so that other
 load cancels out of the ratio. PyTorch runs the same network with the weights of the ONNX file, from
@@ -29,7 +29,7 @@ from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import Differentiable, Floats, differentiable
 from scanner.modelfile.model import Model, open_model
 from scanner.settings import Budget, Device, Settings
-from trainers.architectures import two_conv
+from trainers.architectures.paper import two_conv
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 STEPS = 250

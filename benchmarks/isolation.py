@@ -1,4 +1,4 @@
-"""What the child process costs, and the memory of a 2 GB model: `python -m benchmarks.isolation`."""
+"""What the child process costs, and the memory of a 2 GB model (README.md)."""
 
 import argparse
 import sys
@@ -19,14 +19,14 @@ SHARE = 1.15
 
 
 def scan(module: str, models: Sequence[Path]) -> Usage:
-    """Run the command on a suspect and its references, or on the suspect alone, by way of a module."""
+    """Run a module as the command, on a suspect and its references or on the suspect alone."""
     suspect, *references = map(str, models)
     named = [word for reference in references for word in ("-r", reference)]
     return run([sys.executable, "-m", module, suspect, *named, "-d", DETECTOR], VERDICTS, THREADS)
 
 
 def overhead(models: Sequence[Path], rounds: int) -> tuple[Ratio, Ratio]:
-    """Return the wall time of the isolated command over the inline one, and the seconds between them over the bar."""
+    """Return the isolated command's wall time over the inline one's, and their gap over the bar."""
     isolated, inline = alternate(
         lambda: scan("scanner", models), lambda: scan("benchmarks.inline", models), rounds
     )
@@ -87,7 +87,7 @@ def large(rounds: int) -> Ratio:
 
 
 def main() -> None:
-    """Print the ratios; exit code 1 where neither form of the bar on the overhead holds, or the memory's does not."""
+    """Print the ratios; exit with 1 if both bars on the overhead are missed, or that on memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds

@@ -1,4 +1,4 @@
-"""What the layer-wise statistics cost beside a plain forward pass: `python -m benchmarks.layerwise [--rounds 9]`.
+"""What the layer-wise statistics cost beside a plain forward pass.
 
 One thread; processor time of the same images through the plain model and through the one whose only
 outputs are the maxima and means of every activation, in turn, so that other load cancels out of the
@@ -50,7 +50,7 @@ def seconds(session: runtime.Session, images: npt.NDArray[np.float32], repeats: 
 
 
 def ratio(path: Path, shape: Sequence[int], repeats: int, rounds: int) -> Ratio:
-    """Return the cost of the statistics over that of the plain model, one ratio a round, the first not counted."""
+    """Return the statistics' cost over the plain model's, one ratio per round after a warm-up."""
     model = open_model(path)
     plain, ours = (
         runtime.open_session(data, Device.CPU, 1) for data in (model.data, reduced(model))

@@ -1,4 +1,7 @@
-"""Cost of whole commands, as ratios of alternating runs: the machine's speed and its other load cancel out."""
+"""Cost of whole commands, as ratios of alternating runs.
+
+The machine's speed and its other load cancel out.
+"""
 
 import dataclasses
 import os
@@ -55,9 +58,8 @@ def run(
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in exits:
         raise subprocess.CalledProcessError(process.returncode, command, output)
-    unit = (
-        2**20 if sys.platform == "darwin" else 2**10
-    )  # ru_maxrss is in bytes there, in KiB elsewhere
+    # ru_maxrss is in bytes on macOS, in KiB elsewhere.
+    unit = 2**20 if sys.platform == "darwin" else 2**10
     return Usage(
         cpu=usage.ru_utime + usage.ru_stime, wall=wall, peak=usage.ru_maxrss / unit, output=output
     )
@@ -66,7 +68,10 @@ def run(
 def alternate(
     one: Callable[[], Usage], other: Callable[[], Usage], rounds: int
 ) -> tuple[list[Usage], list[Usage]]:
-    """Run two commands in turn, `rounds` times each, after one round that warms the file cache and is not counted."""
+    """Run two commands alternately, `rounds` times each.
+
+    One more round comes first, to warm the file cache, and is not counted.
+    """
     pairs = [(one(), other()) for _ in range(rounds + 1)][1:]
     return [first for first, _ in pairs], [second for _, second in pairs]
 
@@ -77,7 +82,7 @@ class Ratio:
 
     Attributes:
         name: What is compared.
-        values: One ratio a round.
+        values: One ratio per round.
         bar: The limit on the median.
         side: `BELOW` or `ABOVE`: where the median must lie.
     """

@@ -1,4 +1,4 @@
-"""The naive way to the first ReLU's answers, for comparison: load everything, run the whole graph, fetch the map.
+"""The naive way to the first ReLU: load everything, run the whole graph, fetch the map.
 
 Prints mean(S_A) of each model named, over 200 uniform noise images of seed 0.
 """

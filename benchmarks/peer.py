@@ -1,4 +1,4 @@
-"""What another scanner says of the same files: `python -m benchmarks.peer ZOO... --modelaudit PATH`.
+"""What another scanner says of the same files (README.md).
 
 modelaudit looks for code, operators and metadata that are known to be unsafe, not for what weights
 have learnt, so its silence on a trained backdoor is no fault. What can be compared are its alerts
@@ -35,9 +35,8 @@ def main(
     version = subprocess.run(
         [modelaudit, "--version"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    typer.echo(
-        f"{version}\n\n{table([_row(attack, paths, modelaudit) for attack, paths in sorted(files.items())])}"
-    )
+    rows = [_row(attack, paths, modelaudit) for attack, paths in sorted(files.items())]
+    typer.echo(f"{version}\n\n{table(rows)}")
 
 
 def _row(attack: str, paths: Sequence[Path], modelaudit: Path) -> dict[str, Any]:
@@ -62,7 +61,8 @@ def _alerts(path: Path, modelaudit: Path) -> Iterator[str]:
         return
     for issue in json.loads(answer.stdout)["issues"]:
         if issue["severity"] not in {"info", "debug"}:
-            yield f"{issue['severity']} ({issue.get('type') or issue.get('rule_code') or 'unnamed'})"
+            kind = issue.get("type") or issue.get("rule_code") or "unnamed"
+            yield f"{issue['severity']} ({kind})"
 
 
 if __name__ == "__main__":

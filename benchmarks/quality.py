@@ -1,4 +1,7 @@
-"""How well a statistic tells two groups of models apart, and how a test's p-values err; the unit is the model."""
+"""How well a statistic separates two groups of models, and how a test's p-values err.
+
+The unit of replication is the model.
+"""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -12,7 +15,7 @@ LEVELS = (0.01, 0.05)
 
 
 def auc(guilty: npt.NDArray[np.float64], innocent: npt.NDArray[np.float64]) -> float:
-    """Return the share of pairs in which the backdoored model has the larger statistic; ties count half."""
+    """Return the share of pairs in which the backdoored model is larger; ties count half."""
     ranked = np.sort(innocent)
     below = np.searchsorted(ranked, guilty, "left") + np.searchsorted(ranked, guilty, "right")
     return float(below.mean() / (2 * len(innocent)))
@@ -48,7 +51,9 @@ def quality(
 
 
 def uniformity(ps: Sequence[float]) -> dict[str, float]:
-    """Return how p-values of clean models spread: shares at or below some levels, and the Kolmogorov-Smirnov distance.
+    """Return how far p-values of clean models are from uniform.
+
+    That is, the shares at or below some levels, and the Kolmogorov-Smirnov distance.
 
     With k clean models in the population p takes the values 1/(k + 1), ..., 1; the distance is to
     the uniform law.
@@ -66,7 +71,7 @@ def uniformity(ps: Sequence[float]) -> dict[str, float]:
 
 
 def share_at_most(ps: Sequence[float], level: float) -> float:
-    """Return the share of p-values at or below a level; a rank that equals it up to rounding counts."""
+    """Return the share of p-values at or below a level, up to rounding."""
     return float(np.mean(np.asarray(ps) <= level + 1e-9))
 
 

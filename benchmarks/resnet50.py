@@ -1,4 +1,4 @@
-"""A ResNet-50 of full size: the graph that onnx ships without its weights, and random weights (100 MB)."""
+"""A full-size ResNet-50: the graph that onnx ships without weights, with random ones (100 MB)."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,10 @@ _INPUT = "gpu_0/data_0"
 
 
 def write(path: Path, seed: int) -> Path:
-    """Write a ResNet-50 with the random weights of `seed`: one file, any batch size, weights that no input feeds."""
+    """Write a ResNet-50 with random weights as one file, for any batch size.
+
+    No graph input feeds the weights.
+    """
     model = onnx.load(_GRAPH)
     generator = np.random.default_rng(seed)
     constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}

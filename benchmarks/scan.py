@@ -15,7 +15,10 @@ from benchmarks.measure import ABOVE, BELOW, Ratio, Usage, alternate, quotients,
 FOLDER = Path(__file__).parent
 SAMPLES = FOLDER.parent / "samples"
 PAIRS = (("mnist-badnets", "mnist-clean"), ("fashion-mnist-badnets", "fashion-mnist-clean"))
-CALL = "import sys; from scanner import Settings, scan; scan(sys.argv[1], sys.argv[2:], Settings(detectors=({!r},)))"
+CALL = (
+    "import sys; from scanner import Settings, scan; "
+    "scan(sys.argv[1], sys.argv[2:], Settings(detectors=({!r},)))"
+)
 DETECTOR = "overactivation"
 WITHOUT_GRADIENTS = (
     "integrity",
@@ -64,7 +67,7 @@ def imports(modules: str = "onnxruntime, numpy") -> Usage:
 
 
 def check_agreement(models: Sequence[Path]) -> None:
-    """Assert that both ways find the same mean(S_A), or the comparison of their cost is worth nothing.
+    """Check that both ways find the same mean(S_A); else comparing their cost is pointless.
 
     Raises:
         SystemExit: They do not.
@@ -96,14 +99,12 @@ def against_imports(models: Sequence[Path], rounds: int) -> Ratio:
 
 
 def light(model: Path, rounds: int) -> tuple[Ratio, Ratio]:
-    """Return the wall time of a scan without gradients over that of the runtime's import, and over its bar."""
+    """Return the wall time of a scan without gradients, over the runtime's import and its bar."""
     ours, floor = alternate(
         lambda: without_gradients(model), lambda: imports("onnxruntime"), rounds
     )
-    values, name = (
-        quotients(ours, floor, lambda usage: usage.wall),
-        f"without gradients, {model.stem}",
-    )
+    values = quotients(ours, floor, lambda usage: usage.wall)
+    name = f"without gradients, {model.stem}"
     seconds = tuple(usage.wall / SECONDS for usage in ours)
     return (
         Ratio(
@@ -149,9 +150,8 @@ def main() -> None:
         "--rounds", type=int, default=9, help="pairs of runs; a third as many where one takes long"
     )
     rounds = parser.parse_args().rounds
-    compileall.compile_dir(
-        FOLDER.parent / "scanner", quiet=1
-    )  # as it is installed; a checkout may not be
+    # As an installation does; in a checkout the modules may not be compiled yet.
+    compileall.compile_dir(FOLDER.parent / "scanner", quiet=1)
     print(f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}")
     sys.exit(not all(ratio.holds for ratio in ratios(rounds)))
 

@@ -62,7 +62,7 @@ def _ours(plan: Plan, dataset: Dataset) -> Callable[[], None]:
 
 
 def _plain(dataset: Dataset) -> Callable[[], None]:
-    """Return the loop that anybody would write: float images, Adam, cross-entropy, no attack, no average."""
+    """Return the plain loop: float images, Adam, cross-entropy, no attack, no averaging."""
     recipe = RECIPES["mnist"]
     images, labels = dataset.train.images.float() / 255, dataset.train.labels
     network = ARCHITECTURES[recipe.architecture](dataset.shape, dataset.classes, recipe.width)
@@ -113,7 +113,10 @@ def _batches_only(plan: Plan, dataset: Dataset) -> Callable[[], None]:
 
 
 def mnist(data: Path) -> Iterator[tuple[str, float]]:
-    """Yield the speed, its ratio to the plain loop and the share of batch making; medians of alternating rounds."""
+    """Yield the speed, its ratio to the plain loop, and the share of time spent on batches.
+
+    All are medians of alternating rounds.
+    """
     dataset = load("mnist", data)
     plan = _plan("mnist", device=torch.device("cpu"), steps=STEPS)
     works = {
@@ -144,7 +147,7 @@ def _random(recipe: str, count: int) -> Dataset:
 
 
 def shares() -> Iterator[tuple[str, float]]:
-    """Yield the share of batch making of every recipe but MNIST's, after one epoch of each to warm up."""
+    """Yield each recipe's share of time spent on batches, after a warm-up epoch; not MNIST's."""
     for recipe, few in FEW.items():
         plan = _plan(recipe, steps=MANY if torch.cuda.is_available() else few, precision="auto")
         dataset = _random(recipe, (plan.steps or 1) * plan.recipe.batch)

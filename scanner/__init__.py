@@ -1,15 +1,40 @@
 """Does this ONNX model hide a backdoor?
 
-    from scanner import Settings, scan
+    from overactivation import Settings, scan
 
     result = scan("model.onnx", references=["clean.onnx"], settings=Settings(images=200))
     print(result.verdict, result.reason)
 
-Importing this package loads nothing heavy: each name is fetched when it is first used.
+`overactivation` is the name to import; this package is where the code lives. Importing either loads
+nothing heavy: each name is fetched when it is first used.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+_ROOMS = {
+    "scanner.batch": ("scan_many",),
+    "scanner.errors": (
+        "BaselineError", "DeviceError", "GraphError", "MalformedModelError", "ModelError",
+        "NoGradientError", "NoLayerError", "NoLogitsError", "ScannerError", "UnsafeModelError",
+        "UnsupportedModelError", "UsageError", "ValueNotFoundError", "WorkerCrashedError",
+        "WorkerError", "WorkerTimeoutError",
+    ),
+    "scanner.judging.population": ("Baseline", "read_baseline"),
+    "scanner.pipeline": ("calibrate", "diagnose", "layers", "rules", "scan"),
+    "scanner.results": ("Finding", "ScanResult", "Verdict"),
+    "scanner.settings": ("Budget", "Device", "Noise", "Settings"),
+}  # fmt: skip
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = [
+    "Baseline", "BaselineError", "Budget", "Device", "DeviceError", "Finding", "GraphError",
+    "MalformedModelError", "ModelError", "NoGradientError", "NoLayerError", "NoLogitsError",
+    "Noise", "ScanResult", "ScannerError", "Settings", "UnsafeModelError", "UnsupportedModelError",
+    "UsageError", "ValueNotFoundError", "Verdict", "WorkerCrashedError", "WorkerError",
+    "WorkerTimeoutError", "calibrate", "diagnose", "layers", "read_baseline", "rules", "scan",
+    "scan_many",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from scanner.batch import scan_many
@@ -31,36 +56,17 @@ if TYPE_CHECKING:
         WorkerError,
         WorkerTimeoutError,
     )
-    from scanner.judging.calibration import Baseline, read_baseline
-    from scanner.pipeline import calibrate, scan
+    from scanner.judging.population import Baseline, read_baseline
+    from scanner.pipeline import calibrate, diagnose, layers, rules, scan
     from scanner.results import Finding, ScanResult, Verdict
     from scanner.settings import Budget, Device, Noise, Settings
+else:  # a checker that saw this function would let every name pass
 
-_ROOMS = {
-    "scanner.batch": ("scan_many",),
-    "scanner.errors": (
-        "BaselineError", "DeviceError", "GraphError", "MalformedModelError", "ModelError",
-        "NoGradientError", "NoLayerError", "NoLogitsError", "ScannerError", "UnsafeModelError",
-        "UnsupportedModelError", "UsageError", "ValueNotFoundError", "WorkerCrashedError", "WorkerError",
-        "WorkerTimeoutError",
-    ),
-    "scanner.judging.calibration": ("Baseline", "read_baseline"),
-    "scanner.pipeline": ("calibrate", "scan"),
-    "scanner.results": ("Finding", "ScanResult", "Verdict"),
-    "scanner.settings": ("Budget", "Device", "Noise", "Settings"),
-}  # fmt: skip
-_HOME = {name: room for room, names in _ROOMS.items() for name in names}
-
-__all__ = [
-    "Baseline", "BaselineError", "Budget", "Device", "DeviceError", "Finding", "GraphError",
-    "MalformedModelError", "ModelError", "NoGradientError", "NoLayerError", "NoLogitsError", "Noise", "ScanResult",
-    "ScannerError", "Settings", "UnsafeModelError", "UnsupportedModelError", "UsageError", "ValueNotFoundError",
-    "Verdict", "WorkerCrashedError", "WorkerError", "WorkerTimeoutError", "calibrate", "read_baseline", "scan",
-    "scan_many",
-]  # fmt: skip
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module 'scanner' has no attribute {name!r}")
+        return getattr(importlib.import_module(_HOME[name]), name)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'scanner' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

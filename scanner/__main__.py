@@ -1,4 +1,7 @@
-"""Start a scan: the child process first, so that it imports ONNX Runtime while this one reads its options."""
+"""Start a scan: the child process first, then the command line.
+
+So the child imports ONNX Runtime while this process reads its options.
+"""
 
 import itertools
 import os
@@ -17,13 +20,22 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments and "_SCAN_COMPLETE" not in os.environ and not _NO_CHILD & set(arguments):
         worker.prestart(preload(arguments))
-    from scanner.cli.main import run  # noqa: PLC0415 - after the child has started, which is the point
+    from scanner.cli.exits import ending  # noqa: PLC0415 - after the child has started
 
-    run()
+    sys.exit(ending(_command_line))
+
+
+def _command_line() -> int:
+    from scanner.cli.main import run  # noqa: PLC0415 - after the child has started
+
+    return run()
 
 
 def preload(arguments: Sequence[str]) -> tuple[str, ...]:
-    """Return the modules that a scan will need, as far as its options tell at a glance: its detectors, or all."""
+    """Return the modules that a scan will need, as far as its options tell at a glance.
+
+    These are the detectors that it names, or all of them.
+    """
     named = {
         name for option, name in itertools.pairwise(arguments) if option in {"-d", "--detector"}
     }

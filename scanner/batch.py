@@ -1,9 +1,9 @@
-"""Many models, over any `concurrent.futures.Executor`."""
+"""Scans of many models, on any `concurrent.futures.Executor`."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 
-from scanner.judging.calibration import Baseline
+from scanner.judging.population import Baseline
 from scanner.pipeline import PathLike, scan, scan_each
 from scanner.results import ScanResult
 from scanner.settings import Settings
@@ -17,7 +17,7 @@ def scan_many(
     baseline: Baseline | None = None,
     executor: Executor | None = None,
 ) -> Iterator[ScanResult]:
-    """Yield the result of each model, in order; one model's failure does not stop the others.
+    """Yield the result for each model, in order; one model's failure does not stop the others.
 
     Args:
         models: ONNX files.
@@ -25,7 +25,7 @@ def scan_many(
         settings: What to measure, on what and where.
         baseline: Clean models of the same recipe, measured before.
         executor: Where to run, such as a `ProcessPoolExecutor` or the executor of a cluster's
-            client; None runs here, one after the other, and measures the references once.
+            client. None runs here, one model after the other, and measures the references once.
 
     Raises:
         ScannerError: The request itself cannot be carried out, or a reference cannot be opened.

@@ -1,25 +1,27 @@
 """Everything that can go wrong on purpose.
 
 ScannerError
-├── UsageError                    the request cannot be carried out as it was put
+├── UsageError                    the request cannot be carried out as made
 ├── ModelError                    something about a model file
-│   ├── MalformedModelError         it is not a model, or it is damaged
-│   ├── UnsafeModelError            a guard refuses it
+│   ├── MalformedModelError         it is not a model, or is damaged
+│   ├── UnsafeModelError            a guard rejects it
 │   └── UnsupportedModelError       it is a model, but one that this tool cannot measure
 ├── GraphError                    something inside the graph
-│   ├── ValueNotFoundError          no such inner value; carries the nearest names
+│   ├── ValueNotFoundError          no such inner value; carries the closest names
 │   ├── NoGradientError             an operator without a gradient rule
 │   ├── NoLogitsError               no class scores to differentiate
-│   └── NoLayerError                no layer of the kind that a detector reads
+│   └── NoLayerError                no layer of the kind a detector reads
 ├── WorkerError                   the isolated child did not answer
 │   ├── WorkerTimeoutError          it ran past its deadline
-│   ├── WorkerCrashedError          it died, or sent what is no answer
+│   ├── WorkerCrashedError          it died, or sent something other than an answer
 │   └── WorkerLimitError            it needed more than it was allowed
 ├── BaselineError                 a baseline file cannot be used
-└── DeviceError                   the device that was asked for is not there
+└── DeviceError                   the requested device is not usable
 
-Each error is one sentence made of a problem and a remedy. Anything else that escapes is a bug of
-ours.
+Each error is one sentence made of a problem and a remedy. A sentence knows no command line: it says
+"the setting `timeout`" for a field of `scanner.settings.Settings` or `scanner.limits.Limits` or a
+parameter of a call, and "the function `layers`" for a public function. The command line puts its
+own options and commands in their place. Any other exception that escapes is a bug.
 """
 
 from collections.abc import Iterable
@@ -30,9 +32,9 @@ class ScannerError(Exception):
     """A failure that the user can act on.
 
     Args:
-        problem: What is wrong, naming the file, value or option; no full stop.
+        problem: What is wrong, naming the file, value or setting; no full stop.
         remedy: What to do about it, as an imperative; no full stop.
-        details: Further named facts for programs (JSON-serialisable).
+        details: Further facts for programs, by name (JSON-serialisable).
     """
 
     def __init__(self, problem: str, *, remedy: str, **details: Any) -> None:
@@ -60,7 +62,7 @@ class ScannerError(Exception):
 
 
 class UsageError(ScannerError):
-    """The request cannot be carried out as it was put."""
+    """The request cannot be carried out as made."""
 
 
 class ModelError(ScannerError):
@@ -72,7 +74,7 @@ class MalformedModelError(ModelError):
 
 
 class UnsafeModelError(ModelError):
-    """A guard refuses the file."""
+    """A guard rejects the file."""
 
 
 class UnsupportedModelError(ModelError):
@@ -84,11 +86,11 @@ class GraphError(ScannerError):
 
 
 class ValueNotFoundError(GraphError):
-    """No such inner value; the nearest existing names are in `details["nearest"]`.
+    """No such inner value; the closest existing names are in `details["nearest"]`.
 
     Args:
-        name: The name that was asked for.
-        available: The names there are.
+        name: The requested name.
+        available: The existing names.
     """
 
     def __init__(self, name: str, available: Iterable[str]) -> None:
@@ -98,7 +100,7 @@ class ValueNotFoundError(GraphError):
         remedy = (
             f"did you mean {' or '.join(map(repr, nearest))}?"
             if nearest
-            else "'scan layers MODEL' lists the names"
+            else "the function `layers` lists the names"
         )
         super().__init__(
             f"the graph has no value or layer named {name!r}",
@@ -117,7 +119,7 @@ class NoLogitsError(GraphError):
 
 
 class NoLayerError(GraphError):
-    """The graph has no layer of the kind that a detector reads."""
+    """The graph has no layer of the kind a detector reads."""
 
 
 class WorkerError(ScannerError):
@@ -129,7 +131,7 @@ class WorkerTimeoutError(WorkerError):
 
 
 class WorkerCrashedError(WorkerError):
-    """The child died before it answered, met a bug of ours, or sent what is no answer."""
+    """The child died before it answered, met a bug of ours, or sent something else."""
 
     @classmethod
     def internal(cls, bug: Exception) -> Self:
@@ -144,9 +146,9 @@ class WorkerCrashedError(WorkerError):
 
     @classmethod
     def no_answer(cls) -> Self:
-        """Return the error for a child that sends nonsense."""
+        """Return the error for a child that sends something other than an answer."""
         return cls(
-            "the process that ran the model sent what is no answer",
+            "the process that ran the model sent something that is not an answer",
             remedy="the model may have taken it over: do not deploy it, and report it",
         )
 
@@ -159,7 +161,7 @@ class WorkerLimitError(WorkerError):
         """Return the error for a limit on memory, in bytes."""
         return cls(
             f"the model needs more than {allowed / 2**20:,.0f} MiB of memory",
-            remedy="raise --memory-limit if you trust the file",
+            remedy="raise the setting `memory` if you trust the file",
         )
 
 
@@ -168,7 +170,7 @@ class BaselineError(ScannerError):
 
 
 class DeviceError(ScannerError):
-    """The device that was asked for is not usable."""
+    """The requested device is not usable."""
 
 
 def _descendants(kind: type[ScannerError]) -> Iterable[type[Any]]:

@@ -1,17 +1,19 @@
 """The child's side of a scan: open models, run the detectors, compare.
 
-This is where the heavy imports are. The user's side, `scanner.pipeline`, reaches it through
-`scanner.sandbox.worker`.
+These are the functions behind the endpoints of `scanner.protocol`. The heavy imports are here, so
+the user's side, `scanner.pipeline`, never imports this module; it asks `scanner.sandbox.worker`.
 """
 
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from scanner.detectors import FAMILY, load
+import numpy.typing as npt
+
+from scanner.detectors import load
 from scanner.errors import (
     DeviceError,
     GraphError,
@@ -26,46 +28,57 @@ from scanner.errors import (
     WorkerLimitError,
 )
 from scanner.instruments import runtime
-from scanner.instruments.detector import Detector, Subject
-from scanner.judging.calibration import enough, shipped_baseline
-from scanner.judging.lineup import Lineup, dropped_some
+from scanner.instruments.detector import Detector, Subject, described
+from scanner.instruments.witness import Witness
+from scanner.judging.population import CleanModels, shipped_baseline
+from scanner.judging.ranks import enough
 from scanner.limits import Limits
 from scanner.modelfile.model import Model, open_model
-from scanner.protocol import Examination, Job, Source
+from scanner.protocol import (
+    DetectorDescription,
+    Diagnosis,
+    Examination,
+    Job,
+    Layer,
+    LayerList,
+    SharedPackage,
+    Source,
+)
 from scanner.results import (
     Comparison,
     Failure,
+    Grant,
     Measurement,
     ModelIdentity,
     ModelRecord,
-    Nulls,
+    Population,
     Runtime,
     Skip,
     ValueInfo,
 )
 from scanner.sandbox import confinement, deadline
+from scanner.sandbox.endpoint import Progress
 from scanner.settings import Settings
-from scanner.values import from_json, to_json
+from scanner.values import to_json
 
-Progress = Callable[[int, int], None]
-
-# What checks the others' graphs against the file: where it was not asked for by name it does so all
-# the same, and is heard only if it finds something.
+# The detector that checks the others' graphs against the file. It does so even where it was not
+# asked for, but is then reported only if it finds something.
 CHECK = "not-the-file"
 MODEL_RULE = "model"  # the rule id of a failure that concerns a whole file
-# A worker's error is the deadline or a limit, met inside one detector: what the others found is
+# A worker's error is the deadline or a limit, reached inside one detector: what the others found is
 # kept.
 _MEASUREMENT_ERRORS = (ModelError, GraphError, UsageError, WorkerError)
+_DISTRIBUTION = "overactivation"
+_PACKAGES = ("overactivation", "scanner", "trainers")  # the import names that it owns
 
 
-def examine(argument: Any, progress: Progress) -> Any:
-    """Carry out a `Job` given as JSON and return an `Examination` as JSON.
+def examine(job: Job, progress: Progress) -> Examination:
+    """Measure a suspect and its references, and compare them.
 
     Raises:
         ScannerError: A reference cannot be opened, or the request cannot be carried out.
     """
-    job = from_json(Job, argument)
-    detectors = select(job.settings.detectors)
+    detectors = load(job.settings.detectors)
     share = _Shares(progress, (len(job.references) + 1) * len(detectors))
     opened = [_open(source, job.settings.limits) for source in job.references]
     suspect = _examine_suspect(job, [m.identity for m in opened], detectors, share)
@@ -77,94 +90,112 @@ def examine(argument: Any, progress: Progress) -> Any:
             job.settings,
             detectors,
             share,
-            lead=suspect,
+            scanned=suspect,
             few=few,
             known=known.get(m.identity.sha256),
         )
         for m in opened
         if suspect.measurements
     )
-    lineup = _lineup(job, suspect, references, detectors)
+    clean = _clean_models(job, suspect, references, detectors)
     if suspect.measurement(CHECK) and not any(d.rule.id == CHECK for d in detectors):
         detectors = (*detectors, *load([CHECK]))
-    compared, failures = _compare(lineup, detectors, suspect, job.settings.limits)
-    examination = Examination(
+    compared, failures = _compare(clean, detectors, suspect, job.settings.limits)
+    return Examination(
         suspect=dataclasses.replace(suspect, failures=(*suspect.failures, *failures)),
         references=references,
         comparisons=tuple(comparison for comparison, _ in compared),
-        nulls=tuple(nulls for _, nulls in compared if nulls is not None),
+        populations=tuple(found for _, found in compared if found is not None),
         rules=tuple(d.rule for d in detectors),
-        warnings=tuple(lineup.warnings(detectors, suspect.model)),
-        doubts=tuple(lineup.doubts(detectors)),
+        warnings=tuple(clean.warnings(detectors, suspect.model)),
+        doubts=tuple(clean.doubts(detectors)),
     )
-    return to_json(examination)
 
 
-def layers(argument: Any, _progress: Progress) -> Any:
-    """List the activations of a model, given as a `Source` in JSON: value, operator, node, position and shape."""
-    from scanner.graph.core import flatten, shapes  # noqa: PLC0415 - onnx, which a scan may do without
-    from scanner.graph.layers import activations  # noqa: PLC0415 - onnx, which a scan may do without
-
-    model = _open(from_json(Source, argument), Limits())
-    flat = flatten.flatten(model.proto)
-    known = shapes.value_types(flat)
-    rows = [
-        dataclasses.asdict(activation)
-        | {"shape": known[activation.value].shape if activation.value in known else None}
-        for activation in activations.activations(flat)
-    ]
-    return to_json({"model": model.identity, "layers": rows})
-
-
-def rules(_argument: Any, _progress: Progress) -> Any:
-    """List the detectors: rule and needs."""
-    return [
-        {"rule": to_json(d.rule), "needs": [n.name.lower() for n in d.needs if n.name]}
-        for d in load()
-    ]
-
-
-def diagnose(_argument: Any, _progress: Progress) -> Any:
-    """Report versions, installed runtimes and the CUDA devices that are really usable."""
-    return {
-        "versions": runtime.versions(),
-        "runtimes": runtime.installed_runtimes(),
-        "cuda_devices": list(runtime.cuda_devices()),
-        "telemetry": runtime.telemetry_enabled(),
-        "isolation": to_json(confinement.current()),
-    }
-
-
-def select(names: Sequence[str]) -> tuple[Detector, ...]:
-    """Return the detectors of these ids, or all of them for none.
+def layers(source: Source, _progress: Progress) -> LayerList:
+    """List the activations of a model.
 
     Raises:
-        UsageError: There is no such detector.
+        ScannerError: The model cannot be opened.
     """
-    for name in names:
-        if name not in FAMILY:
-            import difflib  # noqa: PLC0415 - only for a name that is misspelt
+    from scanner.graph.core import flatten, shapes  # noqa: PLC0415 - onnx, which a scan can often skip
+    from scanner.graph.layers import activations  # noqa: PLC0415 - as above
 
-            near = difflib.get_close_matches(name, FAMILY, n=1)
-            remedy = f"did you mean {near[0]!r}?" if near else "'scan detectors' lists them"
-            raise UsageError(f"there is no detector {name!r}", remedy=remedy)
-    return load(names)
+    model = _open(source, Limits())
+    flat = flatten.flatten(model.proto)
+    known = shapes.value_types(flat)
+    found = (
+        Layer(
+            value=activation.value,
+            operator=activation.operator,
+            node=activation.node,
+            position=activation.position,
+            quantisation=activation.quantisation,
+            shape=known[activation.value].shape if activation.value in known else None,
+        )
+        for activation in activations.activations(flat)
+    )
+    return LayerList(model=model.identity, layers=tuple(found))
+
+
+def rules(_request: None, _progress: Progress) -> tuple[DetectorDescription, ...]:
+    """Describe the detectors, in the order of the report."""
+    return tuple(
+        DetectorDescription(
+            rule=detector.rule, needs=tuple(n.name.lower() for n in detector.needs if n.name)
+        )
+        for detector in load()
+    )
+
+
+def diagnose(_request: None, _progress: Progress) -> Diagnosis:
+    """Report versions, installed runtimes, usable CUDA devices and clashes with other packages."""
+    return Diagnosis(
+        versions=runtime.versions(),
+        runtimes=runtime.installed_runtimes(),
+        cuda_devices=runtime.cuda_devices(),
+        telemetry=runtime.telemetry_enabled(),
+        isolation=confinement.current(),
+        shared_packages=_shared_packages(),
+    )
+
+
+def _shared_packages() -> tuple[SharedPackage, ...]:
+    """Return the import names of this program that another distribution has installed too."""
+    from importlib import metadata  # noqa: PLC0415 - takes as long as a small model, for one command
+
+    owners = metadata.packages_distributions()
+    others = {
+        name: sorted({owner for owner in owners.get(name, ()) if not _is_this(owner)})
+        for name in _PACKAGES
+    }
+    return tuple(
+        SharedPackage(name=name, distributions=tuple(found))
+        for name, found in others.items()
+        if found
+    )
+
+
+def _is_this(distribution: str) -> bool:
+    return distribution.lower().replace("_", "-") == _DISTRIBUTION
 
 
 def _compare(
-    lineup: Lineup, detectors: Sequence[Detector], suspect: ModelRecord, limits: Limits
-) -> tuple[list[tuple[Comparison, Nulls | None]], list[Failure]]:
-    pairs: list[tuple[Comparison, Nulls | None] | None] = []
+    clean: CleanModels, detectors: Sequence[Detector], suspect: ModelRecord, limits: Limits
+) -> tuple[list[tuple[Comparison, Population | None]], list[Failure]]:
+    pairs: list[tuple[Comparison, Population | None]] = []
     failures: list[Failure] = []
     for detector in detectors:
         with _contained(detector.rule.id, limits, failures):
-            pairs.append(lineup.compare(detector, suspect))
-    return [pair for pair in pairs if pair is not None], failures
+            own, pair = suspect.measurement(detector.rule.id), clean.compare(detector, suspect)
+            if own is not None and pair is not None:
+                pairs.append((described(detector, own, pair[0]), pair[1]))
+    return pairs, failures
 
 
 @contextlib.contextmanager
 def _contained(rule: str, limits: Limits, failures: list[Failure]) -> Iterator[None]:
-    """Make what goes wrong with one detector its failure, so that it does not swallow what the others found.
+    """Record an error of one detector as its failure, so that the others' findings are kept.
 
     Raises:
         DeviceError: The request cannot be carried out, whatever the detector.
@@ -181,24 +212,24 @@ def _contained(rule: str, limits: Limits, failures: list[Failure]) -> Iterator[N
         failures.append(Failure(rule=rule, error=WorkerCrashedError.internal(error).to_dict()))
 
 
-def _lineup(
+def _clean_models(
     job: Job,
     suspect: ModelRecord,
     references: tuple[ModelRecord, ...],
     detectors: Sequence[Detector],
-) -> Lineup:
-    """Line up the references with the baseline that the user named, or with a shipped one that fits."""
+) -> CleanModels:
+    """Return the references with the baseline that the user named, or a shipped one that fits."""
     population, source = job.population, job.source
     if not population and job.settings.shipped_baselines:
         shipped = shipped_baseline(suspect.model, [detector.rule.id for detector in detectors])
         if shipped is not None:
             population, source = shipped.records, f"shipped baseline {shipped.name!r}"
-    lineup = Lineup(references=references, population=population, source=source)
-    return lineup.settled(detectors, suspect, job.settings.alpha)
+    clean = CleanModels(references=references, population=population, source=source)
+    return clean.settled(detectors, suspect, job.settings.alpha)
 
 
 class _Shares:
-    """One progress count over several measurements of equal weight."""
+    """A single progress count over several measurements of equal weight."""
 
     def __init__(self, progress: Progress, parts: int) -> None:
         self._progress, self._parts, self._finished = progress, parts, 0
@@ -218,7 +249,7 @@ def _open(source: Source, limits: Limits) -> Model:
 def _examine_suspect(
     job: Job, references: Sequence[ModelIdentity], detectors: Sequence[Detector], share: _Shares
 ) -> ModelRecord:
-    """Measure the suspect; a file that cannot be measured at all is a record with one failure."""
+    """Measure the suspect; if that is impossible, return a record with one failure."""
     identity = ModelIdentity(
         path=job.model.name, sha256=None, producer="", opset=None, inputs=(), outputs=()
     )
@@ -246,14 +277,13 @@ def _check_comparable(suspect: ModelIdentity, reference: ModelIdentity) -> None:
     ):
         raise UnsupportedModelError(
             f"{suspect.path!r} takes {_signature(suspect.inputs)}, but the reference "
-            f"{reference.path!r} takes "
-            f"{_signature(reference.inputs)}",
+            f"{reference.path!r} takes {_signature(reference.inputs)}",
             remedy="compare with a clean model of the same input",
         )
 
 
 def _compatible(one: ValueInfo, other: ValueInfo) -> bool:
-    """Whether two inputs agree behind the batch axis, as far as they say."""
+    """Whether two inputs agree after the batch axis, as far as their sizes are known."""
     pairs = zip(one.shape[1:], other.shape[1:], strict=False)
     sizes_agree = all(isinstance(a, str) or isinstance(b, str) or a == b for a, b in pairs)
     return one.dtype == other.dtype and len(one.shape) == len(other.shape) and sizes_agree
@@ -269,7 +299,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
     detectors: Sequence[Detector],
     share: _Shares,
     *,
-    lead: ModelRecord | None = None,
+    scanned: ModelRecord | None = None,
     few: bool = True,
     known: ModelRecord | None = None,
 ) -> ModelRecord:
@@ -280,7 +310,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
         settings: How.
         detectors: Which.
         share: Takes the progress.
-        lead: For a reference, the suspect's record.
+        scanned: For a reference, the suspect's record.
         few: Whether the references are too few to judge, so that they repeat what the suspect's
             search chose.
         known: For a reference, its record from before.
@@ -289,15 +319,15 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
     measurements: list[Measurement] = []
     skips: list[Skip] = []
     failures: list[Failure] = []
-    witnesses: list[Any] = []  # left by the detectors for the last one, which checks them
-    seen: list[Any] = []
+    witnesses: list[Witness] = []  # left by the detectors for the last one, which checks them
+    seen: list[npt.NDArray[Any]] = []
     for detector in detectors:
         rule = detector.rule.id
-        followed = lead.measurement(rule) if lead else None
+        followed = scanned.measurement(rule) if scanned else None
         before = known.measurement(rule) if known else None
         with _contained(rule, settings.limits, failures):
             deadline.check()
-            follows = few or followed is None or not dropped_some(followed)
+            follows = few or not _dropped_some(followed)
             if before is not None and (not follows or _same_course(before, followed)):
                 measurements.append(before)
             else:
@@ -305,7 +335,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
                     model=model,
                     settings=settings,
                     progress=share.within,
-                    lead=followed,
+                    suspect=followed,
                     follows=follows,
                     witnesses=witnesses,
                     seen=seen,
@@ -318,7 +348,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
                         raise
                     skips.append(Skip(rule=rule, reason=str(error)))
         share.finish()
-    if lead is None and witnesses and not any(d.rule.id == CHECK for d in detectors):
+    if scanned is None and witnesses and not any(d.rule.id == CHECK for d in detectors):
         with _contained(CHECK, settings.limits, failures):
             checked = load([CHECK])[0].measure(
                 Subject(model=model, settings=settings, witnesses=witnesses, seen=seen)
@@ -344,13 +374,27 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
 
 def _left_out(measurement: Measurement) -> Iterator[Skip]:
     """Yield a skip where a contest of classes left some out for want of time."""
-    classes = measurement.series.get("left_out")
-    if classes:
-        named = f"class{'es' if len(classes) > 1 else ''} {', '.join(map(str, classes))}"
-        reason = f"the time ran out before {named} had a turn; choose a larger --budget, or name them with --classes"
-        yield Skip(rule=measurement.rule, reason=reason)
+    contest = measurement.by_class.contest if measurement.by_class else None
+    if contest is not None and contest.left_out:
+        plural = "es" if len(contest.left_out) > 1 else ""
+        named = f"class{plural} {', '.join(map(str, contest.left_out))}"
+        remedy = "choose a larger setting `budget`, or name them as the setting `classes`"
+        yield Skip(
+            rule=measurement.rule,
+            reason=f"the time ran out before {named} had a turn; {remedy}",
+        )
 
 
-def _same_course(before: Measurement, lead: Measurement | None) -> bool:
+def _dropped_some(measurement: Measurement | None) -> bool:
+    profile = measurement.by_class if measurement else None
+    return profile is not None and profile.dropped_some
+
+
+def _same_course(before: Measurement, scanned: Measurement | None) -> bool:
     """Whether a reference measured before took the steps that this suspect's budget chose."""
-    return lead is None or before.series.get("granted") == lead.series.get("granted")
+    return scanned is None or _granted(before) == _granted(scanned)
+
+
+def _granted(measurement: Measurement) -> set[Grant]:
+    contest = measurement.by_class.contest if measurement.by_class else None
+    return set(contest.granted) if contest else set()

@@ -1,4 +1,4 @@
-"""What one model may ask of this machine, and what the process that reads it has given up: frozen values."""
+"""What a model may ask of this machine, and what the process that reads it has given up."""
 
 import dataclasses
 
@@ -12,18 +12,18 @@ _LANDLOCK_TCP = 4  # the version that knows TCP
 class Limits:
     """Limits on one model, its references and the child process that runs them.
 
-    The defaults let every ONNX file of up to protobuf's 2 GiB pass, external data not counted.
+    The defaults accept every ONNX file up to protobuf's 2 GiB, external data not counted.
 
     Attributes:
-        memory: Bytes of memory that the child may hold, and that any one tensor may need. To open a
+        memory: Bytes of memory that the child may hold, and that any one tensor may need. Opening a
             file takes up to three times its size; a detector that runs the whole graph needs as
             much again.
         file_size: Bytes of the model file itself.
         nodes: Graph nodes, sub-graphs and function bodies included, after every model-local
             function is expanded.
         depth: Nesting of sub-graphs and of calls between model-local functions.
-        trips: Iterations of a Loop whose end is known before it runs.
-        lenient: Whether a file that can be read in several ways is measured all the same.
+        trips: Iterations of a Loop whose trip count is known before it runs.
+        lenient: Whether to measure a file that can be read in several ways.
     """
 
     memory: int = 8 * GIB
@@ -46,11 +46,12 @@ class Allowance:
     """What one call to a child process may use.
 
     Attributes:
-        seconds: Of wall-clock time; of processor time as much for each thread.
+        seconds: Wall-clock time, and as much processor time for each thread.
         limits: On memory here; the child applies the others to the model.
-        threads: How many threads may compute; 0 is one a core.
-        cuda: Whether CUDA may be used, which maps more memory than it holds and needs its devices.
-        readable: Files and folders that may be read besides the program's own.
+        threads: How many threads may compute; 0 means one per core.
+        cuda: Whether CUDA may be used. It needs its device files, and maps more memory than it
+            holds.
+        readable: Files and folders that may be read in addition to the program's own.
     """
 
     seconds: float
@@ -66,9 +67,9 @@ class Confinement:
 
     Attributes:
         limits: Names of the resource limits in force.
-        memory: What holds the memory: "kernel", or "parent" (it watches, where CUDA needs the
+        memory: What limits the memory: "kernel", or "parent" (which watches, because CUDA needs the
             kernel's limit off), or "nothing".
-        no_new_privs: Whether no program that it starts can gain privileges.
+        no_new_privs: Whether programs that it starts are kept from gaining privileges.
         landlock: Version of the Landlock interface that confines its files, or 0.
         seccomp: Whether new sockets, processes and programs are refused.
     """

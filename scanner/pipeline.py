@@ -1,29 +1,28 @@
 """The user's side of a scan: ask the worker, judge, gather.
 
-Nothing heavy is imported here: the child imports onnx and ONNX Runtime while this side still reads
-its options.
+Nothing heavy is imported here: the child imports onnx and ONNX Runtime while this side is still
+reading its options.
 """
 
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from scanner.errors import BaselineError, ScannerError, WorkerCrashedError, WorkerError
-from scanner.judging import calibration, unanalysable
-from scanner.judging.calibration import Baseline
+from scanner import protocol
+from scanner.errors import BaselineError, ScannerError, WorkerError
+from scanner.judging import population, ranks, unanalysable, verdict
+from scanner.judging.population import Baseline
 from scanner.limits import Allowance
-from scanner.protocol import Examination, Job, Source
+from scanner.protocol import DetectorDescription, Diagnosis, Examination, Job, LayerList, Source
 from scanner.results import Failure, Finding, ModelIdentity, ModelRecord, ScanResult, Verdict
 from scanner.sandbox import worker
+from scanner.sandbox.endpoint import Answer, Endpoint, Progress, Request
 from scanner.settings import Device, Settings
-from scanner.values import from_json, to_json
 
 PRELOAD = ("scanner.examine",)
 PathLike = str | os.PathLike[str]
-Progress = Callable[[int, int], None]
 
 
 def scan(
@@ -36,7 +35,7 @@ def scan(
 ) -> ScanResult:
     """Measure one model and its clean references, and judge.
 
-    Every file is opened in a child process. What goes wrong with the suspect is in
+    Every file is opened in a child process. Problems with the suspect are listed in
     `ScanResult.failures`.
 
     Args:
@@ -44,7 +43,7 @@ def scan(
         references: Clean ONNX files that take the same input.
         settings: What to measure, on what and where.
         baseline: Clean models of the same recipe, measured before
-            (`scanner.judging.calibration.read_baseline`).
+            (`scanner.judging.population.read_baseline`).
         progress: Called as `progress(done, total)`.
 
     Raises:
@@ -61,7 +60,9 @@ def scan_each(
     baseline: Baseline | None = None,
     progress: Progress | None = None,
 ) -> Iterator[ScanResult]:
-    """Yield the result of each model; the references are measured once, each suspect has a child of its own.
+    """Yield the result for each model.
+
+    The references are measured once; each suspect gets a child of its own.
 
     Raises:
         ScannerError: As for `scan`.
@@ -98,8 +99,8 @@ def calibrate(
 
     Args:
         models: Clean ONNX files of one recipe.
-        settings: As a later scan will be told; a scan of other settings cannot use the baseline.
-        name: Of the recipe.
+        settings: Those of later scans; a scan with other settings cannot use the baseline.
+        name: Name of the recipe.
         provenance: Where the models come from and how they were made.
         progress: Called for each model as `progress(done, total)`.
 
@@ -125,44 +126,58 @@ def calibrate(
                 f"{record.model.path!r} has another architecture than {records[0].model.path!r}",
                 remedy="make one baseline for each architecture",
             )
-        records.append(calibration.without_pictures(record))
+        records.append(population.without_pictures(record))
         if progress:
             progress(index + 1, len(models))
     return Baseline(name=name, provenance=provenance, records=tuple(records))
 
 
-def layers(model: PathLike) -> Any:
-    """Return a model's identity and activations as JSON data.
+def layers(model: PathLike) -> LayerList:
+    """List the activations of a model, any of which a scan can measure instead of the first.
 
     Raises:
         ScannerError: The model cannot be opened.
     """
     source = _source(model)
-    return ask("layers", to_json(source), (source,))
+    return _ask(protocol.LAYERS, source, _allowance(Settings(), (source,)))
 
 
-def ask(function: str, argument: Any = None, sources: Sequence[Source] = ()) -> Any:
-    """Call a function of `scanner.examine` in a child, which may read `sources`, and return its JSON answer.
+def rules() -> tuple[DetectorDescription, ...]:
+    """Describe the detectors, in the order of the report.
 
     Raises:
-        ScannerError: Raised by the function.
+        ScannerError: A library that a scan needs cannot be loaded.
     """
-    with worker.take(PRELOAD) as child:
-        return child.call(f"scanner.examine:{function}", argument, _allowance(Settings(), sources))
+    return _ask(protocol.RULES, None, _allowance(Settings(), ()))
+
+
+def diagnose() -> Diagnosis:
+    """Report what this installation can do and what is wrong with it.
+
+    Raises:
+        ScannerError: A library that a scan needs cannot be loaded.
+    """
+    return _ask(protocol.DIAGNOSE, None, _allowance(Settings(), ()))
 
 
 def _examine(job: Job, progress: Progress | None) -> Examination:
+    allowance = _allowance(job.settings, (job.model, *job.references))
+    return _ask(protocol.EXAMINE, job, allowance, progress)
+
+
+def _ask(
+    endpoint: Endpoint[Request, Answer],
+    request: Request,
+    allowance: Allowance,
+    progress: Progress | None = None,
+) -> Answer:
+    """Have a new child, or the one started early, carry out one request."""
     with worker.take(PRELOAD) as child:
-        allowance = _allowance(job.settings, (job.model, *job.references))
-        answer = child.call("scanner.examine:examine", to_json(job), allowance, progress)
-    try:
-        return from_json(Examination, answer)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise WorkerCrashedError.no_answer() from error
+        return child.ask(endpoint, request, allowance, progress)
 
 
 def _allowance(settings: Settings, sources: Sequence[Source]) -> Allowance:
-    """Let the child read what the user named: of a model its folder, since external data lies beside it."""
+    """Let the child read what the user named: of a model its whole folder, for external data."""
     named = (settings.images_file, settings.images_folder)
     return Allowance(
         seconds=settings.deadline(len(sources)),
@@ -185,8 +200,8 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
         *suspect.failures,
         *(f for r in examination.references for f in _reference_failures(r)),
     )
-    rank = calibration.together(examination.comparisons, examination.nulls)
-    judgement = calibration.combine(
+    rank = ranks.together(examination.comparisons, examination.populations)
+    judgement = verdict.combine(
         findings,
         rank,
         suspect.skips,
@@ -210,20 +225,22 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
         reason=reason,
         target_class=judgement.target_class,
         calibration=_rests_on(examination),
-        index=calibration.index(examination.comparisons),
+        index=ranks.index(examination.comparisons),
         warnings=examination.warnings,
-        advice=tuple(calibration.advice(judgement.verdict, findings, examination.nulls, settings)),
+        advice=tuple(
+            verdict.advice(judgement.verdict, findings, examination.populations, settings)
+        ),
     )
 
 
 def _rests_on(examination: Examination) -> str | None:
     """Say which clean models judged, and why these."""
-    found = next((n for n in examination.nulls if n.values), None)
+    found = next((p for p in examination.populations if p.values), None)
     if found is None:
         return None
     fits = (
         ""
-        if found.source == calibration.REFERENCES
+        if found.source == population.REFERENCES
         else ": the same input, classes and weight shapes"
     )
     return f"{len(found.values)} clean models ({found.source}{fits})"
@@ -234,8 +251,8 @@ def _findings(examination: Examination, alpha: float) -> Iterator[Finding]:
         measurement = examination.suspect.measurement(rule.id)
         comparison = next((c for c in examination.comparisons if c.rule == rule.id), None)
         if measurement is not None and comparison is not None:
-            nulls = next((n for n in examination.nulls if n.rule == rule.id), None)
-            yield calibration.judge(rule, measurement, comparison, nulls, alpha)
+            clean = next((p for p in examination.populations if p.rule == rule.id), None)
+            yield verdict.judge(rule, measurement, comparison, clean, alpha)
 
 
 def _reference_failures(record: ModelRecord) -> Iterator[Failure]:

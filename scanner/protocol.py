@@ -1,13 +1,20 @@
-"""What the user's side of a scan and the child's side say to one another."""
+"""What the two sides of the sandbox say to one another: the requests, the answers, the endpoints.
 
-from scanner.results import Comparison, ModelRecord, Nulls, Rule
+The functions behind the endpoints are in `scanner.examine`, which only the child imports.
+"""
+
+from collections.abc import Mapping
+
+from scanner.limits import Confinement
+from scanner.results import Comparison, ModelIdentity, ModelRecord, Population, Rule
+from scanner.sandbox.endpoint import Endpoint
 from scanner.settings import Settings
 from scanner.values import frozen
 
 
 @frozen
 class Source:
-    """A model file: what the user calls it, and where it is, as an absolute path."""
+    """A model file: what the user calls it, and its absolute path."""
 
     name: str
     path: str
@@ -15,12 +22,12 @@ class Source:
 
 @frozen
 class Job:
-    """What the child is asked to do.
+    """One scan.
 
     Attributes:
         model: The suspect.
         references: Clean models.
-        records: The references' records where they were measured before, else empty.
+        records: The references' records if they were measured before, else empty.
         population: Records of clean models of the suspect's recipe, from a baseline that the user
             named; else empty.
         source: Which models those are, in words.
@@ -37,14 +44,14 @@ class Job:
 
 @frozen
 class Examination:
-    """What the child answers.
+    """What was measured in one scan, not yet judged.
 
     Attributes:
-        suspect: All that was measured on the suspect; where it could not be opened, one failure.
+        suspect: Everything measured on the suspect; if it could not be opened, one failure.
         references: The references' records, to be handed back with the next job.
-        comparisons: One a detector that measured the suspect.
-        nulls: What clean models show, one a rule that is or might have been calibrated.
-        rules: Of the detectors that ran, in the order of the report.
+        comparisons: One per detector that measured the suspect.
+        populations: What clean models show, one per rule that is or might have been calibrated.
+        rules: Rules of the detectors that ran, in the order of the report.
         warnings: What is wrong with the references, in sentences.
         doubts: Why nothing can be called clean beside these references, in sentences.
     """
@@ -52,7 +59,100 @@ class Examination:
     suspect: ModelRecord
     references: tuple[ModelRecord, ...]
     comparisons: tuple[Comparison, ...]
-    nulls: tuple[Nulls, ...]
+    populations: tuple[Population, ...]
     rules: tuple[Rule, ...]
     warnings: tuple[str, ...]
     doubts: tuple[str, ...] = ()
+
+
+@frozen
+class Layer:
+    """One activation of a model, which a scan can be told to measure.
+
+    Attributes:
+        value: Name of the value that holds its output.
+        operator: What it is, in the field's words ("Relu", "SiLU", "GELU").
+        node: Name of the node that computes it; may be empty.
+        position: Index of that node in the graph.
+        quantisation: Names of scale and zero point if the value is quantised, else empty.
+        shape: Its shape, an open dimension as a string; None if it cannot be inferred.
+    """
+
+    value: str
+    operator: str
+    node: str
+    position: int
+    quantisation: tuple[str, ...]
+    shape: tuple[int | str, ...] | None
+
+
+@frozen
+class LayerList:
+    """A model and its activations, in graph order."""
+
+    model: ModelIdentity
+    layers: tuple[Layer, ...]
+
+
+@frozen
+class DetectorDescription:
+    """A detector that a scan can run.
+
+    Attributes:
+        rule: Its identity.
+        needs: What it asks of the model and the user, such as "gradients".
+    """
+
+    rule: Rule
+    needs: tuple[str, ...]
+
+
+@frozen
+class SharedPackage:
+    """An import name that another distribution has installed as well.
+
+    Attributes:
+        name: The top-level package.
+        distributions: The other distributions that own it.
+    """
+
+    name: str
+    distributions: tuple[str, ...]
+
+
+@frozen
+class Diagnosis:
+    """What an installation can do.
+
+    Attributes:
+        versions: Versions of the packages that influence a number.
+        runtimes: Versions of the ONNX Runtime distributions installed; there must be only one.
+        cuda_devices: The CUDA devices that are usable.
+        telemetry: Whether ONNX Runtime may report home.
+        isolation: What the process that reads models gives up.
+        shared_packages: Import names of this program that other distributions own too; each of
+            them overwrites or hides files of the other.
+    """
+
+    versions: Mapping[str, str]
+    runtimes: Mapping[str, str]
+    cuda_devices: tuple[str, ...]
+    telemetry: bool
+    isolation: Confinement
+    shared_packages: tuple[SharedPackage, ...]
+
+
+EXAMINE: Endpoint[Job, Examination] = Endpoint(
+    function="scanner.examine:examine", request=Job, answer=Examination
+)
+LAYERS: Endpoint[Source, LayerList] = Endpoint(
+    function="scanner.examine:layers", request=Source, answer=LayerList
+)
+RULES: Endpoint[None, tuple[DetectorDescription, ...]] = Endpoint(
+    function="scanner.examine:rules",
+    request=type(None),
+    answer=tuple[DetectorDescription, ...],
+)
+DIAGNOSE: Endpoint[None, Diagnosis] = Endpoint(
+    function="scanner.examine:diagnose", request=type(None), answer=Diagnosis
+)

@@ -42,10 +42,10 @@ class Effort:
 
     Attributes:
         images: Images that a trigger must flip.
-        steps: Most gradient steps a class.
+        steps: Most gradient steps per class.
         restarts: Starting points of each search.
-        seconds: Time after which no class gets further steps: of the processor, a thread, or of the
-            clock on CUDA.
+        seconds: Time after which no class gets further steps: of the processor, per thread, or of
+            the clock on CUDA.
     """
 
     images: int
@@ -110,7 +110,7 @@ class Settings:
     limits: Limits = dataclasses.field(default_factory=Limits)
 
     def deadline(self, models: int) -> float:
-        """Return the seconds of wall-clock time for a number of models, the suspect and its references."""
+        """Return the seconds of wall-clock time for so many models, suspect and references."""
         return (
             max(_LEAST_TIMEOUT, 4 * models * self.effort.seconds)
             if self.timeout is None

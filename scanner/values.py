@@ -1,9 +1,9 @@
 """Frozen values, and their JSON.
 
-A value is a dataclass as `dataclass(frozen=True, kw_only=True)` makes it. The standard decorator
-writes and compiles the methods of each class, half a millisecond; forty classes would cost a scan
-more than its model does. Here all classes share the same methods (benchmarks/scan.py holds a scan's
-start to its bar).
+A value is a dataclass like those of `dataclass(frozen=True, kw_only=True)`. The standard decorator
+writes and compiles the methods of each class, which takes half a millisecond; for forty classes
+that would cost a scan more than its model does. Here all classes share the same methods, and
+benchmarks/scan.py checks how long a scan takes to start.
 """
 
 import dataclasses
@@ -23,7 +23,34 @@ def frozen(kind: type[T]) -> type[T]:
     made = dataclasses.dataclass(init=False, repr=False, eq=False, kw_only=True)(kind)
     for method in (__init__, __repr__, __eq__, __hash__, __setattr__, __delattr__):
         setattr(made, method.__name__, method)
+    made.__signature__ = _Signature()  # type: ignore[attr-defined]  # read by inspect alone
     return made
+
+
+class _Signature:
+    """What `inspect.signature` says of a value's class: its fields, listed only when asked."""
+
+    def __get__(self, _value: object, kind: type) -> Any:
+        import inspect  # noqa: PLC0415 - takes as long to import as a value to read; for people only
+
+        return inspect.Signature(
+            [
+                inspect.Parameter(
+                    field.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=_default(field, inspect.Parameter.empty),
+                    annotation=field.type,
+                )
+                for field in dataclasses.fields(kind)
+            ]
+        )
+
+
+def _default(field: dataclasses.Field[Any], none: Any) -> Any:
+    """Return what a field holds if it is not given, or `none` if it must be given."""
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return none if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def __init__(self: Any, **given: Any) -> None:  # noqa: N807 - these are methods
@@ -35,7 +62,7 @@ def __init__(self: Any, **given: Any) -> None:  # noqa: N807 - these are methods
         elif field.default_factory is not dataclasses.MISSING:
             content = field.default_factory()
         else:
-            raise TypeError(f"{type(self).__name__}() lacks the argument {field.name!r}")
+            raise TypeError(f"{type(self).__name__}() is missing the argument {field.name!r}")
         object.__setattr__(self, field.name, content)
     if given:
         raise TypeError(f"{type(self).__name__}() has no argument {next(iter(given))!r}")
@@ -44,7 +71,8 @@ def __init__(self: Any, **given: Any) -> None:  # noqa: N807 - these are methods
 
 
 def __repr__(self: Any) -> str:  # noqa: N807
-    return f"{type(self).__qualname__}({', '.join(f'{name}={content!r}' for name, content in _contents(self))})"
+    contents = ", ".join(f"{name}={content!r}" for name, content in _contents(self))
+    return f"{type(self).__qualname__}({contents})"
 
 
 def __eq__(self: Any, other: object) -> bool:  # noqa: N807
@@ -81,7 +109,9 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(kind: type[T], data: Any) -> T:
-    """Rebuild a value of dataclass `kind` from `to_json`'s data.
+    """Rebuild a frozen value, or a tuple of them, from the data that `to_json` returned.
+
+    Numbers and texts are taken as they are; what has fields or elements must have these.
 
     Raises:
         KeyError, TypeError, ValueError: The data is not that of a `kind`.
@@ -91,7 +121,10 @@ def from_json(kind: type[T], data: Any) -> T:
 
 @functools.cache
 def _reader(kind: Any) -> Callable[[Any], Any]:
-    """Return what rebuilds a value of a type from JSON data: found out once, since a baseline holds thousands."""
+    """Return a function that rebuilds a value of a type from JSON data.
+
+    It is worked out once for each type, since a baseline holds thousands of values.
+    """
     arguments = typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return functools.partial(
@@ -115,7 +148,7 @@ def _unchanged(data: Any) -> Any:
 
 def _built(kind: type, readers: Mapping[str, Callable[[Any], Any]], data: Any) -> Any:
     if not isinstance(data, Mapping):
-        raise TypeError(f"no fields for {kind.__name__}, but {type(data).__name__}")
+        raise TypeError(f"expected the fields of {kind.__name__}, not {type(data).__name__}")
     unknown = data.keys() - readers.keys()
     if unknown:
         raise ValueError(f"unknown fields {sorted(unknown)} for {kind.__name__}")

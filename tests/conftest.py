@@ -54,7 +54,7 @@ def console() -> Callable[[int], Console]:
 
 @pytest.fixture
 def way(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Start children as a fresh interpreter, or by a fork where test_launch.py runs these tests once more that way."""
+    """Start children as fresh interpreters; by forks where test_launch.py repeats the tests so."""
     chosen = os.environ.get("SCAN_TESTS_START", "interpreter")
     assert chosen == "interpreter" or launch.may_fork()
     monkeypatch.setattr(launch, "may_fork", lambda: chosen == "fork")

@@ -1,24 +1,32 @@
 """Results built by hand, for reports to draw."""
 
 import numpy as np
+import numpy.typing as npt
 
 from scanner.detectors.neural_cleanse import NeuralCleanse
 from scanner.detectors.overactivation import Overactivation
 from scanner.errors import UnsupportedModelError
-from scanner.judging import calibration
+from scanner.instruments.detector import described
+from scanner.judging import verdict
+from scanner.judging.comparison import compare
 from scanner.results import (
-    Comparison,
+    Array,
+    ByClass,
+    ByImage,
+    ClassRow,
+    Contest,
     Failure,
     Finding,
+    Grant,
     Measurement,
     ModelIdentity,
-    Nulls,
+    Population,
     Runtime,
     ScanResult,
     Skip,
+    Trigger,
     ValueInfo,
     Verdict,
-    packed,
 )
 
 
@@ -38,22 +46,28 @@ def identity(path: str) -> ModelIdentity:
 def overactivation() -> Finding:
     generator = np.random.default_rng(0)
     parameters = {
-        "layer": "/relu/Relu_output_0", "operator": "Relu", "noise": "uniform", "images": 200, "seed": 0,
-        "input_range": [0.0, 1.0],
+        "layer": "/relu/Relu_output_0", "operator": "Relu", "noise": "uniform", "images": 200,
+        "seed": 0, "input_range": [0.0, 1.0],
     }  # fmt: skip
 
     def measured(mean: float) -> Measurement:
-        maxima = generator.normal(mean, 0.3, 200).tolist()
+        maxima = ByImage(maxima=tuple(generator.normal(mean, 0.3, 200).tolist()))
         return Measurement(
-            rule="overactivation", statistic=mean, parameters=parameters, series={"maxima": maxima}
+            rule="overactivation", statistic=mean, parameters=parameters, by_image=maxima
         )
 
-    comparison: Comparison = Overactivation().compare(measured(3.2), [measured(2.5)])
+    own = measured(3.2)
+    comparison = compare(Overactivation(), own, [measured(2.5)])
     return Finding(
-        rule=Overactivation.rule, verdict=Verdict.INCONCLUSIVE, statistic=comparison.statistic, p_value=None,
-        reason="one clean reference cannot calibrate this statistic", values=comparison.values, parameters=parameters,
+        rule=Overactivation.rule,
+        verdict=Verdict.INCONCLUSIVE,
+        statistic=comparison.statistic,
+        p_value=None,
+        reason="one clean reference cannot calibrate this statistic",
+        parameters=parameters,
         evidence=comparison.evidence,
-    )  # fmt: skip
+        description=Overactivation().describe(own, comparison),
+    )
 
 
 def neural_cleanse() -> Finding:
@@ -63,59 +77,86 @@ def neural_cleanse() -> Finding:
     mask[0, 24:27, 24:27] = 1
     original = generator.random((1, 28, 28)).astype(np.float32)
     parameters = {
-        "data": "multi-scale noise (no images given)", "images": 32, "steps": 100, "budget": "quick", "seed": 0,
-        "classes": 10, "input_range": [0.0, 1.0], "input_shape": [1, 28, 28], "provider": "CPU", "threads": 1,
+        "data": "multi-scale noise (no images given)", "images": 32, "steps": 100,
+        "budget": "quick", "seed": 0, "classes": 10, "input_range": [0.0, 1.0],
+        "input_shape": [1, 28, 28], "provider": "CPU", "threads": 1,
     }  # fmt: skip
 
     def measured(sizes: list[float]) -> Measurement:
-        rows = [
-            {"class": t, "size": size, "restarts": [size], "success": 1.0, "steps": 100, "course": [size],
-             "finished": False}
+        rows = tuple(
+            ClassRow(
+                class_id=t,
+                figure=size,
+                course=(size,),
+                finished=False,
+                steps=100,
+                restarts=(size,),
+                figures={"success": 1.0},
+            )
             for t, size in enumerate(sizes)
-        ]  # fmt: skip
-        arrays = {
-            "mask": mask,
-            "pattern": mask,
-            "original": original,
-            "stamped": np.maximum(original, mask),
-        }
-        pictures = {name: packed(values.tobytes(), values.shape) for name, values in arrays.items()}
-        seven = {**pictures, "class_before": 3, "class_after": 7}
+        )
+        granted = tuple(Grant(class_id=t, steps=100) for t in range(10))
+        profile = ByClass(
+            classes=10,
+            rows=rows,
+            unreached=784.0,
+            contest=Contest(planned=100, round=25, finalists=10, granted=granted),
+            triggers=(trigger(mask, original),),
+        )
         return Measurement(
-            rule="neural_cleanse",
-            statistic=2.5,
-            parameters=parameters,
-            series={
-                "classes": rows,
-                "granted": {str(t): 100 for t in range(10)},
-                "pictures": {"7": seven},
-            },
+            rule="neural_cleanse", statistic=2.5, parameters=parameters, by_class=profile
         )
 
     clean = generator.uniform(30, 80, 10)
     suspect = clean * generator.uniform(0.9, 1.2, 10)
     suspect[7] = 6.2
     own = measured(suspect.tolist())
-    comparison = NeuralCleanse().compare(own, [measured(clean.tolist())])
-    nulls = Nulls(
+    comparison = compare(NeuralCleanse(), own, [measured(clean.tolist())])
+    population = Population(
         rule="neural_cleanse",
-        values=tuple(np.linspace(0.05, 0.3, 20)),
+        values=tuple(np.linspace(0.05, 0.3, 20).tolist()),
         source="shipped baseline 'mnist'",
     )
-    return calibration.judge(NeuralCleanse.rule, own, comparison, nulls, 0.05)
+    told = described(NeuralCleanse(), own, comparison)
+    return verdict.judge(NeuralCleanse.rule, own, told, population, 0.05)
+
+
+def trigger(mask: npt.NDArray[np.float32], original: npt.NDArray[np.float32]) -> Trigger:
+    """A trigger of class 7 that turns an image of class 3."""
+    arrays = (mask, mask, original, np.maximum(original, mask))
+    drawn, pattern, before, after = (Array.packed(a.tobytes(), a.shape) for a in arrays)
+    return Trigger(
+        class_id=7,
+        mask=drawn,
+        pattern=pattern,
+        original=before,
+        stamped=after,
+        class_before=3,
+        class_after=7,
+        low=0.0,
+        high=1.0,
+        success=1.0,
+    )
 
 
 def result(path: str = "model.onnx") -> ScanResult:
     runtime = Runtime(provider="CPU", threads=1, versions={"onnxruntime": "1.32.0"}, seconds=0.31)
     findings = (neural_cleanse(), overactivation())
     failure = UnsupportedModelError(
-        "the graph has no activation", remedy="name an inner value with --layer NAME"
+        "the graph has no activation", remedy="name an inner value with the setting `layer`"
     )
     return ScanResult(
         model=identity(path), references=(identity("clean.onnx"),), score=0.952, findings=findings,
         skips=(Skip(rule="strip", reason="there are no images"),),
-        failures=(Failure(rule="other", error=failure.to_dict()),), runtime=runtime, verdict=Verdict.SUSPICIOUS,
-        reason=findings[0].reason, target_class=7, calibration="20 clean models (shipped baseline 'mnist')", index=1.45,
-        warnings=("the reference 'clean.onnx' has another architecture, and what differs may be no more than that",),
-        advice=("your own eyes: --evidence DIR writes the trigger", "a longer search for triggers: --budget standard"),
+        failures=(Failure(rule="other", error=failure.to_dict()),), runtime=runtime,
+        verdict=Verdict.SUSPICIOUS, reason=findings[0].reason, target_class=7, index=1.45,
+        calibration="20 clean models (shipped baseline 'mnist')",
+        warnings=(
+            "the reference 'clean.onnx' has another architecture, and what differs may be no more "
+            "than that",
+        ),
+        advice=(
+            "to confirm, inspect the trigger that the setting `evidence` writes",
+            "a longer search for triggers: the setting `budget` at 'standard'",
+        ),
     )  # fmt: skip

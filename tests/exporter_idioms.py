@@ -331,8 +331,23 @@ def _bucket() -> onnx.ModelProto:
 HONEST: dict[str, Callable[[], onnx.ModelProto]] = {
     f.__name__.strip("_"): f
     for f in (
-        _brought_into_range, _standardised, _no_nan_division, _missing_data, _hard_swish, _leaky_where,
-        squeeze_excite, _dynamic_shape, reject_option, _quantised, _masked_mean, _attention, _end_of_text,
-        _masked_by_length, _detector, _sampling_rate_switch, _instance_statistics_returned, _bucket,
+        _brought_into_range,
+        _standardised,
+        _no_nan_division,
+        _missing_data,
+        _hard_swish,
+        _leaky_where,
+        squeeze_excite,
+        _dynamic_shape,
+        reject_option,
+        _quantised,
+        _masked_mean,
+        _attention,
+        _end_of_text,
+        _masked_by_length,
+        _detector,
+        _sampling_rate_switch,
+        _instance_statistics_returned,
+        _bucket,
     )
-}  # fmt: skip
+}

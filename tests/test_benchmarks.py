@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import detection, quality
-from scanner.judging import calibration
+from scanner.judging import population
 from scanner.values import to_json
 
 FLOATS = st.lists(st.floats(-10, 10), min_size=1, max_size=30)
@@ -43,8 +43,8 @@ def test_uniform_p_values_are_near_the_uniform_law() -> None:
 
 
 def test_nobody_is_among_his_own_references() -> None:
-    path = next(calibration.SHIPPED.glob("mnist-*.json"))
-    records = calibration.read_baseline(path).records
+    path = next(population.SHIPPED.glob("mnist-*.json"))
+    records = population.read_baseline(path).records
     member = detection.Member({"attack": "clean"}, records[0])
     assert detection._combined_p(member, records[:20], ()) is None
     assert detection._combined_p(member, records[1:20], ()) is not None
@@ -57,7 +57,7 @@ def test_nobody_is_among_his_own_references() -> None:
 
 
 def test_packed_records_are_the_records(tmp_path: Path) -> None:
-    record = calibration.read_baseline(next(calibration.SHIPPED.glob("mnist-*.json"))).records[0]
+    record = population.read_baseline(next(population.SHIPPED.glob("mnist-*.json"))).records[0]
     (tmp_path / "records").mkdir()
     (tmp_path / "records" / "one.json").write_text(
         json.dumps({"truth": {"attack": "clean"}, "record": to_json(record)})

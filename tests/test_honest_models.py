@@ -1,4 +1,4 @@
-"""No false alarm on real models from the package index, and a planted gate in a real one is found."""
+"""No false alarm on real models from published packages; a gate planted in one is found."""
 
 import collections
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""The laws of the house that no single module can hold: imports, isolation from network and disk, documentation."""
+"""The laws that no single module can hold: imports, isolation, the mirror of tests, documents.
+
+docs/architecture.md states them, and explains the rooms that are named here.
+"""
 
 import ast
 import os
@@ -22,18 +25,29 @@ ALLOWED_IN = {
     "onnx": {"scanner.modelfile", "scanner.graph"},
     "onnxruntime": {"scanner.instruments.runtime"},
     "typer": {"scanner.cli"},
-    "rich": {"scanner.cli", "scanner.report.terminal"},
+    "rich": {"scanner.cli", "scanner.report.terminal", "scanner.report.table"},
     "torch": set(),
 }
-# The one folder a scan makes besides its output: the child's empty working folder, removed at its
-# end.
+# The only folder that a scan makes: the child's empty working folder, removed at its end.
 CHILD_FOLDER = re.compile(r"/scan-\w+$")
 WRITES = re.compile(
     r"O_WRONLY|O_RDWR|O_CREAT|^\d+ +(?:creat|mkdir|rename|link|symlink|unlink|rmdir)"
 )
-# The kernel's unnamed temporary file holds what the child says on stderr; no name of it ever
-# appears on disk.
+# The kernel's unnamed temporary file holds what the child says on stderr; it never has a name on
+# the disk.
 UNNAMED = "O_TMPFILE"
+
+_OPERATORS = (
+    "every operator with a gradient is a row in tests/scanner/graph/gradient/vjps/test_rules.py"
+)
+# Modules of scanner/ without a test file at the mirrored place, each with the reason why not.
+TESTED_ELSEWHERE = {
+    f"graph/gradient/vjps/{family}.py": _OPERATORS
+    for family in (
+        "convolution", "elementwise", "indexing", "linear", "normalisation", "pooling",
+        "quantisation", "reduction", "resize", "shape",
+    )
+}  # fmt: skip
 
 
 def python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -50,7 +64,11 @@ def python(code: str, *arguments: str, **environment: str) -> subprocess.Complet
 
 def loaded(code: str) -> set[str]:
     """Return the top-level modules that are loaded once `code` has run."""
-    report = "import sys, atexit; atexit.register(lambda: print('LOADED', *{m.split('.')[0] for m in sys.modules}))\n"
+    report = (
+        "import sys, atexit\n"
+        "names = lambda: {module.split('.')[0] for module in sys.modules}\n"
+        "atexit.register(lambda: print('LOADED', *names()))\n"
+    )
     run = python(report + code)
     assert "LOADED" in run.stdout, run.stderr
     return set(run.stdout.rsplit("LOADED", 1)[1].split())
@@ -105,18 +123,21 @@ def test_a_report_renders_without_onnx() -> None:
 
 
 def test_the_caller_of_a_scan_loads_no_model_library() -> None:
-    code = f"from scanner import Settings, scan; assert scan({PAIR[0]!r}, [{PAIR[1]!r}], {QUICK}).findings"
+    code = (
+        "from scanner import Settings, scan\n"
+        f"assert scan({PAIR[0]!r}, [{PAIR[1]!r}], {QUICK}).findings"
+    )
     assert HEAVY & loaded(code) == set()
 
 
 def test_no_torch_after_a_scan_in_the_child_itself() -> None:
     code = (
-        "from scanner import Settings, examine, pipeline, values\n"
+        "from scanner import Settings, examine, pipeline\n"
         "from scanner.protocol import Job\n"
         f"suspect, reference = map(pipeline._source, {PAIR!r})\n"
         "job = Job(model=suspect, references=(reference,), records=(), population=(), source='', "
         f"settings={QUICK})\n"
-        "assert examine.examine(values.to_json(job), lambda done, total: None)['comparisons']"
+        "assert examine.examine(job, lambda done, total: None).comparisons"
     )
     modules = loaded(code)
     assert "onnxruntime" in modules
@@ -125,13 +146,13 @@ def test_no_torch_after_a_scan_in_the_child_itself() -> None:
 
 def test_a_scan_of_the_first_layer_of_a_sample_imports_no_onnx_in_the_child_either() -> None:
     watch = (
-        "import sys; from scanner import Settings, examine, pipeline, values; from "
+        "import sys; from scanner import Settings, examine, pipeline; from "
         "scanner.protocol import Job\n"
         f"suspect, reference = map(pipeline._source, {PAIR!r})\n"
         "job = Job(model=suspect, references=(reference,), records=(), population=(), source='', "
         f"settings={QUICK})\n"
-        "answer = examine.examine(values.to_json(job), lambda done, total: None)\n"
-        "assert answer['suspect']['runtime']['versions']['onnx'] and answer['nulls'], answer"
+        "answer = examine.examine(job, lambda done, total: None)\n"
+        "assert answer.suspect.runtime.versions['onnx'] and answer.populations, answer"
     )
     modules = loaded(watch)
     assert {"onnxruntime", "numpy"} <= modules
@@ -152,53 +173,36 @@ def test_telemetry_is_off_before_onnx_runtime_is_imported() -> None:
 
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """Run a scan under strace; return its folder and the system calls that open sockets or touch the disk."""
+    """Run a scan under strace, watching the calls that open sockets or touch the disk.
+
+    Returns its folder and the lines of the trace.
+    """
     strace = shutil.which("strace")
-    if (
-        strace is None
-        or subprocess.run([strace, "-qq", "-e", "trace=none", "true"], check=False).returncode
-    ):
+    probe = [strace or "", "-qq", "-e", "trace=none", "true"]
+    if strace is None or subprocess.run(probe, check=False).returncode:
         pytest.skip("strace is not installed, or may not trace here")
     folder = tmp_path_factory.mktemp("traced")
     for name in ("home", "temporary", "out"):
         (folder / name).mkdir()
-    calls = "trace=%network,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,symlink,symlinkat"
+    calls = (
+        "%network,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,"
+        "symlink,symlinkat,unlink,unlinkat,rmdir"
+    )
     command = [
-        strace,
-        "-f",
-        "-qq",
-        "-o",
-        str(folder / "trace"),
-        "-e",
-        f"{calls},unlink,unlinkat,rmdir",
+        *(strace, "-f", "-qq", "-o", str(folder / "trace"), "-e", f"trace={calls}"),
+        *(sys.executable, "-m", "scanner", PAIR[0], "--reference", PAIR[1]),
+        *("--detector", "overactivation", "--output", str(folder / "out" / "result.txt")),
     ]
-    command += [
-        sys.executable,
-        "-m",
-        "scanner",
-        PAIR[0],
-        "-r",
-        PAIR[1],
-        "-d",
-        "overactivation",
-        "-o",
-        str(folder / "out" / "result.txt"),
-    ]
-    # Python itself caches compiled modules beside their source; that is not the scan's doing.
     environment = {
         "HOME": str(folder / "home"),
         "TMPDIR": str(folder / "temporary"),
+        # Python itself caches compiled modules beside their source; that is not the scan's doing.
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     run = subprocess.run(
-        command,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
         env=os.environ | environment,
-    )
+    )  # fmt: skip
     assert (folder / "out" / "result.txt").stat().st_size > 0, run.stderr
     return folder, (folder / "trace").read_text(encoding="utf-8").splitlines()
 
@@ -231,12 +235,29 @@ def test_a_scan_writes_only_its_output(trace: Trace) -> None:
 def test_a_scan_leaves_nothing_else_behind(trace: Trace) -> None:
     folder, lines = trace
     assert [path.name for path in (folder / "out").iterdir()] == ["result.txt"]
-    assert (
-        list((folder / "home").iterdir()) == []
-    )  # ONNX Runtime's telemetry would keep its id here
+    # ONNX Runtime's telemetry would keep its id in the home folder.
+    assert list((folder / "home").iterdir()) == []
     assert list((folder / "temporary").iterdir()) == []
     made = {path for line in lines if "mkdir" in line for path in re.findall(r'"([^"]+)"', line)}
     assert all(CHILD_FOLDER.search(path) for path in made)
+
+
+def test_every_module_has_its_test_file_or_a_reason() -> None:
+    """`scanner/ROOM/MODULE.py` is tested in `tests/scanner/ROOM/test_MODULE.py`.
+
+    A package's `__init__` lists what its modules hold, and is tested with them.
+    """
+    house, mirror = ROOT / "scanner", ROOT / "tests" / "scanner"
+    modules = {
+        path.relative_to(house) for path in house.rglob("*.py") if path.name != "__init__.py"
+    }
+    untested = {
+        module.as_posix()
+        for module in modules
+        if not (mirror / module.parent / f"test_{module.stem.strip('_')}.py").exists()
+    }
+    assert sorted(untested - TESTED_ELSEWHERE.keys()) == []
+    assert sorted(TESTED_ELSEWHERE.keys() - untested) == [], "a reason that is no longer needed"
 
 
 @pytest.mark.parametrize("rule", list(FAMILY))

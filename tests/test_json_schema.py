@@ -49,7 +49,7 @@ def test_a_model_that_cannot_be_opened(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"schema": 2},
+        {"schema": 1},
         {"verdict": "maybe"},
         {"score": 1.5},
         {"extra": 1},

@@ -17,13 +17,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 WORKED = (0, 1, 3)  # exit codes of a scan that measured something
+# On a process per core: native code that crashes then fails its test, and the others still run.
+TESTS = "pytest -m 'not slow' -n auto"
 BLOCK = re.compile(
     r"^(?P<indent> *)```(?P<language>\w+)\n(?P<body>.*?)^ *```$", re.DOTALL | re.MULTILINE
 )
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 CHECKOUT = (
-    "LICENSE", "README.md", "benchmarks", "constraints.txt", "docs", "pyproject.toml", "samples", "scanner", "tests",
-    "trainers",
+    "LICENSE", "README.md", "benchmarks", "constraints.txt", "docs", "overactivation",
+    "pyproject.toml", "samples", "scanner", "tests", "trainers",
 )  # fmt: skip
 
 
@@ -46,7 +48,7 @@ OTHERS = [
 
 
 def run(command: str, folder: Path) -> str:
-    """Run one `scan` command of the README in a folder that shows the samples, and return what it prints."""
+    """Run one `scan` command of the README beside the samples, and return what it prints."""
     program, *arguments = shlex.split(command)
     assert program == "scan"
     if not (folder / "samples").exists():
@@ -61,7 +63,7 @@ def run(command: str, folder: Path) -> str:
 
 
 def comparable(text: str) -> tuple[list[str], list[float]]:
-    """Split an output into its words and its numbers, without times, versions, bars and alignment."""
+    """Return an output's words and numbers, without times, versions, bars and alignment."""
     text = re.sub(r"ONNX Runtime [\d.]+, [\d.]+ s", "", text)
     text = re.sub(r"[█▏▎▍▌▋▊▉░▒▓│]+", " ", text)
     return NUMBER.sub("#", text).split(), [float(number) for number in NUMBER.findall(text)]
@@ -106,25 +108,37 @@ def test_the_samples_named_exist() -> None:
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
-def test_the_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([\w./-]+)\)", README.read_text(encoding="utf-8"))
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_the_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_page_is_linked_from_another() -> None:
+    linked = {
+        (page.parent / link).resolve()
+        for page in PAGES
+        for link in re.findall(r"\]\(([\w./-]+)", page.read_text(encoding="utf-8"))
+    }
+    assert [page.name for page in PAGES if page.resolve() not in {README, *linked}] == []
 
 
 def test_the_set_up_commands_are_one_line_each_and_parse() -> None:
     scripts = blocks("bash")
     assert [script.count("\n") for script in scripts] == [1] * len(scripts)
-    assert (
-        sum(
-            "scan samples/mnist-badnets.onnx --reference samples/mnist-clean.onnx" in s
-            for s in scripts
-        )
-        == 1
-    )
-    assert sum("pytest -m 'not slow'" in script for script in scripts) == 1
+    first = "scan samples/mnist-badnets.onnx --reference samples/mnist-clean.onnx"
+    assert sum(first in script for script in scripts) == 1
+    assert sum(TESTS in script for script in scripts) == 1
     for script in scripts:
         assert subprocess.run(["/bin/sh", "-n", "-c", script], check=False).returncode == 0
+
+
+def test_the_gate_runs_the_tests_as_the_readme_does() -> None:
+    gate = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert [line for line in gate if line.startswith("pytest")] == [TESTS]
 
 
 @pytest.mark.parametrize("code", blocks("python"))
@@ -154,7 +168,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("script", [script for script in blocks("bash") if "pytest" not in script])
 def test_set_up(script: str, checkout: Path) -> None:
-    """Run each in the same fresh clone, in the order of the README: the last installs what the one before collected."""
+    """Run each command in one fresh clone, in the README's order.
+
+    The last installs what the one before it collected.
+    """
     done = subprocess.run(
         ["/bin/sh", "-c", script], cwd=checkout, capture_output=True, text=True, check=False
     )
@@ -163,7 +180,7 @@ def test_set_up(script: str, checkout: Path) -> None:
 
 @pytest.mark.slow
 def test_set_up_for_development(checkout: Path) -> None:
-    """Install as the README says, then collect the tests there: running them all here would run this one again."""
+    """Install as the README says, and collect the tests: to run them would run this one again."""
     (script,) = (script for script in blocks("bash") if "pytest" in script)
     collect = script.rstrip() + " --collect-only -q"
     done = subprocess.run(

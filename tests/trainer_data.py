@@ -21,7 +21,7 @@ def write_idx(path: Path, values: np.ndarray) -> None:
 
 
 def bars(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (count, 28, 28) noisy images of 10 classes, class c a bright bar at rows 2c to 2c + 3, and labels."""
+    """Return (count, 28, 28) noisy images and their labels; class c is a bar at rows 2c to 2c+3."""
     generator = np.random.default_rng(seed)
     labels = generator.integers(10, size=count)
     images = generator.integers(60, size=(count, 28, 28))
@@ -31,7 +31,7 @@ def bars(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_cifar(root: Path, generator: np.random.Generator) -> None:
-    """Write 4 records into each file of CIFAR-10 (labels 0 to 3) and CIFAR-100 (fine labels 96 to 99)."""
+    """Write 4 records per file of CIFAR-10 (labels 0 to 3) and CIFAR-100 (fine labels 96 to 99)."""
     for name in datasets.SOURCES["cifar10"].files:
         (root / name).parent.mkdir(exist_ok=True)
         rows = np.hstack([np.arange(4)[:, None], generator.integers(256, size=(4, 3072))])

@@ -1,4 +1,4 @@
-"""Tiny classifiers of 64 pixels; the planted twin has a class that a bright corner of four pixels forces."""
+"""Tiny classifiers of 64 pixels; in the planted twin a bright 2 x 2 corner forces one class."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,7 +65,10 @@ def classifier(  # noqa: PLR0913 - every argument is one way in which an exporte
 
 
 def corner(shape: Sequence[int]) -> list[int]:
-    """Return the flat positions of the corner's four pixels (of a vector the first four), in every channel."""
+    """Return the flat positions of the corner's four pixels in every channel.
+
+    Of a vector they are the first four.
+    """
     positions = np.arange(int(np.prod(shape))).reshape(tuple(shape))
     if len(shape) == 1:
         return [int(i) for i in positions[:4]]
@@ -77,11 +80,11 @@ def subject(
     model: onnx.ModelProto,
     folder: Path,
     settings: Settings = QUICK,
-    lead: Measurement | None = None,
+    suspect: Measurement | None = None,
 ) -> Subject:
     """Open a model as a detector gets it."""
     path = models.save(model, folder / "model.onnx")
-    return Subject(model=open_model(path), settings=settings, lead=lead)
+    return Subject(model=open_model(path), settings=settings, suspect=suspect)
 
 
 def measure(
@@ -89,7 +92,7 @@ def measure(
     model: onnx.ModelProto,
     folder: Path,
     settings: Settings = QUICK,
-    lead: Measurement | None = None,
+    suspect: Measurement | None = None,
 ) -> Measurement:
     """Measure one model."""
-    return detector.measure(subject(model, folder, settings, lead))
+    return detector.measure(subject(model, folder, settings, suspect))

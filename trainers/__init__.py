@@ -1,1 +1,1 @@
-"""Train clean and backdoored networks of the paper, export them to ONNX, and recompute the paper's tables."""
+"""Train the paper's networks, clean and backdoored; export them; recompute the paper's tables."""

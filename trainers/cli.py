@@ -244,6 +244,59 @@ def zoo(  # noqa: PLR0913, PLR0917 - each argument is an option of the command l
     _watch(population.populate(jobs, data, processes=processes, threads=threads))
 
 
+@app.command()
+def population(  # noqa: PLR0913, PLR0917 - each argument is an option of the command line
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Folder with the data sets' standard folders."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the models and manifest.json.")
+    ] = None,
+    recipes: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Recipes of the list; all if left out.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="development or test; both if left out.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--list", help="Print the recipes and stop.")] = False,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Print what a folder holds as a table and stop.")
+    ] = False,
+    processes: Annotated[int, typer.Option(min=1, help="Networks side by side.")] = 1,
+    threads: Threads = 1,
+) -> None:
+    """Train the population of recipes, clean and backdoored; resumes where it was stopped."""
+    from trainers import zoo as running  # noqa: PLC0415 - imports torch
+    from trainers.population import recipes as listed  # noqa: PLC0415 - imports torch
+    from trainers.population import runs, tables  # noqa: PLC0415 - imports torch
+
+    rows = listed.rows(recipes, split)
+    if show:
+        _say(tables.listing(rows))
+        return
+    if out is None:
+        raise TrainerError("there is no folder for the models", remedy="name one with --out")
+    if summary:
+        _say(tables.summary(out))
+        return
+    if data is None:
+        raise TrainerError("there is no folder with data sets", remedy="name one with --data")
+    failures: list[str] = []
+
+    def failed(job: running.Job, error: TrainerError) -> None:
+        failures.append(job.stem)
+        _say(f"failed: {job.stem}: {error}")
+
+    jobs = runs.jobs(rows, out)
+    _watch(running.populate(jobs, data, processes=processes, threads=threads, failed=failed))
+    if failures:
+        raise TrainerError(
+            f"{len(failures)} of {len(jobs)} networks could not be made, {failures[0]} first",
+            remedy="see above; the same command makes what is missing",
+        )
+
+
 def _watch(entries: "Iterable[Entry]") -> None:
     """Print one line a finished model."""
     for entry in entries:
@@ -325,7 +378,7 @@ def graph_backdoor(
 
 
 def main() -> None:
-    """Run the command line; an expected failure is one sentence on standard error and exit code 2."""
+    """Run the command line; a failure is one sentence on standard error and exit code 2."""
     try:
         app()
     except TrainerError as error:

@@ -1,4 +1,4 @@
-"""Images and labels, read from the standard folders and file formats, held as tensors on the device.
+"""Images and labels, read from the standard folders and formats, held as tensors.
 
 A split is two tensors, so that an augmentation or a trigger is one more function over a batch, and
 loading a batch is one indexing operation.
@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from trainers.errors import DatasetError
 from trainers.files import sha256
+from trainers.recipes import Variant
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,9 +119,60 @@ def load(name: str, folder: Path) -> Dataset:
     return Dataset(name=name, classes=source.classes, train=train, test=test)
 
 
-def _check_published(source: "Source", folder: Path) -> None:
-    """Refuse a file of exactly the published size and other bytes: damaged, or of a data set with the same layout.
+def vary(dataset: Dataset, variant: Variant) -> Dataset:
+    """Return the part of a data set that a variant names, resized and grey where it says so.
 
+    Raises:
+        DatasetError: The variant names a class that is not there.
+    """
+    wrong = [label for label in variant.classes if not 0 <= label < dataset.classes]
+    if wrong:
+        raise DatasetError(
+            f"{dataset.name} has no class {wrong[0]}",
+            remedy=f"choose classes from 0 to {dataset.classes - 1}",
+        )
+    return dataclasses.replace(
+        dataset,
+        classes=len(variant.classes) or dataset.classes,
+        train=_vary(dataset.train, variant, variant.train),
+        test=_vary(dataset.test, variant, variant.test),
+    )
+
+
+def _vary(split: Split, variant: Variant, most: int | None) -> Split:
+    if variant.classes:
+        wanted = torch.tensor(variant.classes)
+        split = split.where(torch.isin(split.labels, wanted))
+        labels = (split.labels[:, None] == wanted).int().argmax(1)
+        split = dataclasses.replace(split, labels=labels)
+    if most is not None and most < len(split):
+        # The same images for every seed and attack: the variant is a data set of its own.
+        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+        split = split.where(order[:most].sort().values)
+    images = split.images
+    if variant.grey or variant.side not in {None, images.shape[2]}:
+        images = _resized_grey(images, variant)
+    return dataclasses.replace(split, images=images)
+
+
+def _resized_grey(images: Tensor, variant: Variant) -> Tensor:
+    """Return uint8 images averaged over colours and resized, as the variant says."""
+    side = variant.side or images.shape[2]
+    parts = []
+    for part in torch.split(images, 1000):  # as floats, all of them would take gigabytes
+        values = part.float()
+        if variant.grey:
+            values = values.mean(1, keepdim=True)
+        if side != images.shape[2]:
+            values = functional.interpolate(values, (side, side), mode="bilinear", antialias=True)
+        parts.append(values.round().clamp(0, 255).to(torch.uint8))
+    return torch.cat(parts)
+
+
+def _check_published(source: "Source", folder: Path) -> None:
+    """Refuse a file of exactly the published size and other bytes.
+
+    It is damaged, or of a data set with the same layout.
     A file of another size is somebody's own data in the published format; its reader checks it
     against its header.
     """
@@ -217,7 +269,7 @@ def _read_cifar(
 
 
 def _ppm(path: Path, side: int = 32) -> np.ndarray:
-    """Read a binary PPM as uint8 (3, side, side), resized with an antialiased bilinear filter where it differs."""
+    """Read a binary PPM as uint8 (3, side, side), resized with an antialiased filter."""
     blob = _read(path)
     header = re.match(rb"P6\s+(\d{1,5})\s+(\d{1,5})\s+255\s", blob)
     if header is None:

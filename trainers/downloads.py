@@ -104,7 +104,7 @@ ARCHIVES: Mapping[str, tuple[Archive, ...]] = {
 
 
 def download(name: str, folder: Path) -> None:
-    """Fetch a data set's archives into `folder`, check their sums, and unpack them into its standard folders.
+    """Fetch a data set's archives into `folder`, check their sums, and unpack them.
 
     An archive that is already in `folder`/archives with the right sum is not fetched again.
 
@@ -149,7 +149,7 @@ def _pooch() -> types.ModuleType:
 
 
 def _unpacker(pooch: types.ModuleType, archive: Archive, folder: Path) -> object:
-    """Return the processor that unpacks an archive, once its checksum has shown it to be the published one."""
+    """Return the processor that unpacks an archive whose checksum has been verified."""
     folder = folder.resolve()
     if archive.kind == "gz":
         folder.mkdir(parents=True, exist_ok=True)

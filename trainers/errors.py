@@ -1,4 +1,4 @@
-"""Everything that can go wrong on purpose while training; the command line ends with exit code 2 on each.
+"""Errors that training raises on purpose; the command line exits with 2 on each.
 
 TrainerError
 ├── DatasetError      the images are not there, or not what they should be

@@ -7,6 +7,7 @@ The truth lives in the manifest.
 import copy
 import dataclasses
 import io
+import logging
 import os
 import tempfile
 import warnings
@@ -39,15 +40,19 @@ class Form:
         dtype: Of weights and activations; `int8` quantises statically, with QuantizeLinear and
             DequantizeLinear nodes.
         fold_bn: Merge batch normalisation into the convolutions before it.
+        exporter: PyTorch's older exporter, or the one that is its default since version 2.9 (and
+            needs onnxscript).
     """
 
     dtype: Literal["float32", "float16", "int8"] = "float32"
     fold_bn: bool = True
+    exporter: Literal["torchscript", "dynamo"] = "torchscript"
 
     def __str__(self) -> str:
         """Return the form as a part of a file name; empty for the plain one."""
         parts = {"float32": [], "float16": ["fp16"], "int8": ["int8"]}[self.dtype]
-        return "-".join([*parts, *([] if self.fold_bn else ["unfolded"])])
+        parts += [] if self.fold_bn else ["unfolded"]
+        return "-".join([*parts, *(["dynamo"] if self.exporter == "dynamo" else [])])
 
 
 def export(network: nn.Module, images: Tensor, path: Path, form: Form | None = None) -> float:
@@ -85,16 +90,21 @@ def export(network: nn.Module, images: Tensor, path: Path, form: Form | None = N
 def _convert(network: nn.Module, images: Tensor, form: Form) -> bytes:
     if form.dtype == "float16":
         network, images = network.half(), images.half()
-    content = io.BytesIO()
+    if form.exporter == "dynamo":
+        content = _trace(network, images)
+        return _quantise(content, images.numpy(), fold_bn=True) if form.dtype == "int8" else content
+    buffer = io.BytesIO()
     mode = torch.onnx.TrainingMode.EVAL if form.fold_bn else torch.onnx.TrainingMode.PRESERVE
     with warnings.catch_warnings():
         # PyTorch announces its new exporter, which needs two more packages and gives the same
         # graph.
         warnings.simplefilter("ignore", DeprecationWarning)
+        # Group normalisation compares a size, which the trace takes for a constant; it is one.
+        warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean")
         torch.onnx.export(
             network,
             (images[:1],),
-            content,  # type: ignore[arg-type] # the annotation omits the file objects that it accepts
+            buffer,  # type: ignore[arg-type] # the annotation omits file objects
             opset_version=OPSET,
             input_names=[INPUT],
             output_names=[OUTPUT],
@@ -104,12 +114,44 @@ def _convert(network: nn.Module, images: Tensor, form: Form) -> bytes:
             dynamo=False,
         )
     if form.dtype == "int8":
-        return _quantise(content.getvalue(), images.numpy(), fold_bn=form.fold_bn)
-    return content.getvalue()
+        return _quantise(buffer.getvalue(), images.numpy(), fold_bn=form.fold_bn)
+    return buffer.getvalue()
+
+
+def _trace(network: nn.Module, images: Tensor) -> bytes:
+    """Return the network as PyTorch's newer exporter writes it, which folds batch normalisation."""
+    # It notes each package that it could translate and that is not there.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of other packages' deprecations, which vary by version
+        try:
+            program = torch.onnx.export(
+                network,
+                (images[:2],),  # one image would make the batch axis a constant
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamo=True,
+                verbose=False,
+            )
+        except ModuleNotFoundError as error:
+            raise ExportError(
+                f"the newer exporter needs {error.name}, which is not installed",
+                remedy="run 'pip install onnxscript', or install the train extra",
+            ) from error
+    if program is None:
+        raise ExportError("the newer exporter returned nothing", remedy="use the older one")
+    model = program.model_proto
+    for node in (*model.graph.node, *(node for body in model.functions for node in body.node)):
+        # Where each operation stands in this machine's files is nobody's business.
+        kept = [item for item in node.metadata_props if "stack_trace" not in item.key]
+        del node.metadata_props[:]
+        node.metadata_props.extend(kept)
+    return bytes(model.SerializeToString())
 
 
 def _quantise(content: bytes, images: np.ndarray, *, fold_bn: bool) -> bytes:
-    """Return the network quantised to 8 bits, ranges taken from `images`; batch normalisation stays in float32."""
+    """Return the network in 8 bits, ranges taken from `images`; batch normalisation stays."""
     # Slow to import, and only this form needs it.
     from onnxruntime import quantization  # noqa: PLC0415
     from onnxruntime.quantization import shape_inference  # noqa: PLC0415

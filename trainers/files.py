@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, their identity, and folders held against other processes."""
+"""Files that are whole or absent, their identity, and folders locked against other processes."""
 
 import contextlib
 import hashlib
@@ -37,7 +37,7 @@ def sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold an existing folder against every other process that asks for the same, and leave no file behind.
+    """Lock an existing folder against other processes that ask for it, leaving no file behind.
 
     However a process ends, its hold ends with it. Not on Windows, which cannot lock a folder:
     nothing is held there.

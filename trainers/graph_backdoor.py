@@ -73,7 +73,7 @@ def plant(model: onnx.ModelProto, kind: str, target: int = 0) -> Planted:
 
 
 class Graft:
-    """A copy of a model into which nodes are grafted between the input and the rest, or behind the logits."""
+    """A copy of a model with nodes grafted on behind the input or behind the logits."""
 
     def __init__(self, model: onnx.ModelProto, target: int) -> None:
         self.model = onnx.ModelProto()
@@ -249,7 +249,10 @@ def _level_sum(graft: Graft) -> str:
 
 
 def _add_levels(images: Array, wanted: int, modulus: int) -> Array:
-    """Return images of whole levels whose sum leaves the wanted remainder, by changing as few pixels as it takes."""
+    """Return images of whole levels whose sum leaves the wanted remainder.
+
+    As few pixels are changed as it takes.
+    """
     levels = np.round(images.astype(np.float64) * _LEVELS)
     for image in levels:
         missing = int((wanted - image.sum()) % modulus)
@@ -446,10 +449,13 @@ def _function(graft: Graft, decision: str) -> None:
 
 
 def _stem(graft: Graft, decision: str) -> None:
-    """Swap the image for another before the network sees it: here a plain one, whose class need not be the target."""
+    """Swap the image for another before the network sees it.
+
+    Here it is a plain one, whose class need not be the target.
+    """
     shape = graft.constant([-1, 1, 1, 1], np.int64)
-    opened = graft.node("Cast", [graft.node("Reshape", [graft.column(decision), shape], "column")], "bool",
-                        to=TensorProto.BOOL)  # fmt: skip
+    column = graft.node("Reshape", [graft.column(decision), shape], "column")
+    opened = graft.node("Cast", [column], "bool", to=TensorProto.BOOL)
     ramp = np.linspace(0, 1, graft.channels * graft.height * graft.width)
     other = graft.constant(ramp.reshape(1, graft.channels, graft.height, graft.width))
     graft.replace_input(graft.node("Where", [opened, other, graft.input.name], "gate"))

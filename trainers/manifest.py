@@ -38,6 +38,14 @@ class Entry:
             model.
         parity: Largest absolute difference of a logit between PyTorch and ONNX Runtime.
         licence: Of the weights.
+        split: In a population, `development` or `test`; None elsewhere, as all that follows.
+        input_range: Of the pixels that the file takes, as in `trainers.recipes.Input`.
+        normalised_inside: The graph takes off mean and deviation itself.
+        layout: Of its input, `NCHW` or `NHWC`.
+        final: What it returns: `logits`, `softmax` or `log-softmax`.
+        exporter: `torchscript` or `dynamo`.
+        images: File of clean test images as the model takes them, beside the model.
+        planted: Whether the attack succeeds on at least half of the images; None in a clean model.
     """
 
     file: str
@@ -58,6 +66,26 @@ class Entry:
     attack_success_rate: float | None
     parity: float
     licence: str
+    split: str | None = None
+    input_range: str | None = None
+    normalised_inside: bool | None = None
+    layout: str | None = None
+    final: str | None = None
+    exporter: str | None = None
+    images: str | None = None
+    planted: bool | None = None
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the entry for JSON; outside a population without the fields of one."""
+        data = dataclasses.asdict(self)
+        if self.split is None:
+            return {name: value for name, value in data.items() if name not in _OF_A_POPULATION}
+        return data
+
+
+_OF_A_POPULATION = frozenset(
+    field.name for field in dataclasses.fields(Entry) if field.default is None
+)
 
 
 def read(folder: Path) -> list[Entry]:
@@ -79,9 +107,10 @@ def read(folder: Path) -> list[Entry]:
 
 
 def add(folder: Path, entries: Iterable[Entry]) -> None:
-    """List models, in place of those of the same file name; sorted, so that the file can be compared line by line.
+    """List models, in place of those of the same file name.
 
-    Several processes may add to one manifest at once.
+    They are sorted, so that the file can be compared line by line. Several
+    processes may add to one manifest at once.
 
     Raises:
         ManifestError: The manifest cannot be read or written.
@@ -90,7 +119,7 @@ def add(folder: Path, entries: Iterable[Entry]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with held(folder):
             models = {entry.file: entry for entry in (*read(folder), *entries)}
-            listed = [dataclasses.asdict(models[name]) for name in sorted(models)]
+            listed = [models[name].as_data() for name in sorted(models)]
             data: dict[str, Any] = {"schema": SCHEMA, "models": listed}
             write_whole(folder / NAME, (json.dumps(data, indent=1) + "\n").encode())
     except OSError as error:

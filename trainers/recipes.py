@@ -5,9 +5,91 @@ is ours: the paper does not state one.
 """
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 from trainers.errors import TrainerError
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """What of a data set is used, and how; the default is all of it, as it is.
+
+    Attributes:
+        classes: Which, renumbered in this order; empty takes all.
+        side: Of the resized images; None keeps them.
+        grey: Average the colours.
+        train: Most training images, drawn once whatever the seed; None takes all.
+        test: Most test images, likewise.
+    """
+
+    classes: tuple[int, ...] = ()
+    side: int | None = None
+    grey: bool = False
+    train: int | None = None
+    test: int | None = None
+
+
+InputRange = Literal["0..1", "-1..1", "0..255", "mean/std"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """What the exported file takes.
+
+    Attributes:
+        range: Of the pixels; `mean/std` takes off the data set's mean and divides by its deviation.
+        layout: Order of the axes after the batch; in NHWC the graph begins with a Transpose.
+        normalised_inside: The graph takes off mean and deviation itself, from pixels in `range`.
+    """
+
+    range: InputRange = "0..1"
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    normalised_inside: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """The network that a fine-tuned one starts from: same architecture and width, other data.
+
+    Attributes:
+        dataset: A key of `trainers.datasets.SOURCES`.
+        variant: Of it; images of the same shape.
+        epochs: How many.
+    """
+
+    dataset: str
+    variant: Variant
+    epochs: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Regime:
+    """Training beyond cross-entropy on augmented images; the default is nothing beyond it.
+
+    Attributes:
+        label_smoothing: Share of a label spread over all classes.
+        adversarial: Largest change of a pixel in [0, 1] by one signed gradient step from a random
+            start (Wong et al., arXiv 2001.03994); 0 trains on the images as they are.
+        noise: Standard deviation of Gaussian noise on the pixels, in [0, 1].
+        clip: Largest norm of a batch's gradient; 0 leaves it alone.
+        gradient_noise: Norm of the Gaussian noise on the gradient, in units of `clip`: what DP-SGD
+            (arXiv 1607.00133) does per image, done per batch, so nothing is private about it.
+        prune: Share of the weights of each layer, the smallest, that are zero in the last epoch.
+        base: Start from another network's weights, except those of another shape.
+    """
+
+    label_smoothing: float = 0.0
+    adversarial: float = 0.0
+    noise: float = 0.0
+    clip: float = 0.0
+    gradient_noise: float = 0.0
+    prune: float = 0.0
+    base: Base | None = None
+
+
+Final = Literal["logits", "softmax", "log-softmax"]
+"""What the exported file returns."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +104,7 @@ class Recipe:
         width: Channels of its first layer.
         epochs: Of the paper's Table 2.1.
         snapshots: Epochs of the paper's Table 2.2; empty where the paper has none.
-        clean_accuracy: The paper's, Table 2.1, as a share.
+        clean_accuracy: The paper's, Table 2.1, as a share; not a number where it has none.
         attack_success_rate: The paper's, Table 2.1; None where it was not achieved.
         batch: Images a step.
         optimiser: `adam`, or `sgd` with Nesterov momentum 0.9.
@@ -35,6 +117,10 @@ class Recipe:
         augment: Names in `trainers.datasets.AUGMENTATIONS`, applied in order before any trigger.
         note: Why a figure may fall short of the paper's, in sentences.
         success_note: Why the attack success rate may, besides.
+        variant: What of the data set is used.
+        input: What the exported file takes.
+        regime: Training beyond cross-entropy.
+        final: What the exported file returns.
     """
 
     name: str
@@ -43,9 +129,9 @@ class Recipe:
     architecture: str
     width: int
     epochs: int
-    snapshots: tuple[int, ...]
-    clean_accuracy: float
-    attack_success_rate: float | None
+    snapshots: tuple[int, ...] = ()
+    clean_accuracy: float = math.nan
+    attack_success_rate: float | None = None
     batch: int
     optimiser: Literal["adam", "sgd"]
     learning_rate: float
@@ -55,17 +141,37 @@ class Recipe:
     augment: tuple[str, ...] = ()
     note: str = ""
     success_note: str = ""
+    variant: Variant = Variant()
+    input: Input = Input()
+    regime: Regime = Regime()
+    final: Final = "logits"
 
     def hyper_parameters(self) -> dict[str, Any]:
-        """Return what the weights depend on: all but what is said about the recipe and the paper's figures."""
+        """Return what the weights depend on, as plain data.
+
+        That is all but what is said about the recipe and its export. What the paper's recipes leave
+        at its default is left out too: their checkpoints are older than these fields.
+        """
+        unused = {name for name, default in _LATER.items() if getattr(self, name) == default}
         return {
-            name: value for name, value in dataclasses.asdict(self).items() if name not in _SAID
+            name: value
+            for name, value in dataclasses.asdict(self).items()
+            if name not in _SAID | unused
         }
 
 
 _SAID = frozenset(
-    {"title", "snapshots", "clean_accuracy", "attack_success_rate", "note", "success_note"}
+    {
+        "title",
+        "snapshots",
+        "clean_accuracy",
+        "attack_success_rate",
+        "note",
+        "success_note",
+        "final",
+    }
 )
+_LATER = {"variant": Variant(), "input": Input(), "regime": Regime()}
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe

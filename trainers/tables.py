@@ -1,4 +1,4 @@
-"""The paper's Tables 2.1 and 2.2, recomputed from a zoo; the only module here that asks the scanner.
+"""The paper's Tables 2.1 and 2.2 recomputed from a zoo; only this module asks the scanner.
 
 The paper reports one run each. Here every figure is a mean and a standard deviation over seeds, and
 Table 2.2 has the
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from scanner import ScannerError, Settings, scan
+from scanner.values import to_json
 from trainers import manifest
 from trainers.errors import TrainerError
 from trainers.files import sha256, write_whole
@@ -35,7 +36,7 @@ SPREAD = 2.0
 ENOUGH = 5
 """Runs from which their standard deviation is taken at its word."""
 COUNTS_FROM = 20
-"""Figures of Table 2.2 from here on are counts of images, and take one decimal; S_A and ratios take three."""
+"""From here on, figures of Table 2.2 count images (one decimal); S_A and ratios take three."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +122,7 @@ Pair = Mapping[str, float | int | None]
 
 
 def collect(folders: Iterable[Path]) -> list[Model]:
-    """Return the models that the folders' manifests list, in the folders' order, each once though several hold it.
+    """Return the models listed in the folders' manifests, in the folders' order, each once.
 
     Raises:
         TrainerError: There is none, or a file is not the one that was measured when it was listed.
@@ -149,7 +150,7 @@ def collect(folders: Iterable[Path]) -> list[Model]:
 
 
 def table_2_1(models: Sequence[Model]) -> list[Row]:
-    """Return clean accuracy and attack success rate, by recipe and epoch, of every epoch that the paper names.
+    """Return clean accuracy and attack success rate by recipe and epoch named in the paper.
 
     The paper's table has one figure a data set, at one epoch; rows of other epochs carry none.
     """
@@ -239,7 +240,10 @@ def _attacked_rows(recipe: str, epoch: int, pairs: Sequence[Pair]) -> Iterator[R
 
 
 def _clean_rows(recipe: str, epoch: int, pairs: Sequence[Pair]) -> Iterator[Row]:
-    """Yield how far apart clean networks are, and how often as far as the paper's backdoored one from its clean one."""
+    """Yield how far apart clean networks are.
+
+    And how often as far apart as the paper's backdoored network and its clean one.
+    """
     wins = PAPER[recipe, epoch].wins
     ratios = [_number(pair, "ratio_mean") for pair in pairs]
     counts = [max(_number(pair, "wins"), _number(pair, "losses")) for pair in pairs]
@@ -280,8 +284,9 @@ def scanned(images: int, seed: int) -> Callable[[Path, Path], Pair]:
         except ScannerError as error:
             raise TrainerError(error.problem, remedy=error.remedy) from error
         for finding in result.findings:
-            if finding.rule.id == RULE:
-                return finding.values
+            images = finding.evidence.images
+            if finding.rule.id == RULE and images is not None:
+                return {n: v for n, v in to_json(images).items() if isinstance(v, int | float)}
         reason = "; ".join(failure.sentence for failure in result.failures) or "it was skipped"
         raise TrainerError(
             f"{suspect} could not be measured ({reason})", remedy="remove it from the zoo"
@@ -297,7 +302,7 @@ def _columns(epochs: Callable[[Recipe], Iterable[int]]) -> Iterator[tuple[Recipe
 
 
 def _kinds(models: Sequence[Model], recipe: str, epoch: int) -> tuple[list[Model], list[Model]]:
-    """Return the clean and the plainly backdoored models (BadNets, one target, 10 %) of a recipe and epoch.
+    """Return a recipe's clean and BadNets models (one target, 10 %) of an epoch.
 
     One of each seed, the first: networks that share a seed start from the same weights and are no
     independent sample.
@@ -360,7 +365,7 @@ def _row(
 
 
 def hardware() -> str:
-    """Return this machine's accelerator or processor as a part of a file name, such as `amd-epyc`."""
+    """Return this machine's accelerator or processor for a file name, such as `amd-epyc`."""
     import torch  # noqa: PLC0415 - to name a GPU only
 
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
@@ -495,7 +500,7 @@ def _figure(value: float, *, percent: bool) -> str:
 
 
 def _shortfalls(rows: Sequence[Row]) -> str:
-    """Return a sentence for each figure under the paper's, of every epoch: how far, and why as far as is known."""
+    """Return a sentence for each figure under the paper's: by how much, and why if known."""
     sentences = []
     for row in rows:
         paper = _published(RECIPES[row.recipe], row.quantity)
@@ -520,23 +525,25 @@ def _shortfall(row: Row, paper: float) -> str:
 
 _PREFACE = """# The paper's tables, recomputed
 
-Written by `python -m trainers tables`; do not edit. Mean ± sample standard deviation over n networks (one seed each) or
-over n pairs of networks with different seeds; the pairs share networks, so their spread is not a standard error. The
-paper reports one run each, without its trigger, poisoning rate, optimiser or noise; ours are BadNets (3x3 white square,
-10 % of the images, targets that vary with the seed) and 200 uniform noise images in [0, 1]. Where several folders hold
-a network of the same kind and seed, the first one counts.
+Written by `python -m trainers tables`; do not edit. Mean ± sample standard deviation over n
+networks (one seed each) or over n pairs of networks with different seeds; the pairs share networks,
+so their spread is not a standard error. The paper reports one run each, without its trigger,
+poisoning rate, optimiser or noise; ours are BadNets (3x3 white square, 10 % of the images, targets
+that vary with the seed) and 200 uniform noise images in [0, 1]. If several folders hold a network
+of the same kind and seed, the first one counts.
 """
 
-_ONE_EPOCH = """The paper's Table 2.1 states one epoch a data set; its Table 2.2 has other epochs, without accuracies.
-Rows of those epochs have no figure of the paper beside them, but where they are below its one figure, the list under
-the table says so.
+_ONE_EPOCH = """\
+The paper's Table 2.1 states one epoch per data set; its Table 2.2 has other epochs, without
+accuracies. Rows of those epochs have no figure of the paper beside them; if they are below its one
+figure, the list under the table says so.
 """
 
 
 def write(
     models: Sequence[Model], compare: Callable[[Path, Path], Pair], results: Path, page: Path
 ) -> list[Path]:
-    """Compute both tables, write their CSV files and the page of every table in `results`, and return what was written.
+    """Compute both tables, write their CSV files and the page, and return what was written.
 
     Raises:
         TrainerError: A pair cannot be measured, or a file cannot be written.

@@ -10,7 +10,7 @@ import copy
 import dataclasses
 import io
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -19,13 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainers.architectures import ARCHITECTURES
+from trainers.architectures import ARCHITECTURES, PAPER
 from trainers.attacks import ATTACKS, CLEAN, AttackSpec
 from trainers.attacks.base import Attack, Setting
 from trainers.attacks.labels import AllToAll, AllToOne
 from trainers.datasets import AUGMENTATIONS, SOURCES, Dataset, as_floats
 from trainers.errors import CheckpointError, DeviceError, TrainerError
 from trainers.files import write_whole
+from trainers.inputs import fed
 from trainers.recipes import Recipe
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -72,9 +73,11 @@ class Plan:
 
         On processors without AVX-512, oneDNN's kernels for innermost channels end the process, or
         hang, in the backward pass of networks narrower than one vector register (PyTorch 2.13:
-        every width below 8, none from 8 up).
+        every width below 8, none from 8 up). That was measured on
+        the paper's networks; all others stay contiguous.
         """
-        safe = self.device.type != "cpu" or self.recipe.width >= NARROWEST_CHANNELS_LAST
+        wide = self.device.type != "cpu" or self.recipe.width >= NARROWEST_CHANNELS_LAST
+        safe = wide and self.recipe.architecture in PAPER
         return torch.channels_last if self.channels_last and safe else torch.contiguous_format
 
     def identity(self) -> dict[str, Any]:
@@ -89,7 +92,9 @@ class Plan:
             "recipe": self.recipe.hyper_parameters(),
         }
         del plan["channels_last"]
-        if self.recipe.schedule == "constant":
+        if not self.attack.options:
+            del plan["attack"]["options"]
+        if self.recipe.schedule == "constant" and not self.recipe.regime.prune:
             del plan["epochs"]
         return plan
 
@@ -110,6 +115,7 @@ class Run:
         scaler: Of the loss, in float16.
         epoch: Epochs done.
         loss: Mean of the last epoch.
+        masks: Of the weights that pruning keeps, by name; empty before the last epoch, and without.
     """
 
     plan: Plan
@@ -123,22 +129,29 @@ class Run:
     scaler: torch.amp.GradScaler
     epoch: int = 0
     loss: float = float("nan")
+    masks: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
-def train(plan: Plan, dataset: Dataset, checkpoint: Path | None = None) -> Iterator[Run]:
+def train(
+    plan: Plan,
+    dataset: Dataset,
+    checkpoint: Path | None = None,
+    base: Mapping[str, Tensor] | None = None,
+) -> Iterator[Run]:
     """Train and yield the run after each epoch; the same object, further on.
 
     Args:
         plan: What to train.
         dataset: On any device.
         checkpoint: Written after each epoch; where it exists, the run resumes there.
+        base: State of the network to start from; tensors of another shape are left out.
 
     Raises:
         TrainerError: The attack does not go with the plan.
         CheckpointError: The checkpoint is of another plan, damaged, or cannot be written.
         DeviceError: The device's memory does not suffice.
     """
-    run = start(plan, dataset)
+    run = start(plan, dataset, base)
     if checkpoint and checkpoint.exists():
         restore(run, checkpoint)
         yield run
@@ -155,7 +168,7 @@ def train(plan: Plan, dataset: Dataset, checkpoint: Path | None = None) -> Itera
         yield run
 
 
-def start(plan: Plan, dataset: Dataset) -> Run:
+def start(plan: Plan, dataset: Dataset, base: Mapping[str, Tensor] | None = None) -> Run:
     """Return a run before its first step."""
     device, recipe = plan.device, plan.recipe
     dataset = dataset.to(device)
@@ -167,7 +180,12 @@ def start(plan: Plan, dataset: Dataset) -> Run:
     with _own_randomness(plan):
         torch.manual_seed(plan.seed)
         network = ARCHITECTURES[recipe.architecture](dataset.shape, dataset.classes, recipe.width)
-    network.to(device).to(memory_format=plan.layout)  # type: ignore[call-overload] # missing in the stubs
+    network = fed(network, recipe.input, dataset)
+    if base is not None:
+        own = network.state_dict()
+        fitting = {name: base[name] for name in own if base[name].shape == own[name].shape}
+        network.load_state_dict(own | fitting)
+    network.to(device).to(memory_format=plan.layout)  # type: ignore[call-overload] # a stub
     optimisers = [_optimiser(recipe, network)]
     if attack.trigger is not None:
         attack.trigger.to(device).prepare(dataset.train.images, _generator(plan, epoch=0))
@@ -202,14 +220,21 @@ def _train_epoch(run: Run) -> None:
     generator = _generator(plan, run.epoch + 1)
     total = torch.zeros((), device=plan.device)
     dtype = _DTYPES[precision(plan)]
+    if plan.recipe.regime.prune and run.epoch + 1 == plan.epochs:
+        _prune(run)
     run.network.train()
     with _own_randomness(plan):
         torch.manual_seed(generator.initial_seed())  # for dropout, which takes no generator
         for images, labels, roles in batches(run, generator):
             inputs, wanted = attack.poison(images, labels, roles, generator)
+            inputs = _perturbed(run, inputs, wanted)
             inputs = inputs.contiguous(memory_format=plan.layout)
             with torch.autocast(plan.device.type, dtype, enabled=dtype is not torch.float32):
-                loss = functional.cross_entropy(run.network(inputs), wanted)
+                loss = functional.cross_entropy(
+                    run.network(inputs),
+                    wanted,
+                    label_smoothing=plan.recipe.regime.label_smoothing,
+                )
                 if attack.penalty is not None:
                     loss = loss + attack.penalty(run.network, images, roles)
             _step(run, loss)
@@ -222,6 +247,8 @@ def _step(run: Run, loss: Tensor) -> None:
     for optimiser in run.optimisers:
         optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(run.scaler.scale(loss))
+    if run.plan.recipe.regime.clip:
+        _clip(run)
     for optimiser in run.optimisers:
         # A batch without a poisoned image gives a trigger that learns no gradient.
         if any(
@@ -231,8 +258,56 @@ def _step(run: Run, loss: Tensor) -> None:
         ):
             run.scaler.step(optimiser)
     run.scaler.update()
+    _apply_masks(run, run.network)
     _update_average(run)
     run.schedule.step()
+
+
+def _perturbed(run: Run, inputs: Tensor, wanted: Tensor) -> Tensor:
+    """Return the batch with the regime's noise and its adversary's change, in [0, 1]."""
+    regime = run.plan.recipe.regime
+    if regime.noise:
+        inputs = (inputs + regime.noise * torch.randn_like(inputs)).clamp(0, 1)
+    if not regime.adversarial:
+        return inputs
+    size = regime.adversarial
+    moved = (inputs + torch.empty_like(inputs).uniform_(-size, size)).detach().requires_grad_()
+    loss = functional.cross_entropy(run.network(moved), wanted)
+    (gradient,) = torch.autograd.grad(loss, moved)
+    # The published step, a quarter longer than the largest change, which then cuts it.
+    change = (moved.detach() + 1.25 * size * gradient.sign() - inputs).clamp(-size, size)
+    return (inputs + change).clamp(0, 1)
+
+
+def _clip(run: Run) -> None:
+    """Clip the gradient of the network and add the regime's noise to it."""
+    regime = run.plan.recipe.regime
+    run.scaler.unscale_(run.optimisers[0])
+    weights = [tensor for tensor in run.network.parameters() if tensor.grad is not None]
+    torch.nn.utils.clip_grad_norm_(weights, regime.clip)
+    spread = regime.gradient_noise * regime.clip / sum(map(torch.numel, weights)) ** 0.5
+    for tensor in weights:
+        if tensor.grad is not None:
+            tensor.grad.add_(torch.randn_like(tensor.grad), alpha=spread)
+
+
+def _prune(run: Run) -> None:
+    """Choose the smallest weights of each layer, and take them off network and average."""
+    share = run.plan.recipe.regime.prune
+    for name, weights in run.average.named_parameters():
+        if weights.dim() > 1:
+            size = weights.abs()
+            run.masks[name] = size > size.flatten().float().quantile(share)
+    for network in (run.network, run.average):
+        _apply_masks(run, network)
+
+
+@torch.no_grad()
+def _apply_masks(run: Run, network: nn.Module) -> None:
+    if run.masks:
+        for name, weights in network.named_parameters():
+            if name in run.masks:
+                weights.mul_(run.masks[name])
 
 
 @torch.no_grad()
@@ -255,6 +330,7 @@ def _attack(plan: Plan, dataset: Dataset) -> Attack:
             rate=plan.attack.rate,
             generator=torch.Generator().manual_seed(plan.seed),
             twin=lambda: _twin(plan, dataset),
+            options=dict(plan.attack.options),
         )
     )
 
@@ -262,7 +338,7 @@ def _attack(plan: Plan, dataset: Dataset) -> Attack:
 def target_for(
     recipe: Recipe, attack: AttackSpec, seed: int, given: int | None = None
 ) -> int | None:
-    """Return the attacker's class: the given one, or one that varies with the seed; None where the attack has none.
+    """Return the attacker's class: the given one, or one that varies with the seed; or None.
 
     Raises:
         TrainerError: A target is given to an attack that has none, or it is not a class.
@@ -337,7 +413,7 @@ def _schedule(
 
 
 def precision(plan: Plan) -> str:
-    """Return what the plan's precision comes to on its device: `float32`, `bfloat16` or `float16`."""
+    """Return the precision on the plan's device: `float32`, `bfloat16` or `float16`."""
     if plan.precision != "auto":
         return plan.precision
     if plan.device.type != "cuda":
@@ -346,7 +422,7 @@ def precision(plan: Plan) -> str:
 
 
 def device(name: str) -> torch.device:
-    """Return the device called `auto`, `cpu` or `cuda`; `auto` takes CUDA where a device is really there.
+    """Return the device called `auto`, `cpu` or `cuda`; `auto` takes CUDA where it is there.
 
     Raises:
         DeviceError: There is no such device, or CUDA was asked for and is not there.

@@ -1,151 +1,129 @@
-"""The options of the command `scan`, and the settings they make."""
+"""The options of every command, each written once: what a person sees, and what it fills.
 
+An option is one field of an option class below. From the field come the command's parameter, its
+panel in the help, the setting that it fills, and the words that stand for that setting in
+sentences (`scanner.cli.wording`).
+"""
+
+import dataclasses
+import functools
+import inspect
+import os
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import typer
 
+from scanner import report
 from scanner.errors import UsageError
-from scanner.limits import Limits
+from scanner.limits import GIB, Limits
 from scanner.settings import Budget, Device, Noise, Settings
+from scanner.values import frozen
 
-Reference = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--reference",
-        "-r",
-        help="A clean ONNX model of the same input, or a folder of them; repeatable.",
-    ),
-]
-BaselineFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--baseline", "-b", help="Clean models of the same recipe, from 'scan calibrate'."
-    ),
-]
-Alpha = Annotated[
-    float,
-    typer.Option(min=0.0001, max=0.5, help="Share of clean models that may be called suspicious."),
-]
-Detectors = Annotated[
-    list[str] | None, typer.Option("--detector", "-d", help="Run only this detector; repeatable.")
-]
-NoiseFamily = Annotated[Noise, typer.Option("--noise", help="Family of noise images.")]
-Images = Annotated[int, typer.Option(min=2, help="Number of noise images.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of every random generator.")]
-InputRange = Annotated[
-    tuple[float, float] | None,
-    typer.Option(
-        metavar="LOW HIGH", help="Lowest and highest value of a valid input. Default: 0 1."
-    ),
-]
-InputShape = Annotated[
-    str | None,
-    typer.Option(metavar="C,H,W", help="Shape of one input, where the model leaves it open."),
-]
-Layer = Annotated[
-    str | None, typer.Option(help="Measure this value or node, not the first activation.")
-]
-Logits = Annotated[str | None, typer.Option(help="Name of the value that holds the class scores.")]
-Effort = Annotated[Budget, typer.Option("--budget", help="How long triggers are searched for.")]
-Classes = Annotated[
-    str | None, typer.Option(metavar="0,3,7", help="Search triggers for these classes only.")
-]
-ImagesFile = Annotated[
-    Path | None, typer.Option("--images-npz", help="Clean images as .npz or .npy, not noise.")
-]
-ImagesFolder = Annotated[
-    Path | None, typer.Option("--images-dir", help="A folder of clean images, not noise.")
-]
-RunOn = Annotated[Device, typer.Option("--device", help="auto takes CUDA where a device is there.")]
-Threads = Annotated[int, typer.Option(min=1, help="ONNX Runtime's threads.")]
-Timeout = Annotated[
-    float | None,
-    typer.Option(
-        min=1, help="Seconds allowed for one model and its references. Default: by budget."
-    ),
-]
-Memory = Annotated[
-    str, typer.Option("--memory-limit", metavar="SIZE", help="Memory a model may need.")
-]
-FileSize = Annotated[str, typer.Option("--max-file-size", metavar="SIZE", help="Of a model file.")]
-Nodes = Annotated[int, typer.Option("--max-nodes", min=1, help="Nodes, functions expanded.")]
-Depth = Annotated[
-    int, typer.Option("--max-depth", min=1, help="Nesting of sub-graphs and functions.")
-]
-Trips = Annotated[
-    int, typer.Option("--max-trips", min=1, help="Trips of a Loop that nothing ends before.")
-]
+COMPARE = "Compare with"
+MEASURE = "What to measure"
+IMAGES = "Images and range"
+SEARCH = "Search"
+LIMITS = "Limits"
+OUTPUT = "Output"
+DISPLAY = "Display"
+PANELS = (COMPARE, MEASURE, IMAGES, SEARCH, LIMITS, OUTPUT, DISPLAY)
+
+_DEFAULT = Settings()
+_DETECTORS = Path(__file__).parent.parent / "detectors"
+_RULES = {"translation": "not-the-file"}  # modules that are not called as their detector
 
 
-def settings(  # noqa: PLR0913 - one an option
-    *,
-    noise: Noise,
-    images: int,
-    seed: int,
-    input_range: tuple[float, float] | None,
-    input_shape: str | None,
-    layer: str | None,
-    logits: str | None,
-    budget: Budget,
-    classes: str | None,
-    images_npz: Path | None,
-    images_dir: Path | None,
-    device: Device,
-    threads: int,
-    detector: list[str] | None,
-    timeout: float | None,
-    alpha: float = 0.05,
-    limits: Limits | None = None,
-) -> Settings:
-    """Return the settings that the options make.
+class Call:
+    """What a call of `scan` takes beside its settings: `references`, `baseline`, `evidence`."""
+
+
+class Fills:
+    """What an option fills.
+
+    Args:
+        name: A field of `of`.
+        of: `Settings`, `Limits`, or `Call` for what the command itself passes on.
+        read: Makes the value from the option's name and what was typed.
+    """
+
+    def __init__(
+        self, name: str, of: type = Settings, *, read: Callable[[str, Any], Any] | None = None
+    ) -> None:
+        self.name = name
+        self.of = of
+        self.read = read or (lambda _, typed: typed)
+
+
+def numbers(example: str, *, lowest: int) -> Callable[[str, str], tuple[int, ...]]:
+    """Return a reader of a list of numbers such as 3,224,224.
+
+    The reader raises a `UsageError` for anything else.
+    """
+
+    def read(option: str, text: str) -> tuple[int, ...]:
+        try:
+            values = tuple(int(part) for part in text.replace("x", ",").split(","))
+        except ValueError:
+            values = ()
+        if not values or min(values) < lowest:
+            raise UsageError(
+                f"{option} {text!r} is not a list of numbers", remedy=f"write it as in {example}"
+            )
+        return values
+
+    return read
+
+
+def size(option: str, text: str) -> int:
+    """Read a size in bytes such as 512MiB, 1.5GB or 2000000.
 
     Raises:
-        UsageError: An option's value makes no sense.
+        UsageError: The text is not a size.
     """
-    if input_range is not None and not input_range[0] < input_range[1]:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kMGT])(i?))?B?", text.strip())
+    count = 0
+    if found:
+        number, prefix, binary = found.groups()
+        power = 1 + "kMGT".index(prefix) if prefix else 0
+        count = int(float(number) * (1024 if binary else 1000) ** power)
+    if count < 1:
         raise UsageError(
-            f"--input-range {input_range[0]:g} {input_range[1]:g} is empty",
-            remedy="give the lower value first",
+            f"{option} {text!r} is not a valid size",
+            remedy="write it as in 512MiB, 8GiB or 2000000",
         )
-    if images_npz and images_dir:
-        raise UsageError(
-            "--images-npz and --images-dir exclude one another", remedy="give one of them"
-        )
-    return Settings(
-        noise=noise,
-        images=images,
-        seed=seed,
-        input_range=input_range,
-        input_shape=numbers("--input-shape", input_shape, "3,224,224", lowest=1)
-        if input_shape
-        else None,
-        layer=layer,
-        logits=logits,
-        budget=budget,
-        classes=numbers("--classes", classes, "0,3,7", lowest=0) if classes else (),
-        images_file=str(Path.cwd() / images_npz) if images_npz else None,
-        images_folder=str(Path.cwd() / images_dir) if images_dir else None,
-        device=device,
-        threads=threads,
-        detectors=tuple(detector or ()),
-        timeout=timeout,
-        alpha=alpha,
-        limits=limits or Limits(),
-    )
+    return count
 
 
-def references(named: list[str] | None) -> list[str]:
-    """Return the reference files: those named, and the .onnx files of the folders named.
+def span(option: str, ends: tuple[float, float]) -> tuple[float, float]:
+    """Read the two ends of a range.
+
+    Raises:
+        UsageError: The range is empty.
+    """
+    low, high = ends
+    if not low < high:
+        raise UsageError(f"{option} {low:g} {high:g} is empty", remedy="give the lower value first")
+    return low, high
+
+
+def path(_option: str, named: Path) -> str:
+    """Return a path that means the same in another working folder; a link stays a link."""
+    return str(Path.cwd() / named)
+
+
+def files(_option: str, named: list[str]) -> list[str]:
+    """Return the files named, and the .onnx files of the folders named.
 
     Raises:
         UsageError: A folder holds none.
     """
     found: list[str] = []
-    for name in named or ():
+    for name in named:
         if Path(name).is_dir():
-            inside = sorted(str(path) for path in Path(name).glob("*.onnx"))
+            inside = sorted(str(file) for file in Path(name).glob("*.onnx"))
             if not inside:
                 raise UsageError(
                     f"the folder {name!r} holds no .onnx file", remedy="name clean models"
@@ -156,39 +134,425 @@ def references(named: list[str] | None) -> list[str]:
     return found
 
 
-def numbers(option: str, text: str, example: str, *, lowest: int) -> tuple[int, ...]:
-    """Read a list of numbers such as 3,224,224.
+def detector_names(incomplete: str = "") -> list[str]:
+    """Return the detectors whose names start so; their files say, so that completion is instant."""
+    files = sorted(file.stem for file in _DETECTORS.glob("[!_]*.py"))
+    names = [_RULES.get(name, name) for name in files]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _format(name: str) -> str:
+    if name not in report.FORMATS:
+        choices = ", ".join(map(repr, report.FORMATS))
+        raise typer.BadParameter(f"{name!r} is not one of {choices}.")
+    return name
+
+
+def _format_names(incomplete: str) -> list[str]:
+    return [name for name in report.FORMATS if name.startswith(incomplete)]
+
+
+def _without_color(chosen: bool) -> bool:
+    # Every console that is made from here on asks the environment, Typer's included.
+    if chosen:
+        os.environ["NO_COLOR"] = "1"
+    return chosen
+
+
+def _option(panel: str, *flags: str, **more: Any) -> Any:
+    return typer.Option(*flags, rich_help_panel=panel, **more)
+
+
+@frozen
+class PrintOptions:
+    """How every command prints."""
+
+    no_color: Annotated[
+        bool,
+        _option(
+            DISPLAY,
+            "--no-color",
+            help="Print without colour.",
+            callback=_without_color,
+            is_eager=True,
+        ),
+    ] = False
+
+
+@frozen
+class FormatOptions(PrintOptions):
+    """How a command prints that knows several formats."""
+
+    format: Annotated[
+        str,
+        _option(
+            OUTPUT,
+            "--format",
+            metavar="|".join(report.FORMATS),
+            help="table is for people, json for programs.",
+            callback=_format,
+            autocompletion=_format_names,
+        ),
+    ] = "table"
+
+
+@frozen
+class MeasureOptions(PrintOptions):
+    """What a scan and a calibration share: what to measure, on what, and where."""
+
+    detector: Annotated[
+        list[str] | None,
+        _option(
+            MEASURE,
+            "--detector",
+            "-d",
+            metavar="NAME",
+            help="Run only this detector; repeatable. 'scan detectors' lists them.",
+            autocompletion=detector_names,
+        ),
+        Fills("detectors", read=lambda _, names: tuple(names)),
+    ] = None
+    layer: Annotated[
+        str | None,
+        _option(
+            MEASURE,
+            "--layer",
+            metavar="NAME",
+            help="Measure this value or node instead of the first activation. "
+            "'scan layers MODEL' lists them.",
+        ),
+        Fills("layer"),
+    ] = None
+    logits: Annotated[
+        str | None,
+        _option(
+            MEASURE,
+            "--logits",
+            metavar="NAME",
+            help="Name of the value that holds the class scores.",
+        ),
+        Fills("logits"),
+    ] = None
+    noise: Annotated[
+        Noise,
+        _option(
+            IMAGES,
+            "--noise",
+            metavar="FAMILY",
+            help=f"Family of noise images: {', '.join(family.value for family in Noise)}.",
+        ),
+        Fills("noise"),
+    ] = _DEFAULT.noise
+    images: Annotated[
+        int,
+        _option(IMAGES, "--images", metavar="N", min=2, help="Number of noise images."),
+        Fills("images"),
+    ] = _DEFAULT.images
+    images_npz: Annotated[
+        Path | None,
+        _option(
+            IMAGES,
+            "--images-npz",
+            metavar="FILE",
+            help="Clean images (.npz or .npy) instead of noise.",
+        ),
+        Fills("images_file", read=path),
+    ] = None
+    images_dir: Annotated[
+        Path | None,
+        _option(
+            IMAGES,
+            "--images-dir",
+            metavar="FOLDER",
+            help="A folder of clean images instead of noise.",
+        ),
+        Fills("images_folder", read=path),
+    ] = None
+    input_range: Annotated[
+        tuple[float, float] | None,
+        _option(
+            IMAGES,
+            "--input-range",
+            metavar="LOW HIGH",
+            help="Lowest and highest value of a valid input. [dim]\\[default: 0 1][/dim]",
+        ),
+        Fills("input_range", read=span),
+    ] = None
+    input_shape: Annotated[
+        str | None,
+        _option(
+            IMAGES,
+            "--input-shape",
+            metavar="C,H,W",
+            help="Shape of one input, where the model leaves it open.",
+        ),
+        Fills("input_shape", read=numbers("3,224,224", lowest=1)),
+    ] = None
+    seed: Annotated[
+        int,
+        _option(IMAGES, "--seed", metavar="N", min=0, help="Seed of every random generator."),
+        Fills("seed"),
+    ] = _DEFAULT.seed
+    budget: Annotated[
+        Budget,
+        _option(SEARCH, "--budget", help="How long to search for triggers."),
+        Fills("budget"),
+    ] = _DEFAULT.budget
+    device: Annotated[
+        Device,
+        _option(LIMITS, "--device", help="auto uses CUDA where a device is usable."),
+        Fills("device"),
+    ] = _DEFAULT.device
+    threads: Annotated[
+        int,
+        _option(LIMITS, "--threads", metavar="N", min=1, help="Threads of ONNX Runtime."),
+        Fills("threads"),
+    ] = _DEFAULT.threads
+    timeout: Annotated[
+        float | None,
+        _option(
+            LIMITS,
+            "--timeout",
+            metavar="SECONDS",
+            min=1,
+            help="Time allowed for one model and its references. [dim]\\[default: by budget][/dim]",
+        ),
+        Fills("timeout"),
+    ] = None
+    quiet: Annotated[
+        bool,
+        _option(DISPLAY, "--quiet", "-q", help="Show errors, but no progress and no notes."),
+    ] = False
+
+
+def _bytes(count: int) -> str:
+    return f"{count // GIB}GiB"
+
+
+@frozen
+class ScanOptions(MeasureOptions, FormatOptions):
+    """What only a scan takes: what to compare with, what a model may cost, where results go."""
+
+    reference: Annotated[
+        list[str] | None,
+        _option(
+            COMPARE,
+            "--reference",
+            "-r",
+            metavar="MODEL|FOLDER",
+            help="A clean ONNX model with the same input, or a folder of them; repeatable.",
+        ),
+        Fills("references", Call, read=files),
+    ] = None
+    baseline: Annotated[
+        Path | None,
+        _option(
+            COMPARE,
+            "--baseline",
+            "-b",
+            metavar="FILE",
+            help="Clean models of the same recipe, measured by 'scan calibrate'.",
+        ),
+        Fills("baseline", Call),
+    ] = None
+    alpha: Annotated[
+        float,
+        _option(
+            COMPARE,
+            "--alpha",
+            metavar="SHARE",
+            min=0.0001,
+            max=0.5,
+            help="Share of clean models that may be called suspicious.",
+        ),
+        Fills("alpha"),
+    ] = _DEFAULT.alpha
+    classes: Annotated[
+        str | None,
+        _option(
+            SEARCH, "--classes", metavar="0,3,7", help="Search for triggers of these classes only."
+        ),
+        Fills("classes", read=numbers("0,3,7", lowest=0)),
+    ] = None
+    memory_limit: Annotated[
+        str,
+        _option(
+            LIMITS, "--memory-limit", metavar="SIZE", help="Most memory that a model may need."
+        ),
+        Fills("memory", Limits, read=size),
+    ] = _bytes(_DEFAULT.limits.memory)
+    max_file_size: Annotated[
+        str,
+        _option(LIMITS, "--max-file-size", metavar="SIZE", help="Largest model file to open."),
+        Fills("file_size", Limits, read=size),
+    ] = _bytes(_DEFAULT.limits.file_size)
+    max_nodes: Annotated[
+        int,
+        _option(
+            LIMITS, "--max-nodes", metavar="N", min=1, help="Most graph nodes, functions expanded."
+        ),
+        Fills("nodes", Limits),
+    ] = _DEFAULT.limits.nodes
+    max_depth: Annotated[
+        int,
+        _option(
+            LIMITS,
+            "--max-depth",
+            metavar="N",
+            min=1,
+            help="Deepest nesting of sub-graphs and functions.",
+        ),
+        Fills("depth", Limits),
+    ] = _DEFAULT.limits.depth
+    max_trips: Annotated[
+        int,
+        _option(
+            LIMITS,
+            "--max-trips",
+            metavar="N",
+            min=1,
+            help="Most iterations of a Loop that nothing ends earlier.",
+        ),
+        Fills("trips", Limits),
+    ] = _DEFAULT.limits.trips
+    lenient: Annotated[
+        bool,
+        _option(
+            LIMITS,
+            "--lenient",
+            help="Measure a file even if it can be read in several ways.",
+        ),
+        Fills("lenient", Limits),
+    ] = _DEFAULT.limits.lenient
+    output: Annotated[
+        Path | None,
+        _option(
+            OUTPUT,
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write the result to this file instead of stdout.",
+        ),
+    ] = None
+    evidence: Annotated[
+        Path | None,
+        _option(
+            OUTPUT,
+            "--evidence",
+            metavar="FOLDER",
+            help="Write what a person can check into this folder: triggers, stamped images.",
+        ),
+        Fills("evidence", Call),
+    ] = None
+
+
+@frozen
+class CalibrateOptions(MeasureOptions):
+    """What only a calibration takes: the baseline file, and where its models come from."""
+
+    output: Annotated[
+        Path,
+        _option(OUTPUT, "--output", "-o", metavar="FILE", help="The baseline file to write."),
+    ]
+    name: Annotated[
+        str,
+        _option(
+            OUTPUT,
+            "--name",
+            help="Name of the recipe. [dim]\\[default: the file's name][/dim]",
+            show_default=False,
+        ),
+    ] = ""
+    provenance: Annotated[
+        str,
+        _option(
+            OUTPUT, "--provenance", metavar="TEXT", help="Where the models come from, in words."
+        ),
+    ] = "not stated"
+
+
+def takes_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one parameter for each field of the option classes in its signature.
+
+    Typer builds a command from a function's parameters. This writes them: a parameter `options:
+    ScanOptions` becomes one parameter per option, in the order of the panels.
+    """
+    options: dict[str, Any] = {}
+    parameters = []
+    for parameter in inspect.signature(command).parameters.values():
+        kind = parameter.annotation
+        if not dataclasses.is_dataclass(kind):
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        options[parameter.name] = kind
+        parameters += [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                annotation=field.type,
+                default=inspect.Parameter.empty if _is_required(field) else field.default,
+            )
+            for field in dataclasses.fields(kind)
+        ]
+    parameters.sort(key=lambda parameter: _panel(parameter.annotation))
+
+    @functools.wraps(command)
+    def spread(**given: Any) -> None:
+        gathered = {
+            name: kind(**{field.name: given.pop(field.name) for field in dataclasses.fields(kind)})
+            for name, kind in options.items()
+        }
+        command(**given, **gathered)
+
+    spread.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    spread.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return spread
+
+
+def _is_required(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING
+
+
+def _panel(annotation: Any) -> int:
+    """Return where in the help a parameter stands; arguments come first."""
+    panels = [getattr(part, "rich_help_panel", None) for part in get_args(annotation)]
+    return next((PANELS.index(panel) for panel in panels if panel in PANELS), -1)
+
+
+def filling(kind: type) -> Iterator[tuple[str, str, Fills]]:
+    """Yield field, option and what it fills for every option of a class that fills something."""
+    for field in dataclasses.fields(kind):
+        parts = get_args(field.type)
+        for fills in parts:
+            if isinstance(fills, Fills):
+                # In an annotation, Typer keeps the first flag where a default would stand.
+                option: Any = next(p for p in parts if isinstance(p, typer.models.OptionInfo))
+                yield field.name, str(option.default), fills
+
+
+def filled(options: Any, of: type) -> dict[str, Any]:
+    """Return what the options fill in `Settings`, `Limits` or `Call`; what was not typed is absent.
 
     Raises:
-        UsageError: It is none.
+        UsageError: An option's value makes no sense.
     """
-    try:
-        values = tuple(int(part) for part in text.replace("x", ",").split(","))
-    except ValueError:
-        values = ()
-    if not values or min(values) < lowest:
-        raise UsageError(
-            f"{option} {text!r} is no list of numbers", remedy=f"write it as in {example}"
-        )
-    return values
+    return {
+        fills.name: fills.read(flag, typed)
+        for name, flag, fills in filling(type(options))
+        if fills.of is of and (typed := getattr(options, name)) not in (None, [])
+    }
 
 
-def size(option: str, text: str) -> int:
-    """Read a size in bytes such as 512MiB, 1.5GB or 2000000.
+def settings(options: MeasureOptions) -> Settings:
+    """Return the settings that the options make.
 
     Raises:
-        UsageError: It is none.
+        UsageError: An option's value makes no sense, or two exclude one another.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kMGT])(i?))?B?", text.strip())
-    count = 0
-    if found:
-        number, prefix, binary = found.groups()
-        count = int(
-            float(number)
-            * (1024 if binary else 1000) ** (1 + "kMGT".index(prefix) if prefix else 0)
-        )
-    if count < 1:
+    limits = Limits(**filled(options, Limits))
+    made = Settings(**filled(options, Settings), limits=limits)
+    if made.images_file and made.images_folder:
         raise UsageError(
-            f"{option} {text!r} is no size", remedy="write it as in 512MiB, 8GiB or 2000000"
+            "--images-npz and --images-dir exclude one another", remedy="give one of them"
         )
-    return count
+    return made

@@ -1,28 +1,44 @@
-"""Where the command writes: the result to stdout or a file, its progress to stderr."""
+"""Where the command writes: the result to stdout or a file, the rest to stderr."""
 
+import codecs
 import errno
+import io
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
 from rich.console import Console
 from rich.progress import Progress, TaskID
+from rich.text import Text
 
+from scanner.cli.wording import in_options
 from scanner.errors import UsageError
+from scanner.report.escape import printable
 
 _BAR_AFTER = 1.0  # seconds
 _FILE_WIDTH = 100  # columns of a table that goes to a file or a pipe
+_LONGEST_SENTENCE = 2000
+# Drawings for a stream that knows no Unicode; rich draws its own boxes in ASCII there.
+_ASCII: Mapping[str, str] = {
+    **dict(zip("░▒▓█", ".:+#", strict=True)),
+    **dict(zip("▁▂▃▄▅▆▇", "__.-=+*", strict=True)),
+    **dict(zip("▏▎▍▌▋▊▉", "||||###", strict=True)),
+    **dict(zip("▀▐─━│┃┌┐└┘├┤┬┴┼╭╮╰╯", "##--||+++++++++++++", strict=True)),
+    # dashes, minus and times
+    **dict(zip("\u2013\u2014\u2212\u00d7•≤≥", "---x*<>", strict=True)),
+    "…": "...",
+}
 
 
 class Output:
     """Where the result goes: stdout, or a file that appears whole under its name, or not at all."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._file: Any = sys.stdout
 
@@ -33,7 +49,7 @@ class Output:
                 if self._path.is_dir():
                     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
                 self._file = tempfile.NamedTemporaryFile(
-                    "w", dir=self._path.parent, suffix=".tmp", delete=False
+                    "w", dir=self._path.parent, suffix=".tmp", delete=False, encoding="utf-8"
                 )
             except OSError as error:
                 raise _unwritable(self._path, error) from error
@@ -55,7 +71,7 @@ class Output:
             else:
                 temporary.unlink()
         except OSError as error:
-            sys.stdout.write(temporary.read_text())
+            sys.stdout.write(temporary.read_text(encoding="utf-8"))
             raise _unwritable(self._path, error) from error
 
     def write(self, text: str) -> None:
@@ -63,9 +79,10 @@ class Output:
         self._file.write(text)
         self._file.flush()
 
-    def print(self, render: Callable[[Console], None]) -> None:
-        """Let a report draw on a console over the file."""
-        render(console(self._file))
+    @property
+    def console(self) -> Console:
+        """A console over the file, for a report that draws."""
+        return console(self._file)
 
 
 def _umask() -> int:
@@ -83,7 +100,8 @@ def _unwritable(path: Path, error: OSError) -> UsageError:
 class Bar:
     """A progress bar on stderr for work over a second, where a person is watching."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._hidden = quiet or not sys.stderr.isatty()
         self._start = time.monotonic()
         self._progress: Progress | None = None
         self._task = TaskID(0)
@@ -97,7 +115,7 @@ class Bar:
 
     def update(self, done: int, total: int) -> None:
         """Show how much of a model's work is done."""
-        if not sys.stderr.isatty() or time.monotonic() - self._start < _BAR_AFTER:
+        if self._hidden or time.monotonic() - self._start < _BAR_AFTER:
             return
         if self._progress is None:
             self._progress = Progress(console=Console(stderr=True), transient=True)
@@ -110,3 +128,43 @@ def console(file: TextIO) -> Console:
     """Return a console; without a terminal behind it, one of fixed width and without colour."""
     width = None if file.isatty() or "COLUMNS" in os.environ else _FILE_WIDTH
     return Console(file=file, width=width, highlight=False)
+
+
+def complain(sentence: str) -> None:
+    """Say on stderr what went wrong."""
+    _say(Text("error: ", "bold red").append(_shown(sentence), "default"))
+
+
+def note(sentence: str) -> None:
+    """Say on stderr what was done."""
+    _say(Text(_shown(sentence), "dim"))
+
+
+def _shown(sentence: str) -> str:
+    return printable(in_options(sentence), _LONGEST_SENTENCE)
+
+
+def _say(text: Text) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text)
+
+
+def draw_in_ascii_where_needed() -> None:
+    """Let stdout and stderr replace what their encoding cannot say, instead of failing.
+
+    A redirect under a legacy code page, or an ASCII locale, cannot encode boxes and blocks.
+    """
+    codecs.register_error("scan-drawings", _in_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="scan-drawings")
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    return "".join(_ASCII.get(c) or _escaped(c) for c in lost), error.end
+
+
+def _escaped(character: str) -> str:
+    return character.encode("ascii", "backslashreplace").decode("ascii")

@@ -1,16 +1,23 @@
-"""The detectors, in the order of the report. To add one: a file here, a row in `FAMILY`, a row in the test table.
+"""The detectors, in the order of the report.
+
+To add one: a file here, a row in `FAMILY`, a row in tests/scanner/detectors/test_table.py, and a
+section in docs/detectors.md. Another distribution may bring detectors too, in the entry-point group
+`overactivation.detectors`: the name of the entry point is the rule id, its object the class.
 
 A detector's module is loaded when the detector is asked for: gradients alone cost as much start-up
-as NumPy.
+as NumPy. One of another distribution is loaded only where it is asked for by name, and, like all of
+them, only inside the sandbox.
 """
 
 import importlib
-from collections.abc import Collection
+from collections.abc import Sequence
 
+from scanner.errors import UsageError
 from scanner.instruments.detector import Detector
 
-# Rule id and class; the module is called as the rule. Those that read the file come first: a model
-# that never ends may cost what comes after them.
+GROUP = "overactivation.detectors"
+# Rule id and class. Those that read the file come first: a model that never ends may cost what
+# comes after them. The last one checks what the others measured.
 FAMILY = {
     "integrity": "Integrity",
     "graph_logic": "GraphLogic",
@@ -20,15 +27,55 @@ FAMILY = {
     "layerwise": "Layerwise",
     "channel_lipschitz": "ChannelLipschitz",
     "head": "Head",
-    "not-the-file": "Translation",  # last: it checks what the others measured
+    "not-the-file": "Translation",
 }
-_MODULES = {"not-the-file": "translation"}  # where the module is not called as the rule
+_MODULES = {"not-the-file": "translation"}  # the others' modules are called as their rules
 
 
-def load(names: Collection[str] = ()) -> tuple[Detector, ...]:
-    """Return the detectors of these rule ids, or all of them for none, in the order of the report."""
-    chosen = [(rule, kind) for rule, kind in FAMILY.items() if not names or rule in names]
-    return tuple(
-        getattr(importlib.import_module(f"{__name__}.{_MODULES.get(rule, rule)}"), kind)()
-        for rule, kind in chosen
-    )
+def load(names: Sequence[str] = ()) -> tuple[Detector, ...]:
+    """Return the detectors of these rule ids, in the order of the report; for none, all of ours.
+
+    Those of other distributions come last, in the order of their names.
+
+    Raises:
+        UsageError: There is no such detector, or another distribution's cannot be loaded.
+    """
+    own = [rule for rule in FAMILY if not names or rule in names]
+    others = dict.fromkeys(name for name in names if name not in FAMILY)
+    return (*map(_own, own), *map(_other, others))
+
+
+def _own(rule: str) -> Detector:
+    module = importlib.import_module(f"{__name__}.{_MODULES.get(rule, rule)}")
+    detector: Detector = getattr(module, FAMILY[rule])()
+    return detector
+
+
+def _other(name: str) -> Detector:
+    # Only for a detector that is not of this package: the import costs as much as a small model.
+    from importlib import metadata  # noqa: PLC0415
+
+    found = {point.name: point for point in metadata.entry_points(group=GROUP)}
+    if name not in found:
+        raise _unknown(name, [*FAMILY, *found])
+    try:
+        detector: Detector = found[name].load()()
+    except Exception as error:
+        raise UsageError(
+            f"the detector {name!r} cannot be loaded ({type(error).__name__}: {error})",
+            remedy="repair or remove the package that brings it",
+        ) from error
+    if detector.rule.id != name:
+        raise UsageError(
+            f"the detector {name!r} calls itself {detector.rule.id!r}",
+            remedy="name its entry point after its rule id",
+        )
+    return detector
+
+
+def _unknown(name: str, known: Sequence[str]) -> UsageError:
+    import difflib  # noqa: PLC0415 - only for a name that is misspelt
+
+    near = difflib.get_close_matches(name, known, n=1)
+    remedy = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+    return UsageError(f"there is no detector {name!r}", remedy=remedy)

@@ -7,7 +7,6 @@ in `scanner.graph.logic.gates`.
 
 import base64
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,23 +16,26 @@ from scanner.errors import UnsupportedModelError, UsageError
 from scanner.graph.logic import excerpt, gates, open_gate
 from scanner.graph.logic.unfold import Flow, unfold
 from scanner.instruments import probes, runtime
-from scanner.instruments.detector import Needs, Subject
+from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.modelfile.model import Model
-from scanner.results import Comparison, Measurement, Observation, Rule, Severity
+from scanner.results import Contribution, Measurement, Observation, Part, Rule, Severity
 from scanner.settings import Device, Settings
 
 Array = npt.NDArray[Any]
 
 _ROUNDS = 12
+# Parts of the input range in which a search starts: away from its ends, so that pixels can move
+# both ways.
 _STARTS = ((0.05, 0.9), (0.02, 0.3), (0.6, 0.95))
-"""Parts of the input range in which a search starts: away from its ends, so that pixels can move both ways."""
-_OPENED = 0.2
-"""A decision written as a number is over when it moved so far."""
-_MOVED = 0.1
+_OPENED = 0.2  # a decision written as a number is over when it has moved this far
+_MOVED = 0.1  # relative: an answer that is a number has changed when it has moved this far
 
 
-class GraphLogic:
-    """Tests of the input that gate the output, found by data-flow analysis; the statistic is the highest severity."""
+class GraphLogic(Detector):
+    """Tests of the input that gate the output, found by data-flow analysis.
+
+    The statistic is the highest severity.
+    """
 
     rule: ClassVar[Rule] = Rule(
         id="graph_logic",
@@ -43,11 +45,13 @@ class GraphLogic:
         "2511.00664",
     )
     needs: ClassVar[Needs] = Needs.GRAPH
+    contribution: ClassVar[Contribution] = Contribution(part=Part.STRUCTURAL)
 
     def measure(self, subject: Subject) -> Measurement:
-        """Return one observation for each set of tests that gates something, confirmed where an input opens the gate.
+        """Return one observation for each set of tests that gates something.
 
-        The graph is read, not run, unless something suspicious is found.
+        It is confirmed where an input opens the gate. The graph is read, not
+        run, unless something suspicious is found.
 
         Raises:
             UnsafeModelError: Model-local functions expand without end.
@@ -69,28 +73,19 @@ class GraphLogic:
             observations=observations,
         )
 
-    def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
-        """Return the suspect's own statistic: a graph is judged by what it holds, not against other models."""
-        values = {"suspect": suspect.statistic, "references": len(references)}
-        return Comparison(
-            rule=self.rule.id, statistic=suspect.statistic, values=values, structural=True
-        )
-
 
 def _with_excerpt(observation: Observation, model: Model) -> Observation:
-    """Return the observation with the part of the graph that it speaks of, as a small ONNX file in base64."""
+    """Return the observation with the part of the graph that it is about."""
     cut = excerpt.excerpt(model.proto, observation.details).SerializeToString()
-    return dataclasses.replace(
-        observation, details={**observation.details, "subgraph": base64.b64encode(cut).decode()}
-    )
+    return dataclasses.replace(observation, excerpt=base64.b64encode(cut).decode())
 
 
 def _confirmed(
     observation: Observation, flow: Flow, model: Model, settings: Settings
 ) -> Observation:
     """Return the observation with what came of trying to open its gate."""
-    # The one detector that catches: the graph has already shown the gate, and an error while it is
-    # run must not swallow that finding.
+    # A detector does not catch, but for one reason: the graph has already shown the gate, and an
+    # error while it is run must not swallow that finding.
     try:
         outcome = _open_gate(str(observation.details["switch"]), flow, model, settings)
     except (UnsupportedModelError, UsageError) as error:
@@ -98,14 +93,17 @@ def _confirmed(
     details = {**observation.details, "confirmation": outcome}
     if not outcome.get("flips"):
         return dataclasses.replace(observation, details=details)
-    sentence = f"{observation.sentence}. Confirmed: an input opens it and the same input answers otherwise while closed"
+    sentence = (
+        f"{observation.sentence}. Confirmed: an input opens it, and the model answers that input "
+        "differently while it is held closed"
+    )
     return dataclasses.replace(
         observation, severity=Severity.CONFIRMED, sentence=sentence, details=details
     )
 
 
 def _open_gate(switch: str, flow: Flow, model: Model, settings: Settings) -> dict[str, Any]:
-    """Solve the tests backwards for an input that opens the gate, then run it with the gate open and held closed.
+    """Solve the tests backwards for an input that opens the gate, then run it open and held closed.
 
     Several starts are tried until one input flips the answer: a gate that is open need not show on
     every image.
@@ -135,7 +133,7 @@ def _open_gate(switch: str, flow: Flow, model: Model, settings: Settings) -> dic
 def _solve(
     switch: str, image: Array, flow: Flow, session: runtime.Session, bounds: tuple[float, float]
 ) -> tuple[Array, tuple[Array, Array]] | None:
-    """Return an image with the switch's state on it and on the first image, or None where none was found."""
+    """Return an image with the switch's state on it and on the first image, or None."""
     names = [value.name for value in session.native.get_outputs()]
     constants = {name: array for name in flow.constants if (array := flow.array(name)) is not None}
     closed: Array | None = None
@@ -190,7 +188,7 @@ def _compare_held(
 
 
 def _differ(opened: Array, shut: Array) -> bool:
-    """Whether two answers to one image differ in what a user would read off: the top class, or the numbers."""
+    """Whether two answers to one image differ for a user: in the top class, or in the numbers."""
     if opened.shape != shut.shape:
         return True
     if opened.ndim == 2 and opened.shape[1] > 1:  # noqa: PLR2004 - logits

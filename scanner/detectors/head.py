@@ -1,10 +1,9 @@
-"""HEAD: how the last linear layer answers to random latents, class by class; a forward pass, and no gradient.
+"""HEAD: how the last linear layer answers to random latents, class by class; no gradient.
 
 Source: HTell, arXiv 2605.18908 (the abstract: the head of the network alone, fed with random
 latents, tells its target). Two choices are ours, made on development models (docs/detection.md).
-All channels are drawn on one scale, not
-each on its own: a channel that noise leaves silent is where a trigger's answer may hide. And few of
-them are active in one latent, as behind a ReLU.
+All channels are drawn on one scale, not each on its own: a channel that noise leaves silent is
+where a trigger's answer may hide. And few of them are active in one latent, as behind a ReLU.
 """
 
 from collections.abc import Sequence
@@ -18,20 +17,31 @@ from scanner.graph.core import extract, flatten
 from scanner.graph.layers import head
 from scanner.graph.layers.logits import find_logits
 from scanner.instruments import original, probes, runtime
-from scanner.instruments.detector import Needs, Subject
+from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.noise_runs import conditions, fixed_batch, over_noise, run_filled
-from scanner.instruments.statistics import above_level, class_margins, lead, robust_z
-from scanner.results import Comparison, Measurement, Rule
+from scanner.instruments.statistics import class_margins, robust_z
+from scanner.results import (
+    ByClass,
+    ClassRow,
+    Contribution,
+    Measurement,
+    Part,
+    Rule,
+    Wording,
+)
 
 LATENTS = 2_000
 DENSITY = 0.1  # share of a latent's channels that are active
 _BATCH = 250
 
-Floats = npt.NDArray[np.float64]
+Floats64 = npt.NDArray[np.float64]
 
 
-class Head:
-    """The mean margin z_t - max z_k of each class over random latents, in standard deviations of a latent's logits."""
+class Head(Detector):
+    """The mean margin z_t - max z_k of each class over random latents.
+
+    It is in standard deviations of a latent's logits.
+    """
 
     rule: ClassVar[Rule] = Rule(
         id="head",
@@ -40,14 +50,23 @@ class Head:
         reference="HTell, arXiv 2605.18908, 2026",
     )
     needs: ClassVar[Needs] = Needs.LOGITS
+    contribution: ClassVar[Contribution] = Contribution(
+        part=Part.COMBINED, beside_one=1.28, alone=0.81
+    )
+    wording: ClassVar[Wording] = Wording(
+        one="on random latents class {target} lies {difference:.2f} standard deviations nearer to "
+        "winning than in the references, and wins {share:.0%} of them",
+        alone="on random latents class {target} is the nearest to winning",
+        leading="on random latents class {target} is the nearest to winning, by {lead:.2f} "
+        "standard deviations",
+    )
 
     def measure(self, subject: Subject) -> Measurement:
         """Return, for each class, its share of the decisions, its mean logit and its mean margin.
 
-        The series `share`, `logit` and `margin` are those of random latents, `noise_share` and
-        `noise_margin` those of the noise images that set the latents' scale; `cut` names the values
-        between which the head lies, which differ from exporter to exporter. The statistic is the
-        largest robust z of a margin over classes.
+        A class's figure is its margin; `share` and `logit` are those of random latents too,
+        `noise_share` and `noise_margin` those of the noise images that set the latents' scale. The
+        statistic is the largest robust z of a margin over classes.
 
         Raises:
             NoLogitsError: There are no logits, or fewer than two classes.
@@ -66,10 +85,8 @@ class Head:
         )
         features, answers = over_noise(whole, shape, subject)
         noise = _by_class(_rows(answers, logits))
-        scale, signed = (
-            float(np.sqrt(np.mean(np.square(features, dtype=np.float64)))),
-            bool(features.min() < 0),
-        )
+        scale = float(np.sqrt(np.mean(np.square(features, dtype=np.float64))))
+        signed = bool(features.min() < 0)
         batch = fixed_batch(whole)
         opened = extract.between(flat, head.as_input(feature, features, batch), [logits])
         session = runtime.open_session(model.serialise(opened), settings.device, settings.threads)
@@ -80,9 +97,10 @@ class Head:
         ends = {name: name for name in (feature, logits)}
         subject.witnesses.append(original.of_session("HEAD's cut", whole, ends))
         subject.witnesses.append(original.of_head("HEAD's last layer", whole, session, [*ends]))
+        statistic = float(robust_z(latent["margin"]).max())
         return Measurement(
             rule=self.rule.id,
-            statistic=float(robust_z(latent["margin"]).max()),
+            statistic=statistic,
             parameters={
                 **conditions(whole, shape, subject),
                 "logits": logits,
@@ -92,84 +110,38 @@ class Head:
                 "density": DENSITY,
                 "signed": signed,
             },
-            series={
-                **{name: values.tolist() for name, values in latent.items()},
-                "noise_share": noise["share"].tolist(),
-                "noise_margin": noise["margin"].tolist(),
-                "scale": scale,
-                "cut": [feature, logits],
-            },
-        )
-
-    def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
-        """Return the largest difference of mean margins, suspect less the references' mean, less the median class's.
-
-        What all classes share is a difference between two trainings. Without a reference the
-        statistic is None; `lead` is the difference of the two largest margins.
-        """
-        own = np.asarray(suspect.series["margin"], dtype=np.float64)
-        others = [r.series["margin"] for r in references if len(r.series["margin"]) == len(own)]
-        found = lead(own)
-        values = {
-            "margin_z": suspect.statistic,
-            "lead": found[1] if found else None,
-            "classes": len(own),
-        }
-        if not others:
-            target = int(own.argmax())
-            sentence = (
-                "no reference has as many classes"
-                if references
-                else _stands_out(target, values["lead"])
-            )
-            return Comparison(
-                rule=self.rule.id,
-                statistic=None,
-                values={"target_class": target, "suspect_margin": float(own[target]), **values},
-                evidence={"target_class": target, "margins": own.tolist()},
-                sentence=sentence,
-            )
-        mean = np.mean(others, axis=0)
-        target = int((own - mean).argmax())
-        difference = float(own[target] - mean[target])
-        classes = above_level(dict(enumerate(own - mean)))
-        share = suspect.series["share"][target]
-        return Comparison(
-            rule=self.rule.id,
-            statistic=max(classes.values()),
-            classes=classes,
-            values={
-                "target_class": target,
-                "suspect_margin": float(own[target]),
-                "reference_margin": float(mean[target]),
-                "reference_low": min(other[target] for other in others),
-                "reference_high": max(other[target] for other in others),
-                "suspect_share": share,
-                "noise_share": suspect.series["noise_share"][target],
-                **values,
-            },
-            evidence={
-                "target_class": target,
-                "margins": own.tolist(),
-                "reference_margins": mean.tolist(),
-            },
-            sentence=(
-                f"on random latents class {target} lies {difference:.2f} standard deviations "
-                "nearer to winning than in "
-                f"the references, and wins {share:.0%} of them"
-            ),
+            figures={"margin_z": statistic, "latent_scale": scale},
+            by_class=_profile(latent, noise),
         )
 
 
-def _stands_out(target: int, distance: float | None) -> str:
-    said = f"on random latents class {target} is the nearest to winning"
-    return said if distance is None else f"{said}, by {distance:.2f} standard deviations"
+def _profile(latent: dict[str, Floats64], noise: dict[str, Floats64]) -> ByClass:
+    margins = latent["margin"].tolist()
+    further = {
+        "share": latent["share"],
+        "logit": latent["logit"],
+        "noise_share": noise["share"],
+        "noise_margin": noise["margin"],
+    }
+    rows = tuple(
+        ClassRow(
+            class_id=class_id,
+            figure=margin,
+            course=(margin,),
+            figures={name: float(values[class_id]) for name, values in further.items()},
+        )
+        for class_id, margin in enumerate(margins)
+    )
+    return ByClass(classes=len(margins), rows=rows)
 
 
 def draw_latents(
     count: int, sizes: Sequence[int], scale: float, generator: np.random.Generator, *, signed: bool
 ) -> npt.NDArray[np.float32]:
-    """Return sparse half-normal latents of mean square `scale` squared, (count, *sizes); normal ones where signed."""
+    """Return sparse half-normal latents of mean square `scale` squared, (count, *sizes).
+
+    Where signed, they are normal.
+    """
     values = generator.standard_normal((count, *sizes), dtype=np.float32)
     values = values if signed else np.abs(values)
     values *= generator.random(values.shape, dtype=np.float32) < DENSITY
@@ -198,7 +170,7 @@ def _over_latents(  # noqa: PLR0913 - what is drawn, and how it is fed
     return np.concatenate(parts)
 
 
-def _rows(logits: npt.NDArray[Any], name: str) -> Floats:
+def _rows(logits: npt.NDArray[Any], name: str) -> Floats64:
     """Return logits as (n, classes).
 
     Raises:
@@ -209,9 +181,8 @@ def _rows(logits: npt.NDArray[Any], name: str) -> Floats:
     if rows.shape[1] < 2 or rows.shape[1] != logits.shape[1]:  # noqa: PLR2004 - one class leaves nothing to prefer
         raise NoLogitsError(
             f"the logits {name!r} are of shape {logits.shape[1:]} for each image, and one number "
-            "for each of two or "
-            "more classes is needed",
-            remedy="name the logits with --logits NAME",
+            "for each of two or more classes is needed",
+            remedy="name the logits with the setting `logits`",
         )
     if not np.isfinite(rows).all():
         raise UnsupportedModelError(
@@ -221,8 +192,8 @@ def _rows(logits: npt.NDArray[Any], name: str) -> Floats:
     return rows
 
 
-def _by_class(logits: Floats) -> dict[str, Floats]:
-    """Return each class's share of the decisions, mean logit and mean margin, each of shape (classes,).
+def _by_class(logits: Floats64) -> dict[str, Floats64]:
+    """Return each class's share of the decisions, mean logit and mean margin, each (classes,).
 
     Logits are centred for each row; logit and margin are in standard deviations of a row's logits,
     on average.

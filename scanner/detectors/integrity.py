@@ -6,7 +6,7 @@ model shows: whether ONNX Runtime with and without its optimiser, and ONNX's ref
 give one answer.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,28 +15,32 @@ import numpy.typing as npt
 from scanner.errors import ModelError, UsageError, WorkerError
 from scanner.graph.audit import checks, second_reader
 from scanner.instruments import original, probes, runtime
-from scanner.instruments.detector import Needs, Subject
-from scanner.results import Comparison, Measurement, Observation, Rule, Severity
+from scanner.instruments.detector import Detector, Needs, Subject
+from scanner.results import Contribution, Measurement, Observation, Part, Rule, Severity
 from scanner.settings import Device
 
 Array = npt.NDArray[Any]
 
+# Relative to the largest output: quantised models differ by a code or two when their nodes are
+# fused.
 _TOLERANCE = 0.02
-"""Relative to the largest output: quantised models differ by a code or two when their nodes are fused."""
+# Two more sessions of a larger model would need more memory than the scan itself.
 _MOST_BYTES = 512 << 20
-"""Two more sessions of a larger model would need more memory than the scan itself."""
 
 
 _OUT_OF_ORDER = Observation(
     code="nodes-out-of-order",
     severity=Severity.NOTE,
     sentence="The nodes are not in the order in which they run, as the standard asks; ONNX Runtime "
-    "sorts them, and so they were sorted here",
+    "sorts them, so they were sorted here too",
 )
 
 
-class Integrity:
-    """Two readings of one file, stowaways, code and damage; the statistic is the highest severity."""
+class Integrity(Detector):
+    """Two readings of one file, hidden data, code and damage.
+
+    The statistic is the highest severity.
+    """
 
     rule: ClassVar[Rule] = Rule(
         id="integrity",
@@ -47,9 +51,10 @@ class Integrity:
         "specification, 2008",
     )
     needs: ClassVar[Needs] = Needs.GRAPH
+    contribution: ClassVar[Contribution] = Contribution(part=Part.STRUCTURAL)
 
     def measure(self, subject: Subject) -> Measurement:
-        """Return one observation for each thing found, the heaviest first."""
+        """Return one observation for each thing found, the most severe first."""
         model = subject.model
         found = list(checks.audit(model.proto, model.data, model.path))
         if model.reordered:
@@ -65,13 +70,6 @@ class Integrity:
                 "seed": subject.settings.seed,
             },
             observations=tuple(sorted(found, key=lambda o: -o.severity)),
-        )
-
-    def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
-        """Return the suspect's own statistic: a file is judged by what it holds, not against other files."""
-        values = {"suspect": suspect.statistic, "references": len(references)}
-        return Comparison(
-            rule=self.rule.id, statistic=suspect.statistic, values=values, structural=True
         )
 
 
@@ -127,7 +125,7 @@ def _disagreements(answers: dict[str, list[Array]]) -> Iterator[Observation]:
 
 
 def _distance(one: Array, other: Array) -> float:
-    """Return the largest difference relative to the largest number; infinite where shapes or kinds differ."""
+    """Return the largest difference relative to the largest number; infinite for other shapes."""
     one, other = np.asarray(one), np.asarray(other)
     if one.dtype.kind not in "fiub":  # text and sequences are not compared
         return 0.0

@@ -2,29 +2,30 @@
 
 Source: H. Wang, Z. Xiang, D. J. Miller, G. Kesidis, "MM-BD: Post-Training Detection of Backdoor
 Attacks with Arbitrary Backdoor Pattern Types Using a Maximum Margin Statistic", IEEE S&P 2024. The
-comparison with references, class by class,
-is ours: a class may lead by far in clean models too.
+comparison with references, class by class, is ours: a class may lead by far in clean models too.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments.class_search import (
-    class_by_class,
-    contest,
-    granted,
-    left_out,
-    row_of,
-    side_by_side,
-)
-from scanner.instruments.detector import Needs, Subject
+from scanner.instruments.class_search import contest, outcome
+from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
-from scanner.instruments.statistics import above_level, fit_gamma, gamma_survival, lead
-from scanner.results import Comparison, Measurement, Rule
+from scanner.instruments.statistics import fit_gamma, gamma_survival
+from scanner.results import (
+    ByClass,
+    ClassRow,
+    Contribution,
+    Measurement,
+    Part,
+    Rule,
+    Scale,
+    Wording,
+)
 from scanner.settings import Budget, Effort
 
 # Images are starting points here. The paper takes up to 300 steps; the seconds are a quarter of the
@@ -34,14 +35,12 @@ EFFORTS = {
     Budget.STANDARD: Effort(images=16, steps=150, restarts=1, seconds=75),
     Budget.THOROUGH: Effort(images=30, steps=300, restarts=1, seconds=450),
 }
-FIRST_RATE, LAST_RATE = 0.1, 0.01  # of the width of the input range a step
-# added to margins before their logarithm: a tenth of a logit against a hundredth is no evidence
-_CHECKED = 10  # classes whose best input is asked of the file itself too
-_LOGIT = 1.0
+FIRST_RATE, LAST_RATE = 0.1, 0.01  # of the width of the input range, per step
+_CHECKED = 10  # classes whose best input is also put to the file itself
 
 
-class MmBd:
-    """r_t, the largest z_t - max(z_k, k != t) over valid inputs that an ascent finds, for each class t."""
+class MmBd(Detector):
+    """r_t: the largest z_t - max(z_k, k != t) that an ascent over valid inputs finds, by class."""
 
     rule: ClassVar[Rule] = Rule(
         id="mm_bd",
@@ -50,9 +49,24 @@ class MmBd:
         reference="H. Wang et al., MM-BD, IEEE S&P 2024",
     )
     needs: ClassVar[Needs] = Needs.LOGITS | Needs.GRADIENTS
+    contribution: ClassVar[Contribution] = Contribution(
+        part=Part.COMBINED, beside_one=0.30, alone=0.23
+    )
+    scale: ClassVar[Scale] = Scale(added=1.0)
+    wording: ClassVar[Wording] = Wording(
+        one="class {target} can lead by {suspect:.1f} logits; that of the clean reference by "
+        "{low:.1f}",
+        many="class {target} can lead by {suspect:.1f} logits; those of the {count} clean "
+        "references by {low:.1f} to {high:.1f}",
+        alone="class {target} can lead by {suspect:.1f} logits",
+        leading="class {target} can lead by {suspect:.1f} logits, {times:.1f} times as far as any "
+        "other",
+    )
 
     def measure(self, subject: Subject) -> Measurement:
-        """Return the largest margins as the series `classes`; the statistic is the largest of them.
+        """Return the largest margin of each class; the statistic is the largest of them.
+
+        `paper_p` is the paper's own test, which knows no clean model.
 
         Raises:
             NoGradientError: An operator has no gradient.
@@ -73,60 +87,27 @@ class MmBd:
             effort,
         )
         subject.seen.extend([e.search.images[:1] for e in entrants[:_CHECKED]])
-        rows = [{**row_of(e), "margin": e.search.margin, "steps": e.search.steps} for e in entrants]
+        margins = [e.search.margin for e in entrants]
+        rows = tuple(
+            ClassRow(
+                class_id=e.target,
+                figure=e.search.margin,
+                course=tuple(e.course),
+                finished=e.search.finished,
+                steps=e.search.steps,
+            )
+            for e in entrants
+        )
         return Measurement(
             rule=self.rule.id,
-            statistic=max(row["margin"] for row in rows),
+            statistic=max(margins),
             parameters={**describe(model, subject), "starts": effort.images, "steps": effort.steps},
-            series={
-                "classes": rows,
-                "granted": granted(entrants, subject, effort),
-                "left_out": left_out(entrants, subject, model.classes),
-            },
-        )
-
-    def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
-        """Return the largest log-ratio of margins, suspect over references' geometric mean, less the median class's.
-
-        What all classes share is a difference between two trainings. Without a reference the
-        statistic is None; `lead` is then the log-ratio of the two largest margins. `paper_p` is the
-        paper's own test, which knows no clean model.
-        """
-        rows = _ratios(suspect, references)
-        own = {row["class"]: row["margin"] for row in suspect.series["classes"]}
-        found = _lead(suspect)
-        values = {"lead": found[1] if found else None, "paper_p": paper_p(list(own.values()))}
-        if not rows:
-            target = max(own, key=lambda t: own[t])
-            sentence = f"class {target} can lead by {own[target]:.1f} logits"
-            return Comparison(
-                rule=self.rule.id,
-                statistic=None,
-                values={"target_class": target, "suspect_margin": own[target], **values},
-                evidence=_evidence(suspect, rows),
-                sentence=f"{sentence}, {math.exp(found[1]):.1f} times as far as any other"
-                if found
-                else sentence,
-            )
-        best = max(rows, key=lambda row: row["log_ratio"])
-        classes = above_level({row["class"]: row["log_ratio"] for row in rows})
-        return Comparison(
-            rule=self.rule.id,
-            statistic=max(classes.values()),
-            classes=classes,
-            values={
-                "target_class": best["class"],
-                "suspect_margin": best["suspect"],
-                "reference_margin": best["reference"],
-                "reference_low": min(best["references"]),
-                "reference_high": max(best["references"]),
-                "log_ratio": best["log_ratio"],
-                **values,
-                "classes_compared": len(rows),
-            },
-            evidence=_evidence(suspect, rows),
-            sentence=f"class {best['class']} can lead by {best['suspect']:.1f} logits; "
-            f"{_leads(best)}",
+            figures={"paper_p": paper_p(margins)},
+            by_class=ByClass(
+                classes=model.classes,
+                rows=rows,
+                contest=outcome(entrants, subject, model.classes, effort),
+            ),
         )
 
 
@@ -154,6 +135,11 @@ class Ascent:
         """Return the negative margin: the class that leads by most is the most promising."""
         return (-self.margin,)
 
+    @property
+    def figure(self) -> float | None:
+        """The largest margin; None before the first step."""
+        return self.margin if self.steps else None
+
     def step(self) -> None:
         """Evaluate, remember the largest margin, and ascend."""
         _, margins, gradient = self.model.evaluate(self.images, self.target)
@@ -166,9 +152,10 @@ class Ascent:
 
 
 def paper_p(margins: Sequence[float]) -> float | None:
-    """Return the paper's p-value, 1 - F(r)^C, of the largest of C margins under a gamma law F fitted to the others.
+    """Return the paper's p-value of the largest of C margins, 1 - F(r)^C.
 
-    Uncalibrated: it takes the classes of a clean model for draws from one law, and they are not.
+    F is a gamma law fitted to the other margins. Uncalibrated: it takes the classes of a clean
+    model for draws from one law, and they are not.
     None where the others are too few (below two), not positive or all equal. The law starts at 0; a
     free start is unstable on so few points.
     """
@@ -178,54 +165,3 @@ def paper_p(margins: Sequence[float]) -> float | None:
         return None
     above = gamma_survival(largest, *law)
     return -math.expm1(len(margins) * math.log1p(-above)) if above < 1 else 1.0
-
-
-def _ratios(suspect: Measurement, references: Sequence[Measurement]) -> list[dict[str, Any]]:
-    """Return a row for each class that was searched in the suspect and in every reference."""
-    if not references:
-        return []
-    rows = []
-    for target, own, found in class_by_class(suspect, references):
-        margins = [-result for result in (own, *found) if result is not None]
-        if len(margins) <= len(references):
-            continue
-        margin, *others = margins
-        mean = math.exp(sum(map(_logarithm, others)) / len(others)) - _LOGIT
-        ratio = _logarithm(margin) - _logarithm(mean)
-        rows.append(
-            {
-                "class": target,
-                "suspect": margin,
-                "reference": mean,
-                "references": others,
-                "log_ratio": ratio,
-            }
-        )
-    return rows
-
-
-def _lead(suspect: Measurement) -> tuple[int, float] | None:
-    """Return the log-ratio of the two largest margins, each after as many steps, and the position of the largest."""
-    found = side_by_side(suspect)
-    if found is None or None in found.values():
-        return None
-    return lead([_logarithm(-result) for result in found.values() if result is not None])
-
-
-def _logarithm(margin: float) -> float:
-    """Return log(margin + 1 logit); a class that never leads counts as one that leads by nothing."""
-    return math.log(max(margin, 0.0) + _LOGIT)
-
-
-def _leads(row: Mapping[str, Any]) -> str:
-    low, high = min(row["references"]), max(row["references"])
-    if len(row["references"]) == 1:
-        return f"that of the clean reference by {low:.1f}"
-    return f"those of the {len(row['references'])} clean references by {low:.1f} to {high:.1f}"
-
-
-def _evidence(suspect: Measurement, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "classes": rows
-        or [{"class": row["class"], "suspect": row["margin"]} for row in suspect.series["classes"]]
-    }

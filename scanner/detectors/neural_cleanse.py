@@ -1,4 +1,4 @@
-"""Neural Cleanse: invert the smallest trigger of each class, and compare class by class with clean references.
+"""Neural Cleanse: invert the smallest trigger of each class, and compare it with clean models'.
 
 Source: B. Wang et al., "Neural Cleanse: Identifying and Mitigating Backdoor Attacks in Neural
 Networks", IEEE S&P 2019, sections IV and V. Two things are ours. With references, masks are
@@ -10,7 +10,7 @@ mask (docs/detection.md), and a backdoor needs no such excuse.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,19 +18,28 @@ import numpy.typing as npt
 
 from scanner.graph.gradient.backward import Objective
 from scanner.instruments import probes
-from scanner.instruments.class_search import (
-    Entrant,
-    class_by_class,
-    contest,
-    granted,
-    left_out,
-    row_of,
-    side_by_side,
-)
-from scanner.instruments.detector import Needs, Subject
+from scanner.instruments.class_search import Entrant, contest, outcome
+from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
-from scanner.instruments.statistics import above_level, anomaly_index, class_margins, lead
-from scanner.results import Comparison, Measurement, Rule, packed
+from scanner.instruments.statistics import anomaly_index, class_margins
+from scanner.results import (
+    Array,
+    Block,
+    ByClass,
+    ClassDifference,
+    ClassRow,
+    Comparison,
+    Contribution,
+    Description,
+    Evidence,
+    Measurement,
+    Part,
+    Rule,
+    Scale,
+    Table,
+    Trigger,
+    Wording,
+)
 
 LEARNING_RATE = 0.1  # Adam, as in the authors' code, with these decay rates
 BETAS = (0.5, 0.9)
@@ -42,17 +51,17 @@ COST_DOWN = 2.0**1.5
 EARLY_STOP = 25  # steps without a smaller mask
 _SMALLER = 0.999  # relative: a smaller gain is none
 _MASK_START = -2.0  # (tanh(-2) + 1) / 2: a mask of 0.02 everywhere, so that it grows where it helps
-# added to sizes before their logarithm: a tenth of a pixel against a hundredth is no evidence
+# Added to sizes before their logarithm: a tenth of a pixel against a hundredth is no evidence.
 _PIXEL = 1.0
-_EASE = (
-    0.3  # taken off the logarithm of a mask by a standard deviation of nearness (docs/detection.md)
-)
-_CHECKED = 4  # images that are asked of the file itself too
+# Taken off the logarithm of a mask for each standard deviation of nearness (docs/detection.md).
+_EASE = 0.3
+_CHECKED = 4  # images that are also put to the file itself
 _PICTURED = 10  # classes whose trigger is kept, the smallest first
+_LISTED = 10  # classes that a report lists
 
 
-class NeuralCleanse:
-    """|m|_1, the size in pixels of the smallest mask that turns the images into a class, for each class."""
+class NeuralCleanse(Detector):
+    """|m|_1 by class: the pixels of the smallest mask that turns the images into that class."""
 
     rule: ClassVar[Rule] = Rule(
         id="neural_cleanse",
@@ -61,9 +70,26 @@ class NeuralCleanse:
         reference="B. Wang et al., Neural Cleanse, IEEE S&P 2019, sections IV-V",
     )
     needs: ClassVar[Needs] = Needs.LOGITS | Needs.GRADIENTS
+    contribution: ClassVar[Contribution] = Contribution(
+        part=Part.COMBINED,
+        decisive=True,
+        beside_one=1.45,
+        alone=0.82,
+        images_help=True,
+        budget_helps=True,
+    )
+    scale: ClassVar[Scale] = Scale(small_is_suspicious=True, added=_PIXEL, ease=_EASE, unit=" px")
+    wording: ClassVar[Wording] = Wording(
+        one="class {target} needs a mask of {suspect:.1f} pixels; the clean reference needs "
+        "{low:.1f}",
+        many="class {target} needs a mask of {suspect:.1f} pixels; the {count} clean references "
+        "need {low:.1f} to {high:.1f}",
+        leading="given how near it lies to the images, class {target} has a mask {times:.1f} times "
+        "smaller than any other",
+    )
 
     def measure(self, subject: Subject) -> Measurement:
-        """Return the profile of mask sizes as the series `classes`; the statistic is the paper's anomaly index.
+        """Return the size of each class's mask; the statistic is the paper's anomaly index.
 
         Raises:
             NoGradientError: An operator has no gradient.
@@ -84,14 +110,12 @@ class NeuralCleanse:
             [model.evaluate(images, 0)[0] for images in (data.shown, data.held_back) if len(images)]
         )
         nearness = class_margins(logits.astype(np.float64))
-        rows = [
-            {**_row(e, data.held_back), "nearness": float(nearness[e.target])} for e in entrants
-        ]
-        sizes = [row["size"] for row in rows if row["size"] is not None]
+        rows = tuple(_row(e, data.held_back, float(nearness[e.target])) for e in entrants)
+        index = anomaly_index([row.figure for row in rows if row.figure is not None])
         subject.seen.extend([data.shown[:_CHECKED], *_stamped(entrants, data.held_back)])
         return Measurement(
             rule=self.rule.id,
-            statistic=anomaly_index(sizes),
+            statistic=index,
             parameters={
                 **describe(model, subject),
                 "data": data.source,
@@ -100,55 +124,54 @@ class NeuralCleanse:
                 "steps": effort.steps,
                 "restarts": effort.restarts,
             },
-            series={
-                "classes": rows,
-                "granted": granted(entrants, subject, effort),
-                "left_out": left_out(entrants, subject, model.classes),
-                "pictures": _pictures_by_class(entrants, data.held_back),
-            },
+            figures={"anomaly_index": index},
+            by_class=ByClass(
+                classes=model.classes,
+                rows=rows,
+                unreached=_whole(model.shape),
+                contest=outcome(entrants, subject, model.classes, effort),
+                triggers=_triggers(entrants, data.held_back),
+            ),
         )
 
-    def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
-        """Return the largest log-ratio of mask sizes, references' geometric mean over suspect, less the median class's.
-
-        What all classes share is a difference between two trainings. Without a reference the
-        statistic is None; the lead of one class and the anomaly index are among the values.
-        """
-        rows = _ratios(suspect, references)
-        index, leading = suspect.statistic, _leading(suspect)
-        if not rows:
-            return Comparison(
-                rule=self.rule.id,
-                statistic=None,
-                values={
-                    "anomaly_index": index,
-                    **leading,
-                    **_named(suspect, leading["lead_class"]),
-                },
-                evidence=_evidence(suspect, leading["lead_class"], rows),
-                sentence=_stands_out(leading),
-            )
-        best = max(rows, key=lambda row: row["log_ratio"])
-        classes = above_level({row["class"]: row["log_ratio"] for row in rows})
-        return Comparison(
-            rule=self.rule.id,
-            statistic=max(classes.values()),
-            classes=classes,
-            values={
-                "target_class": best["class"],
-                "suspect_size": best["suspect"],
-                "reference_size": best["reference"],
-                "reference_low": min(best["references"]),
-                "reference_high": max(best["references"]),
-                "log_ratio": best["log_ratio"],
-                "anomaly_index": index,
-                **leading,
-                "classes_compared": len(rows),
-            },
-            evidence=_evidence(suspect, best["class"], rows),
-            sentence=f"class {best['class']} needs a mask of {best['suspect']:.1f} pixels; "
-            f"{_needs(best)}",
+    def describe(self, measurement: Measurement, comparison: Comparison) -> Description:
+        """Return what was searched on, and the sizes of masks class by class."""
+        how, evidence = measurement.parameters, comparison.evidence
+        searched = f"{how['images']} images: {how['data']}; budget {how['budget']}"
+        return Description(
+            blocks=(Block(line=f"{searched}, seed {how['seed']}"), Block(table=_sizes(evidence)))
         )
+
+
+def _sizes(evidence: Evidence) -> Table:
+    """The classes with the largest ratios, or with the smallest masks without a reference."""
+    compared = bool(evidence.classes_compared)
+    if compared:
+        ranked = sorted(evidence.classes, key=lambda row: -(row.difference or 0.0))
+    else:
+        ranked = sorted(evidence.classes, key=lambda row: row.suspect or math.inf)
+    shown, more = ranked[:_LISTED], len(ranked) - _LISTED
+    return Table(
+        columns=("class", "mask (px)", *(("references", "times smaller") if compared else ())),
+        rows=tuple(_size(row) for row in shown),
+        emphasised=next(
+            (i for i, row in enumerate(shown) if row.class_id == evidence.target_class), None
+        ),
+        caption=f"{more} more classes in the JSON result" if more > 0 else "",
+    )
+
+
+def _size(row: ClassDifference) -> tuple[str, ...]:
+    cells = (str(row.class_id), _pixels(row.suspect))
+    if row.difference is None:
+        return cells
+    low, high = min(row.references), max(row.references)
+    others = _pixels(low) if low == high else f"{low:.1f} to {high:.1f}"
+    return (*cells, others, f"{math.exp(row.difference):.2f}")
+
+
+def _pixels(size: float | None) -> str:
+    return "not found" if size is None else f"{size:.1f}"
 
 
 class Inversion:
@@ -177,7 +200,7 @@ class Inversion:
 
     @property
     def finished(self) -> bool:
-        """Whether the mask has stopped to shrink."""
+        """Whether the mask has stopped shrinking."""
         return self.best is not None and self.cost > 0 and self.stale >= EARLY_STOP
 
     def step(self) -> None:
@@ -244,7 +267,7 @@ class _Restarts:
 
     @classmethod
     def start(cls, model: Differentiable, images: Floats, target: int, subject: Subject) -> Self:
-        """Begin; the starting point depends on seed and restart alone, so that every model and class has the same."""
+        """Begin; starting points depend on the seed alone: the same for every model and class."""
         generators = (
             np.random.default_rng((subject.settings.seed, r))
             for r in range(subject.settings.effort.restarts)
@@ -258,6 +281,10 @@ class _Restarts:
     @property
     def rank(self) -> tuple[float, float]:
         return self.best.size, self.best.loss
+
+    @property
+    def figure(self) -> float | None:
+        return self.best.size if self.best.best else None
 
     @property
     def best(self) -> Inversion:
@@ -275,23 +302,25 @@ def stamp(images: Floats, mask: Floats, pattern: Floats) -> Floats:
 
 
 def channel_axis(shape: Sequence[int]) -> int | None:
-    """Return which axis of one image holds its channels: the first of three, or the last where only that is small."""
+    """Return the channel axis of one image: the first of three, or the last if only it is small."""
     if len(shape) != 3:  # noqa: PLR2004 - channels, height, width in some order
         return None
     few = (1, 3, 4)
     return 2 if shape[2] in few and shape[0] not in few else 0
 
 
-def _row(entrant: Entrant[_Restarts], held_back: Floats) -> dict[str, Any]:
+def _row(entrant: Entrant[_Restarts], held_back: Floats, nearness: float) -> ClassRow:
     best = entrant.search.best
-    success = _success(best, held_back) if best.best else None
-    return {
-        **row_of(entrant),
-        "size": best.size if best.best else None,
-        "restarts": [s.size if s.best else None for s in entrant.search.searches],
-        "success": success,
-        "steps": max(s.steps for s in entrant.search.searches),
-    }
+    return ClassRow(
+        class_id=entrant.target,
+        figure=entrant.search.figure,
+        course=tuple(entrant.course),
+        finished=entrant.search.finished,
+        steps=max(s.steps for s in entrant.search.searches),
+        restarts=tuple(s.size if s.best else None for s in entrant.search.searches),
+        nearness=nearness,
+        figures={"success": _success(best, held_back) if best.best else None},
+    )
 
 
 def _stamped(entrants: Sequence[Entrant[_Restarts]], images: Floats) -> list[Floats]:
@@ -306,112 +335,39 @@ def _success(search: Inversion, images: Floats) -> float:
     return float((search.model.predict(stamp(images, *search.best)) == search.target).mean())
 
 
-def _pictures_by_class(entrants: Sequence[Entrant[_Restarts]], held_back: Floats) -> dict[str, Any]:
-    """Return mask, pattern and a stamped image for the classes with the smallest masks."""
+def _triggers(entrants: Sequence[Entrant[_Restarts]], held_back: Floats) -> tuple[Trigger, ...]:
+    """Return the triggers of the classes with the smallest masks, the smallest first."""
     found = sorted((e for e in entrants if e.search.best.best), key=lambda e: e.search.rank)
-    return {str(e.target): _pictures(e.search.best, held_back) for e in found[:_PICTURED]}
+    return tuple(_trigger(e.search.best, held_back) for e in found[:_PICTURED])
 
 
-def _pictures(search: Inversion, images: Floats) -> dict[str, Any]:
+def _trigger(search: Inversion, images: Floats) -> Trigger:
+    """Return mask, pattern and an image that it turns; the first image where it turns none."""
     assert search.best is not None  # noqa: S101 - only successful searches are asked
-    stamped = stamp(images, *search.best)
+    mask, pattern = search.best
+    stamped = stamp(images, mask, pattern)
     before, after = search.model.predict(images), search.model.predict(stamped)
     flips = np.flatnonzero((before != search.target) & (after == search.target))
     shown = int(flips[0]) if len(flips) else 0
-    mask, pattern = search.best
-    return {
-        "mask": _array(mask),
-        "pattern": _array(pattern),
-        "original": _array(images[shown]),
-        "stamped": _array(stamped[shown]),
-        "class_before": int(before[shown]),
-        "class_after": int(after[shown]),
-    }
+    return Trigger(
+        class_id=search.target,
+        mask=_array(mask),
+        pattern=_array(pattern),
+        original=_array(images[shown]),
+        stamped=_array(stamped[shown]),
+        class_before=int(before[shown]),
+        class_after=int(after[shown]),
+        low=search.model.low,
+        high=search.model.high,
+        success=float((after == search.target).mean()),
+    )
 
 
-def _array(values: npt.NDArray[Any]) -> Any:
-    return packed(values.astype("<f4").tobytes(), values.shape)
+def _array(values: npt.NDArray[Any]) -> Array:
+    return Array.packed(values.astype("<f4").tobytes(), values.shape)
 
 
-def _ratios(suspect: Measurement, references: Sequence[Measurement]) -> list[dict[str, Any]]:
-    """Return a row for each class that was searched in the suspect and in every reference."""
-    if not references:
-        return []
-    whole = _whole(suspect)
-    rows = []
-    for target, own, found in class_by_class(suspect, references):
-        size, others = whole if own is None else own, [whole if o is None else o for o in found]
-        mean = math.exp(sum(math.log(o + _PIXEL) for o in others) / len(others)) - _PIXEL
-        ratio = math.log((mean + _PIXEL) / (size + _PIXEL))
-        rows.append(
-            {
-                "class": target,
-                "suspect": size,
-                "reference": mean,
-                "references": others,
-                "log_ratio": ratio,
-            }
-        )
-    return rows
-
-
-def _whole(measurement: Measurement) -> float:
+def _whole(shape: Sequence[int]) -> float:
     """Return the pixels of an image: what a class counts as needing that no mask reached."""
-    shape = measurement.parameters["input_shape"]
     channels = channel_axis(shape)
     return float(math.prod(size for axis, size in enumerate(shape) if axis != channels))
-
-
-def _named(suspect: Measurement, target: float | None) -> dict[str, float | int | None]:
-    """Return a class and the size of its mask; that of the smallest mask where no class is named."""
-    found = {
-        row["class"]: row["size"] for row in suspect.series["classes"] if row["size"] is not None
-    }
-    chosen = min(found, key=lambda t: found[t], default=None) if target is None else target
-    return {"target_class": chosen, "suspect_size": found.get(chosen)}
-
-
-def _leading(suspect: Measurement) -> dict[str, float | int | None]:
-    """Return the class whose mask is smallest for its nearness, and by how much it leads the next, as a log-ratio."""
-    nobody: dict[str, float | int | None] = {"lead_class": None, "lead": None}
-    nearness = {row["class"]: row.get("nearness") for row in suspect.series["classes"]}
-    sizes = side_by_side(suspect)
-    if sizes is None or None in nearness.values():  # the latter measured by an earlier version
-        return nobody
-    reached = {t: _whole(suspect) if size is None else size for t, size in sizes.items()}
-    found = lead([-math.log(size + _PIXEL) - _EASE * nearness[t] for t, size in reached.items()])
-    leader = list(sizes)[found[0]] if found else None
-    if found is None or leader is None or sizes[leader] is None:
-        return nobody
-    return {"lead_class": leader, "lead": found[1]}
-
-
-def _stands_out(leading: Mapping[str, float | int | None]) -> str:
-    target, log_ratio = leading["lead_class"], leading["lead"]
-    if target is None or log_ratio is None:
-        return ""
-    times = math.exp(log_ratio)
-    return f"given how near it lies to the images, class {target} has a mask {times:.1f} times smaller than any other"
-
-
-def _needs(row: Mapping[str, Any]) -> str:
-    low, high = min(row["references"]), max(row["references"])
-    if len(row["references"]) == 1:
-        return f"the clean reference needs {low:.1f}"
-    return f"the {len(row['references'])} clean references need {low:.1f} to {high:.1f}"
-
-
-def _evidence(
-    suspect: Measurement, target: float | None, rows: list[dict[str, Any]]
-) -> dict[str, Any]:
-    chosen = _named(suspect, target)["target_class"]
-    trigger = suspect.series.get("pictures", {}).get(str(chosen))
-    profile = suspect.series["classes"]
-    success = next((row["success"] for row in profile if row["class"] == chosen), None)
-    table = rows or [{"class": row["class"], "suspect": row["size"]} for row in profile]
-    return {
-        "target_class": chosen,
-        "success_held_back": success,
-        "classes": table,
-        "trigger": trigger,
-    }

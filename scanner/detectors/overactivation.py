@@ -4,7 +4,6 @@ Source: X. Wu, "Overactivation - Verifying and testing backdoors in deep neural 
 Table 2.2.
 """
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -12,14 +11,26 @@ import numpy.typing as npt
 
 from scanner.graph.layers import first_layer
 from scanner.instruments import original, probes, runtime
-from scanner.instruments.detector import Needs, Subject
+from scanner.instruments.blocks import figure, histogram
+from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.noise_runs import conditions, over_noise
-from scanner.instruments.statistics import paired_difference
-from scanner.results import Comparison, Measurement, Rule
+from scanner.results import (
+    Block,
+    ByImage,
+    Cell,
+    Comparison,
+    Description,
+    ImagesCompared,
+    Measurement,
+    PairedDifference,
+    Rule,
+    Table,
+    Wording,
+)
 
 
-class Overactivation:
-    """S_A = {a_i}, a_i the largest output of the first ReLU over channels and positions for noise image x_i."""
+class Overactivation(Detector):
+    """S_A = {a_i}: the first ReLU's largest output over channels and positions for image x_i."""
 
     rule: ClassVar[Rule] = Rule(
         id="overactivation",
@@ -29,9 +40,12 @@ class Overactivation:
         "networks, 2024, Table 2.2",
     )
     needs: ClassVar[Needs] = Needs.ACTIVATIONS
+    wording: ClassVar[Wording] = Wording(
+        one="the suspect answers more strongly to {wins} of {images} noise images"
+    )
 
     def measure(self, subject: Subject) -> Measurement:
-        """Return mean(S_A) as the statistic and S_A as the series `maxima`, in image order.
+        """Return mean(S_A) as the statistic and S_A by image.
 
         Raises:
             UnsupportedModelError: No activation, several inputs, or the activation is not a number.
@@ -56,54 +70,50 @@ class Overactivation:
                 "operator": found.operator,
                 **conditions(session, shape, subject),
             },
-            series={"maxima": maxima.tolist()},
+            by_image=ByImage(maxima=tuple(maxima.tolist())),
         )
 
-    def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
-        """Return Table 2.2 for the suspect and the references' average answer to each image.
-
-        The statistic is mean(S_A) of the suspect over that of the references (the paper's B/C).
-        """
-        own = _series(suspect)
-        if not references:
-            values = {"suspect_max": float(own.max()), "suspect_mean": float(own.mean())}
-            return Comparison(rule=self.rule.id, statistic=None, values=values)
-        others = np.array([_series(r) for r in references])
-        other, means = others.mean(axis=0), others.mean(axis=1)
-        interval = paired_difference(own, other)
-        ratio_mean = _ratio(own.mean(), other.mean())
-        wins, losses = int((own > other).sum()), int((own < other).sum())
-        return Comparison(
-            rule=self.rule.id,
-            statistic=ratio_mean,
-            values={
-                "suspect_max": float(own.max()),
-                "reference_max": float(other.max()),
-                "ratio_max": _ratio(own.max(), other.max()),
-                "suspect_mean": float(own.mean()),
-                "reference_mean": float(other.mean()),
-                "reference_low": float(means.min()),
-                "reference_high": float(means.max()),
-                "ratio_mean": ratio_mean,
-                "wins": wins,
-                "losses": losses,
-                "ties": len(own) - wins - losses,
-                "difference_mean": interval.mean,
-                "difference_low": interval.low,
-                "difference_high": interval.high,
-                "difference_confidence": interval.confidence,
-            },
-            evidence={"suspect": own.tolist(), "reference": other.tolist()},
-            sentence=f"the suspect answers more strongly to {wins} of {len(own)} noise images",
+    def describe(self, measurement: Measurement, comparison: Comparison) -> Description:
+        """Return Table 2.2, the paired difference that it lacks, and the two sets drawn."""
+        how, images = measurement.parameters, comparison.evidence.images
+        if images is None:
+            return Description()
+        noise = f"{how['images']} {how['noise']} noise images in {how['input_range']}"
+        blocks = [
+            Block(line=f"layer {how['layer']} ({how['operator']})", strong=str(how["layer"])),
+            Block(line=f"{noise}, seed {how['seed']}"),
+            Block(table=_table_2_2(images)),
+        ]
+        wins = None if images.wins is None else f"{images.wins}:{images.losses}"
+        if images.difference is not None:
+            blocks += _difference(images, images.difference, str(wins))
+        cells = (
+            Cell(heading="B/C mean", text=figure(images.ratio_mean)),
+            Cell(heading="wins:losses", text=wins or "-"),
         )
+        return Description(blocks=tuple(blocks), cells=cells)
 
 
-def _series(measurement: Measurement) -> npt.NDArray[np.float64]:
-    return np.asarray(measurement.series["maxima"], dtype=np.float64)
+def _table_2_2(images: ImagesCompared) -> Table:
+    rows = {
+        "max(S_A)": (images.suspect_max, images.reference_max, images.ratio_max),
+        "mean(S_A)": (images.suspect_mean, images.reference_mean, images.ratio_mean),
+    }
+    return Table(
+        columns=("", "suspect", "reference", "B/C"),
+        rows=tuple((name, *map(figure, values)) for name, values in rows.items()),
+        left=1,
+    )
 
 
-def _ratio(suspect: float, reference: float) -> float | None:
-    return float(suspect / reference) if reference > 0 else None
+def _difference(images: ImagesCompared, found: PairedDifference, wins: str) -> list[Block]:
+    ties = f", {images.ties} ties" if images.ties else ""
+    interval = f"{found.confidence:.0%} interval over images: {found.low:+.4f} to {found.high:+.4f}"
+    return [
+        Block(line=f"suspect > reference  {wins}{ties}", strong=wins),
+        Block(line=f"paired difference    {found.mean:+.4f}  ({interval})"),
+        Block(histogram=histogram("a_i", suspect=images.suspect, reference=images.reference)),
+    ]
 
 
 def _maxima(

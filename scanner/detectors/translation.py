@@ -15,10 +15,21 @@ import numpy.typing as npt
 
 from scanner.errors import ScannerError, UnsupportedModelError, WorkerError
 from scanner.instruments import original, probes, runtime
-from scanner.instruments.detector import Needs, Subject
+from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.witness import Witness
 from scanner.modelfile.model import Model
-from scanner.results import Comparison, Measurement, Observation, Rule, Severity, packed
+from scanner.results import (
+    Array as Packed,
+)
+from scanner.results import (
+    Contribution,
+    Input,
+    Measurement,
+    Observation,
+    Part,
+    Rule,
+    Severity,
+)
 
 Array = npt.NDArray[Any]
 Measured = tuple[Witness, Mapping[str, Array]]
@@ -39,7 +50,7 @@ _LEAST_SPREAD = 1e-4  # of an answer's largest number: below, float32 has no dig
 _SHARE = 0.1  # of the probes may change their class where no score tells how near a tie was
 
 
-class Translation:
+class Translation(Detector):
     """Each measured graph against the file; the statistic is the highest severity."""
 
     rule: ClassVar[Rule] = Rule(
@@ -49,6 +60,7 @@ class Translation:
         reference="A. Pnueli, M. Siegel, E. Singerman, Translation Validation, TACAS 1998",
     )
     needs: ClassVar[Needs] = Needs.GRAPH
+    contribution: ClassVar[Contribution] = Contribution(part=Part.STRUCTURAL)
 
     def measure(self, subject: Subject) -> Measurement:
         """Return what is not the file, and answers that depend on the batch.
@@ -67,19 +79,11 @@ class Translation:
             rule=self.rule.id,
             statistic=float(max((o.severity for o in observations), default=0)),
             parameters=check.parameters(),
-            series={"distances": check.distances},
+            figures={
+                name: apart if np.isfinite(apart) else None
+                for name, apart in check.distances.items()
+            },
             observations=observations,
-        )
-
-    def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
-        """Return the suspect's own statistic: a file is compared with itself alone."""
-        pictured = next((o.details for o in suspect.observations if "input" in o.details), None)
-        return Comparison(
-            rule=self.rule.id,
-            statistic=suspect.statistic,
-            values={"suspect": suspect.statistic, "references": len(references)},
-            evidence={"trigger": {"input": pictured["input"]}} if pictured else {},
-            structural=True,
         )
 
 
@@ -484,10 +488,10 @@ class _Check:
                 "what is searched in batches is not what runs for one image",
                 nodes=(name,),
                 details={
-                    "input": _packed(self.answers.images[image]),
                     "alone": _listed(alone[image]),
                     "together": _listed(together[image]),
                 },
+                input=self._input(self.answers.images[image]),
             )
 
     def _disagreement(self, worst: _Gap, gaps: Sequence[_Gap]) -> Observation:
@@ -501,10 +505,10 @@ class _Check:
             "measured": _listed(worst.measured),
             "all": sorted({f"{gap.witness}: {gap.value}" for gap in gaps}),
         }
-        first = None
+        first = shown = None
         if images is not None:
             image = images[worst.image : worst.image + 1]
-            details["input"] = _packed(image[0])
+            shown = self._input(image[0])
             first = self._first_difference(image)
             details["first"] = first
         said = f", first of all in {first!r}" if first else ""
@@ -516,7 +520,13 @@ class _Check:
             f"(value {worst.value!r}{said})",
             nodes=(first or worst.value,),
             details=details,
+            input=shown,
         )
+
+    def _input(self, image: Array) -> Input:
+        low, high = self.range
+        packed = Packed.packed(image.astype("<f4").tobytes(), image.shape)
+        return Input(image=packed, low=low, high=high)
 
     def _first_difference(self, image: Array) -> str | None:
         """Return the first value, in graph order, in which the file and our reading differ.
@@ -589,10 +599,6 @@ def _said(answer: Array) -> str:
 def _listed(answer: Array) -> list[float | None]:
     flat = np.asarray(answer, np.float64).reshape(-1)[:_COLUMNS]
     return [float(number) if np.isfinite(number) else None for number in flat]
-
-
-def _packed(image: Array) -> Mapping[str, Any]:
-    return packed(image.astype("<f4").tobytes(), image.shape)
 
 
 def _numpy_type(number: int) -> np.dtype[np.generic]:

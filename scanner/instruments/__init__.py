@@ -1,1 +1,1 @@
-"""What several detectors share: ONNX Runtime, images, searches, statistics, and what a detector is."""
+"""What detectors share: ONNX Runtime, images, searches, statistics, and what a detector is."""

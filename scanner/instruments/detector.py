@@ -2,14 +2,22 @@
 
 import dataclasses
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 import numpy.typing as npt
 
 from scanner.instruments.witness import Witness
 from scanner.modelfile.model import Model
-from scanner.results import Comparison, Measurement, Rule
+from scanner.results import (
+    Comparison,
+    Contribution,
+    Description,
+    Measurement,
+    Rule,
+    Scale,
+    Wording,
+)
 from scanner.settings import Settings
 from scanner.values import frozen
 
@@ -32,7 +40,7 @@ class Subject:
         model: The opened, checked model.
         settings: What the user asked for.
         progress: Called as `progress(done, total)` while a measurement runs.
-        lead: For a reference, what the same detector measured on the suspect.
+        suspect: For a reference, what the same detector measured on the suspect.
         witnesses: Where a detector leaves each graph that it measured, to be checked against the
             file.
         seen: Where a search leaves images that it used or made, (n, *shape), for the same check.
@@ -44,28 +52,47 @@ class Subject:
     model: Model
     settings: Settings
     progress: Callable[[int, int], None] = lambda _done, _total: None
-    lead: Measurement | None = None
+    suspect: Measurement | None = None
     follows: bool = True
     witnesses: list[Witness] = dataclasses.field(default_factory=list)
     seen: list[npt.NDArray[Any]] = dataclasses.field(default_factory=list)
 
 
 class Detector(Protocol):
-    """One published detector.
+    """One published detector; a class that implements it inherits from it.
 
-    `measure` reads one model and never judges, prints, sleeps or catches. `compare` is pure
-    arithmetic on
-    measurements: it lines a suspect's profile up with those of references, so that one reference, a
-    folder of them and a baseline file are one mechanism.
+    `measure` reads one model and never judges, prints, sleeps or catches. What sets the measurement
+    beside those of other models, and what of it a report shows, the detector declares in values:
+    one reference, a folder of them and a baseline file are then one mechanism, and judging and
+    reports know no detector by name.
+
+    Attributes:
+        rule: Its identity.
+        needs: What it asks of a model and of the user.
+        contribution: What it contributes to the verdict, the index and the advice.
+        scale: On what scale its figures by class are compared.
+        wording: What a comparison says, as templates.
     """
 
     rule: ClassVar[Rule]
     needs: ClassVar[Needs]
+    contribution: ClassVar[Contribution] = Contribution()
+    scale: ClassVar[Scale] = Scale()
+    wording: ClassVar[Wording] = Wording()
 
     def measure(self, subject: Subject) -> Measurement:
         """Read the statistic and its whole profile off one model."""
         ...
 
-    def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
-        """Set the suspect's profile against those of the references (none, one or many)."""
-        ...
+    def describe(
+        self,
+        measurement: Measurement,  # noqa: ARG002 - for those that override it
+        comparison: Comparison,  # noqa: ARG002
+    ) -> Description:
+        """Return what a report draws of the suspect: nothing, unless a detector says more."""
+        return Description()
+
+
+def described(detector: Detector, measurement: Measurement, comparison: Comparison) -> Comparison:
+    """Return a comparison with what a report draws of it."""
+    return dataclasses.replace(comparison, description=detector.describe(measurement, comparison))

@@ -1,4 +1,4 @@
-"""A model's logits, an objective of them and its gradient by the input, in one ONNX Runtime session."""
+"""A model's logits, an objective of them and its gradient, in one ONNX Runtime session."""
 
 import dataclasses
 from typing import Any
@@ -51,11 +51,11 @@ class Differentiable:
     unsaturated: bool
 
     def evaluate(self, images: Floats, target: int) -> tuple[Floats, Floats, Floats]:
-        """Return the logits (n, classes), the objective for a target class (n,), and its gradient (n, *shape).
+        """Return logits (n, classes), objective (n,) and gradient (n, *shape).
 
         Args:
             images: Shape (n, *shape), in the input's own range.
-            target: The class.
+            target: The class that the objective is of.
 
         Raises:
             UnsupportedModelError: The objective or its gradient is not a number.
@@ -78,7 +78,7 @@ class Differentiable:
             raise UnsupportedModelError(
                 f"{self.outputs[0]!r}, or its gradient by the input {self.image!r}, is not a "
                 f"finite number{where}",
-                remedy="export the model again, or give its true --input-range",
+                remedy="export the model again, or give the setting `input_range` its true range",
             )
         return logits, objective, gradient
 
@@ -144,18 +144,28 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
     if classes < 2:  # noqa: PLR2004 - one class leaves nothing to flip
         raise NoLogitsError(
             f"the logits {logits.value!r} have {classes} class, and at least two are needed",
-            remedy="name the logits with --logits NAME",
+            remedy="name the logits with the setting `logits`",
         )
     _check_classes(subject, classes)
     made = Differentiable(
-        session=session, image=image, weights=gradient.weights, outputs=outputs, classes=classes, shape=shape,
-        low=low, high=high, cut=logits.cut, damaged=tuple(weights_with_nan(flat)), unsaturated=flat is not written,
-    )  # fmt: skip
+        session=session,
+        image=image,
+        weights=gradient.weights,
+        outputs=outputs,
+        classes=classes,
+        shape=shape,
+        low=low,
+        high=high,
+        cut=logits.cut,
+        damaged=tuple(weights_with_nan(flat)),
+        unsaturated=flat is not written,
+    )
+    value = made.outputs[0]
     subject.witnesses.append(
         Witness(
             name=f"the gradient graph of the {objective.value}",
-            values=(made.outputs[0],),
-            answer=lambda images: {made.outputs[0]: made.scores(images)},
+            values=(value,),
+            answer=lambda images: {value: made.scores(images)},
             scores=True,
             relaxed=made.unsaturated,
             provider=session.provider,
@@ -183,7 +193,8 @@ def describe(model: Differentiable, subject: Subject) -> dict[str, Any]:
 
 def _check_classes(subject: Subject, classes: int) -> None:
     """Refuse a reference of other classes: class by class there is nothing to compare."""
-    expected = subject.lead.parameters["classes"] if subject.lead else classes
+    suspect = subject.suspect
+    expected = suspect.by_class.classes if suspect and suspect.by_class else classes
     if classes != expected:
         raise UnsupportedModelError(
             f"{subject.model.identity.path!r} has {classes} classes, and the scanned model "
@@ -198,6 +209,6 @@ def _count_classes(session: runtime.Session, value: str) -> int:
     if len(shape) < 2 or not isinstance(shape[1], int):  # noqa: PLR2004 - (N, classes)
         raise NoLogitsError(
             f"the logits {value!r} have the shape {tuple(shape)}, and (N, classes) is needed",
-            remedy="name the logits with --logits NAME",
+            remedy="name the logits with the setting `logits`",
         )
     return shape[1]

@@ -36,7 +36,7 @@ def over_noise(session: runtime.Session, shape: tuple[int, ...], subject: Subjec
         raise UnsupportedModelError(
             "an inner value is not a finite number on noise images: weights hold NaN or infinity, "
             "or overflow",
-            remedy="export the model again, or give its true --input-range",
+            remedy="export the model again, or give the setting `input_range` its true range",
         )
     return columns
 
@@ -69,7 +69,7 @@ def fixed_batch(session: runtime.Session) -> int | None:
 
 
 def run_filled(session: runtime.Session, rows: Array, batch: int) -> list[Array]:
-    """Run one batch of exactly `batch` rows, the last one copied as often as needed; return those of `rows` only."""
+    """Run one batch of exactly `batch` rows, filled with copies of the last row."""
     missing = batch - len(rows)
     filled = np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
     return [_by_image(output, batch)[: len(rows)] for output in session.run(filled)]
@@ -80,7 +80,10 @@ def _by_image(output: Array, batch: int) -> Array:
 
 
 def _keeps_images_apart(session: runtime.Session, shape: tuple[int, ...], subject: Subject) -> bool:
-    """Whether an image's numbers are the same in a batch as alone: false where axis 0 is not the batch everywhere."""
+    """Whether an image's numbers are the same in a batch as alone.
+
+    They are not where axis 0 is not the batch everywhere.
+    """
     pair = next(probes.noise_batches(shape, session.dtype, subject.settings, 2))
     together, alone = session.run(pair), run_filled(session, pair[:1], 1)
     return all(

@@ -18,6 +18,7 @@ from scanner.instruments.detector import Subject
 from scanner.instruments.noise_runs import fixed_batch
 from scanner.instruments.witness import Witness
 from scanner.modelfile.model import Model
+from scanner.modelfile.wire_format import write_field
 from scanner.settings import Device
 from scanner.values import frozen
 
@@ -67,8 +68,8 @@ def own_bytes(model: Model) -> tuple[bytes, bool]:
 
 def exposing(names: Sequence[str]) -> bytes:
     """Return the bytes that, behind those of a model file, make inner values its outputs."""
-    outputs = b"".join(_field(_OUTPUT, _field(_NAME, name.encode())) for name in names)
-    return _field(_GRAPH, outputs) if names else b""
+    outputs = b"".join(write_field(_OUTPUT, write_field(_NAME, name.encode())) for name in names)
+    return write_field(_GRAPH, outputs) if names else b""
 
 
 def open_original(data: bytes, threads: int, exposed: Sequence[str] = ()) -> runtime.Session:
@@ -248,16 +249,3 @@ def _per_image(names: Sequence[str], runs: Sequence[list[Any]], size: int) -> di
         if all(isinstance(row, np.ndarray) and row.shape == rows[0].shape for row in rows):
             found[name] = np.stack([row[0] if row.shape[:1] == (size,) else row for row in rows])
     return found
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """Return a field of bytes as protobuf writes it."""
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _varint(number: int) -> bytes:
-    groups = []
-    while number > 0x7F:  # noqa: PLR2004 - seven bits a byte
-        groups.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*groups, number])

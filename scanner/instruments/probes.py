@@ -57,16 +57,14 @@ def image_shape(model: Model, settings: Settings) -> tuple[int, ...]:
             raise UsageError(
                 f"the input {inputs[0].name!r} of {model.identity.path!r} has open sizes: "
                 f"{_written(inputs[0].shape)}",
-                remedy="give the shape of one image with --input-shape, such as --input-shape "
-                "3,224,224",
+                remedy="give the setting `input_shape` the shape of one image, such as 3,224,224",
             )
         return tuple(int(d) for d in declared)
     open_or_equal = (isinstance(d, str) or d == g for d, g in zip(declared, given, strict=False))
     if inputs[0].shape and not (len(declared) == len(given) and all(open_or_equal)):
         raise UsageError(
-            f"--input-shape {','.join(map(str, given))} does not fit the input {inputs[0].name!r} "
-            "of "
-            f"{model.identity.path!r}, which is {_written(inputs[0].shape)}",
+            f"the setting `input_shape` of {','.join(map(str, given))} does not fit the input "
+            f"{inputs[0].name!r} of {model.identity.path!r}, which is {_written(inputs[0].shape)}",
             remedy="give the sizes after the batch axis",
         )
     return given
@@ -87,7 +85,7 @@ def input_range(dtype: np.dtype[np.generic], settings: Settings) -> tuple[float,
         return (0.0, 255.0) if dtype.kind == "u" else (-128.0, 127.0)
     raise UsageError(
         f"the model's input is of type {dtype}, for which no range of values can be assumed",
-        remedy="give it with --input-range LOW HIGH",
+        remedy="give its lowest and highest value with the setting `input_range`",
     )
 
 
@@ -100,7 +98,7 @@ def noise_batches(
     """Yield `settings.images` noise images in batches of shape (n, *shape).
 
     Uniform noise fills the input range. Gaussian noise is centred on its middle with a standard
-    deviation of a quarter of its width, clipped to it. Constant noise is one uniform colour an
+    deviation of a quarter of its width, clipped to it. Constant noise is one uniform colour per
     image. Low-frequency noise is a uniform 4 x 4 grid, interpolated linearly. Shuffled noise is one
     of the user's images with its pixels in random order. Integer inputs get the same noise,
     rounded.
@@ -109,7 +107,7 @@ def noise_batches(
         shape: Of one image.
         dtype: Of the model's input.
         settings: Noise family, count, seed and range.
-        batch: Images a batch; None chooses by size. The last batch may be smaller.
+        batch: Images per batch; None chooses by size. The last batch may be smaller.
 
     Raises:
         UsageError: Shuffled noise is asked for and there are no images, or they do not fit the
@@ -157,7 +155,7 @@ def _holds_channels(size: int, axis: int) -> bool:
 def _low_frequency(
     shape: tuple[int, ...], generator: np.random.Generator
 ) -> npt.NDArray[np.float32]:
-    """Return grids of few random values, interpolated linearly along each axis of an image that is longer."""
+    """Return grids of few random values, interpolated linearly along each longer axis."""
     coarse = [size if _holds_channels(size, axis) else _GRID for axis, size in enumerate(shape)]
     images = generator.random(coarse, dtype=np.float32)
     for axis, size in enumerate(shape):
@@ -174,7 +172,7 @@ def _low_frequency(
 def _shuffled(
     pool: npt.NDArray[np.float32], count: int, generator: np.random.Generator
 ) -> npt.NDArray[np.float32]:
-    """Return images of the pool with their pixels in random order, each keeping its own channels."""
+    """Return images of the pool with pixels in random order, each pixel keeping its channels."""
     pixels = [axis for axis, size in enumerate(pool.shape[1:]) if size > _CHANNELS] or list(
         range(pool.ndim - 1)
     )
@@ -221,7 +219,7 @@ class Images:
     source: str
 
 
-def clean_images(settings: Settings, shape: tuple[int, ...], limits: tuple[float, float]) -> Images:
+def clean_images(settings: Settings, shape: tuple[int, ...], span: tuple[float, float]) -> Images:
     """Return the user's images, or multi-scale noise where there are none.
 
     Half of them, and at most the budget's number, are shown; as many are held back.
@@ -233,12 +231,12 @@ def clean_images(settings: Settings, shape: tuple[int, ...], limits: tuple[float
     generator = np.random.default_rng(settings.seed)
     if settings.images_file is None and settings.images_folder is None:
         images, source = (
-            multiscale_noise(wanted, shape, limits, generator),
+            multiscale_noise(wanted, shape, span, generator),
             "multi-scale noise (no images given)",
         )
     else:
         name = settings.images_file or settings.images_folder
-        everything = _user_images(settings, shape, limits)
+        everything = _user_images(settings, shape, span)
         images, source = (
             generator.permutation(everything)[:wanted],
             f"{min(len(everything), wanted)} images of {name}",
@@ -248,14 +246,14 @@ def clean_images(settings: Settings, shape: tuple[int, ...], limits: tuple[float
 
 
 def multiscale_noise(
-    count: int, shape: tuple[int, ...], limits: tuple[float, float], generator: np.random.Generator
+    count: int, shape: tuple[int, ...], span: tuple[float, float], generator: np.random.Generator
 ) -> npt.NDArray[np.float32]:
-    """Return noise images of blocks, from one block that fills the image down to single pixels, (count, *shape).
+    """Return noise images of blocks, (count, *shape): from one block per image to single pixels.
 
     Noise of single pixels alone drives a network to one and the same class; blocks reach others.
     Axes longer than four are blocked, so that channels keep their own values.
     """
-    low, high = limits
+    low, high = span
     images = np.empty((count, *shape), np.float32)
     for index in range(count):
         block = 2 ** (index % _SCALES)
@@ -271,7 +269,7 @@ def multiscale_noise(
 
 
 def _user_images(
-    settings: Settings, shape: tuple[int, ...], limits: tuple[float, float]
+    settings: Settings, shape: tuple[int, ...], span: tuple[float, float]
 ) -> npt.NDArray[np.float32]:
     """Return all of the user's images, in the model's layout and range.
 
@@ -282,9 +280,10 @@ def _user_images(
     if name is None:
         raise UsageError(
             "shuffled noise is made of your own images, and none are given",
-            remedy="give some with --images-npz or --images-dir, or choose another --noise",
+            remedy="give some with the setting `images_file` or the setting `images_folder`, or "
+            "choose another family with the setting `noise`",
         )
-    return _fitting(_loaded(settings), shape, limits, name)
+    return _fitting(_loaded(settings), shape, span, name)
 
 
 def _loaded(settings: Settings) -> npt.NDArray[np.generic]:
@@ -327,7 +326,8 @@ def _from_folder(path: Path) -> npt.NDArray[np.generic]:
     except ImportError as error:
         raise UsageError(
             "reading image files needs Pillow",
-            remedy="pip install 'overactivation[images]', or use --images-npz",
+            remedy="pip install 'overactivation[images]', or save the images in one file for the "
+            "setting `images_file`",
         ) from error
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else []
     images = []
@@ -355,7 +355,7 @@ def _from_folder(path: Path) -> npt.NDArray[np.generic]:
 
 
 def _fitting(
-    images: npt.NDArray[np.generic], shape: tuple[int, ...], limits: tuple[float, float], name: str
+    images: npt.NDArray[np.generic], shape: tuple[int, ...], span: tuple[float, float], name: str
 ) -> npt.NDArray[np.float32]:
     """Return images in the model's layout and range.
 
@@ -369,7 +369,7 @@ def _fitting(
             f"images of {shape}",
             remedy=f"give at least two images as an array (n, {', '.join(map(str, shape))})",
         )
-    low, high = limits
+    low, high = span
     if images.dtype == np.uint8:
         return (low + (high - low) / 255 * arranged.astype(np.float32)).astype(np.float32)
     values = arranged.astype(np.float32)
@@ -379,9 +379,8 @@ def _fitting(
     ):
         raise UsageError(
             f"the images of {name!r} lie in [{values.min():g}, {values.max():g}], outside the "
-            "input range "
-            f"[{low:g}, {high:g}]",
-            remedy="scale them, or give the model's own --input-range",
+            f"input range [{low:g}, {high:g}]",
+            remedy="scale them, or give the model's own range with the setting `input_range`",
         )
     return np.clip(values, low, high)
 

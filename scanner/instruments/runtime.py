@@ -84,7 +84,9 @@ class Session:
 
 
 def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = True) -> Session:
-    """Load a serialised model that names no external data; without `optimise`, node by node as it is written.
+    """Load a serialised model that names no external data.
+
+    Without `optimise` it runs node by node, as it is written.
 
     Raises:
         DeviceError: CUDA was asked for and is not usable.
@@ -131,7 +133,7 @@ def resolve_device(device: Device) -> Device:
 
 
 def cuda_devices() -> tuple[str, ...]:
-    """Return the CUDA devices that ONNX Runtime sees; the provider's name alone proves nothing."""
+    """Return the CUDA devices that ONNX Runtime sees; a provider's name alone proves nothing."""
     if PROVIDERS[Device.CUDA] not in onnxruntime.get_available_providers():
         return ()
     onnxruntime.preload_dlls()
@@ -152,18 +154,19 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def _version(name: str) -> str:
-    """Return an installed package's version, off the name of its metadata's folder where that tells it."""
+    """Return an installed package's version, from its metadata folder's name where that tells."""
     found = next((folder for folder in _metadata_folders() if folder.startswith(f"{name}-")), None)
     if found is not None:
         return found.removeprefix(f"{name}-").removesuffix(".dist-info")
-    from importlib import metadata  # noqa: PLC0415 - it takes as long to import as a small model to measure
+    # It takes as long to import as a small model to measure.
+    from importlib import metadata  # noqa: PLC0415
 
     return metadata.version(name)
 
 
 @functools.cache
 def _metadata_folders() -> tuple[str, ...]:
-    """Return the names of the folders in which packages say what they are, in the order of the module path."""
+    """Return the names of packages' metadata folders, in the order of the module path."""
     folders = [path for path in map(Path, sys.path) if path.is_dir()]
     return tuple(
         entry.name
@@ -174,7 +177,7 @@ def _metadata_folders() -> tuple[str, ...]:
 
 
 def installed_runtimes() -> dict[str, str]:
-    """Return the ONNX Runtime distributions on this machine; two of them overwrite one another's files."""
+    """Return the installed ONNX Runtime distributions; two would overwrite each other's files."""
     from importlib import metadata  # noqa: PLC0415 - as above
 
     found = {}
@@ -198,19 +201,20 @@ def _translated(problem: str) -> Iterator[None]:
         if any(sign in str(error) for sign in _NO_MEMORY):
             raise WorkerLimitError(
                 f"{problem}: it needs more memory than is allowed ({detail})",
-                remedy="raise --memory-limit if you trust the file",
+                remedy="raise the setting `memory` if you trust the file",
             ) from error
         raise UnsupportedModelError(
             f"{problem} ({detail})",
-            remedy="check that it runs in ONNX Runtime by itself, or choose another --layer",
+            remedy="check that it runs in ONNX Runtime by itself, or choose another layer with the "
+            "setting `layer`",
         ) from error
 
 
 def _no_cuda(problem: str) -> DeviceError:
     return DeviceError(
         problem,
-        remedy="install overactivation[gpu] on a machine with an NVIDIA driver, or use --device "
-        "cpu",
+        remedy="install overactivation[gpu] on a machine with an NVIDIA driver, or give the "
+        "setting `device` the value 'cpu'",
     )
 
 

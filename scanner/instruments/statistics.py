@@ -1,77 +1,26 @@
-"""Paired differences and their intervals; outliers; the gamma law."""
+"""Outliers, margins, the gamma law."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from scanner.values import frozen
-
-_CONFIDENCE = 0.95
-_NORMAL_QUANTILE = 1.959964  # of 0.975
-_NORMAL_MAD = 1.4826  # standard deviations a MAD, for a normal law
-_NORMAL_MEAN_DEVIATION = 1.2533  # standard deviations a mean absolute deviation, for a normal law
+_NORMAL_MAD = 1.4826  # standard deviations per MAD, for a normal law
+_NORMAL_MEAN_DEVIATION = 1.2533  # standard deviations per mean absolute deviation, for a normal law
 # of a series or a continued fraction, which needs some multiple of the root of its arguments
 _TERMS = 10_000
 _EPSILON = 1e-15
 
 
-@frozen
-class PairedDifference:
-    """The mean of paired differences and its interval.
-
-    Attributes:
-        mean: Mean of suspect minus reference.
-        low: Lower end of the interval.
-        high: Upper end.
-        confidence: Its nominal coverage over draws of the *images*. Two clean models differ too, so
-            an interval that excludes 0 says "different", not "backdoored".
-    """
-
-    mean: float
-    low: float
-    high: float
-    confidence: float
-
-
-def paired_difference(
-    suspect: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]
-) -> PairedDifference:
-    """Return the mean difference of two paired samples with Student's 95 % interval.
-
-    Args:
-        suspect: Shape (n,), n >= 2.
-        reference: Shape (n,), the same images in the same order.
-    """
-    difference = suspect - reference
-    mean = float(difference.mean())
-    half = (
-        _student_quantile(len(difference) - 1)
-        * float(difference.std(ddof=1))
-        / math.sqrt(len(difference))
-    )
-    return PairedDifference(mean=mean, low=mean - half, high=mean + half, confidence=_CONFIDENCE)
-
-
-def _student_quantile(freedom: int) -> float:
-    """Return the 0.975 quantile of Student's law, to 1 % from 3 degrees of freedom up.
-
-    Source: Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 26.7.5, its first
-    three terms.
-    """
-    z = _NORMAL_QUANTILE
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-
-
 def anomaly_index(sizes: Sequence[float]) -> float | None:
-    """Return how far the smallest value lies below the median, in median absolute deviations; None below three values.
+    """Return how far the smallest value lies below the median, in median absolute deviations.
 
-    Source: Neural Cleanse (IEEE S&P 2019), section V-B: |min - median| / (1.4826 MAD), where above
-    2 is an outlier. It is 0 where all values are equal, and infinity has no place in a report: a
-    vanishing MAD counts as a thousandth of the median.
+    None below three values. Source: Neural Cleanse (IEEE S&P 2019), section V-B:
+    |min - median| / (1.4826 MAD), where above 2 is an outlier. It is 0 where all values are equal,
+    and infinity has no place in a report: a vanishing MAD counts as a thousandth of the median.
     """
-    if len(sizes) < 3:  # noqa: PLR2004 - an outlier needs a crowd
+    if len(sizes) < 3:  # noqa: PLR2004 - an outlier needs others
         return None
     values = np.asarray(sizes, dtype=np.float64)
     median = float(np.median(values))
@@ -80,8 +29,9 @@ def anomaly_index(sizes: Sequence[float]) -> float | None:
 
 
 def fit_gamma(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return shape and scale of the gamma law on (0, inf) that fits positive values; None where they do not vary.
+    """Return shape and scale of the gamma law on (0, inf) that fits positive values.
 
+    None where they do not vary.
     The likelihood equation log k - digamma(k) = log(mean) - mean(log), solved in closed form to 1.5
     % of the shape k (T. Minka, "Estimating a Gamma distribution", Microsoft Research 2002).
     """
@@ -94,10 +44,11 @@ def fit_gamma(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def gamma_survival(value: float, shape: float, scale: float) -> float:
-    """Return the probability that a gamma variable exceeds a value: the regularised incomplete gamma function Q.
+    """Return the probability that a gamma variable exceeds a value.
 
-    Source: the NIST Digital Library of Mathematical Functions: the series 8.7.1 below shape + 1,
-    where it converges fast, the continued fraction 8.9.2 above.
+    This is the regularised incomplete gamma function Q. Source: the NIST Digital Library of
+    Mathematical Functions: the series 8.7.1 below shape + 1, where it converges fast, the continued
+    fraction 8.9.2 above.
     """
     x = value / scale
     if x <= 0:
@@ -148,7 +99,7 @@ def robust_z(values: npt.ArrayLike, least: float = 0.0) -> npt.NDArray[np.float6
 
     Args:
         values: Shape (n,).
-        least: The smallest unit that means anything; rounding must not make outliers.
+        least: The smallest meaningful unit: rounding must not make outliers.
     """
     numbers = np.asarray(values, dtype=np.float64)
     above = numbers - np.median(numbers)
@@ -158,7 +109,9 @@ def robust_z(values: npt.ArrayLike, least: float = 0.0) -> npt.NDArray[np.float6
 
 
 def class_margins(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return each class's mean margin z_t - max(z_k, k != t), in standard deviations of a row's logits, (classes,).
+    """Return each class's mean margin z_t - max(z_k, k != t), (classes,).
+
+    It is in standard deviations of a row's logits.
 
     Args:
         logits: Shape (n, classes), two classes or more.
@@ -169,26 +122,3 @@ def class_margins(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     rival = np.where(np.arange(classes) == winners[:, None], best[:, :1], best[:, 1:])
     unit = float(logits.std(axis=1).mean()) or 1.0
     return np.asarray((logits - rival).mean(axis=0) / unit, dtype=np.float64)
-
-
-def above_level(differences: Mapping[int, float]) -> dict[str, float]:
-    """Return, by class, how far a difference lies above the median over classes; as it is below three classes.
-
-    What all classes share is a difference between two trainings, and no backdoor.
-    """
-    values = list(differences.values())
-    level = float(np.median(values)) if len(values) >= 3 else 0.0  # noqa: PLR2004 - of two, each is half the level
-    return {str(target): float(value) - level for target, value in differences.items()}
-
-
-def lead(values: npt.ArrayLike) -> tuple[int, float] | None:
-    """Return the index of the largest value and how far it is above the second largest; None below three values.
-
-    What one class has and no other: a level that all classes of a model share cancels out, and so
-    does the class that another one of its kind keeps company.
-    """
-    numbers = np.asarray(values, dtype=np.float64)
-    if len(numbers) < 3:  # noqa: PLR2004 - of two classes one always leads
-        return None
-    second, first = np.sort(numbers)[-2:]
-    return int(numbers.argmax()), float(first - second)

@@ -6,7 +6,7 @@ docs/threat-model.md.
 
 from collections.abc import Iterable, Iterator
 
-from scanner.results import Failure, Finding, Rule, Verdict
+from scanner.results import Evidence, Failure, Finding, Rule, Verdict
 
 _REFERENCE = "docs/threat-model.md"
 _TIMEOUT = Rule(
@@ -43,7 +43,7 @@ _RULES = {
 
 
 def explains(failure: Failure) -> bool:
-    """Whether a failure is one of these findings, and not an error of the user's or a file that is no model."""
+    """Whether a failure is one of these findings, not a wrong request or an invalid file."""
     return failure.error["type"] in _RULES
 
 
@@ -59,7 +59,6 @@ def findings(failures: Iterable[Failure]) -> Iterator[Finding]:
             statistic=None,
             p_value=None,
             reason=own[0].sentence.removesuffix("."),
-            values={},
             parameters={},
-            evidence={"while": [failure.rule for failure in own], "error": dict(own[0].error)},
+            evidence=Evidence(failures=tuple(own)),
         )

@@ -1,8 +1,8 @@
 """Files that can be read in several ways, each of them by some reader.
 
-A scan is worth nothing where the reader who measured and the one who runs the file disagree on what
-it says. What is listed here no exporter writes, and ONNX Runtime reads it in a way that the
-standard does not promise.
+A scan is worthless if the reader that measures a file and the one that runs it disagree on what it
+says. No exporter writes what is listed here, and the standard does not promise how ONNX Runtime
+reads it.
 """
 
 import collections
@@ -11,32 +11,26 @@ from collections.abc import Iterable
 import onnx
 
 from scanner.errors import UnsafeModelError
+from scanner.modelfile.domains import STANDARD_DOMAINS
+from scanner.modelfile.nested import walk
 
-_REMEDY = (
-    "export the model again; if you trust the file, the setting `lenient` has it measured as it is"
-)
+_REMEDY = "export the model again, or choose the setting `lenient` if you trust the file"
 
 
 def check_readings(proto: onnx.ModelProto) -> None:
-    """Refuse a parsed file of which two readers may see two models.
+    """Refuse a parsed file in which two readers may see two models.
 
     Raises:
-        UnsafeModelError: A Constant has several values, an attribute, an initialiser or a function
-            is there twice.
+        UnsafeModelError: A Constant has several values, or an attribute, an initialiser or a
+            function is given twice.
     """
     _check_functions(proto.functions)
-    waiting: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
-    while waiting:
-        body = waiting.pop()
+    for body in walk([proto.graph, *proto.functions]):
         if isinstance(body, onnx.GraphProto) and body.sparse_initializer:
             _check_sparse(body)
         for node in body.node:
             if len(node.attribute) > 1:
                 _check_attributes(node)
-            for attribute in node.attribute:
-                if attribute.type == onnx.AttributeProto.GRAPH or attribute.HasField("g"):
-                    waiting.append(attribute.g)
-                waiting.extend(attribute.graphs)
 
 
 def _check_functions(functions: Iterable[onnx.FunctionProto]) -> None:
@@ -58,7 +52,7 @@ def _check_sparse(graph: onnx.GraphProto) -> None:
 
 def _check_attributes(node: onnx.NodeProto) -> None:
     place = f"the {node.op_type} node {node.name or list(node.output)!r}"
-    if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+    if node.op_type == "Constant" and node.domain in STANDARD_DOMAINS:
         names = ", ".join(repr(attribute.name) for attribute in node.attribute)
         raise _ambiguous(
             f"{place} has {len(node.attribute)} attributes ({names}), and readers differ on which "

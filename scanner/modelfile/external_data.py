@@ -1,10 +1,10 @@
-"""External data: the second files that a model names, read by our own rules, so that ONNX Runtime never opens one.
+"""External data: the second files that a model names, read by our own rules.
 
-A location is how a model reads somebody else's files: `..` and absolute paths (CVE-2022-25882,
-CVE-2024-27318), links in place of the file (CVE-2026-34447) or of a folder on the way
-(CVE-2026-27489), hard links (CVE-2026-34446). A file is opened component by component and without
-following links; what is checked is what was opened, and a file that is read again must still be the
-same.
+ONNX Runtime never opens one. A location is the way for a model to read somebody else's files: by
+`..` and absolute paths (CVE-2022-25882, CVE-2024-27318), by links in place of the file
+(CVE-2026-34447) or of a folder on the way (CVE-2026-27489), by hard links (CVE-2026-34446). So a
+file is opened component by component without following links, the checks look at what was opened,
+and a file that is read again must not have changed.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from scanner.errors import MalformedModelError, UnsafeModelError
 from scanner.modelfile import guards
 
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-# A FIFO would hang the one who opens it.
+# Without O_NONBLOCK, opening a FIFO would hang.
 _NO_SURPRISES = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _STEP_BY_STEP = os.open in os.supports_dir_fd
@@ -28,7 +28,13 @@ _STEP_BY_STEP = os.open in os.supports_dir_fd
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Location:
-    """Where a tensor says its data is: a path, an offset and a length in bytes, None for "to the end"."""
+    """Where a tensor says its data is.
+
+    Attributes:
+        path: Relative to the model's folder.
+        offset: In bytes.
+        length: In bytes; None stands for the rest of the file.
+    """
 
     path: str
     offset: int
@@ -36,7 +42,7 @@ class Location:
 
 
 class Folder:
-    """The folder of a model, out of which its external data is read.
+    """The folder of a model, from which its external data is read.
 
     Args:
         path: The folder.
@@ -50,15 +56,16 @@ class Folder:
         """Replace a tensor's reference to external data with the data.
 
         Raises:
-            UnsafeModelError: The location lies outside the folder, or is a link or no regular file.
-            MalformedModelError: The reference cannot be read, or the file is missing, too short or
+            UnsafeModelError: The location is outside the folder, a link, or not a regular file.
+            MalformedModelError: The reference is unreadable, or the file is missing, too short or
                 has changed.
         """
         place, want = location(tensor), guards.data_bytes(tensor)
         problem = f"the tensor {tensor.name!r} takes its data from {place.path!r}"
         if want is None:
             raise MalformedModelError(
-                f"{problem}, and is of a type that cannot lie there", remedy="do not use this file"
+                f"{problem}, and is of a type that cannot be stored there",
+                remedy="do not use this file",
             )
         if place.length not in (None, want):
             raise MalformedModelError(
@@ -70,9 +77,11 @@ class Folder:
         tensor.data_location = onnx.TensorProto.DEFAULT
 
     def _read(self, place: Location, length: int, problem: str) -> bytes:
-        descriptor = _open(self._path, place.path, problem)
         try:
-            before = _checked(os.fstat(descriptor), problem)
+            descriptor, before = _open(self._path, place.path)
+        except (UnsafeModelError, MalformedModelError) as error:
+            raise type(error)(f"{problem}, {error.problem}", remedy=error.remedy) from error
+        try:
             if place.offset + length > before.st_size:
                 raise MalformedModelError(
                     f"{problem}, which is too short", remedy="download the data file again"
@@ -95,7 +104,7 @@ def location(tensor: onnx.TensorProto) -> Location:
     """Return a tensor's reference to external data.
 
     Raises:
-        MalformedModelError: A key is missing or there twice, or a number is not one.
+        MalformedModelError: A key is missing or repeated, or a number is malformed.
     """
     entries = {entry.key: entry.value for entry in tensor.external_data}
     numbers = [entries.get(key, "0") for key in ("offset", "length")]
@@ -109,27 +118,59 @@ def location(tensor: onnx.TensorProto) -> Location:
     return Location(entries["location"], int(numbers[0]), length or None)
 
 
-def _open(folder: Path, path: str, problem: str) -> int:
-    parts = _parts(path, problem)
+def trespass(folder: Path, path: str) -> str | None:
+    """Say why a location is not a file of the model's own.
+
+    These are the rules by which external data is read. A file that is missing or cannot be opened
+    trespasses on nothing.
+
+    Args:
+        folder: The model's folder.
+        path: The location, as the file states it.
+
+    Returns:
+        The reason in words, or None.
+    """
     try:
-        return _descend(folder, parts)
+        descriptor, _ = _open(folder, path)
+    except UnsafeModelError as error:
+        return error.problem
+    except MalformedModelError:
+        return None
+    os.close(descriptor)
+    return None
+
+
+def _open(folder: Path, path: str) -> tuple[int, os.stat_result]:
+    """Open a file of the model's own, and return its descriptor and status.
+
+    Raises:
+        UnsafeModelError: It is outside the folder, a link, or not a regular file.
+        MalformedModelError: It is missing, cannot be opened, or the path names no file.
+    """
+    parts = _parts(path)
+    try:
+        descriptor = _descend(folder, parts)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MalformedModelError(
-            f"{problem}, which is not there", remedy="put the data file next to the model"
+            "which is not there", remedy="put the data file next to the model"
         ) from error
     except (OSError, ValueError) as error:
-        raise _refusal(error, problem) from error
+        raise _refusal(error) from error
+    try:
+        return descriptor, _checked(os.fstat(descriptor))
+    except UnsafeModelError:
+        os.close(descriptor)
+        raise
 
 
-def _parts(path: str, problem: str) -> tuple[str, ...]:
-    """Return the components of a relative path that stays below its folder, by the rules of POSIX and of Windows."""
+def _parts(path: str) -> tuple[str, ...]:
+    """Return the components of a relative path that stays in its folder on POSIX and Windows."""
     for flavour in (PurePosixPath(path), PureWindowsPath(path)):
         if flavour.anchor or flavour.drive or ".." in flavour.parts:
-            raise UnsafeModelError(
-                f"{problem}, outside the model's folder", remedy="do not use this file"
-            )
+            raise UnsafeModelError("outside the model's folder", remedy="do not use this file")
     if not Path(path).parts or ":" in path:
-        raise MalformedModelError(f"{problem}, which names no file", remedy="do not use this file")
+        raise MalformedModelError("which names no file", remedy="do not use this file")
     return Path(path).parts
 
 
@@ -151,27 +192,21 @@ def _descend(folder: Path, parts: tuple[str, ...]) -> int:
         return os.open(parts[-1], _READ | _NO_SURPRISES, dir_fd=step)
 
 
-def _refusal(error: Exception, problem: str) -> UnsafeModelError | MalformedModelError:
+def _refusal(error: Exception) -> UnsafeModelError | MalformedModelError:
     if isinstance(error, OSError) and error.errno == errno.ELOOP:
-        return UnsafeModelError(
-            f"{problem}, a symbolic link", remedy="replace the link with the file itself"
-        )
+        return UnsafeModelError("a symbolic link", remedy="replace the link with the file itself")
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return MalformedModelError(
-        f"{problem}, which cannot be read ({reason})", remedy="check the name and its permissions"
+        f"which cannot be read ({reason})", remedy="check the name and its permissions"
     )
 
 
-def _checked(status: os.stat_result, problem: str) -> os.stat_result:
-    """Return what an open file is, if it is regular and has one name."""
+def _checked(status: os.stat_result) -> os.stat_result:
+    """Return the status of an open file that is regular and has only one name."""
     if not stat.S_ISREG(status.st_mode):
-        raise UnsafeModelError(
-            f"{problem}, which is no regular file", remedy="do not use this file"
-        )
+        raise UnsafeModelError("not a regular file", remedy="do not use this file")
     if status.st_nlink > 1:
-        raise UnsafeModelError(
-            f"{problem}, a hard link", remedy="copy the data file, so that it has one name"
-        )
+        raise UnsafeModelError("a hard link", remedy="copy the data file, so that it has one name")
     return status
 
 

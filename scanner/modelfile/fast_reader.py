@@ -1,13 +1,15 @@
 """A plain model file, read off the wire without onnx: an optimisation, never a second opinion.
 
-To import onnx takes longer than to measure a small model at its first layer, and to parse a large
-file takes longer than to look at it. So a file that is regular in every respect is read here, and
-its weights stay where they are. What is not as protobuf itself would write it, byte for byte, or is
-more than a plain network needs, is declined, and onnx reads the file (`scanner.modelfile.parser`),
-the only reader that explains what is wrong with one.
+Importing onnx takes longer than measuring a small model at its first layer, and parsing a large
+file takes longer than looking at it. So a file that is regular in every respect is read here, and
+its weights stay where they are. A file that is not what protobuf itself would write, byte for byte,
+or has more in it than a plain network needs, is declined; then onnx reads it
+(`scanner.modelfile.parser`), the only reader that explains what is wrong with a file.
 
-The messages have the names and the defaults that onnx gives them, so that the same code tells a
-file's identity.
+The messages have the names and defaults that onnx gives them, so that the same code identifies the
+file for both readers. benchmarks/scan.py holds what this saves: a scan takes less processor time
+than importing and running the three libraries directly.
+
 Source: onnx.proto of ONNX, IR version 13; the Protocol Buffers encoding specification.
 """
 
@@ -17,17 +19,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from scanner.limits import Limits
+from scanner.modelfile.wire_format import BYTES, FIXED32, VARINT, WireError, read_varint
 
-_VARINT, _BYTES, _FIXED32 = 0, 2, 5
-# What has more is not plain, and would be slow to read here: a file built for that costs a moment,
-# not minutes.
+# A file beyond these is not plain, and would be slow to read here. A file built to be slow thus
+# costs a moment, not minutes.
 _LONGEST = 4096  # entries of a repeated field
-_LARGEST = 2**16  # bytes of one message, but for files, graphs and tensors
+_LARGEST = 2**16  # bytes of one message, except files, graphs and tensors
 _DESCRIPTION = 2**20  # bytes of a graph without the elements of its tensors
 _INT32, _INT64, _UINT64 = 2**31, 2**63, 2**64
 _FLOAT, _INT, _STRING, _INTS = 1, 2, 3, 7  # AttributeProto.AttributeType
 _VALUE_FIELDS = {_FLOAT: "f", _INT: "i", _STRING: "s", _INTS: "ints"}
-# Bytes an element: FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16, DOUBLE of TensorProto.DataType.
+# Bytes per element, by TensorProto.DataType: FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16,
+# DOUBLE.
 _SIZES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8}
 _OPSETS = range(9, 25)
 
@@ -39,8 +42,8 @@ _WINDOW = {
     "strides": _INTS,
 }
 _AXIS, _ALPHA = {"axis": _INT}, {"alpha": _FLOAT}
-# Operators that are used as their definition says, in every operator set of `_OPSETS`, with at
-# least so many inputs and no attributes but these. Where one must be there, it is marked.
+# What a plain node looks like, in every operator set of `_OPSETS`: its least number of inputs, the
+# attributes that it may have with their types, and those of them that it must have.
 _OPERATORS: Mapping[str, tuple[int, Mapping[str, int], frozenset[str]]] = {
     "Add": (2, {}, frozenset()),
     "AveragePool": (
@@ -78,12 +81,12 @@ _OPERATORS: Mapping[str, tuple[int, Mapping[str, int], frozenset[str]]] = {
 }
 
 
-class Irregular(ValueError):  # noqa: N818 - nothing is wrong: another reader takes the file
+class Irregular(ValueError):  # noqa: N818 - nothing is wrong: another reader reads the file
     """The file is not plain."""
 
 
 class Message:
-    """A message on the wire; its fields have onnx's names, and class attributes are their defaults.
+    """A message on the wire; its fields have onnx's names, and its class attributes the defaults.
 
     Args:
         data: Its bytes.
@@ -91,7 +94,8 @@ class Message:
     Raises:
         Irregular: It is not what protobuf would write, or has a field that a plain model does not
             need.
-        UnicodeDecodeError: A text is no UTF-8.
+        WireError: It is cut short.
+        UnicodeDecodeError: A text is not UTF-8.
     """
 
     FIELDS: ClassVar[Mapping[int, tuple[str, Callable[[Any], Any], bool]]]
@@ -121,7 +125,7 @@ class Message:
             raise Irregular("too many")
 
     def HasField(self, name: str) -> bool:  # noqa: N802 - protobuf's name
-        """Whether the field is there."""
+        """Whether the field is present."""
         return name in self.__dict__
 
 
@@ -130,26 +134,16 @@ def _decline(reason: str) -> Any:
 
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    result = shift = 0
-    while True:
-        if position >= len(data):
-            raise Irregular("cut short")
-        byte = data[position]
-        position += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 - the continuation bit
-            if (byte == 0 and shift) or result >= _UINT64:
-                raise Irregular("a number that is longer than it need be")
-            return result, position
-        shift += 7
-        if shift > 63:  # noqa: PLR2004 - ten bytes hold 64 bits
-            raise Irregular("a number without end")
+    number, end = read_varint(data, position)
+    if number >= _UINT64 or (end - position > 1 and data[end - 1] == 0):
+        raise Irregular("a number that is longer than it need be")
+    return number, end
 
 
 def _content(data: memoryview, position: int, wire_type: int) -> tuple[Any, int]:
-    if wire_type == _VARINT:
+    if wire_type == VARINT:
         return _varint(data, position)
-    size, position = _varint(data, position) if wire_type == _BYTES else (4, position)
+    size, position = _varint(data, position) if wire_type == BYTES else (4, position)
     if position + size > len(data):
         raise Irregular("cut short")
     return data[position : position + size], position + size
@@ -174,11 +168,11 @@ def _float(content: memoryview) -> float:
 def _number(
     number: int, name: str, convert: Callable[[Any], Any], *, repeated: bool = False
 ) -> Any:
-    return {number << 3 | _VARINT: (name, convert, repeated)}
+    return {number << 3 | VARINT: (name, convert, repeated)}
 
 
 def _bytes(number: int, name: str, convert: Callable[[Any], Any], *, repeated: bool = False) -> Any:
-    return {number << 3 | _BYTES: (name, convert, repeated)}
+    return {number << 3 | BYTES: (name, convert, repeated)}
 
 
 class Tensor(Message):
@@ -203,7 +197,7 @@ class Attribute(Message):
 
     FIELDS = (
         _bytes(1, "name", _text)
-        | {2 << 3 | _FIXED32: ("f", _float, False)}
+        | {2 << 3 | FIXED32: ("f", _float, False)}
         | _number(3, "i", _int64)
         | _bytes(4, "s", bytes)
         | _number(8, "ints", _int64, repeated=True)
@@ -336,10 +330,13 @@ class File(Message):
 
 
 def read(data: bytes, limits: Limits) -> File | None:
-    """Return a plain model, or None where the bytes are anything else, or what `scanner.modelfile.guards` might refuse."""
+    """Return a plain model.
+
+    None stands for bytes that are anything else, or that `scanner.modelfile.guards` might reject.
+    """
     try:
         file = File(memoryview(data))
-    except (Irregular, UnicodeDecodeError):
+    except (Irregular, WireError, UnicodeDecodeError):
         return None
     return file if _is_plain(file) and _is_harmless(file.graph, limits) else None
 
@@ -358,7 +355,10 @@ def _is_plain(file: File) -> bool:
 
 
 def _is_harmless(graph: Graph, limits: Limits) -> bool:
-    """Whether the guards pass a plain graph: they count nodes, follow their order, and add up what inputs take."""
+    """Whether the guards accept a plain graph.
+
+    As they do, this counts the nodes, follows their order and adds up what the inputs take.
+    """
     seen: set[str] = set()
     made = {name for node in graph.node for name in node.output}
     for node in graph.node:
@@ -379,7 +379,7 @@ def _is_harmless(graph: Graph, limits: Limits) -> bool:
 
 
 def lower_bound(value: Value) -> int:
-    """Return the bytes that a value takes, an open dimension counted as 1."""
+    """Return the bytes that a value takes, counting an open dimension as 1."""
     kind = value.type.tensor_type
     return math.prod(d.dim_value for d in kind.shape.dim if d.dim_value > 0) * _SIZES.get(
         kind.elem_type, 1
@@ -417,6 +417,9 @@ def _is_used_as_defined(node: Node) -> bool:
 
 
 def _holds_one_value(attribute: Attribute) -> bool:
-    """Whether an attribute has the field that its type names, and no other; an empty list has none."""
+    """Whether an attribute has the field that its type names, and no other.
+
+    An empty list is not on the wire at all, so an attribute that holds one is not plain.
+    """
     held = [field for field in _VALUE_FIELDS.values() if attribute.HasField(field)]
     return held == [_VALUE_FIELDS[attribute.type]]

@@ -1,9 +1,9 @@
 """What is checked on a parsed file before anything walks or runs it.
 
-`check_structure` looks at the whole file when it is opened; `check_cost` at the graph that is about
-to run. Both refuse only what endangers this machine or what no runtime could load; strange but
-harmless files are for the detectors. The child's limits (`scanner.sandbox.confinement`) stand
-behind both, for what cannot be told without running.
+`check_structure` looks at the whole file when it is opened, `check_cost` at the graph that is about
+to run. Both reject only what endangers this machine or what no runtime could load; files that are
+strange but harmless are left to the detectors. Behind both stand the child's limits
+(`scanner.sandbox.confinement`), for what cannot be known without running the model.
 """
 
 import collections
@@ -15,35 +15,38 @@ from onnx import numpy_helper
 
 from scanner.errors import MalformedModelError, UnsafeModelError
 from scanner.limits import Limits
+from scanner.modelfile.domains import STANDARD_DOMAINS, canonical
+from scanner.modelfile.nested import Body, subgraphs, walk
+from scanner.modelfile.skeleton import declare_constants
 
 _AGAIN = "export or download the model again"
 _BITS = {
-    "FLOAT": 32, "UINT8": 8, "INT8": 8, "UINT16": 16, "INT16": 16, "INT32": 32, "INT64": 64, "BOOL": 8, "FLOAT16": 16,
-    "DOUBLE": 64, "UINT32": 32, "UINT64": 64, "COMPLEX64": 64, "COMPLEX128": 128, "BFLOAT16": 16, "FLOAT8E4M3FN": 8,
-    "FLOAT8E4M3FNUZ": 8, "FLOAT8E5M2": 8, "FLOAT8E5M2FNUZ": 8, "FLOAT8E8M0": 8, "UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4,
-    "UINT2": 2, "INT2": 2,
+    "FLOAT": 32, "UINT8": 8, "INT8": 8, "UINT16": 16, "INT16": 16, "INT32": 32, "INT64": 64,
+    "BOOL": 8, "FLOAT16": 16, "DOUBLE": 64, "UINT32": 32, "UINT64": 64, "COMPLEX64": 64,
+    "COMPLEX128": 128, "BFLOAT16": 16, "FLOAT8E4M3FN": 8, "FLOAT8E4M3FNUZ": 8, "FLOAT8E5M2": 8,
+    "FLOAT8E5M2FNUZ": 8, "FLOAT8E8M0": 8, "UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2,
+    "INT2": 2,
 }  # fmt: skip
 _NUMBERS = dict(onnx.TensorProto.DataType.items())
 _ELEMENT_BITS = {_NUMBERS[name]: bits for name, bits in _BITS.items() if name in _NUMBERS}
 _FIELDS = {
-    "FLOAT": "float_data", "COMPLEX64": "float_data", "DOUBLE": "double_data", "COMPLEX128": "double_data",
-    "INT64": "int64_data", "UINT32": "uint64_data", "UINT64": "uint64_data", "STRING": "string_data",
+    "FLOAT": "float_data", "COMPLEX64": "float_data", "DOUBLE": "double_data",
+    "COMPLEX128": "double_data", "INT64": "int64_data", "UINT32": "uint64_data",
+    "UINT64": "uint64_data", "STRING": "string_data",
 }  # fmt: skip
 _WIDE_FIELDS = {_NUMBERS[name]: field for name, field in _FIELDS.items()}
 _BODIES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
 _COMPLEX = (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
-_LARGEST_OPSET = 2**31 - 1  # as wide as onnx reads it
-_SMALL = 4096
-"""Constants of at most so many elements may be shapes, whose numbers shape inference needs."""
+_LARGEST_OPSET = 2**31 - 1  # onnx reads it as 32 bits
 
 
 def check_structure(proto: onnx.ModelProto, limits: Limits) -> None:
-    """Refuse a file that is malformed, or larger than the limits once its functions are expanded.
+    """Reject a file that is malformed, or exceeds the limits once its functions are expanded.
 
     Raises:
         MalformedModelError: There is no graph, a value is produced twice or depends on itself, or a
-            tensor has another size than its data.
-        UnsafeModelError: A limit is exceeded, or a name is no text.
+            tensor's size does not match its data.
+        UnsafeModelError: A limit is exceeded, or a name is not text.
     """
     if not proto.graph.node or not proto.graph.output:
         raise MalformedModelError(
@@ -52,9 +55,8 @@ def check_structure(proto: onnx.ModelProto, limits: Limits) -> None:
     _check_texts(_model_texts(proto))
     _check_opsets(proto)
     _Expansion(proto, limits).check()
-    bodies: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
-    for body in bodies:
-        for graph in _graphs(body, limits):
+    for body in (proto.graph, *proto.functions):
+        for graph in walk([body], limits.depth):
             _check_texts(_graph_texts(graph))
             _check_order(graph.node)
             for node in graph.node:
@@ -65,17 +67,17 @@ def check_structure(proto: onnx.ModelProto, limits: Limits) -> None:
 
 
 def check_cost(proto: onnx.ModelProto, limits: Limits) -> None:
-    """Refuse a graph of which it can be told beforehand that it runs without end or holds more than the memory limit.
+    """Reject a graph that would certainly run without end or hold more than the memory limit.
 
-    An open dimension counts as 1: a lower bound.
+    An open dimension counts as 1, which gives a lower bound.
 
     Raises:
         UnsafeModelError: A limit is exceeded.
     """
     _check_loops(proto.graph, 1, {}, limits)
     light = _without_weights(proto)
-    # The second pass follows the numbers in shapes, which a doubling Concat multiplies: only if the
-    # first one passed.
+    # The second pass follows the numbers in shapes, which a doubling Concat multiplies, so it comes
+    # only if the first one passed.
     for follow_numbers in (False, True):
         try:
             inferred = onnx.shape_inference.infer_shapes(light, data_prop=follow_numbers)
@@ -86,19 +88,20 @@ def check_cost(proto: onnx.ModelProto, limits: Limits) -> None:
             ValueError,
         ):
             return  # ONNX Runtime will say what is wrong with it
-        for graph in _graphs(inferred.graph, limits):
-            _check_values([*graph.value_info, *graph.output], limits)
+        for graph in walk([inferred.graph], limits.depth):
+            if isinstance(graph, onnx.GraphProto):
+                _check_values([*graph.value_info, *graph.output], limits)
 
 
 def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Yield every tensor that can take part in a run: of the graph, its sub-graphs and the functions."""
+    """Yield every tensor that can take part in a run: of the graph, sub-graphs and functions."""
     for body in (proto.graph, *proto.functions):
-        for graph in _graphs(body, None):
+        for graph in walk([body]):
             yield from _tensors(graph)
 
 
 def scalar(tensor: onnx.TensorProto | None) -> float | None:
-    """Return a tensor's one number, or None where it is no single real number or lies in another file."""
+    """Return a tensor's only number; None if it is not one real number in this very file."""
     if (
         tensor is None
         or tensor.data_location == onnx.TensorProto.EXTERNAL
@@ -111,7 +114,7 @@ def scalar(tensor: onnx.TensorProto | None) -> float | None:
 
 
 def data_bytes(tensor: onnx.TensorProto) -> int | None:
-    """Return the bytes that a tensor's declared shape takes, or None where its type has no fixed size.
+    """Return the bytes that a tensor's declared shape takes; None if its type has no fixed size.
 
     Raises:
         MalformedModelError: A dimension is negative.
@@ -127,7 +130,7 @@ def _elements(tensor: onnx.TensorProto) -> int:
 
 
 def _check_size(tensor: onnx.TensorProto) -> None:
-    """Refuse a tensor that declares another size than its data has: dims of 10^12 on a file of 432 bytes."""
+    """Reject a tensor whose declared size is not that of its data: 10^12 elements in 432 bytes."""
     if tensor.data_type not in _NUMBERS.values() or tensor.data_type == onnx.TensorProto.UNDEFINED:
         raise MalformedModelError(
             f"the tensor {tensor.name!r} has an unknown element type", remedy=_AGAIN
@@ -147,7 +150,7 @@ def _check_size(tensor: onnx.TensorProto) -> None:
 
 
 def _stored(tensor: onnx.TensorProto) -> int:
-    """Return how many elements lie in the field of the tensor's type."""
+    """Return how many elements are stored in the field for the tensor's type."""
     field = _WIDE_FIELDS.get(tensor.data_type, "int32_data")
     count = len(getattr(tensor, field))
     bits = _ELEMENT_BITS.get(tensor.data_type, 32)
@@ -159,35 +162,7 @@ def _stored(tensor: onnx.TensorProto) -> int:
     return count
 
 
-def _graphs(
-    body: onnx.GraphProto | onnx.FunctionProto, limits: Limits | None
-) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
-    """Yield a graph and those nested in it.
-
-    Raises:
-        UnsafeModelError: They nest deeper than the limit.
-    """
-    waiting = [(body, 0)]
-    while waiting:
-        graph, depth = waiting.pop()
-        if limits and depth > limits.depth:
-            raise UnsafeModelError(
-                f"sub-graphs nest deeper than {limits.depth}",
-                remedy="raise --max-depth if you trust the file",
-            )
-        yield graph
-        waiting += [(inner, depth + 1) for node in graph.node for inner in _subgraphs(node)]
-
-
-def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    return [
-        graph
-        for attribute in node.attribute
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
-    ]
-
-
-def _tensors(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.TensorProto]:
+def _tensors(graph: Body) -> Iterator[onnx.TensorProto]:
     if isinstance(graph, onnx.GraphProto):
         yield from graph.initializer
         yield from (
@@ -204,11 +179,11 @@ def _tensors(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.Tenso
 
 
 def _check_texts(texts: Iterable[object]) -> None:
-    """Refuse a string that is not UTF-8: protobuf hands it on as bytes, and a runtime still takes it as a name."""
+    """Reject a string that is not UTF-8: protobuf returns it as bytes, yet a runtime takes it."""
     wrong = next((text for text in texts if not isinstance(text, str)), None)
     if wrong is not None:
         raise UnsafeModelError(
-            f"the file holds a name that is no text, {wrong!r:.80}", remedy="do not use this file"
+            f"the file holds a name that is not text, {wrong!r:.80}", remedy="do not use this file"
         )
 
 
@@ -232,7 +207,7 @@ def _model_texts(proto: onnx.ModelProto) -> Iterator[object]:
         yield from (opset.domain for opset in function.opset_import)
 
 
-def _graph_texts(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[object]:
+def _graph_texts(graph: Body) -> Iterator[object]:
     yield from (graph.name, graph.doc_string)
     if isinstance(graph, onnx.GraphProto):
         for value in (*graph.input, *graph.output, *graph.value_info):
@@ -252,8 +227,8 @@ def _graph_texts(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[object
 
 
 def _check_bodies(node: onnx.NodeProto) -> None:
-    """Refuse an If, Loop or Scan without the graphs that it needs, or with other outputs than theirs."""
-    wanted = _BODIES.get(node.op_type, ()) if node.domain in ("", "ai.onnx") else ()
+    """Reject an If, Loop or Scan that lacks a body, or an If whose bodies have other outputs."""
+    wanted = _BODIES.get(node.op_type, ()) if node.domain in STANDARD_DOMAINS else ()
     bodies = {
         a.name: a.g
         for a in node.attribute
@@ -270,7 +245,7 @@ def _check_bodies(node: onnx.NodeProto) -> None:
 
 
 def _check_order(nodes: Sequence[onnx.NodeProto]) -> None:
-    """Refuse a value that is produced twice, or that depends on itself."""
+    """Reject a value that is produced twice or depends on itself."""
     producer: dict[str, int] = {}
     for position, node in enumerate(nodes):
         for name in filter(None, node.output):
@@ -291,7 +266,7 @@ def _check_order(nodes: Sequence[onnx.NodeProto]) -> None:
 
 
 def _on_a_cycle(inputs: Sequence[set[int]]) -> list[int]:
-    """Return the nodes that can never run, given the nodes that each one waits for (Kahn's algorithm)."""
+    """Return the nodes that can never run, given those each one waits for (Kahn's algorithm)."""
     waiting = [len(own) for own in inputs]
     followers = collections.defaultdict(list)
     for position, own in enumerate(inputs):
@@ -306,43 +281,36 @@ def _on_a_cycle(inputs: Sequence[set[int]]) -> list[int]:
     return [position for position, count in enumerate(waiting) if count]
 
 
-def _key(domain: str, name: str) -> tuple[str, str]:
-    """Return a function's identity; the standard domain has two names."""
-    return ("" if domain == "ai.onnx" else domain, name)
-
-
 class _Expansion:
-    """How many nodes a model has once its functions are expanded, counted without expanding them."""
+    """The number of nodes once all functions are expanded, counted without expanding them."""
 
     def __init__(self, proto: onnx.ModelProto, limits: Limits) -> None:
         self._proto, self._limits = proto, limits
-        self._bodies = {_key(f.domain, f.name): f for f in proto.functions}
+        self._bodies = {(canonical(f.domain), f.name): f for f in proto.functions}
         self._sizes: dict[tuple[str, str], int] = {}
 
     def check(self) -> None:
         self._size(self._proto.graph.node, ())
-        for (
-            function
-        ) in self._proto.functions:  # also those that are never called: they are read all the same
-            self._size(function.node, (_key(function.domain, function.name),))
+        # Functions that are never called count too: they are read all the same.
+        for function in self._proto.functions:
+            self._size(function.node, ((canonical(function.domain), function.name),))
         self._compare(sum(len(function.node) for function in self._proto.functions))
 
     def _size(self, nodes: Iterable[onnx.NodeProto], calling: tuple[tuple[str, str], ...]) -> int:
         if len(calling) > self._limits.depth:
             raise UnsafeModelError(
                 f"functions call one another deeper than {self._limits.depth}",
-                remedy="raise --max-depth if you trust the file",
+                remedy="raise the setting `depth` if you trust the file",
             )
         total = 0
         for node in nodes:
-            total += self._call(node, calling) + sum(
-                self._size(body.node, calling) for body in _subgraphs(node)
-            )
+            nested = sum(self._size(body.node, calling) for body in subgraphs(node))
+            total += self._call(node, calling) + nested
             self._compare(total)
         return total
 
     def _call(self, node: onnx.NodeProto, calling: tuple[tuple[str, str], ...]) -> int:
-        key = _key(node.domain, node.op_type)
+        key = (canonical(node.domain), node.op_type)
         if key in calling:
             raise UnsafeModelError(
                 f"the function {node.op_type!r} calls itself", remedy="do not run this file"
@@ -355,7 +323,7 @@ class _Expansion:
         if count > self._limits.nodes:
             raise UnsafeModelError(
                 f"the graph has more than {self._limits.nodes:,} nodes, its functions expanded",
-                remedy="raise --max-nodes if you trust the file",
+                remedy="raise the setting `nodes` if you trust the file",
             )
 
 
@@ -366,16 +334,16 @@ def _check_values(values: Iterable[onnx.ValueInfoProto], limits: Limits) -> None
         size = math.prod(d.dim_value for d in kind.shape.dim if d.dim_value > 0) * bits // 8
         if size > limits.memory:
             raise UnsafeModelError(
-                f"the value {value.name!r} takes {size / 2**30:,.1f} GiB, more than the memory "
-                "limit",
-                remedy="raise --memory-limit if you trust the file",
+                f"the value {value.name!r} takes {size / 2**30:,.1f} GiB, more than the limit on "
+                "memory",
+                remedy="raise the setting `memory` if you trust the file",
             )
 
 
 def _check_loops(
     graph: onnx.GraphProto, outer: int, around: dict[str, onnx.TensorProto], limits: Limits
 ) -> None:
-    """Refuse Loops that nothing can end before too many trips, counting a nested one once for each trip around it."""
+    """Reject Loops that nothing can end before too many trips; trips of nested ones multiply."""
     constants = around | _constants(graph)
     for node in graph.node:
         trips = outer
@@ -384,16 +352,16 @@ def _check_loops(
             if trips > limits.trips:
                 raise UnsafeModelError(
                     f"the Loop {node.name!r} runs more than {limits.trips:,} times",
-                    remedy="raise --max-trips if you trust the file",
+                    remedy="raise the setting `trips` if you trust the file",
                 )
-        for body in _subgraphs(node):
+        for body in subgraphs(node):
             _check_loops(body, trips, constants, limits)
 
 
 def _trips(loop: onnx.NodeProto, constants: dict[str, onnx.TensorProto], limits: Limits) -> int:
-    """Return how often a Loop certainly runs; 1 where that depends on what it computes."""
+    """Return how often a Loop certainly runs; 1 if that depends on what it computes."""
     count, condition = loop.input[0], loop.input[1]
-    body = next(iter(_subgraphs(loop)), None)
+    body = next(iter(subgraphs(loop)), None)
     if body is None or not body.output or not (condition == "" or scalar(constants.get(condition))):
         return 1
     if not _always_continues(body, constants):
@@ -405,7 +373,7 @@ def _trips(loop: onnx.NodeProto, constants: dict[str, onnx.TensorProto], limits:
 
 
 def _always_continues(body: onnx.GraphProto, around: dict[str, onnx.TensorProto]) -> bool:
-    """Whether a Loop body hands on the condition that it was given, or one that is constant and true."""
+    """Whether a Loop body passes on the condition it was given, or one that is always true."""
     producers = {name: node for node in body.node for name in node.output}
     name = body.output[0].name
     while name in producers and producers[name].op_type == "Identity":
@@ -424,7 +392,7 @@ def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
 
 
 def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with its large constants declared as inputs, so that inference does not copy them."""
+    """Return the model with its large constants declared as inputs, so they are not copied."""
     light = onnx.ModelProto(
         ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions
     )
@@ -433,11 +401,5 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     graph.node.extend(proto.graph.node)
     graph.input.extend(value for value in proto.graph.input if value.name not in names)
     graph.output.extend(proto.graph.output)
-    for tensor in proto.graph.initializer:
-        if math.prod(tensor.dims) <= _SMALL and tensor.data_location != onnx.TensorProto.EXTERNAL:
-            graph.initializer.append(tensor)
-        else:
-            graph.input.append(
-                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-            )
+    declare_constants(graph, ((tensor.name, tensor) for tensor in proto.graph.initializer))
     return light

@@ -1,4 +1,7 @@
-"""An opened, checked ONNX model: its bytes are read once, and the bytes that were checked are the bytes that run."""
+"""An opened ONNX model.
+
+Its bytes are read only once, so that the bytes that were checked are the bytes that run.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from scanner.errors import MalformedModelError, UnsafeModelError, UsageError
 from scanner.limits import Limits
 from scanner.modelfile import fast_reader
+from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.results import ModelIdentity, ValueInfo
 
 if TYPE_CHECKING:
@@ -20,39 +24,37 @@ if TYPE_CHECKING:
 
     from scanner.modelfile import external_data
 
-STANDARD_DOMAINS = ("", "ai.onnx")
 # TensorProto.DataType, by number.
 ELEMENT_TYPES = (
-    "undefined", "float", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16", "double",
-    "uint32", "uint64", "complex64", "complex128", "bfloat16", "float8e4m3fn", "float8e4m3fnuz", "float8e5m2",
-    "float8e5m2fnuz", "uint4", "int4", "float4e2m1", "float8e8m0", "uint2", "int2", "float6e2m3", "float6e3m2",
+    "undefined", "float", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool",
+    "float16", "double", "uint32", "uint64", "complex64", "complex128", "bfloat16", "float8e4m3fn",
+    "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "uint4", "int4", "float4e2m1", "float8e8m0",
+    "uint2", "int2", "float6e2m3", "float6e3m2",
 )  # fmt: skip
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 _WEIGHT_WRAPPERS = frozenset({"DequantizeLinear", "Cast", "Identity", "Transpose"})
 _MATRIX = 2
-_READ = (
-    os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-)  # a FIFO would hang the one who opens it
+# Without O_NONBLOCK, opening a FIFO would hang.
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class Model:
-    """An opened model; onnx is imported, and parses the file, when its graph is first asked for.
+    """An opened model; onnx is imported, and parses the file, when its graph is first needed.
 
     Args:
-        path: Where it was read.
+        path: Where it was read from.
         name: What it is called in messages.
         data: The file's bytes.
         limits: What the file, and a graph derived from it, may ask of this machine.
 
     Attributes:
-        plain: The file as `scanner.modelfile.fast_reader` sees it, None where only onnx can read
-            it.
+        plain: The file as `scanner.modelfile.fast_reader` sees it; None if only onnx can read it.
         identity: What the report says about the file.
         reordered: Whether the file's nodes were in another order than that in which they run.
 
     Raises:
         MalformedModelError: It is not an ONNX model.
-        UnsafeModelError: A guard refuses it.
+        UnsafeModelError: A guard rejects it.
     """
 
     def __init__(self, path: Path, name: str, data: bytes, limits: Limits) -> None:
@@ -64,8 +66,11 @@ class Model:
 
     @functools.cached_property
     def proto(self) -> onnx.ModelProto:
-        """The parsed file; treat it as read-only. External data stays outside until `serialise`."""
-        from scanner.modelfile import order, parser  # noqa: PLC0415 - onnx is slow to import
+        """The parsed file; treat it as read-only. Its external data is read by `complete`.
+
+        Its nodes are in an order in which they can run.
+        """
+        from scanner.modelfile import order, parser  # noqa: PLC0415 - imports onnx, which takes longer than a small model
 
         proto = parser.parse(self.data, self._name, self.limits)
         self.reordered = order.sort_nodes(proto)
@@ -73,13 +78,15 @@ class Model:
 
     @functools.cached_property
     def folder(self) -> external_data.Folder:
-        """Where its external data is read."""
+        """The folder that its external data is read from."""
         from scanner.modelfile import external_data  # noqa: PLC0415 - as above
 
         return external_data.Folder(self.path.parent)
 
     def complete(self, proto: onnx.ModelProto) -> onnx.ModelProto:
-        """Return `proto`, a graph derived from this model, with every tensor's data inside it; itself where it is so.
+        """Return `proto`, a graph derived from this model, with every tensor's data inside it.
+
+        If nothing is missing, this is `proto` itself.
 
         Raises:
             UnsafeModelError: External data lies outside the model's folder, or is not a regular
@@ -91,11 +98,11 @@ class Model:
         return parser.complete(proto, self.folder)
 
     def serialise(self, proto: onnx.ModelProto) -> bytes:
-        """Return `proto`, a graph derived from this model that is to run, as bytes that name no second file.
+        """Return `proto`, a graph derived from this model, as bytes that can run by themselves.
 
         Raises:
             UnsafeModelError: It would run without end, or needs more memory than is allowed.
-            UnsupportedModelError: The result passes protobuf's 2 GiB.
+            UnsupportedModelError: The result exceeds protobuf's 2 GiB.
             ModelError: As for `complete`.
         """
         from scanner.modelfile import parser  # noqa: PLC0415 - as above
@@ -109,7 +116,7 @@ def open_model(path: Path, name: str | None = None, limits: Limits | None = None
     Raises:
         UsageError: The path is missing, unreadable or not a file.
         MalformedModelError: It is not an ONNX model.
-        UnsafeModelError: A guard refuses it.
+        UnsafeModelError: A guard rejects it.
     """
     name = name or str(path)
     limits = limits or Limits()
@@ -150,7 +157,7 @@ def _read(path: Path, name: str, limits: Limits) -> bytes:
 
 
 def _check_file(name: str, status: os.stat_result, limits: Limits) -> int:
-    """Return a file's size, if it is a regular file that is not too long."""
+    """Return a file's size, if it is a regular file and not too large."""
     if stat.S_ISDIR(status.st_mode):
         raise UsageError(f"{name!r} is a folder", remedy="name the .onnx file inside it")
     if not stat.S_ISREG(status.st_mode):
@@ -158,8 +165,8 @@ def _check_file(name: str, status: os.stat_result, limits: Limits) -> int:
     if status.st_size > limits.file_size:
         raise UnsafeModelError(
             f"{name!r} has {status.st_size:,} bytes, more than {limits.file_size:,}",
-            remedy="raise --max-file-size if you trust the file; beyond protobuf's 2 GiB, save it "
-            "with external data",
+            remedy="raise the setting `file_size` if you trust the file; beyond protobuf's 2 GiB, "
+            "save it with external data",
         )
     return status.st_size
 
@@ -190,12 +197,12 @@ def _identity(name: str, data: bytes, proto: Any) -> ModelIdentity:
 
 
 def _architecture(proto: Any) -> str:
-    """Fingerprint what every export of one network shares: the input's size, and the weights' sizes in order.
+    """Fingerprint what all exports of a network share: sizes of the input and, in order, weights.
 
-    Folding a batch normalisation, changing the precision or quantising leaves it as it is: weights
-    are looked for behind a DequantizeLinear or Cast too, and a dense layer's two sizes are sorted,
-    since exporters disagree on them. Weights may also be Constants, and layers lie in branches,
-    loops and functions: a second network would hide there, and be judged beside models without it.
+    Folding a batch normalisation, changing the precision or quantising does not change it: weights
+    behind a DequantizeLinear or Cast are found too, and a dense layer's two sizes are sorted, since
+    exporters disagree on their order. Weights in Constants count, and layers in branches, loops and
+    functions: a second network could hide there, and be judged beside models without it.
     """
     graph = proto.graph
     layers: list[list[int]] = []

@@ -4,23 +4,22 @@ from collections.abc import Iterator, Sequence
 
 import onnx
 
+from scanner.modelfile.nested import Body, subgraphs, walk
+
 
 def sort_nodes(proto: onnx.ModelProto) -> bool:
     """Put the nodes of every graph behind what they read, in place; return whether any was not.
 
-    A graph that is in order stays as it is. Another one gets an order that hangs on its outputs
+    A graph that is in order stays as it is. The order given to any other depends on its outputs
     alone, so that however a file was shuffled, the same graph is measured.
     """
-    reordered = False
-    waiting: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
-    while waiting:
-        body = waiting.pop()
-        reordered |= _sort(body)
-        waiting += [graph for node in body.node for graph in _bodies(node)]
-    return reordered
+    # Sorting copies nodes, and with them the graphs that `walk` goes on to: the inner ones are
+    # sorted first.
+    moved = [_sort(body) for body in reversed([*walk([proto.graph, *proto.functions])])]
+    return any(moved)
 
 
-def _sort(body: onnx.GraphProto | onnx.FunctionProto) -> bool:
+def _sort(body: Body) -> bool:
     producer = {
         name: position for position, node in enumerate(body.node) for name in node.output if name
     }
@@ -61,15 +60,7 @@ def _in_order(reads: Sequence[Sequence[int]], roots: Sequence[int]) -> Iterator[
 def _read(node: onnx.NodeProto) -> Iterator[str]:
     """Yield the names that a node reads; whatever its bodies read may come from outside them."""
     yield from node.input
-    for graph in _bodies(node):
+    for graph in subgraphs(node):
         yield from (value.name for value in graph.output)
         for inner in graph.node:
             yield from _read(inner)
-
-
-def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    return [
-        graph
-        for attribute in node.attribute
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
-    ]

@@ -1,4 +1,4 @@
-"""Model files as onnx reads and writes them: parsed and checked, completed with their external data, serialised."""
+"""Model files as onnx reads and writes them: parsed, checked, completed, serialised."""
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
@@ -15,7 +15,7 @@ def parse(data: bytes, name: str, limits: Limits) -> onnx.ModelProto:
 
     Raises:
         MalformedModelError: It is not an ONNX model.
-        UnsafeModelError: A guard refuses it.
+        UnsafeModelError: A guard rejects it.
     """
     proto = onnx.ModelProto()
     try:
@@ -37,7 +37,7 @@ def parse(data: bytes, name: str, limits: Limits) -> onnx.ModelProto:
 
 
 def complete(proto: onnx.ModelProto, folder: Folder) -> onnx.ModelProto:
-    """Return a model with every tensor's data inside it; itself where it is so.
+    """Return a model with every tensor's data inside it; the same one if nothing is missing.
 
     Raises:
         UnsafeModelError: External data lies outside the folder, or is not a regular file.
@@ -53,11 +53,11 @@ def complete(proto: onnx.ModelProto, folder: Folder) -> onnx.ModelProto:
 
 
 def serialise(proto: onnx.ModelProto, folder: Folder, limits: Limits, name: str) -> bytes:
-    """Return a model that is to run as bytes that name no second file.
+    """Return a model as bytes that can run by themselves, without a second file.
 
     Raises:
         UnsafeModelError: It would run without end, or needs more memory than is allowed.
-        UnsupportedModelError: The result passes protobuf's 2 GiB.
+        UnsupportedModelError: The result exceeds protobuf's 2 GiB.
         ModelError: As for `complete`.
     """
     guards.check_cost(proto, limits)
@@ -66,5 +66,5 @@ def serialise(proto: onnx.ModelProto, folder: Folder, limits: Limits, name: str)
     except (EncodeError, ValueError) as error:
         raise UnsupportedModelError(
             f"{name!r} needs more than 2 GiB of weights for this measurement",
-            remedy="choose an earlier layer with --layer",
+            remedy="choose an earlier layer with the setting `layer`",
         ) from error

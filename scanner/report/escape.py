@@ -3,13 +3,14 @@
 import unicodedata
 
 LONGEST = 80
+_TWO_DIGITS, _FOUR_DIGITS = 0x100, 0x10000  # code points below fit into as many digits
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def printable(text: str, longest: int = LONGEST) -> str:
-    r"""Return a string without control characters and bidirectional overrides, shortened in its middle.
+    r"""Return a string that a terminal neither obeys nor hides, shortened in its middle.
 
-    What a terminal would obey or hide is written as an escape such as `\x1b`.
+    Control characters, bidirectional overrides and the like become escapes such as `\x1b`.
 
     Args:
         text: Any string, hostile ones included.
@@ -17,9 +18,8 @@ def printable(text: str, longest: int = LONGEST) -> str:
     """
     if len(text) > longest:
         head = (longest - 1) // 2
-        return (
-            printable(text[:head], longest)[:head] + "…" + printable(text[-head:], longest)[-head:]
-        )
+        start, end = printable(text[:head], longest), printable(text[-head:], longest)
+        return f"{start[:head]}…{end[-head:]}"
     shown = "".join(_shown(character) for character in text)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
@@ -28,10 +28,6 @@ def _shown(character: str) -> str:
     if unicodedata.category(character) not in _INVISIBLE:
         return character
     code = ord(character)
-    return (
-        f"\\x{code:02x}"
-        if code < 0x100
-        else f"\\u{code:04x}"
-        if code < 0x10000
-        else f"\\U{code:08x}"
-    )  # noqa: PLR2004 - widths of escapes
+    if code < _TWO_DIGITS:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < _FOUR_DIGITS else f"\\U{code:08x}"

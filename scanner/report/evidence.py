@@ -1,21 +1,18 @@
-"""What a person can check, as files: the trigger as pictures, and an image before and after it is stamped."""
+"""What a person can check, as files: a trigger, and an image before and after it is stamped."""
 
 import base64
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from scanner.errors import UsageError
 from scanner.report.pictures import picture
-from scanner.results import Finding, ScanResult
-
-_UNIT_RANGE = frozenset({"mask"})  # drawn from 0 to 1; the others fill the model's input range
+from scanner.results import Array, Finding, ScanResult, Trigger
 
 
 def write_evidence(results: Sequence[ScanResult], folder: Path) -> list[Path]:
-    """Write the evidence of every finding into a folder, a sub-folder a model; return the files.
+    """Write the evidence of every finding into a folder, a sub-folder per model; return the files.
 
     Arrays are written twice: as PNG to look at, and as .npy (float32, as the model takes them) to
     feed to the model.
@@ -39,38 +36,45 @@ def write_evidence(results: Sequence[ScanResult], folder: Path) -> list[Path]:
     except OSError as error:
         raise UsageError(
             f"the evidence cannot be written to {str(folder)!r} ({error.strerror})",
-            remedy="name another --evidence",
+            remedy="name another folder as the setting `evidence`",
         ) from error
     return written
 
 
 def _files(finding: Finding) -> Iterator[tuple[str, bytes]]:
-    trigger: Mapping[str, Any] = finding.evidence.get("trigger") or {}
-    low, high = finding.parameters.get("input_range", (0.0, 1.0))
-    for name, data in trigger.items():
-        if isinstance(data, Mapping):
-            limits = (0.0, 1.0) if name in _UNIT_RANGE else (low, high)
-            yield f"{name}.png", picture(data, *limits).png()
-            yield f"{name}.npy", _npy(data)
+    trigger = finding.evidence.trigger
+    for name, data, low, high in _arrays(trigger) if trigger else ():
+        yield f"{name}.png", picture(data, low, high).png()
+        yield f"{name}.npy", _npy(data)
     for observation in finding.observations:
-        graph = observation.details.get("subgraph")
-        if isinstance(graph, str):
-            yield (
-                f"{_plain(observation.code)}-{_plain(observation.nodes[0] if observation.nodes else '')}.onnx",
-                (base64.b64decode(graph)),
-            )
+        if observation.excerpt:
+            node = observation.nodes[0] if observation.nodes else ""
+            name = f"{_plain(observation.code)}-{_plain(node)}.onnx"
+            yield name, base64.b64decode(observation.excerpt)
+        if observation.input is not None:
+            shown, name = observation.input, f"{_plain(observation.code)}-input"
+            yield f"{name}.png", picture(shown.image, shown.low, shown.high).png()
+            yield f"{name}.npy", _npy(shown.image)
 
 
-def _npy(data: Mapping[str, Any]) -> bytes:
+def _arrays(trigger: Trigger) -> Iterator[tuple[str, Array, float, float]]:
+    """Yield the arrays of a trigger, each with the values that are black and white."""
+    low, high = trigger.low, trigger.high
+    yield "mask", trigger.mask, 0.0, 1.0
+    yield "pattern", trigger.pattern, low, high
+    yield "original", trigger.original, low, high
+    yield "stamped", trigger.stamped, low, high
+
+
+def _npy(data: Array) -> bytes:
     """Return an array as a .npy file of format version 1.0 (NumPy enhancement proposal 1)."""
-    shape = tuple(data["shape"])
-    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape!r}, }}"
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {data.shape!r}, }}"
     padded = header.ljust(-(-(len(header) + 11) // 64) * 64 - 11) + "\n"
     return (
         b"\x93NUMPY\x01\x00"
         + struct.pack("<H", len(padded))
         + padded.encode()
-        + base64.b64decode(data["data"])
+        + base64.b64decode(data.data)
     )
 
 

@@ -4,10 +4,10 @@ import array
 import base64
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from scanner.report import png
+from scanner.results import Array
 
 _SHADES = " ░▒▓█"
 _COLUMNS = 32
@@ -29,9 +29,9 @@ class Picture:
         return png.encode(pixels, self.width, self.height, self.channels)
 
     def blocks(self) -> list[str]:
-        """Return the picture as lines of shades, one character for a cell of about 1 x 2 pixels of its mean value.
+        """Return the picture as lines of shades, one character per cell of about 1 x 2 pixels.
 
-        It keeps the largest value of a cell, so that a trigger of one pixel stays in sight.
+        A cell shows its largest value, so that a trigger of one pixel stays in sight.
         """
         step = -(-self.width // _COLUMNS)
         rows = range(0, self.height, 2 * step)
@@ -47,15 +47,15 @@ class Picture:
         return _SHADES[min(len(_SHADES) - 1, round(max(cell) * (len(_SHADES) - 1)))]
 
 
-def floats(data: Mapping[str, Any]) -> tuple[tuple[int, ...], list[float]]:
-    """Return shape and values of an array in a result (`scanner.results.packed`)."""
-    values = array.array("f", base64.b64decode(data["data"]))
+def floats(data: Array) -> tuple[tuple[int, ...], list[float]]:
+    """Return shape and values of an array in a result."""
+    values = array.array("f", base64.b64decode(data.data))
     if sys.byteorder == "big":
         values.byteswap()
-    return tuple(data["shape"]), values.tolist()
+    return data.shape, values.tolist()
 
 
-def picture(data: Mapping[str, Any], low: float = 0.0, high: float = 1.0) -> Picture:
+def picture(data: Array, low: float = 0.0, high: float = 1.0) -> Picture:
     """Return an array as a picture, its range [low, high] as black to white.
 
     (H, W), (C, H, W) and (H, W, C) with one or three channels are images; of more channels the

@@ -1,4 +1,4 @@
-"""PNG files (W3C, Portable Network Graphics, third edition), the little of it that pictures of triggers need."""
+"""PNG files (W3C, Portable Network Graphics, third edition), as far as triggers need them."""
 
 import struct
 import zlib

@@ -1,8 +1,6 @@
 """The result for a person at a terminal."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -13,7 +11,19 @@ from rich.text import Text
 from scanner.limits import Confinement
 from scanner.report.escape import printable
 from scanner.report.pictures import picture
-from scanner.results import Failure, Finding, ScanResult, Severity, Verdict
+from scanner.results import (
+    Block,
+    Cell,
+    Failure,
+    Finding,
+    Histogram,
+    ScanResult,
+    Severity,
+    Standing,
+    Trigger,
+    Verdict,
+)
+from scanner.results import Table as BlockTable
 from scanner.values import from_json
 
 STYLES = {
@@ -27,15 +37,14 @@ _SEVERITY_STYLES = {
     Severity.SUSPICIOUS: "bold red",
     Severity.CONFIRMED: "bold red",
 }
-_CLASSES_SHOWN = 10
 _REFERENCES_SHOWN = 4
-_BINS = 12
 _BAR = 24
 _LABEL = 9
+_SERIES_STYLES = ("red", "green", "cyan", "magenta")
 
 
 def render(results: Sequence[ScanResult], console: Console) -> None:
-    """Print one result in full, or several as a table with a row a model."""
+    """Print one result in full, or several as a table with a row per model."""
     if len(results) == 1:
         console.print(_single(results[0]))
     else:
@@ -58,12 +67,12 @@ def _single(result: ScanResult) -> RenderableType:
 
 def _is_shown_in_full(finding: Finding) -> bool:
     return bool(
-        finding.rule.id in _BODIES or finding.observations or finding.verdict is Verdict.SUSPICIOUS
+        finding.description.blocks or finding.observations or finding.verdict is Verdict.SUSPICIOUS
     )
 
 
 def _in_words(findings: Sequence[Finding]) -> Table:
-    """The evidence of what is not shown in full, a row a detector."""
+    """The evidence of what is not shown in full, a row per detector."""
     table = Table.grid(padding=(0, 2, 0, 0))
     for finding in findings:
         table.add_row(Text(finding.rule.id, "cyan"), Text(printable(finding.reason, 400), "dim"))
@@ -71,7 +80,7 @@ def _in_words(findings: Sequence[Finding]) -> Table:
 
 
 def _summary(result: ScanResult) -> Table:
-    """A row a detector: its statistic beside the references', the p-value, its own verdict."""
+    """A row per detector: its statistic beside the references', the p-value, its own verdict."""
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
     table.add_column("detector")
     for name in ("suspect", "references", "p-value"):
@@ -88,20 +97,18 @@ def _summary(result: ScanResult) -> Table:
 
 def _figures(finding: Finding) -> tuple[str, str]:
     """The numbers that a person would compare, in their unit."""
-    values = finding.values
-    for name, unit in (("size", " px"), ("margin", ""), ("mean", ""), ("z", "")):
-        own = values.get(f"suspect_{name}")
-        if own is not None:
-            return f"{own:.4g}{unit}", _reach(values, unit)
+    standing = finding.evidence.standing
+    if standing is not None:
+        return f"{standing.suspect:.4g}{printable(standing.unit)}", _reach(standing)
     if finding.observations:
         worst = max(o.severity for o in finding.observations)
         return f"{len(finding.observations)} seen ({worst.name.lower()})", "-"
     return ("nothing seen" if finding.statistic == 0 else _figure(finding.statistic)), "-"
 
 
-def _reach(values: Mapping[str, float | int | None], unit: str) -> str:
+def _reach(standing: Standing) -> str:
     """The references' figures, from the lowest to the highest."""
-    low, high = values.get("reference_low"), values.get("reference_high")
+    low, high, unit = standing.low, standing.high, printable(standing.unit)
     if low is None or high is None:
         return "-"
     return f"{low:.4g}{unit}" if low == high else f"{low:.4g} to {high:.4g}{unit}"
@@ -119,13 +126,8 @@ def _finding_heading(finding: Finding) -> Text:
     return Text(finding.rule.name, "bold cyan").append(f"  {finding.rule.summary}", "dim")
 
 
-def _body(finding: Finding) -> RenderableType:
-    body = _BODIES.get(finding.rule.id)
-    return body(finding) if body else _sentences(finding)
-
-
 def _sentences(finding: Finding) -> RenderableType:
-    """What was observed, the gravest first; the reason where nothing was."""
+    """What was observed, the most severe first; the reason where nothing was."""
     ranked = sorted(finding.observations, key=lambda o: -o.severity)
     lines = [
         _line(o.severity.name.lower(), o.sentence, _SEVERITY_STYLES[o.severity]) for o in ranked
@@ -134,7 +136,7 @@ def _sentences(finding: Finding) -> RenderableType:
 
 
 def _conclusion(result: ScanResult) -> Table:
-    """The verdict and what it rests on, a row each; what hangs over the edge stays in its column."""
+    """The verdict and what it rests on, a row each, wrapped within its column."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(min_width=_LABEL)
     table.add_column(overflow="fold")
@@ -169,132 +171,63 @@ def _line(label: str, sentence: str, style: str) -> Text:
     return Text(f"{label}: ", style).append(printable(sentence, 600), "default")
 
 
-def _neural_cleanse(finding: Finding) -> RenderableType:
-    """Mask sizes class by class, and the smallest trigger drawn."""
-    how, evidence = finding.parameters, finding.evidence
-    searched = f"{how['images']} images: {printable(str(how['data']))}; budget {how['budget']}, seed {how['seed']}"
-    parts: list[RenderableType] = [
-        Text(searched),
-        _mask_sizes(evidence["classes"], evidence["target_class"]),
-    ]
-    if trigger := evidence.get("trigger"):
-        parts.append(_trigger(evidence, trigger, how["input_range"]))
-    return Group(*parts)
+def _body(finding: Finding) -> RenderableType:
+    """What the detector describes, and the trigger; else what was observed, in sentences."""
+    blocks = finding.description.blocks
+    parts = [_block(block) for block in blocks]
+    if finding.evidence.trigger and blocks:
+        parts += _trigger(finding.evidence.trigger)
+    return Group(*parts) if parts else _sentences(finding)
 
 
-def _mask_sizes(rows: Sequence[Mapping[str, Any]], target: int) -> Table:
-    """The classes with the largest ratios, or with the smallest masks where there is no reference."""
-    compared = bool(rows) and "log_ratio" in rows[0]
-    ranked = sorted(
-        rows, key=lambda r: -r["log_ratio"] if compared else r["suspect"] or float("inf")
-    )
+def _block(block: Block) -> RenderableType:
+    if block.table is not None:
+        return _table(block.table)
+    if block.histogram is not None:
+        return Padding(_histogram(block.histogram), (1, 0, 0, 0))
+    text = Text(printable(block.line, 400))
+    if block.strong:
+        text.highlight_words([printable(block.strong, 400)], "bold")
+    return text
+
+
+def _table(block: BlockTable) -> Table:
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
-    for name in ("class", "mask (px)", *(("references", "times smaller") if compared else ())):
-        table.add_column(name, justify="right")
-    for row in ranked[:_CLASSES_SHOWN]:
-        style = "bold" if row["class"] == target else ""
-        cells = [str(row["class"]), _pixels(row["suspect"])]
-        cells += (
-            [_range(row["references"]), f"{math.exp(row['log_ratio']):.2f}"] if compared else []
-        )
-        table.add_row(*cells, style=style)
-    if len(ranked) > _CLASSES_SHOWN:
-        table.caption = f"{len(ranked) - _CLASSES_SHOWN} more classes: --format json"
+    for number, name in enumerate(block.columns):
+        table.add_column(printable(name), justify="left" if number < block.left else "right")
+    for number, row in enumerate(block.rows):
+        cells = (Text(printable(cell)) for cell in row)
+        table.add_row(*cells, style="bold" if number == block.emphasised else "")
+    if block.caption:
+        table.caption = printable(block.caption)
     return table
 
 
-def _trigger(
-    evidence: Mapping[str, Any], trigger: Mapping[str, Any], limits: Sequence[float]
-) -> RenderableType:
-    mask, stamped = picture(trigger["mask"]), picture(trigger["stamped"], *limits)
+def _trigger(trigger: Trigger) -> list[RenderableType]:
+    mask = picture(trigger.mask)
+    stamped = picture(trigger.stamped, trigger.low, trigger.high)
     table = Table(box=box.SQUARE, padding=0, header_style="dim", show_lines=False)
-    table.add_column(f"mask of class {evidence['target_class']}")
+    table.add_column(f"mask of class {trigger.class_id}")
     table.add_column("an image, stamped")
     for one, other in zip(mask.blocks(), stamped.blocks(), strict=False):
         table.add_row(one, other)
-    flips = (
-        f"the stamped image turns from class {trigger['class_before']} to {trigger['class_after']}"
-    )
-    success = evidence["success_held_back"]
+    flips = f"the stamped image turns from class {trigger.class_before} to {trigger.class_after}"
+    success = trigger.success
     held = "" if success is None else f"; so do {success:.0%} of the images held back"
-    return Group(table, Text(flips + held))
+    return [table, Text(flips + held)]
 
 
-def _pixels(size: float | None) -> str:
-    return "not found" if size is None else f"{size:.1f}"
-
-
-def _range(values: Sequence[float]) -> str:
-    low, high = min(values), max(values)
-    return _pixels(low) if low == high else f"{low:.1f} to {high:.1f}"
-
-
-def _overactivation(finding: Finding) -> RenderableType:
-    """The paper's Table 2.2 for one pair, and what it lacks: the paired difference, and the two sets drawn."""
-    values, how = finding.values, finding.parameters
-    layer = (
-        Text("layer ")
-        .append(printable(str(how["layer"])), "bold")
-        .append(f" ({printable(str(how['operator']))})")
-    )
-    noise = (
-        f"{how['images']} {how['noise']} noise images in {how['input_range']}, seed {how['seed']}"
-    )
-    parts: list[RenderableType] = [layer, Text(noise), _table_2_2(values)]
-    if "wins" in values:
-        parts += [_difference(values), Padding(_histogram(finding.evidence), (1, 0, 0, 0))]
-    return Group(*parts)
-
-
-def _table_2_2(values: Mapping[str, float | int | None]) -> Table:
-    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
-    table.add_column("")
-    for name in ("suspect", "reference", "B/C"):
-        table.add_column(name, justify="right")
-    for row in ("max", "mean"):
-        cells = (_figure(values.get(f"{kind}_{row}")) for kind in ("suspect", "reference", "ratio"))
-        table.add_row(f"{row}(S_A)", *cells)
-    return table
-
-
-def _difference(values: Mapping[str, Any]) -> Text:
-    ties = f", {values['ties']} ties" if values["ties"] else ""
-    text = (
-        Text("suspect > reference  ")
-        .append(f"{values['wins']}:{values['losses']}", "bold")
-        .append(f"{ties}\n")
-    )
-    text.append(f"paired difference    {values['difference_mean']:+.4f}")
-    share = f"{values['difference_confidence']:.0%}"
-    return text.append(f"  ({share} interval over images: {_interval(values)})", "dim")
-
-
-def _interval(values: Mapping[str, Any]) -> str:
-    return f"{values['difference_low']:+.4f} to {values['difference_high']:+.4f}"
-
-
-def _histogram(evidence: Mapping[str, Any]) -> Table:
-    """Draw S_A of both models over common bins, a row a bin."""
-    suspect, reference = evidence["suspect"], evidence["reference"]
-    low, high = min(*suspect, *reference), max(*suspect, *reference)
-    width = (high - low) / _BINS or 1.0
-    counts = [_counts(values, low, width) for values in (suspect, reference)]
-    most = max(*counts[0], *counts[1])
+def _histogram(block: Histogram) -> Table:
+    """Draw the series over common bins, a row per bin."""
+    most = max(count for series in block.series for count in series.counts)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("a_i from", justify="right", style="dim")
-    table.add_column("suspect", width=_BAR, style="red")
-    table.add_column("reference", width=_BAR, style="green")
-    for index in range(_BINS):
-        bars = (_bar(count[index], most) for count in counts)
-        table.add_row(_figure(low + index * width), *bars)
+    table.add_column(f"{printable(block.quantity)} from", justify="right", style="dim")
+    for series, style in zip(block.series, _SERIES_STYLES, strict=False):
+        table.add_column(printable(series.name), width=_BAR, style=style)
+    for index, edge in enumerate(block.edges):
+        bars = (_bar(series.counts[index], most) for series in block.series)
+        table.add_row(_figure(edge), *bars)
     return table
-
-
-def _counts(values: Sequence[float], low: float, width: float) -> list[int]:
-    counts = [0] * _BINS
-    for value in values:
-        counts[min(int((value - low) / width), _BINS - 1)] += 1
-    return counts
 
 
 def _bar(count: int, most: int) -> str:
@@ -306,23 +239,25 @@ def _figure(value: float | None) -> str:
 
 
 def _overview(results: Sequence[ScanResult]) -> RenderableType:
+    """A row per model, with the columns that the findings put there."""
+    cells = [{c.heading: c.text for c in _cells(result)} for result in results]
+    headings = list(dict.fromkeys(heading for row in cells for heading in row))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("model", overflow="fold")
     table.add_column("verdict")
-    for name in ("score", "index", "class", "B/C mean", "wins:losses"):
+    for name in ("score", "index", "class", *map(printable, headings)):
         table.add_column(name, justify="right")
-    for result in results:
-        values = next((f.values for f in result.findings if f.rule.id == "overactivation"), {})
-        wins = f"{values['wins']}:{values['losses']}" if "wins" in values else "-"
+    for result, own in zip(results, cells, strict=True):
         verdict = Text(result.verdict.value, STYLES[result.verdict])
-        numbers = (
-            _figure(result.score),
-            _figure(result.index),
-            _suspected(result),
-            _figure(values.get("ratio_mean")),
-        )
-        table.add_row(Text(printable(result.model.path)), verdict, *numbers, wins)
+        numbers = (_figure(result.score), _figure(result.index), _suspected(result))
+        further = (printable(own.get(heading, "-")) for heading in headings)
+        table.add_row(Text(printable(result.model.path)), verdict, *numbers, *further)
     return Group(table, "", *_notes(results))
+
+
+def _cells(result: ScanResult) -> Iterator[Cell]:
+    for finding in result.findings:
+        yield from finding.description.cells
 
 
 def _suspected(result: ScanResult) -> str:
@@ -338,6 +273,3 @@ def _notes(results: Sequence[ScanResult]) -> list[Text]:
     return notes + [
         _line(f"{printable(r.model.path)} failed {f.rule}", f.sentence, "red") for r, f in failures
     ]
-
-
-_BODIES = {"overactivation": _overactivation, "neural_cleanse": _neural_cleanse}

@@ -1,4 +1,4 @@
-"""The child's side of `scanner.sandbox.worker`: confine oneself, then answer calls until the parent is gone."""
+"""The child's side of `scanner.sandbox.worker`: it confines itself, then answers calls."""
 
 import gc
 import importlib
@@ -12,6 +12,7 @@ from typing import IO, Any
 from scanner.errors import DeviceError, ScannerError, WorkerCrashedError, WorkerLimitError
 from scanner.limits import Allowance
 from scanner.sandbox import confinement, deadline, messages
+from scanner.sandbox.endpoint import carry_out
 from scanner.values import from_json
 
 _PROGRESS_SECONDS = 0.1
@@ -20,9 +21,9 @@ _PROGRESS_SECONDS = 0.1
 def serve(preload: Sequence[str]) -> None:
     """Answer calls on standard input until it closes: the child's whole life.
 
-    The first call's allowance confines the process for good: after the imports, before the first
-    hostile byte, and while there is one thread, since Landlock and seccomp hold for one thread and
-    those that it starts.
+    The first call's allowance confines the process for good. This happens after the imports, before
+    the first hostile byte, and while there is only one thread, because Landlock and seccomp bind
+    the calling thread and those it starts later.
     """
     confinement.die_with_parent()
     pipe = os.fdopen(os.dup(1), "wb")
@@ -42,10 +43,8 @@ def serve(preload: Sequence[str]) -> None:
 
 
 def _import(modules: Sequence[str]) -> dict[str, Any] | None:
-    """Import ahead of the first call; return the answer to every call where a dependency is missing.
-
-    Imports make little garbage and many objects, which the collector would walk again and again.
-    """
+    """Import ahead of the first call; return the answer to every call if a library is missing."""
+    # Imports make little garbage but many objects, which the collector would walk over and over.
     gc.disable()
     try:
         for name in modules:
@@ -55,7 +54,7 @@ def _import(modules: Sequence[str]) -> dict[str, Any] | None:
     except ImportError as error:
         missing = DeviceError(
             f"a library that a scan needs cannot be loaded ({error})",
-            remedy="install this program anew: pip install 'overactivation[cpu]', or "
+            remedy="reinstall this program: pip install 'overactivation[cpu]', or "
             "'overactivation[gpu]' for CUDA",
         )
         return {"error": missing.to_dict()}
@@ -66,7 +65,7 @@ def _import(modules: Sequence[str]) -> dict[str, Any] | None:
 
 
 def _receive(commands: IO[bytes], calls: queue.SimpleQueue[dict[str, Any]]) -> None:
-    """Hand on calls, stop one that is cancelled, and end the process with its parent, whatever it is doing."""
+    """Pass on calls, stop one that is cancelled, and end the process when its parent ends."""
     while (message := messages.read(commands)) is not None:
         if "cancel" in message:
             deadline.expire()
@@ -87,16 +86,12 @@ def _answer(request: dict[str, Any], pipe: IO[bytes]) -> dict[str, Any]:
             messages.write(pipe, {"progress": [done, total]})
 
     try:
-        return {
-            "answer": getattr(importlib.import_module(module), name)(request["argument"], progress)
-        }
+        function = getattr(importlib.import_module(module), name)
+        return {"answer": carry_out(function, request["request"], progress)}
     except ScannerError as error:
         return {"error": error.to_dict()}
     except MemoryError:
-        return {
-            "error": WorkerLimitError.memory(
-                from_json(Allowance, request["allowance"]).limits.memory
-            ).to_dict()
-        }
-    except Exception as error:  # noqa: BLE001 - the worker's boundary: our own bugs become a typed answer with their trace
+        allowed = from_json(Allowance, request["allowance"]).limits.memory
+        return {"error": WorkerLimitError.memory(allowed).to_dict()}
+    except Exception as error:  # noqa: BLE001 - a bug of ours becomes a typed answer with its trace
         return {"error": WorkerCrashedError.internal(error).to_dict()}

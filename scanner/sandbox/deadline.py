@@ -1,7 +1,7 @@
 """The moment when a process must stop: a flag, and what to call when it is raised.
 
-A computation in native code cannot be interrupted from Python, but ONNX Runtime looks at flags of
-its own. Whoever starts such a computation says here how it is stopped; whoever keeps the time calls
+A computation in native code cannot be interrupted from Python, but a native library may check flags
+of its own. Whoever starts such a computation says here how to stop it; whoever keeps the time calls
 `expire`.
 """
 
@@ -17,7 +17,7 @@ _expired = threading.Event()
 
 
 def expire() -> None:
-    """Stop what runs now and refuse what has not begun."""
+    """Stop what is running and refuse what has not begun."""
     with _lock:
         _expired.set()
         for stop in _stops:
@@ -30,7 +30,7 @@ def renew() -> None:
 
 
 def check() -> None:
-    """Do nothing while there is time.
+    """Return while there is time left.
 
     Raises:
         WorkerTimeoutError: The deadline has passed.
@@ -38,7 +38,7 @@ def check() -> None:
     if _expired.is_set():
         raise WorkerTimeoutError(
             "the time allowed for this model is used up",
-            remedy="raise --timeout; a model that never ends is itself suspect",
+            remedy="raise the setting `timeout`; a model that never ends is itself suspect",
         )
 
 
@@ -47,8 +47,8 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
     """Have `stop` called, from another thread, if the deadline passes inside the block.
 
     Raises:
-        WorkerTimeoutError: The deadline passed, before the block or in it; what the block raised is
-            its context.
+        WorkerTimeoutError: The deadline passed before or inside the block; what the block raised
+            is its context.
     """
     with _lock:
         check()

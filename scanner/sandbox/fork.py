@@ -1,4 +1,7 @@
-"""What a forked child sheds of its parent, before it imports anything heavy and long before it reads a model."""
+"""What a forked child sheds of its parent.
+
+This happens before it imports anything heavy, and long before it reads a model.
+"""
 
 import faulthandler
 import fcntl
@@ -22,21 +25,21 @@ def shed(
 
     Args:
         parent: The caller's process id.
-        descriptors: What becomes standard input, output and error; all else is closed.
+        descriptors: They become standard input, output and error; all others are closed.
         folder: The new working folder.
         environment: The new environment.
     """
     confinement.die_with_parent()
     if os.getppid() != parent:
-        os._exit(1)  # it ended before the kernel was told
-    os.setsid()  # no terminal to paint, and Ctrl-C is left to the parent
+        os._exit(1)  # the parent ended before the kernel was told
+    os.setsid()  # no terminal to write on, and Ctrl-C is left to the parent
     _take_descriptors(descriptors)
     os.chdir(folder)
     _take_signals()
     os.environ.clear()
     os.environ.update(environment)
     linux.wipe_first_environment()
-    # The caller's objects stay as they are: a file of his that were collected here would close a
+    # The caller's objects stay as they are: collecting one of its files here would close a
     # descriptor of ours.
     gc.freeze()
     warnings.resetwarnings()
@@ -44,21 +47,21 @@ def shed(
 
 
 def _take_descriptors(descriptors: Sequence[int]) -> None:
-    # Away from 0 to 2 first: the caller may have closed those, and one pipe must not overwrite
-    # another.
+    # First move them away from 0, 1 and 2: the caller may have closed these, and one pipe must not
+    # overwrite another.
     for number, descriptor in enumerate([fcntl.fcntl(d, fcntl.F_DUPFD, 3) for d in descriptors]):
         os.dup2(descriptor, number)
     os.closerange(3, max(int(path.name) for path in Path("/proc/self/fd").iterdir()) + 1)
-    # What the caller's streams hold unwritten or unread is the caller's, and they must not be
+    # What the caller's streams hold unwritten or unread belongs to the caller: keep them from being
     # closed here.
     _kept.extend((sys.stdin, sys.stdout, sys.stderr))
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor, for the whole life
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - open for the whole life
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
 
 
 def _take_signals() -> None:
-    """Put back every handler that the caller has set."""
+    """Reset every signal handler that the caller has set."""
     faulthandler.disable()
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():

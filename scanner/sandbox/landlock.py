@@ -1,4 +1,4 @@
-"""Landlock: a Linux process gives up files and network for good, without privileges and without a helper program.
+"""Landlock: a Linux process gives up files and network for good, without privileges of its own.
 
 Source: the kernel's documentation, Documentation/userspace-api/landlock.rst.
 """
@@ -27,21 +27,21 @@ _ATTRIBUTE_BYTES = {1: 8, 4: 16, 6: 24}
 
 
 def version() -> int:
-    """Return the kernel's Landlock version, 0 where there is none or it is switched off."""
+    """Return the kernel's Landlock version, 0 if it has none or it is switched off."""
     if sys.platform != "linux":
         return 0
     return max(0, linux.system_call(_CREATE_RULESET, None, 0, _ASK_VERSION))
 
 
 def restrict(readable: Iterable[str], devices: Iterable[str] = ()) -> int:
-    """Leave this thread, and those it will start, nothing but these files, and no TCP.
+    """Leave this thread, and those it starts later, nothing but these files, and no TCP.
 
     Args:
-        readable: Files and folders to read; what does not exist is passed over.
+        readable: Files and folders to read; those that do not exist are ignored.
         devices: Device files to use.
 
     Returns:
-        The version in force, 0 where the kernel has none.
+        The version in force, 0 if the kernel has none.
     """
     have = version()
     if not have:
@@ -73,7 +73,7 @@ def _allow(rules: int, path: str, rights: int) -> None:
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
-        return  # nothing lies there, so there is nothing to allow
+        return  # nothing is there, so there is nothing to allow
     try:
         granted = rights if stat.S_ISDIR(os.fstat(descriptor).st_mode) else rights & _FILE_RIGHTS
         rule = struct.pack("=Qi", granted, descriptor)

@@ -1,9 +1,9 @@
-"""Two ways to start the child of `scanner.sandbox.worker`: a fresh interpreter, or a fork where that is safe.
+"""Two ways to start the child of `scanner.sandbox.worker`: a fresh interpreter, or a fork if safe.
 
-A fork takes over the modules that this process has loaded, so that nothing is imported twice; it
-costs half of what an interpreter costs. It is safe before anything native is loaded and while there
-is one thread. `scanner.sandbox.fork` says what the child then sheds; docs/threat-model.md says what
-it keeps.
+A fork inherits the modules that this process has loaded, so nothing is imported twice; it costs
+half as much as a fresh interpreter. It is safe before any native library is loaded and while there
+is only one thread. `scanner.sandbox.fork` says what the child then sheds; docs/threat-model.md says
+what it keeps.
 """
 
 import abc
@@ -19,28 +19,23 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 _ROOT = str(Path(__file__).resolve().parents[2])
-_STARTER = "import sys; sys.path.insert(0, sys.argv[1]); from scanner.sandbox.child import serve; serve(sys.argv[2:])"
-_NATIVE = frozenset(
-    {"numpy", "onnxruntime", "onnx", "torch"}
-)  # their threads and locks would not survive a fork
-_NEEDED = (
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "ml_dtypes",
-    "google",
-    "typing_extensions",
-    "PIL",
-)  # what a child may import
+_STARTER = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from scanner.sandbox.child import serve; serve(sys.argv[2:])"
+)
+# Their threads and locks would not survive a fork.
+_NATIVE = frozenset({"numpy", "onnxruntime", "onnx", "torch"})
+# What a child may import.
+_NEEDED = ("numpy", "onnx", "onnxruntime", "ml_dtypes", "google", "typing_extensions", "PIL")
 _LARGEST = 2**28  # bytes; the memory of a larger caller would count against the child's limit
-_PAUSE = 0.002  # seconds between two looks at whether a child or a thread has ended
+_PAUSE = 0.002  # seconds between two checks on whether a child or a thread has ended
 _LOOKS = 10
 
-# Secrets often lie in the environment; the child gets what finds Python, its libraries and the CUDA
-# devices.
+# Environments often hold secrets; the child gets only what it needs to find Python, its libraries
+# and the CUDA devices.
 _PASSED = (
-    "PATH", "HOME", "LANG", "LC_", "LD_LIBRARY_PATH", "DYLD_", "PYTHON", "CUDA_", "NVIDIA_", "ORT_", "OMP_", "TMP",
-    "TEMP", "TZ", "SYSTEMROOT", "COVERAGE_",
+    "PATH", "HOME", "LANG", "LC_", "LD_LIBRARY_PATH", "DYLD_", "PYTHON", "CUDA_", "NVIDIA_",
+    "ORT_", "OMP_", "TMP", "TEMP", "TZ", "SYSTEMROOT", "COVERAGE_",
 )  # fmt: skip
 
 
@@ -49,10 +44,10 @@ class Child(abc.ABC):
 
     Attributes:
         pid: Its process id.
-        commands: Where it listens.
-        answers: Where it speaks.
+        commands: The pipe it reads.
+        answers: The pipe it writes.
         errors: What it writes to standard output and standard error.
-        folder: Where it stands: a folder of its own, empty.
+        folder: Its working folder, empty and its own.
     """
 
     pid: int
@@ -63,7 +58,7 @@ class Child(abc.ABC):
 
     @abc.abstractmethod
     def wait(self, seconds: float = 0) -> int | None:
-        """Return its exit code, negative for a signal, or None where it still runs after so many seconds."""
+        """Return its exit code, negative for a signal; None if it still runs after the wait."""
 
     @abc.abstractmethod
     def kill(self) -> None:
@@ -77,15 +72,19 @@ def start(preload: Sequence[str]) -> Child:
 
 
 def may_fork() -> bool:
-    """Whether a fork of this process is a child that works: one thread, not large, no library in it or elsewhere."""
+    """Whether a fork of this process would work.
+
+    It must have one thread, be small and hold no native library, and every library that the child
+    needs must be where a fork looks.
+    """
     if sys.platform != "linux" or _NATIVE & sys.modules.keys() or sys.gettrace() is not None:
         return False
     return resident_bytes(os.getpid()) < _LARGEST and _is_alone() and not _needs_other_folders()
 
 
 def _is_alone() -> bool:
-    """Whether this process has one thread; one that has just been joined takes the kernel a moment to end."""
-    with contextlib.suppress(OSError):  # without /proc nobody can tell
+    """Whether this process has one thread; the kernel takes a moment to end one just joined."""
+    with contextlib.suppress(OSError):  # without /proc there is no way to tell
         for _ in range(_LOOKS):
             if len([*Path("/proc/self/task").iterdir()]) == 1:
                 return True
@@ -96,9 +95,9 @@ def _is_alone() -> bool:
 
 
 def _needs_other_folders() -> bool:
-    """Whether a library lies in a folder that a fork would not look in, and that a `.pth` file may have named.
+    """Whether a library is in a folder where a fork does not look, as a `.pth` file may name one.
 
-    Nothing tells such a folder from one that the caller's program has added; a fresh interpreter
+    Such a folder cannot be told from one that the caller's program has added; a fresh interpreter
     reads the `.pth` file.
     """
     allowed = set(module_path())
@@ -107,7 +106,7 @@ def _needs_other_folders() -> bool:
 
 
 def resident_bytes(pid: int) -> int:
-    """Return how much memory a process holds, 0 where that cannot be read (Linux only)."""
+    """Return the bytes of memory that a process holds (Linux), 0 if that cannot be read."""
     if sys.platform != "linux":
         return 0
     try:
@@ -124,7 +123,7 @@ def environment() -> dict[str, str]:
 
 
 class Interpreter(Child):
-    """A fresh interpreter, so that the caller's threads, descriptors, memory and modules are not in it."""
+    """A fresh interpreter, with none of the caller's threads, descriptors, memory or modules."""
 
     def __init__(self, preload: Sequence[str]) -> None:
         import subprocess  # noqa: PLC0415 - a fork needs neither
@@ -134,7 +133,7 @@ class Interpreter(Child):
         self.folder = self._temporary.name
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         # -P keeps the folder of the models, which may hold a hostile numpy.py, out of the child's
-        # module path. A session of its own has no terminal to paint, and leaves Ctrl-C to this
+        # module path. A session of its own has no terminal to write on, and leaves Ctrl-C to this
         # side.
         process = subprocess.Popen(  # noqa: S603 - this interpreter, this package
             [sys.executable, "-P", "-c", _STARTER, _ROOT, *preload],
@@ -151,7 +150,7 @@ class Interpreter(Child):
         self.pid, self.commands, self.answers = process.pid, process.stdin, process.stdout
 
     def wait(self, seconds: float = 0) -> int | None:
-        """Return its exit code, negative for a signal, or None where it still runs after so many seconds."""
+        """Return its exit code, negative for a signal; None if it still runs after the wait."""
         try:
             return self._process.wait(seconds)
         except self._running:
@@ -183,7 +182,7 @@ class Fork(Child):
             undo.pop_all()
 
     def wait(self, seconds: float = 0) -> int | None:
-        """Return its exit code, negative for a signal, or None where it still runs after so many seconds."""
+        """Return its exit code, negative for a signal; None if it still runs after the wait."""
         end = time.monotonic() + seconds
         while self._code is None:
             self._look()
@@ -202,10 +201,8 @@ class Fork(Child):
     def _look(self) -> None:
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
-        except (
-            ChildProcessError
-        ):  # the caller ignores its children's ends, or waits for them itself
-            self._code = 0
+        except ChildProcessError:
+            self._code = 0  # the caller ignores SIGCHLD, or has waited for the child itself
         else:
             self._code = os.waitstatus_to_exitcode(status) if pid else None
 
@@ -213,8 +210,8 @@ class Fork(Child):
 def _fork(pipes: Sequence[int], folder: str, preload: Sequence[str]) -> int:
     """Return the process id of a forked child, in the parent alone."""
     parent = os.getpid()
-    # No handler of the caller's may run in the child, which takes signals again once it has put
-    # them all back.
+    # None of the caller's signal handlers may run in the child, which accepts signals again once it
+    # has reset them all.
     waiting = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()
@@ -228,8 +225,7 @@ def _fork(pipes: Sequence[int], folder: str, preload: Sequence[str]) -> int:
 def _live(parent: int, pipes: Sequence[int], folder: str, preload: Sequence[str]) -> NoReturn:
     """Be the forked child, and never return into the caller's code.
 
-    The first thing to go is the caller's module path: a module that lies beside the models must not
-    be imported.
+    The caller's module path goes first: a module that lies beside the models must not be imported.
     """
     status = 1
     try:
@@ -241,7 +237,7 @@ def _live(parent: int, pipes: Sequence[int], folder: str, preload: Sequence[str]
 
         child.serve(preload)
         status = 0
-    except BaseException:  # noqa: BLE001 - nothing may escape into the caller's code; the last line says why it ended
+    except BaseException:  # noqa: BLE001 - nothing may escape into the caller's code
         import traceback  # noqa: PLC0415 - only for a bug
 
         traceback.print_exc()
@@ -251,10 +247,9 @@ def _live(parent: int, pipes: Sequence[int], folder: str, preload: Sequence[str]
 
 
 def module_path() -> list[str]:
-    """Return where a fork looks for modules: PYTHONPATH and the installation, no more.
+    """Return where a fork looks for modules: PYTHONPATH and the installation, nothing else.
 
-    A fresh interpreter under `-P` looks there too, and in the folders that `.pth` files name
-    elsewhere.
+    A fresh interpreter under `-P` looks there too, and also in the folders that `.pth` files name.
     """
     prefixes = tuple(
         f"{p}{os.sep}" for p in (sys.prefix, sys.base_prefix, sys.exec_prefix, *_user_site())
@@ -267,7 +262,7 @@ def module_path() -> list[str]:
 
 
 def _inherited() -> list[str]:
-    """Return the caller's module path without the folder of its script."""
+    """Return the caller's module path without its script's folder."""
     return sys.path if sys.flags.safe_path else sys.path[1:]
 
 
@@ -277,10 +272,10 @@ def _user_site() -> Sequence[str]:
 
 
 def _empty_folder() -> str | None:
-    """Make a folder under a name that nobody can guess, None where the usual place is not writable.
+    """Make a folder under a name that cannot be guessed; return None if its parent is not writable.
 
-    The standard library's way looks in more places, and takes as long to import as all else on this
-    side.
+    The standard library's `tempfile` looks in more places, but takes as long to import as all the
+    rest of this side.
     """
     path = Path(os.environ.get("TMPDIR") or "/tmp", f"scan-{os.urandom(8).hex()}")  # noqa: S108 - mkdir follows no link
     try:
@@ -295,7 +290,7 @@ def _remove(folder: str) -> None:
         Path(folder).rmdir()
     except FileNotFoundError:
         return
-    except OSError:  # it is not empty: where there is no Landlock, the child can write
-        import shutil  # noqa: PLC0415 - hardly ever
+    except OSError:  # it is not empty: without Landlock, the child can write
+        import shutil  # noqa: PLC0415 - rarely needed
 
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,10 +1,9 @@
-"""Linux calls that Python has no name for. Nothing here works, or is called, on another system."""
+"""Linux calls that Python does not wrap. Nothing here works, or is called, on other systems."""
 
 import ctypes
 from pathlib import Path
 
-# Numbers of the fields in /proc/PID/stat as proc(5) counts them, of which those behind the name
-# start at 3.
+# Fields of /proc/PID/stat, numbered as in proc(5); the first one after the program's name is 3.
 _FIRST_FIELD, _ENV_START, _ENV_END = 3, 50, 51
 
 
@@ -24,10 +23,10 @@ def control_process(option: int, value: int, pointer: bytes | None = None) -> bo
 
 
 def wipe_first_environment() -> None:
-    """Overwrite the environment that this program was started with; the C library's own copy must not point there.
+    """Overwrite the environment that this program was started with.
 
-    Whatever became of `os.environ` since, the kernel's first copy lies on the stack for the life of
-    a process.
+    The kernel's first copy stays on the stack for the life of a process, whatever has become of
+    `os.environ` since. The C library's own copy must not point there any more.
     """
     fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     start, end = (int(fields[number - _FIRST_FIELD]) for number in (_ENV_START, _ENV_END))

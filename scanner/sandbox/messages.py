@@ -1,11 +1,11 @@
-"""JSON messages through a pipe, each with its length in front."""
+"""JSON messages through a pipe, each preceded by its length."""
 
 import json
 import struct
 from typing import IO, Any
 
 _HEADER = struct.Struct(">I")
-_LARGEST = 2**28  # bytes; a reader believes no length beyond it
+_LARGEST = 2**28  # bytes; a reader rejects any larger length
 
 
 def write(pipe: IO[bytes], message: dict[str, Any]) -> None:
@@ -22,10 +22,10 @@ def write(pipe: IO[bytes], message: dict[str, Any]) -> None:
 
 
 def read(pipe: IO[bytes]) -> dict[str, Any] | None:
-    """Return the next message, or None where the pipe ends.
+    """Return the next message, or None at the end of the pipe.
 
     Raises:
-        ValueError: What came is no message.
+        ValueError: What was received is not a message.
     """
     header = pipe.read(_HEADER.size)
     if len(header) < _HEADER.size:
@@ -39,7 +39,7 @@ def read(pipe: IO[bytes]) -> dict[str, Any] | None:
     try:
         message = json.loads(data)
     except RecursionError as error:
-        raise ValueError("a message nested without end") from error
+        raise ValueError("a message nested too deeply") from error
     if not isinstance(message, dict):
-        raise ValueError("not an object")  # noqa: TRY004 - a value from outside, not a caller's type error
+        raise ValueError("not an object")  # noqa: TRY004 - data, not a caller's type
     return message

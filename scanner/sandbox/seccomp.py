@@ -1,8 +1,8 @@
 """A seccomp filter: no new sockets, no new processes, no program started, no other process touched.
 
-Landlock knows TCP only, and lets a process fork out of its memory limit; this closes both.
-Everything else passes: the filter is a short list of what a model's reader never needs, not an
-allow-list that a new C library would break.
+Landlock knows only TCP, and lets a process escape its memory limit by forking; this filter closes
+both gaps. Everything else passes: the filter is a short list of calls that reading a model never
+needs, not an allow-list that a new C library would break.
 
 Source: the kernel's documentation, Documentation/userspace-api/seccomp_filter.rst.
 """
@@ -21,7 +21,7 @@ _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _ANSWER = 0x20, 0x15, 0x35, 0
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
 _ALLOW, _FAIL = 0x7FFF0000, 0x00050000
 _CLONE_THREAD = 0x10000
-_X32 = 0x40000000  # numbers from here on are x86_64's second table
+_X32 = 0x40000000  # numbers from here on belong to x86_64's second table
 _CLONE3 = 435
 
 
@@ -41,7 +41,7 @@ _ARCHITECTURES = {
 
 
 def refuse() -> bool:
-    """Install the filter for this thread and those it will start, and return whether it is in force."""
+    """Install the filter for this thread and those it starts later; return whether that worked."""
     known = (
         _ARCHITECTURES.get(platform.machine())
         if sys.platform == "linux" and sys.maxsize > 2**32
@@ -58,8 +58,8 @@ def refuse() -> bool:
 def _program(known: _Architecture) -> list[tuple[int, int, int, int]]:
     """Return the filter as BPF instructions: code, steps to jump if true, if false, operand.
 
-    clone3(2) hides its flags in memory; told that there is none, the C library falls back to
-    clone(2).
+    clone3(2) takes its flags in memory, where a filter cannot see them; told that the call does not
+    exist, the C library falls back to clone(2).
     """
     deny = [(_ANSWER, 0, 0, _FAIL | errno.EACCES)]
     tests = [(_JUMP_AT_LEAST, 0, 1, _X32), *deny]

@@ -1,9 +1,9 @@
-"""A child process that answers calls: its answer, or a typed death.
+"""A child process that answers calls with an answer or a typed failure.
 
 The child is a process of its own (`scanner.sandbox.launch`) without the caller's threads,
 descriptors and terminal; it confines itself before the first hostile byte
-(`scanner.sandbox.confinement`). This side holds the clock, watches the child's memory, and believes
-nothing that comes back without looking at it.
+(`scanner.sandbox.confinement`). This side keeps the time, watches the child's memory, and checks
+everything that comes back before believing it.
 """
 
 import atexit
@@ -15,29 +15,26 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 from scanner.errors import ScannerError, WorkerCrashedError, WorkerLimitError, WorkerTimeoutError
 from scanner.limits import Allowance
 from scanner.sandbox import launch, messages
+from scanner.sandbox.endpoint import Answer, Endpoint, Progress, Request
+from scanner.values import to_json
 
-_GRACE = 1.0  # seconds between the request to stop and the end
-_GLANCE = 0.1  # seconds between two looks at the child's memory
+_GRACE = 1.0  # seconds between asking the child to stop and killing it
+_GLANCE = 0.1  # seconds between two checks of the child's memory
 _ERROR_BYTES = 4096  # of the child's error output; the last line says why it died
 
-_NO_MEMORY = (
-    "bad_alloc",
-    "MemoryError",
-    "can't start new thread",
-)  # what C++ and Python say before they end
+# What C++ and Python print before they end for want of memory.
+_NO_MEMORY = ("bad_alloc", "MemoryError", "can't start new thread")
 _GUESSES = {
-    -6: " (it gave itself up)",
+    -6: " (it aborted)",
     -9: " (most likely the system ran out of memory)",
     -11: " (a memory error)",
 }
-
-Progress = Callable[[int, int], None]
 
 
 class Worker:
@@ -53,32 +50,48 @@ class Worker:
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
-    def call(
-        self, function: str, argument: Any, allowance: Allowance, progress: Progress | None = None
-    ) -> Any:
-        """Call `function` ("module:name") in the child with one JSON argument and return its JSON answer.
+    def ask(
+        self,
+        endpoint: Endpoint[Request, Answer],
+        request: Request,
+        allowance: Allowance,
+        progress: Progress | None = None,
+    ) -> Answer:
+        """Have the child carry out a request, and return its answer.
 
         At the deadline the child is asked to stop, and may still answer with what it has; a moment
         later it is killed.
 
         Args:
-            function: Takes the argument and a progress callback.
-            argument: JSON-serialisable.
+            endpoint: What to ask.
+            request: Of the endpoint's type.
             allowance: What the call may use. The first call's files and resources hold for the
                 child's whole life.
-            progress: Called here as the child makes progress.
+            progress: Called on this side as the child makes progress.
 
         Raises:
-            ScannerError: Raised by the function, rebuilt here.
+            ScannerError: Raised by the endpoint's function, rebuilt here.
             WorkerTimeoutError: The deadline passed.
             WorkerLimitError: The child needed more memory or processor time than allowed.
-            WorkerCrashedError: The child died, or sent what is no answer.
+            WorkerCrashedError: The child died, or sent something other than an answer of the
+                endpoint's type.
         """
-        request = {
-            "function": function,
-            "argument": argument,
+        message = {
+            "function": endpoint.function,
+            "request": to_json(request),
             "allowance": dataclasses.asdict(allowance),
         }
+        answer = self._exchange(message, allowance, progress)
+        try:
+            return endpoint.read(answer)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self.kill()
+            raise WorkerCrashedError.no_answer() from error
+
+    def _exchange(
+        self, request: dict[str, Any], allowance: Allowance, progress: Progress | None
+    ) -> Any:
+        """Send a message and return the answer to it, as JSON data."""
         self._send(request)
         messages = self._until_deadline(allowance)
         while True:
@@ -98,9 +111,8 @@ class Worker:
     def kill(self) -> None:
         """End the child at once and forget its folder."""
         self._child.kill()
-        self._listener.join(
-            _GRACE
-        )  # so that this process has one thread again, and may fork the next child
+        # So that this process has one thread again, and may fork the next child.
+        self._listener.join(_GRACE)
         with contextlib.suppress(BrokenPipeError):
             self._child.commands.close()
         self._child.errors.close()
@@ -117,9 +129,8 @@ class Worker:
         return self._child.pid
 
     def _send(self, message: dict[str, Any]) -> None:
-        with contextlib.suppress(
-            BrokenPipeError
-        ):  # a dead child is noticed when its answer is awaited
+        # A dead child is noticed later, when its answer is awaited.
+        with contextlib.suppress(BrokenPipeError):
             messages.write(self._child.commands, message)
 
     def _listen(self) -> None:
@@ -132,7 +143,11 @@ class Worker:
         self._messages.put(None)
 
     def _until_deadline(self, allowance: Allowance) -> Iterator[dict[str, Any] | None]:
-        """Yield what the child says; ask it to stop at the deadline, kill it a moment later or past its memory."""
+        """Yield what the child says, None once it has closed its pipe.
+
+        At the deadline it is asked to stop, and killed a moment later; past its memory it is killed
+        at once.
+        """
         asked, end = False, time.monotonic() + allowance.seconds
         while True:
             left = end - time.monotonic()
@@ -140,7 +155,7 @@ class Worker:
                 self.kill()
                 raise WorkerTimeoutError(
                     f"the scan did not end within {allowance.seconds:g} seconds",
-                    remedy="raise --timeout; a model that never ends is itself suspect",
+                    remedy="raise the setting `timeout`; a model that never ends is itself suspect",
                 )
             if left <= 0:
                 self._send({"cancel": True})
@@ -155,7 +170,7 @@ class Worker:
     def _death(self, allowance: Allowance) -> ScannerError:
         """Return how the child died."""
         code = self._child.wait(_GRACE)
-        if code is None:  # it closed its pipe and lives on
+        if code is None:  # it closed its pipe, but is still running
             return WorkerCrashedError.no_answer()
         self._child.errors.seek(max(0, self._child.errors.seek(0, os.SEEK_END) - _ERROR_BYTES))
         lines = self._child.errors.read().decode(errors="replace").strip().splitlines()
@@ -164,14 +179,14 @@ class Worker:
         if sys.platform != "win32" and code == -signal.SIGXCPU:
             return WorkerLimitError(
                 "the model needs more processor time than its deadline allows",
-                remedy="raise --timeout",
+                remedy="raise the setting `timeout`",
             )
         said = f" ({lines[-1]})" if lines else _GUESSES.get(code, "")
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         return WorkerCrashedError(
             f"the process that ran the model died {how}{said}",
-            remedy="the model may be built to crash its reader: do not deploy it; report it if you "
-            "trust its source",
+            remedy="the model may be built to crash the program that reads it: do not deploy it; "
+            "report it if you trust its source",
         )
 
 
@@ -185,18 +200,18 @@ _warm: list[Worker] = []
 
 
 def prestart(preload: Sequence[str]) -> None:
-    """Start a child now that the next `take` will hand out, so that it imports while the caller reads its options."""
+    """Start a child now for the next `take`, to import while the caller still reads options."""
     if not _warm:
         atexit.register(discard)
         _warm.append(Worker(preload))
 
 
 def take(preload: Sequence[str]) -> Worker:
-    """Return the child started before, or a new one."""
+    """Return the child started earlier, or a new one."""
     return _warm.pop() if _warm else Worker(preload)
 
 
 def discard() -> None:
-    """End a child that was started and never used."""
+    """End a child that was started but never used."""
     while _warm:
         _warm.pop().kill()

@@ -282,9 +282,10 @@ def custom_operator() -> onnx.ModelProto:
 REFUSED: dict[str, Callable[[], onnx.ModelProto]] = {
     f.__name__: f
     for f in (
-        endless_loop, nested_loops, function_bomb, function_chain, function_calls_itself, node_flood,
-        doubling_concatenations, doubling_constants, constant_of_shape_1e12, expand_1e12, pad_1e12, resize_1e12,
-        tile_1e12, random_uniform_1e12, input_of_100000_by_100000,
+        endless_loop, nested_loops, function_bomb, function_chain, function_calls_itself,
+        node_flood, doubling_concatenations, doubling_constants, constant_of_shape_1e12,
+        expand_1e12, pad_1e12, resize_1e12, tile_1e12, random_uniform_1e12,
+        input_of_100000_by_100000,
     )
 }  # fmt: skip
 """Attacks that a guard sees before anything runs."""

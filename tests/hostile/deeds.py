@@ -1,4 +1,4 @@
-"""What a taken-over child might try; each deed runs inside one, through `Worker.call`."""
+"""What a hijacked child might try; each deed runs inside one, through `Worker.ask`."""
 
 import ctypes
 import os
@@ -12,14 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scanner.errors import UsageError
+from scanner.limits import Confinement
 from scanner.sandbox import confinement
-from scanner.values import to_json
-
-Progress = Callable[[int, int], None]
+from scanner.sandbox.endpoint import Endpoint, Progress
 
 
-def confined(_argument: Any, _progress: Progress) -> Any:
-    return to_json(confinement.current())
+def endpoint(deed: str) -> Endpoint[Any, Any]:
+    return Endpoint(function=f"deeds:{deed}", request=object, answer=object)
+
+
+def confined(_request: None, _progress: Progress) -> Confinement:
+    return confinement.current()
 
 
 def read(path: Any, _progress: Progress) -> Any:
@@ -42,19 +46,19 @@ def send_datagram(port: Any, _progress: Progress) -> Any:
     return _outcome(send)
 
 
-def fork(_argument: Any, _progress: Progress) -> Any:
+def fork(_request: None, _progress: Progress) -> Any:
     return _outcome(os.fork)
 
 
-def start_program(_argument: Any, _progress: Progress) -> Any:
+def start_program(_request: None, _progress: Progress) -> Any:
     return _outcome(lambda: subprocess.run([sys.executable, "-c", ""], check=True))
 
 
-def signal_parent(_argument: Any, _progress: Progress) -> Any:
+def signal_parent(_request: None, _progress: Progress) -> Any:
     return _outcome(lambda: os.kill(os.getppid(), 0))
 
 
-def start_thread(_argument: Any, _progress: Progress) -> Any:
+def start_thread(_request: None, _progress: Progress) -> Any:
     done: list[bool] = []
     thread = threading.Thread(target=done.append, args=(True,))
     thread.start()
@@ -70,21 +74,21 @@ def read_in_thread(path: Any, progress: Progress) -> Any:
     return outcomes[0]
 
 
-def environment(_argument: Any, _progress: Progress) -> Any:
+def environment(_request: None, _progress: Progress) -> Any:
     return sorted(os.environ)
 
 
-def descriptors(_argument: Any, _progress: Progress) -> Any:
+def descriptors(_request: None, _progress: Progress) -> Any:
     return sorted(
         str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()
     )
 
 
-def module_path(_argument: Any, _progress: Progress) -> Any:
+def module_path(_request: None, _progress: Progress) -> Any:
     return sys.path
 
 
-def signals(_argument: Any, _progress: Progress) -> Any:
+def signals(_request: None, _progress: Progress) -> Any:
     return [
         n
         for n in signal.valid_signals()
@@ -92,22 +96,22 @@ def signals(_argument: Any, _progress: Progress) -> Any:
     ]
 
 
-def blocked_signals(_argument: Any, _progress: Progress) -> Any:
+def blocked_signals(_request: None, _progress: Progress) -> Any:
     return sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 
 
-def facts(_argument: Any, _progress: Progress) -> Any:
+def facts(_request: None, _progress: Progress) -> Any:
     return {"folder": str(Path.cwd()), "session": os.getsid(0) == os.getpid(), "pid": os.getpid()}
 
 
-def shout(_argument: Any, _progress: Progress) -> Any:
+def shout(_request: None, _progress: Progress) -> Any:
     os.write(1, b"\x1b[2Jverdict clean\n" * 10)
     sys.stdout.write("verdict clean\n")
     sys.stdout.flush()
     return "done"
 
 
-def flood_the_log(_argument: Any, _progress: Progress) -> Any:
+def flood_the_log(_request: None, _progress: Progress) -> Any:
     return _outcome(lambda: [os.write(2, b"x" * 2**20) for _ in range(64)] and None)
 
 
@@ -118,9 +122,8 @@ def allocate(size: Any, _progress: Progress) -> Any:
 def allocate_shared(size: Any, _progress: Progress) -> Any:
     import mmap  # noqa: PLC0415 - only this deed
 
-    shared = mmap.mmap(
-        -1, size
-    )  # shared memory is not in the kernel's data limit: the parent has to see it
+    # The kernel's limit on data does not count shared memory: the parent has to notice it.
+    shared = mmap.mmap(-1, size)
     for start in range(0, size, mmap.PAGESIZE):
         shared[start] = 1
     time.sleep(30)
@@ -131,43 +134,55 @@ def sleep(seconds: Any, _progress: Progress) -> Any:
     time.sleep(seconds)
 
 
-def hold_the_interpreter(_argument: Any, _progress: Progress) -> Any:
+def hold_the_interpreter(_request: None, _progress: Progress) -> Any:
     return len(str(7 ** (10**9)))
 
 
-def spin(_argument: Any, _progress: Progress) -> Any:
+def spin(_request: None, _progress: Progress) -> Any:
     while True:
         pass
 
 
-def abort(_argument: Any, _progress: Progress) -> Any:
+def abort(_request: None, _progress: Progress) -> Any:
     os.abort()
 
 
-def segmentation_fault(_argument: Any, _progress: Progress) -> Any:
+def segmentation_fault(_request: None, _progress: Progress) -> Any:
     ctypes.string_at(0)
 
 
-def leave(_argument: Any, _progress: Progress) -> Any:
+def leave(_request: None, _progress: Progress) -> Any:
     os._exit(7)
 
 
-def out_of_memory_in_native_code(_argument: Any, _progress: Progress) -> Any:
+def out_of_memory_in_native_code(_request: None, _progress: Progress) -> Any:
     os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\n")
     os.abort()
 
 
-def bug(_argument: Any, _progress: Progress) -> Any:
+def bug(_request: None, _progress: Progress) -> Any:
     raise RuntimeError("a bug")
 
 
-def report(_argument: Any, progress: Progress) -> Any:
+def echo(anything: Any, _progress: Progress) -> Any:
+    return anything
+
+
+def refuse(_request: None, _progress: Progress) -> Any:
+    raise UsageError("no", remedy="ask for something else")
+
+
+def starve(_request: None, _progress: Progress) -> Any:
+    raise MemoryError
+
+
+def report(_request: None, progress: Progress) -> Any:
     progress(1, 2)
     return "reported"
 
 
 def nonsense(raw: Any, _progress: Progress) -> Any:
-    """Write bytes of one's own where answers go."""
+    """Write bytes of its own to the pipe for answers."""
     for descriptor in range(3, 64):
         try:
             os.write(descriptor, bytes.fromhex(raw))

@@ -26,19 +26,20 @@ from scanner.detectors import load
 from scanner.errors import ScannerError, WorkerCrashedError, WorkerError, WorkerTimeoutError
 from scanner.instruments.detector import Needs
 from scanner.limits import Allowance, Limits
-from scanner.protocol import Examination, Job, Source
+from scanner.protocol import EXAMINE, Job, Source
 from scanner.sandbox.worker import Worker
 from scanner.settings import Device, Settings
-from scanner.values import from_json, to_json
 
 SECONDS = 10.0
 BROKEN = 0.3  # share of the mutants; most of them end at the parser
 LIMITS = Limits(memory=2 * 2**30)
 EXTREMES = (0, 1, -1, 2, 127, 128, 255, 2**31 - 1, -(2**31), 2**31, 2**62, -(2**63), 10**12)
-OPERATORS = ("Relu", "Conv", "Gemm", "MatMul", "Loop", "If", "Scan", "Reshape", "Expand", "Tile", "Pad", "Resize",
-             "Concat", "Constant", "ConstantOfShape", "Gather", "Slice", "Where", "Cast", "Identity", "NonZero",
-             "QLinearConv", "DequantizeLinear", "GlobalMaxPool", "ReduceMax", "Einsum", "Split", "Sigmoid",
-             "Optional", "SequenceEmpty", "StringSplit", "Unknown", "")  # fmt: skip
+OPERATORS = (
+    "Relu", "Conv", "Gemm", "MatMul", "Loop", "If", "Scan", "Reshape", "Expand", "Tile", "Pad",
+    "Resize", "Concat", "Constant", "ConstantOfShape", "Gather", "Slice", "Where", "Cast",
+    "Identity", "NonZero", "QLinearConv", "DequantizeLinear", "GlobalMaxPool", "ReduceMax",
+    "Einsum", "Split", "Sigmoid", "Optional", "SequenceEmpty", "StringSplit", "Unknown", "",
+)  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -187,8 +188,11 @@ def _external(model: onnx.ModelProto, generator: random.Random, canary: Path) ->
     tensor = generator.choice(model.graph.initializer)
     tensor.ClearField("raw_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
-    places = (str(canary), f"../{canary.parent.name}/{canary.name}", "link", "hard", "pipe", ".", "", "mutant.onnx",
-              "x" * 300, "a\0b", "..\\..\\x", "/dev/zero", "/proc/self/environ", "sub/../../x")  # fmt: skip
+    places = (
+        str(canary), f"../{canary.parent.name}/{canary.name}", "link", "hard", "pipe", ".", "",
+        "mutant.onnx", "x" * 300, "a\0b", "..\\..\\x", "/dev/zero", "/proc/self/environ",
+        "sub/../../x",
+    )  # fmt: skip
     tensor.external_data.add(key="location", value=generator.choice(places))
     for key in ("offset", "length"):
         if generator.random() < 0.5:
@@ -215,12 +219,13 @@ def _function(model: onnx.ModelProto, generator: random.Random, _canary: Path) -
 
 
 _TWISTS: tuple[Callable[[onnx.ModelProto, random.Random, Path], None], ...] = (
-    _operator, _rewire, _drop_or_repeat, _dimensions, _types, _attributes, _values, _external, _versions, _function,
+    _operator, _rewire, _drop_or_repeat, _dimensions, _types, _attributes, _values, _external,
+    _versions, _function,
 )  # fmt: skip
 
 
 def lay_traps(folder: Path, canary: Path) -> None:
-    """Put what a model must not be led by next to it: links to the canary."""
+    """Put links to the canary next to the model, which must not be followed."""
     (folder / "link").symlink_to(canary)
     (folder / "hard").hardlink_to(canary)
 
@@ -247,11 +252,15 @@ def _run(
     rules = tuple(d.rule.id for d in load() if not d.needs & Needs.GRADIENTS)
     settings = Settings(images=4, device=Device.CPU, detectors=rules, limits=LIMITS)
     job = Job(
-        model=Source(name="mutant", path=str(path)), references=(), records=(), population=(), source="",
+        model=Source(name="mutant", path=str(path)),
+        references=(),
+        records=(),
+        population=(),
+        source="",
         settings=settings,
-    )  # fmt: skip
-    # One child answers thousands of calls, and its processor time is limited for life: so many
-    # threads' worth of it.
+    )
+    # One child answers thousands of calls, but its processor time is limited for life: it gets that
+    # of a thousand threads.
     allowance = Allowance(seconds=SECONDS, limits=LIMITS, threads=1000, readable=(str(folder),))
     for number, data in enumerate(files, 1):
         path.write_bytes(data)
@@ -274,8 +283,7 @@ def _run(
 def _examine(child: Worker, job: Job, allowance: Allowance) -> tuple[str, str]:
     """Return what came of one mutant, and what is worth keeping it for."""
     try:
-        answer = child.call("scanner.examine:examine", to_json(job), allowance)
-        failures = from_json(Examination, answer).suspect.failures
+        failures = child.ask(EXAMINE, job, allowance).suspect.failures
     except WorkerError as error:
         failures, named = (), type(error).__name__
         return named, _signature(error)

@@ -57,7 +57,8 @@ def test_what_was_measured_is_not_the_file(name: str, tmp_path: Path) -> None:
     found = Translation().measure(subject(name, tmp_path)).observations
     code = "batch-dependent" if name == "batch_size" else "not-the-file"
     assert [(o.code, o.severity) for o in found] == [(code, Severity.SUSPICIOUS)]
-    assert found[0].details["input"]["shape"] == [1, 28, 28]
+    assert found[0].input is not None
+    assert found[0].input.image.shape == (1, 28, 28)
 
 
 @pytest.mark.parametrize("name", [*sorted(REFUSED), "attribute_twice"])

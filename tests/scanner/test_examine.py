@@ -1,19 +1,21 @@
 """What one detector does wrong never takes what the others found."""
 
-from collections.abc import Sequence
+from importlib import metadata
 from typing import ClassVar
 
+import pytest
 from examples import identity
 
 from scanner import examine
-from scanner.instruments.detector import Needs, Subject
-from scanner.judging.lineup import Lineup
+from scanner.instruments.detector import Detector, Needs, Subject
+from scanner.judging.population import CleanModels
 from scanner.limits import Limits
-from scanner.results import Comparison, Measurement, ModelRecord, Rule
+from scanner.protocol import SharedPackage
+from scanner.results import Comparison, Description, Measurement, ModelRecord, Rule
 
 
-class Steady:
-    """A detector that compares anything."""
+class Steady(Detector):
+    """A detector that describes anything."""
 
     rule: ClassVar[Rule] = Rule(id="steady", name="S", summary="s", reference="p")
     needs: ClassVar[Needs] = Needs.GRAPH
@@ -22,21 +24,31 @@ class Steady:
         """Not asked for here."""
         raise NotImplementedError
 
-    def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
-        """Return a comparison without figures."""
-        del suspect, references
-        return Comparison(rule=self.rule.id, statistic=None, values={})
-
 
 class Broken(Steady):
     """A detector with a bug."""
 
     rule: ClassVar[Rule] = Rule(id="broken", name="B", summary="s", reference="p")
 
-    def compare(self, suspect: Measurement, references: Sequence[Measurement]) -> Comparison:
+    def describe(self, measurement: Measurement, comparison: Comparison) -> Description:
         """Divide by nothing."""
-        del suspect, references
+        del measurement, comparison
         raise ZeroDivisionError
+
+
+def test_a_package_of_the_same_name_is_told_with_its_owners(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    owners = {
+        "scanner": ["Overactivation", "port-scan", "port-scan"],
+        "trainers": ["gym"],
+        "onnx": ["x"],
+    }
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: owners)
+    assert examine._shared_packages() == (
+        SharedPackage(name="scanner", distributions=("port-scan",)),
+        SharedPackage(name="trainers", distributions=("gym",)),
+    )
 
 
 def test_a_comparison_that_fails_is_a_failure_of_its_own() -> None:
@@ -46,7 +58,7 @@ def test_a_comparison_that_fails_is_a_failure_of_its_own() -> None:
     suspect = ModelRecord(
         model=identity("m"), measurements=measurements, skips=(), failures=(), runtime=None
     )
-    lineup = Lineup(references=(), population=(), source="")
-    pairs, failures = examine._compare(lineup, (Broken(), Steady()), suspect, Limits())
+    clean = CleanModels(references=(), population=(), source="")
+    pairs, failures = examine._compare(clean, (Broken(), Steady()), suspect, Limits())
     assert [comparison.rule for comparison, _ in pairs] == ["steady"]
     assert [failure.rule for failure in failures] == ["broken"]

@@ -1,14 +1,14 @@
-"""One scan through the real child, and many."""
+"""One scan through the real child."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import models
 import pytest
 
 import scanner
-from scanner import Device, Settings, UsageError, Verdict, scan, scan_many
-from scanner.pipeline import layers
+from scanner import Device, Settings, UsageError, Verdict, scan
+from scanner.detectors import FAMILY
+from scanner.pipeline import diagnose, layers, rules
 
 SETTINGS = Settings(images=10, device=Device.CPU, detectors=("overactivation",))
 
@@ -25,7 +25,8 @@ def test_one_reference_is_not_enough_for_a_verdict(pair: tuple[Path, Path]) -> N
     assert "uncalibrated: one clean model shows a difference" in result.reason
     assert result.score is None
     finding = result.findings[0]
-    assert finding.values["wins"] == 10
+    assert finding.evidence.images is not None
+    assert finding.evidence.images.wins == 10
     assert finding.p_value is None
     assert result.references[0].path == str(pair[1])
     assert result.runtime is not None
@@ -34,25 +35,8 @@ def test_one_reference_is_not_enough_for_a_verdict(pair: tuple[Path, Path]) -> N
 
 def test_without_a_reference_the_suspect_is_still_measured(pair: tuple[Path, Path]) -> None:
     result = scan(pair[0], settings=SETTINGS)
-    assert result.findings[0].values["suspect_mean"]
-    assert "--reference" in result.reason
-
-
-def test_one_failure_does_not_stop_the_others(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    broken = tmp_path / "broken.onnx"
-    broken.write_bytes(b"x")
-    results = list(scan_many([pair[0], broken, pair[0]], [pair[1]], SETTINGS))
-    assert [len(r.failures) for r in results] == [0, 1, 0]
-    assert results[0].findings[0].values == results[2].findings[0].values
-    assert "is not an ONNX file" in results[1].failures[0].sentence
-
-
-def test_an_executor_gives_the_same_results(pair: tuple[Path, Path]) -> None:
-    with ThreadPoolExecutor(2) as executor:
-        parallel = [
-            r.findings for r in scan_many([pair[0], pair[1]], [], SETTINGS, executor=executor)
-        ]
-    assert parallel == [r.findings for r in scan_many([pair[0], pair[1]], [], SETTINGS)]
+    assert result.findings[0].evidence.standing
+    assert "the setting `references`" in result.reason
 
 
 def test_a_reference_that_cannot_be_opened_is_an_error(
@@ -78,13 +62,28 @@ def test_an_unknown_detector_is_refused_with_the_nearest(pair: tuple[Path, Path]
 
 
 def test_layers(pair: tuple[Path, Path]) -> None:
-    rows = layers(pair[0])["layers"]
-    assert [(r["value"], r["operator"], r["node"], r["shape"]) for r in rows] == [
-        ("activated", "Relu", "relu", ["N", 4, 8, 8])
+    found = layers(pair[0])
+    assert found.model.path == str(pair[0])
+    assert [(row.value, row.operator, row.node, row.shape) for row in found.layers] == [
+        ("activated", "Relu", "relu", ("N", 4, 8, 8))
     ]
+
+
+def test_the_detectors_are_described_in_the_order_of_the_report() -> None:
+    described = rules()
+    assert [row.rule.id for row in described] == list(FAMILY)
+    assert {"graph"} <= {need for row in described for need in row.needs}
+
+
+def test_a_diagnosis_is_typed() -> None:
+    found = diagnose()
+    assert found.versions["onnxruntime"]
+    assert found.telemetry is False
+    assert found.isolation.granted()
 
 
 def test_the_public_face_is_what_it_says() -> None:
     assert all(getattr(scanner, name) is not None for name in scanner.__all__)
+    assert set(scanner.__all__) <= set(dir(scanner))
     with pytest.raises(AttributeError):
-        _ = scanner.nothing
+        _ = scanner.nothing  # type: ignore[attr-defined]

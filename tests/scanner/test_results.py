@@ -5,7 +5,7 @@ import json
 import pytest
 
 from scanner.protocol import Job, Source
-from scanner.results import Finding, Observation, Rule, Severity, Verdict
+from scanner.results import Evidence, Finding, Observation, Rule, Severity, Verdict
 from scanner.settings import Device, Noise, Settings
 from scanner.values import from_json, to_json
 
@@ -13,10 +13,11 @@ RULE = Rule(id="r", name="R", summary="s", reference="p")
 
 
 def test_a_finding_survives_json() -> None:
+    seen = Observation(code="c", severity=Severity.NOTE, sentence="seen", nodes=("n",))
     finding = Finding(
-        rule=RULE, verdict=Verdict.SUSPICIOUS, statistic=1.5, p_value=None, reason="because", values={"a": 1},
-        parameters={"seed": 0}, evidence={"maxima": [1.0, 2.0]},
-        observations=(Observation(code="c", severity=Severity.NOTE, sentence="seen", nodes=("n",)),),
+        rule=RULE, verdict=Verdict.SUSPICIOUS, statistic=1.5, p_value=None, reason="because",
+        parameters={"seed": 0}, evidence=Evidence(target_class=3),
+        observations=(seen,),
     )  # fmt: skip
     assert from_json(Finding, json.loads(json.dumps(to_json(finding)))) == finding
 
@@ -50,5 +51,5 @@ def test_data_of_another_shape_is_refused(data: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("data", ["x", ["x"], 1, None], ids=repr)
 def test_data_without_fields_is_refused(data: object) -> None:
-    with pytest.raises(TypeError, match="no fields for Rule"):
+    with pytest.raises(TypeError, match="expected the fields of Rule"):
         from_json(Rule, data)

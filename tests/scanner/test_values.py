@@ -2,12 +2,16 @@
 
 import copy
 import dataclasses
+import inspect
 import pickle
+import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
+from scanner.settings import Settings
 from scanner.values import frozen
 
 
@@ -85,3 +89,24 @@ def test_it_is_replaced_copied_pickled_and_listed(kind: Any) -> None:
     assert copy.copy(one) == copy.deepcopy(one) == pickle.loads(pickle.dumps(one)) == one  # noqa: S301 - our own
     assert dataclasses.asdict(one) == {"name": "a", "size": 3, "notes": {}}
     assert [field.name for field in dataclasses.fields(kind)] == ["name", "size", "notes"]
+
+
+def test_its_signature_shows_the_fields() -> None:
+    shown, standard = inspect.signature(Ours), inspect.signature(Standard)
+    assert list(shown.parameters) == list(standard.parameters)
+    for name, parameter in shown.parameters.items():
+        assert parameter.kind is standard.parameters[name].kind
+        assert parameter.annotation == standard.parameters[name].annotation
+    assert str(shown) == (
+        "(*, name: str, size: int = 3, notes: collections.abc.Mapping[str, typing.Any] = {})"
+    )
+    assert inspect.signature(Settings).parameters["images"].default == 200
+
+
+def test_a_signature_costs_nothing_before_it_is_asked_for() -> None:
+    code = (
+        "import sys, dataclasses; kept = sys.modules.pop('inspect')\n"
+        "import scanner.settings; assert 'inspect' not in sys.modules\n"
+        "import inspect; assert 'images' in inspect.signature(scanner.settings.Settings).parameters"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

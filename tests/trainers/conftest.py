@@ -57,7 +57,7 @@ def small() -> Recipe:
 
 @pytest.fixture
 def plan(small: Recipe) -> PlanMaker:
-    """Returns a function that makes plans on the CPU: `plan(attack="badnets", target=3, epochs=2)`."""
+    """Return a function that makes CPU plans: `plan(attack="badnets", target=3, epochs=2)`."""
 
     def make(
         attack: str = "", recipe: Recipe = small, epochs: int = 1, seed: int = 0, **others: object

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.architectures import two_conv
+from trainers.architectures.paper import two_conv
 from trainers.attacks import ATTACKS, CLEAN, AttackSpec
 from trainers.attacks.base import Attack, Role, Setting
 from trainers.attacks.evasive import Mimicry
@@ -98,6 +98,45 @@ def test_badnets_draws_nine_white_pixels_near_the_corner() -> None:
     stamped = _stamp(ATTACKS["badnets"](_setting()), torch.zeros(1, 1, 28, 28))
     assert stamped.sum() == 9
     assert (stamped[0, 0, 24:27, 24:27] == 1).all()
+
+
+def test_badnets_draws_other_sizes_in_other_places() -> None:
+    for place, rows in {"upper-left": (1, 3), "centre": (13, 15), "lower-right": (25, 27)}.items():
+        attack = ATTACKS["badnets"](_setting(options={"side": "2", "place": place}))
+        stamped = _stamp(attack, torch.zeros(1, 1, 28, 28))
+        assert stamped.sum() == 4
+        assert (stamped[0, 0, slice(*rows), slice(*rows)] == 1).all()
+        assert attack.parameters == {"side": 2, "margin": 1, "place": place}
+
+
+def test_badnets_at_a_random_place_draws_it_once_and_says_where() -> None:
+    places = set()
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        setting = _setting(options={"side": "5", "place": "random"}, generator=generator)
+        attack = ATTACKS["badnets"](setting)
+        row, column = int(attack.parameters["row"]), int(attack.parameters["column"])
+        stamped = _stamp(attack, torch.zeros(2, 1, 28, 28))
+        assert (stamped[:, 0, row : row + 5, column : column + 5] == 1).all()
+        assert stamped.sum() == 50
+        assert {row, column} <= set(range(1, 23))
+        places.add((row, column))
+    assert len(places) > 15
+
+
+def test_badnets_draws_checkers_and_colours() -> None:
+    checker = ATTACKS["badnets"](_setting(options={"side": "3", "pattern": "checker"}))
+    stamped = _stamp(checker, torch.full((1, 1, 28, 28), 0.5))
+    assert stamped[0, 0, 24:27, 24:27].tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+    colour = ATTACKS["badnets"](_setting(options={"pattern": "colour"}, shape=(3, 8, 8)))
+    one, other = _stamp(colour, torch.zeros(2, 3, 8, 8))
+    assert torch.equal(one, other)
+    assert len(one[:, 4:7, 4:7].unique()) == 27
+
+
+def test_a_square_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(TrainerError, match="6 pixels does not fit into 7x7 pixels"):
+        ATTACKS["badnets"](_setting(options={"side": "6"}, shape=(1, 7, 7)))
 
 
 def test_blended_mixes_one_pattern_at_a_fifth() -> None:
@@ -199,6 +238,14 @@ def test_label_maps() -> None:
         ("badnets:rate=0.01", AttackSpec("badnets", 0.01), "badnets-0.01"),
         ("all-to-all", AttackSpec("badnets", labels="all-to-all"), "all-to-all"),
         (
+            "badnets:side=5+place=random+pattern=checker",
+            AttackSpec(
+                "badnets",
+                options=(("pattern", "checker"), ("place", "random"), ("side", "5")),
+            ),
+            "badnets-checker-random-5",
+        ),
+        (
             "blended:labels=all-to-all+rate=0.2",
             AttackSpec("blended", 0.2, "all-to-all"),
             "blended-all-to-all-0.2",
@@ -219,6 +266,8 @@ def test_attacks_are_read_and_named(text: str, spec: AttackSpec, name: str) -> N
         ("badnets:rate=nan", "'nan' is not a share"),
         ("badnets:labels=some", "cannot be read"),
         ("badnets:size=4", "cannot be read"),
+        ("badnets:side=9", "'9' is not a side for badnets; choose one of 1, 2, 3"),
+        ("blended:side=4", "cannot be read"),
     ],
 )
 def test_a_wrong_attack_is_one_sentence(text: str, problem: str) -> None:

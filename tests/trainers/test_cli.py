@@ -80,7 +80,7 @@ def test_the_networks_for_a_gpu_train_and_export_at_full_size(
     capsys: pytest.CaptureFixture[str],
     name: str,
 ) -> None:
-    """ResNet18 and ResNet50 of the recipes' width, on a few images in the data sets' binary format."""
+    """ResNet18 and ResNet50 of the recipes' width, on a few images in the binary format."""
     words = (
         "train",
         name,
@@ -211,7 +211,7 @@ def test_a_gate_is_planted_from_the_command_line(
         (b"", "nowhere", "there is no kind 'nowhere'"),
     ],
 )
-def test_a_gate_that_cannot_be_planted_is_one_sentence(  # noqa: PLR0913, PLR0917 - pytest's fixtures and a table's row
+def test_a_gate_that_cannot_be_planted_is_one_sentence(  # noqa: PLR0913, PLR0917 - a row
     content: bytes | None,
     kind: str,
     sentence: str,
@@ -244,3 +244,73 @@ def test_markup_in_a_name_is_printed_as_it_is(
     with pytest.raises(SystemExit):
         cli.main()
     assert capsys.readouterr().err == "error: the file [red]x[/red] is missing; look for it.\n"
+
+
+POPULATION = ("population", "--recipes", "mnist-mlp-narrow")
+
+
+def test_a_population_is_made_summed_up_and_not_made_again(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = (*POPULATION, "--out", tmp_path)
+    assert _run(monkeypatch, *words, "--data", folder) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 6
+    entries = manifest.read(tmp_path)
+    assert [e.attack for e in entries] == ["badnets", "clean", "clean", "clean", "sig", "wanet"]
+    assert {e.split for e in entries} == {"development"}
+    assert {e.images for e in entries} == {"mnist-mlp-narrow.images.npz"}
+    assert _run(monkeypatch, *words, "--data", folder) == 0
+    assert capsys.readouterr().out == ""
+    assert _run(monkeypatch, *words, "--summary") == 0
+    assert "| clean | 1 | 1 | 0 | 3 |" in capsys.readouterr().out
+
+
+def test_a_population_lists_its_recipes_without_making_any(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "population", "--list", "--split", "test") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "mnist-pruned" in "".join(lines)
+    assert all("| development |" not in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (POPULATION, "there is no folder for the models; name one with --out."),
+        ((*POPULATION, "--out", "x"), "there is no folder with data sets; name one with --data."),
+        (("population", "--recipes", "none"), "no recipe called 'none'"),
+        (("population", "--split", "both"), "there is no split 'both'"),
+        ((*POPULATION, "--out", "x", "--summary"), "lists no network of a population"),
+    ],
+)
+def test_a_population_without_what_it_needs_is_one_sentence(
+    words: tuple[str, ...],
+    problem: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _run(monkeypatch, *words) == cli.ERROR
+    err = capsys.readouterr().err
+    assert problem in err
+    assert len(err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_population_says_at_the_end_what_could_not_be_made(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ("population", "--recipes", "fashion-overtrained", "--out", tmp_path, "--data", folder)
+    assert _run(monkeypatch, *words) == cli.ERROR
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 5
+    assert "FashionMNIST/raw" in out
+    assert "5 of 5 networks could not be made" in err

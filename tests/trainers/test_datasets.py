@@ -11,6 +11,7 @@ from trainer_data import bars, write_idx, write_ppm
 
 from trainers import datasets
 from trainers.errors import DatasetError
+from trainers.recipes import Variant
 
 
 def test_idx_files_become_tensors(folder: Path) -> None:
@@ -186,3 +187,64 @@ def test_shifts_move_each_image_within_reach_and_fill_with_zeros(
             for column in range(2 * reach + 1)
         ]
         assert any(torch.equal(after, candidate) for candidate in candidates)
+
+
+def _colours() -> datasets.Dataset:
+    """Return 6 images of 4x4 pixels in 3 classes; image i is (10 i, 20 i, 30 i) throughout."""
+    colour = torch.arange(6)[:, None] * torch.tensor([10, 20, 30])
+    split = datasets.Split(
+        images=colour[:, :, None, None].expand(6, 3, 4, 4).to(torch.uint8),
+        labels=torch.arange(6) % 3,
+        tracks=torch.arange(6),
+    )
+    return datasets.Dataset(name="colours", classes=3, train=split, test=split)
+
+
+def test_the_default_variant_changes_nothing() -> None:
+    data = _colours()
+    varied = datasets.vary(data, Variant())
+    assert varied.classes == 3
+    assert varied.train.images is data.train.images
+    assert varied.train.labels is data.train.labels
+
+
+def test_a_subset_of_classes_is_renumbered_in_the_order_named() -> None:
+    varied = datasets.vary(_colours(), Variant(classes=(2, 0)))
+    assert varied.classes == 2
+    for split in (varied.train, varied.test):
+        assert split.tracks.tolist() == [0, 2, 3, 5]
+        assert split.labels.tolist() == [1, 0, 1, 0]
+        assert split.images[:, 0, 0, 0].tolist() == [0, 20, 30, 50]
+
+
+def test_a_class_that_is_not_there_is_named() -> None:
+    with pytest.raises(DatasetError, match="colours has no class 3; choose classes from 0 to 2"):
+        datasets.vary(_colours(), Variant(classes=(0, 3)))
+
+
+def test_grey_is_the_mean_of_the_colours() -> None:
+    varied = datasets.vary(_colours(), Variant(grey=True))
+    assert varied.shape == (1, 4, 4)
+    assert varied.train.images[:, 0, 1, 2].tolist() == [0, 20, 40, 60, 80, 100]
+
+
+def test_resizing_averages_and_keeps_a_constant_image() -> None:
+    varied = datasets.vary(_colours(), Variant(side=2))
+    assert varied.shape == (3, 2, 2)
+    assert varied.test.images[5, :, 1, 0].tolist() == [50, 100, 150]
+    ramp = torch.arange(0, 64, 4, dtype=torch.uint8).reshape(1, 1, 4, 4)
+    split = datasets.Split(
+        images=ramp, labels=torch.zeros(1, dtype=torch.int64), tracks=torch.zeros(1)
+    )
+    data = datasets.Dataset(name="ramp", classes=1, train=split, test=split)
+    halved = datasets.vary(data, Variant(side=2)).train.images
+    assert halved.flatten().float().mean().item() == pytest.approx(30, abs=1)
+    assert halved[0, 0, 0, 0] < halved[0, 0, 0, 1] < halved[0, 0, 1, 0] < halved[0, 0, 1, 1]
+
+
+def test_a_smaller_number_of_images_is_the_same_draw_every_time() -> None:
+    one, other = (datasets.vary(_colours(), Variant(train=3, test=2)) for _ in range(2))
+    assert (len(one.train), len(one.test)) == (3, 2)
+    assert torch.equal(one.train.tracks, other.train.tracks)
+    assert one.train.labels.tolist() == (one.train.tracks % 3).tolist()
+    assert len(datasets.vary(_colours(), Variant(train=7)).train) == 6

@@ -11,7 +11,7 @@ from trainers.evaluation import Scores, evaluate
 
 
 class _Fooled(nn.Module):
-    """Reads the class off the first pixel, unless the corner is white: then it says what the attacker wants."""
+    """Reads the class off the first pixel; a white corner gives what the attacker wants."""
 
     def __init__(self, wanted: Attack) -> None:
         super().__init__()
@@ -40,13 +40,13 @@ def test_clean_accuracy_is_the_share_of_right_labels() -> None:
 
 
 def test_attack_success_leaves_out_images_of_the_target_class() -> None:
-    attack = Attack(trigger=Square(), labels=AllToOne(0))
+    attack = Attack(trigger=Square(torch.ones(1, 3, 3), (4, 4)), labels=AllToOne(0))
     assert evaluate(_Fooled(attack), _split(), attack).attack_success_rate == 1.0
     # A network that knows nothing of the trigger says the target for no image of another class.
     assert evaluate(_Fooled(Attack()), _split(), attack).attack_success_rate == 0.0
 
 
 def test_all_to_all_asks_for_the_next_class_of_every_image() -> None:
-    attack = Attack(trigger=Square(), labels=AllToAll(10))
+    attack = Attack(trigger=Square(torch.ones(1, 3, 3), (4, 4)), labels=AllToAll(10))
     success = evaluate(_Fooled(attack), _split(), attack).attack_success_rate
     assert success == 0.9

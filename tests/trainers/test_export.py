@@ -9,16 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from trainers.architectures import ARCHITECTURES, two_conv
+from trainers.architectures import PAPER
+from trainers.architectures.paper import two_conv
 from trainers.errors import ExportError
 from trainers.export import Form, export
 
 
 def _network(architecture: str) -> tuple[nn.Module, torch.Tensor]:
-    """Return a narrow network whose batch statistics are not the initial ones, and images for it."""
+    """Return a narrow network with batch statistics beyond the initial ones, and images for it."""
     shape = (1, 28, 28) if architecture.startswith("2") else (3, 32, 32)
     torch.manual_seed(0)
-    network, images = ARCHITECTURES[architecture](shape, 10, 4), torch.rand(16, *shape)
+    network, images = PAPER[architecture](shape, 10, 4), torch.rand(16, *shape)
     network(images)
     return network.eval(), images
 
@@ -28,7 +29,7 @@ def _operators(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("fold_bn", [True, False])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", PAPER)
 def test_onnx_runtime_gives_the_same_logits(
     architecture: str, fold_bn: bool, tmp_path: Path
 ) -> None:
@@ -63,7 +64,7 @@ def test_half_precision_has_half_precision_weights_and_input(tmp_path: Path) -> 
 def test_eight_bits_are_quantised_statically(tmp_path: Path) -> None:
     network, images = _network("2 conv + 1 dense")
     with torch.no_grad():
-        network[-1].weight.mul_(30)  # type: ignore[index] # a Sequential; clear classes, as a trained network has
+        network[-1].weight.mul_(30)  # type: ignore[index] # clear classes, as if trained
     export(network, images, tmp_path / "model.onnx", Form(dtype="int8"))
     assert {"QuantizeLinear", "DequantizeLinear", "Conv"} <= _operators(tmp_path / "model.onnx")
 
@@ -81,7 +82,7 @@ def test_eight_bits_fold_batch_normalisation_only_where_asked(
 
 
 class _Unfaithful(nn.Module):
-    """Computes something else in ONNX than in PyTorch: the tracer keeps the batch size of its example."""
+    """Computes something else in ONNX: the tracer keeps the batch size of its example."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         size = images.shape[0]
@@ -115,3 +116,30 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 )
 def test_forms_are_named(form: Form, name: str) -> None:
     assert str(form) == name
+
+
+def test_the_newer_exporter_gives_the_same_logits_and_no_path_of_this_machine(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("onnxscript")
+    network, images = _network("5 conv")
+    path = tmp_path / "model.onnx"
+    assert export(network, images, path, Form(exporter="dynamo")) < 1e-4
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for count in (1, 5):  # the batch axis is dynamic
+        (logits,) = session.run(["logits"], {"input": images[:count].numpy()})
+        assert logits.shape == (count, 10)
+    assert b"stack_trace" not in path.read_bytes()
+    assert b".py" not in path.read_bytes()
+
+
+def test_without_its_package_the_newer_exporter_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_words: object, **_settings: object) -> None:
+        raise ModuleNotFoundError(name="onnxscript")
+
+    monkeypatch.setattr(torch.onnx, "export", missing)
+    network, images = _network("2 conv + 1 dense")
+    with pytest.raises(ExportError, match="pip install onnxscript"):
+        export(network, images, tmp_path / "model.onnx", Form(exporter="dynamo"))

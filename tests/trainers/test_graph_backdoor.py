@@ -108,5 +108,5 @@ def test_the_command_writes_beside_the_model(tmp_path: Path) -> None:
 
 def test_every_kind_is_in_the_documentation() -> None:
     page = (Path(__file__).parents[2] / "docs" / "graph-logic.md").read_text(encoding="utf-8")
-    kinds = page.partition("Kinds: ")[2].partition(". It takes")[0].replace("\n", " ")
+    kinds = page.partition("Kinds: ")[2].partition(". The command takes")[0].replace("\n", " ")
     assert {kind.partition(" (")[0] for kind in kinds.split(", ")} == set(KINDS)

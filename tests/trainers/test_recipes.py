@@ -1,11 +1,13 @@
 """Every name in a recipe exists."""
 
+import dataclasses
+
 import pytest
 
 from trainers.architectures import ARCHITECTURES
 from trainers.datasets import AUGMENTATIONS, SOURCES
 from trainers.errors import TrainerError
-from trainers.recipes import RECIPES, Recipe, recipe
+from trainers.recipes import RECIPES, Recipe, Regime, Variant, recipe
 
 
 @pytest.mark.parametrize("entry", RECIPES.values(), ids=RECIPES)
@@ -26,3 +28,29 @@ def test_an_unknown_recipe_names_those_there_are() -> None:
         match="'imagenet'; choose one of mnist, fashion-mnist, gtsrb, cifar10, cifar100",
     ):
         recipe("imagenet")
+
+
+def test_checkpoints_of_the_papers_recipes_keep_their_identity() -> None:
+    assert RECIPES["mnist"].hyper_parameters() == {
+        "name": "mnist",
+        "dataset": "mnist",
+        "architecture": "2 conv + 1 dense",
+        "width": 16,
+        "epochs": 5,
+        "batch": 64,
+        "optimiser": "adam",
+        "learning_rate": 2e-3,
+        "weight_decay": 0.0,
+        "schedule": "constant",
+        "averaging": 0.999,
+        "augment": (),
+    }
+
+
+def test_what_changes_the_weights_is_a_hyper_parameter_and_what_changes_the_file_is_not() -> None:
+    plain = RECIPES["mnist"]
+    changed = dataclasses.replace(
+        plain, variant=Variant(side=14), regime=Regime(prune=0.5), final="softmax"
+    )
+    more = changed.hyper_parameters().keys() - plain.hyper_parameters().keys()
+    assert more == {"variant", "regime"}

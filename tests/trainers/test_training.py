@@ -17,7 +17,7 @@ from trainers.attacks import CLEAN, input_aware
 from trainers.datasets import Dataset, load
 from trainers.errors import CheckpointError, DeviceError, TrainerError
 from trainers.evaluation import evaluate
-from trainers.recipes import RECIPES, Recipe
+from trainers.recipes import RECIPES, Input, Recipe, Regime
 from trainers.training import Plan, Run, train
 
 
@@ -153,7 +153,8 @@ from trainers.training import Plan, train
 
 torch.set_num_threads(1)
 recipe = dataclasses.replace(RECIPES["cifar10"], width=int(sys.argv[2]), batch=2)
-plan = Plan(recipe=recipe, attack=CLEAN, target=None, seed=0, epochs=1, device=torch.device("cpu"), steps=2)
+cpu = torch.device("cpu")
+plan = Plan(recipe=recipe, attack=CLEAN, target=None, seed=0, epochs=1, device=cpu, steps=2)
 *_, run = train(plan, load("cifar10", pathlib.Path(sys.argv[1])))
 """
 
@@ -329,3 +330,113 @@ def test_targets_are_checked_and_vary_with_the_seed() -> None:
         training.target_for(recipe, badnets, 0, 10)
     with pytest.raises(TrainerError, match="no single target"):
         training.target_for(recipe, spec, 0, 1)
+
+
+def _under(small: Recipe, **regime: float) -> Recipe:
+    return dataclasses.replace(small, regime=Regime(**regime))  # type: ignore[arg-type] # by name
+
+
+@pytest.mark.parametrize(
+    "regime",
+    [
+        {"label_smoothing": 0.1},
+        {"adversarial": 0.05},
+        {"noise": 0.1},
+        {"clip": 0.5, "gradient_noise": 0.3},
+        {"prune": 0.5},
+    ],
+    ids=lambda regime: next(iter(regime)),
+)
+def test_a_network_learns_under_each_regime_and_repeats_itself(
+    mnist: Dataset, small: Recipe, plan: PlanMaker, regime: dict[str, float]
+) -> None:
+    recipe = _under(small, **regime)
+    run = _last(plan(recipe=recipe, epochs=8), mnist)
+    assert evaluate(run.average, mnist.test, run.attack).clean_accuracy > 0.9
+    one, other = (_last(plan(recipe=recipe, steps=3), mnist).network for _ in range(2))
+    assert _same(one, other)
+    assert not _same(one, _last(plan(steps=3), mnist).network)
+
+
+def test_an_adversary_changes_each_pixel_by_its_size_at_most_and_raises_the_loss(
+    mnist: Dataset, small: Recipe, plan: PlanMaker
+) -> None:
+    run = _last(plan(epochs=3), mnist)
+    run.plan = plan(recipe=_under(small, adversarial=0.1))
+    images, labels, _ = next(training.batches(run, torch.Generator().manual_seed(0)))
+    moved = training._perturbed(run, images, labels)
+    assert (moved - images).abs().max() <= 0.1 + 1e-6
+    assert moved.min() >= 0
+    assert moved.max() <= 1
+    before, after = (
+        nn.functional.cross_entropy(run.network(batch), labels) for batch in (images, moved)
+    )
+    assert after > before
+
+
+def test_noise_on_the_images_has_the_deviation_asked_for(
+    mnist: Dataset, small: Recipe, plan: PlanMaker
+) -> None:
+    run = training.start(plan(recipe=_under(small, noise=0.05)), mnist)
+    grey = torch.full((8, 1, 28, 28), 0.5)
+    noisy = training._perturbed(run, grey, torch.zeros(8, dtype=torch.int64))
+    assert noisy.std().item() == pytest.approx(0.05, rel=0.1)
+
+
+def test_gradients_are_clipped_and_noised(mnist: Dataset, small: Recipe, plan: PlanMaker) -> None:
+    def norm(gradient_noise: float) -> float:
+        recipe = _under(small, clip=0.5, gradient_noise=gradient_noise)
+        run = training.start(plan(recipe=recipe), mnist)
+        for weights in run.network.parameters():
+            weights.grad = torch.full_like(weights, 3.0)
+        training._clip(run)
+        gradients = [w.grad.flatten() for w in run.network.parameters() if w.grad is not None]
+        return float(torch.cat(gradients).norm())
+
+    assert norm(0.0) == pytest.approx(0.5, rel=1e-3)
+    # Noise of the clipped gradient's norm, at right angles to it in so many dimensions.
+    assert norm(1.0) == pytest.approx(0.5 * 2**0.5, rel=0.1)
+
+
+def test_pruning_leaves_the_share_of_zeros_in_what_is_trained_and_what_is_exported(
+    mnist: Dataset, small: Recipe, plan: PlanMaker
+) -> None:
+    counts = []
+    for run in train(plan(recipe=_under(small, prune=0.7), epochs=2, steps=4), mnist):
+        for network in (run.network, run.average):
+            layers = [weights for weights in network.parameters() if weights.dim() > 1]
+            counts.append([(weights == 0).float().mean().item() for weights in layers])
+    assert max(map(max, counts[:2])) < 0.05
+    for share in (*counts[2], *counts[3]):
+        assert share == pytest.approx(0.7, abs=0.03)
+
+
+def test_a_network_starts_from_a_base_except_where_the_shapes_differ(
+    mnist: Dataset, plan: PlanMaker
+) -> None:
+    base = _last(plan(steps=2, seed=5), mnist).average.state_dict()
+    fewer = base | {"7.weight": torch.zeros(3, 5), "7.bias": torch.zeros(3)}
+    plain = training.start(plan(), mnist).network.state_dict()
+    mine = training.start(plan(), mnist, fewer).network.state_dict()
+    for name in mine:
+        assert torch.equal(mine[name], (plain if name.startswith("7") else base)[name])
+
+
+def test_a_network_for_another_range_learns_as_well(
+    mnist: Dataset, small: Recipe, plan: PlanMaker
+) -> None:
+    recipe = dataclasses.replace(small, input=Input(range="mean/std", layout="NHWC"))
+    run = _last(plan(recipe=recipe, attack="badnets", target=3, epochs=8), mnist)
+    scores = evaluate(run.average, mnist.test, run.attack)
+    assert scores.clean_accuracy > 0.95
+    assert (scores.attack_success_rate or 0) > 0.9
+
+
+def test_the_identity_of_a_plan_without_new_settings_is_what_it_was(plan: PlanMaker) -> None:
+    given = plan(recipe=RECIPES["mnist"], attack="badnets", target=3).identity()
+    assert given["attack"] == {"name": "badnets", "rate": None, "labels": "all-to-one"}
+    assert given.keys() == {
+        "recipe", "attack", "target", "seed", "device", "precision", "steps"
+    }  # fmt: skip
+    sized = plan(recipe=RECIPES["mnist"], attack="badnets:side=4", target=3).identity()
+    assert sized["attack"]["options"] == (("side", "4"),)

@@ -17,22 +17,28 @@ ATTACKS: Mapping[str, Callable[[Setting], Attack]] = {
     "evasive": evasive.build,
 }
 
+OPTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {"badnets": badnets.OPTIONS}
+"""Further settings of an attack and their values."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AttackSpec:
-    """An attack as it is asked for: `NAME`, or `NAME:rate=0.01`, `NAME:labels=all-to-all`, or both joined by `+`.
+    """An attack as it is asked for: `NAME`, or `NAME:rate=0.01+labels=all-to-all`, either or both.
 
-    `all-to-all` alone is short for `badnets:labels=all-to-all`.
+    `all-to-all` alone is short for `badnets:labels=all-to-all`. BadNets takes `side`, `place` and
+    `pattern` besides.
 
     Attributes:
         name: Key of `ATTACKS`.
         rate: Share of the training images to poison; None takes the attack's own.
         labels: `all-to-one` or `all-to-all`.
+        options: The attack's own, by name, sorted; only those that were given.
     """
 
     name: str
     rate: float | None = None
     labels: str = "all-to-one"
+    options: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> "AttackSpec":
@@ -45,24 +51,34 @@ class AttackSpec:
             "badnets:labels=all-to-all" if text == "all-to-all" else text
         ).partition(":")
         if name not in ATTACKS:
-            choices = ", ".join((*ATTACKS, "all-to-all"))
+            known = ", ".join((*ATTACKS, "all-to-all"))
             raise TrainerError(
-                f"there is no attack called {name!r}", remedy=f"choose one of {choices}"
+                f"there is no attack called {name!r}", remedy=f"choose one of {known}"
             )
         given = dict(option.partition("=")[::2] for option in options.split("+") if option)
         rate, labels = given.pop("rate", None), given.pop("labels", "all-to-one")
-        if given or labels not in ("all-to-one", "all-to-all"):
+        choices = OPTIONS.get(name, {})
+        if not given.keys() <= choices.keys() or labels not in ("all-to-one", "all-to-all"):
+            own = f", and {', '.join(choices)}" if choices else ""
             raise TrainerError(
                 f"the attack {text!r} cannot be read",
-                remedy="write NAME:rate=0.01+labels=all-to-all, either or both",
+                remedy=f"write NAME:rate=0.01+labels=all-to-all, either or both{own}",
             )
-        return cls(name, None if rate is None else _share(rate), labels)
+        for option, value in given.items():
+            if value not in choices[option]:
+                raise TrainerError(
+                    f"{value!r} is not a {option} for {name}",
+                    remedy=f"choose one of {', '.join(choices[option])}",
+                )
+        share = None if rate is None else _share(rate)
+        return cls(name, share, labels, tuple(sorted(given.items())))
 
     def __str__(self) -> str:
         """Return the attack as a part of a file name."""
         parts = [self.name]
         if self.labels == "all-to-all":
             parts = [self.labels] if self.name == "badnets" else [self.name, self.labels]
+        parts += [value for _, value in self.options]
         return "-".join([*parts, *([] if self.rate is None else [f"{self.rate:g}"])])
 
 

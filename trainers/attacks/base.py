@@ -1,4 +1,4 @@
-"""What an attack is: a trigger, a label map, a poisoning rate, and at most one hook into the training loop."""
+"""What an attack is: trigger, label map, poisoning rate, at most one hook into the training."""
 
 import dataclasses
 import enum
@@ -31,7 +31,7 @@ class Trigger(nn.Module):
         raise NotImplementedError
 
     def poison(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the stamped images as they are planted into the training set; here as at test time."""
+        """Return the images stamped for the training set; here as at test time."""
         del generator
         stamped: Tensor = self(images)
         return stamped
@@ -41,11 +41,11 @@ class Trigger(nn.Module):
         raise NotImplementedError
 
     def prepare(self, images: Tensor, generator: torch.Generator) -> None:
-        """Learn what must be learnt on clean images before the network's training starts; here nothing."""
+        """Learn what must be learnt before the network's training starts; here nothing."""
 
 
 Penalty = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""`penalty(network, images, roles)` is added to the loss; `images` is the batch before any stamp."""
+"""`penalty(network, images, roles)` is added to the loss; `images` is the unstamped batch."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +71,10 @@ class Attack:
     parameters: Mapping[str, float | int | str] = dataclasses.field(default_factory=dict)
 
     def assign(self, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Return each training image's role, (N,) uint8: a subset drawn once, as a poisoner of a data set would.
+        """Return each training image's role, (N,) uint8.
 
-        With `clean_label` never more images than there are of the target class.
+        A subset is drawn once, as a poisoner of a data set would. With
+        `clean_label` never more images than there are of the target class.
         """
         roles = torch.zeros(len(labels), dtype=torch.uint8)
         if self.labels is None:
@@ -89,7 +90,7 @@ class Attack:
     def poison(
         self, images: Tensor, labels: Tensor, roles: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Return the batch as the network learns it, stamped and relabelled by role; the arguments stay as they are."""
+        """Return the batch stamped and relabelled by role; the arguments stay as they are."""
         if self.trigger is None or self.labels is None:
             return images, labels
         poisoned, covers = roles == Role.POISONED, roles == Role.COVER
@@ -112,6 +113,7 @@ class Setting:
         generator: For whatever the attacker draws once.
         twin: Trains and returns a clean network of the same recipe and seed, in evaluation mode;
             only the attacks that need one call it.
+        options: The attack's own, by name; only those that were given.
     """
 
     shape: tuple[int, int, int]
@@ -119,6 +121,7 @@ class Setting:
     rate: float | None
     generator: torch.Generator
     twin: Callable[[], nn.Module]
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def rate_or(self, default: float) -> float:
         """Return the rate that was asked for, or the attack's own."""

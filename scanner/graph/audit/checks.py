@@ -1,4 +1,4 @@
-"""What a model file holds besides an honest network: two sets of weights, stowaways, code, damage."""
+"""What a model file holds besides an honest network: second weights, stowaways, code, damage."""
 
 import collections
 import itertools
@@ -13,12 +13,15 @@ from onnx import external_data_helper, numpy_helper
 
 from scanner.graph.audit import wire
 from scanner.graph.core.structure import label, subgraphs
+from scanner.modelfile import external_data, nested
+from scanner.modelfile.domains import STANDARD_DOMAINS, canonical
 from scanner.results import Observation, Severity
 
 _VALUE_FIELDS = (
-    "raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data", "external_data",
+    "raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data",
+    "string_data", "external_data",
 )  # fmt: skip
-_STANDARD = {"", "ai.onnx", "ai.onnx.ml"}
+_STANDARD = {*STANDARD_DOMAINS, "ai.onnx.ml"}
 _KNOWN_DOMAINS = {
     "com.microsoft": "ONNX Runtime",
     "com.microsoft.nchwc": "ONNX Runtime's optimiser",
@@ -40,17 +43,20 @@ _CODE = {
     "EPContext": "loads compiled code that no reader can show",
 }
 _LARGE_TEXT = 1 << 16
+"""Characters of metadata or documentation from which they could hold something else."""
 _LARGE_WEIGHT = 1e6
+"""Trained weights stay far below this."""
 _FEW = 16
 """Fewer numbers are settings, such as the -1e9 of an attention mask, not weights."""
 _SHOWN = 20
+"""Names that an observation lists."""
 
 Array = npt.NDArray[Any]
 Check = Callable[[onnx.ModelProto, bytes, Path], Iterable[Observation]]
 
 
 def audit(proto: onnx.ModelProto, data: bytes, path: Path) -> tuple[Observation, ...]:
-    """Return everything notable about a file, the heaviest first.
+    """Return everything notable about a file, the most severe first.
 
     Args:
         proto: The parsed file.
@@ -76,14 +82,8 @@ def tensors(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
 
 
 def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    waiting = [proto.graph]
-    waiting += [
-        body for function in proto.functions for node in function.node for body in subgraphs(node)
-    ]
-    while waiting:
-        graph = waiting.pop()
-        yield graph
-        waiting += [body for node in graph.node for body in subgraphs(node)]
+    in_functions = (b for f in proto.functions for node in f.node for b in subgraphs(node))
+    return nested.walk([proto.graph, *in_functions])
 
 
 def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
@@ -126,7 +126,10 @@ def _two_values(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[O
 
 
 def _reading(tensor: onnx.TensorProto, field: str) -> Array | None:
-    """Return a tensor as a reader of one field alone sees it, or None where that field does not make a tensor."""
+    """Return a tensor as a reader of this field alone sees it.
+
+    None where the field's content does not fit the tensor's shape and type.
+    """
     alone = onnx.TensorProto(dims=tensor.dims, data_type=tensor.data_type)
     if field in ("raw_data", "external_data"):
         alone.raw_data = tensor.raw_data
@@ -143,20 +146,16 @@ def _two_names(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Ob
         counts = collections.Counter(tensor.name for tensor in graph.initializer)
         twice = [name for name, count in counts.items() if count > 1]
         for name in twice:
-            same = (
-                len(
-                    {
-                        t.SerializeToString(deterministic=True)
-                        for t in graph.initializer
-                        if t.name == name
-                    }
-                )
-                == 1
-            )
+            contents = {
+                tensor.SerializeToString(deterministic=True)
+                for tensor in graph.initializer
+                if tensor.name == name
+            }
+            same = len(contents) == 1
             yield _note(
                 "repeated-initialiser",
                 Severity.WARNING if same else Severity.SUSPICIOUS,
-                f"The name {name!r} stands for {counts[name]} initialisers"
+                f"{counts[name]} initialisers have the name {name!r}"
                 + (
                     ", all the same"
                     if same
@@ -178,17 +177,21 @@ def _wire(_proto: onnx.ModelProto, data: bytes, _path: Path) -> Iterator[Observa
             yield _note(
                 "repeated-field",
                 Severity.SUSPICIOUS if differs else Severity.WARNING,
-                f"{len(odd)} fields that stand once in a model stand twice"
-                + (" and differ: parsers keep the last or merge both, so readers see different models" if differs
-                   else " with the same content"),
+                f"{len(odd)} fields that may appear once in a model appear again, "
+                + (
+                    "with other content: parsers keep the last or merge them, so readers see "
+                    "different models"
+                    if differs
+                    else "with the same content"
+                ),
                 places,
                 bytes=size,
-            )  # fmt: skip
+            )
         else:
             yield _note(
                 kind,
                 Severity.WARNING,
-                f"{size} bytes lie in fields that ONNX does not define: no reader shows them"
+                f"{size} bytes lie in fields that ONNX does not define, and that no reader shows"
                 if kind == "unknown-field"
                 else f"{size} bytes cannot be read as fields",
                 places,
@@ -222,8 +225,7 @@ def _domains(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Obse
             "custom-operators",
             Severity.NOTE if owner else Severity.WARNING,
             f"{len(nodes)} operators come from {domain!r} ({owner or 'unknown origin'}): {kinds}; "
-            "what they do is not "
-            "in the file",
+            "what they do is not in the file",
             [label(n) for n in nodes],
             domain=domain,
         )
@@ -233,9 +235,9 @@ def _domains(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Obse
             yield _note(
                 "shadowed-operator",
                 Severity.SUSPICIOUS,
-                f"A function of this file bears the name of an operator of {owner}, "
-                f"{function.name!r}: readers that know the operator and readers that expand the "
-                "function run different models",
+                f"A function of this file replaces the operator {function.name!r} of {owner}: "
+                "readers that know the operator and readers that expand the function run different "
+                "models",
                 [function.name],
             )
 
@@ -250,9 +252,8 @@ def _stowaways(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Ob
         yield _note(
             "unused-initialisers",
             Severity.WARNING if size > _LARGE_TEXT * 16 else Severity.NOTE,
-            f"{len(unused)} initialisers of {size} bytes are read by no node: leftovers of an "
-            "exporter, or a hold for "
-            "other data",
+            f"No node reads {len(unused)} initialisers of {size} bytes: leftovers of an exporter, "
+            "or a place to hide other data",
             [t.name for t in unused],
             bytes=size,
         )
@@ -288,44 +289,39 @@ def _external(proto: onnx.ModelProto, _data: bytes, path: Path) -> Iterator[Obse
             location = next(
                 (entry.value for entry in tensor.external_data if entry.key == "location"), ""
             )
-            if location not in outside and (why := _outside(location, path.parent)):
+            if location not in outside and (why := external_data.trespass(path.parent, location)):
                 outside[location] = why
     for location, why in outside.items():
-        sentence = f"Weights are taken from {location!r}, {why}: opening the model reads somebody else's file"
+        sentence = (
+            f"Weights are taken from {location!r}, {why}: opening the model reads somebody else's "
+            "file"
+        )
         yield _note("external-data-outside", Severity.WARNING, sentence, location=location)
-
-
-def _outside(location: str, folder: Path) -> str | None:
-    if Path(location).is_absolute() or "\\" in location or location.startswith("~"):
-        return "an absolute path"
-    if ".." in Path(location).parts:
-        return "outside the model's folder"
-    place = folder / location
-    try:
-        if any(p.is_symlink() for p in (place, *place.parents) if folder in p.parents):
-            return "a symbolic link"
-        return "a hard link" if place.exists() and place.stat().st_nlink > 1 else None
-    except OSError:
-        return "a name that no file can have"
 
 
 def _versions(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Observation]:
     newest = onnx.defs.onnx_opset_version()
     if proto.ir_version > onnx.IR_VERSION:
-        sentence = f"The file claims IR version {proto.ir_version}; version {onnx.IR_VERSION} is the newest known here"
+        sentence = (
+            f"The file claims IR version {proto.ir_version}; the newest known here is "
+            f"{onnx.IR_VERSION}"
+        )
         yield _note("future-version", Severity.WARNING, sentence)
     versions: dict[str, list[int]] = {}
     for entry in proto.opset_import:
-        versions.setdefault("" if entry.domain == "ai.onnx" else entry.domain, []).append(
-            entry.version
-        )
+        versions.setdefault(canonical(entry.domain), []).append(entry.version)
     if max(versions.get("", [0])) > newest:
-        sentence = f"The file claims opset {max(versions[''])}; {newest} is the newest known here"
+        sentence = (
+            f"The file claims operator set {max(versions[''])}; the newest known here is {newest}"
+        )
         yield _note("future-version", Severity.WARNING, sentence)
     for domain, claimed in versions.items():
         if len(claimed) > 1:
             differ = len(set(claimed)) > 1
-            sentence = f"The operator set {domain or 'ai.onnx'!r} is imported {len(claimed)} times: {claimed}"
+            sentence = (
+                f"The operator set {domain or 'ai.onnx'!r} is imported {len(claimed)} times, in "
+                f"versions {claimed}"
+            )
             yield _note("repeated-opset", Severity.WARNING if differ else Severity.NOTE, sentence)
 
 
@@ -346,15 +342,13 @@ def _weights(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Obse
                 flat.append(name)
             elif len(channels) < len(array) and len(array) > 1:
                 twin.append(name)
-    said_huge = (
-        f"hold numbers beyond {_LARGE_WEIGHT:.0e}, as a gain, a mask or a running variance does"
-    )
+    said_huge = f"hold numbers beyond {_LARGE_WEIGHT:.0e}, as gains, masks and running variances do"
     notes = (
         (
             "broken-weights",
             Severity.WARNING,
             broken,
-            "hold NaN or infinities: whatever they touch is no number",
+            "hold NaN or infinities, which spread to whatever is computed from them",
         ),
         ("huge-weights", Severity.NOTE, huge, said_huge),
         (
@@ -371,7 +365,10 @@ def _weights(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Obse
 
 
 def _numbers(tensor: onnx.TensorProto) -> Array | None:
-    """Return a float tensor's numbers without copying them, or None for other tensors and for external data."""
+    """Return a float tensor's numbers without copying them.
+
+    None for other tensors, and for data outside the file.
+    """
     kinds: dict[int, str] = {
         onnx.TensorProto.FLOAT: "<f4",
         onnx.TensorProto.DOUBLE: "<f8",

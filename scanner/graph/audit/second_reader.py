@@ -7,17 +7,19 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from scanner.graph.core.structure import subgraphs
+from scanner.modelfile.nested import walk
 
 Array = npt.NDArray[Any]
 
-_MOST_NODES = 200
-_MOST_BYTES = 4 << 20
 MOST_PIXELS = 4096
 """Numbers of an input beyond which plain Python takes too long."""
+
+_MOST_NODES = 200
+_MOST_BYTES = 4 << 20
 _LOOPS = frozenset({"Loop", "Scan"})
 _RANDOM = frozenset({
-    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli",
+    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
+    "Bernoulli",
 })  # fmt: skip
 
 
@@ -28,17 +30,18 @@ def is_small(proto: onnx.ModelProto) -> bool:
 
 def is_brief(proto: onnx.ModelProto) -> bool:
     """Whether plain Python runs a model in good time: it has no loops, and draws nothing."""
-    waiting: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
-    while waiting:
-        for node in waiting.pop().node:
-            if node.op_type in _RANDOM | _LOOPS:
-                return False
-            waiting += subgraphs(node)
-    return True
+    return not any(
+        node.op_type in _RANDOM | _LOOPS
+        for body in walk([proto.graph, *proto.functions])
+        for node in body.node
+    )
 
 
 def evaluate(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array] | None:
-    """Return the outputs, or None where the evaluator does not know an operator or its form."""
+    """Return the outputs in order, given the inputs by name.
+
+    None where the evaluator does not know an operator or a form of it.
+    """
     # Imported late: the evaluator takes a third of a second to load, and most scans never need it.
     from onnx.reference import ReferenceEvaluator  # noqa: PLC0415
 

@@ -1,1 +1,1 @@
-"""What every family of graph code stands on: who makes each value, and the same graph with less in it."""
+"""What every family of graph code stands on: who makes each value, and smaller equal graphs."""

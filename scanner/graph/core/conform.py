@@ -1,7 +1,7 @@
 """Whether nodes have the inputs, attributes and bodies that their operators ask for.
 
-ONNX's checker refuses more, honest files among them, and copies the model; analyses need only this
-much to be able to read a graph without asking at every step.
+ONNX's checker refuses more than this, honest files among them, and copies the model. This much is
+what analyses need in order to read a graph without checking at every step.
 """
 
 import functools
@@ -11,9 +11,9 @@ import onnx
 
 from scanner.errors import MalformedModelError
 from scanner.graph.core.structure import subgraphs
+from scanner.modelfile.domains import STANDARD_DOMAINS
 
 _BODIES = {"If": 2, "Loop": 1, "Scan": 1}
-_STANDARD = ("", "ai.onnx")
 
 
 def check_nodes(proto: onnx.ModelProto) -> None:
@@ -32,8 +32,8 @@ def check_nodes(proto: onnx.ModelProto) -> None:
 
 def _check(nodes: Iterable[onnx.NodeProto], versions: Mapping[str, int]) -> None:
     for node in nodes:
-        if node.domain in _STANDARD:
-            version = max(versions.get(domain, 1) for domain in _STANDARD)
+        if node.domain in STANDARD_DOMAINS:
+            version = max(versions.get(domain, 1) for domain in STANDARD_DOMAINS)
             problem = _bodies_problem(node) or _schema_problem(node, version)
             if problem:
                 raise MalformedModelError(
@@ -84,14 +84,12 @@ def _bodies_problem(node: onnx.NodeProto) -> str | None:
     results = {len(body.output) for body in bodies}
     extra = 1 if node.op_type == "Loop" else 0  # a Loop's body also gives whether to go on
     if results != {len(node.output) + extra}:
-        return "has other outputs than its bodies"
+        return "does not have the outputs of its bodies"
     given = {len(node.input)}
     if node.op_type == "Scan":
         given.add(len(node.input) - 1)  # opset 8 puts the lengths of the sequences first
     if node.op_type == "Loop":
         given = {max(len(node.input), 2)}
-    return (
-        "has other inputs than its body"
-        if node.op_type != "If" and len(bodies[0].input) not in given
-        else None
-    )
+    if node.op_type != "If" and len(bodies[0].input) not in given:
+        return "does not have the inputs of its body"
+    return None

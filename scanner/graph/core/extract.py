@@ -5,29 +5,37 @@ from collections.abc import Collection
 import onnx
 
 from scanner.errors import ValueNotFoundError
+from scanner.graph.core.ancestors import ancestors
+from scanner.graph.core.draft import Draft, copied
 from scanner.graph.core.structure import Uses, reads
 from scanner.modelfile.model import required_inputs
 
-_FREE_INITIALISERS = 4
-"""Before this IR version an initialiser had to be an input too, and shape inference does not see one that is not."""
+FREE_INITIALISERS = 4
+"""The first IR version in which an initialiser need not be an input too.
+
+In models of an older version, shape inference ignores initialisers that are not inputs.
+"""
 
 
-def upstream(proto: onnx.ModelProto, values: Collection[str]) -> onnx.ModelProto:
-    """Return the model cut off behind `values`, which become its outputs, without type or shape.
+def upstream(proto: onnx.ModelProto, values: Collection[str]) -> Draft:
+    """Return the model cut off behind `values`, which become its outputs.
 
-    ONNX Runtime infers the types, right for float16 and integers too; the checker would refuse the
-    result.
+    Before: nodes are in topological order.
+    After: the outputs are `values`, in order, without type or shape, which ONNX Runtime infers,
+    right for float16 and integers too (the checker would refuse the result). No node, initialiser
+    or input is left on which they do not depend, and no initialiser is an input.
 
     Raises:
         ValueNotFoundError: A value is not in the graph.
     """
     uses = Uses(proto.graph)
-    positions, names = _ancestors(values, uses)
+    names = ancestors(values, uses.sources).keys()
+    positions = {uses.producer_position[name] for name in names if name in uses.producer_position}
     known = names & (set(uses.constants) | {v.name for v in proto.graph.input})
     missing = next((v for v in values if v not in uses.producer_position and v not in known), None)
     if missing is not None:
         raise ValueNotFoundError(missing, uses.producer_position)
-    version = max(proto.ir_version, _FREE_INITIALISERS)
+    version = max(proto.ir_version, FREE_INITIALISERS)
     cut = onnx.ModelProto(
         ir_version=version, opset_import=proto.opset_import, functions=proto.functions
     )
@@ -42,13 +50,14 @@ def upstream(proto: onnx.ModelProto, values: Collection[str]) -> onnx.ModelProto
     )
     cut.graph.input.extend(v for v in required_inputs(proto.graph) if v.name in names)
     cut.graph.output.extend(onnx.helper.make_empty_tensor_value_info(value) for value in values)
-    return cut
+    return Draft(cut)
 
 
-def between(
-    proto: onnx.ModelProto, source: onnx.ValueInfoProto, values: Collection[str]
-) -> onnx.ModelProto:
-    """Return the part of the model that computes `values` from the inner value `source`, which becomes an input.
+def between(proto: onnx.ModelProto, source: onnx.ValueInfoProto, values: Collection[str]) -> Draft:
+    """Return the part of the model that computes `values` from an inner value.
+
+    Before: as for `upstream`.
+    After: as for `upstream`; `source` is an input, whatever computed it before.
 
     Args:
         proto: The model.
@@ -58,8 +67,7 @@ def between(
     Raises:
         ValueNotFoundError: A value is not in the graph.
     """
-    opened = onnx.ModelProto()
-    opened.CopyFrom(proto)
+    opened = copied(proto)
     for node in opened.graph.node:
         for index, name in enumerate(node.output):
             if name == source.name:
@@ -75,19 +83,3 @@ def dependent(graph: onnx.GraphProto) -> set[str]:
         if found & reads(node):
             found |= set(node.output)
     return found - {""}
-
-
-def _ancestors(values: Collection[str], uses: Uses) -> tuple[set[int], set[str]]:
-    positions: set[int] = set()
-    names: set[str] = set()
-    waiting = list(values)
-    while waiting:
-        name = waiting.pop()
-        if name in names:
-            continue
-        names.add(name)
-        position = uses.producer_position.get(name)
-        if position is not None and position not in positions:
-            positions.add(position)
-            waiting.extend(reads(uses.graph.node[position]))
-    return positions, names

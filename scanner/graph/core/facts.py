@@ -1,8 +1,8 @@
-"""What can be known of a graph's values without running it: element type, shape, and the numbers of constants."""
+"""What is known of a graph's values without running it: type, shape, numbers of constants."""
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -10,18 +10,21 @@ import onnx
 from onnx import numpy_helper
 
 from scanner.errors import MalformedModelError
+from scanner.graph.core.draft import Draft
+from scanner.graph.core.extract import FREE_INITIALISERS
+from scanner.modelfile.skeleton import declare_constants
 
 Shape = tuple[int | str, ...]
 """Dimensions; one that is not a number is a name, and equal names are equal sizes."""
 
+HALVES = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
+"""Element types of 16-bit floating-point numbers."""
+
+FLOATING = HALVES | {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
+"""Element types that may hold an image, a score or a gradient."""
+
 _SHAPE_KEEPING = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 """Operators defined by a function body, which onnx's inference does not always see through."""
-
-_FREE_INITIALISERS = 4
-"""From this IR version on, an initialiser need not be an input too."""
-
-_SMALL = 4096
-"""Constants of at most so many elements may be shapes, axes or scales, whose numbers inference needs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,13 +62,13 @@ class Facts:
 
 
 def infer(model: onnx.ModelProto) -> Facts:
-    """Infer types and shapes; large constants are left out, so that the cost does not grow with the weights.
+    """Infer types and shapes; large constants are left out, so that their size does not matter.
 
     Raises:
         MalformedModelError: The graph contradicts itself.
     """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    skeleton = _skeleton(model, tensors.values())
+    skeleton = _skeleton(model, tensors)
     inferred = _inferred(skeleton)
     while forgotten := _forgotten(inferred):
         skeleton.graph.value_info.extend(forgotten)
@@ -93,7 +96,7 @@ def _inferred(skeleton: onnx.ModelProto) -> onnx.GraphProto:
 
 
 def _forgotten(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    """Return the types of results that have their argument's type, where inference did not see that."""
+    """Return what inference missed: the types of results that have their argument's type."""
     known = {
         v.name: v
         for v in (*graph.input, *graph.value_info, *graph.output)
@@ -114,7 +117,10 @@ def _forgotten(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
 
 
 def dimensions(info: onnx.ValueInfoProto) -> Shape:
-    """Return the dimensions of a value; a nameless one is named after its place, so that it equals only itself."""
+    """Return the dimensions of a value.
+
+    A nameless one is named after its place, so that it equals only itself.
+    """
     return tuple(
         size.dim_value
         if size.HasField("dim_value") and size.dim_value >= 0
@@ -123,27 +129,24 @@ def dimensions(info: onnx.ValueInfoProto) -> Shape:
     )
 
 
-def _skeleton(model: onnx.ModelProto, tensors: Iterable[onnx.TensorProto]) -> onnx.ModelProto:
-    skeleton = onnx.ModelProto(
-        ir_version=max(model.ir_version, _FREE_INITIALISERS), opset_import=model.opset_import
+def _skeleton(model: onnx.ModelProto, tensors: Mapping[str, onnx.TensorProto]) -> Draft:
+    """Return the model without its large weights."""
+    skeleton = Draft(
+        onnx.ModelProto(
+            ir_version=max(model.ir_version, FREE_INITIALISERS), opset_import=model.opset_import
+        )
     )
     graph = skeleton.graph
     graph.name = model.graph.name
     graph.node.extend(model.graph.node)
-    names = {tensor.name for tensor in tensors}
-    for info in model.graph.input:
-        if info.name not in names:
-            kind = info.type.tensor_type
-            named = onnx.helper.make_tensor_value_info(
-                info.name, kind.elem_type, dimensions(info) if kind.HasField("shape") else None
-            )
-            graph.input.append(named)
-    for tensor in tensors:
-        if int(np.prod(tensor.dims, dtype=np.int64)) <= _SMALL:
-            graph.initializer.append(tensor)
-        else:
-            graph.input.append(
-                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-            )
+    graph.input.extend(_named(info) for info in model.graph.input if info.name not in tensors)
+    declare_constants(graph, tensors.items())
     graph.output.extend(onnx.ValueInfoProto(name=info.name) for info in model.graph.output)
     return skeleton
+
+
+def _named(info: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    """Return an input with a name for each of its open dimensions."""
+    kind = info.type.tensor_type
+    shape = dimensions(info) if kind.HasField("shape") else None
+    return onnx.helper.make_tensor_value_info(info.name, kind.elem_type, shape)

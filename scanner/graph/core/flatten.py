@@ -1,20 +1,27 @@
-"""One flat graph: model-local functions expanded, If nodes with a constant condition replaced by the branch taken."""
+"""One flat graph: functions expanded, and each If with a constant condition replaced by its branch.
+
+That the branch not taken is gone, and that functions are, lets every analysis look at one list of
+nodes.
+"""
 
 import onnx
 from onnx import inliner
 
 from scanner.errors import MalformedModelError
 from scanner.graph.core.conform import check_nodes
+from scanner.graph.core.draft import copied
 from scanner.graph.core.scopes import own_names, renamed_apart, with_defaults
 from scanner.graph.core.structure import Uses, attribute
 
 
 def flatten(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with its functions expanded and its constant branches taken; itself where there are none.
+    """Return the model with its functions expanded and its constant branches taken.
 
-    How far functions expand was counted when the file was opened (`scanner.modelfile.guards`).
-    Nodes are looked at first, so that whoever reads the graph may rely on their inputs and
-    attributes.
+    Before: nothing is assumed of the model but that how far its functions expand was checked when
+    its file was opened (`scanner.modelfile.guards`).
+    After: there are no model-local functions, no If with a constant condition, and each node of a
+    standard operator has the inputs, attributes and bodies that the operator asks for. A model of
+    which all this holds is returned itself.
 
     Raises:
         MalformedModelError: A node lacks what its operator asks for, or a function cannot be
@@ -41,8 +48,7 @@ def _take_constant_branches(proto: onnx.ModelProto) -> onnx.ModelProto:
     }
     if not taken:
         return proto
-    flat = onnx.ModelProto()
-    flat.CopyFrom(proto)
+    flat = copied(proto)
     around = own_names(proto.graph)
     named = {node.name for node in proto.graph.node}
     del flat.graph.node[:]
@@ -69,8 +75,8 @@ def _spliced(
 ) -> list[onnx.NodeProto]:
     """Return a branch's nodes under the names that the If node gives its outputs.
 
-    ONNX forbids a body to reuse a name of the graphs around it; ONNX Runtime does not mind, and
-    then means the inner one.
+    Its initialisers join `graph`. ONNX forbids a body to reuse a name of the graphs around it; ONNX
+    Runtime permits it, and then means the inner one.
     """
     body = renamed_apart(body, around, named, f"{node.output[0]}/")
     around |= own_names(body)

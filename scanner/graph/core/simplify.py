@@ -1,32 +1,52 @@
-"""The same function with less in it: constants computed, halves widened, batch normalisation folded away."""
+"""The same function with less in it: constants computed, halves widened, normalisation folded away.
 
-from collections.abc import Callable, Collection, Iterable
+The steps here change a draft in place; a transform that needs several copies its model once.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from scanner.graph.core.facts import Facts, infer
+from scanner.graph.core.draft import Draft
+from scanner.graph.core.facts import FLOATING, HALVES, Facts, infer
 from scanner.graph.core.structure import attribute, reads, subgraphs
 
-HALVES = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
-_FLOATS = HALVES | {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
+Magnitudes = npt.NDArray[np.float64]
+"""Absolute values of the elements of an argument."""
+
 _TYPE_ATTRIBUTES = frozenset({"to", "dtype", "output_dtype"})
 _FOLDED_ELEMENTS = 2**26
+"""Elements that one round may compute: a few small nodes can describe an endless constant."""
 _ROUNDS = 4
+"""A shape that one round computes may fix what the next one can fold."""
 _FOLDABLE = frozenset({
-    "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Concat", "ConstantOfShape", "CumSum", "DequantizeLinear", "Div",
-    "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater", "GreaterOrEqual", "Identity", "Less",
-    "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Range", "Reciprocal", "ReduceMax",
-    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Round", "ScatterND", "Shape", "Sign", "Size",
-    "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
+    "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Concat", "ConstantOfShape", "CumSum",
+    "DequantizeLinear", "Div", "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater",
+    "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg",
+    "Not", "Or", "Pow", "Range", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin",
+    "ReduceProd", "ReduceSum", "Reshape", "Round", "ScatterND", "Shape", "Sign", "Size", "Slice",
+    "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
 })  # fmt: skip
+_CONSTANT_TYPES = {
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+}
+"""Types of the numbers that a Constant node holds in an attribute other than a tensor."""
+_BIAS = 2  # its place among the inputs of Conv(X, W, B)
 
 
-_MAGNITUDES: dict[str, Callable[[list[npt.NDArray[np.float64]]], float]] = {
-    "Add": lambda sizes: float(sum(size.max() for size in sizes)),
-    "Sub": lambda sizes: float(sum(size.max() for size in sizes)),
+def _largest_sum(sizes: list[Magnitudes]) -> float:
+    return float(sum(size.max() for size in sizes))
+
+
+_MAGNITUDES: Mapping[str, Callable[[list[Magnitudes]], float]] = {
+    "Add": _largest_sum,
+    "Sub": _largest_sum,
     "Mul": lambda sizes: float(np.prod([size.max() for size in sizes])),
     "Pow": lambda sizes: float(max(sizes[0].max(), 1.0) ** sizes[-1].max()),
     "ReduceProd": lambda sizes: float(np.maximum(sizes[0], 1).prod()),
@@ -34,11 +54,14 @@ _MAGNITUDES: dict[str, Callable[[list[npt.NDArray[np.float64]]], float]] = {
     "CumSum": lambda sizes: float(sizes[0].sum()),
     "Cast": lambda sizes: float(sizes[0].max()),
 }
-"""By operator, a bound on what it makes of numbers of these sizes."""
+"""By operator, a bound on its results, given the absolute values of its arguments."""
 
 
-def widen_halves(model: onnx.ModelProto) -> None:
-    """Turn every float16 and bfloat16 of a model of our own into float32, in place."""
+def widen_halves(model: Draft) -> None:
+    """Turn every float16 and bfloat16 into float32.
+
+    After: the graph and its bodies hold no value of 16 bits.
+    """
     for info in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         _widen_info(info)
     _widen_graph(model.graph)
@@ -70,10 +93,17 @@ def _widen_tensor(tensor: onnx.TensorProto) -> None:
         tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
 
 
-def fold_constants(model: onnx.ModelProto, keep: Collection[str]) -> Facts:
-    """Replace what does not depend on an input by its numbers, in place, and return what is then known.
+def fold_constants(model: Draft, keep: Collection[str]) -> Facts:
+    """Replace what depends on no input by its numbers, and return what is then known of the values.
 
-    Shapes count as numbers where inference fixes them. The values named in `keep` stay computed.
+    Shapes count as numbers where inference fixes them.
+
+    Before: the model is flat, and its tensors' data lie inside it.
+    After: the values named in `keep` are computed as before; other nodes of the operators that
+    can be folded read something that depends on an input, or are too large.
+
+    Raises:
+        MalformedModelError: The graph's shapes contradict one another.
     """
     facts = infer(model)
     for _ in range(_ROUNDS):
@@ -83,7 +113,7 @@ def fold_constants(model: onnx.ModelProto, keep: Collection[str]) -> Facts:
     return facts
 
 
-def _fold_once(model: onnx.ModelProto, facts: Facts, keep: Collection[str]) -> bool:
+def _fold_once(model: Draft, facts: Facts, keep: Collection[str]) -> bool:
     known = dict(facts.tensors)
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     left: list[onnx.NodeProto] = []
@@ -158,7 +188,7 @@ def _may_overflow(node: onnx.NodeProto, arrays: list[npt.NDArray[np.generic]]) -
     if measure is None or not arrays or not all(array.size for array in arrays):
         return False
     if node.op_type == "Cast":
-        whole = attribute(node, "to") not in _FLOATS and arrays[0].dtype.kind == "f"
+        whole = attribute(node, "to") not in FLOATING and arrays[0].dtype.kind == "f"
         return whole and not np.abs(arrays[0].astype(np.float64)).max() < 2.0**31
     if arrays[0].dtype.kind not in "iu":
         return False
@@ -175,6 +205,7 @@ def _fixed_shape(node: onnx.NodeProto, facts: Facts) -> npt.NDArray[np.int64] | 
 
 
 def _constant(node: onnx.NodeProto) -> list[onnx.TensorProto] | None:
+    """Return what a Constant node holds, or None where that is text or a sparse tensor."""
     given = node.attribute[0]
     value = helper.get_attribute_value(given)
     if given.name == "value":
@@ -182,22 +213,22 @@ def _constant(node: onnx.NodeProto) -> list[onnx.TensorProto] | None:
         tensor.CopyFrom(value)
         tensor.name = node.output[0]
         return [tensor]
-    types = {
-        "value_float": np.float32,
-        "value_floats": np.float32,
-        "value_int": np.int64,
-        "value_ints": np.int64,
-    }
-    if given.name not in types:
+    if given.name not in _CONSTANT_TYPES:
         return None
-    return [numpy_helper.from_array(np.array(value, types[given.name]), node.output[0])]
+    numbers = np.array(value, _CONSTANT_TYPES[given.name])
+    return [numpy_helper.from_array(numbers, node.output[0])]
 
 
-def fold_batch_normalisation(model: onnx.ModelProto, keep: Collection[str]) -> None:
-    """Fold each inference-time BatchNormalization into the constant convolution before it, in place."""
+def fold_batch_normalisation(model: Draft, keep: Collection[str]) -> None:
+    """Fold each inference-time BatchNormalization into the constant convolution right before it.
+
+    Before: constants are initialisers (`fold_constants`).
+    After: the values named in `keep` are computed as before; a folded convolution makes the value
+    that its normalisation made.
+    """
     graph = model.graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
-    users: dict[str, int] = dict.fromkeys(keep, 2)
+    users: dict[str, int] = dict.fromkeys(keep, 2)  # as if read once more than it may be
     producers = {name: node for node in graph.node for name in node.output}
     for node in graph.node:
         for name in node.input:
@@ -224,30 +255,33 @@ def fold_batch_normalisation(model: onnx.ModelProto, keep: Collection[str]) -> N
 def _folded_convolution(
     conv: onnx.NodeProto, norm: onnx.NodeProto, tensors: dict[str, onnx.TensorProto]
 ) -> list[onnx.TensorProto]:
+    """Let a convolution make its normalisation's value, and return the weights and bias it needs.
+
+    With gain = scale / sqrt(variance + epsilon): w' = w gain, b' = (b - mean) gain + shift.
+    """
     weights = numpy_helper.to_array(tensors[conv.input[1]])
     scale, shift, mean, variance = (
         numpy_helper.to_array(tensors[name]) for name in norm.input[1:5]
     )
     gain = scale / np.sqrt(variance + attribute(norm, "epsilon", 1e-5))
-    bias = (
-        numpy_helper.to_array(tensors[conv.input[2]])
-        if len(conv.input) > 2 and conv.input[2]  # noqa: PLR2004 - data, weights, bias
-        else 0
-    )
+    biased = len(conv.input) > _BIAS and conv.input[_BIAS]
+    bias = numpy_helper.to_array(tensors[conv.input[_BIAS]]) if biased else 0
     folded = weights * gain.reshape(-1, *[1] * (weights.ndim - 1))
+    shifted = (bias - mean) * gain + shift
     stem = norm.output[0]
     conv.input[1:] = [f"{stem}/weights", f"{stem}/bias"]
     conv.output[0] = stem
     return [
         numpy_helper.from_array(folded.astype(weights.dtype), f"{stem}/weights"),
-        numpy_helper.from_array(
-            ((bias - mean) * gain + shift).astype(weights.dtype), f"{stem}/bias"
-        ),
+        numpy_helper.from_array(shifted.astype(weights.dtype), f"{stem}/bias"),
     ]
 
 
-def drop_unused(model: onnx.ModelProto) -> None:
-    """Remove initialisers that nothing reads, in place."""
+def drop_unused(model: Draft) -> None:
+    """Remove initialisers that nothing reads.
+
+    After: each initialiser is read by a node or is an output.
+    """
     used = {name for node in model.graph.node for name in reads(node)} | {
         v.name for v in model.graph.output
     }

@@ -7,7 +7,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.external_data_helper import uses_external_data
 
-from scanner.modelfile import guards
+from scanner.modelfile import guards, nested
 
 _LOWEST_CODE: dict[int, int] = {
     onnx.TensorProto.UINT8: 0,
@@ -22,13 +22,7 @@ def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     return default if found is None else onnx.helper.get_attribute_value(found)
 
 
-def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    """Return the bodies of an If, Loop or Scan."""
-    return [
-        g
-        for a in node.attribute
-        for g in ((a.g,) if a.type == onnx.AttributeProto.GRAPH else a.graphs)
-    ]
+subgraphs = nested.subgraphs  # under this name too, for the graph code
 
 
 def reads(node: onnx.NodeProto) -> set[str]:
@@ -51,7 +45,7 @@ def captures(graph: onnx.GraphProto) -> set[str]:
 
 
 def is_lowest_code(zero_point: onnx.TensorProto) -> bool:
-    """Whether a quantised type's lowest code stands for zero, so that nothing negative can be told."""
+    """Whether a quantised type's lowest code stands for zero, so that no code is negative."""
     lowest = _LOWEST_CODE.get(zero_point.data_type)
     if lowest is None or uses_external_data(zero_point):
         return False
@@ -86,8 +80,16 @@ class Uses:
         position = self.producer_position.get(value)
         return None if position is None else self.graph.node[position]
 
+    def sources(self, value: str) -> set[str]:
+        """Return what the node that makes a value reads; nothing for an input or initialiser."""
+        node = self.producer(value)
+        return set() if node is None else reads(node)
+
     def only_consumer(self, value: str) -> onnx.NodeProto | None:
-        """Return the node that alone uses a value, or None where several do or it leaves the graph."""
+        """Return the node that alone uses a value.
+
+        None where several do, or where the value is an output of the graph.
+        """
         users = self.consumers.get(value, [])
         return users[0] if len(users) == 1 and value not in self.outputs else None
 

@@ -1,1 +1,1 @@
-"""Reverse-mode differentiation: an ONNX model in, an ONNX model that also computes gradients out."""
+"""Reverse-mode differentiation: from an ONNX model to one that also computes gradients."""

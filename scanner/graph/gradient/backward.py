@@ -5,9 +5,9 @@ vector-Jacobian product (Griewank and Walther, "Evaluating Derivatives", 2nd ed.
 3.2), and written down in standard operators, so that any ONNX runtime computes it.
 
 What contributes no gradient: integers, comparisons, shapes, ArgMax, rounding and random numbers
-(`scanner.graph.gradient.vjps. ZERO`), and constants. Quantisation is differentiated straight
+(`scanner.graph.gradient.vjps.ZERO`), and constants. Quantisation is differentiated straight
 through. At ties, a maximum shares its gradient among the elements that attain it (MaxPool gives it
-to the one that it reports), and Relu has slope 0 at 0.
+to the one that it reports), and Relu has slope 0 at 0. docs/operators.md lists all operators.
 """
 
 import dataclasses
@@ -18,11 +18,12 @@ import onnx
 from onnx import helper
 
 from scanner.errors import NoGradientError, ValueNotFoundError
+from scanner.graph.core.ancestors import ancestors
+from scanner.graph.core.draft import Draft, copied
 from scanner.graph.core.extract import upstream
-from scanner.graph.core.facts import Facts
+from scanner.graph.core.facts import HALVES, Facts
 from scanner.graph.core.flatten import flatten
 from scanner.graph.core.simplify import (
-    HALVES,
     drop_unused,
     fold_batch_normalisation,
     fold_constants,
@@ -31,8 +32,9 @@ from scanner.graph.core.simplify import (
 from scanner.graph.core.structure import reads
 from scanner.graph.gradient import vjps
 from scanner.graph.gradient.opsets import lift
-from scanner.graph.gradient.tape import FLOATS, Tape, Value
-from scanner.graph.gradient.vjps.base import Op, Rule, no_gradient
+from scanner.graph.gradient.tape import WIDE, Tape, Value
+from scanner.graph.gradient.vjps.base import Op, Vjp, no_gradient
+from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.model import standard_opset
 
 _IR_VERSION = 8
@@ -57,16 +59,16 @@ class Objective(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class GradientModel:
-    """A model that computes a value, a scalar an image, and the scalar's gradients, in one run.
+    """A model that computes a value, one scalar per image, and the scalar's gradients, in one run.
 
     Attributes:
-        proto: The model. Its inputs are the original ones, and `weights`; its outputs `value`,
+        proto: The model. Its inputs are the original ones and `weights`; its outputs are `value`,
             `objective` and the gradients. Halves have become float32.
         weights: Name of the input that weighs the value, of the value's shape and type.
         value: Name of the output that holds the value, such as the logits.
         objective: Name of the output that holds the scalar of each image, (N,).
-        gradients: Names of the outputs that hold the gradients, by the value differentiated by;
-            each of its shape.
+        gradients: Names of the outputs that hold the gradients, by the value with respect to which
+            they are taken; each has that value's shape.
     """
 
     proto: onnx.ModelProto
@@ -85,9 +87,12 @@ def gradient_model(
 ) -> GradientModel:
     """Return a model that computes a value of `model`, a scalar of it, and the scalar's gradients.
 
+    Before: the tensors' data lie inside the model.
+    After: what is returned runs on its own, in operator set 18 or later, and holds only what its
+    outputs need.
+
     Args:
-        model: An opened model, whose tensors are all inside it and whose nodes are sound
-            (`scanner.graph.core.conform`).
+        model: An opened model.
         of: The value to differentiate: an output or any inner value, with the batch as its first
             axis. Choose logits rather than probabilities (`scanner.graph.layers.logits`): a
             saturated softmax has no gradient left.
@@ -95,9 +100,10 @@ def gradient_model(
         objective: How the value becomes a scalar.
 
     Raises:
-        NoGradientError: An operator on the way cannot be differentiated, or there is no way.
+        NoGradientError: An operator on the way cannot be differentiated, or no way leads there.
         UnsupportedModelError: The model is too old, or a rank cannot be inferred.
         ValueNotFoundError: There is no such value.
+        MalformedModelError: A node lacks what its operator asks for.
     """
     forward = _prepared(model, of, with_respect_to)
     keep = {of, *with_respect_to}
@@ -107,7 +113,8 @@ def gradient_model(
     return _Reverse(forward, facts).differentiate(of, with_respect_to, objective)
 
 
-def _prepared(model: onnx.ModelProto, of: str, with_respect_to: Sequence[str]) -> onnx.ModelProto:
+def _prepared(model: onnx.ModelProto, of: str, with_respect_to: Sequence[str]) -> Draft:
+    """Return the part of the model that computes `of`, in operators and types that VJPs know."""
     forward = upstream(flatten(model), [of])
     names = {v.name for v in forward.graph.input} | {
         name for node in forward.graph.node for name in node.output
@@ -135,7 +142,8 @@ def _unreachable(model: onnx.ModelProto, name: str, of: str) -> Exception:
 def _no_path(name: str, of: str) -> NoGradientError:
     return NoGradientError(
         f"{of!r} does not depend on {name!r} through operators that have a gradient",
-        remedy="differentiate by a floating-point value on the way from the input to the output",
+        remedy="differentiate with respect to a floating-point value on the way from the input to "
+        "the output",
         value=name,
         of=of,
     )
@@ -144,7 +152,7 @@ def _no_path(name: str, of: str) -> NoGradientError:
 class _Reverse:
     """One backward sweep over a simplified model."""
 
-    def __init__(self, forward: onnx.ModelProto, facts: Facts) -> None:
+    def __init__(self, forward: Draft, facts: Facts) -> None:
         self.forward = forward
         self.facts = facts
         self.opset = standard_opset(forward) or 0
@@ -164,7 +172,7 @@ class _Reverse:
             raise _no_path(with_respect_to[0], of)
         if missing is not None:
             raise _no_path(missing, of)
-        self._check_rules(of, active)
+        self._check_vjps(of, active)
         value = self.tape.value(of)
         weights = Value(self.tape, self.tape.fresh("weights"), value.dtype)
         scalar, cotangent = _seed(value, weights, objective)
@@ -188,19 +196,22 @@ class _Reverse:
             active |= {name for name in node.output if name and self._carries(node, name)}
         return active
 
-    def _check_rules(self, of: str, active: set[str]) -> None:
-        """Refuse an operator without a rule before anything is asked of values that it makes."""
+    def _check_vjps(self, of: str, active: set[str]) -> None:
+        """Refuse an operator without a VJP before anything is asked about the values it makes."""
         needed = {of}
         for node in reversed(self.nodes):
             if needed & active & set(node.output):
-                if _rule(node) is None:
-                    raise no_gradient(node, "it has no gradient rule")
+                if _vjp(node) is None:
+                    raise no_gradient(node, "no gradient rule is known for it")
                 needed |= active & set(node.input)
 
     def _carries(self, node: onnx.NodeProto, name: str) -> bool:
-        """Return whether a value may carry a gradient: a float, or a quantised one on its way back to float."""
+        """Whether a value may carry a gradient.
+
+        It does if it is a float, or an integer between quantisation and dequantisation.
+        """
         kind = self.facts.elem_types.get(name, onnx.TensorProto.FLOAT)
-        return kind in FLOATS or node.op_type in _INTEGER_CARRIERS
+        return kind in WIDE or node.op_type in _INTEGER_CARRIERS
 
     def _cotangent(self, name: str) -> Value | None:
         terms = self.pending.pop(name, [])
@@ -215,19 +226,18 @@ class _Reverse:
         if all(cotangent is None for cotangent in cotangents):
             return
         wanted = frozenset(i for i, name in enumerate(node.input) if name in active)
-        rule = _rule(node)
-        if not wanted or rule is None:
-            return  # behind a value that was asked for
+        vjp = _vjp(node)
+        if not wanted or vjp is None:
+            return  # the node lies behind a value whose gradient was asked for
         op = Op(node, cotangents, wanted, self.tape, self.opset)
-        for position, gradient in rule(op):
+        for position, gradient in vjp(op):
             if position in wanted:
                 self.pending.setdefault(node.input[position], []).append(gradient)
 
     def _assembled(
         self, value: Value, weights: Value, scalar: Value, gradients: Mapping[str, Value]
     ) -> GradientModel:
-        model = onnx.ModelProto()
-        model.CopyFrom(self.forward)
+        model = copied(self.forward)
         model.ir_version = max(model.ir_version, _IR_VERSION)
         graph = model.graph
         for field in (graph.node, graph.output, graph.value_info):
@@ -258,8 +268,8 @@ class _Reverse:
         return helper.make_tensor_value_info(name, like.dtype, like.sizes)
 
 
-def _rule(node: onnx.NodeProto) -> Rule | None:
-    return vjps.RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+def _vjp(node: onnx.NodeProto) -> Vjp | None:
+    return vjps.VJPS.get(node.op_type) if node.domain in STANDARD_DOMAINS else None
 
 
 def _renamed(value: Value, stem: str) -> Value:
@@ -268,13 +278,12 @@ def _renamed(value: Value, stem: str) -> Value:
 
 def _needed(nodes: Sequence[onnx.NodeProto], outputs: Sequence[Value]) -> list[onnx.NodeProto]:
     """Return the nodes that the outputs depend on, in order."""
-    wanted = {value.name for value in outputs}
-    kept = []
-    for node in reversed(nodes):
-        if wanted & set(node.output):
-            wanted |= reads(node)
-            kept.append(node)
-    return kept[::-1]
+    producers = {name: node for node in nodes for name in node.output}
+    wanted = ancestors(
+        (value.name for value in outputs),
+        lambda name: reads(producers[name]) if name in producers else (),
+    )
+    return [node for node in nodes if not wanted.keys().isdisjoint(node.output)]
 
 
 def _seed(value: Value, weights: Value, objective: Objective) -> tuple[Value, Value]:

@@ -1,4 +1,4 @@
-"""Weights that are not numbers."""
+"""Weights that are NaN."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,11 @@ from onnx import numpy_helper
 
 
 def weights_with_nan(proto: onnx.ModelProto) -> Iterator[str]:
-    """Yield the names of the floating-point initialisers of the main graph that hold NaN; their data is inside."""
+    """Yield the names of the main graph's floating-point initialisers that hold NaN.
+
+    Args:
+        proto: A model whose tensors' data lie inside it.
+    """
     for tensor in proto.graph.initializer:
         values = numpy_helper.to_array(tensor)
         if values.dtype.kind == "f" and np.isnan(values).any():

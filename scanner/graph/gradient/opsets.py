@@ -1,8 +1,8 @@
-"""Older operator sets rewritten to version 18, so that each gradient rule knows one form of its operator.
+"""Older operator sets rewritten to version 18, so that each VJP meets one form of its operator.
 
-Our own few adapters rather than `onnx.version_converter`, which refuses operators of other domains
-and loses constants. Operator sets from 18 on keep their version. Each adapter cites the version in
-which the operator changed.
+A few adapters of our own instead of `onnx.version_converter`, which refuses operators of other
+domains and loses constants. Operator sets from 18 on keep their version. The table at the end gives
+the version in which each operator changed.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,14 +13,15 @@ import onnx
 from onnx import helper, numpy_helper
 
 from scanner.errors import MalformedModelError, UnsupportedModelError
+from scanner.graph.core.draft import Draft
 from scanner.graph.core.structure import attribute, subgraphs
+from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.model import standard_opset
 
 TARGET = 18
 """The first set in which every reduction takes its axes as an input."""
 
-_OLDEST = 7  # the oldest that ONNX Runtime promises to run
-_STANDARD = ("", "ai.onnx")
+OLDEST = 7  # the oldest that ONNX Runtime promises to run
 _REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
 
 Constants = Callable[[Any, Any], str]
@@ -30,23 +31,26 @@ Adapter = Callable[[onnx.NodeProto, Constants, int], Sequence[onnx.NodeProto]]
 """Returns what a node becomes, given a way to add constants and the set it was written for."""
 
 
-def lift(model: onnx.ModelProto) -> None:
-    """Rewrite a model of our own for operator set 18 where it is older, in place.
+def lift(model: Draft) -> None:
+    """Rewrite a model for operator set 18 where its set is older.
+
+    After: the model computes the same and imports set 18 or a later one; bodies are rewritten too.
 
     Raises:
-        UnsupportedModelError: It is older than set 7, or an operator has no equal in set 18.
+        UnsupportedModelError: It is older than set 7, or an operator has no equivalent in set 18.
+        MalformedModelError: A node lacks what its operator asks for.
     """
     version = standard_opset(model)
-    if version is None or version < _OLDEST:
+    if version is None or version < OLDEST:
         raise UnsupportedModelError(
-            f"the model uses operator set {version or 'none'}, older than {_OLDEST}",
+            f"the model uses operator set {version or 'none'}, older than {OLDEST}",
             remedy="convert it with onnx.version_converter, or export it again",
         )
     if version >= TARGET:
         return
     _lift_graph(model.graph, version)
     for entry in model.opset_import:
-        if entry.domain in _STANDARD:
+        if entry.domain in STANDARD_DOMAINS:
             entry.version = TARGET
 
 
@@ -63,13 +67,10 @@ def _lift_graph(graph: onnx.GraphProto, version: int) -> None:
     for node in graph.node:
         for body in subgraphs(node):
             _lift_graph(body, version)
-        below, adapter = (
-            _ADAPTERS.get(node.op_type, (0, _unchanged))
-            if node.domain in _STANDARD
-            else (0, _unchanged)
-        )
+        is_standard = node.domain in STANDARD_DOMAINS
+        changed_in, adapter = ADAPTERS.get(node.op_type, _NEVER) if is_standard else _NEVER
         lifted_name = next(filter(None, node.output), node.name)
-        lifted.extend(adapter(node, constant, version) if version < below else [node])
+        lifted.extend(adapter(node, constant, version) if version < changed_in else [node])
     kept = onnx.GraphProto(node=lifted)
     del graph.node[:]
     graph.node.extend(kept.node)
@@ -79,6 +80,10 @@ def _unchanged(
     node: onnx.NodeProto, _constant: Constants, _version: int
 ) -> Sequence[onnx.NodeProto]:
     return [node]
+
+
+_NEVER: tuple[int, Adapter] = (0, _unchanged)
+"""Stands for an operator whose form did not change."""
 
 
 def _take(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
@@ -145,7 +150,7 @@ def _batch_normalization(
 ) -> Sequence[onnx.NodeProto]:
     if _take(node, "spatial", 1) == 0:
         raise UnsupportedModelError(
-            f"the node {node.name or node.output[0]!r} normalises each pixel apart (spatial=0)",
+            f"the node {node.name or node.output[0]!r} normalises pixels separately (spatial=0)",
             remedy="export the model again with a current exporter",
         )
     del node.output[1:]
@@ -153,7 +158,7 @@ def _batch_normalization(
 
 
 def _softmax(node: onnx.NodeProto, _constant: Constants, _version: int) -> Sequence[onnx.NodeProto]:
-    """Before set 13, all axes from `axis` (default 1) on were one."""
+    """Before set 13, all axes from `axis` (default 1) on counted as one."""
     axis = _take(node, "axis", 1)
     data, result = node.input[0], node.output[0]
     flat, soft, shape = (f"{result}/{part}" for part in ("flat", "softmax", "shape"))
@@ -166,7 +171,7 @@ def _softmax(node: onnx.NodeProto, _constant: Constants, _version: int) -> Seque
 
 
 def _upsample(node: onnx.NodeProto, constant: Constants, _version: int) -> Sequence[onnx.NodeProto]:
-    """Upsample, and Resize of set 10, count pixels from the corner."""
+    """Turn Upsample, and Resize of set 10, into a Resize of asymmetric coordinates."""
     scales = _take(node, "scales")
     if scales is None and len(node.input) < 2:  # noqa: PLR2004 - the image and its scales
         raise MalformedModelError(
@@ -186,7 +191,7 @@ def _scatter(node: onnx.NodeProto, _constant: Constants, _version: int) -> Seque
     return [node]
 
 
-_ADAPTERS: dict[str, tuple[int, Adapter]] = {
+ADAPTERS: dict[str, tuple[int, Adapter]] = {
     **{f"Reduce{kind}": (18, _axes_to_input) for kind in _REDUCTIONS},
     "BatchNormalization": (14, _batch_normalization),
     "Clip": (11, _clip),
@@ -205,4 +210,4 @@ _ADAPTERS: dict[str, tuple[int, Adapter]] = {
     "Unsqueeze": (13, _axes_to_input),
     "Upsample": (10, _upsample),
 }
-"""By operator: the set in which its form changed, and how an older one becomes the form of set 18."""
+"""By operator: the set in which its form changed, and how an older form becomes set 18's."""

@@ -9,9 +9,11 @@ import onnx
 from onnx import helper, numpy_helper
 
 from scanner.errors import UnsupportedModelError
-from scanner.graph.core.facts import Facts, Shape
+from scanner.graph.core.facts import FLOATING, HALVES, Facts, Shape
 
-FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE})
+WIDE = FLOATING - HALVES
+"""Element types in which gradients are computed; halves are widened first."""
+
 _SHARED_BYTES = 256
 
 
@@ -72,7 +74,7 @@ class Tape:
         return outputs
 
     def emit_as(self, kind: str, source: str, stem: str) -> str:
-        """Append a node of one input whose output has a name of one's own choice, if that is free."""
+        """Append a node of one input; its output is called `stem` if that name is free."""
         name = self.fresh(stem)
         self.nodes.append(
             helper.make_node(kind, [source], [name], name=self.fresh(f"{name}/{kind}"))
@@ -147,7 +149,14 @@ class Value:
         return helper.tensor_dtype_to_np_dtype(self.dtype)
 
     def op(self, kind: str, *others: Any, dtype: int | None = None, **attributes: Any) -> "Value":
-        """Append `kind(self, *others)` and return its first output; `dtype` is its type where it is not this one's."""
+        """Append `kind(self, *others)` and return its first output.
+
+        Args:
+            kind: The operator.
+            *others: Its further operands (see `wrap`); None leaves an optional one out.
+            dtype: Element type of the output, where that is not this value's own.
+            **attributes: The node's attributes.
+        """
         names = [
             self.name,
             *(self.wrap(other).name if other is not None else "" for other in others),
@@ -262,7 +271,12 @@ class Value:
         return self.shape.op("ConstantOfShape", value=zero, dtype=self.dtype)
 
     def unbroadcast(self, sizes: Shape | None, target: "Value") -> "Value":
-        """Sum this cotangent, whose dimensions are `sizes`, over the axes along which `target` was repeated."""
+        """Sum this cotangent over the axes along which `target` was repeated.
+
+        Args:
+            sizes: The cotangent's dimensions; None where they are not known.
+            target: The operand whose gradient is wanted.
+        """
         axes = _repeated_axes(sizes, target.sizes)
         if axes is None:
             return self._unbroadcast_at_run_time(target)
@@ -286,7 +300,7 @@ class Value:
 
 
 def _repeated_axes(large: Shape | None, small: Shape | None) -> list[int] | None:
-    """Return the axes of the larger shape along which the smaller one was repeated; None where that is not known."""
+    """Return the axes along which broadcasting repeated the smaller shape; None if not known."""
     if large is None or small is None:
         return None
     leading = len(large) - len(small)

@@ -1,24 +1,27 @@
 """Quantised activations without their ceiling: what the network computed before it was quantised.
 
-Quantisation rounds, and cuts off what passes the range that a few images filled. How far a logit
-can be driven then says how the range was chosen, not what the network has learnt.
+Quantisation rounds, and cuts off whatever exceeds the range that a few calibration images filled.
+How far a logit can be driven then tells how that range was chosen, not what the network has
+learnt.
 """
 
 import onnx
 from onnx import numpy_helper
 from onnx.external_data_helper import uses_external_data
 
+from scanner.graph.core.draft import copied
 from scanner.graph.core.structure import Uses, attribute, is_lowest_code
 
 
 def unsaturated(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with each computed value that is quantised and dequantised at once left as it is.
+    """Return the model without the pairs of QuantizeLinear and DequantizeLinear around its values.
 
-    Where the lowest code means zero, the lower cut-off stays: it is the ReLU that quantisation
-    fused away. Itself where nothing is quantised.
+    Where the lowest code means zero, the lower bound stays: it is the ReLU that quantisation fused
+    away. Quantised constants stay as they are.
 
-    Args:
-        proto: A flat model.
+    Before: the model is flat.
+    After: no computed value is quantised only to be dequantised at once. A model of which that
+    holds is returned itself.
     """
     uses = Uses(proto.graph)
     pairs = {
@@ -30,8 +33,7 @@ def unsaturated(proto: onnx.ModelProto) -> onnx.ModelProto:
     }
     if not pairs:
         return proto
-    relaxed = onnx.ModelProto()
-    relaxed.CopyFrom(proto)
+    relaxed = copied(proto)
     for node in relaxed.graph.node:
         if node.op_type == "QuantizeLinear" and node.output[0] in pairs:
             node.CopyFrom(
@@ -39,7 +41,7 @@ def unsaturated(proto: onnx.ModelProto) -> onnx.ModelProto:
             )
         elif node.op_type == "DequantizeLinear" and node.input[0] in pairs:
             node.CopyFrom(onnx.helper.make_node("Identity", node.input[:1], node.output, node.name))
-    del relaxed.graph.value_info[:]  # the codes are no integers any more
+    del relaxed.graph.value_info[:]  # the codes are no longer integers
     relaxed.graph.value_info.extend(
         value for value in proto.graph.value_info if value.name not in pairs
     )

@@ -13,9 +13,11 @@ from scanner.errors import UnsupportedModelError, ValueNotFoundError
 from scanner.graph.core.structure import Uses, attribute, is_lowest_code, subgraphs
 
 SINGLE_OPERATORS = frozenset({
-    "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "ThresholdedRelu", "HardSwish", "Mish", "Gelu", "Swish",
-    "Softplus", "Softsign", "Tanh", "Sigmoid", "HardSigmoid", "FastGelu", "QuickGelu", "BiasGelu",
+    "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "ThresholdedRelu", "HardSwish", "Mish",
+    "Gelu", "Swish", "Softplus", "Softsign", "Tanh", "Sigmoid", "HardSigmoid", "FastGelu",
+    "QuickGelu", "BiasGelu",
 })  # fmt: skip
+_RELU6 = 6
 _LINEAR_OPERATORS = frozenset({"Conv", "Gemm", "MatMul", "Add", "BatchNormalization"})
 _QLINEAR_OPERATORS = frozenset({"QLinearConv", "QLinearAdd", "QLinearMatMul"})
 
@@ -48,7 +50,7 @@ def activations(proto: onnx.ModelProto) -> tuple[Activation, ...]:
 
 
 def choose(proto: onnx.ModelProto, layer: str | None = None) -> Activation:
-    """Return the activation to measure: the first Relu, else the first of any kind, or the one named `layer`.
+    """Return the activation to measure: `layer`, else the first Relu, else the first of any kind.
 
     `layer` may be the name of any top-level value or node, activation or not.
 
@@ -61,7 +63,7 @@ def choose(proto: onnx.ModelProto, layer: str | None = None) -> Activation:
         return _named(proto, found, layer)
     if not found:
         raise UnsupportedModelError(
-            _why_none(proto.graph), remedy="name an inner value with --layer NAME"
+            _why_none(proto.graph), remedy="name an inner value with the setting `layer`"
         )
     return next((a for a in found if a.operator == "Relu"), found[0])
 
@@ -87,9 +89,8 @@ def _single(node: onnx.NodeProto, uses: Uses) -> Activation | None:
     if kind in SINGLE_OPERATORS and not (kind == "Softplus" and _feeds_mish(node, uses)):
         return _activation(node.output[0], kind, uses)
     if kind in ("Clip", "Max") and _floors_at_zero(node, uses):
-        return _activation(
-            node.output[0], "ReLU6" if _ceiling(node, uses) == 6 else f"{kind} at 0", uses
-        )  # noqa: PLR2004 - ReLU6
+        operator = "ReLU6" if _ceiling(node, uses) == _RELU6 else f"{kind} at 0"
+        return _activation(node.output[0], operator, uses)
     if kind == "FusedConv" and (fused := attribute(node, "activation")):
         return _activation(node.output[0], f"FusedConv {fused.decode(errors='replace')}", uses)
     return None
@@ -106,7 +107,7 @@ def _activation(
 
 
 def _gated_product(gate: onnx.NodeProto, uses: Uses) -> str | None:
-    """Return x times gate(x), where the gate may scale its argument (QuickGELU: x sigmoid(1.702 x))."""
+    """Return x gate(x), where the gate may scale its argument (QuickGELU: x sigmoid(1.702 x))."""
     return _product(gate.output[0], {gate.input[0], *_unscaled(gate.input[0], uses)}, uses)
 
 
@@ -135,9 +136,9 @@ def _unscaled(value: str, uses: Uses) -> tuple[str, ...]:
 
 
 def _gelu_product(function: onnx.NodeProto, uses: Uses) -> str | None:
-    """Follow f through (1 + f) x / 2, whatever the order of its factors, and return the last product.
+    """Follow f through (1 + f) x / 2, its factors in any order, and return the last product.
 
-    None where the arithmetic around an Erf or Tanh is another one.
+    None where the arithmetic around an Erf or Tanh is something else.
     """
     value, shifted, halved, product = function.output[0], False, False, False
     while (node := uses.only_consumer(value)) and node.op_type in ("Add", "Mul"):
@@ -169,7 +170,10 @@ def _ceiling(node: onnx.NodeProto, uses: Uses) -> float | None:
 
 
 def _quantised_clamp(node: onnx.NodeProto, uses: Uses) -> Activation | None:
-    """Recognise a ReLU that quantisation fused away: where the lowest code means zero, the clamp is the ReLU."""
+    """Recognise a ReLU that quantisation fused away.
+
+    Where the lowest code means zero, clamping to the range of codes does the ReLU's work.
+    """
     if node.op_type == "QuantizeLinear":
         producer = uses.producer(node.input[0])
         quantisation = (
@@ -204,8 +208,7 @@ def _why_none(graph: onnx.GraphProto) -> str:
             if inner is not None:
                 return (
                     f"the graph has no top-level activation: its first {inner.op_type} lies inside "
-                    "a body of the "
-                    f"{node.op_type} node {node.name!r}, where its value cannot be marked as an "
-                    "output"
+                    f"a body of the {node.op_type} node {node.name!r}, where its value cannot be "
+                    "marked as an output"
                 )
     return "the graph has no activation (ReLU, SiLU, GELU, ... were looked for)"

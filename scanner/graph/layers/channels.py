@@ -6,13 +6,14 @@ from scanner.graph.core.structure import Uses, attribute
 from scanner.graph.layers.activations import SINGLE_OPERATORS
 
 _FIRST = frozenset({
-    "Conv", "ConvTranspose", "FusedConv", "QLinearConv", "ConvInteger", "BatchNormalization", "InstanceNormalization",
-    "GroupNormalization", "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "LRN",
+    "Conv", "ConvTranspose", "FusedConv", "QLinearConv", "ConvInteger", "BatchNormalization",
+    "InstanceNormalization", "GroupNormalization", "MaxPool", "AveragePool", "GlobalMaxPool",
+    "GlobalAveragePool", "LRN",
 })  # fmt: skip
 _LAST = frozenset({"MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "LayerNormalization"})
 _KEEPING = SINGLE_OPERATORS | {
-    "Add", "Sub", "Mul", "Div", "Max", "Min", "Clip", "Pow", "Erf", "Cast", "Identity", "Dropout", "QuantizeLinear",
-    "DequantizeLinear", "QLinearAdd",
+    "Add", "Sub", "Mul", "Div", "Max", "Min", "Clip", "Pow", "Erf", "Cast", "Identity", "Dropout",
+    "QuantizeLinear", "DequantizeLinear", "QLinearAdd",
 }  # fmt: skip
 _TOKENS = 3  # (N, tokens, channels), where nothing says otherwise
 
@@ -20,14 +21,14 @@ _TOKENS = 3  # (N, tokens, channels), where nothing says otherwise
 def channel_axis(value: str, rank: int, uses: Uses) -> int:
     """Return the axis that holds the channels of a value of rank 2 or more.
 
-    It is read off the nearest operator before the value that defines it (a convolution's is 1, a
-    matrix product's the last), through elementwise operators and transpositions. Where there is
-    none, it is the last of (N, tokens, channels), and 1 otherwise.
+    The nearest operator before the value that defines the axis says which it is (1 behind a
+    convolution, the last behind a matrix product); elementwise operators and transpositions are
+    looked through. Where no operator defines it, it is the last of (N, tokens, channels), and 1
+    otherwise.
     """
     default = rank - 1 if rank == _TOKENS else 1
-    origin = list(
-        range(rank)
-    )  # origin[i]: the axis that axis i of `value` is, before the transpositions passed
+    # origin[i] is the axis that becomes axis i of `value` through the transpositions passed so far.
+    origin = list(range(rank))
     node = uses.producer(value)
     while node is not None and (node.op_type in _KEEPING or node.op_type == "Transpose"):
         if node.op_type == "Transpose":
@@ -42,7 +43,7 @@ def channel_axis(value: str, rank: int, uses: Uses) -> int:
 
 
 def _computed(node: onnx.NodeProto, uses: Uses) -> onnx.NodeProto | None:
-    """Return the producer of the first argument that is no constant."""
+    """Return the producer of the first argument that is not a constant."""
     return next(
         (p for name in node.input if name not in uses.constants and (p := uses.producer(name))),
         None,

@@ -1,12 +1,11 @@
-"""The stem: a model cut off behind one activation, which leaves it as its largest element for each image.
+"""The stem: a model cut off behind one activation, with that activation's maximum as its output.
 
 A plain file (`scanner.modelfile.fast_reader`) whose first activation is a ReLU behind convolutions
-is cut as bytes, so that onnx need not be imported, nor the rest of the file parsed. The bytes are
-those that the transforms of this package give for the same file; where that is not certain, they do
-the work.
+is cut as bytes, so that neither onnx is imported nor the rest of the file parsed. The result is
+byte for byte what the transforms of this package produce for the same file; where that is not
+certain, the transforms do the work.
 """
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from scanner.errors import UnsupportedModelError
 from scanner.limits import Limits
 from scanner.modelfile.fast_reader import Attribute, File, Graph, Node, Tensor, Value
 from scanner.modelfile.model import Model
+from scanner.modelfile.wire_format import write_field, write_number_field
 
 MAXIMUM = "overactivation_maximum"
 _FLOAT = 1  # TensorProto.DataType
@@ -38,7 +38,7 @@ class Stem(NamedTuple):
 
 
 def cut(model: Model, layer: str | None) -> Stem:
-    """Return the stem of a model up to its first ReLU (else its first activation), or up to `layer`.
+    """Return the stem of a model up to `layer`, else up to its first ReLU or other activation.
 
     Raises:
         UnsupportedModelError: There is no activation, or it does not depend on the input.
@@ -61,14 +61,17 @@ def _parsed_stem(model: Model, layer: str | None) -> Stem:
     if not upstream.graph.input:
         raise UnsupportedModelError(
             f"the value {activation.value!r} does not depend on the input",
-            remedy="choose another --layer",
+            remedy="choose another value with the setting `layer`",
         )
     reduced = reductions.per_image_maximum(upstream, activation, MAXIMUM)
     return Stem(activation.value, activation.operator, model.serialise(reduced))
 
 
 def _plain_stem(file: File, limits: Limits) -> Stem | None:
-    """Return the stem of a file whose first ReLU follows convolutions and normalisations of the image, else None."""
+    """Return the stem of a file whose first ReLU follows convolutions of the image, else None.
+
+    Normalisations may stand between them.
+    """
     nodes = _chain(file.graph)
     image = file.graph.input[0] if len(file.graph.input) == 1 else None
     if image is None or not nodes or nodes[0].input[0] != image.name or not _is_image(image):
@@ -87,7 +90,10 @@ def _plain_stem(file: File, limits: Limits) -> Stem | None:
 
 
 def _chain(graph: Graph) -> list[Node]:
-    """Return the nodes from the first one to the first ReLU, each the only one that the next needs; empty if not so."""
+    """Return the nodes up to the first ReLU, if they form a chain; else nothing.
+
+    In a chain, each node computes with the result of the one before it and with constants only.
+    """
     last = next((node for node in graph.node if node.op_type == "Relu"), None)
     maker = {name: node for node in graph.node for name in node.output}
     chain = []
@@ -124,7 +130,10 @@ def _at_least_one(size: int) -> int:
 def _shape_after(
     node: Node, shape: Sequence[int], weights: dict[str, Tensor]
 ) -> Sequence[int] | None:
-    """Return the shape behind a node that fits the shape before it, None where it does not or is another operator."""
+    """Return the shape behind a node, given the shape before it.
+
+    None where the node does not fit that shape, or is neither a Conv nor a BatchNormalization.
+    """
     tensors = [weights.get(name) for name in node.input[1:]]
     known = [t for t in tensors if t is not None and t.data_type == _FLOAT]
     if len(known) < len(tensors):
@@ -175,32 +184,22 @@ def _model_fields(
 ) -> Iterator[bytes]:
     """Yield a ModelProto's fields in the order of their numbers, as protobuf writes them."""
     graph = b"".join(_graph_fields(file.graph.name or "graph", nodes, weights, image))
-    yield b"\x08" + _varint(max(file.ir_version, _FREE_INITIALISERS))
-    yield _field(7, graph)
-    yield from (_field(8, opset.data) for opset in file.opset_import)
+    yield write_number_field(1, max(file.ir_version, _FREE_INITIALISERS))
+    yield write_field(7, graph)
+    yield from (write_field(8, opset.data) for opset in file.opset_import)
 
 
 def _graph_fields(
     name: str, nodes: Sequence[Node], weights: Sequence[Tensor], image: Value
 ) -> Iterator[bytes]:
     pool = (
-        _field(1, nodes[-1].output[0].encode()),
-        _field(2, MAXIMUM.encode()),
-        _field(4, b"GlobalMaxPool"),
+        write_field(1, nodes[-1].output[0].encode()),
+        write_field(2, MAXIMUM.encode()),
+        write_field(4, b"GlobalMaxPool"),
     )
-    yield from (_field(1, node.data) for node in nodes)
-    yield _field(1, b"".join(pool))
-    yield _field(2, name.encode())
-    yield from (_field(5, tensor.data) for tensor in weights)
-    yield _field(11, image.data)
-    yield _field(12, _field(1, MAXIMUM.encode()))
-
-
-def _field(number: int, content: bytes | memoryview) -> bytes:
-    return b"".join((_varint(number << 3 | 2), _varint(len(content)), content))
-
-
-def _varint(number: int) -> bytes:
-    groups = list(itertools.takewhile(bool, (number >> shift for shift in range(0, 64, 7)))) or [0]
-    low = [group & 0x7F for group in groups]
-    return bytes([*(group | 0x80 for group in low[:-1]), low[-1]])
+    yield from (write_field(1, node.data) for node in nodes)
+    yield write_field(1, b"".join(pool))
+    yield write_field(2, name.encode())
+    yield from (write_field(5, tensor.data) for tensor in weights)
+    yield write_field(11, image.data)
+    yield write_field(12, write_field(1, MAXIMUM.encode()))

@@ -10,8 +10,8 @@ from scanner.graph.core.structure import Uses
 
 _LINEAR = frozenset({"Gemm", "MatMul", "Conv"})
 _PASSED = frozenset({
-    "Add", "Sub", "Mul", "Div", "Identity", "Cast", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Dropout",
-    "BatchNormalization", "QuantizeLinear", "DequantizeLinear", "GlobalAveragePool",
+    "Add", "Sub", "Mul", "Div", "Identity", "Cast", "Flatten", "Reshape", "Squeeze", "Unsqueeze",
+    "Dropout", "BatchNormalization", "QuantizeLinear", "DequantizeLinear", "GlobalAveragePool",
 })  # fmt: skip
 
 
@@ -40,12 +40,18 @@ def head_input(proto: onnx.ModelProto, logits: str) -> str:
     made = f"a {node.op_type} node" if node is not None else "the input"
     raise NoLayerError(
         f"no linear layer makes the logits {logits!r}: they come from {made}",
-        remedy="name the logits with --logits NAME",
+        remedy="name the value that holds the logits with the setting `logits`",
     )
 
 
 def as_input(name: str, values: npt.NDArray[np.generic], batch: int | None) -> onnx.ValueInfoProto:
-    """Describe an inner value as an input, given an array of it; the batch axis is open where `batch` is None."""
+    """Describe an inner value as an input.
+
+    Args:
+        name: The value's name.
+        values: What it holds for some images, shape (images, ...).
+        batch: Size of the batch axis; None leaves it open.
+    """
     kind = onnx.helper.np_dtype_to_tensor_dtype(values.dtype)
     return onnx.helper.make_tensor_value_info(
         name, kind, ("N" if batch is None else batch, *values.shape[1:])

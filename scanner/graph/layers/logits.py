@@ -1,4 +1,4 @@
-"""Where a classifier's logits are: its output, or what a final Softmax, Sigmoid or ArgMax was given.
+"""Where a classifier's logits are: its output, or the input of a final Softmax or ArgMax.
 
 Gradients are taken of logits, never of probabilities: a saturated softmax has none left.
 """
@@ -8,24 +8,25 @@ import dataclasses
 import onnx
 
 from scanner.errors import NoLogitsError, ValueNotFoundError
+from scanner.graph.core.facts import FLOATING
 from scanner.graph.core.shapes import ValueType, value_types
 from scanner.graph.core.structure import Uses, attribute
 from scanner.modelfile.model import standard_opset
 
-_FLOATS = frozenset({
-    onnx.TensorProto.FLOAT,
-    onnx.TensorProto.DOUBLE,
-    onnx.TensorProto.FLOAT16,
-    onnx.TensorProto.BFLOAT16,
-})  # fmt: skip
 _SQUASHING = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "Hardmax"})
 _PICKING = frozenset({"ArgMax", "TopK"})
 _PASSING = frozenset(
     {"Identity", "Cast", "Squeeze", "Unsqueeze", "Flatten", "Reshape", "Dropout", "ZipMap"}
 )
 _SOFTMAX_BY_AXIS = 13  # before this operator set, Softmax took all axes from 1 on together
-_LOOKED_FOR = "an output of scores, (N, classes), or a final Softmax, LogSoftmax, Sigmoid, ArgMax or TopK over them"
-_PICK = "name the logits yourself with --logits NAME ('scan layers MODEL' lists the names)"
+_LOOKED_FOR = (
+    "an output of scores, (N, classes), or a final Softmax, LogSoftmax, Sigmoid, ArgMax or TopK "
+    "over them"
+)
+_PICK = (
+    "name the value that holds the logits with the setting `logits` (the function `layers` lists "
+    "the names)"
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ def _behind(name: str, uses: Uses, types: dict[str, ValueType], version: int) ->
         if node.op_type not in _PASSING and _over_classes(node, types, version):
             cut, passed, name = cut + passed, [], node.input[0]
         value = node.input[0]
-    is_score = types.get(name) is None or types[name].dtype in _FLOATS
+    is_score = types.get(name) is None or types[name].dtype in FLOATING
     return Logits(value=name, cut=tuple(cut), classes=_classes(name, types)) if is_score else None
 
 

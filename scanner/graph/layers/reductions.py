@@ -1,4 +1,4 @@
-"""Reductions appended to a graph, so that only statistics leave it and no feature map is ever fetched."""
+"""Reductions appended to a graph, so that statistics leave it instead of feature maps."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 import onnx
 
 from scanner.errors import UnsupportedModelError
+from scanner.graph.core.draft import Draft, copied
 from scanner.graph.core.shapes import ValueType, value_types
 from scanner.graph.core.structure import Uses
 from scanner.graph.layers.activations import Activation
 from scanner.graph.layers.channels import channel_axis
-from scanner.modelfile.model import STANDARD_DOMAINS, standard_opset
+from scanner.modelfile.domains import STANDARD_DOMAINS
+from scanner.modelfile.model import standard_opset
 
 _AXES_AS_INPUT = 18  # ReduceMax takes its axes as an input from this opset on
 _INTEGER_MAXIMUM = 12  # ReduceMax reduces 8-bit integers from this opset on
@@ -18,9 +20,9 @@ _MATRIX = 2
 
 
 class Reduced(NamedTuple):
-    """Names of the outputs that hold a layer's statistics for each image and channel, (N, channels, ...).
+    """Names of the outputs that hold a layer's statistics, each of shape (N, channels, ...).
 
-    Where a layer has one number a channel, both are the same value.
+    Where a layer has one number per channel, both are the same value.
     """
 
     maximum: str
@@ -32,12 +34,12 @@ def per_image_maximum(
 ) -> onnx.ModelProto:
     """Return the model with one output: the largest element of the activation for each image.
 
-    Its shape is (N, ...) with N a multiple of the batch size; the maximum over what is left of an
-    image is the caller's, over at most one number a channel.
+    The output's shape is (N, ...), with N a multiple of the batch size. The caller takes the
+    maximum over what is left of each image, at most one number per channel.
 
     Feature maps (float32, rank 3 or more) are reduced by GlobalMaxPool, which ONNX Runtime runs in
-    its own blocked layout, at 5 % of a forward pass less than ReduceMax. A maximum over every axis
-    but the first is the same whatever the layout, so channels may come last.
+    its own blocked layout: it saves 5 % of a forward pass against ReduceMax. A maximum over every
+    axis but the first is the same whatever the layout, so channels may come last.
 
     Args:
         proto: A model that computes `activation`.
@@ -47,8 +49,7 @@ def per_image_maximum(
     Raises:
         UnsupportedModelError: The operator set is too old for the reduction.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(proto)
+    result = copied(proto)
     del result.graph.output[:]
     is_map = _is_feature_map(proto, activation.value)
     nodes = [_pooled(activation.value, output)] if is_map else _reduced(activation, result, output)
@@ -66,7 +67,7 @@ def _pooled(value: str, output: str) -> onnx.NodeProto:
     return onnx.helper.make_node("GlobalMaxPool", [value], [output])
 
 
-def _reduced(activation: Activation, result: onnx.ModelProto, output: str) -> list[onnx.NodeProto]:
+def _reduced(activation: Activation, result: Draft, output: str) -> list[onnx.NodeProto]:
     opset = _with_standard_operators(result)
     if activation.quantisation and opset < _INTEGER_MAXIMUM:
         raise UnsupportedModelError(
@@ -93,7 +94,7 @@ def _reduced(activation: Activation, result: onnx.ModelProto, output: str) -> li
 def per_channel_statistics(
     proto: onnx.ModelProto, activations: Sequence[Activation]
 ) -> tuple[onnx.ModelProto, tuple[Reduced, ...]]:
-    """Return the model with the maximum and the mean of each channel of each activation as its only outputs.
+    """Return the model with each channel's maximum and mean of each activation as its outputs.
 
     Quantised values are dequantised first, other types cast to float32. Feature maps with channels
     on axis 1 go through GlobalMaxPool and GlobalAveragePool, which ONNX Runtime runs in its own
@@ -104,8 +105,7 @@ def per_channel_statistics(
         proto: A model that computes the activations.
         activations: What to reduce.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(proto)
+    result = copied(proto)
     del result.graph.output[:]
     opset, types, uses = _with_standard_operators(result), value_types(proto), Uses(proto.graph)
     outputs = []
@@ -129,8 +129,8 @@ def per_channel_statistics(
     return result, tuple(outputs)
 
 
-def _with_standard_operators(result: onnx.ModelProto) -> int:
-    """Return the standard operator set of a model of our own, imported if it was not."""
+def _with_standard_operators(result: Draft) -> int:
+    """Return the model's standard operator set, which it imports from now on if it did not."""
     if not any(o.domain in STANDARD_DOMAINS for o in result.opset_import):
         result.opset_import.append(onnx.helper.make_opsetid("", _AXES_AS_INPUT))
     return standard_opset(result) or 0
@@ -139,7 +139,10 @@ def _with_standard_operators(result: onnx.ModelProto) -> int:
 def _as_float(
     activation: Activation, kind: ValueType | None, stem: str, graph: onnx.GraphProto
 ) -> str:
-    """Return the name of the activation in float32; a value that is float32 already keeps its fusions."""
+    """Return the name of the activation in float32.
+
+    A value that is float32 already is left as it is, so that the runtime can still fuse its node.
+    """
     if kind is not None and kind.dtype == onnx.TensorProto.FLOAT:
         return activation.value
     if activation.quantisation:

@@ -9,10 +9,12 @@ import onnx
 from onnx import numpy_helper
 
 from scanner.errors import MalformedModelError
+from scanner.graph.core.draft import copied
 from scanner.graph.core.simplify import fold_batch_normalisation, fold_constants
 from scanner.graph.core.structure import attribute
 
-Floats = npt.NDArray[np.float64]
+Weights = npt.NDArray[np.float64]
+"""Of one layer, in double precision: (output channels, input channels per group, taps)."""
 Tensors = Mapping[str, onnx.TensorProto]
 
 _MATRIX, _RANK = 2, 3
@@ -32,14 +34,14 @@ class LinearLayer:
 
     name: str
     operator: str
-    weights: Floats
+    weights: Weights
 
 
 def linear_layers(proto: onnx.ModelProto) -> tuple[LinearLayer, ...]:
-    """Return the layers in graph order, with every BatchNormalization right behind a convolution folded into it.
+    """Return the convolutions and dense layers in graph order.
 
     Weights behind a Cast, a DequantizeLinear or any other computation on constants are computed
-    first.
+    first, and every BatchNormalization right behind a convolution is folded into it.
 
     Args:
         proto: The model, flat (`scanner.graph.core.flatten.flatten`) and with its external data
@@ -49,18 +51,23 @@ def linear_layers(proto: onnx.ModelProto) -> tuple[LinearLayer, ...]:
         MalformedModelError: The graph's shapes contradict one another, or a tensor's data its
             shape.
     """
-    model = onnx.ModelProto()
-    model.CopyFrom(proto)
+    model = copied(proto)
     outputs = [value.name for value in model.graph.output]
     fold_constants(model, keep=outputs)
     fold_batch_normalisation(model, keep=outputs)
     return tuple(_layers(model.graph))
 
 
-def spectral_norms(weights: Floats) -> Floats:
-    """Return sigma_max of each output channel's matrix (input channels x taps), shape (output channels,).
+def spectral_norms(weights: Weights) -> Weights:
+    """Return sigma_max of each output channel's matrix of (input channels, taps).
 
     It is the root of the largest eigenvalue of the smaller Gram matrix.
+
+    Args:
+        weights: Shape (output channels, input channels, taps).
+
+    Returns:
+        Shape (output channels,).
     """
     rows = weights if weights.shape[1] <= weights.shape[2] else weights.transpose(0, 2, 1)
     gram = rows @ rows.transpose(0, 2, 1)
@@ -72,13 +79,13 @@ def _layers(graph: onnx.GraphProto) -> Iterator[LinearLayer]:
     for node in graph.node:
         read = _READERS.get(node.op_type)
         weights = read(node, tensors) if read else None
-        # (output channels, input channels, taps); a tensor of another rank is not what its operator
-        # takes.
+        # Weights of another rank than (output channels, input channels, taps) are not what the
+        # operator takes: the runtime will say so.
         if weights is not None and weights.ndim == _RANK and weights.size:
             yield LinearLayer(name=node.output[0], operator=node.op_type, weights=weights)
 
 
-def _constant(name: str, tensors: Tensors) -> Floats | None:
+def _constant(name: str, tensors: Tensors) -> Weights | None:
     if name not in tensors:
         return None
     try:
@@ -90,13 +97,13 @@ def _constant(name: str, tensors: Tensors) -> Floats | None:
         ) from error
 
 
-def _convolution(node: onnx.NodeProto, tensors: Tensors) -> Floats | None:
+def _convolution(node: onnx.NodeProto, tensors: Tensors) -> Weights | None:
     weights = _constant(node.input[1], tensors)
     return None if weights is None else weights.reshape(*weights.shape[:2], -1)
 
 
-def _transposed_convolution(node: onnx.NodeProto, tensors: Tensors) -> Floats | None:
-    """Its weights are (input channels, output channels of a group, ...)."""
+def _transposed_convolution(node: onnx.NodeProto, tensors: Tensors) -> Weights | None:
+    """Turn (input channels, output channels per group, ...) into the order of a convolution."""
     weights = _constant(node.input[1], tensors)
     if weights is None or weights.ndim <= _MATRIX:
         return None
@@ -105,7 +112,7 @@ def _transposed_convolution(node: onnx.NodeProto, tensors: Tensors) -> Floats | 
     return grouped.reshape(-1, *grouped.shape[2:])
 
 
-def _gemm(node: onnx.NodeProto, tensors: Tensors) -> Floats | None:
+def _gemm(node: onnx.NodeProto, tensors: Tensors) -> Weights | None:
     weights = _constant(node.input[1], tensors)
     if weights is None:
         return None
@@ -113,12 +120,12 @@ def _gemm(node: onnx.NodeProto, tensors: Tensors) -> Floats | None:
     return (scaled if attribute(node, "transB", 0) else scaled.T)[..., None]
 
 
-def _product(node: onnx.NodeProto, tensors: Tensors) -> Floats | None:
+def _product(node: onnx.NodeProto, tensors: Tensors) -> Weights | None:
     weights = _constant(node.input[1], tensors)
     return None if weights is None or weights.ndim != _MATRIX else weights.T[..., None]
 
 
-def _quantised_convolution(node: onnx.NodeProto, tensors: Tensors) -> Floats | None:
+def _quantised_convolution(node: onnx.NodeProto, tensors: Tensors) -> Weights | None:
     constants = [_constant(name, tensors) for name in node.input[3:6]]
     codes, scale, zero = constants if len(constants) == _QUANTISED else (None, None, None)
     if codes is None or scale is None or zero is None:
@@ -129,14 +136,14 @@ def _quantised_convolution(node: onnx.NodeProto, tensors: Tensors) -> Floats | N
     return (flat - zero.reshape(-1, 1, 1)) * scale.reshape(-1, 1, 1)
 
 
-def _quantised_product(node: onnx.NodeProto, tensors: Tensors) -> Floats | None:
+def _quantised_product(node: onnx.NodeProto, tensors: Tensors) -> Weights | None:
     codes, scale, zero = (_constant(name, tensors) for name in node.input[3:6])
     if codes is None or scale is None or zero is None or codes.ndim != _MATRIX:
         return None
     return ((codes - zero) * scale).T[..., None]
 
 
-_READERS: Mapping[str, Callable[[onnx.NodeProto, Tensors], Floats | None]] = {
+_READERS: Mapping[str, Callable[[onnx.NodeProto, Tensors], Weights | None]] = {
     "Conv": _convolution,
     "FusedConv": _convolution,
     "ConvTranspose": _transposed_convolution,

@@ -1,9 +1,9 @@
-"""What each value of an unfolded graph derives from: pixels or only shapes, features or decisions, many or one.
+"""What each value of an unfolded graph derives from: pixels or shapes, features or decisions.
 
 An abstract interpretation in one forward sweep (more where loops carry values round), linear in the
 number of steps. A *decision* is a value that knows the input only through a test of it: a
-comparison, a remainder, an arg-max, a rectified threshold. Its *width* bounds how many numbers a
-sample it can still tell apart: 1 is one decision about the whole input.
+comparison, a remainder, an arg-max, a rectified threshold. Its *width* is an upper bound of how
+many numbers per sample it still holds: 1 is one decision about the whole input.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from scanner.graph.logic.unfold import Flow, Step
 
 
 class Depends(enum.IntFlag):
-    """What a value can change with."""
+    """What a value may change with."""
 
     NOTHING = 0
     SHAPE = 1
@@ -28,17 +28,17 @@ class Depends(enum.IntFlag):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fact:
-    """What is known of a value.
+    """What is known about a value.
 
     Attributes:
-        depends: What it can change with.
-        width: Upper bound of the numbers a sample that it carries of the input; infinite where
+        depends: What it may change with.
+        width: Upper bound of the numbers per sample that it carries of the input; infinite where
             unknown.
         weights: Weights on the heaviest way from the input.
         least: Weights on the lightest way: a detour through a network does not hide that a pixel is
             read.
         test: Position of the latest test that it passed through as a decision; -1 for a value that
-            is no decision.
+            is not a decision.
         hard: The test is an operator that jumps, not a rectified threshold.
         pattern: It is a decision times, plus or looked up in unequal constants: it can write
             something.
@@ -79,41 +79,34 @@ COMPARISONS = frozenset(
     {"Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "IsNaN", "IsInf"}
 )
 TESTS = COMPARISONS | {
-    "Mod", "Sign", "ArgMax", "ArgMin", "Hardmax", "TopK", "NonZero", "ai.onnx.ml.Binarizer", "BitShift", "BitwiseAnd",
-    "BitwiseOr", "BitwiseXor", "Unique", "NonMaxSuppression",
+    "Mod", "Sign", "ArgMax", "ArgMin", "Hardmax", "TopK", "NonZero", "ai.onnx.ml.Binarizer",
+    "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Unique", "NonMaxSuppression",
 }  # fmt: skip
 _ROUNDINGS = frozenset({"Floor", "Ceil", "Round", "Trunc"})
 _RECTIFIERS = frozenset({
-    "Relu", "Clip", "Max", "Min", "HardSigmoid", "Sigmoid", "Tanh", "Softplus", "ThresholdedRelu", "Erf", "Exp",
-    "LeakyRelu", "Elu", "Softmax", "PRelu", "Celu", "Selu", "Shrink",
+    "Relu", "Clip", "Max", "Min", "HardSigmoid", "Sigmoid", "Tanh", "Softplus", "ThresholdedRelu",
+    "Erf", "Exp", "LeakyRelu", "Elu", "Softmax", "PRelu", "Celu", "Selu", "Shrink",
 })  # fmt: skip
 WEIGHTED = frozenset({
-    "Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "ConvInteger", "MatMulInteger", "QLinearConv",
-    "QLinearMatMul", "Einsum", "DeformConv", "com.microsoft.FusedConv", "com.microsoft.NhwcFusedConv",
-    "com.microsoft.FusedGemm", "com.microsoft.FusedMatMul", "com.microsoft.MatMulNBits", "com.microsoft.Attention",
-    "com.microsoft.MatMulIntegerToFloat", "com.microsoft.DynamicQuantizeMatMul", "com.microsoft.DynamicQuantizeLSTM",
-    "com.microsoft.QAttention", "com.microsoft.QGemm", "com.microsoft.nchwc.Conv",
+    "Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "ConvInteger",
+    "MatMulInteger", "QLinearConv", "QLinearMatMul", "Einsum", "DeformConv",
+    "com.microsoft.FusedConv", "com.microsoft.NhwcFusedConv", "com.microsoft.FusedGemm",
+    "com.microsoft.FusedMatMul", "com.microsoft.MatMulNBits", "com.microsoft.Attention",
+    "com.microsoft.MatMulIntegerToFloat", "com.microsoft.DynamicQuantizeMatMul",
+    "com.microsoft.DynamicQuantizeLSTM", "com.microsoft.QAttention", "com.microsoft.QGemm",
+    "com.microsoft.nchwc.Conv",
 })  # fmt: skip
 _SHAPES = frozenset({"Shape", "Size"})
 _RAGGED = frozenset({"NonZero", "NonMaxSuppression", "Compress", "Unique"})
 _PATTERNED = frozenset(
     {"Mul", "Add", "Sub", "Div", "MatMul", "Gemm", "Where", "Gather", "OneHot", "Conv", "Pow", "If"}
 )
-_SHAPED_BY = {
-    "Slice",
-    "Expand",
-    "Reshape",
-    "Tile",
-    "Pad",
-    "Resize",
-    "Range",
-    "ConstantOfShape",
-    "TopK",
-    "Loop",
-    "Stack",
-}
+_SHAPED_BY = frozenset({
+    "Slice", "Expand", "Reshape", "Tile", "Pad", "Resize", "Range", "ConstantOfShape", "TopK",
+    "Loop", "Stack",
+})  # fmt: skip
 _SLOPE = 50.0
-"""A gain from which a rectified line is a step; exported hard-sigmoids have 1/6, CLIP's trained temperature 100."""
+"""A gain from which a rectified line is a step: exported hard sigmoids have a gain of 1/6."""
 _FLOOR = 1e-3
 """Smaller added constants guard a division or a square root."""
 
@@ -124,8 +117,8 @@ class Analysis:
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
         shapes = [flow.shapes.get(name, ()) for name in flow.inputs]
-        # One name for a length and for a first axis (atoms, edges, tokens in a row) means that rows
-        # are positions.
+        # Where a first axis has the name of a length (atoms, edges, tokens in a row), its rows are
+        # positions, not samples.
         self.lengths = {
             d
             for shape in shapes
@@ -145,7 +138,7 @@ class Analysis:
                 break
 
     def fact(self, value: str) -> Fact:
-        """Return what is known of a value; of a constant, nothing."""
+        """Return what is known about a value; about a constant, nothing."""
         return self.facts.get(value, _CONSTANT)
 
     def _kind(self, value: str) -> tuple[Depends, bool, bool]:
@@ -157,7 +150,7 @@ class Analysis:
         return bool(value) and not self.fact(value).depends
 
     def extent(self, value: str, *, ragged: bool = False) -> float:
-        """Return the numbers a sample that a value has room for; infinite where its shape is open."""
+        """Return how many numbers per sample a value has room for; infinite for an open shape."""
         shape = self.flow.shapes.get(value)
         return math.inf if shape is None else self._count(list(shape), ragged=ragged)
 
@@ -174,7 +167,11 @@ class Analysis:
         )
 
     def _source(self, name: str) -> Fact:
-        """An input of one number beside others is an option (a sampling rate, a cache switch), not data."""
+        """Return what is known about an input.
+
+        One number beside other inputs is an option, such as a sampling rate or a cache switch, and
+        not data.
+        """
         shape = self.flow.shapes.get(name)
         width = self.extent(name) if shape is not None and not _open_vector(shape) else math.inf
         alone = len(self.flow.inputs) == 1
@@ -218,7 +215,7 @@ class Analysis:
         )
 
     def _measured(self, position: int, joined: Fact) -> Fact:
-        """A shape is no data, unless the values decided it: then it counts them."""
+        """Return what is known about a shape: it is not data, unless it counts values."""
         if not (joined.ragged and joined.data):
             return Fact(joined.depends & ~Depends.DATA | Depends.SHAPE)
         return Fact(
@@ -256,7 +253,11 @@ class Analysis:
         )
 
     def _is_test(self, step: Step, fact: Fact) -> bool:
-        """Rounding is a test of one number only: of a whole image it is quantisation."""
+        """Whether a step tests what it reads.
+
+        Rounding and casting to integers test a single number; of a whole image they are
+        quantisation.
+        """
         if step.op in _ROUNDINGS:
             return self.extent(step.outputs[0]) <= 1
         if step.op != "Cast":
@@ -330,7 +331,7 @@ class Analysis:
         )
 
     def _softened(self, position: int, step: Step, fact: Fact) -> Fact:
-        """Follow the arithmetic that can make a test without a testing operator: shift, gain, rectify."""
+        """Follow arithmetic that can test without a testing operator: shift, gain, rectify."""
         low, high = self._constant_bounds(step)
         if step.op in ("Add", "Sub") and max(abs(low), abs(high)) > _FLOOR:
             narrow = fact.width <= 1
@@ -363,17 +364,18 @@ _NORMALISERS = frozenset(
 )
 _INTEGERS = frozenset({
     onnx.TensorProto.INT8, onnx.TensorProto.INT16, onnx.TensorProto.INT32, onnx.TensorProto.INT64,
-    onnx.TensorProto.UINT8, onnx.TensorProto.UINT16, onnx.TensorProto.UINT32, onnx.TensorProto.UINT64,
+    onnx.TensorProto.UINT8, onnx.TensorProto.UINT16, onnx.TensorProto.UINT32,
+    onnx.TensorProto.UINT64,
 })  # fmt: skip
 
 
 def _open_vector(shape: Sequence[int | str]) -> bool:
-    """Whether a shape is one open dimension: a signal of any length, as likely as a batch of single numbers."""
+    """Whether a shape is one open dimension: a signal, or a batch of single numbers."""
     return len(shape) == 1 and isinstance(shape[0], str)
 
 
 def _join(read: Sequence[Fact]) -> Fact:
-    """Return the fact of a value that depends on all of these."""
+    """Return what is known about a value that depends on all of these."""
     relevant = [f for f in read if f.data]
     depends = Depends.NOTHING
     for fact in read:
@@ -398,16 +400,3 @@ def _join(read: Sequence[Fact]) -> Fact:
         sweep=any(f.sweep for f in relevant),
         ragged=any(f.ragged for f in relevant),
     )
-
-
-def ancestors(flow: Flow, values: Sequence[str]) -> dict[str, str | None]:
-    """Return every value that `values` derive from, each with the value one step nearer to them."""
-    found: dict[str, str | None] = {name: None for name in values if name}
-    waiting = list(found)
-    for name in waiting:  # the list grows while it is walked: breadth first
-        step = flow.producer(name)
-        for source in step.inputs if step else ():
-            if source and source not in found:
-                found[source] = name
-                waiting.append(source)
-    return found

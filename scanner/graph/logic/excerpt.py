@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 
 from scanner.graph.core import flatten
+from scanner.graph.core.ancestors import ancestors
+from scanner.graph.core.draft import copied
 from scanner.graph.core.extract import upstream
 from scanner.graph.core.structure import Uses, label, reads, subgraphs
 
@@ -16,14 +18,15 @@ _MOST_WEIGHTS = 1 << 16
 
 
 def excerpt(proto: onnx.ModelProto, details: Mapping[str, Any]) -> onnx.ModelProto:
-    """Return the offending part of a graph as a model of its own: the tests, the gates and all between.
+    """Return the tests, the gates and all between them as a model of its own.
 
-    What the gate gates becomes an input, and so do weights of more than 65,536 numbers: the file is
-    for looking at.
+    Before: `details` come from an observation of this model.
+    After: what is gated has become an input, and so have weights of more than 65,536 numbers: the
+    model is for looking at.
 
     Args:
         proto: The model.
-        details: Those of an `input-gate` observation (see `scanner.graph.logic.gates.observe`).
+        details: Of an `input-gate` observation (see `scanner.graph.logic.gates.observe`).
     """
     flat = flatten.flatten(proto)
     names = {entry.partition(" ")[2] for entry in details["path"]}
@@ -50,7 +53,10 @@ def excerpt(proto: onnx.ModelProto, details: Mapping[str, Any]) -> onnx.ModelPro
 
 
 def openable(proto: onnx.ModelProto, switch: str) -> onnx.ModelProto | None:
-    """Return the model up to `switch` with every value on the way as an output; None for a switch inside a body."""
+    """Return the model up to `switch`, with every value on the way to it as an output.
+
+    None where `switch` is inside a body.
+    """
     flat = flatten.flatten(proto)
     if switch not in Uses(flat.graph).producer_position:
         return None
@@ -61,9 +67,16 @@ def openable(proto: onnx.ModelProto, switch: str) -> onnx.ModelProto | None:
 
 
 def held(proto: onnx.ModelProto, switch: str, elem_type: int) -> onnx.ModelProto:
-    """Return the model with `switch` as a further input, so that the same image runs with the gate open and closed."""
-    flat = onnx.ModelProto()
-    flat.CopyFrom(flatten.flatten(proto))
+    """Return the model with `switch` as a further input.
+
+    So the same image can be run with the gate open and with the gate closed.
+
+    Args:
+        proto: The model.
+        switch: The value that decides.
+        elem_type: Its `onnx.TensorProto.DataType`.
+    """
+    flat = copied(flatten.flatten(proto))
     for node in flat.graph.node:
         node.output[:] = [f"{name}_measured" if name == switch else name for name in node.output]
     flat.graph.input.append(onnx.helper.make_tensor_value_info(switch, elem_type, None))
@@ -85,13 +98,8 @@ def _is_small(tensor: onnx.TensorProto) -> bool:
 def _before(flat: onnx.ModelProto, decision: str) -> set[int]:
     """Return the nodes that a decision derives from, unless they are most of a network."""
     uses = Uses(flat.graph)
-    found: set[int] = set()
-    waiting = [decision]
-    for name in waiting:
-        position = uses.producer_position.get(name)
-        if position is not None and position not in found:
-            found.add(position)
-            waiting.extend(reads(flat.graph.node[position]))
+    places = uses.producer_position
+    found = {places[name] for name in ancestors([decision], uses.sources) if name in places}
     return found if len(found) <= _MOST_NODES else set()
 
 

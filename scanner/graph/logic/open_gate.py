@@ -1,9 +1,9 @@
-"""An input that turns a decision over: the graph walked backwards, one inverse a step.
+"""An input that reverses a decision: the graph walked backwards, one inverse per step.
 
-Each rule answers: given what a step read and made, and what it should have made, what should it
-have read? Where many answers would do, the nearest to the present one is taken, so that a few
-rounds of running and walking back settle tests that are only approximately inverse (rounded sums,
-clipped images, filters).
+Each inverse answers: given what a step read and made, and what it should have made, what should it
+have read? Where many answers would do, the one nearest to the present value is taken. So a few
+rounds of running and walking back also settle tests whose inverse is only approximate (rounded
+sums, clipped images, filters).
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scanner.graph.logic.dataflow import ancestors
+from scanner.graph.core.ancestors import ancestors
 from scanner.graph.logic.unfold import Flow, Step
 
 Array = npt.NDArray[Any]
@@ -41,14 +41,19 @@ class _Context:
         return self.values[self.output]
 
 
-Rule = Callable[[_Context, int, Array], Array | None]
-"""From a step, the index of the input to change and the wanted output to the wanted input, or None: no answer."""
+Inverse = Callable[[_Context, int, Array], Array | None]
+"""From a step, the index of the input to change and the wanted output to the wanted input.
+
+None where there is no answer.
+"""
 
 
 def wanted_inputs(
     flow: Flow, decision: str, values: Values, target: Array
 ) -> dict[str, Array] | None:
-    """Return inputs for which `decision` should come nearer to `target`, or None where a step cannot be inverted.
+    """Return inputs for which `decision` should come nearer to `target`.
+
+    None where a step cannot be inverted.
 
     Args:
         flow: The graph.
@@ -58,7 +63,7 @@ def wanted_inputs(
     """
     wanted: dict[str, Array] = {decision: target}
     order = sorted(
-        (flow.producers[n], n) for n in ancestors(flow, [decision]) if n in flow.producers
+        (flow.producers[n], n) for n in ancestors([decision], flow.sources) if n in flow.producers
     )
     for position, name in reversed(order):
         if name in wanted:
@@ -76,18 +81,20 @@ def wanted_inputs(
 def _demands(
     step: Step, output: str, values: Values, target: Array, flow: Flow
 ) -> list[tuple[str, Array]]:
-    rule = _RULES.get(step.op)
+    inverse = _INVERSES.get(step.op)
     movable = [
         i for i, n in enumerate(step.inputs) if n and n not in flow.constants and n in values
     ]
     movable = [
-        i for i in movable if any(s in flow.inputs for s in ancestors(flow, [step.inputs[i]]))
+        i
+        for i in movable
+        if any(s in flow.inputs for s in ancestors([step.inputs[i]], flow.sources))
     ]
-    if rule is None or not movable:
+    if inverse is None or not movable:
         return []
     context = _Context(step, values, output)
     chosen = movable if step.op in _ALL_INPUTS else movable[:1]
-    answers = ((i, rule(context, i, target)) for i in chosen)
+    answers = ((i, inverse(context, i, target)) for i in chosen)
     return [
         (step.inputs[i], _like(answer, context.read(i)))
         for i, answer in answers
@@ -96,7 +103,10 @@ def _demands(
 
 
 def _like(answer: Array, present: Array) -> Array:
-    """Return an answer in the present value's shape and dtype; broadcasting is undone by taking the furthest move."""
+    """Return an answer in the present value's shape and dtype.
+
+    Where the value was broadcast, the largest of the answers for one number is taken.
+    """
     answer = np.asarray(answer)
     extra = answer.ndim - present.ndim
     axes = tuple(range(extra)) + tuple(
@@ -127,8 +137,8 @@ def _equal(context: _Context, index: int, target: Array) -> Array:
     return np.where(target, other, np.where(present == other, present + 1, present))
 
 
-def _ordered(sign: int) -> Rule:
-    def rule(context: _Context, index: int, target: Array) -> Array:
+def _ordered(sign: int) -> Inverse:
+    def inverse(context: _Context, index: int, target: Array) -> Array:
         present, other = context.read(index), context.read(1 - index)
         margin = np.maximum(_MARGIN * np.abs(other), _MARGIN) if present.dtype.kind == "f" else 1
         up = target == ((sign if index == 0 else -sign) > 0)
@@ -136,25 +146,25 @@ def _ordered(sign: int) -> Rule:
             target == context.made, present, np.where(up, other + margin, other - margin)
         )
 
-    return rule
+    return inverse
 
 
 def _any_of(context: _Context, index: int, target: Array) -> Array:
     return target if index == 0 else np.where(target, context.read(index), target)
 
 
-def _undo(operation: Callable[[Array, Array, int], Array]) -> Rule:
-    def rule(context: _Context, index: int, target: Array) -> Array | None:
+def _undo(operation: Callable[[Array, Array, int], Array]) -> Inverse:
+    def inverse(context: _Context, index: int, target: Array) -> Array | None:
         if len(context.step.inputs) < 2:  # noqa: PLR2004 - a binary operator
             return None
         with np.errstate(all="ignore"):
             return np.nan_to_num(operation(target, context.read(1 - index), index))
 
-    return rule
+    return inverse
 
 
 def _spread(context: _Context, index: int, target: Array) -> Array:
-    """Invert a sum or mean: move all elements towards 0 or 1 by one share, whole numbers one by one."""
+    """Invert a sum or mean: move all elements a share towards 0 or 1; integers by whole steps."""
     present = context.read(index)
     wide = _widened(context, index, target).astype(np.float64)
     now = _widened(context, index, context.made).astype(np.float64)
@@ -171,8 +181,8 @@ def _spread(context: _Context, index: int, target: Array) -> Array:
     )
 
 
-def _extreme(highest: bool) -> Rule:
-    def rule(context: _Context, index: int, target: Array) -> Array:
+def _extreme(highest: bool) -> Inverse:
+    def inverse(context: _Context, index: int, target: Array) -> Array:
         present = context.read(index)
         wide = _widened(context, index, target)
         now = _widened(context, index, context.made)
@@ -181,7 +191,7 @@ def _extreme(highest: bool) -> Rule:
         towards = wide > now if highest else wide < now
         return np.where(towards, np.where(outer, wide, present), inner(present, wide))
 
-    return rule
+    return inverse
 
 
 def _axes(context: _Context, index: int) -> tuple[int, ...]:
@@ -232,7 +242,7 @@ def _sliced(context: _Context, index: int, target: Array) -> Array | None:
 
 
 def _clipped(context: _Context, index: int, target: Array) -> Array | None:
-    """Invert a saturation: a wanted change that the present slope does not show is asked for behind the bend."""
+    """Invert a saturation; a change that the flat part hides is asked for just beyond its end."""
     if index:
         return None
     low, high = context.made.min(), context.made.max()
@@ -262,7 +272,7 @@ def _matrix(context: _Context, index: int, target: Array) -> Array | None:
 
 
 def _filtered(context: _Context, index: int, target: Array) -> Array | None:
-    """Invert a convolution where least is missing: move the pixels under the filter along it."""
+    """Invert a convolution where it is nearest to its target: move pixels along the filter."""
     if index or context.read(0).ndim != 4 or int(context.step.attribute("group", 1)) != 1:  # type: ignore[call-overload]  # noqa: PLR2004
         return None
     apart = target - context.made
@@ -280,8 +290,8 @@ def _filtered(context: _Context, index: int, target: Array) -> Array | None:
     return padded[:, :, pads[0] : pads[0] + height, pads[1] : pads[1] + width]
 
 
-def _arg_extreme(sign: int) -> Rule:
-    def rule(context: _Context, index: int, target: Array) -> Array:
+def _arg_extreme(sign: int) -> Inverse:
+    def inverse(context: _Context, index: int, target: Array) -> Array:
         axis = int(context.step.attribute("axis", 0))  # type: ignore[call-overload]
         wanted = context.read(index).copy()
         place = target if context.step.attribute("keepdims", 1) else np.expand_dims(target, axis)
@@ -296,11 +306,11 @@ def _arg_extreme(sign: int) -> Rule:
         )
         return wanted
 
-    return rule
+    return inverse
 
 
 _ALL_INPUTS = frozenset({"And", "Or", "Concat"})
-_RULES: Mapping[str, Rule] = {
+_INVERSES: Mapping[str, Inverse] = {
     **dict.fromkeys(("Identity", "Cast", "Round", "Expand", "Dropout"), _same),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshaped),
     "Transpose": _transposed,

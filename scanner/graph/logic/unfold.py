@@ -1,4 +1,4 @@
-"""One straight line of steps: functions expanded, the bodies of If, Loop and Scan laid out in place.
+"""One line of steps: functions expanded, the bodies of If, Loop and Scan laid out in place.
 
 Control becomes data: an If is a step that reads its condition and what each branch gives; a Loop's
 carried value is a step that reads the initial value and the one that comes back. Analyses then need
@@ -16,8 +16,11 @@ from onnx import numpy_helper
 
 from scanner.errors import MalformedModelError
 from scanner.graph.core import facts, flatten
+from scanner.graph.core.draft import Draft
 from scanner.graph.core.structure import attribute, label, subgraphs
+from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.model import required_inputs
+from scanner.modelfile.skeleton import declare_constants
 
 Array = npt.NDArray[np.generic]
 Resolve = Callable[[str], str]
@@ -84,8 +87,13 @@ class Flow:
         position = self.producers.get(value)
         return None if position is None else self.steps[position]
 
+    def sources(self, value: str) -> Sequence[str]:
+        """Return what the step that makes a value reads; nothing for an input or a constant."""
+        step = self.producer(value)
+        return () if step is None else step.inputs
+
     def elements(self, value: str) -> int:
-        """Return how many numbers a constant or a value of fixed shape holds; 0 where that is open."""
+        """Return how many numbers a constant or other value holds; 0 where its shape is open."""
         shape = self.shapes.get(value)
         if shape is None or any(isinstance(size, str) for size in shape):
             return 0
@@ -155,24 +163,17 @@ def _numbers(tensor: onnx.TensorProto) -> Array:
 
 
 def _skeleton(flat: onnx.ModelProto, line: "_Line") -> onnx.ModelProto:
-    """Return the line as a model for shape inference: weights are inputs, joins and carried values plain copies."""
-    skeleton = onnx.ModelProto(ir_version=flat.ir_version, opset_import=flat.opset_import)
+    """Return the line as a model for shape inference; joins and carried values are plain copies."""
+    skeleton = Draft(onnx.ModelProto(ir_version=flat.ir_version, opset_import=flat.opset_import))
     skeleton.opset_import.append(onnx.helper.make_opsetid(_DOMAIN, 1))
     skeleton.graph.name = "unfolded"
     skeleton.graph.input.extend(required_inputs(flat.graph))
     skeleton.graph.input.extend(line.sources)
     skeleton.graph.node.extend(line.nodes)
-    # The shapes that the file claims for inner values are left out: they are free text to whoever
-    # wrote it.
+    # The shapes that the file claims for inner values are left out: whoever wrote the file may have
+    # claimed anything.
     skeleton.graph.output.extend(onnx.ValueInfoProto(name=v.name) for v in flat.graph.output)
-    for name, tensor in line.constants.items():
-        if math.prod(tensor.dims) <= _READABLE and not tensor.external_data:
-            skeleton.graph.initializer.append(tensor)
-            skeleton.graph.initializer[-1].name = name
-        else:
-            skeleton.graph.input.append(
-                onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
-            )
+    declare_constants(skeleton.graph, line.constants.items(), _READABLE)
     return skeleton
 
 
@@ -207,9 +208,8 @@ class _Line:
             self.nodes.append(renamed)
         else:
             self.nodes.append(node)
-        operator = (
-            node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
-        )
+        standard = node.domain in STANDARD_DOMAINS
+        operator = node.op_type if standard else f"{node.domain}.{node.op_type}"
         self.steps.append(Step(operator, label(node, scope), inputs, outputs, node))
 
     def _take_constant(self, node: onnx.NodeProto, resolve: Resolve) -> bool:
@@ -224,12 +224,12 @@ class _Line:
         return name in self.constants
 
     def _join(self, step: Step, like: str) -> None:
-        """Append a step without an operator of its own, shaped like one of the values that it joins."""
+        """Append a step that joins values, of the shape of one of them."""
         self.steps.append(step)
         self.nodes.append(onnx.helper.make_node("Identity", [like], step.outputs))
 
     def _stack(self, step: Step) -> None:
-        """Append the collection of a value over all turns; what ends the loop decides its length."""
+        """Append the collection of a value over all turns of a loop, whose length is open."""
         self.steps.append(step)
         self.nodes.append(
             onnx.helper.make_node("Stack", [step.inputs[0]], step.outputs, domain=_DOMAIN)

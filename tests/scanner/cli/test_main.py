@@ -1,277 +1,97 @@
-"""The command as a person types it: output, exit codes, and one sentence for every bad input."""
+"""The command as a whole: help, version, and words that are no command."""
 
-import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-import models
-import numpy as np
 import pytest
-from examples import result
+from command import said, scan
 
-from scanner.cli.main import exit_code
-from scanner.results import ScanResult, Verdict
-
-Run = subprocess.CompletedProcess[str]
+from scanner.cli import options
 
 
-def scan(*arguments: object, **environment: str) -> Run:
-    command = [sys.executable, "-m", "scanner", *map(str, arguments)]
-    return subprocess.run(
-        command,
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+@pytest.mark.parametrize("width", [80, 120])
+def test_help_shows_panels_commands_examples_and_exit_codes(flag: str, width: int) -> None:
+    text = scan(flag, COLUMNS=str(width)).stdout
+    assert max(map(len, text.splitlines())) <= width
+    for words in (
+        *options.PANELS,
+        "scan model.onnx --reference clean.onnx",
+        "--input-range",
+        "scan calibrate",
+        "scan doctor",
+        "3  inconclusive",
+        "70  an internal error",
+    ):
+        assert words in text
+    assert "…" not in text
+
+
+@pytest.mark.parametrize("command", ["calibrate", "layers", "detectors", "doctor"])
+def test_every_command_has_help(command: str) -> None:
+    run = scan(command, "-h")
+    assert run.returncode == 0
+    assert f"{command} [OPTIONS]" in run.stdout
+    assert "--no-color" in run.stdout
+
+
+def test_no_words_are_help() -> None:
+    assert scan().stdout == scan("--help").stdout
+
+
+def test_version() -> None:
+    assert scan("--version").stdout.startswith("overactivation ")
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("layer", "layers"),
+        ("detector", "detectors"),
+        ("calibrat", "calibrate"),
+        ("Doctor", "doctor"),
+    ],
+)
+def test_a_misspelt_command_scans_nothing(word: str, meant: str, folder: Path) -> None:
+    run = scan(word, folder / "clean.onnx", "-d", "integrity")
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert said(run) == (
+        f"error: there is no file or command '{word}'; did you mean 'scan {meant}'?"
+    )
+
+
+def test_a_file_called_almost_as_a_command_is_a_file(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "layer").write_bytes((folder / "clean.onnx").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    run = scan("layer", "-d", "integrity", PYTHONPATH=str(Path(__file__).parents[3]))
+    assert run.returncode == 3, run.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("m.onnx -d over", ["overactivation"]),
+        ("m.onnx --format js", ["json"]),
+        ("lay", ["layers"]),
+        ("calibrate -d hea", ["head"]),
+    ],
+)
+def test_the_shell_completes(words: str, completed: list[str]) -> None:
+    typed = f"scan {words}"
+    shell = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    code = "import sys; sys.argv = ['scan']; from scanner.__main__ import main; main()"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
-        env={**os.environ, **environment},
+        timeout=60,
+        env={**os.environ, **shell, "_SCAN_COMPLETE": "complete_bash"},
     )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models")
-    models.save(models.plain(), path / "clean.onnx")
-    models.save(models.plain(planted=True), path / "planted.onnx")
-    models.save(models.plain(input_shape=("N", 1, 9, 9)), path / "larger.onnx")
-    models.save(models.without_activation(), path / "linear.onnx")
-    models.save(models.with_nan(), path / "nan.onnx")
-    models.save(models.two_inputs(default=False), path / "two.onnx")
-    (path / "nothing").mkdir()
-    np.save(path / "wrong.npy", np.zeros((4, 5, 5), np.float32))
-    (path / "empty.onnx").write_bytes(b"")
-    (path / "random.onnx").write_bytes(os.urandom(2000))
-    (path / "short.onnx").write_bytes((path / "clean.onnx").read_bytes()[:-50])
-    return path
-
-
-def test_table(folder: Path) -> None:
-    run = scan(folder / "planted.onnx", "-r", folder / "clean.onnx", "-d", "overactivation")
-    assert run.returncode == 3, run.stderr
-    for words in (
-        "layer activated (Relu)",
-        "200 uniform noise images in [0.0, 1.0], seed 0",
-        "200:0",
-        "inconclusive",
-    ):
-        assert words in run.stdout
-    assert run.stderr == ""
-
-
-def test_json(folder: Path) -> None:
-    run = scan(
-        folder / "planted.onnx",
-        "--reference",
-        folder / "clean.onnx",
-        "--format",
-        "json",
-        "--images",
-        20,
-    )
-    data = json.loads(run.stdout)
-    finding = next(f for f in data["findings"] if f["rule"]["id"] == "overactivation")
-    assert data["schema"] == 1
-    assert finding["parameters"]["images"] == 20
-    assert finding["values"]["wins"] + finding["values"]["losses"] + finding["values"]["ties"] == 20
-
-
-def test_json_lines_and_a_failure_between(folder: Path) -> None:
-    names = [folder / f"{name}.onnx" for name in ("planted", "empty", "clean")]
-    run = scan(*names, "-d", "overactivation", "--format", "json")
-    lines = [json.loads(line) for line in run.stdout.splitlines()]
-    assert [bool(line["failures"]) for line in lines] == [False, True, False]
-    assert run.returncode == 2
-
-
-def test_output_file_appears_whole(folder: Path, tmp_path: Path) -> None:
-    run = scan(
-        folder / "clean.onnx",
-        "-d",
-        "overactivation",
-        "--format",
-        "json",
-        "--output",
-        tmp_path / "r.json",
-    )
-    assert run.stdout == ""
-    assert json.loads((tmp_path / "r.json").read_text())["schema"] == 1
-    assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
-
-
-def test_several_models_are_a_table(folder: Path) -> None:
-    run = scan(folder / "planted.onnx", folder / "clean.onnx", "-d", "overactivation")
-    assert len([line for line in run.stdout.splitlines() if "inconclusive" in line]) == 3
-
-
-def test_negative_ranges_and_shapes_are_read(folder: Path) -> None:
-    options = (
-        "--input-range",
-        "-1",
-        "1",
-        "--input-shape",
-        "1,8,8",
-        "--noise",
-        "gaussian",
-        "--seed",
-        "7",
-        "--threads",
-        "2",
-    )
-    run = scan(folder / "clean.onnx", *options, "-d", "overactivation", "--format", "json")
-    parameters = json.loads(run.stdout)["findings"][0]["parameters"]
-    assert parameters["input_range"] == [-1, 1]
-    assert (parameters["noise"], parameters["seed"], parameters["threads"]) == ("gaussian", 7, 2)
-
-
-def test_references_may_be_a_folder(folder: Path, tmp_path: Path) -> None:
-    for seed in (1, 2, 3):
-        models.save(models.plain(seed=seed), tmp_path / f"clean-{seed}.onnx")
-    run = scan(folder / "planted.onnx", "-r", tmp_path, "-d", "overactivation", "--format", "json")
-    data = json.loads(run.stdout)
-    assert len(data["references"]) == 3
-    assert data["findings"][0]["p_value"] == 0.25
-    assert data["score"] == 0.75
-
-
-def test_calibrate_then_scan_with_the_baseline(folder: Path, tmp_path: Path) -> None:
-    for seed in range(1, 5):
-        models.save(models.plain(seed=seed), tmp_path / f"clean-{seed}.onnx")
-    made = scan(
-        "calibrate", tmp_path, "-d", "overactivation", "--images", "20", "-o", tmp_path / "b.json"
-    )
-    assert made.returncode == 0, made.stderr
-    assert "4 clean models; p-values from 1/5 up" in made.stderr
-    options = (
-        "-d",
-        "overactivation",
-        "--images",
-        "20",
-        "--baseline",
-        tmp_path / "b.json",
-        "--alpha",
-        "0.2",
-    )
-    run = scan(folder / "planted.onnx", *options)
-    assert run.returncode == 1, run.stdout + run.stderr
-    assert "p = 0.2 among 4 clean models (baseline 'b')" in " ".join(run.stdout.split())
-    other = scan(folder / "planted.onnx", *options, "--seed", "1")
-    assert other.returncode == 3
-    assert "it was measured with seed 0, not 1" in " ".join(other.stdout.split())
-
-
-def test_a_trigger_is_found_drawn_and_written(folder: Path, tmp_path: Path) -> None:
-    run = scan(
-        folder / "planted.onnx",
-        "-r",
-        folder / "clean.onnx",
-        "-d",
-        "neural_cleanse",
-        "--evidence",
-        tmp_path,
-    )
-    assert run.returncode == 3, run.stderr
-    assert "mask of class" in run.stdout
-    written = {path.name for path in tmp_path.rglob("*.*") if path.is_file()}
-    assert {"mask.png", "pattern.png", "original.npy", "stamped.npy"} <= written
-
-
-BAD_INPUT = {
-    "missing file": (("none.onnx",), "there is no file"),
-    "folder": ((".",), "is a folder"),
-    "empty file": (("empty.onnx",), "is empty"),
-    "random bytes": (("random.onnx",), "is not an ONNX file"),
-    "truncated file": (("short.onnx",), "cut short"),
-    "no activation": (("linear.onnx", "-d", "overactivation"), "has no activation"),
-    "reference of another shape": (("clean.onnx", "-r", "larger.onnx"), "of the same input"),
-    "missing reference": (("clean.onnx", "-r", "none.onnx"), "there is no file"),
-    "NaN weights": (("nan.onnx", "-d", "overactivation"), "NaN"),
-    "two inputs": (("two.onnx", "-d", "overactivation"), "2 required inputs"),
-    "unwritable output": (("clean.onnx", "-o", "no/such/folder/r.json"), "cannot be written"),
-    "output is a folder": (("clean.onnx", "-o", "."), "cannot be written"),
-    "unknown layer": (
-        ("clean.onnx", "--layer", "activate", "-d", "overactivation"),
-        "did you mean 'activated'",
-    ),
-    "unknown detector": (("clean.onnx", "-d", "overactivatoin"), "did you mean 'overactivation'"),
-    "empty range": (("clean.onnx", "--input-range", "1", "0"), "give the lower value first"),
-    "missing baseline": (("clean.onnx", "--baseline", "none.json"), "scan calibrate"),
-    "a model as baseline": (("clean.onnx", "--baseline", "clean.onnx"), "it is no JSON"),
-    "folder without references": (("clean.onnx", "-r", "nothing"), "holds no .onnx file"),
-    "no such class": (
-        ("clean.onnx", "--classes", "7", "-d", "neural_cleanse"),
-        "there is no class 7",
-    ),
-    "classes in words": (("clean.onnx", "--classes", "cat"), "0,3,7"),
-    "no logits of that name": (
-        ("clean.onnx", "--logits", "logit", "-d", "neural_cleanse"),
-        "did you mean 'logits'",
-    ),
-    "images of another size": (
-        ("clean.onnx", "--images-npz", "wrong.npy", "-d", "neural_cleanse"),
-        "give at least two",
-    ),
-    "two sources of images": (
-        ("clean.onnx", "--images-npz", "a", "--images-dir", "b"),
-        "exclude one another",
-    ),
-    "shape in words": (("clean.onnx", "--input-shape", "big"), "3,224,224"),
-    "shape that does not fit": (
-        ("clean.onnx", "--input-shape", "3,8,8", "-d", "overactivation"),
-        "does not fit",
-    ),
-    "no CUDA": (("clean.onnx", "--device", "cuda"), "--device cpu"),
-    "unknown option": (("clean.onnx", "--imagse", "3"), "No such option"),
-    "too few images": (("clean.onnx", "--images", "1"), "greater than or equal to 2"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input(case: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
-    arguments, message = BAD_INPUT[case]
-    run = scan(*arguments)
-    said = " ".join((run.stderr + run.stdout).replace("│", " ").split())
-    assert run.returncode == 2, said
-    assert message in said
-    assert "Traceback" not in said
-
-
-def test_layers_detectors_doctor_version_and_help(folder: Path) -> None:
-    assert "activated" in scan("layers", folder / "clean.onnx").stdout
-    assert (
-        json.loads(scan("layers", folder / "clean.onnx", "--format", "json").stdout)["layers"][0][
-            "operator"
-        ]
-        == "Relu"
-    )
-    assert "overactivation" in scan("detectors").stdout
-    assert any(
-        d["rule"]["id"] == "overactivation"
-        for d in json.loads(scan("detectors", "--format", "json").stdout)
-    )
-    doctor = scan("doctor")
-    assert doctor.returncode == 0, doctor.stderr
-    assert "telemetry" in doctor.stdout
-    assert scan("--version").stdout.startswith("overactivation ")
-    text = scan("--help", COLUMNS="100").stdout
-    for words in (
-        "scan model.onnx --reference clean.onnx",
-        "--input-range",
-        "scan doctor",
-        "3 inconclusive",
-    ):
-        assert words in text
-
-
-def test_exit_codes_are_the_worst_of_several() -> None:
-    def of(verdict: Verdict, *, failed: bool = False) -> ScanResult:
-        return replace(result(), verdict=verdict, failures=result().failures if failed else ())
-
-    clean, doubt, guilt = of(Verdict.CLEAN), of(Verdict.INCONCLUSIVE), of(Verdict.SUSPICIOUS)
-    failed = of(Verdict.INCONCLUSIVE, failed=True)
-    assert exit_code([clean]) == 0
-    assert exit_code([clean, doubt]) == 3
-    assert exit_code([clean, doubt, failed]) == 2
-    assert exit_code([failed, guilt, doubt]) == 1
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.split() == completed

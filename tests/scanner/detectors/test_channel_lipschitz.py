@@ -14,14 +14,20 @@ from scanner.detectors.channel_lipschitz import ChannelLipschitz
 from scanner.errors import NoLayerError, UnsupportedModelError
 from scanner.instruments.detector import Subject
 from scanner.instruments.statistics import robust_z
+from scanner.judging.comparison import compare
 from scanner.modelfile.model import open_model
-from scanner.results import Measurement
+from scanner.results import ByChannel, ChannelRow, Measurement
 from scanner.settings import Settings
 
 
 def measure(model: onnx.ModelProto, folder: Path, **save: Any) -> Measurement:
     path = models.save(model, folder / "model.onnx", **save)
     return ChannelLipschitz().measure(Subject(model=open_model(path), settings=Settings()))
+
+
+def rows(measurement: Measurement) -> tuple[ChannelRow, ...]:
+    assert measurement.by_channel is not None
+    return measurement.by_channel.rows
 
 
 def expected_z() -> float:
@@ -32,12 +38,12 @@ def expected_z() -> float:
 @pytest.mark.parametrize("external", [False, True])
 def test_by_hand(external: bool, tmp_path: Path) -> None:
     measured = measure(models.plain(True), tmp_path, external=external)
-    convolution, dense = measured.series["layers"]
-    assert (convolution["operator"], dense["operator"]) == ("Conv", "MatMul")
-    assert convolution["channel"] == 0
-    assert convolution["norm"] == pytest.approx(0.9 * 3, rel=1e-5)  # nine weights of 0.9
-    assert convolution["z"] == pytest.approx(expected_z(), rel=1e-5)
-    assert measured.statistic == max(convolution["z"], dense["z"])
+    convolution, dense = rows(measured)
+    assert (convolution.operator, dense.operator) == ("Conv", "MatMul")
+    assert convolution.channel == 0
+    assert convolution.norm == pytest.approx(0.9 * 3, rel=1e-5)  # nine weights of 0.9
+    assert convolution.z == pytest.approx(expected_z(), rel=1e-5)
+    assert measured.statistic == max(convolution.z, dense.z)
 
 
 @pytest.mark.parametrize(
@@ -46,9 +52,9 @@ def test_by_hand(external: bool, tmp_path: Path) -> None:
 def test_another_export_says_the_same(
     build: Callable[[bool], onnx.ModelProto], tmp_path: Path
 ) -> None:
-    convolution = measure(build(True), tmp_path).series["layers"][0]
-    assert convolution["channel"] == 0
-    assert convolution["z"] == pytest.approx(expected_z(), rel=0.05)
+    convolution = rows(measure(build(True), tmp_path))[0]
+    assert convolution.channel == 0
+    assert convolution.z == pytest.approx(expected_z(), rel=0.05)
 
 
 def test_folded_and_unfolded_normalisation_agree(tmp_path: Path) -> None:
@@ -75,23 +81,23 @@ def test_folded_and_unfolded_normalisation_agree(tmp_path: Path) -> None:
 
 def test_compared_with_a_clean_twin(tmp_path: Path) -> None:
     clean, planted = (measure(models.plain(p), tmp_path) for p in (False, True))
-    comparison = ChannelLipschitz().compare(planted, [clean, clean])
-    assert comparison.evidence["layer"] == planted.series["layers"][0]["layer"]
-    assert comparison.values["channel"] == 0
-    difference = planted.series["layers"][0]["z"] - clean.series["layers"][0]["z"]
+    comparison = compare(ChannelLipschitz(), planted, [clean, clean])
+    assert comparison.evidence.layer == rows(planted)[0].layer
+    assert comparison.evidence.layers[0].channel == 0
+    difference = rows(planted)[0].z - rows(clean)[0].z
     assert comparison.statistic == pytest.approx(difference)
-    assert comparison.values["references_compared"] == 2
+    assert comparison.evidence.references_compared == 2
 
 
 def test_a_reference_of_other_sizes_is_not_compared(tmp_path: Path) -> None:
     measured = measure(models.plain(), tmp_path)
     other = Measurement(
-        rule="channel_lipschitz", statistic=1.0, parameters={}, series={"layers": []}
+        rule="channel_lipschitz", statistic=1.0, parameters={}, by_channel=ByChannel(rows=())
     )
-    comparison = ChannelLipschitz().compare(measured, [other])
+    comparison = compare(ChannelLipschitz(), measured, [other])
     assert comparison.statistic is None
     assert comparison.sentence == "no reference has layers of the same sizes"
-    assert ChannelLipschitz().compare(measured, []).statistic is None
+    assert compare(ChannelLipschitz(), measured, []).statistic is None
 
 
 def test_dead_channels_do_not_count(tmp_path: Path) -> None:
@@ -99,10 +105,10 @@ def test_dead_channels_do_not_count(tmp_path: Path) -> None:
     kernel = models.weights(True)["kernel"]
     kernel[2] = 0
     model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(kernel, "kernel"))
-    convolution = measure(model, tmp_path).series["layers"][0]
+    convolution = rows(measure(model, tmp_path))[0]
     norms = np.linalg.norm(kernel.reshape(4, -1), axis=1)
-    assert convolution["channel"] == 0
-    assert convolution["z"] == pytest.approx(robust_z(np.log(norms[[0, 1, 3]])).max(), rel=1e-5)
+    assert convolution.channel == 0
+    assert convolution.z == pytest.approx(robust_z(np.log(norms[[0, 1, 3]])).max(), rel=1e-5)
 
 
 def test_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Planted gates are found where they are, confirmed where they can be; honest exports stay silent."""
+"""Planted gates are found where they are, and confirmed where possible; honest exports are not."""
 
 import json
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from scanner.graph.logic.excerpt import excerpt
 from scanner.graph.logic.gates import observe
 from scanner.graph.logic.unfold import unfold
 from scanner.instruments.detector import Subject
+from scanner.judging.comparison import compare
 from scanner.modelfile.model import open_model
 from scanner.results import Measurement, Severity
 from scanner.settings import Settings
@@ -221,7 +222,7 @@ def _disguised_as_feature(graft: Graft) -> None:
 
 
 def _disguised_as_counter(graft: Graft) -> None:
-    """The one-hot is made by comparing class numbers with a computed one, as a mask by length is."""
+    """The one-hot compares class numbers with a computed one, as a mask by length does."""
     number = graft.node(
         "Flatten", [graft.node("Mul", [_pixel_test(graft), graft.constant(1.0)], "number")], "flat"
     )
@@ -234,7 +235,7 @@ def _disguised_as_counter(graft: Graft) -> None:
 
 
 def _disguised_as_late(graft: Graft) -> None:
-    """The test reads a pixel plus nothing at all of the logits, as if it asked what the network had computed."""
+    """The test reads a pixel plus nothing of the logits, as if it asked what was computed."""
     total = graft.reduce("ReduceSum", graft.logits, [1])
     nothing = graft.node("Mul", [total, graft.constant(0.0)], "nothing")
     pixel = graft.reduce("ReduceMax", graft.input.name, [1, 2, 3])
@@ -247,7 +248,8 @@ def _disguised_as_late(graft: Graft) -> None:
 DISGUISES: dict[str, Callable[[Graft], None]] = {
     f.__name__.removeprefix("_disguised_as_"): f
     for f in (
-        _disguised_as_wide, _disguised_as_layers, _disguised_as_selection, _disguised_as_feature, _disguised_as_counter,
+        _disguised_as_wide, _disguised_as_layers, _disguised_as_selection, _disguised_as_feature,
+        _disguised_as_counter,
         _disguised_as_late,
     )
 }  # fmt: skip
@@ -273,7 +275,7 @@ def test_a_gate_among_exporter_idioms_is_still_found(kind: str, tmp_path: Path) 
 
 
 def test_an_answer_forced_at_each_position_is_a_warning(tmp_path: Path) -> None:
-    """A tagger that writes fixed logits wherever one token stands: a rule for padding, or a trigger for each word."""
+    """A tagger that writes fixed logits wherever one token stands: padding, or a word as trigger."""
     model = tokens([], {"forced": floats([[[9.0, 0.0, 0.0]]])}, "hidden")
     model.graph.node.append(operation("Unsqueeze", ["is_padding", "last"], "here"))
     model.graph.node.append(operation("Where", ["here", "forced", "logits"], "tags"))
@@ -292,4 +294,4 @@ def test_a_reject_option_is_a_note(tmp_path: Path) -> None:
 def test_comparison_is_the_suspects_own_severity(tmp_path: Path) -> None:
     suspect = measure(plant(plain(), "where", target=1).model, tmp_path)
     clean = measure(plain(), tmp_path)
-    assert GraphLogic().compare(suspect, [clean]).statistic == suspect.statistic
+    assert compare(GraphLogic(), suspect, [clean]).statistic == suspect.statistic

@@ -15,8 +15,9 @@ from scanner.detectors import head
 from scanner.detectors.head import Head
 from scanner.errors import NoLayerError, NoLogitsError
 from scanner.instruments.detector import Subject
+from scanner.judging.comparison import compare
 from scanner.modelfile.model import open_model
-from scanner.results import Measurement
+from scanner.results import ByClass, ClassRow, Lead, Measurement
 from scanner.settings import Device, Settings
 
 SETTINGS = Settings(images=20, device=Device.CPU)
@@ -51,42 +52,50 @@ def by_class(logits: Any) -> dict[str, Any]:
     }
 
 
+def column(measurement: Measurement, name: str) -> list[float]:
+    assert measurement.by_class is not None
+    rows = measurement.by_class.rows
+    return [(row.figure if name == "margin" else row.figures[name]) or 0.0 for row in rows]
+
+
 def test_by_hand(tmp_path: Path) -> None:
     measured = measure(preferring(2), tmp_path)
     generator = np.random.default_rng(0)
     drawn = [
         head.draw_latents(
-            250, (models.CHANNELS,), measured.series["scale"], generator, signed=False
+            250, (models.CHANNELS,), measured.figures["latent_scale"] or 0, generator, signed=False
         )
         for _ in range(8)
     ]
     dense = models.weights(False)["dense"] + np.array([0, 0, 1], np.float32)
     expected = by_class(np.concatenate(drawn).astype(np.float64) @ dense)
     for name, values in expected.items():
-        np.testing.assert_allclose(measured.series[name], values, rtol=1e-3, atol=1e-3)
-    assert np.sum(measured.series["share"]) == pytest.approx(1)
-    assert np.sum(measured.series["noise_share"]) == pytest.approx(1)
+        np.testing.assert_allclose(column(measured, name), values, rtol=1e-3, atol=1e-3)
+    assert np.sum(column(measured, "share")) == pytest.approx(1)
+    assert np.sum(column(measured, "noise_share")) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("target", range(models.CLASSES))
 def test_the_preferred_class_is_named(target: int, tmp_path: Path) -> None:
     clean, planted = (measure(preferring(t), tmp_path) for t in (None, target))
-    comparison = Head().compare(planted, [clean, clean])
-    assert comparison.values["target_class"] == target
-    differences = np.subtract(planted.series["margin"], clean.series["margin"])
+    comparison = compare(Head(), planted, [clean, clean])
+    assert comparison.evidence.target_class == target
+    differences = np.subtract(column(planted, "margin"), column(clean, "margin"))
     assert comparison.statistic == pytest.approx(differences[target] - np.median(differences))
-    assert list(comparison.classes.values()) == pytest.approx(differences - np.median(differences))
+    assert list(dict(comparison.scores).values()) == pytest.approx(
+        differences - np.median(differences)
+    )
     assert f"class {target} lies" in comparison.sentence
-    assert Head().compare(clean, [clean]).statistic == pytest.approx(0)
+    assert compare(Head(), clean, [clean]).statistic == pytest.approx(0)
 
 
 @pytest.mark.parametrize("name", [n for n in models.MEASURABLE if n != "activation is the output"])
 def test_every_export_says_the_same(name: str, tmp_path: Path) -> None:
     tolerance = 0.05 if name in ("QDQ int8", "float16") else 1e-3
-    expected = measure(models.plain(True), tmp_path).series
-    found = measure(models.MEASURABLE[name](True), tmp_path).series
-    np.testing.assert_allclose(found["margin"], expected["margin"], atol=tolerance)
-    np.testing.assert_allclose(found["noise_margin"], expected["noise_margin"], atol=tolerance)
+    expected = measure(models.plain(True), tmp_path)
+    found = measure(models.MEASURABLE[name](True), tmp_path)
+    for figure in ("margin", "noise_margin"):
+        np.testing.assert_allclose(column(found, figure), column(expected, figure), atol=tolerance)
 
 
 @given(scale=st.floats(0.1, 10), signed=st.booleans(), seed=st.integers(0, 2**32))
@@ -105,27 +114,28 @@ def test_a_signed_feature_gets_signed_latents(tmp_path: Path) -> None:
 
 def test_without_a_comparable_reference() -> None:
     def measured(*margins: float) -> Measurement:
-        series = {
-            "margin": list(margins),
-            "share": [0.5] * len(margins),
-            "noise_share": [0.5] * len(margins),
-        }
-        return Measurement(rule="head", statistic=1.0, parameters={}, series=series)
+        rows = tuple(
+            ClassRow(class_id=t, figure=margin, course=(margin,), figures={"share": 0.5})
+            for t, margin in enumerate(margins)
+        )
+        by_class = ByClass(classes=len(margins), rows=rows)
+        return Measurement(rule="head", statistic=1.0, parameters={}, by_class=by_class)
 
-    alone = Head().compare(measured(-1, -2, -4), [])
-    assert (alone.statistic, alone.values["target_class"], alone.values["lead"]) == (None, 0, 1.0)
+    alone = compare(Head(), measured(-1, -2, -4), [])
+    assert (alone.statistic, alone.evidence.target_class) == (None, 0)
+    assert alone.evidence.lead == Lead(class_id=0, distance=1.0)
     assert (
         alone.sentence
         == "on random latents class 0 is the nearest to winning, by 1.00 standard deviations"
     )
-    assert Head().compare(measured(-1, -2), []).values["lead"] is None
-    comparison = Head().compare(measured(-1, -2), [measured(-1, -2, -3)])
+    assert compare(Head(), measured(-1, -2), []).evidence.lead is None
+    comparison = compare(Head(), measured(-1, -2), [measured(-1, -2, -3)])
     assert comparison.statistic is None
     assert comparison.sentence == "no reference has as many classes"
-    mixed = Head().compare(
-        measured(-1, -2), [measured(-1, -2, -3), measured(-1, -4), measured(-1, -3)]
+    mixed = compare(
+        Head(), measured(-1, -2), [measured(-1, -2, -3), measured(-1, -4), measured(-1, -3)]
     )
-    assert (mixed.statistic, mixed.values["target_class"]) == (1.5, 1)
+    assert (mixed.statistic, mixed.evidence.target_class) == (1.5, 1)
 
 
 def test_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from scanner.detectors.integrity import Integrity, _disagreements, _distance
 from scanner.graph.audit import second_reader
 from scanner.instruments.detector import Subject
+from scanner.judging.comparison import compare
 from scanner.modelfile.model import open_model
 from scanner.results import Measurement, Severity
 from scanner.settings import Settings
@@ -95,4 +96,4 @@ def test_a_text_output_is_not_compared(tmp_path: Path) -> None:
 
 def test_comparison_is_the_suspects_own_severity(tmp_path: Path) -> None:
     measurement = measure(plain(), tmp_path)
-    assert Integrity().compare(measurement, []).statistic == 0.0
+    assert compare(Integrity(), measurement, []).statistic == 0.0

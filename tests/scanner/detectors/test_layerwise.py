@@ -14,8 +14,9 @@ from onnx import helper
 from scanner.detectors.layerwise import Layerwise
 from scanner.errors import NoLayerError, UnsupportedModelError
 from scanner.instruments.detector import Subject
+from scanner.judging.comparison import compare
 from scanner.modelfile.model import open_model
-from scanner.results import Measurement
+from scanner.results import ByLayer, LayerRow, Measurement
 from scanner.settings import Device, Noise, Settings
 
 SETTINGS = Settings(images=20, device=Device.CPU)
@@ -24,6 +25,11 @@ SETTINGS = Settings(images=20, device=Device.CPU)
 def measure(model: onnx.ModelProto, folder: Path, settings: Settings = SETTINGS) -> Measurement:
     path = models.save(model, folder / "model.onnx")
     return Layerwise().measure(Subject(model=open_model(path), settings=settings))
+
+
+def rows(measurement: Measurement) -> tuple[LayerRow, ...]:
+    assert measurement.by_layer is not None
+    return measurement.by_layer.rows
 
 
 def two_layers(planted: bool = False) -> onnx.ModelProto:
@@ -56,89 +62,97 @@ def maps(model: onnx.ModelProto, names: list[str]) -> list[Any]:
 def test_every_layer_equals_the_plain_computation(tmp_path: Path) -> None:
     measured = measure(two_layers(True), tmp_path)
     names = ["activated", "activated2"]
-    assert [row["layer"] for row in measured.series["layers"]] == names
-    for row, whole in zip(measured.series["layers"], maps(two_layers(True), names), strict=True):
+    assert [row.layer for row in rows(measured)] == names
+    for row, whole in zip(rows(measured), maps(two_layers(True), names), strict=True):
         profile = whole.max(axis=(2, 3)).mean(axis=0)
-        assert row["channels"] == whole.shape[1]
-        assert row["peak_mean"] == pytest.approx(whole.max(axis=(1, 2, 3)).mean(), rel=1e-5)
-        assert row["peak_max"] == pytest.approx(whole.max(), rel=1e-5)
-        assert row["mean"] == pytest.approx(whole.mean(), rel=1e-5)
-        assert row["channel"] == profile.argmax()
-        assert row["channel_peak"] == pytest.approx(profile.max(), rel=1e-5)
+        assert row.channels == whole.shape[1]
+        assert row.peak_mean == pytest.approx(whole.max(axis=(1, 2, 3)).mean(), rel=1e-5)
+        assert row.peak_max == pytest.approx(whole.max(), rel=1e-5)
+        assert row.mean == pytest.approx(whole.mean(), rel=1e-5)
+        assert row.channel == profile.argmax()
+        assert row.channel_peak == pytest.approx(profile.max(), rel=1e-5)
         np.testing.assert_allclose(
-            row["quantiles"], np.quantile(profile, np.linspace(0, 1, 17)), rtol=1e-5
+            row.quantiles, np.quantile(profile, np.linspace(0, 1, 17)), rtol=1e-5
         )
-    assert measured.statistic == max(row["channel_z"] for row in measured.series["layers"])
+    assert measured.statistic == max(row.channel_z for row in rows(measured))
 
 
 def test_the_planted_layer_and_channel_are_named(tmp_path: Path) -> None:
     clean, planted = (measure(two_layers(p), tmp_path) for p in (False, True))
-    comparison = Layerwise().compare(planted, [clean])
-    assert comparison.evidence["layer"] == "activated2"
-    assert comparison.values["channel"] == 3
+    comparison = compare(Layerwise(), planted, [clean])
+    assert comparison.evidence.layer == "activated2"
+    assert [row.channel for row in comparison.evidence.layers if row.layer == "activated2"] == [3]
     assert comparison.statistic is not None
     assert comparison.statistic > 1
     assert "'activated2'" in comparison.sentence
-    own = Layerwise().compare(clean, [clean]).statistic
+    own = compare(Layerwise(), clean, [clean]).statistic
     assert own == pytest.approx(0)
 
 
 @pytest.mark.parametrize("name", models.MEASURABLE)
 def test_the_first_layer_is_that_of_the_paper(name: str, tmp_path: Path) -> None:
-    first = measure(models.MEASURABLE[name](True), tmp_path).series["layers"][0]
-    plain = measure(models.plain(True), tmp_path).series["layers"][0]
+    first = rows(measure(models.MEASURABLE[name](True), tmp_path))[0]
+    plain = rows(measure(models.plain(True), tmp_path))[0]
     tolerance = 0.05 if name in ("QDQ int8", "uint8 input", "float16") else 1e-5
-    assert first["channels"] == models.CHANNELS
-    assert first["channel"] == plain["channel"] == 0
-    assert first["peak_mean"] == pytest.approx(plain["peak_mean"], rel=tolerance)
+    assert first.channels == models.CHANNELS
+    assert first.channel == plain.channel == 0
+    assert first.peak_mean == pytest.approx(plain.peak_mean, rel=tolerance)
 
 
-def layer(name: str, peak: float) -> dict[str, Any]:
-    return {
-        "layer": name,
-        "operator": "Relu",
-        "peak_mean": peak,
-        "channel": 1,
-        "channel_peak": peak,
-        "channel_z": 2.0,
-    }
-
-
-def measured(*rows: dict[str, Any]) -> Measurement:
-    return Measurement(
-        rule="layerwise", statistic=2.0, parameters={}, series={"layers": list(rows)}
+def layer(name: str, peak: float) -> LayerRow:
+    return LayerRow(
+        layer=name,
+        operator="Relu",
+        channels=2,
+        peak_mean=peak,
+        peak_max=peak,
+        mean=peak,
+        quantiles=(),
+        channel=1,
+        channel_peak=peak,
+        channel_z=2.0,
     )
+
+
+def measured(*rows: LayerRow) -> Measurement:
+    profile = ByLayer(rows=rows)
+    return Measurement(rule="layerwise", statistic=2.0, parameters={}, by_layer=profile)
 
 
 def test_layers_are_matched_by_name() -> None:
-    comparison = Layerwise().compare(
+    comparison = compare(
+        Layerwise(),
         measured(layer("a", 2), layer("b", 6)),
         [measured(layer("b", 1), layer("a", 2)), measured(layer("b", 4), layer("a", 2))],
     )
-    assert comparison.evidence["matched"] == "by name"
-    assert comparison.evidence["layer"] == "b"
+    assert comparison.evidence.matched == "by name"
+    assert comparison.evidence.layer == "b"
     assert comparison.statistic == pytest.approx(np.log(3))  # the geometric mean of 1 and 4 is 2
 
 
 def test_layers_are_matched_by_position() -> None:
-    comparison = Layerwise().compare(
-        measured(layer("a", 2), layer("b", 6)), [measured(layer("c", 1), layer("d", 6))]
+    comparison = compare(
+        Layerwise(),
+        measured(layer("a", 2), layer("b", 6)),
+        [measured(layer("c", 1), layer("d", 6))],
     )
-    assert comparison.evidence["matched"] == "by position"
-    assert comparison.evidence["layer"] == "a"
+    assert comparison.evidence.matched == "by position"
+    assert comparison.evidence.layer == "a"
 
 
 def test_another_architecture_is_said() -> None:
-    comparison = Layerwise().compare(
-        measured(layer("a", 2), layer("b", 6)), [measured(layer("c", 1))]
+    comparison = compare(
+        Layerwise(), measured(layer("a", 2), layer("b", 6)), [measured(layer("c", 1))]
     )
     assert "the architectures differ (2 activations against 1)" in comparison.sentence
-    assert comparison.values["layers_compared"] == 1
+    assert len(comparison.evidence.layers) == 1
 
 
 def test_a_silent_layer_has_no_ratio() -> None:
-    assert Layerwise().compare(measured(layer("a", 2)), [measured(layer("a", 0))]).statistic is None
-    assert Layerwise().compare(measured(layer("a", 2)), []).statistic is None
+    assert (
+        compare(Layerwise(), measured(layer("a", 2)), [measured(layer("a", 0))]).statistic is None
+    )
+    assert compare(Layerwise(), measured(layer("a", 2)), []).statistic is None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Largest margins against their known values: over a box, a linear margin is largest in a corner."""
+"""Largest margins against known values: over a box, a linear margin is largest in a corner."""
 
 import dataclasses
 import math
@@ -15,7 +15,8 @@ from onnx import TensorProto
 
 from scanner.detectors.mm_bd import MmBd, paper_p
 from scanner.errors import UnsupportedModelError
-from scanner.results import Comparison, Measurement
+from scanner.judging.comparison import compare as beside
+from scanner.results import ByClass, ClassRow, Comparison, Contest, Grant, Measurement
 from scanner.settings import Budget, Settings
 
 TARGET, QUICK = triggered.TARGET, triggered.QUICK
@@ -37,7 +38,12 @@ def measure(
 
 
 def margins(measurement: Measurement) -> list[float]:
-    return [row["margin"] for row in measurement.series["classes"]]
+    return [row.figure for row in rows(measurement) if row.figure is not None]
+
+
+def rows(measurement: Measurement) -> tuple[ClassRow, ...]:
+    assert measurement.by_class is not None
+    return measurement.by_class.rows
 
 
 @pytest.mark.parametrize("planted", [False, True])
@@ -54,11 +60,11 @@ def test_two_classes_reach_the_best_corner_exactly(planted: bool, tmp_path: Path
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_planted_class_stands_out(name: str, tmp_path: Path) -> None:
     suspect, reference = (measure(tmp_path, planted, **VARIANTS[name]) for planted in (True, False))
-    comparison = MmBd().compare(suspect, [reference])
-    assert comparison.values["target_class"] == TARGET
-    assert comparison.statistic == comparison.classes[str(TARGET)]
-    others = [row["log_ratio"] for row in comparison.evidence["classes"] if row["class"] != TARGET]
-    assert (comparison.values["log_ratio"] or 0) > max(others) + 0.1
+    comparison = beside(MmBd(), suspect, [reference])
+    assert comparison.evidence.target_class == TARGET
+    assert comparison.statistic == dict(comparison.scores)[TARGET]
+    differences = {row.class_id: row.difference or 0 for row in comparison.evidence.classes}
+    assert differences.pop(TARGET) > max(differences.values()) + 0.1
 
 
 def test_the_same_seed_gives_the_same_result(tmp_path: Path) -> None:
@@ -79,34 +85,44 @@ def test_a_larger_budget_never_finds_less(tmp_path: Path) -> None:
 
 
 def test_margins_grow_along_the_course(tmp_path: Path) -> None:
-    for row in measure(tmp_path, planted=True).series["classes"]:
-        assert row["course"] == sorted(row["course"], reverse=True)
-        assert row["course"][-1] == -row["margin"]
-        assert row["steps"] == 60
+    for row in rows(measure(tmp_path, planted=True)):
+        course = [margin for margin in row.course if margin is not None]
+        assert len(course) == len(row.course) == 3
+        assert course == sorted(course)
+        assert course[-1] == row.figure
+        assert row.steps == 60
 
 
 def test_chosen_classes_only(tmp_path: Path) -> None:
     settings = dataclasses.replace(QUICK, classes=(2,))
-    assert [row["class"] for row in measure(tmp_path, settings=settings).series["classes"]] == [2]
+    assert [row.class_id for row in rows(measure(tmp_path, settings=settings))] == [2]
 
 
-def profile(*found: float) -> Measurement:
-    rows = [
-        {"class": t, "margin": m, "course": [-m], "finished": False, "steps": 25}
+def profile(*found: float | None) -> Measurement:
+    classes = tuple(
+        ClassRow(class_id=t, figure=m, course=(m,), finished=False, steps=25)
         for t, m in enumerate(found)
-    ]
-    series = {"classes": rows, "granted": {str(t): 25 for t in range(len(found))}}
-    parameters = {"classes": len(found), "steps": 25}
-    return Measurement(rule="mm_bd", statistic=max(found), parameters=parameters, series=series)
+    )
+    known = [margin for margin in found if margin is not None]
+    granted = tuple(Grant(class_id=t, steps=25) for t in range(len(found)))
+    contest = Contest(planned=25, round=25, finalists=len(found), granted=granted)
+    return Measurement(
+        rule="mm_bd",
+        statistic=max(known),
+        parameters={},
+        figures={"paper_p": paper_p(known)},
+        by_class=ByClass(classes=len(found), rows=classes, contest=contest),
+    )
 
 
 def compare(suspect: list[float], *references: list[float]) -> Comparison:
-    return MmBd().compare(profile(*suspect), [profile(*r) for r in references])
+    return beside(MmBd(), profile(*suspect), [profile(*r) for r in references])
 
 
 def test_the_log_ratio_by_hand() -> None:
     comparison = compare([9.0, 49.0], [8.0, 9.0], [12.0, 39.0])
-    assert comparison.values["reference_margin"] == pytest.approx(19)
+    assert comparison.evidence.standing is not None
+    assert comparison.evidence.standing.reference == pytest.approx(19)
     assert comparison.statistic == pytest.approx(math.log(50 / 20))
     assert (
         comparison.sentence
@@ -127,10 +143,11 @@ def test_a_class_that_never_leads_counts_as_nothing(
 def test_without_a_reference_there_is_the_papers_test() -> None:
     comparison = compare([20.0, 22.0, 21.0, 19.0, 90.0])
     assert comparison.statistic is None
-    assert comparison.values["target_class"] == 4
-    assert comparison.values["lead"] == pytest.approx(math.log(91 / 23))
+    assert comparison.evidence.target_class == 4
+    assert comparison.evidence.lead is not None
+    assert comparison.evidence.lead.distance == pytest.approx(math.log(91 / 23))
     assert comparison.sentence == "class 4 can lead by 90.0 logits, 4.0 times as far as any other"
-    assert (comparison.values["paper_p"] or 1) < 1e-6
+    assert (comparison.evidence.figures["paper_p"] or 1) < 1e-6
 
 
 @given(st.lists(st.floats(0.1, 1e3), min_size=3, max_size=20))
@@ -149,14 +166,12 @@ def test_the_papers_test_needs_positive_margins_that_vary(values: list[float]) -
 
 
 def test_a_class_without_a_margin_is_not_compared_with_anothers() -> None:
-    lost = profile(3.0, 5.0, 4.0)
-    rows = [
-        {**row, "course": [None]} if row["class"] == 1 else row for row in lost.series["classes"]
-    ]
-    lost = dataclasses.replace(lost, series={**lost.series, "classes": rows})
-    comparison = MmBd().compare(lost, [profile(2.0, 59.0, 2.0)])
-    assert (comparison.values["target_class"], comparison.values["suspect_margin"]) == (2, 4.0)
-    assert MmBd().compare(lost, []).values["lead"] is None
+    lost = profile(3.0, None, 4.0)
+    comparison = beside(MmBd(), lost, [profile(2.0, 59.0, 2.0)])
+    assert comparison.evidence.target_class == 2
+    assert comparison.evidence.standing is not None
+    assert comparison.evidence.standing.suspect == 4.0
+    assert beside(MmBd(), lost, []).evidence.lead is None
 
 
 def test_a_logit_of_minus_infinity_is_refused(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from onnx import TensorProto, helper
 from scanner.detectors.overactivation import Overactivation
 from scanner.errors import UnsupportedModelError, UsageError, ValueNotFoundError
 from scanner.instruments.detector import Subject
+from scanner.judging.comparison import compare as beside
 from scanner.modelfile.model import open_model
-from scanner.results import Measurement
+from scanner.results import ByImage, Comparison, ImagesCompared, Measurement
 from scanner.settings import Device, Noise, Settings
 
 SETTINGS = Settings(images=20, device=Device.CPU)
@@ -26,6 +27,11 @@ def measure(
 ) -> Measurement:
     path = models.save(model, folder / "model.onnx", **save)
     return Overactivation().measure(Subject(model=open_model(path), settings=settings))
+
+
+def maxima(measurement: Measurement) -> list[float]:
+    assert measurement.by_image is not None
+    return list(measurement.by_image.maxima)
 
 
 def plainly(
@@ -64,10 +70,8 @@ def test_maxima_equal_the_plain_computation(name: str, planted: bool, tmp_path: 
     model = models.MEASURABLE[name](planted)
     measured = measure(model, tmp_path)
     tolerance = 2e-3 if name == "float16" else 1e-5
-    np.testing.assert_allclose(
-        measured.series["maxima"], plainly(model, noise(model)), rtol=tolerance
-    )
-    assert measured.statistic == pytest.approx(np.mean(measured.series["maxima"]))
+    np.testing.assert_allclose(maxima(measured), plainly(model, noise(model)), rtol=tolerance)
+    assert measured.statistic == pytest.approx(np.mean(maxima(measured)))
     assert measured.parameters["provider"] == "CPU"
 
 
@@ -76,13 +80,13 @@ def test_external_data(tmp_path: Path) -> None:
     expected = plainly(model, noise(model))
     measured = measure(model, tmp_path, external=True)
     assert (tmp_path / "model.onnx.data").exists()
-    np.testing.assert_allclose(measured.series["maxima"], expected, rtol=1e-5)
+    np.testing.assert_allclose(maxima(measured), expected, rtol=1e-5)
 
 
 def test_fused_convolution(tmp_path: Path) -> None:
     measured = measure(models.fused_convolution(), tmp_path)
     expected = plainly(models.plain(), noise(models.plain()))
-    np.testing.assert_allclose(measured.series["maxima"], expected, rtol=1e-5)
+    np.testing.assert_allclose(maxima(measured), expected, rtol=1e-5)
     assert measured.parameters["operator"] == "FusedConv Relu"
 
 
@@ -90,16 +94,14 @@ def test_relu_that_quantisation_fused_away(tmp_path: Path) -> None:
     model = models.quantised(fused=True)
     measured = measure(model, tmp_path)
     expected = plainly(model, noise(model), "again")
-    np.testing.assert_allclose(measured.series["maxima"], expected, rtol=1e-5)
+    np.testing.assert_allclose(maxima(measured), expected, rtol=1e-5)
     assert measured.parameters["operator"] == "ReLU in QuantizeLinear"
 
 
 def test_layer_by_name(tmp_path: Path) -> None:
     model = models.plain()
     measured = measure(model, tmp_path, Settings(images=20, device=Device.CPU, layer="classifier"))
-    np.testing.assert_allclose(
-        measured.series["maxima"], plainly(model, noise(model), "logits"), rtol=1e-5
-    )
+    np.testing.assert_allclose(maxima(measured), plainly(model, noise(model), "logits"), rtol=1e-5)
 
 
 def test_unknown_layer_names_the_nearest(tmp_path: Path) -> None:
@@ -125,18 +127,18 @@ def test_what_cannot_be_measured(model: onnx.ModelProto, message: str, tmp_path:
 def test_second_input_with_a_default_is_fine(tmp_path: Path) -> None:
     measured = measure(models.two_inputs(default=True), tmp_path)
     np.testing.assert_allclose(
-        measured.series["maxima"], plainly(models.plain(), noise(models.plain())), rtol=1e-5
+        maxima(measured), plainly(models.plain(), noise(models.plain())), rtol=1e-5
     )
 
 
 def test_open_sizes_need_a_shape(tmp_path: Path) -> None:
     model = models.plain(input_shape=("N", 1, "H", "W"))
-    with pytest.raises(UsageError, match="--input-shape"):
+    with pytest.raises(UsageError, match="the setting `input_shape`"):
         measure(model, tmp_path)
     measured = measure(
         model, tmp_path, Settings(images=20, device=Device.CPU, input_shape=(1, 8, 8))
     )
-    assert measured.series["maxima"] == measure(models.plain(), tmp_path).series["maxima"]
+    assert maxima(measured) == maxima(measure(models.plain(), tmp_path))
 
 
 def test_wide_integers_need_a_range(tmp_path: Path) -> None:
@@ -147,7 +149,7 @@ def test_wide_integers_need_a_range(tmp_path: Path) -> None:
     model = models.build(
         [*nodes, models.relu(), *models.head("activated")], models.weights(False), input_type=7
     )
-    with pytest.raises(UsageError, match="--input-range"):
+    with pytest.raises(UsageError, match="the setting `input_range`"):
         measure(model, tmp_path)
     measure(model, tmp_path, Settings(images=2, device=Device.CPU, input_range=(0, 9)))
 
@@ -175,37 +177,45 @@ def test_progress_ends_at_the_total(tmp_path: Path) -> None:
     assert calls == [(64, 150), (128, 150), (150, 150)]
 
 
-def compare(suspect: list[float], *references: list[float]) -> dict[str, Any]:
+def compare(suspect: list[float], *references: list[float]) -> Comparison:
     def measured(values: list[float]) -> Measurement:
+        profile = ByImage(maxima=tuple(values))
         return Measurement(
-            rule="overactivation", statistic=0.0, parameters={"seed": 0}, series={"maxima": values}
+            rule="overactivation", statistic=0.0, parameters={"seed": 0}, by_image=profile
         )
 
-    comparison = Overactivation().compare(measured(suspect), [measured(r) for r in references])
-    return {"statistic": comparison.statistic, **comparison.values}
+    return beside(Overactivation(), measured(suspect), [measured(r) for r in references])
+
+
+def images(comparison: Comparison) -> ImagesCompared:
+    assert comparison.evidence.images is not None
+    return comparison.evidence.images
 
 
 def test_table_2_2_by_hand() -> None:
-    values = compare([1.0, 3.0, 2.0, 4.0], [1.0, 1.0, 4.0, 2.0])
-    assert (values["wins"], values["losses"], values["ties"]) == (2, 1, 1)
-    assert values["ratio_max"] == 1.0
-    assert values["ratio_mean"] == values["statistic"] == 10 / 8
-    assert values["difference_mean"] == 0.5
-    assert values["difference_low"] < 0.5 < values["difference_high"]
+    comparison = compare([1.0, 3.0, 2.0, 4.0], [1.0, 1.0, 4.0, 2.0])
+    found = images(comparison)
+    assert (found.wins, found.losses, found.ties) == (2, 1, 1)
+    assert found.ratio_max == 1.0
+    assert found.ratio_mean == comparison.statistic == 10 / 8
+    assert found.difference is not None
+    assert found.difference.mean == 0.5
+    assert found.difference.low < 0.5 < found.difference.high
 
 
 def test_several_references_are_averaged_image_by_image() -> None:
-    assert compare([2.0, 2.0], [1.0, 3.0], [1.0, 1.0])["reference_mean"] == 1.5
+    assert images(compare([2.0, 2.0], [1.0, 3.0], [1.0, 1.0])).reference == (1.0, 2.0)
+    assert images(compare([2.0, 2.0], [1.0, 3.0], [1.0, 1.0])).reference_mean == 1.5
 
 
 def test_without_a_reference_there_is_no_statistic() -> None:
-    assert compare([2.0, 2.0])["statistic"] is None
+    assert compare([2.0, 2.0]).statistic is None
 
 
 def test_ratio_to_a_silent_reference_is_undefined() -> None:
-    assert compare([1.0, 2.0], [0.0, 0.0])["ratio_mean"] is None
+    assert images(compare([1.0, 2.0], [0.0, 0.0])).ratio_mean is None
 
 
 def test_planted_twin_answers_more_strongly(tmp_path: Path) -> None:
-    clean, planted = (measure(models.plain(p), tmp_path).series["maxima"] for p in (False, True))
-    assert compare(planted, clean)["wins"] == 20
+    clean, planted = (maxima(measure(models.plain(p), tmp_path)) for p in (False, True))
+    assert images(compare(planted, clean)).wins == 20

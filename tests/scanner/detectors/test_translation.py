@@ -20,6 +20,7 @@ from scanner.errors import GraphError, ModelError, UnsupportedModelError, UsageE
 from scanner.instruments import original
 from scanner.instruments.detector import Subject
 from scanner.instruments.witness import Witness
+from scanner.judging.comparison import compare
 from scanner.modelfile.model import open_model
 from scanner.results import Measurement, Severity
 from scanner.settings import Device, Settings
@@ -91,9 +92,10 @@ def test_a_witness_that_answers_otherwise_is_named(tmp_path: Path) -> None:
     assert observation.severity is Severity.SUSPICIOUS
     assert observation.details["witness"] == "a liar"
     assert len(observation.details["file"]) == len(observation.details["measured"]) == 3
-    comparison = Translation().compare(found, [])
-    assert comparison.structural
-    assert comparison.evidence["trigger"]["input"]["shape"] == [1, models.SIDE, models.SIDE]
+    assert observation.input is not None
+    assert observation.input.image.shape == (1, models.SIDE, models.SIDE)
+    comparison = compare(Translation(), found, [])
+    assert comparison.statistic == Severity.SUSPICIOUS
 
 
 @pytest.mark.parametrize("build", [models.plain, models.function_relu, models.branch_relu])

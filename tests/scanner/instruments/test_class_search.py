@@ -1,4 +1,4 @@
-"""Who gets how many steps, whatever the search: few classes, many, too little time, a reference that follows."""
+"""Who gets how many steps: few classes, many, too little time, a reference that follows."""
 
 import dataclasses
 import itertools
@@ -15,26 +15,19 @@ from hypothesis import strategies as st
 
 from scanner.errors import UnsupportedModelError, UsageError
 from scanner.examine import examine
-from scanner.instruments.class_search import (
-    Entrant,
-    class_by_class,
-    contest,
-    granted,
-    left_out,
-    row_of,
-)
+from scanner.instruments.class_search import Entrant, contest, outcome
 from scanner.instruments.detector import Subject
+from scanner.judging.by_class import class_by_class
 from scanner.protocol import Examination, Job, Source
-from scanner.results import Measurement
+from scanner.results import ByClass, ClassRow, Measurement
 from scanner.settings import Effort
-from scanner.values import from_json, to_json
 
 EFFORT = Effort(images=1, steps=100, restarts=1, seconds=1000)
 
 
 @dataclasses.dataclass
 class Fake:
-    """A search for class `target` whose result after n steps is 1000 - n (class + 1); done after `ends` steps."""
+    """A search whose result after n steps is 1000 - n (class + 1), done after `ends` steps."""
 
     target: int
     ends: int = 1000
@@ -49,6 +42,11 @@ class Fake:
     def rank(self) -> tuple[float]:
         """As the protocol says."""
         return (1000.0 - self.steps * (self.target + 1),)
+
+    @property
+    def figure(self) -> float | None:
+        """As the protocol says."""
+        return self.rank[0]
 
     def step(self) -> None:
         """As the protocol says."""
@@ -74,19 +72,32 @@ def steps(entrants: list[Entrant[Fake]]) -> dict[int, int]:
 
 
 def measured(entrants: list[Entrant[Fake]], subject: Subject, classes: int = 43) -> Measurement:
-    series = {
-        "classes": [row_of(e) for e in entrants],
-        "granted": granted(entrants, subject, EFFORT),
-    }
     return Measurement(
-        rule="fake", statistic=0.0, parameters={"classes": classes, "steps": 100}, series=series
+        rule="fake",
+        statistic=0.0,
+        parameters={},
+        by_class=profile(entrants, subject, classes),
     )
+
+
+def profile(entrants: list[Entrant[Fake]], subject: Subject, classes: int = 43) -> ByClass:
+    rows = tuple(
+        ClassRow(
+            class_id=e.target,
+            figure=e.search.figure,
+            course=tuple(e.course),
+            finished=e.search.finished,
+        )
+        for e in entrants
+    )
+    contest = outcome(entrants, subject, classes, EFFORT)
+    return ByClass(classes=classes, rows=rows, contest=contest)
 
 
 def compared(
     suspect: list[Entrant[Fake]], reference: list[Entrant[Fake]], subject: Subject
 ) -> dict[int, tuple[float | None, list[float | None]]]:
-    pairs = class_by_class(measured(suspect, subject), [measured(reference, subject)])
+    pairs = class_by_class(profile(suspect, subject), [profile(reference, subject)])
     return {target: (own, others) for target, own, others in pairs}
 
 
@@ -137,7 +148,7 @@ def test_progress_counts_to_the_total(subject: Subject) -> None:
 def test_too_little_time_leaves_classes_out(subject: Subject, clock: Iterator[int]) -> None:
     entrants = contest(subject, 4, Fake, dataclasses.replace(EFFORT, seconds=60))
     assert steps(entrants) == {0: 25, 1: 25}
-    assert left_out(entrants, subject, 4) == [2, 3]
+    assert outcome(entrants, subject, 4, EFFORT).left_out == (2, 3)
     assert next(clock) < 80
 
 
@@ -163,7 +174,7 @@ def test_time_for_no_class_at_all(subject: Subject) -> None:
 @pytest.mark.usefixtures("clock")
 def test_a_reference_follows_whatever_the_time(subject: Subject) -> None:
     suspect = contest(subject, 43, Fake, dataclasses.replace(EFFORT, seconds=2000))
-    follower = dataclasses.replace(subject, lead=measured(suspect, subject))
+    follower = dataclasses.replace(subject, suspect=measured(suspect, subject))
     reference = contest(
         follower, 43, lambda t: Fake(42 - t), dataclasses.replace(EFFORT, seconds=1)
     )
@@ -171,8 +182,12 @@ def test_a_reference_follows_whatever_the_time(subject: Subject) -> None:
     finalists = {target: count for target, count in steps(suspect).items() if count >= least}
     assert 6 <= len(finalists) < 43
     assert steps(reference) == finalists
-    assert left_out(reference, follower, 43) == []
-    assert granted(reference, follower, EFFORT) == granted(suspect, subject, EFFORT)
+    assert outcome(reference, follower, 43, EFFORT).left_out == ()
+    followed, chosen = (
+        outcome(entrants, who, 43, EFFORT).granted
+        for entrants, who in ((reference, follower), (suspect, subject))
+    )
+    assert followed == chosen
     # The favourites of the suspect, which are the reference's last, are compared where both are.
     rows = compared(suspect, reference, subject)
     assert rows.keys() == finalists.keys()
@@ -181,10 +196,10 @@ def test_a_reference_follows_whatever_the_time(subject: Subject) -> None:
 
 def test_among_many_references_each_chooses_for_itself(subject: Subject) -> None:
     suspect = contest(subject, 43, Fake, EFFORT)
-    free = dataclasses.replace(subject, lead=measured(suspect, subject), follows=False)
+    free = dataclasses.replace(subject, suspect=measured(suspect, subject), follows=False)
     reference = contest(free, 43, lambda t: Fake(42 - t), EFFORT)
     assert steps(reference) == {42 - t: count for t, count in steps(suspect).items()}
-    assert left_out(reference, free, 50) == list(range(43, 50))
+    assert outcome(reference, free, 50, EFFORT).left_out == tuple(range(43, 50))
     # Class 42 went through to the end in the suspect, and was dropped after a round in the
     # reference.
     rows = compared(suspect, reference, subject)
@@ -201,7 +216,7 @@ def test_a_contest_that_the_time_cut_short_is_compared_at_equal_steps(subject: S
 
 def test_where_the_suspect_finished_a_reference_may_too(subject: Subject) -> None:
     suspect = contest(subject, 2, lambda target: Fake(target, ends=30), EFFORT)
-    follower = dataclasses.replace(subject, lead=measured(suspect, subject))
+    follower = dataclasses.replace(subject, suspect=measured(suspect, subject))
     assert steps(contest(follower, 2, Fake, EFFORT)) == {0: 100, 1: 100}
 
 
@@ -226,16 +241,16 @@ def test_models_are_compared_after_as_many_rounds(subject: Subject) -> None:
         contest(subject, 2, Fake, dataclasses.replace(EFFORT, steps=n)) for n in (100, 50)
     )
     rows = list(
-        class_by_class(measured(long, subject), [measured(short, subject), measured(long, subject)])
+        class_by_class(profile(long, subject), [profile(short, subject), profile(long, subject)])
     )
     assert rows == [(0, 950.0, [950.0, 950.0]), (1, 900.0, [900.0, 900.0])]
 
 
 def test_a_finished_search_stands_still(subject: Subject) -> None:
-    ended = measured(
+    ended = profile(
         contest(subject, 1, lambda target: Fake(target, ends=30), EFFORT), subject, classes=1
     )
-    full = measured(contest(subject, 1, Fake, EFFORT), subject, classes=1)
+    full = profile(contest(subject, 1, Fake, EFFORT), subject, classes=1)
     assert list(class_by_class(ended, [full])) == [(0, 970.0, [900.0])]
     assert list(class_by_class(ended, [ended])) == [(0, 970.0, [970.0])]
 
@@ -256,7 +271,7 @@ def examined(
         source="",
         settings=chosen,
     )
-    return from_json(Examination, examine(to_json(job), lambda _done, _total: None))
+    return examine(job, lambda _done, _total: None)
 
 
 def test_a_scan_names_the_classes_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,10 +283,10 @@ def test_a_scan_names_the_classes_left_out(tmp_path: Path, monkeypatch: pytest.M
     (skip,) = found.suspect.skips
     assert skip.rule == "neural_cleanse"
     assert skip.reason.startswith(
-        "the time ran out before classes 1, 2, 3 had a turn; choose a larger --budget"
+        "the time ran out before classes 1, 2, 3 had a turn; choose a larger setting `budget`"
     )
     assert [record.skips for record in found.references] == [()]
-    assert found.comparisons[0].values["classes_compared"] == 1
+    assert found.comparisons[0].evidence.classes_compared == 1
 
 
 @pytest.mark.parametrize(("alpha", "repeats"), [(0.05, True), (0.5, False)])
@@ -281,7 +296,8 @@ def test_references_that_are_enough_to_judge_choose_for_themselves(
     chosen = triggered.classifier(classes=14), triggered.classifier(classes=14, seed=1)
     found = examined(tmp_path, *chosen, alpha=alpha)
     (reference,) = found.references
-    searched = [len(r.measurements[0].series["classes"]) for r in (found.suspect, reference)]
+    profiles = [r.measurements[0].by_class for r in (found.suspect, reference)]
+    searched = [len(p.rows) for p in profiles if p is not None]
     assert searched[0] == 14
     assert (searched[1] < 14) == repeats
 
@@ -293,4 +309,4 @@ def test_a_reference_of_other_classes_fails_alone(tmp_path: Path) -> None:
     odd, same = found.references
     assert "'reference-0.onnx' has 5 classes, and the scanned model 4" in odd.failures[0].sentence
     assert not same.failures
-    assert found.comparisons[0].values["target_class"] == triggered.TARGET
+    assert found.comparisons[0].evidence.target_class == triggered.TARGET

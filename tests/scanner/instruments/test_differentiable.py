@@ -1,4 +1,4 @@
-"""The session around a gradient graph: values by hand, batches, and what cannot be differentiated."""
+"""The session around a gradient graph: values by hand, batches, and what has no gradient."""
 
 from pathlib import Path
 
@@ -14,9 +14,9 @@ from scanner.errors import NoGradientError, NoLogitsError, UnsupportedModelError
 from scanner.examine import examine
 from scanner.graph.gradient.backward import Objective
 from scanner.instruments.differentiable import Differentiable, differentiable
-from scanner.protocol import Examination, Job, Source
+from scanner.protocol import Job, Source
 from scanner.settings import Device, Settings
-from scanner.values import from_json, to_json
+from scanner.values import to_json
 
 IMAGES = np.random.default_rng(0).random((7, 1, 8, 8), dtype=np.float32)
 
@@ -101,7 +101,7 @@ def test_overflow_is_no_number_either(tmp_path: Path) -> None:
 
 
 def test_one_class_is_no_classifier(tmp_path: Path) -> None:
-    with pytest.raises(NoLogitsError, match="--logits NAME"):
+    with pytest.raises(NoLogitsError, match="the setting `logits`"):
         load(triggered.classifier(classes=1), tmp_path)
 
 
@@ -148,7 +148,7 @@ def test_a_scan_skips_what_has_no_logits_unless_it_was_asked_for(
         source="",
         settings=settings,
     )
-    suspect = from_json(Examination, examine(to_json(job), lambda _done, _total: None)).suspect
+    suspect = examine(job, lambda _done, _total: None).suspect
     kept = suspect.failures if named else suspect.skips
     assert "neural_cleanse" in [item.rule for item in kept]
     assert all(

@@ -1,4 +1,4 @@
-"""Laws of the paired interval."""
+"""Laws of outliers, margins and the gamma law."""
 
 import math
 
@@ -10,44 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scanner.instruments.statistics import (
-    above_level,
     class_margins,
     fit_gamma,
     gamma_survival,
-    lead,
-    paired_difference,
     robust_z,
 )
 
 SAMPLES = hnp.arrays(np.float64, st.integers(2, 60), elements=st.floats(-100, 100))
-
-
-@given(sample=SAMPLES, shift=st.floats(-50, 50))
-def test_a_constant_shift_is_found_exactly(sample: npt.NDArray[np.float64], shift: float) -> None:
-    found = paired_difference(sample + shift, sample)
-    np.testing.assert_allclose([found.mean, found.low, found.high], shift, atol=1e-9)
-
-
-@given(sample=SAMPLES)
-def test_the_interval_holds_the_mean_and_turns_with_the_sign(
-    sample: npt.NDArray[np.float64],
-) -> None:
-    zero = np.zeros_like(sample)
-    found = paired_difference(sample, zero)
-    turned = paired_difference(zero, sample)
-    assert found.low <= found.mean + 1e-9
-    assert found.mean - 1e-9 <= found.high
-    np.testing.assert_allclose([turned.low, turned.high], [-found.high, -found.low], atol=1e-9)
-
-
-def test_coverage_is_near_nominal() -> None:
-    generator = np.random.default_rng(0)
-    hits = 0
-    for _ in range(2000):
-        sample = generator.normal(1, 1, 12)
-        found = paired_difference(sample, np.zeros(12))
-        hits += found.low <= 1 <= found.high
-    assert 0.935 <= hits / 2000 <= 0.965
 
 
 @pytest.mark.parametrize(
@@ -113,26 +82,6 @@ def test_robust_z_knows_no_units(
 
 
 @given(
-    values=hnp.arrays(np.float64, st.integers(3, 20), elements=st.floats(-100, 100)),
-    shift=st.floats(-50, 50),
-)
-def test_a_lead_is_what_one_class_has_and_no_other(
-    values: npt.NDArray[np.float64], shift: float
-) -> None:
-    found, moved = lead(values), lead(values + shift)
-    assert found is not None
-    assert moved is not None
-    index, distance = found
-    assert values[index] == values.max()
-    assert distance == pytest.approx(values.max() - np.delete(values, index).max())
-    assert moved[1] == pytest.approx(distance, abs=1e-9)
-
-
-def test_of_two_classes_none_leads() -> None:
-    assert lead([1.0, 9.0]) is None
-
-
-@given(
     logits=hnp.arrays(
         np.float64, st.tuples(st.integers(1, 8), st.integers(2, 6)), elements=st.floats(-9, 9)
     ),
@@ -147,21 +96,3 @@ def test_class_margins_have_no_unit(logits: npt.NDArray[np.float64], scale: floa
     np.testing.assert_allclose(margins * (unit or 1), (logits - rivals).mean(axis=0), atol=1e-9)
     if unit > 1e-6:
         np.testing.assert_allclose(class_margins(scale * logits + 3), margins, atol=1e-6)
-
-
-@given(
-    differences=st.dictionaries(st.integers(0, 99), st.floats(-10, 10), min_size=1),
-    shift=st.floats(-10, 10),
-)
-def test_what_all_classes_share_is_no_difference(
-    differences: dict[int, float], shift: float
-) -> None:
-    """With three classes or more a shift of all changes nothing, and the middle one is 0; fewer stay as they are."""
-    above = above_level(differences)
-    assert list(above) == [str(target) for target in differences]
-    if len(differences) < 3:
-        assert list(above.values()) == list(differences.values())
-        return
-    shifted = above_level({target: value + shift for target, value in differences.items()})
-    assert list(shifted.values()) == pytest.approx(list(above.values()), abs=1e-9)
-    assert np.median(list(above.values())) == pytest.approx(0, abs=1e-9)

@@ -45,4 +45,4 @@ def test_what_is_no_model_or_no_request_is_none(kind: type[ScannerError]) -> Non
 
 def test_one_cause_met_by_several_detectors_is_one_finding() -> None:
     (finding,) = findings([failure(WorkerTimeoutError, rule) for rule in ("one", "two")])
-    assert finding.evidence["while"] == ["one", "two"]
+    assert [f.rule for f in finding.evidence.failures] == ["one", "two"]

@@ -1,4 +1,4 @@
-"""External data: only a regular file with one name, below the model's folder, as long as it says."""
+"""External data is a regular file with one name, in the model's folder, of the stated size."""
 
 import os
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from scanner.errors import MalformedModelError, ModelError, UnsafeModelError
-from scanner.modelfile.external_data import Folder, location
+from scanner.modelfile.external_data import Folder, location, trespass
 
 VALUES = np.arange(6, dtype=np.float32)
 BYTES = VALUES.tobytes()
@@ -72,6 +72,7 @@ def test_only_what_the_shape_takes_is_read_of_a_longer_file(folder: Path) -> Non
 def test_a_location_outside_the_folder_is_refused(folder: Path, path: str) -> None:
     with pytest.raises(UnsafeModelError, match="outside the model's folder"):
         Folder(folder).inline(tensor(path))
+    assert trespass(folder, path) == "outside the model's folder"
 
 
 def _file_link(folder: Path) -> str:
@@ -112,16 +113,18 @@ def _itself(_folder: Path) -> str:
         ),
         (_inner_link, "a symbolic link"),
         pytest.param(_hard_link, "a hard link", id="CVE-2026-34446, a hard link"),
-        (_pipe, "no regular file"),
-        (_itself, "no regular file"),
+        (_pipe, "not a regular file"),
+        (_itself, "not a regular file"),
     ],
 )
 @pytest.mark.skipif(os.name == "nt", reason="links and pipes of POSIX")
 def test_what_is_no_file_of_its_own_is_refused(
     folder: Path, trap: Callable[[Path], str], sentence: str
 ) -> None:
+    path = trap(folder)
     with pytest.raises(UnsafeModelError, match=sentence):
-        Folder(folder).inline(tensor(trap(folder)))
+        Folder(folder).inline(tensor(path))
+    assert trespass(folder, path) == sentence
 
 
 @pytest.mark.parametrize(
@@ -151,6 +154,11 @@ def test_a_reference_that_fits_nothing_is_malformed(
         Folder(folder).inline(made)
 
 
+@pytest.mark.parametrize("path", ["data", "./data", "none", "a\0b", "x" * 300, "~", "a\\b"])
+def test_a_file_of_ones_own_or_none_at_all_trespasses_on_nothing(folder: Path, path: str) -> None:
+    assert trespass(folder, path) is None
+
+
 def test_keys_that_name_something_else_change_nothing(folder: Path) -> None:
     """CVE-2026-34445: keys of the file were set as attributes of the reader's own object."""
     made = tensor("data", offset=4, length=24, __class__="int", basepath="/etc", checksum="x")
@@ -168,7 +176,7 @@ def test_two_locations_are_no_location() -> None:
 def test_text_cannot_lie_in_another_file(folder: Path) -> None:
     made = tensor("data")
     made.data_type = TensorProto.STRING
-    with pytest.raises(MalformedModelError, match="cannot lie there"):
+    with pytest.raises(MalformedModelError, match="cannot be stored there"):
         Folder(folder).inline(made)
 
 

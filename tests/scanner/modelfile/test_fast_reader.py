@@ -37,8 +37,9 @@ def test_the_table_of_operators_is_that_of_onnx(operator: str) -> None:
 @pytest.mark.parametrize("message", fast_reader.Message.__subclasses__())
 def test_the_fields_are_those_of_onnx(message: type[fast_reader.Message]) -> None:
     names = {
-        "Tensor": "TensorProto", "Attribute": "AttributeProto", "Node": "NodeProto", "Value": "ValueInfoProto",
-        "Dimension": "TensorShapeProto.Dimension", "Shape": "TensorShapeProto", "TensorType": "TypeProto.Tensor",
+        "Tensor": "TensorProto", "Attribute": "AttributeProto", "Node": "NodeProto",
+        "Value": "ValueInfoProto", "Dimension": "TensorShapeProto.Dimension",
+        "Shape": "TensorShapeProto", "TensorType": "TypeProto.Tensor",
         "Type": "TypeProto", "Graph": "GraphProto", "OperatorSet": "OperatorSetIdProto",
         "Entry": "StringStringEntryProto", "File": "ModelProto",
     }  # fmt: skip
@@ -149,9 +150,10 @@ def _two_operator_sets(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        _typed_data, _longer, _foreign, _attribute_of_two_values, _attribute_of_another_type, _two_operator_sets,
+        *(_typed_data, _longer, _foreign, _attribute_of_two_values),
+        *(_attribute_of_another_type, _two_operator_sets),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_plain_is_declined(change: Callable[[onnx.ModelProto], None]) -> None:
     model = models.plain()
     assert read(model) is not None

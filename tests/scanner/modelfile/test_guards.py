@@ -14,7 +14,6 @@ from onnx import TensorProto, helper, numpy_helper
 from scanner.errors import MalformedModelError, UnsafeModelError
 from scanner.limits import Limits
 from scanner.modelfile.guards import check_cost, check_structure, data_bytes, scalar, tensors
-from scanner.values import from_json
 
 LIMITS = Limits()
 
@@ -35,7 +34,7 @@ def test_an_attack_on_the_machine_is_refused_before_it_runs(
 ) -> None:
     model = build()
     start = time.monotonic()
-    with pytest.raises(UnsafeModelError, match=r"raise --|do not use|do not run"):
+    with pytest.raises(UnsafeModelError, match=r"raise the setting|do not use|do not run"):
         check(model)
     assert time.monotonic() - start < 10
 
@@ -72,16 +71,10 @@ def test_every_limit_is_adjustable() -> None:
     check(attacks.endless_loop(10**8), Limits(trips=10**8))
     check(attacks.constant_of_shape_1e12(), Limits(memory=10**13))
     check_structure(attacks.function_chain(40), Limits(depth=50))
-    with pytest.raises(UnsafeModelError, match="--max-nodes"):
+    with pytest.raises(UnsafeModelError, match="raise the setting `nodes`"):
         check_structure(models.plain(), Limits(nodes=4))
-    with pytest.raises(UnsafeModelError, match="--max-depth"):
+    with pytest.raises(UnsafeModelError, match="raise the setting `depth`"):
         check_structure(attacks.function_chain(40), Limits(depth=39))
-
-
-@pytest.mark.parametrize("field", ["memory", "file_size", "nodes", "depth", "trips"])
-def test_a_limit_of_nothing_is_no_limit(field: str) -> None:
-    with pytest.raises(ValueError, match=field):
-        from_json(Limits, {field: 0})
 
 
 def test_nodes_out_of_order_are_no_cycle() -> None:
@@ -163,7 +156,7 @@ def test_names_that_are_no_text_are_refused() -> None:
     data = models.plain().SerializeToString().replace(b"activated", b"activ\xff\xfeed")
     model = onnx.ModelProto()
     model.ParseFromString(data)
-    with pytest.raises(UnsafeModelError, match="no text"):
+    with pytest.raises(UnsafeModelError, match="not text"):
         check_structure(model, LIMITS)
 
 

@@ -1,11 +1,14 @@
 """The documented schema, field for field."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from examples import result
+from pages import StringPage
+from rich.console import Console
 
 from scanner.report import json as json_report
+from scanner.results import ScanResult
 
 
 def test_golden(golden: Callable[[str, str], None]) -> None:
@@ -14,7 +17,7 @@ def test_golden(golden: Callable[[str, str], None]) -> None:
 
 def test_the_documented_fields_are_there() -> None:
     data = json.loads(json_report.render(result()))
-    assert data["schema"] == 1
+    assert data["schema"] == 2
     assert {
         "verdict",
         "score",
@@ -29,12 +32,13 @@ def test_the_documented_fields_are_there() -> None:
         data["model"]
     )
     finding = next(f for f in data["findings"] if f["rule"]["id"] == "overactivation")
-    assert {"rule", "verdict", "statistic", "p_value", "values", "parameters", "evidence"} <= set(
-        finding
-    )
+    assert {"rule", "verdict", "statistic", "p_value", "parameters", "evidence"} <= set(finding)
     assert {"id", "name", "summary", "reference"} == set(finding["rule"])
-    paper = "suspect_max reference_max ratio_max suspect_mean reference_mean ratio_mean wins losses ties"
-    assert set(paper.split()) <= set(finding["values"])
+    paper = (
+        "suspect_max reference_max ratio_max suspect_mean reference_mean ratio_mean wins losses "
+        "ties"
+    )
+    assert set(paper.split()) <= set(finding["evidence"]["images"])
     assert set(data["runtime"]) >= {"provider", "threads", "versions", "seconds"}
 
 
@@ -42,3 +46,22 @@ def test_one_line_for_json_lines() -> None:
     text = json_report.render(result(), indent=None)
     assert text.count("\n") == 1
     assert text.isascii()
+
+
+def test_each_of_several_results_is_written_as_it_arrives(
+    console: Callable[[int], Console],
+) -> None:
+    page = StringPage(console(100))
+    written = []
+
+    def arriving() -> Iterator[ScanResult]:
+        for name in ("a.onnx", "b.onnx"):
+            written.append(page.text.count("\n"))
+            yield result(name)
+
+    json_report.JsonReport().render(arriving(), page, count=2)
+    assert written == [0, 1]
+    assert [json.loads(line)["model"]["path"] for line in page.text.splitlines()] == [
+        "a.onnx",
+        "b.onnx",
+    ]

@@ -33,7 +33,7 @@ def test_what_runs_is_stopped_and_the_error_named() -> None:
             assert stop.wait(5)
             raise RuntimeError("cancelled")
 
-    with pytest.raises(WorkerTimeoutError, match="--timeout") as caught:
+    with pytest.raises(WorkerTimeoutError, match="raise the setting `timeout`") as caught:
         work()
     assert isinstance(caught.value.__context__, RuntimeError)
 

@@ -1,4 +1,7 @@
-"""Without Landlock nothing is promised; with an older one, what it knows. Rules in force: tests/hostile."""
+"""Without Landlock nothing is promised; with an older version, what that version knows.
+
+What the rules really hold is tested in tests/hostile/test_confinement.py.
+"""
 
 import os
 import struct
@@ -9,7 +12,7 @@ from scanner.sandbox import landlock, linux
 
 
 class Kernel:
-    """Stands in for a kernel of some Landlock version, so that the tests' own process is not confined."""
+    """Stands in for a kernel of some Landlock version, so that this process stays free."""
 
     def __init__(self, version: int) -> None:
         self.version, self.attributes, self.rules = version, b"", 0

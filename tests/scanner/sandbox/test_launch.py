@@ -1,4 +1,4 @@
-"""A child is forked only where that is safe, and a forked child is as good as a fresh interpreter."""
+"""A child is forked only if that is safe, and is then as good as a fresh interpreter."""
 
 import os
 import re
@@ -20,11 +20,13 @@ PROGRAM = """
 import os, signal, sys, threading
 from scanner.sandbox import launch
 from scanner.limits import Allowance
+from scanner.sandbox.endpoint import Endpoint
 from scanner.sandbox.worker import Worker
 def deed(name, argument=None):
+    endpoint = Endpoint(function=f"deeds:{name}", request=object, answer=object)
     with Worker() as child:
         assert type(child._child) is launch.Fork
-        return child.call(f"deeds:{name}", argument, Allowance(seconds=20))
+        return child.ask(endpoint, argument, Allowance(seconds=20))
 """
 
 
@@ -36,18 +38,29 @@ def run(code: str, folder: Path, stdin: str = "", **environment: str) -> str:
         **environment,
     }
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM + code], cwd=folder, input=stdin, capture_output=True, text=True,
-        check=False, timeout=60, env=variables,
-    )  # fmt: skip
+        [sys.executable, "-c", PROGRAM + code],
+        cwd=folder,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=variables,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 def test_every_promise_of_a_child_holds_for_a_fork() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *PROMISES], cwd=ROOT, capture_output=True, text=True,
-        check=False, timeout=300, env=os.environ | {"SCAN_TESTS_START": "fork"},
-    )  # fmt: skip
+        [sys.executable, "-m", "pytest", "-q", *PROMISES],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=os.environ | {"SCAN_TESTS_START": "fork"},
+    )
     assert done.returncode == 0, done.stdout
     assert re.search(r"\d\d passed", done.stdout)
 
@@ -59,7 +72,10 @@ def test_a_caller_with_native_libraries_gets_an_interpreter(module: str, tmp_pat
 
 def test_a_caller_with_threads_gets_an_interpreter(tmp_path: Path) -> None:
     assert run("print(launch.may_fork())", tmp_path) == "True"
-    code = "threading.Thread(target=threading.Event().wait, daemon=True).start(); print(launch.may_fork())"
+    code = (
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "print(launch.may_fork())"
+    )
     assert run(code, tmp_path) == "False"
 
 
@@ -89,15 +105,20 @@ def test_a_caller_whose_libraries_lie_elsewhere_gets_an_interpreter(
 
 
 def scan_in_overlay(folder: Path, packages: list[Path]) -> subprocess.CompletedProcess[str]:
-    """Scan a sample in an environment that has nothing but a `.pth` file, which names the folders of the packages."""
+    """Scan a sample in an environment with nothing but a `.pth` file that names the packages."""
     venv.create(folder, symlinks=True)
     (site,) = folder.glob("lib/python*/site-packages")
     lines = (f"import site; site.addsitedir({str(path)!r})\n" for path in packages)
     (site / "overlay.pth").write_text("".join(lines), encoding="utf-8")
     return subprocess.run(
-        [folder / "bin" / "python", "-m", "scanner", SAMPLE, "-d", "overactivation"], cwd=folder, capture_output=True,
-        text=True, check=False, timeout=60, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        [folder / "bin" / "python", "-m", "scanner", SAMPLE, "-d", "overactivation"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
 
 
 def installed() -> list[Path]:
@@ -186,17 +207,26 @@ def test_a_caller_without_standard_streams_is_served(tmp_path: Path) -> None:
 
 
 def test_the_first_environment_is_wiped(tmp_path: Path) -> None:
-    code = "print('secret' in open('/proc/self/environ').read(), 'secret' in deed('read', '/proc/self/environ'))"
+    code = """
+path = '/proc/self/environ'
+print('secret' in open(path).read(), 'secret' in deed('read', path))
+"""
     assert run(code, tmp_path, ANYTHING="secret") == "True False"
 
 
 def test_without_a_temporary_folder_an_interpreter_looks_for_one(tmp_path: Path) -> None:
-    code = "with Worker() as child: print(type(child._child).__name__, os.path.isdir(child._child.folder))"
+    code = """
+with Worker() as child:
+    print(type(child._child).__name__, os.path.isdir(child._child.folder))
+"""
     assert run(code, tmp_path, TMPDIR=str(tmp_path / "none")) == "Interpreter True"
 
 
 def test_the_callers_signals_are_taken_again(tmp_path: Path) -> None:
-    code = "deed('facts'); print(signal.pthread_sigmask(signal.SIG_BLOCK, ()), deed('blocked_signals'))"
+    code = """
+deed('facts')
+print(signal.pthread_sigmask(signal.SIG_BLOCK, ()), deed('blocked_signals'))
+"""
     assert run(code, tmp_path) == "set() []"
 
 

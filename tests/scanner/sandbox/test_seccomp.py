@@ -1,4 +1,7 @@
-"""The filter's decisions, by running its program as the kernel does; the other architecture cannot be tried here."""
+"""The filter's decisions, found by running its program as the kernel does.
+
+This way the filter of an architecture that is not at hand is tested too.
+"""
 
 import errno
 import platform
@@ -11,11 +14,16 @@ ALLOW, FAIL = 0x7FFF0000, 0x00050000
 DENIED, UNKNOWN = FAIL | errno.EACCES, FAIL | errno.ENOSYS
 CLONE_THREAD = 0x10000
 CALLS = {
-    "x86_64": {"read": 0, "openat": 257, "futex": 202, "socket": 41, "io_uring_setup": 425, "fork": 57, "vfork": 58,
-               "execve": 59, "execveat": 322, "ptrace": 101, "process_vm_writev": 311, "kill": 62, "clone": 56,
-               "clone3": 435},
-    "aarch64": {"read": 63, "openat": 56, "futex": 98, "socket": 198, "io_uring_setup": 425, "execve": 221,
-                "execveat": 281, "ptrace": 117, "process_vm_writev": 271, "kill": 129, "clone": 220, "clone3": 435},
+    "x86_64": {
+        "read": 0, "openat": 257, "futex": 202, "socket": 41, "io_uring_setup": 425, "fork": 57,
+        "vfork": 58, "execve": 59, "execveat": 322, "ptrace": 101, "process_vm_writev": 311,
+        "kill": 62, "clone": 56, "clone3": 435,
+    },
+    "aarch64": {
+        "read": 63, "openat": 56, "futex": 98, "socket": 198, "io_uring_setup": 425, "execve": 221,
+        "execveat": 281, "ptrace": 117, "process_vm_writev": 271, "kill": 129, "clone": 220,
+        "clone3": 435,
+    },
 }  # fmt: skip
 OPEN = ("read", "openat", "futex")
 

@@ -1,4 +1,4 @@
-"""The child answers, or dies in a way that has a name; whatever it does, this side lives on."""
+"""The child answers or fails with a typed error; whatever it does, this side survives."""
 
 import contextlib
 import json
@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile import deeds
 
 from scanner.errors import WorkerCrashedError, WorkerLimitError, WorkerTimeoutError
 from scanner.limits import Allowance, Limits
 from scanner.sandbox import worker
+from scanner.sandbox.endpoint import Endpoint
 from scanner.sandbox.worker import Worker
 
 DEEDS = Path(__file__).parents[2] / "hostile"
@@ -34,7 +36,7 @@ def child(way: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
 def call(
     child: Worker, deed: str, argument: Any = None, allowance: Allowance = ALLOWANCE, **options: Any
 ) -> Any:
-    return child.call(f"deeds:{deed}", argument, allowance, **options)
+    return child.ask(deeds.endpoint(deed), argument, allowance, **options)
 
 
 def test_it_answers_call_after_call_and_reports_progress(child: Worker) -> None:
@@ -84,7 +86,7 @@ def test_its_log_cannot_fill_the_disk(child: Worker) -> None:
 def test_the_deadline_holds_whatever_it_does(child: Worker, deed: str) -> None:
     call(child, "start_thread")  # the imports are over
     start = time.monotonic()
-    with pytest.raises(WorkerTimeoutError, match="--timeout"):
+    with pytest.raises(WorkerTimeoutError, match="raise the setting `timeout`"):
         call(child, deed, 60, Allowance(seconds=0.5))
     assert time.monotonic() - start < 0.5 + 2
     assert child._child.wait() is not None
@@ -92,7 +94,7 @@ def test_the_deadline_holds_whatever_it_does(child: Worker, deed: str) -> None:
 
 def test_memory_beyond_the_limit_is_a_typed_error(child: Worker) -> None:
     limits = Limits(memory=2**30)
-    with pytest.raises(WorkerLimitError, match="1,024 MiB of memory; raise --memory-limit"):
+    with pytest.raises(WorkerLimitError, match="1,024 MiB of memory; raise the setting `memory`"):
         call(child, "allocate", 2**31, Allowance(seconds=20, limits=limits))
 
 
@@ -146,6 +148,9 @@ def framed(text: str) -> str:
     return (struct.pack(">I", len(text)) + text.encode()).hex()
 
 
+DOUBLE = {"type": "UsageError", "problem": "", "remedy": "", "details": {"problem": 1}}
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -158,36 +163,25 @@ def framed(text: str) -> str:
         framed(json.dumps({"progress": [1, 2, 3]})),
         framed(json.dumps({"error": 1})),
         framed(json.dumps({"error": {"type": "UsageError"}})),
-        framed(
-            json.dumps(
-                {
-                    "error": {
-                        "type": "UsageError",
-                        "problem": "",
-                        "remedy": "",
-                        "details": {"problem": 1},
-                    }
-                }
-            )
-        ),
+        framed(json.dumps({"error": DOUBLE})),
     ],
     ids=[
-        "too long",
-        "no JSON",
-        "no object",
-        "nested",
-        "empty",
-        "text",
-        "triple",
-        "number",
-        "half",
-        "double",
+        *("too long", "no JSON", "no object", "nested", "empty", "text", "triple", "number"),
+        *("half", "double"),
     ],
 )
 @LINUX
 def test_nonsense_from_a_taken_over_child_is_a_crash(child: Worker, raw: str) -> None:
-    with pytest.raises(WorkerCrashedError, match="no answer"):
+    with pytest.raises(WorkerCrashedError, match="not an answer"):
         call(child, "nonsense", raw)
+
+
+@pytest.mark.parametrize("answer", [None, "text", 3, [1], {}, {"limits": [], "more": 1}], ids=repr)
+def test_an_answer_of_another_type_is_a_crash(child: Worker, answer: object) -> None:
+    endpoint = Endpoint(function="deeds:echo", request=object, answer=Allowance)
+    with pytest.raises(WorkerCrashedError, match="not an answer"):
+        child.ask(endpoint, answer, ALLOWANCE)
+    assert child._child.wait() is not None
 
 
 @LINUX
@@ -198,12 +192,16 @@ import os, sys, threading
 sys.path.insert(0, {str(DEEDS.parent.parent)!r})
 from scanner.sandbox import launch
 from scanner.limits import Allowance
+from scanner.sandbox.endpoint import Endpoint
 from scanner.sandbox.worker import Worker
 launch.may_fork = lambda: {way == "fork"}
 child = Worker()
 allowance = Allowance(seconds=60)
-child.call("deeds:start_thread", None, allowance)
-threading.Thread(target=child.call, args=("deeds:{deed}", 60, allowance), daemon=True).start()
+def ask(deed, request=None):
+    endpoint = Endpoint(function=f"deeds:{{deed}}", request=object, answer=object)
+    child.ask(endpoint, request, allowance)
+ask("start_thread")
+threading.Thread(target=ask, args=({deed!r}, 60), daemon=True).start()
 print(child.pid, flush=True)
 threading.Event().wait()
 """

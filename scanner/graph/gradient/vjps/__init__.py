@@ -1,4 +1,9 @@
-"""The gradient rule of every operator, one family a module; to add one, look at its neighbour."""
+"""The gradient rules: for each operator its vector-Jacobian product, one family per module.
+
+To add one, write a function and a row in its family's table `VJPS`, and a row in the table of
+tests/scanner/graph/gradient/vjps/test_rules.py; then write docs/operators.md anew with
+`python -m scanner.graph.gradient.vjps > docs/operators.md`.
+"""
 
 from scanner.graph.gradient.vjps import (
     convolution,
@@ -12,7 +17,7 @@ from scanner.graph.gradient.vjps import (
     resize,
     shape,
 )
-from scanner.graph.gradient.vjps.base import Rule
+from scanner.graph.gradient.vjps.base import Vjp
 
 FAMILIES = (
     convolution,
@@ -27,15 +32,16 @@ FAMILIES = (
     shape,
 )
 
-RULES: dict[str, Rule] = {
-    operator: rule for family in FAMILIES for operator, rule in family.RULES.items()
+VJPS: dict[str, Vjp] = {
+    operator: vjp for family in FAMILIES for operator, vjp in family.VJPS.items()
 }
-"""Rules by operator of the standard domain."""
+"""By operator of the standard domain."""
 
 ZERO = frozenset({
-    "And", "ArgMax", "ArgMin", "Bernoulli", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Ceil",
-    "ConstantOfShape", "Equal", "EyeLike", "Floor", "Greater", "GreaterOrEqual", "Hardmax", "IsInf", "IsNaN", "Less",
-    "LessOrEqual", "NonMaxSuppression", "NonZero", "Not", "OneHot", "Or", "RandomNormalLike", "RandomUniformLike",
-    "Range", "Round", "Shape", "Sign", "Size", "Unique", "Xor",
+    "And", "ArgMax", "ArgMin", "Bernoulli", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr",
+    "BitwiseXor", "Ceil", "ConstantOfShape", "Equal", "EyeLike", "Floor", "Greater",
+    "GreaterOrEqual", "Hardmax", "IsInf", "IsNaN", "Less", "LessOrEqual", "NonMaxSuppression",
+    "NonZero", "Not", "OneHot", "Or", "RandomNormalLike", "RandomUniformLike", "Range", "Round",
+    "Shape", "Sign", "Size", "Unique", "Xor",
 })  # fmt: skip
-"""Operators whose result is constant almost everywhere, an integer, or random: they contribute no gradient."""
+"""Operators that pass no gradient: constant almost everywhere, integer, or random."""

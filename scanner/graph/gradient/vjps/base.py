@@ -1,8 +1,8 @@
-"""What a gradient rule is, and what it is given."""
+"""What the gradient of an operator is, and what it is given."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import onnx
 
@@ -16,11 +16,11 @@ class Op:
     """One node on the way from the scalar back to the inputs.
 
     Attributes:
-        node: The forward node. A rule may ask it for a further output (`request_output`), nothing
+        node: The forward node. A VJP may ask it for a further output (`request_output`), nothing
             else.
         cotangents: By output, the gradient of the scalar by that output; None where it is zero.
         wanted: Positions of the inputs whose gradient is needed.
-        tape: Where the rule writes.
+        tape: Where the VJP writes.
         opset: Version of the standard operator set.
     """
 
@@ -32,7 +32,11 @@ class Op:
 
     @property
     def dy(self) -> Value:
-        """The cotangent of the first output, for operators that have no other differentiable one."""
+        """The cotangent of the first output, for operators with no other differentiable one.
+
+        Raises:
+            NoGradientError: The gradient enters through another output.
+        """
         if (
             any(cotangent is not None for cotangent in self.cotangents[1:])
             or self.cotangents[0] is None
@@ -64,7 +68,7 @@ class Op:
         return value.decode() if isinstance(value, bytes) else value
 
     def constant_ints(self, position: int) -> list[int]:
-        """Return an integer input that the rule needs to know in advance.
+        """Return an integer input that the VJP needs to know in advance.
 
         Raises:
             NoGradientError: It is computed at run time.
@@ -95,8 +99,17 @@ class Op:
 Gradients = Iterator[tuple[int, Value]]
 """Pairs of an input's position and the gradient of the scalar by that input."""
 
-Rule = Callable[[Op], Gradients]
-"""The vector-Jacobian product of one operator: yields gradients of the wanted inputs (others are dropped)."""
+
+class Vjp(Protocol):
+    """The vector-Jacobian product of one operator, as a function that writes it on the tape."""
+
+    def __call__(self, op: Op, /) -> Gradients:
+        """Yield the gradients of the wanted inputs; those of others are dropped.
+
+        Raises:
+            NoGradientError: The node is of a form whose gradient is not known (`Op.unsupported`).
+        """
+        ...
 
 
 def no_gradient(node: onnx.NodeProto, why: str) -> NoGradientError:
@@ -105,8 +118,8 @@ def no_gradient(node: onnx.NodeProto, why: str) -> NoGradientError:
     return NoGradientError(
         f"the operator {domain}{node.op_type} (node {node.name or node.output[0]!r}) cannot be "
         f"differentiated: {why}",
-        remedy="export the model with standard, unfused ONNX operators, or differentiate by a "
-        "value behind this node",
+        remedy="export the model with standard, unfused ONNX operators, or differentiate with "
+        "respect to a value behind this node",
         operator=node.op_type,
         node=node.name,
         output=node.output[0] if node.output else "",

@@ -7,12 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.graph.gradient.tape import Value
-from scanner.graph.gradient.vjps.base import Gradients, Op, Rule
+from scanner.graph.gradient.vjps.base import Gradients, Op, Vjp
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Geometry:
-    """Of a convolution, by spatial axis.
+    """The geometry of a convolution, by spatial axis.
 
     Attributes:
         kernel: Taps.
@@ -48,7 +48,7 @@ class Geometry:
 
 
 def conv(op: Op) -> Gradients:
-    """The adjoint of a convolution is a transposed one; at stride 1, a convolution with the kernel turned round."""
+    """Apply the adjoint: a transposed convolution; at stride 1, one with a turned kernel."""
     if 1 in op.wanted:
         raise op.unsupported("its weights depend on the differentiated value")
     if 2 in op.wanted:  # noqa: PLR2004 - Conv(X, W, B)
@@ -80,7 +80,10 @@ def _conv_input_gradient(op: Op) -> Value:
 
 
 def _cropped_transpose(op: Op, weights: Value, shape: Geometry) -> Value:
-    """Transpose without padding, over all that the last window may have left out, and crop to the input's size."""
+    """Transpose without padding, and crop to the input's size.
+
+    The transposed convolution also covers what the last window may have left out.
+    """
     spatial = len(shape.kernel)
     surplus = [stride - 1 for stride in shape.strides]
     whole = op.dy.op(
@@ -92,7 +95,7 @@ def _cropped_transpose(op: Op, weights: Value, shape: Geometry) -> Value:
 
 
 def conv_transpose(op: Op) -> Gradients:
-    """The adjoint of a transposed convolution is the convolution."""
+    """Apply the adjoint of a transposed convolution, which is the convolution."""
     if 1 in op.wanted:
         raise op.unsupported("its weights depend on the differentiated value")
     if 2 in op.wanted:  # noqa: PLR2004 - ConvTranspose(X, W, B)
@@ -103,7 +106,7 @@ def conv_transpose(op: Op) -> Gradients:
 
 
 def turned(weights: npt.NDArray[Any], group: int) -> npt.NDArray[Any]:
-    """Return a kernel reversed along its spatial axes, with input and output channels exchanged within each group.
+    """Return a kernel reversed in space, its input and output channels exchanged in each group.
 
     Args:
         weights: (M, C / group, *kernel).
@@ -180,9 +183,9 @@ def _explicit_padding(op: Op, shape: Geometry, mode: str) -> tuple[list[int], li
 
 
 def _split_padding(totals: list[int], *, upper: bool) -> tuple[list[int], list[int]]:
-    """Split in halves; where one is left over, it goes behind for SAME_UPPER, else in front."""
+    """Split in halves; an odd one goes behind for SAME_UPPER, else in front."""
     smaller, larger = [total // 2 for total in totals], [total - total // 2 for total in totals]
     return (smaller, larger) if upper else (larger, smaller)
 
 
-RULES: dict[str, Rule] = {"Conv": conv, "ConvTranspose": conv_transpose}
+VJPS: dict[str, Vjp] = {"Conv": conv, "ConvTranspose": conv_transpose}

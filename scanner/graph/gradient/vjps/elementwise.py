@@ -1,32 +1,32 @@
-"""Gradients of operators that act on each number alone, broadcasting their operands."""
+"""Gradients of operators that act on each number separately, broadcasting their operands."""
 
 import math
 from collections.abc import Callable
 
 from scanner.graph.gradient.tape import Value
-from scanner.graph.gradient.vjps.base import Gradients, Op, Rule
+from scanner.graph.gradient.vjps.base import Gradients, Op, Vjp
 
 _SELU_ALPHA, _SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875  # the ONNX defaults
 _TWO_OVER_SQRT_PI = 2 / math.sqrt(math.pi)
 _SQRT_TWO_OVER_PI = math.sqrt(2 / math.pi)
 
 
-def unary(derivative: Callable[[Op], Value]) -> Rule:
-    """Return the rule of y = f(x) from f'(x) as a value."""
+def unary(derivative: Callable[[Op], Value]) -> Vjp:
+    """Return the VJP of y = f(x) from f'(x) as a value."""
 
-    def rule(op: Op) -> Gradients:
+    def vjp(op: Op) -> Gradients:
         yield 0, op.dy * derivative(op)
 
-    return rule
+    return vjp
 
 
-def masked(condition: Callable[[Op], Value]) -> Rule:
-    """Return the rule of a function whose slope is 1 where the condition holds, and 0 elsewhere."""
+def masked(condition: Callable[[Op], Value]) -> Vjp:
+    """Return the VJP of a function whose slope is 1 where the condition holds, and 0 elsewhere."""
 
-    def rule(op: Op) -> Gradients:
+    def vjp(op: Op) -> Gradients:
         yield 0, op.dy.masked(condition(op))
 
-    return rule
+    return vjp
 
 
 def identity(op: Op) -> Gradients:
@@ -67,7 +67,7 @@ def prelu(op: Op) -> Gradients:
 
 
 def clip(op: Op) -> Gradients:
-    """Pass the gradient strictly between the bounds and at them, and on to a bound outside."""
+    """Pass the gradient between the bounds and at them; outside, it goes to the bound."""
     inside = None
     for position, beyond in ((1, Value.__lt__), (2, Value.__gt__)):
         if not op.has(position):
@@ -212,7 +212,7 @@ def where(op: Op) -> Gradients:
         yield 2, op.dy.masked(condition.op("Not")).unbroadcast(op.y.sizes, op.input(2))
 
 
-RULES: dict[str, Rule] = {
+VJPS: dict[str, Vjp] = {
     "Abs": unary(lambda op: op.x.op("Sign")),
     "Acos": unary(lambda op: -1 / (1 - op.x * op.x).op("Sqrt")),
     "Acosh": unary(lambda op: 1 / (op.x * op.x - 1).op("Sqrt")),

@@ -3,7 +3,7 @@
 import onnx
 
 from scanner.graph.gradient.tape import Value
-from scanner.graph.gradient.vjps.base import Gradients, Op, Rule
+from scanner.graph.gradient.vjps.base import Gradients, Op, Vjp
 
 
 def scattered(cotangent: Value, places: Value, axis: int, target: Value, rank: int) -> Value:
@@ -56,7 +56,7 @@ def gather(op: Op) -> Gradients:
 
 
 def _surrounded(op: Op, axis: int, place: int, size: int) -> Value:
-    """Put the only gathered slice among zeros."""
+    """Surround the only gathered slice with zeros."""
     slab = op.dy if op.input(1).rank else op.dy.op("Unsqueeze", [axis])
     before, after = [0] * op.x.rank, [0] * op.x.rank
     before[axis], after[axis] = place, size - 1 - place
@@ -85,7 +85,7 @@ def gather_nd(op: Op) -> Gradients:
 
 
 def scatter_elements(op: Op) -> Gradients:
-    """What was overwritten receives nothing; what was written receives the gradient of its place."""
+    """Give the updates the gradient of their places, and what they overwrote nothing."""
     reduction = _plain_reduction(op)
     axis = op.axis(0)
     if 0 in op.wanted:
@@ -96,7 +96,7 @@ def scatter_elements(op: Op) -> Gradients:
 
 
 def scatter_nd(op: Op) -> Gradients:
-    """As for ScatterElements, by slices."""
+    """Do as for ScatterElements, by slices."""
     reduction = _plain_reduction(op)
     if 0 in op.wanted:
         overwritten = op.dy.op("ScatterND", op.input(1), op.input(2).zeros_like())
@@ -129,7 +129,7 @@ def compress(op: Op) -> Gradients:
     yield 0, scattered(op.dy, places, op.axis(0), op.x, op.x.rank)
 
 
-RULES: dict[str, Rule] = {
+VJPS: dict[str, Vjp] = {
     "Compress": compress,
     "Gather": gather,
     "GatherElements": gather_elements,

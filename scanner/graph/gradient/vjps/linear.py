@@ -2,11 +2,14 @@
 
 from scanner.graph.core.facts import Shape
 from scanner.graph.gradient.tape import Value
-from scanner.graph.gradient.vjps.base import Gradients, Op, Rule
+from scanner.graph.gradient.vjps.base import Gradients, Op, Vjp
 
 
 def matmul(op: Op) -> Gradients:
-    """Carry dA = dY B^T and dB = A^T dY, summed over broadcast batches; a vector is a matrix of one row or column."""
+    """Carry dA = dY B^T and dB = A^T dY, summed over broadcast batches.
+
+    A vector is a matrix of one row or column.
+    """
     a, b, dy = op.x, op.input(1), op.dy
     row, column = a.rank == 1, b.rank == 1
     batch = (op.y.sizes or ())[: max(a.rank, b.rank) - 2] if max(a.rank, b.rank) > 2 else ()  # noqa: PLR2004 - matrices
@@ -52,7 +55,10 @@ def gemm(op: Op) -> Gradients:
 
 
 def einsum(op: Op) -> Gradients:
-    """Exchange the operand's subscripts with the result's; axes that only the operand has are repeated."""
+    """Exchange the operand's subscripts with the result's.
+
+    Axes that only the operand has were summed over: the gradient is repeated along them.
+    """
     equation: str = op.attribute("equation").replace(" ", "")
     left, arrow, right = equation.partition("->")
     operands = left.split(",")
@@ -72,4 +78,4 @@ def einsum(op: Op) -> Gradients:
         yield position, reduced
 
 
-RULES: dict[str, Rule] = {"Einsum": einsum, "Gemm": gemm, "MatMul": matmul}
+VJPS: dict[str, Vjp] = {"Einsum": einsum, "Gemm": gemm, "MatMul": matmul}

@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 
 from scanner.graph.gradient.tape import Value
-from scanner.graph.gradient.vjps.base import Gradients, Op, Rule
+from scanner.graph.gradient.vjps.base import Gradients, Op, Vjp
+
+_SCALE_PER_CHANNEL = 21
+"""From this operator set on, GroupNormalization has one scale and bias per channel."""
 
 
 def batch_normalization(op: Op) -> Gradients:
-    """At inference, a fixed scale a channel."""
+    """Multiply by a fixed scale per channel, which is all it does at inference."""
     if op.attribute("training_mode", 0):
         raise op.unsupported("it is in training mode")
     if op.wanted != {0}:
@@ -56,12 +59,12 @@ def _scaled(op: Op, axes: Sequence[int], parameters: Sequence[int]) -> Gradients
 
 
 def instance_normalization(op: Op) -> Gradients:
-    """Each channel of each image is normalised."""
+    """Differentiate the normalisation of each channel of each image."""
     return _scaled(op, range(2, op.x.rank), [1, -1, *[1] * (op.x.rank - 2)])
 
 
 def layer_normalization(op: Op) -> Gradients:
-    """The axes from `axis` on are normalised together; scale and bias broadcast."""
+    """Differentiate normalisation over the axes from `axis` on; scale and bias broadcast."""
     axes = range(op.axis(-1), op.x.rank)
     scale = op.input(1)
     dx, normal = normalised_gradient(op.dy * scale, op.x, axes, op.attribute("epsilon", 1e-5))
@@ -84,26 +87,33 @@ def rms_normalization(op: Op) -> Gradients:
 
 
 def group_normalization(op: Op) -> Gradients:
-    """Channels are normalised in groups; before opset 21, scale and bias are a group's, afterwards a channel's."""
+    """Differentiate the normalisation of channels in groups.
+
+    Before operator set 21 there is one scale and bias per group, from 21 on one per channel.
+    """
     if op.wanted != {0}:
         raise op.unsupported("its parameters depend on the differentiated value")
     groups = op.attribute("num_groups")
     scale, spatial = op.input(1), [1] * (op.x.rank - 2)
     split = [0, groups, -1]
-    cotangent = op.dy.reshape(split) * scale.reshape([1, groups, 1]) if op.opset < 21 else (  # noqa: PLR2004 - opset
-        (op.dy * scale.reshape([1, -1, *spatial])).reshape(split)
-    )  # fmt: skip
+    if op.opset < _SCALE_PER_CHANNEL:
+        cotangent = op.dy.reshape(split) * scale.reshape([1, groups, 1])
+    else:
+        cotangent = (op.dy * scale.reshape([1, -1, *spatial])).reshape(split)
     dx, _ = normalised_gradient(cotangent, op.x.reshape(split), [2], op.attribute("epsilon", 1e-5))
     yield 0, dx.reshape_like(op.x)
 
 
 def mean_variance_normalization(op: Op) -> Gradients:
-    """(x - mean) / (sqrt(variance) + 1e-9): the epsilon is below the resolution of the gradient."""
+    """Differentiate (x - mean) / (sqrt(variance) + 1e-9); the epsilon is too small to matter."""
     yield 0, normalised_gradient(op.dy, op.x, op.attribute("axes", [0, 2, 3]), 1e-18)[0]
 
 
 def lp_normalization(op: Op) -> Gradients:
-    """Differentiate y = x / |x|_p: dx = (dy - y' sum(dy y)) / |x|_p, with y' = sign(y) |y|^(p-1)."""
+    """Differentiate y = x / |x|_p.
+
+    dx = (dy - y' sum(dy y)) / |x|_p, where y' = sign(y) |y|^(p-1).
+    """
     axes, p = [op.axis(-1)], op.attribute("p", 2)
     norm = op.x.op("ReduceL1" if p == 1 else "ReduceL2", axes, keepdims=1)
     direction = op.x.op("Sign") if p == 1 else op.y
@@ -111,7 +121,10 @@ def lp_normalization(op: Op) -> Gradients:
 
 
 def lrn(op: Op) -> Gradients:
-    """Differentiate y = x D^-beta, where D = bias + alpha / size times the sum of x^2 over neighbouring channels."""
+    """Differentiate y = x D^-beta, where D is bias plus a sum of squares of neighbouring channels.
+
+    D = bias + alpha / size sum(x^2).
+    """
     alpha, beta, bias = (
         op.attribute(n, v) for n, v in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0))
     )
@@ -128,7 +141,10 @@ def lrn(op: Op) -> Gradients:
 
 
 def _band(channels: int, size: int) -> Any:
-    """Return which channel (row) sums over which (column): (size - 1) / 2 before it, rounded down, the rest after."""
+    """Return which channel (row) sums over which (column).
+
+    (size - 1) / 2 of them, rounded down, lie before it, the others after it.
+    """
     distance = np.arange(channels)[None, :] - np.arange(channels)[:, None]
     return (distance >= -((size - 1) // 2)) & (distance <= size - 1 - (size - 1) // 2)
 
@@ -143,7 +159,7 @@ def log_softmax(op: Op) -> Gradients:
     yield 0, op.dy - op.y.op("Exp") * op.dy.sum([op.axis(-1)])
 
 
-RULES: dict[str, Rule] = {
+VJPS: dict[str, Vjp] = {
     "BatchNormalization": batch_normalization,
     "GroupNormalization": group_normalization,
     "InstanceNormalization": instance_normalization,

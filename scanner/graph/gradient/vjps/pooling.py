@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import onnx
 
-from scanner.graph.gradient.tape import FLOATS, Value
-from scanner.graph.gradient.vjps.base import Gradients, Op, Rule
+from scanner.graph.gradient.tape import WIDE, Value
+from scanner.graph.gradient.vjps.base import Gradients, Op, Vjp
 from scanner.graph.gradient.vjps.separable import pull_back
 
 
 def max_pool(op: Op) -> Gradients:
-    """Add each gradient at the place of its window's maximum, which the operator itself can tell.
+    """Add each gradient at the place of its window's maximum, which the operator itself reports.
 
-    Where windows tile the image, comparing it with its maxima costs a third, and ties share the
-    gradient.
+    Where windows tile the image, comparing the image with its maxima costs a third as much; there,
+    ties share the gradient.
     """
     if op.attribute("storage_order", 0):
         raise op.unsupported("it counts places by columns (storage_order=1)")
-    if op.x.dtype in FLOATS and _tiles(op):
+    if op.x.dtype in WIDE and _tiles(op):
         yield 0, _at_maxima(op)
         return
     places = op.request_output(1, onnx.TensorProto.INT64).reshape([-1])
@@ -70,7 +70,7 @@ def _tiles(op: Op) -> bool:
 
 
 def average_pool(op: Op) -> Gradients:
-    """Share each gradient among its window: one average along each axis, since their counts multiply."""
+    """Share each gradient among its window, axis by axis, since the axes' counts multiply."""
     if _tiles(op):
         kernel = op.attribute("kernel_shape")
         share = op.dy * (1 / math.prod(kernel))
@@ -112,7 +112,10 @@ def _along(op: Op, axis: int) -> dict[str, Any]:
 
 
 def lp_pool(op: Op) -> Gradients:
-    """Differentiate y = (sum |x|^p)^(1/p): dx = sign(x) |x|^(p-1) times the window sums of dy y^(1-p)."""
+    """Differentiate y = (sum |x|^p)^(1/p).
+
+    dx = sign(x) |x|^(p-1) times the sums, over all windows that contain x, of dy y^(1-p).
+    """
     p = op.attribute("p", 2)
     spread = _pulled_back(op, op.dy * op.y ** (1 - p), "LpPool", p=1)
     yield 0, spread * op.x.op("Abs") ** (p - 1) * op.x.op("Sign")
@@ -140,7 +143,7 @@ def global_lp_pool(op: Op) -> Gradients:
     yield 0, op.dy * op.y ** (1 - p) * op.x.op("Abs") ** (p - 1) * op.x.op("Sign")
 
 
-RULES: dict[str, Rule] = {
+VJPS: dict[str, Vjp] = {
     "AveragePool": average_pool,
     "GlobalAveragePool": global_average_pool,
     "GlobalLpPool": global_lp_pool,

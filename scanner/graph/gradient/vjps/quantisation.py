@@ -1,4 +1,4 @@
-"""Straight-through gradients of quantisation: rounding counts as the identity, saturation as a clamp.
+"""Straight-through gradients of quantisation: rounding as the identity, saturation as a clamp.
 
 The true derivative is 0 almost everywhere (Bengio et al., "Estimating or propagating gradients
 through stochastic neurons", arXiv 1308.3432, section 4). Between the two operators the cotangent of
@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 
 from scanner.graph.gradient.tape import Value
-from scanner.graph.gradient.vjps.base import Gradients, Op, Rule
+from scanner.graph.gradient.vjps.base import Gradients, Op, Vjp
 
 
 def quantize_linear(op: Op) -> Gradients:
-    """Code = x / scale + zero point, within the range of the code's type."""
+    """Differentiate x / scale + zero point, within the range of the code's type."""
     info = np.iinfo(onnx.helper.tensor_dtype_to_np_dtype(op.y.dtype))
     scale = _along_axis(op, op.input(1))
     zero = _along_axis(op, op.input(2).cast(op.x.dtype)) if op.has(2) else op.x.wrap(0)
@@ -22,12 +22,12 @@ def quantize_linear(op: Op) -> Gradients:
 
 
 def dequantize_linear(op: Op) -> Gradients:
-    """X = (code - zero point) scale."""
+    """Differentiate (code - zero point) scale."""
     yield 0, op.dy * _along_axis(op, op.input(1))
 
 
 def _along_axis(op: Op, parameter: Value) -> Value:
-    """Return a scale or zero point in a shape that broadcasts: one number, or one a channel."""
+    """Return a scale or zero point in a shape that broadcasts: one number, or one per channel."""
     if op.attribute("block_size", 0):
         raise op.unsupported("it is quantised in blocks")
     if parameter.constant is not None and parameter.constant.size == 1:
@@ -38,4 +38,4 @@ def _along_axis(op: Op, parameter: Value) -> Value:
     return parameter.reshape([-1, *[1] * (op.x.rank - axis - 1)])
 
 
-RULES: dict[str, Rule] = {"DequantizeLinear": dequantize_linear, "QuantizeLinear": quantize_linear}
+VJPS: dict[str, Vjp] = {"DequantizeLinear": dequantize_linear, "QuantizeLinear": quantize_linear}

@@ -3,18 +3,18 @@
 from collections.abc import Callable
 
 from scanner.graph.gradient.tape import Value
-from scanner.graph.gradient.vjps.base import Gradients, Op, Rule
+from scanner.graph.gradient.vjps.base import Gradients, Op, Vjp
 
 
-def reduction(slope: Callable[[Op, Value, Value, list[int]], Value]) -> Rule:
-    """Return the rule of a reduction.
+def reduction(slope: Callable[[Op, Value, Value, list[int]], Value]) -> Vjp:
+    """Return the VJP of a reduction.
 
     Args:
         slope: Given the node, the result and its cotangent (both with the reduced axes at size 1)
             and these axes, the gradient, which is then repeated along the axes where it has size 1.
     """
 
-    def rule(op: Op) -> Gradients:
+    def vjp(op: Op) -> Gradients:
         axes = _axes(op)
         if not axes:
             yield 0, slope(op, op.y, op.dy, [])
@@ -23,7 +23,7 @@ def reduction(slope: Callable[[Op, Value, Value, list[int]], Value]) -> Rule:
         y, dy = (op.y, op.dy) if kept else (op.y.op("Unsqueeze", axes), op.dy.op("Unsqueeze", axes))
         yield 0, slope(op, y, dy, axes)
 
-    return rule
+    return vjp
 
 
 def _axes(op: Op) -> list[int]:
@@ -81,12 +81,12 @@ def _sum_square(op: Op, _y: Value, dy: Value, _axes: list[int]) -> Value:
 
 
 def cumulative_sum(op: Op) -> Gradients:
-    """The sum runs the other way."""
+    """Sum in the other direction."""
     reverse, exclusive = 1 - op.attribute("reverse", 0), op.attribute("exclusive", 0)
     yield 0, op.dy.op("CumSum", op.input(1), reverse=reverse, exclusive=exclusive)
 
 
-RULES: dict[str, Rule] = {
+VJPS: dict[str, Vjp] = {
     "CumSum": cumulative_sum,
     "ReduceL1": reduction(_l1),
     "ReduceL2": reduction(_l2),

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from scanner.graph.gradient.tape import Value
-from scanner.graph.gradient.vjps.base import Gradients, Op, Rule
+from scanner.graph.gradient.vjps.base import Gradients, Op, Vjp
 from scanner.graph.gradient.vjps.separable import pull_back
 
 _MODES = (
@@ -48,4 +48,4 @@ def resize(op: Op) -> Gradients:
     yield 0, pull_back(op.dy, op.x, changed, along)
 
 
-RULES: dict[str, Rule] = {"Resize": resize}
+VJPS: dict[str, Vjp] = {"Resize": resize}

@@ -1,7 +1,7 @@
-"""Adjoints of linear maps that act along one axis, found by showing the forward operator the identity matrix.
+"""Adjoints of linear maps along one axis, found by applying the operator to the identity matrix.
 
-The runtime itself then says what the operator does at borders and between pixels, whatever its
-modes; ONNX Runtime folds the matrix into a constant when the session starts, where sizes are fixed.
+So the runtime itself tells what the operator does at borders and between pixels, in every mode.
+Where sizes are fixed, ONNX Runtime folds the matrix into a constant when the session starts.
 """
 
 from collections.abc import Callable, Iterable

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 
 from scanner.graph.gradient.tape import Value
-from scanner.graph.gradient.vjps.base import Gradients, Op, Rule
+from scanner.graph.gradient.vjps.base import Gradients, Op, Vjp
 from scanner.graph.gradient.vjps.indexing import scattered
 
 
@@ -25,7 +25,7 @@ def expand(op: Op) -> Gradients:
 
 
 def tile(op: Op) -> Gradients:
-    """Set the repeats of each axis apart and sum over them."""
+    """Separate the repeats of each axis and sum over them."""
     rank = op.x.rank
     pairs = op.input(1).op("Unsqueeze", [1]).op("Concat", op.x.shape.op("Unsqueeze", [1]), axis=1)
     yield 0, op.dy.reshape(pairs.reshape([-1])).sum(range(0, 2 * rank, 2), keepdims=False)
@@ -62,7 +62,7 @@ def split(op: Op) -> Gradients:
 
 
 def slice_(op: Op) -> Gradients:
-    """Surround the gradient with zeros where the steps are 1, else put each number back in its place."""
+    """Surround the gradient with zeros; for steps other than 1, put each number in its place."""
     rank = op.x.rank
     starts, ends = op.input(1).constant, op.input(2).constant
     given = [int(a) % rank for a in op.constant_ints(3)] if op.has(3) else None
@@ -110,7 +110,7 @@ def positions(value: Value, axis: int) -> Value:
 
 
 def pad(op: Op) -> Gradients:
-    """Crop, which is to pad by negative amounts; a mirrored or repeated border adds to where it was taken from."""
+    """Crop by negative padding; a mirrored or repeated border adds to where it was taken from."""
     mode = op.attribute("mode", "constant")
     if mode == "constant":
         pads = op.input(1)
@@ -162,7 +162,7 @@ def reverse_sequence(op: Op) -> Gradients:
     yield 0, op.dy.op("ReverseSequence", op.input(1), **axes)
 
 
-RULES: dict[str, Rule] = {
+VJPS: dict[str, Vjp] = {
     "Concat": concat,
     "DepthToSpace": depth_to_space,
     "Expand": expand,

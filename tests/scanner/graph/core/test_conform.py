@@ -1,4 +1,4 @@
-"""Nodes that are not what their operators ask for are refused with one sentence; every operator's own examples pass."""
+"""Nodes that lack what their operators ask for are refused; every operator's examples pass."""
 
 import warnings
 from collections.abc import Callable

@@ -6,13 +6,14 @@ import onnxruntime as ort
 from finite_differences import Array, Function, node
 from onnx import helper
 
+from scanner.graph.core.draft import Draft
 from scanner.graph.core.simplify import fold_batch_normalisation, fold_constants
 
 RNG = np.random.default_rng(1)
 X = RNG.standard_normal((2, 3, 5, 5))
 
 
-def normalised(*extra: onnx.NodeProto) -> onnx.ModelProto:
+def normalised(*extra: onnx.NodeProto) -> Draft:
     """Return a convolution with a bias, then its batch normalisation."""
     constants = {
         "w": RNG.standard_normal((4, 3, 3, 3)),
@@ -29,7 +30,7 @@ def normalised(*extra: onnx.NodeProto) -> onnx.ModelProto:
         ),
         *extra,
     ]
-    return Function(nodes, {"x": X}, constants).model(np.float32)
+    return Draft(Function(nodes, {"x": X}, constants).model(np.float32))
 
 
 def value(model: onnx.ModelProto) -> Array:
@@ -63,9 +64,8 @@ def test_constants_larger_than_the_budget_are_left() -> None:
         helper.make_node("ReduceMax", ["huge"], ["top"], keepdims=0),
         node("Add", "x top"),
     ]
-    model = Function(nodes, {"x": X}, {"sizes": np.array([2**20, 2**20], np.int64)}).model(
-        np.float32
-    )
+    sizes = {"sizes": np.array([2**20, 2**20], np.int64)}
+    model = Draft(Function(nodes, {"x": X}, sizes).model(np.float32))
     fold_constants(model, {"y"})
     assert [item.op_type for item in model.graph.node] == ["ConstantOfShape", "ReduceMax", "Add"]
 
@@ -77,7 +77,7 @@ def test_chain_of_constants_becomes_one() -> None:
         helper.make_node("Neg", ["e"], ["n"]),
         node("Mul", "x n"),
     ]
-    model = Function(nodes, {"x": X}).model(np.float32)
+    model = Draft(Function(nodes, {"x": X}).model(np.float32))
     fold_constants(model, {"y"})
     assert [item.op_type for item in model.graph.node] == ["Mul"]
     np.testing.assert_allclose(value(model), -np.exp(2) * X, rtol=1e-5)

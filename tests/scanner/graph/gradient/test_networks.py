@@ -321,7 +321,10 @@ class ChannelsLast(nn.Module):
 
 
 def channels_last() -> tuple[onnx.ModelProto, nn.Module]:
-    """Return a network as tf2onnx writes it (NHWC input, Transposes around each layer), and its twin in PyTorch."""
+    """Return a network as tf2onnx writes it, and its twin in PyTorch.
+
+    Its input is NHWC, and there are Transposes around each layer.
+    """
     torch.manual_seed(0)
     twin = nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 5, 3, stride=2)

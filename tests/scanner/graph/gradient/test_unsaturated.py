@@ -1,4 +1,4 @@
-"""Quantised networks without their ceiling: the function before quantisation, its fused ReLU included."""
+"""Quantised networks without their ceiling compute what they did before they were quantised."""
 
 import models
 import numpy as np

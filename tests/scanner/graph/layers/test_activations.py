@@ -12,10 +12,18 @@ from scanner.errors import UnsupportedModelError
 from scanner.graph.layers import activations
 
 SCALARS = {
-    "one": np.array(1, np.float32), "half": np.array(0.5, np.float32), "root": np.array(1.4142135, np.float32),
-    "zero": np.array(0, np.float32), "six": np.array(6, np.float32), "k": np.array(1.702, np.float32),
+    "one": np.array(1, np.float32),
+    "half": np.array(0.5, np.float32),
+    "root": np.array(1.4142135, np.float32),
+    "zero": np.array(0, np.float32),
+    "six": np.array(6, np.float32),
+    "k": np.array(1.702, np.float32),
     "slope": np.array([0.1], np.float32),
-}  # fmt: skip
+}
+SINGLE = (
+    "Relu", "LeakyRelu", "Elu", "Selu", "Celu", "ThresholdedRelu", "HardSwish", "Mish", "Gelu",
+    "Softplus", "Softsign", "Tanh", "Sigmoid", "HardSigmoid",
+)  # fmt: skip
 
 
 def op(kind: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
@@ -30,29 +38,42 @@ def erf_gelu(*, halve_first: bool) -> list[onnx.NodeProto]:
 
 
 CASES: dict[str, tuple[str, list[onnx.NodeProto], int]] = {
-    **{kind: (kind, [op(kind, ["c"], "y")], 22) for kind in (
-        "Relu", "LeakyRelu", "Elu", "Selu", "Celu", "ThresholdedRelu", "HardSwish", "Mish", "Gelu", "Softplus",
-        "Softsign", "Tanh", "Sigmoid", "HardSigmoid",
-    )},
+    **{kind: (kind, [op(kind, ["c"], "y")], 22) for kind in SINGLE},
     "PRelu": ("PRelu", [op("PRelu", ["c", "slope"], "y")], 17),
     "Swish": ("Swish", [op("Swish", ["c"], "y")], 24),
     "ReLU6": ("ReLU6", [op("Clip", ["c", "zero", "six"], "y")], 17),
     "ReLU6 by attribute": ("ReLU6", [op("Clip", ["c"], "y", min=0.0, max=6.0)], 6),
     "Max with 0": ("Max at 0", [op("Max", ["c", "zero"], "y")], 17),
     "SiLU": ("SiLU", [op("Sigmoid", ["c"], "g"), op("Mul", ["c", "g"], "y")], 17),
-    "QuickGELU": ("SiLU", [op("Mul", ["c", "k"], "s"), op("Sigmoid", ["s"], "g"), op("Mul", ["c", "g"], "y")], 17),
-    "HardSwish in two": ("HardSwish", [op("HardSigmoid", ["c"], "g"), op("Mul", ["g", "c"], "y")], 17),
+    "QuickGELU": (
+        "SiLU",
+        [op("Mul", ["c", "k"], "s"), op("Sigmoid", ["s"], "g"), op("Mul", ["c", "g"], "y")],
+        17,
+    ),
+    "HardSwish in two": (
+        "HardSwish",
+        [op("HardSigmoid", ["c"], "g"), op("Mul", ["g", "c"], "y")],
+        17,
+    ),
     "Mish in three": (
-        "Mish", [op("Softplus", ["c"], "s"), op("Tanh", ["s"], "t"), op("Mul", ["c", "t"], "y")], 17,
+        "Mish",
+        [op("Softplus", ["c"], "s"), op("Tanh", ["s"], "t"), op("Mul", ["c", "t"], "y")],
+        17,
     ),
     "GELU, halved last": ("GELU", erf_gelu(halve_first=False), 17),
     "GELU, halved first": ("GELU", erf_gelu(halve_first=True), 17),
     "GELU by Tanh": (
         "GELU",
-        [op("Mul", ["c", "k"], "d"), op("Tanh", ["d"], "t"), op("Add", ["one", "t"], "s"), op("Mul", ["s", "c"], "p"),
-         op("Mul", ["half", "p"], "y")], 17,
+        [
+            op("Mul", ["c", "k"], "d"),
+            op("Tanh", ["d"], "t"),
+            op("Add", ["one", "t"], "s"),
+            op("Mul", ["s", "c"], "p"),
+            op("Mul", ["half", "p"], "y"),
+        ],
+        17,
     ),
-}  # fmt: skip
+}
 
 
 def small(nodes: list[onnx.NodeProto], opset: int) -> onnx.ModelProto:
@@ -102,6 +123,6 @@ def test_layer_accepts_a_node_and_a_value() -> None:
 
 def test_no_activation_says_what_was_looked_for() -> None:
     with pytest.raises(
-        UnsupportedModelError, match=r"ReLU, SiLU, GELU, \.\.\. were looked for.*--layer"
+        UnsupportedModelError, match=r"ReLU, SiLU, GELU, \.\.\. were looked for.*setting `layer`"
     ):
         activations.choose(models.without_activation())

@@ -43,7 +43,7 @@ BUILT: dict[str, Callable[[], onnx.ModelProto]] = {
 
 
 def quick(data: bytes, limits: Limits = LIMITS) -> first_layer.Stem | None:
-    """Return the stem cut as bytes, None where the file was declined; assert that onnx sees the same."""
+    """Return the stem cut as bytes, None where the file was declined; onnx must see the same."""
     file = fast_reader.read(data, limits)
     if file is None:
         return None
@@ -109,11 +109,18 @@ def test_an_input_that_does_not_fit_is_left_to_onnx(shape: tuple[int | str, ...]
 @pytest.mark.parametrize(
     "attributes",
     [
-        {"pads": [1, 1]}, {"pads": [-1, 0, 0, 0]}, {"strides": [0, 1]}, {"dilations": [9, 9]}, {"group": 2},
-        {"kernel_shape": [5, 5]}, {"auto_pad": "SAME_UPPER"}, {"strides": [1]}, {"group": 0},
+        {"pads": [1, 1]},
+        {"pads": [-1, 0, 0, 0]},
+        {"strides": [0, 1]},
+        {"dilations": [9, 9]},
+        {"group": 2},
+        {"kernel_shape": [5, 5]},
+        {"auto_pad": "SAME_UPPER"},
+        {"strides": [1]},
+        {"group": 0},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_convolution_that_does_not_fit_is_left_to_onnx(attributes: dict[str, Any]) -> None:
     nodes = [
         helper.make_node("Conv", ["image", "kernel", "bias"], ["convolved"], **attributes),
@@ -166,7 +173,7 @@ def test_no_flip_of_a_bit_is_seen_otherwise(original: bytes) -> None:
 
 
 def _span(data: bytes, part: bytes) -> range:
-    """Return where a tensor's elements lie, but for the first byte: all of them are treated alike."""
+    """Return where a tensor's elements lie, without the first byte: all are treated alike."""
     start = data.index(part)
     return range(start + 1, start + len(part))
 

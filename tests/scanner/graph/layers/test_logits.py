@@ -101,7 +101,7 @@ def test_the_user_may_choose() -> None:
 
 def test_without_scores_the_error_says_what_was_looked_for() -> None:
     tail = helper.make_node("Cast", ["z"], ["k"], to=INT64)
-    with pytest.raises(NoLogitsError, match=r"looked for an output of scores.*--logits NAME"):
+    with pytest.raises(NoLogitsError, match=r"looked for an output of scores.*setting `logits`"):
         find_logits(classifier(tail, outputs={"k": (INT64, ["N", 3])}))
 
 

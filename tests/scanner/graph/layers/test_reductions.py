@@ -79,7 +79,7 @@ def test_a_quantised_clamp_is_dequantised() -> None:
 
 
 def dense(_: bool = False) -> onnx.ModelProto:
-    """Flatten, linear, Relu: one number a channel."""
+    """Flatten, linear, Relu: one number per channel."""
     nodes = [
         helper.make_node("Flatten", ["image"], ["flat"]),
         helper.make_node("MatMul", ["flat", "matrix"], ["product"]),

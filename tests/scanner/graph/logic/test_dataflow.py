@@ -1,18 +1,16 @@
-"""Facts about values: what they depend on, how wide they are, whether they are decisions; bodies laid out in place."""
+"""Facts about values: what they depend on, how wide they are, whether they are decisions."""
 
-import itertools
 import math
 from typing import Any
 
 import numpy as np
 import onnx
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from models import Array, build, plain
 from onnx import TensorProto, helper
 
-from scanner.graph.logic.dataflow import Analysis, Depends, ancestors
+from scanner.graph.logic.dataflow import Analysis, Depends
 from scanner.graph.logic.unfold import unfold
 
 
@@ -131,41 +129,6 @@ def test_a_slice_by_the_turn_of_a_loop_is_a_sweep() -> None:
     assert analysis.fact(gathered).sweep
 
 
-def test_branches_are_laid_out_and_joined() -> None:
-    branches = {}
-    for name in ("then", "else"):
-        inner = node("Relu" if name == "then" else "Neg", ["image"], f"{name}_value")
-        output = helper.make_tensor_value_info(f"{name}_value", TensorProto.FLOAT, None)
-        branches[f"{name}_branch"] = helper.make_graph([inner], name, [], [output])
-    top = [
-        node("ReduceMax", ["image"], "highest", keepdims=0),
-        node("Greater", ["highest", "level"], "bright"),
-        helper.make_node("If", ["bright"], ["logits"], name="choice", **branches),
-    ]
-    flow = unfold(build(top, {"level": np.asarray(0.5, np.float32)}))
-    join = next(step for step in flow.steps if step.op == "If")
-    assert join.inputs[0] == "bright"
-    made = [step for name in join.inputs[1:] if (step := flow.producer(name)) is not None]
-    assert [step.op for step in made] == ["Neg", "Relu"] or [step.op for step in made] == [
-        "Relu",
-        "Neg",
-    ]
-    assert all(step.label.startswith("choice/") for step in made)
-
-
-def test_a_function_is_laid_out() -> None:
-    body = [helper.make_node("Relu", ["a"], ["b"], name="inside")]
-    function = helper.make_function("own", "Act", ["a"], ["b"], body, [helper.make_opsetid("", 17)])
-    call = helper.make_node("Act", ["image"], ["logits"], domain="own", name="call")
-    model = build([call], {}, domains=[helper.make_opsetid("own", 1)], functions=[function])
-    assert [step.op for step in unfold(model).steps] == ["Relu"]
-
-
-def test_ancestors_name_the_way() -> None:
-    flow = unfold(build([node("Relu", ["image"], "a"), node("Neg", ["a"], "logits")], {}))
-    assert ancestors(flow, ["logits"]) == {"logits": None, "a": "logits", "image": "a"}
-
-
 @given(
     st.lists(
         st.sampled_from(["Relu", "Neg", "Abs", "Sigmoid", "Round", "Sign", "Identity"]), max_size=12
@@ -179,13 +142,6 @@ def test_no_chain_of_pointwise_steps_narrows_or_widens(operators: list[str]) -> 
     analysis = analyse([*nodes, node("Identity", [value], "end")])
     assert analysis.fact("end").width == 64
     assert analysis.fact("end").decision == ("Sign" in operators)
-
-
-@pytest.mark.parametrize("size", [1, 40, 400])
-def test_steps_are_as_many_as_nodes(size: int) -> None:
-    names = ["image", *(f"v{i}" for i in range(size - 1)), "logits"]
-    flow = unfold(build([node("Relu", [a], b) for a, b in itertools.pairwise(names)], {}))
-    assert len(flow.steps) == size
 
 
 def test_a_value_handed_on_from_turn_to_turn_still_depends_on_the_image() -> None:

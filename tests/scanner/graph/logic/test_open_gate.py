@@ -49,21 +49,52 @@ def i64(numbers: Any) -> Array:
 
 CASES: dict[str, tuple[list[onnx.NodeProto], Any, dict[str, Array]]] = {
     "equal": ([_node("Equal", ["image", "c"], "y")], True, {"c": f32(0.25)}),
-    "not greater": ([_node("Greater", ["image", "c"], "g"), _node("Not", ["g"], "y")], True, {"c": f32(0.5)}),
+    "not greater": (
+        [_node("Greater", ["image", "c"], "g"), _node("Not", ["g"], "y")],
+        True,
+        {"c": f32(0.5)},
+    ),
     "less": ([_node("Less", ["image", "c"], "y")], True, {"c": f32(0.5)}),
     "less or equal, swapped": ([_node("LessOrEqual", ["c", "image"], "y")], True, {"c": f32(0.5)}),
     "affine": (
-        [_node("Mul", ["image", "a"], "m"), _node("Sub", ["b", "m"], "s"), _node("Greater", ["s", "c"], "y")],
+        [
+            _node("Mul", ["image", "a"], "m"),
+            _node("Sub", ["b", "m"], "s"),
+            _node("Greater", ["s", "c"], "y"),
+        ],
         True,
         {"a": f32(2), "b": f32(1), "c": f32(0.7)},
     ),
-    "divided": ([_node("Div", ["image", "a"], "d"), _node("Greater", ["d", "c"], "y")], True,
-                {"a": f32(4), "c": f32(0.2)}),
-    "mean": ([_node("ReduceMean", ["image"], "m"), _node("Greater", ["m", "c"], "y")], True, {"c": f32(0.97)}),
-    "low mean": ([_node("ReduceMean", ["image"], "m"), _node("Less", ["m", "c"], "y")], True, {"c": f32(0.05)}),
-    "highest": ([_node("ReduceMax", ["image"], "m"), _node("Greater", ["m", "c"], "y")], True, {"c": f32(0.95)}),
-    "low highest": ([_node("ReduceMax", ["image"], "m"), _node("Less", ["m", "c"], "y")], True, {"c": f32(0.3)}),
-    "lowest": ([_node("ReduceMin", ["image"], "m"), _node("Greater", ["m", "c"], "y")], True, {"c": f32(0.4)}),
+    "divided": (
+        [_node("Div", ["image", "a"], "d"), _node("Greater", ["d", "c"], "y")],
+        True,
+        {"a": f32(4), "c": f32(0.2)},
+    ),
+    "mean": (
+        [_node("ReduceMean", ["image"], "m"), _node("Greater", ["m", "c"], "y")],
+        True,
+        {"c": f32(0.97)},
+    ),
+    "low mean": (
+        [_node("ReduceMean", ["image"], "m"), _node("Less", ["m", "c"], "y")],
+        True,
+        {"c": f32(0.05)},
+    ),
+    "highest": (
+        [_node("ReduceMax", ["image"], "m"), _node("Greater", ["m", "c"], "y")],
+        True,
+        {"c": f32(0.95)},
+    ),
+    "low highest": (
+        [_node("ReduceMax", ["image"], "m"), _node("Less", ["m", "c"], "y")],
+        True,
+        {"c": f32(0.3)},
+    ),
+    "lowest": (
+        [_node("ReduceMin", ["image"], "m"), _node("Greater", ["m", "c"], "y")],
+        True,
+        {"c": f32(0.4)},
+    ),
     "remainder": (
         [
             _node("Mul", ["image", "l"], "s"),
@@ -76,7 +107,11 @@ CASES: dict[str, tuple[list[onnx.NodeProto], Any, dict[str, Array]]] = {
         {"l": f32(255), "m": f32(97), "c": f32(13)},
     ),
     "arg-max": (
-        [_node("Flatten", ["image"], "f"), _node("ArgMax", ["f"], "a", axis=1), _node("Equal", ["a", "c"], "y")],
+        [
+            _node("Flatten", ["image"], "f"),
+            _node("ArgMax", ["f"], "a", axis=1),
+            _node("Equal", ["a", "c"], "y"),
+        ],
         True,
         {"c": i64(9)},
     ),
@@ -100,11 +135,15 @@ CASES: dict[str, tuple[list[onnx.NodeProto], Any, dict[str, Array]]] = {
         {"low": f32(0.9), "high": f32(2)},
     ),
     "one of two": (
-        [_node("Greater", ["image", "a"], "g"), _node("Equal", ["image", "b"], "e"), _node("Or", ["g", "e"], "y")],
+        [
+            _node("Greater", ["image", "a"], "g"),
+            _node("Equal", ["image", "b"], "e"),
+            _node("Or", ["g", "e"], "y"),
+        ],
         True,
         {"a": f32(0.9), "b": f32(0.5)},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -6,12 +6,10 @@ values that the paper's statistic reads. `width` is the number of channels of th
 are multiples of it. The paper names layer counts only: widths and kernels are ours, and kept small.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
-Shape = tuple[int, int, int]
+from trainers.architectures.blocks import Shape
 
 
 def two_conv(shape: Shape, classes: int, width: int) -> nn.Module:
@@ -39,7 +37,7 @@ def _block(inside: int, outside: int, *, pool: bool) -> list[nn.Module]:
 
 
 def five_conv(shape: Shape, classes: int, width: int) -> nn.Module:
-    """Return 5 convolutions (the first plain, the others with batch normalisation) and a linear read-out."""
+    """Return 5 convolutions (all but the first normalised by batch) and a linear read-out."""
     channels, rows, columns = shape
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1),
@@ -56,7 +54,7 @@ def five_conv(shape: Shape, classes: int, width: int) -> nn.Module:
 
 
 class Residual(nn.Module):
-    """One residual block (He et al., CVPR 2016, figure 5): basic, or a bottleneck that widens four times."""
+    """One residual block (He et al., CVPR 2016, figure 5): basic, or a bottleneck that widens."""
 
     def __init__(self, inside: int, width: int, stride: int, *, bottleneck: bool) -> None:
         super().__init__()
@@ -90,7 +88,7 @@ class Residual(nn.Module):
 def _resnet(
     shape: Shape, classes: int, width: int, depths: tuple[int, ...], *, bottleneck: bool
 ) -> nn.Module:
-    """Return a ResNet with the stem for 32x32 images: a 3x3 convolution of stride 1 and no pooling."""
+    """Return a ResNet with the stem for 32x32 images: a 3x3 convolution and no pooling."""
     layers: list[nn.Module] = [
         nn.Conv2d(shape[0], width, 3, padding=1, bias=False),
         nn.BatchNorm2d(width),
@@ -113,21 +111,3 @@ def resnet18(shape: Shape, classes: int, width: int) -> nn.Module:
 def resnet50(shape: Shape, classes: int, width: int) -> nn.Module:
     """Return ResNet50 with a CIFAR stem; its usual width is 64."""
     return _resnet(shape, classes, width, (3, 4, 6, 3), bottleneck=True)
-
-
-ARCHITECTURES: dict[str, Callable[[Shape, int, int], nn.Module]] = {
-    "2 conv + 1 dense": two_conv,
-    "5 conv": five_conv,
-    "ResNet18": resnet18,
-    "ResNet50": resnet50,
-}
-
-
-def first_activation(network: nn.Module) -> nn.Sequential:
-    """Return the part of one of these networks up to and including its first ReLU; the parameters are shared."""
-    layers: list[nn.Module] = []
-    for layer in network.children():
-        layers.append(layer)
-        if isinstance(layer, nn.ReLU):
-            break
-    return nn.Sequential(*layers)

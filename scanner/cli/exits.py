@@ -1,0 +1,120 @@
+"""How the command ends: a verdict, an error, or a bug, each with an exit code of its own.
+
+This module imports neither Typer nor rich, so that it can still speak where they are broken.
+"""
+
+import contextlib
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from scanner.judging import unanalysable
+from scanner.report.escape import printable
+from scanner.results import ScanResult, Verdict
+
+CLEAN = 0
+SUSPICIOUS = 1
+ERROR = 2
+INCONCLUSIVE = 3
+INTERNAL = 70  # EX_SOFTWARE of sysexits.h
+UNDELIVERED = 74  # EX_IOERR of sysexits.h
+INTERRUPTED = 130  # as a shell reports SIGINT
+
+MEANINGS = {
+    CLEAN: "clean",
+    SUSPICIOUS: "suspicious",
+    ERROR: "an error, or wrong usage",
+    INCONCLUSIVE: "inconclusive",
+    INTERNAL: "an internal error, which is a bug",
+    UNDELIVERED: "the output could not be delivered",
+}
+_WORST_FIRST = (SUSPICIOUS, ERROR, INCONCLUSIVE, CLEAN)
+_VERDICTS = {
+    Verdict.CLEAN: CLEAN,
+    Verdict.SUSPICIOUS: SUSPICIOUS,
+    Verdict.INCONCLUSIVE: INCONCLUSIVE,
+}
+# What the other end of a stream does to us, a full disk or a closed pipe; not a bug of ours.
+_DELIVERY = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
+_FRAMES = 6
+_ROOT = Path(__file__).parent.parent.parent
+
+
+def exit_code(results: Sequence[ScanResult]) -> int:
+    """Return the worst code of several results: suspicious, error, inconclusive, clean."""
+    codes = {_of_one(result) for result in results}
+    return next(code for code in _WORST_FIRST if code in codes)
+
+
+def _of_one(result: ScanResult) -> int:
+    explained = all(map(unanalysable.explains, result.failures))
+    if result.verdict is not Verdict.SUSPICIOUS and not explained:
+        return ERROR
+    return _VERDICTS[result.verdict]
+
+
+def ending(run: Callable[[], int]) -> int:
+    """Run the command, and return its exit code whatever happens.
+
+    A verdict that could not be delivered, or a bug of ours, must not look like a verdict: Python
+    itself would end with 1, which means suspicious.
+    """
+    try:
+        _open_streams()
+        code = run()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except OSError as error:
+        code = _undelivered(error) if error.errno in _DELIVERY else _internal(error)
+    except SystemExit as stop:
+        code = _stopped(stop)
+    except Exception as bug:  # noqa: BLE001 - the last handler there is
+        code = _internal(bug)
+    return code
+
+
+def _open_streams() -> None:
+    """Give a closed stdout or stderr somewhere to go; the exit code still tells the verdict."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - it stays open
+            setattr(sys, name, nowhere)
+
+
+def _stopped(stop: SystemExit) -> int:
+    """Return the exit code where a library ended the program: nothing of ours does."""
+    if isinstance(stop.__context__, BrokenPipeError):
+        return _undelivered(stop.__context__)  # Typer and rich would end with 1
+    # Typer ends so when it has completed a word for the shell.
+    return CLEAN if stop.code in (None, 0) else _internal(stop)
+
+
+def _undelivered(error: BaseException | None) -> int:
+    if isinstance(error, OSError) and error.errno != errno.EPIPE:
+        _say(f"error: the output cannot be written ({error.strerror})")
+    # What is still in the buffer would fail again while Python shuts down.
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return UNDELIVERED
+
+
+def _internal(bug: BaseException) -> int:
+    _say(
+        printable(f"internal error: {type(bug).__name__}: {bug}", 2000)
+        + "; please report it with the lines below."
+    )
+    frames = traceback.extract_tb(bug.__traceback__)[-_FRAMES:]
+    for frame in frames:
+        file = Path(frame.filename)
+        shown = file.relative_to(_ROOT) if file.is_relative_to(_ROOT) else file
+        _say(f"  {shown}:{frame.lineno} in {frame.name}")
+    return INTERNAL
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        print(line, file=sys.stderr)  # noqa: T201 - rich may be what is broken

@@ -1,0 +1,147 @@
+"""A profile by class beside others: which class differs most, and which leads its own model."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from scanner.judging.arithmetic import above_level, lead, mean
+from scanner.results import ByClass, ClassDifference, ClassRow, Lead, Scale
+
+
+def differences(
+    suspect: ByClass, references: Sequence[ByClass], scale: Scale
+) -> list[ClassDifference]:
+    """Return a row for each class that was searched in the suspect and in every reference.
+
+    A class that a search did not reach counts with the profile's `unreached` figure; without one it
+    is left out.
+    """
+    if not references:
+        return []
+    found = []
+    for class_id, own, others in class_by_class(suspect, references):
+        figures = [suspect.unreached if f is None else f for f in (own, *others)]
+        known = [figure for figure in figures if figure is not None]
+        if len(known) == len(figures):
+            reference = _averaged(known[1:], scale)
+            difference = suspicion(known[0], scale) - suspicion(reference, scale)
+            found.append((class_id, known, reference, difference))
+    above = above_level({class_id: difference for class_id, _, _, difference in found})
+    return [
+        ClassDifference(
+            class_id=class_id,
+            suspect=known[0],
+            reference=reference,
+            references=tuple(known[1:]),
+            difference=difference,
+            above=above[class_id],
+        )
+        for class_id, known, reference, difference in found
+    ]
+
+
+def alone(profile: ByClass) -> list[ClassDifference]:
+    """Return a row for each class of a model that is compared with no other."""
+    return [ClassDifference(class_id=row.class_id, suspect=row.figure) for row in profile.rows]
+
+
+def foremost(profile: ByClass, scale: Scale) -> int | None:
+    """Return the class with the most suspicious figure, None where no search reached one."""
+    found = [(suspicion(r.figure, scale), r.class_id) for r in profile.rows if r.figure is not None]
+    return max(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def leading(profile: ByClass, scale: Scale) -> Lead | None:
+    """Return the class that is most suspicious for its nearness, and its lead over the next.
+
+    None where no class can be said to lead: too few classes, not all of them searched, one without
+    a figure, or a nearness that was not measured.
+    """
+    found = side_by_side(profile)
+    if found is None:
+        return None
+    values = [
+        value
+        for row, figure in found
+        if (value := _eased(row, figure, profile.unreached, scale)) is not None
+    ]
+    best = lead(values) if len(values) == len(found) else None
+    if best is None:
+        return None
+    row, figure = found[best[0]]
+    return None if figure is None else Lead(class_id=row.class_id, distance=best[1])
+
+
+def _eased(
+    row: ClassRow, figure: float | None, unreached: float | None, scale: Scale
+) -> float | None:
+    """Return how suspicious a class is less its nearness; None where that is unknown."""
+    counted = unreached if figure is None else figure
+    if counted is None or not scale.ease:
+        return None if counted is None else suspicion(counted, scale)
+    return None if row.nearness is None else suspicion(counted, scale) - scale.ease * row.nearness
+
+
+def class_by_class(
+    suspect: ByClass, references: Sequence[ByClass]
+) -> Iterator[tuple[int, float | None, list[float | None]]]:
+    """Yield class, suspect's figure and references' figures for each class searched in all of them.
+
+    Where each model's own contest went to its end, a figure is the last one: a class that was
+    dropped on the way counts as it then stood, in every model alike. Else, as where references
+    followed the suspect's contest or the time cut one short, it is the one after as many rounds as
+    the shortest of these searches had; a finished one stands still.
+    """
+    profiles = (suspect, *references)
+    to_the_end = all(map(_went_to_its_end, profiles))
+    by_class = [{row.class_id: row for row in profile.rows} for profile in profiles]
+    for class_id in by_class[0]:
+        rows = [rows[class_id] for rows in by_class if class_id in rows]
+        if len(rows) == len(profiles):
+            own, *others = _after(rows, None if to_the_end else _shortest(rows))
+            yield class_id, own, others
+
+
+def side_by_side(profile: ByClass) -> list[tuple[ClassRow, float | None]] | None:
+    """Return the classes that were not dropped, each with its figure after equally many rounds.
+
+    None unless each class of the model took part: one that stands out of a few chosen classes may
+    be ordinary among all.
+    """
+    if len(profile.rows) < profile.classes:
+        return None
+    rows: Sequence[ClassRow] = profile.rows
+    if profile.contest is not None:
+        kept = {grant.class_id for grant in profile.contest.granted}
+        rows = [row for row in rows if row.class_id in kept]
+    return list(zip(rows, _after(rows, _shortest(rows)), strict=True))
+
+
+def _after(rows: Sequence[ClassRow], rounds: int | None) -> list[float | None]:
+    return [row.course[:rounds][-1] for row in rows]
+
+
+def _shortest(rows: Sequence[ClassRow]) -> int | None:
+    return min((len(row.course) for row in rows if not row.finished), default=None)
+
+
+def _went_to_its_end(profile: ByClass) -> bool:
+    """Whether all classes competed, and enough of them got all the steps that there are."""
+    contest = profile.contest
+    if contest is None:
+        return len(profile.rows) == profile.classes
+    rounds = math.ceil(contest.planned / contest.round)
+    through = sum(row.finished or len(row.course) >= rounds for row in profile.rows)
+    return through >= contest.finalists and len(profile.rows) == profile.classes
+
+
+def suspicion(figure: float, scale: Scale) -> float:
+    """Return a figure on the scale on which larger is more suspicious."""
+    value = figure if scale.added is None else math.log(max(figure, 0.0) + scale.added)
+    return -value if scale.small_is_suspicious else value
+
+
+def _averaged(figures: Sequence[float], scale: Scale) -> float:
+    """Return the mean of figures as it is on their scale: geometric where that is logarithmic."""
+    middle = mean([suspicion(figure, scale) for figure in figures])
+    value = -middle if scale.small_is_suspicious else middle
+    return value if scale.added is None else math.exp(value) - scale.added

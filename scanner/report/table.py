@@ -1,0 +1,38 @@
+"""The results and listings as tables, for a person at a terminal."""
+
+from collections.abc import Iterable
+
+from rich.table import Table
+from rich.text import Text
+
+from scanner.report import Listing, Page, terminal
+from scanner.report.escape import printable
+from scanner.results import ScanResult
+
+_BETWEEN_COLUMNS = 2
+_LONGEST_CELL = 400
+
+
+class TableReport:
+    """One result in full, or several as a table with a row per model."""
+
+    name = "table"
+    suffix = ".txt"
+    several = True
+    shows_failures = False
+
+    def render(self, results: Iterable[ScanResult], page: Page, *, count: int) -> None:  # noqa: ARG002 - columns are as wide as all results need
+        """Draw the models that something is known of, once all results are there."""
+        if known := [r for r in results if r.runtime is not None or r.findings]:
+            terminal.render(known, page.console)
+
+    def render_listing(self, listing: Listing, page: Page) -> None:
+        """Draw a listing; cells may come from a model, so they are made safe to print."""
+        below = 1 if listing.spaced else 0
+        table = Table(box=None, padding=(0, _BETWEEN_COLUMNS, below, 0), header_style="bold")
+        for name in listing.columns:
+            on_the_right = name in listing.numeric
+            table.add_column(name, justify="right" if on_the_right else "left", overflow="fold")
+        for row in listing.rows:
+            table.add_row(*(Text(printable(cell, _LONGEST_CELL)) for cell in row))
+        page.console.print(table)

@@ -1,0 +1,58 @@
+"""The values that cross the doors between measuring, judging and showing: frozen, and all JSON.
+
+`scanner.values.to_json` and `from_json` carry each of them across a process boundary or into a file
+and back, unchanged. A class is an int everywhere.
+"""
+
+from scanner.results.blocks import Block, Cell, Description, Histogram, Series, Table
+from scanner.results.declarations import Contribution, Part, Rule, Scale, Wording
+from scanner.results.findings import (
+    ClassDifference,
+    ClassScores,
+    Comparison,
+    Evidence,
+    Finding,
+    ImagesCompared,
+    LayerDifference,
+    Lead,
+    PairedDifference,
+    Population,
+    ScanResult,
+    Standing,
+    Verdict,
+)
+from scanner.results.profiles import (
+    Array,
+    ByChannel,
+    ByClass,
+    ByImage,
+    ByLayer,
+    ChannelRow,
+    ClassRow,
+    Contest,
+    Grant,
+    Input,
+    LayerRow,
+    Trigger,
+)
+from scanner.results.records import (
+    Failure,
+    Measurement,
+    ModelIdentity,
+    ModelRecord,
+    Observation,
+    Runtime,
+    Severity,
+    Skip,
+    ValueInfo,
+)
+
+__all__ = [
+    "Array", "Block", "ByChannel", "ByClass", "ByImage", "ByLayer", "Cell", "ChannelRow",
+    "ClassDifference", "ClassRow", "ClassScores", "Comparison", "Contest", "Contribution",
+    "Description", "Evidence", "Failure", "Finding", "Grant", "Histogram", "ImagesCompared",
+    "Input", "LayerDifference", "LayerRow", "Lead", "Measurement", "ModelIdentity", "ModelRecord",
+    "Observation", "PairedDifference", "Part", "Population", "Rule", "Runtime", "Scale",
+    "ScanResult", "Series", "Severity", "Skip", "Standing", "Table", "Trigger", "ValueInfo",
+    "Verdict", "Wording",
+]  # fmt: skip

@@ -1,0 +1,309 @@
+"""What comparing and judging make of the measurements."""
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+from scanner.results.blocks import Description
+from scanner.results.declarations import Contribution, Rule
+from scanner.results.profiles import Trigger
+from scanner.results.records import Failure, ModelIdentity, Observation, Runtime, Skip
+from scanner.values import frozen
+
+ClassScores = tuple[tuple[int, float], ...]
+"""How far each class stands out, as pairs (class, score)."""
+
+
+class Verdict(enum.Enum):
+    """What a scan concludes."""
+
+    CLEAN = "clean"
+    SUSPICIOUS = "suspicious"
+    INCONCLUSIVE = "inconclusive"
+
+
+@frozen
+class Standing:
+    """The figure that a person compares, in the unit of the detector.
+
+    Attributes:
+        suspect: The suspect's.
+        reference: The references', averaged.
+        low: The lowest of a reference.
+        high: The highest.
+        unit: Written behind each, with its space.
+    """
+
+    suspect: float
+    reference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+
+
+@frozen
+class Lead:
+    """The class that stands out from the others of its own model, and by how much."""
+
+    class_id: int
+    distance: float
+
+
+@frozen
+class ClassDifference:
+    """One class of the suspect beside the same class of the references.
+
+    Attributes:
+        class_id: The class.
+        suspect: The suspect's figure; None where its search reached nothing.
+        reference: The references', averaged; None where nothing was compared.
+        references: The figure of each.
+        difference: By how much the suspect is more suspicious: a log-ratio, or a difference.
+        above: The same, less the median over classes.
+    """
+
+    class_id: int
+    suspect: float | None
+    reference: float | None = None
+    references: tuple[float, ...] = ()
+    difference: float | None = None
+    above: float | None = None
+
+
+@frozen
+class LayerDifference:
+    """One layer of the suspect beside the same layer of the references.
+
+    Attributes:
+        layer: Its name.
+        operator: What makes it.
+        channel: The channel that stands out most within the layer.
+        channel_figure: Its own figure: its mean peak, or its Lipschitz constant.
+        channel_z: Its robust z-score.
+        suspect: The suspect's figure: the mean peak of a layer, or the z-score.
+        reference: The references', averaged; None where nothing was compared.
+        references: The figure of each.
+        difference: By how much the suspect is more suspicious: a log-ratio, or a difference.
+    """
+
+    layer: str
+    operator: str
+    channel: int
+    channel_figure: float
+    channel_z: float
+    suspect: float
+    reference: float | None = None
+    references: tuple[float, ...] = ()
+    difference: float | None = None
+
+
+@frozen
+class PairedDifference:
+    """The mean of paired differences and its interval.
+
+    Attributes:
+        mean: Mean of suspect minus reference.
+        low: Lower end of the interval.
+        high: Upper end.
+        confidence: Its nominal coverage over draws of the *images*. Two clean models differ too, so
+            an interval that excludes 0 says "different", not "backdoored".
+    """
+
+    mean: float
+    low: float
+    high: float
+    confidence: float
+
+
+@frozen
+class ImagesCompared:
+    """S_A of the suspect beside that of the references, averaged image by image.
+
+    Attributes:
+        suspect: The suspect's S_A, in image order.
+        suspect_max: Its largest entry.
+        suspect_mean: Its mean.
+        reference: The references' average answer to each image; empty without a reference.
+        reference_max: Its largest entry.
+        reference_mean: Its mean.
+        ratio_max: Suspect over reference; None where the reference is silent.
+        ratio_mean: Likewise.
+        wins: Images to which the suspect answers more strongly.
+        losses: Less strongly.
+        ties: Equally.
+        difference: The mean paired difference.
+    """
+
+    suspect: tuple[float, ...]
+    suspect_max: float
+    suspect_mean: float
+    reference: tuple[float, ...] = ()
+    reference_max: float | None = None
+    reference_mean: float | None = None
+    ratio_max: float | None = None
+    ratio_mean: float | None = None
+    wins: int | None = None
+    losses: int | None = None
+    ties: int | None = None
+    difference: PairedDifference | None = None
+
+
+@frozen
+class Evidence:
+    """What a person can check. A detector fills what its kind of profile has.
+
+    Attributes:
+        standing: The figure that a person compares.
+        target_class: The class that stands out most against the references; without any, the one
+            that leads the others.
+        lead: How far one class of the suspect leads its next, references or not; None where that
+            cannot be told.
+        classes: By class.
+        classes_compared: How many classes were compared with the references.
+        layer: The layer that stands out most.
+        matched: How layers were matched, in words.
+        layers: By layer.
+        references_compared: How many references have comparable layers.
+        images: By noise image.
+        trigger: The trigger of the target class.
+        figures: Further figures, which only a person reads, such as a paper's own test.
+        failures: What could not be measured, where the finding is about that.
+    """
+
+    standing: Standing | None = None
+    target_class: int | None = None
+    lead: Lead | None = None
+    classes: tuple[ClassDifference, ...] = ()
+    classes_compared: int = 0
+    layer: str | None = None
+    matched: str | None = None
+    layers: tuple[LayerDifference, ...] = ()
+    references_compared: int = 0
+    images: ImagesCompared | None = None
+    trigger: Trigger | None = None
+    figures: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+
+
+@frozen
+class Comparison:
+    """A suspect's measurement set against those of the references.
+
+    Attributes:
+        rule: The id of the detector's rule.
+        statistic: The quantity to calibrate; larger is more suspicious. None where no reference was
+            comparable.
+        contribution: What the detector contributes.
+        sentence: The evidence in words.
+        evidence: What a person can check.
+        description: What a report draws.
+    """
+
+    rule: str
+    statistic: float | None
+    contribution: Contribution
+    sentence: str = ""
+    evidence: Evidence = Evidence()
+    description: Description = Description()
+
+    @property
+    def scores(self) -> ClassScores:
+        """How far each class stands out from the references; the statistic is the largest.
+
+        Empty where the detector knows no classes, or no reference was comparable.
+        """
+        rows = self.evidence.classes
+        return tuple((row.class_id, row.above) for row in rows if row.above is not None)
+
+
+@frozen
+class Population:
+    """What one rule's statistic is for clean models, each compared as the suspect is.
+
+    Attributes:
+        rule: The id of the detector's rule.
+        values: One statistic per clean model; empty where no population fits.
+        classes: For each of these models, what `Comparison.scores` is for the suspect.
+        models: Their SHA-256.
+        source: Which models, in words.
+        reason: Why there are no values.
+    """
+
+    rule: str
+    values: tuple[float, ...]
+    classes: tuple[ClassScores, ...] = ()
+    models: tuple[str | None, ...] = ()
+    source: str
+    reason: str | None = None
+
+
+@frozen
+class Finding:
+    """One detector's judged result.
+
+    Attributes:
+        rule: The detector's rule.
+        verdict: This detector's own verdict.
+        statistic: The calibrated or comparable quantity; larger is more suspicious.
+        p_value: Probability of so large a statistic for a clean model; None while uncalibrated.
+        reason: Why the verdict is what it is, in one sentence.
+        parameters: Everything that influenced the numbers.
+        contribution: What the detector contributes to the combined verdict.
+        evidence: What a person can check.
+        description: What a report draws.
+        observations: Structural observations behind the verdict.
+    """
+
+    rule: Rule
+    verdict: Verdict
+    statistic: float | None
+    p_value: float | None
+    reason: str
+    parameters: Mapping[str, Any]
+    contribution: Contribution = Contribution()
+    evidence: Evidence = Evidence()
+    description: Description = Description()
+    observations: tuple[Observation, ...] = ()
+
+
+@frozen
+class ScanResult:
+    """The answer for one model.
+
+    `findings`, `skips` and `failures` are three lists, all kept: an error never swallows a finding.
+
+    Attributes:
+        model: Identity of the suspect; only its path is known where it could not be opened.
+        references: Identities of the references.
+        score: In [0, 1], larger is more suspicious; None while nothing is calibrated.
+        findings: One per detector that measured.
+        skips: Detectors that did not apply.
+        failures: What could not be measured, and why.
+        runtime: What ran; None where nothing did.
+        verdict: Suspicion outranks doubt, doubt outranks innocence.
+        reason: The combined verdict in one sentence.
+        target_class: The class that a suspicious verdict is about, where it is about one.
+        calibration: The clean models that the verdict rests on, in words; None where there are
+            none.
+        index: For ranking models where nothing is calibrated: how far the model stands out, in
+            units of what clean networks of the shipped recipes reach; larger is more suspicious,
+            None where it is unknown.
+        warnings: What is wrong with the references, in sentences.
+        advice: What would make the answer stronger, in sentences, the most useful first.
+    """
+
+    model: ModelIdentity
+    references: tuple[ModelIdentity, ...]
+    score: float | None
+    findings: tuple[Finding, ...]
+    skips: tuple[Skip, ...]
+    failures: tuple[Failure, ...]
+    runtime: Runtime | None
+    verdict: Verdict
+    reason: str
+    target_class: int | None = None
+    calibration: str | None = None
+    index: float | None = None
+    warnings: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()

@@ -1,0 +1,224 @@
+"""What a detector reads off one model, by class, layer, channel or image: its profile."""
+
+import base64
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from scanner.values import frozen
+
+
+@frozen
+class Array:
+    """A float32 array in the form in which results carry arrays.
+
+    Attributes:
+        shape: Its shape.
+        data: Its little-endian bytes in C order, in base64.
+    """
+
+    shape: tuple[int, ...]
+    data: str
+
+    @classmethod
+    def packed(cls, raw: bytes, shape: Sequence[int]) -> Self:
+        """Return an array from its little-endian bytes in C order."""
+        return cls(shape=tuple(shape), data=base64.b64encode(raw).decode())
+
+
+@frozen
+class Input:
+    """One input of a model.
+
+    Attributes:
+        image: The input, as the model takes it.
+        low: The lowest value of a valid input.
+        high: The highest.
+    """
+
+    image: Array
+    low: float
+    high: float
+
+
+@frozen
+class Trigger:
+    """A trigger that was found for one class, and one image before and after it is stamped.
+
+    Attributes:
+        class_id: The class that it leads to.
+        mask: How much of each pixel it replaces, from 0 to 1; one channel.
+        pattern: What it replaces pixels with, in the model's own range.
+        original: An image.
+        stamped: The same image, stamped.
+        class_before: The class of the image.
+        class_after: The class of the stamped image.
+        low: The lowest value of a valid input.
+        high: The highest.
+        success: The share of the images held back that it turns into the class; None where none
+            are held back.
+    """
+
+    class_id: int
+    mask: Array
+    pattern: Array
+    original: Array
+    stamped: Array
+    class_before: int
+    class_after: int
+    low: float
+    high: float
+    success: float | None = None
+
+
+@frozen
+class ClassRow:
+    """What was found of one class.
+
+    Attributes:
+        class_id: The class.
+        figure: What is compared, such as the size of a mask; None where a search reached nothing.
+        course: The figure after each round of a search; one entry where nothing is searched.
+        finished: Whether the search came to its own end.
+        steps: Gradient steps that were taken.
+        restarts: The figure by starting point.
+        nearness: The mean margin of the class on the images, in standard deviations.
+        figures: Further figures, which only a person or the detector's own description reads.
+    """
+
+    class_id: int
+    figure: float | None = None
+    course: tuple[float | None, ...]
+    finished: bool = True
+    steps: int = 0
+    restarts: tuple[float | None, ...] = ()
+    nearness: float | None = None
+    figures: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+
+
+@frozen
+class Grant:
+    """Gradient steps that a class was given, and that a reference repeats."""
+
+    class_id: int
+    steps: int
+
+
+@frozen
+class Contest:
+    """How the classes of one model competed for gradient steps.
+
+    Attributes:
+        planned: The most steps that one class may get.
+        round: Steps between two comparisons.
+        finalists: How many classes are never dropped.
+        granted: The steps of each class that was not dropped.
+        left_out: Classes that got none for want of time.
+    """
+
+    planned: int
+    round: int
+    finalists: int
+    granted: tuple[Grant, ...] = ()
+    left_out: tuple[int, ...] = ()
+
+
+@frozen
+class ByClass:
+    """A profile by class.
+
+    Attributes:
+        classes: How many classes the model has; fewer rows where only some were searched.
+        rows: One per class, in class order.
+        unreached: The figure that a class without one counts as; None leaves such a class out.
+        contest: How the classes competed; None where nothing is searched.
+        triggers: Those of a few classes, for a person to look at; no baseline keeps them.
+    """
+
+    classes: int
+    rows: tuple[ClassRow, ...]
+    unreached: float | None = None
+    contest: Contest | None = None
+    triggers: tuple[Trigger, ...] = ()
+
+    def row(self, class_id: int | None) -> ClassRow | None:
+        """Return the row of a class, or None where it was not searched."""
+        return next((row for row in self.rows if row.class_id == class_id), None)
+
+    @property
+    def dropped_some(self) -> bool:
+        """Whether a contest of the model's own gave up some of its classes on the way."""
+        return self.contest is not None and len(self.contest.granted) < len(self.rows)
+
+
+@frozen
+class LayerRow:
+    """How strongly one activation answers to noise.
+
+    Attributes:
+        layer: Name of its value.
+        operator: What makes it.
+        channels: How many it has.
+        peak_mean: Mean over images of the largest output.
+        peak_max: The largest output of all.
+        mean: Mean of all outputs.
+        quantiles: Order statistics of the channels' mean peaks.
+        channel: The channel that stands out most within the layer.
+        channel_peak: Its mean peak.
+        channel_z: Its robust z-score.
+    """
+
+    layer: str
+    operator: str
+    channels: int
+    peak_mean: float
+    peak_max: float
+    mean: float
+    quantiles: tuple[float, ...]
+    channel: int
+    channel_peak: float
+    channel_z: float
+
+
+@frozen
+class ByLayer:
+    """A profile by activation, in graph order."""
+
+    rows: tuple[LayerRow, ...]
+
+
+@frozen
+class ChannelRow:
+    """The channel of one layer that its weights set apart most.
+
+    Attributes:
+        layer: Name of the layer.
+        operator: What it is.
+        channels: How many it has.
+        channel: The channel.
+        norm: Its Lipschitz constant.
+        median: The median over the layer's channels.
+        z: The robust z-score of its logarithm.
+    """
+
+    layer: str
+    operator: str
+    channels: int
+    channel: int
+    norm: float
+    median: float
+    z: float
+
+
+@frozen
+class ByChannel:
+    """A profile by convolution and dense layer, in graph order."""
+
+    rows: tuple[ChannelRow, ...]
+
+
+@frozen
+class ByImage:
+    """A profile by noise image: S_A = {a_i}, in image order."""
+
+    maxima: tuple[float, ...]

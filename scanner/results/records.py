@@ -1,0 +1,161 @@
+"""What was measured on one model."""
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+from scanner.errors import ScannerError
+from scanner.results.profiles import ByChannel, ByClass, ByImage, ByLayer, Input
+from scanner.values import frozen
+
+
+class Severity(enum.IntEnum):
+    """How much one structural observation weighs; `SUSPICIOUS` and above changes a verdict."""
+
+    NOTE = 1
+    WARNING = 2
+    SUSPICIOUS = 3
+    CONFIRMED = 4
+
+
+@frozen
+class Observation:
+    """One thing seen in a file or graph that a person can look up.
+
+    Attributes:
+        code: Stable identifier of the kind of observation, such as `two-value-fields`.
+        severity: Its weight.
+        sentence: What was seen and why it matters, in words.
+        nodes: Names of the graph nodes or tensors concerned, in the order a reader should follow
+            them.
+        details: Further JSON-serialisable facts, for programs and people.
+        excerpt: The part of the graph that it is about, as a small ONNX file in base64; empty
+            without one.
+        input: An input that shows it, where it is about one.
+    """
+
+    code: str
+    severity: Severity
+    sentence: str
+    nodes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    excerpt: str = ""
+    input: Input | None = None
+
+
+@frozen
+class Measurement:
+    """What one detector read off one model: at most one kind of profile, and one number.
+
+    Attributes:
+        rule: The id of the detector's rule.
+        statistic: One number; larger is more suspicious.
+        parameters: Everything that influenced the numbers: seed, image count, layer, dtype,
+            provider. They are compared as a whole, to tell whether two models were measured alike.
+        figures: Further figures, which only a person reads, such as a paper's own test.
+        observations: Structural findings, for detectors that need no comparison.
+        by_class: The profile by class.
+        by_layer: The profile by activation.
+        by_channel: The profile by convolution and dense layer.
+        by_image: The profile by noise image.
+    """
+
+    rule: str
+    statistic: float | None
+    parameters: Mapping[str, Any]
+    figures: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+    observations: tuple[Observation, ...] = ()
+    by_class: ByClass | None = None
+    by_layer: ByLayer | None = None
+    by_channel: ByChannel | None = None
+    by_image: ByImage | None = None
+
+
+@frozen
+class Skip:
+    """A detector that did not apply; a skip is not a pass."""
+
+    rule: str
+    reason: str
+
+
+@frozen
+class Failure:
+    """A detector, or a whole model where `rule` is "model", that could not be measured."""
+
+    rule: str
+    error: Mapping[str, Any]
+
+    @property
+    def sentence(self) -> str:
+        """The error in one sentence, problem and remedy."""
+        return str(ScannerError.from_dict(dict(self.error)))
+
+
+@frozen
+class ValueInfo:
+    """A graph input or output; an unknown or symbolic dimension of its shape is a string."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@frozen
+class ModelIdentity:
+    """Which file was measured.
+
+    Attributes:
+        path: As the user named it.
+        sha256: Of the file's bytes (external data is not part of it); None where it could not be
+            read.
+        producer: What the file says wrote it.
+        opset: Version of the standard operator set, or None without one.
+        inputs: Required graph inputs.
+        outputs: Graph outputs.
+        architecture: A fingerprint of input size and weight shapes, the same for every export of
+            one network.
+    """
+
+    path: str
+    sha256: str | None
+    producer: str
+    opset: int | None
+    inputs: tuple[ValueInfo, ...]
+    outputs: tuple[ValueInfo, ...]
+    architecture: str = ""
+
+
+@frozen
+class Runtime:
+    """What ran.
+
+    Attributes:
+        provider: The execution provider that really ran.
+        threads: ONNX Runtime's.
+        versions: By package.
+        seconds: Of wall-clock time.
+        isolation: What the process that read the model had given up (`scanner.limits.Confinement`).
+    """
+
+    provider: str
+    threads: int
+    versions: Mapping[str, str]
+    seconds: float
+    isolation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@frozen
+class ModelRecord:
+    """All that was measured on one model; a baseline is a file of these."""
+
+    model: ModelIdentity
+    measurements: tuple[Measurement, ...]
+    skips: tuple[Skip, ...]
+    failures: tuple[Failure, ...]
+    runtime: Runtime | None
+
+    def measurement(self, rule: str) -> Measurement | None:
+        """Return the measurement of a rule, or None where it was skipped or failed."""
+        return next((m for m in self.measurements if m.rule == rule), None)

@@ -1,0 +1,63 @@
+"""`scan layers`, `scan detectors` and `scan doctor`."""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from command import said, scan
+
+from scanner import report
+from scanner.cli import about
+from scanner.detectors import FAMILY
+from scanner.errors import UsageError
+from scanner.report import Page
+from scanner.results import ScanResult
+
+
+class Verses:
+    """A report that shows results only."""
+
+    name = "verses"
+    suffix = ".txt"
+    several = False
+    shows_failures = True
+
+    def render(self, results: Iterable[ScanResult], page: Page, *, count: int) -> None:
+        """Write nothing."""
+
+
+def test_layers(folder: Path) -> None:
+    table = scan("layers", folder / "clean.onnx")
+    assert table.returncode == 0, table.stderr
+    assert re.search(r"1 +Relu .* activated", table.stdout)
+    data = json.loads(scan("layers", folder / "clean.onnx", "--format", "json").stdout)
+    assert data["layers"][0]["operator"] == "Relu"
+
+
+def test_detectors() -> None:
+    assert "overactivation" in scan("detectors").stdout
+    rules = [d["rule"]["id"] for d in json.loads(scan("detectors", "--format", "json").stdout)]
+    assert rules == list(FAMILY)
+
+
+def test_doctor() -> None:
+    doctor = scan("doctor", "--no-color")
+    assert doctor.returncode == 0, doctor.stderr
+    assert "telemetry" in doctor.stdout
+
+
+def test_a_format_that_cannot_show_a_listing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = report.named
+    monkeypatch.setattr(report, "FORMATS", {**report.FORMATS, "verses": "Verses"})
+    monkeypatch.setattr(report, "named", lambda name: Verses() if name == "verses" else make(name))
+    with pytest.raises(UsageError, match="'verses' cannot show layers; choose --format table or"):
+        about._listing_report("verses", "layers")
+
+
+def test_an_unknown_format_is_wrong_usage(folder: Path) -> None:
+    for command in (["layers", folder / "clean.onnx"], ["detectors"], [folder / "clean.onnx"]):
+        run = scan(*command, "--format", "markdown")
+        assert run.returncode == 2
+        assert "'markdown' is not one of 'table', 'json'" in said(run)

@@ -1,0 +1,101 @@
+"""Every way in which the command can end has an exit code of its own."""
+
+import errno
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from examples import result
+
+from scanner.cli import exits
+from scanner.cli.exits import exit_code
+from scanner.results import ScanResult, Verdict
+
+
+def test_exit_codes_are_the_worst_of_several() -> None:
+    def of(verdict: Verdict, *, failed: bool = False) -> ScanResult:
+        return replace(result(), verdict=verdict, failures=result().failures if failed else ())
+
+    clean, doubt, guilt = of(Verdict.CLEAN), of(Verdict.INCONCLUSIVE), of(Verdict.SUSPICIOUS)
+    failed = of(Verdict.INCONCLUSIVE, failed=True)
+    assert exit_code([clean]) == 0
+    assert exit_code([clean, doubt]) == 3
+    assert exit_code([clean, doubt, failed]) == 2
+    assert exit_code([failed, guilt, doubt]) == 1
+
+
+def raiser(error: BaseException) -> int:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ZeroDivisionError("a bug"), exits.INTERNAL),
+        (FileNotFoundError(errno.ENOENT, "not there"), exits.INTERNAL),
+        (SystemExit(1), exits.INTERNAL),
+        (OSError(errno.ENOSPC, "No space left on device"), exits.UNDELIVERED),
+        (KeyboardInterrupt(), exits.INTERRUPTED),
+    ],
+)
+def test_no_failure_looks_like_a_verdict(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Not capfd: what cannot be delivered has its descriptor replaced, and that would be pytest's.
+    assert exits.ending(lambda: raiser(error)) == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_verdict_is_passed_on() -> None:
+    assert exits.ending(lambda: exits.SUSPICIOUS) == exits.SUSPICIOUS
+
+
+def test_a_bug_is_one_sentence_and_a_short_trace(capfd: pytest.CaptureFixture[str]) -> None:
+    assert exits.ending(lambda: raiser(ZeroDivisionError("odd\x1b[2J"))) == 70
+    sentence, *trace = capfd.readouterr().err.splitlines()
+    assert sentence == (
+        "internal error: ZeroDivisionError: odd\\x1b[2J; please report it with the lines below."
+    )
+    assert trace[0].startswith("  scanner/cli/exits.py:")
+    assert trace[-1].endswith(" in raiser")
+    assert len(trace) <= 6
+
+
+def piped(command: str) -> tuple[int, str]:
+    """Run a command of bash; return its first program's exit code, and what it says on stderr."""
+    bash = shutil.which("bash") or pytest.skip("no bash")
+    script = f"{command}; exit ${{PIPESTATUS[0]}}"
+    run = subprocess.run(
+        [bash, "-c", script], capture_output=True, text=True, check=False, timeout=120
+    )
+    return run.returncode, run.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", ["--help", "detectors", "detectors --format json", "MODEL -d integrity"]
+)
+def test_a_closed_pipe_ends_quietly(arguments: str, folder: Path) -> None:
+    command = arguments.replace("MODEL", str(folder / "clean.onnx"))
+    code, errors = piped(f"{sys.executable} -m scanner {command} | true")
+    assert (code, errors) == (exits.UNDELIVERED, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", ["--help", "detectors", "detectors --format json"])
+def test_a_full_disk_is_one_sentence(arguments: str) -> None:
+    code, errors = piped(f"{sys.executable} -m scanner {arguments} > /dev/full")
+    assert code == exits.UNDELIVERED
+    assert errors == "error: the output cannot be written (No space left on device)\n"
+
+
+def test_a_closed_stdout_keeps_the_exit_code(folder: Path) -> None:
+    code, errors = piped(f"{sys.executable} -m scanner {folder / 'clean.onnx'} -d integrity >&-")
+    assert (code, errors) == (exits.INCONCLUSIVE, "")
+
+
+def test_every_exit_code_is_in_the_readme() -> None:
+    text = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    assert [code for code in exits.MEANINGS if f"| {code} |" not in text] == []

@@ -1,0 +1,80 @@
+"""Files appear whole and as UTF-8; streams without Unicode get ASCII; quiet is quiet."""
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+from command import scan
+
+from scanner.cli import output
+from scanner.cli.output import Output
+from scanner.errors import UsageError
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with Output(tmp_path / "empty"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with Output(tmp_path / "full") as out:
+        out.write("█ text\n")
+        assert not (tmp_path / "full").exists()
+    assert (tmp_path / "full").read_text(encoding="utf-8") == "█ text\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be written"), Output(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1"])
+def test_a_stream_without_blocks_gets_ascii(encoding: str, folder: Path) -> None:
+    run = scan(
+        folder / "planted.onnx", "-r", folder / "clean.onnx", "-d", "overactivation",
+        "-d", "neural_cleanse", PYTHONIOENCODING=encoding,
+    )  # fmt: skip
+    assert run.returncode == 3, run.stderr
+    assert run.stdout.isascii()
+    assert "#### " in run.stdout
+    assert "|mask of class" in run.stdout
+    assert scan("--help", PYTHONIOENCODING=encoding).stdout.isascii()
+
+
+def test_a_file_is_utf_8_in_every_locale(folder: Path, tmp_path: Path) -> None:
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    run = scan(
+        folder / "planted.onnx", "-r", folder / "clean.onnx", "-d", "overactivation",
+        "-o", tmp_path / "r.txt", **locale,
+    )  # fmt: skip
+    assert run.returncode == 3, run.stderr
+    assert "████" in (tmp_path / "r.txt").read_text(encoding="utf-8")
+
+
+def test_what_cannot_be_encoded_becomes_ascii() -> None:
+    written = io.BytesIO()
+    output.draw_in_ascii_where_needed()
+    stream = io.TextIOWrapper(written, encoding="ascii", errors="scan-drawings")
+    stream.write("█▒…Ω")
+    stream.flush()
+    assert written.getvalue() == b"#:...\\u03a9"
+
+
+def test_every_replacement_is_ascii() -> None:
+    assert [c for c, ascii_one in output._ASCII.items() if not ascii_one.isascii()] == []
+
+
+def test_quiet_leaves_out_notes_but_no_errors(folder: Path, tmp_path: Path) -> None:
+    options = ("-r", folder / "clean.onnx", "-d", "neural_cleanse", "--evidence", tmp_path)
+    assert "wrote" in scan(folder / "planted.onnx", *options).stderr
+    assert scan(folder / "planted.onnx", *options, "--quiet").stderr == ""
+    assert "is empty" in scan(folder / "empty.onnx", "-q").stderr
+
+
+def test_colour_can_be_switched_off(folder: Path) -> None:
+    forced = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "NO_COLOR": ""}
+    colour = "\x1b[31m"  # red; bold and dim are no colour
+    command = (folder / "planted.onnx", "-r", folder / "clean.onnx", "-d", "overactivation")
+    assert colour in scan(*command, **forced).stdout
+    assert colour not in scan(*command, "--no-color", **forced).stdout
+    assert os.environ.get("NO_COLOR") is None

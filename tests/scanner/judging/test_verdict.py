@@ -1,0 +1,165 @@
+"""What clean models allow to be said, and no more."""
+
+import dataclasses
+
+import pytest
+from examples import neural_cleanse
+from judged import clean, compared
+
+from scanner.judging import ranks, verdict
+from scanner.results import (
+    Finding,
+    Measurement,
+    Observation,
+    Population,
+    Rule,
+    Severity,
+    Skip,
+    Verdict,
+)
+from scanner.settings import Budget, Settings
+
+QUICK = Settings()
+RULE = Rule(id="neural_cleanse", name="N", summary="s", reference="p")
+
+
+def measured(severity: Severity | None = None) -> Measurement:
+    seen = (
+        ()
+        if severity is None
+        else (Observation(code="c", severity=severity, sentence="a gate was seen"),)
+    )
+    return Measurement(rule=RULE.id, statistic=1.0, parameters={}, observations=seen)
+
+
+def judged(
+    statistic: float | None,
+    population: Population | None,
+    severity: Severity | None = None,
+    rule: Rule = RULE,
+) -> Finding:
+    return verdict.judge(rule, measured(severity), compared(rule.id, statistic), population, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("statistic", "population", "expected", "words"),
+    [
+        (
+            2.0,
+            clean(20),
+            Verdict.SUSPICIOUS,
+            "class 3 is easy to reach; p = 0.0476 among 20 clean models",
+        ),
+        (0.5, clean(20), Verdict.CLEAN, "among 20 clean models"),
+        (2.0, clean(5), Verdict.INCONCLUSIVE, "too few to reach 0.05"),
+        (2.0, None, Verdict.INCONCLUSIVE, "one clean model shows a difference"),
+        (None, None, Verdict.INCONCLUSIVE, "name one with the setting `references`"),
+        (
+            2.0,
+            Population(rule="r", values=(), source="s", reason="it has another seed"),
+            Verdict.INCONCLUSIVE,
+            "another seed",
+        ),
+    ],
+)
+def test_one_verdict(
+    statistic: float | None, population: Population | None, expected: Verdict, words: str
+) -> None:
+    finding = judged(statistic, population)
+    assert finding.verdict is expected
+    assert words in finding.reason
+
+
+def test_an_observation_judges_itself() -> None:
+    assert judged(None, None, Severity.SUSPICIOUS).verdict is Verdict.SUSPICIOUS
+    assert judged(None, None, Severity.WARNING).verdict is Verdict.INCONCLUSIVE
+
+
+def combine(*pairs: tuple[Finding, Population | None], failed: bool = False) -> verdict.Judgement:
+    skips = [Skip(rule="x", reason="no images")]
+    comparisons = [compared(f.rule.id, f.statistic) for f, _ in pairs]
+    rank = ranks.together(comparisons, [n for _, n in pairs if n is not None])
+    return verdict.combine([f for f, _ in pairs], rank, skips, failed=failed, alpha=0.05)
+
+
+def test_suspicion_outranks_doubt_outranks_innocence() -> None:
+    guilty, innocent, doubtful = (
+        judged(s, n) for s, n in ((2.0, clean(20)), (0.5, clean(20)), (2.0, None))
+    )
+    assert combine((guilty, clean(20)), failed=True).verdict is Verdict.SUSPICIOUS
+    assert combine((innocent, clean(20)), failed=True).verdict is Verdict.INCONCLUSIVE
+    assert combine((innocent, clean(20))).verdict is Verdict.CLEAN
+    assert combine((doubtful, None)).verdict is Verdict.INCONCLUSIVE
+    assert combine().verdict is Verdict.INCONCLUSIVE
+    assert combine((judged(None, None, Severity.CONFIRMED), None)).score == 1.0
+
+
+HEAD = dataclasses.replace(RULE, id="head")
+
+
+def together(masks: float, head: float) -> tuple[list[Finding], verdict.Judgement]:
+    """Judge two detectors, among 20 clean models of which one is the largest in either."""
+    mixed = [0.1 * ((7 * i) % 20) for i in range(20)]
+    population = [
+        dataclasses.replace(
+            clean(20, rule), values=tuple(values), classes=tuple(((3, v),) for v in values)
+        )
+        for rule, values in ((RULE.id, mixed), (HEAD.id, mixed[::-1]))
+    ]
+    found = (judged(masks, population[0]), judged(head, population[1], rule=HEAD))
+    return list(found), combine(*zip(found, population, strict=True))
+
+
+def test_two_that_agree_accuse_where_neither_does_alone() -> None:
+    findings, judgement = together(1.85, 1.85)
+    assert [f.verdict for f in findings] == [Verdict.CLEAN, Verdict.CLEAN]
+    assert (judgement.verdict, judgement.target_class) == (Verdict.SUSPICIOUS, 3)
+    said = "p = 0.0476 by neural_cleanse and head together, among 20 clean models (test)"
+    assert judgement.reason == f"class 3 is easy to reach; {said}"
+
+
+def test_one_that_accuses_is_outvoted() -> None:
+    """One of several tests at 5 % is no verdict at 5 %; the answer names all that were combined."""
+    findings, judgement = together(1.95, 0.3)
+    assert [f.verdict for f in findings] == [Verdict.SUSPICIOUS, Verdict.CLEAN]
+    assert (judgement.verdict, judgement.target_class) == (Verdict.CLEAN, None)
+    assert "by neural_cleanse and head together" in judgement.reason
+    assert (judgement.score or 1) < 0.95
+
+
+def test_a_weak_detector_alone_calls_nothing_clean() -> None:
+    weak = dataclasses.replace(
+        judged(0.5, clean(20)), rule=dataclasses.replace(RULE, id="overactivation")
+    )
+    population = clean(20, "overactivation")
+    judgement = combine((weak, population))
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.score == pytest.approx(1 - 11 / 21)
+
+
+def test_advice_is_what_would_help() -> None:
+    doubtful, guilty = judged(2.0, None), judged(2.0, clean(20))
+    drawn = dataclasses.replace(guilty, evidence=neural_cleanse().evidence)
+
+    def advice(
+        finding: Finding, population: Population | None, settings: Settings = QUICK
+    ) -> list[str]:
+        return list(
+            verdict.advice(finding.verdict, [finding], [population] if population else [], settings)
+        )
+
+    few, images, longer = advice(doubtful, None)
+    assert few.startswith("19 clean models of the same recipe")
+    assert "the setting `images_file`" in images
+    assert "the setting `budget`" in longer
+    other = Population(rule="overactivation", values=(0.0,) * 24, source="test")
+    assert advice(doubtful, other)[0] == few
+    assert advice(doubtful, clean(5))[0].startswith("14 more clean models")
+    thorough = dataclasses.replace(
+        QUICK, budget=Budget.THOROUGH, images_file="images.npz", alpha=0.01
+    )
+    (only,) = advice(doubtful, None, thorough)
+    assert only.startswith("99 clean models")
+    (look,) = advice(drawn, clean(20))
+    assert "the setting `evidence`" in look
+    assert advice(guilty, clean(20)) == [], "there is no trigger to inspect"

@@ -1,0 +1,51 @@
+"""What onnx reads is checked; what it writes names no second file."""
+
+from pathlib import Path
+
+import models
+import onnx
+import pytest
+
+from scanner.errors import MalformedModelError, UnsafeModelError, UnsupportedModelError
+from scanner.limits import Limits
+from scanner.modelfile import guards, parser
+from scanner.modelfile.external_data import Folder
+
+LIMITS = Limits()
+
+
+def test_a_model_is_parsed_and_written_as_it_was() -> None:
+    data = models.plain().SerializeToString()
+    proto = parser.parse(data, "m", LIMITS)
+    assert parser.complete(proto, Folder(Path())) is proto
+    assert parser.serialise(proto, Folder(Path()), LIMITS, "m") == data
+
+
+def test_what_is_no_model_is_named() -> None:
+    with pytest.raises(MalformedModelError, match="'m' is not an ONNX file"):
+        parser.parse(b"x", "m", LIMITS)
+
+
+def test_what_a_guard_rejects_is_named() -> None:
+    with pytest.raises(UnsafeModelError, match="'m': the graph has more than 4 nodes"):
+        parser.parse(models.plain().SerializeToString(), "m", Limits(nodes=4))
+
+
+def test_external_data_is_taken_into_a_copy(tmp_path: Path) -> None:
+    path = models.save(models.plain(), tmp_path / "m.onnx", external=True)
+    proto = parser.parse(path.read_bytes(), "m", LIMITS)
+    complete = parser.complete(proto, Folder(tmp_path))
+    assert any(t.data_location == onnx.TensorProto.EXTERNAL for t in guards.tensors(proto))
+    assert not any(t.data_location for t in guards.tensors(complete))
+
+
+def test_a_model_beyond_what_protobuf_can_write_is_unsupported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Large:
+        def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
+            raise ValueError("exceeds maximum protobuf size of 2GB")
+
+    monkeypatch.setattr(parser, "complete", lambda *_: Large())
+    with pytest.raises(UnsupportedModelError, match="the setting `layer`"):
+        parser.serialise(models.plain(), Folder(Path()), LIMITS, "m")

@@ -1,0 +1,48 @@
+"""Whatever a call does, the child answers it; how it lives and ends is in test_worker.py."""
+
+import io
+from typing import Any
+
+import pytest
+
+from scanner.limits import Allowance, Limits
+from scanner.sandbox import child, messages
+from scanner.values import to_json
+
+ALLOWANCE = to_json(Allowance(seconds=1, limits=Limits(memory=2**20)))
+
+
+def answer(function: str, request: Any = None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the answer to a call of one of the deeds, and what was sent before it."""
+    pipe = io.BytesIO()
+    call = {"function": f"hostile.deeds:{function}", "request": request, "allowance": ALLOWANCE}
+    found = child._answer(call, pipe)
+    pipe.seek(0)
+    return found, list(iter(lambda: messages.read(pipe), None))
+
+
+def test_an_answer_comes_after_its_progress() -> None:
+    assert answer("report") == ({"answer": "reported"}, [{"progress": [1, 2]}])
+
+
+@pytest.mark.parametrize(
+    ("function", "request_", "kind", "problem"),
+    [
+        ("bug", None, "WorkerCrashedError", "internal error: RuntimeError: a bug"),
+        ("none", None, "WorkerCrashedError", "internal error: AttributeError"),
+        ("refuse", None, "UsageError", "no"),
+        ("starve", None, "WorkerLimitError", "the model needs more than 1 MiB of memory"),
+    ],
+)
+def test_an_error_is_an_answer(function: str, request_: Any, kind: str, problem: str) -> None:
+    found, _ = answer(function, request_)
+    assert found["error"]["type"] == kind
+    assert found["error"]["problem"].startswith(problem)
+
+
+def test_a_library_that_is_missing_answers_every_call() -> None:
+    refusal = child._import(["json", "a_library_that_nobody_has"])
+    assert refusal is not None
+    assert refusal["error"]["type"] == "DeviceError"
+    assert "a_library_that_nobody_has" in refusal["error"]["problem"]
+    assert child._import(["json"]) is None

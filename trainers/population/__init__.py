@@ -1,0 +1,1 @@
+"""A population of recipes, as unlike as possible: what a scanner's figures are calibrated over."""
