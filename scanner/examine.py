@@ -9,6 +9,9 @@ import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
 
 from scanner.detectors import load
 from scanner.errors import (
@@ -26,6 +29,7 @@ from scanner.errors import (
 )
 from scanner.instruments import runtime
 from scanner.instruments.detector import Detector, Subject, described
+from scanner.instruments.witness import Witness
 from scanner.judging.population import CleanModels, shipped_baseline
 from scanner.judging.ranks import enough
 from scanner.limits import Limits
@@ -57,6 +61,9 @@ from scanner.sandbox.endpoint import Progress
 from scanner.settings import Settings
 from scanner.values import to_json
 
+# The detector that checks the others' graphs against the file. It does so even where it was not
+# asked for, but is then reported only if it finds something.
+CHECK = "not-the-file"
 MODEL_RULE = "model"  # the rule id of a failure that concerns a whole file
 # A worker's error is the deadline or a limit, reached inside one detector: what the others found is
 # kept.
@@ -94,6 +101,8 @@ def examine(job: Job, progress: Progress) -> Examination:
         if suspect.measurements
     )
     clean = _clean_models(job, suspect, references, detectors)
+    if suspect.measurement(CHECK) and not any(d.rule.id == CHECK for d in detectors):
+        detectors = (*detectors, *load([CHECK]))
     compared, failures = _compare(clean, detectors, suspect, job.settings.limits)
     return Examination(
         suspect=dataclasses.replace(suspect, failures=(*suspect.failures, *failures)),
@@ -102,6 +111,7 @@ def examine(job: Job, progress: Progress) -> Examination:
         populations=tuple(found for _, found in compared if found is not None),
         rules=tuple(d.rule for d in detectors),
         warnings=tuple(clean.warnings(detectors, suspect.model)),
+        doubts=tuple(clean.doubts(detectors)),
     )
 
 
@@ -312,6 +322,8 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
     measurements: list[Measurement] = []
     skips: list[Skip] = []
     failures: list[Failure] = []
+    witnesses: list[Witness] = []  # left by the detectors for the last one, which checks them
+    seen: list[npt.NDArray[Any]] = []
     for detector in detectors:
         rule = detector.rule.id
         followed = scanned.measurement(rule) if scanned else None
@@ -328,6 +340,8 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
                     progress=share.within,
                     suspect=followed,
                     follows=follows,
+                    witnesses=witnesses,
+                    seen=seen,
                 )
                 try:
                     measurements.append(detector.measure(subject))
@@ -337,6 +351,12 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
                         raise
                     skips.append(Skip(rule=rule, reason=str(error)))
         share.finish()
+    if scanned is None and witnesses and not any(d.rule.id == CHECK for d in detectors):
+        with _contained(CHECK, settings.limits, failures):
+            checked = load([CHECK])[0].measure(
+                Subject(model=model, settings=settings, witnesses=witnesses, seen=seen)
+            )
+            measurements += [checked] if checked.observations else []
     return ModelRecord(
         model=model.identity,
         measurements=tuple(measurements),

@@ -33,6 +33,7 @@ class Limits:
             attributes, names, dimensions, entries of metadata, and fields that ONNX does not know.
             Numbers are not counted. 200,000 ordinary nodes have some three million.
         interface: Inputs and outputs of the graph, which a report lists one by one.
+        lenient: Whether to measure a file that can be read in several ways.
     """
 
     memory: int = 8 * GIB
@@ -42,10 +43,11 @@ class Limits:
     trips: int = 10_000_000
     parts: int = 4_000_000
     interface: int = 4096
+    lenient: bool = False
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            if getattr(self, field.name) < 1:
+            if field.name != "lenient" and getattr(self, field.name) < 1:
                 raise ValueError(
                     f"{field.name} must be at least 1, not {getattr(self, field.name)}"
                 )

@@ -201,7 +201,14 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
         *(f for r in examination.references for f in _reference_failures(r)),
     )
     rank = ranks.together(examination.comparisons, examination.populations)
-    judgement = verdict.combine(findings, rank, suspect.skips, failed=bool(failures), alpha=alpha)
+    judgement = verdict.combine(
+        findings,
+        rank,
+        suspect.skips,
+        failed=bool(failures),
+        alpha=alpha,
+        doubts=examination.doubts,
+    )
     reason = judgement.reason
     unanalysed = tuple(unanalysable.findings(suspect.failures))
     if unanalysed and judgement.verdict is Verdict.INCONCLUSIVE:

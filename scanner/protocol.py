@@ -53,6 +53,7 @@ class Examination:
         populations: What clean models show, one per rule that is or might have been calibrated.
         rules: Rules of the detectors that ran, in the order of the report.
         warnings: What is wrong with the references, in sentences.
+        doubts: Why nothing can be called clean beside these references, in sentences.
     """
 
     suspect: ModelRecord
@@ -61,6 +62,7 @@ class Examination:
     populations: tuple[Population, ...]
     rules: tuple[Rule, ...]
     warnings: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
 
 
 @frozen

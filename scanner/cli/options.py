@@ -33,6 +33,7 @@ PANELS = (COMPARE, MEASURE, IMAGES, SEARCH, LIMITS, OUTPUT, DISPLAY)
 
 _DEFAULT = Settings()
 _DETECTORS = Path(__file__).parent.parent / "detectors"
+_RULES = {"translation": "not-the-file"}  # modules that are not called as their detector
 
 
 class Call:
@@ -135,7 +136,8 @@ def files(_option: str, named: list[str]) -> list[str]:
 
 def detector_names(incomplete: str = "") -> list[str]:
     """Return the detectors whose names start so; their files say, so that completion is instant."""
-    names = sorted(file.stem for file in _DETECTORS.glob("[!_]*.py"))
+    files = sorted(file.stem for file in _DETECTORS.glob("[!_]*.py"))
+    names = [_RULES.get(name, name) for name in files]
     return [name for name in names if name.startswith(incomplete)]
 
 
@@ -444,6 +446,15 @@ class ScanOptions(MeasureOptions, FormatOptions):
         ),
         Fills("interface", Limits),
     ] = _DEFAULT.limits.interface
+    lenient: Annotated[
+        bool,
+        _option(
+            LIMITS,
+            "--lenient",
+            help="Measure a file even if it can be read in several ways.",
+        ),
+        Fills("lenient", Limits),
+    ] = _DEFAULT.limits.lenient
     output: Annotated[
         Path | None,
         _option(

@@ -16,8 +16,8 @@ from scanner.errors import UsageError
 from scanner.instruments.detector import Detector
 
 GROUP = "overactivation.detectors"
-# Rule id and class; the module is called as the rule. Those that read the file come first: a model
-# that never ends may cost what comes after them.
+# Rule id and class. Those that read the file come first: a model that never ends may cost what
+# comes after them. The last one checks what the others measured.
 FAMILY = {
     "integrity": "Integrity",
     "graph_logic": "GraphLogic",
@@ -27,7 +27,9 @@ FAMILY = {
     "layerwise": "Layerwise",
     "channel_lipschitz": "ChannelLipschitz",
     "head": "Head",
+    "not-the-file": "Translation",
 }
+_MODULES = {"not-the-file": "translation"}  # the others' modules are called as their rules
 
 
 def load(names: Sequence[str] = ()) -> tuple[Detector, ...]:
@@ -44,7 +46,8 @@ def load(names: Sequence[str] = ()) -> tuple[Detector, ...]:
 
 
 def _own(rule: str) -> Detector:
-    detector: Detector = getattr(importlib.import_module(f"{__name__}.{rule}"), FAMILY[rule])()
+    module = importlib.import_module(f"{__name__}.{_MODULES.get(rule, rule)}")
+    detector: Detector = getattr(module, FAMILY[rule])()
     return detector
 
 

@@ -16,7 +16,7 @@ from scanner.errors import NoLogitsError, UnsupportedModelError
 from scanner.graph.core import extract, flatten
 from scanner.graph.layers import head
 from scanner.graph.layers.logits import find_logits
-from scanner.instruments import probes, runtime
+from scanner.instruments import original, probes, runtime
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.noise_runs import conditions, fixed_batch, over_noise, run_filled
 from scanner.instruments.statistics import class_margins, robust_z
@@ -94,6 +94,9 @@ class Head(Detector):
             session, features, scale, subject, signed=signed, batch=batch or _BATCH
         )
         latent = _by_class(_rows(responses, logits))
+        ends = {name: name for name in (feature, logits)}
+        subject.witnesses.append(original.of_session("HEAD's cut", whole, ends))
+        subject.witnesses.append(original.of_head("HEAD's last layer", whole, session, [*ends]))
         statistic = float(robust_z(latent["margin"]).max())
         return Measurement(
             rule=self.rule.id,

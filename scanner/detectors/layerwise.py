@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scanner.errors import NoLayerError
 from scanner.graph.core import extract, flatten
 from scanner.graph.layers import activations, reductions
-from scanner.instruments import probes, runtime
+from scanner.instruments import original, probes, runtime
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.noise_runs import conditions, over_noise
 from scanner.instruments.statistics import robust_z
@@ -65,6 +65,11 @@ class Layerwise(Detector):
         reduced, names = reductions.per_channel_statistics(cut, found)
         session = runtime.open_session(model.serialise(reduced), settings.device, settings.threads)
         outputs = over_noise(session, shape, subject)
+        pairs = zip(found, names, strict=True)
+        maxima = {a.value: pair.maximum for a, pair in pairs if not a.quantisation}
+        subject.witnesses.append(
+            original.of_session("layer-wise overactivation's cut", session, maxima, peaks=True)
+        )
         by_name = dict(zip((o.name for o in reduced.graph.output), outputs, strict=True))
         rows = [
             _row(activation, by_name[pair.maximum], by_name[pair.mean])

@@ -36,6 +36,7 @@ EFFORTS = {
     Budget.THOROUGH: Effort(images=30, steps=300, restarts=1, seconds=450),
 }
 FIRST_RATE, LAST_RATE = 0.1, 0.01  # of the width of the input range, per step
+_CHECKED = 10  # classes whose best input is also put to the file itself
 
 
 class MmBd(Detector):
@@ -85,6 +86,7 @@ class MmBd(Detector):
             lambda target: Ascent(model, images, target, effort.steps),
             effort,
         )
+        subject.seen.extend([e.search.images[:1] for e in entrants[:_CHECKED]])
         margins = [e.search.margin for e in entrants]
         rows = tuple(
             ClassRow(

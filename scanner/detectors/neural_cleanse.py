@@ -55,6 +55,7 @@ _MASK_START = -2.0  # (tanh(-2) + 1) / 2: a mask of 0.02 everywhere, so that it 
 _PIXEL = 1.0
 # Taken off the logarithm of a mask for each standard deviation of nearness (docs/detection.md).
 _EASE = 0.3
+_CHECKED = 4  # images that are also put to the file itself
 _PICTURED = 10  # classes whose trigger is kept, the smallest first
 _LISTED = 10  # classes that a report lists
 
@@ -111,6 +112,7 @@ class NeuralCleanse(Detector):
         nearness = class_margins(logits.astype(np.float64))
         rows = tuple(_row(e, data.held_back, float(nearness[e.target])) for e in entrants)
         index = anomaly_index([row.figure for row in rows if row.figure is not None])
+        subject.seen.extend([data.shown[:_CHECKED], *_stamped(entrants, data.held_back)])
         return Measurement(
             rule=self.rule.id,
             statistic=index,
@@ -319,6 +321,13 @@ def _row(entrant: Entrant[_Restarts], held_back: Floats, nearness: float) -> Cla
         nearness=nearness,
         figures={"success": _success(best, held_back) if best.best else None},
     )
+
+
+def _stamped(entrants: Sequence[Entrant[_Restarts]], images: Floats) -> list[Floats]:
+    """Return images under the trigger of each class that has one, the largest mask first."""
+    found = sorted((e for e in entrants if e.search.best.best), key=lambda e: e.search.rank)
+    best = [e.search.best.best for e in found[:_PICTURED][::-1]]
+    return [stamp(images[:2], *trigger) for trigger in best if trigger is not None]
 
 
 def _success(search: Inversion, images: Floats) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.graph.layers import first_layer
-from scanner.instruments import probes, runtime
+from scanner.instruments import original, probes, runtime
 from scanner.instruments.blocks import figure, histogram
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.noise_runs import conditions, over_noise
@@ -56,6 +56,11 @@ class Overactivation(Detector):
         found = first_layer.cut(model, settings.layer)
         session = runtime.open_session(found.data, settings.device, settings.threads)
         maxima = _maxima(session, shape, subject)
+        subject.witnesses.append(
+            original.of_session(
+                "overactivation's cut", session, {found.value: first_layer.MAXIMUM}, peaks=True
+            )
+        )
         return Measurement(
             rule=self.rule.id,
             statistic=float(maxima.mean()),

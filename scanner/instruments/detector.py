@@ -3,8 +3,11 @@
 import dataclasses
 import enum
 from collections.abc import Callable
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
+import numpy.typing as npt
+
+from scanner.instruments.witness import Witness
 from scanner.modelfile.model import Model
 from scanner.results import (
     Comparison,
@@ -38,6 +41,9 @@ class Subject:
         settings: What the user asked for.
         progress: Called as `progress(done, total)` while a measurement runs.
         suspect: For a reference, what the same detector measured on the suspect.
+        witnesses: Where a detector leaves each graph that it measured, to be checked against the
+            file.
+        seen: Where a search leaves images that it used or made, (n, *shape), for the same check.
         follows: Whether, where a budget made the suspect's search choose, the reference's takes the
             same steps. One of many references chooses for itself, as the suspect did: among equals
             the suspect's choice would favour it.
@@ -48,6 +54,8 @@ class Subject:
     progress: Callable[[int, int], None] = lambda _done, _total: None
     suspect: Measurement | None = None
     follows: bool = True
+    witnesses: list[Witness] = dataclasses.field(default_factory=list)
+    seen: list[npt.NDArray[Any]] = dataclasses.field(default_factory=list)
 
 
 class Detector(Protocol):

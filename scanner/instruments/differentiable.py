@@ -15,6 +15,7 @@ from scanner.graph.gradient.unsaturated import unsaturated
 from scanner.graph.layers.logits import find_logits
 from scanner.instruments import probes, runtime
 from scanner.instruments.detector import Subject
+from scanner.instruments.witness import Witness
 
 Floats = npt.NDArray[np.float32]
 
@@ -81,6 +82,16 @@ class Differentiable:
             )
         return logits, objective, gradient
 
+    def scores(self, images: Floats) -> Floats:
+        """Return the logits, (n, classes), whether or not they can be differentiated there."""
+        declared = self.session.input_shape[0] if self.session.input_shape else None
+        size = declared if isinstance(declared, int) and declared > 0 else 1
+        parts = [
+            self._run(images[start : start + size], 0, size)[0]
+            for start in range(0, len(images), size)
+        ]
+        return np.concatenate(parts)
+
     def predict(self, images: Floats) -> npt.NDArray[np.int64]:
         """Return the class of each image, shape (n,)."""
         classes: npt.NDArray[np.int64] = self.evaluate(images, 0)[0].argmax(axis=1)
@@ -136,7 +147,7 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
             remedy="name the logits with the setting `logits`",
         )
     _check_classes(subject, classes)
-    return Differentiable(
+    made = Differentiable(
         session=session,
         image=image,
         weights=gradient.weights,
@@ -149,6 +160,18 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
         damaged=tuple(weights_with_nan(flat)),
         unsaturated=flat is not written,
     )
+    value = made.outputs[0]
+    subject.witnesses.append(
+        Witness(
+            name=f"the gradient graph of the {objective.value}",
+            values=(value,),
+            answer=lambda images: {value: made.scores(images)},
+            scores=True,
+            relaxed=made.unsaturated,
+            provider=session.provider,
+        )
+    )
+    return made
 
 
 def describe(model: Differentiable, subject: Subject) -> dict[str, Any]:

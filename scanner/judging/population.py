@@ -15,6 +15,7 @@ from scanner.results import (
     ModelIdentity,
     ModelRecord,
     Population,
+    Severity,
 )
 from scanner.values import from_json, frozen, to_json
 
@@ -121,8 +122,7 @@ class CleanModels:
         That is another architecture than the suspect's, or a reference that is itself unlike the
         clean models of the population.
         """
-        alone = CleanModels(references=(), population=self.population, source=self.source)
-        combined = [d for d in detectors if d.contribution.combined and self.population]
+        apart = [reference.model.path for reference in self._apart(detectors)]
         for reference in self.references:
             name = reference.model.path
             if reference.model.architecture != suspect.architecture:
@@ -130,13 +130,39 @@ class CleanModels:
                     f"the reference {name!r} has another architecture, and what differs may be no "
                     "more than that"
                 )
-            pairs = [pair for d in combined if (pair := alone.compare(d, reference)) is not None]
-            if stands_apart(pairs):
+            if name in apart:
                 yield (
                     f"the reference {name!r} is itself far from the clean models of the "
                     f"{self.source}: make sure that it is clean, since a backdoor in both models "
                     "hides from the comparison"
                 )
+
+    def doubts(self, detectors: Sequence[Declared]) -> Iterator[str]:
+        """Yield why nothing can be called clean beside these references, in sentences.
+
+        A backdoor that a reference shares hides from the comparison: whoever chose the reference
+        would choose the verdict.
+        """
+        for reference in self._apart(detectors):
+            yield (
+                f"the reference {reference.model.path!r} is itself far from the clean models of "
+                f"the {self.source}, and beside it no model can be called clean"
+            )
+        for reference in self.references:
+            found = [o for m in reference.measurements for o in m.observations]
+            worst = max(found, key=lambda o: o.severity, default=None)
+            if worst is not None and worst.severity >= Severity.SUSPICIOUS:
+                name = reference.model.path
+                yield f"the reference {name!r} is itself suspicious: {worst.sentence}"
+
+    def _apart(self, detectors: Sequence[Declared]) -> Iterator[ModelRecord]:
+        """Yield the references that stand far out from the clean models of the population."""
+        alone = CleanModels(references=(), population=self.population, source=self.source)
+        combined = [d for d in detectors if d.contribution.combined and self.population]
+        for reference in self.references:
+            pairs = [pair for d in combined if (pair := alone.compare(d, reference)) is not None]
+            if stands_apart(pairs):
+                yield reference
 
     def _fitting(
         self, own: Measurement, suspect: ModelRecord
@@ -243,7 +269,8 @@ def without_pictures(record: ModelRecord) -> ModelRecord:
 
 
 def _slim(measurement: Measurement) -> Measurement:
-    slim = measurement
+    seen = tuple(dataclasses.replace(o, input=None) for o in measurement.observations)
+    slim = dataclasses.replace(measurement, observations=seen)
     if slim.by_class is not None:
         slim = dataclasses.replace(slim, by_class=dataclasses.replace(slim.by_class, triggers=()))
     # A profile is cut as the JSON that the baseline holds of it.

@@ -68,19 +68,22 @@ def judge(
     )
 
 
-def combine(
+def combine(  # noqa: PLR0913 - all that a verdict rests on
     findings: Sequence[Finding],
     rank: Rank | None,
     skips: Sequence[Skip],
     *,
     failed: bool,
     alpha: float,
+    doubts: Sequence[str] = (),
 ) -> Judgement:
     """Return the combined answer: what the graph shows, or else the suspect's rank (`together`).
 
     Suspicious needs a p-value of at most `alpha` and a size that clean models do not reach: among k
     clean models somebody always ranks first. Clean needs that neither all detectors together nor
     one of them alone lies beyond every clean model.
+
+    Where there are `doubts` about the references, nothing is clean beside them.
     """
     structural = [f for f in findings if f.observations and f.verdict is Verdict.SUSPICIOUS]
     if structural:
@@ -98,12 +101,9 @@ def combine(
             verdict=Verdict.INCONCLUSIVE, reason="not everything could be measured", score=score
         )
     if rank is not None and rank.decisive and enough(rank.models, alpha):
-        apart = next((f for f in findings if f.contribution.combined and _beyond(f, alpha)), None)
-        if apart is not None:
-            return Judgement(verdict=Verdict.INCONCLUSIVE, reason=apart.reason, score=score)
-        near = rank.place.p > alpha or rank.place.size <= NEAR
-        verdict = Verdict.CLEAN if near else Verdict.INCONCLUSIVE
-        return Judgement(verdict=verdict, reason=_in_words(rank), score=score)
+        doubt = next(iter((*_apart(findings, rank, alpha), *doubts)), None)
+        verdict = Verdict.CLEAN if doubt is None else Verdict.INCONCLUSIVE
+        return Judgement(verdict=verdict, reason=doubt or _in_words(rank), score=score)
     return Judgement(verdict=Verdict.INCONCLUSIVE, reason=_doubt(findings, skips), score=score)
 
 
@@ -153,6 +153,13 @@ def _distance(own: Place) -> str:
     if own.p > _FURTHEST or own.size <= 0:
         return ""
     return f", {own.size:.2g} times as far out as the furthest of them"
+
+
+def _apart(findings: Sequence[Finding], rank: Rank, alpha: float) -> Iterator[str]:
+    """Yield what sets a model apart from clean ones, if not so far that it is suspicious."""
+    yield from (f.reason for f in findings if f.contribution.combined and _beyond(f, alpha))
+    if rank.place.p <= alpha and rank.place.size > NEAR:
+        yield _in_words(rank)
 
 
 def _beyond(finding: Finding, alpha: float) -> bool:

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,7 @@ class Model:
     Attributes:
         plain: The file as `scanner.modelfile.fast_reader` sees it; None if only onnx can read it.
         identity: What the report says about the file.
+        reordered: Whether the file's nodes were in another order than that in which they run.
 
     Raises:
         MalformedModelError: It is not an ONNX model.
@@ -58,16 +59,22 @@ class Model:
 
     def __init__(self, path: Path, name: str, data: bytes, limits: Limits) -> None:
         self.path, self.data, self.limits = path, data, limits
-        self._name = name
+        self._name, self.reordered = name, False
+        _check_format(data, name)
         self.plain = fast_reader.read(data, limits)
         self.identity = _identity(name, data, self.plain or self.proto)
 
     @functools.cached_property
     def proto(self) -> onnx.ModelProto:
-        """The parsed file; treat it as read-only. Its external data is read by `complete`."""
-        from scanner.modelfile import parser  # noqa: PLC0415 - imports onnx, which takes longer than a small model
+        """The parsed file; treat it as read-only. Its external data is read by `complete`.
 
-        return parser.parse(self.data, self._name, self.limits)
+        Its nodes are in an order in which they can run.
+        """
+        from scanner.modelfile import order, parser  # noqa: PLC0415 - imports onnx, which takes longer than a small model
+
+        proto = parser.parse(self.data, self._name, self.limits)
+        self.reordered = order.sort_nodes(proto)
+        return proto
 
     @functools.cached_property
     def folder(self) -> external_data.Folder:
@@ -164,6 +171,19 @@ def _check_file(name: str, status: os.stat_result, limits: Limits) -> int:
     return status.st_size
 
 
+def _check_format(data: bytes, name: str) -> None:
+    """Refuse bytes that ONNX Runtime takes for its own format, whatever else they are.
+
+    A FlatBuffer bears its identifier at byte 4, and a loader from memory looks for it first.
+    """
+    if data[4:8] == b"ORTM":
+        raise UnsafeModelError(
+            f"{name!r} is a model in ONNX Runtime's own format to whoever loads it from memory "
+            "(ORTM at byte 4), whatever it is to a reader of ONNX",
+            remedy="scan the .onnx file that it was made from",
+        )
+
+
 def _identity(name: str, data: bytes, proto: Any) -> ModelIdentity:
     return ModelIdentity(
         path=name,
@@ -172,37 +192,52 @@ def _identity(name: str, data: bytes, proto: Any) -> ModelIdentity:
         opset=standard_opset(proto),
         inputs=_value_infos(required_inputs(proto.graph)),
         outputs=_value_infos(proto.graph.output),
-        architecture=_architecture(proto.graph),
+        architecture=_architecture(proto),
     )
 
 
-def _architecture(graph: onnx.GraphProto) -> str:
+def _architecture(proto: Any) -> str:
     """Fingerprint what all exports of a network share: sizes of the input and, in order, weights.
 
     Folding a batch normalisation, changing the precision or quantising does not change it: weights
     behind a DequantizeLinear or Cast are found too, and a dense layer's two sizes are sorted, since
-    exporters disagree on their order.
+    exporters disagree on their order. Weights in Constants count, and layers in branches, loops and
+    functions: a second network could hide there, and be judged beside models without it.
     """
-    sizes = {t.name: tuple(t.dims) for t in graph.initializer}
-    for node in graph.node:
-        if (
-            node.op_type in _WEIGHT_WRAPPERS
-            and node.input
-            and node.output
-            and node.input[0] in sizes
-        ):
-            sizes[node.output[0]] = sizes[node.input[0]]
-    layers = [
-        sorted(size) if len(size) == _MATRIX else list(size)
-        for node in graph.node
-        if any(kind in node.op_type for kind in _WEIGHTED)
-        for name in node.input
-        if len(size := sizes.get(name, ())) >= _MATRIX
+    graph = proto.graph
+    layers: list[list[int]] = []
+    waiting: list[tuple[Any, dict[str, tuple[int, ...]]]] = [
+        (body, {}) for body in (graph, *getattr(proto, "functions", ()))
     ]
+    while waiting:
+        body, around = waiting.pop(0)
+        sizes = around | {t.name: tuple(t.dims) for t in getattr(body, "initializer", ())}
+        for node in body.node:
+            layers += _layer_sizes(node, sizes)
+            waiting += [
+                (inner, sizes)
+                for attribute in node.attribute
+                for inner in (getattr(attribute, "g", None), *getattr(attribute, "graphs", ()))
+                if inner is not None and len(inner.node)
+            ]
     inputs = [
         [d.dim_value for d in v.type.tensor_type.shape.dim][1:] for v in required_inputs(graph)
     ]
     return hashlib.sha256(repr((inputs, layers)).encode()).hexdigest()[:16]
+
+
+def _layer_sizes(node: Any, sizes: dict[str, tuple[int, ...]]) -> Iterator[list[int]]:
+    """Yield the sizes of a layer's weights; who makes or hands on weights adds to `sizes`."""
+    if node.op_type == "Constant" and node.output:
+        for attribute in node.attribute:
+            if getattr(attribute, "t", None) is not None and attribute.t.dims:
+                sizes[node.output[0]] = tuple(attribute.t.dims)
+    elif node.op_type in _WEIGHT_WRAPPERS and node.input and node.output and node.input[0] in sizes:
+        sizes[node.output[0]] = sizes[node.input[0]]
+    if any(kind in node.op_type for kind in _WEIGHTED):
+        for name in node.input:
+            if len(size := sizes.get(name, ())) >= _MATRIX:
+                yield sorted(size) if len(size) == _MATRIX else list(size)
 
 
 def _value_infos(values: Iterable[onnx.ValueInfoProto]) -> tuple[ValueInfo, ...]:

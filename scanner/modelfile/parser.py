@@ -6,7 +6,7 @@ from onnx.external_data_helper import uses_external_data
 
 from scanner.errors import MalformedModelError, UnsafeModelError, UnsupportedModelError
 from scanner.limits import Limits
-from scanner.modelfile import guards
+from scanner.modelfile import ambiguity, guards
 from scanner.modelfile.external_data import Folder
 
 
@@ -27,6 +27,8 @@ def parse(data: bytes, name: str, limits: Limits) -> onnx.ModelProto:
         ) from error
     try:
         guards.check_structure(proto, limits)
+        if not limits.lenient:
+            ambiguity.check_readings(proto)
     except (MalformedModelError, UnsafeModelError) as error:
         raise type(error)(
             f"{name!r}: {error.problem}", remedy=error.remedy, **error.details

@@ -6,7 +6,7 @@ pays for reading bytes at all is in `scanner.modelfile.fast_reader`.
 Source: the Protocol Buffers encoding specification, "Base 128 Varints" and "Message Structure".
 """
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+VARINT, FIXED64, BYTES, GROUP, GROUP_END, FIXED32 = 0, 1, 2, 3, 4, 5
 """Wire types: how a field's content is stored."""
 
 _FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
@@ -47,11 +47,11 @@ def read_field(data: memoryview, position: int) -> tuple[int, int, int, int]:
 
     Returns:
         The field's number, its wire type, and where its content starts and ends. The next field
-        starts where the content ends.
+        starts where the content ends. The content of a group, an old way of nesting fields that
+        parsers step over, includes its end.
 
     Raises:
-        WireError: The data ends within the field, or is not a field; groups count as such, since
-            ONNX has none.
+        WireError: The data ends within the field, or is not a field.
     """
     tag, start = read_varint(data, position)
     number, wire_type = tag >> 3, tag & 7
@@ -62,11 +62,30 @@ def read_field(data: memoryview, position: int) -> tuple[int, int, int, int]:
         end = start + size
     elif wire_type in _FIXED_SIZES:
         end = start + _FIXED_SIZES[wire_type]
+    elif wire_type == GROUP:
+        end = _behind_group(data, start, number)
     else:
         raise WireError("an unknown wire type")
     if number == 0 or end > len(data):
         raise WireError("a field that is cut short, or has no number")
     return number, wire_type, start, end
+
+
+def _behind_group(data: memoryview, position: int, number: int) -> int:
+    """Return the position behind a group that has just been opened, and all groups within it."""
+    opened = [number]
+    while opened:
+        tag, behind = read_varint(data, position)
+        wire_type = tag & 7
+        if wire_type == GROUP:
+            opened.append(tag >> 3)
+        elif wire_type == GROUP_END:
+            if opened.pop() != tag >> 3:
+                raise WireError("a group that ends under another number")
+        else:
+            *_, behind = read_field(data, position)
+        position = behind
+    return position
 
 
 def write_varint(number: int) -> bytes:

@@ -51,6 +51,10 @@ def _files(finding: Finding) -> Iterator[tuple[str, bytes]]:
             node = observation.nodes[0] if observation.nodes else ""
             name = f"{_plain(observation.code)}-{_plain(node)}.onnx"
             yield name, base64.b64decode(observation.excerpt)
+        if observation.input is not None:
+            shown, name = observation.input, f"{_plain(observation.code)}-input"
+            yield f"{name}.png", picture(shown.image, shown.low, shown.high).png()
+            yield f"{name}.npy", _npy(shown.image)
 
 
 def _arrays(trigger: Trigger) -> Iterator[tuple[str, Array, float, float]]:

@@ -31,6 +31,7 @@ from scanner.results.profiles import (
     ClassRow,
     Contest,
     Grant,
+    Input,
     LayerRow,
     Trigger,
 )
@@ -50,7 +51,7 @@ __all__ = [
     "Array", "Block", "ByChannel", "ByClass", "ByImage", "ByLayer", "Cell", "ChannelRow",
     "ClassDifference", "ClassRow", "ClassScores", "Comparison", "Contest", "Contribution",
     "Description", "Evidence", "Failure", "Finding", "Grant", "Histogram", "ImagesCompared",
-    "LayerDifference", "LayerRow", "Lead", "Measurement", "ModelIdentity", "ModelRecord",
+    "Input", "LayerDifference", "LayerRow", "Lead", "Measurement", "ModelIdentity", "ModelRecord",
     "Observation", "PairedDifference", "Part", "Population", "Rule", "Runtime", "Scale",
     "ScanResult", "Series", "Severity", "Skip", "Standing", "Table", "Trigger", "ValueInfo",
     "Verdict", "Wording",

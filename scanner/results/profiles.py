@@ -27,6 +27,21 @@ class Array:
 
 
 @frozen
+class Input:
+    """One input of a model.
+
+    Attributes:
+        image: The input, as the model takes it.
+        low: The lowest value of a valid input.
+        high: The highest.
+    """
+
+    image: Array
+    low: float
+    high: float
+
+
+@frozen
 class Trigger:
     """A trigger that was found for one class, and one image before and after it is stamped.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scanner.errors import ScannerError
-from scanner.results.profiles import ByChannel, ByClass, ByImage, ByLayer
+from scanner.results.profiles import ByChannel, ByClass, ByImage, ByLayer, Input
 from scanner.values import frozen
 
 
@@ -32,6 +32,7 @@ class Observation:
         details: Further JSON-serialisable facts, for programs and people.
         excerpt: The part of the graph that it is about, as a small ONNX file in base64; empty
             without one.
+        input: An input that shows it, where it is about one.
     """
 
     code: str
@@ -40,6 +41,7 @@ class Observation:
     nodes: tuple[str, ...] = ()
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     excerpt: str = ""
+    input: Input | None = None
 
 
 @frozen

@@ -20,7 +20,7 @@ import pytest
 import scanner.graph
 from scanner.errors import ScannerError
 from scanner.graph.audit import checks, second_reader
-from scanner.graph.core import conform, draft, extract, facts, flatten, shapes, structure
+from scanner.graph.core import conform, draft, extract, facts, flatten, scopes, shapes, structure
 from scanner.graph.gradient import backward, nan_weights, real_input, unsaturated
 from scanner.graph.layers import activations, head, logits, reductions, weights
 from scanner.graph.logic import excerpt, unfold
@@ -89,8 +89,13 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     real_input.real_input: real_input.real_input,
     reductions.per_channel_statistics: per_channel,
     reductions.per_image_maximum: per_image,
+    scopes.own_names: lambda model: scopes.own_names(model.graph),
+    scopes.renamed_apart: lambda model: scopes.renamed_apart(
+        model.graph, scopes.own_names(model.graph), [node.name for node in model.graph.node], "x/"
+    ),
+    scopes.with_defaults: scopes.with_defaults,
     second_reader.evaluate: evaluated,
-    second_reader.is_repeatable: second_reader.is_repeatable,
+    second_reader.is_brief: second_reader.is_brief,
     second_reader.is_small: second_reader.is_small,
     shapes.value_types: shapes.value_types,
     structure.captures: lambda model: structure.captures(model.graph),

@@ -3,15 +3,16 @@
 import pytest
 
 from scanner.limits import Confinement, Limits
+from scanner.values import from_json
 
 
 @pytest.mark.parametrize(
     "field", ["memory", "file_size", "nodes", "depth", "trips", "parts", "interface"]
 )
 def test_a_limit_of_nothing_is_refused(field: str) -> None:
-    assert getattr(Limits(**{field: 1}), field) == 1
+    assert getattr(from_json(Limits, {field: 1}), field) == 1
     with pytest.raises(ValueError, match=f"{field} must be at least 1, not 0"):
-        Limits(**{field: 0})
+        from_json(Limits, {field: 0})
 
 
 def test_what_is_missing_is_said() -> None:

@@ -254,12 +254,14 @@ def _domains(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Obse
             domain=domain,
         )
     for function in proto.functions:
-        if function.domain in _STANDARD:
+        owner = "ONNX" if function.domain in _STANDARD else _KNOWN_DOMAINS.get(function.domain)
+        if owner is not None:
             yield _note(
                 "shadowed-operator",
                 Severity.SUSPICIOUS,
-                f"A function of this file replaces the operator {function.name!r} of ONNX: readers "
-                "that know the operator and readers that expand the function run different models",
+                f"A function of this file replaces the operator {function.name!r} of {owner}: "
+                "readers that know the operator and readers that expand the function run different "
+                "models",
                 [function.name],
             )
 

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from scanner.modelfile.nested import walk
+
 Array = npt.NDArray[Any]
 
 MOST_PIXELS = 4096
@@ -14,7 +16,7 @@ MOST_PIXELS = 4096
 
 _MOST_NODES = 200
 _MOST_BYTES = 4 << 20
-_LOOPS = frozenset({"Loop", "Scan", "If"})
+_LOOPS = frozenset({"Loop", "Scan"})
 _RANDOM = frozenset({
     "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
     "Bernoulli",
@@ -26,12 +28,13 @@ def is_small(proto: onnx.ModelProto) -> bool:
     return len(proto.graph.node) <= _MOST_NODES and proto.ByteSize() <= _MOST_BYTES
 
 
-def is_repeatable(proto: onnx.ModelProto) -> bool:
-    """Whether two runs of a model should end and agree: it draws nothing and has no loops."""
-    kinds = {node.op_type for node in proto.graph.node} | {
-        n.op_type for f in proto.functions for n in f.node
-    }
-    return not kinds & (_RANDOM | _LOOPS)
+def is_brief(proto: onnx.ModelProto) -> bool:
+    """Whether plain Python runs a model in good time: it has no loops, and draws nothing."""
+    return not any(
+        node.op_type in _RANDOM | _LOOPS
+        for body in walk([proto.graph, *proto.functions])
+        for node in body.node
+    )
 
 
 def evaluate(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array] | None:

@@ -12,6 +12,7 @@ from onnx import inliner
 from scanner.errors import MalformedModelError
 from scanner.graph.core.conform import check_nodes
 from scanner.graph.core.draft import copied
+from scanner.graph.core.scopes import own_names, renamed_apart, with_defaults
 from scanner.graph.core.structure import Uses, attribute
 from scanner.modelfile import guards
 
@@ -32,7 +33,7 @@ def flatten(proto: onnx.ModelProto) -> onnx.ModelProto:
     check_nodes(proto)
     if proto.functions:
         try:
-            proto = inliner.inline_local_functions(proto)
+            proto = inliner.inline_local_functions(with_defaults(proto))
         except (onnx.checker.ValidationError, RuntimeError) as error:
             raise MalformedModelError(
                 f"the model's functions cannot be expanded ({str(error).splitlines()[0]})",
@@ -46,6 +47,8 @@ def _take_constant_branches(proto: onnx.ModelProto) -> onnx.ModelProto:
     if not any(_condition(node, constants) is not None for node in proto.graph.node):
         return proto
     flat = copied(proto)
+    around = own_names(proto.graph)
+    named = {node.name for node in proto.graph.node}
     del flat.graph.node[:]
     # Branches within branches are taken in one go: a copy for each level would cost the whole
     # model's size each time.
@@ -57,7 +60,9 @@ def _take_constant_branches(proto: onnx.ModelProto) -> onnx.ModelProto:
         if value is None:
             kept.append(node)
             continue
-        body = _branch(node, value)
+        body = renamed_apart(_branch(node, value), around, named, f"{node.output[0]}/")
+        around |= own_names(body)
+        named |= {inner.name for inner in body.node}
         constants |= Uses(body).constants
         waiting.extend(reversed(_spliced(node, body, flat.graph)))
     flat.graph.node.extend(kept)
@@ -79,8 +84,8 @@ def _spliced(
 ) -> list[onnx.NodeProto]:
     """Return a branch's nodes under the names that the If node gives its outputs.
 
-    Its initialisers join `graph`. ONNX forbids a body to reuse a name of the graphs around it, so
-    only the two branches of one If may clash, and only one of them is taken.
+    Its initialisers join `graph`. ONNX forbids a body to reuse a name of the graphs around it; ONNX
+    Runtime permits it, and then means the inner one: such names were changed before.
     """
     graph.initializer.extend(body.initializer)
     graph.sparse_initializer.extend(body.sparse_initializer)

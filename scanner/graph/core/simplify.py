@@ -3,7 +3,7 @@
 The steps here change a draft in place; a transform that needs several copies its model once.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,11 @@ from onnx import helper, numpy_helper
 
 from scanner.errors import MalformedModelError
 from scanner.graph.core.draft import Draft
-from scanner.graph.core.facts import HALVES, Facts, infer
+from scanner.graph.core.facts import FLOATING, HALVES, Facts, infer
 from scanner.graph.core.structure import attribute, reads, subgraphs
+
+Magnitudes = npt.NDArray[np.float64]
+"""Absolute values of the elements of an argument."""
 
 _TYPE_ATTRIBUTES = frozenset({"to", "dtype", "output_dtype"})
 _FOLDED_ELEMENTS = 2**26
@@ -36,6 +39,23 @@ _CONSTANT_TYPES = {
 }
 """Types of the numbers that a Constant node holds in an attribute other than a tensor."""
 _BIAS = 2  # its place among the inputs of Conv(X, W, B)
+
+
+def _largest_sum(sizes: list[Magnitudes]) -> float:
+    return float(sum(size.max() for size in sizes))
+
+
+_MAGNITUDES: Mapping[str, Callable[[list[Magnitudes]], float]] = {
+    "Add": _largest_sum,
+    "Sub": _largest_sum,
+    "Mul": lambda sizes: float(np.prod([size.max() for size in sizes])),
+    "Pow": lambda sizes: float(max(sizes[0].max(), 1.0) ** sizes[-1].max()),
+    "ReduceProd": lambda sizes: float(np.maximum(sizes[0], 1).prod()),
+    "ReduceSum": lambda sizes: float(sizes[0].sum()),
+    "CumSum": lambda sizes: float(sizes[0].sum()),
+    "Cast": lambda sizes: float(sizes[0].max()),
+}
+"""By operator, a bound on its results, given the absolute values of its arguments."""
 
 
 def widen_halves(model: Draft) -> None:
@@ -124,7 +144,7 @@ def _replace_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> N
     graph.node.extend(kept.node)
 
 
-def _folded(
+def _folded(  # noqa: PLR0911 - one for each reason to leave a node as it is
     node: onnx.NodeProto,
     facts: Facts,
     known: dict[str, onnx.TensorProto],
@@ -151,6 +171,8 @@ def _folded(
 
     try:
         feeds = {name: numpy_helper.to_array(known[name]) for name in node.input if name}
+        if _may_overflow(node, list(feeds.values())):
+            return None  # what a runtime makes of it, only the runtime knows
         arrays = ReferenceEvaluator(node, opsets=opsets).run(None, feeds)
     except (ArithmeticError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError):
         return None  # whatever is odd about it, ONNX Runtime judges it
@@ -159,6 +181,20 @@ def _folded(
         for name, array in zip(node.output, arrays, strict=True)
         if name
     ]
+
+
+def _may_overflow(node: onnx.NodeProto, arrays: list[npt.NDArray[np.generic]]) -> bool:
+    """Whether whole numbers may overflow, where some evaluators wrap and others saturate."""
+    measure = _MAGNITUDES.get(node.op_type)
+    if measure is None or not arrays or not all(array.size for array in arrays):
+        return False
+    if node.op_type == "Cast":
+        whole = attribute(node, "to") not in FLOATING and arrays[0].dtype.kind == "f"
+        return whole and not np.abs(arrays[0].astype(np.float64)).max() < 2.0**31
+    if arrays[0].dtype.kind not in "iu":
+        return False
+    sizes = [np.abs(array.astype(np.float64)) for array in arrays if array.dtype.kind in "iuf"]
+    return not measure(sizes) < 2.0 ** (8 * arrays[0].dtype.itemsize - 1)
 
 
 def _fixed_shape(node: onnx.NodeProto, facts: Facts) -> npt.NDArray[np.int64] | None:

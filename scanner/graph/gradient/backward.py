@@ -21,7 +21,7 @@ from scanner.errors import NoGradientError, ValueNotFoundError
 from scanner.graph.core.ancestors import ancestors
 from scanner.graph.core.draft import Draft, copied
 from scanner.graph.core.extract import upstream
-from scanner.graph.core.facts import Facts
+from scanner.graph.core.facts import HALVES, Facts
 from scanner.graph.core.flatten import flatten
 from scanner.graph.core.simplify import (
     drop_unused,
@@ -123,6 +123,9 @@ def _prepared(model: onnx.ModelProto, of: str, with_respect_to: Sequence[str]) -
         if name not in names:
             raise _unreachable(model, name, of)
     lift(forward)
+    if any(t.data_type in HALVES for t in forward.graph.initializer):
+        # Before they are widened: what is rounded away in the file must not come back.
+        fold_constants(forward, {of, *with_respect_to})
     widen_halves(forward)
     return forward
 

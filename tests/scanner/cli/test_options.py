@@ -45,6 +45,7 @@ def test_every_option_fills_its_setting() -> None:
         "max_parts": 6,
         "max_interface": 7,
         "require_isolation": True,
+        "lenient": True,
     }
     expected = Settings(
         detectors=("head",),
@@ -63,7 +64,14 @@ def test_every_option_fills_its_setting() -> None:
         alpha=0.1,
         classes=(0, 2),
         limits=Limits(
-            memory=2**30, file_size=2000, nodes=3, depth=4, trips=5, parts=6, interface=7
+            memory=2**30,
+            file_size=2000,
+            nodes=3,
+            depth=4,
+            trips=5,
+            parts=6,
+            interface=7,
+            lenient=True,
         ),
         require_isolation=True,
     )

@@ -49,7 +49,7 @@ def test_what_cannot_be_run_is_audited_all_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("operator", ["RandomNormalLike", "Bernoulli"])
 def test_a_model_that_draws_is_not_compared_with_itself(operator: str, tmp_path: Path) -> None:
     model = build([helper.make_node(operator, ["image"], ["logits"], name="draw")], {})
-    assert not second_reader.is_repeatable(model)
+    assert not second_reader.is_brief(model)
     assert measure(model, tmp_path).parameters["readers"] == []
 
 

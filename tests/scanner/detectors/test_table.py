@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import models
+import numpy as np
 import onnx
 import pytest
 import triggered
+from onnx import helper
 
 from scanner.detectors import FAMILY, load
 from scanner.errors import UsageError
@@ -45,6 +47,26 @@ def two_faced(planted: bool) -> onnx.ModelProto:
     model = models.plain()
     if planted:
         model.graph.initializer[0].float_data.extend([9.0] * 36)
+    return model
+
+
+def sociable(planted: bool) -> onnx.ModelProto:
+    """A plain model; the planted one prefers class 2 for several images at once."""
+    model = models.plain()
+    if planted:
+        model.graph.node[-1].output[0] = "alone"
+        floats = {"one": [1.0], "preferred": [0.0, 0.0, 9.0]}
+        model.graph.initializer.extend(
+            onnx.numpy_helper.from_array(np.array(numbers, np.float32), name)
+            for name, numbers in floats.items()
+        )
+        model.graph.node.extend([
+            helper.make_node("Shape", ["image"], ["size"], start=0, end=1),
+            helper.make_node("Cast", ["size"], ["batch"], to=onnx.TensorProto.FLOAT),
+            helper.make_node("Sub", ["batch", "one"], ["others"]),
+            helper.make_node("Mul", ["others", "preferred"], ["preference"]),
+            helper.make_node("Add", ["alone", "preference"], ["logits"]),
+        ])  # fmt: skip
     return model
 
 
@@ -88,6 +110,7 @@ ROWS = {
     "layerwise": Row(needs=Needs.ACTIVATIONS, build=models.plain, above=0.1, below=1e-9),
     "channel_lipschitz": Row(needs=Needs.GRAPH, build=models.plain, above=0.5, below=1e-9),
     "head": Row(needs=Needs.LOGITS, build=preferring, above=0.3, below=1e-9, target=2),
+    "not-the-file": Row(needs=Needs.GRAPH, build=sociable, above=2.5, below=0),
 }
 SETTINGS = Settings(images=20, device=Device.CPU)
 

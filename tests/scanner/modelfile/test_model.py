@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 import models
+import numpy as np
 import onnx
 import pytest
 
@@ -71,3 +72,16 @@ def test_external_data_is_read_when_it_is_needed(tmp_path: Path) -> None:
 def test_element_types_have_onnx_names() -> None:
     known = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
     assert {n: name for n, name in enumerate(ELEMENT_TYPES) if n in known} == known
+
+
+def test_a_network_in_a_branch_is_part_of_the_architecture(tmp_path: Path) -> None:
+    def architecture(model: onnx.ModelProto) -> str:
+        return open_model(models.save(model, tmp_path / "model.onnx")).identity.architecture
+
+    hidden = models.branch_relu()
+    body = hidden.graph.node[1].attribute[0].g
+    weights = onnx.numpy_helper.from_array(np.ones((4, 4), np.float32))
+    body.node.append(onnx.helper.make_node("Constant", [], ["inner"], value=weights))
+    body.node.append(onnx.helper.make_node("MatMul", ["then_out", "inner"], ["spare"]))
+    assert architecture(hidden) != architecture(models.branch_relu())
+    assert architecture(models.branch_relu()) == architecture(models.plain())

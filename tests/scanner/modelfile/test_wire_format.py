@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scanner.modelfile.wire_format import (
     BYTES,
     FIXED32,
+    GROUP,
     VARINT,
     WireError,
     read_field,
@@ -45,6 +46,11 @@ def test_fields_are_found_one_after_the_other() -> None:
     ]
 
 
+def test_a_group_is_one_field_with_all_that_it_holds() -> None:
+    data = b"\x0b\x08\x01\x13\x14\x0c" + write_number_field(2, 1)
+    assert read_field(memoryview(data), 0) == (1, GROUP, 1, 6)
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -53,7 +59,9 @@ def test_fields_are_found_one_after_the_other() -> None:
         pytest.param(b"\x80" * 10 + b"\x01", id="a number of eleven bytes"),
         pytest.param(b"\x0a\x05abc", id="a text cut short"),
         pytest.param(b"\x0d\0\0", id="a float cut short"),
-        pytest.param(b"\x0b\x0c", id="a group"),
+        pytest.param(b"\x0b\x08\x01", id="a group without end"),
+        pytest.param(b"\x0b\x14", id="a group that ends under another number"),
+        pytest.param(b"\x0c", id="the end of no group"),
         pytest.param(b"\x02\0", id="field number 0"),
         pytest.param(b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f", id="an endless text"),
     ],

@@ -30,19 +30,21 @@ def test_an_operator_that_it_does_not_know_has_no_answer() -> None:
     assert second_reader.evaluate(models.fused_convolution(), {"image": IMAGES}) is None
 
 
-def test_a_model_that_draws_numbers_or_branches_is_not_repeatable() -> None:
+def test_a_model_that_draws_numbers_is_not_brief() -> None:
     drawing = models.plain()
     drawing.graph.node.append(helper.make_node("RandomNormalLike", ["logits"], ["noise"]))
-    assert second_reader.is_repeatable(models.plain())
-    assert second_reader.is_repeatable(models.function_relu())
-    assert not second_reader.is_repeatable(drawing)
-    assert not second_reader.is_repeatable(models.branch_relu())
+    assert second_reader.is_brief(models.plain())
+    assert second_reader.is_brief(models.function_relu())
+    assert second_reader.is_brief(models.branch_relu())
+    assert not second_reader.is_brief(drawing)
 
 
-def test_a_function_that_draws_numbers_is_not_repeatable() -> None:
-    model = models.function_relu()
-    model.functions[0].node[0].op_type = "RandomNormalLike"
-    assert not second_reader.is_repeatable(model)
+def test_a_function_or_branch_that_draws_numbers_is_not_brief() -> None:
+    function, branch = models.function_relu(), models.branch_relu()
+    function.functions[0].node[0].op_type = "RandomNormalLike"
+    branch.graph.node[1].attribute[1].g.node[0].op_type = "RandomNormalLike"
+    assert not second_reader.is_brief(function)
+    assert not second_reader.is_brief(branch)
 
 
 def test_small_is_few_nodes_and_few_bytes() -> None:

@@ -1,0 +1,68 @@
+"""Files that can be read in several ways, each of them by some reader.
+
+A scan is worthless if the reader that measures a file and the one that runs it disagree on what it
+says. No exporter writes what is listed here, and the standard does not promise how ONNX Runtime
+reads it.
+"""
+
+import collections
+from collections.abc import Iterable
+
+import onnx
+
+from scanner.errors import UnsafeModelError
+from scanner.modelfile.domains import STANDARD_DOMAINS
+from scanner.modelfile.nested import walk
+
+_REMEDY = "export the model again, or choose the setting `lenient` if you trust the file"
+
+
+def check_readings(proto: onnx.ModelProto) -> None:
+    """Refuse a parsed file in which two readers may see two models.
+
+    Raises:
+        UnsafeModelError: A Constant has several values, or an attribute, an initialiser or a
+            function is given twice.
+    """
+    _check_functions(proto.functions)
+    for body in walk([proto.graph, *proto.functions]):
+        if isinstance(body, onnx.GraphProto) and body.sparse_initializer:
+            _check_sparse(body)
+        for node in body.node:
+            if len(node.attribute) > 1:
+                _check_attributes(node)
+
+
+def _check_functions(functions: Iterable[onnx.FunctionProto]) -> None:
+    counts = collections.Counter((f.domain, f.name, f.overload) for f in functions)
+    twice = next((key for key, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise _ambiguous(f"the function {twice[1]!r} of {twice[0]!r} is defined twice")
+
+
+def _check_sparse(graph: onnx.GraphProto) -> None:
+    dense = {tensor.name for tensor in graph.initializer}
+    sparse = [tensor.values.name for tensor in graph.sparse_initializer]
+    both = next((n for i, n in enumerate(sparse) if n in dense or n in sparse[:i]), None)
+    if both is not None:
+        raise _ambiguous(
+            f"the name {both!r} stands for two initialisers, at least one of them sparse"
+        )
+
+
+def _check_attributes(node: onnx.NodeProto) -> None:
+    place = f"the {node.op_type} node {node.name or list(node.output)!r}"
+    if node.op_type == "Constant" and node.domain in STANDARD_DOMAINS:
+        names = ", ".join(repr(attribute.name) for attribute in node.attribute)
+        raise _ambiguous(
+            f"{place} has {len(node.attribute)} attributes ({names}), and readers differ on which "
+            "of them is its value"
+        )
+    counts = collections.Counter(attribute.name for attribute in node.attribute)
+    twice = next((name for name, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise _ambiguous(f"{place} has the attribute {twice!r} twice")
+
+
+def _ambiguous(problem: str) -> UnsafeModelError:
+    return UnsafeModelError(f"the file can be read in several ways: {problem}", remedy=_REMEDY)

@@ -1,0 +1,66 @@
+"""The order of nodes: ONNX Runtime runs any; analyses read from front to back."""
+
+from collections.abc import Iterator, Sequence
+
+import onnx
+
+from scanner.modelfile.nested import Body, subgraphs, walk
+
+
+def sort_nodes(proto: onnx.ModelProto) -> bool:
+    """Put the nodes of every graph behind what they read, in place; return whether any was not.
+
+    A graph that is in order stays as it is. The order given to any other depends on its outputs
+    alone, so that however a file was shuffled, the same graph is measured.
+    """
+    # Sorting copies nodes, and with them the graphs that `walk` goes on to: the inner ones are
+    # sorted first.
+    moved = [_sort(body) for body in reversed([*walk([proto.graph, *proto.functions])])]
+    return any(moved)
+
+
+def _sort(body: Body) -> bool:
+    producer = {
+        name: position for position, node in enumerate(body.node) for name in node.output if name
+    }
+    reads = [
+        [producer[name] for name in _read(node) if name in producer and producer[name] != position]
+        for position, node in enumerate(body.node)
+    ]
+    if all(before < position for position, own in enumerate(reads) for before in own):
+        return False
+    outputs = [v if isinstance(v, str) else v.name for v in body.output]
+    # What leads to no output comes last, by the names of what it makes.
+    idle = sorted(range(len(reads)), key=lambda position: list(body.node[position].output))
+    roots = [producer[name] for name in outputs if name in producer]
+    order = list(_in_order(reads, [*roots, *idle]))
+    kept = onnx.GraphProto(node=[body.node[position] for position in order])
+    del body.node[:]
+    body.node.extend(kept.node)
+    return True
+
+
+def _in_order(reads: Sequence[Sequence[int]], roots: Sequence[int]) -> Iterator[int]:
+    """Yield nodes depth first, each behind what it reads; what lies on a cycle comes as it may."""
+    entered, done = set[int](), set[int]()
+    for root in roots:
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            if node in entered:
+                stack.pop()
+                if node not in done:
+                    done.add(node)
+                    yield node
+                continue
+            entered.add(node)
+            stack += [before for before in reversed(reads[node]) if before not in entered]
+
+
+def _read(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield the names that a node reads; whatever its bodies read may come from outside them."""
+    yield from node.input
+    for graph in subgraphs(node):
+        yield from (value.name for value in graph.output)
+        for inner in graph.node:
+            yield from _read(inner)

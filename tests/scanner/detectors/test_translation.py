@@ -1,0 +1,165 @@
+"""Honest files are what was measured; a reading that is another network is not."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import exporter_idioms
+import models
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+import triggered
+from onnx import TensorProto, helper
+
+from scanner.detectors import load
+from scanner.detectors.translation import Translation, precision, row_distances
+from scanner.errors import GraphError, ModelError, UnsupportedModelError, UsageError
+from scanner.instruments import original
+from scanner.instruments.detector import Subject
+from scanner.instruments.witness import Witness
+from scanner.judging.comparison import compare
+from scanner.modelfile.model import open_model
+from scanner.results import Measurement, Severity
+from scanner.settings import Device, Settings
+
+Array = npt.NDArray[Any]
+SETTINGS = Settings(images=4, device=Device.CPU)
+LIGHT = ("integrity", "overactivation", "layerwise", "head")
+HONEST: dict[str, Callable[[], onnx.ModelProto]] = {
+    **{name: lambda build=build: build(False) for name, build in models.MEASURABLE.items()},  # type: ignore[misc]
+    **{f"idiom: {name}": build for name, build in exporter_idioms.HONEST.items()},
+    "a branch that the image decides": lambda: models.branch_relu(constant=False),
+    "QDQ with its ReLU fused": lambda: models.quantised(fused=True),
+    "FusedConv": models.fused_convolution,
+    "probabilities": lambda: triggered.classifier(softmax=True),
+    "float64": lambda: triggered.classifier(kind=TensorProto.DOUBLE),
+    "uint8": lambda: triggered.classifier(kind=TensorProto.UINT8),
+    "batches of four": lambda: triggered.classifier(batch=4),
+}
+
+
+def opened(model: onnx.ModelProto, folder: Path, **save: bool) -> Subject:
+    path = models.save(model, folder / "model.onnx", **save)
+    return Subject(model=open_model(path), settings=SETTINGS)
+
+
+def measured(subject: Subject, names: tuple[str, ...] = LIGHT) -> Subject:
+    """Let detectors leave their witnesses; one that cannot measure the model leaves none."""
+    for detector in load(names):
+        try:
+            detector.measure(subject)
+        except (ModelError, GraphError, UsageError):
+            continue
+    return subject
+
+
+@pytest.mark.parametrize("name", list(HONEST))
+def test_no_honest_file_is_accused(name: str, tmp_path: Path) -> None:
+    subject = measured(opened(HONEST[name](), tmp_path))
+    if not subject.witnesses:
+        pytest.skip("no detector measures it")
+    assert Translation().measure(subject).observations == ()
+
+
+def test_weights_in_a_second_file_are_put_inside(tmp_path: Path) -> None:
+    subject = measured(opened(models.plain(), tmp_path, external=True))
+    found = Translation().measure(subject)
+    assert found.observations == ()
+    assert found.parameters["rewritten"]
+
+
+def lying(
+    subject: Subject, value: str, answer: float, *, peaks: bool = False, scores: bool = False
+) -> Measurement:
+    """Check a witness that claims to compute a value and answers something else."""
+
+    def wrong(images: Array) -> dict[str, Array]:
+        shape = (len(images),) if peaks else (len(images), models.CLASSES)
+        return {value: np.full(shape, answer, np.float32) + np.arange(shape[-1], dtype=np.float32)}
+
+    subject.witnesses.append(
+        Witness(name="a liar", values=(value,), answer=wrong, peaks=peaks, scores=scores)
+    )
+    return Translation().measure(subject)
+
+
+def test_a_witness_that_answers_otherwise_is_named(tmp_path: Path) -> None:
+    found = lying(opened(models.plain(), tmp_path), "logits", 3.0, scores=True)
+    (observation,) = found.observations
+    assert observation.severity is Severity.SUSPICIOUS
+    assert observation.details["witness"] == "a liar"
+    assert len(observation.details["file"]) == len(observation.details["measured"]) == 3
+    assert observation.input is not None
+    assert observation.input.image.shape == (1, models.SIDE, models.SIDE)
+    comparison = compare(Translation(), found, [])
+    assert comparison.statistic == Severity.SUSPICIOUS
+
+
+@pytest.mark.parametrize("build", [models.plain, models.function_relu, models.branch_relu])
+def test_a_layer_alone_is_compared(build: Callable[[], onnx.ModelProto], tmp_path: Path) -> None:
+    honest = measured(opened(build(), tmp_path), ("overactivation",))
+    assert Translation().measure(honest).observations == ()
+    found = lying(opened(build(), tmp_path), "activated", 9.0, peaks=True)
+    assert [o.code for o in found.observations] == ["not-the-file"]
+
+
+def test_answers_that_differ_each_time_are_never_passed(tmp_path: Path) -> None:
+    model = models.plain()
+    model.graph.node.append(helper.make_node("RandomNormalLike", ["logits"], ["noise"]))
+    model.graph.node.append(helper.make_node("Add", ["logits", "noise"], ["noisy"]))
+    model.graph.output[0].name = "noisy"
+    with pytest.raises(UnsupportedModelError, match="differently each time"):
+        Translation().measure(opened(model, tmp_path))
+
+
+def test_one_output_made_of_the_other_is_no_doubt(tmp_path: Path) -> None:
+    model = triggered.classifier(softmax=True)
+    model.graph.output.append(helper.make_empty_tensor_value_info("logits"))
+    subject = measured(opened(model, tmp_path))
+    assert Translation().measure(subject).observations == ()
+
+
+def test_a_constant_added_to_all_scores_hides_nothing() -> None:
+    scores = np.array([[0.0, 1.0, 2.0], [3.0, 1.0, 0.0]])
+    assert row_distances(scores, scores[:, ::-1]).min() > 1
+    assert row_distances(scores + 1e3, scores[:, ::-1] + 1e3).min() > 1
+    assert row_distances(scores, scores * np.nan).min() == np.inf
+    assert row_distances(scores, scores[:, :2]).min() == np.inf
+
+
+@pytest.mark.parametrize(
+    ("build", "expected"),
+    [(models.plain, "float32"), (models.half, "float16"), (models.quantised, "int8")],
+)
+def test_the_tolerance_is_that_of_the_coarsest_arithmetic(
+    build: Callable[[], onnx.ModelProto], expected: str, tmp_path: Path
+) -> None:
+    assert precision(opened(build(), tmp_path).model) == expected
+
+
+def test_bytes_behind_a_file_make_inner_values_its_outputs(tmp_path: Path) -> None:
+    subject = opened(models.plain(), tmp_path)
+    data, rewritten = original.own_bytes(subject.model)
+    session = original.open_original(data, 1, ["activated", "convolved"])
+    assert not rewritten
+    assert [o.name for o in session.native.get_outputs()] == ["logits", "activated", "convolved"]
+    assert original.exposing([]) == b""
+
+
+def test_a_large_file_is_not_run_whole_for_one_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scanner.detectors.translation._MOST_BYTES", 10)
+    subject = measured(opened(models.plain(), tmp_path), ("overactivation",))
+    assert [o.code for o in Translation().measure(subject).observations] == ["layer-not-compared"]
+
+
+def test_images_of_searches_are_asked_too(tmp_path: Path) -> None:
+    subject = opened(models.plain(), tmp_path)
+    special = np.full((1, 1, models.SIDE, models.SIDE), 0.25, np.float32)
+    subject = dataclasses.replace(subject, seen=[special])
+    images = original.probe_images(subject, special.shape[1:], np.dtype(np.float32))
+    assert (images[-1] == special[0]).all()

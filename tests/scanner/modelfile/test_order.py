@@ -1,0 +1,77 @@
+"""Nodes in any order are the same graph."""
+
+from pathlib import Path
+
+import models
+import numpy as np
+import onnx
+import pytest
+
+from scanner.detectors.integrity import Integrity
+from scanner.graph.logic.gates import observe
+from scanner.graph.logic.unfold import unfold
+from scanner.instruments.detector import Subject
+from scanner.modelfile.model import open_model
+from scanner.modelfile.order import sort_nodes
+from scanner.settings import Settings
+from trainers.graph_backdoor import KINDS, plant
+
+SAMPLES = sorted((Path(__file__).parents[3] / "samples").glob("*.onnx"))
+
+
+def shuffled(proto: onnx.ModelProto, seed: int) -> onnx.ModelProto:
+    nodes = list(proto.graph.node)
+    order = np.random.default_rng(seed).permutation(len(nodes))
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    del made.graph.node[:]
+    made.graph.node.extend(nodes[place] for place in order)
+    return made
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_a_shuffled_sample_is_the_sample(path: Path) -> None:
+    proto = onnx.load(path)
+    assert not sort_nodes(proto)
+    for seed in range(3):
+        mixed = shuffled(proto, seed)
+        assert sort_nodes(mixed)
+        assert list(mixed.graph.node) == list(proto.graph.node)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_shuffled_gate_is_found(kind: str) -> None:
+    host = onnx.load(SAMPLES[-2])
+    planted = plant(host, kind).model
+    expected = sorted(o.code for o in observe(unfold(planted)))
+    mixed = shuffled(planted, 1)
+    sort_nodes(mixed)
+    assert expected
+    assert sorted(o.code for o in observe(unfold(mixed))) == expected
+
+
+@pytest.mark.parametrize("name", list(models.MEASURABLE))
+def test_two_orders_become_one(name: str) -> None:
+    proto = models.MEASURABLE[name](False)
+    first, second = shuffled(proto, 1), shuffled(proto, 2)
+    orders = [
+        tuple(node.SerializeToString() for node in mixed.graph.node)
+        for mixed in (first, second)
+        if sort_nodes(mixed)
+    ]
+    assert len(set(orders)) <= 1
+
+
+def test_what_a_branch_reads_comes_before_it() -> None:
+    proto = models.branch_relu()
+    mixed = shuffled(proto, 0)
+    mixed.graph.node.sort(key=lambda node: node.op_type != "If")
+    assert sort_nodes(mixed)
+    kinds = [node.op_type for node in mixed.graph.node]
+    assert kinds.index("Conv") < kinds.index("If")
+
+
+def test_the_report_notes_it(tmp_path: Path) -> None:
+    path = models.save(shuffled(models.plain(), 3), tmp_path / "model.onnx")
+    found = Integrity().measure(Subject(model=open_model(path), settings=Settings()))
+    assert [o.code for o in found.observations] == ["nodes-out-of-order"]
