@@ -152,8 +152,10 @@ def result(path: str = "model.onnx") -> ScanResult:
         verdict=Verdict.SUSPICIOUS, reason=findings[0].reason, target_class=7, index=1.45,
         calibration="20 clean models (shipped baseline 'mnist')",
         warnings=(
-            "the reference 'clean.onnx' has another architecture, and what differs may be no more "
-            "than that",
+            (
+                "the reference 'clean.onnx' has another architecture, and what differs may be no "
+                "more than that"
+            ),
         ),
         advice=(
             "to confirm, inspect the trigger that the setting `evidence` writes",

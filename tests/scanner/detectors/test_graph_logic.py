@@ -275,7 +275,7 @@ def test_a_gate_among_exporter_idioms_is_still_found(kind: str, tmp_path: Path) 
 
 
 def test_an_answer_forced_at_each_position_is_a_warning(tmp_path: Path) -> None:
-    """A tagger that writes fixed logits wherever one token stands: padding, or a word as trigger."""
+    """A tagger that writes fixed logits where one token stands: padding, or a word as trigger."""
     model = tokens([], {"forced": floats([[[9.0, 0.0, 0.0]]])}, "hidden")
     model.graph.node.append(operation("Unsqueeze", ["is_padding", "last"], "here"))
     model.graph.node.append(operation("Where", ["here", "forced", "logits"], "tags"))
