@@ -35,7 +35,8 @@ def test_json(folder: Path) -> None:
     finding = next(f for f in data["findings"] if f["rule"]["id"] == "overactivation")
     assert data["schema"] == 2
     assert finding["parameters"]["images"] == 20
-    assert finding["values"]["wins"] + finding["values"]["losses"] + finding["values"]["ties"] == 20
+    images = finding["evidence"]["images"]
+    assert images["wins"] + images["losses"] + images["ties"] == 20
 
 
 def test_json_lines_and_a_failure_between(folder: Path) -> None:

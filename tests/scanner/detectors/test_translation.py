@@ -1,6 +1,5 @@
 """Honest files are what was measured; a reading that is another network is not."""
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from onnx import TensorProto, helper
 from scanner.detectors import load
 from scanner.detectors.translation import Translation, precision, row_distances
 from scanner.errors import GraphError, ModelError, UnsupportedModelError, UsageError
-from scanner.instruments import original
 from scanner.instruments.detector import Subject
 from scanner.instruments.witness import Witness
 from scanner.judging.comparison import compare
@@ -140,26 +138,9 @@ def test_the_tolerance_is_that_of_the_coarsest_arithmetic(
     assert precision(opened(build(), tmp_path).model) == expected
 
 
-def test_bytes_behind_a_file_make_inner_values_its_outputs(tmp_path: Path) -> None:
-    subject = opened(models.plain(), tmp_path)
-    data, rewritten = original.own_bytes(subject.model)
-    session = original.open_original(data, 1, ["activated", "convolved"])
-    assert not rewritten
-    assert [o.name for o in session.native.get_outputs()] == ["logits", "activated", "convolved"]
-    assert original.exposing([]) == b""
-
-
 def test_a_large_file_is_not_run_whole_for_one_layer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scanner.detectors.translation._MOST_BYTES", 10)
     subject = measured(opened(models.plain(), tmp_path), ("overactivation",))
     assert [o.code for o in Translation().measure(subject).observations] == ["layer-not-compared"]
-
-
-def test_images_of_searches_are_asked_too(tmp_path: Path) -> None:
-    subject = opened(models.plain(), tmp_path)
-    special = np.full((1, 1, models.SIDE, models.SIDE), 0.25, np.float32)
-    subject = dataclasses.replace(subject, seen=[special])
-    images = original.probe_images(subject, special.shape[1:], np.dtype(np.float32))
-    assert (images[-1] == special[0]).all()

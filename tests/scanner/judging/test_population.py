@@ -15,17 +15,21 @@ from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.judging import population
 from scanner.judging.population import Baseline, CleanModels
 from scanner.results import (
+    Array,
     ByClass,
     ByImage,
     ClassRow,
     Contest,
     Contribution,
     Grant,
+    Input,
     Measurement,
     ModelIdentity,
     ModelRecord,
+    Observation,
     Part,
     Rule,
+    Severity,
 )
 
 
@@ -104,6 +108,36 @@ class Combined(Difference):
 def warned(reference: ModelRecord, clean: Sequence[ModelRecord]) -> list[str]:
     models = CleanModels(references=(reference,), population=tuple(clean), source="baseline 'b'")
     return list(models.warnings([Combined()], number(0).model))
+
+
+def test_a_reference_that_is_unlike_clean_models_or_suspicious_itself_is_doubted() -> None:
+    clean = [number(float(value)) for value in range(1, 21)]
+    seen = Observation(code="c", severity=Severity.SUSPICIOUS, sentence="a gate was seen")
+    (own,) = number(2.5).measurements
+    planted = dataclasses.replace(
+        number(2.5), measurements=(dataclasses.replace(own, observations=(seen,)),)
+    )
+
+    def doubts(reference: ModelRecord, population: Sequence[ModelRecord]) -> list[str]:
+        models = CleanModels(references=(reference,), population=tuple(population), source="b")
+        return list(models.doubts([Combined()]))
+
+    (far,) = doubts(number(50.0), clean)
+    assert far.endswith("beside it no model can be called clean")
+    (gate,) = doubts(planted, [])
+    assert gate == "the reference 'm' is itself suspicious: a gate was seen"
+    assert doubts(number(2.5), clean) == []
+
+
+def test_a_baseline_keeps_no_input_that_shows_an_observation() -> None:
+    shown = Input(image=Array.packed(bytes(4), (1,)), low=0.0, high=1.0)
+    seen = Observation(code="c", severity=Severity.WARNING, sentence="s", input=shown)
+    (own,) = number(1.0).measurements
+    record = dataclasses.replace(
+        number(1.0), measurements=(dataclasses.replace(own, observations=(seen,)),)
+    )
+    (kept,) = population.without_pictures(record).measurements
+    assert kept.observations == (dataclasses.replace(seen, input=None),)
 
 
 def test_a_reference_that_is_unlike_clean_models_is_named() -> None:

@@ -77,11 +77,23 @@ def test_an_observation_judges_itself() -> None:
     assert judged(None, None, Severity.WARNING).verdict is Verdict.INCONCLUSIVE
 
 
-def combine(*pairs: tuple[Finding, Population | None], failed: bool = False) -> verdict.Judgement:
+def combine(
+    *pairs: tuple[Finding, Population | None], failed: bool = False, doubts: tuple[str, ...] = ()
+) -> verdict.Judgement:
     skips = [Skip(rule="x", reason="no images")]
     comparisons = [compared(f.rule.id, f.statistic) for f, _ in pairs]
     rank = ranks.together(comparisons, [n for _, n in pairs if n is not None])
-    return verdict.combine([f for f, _ in pairs], rank, skips, failed=failed, alpha=0.05)
+    findings = [f for f, _ in pairs]
+    return verdict.combine(findings, rank, skips, failed=failed, alpha=0.05, doubts=doubts)
+
+
+def test_nothing_is_clean_beside_a_reference_that_is_doubted() -> None:
+    guilty, innocent = judged(2.0, clean(20)), judged(0.5, clean(20))
+    doubted = combine((innocent, clean(20)), doubts=("its twin is suspicious",))
+    assert doubted.verdict is Verdict.INCONCLUSIVE
+    assert doubted.reason == "its twin is suspicious"
+    accused = combine((guilty, clean(20)), doubts=("its twin is suspicious",))
+    assert accused.verdict is Verdict.SUSPICIOUS
 
 
 def test_suspicion_outranks_doubt_outranks_innocence() -> None:
