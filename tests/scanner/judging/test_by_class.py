@@ -135,7 +135,8 @@ def test_dropped_classes_do_not_stand_side_by_side() -> None:
 def test_classes_are_compared_after_as_many_rounds_unless_both_contests_ended() -> None:
     ended = searched((9, 8, 7), (6, 5), finalists=1, granted=(0,))
     cut_short = searched((3, 2), (1,), finalists=1, granted=(0, 1))
-    assert list(by_class.class_by_class(ended, [ended])) == [(0, 7, [7]), (1, 5, [5])]
+    other = searched((9,), (8, 7, 3), finalists=1, granted=(1,))
+    assert list(by_class.class_by_class(ended, [other])) == [(0, 7, [9]), (1, 5, [3])]
     assert list(by_class.class_by_class(ended, [cut_short])) == [(0, 8, [2]), (1, 6, [1])]
 
 
