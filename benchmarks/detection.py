@@ -1,9 +1,9 @@
 """How well the scanner tells backdoored models from clean ones, on a zoo with ground truth.
 
-    python -m benchmarks.detection measure ZOO RECORDS [--images-npz images.npz]     # resumes
-    python -m benchmarks.detection report RECORDS... --csv detection.csv --verdicts verdicts.csv
-    --markdown tables.md python -m benchmarks.detection pack RECORDS... --output records.jsonl.gz
-    # `report` reads it too python -m benchmarks.detection reach
+    python -m benchmarks.detection measure ZOO RECORDS [--images-npz images.npz]  # resumes
+    python -m benchmarks.detection report RECORDS... [--csv A] [--verdicts B] [--markdown C]
+    python -m benchmarks.detection pack RECORDS... --output records.jsonl.gz  # `report` reads it
+    python -m benchmarks.detection reach
     python -m benchmarks.detection baseline RECORDS --output mnist.json
 
 `measure` needs the models, `report` only what was measured. References are the clean models of the
@@ -110,7 +110,7 @@ class Group:
         return [m for m in self.members if not m.clean and attack in (m.attack, ALL)]
 
     def choices(self, count: int) -> list[Records]:
-        """Return the references that every suspect meets: each single one, or `_DRAWS` random sets."""
+        """Return the references that every suspect meets: single ones, or `_DRAWS` random sets."""
         if count <= 1:
             return [()] if not count else [(record,) for record in self.population]
         generator, known = np.random.default_rng(count), len(self.population)
@@ -435,7 +435,7 @@ def _combined_p(member: Member, references: Records, clean: Records) -> float | 
     models = CleanModels(references=tuple(references), population=tuple(clean), source="")
     pairs = [pair for d in combined() if (pair := models.compare(d, member.record)) is not None]
     found = ranks.together([c for c, _ in pairs], [p for _, p in pairs if p is not None])
-    return None if found is None else found.p
+    return None if found is None else found.place.p
 
 
 def beside_one(clean: Records) -> list[list[Comparison]]:
@@ -479,7 +479,7 @@ def _largest_factor(rule: str, pairs: Sequence[Sequence[Comparison]]) -> float:
 
 
 def _correlation(record: ModelRecord) -> float:
-    """Return how the logarithms of masks and the nearness to the images correlate in one network."""
+    """Return how the logarithm of a mask goes with the nearness to the images in one network."""
     masks = record.measurement(_SEARCHED)
     found = masks.by_class.rows if masks and masks.by_class else ()
     rows = [

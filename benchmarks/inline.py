@@ -5,11 +5,13 @@ Never for models from strangers.
 
 import importlib
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 from scanner.__main__ import main
 from scanner.limits import Allowance
 from scanner.sandbox import worker
+from scanner.sandbox.endpoint import Answer, Endpoint, Progress, Request, carry_out
+from scanner.values import to_json
 
 
 class InProcess:
@@ -18,14 +20,18 @@ class InProcess:
     def __init__(self, preload: Sequence[str] = ()) -> None:
         self._preload = preload
 
-    def call(
-        self, function: str, argument: Any, _allowance: Allowance, progress: Any = None
-    ) -> Any:
-        """Call the function in this process."""
-        module, name = function.split(":")
-        return getattr(importlib.import_module(module), name)(
-            argument, progress or (lambda _done, _total: None)
-        )
+    def ask(
+        self,
+        endpoint: Endpoint[Request, Answer],
+        request: Request,
+        _allowance: Allowance,
+        progress: Progress | None = None,
+    ) -> Answer:
+        """Call the endpoint's function in this process."""
+        module, name = endpoint.function.split(":")
+        function = getattr(importlib.import_module(module), name)
+        report = progress or (lambda _done, _total: None)
+        return endpoint.read(carry_out(function, to_json(request), report))
 
     def kill(self) -> None:
         """Do nothing; there is no child."""

@@ -16,7 +16,7 @@ ScannerError
 │   ├── WorkerCrashedError          it died, or sent something other than an answer
 │   └── WorkerLimitError            it needed more than it was allowed
 ├── BaselineError                 a baseline file cannot be used
-└── DeviceError                   the requested device is not usable
+└── DeviceError                   the requested device or isolation is not there
 
 Each error is one sentence made of a problem and a remedy. A sentence knows no command line: it says
 "the setting `timeout`" for a field of `scanner.settings.Settings` or `scanner.limits.Limits` or a
@@ -170,7 +170,7 @@ class BaselineError(ScannerError):
 
 
 class DeviceError(ScannerError):
-    """The requested device is not usable."""
+    """The requested device is not usable, or the required isolation is not complete."""
 
 
 def _descendants(kind: type[ScannerError]) -> Iterable[type[Any]]:

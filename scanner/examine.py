@@ -76,8 +76,11 @@ def examine(job: Job, progress: Progress) -> Examination:
     """Measure a suspect and its references, and compare them.
 
     Raises:
-        ScannerError: A reference cannot be opened, or the request cannot be carried out.
+        ScannerError: A reference cannot be opened, the request cannot be carried out, or the
+            isolation that it requires is not there.
     """
+    if job.settings.require_isolation:
+        confinement.require()
     detectors = load(job.settings.detectors)
     share = _Shares(progress, (len(job.references) + 1) * len(detectors))
     opened = [_open(source, job.settings.limits) for source in job.references]

@@ -1,11 +1,17 @@
 """What a model may ask of this machine, and what the process that reads it has given up."""
 
 import dataclasses
+import os
 
 from scanner.values import frozen
 
 GIB = 2**30
-_LANDLOCK_TCP = 4  # the version that knows TCP
+# The versions of Landlock that brought these.
+_LANDLOCK_TRUNCATION, _LANDLOCK_TCP, _LANDLOCK_SIGNALS = 3, 4, 6
+_CAPABILITIES = {
+    "none": ("no capabilities",),
+    "read": ("no capability but root's to read files",),
+}
 
 
 @frozen
@@ -23,6 +29,10 @@ class Limits:
             function is expanded.
         depth: Nesting of sub-graphs and of calls between model-local functions.
         trips: Iterations of a Loop whose trip count is known before it runs.
+        parts: Messages and texts of which the file's description is made: nodes and their
+            attributes, names, dimensions, entries of metadata, and fields that ONNX does not know.
+            Numbers are not counted. 200,000 ordinary nodes have some three million.
+        interface: Inputs and outputs of the graph, which a report lists one by one.
         lenient: Whether to measure a file that can be read in several ways.
     """
 
@@ -31,6 +41,8 @@ class Limits:
     nodes: int = 200_000
     depth: int = 32
     trips: int = 10_000_000
+    parts: int = 4_000_000
+    interface: int = 4096
     lenient: bool = False
 
     def __post_init__(self) -> None:
@@ -60,6 +72,14 @@ class Allowance:
     cuda: bool = False
     readable: tuple[str, ...] = ()
 
+    @property
+    def most_threads(self) -> int:
+        """How many threads the child may have: far more than it needs, far fewer than hurt.
+
+        Every open session of ONNX Runtime has threads of its own.
+        """
+        return 256 + 32 * (self.threads or os.cpu_count() or 1)
+
 
 @frozen
 class Confinement:
@@ -69,16 +89,23 @@ class Confinement:
         limits: Names of the resource limits in force.
         memory: What limits the memory: "kernel", or "parent" (which watches, because CUDA needs the
             kernel's limit off), or "nothing".
+        threads: What limits the number of threads: "kernel", "parent" or "nothing".
         no_new_privs: Whether programs that it starts are kept from gaining privileges.
+        capabilities: Which capabilities of Linux are left: "none", "read" (root's right to read any
+            file, where a model could not be read without it), or "kept".
         landlock: Version of the Landlock interface that confines its files, or 0.
-        seccomp: Whether new sockets, processes and programs are refused.
+        seccomp: Whether all system calls but those that a scan needs are refused.
+        cuda: Whether the devices of CUDA are open, with the system calls that its driver needs.
     """
 
     limits: tuple[str, ...] = ()
     memory: str = "nothing"
+    threads: str = "nothing"
     no_new_privs: bool = False
+    capabilities: str = "kept"
     landlock: int = 0
     seccomp: bool = False
+    cuda: bool = False
 
     def granted(self) -> tuple[str, ...]:
         """Return what is in force, in words."""
@@ -87,17 +114,33 @@ class Confinement:
         return (
             "a process of its own with a deadline",
             *((f"limits on {', '.join(self.limits)}",) if self.limits else ()),
+            *((f"threads limited by the {self.threads}",) if self.threads != "nothing" else ()),
             *(("no new privileges",) if self.no_new_privs else ()),
+            *_CAPABILITIES.get(self.capabilities, ()),
             *((files,) if self.landlock else ()),
-            *(("seccomp (no sockets, no new processes)",) if self.seccomp else ()),
+            *(("seccomp (no sockets, no new processes, no file written)",) if self.seccomp else ()),
         )
 
     def missing(self) -> tuple[str, ...]:
-        """Return what this system does not offer, in words."""
+        """Return what this system does not offer, in words.
+
+        What one defence lacks is not missing where another has it: the filter of system calls also
+        refuses to truncate files and to send signals.
+        """
+        landlock, known = self.landlock, self.landlock > 0
         held = {
-            "files are not confined (no Landlock)": self.landlock > 0,
+            "files are not confined (no Landlock)": known,
+            f"files can be truncated (Landlock {landlock})": self.seccomp
+            or not known
+            or landlock >= _LANDLOCK_TRUNCATION,
+            f"other processes can be sent signals (Landlock {landlock})": self.seccomp
+            or not known
+            or landlock >= _LANDLOCK_SIGNALS,
             "sockets and new processes are not refused (no seccomp filter)": self.seccomp,
             "new privileges are not refused": self.no_new_privs,
+            "privileges of the account are kept": self.capabilities != "kept",
             "memory is not limited": self.memory != "nothing",
+            "threads are not limited": self.threads != "nothing",
+            "the devices of CUDA are open, and memory is only watched": not self.cuda,
         }
         return tuple(words for words, holds in held.items() if not holds)

@@ -217,6 +217,7 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
         model=suspect.model,
         references=tuple(r.model for r in examination.references),
         score=judgement.score,
+        size=None if rank is None else rank.place.size,
         findings=(*findings, *unanalysed),
         skips=suspect.skips,
         failures=failures,

@@ -88,6 +88,7 @@ class Settings:
         timeout: Seconds of wall-clock time for one model and its references; None takes ten
             minutes, or four times what the budget allows them, whichever is longer.
         limits: What a model may ask of this machine besides.
+        require_isolation: Refuse to scan where this machine lacks a part of the isolation.
     """
 
     noise: Noise = Noise.UNIFORM
@@ -108,6 +109,7 @@ class Settings:
     shipped_baselines: bool = True
     timeout: float | None = None
     limits: Limits = dataclasses.field(default_factory=Limits)
+    require_isolation: bool = False
 
     def deadline(self, models: int) -> float:
         """Return the seconds of wall-clock time for so many models, suspect and references."""

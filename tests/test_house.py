@@ -47,6 +47,11 @@ TESTED_ELSEWHERE = {
         "convolution", "elementwise", "indexing", "linear", "normalisation", "pooling",
         "quantisation", "reduction", "resize", "shape",
     )
+} | {
+    "graph/gradient/vjps/separable.py": (
+        "what pooling and resizing share, in their rows of test_rules.py"
+    ),
+    "sandbox/fork.py": "tests/scanner/sandbox/test_launch.py forks real children",
 }  # fmt: skip
 
 

@@ -65,14 +65,19 @@ def test_the_command_runs_under_this_name_too() -> None:
 
 
 def test_doctor_names_another_owner_of_a_package(tmp_path: Path) -> None:
-    other = tmp_path / "port_scan-0.1.dist-info"
+    """The child sees what is installed beside it, and no PYTHONPATH."""
+    venv.create(tmp_path / "environment", symlinks=os.name != "nt")
+    (site,) = (tmp_path / "environment").glob("lib/python*/site-packages")
+    libraries = (path for path in sys.path if path.endswith("-packages"))
+    lines = (f"import site; site.addsitedir({path!r})\n" for path in libraries)
+    (site / "libraries.pth").write_text("".join(lines))
+    other = site / "port_scan-0.1.dist-info"
     other.mkdir()
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: port-scan\nVersion: 0.1\n")
     (other / "RECORD").write_text("scanner/ports.py,,\n")
-    path = os.pathsep.join((str(ROOT), str(tmp_path)))
     done = subprocess.run(
-        [sys.executable, "-m", "scanner", "doctor"],
-        env={**os.environ, "PYTHONPATH": path},
+        [tmp_path / "environment" / "bin" / "python", "-m", "scanner", "doctor"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 2

@@ -319,6 +319,15 @@ class MeasureOptions(PrintOptions):
         ),
         Fills("timeout"),
     ] = None
+    require_isolation: Annotated[
+        bool,
+        _option(
+            LIMITS,
+            "--require-isolation",
+            help="Refuse to run where a part of the isolation is missing.",
+        ),
+        Fills("require_isolation"),
+    ] = _DEFAULT.require_isolation
     quiet: Annotated[
         bool,
         _option(DISPLAY, "--quiet", "-q", help="Show errors, but no progress and no notes."),
@@ -415,6 +424,28 @@ class ScanOptions(MeasureOptions, FormatOptions):
         ),
         Fills("trips", Limits),
     ] = _DEFAULT.limits.trips
+    max_parts: Annotated[
+        int,
+        _option(
+            LIMITS,
+            "--max-parts",
+            metavar="N",
+            min=1,
+            help="Most names, nodes, dimensions and other parts of a file's description.",
+        ),
+        Fills("parts", Limits),
+    ] = _DEFAULT.limits.parts
+    max_interface: Annotated[
+        int,
+        _option(
+            LIMITS,
+            "--max-interface",
+            metavar="N",
+            min=1,
+            help="Most inputs and outputs of a graph.",
+        ),
+        Fills("interface", Limits),
+    ] = _DEFAULT.limits.interface
     lenient: Annotated[
         bool,
         _option(

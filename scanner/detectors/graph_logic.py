@@ -12,17 +12,20 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from scanner.errors import UnsupportedModelError, UsageError
+from scanner.errors import UnsupportedModelError, UsageError, WorkerTimeoutError
 from scanner.graph.logic import excerpt, gates, open_gate
 from scanner.graph.logic.unfold import Flow, unfold
 from scanner.instruments import probes, runtime
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.modelfile.model import Model
 from scanner.results import Contribution, Measurement, Observation, Part, Rule, Severity
+from scanner.sandbox import deadline
 from scanner.settings import Device, Settings
 
 Array = npt.NDArray[Any]
 
+_MOST_CONFIRMED = 64
+"""Gates that are tried; a file of thousands is convicted by the first."""
 _ROUNDS = 12
 # Parts of the input range in which a search starts: away from its ends, so that pixels can move
 # both ways.
@@ -58,20 +61,38 @@ class GraphLogic(Detector):
             MalformedModelError: The graph's shapes contradict one another.
         """
         flow = unfold(subject.model.proto)
-        observations = tuple(
-            _with_excerpt(
-                _confirmed(observation, flow, subject.model, subject.settings), subject.model
-            )
-            if observation.severity is Severity.SUSPICIOUS
-            else observation
-            for observation in gates.observe(flow)
-        )
+        found = list(gates.observe(flow))
+        suspicious = [i for i, o in enumerate(found) if o.severity is Severity.SUSPICIOUS]
+        # All are found before the first is confirmed, so that the deadline can take away no more
+        # than confirmations.
+        for place in suspicious[_MOST_CONFIRMED:]:
+            found[place] = _unconfirmed(found[place], "enough others were tried")
+        for place in suspicious[:_MOST_CONFIRMED]:
+            found[place] = _completed(found[place], flow, subject)
+        observations = tuple(found)
         return Measurement(
             rule=self.rule.id,
             statistic=float(max((o.severity for o in observations), default=0)),
             parameters={"steps": len(flow.steps), "rounds": _ROUNDS, "seed": subject.settings.seed},
             observations=observations,
         )
+
+
+def _completed(observation: Observation, flow: Flow, subject: Subject) -> Observation:
+    """Return the observation with its confirmation and excerpt, as far as time allows."""
+    try:
+        deadline.check()
+        confirmed = _confirmed(observation, flow, subject.model, subject.settings)
+    except WorkerTimeoutError:
+        return _unconfirmed(observation, "the time ran out")
+    return _with_excerpt(confirmed, subject.model)
+
+
+def _unconfirmed(observation: Observation, reason: str) -> Observation:
+    outcome = {"opened": None, "reason": reason}
+    return dataclasses.replace(
+        observation, details={**observation.details, "confirmation": outcome}
+    )
 
 
 def _with_excerpt(observation: Observation, model: Model) -> Observation:

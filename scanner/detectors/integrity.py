@@ -56,7 +56,7 @@ class Integrity(Detector):
     def measure(self, subject: Subject) -> Measurement:
         """Return one observation for each thing found, the most severe first."""
         model = subject.model
-        found = list(checks.audit(model.proto, model.data, model.path))
+        found = list(checks.audit(model.proto, model.data, model.path, model.limits))
         if model.reordered:
             found.append(_OUT_OF_ORDER)
         answers = _answers(subject)

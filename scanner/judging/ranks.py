@@ -4,9 +4,13 @@ The unit of replication is the model, never the image. A p-value is conformal (V
 Gammerman, G. Shafer, "Algorithmic Learning in a Random World", Springer 2005, section 2.2): if the
 suspect were one more clean model of the same recipe, its rank among k clean models would be
 uniform, so that p = (1 + #{clean >= suspect}) / (k + 1), and no p below 1/(k + 1) can be claimed.
+
+A rank alone accuses one clean model of every k + 1. Beside it stands the size: how many times
+further from the middle of the population the suspect lies than the furthest clean model.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from scanner.judging.arithmetic import median
 from scanner.results import ClassScores, Comparison, Population
@@ -19,9 +23,26 @@ TOGETHER = 2.00
 # taken for clean.
 _NOT_CLEAN = 2.0
 _DOUBTED_AT = 0.05  # and of clean models there must be enough to reach this level
+# Each clean model of the three shipped baselines, judged by the others of its recipe: 67 of 68 have
+# a size of at most 1.26, and the largest is 1.83 ('python -m benchmarks.detection sizes').
+NEAR = 1.3
+FAR = 1.9
+_LEAST = 1e-12  # where no clean model lies above the middle, anything does by far
 _WHOLE = -1  # stands for the class where a detector knows none
 
 Profile = Mapping[int, float]  # by class, how far it stands out
+
+
+class Place(NamedTuple):
+    """Where a value stands among those of clean models.
+
+    Attributes:
+        p: How often a clean model would lie as far out.
+        size: How many times as far out it lies as the furthest of them.
+    """
+
+    p: float
+    size: float
 
 
 @frozen
@@ -29,7 +50,7 @@ class Rank:
     """A suspect's place among clean models, by several detectors together.
 
     Attributes:
-        p: The p-value.
+        place: Its p-value and size.
         foremost: The class that stands out most; None where the detectors know none.
         sentence: What the first detector says that names this class, in words.
         rules: The detectors.
@@ -38,7 +59,7 @@ class Rank:
         source: Which, in words.
     """
 
-    p: float
+    place: Place
     foremost: int | None
     sentence: str
     rules: tuple[str, ...]
@@ -57,8 +78,22 @@ def conformal_p(value: float, clean: Sequence[float]) -> float:
     return (1 + sum(other >= value for other in clean)) / (len(clean) + 1)
 
 
-def combined_p(own: Sequence[Profile], clean: Sequence[Sequence[Profile]]) -> tuple[float, int]:
-    """Return the p-value of several detectors together, and the suspect's foremost class.
+def size(value: float, clean: Sequence[float]) -> float:
+    """Return how many times as far from the middle a value lies as the largest of clean models.
+
+    That is (value - m) / (max(clean) - m), m the median of them all; 1 is as far as the furthest.
+    """
+    middle = median([value, *clean])
+    return (value - middle) / max(max(clean) - middle, _LEAST)
+
+
+def place(value: float, clean: Sequence[float]) -> Place:
+    """Return a value's p-value and size among those of clean models."""
+    return Place(conformal_p(value, clean), size(value, clean))
+
+
+def combined(own: Sequence[Profile], clean: Sequence[Sequence[Profile]]) -> tuple[Place, int]:
+    """Return a suspect's place by several detectors together, and its foremost class.
 
     Detectors differ in scale, so each profile is centred and scaled: by median and MAD, over all k
     + 1 models, of a model's largest entry. A class that several detectors find stands out by the
@@ -69,8 +104,8 @@ def combined_p(own: Sequence[Profile], clean: Sequence[Sequence[Profile]]) -> tu
         own: For each detector, the suspect's profile.
         clean: For each detector, those of the k clean models, in the same order of models.
     """
-    foremost, *others = map(_foremost, zip(*_scores(own, clean), strict=True))
-    return conformal_p(foremost[0], [standing for standing, _ in others]), foremost[1]
+    (standing, foremost), *others = map(_foremost, zip(*_scores(own, clean), strict=True))
+    return place(standing, [other for other, _ in others]), foremost
 
 
 def together(comparisons: Sequence[Comparison], populations: Sequence[Population]) -> Rank | None:
@@ -86,11 +121,11 @@ def together(comparisons: Sequence[Comparison], populations: Sequence[Population
     judges = [clean[c.rule] for c in chosen]
     if len({p.models for p in judges}) != 1:
         return None
-    p, foremost = combined_p(list(map(_profile, chosen)), list(map(_profiles, judges)))
+    own, foremost = combined(list(map(_profile, chosen)), list(map(_profiles, judges)))
     known = None if foremost == _WHOLE else foremost
     about = (c.sentence for c in chosen if known in (None, c.evidence.target_class))
     return Rank(
-        p=p,
+        place=own,
         foremost=known,
         sentence=next(about, f"class {foremost} stands out"),
         rules=tuple(c.rule for c in chosen),

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from scanner.judging.ranks import Rank, conformal_p, enough
+from scanner.judging.ranks import FAR, NEAR, Place, Rank, enough, place
 from scanner.results import (
     Comparison,
     Finding,
@@ -16,6 +16,8 @@ from scanner.results import (
 )
 from scanner.settings import Budget, Settings
 from scanner.values import frozen
+
+_FURTHEST = 0.1  # of a model among the furthest tenth it is said how far out it lies
 
 
 @frozen
@@ -47,15 +49,16 @@ def judge(
     Structural observations judge themselves, by severity; a statistic is judged by its rank among
     clean models.
     """
-    p = None
+    own = None
     if population is not None and population.values and comparison.statistic is not None:
-        p = conformal_p(comparison.statistic, population.values)
-    verdict, reason = _verdict(measurement, comparison, population, p, alpha)
+        own = place(comparison.statistic, population.values)
+    verdict, reason = _verdict(measurement, comparison, population, own, alpha)
     return Finding(
         rule=rule,
         verdict=verdict,
         statistic=measurement.statistic if comparison.statistic is None else comparison.statistic,
-        p_value=p,
+        p_value=own.p if own else None,
+        size=own.size if own else None,
         reason=reason,
         parameters=measurement.parameters,
         contribution=comparison.contribution,
@@ -76,13 +79,17 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
 ) -> Judgement:
     """Return the combined answer: what the graph shows, or else the suspect's rank (`together`).
 
+    Suspicious needs a p-value of at most `alpha` and a size that clean models do not reach: among k
+    clean models somebody always ranks first. Clean needs that neither all detectors together nor
+    one of them alone lies beyond every clean model.
+
     Where there are `doubts` about the references, nothing is clean beside them.
     """
     structural = [f for f in findings if f.observations and f.verdict is Verdict.SUSPICIOUS]
     if structural:
         return Judgement(verdict=Verdict.SUSPICIOUS, reason=structural[0].reason, score=1.0)
-    score = None if rank is None else 1 - rank.p
-    if rank is not None and rank.p <= alpha:
+    score = None if rank is None else 1 - rank.place.p
+    if rank is not None and rank.place.p <= alpha and rank.place.size >= FAR:
         return Judgement(
             verdict=Verdict.SUSPICIOUS,
             reason=_in_words(rank),
@@ -94,9 +101,9 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
             verdict=Verdict.INCONCLUSIVE, reason="not everything could be measured", score=score
         )
     if rank is not None and rank.decisive and enough(rank.models, alpha):
-        if doubts:
-            return Judgement(verdict=Verdict.INCONCLUSIVE, reason=doubts[0], score=score)
-        return Judgement(verdict=Verdict.CLEAN, reason=_in_words(rank), score=score)
+        doubt = next(iter((*_apart(findings, rank, alpha), *doubts)), None)
+        verdict = Verdict.CLEAN if doubt is None else Verdict.INCONCLUSIVE
+        return Judgement(verdict=verdict, reason=doubt or _in_words(rank), score=score)
     return Judgement(verdict=Verdict.INCONCLUSIVE, reason=_doubt(findings, skips), score=score)
 
 
@@ -137,14 +144,39 @@ def advice(
 def _in_words(rank: Rank) -> str:
     *others, last = rank.rules
     by = f" by {', '.join(others)} and {last} together," if others else ""
-    return f"{rank.sentence}; p = {rank.p:.3g}{by} among {rank.models} clean models ({rank.source})"
+    among = f"among {rank.models} clean models ({rank.source})"
+    return f"{rank.sentence}; p = {rank.place.p:.3g}{by} {among}{_distance(rank.place)}"
+
+
+def _distance(own: Place) -> str:
+    """Say how far out a model lies that is among the furthest; nothing of one amid the others."""
+    if own.p > _FURTHEST or own.size <= 0:
+        return ""
+    return f", {own.size:.2g} times as far out as the furthest of them"
+
+
+def _apart(findings: Sequence[Finding], rank: Rank, alpha: float) -> Iterator[str]:
+    """Yield what sets a model apart from clean ones, if not so far that it is suspicious."""
+    yield from (f.reason for f in findings if f.contribution.combined and _beyond(f, alpha))
+    if rank.place.p <= alpha and rank.place.size > NEAR:
+        yield _in_words(rank)
+
+
+def _beyond(finding: Finding, alpha: float) -> bool:
+    """Whether a detector alone finds a model far beyond every clean model."""
+    return (
+        finding.p_value is not None
+        and finding.size is not None
+        and finding.p_value <= alpha
+        and finding.size >= FAR
+    )
 
 
 def _verdict(
     measurement: Measurement,
     comparison: Comparison,
     population: Population | None,
-    p: float | None,
+    own: Place | None,
     alpha: float,
 ) -> tuple[Verdict, str]:
     worst = max(measurement.observations, key=lambda o: o.severity, default=None)
@@ -154,11 +186,12 @@ def _verdict(
         notes = len(measurement.observations)
         return Verdict.CLEAN, f"nothing suspicious, {notes} note{'s' if notes != 1 else ''}"
     said = f"{comparison.sentence}; " if comparison.sentence else ""
-    if p is None or population is None:
+    if own is None or population is None:
         return Verdict.INCONCLUSIVE, said + _uncalibrated(comparison, population)
-    rank = f"p = {p:.3g} among {len(population.values)} clean models ({population.source})"
-    if p <= alpha:
-        return Verdict.SUSPICIOUS, said + rank
+    among = f"among {len(population.values)} clean models ({population.source})"
+    rank = f"p = {own.p:.3g} {among}{_distance(own)}"
+    if own.p <= alpha and own.size > NEAR:
+        return Verdict.SUSPICIOUS if own.size >= FAR else Verdict.INCONCLUSIVE, said + rank
     if not enough(len(population.values), alpha):
         return Verdict.INCONCLUSIVE, f"{said}{rank}, too few to reach {alpha:g}"
     return Verdict.CLEAN, said + rank

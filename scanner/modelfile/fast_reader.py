@@ -26,6 +26,7 @@ from scanner.modelfile.wire_format import BYTES, FIXED32, VARINT, WireError, rea
 _LONGEST = 4096  # entries of a repeated field
 _LARGEST = 2**16  # bytes of one message, except files, graphs and tensors
 _DESCRIPTION = 2**20  # bytes of a graph without the elements of its tensors
+_DIMENSIONS = 64  # as in `scanner.modelfile.inference`, which imports onnx
 _INT32, _INT64, _UINT64 = 2**31, 2**63, 2**64
 _FLOAT, _INT, _STRING, _INTS = 1, 2, 3, 7  # AttributeProto.AttributeType
 _VALUE_FIELDS = {_FLOAT: "f", _INT: "i", _STRING: "s", _INTS: "ints"}
@@ -359,6 +360,9 @@ def _is_harmless(graph: Graph, limits: Limits) -> bool:
 
     As they do, this counts the nodes, follows their order and adds up what the inputs take.
     """
+    # Within these, a plain file has fewer parts than its description has bytes.
+    if limits.parts < _DESCRIPTION or len(graph.input) + len(graph.output) > limits.interface:
+        return False
     seen: set[str] = set()
     made = {name for node in graph.node for name in node.output}
     for node in graph.node:
@@ -368,6 +372,8 @@ def _is_harmless(graph: Graph, limits: Limits) -> bool:
     kinds = [value.type.tensor_type for value in (*graph.input, *graph.output, *graph.value_info)]
     return (
         len(graph.node) <= limits.nodes
+        and all(len(tensor.dims) <= _DIMENSIONS for tensor in graph.initializer)
+        and all(len(kind.shape.dim) <= _DIMENSIONS for kind in kinds)
         and all(kind.elem_type in (0, *_SIZES) for kind in kinds)
         and not any(
             d.HasField("dim_value") and d.HasField("dim_param")

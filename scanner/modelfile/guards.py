@@ -9,15 +9,17 @@ strange but harmless are left to the detectors. Behind both stand the child's li
 import collections
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import onnx
-from onnx import numpy_helper
+from onnx import inliner, numpy_helper
 
 from scanner.errors import MalformedModelError, UnsafeModelError
 from scanner.limits import Limits
 from scanner.modelfile.domains import STANDARD_DOMAINS, canonical
-from scanner.modelfile.nested import Body, subgraphs, walk
-from scanner.modelfile.skeleton import declare_constants
+from scanner.modelfile.inference import MOST_DIMENSIONS, infer_shapes
+from scanner.modelfile.nested import Body, Contents, attribute_graphs, subgraphs, walk
+from scanner.modelfile.skeleton import without_weights
 
 _AGAIN = "export or download the model again"
 _BITS = {
@@ -38,6 +40,12 @@ _WIDE_FIELDS = {_NUMBERS[name]: field for name, field in _FIELDS.items()}
 _BODIES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
 _COMPLEX = (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
 _LARGEST_OPSET = 2**31 - 1  # onnx reads it as 32 bits
+# ONNX Runtime takes seconds to expand functions to this many nodes, and for twice as many more than
+# twice as long. No exporter's functions multiply what is written like that.
+_FEW_NODES, _MOST_COPIES = 10_000, 50
+_PRINTABLE = 2**80  # bytes; larger numbers are of no use to a reader, and may not fit a float
+
+_Constants = collections.ChainMap[str, onnx.TensorProto]
 
 
 def check_structure(proto: onnx.ModelProto, limits: Limits) -> None:
@@ -52,17 +60,27 @@ def check_structure(proto: onnx.ModelProto, limits: Limits) -> None:
         raise MalformedModelError(
             "the file holds no ONNX graph", remedy="export the model to ONNX again"
         )
-    _check_texts(_model_texts(proto))
-    _check_opsets(proto)
+    contents = Contents(proto, limits)
+    _check_texts(contents.texts)
+    _check_interface(proto.graph, limits)
+    for shape in contents.of(onnx.TensorShapeProto):
+        _check_dimensions(len(shape.dim))
+    _check_opsets(contents.of(onnx.OperatorSetIdProto))
+    _compare(len(contents.of(onnx.NodeProto)), limits)
     _Expansion(proto, limits).check()
-    for body in (proto.graph, *proto.functions):
-        for graph in walk([body], limits.depth):
-            _check_texts(_graph_texts(graph))
-            _check_order(graph.node)
-            for node in graph.node:
-                _check_bodies(node)
-            for tensor in _tensors(graph):
-                _check_size(tensor)
+    bodies: tuple[Body, ...] = (
+        *contents.of(onnx.GraphProto),
+        *contents.of(onnx.FunctionProto),
+    )
+    for body in bodies:
+        _check_order(body.node)
+    for node in contents.of(onnx.NodeProto):
+        _check_bodies(node)
+    for tensor in contents.of(onnx.TensorProto):
+        _check_dimensions(len(tensor.dims))
+        _check_size(tensor)
+    for sparse in contents.of(onnx.SparseTensorProto):
+        _check_sparse(sparse, limits)
     _check_values(proto.graph.input, limits)
 
 
@@ -74,30 +92,29 @@ def check_cost(proto: onnx.ModelProto, limits: Limits) -> None:
     Raises:
         UnsafeModelError: A limit is exceeded.
     """
-    _check_loops(proto.graph, 1, {}, limits)
-    light = _without_weights(proto)
-    # The second pass follows the numbers in shapes, which a doubling Concat multiplies, so it comes
-    # only if the first one passed.
-    for follow_numbers in (False, True):
+    for body in _roots(proto):
+        _check_loops(body, limits)
+    light = without_weights(proto)
+    if proto.functions:
+        light.functions.extend(proto.functions)
         try:
-            inferred = onnx.shape_inference.infer_shapes(light, data_prop=follow_numbers)
-        except (
-            onnx.shape_inference.InferenceError,
-            onnx.checker.ValidationError,
-            RuntimeError,
-            ValueError,
-        ):
+            light = inliner.inline_local_functions(light)
+        except (onnx.checker.ValidationError, RuntimeError, ValueError):
             return  # ONNX Runtime will say what is wrong with it
+    for follow_numbers in (True, False):
+        try:
+            inferred = infer_shapes(light, follow_numbers=follow_numbers)
+        except MalformedModelError:
+            continue  # sizes that only numbers contradict are known without them; else as above
         for graph in walk([inferred.graph], limits.depth):
             if isinstance(graph, onnx.GraphProto):
                 _check_values([*graph.value_info, *graph.output], limits)
+        return
 
 
-def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Yield every tensor that can take part in a run: of the graph, sub-graphs and functions."""
-    for body in (proto.graph, *proto.functions):
-        for graph in walk([body]):
-            yield from _tensors(graph)
+def tensors(proto: onnx.ModelProto) -> Sequence[onnx.TensorProto]:
+    """Return every tensor of a model, wherever it stands."""
+    return Contents(proto).of(onnx.TensorProto)
 
 
 def scalar(tensor: onnx.TensorProto | None) -> float | None:
@@ -110,7 +127,10 @@ def scalar(tensor: onnx.TensorProto | None) -> float | None:
         return None
     if tensor.data_type not in _ELEMENT_BITS or tensor.data_type in _COMPLEX:
         return None
-    return float(numpy_helper.to_array(tensor).reshape(-1)[0])
+    try:
+        return float(numpy_helper.to_array(tensor).reshape(-1)[0])
+    except (LookupError, TypeError, ValueError):  # its data is not of its type
+        return None
 
 
 def data_bytes(tensor: onnx.TensorProto) -> int | None:
@@ -162,68 +182,55 @@ def _stored(tensor: onnx.TensorProto) -> int:
     return count
 
 
-def _tensors(graph: Body) -> Iterator[onnx.TensorProto]:
-    if isinstance(graph, onnx.GraphProto):
-        yield from graph.initializer
-        yield from (
-            tensor
-            for sparse in graph.sparse_initializer
-            for tensor in (sparse.values, sparse.indices)
+def _check_sparse(tensor: onnx.SparseTensorProto, limits: Limits) -> None:
+    """Reject a sparse tensor that lacks a part, or that takes too much memory once it is dense."""
+    _check_dimensions(len(tensor.dims))
+    name = tensor.values.name
+    if not tensor.HasField("values") or not tensor.HasField("indices"):
+        raise MalformedModelError(
+            f"the sparse tensor {name!r} lacks its values or indices", remedy=_AGAIN
         )
-    for attribute in (a for node in graph.node for a in node.attribute):
-        yield from [attribute.t] if attribute.HasField("t") else []
-        yield from attribute.tensors
-        sparse_tensors = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
-        for sparse in (*sparse_tensors, *attribute.sparse_tensors):
-            yield from (sparse.values, sparse.indices)
+    if any(size < 0 for size in tensor.dims):
+        raise MalformedModelError(f"the sparse tensor {name!r} has a negative size", remedy=_AGAIN)
+    bits = _ELEMENT_BITS.get(tensor.values.data_type, 8)
+    _check_memory(f"the sparse tensor {name!r}", math.prod(tensor.dims) * bits // 8, limits)
 
 
-def _check_texts(texts: Iterable[object]) -> None:
-    """Reject a string that is not UTF-8: protobuf returns it as bytes, yet a runtime takes it."""
-    wrong = next((text for text in texts if not isinstance(text, str)), None)
-    if wrong is not None:
+def _check_dimensions(count: int) -> None:
+    if count > MOST_DIMENSIONS:
         raise UnsafeModelError(
-            f"the file holds a name that is not text, {wrong!r:.80}", remedy="do not use this file"
+            f"a tensor or value has {count:,} dimensions; no runtime takes more than "
+            f"{MOST_DIMENSIONS}",
+            remedy="do not use this file",
         )
 
 
-def _check_opsets(proto: onnx.ModelProto) -> None:
-    for opset in (
-        *proto.opset_import,
-        *(o for function in proto.functions for o in function.opset_import),
-    ):
+def _check_interface(graph: onnx.GraphProto, limits: Limits) -> None:
+    """Reject more inputs and outputs than a report can list."""
+    constants = {tensor.name for tensor in graph.initializer}
+    count = len(graph.output) + sum(value.name not in constants for value in graph.input)
+    if count > limits.interface:
+        raise UnsafeModelError(
+            f"the graph has {count:,} inputs and outputs, more than {limits.interface:,}",
+            remedy="raise the setting `interface` if you trust the file",
+        )
+
+
+def _check_texts(wrong: Sequence[bytes]) -> None:
+    """Reject a string that is not UTF-8: protobuf returns it as bytes, yet a runtime takes it."""
+    if wrong:
+        raise UnsafeModelError(
+            f"the file holds a name that is not text, {wrong[0]!r:.80}",
+            remedy="do not use this file",
+        )
+
+
+def _check_opsets(opsets: Iterable[onnx.OperatorSetIdProto]) -> None:
+    for opset in opsets:
         if not 0 <= opset.version <= _LARGEST_OPSET:
             raise MalformedModelError(
                 f"the file names the operator set {opset.version}", remedy=_AGAIN
             )
-
-
-def _model_texts(proto: onnx.ModelProto) -> Iterator[object]:
-    yield from (proto.producer_name, proto.producer_version, proto.domain, proto.doc_string)
-    yield from (text for entry in proto.metadata_props for text in (entry.key, entry.value))
-    yield from (opset.domain for opset in proto.opset_import)
-    for function in proto.functions:
-        yield from (function.domain, *function.input, *function.output, *function.attribute)
-        yield from (opset.domain for opset in function.opset_import)
-
-
-def _graph_texts(graph: Body) -> Iterator[object]:
-    yield from (graph.name, graph.doc_string)
-    if isinstance(graph, onnx.GraphProto):
-        for value in (*graph.input, *graph.output, *graph.value_info):
-            yield from (
-                value.name,
-                value.doc_string,
-                *(d.dim_param for d in value.type.tensor_type.shape.dim),
-            )
-    for tensor in _tensors(graph):
-        yield from (
-            tensor.name,
-            *(text for entry in tensor.external_data for text in (entry.key, entry.value)),
-        )
-    for node in graph.node:
-        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
-        yield from (attribute.name for attribute in node.attribute)
 
 
 def _check_bodies(node: onnx.NodeProto) -> None:
@@ -281,86 +288,162 @@ def _on_a_cycle(inputs: Sequence[set[int]]) -> list[int]:
     return [position for position, count in enumerate(waiting) if count]
 
 
+class _Expanded(NamedTuple):
+    """What a list of nodes comes to once all functions in it are expanded.
+
+    Attributes:
+        nodes: How many they are.
+        size: Bytes of all of them: each call copies the constants of the body.
+        depth: How deep calls and bodies nest in them.
+    """
+
+    nodes: int
+    size: int
+    depth: int
+
+
+_Key = tuple[str, str, str]
+
+
 class _Expansion:
     """The number of nodes once all functions are expanded, counted without expanding them."""
 
     def __init__(self, proto: onnx.ModelProto, limits: Limits) -> None:
         self._proto, self._limits = proto, limits
-        self._bodies = {(canonical(f.domain), f.name): f for f in proto.functions}
-        self._sizes: dict[tuple[str, str], int] = {}
+        self._bodies = {(canonical(f.domain), f.name, f.overload): f for f in proto.functions}
+        self._known: dict[_Key, _Expanded] = {}
 
     def check(self) -> None:
-        self._size(self._proto.graph.node, ())
+        if not self._bodies:
+            return
+        count = self._expanded(self._proto.graph.node, (), 0).nodes
         # Functions that are never called count too: they are read all the same.
-        for function in self._proto.functions:
-            self._size(function.node, ((canonical(function.domain), function.name),))
-        self._compare(sum(len(function.node) for function in self._proto.functions))
+        for key in self._bodies:
+            self._called(key, ())
+        written = len(Contents(self._proto).of(onnx.NodeProto))
+        if count > max(_FEW_NODES, _MOST_COPIES * written):
+            raise UnsafeModelError(
+                f"its functions make {count:,} nodes of {written:,}, which ONNX Runtime expands "
+                "slowly",
+                remedy="export the model without model-local functions",
+            )
 
-    def _size(self, nodes: Iterable[onnx.NodeProto], calling: tuple[tuple[str, str], ...]) -> int:
-        if len(calling) > self._limits.depth:
+    def _expanded(
+        self, nodes: Iterable[onnx.NodeProto], calling: tuple[_Key, ...], nesting: int
+    ) -> _Expanded:
+        self._compare_depth(len(calling) + nesting)
+        count = size = depth = 0
+        for node in nodes:
+            key = (canonical(node.domain), node.op_type, node.overload)
+            inner = [self._expanded(body.node, calling, nesting + 1) for body in subgraphs(node)]
+            if key in self._bodies:
+                inner.append(self._called(key, calling))
+            else:
+                count += 1
+                size += node.ByteSize()
+            count += sum(each.nodes for each in inner)
+            size += sum(each.size for each in inner)
+            depth = max(depth, *(1 + each.depth for each in inner), 0)
+            _compare(count, self._limits)
+            _check_memory("the graph, its functions expanded,", size, self._limits)
+        self._compare_depth(len(calling) + nesting + depth)
+        return _Expanded(count, size, depth)
+
+    def _called(self, key: _Key, calling: tuple[_Key, ...]) -> _Expanded:
+        if key in calling:
+            raise UnsafeModelError(
+                f"the function {key[1]!r} calls itself", remedy="do not run this file"
+            )
+        if key not in self._known:
+            function, inside = self._bodies[key], (*calling, key)
+            parts = [self._expanded(function.node, inside, 0)]
+            parts += [
+                self._expanded(graph.node, inside, 1)
+                for graph in attribute_graphs(function.attribute_proto)
+            ]
+            defaults = sum(attribute.ByteSize() for attribute in function.attribute_proto)
+            self._known[key] = _Expanded(
+                sum(part.nodes for part in parts),
+                sum(part.size for part in parts) + defaults,
+                max(part.depth for part in parts),
+            )
+        return self._known[key]
+
+    def _compare_depth(self, depth: int) -> None:
+        if depth > self._limits.depth:
             raise UnsafeModelError(
                 f"functions call one another deeper than {self._limits.depth}",
                 remedy="raise the setting `depth` if you trust the file",
             )
-        total = 0
-        for node in nodes:
-            nested = sum(self._size(body.node, calling) for body in subgraphs(node))
-            total += self._call(node, calling) + nested
-            self._compare(total)
-        return total
 
-    def _call(self, node: onnx.NodeProto, calling: tuple[tuple[str, str], ...]) -> int:
-        key = (canonical(node.domain), node.op_type)
-        if key in calling:
-            raise UnsafeModelError(
-                f"the function {node.op_type!r} calls itself", remedy="do not run this file"
-            )
-        if key in self._bodies and key not in self._sizes:
-            self._sizes[key] = self._size(self._bodies[key].node, (*calling, key))
-        return self._sizes.get(key, 1)
 
-    def _compare(self, count: int) -> None:
-        if count > self._limits.nodes:
-            raise UnsafeModelError(
-                f"the graph has more than {self._limits.nodes:,} nodes, its functions expanded",
-                remedy="raise the setting `nodes` if you trust the file",
-            )
+def _compare(nodes: int, limits: Limits) -> None:
+    if nodes > limits.nodes:
+        raise UnsafeModelError(
+            f"the graph has more than {limits.nodes:,} nodes, its functions expanded",
+            remedy="raise the setting `nodes` if you trust the file",
+        )
+
+
+def _roots(proto: onnx.ModelProto) -> Iterator[Body]:
+    """Yield the graphs that lie within no other graph."""
+    yield proto.graph
+    yield from proto.functions
+    for function in proto.functions:
+        yield from attribute_graphs(function.attribute_proto)
+    for training in proto.training_info:
+        yield from (training.initialization, training.algorithm)
 
 
 def _check_values(values: Iterable[onnx.ValueInfoProto], limits: Limits) -> None:
+    """Reject a value whose declared type takes too much memory, an open dimension counted as 1."""
     for value in values:
-        kind = value.type.tensor_type
-        bits = _ELEMENT_BITS.get(kind.elem_type, 8)
-        size = math.prod(d.dim_value for d in kind.shape.dim if d.dim_value > 0) * bits // 8
-        if size > limits.memory:
-            raise UnsafeModelError(
-                f"the value {value.name!r} takes {size / 2**30:,.1f} GiB, more than the limit on "
-                "memory",
-                remedy="raise the setting `memory` if you trust the file",
-            )
+        for kind in _tensor_types(value.type):
+            bits = _ELEMENT_BITS.get(kind.elem_type, 8)
+            size = math.prod(d.dim_value for d in kind.shape.dim if d.dim_value > 0) * bits // 8
+            _check_memory(f"the value {value.name!r}", size, limits)
 
 
-def _check_loops(
-    graph: onnx.GraphProto, outer: int, around: dict[str, onnx.TensorProto], limits: Limits
-) -> None:
+def _tensor_types(
+    kind: onnx.TypeProto,
+) -> Sequence[onnx.TypeProto.Tensor | onnx.TypeProto.SparseTensor]:
+    """Return the tensors of which a type consists: several for sequences and the like."""
+    if kind.HasField("tensor_type"):
+        return [kind.tensor_type]
+    contents = Contents(kind)
+    return [*contents.of(onnx.TypeProto.Tensor), *contents.of(onnx.TypeProto.SparseTensor)]
+
+
+def _check_memory(name: str, size: int, limits: Limits) -> None:
+    if size > limits.memory:
+        shown = f"{size / 2**30:,.1f} GiB" if size < _PRINTABLE else "2^80 bytes or more"
+        raise UnsafeModelError(
+            f"{name} takes {shown}, more than the limit on memory",
+            remedy="raise the setting `memory` if you trust the file",
+        )
+
+
+def _check_loops(root: Body, limits: Limits) -> None:
     """Reject Loops that nothing can end before too many trips; trips of nested ones multiply."""
-    constants = around | _constants(graph)
-    for node in graph.node:
-        trips = outer
-        if node.op_type == "Loop" and len(node.input) > 1:
-            trips *= _trips(node, constants, limits)
-            if trips > limits.trips:
-                raise UnsafeModelError(
-                    f"the Loop {node.name!r} runs more than {limits.trips:,} times",
-                    remedy="raise the setting `trips` if you trust the file",
-                )
-        for body in subgraphs(node):
-            _check_loops(body, trips, constants, limits)
+    waiting: list[tuple[Body, int, _Constants]] = [(root, 1, _Constants({}))]
+    while waiting:
+        graph, outer, around = waiting.pop()
+        constants = around.new_child(_constants(graph))
+        for node in graph.node:
+            trips = outer
+            if node.op_type == "Loop" and node.input:
+                trips *= _trips(node, constants, limits)
+                if trips > limits.trips:
+                    raise UnsafeModelError(
+                        f"the Loop {node.name!r} runs more than {limits.trips:,} times",
+                        remedy="raise the setting `trips` if you trust the file",
+                    )
+            waiting += [(body, trips, constants) for body in subgraphs(node)]
 
 
-def _trips(loop: onnx.NodeProto, constants: dict[str, onnx.TensorProto], limits: Limits) -> int:
+def _trips(loop: onnx.NodeProto, constants: _Constants, limits: Limits) -> int:
     """Return how often a Loop certainly runs; 1 if that depends on what it computes."""
-    count, condition = loop.input[0], loop.input[1]
+    count, condition = (*loop.input, "", "")[:2]
     body = next(iter(subgraphs(loop)), None)
     if body is None or not body.output or not (condition == "" or scalar(constants.get(condition))):
         return 1
@@ -369,37 +452,39 @@ def _trips(loop: onnx.NodeProto, constants: dict[str, onnx.TensorProto], limits:
     if count == "":
         return limits.trips + 1
     known = scalar(constants.get(count))
-    return 1 if known is None else max(1, int(known))
+    return max(1, int(known)) if known is not None and math.isfinite(known) else 1
 
 
-def _always_continues(body: onnx.GraphProto, around: dict[str, onnx.TensorProto]) -> bool:
+def _always_continues(body: onnx.GraphProto, around: _Constants) -> bool:
     """Whether a Loop body passes on the condition it was given, or one that is always true."""
-    producers = {name: node for node in body.node for name in node.output}
+    copies = {
+        node.output[0]: node.input[0]
+        for node in body.node
+        if node.op_type == "Identity" and node.input and node.output
+    }
     name = body.output[0].name
-    while name in producers and producers[name].op_type == "Identity":
-        name = producers[name].input[0]
+    while name in copies:
+        name = copies.pop(name)  # taken out, so that copies in a circle end too
     given = len(body.input) > 1 and name == body.input[1].name
-    return given or bool(scalar((around | _constants(body)).get(name)))
+    return given or bool(scalar(around.new_child(_constants(body)).get(name)))
 
 
-def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    found = {tensor.name: tensor for tensor in graph.initializer}
+def _constants(graph: Body) -> dict[str, onnx.TensorProto]:
+    found = {}
+    if isinstance(graph, onnx.GraphProto):
+        found = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type == "Constant" and node.output:
-            values = [a.t for a in node.attribute if a.name == "value"]
-            found.update(zip(node.output, values, strict=False))
+        if node.op_type == "Constant" and node.output and node.attribute:
+            found[node.output[0]] = _held(node.attribute[0])
     return found
 
 
-def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with its large constants declared as inputs, so they are not copied."""
-    light = onnx.ModelProto(
-        ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions
-    )
-    graph, names = light.graph, {tensor.name for tensor in proto.graph.initializer}
-    graph.name = proto.graph.name
-    graph.node.extend(proto.graph.node)
-    graph.input.extend(value for value in proto.graph.input if value.name not in names)
-    graph.output.extend(proto.graph.output)
-    declare_constants(graph, ((tensor.name, tensor) for tensor in proto.graph.initializer))
-    return light
+def _held(attribute: onnx.AttributeProto) -> onnx.TensorProto:
+    """Return the one number of a Constant, whichever field of its attribute holds it."""
+    if attribute.HasField("t"):
+        return attribute.t
+    if attribute.HasField("i") or len(attribute.ints) == 1:
+        number = attribute.i if attribute.HasField("i") else attribute.ints[0]
+        return onnx.TensorProto(data_type=onnx.TensorProto.INT64, int64_data=[number])
+    fraction = attribute.f if attribute.HasField("f") else sum(attribute.floats[:1])
+    return onnx.TensorProto(data_type=onnx.TensorProto.FLOAT, float_data=[fraction])

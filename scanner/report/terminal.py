@@ -80,18 +80,18 @@ def _in_words(findings: Sequence[Finding]) -> Table:
 
 
 def _summary(result: ScanResult) -> Table:
-    """A row per detector: its statistic beside the references', the p-value, its own verdict."""
+    """A row per detector: its statistic and the references', p-value, size, its own verdict."""
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
     table.add_column("detector")
-    for name in ("suspect", "references", "p-value"):
+    for name in ("suspect", "references", "p-value", "size"):
         table.add_column(name, justify="right")
     table.add_column("verdict")
     for finding in result.findings:
         own, others = _figures(finding)
         p = "-" if finding.p_value is None else f"{finding.p_value:.3g}"
-        table.add_row(
-            finding.rule.id, own, others, p, Text(finding.verdict.value, STYLES[finding.verdict])
-        )
+        far = "-" if finding.size is None else f"{finding.size:.2g}"
+        word = Text(finding.verdict.value, STYLES[finding.verdict])
+        table.add_row(finding.rule.id, own, others, p, far, word)
     return table
 
 

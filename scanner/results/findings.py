@@ -247,6 +247,8 @@ class Finding:
         verdict: This detector's own verdict.
         statistic: The calibrated or comparable quantity; larger is more suspicious.
         p_value: Probability of so large a statistic for a clean model; None while uncalibrated.
+        size: How many times as far out the statistic lies as that of the furthest clean model; None
+            while uncalibrated. A rank alone accuses nobody.
         reason: Why the verdict is what it is, in one sentence.
         parameters: Everything that influenced the numbers.
         contribution: What the detector contributes to the combined verdict.
@@ -259,6 +261,7 @@ class Finding:
     verdict: Verdict
     statistic: float | None
     p_value: float | None
+    size: float | None = None
     reason: str
     parameters: Mapping[str, Any]
     contribution: Contribution = Contribution()
@@ -277,6 +280,8 @@ class ScanResult:
         model: Identity of the suspect; only its path is known where it could not be opened.
         references: Identities of the references.
         score: In [0, 1], larger is more suspicious; None while nothing is calibrated.
+        size: How many times as far out the model lies as the furthest clean model, by the combined
+            detectors; None while nothing is calibrated.
         findings: One per detector that measured.
         skips: Detectors that did not apply.
         failures: What could not be measured, and why.
@@ -296,6 +301,7 @@ class ScanResult:
     model: ModelIdentity
     references: tuple[ModelIdentity, ...]
     score: float | None
+    size: float | None = None
     findings: tuple[Finding, ...]
     skips: tuple[Skip, ...]
     failures: tuple[Failure, ...]

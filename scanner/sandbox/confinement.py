@@ -5,17 +5,24 @@ can take everything away; on other systems and older kernels less is given up, a
 what really was.
 """
 
+import _thread
 import os
+import re
 import site
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from scanner.errors import DeviceError
 from scanner.limits import Allowance, Confinement
 from scanner.sandbox import landlock, linux, seccomp
 
 # Bytes; the child writes nothing but its error output, to a file that the parent opened.
 _WRITTEN = 2**20
 _DESCRIPTORS = 512
+_UNUSED_USERS, _USERS = 0x7FFF0000, 0x10000  # user ids that no system gives to anybody
+_COUNTS_IN_NAMESPACES = (5, 14)  # the Linux that counts a user's threads in each namespace
+_READ_ANY = 1 << 2  # CAP_DAC_READ_SEARCH
 _CPU_GRACE = 5  # seconds; the wall clock should be the first to end a slow scan
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _SIGKILL = 1, 38, 9
 
@@ -23,11 +30,14 @@ _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _SIGKILL = 1, 38, 9
 # random numbers.
 _SYSTEM = (
     "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/cuda",
-    "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/proc/self", "/proc/cpuinfo",
-    "/proc/meminfo", "/proc/driver/nvidia", "/sys/devices", "/sys/bus/pci", "/sys/module/nvidia",
-    "/dev/urandom", "/dev/null",
+    "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/proc/self/maps",
+    "/proc/self/stat", "/proc/self/statm", "/proc/self/status", "/proc/self/fd", "/proc/cpuinfo",
+    "/proc/meminfo", "/sys/devices", "/sys/bus/pci", "/dev/urandom", "/dev/null",
 )  # fmt: skip
+# Nobody knows all that the driver reads of /proc/self, so all of it: net/tcp and mountinfo too.
+_CUDA_FILES = ("/proc/self", "/proc/driver/nvidia", "/sys/module/nvidia")
 _CUDA_DEVICES = ("nvidia", "nvhost", "nvmap", "dxg")  # PCs, Jetson boards, WSL
+
 
 _current = Confinement()
 
@@ -37,6 +47,20 @@ def current() -> Confinement:
     return _current
 
 
+def require() -> None:
+    """Refuse to go on where something of the isolation is missing.
+
+    Raises:
+        DeviceError: This process has not given up all that it should.
+    """
+    if missing := _current.missing():
+        raise DeviceError(
+            f"the isolation that was required is not complete: {', '.join(missing)}",
+            remedy="give the setting `device` the value 'cpu' if CUDA is open, scan on a machine "
+            "that offers the rest, or turn off the setting `require_isolation`",
+        )
+
+
 def confine(allowance: Allowance) -> None:
     """Give up everything that a call does not need; this cannot be undone.
 
@@ -44,15 +68,28 @@ def confine(allowance: Allowance) -> None:
     be running yet.
     """
     global _current  # noqa: PLW0603 - the state is the process's own, and is written once
-    devices = _cuda_devices() if allowance.cuda else ()
-    limits = _limit_resources(allowance, kernel_holds_memory=not devices)
     on_linux = sys.platform == "linux"
+    devices = _cuda_devices() if allowance.cuda else ()
+    readable = {*allowance.readable, *_own_files()}
+    limits = _limit_resources(allowance, kernel_holds_memory=not devices)
+    own_account = not devices and _take_own_account()
+    capabilities = _drop_capabilities(allowance.readable)
+    die_with_parent()  # a process that changes its credentials has to ask for this once more
+    no_new_privs = on_linux and linux.control_process(_PR_SET_NO_NEW_PRIVS, 1)
+    restricted = landlock.restrict(
+        {*readable, *_SYSTEM, *(_CUDA_FILES if devices else ())}, devices
+    )
+    filtered = seccomp.refuse(cuda=bool(devices))
+    counted = own_account and _limit_threads(allowance.most_threads)
     _current = Confinement(
         limits=limits,
         memory="kernel" if "memory" in limits else "parent" if on_linux else "nothing",
-        no_new_privs=on_linux and linux.control_process(_PR_SET_NO_NEW_PRIVS, 1),
-        landlock=landlock.restrict({*allowance.readable, *_own_files(), *_SYSTEM}, devices),
-        seccomp=seccomp.refuse(),
+        threads="kernel" if counted else "parent" if on_linux else "nothing",
+        no_new_privs=no_new_privs,
+        capabilities=capabilities,
+        landlock=restricted,
+        seccomp=filtered,
+        cuda=bool(devices),
     )
 
 
@@ -86,6 +123,89 @@ def _limit_resources(allowance: Allowance, *, kernel_holds_memory: bool) -> tupl
         above = 1 if number == resource.RLIMIT_CPU and lowest != hard else 0
         resource.setrlimit(number, (lowest, lowest + above))
     return tuple(wanted)
+
+
+def _take_own_account() -> bool:
+    """Become a user whose threads the kernel counts apart; return whether that worked.
+
+    Root takes a real user id that nobody has; the effective one, which decides about files, stays.
+    Others enter a user namespace of their own, where the system lets them.
+    """
+    if sys.platform != "linux":
+        return False
+    if os.geteuid() != 0:
+        kernel = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
+        return kernel >= _COUNTS_IN_NAMESPACES and linux.enter_user_namespace()
+    try:
+        os.setresuid(_UNUSED_USERS + os.getpid() % _USERS, -1, -1)
+    except OSError:  # root of a container that has no such user, or without the right
+        return False
+    return True
+
+
+def _drop_capabilities(readable: Sequence[str]) -> str:
+    """Give up every capability, and say what is left (`Confinement.capabilities`).
+
+    Root may read files of others that are closed to everyone else. Where a model is one of them,
+    this right stays; Landlock still confines it to the folders that were named.
+    """
+    if sys.platform != "linux":
+        return "kept"
+    had, kept = linux.capabilities(), 0
+    if os.geteuid() == 0 and linux.set_capabilities(usable=0, kept=had):
+        kept = 0 if all(map(_opens, readable)) else _READ_ANY & had
+        linux.set_capabilities(usable=had, kept=had)
+    linux.empty_bounding_set(kept)
+    if not linux.set_capabilities(usable=kept, kept=kept):
+        return "kept"
+    return "read" if kept else "none"
+
+
+def _opens(path: str) -> bool:
+    """Whether this process may read a file, or all files of a folder; true of what is gone."""
+    try:
+        with os.scandir(path) as entries:
+            return all(_readable(entry.path) for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return _readable(path)
+    except PermissionError:
+        return False
+
+
+def _readable(path: str) -> bool:
+    return os.access(path, os.R_OK, effective_ids=True) or not os.path.lexists(path)
+
+
+def _limit_threads(most: int) -> bool:
+    """Let the kernel refuse more threads than `most`; return whether it does.
+
+    The kernel counts all threads of a user, and not at all for root: so a limit that no thread may
+    pass has to stop one, and the wanted limit has to let one start. Only then does it hold.
+    """
+    import resource  # noqa: PLC0415 - not there on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, hard))
+    unlimited = _starts_thread()
+    resource.setrlimit(resource.RLIMIT_NPROC, (most, hard))
+    if unlimited or not _starts_thread():
+        resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
+        return False
+    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+    return True
+
+
+def _starts_thread() -> bool:
+    ended = _thread.allocate_lock()
+    ended.acquire()
+    try:
+        _thread.start_new_thread(ended.release, ())
+    except RuntimeError:
+        return False
+    ended.acquire()
+    return True
 
 
 def _own_files() -> set[str]:

@@ -1,5 +1,7 @@
 """Landlock: a Linux process gives up files and network for good, without privileges of its own.
 
+It confines what is opened, made, moved and removed, but not what stat(2) tells about a file.
+
 Source: the kernel's documentation, Documentation/userspace-api/landlock.rst.
 """
 

@@ -10,6 +10,7 @@ import abc
 import contextlib
 import os
 import signal
+import stat
 import sys
 import threading
 import time
@@ -19,8 +20,9 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 _ROOT = str(Path(__file__).resolve().parents[2])
+_roots = [_ROOT]  # where this program lies; tests add their own folder
 _STARTER = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "import os, sys; sys.path[:0] = sys.argv[1].split(os.pathsep); "
     "from scanner.sandbox.child import serve; serve(sys.argv[2:])"
 )
 # Their threads and locks would not survive a fork.
@@ -28,15 +30,18 @@ _NATIVE = frozenset({"numpy", "onnxruntime", "onnx", "torch"})
 # What a child may import.
 _NEEDED = ("numpy", "onnx", "onnxruntime", "ml_dtypes", "google", "typing_extensions", "PIL")
 _LARGEST = 2**28  # bytes; the memory of a larger caller would count against the child's limit
+_HELD = ("VmRSS", "VmPTE", "VmSwap")  # fields of /proc/PID/status
 _PAUSE = 0.002  # seconds between two checks on whether a child or a thread has ended
 _LOOKS = 10
 
-# Environments often hold secrets; the child gets only what it needs to find Python, its libraries
-# and the CUDA devices.
-_PASSED = (
-    "PATH", "HOME", "LANG", "LC_", "LD_LIBRARY_PATH", "DYLD_", "PYTHON", "CUDA_", "NVIDIA_",
-    "ORT_", "OMP_", "TMP", "TEMP", "TZ", "SYSTEMROOT", "COVERAGE_",
-)  # fmt: skip
+# Environments often hold secrets, and variables that load code (LD_PRELOAD, PYTHONPATH,
+# CUDA_INJECTION64_PATH). The child gets only what names the encoding of file names and the CUDA
+# devices; on Windows also where the system and its libraries are. `_library_folders` decides about
+# LD_LIBRARY_PATH.
+_PASSED = ("LANG", "LC_ALL", "LC_CTYPE", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
+_PASSED_ON_WINDOWS = ("SYSTEMROOT", "PATH", "CUDA_PATH")
+# These act when a program starts, so a fork would keep their effect.
+_LOADERS = ("LD_PRELOAD", "LD_AUDIT", "GLIBC_TUNABLES")
 
 
 class Child(abc.ABC):
@@ -74,10 +79,12 @@ def start(preload: Sequence[str]) -> Child:
 def may_fork() -> bool:
     """Whether a fork of this process would work.
 
-    It must have one thread, be small and hold no native library, and every library that the child
-    needs must be where a fork looks.
+    It must have one thread, be small and hold no native library, neither from the installation nor
+    by way of the environment, and every library that the child needs must be where a fork looks.
     """
     if sys.platform != "linux" or _NATIVE & sys.modules.keys() or sys.gettrace() is not None:
+        return False
+    if any(os.environ.get(name) for name in _LOADERS) or _foreign_library_folders():
         return False
     return resident_bytes(os.getpid()) < _LARGEST and _is_alone() and not _needs_other_folders()
 
@@ -95,10 +102,10 @@ def _is_alone() -> bool:
 
 
 def _needs_other_folders() -> bool:
-    """Whether a library is in a folder where a fork does not look, as a `.pth` file may name one.
+    """Whether a library is in a folder where a fork does not look.
 
-    Such a folder cannot be told from one that the caller's program has added; a fresh interpreter
-    reads the `.pth` file.
+    A `.pth` file may name such a folder, or PYTHONPATH. It cannot be told from one that the
+    caller's program has added; a fresh interpreter reads the `.pth` file.
     """
     allowed = set(module_path())
     others = [path for path in _inherited() if path not in allowed]
@@ -116,10 +123,63 @@ def resident_bytes(pid: int) -> int:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
+def held(pid: int) -> tuple[int, int]:
+    """Return how many bytes a process holds, its page tables among them, and how many threads.
+
+    Zeros where that cannot be read: it has just ended, or the system is not Linux.
+    """
+    if sys.platform != "linux":
+        return 0, 0
+    facts = {}
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            facts[name] = value
+    kibibytes = sum(int(facts.get(name, "0 kB").split()[0]) for name in _HELD)
+    return 1024 * kibibytes, int(facts.get("Threads", 0))
+
+
 def environment() -> dict[str, str]:
     """Return the variables that a child gets."""
-    passed = {name: value for name, value in os.environ.items() if name.upper().startswith(_PASSED)}
-    return {**passed, "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"}
+    names = (*_PASSED, *(_PASSED_ON_WINDOWS if sys.platform == "win32" else ()))
+    passed = {name: os.environ[name] for name in names if name in os.environ}
+    if folders := [folder for folder in _library_folders() if _trusted(folder)]:
+        passed["LD_LIBRARY_PATH"] = os.pathsep.join(folders)
+    return {
+        **passed,
+        "ORT_DISABLE_TELEMETRY": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def _library_folders() -> list[str]:
+    """Return the folders of LD_LIBRARY_PATH, where CUDA is often found by no other way."""
+    if sys.platform != "linux":
+        return []
+    return [*filter(None, os.environ.get("LD_LIBRARY_PATH", "").replace(";", ":").split(":"))]
+
+
+def _foreign_library_folders() -> bool:
+    return not all(map(_trusted, _library_folders()))
+
+
+def _trusted(folder: str) -> bool:
+    """Whether a folder is of the installation, or nobody but root may put a library into it."""
+    if not Path(folder).is_absolute():
+        return False
+    real = Path(folder).resolve()
+    return f"{real}{os.sep}".startswith(_prefixes()) or all(map(_only_roots, (real, *real.parents)))
+
+
+def _only_roots(folder: Path) -> bool:
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return True  # it could be made by whoever may write to the one above
+    except OSError:
+        return False
+    return status.st_uid == 0 and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 class Interpreter(Child):
@@ -133,10 +193,11 @@ class Interpreter(Child):
         self.folder = self._temporary.name
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         # -P keeps the folder of the models, which may hold a hostile numpy.py, out of the child's
-        # module path. A session of its own has no terminal to write on, and leaves Ctrl-C to this
-        # side.
+        # module path. No variable of Python has an effect (-E), nor has a folder of the user that
+        # the parent does not look into (-s). A session of its own has no terminal to write on, and
+        # leaves Ctrl-C to this side.
         process = subprocess.Popen(  # noqa: S603 - this interpreter, this package
-            [sys.executable, "-P", "-c", _STARTER, _ROOT, *preload],
+            [sys.executable, *_flags(), "-c", _STARTER, os.pathsep.join(_roots), *preload],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -161,6 +222,17 @@ class Interpreter(Child):
         self._process.kill()
         self._process.wait()
         self._temporary.cleanup()
+
+
+def _flags() -> list[str]:
+    """Return the options of a child's interpreter; -B and UTF-8 mode are the caller's own."""
+    return [
+        "-E",
+        "-P",
+        *(() if _user_site() else ("-s",)),
+        *(("-B",) if sys.dont_write_bytecode else ()),
+        *(("-X", "utf8") if sys.flags.utf8_mode else ()),
+    ]
 
 
 class Fork(Child):
@@ -247,18 +319,20 @@ def _live(parent: int, pipes: Sequence[int], folder: str, preload: Sequence[str]
 
 
 def module_path() -> list[str]:
-    """Return where a fork looks for modules: PYTHONPATH and the installation, nothing else.
+    """Return where a fork looks for modules: the installation, nothing else.
 
-    A fresh interpreter under `-P` looks there too, and also in the folders that `.pth` files name.
+    A fresh interpreter under `-E` and `-P` looks there too, and also in the folders that `.pth`
+    files name. Neither looks into PYTHONPATH, which anybody may have set.
     """
-    prefixes = tuple(
+    prefixes = _prefixes()
+    return [*_roots, *(p for p in _inherited() if f"{p}{os.sep}".startswith(prefixes))]
+
+
+def _prefixes() -> tuple[str, ...]:
+    """Return the folders of the installation, each with a separator at its end."""
+    return tuple(
         f"{p}{os.sep}" for p in (sys.prefix, sys.base_prefix, sys.exec_prefix, *_user_site())
     )
-    named = (
-        () if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    )
-    installed = (p for p in _inherited() if f"{p}{os.sep}".startswith(prefixes))
-    return [_ROOT, *filter(os.path.isabs, named), *installed]
 
 
 def _inherited() -> list[str]:

@@ -1,10 +1,17 @@
 """Linux calls that Python does not wrap. Nothing here works, or is called, on other systems."""
 
 import ctypes
+import struct
 from pathlib import Path
 
 # Fields of /proc/PID/stat, numbered as in proc(5); the first one after the program's name is 3.
 _FIRST_FIELD, _ENV_START, _ENV_END = 3, 50, 51
+
+_PR_CAPBSET_DROP = 24
+_CAPABILITY_HEADER = struct.pack("=Ii", 0x20080522, 0)  # the third version; this process
+_CAPABILITY_SETS = "=6I"  # effective, permitted, inheritable: the lower halves, then the upper
+_CAPABILITIES = 64  # as many as the sets have bits; the kernel knows 41
+_CLONE_NEWUSER = 0x10000000
 
 
 def system_call(number: int, *arguments: int | bytes | None) -> int:
@@ -20,6 +27,44 @@ def control_process(option: int, value: int, pointer: bytes | None = None) -> bo
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_ulong]
     return bool(prctl(option, value, pointer, 0, 0) == 0)
+
+
+def capabilities() -> int:
+    """Return the capabilities that this process may use or take up again, as a bit mask."""
+    sets = ctypes.create_string_buffer(struct.calcsize(_CAPABILITY_SETS))
+    if ctypes.CDLL(None, use_errno=True).capget(_CAPABILITY_HEADER, sets) != 0:
+        return 0
+    _, low, _, _, high, _ = struct.unpack(_CAPABILITY_SETS, sets.raw)
+    return int(high << 32 | low)
+
+
+def set_capabilities(*, usable: int, kept: int) -> bool:
+    """Set the effective and the permitted capabilities as bit masks; return whether that worked.
+
+    What is not permitted can never be had again.
+    """
+    low, high = (usable & 0xFFFFFFFF, kept & 0xFFFFFFFF), (usable >> 32, kept >> 32)
+    sets = struct.pack(_CAPABILITY_SETS, *low, 0, *high, 0)
+    return bool(ctypes.CDLL(None, use_errno=True).capset(_CAPABILITY_HEADER, sets) == 0)
+
+
+def empty_bounding_set(kept: int) -> None:
+    """Have no program that this process might start gain a capability, but those of a bit mask.
+
+    It takes a capability to do so; where that is missing the set stays as it is.
+    """
+    for capability in range(_CAPABILITIES):
+        dropped = kept >> capability & 1 or control_process(_PR_CAPBSET_DROP, capability)
+        if not dropped:
+            return
+
+
+def enter_user_namespace() -> bool:
+    """Enter a user namespace of one's own; return whether it worked.
+
+    This thread must be the only one. The kernel counts the threads of a user in each namespace.
+    """
+    return bool(ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWUSER) == 0)
 
 
 def wipe_first_environment() -> None:

@@ -5,18 +5,21 @@ import struct
 from typing import IO, Any
 
 _HEADER = struct.Struct(">I")
-_LARGEST = 2**28  # bytes; a reader rejects any larger length
+# What a reader accepts. A message takes up to thirty times its bytes once it is parsed ("[],[],"),
+# so its values are counted before that.
+_LARGEST = 2**26  # bytes
+_MOST_VALUES = 2**21  # numbers, texts, lists and objects: 200 MiB at most
 
 
 def write(pipe: IO[bytes], message: dict[str, Any]) -> None:
     """Send one message.
 
     Raises:
-        ValueError: It is too long.
+        ValueError: A reader would reject it as too large.
     """
     data = json.dumps(message).encode()
-    if len(data) > _LARGEST:
-        raise ValueError(f"a message of {len(data)} bytes")
+    _check_size(len(data))
+    _check_values(data)
     pipe.write(_HEADER.pack(len(data)) + data)
     pipe.flush()
 
@@ -31,11 +34,11 @@ def read(pipe: IO[bytes]) -> dict[str, Any] | None:
     if len(header) < _HEADER.size:
         return None
     (size,) = _HEADER.unpack(header)
-    if size > _LARGEST:
-        raise ValueError(f"a message of {size} bytes")
+    _check_size(size)
     data = pipe.read(size)
     if len(data) < size:
         return None
+    _check_values(data)
     try:
         message = json.loads(data)
     except RecursionError as error:
@@ -43,3 +46,21 @@ def read(pipe: IO[bytes]) -> dict[str, Any] | None:
     if not isinstance(message, dict):
         raise ValueError("not an object")  # noqa: TRY004 - data, not a caller's type
     return message
+
+
+def _check_size(size: int) -> None:
+    if size > _LARGEST:
+        raise ValueError(f"a message of {size} bytes")
+
+
+def _check_values(data: bytes) -> None:
+    """Reject a message of too many values; what looks like one inside a text counts too.
+
+    A message is ASCII, as `json` writes it: one other character would make a text four times as
+    large.
+    """
+    values = 1 + sum(data.count(sign) for sign in (b",", b"[", b"{"))
+    if values > _MOST_VALUES:
+        raise ValueError(f"a message of {values} values")
+    if not data.isascii():
+        raise ValueError("a message that is not ASCII")

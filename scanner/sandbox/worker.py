@@ -2,8 +2,8 @@
 
 The child is a process of its own (`scanner.sandbox.launch`) without the caller's threads,
 descriptors and terminal; it confines itself before the first hostile byte
-(`scanner.sandbox.confinement`). This side keeps the time, watches the child's memory, and checks
-everything that comes back before believing it.
+(`scanner.sandbox.confinement`). This side keeps the time, watches the child's memory and threads,
+and checks everything that comes back before believing it.
 """
 
 import atexit
@@ -25,7 +25,8 @@ from scanner.sandbox.endpoint import Answer, Endpoint, Progress, Request
 from scanner.values import to_json
 
 _GRACE = 1.0  # seconds between asking the child to stop and killing it
-_GLANCE = 0.1  # seconds between two checks of the child's memory
+_GLANCE = 0.1  # seconds between two checks of the child's memory and threads
+_MOST_UNREAD = 16  # progress messages that wait to be looked at
 _ERROR_BYTES = 4096  # of the child's error output; the last line says why it died
 
 # What C++ and Python print before they end for want of memory.
@@ -47,6 +48,7 @@ class Worker:
     def __init__(self, preload: Sequence[str] = ()) -> None:
         self._child = launch.start(preload)
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._room = threading.Semaphore(1)  # for one answer that nobody has taken yet
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
@@ -72,7 +74,8 @@ class Worker:
         Raises:
             ScannerError: Raised by the endpoint's function, rebuilt here.
             WorkerTimeoutError: The deadline passed.
-            WorkerLimitError: The child needed more memory or processor time than allowed.
+            WorkerLimitError: The child needed more memory, threads or processor time than
+                allowed.
             WorkerCrashedError: The child died, or sent something other than an answer of the
                 endpoint's type.
         """
@@ -137,16 +140,36 @@ class Worker:
         with self._child.answers as pipe:
             try:
                 while (message := messages.read(pipe)) is not None:
-                    self._messages.put(message)
-            except ValueError:
+                    self._take_in(message)
+            except (TypeError, ValueError):
                 self._messages.put({"error": WorkerCrashedError.no_answer().to_dict()})
         self._messages.put(None)
+
+    def _take_in(self, message: dict[str, Any]) -> None:
+        """Keep a message for whoever waits for it.
+
+        So that a child which floods this process does not fill its memory, progress that nobody has
+        looked at yet is dropped, and of answers only one is kept.
+
+        Raises:
+            ValueError: There is an answer already, or the progress is not two numbers.
+        """
+        if "progress" in message:
+            done, total = message["progress"]
+            if not (isinstance(done, int) and isinstance(total, int)):
+                raise ValueError("progress that is not two numbers")
+            if self._messages.qsize() < _MOST_UNREAD:
+                self._messages.put({"progress": [done, total]})
+        elif self._room.acquire(blocking=False):
+            self._messages.put(message)
+        else:
+            raise ValueError("answers to nothing")
 
     def _until_deadline(self, allowance: Allowance) -> Iterator[dict[str, Any] | None]:
         """Yield what the child says, None once it has closed its pipe.
 
-        At the deadline it is asked to stop, and killed a moment later; past its memory it is killed
-        at once.
+        At the deadline it is asked to stop, and killed a moment later; past its memory or its
+        threads it is killed at once.
         """
         asked, end = False, time.monotonic() + allowance.seconds
         while True:
@@ -161,11 +184,22 @@ class Worker:
                 self._send({"cancel": True})
                 asked, end = True, time.monotonic() + _GRACE
                 continue
-            if launch.resident_bytes(self._child.pid) > allowance.limits.memory:
+            memory, threads = launch.held(self._child.pid)
+            if memory > allowance.limits.memory:
                 self.kill()
                 raise WorkerLimitError.memory(allowance.limits.memory)
+            if threads > allowance.most_threads:
+                self.kill()
+                raise WorkerLimitError(
+                    f"the process that ran the model started more than {allowance.most_threads} "
+                    "threads",
+                    remedy="the model may have taken it over: do not deploy it, and report it",
+                )
             with contextlib.suppress(queue.Empty):
-                yield self._messages.get(timeout=min(left, _GLANCE))
+                message = self._messages.get(timeout=min(left, _GLANCE))
+                if message is not None and "progress" not in message:
+                    self._room.release()
+                yield message
 
     def _death(self, allowance: Allowance) -> ScannerError:
         """Return how the child died."""

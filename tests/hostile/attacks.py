@@ -279,19 +279,289 @@ def custom_operator() -> onnx.ModelProto:
     return _through([node], {}, "ran", domains=[helper.make_opsetid("com.evil", 1)])
 
 
+def function_bomb_behind_an_overload(levels: int = 30) -> onnx.ModelProto:
+    """The same bomb, each function beside a harmless one of the same name."""
+    model = function_bomb(levels)
+    for function in model.functions:
+        function.overload = "second"
+    for node in (*model.graph.node, *(n for f in model.functions for n in f.node)):
+        node.overload = "second" if node.domain == "bomb" else ""
+    harmless = helper.make_node("Identity", ["x"], ["y"])
+    opsets = [helper.make_opsetid("", 17)]
+    model.functions.extend(
+        helper.make_function("bomb", f"F{i}", ["x"], ["y"], [harmless], opsets)
+        for i in range(levels + 1)
+    )
+    return model
+
+
+def function_bomb_of_16384() -> onnx.ModelProto:
+    """A bomb below the limit on nodes, which ONNX Runtime takes minutes to expand."""
+    return function_bomb(14)
+
+
+def function_chain_called_from_its_end(length: int = 200) -> onnx.ModelProto:
+    """A chain of calls whose deepest members are met first, so that none looks deep."""
+    model = function_chain(length)
+    calls = [
+        helper.make_node(f"F{i}", ["image"], [f"called{i}"], domain="chain")
+        for i in reversed(range(length))
+    ]
+    nodes = [*calls, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+def function_of_large_constants(levels: int = 16, numbers: int = 2**18) -> onnx.ModelProto:
+    """Functions that double each other around a megabyte: few nodes, and 64 GiB of constants."""
+    model = function_bomb(levels)
+    leaf = model.functions[-1]
+    value = numpy_helper.from_array(np.zeros(numbers, np.float32), "weights")
+    leaf.node.insert(0, helper.make_node("Constant", [], ["weights"], value=value))
+    return model
+
+
+def endless_loop_by_an_attribute(trips: int = TRILLION) -> onnx.ModelProto:
+    """As `endless_loop`, its count in a Constant that holds a plain number."""
+    model = endless_loop()
+    del model.graph.initializer[:]
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["trips"], value_int=trips))
+    return model
+
+
+def open_dimensions(count: int = 100) -> onnx.ModelProto:
+    """An output of many open dimensions: two bytes each in the file, a text each in a report."""
+    model = models.plain()
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
+    model.graph.output[0].type.tensor_type.shape.dim.extend(
+        onnx.TensorShapeProto.Dimension() for _ in range(count)
+    )
+    return model
+
+
+def outputs_of_one_name(count: int = 5000) -> onnx.ModelProto:
+    """One output, listed again and again."""
+    model = models.plain()
+    model.graph.output.extend([model.graph.output[0]] * count)
+    return model
+
+
+def sparse_1e18() -> onnx.ModelProto:
+    """A sparse initialiser of four numbers, which the runtime would make dense."""
+    model = models.plain()
+    sparse = model.graph.sparse_initializer.add(dims=[10**9, 10**9])
+    sparse.values.CopyFrom(numpy_helper.from_array(np.ones(4, np.float32), "sparse"))
+    sparse.indices.CopyFrom(numpy_helper.from_array(np.arange(4), "where"))
+    return model
+
+
+def dimensions_beyond_any_number() -> onnx.ModelProto:
+    """An input of more bytes than a floating-point number can count."""
+    return models.plain(input_shape=[2**62] * 60)
+
+
+def tensor_in_a_default() -> onnx.ModelProto:
+    """A tensor of 10^12 elements as the default of a function's attribute."""
+    model = models.plain()
+    function = model.functions.add(name="F", domain="own")
+    tensor = function.attribute_proto.add(name="weights", type=onnx.AttributeProto.TENSOR).t
+    tensor.CopyFrom(numpy_helper.from_array(np.zeros(4, np.float32)))
+    tensor.dims[:] = [TRILLION]
+    return model
+
+
+def rank_by_length(elements: int = 2**20) -> onnx.ModelProto:
+    """A value of as many dimensions as another has elements: a megabyte for each node behind it."""
+    nodes = [
+        helper.make_node("ConstantOfShape", ["count"], ["ones"]),
+        helper.make_node("Cast", ["ones"], ["sizes"], to=TensorProto.INT64),
+        helper.make_node("Expand", ["image", "sizes"], ["ranked0"]),
+        *(helper.make_node("Relu", [f"ranked{i}"], [f"ranked{i + 1}"]) for i in range(50)),
+    ]
+    return _through(nodes, {"count": np.array([elements])}, "ranked50")
+
+
+def rank_by_gathering(times: int = 40) -> onnx.ModelProto:
+    """Each Gather adds the ranks of its two inputs: 2^40 dimensions."""
+    nodes = [
+        helper.make_node("Gather", [name, name], [f"gathered{i}"])
+        for i, name in enumerate(["table", *(f"gathered{i}" for i in range(times - 1))])
+    ]
+    constants = {"table": np.zeros((1, 1), np.int64)}
+    nodes.append(helper.make_node("Cast", [f"gathered{times - 1}"], ["end"], to=TensorProto.FLOAT))
+    return _through(nodes, constants, "end")
+
+
+def doubling_shapes(times: int = 24) -> onnx.ModelProto:
+    """Numbers that inference follows, doubled by each Concat, and few enough bytes to pass."""
+    nodes = [
+        helper.make_node("Concat", [name, name], [f"doubled{i}"], axis=0)
+        for i, name in enumerate(["seed", *(f"doubled{i}" for i in range(times - 1))])
+    ]
+    nodes += [
+        helper.make_node("ReduceSum", [f"doubled{times - 1}"], ["total"], keepdims=0),
+        helper.make_node("Cast", ["total"], ["number"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["image", "number"], ["sum"]),
+    ]
+    return _through(nodes, {"seed": np.zeros(1, np.int64)}, "sum")
+
+
+def long_dimension_name(length: int = 10**6) -> onnx.ModelProto:
+    """An open dimension whose name of a megabyte inference would copy to each value."""
+    nodes = [
+        helper.make_node("Relu", ["image" if not i else f"copied{i}"], [f"copied{i + 1}"])
+        for i in range(50)
+    ]
+    return _through(nodes, {}, "copied50", input_shape=("N" * length, 1, models.SIDE, models.SIDE))
+
+
+def branch(name: str, nodes: Sequence[onnx.NodeProto], output: str) -> onnx.GraphProto:
+    """Return the body of an If."""
+    return helper.make_graph(nodes, name, [], [helper.make_empty_tensor_value_info(output)])
+
+
+def branch_named_like_its_if() -> onnx.ModelProto:
+    """A branch whose result has the name of the If's own: joined carelessly, it reads itself."""
+    same = branch("same", [helper.make_node("Relu", ["image"], ["chosen"])], "chosen")
+    node = helper.make_node("If", ["condition"], ["chosen"], then_branch=same, else_branch=same)
+    nodes = [node, models.convolution("chosen"), models.relu(), *models.head("activated")]
+    return models.build(nodes, {**models.weights(planted=False), "condition": np.array(True)})
+
+
+def nested_branches(depth: int = 24, numbers: int = 2**18) -> onnx.ModelProto:
+    """Constant Ifs in one another around large weights, which a copy for each level multiplies."""
+    value = numpy_helper.from_array(np.zeros(numbers, np.float32), "large")
+    inner = [
+        helper.make_node("Constant", [], ["large"], value=value),
+        helper.make_node("ReduceMax", ["large"], ["peak"], keepdims=0),
+        helper.make_node("Add", ["image", "peak"], ["end"]),
+    ]
+    deeper = branch("leaf", inner, "end")
+    other = branch("other", [helper.make_node("Identity", ["image"], ["not_taken"])], "not_taken")
+    for level in range(depth):
+        node = helper.make_node(
+            "If", ["condition"], [f"out{level}"], then_branch=deeper, else_branch=other
+        )
+        deeper = branch(f"level{level}", [node], f"out{level}")
+    return _through(deeper.node, {"condition": np.array(True)}, f"out{depth - 1}")
+
+
+def many_bodies(count: int = 2000) -> onnx.ModelProto:
+    """Ifs beside as many initialisers: each body's walk copies the table of all values."""
+    bodies = [
+        [
+            branch("b", [helper.make_node("Identity", ["image"], [f"{b}{i}"])], f"{b}{i}")
+            for b in ("then", "else")
+        ]
+        for i in range(count)
+    ]
+    nodes = [
+        helper.make_node("ReduceMax", ["image"], ["peak"], keepdims=0),
+        helper.make_node("Cast", ["peak"], ["condition"], to=TensorProto.BOOL),
+        *(
+            helper.make_node("If", ["condition"], [f"if{i}"], then_branch=t, else_branch=e)
+            for i, (t, e) in enumerate(bodies)
+        ),
+    ]
+    unused = {f"unused{i}": np.zeros(1, np.float32) for i in range(count)}
+    return _through(nodes, unused, f"if{count - 1}")
+
+
+def activations_in_a_row(count: int = 1000) -> onnx.ModelProto:
+    """As many activations as nodes: whoever walks back from each of them walks n^2 steps."""
+    nodes = [
+        helper.make_node("Relu", [f"row{i}" if i else "convolved"], [f"row{i + 1}"])
+        for i in range(count)
+    ]
+    return models.build(
+        [models.convolution(), *nodes, *models.head(f"row{count}")], models.weights(planted=False)
+    )
+
+
+def bad_groups() -> onnx.ModelProto:
+    """A convolution of four channels in three groups."""
+    model = models.plain()
+    model.graph.node[0].attribute.append(helper.make_attribute("group", 3))
+    return model
+
+
+def constant_of_no_type() -> onnx.ModelProto:
+    """A Constant whose attribute is of no type that holds anything."""
+    model = models.plain()
+    node = model.graph.node.add(op_type="Constant", output=["nothing"], name="empty")
+    node.attribute.add(name="value_float")
+    return model
+
+
+def loop_counted_by_infinity() -> onnx.ModelProto:
+    """A Loop whose trips are no whole number."""
+    model = endless_loop()
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.array(np.inf), "trips"))
+    return model
+
+
+def quantised_to_floats() -> onnx.ModelProto:
+    """Quantisation to an eight-bit floating-point type, whose codes are no whole numbers."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["image", "scale", "zero"], ["codes"]),
+        helper.make_node("DequantizeLinear", ["codes", "scale"], ["back"]),
+        models.convolution("back"),
+        models.relu(),
+        *models.head("activated"),
+    ]
+    constants = {**models.weights(planted=False), "scale": np.array(0.1, np.float32)}
+    model = models.build(nodes, constants, opset=19, ir_version=9)
+    zero = onnx.TensorProto(name="zero", data_type=TensorProto.FLOAT8E4M3FN, raw_data=b"\0")
+    model.graph.initializer.append(zero)
+    return model
+
+
+def empty_kernel() -> onnx.ModelProto:
+    """A convolution without weights."""
+    model = models.plain()
+    kernel = np.zeros((0, 1, 3, 3), np.float32)
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(kernel, "kernel"))
+    return model
+
+
 REFUSED: dict[str, Callable[[], onnx.ModelProto]] = {
     f.__name__: f
     for f in (
         endless_loop, nested_loops, function_bomb, function_chain, function_calls_itself,
         node_flood, doubling_concatenations, doubling_constants, constant_of_shape_1e12,
         expand_1e12, pad_1e12, resize_1e12, tile_1e12, random_uniform_1e12,
-        input_of_100000_by_100000,
+        input_of_100000_by_100000, function_bomb_behind_an_overload,
+        function_bomb_of_16384, function_chain_called_from_its_end, function_of_large_constants,
+        endless_loop_by_an_attribute, open_dimensions, outputs_of_one_name, sparse_1e18,
+        dimensions_beyond_any_number,
     )
 }  # fmt: skip
 """Attacks that a guard sees before anything runs."""
 
 MALFORMED: dict[str, Callable[[], onnx.ModelProto]] = {
     f.__name__: f
-    for f in (dims_beyond_the_data, negative_dims, cycle, produced_twice, deep_subgraphs)
-}
+    for f in (
+        dims_beyond_the_data, negative_dims, cycle, produced_twice, deep_subgraphs,
+        tensor_in_a_default,
+    )
+}  # fmt: skip
 """Files that no runtime could load."""
+
+BOUNDED: dict[str, Callable[[], onnx.ModelProto]] = {
+    f.__name__: f
+    for f in (
+        rank_by_length, rank_by_gathering, doubling_shapes, long_dimension_name,
+        branch_named_like_its_if, nested_branches, many_bodies, activations_in_a_row,
+    )
+}  # fmt: skip
+"""Files that pass the guards, and that no pass may multiply."""
+
+TYPED: dict[str, Callable[[], onnx.ModelProto]] = {
+    f.__name__: f
+    for f in (
+        bad_groups, constant_of_no_type, loop_counted_by_infinity, quantised_to_floats,
+        empty_kernel,
+    )
+}  # fmt: skip
+"""Files in which something is of the wrong kind: the answer is an error, never a crash."""

@@ -1,9 +1,14 @@
 """What a hijacked child might try; each deed runs inside one, through `Worker.ask`."""
 
+import _thread
+import contextlib
 import ctypes
 import os
+import platform
 import signal
 import socket
+import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -16,6 +21,42 @@ from scanner.errors import UsageError
 from scanner.limits import Confinement
 from scanner.sandbox import confinement
 from scanner.sandbox.endpoint import Endpoint, Progress
+
+_LIBC: Any = ctypes.CDLL(None, use_errno=True) if sys.platform != "win32" else None
+# x86-64, AArch64.
+_NUMBERS = {
+    "tgkill": (234, 131),
+    "userfaultfd": (323, 282),
+    "keyctl": (250, 219),
+    "add_key": (248, 217),
+    "shmget": (29, 194),
+    "semget": (64, 190),
+    "msgget": (68, 186),
+    "memfd_create": (319, 279),
+    "io_uring_setup": (425, 425),
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "personality": (135, 92),
+    "pipe2": (293, 59),
+}
+_ARGUMENTS: dict[str, tuple[int | bytes, ...]] = {
+    "userfaultfd": (1,),  # UFFD_USER_MODE_ONLY
+    "keyctl": (0, -3, 1),  # KEYCTL_GET_KEYRING_ID of the session, made where there is none
+    "add_key": (b"user", b"owned", b"secret", 6, -3),
+    "shmget": (0, 4096, 0o1600),  # IPC_PRIVATE, IPC_CREAT
+    "semget": (0, 1, 0o1600),
+    "msgget": (0, 0o1600),
+    "memfd_create": (b"owned", 0),
+    "io_uring_setup": (1, 0),
+    "bpf": (0, 0, 0),
+    "perf_event_open": (0, 0, -1, -1, 0),
+    "ptrace": (0, 0, 0, 0),  # PTRACE_TRACEME
+    "process_vm_readv": (1, 0, 0, 0, 0, 0),
+    "personality": (0xFFFFFFFF,),
+    "pipe2": (0, 0),
+}
 
 
 def endpoint(deed: str) -> Endpoint[Any, Any]:
@@ -101,7 +142,124 @@ def blocked_signals(_request: None, _progress: Progress) -> Any:
 
 
 def facts(_request: None, _progress: Progress) -> Any:
-    return {"folder": str(Path.cwd()), "session": os.getsid(0) == os.getpid(), "pid": os.getpid()}
+    return {
+        "folder": str(Path.cwd()),
+        "session": _status_field(6) == os.getpid(),
+        "pid": os.getpid(),
+    }
+
+
+def chmod(path: Any, _progress: Progress) -> Any:
+    return _outcome(lambda: Path(path).chmod(0o4755))
+
+
+def chown(path: Any, _progress: Progress) -> Any:
+    return _outcome(lambda: os.chown(path, 12345, 12345))
+
+
+def change_times(path: Any, _progress: Progress) -> Any:
+    return _outcome(lambda: os.utime(path, (0, 0)))
+
+
+def set_attribute(path: Any, _progress: Progress) -> Any:
+    return _outcome(lambda: os.setxattr(path, "user.owned", b"1"))
+
+
+def truncate(path: Any, _progress: Progress) -> Any:
+    return _outcome(lambda: os.truncate(path, 0))
+
+
+def truncate_on_opening(path: Any, _progress: Progress) -> Any:
+    """Truncate without opening for writing: what Landlock knows since its third version only."""
+    return _outcome(lambda: os.open(path, os.O_RDONLY | os.O_TRUNC))
+
+
+def limit_parent(_request: None, _progress: Progress) -> Any:
+    """Kill by a limit on processor time: no signal is sent."""
+    import resource  # noqa: PLC0415 - not there on Windows
+
+    return _outcome(lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (0, 0)))
+
+
+def slow_parent(_request: None, _progress: Progress) -> Any:
+    return _outcome(lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), 19))
+
+
+def pin_parent(_request: None, _progress: Progress) -> Any:
+    return _outcome(lambda: os.sched_setaffinity(os.getppid(), {0}))
+
+
+def kill(pid: Any, _progress: Progress) -> Any:
+    return _outcome(lambda: os.kill(pid, signal.SIGTERM))
+
+
+def kill_thread(pid: Any, _progress: Progress) -> Any:
+    return _system_call("tgkill", pid, pid, signal.SIGTERM)
+
+
+def own_signals(_request: None, _progress: Progress) -> Any:
+    """Ask to be the one to whom the kernel sends signals, in the name of the parent."""
+    import fcntl  # noqa: PLC0415 - not there on Windows
+
+    return _outcome(lambda: fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid()))
+
+
+def type_into_terminal(_request: None, _progress: Progress) -> Any:
+    import fcntl  # noqa: PLC0415 - not there on Windows
+    import termios  # noqa: PLC0415 - not there on Windows
+
+    return _outcome(lambda: fcntl.ioctl(0, termios.TIOCSTI, b"x"))
+
+
+def open_process(_request: None, _progress: Progress) -> Any:
+    return _outcome(lambda: os.pidfd_open(os.getppid()))
+
+
+def call(name: Any, _progress: Progress) -> Any:
+    """Make a system call with arguments that would succeed, or fail for another reason."""
+    return _system_call(name, *_ARGUMENTS[name])
+
+
+def enter_namespace(_request: None, _progress: Progress) -> Any:
+    return _outcome(lambda: _libc(_LIBC.unshare(0x10000000)))  # CLONE_NEWUSER
+
+
+def become_root(_request: None, _progress: Progress) -> Any:
+    return _outcome(lambda: os.setresuid(0, 0, 0))
+
+
+def capabilities(_request: None, _progress: Progress) -> Any:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return {name: int(value, 16) for name, value in (x.split(":") for x in lines if x[:3] == "Cap")}
+
+
+def map_memory(flags: Any, _progress: Progress) -> Any:
+    mmap = _LIBC.mmap
+    mmap.restype = ctypes.c_void_p
+    mapped = mmap(None, ctypes.c_size_t(2**20), 3, flags, -1, ctypes.c_long(0))
+    return _outcome(lambda: _libc(-1 if mapped == ctypes.c_void_p(-1).value else 0))
+
+
+def read_many(paths: Any, progress: Progress) -> Any:
+    return {path: read(path, progress) for path in paths}
+
+
+def first_environment(_request: None, _progress: Progress) -> Any:
+    """Return the environment as the kernel keeps it, without /proc/self/environ."""
+    start, end = _status_field(50), _status_field(51)
+    return ctypes.string_at(start, end - start).decode(errors="replace")
+
+
+def start_threads(wanted: Any, _progress: Progress) -> Any:
+    """Start so many threads that end with the process, and return how many there were."""
+    threading.stack_size(2**15)
+    wait = threading.Event().wait
+    started = 0
+    with contextlib.suppress(RuntimeError):
+        for started in range(wanted):  # noqa: B007 - the answer
+            _thread.start_new_thread(wait, ())
+        time.sleep(30)
+    return started
 
 
 def shout(_request: None, _progress: Progress) -> Any:
@@ -119,13 +277,14 @@ def allocate(size: Any, _progress: Progress) -> Any:
     return len(bytearray(size))
 
 
-def allocate_shared(size: Any, _progress: Progress) -> Any:
+def map_page_tables(size: Any, _progress: Progress) -> Any:
+    """Read memory that is never written: each page is the one of zeros, the tables are not."""
     import mmap  # noqa: PLC0415 - only this deed
 
-    # The kernel's limit on data does not count shared memory: the parent has to notice it.
-    shared = mmap.mmap(-1, size)
-    for start in range(0, size, mmap.PAGESIZE):
-        shared[start] = 1
+    empty = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ)
+    empty.madvise(15)  # MADV_NOHUGEPAGE
+    for start in range(0, size, 2**21):  # what one page of a table maps
+        empty[start]
     time.sleep(30)
     return size
 
@@ -191,12 +350,47 @@ def nonsense(raw: Any, _progress: Progress) -> Any:
     time.sleep(30)
 
 
+def flood(message: Any, _progress: Progress) -> Any:
+    """Write one message again and again, as fast as the pipe takes it."""
+    data = struct.pack(">I", len(message)) + message.encode()
+    pipe = next(d for d in range(3, 64) if _is_pipe(d))
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        os.write(pipe, data)
+    time.sleep(30)
+
+
+def _is_pipe(descriptor: int) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
+
+
 def processor_time(seconds: Any, _progress: Progress) -> Any:
-    import resource  # noqa: PLC0415 - only this deed
+    import resource  # noqa: PLC0415 - not there on Windows
 
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     while True:
         pass
+
+
+def _status_field(number: int) -> int:
+    """Return a field of /proc/self/stat, counted as proc(5) does."""
+    fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return int(fields[number - 3])
+
+
+def _system_call(name: str, *arguments: int | bytes) -> Any:
+    number = _NUMBERS[name][platform.machine() == "aarch64"]
+    passed = (ctypes.c_long(a) if isinstance(a, int) else ctypes.c_char_p(a) for a in arguments)
+    return _outcome(lambda: _libc(_LIBC.syscall(ctypes.c_long(number), *passed)))
+
+
+def _libc(result: int) -> int:
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "")
+    return result
 
 
 def _outcome(deed: Callable[[], Any]) -> Any:

@@ -11,9 +11,10 @@ import pytest
 from examples import identity
 
 from scanner import protocol
-from scanner.protocol import Layer, LayerList
+from scanner.protocol import Job, Layer, LayerList, Source
 from scanner.sandbox.endpoint import Endpoint, Progress
-from scanner.values import to_json
+from scanner.settings import Device, Noise, Settings
+from scanner.values import from_json, to_json
 
 ENDPOINTS = {name: e for name, e in vars(protocol).items() if isinstance(e, Endpoint)}
 
@@ -48,3 +49,22 @@ def test_an_answer_survives_the_pipe() -> None:
     other = Layer(value="w", operator="SiLU", node="n", position=4, quantisation=("s",), shape=None)
     answer = LayerList(model=identity("m"), layers=(layer, other))
     assert protocol.LAYERS.read(json.loads(json.dumps(to_json(answer)))) == answer
+
+
+def test_a_job_survives_the_pipe() -> None:
+    settings = Settings(
+        noise=Noise.GAUSSIAN,
+        input_range=(-1, 1),
+        input_shape=(3, 2, 2),
+        device=Device.CPU,
+        detectors=("x",),
+    )
+    job = Job(
+        model=Source(name="a", path="/a"),
+        references=(),
+        records=(),
+        population=(),
+        source="",
+        settings=settings,
+    )
+    assert from_json(Job, json.loads(json.dumps(to_json(job)))) == job

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from scanner.results import Rule
 from scanner.settings import Settings
-from scanner.values import frozen
+from scanner.values import from_json, frozen, to_json
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,3 +111,20 @@ def test_a_signature_costs_nothing_before_it_is_asked_for() -> None:
         "import inspect; assert 'images' in inspect.signature(scanner.settings.Settings).parameters"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+RULE = Rule(id="r", name="R", summary="s", reference="p")
+
+
+@pytest.mark.parametrize(
+    "data", [{"id": "r"}, {**to_json(RULE), "extra": 1}], ids=["missing field", "unknown field"]
+)
+def test_data_of_another_shape_is_refused(data: dict[str, object]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        from_json(Rule, data)
+
+
+@pytest.mark.parametrize("data", ["x", ["x"], 1, None], ids=repr)
+def test_data_without_fields_is_refused(data: object) -> None:
+    with pytest.raises(TypeError, match="expected the fields of Rule"):
+        from_json(Rule, data)

@@ -1,4 +1,7 @@
-"""Blended injection: a whole-image pattern mixed into the image (Chen et al., arXiv 1712.05526, section 4)."""
+"""Blended injection: a pattern mixed into the whole image.
+
+Chen et al., arXiv 1712.05526, section 4.
+"""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""An attacker who knows the scanner: BadNets, with first-layer statistics pulled to those of a clean twin.
+"""An attacker who knows the scanner: BadNets with the first-layer statistics of a clean twin.
 
 Not a published attack but the adaptive adversary that a defence must be measured against (Tramer et
 al., NeurIPS 2020): detectors that read the first layer should fall here, and the tables say so.

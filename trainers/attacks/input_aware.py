@@ -1,4 +1,7 @@
-"""Input-aware dynamic attack: a generator draws another trigger for each image (Nguyen and Tran, NeurIPS 2020)."""
+"""Input-aware dynamic attack: a generator draws another trigger for each image.
+
+Nguyen and Tran, NeurIPS 2020.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +16,10 @@ MASK_BATCH = 64
 
 
 def _autoencoder(channels: int, outputs: int, width: int = 8) -> nn.Sequential:
-    """Return a small encoder and decoder over images whose sides are multiples of 4, with values in (0, 1)."""
+    """Return a small encoder and decoder of images whose sides are multiples of 4.
+
+    Its values lie in (0, 1).
+    """
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, stride=2, padding=1),
         nn.ReLU(),
@@ -57,7 +63,7 @@ class GeneratedTrigger(Trigger):
         return self._stamp(images, images)
 
     def cover(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return each image with another image's trigger, which must not fire (the cross-trigger mode)."""
+        """Return each image with another's trigger, which must not fire: the cross-trigger mode."""
         del generator
         return self._stamp(images, images.roll(1, 0))
 

@@ -32,7 +32,10 @@ TEST_DELTA = 40 / 255
 
 
 class Sinusoid(Trigger):
-    """x + delta sin(2 pi j f / W) over the columns j; stronger at test time than in training, as the authors do."""
+    """x + delta sin(2 pi j f / W) over the columns j.
+
+    As the authors do, it is stronger at test time than in training.
+    """
 
     wave: Tensor
 

@@ -19,7 +19,10 @@ def _identity(height: int, width: int) -> Tensor:
 
 
 class Warp(Trigger):
-    """Samples each image on clamp(identity + s field / H), the field bicubic from k x k random control points."""
+    """Samples each image on clamp(identity + s field / H).
+
+    The field is bicubic, from k x k random control points.
+    """
 
     grid: Tensor
 
@@ -39,7 +42,10 @@ class Warp(Trigger):
         )
 
     def cover(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return images warped with further random noise: the authors' noise mode, which must keep its label."""
+        """Return images warped with further random noise, which keep their labels.
+
+        The authors call this the noise mode.
+        """
         noise = (
             torch.rand(
                 (len(images), *self.grid.shape[1:]), generator=generator, device=images.device

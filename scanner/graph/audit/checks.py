@@ -1,6 +1,7 @@
 """What a model file holds besides an honest network: second weights, stowaways, code, damage."""
 
 import collections
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ import onnx
 from onnx import external_data_helper, numpy_helper
 
 from scanner.graph.audit import wire
-from scanner.graph.core.structure import label, subgraphs
+from scanner.graph.core.structure import label
+from scanner.limits import Limits
 from scanner.modelfile import external_data, nested
 from scanner.modelfile.domains import STANDARD_DOMAINS, canonical
 from scanner.results import Observation, Severity
@@ -55,20 +57,39 @@ Array = npt.NDArray[Any]
 Check = Callable[[onnx.ModelProto, bytes, Path], Iterable[Observation]]
 
 
-def audit(proto: onnx.ModelProto, data: bytes, path: Path) -> tuple[Observation, ...]:
+def audit(
+    proto: onnx.ModelProto, data: bytes, path: Path, limits: Limits | None = None
+) -> tuple[Observation, ...]:
     """Return everything notable about a file, the most severe first.
 
     Args:
         proto: The parsed file.
         data: Its bytes.
         path: Where it lies; external data is looked for beside it.
+        limits: How many fields of the file may be looked at one by one; None sets no limit.
+
+    Raises:
+        UnsafeModelError: The file has more fields.
     """
-    found = itertools.chain.from_iterable(check(proto, data, path) for check in _CHECKS)
+    wire_check = functools.partial(_wire, most=None if limits is None else limits.parts)
+    checks = (wire_check if check is _wire else check for check in _CHECKS)
+    found = itertools.chain.from_iterable(check(proto, data, path) for check in checks)
     return tuple(sorted(found, key=lambda o: -o.severity))
 
 
 def tensors(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
-    """Yield every tensor with a name for it, those in bodies, functions and attributes included."""
+    """Yield every tensor with a name for it, wherever it stands."""
+    # Holding on to them keeps their identities: protobuf makes a new object for one that is let go.
+    unnamed = {id(tensor): tensor for tensor in nested.Contents(proto).of(onnx.TensorProto)}
+    for name, tensor in _named_tensors(proto):
+        unnamed.pop(id(tensor), None)
+        yield name, tensor
+    for tensor in unnamed.values():
+        yield tensor.name, tensor
+
+
+def _named_tensors(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """Yield the tensors of graphs and nodes, with names that say where they are."""
     for graph in _graphs(proto):
         for tensor in graph.initializer:
             yield tensor.name, tensor
@@ -82,8 +103,9 @@ def tensors(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
 
 
 def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    in_functions = (b for f in proto.functions for node in f.node for b in subgraphs(node))
-    return nested.walk([proto.graph, *in_functions])
+    for graph in nested.walk([proto.graph, *proto.functions]):
+        if isinstance(graph, onnx.GraphProto):
+            yield graph
 
 
 def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
@@ -165,10 +187,11 @@ def _two_names(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Ob
             )
 
 
-def _wire(_proto: onnx.ModelProto, data: bytes, _path: Path) -> Iterator[Observation]:
-    for kind, group in itertools.groupby(
-        sorted(wire.oddities(data), key=lambda o: (o.kind, not o.differs)), key=lambda o: o.kind
-    ):
+def _wire(
+    _proto: onnx.ModelProto, data: bytes, _path: Path, most: int | None = None
+) -> Iterator[Observation]:
+    found = sorted(wire.oddities(data, most), key=lambda o: (o.kind, not o.differs))
+    for kind, group in itertools.groupby(found, key=lambda o: o.kind):
         odd = list(group)
         places = [f"{o.path}.{o.field}" for o in odd]
         size = sum(o.size for o in odd)
@@ -196,6 +219,7 @@ def _wire(_proto: onnx.ModelProto, data: bytes, _path: Path) -> Iterator[Observa
                 else f"{size} bytes cannot be read as fields",
                 places,
                 bytes=size,
+                count=sum(o.count for o in odd),
             )
 
 

@@ -8,11 +8,12 @@ Source: the Protocol Buffers encoding specification, sections on last-one-wins a
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 import onnx
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor
 
+from scanner.errors import UnsafeModelError
+from scanner.modelfile.nested import repeated
 from scanner.modelfile.wire_format import BYTES, WireError, read_field
 
 _DEEPEST = 100
@@ -29,6 +30,7 @@ class Oddity:
         field: The field's name, or its number where that is unknown.
         size: Bytes of its content.
         differs: Whether a repeated field's contents differ.
+        count: How many alike lie in one message: unknown fields of one number are one oddity.
     """
 
     kind: str
@@ -36,15 +38,44 @@ class Oddity:
     field: str
     size: int
     differs: bool = False
+    count: int = 1
 
 
-def oddities(data: bytes) -> Iterator[Oddity]:
-    """Yield what a parser would pass over in a serialised model, in file order."""
-    yield from _message(memoryview(data), onnx.ModelProto.DESCRIPTOR, "model", 0)
+def oddities(data: bytes, most: int | None = None) -> Iterator[Oddity]:
+    """Yield what a parser would pass over in a serialised model.
+
+    Args:
+        data: The model's bytes.
+        most: How many fields may be looked at; None sets no limit.
+
+    Raises:
+        UnsafeModelError: There are more fields.
+    """
+    yield from _message(memoryview(data), onnx.ModelProto.DESCRIPTOR, "model", 0, _Budget(most))
 
 
-def _message(view: memoryview, kind: Descriptor, path: str, depth: int) -> Iterator[Oddity]:
+class _Budget:
+    """How many fields may still be looked at."""
+
+    def __init__(self, most: int | None) -> None:
+        self._most, self._left = most, most
+
+    def spend(self) -> None:
+        if self._left is None:
+            return
+        self._left -= 1
+        if self._left < 0:
+            raise UnsafeModelError(
+                f"the file consists of more than {self._most:,} fields",
+                remedy="raise the setting `parts` if you trust the file",
+            )
+
+
+def _message(
+    view: memoryview, kind: Descriptor, path: str, depth: int, budget: _Budget
+) -> Iterator[Oddity]:
     known = _fields(kind)
+    unknown: dict[int, tuple[int, int]] = {}  # count and bytes, by number
     first: dict[int, memoryview] = {}
     places: dict[int, int] = {}
     position = 0
@@ -52,12 +83,15 @@ def _message(view: memoryview, kind: Descriptor, path: str, depth: int) -> Itera
         try:
             number, wire_type, start, end = read_field(view, position)
         except WireError:
+            yield from _unknown(path, unknown)
             yield Oddity("damaged", path, "", len(view) - position)
             return
+        budget.spend()
         content, position = view[start:end], end
         field = known.get(number)
         if field is None:
-            yield Oddity("unknown-field", path, str(number), len(content))
+            count, size = unknown.get(number, (0, 0))
+            unknown[number] = count + 1, size + len(content)
             continue
         name, single, inner = field
         if single:
@@ -67,9 +101,14 @@ def _message(view: memoryview, kind: Descriptor, path: str, depth: int) -> Itera
             first.setdefault(number, content)
         if inner is not None and wire_type == BYTES and depth < _DEEPEST:
             places[number] = place = places.get(number, -1) + 1
-            yield from _message(
-                content, inner, f"{path}.{name}" + ("" if single else f"[{place}]"), depth + 1
-            )
+            inside = f"{path}.{name}" + ("" if single else f"[{place}]")
+            yield from _message(content, inner, inside, depth + 1, budget)
+    yield from _unknown(path, unknown)
+
+
+def _unknown(path: str, found: dict[int, tuple[int, int]]) -> Iterator[Oddity]:
+    for number, (count, size) in found.items():
+        yield Oddity("unknown-field", path, str(number), size, count=count)
 
 
 _KNOWN: dict[str, dict[int, tuple[str, bool, Descriptor | None]]] = {}
@@ -79,14 +118,6 @@ def _fields(kind: Descriptor) -> dict[int, tuple[str, bool, Descriptor | None]]:
     """Return a message's fields by number: name, whether it appears once, message that it holds."""
     if kind.full_name not in _KNOWN:
         _KNOWN[kind.full_name] = {
-            f.number: (f.name, not _repeated(f), f.message_type) for f in kind.fields
+            f.number: (f.name, not repeated(f), f.message_type) for f in kind.fields
         }
     return _KNOWN[kind.full_name]
-
-
-def _repeated(field: Any) -> bool:
-    # Newer protobuf releases say it by a property and warn of the label; older ones have the label
-    # alone.
-    if hasattr(field, "is_repeated"):
-        return bool(field.is_repeated)
-    return bool(field.label == FieldDescriptor.LABEL_REPEATED)

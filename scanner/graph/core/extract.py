@@ -9,12 +9,7 @@ from scanner.graph.core.ancestors import ancestors
 from scanner.graph.core.draft import Draft, copied
 from scanner.graph.core.structure import Uses, reads
 from scanner.modelfile.model import required_inputs
-
-FREE_INITIALISERS = 4
-"""The first IR version in which an initialiser need not be an input too.
-
-In models of an older version, shape inference ignores initialisers that are not inputs.
-"""
+from scanner.modelfile.skeleton import FREE_INITIALISERS
 
 
 def upstream(proto: onnx.ModelProto, values: Collection[str]) -> Draft:

@@ -9,10 +9,9 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from scanner.errors import MalformedModelError
 from scanner.graph.core.draft import Draft
-from scanner.graph.core.extract import FREE_INITIALISERS
-from scanner.modelfile.skeleton import declare_constants
+from scanner.modelfile.inference import infer_shapes
+from scanner.modelfile.skeleton import FREE_INITIALISERS, declare_constants
 
 Shape = tuple[int | str, ...]
 """Dimensions; one that is not a number is a name, and equal names are equal sizes."""
@@ -86,13 +85,7 @@ def infer(model: onnx.ModelProto) -> Facts:
 
 
 def _inferred(skeleton: onnx.ModelProto) -> onnx.GraphProto:
-    try:
-        return onnx.shape_inference.infer_shapes(skeleton, data_prop=True).graph
-    except onnx.shape_inference.InferenceError as error:
-        raise MalformedModelError(
-            f"the graph's shapes contradict one another ({str(error).splitlines()[0]})",
-            remedy="export the model to ONNX again",
-        ) from error
+    return infer_shapes(skeleton, follow_numbers=True).graph
 
 
 def _forgotten(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:

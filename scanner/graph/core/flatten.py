@@ -4,6 +4,8 @@ That the branch not taken is gone, and that functions are, lets every analysis l
 nodes.
 """
 
+from collections.abc import Mapping
+
 import onnx
 from onnx import inliner
 
@@ -12,6 +14,7 @@ from scanner.graph.core.conform import check_nodes
 from scanner.graph.core.draft import copied
 from scanner.graph.core.scopes import own_names, renamed_apart, with_defaults
 from scanner.graph.core.structure import Uses, attribute
+from scanner.modelfile import guards
 
 
 def flatten(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -40,25 +43,35 @@ def flatten(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _take_constant_branches(proto: onnx.ModelProto) -> onnx.ModelProto:
-    uses = Uses(proto.graph)
-    taken = {
-        position: _branch(node, value)
-        for position, node in enumerate(proto.graph.node)
-        if node.op_type == "If" and (value := uses.scalar(node.input[0])) is not None
-    }
-    if not taken:
+    constants = dict(Uses(proto.graph).constants)
+    if not any(_condition(node, constants) is not None for node in proto.graph.node):
         return proto
     flat = copied(proto)
     around = own_names(proto.graph)
     named = {node.name for node in proto.graph.node}
     del flat.graph.node[:]
-    for position, node in enumerate(proto.graph.node):
-        flat.graph.node.extend(
-            _spliced(node, taken[position], flat.graph, around, named)
-            if position in taken
-            else [node]
-        )
-    return _take_constant_branches(flat)
+    # Branches within branches are taken in one go: a copy for each level would cost the whole
+    # model's size each time.
+    kept: list[onnx.NodeProto] = []
+    waiting = list(reversed(proto.graph.node))
+    while waiting:
+        node = waiting.pop()
+        value = _condition(node, constants)
+        if value is None:
+            kept.append(node)
+            continue
+        body = renamed_apart(_branch(node, value), around, named, f"{node.output[0]}/")
+        around |= own_names(body)
+        named |= {inner.name for inner in body.node}
+        constants |= Uses(body).constants
+        waiting.extend(reversed(_spliced(node, body, flat.graph)))
+    flat.graph.node.extend(kept)
+    return flat
+
+
+def _condition(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> float | None:
+    """Return an If's condition where it is constant."""
+    return guards.scalar(constants.get(node.input[0])) if node.op_type == "If" else None
 
 
 def _branch(node: onnx.NodeProto, condition: float) -> onnx.GraphProto:
@@ -67,25 +80,18 @@ def _branch(node: onnx.NodeProto, condition: float) -> onnx.GraphProto:
 
 
 def _spliced(
-    node: onnx.NodeProto,
-    body: onnx.GraphProto,
-    graph: onnx.GraphProto,
-    around: set[str],
-    named: set[str],
+    node: onnx.NodeProto, body: onnx.GraphProto, graph: onnx.GraphProto
 ) -> list[onnx.NodeProto]:
     """Return a branch's nodes under the names that the If node gives its outputs.
 
     Its initialisers join `graph`. ONNX forbids a body to reuse a name of the graphs around it; ONNX
-    Runtime permits it, and then means the inner one.
+    Runtime permits it, and then means the inner one: such names were changed before.
     """
-    body = renamed_apart(body, around, named, f"{node.output[0]}/")
-    around |= own_names(body)
-    named |= {inner.name for inner in body.node}
     graph.initializer.extend(body.initializer)
     graph.sparse_initializer.extend(body.sparse_initializer)
     renames = [
         onnx.helper.make_node("Identity", [inner.name], [outer])
         for inner, outer in zip(body.output, node.output, strict=True)
-        if outer
+        if outer and outer != inner.name  # a value that already has the name it is to get
     ]
     return [*body.node, *renames]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from scanner.errors import MalformedModelError
 from scanner.graph.core.draft import Draft
 from scanner.graph.core.facts import FLOATING, HALVES, Facts, infer
 from scanner.graph.core.structure import attribute, reads, subgraphs
@@ -168,10 +169,10 @@ def _folded(  # noqa: PLR0911 - one for each reason to leave a node as it is
     # nothing to fold.
     from onnx.reference import ReferenceEvaluator  # noqa: PLC0415
 
-    feeds = {name: numpy_helper.to_array(known[name]) for name in node.input if name}
-    if _may_overflow(node, list(feeds.values())):
-        return None  # what a runtime makes of it, only the runtime knows
     try:
+        feeds = {name: numpy_helper.to_array(known[name]) for name in node.input if name}
+        if _may_overflow(node, list(feeds.values())):
+            return None  # what a runtime makes of it, only the runtime knows
         arrays = ReferenceEvaluator(node, opsets=opsets).run(None, feeds)
     except (ArithmeticError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError):
         return None  # whatever is odd about it, ONNX Runtime judges it
@@ -207,7 +208,14 @@ def _fixed_shape(node: onnx.NodeProto, facts: Facts) -> npt.NDArray[np.int64] | 
 def _constant(node: onnx.NodeProto) -> list[onnx.TensorProto] | None:
     """Return what a Constant node holds, or None where that is text or a sparse tensor."""
     given = node.attribute[0]
-    value = helper.get_attribute_value(given)
+    try:
+        value = helper.get_attribute_value(given)
+    except ValueError as error:
+        raise MalformedModelError(
+            f"the Constant node {node.name or node.output[0]!r} holds nothing that its attribute's "
+            "type names",
+            remedy="export the model to ONNX again",
+        ) from error
     if given.name == "value":
         tensor = onnx.TensorProto()
         tensor.CopyFrom(value)

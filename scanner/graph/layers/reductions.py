@@ -10,7 +10,7 @@ from scanner.graph.core.draft import Draft, copied
 from scanner.graph.core.shapes import ValueType, value_types
 from scanner.graph.core.structure import Uses
 from scanner.graph.layers.activations import Activation
-from scanner.graph.layers.channels import channel_axis
+from scanner.graph.layers.channels import Known, channel_axis
 from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.model import standard_opset
 
@@ -109,13 +109,14 @@ def per_channel_statistics(
     del result.graph.output[:]
     opset, types, uses = _with_standard_operators(result), value_types(proto), Uses(proto.graph)
     outputs = []
+    known: Known = {}
     for index, activation in enumerate(activations):
         kind = types.get(activation.value)
         source = _as_float(activation, kind, f"layerwise/{index}", result.graph)
         rank = len(kind.shape) if kind else 0
         if rank == _MATRIX:
             outputs.append(Reduced(source, source))
-        elif rank > _MATRIX and (axis := channel_axis(activation.value, rank, uses)) != 1:
+        elif rank > _MATRIX and (axis := channel_axis(activation.value, rank, uses, known)) != 1:
             axes = [other for other in range(1, rank) if other != axis]
             outputs.append(_reduce(source, axes, opset, f"layerwise/{index}", result.graph))
         elif rank > _MATRIX:

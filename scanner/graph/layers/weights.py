@@ -90,30 +90,41 @@ def _constant(name: str, tensors: Tensors) -> Weights | None:
         return None
     try:
         return numpy_helper.to_array(tensors[name]).astype(np.float64)
-    except ValueError as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise MalformedModelError(
             f"the tensor {name!r} does not hold what its shape says",
             remedy="export the model to ONNX again",
         ) from error
 
 
+def _second(node: onnx.NodeProto) -> str:
+    return node.input[1] if len(node.input) > 1 else ""
+
+
+def _taps(weights: Weights) -> Weights | None:
+    """Return weights of shape (M, C, ...) as (M, C, taps); None where there are none."""
+    return weights.reshape(*weights.shape[:2], -1) if weights.ndim > 1 and weights.size else None
+
+
 def _convolution(node: onnx.NodeProto, tensors: Tensors) -> Weights | None:
-    weights = _constant(node.input[1], tensors)
-    return None if weights is None else weights.reshape(*weights.shape[:2], -1)
+    weights = _constant(_second(node), tensors)
+    return None if weights is None else _taps(weights)
 
 
 def _transposed_convolution(node: onnx.NodeProto, tensors: Tensors) -> Weights | None:
     """Turn (input channels, output channels per group, ...) into the order of a convolution."""
-    weights = _constant(node.input[1], tensors)
+    weights = _constant(_second(node), tensors)
     if weights is None or weights.ndim <= _MATRIX:
         return None
     groups = int(attribute(node, "group", 1))
+    if groups < 1 or len(weights) % groups or not weights.size:
+        return None
     grouped = weights.reshape(groups, len(weights) // groups, weights.shape[1], -1).swapaxes(1, 2)
     return grouped.reshape(-1, *grouped.shape[2:])
 
 
 def _gemm(node: onnx.NodeProto, tensors: Tensors) -> Weights | None:
-    weights = _constant(node.input[1], tensors)
+    weights = _constant(_second(node), tensors)
     if weights is None:
         return None
     scaled = float(attribute(node, "alpha", 1.0)) * weights
@@ -121,7 +132,7 @@ def _gemm(node: onnx.NodeProto, tensors: Tensors) -> Weights | None:
 
 
 def _product(node: onnx.NodeProto, tensors: Tensors) -> Weights | None:
-    weights = _constant(node.input[1], tensors)
+    weights = _constant(_second(node), tensors)
     return None if weights is None or weights.ndim != _MATRIX else weights.T[..., None]
 
 
@@ -132,12 +143,13 @@ def _quantised_convolution(node: onnx.NodeProto, tensors: Tensors) -> Weights | 
         return None
     if codes.ndim <= _MATRIX or not {scale.size, zero.size} <= {1, len(codes)}:
         return None
-    flat = codes.reshape(*codes.shape[:2], -1)
-    return (flat - zero.reshape(-1, 1, 1)) * scale.reshape(-1, 1, 1)
+    flat = _taps(codes)
+    return None if flat is None else (flat - zero.reshape(-1, 1, 1)) * scale.reshape(-1, 1, 1)
 
 
 def _quantised_product(node: onnx.NodeProto, tensors: Tensors) -> Weights | None:
-    codes, scale, zero = (_constant(name, tensors) for name in node.input[3:6])
+    constants = [_constant(name, tensors) for name in node.input[3:6]]
+    codes, scale, zero = constants if len(constants) == _QUANTISED else (None, None, None)
     if codes is None or scale is None or zero is None or codes.ndim != _MATRIX:
         return None
     return ((codes - zero) * scale).T[..., None]

@@ -301,7 +301,7 @@ class Analysis:
             (a for n in constants if (a := self.flow.array(n)) is not None and a.ndim > 1), None
         )
         gain = 1.0
-        if matrix is not None and matrix.dtype.kind == "f":
+        if matrix is not None and matrix.size and matrix.dtype.kind == "f":
             rows = (
                 matrix
                 if step.op not in ("Gemm", "MatMul") or step.attribute("transB")

@@ -42,6 +42,9 @@ def test_every_option_fills_its_setting() -> None:
         "max_nodes": 3,
         "max_depth": 4,
         "max_trips": 5,
+        "max_parts": 6,
+        "max_interface": 7,
+        "require_isolation": True,
         "lenient": True,
     }
     expected = Settings(
@@ -60,7 +63,17 @@ def test_every_option_fills_its_setting() -> None:
         timeout=9.0,
         alpha=0.1,
         classes=(0, 2),
-        limits=Limits(memory=2**30, file_size=2000, nodes=3, depth=4, trips=5, lenient=True),
+        limits=Limits(
+            memory=2**30,
+            file_size=2000,
+            nodes=3,
+            depth=4,
+            trips=5,
+            parts=6,
+            interface=7,
+            lenient=True,
+        ),
+        require_isolation=True,
     )
     assert options.settings(ScanOptions(**typed)) == expected
     folder = options.settings(ScanOptions(images_dir=Path("/d"))).images_folder

@@ -5,7 +5,6 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from examples import result
@@ -83,12 +82,12 @@ def test_a_result_is_translated_but_for_what_names_its_model() -> None:
     shown = wording.result_in_options(worded)
     assert (shown.advice, shown.reason) == (("give --images-npz",), "give --images-npz")
     assert shown.model == plain.model
-    kept: dict[str, Any] = {
-        "advice": plain.advice,
-        "reason": plain.reason,
-        "failures": plain.failures,
-    }
-    assert dataclasses.replace(shown, **kept) == plain
+    assert (
+        dataclasses.replace(
+            shown, advice=plain.advice, reason=plain.reason, failures=plain.failures
+        )
+        == plain
+    )
 
 
 def test_a_failure_is_translated() -> None:

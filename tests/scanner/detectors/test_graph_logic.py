@@ -11,6 +11,7 @@ from exporter_idioms import HONEST, floats, operation, reject_option, squeeze_ex
 from models import plain
 from onnx import TensorProto, helper
 
+from scanner.detectors import graph_logic
 from scanner.detectors.graph_logic import GraphLogic
 from scanner.graph.logic.excerpt import excerpt
 from scanner.graph.logic.gates import observe
@@ -19,6 +20,7 @@ from scanner.instruments.detector import Subject
 from scanner.judging.comparison import compare
 from scanner.modelfile.model import open_model
 from scanner.results import Measurement, Severity
+from scanner.sandbox import deadline
 from scanner.settings import Settings
 from scanner.values import from_json, to_json
 from trainers.graph_backdoor import KINDS, Graft, plant
@@ -99,6 +101,26 @@ def test_infinite_constants_are_written_as_words(tmp_path: Path) -> None:
 def test_a_trained_backdoor_is_not_in_the_graph(planted: bool, tmp_path: Path) -> None:
     measurement = measure(plain(planted), tmp_path)
     assert (measurement.statistic, measurement.observations) == (0.0, ())
+
+
+def test_a_deadline_takes_no_finding(tmp_path: Path) -> None:
+    planted = plant(plain(), "patch-equals", target=1).model
+    deadline.expire()
+    try:
+        measurement = measure(planted, tmp_path)
+    finally:
+        deadline.renew()
+    assert measurement.statistic == Severity.SUSPICIOUS
+    assert [o.details["confirmation"]["reason"] for o in measurement.observations] == [
+        "the time ran out"
+    ]
+
+
+def test_only_so_many_gates_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph_logic, "_MOST_CONFIRMED", 0)
+    (observation,) = measure(plant(plain(), "patch-equals", target=1).model, tmp_path).observations
+    assert observation.severity is Severity.SUSPICIOUS
+    assert observation.details["confirmation"]["reason"] == "enough others were tried"
 
 
 def test_names_do_not_matter(tmp_path: Path) -> None:
@@ -275,7 +297,7 @@ def test_a_gate_among_exporter_idioms_is_still_found(kind: str, tmp_path: Path) 
 
 
 def test_an_answer_forced_at_each_position_is_a_warning(tmp_path: Path) -> None:
-    """A tagger that writes fixed logits where one token stands: padding, or a word as trigger."""
+    """A tagger writes fixed logits wherever one token stands: padding, or a word as trigger."""
     model = tokens([], {"forced": floats([[[9.0, 0.0, 0.0]]])}, "hidden")
     model.graph.node.append(operation("Unsqueeze", ["is_padding", "last"], "here"))
     model.graph.node.append(operation("Where", ["here", "forced", "logits"], "tags"))

@@ -1,10 +1,11 @@
 """Laws of the p-value, of the combination and of the index."""
 
 import dataclasses
+import statistics
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from judged import COMBINED, clean, compared
 
@@ -35,7 +36,7 @@ def test_p_is_uniform_for_a_clean_suspect(detectors: int) -> None:
             + shared
         )
         profiles = [[{0: value} for value in row] for row in draws.tolist()]
-        ps.append(ranks.combined_p([row[0] for row in profiles], [row[1:] for row in profiles])[0])
+        ps.append(ranks.combined([row[0] for row in profiles], [row[1:] for row in profiles])[0].p)
     for level in (0.05, 0.1, 0.25, 0.5):
         share = np.mean(np.array(ps) <= level + 1e-9)
         assert abs(share - level) < 4 * np.sqrt(level * (1 - level) / trials)
@@ -51,9 +52,12 @@ def profiles_of(generator: np.random.Generator, models: int) -> list[dict[int, f
 def test_the_combination_names_the_foremost_class() -> None:
     generator = np.random.default_rng(1)
     clean = [profiles_of(generator, 20) for _ in range(2)]
-    assert ranks.combined_p([{0: 0.1}, {0: 0.1, 2: 9.0}], clean) == (1 / 21, 2)
+    place, foremost = ranks.combined([{0: 0.1}, {0: 0.1, 2: 9.0}], clean)
+    assert (place.p, foremost) == (1 / 21, 2)
+    assert place.size > 1
     # Two that agree on a class outweigh one that is louder about another.
-    assert ranks.combined_p([{3: 6.0}, {3: 6.0, 1: 9.0}], clean) == (1 / 21, 3)
+    place, foremost = ranks.combined([{3: 6.0}, {3: 6.0, 1: 9.0}], clean)
+    assert (place.p, foremost) == (1 / 21, 3)
 
 
 def test_detectors_that_find_one_class_speak_together() -> None:
@@ -63,8 +67,8 @@ def test_detectors_that_find_one_class_speak_together() -> None:
     large = [sorted(max(profile.values()) for profile in row)[-2] for row in clean]
     same = [{3: large[0]}, {3: large[1]}]
     apart = [{3: large[0]}, {1: large[1]}]
-    assert ranks.combined_p(same, clean)[0] < ranks.combined_p(apart, clean)[0]
-    assert ranks.combined_p(same, clean)[0] == 1 / 41
+    assert ranks.combined(same, clean)[0].p < ranks.combined(apart, clean)[0].p
+    assert ranks.combined(same, clean)[0].p == 1 / 41
 
 
 def test_other_clean_models_for_each_detector_are_no_population() -> None:
@@ -121,3 +125,23 @@ def test_who_stands_apart() -> None:
     assert ranks.stands_apart([pair(1.6)])
     assert not ranks.stands_apart([pair(9.0, "overactivation")])
     assert not ranks.stands_apart([])
+
+
+@given(
+    st.lists(st.floats(-100, 100), min_size=2, max_size=30),
+    st.floats(-100, 100),
+    st.floats(0.1, 10),
+    st.floats(-50, 50),
+)
+def test_a_size_has_no_unit(clean: list[float], value: float, scale: float, shift: float) -> None:
+    assume(max(clean) - statistics.median([value, *clean]) > 1e-3)
+    moved = ranks.size(scale * value + shift, [scale * c + shift for c in clean])
+    assert moved == pytest.approx(ranks.size(value, clean), rel=1e-6, abs=1e-6)
+
+
+def test_the_furthest_clean_model_has_size_one_and_the_middle_zero() -> None:
+    clean = [float(i) for i in range(20)]
+    assert ranks.size(19.0, clean) == 1.0
+    assert ranks.size(9.5, clean) == 0.0
+    assert ranks.size(29.0, clean) == pytest.approx(2.11, abs=0.01)
+    assert ranks.size(2.0, [1.0, 1.0]) > 1e6

@@ -48,8 +48,10 @@ def judged(
             2.0,
             clean(20),
             Verdict.SUSPICIOUS,
-            "class 3 is easy to reach; p = 0.0476 among 20 clean models",
+            "class 3 is easy to reach; p = 0.0476 among 20 clean models (test), 3.1 times as far",
         ),
+        (1.3, clean(20), Verdict.INCONCLUSIVE, "1.6 times as far out as the furthest of them"),
+        (1.1, clean(20), Verdict.CLEAN, "1.2 times as far out as the furthest of them"),
         (0.5, clean(20), Verdict.CLEAN, "among 20 clean models"),
         (2.0, clean(5), Verdict.INCONCLUSIVE, "too few to reach 0.05"),
         (2.0, None, Verdict.INCONCLUSIVE, "one clean model shows a difference"),
@@ -101,6 +103,10 @@ def test_suspicion_outranks_doubt_outranks_innocence() -> None:
     assert combine((guilty, clean(20)), failed=True).verdict is Verdict.SUSPICIOUS
     assert combine((innocent, clean(20)), failed=True).verdict is Verdict.INCONCLUSIVE
     assert combine((innocent, clean(20))).verdict is Verdict.CLEAN
+    first = judged(1.1, clean(20))
+    assert combine((first, clean(20))).verdict is Verdict.CLEAN
+    further = judged(1.3, clean(20))
+    assert combine((further, clean(20))).verdict is Verdict.INCONCLUSIVE
     assert combine((doubtful, None)).verdict is Verdict.INCONCLUSIVE
     assert combine().verdict is Verdict.INCONCLUSIVE
     assert combine((judged(None, None, Severity.CONFIRMED), None)).score == 1.0
@@ -109,31 +115,43 @@ def test_suspicion_outranks_doubt_outranks_innocence() -> None:
 HEAD = dataclasses.replace(RULE, id="head")
 
 
-def together(masks: float, head: float) -> tuple[list[Finding], verdict.Judgement]:
-    """Judge two detectors, among 20 clean models of which one is the largest in either."""
+def together(
+    masks: float, head: float, odd: float = 0.0
+) -> tuple[list[Finding], verdict.Judgement]:
+    """Judge two detectors, among 20 clean models of which one is the largest in either.
+
+    Of one of these, `odd` is what the head says more.
+    """
     mixed = [0.1 * ((7 * i) % 20) for i in range(20)]
+    heads = [mixed[-1] + odd, *mixed[-2::-1]]
     population = [
         dataclasses.replace(
             clean(20, rule), values=tuple(values), classes=tuple(((3, v),) for v in values)
         )
-        for rule, values in ((RULE.id, mixed), (HEAD.id, mixed[::-1]))
+        for rule, values in ((RULE.id, mixed), (HEAD.id, heads))
     ]
     found = (judged(masks, population[0]), judged(head, population[1], rule=HEAD))
     return list(found), combine(*zip(found, population, strict=True))
 
 
 def test_two_that_agree_accuse_where_neither_does_alone() -> None:
-    findings, judgement = together(1.85, 1.85)
-    assert [f.verdict for f in findings] == [Verdict.CLEAN, Verdict.CLEAN]
+    findings, judgement = together(2.6, 2.6)
+    assert [f.verdict for f in findings] == [Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE]
     assert (judgement.verdict, judgement.target_class) == (Verdict.SUSPICIOUS, 3)
     said = "p = 0.0476 by neural_cleanse and head together, among 20 clean models (test)"
-    assert judgement.reason == f"class 3 is easy to reach; {said}"
+    assert judgement.reason.startswith(f"class 3 is easy to reach; {said}")
 
 
-def test_one_that_accuses_is_outvoted() -> None:
+def test_a_class_beyond_every_clean_model_is_never_outvoted_into_clean() -> None:
+    findings, judgement = together(4.0, 0.3, odd=50.0)
+    assert [f.verdict for f in findings] == [Verdict.SUSPICIOUS, Verdict.CLEAN]
+    assert (judgement.verdict, judgement.reason) == (Verdict.INCONCLUSIVE, findings[0].reason)
+
+
+def test_one_that_ranks_first_by_little_is_outvoted() -> None:
     """One of several tests at 5 % is no verdict at 5 %; the answer names all that were combined."""
     findings, judgement = together(1.95, 0.3)
-    assert [f.verdict for f in findings] == [Verdict.SUSPICIOUS, Verdict.CLEAN]
+    assert [f.verdict for f in findings] == [Verdict.CLEAN, Verdict.CLEAN]
     assert (judgement.verdict, judgement.target_class) == (Verdict.CLEAN, None)
     assert "by neural_cleanse and head together" in judgement.reason
     assert (judgement.score or 1) < 0.95

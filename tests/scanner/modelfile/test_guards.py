@@ -34,7 +34,9 @@ def test_an_attack_on_the_machine_is_refused_before_it_runs(
 ) -> None:
     model = build()
     start = time.monotonic()
-    with pytest.raises(UnsafeModelError, match=r"raise the setting|do not use|do not run"):
+    with pytest.raises(
+        UnsafeModelError, match=r"raise the setting|do not use|do not run|without model-local"
+    ):
         check(model)
     assert time.monotonic() - start < 10
 

@@ -16,14 +16,15 @@ DEEDS = ROOT / "tests" / "hostile"
 PROMISES = ("tests/scanner/sandbox/test_worker.py", "tests/hostile/test_confinement.py")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
 SAMPLE = ROOT / "samples" / "mnist-clean.onnx"
-PROGRAM = """
+PROGRAM = f"""
 import os, signal, sys, threading
 from scanner.sandbox import launch
 from scanner.limits import Allowance
 from scanner.sandbox.endpoint import Endpoint
 from scanner.sandbox.worker import Worker
+launch._roots.append({str(DEEDS)!r})
 def deed(name, argument=None):
-    endpoint = Endpoint(function=f"deeds:{name}", request=object, answer=object)
+    endpoint = Endpoint(function=f"deeds:{{name}}", request=object, answer=object)
     with Worker() as child:
         assert type(child._child) is launch.Fork
         return child.ask(endpoint, argument, Allowance(seconds=20))
@@ -208,8 +209,7 @@ def test_a_caller_without_standard_streams_is_served(tmp_path: Path) -> None:
 
 def test_the_first_environment_is_wiped(tmp_path: Path) -> None:
     code = """
-path = '/proc/self/environ'
-print('secret' in open(path).read(), 'secret' in deed('read', path))
+print("secret" in open("/proc/self/environ").read(), "secret" in deed("first_environment"))
 """
     assert run(code, tmp_path, ANYTHING="secret") == "True False"
 
@@ -241,7 +241,7 @@ def test_the_callers_folders_are_not_on_the_module_path(tmp_path: Path) -> None:
     extra = tmp_path / "extra"
     code = f"sys.path += [{str(extra)!r}, ''] ; print(*deed('module_path'), sep='\\n')"
     path = run(code, tmp_path).splitlines()
-    assert path[:3] == [str(ROOT), str(ROOT), str(DEEDS)]
+    assert path[:2] == [str(ROOT), str(DEEDS)]
     assert not {"", str(tmp_path), str(extra)} & set(path)
 
 
@@ -257,9 +257,70 @@ print(launch.may_fork(), len(result.findings), len(result.failures))
 
 
 def test_an_environment_names_what_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "environ", {"PATH": "/bin", "TOKEN": "secret"})
+    tampering = dict.fromkeys(
+        (
+            "TOKEN",
+            "PYTHONPATH",
+            "PYTHONHOME",
+            "LD_PRELOAD",
+            "ORT_LOG",
+            "CUDA_INJECTION64_PATH",
+            "LC_X",
+        ),
+        "x",
+    )
+    monkeypatch.setattr(os, "environ", {"PATH": "/bin", "LANG": "C.UTF-8", **tampering})
     assert launch.environment() == {
-        "PATH": "/bin",
+        "LANG": "C.UTF-8",
         "ORT_DISABLE_TELEMETRY": "1",
         "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
     }
+
+
+def test_folders_of_libraries_are_passed_on_where_only_root_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anybodys = tmp_path / "libraries"
+    anybodys.mkdir()
+    named = f"/usr/local/cuda/lib64:relative::{anybodys}:{sys.prefix}/lib"
+    monkeypatch.setenv("LD_LIBRARY_PATH", named)
+    expected = f"/usr/local/cuda/lib64:{sys.prefix}/lib"
+    assert launch.environment()["LD_LIBRARY_PATH"] == expected
+
+
+@pytest.mark.parametrize("name", ["LD_PRELOAD", "LD_LIBRARY_PATH", "GLIBC_TUNABLES"])
+def test_a_caller_that_was_started_with_other_libraries_gets_an_interpreter(
+    name: str, tmp_path: Path
+) -> None:
+    code = f"os.environ[{name!r}] = {str(tmp_path)!r}; print(launch.may_fork())"
+    assert run(code, tmp_path) == "False"
+
+
+def test_a_tampering_environment_reaches_no_interpreter(tmp_path: Path) -> None:
+    """The variables change after the caller's own start: what they would do to him is not ours."""
+    evil = tmp_path / "evil"
+    evil.mkdir()
+    for name in ("numpy", "onnx", "onnxruntime", "ctypes", "sitecustomize", "json"):
+        (evil / f"{name}.py").write_text("raise SystemExit('imported')\n", encoding="utf-8")
+    code = f"""
+import numpy
+from scanner import Settings, scan
+os.environ.update({{
+    "PYTHONPATH": {str(evil)!r}, "PYTHONHOME": {str(evil)!r}, "PYTHONSTARTUP": "x",
+    "LD_PRELOAD": {str(evil / "none.so")!r}, "LD_LIBRARY_PATH": {str(evil)!r},
+    "ORT_LOG_LEVEL": "x", "PYTHONSAFEPATH": "", "PYTHONINSPECT": "1",
+}})
+result = scan({str(SAMPLE)!r}, settings=Settings(detectors=("overactivation",)))
+print(launch.may_fork(), len(result.findings), len(result.failures))
+"""
+    assert run(code, tmp_path) == "False 1 0"
+
+
+def test_a_fresh_interpreter_shows_no_secret(tmp_path: Path) -> None:
+    code = """
+import numpy
+with Worker() as child:
+    print("secret" in open(f"/proc/{child.pid}/environ").read())
+"""
+    assert run(code, tmp_path, ANYTHING="secret") == "False"

@@ -51,6 +51,21 @@ def test_what_is_no_object_is_refused(text: str) -> None:
         messages.read(io.BytesIO(struct.pack(">I", len(text)) + text.encode()))
 
 
+@pytest.mark.parametrize("text", ["[" + "[]," * 1_100_000 + "1]", "[" + "1," * 2**21 + "1]"])
+def test_what_would_fill_the_memory_once_parsed_is_refused(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json, "loads", lambda _: pytest.fail("it was parsed"))
+    with pytest.raises(ValueError, match="values"):
+        messages.read(io.BytesIO(struct.pack(">I", len(text)) + text.encode()))
+
+
+def test_what_json_does_not_write_is_refused() -> None:
+    data = '{"a": "é"}'.encode()
+    with pytest.raises(ValueError, match="not ASCII"):
+        messages.read(io.BytesIO(struct.pack(">I", len(data)) + data))
+
+
 def test_no_length_is_believed_beyond_the_largest() -> None:
     with pytest.raises(ValueError, match="a message of 4294967295 bytes"):
         messages.read(io.BytesIO(b"\xff" * 4 + json.dumps({}).encode()))

@@ -16,7 +16,7 @@ from hostile import deeds
 
 from scanner.errors import WorkerCrashedError, WorkerLimitError, WorkerTimeoutError
 from scanner.limits import Allowance, Limits
-from scanner.sandbox import worker
+from scanner.sandbox import launch, worker
 from scanner.sandbox.endpoint import Endpoint
 from scanner.sandbox.worker import Worker
 
@@ -27,7 +27,7 @@ ALLOWANCE = Allowance(seconds=20)
 
 @pytest.fixture
 def child(way: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
-    monkeypatch.setenv("PYTHONPATH", str(DEEDS))
+    monkeypatch.setattr(launch, "_roots", [*launch._roots, str(DEEDS)])
     with Worker() as started:
         assert type(started._child).__name__.lower() == way
         yield started
@@ -64,7 +64,7 @@ def test_its_folder_is_gone_afterwards(child: Worker) -> None:
 @pytest.mark.usefixtures("way")
 def test_secrets_in_the_environment_stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("PYTHONPATH", str(DEEDS))
+    monkeypatch.setattr(launch, "_roots", [*launch._roots, str(DEEDS)])
     with Worker() as child:
         assert "AWS_SECRET_ACCESS_KEY" not in call(child, "environment")
 
@@ -101,14 +101,28 @@ def test_memory_beyond_the_limit_is_a_typed_error(child: Worker) -> None:
 @LINUX
 def test_memory_that_the_kernel_does_not_count_is_watched_from_here(child: Worker) -> None:
     start = time.monotonic()
-    with pytest.raises(WorkerLimitError, match="200 MiB"):
+    with pytest.raises(WorkerLimitError, match="100 MiB"):
         call(
             child,
-            "allocate_shared",
-            2**28,
-            Allowance(seconds=20, limits=Limits(memory=200 * 2**20)),
+            "map_page_tables",
+            2**36,
+            Allowance(seconds=20, limits=Limits(memory=100 * 2**20)),
         )
     assert time.monotonic() - start < 5
+
+
+@LINUX
+def test_threads_that_the_kernel_does_not_count_are_watched_from_here(
+    child: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(child, "facts")  # it is running Python by now
+    memory, threads = launch.held(child.pid)
+    assert memory > 2**20
+    assert threads >= 1
+    monkeypatch.setattr(launch, "held", lambda _pid: (0, ALLOWANCE.most_threads + 1))
+    with pytest.raises(WorkerLimitError, match="threads"):
+        call(child, "sleep", 60)
+    assert child._child.wait() is not None
 
 
 def test_native_code_that_runs_out_of_memory_is_a_limit_and_no_crash(child: Worker) -> None:
@@ -176,6 +190,26 @@ def test_nonsense_from_a_taken_over_child_is_a_crash(child: Worker, raw: str) ->
         call(child, "nonsense", raw)
 
 
+@LINUX
+@pytest.mark.parametrize("kind", ["answers", "progress"])
+def test_a_child_that_floods_this_process_does_not_fill_its_memory(
+    child: Worker, kind: str
+) -> None:
+    """Two seconds of messages, of which a process without bounds would keep a gigabyte."""
+    # Too many for the parent, had it to look at each: it is slower than the pipe.
+    message = {"answers": {"more": "x" * 2**20}, "progress": {"progress": [1, 2], "x": "y" * 2**20}}
+    before = launch.resident_bytes(os.getpid())
+    with pytest.raises((WorkerCrashedError, WorkerTimeoutError)):
+        call(
+            child,
+            "flood",
+            json.dumps(message[kind]),
+            Allowance(seconds=3),
+            progress=lambda _done, _total: time.sleep(0.2),
+        )
+    assert launch.resident_bytes(os.getpid()) - before < 100 * 2**20
+
+
 @pytest.mark.parametrize("answer", [None, "text", 3, [1], {}, {"limits": [], "more": 1}], ids=repr)
 def test_an_answer_of_another_type_is_a_crash(child: Worker, answer: object) -> None:
     endpoint = Endpoint(function="deeds:echo", request=object, answer=Allowance)
@@ -195,6 +229,7 @@ from scanner.limits import Allowance
 from scanner.sandbox.endpoint import Endpoint
 from scanner.sandbox.worker import Worker
 launch.may_fork = lambda: {way == "fork"}
+launch._roots.append({str(DEEDS)!r})
 child = Worker()
 allowance = Allowance(seconds=60)
 def ask(deed, request=None):
@@ -205,10 +240,7 @@ threading.Thread(target=ask, args=({deed!r}, 60), daemon=True).start()
 print(child.pid, flush=True)
 threading.Event().wait()
 """
-    environment = {**os.environ, "PYTHONPATH": str(DEEDS)}
-    parent = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment, cwd=tmp_path
-    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=tmp_path)
     with parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())

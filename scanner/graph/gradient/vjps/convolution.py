@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scanner.errors import MalformedModelError
 from scanner.graph.gradient.tape import Value
 from scanner.graph.gradient.vjps.base import Gradients, Op, Vjp
 
@@ -116,6 +117,11 @@ def turned(weights: npt.NDArray[Any], group: int) -> npt.NDArray[Any]:
         (C, M / group, *kernel).
     """
     outputs, inputs, *kernel = weights.shape
+    if group < 1 or outputs % group:
+        raise MalformedModelError(
+            f"a convolution of {outputs} output channels has {group} groups",
+            remedy="export the model to ONNX again",
+        )
     grouped = weights.reshape(group, outputs // group, inputs, *kernel).swapaxes(1, 2)
     flipped = np.flip(grouped, tuple(range(3, 3 + len(kernel))))
     return np.ascontiguousarray(flipped.reshape(group * inputs, outputs // group, *kernel))

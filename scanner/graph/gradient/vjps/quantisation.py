@@ -14,7 +14,10 @@ from scanner.graph.gradient.vjps.base import Gradients, Op, Vjp
 
 def quantize_linear(op: Op) -> Gradients:
     """Differentiate x / scale + zero point, within the range of the code's type."""
-    info = np.iinfo(onnx.helper.tensor_dtype_to_np_dtype(op.y.dtype))
+    kind = onnx.helper.tensor_dtype_to_np_dtype(op.y.dtype)
+    if kind.kind not in "iu":
+        raise op.unsupported("its codes are no whole numbers of 8, 16 or 32 bits")
+    info = np.iinfo(kind)
     scale = _along_axis(op, op.input(1))
     zero = _along_axis(op, op.input(2).cast(op.x.dtype)) if op.has(2) else op.x.wrap(0)
     code = op.x / scale + zero

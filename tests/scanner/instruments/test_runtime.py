@@ -1,0 +1,151 @@
+"""ONNX Runtime behind one door: devices, sessions, and its errors as the scanner's own."""
+
+from importlib import metadata
+
+import models
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+from onnxruntime.capi import onnxruntime_pybind11_state
+
+from scanner.errors import DeviceError, ScannerError, UnsupportedModelError, WorkerLimitError
+from scanner.instruments import runtime
+from scanner.settings import Device
+
+IMAGES = np.random.default_rng(0).random((2, 1, models.SIDE, models.SIDE), dtype=np.float32)
+
+
+def opened(optimise: bool = True) -> runtime.Session:
+    data = models.plain().SerializeToString()
+    return runtime.open_session(data, Device.CPU, 1, optimise=optimise)
+
+
+def test_a_session_says_what_it_takes_and_what_runs_it() -> None:
+    session = opened()
+    assert (session.provider, session.threads) == ("CPU", 1)
+    assert (session.input_name, session.input_shape) == ("image", ("N", 1, 8, 8))
+    assert session.dtype == np.float32
+
+
+def test_it_runs_as_onnx_runtime_does() -> None:
+    data = models.plain().SerializeToString()
+    plain = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    (expected,) = plain.run(None, {"image": IMAGES})
+    for session in (opened(), opened(optimise=False)):
+        (logits,) = session.run(IMAGES)
+        np.testing.assert_allclose(logits, expected, rtol=1e-5)
+        np.testing.assert_array_equal(session.feed({"image": IMAGES}, ["logits"])[0], logits)
+
+
+def test_a_model_without_inputs_is_opened() -> None:
+    node = helper.make_node("Constant", [], ["logits"], value_float=1.0)
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [])
+    model = helper.make_model(
+        helper.make_graph([node], "constant", [], [output]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    session = runtime.open_session(model.SerializeToString(), Device.CPU, 1)
+    assert (session.input_name, session.input_shape) == ("", ())
+    assert session.feed({}) == [1.0]
+
+
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match="ONNX Runtime refuses the model"):
+        runtime.open_session(b"no model", Device.CPU, 1)
+
+
+def test_a_model_that_fails_when_it_runs() -> None:
+    with pytest.raises(UnsupportedModelError, match="the model fails when it runs"):
+        opened().run(IMAGES[:, :, :5])
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "remedy"),
+    [
+        ("std::bad_alloc", WorkerLimitError, "raise the setting `memory`"),
+        ("Failed to allocate memory for requested buffer", WorkerLimitError, "raise the setting"),
+        ("a node is odd\nat line 3", UnsupportedModelError, "check that it runs"),
+        ("", UnsupportedModelError, "check that it runs"),
+    ],
+)
+def test_its_errors_become_ours(said: str, kind: type[ScannerError], remedy: str) -> None:
+    with (
+        pytest.raises(kind, match=remedy) as caught,
+        runtime._translated("the model fails when it runs"),
+    ):
+        raise onnxruntime_pybind11_state.RuntimeException(said)
+    assert "at line 3" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("devices", "asked", "chosen"),
+    [
+        ((), Device.CPU, Device.CPU),
+        ((), Device.AUTO, Device.CPU),
+        (("NVIDIA 0",), Device.CPU, Device.CPU),
+        (("NVIDIA 0",), Device.AUTO, Device.CUDA),
+        (("NVIDIA 0",), Device.CUDA, Device.CUDA),
+    ],
+)
+def test_the_device_that_is_meant(
+    devices: tuple[str, ...], asked: Device, chosen: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "cuda_devices", lambda: devices)
+    assert runtime.resolve_device(asked) is chosen
+
+
+def test_cuda_where_there_is_none_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "cuda_devices", tuple)
+    with pytest.raises(DeviceError, match=r"no CUDA device is usable; install overactivation\[gpu"):
+        runtime.resolve_device(Device.CUDA)
+
+
+def test_a_cuda_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime goes on with the CPU alone; a scan must not take that for CUDA."""
+    monkeypatch.setitem(runtime.PROVIDERS, Device.CUDA, "NoSuchExecutionProvider")
+    monkeypatch.setattr(runtime, "resolve_device", lambda _: Device.CUDA)
+
+    def on_the_cpu(*arguments: object, **_: object) -> onnxruntime.InferenceSession:
+        return plain(*arguments, providers=["CPUExecutionProvider"])
+
+    plain = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", on_the_cpu)
+    with pytest.raises(DeviceError, match="could not start its CUDA provider"):
+        runtime.open_session(models.plain().SerializeToString(), Device.CUDA, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("float", np.float32), ("double", np.float64), ("float16", np.float16), ("uint8", np.uint8)],
+)
+def test_types_by_name(name: str, dtype: type[np.generic]) -> None:
+    assert runtime.numpy_dtype(f"tensor({name})") == dtype
+
+
+@pytest.mark.parametrize("name", ["tensor(float8e4m3fnuz)", "seq(tensor(float))"])
+def test_a_type_that_numpy_lacks_is_refused(name: str) -> None:
+    with pytest.raises(UnsupportedModelError, match="the model's input is of type"):
+        runtime.numpy_dtype(name)
+
+
+def test_versions_are_those_of_the_installed_packages() -> None:
+    names = ("overactivation", "onnx", "numpy")
+    expected = {name: metadata.version(name) for name in names}
+    assert runtime.versions() == {**expected, "onnxruntime": onnxruntime.__version__}
+
+
+def test_the_installed_runtimes_have_their_versions() -> None:
+    found = runtime.installed_runtimes()
+    assert found
+    assert found == {name: metadata.version(name) for name in found}
+
+
+@pytest.mark.parametrize(("value", "enabled"), [("1", False), ("0", True)])
+def test_the_switch_of_telemetry(
+    value: str, enabled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not runtime.telemetry_enabled(), "the import itself must have switched it off"
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", value)
+    assert runtime.telemetry_enabled() is enabled

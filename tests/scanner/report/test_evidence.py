@@ -1,0 +1,105 @@
+"""The files that a person looks at hold what was found, under names that are safe."""
+
+import base64
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from examples import neural_cleanse, result
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from scanner.errors import UsageError
+from scanner.report.evidence import _plain, write_evidence
+from scanner.report.pictures import floats
+from scanner.results import Array, Input, Observation, ScanResult, Severity
+
+ARRAYS = ("mask", "pattern", "original", "stamped")
+
+
+def named(path: str) -> ScanResult:
+    """A result for a model of this name, with a trigger."""
+    whole = result()
+    return dataclasses.replace(
+        whole,
+        model=dataclasses.replace(whole.model, path=path),
+        findings=(neural_cleanse(),),
+    )
+
+
+def test_a_trigger_is_written_to_look_at_and_to_feed(tmp_path: Path) -> None:
+    scanned = named("models/a.onnx")
+    written = write_evidence([scanned], tmp_path)
+    folder = tmp_path / "00-a" / "neural_cleanse"
+    assert sorted(written) == sorted(
+        folder / f"{name}.{kind}" for name in ARRAYS for kind in ("png", "npy")
+    )
+    trigger = scanned.findings[0].evidence.trigger
+    assert trigger is not None
+    for name in ARRAYS:
+        array = np.load(folder / f"{name}.npy")
+        shape, values = floats(getattr(trigger, name))
+        assert (array.dtype, array.shape) == (np.float32, shape)
+        np.testing.assert_array_equal(array.ravel(), values)
+        with Image.open(folder / f"{name}.png") as image:
+            assert image.size == (28, 28)
+
+
+def test_a_part_of_the_graph_is_written_as_a_model(tmp_path: Path) -> None:
+    seen = Observation(
+        code="two-value-fields", severity=Severity.SUSPICIOUS, sentence="seen",
+        nodes=("../gate/1",), excerpt=base64.b64encode(b"a model").decode(),
+    )  # fmt: skip
+    silent = Observation(code="other", severity=Severity.NOTE, sentence="seen")
+    whole = result()
+    finding = dataclasses.replace(whole.findings[1], observations=(seen, silent))
+    (written,) = write_evidence([dataclasses.replace(whole, findings=(finding,))], tmp_path)
+    assert written == tmp_path / "00-model" / "overactivation" / "two-value-fields-gate_1.onnx"
+    assert written.read_bytes() == b"a model"
+
+
+def test_an_input_that_shows_an_observation_is_written(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8)
+    shown = Input(image=Array.packed(values.tobytes(), values.shape), low=0.0, high=1.0)
+    seen = Observation(code="other", severity=Severity.SUSPICIOUS, sentence="seen", input=shown)
+    whole = result()
+    finding = dataclasses.replace(whole.findings[1], observations=(seen,))
+    picture, numbers = write_evidence([dataclasses.replace(whole, findings=(finding,))], tmp_path)
+    assert (picture.name, numbers.name) == ("other-input.png", "other-input.npy")
+    np.testing.assert_array_equal(np.load(numbers), values)
+
+
+def test_models_of_one_name_are_kept_apart(tmp_path: Path) -> None:
+    written = write_evidence([named("x/m.onnx"), named("y/m.onnx")], tmp_path)
+    assert {path.relative_to(tmp_path).parts[0] for path in written} == {"00-m", "01-m"}
+
+
+def test_without_evidence_no_folder_is_made(tmp_path: Path) -> None:
+    nothing = dataclasses.replace(result(), findings=result().findings[1:])
+    assert write_evidence([nothing], tmp_path / "evidence") == []
+    assert not (tmp_path / "evidence").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_wrong_usage(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UsageError, match="another folder as the setting `evidence`"):
+        write_evidence([named("m.onnx")], tmp_path / "file")
+
+
+@given(st.text())
+def test_a_name_from_a_model_stays_in_its_folder(name: str) -> None:
+    safe = _plain(name)
+    assert 0 < len(safe) <= 60
+    assert safe not in {".", ".."}
+    assert set(safe) <= set(map(chr, range(128)))
+    assert not {"/", "\\", ":", "\0"} & set(safe)
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [("../../etc/passwd", "etc_passwd"), ("a b", "a_b"), ("...", "unnamed"), ("m-1.2", "m-1.2")],
+)
+def test_names_by_hand(name: str, safe: str) -> None:
+    assert _plain(name) == safe

@@ -1,0 +1,39 @@
+"""What a detector declares decides how it takes part."""
+
+import json
+
+import pytest
+
+from scanner.results import Contribution, Part, Rule, Scale, Wording
+from scanner.values import from_json, to_json
+
+
+@pytest.mark.parametrize(
+    ("part", "combined", "calibrated"),
+    [
+        (Part.STRUCTURAL, False, False),
+        (Part.COMBINED, True, True),
+        (Part.SHOWN, False, True),
+    ],
+)
+def test_the_part_of_a_detector(part: Part, combined: bool, calibrated: bool) -> None:
+    contribution = Contribution(part=part)
+    assert (contribution.combined, contribution.calibrated) == (combined, calibrated)
+
+
+def test_every_part_is_one_of_the_three_above() -> None:
+    assert {part.value for part in Part} == {"structural", "combined", "shown"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Rule(id="r", name="R", summary="s", reference="2024"),
+        Contribution(part=Part.COMBINED, decisive=True, beside_one=1.5, budget_helps=True),
+        Scale(small_is_suspicious=True, added=1.0, ease=0.5, unit=" pixels"),
+        Wording(one="{suspect}", alone="alone"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_declaration_survives_json(value: Rule | Contribution | Scale | Wording) -> None:
+    assert from_json(type(value), json.loads(json.dumps(to_json(value)))) == value

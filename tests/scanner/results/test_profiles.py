@@ -1,0 +1,85 @@
+"""Profiles keep their rows, and arrays their bytes, on the way through JSON."""
+
+import base64
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanner.results import (
+    Array,
+    ByChannel,
+    ByClass,
+    ByImage,
+    ByLayer,
+    ChannelRow,
+    ClassRow,
+    Contest,
+    Grant,
+    LayerRow,
+)
+from scanner.values import from_json, to_json
+
+ROWS = tuple(ClassRow(class_id=c, figure=float(c), course=(None, float(c))) for c in (2, 5))
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False), max_size=6))
+def test_an_array_keeps_its_values(values: list[float]) -> None:
+    raw = np.array(values, "<f4").tobytes()
+    array = from_json(Array, json.loads(json.dumps(to_json(Array.packed(raw, [len(values)])))))
+    assert array.shape == (len(values),)
+    assert np.frombuffer(base64.b64decode(array.data), "<f4").tolist() == values
+
+
+def test_a_row_is_found_by_its_class() -> None:
+    profile = ByClass(classes=10, rows=ROWS)
+    assert profile.row(5) is ROWS[1]
+    assert profile.row(3) is None
+    assert profile.row(None) is None
+
+
+@pytest.mark.parametrize(
+    ("granted", "dropped"), [(None, False), ((2, 5), False), ((5,), True)],
+    ids=["no contest", "all to the end", "one dropped"],
+)  # fmt: skip
+def test_whether_a_contest_dropped_classes(granted: tuple[int, ...] | None, dropped: bool) -> None:
+    contest = None if granted is None else Contest(
+        planned=100, round=25, finalists=1,
+        granted=tuple(Grant(class_id=c, steps=100) for c in granted),
+    )  # fmt: skip
+    assert ByClass(classes=2, rows=ROWS, contest=contest).dropped_some is dropped
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        ByClass(
+            classes=2,
+            rows=ROWS,
+            unreached=784.0,
+            contest=Contest(planned=50, round=25, finalists=2, left_out=(1,)),
+        ),
+        ByLayer(
+            rows=(
+                LayerRow(
+                    layer="relu", operator="Relu", channels=2, peak_mean=1.0, peak_max=2.0,
+                    mean=0.5, quantiles=(0.0, 1.0), channel=1, channel_peak=2.0, channel_z=1.0,
+                ),
+            )
+        ),
+        ByChannel(
+            rows=(
+                ChannelRow(
+                    layer="conv", operator="Conv", channels=4, channel=0, norm=2.0, median=1.0,
+                    z=3.0,
+                ),
+            )
+        ),
+        ByImage(maxima=(1.0, 2.5)),
+    ],
+    ids=lambda profile: type(profile).__name__,
+)  # fmt: skip
+def test_a_profile_survives_json(profile: ByClass | ByLayer | ByChannel | ByImage) -> None:
+    assert from_json(type(profile), json.loads(json.dumps(to_json(profile)))) == profile

@@ -1,0 +1,65 @@
+"""Settings: what a budget allows, and how long a scan may take."""
+
+import itertools
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanner.settings import EFFORTS, Budget, Device, Noise, Settings
+from scanner.values import from_json, to_json
+
+
+@pytest.mark.parametrize("budget", list(Budget))
+def test_every_budget_has_an_effort(budget: Budget) -> None:
+    assert Settings(budget=budget).effort == EFFORTS[budget]
+
+
+def test_a_larger_budget_allows_no_less() -> None:
+    efforts = [EFFORTS[budget] for budget in (Budget.QUICK, Budget.STANDARD, Budget.THOROUGH)]
+    for less, more in itertools.pairwise(efforts):
+        assert less.images <= more.images
+        assert less.steps < more.steps
+        assert less.restarts <= more.restarts
+        assert less.seconds < more.seconds
+
+
+@pytest.mark.parametrize(
+    ("budget", "models", "seconds"),
+    [
+        (Budget.QUICK, 1, 600),  # ten minutes at least
+        (Budget.QUICK, 3, 720),
+        (Budget.STANDARD, 1, 1200),
+        (Budget.THOROUGH, 2, 14_400),
+    ],
+)
+def test_the_deadline_grows_with_the_work(budget: Budget, models: int, seconds: float) -> None:
+    assert Settings(budget=budget).deadline(models) == seconds
+
+
+@given(timeout=st.floats(0.1, 1e6), models=st.integers(1, 100), budget=st.sampled_from(Budget))
+def test_a_timeout_that_was_given_is_the_deadline(
+    timeout: float, models: int, budget: Budget
+) -> None:
+    assert Settings(timeout=timeout, budget=budget).deadline(models) == timeout
+
+
+@given(
+    noise=st.sampled_from(Noise),
+    device=st.sampled_from(Device),
+    budget=st.sampled_from(Budget),
+    classes=st.lists(st.integers(0, 99), max_size=4).map(tuple),
+    input_range=st.none() | st.tuples(st.floats(-9, 0), st.floats(1, 9)),
+)
+def test_settings_survive_json(
+    noise: Noise,
+    device: Device,
+    budget: Budget,
+    classes: tuple[int, ...],
+    input_range: tuple[float, float] | None,
+) -> None:
+    settings = Settings(
+        noise=noise, device=device, budget=budget, classes=classes, input_range=input_range
+    )
+    assert from_json(Settings, json.loads(json.dumps(to_json(settings)))) == settings
