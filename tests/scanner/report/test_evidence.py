@@ -14,7 +14,7 @@ from PIL import Image
 from scanner.errors import UsageError
 from scanner.report.evidence import _plain, write_evidence
 from scanner.report.pictures import floats
-from scanner.results import Observation, ScanResult, Severity
+from scanner.results import Array, Input, Observation, ScanResult, Severity
 
 ARRAYS = ("mask", "pattern", "original", "stamped")
 
@@ -58,6 +58,17 @@ def test_a_part_of_the_graph_is_written_as_a_model(tmp_path: Path) -> None:
     (written,) = write_evidence([dataclasses.replace(whole, findings=(finding,))], tmp_path)
     assert written == tmp_path / "00-model" / "overactivation" / "two-value-fields-gate_1.onnx"
     assert written.read_bytes() == b"a model"
+
+
+def test_an_input_that_shows_an_observation_is_written(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8)
+    shown = Input(image=Array.packed(values.tobytes(), values.shape), low=0.0, high=1.0)
+    seen = Observation(code="other", severity=Severity.SUSPICIOUS, sentence="seen", input=shown)
+    whole = result()
+    finding = dataclasses.replace(whole.findings[1], observations=(seen,))
+    picture, numbers = write_evidence([dataclasses.replace(whole, findings=(finding,))], tmp_path)
+    assert (picture.name, numbers.name) == ("other-input.png", "other-input.npy")
+    np.testing.assert_array_equal(np.load(numbers), values)
 
 
 def test_models_of_one_name_are_kept_apart(tmp_path: Path) -> None:
