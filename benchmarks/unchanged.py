@@ -8,7 +8,8 @@ differ between the two; what was measured may not:
 * of every finding the verdict, the statistic, the p-value and the figures in its sentence;
 * every other number of a finding that is not whole, and every array, wherever in the finding it
   stands. Whole numbers are left out: a class's id or a count of rows comes and goes with the
-  layout. So do copies: a number that was stated twice may be stated once.
+  layout. So do copies: a number that was stated twice may be stated once. A number that is new
+  says nothing of those that were there.
 
 Prints what differs and exits with 1 if anything does. Only the standard library is imported.
 """
@@ -88,11 +89,10 @@ def differences(before: Result, after: Result) -> Iterator[str]:
             yield from _unlike(f"{rule}: {field}", old[rule][field], new[rule][field])
         yield from _unlike(f"{rule}: reason", *(_figures(f[rule]["reason"]) for f in (old, new)))
         yield from _unlike(f"{rule}: observations", *(_observed(f[rule]) for f in (old, new)))
-        held = [list(numbers(side[rule])) for side in (old, new)]
-        for word, missing in (("lost", _only_in(*held)), ("new", _only_in(*reversed(held)))):
-            if missing:
-                shown = ", ".join(f"{path} = {content}" for path, content in missing[:5])
-                yield f"{rule}: {len(missing)} {word} figures, such as {shown}"
+        missing = _only_in(list(numbers(old[rule])), list(numbers(new[rule])))
+        if missing:
+            shown = ", ".join(f"{path} = {content}" for path, content in missing[:5])
+            yield f"{rule}: {len(missing)} figures are lost, such as {shown}"
 
 
 def numbers(data: Any, path: str = "") -> Iterator[Figure]:

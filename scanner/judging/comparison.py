@@ -295,6 +295,7 @@ def _by_channel(wording: Wording, own: ByChannel, references: Sequence[ByChannel
             channel=row.channel,
             channel_figure=row.norm,
             channel_z=row.z,
+            channel_median=row.median,
             suspect=row.z,
             references=(others := tuple(r.rows[i].z for r in comparable)),
             reference=mean(others) if others else None,

@@ -81,6 +81,7 @@ class LayerDifference:
         channel: The channel that stands out most within the layer.
         channel_figure: Its own figure: its mean peak, or its Lipschitz constant.
         channel_z: Its robust z-score.
+        channel_median: The median figure of the layer's channels; None where it is not kept.
         suspect: The suspect's figure: the mean peak of a layer, or the z-score.
         reference: The references', averaged; None where nothing was compared.
         references: The figure of each.
@@ -92,6 +93,7 @@ class LayerDifference:
     channel: int
     channel_figure: float
     channel_z: float
+    channel_median: float | None = None
     suspect: float
     reference: float | None = None
     references: tuple[float, ...] = ()

@@ -206,6 +206,8 @@ SCAN = """
 import os, sys
 open(sys.argv[1] + "/parent", "w").write(str(os.getpid()))
 from scanner import Settings, scan
+from scanner.sandbox import launch
+launch._roots.append(sys.argv[1])  # as an installation would: the child ignores PYTHONPATH
 result = scan(sys.argv[2], [sys.argv[3]], Settings(detectors=(sys.argv[4],)))
 assert "tiny" not in sys.modules
 (finding,) = result.findings
