@@ -3,6 +3,7 @@
     python -m benchmarks.detection measure ZOO RECORDS [--images-npz images.npz]  # resumes
     python -m benchmarks.detection report RECORDS... [--csv A] [--verdicts B] [--markdown C]
     python -m benchmarks.detection pack RECORDS... --output records.jsonl.gz  # `report` reads it
+    python -m benchmarks.detection sizes RECORDS... [--csv words.csv]
     python -m benchmarks.detection reach
     python -m benchmarks.detection baseline RECORDS --output mnist.json
 
@@ -29,7 +30,7 @@ from benchmarks.quality import LEVELS, quality, share_at_most, table, uniformity
 from scanner import pipeline
 from scanner.detectors import FAMILY, load
 from scanner.instruments.detector import Detector
-from scanner.judging import ranks
+from scanner.judging import ranks, verdict
 from scanner.judging.population import (
     SHIPPED,
     Baseline,
@@ -39,7 +40,7 @@ from scanner.judging.population import (
     shipped_baseline,
     write_baseline,
 )
-from scanner.results import Comparison, Measurement, ModelRecord
+from scanner.results import Comparison, Measurement, ModelRecord, Verdict
 from scanner.settings import Budget, Settings
 from scanner.values import from_json, to_json
 
@@ -48,6 +49,7 @@ Records = Sequence[ModelRecord]
 Score = Callable[["Member", Records], float | None]
 REFERENCES = (0, 1, 5, 19)
 COMBINATION, ALL = "index (combined)", "all attacks"
+ALPHA = Settings().alpha
 _DRAWS = 24
 _PAPERS_THRESHOLD = 2.0  # of the anomaly index: Neural Cleanse, section V-B
 _USUAL_RATE = 0.1
@@ -188,12 +190,7 @@ def report(
     seed: int = 0,
 ) -> None:
     """Print ROC-AUC, true positives at fixed false alarms, and the errors of the test itself."""
-    # In one order, wherever they lie: the intervals hang on it.
-    members = sorted(
-        (m for source in records for m in _members(source)),
-        key=lambda m: (_key(m), m.truth["sha256"]),
-    )
-    groups = [Group(name, tuple(found)) for name, found in itertools.groupby(members, _key)]
+    groups = _groups(records)
     generator = np.random.default_rng(seed)
     qualities = [row for group in groups for row in _quality_rows(group, generator)]
     verdicts = [row for group in groups for row in _verdict_rows(group)]
@@ -240,6 +237,72 @@ def reach() -> None:
             f"{path.name}: masks and nearness correlate by "
             f"{np.mean([_correlation(r) for r in clean]):.2f}"
         )
+
+
+def _groups(records: Sequence[Path]) -> list[Group]:
+    # In one order, wherever they lie: the intervals hang on it.
+    members = sorted(
+        (m for source in records for m in _members(source)),
+        key=lambda m: (_key(m), m.truth["sha256"]),
+    )
+    return [Group(name, tuple(found)) for name, found in itertools.groupby(members, _key)]
+
+
+@app.command()
+def sizes(
+    records: Annotated[list[Path], typer.Argument(help="What `measure` or `pack` wrote.")],
+    csv_file: Annotated[Path | None, typer.Option("--csv")] = None,
+) -> None:
+    """Print how far out models lie beside the shipped baselines, and what they are called.
+
+    First the clean models of each baseline, judged by the others: on these `ranks.NEAR` and
+    `ranks.FAR` were chosen. Then the models of RECORDS, judged by the baseline alone.
+    """
+    own = [size for path in sorted(SHIPPED.glob("*.json")) for size in _own_sizes(path)]
+    shown = ", ".join(f"{size:.2f}" for size in sorted(own)[-5:])
+    typer.echo(f"{len(own)} clean models, each judged by the others of its recipe: ... {shown}")
+    rows = [row for group in _groups(records) for row in _words(group)]
+    typer.echo(table(rows))
+    write_csv(csv_file, rows)
+
+
+def _own_sizes(path: Path) -> Iterator[float]:
+    clean = read_baseline(path).records
+    for index, record in enumerate(clean):
+        rank = _rank(Member({}, record), (), [*clean[:index], *clean[index + 1 :]])
+        assert rank is not None  # noqa: S101 - a baseline's models are measured by all
+        yield rank.place.size
+
+
+def _words(group: Group) -> Iterator[dict[str, Any]]:
+    """Yield what a scan beside the baseline says of the models of each attack."""
+    for attack in ("clean", *group.attacks):
+        chosen = [m for m in group.members if m.attack == attack]
+        if not chosen or not group.population:
+            continue
+        ranks_of = [_rank(m, (), group.population) for m in chosen]
+        words = [_word(m, group.population) for m in chosen]
+        far = sorted(rank.place.size for rank in ranks_of if rank is not None)
+        yield {
+            **group.labels,
+            "models": attack,
+            "n": len(chosen),
+            **{word.value: words.count(word) for word in Verdict},
+            "sizes": f"{far[0]:.2f} to {far[-1]:.2f}",
+        }
+
+
+def _word(member: Member, clean: Records) -> Verdict:
+    """Return the verdict of a scan by the combined detectors, beside a baseline."""
+    models = CleanModels(references=(), population=tuple(clean), source="")
+    findings = []
+    for detector in combined():
+        measurement = member.record.measurement(detector.rule.id)
+        pair = models.compare(detector, member.record)
+        if measurement is not None and pair is not None:
+            findings.append(verdict.judge(detector.rule, measurement, *pair, ALPHA))
+    rank = _rank(member, (), clean)
+    return verdict.combine(findings, rank, (), failed=False, alpha=ALPHA).verdict
 
 
 @app.command()
@@ -430,12 +493,17 @@ def _null_rows(group: Group) -> Iterator[dict[str, Any]]:
 
 def _combined_p(member: Member, references: Records, clean: Records) -> float | None:
     """Return the p-value of a whole scan; None where the member is one of its own references."""
+    found = _rank(member, references, clean)
+    return None if found is None else found.place.p
+
+
+def _rank(member: Member, references: Records, clean: Records) -> ranks.Rank | None:
+    """Return a member's rank by a whole scan; None where it is one of its own references."""
     if any(r.model.sha256 == member.record.model.sha256 for r in references):
         return None
     models = CleanModels(references=tuple(references), population=tuple(clean), source="")
     pairs = [pair for d in combined() if (pair := models.compare(d, member.record)) is not None]
-    found = ranks.together([c for c, _ in pairs], [p for _, p in pairs if p is not None])
-    return None if found is None else found.place.p
+    return ranks.together([c for c, _ in pairs], [p for _, p in pairs if p is not None])
 
 
 def beside_one(clean: Records) -> list[list[Comparison]]:
