@@ -1,5 +1,6 @@
 """The benchmarks' own arithmetic: figures of quality that are known beforehand."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import detection, quality
+from benchmarks import population as recipes
 from scanner.judging import population
 from scanner.values import to_json
 
@@ -68,3 +70,49 @@ def test_packed_records_are_the_records(tmp_path: Path) -> None:
     first = packed.read_bytes()
     detection.pack([tmp_path / "records"], packed)
     assert packed.read_bytes() == first
+
+
+MASKS = "neural_cleanse, noise"
+
+
+def network(name: str, sizes: list[float | None], **truth: object) -> recipes.Network:
+    given = {"sha256": name, "recipe": "r", "attack": "clean", "labels": None, "planted": None}
+    return recipes.Network({**given, **truth}, {MASKS: sizes})
+
+
+def test_a_class_stands_out_by_its_ratio_to_the_reference_less_the_median_class() -> None:
+    suspect = network("a", [9.0, 1.0, 19.0, 39.0])
+    reference = network("b", [19.0, 19.0, 39.0, 79.0])
+    found = recipes._standing(MASKS, suspect, reference)
+    assert found is not None
+    assert found[0] == pytest.approx(np.log(10) - np.log(2))
+    assert found[1] == 1
+
+
+def test_a_class_that_one_search_did_not_reach_is_no_evidence() -> None:
+    suspect, reference = network("a", [9.0, 1.0, 9.0]), network("b", [9.0, None, 9.0])
+    assert recipes._standing(MASKS, suspect, reference) == (0.0, 0)
+    assert recipes._standing(MASKS, network("c", [None] * 3), reference) is None
+
+
+def test_the_p_value_over_recipes_leaves_its_own_out() -> None:
+    pair = recipes.Pair("r", network("a", []), 2.0, 0)
+    assert recipes._p(pair, {"r": [9.0], "s": [1.0, 3.0], "t": [0.0]}) == (1 + 0.5) / 3
+
+
+def test_the_report_on_the_population_is_the_one_that_is_kept(tmp_path: Path) -> None:
+    results = Path(recipes.__file__).parents[1] / "samples/results"
+    (kept,) = results.glob("population-report-*.csv")
+    (records,) = results.glob("population-*.jsonl.gz")
+    recipes.report([records], tmp_path / "report.csv")
+    made, expected = (
+        list(csv.DictReader(path.open(encoding="utf-8")))
+        for path in (tmp_path / "report.csv", kept)
+    )
+    assert len(made) == len(expected) == 16
+    for row, other in zip(made, expected, strict=True):
+        assert [row[name] for name in ("split", "statistic", "attacks", "clean", "backdoored")] == [
+            other[name] for name in ("split", "statistic", "attacks", "clean", "backdoored")
+        ]
+        for name in ("AUC", "AUC low", "AUC high", "right target", "false alarms", "found"):
+            assert float(row[name]) == pytest.approx(float(other[name]), abs=0.01, nan_ok=True)
