@@ -106,7 +106,7 @@ def test_the_report_on_the_population_is_the_one_that_is_kept(tmp_path: Path) ->
     (records,) = results.glob("population-*.jsonl.gz")
     recipes.report([records], tmp_path / "report.csv")
     made, expected = (
-        list(csv.DictReader(path.open(encoding="utf-8")))
+        list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
         for path in (tmp_path / "report.csv", kept)
     )
     assert len(made) == len(expected) == 16
