@@ -72,7 +72,8 @@ def check_agreement(models: Sequence[Path]) -> None:
     Raises:
         SystemExit: They do not.
     """
-    values = json.loads(command(models, "--format", "json").output)["findings"][0]["values"]
+    (finding,) = json.loads(command(models, "--format", "json").output)["findings"]
+    values = finding["evidence"]["images"]
     expected = [float(line) for line in naive(models).output.split()]
     for found, wanted in zip(
         (values["suspect_mean"], values["reference_mean"]), expected, strict=True

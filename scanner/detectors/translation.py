@@ -6,7 +6,6 @@ same inputs (A. Pnueli, M. Siegel, E. Singerman, "Translation Validation", TACAS
 translator is proved, but each of its results is checked).
 """
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -30,6 +29,7 @@ from scanner.results import (
     Rule,
     Severity,
 )
+from scanner.values import frozen
 
 Array = npt.NDArray[Any]
 Measured = tuple[Witness, Mapping[str, Array]]
@@ -132,7 +132,7 @@ def row_distances(one: Array, other: Array) -> npt.NDArray[np.float64]:
     return np.asarray(np.maximum(apart, gap / np.maximum(scale, floor)), np.float64)
 
 
-@dataclasses.dataclass(slots=True)
+@frozen
 class _Gap:
     """Where a witness and the file are furthest apart."""
 
@@ -178,11 +178,11 @@ class _Check:
     def observations(self) -> Iterator[Observation]:
         """Yield what was found, the gravest first."""
         layers_only = bool(self.witnesses) and all(w.peaks for w in self.witnesses)
-        if layers_only and len(self.model.data) > _MOST_BYTES:
+        if layers_only and self.model.size > _MOST_BYTES:
             yield Observation(
                 code="layer-not-compared",
                 severity=Severity.NOTE,
-                sentence=f"The file has more than {_MOST_BYTES >> 20} MiB, and is not run whole to "
+                sentence=f"The model has more than {_MOST_BYTES >> 20} MiB: it is not run whole to "
                 "check the layer that was measured",
             )
             return
@@ -282,7 +282,14 @@ class _Check:
         wrong = np.flatnonzero((first[:, 0] != second[:, 0]) & (lead > 2 * self._allowed(witness)))
         if len(wrong):
             image = int(wrong[0])
-            yield _Gap(witness.name, name, image, 1.0, first[image], second[image])
+            yield _Gap(
+                witness=witness.name,
+                value=name,
+                image=image,
+                distance=1.0,
+                file=first[image],
+                measured=second[image],
+            )
 
     def _rest(self, value: str, scores: Array) -> dict[str, Array]:
         """Return the outputs that the graph computes from given numbers of a value."""
@@ -398,7 +405,14 @@ class _Check:
         self.distances[name] = max(judged, self.distances.get(name, 0.0))
         if not judged <= self._allowed(witness):
             image = int(distances.argmax())
-            yield _Gap(witness.name, value, image, judged, theirs[image], ours[image])
+            yield _Gap(
+                witness=witness.name,
+                value=value,
+                image=image,
+                distance=judged,
+                file=theirs[image],
+                measured=ours[image],
+            )
 
     def _furthest(self, distances: npt.NDArray[np.float64]) -> float:
         """Return the largest distance; the second largest of codes.

@@ -10,7 +10,6 @@ further from the middle of the population the suspect lies than the furthest cle
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from scanner.judging.arithmetic import median
 from scanner.results import ClassScores, Comparison, Population
@@ -33,7 +32,8 @@ _WHOLE = -1  # stands for the class where a detector knows none
 Profile = Mapping[int, float]  # by class, how far it stands out
 
 
-class Place(NamedTuple):
+@frozen
+class Place:
     """Where a value stands among those of clean models.
 
     Attributes:
@@ -89,7 +89,7 @@ def size(value: float, clean: Sequence[float]) -> float:
 
 def place(value: float, clean: Sequence[float]) -> Place:
     """Return a value's p-value and size among those of clean models."""
-    return Place(conformal_p(value, clean), size(value, clean))
+    return Place(p=conformal_p(value, clean), size=size(value, clean))
 
 
 def combined(own: Sequence[Profile], clean: Sequence[Sequence[Profile]]) -> tuple[Place, int]:

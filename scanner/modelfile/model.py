@@ -77,6 +77,18 @@ class Model:
         return proto
 
     @functools.cached_property
+    def size(self) -> int:
+        """Bytes of the file and of the external data that it claims."""
+        if self.plain is not None:  # such a file names no other
+            return len(self.data)
+        from onnx.external_data_helper import uses_external_data  # noqa: PLC0415 - as above
+
+        from scanner.modelfile import guards  # noqa: PLC0415 - as above
+
+        outside = filter(uses_external_data, guards.tensors(self.proto))
+        return len(self.data) + sum(guards.data_bytes(tensor) or 0 for tensor in outside)
+
+    @functools.cached_property
     def folder(self) -> external_data.Folder:
         """The folder that its external data is read from."""
         from scanner.modelfile import external_data  # noqa: PLC0415 - as above

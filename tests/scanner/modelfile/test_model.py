@@ -25,6 +25,20 @@ def test_identity(tmp_path: Path) -> None:
     ]
 
 
+def test_a_size_counts_the_second_file(tmp_path: Path) -> None:
+    alone = open_model(models.save(models.plain(), tmp_path / "m.onnx"))
+    assert alone.size == len(alone.data)
+    proto = models.plain()
+    kernel = next(t for t in proto.graph.initializer if t.name == "kernel")
+    kernel.data_location = onnx.TensorProto.EXTERNAL
+    kernel.external_data.add(key="location", value="weights.bin")
+    (tmp_path / "weights.bin").write_bytes(kernel.raw_data)
+    outside = 4 * int(np.prod(kernel.dims))
+    kernel.ClearField("raw_data")
+    model = open_model(models.save(proto, tmp_path / "outside.onnx"))
+    assert model.size == len(model.data) + outside
+
+
 def test_initialisers_are_no_required_inputs() -> None:
     model = models.initialisers_as_inputs()
     assert [i.name for i in required_inputs(model.graph)] == ["image"]
