@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from scanner.errors import BaselineError
-from scanner.judging.comparison import Declared, compare
+from scanner.judging.comparison import Declared, compare, statistic_of
 from scanner.judging.ranks import enough, stands_apart
 from scanner.results import (
+    ClassScores,
     Comparison,
     Measurement,
     ModelIdentity,
@@ -86,8 +87,8 @@ class CleanModels:
         measured = _measured(population, own.rule)
         if population and references and not any(map(_dropped_some, (own, *measured))):
             same = _measured(references, own.rule)
-            clean = [compare(detector, m, same) for m in measured]
-            return found, _population(self.source, population, clean)
+            clean = [statistic_of(detector, m, same) for m in measured]
+            return found, _population(own.rule, self.source, population, clean)
         if self.repeated:
             reason = "so few only repeat the suspect's search"
             return found, _nobody(own.rule, "a rank among the references", reason)
@@ -190,23 +191,22 @@ def _crosswise(
     if len(measured) < _FEWEST:
         return found, None
     clean = [
-        compare(detector, m, [own, *measured[:i], *measured[i + 1 :]])
+        statistic_of(detector, m, [own, *measured[:i], *measured[i + 1 :]])
         for i, m in enumerate(measured)
     ]
-    return found, _population(source, models, clean)
+    return found, _population(own.rule, source, models, clean)
 
 
 def _population(
-    source: str, models: Sequence[ModelRecord], comparisons: Sequence[Comparison]
+    rule: str,
+    source: str,
+    models: Sequence[ModelRecord],
+    standings: Sequence[tuple[float | None, ClassScores]],
 ) -> Population:
-    known = [
-        (c.statistic, c.scores, r.model.sha256) for r, c in zip(models, comparisons, strict=True)
-    ]
+    known = [(*found, r.model.sha256) for r, found in zip(models, standings, strict=True)]
     rows = [row for row in known if row[0] is not None]
     values, classes, hashes = zip(*rows, strict=True) if rows else ((), (), ())
-    return Population(
-        rule=comparisons[0].rule, values=values, classes=classes, models=hashes, source=source
-    )
+    return Population(rule=rule, values=values, classes=classes, models=hashes, source=source)
 
 
 def _nobody(rule: str, source: str, reason: str | None) -> Population:

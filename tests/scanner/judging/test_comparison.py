@@ -4,8 +4,10 @@ import math
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from scanner.judging.comparison import compare, match_layers
+from scanner.judging.comparison import compare, match_layers, statistic_of
 from scanner.results import (
     ByChannel,
     ByClass,
@@ -181,3 +183,20 @@ def test_layers_have_namesakes_or_the_same_place() -> None:
     a, b, c = layer("a", 1), layer("b", 1), layer("c", 1)
     assert match_layers([a, b], [b, c, a]) == [a, b]
     assert match_layers([a, b, c], [b, a]) == [b, a, None]
+
+
+MAXIMA = st.lists(st.floats(0.1, 10), min_size=3, max_size=3)
+
+
+@given(MAXIMA, st.lists(MAXIMA, min_size=1, max_size=4))
+def test_a_clean_model_gets_the_statistic_of_a_suspect(
+    own: list[float], others: list[list[float]]
+) -> None:
+    made = [
+        Measurement(rule="r", statistic=1.0, parameters={}, by_image=ByImage(maxima=tuple(maxima)))
+        for maxima in (own, *others)
+    ]
+    expected = compare(Declared(), made[0], made[1:])
+    statistic, scores = statistic_of(Declared(), made[0], made[1:])
+    assert statistic == pytest.approx(expected.statistic, rel=1e-12)
+    assert scores == expected.scores
