@@ -274,7 +274,7 @@ def test_every_detector_has_a_section(rule: str) -> None:
 
 def test_every_rule_cites_a_publication() -> None:
     for detector in load():
-        assert re.search(r"\b(19|20)\d\d\b", detector.rule.reference), detector.rule.id
+        assert re.search(r"\b(19|20)\d\d\b", detector.rule.source), detector.rule.id
 
 
 def test_no_text_names_the_host_of_a_package_registry() -> None:

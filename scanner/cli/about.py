@@ -49,7 +49,7 @@ def detectors(chosen: options.FormatOptions) -> None:
     shown = _listing_report(chosen.format, "detectors")
     answer = pipeline.rules()
     rows = tuple(
-        (row.rule.id, ", ".join(row.needs), row.rule.summary, row.rule.reference) for row in answer
+        (row.rule.id, ", ".join(row.needs), row.rule.summary, row.rule.source) for row in answer
     )
     columns = ("detector", "needs", "a large statistic means", "source")
     listing = Listing(

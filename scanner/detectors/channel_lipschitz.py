@@ -32,7 +32,7 @@ class ChannelLipschitz(Detector):
         name="Channel Lipschitz constants (UCLC)",
         summary="The weights let one channel answer far more strongly than the others of its "
         "layer.",
-        reference="R. Zheng et al., Data-free Backdoor Removal based on Channel Lipschitzness, "
+        source="R. Zheng et al., Data-free Backdoor Removal based on Channel Lipschitzness, "
         "ECCV 2022",
     )
     needs: ClassVar[Needs] = Needs.GRAPH

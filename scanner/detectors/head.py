@@ -47,7 +47,7 @@ class Head(Detector):
         id="head",
         name="Head response (HEAD)",
         summary="The last layer prefers a class on random latents, more than a clean model's does.",
-        reference="HTell, arXiv 2605.18908, 2026",
+        source="HTell, arXiv 2605.18908, 2026",
     )
     needs: ClassVar[Needs] = Needs.LOGITS
     contribution: ClassVar[Contribution] = Contribution(

@@ -47,7 +47,7 @@ class Integrity(Detector):
         name="File integrity",
         summary="The file can be read as two different models, runs code, or carries what no "
         "reader shows.",
-        reference="Open Neural Network Exchange IR specification, 2017; Protocol Buffers encoding "
+        source="Open Neural Network Exchange IR specification, 2017; Protocol Buffers encoding "
         "specification, 2008",
     )
     needs: ClassVar[Needs] = Needs.GRAPH

@@ -33,7 +33,7 @@ class Layerwise(Detector):
         id="layerwise",
         name="Layer-wise overactivation",
         summary="Some activation answers more strongly to noise than a clean model's.",
-        reference="X. Wu, Overactivation, 2024, Table 2.2, applied to every activation",
+        source="X. Wu, Overactivation, 2024, Table 2.2, applied to every activation",
     )
     needs: ClassVar[Needs] = Needs.ACTIVATIONS
     wording: ClassVar[Wording] = Wording(

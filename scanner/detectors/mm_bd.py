@@ -46,7 +46,7 @@ class MmBd(Detector):
         id="mm_bd",
         name="MM-BD",
         summary="A class's logit can lead all others by far more than in a clean model.",
-        reference="H. Wang et al., MM-BD, IEEE S&P 2024",
+        source="H. Wang et al., MM-BD, IEEE S&P 2024",
     )
     needs: ClassVar[Needs] = Needs.LOGITS | Needs.GRADIENTS
     contribution: ClassVar[Contribution] = Contribution(

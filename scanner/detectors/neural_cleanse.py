@@ -67,7 +67,7 @@ class NeuralCleanse(Detector):
         id="neural_cleanse",
         name="Neural Cleanse",
         summary="A class is reached with a far smaller trigger than in a clean model.",
-        reference="B. Wang et al., Neural Cleanse, IEEE S&P 2019, sections IV-V",
+        source="B. Wang et al., Neural Cleanse, IEEE S&P 2019, sections IV-V",
     )
     needs: ClassVar[Needs] = Needs.LOGITS | Needs.GRADIENTS
     contribution: ClassVar[Contribution] = Contribution(

@@ -36,7 +36,7 @@ class Overactivation(Detector):
         id="overactivation",
         name="Overactivation",
         summary="The first activation answers more strongly to noise than a clean model's.",
-        reference="X. Wu, Overactivation - Verifying and testing backdoors in deep neural "
+        source="X. Wu, Overactivation - Verifying and testing backdoors in deep neural "
         "networks, 2024, Table 2.2",
     )
     needs: ClassVar[Needs] = Needs.ACTIVATIONS

@@ -57,7 +57,7 @@ class Translation(Detector):
         id="not-the-file",
         name="Translation validation",
         summary="What was measured is not what the file computes when ONNX Runtime loads it.",
-        reference="A. Pnueli, M. Siegel, E. Singerman, Translation Validation, TACAS 1998",
+        source="A. Pnueli, M. Siegel, E. Singerman, Translation Validation, TACAS 1998",
     )
     needs: ClassVar[Needs] = Needs.GRAPH
     contribution: ClassVar[Contribution] = Contribution(part=Part.STRUCTURAL)

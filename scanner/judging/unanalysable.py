@@ -13,26 +13,26 @@ _TIMEOUT = Rule(
     id="unanalysable-timeout",
     name="Time-out",
     summary="The model did not end within the time allowed.",
-    reference=_REFERENCE,
+    source=_REFERENCE,
 )
 _CRASH = Rule(
     id="unanalysable-crash",
     name="Crash",
     summary="The process that read or ran the model died.",
-    reference=_REFERENCE,
+    source=_REFERENCE,
 )
 _LIMIT = Rule(
     id="unanalysable-limit",
     name="Limit",
     summary="The model needed more memory or processor time than it was allowed.",
-    reference=_REFERENCE,
+    source=_REFERENCE,
 )
 _REFUSAL = Rule(
     id="unanalysable-refusal",
     name="Refusal",
     summary="A guard refused the file before it ran: it reaches out of its folder, or past a "
     "limit.",
-    reference=_REFERENCE,
+    source=_REFERENCE,
 )
 _RULES = {
     "WorkerTimeoutError": _TIMEOUT,

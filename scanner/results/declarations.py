@@ -13,13 +13,13 @@ class Rule:
         id: Stable, never reused.
         name: The field's standard name of the method.
         summary: One sentence: what a large statistic means.
-        reference: The publication it implements.
+        source: The publication it implements.
     """
 
     id: str
     name: str
     summary: str
-    reference: str
+    source: str
 
 
 class Part(enum.Enum):

@@ -17,7 +17,7 @@ from scanner.results import Comparison, Description, Measurement, ModelRecord, R
 class Steady(Detector):
     """A detector that describes anything."""
 
-    rule: ClassVar[Rule] = Rule(id="steady", name="S", summary="s", reference="p")
+    rule: ClassVar[Rule] = Rule(id="steady", name="S", summary="s", source="p")
     needs: ClassVar[Needs] = Needs.GRAPH
 
     def measure(self, subject: Subject) -> Measurement:
@@ -28,7 +28,7 @@ class Steady(Detector):
 class Broken(Steady):
     """A detector with a bug."""
 
-    rule: ClassVar[Rule] = Rule(id="broken", name="B", summary="s", reference="p")
+    rule: ClassVar[Rule] = Rule(id="broken", name="B", summary="s", source="p")
 
     def describe(self, measurement: Measurement, comparison: Comparison) -> Description:
         """Divide by nothing."""

@@ -113,7 +113,7 @@ def test_a_signature_costs_nothing_before_it_is_asked_for() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-RULE = Rule(id="r", name="R", summary="s", reference="p")
+RULE = Rule(id="r", name="R", summary="s", source="p")
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ assert os.getpid() != int(open({parent!r}).read()), "imported by the caller"
 
 
 class Nodes(Detector):
-    rule = Rule(id="{rule}", name="Nodes", summary="Many nodes.", reference="this test, 2026")
+    rule = Rule(id="{rule}", name="Nodes", summary="Many nodes.", source="this test, 2026")
     needs = Needs.GRAPH
 
     def measure(self, subject):

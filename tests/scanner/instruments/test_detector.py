@@ -24,7 +24,7 @@ from scanner.settings import Settings
 class Inputs(Detector):
     """Counts a model's inputs."""
 
-    rule: ClassVar[Rule] = Rule(id="inputs", name="Inputs", summary="s", reference="2024")
+    rule: ClassVar[Rule] = Rule(id="inputs", name="Inputs", summary="s", source="2024")
     needs: ClassVar[Needs] = Needs.GRAPH
 
     def measure(self, subject: Subject) -> Measurement:

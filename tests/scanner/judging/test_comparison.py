@@ -30,7 +30,7 @@ from scanner.values import frozen
 class Declared:
     """What a detector declares, and no detector."""
 
-    rule: Rule = Rule(id="r", name="R", summary="s", reference="2024")
+    rule: Rule = Rule(id="r", name="R", summary="s", source="2024")
     contribution: Contribution = Contribution()
     scale: Scale = Scale()
     wording: Wording = Wording()

@@ -36,7 +36,7 @@ from scanner.results import (
 class Difference(Detector):
     """A detector without a profile: what is compared is the number less the references' mean."""
 
-    rule: ClassVar[Rule] = Rule(id="difference", name="D", summary="s", reference="p")
+    rule: ClassVar[Rule] = Rule(id="difference", name="D", summary="s", source="p")
     needs: ClassVar[Needs] = Needs.GRAPH
 
     def measure(self, subject: Subject) -> Measurement:

@@ -20,7 +20,7 @@ from scanner.results import (
 from scanner.settings import Budget, Settings
 
 QUICK = Settings()
-RULE = Rule(id="neural_cleanse", name="N", summary="s", reference="p")
+RULE = Rule(id="neural_cleanse", name="N", summary="s", source="p")
 
 
 def measured(severity: Severity | None = None) -> Measurement:

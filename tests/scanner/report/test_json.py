@@ -33,7 +33,7 @@ def test_the_documented_fields_are_there() -> None:
     )
     finding = next(f for f in data["findings"] if f["rule"]["id"] == "overactivation")
     assert {"rule", "verdict", "statistic", "p_value", "parameters", "evidence"} <= set(finding)
-    assert {"id", "name", "summary", "reference"} == set(finding["rule"])
+    assert {"id", "name", "summary", "source"} == set(finding["rule"])
     paper = (
         "suspect_max reference_max ratio_max suspect_mean reference_mean ratio_mean wins losses "
         "ties"

@@ -28,7 +28,7 @@ def test_every_part_is_one_of_the_three_above() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        Rule(id="r", name="R", summary="s", reference="2024"),
+        Rule(id="r", name="R", summary="s", source="2024"),
         Contribution(part=Part.COMBINED, decisive=True, beside_one=1.5, budget_helps=True),
         Scale(small_is_suspicious=True, added=1.0, ease=0.5, unit=" pixels"),
         Wording(one="{suspect}", alone="alone"),

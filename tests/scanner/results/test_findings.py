@@ -23,7 +23,7 @@ from scanner.results import (
 )
 from scanner.values import from_json, to_json
 
-RULE = Rule(id="r", name="R", summary="s", reference="p")
+RULE = Rule(id="r", name="R", summary="s", source="p")
 
 
 def test_a_finding_survives_json() -> None:
