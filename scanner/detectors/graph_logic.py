@@ -44,8 +44,7 @@ class GraphLogic(Detector):
         id="graph_logic",
         name="Graph logic",
         summary="A test of the input, written as graph operators, gates or overwrites the output.",
-        source="HiddenLayer, ShadowLogic, 2024; Bober-Irizar et al., CVPR 2023; arXiv "
-        "2511.00664",
+        source="HiddenLayer, ShadowLogic, 2024; Bober-Irizar et al., CVPR 2023; arXiv 2511.00664",
     )
     needs: ClassVar[Needs] = Needs.GRAPH
     contribution: ClassVar[Contribution] = Contribution(part=Part.STRUCTURAL)
