@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from scanner import pipeline, report
+from scanner import report
 from scanner.cli import options
 from scanner.cli.output import Output
 from scanner.errors import UsageError
@@ -23,6 +23,8 @@ _Model = Annotated[str, typer.Argument(metavar="MODEL", help="An ONNX file.", sh
 def layers(model: _Model, chosen: options.FormatOptions) -> None:
     """List the activations of a model, to choose one with --layer."""
     shown = _listing_report(chosen.format, "layers")
+    from scanner import pipeline  # noqa: PLC0415 - nothing for --help
+
     answer = pipeline.layers(model)
     rows = tuple(
         tuple(printable(cell) for cell in _layer_cells(row))  # names come from the model
@@ -47,6 +49,8 @@ def _shape(shape: Sequence[int | str] | None) -> str:
 def detectors(chosen: options.FormatOptions) -> None:
     """List the detectors: what each needs, what it looks for, and its paper."""
     shown = _listing_report(chosen.format, "detectors")
+    from scanner import pipeline  # noqa: PLC0415 - nothing for --help
+
     answer = pipeline.rules()
     rows = tuple(
         (row.rule.id, ", ".join(row.needs), row.rule.summary, row.rule.source) for row in answer
@@ -61,6 +65,8 @@ def detectors(chosen: options.FormatOptions) -> None:
 @options.takes_options
 def doctor(chosen: options.PrintOptions) -> None:  # noqa: ARG001 - its options act by themselves
     """Show versions, the providers that are usable, and what isolates a model."""
+    from scanner import pipeline  # noqa: PLC0415 - nothing for --help
+
     facts = pipeline.diagnose()
     rows = {
         "python": sys.version.split()[0],

@@ -4,10 +4,8 @@ from typing import Annotated
 
 import typer
 
-from scanner import pipeline
 from scanner.cli import options
 from scanner.cli.output import Bar, Output, note
-from scanner.judging.population import write_baseline
 
 _Models = Annotated[
     list[str], typer.Argument(metavar="CLEAN", help="Clean ONNX files, or folders of them.")
@@ -17,6 +15,9 @@ _Models = Annotated[
 @options.takes_options
 def calibrate(models: _Models, chosen: options.CalibrateOptions) -> None:
     """Measure clean models of one recipe once, so that scans can rank a model among them."""
+    from scanner import pipeline  # noqa: PLC0415 - nothing for --help
+    from scanner.judging.population import write_baseline  # noqa: PLC0415 - as above
+
     settings = options.settings(chosen)
     with Output(chosen.output) as out:
         with Bar(quiet=chosen.quiet) as bar:

@@ -1,20 +1,21 @@
 """`scan MODEL...`: compare models with clean ones, and say whether they hide a backdoor."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scanner import pipeline, report
+from scanner import report
 from scanner.cli import options
 from scanner.cli.exits import exit_code
 from scanner.cli.output import Bar, Output, complain, note
 from scanner.cli.wording import result_in_options
 from scanner.errors import UsageError
-from scanner.judging.population import Baseline, read_baseline
-from scanner.report.evidence import write_evidence
 from scanner.results import ScanResult
 from scanner.settings import Settings
+
+if TYPE_CHECKING:
+    from scanner.judging.population import Baseline
 
 _Models = Annotated[
     list[str], typer.Argument(metavar="MODEL", help="ONNX files to scan.", show_default=False)
@@ -29,6 +30,9 @@ def scan(models: _Models, chosen: options.ScanOptions) -> None:
         raise UsageError(
             f"the format {shown.name!r} shows one model only", remedy="scan one model at a time"
         )
+    from scanner.judging.population import read_baseline  # noqa: PLC0415 - nothing for --help
+    from scanner.report.evidence import write_evidence  # noqa: PLC0415 - as above
+
     settings = options.settings(chosen)
     population = read_baseline(chosen.baseline) if chosen.baseline else None
     references = options.filled(chosen, options.Call).get("references", [])
@@ -54,10 +58,12 @@ def _scanned(
     models: list[str],
     references: list[str],
     settings: Settings,
-    population: Baseline | None,
+    population: "Baseline | None",
     *,
     quiet: bool,
 ) -> Iterator[ScanResult]:
+    from scanner import pipeline  # noqa: PLC0415 - nothing for --help
+
     with Bar(quiet=quiet) as bar:
         for result in pipeline.scan_each(
             models, references, settings, baseline=population, progress=bar.update
