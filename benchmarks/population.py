@@ -37,7 +37,7 @@ app = typer.Typer(pretty_exceptions_enable=False)
 Floats = npt.NDArray[np.float64]
 Truth = Mapping[str, Any]
 LEVEL = 0.05
-MOST_CLASSES = 20  # of a network that is searched on images too: more take minutes
+MOST_CLASSES = 50  # of a network that is searched on images too: more take minutes
 
 
 class Statistic(NamedTuple):
@@ -45,18 +45,21 @@ class Statistic(NamedTuple):
 
     Attributes:
         rule: The detector that measures it.
-        images: Whether triggers are searched for on clean images of the recipe, not on noise.
+        images: Whether it is measured on clean images of the recipe, not on noise.
         suspicion: From the detector's figures to a scale on which larger is more suspicious.
+        by_class: Whether there is a figure for each class, and not one for the model.
     """
 
     rule: str
     images: bool
     suspicion: Callable[[Floats], Floats]
+    by_class: bool = True
 
 
 STATISTICS = {
     "neural_cleanse, noise": Statistic("neural_cleanse", False, lambda size: -np.log(size + 1)),
     "neural_cleanse, images": Statistic("neural_cleanse", True, lambda size: -np.log(size + 1)),
+    "source_dependent, images": Statistic("source_dependent", True, lambda ratio: ratio, False),
     # A class that leads nowhere has no margin.
     "mm_bd": Statistic(
         "mm_bd", False, lambda margin: np.log(np.where(margin > 0, margin, np.nan) + 1)
@@ -94,12 +97,13 @@ class Pair(NamedTuple):
 
 @app.command()
 def measure(folder: Path, records: Path) -> None:
-    """Measure the networks of a population that RECORDS does not hold yet."""
-    done = {n.truth["sha256"] for n in _networks(records)} if records.exists() else set()
+    """Measure what RECORDS does not hold yet of the networks of a population."""
+    known = {n.truth["sha256"]: n.figures for n in _networks(records)} if records.exists() else {}
     for entry in manifest.read(folder):
-        if entry.sha256 in done:
+        missing = [name for name in STATISTICS if name not in known.get(entry.sha256, {})]
+        if not missing:
             continue
-        figures = {name: _figures(folder, entry, s) for name, s in STATISTICS.items()}
+        figures = {name: _figures(folder, entry, STATISTICS[name]) for name in missing}
         row = {"truth": dataclasses.asdict(entry), "figures": figures}
         with records.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -117,10 +121,13 @@ def _figures(folder: Path, entry: Entry, statistic: Statistic) -> list[float | N
         return []
     (detector,) = load([statistic.rule])
     try:
-        profile = detector.measure(subject).by_class
+        measured = detector.measure(subject)
     except ScannerError as error:
         typer.echo(f"{entry.file}: {statistic.rule}: {error}", err=True)
         return []
+    if not statistic.by_class:
+        return [measured.statistic]
+    profile = measured.by_class
     assert profile is not None  # noqa: S101 - these detectors have one
     found = {row.class_id: row.figure for row in profile.rows}
     return [found.get(class_id) for class_id in range(profile.classes)]
@@ -143,7 +150,12 @@ def _range(entry: Entry, pixels: Path) -> tuple[float, float]:
 def _networks(path: Path) -> list[Network]:
     content = path.read_bytes()
     text = gzip.decompress(content) if path.suffix == ".gz" else content
-    return [Network(**json.loads(line)) for line in text.splitlines()]
+    found: dict[str, Network] = {}
+    for row in map(json.loads, text.splitlines()):
+        before = found.get(row["truth"]["sha256"])
+        figures = {**(before.figures if before else {}), **row["figures"]}
+        found[row["truth"]["sha256"]] = Network(truth=row["truth"], figures=figures)
+    return list(found.values())
 
 
 @app.command()
@@ -213,7 +225,8 @@ def _standing(name: str, suspect: Network, reference: Network) -> tuple[float, i
     if len(own) != len(other) or not np.isfinite(difference := own - other).any():
         return None
     foremost = int(np.nanargmax(difference))
-    return float(difference[foremost] - np.nanmedian(difference)), foremost
+    level = float(np.nanmedian(difference)) if STATISTICS[name].by_class else 0.0
+    return float(difference[foremost]) - level, foremost
 
 
 def _suspicion(name: str, network: Network) -> Floats:

@@ -122,6 +122,10 @@ class NoLayerError(GraphError):
     """The graph has no layer of the kind a detector reads."""
 
 
+class NoImagesError(UsageError):
+    """A detector needs clean images, and there are none."""
+
+
 class WorkerError(ScannerError):
     """The isolated child process did not answer."""
 

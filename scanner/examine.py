@@ -19,6 +19,7 @@ from scanner.errors import (
     GraphError,
     ModelError,
     NoGradientError,
+    NoImagesError,
     NoLayerError,
     NoLogitsError,
     UnsupportedModelError,
@@ -346,7 +347,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
                 try:
                     measurements.append(detector.measure(subject))
                     skips += _left_out(measurements[-1])
-                except (NoGradientError, NoLayerError, NoLogitsError) as error:
+                except (NoGradientError, NoImagesError, NoLayerError, NoLogitsError) as error:
                     if rule in settings.detectors:
                         raise
                     skips.append(Skip(rule=rule, reason=str(error)))

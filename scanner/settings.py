@@ -120,6 +120,11 @@ class Settings:
         )
 
     @property
+    def has_images(self) -> bool:
+        """Whether there are clean images of the user's."""
+        return self.images_file is not None or self.images_folder is not None
+
+    @property
     def effort(self) -> Effort:
         """What the budget allows."""
         return EFFORTS[self.budget]

@@ -22,6 +22,7 @@ FAMILY = {
     "integrity": "Integrity",
     "graph_logic": "GraphLogic",
     "neural_cleanse": "NeuralCleanse",
+    "source_dependent": "SourceDependent",
     "mm_bd": "MmBd",
     "overactivation": "Overactivation",
     "layerwise": "Layerwise",

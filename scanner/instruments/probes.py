@@ -222,27 +222,24 @@ class Images:
 def clean_images(settings: Settings, shape: tuple[int, ...], span: tuple[float, float]) -> Images:
     """Return the user's images, or multi-scale noise where there are none.
 
-    Half of them, and at most the budget's number, are shown; as many are held back.
+    At most twice the budget's number are used. Of the user's, a quarter is held back; of noise,
+    half, so that as many are shown as the budget says.
 
     Raises:
         UsageError: The images cannot be read, or do not fit the input.
     """
     wanted = 2 * settings.effort.images
     generator = np.random.default_rng(settings.seed)
-    if settings.images_file is None and settings.images_folder is None:
-        images, source = (
-            multiscale_noise(wanted, shape, span, generator),
-            "multi-scale noise (no images given)",
-        )
+    if not settings.has_images:
+        images = multiscale_noise(wanted, shape, span, generator)
+        source, held = "multi-scale noise (no images given)", wanted // 2
     else:
         name = settings.images_file or settings.images_folder
         everything = _user_images(settings, shape, span)
-        images, source = (
-            generator.permutation(everything)[:wanted],
-            f"{min(len(everything), wanted)} images of {name}",
-        )
-    half = (len(images) + 1) // 2
-    return Images(shown=images[:half], held_back=images[half:], source=source)
+        images = generator.permutation(everything)[:wanted]
+        source, held = f"{len(images)} images of {name}", len(images) // 4
+    shown = len(images) - held
+    return Images(shown=images[:shown], held_back=images[shown:], source=source)
 
 
 def multiscale_noise(
