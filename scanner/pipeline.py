@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scanner import protocol
 from scanner.errors import BaselineError, ScannerError, WorkerError
-from scanner.judging import population, ranks, unanalysable, verdict
+from scanner.judging import population, ranks, recipes, unanalysable, verdict
 from scanner.judging.population import Baseline
 from scanner.limits import Allowance
 from scanner.protocol import DetectorDescription, Diagnosis, Examination, Job, LayerList, Source
@@ -201,12 +201,15 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
         *(f for r in examination.references for f in _reference_failures(r)),
     )
     rank = ranks.together(examination.comparisons, examination.populations)
+    judged = rank is not None and ranks.enough(rank.models, alpha)
+    stranger = None if judged else _stranger(examination, settings)
     judgement = verdict.combine(
         findings,
         rank,
         suspect.skips,
         failed=bool(failures),
-        alpha=alpha,
+        settings=settings,
+        stranger=stranger,
         doubts=examination.doubts,
     )
     reason = judgement.reason
@@ -217,7 +220,7 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
         model=suspect.model,
         references=tuple(r.model for r in examination.references),
         score=judgement.score,
-        size=None if rank is None else rank.place.size,
+        size=by.place.size if (by := stranger or rank) else None,
         findings=(*findings, *unanalysed),
         skips=suspect.skips,
         failures=failures,
@@ -225,12 +228,33 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
         verdict=judgement.verdict,
         reason=reason,
         target_class=judgement.target_class,
-        calibration=_rests_on(examination),
+        calibration=_among_others(stranger) if stranger else _rests_on(examination),
+        missed=stranger.missed if stranger else {},
         index=ranks.index(examination.comparisons),
         warnings=examination.warnings,
         advice=tuple(
             verdict.advice(judgement.verdict, findings, examination.populations, settings)
         ),
+    )
+
+
+def _stranger(examination: Examination, settings: Settings) -> recipes.Stranger | None:
+    """Return the suspect's place among networks of other recipes than its own."""
+    suspect, references = examination.suspect, len(examination.references)
+    if not examination.comparisons:
+        return None
+    return recipes.stranger(
+        examination.comparisons, suspect.skips, references, settings, recipes.shipped()
+    )
+
+
+def _among_others(stranger: recipes.Stranger) -> str:
+    """Say which networks judged a model of a recipe that is not among them."""
+    beside = {0: "no reference", 1: "one reference"}.get(stranger.references, "two references")
+    shown = "clean images" if stranger.images else "noise"
+    return (
+        f"clean and backdoored networks of {stranger.recipes} recipes, none of them known to be "
+        f"the model's, each beside {beside}, on {shown}"
     )
 
 

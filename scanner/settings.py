@@ -84,6 +84,8 @@ class Settings:
         threads: ONNX Runtime's intra-operator threads.
         detectors: Ids of the detectors to run; empty runs all.
         alpha: Level of the test: the share of clean models that may be called suspicious.
+        miss: The share of backdoored networks that may stand out no further than a model that is
+            called clean, where only networks of other recipes judge it.
         shipped_baselines: Whether a baseline that comes with the package may be used where it fits.
         timeout: Seconds of wall-clock time for one model and its references; None takes ten
             minutes, or four times what the budget allows them, whichever is longer.
@@ -106,6 +108,7 @@ class Settings:
     threads: int = 1
     detectors: tuple[str, ...] = ()
     alpha: float = 0.05
+    miss: float = 0.1
     shipped_baselines: bool = True
     timeout: float | None = None
     limits: Limits = dataclasses.field(default_factory=Limits)

@@ -376,6 +376,19 @@ class ScanOptions(MeasureOptions, FormatOptions):
         ),
         Fills("alpha"),
     ] = _DEFAULT.alpha
+    miss: Annotated[
+        float,
+        _option(
+            COMPARE,
+            "--miss",
+            metavar="SHARE",
+            min=0.0,
+            max=0.5,
+            help="Share of backdoored networks that may stand out no further than a model called "
+            "clean, where networks of other recipes judge it.",
+        ),
+        Fills("miss"),
+    ] = _DEFAULT.miss
     classes: Annotated[
         str | None,
         _option(

@@ -43,6 +43,9 @@ RESTARTS = 3
 LONGER = 2.0  # times the budget's steps
 EARLY_STOP = 50  # steps without a smaller mask
 _SURE = 0.5  # weight of each image's own entropy beside that of their mean
+# Of an image: clean networks of the population's development recipes needed no smaller mask
+# (docs/detection.md). What is larger says nothing.
+NATURAL = 0.075
 _PIXEL = 1.0  # as in Neural Cleanse: a tenth of a pixel against a hundredth is no evidence
 _TINY = 1e-12
 
@@ -51,7 +54,7 @@ Classes = npt.NDArray[np.int64]
 
 
 class SourceDependent(Detector):
-    """log of how many times smaller than an image the mask is that moves every class."""
+    """log of how many times smaller the mask is that moves every class than clean models need."""
 
     rule: ClassVar[Rule] = Rule(
         id="source_dependent",
@@ -67,7 +70,7 @@ class SourceDependent(Detector):
     )
 
     def measure(self, subject: Subject) -> Measurement:
-        """Return the smallest mask's size, as a logarithm; 0 where no mask moves the images.
+        """Return log((NATURAL pixels + 1) / (|m|_1 + 1)) of the smallest mask, and 0 at the least.
 
         Raises:
             NoImagesError: There are no images: those of noise have no class to leave.
@@ -99,7 +102,7 @@ class SourceDependent(Detector):
             subject.seen.append(stamp(data.held_back[:2], *found))
         return Measurement(
             rule=self.rule.id,
-            statistic=math.log((whole + _PIXEL) / (min(size, whole) + _PIXEL)),
+            statistic=max(0.0, math.log((NATURAL * whole + _PIXEL) / (min(size, whole) + _PIXEL))),
             parameters={
                 **describe(model, subject),
                 "data": data.source,

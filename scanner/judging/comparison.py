@@ -69,10 +69,19 @@ def compare(
     return Comparison(
         rule=suspect.rule,
         statistic=statistic,
+        alone=_alone(suspect, detector.scale),
         contribution=detector.contribution,
         sentence=sentence,
         evidence=evidence,
     )
+
+
+def _alone(suspect: Measurement, scale: Scale) -> float | None:
+    """Return how far a model stands out by itself (`Comparison.alone`)."""
+    if suspect.by_class is not None:
+        return by_class.above_median(suspect.by_class, scale)
+    others = (suspect.by_layer, suspect.by_channel, suspect.by_image)
+    return suspect.statistic if others == (None, None, None) else None
 
 
 def statistic_of(

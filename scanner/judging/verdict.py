@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from scanner.judging.ranks import FAR, NEAR, Place, Rank, enough, place
+from scanner.judging.recipes import Stranger
 from scanner.results import (
     Comparison,
     Finding,
@@ -35,6 +36,33 @@ class Judgement:
     reason: str
     score: float | None
     target_class: int | None = None
+
+
+def among_recipes(own: Stranger, settings: Settings) -> Judgement:
+    """Return what networks of other recipes allow to be said of a model.
+
+    Suspicious needs a p-value of at most `alpha` and that no clean network of any recipe lies as
+    far out. Clean is a statement about power: of the backdoored networks at most a share `miss`
+    stands out no further, over all attacks.
+    """
+    place, among = own.place, f"clean networks of {own.recipes} other recipes"
+    said, score = f"{own.sentence}; " if own.sentence else "", 1 - place.p
+    if place.p <= settings.alpha and place.size >= 1:
+        far = f"{place.size:.2g} times as far out as any of them"
+        reason = f"{said}p = {place.p:.3g} among {among}, {far}"
+        return Judgement(
+            verdict=Verdict.SUSPICIOUS, reason=reason, score=score, target_class=own.foremost
+        )
+    if own.overall <= settings.miss and own.whole:
+        reason = f"{said}only {_missed(own)} stand out no further"
+        return Judgement(verdict=Verdict.CLEAN, reason=reason, score=score)
+    reason = f"{said}p = {place.p:.3g} among {among}, and {_missed(own)} stand out no further"
+    return Judgement(verdict=Verdict.INCONCLUSIVE, reason=reason, score=score)
+
+
+def _missed(own: Stranger) -> str:
+    each = ", ".join(f"{name} {share:.0%}" for name, share in own.missed.items())
+    return f"{own.overall:.0%} of their backdoored networks ({each})"
 
 
 def judge(
@@ -74,37 +102,58 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
     skips: Sequence[Skip],
     *,
     failed: bool,
-    alpha: float,
+    settings: Settings,
+    stranger: Stranger | None = None,
     doubts: Sequence[str] = (),
 ) -> Judgement:
     """Return the combined answer: what the graph shows, or else the suspect's rank (`together`).
 
     Suspicious needs a p-value of at most `alpha` and a size that clean models do not reach: among k
     clean models somebody always ranks first. Clean needs that neither all detectors together nor
-    one of them alone lies beyond every clean model.
+    one of them alone lies beyond every clean model. Where too few clean models of the
+    suspect's own recipe judge it, networks of other recipes do (`among_recipes`).
 
     Where there are `doubts` about the references, nothing is clean beside them.
     """
     structural = [f for f in findings if f.observations and f.verdict is Verdict.SUSPICIOUS]
     if structural:
         return Judgement(verdict=Verdict.SUSPICIOUS, reason=structural[0].reason, score=1.0)
-    score = None if rank is None else 1 - rank.place.p
-    if rank is not None and rank.place.p <= alpha and rank.place.size >= FAR:
+    own = None if rank is None else among_own(rank, findings, settings.alpha)
+    foreign = None if stranger is None else among_recipes(stranger, settings)
+    chosen = foreign or own
+    for judgement in (foreign, own):
+        if judgement is not None and judgement.verdict is Verdict.SUSPICIOUS:
+            return judgement
+    score = None if chosen is None else chosen.score
+    if failed:
+        reason = "not everything could be measured"
+    elif chosen is None or not chosen.reason:
+        reason = _doubt(findings, skips)
+    elif chosen.verdict is Verdict.CLEAN and doubts:
+        reason = doubts[0]
+    else:
+        return chosen
+    return Judgement(verdict=Verdict.INCONCLUSIVE, reason=reason, score=score)
+
+
+def among_own(rank: Rank, findings: Sequence[Finding], alpha: float) -> Judgement:
+    """Return what clean models of a model's own recipe allow to be said of it.
+
+    The reason is empty where they are too few, or no detector among them is decisive.
+    """
+    score = 1 - rank.place.p
+    if rank.place.p <= alpha and rank.place.size >= FAR:
         return Judgement(
             verdict=Verdict.SUSPICIOUS,
             reason=_in_words(rank),
             score=score,
             target_class=rank.foremost,
         )
-    if failed:
-        return Judgement(
-            verdict=Verdict.INCONCLUSIVE, reason="not everything could be measured", score=score
-        )
-    if rank is not None and rank.decisive and enough(rank.models, alpha):
-        doubt = next(iter((*_apart(findings, rank, alpha), *doubts)), None)
-        verdict = Verdict.CLEAN if doubt is None else Verdict.INCONCLUSIVE
-        return Judgement(verdict=verdict, reason=doubt or _in_words(rank), score=score)
-    return Judgement(verdict=Verdict.INCONCLUSIVE, reason=_doubt(findings, skips), score=score)
+    if not (rank.decisive and enough(rank.models, alpha)):
+        return Judgement(verdict=Verdict.INCONCLUSIVE, reason="", score=score)
+    apart = next(_apart(findings, rank, alpha), None)
+    verdict = Verdict.CLEAN if apart is None else Verdict.INCONCLUSIVE
+    return Judgement(verdict=verdict, reason=apart or _in_words(rank), score=score)
 
 
 def advice(
@@ -131,8 +180,7 @@ def advice(
         f"{needed}, p can reach {settings.alpha:g}"
     )
     # Neither goes with a baseline that was made without it.
-    images = settings.images_file or settings.images_folder
-    if not images and any(f.contribution.images_help for f in findings):
+    if not settings.has_images and any(f.contribution.images_help for f in findings):
         yield (
             "clean images of the kind that the model was trained on (the setting `images_file` or "
             "the setting `images_folder`): triggers were searched for on noise"

@@ -196,6 +196,9 @@ class Comparison:
         rule: The id of the detector's rule.
         statistic: The quantity to calibrate; larger is more suspicious. None where no reference was
             comparable.
+        alone: How far the model stands out by itself: by how much its most suspicious class lies
+            above the median class, or the detector's number where that has no classes. None where
+            not every class was searched.
         contribution: What the detector contributes.
         sentence: The evidence in words.
         evidence: What a person can check.
@@ -204,6 +207,7 @@ class Comparison:
 
     rule: str
     statistic: float | None
+    alone: float | None = None
     contribution: Contribution
     sentence: str = ""
     evidence: Evidence = Evidence()
@@ -293,6 +297,8 @@ class ScanResult:
         target_class: The class that a suspicious verdict is about, where it is about one.
         calibration: The clean models that the verdict rests on, in words; None where there are
             none.
+        missed: Where networks of other recipes judged: by kind of backdoor, the share of those that
+            stand out no further than this model.
         index: For ranking models where nothing is calibrated: how far the model stands out, in
             units of what clean networks of the shipped recipes reach; larger is more suspicious,
             None where it is unknown.
@@ -312,6 +318,7 @@ class ScanResult:
     reason: str
     target_class: int | None = None
     calibration: str | None = None
+    missed: Mapping[str, float] = dataclasses.field(default_factory=dict)
     index: float | None = None
     warnings: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()

@@ -84,7 +84,7 @@ def combine(
     comparisons = [compared(f.rule.id, f.statistic) for f, _ in pairs]
     rank = ranks.together(comparisons, [n for _, n in pairs if n is not None])
     findings = [f for f, _ in pairs]
-    return verdict.combine(findings, rank, skips, failed=failed, alpha=0.05, doubts=doubts)
+    return verdict.combine(findings, rank, skips, failed=failed, settings=Settings(), doubts=doubts)
 
 
 def test_nothing_is_clean_beside_a_reference_that_is_doubted() -> None:
