@@ -119,7 +119,7 @@ def _compared(
     if suspect.by_image is not None:
         images = [r.by_image for r in references if r.by_image is not None]
         return _by_image(detector.wording, suspect.by_image, images)
-    return _by_number(suspect, references)
+    return _by_number(detector.wording, suspect, references)
 
 
 def _by_class(
@@ -396,15 +396,20 @@ def _ratio(suspect: float, reference: float) -> float | None:
     return suspect / reference if reference > 0 else None
 
 
-def _by_number(suspect: Measurement, references: Sequence[Measurement]) -> Compared:
+def _by_number(
+    wording: Wording, suspect: Measurement, references: Sequence[Measurement]
+) -> Compared:
     """Compare one number, where there is no profile: the suspect's less the references' mean."""
     own, others = suspect.statistic, [r.statistic for r in references if r.statistic is not None]
     if own is None:
         return None, Evidence(figures=suspect.figures), ""
+    known = all(figure is not None for figure in suspect.figures.values())
+    sentence = _said(wording.alone, suspect.figures, suspect=own) if known else ""
     if not others:
-        return None, Evidence(standing=Standing(suspect=own), figures=suspect.figures), ""
+        standing = Standing(suspect=own)
+        return None, Evidence(standing=standing, figures=suspect.figures), sentence
     standing = Standing(suspect=own, reference=mean(others), low=min(others), high=max(others))
-    return own - mean(others), Evidence(standing=standing, figures=suspect.figures), ""
+    return own - mean(others), Evidence(standing=standing, figures=suspect.figures), sentence
 
 
 def _said(template: str, figures: Mapping[str, float | None], **named: Any) -> str:

@@ -45,24 +45,24 @@ def among_recipes(own: Stranger, settings: Settings) -> Judgement:
     far out. Clean is a statement about power: of the backdoored networks at most a share `miss`
     stands out no further, over all attacks.
     """
-    place, among = own.place, f"clean networks of {own.recipes} other recipes"
+    place, others = own.place, f"networks of {own.recipes} other recipes"
     said, score = f"{own.sentence}; " if own.sentence else "", 1 - place.p
     if place.p <= settings.alpha and place.size >= 1:
-        far = f"{place.size:.2g} times as far out as any of them"
-        reason = f"{said}p = {place.p:.3g} among {among}, {far}"
+        far = f"{place.size:.2g} times as far out as those of all recipes but one"
+        reason = f"{said}p = {place.p:.3g} among clean {others}, {far}"
         return Judgement(
             verdict=Verdict.SUSPICIOUS, reason=reason, score=score, target_class=own.foremost
         )
     if own.overall <= settings.miss and own.whole:
-        reason = f"{said}only {_missed(own)} stand out no further"
+        reason = f"{said}of backdoored {others} only {_missed(own)}"
         return Judgement(verdict=Verdict.CLEAN, reason=reason, score=score)
-    reason = f"{said}p = {place.p:.3g} among {among}, and {_missed(own)} stand out no further"
+    reason = f"{said}p = {place.p:.3g} among clean {others}; of backdoored ones {_missed(own)}"
     return Judgement(verdict=Verdict.INCONCLUSIVE, reason=reason, score=score)
 
 
 def _missed(own: Stranger) -> str:
     each = ", ".join(f"{name} {share:.0%}" for name, share in own.missed.items())
-    return f"{own.overall:.0%} of their backdoored networks ({each})"
+    return f"{own.overall:.0%} stand out no further ({each})"
 
 
 def judge(
@@ -174,17 +174,18 @@ def advice(
     known = min(combined, default=needed)
     if known >= needed:
         return
+    # None of these goes with a baseline that was made without it.
+    if not settings.has_images and any(f.contribution.images_help for f in findings):
+        yield (
+            "clean images of the kind that the model was trained on, 20 to 100 without labels (the "
+            "setting `images_file` or the setting `images_folder`): triggers were searched for on "
+            "noise, and those that send each class elsewhere not at all"
+        )
     more = f"{needed - known}{' more' if known else ''} clean models of the same recipe"
     yield (
         f"{more}, as the setting `references` or in a baseline (the function `calibrate`): with "
         f"{needed}, p can reach {settings.alpha:g}"
     )
-    # Neither goes with a baseline that was made without it.
-    if not settings.has_images and any(f.contribution.images_help for f in findings):
-        yield (
-            "clean images of the kind that the model was trained on (the setting `images_file` or "
-            "the setting `images_folder`): triggers were searched for on noise"
-        )
     if settings.budget is Budget.QUICK and any(f.contribution.budget_helps for f in findings):
         yield "a longer search for triggers: the setting `budget` at 'standard'"
 

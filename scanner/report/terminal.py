@@ -151,7 +151,7 @@ def _conclusion(result: ScanResult) -> Table:
 
 def _grounds(result: ScanResult) -> Iterator[tuple[str, str]]:
     """Yield what the verdict rests on, what would make it stronger, and what ran."""
-    if result.verdict is Verdict.INCONCLUSIVE and result.index is not None:
+    if result.verdict is Verdict.INCONCLUSIVE and result.index is not None and not result.missed:
         reach = "clean networks of the shipped recipes reached 1 at most"
         yield "index", f"{result.index:.2f}, uncalibrated: {reach}"
     if result.calibration:
