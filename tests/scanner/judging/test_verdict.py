@@ -193,3 +193,10 @@ def test_advice_is_what_would_help() -> None:
     (look,) = advice(drawn, clean(20))
     assert "the setting `evidence`" in look
     assert advice(guilty, clean(20)) == [], "there is no trigger to inspect"
+
+
+def test_a_note_does_not_make_a_rank_structural() -> None:
+    ranked = judged(2.0, clean(20), Severity.NOTE)
+    assert ranked.verdict is Verdict.SUSPICIOUS
+    answer = verdict.combine([ranked], None, (), failed=False, alpha=0.05)
+    assert answer.verdict is Verdict.INCONCLUSIVE
