@@ -188,6 +188,7 @@ def _rows(
         if not chosen:
             continue
         found = quality(_by_network(chosen), _by_network(clean), generator)
+        names_one = attacks == "all-to-one" and STATISTICS[name].by_class
         hits = [pair.foremost == pair.suspect.truth["target"] for pair in chosen]
         yield {
             "split": split,
@@ -197,7 +198,7 @@ def _rows(
             "clean": len(_by_network(clean)),
             "backdoored": len(_by_network(chosen)),
             **{key: found[key] for key in ("AUC", "AUC low", "AUC high")},
-            "right target": float(np.mean(hits)) if attacks == "all-to-one" else float("nan"),
+            "right target": float(np.mean(hits)) if names_one else float("nan"),
             "false alarms": _share_found(clean, clean),
             "found": _share_found(chosen, clean),
         }
@@ -230,9 +231,8 @@ def _standing(name: str, suspect: Network, reference: Network) -> tuple[float, i
 
 
 def _suspicion(name: str, network: Network) -> Floats:
-    figures = np.array(
-        [np.nan if f is None else f for f in network.figures[name]], dtype=np.float64
-    )
+    known = network.figures.get(name, ())  # older records lack newer statistics
+    figures = np.array([np.nan if f is None else f for f in known], dtype=np.float64)
     return STATISTICS[name].suspicion(figures)
 
 
