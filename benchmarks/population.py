@@ -425,6 +425,7 @@ def _rows(
         if not chosen_networks:
             continue
         separated = quality([[d for _, d, _ in own] for own in chosen_networks], clean, generator)
+        names_one = kind == "one" and STATISTICS[name].by_class
         hits = [t == n.truth["target"] for own in chosen_networks for n, _, t in own]
         yield {
             "split": split,
@@ -435,7 +436,7 @@ def _rows(
             "clean": len(clean),
             "backdoored": len(chosen_networks),
             **{key: separated[key] for key in ("AUC", "AUC low", "AUC high")},
-            "right target": float(np.mean(hits)) if kind == "one" else float("nan"),
+            "right target": float(np.mean(hits)) if names_one else float("nan"),
         }
 
 

@@ -123,7 +123,7 @@ class NoLayerError(GraphError):
 
 
 class NoImagesError(UsageError):
-    """A detector needs clean images, and there are none."""
+    """A detector needs clean images, and there are none, or none of the kind that it needs."""
 
 
 class WorkerError(ScannerError):

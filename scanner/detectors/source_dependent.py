@@ -48,6 +48,7 @@ _SURE = 0.5  # weight of each image's own entropy beside that of their mean
 NATURAL = 0.075
 _PIXEL = 1.0  # as in Neural Cleanse: a tenth of a pixel against a hundredth is no evidence
 _TINY = 1e-12
+_NAMED = 10  # classes of the label map that a sentence names
 
 Floats64 = npt.NDArray[np.float64]
 Classes = npt.NDArray[np.int64]
@@ -63,17 +64,18 @@ class SourceDependent(Detector):
         source="an inversion of all-to-all BadNets (T. Gu et al., BadNets, 2017, section 3.1.2)",
     )
     needs: ClassVar[Needs] = Needs.LOGITS | Needs.GRADIENTS | Needs.IMAGES
-    contribution: ClassVar[Contribution] = Contribution(part=Part.SHOWN, images_help=True)
+    contribution: ClassVar[Contribution] = Contribution(part=Part.SHOWN)
     wording: ClassVar[Wording] = Wording(
-        one="one mask of {pixels:.1f} pixels sends {moved:.0%} of the images out of their class, "
-        "most of each class to the same one",
+        alone="one mask of {pixels:.1f} pixels sends the images of each class to another, "
+        "{moved:.0%} of those held back among them"
     )
 
     def measure(self, subject: Subject) -> Measurement:
         """Return log((NATURAL pixels + 1) / (|m|_1 + 1)) of the smallest mask, and 0 at the least.
 
         Raises:
-            NoImagesError: There are no images: those of noise have no class to leave.
+            NoImagesError: There are no images (noise has no class to leave), or all of them are of
+                one class.
             NoGradientError: An operator has no gradient.
             UnsupportedModelError: There are no logits, or the gradient is not a number.
             UsageError: The user's images do not fit.
@@ -86,27 +88,34 @@ class SourceDependent(Detector):
             )
         model = differentiable(subject, Objective.WEIGHTED_SUM)
         data = probes.clean_images(settings, model.shape, (model.low, model.high))
+        own = model.predict(data.shown)
+        if (own == own[0]).all():
+            raise NoImagesError(
+                f"the model puts all {len(own)} images that it is shown into class {own[0]}",
+                remedy="give images of several classes",
+            )
         steps = round(settings.effort.steps * LONGER)
         searches = [
-            _Search(model, data.shown, np.random.default_rng((settings.seed, r)))
+            _Search(model, data.shown, own, np.random.default_rng((settings.seed, r)))
             for r in range(RESTARTS)
         ]
         for done, search in enumerate(searches):
             search.run(steps)
             subject.progress(done + 1, RESTARTS)
         best = min(searches, key=lambda search: search.smallest.size)
-        whole, size = pixels(model.shape), best.smallest.size
+        whole, size = pixels(model.shape), min(best.smallest.size, pixels(model.shape))
         found = best.smallest.trigger
-        moves = _Moves.of(model, data, found) if found and len(data.held_back) else None
+        moves = _Moves.of(model, data, own, found) if found else None
         if found:
             subject.seen.append(stamp(data.held_back[:2], *found))
         return Measurement(
             rule=self.rule.id,
-            statistic=max(0.0, math.log((NATURAL * whole + _PIXEL) / (min(size, whole) + _PIXEL))),
+            statistic=max(0.0, math.log((NATURAL * whole + _PIXEL) / (size + _PIXEL))),
             parameters={
                 **describe(model, subject),
                 "data": data.source,
                 "images": len(data.shown),
+                "held_back": len(data.held_back),
                 "steps": steps,
                 "restarts": RESTARTS,
             },
@@ -123,9 +132,10 @@ class _Moves:
     """Where a trigger sends images.
 
     Attributes:
-        to: By class, the class that most of the images go to that the search saw.
-        share: Of the images held back that go there too.
-        first: The first of these.
+        to: By class, the one that most of its images go to, of those that the search saw; a class
+            that none of them leaves is missing.
+        share: Of the images held back that go the same way.
+        first: The first of these; where there are none, the first image.
     """
 
     to: dict[int, int]
@@ -133,13 +143,17 @@ class _Moves:
     first: int
 
     @classmethod
-    def of(cls, model: Differentiable, data: probes.Images, trigger: tuple[Floats, Floats]) -> Self:
-        (before, after), (held, moved) = (
-            (model.predict(images), model.predict(stamp(images, *trigger)))
-            for images in (data.shown, data.held_back)
-        )
-        to = _map(before, after, model.classes)
-        follows = _follows(held, moved, to)
+    def of(
+        cls,
+        model: Differentiable,
+        data: probes.Images,
+        own: Classes,
+        trigger: tuple[Floats, Floats],
+    ) -> Self:
+        """Stamp the images that the search saw, whose own classes are known, and the others."""
+        to = _map(own, model.predict(stamp(data.shown, *trigger)), model.classes)
+        moved = model.predict(stamp(data.held_back, *trigger))
+        follows = _follows(model.predict(data.held_back), moved, to)
         return cls(to, float(follows.mean()), int(np.argmax(follows)))
 
 
@@ -147,11 +161,14 @@ def _seen(
     model: Differentiable, images: Floats, trigger: tuple[Floats, Floats], moves: _Moves
 ) -> Observation:
     stamped = stamp(images[moves.first : moves.first + 1], *trigger)[0]
-    named = ", ".join(f"{one} to {other}" for one, other in moves.to.items())
+    named = ", ".join(f"{one} to {other}" for one, other in [*moves.to.items()][:_NAMED])
+    more = len(moves.to) - _NAMED
     return Observation(
         code="label-map",
         severity=Severity.NOTE,
-        sentence=f"under the smallest trigger that moves every class, most images go from {named}",
+        sentence=f"one mask of {trigger[0].sum():.1f} pixels sends images from class {named}"
+        f"{f' and {more} more' if more > 0 else ''}; {moves.share:.0%} of the images held back go "
+        "the same way",
         details={"label_map": {str(one): other for one, other in moves.to.items()}},
         input=Input(
             image=Array.packed(stamped.astype("<f4").tobytes(), stamped.shape),
@@ -165,12 +182,11 @@ class _Search:
     """One search, from one starting point."""
 
     def __init__(
-        self, model: Differentiable, images: Floats, generator: np.random.Generator
+        self, model: Differentiable, images: Floats, own: Classes, generator: np.random.Generator
     ) -> None:
-        self.model, self.images = model, images
+        self.model, self.images, self.own = model, images, own
         self.trigger = FreeTrigger(model.shape, model.low, model.high, generator)
         self.price, self.smallest = Price(), Smallest()
-        self.own = model.predict(images)
 
     def run(self, steps: int) -> None:
         """Take so many steps, or fewer where the mask has stopped shrinking."""

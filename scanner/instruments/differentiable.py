@@ -63,17 +63,7 @@ class Differentiable:
         one_hot = np.zeros((len(images), self.classes), self.session.dtype)
         one_hot[:, target] = 1
         logits, objective, gradient = self._over(images, one_hot, len(images))
-        if not (np.isfinite(gradient).all() and np.isfinite(objective).all()):
-            where = (
-                f": NaN is in the weights {', '.join(map(repr, self.damaged))}"
-                if self.damaged
-                else ""
-            )
-            raise UnsupportedModelError(
-                f"{self.outputs[0]!r}, or its gradient by the input {self.image!r}, is not a "
-                f"finite number{where}",
-                remedy="export the model again, or give the setting `input_range` its true range",
-            )
+        self._check(objective, gradient)
         return logits, objective, gradient
 
     def pull_back(self, images: Floats, weights: npt.NDArray[np.floating[Any]]) -> Floats:
@@ -85,8 +75,14 @@ class Differentiable:
         Args:
             images: Shape (n, *shape), in the input's own range.
             weights: Shape (n, classes).
+
+        Raises:
+            UnsupportedModelError: The sum or its gradient is not a number.
         """
-        return self._over(images, weights.astype(self.session.dtype, copy=False), len(images))[2]
+        weights = weights.astype(self.session.dtype, copy=False)
+        _, objective, gradient = self._over(images, weights, len(images))
+        self._check(objective, gradient)
+        return gradient
 
     def scores(self, images: Floats) -> Floats:
         """Return the logits, (n, classes), whether or not they can be differentiated there."""
@@ -98,6 +94,19 @@ class Differentiable:
         """Return the class of each image, shape (n,)."""
         classes: npt.NDArray[np.int64] = self.evaluate(images, 0)[0].argmax(axis=1)
         return classes
+
+    def _check(self, objective: Floats, gradient: Floats) -> None:
+        if not (np.isfinite(gradient).all() and np.isfinite(objective).all()):
+            where = (
+                f": NaN is in the weights {', '.join(map(repr, self.damaged))}"
+                if self.damaged
+                else ""
+            )
+            raise UnsupportedModelError(
+                f"{self.outputs[0]!r}, or its gradient by the input {self.image!r}, is not a "
+                f"finite number{where}",
+                remedy="export the model again, or give the setting `input_range` its true range",
+            )
 
     def _over(
         self, images: Floats, weights: npt.NDArray[Any], size: int

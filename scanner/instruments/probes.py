@@ -222,8 +222,8 @@ class Images:
 def clean_images(settings: Settings, shape: tuple[int, ...], span: tuple[float, float]) -> Images:
     """Return the user's images, or multi-scale noise where there are none.
 
-    At most twice the budget's number are used. Of the user's, a quarter is held back; of noise,
-    half, so that as many are shown as the budget says.
+    At most twice the budget's number are used. Of the user's, a quarter is held back, and one at
+    least; of noise, half, so that as many are shown as the budget says.
 
     Raises:
         UsageError: The images cannot be read, or do not fit the input.
@@ -237,7 +237,7 @@ def clean_images(settings: Settings, shape: tuple[int, ...], span: tuple[float, 
         name = settings.images_file or settings.images_folder
         everything = _user_images(settings, shape, span)
         images = generator.permutation(everything)[:wanted]
-        source, held = f"{len(images)} images of {name}", len(images) // 4
+        source, held = f"{len(images)} images of {name}", max(1, len(images) // 4)
     shown = len(images) - held
     return Images(shown=images[:shown], held_back=images[shown:], source=source)
 

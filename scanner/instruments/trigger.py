@@ -24,11 +24,16 @@ _MASK_START = -2.0  # (tanh(-2) + 1) / 2: a mask of 0.02 everywhere, so that it 
 
 
 class FreeTrigger:
-    """A mask m = (tanh a + 1)/2 and a pattern p, likewise in the input range, with a and b free.
+    """A mask m = (tanh a + 1)/2, and a pattern p = low + (high - low) (tanh b + 1)/2.
+
+    a and b are free: whatever they are, the mask stays in [0, 1] and the pattern in the input's
+    range.
 
     Attributes:
         mask: m, of an image's shape with one channel.
         pattern: p, of an image's shape.
+        free_mask: a.
+        free_pattern: b.
     """
 
     def __init__(
@@ -37,11 +42,9 @@ class FreeTrigger:
         self._low, self._width = low, high - low
         self._channels = channel_axis(shape)
         mask_shape = tuple(1 if axis == self._channels else n for axis, n in enumerate(shape))
-        self._free_mask = _MASK_START + 0.1 * generator.standard_normal(
-            mask_shape, dtype=np.float32
-        )
-        self._free_pattern = 0.5 * generator.standard_normal(tuple(shape), dtype=np.float32)
-        self._adam = (_Adam(self._free_mask), _Adam(self._free_pattern))
+        self.free_mask = _MASK_START + 0.1 * generator.standard_normal(mask_shape, dtype=np.float32)
+        self.free_pattern = 0.5 * generator.standard_normal(tuple(shape), dtype=np.float32)
+        self._adam = (_Adam(self.free_mask), _Adam(self.free_pattern))
         self._read()
 
     def descend(self, images: Floats, gradient: Floats, cost: float) -> None:
@@ -53,14 +56,14 @@ class FreeTrigger:
             cost: lambda, the price of one pixel.
         """
         slope_mask, slope_pattern = (
-            1 - np.tanh(free) ** 2 for free in (self._free_mask, self._free_pattern)
+            1 - np.tanh(free) ** 2 for free in (self.free_mask, self.free_pattern)
         )
         by_mask = (gradient * (self.pattern - images)).mean(axis=0)
         if self._channels is not None:
             by_mask = by_mask.sum(axis=self._channels, keepdims=True)
         by_pattern = gradient.mean(axis=0) * self.mask
-        self._adam[0].descend(self._free_mask, (by_mask + cost) * slope_mask / 2)
-        self._adam[1].descend(self._free_pattern, by_pattern * slope_pattern * (self._width / 2))
+        self._adam[0].descend(self.free_mask, (by_mask + cost) * slope_mask / 2)
+        self._adam[1].descend(self.free_pattern, by_pattern * slope_pattern * (self._width / 2))
         self._read()
 
     def stamped(self, images: Floats) -> Floats:
@@ -68,9 +71,7 @@ class FreeTrigger:
         return stamp(images, self.mask, self.pattern)
 
     def _read(self) -> None:
-        self.mask, unit = (
-            (np.tanh(free) + 1) / 2 for free in (self._free_mask, self._free_pattern)
-        )
+        self.mask, unit = ((np.tanh(free) + 1) / 2 for free in (self.free_mask, self.free_pattern))
         self.pattern = (self._low + self._width * unit).astype(np.float32)
 
 

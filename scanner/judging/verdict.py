@@ -115,7 +115,9 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
 
     Where there are `doubts` about the references, nothing is clean beside them.
     """
-    structural = [f for f in findings if f.observations and f.verdict is Verdict.SUSPICIOUS]
+    structural = [
+        f for f in findings if any(o.severity >= Severity.SUSPICIOUS for o in f.observations)
+    ]
     if structural:
         return Judgement(verdict=Verdict.SUSPICIOUS, reason=structural[0].reason, score=1.0)
     own = None if rank is None else among_own(rank, findings, settings.alpha)

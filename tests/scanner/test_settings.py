@@ -63,3 +63,11 @@ def test_settings_survive_json(
         noise=noise, device=device, budget=budget, classes=classes, input_range=input_range
     )
     assert from_json(Settings, json.loads(json.dumps(to_json(settings)))) == settings
+
+
+@pytest.mark.parametrize(
+    ("given_by", "expected"),
+    [({}, False), ({"images_file": "a.npz"}, True), ({"images_folder": "a"}, True)],
+)
+def test_images_are_a_file_or_a_folder(given_by: dict[str, str], expected: bool) -> None:
+    assert Settings(**given_by).has_images == expected  # type: ignore[arg-type]

@@ -95,8 +95,8 @@ def test_misses_by_attack() -> None:
     ("statistic", "expected", "words"),
     [
         (2.0, Verdict.SUSPICIOUS, "p = 0.0476 among clean networks of 20 other recipes, 1 times"),
-        (1.85, Verdict.INCONCLUSIVE, "of backdoored ones 38% stand out no further (patch 25%, blended 50%)"),
-        (-0.2, Verdict.CLEAN, "of backdoored networks of 20 other recipes only 0% stand out no further"),
+        (1.85, Verdict.INCONCLUSIVE, "of backdoored ones 38% stand out no further"),
+        (-0.2, Verdict.CLEAN, "of backdoored networks of 20 other recipes only 0% "),
     ],
 )
 def test_what_is_said(statistic: float, expected: Verdict, words: str) -> None:

@@ -178,13 +178,13 @@ def test_advice_is_what_would_help() -> None:
             verdict.advice(finding.verdict, [finding], [population] if population else [], settings)
         )
 
-    few, images, longer = advice(doubtful, None)
+    images, few, longer = advice(doubtful, None)
     assert few.startswith("19 clean models of the same recipe")
     assert "the setting `images_file`" in images
     assert "the setting `budget`" in longer
     other = Population(rule="overactivation", values=(0.0,) * 24, source="test")
-    assert advice(doubtful, other)[0] == few
-    assert advice(doubtful, clean(5))[0].startswith("14 more clean models")
+    assert advice(doubtful, other)[1] == few
+    assert advice(doubtful, clean(5))[1].startswith("14 more clean models")
     thorough = dataclasses.replace(
         QUICK, budget=Budget.THOROUGH, images_file="images.npz", alpha=0.01
     )
@@ -193,3 +193,10 @@ def test_advice_is_what_would_help() -> None:
     (look,) = advice(drawn, clean(20))
     assert "the setting `evidence`" in look
     assert advice(guilty, clean(20)) == [], "there is no trigger to inspect"
+
+
+def test_a_note_does_not_make_a_rank_structural() -> None:
+    ranked = judged(2.0, clean(20), Severity.NOTE)
+    assert ranked.verdict is Verdict.SUSPICIOUS
+    answer = verdict.combine([ranked], None, (), failed=False, settings=Settings())
+    assert answer.verdict is Verdict.INCONCLUSIVE
