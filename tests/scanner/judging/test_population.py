@@ -202,7 +202,9 @@ def contested(value: float, name: str, searched: int = 43) -> ModelRecord:
     """Return the record of a contest in which of so many classes one went through to the end."""
     whole = number(value, name)
     figures = (value, *[0.0] * (searched - 1))
-    rows = tuple(ClassRow(class_id=3 + t, figure=f, course=(f,)) for t, f in enumerate(figures))
+    rows = tuple(
+        ClassRow(class_id=(3 + t) % 43, figure=f, course=(f,)) for t, f in enumerate(figures)
+    )
     contest = Contest(planned=100, round=25, finalists=6, granted=(Grant(class_id=3, steps=100),))
     profile = ByClass(classes=43, rows=rows, contest=contest)
     measurements = tuple(dataclasses.replace(m, by_class=profile) for m in whole.measurements)
