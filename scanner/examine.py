@@ -46,6 +46,7 @@ from scanner.protocol import (
     LayerList,
     Opening,
     Preparation,
+    SecondOpinion,
     SharedPackage,
     Source,
 )
@@ -137,8 +138,9 @@ def examine(job: Job, progress: Progress) -> Examination:
         comparisons=tuple(comparison for comparison, _ in compared),
         populations=tuple(found for _, found in compared if found is not None),
         rules=tuple(d.rule for d in detectors),
-        warnings=tuple(clean.warnings(detectors, suspect.model)),
-        doubts=tuple(clean.doubts(detectors)),
+        warnings=(*clean.copies(suspect), *clean.warnings(detectors, suspect.model)),
+        doubts=(*clean.copies(suspect), *clean.doubts(detectors)),
+        second=_second_opinion(job, suspect, references, detectors),
     )
 
 
@@ -249,13 +251,47 @@ def _clean_models(
     detectors: Sequence[Detector],
 ) -> CleanModels:
     """Return the references with the baseline that the user named, or a shipped one that fits."""
-    population, source = job.population, job.source
-    if not population and job.settings.shipped_baselines:
-        shipped = shipped_baseline(suspect.model, [detector.rule.id for detector in detectors])
-        if shipped is not None:
-            population, source = shipped.records, f"shipped baseline {shipped.name!r}"
-    clean = CleanModels(references=references, population=population, source=source)
+    if job.population or not job.settings.shipped_baselines:
+        clean = CleanModels(references=references, population=job.population, source=job.source)
+    else:
+        clean = _shipped(suspect, references, detectors)
     return clean.settled(detectors, suspect, job.settings.alpha)
+
+
+def _shipped(
+    suspect: ModelRecord, references: tuple[ModelRecord, ...], detectors: Sequence[Detector]
+) -> CleanModels:
+    """Return the references with the shipped baseline that fits, if one does."""
+    shipped = shipped_baseline(suspect.model, [detector.rule.id for detector in detectors])
+    if shipped is None:
+        return CleanModels(references=references, population=(), source="")
+    source = f"shipped baseline {shipped.name!r}"
+    return CleanModels(references=references, population=shipped.records, source=source)
+
+
+def _second_opinion(
+    job: Job,
+    suspect: ModelRecord,
+    references: tuple[ModelRecord, ...],
+    detectors: Sequence[Detector],
+) -> SecondOpinion | None:
+    """Return what a shipped baseline says of a suspect that the user's own judges.
+
+    A baseline decides a verdict, and anybody can write one: where two fit, their verdicts should
+    agree.
+    """
+    if not job.population or not job.settings.shipped_baselines:
+        return None
+    clean = _shipped(suspect, references, detectors)
+    if not clean.population:
+        return None
+    clean = clean.settled(detectors, suspect, job.settings.alpha)
+    compared, _ = _compare(clean, detectors, suspect, job.settings.limits)
+    return SecondOpinion(
+        source=clean.source,
+        comparisons=tuple(comparison for comparison, _ in compared),
+        populations=tuple(found for _, found in compared if found is not None),
+    )
 
 
 class _Shares:
@@ -382,7 +418,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
                         raise
                     skips.append(Skip(rule=rule, reason=str(error)))
         share.finish()
-    if scanned is None and witnesses and not any(d.rule.id == CHECK for d in detectors):
+    if witnesses and not any(d.rule.id == CHECK for d in detectors):
         with _contained(CHECK, settings.limits, failures):
             found = load([CHECK])[0].measure(
                 Subject(model=model, settings=settings, witnesses=witnesses, seen=seen)

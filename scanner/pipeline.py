@@ -31,7 +31,7 @@ from scanner.sandbox import worker
 from scanner.sandbox.endpoint import Answer, Endpoint, Progress, Request
 from scanner.sandbox.worker import Worker
 from scanner.settings import Device, Settings
-from scanner.values import to_json
+from scanner.values import frozen, to_json
 
 PRELOAD = ("scanner.examine",)
 _LEAST_SECONDS = 1.0  # for a comparison after a suspect that took all the time there was
@@ -325,12 +325,13 @@ def _vouched(examination: Examination, job: Job, preparation: Preparation | None
         raise WorkerCrashedError.no_answer("rules")
     known = {rule.id for rule in examination.rules} | {protocol.CHECK, protocol.MODEL_RULE}
     records = (examination.suspect, *examination.references)
+    opinions = (examination, *([examination.second] if examination.second else []))
     said = {
         *(m.rule for r in records for m in r.measurements),
         *(s.rule for r in records for s in r.skips),
         *(f.rule for r in records for f in r.failures),
-        *(c.rule for c in examination.comparisons),
-        *(p.rule for p in examination.populations),
+        *(c.rule for opinion in opinions for c in opinion.comparisons),
+        *(p.rule for opinion in opinions for p in opinion.populations),
     }
     if not said <= known:
         raise WorkerCrashedError.no_answer("rule")
@@ -407,22 +408,37 @@ def _source(path: PathLike) -> Source:
     return Source(name=os.fspath(path), path=str(Path.cwd() / path))
 
 
-def _judged(examination: Examination, settings: Settings, seconds: float) -> ScanResult:
-    suspect, alpha = examination.suspect, settings.alpha
+@frozen
+class _Conclusion:
+    """What one set of clean models makes of an examination."""
+
+    findings: tuple[Finding, ...]
+    rank: ranks.Rank | None
+    judgement: verdict.Judgement
+
+
+def _concluded(examination: Examination, failed: bool, alpha: float) -> _Conclusion:
     findings = tuple(_findings(examination, alpha))
-    failures = (
-        *suspect.failures,
-        *(f for r in examination.references for f in _reference_failures(r)),
-    )
     rank = ranks.together(examination.comparisons, examination.populations)
     judgement = verdict.combine(
         findings,
         rank,
-        suspect.skips,
-        failed=bool(failures),
+        examination.suspect.skips,
+        failed=failed,
         alpha=alpha,
         doubts=examination.doubts,
     )
+    return _Conclusion(findings=findings, rank=rank, judgement=judgement)
+
+
+def _judged(examination: Examination, settings: Settings, seconds: float) -> ScanResult:
+    suspect, alpha = examination.suspect, settings.alpha
+    failures = (
+        *suspect.failures,
+        *(f for r in examination.references for f in _reference_failures(r)),
+    )
+    concluded = _concluded(examination, bool(failures), alpha)
+    findings, rank, judgement = concluded.findings, concluded.rank, concluded.judgement
     reason = judgement.reason
     unanalysed = tuple(unanalysable.findings(suspect.failures))
     if unanalysed and judgement.verdict is Verdict.INCONCLUSIVE:
@@ -441,11 +457,34 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
         target_class=judgement.target_class,
         calibration=_rests_on(examination),
         index=ranks.index(examination.comparisons),
-        warnings=examination.warnings,
+        warnings=(
+            *_disagreement(examination, concluded, bool(failures), alpha),
+            *examination.warnings,
+        ),
         advice=tuple(
             verdict.advice(judgement.verdict, findings, examination.populations, settings)
         ),
     )
+
+
+def _disagreement(
+    examination: Examination, own: _Conclusion, failed: bool, alpha: float
+) -> Iterator[str]:
+    """Say where a shipped baseline would change the verdict of the user's own, or be changed by it."""
+    second = examination.second
+    if second is None or own.rank is None:
+        return
+    beside = dataclasses.replace(
+        examination, comparisons=second.comparisons, populations=second.populations
+    )
+    other = _concluded(beside, failed, alpha)
+    verdicts = {own.judgement.verdict, other.judgement.verdict}
+    if other.rank is not None and len(verdicts) > 1 and Verdict.SUSPICIOUS in verdicts:
+        yield (
+            f"the {own.rank.source} and the {second.source} both fit and disagree: by the first "
+            f"the model is {own.judgement.verdict.value}, by the second "
+            f"{other.judgement.verdict.value}; find out where the first comes from"
+        )
 
 
 def _rests_on(examination: Examination) -> str | None:

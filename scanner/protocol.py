@@ -76,6 +76,21 @@ class Opening:
 
 
 @frozen
+class SecondOpinion:
+    """The suspect beside the shipped baseline that fits it, where the user's own judged it.
+
+    Attributes:
+        source: Which models those are, in words.
+        comparisons: One per detector that measured the suspect.
+        populations: What these clean models show, one per rule.
+    """
+
+    source: str
+    comparisons: tuple[Comparison, ...]
+    populations: tuple[Population, ...]
+
+
+@frozen
 class Examination:
     """What was measured in one scan, not yet judged.
 
@@ -87,6 +102,7 @@ class Examination:
         rules: Rules of the detectors that ran, in the order of the report.
         warnings: What is wrong with the references, in sentences.
         doubts: Why nothing can be called clean beside these references, in sentences.
+        second: What a shipped baseline says, where one fits that did not judge.
     """
 
     suspect: ModelRecord
@@ -96,6 +112,7 @@ class Examination:
     rules: tuple[Rule, ...]
     warnings: tuple[str, ...]
     doubts: tuple[str, ...] = ()
+    second: SecondOpinion | None = None
 
 
 @frozen

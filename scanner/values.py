@@ -282,7 +282,7 @@ def _text(data: Any) -> str:
 def _integer(data: Any) -> int:
     if not isinstance(data, int) or isinstance(data, bool):
         raise UnfitError("not an integer")
-    if abs(data) > LARGEST_INTEGER:
+    if not -LARGEST_INTEGER - 1 <= data <= LARGEST_INTEGER:
         raise UnfitError("an integer of more than 64 bits")
     return data
 

@@ -130,7 +130,7 @@ class ModelIdentity:
     path: str
     sha256: Sha256 | None
     producer: str
-    opset: Count | None
+    opset: int | None
     inputs: tuple[ValueInfo, ...]
     outputs: tuple[ValueInfo, ...]
     architecture: str = ""
