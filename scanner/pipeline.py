@@ -24,6 +24,7 @@ from scanner.protocol import (
     LayerList,
     Opening,
     Preparation,
+    SecondOpinion,
     Source,
 )
 from scanner.results import Failure, Finding, ModelIdentity, ModelRecord, ScanResult, Verdict
@@ -325,7 +326,8 @@ def _vouched(examination: Examination, job: Job, preparation: Preparation | None
         raise WorkerCrashedError.no_answer("rules")
     known = {rule.id for rule in examination.rules} | {protocol.CHECK, protocol.MODEL_RULE}
     records = (examination.suspect, *examination.references)
-    opinions = (examination, *([examination.second] if examination.second else []))
+    opinions: list[Examination | SecondOpinion] = [examination]
+    opinions += [examination.second] if examination.second else []
     said = {
         *(m.rule for r in records for m in r.measurements),
         *(s.rule for r in records for s in r.skips),
@@ -470,7 +472,7 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
 def _disagreement(
     examination: Examination, own: _Conclusion, failed: bool, alpha: float
 ) -> Iterator[str]:
-    """Say where a shipped baseline would change the verdict of the user's own, or be changed by it."""
+    """Say where a shipped baseline that fits gives another verdict than the user's own."""
     second = examination.second
     if second is None or own.rank is None:
         return
