@@ -26,17 +26,18 @@ def read(path: Path) -> bytes:
     """
     try:
         descriptor = os.open(path, _READ | _NO_WAITING)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadableError("is a folder, a pipe or a device, not a file")
-            # One byte more than allowed shows a file that has grown since.
-            data = file.read(LARGEST + 1) if status.st_size <= LARGEST else b""
+            if status.st_size > LARGEST:
+                raise UnreadableError(f"has more than {LARGEST / 2**20:.0f} MiB")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(status.st_size)  # and no more, should it grow
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise UnreadableError(f"cannot be read ({error.strerror})") from error
-    if status.st_size > LARGEST or len(data) > LARGEST:
-        raise UnreadableError(f"has more than {LARGEST / 2**20:.0f} MiB")
-    return data
 
 
 def parse(data: bytes) -> Any:
