@@ -274,7 +274,7 @@ def _scanned(job: Job, clean: _CleanSide, progress: Progress | None) -> ScanResu
     with worker.take(PRELOAD) as child:
         clean.start()  # while this process has one thread, and beside the other's imports
         try:
-            allowance = _allowance(job.settings, (job.model,))
+            allowance = _for_suspect(job, parts)
             preparation = child.ask(protocol.PREPARE, job.settings, allowance)
             alone = dataclasses.replace(job, references=(), beside=clean.identify())
         except WorkerError as error:
@@ -305,11 +305,15 @@ def _measured(
     Raises:
         ScannerError: It cannot, or its answer is not one.
     """
-    sources = len(job.beside) + 1
-    allowance = dataclasses.replace(
-        _allowance(job.settings, (job.model,)), seconds=job.settings.deadline(sources)
-    )
+    allowance = _for_suspect(job, 1 + len(job.beside))
     return _vouched(child.ask(protocol.EXAMINE, job, allowance, progress), job, preparation)
+
+
+def _for_suspect(job: Job, models: int) -> Allowance:
+    """Let the suspect's child read no other model, in the time that there is for all of them."""
+    return dataclasses.replace(
+        _allowance(job.settings, (job.model,)), seconds=job.settings.deadline(models)
+    )
 
 
 def _vouched(examination: Examination, job: Job, preparation: Preparation | None) -> Examination:
