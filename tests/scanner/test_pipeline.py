@@ -13,6 +13,7 @@ from scanner import Device, Settings, UsageError, Verdict, scan
 from scanner.detectors import FAMILY
 from scanner.judging.population import Baseline
 from scanner.pipeline import calibrate, diagnose, layers, rules
+from scanner.results import ModelRecord
 
 SETTINGS = Settings(images=10, device=Device.CPU, detectors=("overactivation",))
 
@@ -93,15 +94,26 @@ def test_the_public_face_is_what_it_says() -> None:
         _ = scanner.nothing  # type: ignore[attr-defined]
 
 
+def _moved(record: ModelRecord, number: int) -> ModelRecord:
+    """Return a record under another hash, its figures a few per cent up or down."""
+    (own,) = record.measurements
+    assert own.by_class is not None
+    rows = tuple(
+        dataclasses.replace(row, figure=figure, course=(figure,))
+        for row in own.by_class.rows
+        if (figure := (row.figure or 0.0) * (1 + (number - 9) / 100 + 0.02 * (row.class_id == 0)))
+    )
+    moved = dataclasses.replace(own, by_class=dataclasses.replace(own.by_class, rows=rows))
+    model = dataclasses.replace(record.model, sha256=f"{number:064x}")
+    return dataclasses.replace(record, model=model, measurements=(moved,))
+
+
 def test_a_baseline_that_changes_the_verdict_of_a_shipped_one_is_named() -> None:
-    """A poisoned population: the suspect itself, nineteen times over."""
+    """A poisoned population: the suspect itself, nineteen times over, each moved a little."""
     suspect = Path(__file__).parents[2] / "samples" / "mnist-badnets.onnx"
     settings = Settings(device=Device.CPU, detectors=("head",))
     (known,) = calibrate([suspect], settings, name="n", provenance="p").records
-    records = tuple(
-        dataclasses.replace(known, model=dataclasses.replace(known.model, sha256=f"{n:064x}"))
-        for n in range(19)
-    )
+    records = tuple(_moved(known, n) for n in range(19))
     poisoned = Baseline(name="poisoned", provenance="an attacker", records=records)
     by_itself = scan(suspect, settings=settings)
     result = scan(suspect, settings=settings, baseline=poisoned)

@@ -444,7 +444,9 @@ def answering(name: str, maxima: Sequence[float]) -> ModelRecord:
     """Return the record of a model that answers so to noise images."""
     (own,) = number(1.0, name).measurements
     answers = dataclasses.replace(own, by_image=ByImage(maxima=tuple(maxima)))
-    return dataclasses.replace(number(1.0, name), measurements=(answers,))
+    whole = number(1.0, name)
+    named = dataclasses.replace(whole.model, path=name)
+    return dataclasses.replace(whole, model=named, measurements=(answers,))
 
 
 @given(st.lists(st.floats(0.5, 100), min_size=4, max_size=20), st.floats(0, 2e-3))
