@@ -94,7 +94,10 @@ def _check_place(path: Path) -> None:
     """
     what = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "a device or a pipe"
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise UsageError(f"{str(path)!r} is {what}, not a file", remedy="name another --output")
+        raise UsageError(
+            f"{str(path)!r} cannot be written (it is {what}, not a file)",
+            remedy="name another --output",
+        )
 
 
 def _umask() -> int:
