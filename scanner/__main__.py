@@ -12,6 +12,7 @@ from pathlib import Path
 from scanner.sandbox import worker
 
 _NO_CHILD = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
+_REFERENCES = frozenset({"--reference", "-r"})
 _DETECTORS = Path(__file__).parent / "detectors"
 
 
@@ -19,7 +20,9 @@ def main() -> None:
     """Run the command `scan`."""
     arguments = sys.argv[1:]
     if arguments and "_SCAN_COMPLETE" not in os.environ and not _NO_CHILD & set(arguments):
-        worker.prestart(preload(arguments))
+        # References are measured in a child of their own.
+        count = 2 if _REFERENCES & set(arguments) else 1
+        worker.prestart(preload(arguments), count)
     from scanner.cli.exits import ending  # noqa: PLC0415 - after the child has started
 
     sys.exit(ending(_command_line))

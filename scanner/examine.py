@@ -6,6 +6,7 @@ the user's side, `scanner.pipeline`, never imports this module; it asks `scanner
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,12 +37,17 @@ from scanner.judging.ranks import enough
 from scanner.limits import Limits
 from scanner.modelfile.model import Model, open_model
 from scanner.protocol import (
+    CHECK,
+    MODEL_RULE,
     DetectorDescription,
     Diagnosis,
     Examination,
     Job,
     Layer,
     LayerList,
+    Opening,
+    Preparation,
+    SecondOpinion,
     SharedPackage,
     Source,
 )
@@ -59,13 +65,9 @@ from scanner.results import (
 )
 from scanner.sandbox import confinement, deadline
 from scanner.sandbox.endpoint import Progress
-from scanner.settings import Settings
-from scanner.values import to_json
+from scanner.settings import Device, Settings
+from scanner.values import checked, to_json
 
-# The detector that checks the others' graphs against the file. It does so even where it was not
-# asked for, but is then reported only if it finds something.
-CHECK = "not-the-file"
-MODEL_RULE = "model"  # the rule id of a failure that concerns a whole file
 # A worker's error is the deadline or a limit, reached inside one detector: what the others found is
 # kept.
 _MEASUREMENT_ERRORS = (ModelError, GraphError, UsageError, WorkerError)
@@ -73,19 +75,45 @@ _DISTRIBUTION = "overactivation"
 _PACKAGES = ("overactivation", "scanner", "trainers")  # the import names that it owns
 
 
-def examine(job: Job, progress: Progress) -> Examination:
-    """Measure a suspect and its references, and compare them.
+def prepare(settings: Settings, _progress: Progress) -> Preparation:
+    """Find out whether a request can be carried out, before any model is opened.
 
     Raises:
-        ScannerError: A reference cannot be opened, the request cannot be carried out, or the
-            isolation that it requires is not there.
+        ScannerError: There is no such detector or device, or the isolation that is required is not
+            there.
     """
-    if job.settings.require_isolation:
+    if settings.require_isolation:
         confinement.require()
+    if settings.device is Device.CUDA:
+        runtime.resolve_device(settings.device)
+    return Preparation(
+        rules=tuple(detector.rule for detector in load(settings.detectors)),
+        isolation=confinement.current(),
+    )
+
+
+def identify(opening: Opening, _progress: Progress) -> tuple[ModelIdentity, ...]:
+    """Open models that are to be measured later.
+
+    Raises:
+        ScannerError: One cannot be opened.
+    """
+    return tuple(_open_once(source, opening.limits).identity for source in opening.sources)
+
+
+def examine(job: Job, progress: Progress) -> Examination:
+    """Measure a suspect, its references, or both, and compare them.
+
+    Raises:
+        ScannerError: A reference cannot be opened, or the request cannot be carried out.
+    """
     detectors = load(job.settings.detectors)
-    share = _Shares(progress, (len(job.references) + 1) * len(detectors))
-    opened = [_open(source, job.settings.limits) for source in job.references]
-    suspect = _examine_suspect(job, [m.identity for m in opened], detectors, share)
+    models = len(job.references) + (job.measured is None)
+    share = _Shares(progress, models * len(detectors))
+    opened = [_open_once(source, job.settings.limits) for source in job.references]
+    suspect = job.measured or _examine_suspect(
+        job, [*job.beside, *(m.identity for m in opened)], detectors, share
+    )
     known = {record.model.sha256: record for record in job.records}
     few = not enough(len(opened), job.settings.alpha)
     references = tuple(
@@ -111,8 +139,9 @@ def examine(job: Job, progress: Progress) -> Examination:
         comparisons=tuple(comparison for comparison, _ in compared),
         populations=tuple(found for _, found in compared if found is not None),
         rules=tuple(d.rule for d in detectors),
-        warnings=tuple(clean.warnings(detectors, suspect.model)),
-        doubts=tuple(clean.doubts(detectors)),
+        warnings=(*clean.copies(suspect), *clean.warnings(detectors, suspect.model)),
+        doubts=(*clean.copies(suspect), *clean.doubts(detectors)),
+        second=_second_opinion(job, suspect, references, detectors),
     )
 
 
@@ -193,7 +222,7 @@ def _compare(
         with _contained(detector.rule.id, limits, failures):
             own, pair = suspect.measurement(detector.rule.id), clean.compare(detector, suspect)
             if own is not None and pair is not None:
-                pairs.append((described(detector, own, pair[0]), pair[1]))
+                pairs.append((checked(described(detector, own, pair[0])), pair[1]))
     return pairs, failures
 
 
@@ -223,13 +252,47 @@ def _clean_models(
     detectors: Sequence[Detector],
 ) -> CleanModels:
     """Return the references with the baseline that the user named, or a shipped one that fits."""
-    population, source = job.population, job.source
-    if not population and job.settings.shipped_baselines:
-        shipped = shipped_baseline(suspect.model, [detector.rule.id for detector in detectors])
-        if shipped is not None:
-            population, source = shipped.records, f"shipped baseline {shipped.name!r}"
-    clean = CleanModels(references=references, population=population, source=source)
+    if job.population or not job.settings.shipped_baselines:
+        clean = CleanModels(references=references, population=job.population, source=job.source)
+    else:
+        clean = _shipped(suspect, references, detectors)
     return clean.settled(detectors, suspect, job.settings.alpha)
+
+
+def _shipped(
+    suspect: ModelRecord, references: tuple[ModelRecord, ...], detectors: Sequence[Detector]
+) -> CleanModels:
+    """Return the references with the shipped baseline that fits, if one does."""
+    shipped = shipped_baseline(suspect.model, [detector.rule.id for detector in detectors])
+    if shipped is None:
+        return CleanModels(references=references, population=(), source="")
+    source = f"shipped baseline {shipped.name!r}"
+    return CleanModels(references=references, population=shipped.records, source=source)
+
+
+def _second_opinion(
+    job: Job,
+    suspect: ModelRecord,
+    references: tuple[ModelRecord, ...],
+    detectors: Sequence[Detector],
+) -> SecondOpinion | None:
+    """Return what a shipped baseline says of a suspect that the user's own judges.
+
+    A baseline decides a verdict, and anybody can write one: where two fit, their verdicts should
+    agree.
+    """
+    if not job.population or not job.settings.shipped_baselines:
+        return None
+    clean = _shipped(suspect, references, detectors)
+    if not clean.population:
+        return None
+    clean = clean.settled(detectors, suspect, job.settings.alpha)
+    compared, _ = _compare(clean, detectors, suspect, job.settings.limits)
+    return SecondOpinion(
+        source=clean.source,
+        comparisons=tuple(comparison for comparison, _ in compared),
+        populations=tuple(found for _, found in compared if found is not None),
+    )
 
 
 class _Shares:
@@ -248,6 +311,10 @@ class _Shares:
 
 def _open(source: Source, limits: Limits) -> Model:
     return open_model(Path(source.path), source.name, limits)
+
+
+# A reference is opened once, however many suspects are compared with it.
+_open_once = functools.cache(_open)
 
 
 def _examine_suspect(
@@ -345,19 +412,19 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
                     seen=seen,
                 )
                 try:
-                    measurements.append(detector.measure(subject))
+                    measurements.append(checked(detector.measure(subject)))
                     skips += _left_out(measurements[-1])
                 except (NoGradientError, NoImagesError, NoLayerError, NoLogitsError) as error:
                     if rule in settings.detectors:
                         raise
                     skips.append(Skip(rule=rule, reason=str(error)))
         share.finish()
-    if scanned is None and witnesses and not any(d.rule.id == CHECK for d in detectors):
+    if witnesses and not any(d.rule.id == CHECK for d in detectors):
         with _contained(CHECK, settings.limits, failures):
-            checked = load([CHECK])[0].measure(
+            found = load([CHECK])[0].measure(
                 Subject(model=model, settings=settings, witnesses=witnesses, seen=seen)
             )
-            measurements += [checked] if checked.observations else []
+            measurements += [checked(found)] if found.observations else []
     return ModelRecord(
         model=model.identity,
         measurements=tuple(measurements),

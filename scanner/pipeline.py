@@ -9,19 +9,33 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 from scanner import protocol
-from scanner.errors import BaselineError, ScannerError, WorkerError
+from scanner.errors import BaselineError, ScannerError, WorkerCrashedError, WorkerError
 from scanner.judging import population, ranks, recipes, unanalysable, verdict
 from scanner.judging.population import Baseline
-from scanner.limits import Allowance
-from scanner.protocol import DetectorDescription, Diagnosis, Examination, Job, LayerList, Source
+from scanner.limits import Allowance, Confinement
+from scanner.protocol import (
+    DetectorDescription,
+    Diagnosis,
+    Examination,
+    Job,
+    LayerList,
+    Opening,
+    Preparation,
+    SecondOpinion,
+    Source,
+)
 from scanner.results import Failure, Finding, ModelIdentity, ModelRecord, ScanResult, Verdict
 from scanner.sandbox import worker
 from scanner.sandbox.endpoint import Answer, Endpoint, Progress, Request
+from scanner.sandbox.worker import Worker
 from scanner.settings import Device, Settings
+from scanner.values import frozen, to_json
 
 PRELOAD = ("scanner.examine",)
+_LEAST_SECONDS = 1.0  # for a comparison after a suspect that took all the time there was
 PathLike = str | os.PathLike[str]
 
 
@@ -62,29 +76,24 @@ def scan_each(
 ) -> Iterator[ScanResult]:
     """Yield the result for each model.
 
-    The references are measured once; each suspect gets a child of its own.
+    The references are measured once, in a child that opens nothing else; each suspect gets a child
+    of its own.
 
     Raises:
         ScannerError: As for `scan`.
     """
-    records: tuple[ModelRecord, ...] = ()
-    for model in models:
-        job = Job(
-            model=_source(model),
-            references=tuple(map(_source, references)),
-            records=records,
-            population=baseline.records if baseline else (),
-            source=f"baseline {baseline.name!r}" if baseline else "",
-            settings=settings or Settings(),
-        )
-        start = time.monotonic()
-        try:
-            examination = _examine(job, progress)
-        except WorkerError as error:
-            yield _unanswered(job, records, error)
-            continue
-        records = examination.references
-        yield _judged(examination, job.settings, time.monotonic() - start)
+    chosen, sources = settings or Settings(), tuple(map(_source, references))
+    with _CleanSide(sources, chosen, len(models)) as clean:
+        for model in models:
+            job = Job(
+                model=_source(model),
+                references=sources,
+                records=(),
+                population=baseline.records if baseline else (),
+                source=f"baseline {baseline.name!r}" if baseline else "",
+                settings=chosen,
+            )
+            yield _scanned(job, clean, progress)
 
 
 def calibrate(
@@ -118,9 +127,11 @@ def calibrate(
             source="",
             settings=chosen,
         )
-        record = _examine(job, None).suspect
+        with worker.take(PRELOAD) as child:
+            preparation = child.ask(protocol.PREPARE, chosen, _allowance(chosen, (job.model,)))
+            record = _measured(child, job, preparation, None).suspect
         for failure in record.failures:
-            raise ScannerError.from_dict(dict(failure.error))
+            raise ScannerError.from_dict(failure.error)
         if records and record.model.architecture != records[0].model.architecture:
             raise BaselineError(
                 f"{record.model.path!r} has another architecture than {records[0].model.path!r}",
@@ -160,9 +171,219 @@ def diagnose() -> Diagnosis:
     return _ask(protocol.DIAGNOSE, None, _allowance(Settings(), ()))
 
 
-def _examine(job: Job, progress: Progress | None) -> Examination:
-    allowance = _allowance(job.settings, (job.model, *job.references))
-    return _ask(protocol.EXAMINE, job, allowance, progress)
+class _CleanSide:
+    """The child that measures the references, for all suspects of a call.
+
+    It never opens a suspect, so what takes over a suspect's child cannot change what clean models
+    are said to show, for that suspect or for the next. Of a suspect it gets the record, which was
+    checked.
+
+    Args:
+        sources: The references.
+        settings: How to measure.
+        suspects: How many models will be compared with them.
+    """
+
+    def __init__(self, sources: tuple[Source, ...], settings: Settings, suspects: int) -> None:
+        self._sources, self._settings, self._suspects = sources, settings, suspects
+        self._child: Worker | None = None
+        self._preparation: Preparation | None = None
+        self._failed: WorkerError | None = None
+        self._identities: tuple[ModelIdentity, ...] = ()
+        self._records: tuple[ModelRecord, ...] = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def start(self) -> None:
+        """Start the child, where there are references and it is not there yet."""
+        if self._sources and self._child is None:
+            self._child, self._preparation = worker.take(PRELOAD), None
+
+    def identify(self) -> tuple[ModelIdentity, ...]:
+        """Open the references; return none where that ends the child, which `compare` then says.
+
+        Raises:
+            ScannerError: One cannot be opened.
+        """
+        if self._sources and not self._identities:
+            allowance = _allowance(self._settings, self._sources)
+            opening = Opening(sources=self._sources, limits=self._settings.limits)
+            self._failed = None
+            try:
+                found = self._ready().ask(protocol.IDENTIFY, opening, allowance)
+                if len(found) != len(self._sources):
+                    raise WorkerCrashedError.no_answer("references")
+                self._identities = tuple(map(_renamed, found, self._sources))
+            except WorkerError as error:
+                self._end()
+                self._failed = error
+        return self._identities
+
+    def compare(
+        self, job: Job, suspect: ModelRecord, seconds: float, progress: Progress | None
+    ) -> Examination:
+        """Compare a suspect's record with the references, which are measured where they must be.
+
+        Raises:
+            ScannerError: That is impossible.
+        """
+        if self._failed is not None:
+            raise self._failed
+        allowance = dataclasses.replace(
+            _allowance(self._settings, self._sources), seconds=max(seconds, _LEAST_SECONDS)
+        )
+        request = dataclasses.replace(job, measured=suspect, records=self._records)
+        try:
+            child = self._ready()
+            examination = child.ask(protocol.EXAMINE, request, allowance, progress)
+            examination = _vouched(examination, job, self._preparation)
+        except WorkerError:
+            self._end()
+            raise
+        self._records = examination.references
+        return examination
+
+    def _ready(self) -> Worker:
+        """Return the child, prepared: it has as much processor time as all suspects may take."""
+        self.start()
+        assert self._child is not None  # noqa: S101 - for the type checker
+        if self._preparation is None:
+            one = _allowance(self._settings, self._sources)
+            whole = dataclasses.replace(one, seconds=one.seconds * (1 + self._suspects))
+            self._preparation = self._child.ask(protocol.PREPARE, self._settings, whole)
+        return self._child
+
+    def _end(self) -> None:
+        """Give up a child that is no longer there, or no longer to be believed."""
+        if self._child is not None:
+            self._child.kill()
+        self._child = None
+
+
+def _scanned(job: Job, clean: _CleanSide, progress: Progress | None) -> ScanResult:
+    """Measure a suspect in a child of its own, have it compared, and judge.
+
+    Raises:
+        ScannerError: The request itself cannot be carried out, or a reference cannot be opened.
+    """
+    start, parts = time.monotonic(), 1 + len(job.references)
+    with worker.take(PRELOAD) as child:
+        clean.start()  # while this process has one thread, and beside the other's imports
+        try:
+            allowance = _for_suspect(job, parts)
+            preparation = child.ask(protocol.PREPARE, job.settings, allowance)
+            alone = dataclasses.replace(job, references=(), beside=clean.identify())
+        except WorkerError as error:
+            return _unanswered(job, error)
+        try:
+            examination = _measured(child, alone, preparation, _part(progress, 0, 1, parts))
+        except ScannerError as error:
+            # After the first byte of the model this may be the model's own words, and must not
+            # stop the scans of others.
+            return _unanswered(job, error)
+    if job.references and examination.suspect.measurements:
+        left = job.settings.deadline(parts) - (time.monotonic() - start)
+        rest = _part(progress, 1, len(job.references), parts)
+        try:
+            examination = clean.compare(job, examination.suspect, left, rest)
+        except ScannerError as error:
+            examination = _without_references(examination, error)
+    suspect = _with_isolation(examination.suspect, preparation.isolation)
+    examination = dataclasses.replace(examination, suspect=suspect)
+    return _judged(examination, job.settings, time.monotonic() - start)
+
+
+def _measured(
+    child: Worker, job: Job, preparation: Preparation, progress: Progress | None
+) -> Examination:
+    """Have a child that was prepared measure the suspect of a job.
+
+    Raises:
+        ScannerError: It cannot, or its answer is not one.
+    """
+    allowance = _for_suspect(job, 1 + len(job.beside))
+    return _vouched(child.ask(protocol.EXAMINE, job, allowance, progress), job, preparation)
+
+
+def _for_suspect(job: Job, models: int) -> Allowance:
+    """Let the suspect's child read no other model, in the time that there is for all of them."""
+    return dataclasses.replace(
+        _allowance(job.settings, (job.model,)), seconds=job.settings.deadline(models)
+    )
+
+
+def _vouched(examination: Examination, job: Job, preparation: Preparation | None) -> Examination:
+    """Return an answer that speaks of what was asked for, in words that were agreed on before.
+
+    Types and ranges were checked when it was read.
+
+    Raises:
+        WorkerCrashedError: It names a rule that does not run, or other models.
+    """
+    rules = preparation.rules if preparation else ()
+    extra = examination.rules[len(rules) :]
+    if examination.rules[: len(rules)] != rules or any(rule.id != protocol.CHECK for rule in extra):
+        raise WorkerCrashedError.no_answer("rules")
+    known = {rule.id for rule in examination.rules} | {protocol.CHECK, protocol.MODEL_RULE}
+    records = (examination.suspect, *examination.references)
+    opinions: list[Examination | SecondOpinion] = [examination]
+    opinions += [examination.second] if examination.second else []
+    said = {
+        *(m.rule for r in records for m in r.measurements),
+        *(s.rule for r in records for s in r.skips),
+        *(f.rule for r in records for f in r.failures),
+        *(c.rule for opinion in opinions for c in opinion.comparisons),
+        *(p.rule for opinion in opinions for p in opinion.populations),
+    }
+    if not said <= known:
+        raise WorkerCrashedError.no_answer("rule")
+    if len(examination.references) not in {0, len(job.references)}:
+        raise WorkerCrashedError.no_answer("references")
+    return dataclasses.replace(
+        examination,
+        suspect=_named(examination.suspect, job.model),
+        references=tuple(map(_named, examination.references, job.references)),
+    )
+
+
+def _named(record: ModelRecord, source: Source) -> ModelRecord:
+    """Return a record under the name that the user gave the model."""
+    return dataclasses.replace(record, model=_renamed(record.model, source))
+
+
+def _renamed(model: ModelIdentity, source: Source) -> ModelIdentity:
+    return dataclasses.replace(model, path=source.name)
+
+
+def _with_isolation(record: ModelRecord, isolation: Confinement) -> ModelRecord:
+    """Return a record with the isolation that its child told of before it opened the model."""
+    if record.runtime is None:
+        return record
+    runtime = dataclasses.replace(record.runtime, isolation=to_json(isolation))
+    return dataclasses.replace(record, runtime=runtime)
+
+
+def _without_references(examination: Examination, error: ScannerError) -> Examination:
+    """Return what was found of the suspect alone, and why there is no more."""
+    data = error.to_dict()
+    data["problem"] = f"the references could not be measured: {data['problem']}"
+    failure = Failure(rule=protocol.MODEL_RULE, error=data)
+    suspect = examination.suspect
+    return dataclasses.replace(
+        examination,
+        suspect=dataclasses.replace(suspect, failures=(*suspect.failures, failure)),
+    )
+
+
+def _part(progress: Progress | None, start: int, count: int, parts: int) -> Progress | None:
+    """Return a callback for some parts of a whole of equal parts."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(start * total + count * done, parts * total)
 
 
 def _ask(
@@ -193,25 +414,42 @@ def _source(path: PathLike) -> Source:
     return Source(name=os.fspath(path), path=str(Path.cwd() / path))
 
 
-def _judged(examination: Examination, settings: Settings, seconds: float) -> ScanResult:
-    suspect, alpha = examination.suspect, settings.alpha
-    findings = tuple(_findings(examination, alpha))
-    failures = (
-        *suspect.failures,
-        *(f for r in examination.references for f in _reference_failures(r)),
-    )
+@frozen
+class _Conclusion:
+    """What one set of clean models makes of an examination."""
+
+    findings: tuple[Finding, ...]
+    rank: ranks.Rank | None
+    stranger: recipes.Stranger | None
+    judgement: verdict.Judgement
+
+
+def _concluded(examination: Examination, failed: bool, settings: Settings) -> _Conclusion:
+    findings = tuple(_findings(examination, settings.alpha))
     rank = ranks.together(examination.comparisons, examination.populations)
-    judged = rank is not None and ranks.enough(rank.models, alpha)
+    judged = rank is not None and ranks.enough(rank.models, settings.alpha)
     stranger = None if judged else _stranger(examination, settings)
     judgement = verdict.combine(
         findings,
         rank,
-        suspect.skips,
-        failed=bool(failures),
+        examination.suspect.skips,
+        failed=failed,
         settings=settings,
         stranger=stranger,
         doubts=examination.doubts,
     )
+    return _Conclusion(findings=findings, rank=rank, stranger=stranger, judgement=judgement)
+
+
+def _judged(examination: Examination, settings: Settings, seconds: float) -> ScanResult:
+    suspect = examination.suspect
+    failures = (
+        *suspect.failures,
+        *(f for r in examination.references for f in _reference_failures(r)),
+    )
+    concluded = _concluded(examination, bool(failures), settings)
+    findings, judgement = concluded.findings, concluded.judgement
+    rank, stranger = concluded.rank, concluded.stranger
     reason = judgement.reason
     unanalysed = tuple(unanalysable.findings(suspect.failures))
     if unanalysed and judgement.verdict is Verdict.INCONCLUSIVE:
@@ -231,7 +469,10 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
         calibration=_among_others(stranger) if stranger else _rests_on(examination),
         missed=stranger.missed if stranger else {},
         index=ranks.index(examination.comparisons),
-        warnings=examination.warnings,
+        warnings=(
+            *_disagreement(examination, concluded, bool(failures), settings),
+            *examination.warnings,
+        ),
         advice=tuple(
             verdict.advice(judgement.verdict, findings, examination.populations, settings)
         ),
@@ -256,6 +497,26 @@ def _among_others(stranger: recipes.Stranger) -> str:
         f"clean and backdoored networks of {stranger.recipes} recipes, none of them known to be "
         f"the model's, each beside {beside}, on {shown}"
     )
+
+
+def _disagreement(
+    examination: Examination, own: _Conclusion, failed: bool, settings: Settings
+) -> Iterator[str]:
+    """Say where a shipped baseline that fits gives another verdict than the user's own."""
+    second = examination.second
+    if second is None or own.rank is None:
+        return
+    beside = dataclasses.replace(
+        examination, comparisons=second.comparisons, populations=second.populations
+    )
+    other = _concluded(beside, failed, settings)
+    verdicts = {own.judgement.verdict, other.judgement.verdict}
+    if other.rank is not None and len(verdicts) > 1 and Verdict.SUSPICIOUS in verdicts:
+        yield (
+            f"the {own.rank.source} and the {second.source} both fit and disagree: by the first "
+            f"the model is {own.judgement.verdict.value}, by the second "
+            f"{other.judgement.verdict.value}; find out where the first comes from"
+        )
 
 
 def _rests_on(examination: Examination) -> str | None:
@@ -286,19 +547,19 @@ def _reference_failures(record: ModelRecord) -> Iterator[Failure]:
         yield Failure(rule=failure.rule, error={**failure.error, "problem": problem})
 
 
-def _unanswered(job: Job, records: Sequence[ModelRecord], error: WorkerError) -> ScanResult:
-    failure = Failure(rule="model", error=error.to_dict())
+def _unanswered(job: Job, error: ScannerError) -> ScanResult:
+    failure = Failure(rule=protocol.MODEL_RULE, error=error.to_dict())
     findings = tuple(unanalysable.findings([failure]))
     return ScanResult(
         model=ModelIdentity(
             path=job.model.name, sha256=None, producer="", opset=None, inputs=(), outputs=()
         ),
-        references=tuple(r.model for r in records),
+        references=(),
         score=None,
         findings=findings,
         skips=(),
         failures=(failure,),
         runtime=None,
         verdict=Verdict.INCONCLUSIVE,
-        reason=findings[0].reason,
+        reason=findings[0].reason if findings else failure.sentence.removesuffix("."),
     )

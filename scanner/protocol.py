@@ -5,11 +5,16 @@ The functions behind the endpoints are in `scanner.examine`, which only the chil
 
 from collections.abc import Mapping
 
-from scanner.limits import Confinement
+from scanner.limits import Confinement, Limits
 from scanner.results import Comparison, ModelIdentity, ModelRecord, Population, Rule
 from scanner.sandbox.endpoint import Endpoint
 from scanner.settings import Settings
 from scanner.values import frozen
+
+# The rule of the detector that checks the others' graphs against the file. It does so even where it
+# was not asked for, but is then reported only if it finds something.
+CHECK = "not-the-file"
+MODEL_RULE = "model"  # of a failure that concerns a whole file
 
 
 @frozen
@@ -22,11 +27,16 @@ class Source:
 
 @frozen
 class Job:
-    """One scan.
+    """One scan, or one half of it.
+
+    A suspect is measured by a child that opens nothing else, and its references by another, which
+    gets the suspect's record only: what takes over the first cannot touch the second.
 
     Attributes:
         model: The suspect.
-        references: Clean models.
+        measured: Its record, where another child measured it; its file is then not opened.
+        beside: Identities of the references, where another child measures them.
+        references: Clean models that this child measures.
         records: The references' records if they were measured before, else empty.
         population: Records of clean models of the suspect's recipe, from a baseline that the user
             named; else empty.
@@ -35,11 +45,49 @@ class Job:
     """
 
     model: Source
+    measured: ModelRecord | None = None
+    beside: tuple[ModelIdentity, ...] = ()
     references: tuple[Source, ...]
     records: tuple[ModelRecord, ...]
     population: tuple[ModelRecord, ...]
     source: str
     settings: Settings
+
+
+@frozen
+class Preparation:
+    """What a child says before it opens the first model, while it can still be believed.
+
+    Attributes:
+        rules: Rules of the detectors that will run, in the order of the report.
+        isolation: What the process has given up.
+    """
+
+    rules: tuple[Rule, ...]
+    isolation: Confinement
+
+
+@frozen
+class Opening:
+    """Models to open, and what they may ask of this machine."""
+
+    sources: tuple[Source, ...]
+    limits: Limits
+
+
+@frozen
+class SecondOpinion:
+    """The suspect beside the shipped baseline that fits it, where the user's own judged it.
+
+    Attributes:
+        source: Which models those are, in words.
+        comparisons: One per detector that measured the suspect.
+        populations: What these clean models show, one per rule.
+    """
+
+    source: str
+    comparisons: tuple[Comparison, ...]
+    populations: tuple[Population, ...]
 
 
 @frozen
@@ -54,6 +102,7 @@ class Examination:
         rules: Rules of the detectors that ran, in the order of the report.
         warnings: What is wrong with the references, in sentences.
         doubts: Why nothing can be called clean beside these references, in sentences.
+        second: What a shipped baseline says, where one fits that did not judge.
     """
 
     suspect: ModelRecord
@@ -63,6 +112,7 @@ class Examination:
     rules: tuple[Rule, ...]
     warnings: tuple[str, ...]
     doubts: tuple[str, ...] = ()
+    second: SecondOpinion | None = None
 
 
 @frozen
@@ -142,6 +192,12 @@ class Diagnosis:
     shared_packages: tuple[SharedPackage, ...]
 
 
+PREPARE: Endpoint[Settings, Preparation] = Endpoint(
+    function="scanner.examine:prepare", request=Settings, answer=Preparation
+)
+IDENTIFY: Endpoint[Opening, tuple[ModelIdentity, ...]] = Endpoint(
+    function="scanner.examine:identify", request=Opening, answer=tuple[ModelIdentity, ...]
+)
 EXAMINE: Endpoint[Job, Examination] = Endpoint(
     function="scanner.examine:examine", request=Job, answer=Examination
 )

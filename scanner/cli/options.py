@@ -37,7 +37,10 @@ _RULES = {"translation": "not-the-file"}  # modules that are not called as their
 
 
 class Call:
-    """What a call of `scan` takes beside its settings: `references`, `baseline`, `evidence`."""
+    """What a call of `scan` takes beside its settings: `references`, `baseline`, `evidence`.
+
+    With the baseline goes `baseline_sha256`, which pins its file.
+    """
 
 
 class Fills:
@@ -95,6 +98,19 @@ def size(option: str, text: str) -> int:
             remedy="write it as in 512MiB, 8GiB or 2000000",
         )
     return count
+
+
+def sha256(option: str, text: str) -> str:
+    """Read a SHA-256 in hexadecimal.
+
+    Raises:
+        UsageError: The text is none.
+    """
+    if not re.fullmatch("[0-9A-Fa-f]{64}", text.strip()):
+        raise UsageError(
+            f"{option} {text!r} is not a SHA-256", remedy="give its 64 hexadecimal digits"
+        )
+    return text.strip().lower()
 
 
 def span(option: str, ends: tuple[float, float]) -> tuple[float, float]:
@@ -363,6 +379,16 @@ class ScanOptions(MeasureOptions, FormatOptions):
             help="Clean models of the same recipe, measured by 'scan calibrate'.",
         ),
         Fills("baseline", Call),
+    ] = None
+    baseline_sha256: Annotated[
+        str | None,
+        _option(
+            COMPARE,
+            "--baseline-sha256",
+            metavar="HEX",
+            help="Refuse a baseline whose file has another SHA-256.",
+        ),
+        Fills("baseline_sha256", Call, read=sha256),
     ] = None
     alpha: Annotated[
         float,

@@ -34,8 +34,15 @@ def scan(models: _Models, chosen: options.ScanOptions) -> None:
     from scanner.report.evidence import write_evidence  # noqa: PLC0415 - as above
 
     settings = options.settings(chosen)
-    population = read_baseline(chosen.baseline) if chosen.baseline else None
-    references = options.filled(chosen, options.Call).get("references", [])
+    call = options.filled(chosen, options.Call)
+    pin = call.get("baseline_sha256")
+    if pin and not chosen.baseline:
+        raise UsageError(
+            "a SHA-256 is pinned and there is no baseline",
+            remedy="name the file with the setting `baseline`",
+        )
+    population = read_baseline(chosen.baseline, sha256=pin) if chosen.baseline else None
+    references = call.get("references", [])
     results: list[ScanResult] = []
 
     def arriving() -> Iterator[ScanResult]:

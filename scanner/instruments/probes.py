@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.errors import UnsupportedModelError, UsageError
+from scanner.instruments import image_files
 from scanner.modelfile.model import Model
 from scanner.settings import Noise, Settings
 from scanner.values import frozen
@@ -25,14 +26,6 @@ _IMAGES_PER_BATCH = 64
 _SCALES = 6  # block counts 1/32, 1/16, ... 1 of the side
 _CHANNELS = 4  # an axis no longer than this is one of channels
 _GRID = 4  # values along each axis of low-frequency noise
-_PLAIN_MODES = {
-    "1": "L",
-    "LA": "L",
-    "P": "RGB",
-    "PA": "RGB",
-    "RGBA": "RGB",
-    "CMYK": "RGB",
-}  # Pillow's names
 _SIGMAS = 4  # the range holds four standard deviations of Gaussian noise
 
 
@@ -285,70 +278,8 @@ def _user_images(
 
 def _loaded(settings: Settings) -> npt.NDArray[np.generic]:
     if settings.images_file is not None:
-        return _from_file(Path(settings.images_file))
-    return _from_folder(Path(settings.images_folder or ""))
-
-
-def _from_file(path: Path) -> npt.NDArray[np.generic]:
-    import zipfile  # noqa: PLC0415 - only for a user's images
-    import zlib  # noqa: PLC0415
-
-    again = "save the images with numpy.savez"
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            array = (
-                loaded
-                if isinstance(loaded, np.ndarray)
-                else loaded[_name_of_images(path, loaded.files)]
-            )
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"{str(path)!r} holds no arrays ({error})", remedy=again) from error
-    if not isinstance(array, np.ndarray):
-        raise UsageError(f"{str(path)!r} holds no arrays (but bytes)", remedy=again)
-    return array
-
-
-def _name_of_images(path: Path, names: list[str]) -> str:
-    if "images" in names or len(names) == 1:
-        return "images" if "images" in names else names[0]
-    raise UsageError(
-        f"{str(path)!r} holds the arrays {names}", remedy="call the array of images 'images'"
-    )
-
-
-def _from_folder(path: Path) -> npt.NDArray[np.generic]:
-    try:
-        from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - an optional extra, needed only here
-    except ImportError as error:
-        raise UsageError(
-            "reading image files needs Pillow",
-            remedy="pip install 'overactivation[images]', or save the images in one file for the "
-            "setting `images_file`",
-        ) from error
-    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else []
-    images = []
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                images.append(np.asarray(image.convert(_PLAIN_MODES.get(image.mode, image.mode))))
-        except UnidentifiedImageError:
-            continue
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UsageError(
-                f"the image {str(file)!r} cannot be read ({error})",
-                remedy="save it again, or take it away",
-            ) from error
-    if not images:
-        raise UsageError(
-            f"there are no images in the folder {str(path)!r}",
-            remedy="name a folder of PNG or JPEG files",
-        )
-    if len({image.shape for image in images}) > 1:
-        raise UsageError(
-            f"the images in {str(path)!r} differ in size", remedy="resize them to the model's input"
-        )
-    return np.stack(images)
+        return image_files.from_file(Path(settings.images_file))
+    return image_files.from_folder(Path(settings.images_folder or ""))
 
 
 def _fitting(

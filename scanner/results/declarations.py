@@ -2,7 +2,7 @@
 
 import enum
 
-from scanner.values import frozen
+from scanner.values import Identifier, frozen
 
 
 @frozen
@@ -16,7 +16,7 @@ class Rule:
         source: The publication it implements.
     """
 
-    id: str
+    id: Identifier
     name: str
     summary: str
     source: str

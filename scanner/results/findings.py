@@ -9,9 +9,9 @@ from scanner.results.blocks import Description
 from scanner.results.declarations import Contribution, Rule
 from scanner.results.profiles import Trigger
 from scanner.results.records import Failure, ModelIdentity, Observation, Runtime, Skip
-from scanner.values import frozen
+from scanner.values import Count, Identifier, Index, Sha256, Share, frozen
 
-ClassScores = tuple[tuple[int, float], ...]
+ClassScores = tuple[tuple[Index, float], ...]
 """How far each class stands out, as pairs (class, score)."""
 
 
@@ -46,7 +46,7 @@ class Standing:
 class Lead:
     """The class that stands out from the others of its own model, and by how much."""
 
-    class_id: int
+    class_id: Index
     distance: float
 
 
@@ -63,7 +63,7 @@ class ClassDifference:
         above: The same, less the median over classes.
     """
 
-    class_id: int
+    class_id: Index
     suspect: float | None
     reference: float | None = None
     references: tuple[float, ...] = ()
@@ -90,7 +90,7 @@ class LayerDifference:
 
     layer: str
     operator: str
-    channel: int
+    channel: Index
     channel_figure: float
     channel_z: float
     channel_median: float | None = None
@@ -115,7 +115,7 @@ class PairedDifference:
     mean: float
     low: float
     high: float
-    confidence: float
+    confidence: Share
 
 
 @frozen
@@ -145,9 +145,9 @@ class ImagesCompared:
     reference_mean: float | None = None
     ratio_max: float | None = None
     ratio_mean: float | None = None
-    wins: int | None = None
-    losses: int | None = None
-    ties: int | None = None
+    wins: Count | None = None
+    losses: Count | None = None
+    ties: Count | None = None
     difference: PairedDifference | None = None
 
 
@@ -174,14 +174,14 @@ class Evidence:
     """
 
     standing: Standing | None = None
-    target_class: int | None = None
+    target_class: Index | None = None
     lead: Lead | None = None
     classes: tuple[ClassDifference, ...] = ()
-    classes_compared: int = 0
+    classes_compared: Count = 0
     layer: str | None = None
     matched: str | None = None
     layers: tuple[LayerDifference, ...] = ()
-    references_compared: int = 0
+    references_compared: Count = 0
     images: ImagesCompared | None = None
     trigger: Trigger | None = None
     figures: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
@@ -205,7 +205,7 @@ class Comparison:
         description: What a report draws.
     """
 
-    rule: str
+    rule: Identifier
     statistic: float | None
     alone: float | None = None
     contribution: Contribution
@@ -236,12 +236,18 @@ class Population:
         reason: Why there are no values.
     """
 
-    rule: str
+    rule: Identifier
     values: tuple[float, ...]
     classes: tuple[ClassScores, ...] = ()
-    models: tuple[str | None, ...] = ()
+    models: tuple[Sha256 | None, ...] = ()
     source: str
     reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.classes and len(self.classes) != len(self.values):
+            raise ValueError("scores of more or fewer models than there are values")
+        if self.models and len(self.models) != len(self.values):
+            raise ValueError("names of more or fewer models than there are values")
 
 
 @frozen
@@ -266,7 +272,7 @@ class Finding:
     rule: Rule
     verdict: Verdict
     statistic: float | None
-    p_value: float | None
+    p_value: Share | None
     size: float | None = None
     reason: str
     parameters: Mapping[str, Any]
@@ -308,7 +314,7 @@ class ScanResult:
 
     model: ModelIdentity
     references: tuple[ModelIdentity, ...]
-    score: float | None
+    score: Share | None
     size: float | None = None
     findings: tuple[Finding, ...]
     skips: tuple[Skip, ...]
@@ -316,7 +322,7 @@ class ScanResult:
     runtime: Runtime | None
     verdict: Verdict
     reason: str
-    target_class: int | None = None
+    target_class: Index | None = None
     calibration: str | None = None
     missed: Mapping[str, float] = dataclasses.field(default_factory=dict)
     index: float | None = None

@@ -3,11 +3,20 @@
 import dataclasses
 import enum
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from scanner.errors import ScannerError
+from scanner.errors import ErrorData, ScannerError
 from scanner.results.profiles import ByChannel, ByClass, ByImage, ByLayer, Input
-from scanner.values import frozen
+from scanner.values import (
+    LARGEST_NUMBER,
+    Base64,
+    Count,
+    Identifier,
+    Most,
+    Sha256,
+    Within,
+    frozen,
+)
 
 
 class Severity(enum.IntEnum):
@@ -35,12 +44,12 @@ class Observation:
         input: An input that shows it, where it is about one.
     """
 
-    code: str
+    code: Identifier
     severity: Severity
     sentence: str
     nodes: tuple[str, ...] = ()
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    excerpt: str = ""
+    excerpt: Base64 = ""
     input: Input | None = None
 
 
@@ -61,7 +70,7 @@ class Measurement:
         by_image: The profile by noise image.
     """
 
-    rule: str
+    rule: Identifier
     statistic: float | None
     parameters: Mapping[str, Any]
     figures: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
@@ -76,7 +85,7 @@ class Measurement:
 class Skip:
     """A detector that did not apply; a skip is not a pass."""
 
-    rule: str
+    rule: Identifier
     reason: str
 
 
@@ -84,13 +93,13 @@ class Skip:
 class Failure:
     """A detector, or a whole model where `rule` is "model", that could not be measured."""
 
-    rule: str
-    error: Mapping[str, Any]
+    rule: Identifier
+    error: ErrorData
 
     @property
     def sentence(self) -> str:
         """The error in one sentence, problem and remedy."""
-        return str(ScannerError.from_dict(dict(self.error)))
+        return str(ScannerError.from_dict(self.error))
 
 
 @frozen
@@ -99,7 +108,7 @@ class ValueInfo:
 
     name: str
     dtype: str
-    shape: tuple[int | str, ...]
+    shape: Annotated[tuple[int | str, ...], Most(64)]
 
 
 @frozen
@@ -119,7 +128,7 @@ class ModelIdentity:
     """
 
     path: str
-    sha256: str | None
+    sha256: Sha256 | None
     producer: str
     opset: int | None
     inputs: tuple[ValueInfo, ...]
@@ -140,9 +149,9 @@ class Runtime:
     """
 
     provider: str
-    threads: int
+    threads: Count
     versions: Mapping[str, str]
-    seconds: float
+    seconds: Annotated[float, Within(0, LARGEST_NUMBER)]
     isolation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -151,9 +160,9 @@ class ModelRecord:
     """All that was measured on one model; a baseline is a file of these."""
 
     model: ModelIdentity
-    measurements: tuple[Measurement, ...]
-    skips: tuple[Skip, ...]
-    failures: tuple[Failure, ...]
+    measurements: Annotated[tuple[Measurement, ...], Most(256)]
+    skips: Annotated[tuple[Skip, ...], Most(1024)]
+    failures: Annotated[tuple[Failure, ...], Most(1024)]
     runtime: Runtime | None
 
     def measurement(self, rule: str) -> Measurement | None:

@@ -1,14 +1,19 @@
 """One scan through the real child."""
 
+import dataclasses
 from pathlib import Path
 
 import models
+import numpy as np
 import pytest
+from onnx import numpy_helper
 
 import scanner
 from scanner import Device, Settings, UsageError, Verdict, scan
 from scanner.detectors import FAMILY
-from scanner.pipeline import diagnose, layers, rules
+from scanner.judging.population import Baseline
+from scanner.pipeline import calibrate, diagnose, layers, rules
+from scanner.results import ModelRecord
 
 SETTINGS = Settings(images=10, device=Device.CPU, detectors=("overactivation",))
 
@@ -87,3 +92,48 @@ def test_the_public_face_is_what_it_says() -> None:
     assert set(scanner.__all__) <= set(dir(scanner))
     with pytest.raises(AttributeError):
         _ = scanner.nothing  # type: ignore[attr-defined]
+
+
+def _moved(record: ModelRecord, number: int) -> ModelRecord:
+    """Return a record under another hash, its figures a few per cent up or down."""
+    (own,) = record.measurements
+    assert own.by_class is not None
+    rows = tuple(
+        dataclasses.replace(row, figure=figure, course=(figure,))
+        for row in own.by_class.rows
+        if (figure := (row.figure or 0.0) * (1 + (number - 9) / 100 + 0.02 * (row.class_id == 0)))
+    )
+    moved = dataclasses.replace(own, by_class=dataclasses.replace(own.by_class, rows=rows))
+    model = dataclasses.replace(record.model, sha256=f"{number:064x}")
+    return dataclasses.replace(record, model=model, measurements=(moved,))
+
+
+def test_a_baseline_that_changes_the_verdict_of_a_shipped_one_is_named() -> None:
+    """A poisoned population: the suspect itself, nineteen times over, each moved a little."""
+    suspect = Path(__file__).parents[2] / "samples" / "mnist-badnets.onnx"
+    settings = Settings(device=Device.CPU, detectors=("head",))
+    (known,) = calibrate([suspect], settings, name="n", provenance="p").records
+    records = tuple(_moved(known, n) for n in range(19))
+    poisoned = Baseline(name="poisoned", provenance="an attacker", records=records)
+    by_itself = scan(suspect, settings=settings)
+    result = scan(suspect, settings=settings, baseline=poisoned)
+    assert by_itself.verdict is Verdict.SUSPICIOUS
+    assert result.verdict is not Verdict.SUSPICIOUS
+    (warning,) = result.warnings
+    assert (
+        "the baseline 'poisoned' and the shipped baseline 'mnist' both fit and disagree" in warning
+    )
+    assert warning.endswith("by the second suspicious; find out where the first comes from")
+
+
+def test_beside_its_own_copy_no_model_is_clean(tmp_path: Path) -> None:
+    suspect = models.plain(planted=True)
+    near = models.plain(planted=True)
+    bias = next(t for t in near.graph.initializer if t.name == "bias")
+    bias.CopyFrom(numpy_helper.from_array(np.full(4, 1e-6, np.float32), "bias"))
+    files = [models.save(m, tmp_path / f"{n}.onnx") for n, m in enumerate((suspect, near))]
+    result = scan(files[0], [files[1]], SETTINGS)
+    assert result.verdict is not Verdict.CLEAN
+    assert (
+        "is a copy of the suspect, or nearly so, which makes it no evidence" in result.warnings[0]
+    )

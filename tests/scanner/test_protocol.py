@@ -20,7 +20,10 @@ ENDPOINTS = {name: e for name, e in vars(protocol).items() if isinstance(e, Endp
 
 
 def test_these_are_the_endpoints() -> None:
-    assert set(ENDPOINTS) == {"EXAMINE", "LAYERS", "RULES", "DIAGNOSE"}
+    assert set(ENDPOINTS) == {
+        *("PREPARE", "IDENTIFY", "EXAMINE"),
+        *("LAYERS", "RULES", "DIAGNOSE"),
+    }
 
 
 @pytest.mark.parametrize("name", ENDPOINTS)
