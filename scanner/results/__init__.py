@@ -36,7 +36,9 @@ from scanner.results.profiles import (
     Trigger,
 )
 from scanner.results.records import (
+    Basis,
     Failure,
+    InputRange,
     Measurement,
     ModelIdentity,
     ModelRecord,
@@ -48,10 +50,10 @@ from scanner.results.records import (
 )
 
 __all__ = [
-    "Array", "Block", "ByChannel", "ByClass", "ByImage", "ByLayer", "Cell", "ChannelRow",
+    "Array", "Basis", "Block", "ByChannel", "ByClass", "ByImage", "ByLayer", "Cell", "ChannelRow",
     "ClassDifference", "ClassRow", "ClassScores", "Comparison", "Contest", "Contribution",
     "Description", "Evidence", "Failure", "Finding", "Grant", "Histogram", "ImagesCompared",
-    "Input", "LayerDifference", "LayerRow", "Lead", "Measurement", "ModelIdentity", "ModelRecord",
+    "Input", "InputRange", "LayerDifference", "LayerRow", "Lead", "Measurement", "ModelIdentity", "ModelRecord",
     "Observation", "PairedDifference", "Part", "Population", "Rule", "Runtime", "Scale",
     "ScanResult", "Series", "Severity", "Skip", "Standing", "Table", "Trigger", "ValueInfo",
     "Verdict", "Wording",

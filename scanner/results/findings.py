@@ -8,7 +8,7 @@ from typing import Any
 from scanner.results.blocks import Description
 from scanner.results.declarations import Contribution, Rule
 from scanner.results.profiles import Trigger
-from scanner.results.records import Failure, ModelIdentity, Observation, Runtime, Skip
+from scanner.results.records import Failure, InputRange, ModelIdentity, Observation, Runtime, Skip
 from scanner.values import frozen
 
 ClassScores = tuple[tuple[int, float], ...]
@@ -298,6 +298,7 @@ class ScanResult:
             None where it is unknown.
         warnings: What is wrong with the references, in sentences.
         advice: What would make the answer stronger, in sentences, the most useful first.
+        input_range: The values that the models were measured on; None where that was not settled.
     """
 
     model: ModelIdentity
@@ -315,3 +316,4 @@ class ScanResult:
     index: float | None = None
     warnings: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
+    input_range: InputRange | None = None

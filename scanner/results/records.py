@@ -72,6 +72,39 @@ class Measurement:
     by_image: ByImage | None = None
 
 
+class Basis(enum.Enum):
+    """What an input range was taken from, the most certain first."""
+
+    GIVEN = "given"
+    TYPE = "type"
+    IMAGES = "images"
+    GRAPH = "graph"
+    WEIGHTS = "weights"
+    ASSUMED = "assumed"
+
+
+@frozen
+class InputRange:
+    """The values that a model was measured on.
+
+    Attributes:
+        low: The lowest.
+        high: The highest.
+        basis: What says so.
+        sentence: What was found and why, in words.
+        other: Another range that fits nearly as well, as (low, high); None where none does.
+        agreement: Share of images that the model puts into the same class in both ranges; None
+            where there is no other. The choice matters where it is small.
+    """
+
+    low: float
+    high: float
+    basis: Basis
+    sentence: str
+    other: tuple[float, float] | None = None
+    agreement: float | None = None
+
+
 @frozen
 class Skip:
     """A detector that did not apply; a skip is not a pass."""
@@ -155,6 +188,7 @@ class ModelRecord:
     skips: tuple[Skip, ...]
     failures: tuple[Failure, ...]
     runtime: Runtime | None
+    input_range: InputRange | None = None
 
     def measurement(self, rule: str) -> Measurement | None:
         """Return the measurement of a rule, or None where it was skipped or failed."""
