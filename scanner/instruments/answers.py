@@ -21,6 +21,7 @@ class Answers:
 
     Attributes:
         shape: Of one image, without the batch axis.
+        dtype: Of the input.
         name: Of the logits.
 
     Raises:
@@ -36,6 +37,7 @@ class Answers:
         self._session = runtime.open_session(
             model.serialise(extract.upstream(flat, [self.name])), settings.device, settings.threads
         )
+        self.dtype = self._session.dtype
 
     def logits(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Return the logits of images in the input's own range, (n, classes).
@@ -45,7 +47,7 @@ class Answers:
             UnsupportedModelError: The model fails on them.
         """
         size = fixed_batch(self._session) or min(len(images), probes.batch_size(self.shape))
-        cast = probes.rounded(images.astype(np.float32), self._session.dtype)
+        cast = probes.rounded(images.astype(np.float32), self.dtype)
         parts = [
             run_filled(self._session, cast[start : start + size], size)[0]
             for start in range(0, len(cast), size)

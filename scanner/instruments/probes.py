@@ -33,6 +33,7 @@ _PLAIN_MODES = {
     "RGBA": "RGB",
     "CMYK": "RGB",
 }  # Pillow's names
+_VARIED = 48  # images of each of two families
 _SIGMAS = 4  # the range holds four standard deviations of Gaussian noise
 
 
@@ -266,6 +267,26 @@ def clean_images(settings: Settings, shape: tuple[int, ...], span: tuple[float, 
         )
     half = (len(images) + 1) // 2
     return Images(shown=images[:half], held_back=images[half:], source=source)
+
+
+def varied(
+    settings: Settings, shape: tuple[int, ...], dtype: np.dtype[np.generic]
+) -> npt.NDArray[np.float32]:
+    """Return images as unlike one another as we have them, (n, *shape).
+
+    They are the user's; without any, noise of blocks and smooth noise.
+
+    Raises:
+        UsageError: The images cannot be read, or do not fit the input.
+    """
+    span = low, high = input_range(dtype, settings)
+    if settings.images_file is not None or settings.images_folder is not None:
+        found = clean_images(settings, shape, span)
+        return np.concatenate([found.shown, found.held_back])
+    generator = np.random.default_rng(settings.seed)
+    blocks = multiscale_noise(_VARIED, shape, span, generator)
+    smooth = _low_frequency((_VARIED, *shape), generator)
+    return np.concatenate([blocks, (low + (high - low) * smooth).astype(np.float32)])
 
 
 def multiscale_noise(

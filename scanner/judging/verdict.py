@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from scanner.judging.ranks import FAR, NEAR, Place, Rank, enough, place
+from scanner.judging.ranks import FAR, NEAR, Driver, Place, Rank, enough, place
 from scanner.results import (
     Comparison,
     Finding,
     Measurement,
+    Part,
     Population,
     Rule,
     Severity,
@@ -65,6 +66,25 @@ def judge(
         evidence=comparison.evidence,
         description=comparison.description,
         observations=measurement.observations,
+        left_out=left_out(measurement),
+    )
+
+
+def left_out(measurement: Measurement) -> int:
+    """Return how many classes had no turn before the time ran out."""
+    contest = measurement.by_class.contest if measurement.by_class else None
+    return len(contest.left_out) if contest else 0
+
+
+def half_searched(measurement: Measurement) -> str:
+    """Say that a search did not come to all classes; empty where it did."""
+    missing, profile = left_out(measurement), measurement.by_class
+    if not missing or profile is None:
+        return ""
+    remedy = "choose a larger setting `budget`, or name classes as the setting `classes`"
+    return (
+        f"the time ran out before {missing} of {missing + len(profile.rows)} classes had a turn in "
+        f"{measurement.rule}, and a backdoor of theirs would not be found; {remedy}"
     )
 
 
@@ -76,6 +96,7 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
     failed: bool,
     alpha: float,
     doubts: Sequence[str] = (),
+    driver: Driver | None = None,
 ) -> Judgement:
     """Return the combined answer: what the graph shows, or else the suspect's rank (`together`).
 
@@ -83,11 +104,15 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
     clean models somebody always ranks first. Clean needs that neither all detectors together nor
     one of them alone lies beyond every clean model.
 
-    Where there are `doubts` about the references, nothing is clean beside them.
+    Where there are `doubts` about what was measured, nothing is clean; nor where a search did not
+    come to all classes. Nothing is said of a model that is no trained classifier.
     """
     structural = [f for f in findings if f.observations and f.verdict is Verdict.SUSPICIOUS]
     if structural:
         return Judgement(verdict=Verdict.SUSPICIOUS, reason=structural[0].reason, score=1.0)
+    unmet = [f for f in findings if f.contribution.part is Part.PREMISE and f.observations]
+    if unmet:
+        return Judgement(verdict=Verdict.INCONCLUSIVE, reason=unmet[0].reason, score=None)
     score = None if rank is None else 1 - rank.place.p
     if rank is not None and rank.place.p <= alpha and rank.place.size >= FAR:
         return Judgement(
@@ -100,11 +125,13 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
         return Judgement(
             verdict=Verdict.INCONCLUSIVE, reason="not everything could be measured", score=score
         )
+    half = [f.reason for f in findings if f.left_out and f.contribution.combined]
     if rank is not None and rank.decisive and enough(rank.models, alpha):
-        doubt = next(iter((*_apart(findings, rank, alpha), *doubts)), None)
+        doubt = next(iter((*_apart(findings, rank, alpha), *half, *doubts)), None)
         verdict = Verdict.CLEAN if doubt is None else Verdict.INCONCLUSIVE
         return Judgement(verdict=verdict, reason=doubt or _in_words(rank), score=score)
-    return Judgement(verdict=Verdict.INCONCLUSIVE, reason=_doubt(findings, skips), score=score)
+    reason = half[0] if half else _driven(findings, driver) or _doubt(findings, skips)
+    return Judgement(verdict=Verdict.INCONCLUSIVE, reason=reason, score=score)
 
 
 def advice(
@@ -182,10 +209,15 @@ def _verdict(
     worst = max(measurement.observations, key=lambda o: o.severity, default=None)
     if worst is not None and worst.severity >= Severity.SUSPICIOUS:
         return Verdict.SUSPICIOUS, worst.sentence
+    if comparison.contribution.part is Part.PREMISE and worst is not None:
+        return Verdict.INCONCLUSIVE, worst.sentence
     if not comparison.contribution.calibrated:
         notes = len(measurement.observations)
         return Verdict.CLEAN, f"nothing suspicious, {notes} note{'s' if notes != 1 else ''}"
     said = f"{comparison.sentence}; " if comparison.sentence else ""
+    half = half_searched(measurement)
+    if half and not (own is not None and own.p <= alpha and own.size >= FAR):
+        return Verdict.INCONCLUSIVE, half
     if own is None or population is None:
         return Verdict.INCONCLUSIVE, said + _uncalibrated(comparison, population)
     among = f"among {len(population.values)} clean models ({population.source})"
@@ -203,6 +235,19 @@ def _uncalibrated(comparison: Comparison, population: Population | None) -> str:
     if comparison.statistic is None:
         return "there is no clean model to compare with: name one with the setting `references`"
     return "uncalibrated: one clean model shows a difference, not how much clean models differ"
+
+
+def _driven(findings: Sequence[Finding], driver: Driver | None) -> str:
+    """Say what drove the index: class, detector and figure; empty where there is none."""
+    finding = next((f for f in findings if driver and f.rule.id == driver.rule), None)
+    if driver is None or finding is None:
+        return ""
+    if finding.evidence.target_class == driver.class_id:
+        return f"{finding.reason} ({driver.rule})"
+    return (
+        f"class {driver.class_id} stands out most, by {driver.value:.2g} times what clean networks "
+        f"of the shipped recipes reach ({driver.rule})"
+    )
 
 
 def _doubt(findings: Sequence[Finding], skips: Sequence[Skip]) -> str:

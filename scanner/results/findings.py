@@ -257,6 +257,7 @@ class Finding:
         evidence: What a person can check.
         description: What a report draws.
         observations: Structural observations behind the verdict.
+        left_out: Classes that the time ran out for, of those that were to be searched.
     """
 
     rule: Rule
@@ -270,6 +271,7 @@ class Finding:
     evidence: Evidence = Evidence()
     description: Description = Description()
     observations: tuple[Observation, ...] = ()
+    left_out: int = 0
 
 
 @frozen
