@@ -27,11 +27,13 @@ from scanner.errors import (
     WorkerError,
     WorkerLimitError,
 )
-from scanner.instruments import runtime
-from scanner.instruments.detector import Detector, Subject, described
+from scanner.instruments import input_range, runtime
+from scanner.instruments.detector import Detector, Needs, Subject, described
 from scanner.instruments.witness import Witness
 from scanner.judging.population import CleanModels, shipped_baseline
 from scanner.judging.ranks import enough
+from scanner.judging.references import Kinship, objections as objecting, torn
+from scanner.judging.verdict import half_searched
 from scanner.limits import Limits
 from scanner.modelfile.model import Model, open_model
 from scanner.protocol import (
@@ -48,6 +50,7 @@ from scanner.results import (
     Comparison,
     Failure,
     Grant,
+    InputRange,
     Measurement,
     ModelIdentity,
     ModelRecord,
@@ -84,18 +87,20 @@ def examine(job: Job, progress: Progress) -> Examination:
     detectors = load(job.settings.detectors)
     share = _Shares(progress, (len(job.references) + 1) * len(detectors))
     opened = [_open(source, job.settings.limits) for source in job.references]
-    suspect = _examine_suspect(job, [m.identity for m in opened], detectors, share)
+    suspect, model = _examine_suspect(job, [m.identity for m in opened], detectors, share)
+    settings = _ranged(job.settings, suspect.input_range)
     known = {record.model.sha256: record for record in job.records}
     few = not enough(len(opened), job.settings.alpha)
     references = tuple(
         _measure(
             m,
-            job.settings,
+            settings,
             detectors,
             share,
             scanned=suspect,
             few=few,
             known=known.get(m.identity.sha256),
+            found=_input_range(m, job.settings),
         )
         for m in opened
         if suspect.measurements
@@ -104,14 +109,16 @@ def examine(job: Job, progress: Progress) -> Examination:
     if suspect.measurement(CHECK) and not any(d.rule.id == CHECK for d in detectors):
         detectors = (*detectors, *load([CHECK]))
     compared, failures = _compare(clean, detectors, suspect, job.settings.limits)
+    kinships = [_kinship(model, m, settings, detectors) for m in opened[: len(references)]]
+    objections = tuple(objecting(suspect, references, kinships))
     return Examination(
         suspect=dataclasses.replace(suspect, failures=(*suspect.failures, *failures)),
         references=references,
         comparisons=tuple(comparison for comparison, _ in compared),
         populations=tuple(found for _, found in compared if found is not None),
         rules=tuple(d.rule for d in detectors),
-        warnings=tuple(clean.warnings(detectors, suspect.model)),
-        doubts=tuple(clean.doubts(detectors)),
+        warnings=(*clean.warnings(detectors, suspect.model), *objections),
+        doubts=(*clean.doubts(detectors), *objections, *torn(suspect.input_range)),
     )
 
 
@@ -251,8 +258,8 @@ def _open(source: Source, limits: Limits) -> Model:
 
 def _examine_suspect(
     job: Job, references: Sequence[ModelIdentity], detectors: Sequence[Detector], share: _Shares
-) -> ModelRecord:
-    """Measure the suspect; if that is impossible, return a record with one failure."""
+) -> tuple[ModelRecord, Model | None]:
+    """Measure the suspect and return it opened; if that is impossible, a record with one failure."""
     identity = ModelIdentity(
         path=job.model.name, sha256=None, producer="", opset=None, inputs=(), outputs=()
     )
@@ -263,10 +270,51 @@ def _examine_suspect(
             _check_comparable(identity, reference)
     except _MEASUREMENT_ERRORS as error:
         failure = Failure(rule=MODEL_RULE, error=error.to_dict())
-        return ModelRecord(
+        record = ModelRecord(
             model=identity, measurements=(), skips=(), failures=(failure,), runtime=None
         )
-    return _measure(model, job.settings, detectors, share)
+        return record, None
+    found = _input_range(model, job.settings)
+    settings = _ranged(job.settings, found)
+    return _measure(model, settings, detectors, share, found=found), model
+
+
+def _input_range(model: Model, settings: Settings) -> InputRange | None:
+    """Return a model's input range; None where that fails, and whoever needs it will say why."""
+    with contextlib.suppress(ModelError, GraphError, UsageError):
+        return input_range.find(model, settings)
+    return None
+
+
+def _ranged(settings: Settings, found: InputRange | None) -> Settings:
+    """Return settings in which the input range is settled, for the suspect and all beside it."""
+    if found is None:
+        return settings
+    return dataclasses.replace(settings, input_range=(found.low, found.high))
+
+
+def _kinship(
+    suspect: Model | None, reference: Model, settings: Settings, detectors: Sequence[Detector]
+) -> Kinship:
+    """Return how alike two models are, as far as it can be told.
+
+    Nothing is told where no detector runs the models to their end: that would cost more than all
+    the rest.
+    """
+    if suspect is None or not any(Needs.LOGITS in detector.needs for detector in detectors):
+        return Kinship()
+    from scanner.instruments import kinship  # noqa: PLC0415 - onnx, which a scan can often skip
+
+    weights, agreed = None, None
+    with contextlib.suppress(ModelError, GraphError, UsageError):
+        weights = kinship.weights_alike(suspect, reference)
+    with contextlib.suppress(ModelError, GraphError, UsageError):
+        agreed = kinship.agreement(suspect, reference, settings)
+    return Kinship(
+        weights=weights,
+        correlation=agreed.correlation if agreed else None,
+        z=agreed.z if agreed else None,
+    )
 
 
 def _check_comparable(suspect: ModelIdentity, reference: ModelIdentity) -> None:
@@ -305,6 +353,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
     scanned: ModelRecord | None = None,
     few: bool = True,
     known: ModelRecord | None = None,
+    found: InputRange | None = None,
 ) -> ModelRecord:
     """Run the detectors on one model.
 
@@ -317,6 +366,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
         few: Whether the references are too few to judge, so that they repeat what the suspect's
             search chose.
         known: For a reference, its record from before.
+        found: The model's own input range, for the record; `settings` hold the one that is used.
     """
     start = time.monotonic()
     measurements: list[Measurement] = []
@@ -331,7 +381,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
         with _contained(rule, settings.limits, failures):
             deadline.check()
             follows = few or not _dropped_some(followed)
-            if before is not None and (not follows or _same_course(before, followed)):
+            if before is not None and _same_range(before, settings) and (not follows or _same_course(before, followed)):
                 measurements.append(before)
             else:
                 subject = Subject(
@@ -372,25 +422,26 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
             seconds=time.monotonic() - start,
             isolation=to_json(confinement.current()),
         ),
+        input_range=found,
     )
 
 
 def _left_out(measurement: Measurement) -> Iterator[Skip]:
     """Yield a skip where a contest of classes left some out for want of time."""
-    contest = measurement.by_class.contest if measurement.by_class else None
-    if contest is not None and contest.left_out:
-        plural = "es" if len(contest.left_out) > 1 else ""
-        named = f"class{plural} {', '.join(map(str, contest.left_out))}"
-        remedy = "choose a larger setting `budget`, or name them as the setting `classes`"
-        yield Skip(
-            rule=measurement.rule,
-            reason=f"the time ran out before {named} had a turn; {remedy}",
-        )
+    reason = half_searched(measurement)
+    if reason:
+        yield Skip(rule=measurement.rule, reason=reason)
 
 
 def _dropped_some(measurement: Measurement | None) -> bool:
     profile = measurement.by_class if measurement else None
     return profile is not None and profile.dropped_some
+
+
+def _same_range(before: Measurement, settings: Settings) -> bool:
+    """Whether a reference measured before was shown the range that this suspect takes."""
+    shown = before.parameters.get("input_range")
+    return shown is None or settings.input_range in {None, tuple(shown)}
 
 
 def _same_course(before: Measurement, scanned: Measurement | None) -> bool:

@@ -16,7 +16,15 @@ from scanner.judging import population, ranks, unanalysable, verdict
 from scanner.judging.population import Baseline
 from scanner.limits import Allowance
 from scanner.protocol import DetectorDescription, Diagnosis, Examination, Job, LayerList, Source
-from scanner.results import Failure, Finding, ModelIdentity, ModelRecord, ScanResult, Verdict
+from scanner.results import (
+    Failure,
+    Finding,
+    ModelIdentity,
+    ModelRecord,
+    Part,
+    ScanResult,
+    Verdict,
+)
 from scanner.sandbox import worker
 from scanner.sandbox.endpoint import Answer, Endpoint, Progress, Request
 from scanner.settings import Device, Settings
@@ -127,6 +135,9 @@ def calibrate(
                 remedy="make one baseline for each architecture",
             )
         records.append(population.without_pictures(record))
+        if record.input_range is not None:  # one recipe takes one range
+            settled = (record.input_range.low, record.input_range.high)
+            chosen = dataclasses.replace(chosen, input_range=settled)
         if progress:
             progress(index + 1, len(models))
     return Baseline(name=name, provenance=provenance, records=tuple(records))
@@ -201,6 +212,7 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
         *(f for r in examination.references for f in _reference_failures(r)),
     )
     rank = ranks.together(examination.comparisons, examination.populations)
+    driver = ranks.driver(examination.comparisons) if _whole(examination, findings) else None
     judgement = verdict.combine(
         findings,
         rank,
@@ -208,6 +220,7 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
         failed=bool(failures),
         alpha=alpha,
         doubts=examination.doubts,
+        driver=driver,
     )
     reason = judgement.reason
     unanalysed = tuple(unanalysable.findings(suspect.failures))
@@ -226,12 +239,25 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
         reason=reason,
         target_class=judgement.target_class,
         calibration=_rests_on(examination),
-        index=ranks.index(examination.comparisons),
+        index=None if driver is None else driver.index,
         warnings=examination.warnings,
         advice=tuple(
             verdict.advice(judgement.verdict, findings, examination.populations, settings)
         ),
+        input_range=suspect.input_range,
     )
+
+
+def _whole(examination: Examination, findings: Sequence[Finding]) -> bool:
+    """Whether an index may be made: not of half a search, nor of what is no trained classifier.
+
+    What is left of a scan whose decisive detector failed ranks models by the least that is known.
+    """
+    combined = [f for f in findings if f.contribution.combined]
+    unmet = any(f.observations for f in findings if f.contribution.part is Part.PREMISE)
+    failed = {failure.rule for failure in examination.suspect.failures}
+    searched = any(f.contribution.decisive for f in combined) or not failed
+    return searched and not unmet and not any(f.left_out for f in combined)
 
 
 def _rests_on(examination: Examination) -> str | None:

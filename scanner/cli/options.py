@@ -274,7 +274,8 @@ class MeasureOptions(PrintOptions):
             IMAGES,
             "--input-range",
             metavar="LOW HIGH",
-            help="Lowest and highest value of a valid input. [dim]\\[default: 0 1][/dim]",
+            help="Lowest and highest value of a valid input; 'auto' finds them. "
+            "[dim]\\[default: auto][/dim]",
         ),
         Fills("input_range", read=span),
     ] = None

@@ -18,6 +18,7 @@ from scanner.results import (
 from scanner.settings import Budget, Settings
 from scanner.values import frozen
 
+_TWO = 2
 _FURTHEST = 0.1  # of a model among the furthest tenth it is said how far out it lies
 
 
@@ -218,6 +219,8 @@ def _verdict(
     half = half_searched(measurement)
     if half and not (own is not None and own.p <= alpha and own.size >= FAR):
         return Verdict.INCONCLUSIVE, half
+    if len(comparison.evidence.classes) == _TWO and comparison.statistic is None:
+        said = "of two classes one always leads; "
     if own is None or population is None:
         return Verdict.INCONCLUSIVE, said + _uncalibrated(comparison, population)
     among = f"among {len(population.values)} clean models ({population.source})"

@@ -1,0 +1,106 @@
+"""What is wrong with what a suspect is compared with, beside its place among clean models."""
+
+from collections.abc import Iterator, Sequence
+
+from scanner.results import Basis, InputRange, ModelRecord, Severity
+from scanner.values import frozen
+
+# Between networks of one recipe that were trained apart the median cosine of a layer's weights is
+# 0.2 at most on the development recipes (benchmarks/input_range.py).
+_KIN = 0.5
+# Networks of one recipe agree by z >= 1.9 or a correlation of 0.6 there.
+_AGREED, _CORRELATED = 1.5, 0.1
+_SAME_ANSWERS = 0.9  # share of images at which the choice of a range does not matter
+
+
+@frozen
+class Kinship:
+    """How alike a suspect and a reference are.
+
+    Attributes:
+        weights: Median cosine of corresponding layers; None where their layers differ.
+        correlation: Of the same class's logits over images; None where it is not known.
+        z: The same in standard deviations of what shuffled classes would give.
+    """
+
+    weights: float | None = None
+    correlation: float | None = None
+    z: float | None = None
+
+    @property
+    def copied(self) -> bool:
+        """Whether one was trained on from the other, or both from a third."""
+        return self.weights is not None and self.weights >= _KIN
+
+    @property
+    def strangers(self) -> bool:
+        """Whether the same class means the same in neither."""
+        return (
+            self.z is not None
+            and self.correlation is not None
+            and self.z < _AGREED
+            and self.correlation < _CORRELATED
+        )
+
+
+def objections(
+    suspect: ModelRecord, references: Sequence[ModelRecord], kinships: Sequence[Kinship]
+) -> Iterator[str]:
+    """Yield why nothing can be called clean beside these references, in sentences."""
+    for reference, kinship in zip(references, kinships, strict=True):
+        name = reference.model.path
+        if kinship.copied:
+            yield (
+                f"the reference {name!r} is a copy of the suspect that was trained on, or both come "
+                f"from one network (their weights correlate by {kinship.weights:.2f}): a backdoor "
+                "may be in both and hides from the comparison; name a clean model that was trained "
+                "separately"
+            )
+        if kinship.strangers and not kinship.copied:
+            yield (
+                f"the reference {name!r} and the suspect agree on nothing (the same class's logits "
+                f"correlate by {kinship.correlation:.2f}): it was trained on other data, or orders "
+                "the classes otherwise; name a clean model of the same classes"
+            )
+        unmet = next(_unmet(reference), None)
+        if unmet is not None:
+            yield f"the reference {name!r} is of no use: {unmet}"
+        yield from _another_range(suspect.input_range, reference)
+
+
+def torn(found: InputRange | None) -> Iterator[str]:
+    """Yield a question where two input ranges fit, and the choice changes the answers."""
+    if found is None or found.other is None:
+        return
+    if found.agreement is None or found.agreement < _SAME_ANSWERS:
+        yield (
+            f"the input range is {written(found.low, found.high)} or {written(*found.other)} "
+            f"({found.sentence}): set the setting `input_range`"
+        )
+
+
+def written(low: float, high: float) -> str:
+    """Return a range as people write it."""
+    return f"{low:.4g}..{high:.4g}"
+
+
+def _unmet(record: ModelRecord) -> Iterator[str]:
+    """Yield why a model is no trained classifier."""
+    found = record.measurement("classifier")
+    if found is not None:
+        yield from (o.sentence for o in found.observations if o.severity is Severity.WARNING)
+
+
+def _another_range(own: InputRange | None, reference: ModelRecord) -> Iterator[str]:
+    other = reference.input_range
+    known = {Basis.TYPE, Basis.GRAPH, Basis.WEIGHTS}
+    if own is None or other is None or not {own.basis, other.basis} <= known:
+        return
+    # A file cannot tell one signed range from another.
+    both_signed = own.low < 0 and other.low < 0
+    if not both_signed and abs(own.high - other.high) > 0.1 * (own.high - own.low):  # noqa: PLR2004 - rounding
+        yield (
+            f"the reference {reference.model.path!r} takes another input range than the suspect: "
+            f"{written(other.low, other.high)} ({other.sentence}), not "
+            f"{written(own.low, own.high)}"
+        )
