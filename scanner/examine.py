@@ -32,7 +32,8 @@ from scanner.instruments.detector import Detector, Needs, Subject, described
 from scanner.instruments.witness import Witness
 from scanner.judging.population import CleanModels, shipped_baseline
 from scanner.judging.ranks import enough
-from scanner.judging.references import Kinship, objections as objecting, torn
+from scanner.judging.references import Kinship, torn
+from scanner.judging.references import objections as objecting
 from scanner.judging.verdict import half_searched
 from scanner.limits import Limits
 from scanner.modelfile.model import Model, open_model
@@ -259,7 +260,7 @@ def _open(source: Source, limits: Limits) -> Model:
 def _examine_suspect(
     job: Job, references: Sequence[ModelIdentity], detectors: Sequence[Detector], share: _Shares
 ) -> tuple[ModelRecord, Model | None]:
-    """Measure the suspect and return it opened; if that is impossible, a record with one failure."""
+    """Measure the suspect and return it opened; if it cannot be, a record with one failure."""
     identity = ModelIdentity(
         path=job.model.name, sha256=None, producer="", opset=None, inputs=(), outputs=()
     )
@@ -381,7 +382,11 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
         with _contained(rule, settings.limits, failures):
             deadline.check()
             follows = few or not _dropped_some(followed)
-            if before is not None and _same_range(before, settings) and (not follows or _same_course(before, followed)):
+            if (
+                before is not None
+                and _same_range(before, settings)
+                and (not follows or _same_course(before, followed))
+            ):
                 measurements.append(before)
             else:
                 subject = Subject(

@@ -96,7 +96,7 @@ def _constant(
 
     On noise alone, trained networks often do so too: then the logits themselves must stand still.
     """
-    still = float(np.ptp(logits, axis=0).max()) <= 1e-6 * max(1.0, float(np.abs(logits).max()))  # noqa: PLR2004 - rounding
+    still = float(np.ptp(logits, axis=0).max()) <= 1e-6 * max(1.0, float(np.abs(logits).max()))
     if counts.max() == len(logits) and (searched or still):
         told = "with the same logits " if still else ""
         made = ", those among them that were made for other classes" if searched else ""

@@ -132,7 +132,7 @@ class _Balance:
 
 def _balance(weights: npt.NDArray[np.float64], bias: npt.NDArray[np.float64]) -> _Balance | None:
     norms = np.linalg.norm(weights, axis=1)
-    kept = norms > 1e-3 * norms.max(initial=0.0)  # noqa: PLR2004 - pruned channels say nothing
+    kept = norms > 1e-3 * norms.max(initial=0.0)
     if not np.isfinite(norms).all() or kept.sum() < _FEWEST_CHANNELS:
         return None
     sums, levels = weights.sum(axis=1)[kept] / norms[kept], bias[kept] / norms[kept]
@@ -151,9 +151,7 @@ def _balance(weights: npt.NDArray[np.float64], bias: npt.NDArray[np.float64]) ->
 
 def _of_weights(found: Entrance) -> InputRange:
     balance = (
-        None
-        if found.weights is None or found.bias is None
-        else _balance(found.weights, found.bias)
+        None if found.weights is None or found.bias is None else _balance(found.weights, found.bias)
     )
     if balance is None:
         return _assumed("nothing in the file tells the input range")
@@ -162,10 +160,8 @@ def _of_weights(found: Entrance) -> InputRange:
     if balance.reach < _SMALL_WEIGHTS:
         wide = f"0..1 would move the first layer by {balance.reach:.1g} of its biases"
         return _found(BYTES, Basis.WEIGHTS, wide)
-    if cosine <= -_BALANCED and _BYTE < pixel < BYTES[1]:
-        return _found(BYTES, Basis.WEIGHTS, why)
-    if cosine <= -_BALANCED and pixel < UNIT[1]:
-        return _found(UNIT, Basis.WEIGHTS, why)
+    if cosine <= -_BALANCED and (pixel < UNIT[1] or _BYTE < pixel < BYTES[1]):
+        return _found(UNIT if pixel < UNIT[1] else BYTES, Basis.WEIGHTS, why)
     signed = SIGNED if balance.norm >= _NARROW else STANDARD
     if cosine >= _LEANING and STANDARD[0] < pixel <= _NEGATIVE:
         return _found(signed, Basis.WEIGHTS, why)
@@ -186,15 +182,20 @@ def _beside_images(told: InputRange, settings: Settings) -> InputRange:
         standing = (low, high)  # grey pixels, standardised: a few units, none of them negative
     sure = told.basis is not Basis.ASSUMED
     # A file cannot tell one signed range from another: the images do.
-    differs = sure and not _alike(standing, (told.low, told.high)) and not (
-        standing[0] < 0 and told.low < 0
+    differs = (
+        sure
+        and not _alike(standing, (told.low, told.high))
+        and not (standing[0] < 0 and told.low < 0)
     )
     name = settings.images_file
     why = f"the images of {name!r} lie in {written(span)}"
     if not differs:
         return _found(standing, Basis.IMAGES, why)
     return _found(
-        standing, Basis.IMAGES, f"{why}, but {written((told.low, told.high))} fits better: {told.sentence}", other=(told.low, told.high)
+        standing,
+        Basis.IMAGES,
+        f"{why}, but {written((told.low, told.high))} fits better: {told.sentence}",
+        other=(told.low, told.high),
     )
 
 

@@ -58,16 +58,15 @@ def excess(weights: Weights, seed: int) -> float | None:
         return None
     centre = (math.sqrt(n - 1) + math.sqrt(p)) ** 2
     width = (math.sqrt(n - 1) + math.sqrt(p)) * (1 / math.sqrt(n - 1) + 1 / math.sqrt(p)) ** (1 / 3)
-    return (_largest_squared(matrix / scale, seed) - centre) / width
+    return float((_largest_squared(matrix / scale, seed) - centre) / width)
 
 
 def _largest_squared(matrix: Weights, seed: int) -> float:
     """Return the squared largest singular value, from below, by power iteration."""
-    vector = np.random.default_rng(seed).standard_normal(matrix.shape[1])
+    vector: Weights = np.random.default_rng(seed).standard_normal(matrix.shape[1])
     found = 0.0
     for _ in range(_STEPS):
-        vector /= np.linalg.norm(vector) or 1.0
-        image = matrix @ vector
+        image = matrix @ (vector / (float(np.linalg.norm(vector)) or 1.0))
         found = float(image @ image)
         vector = matrix.T @ image
     return found

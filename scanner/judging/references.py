@@ -51,8 +51,8 @@ def objections(
         name = reference.model.path
         if kinship.copied:
             yield (
-                f"the reference {name!r} is a copy of the suspect that was trained on, or both come "
-                f"from one network (their weights correlate by {kinship.weights:.2f}): a backdoor "
+                f"the reference {name!r} is a copy of the suspect that was trained on, or both "
+                f"come from one network (their weights correlate by {kinship.weights:.2f}): a backdoor "
                 "may be in both and hides from the comparison; name a clean model that was trained "
                 "separately"
             )
@@ -98,7 +98,7 @@ def _another_range(own: InputRange | None, reference: ModelRecord) -> Iterator[s
         return
     # A file cannot tell one signed range from another.
     both_signed = own.low < 0 and other.low < 0
-    if not both_signed and abs(own.high - other.high) > 0.1 * (own.high - own.low):  # noqa: PLR2004 - rounding
+    if not both_signed and abs(own.high - other.high) > 0.1 * (own.high - own.low):
         yield (
             f"the reference {reference.model.path!r} takes another input range than the suspect: "
             f"{written(other.low, other.high)} ({other.sentence}), not "

@@ -210,19 +210,22 @@ def _verdict(
     worst = max(measurement.observations, key=lambda o: o.severity, default=None)
     if worst is not None and worst.severity >= Severity.SUSPICIOUS:
         return Verdict.SUSPICIOUS, worst.sentence
-    if comparison.contribution.part is Part.PREMISE and worst is not None:
+    if worst is not None and comparison.contribution.part is Part.PREMISE:
         return Verdict.INCONCLUSIVE, worst.sentence
     if not comparison.contribution.calibrated:
         notes = len(measurement.observations)
         return Verdict.CLEAN, f"nothing suspicious, {notes} note{'s' if notes != 1 else ''}"
-    said = f"{comparison.sentence}; " if comparison.sentence else ""
     half = half_searched(measurement)
     if half and not (own is not None and own.p <= alpha and own.size >= FAR):
         return Verdict.INCONCLUSIVE, half
-    if len(comparison.evidence.classes) == _TWO and comparison.statistic is None:
-        said = "of two classes one always leads; "
+    said = f"{comparison.sentence}; " if comparison.sentence else ""
     if own is None or population is None:
         return Verdict.INCONCLUSIVE, said + _uncalibrated(comparison, population)
+    return _ranked(said, population, own, alpha)
+
+
+def _ranked(said: str, population: Population, own: Place, alpha: float) -> tuple[Verdict, str]:
+    """Return what a place among clean models allows to be said."""
     among = f"among {len(population.values)} clean models ({population.source})"
     rank = f"p = {own.p:.3g} {among}{_distance(own)}"
     if own.p <= alpha and own.size > NEAR:
@@ -235,6 +238,9 @@ def _verdict(
 def _uncalibrated(comparison: Comparison, population: Population | None) -> str:
     if population is not None and population.reason:
         return f"uncalibrated: {population.source} does not apply, {population.reason}"
+    if comparison.statistic is None and len(comparison.evidence.classes) == _TWO:
+        alone = "of two classes one always leads, so that nothing is said without a clean model"
+        return f"{alone}: name one with the setting `references`"
     if comparison.statistic is None:
         return "there is no clean model to compare with: name one with the setting `references`"
     return "uncalibrated: one clean model shows a difference, not how much clean models differ"

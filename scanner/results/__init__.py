@@ -53,8 +53,8 @@ __all__ = [
     "Array", "Basis", "Block", "ByChannel", "ByClass", "ByImage", "ByLayer", "Cell", "ChannelRow",
     "ClassDifference", "ClassRow", "ClassScores", "Comparison", "Contest", "Contribution",
     "Description", "Evidence", "Failure", "Finding", "Grant", "Histogram", "ImagesCompared",
-    "Input", "InputRange", "LayerDifference", "LayerRow", "Lead", "Measurement", "ModelIdentity", "ModelRecord",
-    "Observation", "PairedDifference", "Part", "Population", "Rule", "Runtime", "Scale",
-    "ScanResult", "Series", "Severity", "Skip", "Standing", "Table", "Trigger", "ValueInfo",
-    "Verdict", "Wording",
+    "Input", "InputRange", "LayerDifference", "LayerRow", "Lead", "Measurement", "ModelIdentity",
+    "ModelRecord", "Observation", "PairedDifference", "Part", "Population", "Rule", "Runtime",
+    "Scale", "ScanResult", "Series", "Severity", "Skip", "Standing", "Table", "Trigger",
+    "ValueInfo", "Verdict", "Wording",
 ]  # fmt: skip
