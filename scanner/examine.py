@@ -55,6 +55,7 @@ from scanner.results import (
     Measurement,
     ModelIdentity,
     ModelRecord,
+    Part,
     Population,
     Runtime,
     Skip,
@@ -110,8 +111,9 @@ def examine(job: Job, progress: Progress) -> Examination:
     if suspect.measurement(CHECK) and not any(d.rule.id == CHECK for d in detectors):
         detectors = (*detectors, *load([CHECK]))
     compared, failures = _compare(clean, detectors, suspect, job.settings.limits)
+    premises = [d.rule.id for d in detectors if d.contribution.part is Part.PREMISE]
     kinships = [_kinship(model, m, settings, detectors) for m in opened[: len(references)]]
-    objections = tuple(objecting(suspect, references, kinships))
+    objections = tuple(objecting(suspect, references, kinships, premises))
     return Examination(
         suspect=dataclasses.replace(suspect, failures=(*suspect.failures, *failures)),
         references=references,

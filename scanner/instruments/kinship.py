@@ -68,7 +68,7 @@ def agreement(one: Model, other: Model, settings: Settings) -> Agreement | None:
     """
     answers = [Answers(model, settings) for model in (one, other)]
     images = probes.varied(settings, answers[0].shape, answers[0].dtype)
-    first, second = (_levelled(each.logits(images)) for each in answers)
+    first, second = (levelled(each.logits(images)) for each in answers)
     return agreement_of(first, second) if first.shape == second.shape else None
 
 
@@ -87,7 +87,7 @@ def agreement_of(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -
     return Agreement(correlation=mean, z=apart, images=len(one))
 
 
-def _levelled(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def levelled(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return logits without each image's and each class's mean, with deviation 1 per class."""
     centred = logits - logits.mean(axis=1, keepdims=True)
     centred -= centred.mean(axis=0)

@@ -66,7 +66,7 @@ def _largest_squared(matrix: Weights, seed: int) -> float:
     vector: Weights = np.random.default_rng(seed).standard_normal(matrix.shape[1])
     found = 0.0
     for _ in range(_STEPS):
-        image = matrix @ (vector / (float(np.linalg.norm(vector)) or 1.0))
+        image: Weights = matrix @ (vector / (float(np.linalg.norm(vector)) or 1.0))
         found = float(image @ image)
         vector = matrix.T @ image
     return found

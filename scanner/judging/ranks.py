@@ -53,7 +53,7 @@ class Rank:
     Attributes:
         place: Its p-value and size.
         foremost: The class that stands out most; None where the detectors know none.
-        sentence: What the first detector says that names this class, in words.
+        sentence: What the detector that says most of this class says, in words.
         rules: The detectors.
         decisive: Whether one of them is decisive.
         models: How many clean models there are.
@@ -124,14 +124,13 @@ def together(comparisons: Sequence[Comparison], populations: Sequence[Population
         return None
     own, foremost = combined(*_both(chosen, judges))
     known = None if foremost == _WHOLE else foremost
-    # Whoever says most of the class speaks of it; where its own favourite is another, the next.
-    first = [scores[0].get(foremost, -math.inf) for scores in _scores(*_both(chosen, judges))]
-    loudest = [c for _, c in sorted(zip(first, chosen, strict=True), key=lambda p: -p[0])]
-    about = (c.sentence for c in loudest if known in (None, c.evidence.target_class))
+    said = [scores[0].get(foremost, -math.inf) for scores in _scores(*_both(chosen, judges))]
+    loudest = chosen[said.index(max(said))]
+    about = known in {None, loudest.evidence.target_class}
     return Rank(
         place=own,
         foremost=known,
-        sentence=next(about, f"class {foremost} stands out"),
+        sentence=loudest.sentence if about else f"class {foremost} stands out ({loudest.rule})",
         rules=tuple(c.rule for c in chosen),
         decisive=any(c.contribution.decisive for c in chosen),
         models=len(judges[0].values),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from scanner.results import Basis, InputRange, ModelRecord, Severity
+from scanner.results import Basis, InputRange, ModelRecord
 from scanner.values import frozen
 
 # Between networks of one recipe that were trained apart the median cosine of a layer's weights is
@@ -44,16 +44,26 @@ class Kinship:
 
 
 def objections(
-    suspect: ModelRecord, references: Sequence[ModelRecord], kinships: Sequence[Kinship]
+    suspect: ModelRecord,
+    references: Sequence[ModelRecord],
+    kinships: Sequence[Kinship],
+    premises: Sequence[str],
 ) -> Iterator[str]:
-    """Yield why nothing can be called clean beside these references, in sentences."""
+    """Yield why nothing can be called clean beside these references, in sentences.
+
+    Args:
+        suspect: What was measured on the suspect.
+        references: The same of each reference.
+        kinships: How alike each reference and the suspect are.
+        premises: Rules that say whether there is anything to judge.
+    """
     for reference, kinship in zip(references, kinships, strict=True):
         name = reference.model.path
         if kinship.copied:
             yield (
                 f"the reference {name!r} is a copy of the suspect that was trained on, or both "
-                f"come from one network (their weights correlate by {kinship.weights:.2f}): a backdoor "
-                "may be in both and hides from the comparison; name a clean model that was trained "
+                f"come from one network (their weights correlate by {kinship.weights:.2f}): "
+                "a backdoor may be in both and hides from the comparison; name a clean model that was trained "
                 "separately"
             )
         if kinship.strangers and not kinship.copied:
@@ -62,7 +72,7 @@ def objections(
                 f"correlate by {kinship.correlation:.2f}): it was trained on other data, or orders "
                 "the classes otherwise; name a clean model of the same classes"
             )
-        unmet = next(_unmet(reference), None)
+        unmet = next(_unmet(reference, premises), None)
         if unmet is not None:
             yield f"the reference {name!r} is of no use: {unmet}"
         yield from _another_range(suspect.input_range, reference)
@@ -84,11 +94,11 @@ def written(low: float, high: float) -> str:
     return f"{low:.4g}..{high:.4g}"
 
 
-def _unmet(record: ModelRecord) -> Iterator[str]:
+def _unmet(record: ModelRecord, premises: Sequence[str]) -> Iterator[str]:
     """Yield why a model is no trained classifier."""
-    found = record.measurement("classifier")
-    if found is not None:
-        yield from (o.sentence for o in found.observations if o.severity is Severity.WARNING)
+    for measurement in record.measurements:
+        if measurement.rule in premises:
+            yield from (o.sentence for o in measurement.observations)
 
 
 def _another_range(own: InputRange | None, reference: ModelRecord) -> Iterator[str]:
