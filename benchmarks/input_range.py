@@ -108,8 +108,8 @@ def _high_of_signed(high: float) -> float:
 def _diversity(entries: Sequence[Entry], opened: dict[str, Model]) -> Iterator[dict[str, Any]]:
     """Yield how often each candidate range makes the answers most diverse.
 
-    Diversity is the mutual information of image and class, on blocks of noise, for one clean network
-    of each recipe.
+    Diversity is the mutual information of image and class, on blocks of noise, for one clean
+    network of each recipe.
     """
     firsts = {e.recipe: e for e in reversed(entries) if e.attack == "clean"}
     counted: dict[tuple[str, str], collections.Counter[str]] = {}

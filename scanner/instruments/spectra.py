@@ -17,7 +17,8 @@ from scanner.graph.layers.weights import LinearLayer, Weights
 # Untrained twins of the development recipes reach 2.4, their trained networks 10.1 at least
 # (benchmarks/input_range.py).
 ORDERED = 5.0
-_LEAST_SIDE, _LEAST_ENTRIES = 4, 500  # below, chance makes what looks like structure
+_LEAST_SIDE, _LEAST_ENTRIES = 2, 500  # below, chance makes what looks like structure
+_TINY = 1e-300
 _STEPS = 30  # of the power iteration
 _SURE = 20.0  # further layers need not be looked at
 
@@ -64,9 +65,10 @@ def excess(weights: Weights, seed: int) -> float | None:
 def _largest_squared(matrix: Weights, seed: int) -> float:
     """Return the squared largest singular value, from below, by power iteration."""
     vector: Weights = np.random.default_rng(seed).standard_normal(matrix.shape[1])
+    image: Weights
     found = 0.0
     for _ in range(_STEPS):
-        image: Weights = matrix @ (vector / (float(np.linalg.norm(vector)) or 1.0))
+        image = matrix @ (vector / np.maximum(np.linalg.norm(vector), _TINY))
         found = float(image @ image)
         vector = matrix.T @ image
     return found

@@ -8,8 +8,9 @@ from scanner.values import frozen
 # Between networks of one recipe that were trained apart the median cosine of a layer's weights is
 # 0.2 at most on the development recipes (benchmarks/input_range.py).
 _KIN = 0.5
-# Networks of one recipe agree by z >= 1.9 or a correlation of 0.6 there.
-_AGREED, _CORRELATED = 1.5, 0.1
+# No pair of one recipe is below both of these there, nor are 97 % of those of other recipes for the
+# same data; two thirds of those of other data are.
+_AGREED, _CORRELATED = 1.0, 0.05
 _SAME_ANSWERS = 0.9  # share of images at which the choice of a range does not matter
 
 
@@ -63,8 +64,8 @@ def objections(
             yield (
                 f"the reference {name!r} is a copy of the suspect that was trained on, or both "
                 f"come from one network (their weights correlate by {kinship.weights:.2f}): "
-                "a backdoor may be in both and hides from the comparison; name a clean model that was trained "
-                "separately"
+                "a backdoor may be in both and hides from the comparison; name a clean model that "
+                "was trained separately"
             )
         if kinship.strangers and not kinship.copied:
             yield (
