@@ -17,7 +17,8 @@ from scanner.graph.layers.weights import LinearLayer, Weights
 # Untrained twins of the development recipes reach 2.4, their trained networks 10.1 at least
 # (benchmarks/input_range.py).
 ORDERED = 5.0
-_LEAST_SIDE, _LEAST_ENTRIES = 2, 500  # below, chance makes what looks like structure
+_LEAST_SIDE, _LEAST_ENTRIES = 2, 64  # of a layer: the law is one of large matrices
+_LEAST_WEIGHTS = 500  # of a network: fewer numbers may look random whatever they do
 _TINY = 1e-300
 _STEPS = 30  # of the power iteration
 _SURE = 20.0  # further layers need not be looked at
@@ -26,20 +27,22 @@ _SURE = 20.0  # further layers need not be looked at
 def order(layers: Iterable[LinearLayer], seed: int) -> float | None:
     """Return by how much the most ordered layer exceeds random numbers, in Tracy-Widom's unit.
 
-    Layers far beyond any doubt end the search. None where every layer is too small.
+    Layers far beyond any doubt end the search. None where the network is too small to tell.
 
     Args:
         layers: In the order in which they are tried: the last of a network first.
         seed: Of the power iteration's start.
     """
     largest: float | None = None
+    seen = 0
     for layer in layers:
+        seen += layer.weights.size
         found = excess(layer.weights, seed)
         if found is not None:
             largest = found if largest is None else max(largest, found)
         if largest is not None and largest > _SURE:
-            break
-    return largest
+            return largest
+    return largest if seen >= _LEAST_WEIGHTS else None
 
 
 def excess(weights: Weights, seed: int) -> float | None:
@@ -65,10 +68,7 @@ def excess(weights: Weights, seed: int) -> float | None:
 def _largest_squared(matrix: Weights, seed: int) -> float:
     """Return the squared largest singular value, from below, by power iteration."""
     vector: Weights = np.random.default_rng(seed).standard_normal(matrix.shape[1])
-    image: Weights
-    found = 0.0
     for _ in range(_STEPS):
-        image = matrix @ (vector / np.maximum(np.linalg.norm(vector), _TINY))
-        found = float(image @ image)
-        vector = matrix.T @ image
-    return found
+        vector = matrix.T @ (matrix @ vector)
+        vector /= max(float(np.linalg.norm(vector)), _TINY)
+    return float(np.square(matrix @ vector).sum())
