@@ -4,7 +4,8 @@
     python -m benchmarks.input_range FOLDER
 
 Thresholds were chosen on the development recipes; the test recipes chose nothing. A range counts as
-found where both ends lie within 15 % of the true range's width. Untrained twins have the layers of
+found where both ends lie within 15 % of the true range's width; a signed range that was recognised
+may have other ends. Untrained twins have the layers of
 a trained network with new random weights: uniform as PyTorch draws them, normal as He et al. do.
 """
 
@@ -84,10 +85,10 @@ def _ranges(
             outcome = "assumed wrongly, asked" if found.other else "assumed wrongly"
         else:
             both_signed = found.low < 0 > low and found.high < 2 * _high_of_signed(high)
-            outcome = "other signed" if both_signed else "found wrongly"
+            outcome = "other ends" if both_signed else "found wrongly"
         key = (str(entry.split), str(entry.input_range))
         cells[key].append((outcome, entry.recipe, seconds))
-    outcomes = ("found", "assumed rightly", "other signed", "found wrongly",
+    outcomes = ("found", "assumed rightly", "other ends", "found wrongly",
                 "assumed wrongly, asked", "assumed wrongly")  # fmt: skip
     for split, kind in sorted(cells):
         each = cells[split, kind]

@@ -69,6 +69,6 @@ def _largest_squared(matrix: Weights, seed: int) -> float:
     """Return the squared largest singular value, from below, by power iteration."""
     vector: Weights = np.random.default_rng(seed).standard_normal(matrix.shape[1])
     for _ in range(_STEPS):
-        vector = matrix.T @ (matrix @ vector)
-        vector /= max(float(np.linalg.norm(vector)), _TINY)
+        image: Weights = matrix.T @ (matrix @ vector)
+        vector = image / max(float(np.linalg.norm(image)), _TINY)
     return float(np.square(matrix @ vector).sum())

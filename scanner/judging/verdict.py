@@ -19,6 +19,7 @@ from scanner.settings import Budget, Settings
 from scanner.values import frozen
 
 _TWO = 2
+_LISTED = 5  # more classes are counted, not listed
 _FURTHEST = 0.1  # of a model among the furthest tenth it is said how far out it lies
 
 
@@ -82,11 +83,12 @@ def half_searched(measurement: Measurement) -> str:
     missing, profile = left_out(measurement), measurement.by_class
     if not missing or profile is None:
         return ""
-    remedy = "choose a larger setting `budget`, or name classes as the setting `classes`"
-    return (
-        f"the time ran out before {missing} of {missing + len(profile.rows)} classes had a turn in "
-        f"{measurement.rule}, and a backdoor of theirs would not be found; {remedy}"
-    )
+    named = f"{missing} of {missing + len(profile.rows)} classes"
+    if profile.contest is not None and missing <= _LISTED:
+        numbers = ", ".join(map(str, profile.contest.left_out))
+        named = f"class{'es' if missing > 1 else ''} {numbers}"
+    remedy = "choose a larger setting `budget`, or name them as the setting `classes`"
+    return f"the time ran out before {named} had a turn; {remedy}"
 
 
 def combine(  # noqa: PLR0913 - all that a verdict rests on

@@ -1,0 +1,75 @@
+"""Relatives by their weights, and strangers by their answers."""
+
+from pathlib import Path
+
+import models
+import numpy as np
+import onnx
+import pytest
+import triggered
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanner.instruments import kinship
+from scanner.modelfile.model import Model, open_model
+from scanner.settings import Device, Settings
+
+SAMPLES = Path(__file__).parents[3] / "samples"
+SETTINGS = Settings(device=Device.CPU)
+
+
+def opened(model: onnx.ModelProto, path: Path) -> Model:
+    return open_model(models.save(model, path))
+
+
+def test_a_copy_is_alike_and_a_sister_is_not() -> None:
+    names = ("mnist-badnets", "mnist-clean", "mnist-clean-1")
+    suspect, *others = (open_model(SAMPLES / f"{name}.onnx") for name in names)
+    assert kinship.weights_alike(suspect, suspect) == pytest.approx(1.0)
+    for other in others:
+        alike = kinship.weights_alike(suspect, other)
+        assert alike is not None
+        assert abs(alike) < 0.3
+
+
+def test_other_layers_are_not_compared(tmp_path: Path) -> None:
+    one = opened(models.plain(), tmp_path / "a.onnx")
+    other = opened(triggered.classifier(), tmp_path / "b.onnx")
+    assert kinship.weights_alike(one, other) is None
+
+
+@given(seed=st.integers(0, 1000), classes=st.integers(3, 12))
+def test_shuffled_classes_agree_on_nothing(seed: int, classes: int) -> None:
+    """Hoeffding's mean and variance are those of all shuffles."""
+    generator = np.random.default_rng(seed)
+    one = kinship.levelled(generator.standard_normal((80, classes)))
+    other = kinship.levelled(generator.standard_normal((80, classes)))
+    zs = []
+    for _ in range(200):
+        found = kinship.agreement_of(one, other[:, generator.permutation(classes)])
+        zs.append(found.z)
+    assert abs(np.mean(zs)) < 0.4
+    assert 0.7 < np.std(zs) < 1.3
+
+
+def test_the_same_answers_agree() -> None:
+    logits = kinship.levelled(np.random.default_rng(0).standard_normal((80, 10)))
+    found = kinship.agreement_of(logits, logits)
+    assert found.correlation == pytest.approx(1.0)
+    assert found.z > 5
+    assert found.images == 80
+
+
+def test_models_of_one_recipe_agree_and_of_other_data_do_not() -> None:
+    names = ("mnist-badnets", "mnist-clean-1", "fashion-mnist-clean-1")
+    suspect, sister, stranger = (open_model(SAMPLES / f"{name}.onnx") for name in names)
+    near, far = (kinship.agreement(suspect, other, SETTINGS) for other in (sister, stranger))
+    assert near is not None
+    assert far is not None
+    assert near.z > far.z
+
+
+def test_other_numbers_of_classes_are_not_compared(tmp_path: Path) -> None:
+    one = opened(triggered.classifier(classes=3), tmp_path / "a.onnx")
+    other = opened(triggered.classifier(classes=4), tmp_path / "b.onnx")
+    assert kinship.agreement(one, other, SETTINGS) is None
