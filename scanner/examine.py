@@ -32,7 +32,7 @@ from scanner.instruments.detector import Detector, Needs, Subject, described
 from scanner.instruments.witness import Witness
 from scanner.judging.population import CleanModels, shipped_baseline
 from scanner.judging.ranks import enough
-from scanner.judging.references import Kinship, torn
+from scanner.judging.references import Kinship, relatives, torn
 from scanner.judging.references import objections as objecting
 from scanner.judging.verdict import half_searched
 from scanner.limits import Limits
@@ -120,7 +120,11 @@ def examine(job: Job, progress: Progress) -> Examination:
         comparisons=tuple(comparison for comparison, _ in compared),
         populations=tuple(found for _, found in compared if found is not None),
         rules=tuple(d.rule for d in detectors),
-        warnings=(*clean.warnings(detectors, suspect.model), *objections),
+        warnings=(
+            *clean.warnings(detectors, suspect.model),
+            *objections,
+            *relatives(references, kinships),
+        ),
         doubts=(*clean.doubts(detectors), *objections, *torn(suspect.input_range)),
     )
 

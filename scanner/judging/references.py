@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from scanner.results import Basis, InputRange, ModelRecord
 from scanner.values import frozen
 
-# Between networks of one recipe that were trained apart the median cosine of a layer's weights is
-# 0.2 at most on the development recipes (benchmarks/input_range.py).
-_KIN = 0.5
+# Median cosine of corresponding layers' weights. Networks of one development recipe that were trained
+# apart have 0.16 at most, from the same random numbers up to 0.79 (the samples' seed 0), and those
+# that were fine-tuned from one network 0.91 at least (benchmarks/input_range.py).
+_KIN, _COPIED = 0.5, 0.85
 # No pair of one recipe is below both of these there, nor are 97 % of those of other recipes for the
 # same data; two thirds of those of other data are.
 _AGREED, _CORRELATED = 1.0, 0.05
@@ -31,6 +32,11 @@ class Kinship:
     @property
     def copied(self) -> bool:
         """Whether one was trained on from the other, or both from a third."""
+        return self.weights is not None and self.weights >= _COPIED
+
+    @property
+    def related(self) -> bool:
+        """Whether both started from the same weights, if only from the same random numbers."""
         return self.weights is not None and self.weights >= _KIN
 
     @property
@@ -67,7 +73,7 @@ def objections(
                 "a backdoor may be in both and hides from the comparison; name a clean model that "
                 "was trained separately"
             )
-        if kinship.strangers and not kinship.copied:
+        if kinship.strangers and not kinship.related:
             yield (
                 f"the reference {name!r} and the suspect agree on nothing (the same class's logits "
                 f"correlate by {kinship.correlation:.2f}): it was trained on other data, or orders "
@@ -77,6 +83,20 @@ def objections(
         if unmet is not None:
             yield f"the reference {name!r} is of no use: {unmet}"
         yield from _another_range(suspect.input_range, reference)
+
+
+def relatives(references: Sequence[ModelRecord], kinships: Sequence[Kinship]) -> Iterator[str]:
+    """Yield which references started from the suspect's own first weights, in sentences.
+
+    Those that are copies are named by `objections`.
+    """
+    for reference, kinship in zip(references, kinships, strict=True):
+        if kinship.related and not kinship.copied:
+            yield (
+                f"the reference {reference.model.path!r} and the suspect started from the same "
+                f"weights (they correlate by {kinship.weights:.2f}): if these were a trained "
+                "network's, not random numbers, a backdoor of that network is in both"
+            )
 
 
 def torn(found: InputRange | None) -> Iterator[str]:

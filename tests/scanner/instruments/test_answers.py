@@ -26,9 +26,7 @@ def test_images_are_answered_in_batches_as_alone(tmp_path: Path) -> None:
 
 
 def test_one_class_is_no_classifier(tmp_path: Path) -> None:
-    with pytest.raises(NoLogitsError):
-        answers = Answers(
-            open_model(models.save(triggered.classifier(classes=1), tmp_path / "model.onnx")),
-            SETTINGS,
-        )
+    path = models.save(triggered.classifier(classes=1), tmp_path / "model.onnx")
+    answers = Answers(open_model(path), SETTINGS)
+    with pytest.raises(NoLogitsError, match="two or more classes"):
         answers.logits(np.zeros((2, *answers.shape), np.float32))

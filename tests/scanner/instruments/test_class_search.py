@@ -13,6 +13,7 @@ import triggered
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from scanner import pipeline
 from scanner.errors import UnsupportedModelError, UsageError
 from scanner.examine import examine
 from scanner.instruments.class_search import Entrant, contest, outcome
@@ -20,7 +21,7 @@ from scanner.instruments.detector import Subject
 from scanner.judging.by_class import class_by_class
 from scanner.protocol import Examination, Job, Source
 from scanner.results import ByClass, ClassRow, Measurement
-from scanner.settings import Effort
+from scanner.settings import Effort, Settings
 
 EFFORT = Effort(images=1, steps=100, restarts=1, seconds=1000)
 
@@ -287,6 +288,9 @@ def test_a_scan_names_the_classes_left_out(tmp_path: Path, monkeypatch: pytest.M
     )
     assert [record.skips for record in found.references] == [()]
     assert found.comparisons[0].evidence.classes_compared == 1
+    judged = pipeline._judged(found, Settings(), 0.0)
+    assert judged.index is None, "half a search ranks nothing"
+    assert judged.reason == skip.reason
 
 
 @pytest.mark.parametrize(("alpha", "repeats"), [(0.05, True), (0.5, False)])

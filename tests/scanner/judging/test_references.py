@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from examples import identity
 
-from scanner.judging.references import Kinship, objections, torn
+from scanner.judging.references import Kinship, objections, relatives, torn
 from scanner.results import Basis, InputRange, Measurement, ModelRecord, Observation, Severity
 
 UNIT = InputRange(low=0, high=1, basis=Basis.WEIGHTS, sentence="the biases say so")
@@ -42,6 +42,15 @@ def test_a_copy_is_named() -> None:
     assert sentence.startswith("the reference 'copy' is a copy of the suspect")
     assert "0.97" in sentence
     assert "a backdoor may be in both" in sentence
+
+
+def test_a_sister_of_the_same_seed_is_named_and_no_objection() -> None:
+    kinship = Kinship(weights=0.79, correlation=0.0, z=0.0)
+    assert said(record("sister"), kinship) == []
+    (sentence,) = relatives([record("sister")], [kinship])
+    assert "started from the same weights (they correlate by 0.79)" in sentence
+    assert list(relatives([record("copy")], [Kinship(weights=0.97)])) == []
+    assert list(relatives([record("other")], [Kinship(weights=0.1)])) == []
 
 
 def test_a_stranger_is_named() -> None:
