@@ -67,8 +67,8 @@ def excess(weights: Weights, seed: int) -> float | None:
 
 def _largest_squared(matrix: Weights, seed: int) -> float:
     """Return the squared largest singular value, from below, by power iteration."""
-    vector: Weights = np.random.default_rng(seed).standard_normal(matrix.shape[1])
+    vector: Weights = np.random.default_rng(seed).standard_normal((matrix.shape[1],))
     for _ in range(_STEPS):
-        image: Weights = matrix.T @ (matrix @ vector)
-        vector = image / max(float(np.linalg.norm(image)), _TINY)
+        vector = matrix.T @ (matrix @ vector)
+        vector /= max(float(np.linalg.norm(vector)), _TINY)
     return float(np.square(matrix @ vector).sum())

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from scanner.results import Basis, InputRange, ModelRecord
 from scanner.values import frozen
 
-# Median cosine of corresponding layers' weights. Networks of one development recipe that were trained
-# apart have 0.16 at most, from the same random numbers up to 0.79 (the samples' seed 0), and those
-# that were fine-tuned from one network 0.91 at least (benchmarks/input_range.py).
+# Median cosine of corresponding layers' weights. Networks of one development recipe that were
+# trained apart have 0.16 at most, from the same random numbers up to 0.79 (the samples' seed 0),
+# and those that were fine-tuned from one network 0.91 at least (benchmarks/input_range.py).
 _KIN, _COPIED = 0.5, 0.85
 # No pair of one recipe is below both of these there, nor are 97 % of those of other recipes for the
 # same data; two thirds of those of other data are.

@@ -110,7 +110,9 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
     Where there are `doubts` about what was measured, nothing is clean; nor where a search did not
     come to all classes. Nothing is said of a model that is no trained classifier.
     """
-    structural = [f for f in findings if f.observations and f.verdict is Verdict.SUSPICIOUS]
+    structural = [
+        f for f in findings if any(o.severity >= Severity.SUSPICIOUS for o in f.observations)
+    ]
     if structural:
         return Judgement(verdict=Verdict.SUSPICIOUS, reason=structural[0].reason, score=1.0)
     unmet = [f for f in findings if f.contribution.part is Part.PREMISE and f.observations]

@@ -313,6 +313,13 @@ def test_half_a_search_is_said_and_never_clean(left_out: tuple[int, ...], words:
     assert alone.reason == found[0.5].reason
 
 
+def test_a_note_beside_a_statistic_is_no_structural_finding() -> None:
+    finding = verdict.judge(RULE, measured(Severity.NOTE), compared(RULE.id, 2.0), clean(20), 0.05)
+    judgement = combine((finding, clean(20)))
+    assert (judgement.verdict, judgement.target_class) == (Verdict.SUSPICIOUS, 3)
+    assert (judgement.score or 1) < 1
+
+
 def test_what_is_no_classifier_is_not_ranked_but_a_gate_is_a_gate() -> None:
     premise = dataclasses.replace(RULE, id="classifier")
     unmet = judged(None, None, Severity.WARNING, premise)

@@ -31,6 +31,10 @@ def numbers(*values: float) -> np.ndarray:
     return np.array(values, np.float32).reshape(1, -1, 1, 1)
 
 
+def one(value: float) -> np.ndarray:
+    return np.array([value], np.float32)
+
+
 def test_a_plain_model_scales_nothing(tmp_path: Path) -> None:
     found = read(models.plain(), tmp_path)
     assert (found.centre, found.width, found.limits) == (0.0, 1.0, None)
@@ -62,7 +66,7 @@ def test_a_leading_normalisation_is_scaling_and_a_following_one_is_the_layers(
     tmp_path: Path,
 ) -> None:
     names = ["gain", "offset", "mean", "variance"]
-    constants = dict(zip(names, map(np.float32, ([2.0], [1.0], [0.5], [4.0])), strict=True))
+    constants = dict(zip(names, map(one, (2.0, 1.0, 0.5, 4.0)), strict=True))
     node = helper.make_node("BatchNormalization", ["image", *names], ["ready"], epsilon=0.0)
     found = read(led_by([node], **constants), tmp_path)
     assert (found.centre, found.width) == pytest.approx((-0.5, 1.0))
@@ -78,18 +82,25 @@ def test_a_leading_normalisation_is_scaling_and_a_following_one_is_the_layers(
 
 
 def test_limits_are_those_of_the_input(tmp_path: Path) -> None:
-    ends = {"low": np.float32(-1), "high": np.float32(1), "a": numbers(2.0), "b": numbers(1.0)}
+    constants = {
+        "low": np.array(-1, np.float32),
+        "high": np.array(1, np.float32),
+        "a": numbers(2.0),
+        "b": numbers(1.0),
+    }
     nodes = [
         helper.make_node("Mul", ["image", "a"], ["doubled"]),
         helper.make_node("Sub", ["doubled", "b"], ["moved"]),
         helper.make_node("Clip", ["moved", "low", "high"], ["ready"]),
     ]
-    constants = {name: np.asarray(value) for name, value in ends.items()}
     assert read(led_by(nodes, **constants), tmp_path).limits == pytest.approx((0.0, 1.0))
 
 
 def test_a_quantised_input_holds_what_its_codes_reach(tmp_path: Path) -> None:
-    constants = {"step": np.array(0.5, np.float32), "zero": np.array(55, np.uint8)}
+    constants: dict[str, np.ndarray] = {
+        "step": np.array(0.5, np.float32),
+        "zero": np.array(55, np.uint8),
+    }
     nodes = [
         helper.make_node("QuantizeLinear", ["image", "step", "zero"], ["codes"]),
         helper.make_node("DequantizeLinear", ["codes", "step", "zero"], ["ready"]),
@@ -116,8 +127,12 @@ def test_a_dense_layer_is_read_whichever_way_its_weights_lie(tmp_path: Path) -> 
 
 def test_quantised_weights_are_read(tmp_path: Path) -> None:
     codes = np.arange(36, dtype=np.int8).reshape(models.CHANNELS, 1, 3, 3)
-    constants = {**models.weights(planted=False), "codes": codes, "step": np.float32([1, 2, 3, 4])}
-    constants["zero"] = np.zeros(models.CHANNELS, np.int8)
+    constants = {
+        **models.weights(planted=False),
+        "codes": codes,
+        "step": np.array([1, 2, 3, 4], np.float32),
+        "zero": np.zeros(models.CHANNELS, np.int8),
+    }
     del constants["kernel"]
     node = helper.make_node("DequantizeLinear", ["codes", "step", "zero"], ["kernel"], axis=0)
     nodes = [node, models.convolution(), models.relu(), *models.head("activated")]
