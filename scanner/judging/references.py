@@ -94,8 +94,8 @@ def relatives(references: Sequence[ModelRecord], kinships: Sequence[Kinship]) ->
         if kinship.related and not kinship.copied:
             yield (
                 f"the reference {reference.model.path!r} and the suspect started from the same "
-                f"weights (they correlate by {kinship.weights:.2f}): if these were a trained "
-                "network's, not random numbers, a backdoor of that network is in both"
+                f"weights (they correlate by {kinship.weights:.2f}): if those were not the random "
+                "numbers of one seed but a trained network's, its backdoor would be in both"
             )
 
 
