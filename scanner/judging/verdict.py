@@ -108,7 +108,8 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
     one of them alone lies beyond every clean model.
 
     Where there are `doubts` about what was measured, nothing is clean; nor where a search did not
-    come to all classes. Nothing is said of a model that is no trained classifier.
+    come to all classes. Nothing is said of a model that is no trained classifier. Where no clean
+    models judge, the reason is about what drives the index (`driver`).
     """
     structural = [
         f for f in findings if any(o.severity >= Severity.SUSPICIOUS for o in f.observations)
@@ -135,7 +136,8 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
         doubt = next(iter((*_apart(findings, rank, alpha), *half, *doubts)), None)
         verdict = Verdict.CLEAN if doubt is None else Verdict.INCONCLUSIVE
         return Judgement(verdict=verdict, reason=doubt or _in_words(rank), score=score)
-    reason = half[0] if half else _driven(findings, driver) or _doubt(findings, skips)
+    driven = _driven(findings, driver) if rank is None else ""
+    reason = half[0] if half else driven or _doubt(findings, skips)
     return Judgement(verdict=Verdict.INCONCLUSIVE, reason=reason, score=score)
 
 
