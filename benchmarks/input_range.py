@@ -5,8 +5,8 @@
 
 Thresholds were chosen on the development recipes; the test recipes chose nothing. A range counts as
 found where both ends lie within 15 % of the true range's width; a signed range that was recognised
-may have other ends. Untrained twins have the layers of
-a trained network with new random weights: uniform as PyTorch draws them, normal as He et al. do.
+may have other ends. Untrained twins have the layers of a trained network with new random weights:
+uniform as PyTorch draws them, normal as He et al. do.
 """
 
 import collections

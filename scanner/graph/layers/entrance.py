@@ -4,6 +4,7 @@ Only the nodes in front of the first convolution or dense layer are looked at, s
 `scanner.modelfile.fast_reader` reads need not be parsed by onnx for it.
 """
 
+import contextlib
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ _SAME_VALUES = frozenset({
 _LINEAR = frozenset({"Conv", "Gemm", "MatMul"})
 _LONGEST = 32  # nodes in front of the first layer
 _CODES = {2: (0, 255), 3: (-128, 127)}  # lowest and highest code of uint8 and int8
+_MOST_ELEMENTS = 2**24  # of a tensor that is read: 128 MiB in double precision
 _CHANNELS = 4  # a factor for each channel has no more entries
 
 
@@ -54,7 +56,10 @@ def entrance(model: Model) -> Entrance:
         ModelError: As for `scanner.modelfile.model.Model.complete`.
     """
     proto = model.plain or model.complete(model.proto)
-    return _Walk(proto.graph, model.identity.inputs[0].name).result()
+    # Where shapes contradict one another, the runtime will say so, and say it better.
+    with contextlib.suppress(ValueError, IndexError), np.errstate(all="ignore"):
+        return _Walk(proto.graph, model.identity.inputs[0].name).result()
+    return Entrance()
 
 
 class _Walk:
@@ -163,8 +168,7 @@ class _Walk:
             return False
         constant = constant.ravel()
         if node.op_type in {"Mul", "Div"}:
-            with np.errstate(divide="ignore"):
-                factor = constant if node.op_type == "Mul" else 1 / constant
+            factor = constant if node.op_type == "Mul" else 1 / constant
             self._factor, self._shift = self._factor * factor, self._shift * factor
         elif node.op_type == "Add":
             self._shift = self._shift + constant
@@ -245,7 +249,7 @@ def _elements(tensor: Any) -> Numbers | None:
 
 def _read(tensor: Any) -> Iterator[Numbers]:
     kind, count = _TYPES.get(tensor.data_type), math.prod(tensor.dims)
-    if kind is None or count < 1:
+    if kind is None or not 0 < count <= _MOST_ELEMENTS:
         return
     raw = np.frombuffer(bytes(tensor.raw_data), kind) if len(tensor.raw_data) else None
     if raw is None:

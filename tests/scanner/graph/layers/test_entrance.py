@@ -173,3 +173,19 @@ def test_halves_are_read(tmp_path: Path) -> None:
     assert found.weights is not None
     assert np.allclose(found.weights, KERNEL.reshape(models.CHANNELS, -1), atol=1e-3)
     assert TensorProto.FLOAT16 == 10
+
+
+def test_shapes_that_contradict_one_another_say_nothing(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Mul", ["image", "three"], ["more"]),
+        helper.make_node("Add", ["more", "four"], ["ready"]),
+    ]
+    found = read(led_by(nodes, three=numbers(1, 2, 3), four=numbers(1, 2, 3, 4)), tmp_path)
+    assert found == Entrance()
+
+
+def test_a_tensor_that_would_fill_the_memory_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scanner.graph.layers.entrance._MOST_ELEMENTS", 35)
+    assert read(models.plain(), tmp_path).weights is None
