@@ -258,10 +258,10 @@ def _driven(findings: Sequence[Finding], driver: Driver | None) -> str:
     if driver is None or finding is None:
         return ""
     if finding.evidence.target_class == driver.class_id:
-        return f"{finding.reason} ({driver.rule})"
+        return f"{driver.rule}: {finding.reason}"
     return (
-        f"class {driver.class_id} stands out most, by {driver.value:.2g} times what clean networks "
-        f"of the shipped recipes reach ({driver.rule})"
+        f"{driver.rule}: class {driver.class_id} stands out most, by {driver.value:.2g} times what "
+        "clean networks of the shipped recipes reach"
     )
 
 

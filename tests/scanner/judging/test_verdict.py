@@ -260,7 +260,7 @@ def test_the_reason_is_about_what_drove_the_index(
     ]
     judgement = verdict.combine(findings, None, (), failed=False, alpha=0.05, driver=driver)
     assert judgement.verdict is Verdict.INCONCLUSIVE
-    assert judgement.reason.endswith(f"({driver.rule})")
+    assert judgement.reason.startswith(f"{driver.rule}: ")
     assert f"class {driver.class_id} " in judgement.reason
 
 
