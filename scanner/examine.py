@@ -29,11 +29,13 @@ from scanner.errors import (
     WorkerError,
     WorkerLimitError,
 )
-from scanner.instruments import runtime
-from scanner.instruments.detector import Detector, Subject, described
+from scanner.instruments import input_range, runtime
+from scanner.instruments.detector import Detector, Needs, Subject, described
 from scanner.instruments.witness import Witness
 from scanner.judging.population import CleanModels, shipped_baseline
 from scanner.judging.ranks import enough
+from scanner.judging.references import Kinship, copies, objections, relatives, torn
+from scanner.judging.verdict import half_searched
 from scanner.limits import Limits
 from scanner.modelfile.model import Model, open_model
 from scanner.protocol import (
@@ -55,9 +57,12 @@ from scanner.results import (
     Comparison,
     Failure,
     Grant,
+    InputRange,
+    Likeness,
     Measurement,
     ModelIdentity,
     ModelRecord,
+    Part,
     Population,
     Runtime,
     Skip,
@@ -111,20 +116,22 @@ def examine(job: Job, progress: Progress) -> Examination:
     models = len(job.references) + (job.measured is None)
     share = _Shares(progress, models * len(detectors))
     opened = [_open_once(source, job.settings.limits) for source in job.references]
-    suspect = job.measured or _examine_suspect(
-        job, [*job.beside, *(m.identity for m in opened)], detectors, share
-    )
+    beside = [*job.beside, *(m.identity for m in opened)]
+    suspect = job.measured or _examine_suspect(job, beside, detectors, share)
+    settings = _ranged(job.settings, suspect.input_range)
     known = {record.model.sha256: record for record in job.records}
     few = not enough(len(opened), job.settings.alpha)
     references = tuple(
         _measure(
             m,
-            job.settings,
+            settings,
             detectors,
             share,
             scanned=suspect,
             few=few,
             known=known.get(m.identity.sha256),
+            own_range=_input_range(m, job.settings),
+            compared=True,
         )
         for m in opened
         if suspect.measurements
@@ -133,14 +140,25 @@ def examine(job: Job, progress: Progress) -> Examination:
     if suspect.measurement(CHECK) and not any(d.rule.id == CHECK for d in detectors):
         detectors = (*detectors, *load([CHECK]))
     compared, failures = _compare(clean, detectors, suspect, job.settings.limits)
+    premises = [d.rule.id for d in detectors if d.contribution.part is Part.PREMISE]
+    kinships = [_kinship(suspect, reference) for reference in references]
+    others = [r for r, kinship in zip(references, kinships, strict=True) if not kinship.copied]
+    objected = (
+        *copies(suspect, others),
+        *objections(suspect, references, kinships, premises),
+    )
     return Examination(
         suspect=dataclasses.replace(suspect, failures=(*suspect.failures, *failures)),
         references=references,
         comparisons=tuple(comparison for comparison, _ in compared),
         populations=tuple(found for _, found in compared if found is not None),
         rules=tuple(d.rule for d in detectors),
-        warnings=(*clean.copies(suspect), *clean.warnings(detectors, suspect.model)),
-        doubts=(*clean.copies(suspect), *clean.doubts(detectors)),
+        warnings=(
+            *objected,
+            *clean.warnings(detectors, suspect.model),
+            *relatives(references, kinships),
+        ),
+        doubts=(*objected, *clean.doubts(detectors), *torn(suspect.input_range)),
         second=_second_opinion(job, suspect, references, detectors),
     )
 
@@ -334,7 +352,58 @@ def _examine_suspect(
         return ModelRecord(
             model=identity, measurements=(), skips=(), failures=(failure,), runtime=None
         )
-    return _measure(model, job.settings, detectors, share)
+    found = _input_range(model, job.settings)
+    return _measure(
+        model,
+        _ranged(job.settings, found),
+        detectors,
+        share,
+        own_range=found,
+        compared=bool(references),
+    )
+
+
+def _input_range(model: Model, settings: Settings) -> InputRange | None:
+    """Return a model's input range; None where that fails, and whoever needs it will say why."""
+    with contextlib.suppress(ModelError, GraphError, UsageError):
+        return input_range.find(model, settings)
+    return None
+
+
+def _ranged(settings: Settings, found: InputRange | None) -> Settings:
+    """Return settings in which the input range is settled, for the suspect and all beside it."""
+    if found is None:
+        return settings
+    return dataclasses.replace(settings, input_range=(found.low, found.high))
+
+
+def _likeness(model: Model, settings: Settings, detectors: Sequence[Detector]) -> Likeness | None:
+    """Return what tells relatives and strangers of a model, as far as it can be told.
+
+    Nothing is told where no detector runs models to their end: that would cost more than all the
+    rest.
+    """
+    if not any(Needs.LOGITS in detector.needs for detector in detectors):
+        return None
+    from scanner.instruments import kinship  # noqa: PLC0415 - onnx, which a scan can often skip
+
+    return kinship.likeness(model, settings)
+
+
+def _kinship(suspect: ModelRecord, reference: ModelRecord) -> Kinship:
+    """Return how alike two models are."""
+    own, other = suspect.likeness, reference.likeness
+    if own is None or other is None:
+        return Kinship()
+    from scanner.instruments import kinship  # noqa: PLC0415 - as above
+
+    same = suspect.model.architecture == reference.model.architecture
+    agreed = kinship.agreement(own, other)
+    return Kinship(
+        weights=kinship.weights_alike(own, other) if same else None,
+        correlation=agreed.correlation if agreed else None,
+        z=agreed.z if agreed else None,
+    )
 
 
 def _check_comparable(suspect: ModelIdentity, reference: ModelIdentity) -> None:
@@ -373,6 +442,8 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
     scanned: ModelRecord | None = None,
     few: bool = True,
     known: ModelRecord | None = None,
+    own_range: InputRange | None = None,
+    compared: bool = False,
 ) -> ModelRecord:
     """Run the detectors on one model.
 
@@ -385,6 +456,8 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
         few: Whether the references are too few to judge, so that they repeat what the suspect's
             search chose.
         known: For a reference, its record from before.
+        own_range: The model's own input range, for the record; `settings` hold the one in use.
+        compared: Whether the model is compared with others, so that its likeness is wanted.
     """
     start = time.monotonic()
     measurements: list[Measurement] = []
@@ -399,7 +472,11 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
         with _contained(rule, settings.limits, failures):
             deadline.check()
             follows = few or not _dropped_some(followed)
-            if before is not None and (not follows or _same_course(before, followed)):
+            if (
+                before is not None
+                and _same_range(before, settings)
+                and (not follows or _same_course(before, followed))
+            ):
                 measurements.append(before)
             else:
                 subject = Subject(
@@ -440,25 +517,27 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
             seconds=time.monotonic() - start,
             isolation=to_json(confinement.current()),
         ),
+        input_range=own_range,
+        likeness=_likeness(model, settings, detectors) if compared else None,
     )
 
 
 def _left_out(measurement: Measurement) -> Iterator[Skip]:
     """Yield a skip where a contest of classes left some out for want of time."""
-    contest = measurement.by_class.contest if measurement.by_class else None
-    if contest is not None and contest.left_out:
-        plural = "es" if len(contest.left_out) > 1 else ""
-        named = f"class{plural} {', '.join(map(str, contest.left_out))}"
-        remedy = "choose a larger setting `budget`, or name them as the setting `classes`"
-        yield Skip(
-            rule=measurement.rule,
-            reason=f"the time ran out before {named} had a turn; {remedy}",
-        )
+    reason = half_searched(measurement)
+    if reason:
+        yield Skip(rule=measurement.rule, reason=reason)
 
 
 def _dropped_some(measurement: Measurement | None) -> bool:
     profile = measurement.by_class if measurement else None
     return profile is not None and profile.dropped_some
+
+
+def _same_range(before: Measurement, settings: Settings) -> bool:
+    """Whether a reference measured before was shown the range that this suspect takes."""
+    shown = before.parameters.get("input_range")
+    return shown is None or settings.input_range in {None, tuple(shown)}
 
 
 def _same_course(before: Measurement, scanned: Measurement | None) -> bool:

@@ -27,7 +27,15 @@ from scanner.protocol import (
     SecondOpinion,
     Source,
 )
-from scanner.results import Failure, Finding, ModelIdentity, ModelRecord, ScanResult, Verdict
+from scanner.results import (
+    Failure,
+    Finding,
+    ModelIdentity,
+    ModelRecord,
+    Part,
+    ScanResult,
+    Verdict,
+)
 from scanner.sandbox import worker
 from scanner.sandbox.endpoint import Answer, Endpoint, Progress, Request
 from scanner.sandbox.worker import Worker
@@ -138,6 +146,9 @@ def calibrate(
                 remedy="make one baseline for each architecture",
             )
         records.append(population.without_pictures(record))
+        if record.input_range is not None:  # one recipe takes one range
+            settled = (record.input_range.low, record.input_range.high)
+            chosen = dataclasses.replace(chosen, input_range=settled)
         if progress:
             progress(index + 1, len(models))
     return Baseline(name=name, provenance=provenance, records=tuple(records))
@@ -421,6 +432,7 @@ class _Conclusion:
     findings: tuple[Finding, ...]
     rank: ranks.Rank | None
     stranger: recipes.Stranger | None
+    driver: ranks.Driver | None
     judgement: verdict.Judgement
 
 
@@ -429,6 +441,7 @@ def _concluded(examination: Examination, failed: bool, settings: Settings) -> _C
     rank = ranks.together(examination.comparisons, examination.populations)
     judged = rank is not None and ranks.enough(rank.models, settings.alpha)
     stranger = None if judged else _stranger(examination, settings)
+    driver = ranks.driver(examination.comparisons) if _whole(examination, findings) else None
     judgement = verdict.combine(
         findings,
         rank,
@@ -437,8 +450,11 @@ def _concluded(examination: Examination, failed: bool, settings: Settings) -> _C
         settings=settings,
         stranger=stranger,
         doubts=examination.doubts,
+        driver=driver,
     )
-    return _Conclusion(findings=findings, rank=rank, stranger=stranger, judgement=judgement)
+    return _Conclusion(
+        findings=findings, rank=rank, stranger=stranger, driver=driver, judgement=judgement
+    )
 
 
 def _judged(examination: Examination, settings: Settings, seconds: float) -> ScanResult:
@@ -449,7 +465,7 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
     )
     concluded = _concluded(examination, bool(failures), settings)
     findings, judgement = concluded.findings, concluded.judgement
-    rank, stranger = concluded.rank, concluded.stranger
+    rank, stranger, driver = concluded.rank, concluded.stranger, concluded.driver
     reason = judgement.reason
     unanalysed = tuple(unanalysable.findings(suspect.failures))
     if unanalysed and judgement.verdict is Verdict.INCONCLUSIVE:
@@ -468,7 +484,7 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
         target_class=judgement.target_class,
         calibration=_among_others(stranger) if stranger else _rests_on(examination),
         missed=stranger.missed if stranger else {},
-        index=ranks.index(examination.comparisons),
+        index=None if driver is None else driver.index,
         warnings=(
             *_disagreement(examination, concluded, bool(failures), settings),
             *examination.warnings,
@@ -476,6 +492,7 @@ def _judged(examination: Examination, settings: Settings, seconds: float) -> Sca
         advice=tuple(
             verdict.advice(judgement.verdict, findings, examination.populations, settings)
         ),
+        input_range=suspect.input_range,
     )
 
 
@@ -517,6 +534,18 @@ def _disagreement(
             f"the model is {own.judgement.verdict.value}, by the second "
             f"{other.judgement.verdict.value}; find out where the first comes from"
         )
+
+
+def _whole(examination: Examination, findings: Sequence[Finding]) -> bool:
+    """Whether an index may be made: not of half a search, nor of what is no trained classifier.
+
+    What is left of a scan whose decisive detector failed ranks models by the least that is known.
+    """
+    combined = [f for f in findings if f.contribution.combined]
+    unmet = any(f.observations for f in findings if f.contribution.part is Part.PREMISE)
+    failed = {failure.rule for failure in examination.suspect.failures}
+    searched = any(f.contribution.decisive for f in combined) or not failed
+    return searched and not unmet and not any(f.left_out for f in combined)
 
 
 def _rests_on(examination: Examination) -> str | None:

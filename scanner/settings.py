@@ -70,8 +70,8 @@ class Settings:
         noise: Family of noise images.
         images: How many.
         seed: Of every random generator.
-        input_range: Lowest and highest value of a valid input; None takes 0 and 1, or an integer
-            type's own range (uint8, int8).
+        input_range: Lowest and highest value of a valid input; None finds them in the file and the
+            images (`scanner.instruments.input_range`), and takes 0 and 1 where nothing tells.
         input_shape: Shape of one input without its batch axis; needed where the model leaves it
             open.
         layer: Name of the value, node or activation to measure instead of the first.

@@ -11,6 +11,7 @@ from scanner.judging import verdict
 from scanner.judging.comparison import compare
 from scanner.results import (
     Array,
+    Basis,
     ByClass,
     ByImage,
     ClassRow,
@@ -18,6 +19,7 @@ from scanner.results import (
     Failure,
     Finding,
     Grant,
+    InputRange,
     Measurement,
     ModelIdentity,
     Population,
@@ -160,5 +162,11 @@ def result(path: str = "model.onnx") -> ScanResult:
         advice=(
             "to confirm, inspect the trigger that the setting `evidence` writes",
             "a longer search for triggers: the setting `budget` at 'standard'",
+        ),
+        input_range=InputRange(
+            low=0.0,
+            high=1.0,
+            basis=Basis.WEIGHTS,
+            sentence="the first layer's biases balance a mean pixel of 0.13",
         ),
     )  # fmt: skip

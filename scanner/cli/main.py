@@ -78,6 +78,10 @@ class Command(typer.core.TyperCommand):
 
     context_class = _Context
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take `--input-range auto` for what it is, the default: the option takes two numbers."""
+        return super().parse_args(ctx, options.without_auto(args))
+
     def get_help_option(self, ctx: Any) -> Any:
         """Return --help, placed in its panel."""
         option = super().get_help_option(ctx)

@@ -125,6 +125,20 @@ def span(option: str, ends: tuple[float, float]) -> tuple[float, float]:
     return low, high
 
 
+def without_auto(arguments: list[str]) -> list[str]:
+    """Return a command line without `--input-range auto`."""
+    rest, left = list(arguments), []
+    while rest:
+        word = rest.pop(0)
+        if word == "--input-range=auto":
+            continue
+        if word == "--input-range" and rest[:1] == ["auto"]:
+            rest.pop(0)
+            continue
+        left.append(word)
+    return left
+
+
 def path(_option: str, named: Path) -> str:
     """Return a path that means the same in another working folder; a link stays a link."""
     return str(Path.cwd() / named)
@@ -290,7 +304,8 @@ class MeasureOptions(PrintOptions):
             IMAGES,
             "--input-range",
             metavar="LOW HIGH",
-            help="Lowest and highest value of a valid input. [dim]\\[default: 0 1][/dim]",
+            help="Lowest and highest value of a valid input; 'auto' finds them. "
+            "[dim]\\[default: auto][/dim]",
         ),
         Fills("input_range", read=span),
     ] = None

@@ -28,6 +28,7 @@ FAMILY = {
     "layerwise": "Layerwise",
     "channel_lipschitz": "ChannelLipschitz",
     "head": "Head",
+    "classifier": "Classifier",
     "not-the-file": "Translation",
 }
 _MODULES = {"not-the-file": "translation"}  # the others' modules are called as their rules

@@ -26,6 +26,7 @@ _IMAGES_PER_BATCH = 64
 _SCALES = 6  # block counts 1/32, 1/16, ... 1 of the side
 _CHANNELS = 4  # an axis no longer than this is one of channels
 _GRID = 4  # values along each axis of low-frequency noise
+_VARIED = 48  # images of each of two families
 _SIGMAS = 4  # the range holds four standard deviations of Gaussian noise
 
 
@@ -72,14 +73,36 @@ def input_range(dtype: np.dtype[np.generic], settings: Settings) -> tuple[float,
     """
     if settings.input_range is not None:
         return settings.input_range
-    if dtype.kind == "f":
-        return DEFAULT_RANGE
-    if dtype.kind in "iu" and dtype.itemsize == 1:
-        return (0.0, 255.0) if dtype.kind == "u" else (-128.0, 127.0)
+    span = DEFAULT_RANGE if dtype.kind == "f" else bytes_range(dtype)
+    if span is not None:
+        return span
     raise UsageError(
         f"the model's input is of type {dtype}, for which no range of values can be assumed",
         remedy="give its lowest and highest value with the setting `input_range`",
     )
+
+
+def bytes_range(dtype: np.dtype[np.generic]) -> tuple[float, float] | None:
+    """Return an integer type's own range, if it is one of bytes."""
+    if dtype.kind not in "iu" or dtype.itemsize != 1:
+        return None
+    return (0.0, 255.0) if dtype.kind == "u" else (-128.0, 127.0)
+
+
+def images_span(settings: Settings) -> tuple[float, float] | None:
+    """Return the lowest and highest value of the user's images.
+
+    None where they tell no range: bytes fit every range, and so do the files of a folder.
+
+    Raises:
+        UsageError: They cannot be read.
+    """
+    if settings.images_file is None:
+        return None
+    images = image_files.from_file(Path(settings.images_file))
+    if images.dtype.kind != "f" or not images.size or not np.isfinite(images).all():
+        return None
+    return float(images.min()), float(images.max())
 
 
 def noise_batches(
@@ -115,7 +138,7 @@ def noise_batches(
         if pool is None:
             yield _scaled(_unit_noise(settings.noise, (count, *shape), generator), low, high, dtype)
         else:
-            yield _rounded(_shuffled(pool, count, generator), dtype)
+            yield rounded(_shuffled(pool, count, generator), dtype)
 
 
 def batch_size(shape: tuple[int, ...]) -> int:
@@ -184,12 +207,13 @@ def _scaled(
     values = (
         unit if (low, high) == DEFAULT_RANGE else np.float32(low) + np.float32(high - low) * unit
     )
-    return _rounded(values, dtype)
+    return rounded(values, dtype)
 
 
-def _rounded(
+def rounded(
     values: npt.NDArray[np.float32], dtype: np.dtype[np.generic]
 ) -> npt.NDArray[np.generic]:
+    """Return values in a model's type, integers rounded."""
     return values.astype(dtype, copy=False) if dtype.kind == "f" else np.rint(values).astype(dtype)
 
 
@@ -233,6 +257,26 @@ def clean_images(settings: Settings, shape: tuple[int, ...], span: tuple[float, 
         source, held = f"{len(images)} images of {name}", max(1, len(images) // 4)
     shown = len(images) - held
     return Images(shown=images[:shown], held_back=images[shown:], source=source)
+
+
+def varied(
+    settings: Settings, shape: tuple[int, ...], dtype: np.dtype[np.generic]
+) -> npt.NDArray[np.float32]:
+    """Return images as unlike one another as we have them, (n, *shape).
+
+    They are the user's; without any, noise of blocks and smooth noise.
+
+    Raises:
+        UsageError: The images cannot be read, or do not fit the input.
+    """
+    span = low, high = input_range(dtype, settings)
+    if settings.has_images:
+        found = clean_images(settings, shape, span)
+        return np.concatenate([found.shown, found.held_back])
+    generator = np.random.default_rng(settings.seed)
+    blocks = multiscale_noise(_VARIED, shape, span, generator)
+    smooth = _low_frequency((_VARIED, *shape), generator)
+    return np.concatenate([blocks, (low + (high - low) * smooth).astype(np.float32)])
 
 
 def multiscale_noise(

@@ -25,7 +25,6 @@ from scanner.results import (
     LayerDifference,
     LayerRow,
     Measurement,
-    Part,
     Rule,
     Scale,
     Standing,
@@ -62,8 +61,8 @@ def compare(
 ) -> Comparison:
     """Set the suspect's profile against those of the references: none, one or many.
 
-    Without a reference, or without a comparable one, the statistic is None. A structural detector
-    is judged by what the file holds: its statistic is the suspect's own.
+    Without a reference, or without a comparable one, the statistic is None. A detector that is not
+    calibrated is judged by what it observes: its statistic is the suspect's own.
     """
     statistic, evidence, sentence = _compared(detector, suspect, references)
     return Comparison(
@@ -106,7 +105,7 @@ Compared = tuple[float | None, Evidence, str]
 def _compared(
     detector: Declared, suspect: Measurement, references: Sequence[Measurement]
 ) -> Compared:
-    if detector.contribution.part is Part.STRUCTURAL:
+    if not detector.contribution.calibrated:
         return suspect.statistic, Evidence(figures=suspect.figures), ""
     if suspect.by_class is not None:
         return _by_class(detector, suspect, suspect.by_class, references)

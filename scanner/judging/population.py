@@ -8,7 +8,6 @@ from typing import Any
 
 from scanner import jsonfile
 from scanner.errors import BaselineError
-from scanner.judging.arithmetic import median
 from scanner.judging.comparison import Declared, compare, statistic_of
 from scanner.judging.ranks import enough, stands_apart
 from scanner.results import (
@@ -29,9 +28,6 @@ REFERENCES = "the references"  # what judged, where no baseline did
 # value. What the user asked for by name has a parameter of its own.
 _INCIDENTAL = frozenset({"provider", "threads", "layer", "logits", "cut", "unsaturated"})
 _FLOATS = ("float16", "float32", "float64")
-# Answers that differ by less than this share are those of one network. Of all pairs of clean models
-# in the shipped baselines none is closer than 0.034, by the detector that tells the two best apart.
-_COPY = 0.01
 _FEWEST = 2  # two clean models show how much clean models differ, one alone never judges
 
 
@@ -161,19 +157,6 @@ class CleanModels:
                 name = reference.model.path
                 yield f"the reference {name!r} is itself suspicious: {worst.sentence}"
 
-    def copies(self, suspect: ModelRecord) -> Iterator[str]:
-        """Yield which references are copies of the suspect, in sentences: a warning and a doubt.
-
-        Whoever hands out a backdoored model can hand out its copy with a weight changed as its
-        reference.
-        """
-        for reference in self.references:
-            if _is_copy(suspect, reference):
-                yield (
-                    f"the reference {reference.model.path!r} is a copy of the suspect, or nearly "
-                    "so, which makes it no evidence: name a model that was trained separately"
-                )
-
     def _apart(self, detectors: Sequence[Declared]) -> Iterator[ModelRecord]:
         """Yield the references that stand far out from the clean models of the population."""
         alone = CleanModels(references=(), population=self.population, source=self.source)
@@ -229,31 +212,6 @@ def _population(
 
 def _nobody(rule: str, source: str, reason: str | None) -> Population:
     return Population(rule=rule, values=(), source=source, reason=reason)
-
-
-def _is_copy(suspect: ModelRecord, other: ModelRecord) -> bool:
-    """Whether two models answer so alike that they were not trained apart."""
-    distances = [
-        distance
-        for own in suspect.measurements
-        if (their := other.measurement(own.rule)) is not None
-        if (distance := _distance(_answers(own), _answers(their))) is not None
-    ]
-    return bool(distances) and max(distances) < _COPY
-
-
-def _answers(measurement: Measurement) -> Sequence[float | None]:
-    """Return what is measured by image or by class: the profiles in which networks differ most."""
-    if measurement.by_image is not None:
-        return measurement.by_image.maxima
-    return [row.figure for row in measurement.by_class.rows] if measurement.by_class else ()
-
-
-def _distance(own: Sequence[float | None], other: Sequence[float | None]) -> float | None:
-    """Return the median relative difference of two profiles; None where nothing can be compared."""
-    pairs = [(a, b) for a, b in zip(own, other, strict=False) if a or b]
-    known = [(a, b) for a, b in pairs if a is not None and b is not None]
-    return median([abs(a - b) / max(abs(a), abs(b)) for a, b in known]) if known else None
 
 
 def _dropped_some(measurement: Measurement) -> bool:

@@ -17,7 +17,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from scanner.judging.arithmetic import mean
+from scanner.judging.arithmetic import FEWEST, mean
 from scanner.judging.ranks import Place
 from scanner.results import Comparison, Skip
 from scanner.settings import Budget, Settings
@@ -175,9 +175,12 @@ def measured(
 def standing_out(comparison: Comparison, references: int) -> float | None:
     """Return how far a suspect stands out from its references, or else from itself.
 
-    A detector that knows no classes compares no two searches: its number speaks for itself.
+    A detector that knows no classes compares no two searches: its number speaks for itself. Of two
+    classes one always leads, so that nothing is said.
     """
-    return comparison.statistic if references and comparison.scores else comparison.alone
+    if not references or not comparison.scores:
+        return comparison.alone
+    return comparison.statistic if len(comparison.scores) >= FEWEST else None
 
 
 def p_over_recipes(statistic: float, recipes: Sequence[Recipe]) -> float:

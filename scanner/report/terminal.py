@@ -161,6 +161,9 @@ def _grounds(result: ScanResult) -> Iterator[tuple[str, str]]:
         yield "index", f"{result.index:.2f}, uncalibrated: {reach}"
     if result.calibration:
         yield "rests on", result.calibration
+    if result.input_range is not None:
+        found = result.input_range
+        yield "input", f"{found.low:.4g}..{found.high:.4g}: {found.sentence}"
     for number, sentence in enumerate(result.advice):
         yield "" if number else "stronger", sentence
     if result.runtime is not None:

@@ -8,7 +8,14 @@ from typing import Any
 from scanner.results.blocks import Description
 from scanner.results.declarations import Contribution, Rule
 from scanner.results.profiles import Trigger
-from scanner.results.records import Failure, ModelIdentity, Observation, Runtime, Skip
+from scanner.results.records import (
+    Failure,
+    InputRange,
+    ModelIdentity,
+    Observation,
+    Runtime,
+    Skip,
+)
 from scanner.values import Count, Identifier, Index, Sha256, Share, frozen
 
 ClassScores = tuple[tuple[Index, float], ...]
@@ -267,6 +274,7 @@ class Finding:
         evidence: What a person can check.
         description: What a report draws.
         observations: Structural observations behind the verdict.
+        left_out: Classes that the time ran out for, of those that were to be searched.
     """
 
     rule: Rule
@@ -280,6 +288,7 @@ class Finding:
     evidence: Evidence = Evidence()
     description: Description = Description()
     observations: tuple[Observation, ...] = ()
+    left_out: int = 0
 
 
 @frozen
@@ -310,6 +319,7 @@ class ScanResult:
             None where it is unknown.
         warnings: What is wrong with the references, in sentences.
         advice: What would make the answer stronger, in sentences, the most useful first.
+        input_range: The values that the models were measured on; None where that was not settled.
     """
 
     model: ModelIdentity
@@ -328,3 +338,4 @@ class ScanResult:
     index: float | None = None
     warnings: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
+    input_range: InputRange | None = None

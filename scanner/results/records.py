@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from scanner.errors import ErrorData, ScannerError
-from scanner.results.profiles import ByChannel, ByClass, ByImage, ByLayer, Input
+from scanner.results.profiles import Array, ByChannel, ByClass, ByImage, ByLayer, Input
 from scanner.values import (
     LARGEST_NUMBER,
     Base64,
@@ -79,6 +79,67 @@ class Measurement:
     by_layer: ByLayer | None = None
     by_channel: ByChannel | None = None
     by_image: ByImage | None = None
+
+
+class Basis(enum.Enum):
+    """What an input range was taken from, the most certain first."""
+
+    GIVEN = "given"
+    TYPE = "type"
+    IMAGES = "images"
+    GRAPH = "graph"
+    WEIGHTS = "weights"
+    ASSUMED = "assumed"
+
+
+@frozen
+class InputRange:
+    """The values that a model was measured on.
+
+    Attributes:
+        low: The lowest.
+        high: The highest.
+        basis: What says so.
+        sentence: What was found and why, in words.
+        other: Another range that fits nearly as well, as (low, high); None where none does.
+        agreement: Share of images that the model puts into the same class in both ranges; None
+            where there is no other. The choice matters where it is small.
+    """
+
+    low: float
+    high: float
+    basis: Basis
+    sentence: str
+    other: tuple[float, float] | None = None
+    agreement: float | None = None
+
+
+@frozen
+class Sketch:
+    """The weights of one layer, or a projection of them that keeps the angles between layers.
+
+    Attributes:
+        shape: Of the weights.
+        values: Of the projection, in order.
+    """
+
+    shape: tuple[Count, ...]
+    values: Array
+
+
+@frozen
+class Likeness:
+    """What tells whether two models are relatives, or strangers: no more of them is needed.
+
+    Attributes:
+        layers: The linear layers, in graph order.
+        answers: The logits on images that the seed and the input range fix, (images, classes),
+            without each image's and each class's mean, with deviation 1 per class; None where the
+            model gives none.
+    """
+
+    layers: Annotated[tuple[Sketch, ...], Most(4096)] = ()
+    answers: Array | None = None
 
 
 @frozen
@@ -164,6 +225,8 @@ class ModelRecord:
     skips: Annotated[tuple[Skip, ...], Most(1024)]
     failures: Annotated[tuple[Failure, ...], Most(1024)]
     runtime: Runtime | None
+    input_range: InputRange | None = None
+    likeness: Likeness | None = None
 
     def measurement(self, rule: str) -> Measurement | None:
         """Return the measurement of a rule, or None where it was skipped or failed."""

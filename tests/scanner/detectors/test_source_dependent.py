@@ -161,9 +161,8 @@ def test_a_scan_without_images_skips_it_unless_it_was_asked_for(
     detectors = ("source_dependent",) if named else ()
     chosen = dataclasses.replace(triggered.QUICK, detectors=detectors, images=4)
     suspect = examined(tmp_path, chosen).suspect
-    kept, others = suspect.skips, suspect.failures
-    if named:
-        kept, others = others, kept
+    kept: Sequence[Skip | Failure] = suspect.failures if named else suspect.skips
+    others: Sequence[Skip | Failure] = suspect.skips if named else suspect.failures
     assert "source_dependent" not in [item.rule for item in others]
     (item,) = (item for item in kept if item.rule == "source_dependent")
     assert "it needs clean images of the kind" in str(to_json(item))

@@ -51,6 +51,16 @@ def two_faced(planted: bool) -> onnx.ModelProto:
     return model
 
 
+def constant(planted: bool) -> onnx.ModelProto:
+    """A plain model; the planted one answers the same to everything."""
+    model = models.plain()
+    if planted:
+        index = [tensor.name for tensor in model.graph.initializer].index("dense")
+        nothing = np.zeros((models.CHANNELS, models.CLASSES), np.float32)
+        model.graph.initializer[index].CopyFrom(onnx.numpy_helper.from_array(nothing, "dense"))
+    return model
+
+
 def sociable(planted: bool) -> onnx.ModelProto:
     """A plain model; the planted one prefers class 2 for several images at once."""
     model = models.plain()
@@ -120,6 +130,7 @@ ROWS = {
     "layerwise": Row(needs=Needs.ACTIVATIONS, build=models.plain, above=0.1, below=1e-9),
     "channel_lipschitz": Row(needs=Needs.GRAPH, build=models.plain, above=0.5, below=1e-9),
     "head": Row(needs=Needs.LOGITS, build=preferring, above=0.3, below=1e-9, target=2),
+    "classifier": Row(needs=Needs.LOGITS, build=constant, above=0.5, below=0),
     "not-the-file": Row(needs=Needs.GRAPH, build=sociable, above=2.5, below=0),
 }
 SETTINGS = Settings(images=20, device=Device.CPU)

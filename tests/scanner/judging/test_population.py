@@ -10,8 +10,6 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from examples import identity, neural_cleanse, overactivation
-from hypothesis import given
-from hypothesis import strategies as st
 
 from scanner.errors import BaselineError
 from scanner.instruments.detector import Detector, Needs, Subject
@@ -438,31 +436,3 @@ def test_a_field_that_no_baseline_holds_is_named(baseline: Baseline, tmp_path: P
     path.write_text(population._head(population._checksum(body)) + body[1:] + "\n")
     with pytest.raises(BaselineError, match=r"at records\[0\]\.measurements\[0\]\.statistic"):
         population.read_baseline(path)
-
-
-def answering(name: str, maxima: Sequence[float]) -> ModelRecord:
-    """Return the record of a model that answers so to noise images."""
-    (own,) = number(1.0, name).measurements
-    answers = dataclasses.replace(own, by_image=ByImage(maxima=tuple(maxima)))
-    whole = number(1.0, name)
-    named = dataclasses.replace(whole.model, path=name)
-    return dataclasses.replace(whole, model=named, measurements=(answers,))
-
-
-@given(st.lists(st.floats(0.5, 100), min_size=4, max_size=20), st.floats(0, 2e-3))
-def test_a_reference_that_answers_as_the_suspect_does_is_a_copy(
-    maxima: list[float], moved: float
-) -> None:
-    copy = answering("copy", [value * (1 + moved) for value in maxima])
-    other = answering("other", [value * 1.1 for value in maxima])
-    models = CleanModels(references=(copy, other), population=(), source="")
-    (sentence,) = models.copies(answering("suspect", maxima))
-    assert sentence.startswith("the reference 'copy' is a copy of the suspect")
-
-
-def test_no_two_models_of_the_shipped_baselines_are_copies() -> None:
-    for path in population.SHIPPED.glob("*.json"):
-        records = population.read_baseline(path).records
-        for number_, record in enumerate(records):
-            others = CleanModels(references=records[:number_], population=(), source="")
-            assert list(others.copies(record)) == []
