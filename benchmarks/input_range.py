@@ -191,6 +191,7 @@ def _references(entries: Sequence[Entry], opened: dict[str, Model]) -> Iterator[
     another data set beside it are strangers; of the same one, even by another recipe, they are not.
     """
     levelled = {e.file: _levelled(opened[e.file]) for e in entries}
+    likeness = {e.file: kinship.likeness(opened[e.file], Settings()) for e in entries}
     found: dict[tuple[str, str], list[Kinship]] = collections.defaultdict(list)
     for one, other in itertools.permutations(entries, 2):
         first, second = levelled[one.file], levelled[other.file]
@@ -203,7 +204,12 @@ def _references(entries: Sequence[Entry], opened: dict[str, Model]) -> Iterator[
             continue
         told = kinship.agreement_of(first, second)
         same = one.recipe == other.recipe
-        alike = kinship.weights_alike(opened[one.file], opened[other.file]) if same else None
+        alike = (
+            kinship.weights_alike(likeness[one.file], likeness[other.file])
+            if same
+            and opened[one.file].identity.architecture == opened[other.file].identity.architecture
+            else None
+        )
         relation = _relation(one, other)
         found[str(one.split), relation].append(
             Kinship(weights=alike, correlation=told.correlation, z=told.z)

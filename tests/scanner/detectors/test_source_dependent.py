@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from scanner.detectors.source_dependent import SourceDependent, slope
 from scanner.errors import NoImagesError
 from scanner.examine import examine
 from scanner.protocol import Examination, Job, Source
-from scanner.results import Measurement, Severity
+from scanner.results import Failure, Measurement, Severity, Skip
 from scanner.settings import Settings
 from scanner.values import to_json
 
