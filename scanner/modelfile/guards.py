@@ -73,7 +73,7 @@ def check_structure(proto: onnx.ModelProto, limits: Limits) -> None:
         *contents.of(onnx.FunctionProto),
     )
     for body in bodies:
-        _check_order(body.node)
+        _check_order(body)
     for node in contents.of(onnx.NodeProto):
         _check_bodies(node)
     for tensor in contents.of(onnx.TensorProto):
@@ -154,6 +154,16 @@ def _check_size(tensor: onnx.TensorProto) -> None:
     if tensor.data_type not in _NUMBERS.values() or tensor.data_type == onnx.TensorProto.UNDEFINED:
         raise MalformedModelError(
             f"the tensor {tensor.name!r} has an unknown element type", remedy=_AGAIN
+        )
+    if tensor.HasField("segment"):
+        raise MalformedModelError(
+            f"the tensor {tensor.name!r} is stored in segments, which no runtime reads",
+            remedy=_AGAIN,
+        )
+    if tensor.data_location == onnx.TensorProto.EXTERNAL and not tensor.external_data:
+        raise MalformedModelError(
+            f"the tensor {tensor.name!r} is said to lie in another file, and none is named",
+            remedy=_AGAIN,
         )
     declared, elements = data_bytes(tensor), _elements(tensor)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -251,25 +261,44 @@ def _check_bodies(node: onnx.NodeProto) -> None:
         )
 
 
-def _check_order(nodes: Sequence[onnx.NodeProto]) -> None:
-    """Reject a value that is produced twice or depends on itself."""
+def _check_order(body: Body) -> None:
+    """Reject a value that is produced twice or depends on itself.
+
+    An input or a constant is produced before the first node.
+    """
+    nodes = body.node
+    inputs = [v if isinstance(v, str) else v.name for v in body.input]
+    given = {*inputs, *_constants_of(body)}
+    if len(set(inputs)) < len(inputs):
+        twice = next(name for name in inputs if inputs.count(name) > 1)
+        raise MalformedModelError(
+            f"the input {twice!r} is declared twice", remedy="export the model to ONNX again"
+        )
     producer: dict[str, int] = {}
     for position, node in enumerate(nodes):
         for name in filter(None, node.output):
-            if name in producer:
+            if name in producer or name in given:
                 raise MalformedModelError(
                     f"the value {name!r} is produced twice", remedy="export the model to ONNX again"
                 )
             producer[name] = position
-    inputs = [{producer[name] for name in node.input if name in producer} for node in nodes]
-    if all(before < position for position, own in enumerate(inputs) for before in own):
+    reads = [{producer[name] for name in node.input if name in producer} for node in nodes]
+    if all(before < position for position, own in enumerate(reads) for before in own):
         return
-    if cyclic := _on_a_cycle(inputs):
+    if cyclic := _on_a_cycle(reads):
         raise MalformedModelError(
             f"the node {nodes[cyclic[0]].name!r} ({nodes[cyclic[0]].op_type}) depends on its own "
             "output",
             remedy="export the model to ONNX again",
         )
+
+
+def _constants_of(body: Body) -> set[str]:
+    """Return the names of a graph's constants; a function has none."""
+    if isinstance(body, onnx.FunctionProto):
+        return set()
+    sparse = (tensor.values.name for tensor in body.sparse_initializer)
+    return {*(tensor.name for tensor in body.initializer), *sparse}
 
 
 def _on_a_cycle(inputs: Sequence[set[int]]) -> list[int]:
