@@ -5,7 +5,8 @@ comes from how long another value is (Expand, Reshape, ConstantOfShape), ranks a
 Gather), numbers in shapes are multiplied by Concat, every body of an If copies the table of all
 values around it, and the name of an open dimension is copied to each value that has it. So the
 graph is read first, in one pass; a node whose result might outgrow the bounds is hidden from
-inference, which then knows nothing of its result. No exporter writes such nodes.
+inference, which then knows nothing of its result. No exporter writes such nodes. Sizes that are
+declared negative, as some do for open ones, are left open.
 """
 
 import math
@@ -138,7 +139,8 @@ class _Bounds:
 
     Args:
         model: The model; with `hide`, it is changed.
-        hide: Whether to hide the nodes that might exceed the bounds, and to shorten long names.
+        hide: Whether to hide the nodes that might exceed the bounds, to shorten long names, and to
+            leave negative sizes open.
 
     Attributes:
         excess: Whether there is anything to hide or to shorten.
@@ -160,6 +162,10 @@ class _Bounds:
     def _shorten_names(self, graph: onnx.GraphProto) -> None:
         for kind in map(_tensor_type, (*graph.input, *graph.output, *graph.value_info)):
             for size in kind.shape.dim:
+                if size.dim_value < 0:  # onnx's inference of a Slice aborts the process
+                    self.excess = True
+                    if self._hide:
+                        size.ClearField("dim_value")
                 if len(size.dim_param) > _LONGEST_NAME or len(size.denotation) > _LONGEST_NAME:
                     self.excess = True
                     if self._hide:

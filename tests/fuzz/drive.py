@@ -27,7 +27,7 @@ from fuzz.targets import EMPTY_FOLDER, TARGETS
 
 SECONDS = 10.0
 """After these a mutant counts as one that hangs."""
-BLOCK = 20_000  # mutants for each line of the log, and each child
+BLOCK = 5_000  # mutants for each line of the log, and each child
 _MEMORY = 4 << 30  # bytes; in a scan the child's limit
 _OWN = (sys.prefix, sys.base_prefix, str(Path(__file__).parents[2]), str(EMPTY_FOLDER))
 _DEEDS = frozenset({
@@ -229,7 +229,7 @@ def _note(options: argparse.Namespace, block: Tally, stop: int, seconds: float) 
                 mutants[number]
             )
     if options.log:
-        line = {"next": stop, "seconds": round(seconds), **dataclasses.asdict(block)}
+        line = {"next": stop, "seconds": round(seconds), **vars(block)}
         with options.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
