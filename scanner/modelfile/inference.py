@@ -41,6 +41,7 @@ _RANKS_ADD_UP = frozenset({"Gather", "GatherND"})
 _RANK_GROWS = frozenset({
     "ConcatFromSequence", "DFT", "Loop", "OneHot", "STFT", "Scan", "StringSplit",
 })  # fmt: skip
+_PIECES = ("num_outputs", "split")  # attributes of Split that say how many pieces it makes
 _LEAST_RANK = 5  # of what an operator makes that has a rank of its own
 # Operators whose result is as long as an input: lists of sizes pass through these.
 _AS_LONG_AS_FIRST = frozenset({
@@ -207,6 +208,9 @@ class _Bounds:
         if bodies and self._bodies_cost_too_much:
             return None
         inputs = [scope.get(name, _UNKNOWN) if name else _NOTHING for name in node.input]
+        listed = inputs[1].length if node.op_type == "Split" and len(inputs) > 1 else math.inf
+        if len(node.output) > min(most_outputs(node), listed):
+            return None
         results: list[_Bound] = []
         for body in bodies:
             inner = self._read(body, scope)
@@ -242,6 +246,19 @@ def _rank(  # noqa: PLR0911 - one rule after another
     if kind in _AS_LONG_AS_FIRST or kind in _AS_LONG_AS_LONGEST or kind == "Concat":
         return highest
     return max(highest + (kind in _RANK_GROWS), _LEAST_RANK)
+
+
+def most_outputs(node: onnx.NodeProto) -> float:
+    """Return how many outputs a node may have by its attributes; only a Split's say it.
+
+    Where it has more, shape inference writes behind the end of a list, in onnx and in ONNX Runtime.
+    """
+    said = [
+        a.i if a.name == "num_outputs" else len(a.ints)
+        for a in (node.attribute if node.op_type == "Split" else ())
+        if a.name in _PIECES and not a.ref_attr_name
+    ]
+    return min(said, default=math.inf)
 
 
 def _longest(node: onnx.NodeProto) -> int:

@@ -31,9 +31,9 @@ LARGEST = 4096  # bytes of a file
 _ROWS = Path(__file__).parents[1] / "scanner/graph/gradient/vjps/test_rules.py"
 
 
-def files() -> list[bytes]:
-    """Return the files of the corpus, in the order of their names."""
-    return [path.read_bytes() for path in sorted(FILES.iterdir())]
+def files(prefix: str = "") -> list[bytes]:
+    """Return the files of the corpus, in the order of their names, which begin with a prefix."""
+    return [path.read_bytes() for path in sorted(FILES.glob(f"{prefix}*"))]
 
 
 def replies() -> list[bytes]:

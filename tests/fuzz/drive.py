@@ -22,9 +22,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fuzz import corpus, mutation
-from fuzz.targets import EMPTY_FOLDER, TARGETS
+from fuzz import corpus, mutation, targets
+from fuzz.difference import fuzz_difference
+from fuzz.targets import EMPTY_FOLDER
 
+TARGETS = {**targets.TARGETS, "difference": fuzz_difference}
 SECONDS = 10.0
 """After these a mutant counts as one that hangs."""
 BLOCK = 5_000  # mutants for each line of the log, and each child
@@ -84,6 +86,8 @@ class Mutants:
     def __init__(self, target: str, seed: int) -> None:
         self._replies = target == "replies"
         self._seeds = corpus.replies() if self._replies else corpus.files()
+        if target == "difference":
+            self._seeds = corpus.files("model-")
         self._seed = seed
 
     def __getitem__(self, number: int) -> bytes:
