@@ -15,7 +15,7 @@ _TARGET = re.compile(r"(?:\.\./)+blobs/[0-9a-f]{40,64}")
 def blob(path: Path) -> Path | None:
     """Return the file in `blobs` that a link stands for; None for whatever is no such link."""
     try:
-        target = os.readlink(path)
+        target = str(path.readlink())
     except (OSError, ValueError):
         return None
     return Path(os.path.normpath(path.parent / target)) if _TARGET.fullmatch(target) else None

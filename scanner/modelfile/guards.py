@@ -17,7 +17,7 @@ from onnx import inliner, numpy_helper
 from scanner.errors import MalformedModelError, UnsafeModelError
 from scanner.limits import Limits
 from scanner.modelfile.domains import STANDARD_DOMAINS, canonical
-from scanner.modelfile.inference import MOST_DIMENSIONS, infer_shapes, most_outputs
+from scanner.modelfile.inference import MOST_DIMENSIONS, has_equation, infer_shapes, most_outputs
 from scanner.modelfile.nested import Body, Contents, attribute_graphs, subgraphs, walk
 from scanner.modelfile.skeleton import without_weights
 
@@ -248,6 +248,10 @@ def _check_bodies(node: onnx.NodeProto) -> None:
     if node.domain in STANDARD_DOMAINS and len(node.output) > most_outputs(node):
         raise MalformedModelError(
             f"the Split node {node.name!r} has more outputs than it makes pieces", remedy=_AGAIN
+        )
+    if node.domain in STANDARD_DOMAINS and not has_equation(node):
+        raise MalformedModelError(
+            f"the Einsum node {node.name!r} has an equation that is none", remedy=_AGAIN
         )
     wanted = _BODIES.get(node.op_type, ()) if node.domain in STANDARD_DOMAINS else ()
     bodies = {

@@ -10,6 +10,7 @@ declared negative, as some do for open ones, are left open.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -42,6 +43,7 @@ _RANK_GROWS = frozenset({
     "ConcatFromSequence", "DFT", "Loop", "OneHot", "STFT", "Scan", "StringSplit",
 })  # fmt: skip
 _PIECES = ("num_outputs", "split")  # attributes of Split that say how many pieces it makes
+_EQUATION = re.compile(rb"[A-Za-z.,>\s-]*")
 _LEAST_RANK = 5  # of what an operator makes that has a rank of its own
 # Operators whose result is as long as an input: lists of sizes pass through these.
 _AS_LONG_AS_FIRST = frozenset({
@@ -209,7 +211,7 @@ class _Bounds:
             return None
         inputs = [scope.get(name, _UNKNOWN) if name else _NOTHING for name in node.input]
         listed = inputs[1].length if node.op_type == "Split" and len(inputs) > 1 else math.inf
-        if len(node.output) > min(most_outputs(node), listed):
+        if len(node.output) > min(most_outputs(node), listed) or not has_equation(node):
             return None
         results: list[_Bound] = []
         for body in bodies:
@@ -246,6 +248,16 @@ def _rank(  # noqa: PLR0911 - one rule after another
     if kind in _AS_LONG_AS_FIRST or kind in _AS_LONG_AS_LONGEST or kind == "Concat":
         return highest
     return max(highest + (kind in _RANK_GROWS), _LEAST_RANK)
+
+
+def has_equation(node: onnx.NodeProto) -> bool:
+    """Whether a node is no Einsum, or one whose equation is made of what equations are made of.
+
+    At any other character, the loop that reads an equation in onnx does not end.
+    """
+    if node.op_type != "Einsum":
+        return True
+    return all(_EQUATION.fullmatch(a.s) for a in node.attribute if a.name == "equation")
 
 
 def most_outputs(node: onnx.NodeProto) -> float:

@@ -74,9 +74,7 @@ def _gradient_rows() -> Mapping[str, "object"]:
 
 def _reply(data: bytes) -> bytes:
     """Return what a child says of a small model, its path left out."""
-    settings = Settings(
-        images=2, device=Device.CPU, budget=Budget.QUICK, detectors=tuple(FAMILY)
-    )
+    settings = Settings(images=2, device=Device.CPU, budget=Budget.QUICK, detectors=tuple(FAMILY))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
         path.write_bytes(data)
@@ -105,9 +103,7 @@ def main() -> None:
     for planted in (False, True):
         data = models.plain(planted).SerializeToString()
         (REPLIES / f"plain-{planted}.json".lower()).write_bytes(_reply(data))
-    (REPLIES / "gate.json").write_bytes(
-        _reply(exporter_idioms.reject_option().SerializeToString())
-    )
+    (REPLIES / "gate.json").write_bytes(_reply(exporter_idioms.reject_option().SerializeToString()))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ import contextlib
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
-
 from fuzz.targets import EMPTY_FOLDER, LIMITS
+
 from scanner.detectors.translation import Translation, row_distances
 from scanner.errors import ScannerError
 from scanner.graph.gradient.backward import Objective

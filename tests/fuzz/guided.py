@@ -29,7 +29,7 @@ def main() -> None:
     change = mutation.mutated_reply if replies else mutation.mutated
 
     def mutate(data: bytes, longest: int, seed: int) -> bytes:
-        if random.Random(seed).random() < 0.5:  # noqa: PLR2004
+        if random.Random(seed).random() < 0.5:
             return bytes(atheris.Mutate(data, longest))
         return change(data, seeds, seed)[:longest]
 

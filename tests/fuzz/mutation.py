@@ -18,14 +18,34 @@ from google.protobuf.message import DecodeError, Message
 
 from scanner.modelfile.nested import repeated
 from scanner.modelfile.wire_format import (
-    BYTES, FIXED32, FIXED64, GROUP, GROUP_END, VARINT, WireError, read_field, write_varint,
+    BYTES,
+    FIXED32,
+    FIXED64,
+    GROUP,
+    GROUP_END,
+    VARINT,
+    WireError,
+    read_field,
+    write_varint,
 )  # fmt: skip
 
 NUMBERS = (
     0, 1, -1, 2, 3, 4, 7, 8, 16, 64, 127, 128, 255, 256, 65_535, 2**31 - 1, -(2**31), 2**31,
     2**32, 2**62, 2**63 - 1, -(2**63), 10**12,
 )  # fmt: skip
-FRACTIONS = (0.0, -0.0, 1.0, -1.0, 0.5, 1e-45, 1e-8, 1e38, float("inf"), float("-inf"), float("nan"))
+FRACTIONS = (
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    0.5,
+    1e-45,
+    1e-8,
+    1e38,
+    float("inf"),
+    float("-inf"),
+    float("nan"),
+)
 TEXTS = ("", "\x1b[2J", "a\0b", "../x", "x" * 300, "N", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 OPERATORS = (
     "Relu", "Conv", "Gemm", "MatMul", "Add", "Mul", "Sub", "Div", "Loop", "If", "Scan", "Reshape",
@@ -110,7 +130,7 @@ def _rewired(data: bytes, generator: random.Random, depth: int = 0) -> bytes:
         return _broken(data, (), generator)
     place = generator.randrange(len(fields))
     number, wire_type, content = fields[place]
-    if wire_type == BYTES and depth < _DEEPEST and generator.random() < 0.75:  # noqa: PLR2004
+    if wire_type == BYTES and depth < _DEEPEST and generator.random() < 0.75:
         fields[place] = number, wire_type, _rewired(content, generator, depth + 1)
         return b"".join(map(_written, fields))
     change = generator.randrange(8)
@@ -183,9 +203,7 @@ def _changed(model: onnx.ModelProto, other: bytes, generator: random.Random) -> 
     return bytes(result.SerializeToString())
 
 
-def _change(
-    message: Any, donor: Any, names: Sequence[str], generator: random.Random
-) -> None:
+def _change(message: Any, donor: Any, names: Sequence[str], generator: random.Random) -> None:
     """Descend to a field by chance, and change it."""
     for _ in range(_DEEPEST):
         field = _choose_field(message, generator)
@@ -200,7 +218,7 @@ def _change(
         if (several and not content) or (not several and not message.HasField(field.name)):
             _fill(message, field, donor, generator)
             return
-        if not several and generator.random() < 0.05:  # noqa: PLR2004
+        if not several and generator.random() < 0.05:
             message.ClearField(field.name)
             return
         message = generator.choice(content) if several else content
@@ -214,7 +232,7 @@ _LIKELY = {"graph": 12, "node": 16, "attribute": 6, "initializer": 5, "input": 3
 
 def _choose_field(message: Message, generator: random.Random) -> Any:
     present = [field for field, _ in message.ListFields()]
-    if present and generator.random() < 0.9:  # noqa: PLR2004
+    if present and generator.random() < 0.9:
         weights = [_LIKELY.get(field.name, 1) for field in present]
         return generator.choices(present, weights)[0]
     return generator.choice(message.DESCRIPTOR.fields)
@@ -268,7 +286,7 @@ def _change_scalar(
 ) -> None:
     value = _scalar(message, field, names, generator)
     if not repeated(field):
-        if generator.random() < 0.1:  # noqa: PLR2004
+        if generator.random() < 0.1:
             message.ClearField(field.name)
         else:
             setattr(message, field.name, value)
@@ -296,11 +314,11 @@ def _scalar(message: Any, field: Any, names: Sequence[str], generator: random.Ra
         if field.type == FieldDescriptor.TYPE_BYTES:
             held = getattr(message, field.name)
             held = held if isinstance(held, bytes) else b""
-            size = len(held) if generator.random() < 0.8 else generator.randrange(16)  # noqa: PLR2004
+            size = len(held) if generator.random() < 0.8 else generator.randrange(16)
             return generator.randbytes(size)
         pool: Sequence[str] = _POOLS.get((message.DESCRIPTOR.name, field.name), names)
-        return generator.choice(pool if generator.random() < 0.9 else TEXTS)  # noqa: PLR2004
-    small, bits = generator.random() < 0.5, _INTEGERS[kind]  # noqa: PLR2004
+        return generator.choice(pool if generator.random() < 0.9 else TEXTS)
+    small, bits = generator.random() < 0.5, _INTEGERS[kind]
     number = generator.randrange(-2, 32) if small else generator.choice(NUMBERS)
     lowest, highest = bits
     return number if lowest <= number <= highest else 0
@@ -337,7 +355,7 @@ def _change_tree(root: list[Any], generator: random.Random) -> None:
     """Change one place of a tree of lists and objects: a leaf, or an entry's presence."""
     parent: Any = root
     key: Any = 0
-    while isinstance(parent[key], (dict, list)) and parent[key] and generator.random() < 0.9:  # noqa: PLR2004
+    while isinstance(parent[key], (dict, list)) and parent[key] and generator.random() < 0.9:
         parent = parent[key]
         key = generator.choice(list(parent) if isinstance(parent, dict) else range(len(parent)))
     change = generator.randrange(6)
@@ -348,6 +366,8 @@ def _change_tree(root: list[Any], generator: random.Random) -> None:
     elif change == 2 and isinstance(parent, dict):
         parent[generator.choice((*parent, *TEXTS, "unknown"))] = parent[key]
     elif change == 3 and isinstance(parent[key], (int, float)) and parent[key] is not None:
-        parent[key] = generator.choice((-parent[key], parent[key] * 10, float(parent[key]), NUMBERS[-1]))
+        parent[key] = generator.choice(
+            (-parent[key], parent[key] * 10, float(parent[key]), NUMBERS[-1])
+        )
     else:
         parent[key] = generator.choice(_REPLACED)(generator)

@@ -534,6 +534,16 @@ def split_into_more_pieces_than_it_says() -> onnx.ModelProto:
     return models.build(nodes, {}, opset=18)
 
 
+def equation_without_an_end() -> onnx.ModelProto:
+    """An Einsum whose equation holds other characters: onnx's inference reads it for ever."""
+    nodes = [
+        helper.make_node("Einsum", ["image", "image"], ["product"], equation="x"),
+        helper.make_node("Relu", ["product"], ["logits"]),
+    ]
+    nodes[0].attribute[0].s = bytes.fromhex("c21be110efd801b2ed5489116866948a")
+    return models.build(nodes, {})
+
+
 def slice_of_a_negative_size() -> onnx.ModelProto:
     """An input of negative size, sliced: onnx's inference aborts the process."""
     nodes = [
@@ -618,7 +628,7 @@ MALFORMED: dict[str, Callable[[], onnx.ModelProto]] = {
     f.__name__: f
     for f in (
         constant_that_is_computed, input_twice, tensor_in_no_file, tensor_in_segments,
-        split_into_more_pieces_than_it_says,
+        split_into_more_pieces_than_it_says, equation_without_an_end,
         dims_beyond_the_data, negative_dims, cycle, produced_twice, deep_subgraphs,
         tensor_in_a_default,
     )

@@ -17,7 +17,10 @@ SETTINGS = Settings(device=Device.CPU, images=4, detectors=("overactivation", "i
 
 def cached(folder: Path) -> Path:
     """Lay out a cache with one model and its external data, and return the model's link."""
-    snapshot, blobs = folder / "models--a--b" / "snapshots" / "1f", folder / "models--a--b" / "blobs"
+    snapshot, blobs = (
+        folder / "models--a--b" / "snapshots" / "1f",
+        folder / "models--a--b" / "blobs",
+    )
     for each in (snapshot, blobs):
         each.mkdir(parents=True)
     plain = models.plain()
