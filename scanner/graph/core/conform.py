@@ -36,8 +36,8 @@ def _check_references(nodes: Iterable[onnx.NodeProto]) -> None:
     for node in nodes:
         if any(attribute.ref_attr_name for attribute in node.attribute):
             raise MalformedModelError(
-                f"the {node.op_type} node {node.name or list(node.output)!r} refers to an attribute "
-                "of a function, and is in none",
+                f"the {node.op_type} node {node.name or list(node.output)!r} refers to an "
+                "attribute of a function, and is in none",
                 remedy="export the model to ONNX again",
             )
         for body in subgraphs(node):
