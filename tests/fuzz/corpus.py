@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import exporter_idioms
 import models
@@ -61,14 +62,14 @@ def _built() -> Iterator[tuple[str, bytes]]:
         yield f"operator {name}", row.function.model(np.float32).SerializeToString()
 
 
-def _gradient_rows() -> Mapping[str, "object"]:
+def _gradient_rows() -> Mapping[str, Any]:
     spec = importlib.util.spec_from_file_location("rows", _ROWS)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # its dataclasses look themselves up there
     spec.loader.exec_module(module)
-    rows: Mapping[str, object] = module.ROWS
+    rows: Mapping[str, Any] = module.ROWS
     return rows
 
 

@@ -339,6 +339,14 @@ _INTEGERS: Mapping[int, tuple[int, int]] = {
     FieldDescriptor.CPPTYPE_BOOL: (0, 1),
 }
 
+
+def _nested(depth: int) -> list[Any]:
+    result: list[Any] = []
+    for _ in range(depth):
+        result = [result]
+    return result
+
+
 _REPLACED: Sequence[Callable[[random.Random], Any]] = (
     lambda generator: generator.choice(NUMBERS),
     lambda generator: generator.choice(FRACTIONS),
@@ -347,7 +355,7 @@ _REPLACED: Sequence[Callable[[random.Random], Any]] = (
     lambda _generator: [],
     lambda _generator: {},
     lambda generator: [generator.choice(FRACTIONS)] * generator.choice((1, 7, 1000)),
-    lambda generator: functools.reduce(lambda inner, _: [inner], range(generator.choice((3, 500)))),
+    lambda generator: _nested(generator.choice((3, 500))),
 )
 
 

@@ -78,10 +78,12 @@ def fuzz_reader(data: bytes) -> bool:
 def fuzz_graphs(data: bytes) -> bool:
     """Open a file and run every pass over its graph, each by itself."""
     model = opened(data)
-    for work in PASSES.values() if model is not None else ():
+    if model is None:
+        return False
+    for work in PASSES.values():
         with contextlib.suppress(ScannerError):
             work(model)
-    return model is not None
+    return True
 
 
 def fuzz_files(data: bytes) -> bool:
@@ -145,7 +147,7 @@ def _scores(flat: onnx.ModelProto) -> str:
     try:
         return logits.find_logits(flat).value
     except ScannerError:
-        return flat.graph.output[0].name
+        return str(flat.graph.output[0].name)
 
 
 def _logic(model: Model) -> None:

@@ -1,6 +1,7 @@
 """The fuzzers themselves: reproducible, able to find, and content with the corpus."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def test_a_fault_a_hang_and_a_death_are_told(monkeypatch: pytest.MonkeyPatch) ->
             while True:
                 pass
         if number == 5:
-            drive.os.abort()
+            os.abort()
         return True
 
     monkeypatch.setattr(drive.Mutants, "__getitem__", lambda _self, number: str(number).encode())
