@@ -273,7 +273,7 @@ def test_a_class_that_was_not_searched_everywhere_is_not_compared() -> None:
 
 
 def test_a_class_that_no_mask_reaches_says_nothing() -> None:
-    others = [[9.0], [9.0], [9.0]]
+    others: list[list[float | None]] = [[9.0], [9.0], [9.0]]
     reached, unreached = profile([63.0], *others), profile([None], *others)
     for suspect, reference in ((reached, unreached), (unreached, reached)):
         found = beside(NeuralCleanse(), suspect, [reference])
