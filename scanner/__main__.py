@@ -12,13 +12,15 @@ from pathlib import Path
 from scanner.sandbox import worker
 
 _NO_CHILD = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
+_NO_MODEL = frozenset({"report"})  # commands that read no model
 _DETECTORS = Path(__file__).parent / "detectors"
 
 
 def main() -> None:
     """Run the command `scan`."""
     arguments = sys.argv[1:]
-    if arguments and "_SCAN_COMPLETE" not in os.environ and not _NO_CHILD & set(arguments):
+    reads = arguments and arguments[0] not in _NO_MODEL and not _NO_CHILD & set(arguments)
+    if reads and "_SCAN_COMPLETE" not in os.environ:
         worker.prestart(preload(arguments))
     from scanner.cli.exits import ending  # noqa: PLC0415 - after the child has started
 

@@ -7,22 +7,32 @@ reading its options.
 import dataclasses
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from scanner import protocol
+from scanner import __version__, protocol
 from scanner.errors import BaselineError, ScannerError, WorkerError
 from scanner.judging import population, ranks, unanalysable, verdict
 from scanner.judging.population import Baseline
 from scanner.limits import Allowance
 from scanner.protocol import DetectorDescription, Diagnosis, Examination, Job, LayerList, Source
-from scanner.results import Failure, Finding, ModelIdentity, ModelRecord, ScanResult, Verdict
+from scanner.results import (
+    Failure,
+    Finding,
+    ModelIdentity,
+    ModelRecord,
+    Run,
+    ScanResult,
+    Verdict,
+)
 from scanner.sandbox import worker
 from scanner.sandbox.endpoint import Answer, Endpoint, Progress, Request
 from scanner.settings import Device, Settings
 
 PRELOAD = ("scanner.examine",)
 PathLike = str | os.PathLike[str]
+Clock = Callable[[], float]
+"""Tells the time in seconds since 1970, as `time.time` does; tests bring their own."""
 
 
 def scan(
@@ -52,17 +62,19 @@ def scan(
     return next(scan_each([model], references, settings, baseline=baseline, progress=progress))
 
 
-def scan_each(
+def scan_each(  # noqa: PLR0913 - what is measured, beside what, by which clock
     models: Sequence[PathLike],
     references: Sequence[PathLike] = (),
     settings: Settings | None = None,
     *,
     baseline: Baseline | None = None,
     progress: Progress | None = None,
+    clock: Clock = time.time,
 ) -> Iterator[ScanResult]:
     """Yield the result for each model.
 
-    The references are measured once; each suspect gets a child of its own.
+    The references are measured once; each suspect gets a child of its own. The `clock` says when a
+    model's scan began.
 
     Raises:
         ScannerError: As for `scan`.
@@ -77,14 +89,22 @@ def scan_each(
             source=f"baseline {baseline.name!r}" if baseline else "",
             settings=settings or Settings(),
         )
-        start = time.monotonic()
+        start, run = time.monotonic(), run_now(job.settings, clock)
         try:
             examination = _examine(job, progress)
         except WorkerError as error:
-            yield _unanswered(job, records, error)
+            yield dataclasses.replace(_unanswered(job, records, error), run=run)
             continue
         records = examination.references
-        yield _judged(examination, job.settings, time.monotonic() - start)
+        result = _judged(examination, job.settings, time.monotonic() - start)
+        yield dataclasses.replace(result, run=run)
+
+
+def run_now(settings: Settings, clock: Clock) -> Run:
+    """Return what a result says of the run that makes it."""
+    # Not by `datetime`, which a scan needs for nothing else.
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(clock()))
+    return Run(time=now, alpha=settings.alpha, version=__version__)
 
 
 def calibrate(

@@ -11,7 +11,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from scanner.cli import about, exits, options, output, populations, scanning
+from scanner import __version__
+from scanner.cli import about, exits, options, output, populations, reporting, scanning
 from scanner.errors import ScannerError, UsageError
 
 _DEFAULT_COMMAND = "model"
@@ -23,7 +24,8 @@ _WrongUsage = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
 _EXAMPLES = (
     "scan model.onnx --reference clean.onnx",
     "scan a.onnx b.onnx -r clean-models/",
-    "scan model.onnx -r clean.onnx --format json --output result.json",
+    "scan model.onnx -r clean.onnx --format json=result.json --format sarif=result.sarif",
+    "scan report result.json --format markdown",
     "scan model.onnx -r clean.onnx --noise gaussian --input-range -1 1",
     "scan model.onnx -r clean.onnx --images-npz images.npz --evidence evidence/",
     "scan calibrate clean-models/ -o baseline.json",
@@ -127,6 +129,7 @@ app = typer.Typer(
 )
 app.command(_DEFAULT_COMMAND, cls=ScanCommand)(scanning.scan)
 app.command("calibrate", cls=Command)(populations.calibrate)
+app.command("report", cls=Command)(reporting.report)
 app.command("layers", cls=Command)(about.layers)
 app.command("detectors", cls=Command)(about.detectors)
 app.command("doctor", cls=Command)(about.doctor)
@@ -134,9 +137,7 @@ app.command("doctor", cls=Command)(about.doctor)
 
 def _print_version(value: bool) -> None:
     if value:
-        from importlib.metadata import version  # noqa: PLC0415 - a fifth of the start-up
-
-        typer.echo(f"overactivation {version('overactivation')}")
+        typer.echo(f"overactivation {__version__}")
         raise typer.Exit
 
 

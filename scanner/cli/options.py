@@ -17,6 +17,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from scanner import report
+from scanner.cli import exits
 from scanner.errors import UsageError
 from scanner.limits import GIB, Limits
 from scanner.settings import Budget, Device, Noise, Settings
@@ -148,8 +149,31 @@ def _format(name: str) -> str:
     return name
 
 
+def _formats(texts: list[str] | None) -> list[str]:
+    for text in texts or []:
+        name, _, path = text.partition("=")
+        if "=" in text and not path:
+            raise typer.BadParameter(f"{text!r} names no file, as {name}=FILE would.")
+        _format(name)
+    return texts or []
+
+
 def _format_names(incomplete: str) -> list[str]:
     return [name for name in report.FORMATS if name.startswith(incomplete)]
+
+
+def _fail_on(words: list[str] | None) -> list[str]:
+    for word in words or []:
+        try:
+            exits.condition(word)
+        except ValueError as error:
+            choices = ", ".join(exits.CONDITIONS)
+            raise typer.BadParameter(f"{word!r} is not one of {choices}, size=N.") from error
+    return words or []
+
+
+def _fail_on_words(incomplete: str) -> list[str]:
+    return [word for word in (*exits.CONDITIONS, "size=") if word.startswith(incomplete)]
 
 
 def _without_color(chosen: bool) -> bool:
@@ -188,12 +212,53 @@ class FormatOptions(PrintOptions):
         _option(
             OUTPUT,
             "--format",
-            metavar="|".join(report.FORMATS),
+            metavar="table|json",
             help="table is for people, json for programs.",
             callback=_format,
             autocompletion=_format_names,
         ),
     ] = "table"
+
+
+@frozen
+class ReportOptions(PrintOptions):
+    """Where the reports of results go, and what of them fails a pipeline."""
+
+    format: Annotated[
+        list[str] | None,
+        _option(
+            OUTPUT,
+            "--format",
+            metavar="NAME[=FILE]",
+            help=f"Write this report: {', '.join(report.FORMATS)}. Repeatable, each with a file: "
+            "--format sarif=out.sarif. Without a file it replaces the table on stdout.",
+            callback=_formats,
+            autocompletion=_format_names,
+        ),
+    ] = None
+    output: Annotated[
+        Path | None,
+        _option(
+            OUTPUT,
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to this file what would go to stdout.",
+        ),
+    ] = None
+    fail_on: Annotated[
+        list[str] | None,
+        _option(
+            OUTPUT,
+            "--fail-on",
+            metavar="WHAT",
+            help="What ends with an exit code other than 0: suspicious, inconclusive, a severity "
+            "(note, warning, confirmed), size=N, or nothing. Repeatable. "
+            "[dim]\\[default: suspicious and inconclusive][/dim]",
+            callback=_fail_on,
+            autocompletion=_fail_on_words,
+        ),
+    ] = None
 
 
 @frozen
@@ -339,7 +404,7 @@ def _bytes(count: int) -> str:
 
 
 @frozen
-class ScanOptions(MeasureOptions, FormatOptions):
+class ScanOptions(MeasureOptions, ReportOptions):
     """What only a scan takes: what to compare with, what a model may cost, where results go."""
 
     reference: Annotated[
@@ -455,16 +520,6 @@ class ScanOptions(MeasureOptions, FormatOptions):
         ),
         Fills("lenient", Limits),
     ] = _DEFAULT.limits.lenient
-    output: Annotated[
-        Path | None,
-        _option(
-            OUTPUT,
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write the result to this file instead of stdout.",
-        ),
-    ] = None
     evidence: Annotated[
         Path | None,
         _option(

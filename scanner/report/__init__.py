@@ -14,7 +14,15 @@ from scanner.values import frozen
 
 # Name and class; the module bears the name of the format, and is loaded when the format is asked
 # for, since a result as JSON need not wait for the terminal's drawing library.
-FORMATS = {"table": "TableReport", "json": "JsonReport"}
+FORMATS = {
+    "table": "TableReport",
+    "json": "JsonReport",
+    "jsonl": "JsonLinesReport",
+    "sarif": "SarifReport",
+    "junit": "JunitReport",
+    "markdown": "MarkdownReport",
+    "cyclonedx": "CyclonedxReport",
+}
 
 
 class Page(Protocol):

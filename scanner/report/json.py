@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+from scanner.errors import UsageError
 from scanner.report import Listing, Page
 from scanner.results import ScanResult
-from scanner.values import to_json
+from scanner.values import from_json, to_json
 
 SCHEMA = 2
 
@@ -39,6 +41,54 @@ def render(result: ScanResult, *, indent: int | None = 2) -> str:
         "score": body.pop("score"),
     }
     return write(first | body, indent=indent)
+
+
+def read(path: Path) -> list[ScanResult]:
+    """Read saved results: one JSON object, or JSON Lines.
+
+    Raises:
+        UsageError: The file cannot be read, or does not hold results of this schema.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"the result {str(path)!r} cannot be read ({error.strerror})",
+            remedy="name a file that the format 'json' or 'jsonl' wrote",
+        ) from error
+    except ValueError as error:
+        raise _not_a_result(path, "it is not text") from error
+    return [_result(path, data) for data in _objects(path, text)]
+
+
+def _objects(path: Path, text: str) -> list[Any]:
+    """Return the objects of a file: a single one may be spread over lines."""
+    try:
+        return [json.loads(text)]
+    except (ValueError, RecursionError):
+        lines = [line for line in text.splitlines() if line.strip()]
+    try:
+        return list(map(json.loads, lines)) or [None]
+    except (ValueError, RecursionError) as error:
+        raise _not_a_result(path, "it is not valid JSON") from error
+
+
+def _result(path: Path, data: Any) -> ScanResult:
+    schema = data.pop("schema", None) if isinstance(data, dict) else None
+    if schema != SCHEMA:
+        found = f"schema {schema}" if isinstance(schema, int) else "no schema"
+        raise _not_a_result(path, f"it has {found}, and schema {SCHEMA} is needed")
+    try:
+        return from_json(ScanResult, data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _not_a_result(path, "it was edited, or written by another version") from error
+
+
+def _not_a_result(path: Path, why: str) -> UsageError:
+    return UsageError(
+        f"{str(path)!r} is not a saved result: {why}",
+        remedy="name a file that the format 'json' or 'jsonl' wrote",
+    )
 
 
 def write(data: Any, *, indent: int | None = 2) -> str:

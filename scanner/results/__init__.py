@@ -17,8 +17,10 @@ from scanner.results.findings import (
     Lead,
     PairedDifference,
     Population,
+    Run,
     ScanResult,
     Standing,
+    Suppression,
     Verdict,
 )
 from scanner.results.profiles import (
@@ -52,7 +54,7 @@ __all__ = [
     "ClassDifference", "ClassRow", "ClassScores", "Comparison", "Contest", "Contribution",
     "Description", "Evidence", "Failure", "Finding", "Grant", "Histogram", "ImagesCompared",
     "Input", "LayerDifference", "LayerRow", "Lead", "Measurement", "ModelIdentity", "ModelRecord",
-    "Observation", "PairedDifference", "Part", "Population", "Rule", "Runtime", "Scale",
-    "ScanResult", "Series", "Severity", "Skip", "Standing", "Table", "Trigger", "ValueInfo",
-    "Verdict", "Wording",
+    "Observation", "PairedDifference", "Part", "Population", "Rule", "Run", "Runtime",
+    "Scale", "ScanResult", "Series", "Severity", "Skip", "Standing", "Suppression", "Table",
+    "Trigger", "ValueInfo", "Verdict", "Wording",
 ]  # fmt: skip

@@ -273,6 +273,38 @@ class Finding:
 
 
 @frozen
+class Run:
+    """When and how a result was made, for whoever reads it later.
+
+    Attributes:
+        time: Start of the model's scan, in UTC, as ISO 8601 writes it.
+        alpha: Level of the test.
+        version: Of this program.
+        arguments: Words of the command line; empty for a scan from Python.
+    """
+
+    time: str
+    alpha: float
+    version: str
+    arguments: tuple[str, ...] = ()
+
+
+@frozen
+class Suppression:
+    """A finding that somebody accepted: it is still shown, and no longer counts.
+
+    Attributes:
+        rule: What was accepted: a rule, an observation (`rule/code`), or "model" for all of them.
+        reason: Why, in the words of whoever accepted it.
+        expires: The last day on which that holds, as in 2030-12-31.
+    """
+
+    rule: str
+    reason: str
+    expires: str
+
+
+@frozen
 class ScanResult:
     """The answer for one model.
 
@@ -298,6 +330,8 @@ class ScanResult:
             None where it is unknown.
         warnings: What is wrong with the references, in sentences.
         advice: What would make the answer stronger, in sentences, the most useful first.
+        run: When and how the result was made.
+        suppressions: What somebody accepted.
     """
 
     model: ModelIdentity
@@ -315,3 +349,5 @@ class ScanResult:
     index: float | None = None
     warnings: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
+    run: Run | None = None
+    suppressions: tuple[Suppression, ...] = ()

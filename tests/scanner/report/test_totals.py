@@ -1,0 +1,28 @@
+"""One line about many models."""
+
+from dataclasses import replace
+
+from examples import result, unopened
+
+from scanner.report.totals import is_failed, totals
+from scanner.results import Suppression, Verdict
+
+
+def test_every_kind_is_counted() -> None:
+    allowed = Suppression(rule="model", reason="known", expires="2030-01-01")
+    results = [
+        replace(result(), verdict=Verdict.CLEAN),
+        result(),
+        replace(result(), suppressions=(allowed,)),
+        replace(result(), verdict=Verdict.INCONCLUSIVE),
+        unopened(),
+    ]
+    assert totals(results) == (
+        "5 models: 1 clean, 2 suspicious (1 allowed), 1 inconclusive, 1 failed"
+    )
+    assert totals(results[:1]) == "1 model: 1 clean"
+
+
+def test_failed_is_what_was_not_measured_at_all() -> None:
+    assert is_failed(unopened())
+    assert not is_failed(result())
