@@ -6,6 +6,7 @@ This module imports neither Typer nor rich, so that it can still speak where the
 import contextlib
 import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -64,15 +65,15 @@ def condition(word: str) -> Condition:
     Raises:
         ValueError: It stands for none.
     """
-    name, _, number = word.partition("=")
-    if name == "size":
-        least = float(number)
-        return lambda result: (
-            result.verdict is Verdict.SUSPICIOUS and (result.size is None or result.size >= least)
-        )
-    if word not in CONDITIONS:
-        raise ValueError(word)
-    return CONDITIONS[word]
+    if word in CONDITIONS:
+        return CONDITIONS[word]
+    found = re.fullmatch(r"size=(\d+(?:\.\d+)?)", word)
+    if found is None:
+        raise ValueError(f"{word!r} is no condition")
+    least = float(found[1])
+    return lambda result: (
+        result.verdict is Verdict.SUSPICIOUS and (result.size is None or result.size >= least)
+    )
 
 
 def _severity(result: ScanResult) -> int:
