@@ -12,8 +12,6 @@ nothing heavy: each name is fetched when it is first used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 _ROOMS = {
     "scanner.batch": ("scan_many",),
     "scanner.errors": (

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from scanner import __version__, protocol
+from scanner import protocol
 from scanner.errors import BaselineError, ScannerError, WorkerError
 from scanner.judging import population, ranks, unanalysable, verdict
 from scanner.judging.population import Baseline
@@ -28,6 +28,7 @@ from scanner.results import (
 from scanner.sandbox import worker
 from scanner.sandbox.endpoint import Answer, Endpoint, Progress, Request
 from scanner.settings import Device, Settings
+from scanner.version import VERSION
 
 PRELOAD = ("scanner.examine",)
 PathLike = str | os.PathLike[str]
@@ -104,7 +105,7 @@ def run_now(settings: Settings, clock: Clock) -> Run:
     """Return what a result says of the run that makes it."""
     # Not by `datetime`, which a scan needs for nothing else.
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(clock()))
-    return Run(time=now, alpha=settings.alpha, version=__version__)
+    return Run(time=now, alpha=settings.alpha, version=VERSION)
 
 
 def calibrate(

@@ -20,7 +20,7 @@ class Target:
     path: Path | None
 
 
-def targets(formats: Sequence[str], output: Path | None) -> list[Target]:
+def targets(formats: Sequence[str], output: Path | None, *, verbose: bool = False) -> list[Target]:
     """Return what was asked for, what goes to stdout first.
 
     The table goes there unless another format does.
@@ -28,6 +28,7 @@ def targets(formats: Sequence[str], output: Path | None) -> list[Target]:
     Args:
         formats: Each a format's name, or a name and a file as in "sarif=out.sarif".
         output: A file that takes what would go to stdout.
+        verbose: Whether tables show all that is known.
 
     Raises:
         UsageError: Two reports would go to the same place.
@@ -39,14 +40,21 @@ def targets(formats: Sequence[str], output: Path | None) -> list[Target]:
             f"the formats {' and '.join(map(repr, loose))} would both go to the same place",
             remedy=f"give one of them a file, as in --format {loose[1]}=FILE",
         )
-    first = Target(report=report.named(loose[0] if loose else "table"), path=output)
-    rest = [Target(report=report.named(n), path=Path(path)) for n, _, path in named if path]
+    first = Target(report=_made(loose[0] if loose else "table", verbose), path=output)
+    rest = [Target(report=_made(n, verbose), path=Path(path)) for n, _, path in named if path]
     files = [target.path.resolve() for target in (first, *rest) if target.path is not None]
     if twice := next((file for file in files if files.count(file) > 1), None):
         raise UsageError(
             f"two reports would be written to {str(twice)!r}", remedy="name a file for each"
         )
     return [first, *rest]
+
+
+def _made(name: str, verbose: bool) -> Report:
+    made = report.named(name)
+    if verbose and isinstance(made, report.Detailed):
+        made.verbose = True
+    return made
 
 
 def deliver(

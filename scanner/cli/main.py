@@ -11,9 +11,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from scanner import __version__
 from scanner.cli import about, exits, options, output, populations, reporting, scanning
 from scanner.errors import ScannerError, UsageError
+from scanner.version import VERSION
 
 _DEFAULT_COMMAND = "model"
 _GROUP_OPTIONS = ("--version", "--install-completion", "--show-completion")
@@ -137,7 +137,7 @@ app.command("doctor", cls=Command)(about.doctor)
 
 def _print_version(value: bool) -> None:
     if value:
-        typer.echo(f"overactivation {__version__}")
+        typer.echo(f"overactivation {VERSION}")
         raise typer.Exit
 
 

@@ -246,6 +246,15 @@ class ReportOptions(PrintOptions):
             help="Write to this file what would go to stdout.",
         ),
     ] = None
+    verbose: Annotated[
+        bool,
+        _option(
+            DISPLAY,
+            "--verbose",
+            "-v",
+            help="Show every detector in full, also where it found nothing, and every model.",
+        ),
+    ] = False
     fail_on: Annotated[
         list[str] | None,
         _option(
@@ -640,5 +649,15 @@ def settings(options: MeasureOptions) -> Settings:
     if made.images_file and made.images_folder:
         raise UsageError(
             "--images-npz and --images-dir exclude one another", remedy="give one of them"
+        )
+    # Also where no detector that runs looks at them: a typing error is not to go unnoticed.
+    if made.images_file and not Path(made.images_file).exists():
+        raise UsageError(
+            f"there is no file {str(options.images_npz)!r}", remedy="check the path in --images-npz"
+        )
+    if made.images_folder and not Path(made.images_folder).is_dir():
+        raise UsageError(
+            f"there is no folder {str(options.images_dir)!r}",
+            remedy="check the path in --images-dir",
         )
     return made

@@ -27,7 +27,7 @@ _Models = Annotated[
 @options.takes_options
 def scan(models: _Models, chosen: options.ScanOptions) -> None:
     """Compare a model with clean ones, and say whether it hides a backdoor."""
-    wanted = targets(chosen.format or (), chosen.output)
+    wanted = targets(chosen.format or (), chosen.output, verbose=chosen.verbose)
     if len(models) > 1 and (single := [t.report.name for t in wanted if not t.report.several]):
         raise UsageError(
             f"the format {single[0]!r} shows one model only", remedy="scan one model at a time"

@@ -62,6 +62,13 @@ class Report(Protocol):
         """
 
 
+@runtime_checkable
+class Detailed(Protocol):
+    """A report that leaves out what few people read, unless it is verbose."""
+
+    verbose: bool
+
+
 @frozen
 class Listing:
     """Rows about one subject, such as the layers of a model.

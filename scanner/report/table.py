@@ -20,11 +20,12 @@ class TableReport:
     suffix = ".txt"
     several = True
     shows_failures = False
+    verbose = False
 
     def render(self, results: Iterable[ScanResult], page: Page, *, count: int) -> None:  # noqa: ARG002 - columns are as wide as all results need
         """Draw the models that something is known of, once all results are there."""
         if known := [r for r in results if r.runtime is not None or r.findings]:
-            terminal.render(known, page.console)
+            terminal.render(known, page.console, verbose=self.verbose)
 
     def render_listing(self, listing: Listing, page: Page) -> None:
         """Draw a listing; cells may come from a model, so they are made safe to print."""

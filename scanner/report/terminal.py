@@ -43,20 +43,25 @@ _LABEL = 9
 _SERIES_STYLES = ("red", "green", "cyan", "magenta")
 
 
-def render(results: Sequence[ScanResult], console: Console) -> None:
-    """Print one result in full, or several as a table with a row per model."""
-    if len(results) == 1:
-        console.print(_single(results[0]))
-    else:
+def render(results: Sequence[ScanResult], console: Console, *, verbose: bool = False) -> None:
+    """Print one result in full, or several as a table with a row per model.
+
+    A verbose report shows every detector in full, and every model before the table.
+    """
+    for result in results if verbose or len(results) == 1 else ():
+        console.print(_single(result, verbose=verbose))
+        if len(results) > 1:
+            console.print()
+    if len(results) > 1:
         console.print(_overview(results))
 
 
-def _single(result: ScanResult) -> RenderableType:
+def _single(result: ScanResult, *, verbose: bool) -> RenderableType:
     parts: list[RenderableType] = [_heading(result), "", _summary(result)]
-    for finding in result.findings:
-        if _is_shown_in_full(finding):
-            parts += ["", _finding_heading(finding), _body(finding)]
-    if rest := [f for f in result.findings if not _is_shown_in_full(f) and f.statistic != 0]:
+    full = [f for f in result.findings if verbose or _is_shown_in_full(f)]
+    for finding in full:
+        parts += ["", _finding_heading(finding), _body(finding)]
+    if rest := [f for f in result.findings if f not in full and f.statistic != 0]:
         parts += ["", _in_words(rest)]
     if result.skips or result.failures:
         parts.append("")

@@ -67,6 +67,15 @@ def test_several_models_are_a_table(folder: Path) -> None:
     assert len([line for line in run.stdout.splitlines() if "inconclusive" in line]) == 3
 
 
+def test_verbose_shows_every_detector_and_every_model(folder: Path) -> None:
+    names = (folder / "planted.onnx", folder / "clean.onnx")
+    chosen = ("-d", "overactivation", "-d", "integrity")
+    brief, full = scan(*names, *chosen), scan(*names, *chosen, "-v")
+    assert "Integrity" not in brief.stdout
+    assert full.stdout.count("Overactivation  ") == 2
+    assert full.stdout.endswith(brief.stdout)
+
+
 def test_negative_ranges_and_shapes_are_read(folder: Path) -> None:
     options = (
         "--input-range",
@@ -151,6 +160,14 @@ BAD_INPUT = {
     "two sources of images": (
         ("clean.onnx", "--images-npz", "a", "--images-dir", "b"),
         "exclude one another",
+    ),
+    "images that are not there": (
+        ("clean.onnx", "--images-npz", "none.npz", "-d", "overactivation"),
+        "there is no file 'none.npz'",
+    ),
+    "a folder of images that is not there": (
+        ("clean.onnx", "--images-dir", "none", "-d", "overactivation"),
+        "there is no folder 'none'",
     ),
     "shape in words": (("clean.onnx", "--input-shape", "big"), "3,224,224"),
     "shape that does not fit": (
