@@ -13,13 +13,19 @@ from scanner.sandbox import worker
 
 _NO_CHILD = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
 _NO_MODEL = frozenset({"report"})  # commands that read no model
+_MANY = frozenset({"-", "-j", "--jobs", "--cache"})  # then lanes start the children
 _DETECTORS = Path(__file__).parent / "detectors"
 
 
 def main() -> None:
     """Run the command `scan`."""
     arguments = sys.argv[1:]
-    reads = arguments and arguments[0] not in _NO_MODEL and not _NO_CHILD & set(arguments)
+    reads = (
+        arguments
+        and arguments[0] not in _NO_MODEL
+        and not (_NO_CHILD | _MANY) & set(arguments)
+        and not Path(arguments[0]).is_dir()
+    )
     if reads and "_SCAN_COMPLETE" not in os.environ:
         worker.prestart(preload(arguments))
     from scanner.cli.exits import ending  # noqa: PLC0415 - after the child has started

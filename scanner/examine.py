@@ -43,6 +43,8 @@ from scanner.protocol import (
     LayerList,
     SharedPackage,
     Source,
+    Task,
+    Trial,
 )
 from scanner.results import (
     Comparison,
@@ -100,19 +102,71 @@ def examine(job: Job, progress: Progress) -> Examination:
         for m in opened
         if suspect.measurements
     )
+    examination = _compared(job, suspect, references, detectors)
+    return dataclasses.replace(examination, references=references)
+
+
+def _compared(
+    job: Job,
+    suspect: ModelRecord,
+    references: tuple[ModelRecord, ...],
+    detectors: tuple[Detector, ...],
+) -> Examination:
     clean = _clean_models(job, suspect, references, detectors)
     if suspect.measurement(CHECK) and not any(d.rule.id == CHECK for d in detectors):
         detectors = (*detectors, *load([CHECK]))
     compared, failures = _compare(clean, detectors, suspect, job.settings.limits)
     return Examination(
         suspect=dataclasses.replace(suspect, failures=(*suspect.failures, *failures)),
-        references=references,
+        references=(),
         comparisons=tuple(comparison for comparison, _ in compared),
         populations=tuple(found for _, found in compared if found is not None),
         rules=tuple(d.rule for d in detectors),
         warnings=tuple(clean.warnings(detectors, suspect.model)),
         doubts=tuple(clean.doubts(detectors)),
     )
+
+
+def measure(task: Task, progress: Progress) -> ModelRecord:
+    """Measure one model by itself; what it is compared with has no part in its record.
+
+    Raises:
+        ScannerError: The request cannot be carried out, or the isolation that it requires is not
+            there.
+    """
+    if task.settings.require_isolation:
+        confinement.require()
+    job = _alone(task.model, task.settings)
+    detectors = load(task.settings.detectors)
+    return _examine_suspect(job, (), detectors, _Shares(progress, len(detectors)))
+
+
+def compare(trial: Trial, _progress: Progress) -> tuple[Examination, ...]:
+    """Set measured models beside clean ones; no model is opened."""
+    return tuple(_examination(trial, record) for record in trial.records)
+
+
+def _examination(trial: Trial, suspect: ModelRecord) -> Examination:
+    """Compare one model; the references' records are not sent back."""
+    job = dataclasses.replace(
+        _alone(Source(name=suspect.model.path, path=""), trial.settings),
+        population=trial.population,
+        source=trial.source,
+    )
+    detectors = load(trial.settings.detectors)
+    try:
+        for reference in trial.references if suspect.measurements else ():
+            _check_comparable(suspect.model, reference.model)
+    except _MEASUREMENT_ERRORS as error:
+        failure = Failure(rule=MODEL_RULE, error=error.to_dict())
+        suspect = ModelRecord(
+            model=suspect.model, measurements=(), skips=(), failures=(failure,), runtime=None
+        )
+    return _compared(job, suspect, trial.references, detectors)
+
+
+def _alone(source: Source, settings: Settings) -> Job:
+    return Job(model=source, references=(), records=(), population=(), source="", settings=settings)
 
 
 def layers(source: Source, _progress: Progress) -> LayerList:

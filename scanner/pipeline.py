@@ -9,13 +9,23 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 from scanner import protocol
 from scanner.errors import BaselineError, ScannerError, WorkerError
 from scanner.judging import population, ranks, unanalysable, verdict
 from scanner.judging.population import Baseline
 from scanner.limits import Allowance
-from scanner.protocol import DetectorDescription, Diagnosis, Examination, Job, LayerList, Source
+from scanner.protocol import (
+    DetectorDescription,
+    Diagnosis,
+    Examination,
+    Job,
+    LayerList,
+    Source,
+    Task,
+    Trial,
+)
 from scanner.results import (
     Failure,
     Finding,
@@ -99,6 +109,116 @@ def scan_each(  # noqa: PLR0913 - what is measured, beside what, by which clock
         records = examination.references
         result = _judged(examination, job.settings, time.monotonic() - start)
         yield dataclasses.replace(result, run=run)
+
+
+def measure(
+    model: PathLike, settings: Settings | None = None, *, progress: Progress | None = None
+) -> ModelRecord:
+    """Measure one model by itself, in a child process: slow, and independent of other models.
+
+    Problems with the model are listed in `ModelRecord.failures`.
+
+    Args:
+        model: An ONNX file.
+        settings: What to measure, on what and where.
+        progress: Called as `progress(done, total)`.
+
+    Raises:
+        ScannerError: The request itself cannot be carried out.
+    """
+    source, chosen = _source(model), settings or Settings()
+    task = Task(model=source, settings=chosen)
+    try:
+        return _ask(protocol.MEASURE, task, _allowance(chosen, (source,)), progress)
+    except WorkerError as error:
+        return _unmeasured(source, error)
+
+
+class Judge:
+    """Clean models that judge measured ones, in one child process for all of them.
+
+    Args:
+        references: Records of clean models that take the same input.
+        settings: Those that the records were measured with; the level `alpha` may be another.
+        baseline: Clean models of the same recipe, measured before.
+        clock: Tells when a result was made.
+    """
+
+    def __init__(
+        self,
+        references: Sequence[ModelRecord] = (),
+        settings: Settings | None = None,
+        *,
+        baseline: Baseline | None = None,
+        clock: Clock = time.time,
+    ) -> None:
+        self._settings = settings or Settings()
+        self._references = tuple(references)
+        self._baseline = baseline
+        self._clock = clock
+        self._child: worker.Worker | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._child is not None:
+            self._child.kill()
+
+    def judge(self, records: Sequence[ModelRecord]) -> list[ScanResult]:
+        """Return a result for each record; nothing is measured.
+
+        Raises:
+            ScannerError: The records cannot be compared at all.
+        """
+        trial = Trial(
+            records=tuple(records),
+            references=self._references,
+            population=self._baseline.records if self._baseline else (),
+            source=f"baseline {self._baseline.name!r}" if self._baseline else "",
+            settings=self._settings,
+        )
+        self._child = self._child or worker.take(PRELOAD)
+        try:
+            examinations = self._child.ask(protocol.COMPARE, trial, _allowance(self._settings, ()))
+        except WorkerError:
+            self._child.kill()
+            self._child = None
+            if len(records) > 1:  # one of them is to blame
+                return [result for record in records for result in self.judge([record])]
+            raise
+        return list(map(self._result, examinations))
+
+    def _result(self, examination: Examination) -> ScanResult:
+        runtime = examination.suspect.runtime
+        judged = _judged(
+            dataclasses.replace(examination, references=self._references),
+            self._settings,
+            runtime.seconds if runtime else 0.0,
+        )
+        return dataclasses.replace(judged, run=run_now(self._settings, self._clock))
+
+
+def judge(
+    records: Sequence[ModelRecord],
+    references: Sequence[ModelRecord] = (),
+    settings: Settings | None = None,
+    *,
+    baseline: Baseline | None = None,
+) -> list[ScanResult]:
+    """Judge measured models by clean ones: quick, and as often as wanted at other levels.
+
+    Args:
+        records: What `measure` returned for the suspects.
+        references: What it returned for clean models that take the same input.
+        settings: Those that the records were measured with; the level `alpha` may be another.
+        baseline: Clean models of the same recipe, measured before.
+
+    Raises:
+        ScannerError: The records cannot be compared.
+    """
+    with Judge(references, settings, baseline=baseline) as clean:
+        return clean.judge(records)
 
 
 def run_now(settings: Settings, clock: Clock) -> Run:
@@ -283,18 +403,28 @@ def _reference_failures(record: ModelRecord) -> Iterator[Failure]:
         yield Failure(rule=failure.rule, error={**failure.error, "problem": problem})
 
 
-def _unanswered(job: Job, records: Sequence[ModelRecord], error: WorkerError) -> ScanResult:
-    failure = Failure(rule="model", error=error.to_dict())
-    findings = tuple(unanalysable.findings([failure]))
-    return ScanResult(
+def _unmeasured(source: Source, error: WorkerError) -> ModelRecord:
+    return ModelRecord(
         model=ModelIdentity(
-            path=job.model.name, sha256=None, producer="", opset=None, inputs=(), outputs=()
+            path=source.name, sha256=None, producer="", opset=None, inputs=(), outputs=()
         ),
+        measurements=(),
+        skips=(),
+        failures=(Failure(rule="model", error=error.to_dict()),),
+        runtime=None,
+    )
+
+
+def _unanswered(job: Job, records: Sequence[ModelRecord], error: WorkerError) -> ScanResult:
+    suspect = _unmeasured(job.model, error)
+    findings = tuple(unanalysable.findings(suspect.failures))
+    return ScanResult(
+        model=suspect.model,
         references=tuple(r.model for r in records),
         score=None,
         findings=findings,
         skips=(),
-        failures=(failure,),
+        failures=suspect.failures,
         runtime=None,
         verdict=Verdict.INCONCLUSIVE,
         reason=findings[0].reason,

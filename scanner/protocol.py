@@ -66,6 +66,33 @@ class Examination:
 
 
 @frozen
+class Task:
+    """One model to measure by itself."""
+
+    model: Source
+    settings: Settings
+
+
+@frozen
+class Trial:
+    """Measured models to set beside clean ones.
+
+    Attributes:
+        records: The suspects' records.
+        references: Those of the models that the user called clean.
+        population: Records of clean models, from a baseline that the user named; else empty.
+        source: Which models those are, in words.
+        settings: What was asked for.
+    """
+
+    records: tuple[ModelRecord, ...]
+    references: tuple[ModelRecord, ...]
+    population: tuple[ModelRecord, ...]
+    source: str
+    settings: Settings
+
+
+@frozen
 class Layer:
     """One activation of a model, which a scan can be told to measure.
 
@@ -144,6 +171,12 @@ class Diagnosis:
 
 EXAMINE: Endpoint[Job, Examination] = Endpoint(
     function="scanner.examine:examine", request=Job, answer=Examination
+)
+MEASURE: Endpoint[Task, ModelRecord] = Endpoint(
+    function="scanner.examine:measure", request=Task, answer=ModelRecord
+)
+COMPARE: Endpoint[Trial, tuple[Examination, ...]] = Endpoint(
+    function="scanner.examine:compare", request=Trial, answer=tuple[Examination, ...]
 )
 LAYERS: Endpoint[Source, LayerList] = Endpoint(
     function="scanner.examine:layers", request=Source, answer=LayerList

@@ -20,7 +20,13 @@ class Target:
     path: Path | None
 
 
-def targets(formats: Sequence[str], output: Path | None, *, verbose: bool = False) -> list[Target]:
+def targets(
+    formats: Sequence[str],
+    output: Path | None,
+    *,
+    verbose: bool = False,
+    fdr: float | None = None,
+) -> list[Target]:
     """Return what was asked for, what goes to stdout first.
 
     The table goes there unless another format does.
@@ -29,6 +35,7 @@ def targets(formats: Sequence[str], output: Path | None, *, verbose: bool = Fals
         formats: Each a format's name, or a name and a file as in "sarif=out.sarif".
         output: A file that takes what would go to stdout.
         verbose: Whether tables show all that is known.
+        fdr: The share of false discoveries that tables say something about.
 
     Raises:
         UsageError: Two reports would go to the same place.
@@ -40,21 +47,17 @@ def targets(formats: Sequence[str], output: Path | None, *, verbose: bool = Fals
             f"the formats {' and '.join(map(repr, loose))} would both go to the same place",
             remedy=f"give one of them a file, as in --format {loose[1]}=FILE",
         )
-    first = Target(report=_made(loose[0] if loose else "table", verbose), path=output)
-    rest = [Target(report=_made(n, verbose), path=Path(path)) for n, _, path in named if path]
+    first = Target(report=report.named(loose[0] if loose else "table"), path=output)
+    rest = [Target(report=report.named(name), path=Path(path)) for name, _, path in named if path]
+    for target in (first, *rest):
+        if isinstance(target.report, report.Detailed):
+            target.report.verbose, target.report.fdr = verbose, fdr
     files = [target.path.resolve() for target in (first, *rest) if target.path is not None]
     if twice := next((file for file in files if files.count(file) > 1), None):
         raise UsageError(
             f"two reports would be written to {str(twice)!r}", remedy="name a file for each"
         )
     return [first, *rest]
-
-
-def _made(name: str, verbose: bool) -> Report:
-    made = report.named(name)
-    if verbose and isinstance(made, report.Detailed):
-        made.verbose = True
-    return made
 
 
 def deliver(

@@ -23,7 +23,7 @@ _CLOSE = 0.7  # of difflib's similarity: 'layer' and 'detector' are close, 'mode
 _WrongUsage = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
 _EXAMPLES = (
     "scan model.onnx --reference clean.onnx",
-    "scan a.onnx b.onnx -r clean-models/",
+    "scan registry/ -r clean-models/ --jobs 4 --cache scan-cache/",
     "scan model.onnx -r clean.onnx --format json=result.json --format sarif=result.sarif",
     "scan report result.json --format markdown",
     "scan model.onnx -r clean.onnx --noise gaussian --input-range -1 1",

@@ -24,13 +24,14 @@ from scanner.settings import Budget, Device, Noise, Settings
 from scanner.values import frozen
 
 COMPARE = "Compare with"
+REGISTRY = "Many models"
 MEASURE = "What to measure"
 IMAGES = "Images and range"
 SEARCH = "Search"
 LIMITS = "Limits"
 OUTPUT = "Output"
 DISPLAY = "Display"
-PANELS = (COMPARE, MEASURE, IMAGES, SEARCH, LIMITS, OUTPUT, DISPLAY)
+PANELS = (COMPARE, REGISTRY, MEASURE, IMAGES, SEARCH, LIMITS, OUTPUT, DISPLAY)
 
 _DEFAULT = Settings()
 _DETECTORS = Path(__file__).parent.parent / "detectors"
@@ -244,6 +245,18 @@ class ReportOptions(PrintOptions):
             "-o",
             metavar="FILE",
             help="Write to this file what would go to stdout.",
+        ),
+    ] = None
+    fdr: Annotated[
+        float | None,
+        _option(
+            OUTPUT,
+            "--fdr",
+            metavar="SHARE",
+            min=0.0001,
+            max=0.5,
+            help="Say of several models how many stand out with this share of false discoveries "
+            "(Benjamini-Hochberg).",
         ),
     ] = None
     verbose: Annotated[
@@ -529,6 +542,37 @@ class ScanOptions(MeasureOptions, ReportOptions):
         ),
         Fills("lenient", Limits),
     ] = _DEFAULT.limits.lenient
+    include: Annotated[
+        list[str] | None,
+        _option(
+            REGISTRY,
+            "--include",
+            metavar="PATTERN",
+            help="Of folders, scan only what matches, as in 'resnet*'; repeatable.",
+        ),
+    ] = None
+    exclude: Annotated[
+        list[str] | None,
+        _option(
+            REGISTRY, "--exclude", metavar="PATTERN", help="Leave out what matches; repeatable."
+        ),
+    ] = None
+    jobs: Annotated[
+        int,
+        _option(
+            REGISTRY, "--jobs", "-j", metavar="N", min=1, help="Measure so many models at a time."
+        ),
+    ] = 1
+    cache: Annotated[
+        Path | None,
+        _option(
+            REGISTRY,
+            "--cache",
+            metavar="FOLDER",
+            help="Keep what was measured here; an unchanged model is not measured again.",
+        ),
+        Fills("cache", Call),
+    ] = None
     evidence: Annotated[
         Path | None,
         _option(

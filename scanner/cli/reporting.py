@@ -23,7 +23,7 @@ _Saved = Annotated[
 @options.takes_options
 def report(saved: _Saved, chosen: options.ReportOptions) -> None:
     """Show saved results again, in any format; nothing is measured."""
-    wanted = targets(chosen.format or (), chosen.output, verbose=chosen.verbose)
+    wanted = targets(chosen.format or (), chosen.output, verbose=chosen.verbose, fdr=chosen.fdr)
     results: Sequence[ScanResult] = [result for path in saved for result in json.read(path)]
     deliver(results, wanted, count=len(results))
     raise typer.Exit(exit_code(results, chosen.fail_on or ()))

@@ -10,9 +10,11 @@ import typer
 from scanner.cli import options
 from scanner.cli.delivery import deliver, targets
 from scanner.cli.exits import exit_code
+from scanner.cli.models import models as expanded
 from scanner.cli.output import Bar, complain, note
 from scanner.cli.wording import result_in_options
 from scanner.errors import UsageError
+from scanner.report.totals import is_failed
 from scanner.results import ScanResult
 from scanner.settings import Settings
 
@@ -20,27 +22,30 @@ if TYPE_CHECKING:
     from scanner.judging.population import Baseline
 
 _Models = Annotated[
-    list[str], typer.Argument(metavar="MODEL", help="ONNX files to scan.", show_default=False)
+    list[str],
+    typer.Argument(
+        metavar="MODEL",
+        help="ONNX files, folders of them, patterns, or - for names on stdin.",
+        show_default=False,
+    ),
 ]
 
 
 @options.takes_options
 def scan(models: _Models, chosen: options.ScanOptions) -> None:
     """Compare a model with clean ones, and say whether it hides a backdoor."""
-    wanted = targets(chosen.format or (), chosen.output, verbose=chosen.verbose)
-    if len(models) > 1 and (single := [t.report.name for t in wanted if not t.report.several]):
+    wanted = targets(chosen.format or (), chosen.output, verbose=chosen.verbose, fdr=chosen.fdr)
+    files = expanded(models, chosen.include or (), chosen.exclude or ())
+    if len(files) > 1 and (single := [t.report.name for t in wanted if not t.report.several]):
         raise UsageError(
             f"the format {single[0]!r} shows one model only", remedy="scan one model at a time"
         )
-    from scanner.judging.population import read_baseline  # noqa: PLC0415 - nothing for --help
-    from scanner.report.evidence import write_evidence  # noqa: PLC0415 - as above
+    from scanner.report.evidence import write_evidence  # noqa: PLC0415 - nothing for --help
 
-    settings = options.settings(chosen)
-    population = read_baseline(chosen.baseline) if chosen.baseline else None
-    references = options.filled(chosen, options.Call).get("references", [])
-    arriving = _scanned(models, references, settings, population, quiet=chosen.quiet)
-    results = deliver(arriving, wanted, count=len(models))
-    if not wanted[0].report.shows_failures:
+    several = len(files) > 1 or chosen.jobs > 1 or chosen.cache is not None
+    arriving = _registry(files, chosen) if several else _single(files[0], chosen)
+    results = deliver(map(_told, arriving), wanted, count=len(files))
+    if not wanted[0].report.shows_failures and len(results) == 1:
         _explain_failures(results)
     if chosen.evidence is not None:
         for path in write_evidence(results, chosen.evidence):
@@ -49,21 +54,59 @@ def scan(models: _Models, chosen: options.ScanOptions) -> None:
     raise typer.Exit(exit_code(results, chosen.fail_on or ()))
 
 
-def _scanned(
-    models: list[str],
-    references: list[str],
-    settings: Settings,
-    population: "Baseline | None",
-    *,
-    quiet: bool,
-) -> Iterator[ScanResult]:
+def _single(model: str, chosen: options.ScanOptions) -> Iterator[ScanResult]:
     from scanner import pipeline  # noqa: PLC0415 - nothing for --help
 
-    with Bar(quiet=quiet) as bar:
-        for result in pipeline.scan_each(
-            models, references, settings, baseline=population, progress=bar.update
-        ):
-            yield _told(result)
+    settings, references, baseline = _asked(chosen)
+    with Bar(quiet=chosen.quiet) as bar:
+        yield pipeline.scan(
+            model, references, settings, baseline=baseline, progress=bar.measuring(model)
+        )
+
+
+def _registry(models: list[str], chosen: options.ScanOptions) -> Iterator[ScanResult]:
+    """Yield the result for each of many models; say so where no terminal shows a bar."""
+    from scanner import batch, cache  # noqa: PLC0415 - nothing for --help
+    from scanner.sandbox import worker  # noqa: PLC0415 - as above
+
+    settings, references, baseline = _asked(chosen)
+    memory = cache.Cache(chosen.cache) if chosen.cache else None
+    worker.discard()  # so that this process has one thread when it forks the lanes
+    lines = not chosen.quiet and not sys.stderr.isatty()
+    done = 0
+    with (
+        Bar(quiet=chosen.quiet) as bar,
+        batch.lanes(min(chosen.jobs, len(models)), settings.detectors) as executor,
+    ):
+
+        def measured(model: object) -> None:
+            nonlocal done
+            done += 1
+            bar.counting(done, len(models), str(model))
+
+        results = batch.scan_many(
+            models,
+            references,
+            settings,
+            baseline=baseline,
+            executor=executor,
+            cache=memory,
+            measured=measured,
+        )
+        for number, result in enumerate(results, start=1):
+            if lines:
+                word = "failed" if is_failed(result) else result.verdict.value
+                note(f"[{number}/{len(models)}] {result.model.path}: {word}")
+            yield result
+
+
+def _asked(chosen: options.ScanOptions) -> "tuple[Settings, list[str], Baseline | None]":
+    """Return the settings, the references and the baseline that the options name."""
+    from scanner.judging.population import read_baseline  # noqa: PLC0415 - nothing for --help
+
+    baseline = read_baseline(chosen.baseline) if chosen.baseline else None
+    references = options.filled(chosen, options.Call).get("references", [])
+    return options.settings(chosen), references, baseline
 
 
 def _told(result: ScanResult) -> ScanResult:

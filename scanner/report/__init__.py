@@ -43,8 +43,8 @@ class Report(Protocol):
         name: What a user calls it, as in `FORMATS`.
         suffix: Of a file that holds such a report, with its dot.
         several: Whether one report can show the results of several models.
-        shows_failures: Whether it shows models that could not be measured at all; where it does
-            not, whoever asked for the report has to say so elsewhere.
+        shows_failures: Whether it shows a single model that could not be measured at all; where it
+            does not, whoever asked for the report has to say so elsewhere.
     """
 
     name: str
@@ -64,9 +64,15 @@ class Report(Protocol):
 
 @runtime_checkable
 class Detailed(Protocol):
-    """A report that leaves out what few people read, unless it is verbose."""
+    """A report that can be told how much to say.
+
+    Attributes:
+        verbose: Whether it shows what few people read.
+        fdr: The share of false discoveries that it says something about; None says nothing.
+    """
 
     verbose: bool
+    fdr: float | None
 
 
 @frozen

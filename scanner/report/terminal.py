@@ -11,6 +11,7 @@ from rich.text import Text
 from scanner.limits import Confinement
 from scanner.report.escape import printable
 from scanner.report.pictures import picture
+from scanner.report.totals import chances, is_failed, totals
 from scanner.results import (
     Block,
     Cell,
@@ -43,7 +44,13 @@ _LABEL = 9
 _SERIES_STYLES = ("red", "green", "cyan", "magenta")
 
 
-def render(results: Sequence[ScanResult], console: Console, *, verbose: bool = False) -> None:
+def render(
+    results: Sequence[ScanResult],
+    console: Console,
+    *,
+    verbose: bool = False,
+    fdr: float | None = None,
+) -> None:
     """Print one result in full, or several as a table with a row per model.
 
     A verbose report shows every detector in full, and every model before the table.
@@ -53,7 +60,7 @@ def render(results: Sequence[ScanResult], console: Console, *, verbose: bool = F
         if len(results) > 1:
             console.print()
     if len(results) > 1:
-        console.print(_overview(results))
+        console.print(_overview(results, fdr))
 
 
 def _single(result: ScanResult, *, verbose: bool) -> RenderableType:
@@ -243,21 +250,29 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _overview(results: Sequence[ScanResult]) -> RenderableType:
-    """A row per model, with the columns that the findings put there."""
+def _overview(results: Sequence[ScanResult], fdr: float | None) -> RenderableType:
+    """A row per model, with the columns that the findings put there, and the totals."""
     cells = [{c.heading: c.text for c in _cells(result)} for result in results]
     headings = list(dict.fromkeys(heading for row in cells for heading in row))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("model", overflow="fold")
     table.add_column("verdict")
-    for name in ("score", "index", "class", *map(printable, headings)):
+    for name in ("p-value", "size", "index", "class", *map(printable, headings)):
         table.add_column(name, justify="right")
     for result, own in zip(results, cells, strict=True):
         verdict = Text(result.verdict.value, STYLES[result.verdict])
-        numbers = (_figure(result.score), _figure(result.index), _suspected(result))
+        if is_failed(result):
+            verdict = Text("failed", "bold red")
+        p = None if result.score is None else 1 - result.score
+        numbers = (_short(p), _short(result.size), _short(result.index), _suspected(result))
         further = (printable(own.get(heading, "-")) for heading in headings)
         table.add_row(Text(printable(result.model.path)), verdict, *numbers, *further)
-    return Group(table, "", *_notes(results))
+    said = (Text(f"{sentence}.") for sentence in (totals(results), *chances(results, fdr)))
+    return Group(table, "", *_notes(results), "", *said)
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
 
 
 def _cells(result: ScanResult) -> Iterator[Cell]:
@@ -272,7 +287,8 @@ def _suspected(result: ScanResult) -> str:
 
 def _notes(results: Sequence[ScanResult]) -> list[Text]:
     """Say each reason once, and each failure."""
-    reasons = dict.fromkeys(f"{r.verdict.value}: {printable(r.reason, 400)}." for r in results)
+    known = [result for result in results if not is_failed(result)]
+    reasons = dict.fromkeys(f"{r.verdict.value}: {printable(r.reason, 400)}." for r in known)
     failures: list[tuple[ScanResult, Failure]] = [(r, f) for r in results for f in r.failures]
     notes = [Text(reason) for reason in reasons]
     return notes + [

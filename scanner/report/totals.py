@@ -1,7 +1,8 @@
 """One line about many models."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from scanner.judging.ranks import discoveries
 from scanner.results import ScanResult, Verdict
 
 
@@ -19,6 +20,30 @@ def totals(results: Sequence[ScanResult]) -> str:
     ]
     parts += [f"{len(failed)} failed"] if failed else []
     return f"{len(results)} model{'s' if len(results) != 1 else ''}: {', '.join(parts)}"
+
+
+def chances(results: Sequence[ScanResult], fdr: float | None = None) -> Iterator[str]:
+    """Yield what chance does among many models, in sentences.
+
+    Args:
+        results: Of all models.
+        fdr: The share of false discoveries to say something about; None says nothing.
+    """
+    ranked = [1 - r.score for r in results if r.score is not None and r.size is not None]
+    alpha = next((r.run.alpha for r in results if r.run), None)
+    if ranked and alpha is not None:
+        yield (
+            f"false alarms expected by chance: at most {alpha * len(ranked):.2g} of "
+            f"{len(ranked)} ranked models would have p <= {alpha:g}, and fewer the size that "
+            "suspicious takes as well"
+        )
+    if fdr is not None:
+        count = discoveries(ranked, fdr)
+        least = f", the smallest p-value is {min(ranked):.3g}" if ranked else ""
+        yield (
+            f"with a share of {fdr:g} false discoveries at most (Benjamini-Hochberg), {count} of "
+            f"{len(ranked)} ranked models stand out{least}"
+        )
 
 
 def is_failed(result: ScanResult) -> bool:

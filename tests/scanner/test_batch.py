@@ -1,12 +1,18 @@
 """Many models through real children, in one process or over an executor."""
 
+import dataclasses
+import multiprocessing
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import models
 import pytest
 
-from scanner import Device, Settings, scan_many
+from scanner import Device, Settings, UsageError, pipeline, scan_many
+from scanner.batch import lanes
+from scanner.cache import Cache
+from scanner.results import ModelRecord
 
 SETTINGS = Settings(images=10, device=Device.CPU, detectors=("overactivation",))
 
@@ -32,3 +38,77 @@ def test_an_executor_gives_the_same_results(pair: tuple[Path, Path]) -> None:
             r.findings for r in scan_many([pair[0], pair[1]], [], SETTINGS, executor=executor)
         ]
     assert parallel == [r.findings for r in scan_many([pair[0], pair[1]], [], SETTINGS)]
+
+
+def test_lanes_give_the_same_results_and_leave_no_process(pair: tuple[Path, Path]) -> None:
+    with lanes(2, SETTINGS.detectors) as executor:
+        side_by_side = list(scan_many(pair, [], SETTINGS, executor=executor))
+    assert multiprocessing.active_children() == []
+    assert [r.findings for r in side_by_side] == [r.findings for r in scan_many(pair, [], SETTINGS)]
+
+
+def test_a_lane_that_dies_costs_no_result(pair: tuple[Path, Path]) -> None:
+    with lanes(1, SETTINGS.detectors) as executor:
+        executor.submit(os._exit, 1)
+        results = list(scan_many([*pair, *pair], [], SETTINGS, executor=executor))
+    assert [len(r.findings) for r in results] == [1, 1, 1, 1]
+
+
+def test_what_is_remembered_is_not_measured(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Cache(tmp_path / "cache")
+    told: list[str] = []
+    first = list(scan_many(pair, [], SETTINGS, cache=cache, measured=lambda m: told.append(str(m))))
+    assert told == list(map(str, pair))
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(pipeline, "measure", fail)
+    assert list(scan_many(pair, [], SETTINGS, cache=cache)) == first
+    again = dataclasses.replace(SETTINGS, alpha=0.2)
+    assert [r.run and r.run.alpha for r in scan_many(pair, [], again, cache=cache)] == [0.2, 0.2]
+    monkeypatch.setattr(pipeline.Judge, "judge", fail)
+    assert list(scan_many(pair, [], SETTINGS, cache=cache)) == first
+
+
+def test_what_failed_is_measured_again(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"x")
+    cache = Cache(tmp_path / "cache")
+    (result,) = scan_many([broken], [], SETTINGS, cache=cache)
+    assert result.failures
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_an_interrupted_run_keeps_what_it_has(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    next(scan_many(pair, [], SETTINGS, cache=cache))
+    key = cache.key(pair[0], SETTINGS)
+    assert key is not None
+    assert cache.record(key) is not None
+
+
+def test_references_are_measured_once_and_judge(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = [models.save(models.plain(seed=s), tmp_path / f"{s}.onnx") for s in (1, 2, 3)]
+    measured: list[str] = []
+    measure = pipeline.measure
+
+    def counted(model: pipeline.PathLike, settings: Settings) -> ModelRecord:
+        measured.append(str(model))
+        return measure(model, settings)
+
+    monkeypatch.setattr(pipeline, "measure", counted)
+    results = list(scan_many([pair[0], pair[0]], clean, SETTINGS))
+    assert measured == [*map(str, clean), str(pair[0]), str(pair[0])]
+    assert [r.findings[0].p_value for r in results] == [0.25, 0.25]
+
+
+def test_a_reference_that_is_no_model_stops_the_run(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="there is no file"):
+        list(scan_many(pair, [tmp_path / "none.onnx"], SETTINGS))
