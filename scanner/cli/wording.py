@@ -18,6 +18,8 @@ T = TypeVar("T")
 FUNCTIONS = {
     "scan": "'scan'",
     "scan_many": "'scan'",
+    "measure": "'scan'",
+    "judge": "'scan'",
     "calibrate": "'scan calibrate'",
     "layers": "'scan layers'",
     "rules": "'scan detectors'",

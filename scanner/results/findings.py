@@ -277,7 +277,7 @@ class Run:
     """When and how a result was made, for whoever reads it later.
 
     Attributes:
-        time: Start of the model's scan, in UTC, as ISO 8601 writes it.
+        time: When it was made, in UTC, as ISO 8601 writes it.
         alpha: Level of the test.
         version: Of this program.
         arguments: Words of the command line; empty for a scan from Python.

@@ -20,7 +20,8 @@ ENDPOINTS = {name: e for name, e in vars(protocol).items() if isinstance(e, Endp
 
 
 def test_these_are_the_endpoints() -> None:
-    assert set(ENDPOINTS) == {"EXAMINE", "LAYERS", "RULES", "DIAGNOSE"}
+    names = {"EXAMINE", "MEASURE", "COMPARE", "LAYERS", "RULES", "DIAGNOSE"}
+    assert set(ENDPOINTS) == names
 
 
 @pytest.mark.parametrize("name", ENDPOINTS)

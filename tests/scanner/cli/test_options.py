@@ -77,8 +77,8 @@ def test_every_option_fills_its_setting(tmp_path: Path) -> None:
         require_isolation=True,
     )
     assert options.settings(ScanOptions(**typed)) == expected
-    folder = options.settings(ScanOptions(images_dir=Path("/d"))).images_folder
-    assert folder == "/d"
+    folder = options.settings(ScanOptions(images_dir=tmp_path)).images_folder
+    assert folder == str(tmp_path)
 
 
 @pytest.mark.parametrize("kind", [ScanOptions, CalibrateOptions])

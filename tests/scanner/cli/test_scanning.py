@@ -64,7 +64,8 @@ def test_output_file_appears_whole(folder: Path, tmp_path: Path) -> None:
 
 def test_several_models_are_a_table(folder: Path) -> None:
     run = scan(folder / "planted.onnx", folder / "clean.onnx", "-d", "overactivation")
-    assert len([line for line in run.stdout.splitlines() if "inconclusive" in line]) == 3
+    assert len([line for line in run.stdout.splitlines() if "  inconclusive  " in line]) == 2
+    assert "2 models: 2 inconclusive." in run.stdout
 
 
 def test_verbose_shows_every_detector_and_every_model(folder: Path) -> None:
@@ -122,9 +123,27 @@ def test_a_trigger_is_found_drawn_and_written(folder: Path, tmp_path: Path) -> N
     assert {"mask.png", "pattern.png", "original.npy", "stamped.npy"} <= written
 
 
+def test_a_registry_is_scanned_side_by_side_and_remembered(folder: Path, tmp_path: Path) -> None:
+    registry = tmp_path / "registry"
+    (registry / "deep").mkdir(parents=True)
+    for name in ("planted.onnx", "deep/clean.onnx", "deep/empty.onnx"):
+        (registry / name).write_bytes((folder / Path(name).name).read_bytes())
+    command = (registry, "-d", "overactivation", "--jobs", 2, "--cache", tmp_path / "cache")
+    first, again = scan(*command), scan(*command, "--fail-on", "suspicious")
+    assert first.returncode == again.returncode == 2
+    assert first.stdout == again.stdout
+    assert "3 models: 2 inconclusive, 1 failed." in first.stdout
+    assert first.stderr.splitlines() == [
+        f"[1/3] {registry}/deep/clean.onnx: inconclusive",
+        f"[2/3] {registry}/deep/empty.onnx: failed",
+        f"[3/3] {registry}/planted.onnx: inconclusive",
+    ]
+
+
 BAD_INPUT = {
     "missing file": (("none.onnx",), "there is no file"),
-    "folder": ((".",), "is a folder"),
+    "folder without models": (("nothing",), "holds no .onnx file"),
+    "pattern without models": (("x*.onnx",), "no file matches"),
     "empty file": (("empty.onnx",), "is empty"),
     "random bytes": (("random.onnx",), "is not an ONNX file"),
     "truncated file": (("short.onnx",), "cut short"),
