@@ -22,7 +22,9 @@ _ROOMS = {
         "WorkerError", "WorkerTimeoutError",
     ),
     "scanner.judging.population": ("Baseline", "read_baseline"),
-    "scanner.pipeline": ("calibrate", "diagnose", "judge", "layers", "measure", "rules", "scan"),
+    "scanner.pipeline": (
+        "calibrate", "check", "diagnose", "judge", "layers", "measure", "rules", "scan",
+    ),
     "scanner.results": ("Finding", "ScanResult", "Verdict"),
     "scanner.settings": ("Budget", "Device", "Noise", "Settings"),
 }  # fmt: skip
@@ -33,8 +35,8 @@ __all__ = [
     "GraphError", "MalformedModelError", "ModelError", "NoGradientError", "NoLayerError",
     "NoLogitsError", "Noise", "ScanResult", "ScannerError", "Settings", "UnsafeModelError",
     "UnsupportedModelError", "UsageError", "ValueNotFoundError", "Verdict",
-    "WorkerCrashedError", "WorkerError", "WorkerTimeoutError", "calibrate", "diagnose", "judge",
-    "lanes", "layers", "measure", "read_baseline", "rules", "scan", "scan_many",
+    "WorkerCrashedError", "WorkerError", "WorkerTimeoutError", "calibrate", "check", "diagnose",
+    "judge", "lanes", "layers", "measure", "read_baseline", "rules", "scan", "scan_many",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
         WorkerTimeoutError,
     )
     from scanner.judging.population import Baseline, read_baseline
-    from scanner.pipeline import calibrate, diagnose, judge, layers, measure, rules, scan
+    from scanner.pipeline import calibrate, check, diagnose, judge, layers, measure, rules, scan
     from scanner.results import Finding, ScanResult, Verdict
     from scanner.settings import Budget, Device, Noise, Settings
 else:  # a checker that saw this function would let every name pass

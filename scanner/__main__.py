@@ -12,7 +12,8 @@ from pathlib import Path
 from scanner.sandbox import worker
 
 _NO_CHILD = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
-_NO_MODEL = frozenset({"report"})  # commands that read no model
+# Commands that read no model, or have lanes start the children.
+_NO_MODEL = frozenset({"report", "check"})
 _MANY = frozenset({"-", "-j", "--jobs", "--cache"})  # then lanes start the children
 _DETECTORS = Path(__file__).parent / "detectors"
 

@@ -27,7 +27,7 @@ from scanner.errors import (
     WorkerError,
     WorkerLimitError,
 )
-from scanner.instruments import runtime
+from scanner.instruments import runtime, suitability
 from scanner.instruments.detector import Detector, Subject, described
 from scanner.instruments.witness import Witness
 from scanner.judging.population import CleanModels, shipped_baseline
@@ -35,12 +35,14 @@ from scanner.judging.ranks import enough
 from scanner.limits import Limits
 from scanner.modelfile.model import Model, open_model
 from scanner.protocol import (
+    Check,
     DetectorDescription,
     Diagnosis,
     Examination,
     Job,
     Layer,
     LayerList,
+    Prospect,
     SharedPackage,
     Source,
     Task,
@@ -167,6 +169,33 @@ def _examination(trial: Trial, suspect: ModelRecord) -> Examination:
 
 def _alone(source: Source, settings: Settings) -> Job:
     return Job(model=source, references=(), records=(), population=(), source="", settings=settings)
+
+
+def check(task: Task, _progress: Progress) -> Check:
+    """Open a model, and say which detectors could measure it; nothing is run.
+
+    Raises:
+        ScannerError: The model cannot be opened.
+    """
+    model = _open(task.model, task.settings.limits)
+    unsuitable = suitability.unsuitable(model, task.settings)
+    return Check(
+        model=model.identity,
+        detectors=tuple(
+            Prospect(
+                rule=detector.rule.id,
+                obstacle=unsuitable
+                if unsuitable and _shows_images(detector)
+                else suitability.obstacle(detector.needs, model, task.settings),
+            )
+            for detector in load(task.settings.detectors)
+        ),
+    )
+
+
+def _shows_images(detector: Detector) -> bool:
+    """Whether a detector runs the model; the last one runs what the others ran."""
+    return bool(detector.needs & suitability.RUNS) or detector.rule.id == CHECK
 
 
 def layers(source: Source, _progress: Progress) -> LayerList:
@@ -378,8 +407,14 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
     failures: list[Failure] = []
     witnesses: list[Witness] = []  # left by the detectors for the last one, which checks them
     seen: list[npt.NDArray[Any]] = []
+    unsuitable = suitability.unsuitable(model, settings)
     for detector in detectors:
         rule = detector.rule.id
+        # One cause is one sentence; who asks for a detector by name is told why it failed.
+        if unsuitable and _shows_images(detector) and rule not in settings.detectors:
+            skips.append(Skip(rule=rule, reason=unsuitable))
+            share.finish()
+            continue
         followed = scanned.measurement(rule) if scanned else None
         before = known.measurement(rule) if known else None
         with _contained(rule, settings.limits, failures):

@@ -17,6 +17,7 @@ from scanner.judging import population, ranks, unanalysable, verdict
 from scanner.judging.population import Baseline
 from scanner.limits import Allowance
 from scanner.protocol import (
+    Check,
     DetectorDescription,
     Diagnosis,
     Examination,
@@ -271,6 +272,17 @@ def calibrate(
         if progress:
             progress(index + 1, len(models))
     return Baseline(name=name, provenance=provenance, records=tuple(records))
+
+
+def check(model: PathLike, settings: Settings | None = None) -> Check:
+    """Say whether a model can be scanned, and which detectors would be skipped; nothing is run.
+
+    Raises:
+        ScannerError: The model cannot be opened.
+    """
+    source, chosen = _source(model), settings or Settings()
+    task = Task(model=source, settings=chosen)
+    return _ask(protocol.CHECK, task, _allowance(chosen, (source,)))
 
 
 def layers(model: PathLike) -> LayerList:

@@ -93,6 +93,27 @@ class Trial:
 
 
 @frozen
+class Prospect:
+    """Whether a detector could measure a model.
+
+    Attributes:
+        rule: The id of the detector's rule.
+        obstacle: Why it would be skipped, in words; None where nothing speaks against it.
+    """
+
+    rule: str
+    obstacle: str | None = None
+
+
+@frozen
+class Check:
+    """A model that could be opened, and what a scan would ask of it."""
+
+    model: ModelIdentity
+    detectors: tuple[Prospect, ...]
+
+
+@frozen
 class Layer:
     """One activation of a model, which a scan can be told to measure.
 
@@ -177,6 +198,9 @@ MEASURE: Endpoint[Task, ModelRecord] = Endpoint(
 )
 COMPARE: Endpoint[Trial, tuple[Examination, ...]] = Endpoint(
     function="scanner.examine:compare", request=Trial, answer=tuple[Examination, ...]
+)
+CHECK: Endpoint[Task, Check] = Endpoint(
+    function="scanner.examine:check", request=Task, answer=Check
 )
 LAYERS: Endpoint[Source, LayerList] = Endpoint(
     function="scanner.examine:layers", request=Source, answer=LayerList

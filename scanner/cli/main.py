@@ -28,6 +28,7 @@ _EXAMPLES = (
     "scan report result.json --format markdown",
     "scan model.onnx -r clean.onnx --noise gaussian --input-range -1 1",
     "scan model.onnx -r clean.onnx --images-npz images.npz --evidence evidence/",
+    "scan check registry/",
     "scan calibrate clean-models/ -o baseline.json",
     "scan model.onnx --baseline baseline.json",
 )
@@ -130,6 +131,7 @@ app = typer.Typer(
 app.command(_DEFAULT_COMMAND, cls=ScanCommand)(scanning.scan)
 app.command("calibrate", cls=Command)(populations.calibrate)
 app.command("report", cls=Command)(reporting.report)
+app.command("check", cls=Command)(about.check)
 app.command("layers", cls=Command)(about.layers)
 app.command("detectors", cls=Command)(about.detectors)
 app.command("doctor", cls=Command)(about.doctor)

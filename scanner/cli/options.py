@@ -222,6 +222,28 @@ class FormatOptions(PrintOptions):
 
 
 @frozen
+class CheckOptions(FormatOptions):
+    """What a check takes."""
+
+    input_shape: Annotated[
+        str | None,
+        _option(
+            IMAGES,
+            "--input-shape",
+            metavar="C,H,W",
+            help="Shape of one input, where the models leave it open.",
+        ),
+    ] = None
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """The shape as numbers."""
+        if self.input_shape is None:
+            return None
+        return numbers("3,224,224", lowest=1)("--input-shape", self.input_shape)
+
+
+@frozen
 class ReportOptions(PrintOptions):
     """Where the reports of results go, and what of them fails a pipeline."""
 

@@ -22,6 +22,7 @@ FUNCTIONS = {
     "judge": "'scan'",
     "calibrate": "'scan calibrate'",
     "layers": "'scan layers'",
+    "check": "'scan check'",
     "rules": "'scan detectors'",
     "detectors": "'scan detectors'",
     "diagnose": "'scan doctor'",

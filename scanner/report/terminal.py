@@ -1,6 +1,6 @@
 """The result for a person at a terminal."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -72,9 +72,19 @@ def _single(result: ScanResult, *, verbose: bool) -> RenderableType:
         parts += ["", _in_words(rest)]
     if result.skips or result.failures:
         parts.append("")
-    parts += [_line(f"skipped {s.rule}", s.reason, "dim") for s in result.skips]
-    parts += [_line(f"failed {f.rule}", f.sentence, "red") for f in result.failures]
+    skipped = _by_cause((s.rule, s.reason) for s in result.skips)
+    failed = _by_cause((f.rule, f.sentence) for f in result.failures)
+    parts += [_line(f"skipped {rules}", reason, "dim") for rules, reason in skipped]
+    parts += [_line(f"failed {rules}", sentence, "red") for rules, sentence in failed]
     return Group(*parts, "", _conclusion(result))
+
+
+def _by_cause(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return each cause once, with all the detectors that it stopped."""
+    rules: dict[str, list[str]] = {}
+    for rule, cause in pairs:
+        rules.setdefault(cause, []).append(rule)
+    return [(", ".join(stopped), cause) for cause, stopped in rules.items()]
 
 
 def _is_shown_in_full(finding: Finding) -> bool:

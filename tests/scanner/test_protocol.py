@@ -20,7 +20,7 @@ ENDPOINTS = {name: e for name, e in vars(protocol).items() if isinstance(e, Endp
 
 
 def test_these_are_the_endpoints() -> None:
-    names = {"EXAMINE", "MEASURE", "COMPARE", "LAYERS", "RULES", "DIAGNOSE"}
+    names = {"EXAMINE", "MEASURE", "COMPARE", "CHECK", "LAYERS", "RULES", "DIAGNOSE"}
     assert set(ENDPOINTS) == names
 
 

@@ -61,3 +61,28 @@ def test_an_unknown_format_is_wrong_usage(folder: Path) -> None:
         run = scan(*command, "--format", "markdown")
         assert run.returncode == 2
         assert "'markdown' is not one of 'table', 'json'" in said(run)
+
+
+def test_a_check_says_what_would_be_skipped_and_why_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    run = scan("check", "clean.onnx", "two.onnx", COLUMNS="200")
+    assert run.returncode == 0, run.stderr
+    rows = [line.split("  ") for line in run.stdout.splitlines() if line.strip()]
+    assert [(row[0].strip(), row[1].strip()) for row in rows[1:3]] == [
+        ("clean.onnx", "yes"),
+        ("two.onnx", "in part"),
+    ]
+    assert run.stdout.count("2 required inputs") == 1
+
+
+def test_a_check_of_what_is_no_model_ends_with_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    run = scan("check", "short.onnx", "clean.onnx", "--format", "json")
+    first, second = json.loads(run.stdout)
+    assert run.returncode == 2
+    assert first["error"]["type"] == "MalformedModelError"
+    assert {row["obstacle"] for row in second["detectors"]} == {None}

@@ -29,7 +29,9 @@ def test_help_shows_panels_commands_examples_and_exit_codes(flag: str, width: in
     assert "…" not in text
 
 
-@pytest.mark.parametrize("command", ["calibrate", "report", "layers", "detectors", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["calibrate", "report", "check", "layers", "detectors", "doctor"]
+)
 def test_every_command_has_help(command: str) -> None:
     run = scan(command, "-h")
     assert run.returncode == 0

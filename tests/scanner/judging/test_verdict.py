@@ -193,3 +193,12 @@ def test_advice_is_what_would_help() -> None:
     (look,) = advice(drawn, clean(20))
     assert "the setting `evidence`" in look
     assert advice(guilty, clean(20)) == [], "there is no trigger to inspect"
+
+
+def test_a_cause_that_several_detectors_share_is_the_reason() -> None:
+    finding = judged(None, None)
+    cause = "the model has two inputs"
+    skips = [Skip(rule=name, reason=cause) for name in ("a", "b", "c")]
+    made = verdict.combine([finding], None, skips, failed=False, alpha=0.05)
+    assert made.verdict is Verdict.INCONCLUSIVE
+    assert made.reason == f"{cause}; what could be asked of it: neural_cleanse"

@@ -8,6 +8,7 @@ import lzma
 import pickle
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import models
@@ -54,7 +55,7 @@ def safetensors() -> bytes:
     return struct.pack("<Q", len(header)) + header + b"\0\0\0\0"
 
 
-FILES = {
+FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "torch.save": (lambda: saved_by_torch(zipped=True), "PyTorch checkpoint"),
     "old torch.save": (lambda: saved_by_torch(zipped=False), "Python pickle"),
     "torch.export.save": (exported_by_torch, "exported by PyTorch"),
@@ -79,11 +80,13 @@ FILES = {
 @pytest.mark.parametrize("kind", FILES)
 def test_a_file_is_named_as_what_it_is_with_a_way_out(kind: str, tmp_path: Path) -> None:
     make, words = FILES[kind]
+    found = formats.recognise(make())
+    assert found is not None
     path = tmp_path / "model.onnx"
     path.write_bytes(make())
     with pytest.raises(MalformedModelError) as raised:
         open_model(path, "m.onnx")
-    assert f"'m.onnx' is no ONNX file: it is {formats.recognise(make()).name}" in str(raised.value)  # type: ignore[union-attr]
+    assert f"'m.onnx' is no ONNX file: it is {found.name}" in str(raised.value)
     assert words in raised.value.problem
     assert raised.value.remedy
 
