@@ -32,6 +32,6 @@ def test_an_unknown_kind_stays_a_scanner_error() -> None:
 
 def test_an_error_crosses_a_process_boundary_as_it_is() -> None:
     error = errors.ValueNotFoundError("activate", ["activated"])
-    again = pickle.loads(pickle.dumps(error))
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert type(again) is errors.ValueNotFoundError
     assert (str(again), again.details) == (str(error), error.details)

@@ -58,9 +58,9 @@ def test_a_format_that_cannot_show_a_listing_is_refused(monkeypatch: pytest.Monk
 
 def test_an_unknown_format_is_wrong_usage(folder: Path) -> None:
     for command in (["layers", folder / "clean.onnx"], ["detectors"], [folder / "clean.onnx"]):
-        run = scan(*command, "--format", "markdown")
+        run = scan(*command, "--format", "pdf")
         assert run.returncode == 2
-        assert "'markdown' is not one of 'table', 'json'" in said(run)
+        assert "'pdf' is not one of 'table', 'json'" in said(run)
 
 
 def test_a_check_says_what_would_be_skipped_and_why_once(
@@ -69,11 +69,8 @@ def test_a_check_says_what_would_be_skipped_and_why_once(
     monkeypatch.chdir(folder)
     run = scan("check", "clean.onnx", "two.onnx", COLUMNS="200")
     assert run.returncode == 0, run.stderr
-    rows = [line.split("  ") for line in run.stdout.splitlines() if line.strip()]
-    assert [(row[0].strip(), row[1].strip()) for row in rows[1:3]] == [
-        ("clean.onnx", "yes"),
-        ("two.onnx", "in part"),
-    ]
+    rows = re.findall(r"^(\S+\.onnx) +(yes|no|in part) ", run.stdout, re.MULTILINE)
+    assert rows == [("clean.onnx", "yes"), ("two.onnx", "in part")]
     assert run.stdout.count("2 required inputs") == 1
 
 
