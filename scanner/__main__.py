@@ -13,7 +13,7 @@ from scanner.sandbox import worker
 
 _NO_CHILD = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
 # Commands that read no model, or have lanes start the children.
-_NO_MODEL = frozenset({"report", "check"})
+_NO_MODEL = frozenset({"report", "check", "config"})
 _MANY = frozenset({"-", "-j", "--jobs", "--cache"})  # then lanes start the children
 _DETECTORS = Path(__file__).parent / "detectors"
 

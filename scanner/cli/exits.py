@@ -100,6 +100,8 @@ def _of_one(result: ScanResult, conditions: Sequence[Condition]) -> int:
     explained = all(map(unanalysable.explains, result.failures))
     if result.verdict is not Verdict.SUSPICIOUS and not explained:
         return ERROR
+    if result.allowed:
+        return CLEAN
     if not conditions:
         return _VERDICTS[result.verdict]
     if any(met(result) for met in conditions):

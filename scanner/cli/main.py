@@ -11,7 +11,16 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from scanner.cli import about, exits, options, output, populations, reporting, scanning
+from scanner.cli import (
+    about,
+    exits,
+    options,
+    output,
+    policies,
+    populations,
+    reporting,
+    scanning,
+)
 from scanner.errors import ScannerError, UsageError
 from scanner.version import VERSION
 
@@ -29,6 +38,7 @@ _EXAMPLES = (
     "scan model.onnx -r clean.onnx --noise gaussian --input-range -1 1",
     "scan model.onnx -r clean.onnx --images-npz images.npz --evidence evidence/",
     "scan check registry/",
+    "scan config",
     "scan calibrate clean-models/ -o baseline.json",
     "scan model.onnx --baseline baseline.json",
 )
@@ -80,6 +90,16 @@ class Command(typer.core.TyperCommand):
     """A command whose --help stands among the options on display, which come last."""
 
     context_class = _Context
+
+    def make_context(
+        self, info_name: Any, args: list[str], parent: Any = None, **extra: Any
+    ) -> Any:
+        """Take from the policy what is not typed and not in the environment."""
+        if not extra.get("resilient_parsing"):
+            own = {parameter.name for parameter in self.params}
+            chosen = policies.defaults(args)
+            extra["default_map"] = {n: v for n, v in chosen.items() if n in own}
+        return super().make_context(info_name, args, parent, **extra)
 
     def get_help_option(self, ctx: Any) -> Any:
         """Return --help, placed in its panel."""
@@ -134,6 +154,7 @@ app.command("report", cls=Command)(reporting.report)
 app.command("check", cls=Command)(about.check)
 app.command("layers", cls=Command)(about.layers)
 app.command("detectors", cls=Command)(about.detectors)
+app.command("config", cls=Command)(policies.config)
 app.command("doctor", cls=Command)(about.doctor)
 
 

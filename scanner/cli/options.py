@@ -17,7 +17,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from scanner import report
-from scanner.cli import exits
+from scanner.cli import exits, policy
 from scanner.errors import UsageError
 from scanner.limits import GIB, Limits
 from scanner.settings import Budget, Device, Noise, Settings
@@ -185,7 +185,8 @@ def _without_color(chosen: bool) -> bool:
 
 
 def _option(panel: str, *flags: str, **more: Any) -> Any:
-    return typer.Option(*flags, rich_help_panel=panel, **more)
+    variable = policy.ENVIRONMENT + flags[0].removeprefix("--").replace("-", "_").upper()
+    return typer.Option(*flags, rich_help_panel=panel, envvar=variable, show_envvar=False, **more)
 
 
 @frozen
@@ -267,6 +268,16 @@ class ReportOptions(PrintOptions):
             "-o",
             metavar="FILE",
             help="Write to this file what would go to stdout.",
+        ),
+    ] = None
+    config: Annotated[
+        Path | None,
+        _option(
+            OUTPUT,
+            "--config",
+            metavar="FILE",
+            help="The policy to follow. [dim]\\[default: the nearest scan.toml, or "
+            "pyproject.toml with a table tool.overactivation][/dim]",
         ),
     ] = None
     fdr: Annotated[
@@ -670,6 +681,22 @@ def takes_options(command: Callable[..., None]) -> Callable[..., None]:
     return spread
 
 
+def names() -> dict[str, str]:
+    """Return the parameter that stands for each option that a policy may set."""
+    kinds = (ScanOptions, CalibrateOptions)
+    fields = (field for kind in kinds for field in dataclasses.fields(kind))
+    flags = {flag(field).removeprefix("--"): field.name for field in fields}
+    return {name: field for name, field in flags.items() if name != "config"}
+
+
+def flag(field: "dataclasses.Field[Any]") -> str:
+    """Return the option that an option class's field is."""
+    parts = get_args(field.type)
+    option: Any = next(part for part in parts if isinstance(part, typer.models.OptionInfo))
+    # In an annotation, Typer keeps the first flag where a default would stand.
+    return str(option.default)
+
+
 def _is_required(field: "dataclasses.Field[Any]") -> bool:
     return field.default is dataclasses.MISSING
 
@@ -686,9 +713,7 @@ def filling(kind: type) -> Iterator[tuple[str, str, Fills]]:
         parts = get_args(field.type)
         for fills in parts:
             if isinstance(fills, Fills):
-                # In an annotation, Typer keeps the first flag where a default would stand.
-                option: Any = next(p for p in parts if isinstance(p, typer.models.OptionInfo))
-                yield field.name, str(option.default), fills
+                yield field.name, flag(field), fills
 
 
 def filled(options: Any, of: type) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import typer
 from scanner.cli import options
 from scanner.cli.delivery import deliver, targets
 from scanner.cli.exits import exit_code
+from scanner.cli.policies import applied
 from scanner.report import json
 from scanner.results import ScanResult
 
@@ -25,5 +26,5 @@ def report(saved: _Saved, chosen: options.ReportOptions) -> None:
     """Show saved results again, in any format; nothing is measured."""
     wanted = targets(chosen.format or (), chosen.output, verbose=chosen.verbose, fdr=chosen.fdr)
     results: Sequence[ScanResult] = [result for path in saved for result in json.read(path)]
-    deliver(results, wanted, count=len(results))
-    raise typer.Exit(exit_code(results, chosen.fail_on or ()))
+    shown = deliver(applied(results, chosen.config, quiet=True), wanted, count=len(results))
+    raise typer.Exit(exit_code(shown, chosen.fail_on or ()))

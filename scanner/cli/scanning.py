@@ -12,6 +12,7 @@ from scanner.cli.delivery import deliver, targets
 from scanner.cli.exits import exit_code
 from scanner.cli.models import models as expanded
 from scanner.cli.output import Bar, complain, note
+from scanner.cli.policies import applied
 from scanner.cli.wording import result_in_options
 from scanner.errors import UsageError
 from scanner.report.totals import is_failed
@@ -44,7 +45,8 @@ def scan(models: _Models, chosen: options.ScanOptions) -> None:
 
     several = len(files) > 1 or chosen.jobs > 1 or chosen.cache is not None
     arriving = _registry(files, chosen) if several else _single(files[0], chosen)
-    results = deliver(map(_told, arriving), wanted, count=len(files))
+    told = applied(map(_told, arriving), chosen.config, quiet=chosen.quiet)
+    results = deliver(told, wanted, count=len(files))
     if not wanted[0].report.shows_failures and len(results) == 1:
         _explain_failures(results)
     if chosen.evidence is not None:

@@ -10,7 +10,6 @@ from xml.sax.saxutils import quoteattr
 
 from scanner.report import Page
 from scanner.report.escape import printable
-from scanner.report.sarif import accepts
 from scanner.results import ScanResult, Verdict
 
 _LONGEST = 2000
@@ -74,7 +73,7 @@ def _cases(result: ScanResult) -> Iterator[Case]:
 
 
 def _case(result: ScanResult, rule: str, verdict: Verdict, reason: str) -> Case:
-    allowed = next((s for s in result.suppressions if accepts(s, rule)), None)
+    allowed = next((s for s in result.suppressions if s.covers(rule)), None)
     if verdict is Verdict.CLEAN:
         return rule, "", ""
     if allowed is not None:

@@ -207,7 +207,7 @@ def _entry(  # noqa: PLR0913 - the parts of a SARIF result
     facts: Json,
 ) -> Json:
     """Return a SARIF result."""
-    accepted = [s for s in result.suppressions if accepts(s, rule["ruleId"])]
+    accepted = [s for s in result.suppressions if s.covers(rule["ruleId"])]
     return {
         **rule,
         "kind": kind[0],
@@ -218,11 +218,6 @@ def _entry(  # noqa: PLR0913 - the parts of a SARIF result
         "properties": facts,
         **({"suppressions": list(map(_suppression, accepted))} if accepted else {}),
     }
-
-
-def accepts(suppression: Suppression, rule: str) -> bool:
-    """Whether a suppression covers a rule: by name, with its detector, or with the whole model."""
-    return suppression.rule in {"model", rule, rule.split("/", maxsplit=1)[0]}
 
 
 def _suppression(suppression: Suppression) -> Json:

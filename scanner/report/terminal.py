@@ -176,6 +176,9 @@ def _grounds(result: ScanResult) -> Iterator[tuple[str, str]]:
     if result.verdict is Verdict.INCONCLUSIVE and result.index is not None:
         reach = "clean networks of the shipped recipes reached 1 at most"
         yield "index", f"{result.index:.2f}, uncalibrated: {reach}"
+    for number, allowed in enumerate(result.suppressions):
+        label = "" if number else "allowed"
+        yield label, f"{allowed.rule}, until {allowed.expires}: {allowed.reason}"
     if result.calibration:
         yield "rests on", result.calibration
     for number, sentence in enumerate(result.advice):
@@ -273,6 +276,8 @@ def _overview(results: Sequence[ScanResult], fdr: float | None) -> RenderableTyp
         verdict = Text(result.verdict.value, STYLES[result.verdict])
         if is_failed(result):
             verdict = Text("failed", "bold red")
+        elif result.allowed:
+            verdict = Text(f"{result.verdict.value}, allowed", "dim")
         p = None if result.score is None else 1 - result.score
         numbers = (_short(p), _short(result.size), _short(result.index), _suspected(result))
         further = (printable(own.get(heading, "-")) for heading in headings)

@@ -52,5 +52,5 @@ def is_failed(result: ScanResult) -> bool:
 
 
 def _allowed(results: Sequence[ScanResult]) -> str:
-    count = sum(any(s.rule == "model" for s in r.suppressions) for r in results)
+    count = sum(result.allowed for result in results)
     return f" ({count} allowed)" if count else ""

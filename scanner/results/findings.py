@@ -8,7 +8,14 @@ from typing import Any
 from scanner.results.blocks import Description
 from scanner.results.declarations import Contribution, Rule
 from scanner.results.profiles import Trigger
-from scanner.results.records import Failure, ModelIdentity, Observation, Runtime, Skip
+from scanner.results.records import (
+    Failure,
+    ModelIdentity,
+    Observation,
+    Runtime,
+    Severity,
+    Skip,
+)
 from scanner.values import frozen
 
 ClassScores = tuple[tuple[int, float], ...]
@@ -303,6 +310,10 @@ class Suppression:
     reason: str
     expires: str
 
+    def covers(self, rule: str) -> bool:
+        """Whether it is about a rule: by name, with its detector, or with the whole model."""
+        return self.rule in {"model", rule, rule.split("/", maxsplit=1)[0]}
+
 
 @frozen
 class ScanResult:
@@ -351,3 +362,20 @@ class ScanResult:
     advice: tuple[str, ...] = ()
     run: Run | None = None
     suppressions: tuple[Suppression, ...] = ()
+
+    @property
+    def allowed(self) -> bool:
+        """Whether everything that the verdict rests on was accepted by somebody.
+
+        That is what the graph shows, where it shows something suspicious, or else the verdict.
+        """
+        grave = [
+            f"{finding.rule.id}/{seen.code}"
+            for finding in self.findings
+            for seen in finding.observations
+            if seen.severity >= Severity.SUSPICIOUS
+        ]
+        return all(
+            any(suppression.covers(rule) for suppression in self.suppressions)
+            for rule in grave or ["verdict"]
+        )

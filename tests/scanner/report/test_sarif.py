@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pages import StringPage
 from rich.console import Console
 
-from scanner.report.sarif import SarifReport, accepts, uri
+from scanner.report.sarif import SarifReport, uri
 from scanner.results import ScanResult, Suppression
 
 SCHEMA = Path(__file__).parents[2] / "data" / "sarif-schema-2.1.0.json"
@@ -110,6 +110,6 @@ def test_a_suppression_covers_its_rule_only() -> None:
         return Suppression(rule=rule, reason="known", expires="2030-01-01")
 
     rules = ("graph_logic", "graph_logic/input-test", "graph_logic_2", "verdict")
-    assert [accepts(of("graph_logic"), r) for r in rules] == [True, True, False, False]
-    assert [accepts(of("graph_logic/input-test"), r) for r in rules] == [False, True, False, False]
-    assert [accepts(of("model"), r) for r in rules] == [True, True, True, True]
+    assert [of("graph_logic").covers(r) for r in rules] == [True, True, False, False]
+    assert [of("graph_logic/input-test").covers(r) for r in rules] == [False, True, False, False]
+    assert [of("model").covers(r) for r in rules] == [True, True, True, True]
