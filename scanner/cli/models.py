@@ -1,7 +1,6 @@
 """Which model files the words on the command line mean: files, folders, patterns, a list."""
 
 import fnmatch
-import glob
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from scanner.errors import UsageError
 
 SUFFIX = ".onnx"
+_MAGIC = frozenset("*?[")
 _LISTED = "-"  # the names stand on stdin, one per line
 
 
@@ -59,7 +59,9 @@ def _meant(word: str) -> Iterator[str]:
                 f"the folder {word!r} holds no {SUFFIX} file", remedy="name a folder of models"
             )
         yield from inside
-    elif glob.has_magic(word) and not Path(word).exists():
+    elif _MAGIC & set(word) and not Path(word).exists():
+        import glob  # noqa: PLC0415 - few words are patterns
+
         matched = sorted(f for f in glob.iglob(word, recursive=True) if Path(f).is_file())  # noqa: PTH207 - a pattern may be absolute
         if not matched:
             raise UsageError(f"no file matches {word!r}", remedy="check the pattern")

@@ -7,7 +7,6 @@ without their dashes; what is typed comes first, then the environment, then the 
 
 import dataclasses
 import datetime as dt
-import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -129,6 +128,8 @@ def read(path: Path | None, options: Collection[str]) -> Policy:
     entries = data.pop("allow", [])
     for name in data:
         if name not in options:
+            import difflib  # noqa: PLC0415 - only for a name that is misspelt
+
             near = difflib.get_close_matches(name, options, n=1)
             remedy = f"did you mean {near[0]!r}?" if near else "'scan config' lists the options"
             raise _wrong(path, f"there is no option {name!r}", remedy)

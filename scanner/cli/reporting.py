@@ -10,7 +10,6 @@ from scanner.cli import options
 from scanner.cli.delivery import deliver, targets
 from scanner.cli.exits import exit_code
 from scanner.cli.policies import applied
-from scanner.report import json
 from scanner.results import ScanResult
 
 _Saved = Annotated[
@@ -24,6 +23,8 @@ _Saved = Annotated[
 @options.takes_options
 def report(saved: _Saved, chosen: options.ReportOptions) -> None:
     """Show saved results again, in any format; nothing is measured."""
+    from scanner.report import json  # noqa: PLC0415 - nothing for a scan
+
     wanted = targets(chosen.format or (), chosen.output, verbose=chosen.verbose, fdr=chosen.fdr)
     results: Sequence[ScanResult] = [result for path in saved for result in json.read(path)]
     shown = deliver(applied(results, chosen.config, quiet=True), wanted, count=len(results))

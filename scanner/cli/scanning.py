@@ -15,7 +15,6 @@ from scanner.cli.output import Bar, complain, note
 from scanner.cli.policies import applied
 from scanner.cli.wording import result_in_options
 from scanner.errors import UsageError
-from scanner.report.totals import is_failed
 from scanner.results import ScanResult
 from scanner.settings import Settings
 
@@ -69,6 +68,7 @@ def _single(model: str, chosen: options.ScanOptions) -> Iterator[ScanResult]:
 def _registry(models: list[str], chosen: options.ScanOptions) -> Iterator[ScanResult]:
     """Yield the result for each of many models; say so where no terminal shows a bar."""
     from scanner import batch, cache  # noqa: PLC0415 - nothing for --help
+    from scanner.report.totals import is_failed  # noqa: PLC0415 - as above
     from scanner.sandbox import worker  # noqa: PLC0415 - as above
 
     settings, references, baseline = _asked(chosen)
