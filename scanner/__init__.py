@@ -25,6 +25,7 @@ _ROOMS = {
     "scanner.pipeline": (
         "calibrate", "check", "diagnose", "judge", "layers", "measure", "rules", "scan",
     ),
+    "scanner.report.json": ("read_results", "write_results"),
     "scanner.results": ("Finding", "ScanResult", "Verdict"),
     "scanner.settings": ("Budget", "Device", "Noise", "Settings"),
 }  # fmt: skip
@@ -36,7 +37,8 @@ __all__ = [
     "NoLogitsError", "Noise", "ScanResult", "ScannerError", "Settings", "UnsafeModelError",
     "UnsupportedModelError", "UsageError", "ValueNotFoundError", "Verdict",
     "WorkerCrashedError", "WorkerError", "WorkerTimeoutError", "calibrate", "check", "diagnose",
-    "judge", "lanes", "layers", "measure", "read_baseline", "rules", "scan", "scan_many",
+    "judge", "lanes", "layers", "measure", "read_baseline", "read_results", "rules", "scan",
+    "scan_many", "write_results",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     )
     from scanner.judging.population import Baseline, read_baseline
     from scanner.pipeline import calibrate, check, diagnose, judge, layers, measure, rules, scan
+    from scanner.report.json import read_results, write_results
     from scanner.results import Finding, ScanResult, Verdict
     from scanner.settings import Budget, Device, Noise, Settings
 else:  # a checker that saw this function would let every name pass

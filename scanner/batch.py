@@ -63,6 +63,8 @@ def scan_many(  # noqa: PLR0913 - what is measured, beside what, where, and who 
     Raises:
         ScannerError: The request itself cannot be carried out, or a reference cannot be measured.
     """
+    pipeline.several("models", models)
+    pipeline.several("references", references)
     chosen = settings or Settings()
     shift = _Shift(chosen, executor, cache, None)
     clean = [_clean(begun.wait()) for begun in shift.begin(references)]

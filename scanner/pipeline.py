@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from scanner import protocol
-from scanner.errors import BaselineError, ScannerError, WorkerError
+from scanner.errors import BaselineError, ScannerError, UsageError, WorkerError
 from scanner.judging import population, ranks, unanalysable, verdict
 from scanner.judging.population import Baseline
 from scanner.limits import Allowance
@@ -71,7 +71,21 @@ def scan(
     Raises:
         ScannerError: The request itself cannot be carried out, or a reference cannot be opened.
     """
+    several("references", references)
     return next(scan_each([model], references, settings, baseline=baseline, progress=progress))
+
+
+def several(name: str, paths: Sequence[PathLike]) -> None:
+    """Refuse a single path where several are wanted: it would be read letter by letter.
+
+    Raises:
+        UsageError: It is one.
+    """
+    if isinstance(paths, str | os.PathLike):
+        raise UsageError(
+            f"{name} is the single path {os.fspath(paths)!r}",
+            remedy="put it into a list",
+        )
 
 
 def scan_each(  # noqa: PLR0913 - what is measured, beside what, by which clock

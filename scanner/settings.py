@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 
+from scanner.errors import UsageError
 from scanner.limits import Limits
 from scanner.values import frozen
 
@@ -110,6 +111,29 @@ class Settings:
     timeout: float | None = None
     limits: Limits = dataclasses.field(default_factory=Limits)
     require_isolation: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no scan could be made with.
+
+        Raises:
+            UsageError: A setting has a value that means nothing.
+        """
+        for name, least in (("images", 1), ("seed", 0), ("threads", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(
+                    f"the setting `{name}` is {getattr(self, name)}",
+                    remedy=f"give at least {least}",
+                )
+        if not 0 < self.alpha < 1:
+            raise UsageError(
+                f"the setting `alpha` is {self.alpha:g}", remedy="give a share between 0 and 1"
+            )
+        for name in ("detectors", "classes", "input_shape", "input_range"):
+            if isinstance(value := getattr(self, name), str | int):
+                raise UsageError(
+                    f"Settings.{name} is {value!r}, and a sequence is wanted",
+                    remedy=f"write it as in ({value!r},)",
+                )
 
     def deadline(self, models: int) -> float:
         """Return the seconds of wall-clock time for so many models, suspect and references."""

@@ -26,6 +26,6 @@ def report(saved: _Saved, chosen: options.ReportOptions) -> None:
     from scanner.report import json  # noqa: PLC0415 - nothing for a scan
 
     wanted = targets(chosen.format or (), chosen.output, verbose=chosen.verbose, fdr=chosen.fdr)
-    results: Sequence[ScanResult] = [result for path in saved for result in json.read(path)]
+    results: Sequence[ScanResult] = [result for path in saved for result in json.read_results(path)]
     shown = deliver(applied(results, chosen.config, quiet=True), wanted, count=len(results))
     raise typer.Exit(exit_code(shown, chosen.fail_on or ()))

@@ -43,7 +43,23 @@ def render(result: ScanResult, *, indent: int | None = 2) -> str:
     return write(first | body, indent=indent)
 
 
-def read(path: Path) -> list[ScanResult]:
+def write_results(results: Iterable[ScanResult], path: Path) -> None:
+    """Save results as JSON Lines, for `read_results`.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    try:
+        path.write_text(
+            "".join(render(result, indent=None) for result in results), encoding="utf-8"
+        )
+    except OSError as error:
+        raise UsageError(
+            f"{str(path)!r} cannot be written ({error.strerror})", remedy="name another file"
+        ) from error
+
+
+def read_results(path: Path) -> list[ScanResult]:
     """Read saved results: one JSON object, or JSON Lines.
 
     Raises:

@@ -5,11 +5,12 @@ import multiprocessing
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import models
 import pytest
 
-from scanner import Device, Settings, UsageError, pipeline, scan_many
+from scanner import Device, Settings, UsageError, pipeline, scan, scan_many
 from scanner.batch import lanes
 from scanner.cache import Cache
 from scanner.results import ModelRecord
@@ -112,3 +113,14 @@ def test_a_reference_that_is_no_model_stops_the_run(
 ) -> None:
     with pytest.raises(UsageError, match="there is no file"):
         list(scan_many(pair, [tmp_path / "none.onnx"], SETTINGS))
+
+
+@pytest.mark.parametrize("single", ["a.onnx", Path("a.onnx")])
+def test_a_single_path_is_not_read_letter_by_letter(single: Any) -> None:
+    for call in (
+        lambda: list(scan_many(single)),
+        lambda: list(scan_many(["b.onnx"], single)),
+        lambda: scan("b.onnx", single),
+    ):
+        with pytest.raises(UsageError, match="put it into a list"):
+            call()
