@@ -121,7 +121,7 @@ class Settings:
         for name, least in (("images", 1), ("seed", 0), ("threads", 0)):
             if getattr(self, name) < least:
                 raise UsageError(
-                    f"the setting `{name}` is {getattr(self, name)}",
+                    f"Settings.{name} is {getattr(self, name)}",
                     remedy=f"give at least {least}",
                 )
         if not 0 < self.alpha < 1:
