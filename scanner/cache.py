@@ -19,7 +19,7 @@ from scanner.judging.population import Baseline
 from scanner.results import ModelRecord, ScanResult
 from scanner.settings import Settings
 from scanner.values import from_json, to_json
-from scanner.version import VERSION
+from scanner.version import PROGRAM, VERSION
 
 T = TypeVar("T", ModelRecord, ScanResult)
 
@@ -64,7 +64,7 @@ class Cache:
                 f"the cache {str(folder)!r} cannot be made ({error.strerror})",
                 remedy="name another folder as the setting `cache`",
             ) from error
-        self._versions = {"overactivation": VERSION, "onnxruntime": _installed("onnxruntime")}
+        self._versions = {PROGRAM: VERSION, "onnxruntime": _installed("onnxruntime")}
         self._hashes: dict[tuple[str, int, int], str] = {}
 
     def key(self, model: str | os.PathLike[str], settings: Settings) -> Key | None:

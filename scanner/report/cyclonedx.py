@@ -12,8 +12,8 @@ from scanner.report import Page
 from scanner.report.escape import printable
 from scanner.report.json import write
 from scanner.results import ModelIdentity, ScanResult, ValueInfo
+from scanner.version import PROGRAM
 
-_TOOL = "overactivation"
 _LONGEST = 2000
 
 Json = dict[str, Any]
@@ -37,7 +37,7 @@ def _bill(results: Sequence[ScanResult]) -> Json:
     for reference in (model for result in results for model in result.references):
         components.setdefault(_ref(reference), _component(reference, [("role", "reference")]))
     runs = [r.run for r in results if r.run]
-    tool: Json = {"type": "application", "name": _TOOL}
+    tool: Json = {"type": "application", "name": PROGRAM}
     metadata: Json = {
         "tools": {"components": [tool | ({"version": runs[0].version} if runs else {})]},
         **({"timestamp": max(run.time for run in runs)} if runs else {}),
@@ -81,7 +81,8 @@ def _component(model: ModelIdentity, facts: Iterable[tuple[str, str]]) -> Json:
             }
         },
         "properties": [
-            {"name": f"{_TOOL}:{name}", "value": printable(value, _LONGEST)} for name, value in told
+            {"name": f"{PROGRAM}:{name}", "value": printable(value, _LONGEST)}
+            for name, value in told
         ],
     }
 

@@ -11,6 +11,7 @@ from xml.sax.saxutils import quoteattr
 from scanner.report import Page
 from scanner.report.escape import printable
 from scanner.results import ScanResult, Verdict
+from scanner.version import PROGRAM
 
 _LONGEST = 2000
 
@@ -30,7 +31,7 @@ class JunitReport:
         known = [(result, list(_cases(result))) for result in results]
         page.write('<?xml version="1.0" encoding="UTF-8"?>\n')
         totals = _totals([case for _, cases in known for case in cases])
-        page.write(f'<testsuites name="overactivation"{totals}>\n')
+        page.write(f'<testsuites name="{PROGRAM}"{totals}>\n')
         for result, cases in known:
             page.write("".join(_suite(result, cases)))
         page.write("</testsuites>\n")

@@ -27,11 +27,11 @@ from scanner.results import (
     Verdict,
 )
 from scanner.values import to_json
+from scanner.version import PROGRAM
 
 _SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 )
-_TOOL = "overactivation"
 _VERDICT = "verdict"  # the rule of the combined verdict
 _LONGEST = 2000
 _MOST_NODES = 100
@@ -82,7 +82,7 @@ class _Log:
             self._invocation([r for r in self._results if _arguments(r) == arguments])
             for arguments in runs
         ]
-        driver: Json = {"name": _TOOL, "rules": list(self._rules.values())}
+        driver: Json = {"name": PROGRAM, "rules": list(self._rules.values())}
         version = next((r.run.version for r in self._results if r.run), None)
         run = {
             "tool": {"driver": driver | ({"version": version} if version else {})},
