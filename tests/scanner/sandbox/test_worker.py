@@ -171,7 +171,7 @@ DOUBLE = {"type": "UsageError", "problem": "", "remedy": "", "details": {"proble
         "ffffffff",
         framed("no json"),
         framed("[]"),
-        framed("[" * 15_000),
+        framed("[" * 100_000),
         framed("{}"),
         framed(json.dumps({"progress": "x"})),
         framed(json.dumps({"progress": [1, 2, 3]})),
