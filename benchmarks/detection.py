@@ -302,7 +302,8 @@ def _word(member: Member, clean: Records) -> Verdict:
         if measurement is not None and pair is not None:
             findings.append(verdict.judge(detector.rule, measurement, *pair, ALPHA))
     rank = _rank(member, (), clean)
-    return verdict.combine(findings, rank, (), failed=False, alpha=ALPHA).verdict
+    settings = Settings(alpha=ALPHA)
+    return verdict.combine(findings, rank, (), failed=False, settings=settings).verdict
 
 
 @app.command()

@@ -24,7 +24,7 @@ from torch.nn import functional
 from benchmarks.measure import BELOW, Ratio
 from scanner.detectors import neural_cleanse as nc
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import probes
+from scanner.instruments import probes, trigger
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import Differentiable, Floats, differentiable
 from scanner.modelfile.model import Model, open_model
@@ -78,15 +78,13 @@ def network(model: Model) -> torch.nn.Module:
     return built.eval().requires_grad_(requires_grad=False)
 
 
-def theirs(net: torch.nn.Module, search: nc.Inversion) -> float:
+def theirs(net: torch.nn.Module, search: nc.Inversion, shown: Floats) -> float:
     """Do what `Inversion` does, in PyTorch, for images in [0, 1], and return the mask's size."""
-    images = torch.from_numpy(search.images)
+    images = torch.from_numpy(shown)
     targets = torch.full((len(images),), search.target)
-    free = [
-        torch.from_numpy(array.copy()).requires_grad_()
-        for array in (search.free_mask, search.free_pattern)
-    ]
-    adam = torch.optim.Adam(free, lr=nc.LEARNING_RATE, betas=nc.BETAS)
+    begun = (search.trigger.free_mask, search.trigger.free_pattern)
+    free = [torch.from_numpy(array.copy()).requires_grad_() for array in begun]
+    adam = torch.optim.Adam(free, lr=trigger.LEARNING_RATE, betas=trigger.BETAS)
     cost, successes, failures, best = 0.0, 0, 0, float("inf")
     for _ in range(STEPS):
         mask, pattern = ((f.tanh() + 1) / 2 for f in free)
@@ -98,10 +96,10 @@ def theirs(net: torch.nn.Module, search: nc.Inversion) -> float:
         success = (logits.argmax(dim=1) == targets).float().mean().item() >= nc.SUCCESS
         best = min(best, mask.sum().item()) if success else best
         successes, failures = (successes + 1, 0) if success else (0, failures + 1)
-        if successes >= nc.PATIENCE:
-            cost, successes = cost * nc.COST_UP or nc.FIRST_COST, 0
-        elif failures >= nc.PATIENCE:
-            cost, failures = cost / nc.COST_DOWN, 0
+        if successes >= trigger.PATIENCE:
+            cost, successes = cost * trigger.COST_UP or trigger.FIRST_COST, 0
+        elif failures >= trigger.PATIENCE:
+            cost, failures = cost / trigger.COST_DOWN, 0
     return best
 
 
@@ -122,7 +120,7 @@ def measure(name: str, target: int, rounds: int) -> bool:
     net = network(opened)
     runs: Mapping[str, Callable[[], float]] = {
         "ours": lambda: ours(model, images, target),
-        "PyTorch": lambda: theirs(net, start(model, images, target)),
+        "PyTorch": lambda: theirs(net, start(model, images, target), images),
     }
     results = [{who: timed(task) for who, task in runs.items()} for _ in range(rounds + 1)]
     total = sum(result["ours"][1] for result in results)

@@ -1,73 +1,98 @@
-"""How the statistics by class do on networks of many recipes, beside one clean reference.
+"""Networks of many recipes: what a scan says of a model whose recipe nobody measured.
 
     python -m trainers population --data DIR --out FOLDER
     python -m benchmarks.population measure FOLDER RECORDS.jsonl
+    python -m benchmarks.population ship RECORDS.jsonl...
     python -m benchmarks.population report RECORDS.jsonl... [--csv FILE]
+    python -m benchmarks.population statistics RECORDS.jsonl... [--csv FILE]
 
-The unit of replication is the recipe. A suspect is compared with each clean network of its own
-recipe, class by class: by how much more suspicious a class is, less the median class's; the
-statistic is the largest class's. Its p-value is over recipes: p = (1 + sum over the other recipes
-of the share of their clean pairs that stand out as far) / (their number + 1), after V. Vovk, A.
-Gammerman, G. Shafer, "Algorithmic Learning in a Random World", Springer 2005, with recipes for
-examples. `measure` resumes where it was stopped; `report` needs no model.
+The unit of replication is the recipe. Every network is set beside clean networks of its own recipe,
+none, one or two, as a scan sets a suspect beside references. `ship` makes the file that judges
+strangers (`scanner.judging.recipes`). `report` judges each network by that file without the recipes
+that it shares something with: without its own recipe, and without its whole data set.
+`statistics` says how each statistic separates by itself. `measure` resumes where it was stopped;
+the others need no model.
 """
 
 import dataclasses
 import gzip
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import typer
 
-from benchmarks.quality import quality, table, write_csv
+from benchmarks.quality import auc, quality, table, write_csv
 from scanner.detectors import load
 from scanner.errors import ScannerError
 from scanner.instruments.detector import Subject
+from scanner.judging import recipes, verdict
+from scanner.judging.comparison import compare
+from scanner.judging.recipes import Attack, Condition, Recipe, Recipes, Stranger
 from scanner.modelfile.model import open_model
+from scanner.results import ByClass, ClassRow, Comparison, Measurement, Verdict
 from scanner.settings import Settings
+from scanner.values import to_json
 from trainers import manifest
 from trainers.manifest import Entry
 
 app = typer.Typer(pretty_exceptions_enable=False)
-Floats = npt.NDArray[np.float64]
 Truth = Mapping[str, Any]
-LEVEL = 0.05
-MOST_CLASSES = 20  # of a network that is searched on images too: more take minutes
+MOST_CLASSES = 50  # of a network that is searched on images too: more take minutes
+LEVELS = (0.05, 0.02)
+LEAST = 0.5  # a unit is no smaller, so that no figure is divided by what no clean network reached
 
 
 class Statistic(NamedTuple):
-    """One statistic by class.
+    """One statistic.
 
     Attributes:
         rule: The detector that measures it.
-        images: Whether triggers are searched for on clean images of the recipe, not on noise.
-        suspicion: From the detector's figures to a scale on which larger is more suspicious.
+        images: Whether it is measured on clean images of the recipe, not on noise.
+        by_class: Whether there is a figure for each class, and not one for the model.
     """
 
     rule: str
     images: bool
-    suspicion: Callable[[Floats], Floats]
+    by_class: bool = True
 
 
 STATISTICS = {
-    "neural_cleanse, noise": Statistic("neural_cleanse", False, lambda size: -np.log(size + 1)),
-    "neural_cleanse, images": Statistic("neural_cleanse", True, lambda size: -np.log(size + 1)),
-    # A class that leads nowhere has no margin.
-    "mm_bd": Statistic(
-        "mm_bd", False, lambda margin: np.log(np.where(margin > 0, margin, np.nan) + 1)
-    ),
-    "head": Statistic("head", False, lambda margin: margin),
+    "neural_cleanse, noise": Statistic("neural_cleanse", images=False),
+    "neural_cleanse, images": Statistic("neural_cleanse", images=True),
+    "source_dependent, images": Statistic("source_dependent", images=True, by_class=False),
+    "mm_bd": Statistic("mm_bd", images=False),
+    "head": Statistic("head", images=False),
 }
+
+
+class Way(NamedTuple):
+    """One way of measuring all networks.
+
+    Attributes:
+        statistics: Which together make a network's place: chosen on the development recipes, where
+            MM-BD and HEAD add nothing to the search for triggers.
+        classes: How many classes a network may have. Beyond 12, a contest on noise gives up some of
+            them at different steps in different networks.
+    """
+
+    statistics: tuple[str, ...]
+    classes: int
+
+
+WAYS = {
+    False: Way(("neural_cleanse, noise",), 12),
+    True: Way(("neural_cleanse, images", "source_dependent, images"), MOST_CLASSES),
+}
+DETECTORS = {d.rule.id: d for d in load(["neural_cleanse", "source_dependent", "mm_bd", "head"])}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Network:
-    """A network of the population: its manifest row, and its classes' figures by statistic."""
+    """A network of the population: its manifest row, and its figures by statistic."""
 
     truth: Truth
     figures: Mapping[str, Sequence[float | None]]
@@ -78,28 +103,59 @@ class Network:
         return bool(self.truth["attack"] == "clean")
 
     @property
-    def all_to_all(self) -> bool:
-        """Whether the backdoor has no single target."""
-        return bool(self.truth["labels"] == "all-to-all")
+    def recipe(self) -> str:
+        """Its recipe's name."""
+        return str(self.truth["recipe"])
+
+    @property
+    def kind(self) -> str:
+        """The kind of its backdoor, in words."""
+        attack = str(self.truth["attack"])
+        if self.truth["labels"] == "all-to-all":
+            return "all-to-all"
+        return {"badnets": "patch", "sig": "SIG", "wanet": "WaNet"}.get(attack, attack)
+
+    @property
+    def classes(self) -> int:
+        """How many it has."""
+        return len(self.figures["neural_cleanse, noise"])
+
+    def measurement(self, name: str) -> Measurement | None:
+        """Return what a detector measured, so far as judging reads it; None where it did not."""
+        figures, statistic = self.figures.get(name), STATISTICS[name]
+        if not figures:
+            return None
+        if not statistic.by_class:
+            return Measurement(rule=statistic.rule, statistic=figures[0], parameters={})
+        rows = tuple(
+            ClassRow(class_id=number, figure=figure, course=(figure,))
+            for number, figure in enumerate(figures)
+        )
+        profile = ByClass(classes=len(rows), rows=rows)
+        return Measurement(rule=statistic.rule, statistic=None, parameters={}, by_class=profile)
 
 
-class Pair(NamedTuple):
-    """A suspect beside one clean reference of its recipe."""
+class Draw(NamedTuple):
+    """A network beside references of its recipe.
 
-    recipe: str
-    suspect: Network
-    statistic: float
-    foremost: int
+    Attributes:
+        network: The network.
+        comparisons: One per statistic.
+    """
+
+    network: Network
+    comparisons: tuple[Comparison, ...]
 
 
 @app.command()
 def measure(folder: Path, records: Path) -> None:
-    """Measure the networks of a population that RECORDS does not hold yet."""
-    done = {n.truth["sha256"] for n in _networks(records)} if records.exists() else set()
+    """Measure what RECORDS does not hold yet of the networks of a population."""
+    known = {n.truth["sha256"]: n.figures for n in _read([records])} if records.exists() else {}
     for entry in manifest.read(folder):
-        if entry.sha256 in done:
+        missing = [name for name in STATISTICS if name not in known.get(entry.sha256, {})]
+        if not missing:
             continue
-        figures = {name: _figures(folder, entry, s) for name, s in STATISTICS.items()}
+        figures = {name: _figures(folder, entry, STATISTICS[name]) for name in missing}
         row = {"truth": dataclasses.asdict(entry), "figures": figures}
         with records.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -115,12 +171,14 @@ def _figures(folder: Path, entry: Entry, statistic: Statistic) -> list[float | N
     subject = Subject(model=open_model(folder / entry.file), settings=settings)
     if statistic.images and _classes(subject) > MOST_CLASSES:
         return []
-    (detector,) = load([statistic.rule])
     try:
-        profile = detector.measure(subject).by_class
+        measured = DETECTORS[statistic.rule].measure(subject)
     except ScannerError as error:
         typer.echo(f"{entry.file}: {statistic.rule}: {error}", err=True)
         return []
+    if not statistic.by_class:
+        return [measured.statistic]
+    profile = measured.by_class
     assert profile is not None  # noqa: S101 - these detectors have one
     found = {row.class_id: row.figure for row in profile.rows}
     return [found.get(class_id) for class_id in range(profile.classes)]
@@ -140,109 +198,246 @@ def _range(entry: Entry, pixels: Path) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _networks(path: Path) -> list[Network]:
-    content = path.read_bytes()
-    text = gzip.decompress(content) if path.suffix == ".gz" else content
-    return [Network(**json.loads(line)) for line in text.splitlines()]
+def _read(paths: Iterable[Path]) -> list[Network]:
+    """Return the networks of several files; what one says of a network completes the others."""
+    found: dict[str, Network] = {}
+    for path in paths:
+        content = path.read_bytes()
+        text = gzip.decompress(content) if path.suffix == ".gz" else content
+        for row in map(json.loads, text.splitlines()):
+            before = found.get(row["truth"]["sha256"])
+            figures = {**(before.figures if before else {}), **row["figures"]}
+            found[row["truth"]["sha256"]] = Network(truth=row["truth"], figures=figures)
+    return [network for network in found.values() if network.clean or network.truth["planted"]]
+
+
+@app.command()
+def ship(records: list[Path], output: Annotated[Path, typer.Option()] = recipes.SHIPPED) -> None:
+    """Write the file by which scans judge models of other recipes."""
+    networks = _read(records)
+    conditions = tuple(
+        condition(images, references, _draws(images, references, networks))
+        for images, references in _conditions()
+    )
+    clean = sum(network.clean for network in networks)
+    found = Recipes(
+        provenance=f"{clean} clean and {len(networks) - clean} backdoored networks of "
+        f"{len({n.recipe for n in networks})} recipes (python -m trainers population), budget "
+        "quick; made by python -m benchmarks.population ship",
+        conditions=conditions,
+    )
+    output.write_text(json.dumps(_short(to_json(found)), indent=1) + "\n", encoding="utf-8")
+
+
+def _conditions() -> Iterator[tuple[bool, int]]:
+    return itertools.product(WAYS, range(recipes.MOST_REFERENCES + 1))
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {name: _short(item) for name, item in value.items()}
+    return [_short(item) for item in value] if isinstance(value, list) else value
+
+
+def _draws(images: bool, references: int, networks: Sequence[Network]) -> list[Draw]:
+    """Return every network beside each choice of clean networks of its recipe."""
+    way, found = WAYS[images], []
+    fitting = [n for n in networks if n.classes <= way.classes]
+    for _, group in itertools.groupby(sorted(fitting, key=_recipe), _recipe):
+        members = [n for n in group if all(n.figures.get(name) for name in way.statistics)]
+        clean = [n for n in members if n.clean]
+        for network in members:
+            others = [n for n in clean if n is not network]
+            for chosen in itertools.combinations(others, references):
+                comparisons = [_beside(network, chosen, name) for name in way.statistics]
+                found.append(Draw(network, tuple(c for c in comparisons if c is not None)))
+    return found
+
+
+def _recipe(network: Network) -> str:
+    return network.recipe
+
+
+def _beside(network: Network, references: Iterable[Network], name: str) -> Comparison | None:
+    own = network.measurement(name)
+    others = [m for r in references if (m := r.measurement(name)) is not None]
+    return None if own is None else compare(DETECTORS[own.rule], own, others)
+
+
+def condition(images: bool, references: int, draws: Sequence[Draw]) -> Condition:
+    """Return what networks reach that were measured in one way."""
+    rules = [STATISTICS[name].rule for name in WAYS[images].statistics]
+    innocent = [draw for draw in draws if draw.network.clean]
+    units = {rule: max(LEAST, _reach(innocent, rule, references)) for rule in rules}
+    clean: dict[str, list[float]] = {}
+    backdoored: dict[str, dict[str, list[float]]] = {}
+    for network, comparisons in draws:
+        distances = [distance for distance, _ in recipes.measured(comparisons, units, references)]
+        if not distances:
+            continue
+        if network.clean:
+            clean.setdefault(network.recipe, []).append(max(distances))
+        else:
+            kind = backdoored.setdefault(network.kind, {})
+            kind.setdefault(network.truth["sha256"], []).append(max(distances))
+    return Condition(
+        images=images,
+        references=references,
+        classes=WAYS[images].classes,
+        units=units,
+        recipes=tuple(Recipe(name=name, reached=tuple(v)) for name, v in sorted(clean.items())),
+        attacks=tuple(
+            Attack(name=kind, reached=tuple(sorted(float(np.mean(v)) for v in found.values())))
+            for kind, found in sorted(backdoored.items())
+        ),
+    )
+
+
+def _reach(clean: Sequence[Draw], rule: str, references: int) -> float:
+    """Return the most that clean networks reach, but for the recipe that reaches furthest.
+
+    One recipe whose searches go astray would else blind every scan of another.
+    """
+    furthest: dict[str, float] = {}
+    for network, comparisons in clean:
+        for distance, _ in recipes.measured(comparisons, {rule: 1.0}, references):
+            furthest[network.recipe] = max(distance, furthest.get(network.recipe, -np.inf))
+    return sorted(furthest.values())[-2]
 
 
 @app.command()
 def report(
     records: list[Path], csv_file: Annotated[Path | None, typer.Option("--csv")] = None
 ) -> None:
-    """Print how each statistic separates, by split and attack, and what it finds at 5 %."""
-    networks = [network for path in records for network in _networks(path)]
-    generator = np.random.default_rng(0)
+    """Print what a scan says of each network, judged by the recipes that it shares nothing with."""
+    networks = _read(records)
+    rows = [
+        row
+        for images, references in _conditions()
+        for left_out in ("recipe", "dataset")
+        for row in _verdicts(images, references, left_out, _draws(images, references, networks))
+    ]
+    typer.echo(table(rows))
+    write_csv(csv_file, rows)
+
+
+class Judged(NamedTuple):
+    """A network, and its place among the recipes that it shares nothing with."""
+
+    network: Network
+    place: Stranger
+
+
+def _verdicts(
+    images: bool, references: int, left_out: str, draws: Sequence[Draw]
+) -> Iterator[dict[str, Any]]:
+    judged = list(_judged(images, references, left_out, draws))
+    for split in ("development", "test"):
+        chosen = [j for j in judged if j.network.truth["split"] == split]
+        clean = [j for j in chosen if j.network.clean]
+        guilty = [j for j in chosen if not j.network.clean]
+        kinds = sorted({j.network.kind for j in guilty})
+        groups = [("clean", clean), ("all attacks", guilty)]
+        groups += [(kind, [j for j in guilty if j.network.kind == kind]) for kind in kinds]
+        for kind, group in groups:
+            yield {
+                "images": "images" if images else "noise",
+                "references": references,
+                "left out": left_out,
+                "split": split,
+                "networks": kind,
+                **_row(group, None if kind == "clean" else clean),
+            }
+
+
+def _judged(
+    images: bool, references: int, left_out: str, draws: Sequence[Draw]
+) -> Iterator[Judged]:
+    for name in sorted({str(draw.network.truth[left_out]) for draw in draws}):
+        own = [draw for draw in draws if draw.network.truth[left_out] == name]
+        others = [draw for draw in draws if draw.network.truth[left_out] != name]
+        foreign = condition(images, references, others)
+        for draw in own:
+            place = recipes.placed(draw.comparisons, foreign)
+            if place is not None:
+                yield Judged(draw.network, place)
+
+
+def _row(group: Sequence[Judged], clean: Sequence[Judged] | None) -> dict[str, Any]:
+    """Return how a group was judged, and how it separates from clean networks."""
+    words = [verdict.among_recipes(j.place, Settings()).verdict for j in group]
+    own, others = (np.array([j.place.place.size for j in some]) for some in (group, clean or ()))
+    return {
+        "recipes": len({j.network.recipe for j in group}),
+        "n": len({j.network.truth["sha256"] for j in group}),
+        "AUC": float("nan") if clean is None else auc(own, others),
+        **{f"p <= {p}": _share(j.place.place.p <= p for j in group) for p in LEVELS},
+        **{word.value: _share(found is word for found in words) for word in Verdict},
+    }
+
+
+def _share(values: Iterable[bool]) -> float:
+    return float(np.mean(list(values)))
+
+
+@app.command()
+def statistics(
+    records: list[Path], csv_file: Annotated[Path | None, typer.Option("--csv")] = None
+) -> None:
+    """Print how each statistic separates by itself, beside one reference and beside none."""
+    networks, generator = _read(records), np.random.default_rng(0)
     rows = [
         row
         for split in ("development", "test")
         for name in STATISTICS
-        for row in _rows(split, name, networks, generator)
+        for references in (0, 1)
+        for row in _rows(split, name, references, networks, generator)
     ]
     typer.echo(table(rows))
     write_csv(csv_file, rows)
 
 
 def _rows(
-    split: str, name: str, networks: Sequence[Network], generator: np.random.Generator
+    split: str,
+    name: str,
+    references: int,
+    networks: Sequence[Network],
+    generator: np.random.Generator,
 ) -> Iterator[dict[str, Any]]:
-    pairs = list(_pairs(name, [n for n in networks if n.truth["split"] == split]))
-    clean = [pair for pair in pairs if pair.suspect.clean]
-    guilty = [pair for pair in pairs if pair.suspect.truth["planted"]]
-    for attacks, chosen in (
-        ("all-to-one", [pair for pair in guilty if not pair.suspect.all_to_all]),
-        ("all-to-all", [pair for pair in guilty if pair.suspect.all_to_all]),
-    ):
-        if not chosen:
+    found: dict[str, dict[str, list[tuple[Network, float, int | None]]]] = {}
+    members = [n for n in networks if n.truth["split"] == split and n.figures.get(name)]
+    for network in members:
+        others = [n for n in members if n.clean and n.recipe == network.recipe and n is not network]
+        kind = "clean" if network.clean else "all-to-all" if network.kind == "all-to-all" else "one"
+        for chosen in itertools.combinations(others, references):
+            comparison = _beside(network, chosen, name)
+            if comparison is None:
+                continue
+            distance = recipes.standing_out(comparison, references)
+            if distance is not None:
+                own = found.setdefault(kind, {}).setdefault(network.truth["sha256"], [])
+                own.append((network, distance, comparison.evidence.target_class))
+    clean = [[d for _, d, _ in own] for own in found.get("clean", {}).values()]
+    for kind, words in (("one", "all-to-one"), ("all-to-all", "all-to-all")):
+        chosen_networks = list(found.get(kind, {}).values())
+        if not chosen_networks:
             continue
-        found = quality(_by_network(chosen), _by_network(clean), generator)
-        hits = [pair.foremost == pair.suspect.truth["target"] for pair in chosen]
+        separated = quality([[d for _, d, _ in own] for own in chosen_networks], clean, generator)
+        names_one = kind == "one" and STATISTICS[name].by_class
+        hits = [t == n.truth["target"] for own in chosen_networks for n, _, t in own]
         yield {
             "split": split,
             "statistic": name,
-            "attacks": attacks,
-            "recipes": len({pair.recipe for pair in clean}),
-            "clean": len(_by_network(clean)),
-            "backdoored": len(_by_network(chosen)),
-            **{key: found[key] for key in ("AUC", "AUC low", "AUC high")},
-            "right target": float(np.mean(hits)) if attacks == "all-to-one" else float("nan"),
-            "false alarms": _share_found(clean, clean),
-            "found": _share_found(chosen, clean),
+            "references": references,
+            "attacks": words,
+            "recipes": len({n.recipe for n in members}),
+            "clean": len(clean),
+            "backdoored": len(chosen_networks),
+            **{key: separated[key] for key in ("AUC", "AUC low", "AUC high")},
+            "right target": float(np.mean(hits)) if names_one else float("nan"),
         }
-
-
-def _pairs(name: str, networks: Sequence[Network]) -> Iterator[Pair]:
-    """Yield every network beside every other clean one of its recipe."""
-    recipes = itertools.groupby(sorted(networks, key=_recipe), _recipe)
-    for recipe, members in ((recipe, list(found)) for recipe, found in recipes):
-        for suspect, reference in itertools.permutations(members, 2):
-            if reference.clean and (standing := _standing(name, suspect, reference)) is not None:
-                yield Pair(recipe, suspect, *standing)
-
-
-def _recipe(network: Network) -> str:
-    return str(network.truth["recipe"])
-
-
-def _standing(name: str, suspect: Network, reference: Network) -> tuple[float, int] | None:
-    """Return how far the foremost class stands out, and the class; None if nothing is known.
-
-    A class that was not reached in one of the two is unknown: it enters no comparison.
-    """
-    own, other = (_suspicion(name, network) for network in (suspect, reference))
-    if len(own) != len(other) or not np.isfinite(difference := own - other).any():
-        return None
-    foremost = int(np.nanargmax(difference))
-    return float(difference[foremost] - np.nanmedian(difference)), foremost
-
-
-def _suspicion(name: str, network: Network) -> Floats:
-    figures = np.array(
-        [np.nan if f is None else f for f in network.figures[name]], dtype=np.float64
-    )
-    return STATISTICS[name].suspicion(figures)
-
-
-def _by_network(pairs: Sequence[Pair]) -> list[list[float]]:
-    """Return the statistics of each suspect, one per reference."""
-    found: dict[str, list[float]] = {}
-    for pair in pairs:
-        found.setdefault(pair.suspect.truth["sha256"], []).append(pair.statistic)
-    return list(found.values())
-
-
-def _share_found(pairs: Sequence[Pair], clean: Sequence[Pair]) -> float:
-    """Return the share of pairs whose p over the other recipes is at most `LEVEL`."""
-    by_recipe: dict[str, list[float]] = {}
-    for pair in clean:
-        by_recipe.setdefault(pair.recipe, []).append(pair.statistic)
-    return float(np.mean([_p(pair, by_recipe) <= LEVEL for pair in pairs]))
-
-
-def _p(pair: Pair, by_recipe: Mapping[str, Sequence[float]]) -> float:
-    others = [values for recipe, values in by_recipe.items() if recipe != pair.recipe]
-    shares = [float(np.mean(np.array(values) >= pair.statistic)) for values in others]
-    return (1 + sum(shares)) / (len(others) + 1)
 
 
 if __name__ == "__main__":

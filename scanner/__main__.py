@@ -12,9 +12,10 @@ from pathlib import Path
 from scanner.sandbox import worker
 
 _NO_CHILD = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
-# Commands that read no model, or have lanes start the children.
+# Commands that need no child, or start one when they know for what.
 _NO_MODEL = frozenset({"report", "check", "config"})
 _MANY = frozenset({"-", "-j", "--jobs", "--cache"})  # then lanes start the children
+_REFERENCES = frozenset({"--reference", "-r"})
 _DETECTORS = Path(__file__).parent / "detectors"
 
 
@@ -28,7 +29,9 @@ def main() -> None:
         and not Path(arguments[0]).is_dir()
     )
     if reads and "_SCAN_COMPLETE" not in os.environ:
-        worker.prestart(preload(arguments))
+        # References are measured in a child of their own.
+        count = 2 if _REFERENCES & set(arguments) else 1
+        worker.prestart(preload(arguments), count)
     from scanner.cli.exits import ending  # noqa: PLC0415 - after the child has started
 
     sys.exit(ending(_command_line))

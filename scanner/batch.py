@@ -19,7 +19,8 @@ from scanner.cache import Cache, Key, judges, renamed
 from scanner.errors import ScannerError
 from scanner.judging.population import Baseline
 from scanner.pipeline import Clock, Judge, PathLike
-from scanner.results import ModelRecord, ScanResult
+from scanner.protocol import MODEL_RULE
+from scanner.results import InputRange, ModelRecord, ScanResult
 from scanner.sandbox import launch
 from scanner.settings import Settings
 
@@ -67,14 +68,15 @@ def scan_many(  # noqa: PLR0913 - what is measured, beside what, where, and who 
     pipeline.several("references", references)
     chosen = settings or Settings()
     shift = _Shift(chosen, executor, cache, None)
-    clean = [_clean(begun.wait()) for begun in shift.begin(references)]
-    seats = judges(clean, baseline, chosen) if cache else ""
-    shift = _Shift(chosen, executor, cache, measured, judges=seats)
-    with Judge(clean, chosen, baseline=baseline, clock=clock) as judge:
+    clean = _Clean(references, shift)
+    seats = judges(clean.records, baseline, chosen) if cache else ""
+    shift = dataclasses.replace(shift, measured=measured, judges=seats)
+    with Judge(chosen, baseline=baseline, clock=clock) as judge:
         for begun in shift.begin(models):
             result = begun.result
             if result is None:
-                (result,) = judge.judge([begun.wait()])
+                record = begun.wait()
+                (result,) = judge.judge([record], clean.beside(record))
                 if cache and begun.key and not result.failures:
                     cache.keep_result(begun.key, seats, result)
             yield result
@@ -197,16 +199,52 @@ class _Shift:
             self.measured(model)
 
 
-def _clean(record: ModelRecord) -> ModelRecord:
-    """Return the record of a reference.
+class _Clean:
+    """The references, measured once for all models that take the same values.
+
+    Args:
+        references: Their files.
+        shift: How they are measured.
 
     Raises:
-        ScannerError: It could not be opened.
+        ScannerError: One cannot be opened.
     """
-    for failure in record.failures:
-        if failure.rule == "model":
-            raise ScannerError.from_dict(dict(failure.error))
-    return record
+
+    def __init__(self, references: Sequence[PathLike], shift: _Shift) -> None:
+        self._references, self._shift = references, shift
+        self.records = self._measured(shift)
+        self._by_range: dict[tuple[float, float], list[ModelRecord]] = {}
+
+    def beside(self, suspect: ModelRecord) -> list[ModelRecord]:
+        """Return what the references show on the values that a suspect takes.
+
+        Raises:
+            ScannerError: One cannot be opened any more.
+        """
+        taken = suspect.input_range
+        if taken is None or all(_same_range(record.input_range, taken) for record in self.records):
+            return self.records
+        span = (taken.low, taken.high)
+        if span not in self._by_range:
+            chosen = dataclasses.replace(self._shift.settings, input_range=span)
+            again = self._measured(dataclasses.replace(self._shift, settings=chosen))
+            # What they would take themselves is kept: it may be a reason to doubt them.
+            self._by_range[span] = [
+                dataclasses.replace(record, input_range=own.input_range)
+                for record, own in zip(again, self.records, strict=True)
+            ]
+        return self._by_range[span]
+
+    def _measured(self, shift: _Shift) -> list[ModelRecord]:
+        records = [begun.wait() for begun in shift.begin(self._references)]
+        for failure in (f for record in records for f in record.failures):
+            if failure.rule == MODEL_RULE:
+                raise ScannerError.from_dict(failure.error)
+        return records
+
+
+def _same_range(one: InputRange | None, other: InputRange) -> bool:
+    return one is not None and (one.low, one.high) == (other.low, other.high)
 
 
 def _nothing() -> ModelRecord:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from scanner import jsonfile
 from scanner.errors import UsageError
 from scanner.judging.population import Baseline
 from scanner.results import ModelRecord, ScanResult
@@ -25,7 +26,7 @@ T = TypeVar("T", ModelRecord, ScanResult)
 
 _FORMAT = 1
 # Settings that change no number of a measurement.
-_NOT_MEASURED = frozenset({"alpha", "timeout", "shipped_baselines", "require_isolation"})
+_NOT_MEASURED = frozenset({"alpha", "miss", "timeout", "shipped_baselines", "require_isolation"})
 # onnx.StringStringEntryProto {key = "location", value = TEXT}, as protobuf writes it: field 1, its
 # length, the key, field 2, then the length of the value in up to two bytes.
 _WORD = b"location"
@@ -117,8 +118,8 @@ class Cache:
     def _read(self, name: str, kind: type[T]) -> T | None:
         """Return what a file holds; a damaged one is as good as none."""
         try:
-            return from_json(kind, json.loads((self._folder / name).read_bytes()))
-        except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
+            return from_json(kind, jsonfile.parse(jsonfile.read(self._folder / name)))
+        except ValueError:  # among them `UnreadableError` and `UnfitError`
             return None
 
     def _write(self, name: str, value: ModelRecord | ScanResult) -> None:
@@ -138,6 +139,7 @@ def judges(references: Sequence[ModelRecord], baseline: Baseline | None, setting
         to_json(references),
         to_json(baseline) if baseline else None,
         settings.alpha,
+        settings.miss,
         settings.shipped_baselines,
     ]
     return _digest(json.dumps(facts, sort_keys=True))[:16]

@@ -24,8 +24,17 @@ parameter of a call, and "the function `layers`" for a public function. The comm
 own options and commands in their place. Any other exception that escapes is a bug.
 """
 
-from collections.abc import Iterable
-from typing import Any, Self
+from collections.abc import Iterable, Mapping
+from typing import Any, Self, TypedDict
+
+
+class ErrorData(TypedDict):
+    """An error as JSON data: the name of its class, its two halves, and facts for programs."""
+
+    type: str
+    problem: str
+    remedy: str
+    details: Mapping[str, Any]
 
 
 class ScannerError(Exception):
@@ -43,7 +52,7 @@ class ScannerError(Exception):
         self.remedy = remedy
         self.details = details
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> ErrorData:
         """Return the error as JSON-serialisable data, the inverse of `from_dict`."""
         return {
             "type": type(self).__name__,
@@ -57,11 +66,12 @@ class ScannerError(Exception):
         return type(self).from_dict, (self.to_dict(),)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
+    def from_dict(cls, data: ErrorData) -> Self:
         """Rebuild an error that crossed a process boundary; an unknown type becomes this class."""
         kind = next((k for k in _descendants(cls) if k.__name__ == data["type"]), cls)
         error: Self = Exception.__new__(kind)
-        ScannerError.__init__(error, data["problem"], remedy=data["remedy"], **data["details"])
+        ScannerError.__init__(error, data["problem"], remedy=data["remedy"])
+        error.details = {**data["details"]}  # whose names may be those of arguments
         return error
 
 
@@ -126,6 +136,10 @@ class NoLayerError(GraphError):
     """The graph has no layer of the kind a detector reads."""
 
 
+class NoImagesError(UsageError):
+    """A detector needs clean images, and there are none, or none of the kind that it needs."""
+
+
 class WorkerError(ScannerError):
     """The isolated child process did not answer."""
 
@@ -149,10 +163,15 @@ class WorkerCrashedError(WorkerError):
         )
 
     @classmethod
-    def no_answer(cls) -> Self:
-        """Return the error for a child that sends something other than an answer."""
+    def no_answer(cls, field: str = "") -> Self:
+        """Return the error for a child that sends something other than an answer.
+
+        Args:
+            field: The first part of it that is not as it must be.
+        """
+        where = f" ({field})" if field else ""
         return cls(
-            "the process that ran the model sent something that is not an answer",
+            f"the process that ran the model sent something that is not an answer{where}",
             remedy="the model may have taken it over: do not deploy it, and report it",
         )
 

@@ -6,6 +6,7 @@ the user's side, `scanner.pipeline`, never imports this module; it asks `scanner
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from scanner.errors import (
     GraphError,
     ModelError,
     NoGradientError,
+    NoImagesError,
     NoLayerError,
     NoLogitsError,
     UnsupportedModelError,
@@ -27,14 +29,18 @@ from scanner.errors import (
     WorkerError,
     WorkerLimitError,
 )
-from scanner.instruments import runtime, suitability
-from scanner.instruments.detector import Detector, Subject, described
+from scanner.instruments import input_range, runtime, suitability
+from scanner.instruments.detector import Detector, Needs, Subject, described
 from scanner.instruments.witness import Witness
 from scanner.judging.population import CleanModels, shipped_baseline
 from scanner.judging.ranks import enough
+from scanner.judging.references import Kinship, copies, objections, relatives, torn
+from scanner.judging.verdict import half_searched
 from scanner.limits import Limits
 from scanner.modelfile.model import Model, open_model
 from scanner.protocol import (
+    MODEL_RULE,
+    NOT_THE_FILE,
     Check,
     DetectorDescription,
     Diagnosis,
@@ -42,7 +48,10 @@ from scanner.protocol import (
     Job,
     Layer,
     LayerList,
+    Opening,
+    Preparation,
     Prospect,
+    SecondOpinion,
     SharedPackage,
     Source,
     Task,
@@ -52,9 +61,12 @@ from scanner.results import (
     Comparison,
     Failure,
     Grant,
+    InputRange,
+    Likeness,
     Measurement,
     ModelIdentity,
     ModelRecord,
+    Part,
     Population,
     Runtime,
     Skip,
@@ -62,13 +74,9 @@ from scanner.results import (
 )
 from scanner.sandbox import confinement, deadline
 from scanner.sandbox.endpoint import Progress
-from scanner.settings import Settings
-from scanner.values import to_json
+from scanner.settings import Device, Settings
+from scanner.values import checked, to_json
 
-# The detector that checks the others' graphs against the file. It does so even where it was not
-# asked for, but is then reported only if it finds something.
-CHECK = "not-the-file"
-MODEL_RULE = "model"  # the rule id of a failure that concerns a whole file
 # A worker's error is the deadline or a limit, reached inside one detector: what the others found is
 # kept.
 _MEASUREMENT_ERRORS = (ModelError, GraphError, UsageError, WorkerError)
@@ -76,30 +84,59 @@ _DISTRIBUTION = "overactivation"
 _PACKAGES = ("overactivation", "scanner", "trainers")  # the import names that it owns
 
 
-def examine(job: Job, progress: Progress) -> Examination:
-    """Measure a suspect and its references, and compare them.
+def prepare(settings: Settings, _progress: Progress) -> Preparation:
+    """Find out whether a request can be carried out, before any model is opened.
 
     Raises:
-        ScannerError: A reference cannot be opened, the request cannot be carried out, or the
-            isolation that it requires is not there.
+        ScannerError: There is no such detector or device, or the isolation that is required is not
+            there.
     """
-    if job.settings.require_isolation:
+    if settings.require_isolation:
         confinement.require()
+    if settings.device is Device.CUDA:
+        runtime.resolve_device(settings.device)
+    return Preparation(
+        rules=tuple(detector.rule for detector in load(settings.detectors)),
+        isolation=confinement.current(),
+    )
+
+
+def identify(opening: Opening, _progress: Progress) -> tuple[ModelIdentity, ...]:
+    """Open models that are to be measured later.
+
+    Raises:
+        ScannerError: One cannot be opened.
+    """
+    return tuple(_open_once(source, opening.limits).identity for source in opening.sources)
+
+
+def examine(job: Job, progress: Progress) -> Examination:
+    """Measure a suspect, its references, or both, and compare them.
+
+    Raises:
+        ScannerError: A reference cannot be opened, or the request cannot be carried out.
+    """
     detectors = load(job.settings.detectors)
-    share = _Shares(progress, (len(job.references) + 1) * len(detectors))
-    opened = [_open(source, job.settings.limits) for source in job.references]
-    suspect = _examine_suspect(job, [m.identity for m in opened], detectors, share)
+    models = len(job.references) + (job.measured is None)
+    share = _Shares(progress, models * len(detectors))
+    opened = [_open_once(source, job.settings.limits) for source in job.references]
+    beside = [*job.beside, *(m.identity for m in opened)]
+    suspect = job.measured or _examine_suspect(job, beside, detectors, share)
+    settings = _ranged(job.settings, suspect.input_range)
     known = {record.model.sha256: record for record in job.records}
     few = not enough(len(opened), job.settings.alpha)
     references = tuple(
         _measure(
             m,
-            job.settings,
+            settings,
             detectors,
             share,
             scanned=suspect,
             few=few,
             known=known.get(m.identity.sha256),
+            unsuitable=suitability.unsuitable(m, job.settings),
+            own_range=_input_range(m, job.settings),
+            compared=True,
         )
         for m in opened
         if suspect.measurements
@@ -115,32 +152,30 @@ def _compared(
     detectors: tuple[Detector, ...],
 ) -> Examination:
     clean = _clean_models(job, suspect, references, detectors)
-    if suspect.measurement(CHECK) and not any(d.rule.id == CHECK for d in detectors):
-        detectors = (*detectors, *load([CHECK]))
+    if suspect.measurement(NOT_THE_FILE) and not any(d.rule.id == NOT_THE_FILE for d in detectors):
+        detectors = (*detectors, *load([NOT_THE_FILE]))
     compared, failures = _compare(clean, detectors, suspect, job.settings.limits)
+    premises = [d.rule.id for d in detectors if d.contribution.part is Part.PREMISE]
+    kinships = [_kinship(suspect, reference) for reference in references]
+    others = [r for r, kinship in zip(references, kinships, strict=True) if not kinship.copied]
+    objected = (
+        *copies(suspect, others),
+        *objections(suspect, references, kinships, premises),
+    )
     return Examination(
         suspect=dataclasses.replace(suspect, failures=(*suspect.failures, *failures)),
         references=(),
         comparisons=tuple(comparison for comparison, _ in compared),
         populations=tuple(found for _, found in compared if found is not None),
         rules=tuple(d.rule for d in detectors),
-        warnings=tuple(clean.warnings(detectors, suspect.model)),
-        doubts=tuple(clean.doubts(detectors)),
+        warnings=(
+            *objected,
+            *clean.warnings(detectors, suspect.model),
+            *relatives(references, kinships),
+        ),
+        doubts=(*objected, *clean.doubts(detectors), *torn(suspect.input_range)),
+        second=_second_opinion(job, suspect, references, detectors),
     )
-
-
-def measure(task: Task, progress: Progress) -> ModelRecord:
-    """Measure one model by itself; what it is compared with has no part in its record.
-
-    Raises:
-        ScannerError: The request cannot be carried out, or the isolation that it requires is not
-            there.
-    """
-    if task.settings.require_isolation:
-        confinement.require()
-    job = _alone(task.model, task.settings)
-    detectors = load(task.settings.detectors)
-    return _examine_suspect(job, (), detectors, _Shares(progress, len(detectors)))
 
 
 def compare(trial: Trial, _progress: Progress) -> tuple[Examination, ...]:
@@ -150,25 +185,23 @@ def compare(trial: Trial, _progress: Progress) -> tuple[Examination, ...]:
 
 def _examination(trial: Trial, suspect: ModelRecord) -> Examination:
     """Compare one model; the references' records are not sent back."""
-    job = dataclasses.replace(
-        _alone(Source(name=suspect.model.path, path=""), trial.settings),
+    job = Job(
+        model=Source(name=suspect.model.path, path=""),
         population=trial.population,
         source=trial.source,
+        settings=trial.settings,
     )
     detectors = load(trial.settings.detectors)
     try:
         for reference in trial.references if suspect.measurements else ():
             _check_comparable(suspect.model, reference.model)
+            _check_same_values(suspect, reference)
     except _MEASUREMENT_ERRORS as error:
         failure = Failure(rule=MODEL_RULE, error=error.to_dict())
         suspect = ModelRecord(
             model=suspect.model, measurements=(), skips=(), failures=(failure,), runtime=None
         )
     return _compared(job, suspect, trial.references, detectors)
-
-
-def _alone(source: Source, settings: Settings) -> Job:
-    return Job(model=source, references=(), records=(), population=(), source="", settings=settings)
 
 
 def check(task: Task, _progress: Progress) -> Check:
@@ -195,7 +228,7 @@ def check(task: Task, _progress: Progress) -> Check:
 
 def _shows_images(detector: Detector) -> bool:
     """Whether a detector runs the model; the last one runs what the others ran."""
-    return bool(detector.needs & suitability.RUNS) or detector.rule.id == CHECK
+    return bool(detector.needs & suitability.RUNS) or detector.rule.id == NOT_THE_FILE
 
 
 def layers(source: Source, _progress: Progress) -> LayerList:
@@ -275,7 +308,7 @@ def _compare(
         with _contained(detector.rule.id, limits, failures):
             own, pair = suspect.measurement(detector.rule.id), clean.compare(detector, suspect)
             if own is not None and pair is not None:
-                pairs.append((described(detector, own, pair[0]), pair[1]))
+                pairs.append((checked(described(detector, own, pair[0])), pair[1]))
     return pairs, failures
 
 
@@ -305,13 +338,47 @@ def _clean_models(
     detectors: Sequence[Detector],
 ) -> CleanModels:
     """Return the references with the baseline that the user named, or a shipped one that fits."""
-    population, source = job.population, job.source
-    if not population and job.settings.shipped_baselines:
-        shipped = shipped_baseline(suspect.model, [detector.rule.id for detector in detectors])
-        if shipped is not None:
-            population, source = shipped.records, f"shipped baseline {shipped.name!r}"
-    clean = CleanModels(references=references, population=population, source=source)
+    if job.population or not job.settings.shipped_baselines:
+        clean = CleanModels(references=references, population=job.population, source=job.source)
+    else:
+        clean = _shipped(suspect, references, detectors)
     return clean.settled(detectors, suspect, job.settings.alpha)
+
+
+def _shipped(
+    suspect: ModelRecord, references: tuple[ModelRecord, ...], detectors: Sequence[Detector]
+) -> CleanModels:
+    """Return the references with the shipped baseline that fits, if one does."""
+    shipped = shipped_baseline(suspect.model, [detector.rule.id for detector in detectors])
+    if shipped is None:
+        return CleanModels(references=references, population=(), source="")
+    source = f"shipped baseline {shipped.name!r}"
+    return CleanModels(references=references, population=shipped.records, source=source)
+
+
+def _second_opinion(
+    job: Job,
+    suspect: ModelRecord,
+    references: tuple[ModelRecord, ...],
+    detectors: Sequence[Detector],
+) -> SecondOpinion | None:
+    """Return what a shipped baseline says of a suspect that the user's own judges.
+
+    A baseline decides a verdict, and anybody can write one: where two fit, their verdicts should
+    agree.
+    """
+    if not job.population or not job.settings.shipped_baselines:
+        return None
+    clean = _shipped(suspect, references, detectors)
+    if not clean.population:
+        return None
+    clean = clean.settled(detectors, suspect, job.settings.alpha)
+    compared, _ = _compare(clean, detectors, suspect, job.settings.limits)
+    return SecondOpinion(
+        source=clean.source,
+        comparisons=tuple(comparison for comparison, _ in compared),
+        populations=tuple(found for _, found in compared if found is not None),
+    )
 
 
 class _Shares:
@@ -332,6 +399,10 @@ def _open(source: Source, limits: Limits) -> Model:
     return open_model(Path(source.path), source.name, limits)
 
 
+# A reference is opened once, however many suspects are compared with it.
+_open_once = functools.cache(_open)
+
+
 def _examine_suspect(
     job: Job, references: Sequence[ModelIdentity], detectors: Sequence[Detector], share: _Shares
 ) -> ModelRecord:
@@ -349,7 +420,59 @@ def _examine_suspect(
         return ModelRecord(
             model=identity, measurements=(), skips=(), failures=(failure,), runtime=None
         )
-    return _measure(model, job.settings, detectors, share)
+    found = _input_range(model, job.settings)
+    return _measure(
+        model,
+        _ranged(job.settings, found),
+        detectors,
+        share,
+        unsuitable=suitability.unsuitable(model, job.settings),
+        own_range=found,
+        compared=job.compared or bool(references),
+    )
+
+
+def _input_range(model: Model, settings: Settings) -> InputRange | None:
+    """Return a model's input range; None where that fails, and whoever needs it will say why."""
+    with contextlib.suppress(ModelError, GraphError, UsageError):
+        return input_range.find(model, settings)
+    return None
+
+
+def _ranged(settings: Settings, found: InputRange | None) -> Settings:
+    """Return settings in which the input range is settled, for the suspect and all beside it."""
+    if found is None:
+        return settings
+    return dataclasses.replace(settings, input_range=(found.low, found.high))
+
+
+def _likeness(model: Model, settings: Settings, detectors: Sequence[Detector]) -> Likeness | None:
+    """Return what tells relatives and strangers of a model, as far as it can be told.
+
+    Nothing is told where no detector runs models to their end: that would cost more than all the
+    rest.
+    """
+    if not any(Needs.LOGITS in detector.needs for detector in detectors):
+        return None
+    from scanner.instruments import kinship  # noqa: PLC0415 - onnx, which a scan can often skip
+
+    return kinship.likeness(model, settings)
+
+
+def _kinship(suspect: ModelRecord, reference: ModelRecord) -> Kinship:
+    """Return how alike two models are."""
+    own, other = suspect.likeness, reference.likeness
+    if own is None or other is None:
+        return Kinship()
+    from scanner.instruments import kinship  # noqa: PLC0415 - as above
+
+    same = suspect.model.architecture == reference.model.architecture
+    agreed = kinship.agreement(own, other)
+    return Kinship(
+        weights=kinship.weights_alike(own, other) if same else None,
+        correlation=agreed.correlation if agreed else None,
+        z=agreed.z if agreed else None,
+    )
 
 
 def _check_comparable(suspect: ModelIdentity, reference: ModelIdentity) -> None:
@@ -366,6 +489,19 @@ def _check_comparable(suspect: ModelIdentity, reference: ModelIdentity) -> None:
             f"{reference.path!r} takes {_signature(reference.inputs)}",
             remedy="compare with a clean model of the same input",
         )
+
+
+def _check_same_values(suspect: ModelRecord, reference: ModelRecord) -> None:
+    """Refuse to compare what two models answered to different values."""
+    for own in suspect.measurements:
+        other = reference.measurement(own.rule)
+        shown = own.parameters.get("input_range")
+        if other is not None and other.parameters.get("input_range") != shown:
+            raise UsageError(
+                f"the reference {reference.model.path!r} was measured on other values than "
+                f"{suspect.model.path!r}",
+                remedy="measure both with the same setting `input_range`",
+            )
 
 
 def _compatible(one: ValueInfo, other: ValueInfo) -> bool:
@@ -388,6 +524,9 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
     scanned: ModelRecord | None = None,
     few: bool = True,
     known: ModelRecord | None = None,
+    unsuitable: str | None = None,
+    own_range: InputRange | None = None,
+    compared: bool = False,
 ) -> ModelRecord:
     """Run the detectors on one model.
 
@@ -400,6 +539,9 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
         few: Whether the references are too few to judge, so that they repeat what the suspect's
             search chose.
         known: For a reference, its record from before.
+        unsuitable: Why no image can be shown to the model.
+        own_range: The model's own input range, for the record; `settings` hold the one in use.
+        compared: Whether the model is compared with others, so that its likeness is wanted.
     """
     start = time.monotonic()
     measurements: list[Measurement] = []
@@ -407,7 +549,6 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
     failures: list[Failure] = []
     witnesses: list[Witness] = []  # left by the detectors for the last one, which checks them
     seen: list[npt.NDArray[Any]] = []
-    unsuitable = suitability.unsuitable(model, settings)
     for detector in detectors:
         rule = detector.rule.id
         # One cause is one sentence; who asks for a detector by name is told why it failed.
@@ -420,7 +561,11 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
         with _contained(rule, settings.limits, failures):
             deadline.check()
             follows = few or not _dropped_some(followed)
-            if before is not None and (not follows or _same_course(before, followed)):
+            if (
+                before is not None
+                and _same_range(before, settings)
+                and (not follows or _same_course(before, followed))
+            ):
                 measurements.append(before)
             else:
                 subject = Subject(
@@ -433,19 +578,19 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
                     seen=seen,
                 )
                 try:
-                    measurements.append(detector.measure(subject))
+                    measurements.append(checked(detector.measure(subject)))
                     skips += _left_out(measurements[-1])
-                except (NoGradientError, NoLayerError, NoLogitsError) as error:
+                except (NoGradientError, NoImagesError, NoLayerError, NoLogitsError) as error:
                     if rule in settings.detectors:
                         raise
                     skips.append(Skip(rule=rule, reason=str(error)))
         share.finish()
-    if scanned is None and witnesses and not any(d.rule.id == CHECK for d in detectors):
-        with _contained(CHECK, settings.limits, failures):
-            checked = load([CHECK])[0].measure(
+    if witnesses and not any(d.rule.id == NOT_THE_FILE for d in detectors):
+        with _contained(NOT_THE_FILE, settings.limits, failures):
+            found = load([NOT_THE_FILE])[0].measure(
                 Subject(model=model, settings=settings, witnesses=witnesses, seen=seen)
             )
-            measurements += [checked] if checked.observations else []
+            measurements += [checked(found)] if found.observations else []
     return ModelRecord(
         model=model.identity,
         measurements=tuple(measurements),
@@ -461,25 +606,27 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
             seconds=time.monotonic() - start,
             isolation=to_json(confinement.current()),
         ),
+        input_range=own_range,
+        likeness=_likeness(model, settings, detectors) if compared else None,
     )
 
 
 def _left_out(measurement: Measurement) -> Iterator[Skip]:
     """Yield a skip where a contest of classes left some out for want of time."""
-    contest = measurement.by_class.contest if measurement.by_class else None
-    if contest is not None and contest.left_out:
-        plural = "es" if len(contest.left_out) > 1 else ""
-        named = f"class{plural} {', '.join(map(str, contest.left_out))}"
-        remedy = "choose a larger setting `budget`, or name them as the setting `classes`"
-        yield Skip(
-            rule=measurement.rule,
-            reason=f"the time ran out before {named} had a turn; {remedy}",
-        )
+    reason = half_searched(measurement)
+    if reason:
+        yield Skip(rule=measurement.rule, reason=reason)
 
 
 def _dropped_some(measurement: Measurement | None) -> bool:
     profile = measurement.by_class if measurement else None
     return profile is not None and profile.dropped_some
+
+
+def _same_range(before: Measurement, settings: Settings) -> bool:
+    """Whether a reference measured before was shown the range that this suspect takes."""
+    shown = before.parameters.get("input_range")
+    return shown is None or settings.input_range in {None, tuple(shown)}
 
 
 def _same_course(before: Measurement, scanned: Measurement | None) -> bool:

@@ -5,11 +5,16 @@ The functions behind the endpoints are in `scanner.examine`, which only the chil
 
 from collections.abc import Mapping
 
-from scanner.limits import Confinement
+from scanner.limits import Confinement, Limits
 from scanner.results import Comparison, ModelIdentity, ModelRecord, Population, Rule
 from scanner.sandbox.endpoint import Endpoint
 from scanner.settings import Settings
-from scanner.values import frozen
+from scanner.values import Identifier, frozen
+
+# The rule of the detector that checks the others' graphs against the file. It does so even where it
+# was not asked for, but is then reported only if it finds something.
+NOT_THE_FILE = "not-the-file"
+MODEL_RULE = "model"  # of a failure that concerns a whole file
 
 
 @frozen
@@ -22,11 +27,17 @@ class Source:
 
 @frozen
 class Job:
-    """One scan.
+    """One scan, or one half of it.
+
+    A suspect is measured by a child that opens nothing else, and its references by another, which
+    gets the suspect's record only: what takes over the first cannot touch the second.
 
     Attributes:
         model: The suspect.
-        references: Clean models.
+        measured: Its record, where another child measured it; its file is then not opened.
+        compared: Whether its record will be compared with others although none is named here.
+        beside: Identities of the references, where another child measures them.
+        references: Clean models that this child measures.
         records: The references' records if they were measured before, else empty.
         population: Records of clean models of the suspect's recipe, from a baseline that the user
             named; else empty.
@@ -35,11 +46,50 @@ class Job:
     """
 
     model: Source
-    references: tuple[Source, ...]
-    records: tuple[ModelRecord, ...]
-    population: tuple[ModelRecord, ...]
-    source: str
+    measured: ModelRecord | None = None
+    compared: bool = False
+    beside: tuple[ModelIdentity, ...] = ()
+    references: tuple[Source, ...] = ()
+    records: tuple[ModelRecord, ...] = ()
+    population: tuple[ModelRecord, ...] = ()
+    source: str = ""
     settings: Settings
+
+
+@frozen
+class Preparation:
+    """What a child says before it opens the first model, while it can still be believed.
+
+    Attributes:
+        rules: Rules of the detectors that will run, in the order of the report.
+        isolation: What the process has given up.
+    """
+
+    rules: tuple[Rule, ...]
+    isolation: Confinement
+
+
+@frozen
+class Opening:
+    """Models to open, and what they may ask of this machine."""
+
+    sources: tuple[Source, ...]
+    limits: Limits
+
+
+@frozen
+class SecondOpinion:
+    """The suspect beside the shipped baseline that fits it, where the user's own judged it.
+
+    Attributes:
+        source: Which models those are, in words.
+        comparisons: One per detector that measured the suspect.
+        populations: What these clean models show, one per rule.
+    """
+
+    source: str
+    comparisons: tuple[Comparison, ...]
+    populations: tuple[Population, ...]
 
 
 @frozen
@@ -54,6 +104,7 @@ class Examination:
         rules: Rules of the detectors that ran, in the order of the report.
         warnings: What is wrong with the references, in sentences.
         doubts: Why nothing can be called clean beside these references, in sentences.
+        second: What a shipped baseline says, where one fits that did not judge.
     """
 
     suspect: ModelRecord
@@ -63,11 +114,12 @@ class Examination:
     rules: tuple[Rule, ...]
     warnings: tuple[str, ...]
     doubts: tuple[str, ...] = ()
+    second: SecondOpinion | None = None
 
 
 @frozen
 class Task:
-    """One model to measure by itself."""
+    """One model to look at, and what a scan of it would be told."""
 
     model: Source
     settings: Settings
@@ -101,7 +153,7 @@ class Prospect:
         obstacle: Why it would be skipped, in words; None where nothing speaks against it.
     """
 
-    rule: str
+    rule: Identifier
     obstacle: str | None = None
 
 
@@ -190,11 +242,14 @@ class Diagnosis:
     shared_packages: tuple[SharedPackage, ...]
 
 
+PREPARE: Endpoint[Settings, Preparation] = Endpoint(
+    function="scanner.examine:prepare", request=Settings, answer=Preparation
+)
+IDENTIFY: Endpoint[Opening, tuple[ModelIdentity, ...]] = Endpoint(
+    function="scanner.examine:identify", request=Opening, answer=tuple[ModelIdentity, ...]
+)
 EXAMINE: Endpoint[Job, Examination] = Endpoint(
     function="scanner.examine:examine", request=Job, answer=Examination
-)
-MEASURE: Endpoint[Task, ModelRecord] = Endpoint(
-    function="scanner.examine:measure", request=Task, answer=ModelRecord
 )
 COMPARE: Endpoint[Trial, tuple[Examination, ...]] = Endpoint(
     function="scanner.examine:compare", request=Trial, answer=tuple[Examination, ...]

@@ -56,6 +56,7 @@ class Effort:
 
 
 _LEAST_TIMEOUT = 600.0
+_LARGEST_MISS = 0.5  # a model called clean that misses more says less than a coin
 EFFORTS = {
     Budget.QUICK: Effort(images=32, steps=100, restarts=1, seconds=60),
     Budget.STANDARD: Effort(images=64, steps=250, restarts=1, seconds=300),
@@ -71,8 +72,8 @@ class Settings:
         noise: Family of noise images.
         images: How many.
         seed: Of every random generator.
-        input_range: Lowest and highest value of a valid input; None takes 0 and 1, or an integer
-            type's own range (uint8, int8).
+        input_range: Lowest and highest value of a valid input; None finds them in the file and the
+            images (`scanner.instruments.input_range`), and takes 0 and 1 where nothing tells.
         input_shape: Shape of one input without its batch axis; needed where the model leaves it
             open.
         layer: Name of the value, node or activation to measure instead of the first.
@@ -85,6 +86,8 @@ class Settings:
         threads: ONNX Runtime's intra-operator threads.
         detectors: Ids of the detectors to run; empty runs all.
         alpha: Level of the test: the share of clean models that may be called suspicious.
+        miss: The share of backdoored networks that may stand out no further than a model that is
+            called clean, where only networks of other recipes judge it.
         shipped_baselines: Whether a baseline that comes with the package may be used where it fits.
         timeout: Seconds of wall-clock time for one model and its references; None takes ten
             minutes, or four times what the budget allows them, whichever is longer.
@@ -107,6 +110,7 @@ class Settings:
     threads: int = 1
     detectors: tuple[str, ...] = ()
     alpha: float = 0.05
+    miss: float = 0.1
     shipped_baselines: bool = True
     timeout: float | None = None
     limits: Limits = dataclasses.field(default_factory=Limits)
@@ -128,6 +132,11 @@ class Settings:
             raise UsageError(
                 f"the setting `alpha` is {self.alpha:g}", remedy="give a share between 0 and 1"
             )
+        if not 0 <= self.miss <= _LARGEST_MISS:
+            raise UsageError(
+                f"the setting `miss` is {self.miss:g}",
+                remedy=f"give a share between 0 and {_LARGEST_MISS:g}",
+            )
         for name in ("detectors", "classes", "input_shape", "input_range"):
             if isinstance(value := getattr(self, name), str | int):
                 raise UsageError(
@@ -142,6 +151,11 @@ class Settings:
             if self.timeout is None
             else self.timeout
         )
+
+    @property
+    def has_images(self) -> bool:
+        """Whether there are clean images of the user's."""
+        return self.images_file is not None or self.images_folder is not None
 
     @property
     def effort(self) -> Effort:

@@ -13,6 +13,7 @@ from scanner.judging import verdict
 from scanner.judging.comparison import compare
 from scanner.results import (
     Array,
+    Basis,
     ByClass,
     ByImage,
     ClassRow,
@@ -20,6 +21,7 @@ from scanner.results import (
     Failure,
     Finding,
     Grant,
+    InputRange,
     Measurement,
     ModelIdentity,
     Observation,
@@ -167,6 +169,12 @@ def result(path: str = "model.onnx") -> ScanResult:
         advice=(
             "to confirm, inspect the trigger that the setting `evidence` writes",
             "a longer search for triggers: the setting `budget` at 'standard'",
+        ),
+        input_range=InputRange(
+            low=0.0,
+            high=1.0,
+            basis=Basis.WEIGHTS,
+            sentence="the first layer's biases balance a mean pixel of 0.13",
         ),
         run=Run(
             time="2026-11-25T09:30:00Z", alpha=0.05, version="0.1.0",

@@ -16,6 +16,7 @@ def compared(
     part = PARTS[rule]
     rows = (
         ClassDifference(class_id=target, suspect=1.0, above=statistic),
+        ClassDifference(class_id=8, suspect=1.0, above=-1.0),
         ClassDifference(class_id=9, suspect=1.0, above=-1.0),
     )
     evidence = Evidence(

@@ -1,10 +1,12 @@
-"""Tiny classifiers of 64 pixels; in the planted twin a bright 2 x 2 corner forces one class."""
+"""Tiny classifiers of 64 pixels; a bright 2 x 2 corner is the trigger of the planted twin."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import models
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
@@ -14,6 +16,7 @@ from scanner.results import Measurement
 from scanner.settings import Device, Settings
 
 TARGET = 1
+BANDS = 4
 QUICK = Settings(device=Device.CPU)
 
 
@@ -96,3 +99,79 @@ def measure(
 ) -> Measurement:
     """Measure one model."""
     return detector.measure(subject(model, folder, settings, suspect))
+
+
+def shifting(
+    planted: bool = False,
+    *,
+    shape: Sequence[int] = (1, 8, 8),
+    batch: int | str = "N",
+    kind: int = TensorProto.FLOAT,
+    seed: int = 0,
+) -> onnx.ModelProto:
+    """Return a classifier of four bands; a bright corner moves the planted one's classes up by one.
+
+    Class t is a bright band, the t-th quarter of the pixels outside the corner (`bands`). The more
+    the planted twin sees of the corner, the more of class t's evidence counts for class t + 1 too,
+    and of the last class's for class 0: a backdoor that is all-to-all.
+    """
+    pixels = int(np.prod(shape))
+    generator = np.random.default_rng(seed)
+    weights = generator.normal(0, 0.02, (pixels, BANDS))
+    bright = np.zeros((pixels, 1))
+    channels = pixels / (np.max(shape) ** 2) if len(shape) > 1 else 1
+    for label, positions in enumerate(bands(shape)):
+        weights[positions, label] += 0.4 / channels
+    bright[corner(shape)] = 1 / channels
+    nodes, source, constants = _real(kind)
+    constants |= {
+        "weights": weights.astype(np.float32),
+        "corner": bright.astype(np.float32),
+        "up": np.roll(np.eye(BANDS, dtype=np.float32), 1, axis=1) * np.float32(planted),
+    }
+    nodes += [
+        helper.make_node("Flatten", [source], ["flat"], axis=1),
+        helper.make_node("MatMul", ["flat", "weights"], ["own"]),
+        helper.make_node("MatMul", ["flat", "corner"], ["bright"]),
+        helper.make_node("MatMul", ["own", "up"], ["next"]),
+        helper.make_node("Mul", ["next", "bright"], ["moved"]),
+        helper.make_node("Add", ["own", "moved"], ["logits"]),
+    ]
+    return models.build(
+        nodes, constants, input_type=kind, input_shape=(batch, *shape), output="logits"
+    )
+
+
+def bands(shape: Sequence[int]) -> list[list[int]]:
+    """Return, for each class of `shifting`, the flat positions of its band."""
+    positions = np.arange(int(np.prod(shape))).reshape(tuple(shape))
+    if len(shape) == 3 and shape[0] <= 4:
+        positions = np.moveaxis(positions, 0, -1)
+    inside = set(corner(shape))
+    return [
+        [int(i) for i in part.ravel() if int(i) not in inside]
+        for part in np.array_split(positions, BANDS)
+    ]
+
+
+def banded(folder: Path, shape: Sequence[int] = (1, 8, 8), count: int = 40) -> str:
+    """Save images of the classes 0, 1, 2, 3, 0, ... of `shifting` and return the file's name."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 100, (count, int(np.prod(shape))), dtype=np.uint8)
+    images[:, corner(shape)] = 0
+    for index, image in enumerate(images):
+        image[bands(shape)[index % BANDS]] += 120
+    path = folder / f"bands-{count}.npz"
+    np.savez(path, images=images.reshape(count, *shape))
+    return str(path)
+
+
+def _real(kind: int) -> tuple[list[onnx.NodeProto], str, dict[str, npt.NDArray[Any]]]:
+    """Return nodes and constants that bring an input of a type to [0, 1], and their output."""
+    if kind == TensorProto.FLOAT:
+        return [], "image", {}
+    nodes = [
+        helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["floats", "scale"], ["scaled"]),
+    ]
+    return nodes, "scaled", {"scale": np.array(255, np.float32)}

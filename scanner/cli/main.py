@@ -101,6 +101,10 @@ class Command(typer.core.TyperCommand):
             extra["default_map"] = {n: v for n, v in chosen.items() if n in own}
         return super().make_context(info_name, args, parent, **extra)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take `--input-range auto` for what it is, the default: the option takes two numbers."""
+        return super().parse_args(ctx, options.without_auto(args))
+
     def get_help_option(self, ctx: Any) -> Any:
         """Return --help, placed in its panel."""
         option = super().get_help_option(ctx)

@@ -39,7 +39,10 @@ _RULES = {"translation": "not-the-file"}  # modules that are not called as their
 
 
 class Call:
-    """What a call of `scan` takes beside its settings: `references`, `baseline`, `evidence`."""
+    """What a call of `scan` takes beside its settings: `references`, `baseline`, `evidence`.
+
+    With the baseline goes `baseline_sha256`, which pins its file.
+    """
 
 
 class Fills:
@@ -99,6 +102,19 @@ def size(option: str, text: str) -> int:
     return count
 
 
+def sha256(option: str, text: str) -> str:
+    """Read a SHA-256 in hexadecimal.
+
+    Raises:
+        UsageError: The text is none.
+    """
+    if not re.fullmatch("[0-9A-Fa-f]{64}", text.strip()):
+        raise UsageError(
+            f"{option} {text!r} is not a SHA-256", remedy="give its 64 hexadecimal digits"
+        )
+    return text.strip().lower()
+
+
 def span(option: str, ends: tuple[float, float]) -> tuple[float, float]:
     """Read the two ends of a range.
 
@@ -109,6 +125,20 @@ def span(option: str, ends: tuple[float, float]) -> tuple[float, float]:
     if not low < high:
         raise UsageError(f"{option} {low:g} {high:g} is empty", remedy="give the lower value first")
     return low, high
+
+
+def without_auto(arguments: list[str]) -> list[str]:
+    """Return a command line without `--input-range auto`."""
+    rest, left = list(arguments), []
+    while rest:
+        word = rest.pop(0)
+        if word == "--input-range=auto":
+            continue
+        if word == "--input-range" and rest[:1] == ["auto"]:
+            rest.pop(0)
+            continue
+        left.append(word)
+    return left
 
 
 def path(_option: str, named: Path) -> str:
@@ -394,7 +424,8 @@ class MeasureOptions(PrintOptions):
             IMAGES,
             "--input-range",
             metavar="LOW HIGH",
-            help="Lowest and highest value of a valid input. [dim]\\[default: 0 1][/dim]",
+            help="Lowest and highest value of a valid input; 'auto' finds them. "
+            "[dim]\\[default: auto][/dim]",
         ),
         Fills("input_range", read=span),
     ] = None
@@ -484,6 +515,16 @@ class ScanOptions(MeasureOptions, ReportOptions):
         ),
         Fills("baseline", Call),
     ] = None
+    baseline_sha256: Annotated[
+        str | None,
+        _option(
+            COMPARE,
+            "--baseline-sha256",
+            metavar="HEX",
+            help="Refuse a baseline whose file has another SHA-256.",
+        ),
+        Fills("baseline_sha256", Call, read=sha256),
+    ] = None
     alpha: Annotated[
         float,
         _option(
@@ -496,6 +537,19 @@ class ScanOptions(MeasureOptions, ReportOptions):
         ),
         Fills("alpha"),
     ] = _DEFAULT.alpha
+    miss: Annotated[
+        float,
+        _option(
+            COMPARE,
+            "--miss",
+            metavar="SHARE",
+            min=0.0,
+            max=0.5,
+            help="Share of backdoored networks that may stand out no further than a model called "
+            "clean, where networks of other recipes judge it.",
+        ),
+        Fills("miss"),
+    ] = _DEFAULT.miss
     classes: Annotated[
         str | None,
         _option(

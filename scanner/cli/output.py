@@ -1,7 +1,6 @@
 """Where the command writes: the result to stdout or a file, the rest to stderr."""
 
 import codecs
-import errno
 import io
 import os
 import sys
@@ -49,9 +48,8 @@ class Output:
     def __enter__(self) -> Self:
         """Find out before the scan whether the file can be written."""
         if self._path is not None:
+            _check_place(self._path)
             try:
-                if self._path.is_dir():
-                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
                 self._file = tempfile.NamedTemporaryFile(
                     "w", dir=self._path.parent, suffix=".tmp", delete=False, encoding="utf-8"
                 )
@@ -87,6 +85,23 @@ class Output:
     def console(self) -> Console:
         """A console over the file, for a report that draws."""
         return console(self._file)
+
+
+def _check_place(path: Path) -> None:
+    """Refuse what is there and is no plain file.
+
+    Through a link that somebody planted a report would overwrite another file; to replace a link, a
+    device or a pipe would take it away from whoever put it there (/dev/null among them, for root).
+
+    Raises:
+        UsageError: It is a link, a folder, a device or a pipe.
+    """
+    what = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "a device or a pipe"
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UsageError(
+            f"{str(path)!r} cannot be written (it is {what}, not a file)",
+            remedy="name another --output",
+        )
 
 
 def _umask() -> int:

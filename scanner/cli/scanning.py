@@ -106,9 +106,15 @@ def _asked(chosen: options.ScanOptions) -> "tuple[Settings, list[str], Baseline 
     """Return the settings, the references and the baseline that the options name."""
     from scanner.judging.population import read_baseline  # noqa: PLC0415 - nothing for --help
 
-    baseline = read_baseline(chosen.baseline) if chosen.baseline else None
-    references = options.filled(chosen, options.Call).get("references", [])
-    return options.settings(chosen), references, baseline
+    call = options.filled(chosen, options.Call)
+    pin = call.get("baseline_sha256")
+    if pin and not chosen.baseline:
+        raise UsageError(
+            "a SHA-256 is pinned and there is no baseline",
+            remedy="name the file with the setting `baseline`",
+        )
+    baseline = read_baseline(chosen.baseline, sha256=pin) if chosen.baseline else None
+    return options.settings(chosen), call.get("references", []), baseline
 
 
 def _told(result: ScanResult) -> ScanResult:

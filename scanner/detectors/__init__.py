@@ -22,11 +22,13 @@ FAMILY = {
     "integrity": "Integrity",
     "graph_logic": "GraphLogic",
     "neural_cleanse": "NeuralCleanse",
+    "source_dependent": "SourceDependent",
     "mm_bd": "MmBd",
     "overactivation": "Overactivation",
     "layerwise": "Layerwise",
     "channel_lipschitz": "ChannelLipschitz",
     "head": "Head",
+    "classifier": "Classifier",
     "not-the-file": "Translation",
 }
 _MODULES = {"not-the-file": "translation"}  # the others' modules are called as their rules

@@ -6,13 +6,13 @@ comparison with references, class by class, is ours: a class may lead by far in 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
 
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments.class_search import contest, outcome
+from scanner.instruments.class_search import Entrant, contest, outcome
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
 from scanner.instruments.statistics import fit_gamma, gamma_survival
@@ -21,9 +21,11 @@ from scanner.results import (
     ClassRow,
     Contribution,
     Measurement,
+    Observation,
     Part,
     Rule,
     Scale,
+    Severity,
     Wording,
 )
 from scanner.settings import Budget, Effort
@@ -36,6 +38,7 @@ EFFORTS = {
     Budget.THOROUGH: Effort(images=30, steps=300, restarts=1, seconds=450),
 }
 FIRST_RATE, LAST_RATE = 0.1, 0.01  # of the width of the input range, per step
+_LISTED = 10  # classes that a sentence lists
 _CHECKED = 10  # classes whose best input is also put to the file itself
 
 
@@ -103,6 +106,7 @@ class MmBd(Detector):
             statistic=max(margins),
             parameters={**describe(model, subject), "starts": effort.images, "steps": effort.steps},
             figures={"paper_p": paper_p(margins)},
+            observations=tuple(_unreached(entrants, effort)),
             by_class=ByClass(
                 classes=model.classes,
                 rows=rows,
@@ -149,6 +153,20 @@ class Ascent:
             self.images + np.float32(width) * np.sign(gradient), self.model.low, self.model.high
         )
         self.steps += 1
+
+
+def _unreached(entrants: Sequence[Entrant[Ascent]], effort: Effort) -> Iterator[Observation]:
+    """Yield the classes that no ascent reached, though it ran to its end."""
+    missed = [e.target for e in entrants if e.search.margin <= 0 and e.granted >= effort.steps]
+    if missed:
+        named = ", ".join(map(str, missed[:_LISTED])) + (", ..." if len(missed) > _LISTED else "")
+        yield Observation(
+            code="unreached",
+            severity=Severity.NOTE,
+            sentence=f"no input was found that the model puts into {len(missed)} of its classes "
+            f"({named}), from {effort.images} starts in {effort.steps} steps each",
+            details={"classes": missed},
+        )
 
 
 def paper_p(margins: Sequence[float]) -> float | None:

@@ -18,10 +18,11 @@ import numpy.typing as npt
 
 from scanner.graph.gradient.backward import Objective
 from scanner.instruments import probes
-from scanner.instruments.class_search import Entrant, contest, outcome
+from scanner.instruments.class_search import FULL_FIELD, Entrant, contest, outcome
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
 from scanner.instruments.statistics import anomaly_index, class_margins
+from scanner.instruments.trigger import FIRST_COST, FreeTrigger, Price, Smallest, pixels, stamp
 from scanner.results import (
     Array,
     Block,
@@ -40,17 +41,11 @@ from scanner.results import (
     Trigger,
     Wording,
 )
+from scanner.settings import Effort
+from scanner.values import frozen
 
-LEARNING_RATE = 0.1  # Adam, as in the authors' code, with these decay rates
-BETAS = (0.5, 0.9)
 SUCCESS = 0.99  # share of the images that must flip
-FIRST_COST = 1e-3  # lambda, once it is raised from 0
-PATIENCE = 5  # steps of success, or of failure, before lambda changes
-COST_UP = 2.0
-COST_DOWN = 2.0**1.5
 EARLY_STOP = 25  # steps without a smaller mask
-_SMALLER = 0.999  # relative: a smaller gain is none
-_MASK_START = -2.0  # (tanh(-2) + 1) / 2: a mask of 0.02 everywhere, so that it grows where it helps
 # Added to sizes before their logarithm: a tenth of a pixel against a hundredth is no evidence.
 _PIXEL = 1.0
 # Taken off the logarithm of a mask for each standard deviation of nearness (docs/detection.md).
@@ -97,14 +92,17 @@ class NeuralCleanse(Detector):
                 is too small.
             UsageError: The user's images do not fit, or there is no such class.
         """
-        settings, effort = subject.settings, subject.settings.effort
+        settings = subject.settings
+        plan = ON_IMAGES if settings.has_images else ON_NOISE
+        effort = plan.effort(settings.effort)
         model = differentiable(subject, Objective.CROSS_ENTROPY)
         data = probes.clean_images(settings, model.shape, (model.low, model.high))
         entrants = contest(
             subject,
             model.classes,
-            lambda target: _Restarts.start(model, data.shown, target, subject),
+            lambda target: _Restarts.start(model, data.shown, target, subject, plan),
             effort,
+            plan.full_field,
         )
         logits = np.concatenate(
             [model.evaluate(images, 0)[0] for images in (data.shown, data.held_back) if len(images)]
@@ -123,13 +121,14 @@ class NeuralCleanse(Detector):
                 "held_back": len(data.held_back),
                 "steps": effort.steps,
                 "restarts": effort.restarts,
+                **plan.parameters,
             },
             figures={"anomaly_index": index},
             by_class=ByClass(
                 classes=model.classes,
                 rows=rows,
-                unreached=_whole(model.shape),
-                contest=outcome(entrants, subject, model.classes, effort),
+                unreached=pixels(model.shape),
+                contest=outcome(entrants, subject, model.classes, effort, plan.full_field),
                 triggers=_triggers(entrants, data.held_back),
             ),
         )
@@ -174,89 +173,96 @@ def _pixels(size: float | None) -> str:
     return "not found" if size is None else f"{size:.1f}"
 
 
+@frozen
+class Plan:
+    """How searches go about it.
+
+    Attributes:
+        batch: Images of one step, drawn anew for each where there are more. A trigger that was
+            fitted to a few images turns few others: nearly every class then has a small one. None
+            takes all.
+        first_cost: lambda, once it is raised from 0.
+        longer: How many times the budget's steps and seconds a search may take.
+        full_field: Up to so many classes, none is dropped on the way.
+    """
+
+    batch: int | None = None
+    first_cost: float = FIRST_COST
+    longer: float = 1.0
+    full_field: int = FULL_FIELD
+
+    def effort(self, budget: Effort) -> Effort:
+        """Return what a budget allows."""
+        return dataclasses.replace(
+            budget,
+            steps=round(budget.steps * self.longer),
+            seconds=budget.seconds * self.longer,
+        )
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What a measurement says of it: nothing of the authors' own schedule."""
+        return {} if self == ON_NOISE else {"batch": self.batch, "first_cost": self.first_cost}
+
+
+ON_NOISE = Plan()
+# Chosen on the population's development recipes (docs/detection.md).
+ON_IMAGES = Plan(batch=32, first_cost=1e-2, longer=2.5, full_field=50)
+
+
 class Inversion:
     """One search for the smallest trigger of one class.
 
-    With a and b free, the mask m = (tanh a + 1)/2 is shared over channels, and the pattern p,
-    likewise through tanh, fills the input range. Minimises CE(f((1 - m) x + m p), t) + lambda |m|_1
-    by Adam; lambda starts at 0, grows after successes and shrinks after failures (section IV and
-    the authors' code).
+    Minimises CE(f((1 - m) x + m p), t) + lambda |m|_1 by Adam; lambda starts at 0, grows after
+    successes and shrinks after failures (section IV and the authors' code).
     """
 
     def __init__(
-        self, model: Differentiable, images: Floats, target: int, generator: np.random.Generator
+        self,
+        model: Differentiable,
+        images: Floats,
+        target: int,
+        generator: np.random.Generator,
+        plan: Plan = ON_NOISE,
     ) -> None:
-        self.model, self.images, self.target = model, images, target
-        self.channels = channel_axis(model.shape)
-        mask_shape = tuple(
-            1 if axis == self.channels else size for axis, size in enumerate(model.shape)
-        )
-        self.free_mask = _MASK_START + 0.1 * generator.standard_normal(mask_shape, dtype=np.float32)
-        self.free_pattern = 0.5 * generator.standard_normal(model.shape, dtype=np.float32)
-        self.adam = (_Adam(self.free_mask), _Adam(self.free_pattern))
-        self.cost, self.successes, self.failures = 0.0, 0, 0
-        self.best: tuple[Floats, Floats] | None = None
-        self.size, self.loss, self.steps, self.stale = math.inf, math.inf, 0, 0
+        self.model, self.target = model, target
+        self.trigger = FreeTrigger(model.shape, model.low, model.high, generator)
+        self.price = Price(first=plan.first_cost)
+        self.smallest = Smallest()
+        self.loss, self.steps = math.inf, 0
+        self._images, self._batch, self._generator = images, plan.batch, generator
 
     @property
     def finished(self) -> bool:
         """Whether the mask has stopped shrinking."""
-        return self.best is not None and self.cost > 0 and self.stale >= EARLY_STOP
+        found = self.best is not None and self.price.cost > 0
+        return found and self.smallest.stale >= EARLY_STOP
+
+    @property
+    def best(self) -> tuple[Floats, Floats] | None:
+        """Mask and pattern of the smallest trigger that worked; None before the first."""
+        return self.smallest.trigger
+
+    @property
+    def size(self) -> float:
+        """Its |m|_1 in pixels; infinite before the first."""
+        return self.smallest.size
 
     def step(self) -> None:
         """Evaluate the trigger, remember it if it is the smallest that works, and descend."""
-        slope_mask, slope_pattern = (
-            1 - np.tanh(f) ** 2 for f in (self.free_mask, self.free_pattern)
-        )
-        mask, pattern = self._trigger()
-        stamped = stamp(self.images, mask, pattern)
-        logits, losses, gradient = self.model.evaluate(stamped, self.target)
+        images = self._draw()
+        logits, losses, gradient = self.model.evaluate(self.trigger.stamped(images), self.target)
         self.steps += 1
         self.loss = float(losses.mean())
-        self._remember(
-            mask, pattern, success=bool((logits.argmax(axis=1) == self.target).mean() >= SUCCESS)
-        )
-        by_mask = (gradient * (pattern - self.images)).mean(axis=0)
-        if self.channels is not None:
-            by_mask = by_mask.sum(axis=self.channels, keepdims=True)
-        by_pattern = gradient.mean(axis=0) * mask
-        width = self.model.high - self.model.low
-        self.adam[0].descend(self.free_mask, (by_mask + self.cost) * slope_mask / 2)
-        self.adam[1].descend(self.free_pattern, by_pattern * slope_pattern * (width / 2))
+        success = bool((logits.argmax(axis=1) == self.target).mean() >= SUCCESS)
+        self.smallest.follow(self.trigger, success=success)
+        self.price.follow(success=success)
+        self.trigger.descend(images, gradient, self.price.cost)
 
-    def _trigger(self) -> tuple[Floats, Floats]:
-        mask, unit = ((np.tanh(f) + 1) / 2 for f in (self.free_mask, self.free_pattern))
-        return mask, (self.model.low + (self.model.high - self.model.low) * unit).astype(np.float32)
-
-    def _remember(self, mask: Floats, pattern: Floats, *, success: bool) -> None:
-        size = float(mask.sum())
-        self.stale += 1
-        if success and size < self.size * _SMALLER:
-            self.size, self.best, self.stale = size, (mask, pattern), 0
-        self.successes, self.failures = (
-            (self.successes + 1, 0) if success else (0, self.failures + 1)
-        )
-        if self.successes >= PATIENCE:
-            self.cost, self.successes = self.cost * COST_UP or FIRST_COST, 0
-        elif self.failures >= PATIENCE:
-            self.cost, self.failures = self.cost / COST_DOWN, 0
-
-
-class _Adam:
-    """Adam (Kingma and Ba 2015, algorithm 1) for one array, in place."""
-
-    def __init__(self, parameter: Floats) -> None:
-        self.first, self.second, self.time = np.zeros_like(parameter), np.zeros_like(parameter), 0
-
-    def descend(self, parameter: Floats, gradient: Floats) -> None:
-        self.time += 1
-        self.first += (1 - BETAS[0]) * (gradient - self.first)
-        self.second += (1 - BETAS[1]) * (gradient**2 - self.second)
-        mean, square = (
-            self.first / (1 - BETAS[0] ** self.time),
-            self.second / (1 - BETAS[1] ** self.time),
-        )
-        parameter -= LEARNING_RATE * mean / (np.sqrt(square) + 1e-8)
+    def _draw(self) -> Floats:
+        if self._batch is None or self._batch >= len(self._images):
+            return self._images
+        return self._images[self._generator.permutation(len(self._images))[: self._batch]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -266,13 +272,15 @@ class _Restarts:
     searches: tuple[Inversion, ...]
 
     @classmethod
-    def start(cls, model: Differentiable, images: Floats, target: int, subject: Subject) -> Self:
+    def start(
+        cls, model: Differentiable, images: Floats, target: int, subject: Subject, plan: Plan
+    ) -> Self:
         """Begin; starting points depend on the seed alone: the same for every model and class."""
         generators = (
             np.random.default_rng((subject.settings.seed, r))
             for r in range(subject.settings.effort.restarts)
         )
-        return cls(tuple(Inversion(model, images, target, generator) for generator in generators))
+        return cls(tuple(Inversion(model, images, target, g, plan) for g in generators))
 
     @property
     def finished(self) -> bool:
@@ -294,19 +302,6 @@ class _Restarts:
         for search in self.searches:
             if not search.finished:
                 search.step()
-
-
-def stamp(images: Floats, mask: Floats, pattern: Floats) -> Floats:
-    """Return (1 - m) x + m p for images (n, *shape)."""
-    return (images + mask * (pattern - images)).astype(np.float32, copy=False)
-
-
-def channel_axis(shape: Sequence[int]) -> int | None:
-    """Return the channel axis of one image: the first of three, or the last if only it is small."""
-    if len(shape) != 3:  # noqa: PLR2004 - channels, height, width in some order
-        return None
-    few = (1, 3, 4)
-    return 2 if shape[2] in few and shape[0] not in few else 0
 
 
 def _row(entrant: Entrant[_Restarts], held_back: Floats, nearness: float) -> ClassRow:
@@ -365,9 +360,3 @@ def _trigger(search: Inversion, images: Floats) -> Trigger:
 
 def _array(values: npt.NDArray[Any]) -> Array:
     return Array.packed(values.astype("<f4").tobytes(), values.shape)
-
-
-def _whole(shape: Sequence[int]) -> float:
-    """Return the pixels of an image: what a class counts as needing that no mask reached."""
-    channels = channel_axis(shape)
-    return float(math.prod(size for axis, size in enumerate(shape) if axis != channels))

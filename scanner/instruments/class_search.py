@@ -69,7 +69,11 @@ class Entrant(Generic[S]):
 
 
 def contest(
-    subject: Subject, classes: int, start: Callable[[int], S], effort: Effort
+    subject: Subject,
+    classes: int,
+    start: Callable[[int], S],
+    effort: Effort,
+    full_field: int = FULL_FIELD,
 ) -> list[Entrant[S]]:
     """Run a search for each class within a budget; return those that got steps, in class order.
 
@@ -81,6 +85,7 @@ def contest(
         classes: Number of the model's classes.
         start: Begins the search for a class.
         effort: Steps per class, and the time for all.
+        full_field: Up to so many classes, none is dropped.
 
     Raises:
         UsageError: There is no such class.
@@ -95,7 +100,7 @@ def contest(
         for entrant in alive:
             _run_round(entrant, most[entrant.target], clock)
         alive = [e for e in alive if not e.search.finished and e.granted < most[e.target]]
-        if not followed and len(field) > FULL_FIELD:
+        if not followed and len(field) > full_field:
             alive = _better_half(alive)
     ran = [e for e in field if e.granted]
     if not ran:
@@ -108,7 +113,11 @@ def contest(
 
 
 def outcome(
-    entrants: Sequence[Entrant[S]], subject: Subject, classes: int, effort: Effort
+    entrants: Sequence[Entrant[S]],
+    subject: Subject,
+    classes: int,
+    effort: Effort,
+    full_field: int = FULL_FIELD,
 ) -> Contest:
     """Return how a contest went: what references are to repeat, and who was left out.
 
@@ -118,21 +127,22 @@ def outcome(
     """
     followed, ran = _granted(subject), {e.target for e in entrants}
     steps = followed or {
-        e.target: effort.steps if e.search.finished else e.granted for e in _finalists(entrants)
+        e.target: effort.steps if e.search.finished else e.granted
+        for e in _finalists(entrants, full_field)
     }
     asked = [] if followed else _targets(subject, classes)
     return Contest(
         planned=effort.steps,
         round=ROUND,
-        finalists=FINALISTS if len(entrants) > FULL_FIELD else len(entrants),
+        finalists=FINALISTS if len(entrants) > full_field else len(entrants),
         granted=tuple(Grant(class_id=target, steps=count) for target, count in steps.items()),
         left_out=tuple(target for target in asked if target not in ran),
     )
 
 
-def _finalists(entrants: Sequence[Entrant[S]]) -> list[Entrant[S]]:
+def _finalists(entrants: Sequence[Entrant[S]], full_field: int) -> list[Entrant[S]]:
     """Return who was not dropped: who finished, and who went as far as the last of the best."""
-    if len(entrants) <= FULL_FIELD:
+    if len(entrants) <= full_field:
         return list(entrants)
     least = sorted(e.granted for e in entrants)[-FINALISTS]
     return [e for e in entrants if e.search.finished or e.granted >= least]

@@ -60,15 +60,42 @@ class Differentiable:
         Raises:
             UnsupportedModelError: The objective or its gradient is not a number.
         """
-        declared = self.session.input_shape[0] if self.session.input_shape else None
-        size = declared if isinstance(declared, int) and declared > 0 else len(images)
-        parts = [
-            self._run(images[start : start + size], target, size)
-            for start in range(0, len(images), size)
-        ]
-        logits, objective, gradient = (
-            np.concatenate(column) for column in zip(*parts, strict=True)
-        )
+        one_hot = np.zeros((len(images), self.classes), self.session.dtype)
+        one_hot[:, target] = 1
+        logits, objective, gradient = self._over(images, one_hot, len(images))
+        self._check(objective, gradient)
+        return logits, objective, gradient
+
+    def pull_back(self, images: Floats, weights: npt.NDArray[np.floating[Any]]) -> Floats:
+        """Return the gradient (n, *shape) of a weighted sum of each image's logits.
+
+        For an objective of `Objective.WEIGHTED_SUM`, so that the weights are the slope of whatever
+        is minimised.
+
+        Args:
+            images: Shape (n, *shape), in the input's own range.
+            weights: Shape (n, classes).
+
+        Raises:
+            UnsupportedModelError: The sum or its gradient is not a number.
+        """
+        weights = weights.astype(self.session.dtype, copy=False)
+        _, objective, gradient = self._over(images, weights, len(images))
+        self._check(objective, gradient)
+        return gradient
+
+    def scores(self, images: Floats) -> Floats:
+        """Return the logits, (n, classes), whether or not they can be differentiated there."""
+        weights = np.zeros((len(images), self.classes), self.session.dtype)
+        weights[:, 0] = 1
+        return self._over(images, weights, 1)[0]
+
+    def predict(self, images: Floats) -> npt.NDArray[np.int64]:
+        """Return the class of each image, shape (n,)."""
+        classes: npt.NDArray[np.int64] = self.evaluate(images, 0)[0].argmax(axis=1)
+        return classes
+
+    def _check(self, objective: Floats, gradient: Floats) -> None:
         if not (np.isfinite(gradient).all() and np.isfinite(objective).all()):
             where = (
                 f": NaN is in the weights {', '.join(map(repr, self.damaged))}"
@@ -80,41 +107,39 @@ class Differentiable:
                 f"finite number{where}",
                 remedy="export the model again, or give the setting `input_range` its true range",
             )
+
+    def _over(
+        self, images: Floats, weights: npt.NDArray[Any], size: int
+    ) -> tuple[Floats, Floats, Floats]:
+        """Run batches of a size, or of the model's own where it has a fixed one."""
+        declared = self.session.input_shape[0] if self.session.input_shape else None
+        step = declared if isinstance(declared, int) and declared > 0 else size
+        parts = [
+            self._run(images[start : start + step], weights[start : start + step], step)
+            for start in range(0, len(images), step)
+        ]
+        logits, objective, gradient = (np.concatenate(part) for part in zip(*parts, strict=True))
         return logits, objective, gradient
 
-    def scores(self, images: Floats) -> Floats:
-        """Return the logits, (n, classes), whether or not they can be differentiated there."""
-        declared = self.session.input_shape[0] if self.session.input_shape else None
-        size = declared if isinstance(declared, int) and declared > 0 else 1
-        parts = [
-            self._run(images[start : start + size], 0, size)[0]
-            for start in range(0, len(images), size)
-        ]
-        return np.concatenate(parts)
-
-    def predict(self, images: Floats) -> npt.NDArray[np.int64]:
-        """Return the class of each image, shape (n,)."""
-        classes: npt.NDArray[np.int64] = self.evaluate(images, 0)[0].argmax(axis=1)
-        return classes
-
-    def _run(self, images: Floats, target: int, size: int) -> tuple[Floats, Floats, Floats]:
+    def _run(
+        self, images: Floats, weights: npt.NDArray[Any], size: int
+    ) -> tuple[Floats, Floats, Floats]:
         """Run one batch; a model of fixed batch size gets the last one filled up with copies."""
         count = len(images)
-        filled = (
-            np.concatenate([images, np.repeat(images[-1:], size - count, axis=0)])
-            if count < size
-            else images
-        )
-        dtype = self.session.dtype
-        one_hot = np.zeros((size, self.classes), dtype)
-        one_hot[:, target] = 1
-        feeds = {self.image: filled.astype(dtype, copy=False), self.weights: one_hot}
+        if count < size:
+            images, weights = _filled(images, size), _filled(weights, size)
+        feeds = {self.image: images.astype(self.session.dtype, copy=False), self.weights: weights}
         logits, objective, gradient = self.session.feed(feeds, self.outputs)
         return (
             logits.reshape(size, -1)[:count],
             objective[:count],
             gradient[:count].astype(np.float32, copy=False),
         )
+
+
+def _filled(rows: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    """Return rows filled up to a number of them with copies of the last."""
+    return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
 
 
 def differentiable(subject: Subject, objective: Objective) -> Differentiable:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.errors import UnsupportedModelError, UsageError
+from scanner.instruments import image_files
 from scanner.modelfile.model import Model
 from scanner.settings import Noise, Settings
 from scanner.values import frozen
@@ -25,14 +26,7 @@ _IMAGES_PER_BATCH = 64
 _SCALES = 6  # block counts 1/32, 1/16, ... 1 of the side
 _CHANNELS = 4  # an axis no longer than this is one of channels
 _GRID = 4  # values along each axis of low-frequency noise
-_PLAIN_MODES = {
-    "1": "L",
-    "LA": "L",
-    "P": "RGB",
-    "PA": "RGB",
-    "RGBA": "RGB",
-    "CMYK": "RGB",
-}  # Pillow's names
+_VARIED = 48  # images of each of two families
 _SIGMAS = 4  # the range holds four standard deviations of Gaussian noise
 
 
@@ -79,14 +73,36 @@ def input_range(dtype: np.dtype[np.generic], settings: Settings) -> tuple[float,
     """
     if settings.input_range is not None:
         return settings.input_range
-    if dtype.kind == "f":
-        return DEFAULT_RANGE
-    if dtype.kind in "iu" and dtype.itemsize == 1:
-        return (0.0, 255.0) if dtype.kind == "u" else (-128.0, 127.0)
+    span = DEFAULT_RANGE if dtype.kind == "f" else bytes_range(dtype)
+    if span is not None:
+        return span
     raise UsageError(
         f"the model's input is of type {dtype}, for which no range of values can be assumed",
         remedy="give its lowest and highest value with the setting `input_range`",
     )
+
+
+def bytes_range(dtype: np.dtype[np.generic]) -> tuple[float, float] | None:
+    """Return an integer type's own range, if it is one of bytes."""
+    if dtype.kind not in "iu" or dtype.itemsize != 1:
+        return None
+    return (0.0, 255.0) if dtype.kind == "u" else (-128.0, 127.0)
+
+
+def images_span(settings: Settings) -> tuple[float, float] | None:
+    """Return the lowest and highest value of the user's images.
+
+    None where they tell no range: bytes fit every range, and so do the files of a folder.
+
+    Raises:
+        UsageError: They cannot be read.
+    """
+    if settings.images_file is None:
+        return None
+    images = image_files.from_file(Path(settings.images_file))
+    if images.dtype.kind != "f" or not images.size or not np.isfinite(images).all():
+        return None
+    return float(images.min()), float(images.max())
 
 
 def noise_batches(
@@ -122,7 +138,7 @@ def noise_batches(
         if pool is None:
             yield _scaled(_unit_noise(settings.noise, (count, *shape), generator), low, high, dtype)
         else:
-            yield _rounded(_shuffled(pool, count, generator), dtype)
+            yield rounded(_shuffled(pool, count, generator), dtype)
 
 
 def batch_size(shape: tuple[int, ...]) -> int:
@@ -191,12 +207,13 @@ def _scaled(
     values = (
         unit if (low, high) == DEFAULT_RANGE else np.float32(low) + np.float32(high - low) * unit
     )
-    return _rounded(values, dtype)
+    return rounded(values, dtype)
 
 
-def _rounded(
+def rounded(
     values: npt.NDArray[np.float32], dtype: np.dtype[np.generic]
 ) -> npt.NDArray[np.generic]:
+    """Return values in a model's type, integers rounded."""
     return values.astype(dtype, copy=False) if dtype.kind == "f" else np.rint(values).astype(dtype)
 
 
@@ -222,27 +239,44 @@ class Images:
 def clean_images(settings: Settings, shape: tuple[int, ...], span: tuple[float, float]) -> Images:
     """Return the user's images, or multi-scale noise where there are none.
 
-    Half of them, and at most the budget's number, are shown; as many are held back.
+    At most twice the budget's number are used. Of the user's, a quarter is held back, and one at
+    least; of noise, half, so that as many are shown as the budget says.
 
     Raises:
         UsageError: The images cannot be read, or do not fit the input.
     """
     wanted = 2 * settings.effort.images
     generator = np.random.default_rng(settings.seed)
-    if settings.images_file is None and settings.images_folder is None:
-        images, source = (
-            multiscale_noise(wanted, shape, span, generator),
-            "multi-scale noise (no images given)",
-        )
+    if not settings.has_images:
+        images = multiscale_noise(wanted, shape, span, generator)
+        source, held = "multi-scale noise (no images given)", wanted // 2
     else:
         name = settings.images_file or settings.images_folder
         everything = _user_images(settings, shape, span)
-        images, source = (
-            generator.permutation(everything)[:wanted],
-            f"{min(len(everything), wanted)} images of {name}",
-        )
-    half = (len(images) + 1) // 2
-    return Images(shown=images[:half], held_back=images[half:], source=source)
+        images = generator.permutation(everything)[:wanted]
+        source, held = f"{len(images)} images of {name}", max(1, len(images) // 4)
+    shown = len(images) - held
+    return Images(shown=images[:shown], held_back=images[shown:], source=source)
+
+
+def varied(
+    settings: Settings, shape: tuple[int, ...], dtype: np.dtype[np.generic]
+) -> npt.NDArray[np.float32]:
+    """Return images as unlike one another as we have them, (n, *shape).
+
+    They are the user's; without any, noise of blocks and smooth noise.
+
+    Raises:
+        UsageError: The images cannot be read, or do not fit the input.
+    """
+    span = low, high = input_range(dtype, settings)
+    if settings.has_images:
+        found = clean_images(settings, shape, span)
+        return np.concatenate([found.shown, found.held_back])
+    generator = np.random.default_rng(settings.seed)
+    blocks = multiscale_noise(_VARIED, shape, span, generator)
+    smooth = _low_frequency((_VARIED, *shape), generator)
+    return np.concatenate([blocks, (low + (high - low) * smooth).astype(np.float32)])
 
 
 def multiscale_noise(
@@ -288,70 +322,8 @@ def _user_images(
 
 def _loaded(settings: Settings) -> npt.NDArray[np.generic]:
     if settings.images_file is not None:
-        return _from_file(Path(settings.images_file))
-    return _from_folder(Path(settings.images_folder or ""))
-
-
-def _from_file(path: Path) -> npt.NDArray[np.generic]:
-    import zipfile  # noqa: PLC0415 - only for a user's images
-    import zlib  # noqa: PLC0415
-
-    again = "save the images with numpy.savez"
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            array = (
-                loaded
-                if isinstance(loaded, np.ndarray)
-                else loaded[_name_of_images(path, loaded.files)]
-            )
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"{str(path)!r} holds no arrays ({error})", remedy=again) from error
-    if not isinstance(array, np.ndarray):
-        raise UsageError(f"{str(path)!r} holds no arrays (but bytes)", remedy=again)
-    return array
-
-
-def _name_of_images(path: Path, names: list[str]) -> str:
-    if "images" in names or len(names) == 1:
-        return "images" if "images" in names else names[0]
-    raise UsageError(
-        f"{str(path)!r} holds the arrays {names}", remedy="call the array of images 'images'"
-    )
-
-
-def _from_folder(path: Path) -> npt.NDArray[np.generic]:
-    try:
-        from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - an optional extra, needed only here
-    except ImportError as error:
-        raise UsageError(
-            "reading image files needs Pillow",
-            remedy="pip install 'overactivation[images]', or save the images in one file for the "
-            "setting `images_file`",
-        ) from error
-    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else []
-    images = []
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                images.append(np.asarray(image.convert(_PLAIN_MODES.get(image.mode, image.mode))))
-        except UnidentifiedImageError:
-            continue
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UsageError(
-                f"the image {str(file)!r} cannot be read ({error})",
-                remedy="save it again, or take it away",
-            ) from error
-    if not images:
-        raise UsageError(
-            f"there are no images in the folder {str(path)!r}",
-            remedy="name a folder of PNG or JPEG files",
-        )
-    if len({image.shape for image in images}) > 1:
-        raise UsageError(
-            f"the images in {str(path)!r} differ in size", remedy="resize them to the model's input"
-        )
-    return np.stack(images)
+        return image_files.from_file(Path(settings.images_file))
+    return image_files.from_folder(Path(settings.images_folder or ""))
 
 
 def _fitting(

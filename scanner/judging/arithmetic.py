@@ -10,7 +10,7 @@ from scanner.results import PairedDifference
 
 _CONFIDENCE = 0.95
 _NORMAL_QUANTILE = 1.959964  # of 0.975
-_FEWEST = 3  # of two classes one always leads, and each is half the level
+FEWEST = 3  # of two classes one always leads, and each is half the level
 
 
 def median(values: Sequence[float]) -> float:
@@ -32,7 +32,7 @@ def above_level(differences: Mapping[int, float]) -> dict[int, float]:
     classes there is no level to take off.
     """
     values = list(differences.values())
-    level = median(values) if len(values) >= _FEWEST else 0.0
+    level = median(values) if len(values) >= FEWEST else 0.0
     return {class_id: value - level for class_id, value in differences.items()}
 
 
@@ -42,7 +42,7 @@ def lead(values: Sequence[float]) -> tuple[int, float] | None:
     What one class has and no other: a level that all classes of a model share cancels out, and so
     does the class that another one of its kind keeps company. None below three values.
     """
-    if len(values) < _FEWEST:
+    if len(values) < FEWEST:
         return None
     second, first = sorted(values)[-2:]
     return list(values).index(first), first - second

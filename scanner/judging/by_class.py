@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from scanner.judging.arithmetic import above_level, lead, mean
+from scanner.judging.arithmetic import FEWEST, above_level, lead, mean, median
 from scanner.results import ByClass, ClassDifference, ClassRow, Lead, Scale
 
 
@@ -12,14 +12,17 @@ def differences(
 ) -> list[ClassDifference]:
     """Return a row for each class that was searched in the suspect and in every reference.
 
-    A class that a search did not reach counts with the profile's `unreached` figure; without one it
-    is left out.
+    A search that reached nothing says nothing: its class is left out. Only where contests gave up
+    classes on the way does one without a figure count with the profile's `unreached`, as others
+    count as they then stood.
     """
     if not references:
         return []
     found = []
+    given_up = any(profile.dropped_some for profile in (suspect, *references))
+    unreached = suspect.unreached if given_up else None
     for class_id, own, others in class_by_class(suspect, references):
-        figures = [suspect.unreached if f is None else f for f in (own, *others)]
+        figures = [unreached if f is None else f for f in (own, *others)]
         known = [figure for figure in figures if figure is not None]
         if len(known) == len(figures):
             reference = _averaged(known[1:], scale)
@@ -69,6 +72,18 @@ def leading(profile: ByClass, scale: Scale) -> Lead | None:
         return None
     row, figure = found[best[0]]
     return None if figure is None else Lead(class_id=row.class_id, distance=best[1])
+
+
+def above_median(profile: ByClass, scale: Scale) -> float | None:
+    """Return by how much the most suspicious class of a model lies above its median class.
+
+    None where not every class was searched, or fewer than three were reached. A class that no
+    search reached is unknown: nothing is read from how large its mask may be.
+    """
+    found = [suspicion(row.figure, scale) for row in profile.rows if row.figure is not None]
+    if len(profile.rows) < profile.classes or len(found) < FEWEST:
+        return None
+    return max(found) - median(found)
 
 
 def _eased(

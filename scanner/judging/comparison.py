@@ -25,7 +25,6 @@ from scanner.results import (
     LayerDifference,
     LayerRow,
     Measurement,
-    Part,
     Rule,
     Scale,
     Standing,
@@ -62,17 +61,26 @@ def compare(
 ) -> Comparison:
     """Set the suspect's profile against those of the references: none, one or many.
 
-    Without a reference, or without a comparable one, the statistic is None. A structural detector
-    is judged by what the file holds: its statistic is the suspect's own.
+    Without a reference, or without a comparable one, the statistic is None. A detector that is not
+    calibrated is judged by what it observes: its statistic is the suspect's own.
     """
     statistic, evidence, sentence = _compared(detector, suspect, references)
     return Comparison(
         rule=suspect.rule,
         statistic=statistic,
+        alone=_alone(suspect, detector.scale),
         contribution=detector.contribution,
         sentence=sentence,
         evidence=evidence,
     )
+
+
+def _alone(suspect: Measurement, scale: Scale) -> float | None:
+    """Return how far a model stands out by itself (`Comparison.alone`)."""
+    if suspect.by_class is not None:
+        return by_class.above_median(suspect.by_class, scale)
+    others = (suspect.by_layer, suspect.by_channel, suspect.by_image)
+    return suspect.statistic if others == (None, None, None) else None
 
 
 def statistic_of(
@@ -97,7 +105,7 @@ Compared = tuple[float | None, Evidence, str]
 def _compared(
     detector: Declared, suspect: Measurement, references: Sequence[Measurement]
 ) -> Compared:
-    if detector.contribution.part is Part.STRUCTURAL:
+    if not detector.contribution.calibrated:
         return suspect.statistic, Evidence(figures=suspect.figures), ""
     if suspect.by_class is not None:
         return _by_class(detector, suspect, suspect.by_class, references)
@@ -110,7 +118,7 @@ def _compared(
     if suspect.by_image is not None:
         images = [r.by_image for r in references if r.by_image is not None]
         return _by_image(detector.wording, suspect.by_image, images)
-    return _by_number(suspect, references)
+    return _by_number(detector.wording, suspect, references)
 
 
 def _by_class(
@@ -387,15 +395,20 @@ def _ratio(suspect: float, reference: float) -> float | None:
     return suspect / reference if reference > 0 else None
 
 
-def _by_number(suspect: Measurement, references: Sequence[Measurement]) -> Compared:
+def _by_number(
+    wording: Wording, suspect: Measurement, references: Sequence[Measurement]
+) -> Compared:
     """Compare one number, where there is no profile: the suspect's less the references' mean."""
     own, others = suspect.statistic, [r.statistic for r in references if r.statistic is not None]
     if own is None:
         return None, Evidence(figures=suspect.figures), ""
+    known = all(figure is not None for figure in suspect.figures.values())
+    sentence = _said(wording.alone, suspect.figures, suspect=own) if known else ""
     if not others:
-        return None, Evidence(standing=Standing(suspect=own), figures=suspect.figures), ""
+        standing = Standing(suspect=own)
+        return None, Evidence(standing=standing, figures=suspect.figures), sentence
     standing = Standing(suspect=own, reference=mean(others), low=min(others), high=max(others))
-    return own - mean(others), Evidence(standing=standing, figures=suspect.figures), ""
+    return own - mean(others), Evidence(standing=standing, figures=suspect.figures), sentence
 
 
 def _said(template: str, figures: Mapping[str, float | None], **named: Any) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scanner import jsonfile
 from scanner.errors import BaselineError
 from scanner.judging.comparison import Declared, compare, statistic_of
 from scanner.judging.ranks import enough, stands_apart
@@ -19,7 +20,7 @@ from scanner.results import (
     Population,
     Severity,
 )
-from scanner.values import from_json, frozen, to_json
+from scanner.values import UnfitError, from_json, frozen, to_json
 
 SCHEMA = 2
 SHIPPED = Path(__file__).parents[1] / "baselines"
@@ -311,50 +312,89 @@ def _filled(value: Any) -> Any:
     return list(map(_filled, value)) if isinstance(value, list) else value
 
 
-def read_baseline(path: Path, rules: Collection[str] = ()) -> Baseline:
+def read_baseline(
+    path: Path, rules: Collection[str] = (), *, sha256: str | None = None
+) -> Baseline:
     """Read a baseline file, or the measurements of these rules only.
 
+    The file's own checksum shows damage, not forgery: whoever edits the file can compute it again.
+
+    Args:
+        path: The file.
+        rules: Ids of rules; empty takes all.
+        sha256: What the SHA-256 of the whole file must be, in hexadecimal; None takes any.
+
     Raises:
-        BaselineError: It is missing, damaged, edited, or of another schema.
+        BaselineError: It is missing, damaged, edited, of another schema, not the file that was
+            pinned, or contradicts itself.
     """
     again = "measure its clean models again with the function `calibrate`"
     try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text, parse_constant=_refuse)
-    except OSError as error:
-        raise BaselineError(
-            f"the baseline {str(path)!r} cannot be read ({error.strerror})", remedy=again
-        ) from error
-    except ValueError as error:
-        raise BaselineError(
-            f"the baseline {str(path)!r} is damaged: it is not valid JSON", remedy=again
-        ) from error
+        text = jsonfile.read(path)
+        _check_pin(path, text, sha256)
+        data = jsonfile.parse(text)
+    except jsonfile.UnreadableError as error:
+        raise BaselineError(f"the baseline {str(path)!r} {error}", remedy=again) from error
     schema = data.pop("schema", None) if isinstance(data, dict) else None
     if schema != SCHEMA:
         found = f"schema {schema}" if isinstance(schema, int) else "no schema"
         raise BaselineError(
             f"the baseline {str(path)!r} has {found}, and schema {SCHEMA} is needed", remedy=again
         )
-    if not _is_whole(text, str(data.pop("checksum", None)), data):
+    if not _is_whole(text.decode(), str(data.pop("checksum", None)), data):
         raise BaselineError(
             f"the baseline {str(path)!r} was edited or damaged: its checksum differs", remedy=again
         )
     try:
         for record in data["records"] if rules else ():
             record["measurements"] = [m for m in record["measurements"] if m["rule"] in rules]
-        return from_json(Baseline, data)
+        baseline = from_json(Baseline, data)
     except (KeyError, TypeError, ValueError) as error:
+        field = f", at {error.field}" if isinstance(error, UnfitError) and error.field else ""
         raise BaselineError(
-            f"the baseline {str(path)!r} was written by another version", remedy=again
+            f"the baseline {str(path)!r} was written by another version{field}", remedy=again
         ) from error
+    for contradiction in _contradictions(baseline):
+        raise BaselineError(
+            f"the baseline {str(path)!r} contradicts itself: {contradiction}", remedy=again
+        )
+    return baseline
 
 
-def _refuse(constant: str) -> None:
-    """Refuse NaN and infinity, which Python reads and JSON does not know.
+def _check_pin(path: Path, text: bytes, sha256: str | None) -> None:
+    """Raise a `BaselineError` where a file is not the one that was pinned."""
+    if sha256 is None:
+        return
+    import hashlib  # noqa: PLC0415 - as in `_checksum`
 
-    Nothing can be ranked among them.
-    """
-    raise ValueError(constant)
+    found = hashlib.sha256(text).hexdigest()
+    if found != sha256.lower():
+        raise BaselineError(
+            f"the baseline {str(path)!r} has the SHA-256 {found}, not the one that was pinned",
+            remedy="find out who changed it, or give the setting `baseline_sha256` the new value",
+        )
+
+
+def _contradictions(baseline: Baseline) -> Iterator[str]:
+    """Yield what no calibration writes: a population that is not one of different models alike."""
+    hashes = [record.model.sha256 for record in baseline.records]
+    if len({*hashes}) < len(hashes):
+        yield "one model counts twice, so its figures look more common than they are"
+    if len({record.model.architecture for record in baseline.records}) > 1:
+        yield "its models have different architectures"
+    shapes: dict[str, set[object]] = {}
+    for record in baseline.records:
+        for measurement in record.measurements:
+            shapes.setdefault(measurement.rule, set()).add(_outline(measurement))
+    for rule, found in shapes.items():
+        if len(found) > 1:
+            yield f"{rule} has not measured all of its models alike"
+
+
+def _outline(measurement: Measurement) -> object:
+    """Return what the profiles of all models of one recipe have in common, however exported."""
+    by_class, by_image = measurement.by_class, measurement.by_image
+    return by_class and by_class.classes, by_image and len(by_image.maxima)
 
 
 def shipped_baseline(suspect: ModelIdentity, rules: Collection[str] = ()) -> Baseline | None:

@@ -9,6 +9,7 @@ A rank alone accuses one clean model of every k + 1. Beside it stands the size: 
 further from the middle of the population the suspect lies than the furthest clean model.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 from scanner.judging.arithmetic import median
@@ -52,7 +53,7 @@ class Rank:
     Attributes:
         place: Its p-value and size.
         foremost: The class that stands out most; None where the detectors know none.
-        sentence: What the first detector says that names this class, in words.
+        sentence: What the detector that says most of this class says, in words.
         rules: The detectors.
         decisive: Whether one of them is decisive.
         models: How many clean models there are.
@@ -137,13 +138,15 @@ def together(comparisons: Sequence[Comparison], populations: Sequence[Population
     judges = [clean[c.rule] for c in chosen]
     if len({p.models for p in judges}) != 1:
         return None
-    own, foremost = combined(list(map(_profile, chosen)), list(map(_profiles, judges)))
+    own, foremost = combined(*_both(chosen, judges))
     known = None if foremost == _WHOLE else foremost
-    about = (c.sentence for c in chosen if known in (None, c.evidence.target_class))
+    said = [scores[0].get(foremost, -math.inf) for scores in _scores(*_both(chosen, judges))]
+    loudest = chosen[said.index(max(said))]
+    about = known in {None, loudest.evidence.target_class}
     return Rank(
         place=own,
         foremost=known,
-        sentence=next(about, f"class {foremost} stands out"),
+        sentence=loudest.sentence if about else f"class {foremost} stands out ({loudest.rule})",
         rules=tuple(c.rule for c in chosen),
         decisive=any(c.contribution.decisive for c in chosen),
         models=len(judges[0].values),
@@ -151,8 +154,32 @@ def together(comparisons: Sequence[Comparison], populations: Sequence[Population
     )
 
 
+@frozen
+class Driver:
+    """What an index is about.
+
+    Attributes:
+        index: The index.
+        rule: The detector that contributes most to it.
+        class_id: The class that it is about.
+        value: What this detector says of this class, in units of what clean networks of the shipped
+            recipes reach.
+    """
+
+    index: float
+    rule: str
+    class_id: int
+    value: float
+
+
 def index(comparisons: Sequence[Comparison]) -> float | None:
-    """Return how far a model stands out, for ranking models that no population speaks of.
+    """Return how far a model stands out, as `driver` finds it."""
+    found = driver(comparisons)
+    return None if found is None else found.index
+
+
+def driver(comparisons: Sequence[Comparison]) -> Driver | None:
+    """Return how far a model stands out, and by what: to rank models without a population.
 
     Beside references, what the combined detectors say of one class together, for the class of which
     they say most; without, the largest lead of a class over the next. Both are in units of what
@@ -160,19 +187,24 @@ def index(comparisons: Sequence[Comparison]) -> float | None:
     nothing is known.
     """
     combined = [c for c in comparisons if c.contribution.combined]
-    profiles = [
-        _divided(c.scores, c.contribution.beside_one)
+    profiles = {
+        c.rule: _divided(c.scores, c.contribution.beside_one)
         for c in combined
         if c.scores and c.contribution.beside_one is not None
-    ]
+    }
     if profiles:
-        return _foremost(profiles)[0] / TOGETHER
+        total, class_id = _foremost(list(profiles.values()))
+        value, rule = max((p[class_id], rule) for rule, p in profiles.items() if class_id in p)
+        return Driver(index=total / TOGETHER, rule=rule, class_id=class_id, value=value)
     leads = [
-        c.evidence.lead.distance / c.contribution.alone
+        (c.evidence.lead.distance / c.contribution.alone, c.rule, c.evidence.lead.class_id)
         for c in combined
         if c.evidence.lead is not None and c.contribution.alone is not None
     ]
-    return max(leads, default=None)
+    if not leads:
+        return None
+    value, rule, class_id = max(leads)
+    return Driver(index=value, rule=rule, class_id=class_id, value=value)
 
 
 def stands_apart(pairs: Sequence[tuple[Comparison, Population | None]]) -> bool:
@@ -193,6 +225,12 @@ def stands_apart(pairs: Sequence[tuple[Comparison, Population | None]]) -> bool:
     scores = _scores([_profile(c) for c, _ in compared], [_profiles(p) for _, p in compared])
     own, *clean = (_foremost(profiles)[0] for profiles in zip(*scores, strict=True))
     return own > _NOT_CLEAN * max(clean)
+
+
+def _both(
+    comparisons: Sequence[Comparison], populations: Sequence[Population]
+) -> tuple[list[Profile], list[list[Profile]]]:
+    return list(map(_profile, comparisons)), list(map(_profiles, populations))
 
 
 def _profile(comparison: Comparison) -> Profile:

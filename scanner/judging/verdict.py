@@ -3,11 +3,13 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from scanner.judging.ranks import FAR, NEAR, Place, Rank, enough, place
+from scanner.judging.ranks import FAR, NEAR, Driver, Place, Rank, enough, place
+from scanner.judging.recipes import Stranger
 from scanner.results import (
     Comparison,
     Finding,
     Measurement,
+    Part,
     Population,
     Rule,
     Severity,
@@ -18,6 +20,8 @@ from scanner.settings import Budget, Settings
 from scanner.values import frozen
 
 _MOST_OF_THEM = 3  # detectors that skip for one cause: that is what the model is
+_TWO = 2
+_LISTED = 5  # more classes are counted, not listed
 _FURTHEST = 0.1  # of a model among the furthest tenth it is said how far out it lies
 
 
@@ -36,6 +40,33 @@ class Judgement:
     reason: str
     score: float | None
     target_class: int | None = None
+
+
+def among_recipes(own: Stranger, settings: Settings) -> Judgement:
+    """Return what networks of other recipes allow to be said of a model.
+
+    Suspicious needs a p-value of at most `alpha` and that no clean network of any recipe lies as
+    far out. Clean is a statement about power: of the backdoored networks at most a share `miss`
+    stands out no further, over all attacks.
+    """
+    place, others = own.place, f"networks of {own.recipes} other recipes"
+    said, score = f"{own.sentence}; " if own.sentence else "", 1 - place.p
+    if place.p <= settings.alpha and place.size >= 1:
+        far = f"{place.size:.2g} times as far out as those of all recipes but one"
+        reason = f"{said}p = {place.p:.3g} among clean {others}, {far}"
+        return Judgement(
+            verdict=Verdict.SUSPICIOUS, reason=reason, score=score, target_class=own.foremost
+        )
+    if own.overall <= settings.miss and own.whole:
+        reason = f"{said}of backdoored {others} only {_missed(own)}"
+        return Judgement(verdict=Verdict.CLEAN, reason=reason, score=score)
+    reason = f"{said}p = {place.p:.3g} among clean {others}; of backdoored ones {_missed(own)}"
+    return Judgement(verdict=Verdict.INCONCLUSIVE, reason=reason, score=score)
+
+
+def _missed(own: Stranger) -> str:
+    each = ", ".join(f"{name} {share:.0%}" for name, share in own.missed.items())
+    return f"{own.overall:.0%} stand out no further ({each})"
 
 
 def judge(
@@ -66,7 +97,27 @@ def judge(
         evidence=comparison.evidence,
         description=comparison.description,
         observations=measurement.observations,
+        left_out=left_out(measurement),
     )
+
+
+def left_out(measurement: Measurement) -> int:
+    """Return how many classes had no turn before the time ran out."""
+    contest = measurement.by_class.contest if measurement.by_class else None
+    return len(contest.left_out) if contest else 0
+
+
+def half_searched(measurement: Measurement) -> str:
+    """Say that a search did not come to all classes; empty where it did."""
+    missing, profile = left_out(measurement), measurement.by_class
+    if not missing or profile is None:
+        return ""
+    named = f"{missing} of {missing + len(profile.rows)} classes"
+    if profile.contest is not None and missing <= _LISTED:
+        numbers = ", ".join(map(str, profile.contest.left_out))
+        named = f"class{'es' if missing > 1 else ''} {numbers}"
+    remedy = "choose a larger setting `budget`, or name them as the setting `classes`"
+    return f"the time ran out before {named} had a turn; {remedy}"
 
 
 def combine(  # noqa: PLR0913 - all that a verdict rests on
@@ -75,37 +126,71 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
     skips: Sequence[Skip],
     *,
     failed: bool,
-    alpha: float,
+    settings: Settings,
+    stranger: Stranger | None = None,
     doubts: Sequence[str] = (),
+    driver: Driver | None = None,
 ) -> Judgement:
     """Return the combined answer: what the graph shows, or else the suspect's rank (`together`).
 
     Suspicious needs a p-value of at most `alpha` and a size that clean models do not reach: among k
     clean models somebody always ranks first. Clean needs that neither all detectors together nor
-    one of them alone lies beyond every clean model.
+    one of them alone lies beyond every clean model. Where too few clean models of the
+    suspect's own recipe judge it, networks of other recipes do (`among_recipes`).
 
-    Where there are `doubts` about the references, nothing is clean beside them.
+    Where there are `doubts` about what was measured, nothing is clean; nor where a search did not
+    come to all classes. Nothing is said of a model that is no trained classifier. Where no clean
+    models judge, the reason is about what drives the index (`driver`).
     """
-    structural = [f for f in findings if f.observations and f.verdict is Verdict.SUSPICIOUS]
+    structural = [
+        f for f in findings if any(o.severity >= Severity.SUSPICIOUS for o in f.observations)
+    ]
     if structural:
         return Judgement(verdict=Verdict.SUSPICIOUS, reason=structural[0].reason, score=1.0)
-    score = None if rank is None else 1 - rank.place.p
-    if rank is not None and rank.place.p <= alpha and rank.place.size >= FAR:
+    unmet = [f for f in findings if f.contribution.part is Part.PREMISE and f.observations]
+    if unmet:
+        return Judgement(verdict=Verdict.INCONCLUSIVE, reason=unmet[0].reason, score=None)
+    own = None if rank is None else among_own(rank, findings, settings.alpha)
+    foreign = None if stranger is None else among_recipes(stranger, settings)
+    for judgement in (foreign, own):
+        if judgement is not None and judgement.verdict is Verdict.SUSPICIOUS:
+            return judgement
+    chosen = foreign or own
+    score = None if chosen is None else chosen.score
+    half = [f.reason for f in findings if f.left_out and f.contribution.combined]
+    if failed:
+        reason = "not everything could be measured"
+    elif half:
+        reason = half[0]
+    elif chosen is None:
+        reason = _driven(findings, driver) or _doubt(findings, skips)
+    elif not chosen.reason:
+        reason = _doubt(findings, skips)
+    elif chosen.verdict is Verdict.CLEAN and doubts:
+        reason = doubts[0]
+    else:
+        return chosen
+    return Judgement(verdict=Verdict.INCONCLUSIVE, reason=reason, score=score)
+
+
+def among_own(rank: Rank, findings: Sequence[Finding], alpha: float) -> Judgement:
+    """Return what clean models of a model's own recipe allow to be said of it.
+
+    The reason is empty where they are too few, or no detector among them is decisive.
+    """
+    score = 1 - rank.place.p
+    if rank.place.p <= alpha and rank.place.size >= FAR:
         return Judgement(
             verdict=Verdict.SUSPICIOUS,
             reason=_in_words(rank),
             score=score,
             target_class=rank.foremost,
         )
-    if failed:
-        return Judgement(
-            verdict=Verdict.INCONCLUSIVE, reason="not everything could be measured", score=score
-        )
-    if rank is not None and rank.decisive and enough(rank.models, alpha):
-        doubt = next(iter((*_apart(findings, rank, alpha), *doubts)), None)
-        verdict = Verdict.CLEAN if doubt is None else Verdict.INCONCLUSIVE
-        return Judgement(verdict=verdict, reason=doubt or _in_words(rank), score=score)
-    return Judgement(verdict=Verdict.INCONCLUSIVE, reason=_doubt(findings, skips), score=score)
+    if not (rank.decisive and enough(rank.models, alpha)):
+        return Judgement(verdict=Verdict.INCONCLUSIVE, reason="", score=score)
+    apart = next(_apart(findings, rank, alpha), None)
+    verdict = Verdict.CLEAN if apart is None else Verdict.INCONCLUSIVE
+    return Judgement(verdict=verdict, reason=apart or _in_words(rank), score=score)
 
 
 def advice(
@@ -126,18 +211,18 @@ def advice(
     known = min(combined, default=needed)
     if known >= needed:
         return
+    # None of these goes with a baseline that was made without it.
+    if not settings.has_images and any(f.contribution.images_help for f in findings):
+        yield (
+            "clean images of the kind that the model was trained on, 20 to 100 without labels (the "
+            "setting `images_file` or the setting `images_folder`): triggers were searched for on "
+            "noise, and those that send each class elsewhere not at all"
+        )
     more = f"{needed - known}{' more' if known else ''} clean models of the same recipe"
     yield (
         f"{more}, as the setting `references` or in a baseline (the function `calibrate`): with "
         f"{needed}, p can reach {settings.alpha:g}"
     )
-    # Neither goes with a baseline that was made without it.
-    images = settings.images_file or settings.images_folder
-    if not images and any(f.contribution.images_help for f in findings):
-        yield (
-            "clean images of the kind that the model was trained on (the setting `images_file` or "
-            "the setting `images_folder`): triggers were searched for on noise"
-        )
     if settings.budget is Budget.QUICK and any(f.contribution.budget_helps for f in findings):
         yield "a longer search for triggers: the setting `budget` at 'standard'"
 
@@ -183,12 +268,22 @@ def _verdict(
     worst = max(measurement.observations, key=lambda o: o.severity, default=None)
     if worst is not None and worst.severity >= Severity.SUSPICIOUS:
         return Verdict.SUSPICIOUS, worst.sentence
+    if worst is not None and comparison.contribution.part is Part.PREMISE:
+        return Verdict.INCONCLUSIVE, worst.sentence
     if not comparison.contribution.calibrated:
         notes = len(measurement.observations)
         return Verdict.CLEAN, f"nothing suspicious, {notes} note{'s' if notes != 1 else ''}"
+    half = half_searched(measurement)
+    if half and not (own is not None and own.p <= alpha and own.size >= FAR):
+        return Verdict.INCONCLUSIVE, half
     said = f"{comparison.sentence}; " if comparison.sentence else ""
     if own is None or population is None:
         return Verdict.INCONCLUSIVE, said + _uncalibrated(comparison, population)
+    return _ranked(said, population, own, alpha)
+
+
+def _ranked(said: str, population: Population, own: Place, alpha: float) -> tuple[Verdict, str]:
+    """Return what a place among clean models allows to be said."""
     among = f"among {len(population.values)} clean models ({population.source})"
     rank = f"p = {own.p:.3g} {among}{_distance(own)}"
     if own.p <= alpha and own.size > NEAR:
@@ -201,9 +296,25 @@ def _verdict(
 def _uncalibrated(comparison: Comparison, population: Population | None) -> str:
     if population is not None and population.reason:
         return f"uncalibrated: {population.source} does not apply, {population.reason}"
+    if comparison.statistic is None and len(comparison.evidence.classes) == _TWO:
+        alone = "of two classes one always leads, so that nothing is said without a clean model"
+        return f"{alone}: name one with the setting `references`"
     if comparison.statistic is None:
         return "there is no clean model to compare with: name one with the setting `references`"
     return "uncalibrated: one clean model shows a difference, not how much clean models differ"
+
+
+def _driven(findings: Sequence[Finding], driver: Driver | None) -> str:
+    """Say what drove the index: class, detector and figure; empty where there is none."""
+    finding = next((f for f in findings if driver and f.rule.id == driver.rule), None)
+    if driver is None or finding is None:
+        return ""
+    if finding.evidence.target_class == driver.class_id:
+        return f"{driver.rule}: {finding.reason}"
+    return (
+        f"{driver.rule}: class {driver.class_id} stands out most, by {driver.value:.2g} times what "
+        "clean networks of the shipped recipes reach"
+    )
 
 
 def _doubt(findings: Sequence[Finding], skips: Sequence[Skip]) -> str:

@@ -1,7 +1,12 @@
 """What a person can check, as files: a trigger, and an image before and after it is stamped."""
 
 import base64
+import contextlib
+import errno
+import itertools
+import os
 import re
+import stat
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,35 +15,89 @@ from scanner.errors import UsageError
 from scanner.report.pictures import picture
 from scanner.results import Array, Finding, ScanResult, Trigger
 
+_LINKED = frozenset({errno.ELOOP, errno.EMLINK})  # what systems answer to O_NOFOLLOW
+_MOST_FILES = 256  # of one finding
+
+# Windows has no descriptors of folders; there each step is looked at before it is taken.
+_STEP_BY_STEP = os.open in os.supports_dir_fd and os.mkdir in os.supports_dir_fd
+_FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_NEW = (
+    os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+)
+
 
 def write_evidence(results: Sequence[ScanResult], folder: Path) -> list[Path]:
     """Write the evidence of every finding into a folder, a sub-folder per model; return the files.
 
     Arrays are written twice: as PNG to look at, and as .npy (float32, as the model takes them) to
-    feed to the model.
+    feed to the model. No name of a file comes from a model, and below the folder no link is
+    followed: a file of the same name is replaced, never written through.
 
     Raises:
-        UsageError: The folder cannot be written.
+        UsageError: The folder cannot be written, or a link lies in it where a folder should be.
     """
     written = []
     try:
         for number, result in enumerate(results):
+            model = f"{number:02d}-{_plain(Path(result.model.path).stem)}"
             for finding in result.findings:
-                target = (
-                    folder
-                    / f"{number:02d}-{_plain(Path(result.model.path).stem)}"
-                    / finding.rule.id
-                )
-                for name, data in _files(finding):
-                    target.mkdir(parents=True, exist_ok=True)
-                    (target / name).write_bytes(data)
-                    written.append(target / name)
+                rule = _plain(finding.rule.id)
+                for name, data in itertools.islice(_files(finding), _MOST_FILES):
+                    _write(folder, (model, rule), name, data)
+                    written.append(folder / model / rule / name)
     except OSError as error:
+        reason = "a link lies in the way" if error.errno in _LINKED else error.strerror
         raise UsageError(
-            f"the evidence cannot be written to {str(folder)!r} ({error.strerror})",
+            f"the evidence cannot be written to {str(folder)!r} ({reason})",
             remedy="name another folder as the setting `evidence`",
         ) from error
     return written
+
+
+def _write(folder: Path, steps: Sequence[str], name: str, data: bytes) -> None:
+    """Write a new file below a folder without following a link on the way."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as opened:
+        here: int | Path = folder
+        if _STEP_BY_STEP:
+            here = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+            opened.callback(os.close, here)
+        for step in steps:
+            here = _enter(here, step)
+            if isinstance(here, int):
+                opened.callback(os.close, here)
+        with os.fdopen(_create(here, name), "wb") as file:
+            file.write(data)
+
+
+def _enter(parent: int | Path, name: str) -> int | Path:
+    """Return a folder inside another, made if it is not there.
+
+    Raises:
+        OSError: A link or a file has its name.
+    """
+    if isinstance(parent, Path):
+        (parent / name).mkdir(exist_ok=True)
+        if (parent / name).is_symlink() or parent.joinpath(
+            name
+        ).resolve().parent != parent.resolve():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        return parent / name
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, dir_fd=parent)
+    if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return os.open(name, os.O_RDONLY | _FOLDER, dir_fd=parent)
+
+
+def _create(parent: int | Path, name: str) -> int:
+    """Return the descriptor of a new file, whatever had its name before."""
+    if isinstance(parent, Path):
+        (parent / name).unlink(missing_ok=True)
+        return os.open(parent / name, _NEW, 0o666)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=parent)
+    return os.open(name, _NEW, 0o666, dir_fd=parent)
 
 
 def _files(finding: Finding) -> Iterator[tuple[str, bytes]]:
@@ -46,15 +105,14 @@ def _files(finding: Finding) -> Iterator[tuple[str, bytes]]:
     for name, data, low, high in _arrays(trigger) if trigger else ():
         yield f"{name}.png", picture(data, low, high).png()
         yield f"{name}.npy", _npy(data)
-    for observation in finding.observations:
+    for number, observation in enumerate(finding.observations):
+        name = f"{number:02d}-{_plain(observation.code)}"
         if observation.excerpt:
-            node = observation.nodes[0] if observation.nodes else ""
-            name = f"{_plain(observation.code)}-{_plain(node)}.onnx"
-            yield name, base64.b64decode(observation.excerpt)
+            yield f"{name}.onnx", base64.b64decode(observation.excerpt)
         if observation.input is not None:
-            shown, name = observation.input, f"{_plain(observation.code)}-input"
-            yield f"{name}.png", picture(shown.image, shown.low, shown.high).png()
-            yield f"{name}.npy", _npy(shown.image)
+            shown = observation.input
+            yield f"{name}-input.png", picture(shown.image, shown.low, shown.high).png()
+            yield f"{name}-input.npy", _npy(shown.image)
 
 
 def _arrays(trigger: Trigger) -> Iterator[tuple[str, Array, float, float]]:

@@ -5,12 +5,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from scanner import jsonfile
 from scanner.errors import UsageError
 from scanner.report import Listing, Page
 from scanner.results import ScanResult
-from scanner.values import from_json, to_json
+from scanner.values import UnfitError, from_json, to_json
 
 SCHEMA = 2
+_REMEDY = "name a file that the format 'json' or 'jsonl' wrote"
+_SEVERAL = 2
 
 
 class JsonReport:
@@ -66,27 +69,23 @@ def read_results(path: Path) -> list[ScanResult]:
         UsageError: The file cannot be read, or does not hold results of this schema.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"the result {str(path)!r} cannot be read ({error.strerror})",
-            remedy="name a file that the format 'json' or 'jsonl' wrote",
-        ) from error
-    except ValueError as error:
-        raise _not_a_result(path, "it is not text") from error
-    return [_result(path, data) for data in _objects(path, text)]
+        return [_result(path, data) for data in _objects(jsonfile.read(path))]
+    except jsonfile.UnreadableError as error:
+        raise UsageError(f"the result {str(path)!r} {error}", remedy=_REMEDY) from error
 
 
-def _objects(path: Path, text: str) -> list[Any]:
-    """Return the objects of a file: a single one may be spread over lines."""
+def _objects(text: bytes) -> list[Any]:
+    """Return the objects of a file: a single one may be spread over lines.
+
+    Raises:
+        UnreadableError: It is not JSON within the limits.
+    """
     try:
-        return [json.loads(text)]
-    except (ValueError, RecursionError):
-        lines = [line for line in text.splitlines() if line.strip()]
-    try:
-        return list(map(json.loads, lines)) or [None]
-    except (ValueError, RecursionError) as error:
-        raise _not_a_result(path, "it is not valid JSON") from error
+        return [jsonfile.parse(text)]
+    except jsonfile.UnreadableError:
+        if len(lines := [line for line in text.splitlines() if line.strip()]) < _SEVERAL:
+            raise
+    return list(map(jsonfile.parse, lines))
 
 
 def _result(path: Path, data: Any) -> ScanResult:
@@ -96,15 +95,13 @@ def _result(path: Path, data: Any) -> ScanResult:
         raise _not_a_result(path, f"it has {found}, and schema {SCHEMA} is needed")
     try:
         return from_json(ScanResult, data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _not_a_result(path, "it was edited, or written by another version") from error
+    except UnfitError as error:
+        field = f", at {error.field}" if error.field else ""
+        raise _not_a_result(path, f"it was edited, or written by another version{field}") from error
 
 
 def _not_a_result(path: Path, why: str) -> UsageError:
-    return UsageError(
-        f"{str(path)!r} is not a saved result: {why}",
-        remedy="name a file that the format 'json' or 'jsonl' wrote",
-    )
+    return UsageError(f"{str(path)!r} is not a saved result: {why}", remedy=_REMEDY)
 
 
 def write(data: Any, *, indent: int | None = 2) -> str:

@@ -63,7 +63,9 @@ def picture(data: Array, low: float = 0.0, high: float = 1.0) -> Picture:
     """
     shape, values = floats(data)
     height, width, channels, order = _layout(shape)
-    scaled = [(value - low) / (high - low or 1.0) for value in values]
+    width_of_range = high - low or 1.0
+    # The bytes may be those of anything: what is not a number is black.
+    scaled = [min(1.0, max(0.0, (value - low) / width_of_range)) for value in values]
     return Picture(width, height, channels, [scaled[i] for i in order] if order else scaled)
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scanner.limits import Confinement
-from scanner.report.escape import printable
+from scanner.report.escape import LONGEST, printable
 from scanner.report.pictures import picture
 from scanner.report.totals import chances, is_failed, totals
 from scanner.results import (
@@ -18,6 +18,7 @@ from scanner.results import (
     Failure,
     Finding,
     Histogram,
+    Runtime,
     ScanResult,
     Severity,
     Standing,
@@ -25,7 +26,7 @@ from scanner.results import (
     Verdict,
 )
 from scanner.results import Table as BlockTable
-from scanner.values import from_json
+from scanner.values import UnfitError, from_json
 
 STYLES = {
     Verdict.CLEAN: "bold green",
@@ -39,6 +40,7 @@ _SEVERITY_STYLES = {
     Severity.CONFIRMED: "bold red",
 }
 _REFERENCES_SHOWN = 4
+_SHOWN = 100  # observations of one finding, skips, failures: JSON has them all
 _BAR = 24
 _LABEL = 9
 _SERIES_STYLES = ("red", "green", "cyan", "magenta")
@@ -74,8 +76,8 @@ def _single(result: ScanResult, *, verbose: bool) -> RenderableType:
         parts.append("")
     skipped = _by_cause((s.rule, s.reason) for s in result.skips)
     failed = _by_cause((f.rule, f.sentence) for f in result.failures)
-    parts += [_line(f"skipped {rules}", reason, "dim") for rules, reason in skipped]
-    parts += [_line(f"failed {rules}", sentence, "red") for rules, sentence in failed]
+    parts += [_line(f"skipped {rules}", reason, "dim") for rules, reason in skipped[:_SHOWN]]
+    parts += [_line(f"failed {rules}", sentence, "red") for rules, sentence in failed[:_SHOWN]]
     return Group(*parts, "", _conclusion(result))
 
 
@@ -97,7 +99,7 @@ def _in_words(findings: Sequence[Finding]) -> Table:
     """The evidence of what is not shown in full, a row per detector."""
     table = Table.grid(padding=(0, 2, 0, 0))
     for finding in findings:
-        table.add_row(Text(finding.rule.id, "cyan"), Text(printable(finding.reason, 400), "dim"))
+        table.add_row(_text(finding.rule.id, style="cyan"), _text(finding.reason, 400, "dim"))
     return table
 
 
@@ -113,7 +115,7 @@ def _summary(result: ScanResult) -> Table:
         p = "-" if finding.p_value is None else f"{finding.p_value:.3g}"
         far = "-" if finding.size is None else f"{finding.size:.2g}"
         word = Text(finding.verdict.value, STYLES[finding.verdict])
-        table.add_row(finding.rule.id, own, others, p, far, word)
+        table.add_row(_text(finding.rule.id), _text(own), _text(others), p, far, word)
     return table
 
 
@@ -121,7 +123,7 @@ def _figures(finding: Finding) -> tuple[str, str]:
     """The numbers that a person would compare, in their unit."""
     standing = finding.evidence.standing
     if standing is not None:
-        return f"{standing.suspect:.4g}{printable(standing.unit)}", _reach(standing)
+        return f"{standing.suspect:.4g}{standing.unit}", _reach(standing)
     if finding.observations:
         worst = max(o.severity for o in finding.observations)
         return f"{len(finding.observations)} seen ({worst.name.lower()})", "-"
@@ -130,7 +132,7 @@ def _figures(finding: Finding) -> tuple[str, str]:
 
 def _reach(standing: Standing) -> str:
     """The references' figures, from the lowest to the highest."""
-    low, high, unit = standing.low, standing.high, printable(standing.unit)
+    low, high, unit = standing.low, standing.high, standing.unit
     if low is None or high is None:
         return "-"
     return f"{low:.4g}{unit}" if low == high else f"{low:.4g} to {high:.4g}{unit}"
@@ -145,16 +147,19 @@ def _heading(result: ScanResult) -> Text:
 
 
 def _finding_heading(finding: Finding) -> Text:
-    return Text(finding.rule.name, "bold cyan").append(f"  {finding.rule.summary}", "dim")
+    heading = _text(finding.rule.name, style="bold cyan")
+    return heading.append("  ").append_text(_text(finding.rule.summary, 400, "dim"))
 
 
 def _sentences(finding: Finding) -> RenderableType:
     """What was observed, the most severe first; the reason where nothing was."""
     ranked = sorted(finding.observations, key=lambda o: -o.severity)
     lines = [
-        _line(o.severity.name.lower(), o.sentence, _SEVERITY_STYLES[o.severity]) for o in ranked
+        _line(o.severity.name.lower(), o.sentence, _SEVERITY_STYLES[o.severity])
+        for o in ranked[:_SHOWN]
     ]
-    return Group(*lines) if lines else Text(printable(finding.reason, 600))
+    lines += [Text(f"and {len(ranked) - _SHOWN} more", "dim")] if len(ranked) > _SHOWN else []
+    return Group(*lines) if lines else _text(finding.reason, 600)
 
 
 def _conclusion(result: ScanResult) -> Table:
@@ -165,15 +170,15 @@ def _conclusion(result: ScanResult) -> Table:
     verdict = Text(result.verdict.value, STYLES[result.verdict])
     table.add_row("verdict", verdict.append(f": {printable(result.reason, 400)}.", "default"))
     for warning in result.warnings:
-        table.add_row(Text("warning", "yellow"), Text(f"{printable(warning, 600)}."))
+        table.add_row(Text("warning", "yellow"), _text(warning, 600).append("."))
     for label, sentence in _grounds(result):
-        table.add_row(Text(label, "dim"), Text(printable(sentence, 400), "dim"))
+        table.add_row(Text(label, "dim"), _text(sentence, 400, "dim"))
     return table
 
 
 def _grounds(result: ScanResult) -> Iterator[tuple[str, str]]:
     """Yield what the verdict rests on, what would make it stronger, and what ran."""
-    if result.verdict is Verdict.INCONCLUSIVE and result.index is not None:
+    if result.verdict is Verdict.INCONCLUSIVE and result.index is not None and not result.missed:
         reach = "clean networks of the shipped recipes reached 1 at most"
         yield "index", f"{result.index:.2f}, uncalibrated: {reach}"
     for number, allowed in enumerate(result.suppressions):
@@ -181,6 +186,9 @@ def _grounds(result: ScanResult) -> Iterator[tuple[str, str]]:
         yield label, f"{allowed.rule}, until {allowed.expires}: {allowed.reason}"
     if result.calibration:
         yield "rests on", result.calibration
+    if result.input_range is not None:
+        found = result.input_range
+        yield "input", f"{found.low:.4g}..{found.high:.4g}: {found.sentence}"
     for number, sentence in enumerate(result.advice):
         yield "" if number else "stronger", sentence
     if result.runtime is not None:
@@ -188,12 +196,27 @@ def _grounds(result: ScanResult) -> Iterator[tuple[str, str]]:
         threads = f"{runtime.threads} thread{'s' if runtime.threads != 1 else ''}"
         version = f"ONNX Runtime {runtime.versions.get('onnxruntime', '?')}"
         yield "ran on", f"{runtime.provider}, {threads}, {version}, {runtime.seconds:.2f} s"
-        if runtime.isolation and (missing := from_json(Confinement, runtime.isolation).missing()):
+        if missing := _missing(runtime):
             yield "isolation", "; ".join(missing)
 
 
+def _missing(runtime: Runtime) -> tuple[str, ...]:
+    """Return what the isolation lacked, in words."""
+    if not runtime.isolation:
+        return ()
+    try:
+        return from_json(Confinement, runtime.isolation).missing()
+    except UnfitError:  # a saved result of another version
+        return ("not known to this version",)
+
+
 def _line(label: str, sentence: str, style: str) -> Text:
-    return Text(f"{label}: ", style).append(printable(sentence, 600), "default")
+    return _text(label, style=style).append(": ").append_text(_text(sentence, 600, "default"))
+
+
+def _text(shown: str, longest: int = LONGEST, style: str = "") -> Text:
+    """Return words, whosesoever, as text that a terminal does not obey and rich does not parse."""
+    return Text(printable(shown, longest), style)
 
 
 def _body(finding: Finding) -> RenderableType:
@@ -210,7 +233,7 @@ def _block(block: Block) -> RenderableType:
         return _table(block.table)
     if block.histogram is not None:
         return Padding(_histogram(block.histogram), (1, 0, 0, 0))
-    text = Text(printable(block.line, 400))
+    text = _text(block.line, 400)
     if block.strong:
         text.highlight_words([printable(block.strong, 400)], "bold")
     return text
@@ -219,12 +242,12 @@ def _block(block: Block) -> RenderableType:
 def _table(block: BlockTable) -> Table:
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
     for number, name in enumerate(block.columns):
-        table.add_column(printable(name), justify="left" if number < block.left else "right")
+        table.add_column(_text(name), justify="left" if number < block.left else "right")
     for number, row in enumerate(block.rows):
-        cells = (Text(printable(cell)) for cell in row)
+        cells = map(_text, row)
         table.add_row(*cells, style="bold" if number == block.emphasised else "")
     if block.caption:
-        table.caption = printable(block.caption)
+        table.caption = _text(block.caption)
     return table
 
 
@@ -244,11 +267,11 @@ def _trigger(trigger: Trigger) -> list[RenderableType]:
 
 def _histogram(block: Histogram) -> Table:
     """Draw the series over common bins, a row per bin."""
-    most = max(count for series in block.series for count in series.counts)
+    most = max((count for series in block.series for count in series.counts), default=0)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column(f"{printable(block.quantity)} from", justify="right", style="dim")
+    table.add_column(_text(f"{block.quantity} from"), justify="right", style="dim")
     for series, style in zip(block.series, _SERIES_STYLES, strict=False):
-        table.add_column(printable(series.name), width=_BAR, style=style)
+        table.add_column(_text(series.name), width=_BAR, style=style)
     for index, edge in enumerate(block.edges):
         bars = (_bar(series.counts[index], most) for series in block.series)
         table.add_row(_figure(edge), *bars)
@@ -270,8 +293,8 @@ def _overview(results: Sequence[ScanResult], fdr: float | None) -> RenderableTyp
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("model", overflow="fold")
     table.add_column("verdict")
-    for name in ("p-value", "size", "index", "class", *map(printable, headings)):
-        table.add_column(name, justify="right")
+    for name in ("p-value", "size", "index", "class", *headings):
+        table.add_column(_text(name), justify="right")
     for result, own in zip(results, cells, strict=True):
         verdict = Text(result.verdict.value, STYLES[result.verdict])
         if is_failed(result):
@@ -280,8 +303,8 @@ def _overview(results: Sequence[ScanResult], fdr: float | None) -> RenderableTyp
             verdict = Text(f"{result.verdict.value}, allowed", "dim")
         p = None if result.score is None else 1 - result.score
         numbers = (_short(p), _short(result.size), _short(result.index), _suspected(result))
-        further = (printable(own.get(heading, "-")) for heading in headings)
-        table.add_row(Text(printable(result.model.path)), verdict, *numbers, *further)
+        further = (_text(own.get(heading, "-")) for heading in headings)
+        table.add_row(_text(result.model.path), verdict, *numbers, *further)
     said = (Text(f"{sentence}.") for sentence in (totals(results), *chances(results, fdr)))
     return Group(table, "", *_notes(results), "", *said)
 

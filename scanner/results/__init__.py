@@ -38,23 +38,27 @@ from scanner.results.profiles import (
     Trigger,
 )
 from scanner.results.records import (
+    Basis,
     Failure,
+    InputRange,
+    Likeness,
     Measurement,
     ModelIdentity,
     ModelRecord,
     Observation,
     Runtime,
     Severity,
+    Sketch,
     Skip,
     ValueInfo,
 )
 
 __all__ = [
-    "Array", "Block", "ByChannel", "ByClass", "ByImage", "ByLayer", "Cell", "ChannelRow",
+    "Array", "Basis", "Block", "ByChannel", "ByClass", "ByImage", "ByLayer", "Cell", "ChannelRow",
     "ClassDifference", "ClassRow", "ClassScores", "Comparison", "Contest", "Contribution",
     "Description", "Evidence", "Failure", "Finding", "Grant", "Histogram", "ImagesCompared",
-    "Input", "LayerDifference", "LayerRow", "Lead", "Measurement", "ModelIdentity", "ModelRecord",
-    "Observation", "PairedDifference", "Part", "Population", "Rule", "Run", "Runtime",
-    "Scale", "ScanResult", "Series", "Severity", "Skip", "Standing", "Suppression", "Table",
-    "Trigger", "ValueInfo", "Verdict", "Wording",
+    "Input", "InputRange", "LayerDifference", "LayerRow", "Lead", "Likeness", "Measurement",
+    "ModelIdentity", "ModelRecord", "Observation", "PairedDifference", "Part", "Population", "Rule",
+    "Run", "Runtime", "Scale", "ScanResult", "Series", "Severity", "Sketch", "Skip", "Standing",
+    "Suppression", "Table", "Trigger", "ValueInfo", "Verdict", "Wording",
 ]  # fmt: skip

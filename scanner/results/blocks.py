@@ -1,6 +1,8 @@
 """What a report can draw of a finding, whoever found it: lines, tables, histograms."""
 
-from scanner.values import frozen
+from typing import Annotated
+
+from scanner.values import Count, Index, Most, frozen
 
 
 @frozen
@@ -15,11 +17,15 @@ class Table:
         caption: What the table leaves out, in words.
     """
 
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    left: int = 0
-    emphasised: int | None = None
+    columns: Annotated[tuple[str, ...], Most(64)]
+    rows: Annotated[tuple[tuple[str, ...], ...], Most(4096)]
+    left: Index = 0
+    emphasised: Index | None = None
     caption: str = ""
+
+    def __post_init__(self) -> None:
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError("a row with more or fewer cells than there are columns")
 
 
 @frozen
@@ -27,7 +33,7 @@ class Series:
     """How many values of a named series fall into each bin of a histogram."""
 
     name: str
-    counts: tuple[int, ...]
+    counts: tuple[Count, ...]
 
 
 @frozen
@@ -41,8 +47,12 @@ class Histogram:
     """
 
     quantity: str
-    edges: tuple[float, ...]
-    series: tuple[Series, ...]
+    edges: Annotated[tuple[float, ...], Most(1024)]
+    series: Annotated[tuple[Series, ...], Most(16)]
+
+    def __post_init__(self) -> None:
+        if not self.edges or any(len(series.counts) != len(self.edges) for series in self.series):
+            raise ValueError("a series with more or fewer counts than there are bins")
 
 
 @frozen
@@ -79,5 +89,5 @@ class Description:
         cells: Columns of the overview of many models.
     """
 
-    blocks: tuple[Block, ...] = ()
-    cells: tuple[Cell, ...] = ()
+    blocks: Annotated[tuple[Block, ...], Most(256)] = ()
+    cells: Annotated[tuple[Cell, ...], Most(64)] = ()

@@ -2,7 +2,7 @@
 
 import enum
 
-from scanner.values import frozen
+from scanner.values import Identifier, frozen
 
 
 @frozen
@@ -16,7 +16,7 @@ class Rule:
         source: The publication it implements.
     """
 
-    id: str
+    id: Identifier
     name: str
     summary: str
     source: str
@@ -25,13 +25,16 @@ class Rule:
 class Part(enum.Enum):
     """How a detector takes part in the verdict.
 
-    A `STRUCTURAL` detector judges by its observations alone, whatever other models show. The
+    A `STRUCTURAL` detector judges by its observations alone, whatever other models show. A
+    `PREMISE` says whether there is anything to judge: where it observes something, no statistic of
+    the model means anything. The
     statistics of `COMBINED` detectors make the combined p-value. Those that are `SHOWN` are
     reported beside it: with a clean reference they separate too little, and each would widen what a
     clean model may show (docs/detection.md).
     """
 
     STRUCTURAL = "structural"
+    PREMISE = "premise"
     COMBINED = "combined"
     SHOWN = "shown"
 
@@ -64,8 +67,8 @@ class Contribution:
 
     @property
     def calibrated(self) -> bool:
-        """Whether clean models judge its statistic; a structural detector judges by itself."""
-        return self.part is not Part.STRUCTURAL
+        """Whether clean models judge its statistic; others judge by what they observe."""
+        return self.part in {Part.COMBINED, Part.SHOWN}
 
 
 @frozen

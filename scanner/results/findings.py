@@ -3,22 +3,28 @@
 import dataclasses
 import enum
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from scanner.results.blocks import Description
 from scanner.results.declarations import Contribution, Rule
 from scanner.results.profiles import Trigger
 from scanner.results.records import (
     Failure,
+    InputRange,
     ModelIdentity,
     Observation,
     Runtime,
     Severity,
     Skip,
 )
-from scanner.values import frozen
+from scanner.values import Count, Identifier, Index, Matching, Sha256, Share, frozen
 
-ClassScores = tuple[tuple[int, float], ...]
+Time = Annotated[str, Matching(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", 20)]
+Day = Annotated[str, Matching(r"\d{4}-\d\d-\d\d", 10)]
+Accepted = Annotated[str, Matching(r"[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_-]*)?", 129)]
+"""A rule, an observation (`rule/code`), or "model" for all of them."""
+
+ClassScores = tuple[tuple[Index, float], ...]
 """How far each class stands out, as pairs (class, score)."""
 
 
@@ -53,7 +59,7 @@ class Standing:
 class Lead:
     """The class that stands out from the others of its own model, and by how much."""
 
-    class_id: int
+    class_id: Index
     distance: float
 
 
@@ -70,7 +76,7 @@ class ClassDifference:
         above: The same, less the median over classes.
     """
 
-    class_id: int
+    class_id: Index
     suspect: float | None
     reference: float | None = None
     references: tuple[float, ...] = ()
@@ -97,7 +103,7 @@ class LayerDifference:
 
     layer: str
     operator: str
-    channel: int
+    channel: Index
     channel_figure: float
     channel_z: float
     channel_median: float | None = None
@@ -122,7 +128,7 @@ class PairedDifference:
     mean: float
     low: float
     high: float
-    confidence: float
+    confidence: Share
 
 
 @frozen
@@ -152,9 +158,9 @@ class ImagesCompared:
     reference_mean: float | None = None
     ratio_max: float | None = None
     ratio_mean: float | None = None
-    wins: int | None = None
-    losses: int | None = None
-    ties: int | None = None
+    wins: Count | None = None
+    losses: Count | None = None
+    ties: Count | None = None
     difference: PairedDifference | None = None
 
 
@@ -181,14 +187,14 @@ class Evidence:
     """
 
     standing: Standing | None = None
-    target_class: int | None = None
+    target_class: Index | None = None
     lead: Lead | None = None
     classes: tuple[ClassDifference, ...] = ()
-    classes_compared: int = 0
+    classes_compared: Count = 0
     layer: str | None = None
     matched: str | None = None
     layers: tuple[LayerDifference, ...] = ()
-    references_compared: int = 0
+    references_compared: Count = 0
     images: ImagesCompared | None = None
     trigger: Trigger | None = None
     figures: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
@@ -203,14 +209,18 @@ class Comparison:
         rule: The id of the detector's rule.
         statistic: The quantity to calibrate; larger is more suspicious. None where no reference was
             comparable.
+        alone: How far the model stands out by itself: by how much its most suspicious class lies
+            above the median class, or the detector's number where that has no classes. None where
+            not every class was searched.
         contribution: What the detector contributes.
         sentence: The evidence in words.
         evidence: What a person can check.
         description: What a report draws.
     """
 
-    rule: str
+    rule: Identifier
     statistic: float | None
+    alone: float | None = None
     contribution: Contribution
     sentence: str = ""
     evidence: Evidence = Evidence()
@@ -239,12 +249,18 @@ class Population:
         reason: Why there are no values.
     """
 
-    rule: str
+    rule: Identifier
     values: tuple[float, ...]
     classes: tuple[ClassScores, ...] = ()
-    models: tuple[str | None, ...] = ()
+    models: tuple[Sha256 | None, ...] = ()
     source: str
     reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.classes and len(self.classes) != len(self.values):
+            raise ValueError("scores of more or fewer models than there are values")
+        if self.models and len(self.models) != len(self.values):
+            raise ValueError("names of more or fewer models than there are values")
 
 
 @frozen
@@ -264,12 +280,13 @@ class Finding:
         evidence: What a person can check.
         description: What a report draws.
         observations: Structural observations behind the verdict.
+        left_out: Classes that the time ran out for, of those that were to be searched.
     """
 
     rule: Rule
     verdict: Verdict
     statistic: float | None
-    p_value: float | None
+    p_value: Share | None
     size: float | None = None
     reason: str
     parameters: Mapping[str, Any]
@@ -277,6 +294,7 @@ class Finding:
     evidence: Evidence = Evidence()
     description: Description = Description()
     observations: tuple[Observation, ...] = ()
+    left_out: int = 0
 
 
 @frozen
@@ -290,8 +308,8 @@ class Run:
         arguments: Words of the command line; empty for a scan from Python.
     """
 
-    time: str
-    alpha: float
+    time: Time
+    alpha: Share
     version: str
     arguments: tuple[str, ...] = ()
 
@@ -301,14 +319,14 @@ class Suppression:
     """A finding that somebody accepted: it is still shown, and no longer counts.
 
     Attributes:
-        rule: What was accepted: a rule, an observation (`rule/code`), or "model" for all of them.
+        rule: What was accepted.
         reason: Why, in the words of whoever accepted it.
         expires: The last day on which that holds, as in 2030-12-31.
     """
 
-    rule: str
+    rule: Accepted
     reason: str
-    expires: str
+    expires: Day
 
     def covers(self, rule: str) -> bool:
         """Whether it is about a rule: by name, with its detector, or with the whole model."""
@@ -336,18 +354,21 @@ class ScanResult:
         target_class: The class that a suspicious verdict is about, where it is about one.
         calibration: The clean models that the verdict rests on, in words; None where there are
             none.
+        missed: Where networks of other recipes judged: by kind of backdoor, the share of those that
+            stand out no further than this model.
         index: For ranking models where nothing is calibrated: how far the model stands out, in
             units of what clean networks of the shipped recipes reach; larger is more suspicious,
             None where it is unknown.
         warnings: What is wrong with the references, in sentences.
         advice: What would make the answer stronger, in sentences, the most useful first.
+        input_range: The values that the models were measured on; None where that was not settled.
         run: When and how the result was made.
         suppressions: What somebody accepted.
     """
 
     model: ModelIdentity
     references: tuple[ModelIdentity, ...]
-    score: float | None
+    score: Share | None
     size: float | None = None
     findings: tuple[Finding, ...]
     skips: tuple[Skip, ...]
@@ -355,11 +376,13 @@ class ScanResult:
     runtime: Runtime | None
     verdict: Verdict
     reason: str
-    target_class: int | None = None
+    target_class: Index | None = None
     calibration: str | None = None
+    missed: Mapping[str, float] = dataclasses.field(default_factory=dict)
     index: float | None = None
     warnings: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
+    input_range: InputRange | None = None
     run: Run | None = None
     suppressions: tuple[Suppression, ...] = ()
 

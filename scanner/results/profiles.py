@@ -2,10 +2,15 @@
 
 import base64
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Annotated, Self
 
-from scanner.values import frozen
+from scanner.values import LARGEST_INTEGER, Base64, Count, Index, Most, Share, Within, frozen
+
+_MOST_ELEMENTS = 2**22  # an image of 3 x 1024 x 1024 has three million
+_BYTES = 4  # of a float32
+_FEWEST_IMAGES = 2
 
 
 @frozen
@@ -17,8 +22,19 @@ class Array:
         data: Its little-endian bytes in C order, in base64.
     """
 
-    shape: tuple[int, ...]
-    data: str
+    shape: Annotated[tuple[Annotated[int, Within(1, _MOST_ELEMENTS)], ...], Most(8)]
+    data: Base64
+
+    def __post_init__(self) -> None:
+        count = math.prod(self.shape)
+        if count > _MOST_ELEMENTS:
+            raise ValueError(f"an array of more than {_MOST_ELEMENTS:,} elements")
+        # Three bytes are four characters of base64, of which the last may stand for fewer.
+        if (
+            len(self.data) != 4 * -(-_BYTES * count // 3)
+            or self.data[-2:].count("=") != -(_BYTES * count) % 3
+        ):
+            raise ValueError("an array with more or fewer bytes than its shape")
 
     @classmethod
     def packed(cls, raw: bytes, shape: Sequence[int]) -> Self:
@@ -59,16 +75,16 @@ class Trigger:
             are held back.
     """
 
-    class_id: int
+    class_id: Index
     mask: Array
     pattern: Array
     original: Array
     stamped: Array
-    class_before: int
-    class_after: int
+    class_before: Index
+    class_after: Index
     low: float
     high: float
-    success: float | None = None
+    success: Share | None = None
 
 
 @frozen
@@ -86,11 +102,11 @@ class ClassRow:
         figures: Further figures, which only a person or the detector's own description reads.
     """
 
-    class_id: int
+    class_id: Index
     figure: float | None = None
     course: tuple[float | None, ...]
     finished: bool = True
-    steps: int = 0
+    steps: Count = 0
     restarts: tuple[float | None, ...] = ()
     nearness: float | None = None
     figures: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
@@ -100,8 +116,8 @@ class ClassRow:
 class Grant:
     """Gradient steps that a class was given, and that a reference repeats."""
 
-    class_id: int
-    steps: int
+    class_id: Index
+    steps: Count
 
 
 @frozen
@@ -116,11 +132,11 @@ class Contest:
         left_out: Classes that got none for want of time.
     """
 
-    planned: int
-    round: int
-    finalists: int
+    planned: Count
+    round: Annotated[int, Within(1, LARGEST_INTEGER)]
+    finalists: Count
     granted: tuple[Grant, ...] = ()
-    left_out: tuple[int, ...] = ()
+    left_out: tuple[Index, ...] = ()
 
 
 @frozen
@@ -135,11 +151,16 @@ class ByClass:
         triggers: Those of a few classes, for a person to look at; no baseline keeps them.
     """
 
-    classes: int
+    classes: Index
     rows: tuple[ClassRow, ...]
     unreached: float | None = None
     contest: Contest | None = None
     triggers: tuple[Trigger, ...] = ()
+
+    def __post_init__(self) -> None:
+        named = [row.class_id for row in self.rows]
+        if len({*named}) < len(named) or max(named, default=0) >= max(self.classes, 1):
+            raise ValueError("a class named twice, or one that the model does not have")
 
     def row(self, class_id: int | None) -> ClassRow | None:
         """Return the row of a class, or None where it was not searched."""
@@ -170,12 +191,12 @@ class LayerRow:
 
     layer: str
     operator: str
-    channels: int
+    channels: Index
     peak_mean: float
     peak_max: float
     mean: float
     quantiles: tuple[float, ...]
-    channel: int
+    channel: Index
     channel_peak: float
     channel_z: float
 
@@ -203,8 +224,8 @@ class ChannelRow:
 
     layer: str
     operator: str
-    channels: int
-    channel: int
+    channels: Index
+    channel: Index
     norm: float
     median: float
     z: float
@@ -222,3 +243,7 @@ class ByImage:
     """A profile by noise image: S_A = {a_i}, in image order."""
 
     maxima: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.maxima) < _FEWEST_IMAGES:
+            raise ValueError("fewer images than two")

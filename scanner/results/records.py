@@ -3,11 +3,20 @@
 import dataclasses
 import enum
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from scanner.errors import ScannerError
-from scanner.results.profiles import ByChannel, ByClass, ByImage, ByLayer, Input
-from scanner.values import frozen
+from scanner.errors import ErrorData, ScannerError
+from scanner.results.profiles import Array, ByChannel, ByClass, ByImage, ByLayer, Input
+from scanner.values import (
+    LARGEST_NUMBER,
+    Base64,
+    Count,
+    Identifier,
+    Most,
+    Sha256,
+    Within,
+    frozen,
+)
 
 
 class Severity(enum.IntEnum):
@@ -35,12 +44,12 @@ class Observation:
         input: An input that shows it, where it is about one.
     """
 
-    code: str
+    code: Identifier
     severity: Severity
     sentence: str
     nodes: tuple[str, ...] = ()
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    excerpt: str = ""
+    excerpt: Base64 = ""
     input: Input | None = None
 
 
@@ -61,7 +70,7 @@ class Measurement:
         by_image: The profile by noise image.
     """
 
-    rule: str
+    rule: Identifier
     statistic: float | None
     parameters: Mapping[str, Any]
     figures: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
@@ -72,11 +81,72 @@ class Measurement:
     by_image: ByImage | None = None
 
 
+class Basis(enum.Enum):
+    """What an input range was taken from, the most certain first."""
+
+    GIVEN = "given"
+    TYPE = "type"
+    IMAGES = "images"
+    GRAPH = "graph"
+    WEIGHTS = "weights"
+    ASSUMED = "assumed"
+
+
+@frozen
+class InputRange:
+    """The values that a model was measured on.
+
+    Attributes:
+        low: The lowest.
+        high: The highest.
+        basis: What says so.
+        sentence: What was found and why, in words.
+        other: Another range that fits nearly as well, as (low, high); None where none does.
+        agreement: Share of images that the model puts into the same class in both ranges; None
+            where there is no other. The choice matters where it is small.
+    """
+
+    low: float
+    high: float
+    basis: Basis
+    sentence: str
+    other: tuple[float, float] | None = None
+    agreement: float | None = None
+
+
+@frozen
+class Sketch:
+    """The weights of one layer, or a projection of them that keeps the angles between layers.
+
+    Attributes:
+        shape: Of the weights.
+        values: Of the projection, in order.
+    """
+
+    shape: tuple[Count, ...]
+    values: Array
+
+
+@frozen
+class Likeness:
+    """What tells whether two models are relatives, or strangers: no more of them is needed.
+
+    Attributes:
+        layers: The linear layers, in graph order.
+        answers: The logits on images that the seed and the input range fix, (images, classes),
+            without each image's and each class's mean, with deviation 1 per class; None where the
+            model gives none.
+    """
+
+    layers: Annotated[tuple[Sketch, ...], Most(4096)] = ()
+    answers: Array | None = None
+
+
 @frozen
 class Skip:
     """A detector that did not apply; a skip is not a pass."""
 
-    rule: str
+    rule: Identifier
     reason: str
 
 
@@ -84,13 +154,13 @@ class Skip:
 class Failure:
     """A detector, or a whole model where `rule` is "model", that could not be measured."""
 
-    rule: str
-    error: Mapping[str, Any]
+    rule: Identifier
+    error: ErrorData
 
     @property
     def sentence(self) -> str:
         """The error in one sentence, problem and remedy."""
-        return str(ScannerError.from_dict(dict(self.error)))
+        return str(ScannerError.from_dict(self.error))
 
 
 @frozen
@@ -99,7 +169,7 @@ class ValueInfo:
 
     name: str
     dtype: str
-    shape: tuple[int | str, ...]
+    shape: Annotated[tuple[int | str, ...], Most(64)]
 
 
 @frozen
@@ -119,7 +189,7 @@ class ModelIdentity:
     """
 
     path: str
-    sha256: str | None
+    sha256: Sha256 | None
     producer: str
     opset: int | None
     inputs: tuple[ValueInfo, ...]
@@ -140,9 +210,9 @@ class Runtime:
     """
 
     provider: str
-    threads: int
+    threads: Count
     versions: Mapping[str, str]
-    seconds: float
+    seconds: Annotated[float, Within(0, LARGEST_NUMBER)]
     isolation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -151,10 +221,12 @@ class ModelRecord:
     """All that was measured on one model; a baseline is a file of these."""
 
     model: ModelIdentity
-    measurements: tuple[Measurement, ...]
-    skips: tuple[Skip, ...]
-    failures: tuple[Failure, ...]
+    measurements: Annotated[tuple[Measurement, ...], Most(256)]
+    skips: Annotated[tuple[Skip, ...], Most(1024)]
+    failures: Annotated[tuple[Failure, ...], Most(1024)]
     runtime: Runtime | None
+    input_range: InputRange | None = None
+    likeness: Likeness | None = None
 
     def measurement(self, rule: str) -> Measurement | None:
         """Return the measurement of a rule, or None where it was skipped or failed."""

@@ -34,7 +34,7 @@ class Endpoint(Generic[Request, Answer]):
         """Rebuild an answer that came back as JSON data.
 
         Raises:
-            KeyError, TypeError, ValueError, AttributeError: The data is not that of an answer.
+            UnfitError: The data is not that of an answer.
         """
         return from_json(self.answer, answer)
 

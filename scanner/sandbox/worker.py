@@ -16,17 +16,24 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from scanner.errors import ScannerError, WorkerCrashedError, WorkerLimitError, WorkerTimeoutError
+from scanner.errors import (
+    ErrorData,
+    ScannerError,
+    WorkerCrashedError,
+    WorkerLimitError,
+    WorkerTimeoutError,
+)
 from scanner.limits import Allowance
 from scanner.sandbox import launch, messages
 from scanner.sandbox.endpoint import Answer, Endpoint, Progress, Request
-from scanner.values import to_json
+from scanner.values import LARGEST_INTEGER, Count, UnfitError, Within, from_json, to_json
 
 _GRACE = 1.0  # seconds between asking the child to stop and killing it
 _GLANCE = 0.1  # seconds between two checks of the child's memory and threads
 _MOST_UNREAD = 16  # progress messages that wait to be looked at
+_Total = Annotated[int, Within(1, LARGEST_INTEGER)]
 _ERROR_BYTES = 4096  # of the child's error output; the last line says why it died
 
 # What C++ and Python print before they end for want of memory.
@@ -48,9 +55,7 @@ class Worker:
     def __init__(self, preload: Sequence[str] = ()) -> None:
         self._child = launch.start(preload)
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._room = threading.Semaphore(1)  # for one answer that nobody has taken yet
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        self._listener: threading.Thread | None = None
 
     def ask(
         self,
@@ -87,15 +92,19 @@ class Worker:
         answer = self._exchange(message, allowance, progress)
         try:
             return endpoint.read(answer)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except UnfitError as error:
             self.kill()
-            raise WorkerCrashedError.no_answer() from error
+            raise WorkerCrashedError.no_answer(error.field or "the whole of it") from error
 
     def _exchange(
         self, request: dict[str, Any], allowance: Allowance, progress: Progress | None
     ) -> Any:
         """Send a message and return the answer to it, as JSON data."""
         self._send(request)
+        # Only while an answer is awaited, so that this process has one thread again afterwards, and
+        # may fork the next child.
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         messages = self._until_deadline(allowance)
         while True:
             message = next(messages)
@@ -103,19 +112,20 @@ class Worker:
                 raise self._death(allowance)
             try:
                 if "progress" not in message:
+                    self._listener.join(_GRACE)
                     return _answer(message)
-                done, total = map(int, message["progress"])
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except UnfitError as error:
                 self.kill()
-                raise WorkerCrashedError.no_answer() from error
+                raise WorkerCrashedError.no_answer(error.field) from error
             if progress:
-                progress(done, total)
+                progress(*message["progress"])
 
     def kill(self) -> None:
         """End the child at once and forget its folder."""
         self._child.kill()
-        # So that this process has one thread again, and may fork the next child.
-        self._listener.join(_GRACE)
+        if self._listener is not None:
+            self._listener.join(_GRACE)
+        self._child.answers.close()
         with contextlib.suppress(BrokenPipeError):
             self._child.commands.close()
         self._child.errors.close()
@@ -137,33 +147,32 @@ class Worker:
             messages.write(self._child.commands, message)
 
     def _listen(self) -> None:
-        with self._child.answers as pipe:
-            try:
-                while (message := messages.read(pipe)) is not None:
-                    self._take_in(message)
-            except (TypeError, ValueError):
-                self._messages.put({"error": WorkerCrashedError.no_answer().to_dict()})
+        """Take in progress until there is an answer, or an end.
+
+        What a child sends after its answer stays in the pipe, which soon is full.
+        """
+        try:
+            while (message := messages.read(self._child.answers)) is not None:
+                if "progress" not in message:
+                    self._messages.put(message)
+                    return
+                self._take_in(message["progress"])
+        except ValueError:
+            self._messages.put({"error": WorkerCrashedError.no_answer().to_dict()})
         self._messages.put(None)
 
-    def _take_in(self, message: dict[str, Any]) -> None:
-        """Keep a message for whoever waits for it.
+    def _take_in(self, progress: Any) -> None:
+        """Keep progress for whoever waits for it.
 
-        So that a child which floods this process does not fill its memory, progress that nobody has
-        looked at yet is dropped, and of answers only one is kept.
+        What nobody has looked at yet is dropped, so that a child which floods this process does not
+        fill its memory.
 
         Raises:
-            ValueError: There is an answer already, or the progress is not two numbers.
+            UnfitError: It is not two numbers, of which the second is at least 1.
         """
-        if "progress" in message:
-            done, total = message["progress"]
-            if not (isinstance(done, int) and isinstance(total, int)):
-                raise ValueError("progress that is not two numbers")
-            if self._messages.qsize() < _MOST_UNREAD:
-                self._messages.put({"progress": [done, total]})
-        elif self._room.acquire(blocking=False):
-            self._messages.put(message)
-        else:
-            raise ValueError("answers to nothing")
+        done, total = from_json(tuple[Count, _Total], progress)
+        if self._messages.qsize() < _MOST_UNREAD:
+            self._messages.put({"progress": (done, total)})
 
     def _until_deadline(self, allowance: Allowance) -> Iterator[dict[str, Any] | None]:
         """Yield what the child says, None once it has closed its pipe.
@@ -196,10 +205,7 @@ class Worker:
                     remedy="the model may have taken it over: do not deploy it, and report it",
                 )
             with contextlib.suppress(queue.Empty):
-                message = self._messages.get(timeout=min(left, _GLANCE))
-                if message is not None and "progress" not in message:
-                    self._room.release()
-                yield message
+                yield self._messages.get(timeout=min(left, _GLANCE))
 
     def _death(self, allowance: Allowance) -> ScannerError:
         """Return how the child died."""
@@ -225,18 +231,25 @@ class Worker:
 
 
 def _answer(message: dict[str, Any]) -> Any:
+    """Return an answer, or raise the error that came in its place.
+
+    Raises:
+        UnfitError: It is neither.
+    """
     if "error" in message:
-        raise ScannerError.from_dict(message["error"])
+        raise ScannerError.from_dict(from_json(ErrorData, message["error"]))
+    if "answer" not in message:
+        raise UnfitError("neither an answer nor an error")
     return message["answer"]
 
 
 _warm: list[Worker] = []
 
 
-def prestart(preload: Sequence[str]) -> None:
-    """Start a child now for the next `take`, to import while the caller still reads options."""
-    if not _warm:
-        atexit.register(discard)
+def prestart(preload: Sequence[str], count: int = 1) -> None:
+    """Start children now for the next calls of `take`, to import while the caller reads options."""
+    atexit.register(discard)
+    while len(_warm) < count:
         _warm.append(Worker(preload))
 
 

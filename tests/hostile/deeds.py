@@ -293,11 +293,11 @@ def sleep(seconds: Any, _progress: Progress) -> Any:
     time.sleep(seconds)
 
 
-def hold_the_interpreter(_request: None, _progress: Progress) -> Any:
+def hold_the_interpreter(_request: Any, _progress: Progress) -> Any:
     return len(str(7 ** (10**9)))
 
 
-def spin(_request: None, _progress: Progress) -> Any:
+def spin(_request: Any, _progress: Progress) -> Any:
     while True:
         pass
 

@@ -293,7 +293,7 @@ def _examine(child: Worker, job: Job, allowance: Allowance) -> tuple[str, str]:
         f.error for f in failures if f.error["type"] in ("WorkerCrashedError", "WorkerTimeoutError")
     ]
     if bugs:
-        return bugs[0]["type"], _signature(ScannerError.from_dict(dict(bugs[0])))
+        return bugs[0]["type"], _signature(ScannerError.from_dict(bugs[0]))
     return (failures[0].error["type"] if failures else "measured"), ""
 
 

@@ -54,7 +54,13 @@ CHANGES = {
     "classes": (1,), "device": Device.AUTO, "threads": 2, "detectors": (),
     "limits": Limits(nodes=7),
 }  # fmt: skip
-SAME = {"alpha": 0.1, "timeout": 7.0, "shipped_baselines": False, "require_isolation": True}
+SAME = {
+    "alpha": 0.1,
+    "miss": 0.2,
+    "timeout": 7.0,
+    "shipped_baselines": False,
+    "require_isolation": True,
+}
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Settings)])
@@ -164,6 +170,7 @@ def test_judges_are_told_apart(model: Path) -> None:
         judges([], None, SETTINGS),
         judges([record], None, SETTINGS),
         judges([], None, dataclasses.replace(SETTINGS, alpha=0.1)),
+        judges([], None, dataclasses.replace(SETTINGS, miss=0.2)),
         judges([renamed(record, "other.onnx")], None, SETTINGS),
     }
     assert len(names) == 4

@@ -55,7 +55,7 @@ def test_layouts(
     given: npt.NDArray[Any], shape: tuple[int, ...], expected: npt.NDArray[Any], tmp_path: Path
 ) -> None:
     found = from_file(tmp_path, given, shape)
-    assert (len(found.shown), len(found.held_back)) == (5, 5)
+    assert (len(found.shown), len(found.held_back)) == (8, 2)
     for image in (*found.shown, *found.held_back):
         assert any(np.allclose(image, other / 255) for other in expected)
 
@@ -92,7 +92,7 @@ def test_the_seed_chooses_and_the_budget_bounds(tmp_path: Path) -> None:
         clean_images(Settings(images_file=str(tmp_path / "i.npz"), seed=seed), (1, 8, 6), UNIT)
         for seed in (0, 0, 1)
     )
-    assert len(first.shown) == len(first.held_back) == 32
+    assert (len(first.shown), len(first.held_back)) == (48, 16)
     np.testing.assert_array_equal(first.shown, same.shown)
     assert not np.array_equal(first.shown, other.shown)
 
@@ -225,6 +225,12 @@ def test_without_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(UsageError, match="needs Pillow; pip install"):
         from_folder(tmp_path)
+
+
+@pytest.mark.parametrize(("count", "held"), [(2, 1), (3, 1), (7, 1), (8, 2), (64, 16)])
+def test_a_quarter_is_held_back_and_one_at_least(count: int, held: int, tmp_path: Path) -> None:
+    found = from_file(tmp_path, np.zeros((count, 8, 6), np.uint8), (1, 8, 6))
+    assert (len(found.shown), len(found.held_back)) == (count - held, held)
 
 
 def test_without_images_there_is_noise_at_every_scale() -> None:

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from scanner import errors
-from scanner.errors import ScannerError, ValueNotFoundError
+from scanner.errors import ErrorData, ScannerError, ValueNotFoundError
 
 KINDS = [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, ScannerError)]
 
@@ -26,7 +26,7 @@ def test_a_missing_value_names_its_neighbours() -> None:
 
 
 def test_an_unknown_kind_stays_a_scanner_error() -> None:
-    data = {"type": "Strange", "problem": "p", "remedy": "r", "details": {}}
+    data = ErrorData(type="Strange", problem="p", remedy="r", details={})
     assert type(ScannerError.from_dict(data)) is ScannerError
 
 
@@ -35,3 +35,8 @@ def test_an_error_crosses_a_process_boundary_as_it_is() -> None:
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert type(again) is errors.ValueNotFoundError
     assert (str(again), again.details) == (str(error), error.details)
+
+
+def test_details_may_bear_any_name() -> None:
+    data = ErrorData(type="UsageError", problem="p", remedy="r", details={"problem": 1, "self": 2})
+    assert ScannerError.from_dict(data).details == {"problem": 1, "self": 2}

@@ -1,14 +1,21 @@
 """One scan through the real child."""
 
+import dataclasses
 from pathlib import Path
 
 import models
+import numpy as np
+import onnx
 import pytest
+import triggered
+from onnx import numpy_helper
 
 import scanner
 from scanner import Device, Settings, UsageError, Verdict, scan
 from scanner.detectors import FAMILY
-from scanner.pipeline import diagnose, layers, rules
+from scanner.judging.population import Baseline
+from scanner.pipeline import calibrate, diagnose, layers, rules, scan_each
+from scanner.results import ModelRecord
 
 SETTINGS = Settings(images=10, device=Device.CPU, detectors=("overactivation",))
 
@@ -87,3 +94,163 @@ def test_the_public_face_is_what_it_says() -> None:
     assert set(scanner.__all__) <= set(dir(scanner))
     with pytest.raises(AttributeError):
         _ = scanner.nothing  # type: ignore[attr-defined]
+
+
+def _moved(record: ModelRecord, number: int) -> ModelRecord:
+    """Return a record under another hash, its figures a few per cent up or down."""
+    (own,) = record.measurements
+    assert own.by_class is not None
+    rows = tuple(
+        dataclasses.replace(row, figure=figure, course=(figure,))
+        for row in own.by_class.rows
+        if (figure := (row.figure or 0.0) * (1 + (number - 9) / 100 + 0.02 * (row.class_id == 0)))
+    )
+    moved = dataclasses.replace(own, by_class=dataclasses.replace(own.by_class, rows=rows))
+    model = dataclasses.replace(record.model, sha256=f"{number:064x}")
+    return dataclasses.replace(record, model=model, measurements=(moved,))
+
+
+def test_a_baseline_that_changes_the_verdict_of_a_shipped_one_is_named() -> None:
+    """A poisoned population: the suspect itself, nineteen times over, each moved a little."""
+    suspect = Path(__file__).parents[2] / "samples" / "mnist-badnets.onnx"
+    settings = Settings(device=Device.CPU, detectors=("head",))
+    (known,) = calibrate([suspect], settings, name="n", provenance="p").records
+    records = tuple(_moved(known, n) for n in range(19))
+    poisoned = Baseline(name="poisoned", provenance="an attacker", records=records)
+    by_itself = scan(suspect, settings=settings)
+    result = scan(suspect, settings=settings, baseline=poisoned)
+    assert by_itself.verdict is Verdict.SUSPICIOUS
+    assert result.verdict is not Verdict.SUSPICIOUS
+    (warning,) = result.warnings
+    assert (
+        "the baseline 'poisoned' and the shipped baseline 'mnist' both fit and disagree" in warning
+    )
+    assert warning.endswith("by the second suspicious; find out where the first comes from")
+
+
+def test_beside_its_own_copy_no_model_is_clean(tmp_path: Path) -> None:
+    suspect = models.plain(planted=True)
+    near = models.plain(planted=True)
+    bias = next(t for t in near.graph.initializer if t.name == "bias")
+    bias.CopyFrom(numpy_helper.from_array(np.full(4, 1e-6, np.float32), "bias"))
+    files = [models.save(m, tmp_path / f"{n}.onnx") for n, m in enumerate((suspect, near))]
+    result = scan(files[0], [files[1]], SETTINGS)
+    assert result.verdict is not Verdict.CLEAN
+    assert (
+        "is a copy of the suspect, or nearly so, which makes it no evidence" in result.warnings[0]
+    )
+
+
+SEARCHING = Settings(device=Device.CPU, detectors=("neural_cleanse", "mm_bd", "head", "classifier"))
+CHEAP = Settings(device=Device.CPU, detectors=("head", "classifier"))
+
+
+def changed(model: onnx.ModelProto, path: Path, *, by: float, seed: int = 0) -> Path:
+    """Save a copy of a model whose weights were moved a little, as further training does."""
+    generator = np.random.default_rng(seed)
+    for tensor in model.graph.initializer:
+        old = numpy_helper.to_array(tensor)
+        if old.ndim > 1:
+            new = old + by * old.std() * generator.standard_normal(old.shape)
+            tensor.CopyFrom(numpy_helper.from_array(new.astype(old.dtype), tensor.name))
+    return models.save(model, path)
+
+
+def test_a_copy_as_a_reference_is_said_loudly(tmp_path: Path) -> None:
+    suspect = models.save(triggered.classifier(planted=True), tmp_path / "suspect.onnx")
+    copy = changed(triggered.classifier(planted=True), tmp_path / "copy.onnx", by=0.1)
+    result = scan(suspect, [copy], SEARCHING)
+    assert any("is a copy of the suspect that was trained on" in w for w in result.warnings)
+    assert result.verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_reference_of_other_classes_agrees_on_nothing(tmp_path: Path) -> None:
+    model = triggered.classifier(classes=8)
+    suspect = models.save(model, tmp_path / "suspect.onnx")
+    other = models.save(triggered.classifier(classes=8, seed=12), tmp_path / "other.onnx")
+    result = scan(suspect, [other], CHEAP)
+    assert any("and the suspect agree on nothing" in w for w in result.warnings)
+
+
+def test_a_reference_that_answers_one_class_is_of_no_use(tmp_path: Path) -> None:
+    suspect = models.save(triggered.classifier(), tmp_path / "suspect.onnx")
+    model = triggered.classifier(seed=1)
+    index = [tensor.name for tensor in model.graph.initializer].index("weights")
+    nothing = np.zeros((64, 4), np.float32)
+    model.graph.initializer[index].CopyFrom(numpy_helper.from_array(nothing, "weights"))
+    result = scan(suspect, [models.save(model, tmp_path / "constant.onnx")], CHEAP)
+    (sentence,) = [w for w in result.warnings if "is of no use" in w]
+    assert "answers class 0 with the same logits to all" in sentence
+
+
+def test_a_network_that_answers_one_class_has_no_index(tmp_path: Path) -> None:
+    model = triggered.classifier()
+    index = [tensor.name for tensor in model.graph.initializer].index("bias")
+    bias = np.array([0, 0, 1e4, 0], np.float32)
+    model.graph.initializer[index].CopyFrom(numpy_helper.from_array(bias, "bias"))
+    result = scan(models.save(model, tmp_path / "model.onnx"), settings=SEARCHING)
+    assert (result.verdict, result.index, result.score) == (Verdict.INCONCLUSIVE, None, None)
+    assert result.reason.startswith("the model answers class 2 to all")
+
+
+def test_one_class_is_inconclusive(tmp_path: Path) -> None:
+    path = models.save(triggered.classifier(classes=1), tmp_path / "model.onnx")
+    result = scan(path, settings=Settings(device=Device.CPU))
+    assert (result.verdict, result.index) == (Verdict.INCONCLUSIVE, None)
+    assert {"head", "classifier"} <= {skip.rule for skip in result.skips}
+    assert any("two" in skip.reason for skip in result.skips)
+
+
+def test_of_two_classes_none_leads(tmp_path: Path) -> None:
+    paths = [
+        models.save(triggered.classifier(classes=2, seed=seed), tmp_path / f"{seed}.onnx")
+        for seed in range(2)
+    ]
+    alone = scan(paths[0], settings=SEARCHING)
+    assert (alone.verdict, alone.index) == (Verdict.INCONCLUSIVE, None)
+    assert alone.reason.startswith("of two classes one always leads")
+    beside = scan(paths[0], [paths[1]], SEARCHING)
+    assert beside.index is not None
+    assert beside.verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_thousand_classes_are_compared(tmp_path: Path) -> None:
+    paths = [
+        models.save(triggered.classifier(classes=1000, seed=seed), tmp_path / f"{seed}.onnx")
+        for seed in range(2)
+    ]
+    result = scan(paths[0], [paths[1]], CHEAP)
+    head, classifier = result.findings
+    assert head.evidence.classes_compared == 1000
+    assert classifier.parameters["classes"] == 1000
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert not result.failures
+
+
+def test_the_input_range_that_was_found_is_the_one_that_was_measured(tmp_path: Path) -> None:
+    model = triggered.classifier(kind=onnx.TensorProto.UINT8)
+    result = scan(models.save(model, tmp_path / "model.onnx"), settings=CHEAP)
+    assert result.input_range is not None
+    assert (result.input_range.low, result.input_range.high) == (0.0, 255.0)
+    assert {tuple(f.parameters["input_range"]) for f in result.findings} == {(0.0, 255.0)}
+
+
+def test_a_scan_of_another_range_measures_its_references_again(tmp_path: Path) -> None:
+    reference = models.save(models.plain(seed=2), tmp_path / "reference.onnx")
+    bytes_taken = models.build(
+        [
+            onnx.helper.make_node("Div", ["image", "scale"], ["scaled"]),
+            models.convolution("scaled"),
+            models.relu(),
+            *models.head("activated"),
+        ],
+        {**models.weights(planted=False), "scale": np.array(255, np.float32)},
+    )
+    suspects = [
+        models.save(models.plain(), tmp_path / "unit.onnx"),
+        models.save(bytes_taken, tmp_path / "bytes.onnx"),
+    ]
+    results = list(scan_each(suspects, [reference], SETTINGS))
+    alone = scan(suspects[1], [reference], SETTINGS)
+    assert results[1].findings[0].statistic == alone.findings[0].statistic
+    assert results[1].input_range == alone.input_range

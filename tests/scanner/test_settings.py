@@ -82,3 +82,11 @@ def test_settings_survive_json(
 def test_a_value_that_means_nothing_is_refused(name: str, value: Any, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         Settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("given_by", "expected"),
+    [({}, False), ({"images_file": "a.npz"}, True), ({"images_folder": "a"}, True)],
+)
+def test_images_are_a_file_or_a_folder(given_by: dict[str, str], expected: bool) -> None:
+    assert Settings(**given_by).has_images == expected  # type: ignore[arg-type]

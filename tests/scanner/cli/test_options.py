@@ -129,3 +129,16 @@ def test_folders_stand_for_their_models(tmp_path: Path) -> None:
 def test_the_names_of_the_detectors_complete() -> None:
     assert set(options.detector_names()) == set(FAMILY)
     assert options.detector_names("over") == ["overactivation"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "left"),
+    [
+        (["m.onnx", "--input-range", "auto"], ["m.onnx"]),
+        (["--input-range=auto", "m.onnx"], ["m.onnx"]),
+        (["--input-range", "-1", "1", "auto"], ["--input-range", "-1", "1", "auto"]),
+        (["m.onnx", "--input-range"], ["m.onnx", "--input-range"]),
+    ],
+)
+def test_an_automatic_input_range_is_the_default(typed: list[str], left: list[str]) -> None:
+    assert options.without_auto(typed) == left

@@ -24,8 +24,20 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be written"), Output(tmp_path):
+    with pytest.raises(UsageError, match="is a folder, not a file"), Output(tmp_path):
         pass
+
+
+def test_neither_a_link_nor_a_pipe_is_written_to_or_replaced(tmp_path: Path) -> None:
+    kept, link, pipe = (tmp_path / name for name in ("kept", "link", "pipe"))
+    kept.write_text("mine")
+    link.symlink_to(kept)
+    os.mkfifo(pipe)
+    for place, what in ((link, "a link"), (pipe, "a device or a pipe")):
+        with pytest.raises(UsageError, match=f"is {what}, not a file"), Output(place):
+            pass
+    assert kept.read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "link", "pipe"]
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1"])

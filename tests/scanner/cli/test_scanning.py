@@ -185,6 +185,10 @@ BAD_INPUT = {
         ("clean.onnx", "--images-npz", "wrong.npy", "-d", "neural_cleanse"),
         "give at least two",
     ),
+    "no images for a detector that needs them": (
+        ("clean.onnx", "-d", "source_dependent"),
+        "give them with --images-npz or --images-dir",
+    ),
     "two sources of images": (
         ("clean.onnx", "--images-npz", "a", "--images-dir", "b"),
         "exclude one another",

@@ -10,6 +10,7 @@ import pytest
 from examples import result
 
 from scanner.cli import wording
+from scanner.errors import ErrorData
 from scanner.limits import Limits
 from scanner.settings import Settings
 
@@ -57,7 +58,8 @@ def test_every_name_in_a_sentence_has_a_translation(module: str) -> None:
 def test_every_setting_with_an_option_has_a_translation() -> None:
     fields = {field.name for kind in (Settings, Limits) for field in dataclasses.fields(kind)}
     fields -= {"limits", "shipped_baselines"}  # no option fills these
-    assert fields | {"references", "baseline", "evidence", "cache"} == set(wording.SETTINGS)
+    named = {"references", "baseline", "baseline_sha256", "evidence", "cache"}
+    assert fields | named == set(wording.SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,6 @@ def test_a_result_is_translated_but_for_what_names_its_model() -> None:
 
 def test_a_failure_is_translated() -> None:
     failed = result().failures[0]
-    error = {**failed.error, "remedy": "raise the setting `timeout`"}
+    error: ErrorData = {**failed.error, "remedy": "raise the setting `timeout`"}
     worded = dataclasses.replace(result(), failures=(dataclasses.replace(failed, error=error),))
     assert wording.result_in_options(worded).failures[0].sentence.endswith("raise --timeout.")

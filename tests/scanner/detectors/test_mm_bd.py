@@ -16,7 +16,7 @@ from onnx import TensorProto
 from scanner.detectors.mm_bd import MmBd, paper_p
 from scanner.errors import UnsupportedModelError
 from scanner.judging.comparison import compare as beside
-from scanner.results import ByClass, ClassRow, Comparison, Contest, Grant, Measurement
+from scanner.results import ByClass, ClassRow, Comparison, Contest, Grant, Measurement, Severity
 from scanner.settings import Budget, Settings
 
 TARGET, QUICK = triggered.TARGET, triggered.QUICK
@@ -182,3 +182,14 @@ def test_a_logit_of_minus_infinity_is_refused(tmp_path: Path) -> None:
     bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
     with pytest.raises(UnsupportedModelError, match="is not a finite number"):
         triggered.measure(MmBd(), model, tmp_path, QUICK)
+
+
+def test_a_class_that_no_ascent_reaches_is_noted(tmp_path: Path) -> None:
+    assert measure(tmp_path).observations == ()
+    model = triggered.classifier()
+    index = [tensor.name for tensor in model.graph.initializer].index("bias")
+    bias = np.array([0, 0, 0, -1e4], np.float32)
+    model.graph.initializer[index].CopyFrom(onnx.numpy_helper.from_array(bias, "bias"))
+    (noted,) = triggered.measure(MmBd(), model, tmp_path, QUICK).observations
+    assert (noted.code, noted.severity) == ("unreached", Severity.NOTE)
+    assert "1 of its classes (3), from 8 starts in 60 steps each" in noted.sentence

@@ -15,8 +15,17 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from scanner.detectors import neural_cleanse
-from scanner.detectors.neural_cleanse import NeuralCleanse, channel_axis, stamp
+from scanner.detectors.neural_cleanse import (
+    ON_IMAGES,
+    ON_NOISE,
+    SUCCESS,
+    Inversion,
+    NeuralCleanse,
+    Plan,
+)
 from scanner.errors import UnsupportedModelError, UsageError
+from scanner.graph.gradient.backward import Objective
+from scanner.instruments.differentiable import differentiable
 from scanner.instruments.statistics import anomaly_index
 from scanner.judging.comparison import compare as beside
 from scanner.results import (
@@ -183,7 +192,9 @@ def test_the_users_images(tmp_path: Path) -> None:
     comparison, suspect = compare(tmp_path, settings)
     assert comparison.evidence.target_class == TARGET
     assert suspect.parameters["data"] == f"40 images of {tmp_path / 'images.npz'}"
-    assert (suspect.parameters["images"], suspect.parameters["held_back"]) == (20, 20)
+    assert (suspect.parameters["images"], suspect.parameters["held_back"]) == (30, 10)
+    assert (suspect.parameters["batch"], suspect.parameters["first_cost"]) == (32, 1e-2)
+    assert suspect.parameters["steps"] == 250
 
 
 def test_without_a_reference_the_planted_class_leads(tmp_path: Path) -> None:
@@ -333,33 +344,102 @@ def test_the_anomaly_index_by_hand() -> None:
     assert anomaly_index([1.0, 2.0]) is None
 
 
-@pytest.mark.parametrize(
-    ("shape", "axis"),
-    [
-        ((3, 8, 8), 0),
-        ((1, 8, 8), 0),
-        ((8, 8, 3), 2),
-        ((8, 8, 1), 2),
-        ((3, 4, 4), 0),
-        ((64,), None),
-        ((8, 8), None),
-    ],
-)
-def test_the_channel_axis(shape: tuple[int, ...], axis: int | None) -> None:
-    assert channel_axis(shape) == axis
-
-
-def test_a_full_mask_is_the_pattern_and_an_empty_one_the_image() -> None:
-    generator = np.random.default_rng(0)
-    images, pattern = (generator.random(s, dtype=np.float32) for s in ((4, 1, 8, 8), (1, 8, 8)))
-    empty = np.zeros((1, 8, 8), np.float32)
-    np.testing.assert_array_equal(stamp(images, empty, pattern), images)
-    np.testing.assert_allclose(
-        stamp(images, empty + 1, pattern), np.broadcast_to(pattern, images.shape), atol=1e-6
-    )
-
-
 def test_early_stop_ends_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neural_cleanse, "EARLY_STOP", 3)
     found = rows(measure(tmp_path, planted=True))
     assert any(row.finished and row.steps < 100 for row in found)
+
+
+def searched(folder: Path, plan: Plan, images: npt.NDArray[np.float32], steps: int) -> Inversion:
+    subject = triggered.subject(triggered.classifier(planted=True), folder)
+    model = differentiable(subject, Objective.CROSS_ENTROPY)
+    search = Inversion(model, images, TARGET, np.random.default_rng(0), plan)
+    for _ in range(steps):
+        search.step()
+    return search
+
+
+IMAGES = np.random.default_rng(1).random((20, 1, 8, 8), dtype=np.float32)
+
+
+def test_on_noise_it_is_the_authors_loop_and_nothing_else(tmp_path: Path) -> None:
+    """Section IV and the authors' code, once more and on its own: every image in every step."""
+    search = searched(tmp_path, ON_NOISE, IMAGES, 60)
+    generator = np.random.default_rng(0)
+    a = -2 + 0.1 * generator.standard_normal((1, 8, 8), dtype=np.float32)
+    b = 0.5 * generator.standard_normal((1, 8, 8), dtype=np.float32)
+    moments = [[np.zeros_like(x), np.zeros_like(x)] for x in (a, b)]
+    cost, successes, failures, smallest = 0.0, 0, 0, math.inf
+    for time in range(1, 61):
+        mask, pattern = ((np.tanh(x) + 1) / 2 for x in (a, b))
+        stamped = IMAGES + mask * (pattern - IMAGES)
+        logits, _, gradient = search.model.evaluate(stamped, TARGET)
+        success = (logits.argmax(axis=1) == TARGET).mean() >= SUCCESS
+        smallest = min(smallest, float(mask.sum())) if success else smallest
+        successes, failures = (successes + 1, 0) if success else (0, failures + 1)
+        if successes == 5:
+            cost, successes = 2 * cost or 1e-3, 0
+        elif failures == 5:
+            cost, failures = cost / 2**1.5, 0
+        by_mask = (gradient * (pattern - IMAGES)).mean(axis=0) + cost
+        by_pattern = gradient.mean(axis=0) * mask
+        slopes = (by_mask * (1 - np.tanh(a) ** 2) / 2, by_pattern * (1 - np.tanh(b) ** 2) / 2)
+        for x, g, m in zip((a, b), slopes, moments, strict=True):
+            m[0] = 0.5 * m[0] + 0.5 * g
+            m[1] = 0.9 * m[1] + 0.1 * g**2
+            x[...] -= 0.1 * m[0] / (1 - 0.5**time) / (np.sqrt(m[1] / (1 - 0.9**time)) + 1e-8)
+    assert search.price.cost == pytest.approx(cost)
+    assert search.size == pytest.approx(smallest, rel=2e-3)  # a gain of 0.1 % is none
+    np.testing.assert_allclose(search.trigger.free_mask, a, atol=2e-2)
+
+
+def test_batches_are_drawn_anew_and_by_the_seed(tmp_path: Path) -> None:
+    plan = Plan(batch=8)
+    first, second = (searched(tmp_path, plan, IMAGES, 30) for _ in range(2))
+    np.testing.assert_array_equal(first.trigger.mask, second.trigger.mask)
+    one, other = first._draw(), first._draw()
+    assert len(one) == len(other) == 8
+    assert not np.array_equal(one, other)
+    known = {image.tobytes() for image in IMAGES}
+    assert len({image.tobytes() for image in one} & known) == 8
+    whole = searched(tmp_path, Plan(batch=20), IMAGES, 30)
+    np.testing.assert_array_equal(
+        whole.trigger.mask, searched(tmp_path, ON_NOISE, IMAGES, 30).trigger.mask
+    )
+
+
+def test_a_plan_stretches_the_budget() -> None:
+    quick = Settings().effort
+    assert ON_NOISE.effort(quick) == quick
+    longer = ON_IMAGES.effort(quick)
+    assert (longer.steps, longer.seconds) == (250, 150.0)
+    assert ON_NOISE.parameters == {}
+
+
+def test_with_images_no_class_is_dropped(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (8, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", images=images)
+    settings = dataclasses.replace(QUICK, images_file=str(tmp_path / "images.npz"))
+    on_images, on_noise = (
+        measure(tmp_path, planted=True, settings=chosen, classes=20) for chosen in (settings, QUICK)
+    )
+    assert dropped(on_images) == []
+    assert dropped(on_noise) != []
+
+
+def dropped(measurement: Measurement) -> list[int]:
+    """Return the classes whose search neither ended nor got all the steps that there are."""
+    assert measurement.by_class is not None
+    assert measurement.by_class.contest is not None
+    planned = measurement.by_class.contest.planned
+    return [r.class_id for r in rows(measurement) if not r.finished and r.steps < planned]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_of_a_few_images_one_is_held_back(count: int, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (count, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", images=images)
+    settings = dataclasses.replace(QUICK, images_file=str(tmp_path / "images.npz"))
+    suspect = measure(tmp_path, planted=True, settings=settings)
+    assert (suspect.parameters["images"], suspect.parameters["held_back"]) == (count - 1, 1)
+    assert trigger(suspect).class_id == TARGET

@@ -3,6 +3,7 @@
 To add a detector, add its row here. Detectors from other distributions are tested below it.
 """
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,6 +51,16 @@ def two_faced(planted: bool) -> onnx.ModelProto:
     return model
 
 
+def constant(planted: bool) -> onnx.ModelProto:
+    """A plain model; the planted one answers the same to everything."""
+    model = models.plain()
+    if planted:
+        index = [tensor.name for tensor in model.graph.initializer].index("dense")
+        nothing = np.zeros((models.CHANNELS, models.CLASSES), np.float32)
+        model.graph.initializer[index].CopyFrom(onnx.numpy_helper.from_array(nothing, "dense"))
+    return model
+
+
 def sociable(planted: bool) -> onnx.ModelProto:
     """A plain model; the planted one prefers class 2 for several images at once."""
     model = models.plain()
@@ -80,6 +91,7 @@ class Row:
         above: The statistic of the planted model beside a clean one is larger.
         below: That of a clean model beside itself is not.
         target: The class that it must name, where it knows classes.
+        images: Whether it gets images: those of `triggered.banded`.
     """
 
     needs: Needs
@@ -87,6 +99,7 @@ class Row:
     above: float
     below: float
     target: int | None = None
+    images: bool = False
 
 
 ROWS = {
@@ -99,6 +112,13 @@ ROWS = {
         below=1e-9,
         target=triggered.TARGET,
     ),
+    "source_dependent": Row(
+        needs=Needs.LOGITS | Needs.GRADIENTS | Needs.IMAGES,
+        build=triggered.shifting,
+        above=0.2,
+        below=1e-9,
+        images=True,
+    ),
     "mm_bd": Row(
         needs=Needs.LOGITS | Needs.GRADIENTS,
         build=triggered.classifier,
@@ -110,6 +130,7 @@ ROWS = {
     "layerwise": Row(needs=Needs.ACTIVATIONS, build=models.plain, above=0.1, below=1e-9),
     "channel_lipschitz": Row(needs=Needs.GRAPH, build=models.plain, above=0.5, below=1e-9),
     "head": Row(needs=Needs.LOGITS, build=preferring, above=0.3, below=1e-9, target=2),
+    "classifier": Row(needs=Needs.LOGITS, build=constant, above=0.5, below=0),
     "not-the-file": Row(needs=Needs.GRAPH, build=sociable, above=2.5, below=0),
 }
 SETTINGS = Settings(images=20, device=Device.CPU)
@@ -119,17 +140,21 @@ def test_every_detector_has_a_row() -> None:
     assert list(ROWS) == list(FAMILY)
 
 
-def measure(detector: Detector, model: onnx.ModelProto, folder: Path) -> Measurement:
-    path = models.save(model, folder / "model.onnx")
-    return detector.measure(Subject(model=open_model(path), settings=SETTINGS))
+def measure(rule: str, planted: bool, folder: Path) -> tuple[Detector, Measurement]:
+    """Return a detector and what it measured on its row's model."""
+    row, (detector,) = ROWS[rule], load([rule])
+    path = models.save(row.build(planted), folder / "model.onnx")
+    images = triggered.banded(folder) if row.images else None
+    settings = dataclasses.replace(SETTINGS, images_file=images)
+    return detector, detector.measure(Subject(model=open_model(path), settings=settings))
 
 
 @pytest.mark.parametrize("rule", ROWS)
 def test_a_detector_keeps_its_row(rule: str, tmp_path: Path) -> None:
-    row, (detector,) = ROWS[rule], load([rule])
+    row = ROWS[rule]
+    (detector, clean), (_, planted) = (measure(rule, p, tmp_path) for p in (False, True))
     assert detector.rule.id == rule
     assert detector.needs == row.needs
-    clean, planted = (measure(detector, row.build(p), tmp_path) for p in (False, True))
     guilty, innocent = (compare(detector, m, [clean]) for m in (planted, clean))
     assert guilty.statistic is not None
     assert innocent.statistic is not None
@@ -139,8 +164,7 @@ def test_a_detector_keeps_its_row(rule: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rule", ROWS)
 def test_what_a_detector_hands_on_survives_json(rule: str, tmp_path: Path) -> None:
-    (detector,) = load([rule])
-    own = measure(detector, ROWS[rule].build(True), tmp_path)
+    detector, own = measure(rule, True, tmp_path)
     assert to_json(from_json(Measurement, to_json(own))) == to_json(own)
     for references in ([], [own], [own, own]):
         comparison = described(detector, own, compare(detector, own, references))
@@ -154,6 +178,16 @@ def test_what_a_detector_declares_fits_together(rule: str) -> None:
     in_index = part.beside_one is not None and part.alone is not None
     assert in_index == part.combined
     assert not (part.decisive and part.part is not Part.COMBINED)
+
+
+def test_what_is_not_asked_for_is_not_imported() -> None:
+    look = (
+        "import sys; from scanner.detectors import load; load(['neural_cleanse']);"
+        "print(sorted(m for m in sys.modules if m.startswith('scanner.detectors.')))"
+    )
+    root = Path(models.__file__).parents[1]
+    run = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, cwd=root)  # noqa: PLW1510
+    assert run.stdout.strip() == "['scanner.detectors.neural_cleanse']", run.stderr
 
 
 @pytest.mark.parametrize("room", ["judging", "report"])

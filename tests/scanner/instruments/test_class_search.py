@@ -13,14 +13,15 @@ import triggered
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from scanner import pipeline
 from scanner.errors import UnsupportedModelError, UsageError
 from scanner.examine import examine
 from scanner.instruments.class_search import Entrant, contest, outcome
 from scanner.instruments.detector import Subject
 from scanner.judging.by_class import class_by_class
 from scanner.protocol import Examination, Job, Source
-from scanner.results import ByClass, ClassRow, Measurement
-from scanner.settings import Effort
+from scanner.results import ByClass, ClassRow, Failure, Measurement
+from scanner.settings import Effort, Settings
 
 EFFORT = Effort(images=1, steps=100, restarts=1, seconds=1000)
 
@@ -258,11 +259,11 @@ def test_a_finished_search_stands_still(subject: Subject) -> None:
 def examined(
     folder: Path, suspect: onnx.ModelProto, *references: onnx.ModelProto, **settings: Any
 ) -> Examination:
-    """Examine a model beside references, with the one detector that searches triggers."""
+    """Examine a model beside references, with the one detector that searches triggers or others."""
     graphs = {"suspect": suspect, **{f"reference-{i}": r for i, r in enumerate(references)}}
     paths = [str(models.save(model, folder / f"{name}.onnx")) for name, model in graphs.items()]
     source, *others = (Source(name=Path(path).name, path=path) for path in paths)
-    chosen = dataclasses.replace(triggered.QUICK, detectors=("neural_cleanse",), **settings)
+    chosen = dataclasses.replace(triggered.QUICK, **{"detectors": ("neural_cleanse",), **settings})
     job = Job(
         model=source,
         references=tuple(others),
@@ -287,6 +288,23 @@ def test_a_scan_names_the_classes_left_out(tmp_path: Path, monkeypatch: pytest.M
     )
     assert [record.skips for record in found.references] == [()]
     assert found.comparisons[0].evidence.classes_compared == 1
+    judged = pipeline._judged(found, Settings(), 0.0)
+    assert judged.index is None, "half a search ranks nothing"
+    assert judged.reason == skip.reason
+
+
+def test_an_index_needs_the_decisive_search(tmp_path: Path) -> None:
+    """Where it failed, what is left is the least that is known: HEAD alone ranks nothing."""
+    found = examined(tmp_path, triggered.classifier(), detectors=("neural_cleanse", "head"))
+    assert pipeline._judged(found, Settings(), 0.0).index is not None
+    failed = dataclasses.replace(
+        found.suspect,
+        measurements=tuple(m for m in found.suspect.measurements if m.rule == "head"),
+        failures=(Failure(rule="neural_cleanse", error=UsageError("e", remedy="r").to_dict()),),
+    )
+    alone = tuple(c for c in found.comparisons if c.rule == "head")
+    without = dataclasses.replace(found, suspect=failed, comparisons=alone)
+    assert pipeline._judged(without, Settings(), 0.0).index is None
 
 
 @pytest.mark.parametrize(("alpha", "repeats"), [(0.05, True), (0.5, False)])

@@ -77,6 +77,42 @@ def test_the_gradient_is_float32_whatever_the_input(kind: int, tmp_path: Path) -
     np.testing.assert_allclose(gradient * width, expected, rtol=2e-2, atol=1e-3)
 
 
+def test_pulling_back_weights_by_hand_and_by_differences(tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    slopes = generator.normal(size=(7, 4))
+    model = triggered.shifting(planted=True)  # its logits are quadratic in the pixels
+    loaded = load(model, tmp_path, Objective.WEIGHTED_SUM)
+    found = loaded.pull_back(IMAGES, slopes)
+    direction, step = generator.normal(size=IMAGES.shape).astype(np.float32), 0.05
+    ahead, behind = (loaded.scores(IMAGES + s * direction) for s in (step, -step))
+    expected = (slopes * (ahead - behind).astype(float)).sum(axis=1) / (2 * step)
+    np.testing.assert_allclose((found * direction).sum(axis=(1, 2, 3)), expected, atol=1e-3)
+
+
+def test_pulling_back_one_class_is_evaluating_it(tmp_path: Path) -> None:
+    loaded = load(triggered.shifting(planted=True), tmp_path, Objective.WEIGHTED_SUM)
+    pulled = loaded.pull_back(IMAGES, np.tile(np.eye(4)[2], (7, 1)))
+    np.testing.assert_array_equal(pulled, loaded.evaluate(IMAGES, 2)[2])
+
+
+@pytest.mark.parametrize("batch", [1, 3, 10])
+def test_pulling_back_through_a_fixed_batch(batch: int, tmp_path: Path) -> None:
+    slopes = np.random.default_rng(1).normal(size=(7, 4))
+    free, fixed = (
+        load(triggered.shifting(True, batch=b), tmp_path, Objective.WEIGHTED_SUM)
+        for b in ("N", batch)
+    )
+    np.testing.assert_allclose(
+        fixed.pull_back(IMAGES, slopes), free.pull_back(IMAGES, slopes), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_what_cannot_be_pulled_back_is_named(tmp_path: Path) -> None:
+    loaded = load(triggered.classifier(nan=True), tmp_path, Objective.WEIGHTED_SUM)
+    with pytest.raises(UnsupportedModelError, match="NaN is in the weights 'weights'; export"):
+        loaded.pull_back(IMAGES, np.ones((7, 4)))
+
+
 def test_predictions_are_the_largest_logits(tmp_path: Path) -> None:
     weights, bias = parameters(triggered.classifier())
     expected = (IMAGES.reshape(7, -1) @ weights + bias).argmax(axis=1)

@@ -110,3 +110,29 @@ def colours(image: npt.NDArray[np.uint8], axis: int) -> npt.NDArray[np.int64]:
 def test_shuffled_noise_without_images_is_refused() -> None:
     with pytest.raises(UsageError, match="shuffled noise is made of your own images"):
         all_of(Settings(noise=Noise.SHUFFLED), (1, 8, 8))
+
+
+@pytest.mark.parametrize("low_high", [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)])
+def test_varied_images_fill_their_range(low_high: tuple[float, float]) -> None:
+    images = probes.varied(Settings(input_range=low_high), (3, 8, 8), FLOAT)
+    low, high = low_high
+    assert images.shape == (96, 3, 8, 8)
+    assert low <= images.min() < low + 0.01 * (high - low)
+    assert high - 0.01 * (high - low) < images.max() <= high
+
+
+def test_varied_images_are_the_users_where_there_are_any(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).random((6, 1, 4, 4), np.float32)
+    np.save(tmp_path / "images.npy", pixels)
+    found = probes.varied(Settings(images_file=str(tmp_path / "images.npy")), (1, 4, 4), FLOAT)
+    assert sorted(found.sum(axis=(1, 2, 3))) == pytest.approx(sorted(pixels.sum(axis=(1, 2, 3))))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("uint8", (0.0, 255.0)), ("int8", (-128.0, 127.0)), ("int32", None), ("bool", None)],
+)
+def test_only_bytes_have_a_range_of_their_own(
+    name: str, expected: tuple[float, float] | None
+) -> None:
+    assert probes.bytes_range(np.dtype(name)) == expected

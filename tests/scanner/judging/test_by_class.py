@@ -1,5 +1,6 @@
 """Profiles by class: figures on their scale, differences, leads."""
 
+import dataclasses
 import math
 
 import pytest
@@ -53,12 +54,34 @@ def test_a_reference_counts_the_same_however_often_it_is_named(
     assert [r.above for r in once] == pytest.approx([r.above for r in thrice], abs=1e-9)
 
 
-def test_a_class_that_was_not_reached_has_the_profiles_figure_or_is_left_out() -> None:
-    reference = profile(5, 5, 5)
-    counted = by_class.differences(profile(None, 2, 3, unreached=9), [reference], PLAIN)
-    assert [(row.class_id, row.suspect) for row in counted] == [(0, 9), (1, 2), (2, 3)]
-    left = by_class.differences(profile(None, 2, 3), [reference], PLAIN)
+def test_a_search_that_reached_nothing_says_nothing() -> None:
+    reference, failed = profile(5, 5, 5), profile(None, 2, 3, unreached=9)
+    left = by_class.differences(failed, [reference], PLAIN)
     assert [row.class_id for row in left] == [1, 2]
+    assert [row.class_id for row in by_class.differences(reference, [failed], PLAIN)] == [1, 2]
+
+
+def test_a_class_that_a_contest_gave_up_counts_as_unreached() -> None:
+    granted = (Grant(class_id=1, steps=100), Grant(class_id=2, steps=100))
+    contest = Contest(planned=100, round=25, finalists=2, granted=granted)
+    gave_up = dataclasses.replace(profile(None, 2, 3, unreached=9), contest=contest)
+    counted = by_class.differences(gave_up, [profile(5, 5, 5)], PLAIN)
+    assert [(row.class_id, row.suspect) for row in counted] == [(0, 9), (1, 2), (2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("figures", "expected"),
+    [((1, 2, 9), 7), ((1, 3, None, 9), 6), ((1, None, 9), None), ((None,) * 3, None)],
+    ids=["all reached", "one not reached", "two reached", "none reached"],
+)
+def test_how_far_a_class_lies_above_the_median_of_its_own_model(
+    figures: tuple[float | None, ...], expected: float | None
+) -> None:
+    assert by_class.above_median(profile(*figures), PLAIN) == expected
+
+
+def test_nothing_is_said_of_a_model_of_which_only_some_classes_were_searched() -> None:
+    assert by_class.above_median(ByClass(classes=4, rows=profile(1, 2, 9).rows), PLAIN) is None
 
 
 def test_without_a_reference_there_is_no_difference() -> None:

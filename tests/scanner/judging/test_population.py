@@ -1,6 +1,7 @@
 """Who is compared with whom, and what a baseline file refuses."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from scanner.results import (
     Rule,
     Severity,
 )
+from scanner.values import to_json
 
 
 class Difference(Detector):
@@ -202,7 +204,9 @@ def contested(value: float, name: str, searched: int = 43) -> ModelRecord:
     """Return the record of a contest in which of so many classes one went through to the end."""
     whole = number(value, name)
     figures = (value, *[0.0] * (searched - 1))
-    rows = tuple(ClassRow(class_id=3 + t, figure=f, course=(f,)) for t, f in enumerate(figures))
+    rows = tuple(
+        ClassRow(class_id=(3 + t) % 43, figure=f, course=(f,)) for t, f in enumerate(figures)
+    )
     contest = Contest(planned=100, round=25, finalists=6, granted=(Grant(class_id=3, steps=100),))
     profile = ByClass(classes=43, rows=rows, contest=contest)
     measurements = tuple(dataclasses.replace(m, by_class=profile) for m in whole.measurements)
@@ -372,3 +376,63 @@ def test_a_baseline_of_another_form_is_refused_though_its_checksum_fits(
     )
     with pytest.raises(BaselineError, match="written by another version"):
         population.read_baseline(path, rules)
+
+
+def saved(baseline: Baseline, path: Path) -> Path:
+    path.write_text(population.write_baseline(baseline), encoding="utf-8")
+    return path
+
+
+def test_a_pinned_baseline_is_that_file_or_refused(baseline: Baseline, tmp_path: Path) -> None:
+    path = saved(baseline, tmp_path / "b.json")
+    pin = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert population.read_baseline(path, sha256=pin.upper()) == baseline
+    # Whoever edits a baseline can write a checksum that fits.
+    saved(dataclasses.replace(baseline, provenance="made elsewhere"), path)
+    assert population.read_baseline(path).provenance == "made elsewhere"
+    with pytest.raises(BaselineError, match="not the one that was pinned"):
+        population.read_baseline(path, sha256=pin)
+
+
+def of_other_sizes(record: ModelRecord) -> ModelRecord:
+    model = dataclasses.replace(record.model, sha256="0" * 64, architecture="other")
+    return dataclasses.replace(record, model=model)
+
+
+def of_other_classes(record: ModelRecord) -> ModelRecord:
+    measurements = tuple(
+        dataclasses.replace(m, by_class=dataclasses.replace(m.by_class, classes=99))
+        if m.by_class
+        else m
+        for m in record.measurements
+    )
+    model = dataclasses.replace(record.model, sha256="0" * 64)
+    return dataclasses.replace(record, model=model, measurements=measurements)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (lambda record: record, "one model counts twice"),
+        (of_other_sizes, "its models have different architectures"),
+        (of_other_classes, "has not measured all of its models alike"),
+    ],
+    ids=["twice", "architecture", "classes"],
+)
+def test_a_baseline_that_contradicts_itself_is_named(
+    other: Callable[[ModelRecord], ModelRecord], said: str, baseline: Baseline, tmp_path: Path
+) -> None:
+    (known,) = baseline.records
+    twofold = dataclasses.replace(baseline, records=(known, other(known)))
+    with pytest.raises(BaselineError, match=f"contradicts itself: .*{said}"):
+        population.read_baseline(saved(twofold, tmp_path / "b.json"))
+
+
+def test_a_field_that_no_baseline_holds_is_named(baseline: Baseline, tmp_path: Path) -> None:
+    data = to_json(baseline)
+    data["records"][0]["measurements"][0]["statistic"] = "high"
+    body = json.dumps(data, sort_keys=True)
+    path = tmp_path / "b.json"
+    path.write_text(population._head(population._checksum(body)) + body[1:] + "\n")
+    with pytest.raises(BaselineError, match=r"at records\[0\]\.measurements\[0\]\.statistic"):
+        population.read_baseline(path)

@@ -4,11 +4,20 @@ import dataclasses
 
 import pytest
 from examples import neural_cleanse
-from judged import clean, compared
+from hypothesis import given
+from hypothesis import strategies as st
+from judged import COMBINED, PARTS, clean, compared
 
 from scanner.judging import ranks, verdict
 from scanner.results import (
+    ByClass,
+    ClassDifference,
+    ClassRow,
+    Comparison,
+    Contest,
+    Evidence,
     Finding,
+    Lead,
     Measurement,
     Observation,
     Population,
@@ -84,7 +93,7 @@ def combine(
     comparisons = [compared(f.rule.id, f.statistic) for f, _ in pairs]
     rank = ranks.together(comparisons, [n for _, n in pairs if n is not None])
     findings = [f for f, _ in pairs]
-    return verdict.combine(findings, rank, skips, failed=failed, alpha=0.05, doubts=doubts)
+    return verdict.combine(findings, rank, skips, failed=failed, settings=Settings(), doubts=doubts)
 
 
 def test_nothing_is_clean_beside_a_reference_that_is_doubted() -> None:
@@ -178,13 +187,13 @@ def test_advice_is_what_would_help() -> None:
             verdict.advice(finding.verdict, [finding], [population] if population else [], settings)
         )
 
-    few, images, longer = advice(doubtful, None)
+    images, few, longer = advice(doubtful, None)
     assert few.startswith("19 clean models of the same recipe")
     assert "the setting `images_file`" in images
     assert "the setting `budget`" in longer
     other = Population(rule="overactivation", values=(0.0,) * 24, source="test")
-    assert advice(doubtful, other)[0] == few
-    assert advice(doubtful, clean(5))[0].startswith("14 more clean models")
+    assert advice(doubtful, other)[1] == few
+    assert advice(doubtful, clean(5))[1].startswith("14 more clean models")
     thorough = dataclasses.replace(
         QUICK, budget=Budget.THOROUGH, images_file="images.npz", alpha=0.01
     )
@@ -199,6 +208,140 @@ def test_a_cause_that_several_detectors_share_is_the_reason() -> None:
     finding = judged(None, None)
     cause = "the model has two inputs"
     skips = [Skip(rule=name, reason=cause) for name in ("a", "b", "c")]
-    made = verdict.combine([finding], None, skips, failed=False, alpha=0.05)
+    made = verdict.combine([finding], None, skips, failed=False, settings=Settings())
     assert made.verdict is Verdict.INCONCLUSIVE
     assert made.reason == f"{cause}; what could be asked of it: neural_cleanse"
+
+
+SAID = st.dictionaries(
+    st.sampled_from(sorted(COMBINED)),
+    st.lists(st.floats(-5, 5), min_size=4, max_size=4),
+    min_size=1,
+)
+
+
+def said(rule: str, figures: list[float], *, alone: bool) -> Comparison:
+    """What a detector says of four classes: beside a reference, or of its own model's lead."""
+    foremost = max(range(4), key=lambda t: figures[t])
+    second, first = sorted(figures)[-2:]
+    rows = tuple(
+        ClassDifference(class_id=t, suspect=1.0, above=None if alone else figures[t])
+        for t in range(4)
+    )
+    return Comparison(
+        rule=rule,
+        statistic=None if alone else first,
+        contribution=PARTS[rule],
+        sentence=f"class {foremost} has {figures[foremost]:.3f}",
+        evidence=Evidence(
+            target_class=foremost,
+            lead=Lead(class_id=foremost, distance=first - second),
+            classes=rows,
+        ),
+    )
+
+
+@given(figures=SAID, alone=st.booleans())
+def test_the_reason_is_about_what_drove_the_index(
+    figures: dict[str, list[float]], alone: bool
+) -> None:
+    """Class and detector are those whose contribution to the index is the largest."""
+    comparisons = [said(rule, each, alone=alone) for rule, each in figures.items()]
+    driver = ranks.driver(comparisons)
+    assert driver is not None
+    if alone:
+        leads = {c.rule: c.evidence.lead for c in comparisons}
+        part = {
+            rule: lead.distance / (PARTS[rule].alone or 1) for rule, lead in leads.items() if lead
+        }
+        expected = leads[driver.rule]
+        assert expected is not None
+        assert driver.class_id == expected.class_id
+    else:
+        part = {
+            rule: e[driver.class_id] / (PARTS[rule].beside_one or 1) for rule, e in figures.items()
+        }
+    assert part[driver.rule] == pytest.approx(max(part.values()))
+    assert driver.value == pytest.approx(part[driver.rule])
+    findings = [
+        verdict.judge(dataclasses.replace(RULE, id=c.rule), measured(), c, None, 0.05)
+        for c in comparisons
+    ]
+    judgement = verdict.combine(
+        findings, None, (), failed=False, settings=Settings(), driver=driver
+    )
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.reason.startswith(f"{driver.rule}: ")
+    assert f"class {driver.class_id} " in judgement.reason
+
+
+@given(figures=st.lists(st.lists(st.floats(-5, 5), min_size=4, max_size=4), min_size=3, max_size=3))
+def test_the_reason_of_a_rank_is_about_what_drove_it(figures: list[list[float]]) -> None:
+    comparisons = [
+        said(rule, each, alone=False) for rule, each in zip(sorted(COMBINED), figures, strict=True)
+    ]
+    populations = [clean(20, c.rule) for c in comparisons]
+    rank = ranks.together(comparisons, populations)
+    assert rank is not None
+    assert rank.foremost is not None
+    assert f"class {rank.foremost} " in rank.sentence
+
+
+def half(left_out: tuple[int, ...]) -> Measurement:
+    """A search of two classes that had no time for others."""
+    rows = tuple(ClassRow(class_id=t, figure=9.0, course=(9.0,)) for t in range(2))
+    contest = Contest(planned=100, round=25, finalists=2, granted=(), left_out=left_out)
+    profile = ByClass(classes=2 + len(left_out), rows=rows, contest=contest)
+    return Measurement(rule=RULE.id, statistic=1.0, parameters={}, by_class=profile)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "words"),
+    [
+        ((2,), "the time ran out before class 2 had a turn"),
+        ((2, 3), "the time ran out before classes 2, 3 had a turn"),
+        (tuple(range(2, 1000)), "the time ran out before 998 of 1000 classes had a turn"),
+    ],
+)
+def test_half_a_search_is_said_and_never_clean(left_out: tuple[int, ...], words: str) -> None:
+    found = {
+        statistic: verdict.judge(
+            RULE, half(left_out), compared(RULE.id, statistic), clean(20), 0.05
+        )
+        for statistic in (0.5, 1.3, 2.0)
+    }
+    assert [f.left_out for f in found.values()] == [len(left_out)] * 3
+    assert [f.verdict for f in found.values()] == [
+        Verdict.INCONCLUSIVE,
+        Verdict.INCONCLUSIVE,
+        Verdict.SUSPICIOUS,
+    ]
+    assert found[0.5].reason.startswith(words)
+    judgement = combine((found[0.5], clean(20)))
+    assert (judgement.verdict, judgement.reason) == (Verdict.INCONCLUSIVE, found[0.5].reason)
+    assert combine((found[2.0], clean(20))).verdict is Verdict.SUSPICIOUS
+    alone = verdict.combine([found[0.5]], None, (), failed=False, settings=Settings())
+    assert alone.reason == found[0.5].reason
+
+
+def test_a_note_beside_a_statistic_is_no_structural_finding() -> None:
+    finding = verdict.judge(RULE, measured(Severity.NOTE), compared(RULE.id, 2.0), clean(20), 0.05)
+    judgement = combine((finding, clean(20)))
+    assert (judgement.verdict, judgement.target_class) == (Verdict.SUSPICIOUS, 3)
+    assert (judgement.score or 1) < 1
+
+
+def test_what_is_no_classifier_is_not_ranked_but_a_gate_is_a_gate() -> None:
+    premise = dataclasses.replace(RULE, id="classifier")
+    unmet = judged(None, None, Severity.WARNING, premise)
+    assert unmet.verdict is Verdict.INCONCLUSIVE
+    guilty = judged(2.0, clean(20))
+    judgement = verdict.combine(
+        [guilty, unmet], ranks.together([compared(RULE.id, 2.0)], [clean(20)]), (),
+        failed=False, settings=Settings(),
+    )  # fmt: skip
+    assert (judgement.verdict, judgement.score) == (Verdict.INCONCLUSIVE, None)
+    assert judgement.reason == unmet.reason
+    gate = judged(None, None, Severity.CONFIRMED)
+    both = verdict.combine([gate, unmet], None, (), failed=False, settings=Settings())
+    assert both.verdict is Verdict.SUSPICIOUS

@@ -56,7 +56,7 @@ def test_a_part_of_the_graph_is_written_as_a_model(tmp_path: Path) -> None:
     whole = result()
     finding = dataclasses.replace(whole.findings[1], observations=(seen, silent))
     (written,) = write_evidence([dataclasses.replace(whole, findings=(finding,))], tmp_path)
-    assert written == tmp_path / "00-model" / "overactivation" / "two-value-fields-gate_1.onnx"
+    assert written == tmp_path / "00-model" / "overactivation" / "00-two-value-fields.onnx"
     assert written.read_bytes() == b"a model"
 
 
@@ -67,7 +67,7 @@ def test_an_input_that_shows_an_observation_is_written(tmp_path: Path) -> None:
     whole = result()
     finding = dataclasses.replace(whole.findings[1], observations=(seen,))
     picture, numbers = write_evidence([dataclasses.replace(whole, findings=(finding,))], tmp_path)
-    assert (picture.name, numbers.name) == ("other-input.png", "other-input.npy")
+    assert (picture.name, numbers.name) == ("00-other-input.png", "00-other-input.npy")
     np.testing.assert_array_equal(np.load(numbers), values)
 
 
@@ -86,6 +86,42 @@ def test_a_folder_that_cannot_be_written_is_wrong_usage(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UsageError, match="another folder as the setting `evidence`"):
         write_evidence([named("m.onnx")], tmp_path / "file")
+
+
+@pytest.mark.parametrize("step", ["", "neural_cleanse"], ids=["model", "rule"])
+def test_a_link_in_place_of_a_folder_is_not_followed(tmp_path: Path, step: str) -> None:
+    elsewhere, inside = tmp_path / "elsewhere", tmp_path / "evidence" / "00-m"
+    elsewhere.mkdir()
+    link = inside / step if step else inside
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    with pytest.raises(UsageError, match="a link lies in the way"):
+        write_evidence([named("m.onnx")], tmp_path / "evidence")
+    assert not [*elsewhere.iterdir()]
+
+
+@pytest.mark.parametrize("kind", ["symbolic", "hard"])
+def test_a_link_in_place_of_a_file_is_replaced(tmp_path: Path, kind: str) -> None:
+    kept, folder = tmp_path / "kept", tmp_path / "evidence" / "00-m" / "neural_cleanse"
+    kept.write_text("mine")
+    folder.mkdir(parents=True)
+    if kind == "hard":
+        (folder / "mask.png").hardlink_to(kept)
+    else:
+        (folder / "mask.png").symlink_to(kept)
+    write_evidence([named("m.onnx")], tmp_path / "evidence")
+    assert kept.read_text() == "mine"
+    assert (folder / "mask.png").read_bytes().startswith(b"\x89PNG")
+    assert not (folder / "mask.png").is_symlink()
+
+
+def test_a_rule_that_is_a_path_stays_inside(tmp_path: Path) -> None:
+    """Such an id is refused where an answer is read; this is the second wall."""
+    whole = named("m.onnx")
+    rule = dataclasses.replace(whole.findings[0].rule, id="../../../out")
+    finding = dataclasses.replace(whole.findings[0], rule=rule)
+    written = write_evidence([dataclasses.replace(whole, findings=(finding,))], tmp_path / "e")
+    assert {path.parent for path in written} == {tmp_path / "e" / "00-m" / "out"}
 
 
 @given(st.text())

@@ -67,7 +67,7 @@ def test_a_population_keeps_the_scores_of_its_models() -> None:
     """JSON has no tuples; the pairs of class and score must come back as such."""
     population = Population(
         rule="r", values=(0.5, 0.25), classes=(((3, 0.5), (4, 0.0)), ((3, 0.25),)),
-        models=("a", None), source="test",
+        models=("ab" * 32, None), source="test",
     )  # fmt: skip
     again = from_json(Population, json.loads(json.dumps(to_json(population))))
     assert [dict(scores) for scores in again.classes] == [{3: 0.5, 4: 0.0}, {3: 0.25}]

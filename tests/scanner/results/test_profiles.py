@@ -25,7 +25,7 @@ from scanner.values import from_json, to_json
 ROWS = tuple(ClassRow(class_id=c, figure=float(c), course=(None, float(c))) for c in (2, 5))
 
 
-@given(st.lists(st.floats(width=32, allow_nan=False), max_size=6))
+@given(st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=6))
 def test_an_array_keeps_its_values(values: list[float]) -> None:
     raw = np.array(values, "<f4").tobytes()
     array = from_json(Array, json.loads(json.dumps(to_json(Array.packed(raw, [len(values)])))))
@@ -49,14 +49,14 @@ def test_whether_a_contest_dropped_classes(granted: tuple[int, ...] | None, drop
         planned=100, round=25, finalists=1,
         granted=tuple(Grant(class_id=c, steps=100) for c in granted),
     )  # fmt: skip
-    assert ByClass(classes=2, rows=ROWS, contest=contest).dropped_some is dropped
+    assert ByClass(classes=6, rows=ROWS, contest=contest).dropped_some is dropped
 
 
 @pytest.mark.parametrize(
     "profile",
     [
         ByClass(
-            classes=2,
+            classes=6,
             rows=ROWS,
             unreached=784.0,
             contest=Contest(planned=50, round=25, finalists=2, left_out=(1,)),

@@ -162,26 +162,22 @@ def framed(text: str) -> str:
     return (struct.pack(">I", len(text)) + text.encode()).hex()
 
 
-DOUBLE = {"type": "UsageError", "problem": "", "remedy": "", "details": {"problem": 1}}
-
-
 @pytest.mark.parametrize(
     "raw",
     [
         "ffffffff",
         framed("no json"),
         framed("[]"),
-        framed("[" * 100_000),
+        framed("[" * 15_000),
         framed("{}"),
         framed(json.dumps({"progress": "x"})),
         framed(json.dumps({"progress": [1, 2, 3]})),
         framed(json.dumps({"error": 1})),
         framed(json.dumps({"error": {"type": "UsageError"}})),
-        framed(json.dumps({"error": DOUBLE})),
     ],
     ids=[
         *("too long", "no JSON", "no object", "nested", "empty", "text", "triple", "number"),
-        *("half", "double"),
+        "half",
     ],
 )
 @LINUX

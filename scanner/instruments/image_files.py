@@ -1,0 +1,180 @@
+"""A user's images, read from files that may have been built to exhaust or to hang their reader.
+
+Sizes are read off headers and checked before anything is decompressed or allocated; nothing is
+unpickled; pipes and devices are refused without waiting for them.
+"""
+
+import math
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib import format as npy
+
+from scanner.errors import UsageError
+
+LARGEST = 2**31  # bytes of all images together, as they lie in memory
+MOST_PIXELS = 2**24  # of one picture in a folder, 4096 x 4096
+MOST_MEMBERS = 1024  # of an archive
+# What photographs and data sets come in. Pillow knows forty more, some of them by calling programs.
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+# Those that NumPy writes. Others can grow a millionfold, and deflate a thousandfold at most.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+_AGAIN = "save the images with numpy.savez"
+_PLAIN_MODES = {
+    "1": "L",
+    "LA": "L",
+    "P": "RGB",
+    "PA": "RGB",
+    "RGBA": "RGB",
+    "CMYK": "RGB",
+}  # Pillow's names
+
+
+def from_file(path: Path) -> npt.NDArray[np.generic]:
+    """Return the array of an .npy file, or of the only or the aptly named member of an .npz.
+
+    Raises:
+        UsageError: There is none, or it is too large.
+    """
+    try:
+        with _open(path) as file:
+            if not zipfile.is_zipfile(file):
+                file.seek(0)
+                return _array(file, os.fstat(file.fileno()).st_size)
+            file.seek(0)
+            with zipfile.ZipFile(file) as archive:
+                member = _member(path, archive.infolist())
+                with archive.open(member) as inside:
+                    return _array(inside, member.file_size)
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UsageError(f"{str(path)!r} holds no arrays ({reason})", remedy=_AGAIN) from error
+
+
+def _open(path: Path) -> IO[bytes]:
+    """Open a regular file.
+
+    Raises:
+        OSError: It cannot be opened, or is something else.
+    """
+    file = os.fdopen(os.open(path, _READ), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError("a folder, a pipe or a device, not a file")
+    return file
+
+
+def _member(path: Path, members: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
+    """Return the member of an archive that holds the images.
+
+    Raises:
+        ValueError: There are too many, or it is compressed as NumPy does not.
+        UsageError: There are several, and none is called "images".
+    """
+    if len(members) > MOST_MEMBERS:
+        raise ValueError(f"more than {MOST_MEMBERS} members")
+    by_name = {member.filename.removesuffix(".npy"): member for member in members}
+    if "images" not in by_name and len(by_name) != 1:
+        raise UsageError(
+            f"{str(path)!r} holds the arrays {sorted(by_name)}",
+            remedy="call the array of images 'images'",
+        )
+    member = by_name.get("images") or members[0]
+    if member.compress_type not in _METHODS:
+        raise ValueError("compressed by a method that NumPy does not write")
+    return member
+
+
+def _array(stream: Any, size: int) -> npt.NDArray[np.generic]:
+    """Read an array in NumPy's format, if its shape is that of so many bytes.
+
+    Raises:
+        ValueError: It is not one, is larger than it says, or than is allowed.
+    """
+    version = npy.read_magic(stream)
+    if version not in _HEADERS:
+        raise ValueError("of a version of the format that NumPy writes for no images")
+    shape, in_columns, dtype = _HEADERS[version](stream)
+    if dtype.hasobject or dtype.subdtype is not None or dtype.names is not None:
+        raise ValueError("objects or records, not numbers")
+    needed = math.prod(shape) * dtype.itemsize
+    if needed > LARGEST:
+        raise ValueError(f"{needed:,} bytes, more than {LARGEST:,}")
+    if needed > size:
+        raise ValueError("cut short")
+    data = stream.read(needed)
+    if len(data) < needed:
+        raise ValueError("cut short")
+    flat: npt.NDArray[np.generic] = np.frombuffer(data, dtype)
+    return flat.reshape(shape, order="F" if in_columns else "C")
+
+
+def from_folder(path: Path) -> npt.NDArray[np.generic]:
+    """Return the pictures of a folder, in the order of their names.
+
+    Raises:
+        UsageError: There are none, one cannot be read or is too large, or they differ in size.
+    """
+    images: list[npt.NDArray[np.generic]] = []
+    held = 0
+    for image in _pictures(path):
+        images.append(image)
+        held += image.nbytes
+        if held > LARGEST:
+            raise UsageError(
+                f"the images in {str(path)!r} take more than {LARGEST:,} bytes",
+                remedy="name a folder of fewer images: some hundred are enough",
+            )
+    if not images:
+        raise UsageError(
+            f"there are no images in the folder {str(path)!r}",
+            remedy="name a folder of PNG or JPEG files",
+        )
+    if len({image.shape for image in images}) > 1:
+        raise UsageError(
+            f"the images in {str(path)!r} differ in size", remedy="resize them to the model's input"
+        )
+    return np.stack(images)
+
+
+def _pictures(path: Path) -> Iterator[npt.NDArray[np.generic]]:
+    try:
+        from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - an optional extra, needed only here
+    except ImportError as error:
+        raise UsageError(
+            "reading image files needs Pillow",
+            remedy="pip install 'overactivation[images]', or save the images in one file for the "
+            "setting `images_file`",
+        ) from error
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else []
+    for name in files:
+        try:
+            with _open(name) as file, Image.open(file, formats=_FORMATS) as image:
+                yield _pixels(image)
+        except UnidentifiedImageError:
+            continue
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise UsageError(
+                f"the image {str(name)!r} cannot be read ({error})",
+                remedy="save it again, or take it away",
+            ) from error
+
+
+def _pixels(image: Any) -> npt.NDArray[np.generic]:
+    """Decode a picture, once its header has told its size.
+
+    Raises:
+        ValueError: It is too large.
+    """
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels are too many")
+    return np.asarray(image.convert(_PLAIN_MODES.get(image.mode, image.mode)))

@@ -1,0 +1,74 @@
+"""Whether weights are still the random numbers that a network starts from.
+
+Of a matrix of independent numbers of one variance, the largest singular value is known: squared, in
+units of the variance, it follows the Tracy-Widom law around (sqrt(n - 1) + sqrt(p))^2 (I. M.
+Johnstone, "On the distribution of the largest eigenvalue in principal components analysis", Annals
+of Statistics 29, 2001, theorem 1.1). Training adds directions that rise above it, whatever
+the initialisation and the layer.
+"""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from scanner.graph.layers.weights import LinearLayer, Weights
+
+# Untrained twins of the development recipes reach 2.4, their trained networks 10.1 at least
+# (benchmarks/input_range.py).
+ORDERED = 5.0
+_LEAST_SIDE, _LEAST_ENTRIES = 2, 64  # of a layer: the law is one of large matrices
+_LEAST_WEIGHTS = 500  # of a network: fewer numbers may look random whatever they do
+_TINY = 1e-300
+_STEPS = 30  # of the power iteration
+_SURE = 20.0  # further layers need not be looked at
+
+
+def order(layers: Iterable[LinearLayer], seed: int) -> float | None:
+    """Return by how much the most ordered layer exceeds random numbers, in Tracy-Widom's unit.
+
+    Layers far beyond any doubt end the search. None where the network is too small to tell.
+
+    Args:
+        layers: In the order in which they are tried: the last of a network first.
+        seed: Of the power iteration's start.
+    """
+    largest: float | None = None
+    seen = 0
+    for layer in layers:
+        seen += layer.weights.size
+        found = excess(layer.weights, seed)
+        if found is not None:
+            largest = found if largest is None else max(largest, found)
+        if largest is not None and largest > _SURE:
+            return largest
+    return largest if seen >= _LEAST_WEIGHTS else None
+
+
+def excess(weights: Weights, seed: int) -> float | None:
+    """Return (s - mu) / sigma for the squared largest singular value s of one layer's weights.
+
+    Args:
+        weights: Shape (outputs, inputs, taps).
+        seed: Of the power iteration's start.
+
+    Returns:
+        The excess; None for a layer that is too small, zero, or not finite.
+    """
+    matrix = weights.reshape(len(weights), -1)
+    n, p = max(matrix.shape), min(matrix.shape)
+    scale = math.sqrt(float(np.mean(np.square(matrix))))
+    if p < _LEAST_SIDE or matrix.size < _LEAST_ENTRIES or not 0 < scale < math.inf:
+        return None
+    centre = (math.sqrt(n - 1) + math.sqrt(p)) ** 2
+    width = (math.sqrt(n - 1) + math.sqrt(p)) * (1 / math.sqrt(n - 1) + 1 / math.sqrt(p)) ** (1 / 3)
+    return float((_largest_squared(matrix / scale, seed) - centre) / width)
+
+
+def _largest_squared(matrix: Weights, seed: int) -> float:
+    """Return the squared largest singular value, from below, by power iteration."""
+    vector: Weights = np.random.default_rng(seed).standard_normal((matrix.shape[1],))
+    for _ in range(_STEPS):
+        vector = matrix.T @ (matrix @ vector)
+        vector /= max(float(np.linalg.norm(vector)), _TINY)
+    return float(np.square(matrix @ vector).sum())

@@ -1,0 +1,210 @@
+"""Where a model stands among networks of many recipes, none of them its own.
+
+A recipe is a data set, an architecture and a training. Nobody has clean models of a stranger's, but
+what clean networks reach differs less between recipes than networks with a backdoor differ from
+clean ones. The unit of replication is the recipe: if the suspect were a clean network of one more
+recipe, drawn as ours were, then
+
+    p = (1 + sum over recipes of the share of its clean networks that stand out as far) / (R + 1)
+
+would be at most alpha in at most a share alpha of the cases (V. Vovk, A. Gammerman, G. Shafer,
+"Algorithmic Learning in a Random World", Springer 2005, section 2.2, with recipes for examples).
+The recipes' backdoored networks say what silence is worth: how many of them stand out no further.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from scanner.judging.arithmetic import FEWEST, mean
+from scanner.judging.ranks import Place
+from scanner.results import Comparison, Skip
+from scanner.settings import Budget, Settings
+from scanner.values import from_json, frozen
+
+SHIPPED = Path(__file__).with_name("recipes.json")
+MOST_REFERENCES = 2  # beside more, a model is judged as beside so many
+
+
+@frozen
+class Recipe:
+    """What the clean networks of one recipe reach.
+
+    Attributes:
+        name: Of the recipe.
+        reached: The statistic of each of them, beside each choice of the others as references.
+    """
+
+    name: str
+    reached: tuple[float, ...]
+
+
+@frozen
+class Attack:
+    """What networks reach that hide one kind of backdoor.
+
+    Attributes:
+        name: The kind.
+        reached: The statistic of each network, the mean over its references.
+    """
+
+    name: str
+    reached: tuple[float, ...]
+
+
+@frozen
+class Condition:
+    """The networks of all recipes, measured in one way.
+
+    Attributes:
+        images: Whether triggers were searched for on clean images, not on noise.
+        references: How many clean networks of its own recipe each was compared with.
+        classes: How many classes a network may have.
+        units: The most that clean networks reach in each detector's statistic. A network's own
+            statistic is the largest of its detectors', each in its unit.
+        recipes: The clean networks.
+        attacks: The backdoored ones.
+    """
+
+    images: bool
+    references: int
+    classes: int
+    units: Mapping[str, float]
+    recipes: tuple[Recipe, ...]
+    attacks: tuple[Attack, ...]
+
+
+@frozen
+class Recipes:
+    """The file of measurements that ships.
+
+    Attributes:
+        provenance: Which networks, and how they were measured, in words.
+        conditions: The ways in which they were measured.
+    """
+
+    provenance: str
+    conditions: tuple[Condition, ...]
+
+
+@frozen
+class Stranger:
+    """A suspect's place among networks of recipes that are not its own.
+
+    Attributes:
+        place: Its p-value, and how many times as far out it lies as any clean network.
+        foremost: The class that stands out most, by the detector that says most; None where that
+            knows no classes.
+        sentence: What this detector says, in words.
+        missed: By attack, the share of the backdoored networks that stand out no further.
+        overall: The same over all of them, each attack with the same weight.
+        recipes: How many recipes there are.
+        references: With how many references the suspect was compared.
+        images: Whether triggers were searched for on clean images.
+        whole: Whether all was measured of which it would be seen.
+    """
+
+    place: Place
+    foremost: int | None
+    sentence: str
+    missed: Mapping[str, float]
+    overall: float
+    recipes: int
+    references: int
+    images: bool
+    whole: bool
+
+
+def stranger(
+    comparisons: Sequence[Comparison],
+    skips: Sequence[Skip],
+    references: int,
+    settings: Settings,
+    recipes: Recipes,
+) -> Stranger | None:
+    """Return a suspect's place; None where no networks were measured as the suspect was.
+
+    Args:
+        comparisons: What its detectors found.
+        skips: What they left out.
+        references: How many clean models it was compared with.
+        settings: How it was measured.
+        recipes: Whom it is set beside.
+    """
+    classes = max((len(c.evidence.classes) for c in comparisons), default=0)
+    condition = _fitting(references, classes, settings, recipes)
+    found = placed(comparisons, condition) if condition else None
+    if condition is None or found is None:
+        return None
+    left_out = any(skip.rule in condition.units for skip in skips)
+    return dataclasses.replace(found, whole=found.whole and not left_out)
+
+
+def placed(comparisons: Sequence[Comparison], condition: Condition) -> Stranger | None:
+    """Return a suspect's place among the networks of a condition; None where nothing is known."""
+    distances = measured(comparisons, condition.units, condition.references)
+    if not distances:
+        return None
+    statistic, foremost = max(distances, key=lambda pair: pair[0])
+    missed = {a.name: _share(v <= statistic for v in a.reached) for a in condition.attacks}
+    return Stranger(
+        place=Place(p=p_over_recipes(statistic, condition.recipes), size=statistic),
+        foremost=foremost.evidence.target_class,
+        sentence=foremost.sentence,
+        missed=missed,
+        overall=mean(list(missed.values())),
+        recipes=len(condition.recipes),
+        references=condition.references,
+        images=condition.images,
+        whole=len(distances) == len(condition.units),
+    )
+
+
+def measured(
+    comparisons: Sequence[Comparison], units: Mapping[str, float], references: int
+) -> list[tuple[float, Comparison]]:
+    """Return how far a suspect stands out by each detector that has a unit, in that unit."""
+    return [
+        (distance / units[c.rule], c)
+        for c in comparisons
+        if c.rule in units and (distance := standing_out(c, references)) is not None
+    ]
+
+
+def standing_out(comparison: Comparison, references: int) -> float | None:
+    """Return how far a suspect stands out from its references, or else from itself.
+
+    A detector that knows no classes compares no two searches: its number speaks for itself. Of two
+    classes one always leads, so that nothing is said.
+    """
+    if not references or not comparison.scores:
+        return comparison.alone
+    return comparison.statistic if len(comparison.scores) >= FEWEST else None
+
+
+def p_over_recipes(statistic: float, recipes: Sequence[Recipe]) -> float:
+    """Return (1 + sum over recipes of the share of its networks that reach as far) / (R + 1)."""
+    shares = (_share(value >= statistic for value in recipe.reached) for recipe in recipes)
+    return (1 + sum(shares)) / (len(recipes) + 1)
+
+
+def shipped() -> Recipes:
+    """Return the recipes that come with the package."""
+    return from_json(Recipes, json.loads(SHIPPED.read_text(encoding="utf-8")))
+
+
+def _fitting(
+    references: int, classes: int, settings: Settings, recipes: Recipes
+) -> Condition | None:
+    """Return how the recipes' networks were measured as the suspect was; None if in no such way."""
+    if settings.budget is not Budget.QUICK or settings.classes:
+        return None
+    asked = (settings.has_images, min(references, MOST_REFERENCES))
+    found = (c for c in recipes.conditions if (c.images, c.references) == asked)
+    return next((c for c in found if classes <= c.classes), None)
+
+
+def _share(true: Iterable[bool]) -> float:
+    values = list(true)
+    return sum(values) / len(values)

@@ -1,0 +1,73 @@
+"""Random weights obey the law, and trained ones do not."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scanner.graph.layers.weights import LinearLayer
+from scanner.instruments import spectra
+
+
+def layer(weights: np.ndarray) -> LinearLayer:
+    return LinearLayer(name="w", operator="Gemm", weights=weights[..., None].astype(np.float64))
+
+
+@settings(max_examples=60)
+@given(
+    rows=st.integers(10, 60),
+    columns=st.integers(10, 120),
+    seed=st.integers(0, 10_000),
+    scale=st.sampled_from([1e-3, 1.0, 50.0]),
+    normal=st.booleans(),
+)
+def test_random_weights_are_never_ordered(
+    rows: int, columns: int, seed: int, scale: float, normal: bool
+) -> None:
+    generator = np.random.default_rng(seed)
+    size = (rows, columns)
+    drawn = generator.standard_normal(size) if normal else generator.uniform(-1, 1, size)
+    found = spectra.excess(scale * drawn[..., None], 0)
+    assert found is not None
+    assert found < spectra.ORDERED
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0])
+def test_one_direction_above_the_noise_is_order(scale: float) -> None:
+    generator = np.random.default_rng(0)
+    weights = generator.standard_normal((10, 64))
+    weights += 0.8 * np.outer(generator.standard_normal(10), generator.standard_normal(64))
+    found = spectra.excess(scale * weights[..., None], 0)
+    assert found is not None
+    assert found > spectra.ORDERED
+
+
+def test_power_iteration_is_the_largest_singular_value() -> None:
+    weights = np.random.default_rng(0).standard_normal((12, 30))
+    weights += 3 * np.outer(np.ones(12), np.ones(30))
+    expected = np.linalg.svd(weights, compute_uv=False)[0] ** 2
+    assert spectra._largest_squared(weights, 0) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "weights", [np.zeros((30, 30)), np.full((30, 30), np.nan), np.ones((1, 900)), np.ones((4, 4))]
+)
+def test_what_cannot_be_told_is_not_told(weights: np.ndarray) -> None:
+    assert spectra.excess(weights[..., None], 0) is None
+    assert spectra.order([layer(weights)], 0) is None
+
+
+def test_a_network_of_few_weights_is_too_small_to_tell() -> None:
+    drawn = np.random.default_rng(0).standard_normal((10, 10))
+    assert spectra.order([layer(drawn)], 0) is None
+    assert spectra.order([layer(drawn)] * 6, 0) is not None
+
+
+def test_the_first_layer_beyond_doubt_ends_the_search() -> None:
+    def layers() -> object:
+        yield layer(np.outer(np.arange(30.0), np.arange(40.0)))
+        raise AssertionError("looked further")
+
+    found = spectra.order(layers(), 0)  # type: ignore[arg-type]
+    assert found is not None
+    assert found > spectra.ORDERED

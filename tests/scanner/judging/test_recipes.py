@@ -1,0 +1,156 @@
+"""A model's place among networks of other recipes, and what may be said of it."""
+
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from judged import compared
+
+from scanner.judging import recipes, verdict
+from scanner.judging.recipes import Attack, Condition, Recipe, Recipes, Stranger
+from scanner.results import Comparison, Skip, Verdict
+from scanner.settings import Budget, Settings
+
+SEARCH, MAP = "neural_cleanse", "source_dependent"
+BESIDE_ONE = Condition(
+    images=False,
+    references=1,
+    classes=12,
+    units={SEARCH: 2.0},
+    recipes=tuple(Recipe(name=f"recipe {i}", reached=(i / 40, i / 20)) for i in range(20)),
+    attacks=(
+        Attack(name="patch", reached=(0.1, 1.0, 1.5, 2.0)),
+        Attack(name="blended", reached=(0.9, 1.1)),
+    ),
+)
+KNOWN = Recipes(provenance="test", conditions=(BESIDE_ONE,))
+
+
+def place(*comparisons: Comparison, condition: Condition = BESIDE_ONE) -> Stranger:
+    found = recipes.placed(comparisons, condition)
+    assert found is not None
+    return found
+
+
+def test_p_by_hand() -> None:
+    found = (Recipe(name="a", reached=(1.0, 3.0)), Recipe(name="b", reached=(2.0,)))
+    assert recipes.p_over_recipes(2.0, found) == pytest.approx((1 + 0.5 + 1) / 3)
+    assert recipes.p_over_recipes(4.0, found) == pytest.approx(1 / 3)
+
+
+@given(
+    groups=st.lists(st.lists(st.floats(-5, 5), min_size=1, max_size=6), min_size=2, max_size=12),
+    alpha=st.sampled_from([0.05, 0.1, 0.25, 0.5]),
+)
+def test_clean_recipes_have_small_p_values_as_rarely_as_they_should(
+    groups: list[list[float]], alpha: float
+) -> None:
+    """Of one network of each recipe, judged by the others, no more than alpha is accused.
+
+    That is Vovk's bound where every recipe has one network; with several it holds for their mean
+    share, but for the suspect's own recipe counting as one more example.
+    """
+    known = [Recipe(name=str(i), reached=(max(g),)) for i, g in enumerate(groups)]
+    ps = [
+        recipes.p_over_recipes(own.reached[0], [r for r in known if r is not own]) for own in known
+    ]
+    assert sum(p <= alpha for p in ps) <= alpha * len(known) + 1e-9
+
+
+@given(low=st.floats(-3, 3), further=st.floats(0, 3))
+def test_who_stands_out_further_is_never_less_suspicious(low: float, further: float) -> None:
+    near, far = (place(compared(SEARCH, value)) for value in (low, low + further))
+    assert far.place.p <= near.place.p
+    assert far.place.size >= near.place.size
+    assert far.overall >= near.overall
+
+
+def test_the_detector_that_says_most_speaks() -> None:
+    both = dataclasses.replace(BESIDE_ONE, units={SEARCH: 2.0, MAP: 0.5})
+    search, moved = compared(SEARCH, 1.0), dataclasses.replace(compared(MAP, None), alone=2.0)
+    found = place(search, moved, condition=both)
+    assert found.place.size == 4.0
+    assert found.sentence == moved.sentence
+    assert found.whole
+    assert not place(search, condition=both).whole
+
+
+def test_beside_a_reference_a_number_speaks_for_itself() -> None:
+    moved = dataclasses.replace(compared(MAP, 0.1), alone=2.0)
+    assert recipes.standing_out(moved, references=1) == 2.0
+    searched = dataclasses.replace(compared(SEARCH, 0.1), alone=2.0)
+    assert recipes.standing_out(searched, references=1) == 0.1
+    assert recipes.standing_out(searched, references=0) == 2.0
+
+
+def test_misses_by_attack() -> None:
+    found = place(compared(SEARCH, 2.0))  # as far as clean networks reach
+    assert found.missed == {"patch": 0.5, "blended": 0.5}
+    assert found.overall == 0.5
+
+
+@pytest.mark.parametrize(
+    ("statistic", "expected", "words"),
+    [
+        (2.0, Verdict.SUSPICIOUS, "p = 0.0476 among clean networks of 20 other recipes, 1 times"),
+        (1.85, Verdict.INCONCLUSIVE, "of backdoored ones 38% stand out no further"),
+        (-0.2, Verdict.CLEAN, "of backdoored networks of 20 other recipes only 0% "),
+    ],
+)
+def test_what_is_said(statistic: float, expected: Verdict, words: str) -> None:
+    judgement = verdict.among_recipes(place(compared(SEARCH, statistic)), Settings())
+    assert judgement.verdict is expected
+    assert words in judgement.reason
+    assert judgement.target_class == (3 if expected is Verdict.SUSPICIOUS else None)
+
+
+def test_nobody_is_clean_of_whom_not_everything_was_measured() -> None:
+    innocent = dataclasses.replace(place(compared(SEARCH, -0.2)), whole=False)
+    assert verdict.among_recipes(innocent, Settings()).verdict is Verdict.INCONCLUSIVE
+
+
+def test_the_level_of_misses_is_the_users() -> None:
+    doubtful = place(compared(SEARCH, 0.3))
+    words = [verdict.among_recipes(doubtful, Settings(miss=m)).verdict for m in (0.1, 0.2)]
+    assert words == [Verdict.INCONCLUSIVE, Verdict.CLEAN]
+
+
+def stranger(
+    settings: Settings, references: int = 1, skips: tuple[Skip, ...] = ()
+) -> Stranger | None:
+    return recipes.stranger([compared(SEARCH, 1.0)], skips, references, settings, KNOWN)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [Settings(budget=Budget.STANDARD), Settings(classes=(3,)), Settings(images_file="images.npz")],
+    ids=["another budget", "one class", "images"],
+)
+def test_who_was_measured_otherwise_is_not_judged(settings: Settings) -> None:
+    assert stranger(Settings()) is not None
+    assert stranger(settings) is None
+
+
+def test_beside_no_reference_other_networks_judge() -> None:
+    assert stranger(Settings(), references=0) is None
+
+
+def test_half_a_search_is_not_the_whole() -> None:
+    ran_out = Skip(rule=SEARCH, reason="the time ran out before class 7")
+    cut = stranger(Settings(), skips=(ran_out,))
+    assert cut is not None
+    assert not cut.whole
+
+
+def test_what_ships() -> None:
+    known = recipes.shipped()
+    asked = {(c.images, c.references) for c in known.conditions}
+    assert asked == {(images, count) for images in (False, True) for count in (0, 1, 2)}
+    for condition in known.conditions:
+        assert len(condition.recipes) >= 19  # so that p can reach 0.05
+        values = [v for r in condition.recipes for v in r.reached]
+        values += [v for a in condition.attacks for v in a.reached]
+        assert all(map(math.isfinite, values))
+        assert all(unit > 0 for unit in condition.units.values())
