@@ -22,6 +22,7 @@ from scanner.errors import (
 from scanner.judging import population, ranks, recipes, unanalysable, verdict
 from scanner.judging.population import Baseline
 from scanner.limits import Allowance, Confinement
+from scanner.modelfile import blob_cache
 from scanner.protocol import (
     Check,
     DetectorDescription,
@@ -579,8 +580,16 @@ def _allowance(settings: Settings, sources: Sequence[Source]) -> Allowance:
         limits=settings.limits,
         threads=settings.threads,
         cuda=settings.device is not Device.CPU,
-        readable=(*(str(Path(source.path).parent) for source in sources), *filter(None, named)),
+        readable=(*(str(p) for s in sources for p in _folders(Path(s.path))), *filter(None, named)),
     )
+
+
+def _folders(path: Path) -> Iterator[Path]:
+    """Yield the folder of a model and, where that is a link of a download cache, the one behind."""
+    yield path.parent
+    blob = blob_cache.blob(path)
+    if blob is not None:
+        yield blob.parent
 
 
 def _source(path: PathLike) -> Source:

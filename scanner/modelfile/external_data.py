@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import onnx
 
 from scanner.errors import MalformedModelError, UnsafeModelError
-from scanner.modelfile import guards
+from scanner.modelfile import blob_cache, guards
 
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 # Without O_NONBLOCK, opening a FIFO would hang.
@@ -46,10 +46,12 @@ class Folder:
 
     Args:
         path: The folder.
+        blobs: Where a download cache keeps its files, if the model is a link into one
+            (`scanner.modelfile.blob_cache`): the data may then be a link into the same folder.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, blobs: Path | None = None) -> None:
+        self._path, self._blobs = path, blobs
         self._seen: dict[str, tuple[int, ...]] = {}
 
     def inline(self, tensor: onnx.TensorProto) -> None:
@@ -78,7 +80,7 @@ class Folder:
 
     def _read(self, place: Location, length: int, problem: str) -> bytes:
         try:
-            descriptor, before = _open(self._path, place.path)
+            descriptor, before = _open(self._path, place.path, self._blobs)
         except (UnsafeModelError, MalformedModelError) as error:
             raise type(error)(f"{problem}, {error.problem}", remedy=error.remedy) from error
         try:
@@ -118,21 +120,31 @@ def location(tensor: onnx.TensorProto) -> Location:
     return Location(entries["location"], int(numbers[0]), length or None)
 
 
-def trespass(folder: Path, path: str) -> str | None:
+def of_model(path: Path) -> Folder:
+    """Return the folder of a model, given the model's own path."""
+    return Folder(path.parent, _blobs(path))
+
+
+def _blobs(path: Path) -> Path | None:
+    found = blob_cache.blob(path)
+    return None if found is None else found.parent
+
+
+def trespass(model: Path, path: str) -> str | None:
     """Say why a location is not a file of the model's own.
 
     These are the rules by which external data is read. A file that is missing or cannot be opened
     trespasses on nothing.
 
     Args:
-        folder: The model's folder.
+        model: Where the model lies.
         path: The location, as the file states it.
 
     Returns:
         The reason in words, or None.
     """
     try:
-        descriptor, _ = _open(folder, path)
+        descriptor, _ = _open(model.parent, path, _blobs(model))
     except UnsafeModelError as error:
         return error.problem
     except MalformedModelError:
@@ -141,14 +153,19 @@ def trespass(folder: Path, path: str) -> str | None:
     return None
 
 
-def _open(folder: Path, path: str) -> tuple[int, os.stat_result]:
+def _open(folder: Path, path: str, blobs: Path | None) -> tuple[int, os.stat_result]:
     """Open a file of the model's own, and return its descriptor and status.
+
+    Of a model that is a link into `blobs`, a link to a file there is the model's own as well.
 
     Raises:
         UnsafeModelError: It is outside the folder, a link, or not a regular file.
         MalformedModelError: It is missing, cannot be opened, or the path names no file.
     """
     parts = _parts(path)
+    blob = None if blobs is None else blob_cache.blob(folder.joinpath(*parts))
+    if blob is not None and blob.parent == blobs:
+        folder, parts = blob.parent, (blob.name,)
     try:
         descriptor = _descend(folder, parts)
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -17,7 +17,7 @@ from onnx import inliner, numpy_helper
 from scanner.errors import MalformedModelError, UnsafeModelError
 from scanner.limits import Limits
 from scanner.modelfile.domains import STANDARD_DOMAINS, canonical
-from scanner.modelfile.inference import MOST_DIMENSIONS, infer_shapes
+from scanner.modelfile.inference import MOST_DIMENSIONS, has_equation, infer_shapes, most_outputs
 from scanner.modelfile.nested import Body, Contents, attribute_graphs, subgraphs, walk
 from scanner.modelfile.skeleton import without_weights
 
@@ -73,7 +73,7 @@ def check_structure(proto: onnx.ModelProto, limits: Limits) -> None:
         *contents.of(onnx.FunctionProto),
     )
     for body in bodies:
-        _check_order(body.node)
+        _check_order(body)
     for node in contents.of(onnx.NodeProto):
         _check_bodies(node)
     for tensor in contents.of(onnx.TensorProto):
@@ -155,6 +155,16 @@ def _check_size(tensor: onnx.TensorProto) -> None:
         raise MalformedModelError(
             f"the tensor {tensor.name!r} has an unknown element type", remedy=_AGAIN
         )
+    if tensor.HasField("segment"):
+        raise MalformedModelError(
+            f"the tensor {tensor.name!r} is stored in segments, which no runtime reads",
+            remedy=_AGAIN,
+        )
+    if tensor.data_location == onnx.TensorProto.EXTERNAL and not tensor.external_data:
+        raise MalformedModelError(
+            f"the tensor {tensor.name!r} is said to lie in another file, and none is named",
+            remedy=_AGAIN,
+        )
     declared, elements = data_bytes(tensor), _elements(tensor)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return  # compared with the data file when it is read
@@ -234,7 +244,15 @@ def _check_opsets(opsets: Iterable[onnx.OperatorSetIdProto]) -> None:
 
 
 def _check_bodies(node: onnx.NodeProto) -> None:
-    """Reject an If, Loop or Scan that lacks a body, or an If whose bodies have other outputs."""
+    """Reject an If, Loop or Scan that lacks a body, and outputs that there are no values for."""
+    if node.domain in STANDARD_DOMAINS and len(node.output) > most_outputs(node):
+        raise MalformedModelError(
+            f"the Split node {node.name!r} has more outputs than it makes pieces", remedy=_AGAIN
+        )
+    if node.domain in STANDARD_DOMAINS and not has_equation(node):
+        raise MalformedModelError(
+            f"the Einsum node {node.name!r} has an equation that is none", remedy=_AGAIN
+        )
     wanted = _BODIES.get(node.op_type, ()) if node.domain in STANDARD_DOMAINS else ()
     bodies = {
         a.name: a.g
@@ -251,25 +269,44 @@ def _check_bodies(node: onnx.NodeProto) -> None:
         )
 
 
-def _check_order(nodes: Sequence[onnx.NodeProto]) -> None:
-    """Reject a value that is produced twice or depends on itself."""
+def _check_order(body: Body) -> None:
+    """Reject a value that is produced twice or depends on itself.
+
+    An input or a constant is produced before the first node.
+    """
+    nodes = body.node
+    inputs = [v if isinstance(v, str) else v.name for v in body.input]
+    given = {*inputs, *_constants_of(body)}
+    if len(set(inputs)) < len(inputs):
+        twice = next(name for name in inputs if inputs.count(name) > 1)
+        raise MalformedModelError(
+            f"the input {twice!r} is declared twice", remedy="export the model to ONNX again"
+        )
     producer: dict[str, int] = {}
     for position, node in enumerate(nodes):
         for name in filter(None, node.output):
-            if name in producer:
+            if name in producer or name in given:
                 raise MalformedModelError(
                     f"the value {name!r} is produced twice", remedy="export the model to ONNX again"
                 )
             producer[name] = position
-    inputs = [{producer[name] for name in node.input if name in producer} for node in nodes]
-    if all(before < position for position, own in enumerate(inputs) for before in own):
+    reads = [{producer[name] for name in node.input if name in producer} for node in nodes]
+    if all(before < position for position, own in enumerate(reads) for before in own):
         return
-    if cyclic := _on_a_cycle(inputs):
+    if cyclic := _on_a_cycle(reads):
         raise MalformedModelError(
             f"the node {nodes[cyclic[0]].name!r} ({nodes[cyclic[0]].op_type}) depends on its own "
             "output",
             remedy="export the model to ONNX again",
         )
+
+
+def _constants_of(body: Body) -> set[str]:
+    """Return the names of a graph's constants; a function has none."""
+    if isinstance(body, onnx.FunctionProto):
+        return set()
+    sparse = (tensor.values.name for tensor in body.sparse_initializer)
+    return {*(tensor.name for tensor in body.initializer), *sparse}
 
 
 def _on_a_cycle(inputs: Sequence[set[int]]) -> list[int]:

@@ -5,10 +5,12 @@ comes from how long another value is (Expand, Reshape, ConstantOfShape), ranks a
 Gather), numbers in shapes are multiplied by Concat, every body of an If copies the table of all
 values around it, and the name of an open dimension is copied to each value that has it. So the
 graph is read first, in one pass; a node whose result might outgrow the bounds is hidden from
-inference, which then knows nothing of its result. No exporter writes such nodes.
+inference, which then knows nothing of its result. No exporter writes such nodes. Sizes that are
+declared negative, as some do for open ones, are left open.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -40,6 +42,8 @@ _RANKS_ADD_UP = frozenset({"Gather", "GatherND"})
 _RANK_GROWS = frozenset({
     "ConcatFromSequence", "DFT", "Loop", "OneHot", "STFT", "Scan", "StringSplit",
 })  # fmt: skip
+_PIECES = ("num_outputs", "split")  # attributes of Split that say how many pieces it makes
+_EQUATION = re.compile(rb"[A-Za-z.,>\s-]*")
 _LEAST_RANK = 5  # of what an operator makes that has a rank of its own
 # Operators whose result is as long as an input: lists of sizes pass through these.
 _AS_LONG_AS_FIRST = frozenset({
@@ -138,7 +142,8 @@ class _Bounds:
 
     Args:
         model: The model; with `hide`, it is changed.
-        hide: Whether to hide the nodes that might exceed the bounds, and to shorten long names.
+        hide: Whether to hide the nodes that might exceed the bounds, to shorten long names, and to
+            leave negative sizes open.
 
     Attributes:
         excess: Whether there is anything to hide or to shorten.
@@ -160,6 +165,10 @@ class _Bounds:
     def _shorten_names(self, graph: onnx.GraphProto) -> None:
         for kind in map(_tensor_type, (*graph.input, *graph.output, *graph.value_info)):
             for size in kind.shape.dim:
+                if size.dim_value < 0:  # onnx's inference of a Slice aborts the process
+                    self.excess = True
+                    if self._hide:
+                        size.ClearField("dim_value")
                 if len(size.dim_param) > _LONGEST_NAME or len(size.denotation) > _LONGEST_NAME:
                     self.excess = True
                     if self._hide:
@@ -201,6 +210,9 @@ class _Bounds:
         if bodies and self._bodies_cost_too_much:
             return None
         inputs = [scope.get(name, _UNKNOWN) if name else _NOTHING for name in node.input]
+        listed = inputs[1].length if node.op_type == "Split" and len(inputs) > 1 else math.inf
+        if len(node.output) > min(most_outputs(node), listed) or not has_equation(node):
+            return None
         results: list[_Bound] = []
         for body in bodies:
             inner = self._read(body, scope)
@@ -236,6 +248,29 @@ def _rank(  # noqa: PLR0911 - one rule after another
     if kind in _AS_LONG_AS_FIRST or kind in _AS_LONG_AS_LONGEST or kind == "Concat":
         return highest
     return max(highest + (kind in _RANK_GROWS), _LEAST_RANK)
+
+
+def has_equation(node: onnx.NodeProto) -> bool:
+    """Whether a node is no Einsum, or one whose equation is made of what equations are made of.
+
+    At any other character, the loop that reads an equation in onnx does not end.
+    """
+    if node.op_type != "Einsum":
+        return True
+    return all(_EQUATION.fullmatch(a.s) for a in node.attribute if a.name == "equation")
+
+
+def most_outputs(node: onnx.NodeProto) -> float:
+    """Return how many outputs a node may have by its attributes; only a Split's say it.
+
+    Where it has more, shape inference writes behind the end of a list, in onnx and in ONNX Runtime.
+    """
+    said = [
+        a.i if a.name == "num_outputs" else len(a.ints)
+        for a in (node.attribute if node.op_type == "Split" else ())
+        if a.name in _PIECES and not a.ref_attr_name
+    ]
+    return min(said, default=math.inf)
 
 
 def _longest(node: onnx.NodeProto) -> int:

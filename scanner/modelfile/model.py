@@ -93,7 +93,7 @@ class Model:
         """The folder that its external data is read from."""
         from scanner.modelfile import external_data  # noqa: PLC0415 - as above
 
-        return external_data.Folder(self.path.parent)
+        return external_data.of_model(self.path)
 
     def complete(self, proto: onnx.ModelProto) -> onnx.ModelProto:
         """Return `proto`, a graph derived from this model, with every tensor's data inside it.

@@ -378,7 +378,7 @@ class ScanResult:
     reason: str
     target_class: Index | None = None
     calibration: str | None = None
-    missed: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    missed: Mapping[str, Share] = dataclasses.field(default_factory=dict)
     index: float | None = None
     warnings: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()

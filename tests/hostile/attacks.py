@@ -525,6 +525,91 @@ def empty_kernel() -> onnx.ModelProto:
     return model
 
 
+def split_into_more_pieces_than_it_says() -> onnx.ModelProto:
+    """A Split of three outputs that is said to have two: onnx's inference writes out of bounds."""
+    nodes = [
+        helper.make_node("Split", ["image"], ["a", "b", "c"], axis=2, num_outputs=2),
+        helper.make_node("Relu", ["c"], ["logits"]),
+    ]
+    return models.build(nodes, {}, opset=18)
+
+
+def equation_without_an_end() -> onnx.ModelProto:
+    """An Einsum whose equation holds other characters: onnx's inference reads it for ever."""
+    nodes = [
+        helper.make_node("Einsum", ["image", "image"], ["product"], equation="x"),
+        helper.make_node("Relu", ["product"], ["logits"]),
+    ]
+    nodes[0].attribute[0].s = bytes.fromhex("c21be110efd801b2ed5489116866948a")
+    return models.build(nodes, {})
+
+
+def slice_of_a_negative_size() -> onnx.ModelProto:
+    """An input of negative size, sliced: onnx's inference aborts the process."""
+    nodes = [
+        helper.make_node("Slice", ["image", "start", "end", "axis"], ["part"]),
+        helper.make_node("Relu", ["part"], ["logits"]),
+    ]
+    constants = {name: np.array([i], np.int64) for i, name in enumerate(("axis", "start", "end"))}
+    return models.build(nodes, constants, input_shape=("N", 1, -3, -(2**63)))
+
+
+def text_that_is_no_text() -> onnx.ModelProto:
+    """A Resize whose mode is not UTF-8."""
+    model = models.plain()
+    model.graph.node[2].attribute.add(name="auto_pad", s=b"\xff", type=onnx.AttributeProto.STRING)
+    model.graph.node[2].op_type = "AveragePool"
+    model.graph.node[2].attribute.add(
+        name="kernel_shape", ints=[8, 8], type=onnx.AttributeProto.INTS
+    )
+    return model
+
+
+def reference_outside_a_function() -> onnx.ModelProto:
+    """A node of the main graph that takes its attribute from the caller of a function."""
+    model = models.plain()
+    model.graph.node[0].attribute[0].ref_attr_name = "pads"
+    return model
+
+
+def node_without_output() -> onnx.ModelProto:
+    """A node of another domain that makes nothing."""
+    model = models.plain(domains=[helper.make_opsetid("com.microsoft", 1)])
+    model.graph.node.append(
+        helper.make_node("QuantizeLinear", ["image"], [], domain="com.microsoft")
+    )
+    return model
+
+
+def constant_that_is_computed() -> onnx.ModelProto:
+    """A constant that a node makes as well: which of the two is followed, readers differ on."""
+    model = models.plain()
+    value = numpy_helper.from_array(np.zeros((1, 4, 8, 8), np.float32), "activated")
+    model.graph.initializer.append(value)
+    return model
+
+
+def input_twice() -> onnx.ModelProto:
+    """An input that is declared twice."""
+    model = models.plain()
+    model.graph.input.append(model.graph.input[0])
+    return model
+
+
+def tensor_in_no_file() -> onnx.ModelProto:
+    """A tensor that lies in another file, of which the name is missing."""
+    model = models.plain()
+    model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+    return model
+
+
+def tensor_in_segments() -> onnx.ModelProto:
+    """A tensor in segments, which no runtime reads."""
+    model = models.plain()
+    model.graph.initializer[0].segment.begin = 1
+    return model
+
+
 REFUSED: dict[str, Callable[[], onnx.ModelProto]] = {
     f.__name__: f
     for f in (
@@ -542,6 +627,8 @@ REFUSED: dict[str, Callable[[], onnx.ModelProto]] = {
 MALFORMED: dict[str, Callable[[], onnx.ModelProto]] = {
     f.__name__: f
     for f in (
+        constant_that_is_computed, input_twice, tensor_in_no_file, tensor_in_segments,
+        split_into_more_pieces_than_it_says, equation_without_an_end,
         dims_beyond_the_data, negative_dims, cycle, produced_twice, deep_subgraphs,
         tensor_in_a_default,
     )
@@ -560,6 +647,8 @@ BOUNDED: dict[str, Callable[[], onnx.ModelProto]] = {
 TYPED: dict[str, Callable[[], onnx.ModelProto]] = {
     f.__name__: f
     for f in (
+        slice_of_a_negative_size, text_that_is_no_text, reference_outside_a_function,
+        node_without_output,
         bad_groups, constant_of_no_type, loop_counted_by_infinity, quantised_to_floats,
         empty_kernel,
     )

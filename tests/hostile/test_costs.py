@@ -155,3 +155,12 @@ def test_what_is_of_the_wrong_kind_is_no_internal_error(tmp_path: Path, name: st
     failures = examine(job, lambda _done, _total: None).suspect.failures
     internal = [f.error for f in failures if f.error["type"] == "WorkerCrashedError"]
     assert not internal
+
+
+def test_constants_that_double_are_folded_no_further_than_the_file_is_large() -> None:
+    from scanner.graph.core import simplify  # noqa: PLC0415
+
+    model = draft.copied(attacks.doubling_constants())
+    simplify.fold_constants(model, {"logits"})
+    folded = sum(simplify._elements(tensor) for tensor in model.graph.initializer)
+    assert folded < 2 * simplify._FOLDED_ELEMENTS

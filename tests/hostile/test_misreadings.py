@@ -116,7 +116,7 @@ def test_no_model_is_clean_beside_its_own_twin(tmp_path: Path) -> None:
     onnx.save(twin, tmp_path / "twin.onnx")
     result = scan(misreadings.BACKDOORED, [tmp_path / "twin.onnx"], SETTINGS)
     assert result.verdict is Verdict.INCONCLUSIVE
-    assert "no model can be called clean" in result.reason
+    assert "is a copy of the suspect" in result.reason
 
 
 def test_a_node_of_an_unknown_domain_that_nothing_reads_is_never_clean(tmp_path: Path) -> None:

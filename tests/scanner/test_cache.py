@@ -173,7 +173,7 @@ def test_judges_are_told_apart(model: Path) -> None:
         judges([], None, dataclasses.replace(SETTINGS, miss=0.2)),
         judges([renamed(record, "other.onnx")], None, SETTINGS),
     }
-    assert len(names) == 4
+    assert len(names) == 5
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -750,7 +750,7 @@ ROWS: Sequence[Row] = (
         range="0..255",
         normalised_inside=True,
     ),
-    _paper("fashion-mnist", "blended input-aware:rate=0.2"),
+    _paper("fashion-mnist", "blended input-aware:rate=0.2 wanet:rate=0.2"),
     _paper("gtsrb", "sig all-to-all"),
 )
 

@@ -313,7 +313,7 @@ def _external(proto: onnx.ModelProto, _data: bytes, path: Path) -> Iterator[Obse
             location = next(
                 (entry.value for entry in tensor.external_data if entry.key == "location"), ""
             )
-            if location not in outside and (why := external_data.trespass(path.parent, location)):
+            if location not in outside and (why := external_data.trespass(path, location)):
                 outside[location] = why
     for location, why in outside.items():
         sentence = (

@@ -24,14 +24,33 @@ def check_nodes(proto: onnx.ModelProto) -> None:
             type.
     """
     versions = {entry.domain: entry.version for entry in proto.opset_import}
+    _check_references(proto.graph.node)
     _check(proto.graph.node, versions)
     for function in proto.functions:
         own = {entry.domain: entry.version for entry in function.opset_import}
         _check(function.node, versions | own)
 
 
+def _check_references(nodes: Iterable[onnx.NodeProto]) -> None:
+    """Refuse a reference to what the caller of a function gives, where there is no function."""
+    for node in nodes:
+        if any(attribute.ref_attr_name for attribute in node.attribute):
+            raise MalformedModelError(
+                f"the {node.op_type} node {node.name or list(node.output)!r} refers to an "
+                "attribute of a function, and is in none",
+                remedy="export the model to ONNX again",
+            )
+        for body in subgraphs(node):
+            _check_references(body.node)
+
+
 def _check(nodes: Iterable[onnx.NodeProto], versions: Mapping[str, int]) -> None:
     for node in nodes:
+        if not node.output:
+            raise MalformedModelError(
+                f"the {node.op_type} node {node.name!r} has no output",
+                remedy="export the model to ONNX again",
+            )
         if node.domain in STANDARD_DOMAINS:
             version = max(versions.get(domain, 1) for domain in STANDARD_DOMAINS)
             problem = _bodies_problem(node) or _schema_problem(node, version)

@@ -19,8 +19,11 @@ Magnitudes = npt.NDArray[np.float64]
 """Absolute values of the elements of an argument."""
 
 _TYPE_ATTRIBUTES = frozenset({"to", "dtype", "output_dtype"})
-_FOLDED_ELEMENTS = 2**26
-"""Elements that one round may compute: a few small nodes can describe an endless constant."""
+_FOLDED_ELEMENTS, _FOLDED_SHARE = 2**18, 4
+"""Elements that folding may compute, and as many more for each that the model holds.
+
+A few small nodes can describe an endless constant, which takes seconds each time it is folded.
+"""
 _ROUNDS = 4
 """A shape that one round computes may fix what the next one can fold."""
 _FOLDABLE = frozenset({
@@ -38,6 +41,11 @@ _CONSTANT_TYPES = {
     "value_ints": np.int64,
 }
 """Types of the numbers that a Constant node holds in an attribute other than a tensor."""
+_REFUSALS = (
+    ArithmeticError, AssertionError, LookupError, NotImplementedError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What onnx's evaluator raises at a node that makes no sense."""
 _BIAS = 2  # its place among the inputs of Conv(X, W, B)
 
 
@@ -107,18 +115,21 @@ def fold_constants(model: Draft, keep: Collection[str]) -> Facts:
         MalformedModelError: The graph's shapes contradict one another.
     """
     facts = infer(model)
+    budget = _FOLDED_ELEMENTS + _FOLDED_SHARE * sum(map(_elements, facts.tensors.values()))
     for _ in range(_ROUNDS):
-        if not _fold_once(model, facts, keep):
+        count = len(model.graph.node)
+        budget = _fold_once(model, facts, keep, budget)
+        if len(model.graph.node) == count:
             break
         facts = infer(model)
     return facts
 
 
-def _fold_once(model: Draft, facts: Facts, keep: Collection[str]) -> bool:
+def _fold_once(model: Draft, facts: Facts, keep: Collection[str], budget: int) -> int:
+    """Fold each node that can be folded now, and return what is left of the budget."""
     known = dict(facts.tensors)
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     left: list[onnx.NodeProto] = []
-    budget = _FOLDED_ELEMENTS
     for node in model.graph.node:
         folded = (
             None if set(node.output) & set(keep) else _folded(node, facts, known, opsets, budget)
@@ -129,9 +140,8 @@ def _fold_once(model: Draft, facts: Facts, keep: Collection[str]) -> bool:
         budget -= sum(_elements(tensor) for tensor in folded)
         known |= {tensor.name: tensor for tensor in folded}
         model.graph.initializer.extend(folded)
-    changed = len(left) < len(model.graph.node)
     _replace_nodes(model.graph, left)
-    return changed
+    return budget
 
 
 def _elements(tensor: onnx.TensorProto) -> int:
@@ -174,7 +184,7 @@ def _folded(  # noqa: PLR0911 - one for each reason to leave a node as it is
         if _may_overflow(node, list(feeds.values())):
             return None  # what a runtime makes of it, only the runtime knows
         arrays = ReferenceEvaluator(node, opsets=opsets).run(None, feeds)
-    except (ArithmeticError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError):
+    except _REFUSALS:
         return None  # whatever is odd about it, ONNX Runtime judges it
     return [
         numpy_helper.from_array(np.asarray(array), name)
@@ -241,8 +251,8 @@ def fold_batch_normalisation(model: Draft, keep: Collection[str]) -> None:
     for node in graph.node:
         for name in node.input:
             users[name] = users.get(name, 0) + 1
-    gone = []
-    for node in graph.node:
+    gone = set[int]()
+    for position, node in enumerate(graph.node):
         conv = producers.get(node.input[0]) if node.op_type == "BatchNormalization" else None
         if (
             conv is None
@@ -254,10 +264,8 @@ def fold_batch_normalisation(model: Draft, keep: Collection[str]) -> None:
         names = [*conv.input[1:], *node.input[1:]]
         if all(name in tensors for name in names if name):
             graph.initializer.extend(_folded_convolution(conv, node, tensors))
-            gone.append(node.output[0])
-    _replace_nodes(
-        graph, [node for node in graph.node if node.output[0] not in gone or node.op_type == "Conv"]
-    )
+            gone.add(position)
+    _replace_nodes(graph, [node for place, node in enumerate(graph.node) if place not in gone])
 
 
 def _folded_convolution(

@@ -174,6 +174,8 @@ class _Reverse:
             raise _no_path(missing, of)
         self._check_vjps(of, active)
         value = self.tape.value(of)
+        if value.dtype not in WIDE:
+            raise _no_path(with_respect_to[0], of)
         weights = Value(self.tape, self.tape.fresh("weights"), value.dtype)
         scalar, cotangent = _seed(value, weights, objective)
         self.pending[of] = [cotangent]
@@ -230,7 +232,16 @@ class _Reverse:
         if not wanted or vjp is None:
             return  # the node lies behind a value whose gradient was asked for
         op = Op(node, cotangents, wanted, self.tape, self.opset)
-        for position, gradient in vjp(op):
+        # A rule takes the sizes and attributes for those of its operator. Where they are not, its
+        # arithmetic fails in one way or another; onnx's checker would know, but refuses honest
+        # files as well.
+        try:
+            gradients = list(vjp(op))
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise no_gradient(
+                node, f"its inputs or attributes do not fit the operator ({_shown(error)})"
+            ) from error
+        for position, gradient in gradients:
             if position in wanted:
                 self.pending.setdefault(node.input[position], []).append(gradient)
 
@@ -266,6 +277,10 @@ class _Reverse:
     @staticmethod
     def _info(name: str, like: Value) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, like.dtype, like.sizes)
+
+
+def _shown(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:200]
 
 
 def _vjp(node: onnx.NodeProto) -> Vjp | None:

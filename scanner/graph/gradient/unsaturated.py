@@ -28,6 +28,7 @@ def unsaturated(proto: onnx.ModelProto) -> onnx.ModelProto:
         node.output[0]: "Relu" if _floors_at_zero(node, uses) else "Identity"
         for node in proto.graph.node
         if node.op_type == "QuantizeLinear"
+        and _is_complete(node)
         and node.input[0] not in uses.constants
         and _undone_at_once(node, uses)
     }
@@ -39,13 +40,18 @@ def unsaturated(proto: onnx.ModelProto) -> onnx.ModelProto:
             node.CopyFrom(
                 onnx.helper.make_node(pairs[node.output[0]], node.input[:1], node.output, node.name)
             )
-        elif node.op_type == "DequantizeLinear" and node.input[0] in pairs:
+        elif node.op_type == "DequantizeLinear" and pairs.keys() & set(node.input[:1]):
             node.CopyFrom(onnx.helper.make_node("Identity", node.input[:1], node.output, node.name))
     del relaxed.graph.value_info[:]  # the codes are no longer integers
     relaxed.graph.value_info.extend(
         value for value in proto.graph.value_info if value.name not in pairs
     )
     return relaxed
+
+
+def _is_complete(quantise: onnx.NodeProto) -> bool:
+    """Whether a node has its inputs and output; only those of standard operators were checked."""
+    return len(quantise.input) > 1 and len(quantise.output) > 0
 
 
 def _undone_at_once(quantise: onnx.NodeProto, uses: Uses) -> bool:

@@ -272,10 +272,13 @@ def test_a_class_that_was_not_searched_everywhere_is_not_compared() -> None:
     assert (comparison.evidence.target_class, comparison.evidence.classes_compared) == (0, 1)
 
 
-def test_a_class_that_no_mask_reaches_counts_as_the_whole_image() -> None:
-    assert beside(NeuralCleanse(), profile([63.0]), [profile([None])]).statistic == pytest.approx(
-        np.log(65 / 64)
-    )
+def test_a_class_that_no_mask_reaches_says_nothing() -> None:
+    others: list[list[float | None]] = [[9.0], [9.0], [9.0]]
+    reached, unreached = profile([63.0], *others), profile([None], *others)
+    for suspect, reference in ((reached, unreached), (unreached, reached)):
+        found = beside(NeuralCleanse(), suspect, [reference])
+        assert [row.class_id for row in found.evidence.classes] == [1, 2, 3]
+        assert found.statistic == 0.0
 
 
 def test_nearness_to_the_images_excuses_a_small_mask() -> None:

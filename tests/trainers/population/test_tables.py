@@ -18,7 +18,8 @@ def test_the_list_has_a_line_per_recipe_that_says_what_is_unusual() -> None:
     (line,) = tables.listing(rows("mnist-pruned")).splitlines()[2:]
     assert line == (
         "| mnist-pruned | test | MNIST, 12,000 images | 2 conv + 1 dense | 12 "
-        "| 5 epochs, adam, prune 0.7 | 0..1, NCHW, logits | sig, all-to-all, badnets:rate=0.01 |"
+        "| 5 epochs, adam, prune 0.7 | 0..1, NCHW, logits "
+        "| sig, all-to-all, badnets:rate=0.01, wanet:rate=0.2 |"
     )
     (line,) = tables.listing(rows("gtsrb-vgg-inside")).splitlines()[2:]
     assert "GTSRB, 24x24, 6,000 images" in line
