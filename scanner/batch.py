@@ -107,12 +107,10 @@ def lanes(count: int, detectors: Sequence[str] = ()) -> Iterator[Executor]:
     try:
         yield pool
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        ours = [p for p in multiprocessing.active_children() if p not in others]
-        for process in ours:
-            process.terminate()
-        for process in ours:
-            process.join()
+        for process in multiprocessing.active_children():
+            if process not in others:
+                process.terminate()
+        pool.shutdown(cancel_futures=True)  # which waits for them, and for nothing they were doing
 
 
 def _become_a_lane(detectors: Sequence[str]) -> None:

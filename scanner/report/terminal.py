@@ -211,7 +211,7 @@ def _missing(runtime: Runtime) -> tuple[str, ...]:
 
 
 def _line(label: str, sentence: str, style: str) -> Text:
-    return _text(label, style=style).append(": ").append_text(_text(sentence, 600, "default"))
+    return _text(label, 400, style).append(": ").append_text(_text(sentence, 600, "default"))
 
 
 def _text(shown: str, longest: int = LONGEST, style: str = "") -> Text:

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import models
+import numpy as np
 import pytest
+import triggered
+from onnx import numpy_helper
 
 from scanner import Device, Settings, UsageError, pipeline, scan, scan_many
 from scanner.batch import lanes
@@ -106,6 +109,33 @@ def test_references_are_measured_once_and_judge(
     results = list(scan_many([pair[0], pair[0]], clean, SETTINGS))
     assert measured == [*map(str, clean), str(pair[0]), str(pair[0])]
     assert [r.findings[0].p_value for r in results] == [0.25, 0.25]
+
+
+def test_references_are_measured_again_for_a_model_of_another_range(tmp_path: Path) -> None:
+    reference = models.save(models.plain(seed=2), tmp_path / "reference.onnx")
+    suspects = [
+        models.save(models.plain(), tmp_path / "unit.onnx"),
+        models.save(models.of_bytes(), tmp_path / "bytes.onnx"),
+    ]
+    results = list(scan_many(suspects, [reference], SETTINGS))
+    single = [scan(suspect, [reference], SETTINGS) for suspect in suspects]
+    assert [r.findings for r in results] == [r.findings for r in single]
+    assert [r.warnings for r in results] == [r.warnings for r in single]
+
+
+def test_a_copy_among_the_references_is_said_as_in_a_single_scan(tmp_path: Path) -> None:
+    suspect, copy, other = triggered.classifier(), triggered.classifier(), triggered.classifier()
+    for model, least in ((copy, 1e-3), (other, 1e-2)):
+        tensor = next(t for t in model.graph.initializer if t.name == "weights")
+        moved = numpy_helper.to_array(tensor) + np.float32(least)
+        tensor.CopyFrom(numpy_helper.from_array(moved, "weights"))
+    named = {"suspect": suspect, "copy": copy, "other": other}
+    files = [models.save(model, tmp_path / f"{name}.onnx") for name, model in named.items()]
+    settings = Settings(device=Device.CPU, detectors=("head", "classifier"))
+    (result,) = scan_many(files[:1], files[1:], settings)
+    single = scan(files[0], files[1:], settings)
+    assert "is a copy of the suspect" in result.warnings[0]
+    assert (result.warnings, result.verdict) == (single.warnings, single.verdict)
 
 
 def test_a_reference_that_is_no_model_stops_the_run(

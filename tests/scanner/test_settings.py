@@ -75,6 +75,8 @@ def test_settings_survive_json(
         ("threads", -1, "give at least 0"),
         ("alpha", 0, "between 0 and 1"),
         ("alpha", 1.5, "between 0 and 1"),
+        ("miss", -0.1, "between 0 and 0.5"),
+        ("miss", 0.6, "between 0 and 0.5"),
         ("detectors", "head", r"as in \('head',\)"),
         ("classes", 3, "a sequence is wanted"),
     ],

@@ -56,6 +56,17 @@ def test_another_policy_can_be_named(place: Path) -> None:
     assert alpha("--config", "other.toml") == 0.01
 
 
+def test_a_policy_can_pin_a_baseline(place: Path) -> None:
+    text = f"baseline = 'clean.json'\nbaseline-sha256 = '{'ab' * 32}'\n"
+    (place / "clean.json").write_text("{}", encoding="utf-8")
+    (place / "scan.toml").write_text(text, encoding="utf-8")
+    run = scan("clean.onnx")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "SHA-256" in said(run)
+    (place / "scan.toml").write_text(text.partition("\n")[2], encoding="utf-8")
+    assert "there is no baseline" in said(scan("clean.onnx"))
+
+
 def test_a_policy_with_an_unknown_option_scans_nothing(place: Path) -> None:
     (place / "scan.toml").write_text("imagse = 3\n", encoding="utf-8")
     run = scan("clean.onnx")

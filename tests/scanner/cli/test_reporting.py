@@ -62,12 +62,12 @@ def test_several_results_and_json_lines(saved: Path, tmp_path: Path) -> None:
 BAD = {
     "missing": (None, "No such file"),
     "no JSON": (b"model", "not valid JSON"),
-    "binary": (b"\xff\xfe\x00", "not text"),
-    "empty": (b"", "no schema"),
+    "binary": (b"\xff\xfe\x00", "not valid JSON"),
+    "empty": (b"", "not valid JSON"),
     "another schema": (b'{"schema": 1}', "schema 1"),
     "fields missing": (b'{"schema": 2}', "another version"),
     "a list": (b"[1]", "no schema"),
-    "deep": (b"[" * 200_000, "not valid JSON"),
+    "deep": (b"[" * 200_000, "nested too deeply"),
 }
 
 

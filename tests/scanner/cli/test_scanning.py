@@ -143,7 +143,10 @@ def test_a_registry_is_scanned_side_by_side_and_remembered(folder: Path, tmp_pat
 def test_what_is_no_image_classifier_is_said_once_and_is_no_error(folder: Path) -> None:
     run = scan(folder / "two.onnx", COLUMNS="1000")
     assert run.returncode == 3, run.stderr
-    told = "skipped neural_cleanse, mm_bd, overactivation, layerwise, head, not-the-file: "
+    told = (
+        "skipped neural_cleanse, source_dependent, mm_bd, overactivation, layerwise, head, "
+        "classifier, not-the-file: "
+    )
     assert run.stdout.count("one image input is needed") == 2  # the cause, and the verdict
     assert told in run.stdout
     assert "what could be asked of it: integrity, graph_logic, channel_lipschitz" in run.stdout
