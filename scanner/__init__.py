@@ -13,7 +13,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _ROOMS = {
-    "scanner.batch": ("scan_many",),
+    "scanner.batch": ("lanes", "scan_many"),
+    "scanner.cache": ("Cache",),
     "scanner.errors": (
         "BaselineError", "DeviceError", "GraphError", "MalformedModelError", "ModelError",
         "NoGradientError", "NoLayerError", "NoLogitsError", "ScannerError", "UnsafeModelError",
@@ -21,23 +22,28 @@ _ROOMS = {
         "WorkerError", "WorkerTimeoutError",
     ),
     "scanner.judging.population": ("Baseline", "read_baseline"),
-    "scanner.pipeline": ("calibrate", "diagnose", "layers", "rules", "scan"),
+    "scanner.pipeline": (
+        "calibrate", "check", "diagnose", "judge", "layers", "measure", "rules", "scan",
+    ),
+    "scanner.report.json": ("read_results", "write_results"),
     "scanner.results": ("Finding", "ScanResult", "Verdict"),
     "scanner.settings": ("Budget", "Device", "Noise", "Settings"),
 }  # fmt: skip
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
-    "Baseline", "BaselineError", "Budget", "Device", "DeviceError", "Finding", "GraphError",
-    "MalformedModelError", "ModelError", "NoGradientError", "NoLayerError", "NoLogitsError",
-    "Noise", "ScanResult", "ScannerError", "Settings", "UnsafeModelError", "UnsupportedModelError",
-    "UsageError", "ValueNotFoundError", "Verdict", "WorkerCrashedError", "WorkerError",
-    "WorkerTimeoutError", "calibrate", "diagnose", "layers", "read_baseline", "rules", "scan",
-    "scan_many",
+    "Baseline", "BaselineError", "Budget", "Cache", "Device", "DeviceError", "Finding",
+    "GraphError", "MalformedModelError", "ModelError", "NoGradientError", "NoLayerError",
+    "NoLogitsError", "Noise", "ScanResult", "ScannerError", "Settings", "UnsafeModelError",
+    "UnsupportedModelError", "UsageError", "ValueNotFoundError", "Verdict",
+    "WorkerCrashedError", "WorkerError", "WorkerTimeoutError", "calibrate", "check", "diagnose",
+    "judge", "lanes", "layers", "measure", "read_baseline", "read_results", "rules", "scan",
+    "scan_many", "write_results",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
-    from scanner.batch import scan_many
+    from scanner.batch import lanes, scan_many
+    from scanner.cache import Cache
     from scanner.errors import (
         BaselineError,
         DeviceError,
@@ -57,7 +63,8 @@ if TYPE_CHECKING:
         WorkerTimeoutError,
     )
     from scanner.judging.population import Baseline, read_baseline
-    from scanner.pipeline import calibrate, diagnose, layers, rules, scan
+    from scanner.pipeline import calibrate, check, diagnose, judge, layers, measure, rules, scan
+    from scanner.report.json import read_results, write_results
     from scanner.results import Finding, ScanResult, Verdict
     from scanner.settings import Budget, Device, Noise, Settings
 else:  # a checker that saw this function would let every name pass

@@ -12,6 +12,9 @@ from pathlib import Path
 from scanner.sandbox import worker
 
 _NO_CHILD = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
+# Commands that need no child, or start one when they know for what.
+_NO_MODEL = frozenset({"report", "check", "config"})
+_MANY = frozenset({"-", "-j", "--jobs", "--cache"})  # then lanes start the children
 _REFERENCES = frozenset({"--reference", "-r"})
 _DETECTORS = Path(__file__).parent / "detectors"
 
@@ -19,7 +22,13 @@ _DETECTORS = Path(__file__).parent / "detectors"
 def main() -> None:
     """Run the command `scan`."""
     arguments = sys.argv[1:]
-    if arguments and "_SCAN_COMPLETE" not in os.environ and not _NO_CHILD & set(arguments):
+    reads = (
+        arguments
+        and arguments[0] not in _NO_MODEL
+        and not (_NO_CHILD | _MANY) & set(arguments)
+        and not Path(arguments[0]).is_dir()
+    )
+    if reads and "_SCAN_COMPLETE" not in os.environ:
         # References are measured in a child of their own.
         count = 2 if _REFERENCES & set(arguments) else 1
         worker.prestart(preload(arguments), count)

@@ -61,6 +61,10 @@ class ScannerError(Exception):
             "details": self.details,
         }
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An error also crosses from a process of a `concurrent.futures` pool.
+        return type(self).from_dict, (self.to_dict(),)
+
     @classmethod
     def from_dict(cls, data: ErrorData) -> Self:
         """Rebuild an error that crossed a process boundary; an unknown type becomes this class."""

@@ -29,7 +29,7 @@ from scanner.errors import (
     WorkerError,
     WorkerLimitError,
 )
-from scanner.instruments import input_range, runtime
+from scanner.instruments import input_range, runtime, suitability
 from scanner.instruments.detector import Detector, Needs, Subject, described
 from scanner.instruments.witness import Witness
 from scanner.judging.population import CleanModels, shipped_baseline
@@ -39,8 +39,9 @@ from scanner.judging.verdict import half_searched
 from scanner.limits import Limits
 from scanner.modelfile.model import Model, open_model
 from scanner.protocol import (
-    CHECK,
     MODEL_RULE,
+    NOT_THE_FILE,
+    Check,
     DetectorDescription,
     Diagnosis,
     Examination,
@@ -49,9 +50,12 @@ from scanner.protocol import (
     LayerList,
     Opening,
     Preparation,
+    Prospect,
     SecondOpinion,
     SharedPackage,
     Source,
+    Task,
+    Trial,
 )
 from scanner.results import (
     Comparison,
@@ -130,15 +134,26 @@ def examine(job: Job, progress: Progress) -> Examination:
             scanned=suspect,
             few=few,
             known=known.get(m.identity.sha256),
+            unsuitable=suitability.unsuitable(m, job.settings),
             own_range=_input_range(m, job.settings),
             compared=True,
         )
         for m in opened
         if suspect.measurements
     )
+    examination = _compared(job, suspect, references, detectors)
+    return dataclasses.replace(examination, references=references)
+
+
+def _compared(
+    job: Job,
+    suspect: ModelRecord,
+    references: tuple[ModelRecord, ...],
+    detectors: tuple[Detector, ...],
+) -> Examination:
     clean = _clean_models(job, suspect, references, detectors)
-    if suspect.measurement(CHECK) and not any(d.rule.id == CHECK for d in detectors):
-        detectors = (*detectors, *load([CHECK]))
+    if suspect.measurement(NOT_THE_FILE) and not any(d.rule.id == NOT_THE_FILE for d in detectors):
+        detectors = (*detectors, *load([NOT_THE_FILE]))
     compared, failures = _compare(clean, detectors, suspect, job.settings.limits)
     premises = [d.rule.id for d in detectors if d.contribution.part is Part.PREMISE]
     kinships = [_kinship(suspect, reference) for reference in references]
@@ -149,7 +164,7 @@ def examine(job: Job, progress: Progress) -> Examination:
     )
     return Examination(
         suspect=dataclasses.replace(suspect, failures=(*suspect.failures, *failures)),
-        references=references,
+        references=(),
         comparisons=tuple(comparison for comparison, _ in compared),
         populations=tuple(found for _, found in compared if found is not None),
         rules=tuple(d.rule for d in detectors),
@@ -161,6 +176,59 @@ def examine(job: Job, progress: Progress) -> Examination:
         doubts=(*objected, *clean.doubts(detectors), *torn(suspect.input_range)),
         second=_second_opinion(job, suspect, references, detectors),
     )
+
+
+def compare(trial: Trial, _progress: Progress) -> tuple[Examination, ...]:
+    """Set measured models beside clean ones; no model is opened."""
+    return tuple(_examination(trial, record) for record in trial.records)
+
+
+def _examination(trial: Trial, suspect: ModelRecord) -> Examination:
+    """Compare one model; the references' records are not sent back."""
+    job = Job(
+        model=Source(name=suspect.model.path, path=""),
+        population=trial.population,
+        source=trial.source,
+        settings=trial.settings,
+    )
+    detectors = load(trial.settings.detectors)
+    try:
+        for reference in trial.references if suspect.measurements else ():
+            _check_comparable(suspect.model, reference.model)
+            _check_same_values(suspect, reference)
+    except _MEASUREMENT_ERRORS as error:
+        failure = Failure(rule=MODEL_RULE, error=error.to_dict())
+        suspect = ModelRecord(
+            model=suspect.model, measurements=(), skips=(), failures=(failure,), runtime=None
+        )
+    return _compared(job, suspect, trial.references, detectors)
+
+
+def check(task: Task, _progress: Progress) -> Check:
+    """Open a model, and say which detectors could measure it; nothing is run.
+
+    Raises:
+        ScannerError: The model cannot be opened.
+    """
+    model = _open(task.model, task.settings.limits)
+    unsuitable = suitability.unsuitable(model, task.settings)
+    return Check(
+        model=model.identity,
+        detectors=tuple(
+            Prospect(
+                rule=detector.rule.id,
+                obstacle=unsuitable
+                if unsuitable and _shows_images(detector)
+                else suitability.obstacle(detector.needs, model, task.settings),
+            )
+            for detector in load(task.settings.detectors)
+        ),
+    )
+
+
+def _shows_images(detector: Detector) -> bool:
+    """Whether a detector runs the model; the last one runs what the others ran."""
+    return bool(detector.needs & suitability.RUNS) or detector.rule.id == NOT_THE_FILE
 
 
 def layers(source: Source, _progress: Progress) -> LayerList:
@@ -358,8 +426,9 @@ def _examine_suspect(
         _ranged(job.settings, found),
         detectors,
         share,
+        unsuitable=suitability.unsuitable(model, job.settings),
         own_range=found,
-        compared=bool(references),
+        compared=job.compared or bool(references),
     )
 
 
@@ -422,6 +491,19 @@ def _check_comparable(suspect: ModelIdentity, reference: ModelIdentity) -> None:
         )
 
 
+def _check_same_values(suspect: ModelRecord, reference: ModelRecord) -> None:
+    """Refuse to compare what two models answered to different values."""
+    for own in suspect.measurements:
+        other = reference.measurement(own.rule)
+        shown = own.parameters.get("input_range")
+        if other is not None and other.parameters.get("input_range") != shown:
+            raise UsageError(
+                f"the reference {reference.model.path!r} was measured on other values than "
+                f"{suspect.model.path!r}",
+                remedy="measure both with the same setting `input_range`",
+            )
+
+
 def _compatible(one: ValueInfo, other: ValueInfo) -> bool:
     """Whether two inputs agree after the batch axis, as far as their sizes are known."""
     pairs = zip(one.shape[1:], other.shape[1:], strict=False)
@@ -442,6 +524,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
     scanned: ModelRecord | None = None,
     few: bool = True,
     known: ModelRecord | None = None,
+    unsuitable: str | None = None,
     own_range: InputRange | None = None,
     compared: bool = False,
 ) -> ModelRecord:
@@ -456,6 +539,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
         few: Whether the references are too few to judge, so that they repeat what the suspect's
             search chose.
         known: For a reference, its record from before.
+        unsuitable: Why no image can be shown to the model.
         own_range: The model's own input range, for the record; `settings` hold the one in use.
         compared: Whether the model is compared with others, so that its likeness is wanted.
     """
@@ -467,6 +551,11 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
     seen: list[npt.NDArray[Any]] = []
     for detector in detectors:
         rule = detector.rule.id
+        # One cause is one sentence; who asks for a detector by name is told why it failed.
+        if unsuitable and _shows_images(detector) and rule not in settings.detectors:
+            skips.append(Skip(rule=rule, reason=unsuitable))
+            share.finish()
+            continue
         followed = scanned.measurement(rule) if scanned else None
         before = known.measurement(rule) if known else None
         with _contained(rule, settings.limits, failures):
@@ -496,9 +585,9 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
                         raise
                     skips.append(Skip(rule=rule, reason=str(error)))
         share.finish()
-    if witnesses and not any(d.rule.id == CHECK for d in detectors):
-        with _contained(CHECK, settings.limits, failures):
-            found = load([CHECK])[0].measure(
+    if witnesses and not any(d.rule.id == NOT_THE_FILE for d in detectors):
+        with _contained(NOT_THE_FILE, settings.limits, failures):
+            found = load([NOT_THE_FILE])[0].measure(
                 Subject(model=model, settings=settings, witnesses=witnesses, seen=seen)
             )
             measurements += [checked(found)] if found.observations else []

@@ -7,17 +7,24 @@ reading its options.
 import dataclasses
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
 from scanner import protocol
-from scanner.errors import BaselineError, ScannerError, WorkerCrashedError, WorkerError
+from scanner.errors import (
+    BaselineError,
+    ScannerError,
+    UsageError,
+    WorkerCrashedError,
+    WorkerError,
+)
 from scanner.judging import population, ranks, recipes, unanalysable, verdict
 from scanner.judging.population import Baseline
 from scanner.limits import Allowance, Confinement
 from scanner.modelfile import blob_cache
 from scanner.protocol import (
+    Check,
     DetectorDescription,
     Diagnosis,
     Examination,
@@ -27,6 +34,8 @@ from scanner.protocol import (
     Preparation,
     SecondOpinion,
     Source,
+    Task,
+    Trial,
 )
 from scanner.results import (
     Failure,
@@ -34,6 +43,7 @@ from scanner.results import (
     ModelIdentity,
     ModelRecord,
     Part,
+    Run,
     ScanResult,
     Verdict,
 )
@@ -42,10 +52,13 @@ from scanner.sandbox.endpoint import Answer, Endpoint, Progress, Request
 from scanner.sandbox.worker import Worker
 from scanner.settings import Device, Settings
 from scanner.values import frozen, to_json
+from scanner.version import VERSION
 
 PRELOAD = ("scanner.examine",)
 _LEAST_SECONDS = 1.0  # for a comparison after a suspect that took all the time there was
 PathLike = str | os.PathLike[str]
+Clock = Callable[[], float]
+"""Tells the time in seconds since 1970, as `time.time` does; tests bring their own."""
 
 
 def scan(
@@ -72,21 +85,36 @@ def scan(
     Raises:
         ScannerError: The request itself cannot be carried out, or a reference cannot be opened.
     """
+    several("references", references)
     return next(scan_each([model], references, settings, baseline=baseline, progress=progress))
 
 
-def scan_each(
+def several(name: str, paths: Sequence[PathLike]) -> None:
+    """Refuse a single path where several are wanted: it would be read letter by letter.
+
+    Raises:
+        UsageError: It is one.
+    """
+    if isinstance(paths, str | os.PathLike):
+        raise UsageError(
+            f"{name} is the single path {os.fspath(paths)!r}",
+            remedy="put it into a list",
+        )
+
+
+def scan_each(  # noqa: PLR0913 - what is measured, beside what, by which clock
     models: Sequence[PathLike],
     references: Sequence[PathLike] = (),
     settings: Settings | None = None,
     *,
     baseline: Baseline | None = None,
     progress: Progress | None = None,
+    clock: Clock = time.time,
 ) -> Iterator[ScanResult]:
     """Yield the result for each model.
 
     The references are measured once, in a child that opens nothing else; each suspect gets a child
-    of its own.
+    of its own. The `clock` says when a model's scan began.
 
     Raises:
         ScannerError: As for `scan`.
@@ -97,12 +125,139 @@ def scan_each(
             job = Job(
                 model=_source(model),
                 references=sources,
-                records=(),
                 population=baseline.records if baseline else (),
-                source=f"baseline {baseline.name!r}" if baseline else "",
+                source=_named_baseline(baseline),
                 settings=chosen,
             )
-            yield _scanned(job, clean, progress)
+            run = run_now(chosen, clock)
+            yield dataclasses.replace(_scanned(job, clean, progress), run=run)
+
+
+def measure(
+    model: PathLike, settings: Settings | None = None, *, progress: Progress | None = None
+) -> ModelRecord:
+    """Measure one model by itself, in a child process: slow, and independent of other models.
+
+    Problems with the model are listed in `ModelRecord.failures`.
+
+    Args:
+        model: An ONNX file.
+        settings: What to measure, on what and where.
+        progress: Called as `progress(done, total)`.
+
+    Raises:
+        ScannerError: The request itself cannot be carried out.
+    """
+    # Clean models come in later, when the record is judged.
+    chosen = dataclasses.replace(settings or Settings(), shipped_baselines=False)
+    job = Job(model=_source(model), compared=True, settings=chosen)
+    with worker.take(PRELOAD) as child:
+        try:
+            preparation = child.ask(protocol.PREPARE, chosen, _for_suspect(job, 1))
+        except WorkerError as error:
+            return _unmeasured(job.model, error)
+        try:
+            record = _measured(child, job, preparation, progress).suspect
+        except ScannerError as error:
+            # After the first byte of the model this may be the model's own words.
+            return _unmeasured(job.model, error)
+    return _with_isolation(record, preparation.isolation)
+
+
+class Judge:
+    """Judges measured models by clean ones, in one child process for all of them.
+
+    Args:
+        settings: Those that the records were measured with; the level `alpha` may be another.
+        baseline: Clean models of the same recipe, measured before.
+        clock: Tells when a result was made.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        baseline: Baseline | None = None,
+        clock: Clock = time.time,
+    ) -> None:
+        self._settings = settings or Settings()
+        self._baseline = baseline
+        self._clock = clock
+        self._child: worker.Worker | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._child is not None:
+            self._child.kill()
+
+    def judge(
+        self, records: Sequence[ModelRecord], references: Sequence[ModelRecord] = ()
+    ) -> list[ScanResult]:
+        """Return a result for each record; nothing is measured.
+
+        Args:
+            records: What was measured on the suspects.
+            references: The same of clean models that take the same input, on the same values.
+
+        Raises:
+            ScannerError: The records cannot be compared at all.
+        """
+        trial = Trial(
+            records=tuple(records),
+            references=tuple(references),
+            population=self._baseline.records if self._baseline else (),
+            source=_named_baseline(self._baseline),
+            settings=self._settings,
+        )
+        self._child = self._child or worker.take(PRELOAD)
+        try:
+            examinations = self._child.ask(protocol.COMPARE, trial, _allowance(self._settings, ()))
+        except WorkerError:
+            self._child.kill()
+            self._child = None
+            if len(records) > 1:  # one of them is to blame
+                return [result for one in records for result in self.judge([one], references)]
+            raise
+        return [
+            self._result(dataclasses.replace(examination, references=trial.references))
+            for examination in examinations
+        ]
+
+    def _result(self, examination: Examination) -> ScanResult:
+        runtime = examination.suspect.runtime
+        judged = _judged(examination, self._settings, runtime.seconds if runtime else 0.0)
+        return dataclasses.replace(judged, run=run_now(self._settings, self._clock))
+
+
+def judge(
+    records: Sequence[ModelRecord],
+    references: Sequence[ModelRecord] = (),
+    settings: Settings | None = None,
+    *,
+    baseline: Baseline | None = None,
+) -> list[ScanResult]:
+    """Judge measured models by clean ones: quick, and as often as wanted at other levels.
+
+    Args:
+        records: What `measure` returned for the suspects.
+        references: What it returned for clean models that take the same input.
+        settings: Those that the records were measured with; the level `alpha` may be another.
+        baseline: Clean models of the same recipe, measured before.
+
+    Raises:
+        ScannerError: The records cannot be compared.
+    """
+    with Judge(settings, baseline=baseline) as clean:
+        return clean.judge(records, references)
+
+
+def run_now(settings: Settings, clock: Clock) -> Run:
+    """Return what a result says of the run that makes it."""
+    # Not by `datetime`, which a scan needs for nothing else.
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(clock()))
+    return Run(time=now, alpha=settings.alpha, version=VERSION)
 
 
 def calibrate(
@@ -125,20 +280,10 @@ def calibrate(
     Raises:
         ScannerError: A model cannot be measured, or is of another architecture than the first.
     """
-    chosen = dataclasses.replace(settings or Settings(), shipped_baselines=False)
+    chosen = settings or Settings()
     records: list[ModelRecord] = []
     for index, model in enumerate(models):
-        job = Job(
-            model=_source(model),
-            references=(),
-            records=(),
-            population=(),
-            source="",
-            settings=chosen,
-        )
-        with worker.take(PRELOAD) as child:
-            preparation = child.ask(protocol.PREPARE, chosen, _allowance(chosen, (job.model,)))
-            record = _measured(child, job, preparation, None).suspect
+        record = measure(model, chosen)
         for failure in record.failures:
             raise ScannerError.from_dict(failure.error)
         if records and record.model.architecture != records[0].model.architecture:
@@ -153,6 +298,18 @@ def calibrate(
         if progress:
             progress(index + 1, len(models))
     return Baseline(name=name, provenance=provenance, records=tuple(records))
+
+
+def check(model: PathLike, settings: Settings | None = None) -> Check:
+    """Say whether a model can be scanned, and which detectors would be skipped; nothing is run.
+
+    Raises:
+        ScannerError: The model cannot be opened.
+    """
+    source, chosen = _source(model), settings or Settings()
+    task = Task(model=source, settings=chosen)
+    found = _ask(protocol.CHECK, task, _allowance(chosen, (source,)))
+    return dataclasses.replace(found, model=_renamed(found.model, source))
 
 
 def layers(model: PathLike) -> LayerList:
@@ -338,9 +495,11 @@ def _vouched(examination: Examination, job: Job, preparation: Preparation | None
     """
     rules = preparation.rules if preparation else ()
     extra = examination.rules[len(rules) :]
-    if examination.rules[: len(rules)] != rules or any(rule.id != protocol.CHECK for rule in extra):
+    if examination.rules[: len(rules)] != rules or any(
+        rule.id != protocol.NOT_THE_FILE for rule in extra
+    ):
         raise WorkerCrashedError.no_answer("rules")
-    known = {rule.id for rule in examination.rules} | {protocol.CHECK, protocol.MODEL_RULE}
+    known = {rule.id for rule in examination.rules} | {protocol.NOT_THE_FILE, protocol.MODEL_RULE}
     records = (examination.suspect, *examination.references)
     opinions: list[Examination | SecondOpinion] = [examination]
     opinions += [examination.second] if examination.second else []
@@ -389,6 +548,10 @@ def _without_references(examination: Examination, error: ScannerError) -> Examin
         examination,
         suspect=dataclasses.replace(suspect, failures=(*suspect.failures, failure)),
     )
+
+
+def _named_baseline(baseline: Baseline | None) -> str:
+    return f"baseline {baseline.name!r}" if baseline else ""
 
 
 def _part(progress: Progress | None, start: int, count: int, parts: int) -> Progress | None:
@@ -585,13 +748,24 @@ def _reference_failures(record: ModelRecord) -> Iterator[Failure]:
         yield Failure(rule=failure.rule, error={**failure.error, "problem": problem})
 
 
-def _unanswered(job: Job, error: ScannerError) -> ScanResult:
-    failure = Failure(rule=protocol.MODEL_RULE, error=error.to_dict())
-    findings = tuple(unanalysable.findings([failure]))
-    return ScanResult(
+def _unmeasured(source: Source, error: ScannerError) -> ModelRecord:
+    return ModelRecord(
         model=ModelIdentity(
-            path=job.model.name, sha256=None, producer="", opset=None, inputs=(), outputs=()
+            path=source.name, sha256=None, producer="", opset=None, inputs=(), outputs=()
         ),
+        measurements=(),
+        skips=(),
+        failures=(Failure(rule=protocol.MODEL_RULE, error=error.to_dict()),),
+        runtime=None,
+    )
+
+
+def _unanswered(job: Job, error: ScannerError) -> ScanResult:
+    suspect = _unmeasured(job.model, error)
+    findings = tuple(unanalysable.findings(suspect.failures))
+    (failure,) = suspect.failures
+    return ScanResult(
+        model=suspect.model,
         references=(),
         score=None,
         findings=findings,

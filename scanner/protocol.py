@@ -9,11 +9,11 @@ from scanner.limits import Confinement, Limits
 from scanner.results import Comparison, ModelIdentity, ModelRecord, Population, Rule
 from scanner.sandbox.endpoint import Endpoint
 from scanner.settings import Settings
-from scanner.values import frozen
+from scanner.values import Identifier, frozen
 
 # The rule of the detector that checks the others' graphs against the file. It does so even where it
 # was not asked for, but is then reported only if it finds something.
-CHECK = "not-the-file"
+NOT_THE_FILE = "not-the-file"
 MODEL_RULE = "model"  # of a failure that concerns a whole file
 
 
@@ -35,6 +35,7 @@ class Job:
     Attributes:
         model: The suspect.
         measured: Its record, where another child measured it; its file is then not opened.
+        compared: Whether its record will be compared with others although none is named here.
         beside: Identities of the references, where another child measures them.
         references: Clean models that this child measures.
         records: The references' records if they were measured before, else empty.
@@ -46,11 +47,12 @@ class Job:
 
     model: Source
     measured: ModelRecord | None = None
+    compared: bool = False
     beside: tuple[ModelIdentity, ...] = ()
-    references: tuple[Source, ...]
-    records: tuple[ModelRecord, ...]
-    population: tuple[ModelRecord, ...]
-    source: str
+    references: tuple[Source, ...] = ()
+    records: tuple[ModelRecord, ...] = ()
+    population: tuple[ModelRecord, ...] = ()
+    source: str = ""
     settings: Settings
 
 
@@ -113,6 +115,54 @@ class Examination:
     warnings: tuple[str, ...]
     doubts: tuple[str, ...] = ()
     second: SecondOpinion | None = None
+
+
+@frozen
+class Task:
+    """One model to look at, and what a scan of it would be told."""
+
+    model: Source
+    settings: Settings
+
+
+@frozen
+class Trial:
+    """Measured models to set beside clean ones.
+
+    Attributes:
+        records: The suspects' records.
+        references: Those of the models that the user called clean.
+        population: Records of clean models, from a baseline that the user named; else empty.
+        source: Which models those are, in words.
+        settings: What was asked for.
+    """
+
+    records: tuple[ModelRecord, ...]
+    references: tuple[ModelRecord, ...]
+    population: tuple[ModelRecord, ...]
+    source: str
+    settings: Settings
+
+
+@frozen
+class Prospect:
+    """Whether a detector could measure a model.
+
+    Attributes:
+        rule: The id of the detector's rule.
+        obstacle: Why it would be skipped, in words; None where nothing speaks against it.
+    """
+
+    rule: Identifier
+    obstacle: str | None = None
+
+
+@frozen
+class Check:
+    """A model that could be opened, and what a scan would ask of it."""
+
+    model: ModelIdentity
+    detectors: tuple[Prospect, ...]
 
 
 @frozen
@@ -200,6 +250,12 @@ IDENTIFY: Endpoint[Opening, tuple[ModelIdentity, ...]] = Endpoint(
 )
 EXAMINE: Endpoint[Job, Examination] = Endpoint(
     function="scanner.examine:examine", request=Job, answer=Examination
+)
+COMPARE: Endpoint[Trial, tuple[Examination, ...]] = Endpoint(
+    function="scanner.examine:compare", request=Trial, answer=tuple[Examination, ...]
+)
+CHECK: Endpoint[Task, Check] = Endpoint(
+    function="scanner.examine:check", request=Task, answer=Check
 )
 LAYERS: Endpoint[Source, LayerList] = Endpoint(
     function="scanner.examine:layers", request=Source, answer=LayerList

@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 
+from scanner.errors import UsageError
 from scanner.limits import Limits
 from scanner.values import frozen
 
@@ -55,6 +56,7 @@ class Effort:
 
 
 _LEAST_TIMEOUT = 600.0
+_LARGEST_MISS = 0.5  # a model called clean that misses more says less than a coin
 EFFORTS = {
     Budget.QUICK: Effort(images=32, steps=100, restarts=1, seconds=60),
     Budget.STANDARD: Effort(images=64, steps=250, restarts=1, seconds=300),
@@ -113,6 +115,34 @@ class Settings:
     timeout: float | None = None
     limits: Limits = dataclasses.field(default_factory=Limits)
     require_isolation: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no scan could be made with.
+
+        Raises:
+            UsageError: A setting has a value that means nothing.
+        """
+        for name, least in (("images", 1), ("seed", 0), ("threads", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(
+                    f"Settings.{name} is {getattr(self, name)}",
+                    remedy=f"give at least {least}",
+                )
+        if not 0 < self.alpha < 1:
+            raise UsageError(
+                f"the setting `alpha` is {self.alpha:g}", remedy="give a share between 0 and 1"
+            )
+        if not 0 <= self.miss <= _LARGEST_MISS:
+            raise UsageError(
+                f"the setting `miss` is {self.miss:g}",
+                remedy=f"give a share between 0 and {_LARGEST_MISS:g}",
+            )
+        for name in ("detectors", "classes", "input_shape", "input_range"):
+            if isinstance(value := getattr(self, name), str | int):
+                raise UsageError(
+                    f"Settings.{name} is {value!r}, and a sequence is wanted",
+                    remedy=f"write it as in ({value!r},)",
+                )
 
     def deadline(self, models: int) -> float:
         """Return the seconds of wall-clock time for so many models, suspect and references."""

@@ -1,11 +1,13 @@
 """Results built by hand, for reports to draw."""
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 
 from scanner.detectors.neural_cleanse import NeuralCleanse
 from scanner.detectors.overactivation import Overactivation
-from scanner.errors import UnsupportedModelError
+from scanner.errors import MalformedModelError, UnsupportedModelError
 from scanner.instruments.detector import described
 from scanner.judging import verdict
 from scanner.judging.comparison import compare
@@ -22,10 +24,15 @@ from scanner.results import (
     InputRange,
     Measurement,
     ModelIdentity,
+    Observation,
     Population,
+    Rule,
+    Run,
     Runtime,
     ScanResult,
+    Severity,
     Skip,
+    Suppression,
     Trigger,
     ValueInfo,
     Verdict,
@@ -169,4 +176,52 @@ def result(path: str = "model.onnx") -> ScanResult:
             basis=Basis.WEIGHTS,
             sentence="the first layer's biases balance a mean pixel of 0.13",
         ),
+        run=Run(
+            time="2026-11-25T09:30:00Z", alpha=0.05, version="0.1.0",
+            arguments=("scan", path, "-r", "clean.onnx"),
+        ),
+    )  # fmt: skip
+
+
+def hostile(path: str = "a\x1b[2J|<b>@you.onnx") -> ScanResult:
+    """A result whose names try to be markup, and whose graph holds a backdoor."""
+    rule = Rule(id="graph_logic", name="Graph logic", summary="A test reads the input.", source="")
+    name = "]]>\u202e<script>`x`|$y$ http://evil.example www.evil.example @you"
+    seen = Observation(
+        code="input-test",
+        severity=Severity.CONFIRMED,
+        sentence=f"the node {name} reads the input",
+        nodes=(name, "gate"),
+        details={"value": name},
+    )
+    warned = Observation(code="spare-bytes", severity=Severity.WARNING, sentence="8 spare bytes")
+    finding = Finding(
+        rule=rule,
+        verdict=Verdict.SUSPICIOUS,
+        statistic=2.0,
+        p_value=None,
+        reason=seen.sentence,
+        parameters={},
+        observations=(seen, warned),
+    )
+    return dataclasses.replace(
+        result(path),
+        findings=(finding,),
+        reason=seen.sentence,
+        suppressions=(
+            Suppression(
+                rule="graph_logic/spare-bytes", reason="our own exporter", expires="2030-12-31"
+            ),
+        ),
+    )
+
+
+def unopened(path: str = "broken.onnx") -> ScanResult:
+    """The result for a file that is no model."""
+    error = MalformedModelError("the file is cut short", remedy="download it again")
+    return ScanResult(
+        model=dataclasses.replace(identity(path), sha256=None, inputs=(), outputs=(), opset=None),
+        references=(), score=None, findings=(), skips=(),
+        failures=(Failure(rule="model", error=error.to_dict()),), runtime=None,
+        verdict=Verdict.INCONCLUSIVE, reason="not everything could be measured",
     )  # fmt: skip

@@ -85,6 +85,17 @@ def initialisers_as_inputs(planted: bool = False) -> onnx.ModelProto:
     return model
 
 
+def of_bytes() -> onnx.ModelProto:
+    """It takes the values of bytes and divides by 255 itself."""
+    nodes = [
+        onnx.helper.make_node("Div", ["image", "scale"], ["scaled"]),
+        convolution("scaled"),
+        relu(),
+        *head("activated"),
+    ]
+    return build(nodes, {**weights(planted=False), "scale": np.array(255, np.float32)})
+
+
 def channels_last(planted: bool = False) -> onnx.ModelProto:
     """An NHWC input, transposed before the convolution and back after it, as tf2onnx writes it."""
     nodes = [

@@ -1,22 +1,81 @@
-"""`scan layers`, `scan detectors` and `scan doctor`: about a model, the methods, the machine."""
+"""`scan check`, `layers`, `detectors` and `doctor`: about models, the methods, the machine."""
 
+import contextlib
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from scanner import report
 from scanner.cli import options
+from scanner.cli.exits import ERROR
+from scanner.cli.models import models
 from scanner.cli.output import Output
-from scanner.errors import UsageError
-from scanner.protocol import Layer
+from scanner.cli.wording import in_options
+from scanner.errors import ScannerError, UsageError
+from scanner.protocol import Check, Layer
 from scanner.report import Listing, ListingReport
 from scanner.report.escape import printable
+from scanner.settings import Settings
 from scanner.values import to_json
 
 _Model = Annotated[str, typer.Argument(metavar="MODEL", help="An ONNX file.", show_default=False)]
+
+
+_Files = Annotated[
+    list[str],
+    typer.Argument(metavar="FILE", help="Files, folders or patterns.", show_default=False),
+]
+
+
+@options.takes_options
+def check(files: _Files, chosen: options.CheckOptions) -> None:
+    """Say whether files can be scanned, and what would be skipped; nothing is run."""
+    shown = _listing_report(chosen.format, "checks")
+    rows: list[tuple[str, ...]] = []
+    answers: list[dict[str, Any]] = []
+    for file, answer in _checked(models(files), Settings(input_shape=chosen.shape)):
+        if isinstance(answer, ScannerError):
+            rows.append((file, "no", in_options(str(answer))))
+            answers.append({"path": file, "error": answer.to_dict()})
+        else:
+            rows.append((file, *_prospects(answer)))
+            answers.append({"path": file, **to_json(answer)})
+    columns = ("file", "scan", "why")
+    listing = Listing(subject="checks", columns=columns, rows=rows, spaced=True, data=answers)
+    shown.render_listing(listing, Output())
+    if any("error" in answer for answer in answers):
+        raise typer.Exit(ERROR)
+
+
+def _checked(files: list[str], settings: Settings) -> Iterator[tuple[str, Check | ScannerError]]:
+    """Yield what is found out about each file, or why it cannot be opened."""
+    from scanner import batch, pipeline  # noqa: PLC0415 - nothing for --help
+
+    # A lane holds the libraries, so that a file beyond the first costs little.
+    with batch.lanes(1) if len(files) > 1 else contextlib.nullcontext() as lane:
+        for file in files:
+            try:
+                if lane is None:
+                    yield file, pipeline.check(file, settings)
+                else:
+                    yield file, lane.submit(pipeline.check, file, settings).result()
+            except ScannerError as error:
+                yield file, error
+
+
+def _prospects(answer: Check) -> tuple[str, str]:
+    """Return whether a model can be scanned, and which detectors would be skipped and why."""
+    obstacles: dict[str, list[str]] = {}
+    for row in answer.detectors:
+        if row.obstacle is not None:
+            obstacles.setdefault(row.obstacle, []).append(row.rule)
+    told = [
+        f"skipped {', '.join(rules)}: {in_options(reason)}" for reason, rules in obstacles.items()
+    ]
+    return ("in part" if told else "yes"), "; ".join(told) or "every detector applies"
 
 
 @options.takes_options

@@ -6,14 +6,15 @@ This module imports neither Typer nor rich, so that it can still speak where the
 import contextlib
 import errno
 import os
+import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from scanner.judging import unanalysable
 from scanner.report.escape import printable
-from scanner.results import ScanResult, Verdict
+from scanner.results import ScanResult, Severity, Verdict
 
 CLEAN = 0
 SUSPICIOUS = 1
@@ -43,17 +44,69 @@ _FRAMES = 6
 _ROOT = Path(__file__).parent.parent.parent
 
 
-def exit_code(results: Sequence[ScanResult]) -> int:
-    """Return the worst code of several results: suspicious, error, inconclusive, clean."""
-    codes = {_of_one(result) for result in results}
-    return next(code for code in _WORST_FIRST if code in codes)
+Condition = Callable[[ScanResult], bool]
+# What a pipeline can be told to fail on, besides a size.
+CONDITIONS: Mapping[str, Condition] = {
+    "suspicious": lambda result: result.verdict is Verdict.SUSPICIOUS,
+    "inconclusive": lambda result: result.verdict is Verdict.INCONCLUSIVE,
+    "note": lambda result: _severity(result) >= Severity.NOTE,
+    "warning": lambda result: _severity(result) >= Severity.WARNING,
+    "confirmed": lambda result: _severity(result) >= Severity.CONFIRMED,
+    "nothing": lambda _: False,
+}
 
 
-def _of_one(result: ScanResult) -> int:
+def condition(word: str) -> Condition:
+    """Return the condition that a word stands for: one of `CONDITIONS`, or "size=N".
+
+    A result has a size of N if it lies N times as far out as the furthest clean model, by its rank
+    among them; what the graph itself shows needs no size.
+
+    Raises:
+        ValueError: It stands for none.
+    """
+    if word in CONDITIONS:
+        return CONDITIONS[word]
+    found = re.fullmatch(r"size=(\d+(?:\.\d+)?)", word)
+    if found is None:
+        raise ValueError(f"{word!r} is no condition")
+    least = float(found[1])
+    return lambda result: (
+        result.verdict is Verdict.SUSPICIOUS and (result.size is None or result.size >= least)
+    )
+
+
+def _severity(result: ScanResult) -> int:
+    return max((o.severity for f in result.findings for o in f.observations), default=0)
+
+
+def exit_code(results: Sequence[ScanResult], fail_on: Sequence[str] = ()) -> int:
+    """Return the worst code of several results: suspicious, error, inconclusive, clean.
+
+    Args:
+        results: Of the run.
+        fail_on: Words of `condition`; what meets none of them ends as clean does. An error is none
+            of them and always counts, unless the word is "nothing". Empty takes every verdict for
+            what it is.
+    """
+    conditions = [condition(word) for word in fail_on]
+    codes = {_of_one(result, conditions) for result in results}
+    if "nothing" in fail_on:
+        return CLEAN
+    return next((code for code in _WORST_FIRST if code in codes), CLEAN)
+
+
+def _of_one(result: ScanResult, conditions: Sequence[Condition]) -> int:
     explained = all(map(unanalysable.explains, result.failures))
     if result.verdict is not Verdict.SUSPICIOUS and not explained:
         return ERROR
-    return _VERDICTS[result.verdict]
+    if result.allowed:
+        return CLEAN
+    if not conditions:
+        return _VERDICTS[result.verdict]
+    if any(met(result) for met in conditions):
+        return INCONCLUSIVE if result.verdict is Verdict.INCONCLUSIVE else SUSPICIOUS
+    return CLEAN
 
 
 def ending(run: Callable[[], int]) -> int:

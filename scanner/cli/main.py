@@ -11,8 +11,18 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from scanner.cli import about, exits, options, output, populations, scanning
+from scanner.cli import (
+    about,
+    exits,
+    options,
+    output,
+    policies,
+    populations,
+    reporting,
+    scanning,
+)
 from scanner.errors import ScannerError, UsageError
+from scanner.version import VERSION
 
 _DEFAULT_COMMAND = "model"
 _GROUP_OPTIONS = ("--version", "--install-completion", "--show-completion")
@@ -22,10 +32,13 @@ _CLOSE = 0.7  # of difflib's similarity: 'layer' and 'detector' are close, 'mode
 _WrongUsage = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
 _EXAMPLES = (
     "scan model.onnx --reference clean.onnx",
-    "scan a.onnx b.onnx -r clean-models/",
-    "scan model.onnx -r clean.onnx --format json --output result.json",
+    "scan registry/ -r clean-models/ --jobs 4 --cache scan-cache/",
+    "scan model.onnx -r clean.onnx --format json=result.json --format sarif=result.sarif",
+    "scan report result.json --format markdown",
     "scan model.onnx -r clean.onnx --noise gaussian --input-range -1 1",
     "scan model.onnx -r clean.onnx --images-npz images.npz --evidence evidence/",
+    "scan check registry/",
+    "scan config",
     "scan calibrate clean-models/ -o baseline.json",
     "scan model.onnx --baseline baseline.json",
 )
@@ -77,6 +90,16 @@ class Command(typer.core.TyperCommand):
     """A command whose --help stands among the options on display, which come last."""
 
     context_class = _Context
+
+    def make_context(
+        self, info_name: Any, args: list[str], parent: Any = None, **extra: Any
+    ) -> Any:
+        """Take from the policy what is not typed and not in the environment."""
+        if not extra.get("resilient_parsing"):
+            own = {parameter.name for parameter in self.params}
+            chosen = policies.defaults(args)
+            extra["default_map"] = {n: v for n, v in chosen.items() if n in own}
+        return super().make_context(info_name, args, parent, **extra)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take `--input-range auto` for what it is, the default: the option takes two numbers."""
@@ -131,16 +154,17 @@ app = typer.Typer(
 )
 app.command(_DEFAULT_COMMAND, cls=ScanCommand)(scanning.scan)
 app.command("calibrate", cls=Command)(populations.calibrate)
+app.command("report", cls=Command)(reporting.report)
+app.command("check", cls=Command)(about.check)
 app.command("layers", cls=Command)(about.layers)
 app.command("detectors", cls=Command)(about.detectors)
+app.command("config", cls=Command)(policies.config)
 app.command("doctor", cls=Command)(about.doctor)
 
 
 def _print_version(value: bool) -> None:
     if value:
-        from importlib.metadata import version  # noqa: PLC0415 - a fifth of the start-up
-
-        typer.echo(f"overactivation {version('overactivation')}")
+        typer.echo(f"overactivation {VERSION}")
         raise typer.Exit
 
 

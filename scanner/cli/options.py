@@ -17,19 +17,21 @@ from typing import Annotated, Any, get_args
 import typer
 
 from scanner import report
+from scanner.cli import exits, policy
 from scanner.errors import UsageError
 from scanner.limits import GIB, Limits
 from scanner.settings import Budget, Device, Noise, Settings
 from scanner.values import frozen
 
 COMPARE = "Compare with"
+REGISTRY = "Many models"
 MEASURE = "What to measure"
 IMAGES = "Images and range"
 SEARCH = "Search"
 LIMITS = "Limits"
 OUTPUT = "Output"
 DISPLAY = "Display"
-PANELS = (COMPARE, MEASURE, IMAGES, SEARCH, LIMITS, OUTPUT, DISPLAY)
+PANELS = (COMPARE, REGISTRY, MEASURE, IMAGES, SEARCH, LIMITS, OUTPUT, DISPLAY)
 
 _DEFAULT = Settings()
 _DETECTORS = Path(__file__).parent.parent / "detectors"
@@ -178,8 +180,31 @@ def _format(name: str) -> str:
     return name
 
 
+def _formats(texts: list[str] | None) -> list[str]:
+    for text in texts or []:
+        name, _, path = text.partition("=")
+        if "=" in text and not path:
+            raise typer.BadParameter(f"{text!r} names no file, as {name}=FILE would.")
+        _format(name)
+    return texts or []
+
+
 def _format_names(incomplete: str) -> list[str]:
     return [name for name in report.FORMATS if name.startswith(incomplete)]
+
+
+def _fail_on(words: list[str] | None) -> list[str]:
+    for word in words or []:
+        try:
+            exits.condition(word)
+        except ValueError as error:
+            choices = ", ".join(exits.CONDITIONS)
+            raise typer.BadParameter(f"{word!r} is not one of {choices}, size=N.") from error
+    return words or []
+
+
+def _fail_on_words(incomplete: str) -> list[str]:
+    return [word for word in (*exits.CONDITIONS, "size=") if word.startswith(incomplete)]
 
 
 def _without_color(chosen: bool) -> bool:
@@ -190,7 +215,8 @@ def _without_color(chosen: bool) -> bool:
 
 
 def _option(panel: str, *flags: str, **more: Any) -> Any:
-    return typer.Option(*flags, rich_help_panel=panel, **more)
+    variable = policy.ENVIRONMENT + flags[0].removeprefix("--").replace("-", "_").upper()
+    return typer.Option(*flags, rich_help_panel=panel, envvar=variable, show_envvar=False, **more)
 
 
 @frozen
@@ -218,12 +244,106 @@ class FormatOptions(PrintOptions):
         _option(
             OUTPUT,
             "--format",
-            metavar="|".join(report.FORMATS),
+            metavar="table|json",
             help="table is for people, json for programs.",
             callback=_format,
             autocompletion=_format_names,
         ),
     ] = "table"
+
+
+@frozen
+class CheckOptions(FormatOptions):
+    """What a check takes."""
+
+    input_shape: Annotated[
+        str | None,
+        _option(
+            IMAGES,
+            "--input-shape",
+            metavar="C,H,W",
+            help="Shape of one input, where the models leave it open.",
+        ),
+    ] = None
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """The shape as numbers."""
+        if self.input_shape is None:
+            return None
+        return numbers("3,224,224", lowest=1)("--input-shape", self.input_shape)
+
+
+@frozen
+class ReportOptions(PrintOptions):
+    """Where the reports of results go, and what of them fails a pipeline."""
+
+    format: Annotated[
+        list[str] | None,
+        _option(
+            OUTPUT,
+            "--format",
+            metavar="NAME[=FILE]",
+            help=f"Write this report: {', '.join(report.FORMATS)}. Repeatable, each with a file: "
+            "--format sarif=out.sarif. Without a file it replaces the table on stdout.",
+            callback=_formats,
+            autocompletion=_format_names,
+        ),
+    ] = None
+    output: Annotated[
+        Path | None,
+        _option(
+            OUTPUT,
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to this file what would go to stdout.",
+        ),
+    ] = None
+    config: Annotated[
+        Path | None,
+        _option(
+            OUTPUT,
+            "--config",
+            metavar="FILE",
+            help="The policy to follow. [dim]\\[default: the nearest scan.toml, or "
+            "pyproject.toml with a table tool.overactivation][/dim]",
+        ),
+    ] = None
+    fdr: Annotated[
+        float | None,
+        _option(
+            OUTPUT,
+            "--fdr",
+            metavar="SHARE",
+            min=0.0001,
+            max=0.5,
+            help="Say of several models how many stand out with this share of false discoveries "
+            "(Benjamini-Hochberg).",
+        ),
+    ] = None
+    verbose: Annotated[
+        bool,
+        _option(
+            DISPLAY,
+            "--verbose",
+            "-v",
+            help="Show every detector in full, also where it found nothing, and every model.",
+        ),
+    ] = False
+    fail_on: Annotated[
+        list[str] | None,
+        _option(
+            OUTPUT,
+            "--fail-on",
+            metavar="WHAT",
+            help="What ends with an exit code other than 0: suspicious, inconclusive, a severity "
+            "(note, warning, confirmed), size=N, or nothing. Repeatable. "
+            "[dim]\\[default: suspicious and inconclusive][/dim]",
+            callback=_fail_on,
+            autocompletion=_fail_on_words,
+        ),
+    ] = None
 
 
 @frozen
@@ -370,7 +490,7 @@ def _bytes(count: int) -> str:
 
 
 @frozen
-class ScanOptions(MeasureOptions, FormatOptions):
+class ScanOptions(MeasureOptions, ReportOptions):
     """What only a scan takes: what to compare with, what a model may cost, where results go."""
 
     reference: Annotated[
@@ -509,15 +629,36 @@ class ScanOptions(MeasureOptions, FormatOptions):
         ),
         Fills("lenient", Limits),
     ] = _DEFAULT.limits.lenient
-    output: Annotated[
+    include: Annotated[
+        list[str] | None,
+        _option(
+            REGISTRY,
+            "--include",
+            metavar="PATTERN",
+            help="Of folders, scan only what matches, as in 'resnet*'; repeatable.",
+        ),
+    ] = None
+    exclude: Annotated[
+        list[str] | None,
+        _option(
+            REGISTRY, "--exclude", metavar="PATTERN", help="Leave out what matches; repeatable."
+        ),
+    ] = None
+    jobs: Annotated[
+        int,
+        _option(
+            REGISTRY, "--jobs", "-j", metavar="N", min=1, help="Measure so many models at a time."
+        ),
+    ] = 1
+    cache: Annotated[
         Path | None,
         _option(
-            OUTPUT,
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write the result to this file instead of stdout.",
+            REGISTRY,
+            "--cache",
+            metavar="FOLDER",
+            help="Keep what was measured here; an unchanged model is not measured again.",
         ),
+        Fills("cache", Call),
     ] = None
     evidence: Annotated[
         Path | None,
@@ -594,6 +735,22 @@ def takes_options(command: Callable[..., None]) -> Callable[..., None]:
     return spread
 
 
+def names() -> dict[str, str]:
+    """Return the parameter that stands for each option that a policy may set."""
+    kinds = (ScanOptions, CalibrateOptions)
+    fields = (field for kind in kinds for field in dataclasses.fields(kind))
+    flags = {flag(field).removeprefix("--"): field.name for field in fields}
+    return {name: field for name, field in flags.items() if name != "config"}
+
+
+def flag(field: "dataclasses.Field[Any]") -> str:
+    """Return the option that an option class's field is."""
+    parts = get_args(field.type)
+    option: Any = next(part for part in parts if isinstance(part, typer.models.OptionInfo))
+    # In an annotation, Typer keeps the first flag where a default would stand.
+    return str(option.default)
+
+
 def _is_required(field: "dataclasses.Field[Any]") -> bool:
     return field.default is dataclasses.MISSING
 
@@ -610,9 +767,7 @@ def filling(kind: type) -> Iterator[tuple[str, str, Fills]]:
         parts = get_args(field.type)
         for fills in parts:
             if isinstance(fills, Fills):
-                # In an annotation, Typer keeps the first flag where a default would stand.
-                option: Any = next(p for p in parts if isinstance(p, typer.models.OptionInfo))
-                yield field.name, str(option.default), fills
+                yield field.name, flag(field), fills
 
 
 def filled(options: Any, of: type) -> dict[str, Any]:
@@ -639,5 +794,15 @@ def settings(options: MeasureOptions) -> Settings:
     if made.images_file and made.images_folder:
         raise UsageError(
             "--images-npz and --images-dir exclude one another", remedy="give one of them"
+        )
+    # Also where no detector that runs looks at them: a typing error is not to go unnoticed.
+    if made.images_file and not Path(made.images_file).exists():
+        raise UsageError(
+            f"there is no file {str(options.images_npz)!r}", remedy="check the path in --images-npz"
+        )
+    if made.images_folder and not Path(made.images_folder).is_dir():
+        raise UsageError(
+            f"there is no folder {str(options.images_dir)!r}",
+            remedy="check the path in --images-dir",
         )
     return made

@@ -6,13 +6,14 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
 from rich.console import Console
-from rich.progress import Progress, TaskID
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from scanner.cli.wording import in_options
@@ -22,6 +23,9 @@ from scanner.report.escape import printable
 _BAR_AFTER = 1.0  # seconds
 _FILE_WIDTH = 100  # columns of a table that goes to a file or a pipe
 _LONGEST_SENTENCE = 2000
+_LONGEST_NAME = 40
+_ENOUGH = 3  # models before the time of the others can be told
+_TWO_MINUTES = 120
 # Drawings for a stream that knows no Unicode; rich draws its own boxes in ASCII there.
 _ASCII: Mapping[str, str] = {
     **dict(zip("░▒▓█", ".:+#", strict=True)),
@@ -128,15 +132,45 @@ class Bar:
         if self._progress is not None:
             self._progress.stop()
 
-    def update(self, done: int, total: int) -> None:
-        """Show how much of a model's work is done."""
+    def measuring(self, model: str) -> Callable[[int, int], None]:
+        """Return what shows the progress of one model.
+
+        It counts measurements, which take seconds or minutes each, and so tells no time.
+        """
+
+        def update(done: int, total: int) -> None:
+            parts = max(1, total // 1000)  # a measurement has a thousand steps
+            number = min(parts, done // 1000 + 1)
+            self._show(done, total, f"{_name(model)}: measurement {number} of {parts}")
+
+        return update
+
+    def counting(self, done: int, total: int, model: str = "") -> None:
+        """Show how many models are done, and when the others will be, if they are like these."""
+        text = f"{done} of {total} models"
+        if _ENOUGH <= done < total:
+            seconds = (time.monotonic() - self._start) / done * (total - done)
+            text += f", about {_duration(seconds)} left"
+        self._show(done, total, f"{text}; {_name(model)}" if model else text)
+
+    def _show(self, done: int, total: int, text: str) -> None:
         if self._hidden or time.monotonic() - self._start < _BAR_AFTER:
             return
         if self._progress is None:
-            self._progress = Progress(console=Console(stderr=True), transient=True)
+            columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
             self._progress.start()
-            self._task = self._progress.add_task("scanning")
-        self._progress.update(self._task, completed=done, total=total)
+            self._task = self._progress.add_task("")
+        shown = escape(text)
+        self._progress.update(self._task, completed=done, total=total, description=shown)
+
+
+def _name(model: str) -> str:
+    return printable(model, _LONGEST_NAME)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < _TWO_MINUTES else f"{seconds / 60:.0f} min"
 
 
 def console(file: TextIO) -> Console:

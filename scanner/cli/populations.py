@@ -26,7 +26,7 @@ def calibrate(models: _Models, chosen: options.CalibrateOptions) -> None:
                 settings,
                 name=chosen.name or chosen.output.stem,
                 provenance=chosen.provenance,
-                progress=bar.update,
+                progress=bar.counting,
             )
         out.write(write_baseline(baseline))
     count = len(baseline.records)

@@ -1,14 +1,18 @@
 """`scan MODEL...`: compare models with clean ones, and say whether they hide a backdoor."""
 
+import dataclasses
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scanner import report
 from scanner.cli import options
+from scanner.cli.delivery import deliver, targets
 from scanner.cli.exits import exit_code
-from scanner.cli.output import Bar, Output, complain, note
+from scanner.cli.models import models as expanded
+from scanner.cli.output import Bar, complain, note
+from scanner.cli.policies import applied
 from scanner.cli.wording import result_in_options
 from scanner.errors import UsageError
 from scanner.results import ScanResult
@@ -18,22 +22,90 @@ if TYPE_CHECKING:
     from scanner.judging.population import Baseline
 
 _Models = Annotated[
-    list[str], typer.Argument(metavar="MODEL", help="ONNX files to scan.", show_default=False)
+    list[str],
+    typer.Argument(
+        metavar="MODEL",
+        help="ONNX files, folders of them, patterns, or - for names on stdin.",
+        show_default=False,
+    ),
 ]
 
 
 @options.takes_options
 def scan(models: _Models, chosen: options.ScanOptions) -> None:
     """Compare a model with clean ones, and say whether it hides a backdoor."""
-    shown = report.named(chosen.format)
-    if len(models) > 1 and not shown.several:
+    wanted = targets(chosen.format or (), chosen.output, verbose=chosen.verbose, fdr=chosen.fdr)
+    files = expanded(models, chosen.include or (), chosen.exclude or ())
+    if len(files) > 1 and (single := [t.report.name for t in wanted if not t.report.several]):
         raise UsageError(
-            f"the format {shown.name!r} shows one model only", remedy="scan one model at a time"
+            f"the format {single[0]!r} shows one model only", remedy="scan one model at a time"
         )
-    from scanner.judging.population import read_baseline  # noqa: PLC0415 - nothing for --help
-    from scanner.report.evidence import write_evidence  # noqa: PLC0415 - as above
+    from scanner.report.evidence import write_evidence  # noqa: PLC0415 - nothing for --help
 
-    settings = options.settings(chosen)
+    several = len(files) > 1 or chosen.jobs > 1 or chosen.cache is not None
+    arriving = _registry(files, chosen) if several else _single(files[0], chosen)
+    told = applied(map(_told, arriving), chosen.config, quiet=chosen.quiet)
+    results = deliver(told, wanted, count=len(files))
+    if not wanted[0].report.shows_failures and len(results) == 1:
+        _explain_failures(results)
+    if chosen.evidence is not None:
+        for path in write_evidence(results, chosen.evidence):
+            if not chosen.quiet:
+                note(f"wrote {path}")
+    raise typer.Exit(exit_code(results, chosen.fail_on or ()))
+
+
+def _single(model: str, chosen: options.ScanOptions) -> Iterator[ScanResult]:
+    from scanner import pipeline  # noqa: PLC0415 - nothing for --help
+
+    settings, references, baseline = _asked(chosen)
+    with Bar(quiet=chosen.quiet) as bar:
+        yield pipeline.scan(
+            model, references, settings, baseline=baseline, progress=bar.measuring(model)
+        )
+
+
+def _registry(models: list[str], chosen: options.ScanOptions) -> Iterator[ScanResult]:
+    """Yield the result for each of many models; say so where no terminal shows a bar."""
+    from scanner import batch, cache  # noqa: PLC0415 - nothing for --help
+    from scanner.report.totals import is_failed  # noqa: PLC0415 - as above
+    from scanner.sandbox import worker  # noqa: PLC0415 - as above
+
+    settings, references, baseline = _asked(chosen)
+    memory = cache.Cache(chosen.cache) if chosen.cache else None
+    worker.discard()  # so that this process has one thread when it forks the lanes
+    lines = not chosen.quiet and not sys.stderr.isatty()
+    done = 0
+    with (
+        Bar(quiet=chosen.quiet) as bar,
+        batch.lanes(min(chosen.jobs, len(models)), settings.detectors) as executor,
+    ):
+
+        def measured(model: object) -> None:
+            nonlocal done
+            done += 1
+            bar.counting(done, len(models), str(model))
+
+        results = batch.scan_many(
+            models,
+            references,
+            settings,
+            baseline=baseline,
+            executor=executor,
+            cache=memory,
+            measured=measured,
+        )
+        for number, result in enumerate(results, start=1):
+            if lines:
+                word = "failed" if is_failed(result) else result.verdict.value
+                note(f"[{number}/{len(models)}] {result.model.path}: {word}")
+            yield result
+
+
+def _asked(chosen: options.ScanOptions) -> "tuple[Settings, list[str], Baseline | None]":
+    """Return the settings, the references and the baseline that the options name."""
+    from scanner.judging.population import read_baseline  # noqa: PLC0415 - nothing for --help
+
     call = options.filled(chosen, options.Call)
     pin = call.get("baseline_sha256")
     if pin and not chosen.baseline:
@@ -41,41 +113,18 @@ def scan(models: _Models, chosen: options.ScanOptions) -> None:
             "a SHA-256 is pinned and there is no baseline",
             remedy="name the file with the setting `baseline`",
         )
-    population = read_baseline(chosen.baseline, sha256=pin) if chosen.baseline else None
-    references = call.get("references", [])
-    results: list[ScanResult] = []
-
-    def arriving() -> Iterator[ScanResult]:
-        for result in _scanned(models, references, settings, population, quiet=chosen.quiet):
-            results.append(result)
-            yield result
-        if not shown.shows_failures:
-            _explain_failures(results)
-
-    with Output(chosen.output) as out:
-        shown.render(arriving(), out, count=len(models))
-    if chosen.evidence is not None:
-        for path in write_evidence(results, chosen.evidence):
-            if not chosen.quiet:
-                note(f"wrote {path}")
-    raise typer.Exit(exit_code(results))
+    baseline = read_baseline(chosen.baseline, sha256=pin) if chosen.baseline else None
+    return options.settings(chosen), call.get("references", []), baseline
 
 
-def _scanned(
-    models: list[str],
-    references: list[str],
-    settings: Settings,
-    population: "Baseline | None",
-    *,
-    quiet: bool,
-) -> Iterator[ScanResult]:
-    from scanner import pipeline  # noqa: PLC0415 - nothing for --help
-
-    with Bar(quiet=quiet) as bar:
-        for result in pipeline.scan_each(
-            models, references, settings, baseline=population, progress=bar.update
-        ):
-            yield result_in_options(result)
+def _told(result: ScanResult) -> ScanResult:
+    """Return a result as the command line tells it: in its words, and with what was typed."""
+    told = result_in_options(result)
+    if told.run is None:
+        return told
+    return dataclasses.replace(
+        told, run=dataclasses.replace(told.run, arguments=("scan", *sys.argv[1:]))
+    )
 
 
 def _explain_failures(results: list[ScanResult]) -> None:

@@ -11,15 +11,18 @@ from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
 from scanner.cli.options import CalibrateOptions, ScanOptions, filling
-from scanner.results import ModelIdentity
+from scanner.results import ModelIdentity, Run
 
 T = TypeVar("T")
 
 FUNCTIONS = {
     "scan": "'scan'",
     "scan_many": "'scan'",
+    "measure": "'scan'",
+    "judge": "'scan'",
     "calibrate": "'scan calibrate'",
     "layers": "'scan layers'",
+    "check": "'scan check'",
     "rules": "'scan detectors'",
     "detectors": "'scan detectors'",
     "diagnose": "'scan doctor'",
@@ -41,14 +44,14 @@ def _translation(match: re.Match[str]) -> str:
 
 
 def result_in_options(value: T) -> T:
-    """Return a result with all its sentences translated; what identifies a model is left alone."""
+    """Return a result with all its sentences translated, but not what names a model or run."""
     return cast("T", _translated(value))
 
 
 def _translated(value: Any) -> Any:
     if isinstance(value, str):
         return in_options(value) if "`" in value else value
-    if isinstance(value, ModelIdentity | enum.Enum):
+    if isinstance(value, ModelIdentity | Run | enum.Enum):
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = (field.name for field in dataclasses.fields(value))

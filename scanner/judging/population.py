@@ -1,6 +1,7 @@
 """Clean models that judge: baseline files, shipped baselines, and who is compared with whom."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -402,7 +403,13 @@ def shipped_baseline(suspect: ModelIdentity, rules: Collection[str] = ()) -> Bas
     path = (
         next(SHIPPED.glob(f"*-{suspect.architecture}.json"), None) if suspect.architecture else None
     )
-    return read_baseline(path, rules) if path else None
+    return _read_once(path, tuple(rules)) if path else None
+
+
+@functools.lru_cache(maxsize=8)
+def _read_once(path: Path, rules: Collection[str]) -> Baseline:
+    """Read a shipped baseline, once for all models of a registry."""
+    return read_baseline(path, rules)
 
 
 def _head(checksum: str) -> str:

@@ -79,6 +79,22 @@ def conformal_p(value: float, clean: Sequence[float]) -> float:
     return (1 + sum(other >= value for other in clean)) / (len(clean) + 1)
 
 
+def discoveries(values: Sequence[float], share: float) -> int:
+    """Return how many of several p-values are discoveries, of which this share may be false.
+
+    Source: Y. Benjamini, Y. Hochberg, "Controlling the False Discovery Rate", Journal of the Royal
+    Statistical Society B 57 (1995), theorem 1: the largest k with p_(k) <= k q / m. It also holds
+    for models ranked among the same clean ones (S. Bates and others, "Testing for outliers with
+    conformal p-values", Annals of Statistics 51 (2023), theorem 2).
+
+    Args:
+        values: P-values, one per model.
+        share: The largest expected share of false ones among the discoveries, q.
+    """
+    ranked = enumerate(sorted(values), start=1)
+    return max((k for k, p in ranked if p <= k * share / len(values)), default=0)
+
+
 def size(value: float, clean: Sequence[float]) -> float:
     """Return how many times as far from the middle a value lies as the largest of clean models.
 

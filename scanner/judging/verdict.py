@@ -19,6 +19,7 @@ from scanner.results import (
 from scanner.settings import Budget, Settings
 from scanner.values import frozen
 
+_MOST_OF_THEM = 3  # detectors that skip for one cause: that is what the model is
 _TWO = 2
 _LISTED = 5  # more classes are counted, not listed
 _FURTHEST = 0.1  # of a model among the furthest tenth it is said how far out it lies
@@ -317,6 +318,10 @@ def _driven(findings: Sequence[Finding], driver: Driver | None) -> str:
 
 
 def _doubt(findings: Sequence[Finding], skips: Sequence[Skip]) -> str:
+    reasons = [skip.reason for skip in skips]
+    if shared := next((r for r in reasons if reasons.count(r) >= _MOST_OF_THEM), None):
+        asked = ", ".join(f.rule.id for f in findings) or "nothing"
+        return f"{shared}; what could be asked of it: {asked}"
     doubtful = [f for f in findings if f.verdict is Verdict.INCONCLUSIVE]
     decisive = [f for f in doubtful if f.contribution.decisive]
     if decisive or doubtful:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from scanner.errors import MalformedModelError, UnsafeModelError, UsageError
 from scanner.limits import Limits
-from scanner.modelfile import fast_reader
+from scanner.modelfile import fast_reader, formats
 from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.results import ModelIdentity, ValueInfo
 
@@ -186,13 +186,18 @@ def _check_file(name: str, status: os.stat_result, limits: Limits) -> int:
 def _check_format(data: bytes, name: str) -> None:
     """Refuse bytes that ONNX Runtime takes for its own format, whatever else they are.
 
-    A FlatBuffer bears its identifier at byte 4, and a loader from memory looks for it first.
+    A FlatBuffer bears its identifier at byte 4, and a loader from memory looks for it first. A file
+    of another format is named as what it is.
     """
     if data[4:8] == b"ORTM":
         raise UnsafeModelError(
             f"{name!r} is a model in ONNX Runtime's own format to whoever loads it from memory "
             "(ORTM at byte 4), whatever it is to a reader of ONNX",
             remedy="scan the .onnx file that it was made from",
+        )
+    if (other := formats.recognise(data)) is not None:
+        raise MalformedModelError(
+            f"{name!r} is no ONNX file: it is {other.name}", remedy=other.remedy
         )
 
 

@@ -14,7 +14,15 @@ from scanner.values import frozen
 
 # Name and class; the module bears the name of the format, and is loaded when the format is asked
 # for, since a result as JSON need not wait for the terminal's drawing library.
-FORMATS = {"table": "TableReport", "json": "JsonReport"}
+FORMATS = {
+    "table": "TableReport",
+    "json": "JsonReport",
+    "jsonl": "JsonLinesReport",
+    "sarif": "SarifReport",
+    "junit": "JunitReport",
+    "markdown": "MarkdownReport",
+    "cyclonedx": "CyclonedxReport",
+}
 
 
 class Page(Protocol):
@@ -35,8 +43,8 @@ class Report(Protocol):
         name: What a user calls it, as in `FORMATS`.
         suffix: Of a file that holds such a report, with its dot.
         several: Whether one report can show the results of several models.
-        shows_failures: Whether it shows models that could not be measured at all; where it does
-            not, whoever asked for the report has to say so elsewhere.
+        shows_failures: Whether it shows a single model that could not be measured at all; where it
+            does not, whoever asked for the report has to say so elsewhere.
     """
 
     name: str
@@ -52,6 +60,19 @@ class Report(Protocol):
             page: Where to write.
             count: How many results there will be.
         """
+
+
+@runtime_checkable
+class Detailed(Protocol):
+    """A report that can be told how much to say.
+
+    Attributes:
+        verbose: Whether it shows what few people read.
+        fdr: The share of false discoveries that it says something about; None says nothing.
+    """
+
+    verbose: bool
+    fdr: float | None
 
 
 @frozen

@@ -2,13 +2,18 @@
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+from scanner import jsonfile
+from scanner.errors import UsageError
 from scanner.report import Listing, Page
 from scanner.results import ScanResult
-from scanner.values import to_json
+from scanner.values import UnfitError, from_json, to_json
 
 SCHEMA = 2
+_REMEDY = "name a file that the format 'json' or 'jsonl' wrote"
+_SEVERAL = 2
 
 
 class JsonReport:
@@ -39,6 +44,64 @@ def render(result: ScanResult, *, indent: int | None = 2) -> str:
         "score": body.pop("score"),
     }
     return write(first | body, indent=indent)
+
+
+def write_results(results: Iterable[ScanResult], path: Path) -> None:
+    """Save results as JSON Lines, for `read_results`.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    try:
+        path.write_text(
+            "".join(render(result, indent=None) for result in results), encoding="utf-8"
+        )
+    except OSError as error:
+        raise UsageError(
+            f"{str(path)!r} cannot be written ({error.strerror})", remedy="name another file"
+        ) from error
+
+
+def read_results(path: Path) -> list[ScanResult]:
+    """Read saved results: one JSON object, or JSON Lines.
+
+    Raises:
+        UsageError: The file cannot be read, or does not hold results of this schema.
+    """
+    try:
+        return [_result(path, data) for data in _objects(jsonfile.read(path))]
+    except jsonfile.UnreadableError as error:
+        raise UsageError(f"the result {str(path)!r} {error}", remedy=_REMEDY) from error
+
+
+def _objects(text: bytes) -> list[Any]:
+    """Return the objects of a file: a single one may be spread over lines.
+
+    Raises:
+        UnreadableError: It is not JSON within the limits.
+    """
+    try:
+        return [jsonfile.parse(text)]
+    except jsonfile.UnreadableError:
+        if len(lines := [line for line in text.splitlines() if line.strip()]) < _SEVERAL:
+            raise
+    return list(map(jsonfile.parse, lines))
+
+
+def _result(path: Path, data: Any) -> ScanResult:
+    schema = data.pop("schema", None) if isinstance(data, dict) else None
+    if schema != SCHEMA:
+        found = f"schema {schema}" if isinstance(schema, int) else "no schema"
+        raise _not_a_result(path, f"it has {found}, and schema {SCHEMA} is needed")
+    try:
+        return from_json(ScanResult, data)
+    except UnfitError as error:
+        field = f", at {error.field}" if error.field else ""
+        raise _not_a_result(path, f"it was edited, or written by another version{field}") from error
+
+
+def _not_a_result(path: Path, why: str) -> UsageError:
+    return UsageError(f"{str(path)!r} is not a saved result: {why}", remedy=_REMEDY)
 
 
 def write(data: Any, *, indent: int | None = 2) -> str:

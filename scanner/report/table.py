@@ -7,6 +7,7 @@ from rich.text import Text
 
 from scanner.report import Listing, Page, terminal
 from scanner.report.escape import printable
+from scanner.report.totals import is_failed
 from scanner.results import ScanResult
 
 _BETWEEN_COLUMNS = 2
@@ -21,10 +22,15 @@ class TableReport:
     several = True
     shows_failures = False
 
+    def __init__(self) -> None:
+        self.verbose = False
+        self.fdr: float | None = None
+
     def render(self, results: Iterable[ScanResult], page: Page, *, count: int) -> None:  # noqa: ARG002 - columns are as wide as all results need
-        """Draw the models that something is known of, once all results are there."""
-        if known := [r for r in results if r.runtime is not None or r.findings]:
-            terminal.render(known, page.console)
+        """Draw the models once all results are there; of a single one, what is known of it."""
+        shown = list(results)
+        if len(shown) > 1 or not all(map(is_failed, shown)):
+            terminal.render(shown, page.console, verbose=self.verbose, fdr=self.fdr)
 
     def render_listing(self, listing: Listing, page: Page) -> None:
         """Draw a listing; cells may come from a model, so they are made safe to print."""

@@ -1,6 +1,6 @@
 """The result for a person at a terminal."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -11,6 +11,7 @@ from rich.text import Text
 from scanner.limits import Confinement
 from scanner.report.escape import LONGEST, printable
 from scanner.report.pictures import picture
+from scanner.report.totals import chances, is_failed, totals
 from scanner.results import (
     Block,
     Cell,
@@ -45,26 +46,47 @@ _LABEL = 9
 _SERIES_STYLES = ("red", "green", "cyan", "magenta")
 
 
-def render(results: Sequence[ScanResult], console: Console) -> None:
-    """Print one result in full, or several as a table with a row per model."""
-    if len(results) == 1:
-        console.print(_single(results[0]))
-    else:
-        console.print(_overview(results))
+def render(
+    results: Sequence[ScanResult],
+    console: Console,
+    *,
+    verbose: bool = False,
+    fdr: float | None = None,
+) -> None:
+    """Print one result in full, or several as a table with a row per model.
+
+    A verbose report shows every detector in full, and every model before the table.
+    """
+    for result in results if verbose or len(results) == 1 else ():
+        console.print(_single(result, verbose=verbose))
+        if len(results) > 1:
+            console.print()
+    if len(results) > 1:
+        console.print(_overview(results, fdr))
 
 
-def _single(result: ScanResult) -> RenderableType:
+def _single(result: ScanResult, *, verbose: bool) -> RenderableType:
     parts: list[RenderableType] = [_heading(result), "", _summary(result)]
-    for finding in result.findings:
-        if _is_shown_in_full(finding):
-            parts += ["", _finding_heading(finding), _body(finding)]
-    if rest := [f for f in result.findings if not _is_shown_in_full(f) and f.statistic != 0]:
+    full = [f for f in result.findings if verbose or _is_shown_in_full(f)]
+    for finding in full:
+        parts += ["", _finding_heading(finding), _body(finding)]
+    if rest := [f for f in result.findings if f not in full and f.statistic != 0]:
         parts += ["", _in_words(rest)]
     if result.skips or result.failures:
         parts.append("")
-    parts += [_line(f"skipped {s.rule}", s.reason, "dim") for s in result.skips[:_SHOWN]]
-    parts += [_line(f"failed {f.rule}", f.sentence, "red") for f in result.failures[:_SHOWN]]
+    skipped = _by_cause((s.rule, s.reason) for s in result.skips)
+    failed = _by_cause((f.rule, f.sentence) for f in result.failures)
+    parts += [_line(f"skipped {rules}", reason, "dim") for rules, reason in skipped[:_SHOWN]]
+    parts += [_line(f"failed {rules}", sentence, "red") for rules, sentence in failed[:_SHOWN]]
     return Group(*parts, "", _conclusion(result))
+
+
+def _by_cause(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return each cause once, with all the detectors that it stopped."""
+    rules: dict[str, list[str]] = {}
+    for rule, cause in pairs:
+        rules.setdefault(cause, []).append(rule)
+    return [(", ".join(stopped), cause) for cause, stopped in rules.items()]
 
 
 def _is_shown_in_full(finding: Finding) -> bool:
@@ -159,6 +181,9 @@ def _grounds(result: ScanResult) -> Iterator[tuple[str, str]]:
     if result.verdict is Verdict.INCONCLUSIVE and result.index is not None and not result.missed:
         reach = "clean networks of the shipped recipes reached 1 at most"
         yield "index", f"{result.index:.2f}, uncalibrated: {reach}"
+    for number, allowed in enumerate(result.suppressions):
+        label = "" if number else "allowed"
+        yield label, f"{allowed.rule}, until {allowed.expires}: {allowed.reason}"
     if result.calibration:
         yield "rests on", result.calibration
     if result.input_range is not None:
@@ -186,7 +211,7 @@ def _missing(runtime: Runtime) -> tuple[str, ...]:
 
 
 def _line(label: str, sentence: str, style: str) -> Text:
-    return _text(label, style=style).append(": ").append_text(_text(sentence, 600, "default"))
+    return _text(label, 400, style).append(": ").append_text(_text(sentence, 600, "default"))
 
 
 def _text(shown: str, longest: int = LONGEST, style: str = "") -> Text:
@@ -261,21 +286,31 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _overview(results: Sequence[ScanResult]) -> RenderableType:
-    """A row per model, with the columns that the findings put there."""
+def _overview(results: Sequence[ScanResult], fdr: float | None) -> RenderableType:
+    """A row per model, with the columns that the findings put there, and the totals."""
     cells = [{c.heading: c.text for c in _cells(result)} for result in results]
     headings = list(dict.fromkeys(heading for row in cells for heading in row))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("model", overflow="fold")
     table.add_column("verdict")
-    for name in ("score", "index", "class", *headings):
+    for name in ("p-value", "size", "index", "class", *headings):
         table.add_column(_text(name), justify="right")
     for result, own in zip(results, cells, strict=True):
         verdict = Text(result.verdict.value, STYLES[result.verdict])
-        numbers = (_figure(result.score), _figure(result.index), _suspected(result))
+        if is_failed(result):
+            verdict = Text("failed", "bold red")
+        elif result.allowed:
+            verdict = Text(f"{result.verdict.value}, allowed", "dim")
+        p = None if result.score is None else 1 - result.score
+        numbers = (_short(p), _short(result.size), _short(result.index), _suspected(result))
         further = (_text(own.get(heading, "-")) for heading in headings)
         table.add_row(_text(result.model.path), verdict, *numbers, *further)
-    return Group(table, "", *_notes(results))
+    said = (Text(f"{sentence}.") for sentence in (totals(results), *chances(results, fdr)))
+    return Group(table, "", *_notes(results), "", *said)
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
 
 
 def _cells(result: ScanResult) -> Iterator[Cell]:
@@ -290,7 +325,8 @@ def _suspected(result: ScanResult) -> str:
 
 def _notes(results: Sequence[ScanResult]) -> list[Text]:
     """Say each reason once, and each failure."""
-    reasons = dict.fromkeys(f"{r.verdict.value}: {printable(r.reason, 400)}." for r in results)
+    known = [result for result in results if not is_failed(result)]
+    reasons = dict.fromkeys(f"{r.verdict.value}: {printable(r.reason, 400)}." for r in known)
     failures: list[tuple[ScanResult, Failure]] = [(r, f) for r in results for f in r.failures]
     notes = [Text(reason) for reason in reasons]
     return notes + [

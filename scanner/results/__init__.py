@@ -17,8 +17,10 @@ from scanner.results.findings import (
     Lead,
     PairedDifference,
     Population,
+    Run,
     ScanResult,
     Standing,
+    Suppression,
     Verdict,
 )
 from scanner.results.profiles import (
@@ -56,8 +58,7 @@ __all__ = [
     "ClassDifference", "ClassRow", "ClassScores", "Comparison", "Contest", "Contribution",
     "Description", "Evidence", "Failure", "Finding", "Grant", "Histogram", "ImagesCompared",
     "Input", "InputRange", "LayerDifference", "LayerRow", "Lead", "Likeness", "Measurement",
-    "ModelIdentity",
-    "ModelRecord", "Observation", "PairedDifference", "Part", "Population", "Rule", "Runtime",
-    "Scale", "ScanResult", "Series", "Severity", "Sketch", "Skip", "Standing", "Table", "Trigger",
-    "ValueInfo", "Verdict", "Wording",
+    "ModelIdentity", "ModelRecord", "Observation", "PairedDifference", "Part", "Population", "Rule",
+    "Run", "Runtime", "Scale", "ScanResult", "Series", "Severity", "Sketch", "Skip", "Standing",
+    "Suppression", "Table", "Trigger", "ValueInfo", "Verdict", "Wording",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 import dataclasses
 import enum
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from scanner.results.blocks import Description
 from scanner.results.declarations import Contribution, Rule
@@ -14,9 +14,15 @@ from scanner.results.records import (
     ModelIdentity,
     Observation,
     Runtime,
+    Severity,
     Skip,
 )
-from scanner.values import Count, Identifier, Index, Sha256, Share, frozen
+from scanner.values import Count, Identifier, Index, Matching, Sha256, Share, frozen
+
+Time = Annotated[str, Matching(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", 20)]
+Day = Annotated[str, Matching(r"\d{4}-\d\d-\d\d", 10)]
+Accepted = Annotated[str, Matching(r"[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_-]*)?", 129)]
+"""A rule, an observation (`rule/code`), or "model" for all of them."""
 
 ClassScores = tuple[tuple[Index, float], ...]
 """How far each class stands out, as pairs (class, score)."""
@@ -292,6 +298,42 @@ class Finding:
 
 
 @frozen
+class Run:
+    """When and how a result was made, for whoever reads it later.
+
+    Attributes:
+        time: When it was made, in UTC, as ISO 8601 writes it.
+        alpha: Level of the test.
+        version: Of this program.
+        arguments: Words of the command line; empty for a scan from Python.
+    """
+
+    time: Time
+    alpha: Share
+    version: str
+    arguments: tuple[str, ...] = ()
+
+
+@frozen
+class Suppression:
+    """A finding that somebody accepted: it is still shown, and no longer counts.
+
+    Attributes:
+        rule: What was accepted.
+        reason: Why, in the words of whoever accepted it.
+        expires: The last day on which that holds, as in 2030-12-31.
+    """
+
+    rule: Accepted
+    reason: str
+    expires: Day
+
+    def covers(self, rule: str) -> bool:
+        """Whether it is about a rule: by name, with its detector, or with the whole model."""
+        return self.rule in {"model", rule, rule.split("/", maxsplit=1)[0]}
+
+
+@frozen
 class ScanResult:
     """The answer for one model.
 
@@ -320,6 +362,8 @@ class ScanResult:
         warnings: What is wrong with the references, in sentences.
         advice: What would make the answer stronger, in sentences, the most useful first.
         input_range: The values that the models were measured on; None where that was not settled.
+        run: When and how the result was made.
+        suppressions: What somebody accepted.
     """
 
     model: ModelIdentity
@@ -339,3 +383,22 @@ class ScanResult:
     warnings: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
     input_range: InputRange | None = None
+    run: Run | None = None
+    suppressions: tuple[Suppression, ...] = ()
+
+    @property
+    def allowed(self) -> bool:
+        """Whether everything that the verdict rests on was accepted by somebody.
+
+        That is what the graph shows, where it shows something suspicious, or else the verdict.
+        """
+        grave = [
+            f"{finding.rule.id}/{seen.code}"
+            for finding in self.findings
+            for seen in finding.observations
+            if seen.severity >= Severity.SUSPICIOUS
+        ]
+        return all(
+            any(suppression.covers(rule) for suppression in self.suppressions)
+            for rule in grave or ["verdict"]
+        )

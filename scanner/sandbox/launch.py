@@ -29,6 +29,7 @@ _STARTER = (
 _NATIVE = frozenset({"numpy", "onnxruntime", "onnx", "torch"})
 # What a child may import.
 _NEEDED = ("numpy", "onnx", "onnxruntime", "ml_dtypes", "google", "typing_extensions", "PIL")
+_preloaded: list[str] = []  # native libraries that this process holds for its children only
 _LARGEST = 2**28  # bytes; the memory of a larger caller would count against the child's limit
 _HELD = ("VmRSS", "VmPTE", "VmSwap")  # fields of /proc/PID/status
 _PAUSE = 0.002  # seconds between two checks on whether a child or a thread has ended
@@ -79,14 +80,34 @@ def start(preload: Sequence[str]) -> Child:
 def may_fork() -> bool:
     """Whether a fork of this process would work.
 
-    It must have one thread, be small and hold no native library, neither from the installation nor
-    by way of the environment, and every library that the child needs must be where a fork looks.
+    It must have one thread, be small and hold no native library (but by `preload`), neither from
+    the installation nor by way of the environment, and every library that the child needs must be
+    where a fork looks.
     """
-    if sys.platform != "linux" or _NATIVE & sys.modules.keys() or sys.gettrace() is not None:
+    if sys.platform != "linux" or sys.gettrace() is not None:
+        return False
+    if _NATIVE & sys.modules.keys() and not _preloaded:
         return False
     if any(os.environ.get(name) for name in _LOADERS) or _foreign_library_folders():
         return False
     return resident_bytes(os.getpid()) < _LARGEST and _is_alone() and not _needs_other_folders()
+
+
+def preload(modules: Sequence[str]) -> None:
+    """Load what children need into this process, so that each of many forks finds it there.
+
+    For a process that does nothing but start children: it reads no model, and its native libraries
+    have started no thread when it forks. Where they have, children are fresh interpreters.
+    """
+    import gc  # noqa: PLC0415 - a single scan does not come here
+    import importlib  # noqa: PLC0415
+
+    os.environ.update(environment())  # read by the libraries as they load
+    for name in modules:
+        importlib.import_module(name)
+    gc.freeze()
+    if _is_alone():
+        _preloaded.extend(_NATIVE & sys.modules.keys())
 
 
 def _is_alone() -> bool:

@@ -1,12 +1,22 @@
 """Many models through real children, in one process or over an executor."""
 
+import dataclasses
+import multiprocessing
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import models
+import numpy as np
 import pytest
+import triggered
+from onnx import numpy_helper
 
-from scanner import Device, Settings, scan_many
+from scanner import Device, Settings, UsageError, pipeline, scan, scan_many
+from scanner.batch import lanes
+from scanner.cache import Cache
+from scanner.results import ModelRecord
 
 SETTINGS = Settings(images=10, device=Device.CPU, detectors=("overactivation",))
 
@@ -32,3 +42,115 @@ def test_an_executor_gives_the_same_results(pair: tuple[Path, Path]) -> None:
             r.findings for r in scan_many([pair[0], pair[1]], [], SETTINGS, executor=executor)
         ]
     assert parallel == [r.findings for r in scan_many([pair[0], pair[1]], [], SETTINGS)]
+
+
+def test_lanes_give_the_same_results_and_leave_no_process(pair: tuple[Path, Path]) -> None:
+    with lanes(2, SETTINGS.detectors) as executor:
+        side_by_side = list(scan_many(pair, [], SETTINGS, executor=executor))
+    assert multiprocessing.active_children() == []
+    assert [r.findings for r in side_by_side] == [r.findings for r in scan_many(pair, [], SETTINGS)]
+
+
+def test_a_lane_that_dies_costs_no_result(pair: tuple[Path, Path]) -> None:
+    with lanes(1, SETTINGS.detectors) as executor:
+        executor.submit(os._exit, 1)
+        results = list(scan_many([*pair, *pair], [], SETTINGS, executor=executor))
+    assert [len(r.findings) for r in results] == [1, 1, 1, 1]
+
+
+def test_what_is_remembered_is_not_measured(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Cache(tmp_path / "cache")
+    told: list[str] = []
+    first = list(scan_many(pair, [], SETTINGS, cache=cache, measured=lambda m: told.append(str(m))))
+    assert told == list(map(str, pair))
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(pipeline, "measure", fail)
+    assert list(scan_many(pair, [], SETTINGS, cache=cache)) == first
+    again = dataclasses.replace(SETTINGS, alpha=0.2)
+    assert [r.run and r.run.alpha for r in scan_many(pair, [], again, cache=cache)] == [0.2, 0.2]
+    monkeypatch.setattr(pipeline.Judge, "judge", fail)
+    assert list(scan_many(pair, [], SETTINGS, cache=cache)) == first
+
+
+def test_what_failed_is_measured_again(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"x")
+    cache = Cache(tmp_path / "cache")
+    (result,) = scan_many([broken], [], SETTINGS, cache=cache)
+    assert result.failures
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_an_interrupted_run_keeps_what_it_has(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    next(scan_many(pair, [], SETTINGS, cache=cache))
+    key = cache.key(pair[0], SETTINGS)
+    assert key is not None
+    assert cache.record(key) is not None
+
+
+def test_references_are_measured_once_and_judge(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = [models.save(models.plain(seed=s), tmp_path / f"{s}.onnx") for s in (1, 2, 3)]
+    measured: list[str] = []
+    measure = pipeline.measure
+
+    def counted(model: pipeline.PathLike, settings: Settings) -> ModelRecord:
+        measured.append(str(model))
+        return measure(model, settings)
+
+    monkeypatch.setattr(pipeline, "measure", counted)
+    results = list(scan_many([pair[0], pair[0]], clean, SETTINGS))
+    assert measured == [*map(str, clean), str(pair[0]), str(pair[0])]
+    assert [r.findings[0].p_value for r in results] == [0.25, 0.25]
+
+
+def test_references_are_measured_again_for_a_model_of_another_range(tmp_path: Path) -> None:
+    reference = models.save(models.plain(seed=2), tmp_path / "reference.onnx")
+    suspects = [
+        models.save(models.plain(), tmp_path / "unit.onnx"),
+        models.save(models.of_bytes(), tmp_path / "bytes.onnx"),
+    ]
+    results = list(scan_many(suspects, [reference], SETTINGS))
+    single = [scan(suspect, [reference], SETTINGS) for suspect in suspects]
+    assert [r.findings for r in results] == [r.findings for r in single]
+    assert [r.warnings for r in results] == [r.warnings for r in single]
+
+
+def test_a_copy_among_the_references_is_said_as_in_a_single_scan(tmp_path: Path) -> None:
+    suspect, copy, other = triggered.classifier(), triggered.classifier(), triggered.classifier()
+    for model, least in ((copy, 1e-3), (other, 1e-2)):
+        tensor = next(t for t in model.graph.initializer if t.name == "weights")
+        moved = numpy_helper.to_array(tensor) + np.float32(least)
+        tensor.CopyFrom(numpy_helper.from_array(moved, "weights"))
+    named = {"suspect": suspect, "copy": copy, "other": other}
+    files = [models.save(model, tmp_path / f"{name}.onnx") for name, model in named.items()]
+    settings = Settings(device=Device.CPU, detectors=("head", "classifier"))
+    (result,) = scan_many(files[:1], files[1:], settings)
+    single = scan(files[0], files[1:], settings)
+    assert "is a copy of the suspect" in result.warnings[0]
+    assert (result.warnings, result.verdict) == (single.warnings, single.verdict)
+
+
+def test_a_reference_that_is_no_model_stops_the_run(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="there is no file"):
+        list(scan_many(pair, [tmp_path / "none.onnx"], SETTINGS))
+
+
+@pytest.mark.parametrize("single", ["a.onnx", Path("a.onnx")])
+def test_a_single_path_is_not_read_letter_by_letter(single: Any) -> None:
+    for call in (
+        lambda: list(scan_many(single)),
+        lambda: list(scan_many(["b.onnx"], single)),
+        lambda: scan("b.onnx", single),
+    ):
+        with pytest.raises(UsageError, match="put it into a list"):
+            call()

@@ -1,5 +1,7 @@
 """Every error crosses a process boundary unchanged, and is one sentence."""
 
+import pickle
+
 import pytest
 
 from scanner import errors
@@ -26,6 +28,13 @@ def test_a_missing_value_names_its_neighbours() -> None:
 def test_an_unknown_kind_stays_a_scanner_error() -> None:
     data = ErrorData(type="Strange", problem="p", remedy="r", details={})
     assert type(ScannerError.from_dict(data)) is ScannerError
+
+
+def test_an_error_crosses_a_process_boundary_as_it_is() -> None:
+    error = errors.ValueNotFoundError("activate", ["activated"])
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    assert type(again) is errors.ValueNotFoundError
+    assert (str(again), again.details) == (str(error), error.details)
 
 
 def test_details_may_bear_any_name() -> None:

@@ -14,7 +14,7 @@ import scanner
 from scanner import Device, Settings, UsageError, Verdict, scan
 from scanner.detectors import FAMILY
 from scanner.judging.population import Baseline
-from scanner.pipeline import calibrate, diagnose, layers, rules, scan_each
+from scanner.pipeline import calibrate, diagnose, judge, layers, measure, rules, scan_each
 from scanner.results import ModelRecord
 
 SETTINGS = Settings(images=10, device=Device.CPU, detectors=("overactivation",))
@@ -237,20 +237,42 @@ def test_the_input_range_that_was_found_is_the_one_that_was_measured(tmp_path: P
 
 def test_a_scan_of_another_range_measures_its_references_again(tmp_path: Path) -> None:
     reference = models.save(models.plain(seed=2), tmp_path / "reference.onnx")
-    bytes_taken = models.build(
-        [
-            onnx.helper.make_node("Div", ["image", "scale"], ["scaled"]),
-            models.convolution("scaled"),
-            models.relu(),
-            *models.head("activated"),
-        ],
-        {**models.weights(planted=False), "scale": np.array(255, np.float32)},
-    )
     suspects = [
         models.save(models.plain(), tmp_path / "unit.onnx"),
-        models.save(bytes_taken, tmp_path / "bytes.onnx"),
+        models.save(models.of_bytes(), tmp_path / "bytes.onnx"),
     ]
     results = list(scan_each(suspects, [reference], SETTINGS))
     alone = scan(suspects[1], [reference], SETTINGS)
     assert results[1].findings[0].statistic == alone.findings[0].statistic
     assert results[1].input_range == alone.input_range
+
+
+def test_measuring_and_judging_are_the_halves_of_a_scan(pair: tuple[Path, Path]) -> None:
+    whole = scan(pair[0], [pair[1]], SETTINGS)
+    (judged,) = judge([measure(pair[0], SETTINGS)], [measure(pair[1], SETTINGS)], SETTINGS)
+    assert (judged.findings, judged.verdict, judged.warnings) == (
+        whole.findings,
+        whole.verdict,
+        whole.warnings,
+    )
+
+
+def test_what_was_measured_on_other_values_is_not_compared(tmp_path: Path) -> None:
+    files = [
+        models.save(models.of_bytes(), tmp_path / "bytes.onnx"),
+        models.save(models.plain(seed=2), tmp_path / "unit.onnx"),
+    ]
+    suspect, reference = (measure(file, SETTINGS) for file in files)
+    (result,) = judge([suspect], [reference], SETTINGS)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "was measured on other values" in result.failures[0].sentence
+
+
+def test_a_model_that_no_child_survives_is_a_record_of_that(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a child says after the first byte of a model, errors too, is about that model alone."""
+    monkeypatch.setattr("scanner.protocol.EXAMINE", scanner.protocol.RULES)
+    record = measure(pair[0], SETTINGS)
+    assert record.model.path == str(pair[0])
+    assert [failure.rule for failure in record.failures] == ["model"]

@@ -2,11 +2,13 @@
 
 import itertools
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scanner.errors import UsageError
 from scanner.settings import EFFORTS, Budget, Device, Noise, Settings
 from scanner.values import from_json, to_json
 
@@ -63,6 +65,25 @@ def test_settings_survive_json(
         noise=noise, device=device, budget=budget, classes=classes, input_range=input_range
     )
     assert from_json(Settings, json.loads(json.dumps(to_json(settings)))) == settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("images", 0, "give at least 1"),
+        ("seed", -1, "give at least 0"),
+        ("threads", -1, "give at least 0"),
+        ("alpha", 0, "between 0 and 1"),
+        ("alpha", 1.5, "between 0 and 1"),
+        ("miss", -0.1, "between 0 and 0.5"),
+        ("miss", 0.6, "between 0 and 0.5"),
+        ("detectors", "head", r"as in \('head',\)"),
+        ("classes", 3, "a sequence is wanted"),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused(name: str, value: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Settings(**{name: value})
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import dataclasses
 
 import onnx
 
-from scanner.errors import UnsupportedModelError, ValueNotFoundError
+from scanner.errors import NoLayerError, ValueNotFoundError
 from scanner.graph.core.structure import Uses, attribute, is_lowest_code, subgraphs
 
 SINGLE_OPERATORS = frozenset({
@@ -55,14 +55,14 @@ def choose(proto: onnx.ModelProto, layer: str | None = None) -> Activation:
     `layer` may be the name of any top-level value or node, activation or not.
 
     Raises:
-        UnsupportedModelError: There is no top-level activation.
+        NoLayerError: There is no top-level activation.
         ValueNotFoundError: There is no such layer.
     """
     found = activations(proto)
     if layer is not None:
         return _named(proto, found, layer)
     if not found:
-        raise UnsupportedModelError(
+        raise NoLayerError(
             _why_none(proto.graph), remedy="name an inner value with the setting `layer`"
         )
     return next((a for a in found if a.operator == "Relu"), found[0])

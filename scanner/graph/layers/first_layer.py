@@ -41,7 +41,8 @@ def cut(model: Model, layer: str | None) -> Stem:
     """Return the stem of a model up to `layer`, else up to its first ReLU or other activation.
 
     Raises:
-        UnsupportedModelError: There is no activation, or it does not depend on the input.
+        NoLayerError: There is no activation.
+        UnsupportedModelError: It does not depend on the input.
         ValueNotFoundError: There is no such layer.
         ModelError: As for `scanner.modelfile.model.Model.serialise`.
     """

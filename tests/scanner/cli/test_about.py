@@ -58,6 +58,28 @@ def test_a_format_that_cannot_show_a_listing_is_refused(monkeypatch: pytest.Monk
 
 def test_an_unknown_format_is_wrong_usage(folder: Path) -> None:
     for command in (["layers", folder / "clean.onnx"], ["detectors"], [folder / "clean.onnx"]):
-        run = scan(*command, "--format", "markdown")
+        run = scan(*command, "--format", "pdf")
         assert run.returncode == 2
-        assert "'markdown' is not one of 'table', 'json'" in said(run)
+        assert "'pdf' is not one of 'table', 'json'" in said(run)
+
+
+def test_a_check_says_what_would_be_skipped_and_why_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    run = scan("check", "clean.onnx", "two.onnx", COLUMNS="200")
+    assert run.returncode == 0, run.stderr
+    rows = re.findall(r"^(\S+\.onnx) +(yes|no|in part) ", run.stdout, re.MULTILINE)
+    assert rows == [("clean.onnx", "yes"), ("two.onnx", "in part")]
+    assert run.stdout.count("2 required inputs") == 1
+
+
+def test_a_check_of_what_is_no_model_ends_with_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    run = scan("check", "short.onnx", "clean.onnx", "--format", "json")
+    first, second = json.loads(run.stdout)
+    assert run.returncode == 2
+    assert first["error"]["type"] == "MalformedModelError"
+    assert {row["obstacle"] for row in second["detectors"]} == {None}

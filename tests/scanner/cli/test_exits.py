@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from examples import result
+from examples import hostile, result, unopened
 
 from scanner.cli import exits
 from scanner.cli.exits import exit_code
@@ -25,6 +25,32 @@ def test_exit_codes_are_the_worst_of_several() -> None:
     assert exit_code([clean, doubt]) == 3
     assert exit_code([clean, doubt, failed]) == 2
     assert exit_code([failed, guilt, doubt]) == 1
+
+
+def test_what_fails_can_be_chosen() -> None:
+    guilt = replace(result(), failures=(), size=3.0)
+    doubt = replace(guilt, verdict=Verdict.INCONCLUSIVE)
+    seen = replace(hostile(), failures=(), verdict=Verdict.CLEAN)
+    assert exit_code([guilt], ["inconclusive"]) == 0
+    assert exit_code([guilt, doubt], ["inconclusive"]) == 3
+    assert exit_code([guilt, doubt], ["suspicious"]) == 1
+    assert [exit_code([guilt], [word]) for word in ("size=3", "size=3.1")] == [1, 0]
+    assert [exit_code([seen], [word]) for word in ("warning", "confirmed", "suspicious")] == [
+        1,
+        1,
+        0,
+    ]
+    assert exit_code([guilt, unopened()], ["nothing"]) == 0
+
+
+def test_what_could_not_be_measured_fails_whatever_was_chosen() -> None:
+    assert exit_code([unopened()], ["suspicious"]) == 2
+
+
+@pytest.mark.parametrize("word", ["", "guilty", "size", "size=", "size=big", "error"])
+def test_other_words_are_no_condition(word: str) -> None:
+    with pytest.raises(ValueError, match="is no condition"):
+        exits.condition(word)
 
 
 def raiser(error: BaseException) -> int:

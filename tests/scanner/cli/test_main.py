@@ -29,7 +29,9 @@ def test_help_shows_panels_commands_examples_and_exit_codes(flag: str, width: in
     assert "…" not in text
 
 
-@pytest.mark.parametrize("command", ["calibrate", "layers", "detectors", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["calibrate", "report", "check", "layers", "detectors", "config", "doctor"]
+)
 def test_every_command_has_help(command: str) -> None:
     run = scan(command, "-h")
     assert run.returncode == 0
@@ -76,7 +78,8 @@ def test_a_file_called_almost_as_a_command_is_a_file(
     ("words", "completed"),
     [
         ("m.onnx -d over", ["overactivation"]),
-        ("m.onnx --format js", ["json"]),
+        ("m.onnx --format js", ["json", "jsonl"]),
+        ("m.onnx --fail-on conf", ["confirmed"]),
         ("lay", ["layers"]),
         ("calibrate -d hea", ["head"]),
     ],

@@ -20,14 +20,15 @@ def test_without_options_the_settings_are_the_defaults() -> None:
     assert options.settings(CalibrateOptions(output=Path("b.json"))) == Settings()
 
 
-def test_every_option_fills_its_setting() -> None:
+def test_every_option_fills_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "c.npz").touch()
     typed: dict[str, Any] = {
         "detector": ["head"],
         "layer": "a",
         "logits": "b",
         "noise": Noise.GAUSSIAN,
         "images": 7,
-        "images_npz": Path("/c.npz"),
+        "images_npz": tmp_path / "c.npz",
         "input_range": (-1.0, 1.0),
         "input_shape": "3,8,8",
         "seed": 5,
@@ -53,7 +54,7 @@ def test_every_option_fills_its_setting() -> None:
         logits="b",
         noise=Noise.GAUSSIAN,
         images=7,
-        images_file="/c.npz",
+        images_file=str(tmp_path / "c.npz"),
         input_range=(-1.0, 1.0),
         input_shape=(3, 8, 8),
         seed=5,
@@ -76,8 +77,8 @@ def test_every_option_fills_its_setting() -> None:
         require_isolation=True,
     )
     assert options.settings(ScanOptions(**typed)) == expected
-    folder = options.settings(ScanOptions(images_dir=Path("/d"))).images_folder
-    assert folder == "/d"
+    folder = options.settings(ScanOptions(images_dir=tmp_path)).images_folder
+    assert folder == str(tmp_path)
 
 
 @pytest.mark.parametrize("kind", [ScanOptions, CalibrateOptions])

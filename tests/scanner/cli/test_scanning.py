@@ -64,7 +64,17 @@ def test_output_file_appears_whole(folder: Path, tmp_path: Path) -> None:
 
 def test_several_models_are_a_table(folder: Path) -> None:
     run = scan(folder / "planted.onnx", folder / "clean.onnx", "-d", "overactivation")
-    assert len([line for line in run.stdout.splitlines() if "inconclusive" in line]) == 3
+    assert len([line for line in run.stdout.splitlines() if "  inconclusive  " in line]) == 2
+    assert "2 models: 2 inconclusive." in run.stdout
+
+
+def test_verbose_shows_every_detector_and_every_model(folder: Path) -> None:
+    names = (folder / "planted.onnx", folder / "clean.onnx")
+    chosen = ("-d", "overactivation", "-d", "integrity")
+    brief, full = scan(*names, *chosen), scan(*names, *chosen, "-v")
+    assert "Integrity" not in brief.stdout
+    assert full.stdout.count("Overactivation  ") == 2
+    assert full.stdout.endswith(brief.stdout)
 
 
 def test_negative_ranges_and_shapes_are_read(folder: Path) -> None:
@@ -113,9 +123,39 @@ def test_a_trigger_is_found_drawn_and_written(folder: Path, tmp_path: Path) -> N
     assert {"mask.png", "pattern.png", "original.npy", "stamped.npy"} <= written
 
 
+def test_a_registry_is_scanned_side_by_side_and_remembered(folder: Path, tmp_path: Path) -> None:
+    registry = tmp_path / "registry"
+    (registry / "deep").mkdir(parents=True)
+    for name in ("planted.onnx", "deep/clean.onnx", "deep/empty.onnx"):
+        (registry / name).write_bytes((folder / Path(name).name).read_bytes())
+    command = (registry, "-d", "overactivation", "--jobs", 2, "--cache", tmp_path / "cache")
+    first, again = scan(*command), scan(*command, "--fail-on", "suspicious")
+    assert first.returncode == again.returncode == 2
+    assert first.stdout == again.stdout
+    assert "3 models: 2 inconclusive, 1 failed." in first.stdout
+    assert first.stderr.splitlines() == [
+        f"[1/3] {registry}/deep/clean.onnx: inconclusive",
+        f"[2/3] {registry}/deep/empty.onnx: failed",
+        f"[3/3] {registry}/planted.onnx: inconclusive",
+    ]
+
+
+def test_what_is_no_image_classifier_is_said_once_and_is_no_error(folder: Path) -> None:
+    run = scan(folder / "two.onnx", COLUMNS="1000")
+    assert run.returncode == 3, run.stderr
+    told = (
+        "skipped neural_cleanse, source_dependent, mm_bd, overactivation, layerwise, head, "
+        "classifier, not-the-file: "
+    )
+    assert run.stdout.count("one image input is needed") == 2  # the cause, and the verdict
+    assert told in run.stdout
+    assert "what could be asked of it: integrity, graph_logic, channel_lipschitz" in run.stdout
+
+
 BAD_INPUT = {
     "missing file": (("none.onnx",), "there is no file"),
-    "folder": ((".",), "is a folder"),
+    "folder without models": (("nothing",), "holds no .onnx file"),
+    "pattern without models": (("x*.onnx",), "no file matches"),
     "empty file": (("empty.onnx",), "is empty"),
     "random bytes": (("random.onnx",), "is not an ONNX file"),
     "truncated file": (("short.onnx",), "cut short"),
@@ -155,6 +195,14 @@ BAD_INPUT = {
     "two sources of images": (
         ("clean.onnx", "--images-npz", "a", "--images-dir", "b"),
         "exclude one another",
+    ),
+    "images that are not there": (
+        ("clean.onnx", "--images-npz", "none.npz", "-d", "overactivation"),
+        "there is no file 'none.npz'",
+    ),
+    "a folder of images that is not there": (
+        ("clean.onnx", "--images-dir", "none", "-d", "overactivation"),
+        "there is no folder 'none'",
     ),
     "shape in words": (("clean.onnx", "--input-shape", "big"), "3,224,224"),
     "shape that does not fit": (

@@ -145,3 +145,17 @@ def test_the_furthest_clean_model_has_size_one_and_the_middle_zero() -> None:
     assert ranks.size(9.5, clean) == 0.0
     assert ranks.size(29.0, clean) == pytest.approx(2.11, abs=0.01)
     assert ranks.size(2.0, [1.0, 1.0]) > 1e6
+
+
+@given(st.lists(st.floats(0.001, 1), min_size=1, max_size=30), st.floats(0.01, 0.5))
+def test_discoveries_are_those_of_benjamini_and_hochberg(values: list[float], share: float) -> None:
+    count = ranks.discoveries(values, share)
+    ranked = sorted(values)
+    assert count == 0 or ranked[count - 1] <= count * share / len(values)
+    assert all(ranked[k - 1] > k * share / len(values) for k in range(count + 1, len(values) + 1))
+
+
+def test_a_rank_among_few_clean_models_discovers_nothing_in_a_registry() -> None:
+    """1/25 is the least p-value among 24 clean models: two in 200 models are no discovery."""
+    assert ranks.discoveries([0.04] * 2 + [0.5] * 198, 0.1) == 0
+    assert ranks.discoveries([0.04] * 90 + [0.5] * 110, 0.1) == 90

@@ -204,6 +204,15 @@ def test_advice_is_what_would_help() -> None:
     assert advice(guilty, clean(20)) == [], "there is no trigger to inspect"
 
 
+def test_a_cause_that_several_detectors_share_is_the_reason() -> None:
+    finding = judged(None, None)
+    cause = "the model has two inputs"
+    skips = [Skip(rule=name, reason=cause) for name in ("a", "b", "c")]
+    made = verdict.combine([finding], None, skips, failed=False, settings=Settings())
+    assert made.verdict is Verdict.INCONCLUSIVE
+    assert made.reason == f"{cause}; what could be asked of it: neural_cleanse"
+
+
 SAID = st.dictionaries(
     st.sampled_from(sorted(COMBINED)),
     st.lists(st.floats(-5, 5), min_size=4, max_size=4),

@@ -14,6 +14,11 @@ from scanner.report import ListingReport
 TABLE = {
     "table": (".txt", True, False, True),
     "json": (".json", True, True, True),
+    "jsonl": (".jsonl", True, True, False),
+    "sarif": (".sarif", True, True, False),
+    "junit": (".xml", True, True, False),
+    "markdown": (".md", True, True, False),
+    "cyclonedx": (".cdx.json", True, True, False),
 }
 
 
@@ -56,4 +61,4 @@ def test_a_listing_is_shown_and_moves_no_cursor(name: str, page: StringPage) -> 
 
 def test_there_is_no_other_format() -> None:
     with pytest.raises(KeyError):
-        report.named("markdown")
+        report.named("pdf")

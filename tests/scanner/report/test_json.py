@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from examples import result
+import pytest
+from examples import hostile, result, unopened
 from pages import StringPage
 from rich.console import Console
 
+from scanner.errors import UsageError
 from scanner.report import json as json_report
 from scanner.results import ScanResult
 
@@ -65,3 +68,13 @@ def test_each_of_several_results_is_written_as_it_arrives(
         "a.onnx",
         "b.onnx",
     ]
+
+
+def test_results_come_back_as_they_were_saved(tmp_path: Path) -> None:
+    results = [result("a.onnx"), hostile(), unopened()]
+    json_report.write_results(results, tmp_path / "saved.jsonl")
+    assert json_report.read_results(tmp_path / "saved.jsonl") == results
+    json_report.write_results(results[:1], tmp_path / "one.json")
+    assert json_report.read_results(tmp_path / "one.json") == results[:1]
+    with pytest.raises(UsageError, match="cannot be written"):
+        json_report.write_results(results, tmp_path / "no" / "saved.jsonl")

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
-from examples import result
+from examples import result, unopened
 from pages import LISTING, StringPage
 from rich.console import Console
 
@@ -24,11 +24,13 @@ def test_a_listing(spaced: bool, console: Callable[[int], Console]) -> None:
     assert ("" in lines) is spaced
 
 
-def test_models_that_nothing_is_known_of_are_left_out(console: Callable[[int], Console]) -> None:
+def test_a_model_that_could_not_be_measured_is_a_row_among_others(
+    console: Callable[[int], Console],
+) -> None:
     page = StringPage(console(100))
-    unknown = dataclasses.replace(result("unknown.onnx"), runtime=None, findings=())
-    TableReport().render([unknown], page, count=1)
+    TableReport().render([unopened()], page, count=1)
     assert page.text == ""
-    TableReport().render([result("a.onnx"), unknown, result("b.onnx")], page, count=3)
-    assert "a.onnx" in page.text
-    assert "unknown.onnx" not in page.text
+    TableReport().render([result("a.onnx"), unopened(), result("b.onnx")], page, count=3)
+    (row,) = (line for line in page.text.splitlines() if line.startswith("broken.onnx  "))
+    assert row.split()[1] == "failed"
+    assert "3 models: 2 suspicious, 1 failed." in page.text

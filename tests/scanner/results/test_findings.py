@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from examples import result
+from examples import hostile, result
 
 from scanner.results import (
     ClassDifference,
@@ -16,12 +16,14 @@ from scanner.results import (
     Observation,
     Population,
     Rule,
+    Run,
     ScanResult,
     Severity,
     Standing,
+    Suppression,
     Verdict,
 )
-from scanner.values import from_json, to_json
+from scanner.values import UnfitError, from_json, to_json
 
 RULE = Rule(id="r", name="R", summary="s", source="p")
 
@@ -39,6 +41,27 @@ def test_a_finding_survives_json() -> None:
 def test_a_whole_result_survives_json() -> None:
     whole = result()
     assert from_json(ScanResult, json.loads(json.dumps(to_json(whole)))) == whole
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed"),
+    [
+        (Run, {"time": "yesterday"}),
+        (Run, {"alpha": 2.0}),
+        (Suppression, {"rule": "../x"}),
+        (Suppression, {"rule": "a/b/c"}),
+        (Suppression, {"expires": "never"}),
+    ],
+)
+def test_what_a_saved_result_says_of_its_run_is_bounded(
+    kind: type, changed: dict[str, object]
+) -> None:
+    whole = hostile()
+    value = whole.run if kind is Run else whole.suppressions[0]
+    data = to_json(value)
+    assert from_json(kind, data) == value
+    with pytest.raises(UnfitError):
+        from_json(kind, {**data, **changed})
 
 
 @pytest.mark.parametrize("verdict", list(Verdict))

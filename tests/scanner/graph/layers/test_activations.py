@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from scanner.errors import UnsupportedModelError
+from scanner.errors import NoLayerError
 from scanner.graph.layers import activations
 
 SCALARS = {
@@ -123,6 +123,6 @@ def test_layer_accepts_a_node_and_a_value() -> None:
 
 def test_no_activation_says_what_was_looked_for() -> None:
     with pytest.raises(
-        UnsupportedModelError, match=r"ReLU, SiLU, GELU, \.\.\. were looked for.*setting `layer`"
+        NoLayerError, match=r"ReLU, SiLU, GELU, \.\.\. were looked for.*setting `layer`"
     ):
         activations.choose(models.without_activation())

@@ -1,0 +1,78 @@
+"""Which model files the words on the command line mean: files, folders, patterns, a list."""
+
+import fnmatch
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from scanner.errors import UsageError
+
+SUFFIX = ".onnx"
+_MAGIC = frozenset("*?[")
+_LISTED = "-"  # the names stand on stdin, one per line
+
+
+def models(
+    named: Sequence[str], include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> list[str]:
+    """Return the files that are meant, each once, in order.
+
+    A folder stands for the .onnx files in it and below, a pattern for the files that it matches. A
+    file that is named is taken whatever it is called, so that a missing one is noticed.
+
+    Args:
+        named: Files, folders, patterns as of a shell (`**` for any depth), or "-" for names on
+            stdin.
+        include: Patterns; of what folders and patterns stand for, only what matches one is taken.
+            None takes all.
+        exclude: Patterns; what matches one is left out.
+
+    Raises:
+        UsageError: A folder or a pattern stands for nothing, or nothing is left.
+    """
+    found = list(dict.fromkeys(file for word in named for file in _meant(word)))
+    explicit = {word for word in named if not Path(word).is_dir()}
+    chosen = [
+        file
+        for file in found
+        if (not include or file in explicit or _matches(file, include))
+        and not _matches(file, exclude)
+    ]
+    if not chosen:
+        raise UsageError(
+            "no model is left to scan",
+            remedy="check the patterns of --include and --exclude"
+            if found
+            else "name a model on each line of stdin",
+        )
+    return chosen
+
+
+def _meant(word: str) -> Iterator[str]:
+    if word == _LISTED:
+        names = (line.strip() for line in sys.stdin)
+        yield from (file for name in names if name for file in _meant(name))
+    elif Path(word).is_dir():
+        inside = sorted(str(f) for f in Path(word).rglob(f"*{SUFFIX}") if f.is_file())
+        if not inside:
+            raise UsageError(
+                f"the folder {word!r} holds no {SUFFIX} file", remedy="name a folder of models"
+            )
+        yield from inside
+    elif _MAGIC & set(word) and not Path(word).exists():
+        import glob  # noqa: PLC0415 - few words are patterns
+
+        matched = sorted(f for f in glob.iglob(word, recursive=True) if Path(f).is_file())  # noqa: PTH207 - a pattern may be absolute
+        if not matched:
+            raise UsageError(f"no file matches {word!r}", remedy="check the pattern")
+        yield from matched
+    else:
+        yield word
+
+
+def _matches(file: str, patterns: Sequence[str]) -> bool:
+    """Whether a file's path, or its name alone, matches a pattern."""
+    return any(
+        fnmatch.fnmatch(Path(file).as_posix(), pattern) or fnmatch.fnmatch(Path(file).name, pattern)
+        for pattern in patterns
+    )

@@ -1,0 +1,94 @@
+"""The policy that holds for this call, and `scan config`, which shows it."""
+
+import dataclasses
+import datetime as dt
+import functools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from scanner.cli import options, policy
+from scanner.cli.output import Output, note
+from scanner.cli.policy import Policy
+from scanner.report import Listing, ListingReport, named
+from scanner.results import ScanResult
+
+_File = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="The policy to show, instead of the nearest."),
+]
+
+
+@functools.cache
+def holding(file: Path | None) -> Policy:
+    """Return the policy that holds: the file named, or the nearest.
+
+    Raises:
+        UsageError: It cannot be read, or says something that means nothing.
+    """
+    variable = os.environ.get(f"{policy.ENVIRONMENT}CONFIG")
+    chosen = file or (Path(variable) if variable else None)
+    return policy.read(policy.find(chosen, Path.cwd()), options.names())
+
+
+def defaults(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the values that the policy gives to parameters, by their names."""
+    parameters = options.names()
+    chosen = holding(policy.named_file(arguments)).options
+    return {parameters[name]: value for name, value in chosen.items()}
+
+
+def applied(
+    results: Iterable[ScanResult], file: Path | None, *, quiet: bool
+) -> Iterator[ScanResult]:
+    """Yield results with what the policy allows of them."""
+    chosen, today = holding(file), dt.datetime.now(dt.UTC).date()
+    if chosen.path is not None and not quiet:
+        note(f"policy: {chosen.path}")
+    for sentence in chosen.expired(today):
+        note(sentence)
+    for result in results:
+        yield chosen.applied(result, today)
+
+
+@options.takes_options
+def config(chosen: options.FormatOptions, config: _File = None) -> None:
+    """Show the policy that holds here: every option's value, and where it comes from."""
+    found = holding(config)
+    rows = [_row(field, found) for field in _fields()]
+    rows += [
+        (
+            f"allow {entry.sha256[:12] or 'any model'}",
+            f"{entry.rule}, until {entry.expires}: {entry.reason}",
+            str(found.path),
+        )
+        for entry in found.allowed
+    ]
+    cells = [tuple(map(str, row)) for row in rows]
+    columns = ("option", "value", "from")
+    data = [dict(zip(columns, row, strict=True)) for row in cells]
+    shown = named(chosen.format)
+    assert isinstance(shown, ListingReport)  # noqa: S101 - the option takes no other
+    listing = Listing(subject="options", columns=columns, rows=cells, data=data)
+    shown.render_listing(listing, Output())
+
+
+def _fields() -> Iterator["dataclasses.Field[Any]"]:
+    known = set(options.names().values())
+    for field in dataclasses.fields(options.ScanOptions):
+        if field.name in known:
+            yield field
+
+
+def _row(field: "dataclasses.Field[Any]", found: Policy) -> tuple[str, Any, str]:
+    name = options.flag(field).removeprefix("--")
+    variable = policy.ENVIRONMENT + name.replace("-", "_").upper()
+    if variable in os.environ:
+        return name, os.environ[variable], variable
+    if name in found.options:
+        return name, found.options[name], str(found.path)
+    value = getattr(field.default, "value", field.default)
+    return name, "" if value is None else value, "default"

@@ -1,0 +1,86 @@
+"""Several reports of one run: where each goes, and what an interruption leaves."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command import said, scan
+from examples import result
+
+from scanner.cli.delivery import deliver, targets
+from scanner.errors import UsageError
+from scanner.results import ScanResult
+
+
+def test_the_table_goes_to_stdout_unless_another_does() -> None:
+    def shown(*formats: str, output: Path | None = None) -> list[tuple[str, Path | None]]:
+        return [(t.report.name, t.path) for t in targets(formats, output)]
+
+    assert shown() == [("table", None)]
+    assert shown("json") == [("json", None)]
+    assert shown("json=a.json", "sarif=b=c.sarif") == [
+        ("table", None),
+        ("json", Path("a.json")),
+        ("sarif", Path("b=c.sarif")),
+    ]
+    assert shown("json=a.json", "jsonl", output=Path("b")) == [
+        ("jsonl", Path("b")),
+        ("json", Path("a.json")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("formats", "output", "words"),
+    [
+        (("json", "sarif"), None, "--format sarif=FILE"),
+        (("json=a", "sarif=./a"), None, "name a file for each"),
+        (("json=a",), Path("a"), "name a file for each"),
+    ],
+)
+def test_no_two_reports_share_a_place(
+    formats: tuple[str, ...], output: Path | None, words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        targets(formats, output)
+
+
+def test_an_interrupted_run_leaves_what_there_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def arriving() -> Iterator[ScanResult]:
+        yield result("a.onnx")
+        yield result("b.onnx")
+        raise KeyboardInterrupt
+
+    chosen = targets(["jsonl", f"sarif={tmp_path / 'out.sarif'}"], None)
+    with pytest.raises(KeyboardInterrupt):
+        deliver(arriving(), chosen, count=3)
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    (run,) = json.loads((tmp_path / "out.sarif").read_text(encoding="utf-8"))["runs"]
+    assert [a["location"]["uri"] for a in run["artifacts"]] == ["a.onnx", "clean.onnx", "b.onnx"]
+
+
+def test_one_run_writes_a_table_and_files(folder: Path, tmp_path: Path) -> None:
+    names = {"json": "r.json", "sarif": "r.sarif", "junit": "r.xml", "markdown": "r.md"}
+    formats = [f"--format={name}={tmp_path / file}" for name, file in names.items()]
+    run = scan(folder / "clean.onnx", "-d", "integrity", *formats)
+    assert run.returncode == 3, run.stderr
+    assert "inconclusive" in run.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names.values())
+    told = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["run"]
+    assert told["arguments"][:2] == ["scan", str(folder / "clean.onnx")]
+    assert told["alpha"] == 0.05
+
+
+@pytest.mark.parametrize("bad", ["pdf", "json=", "=a.json"])
+def test_a_format_that_is_none_scans_nothing(bad: str, folder: Path) -> None:
+    run = scan(folder / "clean.onnx", "--format", bad)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "Invalid value for '--format'" in said(run)
+
+
+def test_a_file_that_cannot_be_written_is_found_out_first(folder: Path, tmp_path: Path) -> None:
+    run = scan(folder / "clean.onnx", f"--format=sarif={tmp_path / 'no' / 'r.sarif'}")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "cannot be written" in said(run)

@@ -1,0 +1,68 @@
+"""Files, folders, patterns and lists, and what is left of them."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+from scanner.cli.models import models
+from scanner.errors import UsageError
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("b.onnx", "a.onnx", "old/c.onnx", "old/deep/d.onnx", "old/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("named", "meant"),
+    [
+        (["b.onnx", "a.onnx"], ["b.onnx", "a.onnx"]),
+        (["."], ["a.onnx", "b.onnx", "old/c.onnx", "old/deep/d.onnx"]),
+        (["old"], ["old/c.onnx", "old/deep/d.onnx"]),
+        (["*.onnx"], ["a.onnx", "b.onnx"]),
+        (["old/**/*.onnx"], ["old/c.onnx", "old/deep/d.onnx"]),
+        (["a.onnx", "a.onnx", "."], ["a.onnx", "b.onnx", "old/c.onnx", "old/deep/d.onnx"]),
+        (["missing.onnx"], ["missing.onnx"]),
+        (["old/notes.txt"], ["old/notes.txt"]),
+    ],
+)
+@pytest.mark.usefixtures("registry")
+def test_what_words_mean(named: list[str], meant: list[str]) -> None:
+    assert [Path(file).as_posix() for file in models(named)] == meant
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_list_on_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("b.onnx\n\n  old\nmissing.onnx\n"))
+    found = [Path(file).as_posix() for file in models(["-"])]
+    assert found == ["b.onnx", "old/c.onnx", "old/deep/d.onnx", "missing.onnx"]
+
+
+@pytest.mark.usefixtures("registry")
+def test_patterns_choose_and_leave_out() -> None:
+    def left(include: list[str], exclude: list[str]) -> list[str]:
+        return [Path(f).as_posix() for f in models([".", "missing.onnx"], include, exclude)]
+
+    assert left(["[ac].onnx"], []) == ["a.onnx", "old/c.onnx", "missing.onnx"]
+    assert left([], ["old/*"]) == ["a.onnx", "b.onnx", "missing.onnx"]
+    assert left(["old/*"], ["*/deep/*"]) == ["old/c.onnx", "missing.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("named", "exclude", "words"),
+    [
+        (["empty"], [], "holds no .onnx file"),
+        (["x*.onnx"], [], "no file matches 'x\\*.onnx'"),
+        (["a.onnx"], ["*"], "no model is left"),
+    ],
+)
+@pytest.mark.usefixtures("registry")
+def test_nothing_to_scan(named: list[str], exclude: list[str], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        models(named, [], exclude)

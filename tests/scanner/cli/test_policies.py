@@ -1,0 +1,81 @@
+"""What is typed comes first, then the environment, then the policy, then the default."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from command import said, scan
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def place(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a policy."""
+    (tmp_path / "clean.onnx").write_bytes((folder / "clean.onnx").read_bytes())
+    text = "detector = ['integrity']\nalpha = 0.2\nfail-on = ['suspicious']\n"
+    (tmp_path / "scan.toml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    return tmp_path
+
+
+def alpha(*arguments: str, **environment: str) -> float:
+    run = scan("clean.onnx", "--format", "json", *arguments, **environment)
+    assert run.returncode == 0, run.stderr
+    told = json.loads(run.stdout)
+    assert [finding["rule"]["id"] for finding in told["findings"]] == ["integrity"]
+    return float(told["run"]["alpha"])
+
+
+@pytest.mark.usefixtures("place")
+def test_precedence() -> None:
+    assert alpha() == 0.2
+    assert alpha(OVERACTIVATION_ALPHA="0.3") == 0.3
+    assert alpha("--alpha", "0.4", OVERACTIVATION_ALPHA="0.3") == 0.4
+
+
+def test_the_policy_is_named_on_stderr(place: Path) -> None:
+    assert scan("clean.onnx").stderr.strip() == f"policy: {place / 'scan.toml'}"
+    assert scan("clean.onnx", "-q").stderr == ""
+
+
+def test_config_shows_what_holds_and_from_where(place: Path) -> None:
+    run = scan("config", "--format", "json", OVERACTIVATION_JOBS="3")
+    rows = {row["option"]: (row["value"], row["from"]) for row in json.loads(run.stdout)}
+    assert rows["alpha"] == ("0.2", str(place / "scan.toml"))
+    assert rows["jobs"] == ("3", "OVERACTIVATION_JOBS")
+    assert rows["seed"] == ("0", "default")
+
+
+def test_another_policy_can_be_named(place: Path) -> None:
+    (place / "other.toml").write_text(
+        "detector = ['integrity']\nalpha = 0.01\nfail-on = ['nothing']\n"
+    )
+    assert alpha("--config", "other.toml") == 0.01
+
+
+def test_a_policy_can_pin_a_baseline(place: Path) -> None:
+    text = f"baseline = 'clean.json'\nbaseline-sha256 = '{'ab' * 32}'\n"
+    (place / "clean.json").write_text("{}", encoding="utf-8")
+    (place / "scan.toml").write_text(text, encoding="utf-8")
+    run = scan("clean.onnx")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "SHA-256" in said(run)
+    (place / "scan.toml").write_text(text.partition("\n")[2], encoding="utf-8")
+    assert "there is no baseline" in said(scan("clean.onnx"))
+
+
+def test_a_policy_with_an_unknown_option_scans_nothing(place: Path) -> None:
+    (place / "scan.toml").write_text("imagse = 3\n", encoding="utf-8")
+    run = scan("clean.onnx")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "did you mean 'images'?" in said(run)
+
+
+def test_a_value_of_the_wrong_kind_is_wrong_usage(place: Path) -> None:
+    (place / "scan.toml").write_text("images = 'many'\n", encoding="utf-8")
+    run = scan("clean.onnx")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "internal error" not in said(run)
