@@ -211,13 +211,18 @@ def _read(paths: Iterable[Path]) -> list[Network]:
             before = found.get(row["truth"]["sha256"])
             figures = {**(before.figures if before else {}), **row["figures"]}
             found[row["truth"]["sha256"]] = Network(truth=row["truth"], figures=figures)
-    return [network for network in found.values() if network.clean or network.truth["planted"]]
+    return list(found.values())
+
+
+def _known(records: Iterable[Path]) -> list[Network]:
+    """Return the clean networks, and those in which the attack succeeded."""
+    return [n for n in _read(records) if n.clean or n.truth["planted"]]
 
 
 @app.command()
 def ship(records: list[Path], output: Annotated[Path, typer.Option()] = recipes.SHIPPED) -> None:
     """Write the file by which scans judge models of other recipes."""
-    networks = _read(records)
+    networks = _known(records)
     conditions = tuple(
         condition(images, references, _draws(images, references, networks))
         for images, references in _conditions()
@@ -315,7 +320,7 @@ def report(
     records: list[Path], csv_file: Annotated[Path | None, typer.Option("--csv")] = None
 ) -> None:
     """Print what a scan says of each network, judged by the recipes that it shares nothing with."""
-    networks = _read(records)
+    networks = _known(records)
     rows = [
         row
         for images, references in _conditions()
@@ -390,7 +395,7 @@ def statistics(
     records: list[Path], csv_file: Annotated[Path | None, typer.Option("--csv")] = None
 ) -> None:
     """Print how each statistic separates by itself, beside one reference and beside none."""
-    networks, generator = _read(records), np.random.default_rng(0)
+    networks, generator = _known(records), np.random.default_rng(0)
     rows = [
         row
         for split in ("development", "test")

@@ -69,7 +69,7 @@ def test_the_planted_map_is_found_and_a_clean_twin_needs_far_more(
     assert small is not None
     assert large is not None
     assert small < 4 < 4 * small < large
-    assert planted.statistic == pytest.approx(math.log((0.075 * 64 + 1) / (small + 1)))
+    assert planted.statistic == pytest.approx(math.log((0.02 * 64 + 1) / (small + 1)))
 
 
 def test_the_note_shows_an_image_that_goes_the_same_way(tmp_path: Path) -> None:

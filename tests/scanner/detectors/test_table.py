@@ -115,7 +115,7 @@ ROWS = {
     "source_dependent": Row(
         needs=Needs.LOGITS | Needs.GRADIENTS | Needs.IMAGES,
         build=triggered.shifting,
-        above=0.2,
+        above=0.1,
         below=1e-9,
         images=True,
     ),
