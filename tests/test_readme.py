@@ -129,7 +129,7 @@ def test_every_page_is_linked_from_another() -> None:
 def test_the_set_up_commands_are_one_line_each_and_parse() -> None:
     scripts = blocks("bash")
     assert [script.count("\n") for script in scripts] == [1] * len(scripts)
-    first = "scan samples/mnist-badnets.onnx --reference samples/mnist-clean.onnx"
+    first = "scan samples/mnist-badnets.onnx --reference samples/mnist-clean-1.onnx"
     assert sum(first in script for script in scripts) == 1
     assert sum(TESTS in script for script in scripts) == 1
     for script in scripts:
