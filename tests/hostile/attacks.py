@@ -479,6 +479,26 @@ def activations_in_a_row(count: int = 1000) -> onnx.ModelProto:
     )
 
 
+def gates_in_a_row(gates: int = 20, activations: int = 1000) -> onnx.ModelProto:
+    """Gates in a large graph: each is confirmed by runs, and each run loads the graph."""
+    network = [models.convolution(), models.relu(), *models.head("activated")]
+    network[-1].output[0] = "answer0"
+    nodes = [*network, helper.make_node("ReduceMax", ["image"], ["peak"], keepdims=0)]
+    for i in range(gates):
+        nodes += [
+            helper.make_node("Greater", ["peak", f"level{i}"], [f"test{i}"]),
+            helper.make_node("Where", [f"test{i}", "row", f"answer{i}"], [f"answer{i + 1}"]),
+        ]
+    last = f"answer{gates}"
+    for i in range(activations):
+        nodes.append(helper.make_node("Relu", [last], [f"row{i}"]))
+        last = f"row{i}"
+    nodes.append(helper.make_node("Identity", [last], ["logits"]))
+    levels = {f"level{i}": np.array(0.9 + i / 1e4, np.float32) for i in range(gates)}
+    row = np.eye(models.CLASSES, dtype=np.float32)[:1]
+    return models.build(nodes, models.weights(planted=False) | levels | {"row": row})
+
+
 def bad_groups() -> onnx.ModelProto:
     """A convolution of four channels in three groups."""
     model = models.plain()
