@@ -11,14 +11,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from scanner.errors import UnsupportedModelError, UsageError, WorkerTimeoutError
-from scanner.graph.core.flatten import flatten
 from scanner.graph.logic import excerpt, gates, open_gate
 from scanner.graph.logic.unfold import Flow, unfold
 from scanner.instruments import probes, runtime
 from scanner.instruments.detector import Detector, Needs, Subject
+from scanner.modelfile.model import Model
 from scanner.results import Contribution, Measurement, Observation, Part, Rule, Severity
 from scanner.sandbox import deadline
 from scanner.settings import Device
@@ -62,8 +61,7 @@ class GraphLogic(Detector):
             UnsafeModelError: Model-local functions expand without end.
             MalformedModelError: The graph's shapes contradict one another.
         """
-        flat = flatten(subject.model.proto)
-        flow = unfold(flat)
+        flow = unfold(subject.model.proto)
         found = list(gates.observe(flow))
         suspicious = [i for i, o in enumerate(found) if o.severity is Severity.SUSPICIOUS]
         # All are found before the first is confirmed, so that the deadline can take away no more
@@ -72,7 +70,7 @@ class GraphLogic(Detector):
         for place in suspicious[tried:]:
             found[place] = _unconfirmed(found[place], "enough others were tried")
         for place in suspicious[:tried]:
-            found[place] = _completed(found[place], flow, flat, subject)
+            found[place] = _completed(found[place], flow, subject)
         observations = tuple(found)
         return Measurement(
             rule=self.rule.id,
@@ -87,16 +85,14 @@ def most_tried(steps: int) -> int:
     return max(1, min(_MOST_TRIED, _MOST_STEPS // max(steps, 1)))
 
 
-def _completed(
-    observation: Observation, flow: Flow, flat: onnx.ModelProto, subject: Subject
-) -> Observation:
+def _completed(observation: Observation, flow: Flow, subject: Subject) -> Observation:
     """Return the observation with its confirmation and excerpt, as far as time allows."""
     try:
         deadline.check()
-        confirmed = _confirmed(observation, flow, flat, subject)
+        confirmed = _confirmed(observation, flow, subject)
     except WorkerTimeoutError:
         return _unconfirmed(observation, "the time ran out")
-    return _with_excerpt(confirmed, flat)
+    return _with_excerpt(confirmed, subject.model)
 
 
 def _unconfirmed(observation: Observation, reason: str) -> Observation:
@@ -106,20 +102,18 @@ def _unconfirmed(observation: Observation, reason: str) -> Observation:
     )
 
 
-def _with_excerpt(observation: Observation, flat: onnx.ModelProto) -> Observation:
+def _with_excerpt(observation: Observation, model: Model) -> Observation:
     """Return the observation with the part of the graph that it is about."""
-    cut = excerpt.excerpt(flat, observation.details).SerializeToString()
+    cut = excerpt.excerpt(model.proto, observation.details).SerializeToString()
     return dataclasses.replace(observation, excerpt=base64.b64encode(cut).decode())
 
 
-def _confirmed(
-    observation: Observation, flow: Flow, flat: onnx.ModelProto, subject: Subject
-) -> Observation:
+def _confirmed(observation: Observation, flow: Flow, subject: Subject) -> Observation:
     """Return the observation with what came of trying to open its gate."""
     # A detector does not catch, but for one reason: the graph has already shown the gate, and an
     # error while it is run must not swallow that finding.
     try:
-        outcome = _open_gate(str(observation.details["switch"]), flow, flat, subject)
+        outcome = _open_gate(str(observation.details["switch"]), flow, subject)
     except (UnsupportedModelError, UsageError) as error:
         outcome = {"opened": None, "reason": error.problem}
     details = {**observation.details, "confirmation": outcome}
@@ -134,14 +128,14 @@ def _confirmed(
     )
 
 
-def _open_gate(switch: str, flow: Flow, flat: onnx.ModelProto, subject: Subject) -> dict[str, Any]:
+def _open_gate(switch: str, flow: Flow, subject: Subject) -> dict[str, Any]:
     """Solve the tests backwards for an input that opens the gate, then run it open and held closed.
 
     Several starts are tried until one input flips the answer: a gate that is open need not show on
     every image.
     """
     model, settings = subject.model, subject.settings
-    trigger = excerpt.openable(flat, switch)
+    trigger = excerpt.openable(model.proto, switch)
     if trigger is None:
         return {"opened": None, "reason": "the test lies inside the body of a loop or branch"}
     shape = probes.image_shape(model, settings)
@@ -157,7 +151,7 @@ def _open_gate(switch: str, flow: Flow, flat: onnx.ModelProto, subject: Subject)
         if solved is not None:
             image, states = solved
             if held is None:
-                whole = excerpt.held(flat, switch, excerpt.element_type(states[0]))
+                whole = excerpt.held(model.proto, switch, excerpt.element_type(states[0]))
                 held = runtime.open_session(model.serialise(whole), Device.CPU, settings.threads)
             outcome = _compare_held(held, switch, image, states)
         if outcome.get("flips"):
