@@ -499,6 +499,15 @@ def gates_in_a_row(gates: int = 20, activations: int = 1000) -> onnx.ModelProto:
     return models.build(nodes, models.weights(planted=False) | levels | {"row": row})
 
 
+def namesakes() -> onnx.ModelProto:
+    """Operators of another domain with the names of known ones, and without inputs."""
+    model = models.plain()
+    model.opset_import.append(helper.make_opsetid("acme", 1))
+    for operator in ("QuantizeLinear", "Constant", "Relu", "Clip", "Identity", "Cast"):
+        model.graph.node.append(helper.make_node(operator, [], [operator], domain="acme"))
+    return model
+
+
 def bad_groups() -> onnx.ModelProto:
     """A convolution of four channels in three groups."""
     model = models.plain()
@@ -670,7 +679,7 @@ TYPED: dict[str, Callable[[], onnx.ModelProto]] = {
         slice_of_a_negative_size, text_that_is_no_text, reference_outside_a_function,
         node_without_output,
         bad_groups, constant_of_no_type, loop_counted_by_infinity, quantised_to_floats,
-        empty_kernel,
+        empty_kernel, namesakes,
     )
 }  # fmt: skip
 """Files in which something is of the wrong kind: the answer is an error, never a crash."""
