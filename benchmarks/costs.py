@@ -9,6 +9,7 @@ exponent k is that of time ~ n^k between the first and the last; 1 is linear.
 import argparse
 import math
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,14 +17,18 @@ from pathlib import Path
 import onnx
 from hostile import attacks
 
+from scanner.detectors.graph_logic import GraphLogic
 from scanner.graph.audit import checks
 from scanner.graph.core import facts, flatten
 from scanner.graph.layers import activations, reductions
 from scanner.graph.logic import gates, unfold
+from scanner.instruments.detector import Subject
 from scanner.limits import Limits
 from scanner.modelfile import guards, nested, parser
 from scanner.modelfile.inference import infer_shapes
+from scanner.modelfile.model import open_model
 from scanner.modelfile.skeleton import without_weights
+from scanner.settings import Device, Settings
 
 SIZES = (1, 2, 4)
 ROUNDS = 3
@@ -34,6 +39,7 @@ FILES: dict[str, Callable[[int], onnx.ModelProto]] = {
     "nodes in a row": attacks.activations_in_a_row,
     "bodies beside values": lambda n: attacks.many_bodies(n // 4),
     "functions that double": lambda n: attacks.function_bomb(round(math.log2(n)) - 2),
+    "gates in a row": lambda n: attacks.gates_in_a_row(20, n),
     "entries of metadata": lambda n: _with_metadata(n * 10),
 }
 
@@ -53,6 +59,11 @@ def passes(model: onnx.ModelProto) -> dict[str, Callable[[], object]]:
     light = without_weights(flat)
     flow = unfold.unfold(model)
     found = activations.activations(flat)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "m.onnx")
+        path.write_bytes(data)
+        opened = open_model(path, limits=LIMITS)
+    subject = Subject(model=opened, settings=Settings(device=Device.CPU))
     return {
         "reading": lambda: parser.parse(data, "m.onnx", LIMITS),
         "contents": lambda: nested.Contents(model),
@@ -63,6 +74,7 @@ def passes(model: onnx.ModelProto) -> dict[str, Callable[[], object]]:
         "facts": lambda: facts.infer(flat),
         "unfold": lambda: unfold.unfold(model),
         "gates": lambda: list(gates.observe(flow)),
+        "gates, confirmed": lambda: GraphLogic().measure(subject),
         "reductions": lambda: reductions.per_channel_statistics(flat, found),
         "audit": lambda: checks.audit(model, data, Path("m.onnx"), LIMITS),
     }

@@ -20,12 +20,14 @@ from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.modelfile.model import Model
 from scanner.results import Contribution, Measurement, Observation, Part, Rule, Severity
 from scanner.sandbox import deadline
-from scanner.settings import Device, Settings
+from scanner.settings import Device
 
 Array = npt.NDArray[Any]
 
-_MOST_CONFIRMED = 64
+_MOST_TRIED = 64
 """Gates that are tried; a file of thousands is convicted by the first."""
+_MOST_STEPS = 200_000
+"""Steps of the graphs that are run for that: each try loads the whole one, a minute per million."""
 _ROUNDS = 12
 # Parts of the input range in which a search starts: away from its ends, so that pixels can move
 # both ways.
@@ -64,9 +66,10 @@ class GraphLogic(Detector):
         suspicious = [i for i, o in enumerate(found) if o.severity is Severity.SUSPICIOUS]
         # All are found before the first is confirmed, so that the deadline can take away no more
         # than confirmations.
-        for place in suspicious[_MOST_CONFIRMED:]:
+        tried = most_tried(len(flow.steps))
+        for place in suspicious[tried:]:
             found[place] = _unconfirmed(found[place], "enough others were tried")
-        for place in suspicious[:_MOST_CONFIRMED]:
+        for place in suspicious[:tried]:
             found[place] = _completed(found[place], flow, subject)
         observations = tuple(found)
         return Measurement(
@@ -77,11 +80,16 @@ class GraphLogic(Detector):
         )
 
 
+def most_tried(steps: int) -> int:
+    """Return how many gates of a graph are tried, given its number of steps."""
+    return max(1, min(_MOST_TRIED, _MOST_STEPS // max(steps, 1)))
+
+
 def _completed(observation: Observation, flow: Flow, subject: Subject) -> Observation:
     """Return the observation with its confirmation and excerpt, as far as time allows."""
     try:
         deadline.check()
-        confirmed = _confirmed(observation, flow, subject.model, subject.settings)
+        confirmed = _confirmed(observation, flow, subject)
     except WorkerTimeoutError:
         return _unconfirmed(observation, "the time ran out")
     return _with_excerpt(confirmed, subject.model)
@@ -100,14 +108,12 @@ def _with_excerpt(observation: Observation, model: Model) -> Observation:
     return dataclasses.replace(observation, excerpt=base64.b64encode(cut).decode())
 
 
-def _confirmed(
-    observation: Observation, flow: Flow, model: Model, settings: Settings
-) -> Observation:
+def _confirmed(observation: Observation, flow: Flow, subject: Subject) -> Observation:
     """Return the observation with what came of trying to open its gate."""
     # A detector does not catch, but for one reason: the graph has already shown the gate, and an
     # error while it is run must not swallow that finding.
     try:
-        outcome = _open_gate(str(observation.details["switch"]), flow, model, settings)
+        outcome = _open_gate(str(observation.details["switch"]), flow, subject)
     except (UnsupportedModelError, UsageError) as error:
         outcome = {"opened": None, "reason": error.problem}
     details = {**observation.details, "confirmation": outcome}
@@ -122,12 +128,13 @@ def _confirmed(
     )
 
 
-def _open_gate(switch: str, flow: Flow, model: Model, settings: Settings) -> dict[str, Any]:
+def _open_gate(switch: str, flow: Flow, subject: Subject) -> dict[str, Any]:
     """Solve the tests backwards for an input that opens the gate, then run it open and held closed.
 
     Several starts are tried until one input flips the answer: a gate that is open need not show on
     every image.
     """
+    model, settings = subject.model, subject.settings
     trigger = excerpt.openable(model.proto, switch)
     if trigger is None:
         return {"opened": None, "reason": "the test lies inside the body of a loop or branch"}
@@ -135,13 +142,18 @@ def _open_gate(switch: str, flow: Flow, model: Model, settings: Settings) -> dic
     session = runtime.open_session(model.serialise(trigger), Device.CPU, settings.threads)
     low, high = probes.input_range(session.dtype, settings)
     rng = np.random.default_rng(settings.seed)
+    held: runtime.Session | None = None  # the whole graph, which is loaded once
     outcome: dict[str, Any] = {}
     for start in _STARTS:
         part = start[0] + (start[1] - start[0]) * rng.random((1, *shape))
         image = (low + (high - low) * part).astype(session.dtype)
         solved = _solve(switch, image, flow, session, (low, high))
         if solved is not None:
-            outcome = _compare_held(switch, *solved, model, settings)
+            image, states = solved
+            if held is None:
+                whole = excerpt.held(model.proto, switch, excerpt.element_type(states[0]))
+                held = runtime.open_session(model.serialise(whole), Device.CPU, settings.threads)
+            outcome = _compare_held(held, switch, image, states)
         if outcome.get("flips"):
             return outcome
     return outcome or {
@@ -187,12 +199,9 @@ def _is_over(closed: Array, now: Array) -> bool:
 
 
 def _compare_held(
-    switch: str, image: Array, states: tuple[Array, Array], model: Model, settings: Settings
+    session: runtime.Session, switch: str, image: Array, states: tuple[Array, Array]
 ) -> dict[str, Any]:
     """Run one image with the switch open and closed, and describe both answers."""
-    elem_type = excerpt.element_type(states[0])
-    whole = model.serialise(excerpt.held(model.proto, switch, elem_type))
-    session = runtime.open_session(whole, Device.CPU, settings.threads)
     opened, shut = (
         session.feed({session.input_name: image, switch: state})[0].astype(np.float64)
         for state in states

@@ -22,7 +22,7 @@ def over_noise(session: runtime.Session, shape: tuple[int, ...], subject: Subjec
     counts as that image's.
 
     Raises:
-        UnsupportedModelError: An output is not a finite number.
+        UnsupportedModelError: An output is not a finite number, or has no part for each image.
     """
     settings, done = subject.settings, 0
     batch = fixed_batch(session) or (None if _keeps_images_apart(session, shape, subject) else 1)
@@ -76,7 +76,15 @@ def run_filled(session: runtime.Session, rows: Array, batch: int) -> list[Array]
 
 
 def _by_image(output: Array, batch: int) -> Array:
-    return output if output.shape[:1] == (batch,) else output.reshape(batch, -1)
+    if output.shape[:1] == (batch,):
+        return output
+    if output.size % batch:
+        raise UnsupportedModelError(
+            f"an inner value of shape {output.shape} cannot be told apart by image, of which there "
+            f"were {batch}",
+            remedy="choose another layer with the setting `layer`",
+        )
+    return output.reshape(batch, -1)
 
 
 def _keeps_images_apart(session: runtime.Session, shape: tuple[int, ...], subject: Subject) -> bool:

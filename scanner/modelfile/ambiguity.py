@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import onnx
 
 from scanner.errors import UnsafeModelError
-from scanner.modelfile.domains import STANDARD_DOMAINS
+from scanner.modelfile.domains import STANDARD_DOMAINS, canonical
 from scanner.modelfile.nested import walk
 
 _REMEDY = "export the model again, or choose the setting `lenient` if you trust the file"
@@ -21,16 +21,30 @@ def check_readings(proto: onnx.ModelProto) -> None:
     """Refuse a parsed file in which two readers may see two models.
 
     Raises:
-        UnsafeModelError: A Constant has several values, or an attribute, an initialiser or a
-            function is given twice.
+        UnsafeModelError: A Constant has several values, an attribute, an initialiser or a function
+            is given twice, or the operators of a domain are imported in two versions.
     """
+    _check_opsets(proto.opset_import)
     _check_functions(proto.functions)
+    for function in proto.functions:
+        _check_opsets(function.opset_import)
     for body in walk([proto.graph, *proto.functions]):
         if isinstance(body, onnx.GraphProto) and body.sparse_initializer:
             _check_sparse(body)
         for node in body.node:
             if len(node.attribute) > 1:
                 _check_attributes(node)
+
+
+def _check_opsets(imports: Iterable[onnx.OperatorSetIdProto]) -> None:
+    versions: dict[str, int] = {}
+    for each in imports:
+        domain = canonical(each.domain)
+        if versions.setdefault(domain, each.version) != each.version:
+            raise _ambiguous(
+                f"two versions of the operators of {domain or 'ai.onnx'!r} are imported, "
+                f"{versions[domain]} and {each.version}"
+            )
 
 
 def _check_functions(functions: Iterable[onnx.FunctionProto]) -> None:

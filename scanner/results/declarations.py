@@ -1,8 +1,12 @@
 """What a detector declares about itself, so that judging and reports need not know its name."""
 
 import enum
+from typing import Annotated
 
-from scanner.values import Identifier, frozen
+from scanner.values import LARGEST_NUMBER, Identifier, Within, frozen
+
+Unit = Annotated[float, Within(1e-6, LARGEST_NUMBER)]
+"""What figures are divided by, or raised by before their logarithm."""
 
 
 @frozen
@@ -55,8 +59,8 @@ class Contribution:
 
     part: Part = Part.SHOWN
     decisive: bool = False
-    beside_one: float | None = None
-    alone: float | None = None
+    beside_one: Unit | None = None
+    alone: Unit | None = None
     images_help: bool = False
     budget_helps: bool = False
 
@@ -88,7 +92,7 @@ class Scale:
     """
 
     small_is_suspicious: bool = False
-    added: float | None = None
+    added: Unit | None = None
     ease: float = 0.0
     unit: str = ""
 

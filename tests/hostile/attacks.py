@@ -479,6 +479,35 @@ def activations_in_a_row(count: int = 1000) -> onnx.ModelProto:
     )
 
 
+def gates_in_a_row(gates: int = 20, activations: int = 1000) -> onnx.ModelProto:
+    """Gates in a large graph: each is confirmed by runs, and each run loads the graph."""
+    network = [models.convolution(), models.relu(), *models.head("activated")]
+    network[-1].output[0] = "answer0"
+    nodes = [*network, helper.make_node("ReduceMax", ["image"], ["peak"], keepdims=0)]
+    for i in range(gates):
+        nodes += [
+            helper.make_node("Greater", ["peak", f"level{i}"], [f"test{i}"]),
+            helper.make_node("Where", [f"test{i}", "row", f"answer{i}"], [f"answer{i + 1}"]),
+        ]
+    last = f"answer{gates}"
+    for i in range(activations):
+        nodes.append(helper.make_node("Relu", [last], [f"row{i}"]))
+        last = f"row{i}"
+    nodes.append(helper.make_node("Identity", [last], ["logits"]))
+    levels = {f"level{i}": np.array(0.9 + i / 1e4, np.float32) for i in range(gates)}
+    row = np.eye(models.CLASSES, dtype=np.float32)[:1]
+    return models.build(nodes, models.weights(planted=False) | levels | {"row": row})
+
+
+def namesakes() -> onnx.ModelProto:
+    """Operators of another domain with the names of known ones, and without inputs."""
+    model = models.plain()
+    model.opset_import.append(helper.make_opsetid("acme", 1))
+    for operator in ("QuantizeLinear", "Constant", "Relu", "Clip", "Identity", "Cast"):
+        model.graph.node.append(helper.make_node(operator, [], [operator], domain="acme"))
+    return model
+
+
 def bad_groups() -> onnx.ModelProto:
     """A convolution of four channels in three groups."""
     model = models.plain()
@@ -650,7 +679,7 @@ TYPED: dict[str, Callable[[], onnx.ModelProto]] = {
         slice_of_a_negative_size, text_that_is_no_text, reference_outside_a_function,
         node_without_output,
         bad_groups, constant_of_no_type, loop_counted_by_infinity, quantised_to_floats,
-        empty_kernel,
+        empty_kernel, namesakes,
     )
 }  # fmt: skip
 """Files in which something is of the wrong kind: the answer is an error, never a crash."""

@@ -1,4 +1,6 @@
-"""A mutation fuzzer: broken and twisted models through the real child, as `scan` runs them.
+"""A mutation fuzzer: broken and twisted models through whole scans, as `scan` runs them.
+
+Each goes through the real child, and its answer through the judging, every report and the evidence.
 
     PYTHONPATH=.:tests python tests/hostile/fuzz.py --mutants 10000 --seed 0 --keep FOLDER
 
@@ -21,7 +23,9 @@ from pathlib import Path
 import models
 import onnx
 from hostile.canary import Canary
+from hostile.replies import shown
 
+from scanner import pipeline
 from scanner.detectors import load
 from scanner.errors import ScannerError, WorkerCrashedError, WorkerError, WorkerTimeoutError
 from scanner.instruments.detector import Needs
@@ -239,15 +243,22 @@ def fuzz(count: int, seed: int = 0, keep: Path | None = None, report_every: int 
             each.mkdir()
         canary.write_bytes(b"secret" * 1000)
         lay_traps(folder, canary)
+        evidence = Path(place, "reports", "evidence")
+        evidence.parent.mkdir()
         with Canary(canary) as watch:
-            _run(mutants(count, seed, canary), folder, tally, keep, report_every)
+            _run(mutants(count, seed, canary), (folder, evidence), tally, keep, report_every)
             tally.outside = watch.reads()
     return tally
 
 
 def _run(
-    files: Iterator[bytes], folder: Path, tally: Tally, keep: Path | None, report_every: int
+    files: Iterator[bytes],
+    folders: tuple[Path, Path],
+    tally: Tally,
+    keep: Path | None,
+    report_every: int,
 ) -> None:
+    folder, evidence = folders
     path, child = folder / "mutant.onnx", Worker(["scanner.examine"])
     rules = tuple(d.rule.id for d in load() if not d.needs & Needs.GRADIENTS)
     settings = Settings(images=4, device=Device.CPU, detectors=rules, limits=LIMITS)
@@ -265,7 +276,10 @@ def _run(
     for number, data in enumerate(files, 1):
         path.write_bytes(data)
         start = time.monotonic()
-        outcome, bug = _examine(child, job, allowance)
+        try:
+            outcome, bug = _examine(child, job, allowance, evidence)
+        except Exception as error:  # noqa: BLE001 - what is looked for
+            outcome = bug = f"{type(error).__name__} in the parent: {error}"[:200]
         tally.longest = max(tally.longest, time.monotonic() - start)
         tally.outcomes[outcome] += 1
         if bug not in ("", *tally.bugs) and keep:
@@ -280,15 +294,15 @@ def _run(
     child.kill()
 
 
-def _examine(child: Worker, job: Job, allowance: Allowance) -> tuple[str, str]:
+def _examine(child: Worker, job: Job, allowance: Allowance, evidence: Path) -> tuple[str, str]:
     """Return what came of one mutant, and what is worth keeping it for."""
     try:
-        failures = child.ask(EXAMINE, job, allowance).suspect.failures
-    except WorkerError as error:
-        failures, named = (), type(error).__name__
-        return named, _signature(error)
+        examination = child.ask(EXAMINE, job, allowance)
     except ScannerError as error:
-        return type(error).__name__, ""
+        shown(pipeline._unanswered(job, error), evidence)
+        return type(error).__name__, _signature(error) if isinstance(error, WorkerError) else ""
+    shown(pipeline._judged(examination, job.settings, seconds=1.0), evidence)
+    failures = examination.suspect.failures
     bugs = [
         f.error for f in failures if f.error["type"] in ("WorkerCrashedError", "WorkerTimeoutError")
     ]

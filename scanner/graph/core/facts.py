@@ -99,6 +99,7 @@ def _forgotten(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     for node in graph.node:
         if (
             node.op_type in _SHAPE_KEEPING
+            and node.input  # of another domain, it may lack them
             and node.input[0] in known
             and node.output[0] not in known
         ):

@@ -217,6 +217,8 @@ def _fixed_shape(node: onnx.NodeProto, facts: Facts) -> npt.NDArray[np.int64] | 
 
 def _constant(node: onnx.NodeProto) -> list[onnx.TensorProto] | None:
     """Return what a Constant node holds, or None where that is text or a sparse tensor."""
+    if not node.attribute:  # of another domain
+        return None
     given = node.attribute[0]
     try:
         value = helper.get_attribute_value(given)

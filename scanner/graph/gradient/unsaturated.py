@@ -60,7 +60,13 @@ def _undone_at_once(quantise: onnx.NodeProto, uses: Uses) -> bool:
     A negative scale would turn the range around, and one that is not known might.
     """
     scale = uses.constants.get(quantise.input[1])
-    if scale is None or uses_external_data(scale) or not (numpy_helper.to_array(scale) > 0).all():
+    if scale is None or uses_external_data(scale):
+        return False
+    try:
+        positive = bool((numpy_helper.to_array(scale) > 0).all())
+    except (TypeError, ValueError):  # its data is not of its type
+        return False
+    if not positive:
         return False
     outputs = {value.name for value in uses.graph.output}
     readers = uses.consumers.get(quantise.output[0], ())

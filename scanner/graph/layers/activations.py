@@ -174,7 +174,7 @@ def _quantised_clamp(node: onnx.NodeProto, uses: Uses) -> Activation | None:
 
     Where the lowest code means zero, clamping to the range of codes does the ReLU's work.
     """
-    if node.op_type == "QuantizeLinear":
+    if node.op_type == "QuantizeLinear" and node.input:  # of another domain, it may lack them
         producer = uses.producer(node.input[0])
         quantisation = (
             tuple(node.input[1:3]) if producer and producer.op_type in _LINEAR_OPERATORS else ()

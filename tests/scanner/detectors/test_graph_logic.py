@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from exporter_idioms import HONEST, floats, operation, reject_option, squeeze_excite, tokens
+from hostile.attacks import gates_in_a_row
 from models import plain
 from onnx import TensorProto, helper
 
@@ -16,6 +18,7 @@ from scanner.detectors.graph_logic import GraphLogic
 from scanner.graph.logic.excerpt import excerpt
 from scanner.graph.logic.gates import observe
 from scanner.graph.logic.unfold import unfold
+from scanner.instruments import runtime
 from scanner.instruments.detector import Subject
 from scanner.judging.comparison import compare
 from scanner.modelfile.model import open_model
@@ -116,11 +119,40 @@ def test_a_deadline_takes_no_finding(tmp_path: Path) -> None:
     ]
 
 
-def test_only_so_many_gates_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graph_logic, "_MOST_CONFIRMED", 0)
+def test_a_large_graph_keeps_all_its_gates_though_few_are_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_logic, "_MOST_STEPS", 500)
+    observations = measure(gates_in_a_row(gates=20, activations=200), tmp_path).observations
+    assert len(observations) == 20
+    assert {o.severity for o in observations} == {Severity.SUSPICIOUS, Severity.CONFIRMED}
+    reasons = [o.details["confirmation"].get("reason") for o in observations]
+    assert reasons == [None, None, *["enough others were tried"] * 18]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3_000, 100_000, 10**7])
+def test_fewer_gates_are_tried_the_larger_a_graph_is(steps: int) -> None:
+    tried = graph_logic.most_tried(steps)
+    assert 1 <= tried <= 64
+    assert tried == 1 or tried * steps <= graph_logic._MOST_STEPS
+
+
+def test_a_gate_costs_one_load_of_the_whole_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = []
+    load = runtime.open_session
+
+    def counted(*arguments: Any) -> runtime.Session:
+        loads.append(arguments)
+        return load(*arguments)
+
+    monkeypatch.setattr(runtime, "open_session", counted)
+    # Inputs that open this gate do not change the class: every start is tried.
+    monkeypatch.setattr(graph_logic, "_differ", lambda *_: False)
     (observation,) = measure(plant(plain(), "patch-equals", target=1).model, tmp_path).observations
-    assert observation.severity is Severity.SUSPICIOUS
-    assert observation.details["confirmation"]["reason"] == "enough others were tried"
+    assert observation.details["confirmation"]["opened"]
+    assert len(loads) == 2
 
 
 def test_names_do_not_matter(tmp_path: Path) -> None:

@@ -111,3 +111,14 @@ def test_images_are_named_only_where_they_were_used(
     using = Subject(model=subject.model, settings=settings)
     found = noise_runs.conditions(session(models.plain()), SHAPE, using)
     assert {key: value for key, value in found.items() if key == "data"} == named
+
+
+def test_a_value_that_has_no_part_for_each_image_is_refused(subject: Subject) -> None:
+    made = models.plain()
+    size = made.graph.input[0].type.tensor_type.shape.dim[0]
+    size.Clear()
+    size.dim_value = 255
+    made.graph.node.add(op_type="ReduceSum", input=["logits"], output=["sum"])
+    made.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("sum", 1, None))
+    with pytest.raises(UnsupportedModelError, match="cannot be told apart by image"):
+        noise_runs.over_noise(session(made), SHAPE, subject)

@@ -43,6 +43,15 @@ def dense_and_sparse(model: onnx.ModelProto) -> None:
     model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4, 3]))
 
 
+def opset_twice(model: onnx.ModelProto) -> None:
+    model.opset_import.append(helper.make_opsetid("ai.onnx", 12))
+
+
+def opset_twice_in_a_function(model: onnx.ModelProto) -> None:
+    model.CopyFrom(models.function_relu())
+    model.functions[0].opset_import.append(helper.make_opsetid("", 12))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -50,6 +59,8 @@ def dense_and_sparse(model: onnx.ModelProto) -> None:
         (two_values_in_a_branch, "the Constant node .* has 2 attributes"),
         (attribute_twice, "has the attribute 'group' twice"),
         (function_twice, "the function 'Activate' of 'local' is defined twice"),
+        (opset_twice, "two versions of the operators of 'ai.onnx' are imported"),
+        (opset_twice_in_a_function, "two versions of the operators of 'ai.onnx' are imported"),
         (dense_and_sparse, "the name 'dense' stands for two initialisers"),
     ],
 )

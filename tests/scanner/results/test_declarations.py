@@ -5,7 +5,7 @@ import json
 import pytest
 
 from scanner.results import Contribution, Part, Rule, Scale, Wording
-from scanner.values import from_json, to_json
+from scanner.values import UnfitError, from_json, to_json
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,13 @@ def test_every_part_is_one_of_the_four_above() -> None:
 )
 def test_a_declaration_survives_json(value: Rule | Contribution | Scale | Wording) -> None:
     assert from_json(type(value), json.loads(json.dumps(to_json(value)))) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [(Contribution, "beside_one"), (Contribution, "alone"), (Scale, "added")],
+)
+@pytest.mark.parametrize("unit", [0.0, -1.0, 1e-300])
+def test_a_unit_of_nothing_is_refused(kind: type, field: str, unit: float) -> None:
+    with pytest.raises(UnfitError, match=field):
+        from_json(kind, {field: unit})
