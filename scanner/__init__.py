@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 _ROOMS = {
     "scanner.batch": ("lanes", "scan_many"),
     "scanner.cache": ("Cache",),
+    "scanner.calibration": ("calibrate",),
     "scanner.errors": (
         "BaselineError", "DeviceError", "GraphError", "MalformedModelError", "ModelError",
         "NoGradientError", "NoLayerError", "NoLogitsError", "ScannerError", "UnsafeModelError",
@@ -23,7 +24,7 @@ _ROOMS = {
     ),
     "scanner.judging.population": ("Baseline", "read_baseline"),
     "scanner.pipeline": (
-        "calibrate", "check", "diagnose", "judge", "layers", "measure", "rules", "scan",
+        "check", "diagnose", "judge", "layers", "measure", "rules", "scan",
     ),
     "scanner.report.json": ("read_results", "write_results"),
     "scanner.results": ("Finding", "ScanResult", "Verdict"),
@@ -44,6 +45,7 @@ __all__ = [
 if TYPE_CHECKING:
     from scanner.batch import lanes, scan_many
     from scanner.cache import Cache
+    from scanner.calibration import calibrate
     from scanner.errors import (
         BaselineError,
         DeviceError,
@@ -63,7 +65,7 @@ if TYPE_CHECKING:
         WorkerTimeoutError,
     )
     from scanner.judging.population import Baseline, read_baseline
-    from scanner.pipeline import calibrate, check, diagnose, judge, layers, measure, rules, scan
+    from scanner.pipeline import check, diagnose, judge, layers, measure, rules, scan
     from scanner.report.json import read_results, write_results
     from scanner.results import Finding, ScanResult, Verdict
     from scanner.settings import Budget, Device, Noise, Settings
