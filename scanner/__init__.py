@@ -26,6 +26,7 @@ _ROOMS = {
     "scanner.pipeline": (
         "check", "diagnose", "judge", "layers", "measure", "rules", "scan",
     ),
+    "scanner.report.frame": ("results_frame",),
     "scanner.report.json": ("read_results", "write_results"),
     "scanner.results": ("Finding", "ScanResult", "Verdict"),
     "scanner.settings": ("Budget", "Device", "Noise", "Settings"),
@@ -38,8 +39,8 @@ __all__ = [
     "NoLogitsError", "Noise", "ScanResult", "ScannerError", "Settings", "UnsafeModelError",
     "UnsupportedModelError", "UsageError", "ValueNotFoundError", "Verdict",
     "WorkerCrashedError", "WorkerError", "WorkerTimeoutError", "calibrate", "check", "diagnose",
-    "judge", "lanes", "layers", "measure", "read_baseline", "read_results", "rules", "scan",
-    "scan_many", "write_results",
+    "judge", "lanes", "layers", "measure", "read_baseline", "read_results", "results_frame",
+    "rules", "scan", "scan_many", "write_results",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     )
     from scanner.judging.population import Baseline, read_baseline
     from scanner.pipeline import check, diagnose, judge, layers, measure, rules, scan
+    from scanner.report.frame import results_frame
     from scanner.report.json import read_results, write_results
     from scanner.results import Finding, ScanResult, Verdict
     from scanner.settings import Budget, Device, Noise, Settings
@@ -78,4 +80,4 @@ else:  # a checker that saw this function would let every name pass
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)
