@@ -35,12 +35,14 @@ class Member:
         size: How many times as far out it lies as the furthest of the others; None likewise.
         suspicion: Why it must be confirmed that it is clean, in words; None where nothing speaks
             against it.
+        far: Whether it lies so far out that it would have to be confirmed among enough others.
     """
 
     path: str
     p: float | None
     size: float | None
     suspicion: str | None
+    far: bool = False
 
 
 def calibrate(  # noqa: PLR0913 - what is measured, what it is called, and who is told
@@ -130,8 +132,9 @@ def _member(result: ScanResult, alpha: float) -> Member:
         f"it stands far apart from the other clean models (p = {p:.3g}, {size:.1f} times as far "
         "out as the furthest of them)"
     )
-    far = p <= alpha and size >= ranks.FAR
-    return Member(path=path, p=p, size=size, suspicion=apart if far else None)
+    far = size >= ranks.FAR
+    doubtful = far and p <= alpha
+    return Member(path=path, p=p, size=size, suspicion=apart if doubtful else None, far=far)
 
 
 def _refuse_doubtful(found: Sequence[Member]) -> None:

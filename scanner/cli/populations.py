@@ -54,6 +54,12 @@ def _show(members: "Sequence[Member]") -> None:
     for member in sorted(members, key=lambda m: m.size or 0.0, reverse=True):
         table.add_row(printable(member.path), _figure(member.p), _figure(member.size))
     Output().console.print(table, markup=False)
+    for member in members:
+        if member.far and member.suspicion is None:
+            note(
+                f"{member.path} lies {member.size:.1f} times as far out as the furthest of the "
+                "others, which are too few to refuse it: make sure that it is clean"
+            )
 
 
 def _figure(value: float | None) -> str:

@@ -48,6 +48,7 @@ def test_among_few_a_rank_accuses_nobody(tmp_path: Path) -> None:
     made(saved(tmp_path, 3, planted=True), ranked=told.extend)
     assert [m.suspicion for m in told] == [None] * 4
     assert told[-1].p == pytest.approx(0.25)
+    assert [m.far for m in told] == [False, False, False, True]
 
 
 def test_a_member_with_a_backdoor_in_its_graph_must_be_confirmed_among_however_few(

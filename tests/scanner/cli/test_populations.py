@@ -56,3 +56,13 @@ def test_a_doubtful_member_is_ranked_named_and_may_be_kept(tmp_path: Path) -> No
     assert kept.returncode == 0, kept.stderr
     assert kept.stdout == ""
     assert (tmp_path / "b.json").exists()
+
+
+def test_a_member_far_from_few_others_is_pointed_out(folder: Path, tmp_path: Path) -> None:
+    for seed in range(1, 4):
+        models.save(models.plain(seed=seed), tmp_path / f"clean-{seed}.onnx")
+    command = ("-d", "overactivation", "--images", "20", "-o", tmp_path / "b.json")
+    made = scan("calibrate", tmp_path, folder / "planted.onnx", *command)
+    assert made.returncode == 0, made.stderr
+    assert "planted.onnx lies " in made.stderr
+    assert "which are too few to refuse it: make sure that it is clean" in made.stderr
