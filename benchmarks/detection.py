@@ -29,8 +29,9 @@ import typer
 from benchmarks.quality import LEVELS, quality, share_at_most, table, uniformity, write_csv
 from scanner import pipeline
 from scanner.detectors import FAMILY, load
+from scanner.errors import ScannerError
 from scanner.instruments.detector import Detector
-from scanner.judging import ranks, verdict
+from scanner.judging import population, ranks, verdict
 from scanner.judging.population import (
     SHIPPED,
     Baseline,
@@ -164,9 +165,9 @@ def measure(
         if truth["epochs"] != epochs or not missing:
             continue
         settings = Settings(budget=budget, detectors=missing, images_file=images, timeout=3600)
-        record = pipeline.calibrate(
-            [zoo / truth["file"]], settings, name="", provenance=""
-        ).records[0]
+        record = population.without_pictures(pipeline.measure(zoo / truth["file"], settings))
+        for failure in record.failures:
+            raise ScannerError.from_dict(failure.error)
         if known is not None:
             kept = (m for m in known.measurements if m.rule not in missing)
             record = dataclasses.replace(record, measurements=(*kept, *record.measurements))

@@ -27,4 +27,4 @@ else:  # a checker that saw this function would let every name pass
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 _ROOMS = {
     "scanner.batch": ("lanes", "scan_many"),
     "scanner.cache": ("Cache",),
+    "scanner.calibration": ("calibrate",),
     "scanner.errors": (
         "BaselineError", "DeviceError", "GraphError", "MalformedModelError", "ModelError",
         "NoGradientError", "NoLayerError", "NoLogitsError", "ScannerError", "UnsafeModelError",
@@ -23,8 +24,9 @@ _ROOMS = {
     ),
     "scanner.judging.population": ("Baseline", "read_baseline"),
     "scanner.pipeline": (
-        "calibrate", "check", "diagnose", "judge", "layers", "measure", "rules", "scan",
+        "check", "diagnose", "judge", "layers", "measure", "rules", "scan",
     ),
+    "scanner.report.frame": ("results_frame",),
     "scanner.report.json": ("read_results", "write_results"),
     "scanner.results": ("Finding", "ScanResult", "Verdict"),
     "scanner.settings": ("Budget", "Device", "Noise", "Settings"),
@@ -37,13 +39,14 @@ __all__ = [
     "NoLogitsError", "Noise", "ScanResult", "ScannerError", "Settings", "UnsafeModelError",
     "UnsupportedModelError", "UsageError", "ValueNotFoundError", "Verdict",
     "WorkerCrashedError", "WorkerError", "WorkerTimeoutError", "calibrate", "check", "diagnose",
-    "judge", "lanes", "layers", "measure", "read_baseline", "read_results", "rules", "scan",
-    "scan_many", "write_results",
+    "judge", "lanes", "layers", "measure", "read_baseline", "read_results", "results_frame",
+    "rules", "scan", "scan_many", "write_results",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from scanner.batch import lanes, scan_many
     from scanner.cache import Cache
+    from scanner.calibration import calibrate
     from scanner.errors import (
         BaselineError,
         DeviceError,
@@ -63,7 +66,8 @@ if TYPE_CHECKING:
         WorkerTimeoutError,
     )
     from scanner.judging.population import Baseline, read_baseline
-    from scanner.pipeline import calibrate, check, diagnose, judge, layers, measure, rules, scan
+    from scanner.pipeline import check, diagnose, judge, layers, measure, rules, scan
+    from scanner.report.frame import results_frame
     from scanner.report.json import read_results, write_results
     from scanner.results import Finding, ScanResult, Verdict
     from scanner.settings import Budget, Device, Noise, Settings
@@ -76,4 +80,4 @@ else:  # a checker that saw this function would let every name pass
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

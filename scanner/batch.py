@@ -18,6 +18,7 @@ from scanner import pipeline
 from scanner.cache import Cache, Key, judges, renamed
 from scanner.errors import ScannerError
 from scanner.judging.population import Baseline
+from scanner.judging.references import refuse_repeats
 from scanner.pipeline import Clock, Judge, PathLike
 from scanner.protocol import MODEL_RULE
 from scanner.results import InputRange, ModelRecord, ScanResult
@@ -238,6 +239,7 @@ class _Clean:
         for failure in (f for record in records for f in record.failures):
             if failure.rule == MODEL_RULE:
                 raise ScannerError.from_dict(failure.error)
+        refuse_repeats("reference", [record.model for record in records])
         return records
 
 

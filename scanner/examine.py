@@ -29,7 +29,7 @@ from scanner.errors import (
     WorkerError,
     WorkerLimitError,
 )
-from scanner.instruments import input_range, runtime, suitability
+from scanner.instruments import cuda, input_range, runtime, suitability
 from scanner.instruments.detector import Detector, Needs, Subject, described
 from scanner.instruments.witness import Witness
 from scanner.judging.population import CleanModels, shipped_baseline
@@ -269,10 +269,13 @@ def rules(_request: None, _progress: Progress) -> tuple[DetectorDescription, ...
 
 def diagnose(_request: None, _progress: Progress) -> Diagnosis:
     """Report versions, installed runtimes, usable CUDA devices and clashes with other packages."""
+    devices, facts = runtime.cuda_devices(), runtime.cuda_facts()
     return Diagnosis(
         versions=runtime.versions(),
         runtimes=runtime.installed_runtimes(),
-        cuda_devices=runtime.cuda_devices(),
+        cuda_devices=devices,
+        cuda=cuda.installed(facts),
+        cuda_obstacle=None if devices else cuda.obstacle(facts).problem,
         telemetry=runtime.telemetry_enabled(),
         isolation=confinement.current(),
         shared_packages=_shared_packages(),

@@ -13,7 +13,6 @@ from typing import Self
 
 from scanner import protocol
 from scanner.errors import (
-    BaselineError,
     ScannerError,
     UsageError,
     WorkerCrashedError,
@@ -21,6 +20,7 @@ from scanner.errors import (
 )
 from scanner.judging import population, ranks, recipes, unanalysable, verdict
 from scanner.judging.population import Baseline
+from scanner.judging.references import refuse_repeats
 from scanner.limits import Allowance, Confinement
 from scanner.modelfile import blob_cache
 from scanner.protocol import (
@@ -260,46 +260,6 @@ def run_now(settings: Settings, clock: Clock) -> Run:
     return Run(time=now, alpha=settings.alpha, version=VERSION)
 
 
-def calibrate(
-    models: Sequence[PathLike],
-    settings: Settings | None = None,
-    *,
-    name: str,
-    provenance: str,
-    progress: Progress | None = None,
-) -> Baseline:
-    """Measure a population of clean models once.
-
-    Args:
-        models: Clean ONNX files of one recipe.
-        settings: Those of later scans; a scan with other settings cannot use the baseline.
-        name: Name of the recipe.
-        provenance: Where the models come from and how they were made.
-        progress: Called for each model as `progress(done, total)`.
-
-    Raises:
-        ScannerError: A model cannot be measured, or is of another architecture than the first.
-    """
-    chosen = settings or Settings()
-    records: list[ModelRecord] = []
-    for index, model in enumerate(models):
-        record = measure(model, chosen)
-        for failure in record.failures:
-            raise ScannerError.from_dict(failure.error)
-        if records and record.model.architecture != records[0].model.architecture:
-            raise BaselineError(
-                f"{record.model.path!r} has another architecture than {records[0].model.path!r}",
-                remedy="make one baseline for each architecture",
-            )
-        records.append(population.without_pictures(record))
-        if record.input_range is not None:  # one recipe takes one range
-            settled = (record.input_range.low, record.input_range.high)
-            chosen = dataclasses.replace(chosen, input_range=settled)
-        if progress:
-            progress(index + 1, len(models))
-    return Baseline(name=name, provenance=provenance, records=tuple(records))
-
-
 def check(model: PathLike, settings: Settings | None = None) -> Check:
     """Say whether a model can be scanned, and which detectors would be skipped; nothing is run.
 
@@ -387,6 +347,7 @@ class _CleanSide:
                 if len(found) != len(self._sources):
                     raise WorkerCrashedError.no_answer("references")
                 self._identities = tuple(map(_renamed, found, self._sources))
+                refuse_repeats("reference", self._identities)
             except WorkerError as error:
                 self._end()
                 self._failed = error

@@ -228,6 +228,8 @@ class Diagnosis:
         versions: Versions of the packages that influence a number.
         runtimes: Versions of the ONNX Runtime distributions installed; there must be only one.
         cuda_devices: The CUDA devices that are usable.
+        cuda: What of CUDA is installed, in words.
+        cuda_obstacle: Why no CUDA device is usable, in words; None where one is.
         telemetry: Whether ONNX Runtime may report home.
         isolation: What the process that reads models gives up.
         shared_packages: Import names of this program that other distributions own too; each of
@@ -237,6 +239,8 @@ class Diagnosis:
     versions: Mapping[str, str]
     runtimes: Mapping[str, str]
     cuda_devices: tuple[str, ...]
+    cuda: str
+    cuda_obstacle: str | None
     telemetry: bool
     isolation: Confinement
     shared_packages: tuple[SharedPackage, ...]

@@ -5,7 +5,7 @@ import enum
 
 from scanner.errors import UsageError
 from scanner.limits import Limits
-from scanner.values import frozen
+from scanner.values import brief, frozen
 
 
 class Noise(enum.Enum):
@@ -115,6 +115,10 @@ class Settings:
     timeout: float | None = None
     limits: Limits = dataclasses.field(default_factory=Limits)
     require_isolation: bool = False
+
+    def __repr__(self) -> str:
+        """Show what differs from the defaults."""
+        return brief(self, *(field.name for field in dataclasses.fields(self)))
 
     def __post_init__(self) -> None:
         """Refuse what no scan could be made with.

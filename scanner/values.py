@@ -17,13 +17,16 @@ from typing import Annotated, Any, TypeVar, cast
 
 T = TypeVar("T")
 
+_LONGEST_REPR = 120  # characters of one field
+
 
 @typing.dataclass_transform(frozen_default=True, kw_only_default=True)
 def frozen(kind: type[T]) -> type[T]:
     """Return a class as a frozen dataclass whose arguments are named."""
     made = dataclasses.dataclass(init=False, repr=False, eq=False, kw_only=True)(kind)
     for method in (__init__, __repr__, __eq__, __hash__, __setattr__, __delattr__):
-        setattr(made, method.__name__, method)
+        if method is not __repr__ or "__repr__" not in vars(kind):  # a large value has its own
+            setattr(made, method.__name__, method)
     made.__signature__ = _Signature()  # type: ignore[attr-defined]  # read by inspect alone
     return made
 
@@ -74,6 +77,21 @@ def __init__(self: Any, **given: Any) -> None:  # noqa: N807 - these are methods
 def __repr__(self: Any) -> str:  # noqa: N807
     contents = ", ".join(f"{name}={content!r}" for name, content in _contents(self))
     return f"{type(self).__qualname__}({contents})"
+
+
+def brief(value: Any, *names: str) -> str:
+    """Return a value's `repr` with some fields only, and of these what is not the default."""
+    shown = [
+        f"{field.name}={_cut(repr(content))}"
+        for field in dataclasses.fields(value)
+        if field.name in names
+        and (content := getattr(value, field.name)) != _default(field, dataclasses.MISSING)
+    ]
+    return f"{type(value).__qualname__}({', '.join(shown)})"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_REPR else f"{text[: _LONGEST_REPR - 3]}..."
 
 
 def __eq__(self: Any, other: object) -> bool:  # noqa: N807

@@ -1,5 +1,7 @@
 """The examples under docs/examples run as they say, and say what is expected."""
 
+import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -55,3 +57,28 @@ def test_a_request_that_cannot_be_carried_out_does_not_let_a_model_through(tmp_p
     done = run("judge_in_ci.py", "mnist-badnets.onnx", str(tmp_path / "empty.onnx"))
     assert done.returncode == 1
     assert "not scanned" in done.stderr + done.stdout or "not measured" in done.stdout
+
+
+def test_the_notebook(tmp_path: Path) -> None:
+    """It runs in a kernel where there is one, or else its cells run as a program."""
+    source = EXAMPLES / "notebook.ipynb"
+    cells = [c for c in json.loads(source.read_text("utf-8"))["cells"] if c["cell_type"] == "code"]
+    assert not any(c["outputs"] for c in cells)
+    installed = all(map(importlib.util.find_spec, ("nbclient", "nbformat", "ipykernel")))
+    program = tmp_path / "program.py"
+    if installed:
+        program.write_text(
+            "import nbclient, nbformat, sys\n"
+            "notebook = nbformat.read(sys.argv[1], as_version=4)\n"
+            "nbclient.NotebookClient(notebook, timeout=300).execute()\n"
+            "for cell in notebook.cells:\n"
+            "    for output in cell.get('outputs', []):\n"
+            "        print(output['data']['text/plain'], 'text/html' in output['data'])\n"
+        )
+    else:
+        shown = ("".join(c["source"][:-1]) + f"print({c['source'][-1]})" for c in cells)
+        program.write_text("\n".join(shown))
+    done = run(str(program), str(source))
+    assert done.returncode == 0, done.stderr
+    said = "Settings(device=", "ScanResult('mnist-badnets.onnx', ", "mnist-clean-1.onnx"
+    assert all(word in done.stdout for word in said), done.stdout

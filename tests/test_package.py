@@ -51,7 +51,7 @@ def test_both_names_have_the_same_face() -> None:
     assert overactivation.__all__ == scanner.__all__
     for name in overactivation.__all__:
         assert getattr(overactivation, name) is getattr(scanner, name)
-    assert set(overactivation.__all__) <= set(dir(overactivation))
+    assert dir(overactivation) == dir(scanner) == sorted(scanner.__all__)
     with pytest.raises(AttributeError, match="module 'overactivation' has no attribute 'nothing'"):
         _ = overactivation.nothing  # type: ignore[attr-defined]
 

@@ -134,7 +134,8 @@ def doctor(chosen: options.PrintOptions) -> None:  # noqa: ARG001 - its options 
             f"{name} {version}" for name, version in facts.runtimes.items()
         ),
         "providers": "CPU" + (", CUDA" if facts.cuda_devices else ""),
-        "CUDA devices": ", ".join(facts.cuda_devices) or "none usable",
+        "CUDA": facts.cuda,
+        "CUDA devices": ", ".join(facts.cuda_devices) or f"none usable: {facts.cuda_obstacle}",
         "telemetry": "on" if facts.telemetry else "off",
         "isolation": "\n".join(facts.isolation.granted()),
         "not isolated": "\n".join(facts.isolation.missing()) or "nothing missing",

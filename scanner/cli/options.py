@@ -695,6 +695,27 @@ class CalibrateOptions(MeasureOptions):
             OUTPUT, "--provenance", metavar="TEXT", help="Where the models come from, in words."
         ),
     ] = "not stated"
+    keep: Annotated[
+        list[str] | None,
+        _option(
+            REGISTRY,
+            "--keep",
+            metavar="NAME",
+            help="Confirm that this model is clean although it stands far apart from the others; "
+            "repeatable.",
+        ),
+        Fills("keep", Call, read=lambda _, names: names),
+    ] = None
+    cache: Annotated[
+        Path | None,
+        _option(
+            REGISTRY,
+            "--cache",
+            metavar="FOLDER",
+            help="Keep what was measured here; a calibration that was interrupted resumes.",
+        ),
+        Fills("cache", Call),
+    ] = None
 
 
 def takes_options(command: Callable[..., None]) -> Callable[..., None]:

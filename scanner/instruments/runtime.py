@@ -1,7 +1,9 @@
 """ONNX Runtime: devices, sessions, arrays in, arrays out."""
 
 import contextlib
+import ctypes
 import functools
+import io
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +17,14 @@ import numpy.typing as npt
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 from scanner.errors import DeviceError, UnsupportedModelError, WorkerLimitError
+from scanner.instruments import cuda
 from scanner.sandbox import deadline
 from scanner.settings import Device
 from scanner.values import frozen
 
 try:
     import onnxruntime
+    from onnxruntime.capi import build_and_package_info
     from onnxruntime.capi import onnxruntime_pybind11_state as native
 except ImportError as error:
     raise DeviceError(
@@ -32,6 +36,8 @@ except ImportError as error:
 Array = npt.NDArray[Any]
 
 PROVIDERS = {Device.CPU: "CPUExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}
+_DRIVER = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
+_CUDNN = {"linux": "libcudnn.so.9", "win32": "cudnn64_9.dll"}
 _ERRORS = (
     native.EPFail, native.Fail, native.InvalidArgument, native.InvalidGraph, native.InvalidProtobuf,
     native.ModelLoadCanceled, native.NotImplemented, native.RuntimeException, UnicodeDecodeError,
@@ -106,7 +112,7 @@ def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = 
     with deadline.stopping(cancel), _translated("ONNX Runtime refuses the model"):
         session = onnxruntime.InferenceSession(data, options, providers=providers)
     if PROVIDERS[chosen] not in session.get_providers():
-        raise _no_cuda("ONNX Runtime could not start its CUDA provider")
+        raise _no_cuda("ONNX Runtime could not start its CUDA provider", seen=True)
     first = session.get_inputs()[0] if session.get_inputs() else None
     return Session(
         native=session,
@@ -136,12 +142,48 @@ def cuda_devices() -> tuple[str, ...]:
     """Return the CUDA devices that ONNX Runtime sees; a provider's name alone proves nothing."""
     if PROVIDERS[Device.CUDA] not in onnxruntime.get_available_providers():
         return ()
-    onnxruntime.preload_dlls()
+    _preload()
     return tuple(
         f"{d.device.vendor} {d.device.device_id}"
         for d in onnxruntime.get_ep_devices()
         if d.ep_name == PROVIDERS[Device.CUDA]
     )
+
+
+@functools.cache
+def _preload() -> str:
+    """Load CUDA's libraries, and return what ONNX Runtime prints of those that do not load."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        onnxruntime.preload_dlls()
+    return printed.getvalue()
+
+
+def cuda_facts() -> cuda.Facts:
+    """Return what bears on CUDA in this installation."""
+    built = PROVIDERS[Device.CUDA] in onnxruntime.get_available_providers()
+    if not built:
+        return cuda.Facts(runtimes=installed_runtimes(), built=False)
+    return cuda.Facts(
+        runtimes=installed_runtimes(),
+        built=True,
+        version=str(getattr(build_and_package_info, "cuda_version", "") or ""),
+        printed=_preload(),
+        driver=_unloadable(_DRIVER),
+        cudnn=_unloadable(_CUDNN),
+    )
+
+
+def _unloadable(names: Mapping[str, str]) -> str | None:
+    """Return why this platform's library of several cannot be loaded; None where it can be."""
+    name = names.get(sys.platform)
+    if name is None:
+        return None
+    try:
+        ctypes.CDLL(name)
+    except OSError as error:
+        return str(error)
+    return None
 
 
 def versions() -> dict[str, str]:
@@ -210,12 +252,9 @@ def _translated(problem: str) -> Iterator[None]:
         ) from error
 
 
-def _no_cuda(problem: str) -> DeviceError:
-    return DeviceError(
-        problem,
-        remedy="install overactivation[gpu] on a machine with an NVIDIA driver, or give the "
-        "setting `device` the value 'cpu'",
-    )
+def _no_cuda(problem: str, *, seen: bool = False) -> DeviceError:
+    found = cuda.obstacle(cuda_facts(), seen=seen)
+    return DeviceError(f"{problem}: {found.problem}", remedy=found.remedy)
 
 
 def numpy_dtype(name: str) -> np.dtype[np.generic]:

@@ -46,6 +46,10 @@ class Baseline:
     provenance: str
     records: tuple[ModelRecord, ...]
 
+    def __repr__(self) -> str:
+        """Show which it is; of the models, how many."""
+        return f"<Baseline {self.name!r}: {len(self.records)} models>"
+
 
 @frozen
 class CleanModels:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
+from scanner.errors import UsageError
 from scanner.judging.arithmetic import median
-from scanner.results import Basis, InputRange, Measurement, ModelRecord
+from scanner.results import Basis, InputRange, Measurement, ModelIdentity, ModelRecord
 from scanner.values import frozen
 
 # Median cosine of corresponding layers' weights. Networks of one development recipe that were
@@ -52,6 +53,30 @@ class Kinship:
             and self.z < _AGREED
             and self.correlation < _CORRELATED
         )
+
+
+def refuse_repeats(kind: str, models: Sequence[ModelIdentity]) -> None:
+    """Refuse one file under two names: it would count as two clean models.
+
+    Args:
+        kind: What the models are to the user, such as "reference".
+        models: What was opened.
+
+    Raises:
+        UsageError: Two have the same SHA-256.
+    """
+    seen: dict[str, str] = {}
+    for model in models:
+        if model.sha256 is None:
+            continue
+        if model.sha256 in seen:
+            raise UsageError(
+                f"the {kind}s {seen[model.sha256]!r} and {model.path!r} are the same file (same "
+                "SHA-256), which counts once",
+                remedy=f"name each {kind} once; one whose weights lie outside its file is told "
+                "apart only if they are saved inside it",
+            )
+        seen[model.sha256] = model.path
 
 
 def objections(

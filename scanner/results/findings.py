@@ -17,7 +17,7 @@ from scanner.results.records import (
     Severity,
     Skip,
 )
-from scanner.values import Count, Identifier, Index, Matching, Sha256, Share, frozen
+from scanner.values import Count, Identifier, Index, Matching, Sha256, Share, brief, frozen
 
 Time = Annotated[str, Matching(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", 20)]
 Day = Annotated[str, Matching(r"\d{4}-\d\d-\d\d", 10)]
@@ -296,6 +296,11 @@ class Finding:
     observations: tuple[Observation, ...] = ()
     left_out: int = 0
 
+    def __repr__(self) -> str:
+        """Show what a person asks for first."""
+        told = brief(self, "verdict", "statistic", "p_value", "size", "reason")
+        return told.replace("(", f"({self.rule.id!r}, ", 1)
+
 
 @frozen
 class Run:
@@ -385,6 +390,17 @@ class ScanResult:
     input_range: InputRange | None = None
     run: Run | None = None
     suppressions: tuple[Suppression, ...] = ()
+
+    def __repr__(self) -> str:
+        """Show what a person asks for first; `findings` and the other lists hold the rest."""
+        told = brief(self, "score", "size", "verdict", "reason", "target_class", "index")
+        return told.replace("(", f"({self.model.path!r}, ", 1)
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        from scanner.results.notebook import html  # noqa: PLC0415 - for notebooks alone
+
+        return html(self)
 
     @property
     def allowed(self) -> bool:

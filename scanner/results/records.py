@@ -228,6 +228,12 @@ class ModelRecord:
     input_range: InputRange | None = None
     likeness: Likeness | None = None
 
+    def __repr__(self) -> str:
+        """Show the model, and how much is known of it."""
+        counts = ("measurements", "skips", "failures")
+        told = ", ".join(f"{len(getattr(self, name))} {name}" for name in counts)
+        return f"<ModelRecord of {self.model.path!r}: {told}>"
+
     def measurement(self, rule: str) -> Measurement | None:
         """Return the measurement of a rule, or None where it was skipped or failed."""
         return next((m for m in self.measurements if m.rule == rule), None)

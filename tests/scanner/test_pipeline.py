@@ -14,7 +14,7 @@ import scanner
 from scanner import Device, Settings, UsageError, Verdict, scan
 from scanner.detectors import FAMILY
 from scanner.judging.population import Baseline
-from scanner.pipeline import calibrate, diagnose, judge, layers, measure, rules, scan_each
+from scanner.pipeline import diagnose, judge, layers, measure, rules, scan_each
 from scanner.results import ModelRecord
 
 SETTINGS = Settings(images=10, device=Device.CPU, detectors=("overactivation",))
@@ -61,6 +61,15 @@ def test_a_reference_of_another_input_is_a_failure(pair: tuple[Path, Path], tmp_
 
 def test_the_model_itself_is_no_reference(pair: tuple[Path, Path]) -> None:
     assert "same SHA-256" in scan(pair[1], [pair[1]], SETTINGS).failures[0].sentence
+
+
+def test_one_reference_under_two_names_is_refused_with_both(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(pair[1].read_bytes())
+    with pytest.raises(UsageError, match=r"clean\.onnx' and .*copy\.onnx' are the same file"):
+        scan(pair[0], [pair[1], copy], SETTINGS)
 
 
 def test_an_unknown_detector_is_refused_with_the_nearest(pair: tuple[Path, Path]) -> None:
@@ -114,7 +123,7 @@ def test_a_baseline_that_changes_the_verdict_of_a_shipped_one_is_named() -> None
     """A poisoned population: the suspect itself, nineteen times over, each moved a little."""
     suspect = Path(__file__).parents[2] / "samples" / "mnist-badnets.onnx"
     settings = Settings(device=Device.CPU, detectors=("head",))
-    (known,) = calibrate([suspect], settings, name="n", provenance="p").records
+    known = measure(suspect, settings)
     records = tuple(_moved(known, n) for n in range(19))
     poisoned = Baseline(name="poisoned", provenance="an attacker", records=records)
     by_itself = scan(suspect, settings=settings)

@@ -92,3 +92,8 @@ def test_a_value_that_means_nothing_is_refused(name: str, value: Any, words: str
 )
 def test_images_are_a_file_or_a_folder(given_by: dict[str, str], expected: bool) -> None:
     assert Settings(**given_by).has_images == expected  # type: ignore[arg-type]
+
+
+def test_a_repr_shows_what_was_chosen() -> None:
+    assert repr(Settings()) == "Settings()"
+    assert repr(Settings(images=7, layer="a")) == "Settings(images=7, layer='a')"

@@ -46,6 +46,8 @@ def test_doctor() -> None:
     doctor = scan("doctor", "--no-color")
     assert doctor.returncode == 0, doctor.stderr
     assert "telemetry" in doctor.stdout
+    told = " ".join(doctor.stdout.split())
+    assert "CUDA devices none usable: CUDA is not in this ONNX Runtime (onnxruntime 1" in told
 
 
 def test_a_format_that_cannot_show_a_listing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """ONNX Runtime behind one door: devices, sessions, and its errors as the scanner's own."""
 
+import sys
 from importlib import metadata
 
 import models
@@ -98,8 +99,33 @@ def test_the_device_that_is_meant(
 
 def test_cuda_where_there_is_none_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "cuda_devices", tuple)
-    with pytest.raises(DeviceError, match=r"no CUDA device is usable; install overactivation\[gpu"):
+    with pytest.raises(DeviceError, match=r"no CUDA device is usable: CUDA is not in this"):
         runtime.resolve_device(Device.CUDA)
+
+
+def test_what_fails_to_load_is_caught_and_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A build for CUDA without libraries, simulated: ONNX Runtime prints what it cannot load."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    said = "Failed to load libcufft.so.12: not found\n"
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: sys.stdout.write(said))
+    monkeypatch.setattr(runtime, "installed_runtimes", lambda: {"onnxruntime-gpu": "1.32.0"})
+    monkeypatch.setattr(runtime, "_unloadable", lambda _: None)
+    runtime._preload.cache_clear()
+    try:
+        with pytest.raises(DeviceError, match=r"do not load: libcufft\.so\.12 \(not found\)"):
+            runtime.resolve_device(Device.CUDA)
+    finally:
+        runtime._preload.cache_clear()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_library_that_is_not_there_is_said_to_be_missing() -> None:
+    missing = runtime._unloadable({sys.platform: "libnosuch.so.1"})
+    assert missing is not None
+    assert "libnosuch" in missing
+    assert runtime._unloadable({}) is None
 
 
 def test_a_cuda_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
