@@ -17,6 +17,7 @@ from scanner.modelfile.model import Model
 Numbers = npt.NDArray[np.float64]
 
 _TYPES = {1: "<f4", 2: "u1", 3: "i1", 6: "<i4", 7: "<i8", 10: "<f2", 11: "<f8"}  # of TensorProto
+_EXTERNAL = 1  # TensorProto.DataLocation
 _SAME_VALUES = frozenset({
     "Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze",
 })  # fmt: skip
@@ -53,19 +54,21 @@ def entrance(model: Model) -> Entrance:
     """Return how an input enters a model; of what cannot be read, what is known without it.
 
     Raises:
-        ModelError: As for `scanner.modelfile.model.Model.complete`.
+        ModelError: A tensor in front of the first layer, or of it, lies outside the model's folder,
+            is missing or too short.
     """
-    proto = model.plain or model.complete(model.proto)
+    graph = (model.plain or model.proto).graph
     # Where shapes contradict one another, the runtime will say so, and say it better.
     with contextlib.suppress(ValueError, IndexError), np.errstate(all="ignore"):
-        return _Walk(proto.graph, model.identity.inputs[0].name).result()
+        return _Walk(graph, model).result()
     return Entrance()
 
 
 class _Walk:
     """From the input to the first layer, as y = factor * x + shift."""
 
-    def __init__(self, graph: Any, name: str) -> None:
+    def __init__(self, graph: Any, model: Model) -> None:
+        self._model = model
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
         self._nodes: dict[str, list[Any]] = {}
         self._makers: dict[str, Any] = {}
@@ -74,7 +77,7 @@ class _Walk:
                 self._nodes.setdefault(read, []).append(node)
             for made in node.output:
                 self._makers[made] = node
-        self._at = name
+        self._at = model.identity.inputs[0].name
         self._factor: Numbers = np.ones(1)
         self._shift: Numbers = np.zeros(1)
         self._limits: tuple[float, float] | None = None
@@ -232,11 +235,21 @@ class _Walk:
 
     def _tensor(self, name: str) -> Any:
         if name in self._tensors:
-            return self._tensors[name]
+            return self._whole(self._tensors[name])
         maker = self._makers.get(name)
         if maker is None or maker.op_type != "Constant":
             return None
-        return next((a.t for a in maker.attribute if a.name == "value"), None)
+        return next((self._whole(a.t) for a in maker.attribute if a.name == "value"), None)
+
+    def _whole(self, tensor: Any) -> Any:
+        """Return a tensor with its data inside: of a large file no other tensor is read."""
+        outside = getattr(tensor, "data_location", 0) == _EXTERNAL
+        if not outside or math.prod(tensor.dims) > _MOST_ELEMENTS:
+            return tensor
+        copy = type(tensor)()
+        copy.CopyFrom(tensor)
+        self._model.folder.inline(copy)
+        return copy
 
 
 def _elements(tensor: Any) -> Numbers | None:

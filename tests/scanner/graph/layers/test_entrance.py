@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from scanner.graph.layers.entrance import Entrance, entrance
+from scanner.modelfile.external_data import Folder
 from scanner.modelfile.model import open_model
 
 KERNEL = models.weights(planted=False)["kernel"]
@@ -42,6 +43,25 @@ def test_a_plain_model_scales_nothing(tmp_path: Path) -> None:
     assert np.allclose(found.weights, KERNEL.reshape(models.CHANNELS, -1))
     assert found.bias is not None
     assert found.bias.tolist() == [0.0] * models.CHANNELS
+
+
+def test_of_external_data_only_the_first_layer_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of 2 GB would else be in memory whole for a scan of its first layer."""
+    taken = []
+
+    def inline(folder: Folder, tensor: onnx.TensorProto) -> None:
+        taken.append(tensor.name)
+        whole(folder, tensor)
+
+    whole = Folder.inline
+    monkeypatch.setattr(Folder, "inline", inline)
+    path = models.save(models.plain(), tmp_path / "model.onnx", external=True)
+    found = entrance(open_model(path))
+    assert found.weights is not None
+    assert np.allclose(found.weights, KERNEL.reshape(models.CHANNELS, -1))
+    assert set(taken) == {"kernel", "bias"}
 
 
 @pytest.mark.parametrize(
