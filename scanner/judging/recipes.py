@@ -61,8 +61,9 @@ class Condition:
         images: Whether triggers were searched for on clean images, not on noise.
         references: How many clean networks of its own recipe each was compared with.
         classes: How many classes a network may have.
-        units: The most that clean networks reach in each detector's statistic. A network's own
-            statistic is the largest of its detectors', each in its unit.
+        units: The most that clean networks reach in each detector's statistic, but for the recipe
+            that reaches furthest. A network's own statistic is the largest of its detectors', each
+            in its unit.
         recipes: The clean networks.
         attacks: The backdoored ones.
     """
@@ -93,7 +94,8 @@ class Stranger:
     """A suspect's place among networks of recipes that are not its own.
 
     Attributes:
-        place: Its p-value, and how many times as far out it lies as any clean network.
+        place: Its p-value, and how many times as far out it lies as clean networks of all recipes
+            but one.
         foremost: The class that stands out most, by the detector that says most; None where that
             knows no classes.
         sentence: What this detector says, in words.
@@ -132,7 +134,9 @@ def stranger(
         settings: How it was measured.
         recipes: Whom it is set beside.
     """
-    classes = max((len(c.evidence.classes) for c in comparisons), default=0)
+    # The numbers, not the rows: a class that was not reached has none.
+    numbers = [row.class_id for c in comparisons for row in c.evidence.classes]
+    classes = 1 + max(numbers, default=-1)
     condition = _fitting(references, classes, settings, recipes)
     found = placed(comparisons, condition) if condition else None
     if condition is None or found is None:
@@ -175,10 +179,10 @@ def measured(
 def standing_out(comparison: Comparison, references: int) -> float | None:
     """Return how far a suspect stands out from its references, or else from itself.
 
-    A detector that knows no classes compares no two searches: its number speaks for itself. Of two
-    classes one always leads, so that nothing is said.
+    A detector that knows no classes compares no two searches: its number speaks for itself. None
+    where no reference could be compared, or fewer than three classes: of two one always leads.
     """
-    if not references or not comparison.scores:
+    if not references or not comparison.evidence.classes:
         return comparison.alone
     return comparison.statistic if len(comparison.scores) >= FEWEST else None
 

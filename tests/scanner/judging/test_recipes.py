@@ -85,6 +85,21 @@ def test_beside_a_reference_a_number_speaks_for_itself() -> None:
     assert recipes.standing_out(searched, references=0) == 2.0
 
 
+def test_beside_references_that_cannot_be_compared_nothing_is_said() -> None:
+    """The suspect by itself is not what networks beside a reference are."""
+    alone = dataclasses.replace(compared(SEARCH, 0.1), alone=2.0, statistic=None)
+    rows = tuple(dataclasses.replace(row, above=None) for row in alone.evidence.classes)
+    alone = dataclasses.replace(alone, evidence=dataclasses.replace(alone.evidence, classes=rows))
+    assert recipes.standing_out(alone, references=1) is None
+    assert recipes.standing_out(alone, references=0) == 2.0
+
+
+def test_of_more_classes_than_were_measured_nothing_is_said() -> None:
+    """Counted by their numbers: a class that no search reached has no row."""
+    many = compared(SEARCH, 1.0, target=BESIDE_ONE.classes)
+    assert recipes.stranger([many], (), 1, Settings(), KNOWN) is None
+
+
 def test_misses_by_attack() -> None:
     found = place(compared(SEARCH, 2.0))  # as far as clean networks reach
     assert found.missed == {"patch": 0.5, "blended": 0.5}
