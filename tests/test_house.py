@@ -137,9 +137,9 @@ def test_the_caller_of_a_scan_loads_no_model_library() -> None:
 
 def test_no_torch_after_a_scan_in_the_child_itself() -> None:
     code = (
-        "from scanner import Settings, examine, pipeline\n"
+        "from scanner import Settings, examine, questions\n"
         "from scanner.protocol import Job\n"
-        f"suspect, reference = map(pipeline._source, {PAIR!r})\n"
+        f"suspect, reference = map(questions.source_of, {PAIR!r})\n"
         "job = Job(model=suspect, references=(reference,), records=(), population=(), source='', "
         f"settings={QUICK})\n"
         "assert examine.examine(job, lambda done, total: None).comparisons"
@@ -151,9 +151,9 @@ def test_no_torch_after_a_scan_in_the_child_itself() -> None:
 
 def test_a_scan_of_the_first_layer_of_a_sample_imports_no_onnx_in_the_child_either() -> None:
     watch = (
-        "import sys; from scanner import Settings, examine, pipeline; from "
+        "import sys; from scanner import Settings, examine, questions; from "
         "scanner.protocol import Job\n"
-        f"suspect, reference = map(pipeline._source, {PAIR!r})\n"
+        f"suspect, reference = map(questions.source_of, {PAIR!r})\n"
         "job = Job(model=suspect, references=(reference,), records=(), population=(), source='', "
         f"settings={QUICK})\n"
         "answer = examine.examine(job, lambda done, total: None)\n"

@@ -16,7 +16,7 @@ from pathlib import Path
 import onnx
 from onnx.external_data_helper import uses_external_data
 
-from scanner import pipeline
+from scanner import conclusion
 from scanner.errors import ScannerError
 from scanner.graph.audit import checks
 from scanner.graph.core import draft, flatten, shapes, simplify
@@ -109,7 +109,7 @@ def fuzz_replies(data: bytes) -> bool:
     except (AttributeError, KeyError, TypeError, ValueError, ScannerError):
         return False
     with contextlib.suppress(ScannerError):
-        json.render(pipeline._judged(examination, Settings(), 1.0))
+        json.render(conclusion.judged(examination, Settings(), 1.0))
     return True
 
 

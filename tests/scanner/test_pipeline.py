@@ -12,9 +12,8 @@ from onnx import numpy_helper
 
 import scanner
 from scanner import Device, Settings, UsageError, Verdict, scan
-from scanner.detectors import FAMILY
 from scanner.judging.population import Baseline
-from scanner.pipeline import diagnose, judge, layers, measure, rules, scan_each
+from scanner.pipeline import judge, measure, scan_each
 from scanner.results import ModelRecord
 
 SETTINGS = Settings(images=10, device=Device.CPU, detectors=("overactivation",))
@@ -75,27 +74,6 @@ def test_one_reference_under_two_names_is_refused_with_both(
 def test_an_unknown_detector_is_refused_with_the_nearest(pair: tuple[Path, Path]) -> None:
     with pytest.raises(UsageError, match="did you mean 'overactivation'"):
         scan(pair[0], settings=Settings(detectors=("overactivations",)))
-
-
-def test_layers(pair: tuple[Path, Path]) -> None:
-    found = layers(pair[0])
-    assert found.model.path == str(pair[0])
-    assert [(row.value, row.operator, row.node, row.shape) for row in found.layers] == [
-        ("activated", "Relu", "relu", ("N", 4, 8, 8))
-    ]
-
-
-def test_the_detectors_are_described_in_the_order_of_the_report() -> None:
-    described = rules()
-    assert [row.rule.id for row in described] == list(FAMILY)
-    assert {"graph"} <= {need for row in described for need in row.needs}
-
-
-def test_a_diagnosis_is_typed() -> None:
-    found = diagnose()
-    assert found.versions["onnxruntime"]
-    assert found.telemetry is False
-    assert found.isolation.granted()
 
 
 def test_the_public_face_is_what_it_says() -> None:
