@@ -32,6 +32,7 @@ from scanner.errors import (
 from scanner.instruments import cuda, input_range, runtime, suitability
 from scanner.instruments.detector import Detector, Needs, Subject, described
 from scanner.instruments.witness import Witness
+from scanner.judging.courses import repeated, same_course
 from scanner.judging.population import CleanModels, shipped_baseline
 from scanner.judging.ranks import enough
 from scanner.judging.references import Kinship, copies, objections, relatives, torn
@@ -60,7 +61,6 @@ from scanner.protocol import (
 from scanner.results import (
     Comparison,
     Failure,
-    Grant,
     InputRange,
     Likeness,
     Measurement,
@@ -124,7 +124,7 @@ def examine(job: Job, progress: Progress) -> Examination:
     suspect = job.measured or _examine_suspect(job, beside, detectors, share)
     settings = _ranged(job.settings, suspect.input_range)
     known = {record.model.sha256: record for record in job.records}
-    few = not enough(len(opened), job.settings.alpha)
+    few = not enough(max(len(opened), job.among), job.settings.alpha)
     references = tuple(
         _measure(
             m,
@@ -563,11 +563,10 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
         before = known.measurement(rule) if known else None
         with _contained(rule, settings.limits, failures):
             deadline.check()
-            follows = few or not _dropped_some(followed)
             if (
                 before is not None
                 and _same_range(before, settings)
-                and (not follows or _same_course(before, followed))
+                and same_course(before, followed, few=few)
             ):
                 measurements.append(before)
             else:
@@ -576,7 +575,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
                     settings=settings,
                     progress=share.within,
                     suspect=followed,
-                    follows=follows,
+                    follows=repeated(followed, few=few),
                     witnesses=witnesses,
                     seen=seen,
                 )
@@ -621,22 +620,7 @@ def _left_out(measurement: Measurement) -> Iterator[Skip]:
         yield Skip(rule=measurement.rule, reason=reason)
 
 
-def _dropped_some(measurement: Measurement | None) -> bool:
-    profile = measurement.by_class if measurement else None
-    return profile is not None and profile.dropped_some
-
-
 def _same_range(before: Measurement, settings: Settings) -> bool:
     """Whether a reference measured before was shown the range that this suspect takes."""
     shown = before.parameters.get("input_range")
     return shown is None or settings.input_range in {None, tuple(shown)}
-
-
-def _same_course(before: Measurement, scanned: Measurement | None) -> bool:
-    """Whether a reference measured before took the steps that this suspect's budget chose."""
-    return scanned is None or _granted(before) == _granted(scanned)
-
-
-def _granted(measurement: Measurement) -> set[Grant]:
-    contest = measurement.by_class.contest if measurement.by_class else None
-    return set(contest.granted) if contest else set()

@@ -139,9 +139,20 @@ def measure(
     Raises:
         ScannerError: The request itself cannot be carried out.
     """
+    return measure_source(questions.source_of(model), settings or Settings(), progress=progress)
+
+
+def measure_source(
+    source: Source, settings: Settings, *, progress: Progress | None = None
+) -> ModelRecord:
+    """Do as `measure`, on any machine that finds the model under the same path.
+
+    Raises:
+        ScannerError: As for `measure`.
+    """
     # Clean models come in later, when the record is judged.
-    chosen = dataclasses.replace(settings or Settings(), shipped_baselines=False)
-    job = Job(model=questions.source_of(model), compared=True, settings=chosen)
+    chosen = dataclasses.replace(settings, shipped_baselines=False)
+    job = Job(model=source, compared=True, settings=chosen)
     with worker.take(PRELOAD) as child:
         try:
             preparation = child.ask(protocol.PREPARE, chosen, _for_suspect(job, 1))
@@ -153,6 +164,43 @@ def measure(
             # After the first byte of the model this may be the model's own words.
             return conclusion.unmeasured(job.model, error)
     return _with_isolation(record, preparation.isolation)
+
+
+def measure_beside(
+    reference: Source, settings: Settings, own: ModelRecord, suspect: ModelRecord, among: int
+) -> ModelRecord:
+    """Measure a reference again as a suspect's measurement asks for (`scanner.judging.courses`).
+
+    Problems with the reference are listed in `ModelRecord.failures`.
+
+    Args:
+        reference: A clean model.
+        settings: How both were measured.
+        own: The reference's record; what would come out the same is kept.
+        suspect: The suspect's record.
+        among: How many references there are.
+
+    Raises:
+        ScannerError: The request itself cannot be carried out.
+    """
+    chosen = dataclasses.replace(settings, shipped_baselines=False)
+    job = Job(
+        model=Source(name=suspect.model.path, path=""),
+        measured=suspect,
+        references=(reference,),
+        records=(own,),
+        among=among,
+        settings=chosen,
+    )
+    allowance = questions.allowance_for(chosen, job.references)
+    with worker.take(PRELOAD) as child:
+        preparation = child.ask(protocol.PREPARE, chosen, allowance)
+        try:
+            answer = child.ask(protocol.EXAMINE, job, allowance)
+            (found,) = questions.vouched(answer, job, preparation).references
+        except ScannerError as error:
+            return conclusion.unmeasured(reference, error)
+    return _with_isolation(found, preparation.isolation)
 
 
 class Judge:
@@ -375,7 +423,8 @@ def _scanned(job: Job, clean: _CleanSide, progress: Progress | None) -> ScanResu
         try:
             examination = clean.compare(job, examination.suspect, left, rest)
         except ScannerError as error:
-            examination = _without_references(examination, error)
+            suspect = without_references(examination.suspect, error)
+            examination = dataclasses.replace(examination, suspect=suspect)
     suspect = _with_isolation(examination.suspect, preparation.isolation)
     examination = dataclasses.replace(examination, suspect=suspect)
     return conclusion.judged(examination, job.settings, time.monotonic() - start)
@@ -410,16 +459,12 @@ def _with_isolation(record: ModelRecord, isolation: Confinement) -> ModelRecord:
     return dataclasses.replace(record, runtime=runtime)
 
 
-def _without_references(examination: Examination, error: ScannerError) -> Examination:
-    """Return what was found of the suspect alone, and why there is no more."""
+def without_references(suspect: ModelRecord, error: ScannerError) -> ModelRecord:
+    """Return what was found of a suspect alone, and why there is no more."""
     data = error.to_dict()
     data["problem"] = f"the references could not be measured: {data['problem']}"
     failure = Failure(rule=protocol.MODEL_RULE, error=data)
-    suspect = examination.suspect
-    return dataclasses.replace(
-        examination,
-        suspect=dataclasses.replace(suspect, failures=(*suspect.failures, failure)),
-    )
+    return dataclasses.replace(suspect, failures=(*suspect.failures, failure))
 
 
 def _named_baseline(baseline: Baseline | None) -> str:
