@@ -42,13 +42,18 @@ def _client(address: str) -> Any:
 
         with dask.config.set({"logging": _SILENT}):  # what goes wrong is said by the scan itself
             import distributed  # noqa: PLC0415 - an extra
+            from distributed import comm  # noqa: PLC0415 - as above
     except ImportError as error:
         raise UsageError(
             "to measure on a cluster, dask must be installed",
             remedy=f"run: pip install '{PROGRAM}[cluster]'",
         ) from error
-    connect: Any = distributed.Client  # which is not typed
+    connect: Any = distributed.Client  # dask's own modules are not typed
+    addresses: Any = comm
     try:
+        # What cannot be an address would take its time to be refused.
+        addresses.get_address_host_port(address, strict=True)
+        addresses.registry.get_backend(addresses.parse_address(address)[0])
         return connect(address, timeout=_SECONDS, set_as_default=False)
     except Exception as error:  # dask raises what its transports do
         raise UsageError(
@@ -73,7 +78,7 @@ def _check(client: Any, address: str, example: Path) -> None:
     for worker, answer in seen.items():
         if isinstance(answer, Exception):
             raise UsageError(
-                f"the worker {worker} cannot run {PROGRAM} ({type(answer).__name__}: {answer})",
+                f"the worker {worker} cannot run {PROGRAM} ({answer})",
                 remedy=f"install {PROGRAM} {VERSION} there",
             ) from answer
         version, found = answer

@@ -26,6 +26,8 @@ ALLOWED_IN = {
     "onnxruntime": {"scanner.instruments.runtime"},
     "typer": {"scanner.cli"},
     "rich": {"scanner.cli", "scanner.report.terminal", "scanner.report.table"},
+    "dask": {"scanner.cluster"},
+    "distributed": {"scanner.cluster"},
     "torch": set(),
 }
 # The only folder that a scan makes: the child's empty working folder, removed at its end.

@@ -204,6 +204,17 @@ class ScanOptions(MeasureOptions, ReportOptions):
             REGISTRY, "--jobs", "-j", metavar="N", min=1, help="Measure so many models at a time."
         ),
     ] = 1
+    scheduler: Annotated[
+        str | None,
+        option(
+            REGISTRY,
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Measure on the workers of this dask scheduler, such as tcp://10.0.0.1:8786; they "
+            "must find the models under the same paths.",
+        ),
+        Fills("scheduler", Call),
+    ] = None
     cache: Annotated[
         Path | None,
         option(

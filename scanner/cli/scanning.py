@@ -1,5 +1,6 @@
 """`scan MODEL...`: compare models with clean ones, and say whether they hide a backdoor."""
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from scanner.results import ScanResult
 from scanner.settings import Settings
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from scanner.judging.population import Baseline
 
 _Models = Annotated[
@@ -42,7 +45,8 @@ def scan(models: _Models, chosen: options.ScanOptions) -> None:
         )
     from scanner.report.evidence import write_evidence  # noqa: PLC0415 - nothing for --help
 
-    several = len(files) > 1 or chosen.jobs > 1 or chosen.cache is not None
+    elsewhere = chosen.scheduler is not None
+    several = len(files) > 1 or chosen.jobs > 1 or chosen.cache is not None or elsewhere
     arriving = _registry(files, chosen) if several else _single(files[0], chosen)
     told = applied(map(_told, arriving), chosen.config, quiet=chosen.quiet)
     results = deliver(told, wanted, count=len(files))
@@ -76,10 +80,7 @@ def _registry(models: list[str], chosen: options.ScanOptions) -> Iterator[ScanRe
     worker.discard()  # so that this process has one thread when it forks the lanes
     lines = not chosen.quiet and not sys.stderr.isatty()
     done = 0
-    with (
-        Bar(quiet=chosen.quiet) as bar,
-        batch.lanes(min(chosen.jobs, len(models)), settings.detectors) as executor,
-    ):
+    with _side_by_side(models, chosen, settings) as executor, Bar(quiet=chosen.quiet) as bar:
 
         def measured(model: object) -> None:
             nonlocal done
@@ -100,6 +101,25 @@ def _registry(models: list[str], chosen: options.ScanOptions) -> Iterator[ScanRe
                 word = "failed" if is_failed(result) else result.verdict.value
                 note(f"[{number}/{len(models)}] {result.model.path}: {word}")
             yield result
+
+
+def _side_by_side(
+    models: list[str], chosen: options.ScanOptions, settings: Settings
+) -> "contextlib.AbstractContextManager[Executor]":
+    """Return where models are measured: on a cluster, or in processes of this machine."""
+    if chosen.scheduler is not None:
+        from scanner import cluster  # noqa: PLC0415 - nothing for --help
+
+        if chosen.jobs > 1:
+            raise UsageError(
+                "--jobs and --scheduler exclude one another",
+                remedy="leave --jobs out: a cluster measures as many models at a time as its "
+                "workers have threads",
+            )
+        return cluster.workers(chosen.scheduler, models[0])
+    from scanner import batch  # noqa: PLC0415 - nothing for --help
+
+    return batch.lanes(min(chosen.jobs, len(models)), settings.detectors)
 
 
 def _asked(chosen: options.ScanOptions) -> "tuple[Settings, list[str], Baseline | None]":
