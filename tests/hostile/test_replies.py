@@ -178,7 +178,7 @@ def test_a_reference_that_ends_its_child_leaves_what_was_found_of_the_suspect(
             return super().ask(endpoint, *rest)
 
     names = [model["path"] for model in beside[IDENTIFY.function]]
-    with mock.patch.object(worker, "take", side_effect=[Puppet(alone), Dying(beside)]):
+    with replies.children(Puppet(alone), Dying(beside), Puppet(alone)):
         result = pipeline.scan("a.onnx", names, replies.SETTINGS)
     assert result.verdict is Verdict.SUSPICIOUS
     assert "the references could not be measured: it died" in result.failures[0].sentence
@@ -194,8 +194,7 @@ def test_references_are_measured_once_and_known_to_the_next(true: list[Replies])
             return super()._exchange(request, *rest)
 
     names = [model["path"] for model in beside[IDENTIFY.function]]
-    children = [Puppet(alone), Watched(beside), Puppet(alone)]
-    with mock.patch.object(worker, "take", side_effect=children):
+    with replies.children(Puppet(alone), Watched(beside), Puppet(alone)):
         list(pipeline.scan_each(["a.onnx", "b.onnx"], names, replies.SETTINGS))
     records = [r["request"]["records"] for r in requests if r["function"] == EXAMINE.function]
     assert records[0] == []
