@@ -8,11 +8,10 @@ references and the baseline, is measured or read once for all models.
 import contextlib
 import dataclasses
 import os
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from scanner.judging.references import refuse_repeats
 from scanner.pipeline import Clock, Judge, PathLike
 from scanner.protocol import MODEL_RULE
 from scanner.results import ModelRecord, ScanResult
-from scanner.sandbox import launch
+from scanner.sandbox import lane
 from scanner.settings import Settings
 
 _AHEAD = 256  # models that are begun before the first of them is waited for
@@ -105,32 +104,37 @@ def lanes(count: int, detectors: Sequence[str] = ()) -> Iterator[Executor]:
         count: How many.
         detectors: Those that will be asked for; none names all.
     """
-    import multiprocessing  # noqa: PLC0415 - a single scan does not come here
-    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415 - as above
-
-    # A fork is quicker, and safe where no native library has started a thread.
-    way = "fork" if launch.may_fork() else "spawn"
-    others = multiprocessing.active_children()
-    pool = ProcessPoolExecutor(
-        count,
-        mp_context=multiprocessing.get_context(way),
-        initializer=_become_a_lane,
-        initargs=(tuple(detectors),),
-    )
+    pool = _Lanes(count, needed(detectors))
     try:
         yield pool
     finally:
-        for process in multiprocessing.active_children():
-            if process not in others:
-                process.terminate()
-        pool.shutdown(cancel_futures=True)  # which waits for them, and for nothing they were doing
+        pool.end()
 
 
-def _become_a_lane(detectors: Sequence[str]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it decides
+class _Lanes(ThreadPoolExecutor):
+    """Threads, each of which has its calls made in a lane of its own."""
+
+    def __init__(self, count: int, modules: Sequence[str]) -> None:
+        self._modules = modules
+        self._keeper = lane.Keeper()
+        super().__init__(count, initializer=self._keeper.hold)
+
+    def submit(self, function: Any, /, *arguments: Any) -> "Future[Any]":  # type: ignore[override]
+        """Have a function called in a lane."""
+        return super().submit(lane.in_lane, self._modules, function, *arguments)
+
+    def end(self) -> None:
+        """Begin nothing more, and wait for nothing that is under way."""
+        self.shutdown(wait=False, cancel_futures=True)
+        self._keeper.end()
+        self.shutdown()
+
+
+def needed(detectors: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the modules that a child loads to measure with these detectors; none names all."""
     files = sorted(path.stem for path in _DETECTORS.glob("[!_]*.py"))
     chosen = [f"scanner.detectors.{n}" for n in files if not detectors or n in detectors]
-    launch.preload((*_LOADED, *chosen))
+    return (*_LOADED, *chosen)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -201,7 +205,10 @@ class _Shift:
         if self.executor is None:
             return None
         try:
-            future = self.executor.submit(task.measure, *task.arguments)
+            # Wherever that is, its threads cannot fork, and a lane can.
+            future = self.executor.submit(
+                lane.in_lane, needed(self.settings.detectors), task.measure, *task.arguments
+            )
         except RuntimeError:  # the pool has lost a process, and takes no more
             return None
         future.add_done_callback(lambda done: self._tell(task.name) if _is_well(done) else None)

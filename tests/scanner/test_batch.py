@@ -1,15 +1,15 @@
 """Many models through real children, in one process or over an executor."""
 
 import dataclasses
-import multiprocessing
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import models
 import numpy as np
+import psutil
 import pytest
 import triggered
 from onnx import numpy_helper
@@ -50,13 +50,13 @@ def test_an_executor_gives_the_same_results(pair: tuple[Path, Path]) -> None:
 def test_lanes_give_the_same_results_and_leave_no_process(pair: tuple[Path, Path]) -> None:
     with lanes(2, SETTINGS.detectors) as executor:
         side_by_side = list(scan_many(pair, [], SETTINGS, executor=executor))
-    assert multiprocessing.active_children() == []
+    assert psutil.Process().children(recursive=True) == []
     assert [r.findings for r in side_by_side] == [r.findings for r in scan_many(pair, [], SETTINGS)]
 
 
 def test_a_lane_that_dies_costs_no_result(pair: tuple[Path, Path]) -> None:
     with lanes(1, SETTINGS.detectors) as executor:
-        executor.submit(os._exit, 1)
+        assert isinstance(executor.submit(os._exit, 1).exception(), BrokenExecutor)
         results = list(scan_many([*pair, *pair], [], SETTINGS, executor=executor))
     assert [len(r.findings) for r in results] == [1, 1, 1, 1]
 
@@ -181,13 +181,13 @@ class Dying(ThreadPoolExecutor):
         super().__init__(1)
         self._deaths = deaths
 
-    def submit(self, measure: Any, /, source: Any, *rest: Any) -> Any:  # type: ignore[override]
+    def submit(self, *call: Any) -> Any:  # type: ignore[override]
         """Submit a measurement, or what stands for its death."""
-        name = Path(source.name).name
+        name = next(Path(part.name).name for part in call if isinstance(part, Source))
         if self._deaths.get(name, 0):
             self._deaths[name] -= 1
             return super().submit(_die)
-        return super().submit(measure, source, *rest)
+        return super().submit(*call)
 
 
 def _die() -> None:

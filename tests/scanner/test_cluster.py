@@ -16,6 +16,7 @@ import pytest
 
 from scanner import Device, Settings, UsageError, Verdict, cluster, scan_many
 from scanner.cluster import workers
+from scanner.protocol import Source
 from scanner.version import VERSION
 
 ROOT = Path(__file__).parents[2]
@@ -48,12 +49,13 @@ class Deadly(Executor):
     def __init__(self, cluster: Executor, deaths: dict[str, int]) -> None:
         self._cluster, self._deaths = cluster, deaths
 
-    def submit(self, measure: Any, /, source: Any, *rest: Any) -> Any:  # type: ignore[override]
+    def submit(self, *call: Any) -> Any:  # type: ignore[override]
         """Submit a measurement, or the end of the process that would make it."""
-        if self._deaths.get(source.name, 0):
-            self._deaths[source.name] -= 1
+        name = next(part.name for part in call if isinstance(part, Source))
+        if self._deaths.get(name, 0):
+            self._deaths[name] -= 1
             return self._cluster.submit(os._exit, 1)
-        return self._cluster.submit(measure, source, *rest)
+        return self._cluster.submit(*call)
 
 
 def test_a_worker_that_dies_costs_its_model_a_try_then_a_failure_and_nothing_else(

@@ -1,0 +1,155 @@
+"""A process that does one thing after the other for a caller that cannot fork.
+
+Whoever has threads or has loaded NumPy starts each child as a fresh interpreter
+(`scanner.sandbox.launch`). A lane has one thread and holds the libraries, and so forks its
+children. It reads no model. What passes between it and its caller are Python objects: both are this
+program, and trust one another.
+"""
+
+import contextlib
+import os
+import pickle
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
+from typing import IO, Any, TypeVar
+
+from scanner.sandbox import launch
+
+T = TypeVar("T")
+
+_LENGTH = struct.Struct("=Q")
+_serving = False
+_held = threading.local()  # of this thread: its lane, and who ends that
+
+
+class Lane:
+    """A running lane.
+
+    Args:
+        modules: What its children will need.
+    """
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        import subprocess  # noqa: PLC0415 - a single scan does not come here
+
+        pipe = subprocess.PIPE
+        self._process = launch.Spawned(launch.interpreter("lane", modules), stdin=pipe, stdout=pipe)
+        self._commands, self._answers = self._process.pipes()
+
+    def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Have a function called there, and return or raise what it does.
+
+        Raises:
+            BrokenExecutor: The lane has ended.
+        """
+        try:
+            _write(self._commands, pickle.dumps((function, arguments)))
+            worked, answer = pickle.loads(_read(self._answers))  # noqa: S301 - our own process
+        except (OSError, EOFError, ValueError) as error:
+            raise BrokenExecutor("a process that starts the children has ended") from error
+        if not worked:
+            raise answer
+        made: T = answer
+        return made
+
+    def kill(self) -> None:
+        """End it at once; its children end with it."""
+        self._process.kill()
+        for pipe in (self._answers, self._commands):
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # it was never started, or Python itself ends
+            self.kill()
+
+
+def in_lane(modules: Sequence[str], function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function in the lane of this thread, which is started where there is none.
+
+    Args:
+        modules: What children of a new lane will need.
+        function: Found by its name in the lane.
+        *arguments: Of the function.
+
+    Raises:
+        BrokenExecutor: The lane has ended.
+    """
+    if _serving:
+        return function(*arguments)
+    lane: Lane | None = getattr(_held, "lane", None)
+    if lane is None:
+        lane = _held.lane = Lane(modules)
+        if (keeper := getattr(_held, "keeper", None)) is not None:
+            keeper.take(lane)
+    try:
+        return lane.call(function, *arguments)
+    except BrokenExecutor:
+        lane.kill()
+        _held.lane = None
+        raise
+
+
+class Keeper:
+    """Ends the lanes of several threads, also one that is starting while it does."""
+
+    def __init__(self) -> None:
+        self._lanes: list[Lane] = []
+        self._over = False
+
+    def hold(self) -> None:
+        """Take every lane that this thread will start."""
+        _held.keeper = self
+
+    def take(self, lane: Lane) -> None:
+        """Take a lane, and end it if the others have been ended."""
+        self._lanes.append(lane)
+        if self._over:
+            lane.kill()
+
+    def end(self) -> None:
+        """End all of them."""
+        self._over = True
+        for lane in self._lanes:
+            lane.kill()
+
+
+def serve(modules: Sequence[str]) -> None:
+    """Be a lane, until the caller's end of the pipe closes."""
+    global _serving  # noqa: PLW0603 - what this process is, for good
+    _serving = True
+    commands, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever prints must not be taken for an answer
+    with contextlib.suppress(Exception):  # what fails is tried again, and said, by each child
+        launch.preload(modules)
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            _write(answers, _answer(_read(commands)))
+
+
+def _answer(request: bytes) -> bytes:
+    try:
+        function, arguments = pickle.loads(request)  # noqa: S301 - our own caller
+        return pickle.dumps((True, function(*arguments)))
+    except Exception as error:  # noqa: BLE001 - it is the caller's, as if called there
+        with contextlib.suppress(Exception):
+            return pickle.dumps((False, error))
+        return pickle.dumps((False, RuntimeError(repr(error))))
+
+
+def _write(pipe: IO[bytes], data: bytes) -> None:
+    pipe.write(_LENGTH.pack(len(data)) + data)
+    pipe.flush()
+
+
+def _read(pipe: IO[bytes]) -> bytes:
+    header = pipe.read(_LENGTH.size)
+    if len(header) < _LENGTH.size:
+        raise EOFError
+    (length,) = _LENGTH.unpack(header)
+    data = pipe.read(length)
+    if len(data) < length:
+        raise EOFError
+    return data
