@@ -26,6 +26,7 @@ from scanner.pipeline import Clock, Judge, PathLike
 from scanner.protocol import MODEL_RULE
 from scanner.results import ModelRecord, ScanResult
 from scanner.sandbox import lane
+from scanner.sandbox.endpoint import Progress
 from scanner.settings import Settings
 
 _AHEAD = 256  # models that are begun before the first of them is waited for
@@ -95,7 +96,9 @@ def scan_many(  # noqa: PLR0913 - what is measured, beside what, where, and who 
 
 
 @contextlib.contextmanager
-def lanes(count: int, detectors: Sequence[str] = ()) -> Iterator[Executor]:
+def lanes(
+    count: int, detectors: Sequence[str] = (), *, progress: Progress | None = None
+) -> Iterator[Executor]:
     """Run so many processes that measure side by side, and end them on the way out.
 
     A lane reads no model: it holds the libraries that a child needs, and starts a child per model.
@@ -103,8 +106,9 @@ def lanes(count: int, detectors: Sequence[str] = ()) -> Iterator[Executor]:
     Args:
         count: How many.
         detectors: Those that will be asked for; none names all.
+        progress: Called as `progress(step)` with what is under way, in several threads.
     """
-    pool = _Lanes(count, needed(detectors))
+    pool = _Lanes(count, needed(detectors), progress)
     try:
         yield pool
     finally:
@@ -114,9 +118,9 @@ def lanes(count: int, detectors: Sequence[str] = ()) -> Iterator[Executor]:
 class _Lanes(ThreadPoolExecutor):
     """Threads, each of which has its calls made in a lane of its own."""
 
-    def __init__(self, count: int, modules: Sequence[str]) -> None:
+    def __init__(self, count: int, modules: Sequence[str], progress: Progress | None) -> None:
         self._modules = modules
-        self._keeper = lane.Keeper()
+        self._keeper = lane.Keeper(progress)
         super().__init__(count, initializer=self._keeper.hold)
 
     def submit(self, function: Any, /, *arguments: Any) -> "Future[Any]":  # type: ignore[override]
@@ -144,7 +148,8 @@ class _Task:
     Attributes:
         name: What the user calls the model.
         key: Under what its record is kept; None where it is not.
-        measure: Makes the record, of `arguments`; both can be sent to another process.
+        measure: Makes the record, of `arguments` and what is told of the progress; all of this can
+            be sent to another process.
         arguments: Among them the model's absolute path.
     """
 
@@ -204,11 +209,11 @@ class _Shift:
     def _submit(self, task: _Task) -> "Future[ModelRecord] | None":
         if self.executor is None:
             return None
+        modules = needed(self.settings.detectors)
+        call: tuple[Any, ...] = (modules, task.measure, *task.arguments, lane.tell)
         try:
             # Wherever that is, its threads cannot fork, and a lane can.
-            future = self.executor.submit(
-                lane.in_lane, needed(self.settings.detectors), task.measure, *task.arguments
-            )
+            future: Future[ModelRecord] = self.executor.submit(lane.in_lane, *call)
         except RuntimeError:  # the pool has lost a process, and takes no more
             return None
         future.add_done_callback(lambda done: self._tell(task.name) if _is_well(done) else None)
@@ -233,7 +238,7 @@ class _Shift:
         Where a pool takes no more because of that, the other try is made here.
         """
         if future is None:
-            record = task.measure(*task.arguments)
+            record = task.measure(*task.arguments, lane.tell)
             self._tell(task.name)
             return record
         try:

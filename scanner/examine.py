@@ -73,7 +73,7 @@ from scanner.results import (
     ValueInfo,
 )
 from scanner.sandbox import confinement, deadline
-from scanner.sandbox.endpoint import Progress
+from scanner.sandbox.endpoint import Progress, Step
 from scanner.settings import Device, Settings
 from scanner.values import checked, to_json
 
@@ -394,12 +394,20 @@ class _Shares:
 
     def __init__(self, progress: Progress, parts: int) -> None:
         self._progress, self._parts, self._finished = progress, parts, 0
+        self._rule: str | None = None
 
-    def within(self, done: int, total: int) -> None:
-        self._progress(round(1000 * (self._finished + done / total)), 1000 * self._parts)
+    def begin(self, rule: str) -> None:
+        self._rule = rule
+        self.within(0, 1)
+
+    def within(self, done: int, total: int, class_id: int | None = None, /) -> None:
+        whole = round(1000 * (self._finished + done / total))
+        total = max(1, 1000 * self._parts)
+        self._progress(Step(done=whole, total=total, rule=self._rule, class_id=class_id))
 
     def finish(self) -> None:
         self._finished += 1
+        self._rule = None
         self.within(0, 1)
 
 
@@ -559,6 +567,7 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
     seen: list[npt.NDArray[Any]] = []
     for detector in detectors:
         rule = detector.rule.id
+        share.begin(rule)
         # One cause is one sentence; who asks for a detector by name is told why it failed.
         if unsuitable and _shows_images(detector) and rule not in settings.detectors:
             skips.append(Skip(rule=rule, reason=unsuitable))

@@ -36,7 +36,7 @@ from scanner.results import (
     ScanResult,
 )
 from scanner.sandbox import worker
-from scanner.sandbox.endpoint import Progress
+from scanner.sandbox.endpoint import Progress, Step
 from scanner.sandbox.worker import Worker
 from scanner.settings import Settings
 from scanner.values import to_json
@@ -71,7 +71,8 @@ def scan(
         settings: What to measure, on what and where.
         baseline: Clean models of the same recipe, measured before
             (`scanner.judging.population.read_baseline`).
-        progress: Called as `progress(done, total)`.
+        progress: Called as `progress(step)`: which model and detector is at work, on which class,
+            and how much of the whole is done.
 
     Raises:
         ScannerError: The request itself cannot be carried out, or a reference cannot be opened.
@@ -134,16 +135,16 @@ def measure(
     Args:
         model: An ONNX file.
         settings: What to measure, on what and where.
-        progress: Called as `progress(done, total)`.
+        progress: Called as `progress(step)`, as by `scan`.
 
     Raises:
         ScannerError: The request itself cannot be carried out.
     """
-    return measure_source(questions.source_of(model), settings or Settings(), progress=progress)
+    return measure_source(questions.source_of(model), settings or Settings(), progress)
 
 
 def measure_source(
-    source: Source, settings: Settings, *, progress: Progress | None = None
+    source: Source, settings: Settings, progress: Progress | None = None
 ) -> ModelRecord:
     """Do as `measure`, on any machine that finds the model under the same path.
 
@@ -159,15 +160,21 @@ def measure_source(
         except WorkerError as error:
             return conclusion.unmeasured(job.model, error)
         try:
-            record = _measured(child, job, preparation, progress).suspect
+            told = _part(progress, (source,), 0, 1, preparation)
+            record = _measured(child, job, preparation, told).suspect
         except ScannerError as error:
             # After the first byte of the model this may be the model's own words.
             return conclusion.unmeasured(job.model, error)
     return _with_isolation(record, preparation.isolation)
 
 
-def measure_beside(
-    reference: Source, settings: Settings, own: ModelRecord, suspect: ModelRecord, among: int
+def measure_beside(  # noqa: PLR0913, PLR0917 - which model, how, beside what
+    reference: Source,
+    settings: Settings,
+    own: ModelRecord,
+    suspect: ModelRecord,
+    among: int,
+    progress: Progress | None = None,
 ) -> ModelRecord:
     """Measure a reference again as a suspect's measurement asks for (`scanner.judging.courses`).
 
@@ -179,6 +186,7 @@ def measure_beside(
         own: The reference's record; what would come out the same is kept.
         suspect: The suspect's record.
         among: How many references there are.
+        progress: Called as `progress(step)`, as by `scan`.
 
     Raises:
         ScannerError: The request itself cannot be carried out.
@@ -195,8 +203,9 @@ def measure_beside(
     allowance = questions.allowance_for(chosen, job.references)
     with worker.take(PRELOAD) as child:
         preparation = child.ask(protocol.PREPARE, chosen, allowance)
+        told = _part(progress, (reference,), 0, 1, preparation)
         try:
-            answer = child.ask(protocol.EXAMINE, job, allowance)
+            answer = child.ask(protocol.EXAMINE, job, allowance, told)
             (found,) = questions.vouched(answer, job, preparation).references
         except ScannerError as error:
             return conclusion.unmeasured(reference, error)
@@ -418,14 +427,15 @@ def _scanned(job: Job, clean: _CleanSide, progress: Progress | None) -> ScanResu
         except WorkerError as error:
             return conclusion.unanswered(job.model, error)
         try:
-            examination = _measured(child, alone, preparation, _part(progress, 0, 1, parts))
+            told = _part(progress, (job.model,), 0, parts, preparation)
+            examination = _measured(child, alone, preparation, told)
         except ScannerError as error:
             # After the first byte of the model this may be the model's own words, and must not
             # stop the scans of others.
             return conclusion.unanswered(job.model, error)
     if job.references and examination.suspect.measurements:
         left = job.settings.deadline(parts) - (time.monotonic() - start)
-        rest = _part(progress, 1, len(job.references), parts)
+        rest = _part(progress, job.references, 1, parts, preparation)
         try:
             examination = clean.compare(job, examination.suspect, left, rest)
         except ScannerError as error:
@@ -497,8 +507,37 @@ def _named_baseline(baseline: Baseline | None) -> str:
     return f"baseline {baseline.name!r}" if baseline else ""
 
 
-def _part(progress: Progress | None, start: int, count: int, parts: int) -> Progress | None:
-    """Return a callback for some parts of a whole of equal parts."""
+def _part(
+    progress: Progress | None,
+    models: Sequence[Source],
+    start: int,
+    parts: int,
+    preparation: Preparation,
+) -> Progress | None:
+    """Return what passes on how far one child is with its models.
+
+    Args:
+        progress: Is told of the whole.
+        models: Those that the child measures, one after the other.
+        start: How many are measured before them.
+        parts: How many there are in all.
+        preparation: Names the rules of which a child may speak.
+    """
     if progress is None:
         return None
-    return lambda done, total: progress(start * total + count * done, parts * total)
+    known, count = {rule.id for rule in preparation.rules}, len(models)
+
+    def told(step: Step) -> None:
+        done = count * min(step.done, step.total)
+        at = min(done // step.total, count - 1)
+        progress(
+            Step(
+                done=start * step.total + done,
+                total=parts * step.total,
+                rule=step.rule if step.rule in known else None,
+                class_id=step.class_id,
+                model=models[at].name,
+            )
+        )
+
+    return told

@@ -144,7 +144,7 @@ def test_no_torch_after_a_scan_in_the_child_itself() -> None:
         f"suspect, reference = map(questions.source_of, {PAIR!r})\n"
         "job = Job(model=suspect, references=(reference,), records=(), population=(), source='', "
         f"settings={QUICK})\n"
-        "assert examine.examine(job, lambda done, total: None).comparisons"
+        "assert examine.examine(job, lambda _: None).comparisons"
     )
     modules = loaded(code)
     assert "onnxruntime" in modules
@@ -158,7 +158,7 @@ def test_a_scan_of_the_first_layer_of_a_sample_imports_no_onnx_in_the_child_eith
         f"suspect, reference = map(questions.source_of, {PAIR!r})\n"
         "job = Job(model=suspect, references=(reference,), records=(), population=(), source='', "
         f"settings={QUICK})\n"
-        "answer = examine.examine(job, lambda done, total: None)\n"
+        "answer = examine.examine(job, lambda _: None)\n"
         "assert answer.suspect.runtime.versions['onnx'] and answer.populations, answer"
     )
     modules = loaded(watch)

@@ -17,6 +17,7 @@ from scanner.cli.policies import applied
 from scanner.cli.wording import result_in_options
 from scanner.errors import UsageError
 from scanner.results import ScanResult
+from scanner.sandbox.endpoint import Progress
 from scanner.settings import Settings
 
 if TYPE_CHECKING:
@@ -64,23 +65,22 @@ def _single(model: str, chosen: options.ScanOptions) -> Iterator[ScanResult]:
 
     settings, references, baseline = _asked(chosen)
     with Bar(quiet=chosen.quiet) as bar:
-        yield pipeline.scan(
-            model, references, settings, baseline=baseline, progress=bar.measuring(model)
-        )
+        yield pipeline.scan(model, references, settings, baseline=baseline, progress=bar.measuring)
 
 
 def _registry(models: list[str], chosen: options.ScanOptions) -> Iterator[ScanResult]:
     """Yield the result for each of many models; say so where no terminal shows a bar."""
     from scanner import batch, cache  # noqa: PLC0415 - nothing for --help
     from scanner.report.totals import is_failed  # noqa: PLC0415 - as above
-    from scanner.sandbox import worker  # noqa: PLC0415 - as above
 
     settings, references, baseline = _asked(chosen)
     memory = cache.Cache(chosen.cache) if chosen.cache else None
-    worker.discard()  # so that this process has one thread when it forks the lanes
     lines = not chosen.quiet and not sys.stderr.isatty()
     done = 0
-    with _side_by_side(models, chosen, settings) as executor, Bar(quiet=chosen.quiet) as bar:
+    with (
+        Bar(quiet=chosen.quiet) as bar,
+        _side_by_side(models, chosen, settings, bar.among) as executor,
+    ):
 
         def measured(model: object) -> None:
             nonlocal done
@@ -104,7 +104,7 @@ def _registry(models: list[str], chosen: options.ScanOptions) -> Iterator[ScanRe
 
 
 def _side_by_side(
-    models: list[str], chosen: options.ScanOptions, settings: Settings
+    models: list[str], chosen: options.ScanOptions, settings: Settings, progress: Progress
 ) -> "contextlib.AbstractContextManager[Executor]":
     """Return where models are measured: on a cluster, or in processes of this machine."""
     if chosen.scheduler is not None:
@@ -119,7 +119,7 @@ def _side_by_side(
         return cluster.workers(chosen.scheduler, models[0])
     from scanner import batch  # noqa: PLC0415 - nothing for --help
 
-    return batch.lanes(min(chosen.jobs, len(models)), settings.detectors)
+    return batch.lanes(min(chosen.jobs, len(models)), settings.detectors, progress=progress)
 
 
 def _asked(chosen: options.ScanOptions) -> "tuple[Settings, list[str], Baseline | None]":

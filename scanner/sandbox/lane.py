@@ -7,6 +7,7 @@ program, and trust one another.
 """
 
 import contextlib
+import enum
 import os
 import pickle
 import struct
@@ -18,10 +19,19 @@ from typing import IO, Any, TypeVar
 from scanner.sandbox import launch
 
 T = TypeVar("T")
+Told = Callable[[Any], None]
 
 _LENGTH = struct.Struct("=Q")
-_serving = False
+_caller: IO[bytes] | None = None  # in a lane, where answers go; elsewhere None
 _held = threading.local()  # of this thread: its lane, and who ends that
+
+
+class _Kind(enum.Enum):
+    """What a lane says: in between, or at the end of a call."""
+
+    TOLD = 0
+    DONE = 1
+    RAISED = 2
 
 
 class Lane:
@@ -38,18 +48,26 @@ class Lane:
         self._process = launch.Spawned(launch.interpreter("lane", modules), stdin=pipe, stdout=pipe)
         self._commands, self._answers = self._process.pipes()
 
-    def call(self, function: Callable[..., T], *arguments: Any) -> T:
+    def call(self, function: Callable[..., T], *arguments: Any, told: Told | None = None) -> T:
         """Have a function called there, and return or raise what it does.
+
+        Args:
+            function: Found by its name in the lane.
+            *arguments: Of the function.
+            told: Called with whatever the function says meanwhile (`tell`).
 
         Raises:
             BrokenExecutor: The lane has ended.
         """
         try:
             _write(self._commands, pickle.dumps((function, arguments)))
-            worked, answer = pickle.loads(_read(self._answers))  # noqa: S301 - our own process
+            while (message := pickle.loads(_read(self._answers)))[0] is _Kind.TOLD:  # noqa: S301 - our own process
+                if told:
+                    told(message[1])
         except (OSError, EOFError, ValueError) as error:
             raise BrokenExecutor("a process that starts the children has ended") from error
-        if not worked:
+        kind, answer = message
+        if kind is _Kind.RAISED:
             raise answer
         made: T = answer
         return made
@@ -77,7 +95,7 @@ def in_lane(modules: Sequence[str], function: Callable[..., T], *arguments: Any)
     Raises:
         BrokenExecutor: The lane has ended.
     """
-    if _serving:
+    if _caller is not None:
         return function(*arguments)
     lane: Lane | None = getattr(_held, "lane", None)
     if lane is None:
@@ -85,7 +103,7 @@ def in_lane(modules: Sequence[str], function: Callable[..., T], *arguments: Any)
         if (keeper := getattr(_held, "keeper", None)) is not None:
             keeper.take(lane)
     try:
-        return lane.call(function, *arguments)
+        return lane.call(function, *arguments, told=getattr(_held, "told", None))
     except BrokenExecutor:
         lane.kill()
         _held.lane = None
@@ -93,15 +111,20 @@ def in_lane(modules: Sequence[str], function: Callable[..., T], *arguments: Any)
 
 
 class Keeper:
-    """Ends the lanes of several threads, also one that is starting while it does."""
+    """Ends the lanes of several threads, also one that is starting while it does.
 
-    def __init__(self) -> None:
+    Args:
+        told: Called, in these threads, with what is said in the lanes while they work.
+    """
+
+    def __init__(self, told: Told | None = None) -> None:
+        self._told = told
         self._lanes: list[Lane] = []
         self._over = False
 
     def hold(self) -> None:
         """Take every lane that this thread will start."""
-        _held.keeper = self
+        _held.keeper, _held.told = self, self._told
 
     def take(self, lane: Lane) -> None:
         """Take a lane, and end it if the others have been ended."""
@@ -118,9 +141,9 @@ class Keeper:
 
 def serve(modules: Sequence[str]) -> None:
     """Be a lane, until the caller's end of the pipe closes."""
-    global _serving  # noqa: PLW0603 - what this process is, for good
-    _serving = True
+    global _caller  # noqa: PLW0603 - what this process is, for good
     commands, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    _caller = answers
     os.dup2(2, 1)  # whatever prints must not be taken for an answer
     with contextlib.suppress(Exception):  # what fails is tried again, and said, by each child
         launch.preload(modules)
@@ -129,14 +152,20 @@ def serve(modules: Sequence[str]) -> None:
             _write(answers, _answer(_read(commands)))
 
 
+def tell(what: Any) -> None:
+    """Tell the caller something while its call is under way; elsewhere than in a lane, nobody."""
+    if _caller is not None:
+        _write(_caller, pickle.dumps((_Kind.TOLD, what)))
+
+
 def _answer(request: bytes) -> bytes:
     try:
         function, arguments = pickle.loads(request)  # noqa: S301 - our own caller
-        return pickle.dumps((True, function(*arguments)))
+        return pickle.dumps((_Kind.DONE, function(*arguments)))
     except Exception as error:  # noqa: BLE001 - it is the caller's, as if called there
         with contextlib.suppress(Exception):
-            return pickle.dumps((False, error))
-        return pickle.dumps((False, RuntimeError(repr(error))))
+            return pickle.dumps((_Kind.RAISED, error))
+        return pickle.dumps((_Kind.RAISED, RuntimeError(repr(error))))
 
 
 def _write(pipe: IO[bytes], data: bytes) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from scanner.errors import UsageError
 from scanner.limits import Confinement
 from scanner.sandbox import confinement
-from scanner.sandbox.endpoint import Endpoint, Progress
+from scanner.sandbox.endpoint import Endpoint, Progress, Step
 
 _LIBC: Any = ctypes.CDLL(None, use_errno=True) if sys.platform != "win32" else None
 # x86-64, AArch64.
@@ -340,7 +340,7 @@ def starve(_request: None, _progress: Progress) -> Any:
 
 
 def report(_request: None, progress: Progress) -> Any:
-    progress(1, 2)
+    progress(Step(done=1, total=2, rule="head", class_id=3))
     return "reported"
 
 

@@ -152,7 +152,7 @@ def test_what_is_of_the_wrong_kind_is_no_internal_error(tmp_path: Path, name: st
         source="",
         settings=settings,
     )
-    failures = examine(job, lambda _done, _total: None).suspect.failures
+    failures = examine(job, lambda _: None).suspect.failures
     internal = [f.error for f in failures if f.error["type"] == "WorkerCrashedError"]
     assert not internal
 

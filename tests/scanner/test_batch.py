@@ -20,6 +20,7 @@ from scanner.cache import Cache
 from scanner.errors import WorkerCrashedError, WorkerError
 from scanner.protocol import Source
 from scanner.results import ModelRecord
+from scanner.sandbox.endpoint import Step
 
 SETTINGS = Settings(images=10, device=Device.CPU, detectors=("overactivation",))
 
@@ -52,6 +53,16 @@ def test_lanes_give_the_same_results_and_leave_no_process(pair: tuple[Path, Path
         side_by_side = list(scan_many(pair, [], SETTINGS, executor=executor))
     assert psutil.Process().children(recursive=True) == []
     assert [r.findings for r in side_by_side] == [r.findings for r in scan_many(pair, [], SETTINGS)]
+
+
+def test_lanes_tell_what_is_under_way(pair: tuple[Path, Path]) -> None:
+    told: list[Step] = []
+    settings = Settings(device=Device.CPU, detectors=("neural_cleanse",))
+    model = models.save(triggered.classifier(classes=14), pair[0].parent / "slow.onnx")
+    with lanes(1, settings.detectors, progress=told.append) as executor:
+        list(scan_many([model], [], settings, executor=executor))
+    assert {(step.model, step.rule) for step in told} == {(str(model), "neural_cleanse")}
+    assert any(step.class_id is not None for step in told)
 
 
 def test_a_lane_that_dies_costs_no_result(pair: tuple[Path, Path]) -> None:
@@ -104,9 +115,9 @@ def test_references_are_measured_once_and_judge(
     measured: list[str] = []
     measure = pipeline.measure_source
 
-    def counted(source: Source, settings: Settings) -> ModelRecord:
+    def counted(source: Source, *rest: Any) -> ModelRecord:
         measured.append(source.name)
-        return measure(source, settings)
+        return measure(source, *rest)
 
     monkeypatch.setattr(pipeline, "measure_source", counted)
     results = list(scan_many([pair[0], pair[0]], clean, SETTINGS))

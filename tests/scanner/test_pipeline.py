@@ -8,13 +8,18 @@ import numpy as np
 import onnx
 import pytest
 import triggered
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import numpy_helper
 
 import scanner
 from scanner import Device, Settings, UsageError, Verdict, scan
 from scanner.judging.population import Baseline
-from scanner.pipeline import judge, measure, scan_each
-from scanner.results import ModelRecord
+from scanner.limits import Confinement
+from scanner.pipeline import _part, judge, measure, scan_each
+from scanner.protocol import Preparation, Source
+from scanner.results import ModelRecord, Rule
+from scanner.sandbox.endpoint import Step
 
 SETTINGS = Settings(images=10, device=Device.CPU, detectors=("overactivation",))
 
@@ -253,6 +258,42 @@ def test_what_was_measured_on_other_values_is_not_compared(tmp_path: Path) -> No
     (result,) = judge([suspect], [reference], SETTINGS)
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "was measured on other values" in result.failures[0].sentence
+
+
+def test_progress_names_each_model_and_detector(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scanner.sandbox.child._PROGRESS_SECONDS", -1.0)
+    steps: list[Step] = []
+    names = list(map(str, pair))
+    scan(names[0], [names[1]], SETTINGS, progress=steps.append)
+    assert list(dict.fromkeys(step.model for step in steps)) == names
+    assert {step.rule for step in steps} <= {"overactivation", None}
+    assert [step.done for step in steps] == sorted(step.done for step in steps)
+    assert {step.total for step in steps} == {2000}
+
+
+@given(
+    st.builds(
+        Step,
+        done=st.integers(0, 10**9),
+        total=st.integers(1, 10**6),
+        rule=st.sampled_from(["head", "other", None]),
+        model=st.text(),
+    )
+)
+def test_a_child_names_no_other_model_and_no_rule_that_does_not_run(step: Step) -> None:
+    rule = Rule(id="head", name="H", summary="s", source="p")
+    prepared = Preparation(rules=(rule,), isolation=Confinement())
+    sources = [Source(name=name, path=name) for name in ("a", "b")]
+    told: list[Step] = []
+    part = _part(told.append, sources, 1, 3, prepared)
+    assert part is not None
+    part(step)
+    (seen,) = told
+    assert seen.model in {"a", "b"}
+    assert seen.rule in {"head", None}
+    assert seen.total / 3 <= seen.done <= seen.total
 
 
 def test_a_model_that_no_child_survives_is_a_record_of_that(

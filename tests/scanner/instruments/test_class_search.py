@@ -135,15 +135,16 @@ def test_a_finished_search_gets_no_more(subject: Subject) -> None:
 
 
 def test_progress_counts_to_the_total(subject: Subject) -> None:
-    calls: list[tuple[int, int]] = []
+    calls: list[tuple[int | None, ...]] = []
     contest(
-        dataclasses.replace(subject, progress=lambda done, total: calls.append((done, total))),
+        dataclasses.replace(subject, progress=lambda *step: calls.append(step)),
         3,
         Fake,
         EFFORT,
     )
     assert len(calls) == 12
-    assert calls[-1] == (300, 300)
+    assert calls[-1] == (300, 300, 2)
+    assert [target for _, _, target in calls] == [0, 1, 2] * 4
 
 
 def test_too_little_time_leaves_classes_out(subject: Subject, clock: Iterator[int]) -> None:
@@ -272,7 +273,7 @@ def examined(
         source="",
         settings=chosen,
     )
-    return examine(job, lambda _done, _total: None)
+    return examine(job, lambda _: None)
 
 
 def test_a_scan_names_the_classes_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ from concurrent.futures import BrokenExecutor
 import psutil
 import pytest
 
-from scanner.sandbox import lane, launch
-from scanner.sandbox.lane import Keeper, Lane, in_lane
+from scanner.sandbox import launch
+from scanner.sandbox.lane import Keeper, Lane, in_lane, tell
 
 
 @pytest.fixture
@@ -84,6 +84,15 @@ def test_a_lane_that_died_is_said_and_replaced() -> None:
     assert all(map(_gone, pids)), "a lane ends with its thread"
 
 
+def test_what_is_told_meanwhile_comes_before_the_answer(started: Lane) -> None:
+    heard: list[object] = []
+    assert started.call(tell, {"half": 0.5}, told=heard.append) is None
+    assert started.call(len, "abc", told=heard.append) == 3
+    assert started.call(tell, "nobody listens") is None
+    assert heard == [{"half": 0.5}]
+    tell("nor is this a lane")
+
+
 def test_in_a_lane_a_call_is_made_at_once(started: Lane) -> None:
     assert started.call(in_lane, (), os.getpid) == started.call(os.getpid)
 
@@ -104,4 +113,3 @@ def test_without_its_caller_a_lane_ends(started: Lane) -> None:
     started._commands.close()
     started._process.wait(10)
     assert _gone(pid)
-    assert lane._serving is False
