@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from scanner.judging import unanalysable
+from scanner.judging.ranks import STRENGTHS, strength
 from scanner.report.escape import printable
 from scanner.results import ScanResult, Severity, Verdict
 
@@ -45,6 +46,20 @@ _ROOT = Path(__file__).parent.parent.parent
 
 
 Condition = Callable[[ScanResult], bool]
+
+
+def _at_least(word: str) -> Condition:
+    """Return whether a model lies so far out, or its graph alone makes it suspicious."""
+
+    def met(result: ScanResult) -> bool:
+        if result.size is None:
+            return result.verdict is Verdict.SUSPICIOUS
+        own = strength(result.size)
+        return own is not None and STRENGTHS.index(own) >= STRENGTHS.index(word)
+
+    return met
+
+
 # What a pipeline can be told to fail on, besides a size.
 CONDITIONS: Mapping[str, Condition] = {
     "suspicious": lambda result: result.verdict is Verdict.SUSPICIOUS,
@@ -52,6 +67,7 @@ CONDITIONS: Mapping[str, Condition] = {
     "note": lambda result: _severity(result) >= Severity.NOTE,
     "warning": lambda result: _severity(result) >= Severity.WARNING,
     "confirmed": lambda result: _severity(result) >= Severity.CONFIRMED,
+    **{word: _at_least(word) for word in STRENGTHS},
     "nothing": lambda _: False,
 }
 

@@ -180,7 +180,7 @@ def _at(step: Step) -> str:
     """Say what is under way: model, detector and class, as far as they are known."""
     rule = f": {step.rule}" if step.rule else ""
     searched = f", class {step.class_id}" if step.rule and step.class_id is not None else ""
-    return f"{_name(step.model)}{rule}{searched}"
+    return f"{_name(Path(step.model).name)}{rule}{searched}"
 
 
 def _name(model: str) -> str:

@@ -173,7 +173,8 @@ class ReportOptions(PrintOptions):
             "--fail-on",
             metavar="WHAT",
             help="What ends with an exit code other than 0: suspicious, inconclusive, a severity "
-            "(note, warning, confirmed), size=N, or nothing. Repeatable. "
+            "(note, warning, confirmed), a strength (beyond, apart, far-beyond), size=N, or "
+            "nothing. Repeatable. "
             "[dim]\\[default: suspicious and inconclusive][/dim]",
             callback=_fail_on,
             autocompletion=_fail_on_words,

@@ -12,6 +12,7 @@ from examples import hostile, result, unopened
 
 from scanner.cli import exits
 from scanner.cli.exits import exit_code
+from scanner.judging.ranks import STRENGTHS
 from scanner.results import ScanResult, Verdict
 
 
@@ -41,6 +42,31 @@ def test_what_fails_can_be_chosen() -> None:
         0,
     ]
     assert exit_code([guilt, unopened()], ["nothing"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "failing"),
+    [
+        (0.9, []),
+        (1.2, ["beyond"]),
+        (1.5, ["beyond", "apart"]),
+        (3.0, ["beyond", "apart", "far-beyond"]),
+    ],
+)
+def test_a_strength_fails_whatever_the_verdict(size: float, failing: list[str]) -> None:
+    found = replace(result(), failures=(), size=size)
+    codes = {Verdict.CLEAN: 1, Verdict.SUSPICIOUS: 1, Verdict.INCONCLUSIVE: 3}
+    for verdict, code in codes.items():
+        one = replace(found, verdict=verdict)
+        words = [word for word in STRENGTHS if exit_code([one], [word]) == code]
+        assert words == failing
+        assert all(exit_code([one], [w]) == 0 for w in STRENGTHS if w not in failing)
+
+
+def test_what_the_graph_shows_needs_no_size() -> None:
+    shown = replace(result(), failures=(), size=None)
+    assert exit_code([replace(shown, verdict=Verdict.SUSPICIOUS)], ["far-beyond"]) == 1
+    assert exit_code([replace(shown, verdict=Verdict.INCONCLUSIVE)], ["beyond"]) == 0
 
 
 def test_what_could_not_be_measured_fails_whatever_was_chosen() -> None:
