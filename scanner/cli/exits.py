@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ INCONCLUSIVE = 3
 INTERNAL = 70  # EX_SOFTWARE of sysexits.h
 UNDELIVERED = 74  # EX_IOERR of sysexits.h
 INTERRUPTED = 130  # as a shell reports SIGINT
+TERMINATED = 143  # as it reports SIGTERM
 
 MEANINGS = {
     CLEAN: "clean",
@@ -125,6 +127,15 @@ def _of_one(result: ScanResult, conditions: Sequence[Condition]) -> int:
     return CLEAN
 
 
+class _Terminated(BaseException):
+    """The process was asked to end; no library takes this for an error."""
+
+
+def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+    raise _Terminated
+
+
 def ending(run: Callable[[], int]) -> int:
     """Run the command, and return its exit code whatever happens.
 
@@ -132,11 +143,15 @@ def ending(run: Callable[[], int]) -> int:
     itself would end with 1, which means suspicious.
     """
     try:
+        # What was begun is put in order, as after Ctrl-C: files that were not finished go.
+        signal.signal(signal.SIGTERM, _terminate)
         _open_streams()
         code = run()
         sys.stdout.flush()
     except KeyboardInterrupt:
         code = INTERRUPTED
+    except _Terminated:
+        code = TERMINATED
     except OSError as error:
         code = _undelivered(error) if error.errno in _DELIVERY else _internal(error)
     except SystemExit as stop:

@@ -10,7 +10,9 @@ import contextlib
 import enum
 import os
 import pickle
+import signal
 import struct
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
@@ -21,6 +23,7 @@ from scanner.sandbox import launch
 T = TypeVar("T")
 Told = Callable[[Any], None]
 
+_GRACE = 1.0  # seconds between asking a lane to end and killing it
 _LENGTH = struct.Struct("=Q")
 _caller: IO[bytes] | None = None  # in a lane, where answers go; elsewhere None
 _held = threading.local()  # of this thread: its lane, and who ends that
@@ -73,7 +76,10 @@ class Lane:
         return made
 
     def kill(self) -> None:
-        """End it at once; its children end with it."""
+        """End it and its child, whose folder it still removes if it can do that at once."""
+        if self._process.wait() is None and sys.platform != "win32":
+            os.kill(self._process.pid, signal.SIGTERM)
+            self._process.wait(_GRACE)
         self._process.kill()
         for pipe in (self._answers, self._commands):
             with contextlib.suppress(OSError):
@@ -144,6 +150,7 @@ def serve(modules: Sequence[str]) -> None:
     global _caller  # noqa: PLW0603 - what this process is, for good
     commands, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     _caller = answers
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     os.dup2(2, 1)  # whatever prints must not be taken for an answer
     with contextlib.suppress(Exception):  # what fails is tried again, and said, by each child
         launch.preload(modules)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
+from pathlib import Path
 
 import psutil
 import pytest
@@ -21,11 +22,16 @@ def started() -> Iterator[Lane]:
 
 
 def _gone(pid: int) -> bool:
-    """Whether a process ends soon."""
+    """Whether a process ends soon; whoever should wait for it may not have done so."""
     end = time.monotonic() + 10
-    while psutil.pid_exists(pid) and time.monotonic() < end:
+    while time.monotonic() < end:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
         time.sleep(0.01)
-    return not psutil.pid_exists(pid)
+    return False
 
 
 def test_calls_are_made_in_one_other_process(started: Lane) -> None:
@@ -113,3 +119,27 @@ def test_without_its_caller_a_lane_ends(started: Lane) -> None:
     started._commands.close()
     started._process.wait(10)
     assert _gone(pid)
+
+
+def test_a_lane_that_is_ended_at_work_leaves_no_child_and_no_folder(
+    started: Lane, tmp_path: Path
+) -> None:
+    assert started.call(exec, f"import os; os.environ['TMPDIR'] = {str(tmp_path)!r}") is None
+    thread = threading.Thread(target=_outlast, args=(started,))
+    thread.start()
+    lane = psutil.Process(started._process.pid)
+    end = time.monotonic() + 20
+    while not (lane.children() and list(tmp_path.iterdir())) and time.monotonic() < end:
+        time.sleep(0.01)
+    (child,) = lane.children()
+    started.kill()
+    thread.join()
+    assert _gone(child.pid)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _outlast(lane: Lane) -> None:
+    """Have a lane start a child and wait for what does not come."""
+    work = "import time; from scanner.sandbox.worker import Worker\nwith Worker(): time.sleep(60)"
+    with pytest.raises(BrokenExecutor):
+        lane.call(exec, work)
