@@ -81,6 +81,35 @@ def open_original(data: bytes, threads: int, exposed: Sequence[str] = ()) -> run
     return runtime.open_session(data + exposing(exposed), Device.CPU, threads)
 
 
+def inner_values(
+    model: Model, data: bytes, values: set[str], images: Array, threads: int
+) -> dict[str, Array]:
+    """Return inner values of the original for each image; what it does not have is left out.
+
+    Args:
+        model: The file as it was read.
+        data: Its bytes, as ONNX Runtime gets them.
+        values: Names.
+        images: The images, (n, *shape).
+        threads: For ONNX Runtime.
+
+    Raises:
+        UnsupportedModelError: ONNX Runtime refuses the file, whatever is exposed.
+    """
+    graph = (model.plain or model.proto).graph
+    made = {name for node in graph.node for name in node.output}
+    own = {output.name for output in graph.output}
+    there = sorted(value for value in values if value in made | own)
+    if not there:
+        return {}
+    try:
+        session = open_original(data, threads, [value for value in there if value not in own])
+        return ask_alone(session, images)
+    except UnsupportedModelError:
+        open_original(data, threads)  # raises where the file itself does not load
+        return {}
+
+
 def ask(session: runtime.Session, images: Array) -> Answers:
     """Return the answers to each probe alone, in company, and a second time.
 
