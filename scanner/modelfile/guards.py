@@ -13,9 +13,10 @@ from onnx import inliner
 
 from scanner.errors import MalformedModelError, UnsafeModelError
 from scanner.limits import Limits
+from scanner.modelfile.bounds import has_equation, most_outputs
 from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.expansion import Expansion, check_nodes
-from scanner.modelfile.inference import has_equation, infer_shapes, most_outputs
+from scanner.modelfile.inference import infer_shapes
 from scanner.modelfile.loops import check_loops
 from scanner.modelfile.nested import Body, Contents, attribute_graphs, walk
 from scanner.modelfile.order import check_order

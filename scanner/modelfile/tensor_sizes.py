@@ -8,7 +8,7 @@ from onnx import numpy_helper
 
 from scanner.errors import MalformedModelError, UnsafeModelError
 from scanner.limits import Limits
-from scanner.modelfile.inference import MOST_DIMENSIONS
+from scanner.modelfile.bounds import MOST_DIMENSIONS
 from scanner.modelfile.nested import Contents
 
 _AGAIN = "export or download the model again"
