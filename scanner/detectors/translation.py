@@ -114,6 +114,8 @@ class _Check:
         self.count = 0
         self._random: float | None = None
         self._several: list[str] = []
+        self._drawn: str | None = None
+        self._sized: str | None = None
         self._company: float | None = None
 
     def parameters(self) -> dict[str, Any]:
@@ -162,6 +164,18 @@ class _Check:
                 "shows neither a backdoor nor its absence",
                 remedy="scan the model that it was quantised from",
             )
+        if self._drawn is not None:
+            raise UnsupportedModelError(
+                f"the node {self._drawn!r} draws random numbers, so that a later run may answer "
+                "otherwise than those of this scan",
+                remedy="export the model without random operators",
+            )
+        if self._sized is not None:
+            raise UnsupportedModelError(
+                f"the node {self._sized!r} computes with the size of the batch, so that a batch of "
+                "another size may be answered otherwise than those of this scan",
+                remedy="export the model for a batch of one size",
+            )
         if self._several:
             names = ", ".join(map(repr, self._several))
             raise UnsupportedModelError(
@@ -183,6 +197,17 @@ class _Check:
         yield from self._outputs(measured)
         yield from self._inner_values(measured, images)
         self._several = self._unmeasured_scores(measured)
+        self._look_at_use()
+
+    def _look_at_use(self) -> None:
+        """Note by what else than the image the file answers."""
+        from scanner.graph.audit import usage  # noqa: PLC0415 - onnx
+        from scanner.graph.core import flatten  # noqa: PLC0415 - as above
+
+        flat = flatten.flatten(self.model.proto)
+        self._drawn = usage.drawn(flat)
+        if self.answers.together or self.answers.crowds:
+            self._sized = usage.asks_for_batch_size(flat)
 
     def _layers(self) -> Iterator[_Gap]:
         """Compare layers only, on a few probes; the file is run once, the layers exposed."""
@@ -337,20 +362,17 @@ class _Check:
             return []
         value = witness.values[-1]
         scores = next(arrays[value] for w, arrays in measured if w is witness)
-        likely = [
-            name
-            for name, rows in self.answers.alone.items()
-            if name != value and rows.dtype.kind == "f" and _columns(rows) > 1
-        ]
-        if not likely:
-            return []
-        other = [name for name in likely if not own_reading.follows(self.model, name, value)]
         columns = _columns(scores)
+        likely = {
+            name: _columns(rows) == columns or _labels(rows, columns)
+            for name, rows in self.answers.alone.items()
+            if name != value and (_labels(rows, columns) or _scored(rows))
+        }
         other = [
             name
-            for name in other
-            if _columns(self.answers.alone[name]) == columns
-            or not own_reading.follows(self.model, value, name)
+            for name, equal in likely.items()
+            if not own_reading.follows(self.model, name, value)
+            and (equal or not own_reading.follows(self.model, value, name))
         ]
         return [value, *other] if other else []
 
@@ -358,13 +380,21 @@ class _Check:
         """Yield what an image answers in company and not alone."""
         if self._random is not None:
             return
-        for name, together in self.answers.together.items():
-            alone = self.answers.alone.get(name)
-            if alone is None or alone.shape != together.shape:
+        members = self.answers.members
+        everyone = np.arange(len(self.answers.images))
+        in_company = [(name, rows, everyone) for name, rows in self.answers.together.items()]
+        in_company += [(name, rows, members) for name, rows in self.answers.crowds.items()]
+        told: set[str] = set()
+        for name, together, chosen in in_company:
+            if name in told or name not in self.answers.alone:
+                continue
+            alone, images = self.answers.alone[name][chosen], self.answers.images[chosen]
+            if alone.shape != together.shape:
                 continue
             if alone.dtype.kind == "f":
                 distances = row_distances(alone, together)
-                self.distances[f"in company: {name}"] = float(distances.max())
+                furthest = self.distances.get(f"in company: {name}", 0.0)
+                self.distances[f"in company: {name}"] = max(float(distances.max()), furthest)
                 image = int(distances.argmax())
                 if distances[image] <= self.tolerance:
                     continue
@@ -384,6 +414,7 @@ class _Check:
                 image, severity = int(changed[0]), Severity.SUSPICIOUS
             else:
                 continue
+            told.add(name)
             yield Observation(
                 code="batch-dependent",
                 severity=severity,
@@ -395,7 +426,7 @@ class _Check:
                     "alone": _listed(alone[image]),
                     "together": _listed(together[image]),
                 },
-                input=self._input(self.answers.images[image]),
+                input=self._input(images[image]),
             )
 
     def _disagreement(self, worst: _Gap, gaps: Sequence[_Gap]) -> Observation:
@@ -446,6 +477,18 @@ def _answer(witness: Witness, images: Array) -> Mapping[str, Array] | None:
 def _columns(rows: Array) -> int:
     """Return the classes of rows (n, classes) or (n, classes, 1, ...), 0 for anything else."""
     return int(rows.shape[1]) if rows.ndim > 1 and rows[0].size == rows.shape[1] else 0
+
+
+def _scored(rows: Array) -> bool:
+    return rows.dtype.kind == "f" and _columns(rows) > 1
+
+
+def _labels(rows: Array, classes: int) -> bool:
+    """Whether an output may say which class each image is of: by its number, or in words."""
+    if rows.dtype.kind in "OUS":
+        return True
+    whole = rows.dtype.kind in "iu" and rows.size > 0
+    return whole and 0 <= rows.min() < rows.max() < max(classes, 2)
 
 
 def _class(rows: Array) -> Array:
