@@ -18,7 +18,7 @@ from onnx.external_data_helper import uses_external_data
 
 from scanner import pipeline
 from scanner.errors import ScannerError
-from scanner.graph.audit import checks
+from scanner.graph.audit import checks, usage
 from scanner.graph.core import draft, flatten, shapes, simplify
 from scanner.graph.gradient.backward import Objective, gradient_model
 from scanner.graph.gradient.real_input import real_input
@@ -172,6 +172,7 @@ def _head(model: Model) -> None:
 PASSES: Mapping[str, Callable[[Model], object]] = {
     "cost": lambda model: guards.check_cost(model.proto, LIMITS),
     "audit": lambda model: checks.audit(model.proto, model.data, model.path, LIMITS),
+    "usage": lambda model: (usage.drawn(_flat(model)), usage.asks_for_batch_size(_flat(model))),
     "shapes": lambda model: shapes.value_types(_flat(model)),
     "simplify": _simplified,
     "logic": _logic,

@@ -122,9 +122,9 @@ class _Trace:
             return
         shape = self._known.shapes.get(source)
         open_sizes = [True] if shape is None else [isinstance(size, str) for size in shape]
-        start, end = attribute(node, "start", 0), attribute(node, "end", len(open_sizes))
+        start, end = (attribute(node, key, None) for key in ("start", "end"))
         marks = tuple(open_sizes[start:end])
-        if any(marks):
+        if any(marks) and node.output:
             self._marks[node.output[0]] = marks if node.op_type == "Shape" else _ALL
 
     def _adds_up_the_batch(self, node: onnx.NodeProto) -> bool:
