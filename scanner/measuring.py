@@ -17,6 +17,7 @@ from scanner.errors import (
     GraphError,
     ModelError,
     NoGradientError,
+    NoHeadError,
     NoImagesError,
     NoLayerError,
     NoLogitsError,
@@ -177,7 +178,8 @@ class _Course:
         except (NoGradientError, NoImagesError, NoLayerError, NoLogitsError) as error:
             if detector.rule.id in self._settings.detectors:
                 raise
-            self.skips.append(Skip(rule=detector.rule.id, reason=str(error)))
+            blind = isinstance(error, NoHeadError)
+            self.skips.append(Skip(rule=detector.rule.id, reason=str(error), forbids_clean=blind))
             return
         self.measurements.append(found)
         self.skips += _left_out(found)
