@@ -71,6 +71,10 @@ def read(path: Any, _progress: Progress) -> Any:
     return _outcome(lambda: Path(path).read_text(encoding="utf-8"))
 
 
+def exist(paths: Any, _progress: Progress) -> Any:
+    return {path: Path(path).exists() for path in paths}
+
+
 def write(path: Any, _progress: Progress) -> Any:
     return _outcome(lambda: Path(path).write_text("owned", encoding="utf-8"))
 

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from scanner.graph.audit import usage
 from scanner.modelfile.nested import walk
 
 Array = npt.NDArray[Any]
@@ -17,10 +18,6 @@ MOST_PIXELS = 4096
 _MOST_NODES = 200
 _MOST_BYTES = 4 << 20
 _LOOPS = frozenset({"Loop", "Scan"})
-_RANDOM = frozenset({
-    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
-    "Bernoulli",
-})  # fmt: skip
 
 
 def is_small(proto: onnx.ModelProto) -> bool:
@@ -31,7 +28,7 @@ def is_small(proto: onnx.ModelProto) -> bool:
 def is_brief(proto: onnx.ModelProto) -> bool:
     """Whether plain Python runs a model in good time: it has no loops, and draws nothing."""
     return not any(
-        node.op_type in _RANDOM | _LOOPS
+        node.op_type in usage.RANDOM | _LOOPS
         for body in walk([proto.graph, *proto.functions])
         for node in body.node
     )
