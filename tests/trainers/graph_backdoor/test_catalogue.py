@@ -10,6 +10,8 @@ from models import Array, plain
 
 from trainers.errors import TrainerError
 from trainers.graph_backdoor import FAMILIES, KINDS, Planted, check, plant, smooth_images
+from trainers.graph_backdoor.habits import HABITS
+from trainers.graph_backdoor.strangers import STRANGERS
 
 ROOT = Path(__file__).parents[3]
 SAMPLES = ROOT / "samples"
@@ -129,9 +131,11 @@ def test_an_open_size_is_refused() -> None:
         plant(plain(input_shape=("N", 1, "H", "W")), "where")
 
 
-def test_every_kind_is_in_the_documentation() -> None:
-    page = (ROOT / "docs" / "graph-logic.md").read_text(encoding="utf-8")
-    table = page.partition("| family | kinds |")[2].partition("\n\n")[0]
-    rows = [line.split("|")[1:3] for line in table.splitlines()[2:]]
-    listed = {family.strip(): kinds.strip().split(", ") for family, kinds in rows}
-    assert listed == {family: list(kinds) for family, kinds in FAMILIES.items()}
+def test_every_kind_is_on_its_page_as_it_describes_itself() -> None:
+    page = (ROOT / "docs" / "planted.md").read_text(encoding="utf-8")
+    rows = {
+        f"| `{name}` | {told.says.replace('|', '&#124;')} |"
+        for name, told in [*KINDS.items(), *HABITS.items()]
+    }
+    assert rows <= set(page.splitlines())
+    assert all(f"| `{name}` | " in page for name in STRANGERS)
