@@ -133,9 +133,8 @@ def test_an_open_size_is_refused() -> None:
 
 def test_every_kind_is_on_its_page_as_it_describes_itself() -> None:
     page = (ROOT / "docs" / "planted.md").read_text(encoding="utf-8")
-    rows = {
-        f"| `{name}` | {told.says.replace('|', '&#124;')} |"
-        for name, told in [*KINDS.items(), *HABITS.items()]
-    }
+    says = {name: kind.says for name, kind in KINDS.items()}
+    says |= {name: habit.says for name, habit in HABITS.items()}
+    rows = {f"| `{name}` | {said.replace('|', '&#124;')} |" for name, said in says.items()}
     assert rows <= set(page.splitlines())
     assert all(f"| `{name}` | " in page for name in STRANGERS)
