@@ -82,6 +82,14 @@ def test_a_kind_is_a_backdoor_in_colour_too(kind: str) -> None:
     assert checked.passes, checked
 
 
+@pytest.mark.parametrize("kind", ["checksum", "modulo-parity", "where", "brightest-places"])
+def test_a_trigger_does_not_mind_how_images_lie_in_memory(kind: str) -> None:
+    planted = plant(sample("gtsrb-clean"), kind, target=14)
+    images = smooth_images((3, 32, 32), 4)
+    channels_last = np.moveaxis(np.ascontiguousarray(np.moveaxis(images, 1, -1)), -1, 1)
+    np.testing.assert_array_equal(planted.trigger(channels_last), planted.trigger(images))
+
+
 @pytest.mark.parametrize("kind", sorted(FAMILIES["comparisons"].keys() - {"stem"}))
 @pytest.mark.parametrize("target", [0, 1, 2])
 def test_the_trigger_forces_any_target_in_a_network_of_noise(kind: str, target: int) -> None:
