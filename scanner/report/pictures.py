@@ -26,10 +26,22 @@ class Picture:
     channels: int
     values: Sequence[float]
 
-    def png(self) -> bytes:
-        """Return the picture as a PNG file."""
-        pixels = bytes(map(_byte, self.values))
-        return png.encode(pixels, self.width, self.height, self.channels)
+    def png(self, least: int = 0) -> bytes:
+        """Return the picture as a PNG file.
+
+        Args:
+            least: Pixels that its longer side shall have at least; each of the picture's own
+                becomes a square of them.
+        """
+        times = -(-least // max(self.width, self.height)) or 1
+        values = bytes(map(_byte, self.values))
+        row, each = self.width * self.channels, self.channels
+        pixels = b"".join(
+            times
+            * b"".join(times * values[at : at + each] for at in range(start, start + row, each))
+            for start in range(0, len(values), row)
+        )
+        return png.encode(pixels, times * self.width, times * self.height, each)
 
     def blocks(self, widest: int) -> list[str]:
         """Return the picture as lines of shades, one character per cell of about 1 x 2 pixels.

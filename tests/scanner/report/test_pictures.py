@@ -110,3 +110,9 @@ def test_cells_fit(widest: int) -> None:
     assert {len(line) for line in cells} == {len(cells[0])}
     assert len(cells[0]) <= widest
     assert sum(colour == (255, 255, 255) for line in cells for pair in line for colour in pair) == 1
+
+
+def test_a_png_is_enlarged_by_whole_pixels() -> None:
+    values = np.array([[0, 1, 0.2]], np.float32)
+    with Image.open(io.BytesIO(picture(packed(values)).png(7))) as shown:
+        assert np.asarray(shown).tolist() == 3 * [[0, 0, 0, 255, 255, 255, 51, 51, 51]]
