@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 from onnx import external_data_helper, numpy_helper
 
-from scanner.graph.audit import wire
+from scanner.graph.audit import carried, wire
 from scanner.graph.core.structure import label
 from scanner.limits import Limits
 from scanner.modelfile import external_data, nested
@@ -411,6 +411,11 @@ def _numbers(tensor: onnx.TensorProto) -> Array | None:
     return np.asarray(tensor.float_data or tensor.double_data, np.float64)
 
 
+def _carried(proto: onnx.ModelProto, data: bytes, _path: Path) -> Iterator[Observation]:
+    yield from carried.observe(proto, data)
+
+
 _CHECKS: tuple[Check, ...] = (
     _two_values, _two_names, _wire, _code, _domains, _stowaways, _external, _versions, _weights,
+    _carried,
 )  # fmt: skip

@@ -54,6 +54,33 @@ def oddities(data: bytes, most: int | None = None) -> Iterator[Oddity]:
     yield from _message(memoryview(data), onnx.ModelProto.DESCRIPTOR, "model", 0, _Budget(most))
 
 
+def place_of(data: bytes, offset: int) -> str:
+    """Return which field of a serialised model a byte lies in, as field names from the model down.
+
+    Only the messages around that byte are read.
+    """
+    view, kind, path, start = memoryview(data), onnx.ModelProto.DESCRIPTOR, "model", 0
+    end = len(view)
+    while kind is not None:
+        places: dict[int, int] = {}
+        position, inner = start, None
+        while position < end:
+            try:
+                number, wire_type, first, position = read_field(view, position)
+            except WireError:
+                return f"{path}, behind its last field"
+            places[number] = places.get(number, -1) + 1
+            if position <= offset:
+                continue
+            name, single, inner = _fields(kind).get(number, (f"field {number}", True, None))
+            path += f".{name}" + ("" if single else f"[{places[number]}]")
+            start, end = first, position
+            inner = inner if wire_type == BYTES else None
+            break
+        kind = inner
+    return path
+
+
 class _Budget:
     """How many fields may still be looked at."""
 

@@ -1,0 +1,379 @@
+"""Carried goods: data in a model file that no network needs, recognised by what it is.
+
+Every field that may hold bytes is looked at, wherever onnx's schema allows it
+(`scanner.modelfile.nested`); `EXEMPT` says which are not, and why.
+"""
+
+import functools
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from onnx.external_data_helper import uses_external_data
+
+from scanner.graph.audit import content, views, wire
+from scanner.graph.audit.content import Content, Family
+from scanner.graph.audit.unread import Unread
+from scanner.graph.core.structure import label
+from scanner.modelfile.nested import Contents, repeated
+from scanner.results import Observation, Severity
+
+_SEVERITIES = {
+    Family.PROGRAM: Severity.SUSPICIOUS,
+    Family.PICKLE: Severity.SUSPICIOUS,
+    Family.ARCHIVE: Severity.SUSPICIOUS,
+    Family.SCRIPT: Severity.SUSPICIOUS,
+    Family.DOCUMENT: Severity.WARNING,
+    Family.MEDIA: Severity.WARNING,
+    Family.MODEL: Severity.WARNING,
+    Family.KEY: Severity.WARNING,
+    Family.UNKNOWN: Severity.WARNING,
+}
+EXEMPT = {
+    "FLOAT": "one number of four bytes each",
+    "INT64": "one number of eight bytes each",
+    "INT32": "one number of four bytes each",
+    "ENUM": "one of the numbers that the schema lists",
+}
+"""Fields of a single number, by type: each would have to be read as its own few bytes."""
+
+_LONG_NAME = 2048
+"""Characters that no exporter's name has; the longest of the honest files tried has a quarter."""
+_LARGE_UNREAD = 1 << 16
+_SHORTEST = 24
+"""Characters below which a text holds neither a script nor an encoded start worth a name."""
+_FEW_PLACES = 20
+"""Things found in one file that are told one by one."""
+
+
+Found = tuple[str, Content, int]
+"""A place, what was recognised there, and how many bytes or characters it has."""
+
+
+class Place(NamedTuple):
+    """A field that holds a text or bytes.
+
+    Attributes:
+        message: What it is a field of.
+        field: The field.
+        held: Its content; of repeated ones one.
+    """
+
+    message: Any
+    field: FieldDescriptor
+    held: str | bytes
+
+    @property
+    def spelt(self) -> str:
+        """The field as the schema has it."""
+        return f"{self.message.DESCRIPTOR.name}.{self.field.name}"
+
+    @property
+    def name(self) -> str:
+        """Where it stands, for a person: what it is, and of what."""
+        kind = _TITLES.get(self.message.DESCRIPTOR.name, self.message.DESCRIPTOR.name)
+        own = label(self.message) if isinstance(self.message, onnx.NodeProto) else ""
+        for said in ("name", "key", "tensor_name", "domain", "dim_param", "producer_name"):
+            own = own or getattr(self.message, said, "")
+        # A long name is the find itself, and no help to find it.
+        of = f"the {kind} {own[:60]!r}" if own else f"a {kind}"
+        return f"{self.field.name} of {of}"
+
+
+def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
+    """Yield what a model file carries.
+
+    Args:
+        proto: The parsed file.
+        data: Its bytes.
+    """
+    contents = Contents(proto)
+    unread = Unread(proto, contents)
+    long: list[Place] = []
+    everywhere = itertools.chain(
+        _in_fields(contents, long), _in_tensors(contents, unread), _in_file(data)
+    )
+    found = {(str(seen), place): (place, seen, size) for place, seen, size in everywhere}
+    yield from _told(list(found.values()))
+    yield from _polyglot(data)
+    yield from _unread(contents, unread)
+    yield from _long_names(long)
+
+
+def places(contents: Contents) -> Iterator[Place]:
+    """Yield every text, and every string of bytes or list of numbers outside tensors."""
+    for name in contents.types():
+        for message in contents.all(name):
+            for field in _fields(message.DESCRIPTOR):
+                held = getattr(message, field.name)
+                if not held:
+                    continue
+                if field.type in _NUMBERS:
+                    for stream in views.packed(np.asarray(held)):
+                        yield Place(message, field, stream)
+                elif repeated(field):
+                    for each in held:
+                        yield Place(message, field, each)
+                else:
+                    yield Place(message, field, held)
+
+
+_NUMBERS = frozenset({
+    FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_INT32,
+    FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_UINT64,
+})  # fmt: skip
+_OWN = frozenset({"onnx.TensorProto"})
+"""Messages whose bytes and numbers are looked at as tensors."""
+
+
+@functools.cache
+def _fields(kind: Descriptor) -> tuple[FieldDescriptor, ...]:
+    """Return the fields of a message that may hold bytes, as text, bytes or many numbers."""
+    return tuple(
+        field
+        for field in kind.fields
+        if field.type == FieldDescriptor.TYPE_STRING
+        or (
+            kind.full_name not in _OWN
+            and (
+                field.type == FieldDescriptor.TYPE_BYTES
+                or (field.type in _NUMBERS and repeated(field))
+            )
+        )
+    )
+
+
+_TITLES = {
+    "ModelProto": "model",
+    "GraphProto": "graph",
+    "NodeProto": "node",
+    "TensorProto": "tensor",
+    "AttributeProto": "attribute",
+    "ValueInfoProto": "value",
+    "FunctionProto": "function",
+    "StringStringEntryProto": "entry",
+    "Dimension": "dimension",
+    "TensorAnnotation": "annotation",
+    "OperatorSetIdProto": "operator set",
+    "TypeProto": "type",
+}
+
+
+def _in_fields(contents: Contents, long: list[Place]) -> Iterator[Found]:
+    """Yield what texts, attributes and lists hold, and what many short texts hold together.
+
+    Args:
+        contents: All that lies within a model.
+        long: The names that are too long are added to it.
+    """
+    known: set[str] = set()
+    pieces: dict[str, list[str]] = {}
+    for place in places(contents):
+        held = place.held
+        if isinstance(held, bytes):
+            if (seen := _of_bytes(held)) is not None:
+                yield place.name, seen, len(held)
+            continue
+        if held in known:
+            continue
+        known.add(held)
+        if len(held) > _LONG_NAME and place.field.name not in _PROSE:
+            long.append(place)
+        if _PIECE.fullmatch(held):
+            pieces.setdefault(place.spelt, []).append(held)
+        if (seen := _of_text(held)) is not None:
+            yield place.name, seen, len(held)
+    for spelt, texts in pieces.items():
+        if len(texts) > 1 and (seen := _together(texts)) is not None:
+            yield f"{len(texts)} texts, each a {spelt}, put together", seen, sum(map(len, texts))
+
+
+def _of_bytes(data: bytes) -> Content | None:
+    return content.of_bytes(data) or (_of_text(data.decode()) if data.isascii() else None)
+
+
+def _of_text(text: str) -> Content | None:
+    if len(text) < _SHORTEST or (len(text) < _SHORT and not _WORTH.search(text)):
+        return None
+    return content.of_text(text) or (_NOISE if content.noisy_text(text) else None)
+
+
+_NOISE = Content(kind="what looks compressed or encrypted", family=Family.UNKNOWN)
+_PIECE = re.compile(r"[A-Za-z0-9+/=_-]{8,}")
+_SHORT = 256
+_WORTH = re.compile(r"[A-Za-z0-9+/_-]{32}|[^\x00-\x7f]|[(<#|;]|\\x|(\d+, ?){8}|[!-,:-@\[-`{-~]{2}")
+"""What a short text needs to have, to be worth a closer look."""
+_STARTS = re.compile(
+    r"f0VM|TV[pqoro]|UEsD|H4sI|gA[SWFQJMN]|/Td6|QlpoO|N3q8|JVBE|iVBO|IyEv|KLUv|eJ|eN|eA"
+    r"|(?i:7f454c46|4d5a|504b0304|1f8b08|800[2345]|fd377a|425a68|23212f|255044|89504e)"
+)
+
+
+def _together(texts: list[str]) -> Content | None:
+    """Return what short texts hold that are one encoded text, cut into pieces."""
+    for start, text in enumerate(texts):
+        if _STARTS.match(text):
+            joined = _up_to("".join(texts[start : start + content.WINDOW // 8]), content.WINDOW)
+            if (seen := content.of_text(joined)) is not None and seen.wrapping and not seen.start:
+                return seen
+    joined = "".join(texts)
+    return (
+        _NOISE if len(joined) > 4 * content.LEAST_UNKNOWN and content.noisy_text(joined) else None
+    )
+
+
+def _up_to(text: str, most: int) -> str:
+    return text[: most // 8 * 8]
+
+
+def _in_tensors(contents: Contents, unread: Unread) -> Iterator[Found]:
+    """Yield what tensors hold: in those that nothing reads anything, in others what is certain."""
+    for tensor in contents.of(onnx.TensorProto):
+        if uses_external_data(tensor):
+            continue
+        why = unread.tensors.get(id(tensor))
+        seen = _strings(tensor) if tensor.string_data else _numbers(tensor, why is not None)
+        if seen is not None:
+            place = f"tensor {tensor.name!r}" if tensor.name else "a tensor"
+            yield place + (f" ({why})" if why else ""), seen, views.size(tensor)
+
+
+def _strings(tensor: onnx.TensorProto) -> Content | None:
+    texts = [text.decode("utf-8", "replace") for text in tensor.string_data]
+    for raw, text in zip(tensor.string_data, texts, strict=True):
+        if len(raw) >= _LONG_STRING and (seen := content.of_bytes(raw) or content.of_text(text)):
+            return seen
+    if any(content.noisy_text(text) for text in texts):
+        return _NOISE
+    dense = [text for text in texts if _PIECE.fullmatch(text)]
+    return _together(dense) or content.of_bytes(b"".join(tensor.string_data[:1000]))
+
+
+_LONG_STRING = 64
+"""Shorter strings are words of a vocabulary, and that of a language of programs has words of it."""
+
+
+def _numbers(tensor: onnx.TensorProto, unread: bool) -> Content | None:
+    for name, stream in views.of_tensor(tensor, whole=unread):
+        seen = content.of_bytes(stream) if unread else content.at_start(stream)
+        if seen is None and unread and name in views.PLAIN and stream.isascii():
+            seen = content.of_text(stream.decode())
+        if seen is None and unread and name in views.PLAIN and content.noise(stream):
+            seen = _NOISE
+        if seen is not None:
+            return seen if name == "bytes" else seen.inside(name)
+    return None
+
+
+def _in_file(data: bytes) -> Iterator[Found]:
+    """Yield what lies anywhere in the file and cannot be taken for something else."""
+    for seen in content.all_within(data, _FEW_PLACES):
+        yield wire.place_of(data, seen.start), seen, seen.size
+
+
+def _told(found: list[Found]) -> Iterator[Observation]:
+    """Yield one observation for each thing found, and one for what is left of many."""
+    worst = sorted(found, key=lambda each: -_SEVERITIES[each[1].family])
+    for place, seen, size in worst[:_FEW_PLACES]:
+        yield Observation(
+            code="carried-data",
+            severity=_SEVERITIES[seen.family],
+            sentence=f"The file carries {seen} in {size} bytes or characters of {place}",
+            nodes=(place,),
+            details={
+                "kind": seen.kind, "family": seen.family.value, "encoding": list(seen.wrapping),
+                "place": place, "size": size, "start": seen.start,
+            },
+        )  # fmt: skip
+    if left := worst[_FEW_PLACES:]:
+        yield Observation(
+            code="carried-data",
+            severity=_SEVERITIES[left[0][1].family],
+            sentence=f"The file carries such data in {len(left)} further places",
+            nodes=tuple(place for place, *_ in left[:_FEW_PLACES]),
+            details={"count": len(left)},
+        )
+
+
+def _polyglot(data: bytes) -> Iterator[Observation]:
+    if (kind := content.polyglot(data)) is not None:
+        yield Observation(
+            code="polyglot",
+            severity=Severity.SUSPICIOUS,
+            sentence=f"The file is also {kind}: another program opens it as that",
+            details={"kind": kind},
+        )
+
+
+def _unread(contents: Contents, unread: Unread) -> Iterator[Observation]:
+    """Yield how much lies in constants that reach no output, although nodes read them."""
+    idle = [
+        tensor
+        for tensor in contents.of(onnx.TensorProto)
+        if unread.tensors.get(id(tensor), "no node reads it") != "no node reads it"
+    ]
+    size = sum(map(views.size, idle))
+    if idle:
+        yield Observation(
+            code="idle-constants",
+            severity=Severity.WARNING if size > _LARGE_UNREAD else Severity.NOTE,
+            sentence=f"No output depends on {len(idle)} constants of {size} bytes, although nodes "
+            "read them",
+            nodes=tuple(tensor.name for tensor in idle[:_FEW_PLACES]),
+            details={"count": len(idle), "bytes": size},
+        )
+    if unread.nodes:
+        yield Observation(
+            code="idle-nodes",
+            severity=Severity.NOTE,
+            sentence=f"No output depends on {len(unread.nodes)} nodes",
+            nodes=tuple(unread.nodes[:_FEW_PLACES]),
+            details={"count": len(unread.nodes)},
+        )
+
+
+def _long_names(long: list[Place]) -> Iterator[Observation]:
+    if long:
+        size = max(len(place.held) for place in long)
+        yield Observation(
+            code="long-name",
+            severity=Severity.WARNING,
+            sentence=f"{len(long)} names are longer than any exporter writes, up to {size} "
+            "characters",
+            nodes=tuple(place.name for place in long[:_FEW_PLACES]),
+            details={"count": len(long), "longest": size},
+        )
+
+
+_PROSE = frozenset({"doc_string", "value", "string_data"})
+"""Fields that may hold prose."""
+
+
+def described(kinds: Iterable[Descriptor]) -> dict[str, str]:
+    """Return, for every field of messages, how it is looked at; for the test that none is missed."""
+    told = {}
+    for kind in kinds:
+        for field in kind.fields:
+            if field.message_type is not None:
+                how = "its fields are looked at"
+            elif field in _fields(kind):
+                how = "content"
+            elif kind.full_name in _OWN and (
+                field.type == FieldDescriptor.TYPE_BYTES or repeated(field)
+            ):
+                how = "tensor"
+            else:
+                how = EXEMPT.get(_TYPE_NAMES.get(field.type, ""), "")
+            told[f"{kind.name}.{field.name}"] = how
+    return told
+
+
+_TYPE_NAMES = {
+    getattr(FieldDescriptor, name): name.removeprefix("TYPE_")
+    for name in dir(FieldDescriptor)
+    if name.startswith("TYPE_")
+}

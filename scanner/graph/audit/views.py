@@ -1,0 +1,145 @@
+"""The numbers of a tensor as streams of bytes, in each way in which bytes are hidden in numbers.
+
+Sources: Wang, Liu and Cui, "EvilModel: Hiding Malware Inside of Neural Network Models", ISCC 2021,
+and Wang et al., "EvilModel 2.0", Computers & Security, 2022 (three bytes of four, half of them,
+fast substitution); Liu et al., "StegoNet: Turn Deep Neural Network into a Stegomalware", ACSAC 2020
+(the lowest bits).
+"""
+
+import math
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
+from onnx.external_data_helper import uses_external_data
+
+Array = npt.NDArray[Any]
+
+PLAIN = frozenset({"bytes", "numbers"})
+"""Views of whole numbers; the others take a part of each."""
+
+_HEAD = 8192
+"""Numbers from which the start of each stream is taken."""
+_LEAST = 32
+"""Numbers below which nothing worth a name can be hidden."""
+_FRACTIONS = (255.0, 256.0, 128.0)
+_MOST_SHARE = 4  # low bits of a number beside whole bytes
+
+
+def size(tensor: onnx.TensorProto) -> int:
+    """Return the bytes that a tensor's content takes in the file."""
+    if tensor.raw_data:
+        return len(tensor.raw_data)
+    if tensor.string_data:
+        return sum(map(len, tensor.string_data))
+    return tensor.ByteSize()
+
+
+def of_tensor(tensor: onnx.TensorProto, *, whole: bool) -> Iterator[tuple[str, bytes]]:
+    """Yield each view of a tensor's numbers, with what it is called.
+
+    Args:
+        tensor: A tensor of numbers whose data lies in the file.
+        whole: Whether all of the content is wanted, or only the start of each stream.
+    """
+    array = numbers(tensor)
+    if array is None or array.size < _LEAST:
+        if whole and tensor.raw_data:
+            yield "bytes", tensor.raw_data
+        return
+    part = array if whole else array[:_HEAD]
+    yield "bytes", part.tobytes()
+    yield from (("numbers", stream) for stream in packed(part))
+    yield from _low(part[:_HEAD])
+
+
+def numbers(tensor: onnx.TensorProto) -> Array | None:
+    """Return a tensor's numbers in one row, little-endian, copied only where they must be."""
+    if uses_external_data(tensor) or tensor.string_data:
+        return None
+    if tensor.raw_data:
+        kind = _RAW.get(tensor.data_type, np.dtype("u1"))
+        usable = len(tensor.raw_data) // kind.itemsize * kind.itemsize
+        return np.frombuffer(tensor.raw_data, kind, usable // kind.itemsize)
+    try:
+        array = numpy_helper.to_array(tensor).reshape(-1)
+    except (ValueError, TypeError, KeyError):
+        return None
+    return array if sys.byteorder == "little" else array.astype(array.dtype.newbyteorder("<"))
+
+
+_RAW = {
+    onnx.TensorProto.FLOAT: np.dtype("<f4"),
+    onnx.TensorProto.DOUBLE: np.dtype("<f8"),
+    onnx.TensorProto.FLOAT16: np.dtype("<f2"),
+    onnx.TensorProto.BFLOAT16: np.dtype("<u2"),
+    onnx.TensorProto.INT8: np.dtype("i1"),
+    onnx.TensorProto.UINT8: np.dtype("u1"),
+    onnx.TensorProto.INT16: np.dtype("<i2"),
+    onnx.TensorProto.UINT16: np.dtype("<u2"),
+    onnx.TensorProto.INT32: np.dtype("<i4"),
+    onnx.TensorProto.UINT32: np.dtype("<u4"),
+    onnx.TensorProto.INT64: np.dtype("<i8"),
+    onnx.TensorProto.UINT64: np.dtype("<u8"),
+}
+
+
+def packed(array: Array) -> Iterator[bytes]:
+    """Yield numbers as bytes, where they are made of bytes: one in each, or eight in each.
+
+    Args:
+        array: Integers or fractions.
+    """
+    if array.size < _LEAST or array.dtype.kind not in "fiu":
+        return
+    if array.dtype.itemsize > 1:
+        if array.dtype.kind in "iu":
+            yield array.tobytes()
+            yield array.byteswap().tobytes()
+        yield from _one_in_each(array)
+
+
+def _one_in_each(array: Array) -> Iterator[bytes]:
+    """Yield the bytes of numbers that are one byte each, as integers or as fractions of 255."""
+    head = array[:64].astype(np.float64)
+    if not bool(np.isfinite(head).all()):
+        return
+    for scale in (1.0, *_FRACTIONS) if array.dtype.kind == "f" else (1.0,):
+        scaled = head * scale
+        whole = np.abs(scaled - np.rint(scaled)).max() < 1e-3  # noqa: PLR2004 - of float16's rounding
+        if not whole or scaled.min() < -128 or scaled.max() > 255:  # noqa: PLR2004 - a byte
+            continue
+        values = np.rint(array.astype(np.float64) * scale)
+        inside = values[(values >= -128) & (values <= 255)]  # noqa: PLR2004 - as above
+        yield inside.astype(np.int64).astype(np.uint8).tobytes()
+
+
+def _low(array: Array) -> Iterator[tuple[str, bytes]]:
+    """Yield the low bytes and bits of numbers: one stream for each way to write them."""
+    width = array.dtype.itemsize
+    if array.dtype.kind not in "fiu":
+        return
+    rows = np.ascontiguousarray(array).view(np.uint8).reshape(-1, width)
+    for count in range(1, width):
+        low = rows[:, :count]
+        yield f"the low {count} bytes of each number", low.tobytes()
+        if count > 1:
+            yield f"the low {count} bytes of each number", low[:, ::-1].tobytes()
+    for bits in (1, 2, _MOST_SHARE):
+        lowest = rows[:, 0] & (1 << bits) - 1
+        for ordered in ("big", "little"):
+            yield f"the low {bits} bits of each number", _bits(lowest, bits, ordered)
+
+
+def _bits(values: npt.NDArray[np.uint8], bits: int, order: str) -> bytes:
+    """Return the low bits of values one after another, eight to a byte."""
+    usable = len(values) * bits // 8 * 8 // bits
+    usable -= usable % (8 // math.gcd(8, bits))
+    each = np.unpackbits(values[:usable, None], axis=1, bitorder=order)  # type: ignore[call-overload]
+    lowest = each[:, 8 - bits :] if order == "big" else each[:, :bits]
+    packed_bits: npt.NDArray[np.uint8] = np.packbits(lowest.reshape(-1), bitorder=order)  # type: ignore[call-overload]
+    return packed_bits.tobytes()
