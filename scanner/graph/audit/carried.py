@@ -15,7 +15,7 @@ import onnx
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from onnx.external_data_helper import uses_external_data
 
-from scanner.graph.audit import content, views, wire
+from scanner.graph.audit import content, mantissas, views, wire
 from scanner.graph.audit.content import Content, Family
 from scanner.graph.audit.unread import Unread
 from scanner.graph.core.structure import label
@@ -102,6 +102,7 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     yield from _polyglot(data)
     yield from _unread(contents, unread)
     yield from _long_names(long)
+    yield from _low_bits(contents)
 
 
 def places(contents: Contents) -> Iterator[Place]:
@@ -349,6 +350,43 @@ def _long_names(long: list[Place]) -> Iterator[Observation]:
         )
 
 
+def _low_bits(contents: Contents) -> Iterator[Observation]:
+    """Yield the tensors whose numbers are none that training leaves."""
+    odd: dict[str, list[tuple[str, int]]] = {"even": [], "mixed": [], "text": []}
+    for tensor in contents.of(onnx.TensorProto):
+        seen = mantissas.look(tensor)
+        for kind, count in (("even", seen.even), ("mixed", seen.mixed), ("text", seen.text)):
+            if count:
+                odd[kind].append((tensor.name, count))
+        if seen.found is not None:
+            yield from _told([(f"tensor {tensor.name!r}", seen.found, views.size(tensor))])
+    for kind, (code, severity, said) in _ODD.items():
+        if odd[kind]:
+            count = sum(each for _, each in odd[kind])
+            yield Observation(
+                code=code,
+                severity=severity,
+                sentence=f"{count} numbers of {len(odd[kind])} tensors {said}",
+                nodes=tuple(name for name, _ in odd[kind][:_FEW_PLACES]),
+                details={"count": count, "tensors": len(odd[kind])},
+            )
+
+
+_ODD = {
+    "even": (
+        "replaced-bytes",
+        Severity.SUSPICIOUS,
+        "have evenly distributed exponents and mantissas, as no training leaves them: three bytes "
+        "of four were replaced by compressed or encrypted data (EvilModel does that), or all four",
+    ),
+    "text": ("low-bits", Severity.SUSPICIOUS, "have low bytes that are text"),
+    "mixed": (
+        "low-bits",
+        Severity.WARNING,
+        "have low bits that the others of their tensor lack, which were widened from 16 bits: "
+        "these were changed afterwards",
+    ),
+}
 _PROSE = frozenset({"doc_string", "value", "string_data"})
 """Fields that may hold prose."""
 

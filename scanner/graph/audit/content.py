@@ -18,6 +18,7 @@ import io
 import math
 import pickletools
 import re
+import string
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -307,10 +308,10 @@ def _inflates(bits: int) -> Callable[[bytes, int], bool]:
         window = data[at : at + 4096]
         machine = zlib.decompressobj(bits)
         try:
-            machine.decompress(window, 1 << 20)
+            inside = machine.decompress(window, 1 << 20)
         except zlib.error:
             return False
-        return machine.eof or len(window) >= 512  # noqa: PLR2004
+        return machine.eof or (len(window) >= 512 and len(inside) >= 64)  # noqa: PLR2004 - a header alone fits by chance
 
     return check
 
@@ -512,7 +513,7 @@ def _unwrapped(text: str, depth: int) -> Iterator[Content]:
                 raw = decode(found.group())
             except (ValueError, binascii.Error, OverflowError):
                 continue
-            inner = of_bytes(raw, depth + 1)
+            inner = of_bytes(raw, depth + 1) if len(raw) > LEAST_UNKNOWN else at_start(raw, depth + 1)
             if inner is None and raw.isascii():
                 inner = of_text(raw.decode("ascii"), depth + 1)
             if inner is not None:
@@ -563,6 +564,8 @@ def _from_decimals(run: str) -> bytes:
 
 def _from_base85(run: str) -> bytes:
     core, raw = run[: WINDOW // 5 * 5], b""
+    if len(set(core[:64]) & _MARKS) < 6:  # noqa: PLR2004 - a path or a sentence
+        raise ValueError("not in base85")
     for decode in (base64.b85decode, base64.a85decode):
         try:
             raw = decode(core)
@@ -573,6 +576,7 @@ def _from_base85(run: str) -> bytes:
     return raw
 
 
+_MARKS = frozenset(string.punctuation)
 _URL_SAFE = str.maketrans("-_", "+/")
 _SEPARATORS = str.maketrans("", "", " :,")
 _CODES = re.compile(r"x([0-9a-fA-F]{1,2})")

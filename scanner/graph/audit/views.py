@@ -36,7 +36,7 @@ def size(tensor: onnx.TensorProto) -> int:
         return len(tensor.raw_data)
     if tensor.string_data:
         return sum(map(len, tensor.string_data))
-    return tensor.ByteSize()
+    return int(tensor.ByteSize())
 
 
 def of_tensor(tensor: onnx.TensorProto, *, whole: bool) -> Iterator[tuple[str, bytes]]:
@@ -61,10 +61,10 @@ def numbers(tensor: onnx.TensorProto) -> Array | None:
     """Return a tensor's numbers in one row, little-endian, copied only where they must be."""
     if uses_external_data(tensor) or tensor.string_data:
         return None
-    if tensor.raw_data:
+    raw = tensor.raw_data  # each access makes a copy
+    if raw:
         kind = _RAW.get(tensor.data_type, np.dtype("u1"))
-        usable = len(tensor.raw_data) // kind.itemsize * kind.itemsize
-        return np.frombuffer(tensor.raw_data, kind, usable // kind.itemsize)
+        return np.frombuffer(raw, kind, len(raw) // kind.itemsize)
     try:
         array = numpy_helper.to_array(tensor).reshape(-1)
     except (ValueError, TypeError, KeyError):
@@ -72,7 +72,7 @@ def numbers(tensor: onnx.TensorProto) -> Array | None:
     return array if sys.byteorder == "little" else array.astype(array.dtype.newbyteorder("<"))
 
 
-_RAW = {
+_RAW: dict[int, np.dtype[Any]] = {
     onnx.TensorProto.FLOAT: np.dtype("<f4"),
     onnx.TensorProto.DOUBLE: np.dtype("<f8"),
     onnx.TensorProto.FLOAT16: np.dtype("<f2"),
@@ -130,7 +130,7 @@ def _low(array: Array) -> Iterator[tuple[str, bytes]]:
         if count > 1:
             yield f"the low {count} bytes of each number", low[:, ::-1].tobytes()
     for bits in (1, 2, _MOST_SHARE):
-        lowest = rows[:, 0] & (1 << bits) - 1
+        lowest = rows[:, 0] & np.uint8((1 << bits) - 1)
         for ordered in ("big", "little"):
             yield f"the low {bits} bits of each number", _bits(lowest, bits, ordered)
 
