@@ -44,8 +44,8 @@ class Kind:
     visible: bool = True
 
 
-def carry(model: onnx.ModelProto, kind: str, load: bytes) -> bytes:
-    """Return the bytes of a copy of a model that carries a load.
+def carry(model: onnx.ModelProto, kind: str, load: bytes) -> onnx.ModelProto:
+    """Return a copy of a model that carries a load.
 
     Args:
         model: Any model.
@@ -59,10 +59,8 @@ def carry(model: onnx.ModelProto, kind: str, load: bytes) -> bytes:
         raise TrainerError(f"there is no kind {kind!r}", remedy=f"choose one of {', '.join(KINDS)}")
     carrier = onnx.ModelProto()
     carrier.CopyFrom(model)
-    if kind in _BEHIND:
-        return _BEHIND[kind](carrier.SerializeToString(), load)
     KINDS[kind].place(carrier, load)
-    return carrier.SerializeToString()
+    return carrier
 
 
 def _program() -> bytes:
@@ -219,17 +217,18 @@ def _pieces_of_names(model: onnx.ModelProto, load: bytes) -> None:
         model.graph.value_info.append(helper.make_tensor_value_info(piece, TensorProto.FLOAT, [1]))
 
 
-def _strings(model: onnx.ModelProto, load: bytes) -> None:
-    model.graph.initializer.append(
-        helper.make_tensor(_NAME, TensorProto.STRING, [1], [base64.b64encode(load)])
+def _texts(texts: list[bytes]) -> onnx.TensorProto:
+    return onnx.TensorProto(
+        name=_NAME, data_type=TensorProto.STRING, dims=[len(texts)], string_data=texts
     )
+
+
+def _strings(model: onnx.ModelProto, load: bytes) -> None:
+    model.graph.initializer.append(_texts([base64.b64encode(load)]))
 
 
 def _many_strings(model: onnx.ModelProto, load: bytes) -> None:
-    pieces = [piece.encode() for piece in _pieces(load)]
-    model.graph.initializer.append(
-        helper.make_tensor(_NAME, TensorProto.STRING, [len(pieces)], pieces)
-    )
+    model.graph.initializer.append(_texts([piece.encode() for piece in _pieces(load)]))
 
 
 def _unused(model: onnx.ModelProto, load: bytes) -> None:
@@ -322,9 +321,10 @@ def _minus_itself(model: onnx.ModelProto, load: bytes) -> None:
 
 def _dead_branch(model: onnx.ModelProto, load: bytes) -> None:
     branches = {}
-    for name, value in (("then", np.float32(0)), ("else", np.float32(0))):
+    nothing = numpy_helper.from_array(np.zeros((), np.float32))
+    for name in ("then", "else"):
         out = f"{_NAME}_{name}"
-        nodes = [helper.make_node("Constant", [], [out], value=numpy_helper.from_array(value))]
+        nodes = [helper.make_node("Constant", [], [out], value=nothing)]
         outputs = [helper.make_tensor_value_info(out, TensorProto.FLOAT, [])]
         branches[f"{name}_branch"] = helper.make_graph(nodes, name, [], outputs)
     branches["else_branch"].initializer.append(_tensor(load))
@@ -346,14 +346,9 @@ def _training(model: onnx.ModelProto, load: bytes) -> None:
     model.training_info.add().initialization.initializer.append(_tensor(load))
 
 
-def _unknown_field(data: bytes, load: bytes) -> bytes:
-    return data + _field(500, load)
-
-
-def _appended(data: bytes, load: bytes) -> bytes:
-    """Append a load as metadata that comes last, so that archives are found from the end."""
-    entry = _field(1, b"planted") + _field(2, load)
-    return data + _field(14, entry)
+def _unknown_field(model: onnx.ModelProto, load: bytes) -> None:
+    """Put a load into a field that ONNX does not define; parsers hand it on."""
+    model.MergeFromString(_field(500, load))
 
 
 def _field(number: int, content: bytes) -> bytes:
@@ -425,7 +420,7 @@ def _spread(rows: Array, load: bytes) -> None:
     bits = np.unpackbits(np.frombuffer(load[:64], np.uint8)).astype(np.float32) * 2 - 1
     gain = 0.01 * weights.std() / np.sqrt(len(bits))
     for bit in bits:
-        weights += gain * bit * generator.choice(np.float32([-1, 1]), len(weights))
+        weights += gain * bit * generator.choice(np.asarray([-1, 1], np.float32), len(weights))
 
 
 KINDS: dict[str, Kind] = {
@@ -472,16 +467,11 @@ KINDS: dict[str, Kind] = {
     "times-nearly-zero": Kind(_times(1e-35)),
     "minus-itself": Kind(_minus_itself),
     "used-constant": Kind(_used, visible=False),
-    "unknown-field": Kind(lambda _model, _load: None),
-    "polyglot": Kind(lambda _model, _load: None),
+    "unknown-field": Kind(_unknown_field),
     "three-bytes": Kind(_low_bytes(3)),
     "fast-substitution": Kind(_in_weights(_fast_substitution)),
     "half-substitution": Kind(_low_bytes(2), visible=False),
     "lowest-byte": Kind(_low_bytes(1), visible=False),
     "lowest-bit": Kind(_in_weights(_lowest_bit), visible=False),
     "spread": Kind(_in_weights(_spread), visible=False),
-}
-_BEHIND: dict[str, Callable[[bytes, bytes], bytes]] = {
-    "unknown-field": _unknown_field,
-    "polyglot": _appended,
 }

@@ -16,7 +16,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from onnx.external_data_helper import uses_external_data
 
 from scanner.graph.audit import content, mantissas, views, wire
-from scanner.graph.audit.content import Content, Family
+from scanner.graph.audit.content import Content
+from scanner.graph.audit.signatures import WINDOW, Family
 from scanner.graph.audit.unread import Unread
 from scanner.graph.core.structure import label
 from scanner.modelfile.nested import Contents, repeated
@@ -41,8 +42,8 @@ EXEMPT = {
 }
 """Fields of a single number, by type: each would have to be read as its own few bytes."""
 
-_LONG_NAME = 2048
-"""Characters that no exporter's name has; the longest of the honest files tried has a quarter."""
+_LONG = 1024
+"""Characters that no exporter writes but in prose; the longest of 1,900 honest files: 369."""
 _LARGE_UNREAD = 1 << 16
 _SHORTEST = 24
 """Characters below which a text holds neither a script nor an encoded start worth a name."""
@@ -95,7 +96,7 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     unread = Unread(proto, contents)
     long: list[Place] = []
     everywhere = itertools.chain(
-        _in_fields(contents, long), _in_tensors(contents, unread), _in_file(data)
+        _in_fields(contents, unread, long), _in_tensors(contents, unread), _in_file(data)
     )
     found = {(str(seen), place): (place, seen, size) for place, seen, size in everywhere}
     yield from _told(list(found.values()))
@@ -103,6 +104,11 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     yield from _unread(contents, unread)
     yield from _long_names(long)
     yield from _low_bits(contents)
+
+
+def severity(seen: Content) -> Severity:
+    """Return what something weighs that lies where no network needs it."""
+    return _SEVERITIES[seen.family]
 
 
 def places(contents: Contents) -> Iterator[Place]:
@@ -164,11 +170,12 @@ _TITLES = {
 }
 
 
-def _in_fields(contents: Contents, long: list[Place]) -> Iterator[Found]:
+def _in_fields(contents: Contents, unread: Unread, long: list[Place]) -> Iterator[Found]:
     """Yield what texts, attributes and lists hold, and what many short texts hold together.
 
     Args:
         contents: All that lies within a model.
+        unread: What of it no output depends on.
         long: The names that are too long are added to it.
     """
     known: set[str] = set()
@@ -176,13 +183,15 @@ def _in_fields(contents: Contents, long: list[Place]) -> Iterator[Found]:
     for place in places(contents):
         held = place.held
         if isinstance(held, bytes):
-            if (seen := _of_bytes(held)) is not None:
+            # The noise that an operator reads is its own affair, such as a compiled vocabulary.
+            seen = recognise(held, unknown=id(place.message) in unread.attributes)
+            if seen is not None:
                 yield place.name, seen, len(held)
             continue
         if held in known:
             continue
         known.add(held)
-        if len(held) > _LONG_NAME and place.field.name not in _PROSE:
+        if len(held) > _LONG and place.spelt not in _PROSE:
             long.append(place)
         if _PIECE.fullmatch(held):
             pieces.setdefault(place.spelt, []).append(held)
@@ -193,8 +202,15 @@ def _in_fields(contents: Contents, long: list[Place]) -> Iterator[Found]:
             yield f"{len(texts)} texts, each a {spelt}, put together", seen, sum(map(len, texts))
 
 
-def _of_bytes(data: bytes) -> Content | None:
-    return content.of_bytes(data) or (_of_text(data.decode()) if data.isascii() else None)
+def recognise(data: bytes, *, unknown: bool = True) -> Content | None:
+    """Return what bytes are, or hold; text counts as text.
+
+    Args:
+        data: Any bytes.
+        unknown: Whether it is told if they look compressed or encrypted.
+    """
+    seen = content.of_bytes(data) or (_of_text(data.decode()) if data.isascii() else None)
+    return seen or (_NOISE if unknown and content.noise(data) else None)
 
 
 def _of_text(text: str) -> Content | None:
@@ -218,7 +234,7 @@ def _together(texts: list[str]) -> Content | None:
     """Return what short texts hold that are one encoded text, cut into pieces."""
     for start, text in enumerate(texts):
         if _STARTS.match(text):
-            joined = _up_to("".join(texts[start : start + content.WINDOW // 8]), content.WINDOW)
+            joined = _up_to("".join(texts[start : start + WINDOW // 8]), WINDOW)
             if (seen := content.of_text(joined)) is not None and seen.wrapping and not seen.start:
                 return seen
     joined = "".join(texts)
@@ -265,9 +281,22 @@ def _numbers(tensor: onnx.TensorProto, unread: bool) -> Content | None:
             seen = content.of_text(stream.decode())
         if seen is None and unread and name in views.PLAIN and content.noise(stream):
             seen = _NOISE
+        if (
+            seen is None
+            and name == "bytes"
+            and tensor.data_type in _INTEGERS
+            and content.noise(stream)
+        ):
+            seen = _NOISE
         if seen is not None:
             return seen if name == "bytes" else seen.inside(name)
     return None
+
+
+_INTEGERS = frozenset({onnx.TensorProto.INT32, onnx.TensorProto.INT64})
+"""Types of which even a tensor that is read never looks compressed. Those of a byte do: quantised
+weights that were never trained are evenly distributed.
+"""
 
 
 def _in_file(data: bytes) -> Iterator[Found]:
@@ -328,12 +357,13 @@ def _unread(contents: Contents, unread: Unread) -> Iterator[Observation]:
             details={"count": len(idle), "bytes": size},
         )
     if unread.nodes:
+        size = sum(node.ByteSize() for node in unread.nodes)
         yield Observation(
             code="idle-nodes",
-            severity=Severity.NOTE,
-            sentence=f"No output depends on {len(unread.nodes)} nodes",
-            nodes=tuple(unread.nodes[:_FEW_PLACES]),
-            details={"count": len(unread.nodes)},
+            severity=Severity.WARNING if size > _LARGE_UNREAD else Severity.NOTE,
+            sentence=f"No output depends on {len(unread.nodes)} nodes of {size} bytes",
+            nodes=tuple(label(node) for node in unread.nodes[:_FEW_PLACES]),
+            details={"count": len(unread.nodes), "bytes": size},
         )
 
 
@@ -341,10 +371,10 @@ def _long_names(long: list[Place]) -> Iterator[Observation]:
     if long:
         size = max(len(place.held) for place in long)
         yield Observation(
-            code="long-name",
+            code="long-text",
             severity=Severity.WARNING,
-            sentence=f"{len(long)} names are longer than any exporter writes, up to {size} "
-            "characters",
+            sentence=f"{len(long)} names or comments are longer than exporters write them, up to "
+            f"{size} characters",
             nodes=tuple(place.name for place in long[:_FEW_PLACES]),
             details={"count": len(long), "longest": size},
         )
@@ -372,27 +402,36 @@ def _low_bits(contents: Contents) -> Iterator[Observation]:
             )
 
 
+_REPLACED = (
+    "have evenly distributed exponents and mantissas, as no training leaves them: three bytes of "
+    "four were replaced by compressed or encrypted data (EvilModel does that), or all four"
+)
+_CHANGED = (
+    "have low bits that the others of their tensor lack, which were widened from 16 bits: these "
+    "were changed afterwards"
+)
 _ODD = {
     "even": (
         "replaced-bytes",
         Severity.SUSPICIOUS,
-        "have evenly distributed exponents and mantissas, as no training leaves them: three bytes "
-        "of four were replaced by compressed or encrypted data (EvilModel does that), or all four",
+        _REPLACED,
     ),
     "text": ("low-bits", Severity.SUSPICIOUS, "have low bytes that are text"),
     "mixed": (
         "low-bits",
         Severity.WARNING,
-        "have low bits that the others of their tensor lack, which were widened from 16 bits: "
-        "these were changed afterwards",
+        _CHANGED,
     ),
 }
-_PROSE = frozenset({"doc_string", "value", "string_data"})
-"""Fields that may hold prose."""
+_PROSE = frozenset({
+    "ModelProto.doc_string", "GraphProto.doc_string", "NodeProto.doc_string",
+    "FunctionProto.doc_string", "StringStringEntryProto.value",
+})  # fmt: skip
+"""Fields that may hold licences, stack traces and tables; not those of tensors and attributes."""
 
 
 def described(kinds: Iterable[Descriptor]) -> dict[str, str]:
-    """Return, for every field of messages, how it is looked at; for the test that none is missed."""
+    """Return for every field of messages how it is looked at; a test holds that none is missed."""
     told = {}
     for kind in kinds:
         for field in kind.fields:

@@ -147,7 +147,7 @@ def _text(words: Array) -> int:
 
 
 def _within(words: Array, width: int) -> Iterator[Content]:
-    """Yield what lies in the low bytes of the first numbers, of formats that never fit by chance."""
+    """Yield what lies in the first numbers' low bytes, of formats that never fit by chance."""
     rows = np.ascontiguousarray(words[:_SEARCHED]).view(np.uint8).reshape(-1, width)
     for count in range(1, width):
         for low in (rows[:, :count], rows[:, count - 1 :: -1] if count > 1 else rows[:0]):

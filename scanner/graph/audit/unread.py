@@ -51,14 +51,16 @@ class Unread:
 
     Attributes:
         tensors: Why a tensor is not read, by its identity; tensors that are read are missing.
-        nodes: Names of the nodes that nothing reads, in the file's order.
+        nodes: The nodes that no output depends on.
+        attributes: The identities of their attributes.
     """
 
     def __init__(self, proto: onnx.ModelProto, contents: Contents) -> None:
         # What is held by `contents` keeps its identity: protobuf would make new objects for it.
         self._contents = contents
         self.tensors: dict[int, str] = {}
-        self.nodes: list[str] = []
+        self.nodes: list[onnx.NodeProto] = []
+        self.attributes: set[int] = set()
         self._functions = {(f.domain, f.name, f.overload): f for f in proto.functions}
         self._live: set[int] = set()
         self._called: set[Key] = set()
@@ -73,7 +75,7 @@ class Unread:
         """Mark what is read of a graph, and return the outer values that it needs."""
         # A new layer, not a copy: there may be as many bodies as constants around them.
         zeros = outer.new_child(
-            {**dict.fromkeys((v.name for v in graph.input)), **_zero_tensors(graph)}
+            {**dict.fromkeys(v.name for v in graph.input), **_zero_tensors(graph)}
         )
         needed = self._from_nodes(graph.node, needed, zeros)
         for tensor in graph.initializer:
@@ -120,8 +122,9 @@ class Unread:
         for node in self._contents.of(onnx.NodeProto):
             if id(node) in self._live:
                 continue
-            self.nodes.append(label(node))
+            self.nodes.append(node)
             for held in node.attribute:
+                self.attributes.add(id(held))
                 for tensor in _held(held):
                     self.tensors[id(tensor)] = f"no output depends on {label(node)!r}"
         for graph in self._contents.of(onnx.GraphProto):
@@ -130,10 +133,6 @@ class Unread:
                 if id(tensor) not in self._live:
                     why = "no output depends on it" if tensor.name in read else "no node reads it"
                     self.tensors[id(tensor)] = why
-
-    def reads(self, node: onnx.NodeProto) -> bool:
-        """Whether an output depends on a node."""
-        return id(node) in self._live
 
 
 def _initialisers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -47,9 +47,10 @@ def of_tensor(tensor: onnx.TensorProto, *, whole: bool) -> Iterator[tuple[str, b
         whole: Whether all of the content is wanted, or only the start of each stream.
     """
     array = numbers(tensor)
-    if array is None or array.size < _LEAST:
-        if whole and tensor.raw_data:
-            yield "bytes", tensor.raw_data
+    if array is None:
+        return
+    if array.size < _LEAST:
+        yield "bytes", array.tobytes()
         return
     part = array if whole else array[:_HEAD]
     yield "bytes", part.tobytes()

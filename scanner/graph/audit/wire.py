@@ -16,6 +16,9 @@ from scanner.errors import UnsafeModelError
 from scanner.modelfile.nested import repeated
 from scanner.modelfile.wire_format import BYTES, WireError, read_field
 
+SAMPLE = 1 << 16
+"""Bytes that are kept of what no reader shows."""
+
 _DEEPEST = 100
 """Protobuf's own limit of nesting."""
 
@@ -31,6 +34,7 @@ class Oddity:
         size: Bytes of its content.
         differs: Whether a repeated field's contents differ.
         count: How many alike lie in one message: unknown fields of one number are one oddity.
+        sample: The start of the largest, of unknown fields and of what is no field.
     """
 
     kind: str
@@ -39,6 +43,7 @@ class Oddity:
     size: int
     differs: bool = False
     count: int = 1
+    sample: bytes = dataclasses.field(default=b"", compare=False, repr=False)
 
 
 def oddities(data: bytes, most: int | None = None) -> Iterator[Oddity]:
@@ -102,7 +107,7 @@ def _message(
     view: memoryview, kind: Descriptor, path: str, depth: int, budget: _Budget
 ) -> Iterator[Oddity]:
     known = _fields(kind)
-    unknown: dict[int, tuple[int, int]] = {}  # count and bytes, by number
+    unknown: dict[int, _Unknown] = {}
     first: dict[int, memoryview] = {}
     places: dict[int, int] = {}
     position = 0
@@ -111,14 +116,14 @@ def _message(
             number, wire_type, start, end = read_field(view, position)
         except WireError:
             yield from _unknown(path, unknown)
-            yield Oddity("damaged", path, "", len(view) - position)
+            rest = view[position:]
+            yield Oddity("damaged", path, "", len(rest), sample=bytes(rest[:SAMPLE]))
             return
         budget.spend()
         content, position = view[start:end], end
         field = known.get(number)
         if field is None:
-            count, size = unknown.get(number, (0, 0))
-            unknown[number] = count + 1, size + len(content)
+            unknown.setdefault(number, _Unknown()).add(content)
             continue
         name, single, inner = field
         if single:
@@ -133,9 +138,24 @@ def _message(
     yield from _unknown(path, unknown)
 
 
-def _unknown(path: str, found: dict[int, tuple[int, int]]) -> Iterator[Oddity]:
-    for number, (count, size) in found.items():
-        yield Oddity("unknown-field", path, str(number), size, count=count)
+class _Unknown:
+    """Unknown fields of one number in one message."""
+
+    def __init__(self) -> None:
+        self.count = self.size = 0
+        self.largest = memoryview(b"")
+
+    def add(self, content: memoryview) -> None:
+        self.count += 1
+        self.size += len(content)
+        if len(content) > len(self.largest):
+            self.largest = content
+
+
+def _unknown(path: str, found: dict[int, _Unknown]) -> Iterator[Oddity]:
+    for number, each in found.items():
+        sample = bytes(each.largest[:SAMPLE])
+        yield Oddity("unknown-field", path, str(number), each.size, count=each.count, sample=sample)
 
 
 _KNOWN: dict[str, dict[int, tuple[str, bool, Descriptor | None]]] = {}

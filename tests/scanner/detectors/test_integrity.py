@@ -43,7 +43,7 @@ def test_what_cannot_be_run_is_audited_all_the_same(tmp_path: Path) -> None:
     model.opset_import.append(helper.make_opsetid("acme.ops", 1))
     measurement = measure(model, tmp_path)
     assert measurement.parameters["readers"] == []
-    assert [o.code for o in measurement.observations] == ["custom-operators"]
+    assert [o.code for o in measurement.observations] == ["custom-operators", "idle-nodes"]
 
 
 @pytest.mark.parametrize("operator", ["RandomNormalLike", "Bernoulli"])
