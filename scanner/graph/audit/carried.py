@@ -1,26 +1,24 @@
 """Carried goods: data in a model file that no network needs, recognised by what it is.
 
-Every field that may hold bytes is looked at, wherever onnx's schema allows it
-(`scanner.modelfile.nested`); `EXEMPT` says which are not, and why.
+Every field that may hold bytes is looked at, wherever onnx's schema allows it;
+`scanner.graph.audit.places` says which are not, and why.
 """
 
-import functools
 import itertools
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
 
-import numpy as np
 import onnx
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from onnx.external_data_helper import uses_external_data
 
 from scanner.graph.audit import content, mantissas, views, wire
 from scanner.graph.audit.content import Content
+from scanner.graph.audit.names import OddNames, strays
+from scanner.graph.audit.places import places
 from scanner.graph.audit.signatures import WINDOW, Family
 from scanner.graph.audit.unread import Unread
 from scanner.graph.core.structure import label
-from scanner.modelfile.nested import Contents, repeated
+from scanner.modelfile.nested import Contents
 from scanner.results import Observation, Severity
 
 _SEVERITIES = {
@@ -34,16 +32,6 @@ _SEVERITIES = {
     Family.KEY: Severity.WARNING,
     Family.UNKNOWN: Severity.WARNING,
 }
-EXEMPT = {
-    "FLOAT": "one number of four bytes each",
-    "INT64": "one number of eight bytes each",
-    "INT32": "one number of four bytes each",
-    "ENUM": "one of the numbers that the schema lists",
-}
-"""Fields of a single number, by type: each would have to be read as its own few bytes."""
-
-_LONG = 1024
-"""Characters that no exporter writes but in prose; the longest of 1,900 honest files: 369."""
 _LARGE_UNREAD = 1 << 16
 _SHORTEST = 24
 """Characters below which a text holds neither a script nor an encoded start worth a name."""
@@ -55,36 +43,6 @@ Found = tuple[str, Content, int]
 """A place, what was recognised there, and how many bytes or characters it has."""
 
 
-class Place(NamedTuple):
-    """A field that holds a text or bytes.
-
-    Attributes:
-        message: What it is a field of.
-        field: The field.
-        held: Its content; of repeated ones one.
-    """
-
-    message: Any
-    field: FieldDescriptor
-    held: str | bytes
-
-    @property
-    def spelt(self) -> str:
-        """The field as the schema has it."""
-        return f"{self.message.DESCRIPTOR.name}.{self.field.name}"
-
-    @property
-    def name(self) -> str:
-        """Where it stands, for a person: what it is, and of what."""
-        kind = _TITLES.get(self.message.DESCRIPTOR.name, self.message.DESCRIPTOR.name)
-        own = label(self.message) if isinstance(self.message, onnx.NodeProto) else ""
-        for said in ("name", "key", "tensor_name", "domain", "dim_param", "producer_name"):
-            own = own or getattr(self.message, said, "")
-        # A long name is the find itself, and no help to find it.
-        of = f"the {kind} {own[:60]!r}" if own else f"a {kind}"
-        return f"{self.field.name} of {of}"
-
-
 def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     """Yield what a model file carries.
 
@@ -94,15 +52,16 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     """
     contents = Contents(proto)
     unread = Unread(proto, contents)
-    long: list[Place] = []
+    odd = OddNames()
     everywhere = itertools.chain(
-        _in_fields(contents, unread, long), _in_tensors(contents, unread), _in_file(data)
+        _in_fields(contents, unread, odd), _in_tensors(contents, unread), _in_file(data)
     )
     found = {(str(seen), place): (place, seen, size) for place, seen, size in everywhere}
     yield from _told(list(found.values()))
     yield from _polyglot(data)
     yield from _unread(contents, unread)
-    yield from _long_names(long)
+    yield from odd.told()
+    yield from strays(proto.graph)
     yield from _low_bits(contents)
 
 
@@ -111,72 +70,13 @@ def severity(seen: Content) -> Severity:
     return _SEVERITIES[seen.family]
 
 
-def places(contents: Contents) -> Iterator[Place]:
-    """Yield every text, and every string of bytes or list of numbers outside tensors."""
-    for name in contents.types():
-        for message in contents.all(name):
-            for field in _fields(message.DESCRIPTOR):
-                held = getattr(message, field.name)
-                if not held:
-                    continue
-                if field.type in _NUMBERS:
-                    for stream in views.packed(np.asarray(held)):
-                        yield Place(message, field, stream)
-                elif repeated(field):
-                    for each in held:
-                        yield Place(message, field, each)
-                else:
-                    yield Place(message, field, held)
-
-
-_NUMBERS = frozenset({
-    FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_INT32,
-    FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_UINT64,
-})  # fmt: skip
-_OWN = frozenset({"onnx.TensorProto"})
-"""Messages whose bytes and numbers are looked at as tensors."""
-
-
-@functools.cache
-def _fields(kind: Descriptor) -> tuple[FieldDescriptor, ...]:
-    """Return the fields of a message that may hold bytes, as text, bytes or many numbers."""
-    return tuple(
-        field
-        for field in kind.fields
-        if field.type == FieldDescriptor.TYPE_STRING
-        or (
-            kind.full_name not in _OWN
-            and (
-                field.type == FieldDescriptor.TYPE_BYTES
-                or (field.type in _NUMBERS and repeated(field))
-            )
-        )
-    )
-
-
-_TITLES = {
-    "ModelProto": "model",
-    "GraphProto": "graph",
-    "NodeProto": "node",
-    "TensorProto": "tensor",
-    "AttributeProto": "attribute",
-    "ValueInfoProto": "value",
-    "FunctionProto": "function",
-    "StringStringEntryProto": "entry",
-    "Dimension": "dimension",
-    "TensorAnnotation": "annotation",
-    "OperatorSetIdProto": "operator set",
-    "TypeProto": "type",
-}
-
-
-def _in_fields(contents: Contents, unread: Unread, long: list[Place]) -> Iterator[Found]:
+def _in_fields(contents: Contents, unread: Unread, odd: OddNames) -> Iterator[Found]:
     """Yield what texts, attributes and lists hold, and what many short texts hold together.
 
     Args:
         contents: All that lies within a model.
         unread: What of it no output depends on.
-        long: The names that are too long are added to it.
+        odd: The names that no exporter writes are added to it.
     """
     known: set[str] = set()
     pieces: dict[str, list[str]] = {}
@@ -191,8 +91,7 @@ def _in_fields(contents: Contents, unread: Unread, long: list[Place]) -> Iterato
         if held in known:
             continue
         known.add(held)
-        if len(held) > _LONG and place.spelt not in _PROSE:
-            long.append(place)
+        odd.look(place, held)
         if _PIECE.fullmatch(held):
             pieces.setdefault(place.spelt, []).append(held)
         if (seen := _of_text(held)) is not None:
@@ -216,14 +115,18 @@ def recognise(data: bytes, *, unknown: bool = True) -> Content | None:
 def _of_text(text: str) -> Content | None:
     if len(text) < _SHORTEST or (len(text) < _SHORT and not _WORTH.search(text)):
         return None
-    return content.of_text(text) or (_NOISE if content.noisy_text(text) else None)
+    if (seen := content.of_text(text)) is not None:
+        return seen
+    return _NOISE if content.noisy_text(text) else _ENCODED if content.encoded(text) else None
 
 
 _NOISE = Content(kind="what looks compressed or encrypted", family=Family.UNKNOWN)
+_ENCODED = Content(kind="encoded data of no known kind", family=Family.UNKNOWN)
 _PIECE = re.compile(r"[A-Za-z0-9+/=_-]{8,}")
 _SHORT = 256
 _WORTH = re.compile(r"[A-Za-z0-9+/_-]{32}|[^\x00-\x7f]|[(<#|;]|\\x|(\d+, ?){8}|[!-,:-@\[-`{-~]{2}")
 """What a short text needs to have, to be worth a closer look."""
+_MOST_STARTS = 64
 _STARTS = re.compile(
     r"f0VM|TV[pqoro]|UEsD|H4sI|gA[SWFQJMN]|/Td6|QlpoO|N3q8|JVBE|iVBO|IyEv|KLUv|eJ|eN|eA"
     r"|(?i:7f454c46|4d5a|504b0304|1f8b08|800[2345]|fd377a|425a68|23212f|255044|89504e)"
@@ -232,11 +135,11 @@ _STARTS = re.compile(
 
 def _together(texts: list[str]) -> Content | None:
     """Return what short texts hold that are one encoded text, cut into pieces."""
-    for start, text in enumerate(texts):
-        if _STARTS.match(text):
-            joined = _up_to("".join(texts[start : start + WINDOW // 8]), WINDOW)
-            if (seen := content.of_text(joined)) is not None and seen.wrapping and not seen.start:
-                return seen
+    starts = (start for start, text in enumerate(texts) if _STARTS.match(text))
+    for start in itertools.islice(starts, _MOST_STARTS):
+        joined = _up_to("".join(texts[start : start + WINDOW // 8]), WINDOW)
+        if (seen := content.of_text(joined)) is not None and seen.wrapping and not seen.start:
+            return seen
     joined = "".join(texts)
     return (
         _NOISE if len(joined) > 4 * content.LEAST_UNKNOWN and content.noisy_text(joined) else None
@@ -249,6 +152,8 @@ def _up_to(text: str, most: int) -> str:
 
 def _in_tensors(contents: Contents, unread: Unread) -> Iterator[Found]:
     """Yield what tensors hold: in those that nothing reads anything, in others what is certain."""
+    small: list[bytes] = []
+    first = bytearray()
     for tensor in contents.of(onnx.TensorProto):
         if uses_external_data(tensor):
             continue
@@ -257,6 +162,27 @@ def _in_tensors(contents: Contents, unread: Unread) -> Iterator[Found]:
         if seen is not None:
             place = f"tensor {tensor.name!r}" if tensor.name else "a tensor"
             yield place + (f" ({why})" if why else ""), seen, views.size(tensor)
+        numbers = views.numbers(tensor)
+        if why and numbers is not None and numbers.nbytes <= _SMALL:
+            small.append(numbers.tobytes())
+        if (
+            tensor.data_type == onnx.TensorProto.FLOAT
+            and numbers is not None
+            and len(first) < WINDOW
+        ):
+            first += numbers[: (WINDOW - len(first)) // 4].tobytes()
+    if (joined := recognise(b"".join(small))) is not None:
+        yield (
+            f"{len(small)} small tensors that nothing reads, put together",
+            joined,
+            sum(map(len, small)),
+        )
+    whole = onnx.TensorProto(data_type=onnx.TensorProto.FLOAT, raw_data=bytes(first))
+    if (seen := _numbers(whole, unread=False)) is not None and seen.wrapping:
+        yield "the first weights of the file, put together", seen, len(first)
+
+
+_SMALL = 4096
 
 
 def _strings(tensor: onnx.TensorProto) -> Content | None:
@@ -367,19 +293,6 @@ def _unread(contents: Contents, unread: Unread) -> Iterator[Observation]:
         )
 
 
-def _long_names(long: list[Place]) -> Iterator[Observation]:
-    if long:
-        size = max(len(place.held) for place in long)
-        yield Observation(
-            code="long-text",
-            severity=Severity.WARNING,
-            sentence=f"{len(long)} names or comments are longer than exporters write them, up to "
-            f"{size} characters",
-            nodes=tuple(place.name for place in long[:_FEW_PLACES]),
-            details={"count": len(long), "longest": size},
-        )
-
-
 def _low_bits(contents: Contents) -> Iterator[Observation]:
     """Yield the tensors whose numbers are none that training leaves."""
     odd: dict[str, list[tuple[str, int]]] = {"even": [], "mixed": [], "text": []}
@@ -422,35 +335,4 @@ _ODD = {
         Severity.WARNING,
         _CHANGED,
     ),
-}
-_PROSE = frozenset({
-    "ModelProto.doc_string", "GraphProto.doc_string", "NodeProto.doc_string",
-    "FunctionProto.doc_string", "StringStringEntryProto.value",
-})  # fmt: skip
-"""Fields that may hold licences, stack traces and tables; not those of tensors and attributes."""
-
-
-def described(kinds: Iterable[Descriptor]) -> dict[str, str]:
-    """Return for every field of messages how it is looked at; a test holds that none is missed."""
-    told = {}
-    for kind in kinds:
-        for field in kind.fields:
-            if field.message_type is not None:
-                how = "its fields are looked at"
-            elif field in _fields(kind):
-                how = "content"
-            elif kind.full_name in _OWN and (
-                field.type == FieldDescriptor.TYPE_BYTES or repeated(field)
-            ):
-                how = "tensor"
-            else:
-                how = EXEMPT.get(_TYPE_NAMES.get(field.type, ""), "")
-            told[f"{kind.name}.{field.name}"] = how
-    return told
-
-
-_TYPE_NAMES = {
-    getattr(FieldDescriptor, name): name.removeprefix("TYPE_")
-    for name in dir(FieldDescriptor)
-    if name.startswith("TYPE_")
 }

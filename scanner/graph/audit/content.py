@@ -26,6 +26,8 @@ _NEAR = (0, 1, 2, 4, 8, 12, 16)
 _DEEPEST = 3  # base64 of gzip of a pickle
 _BLOCK = 1 << 20
 _MOST_CHECKS = 20_000  # of places where two bytes fit; random bytes have one in 2,000
+_LONGEST_WORD = 1366  # characters of base 64, a kilobyte; a word, a path or a number is shorter
+_ENCODED = re.compile(r"[A-Za-z0-9+/_-]{1366,}")
 _UNBROKEN = re.compile(r"[!-~]{1024,}")
 
 
@@ -139,18 +141,23 @@ def of_text(text: str, depth: int = 0) -> Content | None:
     if len(text) < 12:  # noqa: PLR2004 - shorter than any script or encoded start
         return None
     if (script := scripts.find(text)) is not None:
-        kind, family, start = script
-        return Content(kind=kind, family=family, start=start, size=len(text))
-    if not text.isascii():
-        try:
-            raw = text.encode("latin-1")  # one character per byte
-        except UnicodeEncodeError:
-            raw = text.encode("utf-16-be", "surrogatepass")[1::2]
-        if found_raw := of_bytes(raw, depth + 1):
-            return found_raw
+        return Content(kind=script.kind, family=script.family, start=script.start, size=len(text))
+    raw = _characters(text)
+    if (
+        found := at_start(raw, depth + 1) if text.isascii() else of_bytes(raw, depth + 1)
+    ) is not None:
+        return found
     if depth >= _DEEPEST:
         return None
     return next(_unwrapped(text, depth), None)
+
+
+def _characters(text: str) -> bytes:
+    """Return one byte for each character: its low one where it has more."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode("utf-16-be", "surrogatepass")[1::2]
 
 
 def _unwrapped(text: str, depth: int) -> Iterator[Content]:
@@ -197,6 +204,13 @@ def noisy_text(text: str) -> int:
         if used >= 16 and bits > math.log2(used) - 0.15:  # noqa: PLR2004 - hexadecimal digits
             return len(run)
     return 0
+
+
+def encoded(text: str) -> int:
+    """Return the length of the longest run of characters that only encodings write, or 0."""
+    if len(text) < _LONGEST_WORD:
+        return 0
+    return max(map(len, _ENCODED.findall(armour.unbroken(text))), default=0)
 
 
 def entropy(counts: npt.NDArray[Any]) -> float:

@@ -40,7 +40,12 @@ _WINDOWS = (
 _JAVASCRIPT = (
     r"\brequire\s*\(\s*['\"]child_process", r"\bnew\s+Function\s*\(", r"\bprocess\.binding\s*\(",
 )  # fmt: skip
-_WEB = (r"<\?php\s|<script\b[^>]*>|<svg\b[^>]*\bon\w+=|javascript:\w",)
+_WEB = (r"<\?php\s|<script\b[^>]{0,200}>|<svg\b[^>]{0,200}\bon\w+=|javascript:\w",)
+# Zero-width and tag characters, variation selectors, and blanks: a language needs a few in a row.
+_INVISIBLE = (
+    r"[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e01ef]{16}",
+    r"[ \t]*\t[ \t]{512}",
+)
 _TOLD = tuple(
     (re.compile("|".join(patterns), flags), kind, family)
     for patterns, kind, family, flags in (
@@ -53,6 +58,7 @@ _TOLD = tuple(
         (_PYTHON, "a Python script", Family.SCRIPT, 0),
         (_SHELL, "a shell script", Family.SCRIPT, 0),
         (_WINDOWS, "a Windows script", Family.SCRIPT, re.IGNORECASE),
+        (_INVISIBLE, "text in characters that nobody sees", Family.UNKNOWN, 0),
         (_JAVASCRIPT, "a JavaScript", Family.SCRIPT, 0),
     )
 )

@@ -26,7 +26,6 @@ _HEAD = 8192
 """Numbers from which the start of each stream is taken."""
 _LEAST = 32
 """Numbers below which nothing worth a name can be hidden."""
-_FRACTIONS = (255.0, 256.0, 128.0)
 _MOST_SHARE = 4  # low bits of a number beside whole bytes
 
 
@@ -105,18 +104,24 @@ def packed(array: Array) -> Iterator[bytes]:
 
 
 def _one_in_each(array: Array) -> Iterator[bytes]:
-    """Yield the bytes of numbers that are one byte each, as integers or as fractions of 255."""
-    head = array[:64].astype(np.float64)
+    """Yield the bytes of numbers that are one byte each, as they are or times a step."""
+    head = array[:_HEAD].astype(np.float64)
     if not bool(np.isfinite(head).all()):
         return
-    for scale in (1.0, *_FRACTIONS) if array.dtype.kind == "f" else (1.0,):
-        scaled = head * scale
-        whole = np.abs(scaled - np.rint(scaled)).max() < 1e-3  # noqa: PLR2004 - of float16's rounding
-        if not whole or scaled.min() < -128 or scaled.max() > 255:  # noqa: PLR2004 - a byte
-            continue
-        values = np.rint(array.astype(np.float64) * scale)
-        inside = values[(values >= -128) & (values <= 255)]  # noqa: PLR2004 - as above
-        yield inside.astype(np.int64).astype(np.uint8).tobytes()
+    for step in {1.0, _step(head)} - {0.0} if array.dtype.kind == "f" else {1.0}:
+        codes = head / step
+        whole = np.abs(codes - np.rint(codes)).max() < 0.02  # noqa: PLR2004 - of float16's rounding
+        if whole and codes.min() >= -128 and codes.max() <= 255:  # noqa: PLR2004 - a byte
+            every = np.rint(np.nan_to_num(array.astype(np.float64)) / step)
+            yield every.astype(np.int64).astype(np.uint8).tobytes()
+
+
+def _step(numbers: npt.NDArray[np.float64]) -> float:
+    """Return the distance of numbers that lie on a lattice of at most 256; 0 for others."""
+    levels = np.unique(numbers)
+    if not 1 < len(levels) <= 256:  # noqa: PLR2004
+        return 0.0
+    return float(np.diff(levels).min())
 
 
 def _low(array: Array) -> Iterator[tuple[str, bytes]]:
