@@ -61,7 +61,8 @@ class Integrity(Detector):
     def measure(self, subject: Subject) -> Measurement:
         """Return one observation for each thing found, the most severe first."""
         model = subject.model
-        found = list(checks.audit(model.proto, model.data, model.path, model.limits))
+        whole = _whole(subject)
+        found = list(checks.audit(model.proto, model.data, model.path, model.limits, whole))
         if model.reordered:
             found.append(_OUT_OF_ORDER)
         answers = _answers(subject)
@@ -78,6 +79,16 @@ class Integrity(Detector):
             },
             observations=tuple(sorted(found, key=lambda o: -o.severity)),
         )
+
+
+def _whole(subject: Subject) -> onnx.ModelProto | None:
+    """Return the model with its external data, where that can be read and is not too much."""
+    if subject.model.size > _MOST_BYTES:
+        return None
+    try:
+        return subject.model.complete(subject.model.proto)
+    except ModelError:
+        return None
 
 
 def _answers(subject: Subject) -> dict[str, list[Array]]:

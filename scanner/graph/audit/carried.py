@@ -7,7 +7,9 @@ Every field that may hold bytes is looked at, wherever onnx's schema allows it;
 import itertools
 import re
 from collections.abc import Iterator
+from typing import Any
 
+import numpy.typing as npt
 import onnx
 from onnx.external_data_helper import uses_external_data
 
@@ -39,6 +41,7 @@ _FEW_PLACES = 20
 """Things found in one file that are told one by one."""
 
 
+Array = npt.NDArray[Any]
 Found = tuple[str, Content, int]
 """A place, what was recognised there, and how many bytes or characters it has."""
 
@@ -47,8 +50,8 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     """Yield what a model file carries.
 
     Args:
-        proto: The parsed file.
-        data: Its bytes.
+        proto: The parsed file; its external data is looked at where it has been read.
+        data: The file's bytes.
     """
     contents = Contents(proto)
     unread = Unread(proto, contents)
@@ -154,15 +157,18 @@ def _in_tensors(contents: Contents, unread: Unread) -> Iterator[Found]:
     """Yield what tensors hold: in those that nothing reads anything, in others what is certain."""
     small: list[bytes] = []
     first = bytearray()
+    cast = _cast(contents)
     for tensor in contents.of(onnx.TensorProto):
         if uses_external_data(tensor):
             continue
         why = unread.tensors.get(id(tensor))
+        numbers = views.numbers(tensor)
         seen = _strings(tensor) if tensor.string_data else _numbers(tensor, why is not None)
+        if seen is None and numbers is not None and _is_noise(tensor, numbers, cast):
+            seen = _NOISE
         if seen is not None:
             place = f"tensor {tensor.name!r}" if tensor.name else "a tensor"
             yield place + (f" ({why})" if why else ""), seen, views.size(tensor)
-        numbers = views.numbers(tensor)
         if why and numbers is not None and numbers.nbytes <= _SMALL:
             small.append(numbers.tobytes())
         if (
@@ -203,26 +209,55 @@ _LONG_STRING = 64
 def _numbers(tensor: onnx.TensorProto, unread: bool) -> Content | None:
     for name, stream in views.of_tensor(tensor, whole=unread):
         seen = content.of_bytes(stream) if unread else content.at_start(stream)
+        if seen is None and name not in views.PLAIN and content.is_text(stream[:_TEXT]):
+            seen = content.of_text(stream[:WINDOW].decode("latin-1")) or _WORDS
         if seen is None and unread and name in views.PLAIN and stream.isascii():
             seen = content.of_text(stream.decode())
         if seen is None and unread and name in views.PLAIN and content.noise(stream):
-            seen = _NOISE
-        if (
-            seen is None
-            and name == "bytes"
-            and tensor.data_type in _INTEGERS
-            and content.noise(stream)
-        ):
             seen = _NOISE
         if seen is not None:
             return seen if name == "bytes" else seen.inside(name)
     return None
 
 
-_INTEGERS = frozenset({onnx.TensorProto.INT32, onnx.TensorProto.INT64})
-"""Types of which even a tensor that is read never looks compressed. Those of a byte do: quantised
-weights that were never trained are evenly distributed.
-"""
+_TEXT = 512
+_WORDS = Content(kind="text", family=Family.UNKNOWN)
+
+
+def _is_noise(tensor: onnx.TensorProto, numbers: Array, cast: set[int]) -> bool:
+    """Whether a tensor that may be read looks compressed, although its type never does.
+
+    Quantised weights that were never trained are evenly distributed, so that bytes count only where
+    they are cast to other numbers, which no quantised layer does.
+    """
+    bytewise = tensor.data_type in _CODES and id(tensor) in cast
+    if not bytewise and tensor.data_type not in _INTEGERS:
+        return False
+    return content.noise(numbers.tobytes()) is not None
+
+
+_CODES = (onnx.TensorProto.UINT8, onnx.TensorProto.INT8)
+_INTEGERS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
+_LAYOUT = frozenset({
+    "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split",
+    "Gather",
+})  # fmt: skip
+
+
+def _cast(contents: Contents) -> set[int]:
+    """Return the identities of the tensors that are cast to another type."""
+    origin = {tensor.name: tensor for tensor in contents.of(onnx.TensorProto)}
+    found: set[int] = set()
+    for node in contents.of(onnx.NodeProto):
+        if node.op_type == "Constant":
+            held = [a.t for a in node.attribute if a.HasField("t")]
+            origin.update(zip(node.output, held, strict=False))
+        source = origin.get(node.input[0]) if node.input else None
+        if source is not None and node.op_type in _LAYOUT:
+            origin.update(dict.fromkeys(node.output, source))
+        elif source is not None and node.op_type == "Cast":
+            found.add(id(source))
+    return found
 
 
 def _in_file(data: bytes) -> Iterator[Found]:

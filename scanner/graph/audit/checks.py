@@ -58,7 +58,11 @@ Check = Callable[[onnx.ModelProto, bytes, Path], Iterable[Observation]]
 
 
 def audit(
-    proto: onnx.ModelProto, data: bytes, path: Path, limits: Limits | None = None
+    proto: onnx.ModelProto,
+    data: bytes,
+    path: Path,
+    limits: Limits | None = None,
+    whole: onnx.ModelProto | None = None,
 ) -> tuple[Observation, ...]:
     """Return everything notable about a file, the most severe first.
 
@@ -67,6 +71,7 @@ def audit(
         data: Its bytes.
         path: Where it lies; external data is looked for beside it.
         limits: How many fields of the file may be looked at one by one; None sets no limit.
+        whole: The model with its external data; None where that was not read.
 
     Raises:
         UnsafeModelError: The file has more fields.
@@ -74,7 +79,8 @@ def audit(
     wire_check = functools.partial(_wire, most=None if limits is None else limits.parts)
     checks = (wire_check if check is _wire else check for check in _CHECKS)
     found = itertools.chain.from_iterable(check(proto, data, path) for check in checks)
-    return tuple(sorted(found, key=lambda o: -o.severity))
+    goods = carried.observe(proto if whole is None else whole, data)
+    return tuple(sorted((*found, *goods), key=lambda o: -o.severity))
 
 
 def tensors(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
@@ -463,11 +469,7 @@ def _numbers(tensor: onnx.TensorProto) -> Array | None:
     return np.asarray(tensor.float_data or tensor.double_data, np.float64)
 
 
-def _carried(proto: onnx.ModelProto, data: bytes, _path: Path) -> Iterator[Observation]:
-    yield from carried.observe(proto, data)
-
-
 _CHECKS: tuple[Check, ...] = (
     _two_values, _two_names, _wire, _code, _domains, _overloads, _stowaways, _external, _versions,
-    _weights, _carried,
+    _weights,
 )  # fmt: skip

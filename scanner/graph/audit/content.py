@@ -26,6 +26,9 @@ _NEAR = (0, 1, 2, 4, 8, 12, 16)
 _DEEPEST = 3  # base64 of gzip of a pickle
 _BLOCK = 1 << 20
 _MOST_CHECKS = 20_000  # of places where two bytes fit; random bytes have one in 2,000
+_PRINTABLE = bytes((9, 10, 13, *range(32, 127)))
+_UNPRINTABLE = 0.03  # share of other characters
+_LETTERS = 16  # different bytes that a text has at least
 _LONGEST_WORD = 1366  # characters of base 64, a kilobyte; a word, a path or a number is shorter
 _ENCODED = re.compile(r"[A-Za-z0-9+/_-]{1366,}")
 _UNBROKEN = re.compile(r"[!-~]{1024,}")
@@ -204,6 +207,13 @@ def noisy_text(text: str) -> int:
         if used >= 16 and bits > math.log2(used) - 0.15:  # noqa: PLR2004 - hexadecimal digits
             return len(run)
     return 0
+
+
+def is_text(data: bytes) -> bool:
+    """Whether bytes are printable, and not the same few."""
+    if len(data) < 64 or len(set(data)) < _LETTERS:  # noqa: PLR2004 - too few to tell
+        return False
+    return len(data.translate(None, _PRINTABLE)) <= len(data) * _UNPRINTABLE
 
 
 def encoded(text: str) -> int:

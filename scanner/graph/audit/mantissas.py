@@ -40,7 +40,7 @@ EVEN = 6.0
 _BLOCK = 1 << 20  # numbers that are worked on at once, so that memory stays bounded
 _SEARCHED = 1 << 16  # numbers of a tensor whose low bytes are searched
 _CELLS = 8  # the last bit of the exponent and the first two of the mantissa
-_TEXT = 0.97  # share of printable characters; in honest windows at most 0.8
+_SAMPLE = 256  # low bytes that are looked at first
 _HIGHEST_BIT: dict[int, int] = {
     onnx.TensorProto.FLOAT: 23,
     onnx.TensorProto.DOUBLE: 52,
@@ -138,12 +138,12 @@ def _mixed(words: Array) -> int:
 
 def _text(words: Array) -> int:
     """Return how many low bytes stand in windows that are text."""
-    size = 0
-    for block in _windows(words):
-        low = (block & 0xFF).astype(np.uint8)
-        printable = ((low >= 32) & (low < 127)) | (low == 9) | (low == 10) | (low == 13)  # noqa: PLR2004
-        size += int((printable.mean(1) > _TEXT).sum()) * block.shape[1]
-    return size
+    return sum(
+        block.shape[1]
+        for block in _windows(words)
+        for low in (block & 0xFF).astype(np.uint8)
+        if content.is_text(low[:_SAMPLE].tobytes()) and content.is_text(low.tobytes())
+    )
 
 
 def _within(words: Array, width: int) -> Iterator[Content]:

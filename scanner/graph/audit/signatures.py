@@ -102,7 +102,7 @@ def _pickle(data: bytes, at: int) -> bool:
             if operation.name == "FRAME" and not 0 < int(argument or 0) < 1 << 40:
                 return False
     except (ValueError, IndexError, UnicodeDecodeError, OverflowError, MemoryError):
-        cut = stream.tell() == WINDOW
+        cut = stream.tell() == len(stream.getbuffer())  # by the window, or by whoever hid it
         return cut and count > 12 and bool(names & _TELLING)  # noqa: PLR2004 - as above
     return False
 

@@ -9,7 +9,7 @@ another way counts as reading, and what is recognised by its content is found th
 
 import collections
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,6 @@ Zeros = collections.ChainMap[str, bool | None]
 _TINY = 1e-30
 """A factor that leaves nothing of any weight that is added to something else."""
 
-_MODE = "coordinate_transformation_mode"
 _SAME_ZEROS = frozenset({
     "Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Neg",
     "Abs", "Relu", "Slice", "Gather", "Tile", "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin",
@@ -106,7 +105,7 @@ class Unread:
         if key in self._functions and key not in self._called:
             self._called.add(key)
             self._waiting.append(key)
-        ignored = set(_ignored(node, zeros)) if node.domain in STANDARD_DOMAINS else set()
+        ignored = _ignored(node, zeros) if node.domain in STANDARD_DOMAINS else ()
         needed = {name for place, name in enumerate(node.input) if place not in ignored}
         bodies = subgraphs(node)
         chosen = zeros.get(node.input[0]) if node.op_type == "If" and node.input else None
@@ -168,29 +167,60 @@ def _draws(node: onnx.NodeProto) -> bool:
     return node.op_type.startswith("Random") or node.op_type in ("Bernoulli", "Multinomial")
 
 
-def _ignored(node: onnx.NodeProto, zeros: Mapping[str, bool | None]) -> Iterator[int]:
-    """Yield the positions of the inputs of which nothing reaches the result."""
-    kind, inputs = node.op_type, list(node.input)
-    zero = [zeros.get(name, False) for name in inputs]
-    if kind in _FACTORS and len(inputs) == 2 and any(zero):  # noqa: PLR2004
-        yield from (place for place in (0, 1) if zero[1 - place])
-    elif kind in ("Conv", "ConvTranspose", "Gemm") and len(inputs) > 1:
-        if zero[0] or zero[1] or (kind == "Gemm" and attribute(node, "alpha", 1.0) == 0):
-            yield from (place for place in (0, 1) if not zero[place])
-        if kind == "Gemm" and attribute(node, "beta", 1.0) == 0:
-            yield 2
-    elif kind == "Where" and zeros.get(inputs[0]) is not None:
+def _ignored(node: onnx.NodeProto, zeros: Mapping[str, bool | None]) -> set[int]:
+    """Return the positions of the inputs of which nothing reaches the result."""
+    rule = _IGNORED.get(node.op_type)
+    # Whether each input is zero throughout; padded, so that a missing one reads as not known.
+    zero = [zeros.get(name) for name in (*node.input, "", "", "")]
+    return set() if rule is None else set(rule(node, zero))
+
+
+Zero = Sequence[bool | None]
+
+
+def _of_product(node: onnx.NodeProto, zero: Zero) -> Iterator[int]:
+    places = range(len(node.input))
+    yield from (at for at in places if any(zero[other] for other in places if other != at))
+
+
+def _of_layer(node: onnx.NodeProto, zero: Zero) -> Iterator[int]:
+    if zero[0] or zero[1] or attribute(node, "alpha", 1.0) == 0:
+        yield from (place for place in (0, 1) if not zero[place])
+    if attribute(node, "beta", 1.0) == 0:
+        yield 2
+
+
+def _of_choice(_node: onnx.NodeProto, zero: Zero) -> Iterator[int]:
+    if zero[0] is not None:
         yield 1 if zero[0] else 2
-    elif kind == "Sub" and len(inputs) == 2 and inputs[0] == inputs[1]:  # noqa: PLR2004
-        yield from (0, 1)
-    elif kind in ("Shape", "Size"):
-        yield 0
-    elif kind == "Dropout" or (
-        kind == "Resize" and attribute(node, _MODE) != b"tf_crop_and_resize"
-    ):
+
+
+def _of_difference(node: onnx.NodeProto, _zero: Zero) -> Iterator[int]:
+    if len(set(node.input)) == 1:
+        yield from range(len(node.input))
+
+
+def _of_resize(node: onnx.NodeProto, _zero: Zero) -> Iterator[int]:
+    if attribute(node, "coordinate_transformation_mode") != b"tf_crop_and_resize":
         yield 1
-    elif kind == "Pow" and len(inputs) == 2 and zero[1]:  # noqa: PLR2004
-        yield 0
+
+
+_IGNORED: dict[str, Callable[[onnx.NodeProto, Zero], Iterable[int]]] = {
+    "Mul": _of_product,
+    "MatMul": _of_product,
+    "And": _of_product,
+    "Conv": _of_layer,
+    "ConvTranspose": _of_layer,
+    "Gemm": _of_layer,
+    "Where": _of_choice,
+    "Sub": _of_difference,
+    "Shape": lambda _node, _zero: (0,),
+    "Size": lambda _node, _zero: (0,),
+    "Dropout": lambda _node, _zero: (1,),
+    "Resize": _of_resize,
+    "Clip": lambda _node, zero: (0,) if zero[1] and zero[2] else (),
+    "Pow": lambda _node, zero: (0,) if zero[1] else (),
+}
 
 
 def _zero_tensors(graph: onnx.GraphProto) -> dict[str, bool | None]:
@@ -242,6 +272,8 @@ def _zero(node: onnx.NodeProto, known: Mapping[str, bool | None]) -> bool | None
     if kind in _SAME_ZEROS and known.get(inputs[0]):
         return True
     if kind in _ALL_ZEROS and all(known.get(name) for name in inputs):
+        return True
+    if kind == "Clip" and len(inputs) > 2 and all(map(known.get, inputs[1:])):  # noqa: PLR2004
         return True
     given = known.get(inputs[0])
     if kind == "Not" and given is not None:

@@ -26,7 +26,7 @@ _HEAD = 8192
 """Numbers from which the start of each stream is taken."""
 _LEAST = 32
 """Numbers below which nothing worth a name can be hidden."""
-_MOST_SHARE = 4  # low bits of a number beside whole bytes
+_SHARES = (1, 2, 3, 4)  # low bits of a number, beside whole bytes
 
 
 def size(tensor: onnx.TensorProto) -> int:
@@ -105,7 +105,8 @@ def packed(array: Array) -> Iterator[bytes]:
 
 def _one_in_each(array: Array) -> Iterator[bytes]:
     """Yield the bytes of numbers that are one byte each, as they are or times a step."""
-    head = array[:_HEAD].astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        head = array[:_HEAD].astype(np.float64)
     if not bool(np.isfinite(head).all()):
         return
     for step in {1.0, _step(head)} - {0.0} if array.dtype.kind == "f" else {1.0}:
@@ -135,7 +136,7 @@ def _low(array: Array) -> Iterator[tuple[str, bytes]]:
         yield f"the low {count} bytes of each number", low.tobytes()
         if count > 1:
             yield f"the low {count} bytes of each number", low[:, ::-1].tobytes()
-    for bits in (1, 2, _MOST_SHARE):
+    for bits in _SHARES:
         lowest = rows[:, 0] & np.uint8((1 << bits) - 1)
         for ordered in ("big", "little"):
             yield f"the low {bits} bits of each number", _bits(lowest, bits, ordered)
@@ -143,8 +144,7 @@ def _low(array: Array) -> Iterator[tuple[str, bytes]]:
 
 def _bits(values: npt.NDArray[np.uint8], bits: int, order: str) -> bytes:
     """Return the low bits of values one after another, eight to a byte."""
-    usable = len(values) * bits // 8 * 8 // bits
-    usable -= usable % (8 // math.gcd(8, bits))
+    usable = len(values) - len(values) % (8 // math.gcd(8, bits))
     each = np.unpackbits(values[:usable, None], axis=1, bitorder=order)  # type: ignore[call-overload]
     lowest = each[:, 8 - bits :] if order == "big" else each[:, :bits]
     packed_bits: npt.NDArray[np.uint8] = np.packbits(lowest.reshape(-1), bitorder=order)  # type: ignore[call-overload]
