@@ -86,8 +86,14 @@ def _fat_or_java(data: bytes, at: int) -> bool:
     return 1 <= second <= 8 or 45 <= second & 0xFFFF <= 80  # noqa: PLR2004 - parts, or a version
 
 
-def _pickle(data: bytes, at: int) -> bool:
-    """Whether opcodes follow one another to a STOP, or for as long as the window goes."""
+def _pickle(data: bytes, at: int, least: int = 5) -> bool:
+    """Whether opcodes follow one another to a STOP, or for as long as the window goes.
+
+    Args:
+        data: Any bytes.
+        at: Where a pickle starts.
+        least: Opcodes below which it may be chance.
+    """
     stream = io.BytesIO(data[at : at + WINDOW])
     second, names, count = data[at + 2 : at + 3], set(), 0
     new = data[at] == 0x80 and data[at + 1] >= 4  # noqa: PLR2004 - protocols 4 and 5
@@ -98,7 +104,7 @@ def _pickle(data: bytes, at: int) -> bool:
             count += 1
             names.add(operation.name)
             if operation.name == "STOP":
-                return count > 4 and bool(names & _TELLING)  # noqa: PLR2004 - as chance has it
+                return count >= least and bool(names & _TELLING)
             if operation.name == "FRAME" and not 0 < int(argument or 0) < 1 << 40:
                 return False
     except (ValueError, IndexError, UnicodeDecodeError, OverflowError, MemoryError):
@@ -196,7 +202,7 @@ def _code_object(data: bytes, at: int) -> bool:
 
 def _python_two(data: bytes, at: int) -> bool:
     """Whether a pickle of protocol 0 follows that imports a name: c module, name."""
-    return _IMPORT.match(data, at) is not None and _pickle(data, at)
+    return _IMPORT.match(data, at) is not None and _pickle(data, at, least=3)
 
 
 _IMPORT = re.compile(rb"c[A-Za-z_][\w.]{1,60}\n[A-Za-z_]\w{0,60}\n")

@@ -15,6 +15,7 @@ import io
 import pickle
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,11 +38,13 @@ class Kind:
 
     Attributes:
         place: Puts a load into a model, which it changes.
-        visible: Whether a scanner can see a load that is compressed or encrypted there.
+        known: Whether a load of a known format can be recognised there.
+        noise: Whether a load that is compressed or encrypted shows there.
     """
 
     place: Place
-    visible: bool = True
+    known: bool = True
+    noise: bool = True
 
 
 def carry(model: onnx.ModelProto, kind: str, load: bytes) -> onnx.ModelProto:
@@ -61,6 +64,26 @@ def carry(model: onnx.ModelProto, kind: str, load: bytes) -> onnx.ModelProto:
     carrier.CopyFrom(model)
     KINDS[kind].place(carrier, load)
     return carrier
+
+
+def write(model: Path, kind: str, load: str, output: Path | None = None) -> Path:
+    """Write a copy of a model file that carries a load, and return where.
+
+    Args:
+        model: The file.
+        kind: One of `KINDS`.
+        load: One of `LOADS`.
+        output: Where to write; beside the model where left out.
+
+    Raises:
+        TrainerError: As for `carry`, or there is no such load.
+    """
+    if load not in LOADS:
+        raise TrainerError(f"there is no load {load!r}", remedy=f"choose one of {', '.join(LOADS)}")
+    path = output or model.with_name(f"{model.stem}-{kind}-{load}.onnx")
+    carrier = carry(onnx.ModelProto.FromString(model.read_bytes()), kind, LOADS[load])
+    path.write_bytes(carrier.SerializeToString())
+    return path
 
 
 def _program() -> bytes:
@@ -466,12 +489,12 @@ KINDS: dict[str, Kind] = {
     "times-zero": Kind(_times(0.0)),
     "times-nearly-zero": Kind(_times(1e-35)),
     "minus-itself": Kind(_minus_itself),
-    "used-constant": Kind(_used, visible=False),
+    "used-constant": Kind(_used),
     "unknown-field": Kind(_unknown_field),
     "three-bytes": Kind(_low_bytes(3)),
     "fast-substitution": Kind(_in_weights(_fast_substitution)),
-    "half-substitution": Kind(_low_bytes(2), visible=False),
-    "lowest-byte": Kind(_low_bytes(1), visible=False),
-    "lowest-bit": Kind(_in_weights(_lowest_bit), visible=False),
-    "spread": Kind(_in_weights(_spread), visible=False),
+    "half-substitution": Kind(_low_bytes(2), noise=False),
+    "lowest-byte": Kind(_low_bytes(1), noise=False),
+    "lowest-bit": Kind(_in_weights(_lowest_bit), noise=False),
+    "spread": Kind(_in_weights(_spread), known=False, noise=False),
 }
