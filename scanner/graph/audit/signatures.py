@@ -12,8 +12,10 @@ import enum
 import io
 import pickletools
 import re
+import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from scanner.values import frozen
 
@@ -86,6 +88,13 @@ def _fat_or_java(data: bytes, at: int) -> bool:
     return 1 <= second <= 8 or 45 <= second & 0xFFFF <= 80  # noqa: PLR2004 - parts, or a version
 
 
+def _operations(stream: io.BytesIO) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]]:
+    """Yield a pickle's opcodes, without a word about strings that are none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield from pickletools.genops(stream)
+
+
 def _pickle(data: bytes, at: int, least: int = 5) -> bool:
     """Whether opcodes follow one another to a STOP, or for as long as the window goes.
 
@@ -100,7 +109,7 @@ def _pickle(data: bytes, at: int, least: int = 5) -> bool:
     if new and second not in _AFTER_VERSION:
         return False
     try:
-        for operation, argument, _ in pickletools.genops(stream):
+        for operation, argument, _ in _operations(stream):
             count += 1
             names.add(operation.name)
             if operation.name == "STOP":

@@ -112,7 +112,7 @@ def _one_in_each(array: Array) -> Iterator[bytes]:
     for step in {1.0, _step(head)} - {0.0} if array.dtype.kind == "f" else {1.0}:
         codes = head / step
         whole = np.abs(codes - np.rint(codes)).max() < 0.02  # noqa: PLR2004 - of float16's rounding
-        if whole and codes.min() >= -128 and codes.max() <= 255:  # noqa: PLR2004 - a byte
+        if whole and codes.min() > -128.5 and codes.max() < 255.5:  # noqa: PLR2004 - a byte
             every = np.rint(np.nan_to_num(array.astype(np.float64)) / step)
             yield every.astype(np.int64).astype(np.uint8).tobytes()
 
