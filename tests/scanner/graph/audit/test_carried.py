@@ -53,12 +53,13 @@ def test_kind_size_place_and_encoding_are_told() -> None:
 def test_the_way_to_what_lies_in_the_middle_is_told() -> None:
     (observation,) = told(_unused(np.frombuffer(RANDOM[:99] + ELF, np.uint8)))
     assert "'stowaway' (no node reads it)" in observation.nodes[0]
-    (inside,) = told(
-        lambda model: model.graph.node[0].attribute.append(
-            helper.make_attribute("spare", RANDOM[:99] + ELF)
-        )
-    )[-1:]
-    assert inside.nodes[0] == "model.graph.node[0].attribute[1].s"
+    program = np.frombuffer(RANDOM[:99] + ELF + RANDOM[:2], np.uint8)
+
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.initializer[0].raw_data = program.tobytes()
+
+    inside = told(change)[0]
+    assert inside.nodes[0] == "model.graph.initializer[0].raw_data"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_bytes_that_are_cast_are_not_weights() -> None:
 def test_much_that_is_carried_is_summed_up() -> None:
     def change(model: onnx.ModelProto) -> None:
         for number in range(50):
-            model.metadata_props.add(key=str(number), value=ELF.hex() + f"{number:02x}")
+            model.metadata_props.add(key=str(number), value=f"#!/bin/sh\necho {number} # a script")
 
     found = [o for o in told(change) if o.code == "carried-data"]
     assert len(found) == 21
