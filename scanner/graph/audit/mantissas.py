@@ -38,7 +38,7 @@ EVEN = 6.0
 """Standardised chi-squared below which bits count as evenly distributed; honest: 12 or more."""
 
 _BLOCK = 1 << 20  # numbers that are worked on at once, so that memory stays bounded
-_SEARCHED = 1 << 16  # numbers of a tensor whose low bytes are searched
+_SEARCHED = 1 << 14  # numbers of a tensor whose low bytes are searched
 _CELLS = 8  # the last bit of the exponent and the first two of the mantissa
 _SAMPLE = 256  # low bytes that are looked at first
 _HIGHEST_BIT: dict[int, int] = {

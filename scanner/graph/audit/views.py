@@ -24,6 +24,8 @@ PLAIN = frozenset({"bytes", "numbers"})
 
 _HEAD = 8192
 """Numbers from which the start of each stream is taken."""
+_MOST = 1 << 24
+"""Numbers of a tensor that are turned into streams, so that memory stays bounded."""
 _LEAST = 32
 """Numbers below which nothing worth a name can be hidden."""
 _SHARES = (1, 2, 3, 4)  # low bits of a number, beside whole bytes
@@ -43,7 +45,8 @@ def of_tensor(tensor: onnx.TensorProto, *, whole: bool) -> Iterator[tuple[str, b
 
     Args:
         tensor: A tensor of numbers whose data lies in the file.
-        whole: Whether all of the content is wanted, or only the start of each stream.
+        whole: Whether all of the content is wanted (up to 16 million numbers), or only the start of
+            each stream.
     """
     array = numbers(tensor)
     if array is None:
@@ -51,7 +54,7 @@ def of_tensor(tensor: onnx.TensorProto, *, whole: bool) -> Iterator[tuple[str, b
     if array.size < _LEAST:
         yield "bytes", array.tobytes()
         return
-    part = array if whole else array[:_HEAD]
+    part = array[: _MOST if whole else _HEAD]
     yield "bytes", part.tobytes()
     yield from (("numbers", stream) for stream in packed(part))
     yield from _low(part[:_HEAD])
