@@ -11,13 +11,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from scanner.errors import ModelError, UsageError, WorkerError
 from scanner.graph.audit import checks, claims, second_reader
 from scanner.instruments import original, probes, runtime
 from scanner.instruments.detector import Detector, Needs, Subject
-from scanner.modelfile.nested import walk
 from scanner.results import Contribution, Measurement, Observation, Part, Rule, Severity
 from scanner.settings import Device
 
@@ -81,7 +79,7 @@ class Integrity(Detector):
         )
 
 
-def _whole(subject: Subject) -> onnx.ModelProto | None:
+def _whole(subject: Subject) -> Any:
     """Return the model with its external data, where that can be read and is not too much."""
     if subject.model.size > _MOST_BYTES:
         return None
@@ -124,14 +122,9 @@ def _answers(subject: Subject) -> dict[str, list[Array]]:
     return answers
 
 
-def _tolerance(proto: onnx.ModelProto) -> float:
+def _tolerance(proto: Any) -> float:
     """Return how far readers may differ: further where a network computes with integer codes."""
-    rounds = any(
-        node.op_type.startswith(("Quantize", "DynamicQuantize", "QLinear"))
-        for body in walk([proto.graph, *proto.functions])
-        for node in body.node
-    )
-    return _TOLERANCE_OF_CODES if rounds else _TOLERANCE
+    return _TOLERANCE_OF_CODES if second_reader.rounds(proto) else _TOLERANCE
 
 
 def _disagreements(

@@ -44,6 +44,15 @@ def is_brief(proto: onnx.ModelProto) -> bool:
     )
 
 
+def rounds(proto: onnx.ModelProto) -> bool:
+    """Whether a model rounds to integer codes as it runs, which readers may do in other places."""
+    return any(
+        node.op_type.startswith(("Quantize", "DynamicQuantize", "QLinear"))
+        for body in walk([proto.graph, *proto.functions])
+        for node in body.node
+    )
+
+
 def evaluate(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array] | None:
     """Return the outputs in order, given the inputs by name.
 
