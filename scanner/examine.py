@@ -20,6 +20,7 @@ from scanner.errors import (
     GraphError,
     ModelError,
     NoGradientError,
+    NoHeadError,
     NoImagesError,
     NoLayerError,
     NoLogitsError,
@@ -111,7 +112,7 @@ def identify(opening: Opening, _progress: Progress) -> tuple[ModelIdentity, ...]
 
 
 def examine(job: Job, progress: Progress) -> Examination:
-    """Measure a suspect, its references, or both, and compare them.
+    """Measure a suspect, its references, or both, and compare them where all are here.
 
     Raises:
         ScannerError: A reference cannot be opened, or the request cannot be carried out.
@@ -141,6 +142,11 @@ def examine(job: Job, progress: Progress) -> Examination:
         for m in opened
         if suspect.measurements
     )
+    if job.beside and suspect.measurements:  # it is compared where the references are measured
+        rules = tuple(detector.rule for detector in detectors)
+        return Examination(
+            suspect=suspect, references=(), comparisons=(), populations=(), rules=rules, warnings=()
+        )
     examination = _compared(job, suspect, references, detectors)
     return dataclasses.replace(examination, references=references)
 
@@ -586,7 +592,8 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
                 except (NoGradientError, NoImagesError, NoLayerError, NoLogitsError) as error:
                     if rule in settings.detectors:
                         raise
-                    skips.append(Skip(rule=rule, reason=str(error)))
+                    blind = isinstance(error, NoHeadError)
+                    skips.append(Skip(rule=rule, reason=str(error), forbids_clean=blind))
         share.finish()
     if witnesses and not any(d.rule.id == NOT_THE_FILE for d in detectors):
         with _contained(NOT_THE_FILE, settings.limits, failures):
