@@ -57,10 +57,10 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     unread = Unread(proto, contents)
     odd = OddNames()
     bits = _Bits(contents)
-    places = itertools.chain(
+    met = itertools.chain(
         _in_fields(contents, unread, odd), _in_tensors(contents, unread), bits.found
     )
-    found = {(str(seen), place): (place, seen, size) for place, seen, size in places}
+    found = {(str(seen), place): (place, seen, size) for place, seen, size in met}
     told = {seen.kind for _, seen, _ in found.values()}
     # The file as a whole says less of where something is: it is asked only for what is left.
     rest = [each for each in _in_file(data) if each[1].kind not in told]
@@ -115,7 +115,8 @@ def recognise(data: bytes, *, unknown: bool = True) -> Content | None:
         data: Any bytes.
         unknown: Whether it is told if they look compressed or encrypted.
     """
-    seen = content.of_bytes(data) or (_of_text(data.decode()) if data.isascii() else None)
+    words = data.isascii() and b"\0" not in data[:_SHORT]  # zeros are ASCII, and no text
+    seen = content.of_bytes(data) or (_of_text(data.decode()) if words else None)
     return seen or (_NOISE if unknown and content.noise(data) else None)
 
 
@@ -215,7 +216,7 @@ def _numbers(tensor: onnx.TensorProto, unread: bool) -> Content | None:
         seen = content.of_bytes(stream) if unread else content.at_start(stream)
         if seen is None and name not in views.PLAIN and content.is_text(stream[:_TEXT]):
             seen = content.of_text(stream[:WINDOW].decode("latin-1")) or _WORDS
-        if seen is None and unread and name in views.PLAIN and stream.isascii():
+        if seen is None and unread and name in views.PLAIN and content.is_text(stream):
             seen = content.of_text(stream.decode())
         if seen is None and unread and name in views.PLAIN and content.noise(stream):
             seen = _NOISE

@@ -44,7 +44,7 @@ _WEB = (r"<\?php\s|<script\b[^>]{0,200}>|<svg\b[^>]{0,200}\bon\w+=|javascript:\w
 # Zero-width and tag characters, variation selectors, and blanks: a language needs a few in a row.
 _INVISIBLE = (
     r"[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e01ef]{16}",
-    r"[ \t]*\t[ \t]{512}",
+    r"(?<![ \t])(?= *\t)[ \t]{512}",
 )
 _TOLD = tuple(
     (re.compile("|".join(patterns), flags), kind, family)

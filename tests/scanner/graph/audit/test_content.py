@@ -96,3 +96,10 @@ def test_a_file_is_a_polyglot_as_a_whole_only() -> None:
     assert content.polyglot(RANDOM[:300] + b"<script>" + RANDOM) == "a web page"
     assert content.polyglot(RANDOM + b"PK\5\6" + RANDOM) is None
     assert content.polyglot(RANDOM) is None
+
+
+@pytest.mark.parametrize("decoy", [b"PK\3\4", b"MZ", b"\x80\2" + b"K\1" * 30, b"\x1f\x8b\x08\0"])
+def test_decoys_neither_hide_something_in_silence_nor_take_long(decoy: bytes) -> None:
+    found = list(content.all_within(decoy * (200_000 // len(decoy)), 3))
+    assert [each.family for each in found] == [Family.UNKNOWN]
+    assert "beginnings" in found[0].kind
