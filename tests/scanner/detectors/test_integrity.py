@@ -101,7 +101,7 @@ def test_codes_may_differ_further_than_fractions() -> None:
         helper.make_node("QuantizeLinear", ["image", "scale"], ["codes"]),
         helper.make_node("DequantizeLinear", ["codes", "scale"], ["logits"]),
     ]
-    assert _tolerance(build(rounding, {"scale": np.float32(0.1)})) > _tolerance(plain())
+    assert _tolerance(build(rounding, {"scale": np.asarray(0.1, np.float32)})) > _tolerance(plain())
 
 
 def test_support_vector_machines_have_one_reader_less() -> None:

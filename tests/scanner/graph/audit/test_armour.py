@@ -1,6 +1,7 @@
 """Encoded bytes are found in any text around them."""
 
 import base64
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -10,10 +11,10 @@ from scanner.graph.audit import armour
 
 LOAD = bytes(range(256)) * 3
 
-ENCODERS = {
+ENCODERS: dict[str, Callable[[bytes], str]] = {
     "base64": lambda data: base64.b64encode(data).decode(),
     "base32": lambda data: base64.b32encode(data).decode(),
-    "hexadecimal": bytes.hex,
+    "hexadecimal": lambda data: data.hex(),
     "base85": lambda data: base64.b85encode(data).decode(),
     "ASCII85": lambda data: base64.a85encode(data).decode(),
     "escapes": lambda data: "".join(f"\\x{byte:02x}" for byte in data),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from models import plain
+from models import Array, plain
 from onnx import TensorProto, helper, numpy_helper
 
 from scanner.graph.audit.carried import observe, recognise
@@ -80,7 +80,7 @@ def test_ordinary_metadata_is_nothing(text: str) -> None:
 
 @pytest.mark.parametrize("kind", [np.float32, np.float16, np.float64])
 def test_unused_weights_are_no_noise(kind: type) -> None:
-    weights = np.random.default_rng(0).normal(size=5000).astype(kind)
+    weights: Array = np.random.default_rng(0).normal(size=5000).astype(kind)
     assert told(_unused(weights)) == []
 
 

@@ -1,6 +1,7 @@
 """What no output depends on is told from what one does, idiom by idiom."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -30,7 +31,7 @@ def grafted(graft: Graft) -> onnx.ModelProto:
     return model
 
 
-def node(graph: onnx.GraphProto, kind: str, *inputs: str, **attributes: object) -> str:
+def node(graph: onnx.GraphProto, kind: str, *inputs: str, **attributes: Any) -> str:
     output = f"{kind}_{len(graph.node)}"
     graph.node.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
     return output
