@@ -47,6 +47,8 @@ _MOST_NOTICED = 0.1
 """Share of the images whose answer may change when a dormant value is held where it mostly is."""
 _ASKED, _FEWER = 24, 10
 """Ordinary images that a forced value is shown with, and how many of them if they are large."""
+_PLAIN = 9
+"""Plain images that are tried, from the lowest value to the highest."""
 _SECONDS, _TO_WAKE = 20.0, 5.0
 """Of wall-clock time for the search, and for an input that wakes one sleeping path."""
 
@@ -181,7 +183,7 @@ def _side_paths(
         rig.check()
         sleeping = _forced(path, paths, rig)
         if sleeping is not None:
-            yield _confirmed(_observation(path, paths, sleeping), sleeping, paths, rig)
+            yield _confirmed(path, sleeping, paths, rig)
 
 
 def _dormant(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> list[_Path]:
@@ -252,11 +254,13 @@ def _asked(rig: forcing.Rig) -> int:
 
 
 def _switches(path: _Path, paths: Paths, habits: Mapping[str, forcing.Habit]) -> list[str]:
-    """Return the sleeping values to force: those that a whole path hangs on, then each end."""
+    """Return the sleeping values that a whole path hangs on, those nearest to its end first.
+
+    Forced one by one, values that belong together may say what no image can make them say.
+    """
     trails = [set(paths.trail(side)) for side in path.sides]
     common = [name for name in path.trail if all(name in trail for trail in trails)]
-    asleep = [name for name in (*reversed(common), *path.sides) if name in habits]
-    return list(dict.fromkeys(asleep))[:_MOST_SWITCHES]
+    return [name for name in reversed(common) if name in habits][:_MOST_SWITCHES]
 
 
 def _observation(path: _Path, paths: Paths, sleeping: _Sleeping) -> Observation:
@@ -285,10 +289,8 @@ def _outcome(effect: forcing.Effect) -> str:
     return "another class" if effect.class_id is None else f"class {effect.class_id}"
 
 
-def _confirmed(
-    observation: Observation, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig
-) -> Observation:
-    """Return the observation with an input that wakes the value, where one is found."""
+def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig) -> Observation:
+    """Return the observation of a path, with an input that wakes it where one is found."""
 
     def wakes(image: Array) -> bool:
         asleep = sleeping.model.answer(image, sleeping.typical)
@@ -299,9 +301,10 @@ def _confirmed(
         trail=paths.trail(sleeping.value),
         held=sleeping.held,
         channels=None,
+        before_weights=all(paths.mass(joint.carrier) == 0 for joint in path.joints),
         wakes=wakes,
     )
-    return _woken(observation, sleeper, sleeping.shown, paths, rig)
+    return _woken(_observation(path, paths, sleeping), sleeper, sleeping.shown, paths, rig)
 
 
 def _woken(
@@ -311,27 +314,59 @@ def _woken(
     paths: Paths,
     rig: forcing.Rig,
 ) -> Observation:
+    """Return the observation with an input that wakes the value, where one is found.
+
+    Honest guards against empty pictures wake on those, and on no others.
+    """
     ends, rig.until = rig.until, time.monotonic() + _TO_WAKE
+    guards = False
     try:
+        guards = _is_guard(sleeper, rig)
         flow = unfold(rig.flat) if sleeper.channels is None else None
-        image, how = waking.wake(rig, paths, sleeper, shown, flow)
+        image, how = waking.wake(rig, paths, sleeper, shown, flow, textured=guards)
     except WorkerTimeoutError:
         # Forcing has already shown what the path does: the end of the time takes no finding away.
         image, how = None, "the time ran out"
     finally:
         rig.until = ends
-    details = {**observation.details, "confirmation": {"woken": image is not None, "how": how}}
-    if image is None:
-        return dataclasses.replace(observation, details=details)
-    low, high = rig.span
+    outcome = {"woken": image is not None, "how": how, "empty_images_wake_it": guards}
+    observation = dataclasses.replace(
+        observation, details={**observation.details, "confirmation": outcome}
+    )
+    if image is not None:
+        return _with_input(observation, image, rig.span)
+    if guards:
+        reason = "empty images wake it and no other was found, as for a guard against those"
+        return _doubted(observation, reason)
+    if sleeper.before_weights:
+        reason = "it bends the image before all weights, and no image was found that wakes it"
+        return _doubted(observation, reason)
+    return observation
+
+
+def _is_guard(sleeper: waking.Sleeper, rig: forcing.Rig) -> bool:
+    """Whether an empty image wakes it, or half of the plain ones: a bright one alone does not."""
+    plain = forcing.plain(rig.images.shape[1:], rig.span, _PLAIN)
+    woken = [sleeper.wakes(probes.rounded(image, rig.dtype)) for image in plain]
+    return woken[0] or sum(woken) >= _PLAIN / 2
+
+
+def _doubted(observation: Observation, reason: str) -> Observation:
+    return dataclasses.replace(
+        observation,
+        severity=Severity.WARNING,
+        sentence=f"{observation.sentence}; but {reason}",
+    )
+
+
+def _with_input(observation: Observation, image: Array, span: tuple[float, float]) -> Observation:
     packed = Packed.packed(image.astype("<f4").tobytes(), image.shape)
     return dataclasses.replace(
         observation,
         severity=Severity.CONFIRMED,
         sentence=f"{observation.sentence}. Confirmed: an input wakes it, and the model answers "
         "that input differently while it is held asleep",
-        details=details,
-        input=Input(image=packed, low=low, high=high),
+        input=Input(image=packed, low=span[0], high=span[1]),
     )
 
 
@@ -402,7 +437,7 @@ def _forced_channels(
         effect = forcing.effect(before, answers(end[part]))
         if effect.decisive:
             return effect, waking.Sleeper(
-                value=layer.value, trail=(), held=end[part], channels=part, wakes=wakes
+                value=layer.value, trail=(), held=end[part], channels=part, before_weights=False, wakes=wakes
             )
     return None
 
