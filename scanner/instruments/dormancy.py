@@ -87,6 +87,7 @@ class _Sleeping:
         value: Its name.
         typical: What it is on most images.
         held: What it was forced to.
+        proven: Whether its bounds are known.
         moved: The share of ordinary images that move it.
         shown: The places of those images.
         effect: What the model then answers.
@@ -96,6 +97,7 @@ class _Sleeping:
     value: str
     typical: Array
     held: Array
+    proven: bool
     moved: float
     shown: tuple[int, ...]
     effect: forcing.Effect
@@ -175,9 +177,7 @@ def _watched(paths: Paths) -> list[Joint]:
     return [joint for joint in found if joint.side in sides]
 
 
-def _side_paths(
-    joints: Sequence[Joint], paths: Paths, rig: forcing.Rig
-) -> Iterator[Observation]:
+def _side_paths(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> Iterator[Observation]:
     """Yield what comes of each side path that ordinary images leave alone."""
     for path in _dormant(joints, paths, rig) if joints else ():
         rig.check()
@@ -211,12 +211,9 @@ def _dormant(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> list[_P
     ]
 
 
-def _unheard(
-    sides: Sequence[str], paths: Paths, rig: forcing.Rig
-) -> dict[str, forcing.Habit]:
+def _unheard(sides: Sequence[str], paths: Paths, rig: forcing.Rig) -> dict[str, forcing.Habit]:
     """Return the habits of narrow values that move, but that the answer does not follow."""
-    room = max(paths.room(name) for name in paths.inputs) / _NARROW
-    narrow = [name for name in sides if paths.room(name) <= room][-_MOST_HEARD:]
+    narrow = [name for name in sides if paths.room(name) <= _narrow(paths)][-_MOST_HEARD:]
     found = {name: rig.unheard(name) for name in narrow}
     return {name: habit for name, habit in found.items() if habit is not None}
 
@@ -224,7 +221,7 @@ def _unheard(
 def _forced(path: _Path, paths: Paths, rig: forcing.Rig) -> _Sleeping | None:
     """Return the value of a path that decides the answer when it is forced, or None."""
     reach, estimated = rig.reachable(path.trail)
-    habits = {**path.habits, **rig.habits(path.trail, reach)}
+    habits = {**_unheard_before(path, paths, rig), **path.habits, **rig.habits(path.trail, reach)}
     for switch in _switches(path, paths, habits):
         rig.check()
         habit = habits[switch]
@@ -236,8 +233,8 @@ def _forced(path: _Path, paths: Paths, rig: forcing.Rig) -> _Sleeping | None:
         held_still = [model.answer(image, habit.typical) for image in images]
         if forcing.noticed(before, held_still) > _MOST_NOTICED:
             continue
-        ends = reach.get(switch)
-        for held in forcing.extremes(habit.typical, ends, proven=switch not in estimated):
+        ends, proven = reach.get(switch), switch not in estimated and switch in reach
+        for held in forcing.extremes(habit.typical, ends, proven=proven):
             try:
                 after = [model.answer(image, held) for image in images]
             except UnsupportedModelError:
@@ -245,8 +242,35 @@ def _forced(path: _Path, paths: Paths, rig: forcing.Rig) -> _Sleeping | None:
             effect = forcing.effect(before, after)
             if effect.decisive:
                 shown = tuple(map(int, np.flatnonzero(~habit.usual)))
-                return _Sleeping(switch, habit.typical, held, habit.moved, shown, effect, model)
+                return _Sleeping(
+                    value=switch,
+                    typical=habit.typical,
+                    held=held,
+                    proven=proven,
+                    moved=habit.moved,
+                    shown=shown,
+                    effect=effect,
+                    model=model,
+                )
     return None
+
+
+def _unheard_before(path: _Path, paths: Paths, rig: forcing.Rig) -> dict[str, forcing.Habit]:
+    """Return the narrow values before a path that moves unheard: they move as unheard as it does.
+
+    Whether that is so is looked at when they are forced.
+    """
+    usual = np.logical_and.reduce([habit.usual for habit in path.habits.values()])
+    names = [name for name in path.trail if paths.room(name) <= _narrow(paths)]
+    if not names or not usual.any():
+        return {}
+    values = rig.read(rig.reader(names), rig.images[int(np.flatnonzero(usual)[0])])
+    return {name: forcing.Habit(v, usual) for name, v in zip(names, values, strict=True)}
+
+
+def _narrow(paths: Paths) -> float:
+    """Return how many numbers the outcome of a test may have, and no picture has."""
+    return max(paths.room(name) for name in paths.inputs) / _NARROW
 
 
 def _asked(rig: forcing.Rig) -> int:
@@ -265,13 +289,15 @@ def _switches(path: _Path, paths: Paths, habits: Mapping[str, forcing.Habit]) ->
 
 def _observation(path: _Path, paths: Paths, sleeping: _Sleeping) -> Observation:
     joints = ", ".join(f"{joint.operator} {joint.node!r}" for joint in path.joints[:3])
+    how = (
+        "as far as its bounds allow" if sleeping.proven else "as it may be: its bounds are unknown"
+    )
     return Observation(
         code="sleeping-path",
         severity=Severity.SUSPICIOUS,
-        sentence=f"{sleeping.value!r} goes past the trained weights to {joints} and stands still "
-        f"on {1 - sleeping.moved:.0%} of the images shown; moved as far as an input may take it, "
-        f"it makes the model answer {_outcome(sleeping.effect)} to {sleeping.effect.share:.0%} "
-        "of them",
+        sentence=f"{sleeping.value!r} goes past the trained weights to {joints} and can be held still "
+        f"unnoticed on {1 - sleeping.moved:.0%} of the images shown; moved {how}, it makes the "
+        f"model answer {_outcome(sleeping.effect)} to {sleeping.effect.share:.0%} of them",
         nodes=paths.labels([*path.trail, *(joint.output for joint in path.joints)]),
         details={
             "value": sleeping.value,
@@ -437,7 +463,12 @@ def _forced_channels(
         effect = forcing.effect(before, answers(end[part]))
         if effect.decisive:
             return effect, waking.Sleeper(
-                value=layer.value, trail=(), held=end[part], channels=part, before_weights=False, wakes=wakes
+                value=layer.value,
+                trail=(),
+                held=end[part],
+                channels=part,
+                before_weights=False,
+                wakes=wakes,
             )
     return None
 

@@ -51,6 +51,8 @@ _FAR = 1.5
 """A class leads by far where it leads by this many times the largest ordinary lead."""
 _BOUNDLESS = 1e29
 """Bounds that far apart are none."""
+_LARGEST = 1e30
+"""Stands for infinity, which times nothing is no number."""
 _NOTICED = 0.05
 """Of the spread of an image's scores, the part by which they change noticeably."""
 
@@ -212,9 +214,7 @@ class Rig:
         """Return a batch of the model's own size that holds one image."""
         return np.repeat(image[None], self.batch, axis=0)
 
-    def habits(
-        self, values: Sequence[str], reach: Reach
-    ) -> dict[str, Habit]:
+    def habits(self, values: Sequence[str], reach: Reach) -> dict[str, Habit]:
         """Return the habits of those values that nearly all ordinary images leave alone.
 
         Args:
@@ -344,7 +344,8 @@ class Forced:
 def extremes(typical: Array, reach: tuple[Array, Array] | None, *, proven: bool) -> Iterator[Array]:
     """Yield what a value is to be forced to: the ends of its reach.
 
-    Where these are estimates or unknown, also other values: the other truth, the next numbers.
+    Where these are estimates or unknown, also the other truth, the next numbers, and larger ones in
+    the same proportions.
 
     Args:
         typical: What it is on most images.
@@ -356,14 +357,24 @@ def extremes(typical: Array, reach: tuple[Array, Array] | None, *, proven: bool)
         fixed = len(ends) == 2 and proven and bool((ends[0] == ends[1]).all())  # noqa: PLR2004 - low and high
         return iter([] if fixed else [np.asarray(~typical)])
     if not proven or not ends:
-        steps = (0, 1, -1) if typical.dtype.kind in "iu" else (0, 1, -1, 10, 1000)
-        ends += [typical + np.array(step).astype(typical.dtype) for step in steps]
-        ends += [np.full_like(typical, number) for number in (0, 1)]
+        ends += _further(typical)
+    if typical.dtype.kind == "f":
+        ends = [np.where(np.isnan(end), typical, np.clip(end, -_LARGEST, _LARGEST)) for end in ends]
     return (
         np.asarray(end, typical.dtype)
         for end in ends
-        if not np.isnan(end).any() and not np.allclose(end, typical, rtol=_SAME, atol=0)
+        if not np.allclose(end, typical, rtol=_SAME, atol=0)
     )
+
+
+def _further(typical: Array) -> list[Array]:
+    steps = (0, 1, -1) if typical.dtype.kind in "iu" else (0, 1, -1, 10, -10, 1000, -1000)
+    found = [typical + np.array(step).astype(typical.dtype) for step in steps]
+    found += [np.full_like(typical, number) for number in (0, 1)]
+    size = float(np.abs(typical).max(initial=0.0)) if typical.dtype.kind == "f" else 0.0
+    if np.isfinite(size) and size > 0:
+        found += [typical / typical.dtype.type(size) * scale for scale in (1, 100, 10_000)]
+    return found
 
 
 def effect(before: Sequence[Array], after: Sequence[Array]) -> Effect:

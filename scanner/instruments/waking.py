@@ -132,9 +132,7 @@ def _uphill(rig: Rig, paths: Paths, sleeper: Sleeper) -> Iterator[Array]:
     places = [sleeper.value] if sleeper.channels is not None else _climbable(paths, sleeper)
     for name in places:
         try:
-            model = gradient_model(
-                leaky, of=name, with_respect_to=[rig.image]
-            )
+            model = gradient_model(leaky, of=name, with_respect_to=[rig.image])
             session = rig.opened(model.proto)
         except (NoGradientError, UnsupportedModelError):
             continue
