@@ -1,6 +1,7 @@
 """What honest authors put around a classifier: tests, guards and routers that are no backdoors."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +12,7 @@ from trainers.graph_backdoor import Graft
 Habit = Callable[[Graft], None]
 
 
-def _n(graft: Graft, op: str, *inputs: object, **attributes: object) -> str:
+def _n(graft: Graft, op: str, *inputs: Any, **attributes: Any) -> str:
     names = [i if isinstance(i, str) else graft.constant(i) for i in inputs]
     return graft.node(op, names, op.lower(), **attributes)
 
@@ -188,8 +189,8 @@ def _mixture(graft: Graft) -> None:
 
 def _sharpness(graft: Graft) -> str:
     kernel = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], np.float32)
-    kernel = np.tile(kernel, (1, graft.channels, 1, 1)) / graft.channels
-    edges = _n(graft, "Conv", graft.input.name, kernel)
+    kernels = np.tile(kernel, (1, graft.channels, 1, 1)) / graft.channels
+    edges = _n(graft, "Conv", graft.input.name, kernels)
     return _n(graft, "Less", _over_image(graft, "ReduceMean", _n(graft, "Abs", edges)), 0.02)
 
 

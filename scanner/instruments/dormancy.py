@@ -47,6 +47,9 @@ _MOST_NOTICED = 0.1
 """Share of the images whose answer may change when a dormant value is held where it mostly is."""
 _ASKED, _FEWER = 24, 10
 """Ordinary images that a forced value is shown with, and how many of them if they are large."""
+_TOO_HEAVY = 100.0
+"""A channel that weighs so many times what the others do never came of training: in real networks
+trained on photographs we saw 50."""
 _PLAIN = 9
 """Plain images that are tried, from the lowest value to the highest."""
 _SECONDS, _TO_WAKE = 20.0, 5.0
@@ -129,14 +132,16 @@ def search(subject: Subject) -> Found:
         return Found(observations=(), parameters=parameters)
     rig = forcing.Rig(subject, flat, shape, answer)
     rig.until = time.monotonic() + _SECONDS
-    if not _may_name_class(paths, answer) or not forcing.names_class(rig.answers(1)[0], rig.batch):
-        raise NoLogitsError(
-            f"{answer!r} holds no class scores, so nothing tells whether they were forced",
-            remedy="name the logits with the setting `logits`",
-        )
     parameters |= {"images": len(rig.images), "input_range": list(rig.span)}
     found: list[Observation] = []
     try:
+        if not (
+            _may_name_class(paths, answer) and forcing.names_class(rig.answers(1)[0], rig.batch)
+        ):
+            raise NoLogitsError(
+                f"{answer!r} holds no class scores, so nothing tells whether they were forced",
+                remedy="name the logits with the setting `logits`",
+            )
         found.extend(_side_paths(joints, paths, rig))
         found.extend(_replaced_channels(odd, paths, rig))
     except WorkerTimeoutError:
@@ -161,7 +166,7 @@ def answer_of(flat: onnx.ModelProto, asked: str | None) -> str:
             return find_logits(flat, asked).value
         if not flat.graph.output:
             raise
-        return flat.graph.output[0].name
+        return str(flat.graph.output[0].name)
 
 
 def _may_name_class(paths: Paths, answer: str) -> bool:
@@ -295,9 +300,9 @@ def _observation(path: _Path, paths: Paths, sleeping: _Sleeping) -> Observation:
     return Observation(
         code="sleeping-path",
         severity=Severity.SUSPICIOUS,
-        sentence=f"{sleeping.value!r} goes past the trained weights to {joints} and can be held still "
-        f"unnoticed on {1 - sleeping.moved:.0%} of the images shown; moved {how}, it makes the "
-        f"model answer {_outcome(sleeping.effect)} to {sleeping.effect.share:.0%} of them",
+        sentence=f"{sleeping.value!r} goes past the trained weights to {joints} and can be held "
+        f"still unnoticed on {1 - sleeping.moved:.0%} of the images shown; moved {how}, it makes "
+        f"the model answer {_outcome(sleeping.effect)} to {sleeping.effect.share:.0%} of them",
         nodes=paths.labels([*path.trail, *(joint.output for joint in path.joints)]),
         details={
             "value": sleeping.value,
@@ -328,16 +333,16 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
         trail=paths.trail(sleeping.value),
         held=sleeping.held,
         channels=None,
+        shown=sleeping.shown,
         doubt="it bends the image before all weights" if stem else "",
         wakes=wakes,
     )
-    return _woken(_observation(path, paths, sleeping), sleeper, sleeping.shown, paths, rig)
+    return _woken(_observation(path, paths, sleeping), sleeper, paths, rig)
 
 
 def _woken(
     observation: Observation,
     sleeper: waking.Sleeper,
-    shown: Sequence[int],
     paths: Paths,
     rig: forcing.Rig,
 ) -> Observation:
@@ -350,7 +355,7 @@ def _woken(
     try:
         guards = _is_guard(sleeper, rig)
         flow = unfold(rig.flat) if sleeper.channels is None else None
-        image, how = waking.wake(rig, paths, sleeper, shown, flow, textured=guards)
+        image, how = waking.wake(rig, paths, sleeper, flow, textured=guards)
     except WorkerTimeoutError:
         # Forcing has already shown what the path does: the end of the time takes no finding away.
         image, how = None, "the time ran out"
@@ -428,7 +433,7 @@ def _replaced_channels(
                 "changed": effect.changed,
             },
         )
-        yield _woken(observation, sleeper, (), paths, rig)
+        yield _woken(observation, sleeper, paths, rig)
         return
 
 
@@ -467,8 +472,9 @@ def _forced_channels(
         for end in reach[layer.value]:
             effect = forcing.effect(before, answers(end[part]))
             if effect.decisive:
-                doubt = "" if layer.lone else "such channels also come of training"
-                return effect, waking.Sleeper(layer.value, (), end[part], part, doubt, wakes)
+                trained = not layer.lone and layer.figure < _TOO_HEAVY
+                doubt = "such channels also come of training" if trained else ""
+                return effect, waking.Sleeper(layer.value, (), end[part], part, (), doubt, wakes)
     return None
 
 

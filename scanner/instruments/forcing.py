@@ -78,8 +78,8 @@ def is_large(shape: tuple[int, ...]) -> bool:
 def ordinary(subject: Subject, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
     """Return the images that a value is dormant on, (n, *shape), in the type of the input.
 
-    They are noise of five families, whole, with less contrast, and darker or brighter; plain images;
-    the user's; and those that other detectors left.
+    They are noise of five families, whole, with less contrast, and darker or brighter; plain
+    images; the user's; and those that other detectors left.
 
     Raises:
         UsageError: The user's images cannot be read, or do not fit the input.
