@@ -283,13 +283,14 @@ def _asked(rig: forcing.Rig) -> int:
 
 
 def _switches(path: _Path, paths: Paths, habits: Mapping[str, forcing.Habit]) -> list[str]:
-    """Return the sleeping values that a whole path hangs on, those nearest to its end first.
+    """Return the sleeping values that a whole path hangs on: single numbers, nearest its end first.
 
-    Forced one by one, values that belong together may say what no image can make them say.
+    What several numbers can be, each by itself, they need not be together. Forced one by one, values that belong together may say what no image can make them say.
     """
     trails = [set(paths.trail(side)) for side in path.sides]
     common = [name for name in path.trail if all(name in trail for trail in trails)]
-    return [name for name in reversed(common) if name in habits][:_MOST_SWITCHES]
+    asleep = [name for name in reversed(common) if name in habits]
+    return sorted(asleep, key=lambda name: paths.room(name) > 1)[:_MOST_SWITCHES]
 
 
 def _observation(path: _Path, paths: Paths, sleeping: _Sleeping) -> Observation:
@@ -327,15 +328,25 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
         asleep = sleeping.model.answer(image, sleeping.typical)
         return forcing.differ_in_class(rig.answer_to(image), asleep)
 
-    stem = all(paths.mass(joint.carrier) == 0 for joint in path.joints)
+    session = rig.reader([sleeping.value])
+
+    def reaches(image: Array) -> bool:
+        return forcing.reaches(rig.read(session, image)[0], sleeping.typical, sleeping.held)
+
+    doubt = ""
+    if all(paths.mass(joint.carrier) == 0 for joint in path.joints):
+        doubt = "it bends the image before all weights"
+    elif forcing.directions(sleeping.typical, sleeping.held) > 1:
+        doubt = "its numbers may not go there together"
     sleeper = waking.Sleeper(
         value=sleeping.value,
         trail=paths.trail(sleeping.value),
         held=sleeping.held,
         channels=None,
         shown=sleeping.shown,
-        doubt="it bends the image before all weights" if stem else "",
+        doubt=doubt,
         wakes=wakes,
+        reaches=reaches,
     )
     return _woken(_observation(path, paths, sleeping), sleeper, paths, rig)
 
@@ -378,7 +389,8 @@ def _woken(
 def _is_guard(sleeper: waking.Sleeper, rig: forcing.Rig) -> bool:
     """Whether an empty image wakes it, or half of the plain ones: a bright one alone does not."""
     plain = forcing.plain(rig.images.shape[1:], rig.span, _PLAIN)
-    woken = [sleeper.wakes(probes.rounded(image, rig.dtype)) for image in plain]
+    images = [probes.rounded(image, rig.dtype) for image in plain]
+    woken = [sleeper.reaches(image) or sleeper.wakes(image) for image in images]
     return woken[0] or sum(woken) >= _PLAIN / 2
 
 
@@ -474,7 +486,9 @@ def _forced_channels(
             if effect.decisive:
                 trained = not layer.lone and layer.figure < _TOO_HEAVY
                 doubt = "such channels also come of training" if trained else ""
-                return effect, waking.Sleeper(layer.value, (), end[part], part, (), doubt, wakes)
+                return effect, waking.Sleeper(
+                    layer.value, (), end[part], part, (), doubt, wakes, wakes
+                )
     return None
 
 

@@ -367,6 +367,26 @@ def extremes(typical: Array, reach: tuple[Array, Array] | None, *, proven: bool)
     )
 
 
+def directions(typical: Array, held: Array) -> int:
+    """Return in how many numbers a forced value differs from what it is; proportions count once."""
+    if typical.dtype.kind != "f":
+        return int((typical != held).sum())
+    one, other = (np.nan_to_num(a.astype(np.float64).reshape(-1)) for a in (typical, held))
+    moved = int((np.abs(one - other) > _SAME * max(np.abs(other).max(initial=0.0), 1e-30)).sum())
+    sizes = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return min(moved, 1) if sizes > 0 and abs(one @ other) >= (1 - _SAME) * sizes else moved
+
+
+def reaches(value: Array, typical: Array, held: Array) -> bool:
+    """Whether a value is nearer to what it was forced to than to what it is on most images."""
+    if value.shape != held.shape:
+        return False
+    if value.dtype.kind != "f":
+        return bool((value == held).all())
+    way = held.astype(np.float64) - typical
+    return bool(((value - typical) * way).sum() >= 0.5 * np.square(way).sum() > 0)
+
+
 def _further(typical: Array) -> list[Array]:
     steps = (0, 1, -1) if typical.dtype.kind in "iu" else (0, 1, -1, 10, -10, 1000, -1000)
     found = [typical + np.array(step).astype(typical.dtype) for step in steps]

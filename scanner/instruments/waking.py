@@ -50,6 +50,7 @@ class Sleeper:
         doubt: Why forcing alone proves nothing, in words; empty where it does.
         wakes: Whether an image wakes it, and the model answers that image otherwise while it is
             held asleep.
+        reaches: Whether an image brings the value to where it was forced, whatever comes of it.
     """
 
     value: str
@@ -59,6 +60,7 @@ class Sleeper:
     shown: tuple[int, ...]
     doubt: str
     wakes: Callable[[Array], bool]
+    reaches: Callable[[Array], bool]
 
 
 def wake(

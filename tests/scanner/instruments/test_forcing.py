@@ -161,6 +161,22 @@ def test_what_is_forced_is_never_what_is_there(numbers: list[float], proven: boo
         assert not np.array_equal(held, typical)
 
 
+def test_a_value_goes_in_as_many_directions_as_numbers_move() -> None:
+    typical = np.array([[0, 1, 0]], np.float32)
+    assert forcing.directions(typical, np.array([[0, 9, 0]], np.float32)) == 1
+    assert forcing.directions(typical, np.array([[5, 9, 0]], np.float32)) == 2
+    assert forcing.directions(typical, 3 * typical) == 1
+    assert forcing.directions(np.array([False]), np.array([True])) == 1
+
+
+def test_half_the_way_is_there() -> None:
+    typical, held = np.zeros((1, 2), np.float32), np.array([[4, 0]], np.float32)
+    assert forcing.reaches(np.array([[2.5, 0]], np.float32), typical, held)
+    assert not forcing.reaches(np.array([[1.5, 9]], np.float32), typical, held)
+    assert not forcing.reaches(held[0], typical, held)
+    assert forcing.reaches(np.array([True]), np.array([False]), np.array([True]))
+
+
 def test_texture() -> None:
     (grey,) = forcing.plain(SHAPE, (0, 1), 1)
     assert not forcing.is_textured(grey, (0, 1))

@@ -35,6 +35,10 @@ class Asleep:
         )[0]
         self.typical = self.read(self.rig.images[0])
 
+    def moves(self, image: forcing.Array) -> bool:
+        """Whether an image moves the value."""
+        return not np.array_equal(self.read(image), self.typical)
+
     def sleeper(self, shown: Sequence[int] = ()) -> Sleeper:
         """Return the value, with the ordinary images that move it."""
         held = (
@@ -49,7 +53,8 @@ class Asleep:
             channels=None,
             shown=tuple(shown),
             doubt="",
-            wakes=lambda image: not np.array_equal(self.read(image), self.typical),
+            wakes=self.moves,
+            reaches=self.moves,
         )
 
 
