@@ -283,9 +283,10 @@ def _asked(rig: forcing.Rig) -> int:
 
 
 def _switches(path: _Path, paths: Paths, habits: Mapping[str, forcing.Habit]) -> list[str]:
-    """Return the sleeping values that a whole path hangs on: single numbers, nearest its end first.
+    """Return the sleeping values that a whole path hangs on: single numbers, the last ones first.
 
-    What several numbers can be, each by itself, they need not be together. Forced one by one, values that belong together may say what no image can make them say.
+    What several numbers can be, each by itself, they need not be together. Forced one by one,
+    values that belong together may say what no image can make them say.
     """
     trails = [set(paths.trail(side)) for side in path.sides]
     common = [name for name in path.trail if all(name in trail for trail in trails)]

@@ -8,7 +8,6 @@ import onnx
 import onnxruntime
 import pytest
 import replaced
-from habits import HABITS, honest
 from models import build, convolution, plain, save, weights
 from onnx import helper, numpy_helper
 
@@ -21,6 +20,7 @@ from scanner.results import Severity
 from scanner.sandbox import deadline
 from scanner.settings import Device, Settings
 from trainers.graph_backdoor import plant
+from trainers.graph_backdoor.habits import adopt
 
 SAMPLES = Path(__file__).parents[3] / "samples"
 SETTINGS = Settings(device=Device.CPU)
@@ -29,8 +29,12 @@ KINDS = (
     "arc-tangent", "cast-of-the-image", "gaussian", "hyperbolic-cosine", "integer-division",
     "power", "reciprocal", "softmax", "support-vector", "tiny-variance",
 )  # fmt: skip
-# A class of its own for pictures that are too bright is what a gate on brightness is, too.
-LIKE_A_GATE = {"overexposed class"}
+# What is nearest to a gate of what honest authors do.
+GUARDS = (
+    "broken-images-blank", "byte-range", "clamp", "day-and-night-mixed", "early-exit",
+    "exposure-guard", "flat-guard", "gamma-if-dark", "grey-check", "hot-pixels", "inversion",
+    "mixture", "night-mode", "quality-guard", "silence-guard", "skip-gate", "unknown-class",
+)  # fmt: skip
 
 
 def sample(name: str) -> onnx.ModelProto:
@@ -72,15 +76,14 @@ def test_an_ordinary_network_is_not_even_run(
     assert (found.parameters["joints"], found.parameters["odd_channels"]) == (0, 0)
 
 
-@pytest.mark.parametrize("habit", sorted(HABITS))
+@pytest.mark.parametrize("habit", GUARDS)
 def test_what_honest_authors_do_is_not_suspicious(habit: str, tmp_path: Path) -> None:
-    found = search(honest(sample("mnist-clean"), habit), tmp_path)
-    worst = max((o.severity for o in found.observations), default=0)
-    assert (worst >= Severity.SUSPICIOUS) == (habit in LIKE_A_GATE)
+    found = search(adopt(sample("mnist-clean"), habit), tmp_path)
+    assert [o.sentence for o in found.observations if o.severity >= Severity.SUSPICIOUS] == []
 
 
 def test_a_guard_against_empty_images_is_doubted(tmp_path: Path) -> None:
-    (observation,) = search(honest(sample("mnist-clean"), "blank class"), tmp_path).observations
+    (observation,) = search(adopt(sample("mnist-clean"), "unknown-class"), tmp_path).observations
     assert observation.severity is Severity.WARNING
     assert observation.sentence.endswith(
         "; but empty images wake it and no other was found, as for a guard against those"
