@@ -334,10 +334,13 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
     def reaches(image: Array) -> bool:
         return forcing.reaches(rig.read(session, image)[0], sleeping.typical, sleeping.held)
 
-    doubt = ""
+    observation, doubt = _observation(path, paths, sleeping), ""
+    several = forcing.directions(sleeping.typical, sleeping.held) > 1
     if all(paths.mass(joint.carrier) == 0 for joint in path.joints):
+        if several:
+            return _doubted(observation, "each of its numbers mends the image at its own place")
         doubt = "it bends the image before all weights"
-    elif forcing.directions(sleeping.typical, sleeping.held) > 1:
+    elif several:
         doubt = "its numbers may not go there together"
     sleeper = waking.Sleeper(
         value=sleeping.value,
@@ -349,7 +352,7 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
         wakes=wakes,
         reaches=reaches,
     )
-    return _woken(_observation(path, paths, sleeping), sleeper, paths, rig)
+    return _woken(observation, sleeper, paths, rig)
 
 
 def _woken(
