@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from scanner.errors import NoLogitsError, UnsupportedModelError, WorkerTimeoutError
 from scanner.graph.core import flatten
+from scanner.graph.core.draft import Proto
 from scanner.graph.dormancy import odd_channels
 from scanner.graph.dormancy.side_paths import Joint, Paths
 from scanner.graph.layers.logits import find_logits
@@ -150,7 +150,7 @@ def search(subject: Subject) -> Found:
     return Found(observations=tuple(found), parameters=parameters)
 
 
-def answer_of(flat: onnx.ModelProto, asked: str | None) -> str:
+def answer_of(flat: Proto, asked: str | None) -> str:
     """Return the value that holds what a model answers: its logits, else its first output.
 
     What the user names as logits comes second: a gate may stand behind it.

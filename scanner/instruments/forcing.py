@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import helper
 
 from scanner.errors import UnsupportedModelError, WorkerTimeoutError
 from scanner.graph.core import extract
-from scanner.graph.dormancy import bounds
+from scanner.graph.core.draft import Proto
+from scanner.graph.dormancy import bounds, rewired
 from scanner.instruments import probes, runtime
 from scanner.instruments.detector import Subject
 from scanner.sandbox import deadline
@@ -160,9 +159,7 @@ class Rig:
         answer: The value that holds what the model answers.
     """
 
-    def __init__(
-        self, subject: Subject, flat: onnx.ModelProto, shape: tuple[int, ...], answer: str
-    ) -> None:
+    def __init__(self, subject: Subject, flat: Proto, shape: tuple[int, ...], answer: str) -> None:
         self.subject, self.flat, self.answer = subject, flat, answer
         info = subject.model.identity.inputs[0]
         first = info.shape[0] if info.shape else 1
@@ -174,7 +171,7 @@ class Rig:
         self._answers: list[Array] = []
         self._answering: runtime.Session | None = None
 
-    def opened(self, proto: onnx.ModelProto) -> runtime.Session:
+    def opened(self, proto: Proto) -> runtime.Session:
         """Load a graph derived from the model.
 
         Raises:
@@ -317,9 +314,7 @@ class Rig:
         Raises:
             UnsupportedModelError: ONNX Runtime refuses it.
         """
-        kind = helper.np_dtype_to_tensor_dtype(like.dtype)
-        info = helper.make_tensor_value_info(value, kind, list(like.shape))
-        session = self.opened(extract.between(self.flat, info, [self.answer]))
+        session = self.opened(rewired.held(self.flat, value, like, self.answer))
         return Forced(self, value, session)
 
 

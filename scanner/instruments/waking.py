@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from scanner.errors import NoGradientError, UnsupportedModelError
-from scanner.graph.core.draft import copied
 from scanner.graph.core.facts import FLOATING
+from scanner.graph.dormancy.rewired import leaking
 from scanner.graph.dormancy.side_paths import Paths
 from scanner.graph.gradient.backward import GradientModel, gradient_model
 from scanner.graph.logic import open_gate
@@ -30,7 +29,6 @@ Array = npt.NDArray[Any]
 _ROUNDS = 12
 _STARTS = 3
 _STEPS = 40
-_LEAK = 0.1
 _NARROW = 64
 """Numbers of a value up to which it is climbed: a wider one is no outcome of a test."""
 _MOST_CLIMBED = 4
@@ -133,7 +131,7 @@ def _uphill(rig: Rig, paths: Paths, sleeper: Sleeper) -> Iterator[Array]:
     """Yield images in which the value, or what it is made of, is as high or low as can be."""
     if rig.dtype.kind != "f":
         return
-    leaky = _leaking(rig.flat)
+    leaky = leaking(rig.flat)
     places = [sleeper.value] if sleeper.channels is not None else _climbable(paths, sleeper)
     for name in places:
         try:
@@ -188,13 +186,3 @@ def _climbed(rig: Rig, hill: _Hill, start: Array, sign: int) -> Iterator[Array]:
         image = np.clip(image + size * np.sign(slope), low, high).astype(np.float32)
         if step % 10 == 9:  # noqa: PLR2004 - four looks along the way
             yield image.astype(rig.dtype)
-
-
-def _leaking(flat: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the graph with rectifiers that let a little through where they are shut."""
-    leaky = copied(flat)
-    for node in leaky.graph.node:
-        if node.op_type == "Relu":
-            node.op_type = "LeakyRelu"
-            node.attribute.append(onnx.helper.make_attribute("alpha", _LEAK))
-    return leaky
