@@ -1,0 +1,522 @@
+"""The search for sleeping paths: silent on all that is shown, reachable, and decisive.
+
+Three stages, so that an ordinary network costs next to nothing. The graph alone says where a value
+that passed few of the trained weights joins the network (`scanner.graph.dormancy.side_paths`), and
+which channels of its layers read almost nothing of what their siblings read
+(`scanner.graph.dormancy.odd_channels`). Only these are watched on ordinary images, and only those
+that stand still are forced to what they can reach (`scanner.graph.dormancy.bounds`). Where that
+decides the answer, an input is searched that wakes them (`scanner.instruments.waking`).
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scanner.errors import NoLogitsError, UnsupportedModelError, WorkerTimeoutError
+from scanner.graph.core import flatten
+from scanner.graph.core.draft import Proto
+from scanner.graph.dormancy import odd_channels
+from scanner.graph.dormancy.side_paths import Joint, Paths
+from scanner.graph.layers.logits import find_logits
+from scanner.graph.logic.unfold import unfold
+from scanner.instruments import forcing, probes, waking
+from scanner.instruments.detector import Subject
+from scanner.results import Array as Packed
+from scanner.results import Input, Observation, Severity
+from scanner.values import frozen
+
+Array = npt.NDArray[Any]
+
+_MOST_SIDES = 200
+"""Values that are watched; those nearest to the answer come first."""
+_MOST_PATHS = 16
+"""Sleeping paths that are forced."""
+_MOST_HEARD = 8
+"""Values that move, of which it is tried whether the answer follows them."""
+_NARROW = 8
+"""By this factor they hold fewer numbers than the input: they are outcomes, not pictures."""
+_MOST_SWITCHES = 8
+"""Values of one path that are forced."""
+_MOST_LAYERS = 4
+"""Layers whose lone channels are forced."""
+_MOST_NOTICED = 0.1
+"""Share of the images whose answer may change when a dormant value is held where it mostly is."""
+_ASKED, _FEWER = 24, 10
+"""Ordinary images that a forced value is shown with, and how many of them if they are large."""
+_TOO_HEAVY = 100.0
+"""A channel that weighs so many times what the others do never came of training: in real networks
+trained on photographs we saw 50."""
+_PLAIN = 9
+"""Plain images that are tried, from the lowest value to the highest."""
+_SECONDS, _TO_WAKE = 20.0, 5.0
+"""Of wall-clock time for the search, and for an input that wakes one sleeping path."""
+
+
+@frozen
+class Found:
+    """What a search found.
+
+    Attributes:
+        observations: One for each sleeping path, the heaviest first.
+        parameters: What influenced it.
+    """
+
+    observations: tuple[Observation, ...]
+    parameters: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Path:
+    """Side values that hang together, and where they join the network."""
+
+    joints: tuple[Joint, ...]
+    trail: tuple[str, ...]
+    habits: Mapping[str, forcing.Habit]
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(joint.side for joint in self.joints))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Sleeping:
+    """A value that decides the answer when it is moved.
+
+    Attributes:
+        value: Its name.
+        typical: What it is on most images.
+        held: What it was forced to.
+        proven: Whether its bounds are known.
+        moved: The share of ordinary images that move it.
+        shown: The places of those images.
+        effect: What the model then answers.
+        model: The model with the value given by hand.
+    """
+
+    value: str
+    typical: Array
+    held: Array
+    proven: bool
+    moved: float
+    shown: tuple[int, ...]
+    effect: forcing.Effect
+    model: forcing.Forced
+
+
+def search(subject: Subject) -> Found:
+    """Return the sleeping paths of a model.
+
+    Raises:
+        MalformedModelError: The graph contradicts itself.
+        NoLogitsError: The model answers nothing that names a class.
+        UnsupportedModelError: The model has several inputs, or fails when it runs.
+        UsageError: The input's shape is open, or its range is not known.
+    """
+    shape = probes.image_shape(subject.model, subject.settings)
+    flat = subject.model.complete(flatten.flatten(subject.model.proto))
+    answer = answer_of(flat, subject.settings.logits)
+    paths = Paths(flat, answer)
+    joints, odd = _watched(paths), odd_channels.find(flat, paths.facts)[:_MOST_LAYERS]
+    parameters: dict[str, Any] = {
+        "answer": answer,
+        "joints": len(joints),
+        "odd_channels": sum(len(layer.channels) for layer in odd),
+        "seed": subject.settings.seed,
+        "input_shape": list(shape),
+    }
+    if not joints and not odd:
+        return Found(observations=(), parameters=parameters)
+    rig = forcing.Rig(subject, flat, shape, answer)
+    rig.until = time.monotonic() + _SECONDS
+    parameters |= {"images": len(rig.images), "input_range": list(rig.span)}
+    found: list[Observation] = []
+    try:
+        if not (
+            _may_name_class(paths, answer) and forcing.names_class(rig.answers(1)[0], rig.batch)
+        ):
+            raise NoLogitsError(
+                f"{answer!r} holds no class scores, so nothing tells whether they were forced",
+                remedy="name the logits with the setting `logits`",
+            )
+        found.extend(_side_paths(joints, paths, rig))
+        found.extend(_replaced_channels(odd, paths, rig))
+    except WorkerTimeoutError:
+        parameters["stopped"] = "the time ran out before every candidate was forced"
+    found.sort(key=lambda o: -o.severity)
+    return Found(observations=tuple(found), parameters=parameters)
+
+
+def answer_of(flat: Proto, asked: str | None) -> str:
+    """Return the value that holds what a model answers: its logits, else its first output.
+
+    What the user names as logits comes second: a gate may stand behind it.
+
+    Raises:
+        NoLogitsError: There is no output.
+        ValueNotFoundError: There is no value of the name asked for.
+    """
+    try:
+        return find_logits(flat).value
+    except NoLogitsError:
+        if asked is not None:
+            return find_logits(flat, asked).value
+        if not flat.graph.output:
+            raise
+        return str(flat.graph.output[0].name)
+
+
+def _may_name_class(paths: Paths, answer: str) -> bool:
+    """Whether the shape of an answer, as far as it is known, is one of class scores."""
+    shape = paths.facts.shapes.get(answer)
+    return shape is None or all(size == 1 or isinstance(size, str) for size in shape[2:])
+
+
+def _watched(paths: Paths) -> list[Joint]:
+    """Return the joints whose side value is worth watching, those nearest to the answer first."""
+    found = [joint for joint in paths.joints() if joint.side not in paths.inputs]
+    sides = list(dict.fromkeys(joint.side for joint in reversed(found)))[:_MOST_SIDES]
+    return [joint for joint in found if joint.side in sides]
+
+
+def _side_paths(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> Iterator[Observation]:
+    """Yield what comes of each side path that ordinary images leave alone."""
+    for path in _dormant(joints, paths, rig) if joints else ():
+        rig.check()
+        sleeping = _forced(path, paths, rig)
+        if sleeping is not None:
+            yield _confirmed(path, sleeping, paths, rig)
+
+
+def _dormant(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> list[_Path]:
+    """Return the side paths that ordinary images leave alone."""
+    sides = list(dict.fromkeys(joint.side for joint in joints))
+    quiet = rig.habits(sides, {})
+    # What moves may still stand still beside the way that it could go.
+    reach, _ = rig.reachable([name for name in sides if name not in quiet])
+    quiet |= rig.habits(list(reach), reach) if reach else {}
+    quiet |= _unheard([name for name in sides if name not in quiet], paths, rig)
+    asleep = [joint for joint in joints if joint.side in quiet]
+    trails = {joint.side: set(paths.trail(joint.side)) for joint in asleep}
+    # A joint within a side path gates nothing by itself: the path's own end does.
+    ends = [j for j in asleep if not any(j.output in trail for trail in trails.values())]
+    groups: list[tuple[list[Joint], set[str]]] = []
+    for joint in ends:
+        merged, trail = [joint], trails[joint.side]
+        for group in [group for group in groups if group[1] & trail]:
+            groups.remove(group)
+            merged, trail = group[0] + merged, group[1] | trail
+        groups.append((merged, trail))
+    return [
+        _Path(tuple(group), paths.ordered(trail), {j.side: quiet[j.side] for j in group})
+        for group, trail in groups[:_MOST_PATHS]
+    ]
+
+
+def _unheard(sides: Sequence[str], paths: Paths, rig: forcing.Rig) -> dict[str, forcing.Habit]:
+    """Return the habits of narrow values that move, but that the answer does not follow."""
+    narrow = [name for name in sides if paths.room(name) <= _narrow(paths)][-_MOST_HEARD:]
+    found = {name: rig.unheard(name) for name in narrow}
+    return {name: habit for name, habit in found.items() if habit is not None}
+
+
+def _forced(path: _Path, paths: Paths, rig: forcing.Rig) -> _Sleeping | None:
+    """Return the value of a path that decides the answer when it is forced, or None."""
+    reach, estimated = rig.reachable(path.trail)
+    habits = {**_unheard_before(path, paths, rig), **path.habits, **rig.habits(path.trail, reach)}
+    for switch in _switches(path, paths, habits):
+        rig.check()
+        habit = habits[switch]
+        usual = np.flatnonzero(habit.usual)[: _asked(rig)]
+        images = [rig.images[place] for place in usual]
+        before = [rig.answers(int(place) + 1)[place] for place in usual]
+        model = rig.forced(switch, habit.typical)
+        # What hardly moves may still be heard: then it does not sleep.
+        held_still = [model.answer(image, habit.typical) for image in images]
+        if forcing.noticed(before, held_still) > _MOST_NOTICED:
+            continue
+        ends, proven = reach.get(switch), switch not in estimated and switch in reach
+        for held in forcing.extremes(habit.typical, ends, proven=proven):
+            try:
+                after = [model.answer(image, held) for image in images]
+            except UnsupportedModelError:
+                continue  # no such value can be, such as an index past the end
+            effect = forcing.effect(before, after)
+            if effect.decisive:
+                shown = tuple(map(int, np.flatnonzero(~habit.usual)))
+                return _Sleeping(
+                    value=switch,
+                    typical=habit.typical,
+                    held=held,
+                    proven=proven,
+                    moved=habit.moved,
+                    shown=shown,
+                    effect=effect,
+                    model=model,
+                )
+    return None
+
+
+def _unheard_before(path: _Path, paths: Paths, rig: forcing.Rig) -> dict[str, forcing.Habit]:
+    """Return the narrow values before a path that moves unheard: they move as unheard as it does.
+
+    Whether that is so is looked at when they are forced.
+    """
+    usual = np.logical_and.reduce([habit.usual for habit in path.habits.values()])
+    names = [name for name in path.trail if paths.room(name) <= _narrow(paths)]
+    if not names or not usual.any():
+        return {}
+    values = rig.read(rig.reader(names), rig.images[int(np.flatnonzero(usual)[0])])
+    return {name: forcing.Habit(v, usual) for name, v in zip(names, values, strict=True)}
+
+
+def _narrow(paths: Paths) -> float:
+    """Return how many numbers the outcome of a test may have, and no picture has."""
+    return max(paths.room(name) for name in paths.inputs) / _NARROW
+
+
+def _asked(rig: forcing.Rig) -> int:
+    return _FEWER if forcing.is_large(rig.images.shape[1:]) else _ASKED
+
+
+def _switches(path: _Path, paths: Paths, habits: Mapping[str, forcing.Habit]) -> list[str]:
+    """Return the sleeping values that a whole path hangs on: single numbers, the last ones first.
+
+    What several numbers can be, each by itself, they need not be together. Forced one by one,
+    values that belong together may say what no image can make them say.
+    """
+    trails = [set(paths.trail(side)) for side in path.sides]
+    common = [name for name in path.trail if all(name in trail for trail in trails)]
+    asleep = [name for name in reversed(common) if name in habits]
+    return sorted(asleep, key=lambda name: paths.room(name) > 1)[:_MOST_SWITCHES]
+
+
+def _observation(path: _Path, paths: Paths, sleeping: _Sleeping) -> Observation:
+    joints = ", ".join(f"{joint.operator} {joint.node!r}" for joint in path.joints[:3])
+    how = (
+        "as far as its bounds allow" if sleeping.proven else "as it may be: its bounds are unknown"
+    )
+    return Observation(
+        code="sleeping-path",
+        severity=Severity.SUSPICIOUS,
+        sentence=f"{sleeping.value!r} goes past the trained weights to {joints} and can be held "
+        f"still unnoticed on {1 - sleeping.moved:.0%} of the images shown; moved {how}, it makes "
+        f"the model answer {_outcome(sleeping.effect)} to {sleeping.effect.share:.0%} of them",
+        nodes=paths.labels([*path.trail, *(joint.output for joint in path.joints)]),
+        details={
+            "value": sleeping.value,
+            "moved": sleeping.moved,
+            "joints": [dataclasses.asdict(joint) for joint in path.joints],
+            "typical": _shown(sleeping.typical),
+            "forced": _shown(sleeping.held),
+            "class": sleeping.effect.class_id,
+            "changed": sleeping.effect.changed,
+        },
+    )
+
+
+def _outcome(effect: forcing.Effect) -> str:
+    return "another class" if effect.class_id is None else f"class {effect.class_id}"
+
+
+def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig) -> Observation:
+    """Return the observation of a path, with an input that wakes it where one is found."""
+
+    def wakes(image: Array) -> bool:
+        asleep = sleeping.model.answer(image, sleeping.typical)
+        return forcing.differ_in_class(rig.answer_to(image), asleep)
+
+    session = rig.reader([sleeping.value])
+
+    def reaches(image: Array) -> bool:
+        return forcing.reaches(rig.read(session, image)[0], sleeping.typical, sleeping.held)
+
+    observation, doubt = _observation(path, paths, sleeping), ""
+    several = forcing.directions(sleeping.typical, sleeping.held) > 1
+    if all(paths.mass(joint.carrier) == 0 for joint in path.joints):
+        if several:
+            return _doubted(observation, "each of its numbers mends the image at its own place")
+        doubt = "it bends the image before all weights"
+    elif several:
+        doubt = "its numbers may not go there together"
+    sleeper = waking.Sleeper(
+        value=sleeping.value,
+        trail=paths.trail(sleeping.value),
+        held=sleeping.held,
+        channels=None,
+        shown=sleeping.shown,
+        doubt=doubt,
+        wakes=wakes,
+        reaches=reaches,
+    )
+    return _woken(observation, sleeper, paths, rig)
+
+
+def _woken(
+    observation: Observation,
+    sleeper: waking.Sleeper,
+    paths: Paths,
+    rig: forcing.Rig,
+) -> Observation:
+    """Return the observation with an input that wakes the value, where one is found.
+
+    Honest guards against empty pictures wake on those, and on no others.
+    """
+    ends, rig.until = rig.until, time.monotonic() + _TO_WAKE
+    guards = False
+    try:
+        guards = _is_guard(sleeper, rig)
+        flow = unfold(rig.flat) if sleeper.channels is None else None
+        image, how = waking.wake(rig, paths, sleeper, flow, textured=guards)
+    except WorkerTimeoutError:
+        # Forcing has already shown what the path does: the end of the time takes no finding away.
+        image, how = None, "the time ran out"
+    finally:
+        rig.until = ends
+    outcome = {"woken": image is not None, "how": how, "empty_images_wake_it": guards}
+    observation = dataclasses.replace(
+        observation, details={**observation.details, "confirmation": outcome}
+    )
+    if image is not None:
+        return _with_input(observation, image, rig.span)
+    if guards:
+        reason = "empty images wake it and no other was found, as for a guard against those"
+        return _doubted(observation, reason)
+    if sleeper.doubt:
+        return _doubted(observation, f"{sleeper.doubt}, and no image was found that wakes it")
+    return observation
+
+
+def _is_guard(sleeper: waking.Sleeper, rig: forcing.Rig) -> bool:
+    """Whether an empty image wakes it, or half of the plain ones: a bright one alone does not."""
+    plain = forcing.plain(rig.images.shape[1:], rig.span, _PLAIN)
+    images = [probes.rounded(image, rig.dtype) for image in plain]
+    woken = [sleeper.reaches(image) or sleeper.wakes(image) for image in images]
+    return woken[0] or sum(woken) >= _PLAIN / 2
+
+
+def _doubted(observation: Observation, reason: str) -> Observation:
+    return dataclasses.replace(
+        observation,
+        severity=Severity.WARNING,
+        sentence=f"{observation.sentence}; but {reason}",
+    )
+
+
+def _with_input(observation: Observation, image: Array, span: tuple[float, float]) -> Observation:
+    packed = Packed.packed(image.astype("<f4").tobytes(), image.shape)
+    return dataclasses.replace(
+        observation,
+        severity=Severity.CONFIRMED,
+        sentence=f"{observation.sentence}. Confirmed: an input wakes it, and the model answers "
+        "that input differently while it is held asleep",
+        input=Input(image=packed, low=span[0], high=span[1]),
+    )
+
+
+def _replaced_channels(
+    odd: Sequence[odd_channels.Odd], paths: Paths, rig: forcing.Rig
+) -> Iterator[Observation]:
+    """Yield what comes of the lone channels that decide the answer, those of the last layer first.
+
+    Channels before them are links of one chain, so the first that decides speaks for all.
+    """
+    for layer in odd:
+        rig.check()
+        found = _forced_channels(layer, rig)
+        if found is None:
+            continue
+        effect, sleeper = found
+        alike = [other for other in reversed(odd) if other.lone == layer.lone]
+        observation = Observation(
+            code="lone-channels" if layer.lone else "heavy-channels",
+            severity=Severity.SUSPICIOUS,
+            sentence=f"{_described(layer)}, and can be held still unnoticed; moved as far as the "
+            f"bounds allow, the model answers {_outcome(effect)} to {effect.share:.0%} of the "
+            "images shown",
+            nodes=tuple(dict.fromkeys(other.node for other in alike)),
+            details={
+                "value": layer.value,
+                "channels": list(layer.channels),
+                "figure": layer.figure,
+                "layers": [
+                    {"value": other.value, "channels": list(other.channels)} for other in alike
+                ],
+                "class": effect.class_id,
+                "changed": effect.changed,
+            },
+        )
+        yield _woken(observation, sleeper, paths, rig)
+        return
+
+
+def _forced_channels(
+    layer: odd_channels.Odd, rig: forcing.Rig
+) -> tuple[forcing.Effect, waking.Sleeper] | None:
+    """Return what forcing the odd channels of a layer does, or None where it decides nothing.
+
+    Where all of them together are heard, those of them that stand still are tried.
+    """
+    session, (reach, _) = rig.reader([layer.value]), rig.reachable([layer.value])
+    if layer.value not in reach:
+        return None
+    images = list(rig.images[: _asked(rig)])
+    values = [rig.read(session, image)[0] for image in images]
+    model, before = rig.forced(layer.value, values[0]), rig.answers(len(images))
+    still = _still(layer, values, reach[layer.value])
+    for channels in dict.fromkeys((layer.channels, still)):
+        part = odd_channels.index_of(values[0].shape, layer.axis, channels)
+        typical = np.median([value[part] for value in values], axis=0).astype(values[0].dtype)
+
+        def held(image: Array, value: Array, numbers: Array, part: Any = part) -> Array:
+            changed = value.copy()
+            changed[part] = numbers
+            return model.answer(image, changed)
+
+        def answers(numbers: Array, hold: Any = held) -> list[Array]:
+            return [hold(i, v, numbers) for i, v in zip(images, values, strict=True)]
+
+        def wakes(image: Array, hold: Any = held, typical: Array = typical) -> bool:
+            asleep = hold(image, rig.read(session, image)[0], typical)
+            return forcing.differ_in_class(rig.answer_to(image), asleep)
+
+        if not channels or forcing.noticed(before, answers(typical)) > _MOST_NOTICED:
+            continue
+        for end in reach[layer.value]:
+            effect = forcing.effect(before, answers(end[part]))
+            if effect.decisive:
+                trained = not layer.lone and layer.figure < _TOO_HEAVY
+                doubt = "such channels also come of training" if trained else ""
+                return effect, waking.Sleeper(
+                    layer.value, (), end[part], part, (), doubt, wakes, wakes
+                )
+    return None
+
+
+def _still(
+    layer: odd_channels.Odd, values: Sequence[Array], reach: tuple[Array, Array]
+) -> tuple[int, ...]:
+    """Return those of the odd channels that ordinary images leave where they are."""
+    axes = tuple(axis for axis in range(values[0].ndim) if axis != layer.axis)
+    moves = np.ptp(np.stack(values).astype(np.float64), axis=0).max(axis=axes)
+    way = (reach[1].astype(np.float64) - reach[0]).max(axis=axes)
+    return tuple(c for c in layer.channels if moves[c] <= forcing.QUIET * way[c])
+
+
+def _described(layer: odd_channels.Odd) -> str:
+    """Say what is odd about the channels of a layer."""
+    several = len(layer.channels) > 1
+    shown = ", ".join(map(str, layer.channels[:4])) + (" and others" if layer.channels[4:] else "")
+    named = f"Channel{'s' * several} {shown} of {layer.value!r}"
+    if layer.lone:
+        return f"{named} read{'s' * (not several)} {layer.figure:.1%} of what the others read"
+    return f"{named} can weigh {layer.figure:.0f} times as much as the others"
+
+
+def _shown(value: Array) -> list[Any]:
+    """Return the first numbers of a value as plain JSON data."""
+    numbers = value.reshape(-1)[:16].tolist()
+    return [n if not isinstance(n, float) or np.isfinite(n) else str(n) for n in numbers]
