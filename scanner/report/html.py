@@ -61,17 +61,17 @@ class HtmlReport:
         """Write the page once all results are there."""
         found = list(results)
         page.write("<!DOCTYPE html>\n")
-        page.write(tag("html", _head(found), _body(found), lang="en") + "\n")
+        page.write(tag("html", _about(found), _body(found), lang="en") + "\n")
 
 
-def _head(results: Sequence[ScanResult]) -> Markup:
+def _about(results: Sequence[ScanResult]) -> tuple[Markup, ...]:
+    """Return what a browser has to know; it puts this into the page's head by itself."""
     style, script = _asset(_STYLE), _asset(_SCRIPT)
     policy = (
         f"default-src 'none'; img-src data:; style-src 'sha256-{_hash(style)}'; "
         f"script-src 'sha256-{_hash(script)}'; base-uri 'none'; form-action 'none'"
     )
-    return tag(
-        "head",
+    return (
         tag("meta", charset="utf-8"),
         tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
