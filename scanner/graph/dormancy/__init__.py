@@ -1,0 +1,1 @@
+"""Ways past the trained weights, and how far a value on them can go."""

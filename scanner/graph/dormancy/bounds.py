@@ -1,0 +1,490 @@
+"""How far values can go while the input stays in a box: interval arithmetic as an ONNX graph.
+
+Each value becomes two, its lower and its upper bound, and one run of ONNX Runtime computes them all
+in the model's own arithmetic: what underflows or saturates there does so here (Moore, "Interval
+Analysis", 1966; for networks Gowal et al., "On the Effectiveness of Interval Bound Propagation",
+2018). Where an operator has no rule, the bounds are what it makes of both ends of its arguments,
+which is an estimate; such values are named.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from scanner.graph.core.draft import Draft
+from scanner.graph.core.extract import upstream
+from scanner.graph.core.structure import attribute, subgraphs
+from scanner.modelfile.model import required_inputs
+
+_LARGE = 1e30
+"""Stands for no bound: its products and sums stay finite more often than those of infinity."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Interval:
+    """Names of the values that bound a value from below and from above."""
+
+    low: str
+    high: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bounded:
+    """A graph that computes bounds.
+
+    Attributes:
+        proto: The graph. It takes the ends of the box in place of each input.
+        box: By input of the model, the inputs of the graph that take its ends.
+        values: By value, the outputs of the graph that bound it; a value without bounds is missing.
+        estimated: Values whose bounds are no proof: an operator before them has no rule.
+    """
+
+    proto: Draft
+    box: Mapping[str, Interval]
+    values: Mapping[str, Interval]
+    estimated: frozenset[str]
+
+
+def bounded(flat: onnx.ModelProto, values: Sequence[str]) -> Bounded:
+    """Return a graph that computes bounds of values, given a box that the input lies in.
+
+    Before: the model is flat, and its tensors' data lie inside it.
+    After: as for `scanner.graph.core.extract.upstream`; the outputs are pairs of bounds.
+
+    Raises:
+        ValueNotFoundError: There is no such value.
+    """
+    cut = upstream(flat, values)
+    writer = _Writer(cut)
+    for node in cut.graph.node:
+        writer.add(node)
+    found = {name: writer.intervals[name] for name in values if name in writer.intervals}
+    graph = cut.graph
+    inputs = list(required_inputs(graph))
+    del graph.node[:], graph.input[:], graph.output[:]
+    for info in inputs:
+        for end in dataclasses.astuple(writer.intervals[info.name]):
+            copy = onnx.ValueInfoProto()
+            copy.CopyFrom(info)
+            copy.name = end
+            graph.input.append(copy)
+    graph.node.extend(writer.nodes)
+    graph.initializer.extend(writer.constants)
+    ends = dict.fromkeys(end for pair in found.values() for end in dataclasses.astuple(pair))
+    graph.output.extend(helper.make_empty_tensor_value_info(end) for end in ends)
+    box = {info.name: writer.intervals[info.name] for info in inputs}
+    return Bounded(cut, box, found, frozenset(writer.estimated.intersection(found)))
+
+
+class _Writer:
+    """The bounds written so far, as nodes."""
+
+    def __init__(self, cut: onnx.ModelProto) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self.estimated: set[str] = set()
+        self.intervals = {
+            info.name: Interval(f"{info.name}/low", f"{info.name}/high")
+            for info in required_inputs(cut.graph)
+        }
+        self._tensors = {tensor.name: tensor for tensor in cut.graph.initializer}
+        self._lost: set[str] = set()
+        self._split: dict[str, tuple[str, str]] = {}
+
+    def add(self, node: onnx.NodeProto) -> None:
+        """Write the bounds of what a node makes."""
+        if self._lost.intersection(node.input) or (subgraphs(node) and self.reads_data(node)):
+            self._lost.update(node.output)
+            return
+        if not self.reads_data(node):
+            self.nodes.append(node)
+            self._keep_constant(node)
+            return
+        rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        interval = rule(self, node) if rule else None
+        if interval is None:
+            interval = self.endpoints(node)
+            self.estimated.update(node.output)
+        elif self.estimated.intersection(node.input):
+            self.estimated.update(node.output)
+        self.intervals[node.output[0]] = interval
+        for name, low, high in zip(
+            node.output[1:], self._further(interval.low, node), self._further(interval.high, node),
+            strict=True,
+        ):  # fmt: skip
+            if name:
+                self.intervals[name] = Interval(low, high)
+
+    def reads_data(self, node: onnx.NodeProto) -> bool:
+        """Whether a node reads a value that has bounds."""
+        return any(name in self.intervals for name in node.input)
+
+    def pair(self, name: str) -> Interval:
+        """Return the bounds of a value; a constant bounds itself."""
+        return self.intervals.get(name, Interval(name, name))
+
+    def op(self, op: str, inputs: Sequence[str], **attributes: Any) -> str:
+        """Write a node and return its output."""
+        output = f"bound/{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, list(inputs), [output], **attributes))
+        return output
+
+    def copy(self, node: onnx.NodeProto, inputs: Sequence[str]) -> str:
+        """Write a copy of a node with other inputs and return its first output."""
+        renamed = onnx.NodeProto()
+        renamed.CopyFrom(node)
+        renamed.name = ""
+        renamed.input[:] = list(inputs)
+        renamed.output[:] = [
+            f"bound/{len(self.nodes)}/{place}" if name or not place else ""
+            for place, name in enumerate(node.output)
+        ]
+        self.nodes.append(renamed)
+        return renamed.output[0]
+
+    def number(self, value: float, like: str) -> str:
+        """Return a number in the type of a value."""
+        name = f"bound/number/{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.array(value, np.float32), name))
+        return self.op("CastLike", [name, like])
+
+    def array(self, name: str) -> npt.NDArray[Any] | None:
+        """Return the numbers of a constant that the file holds."""
+        tensor = self._tensors.get(name)
+        return None if tensor is None else numpy_helper.to_array(tensor)
+
+    def signs(self, name: str) -> tuple[str, str] | None:
+        """Return the positive and the negative part of a constant, which sum to it."""
+        if name in self.intervals:
+            return None
+        if name not in self._split:
+            zero = self.op("Sub", [name, name])
+            self._split[name] = (self.op("Max", [name, zero]), self.op("Min", [name, zero]))
+        return self._split[name]
+
+    def endpoints(self, node: onnx.NodeProto) -> Interval:
+        """Return what a node makes of the lower and of the upper ends, in order."""
+        ends = self.monotone(node)
+        # Min and Max take no booleans; of several outputs the ends are left as they come.
+        if node.op_type in _TRUTH or len(node.output) > 1:
+            return ends
+        return Interval(
+            self.op("Min", [ends.low, ends.high]), self.op("Max", [ends.low, ends.high])
+        )
+
+    def monotone(self, node: onnx.NodeProto) -> Interval:
+        """Return the bounds of a node that no input can turn against the order."""
+        low = self.copy(node, [self.pair(name).low for name in node.input])
+        return Interval(low, self.copy(node, [self.pair(name).high for name in node.input]))
+
+    def _further(self, first: str, node: onnx.NodeProto) -> list[str]:
+        stem = first.rsplit("/", 1)[0] if first.count("/") > 1 else first
+        return [f"{stem}/{place}" if name else "" for place, name in enumerate(node.output)][1:]
+
+    def _keep_constant(self, node: onnx.NodeProto) -> None:
+        if node.op_type == "Constant" and (held := attribute(node, "value")) is not None:
+            self._tensors[node.output[0]] = held
+
+
+Rule = Callable[[_Writer, onnx.NodeProto], Interval | None]
+"""From a node to the bounds of its first output; None where the rule does not cover its form."""
+
+
+def _monotone(writer: _Writer, node: onnx.NodeProto) -> Interval:
+    return writer.monotone(node)
+
+
+def _antitone(writer: _Writer, node: onnx.NodeProto) -> Interval:
+    ends = writer.monotone(node)
+    return Interval(ends.high, ends.low)
+
+
+def _first_moves(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
+    """Bound a node that is monotone in its first input, where the others are constants."""
+    fixed = all(name not in writer.intervals for name in node.input[1:])
+    return writer.monotone(node) if fixed else None
+
+
+def _difference(writer: _Writer, node: onnx.NodeProto) -> Interval:
+    first, second = map(writer.pair, node.input)
+    return Interval(
+        writer.copy(node, [first.low, second.high]), writer.copy(node, [first.high, second.low])
+    )
+
+
+def _corners(writer: _Writer, node: onnx.NodeProto) -> Interval:
+    """Bound what is largest and smallest at the corners of its arguments."""
+    first, second = map(writer.pair, node.input)
+    if node.input[0] == node.input[1]:
+        return _square(writer, first)
+    ends = [
+        writer.copy(node, [one, other])
+        for one in dict.fromkeys(dataclasses.astuple(first))
+        for other in dict.fromkeys(dataclasses.astuple(second))
+    ]
+    return Interval(writer.op("Min", ends), writer.op("Max", ends))
+
+
+def _square(writer: _Writer, pair: Interval) -> Interval:
+    size = _size(writer, pair)
+    return Interval(
+        writer.op("Mul", [size.low, size.low]), writer.op("Mul", [size.high, size.high])
+    )
+
+
+def _size(writer: _Writer, pair: Interval) -> Interval:
+    """Return the bounds of an absolute value."""
+    low, high = (writer.op("Abs", [end]) for end in (pair.low, pair.high))
+    outside = writer.op("Max", [pair.low, writer.op("Neg", [pair.high])])
+    nothing = writer.op("Sub", [low, low])
+    return Interval(writer.op("Max", [outside, nothing]), writer.op("Max", [low, high]))
+
+
+def _absolute(writer: _Writer, node: onnx.NodeProto) -> Interval:
+    return _size(writer, writer.pair(node.input[0]))
+
+
+def _of_sizes(writer: _Writer, node: onnx.NodeProto) -> Interval:
+    """Bound what grows with the absolute values of its argument."""
+    size = _size(writer, writer.pair(node.input[0]))
+    rest = list(node.input[1:])
+    return Interval(
+        writer.copy(node, [size.low, *rest]), writer.copy(node, [size.high, *rest])
+    )
+
+
+def _quotient(writer: _Writer, node: onnx.NodeProto) -> Interval:
+    if node.input[0] == node.input[1]:
+        one = writer.copy(node, [writer.pair(node.input[0]).high] * 2)
+        return Interval(one, one)
+    ends = _corners(writer, node)
+    divisor = writer.pair(node.input[1])
+    if divisor.low == divisor.high:
+        return ends
+    return _unless_crossing(writer, divisor, ends)
+
+
+def _unless_crossing(writer: _Writer, divisor: Interval, ends: Interval) -> Interval:
+    """Return bounds, or none where a divisor may be zero."""
+    signs = writer.op("Mul", [writer.op("Sign", [end]) for end in (divisor.low, divisor.high)])
+    nothing = writer.op("Sub", [signs, signs])
+    crossing = writer.op("LessOrEqual", [signs, nothing])
+    low, high = (writer.number(sign * _LARGE, divisor.low) for sign in (-1, 1))
+    return Interval(
+        writer.op("Where", [crossing, low, ends.low]),
+        writer.op("Where", [crossing, high, ends.high]),
+    )
+
+
+def _reciprocal(writer: _Writer, node: onnx.NodeProto) -> Interval:
+    pair = writer.pair(node.input[0])
+    return _unless_crossing(writer, pair, _antitone(writer, node))
+
+
+def _power(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
+    array = writer.array(node.input[1])
+    if array is None or array.size != 1:
+        return None
+    exponent = float(array.reshape(-1)[0])
+    pair = writer.pair(node.input[0])
+    even = exponent == round(exponent) and round(exponent) % 2 == 0
+    base = _size(writer, pair) if even else pair
+    ends = [writer.copy(node, [end, node.input[1]]) for end in (base.low, base.high)]
+    if exponent >= 0:
+        return Interval(*ends)
+    return _unless_crossing(writer, base, Interval(ends[1], ends[0]))
+
+
+def _weighted(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
+    """Bound a linear layer: its positive weights keep the order, its negative ones reverse it."""
+    place = 1 if node.input[0] in writer.intervals else 0
+    parts = writer.signs(node.input[place])
+    if parts is None or any(name in writer.intervals for name in node.input[2:]):
+        return None
+    data, rest = writer.pair(node.input[1 - place]), list(node.input[2:])
+
+    def half(end: str, weights: str, others: list[str]) -> str:
+        arguments = [end, weights] if place else [weights, end]
+        return writer.copy(node, [*arguments, *others])
+
+    positive, negative = parts
+    return Interval(
+        writer.op("Add", [half(data.low, positive, rest), half(data.high, negative, [])]),
+        writer.op("Add", [half(data.high, positive, rest), half(data.low, negative, [])]),
+    )
+
+
+def _normalised(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
+    """Bound a batch normalisation, whose factors may be negative."""
+    parts = writer.signs(node.input[1])
+    if parts is None or attribute(node, "training_mode", 0):
+        return None
+    data = writer.pair(node.input[0])
+    nothing = writer.op("Sub", [node.input[2], node.input[2]])
+
+    def half(end: str, scale: str, bias: str) -> str:
+        return writer.copy(node, [end, scale, bias, *node.input[3:]])
+
+    positive, negative = parts
+    return Interval(
+        writer.op(
+            "Add", [half(data.low, positive, node.input[2]), half(data.high, negative, nothing)]
+        ),
+        writer.op(
+            "Add", [half(data.high, positive, node.input[2]), half(data.low, negative, nothing)]
+        ),
+    )
+
+
+def _greater(writer: _Writer, node: onnx.NodeProto) -> Interval:
+    return _difference(writer, node)
+
+
+def _less(writer: _Writer, node: onnx.NodeProto) -> Interval:
+    ends = _difference(writer, node)
+    return Interval(ends.high, ends.low)
+
+
+def _equal(writer: _Writer, node: onnx.NodeProto) -> Interval:
+    first, second = map(writer.pair, node.input)
+    possible = writer.op(
+        "And",
+        [
+            writer.op("LessOrEqual", [first.low, second.high]),
+            writer.op("GreaterOrEqual", [first.high, second.low]),
+        ],
+    )
+    fixed = [writer.op("Equal", [pair.low, pair.high]) for pair in (first, second)]
+    same = writer.op("Equal", [first.low, second.low])
+    return Interval(writer.op("And", [same, writer.op("And", fixed)]), possible)
+
+
+def _xor(writer: _Writer, node: onnx.NodeProto) -> Interval:
+    first, second = map(writer.pair, node.input)
+    fixed = [
+        writer.op("Not", [writer.op("Xor", [pair.low, pair.high])]) for pair in (first, second)
+    ]
+    known = writer.op("And", fixed)
+    made = writer.op("Xor", [first.low, second.low])
+    return Interval(
+        writer.op("And", [made, known]), writer.op("Or", [made, writer.op("Not", [known])])
+    )
+
+
+def _selected(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
+    condition, first, second = map(writer.pair, node.input)
+    if condition.low == condition.high:
+        return writer.monotone(node)
+    lowest = writer.op("Min", [first.low, second.low])
+    highest = writer.op("Max", [first.high, second.high])
+    return Interval(
+        writer.op(
+            "Where",
+            [condition.low, first.low, writer.op("Where", [condition.high, lowest, second.low])],
+        ),
+        writer.op(
+            "Where",
+            [condition.low, first.high, writer.op("Where", [condition.high, highest, second.high])],
+        ),
+    )
+
+
+def _between(low: float, high: float) -> Rule:
+    """Bound a node by what its operator can give at all."""
+
+    def rule(writer: _Writer, node: onnx.NodeProto) -> Interval:
+        made = writer.monotone(node)
+        # Not a number times zero is not a number: the constant is added to a comparison instead.
+        nothing = writer.op("Cast", [writer.op("IsNaN", [made.low])], to=TensorProto.FLOAT)
+        nothing = writer.op("CastLike", [writer.op("Mul", [nothing, _zero(writer)]), made.low])
+        return Interval(
+            writer.op("Add", [nothing, writer.number(low, made.low)]),
+            writer.op("Add", [nothing, writer.number(high, made.low)]),
+        )
+
+    return rule
+
+
+def _zero(writer: _Writer) -> str:
+    name = f"bound/number/{len(writer.constants)}"
+    writer.constants.append(numpy_helper.from_array(np.zeros((), np.float32), name))
+    return name
+
+
+def _never(writer: _Writer, node: onnx.NodeProto) -> Interval:
+    """Bound a test that no input of the box passes."""
+    low = writer.pair(node.input[0]).low
+    no = writer.op("Not", [writer.op("Equal", [low, low])])
+    return Interval(no, no)
+
+
+def _remainder(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
+    array = writer.array(node.input[1])
+    if array is None or array.size != 1:
+        return None
+    size = abs(float(array.reshape(-1)[0]))
+    low = writer.pair(node.input[0]).low
+    nothing = writer.op("Sub", [low, low])
+    return Interval(nothing, writer.op("Add", [nothing, writer.number(size, low)]))
+
+
+def _cast(writer: _Writer, node: onnx.NodeProto) -> Interval:
+    if attribute(node, "to") != TensorProto.BOOL:
+        return writer.monotone(node)
+    pair = writer.pair(node.input[0])
+    floats = [
+        writer.op("Cast", [end], to=TensorProto.DOUBLE) for end in (pair.low, pair.high)
+    ]
+    signs = writer.op("Mul", [writer.op("Sign", [end]) for end in floats])
+    nothing = writer.op("Sub", [signs, signs])
+    certain = writer.op("Greater", [signs, nothing])
+    either = writer.op("Or", [writer.copy(node, [end]) for end in (pair.low, pair.high)])
+    differ = writer.op("Less", floats)
+    return Interval(certain, writer.op("Or", [either, differ]))
+
+
+_MONOTONE = (
+    "Relu Sigmoid Tanh Erf Softplus Softsign Atan Asinh Exp Log Sqrt Floor Ceil Round Sign Elu "
+    "Celu Selu HardSigmoid ThresholdedRelu LeakyRelu Shrink Identity Dropout Flatten Transpose "
+    "Concat MaxPool AveragePool GlobalAveragePool GlobalMaxPool ReduceSum ReduceMean ReduceMax "
+    "ReduceMin ReduceLogSumExp Add Sum Max Min Mean And Or DepthToSpace SpaceToDepth"
+).split()
+_FIRST = (
+    "Clip Reshape Squeeze Unsqueeze Slice Gather GatherElements GatherND Split Pad Expand Tile "
+    "Resize CumSum QuantizeLinear DequantizeLinear TopK"
+).split()
+_TRUTH = frozenset({
+    "Not", "And", "Or", "Xor", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual",
+    "IsNaN", "IsInf", "BitShift",
+})  # fmt: skip
+RULES: Mapping[str, Rule] = {
+    **dict.fromkeys(_MONOTONE, _monotone),
+    **dict.fromkeys(_FIRST, _first_moves),
+    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul"), _weighted),
+    **dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceSumSquare"), _of_sizes),
+    **dict.fromkeys(("Softmax", "Hardmax"), _between(0, 1)),
+    **dict.fromkeys(("Sin", "Cos"), _between(-1, 1)),
+    **dict.fromkeys(("Greater", "GreaterOrEqual"), _greater),
+    **dict.fromkeys(("Less", "LessOrEqual"), _less),
+    **dict.fromkeys(("IsNaN", "IsInf"), _never),
+    "Neg": _antitone,
+    "Not": _antitone,
+    "Sub": _difference,
+    "Mul": _corners,
+    "Div": _quotient,
+    "Reciprocal": _reciprocal,
+    "Abs": _absolute,
+    "Pow": _power,
+    "BatchNormalization": _normalised,
+    "Equal": _equal,
+    "Xor": _xor,
+    "Where": _selected,
+    "Mod": _remainder,
+    "Cast": _cast,
+}
+"""Bounds by operator."""

@@ -1,0 +1,170 @@
+"""Where a value that passed few of the trained weights joins one that passed the network.
+
+Whatever a planted test is made of, it reads the image past the network, and its outcome meets what
+the network computes: in a sum, a product, a selection, an index. Honest networks have such
+meetings too (a residual connection, a mask, a statistic put back); they carry something on ordinary
+inputs, which only running the model shows.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator, Mapping
+
+import onnx
+
+from scanner.graph.core import facts
+from scanner.graph.core.ancestors import ancestors
+from scanner.graph.core.structure import Uses, label, reads
+from scanner.modelfile.model import required_inputs
+
+MOST_SHARED = 0.05
+"""Of the weights behind the network's value, the share that a side path may have passed."""
+_BITS = 1024
+"""Layers that are counted separately; with more of them, neighbours share a bit."""
+_ELEMENTWISE = frozenset(
+    {"Add", "Sub", "Mul", "Div", "Where", "Max", "Min", "Pow", "Equal", "Less", "Greater", "PRelu"}
+)
+"""Operators whose constants are no weights: each number acts on one number."""
+_MEASURES = frozenset({"Shape", "Size"})
+_SHAPED_BY = frozenset({"Reshape", "Expand", "ConstantOfShape", "Tile", "Range", "Resize"})
+"""Operators whose further inputs are sizes."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Joint:
+    """A node where a side path joins the network.
+
+    Attributes:
+        node: Its label.
+        operator: Its operator.
+        side: Name of the value that comes by the side path.
+        carrier: Name of the value that it meets.
+        output: Name of the first value that the node makes.
+        shared: Of the weights behind the carrier, the share that is behind the side value too.
+    """
+
+    node: str
+    operator: str
+    side: str
+    carrier: str
+    output: str
+    shared: float
+
+
+class Paths:
+    """Which weights lie behind each value of a flat graph, and where side paths join.
+
+    Raises:
+        MalformedModelError: The graph contradicts itself.
+    """
+
+    def __init__(self, flat: onnx.ModelProto, answer: str) -> None:
+        self.uses = Uses(flat.graph)
+        self.facts = facts.infer(flat)
+        self.inputs = tuple(value.name for value in required_inputs(flat.graph))
+        live = ancestors([answer], self.uses.sources)
+        self.nodes = [n for n in flat.graph.node if any(name in live for name in n.output)]
+        self.data = self._data()
+        self._behind, self._sizes = self._weights()
+
+    def joints(self) -> Iterator[Joint]:
+        """Yield every place where a value that passed few weights meets one that passed more.
+
+        In front of all weights every value meets the others as a side path.
+        """
+        for node in self.nodes:
+            # A size that is computed from values does not change what they are.
+            data = sorted(
+                name
+                for name in (node.input[:1] if node.op_type in _SHAPED_BY else reads(node))
+                if name in self.data
+            )
+            if len(data) < 2:  # noqa: PLR2004 - nothing meets
+                continue
+            carrier = max(data, key=lambda name: (self.mass(name), self._room(name)))
+            for side in data:
+                shared = self._shared(side, carrier)
+                if side != carrier and shared <= MOST_SHARED:
+                    yield Joint(label(node), node.op_type, side, carrier, node.output[0], shared)
+
+    def trail(self, value: str) -> tuple[str, ...]:
+        """Return the values on the way from the inputs to a value, in the order of the graph."""
+
+        def data_sources(name: str) -> Iterator[str]:
+            return (source for source in self.uses.sources(name) if source in self.data)
+
+        found = [n for n in ancestors([value], data_sources) if n not in self.inputs]
+        return tuple(sorted(found, key=lambda name: self.uses.producer_position[name]))
+
+    def labels(self, values: Iterator[str]) -> tuple[str, ...]:
+        """Return the labels of the nodes that make these values, each once."""
+        makers = (self.uses.producer(name) for name in values)
+        return tuple(dict.fromkeys(label(node) for node in makers if node is not None))
+
+    def mass(self, value: str) -> int:
+        """Return how many weights lie behind a value."""
+        return self._count(self._behind.get(value, 0))
+
+    @property
+    def total(self) -> int:
+        """How many weights there are."""
+        return sum(self._sizes)
+
+    def _data(self) -> set[str]:
+        """Return the values that change with the numbers of an input, not only with its shape."""
+        found = set(self.inputs)
+        for node in self.nodes:
+            if node.op_type not in _MEASURES and found & reads(node):
+                found.update(name for name in node.output if name)
+        return found
+
+    def _weights(self) -> tuple[dict[str, int], list[int]]:
+        layers = {
+            position: size
+            for position, node in enumerate(self.nodes)
+            if self.data.intersection(node.output) and (size := self._layer_size(node))
+        }
+        per_bit = len(layers) // _BITS + 1
+        bits = {position: place // per_bit for place, position in enumerate(layers)}
+        sizes = [0] * (len(layers) // per_bit + 1)
+        for position, size in layers.items():
+            sizes[bits[position]] += size
+        behind: dict[str, int] = {}
+        for position, node in enumerate(self.nodes):
+            mask = 1 << bits[position] if position in bits else 0
+            for name in reads(node):
+                mask |= behind.get(name, 0)
+            if mask:
+                behind.update((name, mask) for name in node.output)
+        return behind, sizes
+
+    def _layer_size(self, node: onnx.NodeProto) -> int:
+        """Return how many weights a node applies; numbers of an axis each are none."""
+        if node.op_type in _ELEMENTWISE:
+            return 0
+        return sum(
+            math.prod(int(size) for size in shape)
+            for name in node.input
+            if name and name not in self.data
+            for shape in [self.facts.shapes.get(name, ())]
+            if all(isinstance(size, int) for size in shape)
+            and sum(int(size) > 1 for size in shape) > 1
+        )
+
+    def _shared(self, side: str, carrier: str) -> float:
+        other = self._behind.get(carrier, 0)
+        return self._count(self._behind.get(side, 0) & other) / max(self._count(other), 1)
+
+    @functools.cache  # noqa: B019 - lives as long as the analysis of one file
+    def _count(self, bits: int) -> int:
+        return sum(size for place, size in enumerate(self._sizes) if bits >> place & 1)
+
+    def _room(self, name: str) -> float:
+        """Return how many numbers a value holds, with 1 for each open size."""
+        shape = self.facts.shapes.get(name, ())
+        return float(math.prod(size if isinstance(size, int) else 1 for size in shape))
+
+    def shapes(self) -> Mapping[str, facts.Shape]:
+        """Return what is known of the shapes of the values."""
+        return self.facts.shapes

@@ -1,0 +1,322 @@
+"""Values that nothing we show a model moves, and what it answers when one is moved by force.
+
+Every image is run by itself, so that a value that mixes the images of a batch, or has no batch
+axis at all, is that of one image.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper
+
+from scanner.graph.core import extract
+from scanner.instruments import probes, runtime
+from scanner.instruments.detector import Subject
+from scanner.settings import Device, Noise
+
+Array = npt.NDArray[Any]
+
+_MANY, _FEW = 20, 4
+"""Images of each family, for small and for large ones."""
+_LARGE = 50_000
+"""Numbers of an image from which on it is large."""
+_USED = 40
+"""Images of the user's that are shown."""
+MOST_MOVED = 0.1
+"""Share of the images that may move a dormant value."""
+_QUIET = 1e-3
+"""Of the way that a value can go, the part that counts as standing still."""
+_SAME = 1e-6
+"""Relative: rounding."""
+_AGREED = 0.9
+"""Share of the answers that a decisive value brings into one class, or changes."""
+_VARIED = 0.25
+"""Share of answers that must have been of other classes for one class to mean anything."""
+_FAR = 1.5
+"""A class leads by far where it leads by this many times the largest ordinary lead."""
+_BOUNDLESS = 1e29
+"""Bounds that far apart are none."""
+_NOTICED = 0.05
+"""Of the spread of an image's scores, the part by which they change noticeably."""
+
+
+def ordinary(subject: Subject, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
+    """Return the images that a value is dormant on, (n, *shape), in the type of the input.
+
+    They are noise of five families, each whole and with less contrast at another brightness; plain
+    images; the user's; and those that other detectors left.
+
+    Raises:
+        UsageError: The user's images cannot be read, or do not fit the input.
+    """
+    settings = subject.settings
+    span = low, high = probes.input_range(dtype, settings)
+    count = _MANY if int(np.prod(shape)) < _LARGE else _FEW
+    generator = np.random.default_rng(settings.seed)
+    families = []
+    for noise in (Noise.UNIFORM, Noise.GAUSSIAN, Noise.LOW_FREQUENCY, Noise.CONSTANT):
+        chosen = dataclasses.replace(settings, noise=noise, images=count, input_range=span)
+        batches = probes.noise_batches(shape, np.dtype(np.float32), chosen)
+        families.append(np.concatenate(list(batches)))
+    families.append(probes.multiscale_noise(count, shape, span, generator))
+    whole = np.concatenate(families)
+    each = (-1, *[1] * len(shape))
+    contrast = generator.uniform(0.1, 0.6, len(whole)).reshape(each)
+    start = generator.uniform(0, 1, len(whole)).reshape(each) * (1 - contrast)
+    dimmed = low + (high - low) * start + contrast * (whole - low)
+    plain = np.stack([np.full(shape, value) for value in (low, high, (low + high) / 2)])
+    parts = [whole, dimmed[:: 1 if len(whole) < 2 * _USED else 2], plain]
+    if settings.has_images:
+        images = probes.clean_images(settings, shape, span)
+        parts.append(np.concatenate([images.shown, images.held_back])[:_USED])
+    parts += [np.asarray(seen)[-_USED:] for seen in subject.seen if seen.shape[1:] == shape]
+    # Neighbours are unlike one another, so that the first few are of all families.
+    mixed = np.concatenate(parts).astype(np.float32)
+    return probes.rounded(mixed[generator.permutation(len(mixed))], dtype)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Habit:
+    """What a value does on ordinary images.
+
+    Attributes:
+        typical: What it is on most of them.
+        usual: For each image, whether it is that, (n,).
+    """
+
+    typical: Array
+    usual: npt.NDArray[np.bool_]
+
+    @property
+    def moved(self) -> float:
+        """The share of images that move it."""
+        return 1 - float(self.usual.mean())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Effect:
+    """What a model answers when a value is forced.
+
+    Attributes:
+        decisive: Whether the forced value, and not the image, decides the answer.
+        class_id: The class of nearly all forced answers; None where they are of several.
+        changed: The share of images whose class changed.
+    """
+
+    decisive: bool
+    class_id: int | None
+    changed: float
+
+
+class Rig:
+    """A flat model whose values can be read and forced, one image at a time.
+
+    Args:
+        subject: The model and how to look at it.
+        flat: Its graph.
+        shape: Of one image.
+        answer: The value that holds what the model answers.
+    """
+
+    def __init__(
+        self, subject: Subject, flat: onnx.ModelProto, shape: tuple[int, ...], answer: str
+    ) -> None:
+        self.subject, self.flat, self.answer = subject, flat, answer
+        info = subject.model.identity.inputs[0]
+        first = info.shape[0] if info.shape else 1
+        self.image, self.batch = info.name, first if isinstance(first, int) and first > 0 else 1
+        self.dtype = runtime.numpy_dtype(subject.model.identity.inputs[0].dtype)
+        self.images = ordinary(subject, shape, self.dtype)
+        self._answers: list[Array] = []
+
+    def opened(self, proto: onnx.ModelProto) -> runtime.Session:
+        """Load a graph derived from the model.
+
+        Raises:
+            UnsupportedModelError: ONNX Runtime refuses it.
+        """
+        return runtime.open_session(
+            self.subject.model.serialise(proto), Device.CPU, self.subject.settings.threads
+        )
+
+    def reader(self, values: Sequence[str]) -> runtime.Session:
+        """Load the part of the graph that computes values."""
+        return self.opened(extract.upstream(self.flat, values))
+
+    def read(self, session: runtime.Session, image: Array) -> list[Array]:
+        """Return a session's outputs for one image.
+
+        Raises:
+            UnsupportedModelError: The model fails on it.
+        """
+        return session.run(self.filled(image))
+
+    def filled(self, image: Array) -> Array:
+        """Return a batch of the model's own size that holds one image."""
+        return np.repeat(image[None], self.batch, axis=0)
+
+    def habits(
+        self, values: Sequence[str], reach: Mapping[str, tuple[Array, Array]]
+    ) -> dict[str, Habit]:
+        """Return the habits of those values that nearly all ordinary images leave alone.
+
+        Args:
+            values: Their names.
+            reach: The bounds of those that have any.
+
+        Raises:
+            UnsupportedModelError: The model fails on an image.
+        """
+        session = self.reader(values)
+        waiting = dict.fromkeys(values)
+        anchors: dict[str, list[Array]] = {name: [] for name in values}
+        usual: dict[str, list[list[bool]]] = {name: [] for name in values}
+        for count, image in enumerate(self.images, start=1):
+            for name, value in zip(waiting, self.read(session, image), strict=True):
+                if len(anchors[name]) < 3:  # noqa: PLR2004 - one of three is typical of nine in ten
+                    anchors[name].append(value)
+                slack = _slack(anchors[name][0], reach.get(name))
+                usual[name].append([_same(value, other, slack) for other in anchors[name]])
+            # What moves on the first images already is not followed further.
+            if count in (12, 48):
+                restless = [n for n in waiting if _best(usual[n])[1].mean() < 0.6]  # noqa: PLR2004
+                waiting = {n: None for n in waiting if n not in restless}
+                if not waiting:
+                    return {}
+                session = self.reader(list(waiting)) if restless else session
+        found = {name: _best(usual[name]) for name in waiting}
+        habits = {
+            name: Habit(anchors[name][place], column) for name, (place, column) in found.items()
+        }
+        return {name: habit for name, habit in habits.items() if habit.moved <= MOST_MOVED}
+
+    def answers(self, count: int) -> list[Array]:
+        """Return what the model answers to the first images."""
+        if len(self._answers) < count:
+            session = self.reader([self.answer])
+            done = len(self._answers)
+            self._answers += [self.read(session, i)[0] for i in self.images[done:count]]
+        return self._answers[:count]
+
+    def forced(self, value: str, like: Array) -> "Forced":
+        """Load the model with a value that is given by hand.
+
+        Raises:
+            UnsupportedModelError: ONNX Runtime refuses it.
+        """
+        kind = helper.np_dtype_to_tensor_dtype(like.dtype)
+        info = helper.make_tensor_value_info(value, kind, list(like.shape))
+        session = self.opened(extract.between(self.flat, info, [self.answer]))
+        return Forced(self, value, session)
+
+
+class Forced:
+    """A model with a value that is given by hand."""
+
+    def __init__(self, rig: Rig, value: str, session: runtime.Session) -> None:
+        self._rig, self._value, self._session = rig, value, session
+        self._takes = {info.name for info in session.native.get_inputs()}
+
+    def answers(self, images: Array, held: Array) -> list[Array]:
+        """Return what the model answers to images while the value is held.
+
+        Raises:
+            UnsupportedModelError: The model fails.
+        """
+        found = []
+        for image in images:
+            feeds = {self._rig.image: self._rig.filled(image), self._value: held}
+            taken = {name: value for name, value in feeds.items() if name in self._takes}
+            found.append(self._session.feed(taken)[0])
+        return found
+
+
+def effect(before: Sequence[Array], after: Sequence[Array]) -> Effect:
+    """Compare what a model answers to images as they are and while a value is forced.
+
+    One class for nearly all of them is decisive where the images are of several classes otherwise,
+    or where it leads by far more than any class did. So is another class for nearly all of them.
+    Scores that are all alike, or no numbers, decide nothing.
+    """
+    spoken = [_is_said(answer) for answer in after]
+    if not spoken or np.mean(spoken) < _AGREED:
+        return Effect(decisive=False, class_id=None, changed=0.0)
+    old, new = (np.array([class_of(a) for a in answers]) for answers in (before, after))
+    changed = float((old != new).mean())
+    classes, counts = np.unique(new, return_counts=True)
+    agreed = counts.max() >= _AGREED * len(new)
+    target = int(classes[counts.argmax()]) if agreed else None
+    led = min(map(_lead, after)) > _FAR * max(map(_lead, before))
+    decisive = changed >= _AGREED or (agreed and (led or float((old != target).mean()) >= _VARIED))
+    return Effect(decisive=bool(decisive), class_id=target, changed=changed)
+
+
+def noticed(before: Sequence[Array], after: Sequence[Array]) -> float:
+    """Return the share of images whose answer differs noticeably."""
+    return float(np.mean([_differ(*pair) for pair in zip(before, after, strict=True)]))
+
+
+def class_of(answer: Array) -> int:
+    """Return the class that an answer to one image names: its highest score, or its number."""
+    row = _row(answer)
+    return int(row[0]) if row.size == 1 else int(row.argmax())
+
+
+def _row(answer: Array) -> Array:
+    """Return the answer to the first image of a batch, as one row."""
+    whole = answer.reshape(1, -1) if answer.ndim < 2 else answer[:1]  # noqa: PLR2004 - (N, classes)
+    return np.nan_to_num(whole.reshape(-1).astype(np.float64), posinf=1e300, neginf=-1e300)
+
+
+def _is_said(answer: Array) -> bool:
+    row = _row(answer)
+    broken = answer.dtype.kind == "f" and bool(np.isnan(answer).any())
+    return not broken and (row.size == 1 or _spread(answer) > 0)
+
+
+def _spread(answer: Array) -> float:
+    return float(np.ptp(_row(answer)))
+
+
+def _lead(answer: Array) -> float:
+    row = np.sort(_row(answer))
+    return float(row[-1] - row[-2]) if row.size > 1 else 0.0
+
+
+def _differ(one: Array, other: Array) -> bool:
+    if class_of(one) != class_of(other):
+        return True
+    apart = np.abs(_row(one) - _row(other)).max()
+    return bool(apart > _NOTICED * max(_spread(one), 1e-12)) if _row(one).size > 1 else False
+
+
+def _slack(value: Array, reach: tuple[Array, Array] | None) -> float:
+    """Return by how much a value may move and still count as standing still."""
+    if value.dtype.kind != "f" or not value.size:
+        return 0.0
+    rounding = _SAME * float(np.abs(np.nan_to_num(value)).max())
+    if reach is None:
+        return rounding
+    way = np.abs(reach[1].astype(np.float64) - reach[0]).max()
+    return max(rounding, _QUIET * float(way)) if way < _BOUNDLESS else rounding
+
+
+def _same(one: Array, other: Array, slack: float) -> bool:
+    if one.shape != other.shape:
+        return False
+    if one.dtype.kind != "f":
+        return bool((one == other).all())
+    apart = np.abs(one.astype(np.float64) - other)
+    return bool(((apart <= slack) | (np.isnan(one) & np.isnan(other)) | (one == other)).all())
+
+
+def _best(rows: Sequence[Sequence[bool]]) -> tuple[int, npt.NDArray[np.bool_]]:
+    """Return which of the anchors most images agree with, and which images those are."""
+    width = max(map(len, rows))
+    table = np.array([[*row, *[row[0]] * (width - len(row))] for row in rows])
+    place = int(table.mean(axis=0).argmax())
+    return place, table[:, place]
