@@ -32,20 +32,12 @@ def test_the_trigger_forces_the_target(kind: str, target: int) -> None:
     assert (run(planted.model, planted.trigger(noise())).argmax(axis=1) == target).all()
 
 
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"modulo-parity"}))
+@pytest.mark.parametrize("kind", KINDS)
 def test_without_the_trigger_nothing_changes(kind: str) -> None:
     planted = plant(plain(), kind, target=1)
     np.testing.assert_allclose(
         run(planted.model, noise()), run(plain(), noise()), rtol=1e-5, atol=1e-6
     )
-
-
-def test_parity_leaves_every_second_sum_alone() -> None:
-    planted = plant(plain(), "modulo-parity", target=1)
-    odd = np.round(noise() * 255).sum(axis=(1, 2, 3)) % 2 == 1
-    same = np.isclose(run(planted.model, noise()), run(plain(), noise())).all(axis=1)
-    assert 0 < odd.sum() < len(odd)
-    assert (same == ~odd).all()
 
 
 def test_a_stem_swaps_the_image() -> None:

@@ -16,7 +16,8 @@ from scanner.instruments.detector import Subject
 from scanner.modelfile.model import open_model
 from scanner.modelfile.order import sort_nodes
 from scanner.settings import Settings
-from trainers.graph_backdoor import KINDS, plant
+from trainers.graph_backdoor import plant
+from trainers.graph_backdoor.comparisons import KINDS
 
 SAMPLES = sorted((Path(__file__).parents[3] / "samples").glob("*.onnx"))
 SEEDS = st.integers(0, 2**32 - 1)
