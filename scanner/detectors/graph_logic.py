@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from scanner.errors import UnsupportedModelError, UsageError, WorkerTimeoutError
+from scanner.errors import GraphError, UnsupportedModelError, UsageError, WorkerTimeoutError
 from scanner.graph.logic import excerpt, gates, open_gate
 from scanner.graph.logic.unfold import Flow, unfold
-from scanner.instruments import probes, runtime
+from scanner.instruments import gate_habits, probes, runtime
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.modelfile.model import Model
 from scanner.results import Contribution, Measurement, Observation, Part, Rule, Severity
@@ -32,6 +32,8 @@ _ROUNDS = 12
 # Parts of the input range in which a search starts: away from its ends, so that pixels can move
 # both ways.
 _STARTS = ((0.05, 0.9), (0.02, 0.3), (0.6, 0.95))
+_BOTH_WAYS = 0.05
+"""From this part of the ordinary images on, both ways of a gate are ordinary."""
 _OPENED = 0.2  # a decision written as a number is over when it has moved this far
 _MOVED = 0.1  # relative: an answer that is a number has changed when it has moved this far
 
@@ -69,9 +71,10 @@ class GraphLogic(Detector):
         tried = most_tried(len(flow.steps))
         for place in suspicious[tried:]:
             found[place] = _unconfirmed(found[place], "enough others were tried")
+        habits = _Habits(flow, subject)
         for place in suspicious[:tried]:
-            found[place] = _completed(found[place], flow, subject)
-        observations = tuple(found)
+            found[place] = _completed(found[place], flow, subject, habits)
+        observations = tuple(sorted(found, key=lambda o: -o.severity))
         return Measurement(
             rule=self.rule.id,
             statistic=float(max((o.severity for o in observations), default=0)),
@@ -85,14 +88,94 @@ def most_tried(steps: int) -> int:
     return max(1, min(_MOST_TRIED, _MOST_STEPS // max(steps, 1)))
 
 
-def _completed(observation: Observation, flow: Flow, subject: Subject) -> Observation:
-    """Return the observation with its confirmation and excerpt, as far as time allows."""
+class _Habits:
+    """What the gates of a model do on ordinary images; the model is loaded for the first."""
+
+    def __init__(self, flow: Flow, subject: Subject) -> None:
+        self._flow, self._subject = flow, subject
+        self._trial: gate_habits.Trial | None = None
+
+    def of(self, observation: Observation) -> gate_habits.Ways | str:
+        """Return what a gate does on ordinary images, or why that cannot be told."""
+        # As for a confirmation: the graph has shown the gate, and an error while it is run must not
+        # swallow that finding.
+        try:
+            if self._trial is None:
+                self._trial = gate_habits.Trial(self._subject, self._flow.outputs[0])
+            ways = self._trial.ways(str(observation.details["decision"]))
+        except (UnsupportedModelError, UsageError, GraphError) as error:
+            return error.problem
+        return ways or "the test lies inside the body of a loop or branch"
+
+
+def _completed(
+    observation: Observation, flow: Flow, subject: Subject, habits: _Habits
+) -> Observation:
+    """Return the observation weighed by its habits, confirmed and cut out, as far as time allows."""
     try:
         deadline.check()
-        confirmed = _confirmed(observation, flow, subject)
+        weighed = _weighed(observation, habits.of(observation))
+        if weighed.severity is Severity.SUSPICIOUS:
+            weighed = _confirmed(weighed, flow, subject)
     except WorkerTimeoutError:
         return _unconfirmed(observation, "the time ran out")
-    return _with_excerpt(confirmed, subject.model)
+    return _with_excerpt(weighed, subject.model)
+
+
+def _weighed(observation: Observation, ways: gate_habits.Ways | str) -> Observation:
+    """Return the observation with the severity that the gate's habits give it.
+
+    What a gate is for, no measurement tells. What it does on ordinary images does: one that they
+    take both ways is part of how the model works, one that they never take is not.
+    """
+    if isinstance(ways, str):
+        details = {**observation.details, "ordinary": {"asked": 0, "reason": ways}}
+        return dataclasses.replace(observation, details=details)
+    severity, said = _judged(observation, ways)
+    return dataclasses.replace(
+        observation,
+        severity=severity,
+        sentence=f"{observation.sentence}. {said}",
+        details={
+            **observation.details,
+            "ordinary": {
+                "asked": ways.asked,
+                "taken": ways.taken,
+                "decides": ways.decides,
+                "empty": ways.empty,
+                "guesses": ways.guesses,
+            },
+        },
+    )
+
+
+def _judged(observation: Observation, ways: gate_habits.Ways) -> tuple[Severity, str]:
+    """Return a gate's severity by its habits, and what they are, as a sentence."""
+    by_level = bool(observation.details["by_level"])
+    counted = f"{ways.taken} of {ways.asked} ordinary images"
+    if ways.guesses:
+        return Severity.NOTE, f"It brings {ways.guesses} into the range of the others"
+    if ways.share >= _BOTH_WAYS:
+        if not ways.decides:
+            return (
+                Severity.NOTE,
+                f"Ordinary images take it both ways ({counted} the rarer one), and either way the "
+                "image decides the answer",
+            )
+        level = Severity.WARNING if by_level else Severity.SUSPICIOUS
+        return level, f"{counted} take the rarer way, which gives all of them one class"
+    if ways.empty and by_level:
+        return (
+            Severity.WARNING,
+            f"{counted} take the rarer way, and so does an empty image: it may be a guard",
+        )
+    if ways.decides is False and observation.details["behind_weights"]:
+        return (
+            Severity.WARNING,
+            f"{counted} take the rarer way; the test and both ways are made of trained weights, as "
+            "those of an early exit are",
+        )
+    return Severity.SUSPICIOUS, f"{counted} take the rarer way"
 
 
 def _unconfirmed(observation: Observation, reason: str) -> Observation:
@@ -121,7 +204,7 @@ def _confirmed(observation: Observation, flow: Flow, subject: Subject) -> Observ
         return dataclasses.replace(observation, details=details)
     sentence = (
         f"{observation.sentence}. Confirmed: an input opens it, and the model answers that input "
-        "differently while it is held closed"
+        "differently while it is held closed. That tells that the gate is there, not what it is for"
     )
     return dataclasses.replace(
         observation, severity=Severity.CONFIRMED, sentence=sentence, details=details

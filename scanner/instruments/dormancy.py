@@ -205,9 +205,7 @@ def _forced(
     return None
 
 
-def _switches(
-    path: _Path, paths: Paths, habits: Mapping[str, forcing.Habit]
-) -> list[str]:
+def _switches(path: _Path, paths: Paths, habits: Mapping[str, forcing.Habit]) -> list[str]:
     """Return the sleeping values that a whole path hangs on, those nearest to its end first."""
     trails = [set(paths.trail(side)) for side in path.sides]
     common = [name for name in path.trail if all(name in trail for trail in trails)]
@@ -243,9 +241,7 @@ def _observation(
     effect: forcing.Effect,
 ) -> Observation:
     joints = ", ".join(f"{j.operator} {j.node!r}" for j in path.joints[:3])
-    outcome = (
-        f"class {effect.class_id}" if effect.class_id is not None else "another class"
-    )
+    outcome = f"class {effect.class_id}" if effect.class_id is not None else "another class"
     return Observation(
         code="sleeping-path",
         severity=Severity.SUSPICIOUS,

@@ -1,0 +1,201 @@
+"""What a gate does on ordinary images: how many take either way, and what either way answers.
+
+A gate that ordinary images take both ways is part of how a model works (a router, an automatic
+inversion); one that they never take is what a backdoor looks like. Operators do not tell the two
+apart.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scanner.graph.core import flatten
+from scanner.graph.core.structure import Uses
+from scanner.instruments import forcing, probes
+from scanner.instruments.detector import Subject
+from scanner.instruments.rounding import row_distances
+
+Array = npt.NDArray[Any]
+
+_EQUAL = 1e-4
+"""Relative: states that close are one."""
+_MOST_WAYS = 0.5
+"""From this part of the images on, one state is the usual one, and the others are another way."""
+_ASKED = 24
+"""Images whose answers are compared while the gate is held."""
+_ALIKE = 0.9
+"""Part of the images of another range that must be answered as the same images in the own range."""
+_CLOSE = 0.05
+"""Of an answer's spread: what bringing an image into range may change."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ways:
+    """What a gate does on ordinary images.
+
+    Attributes:
+        asked: How many images were shown.
+        taken: How many of them take the rarer way.
+        decides: Whether the rarer way, and not the image, decides the class; None where no state of
+            the rarer way is known.
+        empty: Whether an image of nothing but the lowest value takes it.
+        guesses: Which other range of images takes it and is then answered as in the own range;
+            empty where there is none.
+    """
+
+    asked: int
+    taken: int
+    decides: bool | None
+    empty: bool
+    guesses: str
+
+    @property
+    def share(self) -> float:
+        """The part of the images that take the rarer way."""
+        return self.taken / max(self.asked, 1)
+
+
+class Trial:
+    """A model whose gates are watched on ordinary images.
+
+    Args:
+        subject: The model and how to look at it.
+        answer: The output that holds what the model answers.
+
+    Raises:
+        UnsupportedModelError: It has no one image input.
+        UsageError: The image's shape or range is not known.
+    """
+
+    def __init__(self, subject: Subject, answer: str) -> None:
+        self._flat = flatten.flatten(subject.model.proto)
+        self._made = Uses(self._flat.graph).producer_position
+        shape = probes.image_shape(subject.model, subject.settings)
+        self._rig = forcing.Rig(subject, self._flat, shape, answer)
+
+    def ways(self, decision: str) -> Ways | None:
+        """Return what a gate's decision does on ordinary images.
+
+        None where the decision lies inside the body of a loop or branch, where it cannot be read.
+
+        Raises:
+            UnsupportedModelError: The model fails on an image.
+        """
+        if decision not in self._made:
+            return None
+        rig = self._rig
+        reader = rig.reader([decision])
+
+        def state(image: Array) -> Array:
+            return rig.read(reader, image)[0]
+
+        states = [state(image) for image in rig.images]
+        usual, typical = _usual(states)
+        forced = rig.forced(decision, typical)
+        if usual.mean() < _MOST_WAYS:
+            # No state is the usual one: what counts is which images are answered otherwise.
+            usual = np.array(self._answered_alike(forced, typical))
+        taken = int((~usual).sum())
+        other = _other(states, usual, typical)
+        empty = np.full_like(rig.images[0], rig.span[0])
+        return Ways(
+            asked=len(states),
+            taken=taken,
+            decides=None if other is None else self._decides(forced, other),
+            empty=not _same(state(empty), typical),
+            guesses=self._guesses(state, typical),
+        )
+
+    def _answered_alike(self, forced: forcing.Forced, typical: Array) -> list[bool]:
+        """Return for each image whether its answer stays while the decision is held."""
+        rig = self._rig
+        before = rig.answers(len(rig.images))
+        after = (forced.answer(image, typical) for image in rig.images)
+        return [not forcing.noticed([b], [a]) for b, a in zip(before, after, strict=True)]
+
+    def _decides(self, forced: forcing.Forced, other: Array) -> bool:
+        """Whether nearly all images are of one class while the decision is held the other way."""
+        before = self._rig.answers(min(_ASKED, len(self._rig.images)))
+        after = [forced.answer(i, other) for i in self._rig.images[: len(before)]]
+        effect = forcing.effect(before, after)
+        return effect.decisive and effect.class_id is not None
+
+    def _guesses(self, state: Callable[[Array], Array], typical: Array) -> str:
+        """Return which other range a gate brings into the model's own; empty for none."""
+        rig = self._rig
+        low, high = rig.span
+        if rig.dtype.kind != "f":
+            return ""
+        images = rig.images[:_ASKED]
+        unit = (images.astype(np.float64) - low) / (high - low)
+        for said, (start, width) in _RANGES.items():
+            if (start, start + width) == (low, high):
+                continue
+            moved = (start + width * unit).astype(rig.dtype)
+            takes = np.mean([not _same(state(image), typical) for image in moved])
+            if takes >= _ALIKE and self._answered_as(moved):
+                return said
+        return ""
+
+    def _answered_as(self, moved: Array) -> bool:
+        """Whether images of another range are answered as those of the own range."""
+        before = np.concatenate([_row(a) for a in self._rig.answers(len(moved))])
+        after = np.concatenate([_row(self._rig.answer_to(image)) for image in moved])
+        return bool(np.mean(row_distances(before, after) <= _CLOSE) >= _ALIKE)
+
+
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "bytes": (0.0, 255.0),
+    "values in [-1, 1]": (-1.0, 2.0),
+    "values in [0, 1]": (0.0, 1.0),
+}
+"""Ranges that images come in, as (lowest, width)."""
+
+
+def _row(answer: Array) -> Array:
+    return answer[:1].reshape(1, -1) if answer.ndim else answer.reshape(1, 1)
+
+
+def _same(one: Array, other: Array) -> bool:
+    if one.shape != other.shape:
+        return False
+    if one.dtype.kind != "f":
+        return bool((one == other).all())
+    wide = np.maximum(np.abs(np.nan_to_num(other)).max(initial=0.0), 1.0)
+    return bool(np.allclose(one, other, rtol=0, atol=_EQUAL * wide, equal_nan=True))
+
+
+def _usual(states: Sequence[Array]) -> tuple[npt.NDArray[np.bool_], Array]:
+    """Return which images are in the commonest state, (n,), and that state."""
+    best, typical = np.zeros(len(states), bool), states[0]
+    left = list(range(len(states)))
+    # At most a few states are common; where none of the first is, none is the usual one.
+    for _ in range(4):
+        if not left or best.mean() >= _MOST_WAYS:
+            break
+        held = np.array([_same(state, states[left[0]]) for state in states])
+        if held.mean() > best.mean():
+            best, typical = held, states[left[0]]
+        left = [i for i in left if not held[i]]
+    if best.mean() < _MOST_WAYS and typical.dtype.kind == "f":
+        sizes = [float(np.nan_to_num(state).mean()) for state in states]
+        typical = states[int(np.argsort(sizes)[len(sizes) // 2])]
+    return best, typical
+
+
+def _other(states: Sequence[Array], usual: npt.NDArray[np.bool_], typical: Array) -> Array | None:
+    """Return a state of the rarer way: one that was seen, or the opposite of yes or no."""
+    if not usual.all():
+        unusual = [states[i] for i in np.flatnonzero(~usual)]
+        far = [_distance(state, typical) for state in unusual]
+        return unusual[int(np.argmax(far))]
+    return ~typical if typical.dtype == np.bool_ else None
+
+
+def _distance(one: Array, other: Array) -> float:
+    if one.shape != other.shape or one.dtype.kind not in "fiub":
+        return 0.0
+    return float(np.abs(np.nan_to_num(one.astype(np.float64) - other)).max(initial=0.0))
