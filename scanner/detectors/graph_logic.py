@@ -111,7 +111,7 @@ class _Habits:
 def _completed(
     observation: Observation, flow: Flow, subject: Subject, habits: _Habits
 ) -> Observation:
-    """Return the observation weighed by its habits, confirmed and cut out, as far as time allows."""
+    """Return the observation weighed, confirmed and cut out, as far as time allows."""
     try:
         deadline.check()
         weighed = _weighed(observation, habits.of(observation))
@@ -152,30 +152,20 @@ def _weighed(observation: Observation, ways: gate_habits.Ways | str) -> Observat
 def _judged(observation: Observation, ways: gate_habits.Ways) -> tuple[Severity, str]:
     """Return a gate's severity by its habits, and what they are, as a sentence."""
     by_level = bool(observation.details["by_level"])
-    counted = f"{ways.taken} of {ways.asked} ordinary images"
+    counted = f"{ways.taken} of {ways.asked} ordinary images take the rarer way"
     if ways.guesses:
         return Severity.NOTE, f"It brings {ways.guesses} into the range of the others"
+    if ways.share >= _BOTH_WAYS and not ways.decides:
+        return Severity.NOTE, f"{counted}, and either way the image decides the answer"
     if ways.share >= _BOTH_WAYS:
-        if not ways.decides:
-            return (
-                Severity.NOTE,
-                f"Ordinary images take it both ways ({counted} the rarer one), and either way the "
-                "image decides the answer",
-            )
         level = Severity.WARNING if by_level else Severity.SUSPICIOUS
-        return level, f"{counted} take the rarer way, which gives all of them one class"
+        return level, f"{counted}, which gives all of them one class"
     if ways.empty and by_level:
-        return (
-            Severity.WARNING,
-            f"{counted} take the rarer way, and so does an empty image: it may be a guard",
-        )
+        return Severity.WARNING, f"{counted}, and so does an empty image: it may be a guard"
     if ways.decides is False and observation.details["behind_weights"]:
-        return (
-            Severity.WARNING,
-            f"{counted} take the rarer way; the test and both ways are made of trained weights, as "
-            "those of an early exit are",
-        )
-    return Severity.SUSPICIOUS, f"{counted} take the rarer way"
+        made = "the test and both ways are made of trained weights, as in an early exit"
+        return Severity.WARNING, f"{counted}; {made}"
+    return Severity.SUSPICIOUS, counted
 
 
 def _unconfirmed(observation: Observation, reason: str) -> Observation:

@@ -1,10 +1,11 @@
 """The search for sleeping paths: silent on all that is shown, reachable, and decisive.
 
-Two stages, so that an ordinary network costs next to nothing. The graph alone says where a value
-that passed few of the trained weights joins the network (`scanner.graph.dormancy.side_paths`).
-Only these values are watched on ordinary images; only those that stand still are forced to what
-they can reach (`scanner.graph.dormancy.bounds`); and only for those that then decide the answer is
-an input searched that wakes them.
+Three stages, so that an ordinary network costs next to nothing. The graph alone says where a value
+that passed few of the trained weights joins the network (`scanner.graph.dormancy.side_paths`), and
+which channels of its layers read almost nothing of what their siblings read
+(`scanner.graph.dormancy.lone_channels`). Only these are watched on ordinary images, and only those
+that stand still are forced to what they can reach (`scanner.graph.dormancy.bounds`). Where that
+decides the answer, an input is searched that wakes them (`scanner.instruments.waking`).
 """
 
 import dataclasses
@@ -17,24 +18,29 @@ import onnx
 
 from scanner.errors import NoLogitsError, UnsupportedModelError, WorkerTimeoutError
 from scanner.graph.core import flatten
-from scanner.graph.dormancy import bounds
+from scanner.graph.dormancy import lone_channels
 from scanner.graph.dormancy.side_paths import Joint, Paths
 from scanner.graph.layers.logits import find_logits
-from scanner.instruments import forcing, probes
+from scanner.graph.logic.unfold import unfold
+from scanner.instruments import forcing, probes, waking
 from scanner.instruments.detector import Subject
-from scanner.results import Observation, Severity
+from scanner.results import Array as Packed
+from scanner.results import Input, Observation, Severity
 from scanner.sandbox import deadline
 from scanner.values import frozen
 
 Array = npt.NDArray[Any]
-Reach = Mapping[str, tuple[Array, Array]]
 
 _MOST_SIDES = 200
 """Values that are watched; those nearest to the answer come first."""
-_MOST_GROUPS = 16
+_MOST_PATHS = 16
 """Sleeping paths that are forced."""
 _MOST_SWITCHES = 8
 """Values of one path that are forced."""
+_MOST_LAYERS = 4
+"""Layers whose lone channels are forced."""
+_MOST_NOTICED = 0.1
+"""Share of the images whose answer may change when a dormant value is held where it mostly is."""
 _ASKED = 24
 """Ordinary images that a forced value is shown with."""
 
@@ -64,6 +70,29 @@ class _Path:
         return tuple(dict.fromkeys(joint.side for joint in self.joints))
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Sleeping:
+    """A value that decides the answer when it is moved.
+
+    Attributes:
+        value: Its name.
+        typical: What it is on most images.
+        held: What it was forced to.
+        moved: The share of ordinary images that move it.
+        shown: The places of those images.
+        effect: What the model then answers.
+        model: The model with the value given by hand.
+    """
+
+    value: str
+    typical: Array
+    held: Array
+    moved: float
+    shown: tuple[int, ...]
+    effect: forcing.Effect
+    model: forcing.Forced
+
+
 def search(subject: Subject) -> Found:
     """Return the sleeping paths of a model.
 
@@ -71,33 +100,35 @@ def search(subject: Subject) -> Found:
         MalformedModelError: The graph contradicts itself.
         NoLogitsError: The model answers nothing that names a class.
         UnsupportedModelError: The model has several inputs, or fails when it runs.
-        UsageError: The input's shape is open.
+        UsageError: The input's shape is open, or its range is not known.
     """
     shape = probes.image_shape(subject.model, subject.settings)
-    flat = flatten.flatten(subject.model.proto)
+    flat = subject.model.complete(flatten.flatten(subject.model.proto))
     answer = answer_of(flat, subject.settings.logits)
     paths = Paths(flat, answer)
-    joints = _watched(paths)
-    found: list[Observation] = []
-    parameters = {
+    joints, lone = _watched(paths), lone_channels.find(flat, paths.facts)[:_MOST_LAYERS]
+    parameters: dict[str, Any] = {
         "answer": answer,
         "joints": len(joints),
+        "lone_channels": sum(len(layer.channels) for layer in lone),
         "seed": subject.settings.seed,
         "input_shape": list(shape),
     }
-    if joints:
-        rig = forcing.Rig(subject, flat, shape, answer)
-        span = probes.input_range(rig.dtype, subject.settings)
-        parameters |= {"images": len(rig.images), "input_range": list(span)}
-        for path in _dormant(joints, paths, rig, span):
-            try:
-                deadline.check()
-                observation = _forced(path, paths, rig, span)
-            except WorkerTimeoutError:
-                parameters["stopped"] = "the time ran out before every sleeping path was forced"
-                break
-            if observation is not None:
-                found.append(observation)
+    if not joints and not lone:
+        return Found(observations=(), parameters=parameters)
+    rig = forcing.Rig(subject, flat, shape, answer)
+    if not forcing.names_class(rig.answers(1)[0], rig.batch):
+        raise NoLogitsError(
+            f"{answer!r} holds no class scores, so nothing tells whether they were forced",
+            remedy="name the logits with the setting `logits`",
+        )
+    parameters |= {"images": len(rig.images), "input_range": list(rig.span)}
+    found: list[Observation] = []
+    try:
+        found.extend(_side_paths(joints, paths, rig))
+        found.extend(_replaced_channels(lone, paths, rig))
+    except WorkerTimeoutError:
+        parameters["stopped"] = "the time ran out before every candidate was forced"
     found.sort(key=lambda o: -o.severity)
     return Found(observations=tuple(found), parameters=parameters)
 
@@ -105,7 +136,7 @@ def search(subject: Subject) -> Found:
 def answer_of(flat: onnx.ModelProto, asked: str | None) -> str:
     """Return the value that holds what a model answers: its logits, else its first output.
 
-    A model whose output is a class number has no logits that a later node could not overrule.
+    What the user names as logits comes second: a gate may stand behind it.
 
     Raises:
         NoLogitsError: There is no output.
@@ -128,137 +159,230 @@ def _watched(paths: Paths) -> list[Joint]:
     return [joint for joint in found if joint.side in sides]
 
 
-def _dormant(
-    joints: Sequence[Joint], paths: Paths, rig: forcing.Rig, span: tuple[float, float]
-) -> list[_Path]:
+def _side_paths(
+    joints: Sequence[Joint], paths: Paths, rig: forcing.Rig
+) -> Iterator[Observation]:
+    """Yield what comes of each side path that ordinary images leave alone."""
+    for path in _dormant(joints, paths, rig) if joints else ():
+        deadline.check()
+        sleeping = _forced(path, paths, rig)
+        if sleeping is not None:
+            yield _confirmed(_observation(path, paths, sleeping), sleeping, paths, rig)
+
+
+def _dormant(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> list[_Path]:
     """Return the side paths that ordinary images leave alone."""
     sides = list(dict.fromkeys(joint.side for joint in joints))
     quiet = rig.habits(sides, {})
-    wide = {name: name for name in sides if name not in quiet}
     # What moves may still stand still beside the way that it could go.
-    reach, _ = reachable(rig, list(wide), span)
+    reach, _ = rig.reachable([name for name in sides if name not in quiet])
     quiet |= rig.habits(list(reach), reach) if reach else {}
-    groups: list[list[Joint]] = []
-    trails: list[set[str]] = []
-    for joint in (joint for joint in joints if joint.side in quiet):
-        trail = set(paths.trail(joint.side))
-        near = [i for i, other in enumerate(trails) if trail & other]
-        merged = [joint]
-        for i in reversed(near):
-            merged = groups.pop(i) + merged
-            trail |= trails.pop(i)
-        groups.append(merged)
-        trails.append(trail)
-    made = paths.uses.producer_position
-    return [
-        _Path(tuple(group), tuple(sorted(trail, key=lambda name: made[name])))
-        for group, trail in zip(groups, trails, strict=True)
-    ][:_MOST_GROUPS]
+    asleep = [joint for joint in joints if joint.side in quiet]
+    trails = {joint.side: set(paths.trail(joint.side)) for joint in asleep}
+    # A joint within a side path gates nothing by itself: the path's own end does.
+    ends = [j for j in asleep if not any(j.output in trail for trail in trails.values())]
+    groups: list[tuple[list[Joint], set[str]]] = []
+    for joint in ends:
+        merged, trail = [joint], trails[joint.side]
+        for group in [group for group in groups if group[1] & trail]:
+            groups.remove(group)
+            merged, trail = group[0] + merged, group[1] | trail
+        groups.append((merged, trail))
+    return [_Path(tuple(group), paths.ordered(trail)) for group, trail in groups][:_MOST_PATHS]
 
 
-def reachable(
-    rig: forcing.Rig, values: Sequence[str], span: tuple[float, float]
-) -> tuple[dict[str, tuple[Array, Array]], frozenset[str]]:
-    """Return bounds of values over the input range, and which of them are estimates.
-
-    Values that have none are missing.
-    """
-    if not values:
-        return {}, frozenset()
-    try:
-        graph = bounds.bounded(rig.subject.model.complete(rig.flat), values)
-        if not graph.values:
-            return {}, frozenset()
-        session = rig.opened(graph.proto)
-        feeds = {}
-        for pair in graph.box.values():
-            for name, end in ((pair.low, span[0]), (pair.high, span[1])):
-                feeds[name] = rig.filled(np.full(rig.images.shape[1:], end).astype(rig.dtype))
-        names = [output.name for output in session.native.get_outputs()]
-        made = dict(zip(names, session.feed(feeds), strict=True))
-    except UnsupportedModelError:
-        # Bounds are a second opinion: where they cannot be computed a search has to show the way.
-        return {}, frozenset()
-    return {n: (made[p.low], made[p.high]) for n, p in graph.values.items()}, graph.estimated
-
-
-def _forced(
-    path: _Path, paths: Paths, rig: forcing.Rig, span: tuple[float, float]
-) -> Observation | None:
-    """Return what forcing a sleeping path shows, or None where it decides nothing."""
-    reach, estimated = reachable(rig, path.trail, span)
+def _forced(path: _Path, paths: Paths, rig: forcing.Rig) -> _Sleeping | None:
+    """Return the value of a path that decides the answer when it is forced, or None."""
+    reach, estimated = rig.reachable(path.trail)
     habits = rig.habits(path.trail, reach)
     for switch in _switches(path, paths, habits):
+        deadline.check()
         habit = habits[switch]
         usual = np.flatnonzero(habit.usual)[:_ASKED]
-        before = [rig.answers(int(usual.max()) + 1)[i] for i in usual]
+        images = [rig.images[place] for place in usual]
+        before = [rig.answers(int(place) + 1)[place] for place in usual]
         model = rig.forced(switch, habit.typical)
-        for held in _extremes(habit.typical, reach.get(switch), proven=switch not in estimated):
-            deadline.check()
+        # What hardly moves may still be heard: then it does not sleep.
+        held_still = [model.answer(image, habit.typical) for image in images]
+        if forcing.noticed(before, held_still) > _MOST_NOTICED:
+            continue
+        ends = reach.get(switch)
+        for held in forcing.extremes(habit.typical, ends, proven=switch not in estimated):
             try:
-                after = model.answers(rig.images[usual], held)
+                after = [model.answer(image, held) for image in images]
             except UnsupportedModelError:
                 continue  # no such value can be, such as an index past the end
             effect = forcing.effect(before, after)
             if effect.decisive:
-                return _observation(path, paths, switch, habit, held, effect)
+                shown = tuple(map(int, np.flatnonzero(~habit.usual)))
+                return _Sleeping(switch, habit.typical, held, habit.moved, shown, effect, model)
     return None
 
 
 def _switches(path: _Path, paths: Paths, habits: Mapping[str, forcing.Habit]) -> list[str]:
-    """Return the sleeping values that a whole path hangs on, those nearest to its end first."""
+    """Return the sleeping values to force: those that a whole path hangs on, then each end."""
     trails = [set(paths.trail(side)) for side in path.sides]
     common = [name for name in path.trail if all(name in trail for trail in trails)]
-    asleep = [name for name in reversed(common) if name in habits]
-    return asleep[:_MOST_SWITCHES]
+    asleep = [name for name in (*reversed(common), *path.sides) if name in habits]
+    return list(dict.fromkeys(asleep))[:_MOST_SWITCHES]
 
 
-def _extremes(
-    typical: Array, reach: tuple[Array, Array] | None, *, proven: bool
-) -> Iterator[Array]:
-    """Yield what a value is to be forced to: the ends of its reach, as far as it has one."""
-    ends = [] if reach is None else [end for end in reach if end.shape == typical.shape]
-    if typical.dtype == np.bool_:
-        fixed = len(ends) == 2 and proven and bool((ends[0] == ends[1]).all())  # noqa: PLR2004 - low and high
-        return iter([] if fixed else [np.asarray(~typical)])
-    if not proven or not ends:
-        steps = (0, 1, -1) if typical.dtype.kind in "iu" else (0, 1, -1, 10, 1000)
-        ends += [typical + np.array(step).astype(typical.dtype) for step in steps]
-        ends += [np.full_like(typical, number) for number in (0, 1)]
-    return (
-        np.asarray(end, typical.dtype)
-        for end in ends
-        if not np.allclose(end, typical, rtol=1e-6, atol=0) and not np.isnan(end).any()
-    )
-
-
-def _observation(
-    path: _Path,
-    paths: Paths,
-    switch: str,
-    habit: forcing.Habit,
-    held: Array,
-    effect: forcing.Effect,
-) -> Observation:
-    joints = ", ".join(f"{j.operator} {j.node!r}" for j in path.joints[:3])
-    outcome = f"class {effect.class_id}" if effect.class_id is not None else "another class"
+def _observation(path: _Path, paths: Paths, sleeping: _Sleeping) -> Observation:
+    joints = ", ".join(f"{joint.operator} {joint.node!r}" for joint in path.joints[:3])
     return Observation(
         code="sleeping-path",
         severity=Severity.SUSPICIOUS,
-        sentence=f"The value {switch!r}, which goes past the trained weights to {joints}, stands "
-        f"still on {1 - habit.moved:.0%} of the ordinary images; moved to where an input can take "
-        f"it, it turns their answers into {outcome}",
-        nodes=paths.labels(iter([*path.trail, *(j.output for j in path.joints)])),
+        sentence=f"{sleeping.value!r} goes past the trained weights to {joints} and stands still "
+        f"on {1 - sleeping.moved:.0%} of the images shown; moved as far as an input may take it, "
+        f"it makes the model answer {_outcome(sleeping.effect)} to {sleeping.effect.share:.0%} "
+        "of them",
+        nodes=paths.labels([*path.trail, *(joint.output for joint in path.joints)]),
         details={
-            "switch": switch,
-            "moved": habit.moved,
+            "value": sleeping.value,
+            "moved": sleeping.moved,
             "joints": [dataclasses.asdict(joint) for joint in path.joints],
-            "typical": _shown(habit.typical),
-            "forced": _shown(held),
-            "class": effect.class_id,
-            "changed": effect.changed,
+            "typical": _shown(sleeping.typical),
+            "forced": _shown(sleeping.held),
+            "class": sleeping.effect.class_id,
+            "changed": sleeping.effect.changed,
         },
     )
+
+
+def _outcome(effect: forcing.Effect) -> str:
+    return "another class" if effect.class_id is None else f"class {effect.class_id}"
+
+
+def _confirmed(
+    observation: Observation, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig
+) -> Observation:
+    """Return the observation with an input that wakes the value, where one is found."""
+
+    def wakes(image: Array) -> bool:
+        asleep = sleeping.model.answer(image, sleeping.typical)
+        return forcing.differ_in_class(rig.answer_to(image), asleep)
+
+    sleeper = waking.Sleeper(
+        value=sleeping.value,
+        trail=paths.trail(sleeping.value),
+        held=sleeping.held,
+        channels=None,
+        wakes=wakes,
+    )
+    return _woken(observation, sleeper, sleeping.shown, paths, rig)
+
+
+def _woken(
+    observation: Observation,
+    sleeper: waking.Sleeper,
+    shown: Sequence[int],
+    paths: Paths,
+    rig: forcing.Rig,
+) -> Observation:
+    try:
+        flow = unfold(rig.flat) if sleeper.channels is None else None
+        image, how = waking.wake(rig, paths, sleeper, shown, flow)
+    except WorkerTimeoutError:
+        # Forcing has already shown what the path does: the end of the time takes no finding away.
+        image, how = None, "the time ran out"
+    details = {**observation.details, "confirmation": {"woken": image is not None, "how": how}}
+    if image is None:
+        return dataclasses.replace(observation, details=details)
+    low, high = rig.span
+    packed = Packed.packed(image.astype("<f4").tobytes(), image.shape)
+    return dataclasses.replace(
+        observation,
+        severity=Severity.CONFIRMED,
+        sentence=f"{observation.sentence}. Confirmed: an input wakes it, and the model answers "
+        "that input differently while it is held asleep",
+        details=details,
+        input=Input(image=packed, low=low, high=high),
+    )
+
+
+def _replaced_channels(
+    lone: Sequence[lone_channels.Lone], paths: Paths, rig: forcing.Rig
+) -> Iterator[Observation]:
+    """Yield what comes of the lone channels that decide the answer, those of the last layer first.
+
+    Channels before them are links of one chain, so the first that decides speaks for all.
+    """
+    for layer in lone:
+        deadline.check()
+        found = _forced_channels(layer, rig)
+        if found is None:
+            continue
+        effect, sleeper = found
+        nodes = tuple(dict.fromkeys(other.node for other in reversed(lone)))
+        observation = Observation(
+            code="lone-channels",
+            severity=Severity.SUSPICIOUS,
+            sentence=f"{_named(layer.channels)} of {layer.value!r} read{_s(layer.channels)} "
+            f"{layer.breadth:.1%} of what the others read and can be held still unnoticed; moved "
+            f"as far as an input may take {_them(layer.channels)}, the model answers "
+            f"{_outcome(effect)} to {effect.share:.0%} of the images shown",
+            nodes=nodes,
+            details={
+                "value": layer.value,
+                "channels": list(layer.channels),
+                "breadth": layer.breadth,
+                "layers": [
+                    {"value": other.value, "channels": list(other.channels)} for other in lone
+                ],
+                "class": effect.class_id,
+                "changed": effect.changed,
+            },
+        )
+        yield _woken(observation, sleeper, (), paths, rig)
+        return
+
+
+def _forced_channels(
+    layer: lone_channels.Lone, rig: forcing.Rig
+) -> tuple[forcing.Effect, waking.Sleeper] | None:
+    """Return what forcing the lone channels of a layer does, or None where it decides nothing."""
+    session = rig.reader([layer.value])
+    images = list(rig.images[:_ASKED])
+    values = [rig.read(session, image)[0] for image in images]
+    part = lone_channels.channels(values[0].shape, layer.axis, layer.channels)
+    typical = np.median([value[part] for value in values], axis=0).astype(values[0].dtype)
+    reach, _ = rig.reachable([layer.value])
+    model, before = rig.forced(layer.value, values[0]), rig.answers(len(images))
+
+    def put(value: Array, channels: Array) -> Array:
+        changed = value.copy()
+        changed[part] = channels
+        return changed
+
+    def answers(channels: Array) -> list[Array]:
+        return [model.answer(i, put(v, channels)) for i, v in zip(images, values, strict=True)]
+
+    def wakes(image: Array) -> bool:
+        asleep = model.answer(image, put(rig.read(session, image)[0], typical))
+        return forcing.differ_in_class(rig.answer_to(image), asleep)
+
+    if forcing.noticed(before, answers(typical)) > _MOST_NOTICED or layer.value not in reach:
+        return None
+    for end in reach[layer.value]:
+        effect = forcing.effect(before, answers(end[part]))
+        if effect.decisive:
+            return effect, waking.Sleeper(
+                value=layer.value, trail=(), held=end[part], channels=part, wakes=wakes
+            )
+    return None
+
+
+def _named(channels: Sequence[int]) -> str:
+    shown = ", ".join(map(str, channels[:4])) + (" and others" if len(channels) > 4 else "")  # noqa: PLR2004
+    return f"Channel{'s' if len(channels) > 1 else ''} {shown}"
+
+
+def _s(channels: Sequence[int]) -> str:
+    return "" if len(channels) > 1 else "s"
+
+
+def _them(channels: Sequence[int]) -> str:
+    return "them" if len(channels) > 1 else "it"
 
 
 def _shown(value: Array) -> list[Any]:

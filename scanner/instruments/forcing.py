@@ -5,7 +5,7 @@ axis at all, is that of one image.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,16 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
+from scanner.errors import UnsupportedModelError
 from scanner.graph.core import extract
+from scanner.graph.dormancy import bounds
 from scanner.instruments import probes, runtime
 from scanner.instruments.detector import Subject
 from scanner.settings import Device, Noise
 
 Array = npt.NDArray[Any]
+Reach = Mapping[str, tuple[Array, Array]]
+"""By value, its lower and its upper bound."""
 
 _MANY, _FEW = 20, 4
 """Images of each family, for small and for large ones."""
@@ -105,11 +109,13 @@ class Effect:
         decisive: Whether the forced value, and not the image, decides the answer.
         class_id: The class of nearly all forced answers; None where they are of several.
         changed: The share of images whose class changed.
+        share: The share of images that were answered with that class, or with another than before.
     """
 
     decisive: bool
     class_id: int | None
     changed: float
+    share: float
 
 
 class Rig:
@@ -129,9 +135,11 @@ class Rig:
         info = subject.model.identity.inputs[0]
         first = info.shape[0] if info.shape else 1
         self.image, self.batch = info.name, first if isinstance(first, int) and first > 0 else 1
-        self.dtype = runtime.numpy_dtype(subject.model.identity.inputs[0].dtype)
+        self.dtype = runtime.numpy_dtype(info.dtype)
+        self.span = probes.input_range(self.dtype, subject.settings)
         self.images = ordinary(subject, shape, self.dtype)
         self._answers: list[Array] = []
+        self._answering: runtime.Session | None = None
 
     def opened(self, proto: onnx.ModelProto) -> runtime.Session:
         """Load a graph derived from the model.
@@ -159,9 +167,7 @@ class Rig:
         """Return a batch of the model's own size that holds one image."""
         return np.repeat(image[None], self.batch, axis=0)
 
-    def habits(
-        self, values: Sequence[str], reach: Mapping[str, tuple[Array, Array]]
-    ) -> dict[str, Habit]:
+    def habits(self, values: Sequence[str], reach: Reach) -> dict[str, Habit]:
         """Return the habits of those values that nearly all ordinary images leave alone.
 
         Args:
@@ -196,11 +202,48 @@ class Rig:
 
     def answers(self, count: int) -> list[Array]:
         """Return what the model answers to the first images."""
-        if len(self._answers) < count:
-            session = self.reader([self.answer])
-            done = len(self._answers)
-            self._answers += [self.read(session, i)[0] for i in self.images[done:count]]
+        for image in self.images[len(self._answers) : count]:
+            self._answers.append(self.answer_to(image))
         return self._answers[:count]
+
+    def answer_to(self, image: Array) -> Array:
+        """Return what the model answers to an image.
+
+        Raises:
+            UnsupportedModelError: The model fails on it.
+        """
+        if self._answering is None:
+            self._answering = self.reader([self.answer])
+        return self.read(self._answering, image)[0]
+
+    def behind(self, value: str) -> list[str]:
+        """Return the computed values that a value derives from, itself included."""
+        cut = extract.upstream(self.flat, [value])
+        return [name for node in cut.graph.node for name in node.output if name]
+
+    def reachable(self, values: Sequence[str]) -> tuple[Reach, frozenset[str]]:
+        """Return bounds of values over the input range, and which of them are estimates.
+
+        Values that have none are missing.
+        """
+        if not values:
+            return {}, frozenset()
+        graph = bounds.bounded(self.flat, values)
+        if not graph.values:
+            return {}, frozenset()
+        try:
+            session = self.opened(graph.proto)
+            names = [output.name for output in session.native.get_outputs()]
+            feeds = {
+                name: self.filled(np.full(self.images.shape[1:], end).astype(self.dtype))
+                for pair in graph.box.values()
+                for name, end in zip((pair.low, pair.high), self.span, strict=True)
+            }
+            made = dict(zip(names, session.feed(feeds), strict=True))
+        except UnsupportedModelError:
+            # Bounds are a second opinion: without them other values are tried.
+            return {}, frozenset()
+        return {n: (made[p.low], made[p.high]) for n, p in graph.values.items()}, graph.estimated
 
     def forced(self, value: str, like: Array) -> "Forced":
         """Load the model with a value that is given by hand.
@@ -221,18 +264,39 @@ class Forced:
         self._rig, self._value, self._session = rig, value, session
         self._takes = {info.name for info in session.native.get_inputs()}
 
-    def answers(self, images: Array, held: Array) -> list[Array]:
-        """Return what the model answers to images while the value is held.
+    def answer(self, image: Array, held: Array) -> Array:
+        """Return what the model answers to an image while the value is held.
 
         Raises:
             UnsupportedModelError: The model fails.
         """
-        found = []
-        for image in images:
-            feeds = {self._rig.image: self._rig.filled(image), self._value: held}
-            taken = {name: value for name, value in feeds.items() if name in self._takes}
-            found.append(self._session.feed(taken)[0])
-        return found
+        feeds = {self._rig.image: self._rig.filled(image), self._value: held}
+        return self._session.feed({n: v for n, v in feeds.items() if n in self._takes})[0]
+
+
+def extremes(typical: Array, reach: tuple[Array, Array] | None, *, proven: bool) -> Iterator[Array]:
+    """Yield what a value is to be forced to: the ends of its reach.
+
+    Where these are estimates or unknown, also other values: the other truth, the next numbers.
+
+    Args:
+        typical: What it is on most images.
+        reach: Its bounds, if it has any.
+        proven: Whether these are a proof.
+    """
+    ends = [] if reach is None else [end for end in reach if end.shape == typical.shape]
+    if typical.dtype == np.bool_:
+        fixed = len(ends) == 2 and proven and bool((ends[0] == ends[1]).all())  # noqa: PLR2004 - low and high
+        return iter([] if fixed else [np.asarray(~typical)])
+    if not proven or not ends:
+        steps = (0, 1, -1) if typical.dtype.kind in "iu" else (0, 1, -1, 10, 1000)
+        ends += [typical + np.array(step).astype(typical.dtype) for step in steps]
+        ends += [np.full_like(typical, number) for number in (0, 1)]
+    return (
+        np.asarray(end, typical.dtype)
+        for end in ends
+        if not np.isnan(end).any() and not np.allclose(end, typical, rtol=_SAME, atol=0)
+    )
 
 
 def effect(before: Sequence[Array], after: Sequence[Array]) -> Effect:
@@ -244,7 +308,7 @@ def effect(before: Sequence[Array], after: Sequence[Array]) -> Effect:
     """
     spoken = [_is_said(answer) for answer in after]
     if not spoken or np.mean(spoken) < _AGREED:
-        return Effect(decisive=False, class_id=None, changed=0.0)
+        return Effect(decisive=False, class_id=None, changed=0.0, share=0.0)
     old, new = (np.array([class_of(a) for a in answers]) for answers in (before, after))
     changed = float((old != new).mean())
     classes, counts = np.unique(new, return_counts=True)
@@ -252,12 +316,27 @@ def effect(before: Sequence[Array], after: Sequence[Array]) -> Effect:
     target = int(classes[counts.argmax()]) if agreed else None
     led = min(map(_lead, after)) > _FAR * max(map(_lead, before))
     decisive = changed >= _AGREED or (agreed and (led or float((old != target).mean()) >= _VARIED))
-    return Effect(decisive=bool(decisive), class_id=target, changed=changed)
+    share = float(counts.max() / len(new)) if agreed else changed
+    return Effect(decisive=bool(decisive), class_id=target, changed=changed, share=share)
 
 
 def noticed(before: Sequence[Array], after: Sequence[Array]) -> float:
     """Return the share of images whose answer differs noticeably."""
     return float(np.mean([_differ(*pair) for pair in zip(before, after, strict=True)]))
+
+
+def names_class(answer: Array, batch: int) -> bool:
+    """Whether an answer names a class: scores of two or more, or one whole number, per image."""
+    each = answer.size // batch
+    if answer.dtype.kind in "iu":
+        return each == 1
+    scores = answer.shape[1] if answer.ndim > 1 else each
+    return answer.dtype.kind == "f" and each == scores > 1
+
+
+def differ_in_class(one: Array, other: Array) -> bool:
+    """Whether two answers name different classes, and both name one."""
+    return _is_said(one) and _is_said(other) and class_of(one) != class_of(other)
 
 
 def class_of(answer: Array) -> int:

@@ -192,7 +192,7 @@ def _other(states: Sequence[Array], usual: npt.NDArray[np.bool_], typical: Array
         unusual = [states[i] for i in np.flatnonzero(~usual)]
         far = [_distance(state, typical) for state in unusual]
         return unusual[int(np.argmax(far))]
-    return ~typical if typical.dtype == np.bool_ else None
+    return np.asarray(~typical) if typical.dtype == np.bool_ else None
 
 
 def _distance(one: Array, other: Array) -> float:

@@ -9,7 +9,7 @@ inputs, which only running the model shows.
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import onnx
 
@@ -95,9 +95,13 @@ class Paths:
             return (source for source in self.uses.sources(name) if source in self.data)
 
         found = [n for n in ancestors([value], data_sources) if n not in self.inputs]
-        return tuple(sorted(found, key=lambda name: self.uses.producer_position[name]))
+        return self.ordered(found)
 
-    def labels(self, values: Iterator[str]) -> tuple[str, ...]:
+    def ordered(self, values: Iterable[str]) -> tuple[str, ...]:
+        """Return computed values in the order of the graph."""
+        return tuple(sorted(values, key=lambda name: self.uses.producer_position[name]))
+
+    def labels(self, values: Iterable[str]) -> tuple[str, ...]:
         """Return the labels of the nodes that make these values, each once."""
         makers = (self.uses.producer(name) for name in values)
         return tuple(dict.fromkeys(label(node) for node in makers if node is not None))
@@ -164,7 +168,3 @@ class Paths:
         """Return how many numbers a value holds, with 1 for each open size."""
         shape = self.facts.shapes.get(name, ())
         return float(math.prod(size if isinstance(size, int) else 1 for size in shape))
-
-    def shapes(self) -> Mapping[str, facts.Shape]:
-        """Return what is known of the shapes of the values."""
-        return self.facts.shapes

@@ -1,0 +1,183 @@
+"""An input that wakes a sleeping value: found among what was shown, backwards, or uphill.
+
+Backwards, each step of the side path is solved for what it should have read
+(`scanner.graph.logic.open_gate`): that settles equalities and tests of whole numbers. Uphill, the
+gradient of the value, or of what it is made of, is followed by the input; rectifiers let a tenth of
+it through where they are shut, since a path that sleeps has none of its own.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from scanner.errors import NoGradientError, UnsupportedModelError
+from scanner.graph.core.draft import copied
+from scanner.graph.core.facts import FLOATING
+from scanner.graph.dormancy.side_paths import Paths
+from scanner.graph.gradient.backward import GradientModel, gradient_model
+from scanner.graph.logic import open_gate
+from scanner.graph.logic.unfold import Flow
+from scanner.instruments.forcing import Rig
+from scanner.sandbox import deadline
+
+Array = npt.NDArray[Any]
+
+_ROUNDS = 12
+_STARTS = 3
+_STEPS = 40
+_LEAK = 0.1
+_NARROW = 64
+"""Numbers of a value up to which it is climbed: a wider one is no outcome of a test."""
+_MOST_CLIMBED = 4
+"""Values of one path that are climbed, those nearest to its end first."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sleeper:
+    """A sleeping value, and what is needed to look for an input that wakes it.
+
+    Attributes:
+        value: Its name.
+        trail: The values that it derives from, itself included, in the order of the graph.
+        held: What it was forced to when it decided the answer.
+        channels: The index of the part that sleeps; None for the whole value.
+        wakes: Whether an image wakes it, and the model answers that image otherwise while it is
+            held asleep.
+    """
+
+    value: str
+    trail: Sequence[str]
+    held: Array
+    channels: tuple[Any, ...] | None
+    wakes: Callable[[Array], bool]
+
+
+def wake(
+    rig: Rig, paths: Paths, sleeper: Sleeper, shown: Sequence[int], flow: Flow | None
+) -> tuple[Array | None, str]:
+    """Return an image that wakes a value, and how it was found; None where none was.
+
+    Args:
+        rig: The model.
+        paths: Its graph.
+        sleeper: The value.
+        shown: Places of the ordinary images that moved it.
+        flow: The unfolded graph, for the way backwards; None goes uphill only.
+
+    Raises:
+        WorkerTimeoutError: The time ran out.
+    """
+    ways: list[tuple[str, Iterator[Array]]] = [("shown", iter([rig.images[i] for i in shown[:8]]))]
+    if flow is not None:
+        ways.append(("solved backwards", _backwards(rig, sleeper, flow)))
+    ways.append(("climbed to", _uphill(rig, paths, sleeper)))
+    for name, images in ways:
+        for image in images:
+            deadline.check()
+            if sleeper.wakes(image):
+                return image, name
+    return None, "none was found"
+
+
+def _starts(rig: Rig) -> list[Array]:
+    low, high = rig.span
+    middle = np.full(rig.images.shape[1:], (low + high) / 2).astype(rig.dtype)
+    return [*rig.images[:_STARTS], middle]
+
+
+def _backwards(rig: Rig, sleeper: Sleeper, flow: Flow) -> Iterator[Array]:
+    """Yield images for which the value should be what it was forced to."""
+    constants = {name: array for name in flow.constants if (array := flow.array(name)) is not None}
+    names = [name for name in rig.behind(sleeper.value) if name in flow.producers]
+    try:
+        session = rig.reader(names)
+    except UnsupportedModelError:
+        return
+    for start in _starts(rig):
+        image = start
+        for _ in range(_ROUNDS):
+            made = dict(zip(names, rig.read(session, image), strict=True))
+            values = {**constants, **made, rig.image: rig.filled(image)}
+            try:
+                wanted = open_gate.wanted_inputs(flow, sleeper.value, values, sleeper.held)
+            except (KeyError, ValueError, IndexError):  # a step whose inverse does not fit its form
+                return
+            if wanted is None or rig.image not in wanted:
+                return
+            found = np.clip(wanted[rig.image][0], *rig.span).astype(rig.dtype)
+            if np.array_equal(found, image):
+                break
+            image = found
+            yield image
+
+
+def _uphill(rig: Rig, paths: Paths, sleeper: Sleeper) -> Iterator[Array]:
+    """Yield images in which the value, or what it is made of, is as high or low as can be."""
+    if rig.dtype.kind != "f":
+        return
+    leaky = _leaking(rig.flat)
+    places = [sleeper.value] if sleeper.channels is not None else _climbable(paths, sleeper)
+    for name in places:
+        try:
+            model = gradient_model(leaky, of=name, with_respect_to=[rig.image])
+            session = rig.opened(model.proto)
+        except (NoGradientError, UnsupportedModelError):
+            continue
+        for sign in (1, -1):
+            for start in _starts(rig):
+                yield from _climbed(rig, model, session, start, sign, sleeper)
+
+
+def _climbable(paths: Paths, sleeper: Sleeper) -> list[str]:
+    """Return the narrow real values of a path, those nearest to its end first."""
+    found = []
+    for name in reversed(sleeper.trail):
+        shape = paths.facts.shapes.get(name)
+        sizes = [size for size in shape or () if isinstance(size, int)]
+        real = paths.facts.elem_types.get(name) in FLOATING
+        if shape is not None and real and math.prod(sizes) <= _NARROW:
+            found.append(name)
+    # The first of a path are as good to climb as the last, and have not been flattened yet.
+    return list(dict.fromkeys([*found[-2:][::-1], *found]))[:_MOST_CLIMBED]
+
+
+def _climbed(
+    rig: Rig,
+    model: GradientModel,
+    session: Any,
+    start: Array,
+    sign: int,
+    sleeper: Sleeper,
+) -> Iterator[Array]:
+    """Yield images along one ascent by the sign of the gradient, with smaller and smaller steps."""
+    low, high = rig.span
+    names = [output.name for output in session.native.get_outputs()]
+    image = start.astype(np.float32)
+    (value,) = rig.read(rig.reader([model.value]), start)
+    weights = np.zeros(value.shape, np.float32)
+    weights[sleeper.channels or ...] = sign
+    for step in range(_STEPS):
+        feeds = {rig.image: rig.filled(image), model.weights: weights}
+        made = dict(zip(names, session.feed(feeds), strict=True))
+        slope = made[model.gradients[rig.image]][0]
+        if not np.isfinite(slope).all() or not slope.any():
+            return
+        size = (high - low) * 0.2 * (1 - step / _STEPS)
+        image = np.clip(image + size * np.sign(slope), low, high).astype(np.float32)
+        if step % 10 == 9:  # noqa: PLR2004 - four looks along the way
+            yield image.astype(rig.dtype)
+
+
+def _leaking(flat: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the graph with rectifiers that let a little through where they are shut."""
+    leaky = copied(flat)
+    for node in leaky.graph.node:
+        if node.op_type == "Relu":
+            node.op_type = "LeakyRelu"
+            node.attribute.append(onnx.helper.make_attribute("alpha", _LEAK))
+    return leaky
