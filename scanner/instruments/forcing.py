@@ -167,7 +167,9 @@ class Rig:
         """Return a batch of the model's own size that holds one image."""
         return np.repeat(image[None], self.batch, axis=0)
 
-    def habits(self, values: Sequence[str], reach: Reach) -> dict[str, Habit]:
+    def habits(
+        self, values: Sequence[str], reach: Reach
+    ) -> dict[str, Habit]:
         """Return the habits of those values that nearly all ordinary images leave alone.
 
         Args:

@@ -28,6 +28,8 @@ _ASKED = 24
 """Images whose answers are compared while the gate is held."""
 _ALIKE = 0.9
 """Part of the images of another range that must be answered as the same images in the own range."""
+_FAR = 1.5
+"""Times the largest ordinary lead: what no image made."""
 _CLOSE = 0.05
 """Of an answer's spread: what bringing an image into range may change."""
 
@@ -117,11 +119,21 @@ class Trial:
         return [not forcing.noticed([b], [a]) for b, a in zip(before, after, strict=True)]
 
     def _decides(self, forced: forcing.Forced, other: Array) -> bool:
-        """Whether nearly all images are of one class while the decision is held the other way."""
+        """Whether the decision, and no longer the image, makes the answer while it is held so.
+
+        Then all images have one class, and scores that hardly differ between them, or that class
+        leads by more than any did. Images of noise that merely happen to be of one class do not.
+        """
         before = self._rig.answers(min(_ASKED, len(self._rig.images)))
-        after = [forced.answer(i, other) for i in self._rig.images[: len(before)]]
-        effect = forcing.effect(before, after)
-        return effect.decisive and effect.class_id is not None
+        after = [forced.answer(image, other) for image in self._rig.images[: len(before)]]
+        old, new = (np.concatenate([_row(a) for a in rows]) for rows in (before, after))
+        if new.shape[1] < 2 or not np.isfinite(new).all():  # noqa: PLR2004 - no scores
+            return False
+        agreed = np.bincount(new.argmax(1)).max() >= _ALIKE * len(new)
+        still = np.std(new, axis=0).max() <= _CLOSE * max(np.std(old, axis=0).max(), _EQUAL)
+        # Scores that are all alike, as those of an image that is blanked, name no class.
+        named = np.ptp(new, axis=1).max() > 0
+        return bool(agreed and named and (still or _leads(new).min() > _FAR * _leads(old).max()))
 
     def _guesses(self, state: Callable[[Array], Array], typical: Array) -> str:
         """Return which other range a gate brings into the model's own; empty for none."""
@@ -135,15 +147,15 @@ class Trial:
             if (start, start + width) == (low, high):
                 continue
             moved = (start + width * unit).astype(rig.dtype)
-            takes = np.mean([not _same(state(image), typical) for image in moved])
-            if takes >= _ALIKE and self._answered_as(moved):
+            takes = np.array([not _same(state(image), typical) for image in moved])
+            if takes.mean() >= _MOST_WAYS and self._answered_as(moved, takes):
                 return said
         return ""
 
-    def _answered_as(self, moved: Array) -> bool:
-        """Whether images of another range are answered as those of the own range."""
-        before = np.concatenate([_row(a) for a in self._rig.answers(len(moved))])
-        after = np.concatenate([_row(self._rig.answer_to(image)) for image in moved])
+    def _answered_as(self, moved: Array, takes: npt.NDArray[np.bool_]) -> bool:
+        """Whether images of another range that take the way are answered as in the own range."""
+        before = np.concatenate([_row(a) for a in self._rig.answers(len(moved))])[takes]
+        after = np.concatenate([_row(self._rig.answer_to(image)) for image in moved[takes]])
         return bool(np.mean(row_distances(before, after) <= _CLOSE) >= _ALIKE)
 
 
@@ -157,6 +169,12 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 
 def _row(answer: Array) -> Array:
     return answer[:1].reshape(1, -1) if answer.ndim else answer.reshape(1, 1)
+
+
+def _leads(scores: Array) -> Array:
+    """Return by how much each row's first class leads its second, (n,)."""
+    ordered = np.sort(scores.astype(np.float64), axis=1)
+    return np.asarray(ordered[:, -1] - ordered[:, -2])
 
 
 def _same(one: Array, other: Array) -> bool:
