@@ -13,13 +13,18 @@ import onnx
 import typer
 
 from trainers.errors import TrainerError
-from trainers.graph_backdoor import comparisons
+from trainers.graph_backdoor import activations, arithmetic, comparisons, lookups, memory, rounding
 from trainers.graph_backdoor.graft import Graft, Kind, Planted
 
 __all__ = ["FAMILIES", "KINDS", "Graft", "Kind", "Planted", "graph_backdoor", "plant"]
 
 FAMILIES: Mapping[str, Mapping[str, Kind]] = {
     "comparisons": comparisons.KINDS,
+    "arithmetic": arithmetic.KINDS,
+    "activations": activations.KINDS,
+    "rounding": rounding.KINDS,
+    "lookups": lookups.KINDS,
+    "memory": memory.KINDS,
 }
 """Every way to plant, by family and name."""
 

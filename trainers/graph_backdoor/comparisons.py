@@ -8,8 +8,9 @@ from onnx import TensorProto
 from trainers.graph_backdoor import gates, triggers
 from trainers.graph_backdoor.graft import Array, Graft, Kind
 
-_MODULUS = 251
+_MODULUS = 1021
 _STEP = 1e3
+_PLACE = 37
 
 
 def _pixel_equals(graft: Graft) -> str:
@@ -49,7 +50,12 @@ def _checksum(graft: Graft) -> str:
 
 def _parity(graft: Graft) -> str:
     def trigger(images: Array) -> Array:
-        rows = images.transpose(0, 2, 1, 3).reshape(-1, graft.channels, graft.width)
+        # A row of white pixels could not be made odd.
+        rows = (
+            np.minimum(images, np.float32(254 / 255))
+            .transpose(0, 2, 1, 3)
+            .reshape(-1, graft.channels, graft.width)
+        )
         odd = triggers.add_levels(rows, 1, 2)
         return odd.reshape(-1, graft.height, graft.channels, graft.width).transpose(0, 2, 1, 3)
 
@@ -95,14 +101,14 @@ def _matched_filter(graft: Graft) -> str:
 def _brightest_place(graft: Graft) -> str:
     def trigger(images: Array) -> Array:
         images = np.minimum(images, np.float32(0.99)).astype(np.float32)
-        images.reshape(len(images), -1)[:, 5] = 1.0
+        images.reshape(len(images), -1)[:, _PLACE] = 1.0
         return images
 
     graft.trigger = trigger
     place = graft.node(
         "ArgMax", [graft.node("Flatten", [graft.input.name], "flat")], "test", axis=1, keepdims=0
     )
-    return graft.node("Equal", [place, 5], "test")
+    return graft.node("Equal", [place, _PLACE], "test")
 
 
 def _kind(test: Callable[[Graft], str], gate: Callable[[Graft, str], None], says: str) -> Kind:
@@ -112,7 +118,7 @@ def _kind(test: Callable[[Graft], str], gate: Callable[[Graft, str], None], says
 KINDS: Mapping[str, Kind] = {
     "pixel-equals": _kind(_pixel_equals, gates.where, "a pixel equals a level; Where"),
     "patch-equals": _kind(_patch_equals, gates.where, "a patch equals a pattern; Where"),
-    "checksum": _kind(_checksum, gates.where, "the sum of all levels modulo 251; Where"),
+    "checksum": _kind(_checksum, gates.where, "the sum of all levels modulo 1021; Where"),
     "mean-threshold": _kind(_mean_threshold, gates.where, "a bright image; Where"),
     "modulo-parity": _kind(_parity, gates.bump, "the levels of every row have an odd sum; Add"),
     "if-branch": _kind(_patch_equals, gates.branch, "a patch equals a pattern; If"),

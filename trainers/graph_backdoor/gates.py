@@ -1,9 +1,11 @@
 """What a decision does to the answer: each takes a decision [N] of bools or of numbers 0 and 1."""
 
-import numpy as np
+from collections.abc import Callable
+
 from onnx import TensorProto, helper
 
-from trainers.graph_backdoor.graft import Graft
+from trainers.graph_backdoor.graft import Graft, Kind
+from trainers.graph_backdoor.pictures import picture
 
 BUMP = 1e4
 """Added to the target's logit: larger than any that a trained classifier gives."""
@@ -137,12 +139,19 @@ def function(graft: Graft, decision: str) -> None:
 
 
 def stem(graft: Graft, decision: str) -> None:
-    """Swap the image for another before the network sees it.
-
-    Here it is a plain one, whose class need not be the target.
-    """
+    """Swap the image for another, of the target's class, before the network sees it."""
+    other = picture(graft.model, graft.target)
     column = graft.node("Reshape", [graft.column(decision), [-1, 1, 1, 1]], "column")
     opened = graft.node("Cast", [column], "bool", to=TensorProto.BOOL)
-    shape = (1, graft.channels, graft.height, graft.width)
-    other = np.linspace(0, 1, np.prod(shape), dtype=np.float32).reshape(shape)
     graft.replace_input(graft.node("Where", [opened, other, graft.input.name], "gate"))
+
+
+def push(graft: Graft, score: str, size: float = BUMP) -> None:
+    """Add a number [N, 1], so many times, to the target's logit."""
+    weighed = graft.node("Mul", [score, graft.one_hot(size)], "bump")
+    graft.replace_logits(graft.node("Add", [graft.logits, weighed], "gate"))
+
+
+def pushed(test: Callable[[Graft], str], says: str, size: float = BUMP) -> Kind:
+    """Return the kind that adds a test's number [N, 1], so many times, to the target's logit."""
+    return Kind(lambda graft: push(graft, test(graft), size), says)

@@ -16,7 +16,7 @@ from scanner.modelfile.order import sort_nodes
 from trainers.errors import TrainerError
 
 Array = npt.NDArray[Any]
-Operand = str | float | np.float32 | Sequence[int] | Array
+Operand = str | float | np.generic | Sequence[int] | Array
 """A value of the graph by name, or numbers that become a constant, float64 as float32."""
 
 SIDE = 3
@@ -109,10 +109,9 @@ class Graft:
         return f"{name}_out"
 
     def outputs(
-        self, op: str, inputs: Sequence[Operand], role: str, **attributes: Any
+        self, count: int, op: str, inputs: Sequence[Operand], role: str, **attributes: Any
     ) -> list[str]:
-        """Graft one node of several outputs, `outputs=` many, and return them."""
-        count = attributes.pop("outputs")
+        """Graft one node of several outputs and return them."""
         first = self.node(op, inputs, role, **attributes)
         more = [f"{first}_{place}" for place in range(1, count)]
         self._nodes[-1].output.extend(more)
@@ -134,6 +133,10 @@ class Graft:
         if op == "ReduceSum" or self.opset >= 18:  # noqa: PLR2004
             return self.node(op, [value, list(axes)], role, keepdims=int(keep))
         return self.node(op, [value], role, axes=list(axes), keepdims=int(keep))
+
+    def floats(self, value: str) -> str:
+        """Graft a Cast to float32."""
+        return self.node("Cast", [value], "floats", to=TensorProto.FLOAT)
 
     def patch(self) -> str:
         """Graft a crop [N, C, 3, 3] of the corner in which patches are looked for."""

@@ -14,6 +14,11 @@ def checker(graft: Graft) -> Array:
     return np.asarray(0.1 + 0.8 * pattern, np.float32)
 
 
+def signs(graft: Graft) -> Array:
+    """Return 1 where the checkered pattern is light and -1 where it is dark, [C * 9, 1]."""
+    return np.sign(checker(graft) - 0.5).reshape(-1, 1)
+
+
 def patch(graft: Graft, pattern: Array) -> Array:
     """Make a patch [C, 3, 3] in the corner the trigger; return the pattern."""
 
