@@ -9,6 +9,7 @@ decides the answer, an input is searched that wakes them (`scanner.instruments.w
 """
 
 import dataclasses
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,6 @@ from scanner.instruments import forcing, probes, waking
 from scanner.instruments.detector import Subject
 from scanner.results import Array as Packed
 from scanner.results import Input, Observation, Severity
-from scanner.sandbox import deadline
 from scanner.values import frozen
 
 Array = npt.NDArray[Any]
@@ -41,8 +41,10 @@ _MOST_LAYERS = 4
 """Layers whose lone channels are forced."""
 _MOST_NOTICED = 0.1
 """Share of the images whose answer may change when a dormant value is held where it mostly is."""
-_ASKED = 24
-"""Ordinary images that a forced value is shown with."""
+_ASKED, _FEWER = 24, 10
+"""Ordinary images that a forced value is shown with, and how many of them if they are large."""
+_SECONDS, _TO_WAKE = 20.0, 5.0
+"""Of wall-clock time for the search, and for an input that wakes one sleeping path."""
 
 
 @frozen
@@ -117,7 +119,8 @@ def search(subject: Subject) -> Found:
     if not joints and not lone:
         return Found(observations=(), parameters=parameters)
     rig = forcing.Rig(subject, flat, shape, answer)
-    if not forcing.names_class(rig.answers(1)[0], rig.batch):
+    rig.until = time.monotonic() + _SECONDS
+    if not _may_name_class(paths, answer) or not forcing.names_class(rig.answers(1)[0], rig.batch):
         raise NoLogitsError(
             f"{answer!r} holds no class scores, so nothing tells whether they were forced",
             remedy="name the logits with the setting `logits`",
@@ -152,6 +155,12 @@ def answer_of(flat: onnx.ModelProto, asked: str | None) -> str:
         return flat.graph.output[0].name
 
 
+def _may_name_class(paths: Paths, answer: str) -> bool:
+    """Whether the shape of an answer, as far as it is known, is one of class scores."""
+    shape = paths.facts.shapes.get(answer)
+    return shape is None or all(size == 1 or isinstance(size, str) for size in shape[2:])
+
+
 def _watched(paths: Paths) -> list[Joint]:
     """Return the joints whose side value is worth watching, those nearest to the answer first."""
     found = [joint for joint in paths.joints() if joint.side not in paths.inputs]
@@ -164,7 +173,7 @@ def _side_paths(
 ) -> Iterator[Observation]:
     """Yield what comes of each side path that ordinary images leave alone."""
     for path in _dormant(joints, paths, rig) if joints else ():
-        deadline.check()
+        rig.check()
         sleeping = _forced(path, paths, rig)
         if sleeping is not None:
             yield _confirmed(_observation(path, paths, sleeping), sleeping, paths, rig)
@@ -196,9 +205,9 @@ def _forced(path: _Path, paths: Paths, rig: forcing.Rig) -> _Sleeping | None:
     reach, estimated = rig.reachable(path.trail)
     habits = rig.habits(path.trail, reach)
     for switch in _switches(path, paths, habits):
-        deadline.check()
+        rig.check()
         habit = habits[switch]
-        usual = np.flatnonzero(habit.usual)[:_ASKED]
+        usual = np.flatnonzero(habit.usual)[: _asked(rig)]
         images = [rig.images[place] for place in usual]
         before = [rig.answers(int(place) + 1)[place] for place in usual]
         model = rig.forced(switch, habit.typical)
@@ -217,6 +226,10 @@ def _forced(path: _Path, paths: Paths, rig: forcing.Rig) -> _Sleeping | None:
                 shown = tuple(map(int, np.flatnonzero(~habit.usual)))
                 return _Sleeping(switch, habit.typical, held, habit.moved, shown, effect, model)
     return None
+
+
+def _asked(rig: forcing.Rig) -> int:
+    return _FEWER if forcing.is_large(rig.images.shape[1:]) else _ASKED
 
 
 def _switches(path: _Path, paths: Paths, habits: Mapping[str, forcing.Habit]) -> list[str]:
@@ -279,12 +292,15 @@ def _woken(
     paths: Paths,
     rig: forcing.Rig,
 ) -> Observation:
+    ends, rig.until = rig.until, time.monotonic() + _TO_WAKE
     try:
         flow = unfold(rig.flat) if sleeper.channels is None else None
         image, how = waking.wake(rig, paths, sleeper, shown, flow)
     except WorkerTimeoutError:
         # Forcing has already shown what the path does: the end of the time takes no finding away.
         image, how = None, "the time ran out"
+    finally:
+        rig.until = ends
     details = {**observation.details, "confirmation": {"woken": image is not None, "how": how}}
     if image is None:
         return dataclasses.replace(observation, details=details)
@@ -308,7 +324,7 @@ def _replaced_channels(
     Channels before them are links of one chain, so the first that decides speaks for all.
     """
     for layer in lone:
-        deadline.check()
+        rig.check()
         found = _forced_channels(layer, rig)
         if found is None:
             continue
@@ -342,7 +358,7 @@ def _forced_channels(
 ) -> tuple[forcing.Effect, waking.Sleeper] | None:
     """Return what forcing the lone channels of a layer does, or None where it decides nothing."""
     session = rig.reader([layer.value])
-    images = list(rig.images[:_ASKED])
+    images = list(rig.images[: _asked(rig)])
     values = [rig.read(session, image)[0] for image in images]
     part = lone_channels.channels(values[0].shape, layer.axis, layer.channels)
     typical = np.median([value[part] for value in values], axis=0).astype(values[0].dtype)

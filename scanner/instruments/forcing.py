@@ -5,6 +5,8 @@ axis at all, is that of one image.
 """
 
 import dataclasses
+import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,11 +15,12 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from scanner.errors import UnsupportedModelError
+from scanner.errors import UnsupportedModelError, WorkerTimeoutError
 from scanner.graph.core import extract
 from scanner.graph.dormancy import bounds
 from scanner.instruments import probes, runtime
 from scanner.instruments.detector import Subject
+from scanner.sandbox import deadline
 from scanner.settings import Device, Noise
 
 Array = npt.NDArray[Any]
@@ -48,6 +51,11 @@ _NOTICED = 0.05
 """Of the spread of an image's scores, the part by which they change noticeably."""
 
 
+def is_large(shape: tuple[int, ...]) -> bool:
+    """Whether images of a shape are so large that few of them are shown."""
+    return int(np.prod(shape)) >= _LARGE
+
+
 def ordinary(subject: Subject, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
     """Return the images that a value is dormant on, (n, *shape), in the type of the input.
 
@@ -59,7 +67,7 @@ def ordinary(subject: Subject, shape: tuple[int, ...], dtype: np.dtype[np.generi
     """
     settings = subject.settings
     span = low, high = probes.input_range(dtype, settings)
-    count = _MANY if int(np.prod(shape)) < _LARGE else _FEW
+    count = _FEW if is_large(shape) else _MANY
     generator = np.random.default_rng(settings.seed)
     families = []
     for noise in (Noise.UNIFORM, Noise.GAUSSIAN, Noise.LOW_FREQUENCY, Noise.CONSTANT):
@@ -138,6 +146,7 @@ class Rig:
         self.dtype = runtime.numpy_dtype(info.dtype)
         self.span = probes.input_range(self.dtype, subject.settings)
         self.images = ordinary(subject, shape, self.dtype)
+        self.until = math.inf
         self._answers: list[Array] = []
         self._answering: runtime.Session | None = None
 
@@ -161,7 +170,21 @@ class Rig:
         Raises:
             UnsupportedModelError: The model fails on it.
         """
+        self.check()
         return session.run(self.filled(image))
+
+    def check(self) -> None:
+        """Return while there is time left.
+
+        Raises:
+            WorkerTimeoutError: The time of the scan, or of this search, is used up.
+        """
+        deadline.check()
+        if time.monotonic() > self.until:
+            raise WorkerTimeoutError(
+                "the time allowed for this search is used up",
+                remedy="scan the model with a smaller setting `input_shape`, where it takes one",
+            )
 
     def filled(self, image: Array) -> Array:
         """Return a batch of the model's own size that holds one image."""
@@ -272,6 +295,7 @@ class Forced:
         Raises:
             UnsupportedModelError: The model fails.
         """
+        self._rig.check()
         feeds = {self._rig.image: self._rig.filled(image), self._value: held}
         return self._session.feed({n: v for n, v in feeds.items() if n in self._takes})[0]
 

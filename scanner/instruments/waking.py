@@ -23,7 +23,6 @@ from scanner.graph.gradient.backward import GradientModel, gradient_model
 from scanner.graph.logic import open_gate
 from scanner.graph.logic.unfold import Flow
 from scanner.instruments.forcing import Rig
-from scanner.sandbox import deadline
 
 Array = npt.NDArray[Any]
 
@@ -78,7 +77,7 @@ def wake(
     ways.append(("climbed to", _uphill(rig, paths, sleeper)))
     for name, images in ways:
         for image in images:
-            deadline.check()
+            rig.check()
             if sleeper.wakes(image):
                 return image, name
     return None, "none was found"

@@ -22,8 +22,11 @@ from scanner.modelfile.model import required_inputs
 
 Array = npt.NDArray[np.float64]
 
-NARROW = 0.25
-"""Breadth below which a channel has passed its layers alone."""
+_FEW_READ = 3.0
+"""A lone channel reads no more than so many of the channels before it."""
+_NARROWEST, _WIDEST = 0.02, 0.25
+"""What that may be as a share of what its siblings read: of 166 trained networks of the development
+recipes no channel reads less than 0.39; of wide layers trained on photographs some read 0.18."""
 _FEWEST = 4
 """Channels that a layer needs for one of them to be an exception."""
 _KEEPING = frozenset({
@@ -43,10 +46,12 @@ class Breadths:
     Attributes:
         axis: Of the channels.
         values: By channel; 1 is the median of its layer.
+        narrow: Breadth below which a channel is alone.
     """
 
     axis: int
     values: Array
+    narrow: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ def find(flat: onnx.ModelProto, known: facts.Facts) -> list[Lone]:
         if node.op_type in _LAYERS and walk.weights(node) is not None:
             for name in node.input[:2]:
                 breadths = walk.breadths.get(name)
-                alone = () if breadths is None else np.flatnonzero(breadths.values < NARROW)
+                alone = () if breadths is None else np.flatnonzero(breadths.values < breadths.narrow)
                 # Where many are alone, that is how the layer is built.
                 if breadths is not None and 0 < len(alone) <= len(breadths.values) / _FEWEST:
                     maker = uses.producer(name)
@@ -173,7 +178,11 @@ class _Walk:
         )
         if not followed:
             return None
-        return Breadths(rows[0].axis, np.max([row.values for row in rows], axis=0))
+        return Breadths(
+            rows[0].axis,
+            np.max([row.values for row in rows], axis=0),
+            min(row.narrow for row in rows),
+        )
 
     def _is_wide(self, name: str, row: Breadths) -> bool:
         """Whether a value has channels of its own, and is no constant."""
@@ -183,7 +192,7 @@ class _Walk:
         return len(row.values) in shape
 
 
-def _mixed(strengths: Array, before: Array) -> Array:
+def _mixed(axis: int, strengths: Array, before: Array) -> Breadths:
     """Return breadths after a layer, given how strongly each output (row) reads each input."""
     largest = strengths.max(axis=1, keepdims=True)
     shares = np.divide(strengths, largest, out=np.zeros_like(strengths), where=largest > 0)
@@ -192,7 +201,8 @@ def _mixed(strengths: Array, before: Array) -> Array:
     middle = float(np.median(alive)) if len(alive) else 0.0
     # A channel without weights reads nothing and says nothing: it is no path.
     found = np.where(largest[:, 0] > 0, read / middle if middle > 0 else 1.0, 1.0)
-    return np.minimum(found, 1.0)
+    narrow = float(np.clip(_FEW_READ / max(middle, 1e-9), _NARROWEST, _WIDEST))
+    return Breadths(axis, np.minimum(found, 1.0), narrow)
 
 
 def _convolution(walk: _Walk, node: onnx.NodeProto) -> Breadths | None:
@@ -205,13 +215,13 @@ def _convolution(walk: _Walk, node: onnx.NodeProto) -> Breadths | None:
     if len(strengths) < _FEWEST:
         return None
     if groups == 1:
-        return Breadths(1, _mixed(strengths, before))
+        return _mixed(1, strengths, before)
     per_group, inputs = len(strengths) // groups, strengths.shape[1]
     whole = np.zeros((len(strengths), len(before)))
     for row, strength in enumerate(strengths):
         start = row // per_group * inputs
         whole[row, start : start + inputs] = strength
-    return Breadths(1, _mixed(whole, before))
+    return _mixed(1, whole, before)
 
 
 def _dense(walk: _Walk, node: onnx.NodeProto) -> Breadths | None:
@@ -223,7 +233,7 @@ def _dense(walk: _Walk, node: onnx.NodeProto) -> Breadths | None:
     axis = walk.rank(node.input[0]) - 1
     if axis < 1 or len(rows) < _FEWEST:
         return None
-    return Breadths(axis, _mixed(rows, walk.of(node.input[0], axis, rows.shape[1])))
+    return _mixed(axis, rows, walk.of(node.input[0], axis, rows.shape[1]))
 
 
 def _flattened(walk: _Walk, node: onnx.NodeProto) -> Breadths | None:
@@ -235,7 +245,7 @@ def _flattened(walk: _Walk, node: onnx.NodeProto) -> Breadths | None:
     each, rest = divmod(shape[1], len(found.values))
     if rest or each < 1 or any(size != 1 for size in shape[2:] if each > 1):
         return None
-    return Breadths(1, np.repeat(found.values, each))
+    return Breadths(1, np.repeat(found.values, each), found.narrow)
 
 
 def _transposed(walk: _Walk, node: onnx.NodeProto) -> Breadths | None:
@@ -243,7 +253,7 @@ def _transposed(walk: _Walk, node: onnx.NodeProto) -> Breadths | None:
     order = attribute(node, "perm")
     if found is None or order is None:
         return None
-    return Breadths(list(order).index(found.axis), found.values)
+    return Breadths(list(order).index(found.axis), found.values, found.narrow)
 
 
 def _joined(walk: _Walk, node: onnx.NodeProto) -> Breadths | None:
@@ -255,7 +265,8 @@ def _joined(walk: _Walk, node: onnx.NodeProto) -> Breadths | None:
         if len(shape) <= axis or not isinstance(shape[axis], int):
             return None
         parts.append(walk.of(name, axis, int(shape[axis])))
-    return Breadths(axis, np.concatenate(parts))
+    narrow = [walk.breadths[name].narrow for name in node.input if name in walk.breadths]
+    return Breadths(axis, np.concatenate(parts), min(narrow, default=0.0))
 
 
 Rule = Callable[[_Walk, onnx.NodeProto], Breadths | None]
