@@ -26,8 +26,9 @@ Array = npt.NDArray[Any]
 
 _MOST_TRIED = 64
 """Gates that are tried; a file of thousands is convicted by the first."""
-_MOST_STEPS = 200_000
-"""Steps of the graphs that are run for that: each try loads the whole one, a minute per million."""
+_MOST_STEPS = 80_000
+"""Steps of the graphs that are run for that: each try loads the whole one twice, two minutes per
+million."""
 _ROUNDS = 12
 # Parts of the input range in which a search starts: away from its ends, so that pixels can move
 # both ways.
@@ -142,7 +143,9 @@ def _weighed(observation: Observation, ways: gate_habits.Ways | str) -> Observat
                 "asked": ways.asked,
                 "taken": ways.taken,
                 "decides": ways.decides,
-                "empty": ways.empty,
+                "further": ways.further,
+                "textured": ways.textured,
+                "featureless": ways.featureless,
                 "guesses": ways.guesses,
             },
         },
@@ -151,21 +154,22 @@ def _weighed(observation: Observation, ways: gate_habits.Ways | str) -> Observat
 
 def _judged(observation: Observation, ways: gate_habits.Ways) -> tuple[Severity, str]:
     """Return a gate's severity by its habits, and what they are, as a sentence."""
-    by_level = bool(observation.details["by_level"])
     counted = f"{ways.taken} of {ways.asked} ordinary images take the rarer way"
+    both_ways = ways.share >= _BOTH_WAYS
+    textured = ways.textured >= _BOTH_WAYS * ways.asked
     if ways.guesses:
         return Severity.NOTE, f"It brings {ways.guesses} into the range of the others"
-    if ways.share >= _BOTH_WAYS and not ways.decides:
+    if ways.further and not ways.decides:
+        return Severity.SUSPICIOUS, f"{counted}, and none as far as it can go, where it decides"
+    if both_ways and not ways.decides:
         return Severity.NOTE, f"{counted}, and either way the image decides the answer"
-    if ways.share >= _BOTH_WAYS:
-        level = Severity.WARNING if by_level else Severity.SUSPICIOUS
-        return level, f"{counted}, which gives all of them one class"
-    if ways.empty and by_level:
-        return Severity.WARNING, f"{counted}, and so does an empty image: it may be a guard"
+    if observation.details["by_level"] and ways.featureless and not textured:
+        return Severity.WARNING, f"{counted}, as featureless ones do: it may be a guard"
     if ways.decides is False and observation.details["behind_weights"]:
         made = "the test and both ways are made of trained weights, as in an early exit"
         return Severity.WARNING, f"{counted}; {made}"
-    return Severity.SUSPICIOUS, counted
+    one = ", which gives all of them one class" if both_ways else ""
+    return Severity.SUSPICIOUS, counted + one
 
 
 def _unconfirmed(observation: Observation, reason: str) -> Observation:

@@ -28,8 +28,12 @@ _ASKED = 24
 """Images whose answers are compared while the gate is held."""
 _ALIKE = 0.9
 """Part of the images of another range that must be answered as the same images in the own range."""
+_FEATURELESS = 0.05
+"""Of the input range: the spread below which an image has one colour."""
 _FAR = 1.5
 """Times the largest ordinary lead: what no image made."""
+_ANOTHER = 0.25
+"""Part of the images whose class must change for the new one to be another."""
 _CLOSE = 0.05
 """Of an answer's spread: what bringing an image into range may change."""
 
@@ -43,7 +47,11 @@ class Ways:
         taken: How many of them take the rarer way.
         decides: Whether the rarer way, and not the image, decides the class; None where no state of
             the rarer way is known.
-        empty: Whether an image of nothing but the lowest value takes it.
+        further: Whether a number that decides can go where no ordinary image brings it, and there
+            makes the class.
+        textured: How many of those that take it are more than one colour.
+        featureless: Whether an image of nothing but the lowest value takes it, or half of the
+            images of one colour.
         guesses: Which other range of images takes it and is then answered as in the own range;
             empty where there is none.
     """
@@ -51,7 +59,9 @@ class Ways:
     asked: int
     taken: int
     decides: bool | None
-    empty: bool
+    further: bool
+    textured: int
+    featureless: bool
     guesses: str
 
     @property
@@ -103,13 +113,25 @@ class Trial:
         taken = int((~usual).sum())
         other = _other(states, usual, typical)
         empty = np.full_like(rig.images[0], rig.span[0])
+        plain = self._plain()
         return Ways(
             asked=len(states),
             taken=taken,
             decides=None if other is None else self._decides(forced, other),
-            empty=not _same(state(empty), typical),
+            further=self._decides_further(decision, forced, typical),
+            textured=int((~usual & ~plain).sum()),
+            featureless=not _same(state(empty), typical)
+            or float((~usual)[plain].mean() if plain.any() else 0) >= _MOST_WAYS,
             guesses=self._guesses(state, typical),
         )
+
+    def _plain(self) -> npt.NDArray[np.bool_]:
+        """Return which images are of one colour, (n,), or nearly so."""
+        low, high = self._rig.span
+        pixels = self._rig.images.astype(np.float64)
+        several = tuple(range(2, pixels.ndim)) or (1,)  # each channel may have its own
+        spread = pixels.std(axis=several).reshape(len(pixels), -1).max(axis=1)
+        return np.asarray(spread < _FEATURELESS * (high - low))
 
     def _answered_alike(self, forced: forcing.Forced, typical: Array) -> list[bool]:
         """Return for each image whether its answer stays while the decision is held."""
@@ -118,11 +140,27 @@ class Trial:
         after = (forced.answer(image, typical) for image in rig.images)
         return [not forcing.noticed([b], [a]) for b, a in zip(before, after, strict=True)]
 
-    def _decides(self, forced: forcing.Forced, other: Array) -> bool:
+    def _decides_further(self, decision: str, forced: forcing.Forced, typical: Array) -> bool:
+        """Whether a decision that is a number makes the class at an end of what it can be."""
+        if typical.dtype.kind != "f":
+            return False
+        ends = self._rig.reachable([decision])[0].get(decision, ())
+        return any(
+            self._decides(forced, end.astype(typical.dtype), another=True)
+            for end in ends
+            if end.shape == typical.shape and np.isfinite(end).all()
+        )
+
+    def _decides(self, forced: forcing.Forced, other: Array, *, another: bool = False) -> bool:
         """Whether the decision, and no longer the image, makes the answer while it is held so.
 
         Then all images have one class, and scores that hardly differ between them, or that class
         leads by more than any did. Images of noise that merely happen to be of one class do not.
+
+        Args:
+            forced: The model with the decision in hand.
+            other: What it is held at.
+            another: Whether it must be another class than most images have by themselves.
         """
         before = self._rig.answers(min(_ASKED, len(self._rig.images)))
         after = [forced.answer(image, other) for image in self._rig.images[: len(before)]]
@@ -133,6 +171,8 @@ class Trial:
         still = np.std(new, axis=0).max() <= _CLOSE * max(np.std(old, axis=0).max(), _EQUAL)
         # Scores that are all alike, as those of an image that is blanked, name no class.
         named = np.ptp(new, axis=1).max() > 0
+        if another and np.mean(old.argmax(1) != new.argmax(1)) < _ANOTHER:
+            return False
         return bool(agreed and named and (still or _leads(new).min() > _FAR * _leads(old).max()))
 
     def _guesses(self, state: Callable[[Array], Array], typical: Array) -> str:
@@ -188,7 +228,8 @@ def _same(one: Array, other: Array) -> bool:
 
 def _usual(states: Sequence[Array]) -> tuple[npt.NDArray[np.bool_], Array]:
     """Return which images are in the commonest state, (n,), and that state."""
-    best, typical = np.zeros(len(states), bool), states[0]
+    best: npt.NDArray[np.bool_] = np.zeros(len(states), np.bool_)
+    typical = states[0]
     left = list(range(len(states)))
     # At most a few states are common; where none of the first is, none is the usual one.
     for _ in range(4):
@@ -207,9 +248,9 @@ def _usual(states: Sequence[Array]) -> tuple[npt.NDArray[np.bool_], Array]:
 def _other(states: Sequence[Array], usual: npt.NDArray[np.bool_], typical: Array) -> Array | None:
     """Return a state of the rarer way: one that was seen, or the opposite of yes or no."""
     if not usual.all():
-        unusual = [states[i] for i in np.flatnonzero(~usual)]
+        unusual = [state for state, same in zip(states, usual, strict=True) if not same]
         far = [_distance(state, typical) for state in unusual]
-        return unusual[int(np.argmax(far))]
+        return np.asarray(unusual[int(np.argmax(far))])
     return np.asarray(~typical) if typical.dtype == np.bool_ else None
 
 

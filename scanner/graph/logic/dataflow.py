@@ -188,8 +188,9 @@ class Analysis:
     ) -> Fact:
         if step.op in _SHAPES:
             return self._measured(position, joined)
-        if not joined.data:
-            return Fact(joined.depends | (Depends.SHAPE if step.op == "Carry" else Depends.NOTHING))
+        if not joined.data or self.flow.zeroes(step):
+            kept = joined.depends & ~Depends.DATA
+            return Fact(kept | (Depends.SHAPE if joined.data or step.op == "Carry" else kept))
         ragged = (
             joined.ragged
             or step.op in _RAGGED
@@ -296,7 +297,7 @@ class Analysis:
 
     def _weighted(self, step: Step, fact: Fact) -> Fact:
         constants = [name for name in step.inputs if self.constant(name)]
-        weights = sum(self.flow.elements(name) for name in constants)
+        weights = sum(self.flow.effect(name) for name in constants)
         matrix = next(
             (a for n in constants if (a := self.flow.array(n)) is not None and a.ndim > 1), None
         )

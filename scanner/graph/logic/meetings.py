@@ -201,7 +201,7 @@ def _weights_behind(flow: Flow, analysis: Analysis) -> tuple[dict[str, int], lis
     """
     layers = (step for step in flow.steps if step.op in WEIGHTED)
     weights = {
-        name: flow.elements(name)
+        name: flow.effect(name)
         for step in layers
         for name in step.inputs
         if analysis.constant(name)
@@ -215,6 +215,8 @@ def _weights_behind(flow: Flow, analysis: Analysis) -> tuple[dict[str, int], lis
     grown = True
     while grown:
         for step in flow.steps:
+            if flow.zeroes(step):
+                continue
             mask = 0
             for name in step.inputs:
                 mask |= behind.get(name, 0)

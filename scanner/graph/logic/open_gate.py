@@ -90,7 +90,8 @@ def _demands(
         for i in movable
         if any(s in flow.inputs for s in ancestors([step.inputs[i]], flow.sources))
     ]
-    if inverse is None or not movable:
+    # A constant too large to read stands in the way: weights are not solved for.
+    if inverse is None or not movable or any(n and n not in values for n in step.inputs):
         return []
     context = _Context(step, values, output)
     chosen = movable if step.op in _ALL_INPUTS else movable[:1]

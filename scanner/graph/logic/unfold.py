@@ -27,6 +27,9 @@ Resolve = Callable[[str], str]
 
 _READABLE = 1 << 16
 """Constants of more elements are weights: their numbers are not read."""
+_HANDFUL = 16
+"""Different numbers that somebody may have written; a code of 4 bits has 15 beside zero."""
+_SAMPLED = 4096
 _DOMAIN = "unfolded"
 
 
@@ -81,6 +84,7 @@ class Flow:
     producers: Mapping[str, int]
     looped: bool
     _arrays: dict[str, Array] = dataclasses.field(default_factory=dict)
+    _effects: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def producer(self, value: str) -> Step | None:
         """Return the step that makes a value, or None for an input or a constant."""
@@ -98,6 +102,39 @@ class Flow:
         if shape is None or any(isinstance(size, str) for size in shape):
             return 0
         return math.prod(int(size) for size in shape)
+
+    def effect(self, value: str) -> int:
+        """Return how many numbers of a constant can have been trained.
+
+        Zeros, and numbers of which there are a handful, were written: an identity of a million
+        numbers does not make what passes through it the work of a network. A sample of the numbers
+        is looked at.
+        """
+        if value not in self._effects:
+            self._effects[value] = self._trained(value)
+        return self._effects[value]
+
+    def _trained(self, value: str) -> int:
+        size, tensor = self.elements(value), self.constants.get(value)
+        if tensor is None or tensor.external_data or not size:
+            return size
+        sample = _sample(tensor)
+        if sample is None or not sample.size:
+            return size
+        different = np.unique(sample[sample != 0]).size
+        if different <= _HANDFUL:
+            return min(different, size)
+        return int(size * float((sample != 0).mean()))
+
+    def zeroes(self, step: Step) -> bool:
+        """Whether a step multiplies by nothing but zeros, so that its result derives from nothing.
+
+        Infinities and NaN aside.
+        """
+        if step.op != "Mul":
+            return False
+        arrays = [self.array(name) for name in step.inputs if name in self.constants]
+        return any(a is not None and a.size and not a.any() for a in arrays)
 
     def array(self, value: str) -> Array | None:
         """Return the numbers of a small constant, else None.
@@ -150,6 +187,20 @@ def unfold(proto: onnx.ModelProto) -> Flow:
         producers={name: i for i, step in enumerate(line.steps) for name in step.outputs if name},
         looped=bool(line.iterations),
     )
+
+
+def _sample(tensor: onnx.TensorProto) -> Array | None:
+    """Return some numbers of a tensor, spread over all of it; None where they cannot be told."""
+    if not tensor.raw_data:
+        return None if math.prod(tensor.dims) > _READABLE else _numbers(tensor).reshape(-1)
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        flat = np.frombuffer(tensor.raw_data, dtype)
+    except (KeyError, ValueError, TypeError):
+        return None
+    # An odd step, so that the sample does not follow rows of an even length.
+    step = max(1, flat.size // _SAMPLED) | 1
+    return flat[::step]
 
 
 def _numbers(tensor: onnx.TensorProto) -> Array:
