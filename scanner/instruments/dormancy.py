@@ -35,6 +35,10 @@ _MOST_SIDES = 200
 """Values that are watched; those nearest to the answer come first."""
 _MOST_PATHS = 16
 """Sleeping paths that are forced."""
+_MOST_HEARD = 8
+"""Values that move, of which it is tried whether the answer follows them."""
+_NARROW = 8
+"""By this factor they hold fewer numbers than the input: they are outcomes, not pictures."""
 _MOST_SWITCHES = 8
 """Values of one path that are forced."""
 _MOST_LAYERS = 4
@@ -66,6 +70,7 @@ class _Path:
 
     joints: tuple[Joint, ...]
     trail: tuple[str, ...]
+    habits: Mapping[str, forcing.Habit]
 
     @property
     def sides(self) -> tuple[str, ...]:
@@ -186,6 +191,7 @@ def _dormant(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> list[_P
     # What moves may still stand still beside the way that it could go.
     reach, _ = rig.reachable([name for name in sides if name not in quiet])
     quiet |= rig.habits(list(reach), reach) if reach else {}
+    quiet |= _unheard([name for name in sides if name not in quiet], paths, rig)
     asleep = [joint for joint in joints if joint.side in quiet]
     trails = {joint.side: set(paths.trail(joint.side)) for joint in asleep}
     # A joint within a side path gates nothing by itself: the path's own end does.
@@ -197,13 +203,26 @@ def _dormant(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> list[_P
             groups.remove(group)
             merged, trail = group[0] + merged, group[1] | trail
         groups.append((merged, trail))
-    return [_Path(tuple(group), paths.ordered(trail)) for group, trail in groups][:_MOST_PATHS]
+    return [
+        _Path(tuple(group), paths.ordered(trail), {j.side: quiet[j.side] for j in group})
+        for group, trail in groups[:_MOST_PATHS]
+    ]
+
+
+def _unheard(
+    sides: Sequence[str], paths: Paths, rig: forcing.Rig
+) -> dict[str, forcing.Habit]:
+    """Return the habits of narrow values that move, but that the answer does not follow."""
+    room = max(paths.room(name) for name in paths.inputs) / _NARROW
+    narrow = [name for name in sides if paths.room(name) <= room][-_MOST_HEARD:]
+    found = {name: rig.unheard(name) for name in narrow}
+    return {name: habit for name, habit in found.items() if habit is not None}
 
 
 def _forced(path: _Path, paths: Paths, rig: forcing.Rig) -> _Sleeping | None:
     """Return the value of a path that decides the answer when it is forced, or None."""
     reach, estimated = rig.reachable(path.trail)
-    habits = rig.habits(path.trail, reach)
+    habits = {**path.habits, **rig.habits(path.trail, reach)}
     for switch in _switches(path, paths, habits):
         rig.check()
         habit = habits[switch]

@@ -31,10 +31,13 @@ _MANY, _FEW = 20, 4
 """Images of each family, for small and for large ones."""
 _LARGE = 50_000
 """Numbers of an image from which on it is large."""
+_LEVELS = 255
 _USED = 40
 """Images of the user's that are shown."""
 MOST_MOVED = 0.1
 """Share of the images that may move a dormant value."""
+_HEARD = 40
+"""Images on which it is looked whether a value is heard."""
 _QUIET = 1e-3
 """Of the way that a value can go, the part that counts as standing still."""
 _SAME = 1e-6
@@ -87,8 +90,11 @@ def ordinary(subject: Subject, shape: tuple[int, ...], dtype: np.dtype[np.generi
         parts.append(np.concatenate([images.shown, images.held_back])[:_USED])
     parts += [np.asarray(seen)[-_USED:] for seen in subject.seen if seen.shape[1:] == shape]
     # Neighbours are unlike one another, so that the first few are of all families.
-    mixed = np.concatenate(parts).astype(np.float32)
-    return probes.rounded(mixed[generator.permutation(len(mixed))], dtype)
+    mixed = np.concatenate(parts)[generator.permutation(sum(map(len, parts)))]
+    # As a camera makes them, in 256 levels: what lies between them is not ordinary.
+    step = (high - low) / _LEVELS
+    levels = low + step * np.rint((mixed - low) / step) if step > 0 else mixed
+    return probes.rounded(levels.astype(np.float32), dtype)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -224,6 +230,25 @@ class Rig:
             name: Habit(anchors[name][place], column) for name, (place, column) in found.items()
         }
         return {name: habit for name, habit in habits.items() if habit.moved <= MOST_MOVED}
+
+    def unheard(self, value: str) -> Habit | None:
+        """Return the habit of a value that may move, where the model answers as if it stood still.
+
+        None where it is heard, on more than a tenth of the first images.
+
+        Raises:
+            UnsupportedModelError: The model fails on an image.
+        """
+        images = self.images[:_HEARD]
+        session = self.reader([value])
+        typical = self.read(session, images[0])[0]
+        model = self.forced(value, typical)
+        usual = np.ones(len(self.images), np.bool_)
+        for place, image in enumerate(images):
+            usual[place] = not _differ(self.answers(place + 1)[place], model.answer(image, typical))
+            if (~usual).sum() > MOST_MOVED * len(images):
+                return None
+        return Habit(typical, usual)
 
     def answers(self, count: int) -> list[Array]:
         """Return what the model answers to the first images."""
@@ -406,7 +431,8 @@ def _slack(value: Array, reach: tuple[Array, Array] | None) -> float:
     rounding = _SAME * float(np.abs(np.nan_to_num(value)).max())
     if reach is None:
         return rounding
-    way = np.abs(reach[1].astype(np.float64) - reach[0]).max()
+    with np.errstate(invalid="ignore"):
+        way = np.abs(reach[1].astype(np.float64) - reach[0]).max()  # no number where ends are none
     return max(rounding, _QUIET * float(way)) if way < _BOUNDLESS else rounding
 
 

@@ -119,6 +119,8 @@ class _Writer:
         ):  # fmt: skip
             if name:
                 self.intervals[name] = Interval(low, high)
+                if node.op_type not in _ALIKE:
+                    self.estimated.add(name)
 
     def reads_data(self, node: onnx.NodeProto) -> bool:
         """Whether a node reads a value that has bounds."""
@@ -449,7 +451,7 @@ def _cast(writer: _Writer, node: onnx.NodeProto) -> Interval:
 
 
 _MONOTONE = (
-    "Relu Sigmoid Tanh Erf Softplus Softsign Atan Asinh Exp Log Sqrt Floor Ceil Round Sign Elu "
+    "Relu Sigmoid Tanh Erf Softplus Softsign Atan Asinh Sinh Asin Acosh Atanh Exp Log Sqrt Floor Ceil Round Sign Elu "
     "Celu Selu HardSigmoid ThresholdedRelu LeakyRelu Shrink Identity Dropout Flatten Transpose "
     "Concat MaxPool AveragePool GlobalAveragePool GlobalMaxPool ReduceSum ReduceMean ReduceMax "
     "ReduceMin ReduceLogSumExp Add Sum Max Min Mean And Or DepthToSpace SpaceToDepth"
@@ -458,6 +460,8 @@ _FIRST = (
     "Clip Reshape Squeeze Unsqueeze Slice Gather GatherElements GatherND Split Pad Expand Tile "
     "Resize CumSum QuantizeLinear DequantizeLinear TopK"
 ).split()
+_ALIKE = frozenset({"Split", "Dropout"})
+"""Operators whose further outputs are bounded as the first is; those of others are places."""
 _TRUTH = frozenset({
     "Not", "And", "Or", "Xor", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual",
     "IsNaN", "IsInf", "BitShift",
@@ -466,13 +470,14 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(_MONOTONE, _monotone),
     **dict.fromkeys(_FIRST, _first_moves),
     **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul"), _weighted),
-    **dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceSumSquare"), _of_sizes),
+    **dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceSumSquare", "Cosh"), _of_sizes),
     **dict.fromkeys(("Softmax", "Hardmax"), _between(0, 1)),
     **dict.fromkeys(("Sin", "Cos"), _between(-1, 1)),
     **dict.fromkeys(("Greater", "GreaterOrEqual"), _greater),
     **dict.fromkeys(("Less", "LessOrEqual"), _less),
     **dict.fromkeys(("IsNaN", "IsInf"), _never),
     "Neg": _antitone,
+    "Acos": _antitone,
     "Not": _antitone,
     "Sub": _difference,
     "Mul": _corners,

@@ -27,6 +27,8 @@ _ELEMENTWISE = frozenset(
 )
 """Operators whose constants are no weights: each number acts on one number."""
 _MEASURES = frozenset({"Shape", "Size"})
+_RAGGED = frozenset({"NonZero", "NonMaxSuppression", "Compress", "Unique"})
+"""Operators that make as many values as the input's numbers say."""
 _SHAPED_BY = frozenset({"Reshape", "Expand", "ConstantOfShape", "Tile", "Range", "Resize"})
 """Operators whose further inputs are sizes."""
 
@@ -82,7 +84,7 @@ class Paths:
             )
             if len(data) < 2:  # noqa: PLR2004 - nothing meets
                 continue
-            carrier = max(data, key=lambda name: (self.mass(name), self._room(name)))
+            carrier = max(data, key=lambda name: (self.mass(name), self.room(name)))
             for side in data:
                 shared = self._shared(side, carrier)
                 if side != carrier and shared <= MOST_SHARED:
@@ -115,12 +117,23 @@ class Paths:
         """How many weights there are."""
         return sum(self._sizes)
 
+    def room(self, name: str) -> float:
+        """Return how many numbers a value holds, with 1 for each open size."""
+        shape = self.facts.shapes.get(name, ())
+        return float(math.prod(size if isinstance(size, int) else 1 for size in shape))
+
     def _data(self) -> set[str]:
-        """Return the values that change with the numbers of an input, not only with its shape."""
-        found = set(self.inputs)
+        """Return the values that change with the numbers of an input, not only with its shape.
+
+        How many values there are counts as a number where the input's numbers decide it.
+        """
+        found, ragged = set(self.inputs), set[str]()
         for node in self.nodes:
-            if node.op_type not in _MEASURES and found & reads(node):
-                found.update(name for name in node.output if name)
+            read, made = reads(node), {name for name in node.output if name}
+            if found & read and (node.op_type not in _MEASURES or ragged & read):
+                found |= made
+                if node.op_type in _RAGGED or ragged & read:
+                    ragged |= made
         return found
 
     def _weights(self) -> tuple[dict[str, int], list[int]]:
@@ -163,8 +176,3 @@ class Paths:
     @functools.cache  # noqa: B019 - lives as long as the analysis of one file
     def _count(self, bits: int) -> int:
         return sum(size for place, size in enumerate(self._sizes) if bits >> place & 1)
-
-    def _room(self, name: str) -> float:
-        """Return how many numbers a value holds, with 1 for each open size."""
-        shape = self.facts.shapes.get(name, ())
-        return float(math.prod(size if isinstance(size, int) else 1 for size in shape))
