@@ -9,7 +9,7 @@ many numbers per sample it still holds: 1 is one decision about the whole input.
 import dataclasses
 import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -85,7 +85,9 @@ TESTS = COMPARISONS | {
 _ROUNDINGS = frozenset({"Floor", "Ceil", "Round", "Trunc"})
 _RECTIFIERS = frozenset({
     "Relu", "Clip", "Max", "Min", "HardSigmoid", "Sigmoid", "Tanh", "Softplus", "ThresholdedRelu",
-    "Erf", "Exp", "LeakyRelu", "Elu", "Softmax", "PRelu", "Celu", "Selu", "Shrink",
+    "Erf", "Exp", "LeakyRelu", "Elu", "Softmax", "PRelu", "Celu", "Selu", "Shrink", "Atan",
+    "Softsign", "Gelu", "Mish", "Swish", "HardSwish", "Reciprocal", "Pow", "Sqrt", "Log", "Sinh",
+    "Cosh", "LogSoftmax", "ReduceLogSumExp", "ReduceLogSum", "QuantizeLinear",
 })  # fmt: skip
 WEIGHTED = frozenset({
     "Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "ConvInteger",
@@ -107,6 +109,8 @@ _SHAPED_BY = frozenset({
 })  # fmt: skip
 _SLOPE = 50.0
 """A gain from which a rectified line is a step: exported hard sigmoids have a gain of 1/6."""
+WRITTEN = 64
+"""So few numbers were written rather than trained."""
 _FLOOR = 1e-3
 """Smaller added constants guard a division or a square root."""
 
@@ -208,7 +212,8 @@ class Analysis:
         if step.op in WEIGHTED:
             fact = self._weighted(step, fact)
         if joined.decision and all(f.decision for f in read if f.data):
-            keeps = step.op not in WEIGHTED or fact.width <= 1 or joined.width <= 1
+            trained = fact.weights - joined.weights > WRITTEN
+            keeps = step.op not in WEIGHTED or not trained or min(fact.width, joined.width) <= 1
             if keeps:
                 return dataclasses.replace(fact, pattern=fact.pattern or self._writes(step))
         return self._softened(
@@ -313,6 +318,8 @@ class Analysis:
                     np.max(np.sum(np.square(rows.reshape(len(rows), -1), dtype=np.float64), axis=1))
                 )
             )
+        # What was written goes on with the test before it; a trained layer starts anew.
+        gain *= fact.gain if weights <= WRITTEN else 1.0
         biased = len(step.inputs) > 2 and bool(step.inputs[2])  # noqa: PLR2004 - the third input is the bias
         return dataclasses.replace(
             fact,
@@ -340,16 +347,50 @@ class Analysis:
         if step.op in ("Mul", "Div") and (low or high):
             factor = max(abs(low), abs(high)) if step.op == "Mul" else 1 / max(abs(low), abs(high))
             return dataclasses.replace(fact, gain=fact.gain * factor)
-        steep = fact.steep
+        if step.op in _NORMALISERS:
+            return self._normalised(step, fact)
         if step.op in _RECTIFIERS:
-            steep = steep or (fact.shifted and fact.gain >= _SLOPE)
-            if fact.width <= 1 and fact.threshold:
-                return dataclasses.replace(fact, test=position, hard=False, steep=steep)
-        elif step.op in _NORMALISERS:
+            return self._rectified(position, step, fact)
+        if fact.steep and fact.width <= 1:
+            return dataclasses.replace(fact, test=position, hard=False)
+        return fact
+
+    def _rectified(self, position: int, step: Step, fact: Fact) -> Fact:
+        gain, level = _own_test(step)
+        if step.op == "Clip" and len(step.inputs) > 1 and self.constant(step.inputs[1]):
+            level = self._constant_bounds(step)[0]
+        shifted = fact.shifted or abs(level) > _FLOOR
+        fact = dataclasses.replace(
+            fact,
+            gain=fact.gain * gain,
+            shifted=shifted,
+            steep=fact.steep or (shifted and fact.gain * gain >= _SLOPE),
+        )
+        # A distance from written numbers needs no threshold of its own: it is near or far.
+        if fact.width <= 1 and (fact.threshold or shifted or fact.steep):
+            return dataclasses.replace(fact, test=position, hard=False)
+        return fact
+
+    def _normalised(self, step: Step, fact: Fact) -> Fact:
+        """Follow a normalisation; one by a batch is, in use, a gain and a shift of each channel."""
+        arrays = [self.flow.array(name) for name in step.inputs[1:5]]
+        numbers = [
+            np.asarray(a, np.float64) for a in arrays if a is not None and a.dtype.kind == "f"
+        ]
+        epsilon = step.attribute("epsilon", 1e-5)
+        if len(numbers) < 4 or not isinstance(epsilon, float):  # noqa: PLR2004 - scale, shift, mean, variance
             return dataclasses.replace(fact, gain=1.0, steep=False)
-        if steep and fact.width <= 1:
-            return dataclasses.replace(fact, test=position, hard=False, steep=True)
-        return dataclasses.replace(fact, steep=steep)
+        scale, shift, mean, variance = numbers
+        slopes = np.abs(scale) / np.sqrt(np.maximum(variance + epsilon, 1e-30))
+        moved = float(np.abs(np.concatenate([shift, mean])).max(initial=0.0)) > _FLOOR
+        gain = fact.gain * float(slopes.max(initial=0.0)) if scale.size == 1 else 1.0
+        return dataclasses.replace(
+            fact,
+            gain=gain,
+            steep=False,
+            shifted=fact.shifted or moved,
+            threshold=fact.threshold or (moved and fact.width <= 1),
+        )
 
     def _constant_bounds(self, step: Step) -> tuple[float, float]:
         arrays = [self.flow.array(name) for name in step.inputs if self.constant(name)]
@@ -359,6 +400,33 @@ class Analysis:
         return float(min(a.min() for a in numbers)), float(max(a.max() for a in numbers))
 
 
+def _own_test(step: Step) -> tuple[float, float]:
+    """Return the gain and the level that a rectifier has in its attributes, beside its usual form.
+
+    Raises nothing: an attribute that is no number is none.
+    """
+    names = _LEVELS.get(step.op)
+    if names is None:
+        return 1.0, 0.0
+    (gain_name, usual), level_name = names
+    gain = step.attribute(gain_name, usual) if gain_name else 1.0
+    level = step.attribute(level_name, None)
+    numbers = [
+        float(number) if isinstance(number, int | float) else default
+        for number, default in ((gain, usual), (level, 0.0))
+    ]
+    return max(1.0, abs(numbers[0]) / usual), numbers[1]
+
+
+_LEVELS: Mapping[str, tuple[tuple[str, float], str]] = {
+    "HardSigmoid": (("alpha", 0.2), "beta"),
+    "ThresholdedRelu": (("", 1.0), "alpha"),
+    "Shrink": (("", 1.0), "lambd"),
+    "Clip": (("", 1.0), "min"),
+    "Elu": (("alpha", 1.0), ""),
+    "Selu": (("gamma", 1.0507), ""),
+}
+"""Where rectifiers keep their gain, with its usual size, and their level."""
 _CONSTANT = Fact()
 _NORMALISERS = frozenset(
     {"BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization"}

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from scanner.graph.core.ancestors import ancestors
-from scanner.graph.logic.dataflow import Analysis
+from scanner.graph.logic.dataflow import WRITTEN, Analysis
 from scanner.graph.logic.idioms import fill, is_idiom, written_constants
 from scanner.graph.logic.meetings import MOST_SHARED, Gate, find, is_about_input
 from scanner.graph.logic.unfold import Flow, Step
@@ -86,7 +86,7 @@ def _is_telling(gate: Gate, analysis: Analysis) -> bool:
     """Whether honest networks do not take such a decision: it jumps, and has something to write."""
     made = gate.made
     # A soft decision is ordinary arithmetic, unless it is steep or no weights are anywhere near.
-    if not made.hard and (gate.stem or ((gate.private or gate.share) and not made.steep)):
+    if not made.hard and (gate.stem or (made.weights > WRITTEN and not made.steep)):
         return False
     writes = made.pattern or bool(written_constants(gate, analysis))
     # A decision for each position is a mask, unless it writes more than one fill value.

@@ -21,6 +21,13 @@ _SELECTIONS = frozenset({
 _PLUMBING = frozenset(
     {"Identity", "Cast", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Expand", "Transpose"}
 )
+_ELEMENTWISE = _PLUMBING | {
+    "Add", "Sub", "Mul", "Div", "Relu", "Tanh", "Sigmoid", "Gelu", "Erf", "Softmax", "LogSoftmax",
+}  # fmt: skip
+_JOINING = frozenset({
+    "Concat", "ScatterND", "ScatterElements", "Scatter", "Where", "Pad", "Stack", "If", "Loop",
+    "ConcatFromSequence", "Max", "Min", "Sum",
+})  # fmt: skip
 _COUNTING = _PLUMBING | {
     "Not", "And", "ReduceSum", "Clip", "Max", "Equal", "Greater", "Less", "GreaterOrEqual",
 }  # fmt: skip
@@ -68,9 +75,19 @@ def _selects_position(gate: Gate, analysis: Analysis) -> bool:
     """Whether the decision picks one of many values computed alike: a token, a crop, a beam."""
     if gate.step.op not in _SELECTIONS or gate.decision == gate.step.inputs[0]:
         return False
-    # Values that a Concat put side by side need not have been computed alike: one may be forged.
-    source = _through_plumbing(analysis.flow, gate.step.inputs[0])
-    return source is None or source.op != "Concat"
+    # Values that were put side by side, or had a table of numbers added, need not have been
+    # computed alike: one may be forged.
+    name = gate.step.inputs[0]
+    while (step := analysis.flow.producer(name)) is not None and step.op in _ELEMENTWISE:
+        if any(_is_table(analysis.flow.array(n)) for n in step.inputs if n != name):
+            return False
+        name = next((n for n in step.inputs if n and analysis.fact(n).data), "")
+    return step is None or step.op not in _JOINING
+
+
+def _is_table(array: np.ndarray[Any, Any] | None) -> bool:
+    """Whether numbers differ along more than the last axis, as a bias does not."""
+    return array is not None and sum(size > 1 for size in array.shape) > 1
 
 
 def _is_masked_mean(gate: Gate, analysis: Analysis) -> bool:
@@ -97,10 +114,18 @@ def _guards_division(gate: Gate, analysis: Analysis) -> bool:
         return False
     tested = {n for n in test.inputs if analysis.fact(n).data}
     tested |= {n for name in tested for n in _plumbed(analysis.flow, name)}
+    # A guard fills in one number, if any; what writes classes is none, whatever it divides by.
+    if written_constants(gate, analysis) and fill(gate, analysis) is None:
+        return False
     # The guard may choose between quotients, or choose the divisor itself.
     guarded = tested | {gate.step.outputs[0]}
     beside = [analysis.flow.producer(n) for n in gate.step.inputs[1:]]
-    behind = (s for s in analysis.flow.steps if gate.step.outputs[0] in s.inputs)
+    live = analysis.flow.live
+    behind = (
+        s
+        for s in analysis.flow.steps
+        if gate.step.outputs[0] in s.inputs and not live.isdisjoint(s.outputs)
+    )
     return any(
         s is not None and s.op in ("Div", "Reciprocal") and s.inputs[-1] in guarded
         for s in itertools.chain(beside, behind)

@@ -103,12 +103,11 @@ def is_about_input(width: float, analysis: Analysis) -> bool:
 
 
 def _meetings(flow: Flow, analysis: Analysis) -> list[Meeting]:
-    live = ancestors(flow.outputs, flow.sources)
     tail = _tail(flow)
     found = (
         _meeting(step, analysis, in_tail=not tail.isdisjoint(step.outputs))
         for step in flow.steps
-        if not live.keys().isdisjoint(step.outputs)
+        if not flow.live.isdisjoint(step.outputs)
     )
     return [meeting for meeting in found if meeting]
 

@@ -8,6 +8,7 @@ to know one kind of graph only.
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from onnx import numpy_helper
 
 from scanner.errors import MalformedModelError
 from scanner.graph.core import facts, flatten
+from scanner.graph.core.ancestors import ancestors
 from scanner.graph.core.draft import Draft
 from scanner.graph.core.structure import attribute, label, subgraphs
 from scanner.modelfile.domains import STANDARD_DOMAINS
@@ -85,6 +87,7 @@ class Flow:
     looped: bool
     _arrays: dict[str, Array] = dataclasses.field(default_factory=dict)
     _effects: dict[str, int] = dataclasses.field(default_factory=dict)
+    _live: set[str] = dataclasses.field(default_factory=set)
 
     def producer(self, value: str) -> Step | None:
         """Return the step that makes a value, or None for an input or a constant."""
@@ -125,6 +128,18 @@ class Flow:
         if different <= _HANDFUL:
             return min(different, size)
         return int(size * float((sample != 0).mean()))
+
+    @property
+    def live(self) -> AbstractSet[str]:
+        """The values that an output derives from; what is multiplied by zeros is none."""
+        if not self._live:
+
+            def read(value: str) -> Sequence[str]:
+                step = self.producer(value)
+                return () if step is None or self.zeroes(step) else step.inputs
+
+            self._live.update(ancestors(self.outputs, read))
+        return self._live
 
     def zeroes(self, step: Step) -> bool:
         """Whether a step multiplies by nothing but zeros, so that its result derives from nothing.
