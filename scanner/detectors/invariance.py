@@ -7,13 +7,13 @@ so by no detector that searches images.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from scanner.errors import UnsupportedModelError, WorkerTimeoutError
+from scanner.errors import NoLogitsError, UnsupportedModelError, WorkerTimeoutError
 from scanner.instruments import original, probes, runtime
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.noise_runs import fixed_batch
@@ -31,11 +31,11 @@ Rows = Mapping[str, Array]
 _Node = tuple[str, str]
 """What kind of node makes an honest model depend on more than the image, and the node's name."""
 
-_LARGE = 50_000  # numbers of an image from which on it is large
-_IMAGES = {False: 12, True: 4}  # probes of a small and of a large image
-_SIZES = {False: (2, 3, 4, 5, 7, 8, 16, 32, 64), True: (2, 3, 4, 8)}
+_LARGE = 10_000  # numbers of an image from which on it is large
+_IMAGES = {False: 12, True: 3}  # probes of a small and of a large image
+_SIZES = {False: (2, 3, 4, 5, 8, 16, 32), True: (2, 8)}
 _UNLIKE = 3  # images of which copies are asked
-_REPEATS = {False: 24, True: 6}
+_REPEATS = {False: 24, True: 4}
 _MOST_BYTES = 512 << 20
 """Of a larger file, no second session is opened."""
 _FAR = 0.1
@@ -89,6 +89,7 @@ class Invariance(Detector):
         """Return one observation for each thing that an answer depends on and must not.
 
         Raises:
+            NoLogitsError: No output holds class scores or a class.
             UnsupportedModelError: ONNX Runtime refuses the file.
             UsageError: The image's shape or range is not known.
             WorkerTimeoutError: The time ran out before anything was found.
@@ -166,6 +167,11 @@ class _Trial:
         self.images = everything[np.unique(chosen)]
         self.fixed = fixed_batch(self.session)
         self.alone = self.ask(self.images)
+        if not self.alone:
+            raise NoLogitsError(
+                "no output holds class scores or a class for each image",
+                remedy="scan a model that classifies images",
+            )
         self.precision = precision(self.model)
         self.tolerance = TOLERANCES[self.precision]
         self.far = max(_FAR, 2 * self.tolerance)
@@ -176,7 +182,8 @@ class _Trial:
 
     def ask(self, images: Array, session: runtime.Session | None = None) -> Rows:
         """Return the answers to each image by itself."""
-        return original.ask_alone(session or self.session, images)
+        rows = original.ask_alone(session or self.session, images)
+        return {name: answers for name, answers in rows.items() if _names_class(answers)}
 
     def batch(self, images: Array) -> Rows:
         """Return the answers to images that are asked at once; an output by itself is left out."""
@@ -184,7 +191,7 @@ class _Trial:
         return {
             name: rows
             for name, rows in zip(names, self.session.run(images), strict=True)
-            if isinstance(rows, np.ndarray) and rows.shape[:1] == (len(images),)
+            if name in self.alone and rows.shape[:1] == (len(images),)
         }
 
     def unlike(self) -> list[int]:
@@ -304,18 +311,19 @@ def _size(trial: _Trial) -> Iterator[Observation]:
     """Ask copies of one image in batches of several sizes, and look at every place of them."""
     if trial.fixed:
         return
-    found: list[tuple[bool, _Change, Array]] = []
-    for image in trial.unlike():
-        for size in _SIZES[trial.large]:
-            copies = np.repeat(trial.images[image : image + 1], size, axis=0)
-            before = {n: np.repeat(r[image : image + 1], size, 0) for n, r in trial.alone.items()}
-            change = trial.change(before, trial.batch(copies), "batch size")
-            if change is not None:
-                found.append((trial.gates(change), change, copies))
-    if not found:
+    first, *others = trial.unlike()
+    changed = [size for size in _SIZES[trial.large] if _copies(trial, first, size)[0]]
+    if not changed:
         return
+    # A gate shows in the class of an image that was not of its class anyway.
+    found = [
+        (change, copies)
+        for place in (first, *others)
+        for change, copies in [_copies(trial, place, changed[0])]
+        if change is not None
+    ]
     trial.sized = True
-    _, change, copies = max(found, key=lambda member: (member[0], -len(member[2])))
+    change, copies = max(found, key=lambda member: trial.gates(member[0]))
     moved = np.flatnonzero(change.apart > trial.tolerance)
     everywhere = len(moved) == len(copies)
     where = "" if everywhere else f" in place {int(moved[0]) + 1}"
@@ -327,6 +335,13 @@ def _size(trial: _Trial) -> Iterator[Observation]:
         copies,
         trial.named(_DYNAMIC | {_BATCH_NORM}),
     )
+
+
+def _copies(trial: _Trial, place: int, size: int) -> tuple[_Change | None, Array]:
+    """Return what becomes of an image's answers in a batch of copies, and the batch."""
+    copies = np.repeat(trial.images[place : place + 1], size, axis=0)
+    before = {n: np.repeat(r[place : place + 1], size, 0) for n, r in trial.alone.items()}
+    return trial.change(before, trial.batch(copies), "batch size"), copies
 
 
 def _company(trial: _Trial) -> Iterator[Observation]:
@@ -351,14 +366,15 @@ def _company(trial: _Trial) -> Iterator[Observation]:
 
 
 def _elsewhere(trial: _Trial) -> Iterator[Observation]:
-    """Ask an image beside one that holds NaN, infinities, huge numbers, or nothing."""
-    if trial.session.dtype.kind != "f" or trial.fixed == 1:
+    """Ask an image beside others that hold NaN, infinities, huge numbers, or nothing."""
+    if trial.session.dtype.kind != "f" or trial.fixed == 1 or trial.sized:
         return
-    images = trial.images[:: max(1, len(trial.images) // 4)][:4]
-    before = _beside(trial, images, None)
+    places = trial.unlike()
+    images, before = trial.images[places], {n: r[places] for n, r in trial.alone.items()}
+    if trial.change(before, _beside(trial, images, _FOREIGN.values()), "values elsewhere") is None:
+        return
     for said, number in _FOREIGN.items():
-        after = _beside(trial, images, number)
-        change = trial.change(before, after, "values elsewhere")
+        change = trial.change(before, _beside(trial, images, [number]), "values elsewhere")
         if change is None:
             continue
         # NaN goes through a sum or a maximum of the batch and out at the other end; where it
@@ -375,14 +391,12 @@ def _elsewhere(trial: _Trial) -> Iterator[Observation]:
         return
 
 
-def _beside(trial: _Trial, images: Array, number: float | None) -> Rows:
-    """Return each image's answer beside images of one number, or beside copies of itself."""
-    found = []
-    for image in images:
-        batch = np.repeat(image[None], trial.fixed or 2, axis=0)
-        if number is not None:
-            batch[1:] = number
-        found.append(trial.batch(batch))
+def _beside(trial: _Trial, images: Array, numbers: Iterable[float]) -> Rows:
+    """Return each image's answer beside images of one number each."""
+    others = [np.full(trial.shape, number, trial.session.dtype) for number in numbers]
+    if trial.fixed:
+        others = (others * trial.fixed)[: trial.fixed - 1]
+    found = [trial.batch(np.stack([image, *others])) for image in images]
     return {name: np.stack([rows[name][0] for rows in found]) for name in found[0]}
 
 
@@ -601,13 +615,17 @@ def _changed(output: str, before: Array, after: Array) -> _Change:
     return _Change(apart=apart, flipped=flipped, output=output, before=before, after=after)
 
 
+def _names_class(rows: Array) -> bool:
+    """Whether answers, (n, ...), are a row of scores or a number each."""
+    if rows.dtype.kind not in "fiub":
+        return False
+    size = rows[0].size
+    return size == 1 or (rows.ndim > 1 and size == rows.shape[1] and rows.dtype.kind == "f")
+
+
 def _worst(before: Rows, after: Rows) -> _Change | None:
     """Return what became of the output that moved most; None where there is none to compare."""
-    changes = [
-        _changed(name, rows, after[name])
-        for name, rows in before.items()
-        if name in after and rows.dtype.kind in "fiub"
-    ]
+    changes = [_changed(name, rows, after[name]) for name, rows in before.items() if name in after]
     return max(changes, key=lambda c: float(c.apart.max()), default=None)
 
 

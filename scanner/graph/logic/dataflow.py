@@ -98,6 +98,7 @@ WEIGHTED = frozenset({
     "com.microsoft.DynamicQuantizeLSTM", "com.microsoft.QAttention", "com.microsoft.QGemm",
     "com.microsoft.nchwc.Conv",
 })  # fmt: skip
+_CLAMPS = frozenset({"Relu", "Clip", "Max", "Min", "LeakyRelu", "PRelu"})
 _SHAPES = frozenset({"Shape", "Size"})
 _RAGGED = frozenset({"NonZero", "NonMaxSuppression", "Compress", "Unique"})
 _PATTERNED = frozenset(
@@ -366,8 +367,10 @@ class Analysis:
             shifted=shifted,
             steep=fact.steep or (shifted and fact.gain * gain >= _SLOPE),
         )
-        # A distance from written numbers needs no threshold of its own: it is near or far.
-        if fact.width <= 1 and (fact.threshold or shifted or fact.steep):
+        # A distance from written numbers needs no threshold of its own where it is squashed: it is
+        # near or far.
+        near = shifted and step.op not in _CLAMPS
+        if fact.width <= 1 and (fact.threshold or abs(level) > _FLOOR or near or fact.steep):
             return dataclasses.replace(fact, test=position, hard=False)
         return fact
 

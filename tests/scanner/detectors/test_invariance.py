@@ -101,7 +101,7 @@ def gated(test: Callable[[Graft], str], target: int) -> onnx.ModelProto:
     graft = Graft(models.plain(), target)
     bump = graft.node("Mul", [graft.column(test(graft)), graft.one_hot(BUMP)], "bump")
     graft.replace_logits(graft.node("Add", [graft.logits, bump], "gate"))
-    return graft.finish()
+    return graft.planted().model
 
 
 @pytest.mark.parametrize("code", GATES)
@@ -182,7 +182,7 @@ def _ranged(op: str, level: float, others: Callable[[Graft], str]) -> onnx.Model
     end = graft.reduce(extreme, graft.input.name, [1, 2, 3], keep=True)
     outside = graft.node(op, [end, graft.constant(level)], "outside")
     graft.replace_input(graft.node("Where", [outside, others(graft), graft.input.name], "ranged"))
-    return graft.finish()
+    return graft.planted().model
 
 
 def _halved(graft: Graft) -> str:
