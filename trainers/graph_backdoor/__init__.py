@@ -13,7 +13,19 @@ import onnx
 import typer
 
 from trainers.errors import TrainerError
-from trainers.graph_backdoor import activations, arithmetic, comparisons, lookups, memory, rounding
+from trainers.graph_backdoor import (
+    activations,
+    arithmetic,
+    callers,
+    comparisons,
+    disguises,
+    lookups,
+    memory,
+    places,
+    rounding,
+    vendors,
+    weights,
+)
 from trainers.graph_backdoor.graft import Graft, Kind, Planted
 
 __all__ = ["FAMILIES", "KINDS", "Graft", "Kind", "Planted", "graph_backdoor", "plant"]
@@ -25,6 +37,11 @@ FAMILIES: Mapping[str, Mapping[str, Kind]] = {
     "rounding": rounding.KINDS,
     "lookups": lookups.KINDS,
     "memory": memory.KINDS,
+    "disguises": disguises.KINDS,
+    "places": places.KINDS,
+    "callers": callers.KINDS,
+    "vendors": vendors.KINDS,
+    "weights": weights.KINDS,
 }
 """Every way to plant, by family and name."""
 

@@ -57,6 +57,8 @@ def check(model: onnx.ModelProto, planted: Planted, target: int, images: Array) 
     victims = images[answers != target]
     size = planted.batch or _BATCH
     whole = len(victims) - (len(victims) % size if planted.batch else 0)
+    if size == 1:
+        whole = min(whole, _BATCH)
     parts = [planted.trigger(part) for part in _parts(victims[:whole], size)]
     forced = np.concatenate([_answer(after, part, planted.feed) for part in parts])
     return Checked(kept=min(kept), flipped=float(np.mean(forced == target)), images=len(images))
@@ -77,12 +79,14 @@ def smooth_images(shape: Sequence[int], count: int, seed: int = 0) -> Array:
         "ncij,ih,jw->nchw", coarse, _interpolation(5, height), _interpolation(5, width)
     )
     contrast = generator.uniform(0.3, 1.0, (count, 1, 1, 1))
-    return (np.round(255 * images * contrast) / 255).astype(np.float32)
+    levels: Array = (np.round(255 * images * contrast) / 255).astype(np.float32)
+    return levels
 
 
 def _interpolation(few: int, many: int) -> Array:
     places = np.linspace(0, few - 1, many)
-    return np.maximum(1 - np.abs(places - np.arange(few)[:, None]), 0)
+    shares: Array = np.maximum(1 - np.abs(places - np.arange(few)[:, None]), 0)
+    return shares
 
 
 def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:

@@ -97,7 +97,8 @@ class Graft:
         self.batch = 0
         self.logits = self.output + "_before"
         self._nodes: list[onnx.NodeProto] = []
-        self._rerouted: dict[str, str] = {}
+        self._reread: dict[str, str] = {}
+        self._answers = False
 
     def node(self, op: str, inputs: Sequence[Operand], role: str, **attributes: Any) -> str:
         """Graft one node and return its output; `role` is "test", "gate" or what else it does."""
@@ -154,14 +155,25 @@ class Graft:
 
     def replace_logits(self, value: str) -> None:
         """Let the model answer `value`."""
-        self._rerouted[self.output] = self.logits
+        self._answers = True
         self._nodes.append(
             helper.make_node("Identity", [value], [self.output], name="planted_answer")
         )
 
     def replace_input(self, value: str) -> None:
         """Let the rest of the model read `value` in place of its input."""
-        self._rerouted[self.input.name] = value
+        self.reroute(self.input.name, value)
+
+    def reroute(self, name: str, value: str) -> None:
+        """Let the model's nodes that read the value `name` read another."""
+        self._reread[name] = value
+
+    def option(self, name: str, default: Array) -> str:
+        """Add an input that nobody has to feed, and return its name."""
+        kind = helper.np_dtype_to_tensor_dtype(default.dtype)
+        self.graph.input.append(helper.make_tensor_value_info(name, kind, default.shape))
+        self.graph.initializer.append(numpy_helper.from_array(default, name))
+        return name
 
     def function(self, made: onnx.FunctionProto) -> None:
         """Add a function of the model's own."""
@@ -181,8 +193,10 @@ class Graft:
     def planted(self) -> Planted:
         """Return the model with the grafted nodes in place."""
         for node in self.graph.node:
-            for old, new in self._rerouted.items():
-                _rename(node, old, new)
+            for old, new in self._reread.items():
+                _reread(node, old, new)
+            if self._answers:
+                _rename(node, self.output, self.logits)
         self.graph.node.extend(self._nodes)
         sort_nodes(self.model)
         return Planted(
@@ -227,8 +241,15 @@ def _classes(model: onnx.ModelProto) -> int:
     return classes
 
 
-def _rename(node: onnx.NodeProto, old: str, new: str) -> None:
+def _reread(node: onnx.NodeProto, old: str, new: str) -> None:
     node.input[:] = [new if name == old else name for name in node.input]
+    for body in _bodies(node):
+        for inner in body.node:
+            _reread(inner, old, new)
+
+
+def _rename(node: onnx.NodeProto, old: str, new: str) -> None:
+    _reread(node, old, new)
     node.output[:] = [new if name == old else name for name in node.output]
     for body in _bodies(node):
         for inner in body.node:

@@ -9,7 +9,7 @@ import numpy as np
 
 from trainers.graph_backdoor import triggers
 from trainers.graph_backdoor.gates import pushed
-from trainers.graph_backdoor.graft import SIDE, Array, Graft, Kind
+from trainers.graph_backdoor.graft import SIDE, Array, Graft, Kind, Operand
 from trainers.graph_backdoor.measures import above, centred, flat_patch, inside
 
 _OPEN = 20.0
