@@ -111,7 +111,7 @@ def identify(opening: Opening, _progress: Progress) -> tuple[ModelIdentity, ...]
 
 
 def examine(job: Job, progress: Progress) -> Examination:
-    """Measure a suspect, its references, or both, and compare them.
+    """Measure a suspect, its references, or both, and compare them where all are here.
 
     Raises:
         ScannerError: A reference cannot be opened, or the request cannot be carried out.
@@ -141,6 +141,11 @@ def examine(job: Job, progress: Progress) -> Examination:
         for m in opened
         if suspect.measurements
     )
+    if job.beside and suspect.measurements:  # it is compared where the references are measured
+        rules = tuple(detector.rule for detector in detectors)
+        return Examination(
+            suspect=suspect, references=(), comparisons=(), populations=(), rules=rules, warnings=()
+        )
     examination = _compared(job, suspect, references, detectors)
     return dataclasses.replace(examination, references=references)
 

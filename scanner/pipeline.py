@@ -327,9 +327,14 @@ class _CleanSide:
     def __exit__(self, *_: object) -> None:
         self._end()
 
+    @property
+    def lacks_child(self) -> bool:
+        """Whether there are references, and no child to measure them yet."""
+        return bool(self._sources) and self._child is None
+
     def start(self) -> None:
         """Start the child, where there are references and it is not there yet."""
-        if self._sources and self._child is None:
+        if self.lacks_child:
             self._child, self._preparation = worker.take(PRELOAD), None
 
     def identify(self) -> tuple[ModelIdentity, ...]:
@@ -401,8 +406,9 @@ def _scanned(job: Job, clean: _CleanSide, progress: Progress | None) -> ScanResu
         ScannerError: The request itself cannot be carried out, or a reference cannot be opened.
     """
     start, parts = time.monotonic(), 1 + len(job.references)
+    worker.prestart(PRELOAD, 1 + clean.lacks_child)
     with worker.take(PRELOAD) as child:
-        clean.start()  # while this process has one thread, and beside the other's imports
+        clean.start()  # while this process has one thread
         try:
             allowance = _for_suspect(job, parts)
             preparation = child.ask(protocol.PREPARE, job.settings, allowance)
@@ -421,7 +427,10 @@ def _scanned(job: Job, clean: _CleanSide, progress: Progress | None) -> ScanResu
         try:
             examination = clean.compare(job, examination.suspect, left, rest)
         except ScannerError as error:
-            examination = _without_references(examination, error)
+            try:
+                examination = _without_references(job, examination.suspect, error)
+            except ScannerError as again:
+                return _unanswered(job, again)
     suspect = _with_isolation(examination.suspect, preparation.isolation)
     examination = dataclasses.replace(examination, suspect=suspect)
     return _judged(examination, job.settings, time.monotonic() - start)
@@ -499,15 +508,26 @@ def _with_isolation(record: ModelRecord, isolation: Confinement) -> ModelRecord:
     return dataclasses.replace(record, runtime=runtime)
 
 
-def _without_references(examination: Examination, error: ScannerError) -> Examination:
-    """Return what was found of the suspect alone, and why there is no more."""
+def _without_references(job: Job, suspect: ModelRecord, error: ScannerError) -> Examination:
+    """Have the suspect compared with what clean models there are, and say why not with these.
+
+    Raises:
+        ScannerError: That is impossible.
+    """
+    trial = Trial(
+        records=(suspect,),
+        references=(),
+        population=job.population,
+        source=job.source,
+        settings=job.settings,
+    )
+    (examination,) = _ask(protocol.COMPARE, trial, _allowance(job.settings, ()))
     data = error.to_dict()
     data["problem"] = f"the references could not be measured: {data['problem']}"
     failure = Failure(rule=protocol.MODEL_RULE, error=data)
-    suspect = examination.suspect
+    failures = (*examination.suspect.failures, failure)
     return dataclasses.replace(
-        examination,
-        suspect=dataclasses.replace(suspect, failures=(*suspect.failures, failure)),
+        examination, suspect=dataclasses.replace(examination.suspect, failures=failures)
     )
 
 

@@ -47,6 +47,10 @@ Steps = Annotated[
         min=1, help="At most so many steps an epoch, and as many test images: for trying out."
     ),
 ]
+Width = Annotated[
+    int | None,
+    typer.Option(min=1, help="Channels of the first layer, in place of the recipe's own."),
+]
 FoldBn = Annotated[
     bool, typer.Option(help="Merge batch normalisation into convolutions on export.")
 ]
@@ -142,6 +146,7 @@ def train(  # noqa: PLR0913, PLR0917 - each argument is an option of the command
     precision: PrecisionName = "auto",
     threads: Threads = 1,
     steps: Steps = None,
+    width: Width = None,
 ) -> None:
     """Train one network, print clean accuracy and attack success rate an epoch, and export it."""
     import torch  # noqa: PLC0415 - 1.4 s that --help must not cost
@@ -151,7 +156,7 @@ def train(  # noqa: PLR0913, PLR0917 - each argument is an option of the command
     from trainers.datasets import load  # noqa: PLC0415 - imports torch
 
     torch.set_num_threads(threads)
-    chosen, spec = recipe(name), AttackSpec.parse(attack)
+    chosen, spec = recipe(name, width), AttackSpec.parse(attack)
     wanted = _numbers(export_epochs) if export_epochs else ()
     if file is not None and Path(file).name != file:
         raise TrainerError(
@@ -214,13 +219,14 @@ def zoo(  # noqa: PLR0913, PLR0917 - each argument is an option of the command l
     precision: PrecisionName = "auto",
     threads: Threads = 1,
     steps: Steps = None,
+    width: Width = None,
 ) -> None:
     """Train a population, recipe x attack x seed; resumes where it was stopped."""
     from trainers import training  # noqa: PLC0415 - imports torch
     from trainers import zoo as population  # noqa: PLC0415 - imports torch
     from trainers.attacks import AttackSpec  # noqa: PLC0415 - imports torch
 
-    chosen = recipe(name)
+    chosen = recipe(name, width)
     epochs = _numbers(export_epochs) if export_epochs else (chosen.epochs,)
     jobs = []
     for spec in map(AttackSpec.parse, attacks.split(",")):

@@ -47,6 +47,8 @@ _MOST_NOTICED = 0.1
 """Share of the images whose answer may change when a dormant value is held where it mostly is."""
 _ASKED, _FEWER = 24, 10
 """Ordinary images that a forced value is shown with, and how many of them if they are large."""
+_PLAIN = 9
+"""Plain images that are tried, from the lowest value to the highest."""
 _SECONDS, _TO_WAKE = 20.0, 5.0
 """Of wall-clock time for the search, and for an input that wakes one sleeping path."""
 
@@ -85,6 +87,7 @@ class _Sleeping:
         value: Its name.
         typical: What it is on most images.
         held: What it was forced to.
+        proven: Whether its bounds are known.
         moved: The share of ordinary images that move it.
         shown: The places of those images.
         effect: What the model then answers.
@@ -94,6 +97,7 @@ class _Sleeping:
     value: str
     typical: Array
     held: Array
+    proven: bool
     moved: float
     shown: tuple[int, ...]
     effect: forcing.Effect
@@ -173,15 +177,13 @@ def _watched(paths: Paths) -> list[Joint]:
     return [joint for joint in found if joint.side in sides]
 
 
-def _side_paths(
-    joints: Sequence[Joint], paths: Paths, rig: forcing.Rig
-) -> Iterator[Observation]:
+def _side_paths(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> Iterator[Observation]:
     """Yield what comes of each side path that ordinary images leave alone."""
     for path in _dormant(joints, paths, rig) if joints else ():
         rig.check()
         sleeping = _forced(path, paths, rig)
         if sleeping is not None:
-            yield _confirmed(_observation(path, paths, sleeping), sleeping, paths, rig)
+            yield _confirmed(path, sleeping, paths, rig)
 
 
 def _dormant(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> list[_Path]:
@@ -209,12 +211,9 @@ def _dormant(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> list[_P
     ]
 
 
-def _unheard(
-    sides: Sequence[str], paths: Paths, rig: forcing.Rig
-) -> dict[str, forcing.Habit]:
+def _unheard(sides: Sequence[str], paths: Paths, rig: forcing.Rig) -> dict[str, forcing.Habit]:
     """Return the habits of narrow values that move, but that the answer does not follow."""
-    room = max(paths.room(name) for name in paths.inputs) / _NARROW
-    narrow = [name for name in sides if paths.room(name) <= room][-_MOST_HEARD:]
+    narrow = [name for name in sides if paths.room(name) <= _narrow(paths)][-_MOST_HEARD:]
     found = {name: rig.unheard(name) for name in narrow}
     return {name: habit for name, habit in found.items() if habit is not None}
 
@@ -222,7 +221,7 @@ def _unheard(
 def _forced(path: _Path, paths: Paths, rig: forcing.Rig) -> _Sleeping | None:
     """Return the value of a path that decides the answer when it is forced, or None."""
     reach, estimated = rig.reachable(path.trail)
-    habits = {**path.habits, **rig.habits(path.trail, reach)}
+    habits = {**_unheard_before(path, paths, rig), **path.habits, **rig.habits(path.trail, reach)}
     for switch in _switches(path, paths, habits):
         rig.check()
         habit = habits[switch]
@@ -234,8 +233,8 @@ def _forced(path: _Path, paths: Paths, rig: forcing.Rig) -> _Sleeping | None:
         held_still = [model.answer(image, habit.typical) for image in images]
         if forcing.noticed(before, held_still) > _MOST_NOTICED:
             continue
-        ends = reach.get(switch)
-        for held in forcing.extremes(habit.typical, ends, proven=switch not in estimated):
+        ends, proven = reach.get(switch), switch not in estimated and switch in reach
+        for held in forcing.extremes(habit.typical, ends, proven=proven):
             try:
                 after = [model.answer(image, held) for image in images]
             except UnsupportedModelError:
@@ -243,8 +242,35 @@ def _forced(path: _Path, paths: Paths, rig: forcing.Rig) -> _Sleeping | None:
             effect = forcing.effect(before, after)
             if effect.decisive:
                 shown = tuple(map(int, np.flatnonzero(~habit.usual)))
-                return _Sleeping(switch, habit.typical, held, habit.moved, shown, effect, model)
+                return _Sleeping(
+                    value=switch,
+                    typical=habit.typical,
+                    held=held,
+                    proven=proven,
+                    moved=habit.moved,
+                    shown=shown,
+                    effect=effect,
+                    model=model,
+                )
     return None
+
+
+def _unheard_before(path: _Path, paths: Paths, rig: forcing.Rig) -> dict[str, forcing.Habit]:
+    """Return the narrow values before a path that moves unheard: they move as unheard as it does.
+
+    Whether that is so is looked at when they are forced.
+    """
+    usual = np.logical_and.reduce([habit.usual for habit in path.habits.values()])
+    names = [name for name in path.trail if paths.room(name) <= _narrow(paths)]
+    if not names or not usual.any():
+        return {}
+    values = rig.read(rig.reader(names), rig.images[int(np.flatnonzero(usual)[0])])
+    return {name: forcing.Habit(v, usual) for name, v in zip(names, values, strict=True)}
+
+
+def _narrow(paths: Paths) -> float:
+    """Return how many numbers the outcome of a test may have, and no picture has."""
+    return max(paths.room(name) for name in paths.inputs) / _NARROW
 
 
 def _asked(rig: forcing.Rig) -> int:
@@ -252,22 +278,26 @@ def _asked(rig: forcing.Rig) -> int:
 
 
 def _switches(path: _Path, paths: Paths, habits: Mapping[str, forcing.Habit]) -> list[str]:
-    """Return the sleeping values to force: those that a whole path hangs on, then each end."""
+    """Return the sleeping values that a whole path hangs on, those nearest to its end first.
+
+    Forced one by one, values that belong together may say what no image can make them say.
+    """
     trails = [set(paths.trail(side)) for side in path.sides]
     common = [name for name in path.trail if all(name in trail for trail in trails)]
-    asleep = [name for name in (*reversed(common), *path.sides) if name in habits]
-    return list(dict.fromkeys(asleep))[:_MOST_SWITCHES]
+    return [name for name in reversed(common) if name in habits][:_MOST_SWITCHES]
 
 
 def _observation(path: _Path, paths: Paths, sleeping: _Sleeping) -> Observation:
     joints = ", ".join(f"{joint.operator} {joint.node!r}" for joint in path.joints[:3])
+    how = (
+        "as far as its bounds allow" if sleeping.proven else "as it may be: its bounds are unknown"
+    )
     return Observation(
         code="sleeping-path",
         severity=Severity.SUSPICIOUS,
-        sentence=f"{sleeping.value!r} goes past the trained weights to {joints} and stands still "
-        f"on {1 - sleeping.moved:.0%} of the images shown; moved as far as an input may take it, "
-        f"it makes the model answer {_outcome(sleeping.effect)} to {sleeping.effect.share:.0%} "
-        "of them",
+        sentence=f"{sleeping.value!r} goes past the trained weights to {joints} and can be held still "
+        f"unnoticed on {1 - sleeping.moved:.0%} of the images shown; moved {how}, it makes the "
+        f"model answer {_outcome(sleeping.effect)} to {sleeping.effect.share:.0%} of them",
         nodes=paths.labels([*path.trail, *(joint.output for joint in path.joints)]),
         details={
             "value": sleeping.value,
@@ -285,10 +315,8 @@ def _outcome(effect: forcing.Effect) -> str:
     return "another class" if effect.class_id is None else f"class {effect.class_id}"
 
 
-def _confirmed(
-    observation: Observation, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig
-) -> Observation:
-    """Return the observation with an input that wakes the value, where one is found."""
+def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig) -> Observation:
+    """Return the observation of a path, with an input that wakes it where one is found."""
 
     def wakes(image: Array) -> bool:
         asleep = sleeping.model.answer(image, sleeping.typical)
@@ -299,9 +327,10 @@ def _confirmed(
         trail=paths.trail(sleeping.value),
         held=sleeping.held,
         channels=None,
+        before_weights=all(paths.mass(joint.carrier) == 0 for joint in path.joints),
         wakes=wakes,
     )
-    return _woken(observation, sleeper, sleeping.shown, paths, rig)
+    return _woken(_observation(path, paths, sleeping), sleeper, sleeping.shown, paths, rig)
 
 
 def _woken(
@@ -311,27 +340,59 @@ def _woken(
     paths: Paths,
     rig: forcing.Rig,
 ) -> Observation:
+    """Return the observation with an input that wakes the value, where one is found.
+
+    Honest guards against empty pictures wake on those, and on no others.
+    """
     ends, rig.until = rig.until, time.monotonic() + _TO_WAKE
+    guards = False
     try:
+        guards = _is_guard(sleeper, rig)
         flow = unfold(rig.flat) if sleeper.channels is None else None
-        image, how = waking.wake(rig, paths, sleeper, shown, flow)
+        image, how = waking.wake(rig, paths, sleeper, shown, flow, textured=guards)
     except WorkerTimeoutError:
         # Forcing has already shown what the path does: the end of the time takes no finding away.
         image, how = None, "the time ran out"
     finally:
         rig.until = ends
-    details = {**observation.details, "confirmation": {"woken": image is not None, "how": how}}
-    if image is None:
-        return dataclasses.replace(observation, details=details)
-    low, high = rig.span
+    outcome = {"woken": image is not None, "how": how, "empty_images_wake_it": guards}
+    observation = dataclasses.replace(
+        observation, details={**observation.details, "confirmation": outcome}
+    )
+    if image is not None:
+        return _with_input(observation, image, rig.span)
+    if guards:
+        reason = "empty images wake it and no other was found, as for a guard against those"
+        return _doubted(observation, reason)
+    if sleeper.before_weights:
+        reason = "it bends the image before all weights, and no image was found that wakes it"
+        return _doubted(observation, reason)
+    return observation
+
+
+def _is_guard(sleeper: waking.Sleeper, rig: forcing.Rig) -> bool:
+    """Whether an empty image wakes it, or half of the plain ones: a bright one alone does not."""
+    plain = forcing.plain(rig.images.shape[1:], rig.span, _PLAIN)
+    woken = [sleeper.wakes(probes.rounded(image, rig.dtype)) for image in plain]
+    return woken[0] or sum(woken) >= _PLAIN / 2
+
+
+def _doubted(observation: Observation, reason: str) -> Observation:
+    return dataclasses.replace(
+        observation,
+        severity=Severity.WARNING,
+        sentence=f"{observation.sentence}; but {reason}",
+    )
+
+
+def _with_input(observation: Observation, image: Array, span: tuple[float, float]) -> Observation:
     packed = Packed.packed(image.astype("<f4").tobytes(), image.shape)
     return dataclasses.replace(
         observation,
         severity=Severity.CONFIRMED,
         sentence=f"{observation.sentence}. Confirmed: an input wakes it, and the model answers "
         "that input differently while it is held asleep",
-        details=details,
-        input=Input(image=packed, low=low, high=high),
+        input=Input(image=packed, low=span[0], high=span[1]),
     )
 
 
@@ -402,7 +463,12 @@ def _forced_channels(
         effect = forcing.effect(before, answers(end[part]))
         if effect.decisive:
             return effect, waking.Sleeper(
-                value=layer.value, trail=(), held=end[part], channels=part, wakes=wakes
+                value=layer.value,
+                trail=(),
+                held=end[part],
+                channels=part,
+                before_weights=False,
+                wakes=wakes,
             )
     return None
 

@@ -32,6 +32,7 @@ _MANY, _FEW = 20, 4
 _LARGE = 50_000
 """Numbers of an image from which on it is large."""
 _LEVELS = 255
+_TEXTURE = 0.1
 _USED = 40
 """Images of the user's that are shown."""
 MOST_MOVED = 0.1
@@ -50,8 +51,23 @@ _FAR = 1.5
 """A class leads by far where it leads by this many times the largest ordinary lead."""
 _BOUNDLESS = 1e29
 """Bounds that far apart are none."""
+_LARGEST = 1e30
+"""Stands for infinity, which times nothing is no number."""
 _NOTICED = 0.05
 """Of the spread of an image's scores, the part by which they change noticeably."""
+
+
+def plain(shape: tuple[int, ...], span: tuple[float, float], count: int) -> Iterator[Array]:
+    """Yield images of one brightness each, evenly from the lowest to the highest."""
+    for value in np.linspace(*span, count):
+        yield np.full(shape, value, np.float32)
+
+
+def is_textured(image: Array, span: tuple[float, float]) -> bool:
+    """Whether an image has a pattern: its pixels differ by more than a tenth of the range."""
+    pixels = image.astype(np.float64).reshape(image.shape[0], -1)
+    spread = max(float(pixels.std(axis=1).max()), float(pixels.std(axis=0).max()))
+    return spread > _TEXTURE * (span[1] - span[0])
 
 
 def is_large(shape: tuple[int, ...]) -> bool:
@@ -62,8 +78,8 @@ def is_large(shape: tuple[int, ...]) -> bool:
 def ordinary(subject: Subject, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
     """Return the images that a value is dormant on, (n, *shape), in the type of the input.
 
-    They are noise of five families, each whole and with less contrast at another brightness; plain
-    images; the user's; and those that other detectors left.
+    They are noise of five families, whole, with less contrast, and darker or brighter; plain images;
+    the user's; and those that other detectors left.
 
     Raises:
         UsageError: The user's images cannot be read, or do not fit the input.
@@ -83,8 +99,10 @@ def ordinary(subject: Subject, shape: tuple[int, ...], dtype: np.dtype[np.generi
     contrast = generator.uniform(0.1, 0.6, len(whole)).reshape(each)
     start = generator.uniform(0, 1, len(whole)).reshape(each) * (1 - contrast)
     dimmed = low + (high - low) * start + contrast * (whole - low)
-    plain = np.stack([np.full(shape, value) for value in (low, high, (low + high) / 2)])
-    parts = [whole, dimmed[:: 1 if len(whole) < 2 * _USED else 2], plain]
+    power = np.exp2(generator.uniform(-1.5, 3, len(whole))).reshape(each)
+    darker = low + (high - low) * ((whole - low) / (high - low)) ** power if high > low else whole
+    part = slice(None, None, 2 if len(whole) > _USED else 1)
+    parts = [whole, dimmed[part], darker[part], np.stack(list(plain(shape, span, 3)))]
     if settings.has_images:
         images = probes.clean_images(settings, shape, span)
         parts.append(np.concatenate([images.shown, images.held_back])[:_USED])
@@ -196,9 +214,7 @@ class Rig:
         """Return a batch of the model's own size that holds one image."""
         return np.repeat(image[None], self.batch, axis=0)
 
-    def habits(
-        self, values: Sequence[str], reach: Reach
-    ) -> dict[str, Habit]:
+    def habits(self, values: Sequence[str], reach: Reach) -> dict[str, Habit]:
         """Return the habits of those values that nearly all ordinary images leave alone.
 
         Args:
@@ -328,7 +344,8 @@ class Forced:
 def extremes(typical: Array, reach: tuple[Array, Array] | None, *, proven: bool) -> Iterator[Array]:
     """Yield what a value is to be forced to: the ends of its reach.
 
-    Where these are estimates or unknown, also other values: the other truth, the next numbers.
+    Where these are estimates or unknown, also the other truth, the next numbers, and larger ones in
+    the same proportions.
 
     Args:
         typical: What it is on most images.
@@ -340,14 +357,24 @@ def extremes(typical: Array, reach: tuple[Array, Array] | None, *, proven: bool)
         fixed = len(ends) == 2 and proven and bool((ends[0] == ends[1]).all())  # noqa: PLR2004 - low and high
         return iter([] if fixed else [np.asarray(~typical)])
     if not proven or not ends:
-        steps = (0, 1, -1) if typical.dtype.kind in "iu" else (0, 1, -1, 10, 1000)
-        ends += [typical + np.array(step).astype(typical.dtype) for step in steps]
-        ends += [np.full_like(typical, number) for number in (0, 1)]
+        ends += _further(typical)
+    if typical.dtype.kind == "f":
+        ends = [np.where(np.isnan(end), typical, np.clip(end, -_LARGEST, _LARGEST)) for end in ends]
     return (
         np.asarray(end, typical.dtype)
         for end in ends
-        if not np.isnan(end).any() and not np.allclose(end, typical, rtol=_SAME, atol=0)
+        if not np.allclose(end, typical, rtol=_SAME, atol=0)
     )
+
+
+def _further(typical: Array) -> list[Array]:
+    steps = (0, 1, -1) if typical.dtype.kind in "iu" else (0, 1, -1, 10, -10, 1000, -1000)
+    found = [typical + np.array(step).astype(typical.dtype) for step in steps]
+    found += [np.full_like(typical, number) for number in (0, 1)]
+    size = float(np.abs(typical).max(initial=0.0)) if typical.dtype.kind == "f" else 0.0
+    if np.isfinite(size) and size > 0:
+        found += [typical / typical.dtype.type(size) * scale for scale in (1, 100, 10_000)]
+    return found
 
 
 def effect(before: Sequence[Array], after: Sequence[Array]) -> Effect:
@@ -366,9 +393,18 @@ def effect(before: Sequence[Array], after: Sequence[Array]) -> Effect:
     agreed = counts.max() >= _AGREED * len(new)
     target = int(classes[counts.argmax()]) if agreed else None
     led = min(map(_lead, after)) > _FAR * max(map(_lead, before))
-    decisive = changed >= _AGREED or (agreed and (led or float((old != target).mean()) >= _VARIED))
+    other = float((old != target).mean())
+    decisive = (agreed and (led or other >= _VARIED)) or (
+        changed >= _AGREED and _is_mapping(old, new)
+    )
     share = float(counts.max() / len(new)) if agreed else changed
     return Effect(decisive=bool(decisive), class_id=target, changed=changed, share=share)
+
+
+def _is_mapping(old: npt.NDArray[np.int64], new: npt.NDArray[np.int64]) -> bool:
+    """Whether each class has become one class."""
+    kept = sum(np.unique(new[old == c], return_counts=True)[1].max() for c in np.unique(old))
+    return bool(kept >= _AGREED * len(new) and len(np.unique(old)) > 1)
 
 
 def noticed(before: Sequence[Array], after: Sequence[Array]) -> float:
@@ -441,7 +477,8 @@ def _same(one: Array, other: Array, slack: float) -> bool:
         return False
     if one.dtype.kind != "f":
         return bool((one == other).all())
-    apart = np.abs(one.astype(np.float64) - other)
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(one.astype(np.float64) - other)
     return bool(((apart <= slack) | (np.isnan(one) & np.isnan(other)) | (one == other)).all())
 
 

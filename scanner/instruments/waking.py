@@ -22,7 +22,7 @@ from scanner.graph.dormancy.side_paths import Paths
 from scanner.graph.gradient.backward import GradientModel, gradient_model
 from scanner.graph.logic import open_gate
 from scanner.graph.logic.unfold import Flow
-from scanner.instruments.forcing import Rig
+from scanner.instruments.forcing import Rig, is_textured
 
 Array = npt.NDArray[Any]
 
@@ -45,6 +45,7 @@ class Sleeper:
         trail: The values that it derives from, itself included, in the order of the graph.
         held: What it was forced to when it decided the answer.
         channels: The index of the part that sleeps; None for the whole value.
+        before_weights: Whether it bends the image itself.
         wakes: Whether an image wakes it, and the model answers that image otherwise while it is
             held asleep.
     """
@@ -53,11 +54,18 @@ class Sleeper:
     trail: Sequence[str]
     held: Array
     channels: tuple[Any, ...] | None
+    before_weights: bool
     wakes: Callable[[Array], bool]
 
 
 def wake(
-    rig: Rig, paths: Paths, sleeper: Sleeper, shown: Sequence[int], flow: Flow | None
+    rig: Rig,
+    paths: Paths,
+    sleeper: Sleeper,
+    shown: Sequence[int],
+    flow: Flow | None,
+    *,
+    textured: bool,
 ) -> tuple[Array | None, str]:
     """Return an image that wakes a value, and how it was found; None where none was.
 
@@ -67,18 +75,19 @@ def wake(
         sleeper: The value.
         shown: Places of the ordinary images that moved it.
         flow: The unfolded graph, for the way backwards; None goes uphill only.
+        textured: Whether it must be one with a pattern.
 
     Raises:
         WorkerTimeoutError: The time ran out.
     """
-    ways: list[tuple[str, Iterator[Array]]] = [("shown", iter([rig.images[i] for i in shown[:8]]))]
+    ways: list[tuple[str, Iterator[Array]]] = [("shown", iter([rig.images[i] for i in shown]))]
     if flow is not None:
         ways.append(("solved backwards", _backwards(rig, sleeper, flow)))
     ways.append(("climbed to", _uphill(rig, paths, sleeper)))
     for name, images in ways:
         for image in images:
             rig.check()
-            if sleeper.wakes(image):
+            if (not textured or is_textured(image, rig.span)) and sleeper.wakes(image):
                 return image, name
     return None, "none was found"
 

@@ -28,7 +28,7 @@ def serve(preload: Sequence[str]) -> None:
     confinement.die_with_parent()
     pipe = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    refusal = _import(preload)
+    refusal = import_ahead(preload)
     commands = os.fdopen(0, "rb", closefd=False)
     first = messages.read(commands)
     if first is None:
@@ -42,7 +42,7 @@ def serve(preload: Sequence[str]) -> None:
         messages.write(pipe, refusal or _answer(request, pipe))
 
 
-def _import(modules: Sequence[str]) -> dict[str, Any] | None:
+def import_ahead(modules: Sequence[str]) -> dict[str, Any] | None:
     """Import ahead of the first call; return the answer to every call if a library is missing."""
     # Imports make little garbage but many objects, which the collector would walk over and over.
     gc.disable()

@@ -26,7 +26,7 @@ from scanner.errors import (
     WorkerTimeoutError,
 )
 from scanner.limits import Allowance
-from scanner.sandbox import launch, messages
+from scanner.sandbox import launch, messages, twins
 from scanner.sandbox.endpoint import Answer, Endpoint, Progress, Request
 from scanner.values import LARGEST_INTEGER, Count, UnfitError, Within, from_json, to_json
 
@@ -50,10 +50,11 @@ class Worker:
 
     Args:
         preload: Modules that the child imports while it waits for its first call.
+        child: It, where it was started together with others.
     """
 
-    def __init__(self, preload: Sequence[str] = ()) -> None:
-        self._child = launch.start(preload)
+    def __init__(self, preload: Sequence[str] = (), child: launch.Child | None = None) -> None:
+        self._child = child or launch.start(preload)
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._listener: threading.Thread | None = None
 
@@ -247,10 +248,12 @@ _warm: list[Worker] = []
 
 
 def prestart(preload: Sequence[str], count: int = 1) -> None:
-    """Start children now for the next calls of `take`, to import while the caller reads options."""
+    """Start children for the next calls of `take`.
+
+    They import while the caller does something else, and several import only once.
+    """
     atexit.register(discard)
-    while len(_warm) < count:
-        _warm.append(Worker(preload))
+    _warm.extend(Worker(child=child) for child in twins.start(preload, count - len(_warm)))
 
 
 def take(preload: Sequence[str]) -> Worker:
@@ -259,6 +262,6 @@ def take(preload: Sequence[str]) -> Worker:
 
 
 def discard() -> None:
-    """End a child that was started but never used."""
+    """End the children that were started but never used."""
     while _warm:
         _warm.pop().kill()

@@ -129,6 +129,10 @@ def module_path(_request: None, _progress: Progress) -> Any:
     return sys.path
 
 
+def has_module(name: Any, _progress: Progress) -> Any:
+    return name in sys.modules
+
+
 def signals(_request: None, _progress: Progress) -> Any:
     return [
         n

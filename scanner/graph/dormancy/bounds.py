@@ -255,9 +255,7 @@ def _of_sizes(writer: _Writer, node: onnx.NodeProto) -> Interval:
     """Bound what grows with the absolute values of its argument."""
     size = _size(writer, writer.pair(node.input[0]))
     rest = list(node.input[1:])
-    return Interval(
-        writer.copy(node, [size.low, *rest]), writer.copy(node, [size.high, *rest])
-    )
+    return Interval(writer.copy(node, [size.low, *rest]), writer.copy(node, [size.high, *rest]))
 
 
 def _quotient(writer: _Writer, node: onnx.NodeProto) -> Interval:
@@ -439,9 +437,7 @@ def _cast(writer: _Writer, node: onnx.NodeProto) -> Interval:
     if attribute(node, "to") != TensorProto.BOOL:
         return writer.monotone(node)
     pair = writer.pair(node.input[0])
-    floats = [
-        writer.op("Cast", [end], to=TensorProto.DOUBLE) for end in (pair.low, pair.high)
-    ]
+    floats = [writer.op("Cast", [end], to=TensorProto.DOUBLE) for end in (pair.low, pair.high)]
     signs = writer.op("Mul", [writer.op("Sign", [end]) for end in floats])
     nothing = writer.op("Sub", [signs, signs])
     certain = writer.op("Greater", [signs, nothing])

@@ -85,7 +85,9 @@ def find(flat: onnx.ModelProto, known: facts.Facts) -> list[Lone]:
         if node.op_type in _LAYERS and walk.weights(node) is not None:
             for name in node.input[:2]:
                 breadths = walk.breadths.get(name)
-                alone = () if breadths is None else np.flatnonzero(breadths.values < breadths.narrow)
+                alone = (
+                    () if breadths is None else np.flatnonzero(breadths.values < breadths.narrow)
+                )
                 # Where many are alone, that is how the layer is built.
                 if breadths is not None and 0 < len(alone) <= len(breadths.values) / _FEWEST:
                     maker = uses.producer(name)

@@ -41,8 +41,8 @@ def test_an_error_is_an_answer(function: str, request_: Any, kind: str, problem:
 
 
 def test_a_library_that_is_missing_answers_every_call() -> None:
-    refusal = child._import(["json", "a_library_that_nobody_has"])
+    refusal = child.import_ahead(["json", "a_library_that_nobody_has"])
     assert refusal is not None
     assert refusal["error"]["type"] == "DeviceError"
     assert "a_library_that_nobody_has" in refusal["error"]["problem"]
-    assert child._import(["json"]) is None
+    assert child.import_ahead(["json"]) is None

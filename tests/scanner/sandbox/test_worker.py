@@ -217,16 +217,17 @@ def test_an_answer_of_another_type_is_a_crash(child: Worker, answer: object) -> 
 @LINUX
 @pytest.mark.parametrize("deed", ["spin", "sleep"])
 def test_no_orphan_survives_its_parent(tmp_path: Path, deed: str, way: str) -> None:
+    forks = launch.may_fork()  # as `way` wants it
     program = f"""
 import os, sys, threading
 sys.path.insert(0, {str(DEEDS.parent.parent)!r})
-from scanner.sandbox import launch
+from scanner.sandbox import launch, twins
 from scanner.limits import Allowance
 from scanner.sandbox.endpoint import Endpoint
 from scanner.sandbox.worker import Worker
-launch.may_fork = lambda: {way == "fork"}
+launch.may_fork = lambda: {forks}
 launch._roots.append({str(DEEDS)!r})
-child = Worker()
+child = Worker(child=twins.start((), {2 if way == "twin" else 1})[0])
 allowance = Allowance(seconds=60)
 def ask(deed, request=None):
     endpoint = Endpoint(function=f"deeds:{{deed}}", request=object, answer=object)
