@@ -8,7 +8,9 @@ many numbers per sample it still holds: 1 is one decision about the whole input.
 
 import dataclasses
 import enum
+import functools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -48,6 +50,8 @@ class Fact:
         steep: It was rectified after a gain that makes the slope a step.
         sweep: It is one slice of a loop over positions.
         ragged: Its shape depends on the input's values.
+        counted: It counts how many of many positions pass a test: a number by degrees.
+        inputs: The model's inputs whose values it changes with, as bits.
     """
 
     depends: Depends = Depends.NOTHING
@@ -63,6 +67,8 @@ class Fact:
     steep: bool = False
     sweep: bool = False
     ragged: bool = False
+    counted: bool = False
+    inputs: int = 0
 
     @property
     def data(self) -> bool:
@@ -98,6 +104,7 @@ WEIGHTED = frozenset({
     "com.microsoft.DynamicQuantizeLSTM", "com.microsoft.QAttention", "com.microsoft.QGemm",
     "com.microsoft.nchwc.Conv",
 })  # fmt: skip
+_ADDING = frozenset({"ReduceSum", "ReduceMean"})
 _CLAMPS = frozenset({"Relu", "Clip", "Max", "Min", "LeakyRelu", "PRelu"})
 _SHAPES = frozenset({"Shape", "Size"})
 _RAGGED = frozenset({"NonZero", "NonMaxSuppression", "Compress", "Unique"})
@@ -108,6 +115,8 @@ _SHAPED_BY = frozenset({
     "Slice", "Expand", "Reshape", "Tile", "Pad", "Resize", "Range", "ConstantOfShape", "TopK",
     "Loop", "Stack",
 })  # fmt: skip
+NARROW = 16
+"""A decision with fewer numbers than the input by this factor is about the input as a whole."""
 _SLOPE = 50.0
 """A gain from which a rectified line is a step: exported hard sigmoids have a gain of 1/6."""
 WRITTEN = 64
@@ -180,7 +189,8 @@ class Analysis:
         shape = self.flow.shapes.get(name)
         width = self.extent(name) if shape is not None and not _open_vector(shape) else math.inf
         alone = len(self.flow.inputs) == 1
-        return Fact(Depends.OPTION if width <= 1 and not alone else Depends.DATA, width)
+        bit = 1 << self.flow.inputs.index(name)
+        return Fact(Depends.OPTION if width <= 1 and not alone else Depends.DATA, width, inputs=bit)
 
     def _visit(self, position: int, step: Step) -> None:
         read = [self.fact(name) for name in step.inputs if name]
@@ -216,7 +226,11 @@ class Analysis:
             trained = fact.weights - joined.weights > WRITTEN
             keeps = step.op not in WEIGHTED or not trained or min(fact.width, joined.width) <= 1
             if keeps:
-                return dataclasses.replace(fact, pattern=fact.pattern or self._writes(step))
+                return dataclasses.replace(
+                    fact,
+                    pattern=fact.pattern or self._writes(step),
+                    counted=fact.counted or self._counts(step, joined, fact),
+                )
         return self._softened(
             position, step, dataclasses.replace(fact, test=-1, hard=False, pattern=False)
         )
@@ -226,7 +240,14 @@ class Analysis:
         if not (joined.ragged and joined.data):
             return Fact(joined.depends & ~Depends.DATA | Depends.SHAPE)
         return Fact(
-            joined.depends, 1.0, joined.weights, joined.least, position, hard=True, ragged=True
+            joined.depends,
+            1.0,
+            joined.weights,
+            joined.least,
+            position,
+            hard=True,
+            ragged=True,
+            inputs=joined.inputs,
         )
 
     def _width(
@@ -282,7 +303,7 @@ class Analysis:
 
     def _tested(self, position: int, step: Step, fact: Fact, output: str) -> Fact:
         tested = dataclasses.replace(
-            fact, test=position, hard=True, pattern=False, gain=1.0, steep=False
+            fact, test=position, hard=True, pattern=False, gain=1.0, steep=False, counted=False
         )
         if step.op not in COMPARISONS or not any(self._counts_up(name) for name in step.inputs):
             return tested
@@ -329,6 +350,12 @@ class Analysis:
             gain=gain,
             shifted=fact.shifted or biased,
         )
+
+    def _counts(self, step: Step, before: Fact, after: Fact) -> bool:
+        """Whether a step adds up decisions for as many positions as the input has, or nearly."""
+        widest = max((self.fact(name).width for name in self.flow.inputs), default=0.0)
+        many = before.width * NARROW > widest or not math.isfinite(before.width)
+        return step.op in _ADDING and many and after.width < before.width
 
     def _writes(self, step: Step) -> bool:
         """Whether a step gives a decision unequal constants to write."""
@@ -441,6 +468,10 @@ _INTEGERS = frozenset({
 })  # fmt: skip
 
 
+MASK_TYPES = _INTEGERS | {onnx.TensorProto.BOOL}
+"""What masks come in."""
+
+
 def _open_vector(shape: Sequence[int | str]) -> bool:
     """Whether a shape is one open dimension: a signal, or a batch of single numbers."""
     return len(shape) == 1 and isinstance(shape[0], str)
@@ -471,4 +502,6 @@ def _join(read: Sequence[Fact]) -> Fact:
         steep=any(f.steep for f in relevant),
         sweep=any(f.sweep for f in relevant),
         ragged=any(f.ragged for f in relevant),
+        counted=all(f.counted for f in tests) if tests else False,
+        inputs=functools.reduce(operator.or_, (f.inputs for f in relevant)),
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scanner.graph.logic.dataflow import COMPARISONS, Analysis
+from scanner.graph.logic.dataflow import COMPARISONS, MASK_TYPES, Analysis
 from scanner.graph.logic.meetings import CONTROL, Gate
 from scanner.graph.logic.unfold import Flow, Step
 
@@ -29,7 +29,7 @@ _JOINING = frozenset({
     "ConcatFromSequence", "Max", "Min", "Sum",
 })  # fmt: skip
 _COUNTING = _PLUMBING | {
-    "Not", "And", "ReduceSum", "Clip", "Max", "Equal", "Greater", "Less", "GreaterOrEqual",
+    "Not", "And", "Or", "ReduceSum", "ReduceMax", "ReduceMin", "Clip", "Max", "Equal", "Greater", "Less", "GreaterOrEqual",
 }  # fmt: skip
 _SCALING = frozenset({"Mul", "Div", "Identity", "Cast"})
 _SCATTERS = ("ScatterND", "ScatterElements", "Scatter")
@@ -103,6 +103,28 @@ def _is_masked_mean(gate: Gate, analysis: Analysis) -> bool:
         counted = counted or step.op == "ReduceSum"
         name = next((n for n in step.inputs if n and analysis.fact(n).decision), "")
     return counted
+
+
+def _scales_by_share(gate: Gate, _analysis: Analysis) -> bool:
+    """Whether values are scaled by how many of many positions pass a test, as a mask ratio is."""
+    return gate.step.op in ("Mul", "Div") and gate.made.counted and not gate.made.pattern
+
+
+def _is_callers_mask(gate: Gate, analysis: Analysis) -> bool:
+    """Whether the decision is made of a mask that the caller gives beside the input.
+
+    Lengths computed from it, and masks of other sizes, are of its family, whatever operators make
+    them. One that writes a pattern is none.
+    """
+    if gate.made.pattern or (written_constants(gate, analysis) and fill(gate, analysis) is None):
+        return False
+    flow = analysis.flow
+    own = {name for i, name in enumerate(flow.inputs) if gate.made.inputs >> i & 1}
+    other = analysis.fact(gate.carrier).inputs & ~gate.made.inputs
+    return bool(own and other) and all(
+        flow.elem_types.get(name) in MASK_TYPES and len(flow.shapes.get(name, ())) > 1
+        for name in own
+    )
 
 
 def _guards_division(gate: Gate, analysis: Analysis) -> bool:
@@ -190,4 +212,7 @@ def _through_plumbing(flow: Flow, name: str) -> Step | None:
     return flow.producer([name, *_plumbed(flow, name)][-1])
 
 
-_IDIOMS = (_is_feature, _selects_position, _is_masked_mean, _guards_division, _rescales)
+_IDIOMS = (
+    _is_feature, _selects_position, _is_masked_mean, _scales_by_share, _is_callers_mask,
+    _guards_division, _rescales,
+)  # fmt: skip

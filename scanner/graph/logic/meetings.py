@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from scanner.graph.core.ancestors import ancestors
-from scanner.graph.logic.dataflow import TESTS, WEIGHTED, Analysis, Fact
+from scanner.graph.logic.dataflow import NARROW, TESTS, WEIGHTED, Analysis, Fact
 from scanner.graph.logic.unfold import Flow, Step
 
 CONTROL = {"Where": 1, "If": 1, "Loop": 3}
@@ -25,8 +25,6 @@ _SHAPED = frozenset(
     {"Expand", "Reshape", "Tile", "Range", "ConstantOfShape", "Unsqueeze", "Squeeze", "Split"}
 )
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
-_NARROW = 16
-"""A decision with fewer numbers than the input by this factor is about the input as a whole."""
 _BITS = 1024
 """Layers that are counted separately; with more of them, neighbours share a bit."""
 
@@ -99,7 +97,7 @@ def find(flow: Flow, analysis: Analysis) -> Iterator[Gate]:
 def is_about_input(width: float, analysis: Analysis) -> bool:
     """Whether a decision is about the input as a whole, rather than about each of its positions."""
     widest = max((analysis.fact(name).width for name in analysis.flow.inputs), default=0.0)
-    return width <= 1 or (math.isfinite(width) and width * _NARROW <= widest)
+    return width <= 1 or (math.isfinite(width) and width * NARROW <= widest)
 
 
 def _meetings(flow: Flow, analysis: Analysis) -> list[Meeting]:
