@@ -33,8 +33,6 @@ _ROUNDS = 12
 # Parts of the input range in which a search starts: away from its ends, so that pixels can move
 # both ways.
 _STARTS = ((0.05, 0.9), (0.02, 0.3), (0.6, 0.95))
-_BOTH_WAYS = 0.05
-"""From this part of the ordinary images on, both ways of a gate are ordinary."""
 _OPENED = 0.2  # a decision written as a number is over when it has moved this far
 _MOVED = 0.1  # relative: an answer that is a number has changed when it has moved this far
 
@@ -155,8 +153,8 @@ def _weighed(observation: Observation, ways: gate_habits.Ways | str) -> Observat
 def _judged(observation: Observation, ways: gate_habits.Ways) -> tuple[Severity, str]:
     """Return a gate's severity by its habits, and what they are, as a sentence."""
     counted = f"{ways.taken} of {ways.asked} ordinary images take the rarer way"
-    both_ways = ways.share >= _BOTH_WAYS
-    textured = ways.textured >= _BOTH_WAYS * ways.asked
+    both_ways = ways.ordinary
+    textured = ways.textured >= gate_habits.SELDOM * ways.asked
     if ways.guesses:
         return Severity.NOTE, f"It brings {ways.guesses} into the range of the others"
     if ways.further and not ways.decides:

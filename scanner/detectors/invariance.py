@@ -33,7 +33,9 @@ _Node = tuple[str, str]
 
 _LARGE = 10_000  # numbers of an image from which on it is large
 _IMAGES = {False: 12, True: 3}  # probes of a small and of a large image
+_TINY = 4_096  # and up to which every batch size is tried
 _SIZES = {False: (2, 3, 4, 5, 8, 16, 32), True: (2, 8)}
+_EVERY_SIZE = tuple(range(2, 65))
 _UNLIKE = 3  # images of which copies are asked
 _REPEATS = {False: 24, True: 4}
 _MOST_BYTES = 512 << 20
@@ -312,7 +314,8 @@ def _size(trial: _Trial) -> Iterator[Observation]:
     if trial.fixed:
         return
     first, *others = trial.unlike()
-    changed = [size for size in _SIZES[trial.large] if _copies(trial, first, size)[0]]
+    sizes = _EVERY_SIZE if int(np.prod(trial.shape)) <= _TINY else _SIZES[trial.large]
+    changed = [size for size in sizes if _copies(trial, first, size)[0]]
     if not changed:
         return
     # A gate shows in the class of an image that was not of its class anyway.

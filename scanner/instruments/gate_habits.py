@@ -24,12 +24,18 @@ _EQUAL = 1e-4
 """Relative: states that close are one."""
 _MOST_WAYS = 0.5
 """From this part of the images on, one state is the usual one, and the others are another way."""
+SELDOM = 0.05
+"""Below this part of the images, a way is not one of the ordinary ones."""
 _ASKED = 24
 """Images whose answers are compared while the gate is held."""
 _ALIKE = 0.9
 """Part of the images of another range that must be answered as the same images in the own range."""
 _FEATURELESS = 0.05
 """Of the input range: the spread below which an image has one colour."""
+_HUGE = 1e30
+"""Stands for infinity: its squares stay finite."""
+_FEW = 3
+"""Images that one way must have for its answers to be compared."""
 _FAR = 1.5
 """Times the largest ordinary lead: what no image made."""
 _ANOTHER = 0.25
@@ -45,8 +51,8 @@ class Ways:
     Attributes:
         asked: How many images were shown.
         taken: How many of them take the rarer way.
-        decides: Whether the rarer way, and not the image, decides the class; None where no state of
-            the rarer way is known.
+        decides: Whether one of the ways, and not the image, decides the class; None where no state
+            of the rarer way is known.
         further: Whether a number that decides can go where no ordinary image brings it, and there
             makes the class.
         textured: How many of those that take it are more than one colour.
@@ -65,9 +71,9 @@ class Ways:
     guesses: str
 
     @property
-    def share(self) -> float:
-        """The part of the images that take the rarer way."""
-        return self.taken / max(self.asked, 1)
+    def ordinary(self) -> bool:
+        """Whether both ways are."""
+        return self.taken >= SELDOM * self.asked
 
 
 class Trial:
@@ -114,15 +120,24 @@ class Trial:
         other = _other(states, usual, typical)
         empty = np.full_like(rig.images[0], rig.span[0])
         plain = self._plain()
+        decides = (
+            None
+            if other is None
+            else self._decides(forced, other)
+            or self._decides(forced, typical)
+            or self._seen_to_decide(usual)
+        )
+        # What ordinary images take, or what decides, guesses no range.
+        guessing = not decides and taken < SELDOM * len(states)
         return Ways(
             asked=len(states),
             taken=taken,
-            decides=None if other is None else self._decides(forced, other),
+            decides=decides,
             further=self._decides_further(decision, forced, typical),
             textured=int((~usual & ~plain).sum()),
             featureless=not _same(state(empty), typical)
             or float((~usual)[plain].mean() if plain.any() else 0) >= _MOST_WAYS,
-            guesses=self._guesses(state, typical),
+            guesses=self._guesses(state, typical) if guessing else "",
         )
 
     def _plain(self) -> npt.NDArray[np.bool_]:
@@ -165,15 +180,19 @@ class Trial:
         before = self._rig.answers(min(_ASKED, len(self._rig.images)))
         after = [forced.answer(image, other) for image in self._rig.images[: len(before)]]
         old, new = (np.concatenate([_row(a) for a in rows]) for rows in (before, after))
-        if new.shape[1] < 2 or not np.isfinite(new).all():  # noqa: PLR2004 - no scores
-            return False
-        agreed = np.bincount(new.argmax(1)).max() >= _ALIKE * len(new)
-        still = np.std(new, axis=0).max() <= _CLOSE * max(np.std(old, axis=0).max(), _EQUAL)
-        # Scores that are all alike, as those of an image that is blanked, name no class.
-        named = np.ptp(new, axis=1).max() > 0
         if another and np.mean(old.argmax(1) != new.argmax(1)) < _ANOTHER:
             return False
-        return bool(agreed and named and (still or _leads(new).min() > _FAR * _leads(old).max()))
+        return _is_made(old, new)
+
+    def _seen_to_decide(self, usual: npt.NDArray[np.bool_]) -> bool:
+        """Whether those that take one of the ways are all answered as if nobody looked at them.
+
+        That is so, too, where several gates do the same, so that holding one changes nothing.
+        """
+        if min(usual.sum(), (~usual).sum()) < _FEW:
+            return False
+        rows = np.concatenate([_row(answer) for answer in self._rig.answers(len(usual))])
+        return _is_made(rows[usual], rows[~usual]) or _is_made(rows[~usual], rows[usual])
 
     def _guesses(self, state: Callable[[Array], Array], typical: Array) -> str:
         """Return which other range a gate brings into the model's own; empty for none."""
@@ -211,9 +230,30 @@ def _row(answer: Array) -> Array:
     return answer[:1].reshape(1, -1) if answer.ndim else answer.reshape(1, 1)
 
 
+def _is_made(ordinary: Array, scores: Array) -> bool:
+    """Whether something other than the images makes scores, (n, classes).
+
+    They are of one class, and hardly differ between images, or that class leads by more than any
+    did. Scores that are all alike, as those of an image that is blanked, name no class.
+    """
+    if scores.shape[1] < 2 or np.isnan(scores).any():  # noqa: PLR2004 - no scores
+        return False
+    ordinary, scores = (
+        np.nan_to_num(part.astype(np.float64), posinf=_HUGE, neginf=-_HUGE)
+        for part in (ordinary, scores)
+    )
+    agreed = np.bincount(scores.argmax(1)).max() >= _ALIKE * len(scores)
+    usual = max(float(np.std(ordinary, axis=0).max()), _EQUAL)
+    still = np.std(scores, axis=0).max() <= _CLOSE * usual
+    named = np.ptp(scores, axis=1).max() > 0
+    return bool(
+        agreed and named and (still or _leads(scores).min() > _FAR * _leads(ordinary).max())
+    )
+
+
 def _leads(scores: Array) -> Array:
     """Return by how much each row's first class leads its second, (n,)."""
-    ordered = np.sort(scores.astype(np.float64), axis=1)
+    ordered = np.sort(scores, axis=1)
     return np.asarray(ordered[:, -1] - ordered[:, -2])
 
 

@@ -226,6 +226,11 @@ class Analysis:
             trained = fact.weights - joined.weights > WRITTEN
             keeps = step.op not in WEIGHTED or not trained or min(fact.width, joined.width) <= 1
             if keeps:
+                if not joined.hard:
+                    further = self._softened(position, step, fact)
+                    fact = dataclasses.replace(
+                        fact, gain=further.gain, steep=further.steep, shifted=further.shifted
+                    )
                 return dataclasses.replace(
                     fact,
                     pattern=fact.pattern or self._writes(step),

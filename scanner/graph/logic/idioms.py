@@ -29,7 +29,8 @@ _JOINING = frozenset({
     "ConcatFromSequence", "Max", "Min", "Sum",
 })  # fmt: skip
 _COUNTING = _PLUMBING | {
-    "Not", "And", "Or", "ReduceSum", "ReduceMax", "ReduceMin", "Clip", "Max", "Equal", "Greater", "Less", "GreaterOrEqual",
+    "Not", "And", "Or", "ReduceSum", "ReduceMax", "ReduceMin",
+    "Clip", "Max", "Equal", "Greater", "Less", "GreaterOrEqual",
 }  # fmt: skip
 _SCALING = frozenset({"Mul", "Div", "Identity", "Cast"})
 _SCATTERS = ("ScatterND", "ScatterElements", "Scatter")

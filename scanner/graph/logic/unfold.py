@@ -213,9 +213,10 @@ def _sample(tensor: onnx.TensorProto) -> Array | None:
         flat = np.frombuffer(tensor.raw_data, dtype)
     except (KeyError, ValueError, TypeError):
         return None
-    # An odd step, so that the sample does not follow rows of an even length.
-    step = max(1, flat.size // _SAMPLED) | 1
-    return flat[::step]
+    if flat.size <= _SAMPLED:
+        return flat
+    # At random, so that no arrangement of the numbers shows the sample another tensor.
+    return flat[np.random.default_rng(0).integers(0, flat.size, _SAMPLED)]
 
 
 def _numbers(tensor: onnx.TensorProto) -> Array:

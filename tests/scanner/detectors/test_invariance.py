@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from scanner.detectors import invariance
 from scanner.detectors.invariance import Invariance
-from scanner.errors import WorkerTimeoutError
+from scanner.errors import NoLogitsError, WorkerTimeoutError
 from scanner.instruments.detector import Subject
 from scanner.modelfile.model import open_model
 from scanner.results import Measurement, Observation, Severity
@@ -220,7 +220,10 @@ def test_no_honest_file_is_accused(name: str, tmp_path: Path) -> None:
     dims = model.graph.input[0].type.tensor_type.shape.dim[1:]
     if not all(size.dim_value for size in dims):
         pytest.skip("its input has open sizes")
-    found = measure(model, tmp_path)
+    try:
+        found = measure(model, tmp_path)
+    except NoLogitsError:
+        pytest.skip("it names no class")
     assert [o.sentence for o in found.observations if o.severity > Severity.NOTE] == []
 
 
