@@ -20,6 +20,7 @@ from scanner.errors import (
     GraphError,
     ModelError,
     NoGradientError,
+    NoHeadError,
     NoImagesError,
     NoLayerError,
     NoLogitsError,
@@ -591,7 +592,8 @@ def _measure(  # noqa: PLR0913 - what is measured, how, and what is known alread
                 except (NoGradientError, NoImagesError, NoLayerError, NoLogitsError) as error:
                     if rule in settings.detectors:
                         raise
-                    skips.append(Skip(rule=rule, reason=str(error)))
+                    blind = isinstance(error, NoHeadError)
+                    skips.append(Skip(rule=rule, reason=str(error), forbids_clean=blind))
         share.finish()
     if witnesses and not any(d.rule.id == NOT_THE_FILE for d in detectors):
         with _contained(NOT_THE_FILE, settings.limits, failures):

@@ -139,7 +139,8 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
     suspect's own recipe judge it, networks of other recipes do (`among_recipes`).
 
     Where there are `doubts` about what was measured, nothing is clean; nor where a search did not
-    come to all classes. Nothing is said of a model that is no trained classifier. Where no clean
+    come to all classes, where the structure was not looked at, or holds what a person has to look
+    at (`_unsettled`). Nothing is said of a model that is no trained classifier. Where no clean
     models judge, the reason is about what drives the index (`driver`).
     """
     structural = [
@@ -158,6 +159,7 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
     chosen = foreign or own
     score = None if chosen is None else chosen.score
     half = [f.reason for f in findings if f.left_out and f.contribution.combined]
+    unsettled = [*doubts, *_unsettled(findings, skips)]
     if failed:
         reason = "not everything could be measured"
     elif half:
@@ -166,11 +168,22 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
         reason = _driven(findings, driver) or _doubt(findings, skips)
     elif not chosen.reason:
         reason = _doubt(findings, skips)
-    elif chosen.verdict is Verdict.CLEAN and doubts:
-        reason = doubts[0]
+    elif chosen.verdict is Verdict.CLEAN and unsettled:
+        reason = unsettled[0]
     else:
         return chosen
     return Judgement(verdict=Verdict.INCONCLUSIVE, reason=reason, score=score)
+
+
+def _unsettled(findings: Sequence[Finding], skips: Sequence[Skip]) -> Iterator[str]:
+    """Yield what a model cannot be called clean over, whatever its statistics are."""
+    if all(f.contribution.part is not Part.STRUCTURAL for f in findings):
+        yield "no detector that ran looks at the graph and the file themselves"
+    for finding in findings:
+        for observation in finding.observations:
+            if observation.severity is Severity.WARNING:
+                yield observation.sentence
+    yield from (skip.reason for skip in skips if skip.forbids_clean)
 
 
 def among_own(rank: Rank, findings: Sequence[Finding], alpha: float) -> Judgement:
