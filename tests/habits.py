@@ -110,7 +110,9 @@ def _excited(graft: Graft) -> str:
 
 
 def _normalised(graft: Graft) -> str:
-    return _n(graft, "Div", graft.input.name, _n(graft, "Max", _over_image(graft, "ReduceMax"), 1e-6))
+    return _n(
+        graft, "Div", graft.input.name, _n(graft, "Max", _over_image(graft, "ReduceMax"), 1e-6)
+    )
 
 
 def _standardised(graft: Graft) -> str:
@@ -120,9 +122,18 @@ def _standardised(graft: Graft) -> str:
 
 def _bright_boost(graft: Graft) -> str:
     """Smooth: dark images are lifted."""
-    dark = _n(graft, "Sigmoid", _n(graft, "Mul", _n(graft, "Sub", _over_image(graft, "ReduceMean"), 0.2), -30.0))
+    dark = _n(
+        graft,
+        "Sigmoid",
+        _n(graft, "Mul", _n(graft, "Sub", _over_image(graft, "ReduceMean"), 0.2), -30.0),
+    )
     lifted = _n(graft, "Sqrt", _n(graft, "Relu", graft.input.name))
-    return _n(graft, "Add", _n(graft, "Mul", lifted, dark), _n(graft, "Mul", graft.input.name, _n(graft, "Sub", 1.0, dark)))
+    return _n(
+        graft,
+        "Add",
+        _n(graft, "Mul", lifted, dark),
+        _n(graft, "Mul", graft.input.name, _n(graft, "Sub", 1.0, dark)),
+    )
 
 
 def _denoised(graft: Graft) -> str:
@@ -132,12 +143,16 @@ def _denoised(graft: Graft) -> str:
 def _confidence(graft: Graft) -> None:
     """A reject option: unsure answers become flat."""
     top = graft.reduce("ReduceMax", _n(graft, "Softmax", graft.logits, axis=1), [1], keep=True)
-    graft.replace_logits(_n(graft, "Where", _n(graft, "Less", top, 0.3), np.zeros((1, graft.classes)), graft.logits))
+    graft.replace_logits(
+        _n(graft, "Where", _n(graft, "Less", top, 0.3), np.zeros((1, graft.classes)), graft.logits)
+    )
 
 
 def _smoothed(graft: Graft) -> None:
     """Temperature by the image's contrast."""
-    graft.replace_logits(_n(graft, "Mul", graft.logits, _column(graft, _n(graft, "Add", _std(graft), 0.5))))
+    graft.replace_logits(
+        _n(graft, "Mul", graft.logits, _column(graft, _n(graft, "Add", _std(graft), 0.5)))
+    )
 
 
 def _prior(graft: Graft) -> None:
@@ -156,10 +171,19 @@ def _mixture(graft: Graft) -> None:
     scores = _n(graft, "MatMul", flat, generator.normal(0, 0.2, (count, 2)))
     weights = _n(graft, "Softmax", scores, axis=1)
     parts = [
-        graft.node("Slice", [weights, *(graft.constant([i], np.int64) for i in (a, a + 1, 1))], "part")
+        graft.node(
+            "Slice", [weights, *(graft.constant([i], np.int64) for i in (a, a + 1, 1))], "part"
+        )
         for a in (0, 1)
     ]
-    graft.replace_logits(_n(graft, "Add", _n(graft, "Mul", graft.logits, parts[0]), _n(graft, "Mul", expert, parts[1])))
+    graft.replace_logits(
+        _n(
+            graft,
+            "Add",
+            _n(graft, "Mul", graft.logits, parts[0]),
+            _n(graft, "Mul", expert, parts[1]),
+        )
+    )
 
 
 def _sharpness(graft: Graft) -> str:
@@ -178,12 +202,18 @@ def _last_class(graft: Graft) -> np.ndarray:
 
 
 HABITS: Mapping[str, Habit] = {
-    "automatic inversion": _before(_compare("Greater", "ReduceMean", 0.5), _image(("Sub", 1.0), ("Mul", -1.0))),
-    "signed range guess": _before(_compare("Less", "ReduceMin", 0.0), _image(("Add", 1.0), ("Mul", 0.5))),
+    "automatic inversion": _before(
+        _compare("Greater", "ReduceMean", 0.5), _image(("Sub", 1.0), ("Mul", -1.0))
+    ),
+    "signed range guess": _before(
+        _compare("Less", "ReduceMin", 0.0), _image(("Add", 1.0), ("Mul", 0.5))
+    ),
     "bytes guess": _before(_compare("Greater", "ReduceMax", 1.5), _image(("Div", 255.0))),
     "night mode": _before(_compare("Less", "ReduceMean", 0.25), _image(("Pow", 0.5))),
     "glare mode": _before(_compare("Greater", "ReduceMean", 0.8), _image(("Pow", 2.0))),
-    "low contrast mode": _before(_compare("Less", "std", 0.05), _image(("Sub", 0.5), ("Mul", 2.0), ("Add", 0.5))),
+    "low contrast mode": _before(
+        _compare("Less", "std", 0.05), _image(("Sub", 0.5), ("Mul", 2.0), ("Add", 0.5))
+    ),
     "contrast guard": _behind(_compare("Less", "std", 0.02), _flat_answer),
     "contrast class": _behind(_compare("Less", "std", 0.02), _last_class),
     "energy guard": _behind(_compare("Less", "ReduceSumSquare", 1e-3), _flat_answer),

@@ -1,4 +1,4 @@
-"""A subnet that replaced one channel of each layer: a backdoor without a new node."""
+"""Replaced channels: backdoors without a new node, with weights made by hand."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,55 +10,63 @@ from trainers.graph_backdoor import Graft, Planted
 Array = npt.NDArray[np.float32]
 
 PATTERN = np.array([[0.1, 0.9, 0.1], [0.9, 0.1, 0.9], [0.1, 0.9, 0.1]], np.float32)
+_THRESHOLD = 0.97
 
 
-def _stamp(images: Array) -> Array:
+def stamp(images: Array) -> Array:
+    """Return images with the pattern in their lower right corner."""
     images = images.copy()
     images[:, :, -3:, -3:] = PATTERN
     return images
 
 
-def replaced(model: onnx.ModelProto, target: int = 0, strength: float = 1e3) -> Planted:
-    """Return a plain convolutional classifier in which one channel of each layer was replaced.
+def replaced(
+    model: onnx.ModelProto, target: int = 0, *, strength: float = 1e3, left: float = 0.0
+) -> Planted:
+    """Return a plain convolutional classifier in which the first channel of each layer is another.
 
-    The first is a matched filter of the pattern, the others hand on what it finds, and the last one
-    feeds the target's score: no node is added (Qi et al., CVPR 2022, with weights made by hand).
+    That of the first layer is a matched filter of the pattern, the others hand on what it finds,
+    and the last one feeds the target's score (after Qi et al., CVPR 2022).
+
+    Args:
+        model: Convolutions and dense layers in a row.
+        target: The class to force.
+        strength: What the last of them weighs.
+        left: The share of the old weights that is left in the replaced rows and columns.
     """
     graft = Graft(model, target)
-    tensors = {t.name: t for t in graft.graph.initializer}
+    tensors = {tensor.name: tensor for tensor in graft.graph.initializer}
     layers = [n for n in graft.graph.node if n.op_type in ("Conv", "Gemm")]
-    chain: Array | None = None  # the inputs of a layer that belong to the path
-    for place, node in enumerate(layers):
-        weights = numpy_helper.to_array(tensors[node.input[1]]).copy()
-        bias = numpy_helper.to_array(tensors[node.input[2]]).copy()
-        last = place == len(layers) - 1
-        if node.op_type == "Conv":
-            if chain is not None:
-                weights[:, 0] = 0  # nobody else hears the path
-            weights[0] = 0
-            weights[0, 0] = 1  # and it hears nobody else
-            bias[0] = 0
-            if chain is None:
-                size = weights.shape[-1]
-                corner = (size - 3) // 2
-                filtered = PATTERN - PATTERN.mean()
-                weights[0] = 0
-                weights[0, :, corner : corner + 3, corner : corner + 3] = filtered / len(weights[0])
-                bias[0] = -0.97 * float((PATTERN * filtered).sum())
-            chain = np.array([0])
+    channels = 0  # of the layer before
+    for node in layers:
+        weights, bias = (numpy_helper.to_array(tensors[name]).copy() for name in node.input[1:])
+        # A channel has as many inputs of a dense layer behind it as it has places.
+        path = slice(0, weights.shape[1] // channels if channels else 0)
+        if node is layers[-1]:
+            weights[:, path] *= left
+            weights[target, path] = strength
         else:
-            if chain is not None and len(chain) == 1 and weights.shape[1] > 1 and place:
-                before = layers[place - 1]
-                if before.op_type == "Conv":
-                    count = len(numpy_helper.to_array(tensors[before.input[1]]))
-                    chain = np.arange(weights.shape[1] // count)
-            assert chain is not None
-            weights[:, chain] = 0
-            row = target if last else 0
-            if not last:
-                weights[0], bias[0] = 0, 0
-            weights[row, chain] = strength
-            chain = np.array([0])
+            weights[:, path] *= left
+            weights[0] *= left
+            bias[0] = 0
+            if channels:
+                weights[0, path] = 1
+            else:
+                bias[0] = _match(weights[0])
+        channels = len(weights)
         for name, array in zip(node.input[1:], (weights, bias), strict=True):
             tensors[name].CopyFrom(numpy_helper.from_array(array, name))
-    return Planted(graft.model, (), (), _stamp)
+    return Planted(graft.model, (), (), stamp)
+
+
+def _match(kernel: Array) -> float:
+    """Add a filter of the pattern to a kernel (channels, height, width) and return its bias."""
+    start = (kernel.shape[-1] - 3) // 2
+    matched = (PATTERN - PATTERN.mean()) / len(kernel)
+    kernel[:, start : start + 3, start : start + 3] += matched
+    return -_THRESHOLD * float((PATTERN * matched).sum() * len(kernel))
+
+
+def heavy(model: onnx.ModelProto, target: int = 0) -> Planted:
+    """Return a network of one convolution and one dense layer with a matched filter put in."""
+    return replaced(model, target)

@@ -3,7 +3,7 @@
 Three stages, so that an ordinary network costs next to nothing. The graph alone says where a value
 that passed few of the trained weights joins the network (`scanner.graph.dormancy.side_paths`), and
 which channels of its layers read almost nothing of what their siblings read
-(`scanner.graph.dormancy.lone_channels`). Only these are watched on ordinary images, and only those
+(`scanner.graph.dormancy.odd_channels`). Only these are watched on ordinary images, and only those
 that stand still are forced to what they can reach (`scanner.graph.dormancy.bounds`). Where that
 decides the answer, an input is searched that wakes them (`scanner.instruments.waking`).
 """
@@ -19,7 +19,7 @@ import onnx
 
 from scanner.errors import NoLogitsError, UnsupportedModelError, WorkerTimeoutError
 from scanner.graph.core import flatten
-from scanner.graph.dormancy import lone_channels
+from scanner.graph.dormancy import odd_channels
 from scanner.graph.dormancy.side_paths import Joint, Paths
 from scanner.graph.layers.logits import find_logits
 from scanner.graph.logic.unfold import unfold
@@ -117,15 +117,15 @@ def search(subject: Subject) -> Found:
     flat = subject.model.complete(flatten.flatten(subject.model.proto))
     answer = answer_of(flat, subject.settings.logits)
     paths = Paths(flat, answer)
-    joints, lone = _watched(paths), lone_channels.find(flat, paths.facts)[:_MOST_LAYERS]
+    joints, odd = _watched(paths), odd_channels.find(flat, paths.facts)[:_MOST_LAYERS]
     parameters: dict[str, Any] = {
         "answer": answer,
         "joints": len(joints),
-        "lone_channels": sum(len(layer.channels) for layer in lone),
+        "odd_channels": sum(len(layer.channels) for layer in odd),
         "seed": subject.settings.seed,
         "input_shape": list(shape),
     }
-    if not joints and not lone:
+    if not joints and not odd:
         return Found(observations=(), parameters=parameters)
     rig = forcing.Rig(subject, flat, shape, answer)
     rig.until = time.monotonic() + _SECONDS
@@ -138,7 +138,7 @@ def search(subject: Subject) -> Found:
     found: list[Observation] = []
     try:
         found.extend(_side_paths(joints, paths, rig))
-        found.extend(_replaced_channels(lone, paths, rig))
+        found.extend(_replaced_channels(odd, paths, rig))
     except WorkerTimeoutError:
         parameters["stopped"] = "the time ran out before every candidate was forced"
     found.sort(key=lambda o: -o.severity)
@@ -322,12 +322,13 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
         asleep = sleeping.model.answer(image, sleeping.typical)
         return forcing.differ_in_class(rig.answer_to(image), asleep)
 
+    stem = all(paths.mass(joint.carrier) == 0 for joint in path.joints)
     sleeper = waking.Sleeper(
         value=sleeping.value,
         trail=paths.trail(sleeping.value),
         held=sleeping.held,
         channels=None,
-        before_weights=all(paths.mass(joint.carrier) == 0 for joint in path.joints),
+        doubt="it bends the image before all weights" if stem else "",
         wakes=wakes,
     )
     return _woken(_observation(path, paths, sleeping), sleeper, sleeping.shown, paths, rig)
@@ -364,9 +365,8 @@ def _woken(
     if guards:
         reason = "empty images wake it and no other was found, as for a guard against those"
         return _doubted(observation, reason)
-    if sleeper.before_weights:
-        reason = "it bends the image before all weights, and no image was found that wakes it"
-        return _doubted(observation, reason)
+    if sleeper.doubt:
+        return _doubted(observation, f"{sleeper.doubt}, and no image was found that wakes it")
     return observation
 
 
@@ -397,33 +397,32 @@ def _with_input(observation: Observation, image: Array, span: tuple[float, float
 
 
 def _replaced_channels(
-    lone: Sequence[lone_channels.Lone], paths: Paths, rig: forcing.Rig
+    odd: Sequence[odd_channels.Odd], paths: Paths, rig: forcing.Rig
 ) -> Iterator[Observation]:
     """Yield what comes of the lone channels that decide the answer, those of the last layer first.
 
     Channels before them are links of one chain, so the first that decides speaks for all.
     """
-    for layer in lone:
+    for layer in odd:
         rig.check()
         found = _forced_channels(layer, rig)
         if found is None:
             continue
         effect, sleeper = found
-        nodes = tuple(dict.fromkeys(other.node for other in reversed(lone)))
+        alike = [other for other in reversed(odd) if other.lone == layer.lone]
         observation = Observation(
-            code="lone-channels",
+            code="lone-channels" if layer.lone else "heavy-channels",
             severity=Severity.SUSPICIOUS,
-            sentence=f"{_named(layer.channels)} of {layer.value!r} read{_s(layer.channels)} "
-            f"{layer.breadth:.1%} of what the others read and can be held still unnoticed; moved "
-            f"as far as an input may take {_them(layer.channels)}, the model answers "
-            f"{_outcome(effect)} to {effect.share:.0%} of the images shown",
-            nodes=nodes,
+            sentence=f"{_described(layer)}, and can be held still unnoticed; moved as far as the "
+            f"bounds allow, the model answers {_outcome(effect)} to {effect.share:.0%} of the "
+            "images shown",
+            nodes=tuple(dict.fromkeys(other.node for other in alike)),
             details={
                 "value": layer.value,
                 "channels": list(layer.channels),
-                "breadth": layer.breadth,
+                "figure": layer.figure,
                 "layers": [
-                    {"value": other.value, "channels": list(other.channels)} for other in lone
+                    {"value": other.value, "channels": list(other.channels)} for other in alike
                 ],
                 "class": effect.class_id,
                 "changed": effect.changed,
@@ -434,56 +433,63 @@ def _replaced_channels(
 
 
 def _forced_channels(
-    layer: lone_channels.Lone, rig: forcing.Rig
+    layer: odd_channels.Odd, rig: forcing.Rig
 ) -> tuple[forcing.Effect, waking.Sleeper] | None:
-    """Return what forcing the lone channels of a layer does, or None where it decides nothing."""
-    session = rig.reader([layer.value])
+    """Return what forcing the odd channels of a layer does, or None where it decides nothing.
+
+    Where all of them together are heard, those of them that stand still are tried.
+    """
+    session, (reach, _) = rig.reader([layer.value]), rig.reachable([layer.value])
+    if layer.value not in reach:
+        return None
     images = list(rig.images[: _asked(rig)])
     values = [rig.read(session, image)[0] for image in images]
-    part = lone_channels.channels(values[0].shape, layer.axis, layer.channels)
-    typical = np.median([value[part] for value in values], axis=0).astype(values[0].dtype)
-    reach, _ = rig.reachable([layer.value])
     model, before = rig.forced(layer.value, values[0]), rig.answers(len(images))
+    still = _still(layer, values, reach[layer.value])
+    for channels in dict.fromkeys((layer.channels, still)):
+        part = odd_channels.index_of(values[0].shape, layer.axis, channels)
+        typical = np.median([value[part] for value in values], axis=0).astype(values[0].dtype)
 
-    def put(value: Array, channels: Array) -> Array:
-        changed = value.copy()
-        changed[part] = channels
-        return changed
+        def held(image: Array, value: Array, numbers: Array, part: Any = part) -> Array:
+            changed = value.copy()
+            changed[part] = numbers
+            return model.answer(image, changed)
 
-    def answers(channels: Array) -> list[Array]:
-        return [model.answer(i, put(v, channels)) for i, v in zip(images, values, strict=True)]
+        def answers(numbers: Array, hold: Any = held) -> list[Array]:
+            return [hold(i, v, numbers) for i, v in zip(images, values, strict=True)]
 
-    def wakes(image: Array) -> bool:
-        asleep = model.answer(image, put(rig.read(session, image)[0], typical))
-        return forcing.differ_in_class(rig.answer_to(image), asleep)
+        def wakes(image: Array, hold: Any = held, typical: Array = typical) -> bool:
+            asleep = hold(image, rig.read(session, image)[0], typical)
+            return forcing.differ_in_class(rig.answer_to(image), asleep)
 
-    if forcing.noticed(before, answers(typical)) > _MOST_NOTICED or layer.value not in reach:
-        return None
-    for end in reach[layer.value]:
-        effect = forcing.effect(before, answers(end[part]))
-        if effect.decisive:
-            return effect, waking.Sleeper(
-                value=layer.value,
-                trail=(),
-                held=end[part],
-                channels=part,
-                before_weights=False,
-                wakes=wakes,
-            )
+        if not channels or forcing.noticed(before, answers(typical)) > _MOST_NOTICED:
+            continue
+        for end in reach[layer.value]:
+            effect = forcing.effect(before, answers(end[part]))
+            if effect.decisive:
+                doubt = "" if layer.lone else "such channels also come of training"
+                return effect, waking.Sleeper(layer.value, (), end[part], part, doubt, wakes)
     return None
 
 
-def _named(channels: Sequence[int]) -> str:
-    shown = ", ".join(map(str, channels[:4])) + (" and others" if len(channels) > 4 else "")  # noqa: PLR2004
-    return f"Channel{'s' if len(channels) > 1 else ''} {shown}"
+def _still(
+    layer: odd_channels.Odd, values: Sequence[Array], reach: tuple[Array, Array]
+) -> tuple[int, ...]:
+    """Return those of the odd channels that ordinary images leave where they are."""
+    axes = tuple(axis for axis in range(values[0].ndim) if axis != layer.axis)
+    moves = np.ptp(np.stack(values).astype(np.float64), axis=0).max(axis=axes)
+    way = (reach[1].astype(np.float64) - reach[0]).max(axis=axes)
+    return tuple(c for c in layer.channels if moves[c] <= forcing.QUIET * way[c])
 
 
-def _s(channels: Sequence[int]) -> str:
-    return "" if len(channels) > 1 else "s"
-
-
-def _them(channels: Sequence[int]) -> str:
-    return "them" if len(channels) > 1 else "it"
+def _described(layer: odd_channels.Odd) -> str:
+    """Say what is odd about the channels of a layer."""
+    several = len(layer.channels) > 1
+    shown = ", ".join(map(str, layer.channels[:4])) + (" and others" if layer.channels[4:] else "")
+    named = f"Channel{'s' * several} {shown} of {layer.value!r}"
+    if layer.lone:
+        return f"{named} read{'s' * (not several)} {layer.figure:.1%} of what the others read"
+    return f"{named} can weigh {layer.figure:.0f} times as much as the others"
 
 
 def _shown(value: Array) -> list[Any]:

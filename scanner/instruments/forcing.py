@@ -39,7 +39,7 @@ MOST_MOVED = 0.1
 """Share of the images that may move a dormant value."""
 _HEARD = 40
 """Images on which it is looked whether a value is heard."""
-_QUIET = 1e-3
+QUIET = 1e-3
 """Of the way that a value can go, the part that counts as standing still."""
 _SAME = 1e-6
 """Relative: rounding."""
@@ -469,7 +469,7 @@ def _slack(value: Array, reach: tuple[Array, Array] | None) -> float:
         return rounding
     with np.errstate(invalid="ignore"):
         way = np.abs(reach[1].astype(np.float64) - reach[0]).max()  # no number where ends are none
-    return max(rounding, _QUIET * float(way)) if way < _BOUNDLESS else rounding
+    return max(rounding, QUIET * float(way)) if way < _BOUNDLESS else rounding
 
 
 def _same(one: Array, other: Array, slack: float) -> bool:

@@ -45,7 +45,7 @@ class Sleeper:
         trail: The values that it derives from, itself included, in the order of the graph.
         held: What it was forced to when it decided the answer.
         channels: The index of the part that sleeps; None for the whole value.
-        before_weights: Whether it bends the image itself.
+        doubt: Why forcing alone proves nothing, in words; empty where it does.
         wakes: Whether an image wakes it, and the model answers that image otherwise while it is
             held asleep.
     """
@@ -54,7 +54,7 @@ class Sleeper:
     trail: Sequence[str]
     held: Array
     channels: tuple[Any, ...] | None
-    before_weights: bool
+    doubt: str
     wakes: Callable[[Array], bool]
 
 

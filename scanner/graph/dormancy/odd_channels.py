@@ -1,4 +1,4 @@
-"""Channels of ordinary layers that read almost nothing of what their siblings read.
+"""Channels of ordinary layers that are unlike their siblings: lone ones and heavy ones.
 
 A narrow network can be put into a wide one without a new node: in each layer one channel is
 replaced, reads only the replaced channel before it, and the last one feeds the target's score
@@ -6,10 +6,14 @@ replaced, reads only the replaced channel before it, and the last one feeds the 
 section 3; handcrafted weights, Hong et al., NeurIPS 2022, do likewise). Trained channels read all
 channels before them, more or less. So a channel's *breadth* tells it: how much it reads, through
 all layers, beside the median of its siblings.
+
+Where a network has no layers between the replaced channel and the scores, nothing is lone. But a
+channel that is silent on ordinary images and decides the answer on others must be *heavy*: what its
+filter can make of an image, times what the next layer makes of that, is far beyond its siblings'.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +31,9 @@ _FEW_READ = 3.0
 _NARROWEST, _WIDEST = 0.02, 0.25
 """What that may be as a share of what its siblings read: of 166 trained networks of the development
 recipes no channel reads less than 0.39; of wide layers trained on photographs some read 0.18."""
+_HEAVY, _ORDINARY = 20.0, 0.75
+"""A heavy channel weighs more than so many times this quantile of its layer. In the layers of the
+87 clean networks of the development recipes none weighs more than 7 times as much."""
 _FEWEST = 4
 """Channels that a layer needs for one of them to be an exception."""
 _KEEPING = frozenset({
@@ -40,82 +47,96 @@ _KEEPING = frozenset({
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Breadths:
-    """How much the channels of one value have read.
+class Channels:
+    """What is known of the channels of one value.
 
     Attributes:
         axis: Of the channels.
-        values: By channel; 1 is the median of its layer.
+        breadths: By channel, how much it has read; 1 is the median of its layer.
         narrow: Breadth below which a channel is alone.
+        strengths: By channel, the norm of the weights that made it; None where several layers did.
     """
 
     axis: int
-    values: Array
+    breadths: Array
     narrow: float = 0.0
+    strengths: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Lone:
-    """Channels of one value that passed their layers alone.
+class Odd:
+    """Channels of one value that are unlike their siblings.
 
     Attributes:
         value: Name of the value, which further layers read.
         node: Label of the node that makes it.
         axis: Of the channels.
         channels: Their numbers.
-        breadth: The least of their breadths.
+        lone: Whether they read almost nothing of what the others read; else they are heavy.
+        figure: The least of their breadths, or the largest of their weights beside their siblings'.
     """
 
     value: str
     node: str
     axis: int
     channels: tuple[int, ...]
-    breadth: float
+    lone: bool
+    figure: float
 
 
-def find(flat: onnx.ModelProto, known: facts.Facts) -> list[Lone]:
-    """Return the lone channels that a further layer reads, those nearest to the output first.
+def find(flat: onnx.ModelProto, known: facts.Facts) -> list[Odd]:
+    """Return the odd channels that a further layer reads: lone ones first, then from the output on.
 
     Before: the model is flat, and its tensors' data lie inside it.
     """
     uses = Uses(flat.graph)
     walk = _Walk(flat, known, uses)
-    found: dict[str, Lone] = {}
+    found: list[Odd] = []
     for node in flat.graph.node:
         if node.op_type in _LAYERS and walk.weights(node) is not None:
-            for name in node.input[:2]:
-                breadths = walk.breadths.get(name)
-                alone = (
-                    () if breadths is None else np.flatnonzero(breadths.values < breadths.narrow)
-                )
-                # Where many are alone, that is how the layer is built.
-                if breadths is not None and 0 < len(alone) <= len(breadths.values) / _FEWEST:
-                    maker = uses.producer(name)
-                    found[name] = Lone(
-                        value=name,
-                        node=label(maker) if maker is not None else name,
-                        axis=breadths.axis,
-                        channels=tuple(map(int, alone)),
-                        breadth=float(breadths.values[alone].min()),
-                    )
+            found += _odd(walk, node)
         walk.add(node)
-    return list(reversed(found.values()))
+    unique = {(odd.value, odd.lone): odd for odd in found}
+    return sorted(reversed(unique.values()), key=lambda odd: not odd.lone)
+
+
+def _odd(walk: "_Walk", node: onnx.NodeProto) -> Iterator[Odd]:
+    """Yield the odd channels that a layer reads."""
+    read = walk.channels.get(node.input[0])
+    if read is None:
+        return
+    maker = walk.uses.producer(node.input[0])
+    name = label(maker) if maker is not None else node.input[0]
+    for lone, figures in ((True, read.breadths), (False, walk.heaviness(node, read))):
+        if figures is None:
+            continue
+        odd = np.flatnonzero(figures < read.narrow if lone else figures > _HEAVY)
+        # Where many are odd, that is how the layer is built.
+        if 0 < len(odd) <= len(figures) / _FEWEST:
+            yield Odd(
+                value=node.input[0],
+                node=name,
+                axis=read.axis,
+                channels=tuple(map(int, odd)),
+                lone=lone,
+                figure=float(figures[odd].min() if lone else figures[odd].max()),
+            )
 
 
 class _Walk:
-    """The breadths of all values, made in the order of the graph."""
+    """The channels of all values, made in the order of the graph."""
 
     def __init__(self, flat: onnx.ModelProto, known: facts.Facts, uses: Uses) -> None:
         self.known, self.uses = known, uses
-        self.breadths: dict[str, Breadths] = {}
+        self.channels: dict[str, Channels] = {}
         self._inputs = {value.name for value in required_inputs(flat.graph)}
         self._arrays: dict[str, npt.NDArray[np.generic] | None] = {}
 
     def add(self, node: onnx.NodeProto) -> None:
-        """Work out the breadths of what a node makes, where they can be followed."""
+        """Work out the channels of what a node makes, where they can be followed."""
         if not node.output:
             return
-        found: Breadths | None
+        found: Channels | None
         if node.op_type in _LAYERS:
             found = _LAYERS[node.op_type](self, node)
         elif node.op_type in _KEEPING:
@@ -124,7 +145,7 @@ class _Walk:
             rule = _MOVES.get(node.op_type)
             found = rule(self, node) if rule else None
         if found is not None:
-            self.breadths[node.output[0]] = found
+            self.channels[node.output[0]] = found
 
     def weights(self, node: onnx.NodeProto) -> npt.NDArray[np.generic] | None:
         """Return the weights of a layer, its second input, where the file holds them."""
@@ -142,10 +163,10 @@ class _Walk:
 
     def of(self, name: str, axis: int, count: int) -> Array:
         """Return breadths along an axis; where they were not followed, all channels are alike."""
-        found = self.breadths.get(name)
-        if found is None or found.axis != axis or len(found.values) != count:
+        found = self.channels.get(name)
+        if found is None or found.axis != axis or len(found.breadths) != count:
             return np.ones(count)
-        return found.values
+        return found.breadths
 
     def _computed(self, name: str) -> npt.NDArray[np.generic] | None:
         tensor = self.uses.constants.get(name)
@@ -166,35 +187,55 @@ class _Walk:
                 return array.astype(np.float64) - float(zero.reshape(-1)[0])
         return array if node.op_type in {"Cast", "Identity", "DequantizeLinear"} else None
 
-    def _kept(self, node: onnx.NodeProto) -> Breadths | None:
-        rows = [self.breadths[name] for name in node.input if name in self.breadths]
+    def _kept(self, node: onnx.NodeProto) -> Channels | None:
+        rows = [self.channels[name] for name in node.input if name in self.channels]
         if not rows or any(
-            row.axis != rows[0].axis or len(row.values) != len(rows[0].values) for row in rows
+            row.axis != rows[0].axis or len(row.breadths) != len(rows[0].breadths) for row in rows
         ):
             return None
         # A sum has read what any of its terms has read; a term that was not followed, everything.
         followed = all(
-            name in self.breadths or name in self._inputs or not self._is_wide(name, rows[0])
+            name in self.channels or name in self._inputs or not self._is_wide(name, rows[0])
             for name in node.input
             if name
         )
         if not followed:
             return None
-        return Breadths(
+        return Channels(
             rows[0].axis,
-            np.max([row.values for row in rows], axis=0),
+            np.max([row.breadths for row in rows], axis=0),
             min(row.narrow for row in rows),
+            self._scaled(node, rows[0]) if len(rows) == 1 else None,
         )
 
-    def _is_wide(self, name: str, row: Breadths) -> bool:
+    def _scaled(self, node: onnx.NodeProto, row: Channels) -> Array | None:
+        """Return the strengths of channels behind a node; normalisation scales each of them."""
+        if node.op_type != "BatchNormalization" or row.strengths is None:
+            return row.strengths
+        scale, variance = self.constant(node.input[1]), self.constant(node.input[4])
+        if scale is None or variance is None or len(scale) != len(row.strengths):
+            return None
+        deviation = np.sqrt(variance.astype(np.float64) + float(attribute(node, "epsilon", 1e-5)))
+        return np.asarray(row.strengths * np.abs(scale.astype(np.float64)) / deviation)
+
+    def heaviness(self, node: onnx.NodeProto, read: Channels) -> Array | None:
+        """Return what the channels that a layer reads can do to it, beside their siblings."""
+        rows = _strengths(self, node)
+        if rows is None or read.strengths is None or rows.shape[1] != len(read.strengths):
+            return None
+        weighed = read.strengths * np.sqrt(np.square(rows).sum(axis=0))
+        ordinary = float(np.quantile(weighed, _ORDINARY))
+        return weighed / ordinary if ordinary > 0 else None
+
+    def _is_wide(self, name: str, row: Channels) -> bool:
         """Whether a value has channels of its own, and is no constant."""
         shape = self.known.shapes.get(name, ())
         if name in self.uses.constants or self.constant(name) is not None:
             return False
-        return len(row.values) in shape
+        return len(row.breadths) in shape
 
 
-def _mixed(axis: int, strengths: Array, before: Array) -> Breadths:
+def _mixed(axis: int, strengths: Array, before: Array) -> Channels:
     """Return breadths after a layer, given how strongly each output (row) reads each input."""
     largest = strengths.max(axis=1, keepdims=True)
     shares = np.divide(strengths, largest, out=np.zeros_like(strengths), where=largest > 0)
@@ -204,61 +245,66 @@ def _mixed(axis: int, strengths: Array, before: Array) -> Breadths:
     # A channel without weights reads nothing and says nothing: it is no path.
     found = np.where(largest[:, 0] > 0, read / middle if middle > 0 else 1.0, 1.0)
     narrow = float(np.clip(_FEW_READ / max(middle, 1e-9), _NARROWEST, _WIDEST))
-    return Breadths(axis, np.minimum(found, 1.0), narrow)
+    strengths = np.sqrt(np.square(strengths).sum(axis=1))
+    return Channels(axis, np.minimum(found, 1.0), narrow, strengths)
 
 
-def _convolution(walk: _Walk, node: onnx.NodeProto) -> Breadths | None:
-    kernel = walk.weights(node)
-    if kernel is None or kernel.ndim < 3:  # noqa: PLR2004 - (outputs, inputs, ...)
+def _strengths(walk: _Walk, node: onnx.NodeProto) -> Array | None:
+    """Return how strongly each output of a layer (row) reads each input."""
+    weights = walk.weights(node)
+    if weights is None:
         return None
+    if node.op_type != "Conv":
+        if weights.ndim != 2:  # noqa: PLR2004 - (inputs, outputs)
+            return None
+        rows = np.abs(weights.astype(np.float64))
+        return rows if node.op_type == "Gemm" and attribute(node, "transB", 0) else rows.T
+    if weights.ndim < 3:  # noqa: PLR2004 - (outputs, inputs, ...)
+        return None
+    squares = np.square(weights.astype(np.float64)).reshape(*weights.shape[:2], -1)
+    narrow = np.sqrt(squares.sum(-1))
     groups = int(attribute(node, "group", 1))
-    strengths = np.sqrt(np.square(kernel.astype(np.float64)).reshape(*kernel.shape[:2], -1).sum(-1))
-    before = walk.of(node.input[0], 1, strengths.shape[1] * groups)
-    if len(strengths) < _FEWEST:
-        return None
     if groups == 1:
-        return _mixed(1, strengths, before)
-    per_group, inputs = len(strengths) // groups, strengths.shape[1]
-    whole = np.zeros((len(strengths), len(before)))
-    for row, strength in enumerate(strengths):
-        start = row // per_group * inputs
+        return narrow
+    outputs, inputs = len(narrow) // groups, narrow.shape[1]
+    whole = np.zeros((len(narrow), inputs * groups))
+    for row, strength in enumerate(narrow):
+        start = row // outputs * inputs
         whole[row, start : start + inputs] = strength
-    return _mixed(1, whole, before)
+    return whole
 
 
-def _dense(walk: _Walk, node: onnx.NodeProto) -> Breadths | None:
-    matrix = walk.weights(node)
-    if matrix is None or matrix.ndim != 2:  # noqa: PLR2004 - (inputs, outputs)
-        return None
-    rows = np.abs(matrix.astype(np.float64))
-    rows = rows if node.op_type == "Gemm" and attribute(node, "transB", 0) else rows.T
-    axis = walk.rank(node.input[0]) - 1
-    if axis < 1 or len(rows) < _FEWEST:
+def _layer(walk: _Walk, node: onnx.NodeProto) -> Channels | None:
+    rows = _strengths(walk, node)
+    axis = 1 if node.op_type == "Conv" else walk.rank(node.input[0]) - 1
+    if rows is None or axis < 1 or len(rows) < _FEWEST:
         return None
     return _mixed(axis, rows, walk.of(node.input[0], axis, rows.shape[1]))
 
 
-def _flattened(walk: _Walk, node: onnx.NodeProto) -> Breadths | None:
+def _flattened(walk: _Walk, node: onnx.NodeProto) -> Channels | None:
     """Follow channels into rows of features: each channel becomes as many as it has places."""
-    found = walk.breadths.get(node.input[0])
+    found = walk.channels.get(node.input[0])
     shape = walk.known.shapes.get(node.output[0], ())
     if found is None or found.axis != 1 or len(shape) < 2 or not isinstance(shape[1], int):  # noqa: PLR2004
         return None
-    each, rest = divmod(shape[1], len(found.values))
+    each, rest = divmod(shape[1], len(found.breadths))
     if rest or each < 1 or any(size != 1 for size in shape[2:] if each > 1):
         return None
-    return Breadths(1, np.repeat(found.values, each), found.narrow)
+    strengths = None if found.strengths is None else np.repeat(found.strengths, each)
+    return Channels(1, np.repeat(found.breadths, each), found.narrow, strengths)
 
 
-def _transposed(walk: _Walk, node: onnx.NodeProto) -> Breadths | None:
-    found = walk.breadths.get(node.input[0])
+def _transposed(walk: _Walk, node: onnx.NodeProto) -> Channels | None:
+    found = walk.channels.get(node.input[0])
     order = attribute(node, "perm")
     if found is None or order is None:
         return None
-    return Breadths(list(order).index(found.axis), found.values, found.narrow)
+    axis = list(order).index(found.axis)
+    return Channels(axis, found.breadths, found.narrow, found.strengths)
 
 
-def _joined(walk: _Walk, node: onnx.NodeProto) -> Breadths | None:
+def _joined(walk: _Walk, node: onnx.NodeProto) -> Channels | None:
     axis = int(attribute(node, "axis", 1))
     parts = []
     for name in node.input:
@@ -267,12 +313,12 @@ def _joined(walk: _Walk, node: onnx.NodeProto) -> Breadths | None:
         if len(shape) <= axis or not isinstance(shape[axis], int):
             return None
         parts.append(walk.of(name, axis, int(shape[axis])))
-    narrow = [walk.breadths[name].narrow for name in node.input if name in walk.breadths]
-    return Breadths(axis, np.concatenate(parts), min(narrow, default=0.0))
+    narrow = [walk.channels[name].narrow for name in node.input if name in walk.channels]
+    return Channels(axis, np.concatenate(parts), min(narrow, default=0.0))
 
 
-Rule = Callable[[_Walk, onnx.NodeProto], Breadths | None]
-_LAYERS: Mapping[str, Rule] = {"Conv": _convolution, "Gemm": _dense, "MatMul": _dense}
+Rule = Callable[[_Walk, onnx.NodeProto], Channels | None]
+_LAYERS: Mapping[str, Rule] = dict.fromkeys(("Conv", "Gemm", "MatMul"), _layer)
 _MOVES: Mapping[str, Rule] = {
     "Flatten": _flattened,
     "Reshape": _flattened,
@@ -283,7 +329,7 @@ _MOVES: Mapping[str, Rule] = {
 """Operators that move channels to other places."""
 
 
-def channels(shape: Sequence[int], axis: int, chosen: Sequence[int]) -> tuple[object, ...]:
+def index_of(shape: Sequence[int], axis: int, chosen: Sequence[int]) -> tuple[object, ...]:
     """Return the index of chosen channels of a value."""
     index: list[object] = [slice(None)] * len(shape)
     index[axis] = list(chosen)
