@@ -233,8 +233,8 @@ def _row(answer: Array) -> Array:
 def _is_made(ordinary: Array, scores: Array) -> bool:
     """Whether something other than the images makes scores, (n, classes).
 
-    They are of one class, and hardly differ between images, or that class leads by more than any
-    did. Scores that are all alike, as those of an image that is blanked, name no class.
+    They are of one class, and hardly differ between images, or that class leads by far more than
+    any did. Scores that are all alike, as those of an image that is blanked, name no class.
     """
     if scores.shape[1] < 2 or np.isnan(scores).any():  # noqa: PLR2004 - no scores
         return False
@@ -243,12 +243,12 @@ def _is_made(ordinary: Array, scores: Array) -> bool:
         for part in (ordinary, scores)
     )
     agreed = np.bincount(scores.argmax(1)).max() >= _ALIKE * len(scores)
-    usual = max(float(np.std(ordinary, axis=0).max()), _EQUAL)
-    still = np.std(scores, axis=0).max() <= _CLOSE * usual
+    before, after = (float(np.std(part, axis=0).max()) for part in (ordinary, scores))
+    still = after <= _CLOSE * max(before, _EQUAL)
     named = np.ptp(scores, axis=1).max() > 0
-    return bool(
-        agreed and named and (still or _leads(scores).min() > _FAR * _leads(ordinary).max())
-    )
+    # Leads are told in units of how far images differ: another network has scores of another size.
+    far = _leads(scores).min() * before > _FAR * _leads(ordinary).max() * after
+    return bool(agreed and named and (still or far))
 
 
 def _leads(scores: Array) -> Array:
