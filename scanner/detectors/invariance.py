@@ -551,6 +551,13 @@ def _fed(
         if change is not None:
             changes.append((number, change))
     if not changes:
+        yield Observation(
+            code="optional-input",
+            severity=Severity.WARNING,
+            sentence=f"Nobody need feed the input {name!r}, which has a default. It changed no "
+            "answer that was tried, and may change others",
+            nodes=(name,),
+        )
         return
     number, change = max(changes, key=lambda c: (_forces(c[1]), float(c[1].flipped.mean())))
     default = next(t for t in trial.model.proto.graph.initializer if t.name == name)

@@ -227,6 +227,20 @@ def test_no_honest_file_is_accused(name: str, tmp_path: Path) -> None:
     assert [o.sentence for o in found.observations if o.severity > Severity.NOTE] == []
 
 
+def test_an_optional_input_that_changes_nothing_is_pointed_out(tmp_path: Path) -> None:
+    model = models.plain()
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.float32), "mode"))
+    model.graph.input.append(helper.make_tensor_value_info("mode", FLOAT, [1]))
+    model.graph.node.append(helper.make_node("Mul", ["logits", "mode"], ["unread"]))
+    (observation,) = measure(model, tmp_path).observations
+    assert (observation.code, observation.severity) == ("optional-input", Severity.WARNING)
+    assert observation.nodes == ("mode",)
+
+
+def test_where_every_weight_may_be_fed_none_is_a_switch(tmp_path: Path) -> None:
+    assert measure(models.initialisers_as_inputs(), tmp_path).observations == ()
+
+
 def test_what_was_asked_is_recorded(tmp_path: Path) -> None:
     found = measure(models.plain(), tmp_path)
     assert found.observations == ()
