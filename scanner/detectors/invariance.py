@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.errors import NoLogitsError, UnsupportedModelError, WorkerTimeoutError
+from scanner.graph.audit import mixing
 from scanner.instruments import original, probes, runtime
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.noise_runs import fixed_batch
 from scanner.instruments.rounding import TOLERANCES, precision, row_distances
-from scanner.modelfile.model import Model
 from scanner.results import Array as Packed
 from scanner.results import Contribution, Input, Measurement, Observation, Part, Rule, Severity
 from scanner.sandbox import deadline
@@ -28,8 +28,6 @@ from scanner.values import frozen
 Array = npt.NDArray[Any]
 Rows = Mapping[str, Array]
 """By output, one answer for each image, (n, ...)."""
-_Node = tuple[str, str]
-"""What kind of node makes an honest model depend on more than the image, and the node's name."""
 
 _LARGE = 10_000  # numbers of an image from which on it is large
 _IMAGES = {False: 12, True: 3}  # probes of a small and of a large image
@@ -62,17 +60,6 @@ _FOREIGN = {
     "zeros": 0.0,
 }
 _SHOWN = 64  # numbers of an answer that a report keeps
-
-_DYNAMIC = frozenset({
-    "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM",
-})  # fmt: skip
-_RANDOM = frozenset({
-    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
-    "Bernoulli",
-})  # fmt: skip
-_BATCH_NORM = "BatchNormalization in training mode"
-_DROPOUT = "Dropout in training mode"
-_REDUCED = "a reduction over the batch"
 
 
 class Invariance(Detector):
@@ -177,7 +164,7 @@ class _Trial:
         self.precision = precision(self.model)
         self.tolerance = TOLERANCES[self.precision]
         self.far = max(_FAR, 2 * self.tolerance)
-        self.operators = _operators(self.model)
+        self.mixing = mixing.mixing_nodes(self.model.proto)
         self.apart: dict[str, float] = {}
         self.settled = True
         self.sized = False
@@ -228,7 +215,7 @@ class _Trial:
         change: _Change,
         sentence: str,
         images: Array,
-        explained: Sequence[_Node] = (),
+        explained: Sequence[mixing.Node] = (),
         *,
         severity: Severity | None = None,
     ) -> Observation:
@@ -271,9 +258,9 @@ class _Trial:
         finite = np.nan_to_num(image.astype("<f4"))
         return Input(image=Packed.packed(finite.tobytes(), finite.shape), low=low, high=high)
 
-    def named(self, kinds: frozenset[str]) -> list[_Node]:
+    def named(self, kinds: frozenset[str]) -> list[mixing.Node]:
         """Return the nodes of these kinds."""
-        return [node for node in self.operators if node[0] in kinds]
+        return [node for node in self.mixing if node[0] in kinds]
 
 
 # What must not matter. Each asks the same images in another way, and yields what changed.
@@ -297,7 +284,7 @@ def _repetition(trial: _Trial) -> Iterator[Observation]:
         return
     trial.settled = False
     rare = share < _MOSTLY and trial.gates(change)
-    drawn = trial.named(_RANDOM | {_DROPOUT, _BATCH_NORM})
+    drawn = trial.named(mixing.RANDOM | {mixing.DROPOUT, mixing.BATCH_NORM})
     seldom = f", {round(share * 100)} % of the time" if rare else ""
     yield trial.observation(
         "depends-on-chance",
@@ -336,7 +323,7 @@ def _size(trial: _Trial) -> Iterator[Observation]:
         f"An image is answered otherwise{where} in a batch of {len(copies)} copies of itself than "
         "alone",
         copies,
-        trial.named(_DYNAMIC | {_BATCH_NORM}),
+        trial.named(mixing.DYNAMIC | {mixing.BATCH_NORM}),
     )
 
 
@@ -358,7 +345,11 @@ def _company(trial: _Trial) -> Iterator[Observation]:
         return
     # What is scaled by the range of a whole batch moves by a little; a network does not become
     # another one by it.
-    kinds = {_BATCH_NORM} if _moved(change) >= 2 * trial.far else {_BATCH_NORM, _REDUCED, *_DYNAMIC}
+    kinds = (
+        {mixing.BATCH_NORM}
+        if _moved(change) >= 2 * trial.far
+        else {mixing.BATCH_NORM, mixing.REDUCED, *mixing.DYNAMIC}
+    )
     yield trial.observation(
         "depends-on-company",
         change,
@@ -383,7 +374,7 @@ def _elsewhere(trial: _Trial) -> Iterator[Observation]:
         # NaN goes through a sum or a maximum of the batch and out at the other end; where it
         # decides, the answer is a number again.
         decides = np.isnan(number) and bool(np.isfinite(change.after).all())
-        kinds = {_BATCH_NORM, *_DYNAMIC} | (set() if decides else {_REDUCED})
+        kinds = {mixing.BATCH_NORM, *mixing.DYNAMIC} | (set() if decides else {mixing.REDUCED})
         yield trial.observation(
             "depends-on-values-elsewhere",
             change,
@@ -560,9 +551,8 @@ def _fed(
         )
         return
     number, change = max(changes, key=lambda c: (_forces(c[1]), float(c[1].flipped.mean())))
-    default = next(t for t in trial.model.proto.graph.initializer if t.name == name)
     # A scale or a mean that is fed wrongly spoils an answer too; a switch is off by default.
-    off = not np.any(_numbers(default))
+    off = not np.any(mixing.default_numbers(trial.model.proto, name))
     yield trial.observation(
         "depends-on-an-optional-input",
         change,
@@ -572,12 +562,6 @@ def _fed(
         if off and _forces(change) and trial.gates(change)
         else Severity.WARNING,
     )
-
-
-def _numbers(tensor: Any) -> Array:
-    from onnx import numpy_helper  # noqa: PLC0415 - only where there is an optional input
-
-    return np.asarray(numpy_helper.to_array(tensor))
 
 
 def _filled(trial: _Trial, image: Array) -> Array:
@@ -592,7 +576,9 @@ def _optimiser(trial: _Trial) -> Iterator[Observation]:
     change = trial.change(trial.alone, trial.ask(trial.images, plain), "optimiser")
     # A picture of one colour may lie on a rounding edge everywhere at once: one is no evidence.
     if change is not None and np.sort(change.apart)[-2:].min() > trial.tolerance:
-        codes = _DYNAMIC | _RANDOM | {"QuantizeLinear", _DROPOUT, _BATCH_NORM}
+        codes = (
+            mixing.DYNAMIC | mixing.RANDOM | {"QuantizeLinear", mixing.DROPOUT, mixing.BATCH_NORM}
+        )
         yield trial.observation(
             "depends-on-the-optimiser",
             change,
@@ -656,44 +642,14 @@ def _forces(change: _Change) -> bool:
     return bool(last.max() >= _FORCED * len(change.after) and there < _FORCED * len(change.before))
 
 
-def _operators(model: Model) -> tuple[_Node, ...]:
-    """Return what makes honest models depend on more than the image."""
-    from scanner.graph.core.structure import attribute, label  # noqa: PLC0415 - onnx
-    from scanner.modelfile.nested import walk  # noqa: PLC0415 - as above
-
-    found = []
-    for body in walk([model.proto.graph, *model.proto.functions]):
-        fixed = {t.name: t for t in getattr(body, "initializer", ())}
-        for node in body.node:
-            kind = node.op_type
-            if kind == "BatchNormalization" and attribute(node, "training_mode", 0):
-                kind = _BATCH_NORM
-            elif kind == "Dropout" and len(node.input) > 2 and node.input[2]:  # noqa: PLR2004 - the third is its mode
-                kind = _DROPOUT
-            elif kind.startswith("Reduce") and _over_batch(node, fixed):
-                kind = _REDUCED
-            found.append((kind, label(node, "")))
-    kinds = _DYNAMIC | _RANDOM | {"QuantizeLinear", _BATCH_NORM, _DROPOUT, _REDUCED}
-    return tuple(node for node in found if node[0] in kinds)
-
-
-def _honest(explained: Sequence[_Node]) -> Severity:
+def _honest(explained: Sequence[mixing.Node]) -> Severity:
     """Return how much a dependence weighs that an honest model has too.
 
     Dynamic quantisation cannot do otherwise; a layer that was left in training mode is a mistake.
     """
-    return Severity.NOTE if all(kind in _DYNAMIC for kind, _ in explained) else Severity.WARNING
-
-
-def _over_batch(node: Any, fixed: Mapping[str, Any]) -> bool:
-    """Whether a reduction takes in the first axis."""
-    from scanner.graph.core.structure import attribute  # noqa: PLC0415 - onnx
-
-    axes = attribute(node, "axes", None)
-    if axes is None and len(node.input) > 1 and node.input[1]:
-        # Axes that are computed may be any.
-        axes = _numbers(fixed[node.input[1]]).reshape(-1) if node.input[1] in fixed else [0]
-    return axes is None or 0 in list(axes)
+    return (
+        Severity.NOTE if all(kind in mixing.DYNAMIC for kind, _ in explained) else Severity.WARNING
+    )
 
 
 def _said(number: float) -> str:
