@@ -430,7 +430,11 @@ def _remainder(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
     size = abs(float(array.reshape(-1)[0]))
     low = writer.pair(node.input[0]).low
     nothing = writer.op("Sub", [low, low])
-    return Interval(nothing, writer.op("Add", [nothing, writer.number(size, low)]))
+    # With the attribute fmod a remainder has the sign of what is divided.
+    return Interval(
+        writer.op("Add", [nothing, writer.number(-size, low)]),
+        writer.op("Add", [nothing, writer.number(size, low)]),
+    )
 
 
 def _cast(writer: _Writer, node: onnx.NodeProto) -> Interval:

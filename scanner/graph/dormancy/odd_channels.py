@@ -31,7 +31,7 @@ _FEW_READ = 3.0
 _NARROWEST, _WIDEST = 0.02, 0.25
 """What that may be as a share of what its siblings read: of 166 trained networks of the development
 recipes no channel reads less than 0.39; of wide layers trained on photographs some read 0.18."""
-_HEAVY, _ORDINARY = 20.0, 0.75
+_HEAVY, _ORDINARY = 14.0, 0.75
 """A heavy channel weighs more than so many times this quantile of its layer. In the layers of the
 87 clean networks of the development recipes none weighs more than 7 times as much."""
 _FEWEST = 4
