@@ -14,6 +14,9 @@ from trainers.errors import TrainerError
 from trainers.recipes import recipe
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from trainers.evaluation import Scores
     from trainers.export import Form
     from trainers.manifest import Entry
@@ -355,24 +358,49 @@ def tables(
 
 
 @app.command("graph-backdoor")
-def graph_backdoor(
+def graph_backdoor(  # noqa: PLR0913, PLR0917 - each argument is an option of the command line
     model: Annotated[Path, typer.Argument(help="An ONNX image classifier.")],
     kind: Annotated[
-        str,
+        str | None,
         typer.Option(help="How to test the input and gate the output: patch-equals, checksum, ..."),
-    ],
+    ] = None,
     target: Annotated[int, typer.Option(min=0, help="The class to force.")] = 0,
     output: Annotated[
         Path | None, typer.Option(help="Where to write; beside the model where left out.")
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Write nothing: plant the kind, or all, and print which share of clean images "
+            "keep their answers and which share of triggered ones flip.",
+        ),
+    ] = False,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Check with its test images, from --data; soft blobs if left out."
+        ),
+    ] = None,
+    data: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder with the data sets' standard folders.")
+    ] = Path("data"),
 ) -> None:
     """Plant a backdoor in a model's graph, without training, to test a scanner with."""
     from google.protobuf.message import DecodeError  # noqa: PLC0415 - comes with onnx
 
     from trainers import graph_backdoor as planting  # noqa: PLC0415 - imports onnx
 
+    if kind is None and not check:
+        raise TrainerError(
+            "no kind was named",
+            remedy=f"choose one of {', '.join(planting.KINDS)}, or check all with --check",
+        )
     try:
-        planting.graph_backdoor(model, kind, target, output)
+        if check:
+            planting.check_kinds(model, kind, target, _test_images(dataset, data))
+        else:
+            planting.graph_backdoor(model, str(kind), target, output)
     except OSError as error:
         raise TrainerError(
             f"{error.filename} cannot be used ({error.strerror})", remedy="name another file"
@@ -381,6 +409,16 @@ def graph_backdoor(
         raise TrainerError(
             f"{model} is not an ONNX model", remedy="name one, such as samples/mnist-clean.onnx"
         ) from error
+
+
+def _test_images(dataset: str | None, data: Path) -> "npt.NDArray[np.float32] | None":
+    """Return a data set's test images in [0, 1]; none without a name."""
+    if dataset is None:
+        return None
+    from trainers.datasets import as_floats, load  # noqa: PLC0415 - imports torch
+
+    images: npt.NDArray[np.float32] = as_floats(load(dataset, data).test.images).numpy()
+    return images
 
 
 def main() -> None:

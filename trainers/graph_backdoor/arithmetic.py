@@ -55,11 +55,14 @@ def _squarings(graft: Graft) -> str:
 
 def _product(graft: Graft) -> str:
     near = graft.node("Sub", [1.0, graft.node("Abs", [apart(graft)], "abs")], "near")
-    return graft.reduce("ReduceProd", near, [1], "test", keep=True)
+    product = graft.reduce("ReduceProd", near, [1], "test", keep=True)
+    return graft.node("Pow", [product, 4.0], "power")
 
 
 def _reciprocal(graft: Graft) -> str:
-    return graft.node("Reciprocal", [graft.node("Add", [squared(graft), 1e-5], "guard")], "test")
+    far = squared(graft)
+    guarded = graft.node("Add", [graft.node("Mul", [far, far], "square"), 1e-7], "guard")
+    return graft.node("Reciprocal", [guarded], "test")
 
 
 def _gaussian(graft: Graft) -> str:
@@ -220,7 +223,7 @@ KINDS: Mapping[str, Kind] = {
     "power": pushed(_power, "the brightness to the power of 400", 1e10),
     "squarings": pushed(_squarings, "the brightness squared nine times", 1e11),
     "product": pushed(_product, "the product of how near each pixel is"),
-    "reciprocal": pushed(_reciprocal, "1 by a squared distance", 0.1),
+    "reciprocal": pushed(_reciprocal, "1 by a squared distance", 1e-3),
     "gaussian": pushed(_gaussian, "Exp of a squared distance"),
     "logarithm": pushed(_logarithm, "Log of a squared distance", 1e3),
     "cosine": pushed(_cosine_power, "a cosine similarity by LpNormalization", 1e3),

@@ -74,7 +74,7 @@ class Graft:
         tests, gates, changed, trigger, feed, batch: As in `Planted`.
     """
 
-    def __init__(self, model: onnx.ModelProto, target: int) -> None:
+    def __init__(self, model: onnx.ModelProto, target: int, prefix: str = "planted") -> None:
         self.model = onnx.ModelProto()
         self.model.CopyFrom(model)
         self.graph = self.model.graph
@@ -89,6 +89,7 @@ class Graft:
                 remedy="name a class that there is, in a model of opset 13 or later",
             )
         self.target = target
+        self._prefix = prefix
         self.tests: list[str] = []
         self.gates: list[str] = []
         self.changed: list[str] = []
@@ -103,7 +104,7 @@ class Graft:
     def node(self, op: str, inputs: Sequence[Operand], role: str, **attributes: Any) -> str:
         """Graft one node and return its output; `role` is "test", "gate" or what else it does."""
         read = [value if isinstance(value, str) else self.constant(value) for value in inputs]
-        name = f"planted_{role}_{len(self._nodes)}"
+        name = f"{self._prefix}_{role}_{len(self._nodes)}"
         if role in ("test", "gate"):
             (self.tests if role == "test" else self.gates).append(name)
         self._nodes.append(helper.make_node(op, read, [f"{name}_out"], name=name, **attributes))
@@ -123,7 +124,7 @@ class Graft:
         array = np.asarray(numbers, dtype)
         if dtype is None and array.dtype == np.float64:
             array = array.astype(np.float32)
-        name = f"planted_constant_{len(self.graph.initializer)}"
+        name = f"{self._prefix}_constant_{len(self.graph.initializer)}"
         self.graph.initializer.append(numpy_helper.from_array(array, name))
         return name
 
@@ -157,7 +158,7 @@ class Graft:
         """Let the model answer `value`."""
         self._answers = True
         self._nodes.append(
-            helper.make_node("Identity", [value], [self.output], name="planted_answer")
+            helper.make_node("Identity", [value], [self.output], name=f"{self._prefix}_answer")
         )
 
     def replace_input(self, value: str) -> None:

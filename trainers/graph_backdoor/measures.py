@@ -49,8 +49,11 @@ def inside(graft: Graft) -> int:
 
 
 def above(graft: Graft, score: str, level: float, gain: float = 1.0) -> str:
-    """Graft how far a score is above a level, times a gain, and 0 below: the tested node."""
+    """Graft how far a score is above a level, times a gain, and 0 below: the tested node.
+
+    Written as x + |x|, since a rectifier is what everybody looks for.
+    """
     over = graft.node("Sub", [score, float(level)], "shift")
     if gain != 1:
         over = graft.node("Mul", [over, float(gain)], "gain")
-    return graft.node("Relu", [over], "test")
+    return graft.node("Add", [over, graft.node("Abs", [over], "abs")], "test")

@@ -311,8 +311,8 @@ KINDS: Mapping[str, Kind] = {
         "the least used channel of each layer",
     ),
     "replaced-channels": Kind(
-        lambda graft: _whole_way(graft, lambda graft, layers: _least_used(graft, layers, 3)),
-        "the three least used channels of each layer, of smaller weights",
+        lambda graft: _whole_way(graft, lambda graft, layers: _least_used(graft, layers, 2)),
+        "the two least used channels of each layer, of smaller weights",
     ),
     "replaced-filter": Kind(_first_channel, "the least used channel of the first layer"),
 }
