@@ -98,6 +98,7 @@ def judge(
         description=comparison.description,
         observations=measurement.observations,
         left_out=left_out(measurement),
+        clean=() if population is None else tuple(sorted(population.values)),
     )
 
 
