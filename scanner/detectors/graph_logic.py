@@ -7,6 +7,7 @@ in `scanner.graph.logic.gates`.
 
 import base64
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,6 +34,8 @@ _ROUNDS = 12
 # Parts of the input range in which a search starts: away from its ends, so that pixels can move
 # both ways.
 _STARTS = ((0.05, 0.9), (0.02, 0.3), (0.6, 0.95))
+_FEW_CHANGE = 0.25
+"""Part of the ordinary images whose class an open gate must change, or it is not worth opening."""
 _OPENED = 0.2  # a decision written as a number is over when it has moved this far
 _MOVED = 0.1  # relative: an answer that is a number has changed when it has moved this far
 
@@ -142,6 +145,9 @@ def _weighed(observation: Observation, ways: gate_habits.Ways | str) -> Observat
                 "taken": ways.taken,
                 "decides": ways.decides,
                 "further": ways.further,
+                "moves": ways.moves,
+                "changed": ways.changed,
+                "blanks": ways.blanks,
                 "textured": ways.textured,
                 "featureless": ways.featureless,
                 "guesses": ways.guesses,
@@ -152,22 +158,54 @@ def _weighed(observation: Observation, ways: gate_habits.Ways | str) -> Observat
 
 def _judged(observation: Observation, ways: gate_habits.Ways) -> tuple[Severity, str]:
     """Return a gate's severity by its habits, and what they are, as a sentence."""
-    counted = f"{ways.taken} of {ways.asked} ordinary images take the rarer way"
-    both_ways = ways.ordinary
+    return next(
+        (severity, said) for applies, severity, said in _habits(observation, ways) if applies
+    )
+
+
+def _habits(
+    observation: Observation, ways: gate_habits.Ways
+) -> Iterator[tuple[bool, Severity, str]]:
+    """Yield what a gate may do on ordinary images: whether it does, its severity, a sentence."""
+    taken = f"{ways.taken} of {ways.asked} ordinary images take the rarer way"
+    further = ways.further and not ways.decides
+    level, trained = observation.details["by_level"], observation.details["behind_weights"]
     textured = ways.textured >= gate_habits.SELDOM * ways.asked
-    if ways.guesses:
-        return Severity.NOTE, f"It brings {ways.guesses} into the range of the others"
-    if ways.further and not ways.decides:
-        return Severity.SUSPICIOUS, f"{counted}, and none as far as it can go, where it decides"
-    if both_ways and not ways.decides:
-        return Severity.NOTE, f"{counted}, and either way the image decides the answer"
-    if observation.details["by_level"] and ways.featureless and not textured:
-        return Severity.WARNING, f"{counted}, as featureless ones do: it may be a guard"
-    if ways.decides is False and observation.details["behind_weights"]:
-        made = "the test and both ways are made of trained weights, as in an early exit"
-        return Severity.WARNING, f"{counted}; {made}"
-    one = ", which gives all of them one class" if both_ways else ""
-    return Severity.SUSPICIOUS, counted + one
+    few = ways.changed is not None and ways.changed < _FEW_CHANGE
+    yield (
+        bool(ways.guesses),
+        Severity.NOTE,
+        f"It brings {ways.guesses} into the range of the others",
+    )
+    yield bool(further), Severity.SUSPICIOUS, f"{taken}, none as far as it can go, where it decides"
+    yield (
+        ways.ordinary and not ways.decides,
+        Severity.NOTE,
+        f"{taken}, and either way the image decides the answer",
+    )
+    yield (
+        ways.moves and ways.further is False and not ways.decides,
+        Severity.NOTE,
+        "It differs from image to image, and decides the answer of none",
+    )
+    yield ways.blanks, Severity.WARNING, f"{taken}, which leaves no answer: it may be a guard"
+    yield (
+        few and ways.further is False,
+        Severity.WARNING,
+        f"{taken}, and held that way it changes few classes",
+    )
+    yield (
+        level and ways.featureless and not textured,
+        Severity.WARNING,
+        f"{taken}, as featureless ones do: it may be a guard",
+    )
+    yield (
+        ways.decides is False and trained,
+        Severity.WARNING,
+        f"{taken}; the test and both ways are made of trained weights, as in an early exit",
+    )
+    one = ", which gives all of them one class" if ways.ordinary else ""
+    yield True, Severity.SUSPICIOUS, taken + one
 
 
 def _unconfirmed(observation: Observation, reason: str) -> Observation:

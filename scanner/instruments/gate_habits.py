@@ -54,7 +54,11 @@ class Ways:
         decides: Whether one of the ways, and not the image, decides the class; None where no state
             of the rarer way is known.
         further: Whether a number that decides can go where no ordinary image brings it, and there
-            makes the class.
+            makes the class; None where nobody knows how far it can go.
+        moves: Whether the decision has no usual state: it differs from image to image.
+        changed: The part of the images whose class changes while it is held the other way; None as
+            above.
+        blanks: Whether the other way leaves scores that are all alike.
         textured: How many of those that take it are more than one colour.
         featureless: Whether an image of nothing but the lowest value takes it, or half of the
             images of one colour.
@@ -65,7 +69,10 @@ class Ways:
     asked: int
     taken: int
     decides: bool | None
-    further: bool
+    further: bool | None
+    moves: bool
+    changed: float | None
+    blanks: bool
     textured: int
     featureless: bool
     guesses: str
@@ -113,20 +120,24 @@ class Trial:
         states = [state(image) for image in rig.images]
         usual, typical = _usual(states)
         forced = rig.forced(decision, typical)
-        if usual.mean() < _MOST_WAYS:
+        moves = bool(usual.mean() < _MOST_WAYS)
+        if moves:
             # No state is the usual one: what counts is which images are answered otherwise.
             usual = np.array(self._answered_alike(forced, typical))
         taken = int((~usual).sum())
         other = _other(states, usual, typical)
         empty = np.full_like(rig.images[0], rig.span[0])
         plain = self._plain()
-        decides = (
-            None
-            if other is None
-            else self._decides(forced, other)
-            or self._decides(forced, typical)
-            or self._seen_to_decide(usual)
-        )
+        decides, changed, blanks = None, None, False
+        if other is not None:
+            before, held = self._held(forced, other)
+            decides = (
+                _is_made(before, held)
+                or _is_made(*self._held(forced, typical))
+                or self._seen_to_decide(usual)
+            )
+            changed = float(np.mean(before.argmax(1) != held.argmax(1)))
+            blanks = bool(np.mean(np.ptp(held, axis=1) == 0) >= _ALIKE)
         # What ordinary images take, or what decides, guesses no range.
         guessing = not decides and taken < SELDOM * len(states)
         return Ways(
@@ -134,6 +145,9 @@ class Trial:
             taken=taken,
             decides=decides,
             further=self._decides_further(decision, forced, typical),
+            moves=moves,
+            changed=changed,
+            blanks=blanks,
             textured=int((~usual & ~plain).sum()),
             featureless=not _same(state(empty), typical)
             or float((~usual)[plain].mean() if plain.any() else 0) >= _MOST_WAYS,
@@ -155,34 +169,28 @@ class Trial:
         after = (forced.answer(image, typical) for image in rig.images)
         return [not forcing.noticed([b], [a]) for b, a in zip(before, after, strict=True)]
 
-    def _decides_further(self, decision: str, forced: forcing.Forced, typical: Array) -> bool:
+    def _decides_further(
+        self, decision: str, forced: forcing.Forced, typical: Array
+    ) -> bool | None:
         """Whether a decision that is a number makes the class at an end of what it can be."""
         if typical.dtype.kind != "f":
             return False
         ends = self._rig.reachable([decision])[0].get(decision, ())
-        return any(
-            self._decides(forced, end.astype(typical.dtype), another=True)
-            for end in ends
-            if end.shape == typical.shape and np.isfinite(end).all()
+        known = [end for end in ends if end.shape == typical.shape and np.isfinite(end).all()]
+        pairs = (self._held(forced, end.astype(typical.dtype)) for end in known)
+        # Another class than most images have by themselves.
+        decides = any(
+            np.mean(old.argmax(1) != new.argmax(1)) >= _ANOTHER and _is_made(old, new)
+            for old, new in pairs
         )
+        return decides if decides or len(known) == len(ends) > 0 else None
 
-    def _decides(self, forced: forcing.Forced, other: Array, *, another: bool = False) -> bool:
-        """Whether the decision, and no longer the image, makes the answer while it is held so.
-
-        Then all images have one class, and scores that hardly differ between them, or that class
-        leads by more than any did. Images of noise that merely happen to be of one class do not.
-
-        Args:
-            forced: The model with the decision in hand.
-            other: What it is held at.
-            another: Whether it must be another class than most images have by themselves.
-        """
+    def _held(self, forced: forcing.Forced, state: Array) -> tuple[Array, Array]:
+        """Return the scores of some images as they are and with the decision held, (n, classes)."""
         before = self._rig.answers(min(_ASKED, len(self._rig.images)))
-        after = [forced.answer(image, other) for image in self._rig.images[: len(before)]]
-        old, new = (np.concatenate([_row(a) for a in rows]) for rows in (before, after))
-        if another and np.mean(old.argmax(1) != new.argmax(1)) < _ANOTHER:
-            return False
-        return _is_made(old, new)
+        after = [forced.answer(image, state) for image in self._rig.images[: len(before)]]
+        old, new = (np.concatenate([_row(answer) for answer in rows]) for rows in (before, after))
+        return old, new
 
     def _seen_to_decide(self, usual: npt.NDArray[np.bool_]) -> bool:
         """Whether those that take one of the ways are all answered as if nobody looked at them.
@@ -286,12 +294,16 @@ def _usual(states: Sequence[Array]) -> tuple[npt.NDArray[np.bool_], Array]:
 
 
 def _other(states: Sequence[Array], usual: npt.NDArray[np.bool_], typical: Array) -> Array | None:
-    """Return a state of the rarer way: one that was seen, or the opposite of yes or no."""
+    """Return a state of the rarer way: one that was seen, or the opposite of a yes or no."""
     if not usual.all():
         unusual = [state for state, same in zip(states, usual, strict=True) if not same]
         far = [_distance(state, typical) for state in unusual]
         return np.asarray(unusual[int(np.argmax(far))])
-    return np.asarray(~typical) if typical.dtype == np.bool_ else None
+    if typical.dtype == np.bool_:
+        return np.asarray(~typical)
+    # A yes or no that has become one number.
+    yes_or_no = typical.size == 1 and typical.reshape(-1)[0] in (0, 1)
+    return np.asarray(1 - typical, typical.dtype) if yes_or_no else None
 
 
 def _distance(one: Array, other: Array) -> float:

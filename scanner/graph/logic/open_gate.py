@@ -200,6 +200,8 @@ def _axes(context: _Context, index: int) -> tuple[int, ...]:
     if axes is None and len(context.step.inputs) > 1 and context.step.inputs[1]:
         axes = context.read(1).reshape(-1).tolist()
     rank = context.read(index).ndim
+    if context.step.op.startswith("Global"):
+        return tuple(range(2, rank))
     return tuple(int(a) % rank for a in axes) if axes else tuple(range(rank))  # type: ignore[attr-defined]
 
 
