@@ -104,7 +104,8 @@ class _Habits:
         try:
             if self._trial is None:
                 self._trial = gate_habits.Trial(self._subject, self._flow.outputs[0])
-            ways = self._trial.ways(str(observation.details["decision"]))
+            details = observation.details
+            ways = self._trial.ways(str(details["decision"]), str(details["switch"]))
         except (UnsupportedModelError, UsageError, GraphError) as error:
             return error.problem
         return ways or "the test lies inside the body of a loop or branch"
@@ -171,7 +172,7 @@ def _habits(
     further = ways.further and not ways.decides
     level, trained = observation.details["by_level"], observation.details["behind_weights"]
     textured = ways.textured >= gate_habits.SELDOM * ways.asked
-    few = ways.changed is not None and ways.changed < _FEW_CHANGE
+    few = ways.decides is False and (ways.changed or 0) < _FEW_CHANGE
     yield (
         bool(ways.guesses),
         Severity.NOTE,

@@ -101,10 +101,15 @@ class Trial:
         shape = probes.image_shape(subject.model, subject.settings)
         self._rig = forcing.Rig(subject, self._flat, shape, answer)
 
-    def ways(self, decision: str) -> Ways | None:
+    def ways(self, decision: str, switch: str = "") -> Ways | None:
         """Return what a gate's decision does on ordinary images.
 
         None where the decision lies inside the body of a loop or branch, where it cannot be read.
+
+        Args:
+            decision: The value that meets what it gates.
+            switch: A yes or no behind it, if there is one. It may reach the answer in other places
+                too, so it is held as well.
 
         Raises:
             UnsupportedModelError: The model fails on an image.
@@ -130,14 +135,11 @@ class Trial:
         plain = self._plain()
         decides, changed, blanks = None, None, False
         if other is not None:
-            before, held = self._held(forced, other)
-            decides = (
-                _is_made(before, held)
-                or _is_made(*self._held(forced, typical))
-                or self._seen_to_decide(usual)
-            )
-            changed = float(np.mean(before.argmax(1) != held.argmax(1)))
-            blanks = bool(np.mean(np.ptp(held, axis=1) == 0) >= _ALIKE)
+            held = [self._held(forced, other), *self._switched(decision, switch)]
+            decides = any(_is_made(*pair) for pair in [*held, self._held(forced, typical)])
+            decides = decides or self._seen_to_decide(usual)
+            changed = max(float(np.mean(old.argmax(1) != new.argmax(1))) for old, new in held)
+            blanks = all(np.mean(np.ptp(new, axis=1) == 0) >= _ALIKE for _, new in held)
         # What ordinary images take, or what decides, guesses no range.
         guessing = not decides and taken < SELDOM * len(states)
         return Ways(
@@ -191,6 +193,16 @@ class Trial:
         after = [forced.answer(image, state) for image in self._rig.images[: len(before)]]
         old, new = (np.concatenate([_row(answer) for answer in rows]) for rows in (before, after))
         return old, new
+
+    def _switched(self, decision: str, switch: str) -> list[tuple[Array, Array]]:
+        """Return scores as they are and with a yes or no behind the decision turned round."""
+        if switch == decision or switch not in self._made:
+            return []
+        reader = self._rig.reader([switch])
+        states = [self._rig.read(reader, image)[0] for image in self._rig.images[:_ASKED]]
+        if states[0].dtype != np.bool_:
+            return []
+        return [self._held(self._rig.forced(switch, states[0]), ~_usual(states)[1])]
 
     def _seen_to_decide(self, usual: npt.NDArray[np.bool_]) -> bool:
         """Whether those that take one of the ways are all answered as if nobody looked at them.
