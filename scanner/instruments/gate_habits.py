@@ -140,8 +140,8 @@ class Trial:
             decides = decides or self._seen_to_decide(usual)
             changed = max(float(np.mean(old.argmax(1) != new.argmax(1))) for old, new in held)
             blanks = all(np.mean(np.ptp(new, axis=1) == 0) >= _ALIKE for _, new in held)
-        # What ordinary images take, or what decides, guesses no range.
-        guessing = not decides and taken < SELDOM * len(states)
+        # What ordinary images take guesses no range.
+        guessing = taken < SELDOM * len(states)
         return Ways(
             asked=len(states),
             taken=taken,

@@ -93,7 +93,7 @@ _RECTIFIERS = frozenset({
     "Relu", "Clip", "Max", "Min", "HardSigmoid", "Sigmoid", "Tanh", "Softplus", "ThresholdedRelu",
     "Erf", "Exp", "LeakyRelu", "Elu", "Softmax", "PRelu", "Celu", "Selu", "Shrink", "Atan",
     "Softsign", "Gelu", "Mish", "Swish", "HardSwish", "Reciprocal", "Pow", "Sqrt", "Log", "Sinh",
-    "Cosh", "LogSoftmax", "ReduceLogSumExp", "ReduceLogSum", "QuantizeLinear",
+    "Cosh", "Abs", "Sin", "Cos", "LogSoftmax", "ReduceLogSumExp", "ReduceLogSum", "QuantizeLinear",
 })  # fmt: skip
 WEIGHTED = frozenset({
     "Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "ConvInteger",
