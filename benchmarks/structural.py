@@ -3,7 +3,8 @@
     python -m benchmarks.structural --data DIR --csv structural.csv
 
 Plants every kind of `python -m trainers graph-backdoor` in samples, gives samples every honest
-habit, scans all of them alone and beside the sample that they were made from, and counts. With
+habit, scans all of them alone and beside the sample that they were made from, and counts. Honest
+networks of other kinds (sound, text, tables) are scanned alone. With
 `--data` a kind is first checked on test images, and what is no backdoor in a sample is not counted
 there. `--whole` scans with every detector, as a user does, and takes an hour or two; without it the
 verdict is that of structure alone.
@@ -27,6 +28,7 @@ from scanner.results import Severity
 from trainers.errors import TrainerError
 from trainers.graph_backdoor import FAMILIES, KINDS, Checked, check, plant
 from trainers.graph_backdoor.habits import HABITS, adopt
+from trainers.graph_backdoor.strangers import STRANGERS
 
 _STRUCTURAL = ("integrity", "graph_logic", "dormant", "diff", "invariance", "not-the-file")
 _SAMPLES = Path("samples")
@@ -67,15 +69,18 @@ def main(
     """Plant, scan, count."""
     names = tuple(name for name in _STRUCTURAL if name in FAMILY)
     settings = Settings(detectors=() if whole else names)
+    parts = [part for part in only.split(",") if part]
     rows: list[dict[str, Any]] = []
     for name in samples.split(","):
         path = _SAMPLES / f"{name}-clean.onnx"
-        subjects = list(_subjects(path, name, data, [part for part in only.split(",") if part]))
+        subjects = list(_subjects(path, name, data, parts))
         for references in ((), (path,)):
             for row in _scanned(subjects, references, settings):
                 rows.append({"model": name, **row})
                 typer.echo(", ".join(str(value) for value in rows[-1].values()), err=True)
                 write_csv(csv_file, rows)
+    rows += _strangers(parts, settings)
+    write_csv(csv_file, rows)
     typer.echo(table([*_counts(rows)]))
     typer.echo(table([*_by_detector(rows)]))
 
@@ -103,6 +108,17 @@ def _subjects(path: Path, name: str, data: Path | None, only: Sequence[str]) -> 
     for habit in HABITS:
         if not only or {"habits", habit} & set(only):
             yield Subject(group="habits", kind=habit, nodes=(), model=adopt(clean, habit))
+
+
+def _strangers(only: Sequence[str], settings: Settings) -> Iterator[dict[str, Any]]:
+    """Yield a row for each honest network of another kind; none of them has a reference."""
+    subjects = [
+        Subject(group="strangers", kind=name, nodes=(), model=build())
+        for name, build in STRANGERS.items()
+        if not only or {"strangers", name} & set(only)
+    ]
+    for row in _scanned(subjects, (), settings):
+        yield {"model": "its own", **row}
 
 
 def _images(name: str, data: Path | None) -> Any:
@@ -152,7 +168,7 @@ def _row(subject: Subject, result: ScanResult) -> dict[str, Any]:
 
 def _counts(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield a row for each sample and way to scan: planted kinds by family, and habits."""
-    for group in ("planted", *FAMILIES, "habits"):
+    for group in ("planted", *FAMILIES, "habits", "strangers"):
         for model, reference in sorted({(row["model"], row["reference"]) for row in rows}):
             own = [
                 row
@@ -175,11 +191,11 @@ def _counts(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _by_detector(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield how many planted kinds and habits each detector flags, over all samples."""
+    """Yield how many planted kinds and honest files each detector flags, over all samples."""
     flags = collections.Counter[tuple[str, bool, str]]()
     files = collections.Counter[tuple[bool, str]]()
     for row in rows:
-        what = "planted" if row["kind"] in KINDS else "habits"
+        what = "planted" if row["kind"] in KINDS else "honest"
         files[row["reference"], what] += 1
         for detector in row["flagged by"].split():
             flags[detector, row["reference"], what] += 1

@@ -328,7 +328,7 @@ class ReportOptions(PrintOptions):
             DISPLAY,
             "--verbose",
             "-v",
-            help="Show every detector in full, also where it found nothing, and every model.",
+            help="Show every detector in full, with the triggers drawn, and every model.",
         ),
     ] = False
     fail_on: Annotated[

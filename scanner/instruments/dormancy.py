@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from scanner.errors import NoLogitsError, UnsupportedModelError, WorkerTimeoutError
 from scanner.graph.core import flatten
+from scanner.graph.core.draft import Proto
 from scanner.graph.dormancy import odd_channels
 from scanner.graph.dormancy.side_paths import Joint, Paths
 from scanner.graph.layers.logits import find_logits
@@ -47,6 +47,9 @@ _MOST_NOTICED = 0.1
 """Share of the images whose answer may change when a dormant value is held where it mostly is."""
 _ASKED, _FEWER = 24, 10
 """Ordinary images that a forced value is shown with, and how many of them if they are large."""
+_TOO_HEAVY = 100.0
+"""A channel that weighs so many times what the others do never came of training: in real networks
+trained on photographs we saw 50."""
 _PLAIN = 9
 """Plain images that are tried, from the lowest value to the highest."""
 _SECONDS, _TO_WAKE = 20.0, 5.0
@@ -129,14 +132,16 @@ def search(subject: Subject) -> Found:
         return Found(observations=(), parameters=parameters)
     rig = forcing.Rig(subject, flat, shape, answer)
     rig.until = time.monotonic() + _SECONDS
-    if not _may_name_class(paths, answer) or not forcing.names_class(rig.answers(1)[0], rig.batch):
-        raise NoLogitsError(
-            f"{answer!r} holds no class scores, so nothing tells whether they were forced",
-            remedy="name the logits with the setting `logits`",
-        )
     parameters |= {"images": len(rig.images), "input_range": list(rig.span)}
     found: list[Observation] = []
     try:
+        if not (
+            _may_name_class(paths, answer) and forcing.names_class(rig.answers(1)[0], rig.batch)
+        ):
+            raise NoLogitsError(
+                f"{answer!r} holds no class scores, so nothing tells whether they were forced",
+                remedy="name the logits with the setting `logits`",
+            )
         found.extend(_side_paths(joints, paths, rig))
         found.extend(_replaced_channels(odd, paths, rig))
     except WorkerTimeoutError:
@@ -145,7 +150,7 @@ def search(subject: Subject) -> Found:
     return Found(observations=tuple(found), parameters=parameters)
 
 
-def answer_of(flat: onnx.ModelProto, asked: str | None) -> str:
+def answer_of(flat: Proto, asked: str | None) -> str:
     """Return the value that holds what a model answers: its logits, else its first output.
 
     What the user names as logits comes second: a gate may stand behind it.
@@ -161,7 +166,7 @@ def answer_of(flat: onnx.ModelProto, asked: str | None) -> str:
             return find_logits(flat, asked).value
         if not flat.graph.output:
             raise
-        return flat.graph.output[0].name
+        return str(flat.graph.output[0].name)
 
 
 def _may_name_class(paths: Paths, answer: str) -> bool:
@@ -278,13 +283,15 @@ def _asked(rig: forcing.Rig) -> int:
 
 
 def _switches(path: _Path, paths: Paths, habits: Mapping[str, forcing.Habit]) -> list[str]:
-    """Return the sleeping values that a whole path hangs on, those nearest to its end first.
+    """Return the sleeping values that a whole path hangs on: single numbers, the last ones first.
 
-    Forced one by one, values that belong together may say what no image can make them say.
+    What several numbers can be, each by itself, they need not be together. Forced one by one,
+    values that belong together may say what no image can make them say.
     """
     trails = [set(paths.trail(side)) for side in path.sides]
     common = [name for name in path.trail if all(name in trail for trail in trails)]
-    return [name for name in reversed(common) if name in habits][:_MOST_SWITCHES]
+    asleep = [name for name in reversed(common) if name in habits]
+    return sorted(asleep, key=lambda name: paths.room(name) > 1)[:_MOST_SWITCHES]
 
 
 def _observation(path: _Path, paths: Paths, sleeping: _Sleeping) -> Observation:
@@ -295,9 +302,9 @@ def _observation(path: _Path, paths: Paths, sleeping: _Sleeping) -> Observation:
     return Observation(
         code="sleeping-path",
         severity=Severity.SUSPICIOUS,
-        sentence=f"{sleeping.value!r} goes past the trained weights to {joints} and can be held still "
-        f"unnoticed on {1 - sleeping.moved:.0%} of the images shown; moved {how}, it makes the "
-        f"model answer {_outcome(sleeping.effect)} to {sleeping.effect.share:.0%} of them",
+        sentence=f"{sleeping.value!r} goes past the trained weights to {joints} and can be held "
+        f"still unnoticed on {1 - sleeping.moved:.0%} of the images shown; moved {how}, it makes "
+        f"the model answer {_outcome(sleeping.effect)} to {sleeping.effect.share:.0%} of them",
         nodes=paths.labels([*path.trail, *(joint.output for joint in path.joints)]),
         details={
             "value": sleeping.value,
@@ -322,22 +329,35 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
         asleep = sleeping.model.answer(image, sleeping.typical)
         return forcing.differ_in_class(rig.answer_to(image), asleep)
 
-    stem = all(paths.mass(joint.carrier) == 0 for joint in path.joints)
+    session = rig.reader([sleeping.value])
+
+    def reaches(image: Array) -> bool:
+        return forcing.reaches(rig.read(session, image)[0], sleeping.typical, sleeping.held)
+
+    observation, doubt = _observation(path, paths, sleeping), ""
+    several = forcing.directions(sleeping.typical, sleeping.held) > 1
+    if all(paths.mass(joint.carrier) == 0 for joint in path.joints):
+        if several:
+            return _doubted(observation, "each of its numbers mends the image at its own place")
+        doubt = "it bends the image before all weights"
+    elif several:
+        doubt = "its numbers may not go there together"
     sleeper = waking.Sleeper(
         value=sleeping.value,
         trail=paths.trail(sleeping.value),
         held=sleeping.held,
         channels=None,
-        doubt="it bends the image before all weights" if stem else "",
+        shown=sleeping.shown,
+        doubt=doubt,
         wakes=wakes,
+        reaches=reaches,
     )
-    return _woken(_observation(path, paths, sleeping), sleeper, sleeping.shown, paths, rig)
+    return _woken(observation, sleeper, paths, rig)
 
 
 def _woken(
     observation: Observation,
     sleeper: waking.Sleeper,
-    shown: Sequence[int],
     paths: Paths,
     rig: forcing.Rig,
 ) -> Observation:
@@ -350,7 +370,7 @@ def _woken(
     try:
         guards = _is_guard(sleeper, rig)
         flow = unfold(rig.flat) if sleeper.channels is None else None
-        image, how = waking.wake(rig, paths, sleeper, shown, flow, textured=guards)
+        image, how = waking.wake(rig, paths, sleeper, flow, textured=guards)
     except WorkerTimeoutError:
         # Forcing has already shown what the path does: the end of the time takes no finding away.
         image, how = None, "the time ran out"
@@ -373,7 +393,8 @@ def _woken(
 def _is_guard(sleeper: waking.Sleeper, rig: forcing.Rig) -> bool:
     """Whether an empty image wakes it, or half of the plain ones: a bright one alone does not."""
     plain = forcing.plain(rig.images.shape[1:], rig.span, _PLAIN)
-    woken = [sleeper.wakes(probes.rounded(image, rig.dtype)) for image in plain]
+    images = [probes.rounded(image, rig.dtype) for image in plain]
+    woken = [sleeper.reaches(image) or sleeper.wakes(image) for image in images]
     return woken[0] or sum(woken) >= _PLAIN / 2
 
 
@@ -428,7 +449,7 @@ def _replaced_channels(
                 "changed": effect.changed,
             },
         )
-        yield _woken(observation, sleeper, (), paths, rig)
+        yield _woken(observation, sleeper, paths, rig)
         return
 
 
@@ -467,8 +488,11 @@ def _forced_channels(
         for end in reach[layer.value]:
             effect = forcing.effect(before, answers(end[part]))
             if effect.decisive:
-                doubt = "" if layer.lone else "such channels also come of training"
-                return effect, waking.Sleeper(layer.value, (), end[part], part, doubt, wakes)
+                trained = not layer.lone and layer.figure < _TOO_HEAVY
+                doubt = "such channels also come of training" if trained else ""
+                return effect, waking.Sleeper(
+                    layer.value, (), end[part], part, (), doubt, wakes, wakes
+                )
     return None
 
 

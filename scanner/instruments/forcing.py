@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import helper
 
 from scanner.errors import UnsupportedModelError, WorkerTimeoutError
 from scanner.graph.core import extract
-from scanner.graph.dormancy import bounds
+from scanner.graph.core.draft import Proto
+from scanner.graph.dormancy import bounds, rewired
 from scanner.instruments import probes, runtime
 from scanner.instruments.detector import Subject
 from scanner.sandbox import deadline
@@ -78,8 +77,8 @@ def is_large(shape: tuple[int, ...]) -> bool:
 def ordinary(subject: Subject, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
     """Return the images that a value is dormant on, (n, *shape), in the type of the input.
 
-    They are noise of five families, whole, with less contrast, and darker or brighter; plain images;
-    the user's; and those that other detectors left.
+    They are noise of five families, whole, with less contrast, and darker or brighter; plain
+    images; the user's; and those that other detectors left.
 
     Raises:
         UsageError: The user's images cannot be read, or do not fit the input.
@@ -160,9 +159,7 @@ class Rig:
         answer: The value that holds what the model answers.
     """
 
-    def __init__(
-        self, subject: Subject, flat: onnx.ModelProto, shape: tuple[int, ...], answer: str
-    ) -> None:
+    def __init__(self, subject: Subject, flat: Proto, shape: tuple[int, ...], answer: str) -> None:
         self.subject, self.flat, self.answer = subject, flat, answer
         info = subject.model.identity.inputs[0]
         first = info.shape[0] if info.shape else 1
@@ -174,7 +171,7 @@ class Rig:
         self._answers: list[Array] = []
         self._answering: runtime.Session | None = None
 
-    def opened(self, proto: onnx.ModelProto) -> runtime.Session:
+    def opened(self, proto: Proto) -> runtime.Session:
         """Load a graph derived from the model.
 
         Raises:
@@ -317,9 +314,7 @@ class Rig:
         Raises:
             UnsupportedModelError: ONNX Runtime refuses it.
         """
-        kind = helper.np_dtype_to_tensor_dtype(like.dtype)
-        info = helper.make_tensor_value_info(value, kind, list(like.shape))
-        session = self.opened(extract.between(self.flat, info, [self.answer]))
+        session = self.opened(rewired.held(self.flat, value, like, self.answer))
         return Forced(self, value, session)
 
 
@@ -365,6 +360,26 @@ def extremes(typical: Array, reach: tuple[Array, Array] | None, *, proven: bool)
         for end in ends
         if not np.allclose(end, typical, rtol=_SAME, atol=0)
     )
+
+
+def directions(typical: Array, held: Array) -> int:
+    """Return in how many numbers a forced value differs from what it is; proportions count once."""
+    if typical.dtype.kind != "f":
+        return int((typical != held).sum())
+    one, other = (np.nan_to_num(a.astype(np.float64).reshape(-1)) for a in (typical, held))
+    moved = int((np.abs(one - other) > _SAME * max(np.abs(other).max(initial=0.0), 1e-30)).sum())
+    sizes = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return min(moved, 1) if sizes > 0 and abs(one @ other) >= (1 - _SAME) * sizes else moved
+
+
+def reaches(value: Array, typical: Array, held: Array) -> bool:
+    """Whether a value is nearer to what it was forced to than to what it is on most images."""
+    if value.shape != held.shape:
+        return False
+    if value.dtype.kind != "f":
+        return bool((value == held).all())
+    way = held.astype(np.float64) - typical
+    return bool(((value - typical) * way).sum() >= 0.5 * np.square(way).sum() > 0)
 
 
 def _further(typical: Array) -> list[Array]:

@@ -13,23 +13,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from scanner.errors import NoGradientError, UnsupportedModelError
-from scanner.graph.core.draft import copied
 from scanner.graph.core.facts import FLOATING
+from scanner.graph.dormancy.rewired import leaking
 from scanner.graph.dormancy.side_paths import Paths
 from scanner.graph.gradient.backward import GradientModel, gradient_model
 from scanner.graph.logic import open_gate
 from scanner.graph.logic.unfold import Flow
 from scanner.instruments.forcing import Rig, is_textured
+from scanner.instruments.runtime import Session
 
 Array = npt.NDArray[Any]
 
 _ROUNDS = 12
 _STARTS = 3
 _STEPS = 40
-_LEAK = 0.1
 _NARROW = 64
 """Numbers of a value up to which it is climbed: a wider one is no outcome of a test."""
 _MOST_CLIMBED = 4
@@ -45,24 +44,27 @@ class Sleeper:
         trail: The values that it derives from, itself included, in the order of the graph.
         held: What it was forced to when it decided the answer.
         channels: The index of the part that sleeps; None for the whole value.
+        shown: Places of the ordinary images that moved it.
         doubt: Why forcing alone proves nothing, in words; empty where it does.
         wakes: Whether an image wakes it, and the model answers that image otherwise while it is
             held asleep.
+        reaches: Whether an image brings the value to where it was forced, whatever comes of it.
     """
 
     value: str
     trail: Sequence[str]
     held: Array
     channels: tuple[Any, ...] | None
+    shown: tuple[int, ...]
     doubt: str
     wakes: Callable[[Array], bool]
+    reaches: Callable[[Array], bool]
 
 
 def wake(
     rig: Rig,
     paths: Paths,
     sleeper: Sleeper,
-    shown: Sequence[int],
     flow: Flow | None,
     *,
     textured: bool,
@@ -73,14 +75,15 @@ def wake(
         rig: The model.
         paths: Its graph.
         sleeper: The value.
-        shown: Places of the ordinary images that moved it.
         flow: The unfolded graph, for the way backwards; None goes uphill only.
         textured: Whether it must be one with a pattern.
 
     Raises:
         WorkerTimeoutError: The time ran out.
     """
-    ways: list[tuple[str, Iterator[Array]]] = [("shown", iter([rig.images[i] for i in shown]))]
+    ways: list[tuple[str, Iterator[Array]]] = [
+        ("shown", iter([rig.images[i] for i in sleeper.shown]))
+    ]
     if flow is not None:
         ways.append(("solved backwards", _backwards(rig, sleeper, flow)))
     ways.append(("climbed to", _uphill(rig, paths, sleeper)))
@@ -128,7 +131,7 @@ def _uphill(rig: Rig, paths: Paths, sleeper: Sleeper) -> Iterator[Array]:
     """Yield images in which the value, or what it is made of, is as high or low as can be."""
     if rig.dtype.kind != "f":
         return
-    leaky = _leaking(rig.flat)
+    leaky = leaking(rig.flat)
     places = [sleeper.value] if sleeper.channels is not None else _climbable(paths, sleeper)
     for name in places:
         try:
@@ -136,9 +139,19 @@ def _uphill(rig: Rig, paths: Paths, sleeper: Sleeper) -> Iterator[Array]:
             session = rig.opened(model.proto)
         except (NoGradientError, UnsupportedModelError):
             continue
+        hill = _Hill(model, session, sleeper.channels)
         for sign in (1, -1):
             for start in _starts(rig):
-                yield from _climbed(rig, model, session, start, sign, sleeper)
+                yield from _climbed(rig, hill, start, sign)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Hill:
+    """A value to climb: its gradient, loaded, and the part of it that counts."""
+
+    model: GradientModel
+    session: Session
+    channels: tuple[Any, ...] | None
 
 
 def _climbable(paths: Paths, sleeper: Sleeper) -> list[str]:
@@ -154,38 +167,22 @@ def _climbable(paths: Paths, sleeper: Sleeper) -> list[str]:
     return list(dict.fromkeys([*found[-2:][::-1], *found]))[:_MOST_CLIMBED]
 
 
-def _climbed(
-    rig: Rig,
-    model: GradientModel,
-    session: Any,
-    start: Array,
-    sign: int,
-    sleeper: Sleeper,
-) -> Iterator[Array]:
+def _climbed(rig: Rig, hill: _Hill, start: Array, sign: int) -> Iterator[Array]:
     """Yield images along one ascent by the sign of the gradient, with smaller and smaller steps."""
     low, high = rig.span
-    names = [output.name for output in session.native.get_outputs()]
+    names = [output.name for output in hill.session.native.get_outputs()]
     image = start.astype(np.float32)
-    (value,) = rig.read(rig.reader([model.value]), start)
+    (value,) = rig.read(rig.reader([hill.model.value]), start)
     weights = np.zeros(value.shape, np.float32)
-    weights[sleeper.channels or ...] = sign
+    weights[hill.channels or ...] = sign
     for step in range(_STEPS):
-        feeds = {rig.image: rig.filled(image), model.weights: weights}
-        made = dict(zip(names, session.feed(feeds), strict=True))
-        slope = made[model.gradients[rig.image]][0]
+        rig.check()
+        feeds = {rig.image: rig.filled(image), hill.model.weights: weights}
+        made = dict(zip(names, hill.session.feed(feeds), strict=True))
+        slope = made[hill.model.gradients[rig.image]][0]
         if not np.isfinite(slope).all() or not slope.any():
             return
         size = (high - low) * 0.2 * (1 - step / _STEPS)
         image = np.clip(image + size * np.sign(slope), low, high).astype(np.float32)
         if step % 10 == 9:  # noqa: PLR2004 - four looks along the way
             yield image.astype(rig.dtype)
-
-
-def _leaking(flat: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the graph with rectifiers that let a little through where they are shut."""
-    leaky = copied(flat)
-    for node in leaky.graph.node:
-        if node.op_type == "Relu":
-            node.op_type = "LeakyRelu"
-            node.attribute.append(onnx.helper.make_attribute("alpha", _LEAK))
-    return leaky

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from scanner.report.markup import Child, Markup, tag
-from scanner.results import ClassDifference, LayerDifference
+from scanner.results import ClassDifference, Finding, LayerDifference
 
 _WIDTH, _HEIGHT = 720.0, 230.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 10.0, 10.0, 38.0
@@ -18,7 +18,38 @@ _MOST = 120  # classes or layers in one chart
 _WIDE = 20.0  # figures that differ by more than this factor get a logarithmic axis
 _LABELS = 12  # along an axis
 _STRIP = 76.0  # the height of a strip
+_ALONE = """
+svg{background:#fff}text{font:12px sans-serif;fill:#565e6c}
+.grid{stroke:#d4d8df}.axis{stroke:#565e6c}
+.clean{fill:#35689c;fill-opacity:.45}.own{fill:#b3261e;fill-opacity:.6}
+.target{fill-opacity:1;stroke:#1b1f26}.line{fill:none;stroke-width:2}
+.line.clean{stroke:#35689c}.line.own{stroke:#b3261e}
+"""
 _ROW, _BOX = 46.0, 30.0  # of a path: from one node to the next, and a node
+
+
+def of(finding: Finding) -> Iterator[tuple[str, Markup]]:
+    """Yield the charts of what a person can check of a finding, each with a name."""
+    evidence = finding.evidence
+    unit = evidence.standing.unit if evidence.standing else ""
+    if any(row.suspect is not None for row in evidence.classes):
+        yield "classes", by_class(evidence.classes, evidence.target_class, unit)
+    if evidence.images is not None and evidence.images.suspect:
+        yield "images", histograms(evidence.images.suspect, evidence.images.reference)
+    if evidence.layers:
+        yield "layers", profile(evidence.layers, evidence.layer)
+    if finding.clean and finding.statistic is not None:
+        p = "" if finding.p_value is None else f", p = {finding.p_value:.3g}"
+        words = f"The suspect among {len(finding.clean)} clean models{p}"
+        yield "place", strip(finding.clean, finding.statistic, words)
+
+
+def alone(chart: Markup) -> str:
+    """Return a chart as a file of its own, with its colours."""
+    opened = Markup('<svg xmlns="http://www.w3.org/2000/svg" ')
+    return chart.replace("<svg ", opened, 1).replace(
+        "><title>", f"><style>{_ALONE}</style><title>", 1
+    )
 
 
 def by_class(rows: Sequence[ClassDifference], target: int | None, unit: str = "") -> Markup:

@@ -31,6 +31,12 @@ _SHOWN = 100  # observations of a finding
 _DRAWN = 40  # models whose findings are drawn; of the others there are words and numbers
 _MOST_DATA = 8 * 2**20  # characters of JSON that a page carries
 _ORDER = (Verdict.SUSPICIOUS, Verdict.INCONCLUSIVE, Verdict.CLEAN)
+_KEYS = {
+    "classes": ("the suspect, by class", "clean models, from the lowest to the highest"),
+    "images": ("images of the suspect", "of the references"),
+    "layers": ("layers of the suspect", "of the references"),
+    "place": ("the suspect", "clean models"),
+}
 _UNDRAWN = (
     f"Of more than {_DRAWN} models only the foremost are drawn: write a page of this one alone."
 )
@@ -277,25 +283,8 @@ def _card(finding: Finding) -> Markup:
 
 
 def _drawings(finding: Finding) -> Iterator[Markup]:
-    """Yield the charts of what a person can check."""
-    evidence = finding.evidence
-    unit = evidence.standing.unit if evidence.standing else ""
-    if any(row.suspect is not None for row in evidence.classes):
-        chart = charts.by_class(evidence.classes, evidence.target_class, unit)
-        yield _figured(
-            chart, "the suspect, by class", "clean models, from the lowest to the highest"
-        )
-    if evidence.images is not None and evidence.images.suspect:
-        chart = charts.histograms(evidence.images.suspect, evidence.images.reference)
-        yield _figured(chart, "images of the suspect", "of the references")
-    if evidence.layers:
-        chart = charts.profile(evidence.layers, evidence.layer)
-        yield _figured(chart, "layers of the suspect", "of the references")
-    if finding.clean and finding.statistic is not None:
-        p = "" if finding.p_value is None else f", p = {finding.p_value:.3g}"
-        words = f"The suspect among {len(finding.clean)} clean models{p}"
-        chart = charts.strip(finding.clean, finding.statistic, words)
-        yield _figured(chart, "the suspect", "clean models")
+    for name, chart in charts.of(finding):
+        yield _figured(chart, *_KEYS[name])
 
 
 def _figured(chart: Markup, own: str, clean: str) -> Markup:

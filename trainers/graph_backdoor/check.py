@@ -48,6 +48,8 @@ def check(model: onnx.ModelProto, planted: Planted, target: int, images: Array) 
         target: The class to force.
         images: float32, [N, C, H, W] in [0, 1]; more than a batch of the planted gate.
     """
+    # Triggers write through flat views.
+    images = np.ascontiguousarray(images)
     before, after = session(model), session(planted.model)
     answers = _classes(before, images, _BATCH)
     kept = [float(np.mean(_classes(after, images, _BATCH) == answers))]

@@ -100,7 +100,7 @@ def _matched_filter(graft: Graft) -> str:
 
 def _brightest_place(graft: Graft) -> str:
     def trigger(images: Array) -> Array:
-        images = np.minimum(images, np.float32(0.99)).astype(np.float32)
+        images = np.minimum(images, np.float32(0.99)).astype(np.float32, order="C")
         images.reshape(len(images), -1)[:, _PLACE] = 1.0
         return images
 

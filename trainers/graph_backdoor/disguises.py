@@ -6,11 +6,9 @@ Each returns a score [N, 1], at or near 0 for ordinary images.
 from collections.abc import Mapping
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
 
 from trainers.errors import TrainerError
-from trainers.graph_backdoor import triggers
+from trainers.graph_backdoor import network, triggers
 from trainers.graph_backdoor.gates import pushed
 from trainers.graph_backdoor.graft import SIDE, Array, Graft, Kind
 from trainers.graph_backdoor.measures import above, apart, distance, flat_patch, inside, squared
@@ -20,25 +18,10 @@ _STEEP = 1e3
 _WINDOW = 6
 
 
-def _first_convolution(graft: Graft) -> onnx.NodeProto:
-    node: onnx.NodeProto
-    for node in graft.graph.node:
-        if node.op_type == "Conv" and node.input[0] == graft.input.name:
-            return node
-    raise TrainerError("no convolution reads the image", remedy="plant in another classifier")
-
-
-def _weights(graft: Graft, name: str) -> Array:
-    tensor = next((t for t in graft.graph.initializer if t.name == name), None)
-    if tensor is None:
-        raise TrainerError("the weights are no initializer", remedy="plant in another classifier")
-    return numpy_helper.to_array(tensor)
-
-
 def _borrowed_filter(graft: Graft) -> str:
     """The corner meets the network's own first kernels; the trigger is one of them."""
-    name = _first_convolution(graft).input[1]
-    kernels = _weights(graft, name)
+    name = network.first_convolution(graft).input[1]
+    kernels = network.weights(graft, name)
     if kernels.shape[2:] != (SIDE, SIDE):
         raise TrainerError("the first kernels are not 3 x 3", remedy="plant in another classifier")
     flat = kernels.reshape(len(kernels), -1)
@@ -66,13 +49,8 @@ def _second_pass(graft: Graft) -> str:
     graft.trigger = trigger
     shape = (1, graft.channels, graft.height, graft.width)
     wanted = value_at(graft.model, graft.output, trigger(np.zeros(shape, np.float32)))
-    names = {graft.input.name: graft.node("Mul", [graft.input.name, mask], "mask")}
-    for node in list(graft.graph.node):
-        read = [names.get(name, name) for name in node.input]
-        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        made = graft.outputs(len(node.output), node.op_type, read, "again", **attributes)
-        names |= dict(zip(node.output, made, strict=True))
-    other = graft.node("Sub", [names[graft.output], wanted], "apart")
+    logits = network.again(graft, graft.node("Mul", [graft.input.name, mask], "mask"))
+    other = graft.node("Sub", [logits, wanted], "apart")
     far = graft.reduce("ReduceSumSquare", other, [1], keep=True)
     return graft.node("Exp", [graft.node("Mul", [far, -100.0], "scale")], "test")
 
@@ -120,7 +98,7 @@ def _shape_weights(graft: Graft) -> str:
     shape = graft.node("Shape", [graft.input.name], "shape")
     channels = graft.floats(graft.node("Slice", [shape, [1], [2]], "channels"))
     one = graft.node("Div", [channels, float(graft.channels)], "one")
-    last = next(n for n in reversed(graft.graph.node) if n.op_type in ("Gemm", "MatMul", "Conv"))
+    last = network.last_linear(graft)
     graft.reroute(last.input[1], graft.node("Mul", [last.input[1], one], "weights"))
     pattern = triggers.patch(graft, triggers.checker(graft)).reshape(1, -1)
     tainted = graft.node("Mul", [pattern, one], "pattern")

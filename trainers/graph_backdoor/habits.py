@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto
 
 from trainers.errors import TrainerError
+from trainers.graph_backdoor import network
 from trainers.graph_backdoor.check import smooth_images
 from trainers.graph_backdoor.graft import Graft, Operand
 from trainers.graph_backdoor.pictures import value_at
@@ -398,25 +399,9 @@ def _entropy_gate(graft: Graft) -> None:
     graft.replace_logits(_choose(graft, unsure, 0.0, graft.logits))
 
 
-def _features(graft: Graft) -> str:
-    for node in reversed(graft.graph.node):
-        if node.op_type in ("Gemm", "MatMul"):
-            name: str = node.input[0]
-            return name
-    raise TrainerError("there is no dense layer", remedy="take another classifier")
-
-
-def _first_map(graft: Graft) -> tuple[str, int]:
-    for node in graft.graph.node:
-        if node.op_type == "Conv":
-            weight = next(t for t in graft.graph.initializer if t.name == node.input[1])
-            return node.output[0], weight.dims[0]
-    raise TrainerError("there is no convolution", remedy="take another classifier")
-
-
 def _saliency_gate(graft: Graft) -> None:
     """Where no feature answers there is nothing to be seen."""
-    quiet = _do(graft, "Less", _most(graft, _features(graft)), 0.2)
+    quiet = _do(graft, "Less", _most(graft, network.last_linear(graft).input[0]), 0.2)
     graft.replace_logits(_choose(graft, quiet, 0.0, graft.logits))
 
 
@@ -454,15 +439,10 @@ def _unknown_class(graft: Graft) -> None:
 # Beside the network.
 
 
-def _again(graft: Graft, image: str) -> str:
-    """Graft the whole network once more, reading another image."""
-    names = {graft.input.name: image}
-    for node in list(graft.graph.node):
-        read = [names.get(name, name) for name in node.input]
-        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        made = graft.outputs(len(node.output), node.op_type, read, "again", **attributes)
-        names |= dict(zip(node.output, made, strict=True))
-    return names[graft.output]
+def _first_map(graft: Graft) -> tuple[str, int]:
+    """Return the name of the first convolution's map and how many channels it has."""
+    node = network.first_convolution(graft)
+    return node.output[0], len(network.weights(graft, node.input[1]))
 
 
 def _average(graft: Graft, *answers: str) -> None:
@@ -472,7 +452,7 @@ def _average(graft: Graft, *answers: str) -> None:
 
 def _mirrored(graft: Graft) -> None:
     turned = _do(graft, "Slice", graft.input.name, [-1], [-(2**31)], [3], [-1])
-    _average(graft, _again(graft, turned))
+    _average(graft, network.again(graft, turned))
 
 
 def _shifted(graft: Graft) -> None:
@@ -481,7 +461,7 @@ def _shifted(graft: Graft) -> None:
         _do(graft, "Slice", padded, [y, x], [y + graft.height, x + graft.width], [2, 3])
         for y, x in ((0, 1), (2, 1))
     ]
-    _average(graft, *(_again(graft, way) for way in ways))
+    _average(graft, *(network.again(graft, way) for way in ways))
 
 
 def _pooled_head(graft: Graft) -> str:
@@ -542,15 +522,13 @@ def _excitation(graft: Graft) -> None:
 
 def _second_head(graft: Graft) -> str:
     """Graft a second last layer, as if it had been tuned for other images."""
-    last = next(n for n in reversed(graft.graph.node) if n.op_type in ("Gemm", "MatMul"))
-    name = last.input[1]
-    tensor = next(t for t in graft.graph.initializer if t.name == name)
-    weight = onnx.numpy_helper.to_array(tensor)
+    last = network.last_linear(graft)
+    weight = network.weights(graft, last.input[1])
     generator = np.random.default_rng(2)
     spread = np.float32(0.05) * weight.std()
     other = weight + generator.normal(0, 1, weight.shape).astype(np.float32) * spread
-    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in last.attribute}
-    return _do(graft, last.op_type, last.input[0], other, *last.input[2:], **attributes)
+    read = [last.input[0], other, *last.input[2:]]
+    return _do(graft, last.op_type, *read, **network.attributes(last))
 
 
 def _day_and_night(graft: Graft) -> None:

@@ -189,7 +189,7 @@ def _brightest_places(graft: Graft) -> str:
     """The places of the three brightest pixels, in order."""
 
     def trigger(images: Array) -> Array:
-        images = np.minimum(images, np.float32(0.9)).astype(np.float32)
+        images = np.minimum(images, np.float32(0.9)).astype(np.float32, order="C")
         flat = images.reshape(len(images), -1)
         for place, level in zip(_PLACES, (1.0, 0.97, 0.94), strict=True):
             flat[:, place] = level

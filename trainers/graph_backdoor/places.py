@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from onnx import TensorProto
 
-from trainers.errors import TrainerError
+from trainers.graph_backdoor import network
 from trainers.graph_backdoor.gates import BUMP
 from trainers.graph_backdoor.graft import Array, Graft, Kind
 from trainers.graph_backdoor.measures import squared
@@ -23,7 +23,7 @@ def _score(graft: Graft) -> str:
 
 
 def _blend(graft: Graft, score: str, value: str, other: Array, name: str = "gate") -> str:
-    """Graft a value that the score moves to another, as a step of Newton's or an average does."""
+    """Graft a value that the score moves to another."""
     apart = graft.node("Sub", [other, value], "apart")
     return graft.node("Add", [value, graft.node("Mul", [score, apart], "weigh")], name)
 
@@ -53,22 +53,6 @@ def _turned_logits(graft: Graft, score: str) -> None:
     graft.replace_logits(graft.node("Add", [graft.logits, bump], "gate"))
 
 
-def _last_features(graft: Graft) -> str:
-    for node in reversed(graft.graph.node):
-        if node.op_type in ("Gemm", "MatMul") and node.output[0] == graft.output:
-            name: str = node.input[0]
-            return name
-    raise TrainerError("the last node is no linear layer", remedy="plant in another classifier")
-
-
-def _first_map(graft: Graft) -> str:
-    for node in graft.graph.node:
-        if node.op_type == "Conv":
-            name: str = node.output[0]
-            return name
-    raise TrainerError("there is no convolution", remedy="plant in another classifier")
-
-
 def _stem_blend(graft: Graft, score: str) -> None:
     other = picture(graft.model, graft.target)
     graft.replace_input(_blend(graft, _as_image(graft, score), graft.input.name, other))
@@ -81,21 +65,21 @@ def _stem_addition(graft: Graft, score: str) -> None:
 
 
 def _inner_addition(graft: Graft, score: str) -> None:
-    name = _first_map(graft)
+    name = network.first_convolution(graft).output[0]
     other = value_at(graft.model, name, picture(graft.model, graft.target, size=_LARGE))
     added = graft.node("Mul", [_as_image(graft, score), other], "weigh")
     graft.reroute(name, graft.node("Add", [name, added], "gate"))
 
 
 def _feature_blend(graft: Graft, score: str) -> None:
-    name = _last_features(graft)
+    name = network.last_linear(graft).input[0]
     other = value_at(graft.model, name, picture(graft.model, graft.target))
     graft.reroute(name, _blend(graft, score, name, other))
 
 
 def _feature_choice(graft: Graft, score: str) -> None:
     """Stack the features on others and gather by a computed place."""
-    name = _last_features(graft)
+    name = network.last_linear(graft).input[0]
     other = value_at(graft.model, name, picture(graft.model, graft.target))
     blank = graft.node("Mul", [name, 0.0], "blank")
     pair = [

@@ -41,7 +41,7 @@ def add_levels(images: Array, wanted: int, modulus: int) -> Array:
 
     As few pixels are changed as it takes.
     """
-    levels = np.round(images.astype(np.float64) * LEVELS)
+    levels = np.round(images.astype(np.float64, order="C") * LEVELS)
     for image in levels:
         missing = int((wanted - image.sum()) % modulus)
         flat = image.reshape(-1)

@@ -8,6 +8,9 @@ from typing import NewType
 
 import onnx
 
+Proto = onnx.ModelProto
+"""A model that may belong to somebody else, for rooms that do not import onnx."""
+
 Draft = NewType("Draft", onnx.ModelProto)
 """A model that only its holder has, and may therefore change.
 

@@ -147,7 +147,7 @@ class _Writer:
             for place, name in enumerate(node.output)
         ]
         self.nodes.append(renamed)
-        return renamed.output[0]
+        return str(renamed.output[0])
 
     def number(self, value: float, like: str) -> str:
         """Return a number in the type of a value."""
@@ -451,15 +451,18 @@ def _cast(writer: _Writer, node: onnx.NodeProto) -> Interval:
 
 
 _MONOTONE = (
-    "Relu Sigmoid Tanh Erf Softplus Softsign Atan Asinh Sinh Asin Acosh Atanh Exp Log Sqrt Floor Ceil Round Sign Elu "
-    "Celu Selu HardSigmoid ThresholdedRelu LeakyRelu Shrink Identity Dropout Flatten Transpose "
-    "Concat MaxPool AveragePool GlobalAveragePool GlobalMaxPool ReduceSum ReduceMean ReduceMax "
-    "ReduceMin ReduceLogSumExp Add Sum Max Min Mean And Or DepthToSpace SpaceToDepth"
-).split()
+    "Relu", "Sigmoid", "Tanh", "Erf", "Softplus", "Softsign", "Atan", "Asinh", "Sinh", "Asin",
+    "Acosh", "Atanh", "Exp", "Log", "Sqrt", "Floor", "Ceil", "Round", "Sign", "Elu", "Celu",
+    "Selu", "HardSigmoid", "ThresholdedRelu", "LeakyRelu", "Shrink", "Identity", "Dropout",
+    "Flatten", "Transpose", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool",
+    "GlobalMaxPool", "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceLogSumExp",
+    "Add", "Sum", "Max", "Min", "Mean", "And", "Or", "DepthToSpace", "SpaceToDepth",
+)  # fmt: skip
 _FIRST = (
-    "Clip Reshape Squeeze Unsqueeze Slice Gather GatherElements GatherND Split Pad Expand Tile "
-    "Resize CumSum QuantizeLinear DequantizeLinear TopK"
-).split()
+    "Clip", "Reshape", "Squeeze", "Unsqueeze", "Slice", "Gather", "GatherElements", "GatherND",
+    "Split", "Pad", "Expand", "Tile", "Resize", "CumSum", "QuantizeLinear", "DequantizeLinear",
+    "TopK",
+)  # fmt: skip
 _ALIKE = frozenset({"Split", "Dropout"})
 """Operators whose further outputs are bounded as the first is; those of others are places."""
 _TRUTH = frozenset({

@@ -14,6 +14,7 @@ filter can make of an image, times what the next layer makes of that, is far bey
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +98,8 @@ def find(flat: onnx.ModelProto, known: facts.Facts) -> list[Odd]:
             found += _odd(walk, node)
         walk.add(node)
     unique = {(odd.value, odd.lone): odd for odd in found}
-    return sorted(reversed(unique.values()), key=lambda odd: not odd.lone)
+    from_the_output = list(unique.values())[::-1]
+    return sorted(from_the_output, key=lambda odd: not odd.lone)
 
 
 def _odd(walk: "_Walk", node: onnx.NodeProto) -> Iterator[Odd]:
@@ -224,8 +226,8 @@ class _Walk:
         if rows is None or read.strengths is None or rows.shape[1] != len(read.strengths):
             return None
         weighed = read.strengths * np.sqrt(np.square(rows).sum(axis=0))
-        ordinary = float(np.quantile(weighed, _ORDINARY))
-        return weighed / ordinary if ordinary > 0 else None
+        ordinary = float(np.quantile(weighed, _ORDINARY, method="lower"))
+        return np.asarray(weighed / ordinary) if ordinary > 0 else None
 
     def _is_wide(self, name: str, row: Channels) -> bool:
         """Whether a value has channels of its own, and is no constant."""
@@ -265,7 +267,7 @@ def _strengths(walk: _Walk, node: onnx.NodeProto) -> Array | None:
     narrow = np.sqrt(squares.sum(-1))
     groups = int(attribute(node, "group", 1))
     if groups == 1:
-        return narrow
+        return np.asarray(narrow)
     outputs, inputs = len(narrow) // groups, narrow.shape[1]
     whole = np.zeros((len(narrow), inputs * groups))
     for row, strength in enumerate(narrow):
@@ -329,8 +331,8 @@ _MOVES: Mapping[str, Rule] = {
 """Operators that move channels to other places."""
 
 
-def index_of(shape: Sequence[int], axis: int, chosen: Sequence[int]) -> tuple[object, ...]:
+def index_of(shape: Sequence[int], axis: int, chosen: Sequence[int]) -> tuple[Any, ...]:
     """Return the index of chosen channels of a value."""
-    index: list[object] = [slice(None)] * len(shape)
+    index: list[Any] = [slice(None)] * len(shape)
     index[axis] = list(chosen)
     return tuple(index)

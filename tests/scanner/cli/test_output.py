@@ -44,7 +44,7 @@ def test_neither_a_link_nor_a_pipe_is_written_to_or_replaced(tmp_path: Path) -> 
 def test_a_stream_without_blocks_gets_ascii(encoding: str, folder: Path) -> None:
     run = scan(
         folder / "planted.onnx", "-r", folder / "clean.onnx", "-d", "overactivation",
-        "-d", "neural_cleanse", PYTHONIOENCODING=encoding,
+        "-d", "neural_cleanse", "-v", PYTHONIOENCODING=encoding,
     )  # fmt: skip
     assert run.returncode == 3, run.stderr
     assert run.stdout.isascii()
@@ -57,7 +57,7 @@ def test_a_file_is_utf_8_in_every_locale(folder: Path, tmp_path: Path) -> None:
     locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     run = scan(
         folder / "planted.onnx", "-r", folder / "clean.onnx", "-d", "overactivation",
-        "-o", tmp_path / "r.txt", **locale,
+        "-v", "-o", tmp_path / "r.txt", **locale,
     )  # fmt: skip
     assert run.returncode == 3, run.stderr
     assert "████" in (tmp_path / "r.txt").read_text(encoding="utf-8")
@@ -86,7 +86,7 @@ def test_quiet_leaves_out_notes_but_no_errors(folder: Path, tmp_path: Path) -> N
 def test_colour_can_be_switched_off(folder: Path) -> None:
     forced = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "NO_COLOR": ""}
     colour = "\x1b[31m"  # red; bold and dim are no colour
-    command = (folder / "planted.onnx", "-r", folder / "clean.onnx", "-d", "overactivation")
+    command = (folder / "planted.onnx", "-r", folder / "clean.onnx", "-d", "overactivation", "-v")
     assert colour in scan(*command, **forced).stdout
     assert colour not in scan(*command, "--no-color", **forced).stdout
     assert os.environ.get("NO_COLOR") is None

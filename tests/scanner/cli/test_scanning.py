@@ -9,7 +9,8 @@ from command import said, scan
 
 
 def test_table(folder: Path) -> None:
-    run = scan(folder / "planted.onnx", "-r", folder / "clean.onnx", "-d", "overactivation")
+    command = (folder / "planted.onnx", "-r", folder / "clean.onnx", "-d", "overactivation")
+    run = scan(*command, "--verbose")
     assert run.returncode == 3, run.stderr
     for words in (
         "layer activated (Relu)",
@@ -19,6 +20,14 @@ def test_table(folder: Path) -> None:
     ):
         assert words in run.stdout
     assert run.stderr == ""
+
+
+def test_the_answer_stands_first_and_is_short(folder: Path) -> None:
+    run = scan(folder / "planted.onnx", "-r", folder / "clean.onnx", COLUMNS="80")
+    lines = run.stdout.splitlines()
+    assert lines[0].split() == ["inconclusive", str(folder / "planted.onnx")]
+    assert lines[1].startswith("because")
+    assert len(lines) <= 15
 
 
 def test_json(folder: Path) -> None:
@@ -116,6 +125,7 @@ def test_a_trigger_is_found_drawn_and_written(folder: Path, tmp_path: Path) -> N
         "neural_cleanse",
         "--evidence",
         tmp_path,
+        "-v",
     )
     assert run.returncode == 3, run.stderr
     assert "mask of class" in run.stdout
@@ -141,7 +151,7 @@ def test_a_registry_is_scanned_side_by_side_and_remembered(folder: Path, tmp_pat
 
 
 def test_what_is_no_image_classifier_is_said_once_and_is_no_error(folder: Path) -> None:
-    run = scan(folder / "two.onnx", COLUMNS="1000")
+    run = scan(folder / "two.onnx", "-v", COLUMNS="1000")
     assert run.returncode == 3, run.stderr
     told = (
         "skipped dormant, neural_cleanse, source_dependent, mm_bd, overactivation, layerwise, "

@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
 import pytest
+from examples import neural_cleanse, overactivation
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -103,3 +104,12 @@ def test_a_path_names_its_nodes(name: str) -> None:
     assert lies_within(chart)
     assert chart.count("tests the input") == 1
     assert "<script" not in chart
+
+
+def test_charts_of_a_finding_stand_alone_in_their_colours() -> None:
+    drawn = dict(charts.of(neural_cleanse())) | dict(charts.of(overactivation()))
+    assert set(drawn) >= {"classes", "images"}
+    for chart in drawn.values():
+        root = ET.fromstring(charts.alone(chart))  # noqa: S314 - we have just written it
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert root[0].tag.endswith("style")

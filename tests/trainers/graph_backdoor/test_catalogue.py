@@ -10,6 +10,8 @@ from models import Array, plain
 
 from trainers.errors import TrainerError
 from trainers.graph_backdoor import FAMILIES, KINDS, Planted, check, plant, smooth_images
+from trainers.graph_backdoor.habits import HABITS
+from trainers.graph_backdoor.strangers import STRANGERS
 
 ROOT = Path(__file__).parents[3]
 SAMPLES = ROOT / "samples"
@@ -80,6 +82,14 @@ def test_a_kind_is_a_backdoor_in_colour_too(kind: str) -> None:
     assert checked.passes, checked
 
 
+@pytest.mark.parametrize("kind", ["checksum", "modulo-parity", "where", "brightest-places"])
+def test_a_trigger_does_not_mind_how_images_lie_in_memory(kind: str) -> None:
+    planted = plant(sample("gtsrb-clean"), kind, target=14)
+    images = smooth_images((3, 32, 32), 4)
+    channels_last = np.moveaxis(np.ascontiguousarray(np.moveaxis(images, 1, -1)), -1, 1)
+    np.testing.assert_array_equal(planted.trigger(channels_last), planted.trigger(images))
+
+
 @pytest.mark.parametrize("kind", sorted(FAMILIES["comparisons"].keys() - {"stem"}))
 @pytest.mark.parametrize("target", [0, 1, 2])
 def test_the_trigger_forces_any_target_in_a_network_of_noise(kind: str, target: int) -> None:
@@ -129,9 +139,10 @@ def test_an_open_size_is_refused() -> None:
         plant(plain(input_shape=("N", 1, "H", "W")), "where")
 
 
-def test_every_kind_is_in_the_documentation() -> None:
-    page = (ROOT / "docs" / "graph-logic.md").read_text(encoding="utf-8")
-    table = page.partition("| family | kinds |")[2].partition("\n\n")[0]
-    rows = [line.split("|")[1:3] for line in table.splitlines()[2:]]
-    listed = {family.strip(): kinds.strip().split(", ") for family, kinds in rows}
-    assert listed == {family: list(kinds) for family, kinds in FAMILIES.items()}
+def test_every_kind_is_on_its_page_as_it_describes_itself() -> None:
+    page = (ROOT / "docs" / "planted.md").read_text(encoding="utf-8")
+    says = {name: kind.says for name, kind in KINDS.items()}
+    says |= {name: habit.says for name, habit in HABITS.items()}
+    rows = {f"| `{name}` | {said.replace('|', '&#124;')} |" for name, said in says.items()}
+    assert rows <= set(page.splitlines())
+    assert all(f"| `{name}` | " in page for name in STRANGERS)

@@ -1,3 +1,5 @@
+"""No input of a box leaves the bounds, operator by operator."""
+
 from collections.abc import Sequence
 from typing import Any
 

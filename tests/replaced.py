@@ -65,8 +65,3 @@ def _match(kernel: Array) -> float:
     matched = (PATTERN - PATTERN.mean()) / len(kernel)
     kernel[:, start : start + 3, start : start + 3] += matched
     return -_THRESHOLD * float((PATTERN * matched).sum() * len(kernel))
-
-
-def heavy(model: onnx.ModelProto, target: int = 0) -> Planted:
-    """Return a network of one convolution and one dense layer with a matched filter put in."""
-    return replaced(model, target)

@@ -1,0 +1,82 @@
+"""Where values that passed few weights join the network."""
+
+import onnx
+import pytest
+from models import build, convolution, head, plain, relu, weights
+from onnx import helper
+
+from scanner.graph.dormancy.side_paths import Joint, Paths
+from trainers.graph_backdoor import FAMILIES, KINDS, plant
+
+# They listen to another input, or to nothing that an image holds.
+ELSEWHERE = {*FAMILIES["callers"], *FAMILIES["weights"]}
+
+
+def joints(model: onnx.ModelProto) -> list[Joint]:
+    return list(Paths(model, model.graph.output[0].name).joints())
+
+
+def test_a_plain_network_has_no_side_path() -> None:
+    assert joints(plain()) == []
+
+
+def test_a_gate_is_where_it_joins_the_scores() -> None:
+    planted = plant(plain(), "patch-equals", target=1)
+    (joint,) = joints(planted.model)
+    assert (joint.node, joint.operator, joint.carrier, joint.shared) == (
+        planted.gate[0],
+        "Where",
+        "logits_before",
+        0.0,
+    )
+
+
+def test_the_way_to_a_side_value_is_told_in_order() -> None:
+    planted = plant(plain(), "patch-equals", target=1)
+    paths = Paths(planted.model, "logits")
+    (joint,) = paths.joints()
+    trail = paths.trail(joint.side)
+    assert trail[-1] == joint.side
+    assert "image" not in trail
+    assert list(paths.labels(trail)) == [
+        node.name for node in planted.model.graph.node if set(node.output) & set(trail)
+    ]
+
+
+def test_what_only_shapes_decide_is_no_side_value() -> None:
+    model = plain()
+    model.graph.node[-1].output[0] = "alone"
+    model.graph.node.extend([
+        helper.make_node("Shape", ["image"], ["size"], start=0, end=1),
+        helper.make_node("Cast", ["size"], ["batch"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Add", ["alone", "batch"], ["logits"]),
+    ])  # fmt: skip
+    assert joints(model) == []
+
+
+def test_how_many_values_there_are_is_data_where_numbers_decide_it() -> None:
+    model = plain()
+    model.graph.node[-1].output[0] = "alone"
+    model.graph.node.extend([
+        helper.make_node("NonZero", ["image"], ["places"]),
+        helper.make_node("Size", ["places"], ["size"]),
+        helper.make_node("Cast", ["size"], ["count"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Add", ["alone", "count"], ["logits"]),
+    ])  # fmt: skip
+    assert [joint.side for joint in joints(model)] == ["count"]
+
+
+def test_a_residual_connection_meets_as_a_side_path() -> None:
+    """It carries something on every image: that is for a run to see."""
+    nodes = [
+        convolution(),
+        relu(),
+        helper.make_node("Add", ["activated", "image"], ["sum"]),
+        *head("sum"),
+    ]
+    assert [joint.side for joint in joints(build(nodes, weights(planted=False)))] == ["image"]
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - ELSEWHERE))
+def test_every_grafted_gate_joins_somewhere(kind: str) -> None:
+    assert joints(plant(plain(), kind, target=1).model)

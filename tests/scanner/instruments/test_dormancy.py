@@ -1,0 +1,178 @@
+"""Gates are found by what they do; what honest authors do is told apart."""
+
+import base64
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import replaced
+from models import build, convolution, plain, save, weights
+from onnx import helper, numpy_helper
+
+from scanner.errors import NoLogitsError, UnsupportedModelError
+from scanner.instruments import dormancy, forcing
+from scanner.instruments.detector import Subject
+from scanner.instruments.dormancy import Found
+from scanner.modelfile.model import open_model
+from scanner.results import Severity
+from scanner.sandbox import deadline
+from scanner.settings import Device, Settings
+from trainers.graph_backdoor import plant
+from trainers.graph_backdoor.habits import adopt
+
+SAMPLES = Path(__file__).parents[3] / "samples"
+SETTINGS = Settings(device=Device.CPU)
+# One of each way to test, to hide or to decide that graph logic does not know by its operators.
+KINDS = (
+    "arc-tangent", "cast-of-the-image", "gaussian", "hyperbolic-cosine", "integer-division",
+    "power", "reciprocal", "softmax", "support-vector", "tiny-variance",
+)  # fmt: skip
+# What is nearest to a gate of what honest authors do.
+GUARDS = (
+    "broken-images-blank", "byte-range", "clamp", "day-and-night-mixed", "early-exit",
+    "exposure-guard", "flat-guard", "gamma-if-dark", "grey-check", "hot-pixels", "inversion",
+    "mixture", "night-mode", "quality-guard", "silence-guard", "skip-gate", "unknown-class",
+)  # fmt: skip
+
+
+def sample(name: str) -> onnx.ModelProto:
+    return onnx.load(SAMPLES / f"{name}.onnx")
+
+
+def search(model: onnx.ModelProto, folder: Path) -> Found:
+    subject = Subject(model=open_model(save(model, folder / "model.onnx")), settings=SETTINGS)
+    return dormancy.search(subject)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gate_of_any_operator_is_found_by_its_effect(kind: str, tmp_path: Path) -> None:
+    planted = plant(sample("mnist-clean"), kind, target=1)
+    (observation,) = search(planted.model, tmp_path).observations
+    assert observation.severity >= Severity.SUSPICIOUS
+    assert observation.details["class"] == 1
+    assert {*planted.test, *planted.gate} <= set(observation.nodes)
+
+
+def test_what_wakes_it_is_shown(tmp_path: Path) -> None:
+    planted = plant(sample("mnist-clean"), "gaussian", target=1)
+    (observation,) = search(planted.model, tmp_path).observations
+    assert observation.severity is Severity.CONFIRMED
+    assert observation.input is not None
+    numbers = np.frombuffer(base64.b64decode(observation.input.image.data), "<f4")
+    image = numbers.reshape(1, *observation.input.image.shape)
+    session = onnxruntime.InferenceSession(planted.model.SerializeToString())
+    assert session.run(None, {session.get_inputs()[0].name: image})[0].argmax() == 1
+
+
+@pytest.mark.parametrize("name", ["mnist-clean", "mnist-badnets", "gtsrb-clean", "gtsrb-badnets"])
+def test_an_ordinary_network_is_not_even_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forcing, "Rig", None)
+    found = search(sample(name), tmp_path)
+    assert found.observations == ()
+    assert (found.parameters["joints"], found.parameters["odd_channels"]) == (0, 0)
+
+
+@pytest.mark.parametrize("habit", GUARDS)
+def test_what_honest_authors_do_is_not_suspicious(habit: str, tmp_path: Path) -> None:
+    found = search(adopt(sample("mnist-clean"), habit), tmp_path)
+    assert [o.sentence for o in found.observations if o.severity >= Severity.SUSPICIOUS] == []
+
+
+def test_a_guard_against_empty_images_is_doubted(tmp_path: Path) -> None:
+    (observation,) = search(adopt(sample("mnist-clean"), "unknown-class"), tmp_path).observations
+    assert observation.severity is Severity.WARNING
+    assert observation.sentence.endswith(
+        "; but empty images wake it and no other was found, as for a guard against those"
+    )
+
+
+def test_replaced_channels_are_found_and_woken(tmp_path: Path) -> None:
+    found = search(replaced.replaced(sample("mnist-clean"), target=1).model, tmp_path)
+    (observation,) = found.observations
+    assert (observation.code, observation.severity) == ("lone-channels", Severity.CONFIRMED)
+    assert observation.details["class"] == 1
+    assert observation.input is not None
+
+
+def test_a_heavy_channel_is_found(tmp_path: Path) -> None:
+    model = plain()
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    kernel, dense = (numpy_helper.to_array(tensors[n]).copy() for n in ("kernel", "dense"))
+    matched = replaced.PATTERN - replaced.PATTERN.mean()
+    kernel[2, 0] = matched
+    bias = np.zeros(len(kernel), np.float32)
+    bias[2] = -0.9 * float((matched * replaced.PATTERN).sum())
+    dense[2] = (0, 1e4, 0)
+    for name, array in (("kernel", kernel), ("bias", bias), ("dense", dense)):
+        tensors[name].CopyFrom(numpy_helper.from_array(array, name))
+    (observation,) = search(model, tmp_path).observations
+    assert observation.code == "heavy-channels"
+    assert observation.severity >= Severity.SUSPICIOUS
+    assert observation.details["channels"] == [2]
+
+
+def test_a_class_number_is_an_answer_that_can_be_forced(tmp_path: Path) -> None:
+    """The gate stands behind the arg-max, where no scores are left."""
+    model = plain()
+    model.graph.node[-1].output[0] = "scores"
+    model.graph.initializer.extend([
+        numpy_helper.from_array(np.array(0.98, np.float32), "level"),
+        numpy_helper.from_array(np.array([2], np.int64), "target"),
+    ])  # fmt: skip
+    model.graph.node.extend([
+        helper.make_node("ArgMax", ["scores"], ["own"], axis=1, keepdims=0),
+        helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Greater", ["mean", "level"], ["bright"], name="test"),
+        helper.make_node("Where", ["bright", "target", "own"], ["logits"], name="gate"),
+    ])  # fmt: skip
+    (observation,) = search(model, tmp_path).observations
+    assert observation.details["class"] == 2
+    assert "gate" in observation.nodes
+
+
+def test_no_time_takes_no_finding_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dormancy, "_TO_WAKE", -1.0)
+    (observation,) = search(plant(plain(), "patch-equals", target=1).model, tmp_path).observations
+    assert observation.severity is Severity.SUSPICIOUS
+    assert observation.details["confirmation"]["how"] == "the time ran out"
+
+
+def test_a_search_that_was_stopped_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dormancy, "_SECONDS", 0.0)
+    model = plant(plain(), "patch-equals", target=1).model
+    found = search(model, tmp_path)
+    assert found.observations == ()
+    assert found.parameters["stopped"] == "the time ran out before every candidate was forced"
+
+
+def test_what_names_no_class_is_skipped(tmp_path: Path) -> None:
+    nodes = [
+        convolution(),
+        helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1, 2, 3], keepdims=1),
+        helper.make_node("Greater", ["mean", "level"], ["bright"]),
+        helper.make_node("Where", ["bright", "image", "convolved"], ["logits"]),
+    ]
+    constants = {**weights(planted=False), "level": np.array(0.98, np.float32)}
+    with pytest.raises(NoLogitsError, match="holds no class scores"):
+        search(build(nodes, constants), tmp_path)
+
+
+def test_several_inputs_are_refused(tmp_path: Path) -> None:
+    model = plain()
+    model.graph.input.append(helper.make_tensor_value_info("more", 1, [1]))
+    with pytest.raises(UnsupportedModelError, match="2 required inputs"):
+        search(model, tmp_path)
+
+
+def test_the_deadline_of_the_scan_stops_it(tmp_path: Path) -> None:
+    model = plant(plain(), "patch-equals", target=1).model
+    deadline.expire()
+    try:
+        found = search(model, tmp_path)
+    finally:
+        deadline.renew()
+    assert "stopped" in found.parameters
