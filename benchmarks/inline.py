@@ -30,7 +30,7 @@ class InProcess:
         """Call the endpoint's function in this process."""
         module, name = endpoint.function.split(":")
         function = getattr(importlib.import_module(module), name)
-        report = progress or (lambda _done, _total: None)
+        report = progress or (lambda _: None)
         return endpoint.read(carry_out(function, to_json(request), report))
 
     def kill(self) -> None:

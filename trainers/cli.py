@@ -1,8 +1,9 @@
 """Words in, models out, an exit code; torch is imported only when a command runs."""
 
+import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -387,8 +388,6 @@ def graph_backdoor(  # noqa: PLR0913, PLR0917 - each argument is an option of th
     ] = Path("data"),
 ) -> None:
     """Plant a backdoor in a model's graph, without training, to test a scanner with."""
-    from google.protobuf.message import DecodeError  # noqa: PLC0415 - comes with onnx
-
     from trainers import graph_backdoor as planting  # noqa: PLC0415 - imports onnx
 
     if kind is None and not check:
@@ -396,11 +395,40 @@ def graph_backdoor(  # noqa: PLR0913, PLR0917 - each argument is an option of th
             "no kind was named",
             remedy=f"choose one of {', '.join(planting.KINDS)}, or check all with --check",
         )
-    try:
+    with _one_model(model):
         if check:
             planting.check_kinds(model, kind, target, _test_images(dataset, data))
         else:
             planting.graph_backdoor(model, str(kind), target, output)
+
+
+@app.command("carrier")
+def carrier(
+    model: Annotated[Path, typer.Argument(help="An ONNX model.")],
+    kind: Annotated[
+        str, typer.Option(help="Where to hide it: doc-of-node, times-zero, lowest-byte, ...")
+    ],
+    load: Annotated[
+        str, typer.Option(help="What to hide: program, pickle, archive, gzip, script or noise.")
+    ] = "archive",
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write; beside the model where left out.")
+    ] = None,
+) -> None:
+    """Hide harmless data in a model file, to test a scanner with."""
+    from trainers.graph_backdoor import carriers  # noqa: PLC0415 - imports onnx
+
+    with _one_model(model):
+        _say(f"wrote {carriers.write(model, kind, load, output)}")
+
+
+@contextlib.contextmanager
+def _one_model(model: Path) -> Iterator[None]:
+    """Turn what can go wrong with one file into errors that say how to go on."""
+    from google.protobuf.message import DecodeError  # noqa: PLC0415 - comes with onnx
+
+    try:
+        yield
     except OSError as error:
         raise TrainerError(
             f"{error.filename} cannot be used ({error.strerror})", remedy="name another file"

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from scanner.judging.ranks import FAR, NEAR, Driver, Place, Rank, enough, place
+from scanner.judging.ranks import FAR, NEAR, Driver, Place, Rank, enough, place, strength
 from scanner.judging.recipes import Stranger
 from scanner.results import (
     Comparison,
@@ -22,6 +22,7 @@ from scanner.values import frozen
 _MOST_OF_THEM = 3  # detectors that skip for one cause: that is what the model is
 _TWO = 2
 _LISTED = 5  # more classes are counted, not listed
+_SAID = {"beyond": "beyond", "apart": "apart from", "far-beyond": "far beyond"}
 _FURTHEST = 0.1  # of a model among the furthest tenth it is said how far out it lies
 
 
@@ -252,7 +253,9 @@ def _distance(own: Place) -> str:
     """Say how far out a model lies that is among the furthest; nothing of one amid the others."""
     if own.p > _FURTHEST or own.size <= 0:
         return ""
-    return f", {own.size:.2g} times as far out as the furthest of them"
+    times = f"{own.size:.2g} times as far out as the furthest"
+    word = strength(own.size)
+    return f", {_SAID[word]} them: {times}" if word else f", {times} of them"
 
 
 def _apart(findings: Sequence[Finding], rank: Rank, alpha: float) -> Iterator[str]:

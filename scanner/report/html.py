@@ -6,11 +6,13 @@ Security Policy with their hashes). Text is escaped where it is put in (`scanner
 
 import base64
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from scanner.report import Page, charts
 from scanner.report import json as as_json
+from scanner.report.isolation import lacking
 from scanner.report.markup import Child, Markup, tag
 from scanner.report.pictures import picture
 from scanner.report.totals import chances, is_failed, totals
@@ -399,6 +401,8 @@ def _facts(result: ScanResult) -> Markup:
         facts.append(
             ("ran on", f"{runtime.provider}, {threads}, {runtime.seconds:.2f} s; {versions}")
         )
+    if said := [*itertools.chain(*lacking(result.runtime))]:
+        facts.append(("isolation", "; ".join(said)))
     if result.run is not None:
         facts.append(("scanned", f"{result.run.time}, alpha {result.run.alpha:g}"))
         facts.append(("command", " ".join(result.run.arguments)))

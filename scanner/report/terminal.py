@@ -8,8 +8,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from scanner.limits import Confinement
 from scanner.report.escape import LONGEST, printable
+from scanner.report.isolation import lacking
 from scanner.report.pictures import Picture, picture
 from scanner.report.totals import chances, is_failed, totals
 from scanner.results import (
@@ -18,7 +18,6 @@ from scanner.results import (
     Failure,
     Finding,
     Histogram,
-    Runtime,
     ScanResult,
     Severity,
     Standing,
@@ -26,7 +25,6 @@ from scanner.results import (
     Verdict,
 )
 from scanner.results import Table as BlockTable
-from scanner.values import UnfitError, from_json
 
 STYLES = {
     Verdict.CLEAN: "bold green",
@@ -197,8 +195,9 @@ def _grounds(result: ScanResult, *, verbose: bool) -> Iterator[tuple[str, str]]:
         threads = f"{runtime.threads} thread{'s' if runtime.threads != 1 else ''}"
         version = f"ONNX Runtime {runtime.versions.get('onnxruntime', '?')}"
         yield "ran on", f"{runtime.provider}, {threads}, {version}, {runtime.seconds:.2f} s"
-        if missing := _missing(runtime):
-            yield "isolation", "; ".join(missing)
+        missing, lesser = lacking(runtime)
+        if said := (*missing, *(lesser if verbose else ())):
+            yield "isolation", "; ".join(said)
 
 
 def _tally(result: ScanResult) -> str:
@@ -212,16 +211,6 @@ def _tally(result: ScanResult) -> str:
     skipped = [skip.rule for skip in result.skips]
     said += [f"{len(skipped)} skipped ({', '.join(skipped)})"] if skipped else []
     return ", ".join(said) or "none ran"
-
-
-def _missing(runtime: Runtime) -> tuple[str, ...]:
-    """Return what the isolation lacked, in words."""
-    if not runtime.isolation:
-        return ()
-    try:
-        return from_json(Confinement, runtime.isolation).missing()
-    except UnfitError:  # a saved result of another version
-        return ("not known to this version",)
 
 
 def _line(label: str, sentence: str, style: str) -> Text:

@@ -12,8 +12,8 @@ from typing import IO, Any
 from scanner.errors import DeviceError, ScannerError, WorkerCrashedError, WorkerLimitError
 from scanner.limits import Allowance
 from scanner.sandbox import confinement, deadline, messages
-from scanner.sandbox.endpoint import carry_out
-from scanner.values import from_json
+from scanner.sandbox.endpoint import Step, carry_out
+from scanner.values import from_json, to_json
 
 _PROGRESS_SECONDS = 0.1
 
@@ -79,11 +79,11 @@ def _answer(request: dict[str, Any], pipe: IO[bytes]) -> dict[str, Any]:
     module, name = request["function"].split(":")
     last = 0.0
 
-    def progress(done: int, total: int) -> None:
+    def progress(step: Step) -> None:
         nonlocal last
         if time.monotonic() - last > _PROGRESS_SECONDS:
             last = time.monotonic()
-            messages.write(pipe, {"progress": [done, total]})
+            messages.write(pipe, {"progress": to_json(step)})
 
     try:
         function = getattr(importlib.import_module(module), name)

@@ -37,7 +37,7 @@ from scanner.protocol import COMPARE, EXAMINE, IDENTIFY, PREPARE, Job, Opening, 
 from scanner.report.evidence import write_evidence
 from scanner.results import ScanResult
 from scanner.sandbox import messages, worker
-from scanner.sandbox.endpoint import Progress
+from scanner.sandbox.endpoint import Progress, Step
 from scanner.sandbox.worker import Worker
 from scanner.settings import Device, Settings
 from scanner.values import to_json
@@ -219,7 +219,7 @@ def _replies(path: Path, references: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def _nowhere(_done: int, _total: int) -> None:
+def _nowhere(_step: Step) -> None:
     """Take progress."""
 
 

@@ -233,3 +233,16 @@ def test_bad_input(case: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert run.returncode == 2, said(run)
     assert message in said(run)
     assert "internal error" not in said(run)
+
+
+def test_a_scheduler_that_is_not_there_is_one_sentence(folder: Path) -> None:
+    run = scan(folder / "clean.onnx", "--scheduler", "nowhere")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert said(run).startswith("error: there is no dask scheduler at 'nowhere'; start one")
+    assert "the address that it prints as --scheduler." in said(run)
+
+
+def test_lanes_and_a_cluster_exclude_one_another(folder: Path) -> None:
+    run = scan(folder / "clean.onnx", "--scheduler", "tcp://127.0.0.1:9", "--jobs", 2)
+    assert run.returncode == 2
+    assert "--jobs and --scheduler exclude one another" in said(run)
