@@ -16,9 +16,9 @@ import numpy.typing as npt
 from scanner.errors import NoLogitsError, UnsupportedModelError, WorkerTimeoutError
 from scanner.graph.audit import mixing
 from scanner.instruments import original, probes, runtime
+from scanner.instruments.agreement import TOLERANCES, precision, row_distances
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.noise_runs import fixed_batch
-from scanner.instruments.rounding import TOLERANCES, precision, row_distances
 from scanner.results import Array as Packed
 from scanner.results import Contribution, Input, Measurement, Observation, Part, Rule, Severity
 from scanner.sandbox import deadline

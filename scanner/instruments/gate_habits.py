@@ -15,8 +15,8 @@ import numpy.typing as npt
 from scanner.graph.core import flatten
 from scanner.graph.core.structure import Uses
 from scanner.instruments import forcing, probes
+from scanner.instruments.agreement import row_distances
 from scanner.instruments.detector import Subject
-from scanner.instruments.rounding import row_distances
 
 Array = npt.NDArray[Any]
 
