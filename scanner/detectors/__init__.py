@@ -30,6 +30,7 @@ FAMILY = {
     "channel_lipschitz": "ChannelLipschitz",
     "head": "Head",
     "classifier": "Classifier",
+    "invariance": "Invariance",
     "not-the-file": "Translation",
 }
 _MODULES = {"not-the-file": "translation"}  # the others' modules are called as their rules

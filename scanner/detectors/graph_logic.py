@@ -7,15 +7,16 @@ in `scanner.graph.logic.gates`.
 
 import base64
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from scanner.errors import UnsupportedModelError, UsageError, WorkerTimeoutError
+from scanner.errors import GraphError, UnsupportedModelError, UsageError, WorkerTimeoutError
 from scanner.graph.logic import excerpt, gates, open_gate
 from scanner.graph.logic.unfold import Flow, unfold
-from scanner.instruments import probes, runtime
+from scanner.instruments import gate_habits, probes, runtime
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.modelfile.model import Model
 from scanner.results import Contribution, Measurement, Observation, Part, Rule, Severity
@@ -26,12 +27,15 @@ Array = npt.NDArray[Any]
 
 _MOST_TRIED = 64
 """Gates that are tried; a file of thousands is convicted by the first."""
-_MOST_STEPS = 200_000
-"""Steps of the graphs that are run for that: each try loads the whole one, a minute per million."""
+_MOST_STEPS = 80_000
+"""Steps of the graphs that are run for that: each try loads the whole one twice, two minutes per
+million."""
 _ROUNDS = 12
 # Parts of the input range in which a search starts: away from its ends, so that pixels can move
 # both ways.
 _STARTS = ((0.05, 0.9), (0.02, 0.3), (0.6, 0.95))
+_FEW_CHANGE = 0.25
+"""Part of the ordinary images whose class an open gate must change, or it is not worth opening."""
 _OPENED = 0.2  # a decision written as a number is over when it has moved this far
 _MOVED = 0.1  # relative: an answer that is a number has changed when it has moved this far
 
@@ -69,9 +73,10 @@ class GraphLogic(Detector):
         tried = most_tried(len(flow.steps))
         for place in suspicious[tried:]:
             found[place] = _unconfirmed(found[place], "enough others were tried")
+        habits = _Habits(flow, subject)
         for place in suspicious[:tried]:
-            found[place] = _completed(found[place], flow, subject)
-        observations = tuple(found)
+            found[place] = _completed(found[place], flow, subject, habits)
+        observations = tuple(sorted(found, key=lambda o: -o.severity))
         return Measurement(
             rule=self.rule.id,
             statistic=float(max((o.severity for o in observations), default=0)),
@@ -85,14 +90,123 @@ def most_tried(steps: int) -> int:
     return max(1, min(_MOST_TRIED, _MOST_STEPS // max(steps, 1)))
 
 
-def _completed(observation: Observation, flow: Flow, subject: Subject) -> Observation:
-    """Return the observation with its confirmation and excerpt, as far as time allows."""
+class _Habits:
+    """What the gates of a model do on ordinary images; the model is loaded for the first."""
+
+    def __init__(self, flow: Flow, subject: Subject) -> None:
+        self._flow, self._subject = flow, subject
+        self._trial: gate_habits.Trial | None = None
+
+    def of(self, observation: Observation) -> gate_habits.Ways | str:
+        """Return what a gate does on ordinary images, or why that cannot be told."""
+        # As for a confirmation: the graph has shown the gate, and an error while it is run must not
+        # swallow that finding.
+        try:
+            if self._trial is None:
+                self._trial = gate_habits.Trial(self._subject, self._flow.outputs[0])
+            details = observation.details
+            ways = self._trial.ways(str(details["decision"]), str(details["switch"]))
+        except (UnsupportedModelError, UsageError, GraphError) as error:
+            return error.problem
+        return ways or "the test lies inside the body of a loop or branch"
+
+
+def _completed(
+    observation: Observation, flow: Flow, subject: Subject, habits: _Habits
+) -> Observation:
+    """Return the observation weighed, confirmed and cut out, as far as time allows."""
     try:
         deadline.check()
-        confirmed = _confirmed(observation, flow, subject)
+        weighed = _weighed(observation, habits.of(observation))
+        if weighed.severity is Severity.SUSPICIOUS:
+            weighed = _confirmed(weighed, flow, subject)
     except WorkerTimeoutError:
         return _unconfirmed(observation, "the time ran out")
-    return _with_excerpt(confirmed, subject.model)
+    return _with_excerpt(weighed, subject.model)
+
+
+def _weighed(observation: Observation, ways: gate_habits.Ways | str) -> Observation:
+    """Return the observation with the severity that the gate's habits give it.
+
+    What a gate is for, no measurement tells. What it does on ordinary images does: one that they
+    take both ways is part of how the model works, one that they never take is not.
+    """
+    if isinstance(ways, str):
+        details = {**observation.details, "ordinary": {"asked": 0, "reason": ways}}
+        return dataclasses.replace(observation, details=details)
+    severity, said = _judged(observation, ways)
+    return dataclasses.replace(
+        observation,
+        severity=severity,
+        sentence=f"{observation.sentence}. {said}",
+        details={
+            **observation.details,
+            "ordinary": {
+                "asked": ways.asked,
+                "taken": ways.taken,
+                "decides": ways.decides,
+                "further": ways.further,
+                "moves": ways.moves,
+                "changed": ways.changed,
+                "blanks": ways.blanks,
+                "textured": ways.textured,
+                "featureless": ways.featureless,
+                "guesses": ways.guesses,
+            },
+        },
+    )
+
+
+def _judged(observation: Observation, ways: gate_habits.Ways) -> tuple[Severity, str]:
+    """Return a gate's severity by its habits, and what they are, as a sentence."""
+    return next(
+        (severity, said) for applies, severity, said in _habits(observation, ways) if applies
+    )
+
+
+def _habits(
+    observation: Observation, ways: gate_habits.Ways
+) -> Iterator[tuple[bool, Severity, str]]:
+    """Yield what a gate may do on ordinary images: whether it does, its severity, a sentence."""
+    taken = f"{ways.taken} of {ways.asked} ordinary images take the rarer way"
+    further = ways.further and not ways.decides
+    level, trained = observation.details["by_level"], observation.details["behind_weights"]
+    textured = ways.textured >= gate_habits.SELDOM * ways.asked
+    few = ways.decides is False and (ways.changed or 0) < _FEW_CHANGE
+    yield (
+        bool(ways.guesses),
+        Severity.NOTE,
+        f"It brings {ways.guesses} into the range of the others",
+    )
+    yield bool(further), Severity.SUSPICIOUS, f"{taken}, none as far as it can go, where it decides"
+    yield (
+        ways.ordinary and not ways.decides,
+        Severity.NOTE,
+        f"{taken}, and either way the image decides the answer",
+    )
+    yield (
+        ways.moves and ways.further is False and not ways.decides,
+        Severity.NOTE,
+        "It differs from image to image, and decides the answer of none",
+    )
+    yield ways.blanks, Severity.WARNING, f"{taken}, which leaves no answer: it may be a guard"
+    yield (
+        few and ways.further is False,
+        Severity.WARNING,
+        f"{taken}, and held that way it changes few classes",
+    )
+    yield (
+        level and ways.featureless and not textured,
+        Severity.WARNING,
+        f"{taken}, as featureless ones do: it may be a guard",
+    )
+    yield (
+        ways.decides is False and trained,
+        Severity.WARNING,
+        f"{taken}; the test and both ways are made of trained weights, as in an early exit",
+    )
+    one = ", which gives all of them one class" if ways.ordinary else ""
+    yield True, Severity.SUSPICIOUS, taken + one
 
 
 def _unconfirmed(observation: Observation, reason: str) -> Observation:
@@ -121,7 +235,7 @@ def _confirmed(observation: Observation, flow: Flow, subject: Subject) -> Observ
         return dataclasses.replace(observation, details=details)
     sentence = (
         f"{observation.sentence}. Confirmed: an input opens it, and the model answers that input "
-        "differently while it is held closed"
+        "differently while it is held closed. That tells that the gate is there, not what it is for"
     )
     return dataclasses.replace(
         observation, severity=Severity.CONFIRMED, sentence=sentence, details=details

@@ -8,8 +8,10 @@ many numbers per sample it still holds: 1 is one decision about the whole input.
 
 import dataclasses
 import enum
+import functools
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -48,6 +50,8 @@ class Fact:
         steep: It was rectified after a gain that makes the slope a step.
         sweep: It is one slice of a loop over positions.
         ragged: Its shape depends on the input's values.
+        counted: It counts how many of many positions pass a test: a number by degrees.
+        inputs: The model's inputs whose values it changes with, as bits.
     """
 
     depends: Depends = Depends.NOTHING
@@ -63,6 +67,8 @@ class Fact:
     steep: bool = False
     sweep: bool = False
     ragged: bool = False
+    counted: bool = False
+    inputs: int = 0
 
     @property
     def data(self) -> bool:
@@ -85,7 +91,9 @@ TESTS = COMPARISONS | {
 _ROUNDINGS = frozenset({"Floor", "Ceil", "Round", "Trunc"})
 _RECTIFIERS = frozenset({
     "Relu", "Clip", "Max", "Min", "HardSigmoid", "Sigmoid", "Tanh", "Softplus", "ThresholdedRelu",
-    "Erf", "Exp", "LeakyRelu", "Elu", "Softmax", "PRelu", "Celu", "Selu", "Shrink",
+    "Erf", "Exp", "LeakyRelu", "Elu", "Softmax", "PRelu", "Celu", "Selu", "Shrink", "Atan",
+    "Softsign", "Gelu", "Mish", "Swish", "HardSwish", "Reciprocal", "Pow", "Sqrt", "Log", "Sinh",
+    "Cosh", "Abs", "Sin", "Cos", "LogSoftmax", "ReduceLogSumExp", "ReduceLogSum", "QuantizeLinear",
 })  # fmt: skip
 WEIGHTED = frozenset({
     "Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "ConvInteger",
@@ -96,6 +104,8 @@ WEIGHTED = frozenset({
     "com.microsoft.DynamicQuantizeLSTM", "com.microsoft.QAttention", "com.microsoft.QGemm",
     "com.microsoft.nchwc.Conv",
 })  # fmt: skip
+_ADDING = frozenset({"ReduceSum", "ReduceMean"})
+_CLAMPS = frozenset({"Relu", "Clip", "Max", "Min", "LeakyRelu", "PRelu"})
 _SHAPES = frozenset({"Shape", "Size"})
 _RAGGED = frozenset({"NonZero", "NonMaxSuppression", "Compress", "Unique"})
 _PATTERNED = frozenset(
@@ -105,8 +115,12 @@ _SHAPED_BY = frozenset({
     "Slice", "Expand", "Reshape", "Tile", "Pad", "Resize", "Range", "ConstantOfShape", "TopK",
     "Loop", "Stack",
 })  # fmt: skip
+NARROW = 16
+"""A decision with fewer numbers than the input by this factor is about the input as a whole."""
 _SLOPE = 50.0
 """A gain from which a rectified line is a step: exported hard sigmoids have a gain of 1/6."""
+WRITTEN = 64
+"""So few numbers were written rather than trained."""
 _FLOOR = 1e-3
 """Smaller added constants guard a division or a square root."""
 
@@ -175,7 +189,8 @@ class Analysis:
         shape = self.flow.shapes.get(name)
         width = self.extent(name) if shape is not None and not _open_vector(shape) else math.inf
         alone = len(self.flow.inputs) == 1
-        return Fact(Depends.OPTION if width <= 1 and not alone else Depends.DATA, width)
+        bit = 1 << self.flow.inputs.index(name)
+        return Fact(Depends.OPTION if width <= 1 and not alone else Depends.DATA, width, inputs=bit)
 
     def _visit(self, position: int, step: Step) -> None:
         read = [self.fact(name) for name in step.inputs if name]
@@ -188,8 +203,9 @@ class Analysis:
     ) -> Fact:
         if step.op in _SHAPES:
             return self._measured(position, joined)
-        if not joined.data:
-            return Fact(joined.depends | (Depends.SHAPE if step.op == "Carry" else Depends.NOTHING))
+        if not joined.data or self.flow.zeroes(step):
+            kept = joined.depends & ~Depends.DATA
+            return Fact(kept | (Depends.SHAPE if joined.data or step.op == "Carry" else kept))
         ragged = (
             joined.ragged
             or step.op in _RAGGED
@@ -207,9 +223,19 @@ class Analysis:
         if step.op in WEIGHTED:
             fact = self._weighted(step, fact)
         if joined.decision and all(f.decision for f in read if f.data):
-            keeps = step.op not in WEIGHTED or fact.width <= 1 or joined.width <= 1
+            trained = fact.weights - joined.weights > WRITTEN
+            keeps = step.op not in WEIGHTED or not trained or min(fact.width, joined.width) <= 1
             if keeps:
-                return dataclasses.replace(fact, pattern=fact.pattern or self._writes(step))
+                if not joined.hard:
+                    further = self._softened(position, step, fact)
+                    fact = dataclasses.replace(
+                        fact, gain=further.gain, steep=further.steep, shifted=further.shifted
+                    )
+                return dataclasses.replace(
+                    fact,
+                    pattern=fact.pattern or self._writes(step),
+                    counted=fact.counted or self._counts(step, joined, fact),
+                )
         return self._softened(
             position, step, dataclasses.replace(fact, test=-1, hard=False, pattern=False)
         )
@@ -219,7 +245,14 @@ class Analysis:
         if not (joined.ragged and joined.data):
             return Fact(joined.depends & ~Depends.DATA | Depends.SHAPE)
         return Fact(
-            joined.depends, 1.0, joined.weights, joined.least, position, hard=True, ragged=True
+            joined.depends,
+            1.0,
+            joined.weights,
+            joined.least,
+            position,
+            hard=True,
+            ragged=True,
+            inputs=joined.inputs,
         )
 
     def _width(
@@ -275,7 +308,7 @@ class Analysis:
 
     def _tested(self, position: int, step: Step, fact: Fact, output: str) -> Fact:
         tested = dataclasses.replace(
-            fact, test=position, hard=True, pattern=False, gain=1.0, steep=False
+            fact, test=position, hard=True, pattern=False, gain=1.0, steep=False, counted=False
         )
         if step.op not in COMPARISONS or not any(self._counts_up(name) for name in step.inputs):
             return tested
@@ -296,7 +329,7 @@ class Analysis:
 
     def _weighted(self, step: Step, fact: Fact) -> Fact:
         constants = [name for name in step.inputs if self.constant(name)]
-        weights = sum(self.flow.elements(name) for name in constants)
+        weights = sum(self.flow.effect(name) for name in constants)
         matrix = next(
             (a for n in constants if (a := self.flow.array(n)) is not None and a.ndim > 1), None
         )
@@ -312,6 +345,8 @@ class Analysis:
                     np.max(np.sum(np.square(rows.reshape(len(rows), -1), dtype=np.float64), axis=1))
                 )
             )
+        # What was written goes on with the test before it; a trained layer starts anew.
+        gain *= fact.gain if weights <= WRITTEN else 1.0
         biased = len(step.inputs) > 2 and bool(step.inputs[2])  # noqa: PLR2004 - the third input is the bias
         return dataclasses.replace(
             fact,
@@ -320,6 +355,12 @@ class Analysis:
             gain=gain,
             shifted=fact.shifted or biased,
         )
+
+    def _counts(self, step: Step, before: Fact, after: Fact) -> bool:
+        """Whether a step adds up decisions for as many positions as the input has, or nearly."""
+        widest = max((self.fact(name).width for name in self.flow.inputs), default=0.0)
+        many = before.width * NARROW > widest or not math.isfinite(before.width)
+        return step.op in _ADDING and many and after.width < before.width
 
     def _writes(self, step: Step) -> bool:
         """Whether a step gives a decision unequal constants to write."""
@@ -339,16 +380,52 @@ class Analysis:
         if step.op in ("Mul", "Div") and (low or high):
             factor = max(abs(low), abs(high)) if step.op == "Mul" else 1 / max(abs(low), abs(high))
             return dataclasses.replace(fact, gain=fact.gain * factor)
-        steep = fact.steep
+        if step.op in _NORMALISERS:
+            return self._normalised(step, fact)
         if step.op in _RECTIFIERS:
-            steep = steep or (fact.shifted and fact.gain >= _SLOPE)
-            if fact.width <= 1 and fact.threshold:
-                return dataclasses.replace(fact, test=position, hard=False, steep=steep)
-        elif step.op in _NORMALISERS:
+            return self._rectified(position, step, fact)
+        if fact.steep and fact.width <= 1:
+            return dataclasses.replace(fact, test=position, hard=False)
+        return fact
+
+    def _rectified(self, position: int, step: Step, fact: Fact) -> Fact:
+        gain, level = _own_test(step)
+        if step.op == "Clip" and len(step.inputs) > 1 and self.constant(step.inputs[1]):
+            level = self._constant_bounds(step)[0]
+        shifted = fact.shifted or abs(level) > _FLOOR
+        fact = dataclasses.replace(
+            fact,
+            gain=fact.gain * gain,
+            shifted=shifted,
+            steep=fact.steep or (shifted and fact.gain * gain >= _SLOPE),
+        )
+        # A distance from written numbers needs no threshold of its own where it is squashed: it is
+        # near or far.
+        near = shifted and step.op not in _CLAMPS
+        if fact.width <= 1 and (fact.threshold or abs(level) > _FLOOR or near or fact.steep):
+            return dataclasses.replace(fact, test=position, hard=False)
+        return fact
+
+    def _normalised(self, step: Step, fact: Fact) -> Fact:
+        """Follow a normalisation; one by a batch is, in use, a gain and a shift of each channel."""
+        arrays = [self.flow.array(name) for name in step.inputs[1:5]]
+        numbers = [
+            np.asarray(a, np.float64) for a in arrays if a is not None and a.dtype.kind == "f"
+        ]
+        epsilon = step.attribute("epsilon", 1e-5)
+        if len(numbers) < 4 or not isinstance(epsilon, float):  # noqa: PLR2004 - scale, shift, mean, variance
             return dataclasses.replace(fact, gain=1.0, steep=False)
-        if steep and fact.width <= 1:
-            return dataclasses.replace(fact, test=position, hard=False, steep=True)
-        return dataclasses.replace(fact, steep=steep)
+        scale, shift, mean, variance = numbers
+        slopes = np.abs(scale) / np.sqrt(np.maximum(variance + epsilon, 1e-30))
+        moved = float(np.abs(np.concatenate([shift, mean])).max(initial=0.0)) > _FLOOR
+        gain = fact.gain * float(slopes.max(initial=0.0)) if scale.size == 1 else 1.0
+        return dataclasses.replace(
+            fact,
+            gain=gain,
+            steep=False,
+            shifted=fact.shifted or moved,
+            threshold=fact.threshold or (moved and fact.width <= 1),
+        )
 
     def _constant_bounds(self, step: Step) -> tuple[float, float]:
         arrays = [self.flow.array(name) for name in step.inputs if self.constant(name)]
@@ -358,6 +435,33 @@ class Analysis:
         return float(min(a.min() for a in numbers)), float(max(a.max() for a in numbers))
 
 
+def _own_test(step: Step) -> tuple[float, float]:
+    """Return the gain and the level that a rectifier has in its attributes, beside its usual form.
+
+    Raises nothing: an attribute that is no number is none.
+    """
+    names = _LEVELS.get(step.op)
+    if names is None:
+        return 1.0, 0.0
+    (gain_name, usual), level_name = names
+    gain = step.attribute(gain_name, usual) if gain_name else 1.0
+    level = step.attribute(level_name, None)
+    numbers = [
+        float(number) if isinstance(number, int | float) else default
+        for number, default in ((gain, usual), (level, 0.0))
+    ]
+    return max(1.0, abs(numbers[0]) / usual), numbers[1]
+
+
+_LEVELS: Mapping[str, tuple[tuple[str, float], str]] = {
+    "HardSigmoid": (("alpha", 0.2), "beta"),
+    "ThresholdedRelu": (("", 1.0), "alpha"),
+    "Shrink": (("", 1.0), "lambd"),
+    "Clip": (("", 1.0), "min"),
+    "Elu": (("alpha", 1.0), ""),
+    "Selu": (("gamma", 1.0507), ""),
+}
+"""Where rectifiers keep their gain, with its usual size, and their level."""
 _CONSTANT = Fact()
 _NORMALISERS = frozenset(
     {"BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization"}
@@ -367,6 +471,10 @@ _INTEGERS = frozenset({
     onnx.TensorProto.UINT8, onnx.TensorProto.UINT16, onnx.TensorProto.UINT32,
     onnx.TensorProto.UINT64,
 })  # fmt: skip
+
+
+MASK_TYPES = _INTEGERS | {onnx.TensorProto.BOOL}
+"""What masks come in."""
 
 
 def _open_vector(shape: Sequence[int | str]) -> bool:
@@ -399,4 +507,6 @@ def _join(read: Sequence[Fact]) -> Fact:
         steep=any(f.steep for f in relevant),
         sweep=any(f.sweep for f in relevant),
         ragged=any(f.ragged for f in relevant),
+        counted=all(f.counted for f in tests) if tests else False,
+        inputs=functools.reduce(operator.or_, (f.inputs for f in relevant)),
     )

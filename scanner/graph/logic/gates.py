@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from scanner.graph.core.ancestors import ancestors
-from scanner.graph.logic.dataflow import Analysis
+from scanner.graph.logic.dataflow import WRITTEN, Analysis
 from scanner.graph.logic.idioms import fill, is_idiom, written_constants
 from scanner.graph.logic.meetings import MOST_SHARED, Gate, find, is_about_input
 from scanner.graph.logic.unfold import Flow, Step
@@ -25,6 +25,8 @@ _SMALL_PART = 0.1
 """A matched filter is a smaller part of the weights; a network that looks and crops is larger."""
 _LARGE_PART = 0.25
 """From this part of the weights on, a test is a network of its own."""
+_LEVELS = frozenset({"Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Cast", "Not"})
+"""Tests of a level; one for an exact value, a remainder or a place is a password."""
 _SHOWN = 16
 """Numbers of a constant that a report shows."""
 _MOST_SHOWN = 50
@@ -84,7 +86,7 @@ def _is_telling(gate: Gate, analysis: Analysis) -> bool:
     """Whether honest networks do not take such a decision: it jumps, and has something to write."""
     made = gate.made
     # A soft decision is ordinary arithmetic, unless it is steep or no weights are anywhere near.
-    if not made.hard and (gate.stem or ((gate.private or gate.share) and not made.steep)):
+    if not made.hard and (gate.stem or (made.weights > WRITTEN and not made.steep)):
         return False
     writes = made.pattern or bool(written_constants(gate, analysis))
     # A decision for each position is a mask, unless it writes more than one fill value.
@@ -107,11 +109,15 @@ def _doubts(gate: Gate, analysis: Analysis) -> Iterator[tuple[bool, str]]:
     by_position = not is_about_input(width, analysis)
     yield by_position, "each position decides for itself, as a padding rule does"
     blanks = fill(gate, analysis) is not None and not gate.made.pattern
-    by_level = not any(test.op == "Equal" for test in gate.tests)
     yield (
-        blanks and by_level,
+        blanks and _by_level(gate),
         "beyond a level of the input the output is blanked, as a silence or emptiness guard does",
     )
+
+
+def _by_level(gate: Gate) -> bool:
+    """Whether every test is one of a level, which nearby inputs pass together."""
+    return all(test.op in _LEVELS for test in gate.tests)
 
 
 def _observation(
@@ -142,6 +148,8 @@ def _observation(
             "gated": gate.carrier,
             "writes": _writes(gate, analysis),
             "weights_shared": round(gate.share, 4),
+            "by_level": _by_level(gate),
+            "behind_weights": bool(gate.made.weights),
             "reason": reason,
         },
     )

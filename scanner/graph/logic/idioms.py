@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scanner.graph.logic.dataflow import COMPARISONS, Analysis
+from scanner.graph.logic.dataflow import COMPARISONS, MASK_TYPES, Analysis
 from scanner.graph.logic.meetings import CONTROL, Gate
 from scanner.graph.logic.unfold import Flow, Step
 
@@ -21,8 +21,16 @@ _SELECTIONS = frozenset({
 _PLUMBING = frozenset(
     {"Identity", "Cast", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Expand", "Transpose"}
 )
+_ELEMENTWISE = _PLUMBING | {
+    "Add", "Sub", "Mul", "Div", "Relu", "Tanh", "Sigmoid", "Gelu", "Erf", "Softmax", "LogSoftmax",
+}  # fmt: skip
+_JOINING = frozenset({
+    "Concat", "ScatterND", "ScatterElements", "Scatter", "Where", "Pad", "Stack", "If", "Loop",
+    "ConcatFromSequence", "Max", "Min", "Sum",
+})  # fmt: skip
 _COUNTING = _PLUMBING | {
-    "Not", "And", "ReduceSum", "Clip", "Max", "Equal", "Greater", "Less", "GreaterOrEqual",
+    "Not", "And", "Or", "ReduceSum", "ReduceMax", "ReduceMin",
+    "Clip", "Max", "Equal", "Greater", "Less", "GreaterOrEqual",
 }  # fmt: skip
 _SCALING = frozenset({"Mul", "Div", "Identity", "Cast"})
 _SCATTERS = ("ScatterND", "ScatterElements", "Scatter")
@@ -68,9 +76,19 @@ def _selects_position(gate: Gate, analysis: Analysis) -> bool:
     """Whether the decision picks one of many values computed alike: a token, a crop, a beam."""
     if gate.step.op not in _SELECTIONS or gate.decision == gate.step.inputs[0]:
         return False
-    # Values that a Concat put side by side need not have been computed alike: one may be forged.
-    source = _through_plumbing(analysis.flow, gate.step.inputs[0])
-    return source is None or source.op != "Concat"
+    # Values that were put side by side, or had a table of numbers added, need not have been
+    # computed alike: one may be forged.
+    name = gate.step.inputs[0]
+    while (step := analysis.flow.producer(name)) is not None and step.op in _ELEMENTWISE:
+        if any(_is_table(analysis.flow.array(n)) for n in step.inputs if n != name):
+            return False
+        name = next((n for n in step.inputs if n and analysis.fact(n).data), "")
+    return step is None or step.op not in _JOINING
+
+
+def _is_table(array: np.ndarray[Any, Any] | None) -> bool:
+    """Whether numbers differ along more than the last axis, as a bias does not."""
+    return array is not None and sum(size > 1 for size in array.shape) > 1
 
 
 def _is_masked_mean(gate: Gate, analysis: Analysis) -> bool:
@@ -88,6 +106,28 @@ def _is_masked_mean(gate: Gate, analysis: Analysis) -> bool:
     return counted
 
 
+def _scales_by_share(gate: Gate, _analysis: Analysis) -> bool:
+    """Whether values are scaled by how many of many positions pass a test, as a mask ratio is."""
+    return gate.step.op in ("Mul", "Div") and gate.made.counted and not gate.made.pattern
+
+
+def _is_callers_mask(gate: Gate, analysis: Analysis) -> bool:
+    """Whether the decision is made of a mask that the caller gives beside the input.
+
+    Lengths computed from it, and masks of other sizes, are of its family, whatever operators make
+    them. One that writes a pattern is none.
+    """
+    if gate.made.pattern or (written_constants(gate, analysis) and fill(gate, analysis) is None):
+        return False
+    flow = analysis.flow
+    own = {name for i, name in enumerate(flow.inputs) if gate.made.inputs >> i & 1}
+    other = analysis.fact(gate.carrier).inputs & ~gate.made.inputs
+    return bool(own and other) and all(
+        flow.elem_types.get(name) in MASK_TYPES and len(flow.shapes.get(name, ())) > 1
+        for name in own
+    )
+
+
 def _guards_division(gate: Gate, analysis: Analysis) -> bool:
     """Whether the test asks if a divisor is zero, for a division beside or behind the gate."""
     test = gate.tests[-1] if gate.tests else None
@@ -97,10 +137,18 @@ def _guards_division(gate: Gate, analysis: Analysis) -> bool:
         return False
     tested = {n for n in test.inputs if analysis.fact(n).data}
     tested |= {n for name in tested for n in _plumbed(analysis.flow, name)}
+    # A guard fills in one number, if any; what writes classes is none, whatever it divides by.
+    if written_constants(gate, analysis) and fill(gate, analysis) is None:
+        return False
     # The guard may choose between quotients, or choose the divisor itself.
     guarded = tested | {gate.step.outputs[0]}
     beside = [analysis.flow.producer(n) for n in gate.step.inputs[1:]]
-    behind = (s for s in analysis.flow.steps if gate.step.outputs[0] in s.inputs)
+    live = analysis.flow.live
+    behind = (
+        s
+        for s in analysis.flow.steps
+        if gate.step.outputs[0] in s.inputs and not live.isdisjoint(s.outputs)
+    )
     return any(
         s is not None and s.op in ("Div", "Reciprocal") and s.inputs[-1] in guarded
         for s in itertools.chain(beside, behind)
@@ -165,4 +213,7 @@ def _through_plumbing(flow: Flow, name: str) -> Step | None:
     return flow.producer([name, *_plumbed(flow, name)][-1])
 
 
-_IDIOMS = (_is_feature, _selects_position, _is_masked_mean, _guards_division, _rescales)
+_IDIOMS = (
+    _is_feature, _selects_position, _is_masked_mean, _scales_by_share, _is_callers_mask,
+    _guards_division, _rescales,
+)  # fmt: skip

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from scanner.graph.core.ancestors import ancestors
-from scanner.graph.logic.dataflow import TESTS, WEIGHTED, Analysis, Fact
+from scanner.graph.logic.dataflow import NARROW, TESTS, WEIGHTED, Analysis, Fact
 from scanner.graph.logic.unfold import Flow, Step
 
 CONTROL = {"Where": 1, "If": 1, "Loop": 3}
@@ -25,8 +25,6 @@ _SHAPED = frozenset(
     {"Expand", "Reshape", "Tile", "Range", "ConstantOfShape", "Unsqueeze", "Squeeze", "Split"}
 )
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
-_NARROW = 16
-"""A decision with fewer numbers than the input by this factor is about the input as a whole."""
 _BITS = 1024
 """Layers that are counted separately; with more of them, neighbours share a bit."""
 
@@ -99,16 +97,15 @@ def find(flow: Flow, analysis: Analysis) -> Iterator[Gate]:
 def is_about_input(width: float, analysis: Analysis) -> bool:
     """Whether a decision is about the input as a whole, rather than about each of its positions."""
     widest = max((analysis.fact(name).width for name in analysis.flow.inputs), default=0.0)
-    return width <= 1 or (math.isfinite(width) and width * _NARROW <= widest)
+    return width <= 1 or (math.isfinite(width) and width * NARROW <= widest)
 
 
 def _meetings(flow: Flow, analysis: Analysis) -> list[Meeting]:
-    live = ancestors(flow.outputs, flow.sources)
     tail = _tail(flow)
     found = (
         _meeting(step, analysis, in_tail=not tail.isdisjoint(step.outputs))
         for step in flow.steps
-        if not live.keys().isdisjoint(step.outputs)
+        if not flow.live.isdisjoint(step.outputs)
     )
     return [meeting for meeting in found if meeting]
 
@@ -201,7 +198,7 @@ def _weights_behind(flow: Flow, analysis: Analysis) -> tuple[dict[str, int], lis
     """
     layers = (step for step in flow.steps if step.op in WEIGHTED)
     weights = {
-        name: flow.elements(name)
+        name: flow.effect(name)
         for step in layers
         for name in step.inputs
         if analysis.constant(name)
@@ -215,6 +212,8 @@ def _weights_behind(flow: Flow, analysis: Analysis) -> tuple[dict[str, int], lis
     grown = True
     while grown:
         for step in flow.steps:
+            if flow.zeroes(step):
+                continue
             mask = 0
             for name in step.inputs:
                 mask |= behind.get(name, 0)

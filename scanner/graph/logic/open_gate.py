@@ -90,7 +90,8 @@ def _demands(
         for i in movable
         if any(s in flow.inputs for s in ancestors([step.inputs[i]], flow.sources))
     ]
-    if inverse is None or not movable:
+    # A constant too large to read stands in the way: weights are not solved for.
+    if inverse is None or not movable or any(n and n not in values for n in step.inputs):
         return []
     context = _Context(step, values, output)
     chosen = movable if step.op in _ALL_INPUTS else movable[:1]
@@ -199,6 +200,8 @@ def _axes(context: _Context, index: int) -> tuple[int, ...]:
     if axes is None and len(context.step.inputs) > 1 and context.step.inputs[1]:
         axes = context.read(1).reshape(-1).tolist()
     rank = context.read(index).ndim
+    if context.step.op.startswith("Global"):
+        return tuple(range(2, rank))
     return tuple(int(a) % rank for a in axes) if axes else tuple(range(rank))  # type: ignore[attr-defined]
 
 

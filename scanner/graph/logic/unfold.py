@@ -8,6 +8,7 @@ to know one kind of graph only.
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from onnx import numpy_helper
 
 from scanner.errors import MalformedModelError
 from scanner.graph.core import facts, flatten
+from scanner.graph.core.ancestors import ancestors
 from scanner.graph.core.draft import Draft
 from scanner.graph.core.structure import attribute, label, subgraphs
 from scanner.modelfile.domains import STANDARD_DOMAINS
@@ -27,6 +29,11 @@ Resolve = Callable[[str], str]
 
 _READABLE = 1 << 16
 """Constants of more elements are weights: their numbers are not read."""
+_HANDFUL = 16
+"""Different numbers that somebody may have written; a code of 4 bits has 15 beside zero."""
+_SAMPLED, _GLANCED = 4096, 64
+"""Numbers of a tensor that are looked at."""
+_GOLDEN = (math.sqrt(5) - 1) / 2
 _DOMAIN = "unfolded"
 
 
@@ -81,6 +88,8 @@ class Flow:
     producers: Mapping[str, int]
     looped: bool
     _arrays: dict[str, Array] = dataclasses.field(default_factory=dict)
+    _effects: dict[str, int] = dataclasses.field(default_factory=dict)
+    _live: set[str] = dataclasses.field(default_factory=set)
 
     def producer(self, value: str) -> Step | None:
         """Return the step that makes a value, or None for an input or a constant."""
@@ -98,6 +107,53 @@ class Flow:
         if shape is None or any(isinstance(size, str) for size in shape):
             return 0
         return math.prod(int(size) for size in shape)
+
+    def effect(self, value: str) -> int:
+        """Return how many numbers of a constant can have been trained.
+
+        Zeros, and numbers of which there are a handful, were written: an identity of a million
+        numbers does not make what passes through it the work of a network. A sample of the numbers
+        is looked at.
+        """
+        if value not in self._effects:
+            self._effects[value] = self._trained(value)
+        return self._effects[value]
+
+    def _trained(self, value: str) -> int:
+        size, tensor = self.elements(value), self.constants.get(value)
+        if tensor is None or tensor.external_data or not size:
+            return size
+        flat = _flat(tensor)
+        if flat is None or not flat.size:
+            return size
+        # A look at a few numbers settles nearly all layers.
+        if _different(flat, _GLANCED) > _GLANCED // 2:
+            return size
+        sample = _some(flat, _SAMPLED)
+        different = _different(flat, _SAMPLED)
+        return min(different, size) if different <= _HANDFUL else int(size * np.mean(sample != 0))
+
+    @property
+    def live(self) -> AbstractSet[str]:
+        """The values that an output derives from; what is multiplied by zeros is none."""
+        if not self._live:
+
+            def read(value: str) -> Sequence[str]:
+                step = self.producer(value)
+                return () if step is None or self.zeroes(step) else step.inputs
+
+            self._live.update(ancestors(self.outputs, read))
+        return self._live
+
+    def zeroes(self, step: Step) -> bool:
+        """Whether a step multiplies by nothing but zeros, so that its result derives from nothing.
+
+        Infinities and NaN aside.
+        """
+        if step.op != "Mul":
+            return False
+        arrays = [self.array(name) for name in step.inputs if name in self.constants]
+        return any(a is not None and a.size and not a.any() for a in arrays)
 
     def array(self, value: str) -> Array | None:
         """Return the numbers of a small constant, else None.
@@ -150,6 +206,30 @@ def unfold(proto: onnx.ModelProto) -> Flow:
         producers={name: i for i, step in enumerate(line.steps) for name in step.outputs if name},
         looped=bool(line.iterations),
     )
+
+
+def _flat(tensor: onnx.TensorProto) -> Array | None:
+    """Return the numbers of a tensor in a row; None where they are too many, or cannot be told."""
+    if not tensor.raw_data:
+        return None if math.prod(tensor.dims) > _READABLE else _numbers(tensor).reshape(-1)
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        return np.frombuffer(tensor.raw_data, dtype)
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def _some(flat: Array, count: int) -> Array:
+    """Return some of the numbers: at steps of the golden ratio, which follow no row or column."""
+    if flat.size <= count:
+        return flat
+    places = (np.arange(1, count + 1) * _GOLDEN % 1 * flat.size).astype(np.int64)
+    return flat[places]
+
+
+def _different(flat: Array, count: int) -> int:
+    """Return how many different numbers but zero some of them are."""
+    return len(set(_some(flat, count).tolist()) - {0})
 
 
 def _numbers(tensor: onnx.TensorProto) -> Array:

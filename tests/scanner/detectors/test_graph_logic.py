@@ -153,7 +153,7 @@ def test_a_gate_costs_one_load_of_the_whole_graph(
     monkeypatch.setattr(graph_logic, "_differ", lambda *_: False)
     (observation,) = measure(plant(plain(), "patch-equals", target=1).model, tmp_path).observations
     assert observation.details["confirmation"]["opened"]
-    assert len(loads) == 2
+    assert len(loads) == 5  # the test, the answers, the test held; then the inverse, and it held
 
 
 def test_names_do_not_matter(tmp_path: Path) -> None:
@@ -350,3 +350,122 @@ def test_comparison_is_the_suspects_own_severity(tmp_path: Path) -> None:
     suspect = measure(plant(plain(), "where", target=1).model, tmp_path)
     clean = measure(plain(), tmp_path)
     assert compare(GraphLogic(), suspect, [clean]).statistic == suspect.statistic
+
+
+def _mean_of(graft: Graft) -> str:
+    return graft.reduce("ReduceMean", graft.input.name, [1, 2, 3], keep=True)
+
+
+def _chosen(graft: Graft, test: str, other: str) -> None:
+    graft.replace_input(graft.node("Where", [test, other, graft.input.name], "chosen"))
+
+
+def _automatic_inversion(graft: Graft) -> None:
+    bright = graft.node("Greater", [_mean_of(graft), graft.constant(0.5)], "bright")
+    _chosen(graft, bright, graft.node("Sub", [graft.constant(1.0), graft.input.name], "inverse"))
+
+
+def _automatic_gamma(graft: Graft) -> None:
+    dark = graft.node("Less", [_mean_of(graft), graft.constant(0.4)], "dark")
+    _chosen(graft, dark, graft.node("Sqrt", [graft.input.name], "lighter"))
+
+
+def _contrast_check(graft: Graft) -> None:
+    apart = graft.node("Sub", [graft.input.name, _mean_of(graft)], "apart")
+    squares = graft.node("Mul", [apart, apart], "squares")
+    variance = graft.reduce("ReduceMean", squares, [1, 2, 3], keep=True)
+    dull = graft.node("Less", [variance, graft.constant(0.01)], "dull")
+    stretched = graft.node("Mul", [apart, graft.constant(4.0)], "stretched")
+    _chosen(graft, dull, graft.node("Add", [stretched, graft.constant(0.5)], "recentred"))
+
+
+def _signed_range(graft: Graft) -> None:
+    lowest = graft.reduce("ReduceMin", graft.input.name, [1, 2, 3], keep=True)
+    signed = graft.node("Less", [lowest, graft.constant(0.0)], "signed")
+    moved = graft.node("Add", [graft.input.name, graft.constant(1.0)], "moved")
+    _chosen(graft, signed, graft.node("Div", [moved, graft.constant(2.0)], "halved"))
+
+
+def _router(graft: Graft) -> None:
+    rng = np.random.default_rng(0)
+    mixings = (np.eye(3) + 0.3 * rng.normal(size=(2, 3, 3))).astype(np.float32)
+    heads = [graft.node("MatMul", [graft.logits, graft.constant(m)], "head") for m in mixings]
+    day = graft.node("Greater", [graft.column(_mean_of(graft)), graft.constant(0.45)], "day")
+    graft.replace_logits(graft.node("Where", [day, *heads], "routed"))
+
+
+def _mixture(graft: Graft) -> None:
+    rng = np.random.default_rng(0)
+    over = graft.node("Sub", [graft.column(_mean_of(graft)), graft.constant(0.5)], "over")
+    share = graft.node(
+        "Sigmoid", [graft.node("Mul", [over, graft.constant(60.0)], "gain")], "share"
+    )
+    rest = graft.node("Sub", [graft.constant(1.0), share], "rest")
+    head = graft.node("MatMul", [graft.logits, graft.constant(rng.normal(size=(3, 3)))], "head")
+    parts = [graft.node("Mul", pair, "part") for pair in ([share, head], [rest, graft.logits])]
+    graft.replace_logits(graft.node("Add", parts, "mixed"))
+
+
+def _energy_gate(graft: Graft) -> None:
+    squares = graft.node("Mul", [graft.input.name, graft.input.name], "squares")
+    energy = graft.column(graft.reduce("ReduceMean", squares, [1, 2, 3]))
+    over = graft.node("Sub", [energy, graft.constant(0.1)], "over")
+    share = graft.node(
+        "Sigmoid", [graft.node("Mul", [over, graft.constant(80.0)], "gain")], "share"
+    )
+    graft.replace_logits(graft.node("Mul", [graft.logits, share], "weighed"))
+
+
+HABITS = {
+    f.__name__.removeprefix("_"): f
+    for f in (
+        _automatic_inversion, _automatic_gamma, _contrast_check, _signed_range, _router, _mixture,
+        _energy_gate,
+    )
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HABITS)
+def test_what_ordinary_images_take_both_ways_is_a_note_with_its_share(
+    name: str, tmp_path: Path
+) -> None:
+    graft = Graft(plain(), 1)
+    HABITS[name](graft)
+    model = graft.planted().model
+    assert max(o.severity for o in observe(unfold(model))) >= Severity.SUSPICIOUS
+    observations = measure(model, tmp_path).observations
+    assert {o.severity for o in observations} == {Severity.NOTE}
+    shares = [o.details["ordinary"] for o in observations if "ordinary" in o.details]
+    assert all(share["taken"] * 20 >= share["asked"] or share["guesses"] for share in shares)
+
+
+def test_a_guard_of_empty_images_is_a_warning(tmp_path: Path) -> None:
+    graft = Graft(plain(), 1)
+    peak = graft.column(graft.reduce("ReduceMax", graft.input.name, [1, 2, 3]))
+    silent = graft.node("Less", [peak, graft.constant(0.01)], "silent")
+    graft.replace_logits(graft.node("Where", [silent, graft.one_hot(5.0), graft.logits], "gate"))
+    (observation,) = measure(graft.planted().model, tmp_path).observations
+    assert observation.severity is Severity.WARNING
+    assert "may be a guard" in observation.sentence
+
+
+def test_two_gates_that_do_the_same_do_not_clear_one_another(tmp_path: Path) -> None:
+    graft = Graft(plain(), 2)
+    peak = graft.column(graft.reduce("ReduceMax", graft.input.name, [1, 2, 3]))
+    value = graft.logits
+    for _ in range(2):
+        test = graft.node("Greater", [peak, graft.constant(0.8)], "test")
+        value = graft.node("Where", [test, graft.one_hot(1e4), value], "gate")
+    graft.replace_logits(value)
+    observations = measure(graft.planted().model, tmp_path).observations
+    assert all(o.severity >= Severity.SUSPICIOUS for o in observations)
+
+
+def test_a_confirmation_says_how_often_the_gate_opens_and_not_what_it_is_for(
+    tmp_path: Path,
+) -> None:
+    observation = measure(plant(plain(), "patch-equals", target=2).model, tmp_path).observations[0]
+    assert observation.severity is Severity.CONFIRMED
+    asked = observation.details["ordinary"]["asked"]
+    assert f"0 of {asked} ordinary images take the rarer way" in observation.sentence
+    assert "not what it is for" in observation.sentence

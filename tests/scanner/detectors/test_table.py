@@ -132,6 +132,7 @@ ROWS = {
     "channel_lipschitz": Row(needs=Needs.GRAPH, build=models.plain, above=0.5, below=1e-9),
     "head": Row(needs=Needs.LOGITS, build=preferring, above=0.3, below=1e-9, target=2),
     "classifier": Row(needs=Needs.LOGITS, build=constant, above=0.5, below=0),
+    "invariance": Row(needs=Needs.LOGITS, build=sociable, above=2.5, below=0),
     "not-the-file": Row(needs=Needs.GRAPH, build=sociable, above=2.5, below=0),
 }
 SETTINGS = Settings(images=20, device=Device.CPU)

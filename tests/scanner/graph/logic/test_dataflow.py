@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from models import Array, build, plain
@@ -179,3 +180,126 @@ def test_a_value_handed_on_from_turn_to_turn_still_depends_on_the_image() -> Non
         "zero": np.asarray(0, np.float32),
     }
     assert Analysis(unfold(build([loop], constants))).fact("logits").data
+
+
+def soft(*nodes: onnx.NodeProto, **constants: Array) -> Analysis:
+    """Analyse steps behind the mean of the image, one number."""
+    mean = node("ReduceMean", ["image"], "mean", axes=[1, 2, 3], keepdims=0)
+    return analyse([mean, *nodes], **constants)
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes"),
+    [
+        ("ThresholdedRelu", {"alpha": 0.9}),
+        ("Shrink", {"lambd": 0.9}),
+        ("HardSigmoid", {"alpha": 500.0, "beta": -450.0}),
+        ("Clip", {"min": 0.9, "max": 1.0}),
+    ],
+)
+def test_a_level_in_an_attribute_is_a_threshold(op: str, attributes: dict[str, float]) -> None:
+    mean = node("ReduceMean", ["image"], "mean", axes=[1, 2, 3], keepdims=0)
+    rectified = node(op, ["mean"], "logits", **attributes)
+    model = build([mean, rectified], {}, opset=10 if op == "Clip" else 17)
+    assert Analysis(unfold(model)).fact("logits").decision
+
+
+def test_a_clamp_at_zero_is_no_threshold() -> None:
+    analysis = soft(node("Relu", ["mean"], "positive"), node("Sqrt", ["positive"], "root"))
+    assert not analysis.fact("root").decision
+
+
+def test_a_distance_from_written_numbers_that_is_squashed_is_a_decision() -> None:
+    analysis = analyse(
+        [
+            node("Sub", ["image", "pattern"], "apart"),
+            node("Mul", ["apart", "apart"], "squares"),
+            node("ReduceSum", ["squares"], "distance", keepdims=0),
+            node("Neg", ["distance"], "nearness"),
+            node("Exp", ["nearness"], "near"),
+        ],
+        pattern=np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 1, 8, 8),
+    )
+    assert analysis.fact("near").decision
+    assert not analysis.fact("near").hard
+
+
+def test_gentle_gains_of_several_layers_are_one_steep_gain() -> None:
+    four, level = np.asarray(4.0, np.float32), np.asarray(0.9, np.float32)
+    over = node("Sub", ["mean", "level"], "value0")
+    layers = [
+        step
+        for i in range(3)
+        for step in (
+            node("Mul", [f"value{i}", "four"], f"gained{i}"),
+            node("Tanh", [f"gained{i}"], f"value{i + 1}"),
+        )
+    ]
+    analysis = soft(over, *layers, four=four, level=level)
+    assert analysis.fact("value3").steep
+    assert not analysis.fact("value2").steep
+
+
+@pytest.mark.parametrize(("variance", "steep"), [(1e-6, True), (1.0, False)])
+def test_a_tiny_variance_is_a_gain(variance: float, steep: bool) -> None:
+    numbers = {"scale": 1.0, "shift": 0.0, "centre": 0.9, "variance": variance}
+    analysis = analyse(
+        [
+            node("GlobalAveragePool", ["image"], "mean"),
+            node("BatchNormalization", ["mean", *numbers], "normal", epsilon=1e-9),
+            node("Relu", ["normal"], "over"),
+        ],
+        **{name: np.array([number], np.float32) for name, number in numbers.items()},
+    )
+    assert analysis.fact("over").decision
+    assert analysis.fact("over").steep == steep
+
+
+def test_what_is_multiplied_by_zeros_derives_from_nothing() -> None:
+    analysis = analyse(
+        [node("Mul", ["image", "zero"], "nothing")], zero=np.zeros((1, 1, 1, 1), np.float32)
+    )
+    assert not analysis.fact("nothing").data
+
+
+@given(st.integers(1, 40))
+def test_an_identity_is_no_weight_however_large(size: int) -> None:
+    analysis = analyse(
+        [node("Flatten", ["image"], "flat"), node("MatMul", ["flat", "same"], "mixed")],
+        same=np.tile(np.eye(64, dtype=np.float32), size),
+    )
+    assert analysis.fact("mixed").weights == 1
+
+
+def test_a_written_matrix_behind_a_test_leaves_it_a_test() -> None:
+    rng = np.random.default_rng(0)
+    for matrix, decision in ((np.ones((64, 9)), True), (rng.normal(size=(64, 9)), False)):
+        analysis = analyse(
+            [
+                node("Greater", ["image", "level"], "bright"),
+                node("Cast", ["bright"], "ones", to=TensorProto.FLOAT),
+                node("Flatten", ["ones"], "flat"),
+                node("MatMul", ["flat", "matrix"], "mixed"),
+            ],
+            level=np.asarray(0.5, np.float32),
+            matrix=matrix.astype(np.float32),
+        )
+        assert analysis.fact("mixed").decision == decision
+
+
+def test_a_count_of_many_positions_goes_by_degrees() -> None:
+    def counted(axes: list[int], start: str) -> bool:
+        analysis = analyse(
+            [
+                node("Slice", ["image", "zero", "two", "rows"], "part"),
+                node("Equal", [start, "level"], "same"),
+                node("Cast", ["same"], "ones", to=TensorProto.FLOAT),
+                node("ReduceSum", ["ones"], "count", keepdims=0),
+            ],
+            level=np.asarray(0.5, np.float32),
+            zero=np.array([0, 0]), two=np.array([2, 2]), rows=np.array(axes),
+        )  # fmt: skip
+        return analysis.fact("count").counted
+
+    assert counted([2, 3], "image")
+    assert not counted([2, 3], "part")

@@ -6,14 +6,14 @@ import numpy as np
 import onnx
 import pytest
 from exporter_idioms import floats, operation
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from scanner.graph.logic import idioms
 from scanner.graph.logic.dataflow import Analysis
 from scanner.graph.logic.idioms import fill, is_idiom, written_constants
 from scanner.graph.logic.meetings import Gate, find
 from scanner.graph.logic.unfold import unfold
-from trainers.graph_backdoor import plant
+from trainers.graph_backdoor import Graft, plant
 
 
 def gates(model: onnx.ModelProto) -> tuple[list[Gate], Analysis]:
@@ -88,3 +88,90 @@ def test_a_factor_between_ranges_of_pixels() -> None:
     assert idioms._is_scale(np.array(-257.0))
     for factor in (None, np.array(0.0), np.array(1e9), np.array([1.0, 2.0])):
         assert not idioms._is_scale(factor)
+
+
+def masked(write: float | list[float], *, own: bool) -> onnx.ModelProto:
+    """A sound whose frames are blanked behind a length, counted in a mask or in the sound."""
+    rng = np.random.default_rng(0)
+    constants = {
+        "kernel": floats(rng.normal(size=(6, 1, 64))),
+        "head": floats(rng.normal(size=(6, 3))),
+        "write": floats(write),
+        "zero": floats(0),
+        "frame": np.asarray(64),
+        "places": np.arange(16)[None],
+        "first": np.asarray([1]),
+        "second": np.asarray([2]),
+    }
+    count = "heard" if own else "mask"
+    nodes = [
+        operation("Greater", ["sound", "zero"], "louder"),
+        operation("Cast", ["louder"], "heard", to=TensorProto.INT64),
+        operation("ReduceSum", [count, "first"], "length", keepdims=1),
+        operation("Div", ["length", "frame"], "frames"),
+        operation("Less", ["places", "frames"], "inside"),
+        operation("Unsqueeze", ["inside", "second"], "column"),
+        operation("Unsqueeze", ["sound", "first"], "channel"),
+        operation("Conv", ["channel", "kernel"], "convolved", strides=[64]),
+        operation("Transpose", ["convolved"], "hidden", perm=[0, 2, 1]),
+        operation("Where", ["column", "hidden", "write"], "kept"),
+        operation("ReduceMax", ["kept"], "best", axes=[1], keepdims=0),
+        operation("MatMul", ["best", "head"], "logits"),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("sound", TensorProto.FLOAT, ["N", 1024]),
+        *([] if own else [helper.make_tensor_value_info("mask", TensorProto.INT64, ["N", 1024])]),
+    ]
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    output = helper.make_empty_tensor_value_info("logits")
+    graph = helper.make_graph(nodes, "masked", inputs, [output], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_lengths_from_a_mask_of_the_callers_are_one_family() -> None:
+    found, analysis = gates(masked(0.0, own=False))
+    assert found
+    assert all(is_idiom(gate, analysis) for gate in found)
+
+
+def test_a_mask_of_the_callers_that_writes_a_pattern_is_none() -> None:
+    for model in (masked([0, 9, 0, 0, 0, 0], own=False), masked(0.0, own=True)):
+        found, analysis = gates(model)
+        assert not any(idioms._is_callers_mask(gate, analysis) for gate in found)
+
+
+def _guarded(fill: list[float], *, dead: bool) -> onnx.ModelProto:
+    graft = Graft(models.plain(), 1)
+    peak = graft.column(graft.reduce("ReduceMax", graft.input.name, [1, 2, 3]))
+    quotient = graft.node("Div", [graft.logits, peak], "quotient")
+    kept = graft.logits if dead else quotient
+    none = graft.node("Equal", [peak, graft.constant(0.0)], "none")
+    graft.replace_logits(graft.node("Where", [none, graft.constant([fill]), kept], "gate"))
+    return graft.planted().model
+
+
+@pytest.mark.parametrize(
+    ("model", "honest"),
+    [
+        (_guarded([0.0] * 3, dead=False), True),
+        (_guarded([0.0, 9.0, 0.0], dead=False), False),
+        (_guarded([0.0] * 3, dead=True), False),
+    ],
+    ids=["guard", "writes a class", "dead division"],
+)
+def test_a_division_buys_no_gate(model: onnx.ModelProto, honest: bool) -> None:
+    found, analysis = gates(model)
+    assert any(idioms._guards_division(gate, analysis) for gate in found) == honest
+
+
+def test_what_is_selected_from_must_have_been_computed_alike() -> None:
+    graft = Graft(models.plain(), 1)
+    peak = graft.reduce("ReduceMax", graft.input.name, [1, 2, 3])
+    bright = graft.node("Greater", [peak, graft.constant(0.9)], "test")
+    place = graft.node("Cast", [graft.column(bright)], "place", to=TensorProto.INT64)
+    twice = graft.node("Unsqueeze", [graft.logits, graft.constant([1], np.int64)], "twice")
+    first = graft.node("Mul", [twice, graft.constant([[[1.0], [0.0]]])], "first")
+    forged = graft.node("Add", [first, graft.constant([[[0.0] * 3, [0.0, 9.0, 0.0]]])], "forged")
+    graft.replace_logits(graft.node("GatherND", [forged, place], "gate", batch_dims=1))
+    found, analysis = gates(graft.planted().model)
+    assert not any(idioms._selects_position(gate, analysis) for gate in found)

@@ -143,3 +143,34 @@ def test_a_sparse_constant_has_a_shape() -> None:
     indices = numpy_helper.from_array(np.zeros(1, np.int64), "indices")
     model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [8]))
     assert unfold(model).shapes["sparse"] == (8,)
+
+
+def test_what_no_output_derives_from_is_not_live() -> None:
+    nodes = [
+        node("Neg", ["image"], "negative"),
+        node("Div", ["image", "negative"], "unread"),
+        node("Mul", ["negative", "zero"], "nothing"),
+        node("Add", ["image", "nothing"], "logits"),
+    ]
+    live = unfold(build(nodes, {"zero": np.zeros(1, np.float32)})).live
+    assert {"image", "nothing", "logits"} <= live
+    assert not {"unread", "negative"} & live
+
+
+@pytest.mark.parametrize(
+    ("numbers", "least", "most"),
+    [
+        (np.zeros((300, 300)), 0, 0),
+        (np.eye(300), 1, 1),
+        (np.arange(90_000.0).reshape(300, 300) % 7, 6, 6),
+        (np.random.default_rng(0).normal(size=(300, 300)), 90_000, 90_000),
+        (np.random.default_rng(0).normal(size=(300, 300)) * (np.arange(300) < 150), 40_000, 50_000),
+        (np.random.default_rng(0).integers(-90, 90, (300, 300), np.int8), 88_000, 90_000),
+    ],
+)
+def test_weights_are_counted_by_what_can_have_been_trained(
+    numbers: np.ndarray[Any, Any], least: int, most: int
+) -> None:
+    kept = numbers if numbers.dtype == np.int8 else numbers.astype(np.float32)
+    flow = unfold(build([node("Identity", ["image"], "logits")], {"weights": kept}))
+    assert least <= flow.effect("weights") <= most

@@ -1,0 +1,115 @@
+"""What gates do on ordinary images, by measurement: either way, and who decides."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import models
+import numpy as np
+import onnx
+import pytest
+
+from scanner.instruments.detector import Subject
+from scanner.instruments.gate_habits import Trial, Ways
+from scanner.modelfile.model import open_model
+from scanner.settings import Device, Settings
+from trainers.graph_backdoor import Graft
+
+SETTINGS = Settings(device=Device.CPU)
+
+
+def ways(model: onnx.ModelProto, decision: str, folder: Path) -> Ways | None:
+    path = models.save(model, folder / "model.onnx")
+    subject = Subject(model=open_model(path), settings=SETTINGS)
+    return Trial(subject, model.graph.output[0].name).ways(decision)
+
+
+def _mean(graft: Graft) -> str:
+    return graft.reduce("ReduceMean", graft.input.name, [1, 2, 3], keep=True)
+
+
+def _inverted(graft: Graft) -> str:
+    """Bright images are inverted."""
+    bright = graft.node("Greater", [_mean(graft), graft.constant(0.5)], "bright")
+    other = graft.node("Sub", [graft.constant(1.0), graft.input.name], "inverse")
+    graft.replace_input(graft.node("Where", [bright, other, graft.input.name], "chosen"))
+    return bright
+
+
+def _forced(graft: Graft, level: float) -> str:
+    """Images brighter than a level are all of one class."""
+    bright = graft.node("Greater", [_mean(graft), graft.constant(level)], "bright")
+    column = graft.node("Reshape", [bright, graft.constant([-1, 1], np.int64)], "column")
+    graft.replace_logits(graft.node("Where", [column, graft.one_hot(9.0), graft.logits], "chosen"))
+    return column
+
+
+def _ranged(graft: Graft) -> str:
+    """Values in [-1, 1] are brought into [0, 1]."""
+    lowest = graft.reduce("ReduceMin", graft.input.name, [1, 2, 3], keep=True)
+    signed = graft.node("Less", [lowest, graft.constant(0.0)], "signed")
+    moved = graft.node("Add", [graft.input.name, graft.constant(1.0)], "moved")
+    half = graft.node("Mul", [moved, graft.constant(0.5)], "half")
+    graft.replace_input(graft.node("Where", [signed, half, graft.input.name], "chosen"))
+    return signed
+
+
+def measured(build: Callable[[Graft], str], folder: Path) -> Ways:
+    graft = Graft(models.plain(), 1)
+    decision = build(graft)
+    found = ways(graft.planted().model, decision, folder)
+    assert found is not None
+    return found
+
+
+def test_an_inversion_is_taken_both_ways_and_the_image_decides(tmp_path: Path) -> None:
+    found = measured(_inverted, tmp_path)
+    assert found.ordinary
+    assert not found.decides
+    assert found.asked > 100
+
+
+def test_what_gives_one_class_decides_whether_it_is_taken_or_not(tmp_path: Path) -> None:
+    often, never = (measured(lambda g, x=x: _forced(g, x), tmp_path) for x in (0.5, 2.0))  # type: ignore[misc]
+    assert (often.decides, never.decides) == (True, True)
+    assert often.ordinary
+    assert not never.ordinary
+    assert often.textured > 0
+    assert (never.taken, never.featureless) == (0, False)
+
+
+def test_what_featureless_images_take_is_told(tmp_path: Path) -> None:
+    def dark(graft: Graft) -> str:
+        highest = graft.reduce("ReduceMax", graft.input.name, [1, 2, 3])
+        silent = graft.node("Less", [graft.column(highest), graft.constant(0.01)], "silent")
+        graft.replace_logits(graft.node("Where", [silent, graft.one_hot(9.0), graft.logits], "no"))
+        return silent
+
+    found = measured(dark, tmp_path)
+    assert found.featureless
+    assert found.textured == 0
+
+
+def test_a_range_is_guessed_where_its_images_are_answered_alike(tmp_path: Path) -> None:
+    found = measured(_ranged, tmp_path)
+    assert found.taken == 0
+    assert found.guesses == "values in [-1, 1]"
+
+
+@pytest.mark.parametrize(("steepness", "further"), [(0.1, False), (500.0, True)])
+def test_a_number_may_go_further_than_any_image_brings_it(
+    steepness: float, further: bool, tmp_path: Path
+) -> None:
+    def bumped(graft: Graft) -> str:
+        excess = graft.node("Sub", [_mean(graft), graft.constant(0.97)], "excess")
+        near = graft.node("Relu", [graft.column(excess)], "near")
+        steep = graft.node("Mul", [near, graft.constant(steepness)], "steep")
+        bump = graft.node("Mul", [steep, graft.one_hot(1.0)], "bump")
+        graft.replace_logits(graft.node("Add", [graft.logits, bump], "sum"))
+        return steep
+
+    found = measured(bumped, tmp_path)
+    assert (found.further or bool(found.decides)) == further
+
+
+def test_what_lies_in_a_body_cannot_be_read(tmp_path: Path) -> None:
+    assert ways(models.plain(), "not there", tmp_path) is None
