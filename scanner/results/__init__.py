@@ -23,6 +23,7 @@ from scanner.results.findings import (
     Suppression,
     Verdict,
 )
+from scanner.results.graphs import COMMUTATIVE, CanonicalGraph, CanonicalNode, WeightRows
 from scanner.results.profiles import (
     Array,
     ByChannel,
@@ -54,11 +55,12 @@ from scanner.results.records import (
 )
 
 __all__ = [
-    "Array", "Basis", "Block", "ByChannel", "ByClass", "ByImage", "ByLayer", "Cell", "ChannelRow",
+    "COMMUTATIVE", "Array", "Basis", "Block", "ByChannel", "ByClass", "ByImage", "ByLayer",
+    "CanonicalGraph", "CanonicalNode", "Cell", "ChannelRow",
     "ClassDifference", "ClassRow", "ClassScores", "Comparison", "Contest", "Contribution",
     "Description", "Evidence", "Failure", "Finding", "Grant", "Histogram", "ImagesCompared",
     "Input", "InputRange", "LayerDifference", "LayerRow", "Lead", "Likeness", "Measurement",
     "ModelIdentity", "ModelRecord", "Observation", "PairedDifference", "Part", "Population", "Rule",
     "Run", "Runtime", "Scale", "ScanResult", "Series", "Severity", "Sketch", "Skip", "Standing",
-    "Suppression", "Table", "Trigger", "ValueInfo", "Verdict", "Wording",
+    "Suppression", "Table", "Trigger", "ValueInfo", "Verdict", "WeightRows", "Wording",
 ]  # fmt: skip
