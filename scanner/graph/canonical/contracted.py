@@ -69,7 +69,9 @@ def _sixth(step: Step) -> bool:
 
 
 def _is_erf(plan: Plan, step: Step, value: str, makers: dict[str, Step]) -> bool:
-    """Whether a step makes 1 + erf(value / sqrt 2)."""
+    """Whether a step makes 1 + erf(value / sqrt 2); a Relu of it, as a quantiser adds, is it too."""
+    if step.operator == "Relu" and step.inputs[0] in makers:
+        step = makers[step.inputs[0]]
     erf = _other(plan, step, "Add", 1.0, makers)
     inner = makers.get(erf.inputs[0]) if erf is not None and erf.operator == "Erf" else None
     if inner is None or inner.operator != "Mul" or value not in inner.inputs:

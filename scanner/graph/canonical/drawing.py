@@ -8,10 +8,11 @@ import numpy as np
 import onnx
 
 from scanner.errors import UnsupportedModelError
-from scanner.graph.canonical import contracted, layers, undo
+from scanner.graph.canonical import contracted, cuts, layers, undo
 from scanner.graph.canonical.plan import Array, Plan, Step
 from scanner.graph.canonical.reading import input_name, read
 from scanner.graph.canonical.rows import Rower
+from scanner.graph.canonical.sizes import written
 from scanner.graph.core.structure import Uses
 from scanner.results import COMMUTATIVE, CanonicalGraph, CanonicalNode
 
@@ -73,10 +74,13 @@ def draw(proto: onnx.ModelProto, seed: int = 0) -> CanonicalGraph:
     undo.nothing(plan)
     undo.dead(plan)
     undo.pools(plan)
+    cuts.slices(plan)
     undo.reshapes(plan)
+    cuts.transposes(plan)
     undo.arithmetic(plan)
     layers.dense(plan)
     layers.affine(plan)
+    layers.biased(plan)
     contracted.activations(plan)
     undo.dead(plan)
     return _drawn(plan, Rower(seed))
@@ -273,6 +277,6 @@ def _ordered(plan: Plan, marks: dict[str, str]) -> Iterator[Step]:
 
 def _shape(plan: Plan, name: str) -> str:
     shape = plan.shapes.get(name)
-    return "unknown" if shape is None else undo.written(plan, shape)
+    return "unknown" if shape is None else written(shape)
 
 

@@ -64,6 +64,14 @@ def affine(plan: Plan) -> None:
     plan.bypass(through)
 
 
+def biased(plan: Plan) -> None:
+    """Give each layer a bias: some exporters drop one of zeros."""
+    for step in plan.steps:
+        weights = plan.constant(step, 1)
+        if step.operator in _FOLDING and weights is not None and len(step.inputs) < _BIASED:
+            _set(plan, step, weights, np.zeros(len(weights), weights.dtype))
+
+
 def _added(plan: Plan, layer: Step, step: Step) -> bool:
     shift = _by_channel(plan, layer, step)
     if shift is None:

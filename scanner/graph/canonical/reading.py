@@ -9,6 +9,7 @@ import onnx
 from onnx import defs, helper, numpy_helper
 
 from scanner.errors import MalformedModelError
+from scanner.graph.canonical import sizes
 from scanner.graph.canonical.plan import Array, Plan, Step
 from scanner.graph.core.draft import copied
 from scanner.graph.core.facts import HALVES
@@ -40,6 +41,10 @@ def read(proto: onnx.ModelProto) -> Plan:
         widen_halves(model)
     outputs = [value.name for value in model.graph.output]
     facts = fold_constants(model, keep=outputs)
+    shapes = sizes.known(model, facts.shapes)
+    if sizes.settle(model, shapes, outputs):
+        facts = fold_constants(model, keep=outputs)
+        shapes = sizes.known(model, facts.shapes)
     count = len(model.graph.node)
     fold_batch_normalisation(model, keep=outputs)
     constants = {tensor.name: _array(tensor) for tensor in model.graph.initializer}
@@ -49,7 +54,7 @@ def read(proto: onnx.ModelProto) -> Plan:
         constants=constants,
         inputs=[value.name for value in required_inputs(model.graph)],
         outputs=outputs,
-        shapes=dict(facts.shapes),
+        shapes=shapes,
         elem_types=facts.elem_types,
     )
     plan.habits.update({

@@ -4,12 +4,12 @@ Each pass changes a plan in place and counts what it undid where that rounds num
 """
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import onnx
 
 from scanner.graph.canonical.plan import Array, Plan, Step
+from scanner.graph.canonical.sizes import OPEN, written
 
 QUANTISED = "quantisation undone"
 _INTEGER_LAYERS = ("ConvInteger", "MatMulInteger")
@@ -164,7 +164,7 @@ def _fold_scales(plan: Plan) -> None:
 
 def _needless_relus(plan: Plan) -> None:
     """Take out a Relu of what cannot be negative."""
-    positive: set[str] = set()
+    positive = set(plan.inputs)  # of which the same is known: a quantiser gave them such codes
     through: dict[int, str] = {}
     for place, step in enumerate(plan.steps):
         moving = plan.moving(step)
@@ -227,14 +227,14 @@ def reshapes(plan: Plan) -> None:
             continue
         shape = plan.shapes.get(step.outputs[0])
         computed = [name for name in plan.moving(step)[1:] if name not in sized]
-        if shape is None or computed or any(isinstance(size, str) for size in shape[1:]):
+        if shape is None or computed or OPEN in shape:
             continue
         source = before.get(step.inputs[0], step.inputs[0])
         step.operator, step.inputs = "Reshape", [source]
-        step.attributes = {"shape": written(plan, shape)}
+        step.attributes = {"shape": written(shape)}
         before[step.outputs[0]] = source
         own = plan.shapes.get(source)
-        if own is not None and written(plan, own) == step.attributes["shape"]:
+        if own is not None and written(own) == step.attributes["shape"]:
             through[place] = source
     plan.bypass(through)
 
@@ -248,20 +248,6 @@ def _from_sizes(plan: Plan) -> set[str]:
         ):
             found.update(step.outputs)
     return found
-
-
-def written(plan: Plan, shape: Sequence[int | str]) -> str:
-    """Return a shape in words that do not depend on what a file calls its open dimensions."""
-    first = plan.shapes.get(plan.inputs[0]) if plan.inputs else None
-    batch = first[0] if first else None
-    return ",".join(
-        "N"
-        if place == 0 and (isinstance(size, str) or size == batch)
-        else "?"
-        if isinstance(size, str)
-        else str(size)
-        for place, size in enumerate(shape)
-    )
 
 
 def pools(plan: Plan) -> None:
@@ -304,12 +290,12 @@ def _kept_axes(plan: Plan, step: Step, rank: int) -> list[Step]:
     step.inputs = step.inputs[:1]
     step.attributes = {"axes": sorted(int(axis) % rank for axis in chosen), "keepdims": 1}
     shape = plan.shapes.get(step.outputs[0])
-    if keeps or shape is None or any(isinstance(size, str) for size in shape[1:]):
+    if keeps or shape is None or OPEN in shape:
         step.attributes["keepdims"] = keeps
         return []
     value = step.outputs[0]
     step.outputs = [f"{value}/kept"]
-    return [Step("Reshape", step.name, [f"{value}/kept"], [value], {"shape": written(plan, shape)})]
+    return [Step("Reshape", step.name, [f"{value}/kept"], [value], {"shape": written(shape)})]
 
 
 def arithmetic(plan: Plan) -> None:

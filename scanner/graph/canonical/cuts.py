@@ -1,0 +1,99 @@
+"""Pieces of values, and values turned round, each in one form."""
+
+from collections.abc import Iterator
+
+from scanner.graph.canonical.plan import Plan, Step
+from scanner.graph.canonical.sizes import OPEN, written
+
+_LAST = 2**31 - 1
+
+
+def slices(plan: Plan) -> None:
+    """Write Split, Slice along one axis and Gather of one place as Slice steps of one form."""
+    made: list[Step] = []
+    for step in plan.steps:
+        cut = {"Split": _split, "Slice": _sliced, "Gather": _picked}.get(step.operator)
+        made += (cut(plan, step) if cut else None) or [step]
+    plan.steps = made
+
+
+def _split(plan: Plan, step: Step) -> list[Step] | None:
+    shape = plan.shapes.get(step.inputs[0])
+    axis = step.attributes.get("axis", 0)
+    pieces = [plan.shapes.get(name) for name in step.outputs]
+    if shape is None or not isinstance(axis, int) or None in pieces:
+        return None
+    return list(_pieces(plan, step, axis % len(shape)))
+
+
+def _pieces(plan: Plan, step: Step, axis: int) -> Iterator[Step]:
+    start = 0
+    for name in step.outputs:
+        size = plan.shapes[name][axis]
+        if isinstance(size, str):
+            continue
+        yield Step("Slice", step.name, [step.inputs[0]], [name], _cut(axis, start, start + size))
+        start += size
+
+
+def _cut(axis: int, start: int, end: int, step: int = 1) -> dict[str, object]:
+    return {"axis": axis, "start": start, "end": end, "step": step}
+
+
+def _sliced(plan: Plan, step: Step) -> list[Step] | None:
+    shape = plan.shapes.get(step.inputs[0])
+    constants = [plan.constant(step, slot) for slot in range(1, len(step.inputs))]
+    if shape is None or not constants or any(c is None or c.size != 1 for c in constants):
+        return None
+    start, end, axis, stride = [*(int(c.reshape(-1)[0]) for c in constants if c is not None),
+                                *(0, 1)[len(constants) - 2 :]]  # fmt: skip
+    size = shape[axis]
+    if isinstance(size, str) or stride <= 0:
+        return None
+    first, last = (max(0, min(size, n + size if n < 0 else n)) for n in (start, end))
+    cut = _cut(axis % len(shape), first, last, stride)
+    return [Step("Slice", step.name, step.inputs[:1], step.outputs, cut)]
+
+
+def _picked(plan: Plan, step: Step) -> list[Step] | None:
+    """Return a Gather of one place as a Slice and a Reshape."""
+    shape, place = plan.shapes.get(step.inputs[0]), plan.constant(step, 1)
+    axis, result = step.attributes.get("axis", 0), plan.shapes.get(step.outputs[0])
+    if shape is None or place is None or place.ndim or not isinstance(axis, int) or result is None:
+        return None
+    size = shape[axis]
+    if isinstance(size, str) or OPEN in result:
+        return None
+    start, value = int(place) % size, step.outputs[0]
+    return [
+        Step("Slice", step.name, step.inputs[:1], [f"{value}/slice"],
+             _cut(axis % len(shape), start, start + 1)),
+        Step("Reshape", step.name, [f"{value}/slice"], [value], {"shape": written(result)}),
+    ]  # fmt: skip
+
+
+def transposes(plan: Plan) -> None:
+    """Write a swap of the last two axes as one step where it is done in another shape."""
+    makers, readers = plan.makers(), plan.readers()
+    for step in plan.steps:
+        turn = makers.get(step.inputs[0]) if step.operator == "Reshape" else None
+        if turn is None or turn.operator != "Transpose" or readers[turn.outputs[0]] > 1:
+            continue
+        before = makers.get(turn.inputs[0])
+        source = before.inputs[0] if before and before.operator == "Reshape" else turn.inputs[0]
+        shapes = [plan.shapes.get(n) for n in (source, turn.inputs[0], step.outputs[0])]
+        own, inner, result = shapes
+        if own is None or inner is None or result is None:
+            continue
+        if turn.attributes.get("perm") == _swap(len(inner)) and _swapped(own) == result:
+            if own[-2:] == inner[-2:]:
+                step.operator, step.inputs = "Transpose", [source]
+                step.attributes = {"perm": _swap(len(own))}
+
+
+def _swap(rank: int) -> list[int]:
+    return [*range(rank - 2), rank - 1, rank - 2]
+
+
+def _swapped(shape: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    return (*shape[:-2], shape[-1], shape[-2])
