@@ -73,22 +73,49 @@ def _picked(plan: Plan, step: Step) -> list[Step] | None:
 
 
 def transposes(plan: Plan) -> None:
-    """Write a swap of the last two axes as one step where it is done in another shape."""
+    """Cut before turning, and write a swap of the last two axes on the value's own shape."""
     makers, readers = plan.makers(), plan.readers()
+    made: list[Step] = []
     for step in plan.steps:
-        turn = makers.get(step.inputs[0]) if step.operator == "Reshape" else None
-        if turn is None or turn.operator != "Transpose" or readers[turn.outputs[0]] > 1:
-            continue
-        before = makers.get(turn.inputs[0])
-        source = before.inputs[0] if before and before.operator == "Reshape" else turn.inputs[0]
-        shapes = [plan.shapes.get(n) for n in (source, turn.inputs[0], step.outputs[0])]
-        own, inner, result = shapes
-        if own is None or inner is None or result is None:
-            continue
-        if turn.attributes.get("perm") == _swap(len(inner)) and _swapped(own) == result:
-            if own[-2:] == inner[-2:]:
-                step.operator, step.inputs = "Transpose", [source]
-                step.attributes = {"perm": _swap(len(own))}
+        turn = makers.get(step.inputs[0]) if step.inputs else None
+        if turn is None or turn.operator != "Transpose":
+            made.append(step)
+        elif step.operator == "Slice" and "axis" in step.attributes:
+            made += _cut_first(step, turn)
+        elif step.operator == "Reshape" and readers[turn.outputs[0]] == 1:
+            made += _swapped_first(plan, step, turn, makers.get(turn.inputs[0]))
+        else:
+            made.append(step)
+    plan.steps = made
+
+
+def _cut_first(step: Step, turn: Step) -> list[Step]:
+    """Return the steps that cut, then turn."""
+    order, axis = turn.attributes.get("perm"), step.attributes["axis"]
+    if not isinstance(order, list) or not isinstance(axis, int):
+        return [step]
+    value = step.outputs[0]
+    cut = {**step.attributes, "axis": order[axis]}
+    return [
+        Step("Slice", step.name, [turn.inputs[0]], [f"{value}/cut"], cut),
+        Step("Transpose", turn.name, [f"{value}/cut"], [value], {"perm": order}),
+    ]
+
+
+def _swapped_first(plan: Plan, step: Step, turn: Step, before: Step | None) -> list[Step]:
+    """Return a swap between two changes of shape as one change of shape and a swap."""
+    inner, result = plan.shapes.get(turn.inputs[0]), plan.shapes.get(step.outputs[0])
+    if inner is None or result is None or turn.attributes.get("perm") != _swap(len(inner)):
+        return [step]
+    if result[-2:] != _swapped(inner)[-2:]:
+        return [step]
+    value, shape = step.outputs[0], _swapped(result)
+    source = before.inputs[0] if before and before.operator == "Reshape" else turn.inputs[0]
+    swap = Step("Transpose", turn.name, [source], [value], {"perm": _swap(len(result))})
+    if plan.shapes.get(source) == shape:
+        return [swap]
+    swap.inputs = [f"{value}/shaped"]
+    return [Step("Reshape", step.name, [source], swap.inputs[:], {"shape": written(shape)}), swap]
 
 
 def _swap(rank: int) -> list[int]:

@@ -20,6 +20,7 @@ from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.model import required_inputs
 
 _HALF = 0.5  # of the weights: a file that holds more of them in 16 bits was exported so
+_ROUNDS = 4  # a shape that one round settles may settle what the next one picks from
 HALF_PRECISION = "float16 weights widened"
 NORMALISED = "batch normalisation folded"
 
@@ -42,7 +43,9 @@ def read(proto: onnx.ModelProto) -> Plan:
     outputs = [value.name for value in model.graph.output]
     facts = fold_constants(model, keep=outputs)
     shapes = sizes.known(model, facts.shapes)
-    if sizes.settle(model, shapes, outputs):
+    for _ in range(_ROUNDS):
+        if not sizes.settle(model, shapes, outputs):
+            break
         facts = fold_constants(model, keep=outputs)
         shapes = sizes.known(model, facts.shapes)
     count = len(model.graph.node)
