@@ -7,6 +7,7 @@ import numpy as np
 from scanner.graph.canonical.plan import Array, Plan, Step
 
 LINEAR = "Linear"
+NORMALISED = "batch normalisation folded"
 _MATRIX, _BIASED, _NORM = 2, 3, 5
 _FOLDING = frozenset({LINEAR, "Conv"})
 
@@ -59,6 +60,7 @@ def affine(plan: Plan) -> None:
             continue
         if readers[moving[0]] == 1 and fold(plan, layer, step):
             through[place] = layer.outputs[0]
+            plan.habits[NORMALISED] += step.operator == "BatchNormalization"
             # The layer now makes what the step made, so that what follows can be folded too.
             makers[step.outputs[0]] = layer
     plan.bypass(through)

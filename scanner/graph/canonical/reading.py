@@ -14,7 +14,7 @@ from scanner.graph.canonical.plan import Array, Plan, Step
 from scanner.graph.core.draft import copied
 from scanner.graph.core.facts import HALVES
 from scanner.graph.core.flatten import flatten
-from scanner.graph.core.simplify import fold_batch_normalisation, fold_constants, widen_halves
+from scanner.graph.core.simplify import fold_constants, widen_halves
 from scanner.graph.core.structure import captures, label, subgraphs
 from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.model import required_inputs
@@ -22,7 +22,6 @@ from scanner.modelfile.model import required_inputs
 _HALF = 0.5  # of the weights: a file that holds more of them in 16 bits was exported so
 _ROUNDS = 4  # a shape that one round settles may settle what the next one picks from
 HALF_PRECISION = "float16 weights widened"
-NORMALISED = "batch normalisation folded"
 
 
 def read(proto: onnx.ModelProto) -> Plan:
@@ -48,8 +47,6 @@ def read(proto: onnx.ModelProto) -> Plan:
             break
         facts = fold_constants(model, keep=outputs)
         shapes = sizes.known(model, facts.shapes)
-    count = len(model.graph.node)
-    fold_batch_normalisation(model, keep=outputs)
     constants = {tensor.name: _array(tensor) for tensor in model.graph.initializer}
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     plan = Plan(
@@ -60,10 +57,7 @@ def read(proto: onnx.ModelProto) -> Plan:
         shapes=shapes,
         elem_types=facts.elem_types,
     )
-    plan.habits.update({
-        HALF_PRECISION: int(halved),
-        NORMALISED: count - len(model.graph.node),
-    })  # fmt: skip
+    plan.habits[HALF_PRECISION] += halved
     return plan
 
 
