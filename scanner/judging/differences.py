@@ -32,6 +32,8 @@ _LAST = _MOVES | {"Softmax", "LogSoftmax", "Sigmoid", "ArgMax"}
 _PER_CHANNEL = 16  # constants of a channel; more are a mask of the image
 _RANGES = frozenset({"Relu", "Clip"})
 _WORDS = 120
+_CUT = "a quantiser cuts values off where their codes end"
+_TRAINED = "it may have been trained, as the weights were"
 
 
 def differences(suspect: CanonicalGraph, reference: CanonicalGraph) -> Differences:
@@ -108,6 +110,7 @@ def _changes(found: Matching, relation: Relation | None) -> Iterator[Change]:
     suspect, reference = found.suspect, found.reference
     partners = {other: one for one, other in found.pairs.items()}
     ranged = _quantised(suspect.graph) or _quantised(reference.graph)
+    tolerance = _tolerance(suspect.graph, reference.graph)
     for side, known, kind in (
         (suspect, found.pairs, Kind.ADDED),
         (reference, partners, Kind.REMOVED),
@@ -118,7 +121,7 @@ def _changes(found: Matching, relation: Relation | None) -> Iterator[Change]:
             node = side.nodes[number]
             explained = harmless.get(number, "")
             if ranged and node.operator in _RANGES:
-                explained = "a quantiser cuts values off where their codes end"
+                explained = _CUT
             told = _described(node)
             yield Change(
                 kind=kind,
@@ -129,7 +132,7 @@ def _changes(found: Matching, relation: Relation | None) -> Iterator[Change]:
                 explained=explained,
             )
     for one, other in sorted(found.pairs.items()):
-        yield from _told(suspect, one, reference.nodes[other], relation)
+        yield from _told(suspect.nodes[one], reference.nodes[other], relation, tolerance)
         yield from _rerouted(found, one, other)
     yield from _outputs(found)
 
@@ -156,24 +159,24 @@ def _tolerance(*graphs: CanonicalGraph) -> float:
 
 
 def _told(
-    side: Side, one: int, other: CanonicalNode, relation: Relation | None
+    node: CanonicalNode, other: CanonicalNode, relation: Relation | None, tolerance: float
 ) -> Iterator[Change]:
     """Yield what a node was told otherwise than its partner."""
-    node = side.nodes[one]
     for name in sorted({*node.attributes, *other.attributes}):
         own, their = node.attributes.get(name, ""), other.attributes.get(name, "")
         if own != their:
             yield _change(Kind.ATTRIBUTE, node, f"{name} {own}", f"{name} {their}")
     for name in sorted({*node.numbers, *other.numbers}):
         mine, theirs = node.numbers.get(name, ()), other.numbers.get(name, ())
-        if not _near(mine, theirs, _tolerance(side.graph)):
+        if not _near(mine, theirs, tolerance):
             trained = name == "constant" and relation in {Relation.FINE_TUNED, Relation.UNRELATED}
+            cut = tolerance == _QUANTISED and name in {"min", "max"}
             yield _change(
                 Kind.CONSTANT,
                 node,
                 f"{name} {', '.join(f'{x:.7g}' for x in mine)}",
                 f"{name} {', '.join(f'{x:.7g}' for x in theirs)}",
-                "it may have been trained, as the weights were" if trained else "",
+                _TRAINED if trained else _CUT if cut else "",
             )
     shapes = {w.role: w.shape for w in other.weights}
     for held in node.weights:

@@ -19,6 +19,8 @@ from scanner.results.graphs import DIGEST
 # Of the largest weight: half a step of 8 bits is 1/254, spread evenly 0.58 of that; a bit more
 # where ranges are rounded up to 7 bits.
 _ROUNDING = 0.006
+_FLOAT = 3e-6  # of a row: what folding a normalisation rounds in 32 bits
+_SEVERAL = 3  # rows that differ: folding a normalisation rounds many, and an edit may touch one
 _FINE_TUNED = 0.55  # a cosine of 0.85, as in `references`
 _NEAR, _FAR = 0.2, 0.5  # what a row of a network that was left alone differs by, and a replaced one
 _TIMES = 4.0  # how many times as far as other rows of its layer a replaced one is
@@ -44,6 +46,7 @@ class _Tensor:
         rounding: The same over the largest weight, as a root mean square.
         residue: The same after the best scale for the row was taken out.
         last: Whether no other layer comes after it.
+        folded: Whether folding a normalisation in 32 bits may have rounded some of its rows.
     """
 
     node: CanonicalNode
@@ -55,11 +58,12 @@ class _Tensor:
     rounding: list[float]
     residue: list[float]
     last: bool
+    folded: bool = False
 
     @property
     def rounded(self) -> bool:
         """Whether all rows that differ do by rounding, and most differ."""
-        return len(self.numbers) >= _HALF * self.rows and max(self.rounding) <= _ROUNDING
+        return self.folded or len(self.numbers) >= _HALF * self.rows and max(self.rounding) <= _ROUNDING
 
     @property
     def scaled(self) -> bool:
@@ -82,6 +86,9 @@ def compare(
         for tensor in _tensors(own, other, last=own is last)
     ]
     changed = [tensor for tensor in tensors if tensor.numbers]
+    if sum(len(tensor.numbers) for tensor in changed) >= _SEVERAL:
+        for tensor in changed:
+            tensor.folded = max(tensor.apart) <= _FLOAT
     overall = _overall(tensors)
     layers = tuple(_layer(tensor, overall) for tensor in changed)
     if any(layer.standing_out for layer in layers):
@@ -107,7 +114,7 @@ def _overall(tensors: Sequence[_Tensor]) -> Relation:
 
 def _is_partial(tensor: _Tensor) -> bool:
     """Whether most of a tensor's rows are equal bit for bit, and some are not."""
-    return 0 < len(tensor.numbers) < _HALF * tensor.rows
+    return not tensor.folded and 0 < len(tensor.numbers) < _HALF * tensor.rows
 
 
 def _typical(tensors: Sequence[_Tensor]) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from scanner.graph.canonical.plan import Plan, Step
 from scanner.graph.canonical.sizes import OPEN, written
+from scanner.graph.core.facts import Shape
 
 _LAST = 2**31 - 1
 
@@ -81,7 +82,7 @@ def transposes(plan: Plan) -> None:
         if turn is None or turn.operator != "Transpose":
             made.append(step)
         elif step.operator == "Slice" and "axis" in step.attributes:
-            made += _cut_first(step, turn)
+            made += _cut_first(plan, step, turn)
         elif step.operator == "Reshape" and readers[turn.outputs[0]] == 1:
             made += _swapped_first(plan, step, turn, makers.get(turn.inputs[0]))
         else:
@@ -89,12 +90,49 @@ def transposes(plan: Plan) -> None:
     plan.steps = made
 
 
-def _cut_first(step: Step, turn: Step) -> list[Step]:
+def squeezed(plan: Plan) -> None:
+    """Turn values round without their axes of size one, which can stand anywhere."""
+    made: list[Step] = []
+    for step in plan.steps:
+        made += _squeezed(plan, step) or [step]
+    plan.steps = made
+
+
+def _squeezed(plan: Plan, step: Step) -> list[Step] | None:
+    shape, order = plan.shapes.get(step.inputs[0]) if step.inputs else None, None
+    order = step.attributes.get("perm")
+    if step.operator != "Transpose" or shape is None or not isinstance(order, list):
+        return None
+    left = [axis for axis, size in enumerate(shape) if size != 1]
+    if len(left) == len(shape) or OPEN in shape:
+        return None
+    value = step.outputs[0]
+    turned = [axis for axis in order if axis in left]
+    plan.shapes[f"{value}/thin"] = tuple(shape[axis] for axis in left)
+    plan.shapes[f"{value}/turned"] = tuple(shape[axis] for axis in turned)
+    return [
+        _reshape(plan, step, step.inputs[0], f"{value}/thin"),
+        Step("Transpose", step.name, [f"{value}/thin"], [f"{value}/turned"],
+             {"perm": [left.index(axis) for axis in turned]}),
+        _reshape(plan, step, f"{value}/turned", value, tuple(shape[axis] for axis in order)),
+    ]  # fmt: skip
+
+
+def _reshape(
+    plan: Plan, step: Step, source: str, value: str, shape: Shape | None = None
+) -> Step:
+    plan.shapes[value] = shape or plan.shapes[value]
+    return Step("Reshape", step.name, [source], [value], {"shape": written(plan.shapes[value])})
+
+
+def _cut_first(plan: Plan, step: Step, turn: Step) -> list[Step]:
     """Return the steps that cut, then turn."""
     order, axis = turn.attributes.get("perm"), step.attributes["axis"]
-    if not isinstance(order, list) or not isinstance(axis, int):
+    result = plan.shapes.get(step.outputs[0])
+    if not isinstance(order, list) or not isinstance(axis, int) or result is None:
         return [step]
     value = step.outputs[0]
+    plan.shapes[f"{value}/cut"] = tuple(result[order.index(a)] for a in range(len(order)))
     cut = {**step.attributes, "axis": order[axis]}
     return [
         Step("Slice", step.name, [turn.inputs[0]], [f"{value}/cut"], cut),

@@ -5,8 +5,10 @@ What is inferred for two batches of different size tells which sizes are the bat
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
@@ -19,6 +21,8 @@ OPEN = "?"
 """A size that is neither a number nor so many times the batch."""
 _BATCHES = (1009, 1013)  # primes, and larger than what sizes are usually multiples of
 _LAST = 2**31
+_LONGEST = 64  # sizes of one value
+Vector = npt.NDArray[Any]
 
 
 def known(model: Draft, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -65,22 +69,21 @@ def _size(one: int | str, other: int | str) -> int | str:
 
 
 def settle(model: Draft, shapes: Mapping[str, Shape], keep: Sequence[str]) -> bool:
-    """Replace what is picked from a value's shape by its numbers; return whether anything was.
+    """Replace what is picked from values' shapes by its numbers; return whether anything was.
 
     The batch is never picked: what depends on it stays.
     """
-    makers = {name: node for node in model.graph.node for name in node.output}
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    vectors: dict[str, Vector] = {}
     kept = onnx.GraphProto()
     for node in model.graph.node:
-        source = makers.get(node.input[0]) if node.op_type in {"Gather", "Slice"} else None
-        shape = shapes.get(source.input[0]) if source and source.op_type == "Shape" else None
-        whole = shape is None or attribute(source, "start", 0) or attribute(source, "end", None)
-        picked = None if shape is None or whole else _picked(node, shape, tensors)
-        if picked is None or node.output[0] in keep:
+        vector = _vector(node, shapes, tensors, vectors) if node.output else None
+        if vector is not None:
+            vectors[node.output[0]] = vector
+        if vector is None or node.output[0] in keep or vector.dtype.kind != "i":
             kept.node.append(node)
         else:
-            model.graph.initializer.append(numpy_helper.from_array(picked, node.output[0]))
+            model.graph.initializer.append(numpy_helper.from_array(vector, node.output[0]))
     if len(kept.node) == len(model.graph.node):
         return False
     del model.graph.node[:]
@@ -88,27 +91,47 @@ def settle(model: Draft, shapes: Mapping[str, Shape], keep: Sequence[str]) -> bo
     return True
 
 
-def _picked(
-    node: onnx.NodeProto, shape: Shape, tensors: Mapping[str, onnx.TensorProto]
-) -> np.ndarray | None:
-    """Return the sizes that a Gather or Slice picks; None where one is not a number."""
-    given = [tensors.get(name) for name in node.input[1:]]
-    if not given or None in given:
+def _vector(
+    node: onnx.NodeProto,
+    shapes: Mapping[str, Shape],
+    tensors: Mapping[str, onnx.TensorProto],
+    vectors: Mapping[str, Vector],
+) -> Vector | None:
+    """Return the sizes that a node makes of others; those that are no numbers are texts."""
+    if node.op_type == "Shape":
+        shape = shapes.get(node.input[0])
+        if shape is None or attribute(node, "start", 0) or attribute(node, "end", None):
+            return None
+        return _sizes(np.array(shape, object))
+    if node.op_type not in {"Concat", "Gather", "Slice"} or node.input[0] not in vectors:
         return None
-    numbers = [numpy_helper.to_array(tensor) for tensor in given if tensor is not None]
-    places = np.arange(len(shape))
+    given = [
+        vectors[name] if name in vectors else numpy_helper.to_array(tensors[name])
+        for name in node.input
+        if name in vectors or name in tensors
+    ]
+    if len(given) < len(node.input) or any(part.size > _LONGEST for part in given):
+        return None
     try:
-        if node.op_type == "Gather":
-            chosen = places[numbers[0]]
-        else:
-            step = int(numbers[3][0]) if len(numbers) > 3 else 1  # noqa: PLR2004 - the last input
-            chosen = places[int(numbers[0][0]) : min(int(numbers[1][0]), _LAST) : step]
+        return _sizes(np.asarray(_picked(node.op_type, given), object))
     except (IndexError, ValueError):
         return None
-    sizes = [shape[place] for place in np.asarray(chosen).reshape(-1)]
-    if any(isinstance(size, str) for size in sizes):
-        return None
-    return np.array(sizes, np.int64).reshape(np.shape(chosen))
+
+
+def _picked(operator: str, given: Sequence[Vector]) -> Vector:
+    if operator == "Concat":
+        return np.concatenate([part.astype(object) for part in given])
+    if operator == "Gather":
+        return np.asarray(given[0][given[1].astype(np.int64)])
+    start, end, *rest = (int(part.reshape(-1)[0]) for part in given[1:])
+    stride = rest[1] if len(rest) > 1 else 1
+    return np.asarray(given[0][start : min(end, _LAST) : stride])
+
+
+def _sizes(picked: Vector) -> Vector:
+    """Return sizes as whole numbers where all are."""
+    whole = not any(isinstance(size, str) for size in picked.reshape(-1))
+    return picked.astype(np.int64) if whole else picked
 
 
 def written(shape: Sequence[int | str]) -> str:

@@ -54,7 +54,7 @@ def quantisation(plan: Plan, quantised: bool) -> None:
     _dynamic(plan)
     through: dict[int, str] = {}
     for place, step in enumerate(plan.steps):
-        if step.operator in {"QuantizeLinear", "DequantizeLinear"} and plan.moving(step):
+        if step.operator in {"QuantizeLinear", "DequantizeLinear"}:
             if step.outputs[0] in zero and step.inputs[0] not in plan.inputs:
                 step.operator, step.inputs, step.attributes = "Relu", step.inputs[:1], {}
                 continue
@@ -225,17 +225,30 @@ def reshapes(plan: Plan) -> None:
     for place, step in enumerate(plan.steps):
         if step.operator not in {"Flatten", "Squeeze", "Unsqueeze", "Reshape"}:
             continue
-        shape = plan.shapes.get(step.outputs[0])
-        computed = [name for name in plan.moving(step)[1:] if name not in sized]
-        if shape is None or computed or OPEN in shape:
-            continue
+        if "shape" not in step.attributes:
+            shape = plan.shapes.get(step.outputs[0])
+            computed = [name for name in plan.moving(step)[1:] if name not in sized]
+            if shape is None or computed or OPEN in shape:
+                continue
+            step.operator, step.attributes = "Reshape", {"shape": written(shape)}
         source = before.get(step.inputs[0], step.inputs[0])
-        step.operator, step.inputs = "Reshape", [source]
-        step.attributes = {"shape": written(shape)}
+        step.inputs = [source]
         before[step.outputs[0]] = source
         own = plan.shapes.get(source)
         if own is not None and written(own) == step.attributes["shape"]:
             through[place] = source
+    plan.bypass(through)
+
+
+def turns(plan: Plan) -> None:
+    """Take out transpositions that turn nothing round."""
+    through = {
+        place: step.inputs[0]
+        for place, step in enumerate(plan.steps)
+        if step.operator == "Transpose"
+        and isinstance(order := step.attributes.get("perm"), list)
+        and order == sorted(order)
+    }
     plan.bypass(through)
 
 
@@ -299,9 +312,9 @@ def _kept_axes(plan: Plan, step: Step, rank: int) -> list[Step]:
 
 
 def arithmetic(plan: Plan) -> None:
-    """Write a subtraction or division by a constant as an addition or a product, a Clip as a Relu.
+    """Write a subtraction or division by a constant as an addition or a product.
 
-    A Clip of one bound at zero is a Relu.
+    A Clip of which the lower bound is zero is a Relu.
     """
     for step in plan.steps:
         other = plan.constant(step, 1)
@@ -313,8 +326,15 @@ def arithmetic(plan: Plan) -> None:
             step.operator = "Mul"
             inverse = np.asarray(1 / other.astype(np.float64), other.dtype)
             step.inputs[1] = _constant(plan, f"{step.inputs[1]}/inverse", inverse)
-        elif step.operator == "Clip" and _bounds(plan, step) == (0.0, math.inf):
-            step.operator, step.inputs, step.attributes = "Relu", step.inputs[:1], {}
+        elif step.operator == "Clip" and None not in (bounds := _bounds(plan, step)):
+            _bounded(step, *(float(str(bound)) for bound in bounds))
+
+
+def _bounded(step: Step, low: float, high: float) -> None:
+    """Let a Clip hold its bounds itself; of a lower one at zero it is a Relu, maybe with an end."""
+    step.operator, step.inputs = ("Relu" if low == 0 else "Clip"), step.inputs[:1]
+    bounds = {"min": low, "max": high}
+    step.attributes = {n: v for n, v in bounds.items() if math.isfinite(v) and (n, v) != ("min", 0)}
 
 
 def _bounds(plan: Plan, step: Step) -> tuple[float | None, float | None]:
