@@ -78,6 +78,7 @@ def draw(proto: onnx.ModelProto, seed: int = 0) -> CanonicalGraph:
     undo.reshapes(plan)
     cuts.transposes(plan)
     cuts.squeezed(plan)
+    undo.reshapes(plan)
     undo.turns(plan)
     undo.reshapes(plan)
     undo.arithmetic(plan)

@@ -55,7 +55,7 @@ def quantisation(plan: Plan, quantised: bool) -> None:
     through: dict[int, str] = {}
     for place, step in enumerate(plan.steps):
         if step.operator in {"QuantizeLinear", "DequantizeLinear"}:
-            if step.outputs[0] in zero and step.inputs[0] not in plan.inputs:
+            if step.outputs[0] in zero and plan.moving(step)[:1] not in [[], plan.inputs[:1]]:
                 step.operator, step.inputs, step.attributes = "Relu", step.inputs[:1], {}
                 continue
             through[place] = step.inputs[0]
@@ -241,7 +241,15 @@ def reshapes(plan: Plan) -> None:
 
 
 def turns(plan: Plan) -> None:
-    """Take out transpositions that turn nothing round."""
+    """Turn once where values are turned twice, and not where nothing is turned round."""
+    makers = plan.makers()
+    for step in plan.steps:
+        before = makers.get(step.inputs[0]) if step.operator == "Transpose" else None
+        if before is not None and before.operator == "Transpose":
+            first, then = before.attributes.get("perm"), step.attributes.get("perm")
+            if isinstance(first, list) and isinstance(then, list):
+                step.inputs = before.inputs[:1]
+                step.attributes = {"perm": [first[axis] for axis in then]}
     through = {
         place: step.inputs[0]
         for place, step in enumerate(plan.steps)
