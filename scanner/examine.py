@@ -173,7 +173,12 @@ def _compared(
             *clean.warnings(detectors, suspect.model),
             *relatives(references, kinships),
         ),
-        doubts=(*objected, *clean.doubts(detectors), *torn(suspect.input_range)),
+        doubts=(
+            *objected,
+            *clean.doubts(detectors),
+            *clean.other_graph(suspect),
+            *torn(suspect.input_range),
+        ),
         second=_second_opinion(job, suspect, references, detectors),
     )
 
@@ -189,6 +194,7 @@ def _examination(trial: Trial, suspect: ModelRecord) -> Examination:
         model=Source(name=suspect.model.path, path=""),
         population=trial.population,
         source=trial.source,
+        graphs=trial.graphs,
         settings=trial.settings,
     )
     detectors = load(trial.settings.detectors)
@@ -342,7 +348,12 @@ def _clean_models(
 ) -> CleanModels:
     """Return the references with the baseline that the user named, or a shipped one that fits."""
     if job.population or not job.settings.shipped_baselines:
-        clean = CleanModels(references=references, population=job.population, source=job.source)
+        clean = CleanModels(
+            references=references,
+            population=job.population,
+            source=job.source,
+            graphs=job.graphs,
+        )
     else:
         clean = _shipped(suspect, references, detectors)
     return clean.settled(detectors, suspect, job.settings.alpha)
@@ -356,7 +367,9 @@ def _shipped(
     if shipped is None:
         return CleanModels(references=references, population=(), source="")
     source = f"shipped baseline {shipped.name!r}"
-    return CleanModels(references=references, population=shipped.records, source=source)
+    return CleanModels(
+        references=references, population=shipped.records, source=source, graphs=shipped.graphs
+    )
 
 
 def _second_opinion(

@@ -127,6 +127,7 @@ def scan_each(  # noqa: PLR0913 - what is measured, beside what, by which clock
                 references=sources,
                 population=baseline.records if baseline else (),
                 source=_named_baseline(baseline),
+                graphs=baseline.graphs if baseline else (),
                 settings=chosen,
             )
             run = run_now(chosen, clock)
@@ -209,6 +210,7 @@ class Judge:
             references=tuple(references),
             population=self._baseline.records if self._baseline else (),
             source=_named_baseline(self._baseline),
+            graphs=self._baseline.graphs if self._baseline else (),
             settings=self._settings,
         )
         self._child = self._child or worker.take(PRELOAD)

@@ -6,7 +6,7 @@ The functions behind the endpoints are in `scanner.examine`, which only the chil
 from collections.abc import Mapping
 
 from scanner.limits import Confinement, Limits
-from scanner.results import Comparison, ModelIdentity, ModelRecord, Population, Rule
+from scanner.results import CanonicalGraph, Comparison, ModelIdentity, ModelRecord, Population, Rule
 from scanner.sandbox.endpoint import Endpoint
 from scanner.settings import Settings
 from scanner.values import Identifier, frozen
@@ -42,6 +42,7 @@ class Job:
         population: Records of clean models of the suspect's recipe, from a baseline that the user
             named; else empty.
         source: Which models those are, in words.
+        graphs: Their canonical graphs.
         settings: How to measure.
     """
 
@@ -53,6 +54,7 @@ class Job:
     records: tuple[ModelRecord, ...] = ()
     population: tuple[ModelRecord, ...] = ()
     source: str = ""
+    graphs: tuple[CanonicalGraph, ...] = ()
     settings: Settings
 
 
@@ -135,6 +137,7 @@ class Trial:
         population: Records of clean models, from a baseline that the user named; else empty.
         source: Which models those are, in words.
         settings: What was asked for.
+        graphs: Their canonical graphs.
     """
 
     records: tuple[ModelRecord, ...]
@@ -142,6 +145,7 @@ class Trial:
     population: tuple[ModelRecord, ...]
     source: str
     settings: Settings
+    graphs: tuple[CanonicalGraph, ...] = ()
 
 
 @frozen

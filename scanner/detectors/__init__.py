@@ -21,6 +21,7 @@ GROUP = "overactivation.detectors"
 FAMILY = {
     "integrity": "Integrity",
     "graph_logic": "GraphLogic",
+    "diff": "Diff",
     "neural_cleanse": "NeuralCleanse",
     "source_dependent": "SourceDependent",
     "mm_bd": "MmBd",

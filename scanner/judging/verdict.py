@@ -96,7 +96,7 @@ def judge(
         contribution=comparison.contribution,
         evidence=comparison.evidence,
         description=comparison.description,
-        observations=measurement.observations,
+        observations=(*measurement.observations, *comparison.observations),
         left_out=left_out(measurement),
     )
 
@@ -265,14 +265,16 @@ def _verdict(
     own: Place | None,
     alpha: float,
 ) -> tuple[Verdict, str]:
-    worst = max(measurement.observations, key=lambda o: o.severity, default=None)
+    observations = (*measurement.observations, *comparison.observations)
+    worst = max(observations, key=lambda o: o.severity, default=None)
     if worst is not None and worst.severity >= Severity.SUSPICIOUS:
         return Verdict.SUSPICIOUS, worst.sentence
     if worst is not None and comparison.contribution.part is Part.PREMISE:
         return Verdict.INCONCLUSIVE, worst.sentence
     if not comparison.contribution.calibrated:
-        notes = len(measurement.observations)
-        return Verdict.CLEAN, f"nothing suspicious, {notes} note{'s' if notes != 1 else ''}"
+        notes = len(observations)
+        said = f"nothing suspicious, {notes} note{'s' if notes != 1 else ''}"
+        return Verdict.CLEAN, comparison.sentence or said
     half = half_searched(measurement)
     if half and not (own is not None and own.p <= alpha and own.size >= FAR):
         return Verdict.INCONCLUSIVE, half
