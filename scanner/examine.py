@@ -44,6 +44,7 @@ from scanner.protocol import (
     Check,
     DetectorDescription,
     Diagnosis,
+    Drawing,
     Examination,
     Job,
     Layer,
@@ -235,6 +236,19 @@ def check(task: Task, _progress: Progress) -> Check:
 def _shows_images(detector: Detector) -> bool:
     """Whether a detector runs the model; the last one runs what the others ran."""
     return bool(detector.needs & suitability.RUNS) or detector.rule.id == NOT_THE_FILE
+
+
+def draw(task: Task, _progress: Progress) -> Drawing:
+    """Return the canonical graph of a model.
+
+    Raises:
+        ScannerError: The model cannot be opened, or is too large to be compared.
+    """
+    from scanner.graph.canonical import drawing  # noqa: PLC0415 - onnx, which a scan can often skip
+
+    model = _open(task.model, task.settings.limits)
+    graph = drawing.draw(model.complete(model.proto), task.settings.seed)
+    return Drawing(model=model.identity, graph=graph)
 
 
 def layers(source: Source, _progress: Progress) -> LayerList:

@@ -19,6 +19,7 @@ from scanner.errors import (
     WorkerError,
 )
 from scanner.judging import population, ranks, recipes, unanalysable, verdict
+from scanner.judging.differences import differences
 from scanner.judging.population import Baseline
 from scanner.judging.references import refuse_repeats
 from scanner.limits import Allowance, Confinement
@@ -38,6 +39,7 @@ from scanner.protocol import (
     Trial,
 )
 from scanner.results import (
+    Diff,
     Failure,
     Finding,
     ModelIdentity,
@@ -272,6 +274,39 @@ def check(model: PathLike, settings: Settings | None = None) -> Check:
     task = Task(model=source, settings=chosen)
     found = _ask(protocol.CHECK, task, _allowance(chosen, (source,)))
     return dataclasses.replace(found, model=_renamed(found.model, source))
+
+
+def diff(suspect: PathLike, reference: PathLike, settings: Settings | None = None) -> Diff:
+    """Say what a model has that another of the same network has not; neither is run.
+
+    Each is read by a child that opens nothing else; what they answer is compared here.
+
+    Args:
+        suspect: An ONNX file.
+        reference: Another, known to be clean.
+        settings: Their `seed` and `limits`. A seed that whoever made the files could not know keeps
+            them from hiding how far weights were moved (not that they were).
+
+    Raises:
+        ScannerError: A model cannot be opened, or has too many nodes.
+    """
+    chosen = settings or Settings()
+    sources = (_source(suspect), _source(reference))
+    with worker.take(PRELOAD) as one, worker.take(PRELOAD) as other:
+        drawings = [
+            child.ask(
+                protocol.DRAW,
+                Task(model=source, settings=chosen),
+                _allowance(chosen, (source,)),
+            )
+            for child, source in zip((one, other), sources, strict=True)
+        ]
+    own, their = drawings
+    return Diff(
+        suspect=_renamed(own.model, sources[0]),
+        reference=_renamed(their.model, sources[1]),
+        differences=differences(own.graph, their.graph),
+    )
 
 
 def layers(model: PathLike) -> LayerList:

@@ -149,6 +149,14 @@ class Trial:
 
 
 @frozen
+class Drawing:
+    """A model and its canonical graph."""
+
+    model: ModelIdentity
+    graph: CanonicalGraph
+
+
+@frozen
 class Prospect:
     """Whether a detector could measure a model.
 
@@ -264,6 +272,9 @@ COMPARE: Endpoint[Trial, tuple[Examination, ...]] = Endpoint(
 )
 CHECK: Endpoint[Task, Check] = Endpoint(
     function="scanner.examine:check", request=Task, answer=Check
+)
+DRAW: Endpoint[Task, Drawing] = Endpoint(
+    function="scanner.examine:draw", request=Task, answer=Drawing
 )
 LAYERS: Endpoint[Source, LayerList] = Endpoint(
     function="scanner.examine:layers", request=Source, answer=LayerList

@@ -45,6 +45,11 @@ def beside(graph: CanonicalGraph, references: Sequence[CanonicalGraph]) -> tuple
     return tuple(_seen(shown, count))
 
 
+def of(found: Differences) -> tuple[Observation, ...]:
+    """Return what the differences of a suspect and one reference say."""
+    return tuple(_obstacles([found]) if found.obstacle else _seen(found, "the reference"))
+
+
 def _gravity(found: Differences) -> int:
     return len(found.unexplained) + len(found.standing_out)
 

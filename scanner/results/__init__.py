@@ -6,7 +6,7 @@ and back, unchanged. A class is an int everywhere.
 
 from scanner.results.blocks import Block, Cell, Description, Histogram, Series, Table
 from scanner.results.declarations import Contribution, Part, Rule, Scale, Wording
-from scanner.results.differences import Change, Differences, Kind, LayerChange, Relation
+from scanner.results.differences import Change, Diff, Differences, Kind, LayerChange, Relation
 from scanner.results.findings import (
     ClassDifference,
     ClassScores,
@@ -59,7 +59,7 @@ __all__ = [
     "COMMUTATIVE", "Array", "Basis", "Block", "ByChannel", "ByClass", "ByImage", "ByLayer",
     "CanonicalGraph", "CanonicalNode", "Cell", "Change", "ChannelRow",
     "ClassDifference", "ClassRow", "ClassScores", "Comparison", "Contest", "Contribution",
-    "Description", "Differences", "Evidence", "Failure", "Finding", "Grant", "Histogram", "ImagesCompared",
+    "Description", "Diff", "Differences", "Evidence", "Failure", "Finding", "Grant", "Histogram", "ImagesCompared",
     "Input", "InputRange", "Kind", "LayerChange", "LayerDifference", "LayerRow", "Lead", "Likeness", "Measurement",
     "ModelIdentity", "ModelRecord", "Observation", "PairedDifference", "Part", "Population", "Relation", "Rule",
     "Run", "Runtime", "Scale", "ScanResult", "Series", "Severity", "Sketch", "Skip", "Standing",

@@ -4,6 +4,7 @@ import enum
 from typing import Annotated
 
 from scanner.results.graphs import Fingerprint
+from scanner.results.records import ModelIdentity
 from scanner.values import LARGEST_NUMBER, Count, Index, Most, Within, frozen
 
 _Apart = Annotated[float, Within(0, LARGEST_NUMBER)]
@@ -119,3 +120,12 @@ class Differences:
     def grave(self) -> bool:
         """Whether the suspect has what it should not have."""
         return not self.obstacle and bool(self.unexplained or self.standing_out)
+
+
+@frozen
+class Diff:
+    """Two files, and how their networks differ."""
+
+    suspect: ModelIdentity
+    reference: ModelIdentity
+    differences: Differences
