@@ -32,6 +32,7 @@ from scanner.errors import (
 from scanner.instruments import cuda, input_range, runtime, suitability
 from scanner.instruments.detector import Detector, Needs, Subject, described
 from scanner.instruments.witness import Witness
+from scanner.judging.excuses import excused
 from scanner.judging.population import CleanModels, shipped_baseline
 from scanner.judging.ranks import enough
 from scanner.judging.references import Kinship, copies, objections, relatives, torn
@@ -152,6 +153,8 @@ def _compared(
     references: tuple[ModelRecord, ...],
     detectors: tuple[Detector, ...],
 ) -> Examination:
+    excusable = [d.rule.id for d in detectors if d.contribution.excusable]
+    suspect = excused(suspect, references, excusable)
     clean = _clean_models(job, suspect, references, detectors)
     if suspect.measurement(NOT_THE_FILE) and not any(d.rule.id == NOT_THE_FILE for d in detectors):
         detectors = (*detectors, *load([NOT_THE_FILE]))

@@ -46,7 +46,8 @@ def diff(suspect: _Suspect, reference: _Reference, chosen: options.FormatOptions
     page = Output()
     if rows or chosen.format != "table":
         shown.render_listing(
-            Listing(subject="differences", columns=_COLUMNS, rows=rows[:_MOST_ROWS], data=data), page
+            Listing(subject="differences", columns=_COLUMNS, rows=rows[:_MOST_ROWS], data=data),
+            page,
         )
     if chosen.format == "table":
         if len(rows) > _MOST_ROWS:

@@ -130,12 +130,16 @@ def _by_node(
     graph: CanonicalGraph,
     references: Sequence[Measurement],
 ) -> Comparison:
-    """Compare canonical graphs: what the suspect has that not every reference has is observed."""
+    """Compare canonical graphs: what the suspect has that not every reference has is observed.
+
+    The statistic is None where none can be compared.
+    """
     graphs = [r.by_node for r in references if r.by_node is not None]
     seen = observed.beside(graph, graphs)
+    comparable = any(o.code != observed.CANNOT_COMPARE for o in seen)
     return Comparison(
         rule=suspect.rule,
-        statistic=float(max((o.severity for o in seen), default=0)),
+        statistic=float(max(o.severity for o in seen)) if comparable else None,
         contribution=detector.contribution,
         sentence=max(seen, key=lambda o: o.severity).sentence if seen else "",
         observations=seen,

@@ -23,7 +23,7 @@ from scanner.results import (
 _ENOUGH = 0.9  # of the reference's layers: fewer in common are another network
 _MOST_MISSING = 0.2  # of the reference's nodes
 _SIZES = 1.25  # times: a layer that grew by a few channels is the same, a twice as wide one is not
-_LAYERS = frozenset({"Conv", "ConvTranspose", "GRU", "LSTM", "Linear", "RNN"})
+LAYERS = frozenset({"Conv", "ConvTranspose", "GRU", "LSTM", "Linear", "RNN"})
 _SAME = 1e-5  # relative: what two exporters make of one number
 _HALVED, _QUANTISED = 2e-3, 2e-2  # the same in 16 and in 8 bits
 # What cannot gate: it moves numbers, or changes each by a constant of its channel.
@@ -41,9 +41,7 @@ def differences(suspect: CanonicalGraph, reference: CanonicalGraph) -> Differenc
     return compared(suspect, reference)[0]
 
 
-def compared(
-    suspect: CanonicalGraph, reference: CanonicalGraph
-) -> tuple[Differences, Matching]:
+def compared(suspect: CanonicalGraph, reference: CanonicalGraph) -> tuple[Differences, Matching]:
     """Return what differs between two networks, and which nodes stand for one another."""
     found = Matching(suspect, reference)
     pairs = [
@@ -71,11 +69,13 @@ def compared(
 def _habits(suspect: CanonicalGraph, reference: CanonicalGraph) -> Iterator[str]:
     """Yield what was undone in one of the two and not in the other."""
     for graph, other, whose in ((suspect, reference, "suspect"), (reference, suspect, "reference")):
-        yield from (f"{habit} in the {whose}" for habit in graph.habits if habit not in other.habits)
+        yield from (
+            f"{habit} in the {whose}" for habit in graph.habits if habit not in other.habits
+        )
 
 
 def _last(graph: CanonicalGraph) -> CanonicalNode | None:
-    return next((node for node in reversed(graph.nodes) if node.operator in _LAYERS), None)
+    return next((node for node in reversed(graph.nodes) if node.operator in LAYERS), None)
 
 
 def _obstacle(found: Matching, pairs: Sequence[tuple[CanonicalNode, CanonicalNode]]) -> str:
@@ -83,10 +83,10 @@ def _obstacle(found: Matching, pairs: Sequence[tuple[CanonicalNode, CanonicalNod
     reference = found.reference.graph
     if found.suspect.graph.inputs != reference.inputs:
         return "they take inputs of different shapes"
-    layers = sum(node.operator in _LAYERS for node in reference.nodes)
+    layers = sum(node.operator in LAYERS for node in reference.nodes)
     if not layers:
         return "the reference has no layer with trained weights"
-    shared = sum(b.operator in _LAYERS and _fits(a, b) for a, b in pairs)
+    shared = sum(b.operator in LAYERS and _fits(a, b) for a, b in pairs)
     if shared < _ENOUGH * layers:
         return f"only {shared} of the reference's {layers} layers are in the suspect"
     missing = len(reference.nodes) - len(pairs)
@@ -100,7 +100,9 @@ def _fits(one: CanonicalNode, other: CanonicalNode) -> bool:
     theirs = {w.role: w.shape for w in other.weights}
     return one.operator == other.operator and all(
         len(w.shape) == len(theirs[w.role])
-        and all(max(a, b) <= _SIZES * min(a, b) for a, b in zip(w.shape, theirs[w.role], strict=True))
+        and all(
+            max(a, b) <= _SIZES * min(a, b) for a, b in zip(w.shape, theirs[w.role], strict=True)
+        )
         for w in one.weights
         if w.role in theirs
     )

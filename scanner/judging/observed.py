@@ -16,6 +16,7 @@ from scanner.results import (
     Severity,
 )
 
+CANNOT_COMPARE = "cannot-compare"
 _NAMED = 8  # more nodes are counted
 _ROWS = 8
 _RELATED = {
@@ -57,7 +58,7 @@ def _gravity(found: Differences) -> int:
 def _obstacles(found: Sequence[Differences]) -> Iterator[Observation]:
     for each in found[:1]:
         yield Observation(
-            code="cannot-compare",
+            code=CANNOT_COMPARE,
             severity=Severity.NOTE,
             sentence=f"The graph cannot be compared with the reference's: {each.obstacle}",
             details={"suspect": each.suspect, "reference": each.reference},
@@ -166,14 +167,12 @@ def softened(found: Comparison, source: str) -> Comparison:
     return dataclasses.replace(
         found,
         observations=seen,
-        statistic=float(worst.severity) if worst else 0.0,
+        statistic=None if found.statistic is None or worst is None else float(worst.severity),
         sentence=worst.sentence if worst else "",
     )
 
 
-def foreign(
-    graph: CanonicalGraph, known: Sequence[CanonicalGraph], source: str
-) -> Iterator[str]:
+def foreign(graph: CanonicalGraph, known: Sequence[CanonicalGraph], source: str) -> Iterator[str]:
     """Yield why models of other graphs do not judge a suspect, in a sentence."""
     if any(graph.fingerprint == other.fingerprint for other in known):
         return

@@ -169,9 +169,21 @@ class CleanModels:
                 )
 
     def other_graph(self, suspect: ModelRecord) -> Iterator[str]:
-        """Yield why the population does not speak of the suspect's graph, in a sentence."""
+        """Yield why the population may not speak of the suspect's graph, in a sentence."""
         own = next((m.by_node for m in suspect.measurements if m.by_node is not None), None)
-        if self.population and self.graphs and own is not None:
+        if not self.population or not self.source:
+            return
+        if own is None:
+            yield (
+                f"whether the graph is that of the {self.source} was not looked at: leave the "
+                "setting `detectors` at its default"
+            )
+        elif not self.graphs:
+            yield (
+                f"the {self.source} does not say which graph its models have, so that added nodes "
+                "would go unseen: measure its clean models again with the function `calibrate`"
+            )
+        else:
             yield from observed.foreign(own, self.graphs, self.source)
 
     def doubts(self, detectors: Sequence[Declared]) -> Iterator[str]:

@@ -272,6 +272,10 @@ def _verdict(
     if worst is not None and comparison.contribution.part is Part.PREMISE:
         return Verdict.INCONCLUSIVE, worst.sentence
     if not comparison.contribution.calibrated:
+        if comparison.observations and (
+            comparison.statistic is None or comparison.statistic >= Severity.WARNING
+        ):
+            return Verdict.INCONCLUSIVE, comparison.sentence
         notes = len(observations)
         said = f"nothing suspicious, {notes} note{'s' if notes != 1 else ''}"
         return Verdict.CLEAN, comparison.sentence or said

@@ -22,11 +22,11 @@ _ROUNDING = 0.006
 _FLOAT = 3e-6  # of a row: what folding a normalisation rounds in 32 bits
 _SEVERAL = 3  # rows that differ: folding a normalisation rounds many, and an edit may touch one
 _FINE_TUNED = 0.55  # a cosine of 0.85, as in `references`
-_NEAR, _FAR = 0.2, 0.5  # what a row of a network that was left alone differs by, and a replaced one
+_NEAR, _FAR = 0.2, 0.6  # what a row of a network that was left alone differs by, and a replaced one
 _TIMES = 4.0  # how many times as far as other rows of its layer a replaced one is
 _MOST = 0.75  # share of the rows that were left alone, for the others to stand out
 _HALF = 0.5
-_FLOOR = 0.05  # of a layer's typical length: a shorter row is compared as if it had this one
+_FLOOR = 0.3  # of a layer's typical length: a shorter row is compared as if it had this one
 _BIAS_FLOOR = 0.01  # of the layer's largest weight: a smaller bias counts as zero
 _SHOWN = 1024
 _WHOLE = 0.9  # of a layer's rows: then the layer was retrained, and no row stands out
@@ -46,7 +46,7 @@ class _Tensor:
         rounding: The same over the largest weight, as a root mean square.
         residue: The same after the best scale for the row was taken out.
         last: Whether no other layer comes after it.
-        folded: Whether folding a normalisation in 32 bits may have rounded some of its rows.
+        folded: Whether only some of its rows differ, and by rounding, as others' do.
     """
 
     node: CanonicalNode
@@ -63,38 +63,56 @@ class _Tensor:
     @property
     def rounded(self) -> bool:
         """Whether all rows that differ do by rounding, and most differ."""
-        return self.folded or len(self.numbers) >= _HALF * self.rows and max(self.rounding) <= _ROUNDING
+        return (
+            self.folded
+            or len(self.numbers) >= _HALF * self.rows
+            and max(self.rounding) <= _ROUNDING
+        )
 
     @property
     def scaled(self) -> bool:
         """Whether all rows that differ are multiples of their partners, and most differ."""
-        return len(self.numbers) >= _HALF * self.rows and max(self.residue) <= _ROUNDING
+        left = max(self.residue)
+        small = left <= min(_ROUNDING, _HALF * max(self.rounding))
+        return len(self.numbers) >= _HALF * self.rows and small
 
 
 def compare(
     pairs: Sequence[tuple[CanonicalNode, CanonicalNode]], last: CanonicalNode | None
-) -> tuple[Relation, tuple[LayerChange, ...]]:
+) -> tuple[Relation | None, tuple[LayerChange, ...]]:
     """Return how the weights of pairs of nodes are related, and the tensors that differ.
+
+    None where no weights are known on both sides.
 
     Args:
         pairs: Nodes of the suspect, each with its partner.
         last: The suspect's last layer, which may be trained anew for other classes.
     """
-    tensors = [
-        tensor
-        for own, other in pairs
-        for tensor in _tensors(own, other, last=own is last)
-    ]
+    tensors = [tensor for own, other in pairs for tensor in _tensors(own, other, last=own is last)]
+    if not tensors:
+        return None, ()
     changed = [tensor for tensor in tensors if tensor.numbers]
-    if sum(len(tensor.numbers) for tensor in changed) >= _SEVERAL:
-        for tensor in changed:
-            tensor.folded = max(tensor.apart) <= _FLOAT
+    _set_aside(tensors, changed)
     overall = _overall(tensors)
     layers = tuple(_layer(tensor, overall) for tensor in changed)
     if any(layer.standing_out for layer in layers):
         large = any(layer.relation is Relation.REPLACED for layer in layers)
         return (Relation.REPLACED if large else Relation.EDITED), layers
     return overall, layers
+
+
+def _set_aside(tensors: Sequence[_Tensor], changed: Sequence[_Tensor]) -> None:
+    """Mark the tensors that rounding explains though most of their rows are equal.
+
+    Folding a normalisation in 32 bits rounds some rows of each tensor; a change of precision leaves
+    those that are whole numbers of its steps.
+    """
+    folded = sum(len(tensor.numbers) for tensor in changed) >= _SEVERAL
+    converted = sum(tensor.rounded for tensor in changed) >= _HALF * len(tensors)
+    for tensor in changed:
+        tensor.folded = (folded and max(tensor.apart) <= _FLOAT) or (
+            converted and max(tensor.rounding) <= _ROUNDING
+        )
 
 
 def _overall(tensors: Sequence[_Tensor]) -> Relation:
@@ -105,7 +123,8 @@ def _overall(tensors: Sequence[_Tensor]) -> Relation:
     left = [tensor for tensor in changed if not _is_partial(tensor)]
     if all(tensor.rounded for tensor in left):
         return Relation.ROUNDED if left else Relation.EQUAL
-    if all(tensor.rounded or tensor.scaled for tensor in left):
+    matrices = [tensor for tensor in left if tensor.columns > 1 and not tensor.rounded]
+    if matrices and all(tensor.scaled for tensor in matrices):
         return Relation.SCALED
     if _typical(tensors) <= _FINE_TUNED:
         return Relation.FINE_TUNED
@@ -188,7 +207,11 @@ def _tensors(own: CanonicalNode, other: CanonicalNode, *, last: bool) -> Iterato
 
 
 def _alike(one: WeightRows, other: WeightRows) -> bool:
-    return (one.shape, one.columns, one.rows.shape) == (other.shape, other.columns, other.rows.shape)
+    return (one.shape, one.columns, one.rows.shape) == (
+        other.shape,
+        other.columns,
+        other.rows.shape,
+    )
 
 
 def _beside(

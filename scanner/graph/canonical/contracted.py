@@ -26,9 +26,7 @@ def activations(plan: Plan) -> None:
     plan.bypass(through)
 
 
-def _factors(
-    plan: Plan, step: Step, makers: dict[str, Step]
-) -> tuple[list[str], float]:
+def _factors(plan: Plan, step: Step, makers: dict[str, Step]) -> tuple[list[str], float]:
     """Return what a tree of products multiplies, and the product of its constants."""
     factors: list[str] = []
     constant = 1.0

@@ -118,9 +118,7 @@ def _squeezed(plan: Plan, step: Step) -> list[Step] | None:
     ]  # fmt: skip
 
 
-def _reshape(
-    plan: Plan, step: Step, source: str, value: str, shape: Shape | None = None
-) -> Step:
+def _reshape(plan: Plan, step: Step, source: str, value: str, shape: Shape | None = None) -> Step:
     plan.shapes[value] = shape or plan.shapes[value]
     return Step("Reshape", step.name, [source], [value], {"shape": written(plan.shapes[value])})
 

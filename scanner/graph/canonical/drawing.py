@@ -282,5 +282,3 @@ def _ordered(plan: Plan, marks: dict[str, str]) -> Iterator[Step]:
 def _shape(plan: Plan, name: str) -> str:
     shape = plan.shapes.get(name)
     return "unknown" if shape is None else written(shape)
-
-

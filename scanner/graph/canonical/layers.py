@@ -95,7 +95,8 @@ def _normalised(plan: Plan, layer: Step, step: Step) -> bool:
     scale, shift, mean, variance = constants if len(constants) == _NORM - 1 else [None] * 4
     if scale is None or shift is None or mean is None or variance is None:
         return False
-    gain = scale / np.sqrt(variance + float(str(step.attributes.get("epsilon", 1e-5))))
+    with np.errstate(all="ignore"):  # of a broken normalisation nothing sensible is asked
+        gain = scale / np.sqrt(variance + float(str(step.attributes.get("epsilon", 1e-5))))
     return _scale(plan, layer, np.asarray(gain), np.asarray(shift - mean * gain))
 
 

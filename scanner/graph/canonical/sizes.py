@@ -33,9 +33,7 @@ def known(model: Draft, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
         return dict(shapes)
     found = [_inferred(model, sizes[0], batch) for batch in _BATCHES]
     return {
-        name: tuple(
-            _size(*(f[name][place] for f in found)) for place in range(len(found[0][name]))
-        )
+        name: tuple(_size(*(f[name][place] for f in found)) for place in range(len(found[0][name])))
         for name in found[0]
         if len({len(f.get(name, ())) for f in found}) == 1
     }
