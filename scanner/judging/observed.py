@@ -128,7 +128,8 @@ def channels(layer: LayerChange) -> str:
     rows = layer.standing_out
     shown = ", ".join(map(str, rows[:_ROWS]))
     more = f" and {len(rows) - _ROWS} more" if len(rows) > _ROWS else ""
-    return f"{layer.role} of {layer.operator} {layer.node!r}, {len(rows)} of {layer.rows}: {shown}{more}"
+    count = f"{len(rows)} of {layer.rows}"
+    return f"{layer.role} of {layer.operator} {layer.node!r}, {count}: {shown}{more}"
 
 
 def _same(found: Differences) -> Observation:

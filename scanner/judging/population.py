@@ -77,7 +77,7 @@ class CleanModels:
     graphs: tuple[CanonicalGraph, ...] = ()
     repeated: bool = False
 
-    def compare(
+    def compare(  # noqa: PLR0911 - one for each choice of who judges
         self, detector: Declared, suspect: ModelRecord
     ) -> tuple[Comparison, Population | None] | None:
         """Return the suspect's comparison, and those of clean models in its place.
@@ -94,7 +94,7 @@ class CleanModels:
             return None
         references = _with(self.references, own.rule)
         if own.by_node is not None and not references:
-            return self._beside_graphs(detector, own, own.by_node)
+            return self._beside_graphs(detector, own)
         found = compare(detector, own, _measured(references, own.rule))
         if not detector.contribution.calibrated:
             return found, None
@@ -113,7 +113,7 @@ class CleanModels:
         return _crosswise(detector, own, judges, source)
 
     def _beside_graphs(
-        self, detector: Declared, own: Measurement, graph: CanonicalGraph
+        self, detector: Declared, own: Measurement
     ) -> tuple[Comparison, None] | None:
         """Return what the suspect has that the population's network has not, where that is known.
 

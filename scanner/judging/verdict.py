@@ -272,13 +272,7 @@ def _verdict(
     if worst is not None and comparison.contribution.part is Part.PREMISE:
         return Verdict.INCONCLUSIVE, worst.sentence
     if not comparison.contribution.calibrated:
-        if comparison.observations and (
-            comparison.statistic is None or comparison.statistic >= Severity.WARNING
-        ):
-            return Verdict.INCONCLUSIVE, comparison.sentence
-        notes = len(observations)
-        said = f"nothing suspicious, {notes} note{'s' if notes != 1 else ''}"
-        return Verdict.CLEAN, comparison.sentence or said
+        return _observed(comparison, len(observations))
     half = half_searched(measurement)
     if half and not (own is not None and own.p <= alpha and own.size >= FAR):
         return Verdict.INCONCLUSIVE, half
@@ -286,6 +280,15 @@ def _verdict(
     if own is None or population is None:
         return Verdict.INCONCLUSIVE, said + _uncalibrated(comparison, population)
     return _ranked(said, population, own, alpha)
+
+
+def _observed(comparison: Comparison, notes: int) -> tuple[Verdict, str]:
+    """Return what observations allow to be said of which none is suspicious."""
+    if comparison.observations:
+        worst = comparison.statistic
+        same = worst is not None and worst < Severity.WARNING
+        return (Verdict.CLEAN if same else Verdict.INCONCLUSIVE), comparison.sentence
+    return Verdict.CLEAN, f"nothing suspicious, {notes} note{'s' if notes != 1 else ''}"
 
 
 def _ranked(said: str, population: Population, own: Place, alpha: float) -> tuple[Verdict, str]:

@@ -63,10 +63,8 @@ class _Tensor:
     @property
     def rounded(self) -> bool:
         """Whether all rows that differ do by rounding, and most differ."""
-        return (
-            self.folded
-            or len(self.numbers) >= _HALF * self.rows
-            and max(self.rounding) <= _ROUNDING
+        return self.folded or (
+            len(self.numbers) >= _HALF * self.rows and max(self.rounding) <= _ROUNDING
         )
 
     @property

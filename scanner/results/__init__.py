@@ -57,11 +57,12 @@ from scanner.results.records import (
 
 __all__ = [
     "COMMUTATIVE", "Array", "Basis", "Block", "ByChannel", "ByClass", "ByImage", "ByLayer",
-    "CanonicalGraph", "CanonicalNode", "Cell", "Change", "ChannelRow",
-    "ClassDifference", "ClassRow", "ClassScores", "Comparison", "Contest", "Contribution",
-    "Description", "Diff", "Differences", "Evidence", "Failure", "Finding", "Grant", "Histogram", "ImagesCompared",
-    "Input", "InputRange", "Kind", "LayerChange", "LayerDifference", "LayerRow", "Lead", "Likeness", "Measurement",
-    "ModelIdentity", "ModelRecord", "Observation", "PairedDifference", "Part", "Population", "Relation", "Rule",
-    "Run", "Runtime", "Scale", "ScanResult", "Series", "Severity", "Sketch", "Skip", "Standing",
-    "Suppression", "Table", "Trigger", "ValueInfo", "Verdict", "WeightRows", "Wording",
+    "CanonicalGraph", "CanonicalNode", "Cell", "Change", "ChannelRow", "ClassDifference",
+    "ClassRow", "ClassScores", "Comparison", "Contest", "Contribution", "Description", "Diff",
+    "Differences", "Evidence", "Failure", "Finding", "Grant", "Histogram", "ImagesCompared",
+    "Input", "InputRange", "Kind", "LayerChange", "LayerDifference", "LayerRow", "Lead", "Likeness",
+    "Measurement", "ModelIdentity", "ModelRecord", "Observation", "PairedDifference", "Part",
+    "Population", "Relation", "Rule", "Run", "Runtime", "Scale", "ScanResult", "Series", "Severity",
+    "Sketch", "Skip", "Standing", "Suppression", "Table", "Trigger", "ValueInfo", "Verdict",
+    "WeightRows", "Wording",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A network as all of its exports have it: the canonical graph, without names and without habits."""
+"""A network as all of its exports have it: the canonical graph, without exporters' habits."""
 
 from collections.abc import Mapping
 from typing import Annotated

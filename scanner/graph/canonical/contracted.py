@@ -8,13 +8,13 @@ from scanner.graph.canonical.plan import Plan, Step
 
 _TOLERANCE = 1e-2  # relative: constants in float16
 _ROOT = 0.5**0.5
+_MOST_FACTORS = 8
 
 
 def activations(plan: Plan) -> None:
-    """Write x sigmoid(x) as Swish and x (1 + erf(x / sqrt 2)) / 2 as Gelu, HardSwish as one node."""
+    """Write x sigmoid(x) as Swish, x (1 + erf(x / sqrt 2)) / 2 as Gelu, HardSwish likewise."""
     makers = plan.makers()
-    through: dict[int, str] = {}
-    for place, step in enumerate(plan.steps):
+    for step in plan.steps:
         if step.operator == "Mul":
             factors, constant = _factors(plan, step, makers)
             source = _contracted(plan, factors, constant, makers)
@@ -23,7 +23,6 @@ def activations(plan: Plan) -> None:
                 step.inputs, step.attributes = [value], {}
         elif step.operator == "Gelu" and step.attributes.get("approximate") == "none":
             step.attributes = {}
-    plan.bypass(through)
 
 
 def _factors(plan: Plan, step: Step, makers: dict[str, Step]) -> tuple[list[str], float]:
@@ -37,7 +36,11 @@ def _factors(plan: Plan, step: Step, makers: dict[str, Step]) -> tuple[list[str]
         maker = makers.get(name)
         if array is not None and array.size == 1:
             constant *= float(array.reshape(-1)[0])
-        elif maker is not None and maker.operator == "Mul" and len(factors) + len(waiting) < 8:
+        elif (
+            maker is not None
+            and maker.operator == "Mul"
+            and len(factors) + len(waiting) < _MOST_FACTORS
+        ):
             waiting += maker.inputs
         else:
             factors.append(name)
@@ -54,9 +57,11 @@ def _contracted(
         maker = makers.get(other)
         if maker is None:
             continue
-        if maker.operator in {"Sigmoid", "HardSigmoid"} and maker.inputs == [value]:
-            if np.isclose(constant, 1) and (maker.operator == "Sigmoid" or _sixth(maker)):
-                return ("Swish" if maker.operator == "Sigmoid" else "HardSwish"), value
+        if maker.inputs == [value] and np.isclose(constant, 1):
+            if maker.operator == "Sigmoid":
+                return "Swish", value
+            if maker.operator == "HardSigmoid" and _sixth(maker):
+                return "HardSwish", value
         if np.isclose(constant, 0.5) and _is_erf(plan, maker, value, makers):
             return "Gelu", value
     return None
@@ -67,7 +72,7 @@ def _sixth(step: Step) -> bool:
 
 
 def _is_erf(plan: Plan, step: Step, value: str, makers: dict[str, Step]) -> bool:
-    """Whether a step makes 1 + erf(value / sqrt 2); a Relu of it, as a quantiser adds, is it too."""
+    """Whether a step makes 1 + erf(value / sqrt 2), or a Relu of it as a quantiser adds."""
     if step.operator == "Relu" and step.inputs[0] in makers:
         step = makers[step.inputs[0]]
     erf = _other(plan, step, "Add", 1.0, makers)

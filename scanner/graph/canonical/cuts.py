@@ -62,13 +62,15 @@ def _picked(plan: Plan, step: Step) -> list[Step] | None:
     axis, result = step.attributes.get("axis", 0), plan.shapes.get(step.outputs[0])
     if shape is None or place is None or place.ndim or not isinstance(axis, int) or result is None:
         return None
+    axis %= len(shape)
     size = shape[axis]
     if isinstance(size, str) or OPEN in result:
         return None
     start, value = int(place) % size, step.outputs[0]
+    plan.shapes[f"{value}/slice"] = (*shape[:axis], 1, *shape[axis + 1 :])
     return [
         Step("Slice", step.name, step.inputs[:1], [f"{value}/slice"],
-             _cut(axis % len(shape), start, start + 1)),
+             _cut(axis, start, start + 1)),
         Step("Reshape", step.name, [f"{value}/slice"], [value], {"shape": written(result)}),
     ]  # fmt: skip
 

@@ -42,9 +42,9 @@ _ROLES = {(layers.LINEAR, 1): "weight", (layers.LINEAR, 2): "bias", ("Conv", 1):
           ("Conv", 2): "bias"}  # fmt: skip
 # What changes no number: hints, and what other attributes say already.
 _SILENT = frozenset({
-    "_outputs", "auto_pad", "body_name", "kernel_shape", "noop_with_empty_axes", "storage_order",
-    "training_mode", "stash_type", "allowzero",
+    "allowzero", "auto_pad", "kernel_shape", "momentum", "stash_type", "storage_order",
 })  # fmt: skip
+_OFF = frozenset({"noop_with_empty_axes", "training_mode"})  # says nothing where it is 0
 
 
 def draw(proto: onnx.ModelProto, seed: int = 0) -> CanonicalGraph:
@@ -203,7 +203,11 @@ def _written(array: Array) -> str:
 
 def _filled(plan: Plan, step: Step) -> Iterator[tuple[str, object]]:
     """Yield a step's attributes: those that say nothing left out, axes counted from the front."""
-    given = {name: value for name, value in step.attributes.items() if name not in _SILENT}
+    given = {
+        name: value
+        for name, value in step.attributes.items()
+        if name not in _SILENT and (value or name not in _OFF)
+    }
     pad = step.attributes.get("auto_pad", "NOTSET")
     if pad not in {"NOTSET", "VALID"}:
         given["auto_pad"] = pad

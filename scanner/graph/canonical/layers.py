@@ -91,6 +91,8 @@ def _multiplied(plan: Plan, layer: Step, step: Step) -> bool:
 
 
 def _normalised(plan: Plan, layer: Step, step: Step) -> bool:
+    if step.attributes.get("training_mode"):
+        return False  # it normalises each batch by itself
     constants = [plan.constant(step, slot) for slot in range(1, _NORM)]
     scale, shift, mean, variance = constants if len(constants) == _NORM - 1 else [None] * 4
     if scale is None or shift is None or mean is None or variance is None:

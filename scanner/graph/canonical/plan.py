@@ -3,13 +3,13 @@
 import collections
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from scanner.graph.core.facts import Shape
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 
 
 @dataclasses.dataclass(slots=True)

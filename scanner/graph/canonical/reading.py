@@ -2,7 +2,8 @@
 
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import cast
 
 import numpy as np
 import onnx
@@ -129,12 +130,15 @@ def _value(attribute: onnx.AttributeProto) -> object:
         value = helper.get_attribute_value(attribute)
     except ValueError:
         return "nothing"
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
+    return value.decode(errors="replace") if isinstance(value, bytes) else _plain(value)
+
+
+def _plain(value: object) -> object:
+    """Return numbers and lists of numbers as they are, of anything else a digest."""
     if isinstance(value, int | float):
         return value
     if isinstance(value, list | tuple) or type(value).__name__.startswith("Repeated"):
-        items = list(value)
+        items = list(cast("Iterable[object]", value))
         return items if all(isinstance(i, int | float) for i in items) else _digest(repr(items))
     return _digest(repr(value))
 

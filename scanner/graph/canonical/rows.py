@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.graph.canonical.plan import Array
-from scanner.results import WeightRows
 from scanner.results import Array as Packed
+from scanner.results import WeightRows
 from scanner.results.graphs import DIGEST
 
 _WIDTH = 8
