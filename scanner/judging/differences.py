@@ -27,11 +27,13 @@ LAYERS = frozenset({"Conv", "ConvTranspose", "GRU", "LSTM", "Linear", "RNN"})
 _SAME = 1e-5  # relative: what two exporters make of one number
 _HALVED, _QUANTISED = 2e-3, 2e-2  # the same in 16 and in 8 bits
 # What cannot gate: it moves numbers, or changes each by a constant of its channel.
-_MOVES = frozenset({"Cast", "Identity", "Reshape", "Transpose", "Add", "Mul", "BatchNormalization"})
+_SHAPES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
+_MOVES = _SHAPES | {"Add", "BatchNormalization", "Cast", "Mul", "Transpose"}
 _LAST = _MOVES | {"Softmax", "LogSoftmax", "Sigmoid", "ArgMax"}
 _PER_CHANNEL = 16  # constants of a channel; more are a mask of the image
 _RANGES = frozenset({"Relu", "Clip"})
 _WORDS = 120
+_SHAPED = "a quantiser's operators hide the shape of a value"
 _CUT = "a quantiser cuts values off where their codes end"
 _TRAINED = "it may have been trained, as the weights were"
 
@@ -124,6 +126,8 @@ def _changes(found: Matching, relation: Relation | None) -> Iterator[Change]:
             explained = harmless.get(number, "")
             if ranged and node.operator in _RANGES:
                 explained = _CUT
+            elif ranged and node.operator in _SHAPES:
+                explained = _SHAPED
             told = _described(node)
             yield Change(
                 kind=kind,
@@ -136,7 +140,7 @@ def _changes(found: Matching, relation: Relation | None) -> Iterator[Change]:
     for one, other in sorted(found.pairs.items()):
         yield from _told(suspect.nodes[one], reference.nodes[other], relation, tolerance)
         yield from _rerouted(found, one, other)
-    yield from _outputs(found)
+    yield from _outputs(found, _LAST | _RANGES if ranged else _LAST)
 
 
 def _described(node: CanonicalNode) -> str:
@@ -249,16 +253,18 @@ def _named(side: Side, sources: Sequence[tuple[int, int]]) -> str:
     return ", ".join(side.nodes[n].name if n >= 0 else f"input {-1 - n}" for n, _ in sources)
 
 
-def _outputs(found: Matching) -> Iterator[Change]:
-    """Yield the outputs that come from another node than the reference's."""
+def _outputs(found: Matching, last: frozenset[str]) -> Iterator[Change]:
+    """Yield the outputs that come from another node than the reference's.
+
+    Args:
+        found: Which nodes stand for one another.
+        last: Operators of nodes that may stand behind the same answer.
+    """
     behind = {b: a for a, b in found.pairs.items()}
-    sides = (
-        (found.suspect, found.pairs, _LAST),
-        (found.reference, behind, _LAST),
-    )
+    sides = ((found.suspect, found.pairs), (found.reference, behind))
     mine, theirs = (
         [_before_last(side, side.made[value], known, last) for value in side.graph.outputs]
-        for side, known, last in sides
+        for side, known in sides
     )
     for place in range(max(len(mine), len(theirs))):
         own = mine[place] if place < len(mine) else None

@@ -19,7 +19,8 @@ from scanner.results.graphs import DIGEST
 # Of the largest weight: half a step of 8 bits is 1/254, spread evenly 0.58 of that; a bit more
 # where ranges are rounded up to 7 bits.
 _ROUNDING = 0.006
-_FLOAT = 3e-6  # of a row: what folding a normalisation rounds in 32 bits
+_FLOAT, _LAST_BITS = 3e-6, 5e-7  # of a row: what folding rounds in 32 bits, and always may
+_REST = 0.1  # of how far a row was scaled: what may be left when the scale is taken out
 _SEVERAL = 3  # rows that differ: folding a normalisation rounds many, and an edit may touch one
 _FINE_TUNED = 0.55  # a cosine of 0.85, as in `references`
 _NEAR, _FAR = 0.2, 0.6  # what a row of a network that was left alone differs by, and a replaced one
@@ -71,7 +72,7 @@ class _Tensor:
     def scaled(self) -> bool:
         """Whether all rows that differ are multiples of their partners, and most differ."""
         left = max(self.residue)
-        small = left <= min(_ROUNDING, _HALF * max(self.rounding))
+        small = left <= min(_ROUNDING, _REST * max(self.rounding))
         return len(self.numbers) >= _HALF * self.rows and small
 
 
@@ -105,10 +106,11 @@ def _set_aside(tensors: Sequence[_Tensor], changed: Sequence[_Tensor]) -> None:
     Folding a normalisation in 32 bits rounds some rows of each tensor; a change of precision leaves
     those that are whole numbers of its steps.
     """
-    folded = sum(len(tensor.numbers) for tensor in changed) >= _SEVERAL
+    several = sum(len(tensor.numbers) for tensor in changed) >= _SEVERAL
+    folded = _FLOAT if several else _LAST_BITS
     converted = sum(tensor.rounded for tensor in changed) >= _HALF * len(tensors)
     for tensor in changed:
-        tensor.folded = (folded and max(tensor.apart) <= _FLOAT) or (
+        tensor.folded = max(tensor.apart) <= folded or (
             converted and max(tensor.rounding) <= _ROUNDING
         )
 

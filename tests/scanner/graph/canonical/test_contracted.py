@@ -26,9 +26,15 @@ def test_gelu(half_first: bool) -> None:
         ("Add", ["erf", "one"], "above"),
     ]
     constants = {"root": 2**0.5, "one": 1.0, "half": 0.5}
-    products = [("Mul", ["convolved", "above"], "product"), ("Mul", ["product", "half"], "activated")]
+    products = [
+        ("Mul", ["convolved", "above"], "product"),
+        ("Mul", ["product", "half"], "activated"),
+    ]
     if half_first:
-        products = [("Mul", ["above", "half"], "share"), ("Mul", ["convolved", "share"], "activated")]
+        products = [
+            ("Mul", ["above", "half"], "share"),
+            ("Mul", ["convolved", "share"], "activated"),
+        ]
     assert activated([*start, *products], constants) == ["Gelu"]
     constants["one"] = 3.0
     assert "Gelu" not in activated([*start, *products], constants)

@@ -27,7 +27,8 @@ def test_split_slice_and_gather_are_one() -> None:
                     {"zero": [0], "one": [1], "minus": [-1], "far": [2**62]}),
         fingerprint([("Gather", ["image", "zero"], ["a"], {"axis": 1}),
                      ("Gather", ["image", "one"], ["b"], {"axis": 1}),
-                     ("Unsqueeze", ["a", "axis"], ["c"], {}), ("Unsqueeze", ["b", "axis"], ["d"], {}),
+                     ("Unsqueeze", ["a", "axis"], ["c"], {}),
+                     ("Unsqueeze", ["b", "axis"], ["d"], {}),
                      ("Sub", ["c", "d"], ["logits"], {})], {"zero": 0, "one": 1, "axis": [1]}),
     ]  # fmt: skip
     assert len({*told}) == 1

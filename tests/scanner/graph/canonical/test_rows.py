@@ -29,9 +29,7 @@ def test_a_change_of_one_bit_shows_in_one_digest() -> None:
     one = np.random.default_rng(0).normal(size=(5, 30)).astype(np.float32)
     other = one.copy()
     other[3, 7] = np.nextafter(other[3, 7], 1)
-    digests = [
-        base64.b64decode(Rower(0).rows("Linear", "weight", w).digests) for w in (one, other)
-    ]
+    digests = [base64.b64decode(Rower(0).rows("Linear", "weight", w).digests) for w in (one, other)]
     unlike = [r for r in range(5) if digests[0][8 * r :][:8] != digests[1][8 * r :][:8]]
     assert unlike == [3]
 
