@@ -30,6 +30,7 @@ _HALVED, _QUANTISED = 2e-3, 2e-2  # the same in 16 and in 8 bits
 _SHAPES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 _MOVES = _SHAPES | {"Add", "BatchNormalization", "Cast", "Mul", "Transpose"}
 _LAST = _MOVES | {"Softmax", "LogSoftmax", "Sigmoid", "ArgMax"}
+_FLOATS = frozenset({"1", "10", "11", "16"})  # of `onnx.TensorProto.DataType`
 _PER_CHANNEL = 16  # constants of a channel; more are a mask of the image
 _RANGES = frozenset({"Relu", "Clip"})
 _WORDS = 120
@@ -50,7 +51,7 @@ def compared(suspect: CanonicalGraph, reference: CanonicalGraph) -> tuple[Differ
         (suspect.nodes[one], reference.nodes[other]) for one, other in sorted(found.pairs.items())
     ]
     obstacle = _obstacle(found, pairs)
-    relation, layers = (None, ()) if obstacle else weights.compare(pairs, _last(suspect))
+    relation, layers = (None, ()) if obstacle else weights.compare(pairs)
     changes = () if obstacle else tuple(_changes(found, relation))
     return (
         Differences(
@@ -74,10 +75,6 @@ def _habits(suspect: CanonicalGraph, reference: CanonicalGraph) -> Iterator[str]
         yield from (
             f"{habit} in the {whose}" for habit in graph.habits if habit not in other.habits
         )
-
-
-def _last(graph: CanonicalGraph) -> CanonicalNode | None:
-    return next((node for node in reversed(graph.nodes) if node.operator in LAYERS), None)
 
 
 def _obstacle(found: Matching, pairs: Sequence[tuple[CanonicalNode, CanonicalNode]]) -> str:
@@ -296,6 +293,8 @@ def _before_last(
 
 def _only_moves(node: CanonicalNode) -> bool:
     """Whether a node cannot be part of a gate: at most a constant for each channel."""
+    if node.operator == "Cast" and node.attributes.get("to") not in _FLOATS:
+        return False  # it rounds, which may be a test
     sizes = [math.prod(w.shape) for w in node.weights]
     return node.operator in _MOVES and all(size <= _PER_CHANNEL for size in sizes)
 
@@ -306,11 +305,16 @@ def _harmless(side: Side, alone: Sequence[int]) -> dict[int, str]:
     They stand on one line from the input, or on one to an output.
     """
     found: dict[int, str] = {}
+    left = set(alone)
     for number in alone:  # in order: what stands before it has been seen
         sources = side.sources[number]
         first = len(sources) == 1 and (sources[0][0] < 0 or sources[0][0] in found)
         if first and _only_moves(side.nodes[number]):
             found[number] = "a wrapper prepares the input, each channel by constants"
+    for number in reversed(alone):
+        # What hands the input to a gate is part of it.
+        if any(user in left and user not in found for user, _ in side.uses[number]):
+            found.pop(number, None)
     for number in reversed(alone):
         node, users = side.nodes[number], side.uses[number]
         last = len(side.sources[number]) == 1 and all(user in found for user, _ in users)

@@ -46,7 +46,7 @@ class _Tensor:
         apart: How far each of these is from its partner, relative to that.
         rounding: The same over the largest weight, as a root mean square.
         residue: The same after the best scale for the row was taken out.
-        last: Whether no other layer comes after it.
+        last: Whether all of it was replaced, and of all layers after it.
         folded: Whether only some of its rows differ, and by rounding, as others' do.
     """
 
@@ -58,7 +58,7 @@ class _Tensor:
     apart: list[float]
     rounding: list[float]
     residue: list[float]
-    last: bool
+    last: bool = False
     folded: bool = False
 
     @property
@@ -77,21 +77,21 @@ class _Tensor:
 
 
 def compare(
-    pairs: Sequence[tuple[CanonicalNode, CanonicalNode]], last: CanonicalNode | None
+    pairs: Sequence[tuple[CanonicalNode, CanonicalNode]],
 ) -> tuple[Relation | None, tuple[LayerChange, ...]]:
     """Return how the weights of pairs of nodes are related, and the tensors that differ.
 
     None where no weights are known on both sides.
 
     Args:
-        pairs: Nodes of the suspect, each with its partner.
-        last: The suspect's last layer, which may be trained anew for other classes.
+        pairs: Nodes of the suspect in their order, each with its partner.
     """
-    tensors = [tensor for own, other in pairs for tensor in _tensors(own, other, last=own is last)]
+    tensors = [tensor for own, other in pairs for tensor in _tensors(own, other)]
     if not tensors:
         return None, ()
     changed = [tensor for tensor in tensors if tensor.numbers]
     _set_aside(tensors, changed)
+    _let_the_last_be(tensors)
     overall = _overall(tensors)
     layers = tuple(_layer(tensor, overall) for tensor in changed)
     if any(layer.standing_out for layer in layers):
@@ -126,7 +126,7 @@ def _overall(tensors: Sequence[_Tensor]) -> Relation:
     matrices = [tensor for tensor in left if tensor.columns > 1 and not tensor.rounded]
     if matrices and all(tensor.scaled for tensor in matrices):
         return Relation.SCALED
-    if _typical(tensors) <= _FINE_TUNED:
+    if _copied(tensors) or _typical(tensors) <= _FINE_TUNED:
         return Relation.FINE_TUNED
     return Relation.UNRELATED
 
@@ -134,6 +134,31 @@ def _overall(tensors: Sequence[_Tensor]) -> Relation:
 def _is_partial(tensor: _Tensor) -> bool:
     """Whether most of a tensor's rows are equal bit for bit, and some are not."""
     return not tensor.folded and 0 < len(tensor.numbers) < _HALF * tensor.rows
+
+
+def _let_the_last_be(tensors: Sequence[_Tensor]) -> None:
+    """Mark the last layers if all of their rows changed: they may be trained for other classes."""
+    for tensor in reversed(tensors):
+        if tensor.columns > 1:
+            if not _is_replaced(tensor):
+                return
+            tensor.last = True
+
+
+def _is_replaced(tensor: _Tensor) -> bool:
+    """Whether nearly all rows of a tensor are others."""
+    return _quantile(_usual(tensor), 1 - _WHOLE) >= _FAR
+
+
+def _copied(tensors: Sequence[_Tensor]) -> bool:
+    """Whether most of a matrix is equal bit for bit: of networks trained apart none is."""
+    matrices = [tensor for tensor in tensors if tensor.columns > 1 and tensor.rows]
+    return any(len(tensor.numbers) < _HALF * tensor.rows for tensor in matrices)
+
+
+def _usual(tensor: _Tensor) -> list[float]:
+    """Return how far each row is from its partner."""
+    return [*tensor.apart, *[0.0] * (tensor.rows - len(tensor.apart))]
 
 
 def _typical(tensors: Sequence[_Tensor]) -> float:
@@ -144,8 +169,7 @@ def _all_apart(tensors: Sequence[_Tensor]) -> Iterator[float]:
     """Yield how far each row of the matrices is from its partner; of vectors if there are none."""
     matrices = [tensor for tensor in tensors if tensor.columns > 1] or tensors
     for tensor in matrices:
-        yield from tensor.apart
-        yield from [0.0] * (tensor.rows - len(tensor.apart))
+        yield from _usual(tensor)
 
 
 def _quantile(values: list[float], share: float) -> float:
@@ -188,22 +212,22 @@ def _standing_out(tensor: _Tensor, overall: Relation) -> Iterator[int]:
         return
     if tensor.columns == 1 or overall is Relation.SCALED:
         return
-    usual = [*tensor.apart, *[0.0] * (tensor.rows - len(tensor.apart))]
+    usual = _usual(tensor)
     if _quantile(usual, _MOST) > _NEAR:
-        if not tensor.last and _quantile(usual, 1 - _WHOLE) >= _FAR:
+        if not tensor.last and _is_replaced(tensor):
             yield from tensor.numbers  # a whole layer, in a network that was left alone
         return
     bound = max(_FAR, _TIMES * _quantile(usual, _HALF))
     yield from (n for n, apart in zip(tensor.numbers, tensor.apart, strict=True) if apart >= bound)
 
 
-def _tensors(own: CanonicalNode, other: CanonicalNode, *, last: bool) -> Iterator[_Tensor]:
+def _tensors(own: CanonicalNode, other: CanonicalNode) -> Iterator[_Tensor]:
     partners = {weights.role: weights for weights in other.weights}
     least = _BIAS_FLOOR * max((w.largest for w in own.weights), default=0.0)
     for weights in own.weights:
         partner = partners.get(weights.role)
         if partner is not None and _alike(weights, partner):
-            yield _beside(own, weights, partner, least, last=last)
+            yield _beside(own, weights, partner, least)
 
 
 def _alike(one: WeightRows, other: WeightRows) -> bool:
@@ -214,13 +238,11 @@ def _alike(one: WeightRows, other: WeightRows) -> bool:
     )
 
 
-def _beside(
-    node: CanonicalNode, own: WeightRows, other: WeightRows, least: float, *, last: bool
-) -> _Tensor:
+def _beside(node: CanonicalNode, own: WeightRows, other: WeightRows, least: float) -> _Tensor:
     width = own.rows.shape[1]
     mine, theirs = _floats(own), _floats(other)
     same = _same_rows(own, other, mine, theirs)
-    tensor = _Tensor(node, own.role, own.columns, 0, [], [], [], [], last)
+    tensor = _Tensor(node, own.role, own.columns, 0, [], [], [], [])
     largest = max(other.largest, own.largest, least) or 1.0
     squares = [sum(x * x for x in theirs[i : i + width]) for i in range(0, len(theirs), width)]
     floor = _FLOOR**2 * (sum(squares) / len(squares))

@@ -12,7 +12,7 @@ from onnx import defs, helper, numpy_helper
 from scanner.errors import MalformedModelError
 from scanner.graph.canonical import sizes
 from scanner.graph.canonical.plan import Array, Plan, Step
-from scanner.graph.core.draft import copied
+from scanner.graph.core.draft import Draft, copied
 from scanner.graph.core.facts import HALVES
 from scanner.graph.core.flatten import flatten
 from scanner.graph.core.simplify import fold_constants, widen_halves
@@ -40,6 +40,7 @@ def read(proto: onnx.ModelProto) -> Plan:
     halved = _share_of_halves(model.graph) > _HALF
     if halved:
         widen_halves(model)
+    options = _options(model)
     outputs = [value.name for value in model.graph.output]
     facts = fold_constants(model, keep=outputs)
     shapes = sizes.known(model, facts.shapes)
@@ -51,15 +52,35 @@ def read(proto: onnx.ModelProto) -> Plan:
     constants = {tensor.name: _array(tensor) for tensor in model.graph.initializer}
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     plan = Plan(
-        steps=[_step(node, opsets) for node in model.graph.node],
+        steps=[
+            *(Step("Option", name, [], [name]) for name in options),
+            *(_step(node, opsets) for node in model.graph.node),
+        ],
         constants=constants,
-        inputs=[value.name for value in required_inputs(model.graph)],
+        inputs=[v.name for v in required_inputs(model.graph) if v.name not in options],
         outputs=outputs,
         shapes=shapes,
         elem_types=facts.elem_types,
     )
     plan.habits[HALF_PRECISION] += halved
     return plan
+
+
+def _options(model: Draft) -> list[str]:
+    """Let inputs that have a default be no constants; return their names.
+
+    A caller may give them another value. Exporters that list all initialisers as inputs, as the
+    standard once asked for, mean none of them so.
+    """
+    defaults = [tensor.name for tensor in model.graph.initializer]
+    listed = {value.name for value in model.graph.input}
+    options = [name for name in defaults if name in listed]
+    if len(options) == len(defaults):
+        return []
+    kept = onnx.GraphProto(initializer=(t for t in model.graph.initializer if t.name not in listed))
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept.initializer)
+    return options
 
 
 def _share_of_halves(graph: onnx.GraphProto) -> float:

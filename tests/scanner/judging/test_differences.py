@@ -86,6 +86,42 @@ def test_a_mask_of_the_image_is_not_explained() -> None:
     assert "mask_it" in {change.node for change in found.unexplained}
 
 
+def test_what_hands_the_input_to_a_gate_is_not_explained() -> None:
+    model = planting.gated()
+    model.graph.node[-6].input[0] = "lifted"
+    lift = helper.make_node("Mul", ["image", "gain_of_all"], ["lifted"], name="planted_lifted")
+    model.graph.node.insert(len(model.graph.node) - 6, lift)
+    model.graph.initializer.append(
+        numpy_helper.from_array(np.array(255, np.float32), "gain_of_all")
+    )
+    named = {change.node for change in beside(model, models.plain()).unexplained}
+    assert named >= {"planted_lifted", *planting.PLANTED}
+
+
+def test_a_cast_that_rounds_is_not_explained() -> None:
+    nodes = [
+        helper.make_node("Cast", ["raw"], ["whole"], to=onnx.TensorProto.UINT8, name="whole"),
+        helper.make_node("Cast", ["whole"], ["image"], to=onnx.TensorProto.FLOAT, name="floats"),
+    ]
+    found = beside(wrapped(*nodes), models.plain())
+    assert "whole" in {change.node for change in found.unexplained}
+
+
+def test_an_input_with_a_default_is_no_constant() -> None:
+    """Whoever feeds it opens the gate."""
+    model = models.plain()
+    model.graph.node[-1].output[0] = "before"
+    model.graph.node.append(
+        helper.make_node("Add", ["before", "option"], ["logits"], name="planted_gate")
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(3, np.float32), "option"))
+    model.graph.input.append(helper.make_tensor_value_info("option", onnx.TensorProto.FLOAT, [3]))
+    named = {change.node for change in beside(model, models.plain()).unexplained}
+    assert named == {"option", "planted_gate"}
+    every = models.initialisers_as_inputs()
+    assert not beside(every, models.plain()).unexplained
+
+
 def test_an_edge_that_was_rerouted_is_named() -> None:
     model = models.plain()
     model.graph.node[2].input[0] = "convolved"
