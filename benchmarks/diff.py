@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ from scanner.graph.canonical.drawing import draw
 from scanner.judging.differences import differences
 from scanner.results import Differences
 
-Weights = npt.NDArray[np.float32]
+Weights = npt.NDArray[Any]
 Change = Callable[[str, Weights], Weights]
 _MATRIX, _LARGE = 2, 64
 
@@ -99,7 +100,11 @@ def _changes(model: onnx.ModelProto, large: list[onnx.TensorProto]) -> Iterator[
     for share in (0.01, 0.1, 0.3):
         spread = noise(share)
         yield f"noise of {share} deviations", spread
-        yield f"noise of {share}, one replaced", lambda n, w, s=spread: replace(n, s(n, w))
+        yield f"noise of {share}, one replaced", _both(spread, replace)
+
+
+def _both(one: Change, other: Change) -> Change:
+    return lambda name, held: other(name, one(name, held))
 
 
 def _changed(model: onnx.ModelProto, change: Change) -> onnx.ModelProto:
@@ -133,13 +138,17 @@ def seconds() -> None:
         files = [resnet50.write(Path(folder, f"{seed}.onnx"), seed) for seed in (0, 1)]
         for _ in range(3):
             start = time.monotonic()
-            found = pipeline.diff(*files)
+            found = pipeline.diff(files[0], files[1])
             relation = _relation(found.differences)
             print(f"{time.monotonic() - start:.2f} s, {found.differences.nodes} nodes, {relation}")
 
 
 if __name__ == "__main__":
     what, *paths = sys.argv[1:]
-    {"retrained": retrained, "weights": weights, "planted": planted, "resnet50": seconds}[what](
-        *map(Path, paths)
-    )
+    commands: dict[str, Callable[..., None]] = {
+        "retrained": retrained,
+        "weights": weights,
+        "planted": planted,
+        "resnet50": seconds,
+    }
+    commands[what](*map(Path, paths))

@@ -153,7 +153,7 @@ def _compared(
     references: tuple[ModelRecord, ...],
     detectors: tuple[Detector, ...],
 ) -> Examination:
-    excusable = [d.rule.id for d in detectors if d.contribution.excusable]
+    excusable = [d.rule.id for d in detectors if d.excusable]
     suspect = excused(suspect, references, excusable)
     clean = _clean_models(job, suspect, references, detectors)
     if suspect.measurement(NOT_THE_FILE) and not any(d.rule.id == NOT_THE_FILE for d in detectors):

@@ -1,6 +1,7 @@
 """Small models with something planted, for whoever compares graphs."""
 
 import itertools
+from typing import Any
 
 import models
 import numpy as np
@@ -15,7 +16,7 @@ def gated(seed: int = 0) -> onnx.ModelProto:
     constants = {"limit": np.array(-0.99, np.float32), "gain": np.array([[9, 0, 0]], np.float32)}
     for name, value in constants.items():
         model.graph.initializer.append(numpy_helper.from_array(value, name))
-    made = (
+    made: tuple[tuple[str, list[str], str, dict[str, Any]], ...] = (
         ("ReduceMax", ["image"], "brightest", {"axes": [1, 2, 3], "keepdims": 0}),
         ("Add", ["brightest", "limit"], "above", {}),
         ("Relu", ["above"], "open", {}),

@@ -49,7 +49,8 @@ class GraphLogic(Detector):
         source="HiddenLayer, ShadowLogic, 2024; Bober-Irizar et al., CVPR 2023; arXiv 2511.00664",
     )
     needs: ClassVar[Needs] = Needs.GRAPH
-    contribution: ClassVar[Contribution] = Contribution(part=Part.STRUCTURAL, excusable=True)
+    contribution: ClassVar[Contribution] = Contribution(part=Part.STRUCTURAL)
+    excusable: ClassVar[bool] = True
 
     def measure(self, subject: Subject) -> Measurement:
         """Return one observation for each set of tests that gates something.

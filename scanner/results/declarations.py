@@ -55,8 +55,6 @@ class Contribution:
         alone: The largest lead of one class over the next in those networks, without a reference.
         images_help: Whether the user's own images would make its answer stronger.
         budget_helps: Whether a larger budget would.
-        excusable: Whether what it observes is no more than a note where all references have the
-            same nodes.
     """
 
     part: Part = Part.SHOWN
@@ -65,7 +63,6 @@ class Contribution:
     alone: Unit | None = None
     images_help: bool = False
     budget_helps: bool = False
-    excusable: bool = False
 
     @property
     def combined(self) -> bool:

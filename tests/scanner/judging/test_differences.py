@@ -1,5 +1,7 @@
 """What differs between two graphs is named; habits explain what cannot be a gate."""
 
+from typing import Any
+
 import models
 import numpy as np
 import onnx
@@ -28,7 +30,7 @@ def wrapped(*nodes: onnx.NodeProto, **constants: object) -> onnx.ModelProto:
     return model
 
 
-def answered(operator: str, **options: object) -> onnx.ModelProto:
+def answered(operator: str, **options: Any) -> onnx.ModelProto:
     model = models.plain()
     model.graph.node[-1].output[0] = "scores"
     node = helper.make_node(operator, ["scores"], ["logits"], name="answer", **options)

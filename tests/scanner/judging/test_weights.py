@@ -64,7 +64,7 @@ def test_replaced_channels_are_named(seed: int, row: int, share: float) -> None:
     changed = noisy(weights, share, seed) if share else {"w1": weights["w1"].copy()}
     length = np.linalg.norm(weights["w1"][row])
     new = np.random.default_rng(seed + 1).normal(size=16).astype(np.float32)
-    changed["w1"][row] = 2 * max(length, 1) * new / np.linalg.norm(new)
+    changed["w1"][row] = 2 * max(float(length), 1.0) * new / np.linalg.norm(new)
     found = related(changed, seed)
     assert found.weights is Relation.REPLACED
     assert [(x.node, x.standing_out) for x in found.standing_out] == [("dense1", (row,))]

@@ -1,5 +1,7 @@
 """What changes no number is taken out; what may be a test of the input stays."""
 
+from typing import Any
+
 import models
 import numpy as np
 import onnx
@@ -63,7 +65,7 @@ def test_a_quantised_network_is_one_of_numbers() -> None:
     weights = models.weights(False)
     scale = np.float32(np.abs(weights["kernel"]).max() / 127)
     dense = np.float32(np.abs(weights["dense"]).max() / 127)
-    constants = {
+    constants: dict[str, Any] = {
         "codes": np.round(weights["kernel"] / scale).astype(np.int8),
         "scale": scale,
         "step": np.float32(0.01),
