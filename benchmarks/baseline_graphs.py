@@ -24,7 +24,7 @@ def main(folder: Path) -> None:
         found = graphs.get(baseline.records[0].model.architecture, {})
         if len(found) != 1:
             raise SystemExit(f"{path.name}: {len(found)} graphs among the clean models of {folder}")
-        path.write_text(write_baseline(dataclasses.replace(baseline, graphs=(*found.values(),))))
+        write_baseline(dataclasses.replace(baseline, graphs=(*found.values(),)), path)
         print(f"{path.name}: {next(iter(found))}")
 
 

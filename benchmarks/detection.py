@@ -338,7 +338,7 @@ def baseline(
     members = sorted(_members(records), key=lambda m: str(m.truth["file"]))
     clean = tuple(m.record for m in members if m.clean)
     whole = Baseline(name=name or records.name, provenance=provenance, records=clean)
-    output.write_text(write_baseline(whole))
+    write_baseline(whole, output)
     typer.echo(f"{output}: {len(clean)} clean models")
 
 

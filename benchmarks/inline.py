@@ -9,7 +9,7 @@ from typing import Self
 
 from scanner.__main__ import main
 from scanner.limits import Allowance
-from scanner.sandbox import worker
+from scanner.sandbox import twins, worker
 from scanner.sandbox.endpoint import Answer, Endpoint, Progress, Request, carry_out
 from scanner.values import to_json
 
@@ -17,8 +17,8 @@ from scanner.values import to_json
 class InProcess:
     """Stands in for `scanner.sandbox.worker.Worker`: the same calls, answered in this process."""
 
-    def __init__(self, preload: Sequence[str] = ()) -> None:
-        self._preload = preload
+    def __init__(self, preload: Sequence[str] = (), child: None = None) -> None:
+        self._preload, self._child = preload, child
 
     def ask(
         self,
@@ -30,7 +30,7 @@ class InProcess:
         """Call the endpoint's function in this process."""
         module, name = endpoint.function.split(":")
         function = getattr(importlib.import_module(module), name)
-        report = progress or (lambda _done, _total: None)
+        report = progress or (lambda _: None)
         return endpoint.read(carry_out(function, to_json(request), report))
 
     def kill(self) -> None:
@@ -45,4 +45,5 @@ class InProcess:
 
 if __name__ == "__main__":
     worker.Worker = InProcess  # type: ignore[misc,assignment]
+    twins.start = lambda _preload, count: count * [None]  # type: ignore[assignment,return-value]
     main()

@@ -22,7 +22,7 @@ _ROOMS = {
         "UnsupportedModelError", "UsageError", "ValueNotFoundError", "WorkerCrashedError",
         "WorkerError", "WorkerTimeoutError",
     ),
-    "scanner.judging.population": ("Baseline", "read_baseline"),
+    "scanner.judging.population": ("Baseline", "read_baseline", "write_baseline"),
     "scanner.pipeline": (
         "check", "diagnose", "diff", "judge", "layers", "measure", "rules", "scan",
     ),
@@ -40,7 +40,7 @@ __all__ = [
     "UnsupportedModelError", "UsageError", "ValueNotFoundError", "Verdict",
     "WorkerCrashedError", "WorkerError", "WorkerTimeoutError", "calibrate", "check", "diagnose",
     "diff", "judge", "lanes", "layers", "measure", "read_baseline", "read_results", "results_frame",
-    "rules", "scan", "scan_many", "write_results",
+    "rules", "scan", "scan_many", "write_baseline", "write_results",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
         WorkerError,
         WorkerTimeoutError,
     )
-    from scanner.judging.population import Baseline, read_baseline
+    from scanner.judging.population import Baseline, read_baseline, write_baseline
     from scanner.pipeline import check, diagnose, diff, judge, layers, measure, rules, scan
     from scanner.report.frame import results_frame
     from scanner.report.json import read_results, write_results

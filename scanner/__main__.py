@@ -14,7 +14,8 @@ from scanner.sandbox import worker
 _NO_CHILD = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
 # Commands that need no child, or start one when they know for what.
 _NO_MODEL = frozenset({"report", "check", "config"})
-_MANY = frozenset({"-", "-j", "--jobs", "--cache"})  # then lanes start the children
+# Then lanes start the children, here or elsewhere.
+_MANY = frozenset({"-", "-j", "--jobs", "--cache", "--scheduler"})
 _REFERENCES = frozenset({"--reference", "-r"})
 _DETECTORS = Path(__file__).parent / "detectors"
 

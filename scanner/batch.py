@@ -7,25 +7,31 @@ references and the baseline, is measured or read once for all models.
 
 import contextlib
 import dataclasses
-import signal
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from scanner import pipeline
+from scanner import conclusion, pipeline, questions
 from scanner.cache import Cache, Key, judges, renamed
-from scanner.errors import ScannerError
+from scanner.errors import ScannerError, WorkerError
+from scanner.judging.courses import Choice, agrees, choice
 from scanner.judging.population import Baseline
+from scanner.judging.ranks import enough
 from scanner.judging.references import refuse_repeats
 from scanner.pipeline import Clock, Judge, PathLike
 from scanner.protocol import MODEL_RULE
-from scanner.results import InputRange, ModelRecord, ScanResult
-from scanner.sandbox import launch
+from scanner.results import ModelRecord, ScanResult
+from scanner.sandbox import lane
+from scanner.sandbox.endpoint import Progress
 from scanner.settings import Settings
 
-_AHEAD = 64  # models that are begun before the first of them is waited for
+_AHEAD = 256  # models that are begun before the first of them is waited for
+_TRIES = 2  # at a model under which a process died
+_CHOICES = 8  # of suspects, for which references are held in memory
 _DETECTORS = Path(__file__).parent / "detectors"
 # What a child would load while it measures.
 _LOADED = (
@@ -53,11 +59,14 @@ def scan_many(  # noqa: PLR0913 - what is measured, beside what, where, and who 
 
     Args:
         models: ONNX files.
-        references: Clean ONNX files that take the same input; they are measured once.
+        references: Clean ONNX files that take the same input; they are measured once, and again
+            only where a suspect's search chose for them (`scanner.judging.courses`).
         settings: What to measure, on what and where.
         baseline: Clean models of the same recipe, measured before.
         executor: Where to measure, such as `lanes(2)`, a `ProcessPoolExecutor` or the executor of
-            a cluster's client. None measures here, one model after the other.
+            a cluster's client, whose workers must find the models under the same paths. None
+            measures here, one model after the other. A worker that dies costs its model a second
+            try, then a failure.
         cache: Remembers records and results; an unchanged model is not measured again.
         measured: Told of each model that is done.
         clock: Tells when a result was made.
@@ -77,14 +86,19 @@ def scan_many(  # noqa: PLR0913 - what is measured, beside what, where, and who 
             result = begun.result
             if result is None:
                 record = begun.wait()
-                (result,) = judge.judge([record], clean.beside(record))
+                beside = clean.beside(record)
+                if error := _unopened(beside):
+                    record, beside = pipeline.without_references(record, error), []
+                (result,) = judge.judge([record], beside)
                 if cache and begun.key and not result.failures:
                     cache.keep_result(begun.key, seats, result)
             yield result
 
 
 @contextlib.contextmanager
-def lanes(count: int, detectors: Sequence[str] = ()) -> Iterator[Executor]:
+def lanes(
+    count: int, detectors: Sequence[str] = (), *, progress: Progress | None = None
+) -> Iterator[Executor]:
     """Run so many processes that measure side by side, and end them on the way out.
 
     A lane reads no model: it holds the libraries that a child needs, and starts a child per model.
@@ -92,33 +106,57 @@ def lanes(count: int, detectors: Sequence[str] = ()) -> Iterator[Executor]:
     Args:
         count: How many.
         detectors: Those that will be asked for; none names all.
+        progress: Called as `progress(step)` with what is under way, in several threads.
     """
-    import multiprocessing  # noqa: PLC0415 - a single scan does not come here
-    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415 - as above
-
-    # A fork is quicker, and safe where no native library has started a thread.
-    way = "fork" if launch.may_fork() else "spawn"
-    others = multiprocessing.active_children()
-    pool = ProcessPoolExecutor(
-        count,
-        mp_context=multiprocessing.get_context(way),
-        initializer=_become_a_lane,
-        initargs=(tuple(detectors),),
-    )
+    pool = _Lanes(count, needed(detectors), progress)
     try:
         yield pool
     finally:
-        for process in multiprocessing.active_children():
-            if process not in others:
-                process.terminate()
-        pool.shutdown(cancel_futures=True)  # which waits for them, and for nothing they were doing
+        pool.end()
 
 
-def _become_a_lane(detectors: Sequence[str]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it decides
+class _Lanes(ThreadPoolExecutor):
+    """Threads, each of which has its calls made in a lane of its own."""
+
+    def __init__(self, count: int, modules: Sequence[str], progress: Progress | None) -> None:
+        self._modules = modules
+        self._keeper = lane.Keeper(progress)
+        super().__init__(count, initializer=self._keeper.hold)
+
+    def submit(self, function: Any, /, *arguments: Any) -> "Future[Any]":  # type: ignore[override]
+        """Have a function called in a lane."""
+        return super().submit(lane.in_lane, self._modules, function, *arguments)
+
+    def end(self) -> None:
+        """Begin nothing more, and wait for nothing that is under way."""
+        self.shutdown(wait=False, cancel_futures=True)
+        self._keeper.end()
+        self.shutdown()
+
+
+def needed(detectors: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the modules that a child loads to measure with these detectors; none names all."""
     files = sorted(path.stem for path in _DETECTORS.glob("[!_]*.py"))
     chosen = [f"scanner.detectors.{n}" for n in files if not detectors or n in detectors]
-    launch.preload((*_LOADED, *chosen))
+    return (*_LOADED, *chosen)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Task:
+    """A measurement to make, on this machine or another.
+
+    Attributes:
+        name: What the user calls the model.
+        key: Under what its record is kept; None where it is not.
+        measure: Makes the record, of `arguments` and what is told of the progress; all of this can
+            be sent to another process.
+        arguments: Among them the model's absolute path.
+    """
+
+    name: PathLike
+    key: Key | None
+    measure: Callable[..., ModelRecord]
+    arguments: tuple[Any, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -151,55 +189,94 @@ class _Shift:
 
     def _begin(self, model: PathLike) -> _Begun:
         key = self.cache.key(model, self.settings) if self.cache else None
-        if self.cache and key:
-            name = str(model)
-            if self.judges and (result := self.cache.result(key, self.judges)) is not None:
+        if self.cache and key and self.judges:
+            result = self.cache.result(key, self.judges)
+            if result is not None:
                 self._tell(model)
-                return _Begun(key, renamed(result, name), _nothing)
-            if (record := self.cache.record(key)) is not None:
-                self._tell(model)
-                known = renamed(record, name)
-                return _Begun(key, None, lambda: known)
-        future = self._submit(model)
-        return _Begun(key, None, lambda: self._outcome(model, key, future))
+                return _Begun(key, renamed(result, os.fspath(model)), _nothing)
+        arguments = (questions.source_of(model), self.settings)
+        return _Begun(key, None, self.start(_Task(model, key, pipeline.measure_source, arguments)))
 
-    def _submit(self, model: PathLike) -> "Future[ModelRecord] | None":
+    def start(self, task: _Task) -> Callable[[], ModelRecord]:
+        """Start a task, if its record is not remembered; return what waits for the record."""
+        if self.cache and task.key and (record := self.cache.record(task.key)) is not None:
+            self._tell(task.name)
+            known = renamed(record, os.fspath(task.name))
+            return lambda: known
+        future = self._submit(task)
+        return lambda: self._outcome(task, future)
+
+    def _submit(self, task: _Task) -> "Future[ModelRecord] | None":
         if self.executor is None:
             return None
+        modules = needed(self.settings.detectors)
+        call: tuple[Any, ...] = (modules, task.measure, *task.arguments, lane.tell)
         try:
-            future = self.executor.submit(pipeline.measure, model, self.settings)
+            # Wherever that is, its threads cannot fork, and a lane can.
+            future: Future[ModelRecord] = self.executor.submit(lane.in_lane, *call)
         except RuntimeError:  # the pool has lost a process, and takes no more
             return None
-        future.add_done_callback(lambda _: self._tell(model))
+        future.add_done_callback(lambda done: self._tell(task.name) if _is_well(done) else None)
         return future
 
-    def _outcome(
-        self, model: PathLike, key: Key | None, future: "Future[ModelRecord] | None"
-    ) -> ModelRecord:
-        """Return a model's record; one whose process died under it is measured again, here."""
-        record = None
-        if future is not None:
-            try:
-                record = future.result()
-            except ScannerError:
-                raise
-            except Exception:  # noqa: BLE001 - an executor's own; a cluster's are its own types
-                record = None
-        if record is None:
-            record = pipeline.measure(model, self.settings)
-            if future is None:
-                self._tell(model)
-        if self.cache and key and not record.failures:
-            self.cache.keep_record(key, record)
+    def _outcome(self, task: _Task, future: "Future[ModelRecord] | None") -> ModelRecord:
+        """Wait for a record, and keep it.
+
+        Raises:
+            ScannerError: The request itself cannot be carried out, or nobody is left to do it.
+        """
+        record = self._answer(task, future)
+        if self.cache and task.key and not record.failures:
+            self.cache.keep_record(task.key, record)
         return record
+
+    def _answer(
+        self, task: _Task, future: "Future[ModelRecord] | None", tries: int = _TRIES
+    ) -> ModelRecord:
+        """Return a record; a process that dies under a model costs it another try, then a failure.
+
+        Where a pool takes no more because of that, the other try is made here.
+        """
+        if future is None:
+            record = task.measure(*task.arguments, lane.tell)
+            self._tell(task.name)
+            return record
+        try:
+            return future.result()
+        except ScannerError:
+            raise
+        except CancelledError as error:
+            raise WorkerError(
+                "the cluster that measured the models is gone",
+                remedy="start it and the scan again; with the setting `cache`, what is done is "
+                "kept",
+            ) from error
+        except Exception as death:  # noqa: BLE001 - an executor's own; a cluster's are its own types
+            if tries > 1:
+                return self._answer(task, self._submit(task), tries - 1)
+            self._tell(task.name)
+            return _lost(task.name, death)
 
     def _tell(self, model: PathLike) -> None:
         if self.measured:
             self.measured(model)
 
 
+def _lost(model: PathLike, death: Exception) -> ModelRecord:
+    """Return the record of a model under which processes died, or could not answer."""
+    error = WorkerError(
+        f"the process that measured the model ended {_TRIES} times ({type(death).__name__})",
+        remedy="see why in the log of the worker; a model that no worker survives is suspect",
+    )
+    return conclusion.unmeasured(questions.source_of(model), error)
+
+
+def _is_well(future: "Future[ModelRecord]") -> bool:
+    return not future.cancelled() and future.exception() is None
+
+
 class _Clean:
-    """The references, measured once for all models that take the same values.
+    """The references, measured by themselves, and again where a suspect's search chose for them.
 
     Args:
         references: Their files.
@@ -211,40 +288,52 @@ class _Clean:
 
     def __init__(self, references: Sequence[PathLike], shift: _Shift) -> None:
         self._references, self._shift = references, shift
-        self.records = self._measured(shift)
-        self._by_range: dict[tuple[float, float], list[ModelRecord]] = {}
+        self._few = not enough(len(references), shift.settings.alpha)
+        self.records = [begun.wait() for begun in shift.begin(references)]
+        if error := _unopened(self.records):
+            raise error
+        refuse_repeats("reference", [record.model for record in self.records])
+        self._by_choice: dict[Choice, list[ModelRecord]] = {}
 
     def beside(self, suspect: ModelRecord) -> list[ModelRecord]:
-        """Return what the references show on the values that a suspect takes.
-
-        Raises:
-            ScannerError: One cannot be opened any more.
-        """
-        taken = suspect.input_range
-        if taken is None or all(_same_range(record.input_range, taken) for record in self.records):
+        """Return the references as they are beside a suspect; most suspects choose the same."""
+        if not suspect.measurements or all(map(self._fits(suspect), self.records)):
             return self.records
-        span = (taken.low, taken.high)
-        if span not in self._by_range:
-            chosen = dataclasses.replace(self._shift.settings, input_range=span)
-            again = self._measured(dataclasses.replace(self._shift, settings=chosen))
-            # What they would take themselves is kept: it may be a reason to doubt them.
-            self._by_range[span] = [
-                dataclasses.replace(record, input_range=own.input_range)
-                for record, own in zip(again, self.records, strict=True)
-            ]
-        return self._by_range[span]
+        asked = choice(suspect, few=self._few)
+        if asked not in self._by_choice:
+            if len(self._by_choice) == _CHOICES:
+                self._by_choice.pop(next(iter(self._by_choice)))
+            self._by_choice[asked] = self._measured(suspect, asked)
+        return self._by_choice[asked]
 
-    def _measured(self, shift: _Shift) -> list[ModelRecord]:
-        records = [begun.wait() for begun in shift.begin(self._references)]
-        for failure in (f for record in records for f in record.failures):
-            if failure.rule == MODEL_RULE:
-                raise ScannerError.from_dict(failure.error)
-        refuse_repeats("reference", [record.model for record in records])
-        return records
+    def _measured(self, suspect: ModelRecord, asked: Choice) -> list[ModelRecord]:
+        fits = self._fits(suspect)
+        pairs = zip(self._references, self.records, strict=True)
+        waiting = [
+            None if fits(own) else self._again(file, own, suspect, asked) for file, own in pairs
+        ]
+        return [
+            own if wait is None else wait() for own, wait in zip(self.records, waiting, strict=True)
+        ]
+
+    def _again(
+        self, file: PathLike, own: ModelRecord, suspect: ModelRecord, asked: Choice
+    ) -> Callable[[], ModelRecord]:
+        shift, count = self._shift, len(self._references)
+        cache = shift.cache
+        key = cache.key(file, shift.settings, choice=asked, among=count) if cache else None
+        arguments = (questions.source_of(file), shift.settings, own, suspect, count)
+        return shift.start(_Task(file, key, pipeline.measure_beside, arguments))
+
+    def _fits(self, suspect: ModelRecord) -> Callable[[ModelRecord], bool]:
+        return lambda reference: agrees(reference, suspect, few=self._few)
 
 
-def _same_range(one: InputRange | None, other: InputRange) -> bool:
-    return one is not None and (one.low, one.high) == (other.low, other.high)
+def _unopened(records: Sequence[ModelRecord]) -> ScannerError | None:
+    """Return the error of the first model that could not be measured at all."""
+    failures = (failure for record in records for failure in record.failures)
+    errors = (failure.error for failure in failures if failure.rule == MODEL_RULE)
+    return next(map(ScannerError.from_dict, errors), None)
 
 
 def _nothing() -> ModelRecord:

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from scanner import jsonfile
 from scanner.errors import UsageError
+from scanner.judging.courses import Choice
 from scanner.judging.population import Baseline
 from scanner.results import ModelRecord, ScanResult
 from scanner.settings import Settings
@@ -68,10 +69,23 @@ class Cache:
         self._versions = {PROGRAM: VERSION, "onnxruntime": _installed("onnxruntime")}
         self._hashes: dict[tuple[str, int, int], str] = {}
 
-    def key(self, model: str | os.PathLike[str], settings: Settings) -> Key | None:
+    def key(
+        self,
+        model: str | os.PathLike[str],
+        settings: Settings,
+        *,
+        choice: Choice | None = None,
+        among: int = 0,
+    ) -> Key | None:
         """Return the key of a model as it is now; None where it has none, and is always measured.
 
         That is a file that cannot be read, or whose external data lies outside its folder.
+
+        Args:
+            model: Its file.
+            settings: How it is measured.
+            choice: For a reference, what a suspect chose for it; None for a model by itself.
+            among: How many references there are, where there is a choice.
         """
         path = Path(model)
         try:
@@ -82,6 +96,8 @@ class Cache:
             return None
         asked = {n: v for n, v in to_json(settings).items() if n not in _NOT_MEASURED}
         facts = [_FORMAT, own, files, images, asked, self._versions]
+        if choice is not None:
+            facts += [to_json(choice), among]
         return Key(name=_digest(json.dumps(facts, sort_keys=True)), sha256=own)
 
     def record(self, key: Key) -> ModelRecord | None:

@@ -16,7 +16,6 @@ from scanner.judging.population import Baseline
 from scanner.judging.references import refuse_repeats
 from scanner.pipeline import PathLike
 from scanner.results import ModelRecord, ScanResult, Severity
-from scanner.sandbox.endpoint import Progress
 from scanner.settings import Settings
 from scanner.values import frozen
 
@@ -53,7 +52,7 @@ def calibrate(  # noqa: PLR0913 - what is measured, what it is called, and who i
     provenance: str,
     keep: Sequence[str] = (),
     cache: Cache | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
     ranked: Callable[[Sequence[Member]], None] | None = None,
 ) -> Baseline:
     """Measure a population of clean models once.

@@ -136,6 +136,10 @@ class NoLayerError(GraphError):
     """The graph has no layer of the kind a detector reads."""
 
 
+class NoHeadError(NoLayerError):
+    """No linear layer makes the logits: something else has the last word on the answer."""
+
+
 class NoImagesError(UsageError):
     """A detector needs clean images, and there are none, or none of the kind that it needs."""
 

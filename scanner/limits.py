@@ -95,6 +95,8 @@ class Confinement:
             file, where a model could not be read without it), or "kept".
         landlock: Version of the Landlock interface that confines its files, or 0.
         seccomp: Whether all system calls but those that a scan needs are refused.
+        namespaces: Which namespaces it has of its own.
+        processes_hidden: Whether it has a /proc of its own, without other processes.
         cuda: Whether the devices of CUDA are open, with the system calls that its driver needs.
     """
 
@@ -105,6 +107,8 @@ class Confinement:
     capabilities: str = "kept"
     landlock: int = 0
     seccomp: bool = False
+    namespaces: tuple[str, ...] = ()
+    processes_hidden: bool = False
     cuda: bool = False
 
     def granted(self) -> tuple[str, ...]:
@@ -119,6 +123,12 @@ class Confinement:
             *_CAPABILITIES.get(self.capabilities, ()),
             *((files,) if self.landlock else ()),
             *(("seccomp (no sockets, no new processes, no file written)",) if self.seccomp else ()),
+            *(
+                (f"namespaces of its own ({', '.join(self.namespaces)})",)
+                if self.namespaces
+                else ()
+            ),
+            *(("no other process in /proc",) if self.processes_hidden else ()),
         )
 
     def missing(self) -> tuple[str, ...]:
@@ -142,5 +152,17 @@ class Confinement:
             "memory is not limited": self.memory != "nothing",
             "threads are not limited": self.threads != "nothing",
             "the devices of CUDA are open, and memory is only watched": not self.cuda,
+        }
+        return tuple(words for words, holds in held.items() if not holds)
+
+    def lesser(self) -> tuple[str, ...]:
+        """Return what this system does not offer, in words, where another defence holds as well.
+
+        Landlock refuses to read of other processes, and seccomp to open sockets; only that a
+        process exists can still be told.
+        """
+        held = {
+            "it has no namespaces of its own": bool(self.namespaces),
+            "which other processes exist can be told from /proc": self.processes_hidden,
         }
         return tuple(words for words, holds in held.items() if not holds)

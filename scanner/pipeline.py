@@ -1,64 +1,53 @@
-"""The user's side of a scan: ask the worker, judge, gather.
+"""The user's side of a scan, and its two halves: measure a model, judge its record.
 
-Nothing heavy is imported here: the child imports onnx and ONNX Runtime while this side is still
-reading its options.
+What a child is asked is in `scanner.questions`, what becomes of its answer in `scanner.conclusion`.
 """
 
 import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Self
 
-from scanner import protocol
+from scanner import conclusion, protocol, questions
 from scanner.errors import (
     ScannerError,
     UsageError,
     WorkerCrashedError,
     WorkerError,
 )
-from scanner.judging import population, ranks, recipes, unanalysable, verdict
-from scanner.judging.differences import differences
 from scanner.judging.population import Baseline
 from scanner.judging.references import refuse_repeats
 from scanner.limits import Allowance, Confinement
-from scanner.modelfile import blob_cache
 from scanner.protocol import (
-    Check,
-    DetectorDescription,
-    Diagnosis,
     Examination,
     Job,
-    LayerList,
     Opening,
     Preparation,
-    SecondOpinion,
     Source,
-    Task,
     Trial,
 )
+from scanner.questions import PRELOAD, PathLike, check, diagnose, diff, layers, rules
 from scanner.results import (
-    Diff,
     Failure,
-    Finding,
     ModelIdentity,
     ModelRecord,
-    Part,
     Run,
     ScanResult,
-    Verdict,
 )
 from scanner.sandbox import worker
-from scanner.sandbox.endpoint import Answer, Endpoint, Progress, Request
+from scanner.sandbox.endpoint import Progress, Step
 from scanner.sandbox.worker import Worker
-from scanner.settings import Device, Settings
-from scanner.values import frozen, to_json
+from scanner.settings import Settings
+from scanner.values import to_json
 from scanner.version import VERSION
 
-PRELOAD = ("scanner.examine",)
+__all__ = [
+    "Clock", "Judge", "PathLike", "check", "diagnose", "diff", "judge", "layers", "measure",
+    "rules", "run_now", "scan", "scan_each", "several",
+]  # fmt: skip
+
 _LEAST_SECONDS = 1.0  # for a comparison after a suspect that took all the time there was
-PathLike = str | os.PathLike[str]
 Clock = Callable[[], float]
 """Tells the time in seconds since 1970, as `time.time` does; tests bring their own."""
 
@@ -82,7 +71,8 @@ def scan(
         settings: What to measure, on what and where.
         baseline: Clean models of the same recipe, measured before
             (`scanner.judging.population.read_baseline`).
-        progress: Called as `progress(done, total)`.
+        progress: Called as `progress(step)`: which model and detector is at work, on which class,
+            and how much of the whole is done.
 
     Raises:
         ScannerError: The request itself cannot be carried out, or a reference cannot be opened.
@@ -121,11 +111,11 @@ def scan_each(  # noqa: PLR0913 - what is measured, beside what, by which clock
     Raises:
         ScannerError: As for `scan`.
     """
-    chosen, sources = settings or Settings(), tuple(map(_source, references))
+    chosen, sources = settings or Settings(), tuple(map(questions.source_of, references))
     with _CleanSide(sources, chosen, len(models)) as clean:
         for model in models:
             job = Job(
-                model=_source(model),
+                model=questions.source_of(model),
                 references=sources,
                 population=baseline.records if baseline else (),
                 source=_named_baseline(baseline),
@@ -146,25 +136,81 @@ def measure(
     Args:
         model: An ONNX file.
         settings: What to measure, on what and where.
-        progress: Called as `progress(done, total)`.
+        progress: Called as `progress(step)`, as by `scan`.
 
     Raises:
         ScannerError: The request itself cannot be carried out.
     """
+    return measure_source(questions.source_of(model), settings or Settings(), progress)
+
+
+def measure_source(
+    source: Source, settings: Settings, progress: Progress | None = None
+) -> ModelRecord:
+    """Do as `measure`, on any machine that finds the model under the same path.
+
+    Raises:
+        ScannerError: As for `measure`.
+    """
     # Clean models come in later, when the record is judged.
-    chosen = dataclasses.replace(settings or Settings(), shipped_baselines=False)
-    job = Job(model=_source(model), compared=True, settings=chosen)
+    chosen = dataclasses.replace(settings, shipped_baselines=False)
+    job = Job(model=source, compared=True, settings=chosen)
     with worker.take(PRELOAD) as child:
         try:
             preparation = child.ask(protocol.PREPARE, chosen, _for_suspect(job, 1))
         except WorkerError as error:
-            return _unmeasured(job.model, error)
+            return conclusion.unmeasured(job.model, error)
         try:
-            record = _measured(child, job, preparation, progress).suspect
+            told = _part(progress, (source,), 0, 1, preparation)
+            record = _measured(child, job, preparation, told).suspect
         except ScannerError as error:
             # After the first byte of the model this may be the model's own words.
-            return _unmeasured(job.model, error)
+            return conclusion.unmeasured(job.model, error)
     return _with_isolation(record, preparation.isolation)
+
+
+def measure_beside(  # noqa: PLR0913, PLR0917 - which model, how, beside what
+    reference: Source,
+    settings: Settings,
+    own: ModelRecord,
+    suspect: ModelRecord,
+    among: int,
+    progress: Progress | None = None,
+) -> ModelRecord:
+    """Measure a reference again as a suspect's measurement asks for (`scanner.judging.courses`).
+
+    Problems with the reference are listed in `ModelRecord.failures`.
+
+    Args:
+        reference: A clean model.
+        settings: How both were measured.
+        own: The reference's record; what would come out the same is kept.
+        suspect: The suspect's record.
+        among: How many references there are.
+        progress: Called as `progress(step)`, as by `scan`.
+
+    Raises:
+        ScannerError: The request itself cannot be carried out.
+    """
+    chosen = dataclasses.replace(settings, shipped_baselines=False)
+    job = Job(
+        model=Source(name=suspect.model.path, path=""),
+        measured=suspect,
+        references=(reference,),
+        records=(own,),
+        among=among,
+        settings=chosen,
+    )
+    allowance = questions.allowance_for(chosen, job.references)
+    with worker.take(PRELOAD) as child:
+        preparation = child.ask(protocol.PREPARE, chosen, allowance)
+        told = _part(progress, (reference,), 0, 1, preparation)
+        try:
+            answer = child.ask(protocol.EXAMINE, job, allowance, told)
+            (found,) = questions.vouched(answer, job, preparation).references
+        except ScannerError as error:
+            return conclusion.unmeasured(reference, error)
+    return _with_isolation(found, preparation.isolation)
 
 
 class Judge:
@@ -217,7 +263,9 @@ class Judge:
         )
         self._child = self._child or worker.take(PRELOAD)
         try:
-            examinations = self._child.ask(protocol.COMPARE, trial, _allowance(self._settings, ()))
+            examinations = self._child.ask(
+                protocol.COMPARE, trial, questions.allowance_for(self._settings, ())
+            )
         except WorkerError:
             self._child.kill()
             self._child = None
@@ -231,7 +279,7 @@ class Judge:
 
     def _result(self, examination: Examination) -> ScanResult:
         runtime = examination.suspect.runtime
-        judged = _judged(examination, self._settings, runtime.seconds if runtime else 0.0)
+        judged = conclusion.judged(examination, self._settings, runtime.seconds if runtime else 0.0)
         return dataclasses.replace(judged, run=run_now(self._settings, self._clock))
 
 
@@ -264,79 +312,6 @@ def run_now(settings: Settings, clock: Clock) -> Run:
     return Run(time=now, alpha=settings.alpha, version=VERSION)
 
 
-def check(model: PathLike, settings: Settings | None = None) -> Check:
-    """Say whether a model can be scanned, and which detectors would be skipped; nothing is run.
-
-    Raises:
-        ScannerError: The model cannot be opened.
-    """
-    source, chosen = _source(model), settings or Settings()
-    task = Task(model=source, settings=chosen)
-    found = _ask(protocol.CHECK, task, _allowance(chosen, (source,)))
-    return dataclasses.replace(found, model=_renamed(found.model, source))
-
-
-def diff(suspect: PathLike, reference: PathLike, settings: Settings | None = None) -> Diff:
-    """Say what a model has that another of the same network has not; neither is run.
-
-    Each is read by a child that opens nothing else; what they answer is compared here.
-
-    Args:
-        suspect: An ONNX file.
-        reference: Another, known to be clean.
-        settings: Their `seed` and `limits`. A seed that whoever made the files could not know keeps
-            them from hiding how far weights were moved (not that they were).
-
-    Raises:
-        ScannerError: A model cannot be opened, or has too many nodes.
-    """
-    chosen = settings or Settings()
-    sources = (_source(suspect), _source(reference))
-    with worker.take(PRELOAD) as one, worker.take(PRELOAD) as other:
-        drawings = [
-            child.ask(
-                protocol.DRAW,
-                Task(model=source, settings=chosen),
-                _allowance(chosen, (source,)),
-            )
-            for child, source in zip((one, other), sources, strict=True)
-        ]
-    own, their = drawings
-    return Diff(
-        suspect=_renamed(own.model, sources[0]),
-        reference=_renamed(their.model, sources[1]),
-        differences=differences(own.graph, their.graph),
-    )
-
-
-def layers(model: PathLike) -> LayerList:
-    """List the activations of a model, any of which a scan can measure instead of the first.
-
-    Raises:
-        ScannerError: The model cannot be opened.
-    """
-    source = _source(model)
-    return _ask(protocol.LAYERS, source, _allowance(Settings(), (source,)))
-
-
-def rules() -> tuple[DetectorDescription, ...]:
-    """Describe the detectors, in the order of the report.
-
-    Raises:
-        ScannerError: A library that a scan needs cannot be loaded.
-    """
-    return _ask(protocol.RULES, None, _allowance(Settings(), ()))
-
-
-def diagnose() -> Diagnosis:
-    """Report what this installation can do and what is wrong with it.
-
-    Raises:
-        ScannerError: A library that a scan needs cannot be loaded.
-    """
-    return _ask(protocol.DIAGNOSE, None, _allowance(Settings(), ()))
-
-
 class _CleanSide:
     """The child that measures the references, for all suspects of a call.
 
@@ -364,9 +339,14 @@ class _CleanSide:
     def __exit__(self, *_: object) -> None:
         self._end()
 
+    @property
+    def lacks_child(self) -> bool:
+        """Whether there are references, and no child to measure them yet."""
+        return bool(self._sources) and self._child is None
+
     def start(self) -> None:
         """Start the child, where there are references and it is not there yet."""
-        if self._sources and self._child is None:
+        if self.lacks_child:
             self._child, self._preparation = worker.take(PRELOAD), None
 
     def identify(self) -> tuple[ModelIdentity, ...]:
@@ -376,14 +356,14 @@ class _CleanSide:
             ScannerError: One cannot be opened.
         """
         if self._sources and not self._identities:
-            allowance = _allowance(self._settings, self._sources)
+            allowance = questions.allowance_for(self._settings, self._sources)
             opening = Opening(sources=self._sources, limits=self._settings.limits)
             self._failed = None
             try:
                 found = self._ready().ask(protocol.IDENTIFY, opening, allowance)
                 if len(found) != len(self._sources):
                     raise WorkerCrashedError.no_answer("references")
-                self._identities = tuple(map(_renamed, found, self._sources))
+                self._identities = tuple(map(questions.renamed, found, self._sources))
                 refuse_repeats("reference", self._identities)
             except WorkerError as error:
                 self._end()
@@ -401,13 +381,14 @@ class _CleanSide:
         if self._failed is not None:
             raise self._failed
         allowance = dataclasses.replace(
-            _allowance(self._settings, self._sources), seconds=max(seconds, _LEAST_SECONDS)
+            questions.allowance_for(self._settings, self._sources),
+            seconds=max(seconds, _LEAST_SECONDS),
         )
         request = dataclasses.replace(job, measured=suspect, records=self._records)
         try:
             child = self._ready()
             examination = child.ask(protocol.EXAMINE, request, allowance, progress)
-            examination = _vouched(examination, job, self._preparation)
+            examination = questions.vouched(examination, job, self._preparation)
         except WorkerError:
             self._end()
             raise
@@ -419,7 +400,7 @@ class _CleanSide:
         self.start()
         assert self._child is not None  # noqa: S101 - for the type checker
         if self._preparation is None:
-            one = _allowance(self._settings, self._sources)
+            one = questions.allowance_for(self._settings, self._sources)
             whole = dataclasses.replace(one, seconds=one.seconds * (1 + self._suspects))
             self._preparation = self._child.ask(protocol.PREPARE, self._settings, whole)
         return self._child
@@ -438,30 +419,35 @@ def _scanned(job: Job, clean: _CleanSide, progress: Progress | None) -> ScanResu
         ScannerError: The request itself cannot be carried out, or a reference cannot be opened.
     """
     start, parts = time.monotonic(), 1 + len(job.references)
+    worker.prestart(PRELOAD, 1 + clean.lacks_child)
     with worker.take(PRELOAD) as child:
-        clean.start()  # while this process has one thread, and beside the other's imports
+        clean.start()  # while this process has one thread
         try:
             allowance = _for_suspect(job, parts)
             preparation = child.ask(protocol.PREPARE, job.settings, allowance)
             alone = dataclasses.replace(job, references=(), beside=clean.identify())
         except WorkerError as error:
-            return _unanswered(job, error)
+            return conclusion.unanswered(job.model, error)
         try:
-            examination = _measured(child, alone, preparation, _part(progress, 0, 1, parts))
+            told = _part(progress, (job.model,), 0, parts, preparation)
+            examination = _measured(child, alone, preparation, told)
         except ScannerError as error:
             # After the first byte of the model this may be the model's own words, and must not
             # stop the scans of others.
-            return _unanswered(job, error)
+            return conclusion.unanswered(job.model, error)
     if job.references and examination.suspect.measurements:
         left = job.settings.deadline(parts) - (time.monotonic() - start)
-        rest = _part(progress, 1, len(job.references), parts)
+        rest = _part(progress, job.references, 1, parts, preparation)
         try:
             examination = clean.compare(job, examination.suspect, left, rest)
         except ScannerError as error:
-            examination = _without_references(examination, error)
+            try:
+                examination = _without_references(job, examination.suspect, error)
+            except ScannerError as again:
+                return conclusion.unanswered(job.model, again)
     suspect = _with_isolation(examination.suspect, preparation.isolation)
     examination = dataclasses.replace(examination, suspect=suspect)
-    return _judged(examination, job.settings, time.monotonic() - start)
+    return conclusion.judged(examination, job.settings, time.monotonic() - start)
 
 
 def _measured(
@@ -473,59 +459,16 @@ def _measured(
         ScannerError: It cannot, or its answer is not one.
     """
     allowance = _for_suspect(job, 1 + len(job.beside))
-    return _vouched(child.ask(protocol.EXAMINE, job, allowance, progress), job, preparation)
+    return questions.vouched(
+        child.ask(protocol.EXAMINE, job, allowance, progress), job, preparation
+    )
 
 
 def _for_suspect(job: Job, models: int) -> Allowance:
     """Let the suspect's child read no other model, in the time that there is for all of them."""
     return dataclasses.replace(
-        _allowance(job.settings, (job.model,)), seconds=job.settings.deadline(models)
+        questions.allowance_for(job.settings, (job.model,)), seconds=job.settings.deadline(models)
     )
-
-
-def _vouched(examination: Examination, job: Job, preparation: Preparation | None) -> Examination:
-    """Return an answer that speaks of what was asked for, in words that were agreed on before.
-
-    Types and ranges were checked when it was read.
-
-    Raises:
-        WorkerCrashedError: It names a rule that does not run, or other models.
-    """
-    rules = preparation.rules if preparation else ()
-    extra = examination.rules[len(rules) :]
-    if examination.rules[: len(rules)] != rules or any(
-        rule.id != protocol.NOT_THE_FILE for rule in extra
-    ):
-        raise WorkerCrashedError.no_answer("rules")
-    known = {rule.id for rule in examination.rules} | {protocol.NOT_THE_FILE, protocol.MODEL_RULE}
-    records = (examination.suspect, *examination.references)
-    opinions: list[Examination | SecondOpinion] = [examination]
-    opinions += [examination.second] if examination.second else []
-    said = {
-        *(m.rule for r in records for m in r.measurements),
-        *(s.rule for r in records for s in r.skips),
-        *(f.rule for r in records for f in r.failures),
-        *(c.rule for opinion in opinions for c in opinion.comparisons),
-        *(p.rule for opinion in opinions for p in opinion.populations),
-    }
-    if not said <= known:
-        raise WorkerCrashedError.no_answer("rule")
-    if len(examination.references) not in {0, len(job.references)}:
-        raise WorkerCrashedError.no_answer("references")
-    return dataclasses.replace(
-        examination,
-        suspect=_named(examination.suspect, job.model),
-        references=tuple(map(_named, examination.references, job.references)),
-    )
-
-
-def _named(record: ModelRecord, source: Source) -> ModelRecord:
-    """Return a record under the name that the user gave the model."""
-    return dataclasses.replace(record, model=_renamed(record.model, source))
-
-
-def _renamed(model: ModelIdentity, source: Source) -> ModelIdentity:
-    return dataclasses.replace(model, path=source.name)
 
 
 def _with_isolation(record: ModelRecord, isolation: Confinement) -> ModelRecord:
@@ -536,240 +479,68 @@ def _with_isolation(record: ModelRecord, isolation: Confinement) -> ModelRecord:
     return dataclasses.replace(record, runtime=runtime)
 
 
-def _without_references(examination: Examination, error: ScannerError) -> Examination:
-    """Return what was found of the suspect alone, and why there is no more."""
+def _without_references(job: Job, suspect: ModelRecord, error: ScannerError) -> Examination:
+    """Have the suspect compared with what clean models there are, and say why not with these.
+
+    Raises:
+        ScannerError: That is impossible.
+    """
+    trial = Trial(
+        records=(suspect,),
+        references=(),
+        population=job.population,
+        source=job.source,
+        graphs=job.graphs,
+        settings=job.settings,
+    )
+    allowance = questions.allowance_for(job.settings, ())
+    (examination,) = questions.ask(protocol.COMPARE, trial, allowance)
+    return dataclasses.replace(examination, suspect=without_references(examination.suspect, error))
+
+
+def without_references(suspect: ModelRecord, error: ScannerError) -> ModelRecord:
+    """Return a suspect's record, with the failure that there is nothing beside it."""
     data = error.to_dict()
     data["problem"] = f"the references could not be measured: {data['problem']}"
     failure = Failure(rule=protocol.MODEL_RULE, error=data)
-    suspect = examination.suspect
-    return dataclasses.replace(
-        examination,
-        suspect=dataclasses.replace(suspect, failures=(*suspect.failures, failure)),
-    )
+    return dataclasses.replace(suspect, failures=(*suspect.failures, failure))
 
 
 def _named_baseline(baseline: Baseline | None) -> str:
     return f"baseline {baseline.name!r}" if baseline else ""
 
 
-def _part(progress: Progress | None, start: int, count: int, parts: int) -> Progress | None:
-    """Return a callback for some parts of a whole of equal parts."""
+def _part(
+    progress: Progress | None,
+    models: Sequence[Source],
+    start: int,
+    parts: int,
+    preparation: Preparation,
+) -> Progress | None:
+    """Return what passes on how far one child is with its models.
+
+    Args:
+        progress: Is told of the whole.
+        models: Those that the child measures, one after the other.
+        start: How many are measured before them.
+        parts: How many there are in all.
+        preparation: Names the rules of which a child may speak.
+    """
     if progress is None:
         return None
-    return lambda done, total: progress(start * total + count * done, parts * total)
+    known, count = {rule.id for rule in preparation.rules}, len(models)
 
-
-def _ask(
-    endpoint: Endpoint[Request, Answer],
-    request: Request,
-    allowance: Allowance,
-    progress: Progress | None = None,
-) -> Answer:
-    """Have a new child, or the one started early, carry out one request."""
-    with worker.take(PRELOAD) as child:
-        return child.ask(endpoint, request, allowance, progress)
-
-
-def _allowance(settings: Settings, sources: Sequence[Source]) -> Allowance:
-    """Let the child read what the user named: of a model its whole folder, for external data."""
-    named = (settings.images_file, settings.images_folder)
-    return Allowance(
-        seconds=settings.deadline(len(sources)),
-        limits=settings.limits,
-        threads=settings.threads,
-        cuda=settings.device is not Device.CPU,
-        readable=(*(str(p) for s in sources for p in _folders(Path(s.path))), *filter(None, named)),
-    )
-
-
-def _folders(path: Path) -> Iterator[Path]:
-    """Yield the folder of a model and, where that is a link of a download cache, the one behind."""
-    yield path.parent
-    blob = blob_cache.blob(path)
-    if blob is not None:
-        yield blob.parent
-
-
-def _source(path: PathLike) -> Source:
-    # Not resolved: a link stays a link, and the child is told where the user pointed.
-    return Source(name=os.fspath(path), path=str(Path.cwd() / path))
-
-
-@frozen
-class _Conclusion:
-    """What one set of clean models makes of an examination."""
-
-    findings: tuple[Finding, ...]
-    rank: ranks.Rank | None
-    stranger: recipes.Stranger | None
-    driver: ranks.Driver | None
-    judgement: verdict.Judgement
-
-
-def _concluded(examination: Examination, failed: bool, settings: Settings) -> _Conclusion:
-    findings = tuple(_findings(examination, settings.alpha))
-    rank = ranks.together(examination.comparisons, examination.populations)
-    judged = rank is not None and ranks.enough(rank.models, settings.alpha)
-    stranger = None if judged else _stranger(examination, settings)
-    driver = ranks.driver(examination.comparisons) if _whole(examination, findings) else None
-    judgement = verdict.combine(
-        findings,
-        rank,
-        examination.suspect.skips,
-        failed=failed,
-        settings=settings,
-        stranger=stranger,
-        doubts=examination.doubts,
-        driver=driver,
-    )
-    return _Conclusion(
-        findings=findings, rank=rank, stranger=stranger, driver=driver, judgement=judgement
-    )
-
-
-def _judged(examination: Examination, settings: Settings, seconds: float) -> ScanResult:
-    suspect = examination.suspect
-    failures = (
-        *suspect.failures,
-        *(f for r in examination.references for f in _reference_failures(r)),
-    )
-    concluded = _concluded(examination, bool(failures), settings)
-    findings, judgement = concluded.findings, concluded.judgement
-    rank, stranger, driver = concluded.rank, concluded.stranger, concluded.driver
-    reason = judgement.reason
-    unanalysed = tuple(unanalysable.findings(suspect.failures))
-    if unanalysed and judgement.verdict is Verdict.INCONCLUSIVE:
-        reason = unanalysed[0].reason
-    return ScanResult(
-        model=suspect.model,
-        references=tuple(r.model for r in examination.references),
-        score=judgement.score,
-        size=by.place.size if (by := stranger or rank) else None,
-        findings=(*findings, *unanalysed),
-        skips=suspect.skips,
-        failures=failures,
-        runtime=suspect.runtime and dataclasses.replace(suspect.runtime, seconds=seconds),
-        verdict=judgement.verdict,
-        reason=reason,
-        target_class=judgement.target_class,
-        calibration=_among_others(stranger) if stranger else _rests_on(examination),
-        missed=stranger.missed if stranger else {},
-        index=None if driver is None else driver.index,
-        warnings=(
-            *_disagreement(examination, concluded, bool(failures), settings),
-            *examination.warnings,
-        ),
-        advice=tuple(
-            verdict.advice(judgement.verdict, findings, examination.populations, settings)
-        ),
-        input_range=suspect.input_range,
-    )
-
-
-def _stranger(examination: Examination, settings: Settings) -> recipes.Stranger | None:
-    """Return the suspect's place among networks of other recipes than its own."""
-    suspect, references = examination.suspect, len(examination.references)
-    if not examination.comparisons:
-        return None
-    return recipes.stranger(
-        examination.comparisons, suspect.skips, references, settings, recipes.shipped()
-    )
-
-
-def _among_others(stranger: recipes.Stranger) -> str:
-    """Say which networks judged a model of a recipe that is not among them."""
-    beside = {0: "no reference", 1: "one reference"}.get(stranger.references, "two references")
-    shown = "clean images" if stranger.images else "noise"
-    return (
-        f"clean and backdoored networks of {stranger.recipes} recipes, none of them known to be "
-        f"the model's, each beside {beside}, on {shown}"
-    )
-
-
-def _disagreement(
-    examination: Examination, own: _Conclusion, failed: bool, settings: Settings
-) -> Iterator[str]:
-    """Say where a shipped baseline that fits gives another verdict than the user's own."""
-    second = examination.second
-    if second is None or own.rank is None:
-        return
-    beside = dataclasses.replace(
-        examination, comparisons=second.comparisons, populations=second.populations
-    )
-    other = _concluded(beside, failed, settings)
-    verdicts = {own.judgement.verdict, other.judgement.verdict}
-    if other.rank is not None and len(verdicts) > 1 and Verdict.SUSPICIOUS in verdicts:
-        yield (
-            f"the {own.rank.source} and the {second.source} both fit and disagree: by the first "
-            f"the model is {own.judgement.verdict.value}, by the second "
-            f"{other.judgement.verdict.value}; find out where the first comes from"
+    def told(step: Step) -> None:
+        done = count * min(step.done, step.total)
+        at = min(done // step.total, count - 1)
+        progress(
+            Step(
+                done=start * step.total + done,
+                total=parts * step.total,
+                rule=step.rule if step.rule in known else None,
+                class_id=step.class_id,
+                model=models[at].name,
+            )
         )
 
-
-def _whole(examination: Examination, findings: Sequence[Finding]) -> bool:
-    """Whether an index may be made: not of half a search, nor of what is no trained classifier.
-
-    What is left of a scan whose decisive detector failed ranks models by the least that is known.
-    """
-    combined = [f for f in findings if f.contribution.combined]
-    unmet = any(f.observations for f in findings if f.contribution.part is Part.PREMISE)
-    failed = {failure.rule for failure in examination.suspect.failures}
-    searched = any(f.contribution.decisive for f in combined) or not failed
-    return searched and not unmet and not any(f.left_out for f in combined)
-
-
-def _rests_on(examination: Examination) -> str | None:
-    """Say which clean models judged, and why these."""
-    found = next((p for p in examination.populations if p.values), None)
-    if found is None:
-        return None
-    fits = (
-        ""
-        if found.source == population.REFERENCES
-        else ": the same input, classes and weight shapes"
-    )
-    return f"{len(found.values)} clean models ({found.source}{fits})"
-
-
-def _findings(examination: Examination, alpha: float) -> Iterator[Finding]:
-    for rule in examination.rules:
-        measurement = examination.suspect.measurement(rule.id)
-        comparison = next((c for c in examination.comparisons if c.rule == rule.id), None)
-        if measurement is not None and comparison is not None:
-            clean = next((p for p in examination.populations if p.rule == rule.id), None)
-            yield verdict.judge(rule, measurement, comparison, clean, alpha)
-
-
-def _reference_failures(record: ModelRecord) -> Iterator[Failure]:
-    for failure in record.failures:
-        problem = f"the reference {record.model.path!r}: {failure.error['problem']}"
-        yield Failure(rule=failure.rule, error={**failure.error, "problem": problem})
-
-
-def _unmeasured(source: Source, error: ScannerError) -> ModelRecord:
-    return ModelRecord(
-        model=ModelIdentity(
-            path=source.name, sha256=None, producer="", opset=None, inputs=(), outputs=()
-        ),
-        measurements=(),
-        skips=(),
-        failures=(Failure(rule=protocol.MODEL_RULE, error=error.to_dict()),),
-        runtime=None,
-    )
-
-
-def _unanswered(job: Job, error: ScannerError) -> ScanResult:
-    suspect = _unmeasured(job.model, error)
-    findings = tuple(unanalysable.findings(suspect.failures))
-    (failure,) = suspect.failures
-    return ScanResult(
-        model=suspect.model,
-        references=(),
-        score=None,
-        findings=findings,
-        skips=(),
-        failures=(failure,),
-        runtime=None,
-        verdict=Verdict.INCONCLUSIVE,
-        reason=findings[0].reason if findings else failure.sentence.removesuffix("."),
-    )
+    return told

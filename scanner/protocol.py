@@ -39,6 +39,7 @@ class Job:
         beside: Identities of the references, where another child measures them.
         references: Clean models that this child measures.
         records: The references' records if they were measured before, else empty.
+        among: How many references there are, where other children measure others of them.
         population: Records of clean models of the suspect's recipe, from a baseline that the user
             named; else empty.
         source: Which models those are, in words.
@@ -52,6 +53,7 @@ class Job:
     beside: tuple[ModelIdentity, ...] = ()
     references: tuple[Source, ...] = ()
     records: tuple[ModelRecord, ...] = ()
+    among: int = 0
     population: tuple[ModelRecord, ...] = ()
     source: str = ""
     graphs: tuple[CanonicalGraph, ...] = ()

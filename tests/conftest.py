@@ -2,13 +2,14 @@
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from scanner.sandbox import launch
+from scanner.sandbox import launch, twins
+from scanner.sandbox.worker import Worker
 
 GOLDEN = Path(__file__).parent / "golden"
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -54,8 +55,20 @@ def console() -> Callable[[int], Console]:
 
 @pytest.fixture
 def way(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Start children as fresh interpreters; by forks where test_launch.py repeats the tests so."""
-    chosen = os.environ.get("SCAN_TESTS_START", "interpreter")
-    assert chosen == "interpreter" or launch.may_fork()
-    monkeypatch.setattr(launch, "may_fork", lambda: chosen == "fork")
-    return chosen
+    """Start children as fresh interpreters; otherwise where a test repeats the tests so.
+
+    Of "fork twin", say, the first word is how this process starts another, the last one the kind of
+    the child.
+    """
+    first, *_, kind = 2 * os.environ.get("SCAN_TESTS_START", "interpreter").split()
+    assert first == "interpreter" or launch.may_fork()
+    monkeypatch.setattr(launch, "may_fork", lambda: first == "fork")
+    if kind == "twin":
+        monkeypatch.setattr(launch, "start", _one_of_two)
+    return kind
+
+
+def _one_of_two(preload: Sequence[str]) -> launch.Child:
+    child, other = twins.start(preload, 2)
+    Worker(child=other).kill()
+    return child

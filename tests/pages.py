@@ -1,6 +1,7 @@
-"""A page that keeps what a report writes, and a listing to show on it."""
+"""A page that keeps what a report writes, a listing to show on it, and what is read from HTML."""
 
 import io
+from html.parser import HTMLParser
 
 from rich.console import Console
 
@@ -30,3 +31,27 @@ class StringPage:
         """All that was written."""
         assert isinstance(self.console.file, io.StringIO)
         return self.console.file.getvalue()
+
+
+class Elements(HTMLParser):
+    """What a browser would find in HTML: its elements with their attributes, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep an element."""
+        self.found.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_data(self, data: str) -> None:
+        """Keep text."""
+        self.text += data
+
+    @property
+    def names(self) -> list[str]:
+        """The elements' names, in order."""
+        return [name for name, _ in self.found]

@@ -15,7 +15,8 @@ from scanner.modelfile.model import open_model
 from scanner.results import Severity
 from scanner.settings import Settings
 from trainers.errors import TrainerError
-from trainers.graph_backdoor import KINDS, plant
+from trainers.graph_backdoor import plant
+from trainers.graph_backdoor.comparisons import KINDS
 
 pytestmark = pytest.mark.slow
 

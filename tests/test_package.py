@@ -32,6 +32,9 @@ def test_the_wheel_holds_the_three_packages_and_their_types(wheel: Path) -> None
     assert packages == {"overactivation", "scanner", "trainers"}
     assert {"overactivation/py.typed", "scanner/py.typed"} <= names
     assert any(name.startswith("scanner/baselines/") for name in names)
+    documents = {f"overactivation/{path.relative_to(ROOT)}" for path in ROOT.glob("docs/*.*")}
+    assert "overactivation/docs/result.schema.json" in documents
+    assert documents <= names
 
 
 def test_an_installation_is_imported_by_one_name(wheel: Path, tmp_path: Path) -> None:

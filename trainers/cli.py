@@ -1,8 +1,9 @@
 """Words in, models out, an exit code; torch is imported only when a command runs."""
 
+import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,9 @@ from trainers.errors import TrainerError
 from trainers.recipes import recipe
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from trainers.evaluation import Scores
     from trainers.export import Form
     from trainers.manifest import Entry
@@ -46,6 +50,10 @@ Steps = Annotated[
     typer.Option(
         min=1, help="At most so many steps an epoch, and as many test images: for trying out."
     ),
+]
+Width = Annotated[
+    int | None,
+    typer.Option(min=1, help="Channels of the first layer, in place of the recipe's own."),
 ]
 FoldBn = Annotated[
     bool, typer.Option(help="Merge batch normalisation into convolutions on export.")
@@ -142,6 +150,7 @@ def train(  # noqa: PLR0913, PLR0917 - each argument is an option of the command
     precision: PrecisionName = "auto",
     threads: Threads = 1,
     steps: Steps = None,
+    width: Width = None,
 ) -> None:
     """Train one network, print clean accuracy and attack success rate an epoch, and export it."""
     import torch  # noqa: PLC0415 - 1.4 s that --help must not cost
@@ -151,7 +160,7 @@ def train(  # noqa: PLR0913, PLR0917 - each argument is an option of the command
     from trainers.datasets import load  # noqa: PLC0415 - imports torch
 
     torch.set_num_threads(threads)
-    chosen, spec = recipe(name), AttackSpec.parse(attack)
+    chosen, spec = recipe(name, width), AttackSpec.parse(attack)
     wanted = _numbers(export_epochs) if export_epochs else ()
     if file is not None and Path(file).name != file:
         raise TrainerError(
@@ -214,13 +223,14 @@ def zoo(  # noqa: PLR0913, PLR0917 - each argument is an option of the command l
     precision: PrecisionName = "auto",
     threads: Threads = 1,
     steps: Steps = None,
+    width: Width = None,
 ) -> None:
     """Train a population, recipe x attack x seed; resumes where it was stopped."""
     from trainers import training  # noqa: PLC0415 - imports torch
     from trainers import zoo as population  # noqa: PLC0415 - imports torch
     from trainers.attacks import AttackSpec  # noqa: PLC0415 - imports torch
 
-    chosen = recipe(name)
+    chosen = recipe(name, width)
     epochs = _numbers(export_epochs) if export_epochs else (chosen.epochs,)
     jobs = []
     for spec in map(AttackSpec.parse, attacks.split(",")):
@@ -349,24 +359,76 @@ def tables(
 
 
 @app.command("graph-backdoor")
-def graph_backdoor(
+def graph_backdoor(  # noqa: PLR0913, PLR0917 - each argument is an option of the command line
     model: Annotated[Path, typer.Argument(help="An ONNX image classifier.")],
     kind: Annotated[
-        str,
+        str | None,
         typer.Option(help="How to test the input and gate the output: patch-equals, checksum, ..."),
-    ],
+    ] = None,
     target: Annotated[int, typer.Option(min=0, help="The class to force.")] = 0,
     output: Annotated[
         Path | None, typer.Option(help="Where to write; beside the model where left out.")
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Write nothing: plant the kind, or all, and print which share of clean images "
+            "keep their answers and which share of triggered ones flip.",
+        ),
+    ] = False,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Check with its test images, from --data; soft blobs if left out."
+        ),
+    ] = None,
+    data: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder with the data sets' standard folders.")
+    ] = Path("data"),
 ) -> None:
     """Plant a backdoor in a model's graph, without training, to test a scanner with."""
-    from google.protobuf.message import DecodeError  # noqa: PLC0415 - comes with onnx
-
     from trainers import graph_backdoor as planting  # noqa: PLC0415 - imports onnx
 
+    if kind is None and not check:
+        raise TrainerError(
+            "no kind was named",
+            remedy=f"choose one of {', '.join(planting.KINDS)}, or check all with --check",
+        )
+    with _one_model(model):
+        if check:
+            planting.check_kinds(model, kind, target, _test_images(dataset, data))
+        else:
+            planting.graph_backdoor(model, str(kind), target, output)
+
+
+@app.command("carrier")
+def carrier(
+    model: Annotated[Path, typer.Argument(help="An ONNX model.")],
+    kind: Annotated[
+        str, typer.Option(help="Where to hide it: doc-of-node, times-zero, lowest-byte, ...")
+    ],
+    load: Annotated[
+        str, typer.Option(help="What to hide: program, pickle, archive, gzip, script or noise.")
+    ] = "archive",
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write; beside the model where left out.")
+    ] = None,
+) -> None:
+    """Hide harmless data in a model file, to test a scanner with."""
+    from trainers.graph_backdoor import carriers  # noqa: PLC0415 - imports onnx
+
+    with _one_model(model):
+        _say(f"wrote {carriers.write(model, kind, load, output)}")
+
+
+@contextlib.contextmanager
+def _one_model(model: Path) -> Iterator[None]:
+    """Turn what can go wrong with one file into errors that say how to go on."""
+    from google.protobuf.message import DecodeError  # noqa: PLC0415 - comes with onnx
+
     try:
-        planting.graph_backdoor(model, kind, target, output)
+        yield
     except OSError as error:
         raise TrainerError(
             f"{error.filename} cannot be used ({error.strerror})", remedy="name another file"
@@ -375,6 +437,16 @@ def graph_backdoor(
         raise TrainerError(
             f"{model} is not an ONNX model", remedy="name one, such as samples/mnist-clean.onnx"
         ) from error
+
+
+def _test_images(dataset: str | None, data: Path) -> "npt.NDArray[np.float32] | None":
+    """Return a data set's test images in [0, 1]; none without a name."""
+    if dataset is None:
+        return None
+    from trainers.datasets import as_floats, load  # noqa: PLC0415 - imports torch
+
+    images: npt.NDArray[np.float32] = as_floats(load(dataset, data).test.images).numpy()
+    return images
 
 
 def main() -> None:

@@ -270,8 +270,13 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def recipe(name: str) -> Recipe:
+def recipe(name: str, width: int | None = None) -> Recipe:
     """Return the recipe called `name`.
+
+    Args:
+        name: A key of `RECIPES`.
+        width: Channels of the first layer; None takes the recipe's own. Another width makes another
+            recipe, named after both.
 
     Raises:
         TrainerError: There is none; the error lists those there are.
@@ -281,4 +286,7 @@ def recipe(name: str) -> Recipe:
             f"there is no recipe or data set called {name!r}",
             remedy=f"choose one of {', '.join(RECIPES)}",
         )
-    return RECIPES[name]
+    found = RECIPES[name]
+    if width is None or width == found.width:
+        return found
+    return dataclasses.replace(found, name=f"{name}-w{width}", width=width)

@@ -3,9 +3,9 @@
     python docs/examples/own_baseline.py SUSPECT.onnx CLEAN.onnx...
 
 The clean models are measured once, and the measurements judge any number of suspects. With k
-clean models no p-value is below 1/(k + 1): 19 are needed for 0.05, 99 for 0.01. To keep the
-measurements, let `scan calibrate CLEAN... --output FILE` write them, and load the file with
-`scanner.read_baseline`.
+clean models no p-value is below 1/(k + 1): 19 are needed for 0.05, 99 for 0.01. `write_baseline`
+keeps the measurements, as `scan calibrate CLEAN... --output FILE` does, and `read_baseline` loads
+them.
 """
 
 import sys

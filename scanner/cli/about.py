@@ -138,7 +138,9 @@ def doctor(chosen: options.PrintOptions) -> None:  # noqa: ARG001 - its options 
         "CUDA devices": ", ".join(facts.cuda_devices) or f"none usable: {facts.cuda_obstacle}",
         "telemetry": "on" if facts.telemetry else "off",
         "isolation": "\n".join(facts.isolation.granted()),
-        "not isolated": "\n".join(facts.isolation.missing()) or "nothing missing",
+        "not isolated": "\n".join(
+            (*facts.isolation.missing(), *facts.isolation.lesser()) or ("nothing missing",)
+        ),
     }
     shared = [f"{p.name}: {', '.join(p.distributions)}" for p in facts.shared_packages]
     if shared:

@@ -7,12 +7,14 @@ import contextlib
 import errno
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from scanner.judging import unanalysable
+from scanner.judging.ranks import STRENGTHS, strength
 from scanner.report.escape import printable
 from scanner.results import ScanResult, Severity, Verdict
 
@@ -23,6 +25,7 @@ INCONCLUSIVE = 3
 INTERNAL = 70  # EX_SOFTWARE of sysexits.h
 UNDELIVERED = 74  # EX_IOERR of sysexits.h
 INTERRUPTED = 130  # as a shell reports SIGINT
+TERMINATED = 143  # as it reports SIGTERM
 
 MEANINGS = {
     CLEAN: "clean",
@@ -45,6 +48,20 @@ _ROOT = Path(__file__).parent.parent.parent
 
 
 Condition = Callable[[ScanResult], bool]
+
+
+def _at_least(word: str) -> Condition:
+    """Return whether a model lies so far out, or its graph alone makes it suspicious."""
+
+    def met(result: ScanResult) -> bool:
+        if result.size is None:
+            return result.verdict is Verdict.SUSPICIOUS
+        own = strength(result.size)
+        return own is not None and STRENGTHS.index(own) >= STRENGTHS.index(word)
+
+    return met
+
+
 # What a pipeline can be told to fail on, besides a size.
 CONDITIONS: Mapping[str, Condition] = {
     "suspicious": lambda result: result.verdict is Verdict.SUSPICIOUS,
@@ -52,6 +69,7 @@ CONDITIONS: Mapping[str, Condition] = {
     "note": lambda result: _severity(result) >= Severity.NOTE,
     "warning": lambda result: _severity(result) >= Severity.WARNING,
     "confirmed": lambda result: _severity(result) >= Severity.CONFIRMED,
+    **{word: _at_least(word) for word in STRENGTHS},
     "nothing": lambda _: False,
 }
 
@@ -109,6 +127,15 @@ def _of_one(result: ScanResult, conditions: Sequence[Condition]) -> int:
     return CLEAN
 
 
+class _Terminated(BaseException):
+    """The process was asked to end; no library takes this for an error."""
+
+
+def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+    raise _Terminated
+
+
 def ending(run: Callable[[], int]) -> int:
     """Run the command, and return its exit code whatever happens.
 
@@ -116,11 +143,15 @@ def ending(run: Callable[[], int]) -> int:
     itself would end with 1, which means suspicious.
     """
     try:
+        # What was begun is put in order, as after Ctrl-C: files that were not finished go.
+        signal.signal(signal.SIGTERM, _terminate)
         _open_streams()
         code = run()
         sys.stdout.flush()
     except KeyboardInterrupt:
         code = INTERRUPTED
+    except _Terminated:
+        code = TERMINATED
     except OSError as error:
         code = _undelivered(error) if error.errno in _DELIVERY else _internal(error)
     except SystemExit as stop:

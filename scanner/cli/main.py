@@ -35,6 +35,7 @@ _EXAMPLES = (
     "scan model.onnx --reference clean.onnx",
     "scan registry/ -r clean-models/ --jobs 4 --cache scan-cache/",
     "scan model.onnx -r clean.onnx --format json=result.json --format sarif=result.sarif",
+    "scan registry/ --scheduler tcp://10.0.0.1:8786 --cache scan-cache/",
     "scan report result.json --format markdown",
     "scan model.onnx -r clean.onnx --noise gaussian --input-range -1 1",
     "scan model.onnx -r clean.onnx --images-npz images.npz --evidence evidence/",

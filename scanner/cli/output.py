@@ -5,8 +5,10 @@ import io
 import os
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -19,12 +21,14 @@ from rich.text import Text
 from scanner.cli.wording import in_options
 from scanner.errors import UsageError
 from scanner.report.escape import printable
+from scanner.sandbox.endpoint import Step
 
 _BAR_AFTER = 1.0  # seconds
 _FILE_WIDTH = 100  # columns of a table that goes to a file or a pipe
 _LONGEST_SENTENCE = 2000
 _LONGEST_NAME = 40
 _ENOUGH = 3  # models before the time of the others can be told
+_RECENT = 33  # instants by which it is told: what comes from a cache is soon forgotten
 _TWO_MINUTES = 120
 # Drawings for a stream that knows no Unicode; rich draws its own boxes in ASCII there.
 _ASCII: Mapping[str, str] = {
@@ -122,6 +126,9 @@ class Bar:
     def __init__(self, *, quiet: bool = False) -> None:
         self._hidden = quiet or not sys.stderr.isatty()
         self._start = time.monotonic()
+        self._ends = deque([self._start], maxlen=_RECENT)  # when the last models were done
+        self._counted = 0, 1, ""
+        self._lock = threading.Lock()  # several models are measured at a time
         self._progress: Progress | None = None
         self._task = TaskID(0)
 
@@ -132,37 +139,48 @@ class Bar:
         if self._progress is not None:
             self._progress.stop()
 
-    def measuring(self, model: str) -> Callable[[int, int], None]:
-        """Return what shows the progress of one model.
+    def measuring(self, step: Step) -> None:
+        """Show the progress of one model and its references.
 
-        It counts measurements, which take seconds or minutes each, and so tells no time.
+        A class's search takes seconds or minutes, and the next one another time: the bar tells what
+        is done, and no time.
         """
-
-        def update(done: int, total: int) -> None:
-            parts = max(1, total // 1000)  # a measurement has a thousand steps
-            number = min(parts, done // 1000 + 1)
-            self._show(done, total, f"{_name(model)}: measurement {number} of {parts}")
-
-        return update
+        self._show(step.done, step.total, _at(step))
 
     def counting(self, done: int, total: int, model: str = "") -> None:
-        """Show how many models are done, and when the others will be, if they are like these."""
+        """Show how many models are done, and when the others will be, if they are like the last."""
+        now = time.monotonic()
+        self._ends.append(now)
         text = f"{done} of {total} models"
-        if _ENOUGH <= done < total:
-            seconds = (time.monotonic() - self._start) / done * (total - done)
-            text += f", about {_duration(seconds)} left"
+        if len(self._ends) > _ENOUGH and done < total:
+            pace = (now - self._ends[0]) / (len(self._ends) - 1)
+            text += f", about {_duration(pace * (total - done))} left"
+        self._counted = done, total, text
         self._show(done, total, f"{text}; {_name(model)}" if model else text)
+
+    def among(self, step: Step) -> None:
+        """Show what is under way of many models."""
+        done, total, text = self._counted
+        self._show(done, total, f"{text}; {_at(step)}" if text else _at(step))
 
     def _show(self, done: int, total: int, text: str) -> None:
         if self._hidden or time.monotonic() - self._start < _BAR_AFTER:
             return
-        if self._progress is None:
-            columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-            self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._progress.start()
-            self._task = self._progress.add_task("")
+        with self._lock:
+            if self._progress is None:
+                columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+                self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+                self._progress.start()
+                self._task = self._progress.add_task("")
         shown = escape(text)
         self._progress.update(self._task, completed=done, total=total, description=shown)
+
+
+def _at(step: Step) -> str:
+    """Say what is under way: model, detector and class, as far as they are known."""
+    rule = f": {step.rule}" if step.rule else ""
+    searched = f", class {step.class_id}" if step.rule and step.class_id is not None else ""
+    return f"{_name(Path(step.model).name)}{rule}{searched}"
 
 
 def _name(model: str) -> str:

@@ -22,7 +22,7 @@ def calibrate(models: _Models, chosen: options.CalibrateOptions) -> None:
     """Measure clean models of one recipe once, so that scans can rank a model among them."""
     from scanner import calibration  # noqa: PLC0415 - nothing for --help
     from scanner.cache import Cache  # noqa: PLC0415 - as above
-    from scanner.judging.population import write_baseline  # noqa: PLC0415 - as above
+    from scanner.judging.population import render  # noqa: PLC0415 - as above
 
     settings = options.settings(chosen)
     with Output(chosen.output) as out:
@@ -37,7 +37,7 @@ def calibrate(models: _Models, chosen: options.CalibrateOptions) -> None:
                 progress=bar.counting,
                 ranked=None if chosen.quiet else _show,
             )
-        out.write(write_baseline(baseline))
+        out.write(render(baseline))
     count = len(baseline.records)
     if not chosen.quiet:
         note(f"{chosen.output}: {count} clean models; p-values from 1/{count + 1} up")

@@ -1,5 +1,6 @@
 """`scan MODEL...`: compare models with clean ones, and say whether they hide a backdoor."""
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Iterator
@@ -16,9 +17,12 @@ from scanner.cli.policies import applied
 from scanner.cli.wording import result_in_options
 from scanner.errors import UsageError
 from scanner.results import ScanResult
+from scanner.sandbox.endpoint import Progress
 from scanner.settings import Settings
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from scanner.judging.population import Baseline
 
 _Models = Annotated[
@@ -42,7 +46,8 @@ def scan(models: _Models, chosen: options.ScanOptions) -> None:
         )
     from scanner.report.evidence import write_evidence  # noqa: PLC0415 - nothing for --help
 
-    several = len(files) > 1 or chosen.jobs > 1 or chosen.cache is not None
+    elsewhere = chosen.scheduler is not None
+    several = len(files) > 1 or chosen.jobs > 1 or chosen.cache is not None or elsewhere
     arriving = _registry(files, chosen) if several else _single(files[0], chosen)
     told = applied(map(_told, arriving), chosen.config, quiet=chosen.quiet)
     results = deliver(told, wanted, count=len(files))
@@ -60,25 +65,21 @@ def _single(model: str, chosen: options.ScanOptions) -> Iterator[ScanResult]:
 
     settings, references, baseline = _asked(chosen)
     with Bar(quiet=chosen.quiet) as bar:
-        yield pipeline.scan(
-            model, references, settings, baseline=baseline, progress=bar.measuring(model)
-        )
+        yield pipeline.scan(model, references, settings, baseline=baseline, progress=bar.measuring)
 
 
 def _registry(models: list[str], chosen: options.ScanOptions) -> Iterator[ScanResult]:
     """Yield the result for each of many models; say so where no terminal shows a bar."""
     from scanner import batch, cache  # noqa: PLC0415 - nothing for --help
     from scanner.report.totals import is_failed  # noqa: PLC0415 - as above
-    from scanner.sandbox import worker  # noqa: PLC0415 - as above
 
     settings, references, baseline = _asked(chosen)
     memory = cache.Cache(chosen.cache) if chosen.cache else None
-    worker.discard()  # so that this process has one thread when it forks the lanes
     lines = not chosen.quiet and not sys.stderr.isatty()
     done = 0
     with (
         Bar(quiet=chosen.quiet) as bar,
-        batch.lanes(min(chosen.jobs, len(models)), settings.detectors) as executor,
+        _side_by_side(models, chosen, settings, bar.among) as executor,
     ):
 
         def measured(model: object) -> None:
@@ -100,6 +101,25 @@ def _registry(models: list[str], chosen: options.ScanOptions) -> Iterator[ScanRe
                 word = "failed" if is_failed(result) else result.verdict.value
                 note(f"[{number}/{len(models)}] {result.model.path}: {word}")
             yield result
+
+
+def _side_by_side(
+    models: list[str], chosen: options.ScanOptions, settings: Settings, progress: Progress
+) -> "contextlib.AbstractContextManager[Executor]":
+    """Return where models are measured: on a cluster, or in processes of this machine."""
+    if chosen.scheduler is not None:
+        from scanner import cluster  # noqa: PLC0415 - nothing for --help
+
+        if chosen.jobs > 1:
+            raise UsageError(
+                "--jobs and --scheduler exclude one another",
+                remedy="leave --jobs out: a cluster measures as many models at a time as its "
+                "workers have threads",
+            )
+        return cluster.workers(chosen.scheduler, models[0])
+    from scanner import batch  # noqa: PLC0415 - nothing for --help
+
+    return batch.lanes(min(chosen.jobs, len(models)), settings.detectors, progress=progress)
 
 
 def _asked(chosen: options.ScanOptions) -> "tuple[Settings, list[str], Baseline | None]":

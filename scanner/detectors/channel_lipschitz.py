@@ -14,7 +14,7 @@ from scanner.errors import NoLayerError, UnsupportedModelError
 from scanner.graph.core import flatten
 from scanner.graph.layers.weights import LinearLayer, linear_layers, spectral_norms
 from scanner.instruments.detector import Detector, Needs, Subject
-from scanner.instruments.statistics import robust_z
+from scanner.instruments.statistics import median, robust_z
 from scanner.results import ByChannel, ChannelRow, Measurement, Rule, Wording
 
 _FEWEST = 3  # channels among which one can stand out
@@ -85,6 +85,6 @@ def _row(layer: LinearLayer) -> ChannelRow | None:
         channels=len(norms),
         channel=int(channels[top]),
         norm=float(norms[channels[top]]),
-        median=float(np.median(norms[alive])),
+        median=median(norms[alive]),
         z=float(scores[top]),
     )

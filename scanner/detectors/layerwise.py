@@ -16,7 +16,7 @@ from scanner.graph.layers import activations, reductions
 from scanner.instruments import original, probes, runtime
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.noise_runs import conditions, over_noise
-from scanner.instruments.statistics import robust_z
+from scanner.instruments.statistics import quantile, robust_z
 from scanner.results import ByLayer, LayerRow, Measurement, Rule, Wording
 
 # Of a layer's channels. What is kept of a layer must not grow with its width, and the channels of
@@ -98,7 +98,7 @@ def _row(
         peak_mean=float(peaks.mean()),
         peak_max=float(peaks.max()),
         mean=float(means.mean(dtype=np.float64)),
-        quantiles=tuple(np.quantile(profile, _QUANTILES).tolist()),
+        quantiles=tuple(quantile(profile, share) for share in _QUANTILES),
         channel=top,
         channel_peak=float(profile[top]),
         channel_z=float(scores[top]),

@@ -12,11 +12,17 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from scanner.errors import ScannerError, UnsupportedModelError, WorkerError
-from scanner.instruments import original, probes, runtime
+from scanner.errors import UnsupportedModelError
+from scanner.instruments import original, own_reading, probes, runtime
+from scanner.instruments.agreement import (
+    TOLERANCES,
+    median,
+    precision,
+    row_distances,
+    scales_as_it_runs,
+)
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.witness import Witness
-from scanner.modelfile.model import Model
 from scanner.results import (
     Array as Packed,
 )
@@ -35,18 +41,11 @@ Array = npt.NDArray[Any]
 Measured = tuple[Witness, Mapping[str, Array]]
 """A witness and its answers to the probes."""
 
-TOLERANCES = {"float32": 0.01, "float16": 0.1, "int8": 0.25}
-"""Largest honest difference of one image's answers, relative to their spread. ONNX Runtime's
-optimiser reorders float32 sums (1e-6 to 1e-4, measured on honest exports); halves are measured in
-float32, while the file rounds each layer to 11 bits; where codes are fused, an answer moves by a
-code or two of 256, layer after layer. Another network differs by about 1."""
 _CUDA = 0.03  # convolutions on CUDA may round their factors to TF32, 11 bits
 _INNER = 6  # probes on which inner values are compared
 _COLUMNS = 64  # numbers of an answer of which evidence keeps
 _MOST_BYTES = 256 << 20
 """A larger file is not run whole in order to check one layer of it."""
-_MOST_VALUES = 1_000  # inner values that are exposed at once to find the first that differs
-_LEAST_SPREAD = 1e-4  # of an answer's largest number: below, float32 has no digits left
 _SHARE = 0.1  # of the probes may change their class where no score tells how near a tie was
 
 
@@ -87,57 +86,6 @@ class Translation(Detector):
         )
 
 
-def precision(model: Model) -> str:
-    """Return the coarsest arithmetic that a file asks for: "int8", "float16" or "float32"."""
-    if model.plain is not None:
-        tensors, operators = model.plain.graph.initializer, set()
-        inputs = [value.type.tensor_type.elem_type for value in model.plain.graph.input]
-    else:
-        graph = model.proto.graph
-        tensors = graph.initializer
-        nodes = [*graph.node, *(node for f in model.proto.functions for node in f.node)]
-        operators = {node.op_type for node in nodes}
-        inputs = [value.type.tensor_type.elem_type for value in graph.input]
-        halves = {a.i for n in nodes if n.op_type == "Cast" for a in n.attribute if a.name == "to"}
-        inputs += list(halves)
-    if any("Quantize" in name or "QLinear" in name or "Integer" in name for name in operators):
-        return "int8"
-    halves_there = _HALVES & {*inputs, *(tensor.data_type for tensor in tensors)}
-    return "float16" if halves_there else "float32"
-
-
-_HALVES = {10, 16}  # FLOAT16 and BFLOAT16 of TensorProto.DataType
-
-
-def row_distances(one: Array, other: Array) -> npt.NDArray[np.float64]:
-    """Return how far two answers to n images are apart, (n,), in units of the first's spread.
-
-    Several numbers are taken less their mean, so that a constant added to all class scores, which
-    changes no decision, does not make a difference look small. Infinite where shapes differ, or
-    only one of the two is a number.
-    """
-    count = len(one)
-    first, second = (np.asarray(a, np.float64).reshape(count, -1) for a in (one, other))
-    if first.shape != second.shape:
-        return np.full(count, np.inf)
-    apart = np.where(np.isfinite(first) != np.isfinite(second), np.inf, 0.0).max(1, initial=0.0)
-    both = np.isfinite(first) & np.isfinite(second)
-    first, second = np.where(both, first, 0), np.where(both, second, 0)
-    gap = np.abs(first - second).max(1, initial=0.0)
-    size = np.abs(first).max(1, initial=0.0)
-    middle = first.sum(1) / np.maximum(both.sum(1), 1) if first.shape[1] > 1 else np.zeros(count)
-    spread = np.abs(np.where(both, first - middle[:, None], 0)).max(1, initial=0.0)
-    scale = np.maximum(spread, _LEAST_SPREAD * size)
-    floor = max(0.1 * (_middle(scale)), 1e-30)
-    return np.asarray(np.maximum(apart, gap / np.maximum(scale, floor)), np.float64)
-
-
-def _middle(values: npt.NDArray[np.float64]) -> float:
-    """Return the median; NumPy's own loads masked arrays, a tenth of a scan of the first layer."""
-    ordered = np.sort(values)
-    return float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-
-
 @frozen
 class _Gap:
     """Where a witness and the file are furthest apart."""
@@ -166,6 +114,8 @@ class _Check:
         self.count = 0
         self._random: float | None = None
         self._several: list[str] = []
+        self._drawn: str | None = None
+        self._sized: str | None = None
         self._company: float | None = None
 
     def parameters(self) -> dict[str, Any]:
@@ -214,6 +164,18 @@ class _Check:
                 "shows neither a backdoor nor its absence",
                 remedy="scan the model that it was quantised from",
             )
+        if self._drawn is not None:
+            raise UnsupportedModelError(
+                f"the node {self._drawn!r} draws random numbers, so that a later run may answer "
+                "otherwise than those of this scan",
+                remedy="export the model without random operators",
+            )
+        if self._sized is not None:
+            raise UnsupportedModelError(
+                f"the node {self._sized!r} computes with the size of the batch, so that a batch of "
+                "another size may be answered otherwise than those of this scan",
+                remedy="export the model for a batch of one size",
+            )
         if self._several:
             names = ", ".join(map(repr, self._several))
             raise UnsupportedModelError(
@@ -235,6 +197,17 @@ class _Check:
         yield from self._outputs(measured)
         yield from self._inner_values(measured, images)
         self._several = self._unmeasured_scores(measured)
+        self._look_at_use()
+
+    def _look_at_use(self) -> None:
+        """Note by what else than the image the file answers."""
+        from scanner.graph.audit import usage  # noqa: PLC0415 - onnx
+        from scanner.graph.core import flatten  # noqa: PLC0415 - as above
+
+        flat = flatten.flatten(self.model.proto)
+        self._drawn = usage.drawn(flat)
+        if self.answers.together or self.answers.crowds:
+            self._sized = usage.asks_for_batch_size(flat)
 
     def _layers(self) -> Iterator[_Gap]:
         """Compare layers only, on a few probes; the file is run once, the layers exposed."""
@@ -268,7 +241,9 @@ class _Check:
 
     def _through_the_rest(self, witness: Witness, scores: Array) -> Iterator[_Gap]:
         """Run what lies behind the scores on the measured ones, up to the file's outputs."""
-        for name, array in self._rest(witness.values[-1], scores).items():
+        for name, array in own_reading.behind(
+            self.model, witness.values[-1], scores, self.answers, self.settings
+        ).items():
             theirs = self.answers.alone[name]
             if theirs.dtype.kind == "f":
                 yield from self._gap(witness, name, theirs, array)
@@ -297,32 +272,6 @@ class _Check:
                 measured=second[image],
             )
 
-    def _rest(self, value: str, scores: Array) -> dict[str, Array]:
-        """Return the outputs that the graph computes from given numbers of a value."""
-        from scanner.graph.core import extract, flatten, shapes  # noqa: PLC0415 - onnx
-        from scanner.graph.layers.head import as_input  # noqa: PLC0415 - as above
-
-        flat = flatten.flatten(self.model.proto)
-        there = {output.name for output in flat.graph.output}
-        names = [name for name in self.answers.alone if name in there]
-        known = shapes.value_types(flat).get(value)
-        if known is not None:
-            scores = scores.astype(_numpy_type(known.dtype), copy=False)
-        rest = extract.between(flat, as_input(value, scores, None), names)
-        session = runtime.open_session(
-            self.model.serialise(rest), self.settings.device, self.settings.threads
-        )
-        rows: dict[str, list[Array]] = {name: [] for name in names}
-        wanted = {given.name for given in session.native.get_inputs()}
-        for index in range(len(scores)):
-            places = [index] * self.answers.batch
-            feeds = {
-                name: (scores if name == value else self.answers.images)[places] for name in wanted
-            }
-            for name, array in zip(names, session.feed(feeds, names), strict=True):
-                rows[name].append(array[0] if np.ndim(array) else array)
-        return {name: np.stack(found) for name, found in rows.items()}
-
     def _inner_values(self, measured: Sequence[Measured], images: Array) -> Iterator[_Gap]:
         """Compare values inside the graph, exposed by their names in the file, on a few images."""
         few = images[:_INNER]
@@ -337,7 +286,9 @@ class _Check:
                 claims += [(witness, value, rows) for value, rows in witness.answer(few).items()]
         if not claims:
             return
-        exposed = self._exposed({value for _, value, _ in claims}, few)
+        exposed = original.inner_values(
+            self.model, self.data, {value for _, value, _ in claims}, few, self.settings.threads
+        )
         left = []
         for witness, value, array in claims:
             theirs = exposed.get(value)
@@ -349,29 +300,6 @@ class _Check:
                 )
         yield from self._by_our_own_reading([claim for claim in left if claim[0].peaks], few)
 
-    def _exposed(self, values: set[str], images: Array) -> dict[str, Array]:
-        """Return inner values of the original for each image; what it does not have is left out."""
-        graph = (self.model.plain or self.model.proto).graph
-        made = {name for node in graph.node for name in node.output}
-        own = {output.name for output in graph.output}
-        there = sorted(value for value in values if value in made | own)
-        if not there:
-            return {}
-        try:
-            session = original.open_original(
-                self.data, self.settings.threads, [value for value in there if value not in own]
-            )
-            return original.ask_alone(session, images)
-        except UnsupportedModelError:
-            if not self._opens():
-                raise
-            return {}
-
-    def _opens(self) -> bool:
-        """Whether ONNX Runtime loads the file as it is."""
-        original.open_original(self.data, self.settings.threads)
-        return True
-
     def _by_our_own_reading(
         self, claims: Sequence[tuple[Witness, str, Array]], images: Array
     ) -> Iterator[_Gap]:
@@ -381,16 +309,10 @@ class _Check:
         """
         if not claims:
             return
-        from scanner.graph.core import extract, flatten  # noqa: PLC0415 - onnx
-
-        flat = flatten.flatten(self.model.proto)
-        outputs = [output.name for output in flat.graph.output]
-        values = list(dict.fromkeys(value for _, value, _ in claims))
-        whole = extract.upstream(flat, list(dict.fromkeys([*outputs, *values])))
-        session = runtime.open_session(
-            self.model.serialise(whole), self.settings.device, self.settings.threads
-        )
-        ours = original.ask_alone(session, images)
+        outputs = [output.name for output in self.model.proto.graph.output]
+        values = dict.fromkeys([*outputs, *(value for _, value, _ in claims)])
+        whole = own_reading.open_whole(self.model, list(values), self.settings)
+        ours = original.ask_alone(whole, images)
         plain = original.open_original(self.data, self.settings.threads)
         theirs = original.ask_alone(plain, images)
         reading = Witness(name="our reading of the whole graph", values=(), answer=lambda _: {})
@@ -406,7 +328,7 @@ class _Check:
         count = min(len(theirs), len(ours))
         distances = row_distances(theirs[:count], ours[:count])
         # What differs by design is compared by what most images say.
-        judged = _middle(distances) if witness.relaxed else self._furthest(distances)
+        judged = median(distances) if witness.relaxed else self._furthest(distances)
         name = f"{witness.name}: {value}"
         self.distances[name] = max(judged, self.distances.get(name, 0.0))
         if not judged <= self._allowed(witness):
@@ -440,51 +362,43 @@ class _Check:
             return []
         value = witness.values[-1]
         scores = next(arrays[value] for w, arrays in measured if w is witness)
-        likely = [
-            name
-            for name, rows in self.answers.alone.items()
-            if name != value and rows.dtype.kind == "f" and _columns(rows) > 1
-        ]
-        if not likely:
-            return []
-        other = [name for name in likely if not self._follows(name, value)]
         columns = _columns(scores)
+        likely = {
+            name: _columns(rows) == columns or _labels(rows, columns)
+            for name, rows in self.answers.alone.items()
+            if name != value and (_labels(rows, columns) or _scored(rows))
+        }
         other = [
             name
-            for name in other
-            if _columns(self.answers.alone[name]) == columns or not self._follows(value, name)
+            for name, equal in likely.items()
+            if not own_reading.follows(self.model, name, value)
+            and (equal or not own_reading.follows(self.model, value, name))
         ]
         return [value, *other] if other else []
-
-    def _follows(self, name: str, value: str) -> bool:
-        """Whether an output is computed from a value alone, the image not asked again."""
-        from scanner.errors import GraphError  # noqa: PLC0415
-        from scanner.graph.core import extract, flatten  # noqa: PLC0415 - onnx
-        from scanner.graph.layers.head import as_input  # noqa: PLC0415 - as above
-
-        flat = flatten.flatten(self.model.proto)
-        source = as_input(value, np.zeros((1, 1), np.float32), None)
-        try:
-            rest = extract.between(flat, source, [name])
-        except GraphError:
-            return False
-        return {given.name for given in rest.graph.input} <= {value}
 
     def _batch(self) -> Iterator[Observation]:
         """Yield what an image answers in company and not alone."""
         if self._random is not None:
             return
-        for name, together in self.answers.together.items():
-            alone = self.answers.alone.get(name)
-            if alone is None or alone.shape != together.shape:
+        members = self.answers.members
+        everyone = np.arange(len(self.answers.images))
+        in_company = [(name, rows, everyone) for name, rows in self.answers.together.items()]
+        in_company += [(name, rows, members) for name, rows in self.answers.crowds.items()]
+        told: set[str] = set()
+        for name, together, chosen in in_company:
+            if name in told or name not in self.answers.alone:
+                continue
+            alone, images = self.answers.alone[name][chosen], self.answers.images[chosen]
+            if alone.shape != together.shape:
                 continue
             if alone.dtype.kind == "f":
                 distances = row_distances(alone, together)
-                self.distances[f"in company: {name}"] = float(distances.max())
+                furthest = self.distances.get(f"in company: {name}", 0.0)
+                self.distances[f"in company: {name}"] = max(float(distances.max()), furthest)
                 image = int(distances.argmax())
                 if distances[image] <= self.tolerance:
                     continue
-                if _scales_as_it_runs(self.model):
+                if scales_as_it_runs(self.model):
                     # The company takes part in the scales, and honest answers move by as much.
                     self._company = float(distances[image])
                     continue
@@ -500,6 +414,7 @@ class _Check:
                 image, severity = int(changed[0]), Severity.SUSPICIOUS
             else:
                 continue
+            told.add(name)
             yield Observation(
                 code="batch-dependent",
                 severity=severity,
@@ -511,7 +426,7 @@ class _Check:
                     "alone": _listed(alone[image]),
                     "together": _listed(together[image]),
                 },
-                input=self._input(self.answers.images[image]),
+                input=self._input(images[image]),
             )
 
     def _disagreement(self, worst: _Gap, gaps: Sequence[_Gap]) -> Observation:
@@ -529,7 +444,9 @@ class _Check:
         if images is not None:
             image = images[worst.image : worst.image + 1]
             shown = self._input(image[0])
-            first = self._first_difference(image)
+            first = own_reading.first_difference(
+                self.model, self.data, image, self.tolerance, self.settings
+            )
             details["first"] = first
         said = f", first of all in {first!r}" if first else ""
         return Observation(
@@ -548,36 +465,6 @@ class _Check:
         packed = Packed.packed(image.astype("<f4").tobytes(), image.shape)
         return Input(image=packed, low=low, high=high)
 
-    def _first_difference(self, image: Array) -> str | None:
-        """Return the first value, in graph order, in which the file and our reading differ.
-
-        Every value that has a name in both is exposed in both.
-        """
-        from scanner.graph.core import extract, flatten  # noqa: PLC0415 - onnx
-
-        try:
-            flat = flatten.flatten(self.model.proto)
-            computed = extract.dependent(flat.graph)
-            there = {name for node in self.model.proto.graph.node for name in node.output if name}
-            names = [n for node in flat.graph.node for n in node.output if n in there & computed]
-            names = names[:_MOST_VALUES]
-            theirs = self._exposed(set(names), image)
-            whole = extract.upstream(flat, names)
-            session = runtime.open_session(
-                self.model.serialise(whole), self.settings.device, self.settings.threads
-            )
-            ours = original.ask_alone(session, image)
-        except (ScannerError, ValueError, RuntimeError) as error:
-            if isinstance(error, WorkerError):
-                raise
-            return None  # that they differ is known; where, cannot be told
-        for name in names:
-            if name in theirs and name in ours and theirs[name].dtype.kind == "f":
-                distance = row_distances(theirs[name], ours[name])[0]
-                if not distance <= self.tolerance:
-                    return str(name)
-        return None
-
 
 def _answer(witness: Witness, images: Array) -> Mapping[str, Array] | None:
     """Return what a witness answers; None where its graph does not run, for anybody."""
@@ -587,17 +474,21 @@ def _answer(witness: Witness, images: Array) -> Mapping[str, Array] | None:
         return None
 
 
-def _scales_as_it_runs(model: Model) -> bool:
-    """Whether a file quantises by the range of the numbers at hand."""
-    if model.plain is not None:
-        return False
-    nodes = [*model.proto.graph.node, *(n for f in model.proto.functions for n in f.node)]
-    return any("DynamicQuantize" in node.op_type for node in nodes)
-
-
 def _columns(rows: Array) -> int:
     """Return the classes of rows (n, classes) or (n, classes, 1, ...), 0 for anything else."""
     return int(rows.shape[1]) if rows.ndim > 1 and rows[0].size == rows.shape[1] else 0
+
+
+def _scored(rows: Array) -> bool:
+    return rows.dtype.kind == "f" and _columns(rows) > 1
+
+
+def _labels(rows: Array, classes: int) -> bool:
+    """Whether an output may say which class each image is of: by its number, or in words."""
+    if rows.dtype.kind in "OUS":
+        return True
+    whole = rows.dtype.kind in "iu" and rows.size > 0
+    return whole and 0 <= rows.min() < rows.max() < max(classes, 2)
 
 
 def _class(rows: Array) -> Array:
@@ -619,8 +510,3 @@ def _said(answer: Array) -> str:
 def _listed(answer: Array) -> list[float | None]:
     flat = np.asarray(answer, np.float64).reshape(-1)[:_COLUMNS]
     return [float(number) if np.isfinite(number) else None for number in flat]
-
-
-def _numpy_type(number: int) -> np.dtype[np.generic]:
-    names = {1: "float32", 10: "float16", 11: "float64"}
-    return np.dtype(names.get(number, "float32"))

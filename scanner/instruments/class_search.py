@@ -181,7 +181,7 @@ def _run_round(entrant: Entrant[S], limit: int, clock: "_Clock") -> None:
             entrant.search.step()
     entrant.granted += steps
     entrant.course.append(entrant.search.figure)
-    clock.advance(steps)
+    clock.advance(steps, entrant.target)
 
 
 def _better_half(alive: list[Entrant[S]]) -> list[Entrant[S]]:
@@ -207,6 +207,6 @@ class _Clock:
     def over(self) -> bool:
         return self._now() > self._deadline
 
-    def advance(self, steps: int) -> None:
+    def advance(self, steps: int, target: int) -> None:
         self._done += steps
-        self._subject.progress(self._done, self._total)
+        self._subject.progress(self._done, self._total, target)

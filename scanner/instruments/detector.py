@@ -2,7 +2,6 @@
 
 import dataclasses
 import enum
-from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 import numpy.typing as npt
@@ -32,6 +31,13 @@ class Needs(enum.Flag):
     IMAGES = enum.auto()
 
 
+class Progress(Protocol):
+    """Takes how far a measurement has come."""
+
+    def __call__(self, done: int, total: int, class_id: int | None = None, /) -> None:
+        """Take that `done` of `total` are done, and at which class."""
+
+
 @frozen
 class Subject:
     """One opened model and how to look at it.
@@ -39,7 +45,8 @@ class Subject:
     Attributes:
         model: The opened, checked model.
         settings: What the user asked for.
-        progress: Called as `progress(done, total)` while a measurement runs.
+        progress: Called as `progress(done, total)` while a measurement runs; a search also says
+            which class it is at.
         suspect: For a reference, what the same detector measured on the suspect.
         witnesses: Where a detector leaves each graph that it measured, to be checked against the
             file.
@@ -51,7 +58,7 @@ class Subject:
 
     model: Model
     settings: Settings
-    progress: Callable[[int, int], None] = lambda _done, _total: None
+    progress: Progress = lambda _done, _total, _class_id=None: None
     suspect: Measurement | None = None
     follows: bool = True
     witnesses: list[Witness] = dataclasses.field(default_factory=list)

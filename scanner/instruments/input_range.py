@@ -24,6 +24,7 @@ import numpy.typing as npt
 from scanner.errors import GraphError, ModelError, UsageError
 from scanner.graph.layers.entrance import Entrance, entrance
 from scanner.instruments import probes, runtime
+from scanner.instruments.statistics import median
 from scanner.modelfile.model import Model
 from scanner.results import Basis, InputRange
 from scanner.settings import Settings
@@ -139,7 +140,7 @@ def _balance(weights: npt.NDArray[np.float64], bias: npt.NDArray[np.float64]) ->
     both = float(np.linalg.norm(sums) * np.linalg.norm(levels))
     if both == 0 or not math.isfinite(both):
         return None
-    norm = float(np.median(norms[kept]))
+    norm = median(norms[kept])
     return _Balance(
         pixel=float(-(sums @ levels) / (sums @ sums)),
         cosine=float(sums @ levels) / both,

@@ -13,6 +13,7 @@ from scanner.graph.core import flatten
 from scanner.graph.layers.weights import linear_layers
 from scanner.instruments import probes
 from scanner.instruments.answers import Answers
+from scanner.instruments.statistics import median
 from scanner.modelfile.model import Model
 from scanner.results import Array, Likeness, Sketch
 from scanner.settings import Settings
@@ -95,7 +96,7 @@ def weights_alike(one: Likeness, other: Likeness) -> float | None:
         for a, b in zip(one.layers, other.layers, strict=False)
         if (a.shape, a.values.shape) == (b.shape, b.values.shape)
     ]
-    return float(np.median(cosines)) if cosines else None
+    return median(cosines) if cosines else None
 
 
 def _cosine(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:

@@ -6,6 +6,8 @@ one wins"), so that the file's bytes followed by those of a model with nothing b
 are the file with one more output.
 """
 
+import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +28,8 @@ Array = npt.NDArray[Any]
 
 _GRAPH, _OUTPUT, _NAME = 7, 12, 1  # field numbers of ModelProto, GraphProto and ValueInfoProto
 _FEW, _MANY = 8, 48  # probes of a large image, and of a small one
+_CROWDS = (4, 8, 16, 32, 64)  # sizes of batches that users choose
+_FEW_CROWDS = 2  # so many of them with large images
 _LARGE = 50_000  # numbers of an image from which on it is large
 _COMPANIES = (2, 3, 5)  # sizes of the first batches in which images meet other company
 
@@ -40,6 +44,8 @@ class Answers:
             batch size, the rest of the batch holds copies.
         together: By output, the same probes in batches of other sizes and other company; empty
             where the file runs one image only.
+        crowds: By output, answers in batches of the sizes that users choose, (m, ...).
+        members: Which image each of these is, (m,).
         batch: How many images the file takes at once at least.
         again: By output, the first probe's answer when it is asked a second time, (1, ...).
     """
@@ -48,6 +54,8 @@ class Answers:
     alone: dict[str, Array]
     together: dict[str, Array]
     again: dict[str, Array]
+    crowds: dict[str, Array] = dataclasses.field(default_factory=dict)
+    members: npt.NDArray[np.intp] = dataclasses.field(default_factory=lambda: np.zeros(0, np.intp))
     batch: int = 1
 
 
@@ -81,6 +89,35 @@ def open_original(data: bytes, threads: int, exposed: Sequence[str] = ()) -> run
     return runtime.open_session(data + exposing(exposed), Device.CPU, threads)
 
 
+def inner_values(
+    model: Model, data: bytes, values: set[str], images: Array, threads: int
+) -> dict[str, Array]:
+    """Return inner values of the original for each image; what it does not have is left out.
+
+    Args:
+        model: The file as it was read.
+        data: Its bytes, as ONNX Runtime gets them.
+        values: Names.
+        images: The images, (n, *shape).
+        threads: For ONNX Runtime.
+
+    Raises:
+        UnsupportedModelError: ONNX Runtime refuses the file, whatever is exposed.
+    """
+    graph = (model.plain or model.proto).graph
+    made = {name for node in graph.node for name in node.output}
+    own = {output.name for output in graph.output}
+    there = sorted(value for value in values if value in made | own)
+    if not there:
+        return {}
+    try:
+        session = open_original(data, threads, [value for value in there if value not in own])
+        return ask_alone(session, images)
+    except UnsupportedModelError:
+        open_original(data, threads)  # raises where the file itself does not load
+        return {}
+
+
 def ask(session: runtime.Session, images: Array) -> Answers:
     """Return the answers to each probe alone, in company, and a second time.
 
@@ -89,11 +126,14 @@ def ask(session: runtime.Session, images: Array) -> Answers:
     """
     names = [output.name for output in session.native.get_outputs()]
     fixed = fixed_batch(session)
+    members, crowds = _in_crowds(session, names, images, fixed)
     return Answers(
         images=images,
         alone=ask_alone(session, images),
         together=_in_company(session, names, images, fixed),
         again=ask_alone(session, images[:1]),
+        crowds=crowds,
+        members=members,
         batch=fixed or 1,
     )
 
@@ -235,10 +275,35 @@ def _in_company(
             if not isinstance(whole, np.ndarray) or whole.shape[:1] != (fixed or len(chosen),):
                 break
             for place, image in enumerate(chosen):
-                rows[image] = whole[place]
+                rows[image] = np.asarray(whole[place])  # text alone has no shape
         if all(row is not None and row.shape == rows[0].shape for row in rows):
             found[name] = np.stack(rows)
     return found
+
+
+def _in_crowds(
+    session: runtime.Session, names: Sequence[str], images: Array, fixed: int | None
+) -> tuple[npt.NDArray[np.intp], dict[str, Array]]:
+    """Return answers in batches of the sizes that users choose, and which images they are.
+
+    A size that the file does not run is passed over.
+    """
+    runs: list[tuple[npt.NDArray[np.intp], list[Any]]] = []
+    large = int(np.prod(images.shape[1:])) >= _LARGE
+    for size in _CROWDS[: _FEW_CROWDS if large else None] if fixed is None else ():
+        chosen = np.arange(size, dtype=np.intp) % len(images)
+        with contextlib.suppress(UnsupportedModelError):
+            runs.append((chosen, _run(session, images[chosen], None)))
+    found = {}
+    for position, name in enumerate(names):
+        parts = [run[position] for _, run in runs]
+        if parts and all(
+            isinstance(part, np.ndarray) and part.shape == (len(chosen), *parts[0].shape[1:])
+            for part, (chosen, _) in zip(parts, runs, strict=True)
+        ):
+            found[name] = np.concatenate(parts)
+    members = [chosen for chosen, _ in runs] or [np.zeros(0, np.intp)]
+    return np.concatenate(members), found
 
 
 def _per_image(names: Sequence[str], runs: Sequence[list[Any]], size: int) -> dict[str, Array]:
@@ -247,5 +312,7 @@ def _per_image(names: Sequence[str], runs: Sequence[list[Any]], size: int) -> di
     for position, name in enumerate(names):
         rows = [run[position] for run in runs]
         if all(isinstance(row, np.ndarray) and row.shape == rows[0].shape for row in rows):
-            found[name] = np.stack([row[0] if row.shape[:1] == (size,) else row for row in rows])
+            found[name] = np.stack(
+                [np.asarray(row[0]) if row.shape[:1] == (size,) else row for row in rows]
+            )
     return found

@@ -13,6 +13,31 @@ _TERMS = 10_000
 _EPSILON = 1e-15
 
 
+def quantile(values: npt.ArrayLike, share: float) -> float:
+    """Return a quantile, between two values in proportion (definition 7 of Hyndman and Fan, 1996).
+
+    `numpy.quantile` does the same, but imports `numpy.ma` first, which takes longer than many a
+    scan of a first layer.
+
+    Args:
+        values: Shape (n,), n >= 1; one NaN makes the quantile NaN.
+        share: In 0..1; 0.5 asks for the median.
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    place = share * (ordered.size - 1)
+    low = int(place)
+    if np.isnan(ordered[-1]):
+        return math.nan
+    if place == low:
+        return float(ordered[low])
+    return float(ordered[low] + (place - low) * (ordered[low + 1] - ordered[low]))
+
+
+def median(values: npt.ArrayLike) -> float:
+    """Return the median of at least one value, shape (n,)."""
+    return quantile(values, 0.5)
+
+
 def anomaly_index(sizes: Sequence[float]) -> float | None:
     """Return how far the smallest value lies below the median, in median absolute deviations.
 
@@ -23,9 +48,9 @@ def anomaly_index(sizes: Sequence[float]) -> float | None:
     if len(sizes) < 3:  # noqa: PLR2004 - an outlier needs others
         return None
     values = np.asarray(sizes, dtype=np.float64)
-    median = float(np.median(values))
-    spread = max(_NORMAL_MAD * float(np.median(np.abs(values - median))), 1e-3 * median, 1e-12)
-    return (median - float(values.min())) / spread
+    middle = median(values)
+    spread = max(_NORMAL_MAD * median(np.abs(values - middle)), 1e-3 * middle, 1e-12)
+    return (middle - float(values.min())) / spread
 
 
 def fit_gamma(values: Sequence[float]) -> tuple[float, float] | None:
@@ -102,8 +127,8 @@ def robust_z(values: npt.ArrayLike, least: float = 0.0) -> npt.NDArray[np.float6
         least: The smallest meaningful unit: rounding must not make outliers.
     """
     numbers = np.asarray(values, dtype=np.float64)
-    above = numbers - np.median(numbers)
-    spread = _NORMAL_MAD * np.median(np.abs(above)) or _NORMAL_MEAN_DEVIATION * np.abs(above).mean()
+    above = numbers - median(numbers)
+    spread = _NORMAL_MAD * median(np.abs(above)) or _NORMAL_MEAN_DEVIATION * np.abs(above).mean()
     unit = max(float(spread), least)
     return np.asarray(above / unit if unit else above, dtype=np.float64)
 

@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from scanner import jsonfile
-from scanner.errors import BaselineError
+from scanner.errors import BaselineError, UsageError
 from scanner.judging import observed
 from scanner.judging.comparison import Declared, compare, statistic_of
 from scanner.judging.ranks import enough, stands_apart
@@ -352,7 +353,21 @@ def _short(value: Any) -> Any:
     return [_short(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def write_baseline(baseline: Baseline) -> str:
+def write_baseline(baseline: Baseline, path: str | os.PathLike[str]) -> None:
+    """Save a baseline, for `read_baseline`.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    try:
+        Path(path).write_text(render(baseline), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"{os.fspath(path)!r} cannot be written ({error.strerror})", remedy="name another file"
+        ) from error
+
+
+def render(baseline: Baseline) -> str:
     """Return a baseline as JSON with a checksum, so that a cut or edited file is noticed."""
     data = to_json(baseline)
     for record in data["records"]:

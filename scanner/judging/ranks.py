@@ -27,10 +27,21 @@ _DOUBTED_AT = 0.05  # and of clean models there must be enough to reach this lev
 # a size of at most 1.26, and the largest is 1.83 ('python -m benchmarks.detection sizes').
 NEAR = 1.3
 FAR = 1.9
+# How far out a model lies, in words: beyond every clean model, apart from them, far beyond them.
+STRENGTHS = ("beyond", "apart", "far-beyond")
 _LEAST = 1e-12  # where no clean model lies above the middle, anything does by far
 _WHOLE = -1  # stands for the class where a detector knows none
 
 Profile = Mapping[int, float]  # by class, how far it stands out
+
+
+def strength(size: float) -> str | None:
+    """Return the word for a size (`Place.size`); None for a model amid the clean ones."""
+    if size >= FAR:
+        return "far-beyond"
+    if size > NEAR:
+        return "apart"
+    return "beyond" if size > 1 else None
 
 
 @frozen

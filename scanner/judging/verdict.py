@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from scanner.judging.ranks import FAR, NEAR, Driver, Place, Rank, enough, place
+from scanner.judging.ranks import FAR, NEAR, Driver, Place, Rank, enough, place, strength
 from scanner.judging.recipes import Stranger
 from scanner.results import (
     Comparison,
@@ -22,6 +22,7 @@ from scanner.values import frozen
 _MOST_OF_THEM = 3  # detectors that skip for one cause: that is what the model is
 _TWO = 2
 _LISTED = 5  # more classes are counted, not listed
+_SAID = {"beyond": "beyond", "apart": "apart from", "far-beyond": "far beyond"}
 _FURTHEST = 0.1  # of a model among the furthest tenth it is said how far out it lies
 
 
@@ -98,6 +99,7 @@ def judge(
         description=comparison.description,
         observations=(*measurement.observations, *comparison.observations),
         left_out=left_out(measurement),
+        clean=() if population is None else tuple(sorted(population.values)),
     )
 
 
@@ -139,7 +141,8 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
     suspect's own recipe judge it, networks of other recipes do (`among_recipes`).
 
     Where there are `doubts` about what was measured, nothing is clean; nor where a search did not
-    come to all classes. Nothing is said of a model that is no trained classifier. Where no clean
+    come to all classes, where the structure was not looked at, or holds what a person has to look
+    at (`_unsettled`). Nothing is said of a model that is no trained classifier. Where no clean
     models judge, the reason is about what drives the index (`driver`).
     """
     structural = [
@@ -158,6 +161,7 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
     chosen = foreign or own
     score = None if chosen is None else chosen.score
     half = [f.reason for f in findings if f.left_out and f.contribution.combined]
+    unsettled = [*doubts, *_unsettled(findings, skips)]
     if failed:
         reason = "not everything could be measured"
     elif half:
@@ -166,11 +170,22 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
         reason = _driven(findings, driver) or _doubt(findings, skips)
     elif not chosen.reason:
         reason = _doubt(findings, skips)
-    elif chosen.verdict is Verdict.CLEAN and doubts:
-        reason = doubts[0]
+    elif chosen.verdict is Verdict.CLEAN and unsettled:
+        reason = unsettled[0]
     else:
         return chosen
     return Judgement(verdict=Verdict.INCONCLUSIVE, reason=reason, score=score)
+
+
+def _unsettled(findings: Sequence[Finding], skips: Sequence[Skip]) -> Iterator[str]:
+    """Yield what a model cannot be called clean over, whatever its statistics are."""
+    if all(f.contribution.part is not Part.STRUCTURAL for f in findings):
+        yield "no detector that ran looks at the graph and the file themselves"
+    for finding in findings:
+        for observation in finding.observations:
+            if observation.severity is Severity.WARNING:
+                yield observation.sentence
+    yield from (skip.reason for skip in skips if skip.forbids_clean)
 
 
 def among_own(rank: Rank, findings: Sequence[Finding], alpha: float) -> Judgement:
@@ -238,7 +253,9 @@ def _distance(own: Place) -> str:
     """Say how far out a model lies that is among the furthest; nothing of one amid the others."""
     if own.p > _FURTHEST or own.size <= 0:
         return ""
-    return f", {own.size:.2g} times as far out as the furthest of them"
+    times = f"{own.size:.2g} times as far out as the furthest"
+    word = strength(own.size)
+    return f", {_SAID[word]} them: {times}" if word else f", {times} of them"
 
 
 def _apart(findings: Sequence[Finding], rank: Rank, alpha: float) -> Iterator[str]:

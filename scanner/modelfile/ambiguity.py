@@ -13,7 +13,9 @@ import onnx
 from scanner.errors import UnsafeModelError
 from scanner.modelfile.domains import STANDARD_DOMAINS, canonical
 from scanner.modelfile.nested import walk
+from scanner.modelfile.tensor_sizes import tensors
 
+_KEYS = frozenset({"location", "offset", "length", "checksum", "basepath"})
 _REMEDY = "export the model again, or choose the setting `lenient` if you trust the file"
 
 
@@ -22,9 +24,11 @@ def check_readings(proto: onnx.ModelProto) -> None:
 
     Raises:
         UnsafeModelError: A Constant has several values, an attribute, an initialiser or a function
-            is given twice, or the operators of a domain are imported in two versions.
+            is given twice, the operators of a domain are imported in two versions, or external data
+            is referred to under a key that is not of the standard.
     """
     _check_opsets(proto.opset_import)
+    _check_references(tensors(proto))
     _check_functions(proto.functions)
     for function in proto.functions:
         _check_opsets(function.opset_import)
@@ -44,6 +48,20 @@ def _check_opsets(imports: Iterable[onnx.OperatorSetIdProto]) -> None:
             raise _ambiguous(
                 f"two versions of the operators of {domain or 'ai.onnx'!r} are imported, "
                 f"{versions[domain]} and {each.version}"
+            )
+
+
+def _check_references(held: Iterable[onnx.TensorProto]) -> None:
+    """Refuse a key beside those of the standard: `prepacked_0` names weights in another form.
+
+    ONNX Runtime 1.21 and later run these in place of the tensor's own; not all compare the two.
+    """
+    for tensor in held:
+        unknown = next((e.key for e in tensor.external_data if e.key not in _KEYS), None)
+        if unknown is not None:
+            raise _ambiguous(
+                f"the tensor {tensor.name!r} refers to external data under the key {unknown!r}, "
+                "which is not of the standard"
             )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import onnx
 
 from scanner.errors import MalformedModelError, UnsafeModelError
-from scanner.modelfile import blob_cache, guards
+from scanner.modelfile import blob_cache, tensor_sizes
 
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 # Without O_NONBLOCK, opening a FIFO would hang.
@@ -62,7 +62,7 @@ class Folder:
             MalformedModelError: The reference is unreadable, or the file is missing, too short or
                 has changed.
         """
-        place, want = location(tensor), guards.data_bytes(tensor)
+        place, want = location(tensor), tensor_sizes.data_bytes(tensor)
         problem = f"the tensor {tensor.name!r} takes its data from {place.path!r}"
         if want is None:
             raise MalformedModelError(

@@ -83,10 +83,10 @@ class Model:
             return len(self.data)
         from onnx.external_data_helper import uses_external_data  # noqa: PLC0415 - as above
 
-        from scanner.modelfile import guards  # noqa: PLC0415 - as above
+        from scanner.modelfile import tensor_sizes  # noqa: PLC0415 - as above
 
-        outside = filter(uses_external_data, guards.tensors(self.proto))
-        return len(self.data) + sum(guards.data_bytes(tensor) or 0 for tensor in outside)
+        outside = filter(uses_external_data, tensor_sizes.tensors(self.proto))
+        return len(self.data) + sum(tensor_sizes.data_bytes(tensor) or 0 for tensor in outside)
 
     @functools.cached_property
     def folder(self) -> external_data.Folder:

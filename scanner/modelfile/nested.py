@@ -111,6 +111,10 @@ class Contents:
         """Return all messages of a type."""
         return self._found.get(kind.DESCRIPTOR.full_name, ())
 
+    def all(self, name: str) -> Sequence[Any]:
+        """Return all messages of a type, by the type's full name."""
+        return self._found.get(name, ())
+
     def types(self) -> Mapping[str, int]:
         """Return how many messages of each type there are, by the type's full name."""
         return {name: len(found) for name, found in self._found.items()}

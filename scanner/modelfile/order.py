@@ -1,9 +1,11 @@
-"""The order of nodes: ONNX Runtime runs any; analyses read from front to back."""
+"""The order of nodes: ONNX Runtime runs any that is no circle; analyses read front to back."""
 
+import collections
 from collections.abc import Iterator, Sequence
 
 import onnx
 
+from scanner.errors import MalformedModelError
 from scanner.modelfile.nested import Body, subgraphs, walk
 
 
@@ -64,3 +66,59 @@ def _read(node: onnx.NodeProto) -> Iterator[str]:
         yield from (value.name for value in graph.output)
         for inner in graph.node:
             yield from _read(inner)
+
+
+def check_order(body: Body) -> None:
+    """Reject a value that is produced twice or depends on itself.
+
+    An input or a constant is produced before the first node.
+    """
+    nodes = body.node
+    inputs = [v if isinstance(v, str) else v.name for v in body.input]
+    given = {*inputs, *_constants_of(body)}
+    if len(set(inputs)) < len(inputs):
+        twice = next(name for name in inputs if inputs.count(name) > 1)
+        raise MalformedModelError(
+            f"the input {twice!r} is declared twice", remedy="export the model to ONNX again"
+        )
+    producer: dict[str, int] = {}
+    for position, node in enumerate(nodes):
+        for name in filter(None, node.output):
+            if name in producer or name in given:
+                raise MalformedModelError(
+                    f"the value {name!r} is produced twice", remedy="export the model to ONNX again"
+                )
+            producer[name] = position
+    reads = [{producer[name] for name in node.input if name in producer} for node in nodes]
+    if all(before < position for position, own in enumerate(reads) for before in own):
+        return
+    if cyclic := _on_a_cycle(reads):
+        raise MalformedModelError(
+            f"the node {nodes[cyclic[0]].name!r} ({nodes[cyclic[0]].op_type}) depends on its own "
+            "output",
+            remedy="export the model to ONNX again",
+        )
+
+
+def _constants_of(body: Body) -> set[str]:
+    """Return the names of a graph's constants; a function has none."""
+    if isinstance(body, onnx.FunctionProto):
+        return set()
+    sparse = (tensor.values.name for tensor in body.sparse_initializer)
+    return {*(tensor.name for tensor in body.initializer), *sparse}
+
+
+def _on_a_cycle(inputs: Sequence[set[int]]) -> list[int]:
+    """Return the nodes that can never run, given those each one waits for (Kahn's algorithm)."""
+    waiting = [len(own) for own in inputs]
+    followers = collections.defaultdict(list)
+    for position, own in enumerate(inputs):
+        for before in own:
+            followers[before].append(position)
+    ready = [position for position, count in enumerate(waiting) if not count]
+    while ready:
+        for after in followers[ready.pop()]:
+            waiting[after] -= 1
+            if not waiting[after]:
+                ready.append(after)
+    return [position for position, count in enumerate(waiting) if count]

@@ -6,7 +6,7 @@ from onnx.external_data_helper import uses_external_data
 
 from scanner.errors import MalformedModelError, UnsafeModelError, UnsupportedModelError
 from scanner.limits import Limits
-from scanner.modelfile import ambiguity, guards
+from scanner.modelfile import ambiguity, guards, tensor_sizes
 from scanner.modelfile.external_data import Folder
 
 
@@ -43,11 +43,11 @@ def complete(proto: onnx.ModelProto, folder: Folder) -> onnx.ModelProto:
         UnsafeModelError: External data lies outside the folder, or is not a regular file.
         MalformedModelError: External data is missing or too short.
     """
-    if not any(map(uses_external_data, guards.tensors(proto))):
+    if not any(map(uses_external_data, tensor_sizes.tensors(proto))):
         return proto
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
-    for tensor in filter(uses_external_data, guards.tensors(copy)):
+    for tensor in filter(uses_external_data, tensor_sizes.tensors(copy)):
         folder.inline(tensor)
     return copy
 

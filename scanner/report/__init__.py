@@ -21,6 +21,7 @@ FORMATS = {
     "sarif": "SarifReport",
     "junit": "JunitReport",
     "markdown": "MarkdownReport",
+    "html": "HtmlReport",
     "cyclonedx": "CyclonedxReport",
 }
 

@@ -12,11 +12,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scanner.errors import UsageError
+from scanner.report import charts
 from scanner.report.pictures import picture
 from scanner.results import Array, Finding, ScanResult, Trigger
 
 _LINKED = frozenset({errno.ELOOP, errno.EMLINK})  # what systems answer to O_NOFOLLOW
 _MOST_FILES = 256  # of one finding
+_LEAST = 256  # pixels of the longer side of a picture
 
 # Windows has no descriptors of folders; there each step is looked at before it is taken.
 _STEP_BY_STEP = os.open in os.supports_dir_fd and os.mkdir in os.supports_dir_fd
@@ -29,9 +31,10 @@ _NEW = (
 def write_evidence(results: Sequence[ScanResult], folder: Path) -> list[Path]:
     """Write the evidence of every finding into a folder, a sub-folder per model; return the files.
 
-    Arrays are written twice: as PNG to look at, and as .npy (float32, as the model takes them) to
-    feed to the model. No name of a file comes from a model, and below the folder no link is
-    followed: a file of the same name is replaced, never written through.
+    Arrays are written twice: as PNG to look at, of at least 256 pixels, and as .npy (float32, as
+    the model takes them) to feed to the model. Charts are those of the HTML report, as SVG. No name
+    of a file comes from a model, and below the folder no link is followed: a file of the same name
+    is replaced, never written through.
 
     Raises:
         UsageError: The folder cannot be written, or a link lies in it where a folder should be.
@@ -103,15 +106,17 @@ def _create(parent: int | Path, name: str) -> int:
 def _files(finding: Finding) -> Iterator[tuple[str, bytes]]:
     trigger = finding.evidence.trigger
     for name, data, low, high in _arrays(trigger) if trigger else ():
-        yield f"{name}.png", picture(data, low, high).png()
+        yield f"{name}.png", picture(data, low, high).png(_LEAST)
         yield f"{name}.npy", _npy(data)
+    for name, chart in charts.of(finding):
+        yield f"{name}.svg", charts.alone(chart).encode()
     for number, observation in enumerate(finding.observations):
         name = f"{number:02d}-{_plain(observation.code)}"
         if observation.excerpt:
             yield f"{name}.onnx", base64.b64decode(observation.excerpt)
         if observation.input is not None:
             shown = observation.input
-            yield f"{name}-input.png", picture(shown.image, shown.low, shown.high).png()
+            yield f"{name}-input.png", picture(shown.image, shown.low, shown.high).png(_LEAST)
             yield f"{name}-input.npy", _npy(shown.image)
 
 

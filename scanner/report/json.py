@@ -1,6 +1,7 @@
 """The result as JSON, schema 2 (docs/json.md describes each field)."""
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -46,28 +47,29 @@ def render(result: ScanResult, *, indent: int | None = 2) -> str:
     return write(first | body, indent=indent)
 
 
-def write_results(results: Iterable[ScanResult], path: Path) -> None:
+def write_results(results: Iterable[ScanResult], path: str | os.PathLike[str]) -> None:
     """Save results as JSON Lines, for `read_results`.
 
     Raises:
         UsageError: The file cannot be written.
     """
     try:
-        path.write_text(
+        Path(path).write_text(
             "".join(render(result, indent=None) for result in results), encoding="utf-8"
         )
     except OSError as error:
         raise UsageError(
-            f"{str(path)!r} cannot be written ({error.strerror})", remedy="name another file"
+            f"{os.fspath(path)!r} cannot be written ({error.strerror})", remedy="name another file"
         ) from error
 
 
-def read_results(path: Path) -> list[ScanResult]:
+def read_results(path: str | os.PathLike[str]) -> list[ScanResult]:
     """Read saved results: one JSON object, or JSON Lines.
 
     Raises:
         UsageError: The file cannot be read, or does not hold results of this schema.
     """
+    path = Path(path)
     try:
         return [_result(path, data) for data in _objects(jsonfile.read(path))]
     except jsonfile.UnreadableError as error:

@@ -10,8 +10,11 @@ from scanner.report import png
 from scanner.results import Array
 
 _SHADES = " ░▒▓█"
-_COLUMNS = 32
 _CHANNELS = (1, 3)
+
+
+Colour = tuple[int, int, int]
+"""Red, green and blue, in 0..255."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -23,19 +26,62 @@ class Picture:
     channels: int
     values: Sequence[float]
 
-    def png(self) -> bytes:
-        """Return the picture as a PNG file."""
-        pixels = bytes(min(255, max(0, round(255 * value))) for value in self.values)
-        return png.encode(pixels, self.width, self.height, self.channels)
+    def png(self, least: int = 0) -> bytes:
+        """Return the picture as a PNG file.
 
-    def blocks(self) -> list[str]:
+        Args:
+            least: Pixels that its longer side shall have at least; each of the picture's own
+                becomes a square of them.
+        """
+        times = -(-least // max(self.width, self.height)) or 1
+        values = bytes(map(_byte, self.values))
+        row, each = self.width * self.channels, self.channels
+        pixels = b"".join(
+            times
+            * b"".join(times * values[at : at + each] for at in range(start, start + row, each))
+            for start in range(0, len(values), row)
+        )
+        return png.encode(pixels, times * self.width, times * self.height, each)
+
+    def blocks(self, widest: int) -> list[str]:
         """Return the picture as lines of shades, one character per cell of about 1 x 2 pixels.
 
         A cell shows its largest value, so that a trigger of one pixel stays in sight.
+
+        Args:
+            widest: Most characters of a line.
         """
-        step = -(-self.width // _COLUMNS)
+        step = -(-self.width // widest)
         rows = range(0, self.height, 2 * step)
         return ["".join(self._shade(x, y, step) for x in range(0, self.width, step)) for y in rows]
+
+    def cells(self, widest: int) -> list[list[tuple[Colour, Colour]]]:
+        """Return the picture as lines of cells, each of two colours, one above the other.
+
+        A colour is that of the brightest pixel of its part, so that a trigger of one pixel stays in
+        sight.
+
+        Args:
+            widest: Most cells of a line.
+        """
+        step = -(-self.width // widest)
+        columns = range(0, self.width, step)
+        return [
+            [(self._colour(x, y, step), self._colour(x, y + step, step)) for x in columns]
+            for y in range(0, self.height, 2 * step)
+        ]
+
+    def _colour(self, left: int, top: int, step: int) -> Colour:
+        """Return the brightest pixel of a square; black below the picture."""
+        pixels = [
+            self.values[start : start + self.channels]
+            for y in range(top, min(top + step, self.height))
+            for x in range(left, min(left + step, self.width))
+            for start in ((y * self.width + x) * self.channels,)
+        ]
+        brightest = list(max(pixels, key=sum, default=(0.0,)))
+        red, green, blue = brightest if len(brightest) == 3 else 3 * brightest[:1]  # noqa: PLR2004
+        return _byte(red), _byte(green), _byte(blue)
 
     def _shade(self, left: int, top: int, step: int) -> str:
         cell = [
@@ -45,6 +91,10 @@ class Picture:
             for c in range(self.channels)
         ]
         return _SHADES[min(len(_SHADES) - 1, round(max(cell) * (len(_SHADES) - 1)))]
+
+
+def _byte(value: float) -> int:
+    return min(255, max(0, round(255 * value)))
 
 
 def floats(data: Array) -> tuple[tuple[int, ...], list[float]]:

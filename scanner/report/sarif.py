@@ -6,6 +6,7 @@ found is of kind `fail`; what is clean, undecided or not applicable is there as 
 nobody looked at.
 """
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
@@ -14,6 +15,7 @@ from urllib.parse import quote
 
 from scanner.report import Page
 from scanner.report.escape import printable
+from scanner.report.isolation import lacking
 from scanner.report.json import write
 from scanner.results import (
     Failure,
@@ -171,6 +173,7 @@ class _Log:
         return {
             "executionSuccessful": not failures,
             "toolExecutionNotifications": [self._notification(r, f) for r, f in failures],
+            "toolConfigurationNotifications": [*_isolation(results)],
             **(_circumstances(made) if made else {}),
         }
 
@@ -183,6 +186,19 @@ class _Log:
             "descriptor": {"id": str(failure.error["type"])},
             "properties": {"rule": failure.rule},
         }
+
+
+def _isolation(results: Sequence[ScanResult]) -> Iterator[Json]:
+    """Yield what the isolation of these scans lacked, each once."""
+    lacked = [lacking(result.runtime) for result in results]
+    for place, level in enumerate(("warning", "note")):
+        for words in dict.fromkeys(itertools.chain.from_iterable(both[place] for both in lacked)):
+            text = f"the isolation lacked something: {words}"
+            yield {
+                "level": level,
+                "message": {"text": printable(text, _LONGEST)},
+                "descriptor": {"id": "isolation"},
+            }
 
 
 def _circumstances(runs: Sequence[Run]) -> Json:

@@ -8,9 +8,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from scanner.limits import Confinement
 from scanner.report.escape import LONGEST, printable
-from scanner.report.pictures import picture
+from scanner.report.isolation import lacking
+from scanner.report.pictures import Picture, picture
 from scanner.report.totals import chances, is_failed, totals
 from scanner.results import (
     Block,
@@ -18,7 +18,6 @@ from scanner.results import (
     Failure,
     Finding,
     Histogram,
-    Runtime,
     ScanResult,
     Severity,
     Standing,
@@ -26,7 +25,6 @@ from scanner.results import (
     Verdict,
 )
 from scanner.results import Table as BlockTable
-from scanner.values import UnfitError, from_json
 
 STYLES = {
     Verdict.CLEAN: "bold green",
@@ -43,6 +41,9 @@ _REFERENCES_SHOWN = 4
 _SHOWN = 100  # observations of one finding, skips, failures: JSON has them all
 _BAR = 24
 _LABEL = 9
+_FEW = 3  # warnings, or failures, where not all is shown
+_WIDEST = 32  # columns of a picture
+_COLOURS = frozenset({"256", "truecolor"})  # of a console, where pictures keep their colours
 _SERIES_STYLES = ("red", "green", "cyan", "magenta")
 
 
@@ -53,32 +54,57 @@ def render(
     verbose: bool = False,
     fdr: float | None = None,
 ) -> None:
-    """Print one result in full, or several as a table with a row per model.
+    """Print the answer for one model, or several as a table with a row per model.
 
-    A verbose report shows every detector in full, and every model before the table.
+    A verbose report shows every detector in full below the answer, and every model before the
+    table.
     """
     for result in results if verbose or len(results) == 1 else ():
-        console.print(_single(result, verbose=verbose))
+        console.print(_answer(result, verbose=verbose))
+        if verbose:
+            console.print(_details(result, console))
         if len(results) > 1:
             console.print()
     if len(results) > 1:
         console.print(_overview(results, fdr))
 
 
-def _single(result: ScanResult, *, verbose: bool) -> RenderableType:
-    parts: list[RenderableType] = [_heading(result), "", _summary(result)]
-    full = [f for f in result.findings if verbose or _is_shown_in_full(f)]
-    for finding in full:
-        parts += ["", _finding_heading(finding), _body(finding)]
-    if rest := [f for f in result.findings if f not in full and f.statistic != 0]:
-        parts += ["", _in_words(rest)]
-    if result.skips or result.failures:
-        parts.append("")
-    skipped = _by_cause((s.rule, s.reason) for s in result.skips)
+def _answer(result: ScanResult, *, verbose: bool) -> RenderableType:
+    """The verdict, why, what it rests on and what to do next: in ten lines, unless verbose."""
+    verdict = (result.verdict.value, STYLES[result.verdict])
+    title = Text.assemble(verdict, "  ", (printable(result.model.path), "bold"))
+    table = Table.grid(padding=(0, 2, 0, 2))
+    table.add_column(min_width=_LABEL)
+    table.add_column(overflow="fold")
+    table.add_row("because", _text(result.reason, 400).append("."))
+    most = _SHOWN if verbose else _FEW
+    for warning in result.warnings[:most]:
+        table.add_row(Text("warning", "yellow"), _text(warning, 600).append("."))
     failed = _by_cause((f.rule, f.sentence) for f in result.failures)
+    for rules, sentence in failed[:most]:
+        table.add_row(
+            Text("failed", "red"), _text(rules, 400).append(": ").append(_text(sentence, 600))
+        )
+    left = max(0, len(result.warnings) - most) + max(0, len(failed) - most)
+    if left:
+        table.add_row("", Text(f"and {left} more warnings or failures", "dim"))
+    for label, sentence in _grounds(result, verbose=verbose):
+        table.add_row(Text(label, "dim"), _text(sentence, 400, "dim"))
+    return Group(title, table)
+
+
+def _details(result: ScanResult, console: Console) -> RenderableType:
+    """A row per detector, and in full those that have something to show."""
+    parts: list[RenderableType] = ["", _files(result), "", _summary(result)]
+    for finding in result.findings:
+        if not (finding.statistic or finding.observations or finding.description.blocks):
+            continue
+        parts += ["", _finding_heading(finding), _body(finding, console)]
+    skipped = _by_cause((s.rule, s.reason) for s in result.skips)
+    if skipped:
+        parts.append("")
     parts += [_line(f"skipped {rules}", reason, "dim") for rules, reason in skipped[:_SHOWN]]
-    parts += [_line(f"failed {rules}", sentence, "red") for rules, sentence in failed[:_SHOWN]]
-    return Group(*parts, "", _conclusion(result))
+    return Group(*parts)
 
 
 def _by_cause(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -87,20 +113,6 @@ def _by_cause(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     for rule, cause in pairs:
         rules.setdefault(cause, []).append(rule)
     return [(", ".join(stopped), cause) for cause, stopped in rules.items()]
-
-
-def _is_shown_in_full(finding: Finding) -> bool:
-    return bool(
-        finding.description.blocks or finding.observations or finding.verdict is Verdict.SUSPICIOUS
-    )
-
-
-def _in_words(findings: Sequence[Finding]) -> Table:
-    """The evidence of what is not shown in full, a row per detector."""
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for finding in findings:
-        table.add_row(_text(finding.rule.id, style="cyan"), _text(finding.reason, 400, "dim"))
-    return table
 
 
 def _summary(result: ScanResult) -> Table:
@@ -138,8 +150,8 @@ def _reach(standing: Standing) -> str:
     return f"{low:.4g}{unit}" if low == high else f"{low:.4g} to {high:.4g}{unit}"
 
 
-def _heading(result: ScanResult) -> Text:
-    text = Text("suspect    ").append(printable(result.model.path), "bold")
+def _files(result: ScanResult) -> Text:
+    text = Text("suspect    ").append(printable(result.model.path))
     for reference in result.references[:_REFERENCES_SHOWN]:
         text.append("\nreference  ").append(printable(reference.path))
     more = len(result.references) - _REFERENCES_SHOWN
@@ -162,22 +174,8 @@ def _sentences(finding: Finding) -> RenderableType:
     return Group(*lines) if lines else _text(finding.reason, 600)
 
 
-def _conclusion(result: ScanResult) -> Table:
-    """The verdict and what it rests on, a row each, wrapped within its column."""
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(min_width=_LABEL)
-    table.add_column(overflow="fold")
-    verdict = Text(result.verdict.value, STYLES[result.verdict])
-    table.add_row("verdict", verdict.append(f": {printable(result.reason, 400)}.", "default"))
-    for warning in result.warnings:
-        table.add_row(Text("warning", "yellow"), _text(warning, 600).append("."))
-    for label, sentence in _grounds(result):
-        table.add_row(Text(label, "dim"), _text(sentence, 400, "dim"))
-    return table
-
-
-def _grounds(result: ScanResult) -> Iterator[tuple[str, str]]:
-    """Yield what the verdict rests on, what would make it stronger, and what ran."""
+def _grounds(result: ScanResult, *, verbose: bool) -> Iterator[tuple[str, str]]:
+    """Yield what the verdict rests on, what the detectors say, and what to do next."""
     if result.verdict is Verdict.INCONCLUSIVE and result.index is not None and not result.missed:
         reach = "clean networks of the shipped recipes reached 1 at most"
         yield "index", f"{result.index:.2f}, uncalibrated: {reach}"
@@ -186,28 +184,33 @@ def _grounds(result: ScanResult) -> Iterator[tuple[str, str]]:
         yield label, f"{allowed.rule}, until {allowed.expires}: {allowed.reason}"
     if result.calibration:
         yield "rests on", result.calibration
-    if result.input_range is not None:
+    yield "detectors", _tally(result)
+    if verbose and result.input_range is not None:
         found = result.input_range
         yield "input", f"{found.low:.4g}..{found.high:.4g}: {found.sentence}"
-    for number, sentence in enumerate(result.advice):
-        yield "" if number else "stronger", sentence
+    for number, sentence in enumerate(result.advice if verbose else result.advice[:1]):
+        yield "" if number else "next", sentence
     if result.runtime is not None:
         runtime = result.runtime
         threads = f"{runtime.threads} thread{'s' if runtime.threads != 1 else ''}"
         version = f"ONNX Runtime {runtime.versions.get('onnxruntime', '?')}"
         yield "ran on", f"{runtime.provider}, {threads}, {version}, {runtime.seconds:.2f} s"
-        if missing := _missing(runtime):
-            yield "isolation", "; ".join(missing)
+        missing, lesser = lacking(runtime)
+        if said := (*missing, *(lesser if verbose else ())):
+            yield "isolation", "; ".join(said)
 
 
-def _missing(runtime: Runtime) -> tuple[str, ...]:
-    """Return what the isolation lacked, in words."""
-    if not runtime.isolation:
-        return ()
-    try:
-        return from_json(Confinement, runtime.isolation).missing()
-    except UnfitError:  # a saved result of another version
-        return ("not known to this version",)
+def _tally(result: ScanResult) -> str:
+    """Count what the detectors say; those that are not clean, or did not run, are named."""
+    said = []
+    for verdict in (Verdict.SUSPICIOUS, Verdict.INCONCLUSIVE):
+        named = [f.rule.id for f in result.findings if f.verdict is verdict]
+        said += [f"{len(named)} {verdict.value} ({', '.join(named)})"] if named else []
+    clean = sum(finding.verdict is Verdict.CLEAN for finding in result.findings)
+    said += [f"{clean} clean"] if clean else []
+    skipped = [skip.rule for skip in result.skips]
+    said += [f"{len(skipped)} skipped ({', '.join(skipped)})"] if skipped else []
+    return ", ".join(said) or "none ran"
 
 
 def _line(label: str, sentence: str, style: str) -> Text:
@@ -219,12 +222,12 @@ def _text(shown: str, longest: int = LONGEST, style: str = "") -> Text:
     return Text(printable(shown, longest), style)
 
 
-def _body(finding: Finding) -> RenderableType:
+def _body(finding: Finding, console: Console) -> RenderableType:
     """What the detector describes, and the trigger; else what was observed, in sentences."""
     blocks = finding.description.blocks
     parts = [_block(block) for block in blocks]
     if finding.evidence.trigger and blocks:
-        parts += _trigger(finding.evidence.trigger)
+        parts += _trigger(finding.evidence.trigger, console)
     return Group(*parts) if parts else _sentences(finding)
 
 
@@ -251,18 +254,37 @@ def _table(block: BlockTable) -> Table:
     return table
 
 
-def _trigger(trigger: Trigger) -> list[RenderableType]:
-    mask = picture(trigger.mask)
-    stamped = picture(trigger.stamped, trigger.low, trigger.high)
+def _trigger(trigger: Trigger, console: Console) -> list[RenderableType]:
+    """The mask, and an image with the trigger, as wide as the terminal allows."""
+    widest = max(8, min(_WIDEST, (console.width - 7) // 2))
+    pictures = (picture(trigger.mask), picture(trigger.stamped, trigger.low, trigger.high))
+    in_colour = console.color_system in _COLOURS and not console.options.ascii_only
+    draw = _in_colour if in_colour else _in_shades
     table = Table(box=box.SQUARE, padding=0, header_style="dim", show_lines=False)
     table.add_column(f"mask of class {trigger.class_id}")
     table.add_column("an image, stamped")
-    for one, other in zip(mask.blocks(), stamped.blocks(), strict=False):
-        table.add_row(one, other)
+    table.add_row(*(draw(each, widest) for each in pictures))
     flips = f"the stamped image turns from class {trigger.class_before} to {trigger.class_after}"
     success = trigger.success
     held = "" if success is None else f"; so do {success:.0%} of the images held back"
     return [table, Text(flips + held)]
+
+
+def _in_colour(shown: Picture, widest: int) -> Text:
+    """Draw a picture in its colours: two pixels a character, one above the other."""
+    lines = [
+        Text.assemble(*(("▀", f"{_rgb(upper)} on {_rgb(lower)}") for upper, lower in line))
+        for line in shown.cells(widest)
+    ]
+    return Text("\n").join(lines)
+
+
+def _rgb(colour: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
+def _in_shades(shown: Picture, widest: int) -> Text:
+    return Text("\n".join(shown.blocks(widest)))
 
 
 def _histogram(block: Histogram) -> Table:

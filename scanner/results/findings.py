@@ -283,6 +283,8 @@ class Finding:
         description: What a report draws.
         observations: Structural observations behind the verdict.
         left_out: Classes that the time ran out for, of those that were to be searched.
+        clean: The statistics of the clean models that calibrate it, from the smallest; none while
+            uncalibrated.
     """
 
     rule: Rule
@@ -297,6 +299,7 @@ class Finding:
     description: Description = Description()
     observations: tuple[Observation, ...] = ()
     left_out: int = 0
+    clean: tuple[float, ...] = ()
 
     def __repr__(self) -> str:
         """Show what a person asks for first."""

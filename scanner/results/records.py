@@ -147,10 +147,17 @@ class Likeness:
 
 @frozen
 class Skip:
-    """A detector that did not apply; a skip is not a pass."""
+    """A detector that did not apply; a skip is not a pass.
+
+    Attributes:
+        rule: Its id.
+        reason: Why, in a sentence.
+        forbids_clean: Whether what it could not look behind might decide the answer.
+    """
 
     rule: Identifier
     reason: str
+    forbids_clean: bool = False
 
 
 @frozen

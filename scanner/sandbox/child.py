@@ -12,8 +12,8 @@ from typing import IO, Any
 from scanner.errors import DeviceError, ScannerError, WorkerCrashedError, WorkerLimitError
 from scanner.limits import Allowance
 from scanner.sandbox import confinement, deadline, messages
-from scanner.sandbox.endpoint import carry_out
-from scanner.values import from_json
+from scanner.sandbox.endpoint import Step, carry_out
+from scanner.values import from_json, to_json
 
 _PROGRESS_SECONDS = 0.1
 
@@ -28,7 +28,7 @@ def serve(preload: Sequence[str]) -> None:
     confinement.die_with_parent()
     pipe = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    refusal = _import(preload)
+    refusal = import_ahead(preload)
     commands = os.fdopen(0, "rb", closefd=False)
     first = messages.read(commands)
     if first is None:
@@ -42,7 +42,7 @@ def serve(preload: Sequence[str]) -> None:
         messages.write(pipe, refusal or _answer(request, pipe))
 
 
-def _import(modules: Sequence[str]) -> dict[str, Any] | None:
+def import_ahead(modules: Sequence[str]) -> dict[str, Any] | None:
     """Import ahead of the first call; return the answer to every call if a library is missing."""
     # Imports make little garbage but many objects, which the collector would walk over and over.
     gc.disable()
@@ -79,11 +79,11 @@ def _answer(request: dict[str, Any], pipe: IO[bytes]) -> dict[str, Any]:
     module, name = request["function"].split(":")
     last = 0.0
 
-    def progress(done: int, total: int) -> None:
+    def progress(step: Step) -> None:
         nonlocal last
         if time.monotonic() - last > _PROGRESS_SECONDS:
             last = time.monotonic()
-            messages.write(pipe, {"progress": [done, total]})
+            messages.write(pipe, {"progress": to_json(step)})
 
     try:
         function = getattr(importlib.import_module(module), name)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from scanner.errors import DeviceError
 from scanner.limits import Allowance, Confinement
-from scanner.sandbox import landlock, linux, seccomp
+from scanner.sandbox import landlock, linux, namespaces, seccomp
 
 # Bytes; the child writes nothing but its error output, to a file that the parent opened.
 _WRITTEN = 2**20
@@ -72,7 +72,9 @@ def confine(allowance: Allowance) -> None:
     devices = _cuda_devices() if allowance.cuda else ()
     readable = {*allowance.readable, *_own_files()}
     limits = _limit_resources(allowance, kernel_holds_memory=not devices)
-    own_account = not devices and _take_own_account()
+    own = () if devices else namespaces.enter()
+    hidden = "mount" in own and namespaces.hide_processes()
+    own_account = not devices and _take_own_account(own)
     capabilities = _drop_capabilities(allowance.readable)
     die_with_parent()  # a process that changes its credentials has to ask for this once more
     no_new_privs = on_linux and linux.control_process(_PR_SET_NO_NEW_PRIVS, 1)
@@ -89,6 +91,8 @@ def confine(allowance: Allowance) -> None:
         capabilities=capabilities,
         landlock=restricted,
         seccomp=filtered,
+        namespaces=own,
+        processes_hidden=hidden,
         cuda=bool(devices),
     )
 
@@ -125,17 +129,17 @@ def _limit_resources(allowance: Allowance, *, kernel_holds_memory: bool) -> tupl
     return tuple(wanted)
 
 
-def _take_own_account() -> bool:
+def _take_own_account(entered: Sequence[str]) -> bool:
     """Become a user whose threads the kernel counts apart; return whether that worked.
 
     Root takes a real user id that nobody has; the effective one, which decides about files, stays.
-    Others enter a user namespace of their own, where the system lets them.
+    For others it takes a user namespace of their own.
     """
     if sys.platform != "linux":
         return False
     if os.geteuid() != 0:
         kernel = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
-        return kernel >= _COUNTS_IN_NAMESPACES and linux.enter_user_namespace()
+        return kernel >= _COUNTS_IN_NAMESPACES and "user" in entered
     try:
         os.setresuid(_UNUSED_USERS + os.getpid() % _USERS, -1, -1)
     except OSError:  # root of a container that has no such user, or without the right

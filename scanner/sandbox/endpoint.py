@@ -2,15 +2,44 @@
 
 import typing
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from scanner.values import from_json, frozen, to_json
+from scanner.values import (
+    LARGEST_INTEGER,
+    Count,
+    Identifier,
+    Index,
+    Within,
+    from_json,
+    frozen,
+    to_json,
+)
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 
-Progress = Callable[[int, int], None]
-"""Called as `progress(done, total)` while work is under way."""
+
+@frozen
+class Step:
+    """How far a call has come, and what it is at.
+
+    Attributes:
+        done: How much is done, of `total`.
+        total: How much there is to do.
+        rule: Whose measurement is under way; None where nobody says.
+        class_id: The class that it is at.
+        model: What the caller calls the model; a child does not say.
+    """
+
+    done: Count
+    total: Annotated[int, Within(1, LARGEST_INTEGER)]
+    rule: Identifier | None = None
+    class_id: Index | None = None
+    model: str = ""
+
+
+Progress = Callable[[Step], None]
+"""Called as `progress(step)` while work is under way."""
 
 
 @frozen

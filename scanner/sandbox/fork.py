@@ -25,7 +25,8 @@ def shed(
 
     Args:
         parent: The caller's process id.
-        descriptors: They become standard input, output and error; all others are closed.
+        descriptors: They become standard input, output and error, and those that come after; all
+            others are closed.
         folder: The new working folder.
         environment: The new environment.
     """
@@ -33,7 +34,7 @@ def shed(
     if os.getppid() != parent:
         os._exit(1)  # the parent ended before the kernel was told
     os.setsid()  # no terminal to write on, and Ctrl-C is left to the parent
-    _take_descriptors(descriptors)
+    take_descriptors(descriptors)
     os.chdir(folder)
     _take_signals()
     os.environ.clear()
@@ -46,12 +47,15 @@ def shed(
     warnings.simplefilter("ignore")
 
 
-def _take_descriptors(descriptors: Sequence[int]) -> None:
-    # First move them away from 0, 1 and 2: the caller may have closed these, and one pipe must not
+def take_descriptors(descriptors: Sequence[int]) -> None:
+    """Make descriptors this process's first and only ones: its three streams come first."""
+    # First move them out of the way: the caller may have closed 0, 1 and 2, and one pipe must not
     # overwrite another.
-    for number, descriptor in enumerate([fcntl.fcntl(d, fcntl.F_DUPFD, 3) for d in descriptors]):
+    count = len(descriptors)
+    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, count) for descriptor in descriptors]
+    for number, descriptor in enumerate(moved):
         os.dup2(descriptor, number)
-    os.closerange(3, max(int(path.name) for path in Path("/proc/self/fd").iterdir()) + 1)
+    os.closerange(count, max(int(path.name) for path in Path("/proc/self/fd").iterdir()) + 1)
     # What the caller's streams hold unwritten or unread belongs to the caller: keep them from being
     # closed here.
     _kept.extend((sys.stdin, sys.stdout, sys.stderr))

@@ -3,7 +3,7 @@
 A fork inherits the modules that this process has loaded, so nothing is imported twice; it costs
 half as much as a fresh interpreter. It is safe before any native library is loaded and while there
 is only one thread. `scanner.sandbox.fork` says what the child then sheds; docs/threat-model.md says
-what it keeps.
+what it keeps. Several children at once are the business of `scanner.sandbox.twins`.
 """
 
 import abc
@@ -14,7 +14,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -23,7 +23,7 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 _roots = [_ROOT]  # where this program lies; tests add their own folder
 _STARTER = (
     "import os, sys; sys.path[:0] = sys.argv[1].split(os.pathsep); "
-    "from scanner.sandbox.child import serve; serve(sys.argv[2:])"
+    "from scanner.sandbox.{0} import serve; serve(sys.argv[2:])"
 )
 # Their threads and locks would not survive a fork.
 _NATIVE = frozenset({"numpy", "onnxruntime", "onnx", "torch"})
@@ -32,7 +32,8 @@ _NEEDED = ("numpy", "onnx", "onnxruntime", "ml_dtypes", "google", "typing_extens
 _preloaded: list[str] = []  # native libraries that this process holds for its children only
 _LARGEST = 2**28  # bytes; the memory of a larger caller would count against the child's limit
 _HELD = ("VmRSS", "VmPTE", "VmSwap")  # fields of /proc/PID/status
-_PAUSE = 0.002  # seconds between two checks on whether a child or a thread has ended
+PAUSE = 0.002
+"""Seconds between two checks on whether a child or a thread has ended."""
 _LOOKS = 10
 
 # Environments often hold secrets, and variables that load code (LD_PRELOAD, PYTHONPATH,
@@ -49,18 +50,21 @@ class Child(abc.ABC):
     """A started child.
 
     Attributes:
-        pid: Its process id.
         commands: The pipe it reads.
         answers: The pipe it writes.
         errors: What it writes to standard output and standard error.
         folder: Its working folder, empty and its own.
     """
 
-    pid: int
     commands: IO[bytes]
     answers: IO[bytes]
     errors: IO[bytes]
     folder: str
+
+    @property
+    @abc.abstractmethod
+    def pid(self) -> int:
+        """Its process id."""
 
     @abc.abstractmethod
     def wait(self, seconds: float = 0) -> int | None:
@@ -73,7 +77,7 @@ class Child(abc.ABC):
 
 def start(preload: Sequence[str]) -> Child:
     """Start a child that imports `preload` and answers calls (`scanner.sandbox.child.serve`)."""
-    folder = _empty_folder() if may_fork() else None
+    folder = empty_folder() if may_fork() else None
     return Interpreter(preload) if folder is None else Fork(preload, folder)
 
 
@@ -90,7 +94,7 @@ def may_fork() -> bool:
         return False
     if any(os.environ.get(name) for name in _LOADERS) or _foreign_library_folders():
         return False
-    return resident_bytes(os.getpid()) < _LARGEST and _is_alone() and not _needs_other_folders()
+    return resident_bytes(os.getpid()) < _LARGEST and is_alone() and not _needs_other_folders()
 
 
 def preload(modules: Sequence[str]) -> None:
@@ -106,11 +110,11 @@ def preload(modules: Sequence[str]) -> None:
     for name in modules:
         importlib.import_module(name)
     gc.freeze()
-    if _is_alone():
+    if is_alone():
         _preloaded.extend(_NATIVE & sys.modules.keys())
 
 
-def _is_alone() -> bool:
+def is_alone() -> bool:
     """Whether this process has one thread; the kernel takes a moment to end one just joined."""
     with contextlib.suppress(OSError):  # without /proc there is no way to tell
         for _ in range(_LOOKS):
@@ -118,7 +122,7 @@ def _is_alone() -> bool:
                 return True
             if threading.active_count() > 1:
                 return False
-            time.sleep(_PAUSE)
+            time.sleep(PAUSE)
     return False
 
 
@@ -208,28 +212,62 @@ class Interpreter(Child):
 
     def __init__(self, preload: Sequence[str]) -> None:
         import subprocess  # noqa: PLC0415 - a fork needs neither
-        import tempfile  # noqa: PLC0415
+        import tempfile  # noqa: PLC0415 - as above
 
         self._temporary = tempfile.TemporaryDirectory(prefix="scan-")
         self.folder = self._temporary.name
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
-        # -P keeps the folder of the models, which may hold a hostile numpy.py, out of the child's
-        # module path. No variable of Python has an effect (-E), nor has a folder of the user that
-        # the parent does not look into (-s). A session of its own has no terminal to write on, and
-        # leaves Ctrl-C to this side.
-        process = subprocess.Popen(  # noqa: S603 - this interpreter, this package
-            [sys.executable, *_flags(), "-c", _STARTER, os.pathsep.join(_roots), *preload],
+        self._process = Spawned(
+            interpreter("child", preload),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
             cwd=self.folder,
-            env=environment(),
-            start_new_session=True,
         )
-        assert process.stdin is not None  # noqa: S101 - opened as pipes above
-        assert process.stdout is not None  # noqa: S101
-        self._process, self._running = process, subprocess.TimeoutExpired
-        self.pid, self.commands, self.answers = process.pid, process.stdin, process.stdout
+        self.commands, self.answers = self._process.pipes()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def wait(self, seconds: float = 0) -> int | None:
+        """Return its exit code, negative for a signal; None if it still runs after the wait."""
+        return self._process.wait(seconds)
+
+    def kill(self) -> None:
+        """End it at once, wait for its end, and remove its folder."""
+        self._process.kill()
+        self._temporary.cleanup()
+
+
+class Spawned:
+    """A program that this process has started, and for which it waits.
+
+    Args:
+        command: The program and its arguments.
+        options: Passed on to `subprocess.Popen`.
+    """
+
+    def __init__(self, command: Sequence[str], **options: Any) -> None:
+        import subprocess  # noqa: PLC0415 - a fork does not need it
+
+        # A session of its own has no terminal to write on, and leaves Ctrl-C to this side.
+        self._process = subprocess.Popen(  # noqa: S603 - this interpreter, this package
+            command, env=environment(), start_new_session=True, **options
+        )
+        self._running = subprocess.TimeoutExpired
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def pipes(self) -> tuple[IO[bytes], IO[bytes]]:
+        """Return its standard input and output, which were asked for as pipes."""
+        assert self._process.stdin is not None  # noqa: S101 - for the type checker
+        assert self._process.stdout is not None  # noqa: S101
+        return self._process.stdin, self._process.stdout
 
     def wait(self, seconds: float = 0) -> int | None:
         """Return its exit code, negative for a signal; None if it still runs after the wait."""
@@ -239,40 +277,35 @@ class Interpreter(Child):
             return None
 
     def kill(self) -> None:
-        """End it at once, wait for its end, and remove its folder."""
+        """End it at once, and wait for its end."""
         self._process.kill()
         self._process.wait()
-        self._temporary.cleanup()
 
 
-def _flags() -> list[str]:
-    """Return the options of a child's interpreter; -B and UTF-8 mode are the caller's own."""
-    return [
+def interpreter(module: str, arguments: Sequence[str]) -> list[str]:
+    """Return the command by which a fresh interpreter calls `serve` of a module of this package.
+
+    -P keeps the folder of the models, which may hold a hostile numpy.py, out of its module path. No
+    variable of Python has an effect (-E), nor has a folder of the user that this process does not
+    look into (-s). -B and UTF-8 mode are the caller's own.
+    """
+    flags = [
         "-E",
         "-P",
         *(() if _user_site() else ("-s",)),
         *(("-B",) if sys.dont_write_bytecode else ()),
         *(("-X", "utf8") if sys.flags.utf8_mode else ()),
     ]
+    starter = _STARTER.format(module)
+    return [sys.executable, *flags, "-c", starter, os.pathsep.join(_roots), *arguments]
 
 
-class Fork(Child):
-    """A copy of this process that sheds what is the caller's (`scanner.sandbox.fork`)."""
+class Forked:
+    """A forked process, for which this one waits."""
 
-    def __init__(self, preload: Sequence[str], folder: str) -> None:
-        self.folder = folder
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
         self._code: int | None = None
-        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as undo:
-            undo.callback(_remove, folder)
-            self.errors = undo.enter_context(os.fdopen(os.memfd_create("scan-errors"), "r+b"))
-            listens, commands = os.pipe()
-            theirs.callback(os.close, listens)
-            self.commands = undo.enter_context(os.fdopen(commands, "wb"))
-            answers, speaks = os.pipe()
-            theirs.callback(os.close, speaks)
-            self.answers = undo.enter_context(os.fdopen(answers, "rb"))
-            self.pid = _fork((listens, speaks, self.errors.fileno()), folder, preload)
-            undo.pop_all()
 
     def wait(self, seconds: float = 0) -> int | None:
         """Return its exit code, negative for a signal; None if it still runs after the wait."""
@@ -281,15 +314,14 @@ class Fork(Child):
             self._look()
             if self._code is None and time.monotonic() >= end:
                 return None
-            time.sleep(0 if self._code is not None else _PAUSE)
+            time.sleep(0 if self._code is not None else PAUSE)
         return self._code
 
     def kill(self) -> None:
-        """End it at once, wait for its end, and remove its folder."""
+        """End it at once, and wait for its end."""
         if self.wait() is None:
             os.kill(self.pid, signal.SIGKILL)
             self.wait(float("inf"))
-        _remove(self.folder)
 
     def _look(self) -> None:
         try:
@@ -300,8 +332,74 @@ class Fork(Child):
             self._code = os.waitstatus_to_exitcode(status) if pid else None
 
 
-def _fork(pipes: Sequence[int], folder: str, preload: Sequence[str]) -> int:
-    """Return the process id of a forked child, in the parent alone."""
+class Fork(Child):
+    """A copy of this process that sheds what is the caller's (`scanner.sandbox.fork`)."""
+
+    def __init__(self, preload: Sequence[str], folder: str) -> None:
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as undo:
+            streams = open_streams(self, folder, theirs, undo)
+            self._process = Forked(fork(streams, folder, module_path(), lambda: serve(preload)))
+            undo.pop_all()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def wait(self, seconds: float = 0) -> int | None:
+        """Return its exit code, negative for a signal; None if it still runs after the wait."""
+        return self._process.wait(seconds)
+
+    def kill(self) -> None:
+        """End it at once, wait for its end, and remove its folder."""
+        self._process.kill()
+        remove(self.folder)
+
+
+def open_streams(
+    child: Child, folder: str, theirs: contextlib.ExitStack, undo: contextlib.ExitStack
+) -> tuple[int, int, int]:
+    """Give a child that is to be forked its folder and its streams.
+
+    Args:
+        child: Gets this side's ends.
+        folder: Its own.
+        theirs: Closes the child's ends on this side, once it has them.
+        undo: Closes this side's ends, where there will be no child.
+
+    Returns:
+        What becomes its standard input, output and error.
+    """
+    child.folder = folder
+    undo.callback(remove, folder)
+    child.errors = undo.enter_context(os.fdopen(os.memfd_create("scan-errors"), "r+b"))
+    listens, commands = os.pipe()
+    theirs.callback(os.close, listens)
+    child.commands = undo.enter_context(os.fdopen(commands, "wb"))
+    answers, speaks = os.pipe()
+    theirs.callback(os.close, speaks)
+    child.answers = undo.enter_context(os.fdopen(answers, "rb"))
+    return listens, speaks, child.errors.fileno()
+
+
+def serve(preload: Sequence[str]) -> None:
+    """Answer calls, in a forked child."""
+    from scanner.sandbox import child  # noqa: PLC0415 - the parent has no use for it
+
+    child.serve(preload)
+
+
+def fork(
+    descriptors: Sequence[int], folder: str, path: Sequence[str], live: Callable[[], None]
+) -> int:
+    """Fork this process, and return the process id of the child, in the parent alone.
+
+    Args:
+        descriptors: What becomes the child's first descriptors; it has no others.
+        folder: Its working folder.
+        path: Where it looks for modules.
+        live: Its whole life.
+    """
     parent = os.getpid()
     # None of the caller's signal handlers may run in the child, which accepts signals again once it
     # has reset them all.
@@ -309,26 +407,30 @@ def _fork(pipes: Sequence[int], folder: str, preload: Sequence[str]) -> int:
     try:
         pid = os.fork()
         if pid == 0:
-            _live(parent, pipes, folder, preload)
+            _live(parent, descriptors, folder, path, live)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
     return pid
 
 
-def _live(parent: int, pipes: Sequence[int], folder: str, preload: Sequence[str]) -> NoReturn:
+def _live(
+    parent: int,
+    descriptors: Sequence[int],
+    folder: str,
+    path: Sequence[str],
+    live: Callable[[], None],
+) -> NoReturn:
     """Be the forked child, and never return into the caller's code.
 
     The caller's module path goes first: a module that lies beside the models must not be imported.
     """
     status = 1
     try:
-        sys.path[:] = module_path()
-        from scanner.sandbox import fork  # noqa: PLC0415 - the parent has no use for it
+        sys.path[:] = path
+        from scanner.sandbox import fork as forked  # noqa: PLC0415 - the parent has no use for it
 
-        fork.shed(parent, pipes, folder, environment())
-        from scanner.sandbox import child  # noqa: PLC0415 - as above
-
-        child.serve(preload)
+        forked.shed(parent, descriptors, folder, environment())
+        live()
         status = 0
     except BaseException:  # noqa: BLE001 - nothing may escape into the caller's code
         import traceback  # noqa: PLC0415 - only for a bug
@@ -366,7 +468,7 @@ def _user_site() -> Sequence[str]:
     return (site.USER_SITE,) if site is not None and site.ENABLE_USER_SITE else ()
 
 
-def _empty_folder() -> str | None:
+def empty_folder() -> str | None:
     """Make a folder under a name that cannot be guessed; return None if its parent is not writable.
 
     The standard library's `tempfile` looks in more places, but takes as long to import as all the
@@ -380,7 +482,8 @@ def _empty_folder() -> str | None:
     return str(path.absolute())
 
 
-def _remove(folder: str) -> None:
+def remove(folder: str) -> None:
+    """Remove a child's folder, if it is still there."""
     try:
         Path(folder).rmdir()
     except FileNotFoundError:

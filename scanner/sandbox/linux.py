@@ -11,7 +11,6 @@ _PR_CAPBSET_DROP = 24
 _CAPABILITY_HEADER = struct.pack("=Ii", 0x20080522, 0)  # the third version; this process
 _CAPABILITY_SETS = "=6I"  # effective, permitted, inheritable: the lower halves, then the upper
 _CAPABILITIES = 64  # as many as the sets have bits; the kernel knows 41
-_CLONE_NEWUSER = 0x10000000
 
 
 def system_call(number: int, *arguments: int | bytes | None) -> int:
@@ -59,12 +58,9 @@ def empty_bounding_set(kept: int) -> None:
             return
 
 
-def enter_user_namespace() -> bool:
-    """Enter a user namespace of one's own; return whether it worked.
-
-    This thread must be the only one. The kernel counts the threads of a user in each namespace.
-    """
-    return bool(ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWUSER) == 0)
+def unshare(flags: int) -> bool:
+    """Enter new namespaces; return whether that worked."""
+    return bool(ctypes.CDLL(None, use_errno=True).unshare(ctypes.c_int(flags)) == 0)
 
 
 def wipe_first_environment() -> None:

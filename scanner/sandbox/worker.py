@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 from scanner.errors import (
     ErrorData,
@@ -26,14 +26,13 @@ from scanner.errors import (
     WorkerTimeoutError,
 )
 from scanner.limits import Allowance
-from scanner.sandbox import launch, messages
-from scanner.sandbox.endpoint import Answer, Endpoint, Progress, Request
-from scanner.values import LARGEST_INTEGER, Count, UnfitError, Within, from_json, to_json
+from scanner.sandbox import launch, messages, twins
+from scanner.sandbox.endpoint import Answer, Endpoint, Progress, Request, Step
+from scanner.values import UnfitError, from_json, to_json
 
 _GRACE = 1.0  # seconds between asking the child to stop and killing it
 _GLANCE = 0.1  # seconds between two checks of the child's memory and threads
 _MOST_UNREAD = 16  # progress messages that wait to be looked at
-_Total = Annotated[int, Within(1, LARGEST_INTEGER)]
 _ERROR_BYTES = 4096  # of the child's error output; the last line says why it died
 
 # What C++ and Python print before they end for want of memory.
@@ -50,10 +49,11 @@ class Worker:
 
     Args:
         preload: Modules that the child imports while it waits for its first call.
+        child: It, where it was started together with others.
     """
 
-    def __init__(self, preload: Sequence[str] = ()) -> None:
-        self._child = launch.start(preload)
+    def __init__(self, preload: Sequence[str] = (), child: launch.Child | None = None) -> None:
+        self._child = child or launch.start(preload)
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._listener: threading.Thread | None = None
 
@@ -118,7 +118,7 @@ class Worker:
                 self.kill()
                 raise WorkerCrashedError.no_answer(error.field) from error
             if progress:
-                progress(*message["progress"])
+                progress(message["progress"])
 
     def kill(self) -> None:
         """End the child at once and forget its folder."""
@@ -168,11 +168,11 @@ class Worker:
         fill its memory.
 
         Raises:
-            UnfitError: It is not two numbers, of which the second is at least 1.
+            UnfitError: It is not a `Step`.
         """
-        done, total = from_json(tuple[Count, _Total], progress)
+        step = dataclasses.replace(from_json(Step, progress), model="")
         if self._messages.qsize() < _MOST_UNREAD:
-            self._messages.put({"progress": (done, total)})
+            self._messages.put({"progress": step})
 
     def _until_deadline(self, allowance: Allowance) -> Iterator[dict[str, Any] | None]:
         """Yield what the child says, None once it has closed its pipe.
@@ -247,10 +247,12 @@ _warm: list[Worker] = []
 
 
 def prestart(preload: Sequence[str], count: int = 1) -> None:
-    """Start children now for the next calls of `take`, to import while the caller reads options."""
+    """Start children for the next calls of `take`.
+
+    They import while the caller does something else, and several import only once.
+    """
     atexit.register(discard)
-    while len(_warm) < count:
-        _warm.append(Worker(preload))
+    _warm.extend(Worker(child=child) for child in twins.start(preload, count - len(_warm)))
 
 
 def take(preload: Sequence[str]) -> Worker:
@@ -259,6 +261,6 @@ def take(preload: Sequence[str]) -> Worker:
 
 
 def discard() -> None:
-    """End a child that was started but never used."""
+    """End the children that were started but never used."""
     while _warm:
         _warm.pop().kill()

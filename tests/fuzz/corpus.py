@@ -87,7 +87,7 @@ def _reply(data: bytes) -> bytes:
             source="",
             settings=settings,
         )
-        answer = to_json(examine(job, lambda _done, _total: None))
+        answer = to_json(examine(job, lambda _: None))
     return json.dumps({"answer": answer}, separators=(",", ":")).encode()
 
 

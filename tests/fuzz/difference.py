@@ -12,9 +12,10 @@ import numpy.typing as npt
 import onnxruntime as ort
 from fuzz.targets import EMPTY_FOLDER, LIMITS
 
-from scanner.detectors.translation import Translation, row_distances
+from scanner.detectors.translation import Translation
 from scanner.errors import ScannerError
 from scanner.graph.gradient.backward import Objective
+from scanner.instruments.agreement import row_distances
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import differentiable
 from scanner.modelfile.model import Model

@@ -16,9 +16,9 @@ from pathlib import Path
 import onnx
 from onnx.external_data_helper import uses_external_data
 
-from scanner import pipeline
+from scanner import conclusion
 from scanner.errors import ScannerError
-from scanner.graph.audit import checks
+from scanner.graph.audit import checks, usage
 from scanner.graph.core import draft, flatten, shapes, simplify
 from scanner.graph.gradient.backward import Objective, gradient_model
 from scanner.graph.gradient.real_input import real_input
@@ -26,7 +26,7 @@ from scanner.graph.gradient.unsaturated import unsaturated
 from scanner.graph.layers import activations, first_layer, head, logits, reductions, weights
 from scanner.graph.logic import excerpt, gates, unfold
 from scanner.limits import Limits
-from scanner.modelfile import guards
+from scanner.modelfile import guards, tensor_sizes
 from scanner.modelfile.model import Model
 from scanner.protocol import EXAMINE
 from scanner.report import json
@@ -109,7 +109,7 @@ def fuzz_replies(data: bytes) -> bool:
     except (AttributeError, KeyError, TypeError, ValueError, ScannerError):
         return False
     with contextlib.suppress(ScannerError):
-        json.render(pipeline._judged(examination, Settings(), 1.0))
+        json.render(conclusion.judged(examination, Settings(), 1.0))
     return True
 
 
@@ -120,7 +120,7 @@ def _flat(model: Model) -> onnx.ModelProto:
 
 
 def _simplified(model: Model) -> None:
-    if any(map(uses_external_data, guards.tensors(model.proto))):
+    if any(map(uses_external_data, tensor_sizes.tensors(model.proto))):
         return  # a scan reads it first
     made = draft.copied(_flat(model))
     simplify.widen_halves(made)
@@ -131,7 +131,7 @@ def _simplified(model: Model) -> None:
 
 
 def _differentiated(model: Model) -> None:
-    if not model.identity.inputs or any(map(uses_external_data, guards.tensors(model.proto))):
+    if not model.identity.inputs or any(map(uses_external_data, tensor_sizes.tensors(model.proto))):
         return
     flat = unsaturated(real_input(_flat(model)))
     gradient_model(
@@ -172,6 +172,7 @@ def _head(model: Model) -> None:
 PASSES: Mapping[str, Callable[[Model], object]] = {
     "cost": lambda model: guards.check_cost(model.proto, LIMITS),
     "audit": lambda model: checks.audit(model.proto, model.data, model.path, LIMITS),
+    "usage": lambda model: (usage.drawn(_flat(model)), usage.asks_for_batch_size(_flat(model))),
     "shapes": lambda model: shapes.value_types(_flat(model)),
     "simplify": _simplified,
     "logic": _logic,

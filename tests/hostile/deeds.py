@@ -20,7 +20,7 @@ from typing import Any
 from scanner.errors import UsageError
 from scanner.limits import Confinement
 from scanner.sandbox import confinement
-from scanner.sandbox.endpoint import Endpoint, Progress
+from scanner.sandbox.endpoint import Endpoint, Progress, Step
 
 _LIBC: Any = ctypes.CDLL(None, use_errno=True) if sys.platform != "win32" else None
 # x86-64, AArch64.
@@ -69,6 +69,10 @@ def confined(_request: None, _progress: Progress) -> Confinement:
 
 def read(path: Any, _progress: Progress) -> Any:
     return _outcome(lambda: Path(path).read_text(encoding="utf-8"))
+
+
+def exist(paths: Any, _progress: Progress) -> Any:
+    return {path: Path(path).exists() for path in paths}
 
 
 def write(path: Any, _progress: Progress) -> Any:
@@ -127,6 +131,10 @@ def descriptors(_request: None, _progress: Progress) -> Any:
 
 def module_path(_request: None, _progress: Progress) -> Any:
     return sys.path
+
+
+def has_module(name: Any, _progress: Progress) -> Any:
+    return name in sys.modules
 
 
 def signals(_request: None, _progress: Progress) -> Any:
@@ -336,7 +344,7 @@ def starve(_request: None, _progress: Progress) -> Any:
 
 
 def report(_request: None, progress: Progress) -> Any:
-    progress(1, 2)
+    progress(Step(done=1, total=2, rule="head", class_id=3))
     return "reported"
 
 

@@ -25,7 +25,7 @@ import onnx
 from hostile.canary import Canary
 from hostile.replies import shown
 
-from scanner import pipeline
+from scanner import conclusion
 from scanner.detectors import load
 from scanner.errors import ScannerError, WorkerCrashedError, WorkerError, WorkerTimeoutError
 from scanner.instruments.detector import Needs
@@ -299,9 +299,9 @@ def _examine(child: Worker, job: Job, allowance: Allowance, evidence: Path) -> t
     try:
         examination = child.ask(EXAMINE, job, allowance)
     except ScannerError as error:
-        shown(pipeline._unanswered(job, error), evidence)
+        shown(conclusion.unanswered(job.model, error), evidence)
         return type(error).__name__, _signature(error) if isinstance(error, WorkerError) else ""
-    shown(pipeline._judged(examination, job.settings, seconds=1.0), evidence)
+    shown(conclusion.judged(examination, job.settings, seconds=1.0), evidence)
     failures = examination.suspect.failures
     bugs = [
         f.error for f in failures if f.error["type"] in ("WorkerCrashedError", "WorkerTimeoutError")

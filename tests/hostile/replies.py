@@ -31,13 +31,13 @@ from scanner import pipeline, report
 from scanner.cli.exits import exit_code
 from scanner.cli.wording import result_in_options
 from scanner.errors import WorkerCrashedError
-from scanner.examine import examine, identify, prepare
+from scanner.examine import compare, examine, identify, prepare
 from scanner.limits import Allowance
-from scanner.protocol import EXAMINE, IDENTIFY, PREPARE, Job, Opening, Source
+from scanner.protocol import COMPARE, EXAMINE, IDENTIFY, PREPARE, Job, Opening, Source, Trial
 from scanner.report.evidence import write_evidence
 from scanner.results import ScanResult
 from scanner.sandbox import messages, worker
-from scanner.sandbox.endpoint import Progress
+from scanner.sandbox.endpoint import Progress, Step
 from scanner.sandbox.worker import Worker
 from scanner.settings import Device, Settings
 from scanner.values import to_json
@@ -207,24 +207,36 @@ def _replies(path: Path, references: Sequence[Path]) -> dict[str, Any]:
         settings=SETTINGS,
     )
     opening = Opening(sources=sources, limits=SETTINGS.limits)
+    examination = examine(job, _nowhere)
+    trial = Trial(
+        records=(examination.suspect,), references=(), population=(), source="", settings=SETTINGS
+    )
     return {
         PREPARE.function: to_json(prepare(SETTINGS, _nowhere)),
         IDENTIFY.function: to_json(identify(opening, _nowhere)),
-        EXAMINE.function: to_json(examine(job, _nowhere)),
+        EXAMINE.function: to_json(examination),
+        COMPARE.function: to_json(compare(trial, _nowhere)),
     }
 
 
-def _nowhere(_done: int, _total: int) -> None:
+def _nowhere(_step: Step) -> None:
     """Take progress."""
 
 
 def scanned(replies: dict[str, Any], referees: dict[str, Any]) -> ScanResult:
     """Return the result of a scan whose suspect's child and references' child answer so."""
     references = [model["path"] for model in referees[IDENTIFY.function]]
-    # The suspect's child is asked about one model only, whatever it answers.
-    children = [Puppet(replies), Puppet(referees)]
-    with mock.patch.object(worker, "take", side_effect=children):
+    # The suspect's child is asked about one model only, whatever it answers; the third one compares
+    # where the second fails.
+    with children(Puppet(replies), Puppet(referees), Puppet(replies)):
         return pipeline.scan("models/suspect.onnx", references, SETTINGS)
+
+
+@contextlib.contextmanager
+def children(*puppets: Puppet) -> Iterator[None]:
+    """Have a scan take these for its children, in this order."""
+    with mock.patch.multiple(worker, take=mock.Mock(side_effect=puppets), prestart=mock.DEFAULT):
+        yield
 
 
 class Page:

@@ -144,7 +144,23 @@ def test_proc_tells_nothing_of_others(child: Worker, folders: tuple[Path, Path])
         f"/proc/{os.getpid()}/environ",
     ]
     outcome = deed(child, "read_many", paths, folders[0])
-    assert outcome == dict.fromkeys(paths, "PermissionError")
+    assert isinstance(outcome, dict)
+    assert set(outcome) == set(paths)
+    # Where it has a /proc of its own, they are not there.
+    assert set(outcome.values()) <= {"PermissionError", "FileNotFoundError"}
+    assert outcome["/proc/self/environ"] == "PermissionError"
+
+
+def test_other_processes_are_not_there(child: Worker, folders: tuple[Path, Path]) -> None:
+    given = from_json(Confinement, deed(child, "confined", None, folders[0]))
+    if not given.processes_hidden:
+        assert "which other processes exist can be told from /proc" in given.lesser()
+        pytest.skip("this system lets nobody mount a /proc")
+    others = [f"/proc/{pid}" for pid in (1, os.getpid(), os.getppid())]
+    assert deed(child, "exist", others, folders[0]) == dict.fromkeys(others, False)
+    own = [f"/proc/{child.pid}/status", "/proc/self/status", "/proc/cpuinfo"]
+    assert deed(child, "exist", own, folders[0]) == dict.fromkeys(own, True)
+    assert deed(child, "read", "/proc/self/mountinfo", folders[0]) == "PermissionError"
 
 
 def test_no_capability_is_left(child: Worker, folders: tuple[Path, Path]) -> None:
@@ -200,4 +216,5 @@ def test_it_says_what_was_given_up(child: Worker, folders: tuple[Path, Path]) ->
     assert given.threads in {"kernel", "parent"}
     assert given.capabilities == "none"
     assert not given.missing()
+    assert set(given.namespaces) <= {"user", "mount", "network", "IPC", "host name"}
     assert "memory" in given.limits

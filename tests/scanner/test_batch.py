@@ -1,22 +1,26 @@
 """Many models through real children, in one process or over an executor."""
 
 import dataclasses
-import multiprocessing
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import models
 import numpy as np
+import psutil
 import pytest
 import triggered
 from onnx import numpy_helper
 
-from scanner import Device, Settings, UsageError, pipeline, scan, scan_many
+from scanner import Device, Settings, UsageError, Verdict, conclusion, pipeline, scan, scan_many
 from scanner.batch import lanes
 from scanner.cache import Cache
+from scanner.errors import WorkerCrashedError, WorkerError
+from scanner.protocol import Source
 from scanner.results import ModelRecord
+from scanner.sandbox.endpoint import Step
 
 SETTINGS = Settings(images=10, device=Device.CPU, detectors=("overactivation",))
 
@@ -47,13 +51,23 @@ def test_an_executor_gives_the_same_results(pair: tuple[Path, Path]) -> None:
 def test_lanes_give_the_same_results_and_leave_no_process(pair: tuple[Path, Path]) -> None:
     with lanes(2, SETTINGS.detectors) as executor:
         side_by_side = list(scan_many(pair, [], SETTINGS, executor=executor))
-    assert multiprocessing.active_children() == []
+    assert psutil.Process().children(recursive=True) == []
     assert [r.findings for r in side_by_side] == [r.findings for r in scan_many(pair, [], SETTINGS)]
+
+
+def test_lanes_tell_what_is_under_way(pair: tuple[Path, Path]) -> None:
+    told: list[Step] = []
+    settings = Settings(device=Device.CPU, detectors=("neural_cleanse",))
+    model = models.save(triggered.classifier(classes=14), pair[0].parent / "slow.onnx")
+    with lanes(1, settings.detectors, progress=told.append) as executor:
+        list(scan_many([model], [], settings, executor=executor))
+    assert {(step.model, step.rule) for step in told} == {(str(model), "neural_cleanse")}
+    assert any(step.class_id is not None for step in told)
 
 
 def test_a_lane_that_dies_costs_no_result(pair: tuple[Path, Path]) -> None:
     with lanes(1, SETTINGS.detectors) as executor:
-        executor.submit(os._exit, 1)
+        assert isinstance(executor.submit(os._exit, 1).exception(), BrokenExecutor)
         results = list(scan_many([*pair, *pair], [], SETTINGS, executor=executor))
     assert [len(r.findings) for r in results] == [1, 1, 1, 1]
 
@@ -69,7 +83,7 @@ def test_what_is_remembered_is_not_measured(
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(pipeline, "measure", fail)
+    monkeypatch.setattr(pipeline, "measure_source", fail)
     assert list(scan_many(pair, [], SETTINGS, cache=cache)) == first
     again = dataclasses.replace(SETTINGS, alpha=0.2)
     assert [r.run and r.run.alpha for r in scan_many(pair, [], again, cache=cache)] == [0.2, 0.2]
@@ -99,13 +113,13 @@ def test_references_are_measured_once_and_judge(
 ) -> None:
     clean = [models.save(models.plain(seed=s), tmp_path / f"{s}.onnx") for s in (1, 2, 3)]
     measured: list[str] = []
-    measure = pipeline.measure
+    measure = pipeline.measure_source
 
-    def counted(model: pipeline.PathLike, settings: Settings) -> ModelRecord:
-        measured.append(str(model))
-        return measure(model, settings)
+    def counted(source: Source, *rest: Any) -> ModelRecord:
+        measured.append(source.name)
+        return measure(source, *rest)
 
-    monkeypatch.setattr(pipeline, "measure", counted)
+    monkeypatch.setattr(pipeline, "measure_source", counted)
     results = list(scan_many([pair[0], pair[0]], clean, SETTINGS))
     assert measured == [*map(str, clean), str(pair[0]), str(pair[0])]
     assert [r.findings[0].p_value for r in results] == [0.25, 0.25]
@@ -121,6 +135,104 @@ def test_references_are_measured_again_for_a_model_of_another_range(tmp_path: Pa
     single = [scan(suspect, [reference], SETTINGS) for suspect in suspects]
     assert [r.findings for r in results] == [r.findings for r in single]
     assert [r.warnings for r in results] == [r.warnings for r in single]
+
+
+def test_references_repeat_what_a_suspects_search_chose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 14 classes a search drops half, and which ones depends on the model."""
+    settings = Settings(device=Device.CPU, detectors=("neural_cleanse",))
+    named = {"a": True, "b": False}
+    suspects = [
+        models.save(triggered.classifier(planted, classes=14), tmp_path / f"{name}.onnx")
+        for name, planted in named.items()
+    ]
+    reference = models.save(triggered.classifier(classes=14, seed=1), tmp_path / "clean.onnx")
+    again: list[str] = []
+    beside = pipeline.measure_beside
+
+    def counted(*arguments: Any) -> ModelRecord:
+        again.append(arguments[3].model.path)
+        return beside(*arguments)
+
+    monkeypatch.setattr(pipeline, "measure_beside", counted)
+    cache = Cache(tmp_path / "cache")
+    twice = [suspects[0], suspects[0], suspects[1]]
+    results = list(scan_many(twice, [reference], settings, cache=cache))
+    first, second = (scan(suspect, [reference], settings) for suspect in suspects)
+    assert [r.findings for r in results] == [first.findings, first.findings, second.findings]
+    assert again == [str(suspects[0]), str(suspects[1])], "once for each choice"
+    list(scan_many(twice, [reference], dataclasses.replace(settings, alpha=0.2), cache=cache))
+    assert len(again) == 2, "and what was measured for a choice is remembered"
+
+
+def test_a_reference_lost_on_the_second_try_is_a_failure_of_that_row_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = models.save(models.plain(seed=2), tmp_path / "reference.onnx")
+    suspects = [
+        models.save(models.of_bytes(), tmp_path / "bytes.onnx"),
+        models.save(models.plain(), tmp_path / "unit.onnx"),
+    ]
+    monkeypatch.setattr(
+        pipeline,
+        "measure_beside",
+        lambda source, *_: conclusion.unmeasured(source, WorkerCrashedError("it died", remedy="r")),
+    )
+    lost, whole = scan_many(suspects, [reference], SETTINGS)
+    assert "the references could not be measured: it died" in lost.failures[0].sentence
+    assert lost.findings
+    assert whole.failures == ()
+
+
+class Dying(ThreadPoolExecutor):
+    """An executor under which a process dies while it measures some models, so many times."""
+
+    def __init__(self, deaths: dict[str, int]) -> None:
+        super().__init__(1)
+        self._deaths = deaths
+
+    def submit(self, *call: Any) -> Any:  # type: ignore[override]
+        """Submit a measurement, or what stands for its death."""
+        name = next(Path(part.name).name for part in call if isinstance(part, Source))
+        if self._deaths.get(name, 0):
+            self._deaths[name] -= 1
+            return super().submit(_die)
+        return super().submit(*call)
+
+
+def _die() -> None:
+    raise BrokenProcessPool
+
+
+def test_a_worker_that_dies_costs_its_model_another_try_then_a_failure(
+    tmp_path: Path,
+) -> None:
+    files = [models.save(models.plain(seed=s), tmp_path / f"{s}.onnx") for s in range(4)]
+    told: list[str] = []
+    with Dying({"1.onnx": 1, "2.onnx": 2}) as executor:
+        results = list(
+            scan_many(
+                files, [], SETTINGS, executor=executor, measured=lambda m: told.append(str(m))
+            )
+        )
+    assert [len(r.findings) for r in results] == [1, 1, 0, 1]
+    assert [r.model.path for r in results] == list(map(str, files))
+    (failure,) = results[2].failures
+    assert "ended 2 times (BrokenProcessPool)" in failure.sentence
+    assert results[2].verdict is Verdict.INCONCLUSIVE
+    assert sorted(told) == list(map(str, files)), "each is told of once"
+
+
+def test_a_cluster_that_is_gone_ends_the_run(pair: tuple[Path, Path]) -> None:
+    class Gone(ThreadPoolExecutor):
+        def submit(self, *_: Any, **__: Any) -> Any:
+            future: Future[None] = Future()
+            future.cancel()
+            return future
+
+    with Gone(1) as executor, pytest.raises(WorkerError, match="is gone; start it"):
+        list(scan_many(pair, [], SETTINGS, executor=executor))
 
 
 def test_a_copy_among_the_references_is_said_as_in_a_single_scan(tmp_path: Path) -> None:

@@ -36,8 +36,11 @@ def test_what_is_granted_is_said() -> None:
         capabilities="none",
         landlock=4,
         seccomp=True,
+        namespaces=("user", "mount"),
+        processes_hidden=True,
     )
     assert not full.missing()
+    assert not full.lesser()
     assert full.granted() == (
         "a process of its own with a deadline",
         "limits on memory",
@@ -46,6 +49,15 @@ def test_what_is_granted_is_said() -> None:
         "no capabilities",
         "Landlock 4 (reads the models' folders and its own libraries, no TCP)",
         "seccomp (no sockets, no new processes, no file written)",
+        "namespaces of its own (user, mount)",
+        "no other process in /proc",
+    )
+
+
+def test_what_another_defence_holds_as_well_is_said_apart() -> None:
+    assert Confinement(processes_hidden=True).lesser() == ("it has no namespaces of its own",)
+    assert Confinement(namespaces=("user",)).lesser() == (
+        "which other processes exist can be told from /proc",
     )
 
 

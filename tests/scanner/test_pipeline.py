@@ -8,14 +8,18 @@ import numpy as np
 import onnx
 import pytest
 import triggered
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import numpy_helper
 
 import scanner
 from scanner import Device, Settings, UsageError, Verdict, scan
-from scanner.detectors import FAMILY
 from scanner.judging.population import Baseline
-from scanner.pipeline import diagnose, judge, layers, measure, rules, scan_each
-from scanner.results import ModelRecord
+from scanner.limits import Confinement
+from scanner.pipeline import _part, judge, measure, scan_each
+from scanner.protocol import Preparation, Source
+from scanner.results import ModelRecord, Rule
+from scanner.sandbox.endpoint import Step
 
 SETTINGS = Settings(images=10, device=Device.CPU, detectors=("overactivation",))
 
@@ -75,27 +79,6 @@ def test_one_reference_under_two_names_is_refused_with_both(
 def test_an_unknown_detector_is_refused_with_the_nearest(pair: tuple[Path, Path]) -> None:
     with pytest.raises(UsageError, match="did you mean 'overactivation'"):
         scan(pair[0], settings=Settings(detectors=("overactivations",)))
-
-
-def test_layers(pair: tuple[Path, Path]) -> None:
-    found = layers(pair[0])
-    assert found.model.path == str(pair[0])
-    assert [(row.value, row.operator, row.node, row.shape) for row in found.layers] == [
-        ("activated", "Relu", "relu", ("N", 4, 8, 8))
-    ]
-
-
-def test_the_detectors_are_described_in_the_order_of_the_report() -> None:
-    described = rules()
-    assert [row.rule.id for row in described] == list(FAMILY)
-    assert {"graph"} <= {need for row in described for need in row.needs}
-
-
-def test_a_diagnosis_is_typed() -> None:
-    found = diagnose()
-    assert found.versions["onnxruntime"]
-    assert found.telemetry is False
-    assert found.isolation.granted()
 
 
 def test_the_public_face_is_what_it_says() -> None:
@@ -275,6 +258,42 @@ def test_what_was_measured_on_other_values_is_not_compared(tmp_path: Path) -> No
     (result,) = judge([suspect], [reference], SETTINGS)
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "was measured on other values" in result.failures[0].sentence
+
+
+def test_progress_names_each_model_and_detector(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scanner.sandbox.child._PROGRESS_SECONDS", -1.0)
+    steps: list[Step] = []
+    names = list(map(str, pair))
+    scan(names[0], [names[1]], SETTINGS, progress=steps.append)
+    assert list(dict.fromkeys(step.model for step in steps)) == names
+    assert {step.rule for step in steps} <= {"overactivation", None}
+    assert [step.done for step in steps] == sorted(step.done for step in steps)
+    assert {step.total for step in steps} == {2000}
+
+
+@given(
+    st.builds(
+        Step,
+        done=st.integers(0, 10**9),
+        total=st.integers(1, 10**6),
+        rule=st.sampled_from(["head", "other", None]),
+        model=st.text(),
+    )
+)
+def test_a_child_names_no_other_model_and_no_rule_that_does_not_run(step: Step) -> None:
+    rule = Rule(id="head", name="H", summary="s", source="p")
+    prepared = Preparation(rules=(rule,), isolation=Confinement())
+    sources = [Source(name=name, path=name) for name in ("a", "b")]
+    told: list[Step] = []
+    part = _part(told.append, sources, 1, 3, prepared)
+    assert part is not None
+    part(step)
+    (seen,) = told
+    assert seen.model in {"a", "b"}
+    assert seen.rule in {"head", None}
+    assert seen.total / 3 <= seen.done <= seen.total
 
 
 def test_a_model_that_no_child_survives_is_a_record_of_that(

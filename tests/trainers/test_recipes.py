@@ -18,6 +18,13 @@ def test_every_name_in_a_recipe_exists(entry: Recipe) -> None:
     assert recipe(entry.name) is entry
 
 
+def test_another_width_makes_another_recipe() -> None:
+    narrow = recipe("cifar10", 16)
+    assert (narrow.name, narrow.width) == ("cifar10-w16", 16)
+    assert dataclasses.replace(narrow, name="cifar10", width=64) == recipe("cifar10")
+    assert recipe("cifar10", 64) is recipe("cifar10")
+
+
 def test_traffic_signs_are_never_mirrored() -> None:
     assert "flip" not in RECIPES["gtsrb"].augment
 

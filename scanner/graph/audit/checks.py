@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 from onnx import external_data_helper, numpy_helper
 
-from scanner.graph.audit import wire
+from scanner.graph.audit import carried, wire
 from scanner.graph.core.structure import label
 from scanner.limits import Limits
 from scanner.modelfile import external_data, nested
@@ -58,7 +58,11 @@ Check = Callable[[onnx.ModelProto, bytes, Path], Iterable[Observation]]
 
 
 def audit(
-    proto: onnx.ModelProto, data: bytes, path: Path, limits: Limits | None = None
+    proto: onnx.ModelProto,
+    data: bytes,
+    path: Path,
+    limits: Limits | None = None,
+    whole: onnx.ModelProto | None = None,
 ) -> tuple[Observation, ...]:
     """Return everything notable about a file, the most severe first.
 
@@ -67,6 +71,7 @@ def audit(
         data: Its bytes.
         path: Where it lies; external data is looked for beside it.
         limits: How many fields of the file may be looked at one by one; None sets no limit.
+        whole: The model with its external data; None where that was not read.
 
     Raises:
         UnsafeModelError: The file has more fields.
@@ -74,7 +79,8 @@ def audit(
     wire_check = functools.partial(_wire, most=None if limits is None else limits.parts)
     checks = (wire_check if check is _wire else check for check in _CHECKS)
     found = itertools.chain.from_iterable(check(proto, data, path) for check in checks)
-    return tuple(sorted(found, key=lambda o: -o.severity))
+    goods = carried.observe(proto if whole is None else whole, data)
+    return tuple(sorted((*found, *goods), key=lambda o: -o.severity))
 
 
 def tensors(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
@@ -211,12 +217,17 @@ def _wire(
                 bytes=size,
             )
         else:
-            yield _note(
-                kind,
-                Severity.WARNING,
+            said = (
                 f"{size} bytes lie in fields that ONNX does not define, and that no reader shows"
                 if kind == "unknown-field"
-                else f"{size} bytes cannot be read as fields",
+                else f"{size} bytes cannot be read as fields"
+            )
+            largest = max(odd, key=lambda o: len(o.sample))
+            seen = carried.recognise(largest.sample)
+            yield _note(
+                kind,
+                Severity.WARNING if seen is None else max(carried.severity(seen), Severity.WARNING),
+                said + (f"; they hold {seen}" if seen is not None else ""),
                 places,
                 bytes=size,
                 count=sum(o.count for o in odd),
@@ -266,6 +277,28 @@ def _domains(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Obse
             )
 
 
+def _overloads(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Observation]:
+    """Yield functions that only their overload tells apart, which older readers pass over."""
+    bodies: dict[tuple[str, str], dict[bytes, str]] = {}
+    for function in proto.functions:
+        plain = onnx.FunctionProto()
+        plain.CopyFrom(function)
+        for said in ("overload", "doc_string", "metadata_props"):
+            plain.ClearField(said)
+        body = plain.SerializeToString(deterministic=True)
+        bodies.setdefault((function.domain, function.name), {})[body] = function.overload
+    for (domain, name), several in bodies.items():
+        if len(several) > 1:
+            yield _note(
+                "overloaded-function",
+                Severity.WARNING,
+                f"{len(several)} functions are called {name!r} of {domain!r} and differ; a reader "
+                "that does not know overloads runs another one than a reader that does",
+                [name],
+                overloads=list(several.values())[:_SHOWN],
+            )
+
+
 def _stowaways(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Observation]:
     used = {name for node in _nodes(proto) for name in node.input} | {
         v.name for g in _graphs(proto) for v in g.output
@@ -281,8 +314,8 @@ def _stowaways(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Ob
             [t.name for t in unused],
             bytes=size,
         )
-    called = {(n.domain, n.op_type) for n in _nodes(proto)}
-    idle = [f.name for f in proto.functions if (f.domain, f.name) not in called]
+    called = {(n.domain, n.op_type, n.overload) for n in _nodes(proto)}
+    idle = [f.name for f in proto.functions if (f.domain, f.name, f.overload) not in called]
     if idle:
         yield _note(
             "unused-functions", Severity.NOTE, f"{len(idle)} functions are never called", idle
@@ -351,13 +384,14 @@ def _versions(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Obs
 
 def _weights(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Observation]:
     broken, huge, flat, twin = [], [], [], []
+    bounds = _bounds(proto)
     for name, tensor in tensors(proto):
         array = _numbers(tensor)
         if array is None or array.size < _FEW:
             continue
         highest = float(np.max(np.abs(array)))  # a NaN or an infinity survives this
         if not np.isfinite(highest):
-            broken.append(name)
+            broken += [] if _may_be_infinite(name, array, bounds) else [name]
         elif highest > _LARGE_WEIGHT:
             huge.append(name)
         elif array.ndim == 4:  # noqa: PLR2004 - a convolution's kernels
@@ -388,6 +422,30 @@ def _weights(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Obse
             yield _note(code, severity, f"{len(names)} weight tensors {said}", names)
 
 
+def _bounds(proto: onnx.ModelProto) -> set[str]:
+    """Return the tensors that values are only compared with: an infinity is a bound there."""
+    compared: set[str] = set()
+    read: set[str] = set()
+    for node in _nodes(proto):
+        (compared if node.op_type in _COMPARING else read).update(node.input)
+        if node.op_type in _COMPARING:
+            compared |= {f"{label(node)}.{attribute.name}" for attribute in node.attribute}
+    return compared - read
+
+
+_COMPARING = frozenset({
+    "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Min", "Max", "Clip", "TreeEnsemble",
+    "TreeEnsembleClassifier", "TreeEnsembleRegressor",
+})  # fmt: skip
+
+
+def _may_be_infinite(name: str, array: Array, bounds: set[str]) -> bool:
+    """Whether numbers are bounds, or zero and minus infinity: a mask added before a softmax."""
+    if bool(np.isnan(array).any()):
+        return False
+    return name in bounds or bool(((array == 0) | np.isneginf(array)).all())
+
+
 def _numbers(tensor: onnx.TensorProto) -> Array | None:
     """Return a float tensor's numbers without copying them.
 
@@ -412,5 +470,6 @@ def _numbers(tensor: onnx.TensorProto) -> Array | None:
 
 
 _CHECKS: tuple[Check, ...] = (
-    _two_values, _two_names, _wire, _code, _domains, _stowaways, _external, _versions, _weights,
+    _two_values, _two_names, _wire, _code, _domains, _overloads, _stowaways, _external, _versions,
+    _weights,
 )  # fmt: skip

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from scanner.graph.audit import usage
 from scanner.modelfile.nested import walk
 
 Array = npt.NDArray[Any]
@@ -17,10 +18,10 @@ MOST_PIXELS = 4096
 _MOST_NODES = 200
 _MOST_BYTES = 4 << 20
 _LOOPS = frozenset({"Loop", "Scan"})
-_RANDOM = frozenset({
-    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
-    "Bernoulli",
-})  # fmt: skip
+_OTHERWISE = frozenset({"SVMClassifier"})
+"""Operators for which the evaluator is known to answer otherwise than ONNX Runtime: probabilities
+of a support vector machine differ by some hundredths.
+"""
 
 
 def is_small(proto: onnx.ModelProto) -> bool:
@@ -29,9 +30,21 @@ def is_small(proto: onnx.ModelProto) -> bool:
 
 
 def is_brief(proto: onnx.ModelProto) -> bool:
-    """Whether plain Python runs a model in good time: it has no loops, and draws nothing."""
+    """Whether plain Python runs a model in good time, and as ONNX Runtime does.
+
+    Loops take too long, what is drawn differs each time, and a few operators are defined loosely.
+    """
     return not any(
-        node.op_type in _RANDOM | _LOOPS
+        node.op_type in usage.RANDOM | _LOOPS | _OTHERWISE
+        for body in walk([proto.graph, *proto.functions])
+        for node in body.node
+    )
+
+
+def rounds(proto: onnx.ModelProto) -> bool:
+    """Whether a model rounds to integer codes as it runs, which readers may do in other places."""
+    return any(
+        node.op_type.startswith(("Quantize", "DynamicQuantize", "QLinear"))
         for body in walk([proto.graph, *proto.functions])
         for node in body.node
     )

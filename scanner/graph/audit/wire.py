@@ -16,6 +16,12 @@ from scanner.errors import UnsafeModelError
 from scanner.modelfile.nested import repeated
 from scanner.modelfile.wire_format import BYTES, WireError, read_field
 
+UNDEFINED = "(undefined)"
+"""How the place of a field ends that ONNX does not define."""
+
+SAMPLE = 1 << 16
+"""Bytes that are kept of what no reader shows."""
+
 _DEEPEST = 100
 """Protobuf's own limit of nesting."""
 
@@ -31,6 +37,7 @@ class Oddity:
         size: Bytes of its content.
         differs: Whether a repeated field's contents differ.
         count: How many alike lie in one message: unknown fields of one number are one oddity.
+        sample: The start of the largest, of unknown fields and of what is no field.
     """
 
     kind: str
@@ -39,6 +46,7 @@ class Oddity:
     size: int
     differs: bool = False
     count: int = 1
+    sample: bytes = dataclasses.field(default=b"", compare=False, repr=False)
 
 
 def oddities(data: bytes, most: int | None = None) -> Iterator[Oddity]:
@@ -52,6 +60,34 @@ def oddities(data: bytes, most: int | None = None) -> Iterator[Oddity]:
         UnsafeModelError: There are more fields.
     """
     yield from _message(memoryview(data), onnx.ModelProto.DESCRIPTOR, "model", 0, _Budget(most))
+
+
+def place_of(data: bytes, offset: int) -> str:
+    """Return which field of a serialised model a byte lies in, as field names from the model down.
+
+    Only the messages around that byte are read.
+    """
+    view, kind, path, start = memoryview(data), onnx.ModelProto.DESCRIPTOR, "model", 0
+    end = len(view)
+    while kind is not None:
+        places: dict[int, int] = {}
+        position, inner = start, None
+        while position < end:
+            try:
+                number, wire_type, first, position = read_field(view, position)
+            except WireError:
+                return f"{path}, behind its last field"
+            places[number] = places.get(number, -1) + 1
+            if position <= offset:
+                continue
+            unknown = (f"{number} {UNDEFINED}", True, None)
+            name, single, inner = _fields(kind).get(number, unknown)
+            path += f".{name}" + ("" if single else f"[{places[number]}]")
+            start, end = first, position
+            inner = inner if wire_type == BYTES else None
+            break
+        kind = inner
+    return path
 
 
 class _Budget:
@@ -75,7 +111,7 @@ def _message(
     view: memoryview, kind: Descriptor, path: str, depth: int, budget: _Budget
 ) -> Iterator[Oddity]:
     known = _fields(kind)
-    unknown: dict[int, tuple[int, int]] = {}  # count and bytes, by number
+    unknown: dict[int, _Unknown] = {}
     first: dict[int, memoryview] = {}
     places: dict[int, int] = {}
     position = 0
@@ -84,14 +120,14 @@ def _message(
             number, wire_type, start, end = read_field(view, position)
         except WireError:
             yield from _unknown(path, unknown)
-            yield Oddity("damaged", path, "", len(view) - position)
+            rest = view[position:]
+            yield Oddity("damaged", path, "", len(rest), sample=bytes(rest[:SAMPLE]))
             return
         budget.spend()
         content, position = view[start:end], end
         field = known.get(number)
         if field is None:
-            count, size = unknown.get(number, (0, 0))
-            unknown[number] = count + 1, size + len(content)
+            unknown.setdefault(number, _Unknown()).add(content)
             continue
         name, single, inner = field
         if single:
@@ -106,9 +142,24 @@ def _message(
     yield from _unknown(path, unknown)
 
 
-def _unknown(path: str, found: dict[int, tuple[int, int]]) -> Iterator[Oddity]:
-    for number, (count, size) in found.items():
-        yield Oddity("unknown-field", path, str(number), size, count=count)
+class _Unknown:
+    """Unknown fields of one number in one message."""
+
+    def __init__(self) -> None:
+        self.count = self.size = 0
+        self.largest = memoryview(b"")
+
+    def add(self, content: memoryview) -> None:
+        self.count += 1
+        self.size += len(content)
+        if len(content) > len(self.largest):
+            self.largest = content
+
+
+def _unknown(path: str, found: dict[int, _Unknown]) -> Iterator[Oddity]:
+    for number, each in found.items():
+        sample = bytes(each.largest[:SAMPLE])
+        yield Oddity("unknown-field", path, str(number), each.size, count=each.count, sample=sample)
 
 
 _KNOWN: dict[str, dict[int, tuple[str, bool, Descriptor | None]]] = {}

@@ -7,7 +7,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.external_data_helper import uses_external_data
 
-from scanner.modelfile import guards, nested
+from scanner.modelfile import nested, tensor_sizes
 
 _LOWEST_CODE: dict[int, int] = {
     onnx.TensorProto.UINT8: 0,
@@ -95,4 +95,4 @@ class Uses:
 
     def scalar(self, value: str) -> float | None:
         """Return a constant of one element, or None."""
-        return guards.scalar(self.constants.get(value))
+        return tensor_sizes.scalar(self.constants.get(value))

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from scanner.errors import NoLayerError
+from scanner.errors import NoHeadError
 from scanner.graph.core.extract import dependent
 from scanner.graph.core.structure import Uses
 
@@ -23,7 +23,7 @@ def head_input(proto: onnx.ModelProto, logits: str) -> str:
         logits: Name of the logits.
 
     Raises:
-        NoLayerError: The logits come from something else, such as a tree or a product of two
+        NoHeadError: The logits come from something else, such as a tree or a product of two
             computed values.
     """
     uses, computed = Uses(proto.graph), dependent(proto.graph)
@@ -38,7 +38,7 @@ def head_input(proto: onnx.ModelProto, logits: str) -> str:
             break
         node = uses.producer(arguments[0])
     made = f"a {node.op_type} node" if node is not None else "the input"
-    raise NoLayerError(
+    raise NoHeadError(
         f"no linear layer makes the logits {logits!r}: they come from {made}",
         remedy="name the value that holds the logits with the setting `logits`",
     )

@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +13,10 @@ from examples import hostile, result, unopened
 
 from scanner.cli import exits
 from scanner.cli.exits import exit_code
+from scanner.judging.ranks import STRENGTHS
 from scanner.results import ScanResult, Verdict
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_exit_codes_are_the_worst_of_several() -> None:
@@ -41,6 +45,31 @@ def test_what_fails_can_be_chosen() -> None:
         0,
     ]
     assert exit_code([guilt, unopened()], ["nothing"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "failing"),
+    [
+        (0.9, []),
+        (1.2, ["beyond"]),
+        (1.5, ["beyond", "apart"]),
+        (3.0, ["beyond", "apart", "far-beyond"]),
+    ],
+)
+def test_a_strength_fails_whatever_the_verdict(size: float, failing: list[str]) -> None:
+    found = replace(result(), failures=(), size=size)
+    codes = {Verdict.CLEAN: 1, Verdict.SUSPICIOUS: 1, Verdict.INCONCLUSIVE: 3}
+    for verdict, code in codes.items():
+        one = replace(found, verdict=verdict)
+        words = [word for word in STRENGTHS if exit_code([one], [word]) == code]
+        assert words == failing
+        assert all(exit_code([one], [w]) == 0 for w in STRENGTHS if w not in failing)
+
+
+def test_what_the_graph_shows_needs_no_size() -> None:
+    shown = replace(result(), failures=(), size=None)
+    assert exit_code([replace(shown, verdict=Verdict.SUSPICIOUS)], ["far-beyond"]) == 1
+    assert exit_code([replace(shown, verdict=Verdict.INCONCLUSIVE)], ["beyond"]) == 0
 
 
 def test_what_could_not_be_measured_fails_whatever_was_chosen() -> None:
@@ -125,3 +154,27 @@ def test_a_closed_stdout_keeps_the_exit_code(folder: Path) -> None:
 def test_every_exit_code_is_in_the_readme() -> None:
     text = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
     assert [code for code in exits.MEANINGS if f"| {code} |" not in text] == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, exits.TERMINATED), (signal.SIGINT, exits.INTERRUPTED)],
+)
+def test_a_scan_that_is_ended_leaves_what_is_finished_and_no_temporary_file(
+    folder: Path, tmp_path: Path, number: int, code: int
+) -> None:
+    quick, slow = folder / "planted.onnx", ROOT / "samples" / "gtsrb-clean.onnx"
+    models = [str(quick), str(folder / "clean.onnx"), str(slow)]
+    command = [sys.executable, "-m", "scanner", *models, "-d", "neural_cleanse"]
+    process = subprocess.Popen(
+        [*command, "--format", "json", "--output", str(tmp_path / "out.jsonl")],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    with process.stderr:
+        next(line for line in process.stderr if line.startswith("[2/"))
+        process.send_signal(number)
+        assert process.wait(30) == code
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+    assert (tmp_path / "out.jsonl").read_text().count("\n") >= 1

@@ -1,6 +1,8 @@
 """Files appear whole and as UTF-8; streams without Unicode get ASCII; quiet is quiet."""
 
+import dataclasses
 import io
+import itertools
 import os
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from command import scan
 from scanner.cli import output
 from scanner.cli.output import Output
 from scanner.errors import UsageError
+from scanner.sandbox.endpoint import Step
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -44,7 +47,7 @@ def test_neither_a_link_nor_a_pipe_is_written_to_or_replaced(tmp_path: Path) -> 
 def test_a_stream_without_blocks_gets_ascii(encoding: str, folder: Path) -> None:
     run = scan(
         folder / "planted.onnx", "-r", folder / "clean.onnx", "-d", "overactivation",
-        "-d", "neural_cleanse", PYTHONIOENCODING=encoding,
+        "-d", "neural_cleanse", "-v", PYTHONIOENCODING=encoding,
     )  # fmt: skip
     assert run.returncode == 3, run.stderr
     assert run.stdout.isascii()
@@ -57,7 +60,7 @@ def test_a_file_is_utf_8_in_every_locale(folder: Path, tmp_path: Path) -> None:
     locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     run = scan(
         folder / "planted.onnx", "-r", folder / "clean.onnx", "-d", "overactivation",
-        "-o", tmp_path / "r.txt", **locale,
+        "-v", "-o", tmp_path / "r.txt", **locale,
     )  # fmt: skip
     assert run.returncode == 3, run.stderr
     assert "████" in (tmp_path / "r.txt").read_text(encoding="utf-8")
@@ -86,7 +89,41 @@ def test_quiet_leaves_out_notes_but_no_errors(folder: Path, tmp_path: Path) -> N
 def test_colour_can_be_switched_off(folder: Path) -> None:
     forced = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "NO_COLOR": ""}
     colour = "\x1b[31m"  # red; bold and dim are no colour
-    command = (folder / "planted.onnx", "-r", folder / "clean.onnx", "-d", "overactivation")
+    command = (folder / "planted.onnx", "-r", folder / "clean.onnx", "-d", "overactivation", "-v")
     assert colour in scan(*command, **forced).stdout
     assert colour not in scan(*command, "--no-color", **forced).stdout
     assert os.environ.get("NO_COLOR") is None
+
+
+def _shown(monkeypatch: pytest.MonkeyPatch) -> tuple[output.Bar, list[str]]:
+    """Return a bar, and what it shows."""
+    texts: list[str] = []
+    monkeypatch.setattr(output.Bar, "_show", lambda *given: texts.append(given[-1]))
+    return output.Bar(), texts
+
+
+def test_progress_names_model_detector_and_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    bar, texts = _shown(monkeypatch)
+    step = Step(done=1, total=2, rule="neural_cleanse", class_id=7, model="a.onnx")
+    bar.measuring(step)
+    bar.measuring(dataclasses.replace(step, class_id=None))
+    bar.measuring(dataclasses.replace(step, rule=None, model="\x1b[2Jx.onnx"))
+    assert texts[:2] == ["a.onnx: neural_cleanse, class 7", "a.onnx: neural_cleanse"]
+    assert "\x1b" not in texts[2]
+
+
+def test_of_many_models_the_time_left_follows_the_last_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Twenty from a cache take no time, and say nothing about those that are measured."""
+    now = itertools.chain([0.0] * 21, itertools.count(10.0, 10.0))
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    bar, texts = _shown(monkeypatch)
+    for done in range(1, 60):
+        bar.counting(done, 100)
+    assert texts[2] == "3 of 100 models, about 0 s left"
+    assert texts[-1] == "59 of 100 models, about 7 min left"
+    bar.among(Step(done=1, total=2, rule="head", model="a.onnx"))
+    assert texts[-1] == "59 of 100 models, about 7 min left; a.onnx: head"
+    bar.counting(100, 100, "z.onnx")
+    assert texts[-1] == "100 of 100 models; z.onnx"

@@ -9,7 +9,8 @@ from command import said, scan
 
 
 def test_table(folder: Path) -> None:
-    run = scan(folder / "planted.onnx", "-r", folder / "clean.onnx", "-d", "overactivation")
+    command = (folder / "planted.onnx", "-r", folder / "clean.onnx", "-d", "overactivation")
+    run = scan(*command, "--verbose")
     assert run.returncode == 3, run.stderr
     for words in (
         "layer activated (Relu)",
@@ -19,6 +20,14 @@ def test_table(folder: Path) -> None:
     ):
         assert words in run.stdout
     assert run.stderr == ""
+
+
+def test_the_answer_stands_first_and_is_short(folder: Path) -> None:
+    run = scan(folder / "planted.onnx", "-r", folder / "clean.onnx", COLUMNS="80")
+    lines = run.stdout.splitlines()
+    assert lines[0].split() == ["inconclusive", str(folder / "planted.onnx")]
+    assert lines[1].startswith("because")
+    assert len(lines) <= 15
 
 
 def test_json(folder: Path) -> None:
@@ -116,6 +125,7 @@ def test_a_trigger_is_found_drawn_and_written(folder: Path, tmp_path: Path) -> N
         "neural_cleanse",
         "--evidence",
         tmp_path,
+        "-v",
     )
     assert run.returncode == 3, run.stderr
     assert "mask of class" in run.stdout
@@ -141,7 +151,7 @@ def test_a_registry_is_scanned_side_by_side_and_remembered(folder: Path, tmp_pat
 
 
 def test_what_is_no_image_classifier_is_said_once_and_is_no_error(folder: Path) -> None:
-    run = scan(folder / "two.onnx", COLUMNS="1000")
+    run = scan(folder / "two.onnx", "-v", COLUMNS="1000")
     assert run.returncode == 3, run.stderr
     told = (
         "skipped neural_cleanse, source_dependent, mm_bd, overactivation, layerwise, head, "
@@ -223,3 +233,16 @@ def test_bad_input(case: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert run.returncode == 2, said(run)
     assert message in said(run)
     assert "internal error" not in said(run)
+
+
+def test_a_scheduler_that_is_not_there_is_one_sentence(folder: Path) -> None:
+    run = scan(folder / "clean.onnx", "--scheduler", "nowhere")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert said(run).startswith("error: there is no dask scheduler at 'nowhere'; start one")
+    assert "the address that it prints as --scheduler." in said(run)
+
+
+def test_lanes_and_a_cluster_exclude_one_another(folder: Path) -> None:
+    run = scan(folder / "clean.onnx", "--scheduler", "tcp://127.0.0.1:9", "--jobs", 2)
+    assert run.returncode == 2
+    assert "--jobs and --scheduler exclude one another" in said(run)

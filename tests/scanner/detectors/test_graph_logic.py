@@ -26,7 +26,8 @@ from scanner.results import Measurement, Severity
 from scanner.sandbox import deadline
 from scanner.settings import Settings
 from scanner.values import from_json, to_json
-from trainers.graph_backdoor import KINDS, Graft, plant
+from trainers.graph_backdoor import Graft, plant
+from trainers.graph_backdoor.comparisons import KINDS
 
 
 def measure(model: onnx.ModelProto, tmp_path: Path) -> Measurement:
@@ -219,7 +220,7 @@ def test_a_pixel_of_a_picture_of_any_size_is_one_number(tmp_path: Path) -> None:
     flat = graft.node("Flatten", [_pixel_test(graft)], "flat")
     open_ = graft.node("Cast", [flat], "bool", to=TensorProto.BOOL)
     graft.replace_logits(graft.node("Where", [open_, graft.one_hot(1e4), graft.logits], "gate"))
-    model = graft.finish()
+    model = graft.planted().model
     for size in model.graph.input[0].type.tensor_type.shape.dim[2:]:
         size.dim_param = "any"
     statistic = measure(model, tmp_path).statistic
@@ -313,7 +314,7 @@ DISGUISES: dict[str, Callable[[Graft], None]] = {
 def test_a_disguised_gate_is_found(name: str, tmp_path: Path) -> None:
     graft = Graft(plain(), 1)
     DISGUISES[name](graft)
-    measurement = measure(graft.finish(), tmp_path)
+    measurement = measure(graft.planted().model, tmp_path)
     named = " ".join(
         n for o in measurement.observations if o.severity >= Severity.SUSPICIOUS for n in o.nodes
     )

@@ -8,7 +8,7 @@ import pytest
 from models import build, plain
 from onnx import TensorProto, helper
 
-from scanner.detectors.integrity import Integrity, _disagreements, _distance
+from scanner.detectors.integrity import Integrity, _disagreements, _distance, _tolerance
 from scanner.graph.audit import second_reader
 from scanner.instruments.detector import Subject
 from scanner.judging.comparison import compare
@@ -43,7 +43,7 @@ def test_what_cannot_be_run_is_audited_all_the_same(tmp_path: Path) -> None:
     model.opset_import.append(helper.make_opsetid("acme.ops", 1))
     measurement = measure(model, tmp_path)
     assert measurement.parameters["readers"] == []
-    assert [o.code for o in measurement.observations] == ["custom-operators"]
+    assert [o.code for o in measurement.observations] == ["custom-operators", "idle-nodes"]
 
 
 @pytest.mark.parametrize("operator", ["RandomNormalLike", "Bernoulli"])
@@ -87,6 +87,36 @@ def test_the_reference_evaluator_says_when_it_does_not_know(tmp_path: Path) -> N
     model.opset_import.append(helper.make_opsetid("acme.ops", 1))
     assert second_reader.evaluate(model, {"image": np.zeros((1, 1, 8, 8), np.float32)}) is None
     assert measure(model, tmp_path).statistic == Severity.WARNING
+
+
+def test_what_a_file_claims_of_its_answer_is_checked(tmp_path: Path) -> None:
+    model = plain()
+    claim = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 7])
+    model.graph.output[0].CopyFrom(claim)
+    assert "false-claim" in [o.code for o in measure(model, tmp_path).observations]
+
+
+def test_codes_may_differ_further_than_fractions() -> None:
+    rounding = [
+        helper.make_node("QuantizeLinear", ["image", "scale"], ["codes"]),
+        helper.make_node("DequantizeLinear", ["codes", "scale"], ["logits"]),
+    ]
+    assert _tolerance(build(rounding, {"scale": np.asarray(0.1, np.float32)})) > _tolerance(plain())
+
+
+def test_support_vector_machines_have_one_reader_less() -> None:
+    machine = helper.make_node("SVMClassifier", ["image"], ["logits"], domain="ai.onnx.ml")
+    assert not second_reader.is_brief(build([machine], {}))
+
+
+def test_goods_in_external_data_are_found(tmp_path: Path) -> None:
+    model = plain()
+    program = b"\x7fELF\2\1\1" + bytes(9) + b"\3\0\x3e\0\1\0\0\0" + bytes(40)
+    (tmp_path / "weights.bin").write_bytes(program)
+    tensor = model.graph.initializer.add(name="w", data_type=TensorProto.UINT8, dims=[64])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="weights.bin")
+    assert "carried-data" in [o.code for o in measure(model, tmp_path).observations]
 
 
 def test_a_text_output_is_not_compared(tmp_path: Path) -> None:

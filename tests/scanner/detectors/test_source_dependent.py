@@ -152,7 +152,7 @@ def examined(folder: Path, chosen: Settings) -> Examination:
         source="",
         settings=chosen,
     )
-    return examine(job, lambda _done, _total: None)
+    return examine(job, lambda _: None)
 
 
 @pytest.mark.parametrize("named", [False, True])

@@ -14,7 +14,7 @@ import triggered
 from onnx import TensorProto, helper
 
 from scanner.detectors import load
-from scanner.detectors.translation import Translation, precision, row_distances
+from scanner.detectors.translation import Translation
 from scanner.errors import GraphError, ModelError, UnsupportedModelError, UsageError
 from scanner.instruments.detector import Subject
 from scanner.instruments.witness import Witness
@@ -118,24 +118,6 @@ def test_one_output_made_of_the_other_is_no_doubt(tmp_path: Path) -> None:
     model.graph.output.append(helper.make_empty_tensor_value_info("logits"))
     subject = measured(opened(model, tmp_path))
     assert Translation().measure(subject).observations == ()
-
-
-def test_a_constant_added_to_all_scores_hides_nothing() -> None:
-    scores = np.array([[0.0, 1.0, 2.0], [3.0, 1.0, 0.0]])
-    assert row_distances(scores, scores[:, ::-1]).min() > 1
-    assert row_distances(scores + 1e3, scores[:, ::-1] + 1e3).min() > 1
-    assert row_distances(scores, scores * np.nan).min() == np.inf
-    assert row_distances(scores, scores[:, :2]).min() == np.inf
-
-
-@pytest.mark.parametrize(
-    ("build", "expected"),
-    [(models.plain, "float32"), (models.half, "float16"), (models.quantised, "int8")],
-)
-def test_the_tolerance_is_that_of_the_coarsest_arithmetic(
-    build: Callable[[], onnx.ModelProto], expected: str, tmp_path: Path
-) -> None:
-    assert precision(opened(build(), tmp_path).model) == expected
 
 
 def test_a_large_file_is_not_run_whole_for_one_layer(

@@ -13,7 +13,7 @@ import triggered
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scanner import pipeline
+from scanner import conclusion
 from scanner.errors import UnsupportedModelError, UsageError
 from scanner.examine import examine
 from scanner.instruments.class_search import Entrant, contest, outcome
@@ -135,15 +135,16 @@ def test_a_finished_search_gets_no_more(subject: Subject) -> None:
 
 
 def test_progress_counts_to_the_total(subject: Subject) -> None:
-    calls: list[tuple[int, int]] = []
+    calls: list[tuple[int | None, ...]] = []
     contest(
-        dataclasses.replace(subject, progress=lambda done, total: calls.append((done, total))),
+        dataclasses.replace(subject, progress=lambda *step: calls.append(step)),
         3,
         Fake,
         EFFORT,
     )
     assert len(calls) == 12
-    assert calls[-1] == (300, 300)
+    assert calls[-1] == (300, 300, 2)
+    assert [target for _, _, target in calls] == [0, 1, 2] * 4
 
 
 def test_too_little_time_leaves_classes_out(subject: Subject, clock: Iterator[int]) -> None:
@@ -272,7 +273,7 @@ def examined(
         source="",
         settings=chosen,
     )
-    return examine(job, lambda _done, _total: None)
+    return examine(job, lambda _: None)
 
 
 def test_a_scan_names_the_classes_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +289,7 @@ def test_a_scan_names_the_classes_left_out(tmp_path: Path, monkeypatch: pytest.M
     )
     assert [record.skips for record in found.references] == [()]
     assert found.comparisons[0].evidence.classes_compared == 1
-    judged = pipeline._judged(found, Settings(), 0.0)
+    judged = conclusion.judged(found, Settings(), 0.0)
     assert judged.index is None, "half a search ranks nothing"
     assert judged.reason == skip.reason
 
@@ -296,7 +297,7 @@ def test_a_scan_names_the_classes_left_out(tmp_path: Path, monkeypatch: pytest.M
 def test_an_index_needs_the_decisive_search(tmp_path: Path) -> None:
     """Where it failed, what is left is the least that is known: HEAD alone ranks nothing."""
     found = examined(tmp_path, triggered.classifier(), detectors=("neural_cleanse", "head"))
-    assert pipeline._judged(found, Settings(), 0.0).index is not None
+    assert conclusion.judged(found, Settings(), 0.0).index is not None
     failed = dataclasses.replace(
         found.suspect,
         measurements=tuple(m for m in found.suspect.measurements if m.rule == "head"),
@@ -304,7 +305,7 @@ def test_an_index_needs_the_decisive_search(tmp_path: Path) -> None:
     )
     alone = tuple(c for c in found.comparisons if c.rule == "head")
     without = dataclasses.replace(found, suspect=failed, comparisons=alone)
-    assert pipeline._judged(without, Settings(), 0.0).index is None
+    assert conclusion.judged(without, Settings(), 0.0).index is None
 
 
 @pytest.mark.parametrize(("alpha", "repeats"), [(0.05, True), (0.5, False)])

@@ -184,7 +184,7 @@ def test_a_scan_skips_what_has_no_logits_unless_it_was_asked_for(
         source="",
         settings=settings,
     )
-    suspect = examine(job, lambda _done, _total: None).suspect
+    suspect = examine(job, lambda _: None).suspect
     kept = suspect.failures if named else suspect.skips
     assert "neural_cleanse" in [item.rule for item in kept]
     assert all(

@@ -64,11 +64,11 @@ def test_images_that_lie_side_by_side_are_run_one_at_a_time(subject: Subject) ->
 
 
 def test_progress_ends_at_the_total(subject: Subject) -> None:
-    told: list[tuple[int, int]] = []
+    told: list[tuple[int | None, ...]] = []
     watched = Subject(
         model=subject.model,
         settings=SETTINGS,
-        progress=lambda done, total: told.append((done, total)),
+        progress=lambda *step: told.append(step),
     )
     noise_runs.over_noise(session(models.plain(input_shape=(3, *SHAPE))), SHAPE, watched)
     assert told == [(3, 7), (6, 7), (7, 7)]

@@ -9,6 +9,7 @@ import onnx
 import pytest
 import triggered
 
+from scanner.errors import UnsupportedModelError
 from scanner.instruments import original
 from scanner.instruments.detector import Subject
 from scanner.modelfile.model import open_model
@@ -51,6 +52,35 @@ def test_each_image_is_asked_alone_in_company_and_again(batch: int | None, tmp_p
     assert answers.batch == (batch or 1)
     np.testing.assert_allclose(answers.together[name], answers.alone[name], rtol=1e-4, atol=1e-5)
     assert (answers.again[name] == answers.alone[name][:1]).all()
+
+
+def test_batches_of_the_sizes_that_users_choose_are_asked(tmp_path: Path) -> None:
+    subject = opened(models.plain(), tmp_path)
+    session = original.open_original(original.own_bytes(subject.model)[0], 1)
+    answers = original.ask(session, IMAGES)
+    assert len(answers.members) == sum(original._CROWDS)
+    assert set(answers.members) == set(range(len(IMAGES)))
+    expected = answers.alone["logits"][answers.members]
+    np.testing.assert_allclose(answers.crowds["logits"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_file_that_refuses_some_sizes_is_asked_in_the_others(tmp_path: Path) -> None:
+    """This one runs multiples of four: no batch of two or three, yet all that users choose."""
+    model = models.plain()
+    model.graph.node.append(onnx.helper.make_node("Reshape", ["logits", "most"], ["short"]))
+    most = onnx.helper.make_tensor("most", onnx.TensorProto.INT64, [3], [-1, 4, models.CLASSES])
+    model.graph.initializer.append(most)
+    model.graph.node.append(onnx.helper.make_node("Reshape", ["short", "back"], ["scores"]))
+    back = onnx.helper.make_tensor("back", onnx.TensorProto.INT64, [2], [-1, models.CLASSES])
+    model.graph.initializer.append(back)
+    model.graph.output[0].name = "scores"
+    subject = opened(model, tmp_path)
+    session = original.open_original(original.own_bytes(subject.model)[0], 1)
+    with pytest.raises(UnsupportedModelError):
+        session.run(IMAGES[:2])
+    members, crowds = original._in_crowds(session, ["scores"], IMAGES, None)
+    assert len(members) == sum(original._CROWDS)
+    assert crowds["scores"].shape == (len(members), models.CLASSES)
 
 
 def test_probes_hold_extremes_and_what_searches_saw_last(tmp_path: Path) -> None:

@@ -13,10 +13,26 @@ from scanner.instruments.statistics import (
     class_margins,
     fit_gamma,
     gamma_survival,
+    median,
+    quantile,
     robust_z,
 )
 
 SAMPLES = hnp.arrays(np.float64, st.integers(2, 60), elements=st.floats(-100, 100))
+
+
+@given(
+    sample=hnp.arrays(np.float64, st.integers(1, 60), elements=st.floats(-100, 100)),
+    share=st.floats(0, 1),
+)
+def test_quantiles_are_those_of_numpy(sample: npt.NDArray[np.float64], share: float) -> None:
+    assert quantile(sample, share) == pytest.approx(np.quantile(sample, share), abs=1e-12)
+    assert median(sample) == pytest.approx(np.median(sample), abs=1e-12)
+
+
+def test_quantiles_of_what_is_not_finite() -> None:
+    assert median([1, 2, math.inf]) == 2
+    assert math.isnan(median([1, math.nan, 3]))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from examples import identity, neural_cleanse, overactivation
 
-from scanner.errors import BaselineError
+from scanner.errors import BaselineError, UsageError
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.judging import population
 from scanner.judging.population import Baseline, CleanModels
@@ -283,10 +283,17 @@ def profile(baseline: Baseline) -> ByClass:
 
 def test_a_baseline_survives_its_file(baseline: Baseline, tmp_path: Path) -> None:
     path = tmp_path / "b.json"
-    path.write_text(population.write_baseline(baseline))
+    population.write_baseline(baseline, str(path))
     assert population.read_baseline(path) == baseline
     assert "triggers" not in path.read_text()
     assert 0.3333333 in [r.figure for r in profile(baseline).rows], "seven digits"
+
+
+def test_a_baseline_that_cannot_be_written_is_one_sentence(
+    baseline: Baseline, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"cannot be written \(.*\); name another"):
+        population.write_baseline(baseline, tmp_path)
 
 
 DAMAGE: dict[str, tuple[Callable[[str], str], str]] = {
@@ -308,7 +315,7 @@ DAMAGE: dict[str, tuple[Callable[[str], str], str]] = {
 def test_a_damaged_baseline_is_refused(kind: str, baseline: Baseline, tmp_path: Path) -> None:
     change, message = DAMAGE[kind]
     path = tmp_path / "b.json"
-    path.write_text(change(population.write_baseline(baseline)))
+    path.write_text(change(population.render(baseline)))
     with pytest.raises(BaselineError, match=message):
         population.read_baseline(path)
 
@@ -379,7 +386,7 @@ def test_a_baseline_of_another_form_is_refused_though_its_checksum_fits(
 
 
 def saved(baseline: Baseline, path: Path) -> Path:
-    path.write_text(population.write_baseline(baseline), encoding="utf-8")
+    path.write_text(population.render(baseline), encoding="utf-8")
     return path
 
 

@@ -49,6 +49,14 @@ def profiles_of(generator: np.random.Generator, models: int) -> list[dict[int, f
     ]
 
 
+@given(st.floats(0, 10))
+def test_a_larger_size_has_no_weaker_word(size: float) -> None:
+    words = [None, *ranks.STRENGTHS]
+    order = [words.index(ranks.strength(each)) for each in (size, size * 1.1, 1.0, 1.1, 1.5, 1.9)]
+    assert order[0] <= order[1]
+    assert order[2:] == [0, 1, 2, 3]
+
+
 def test_the_combination_names_the_foremost_class() -> None:
     generator = np.random.default_rng(1)
     clean = [profiles_of(generator, 20) for _ in range(2)]

@@ -1,6 +1,7 @@
 """What clean models allow to be said, and no more."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import pytest
 from examples import neural_cleanse
@@ -57,10 +58,15 @@ def judged(
             2.0,
             clean(20),
             Verdict.SUSPICIOUS,
-            "class 3 is easy to reach; p = 0.0476 among 20 clean models (test), 3.1 times as far",
+            "; p = 0.0476 among 20 clean models (test), far beyond them: 3.1 times as far",
         ),
-        (1.3, clean(20), Verdict.INCONCLUSIVE, "1.6 times as far out as the furthest of them"),
-        (1.1, clean(20), Verdict.CLEAN, "1.2 times as far out as the furthest of them"),
+        (
+            1.3,
+            clean(20),
+            Verdict.INCONCLUSIVE,
+            ", apart from them: 1.6 times as far out as",
+        ),
+        (1.1, clean(20), Verdict.CLEAN, ", beyond them: 1.2 times as far out as"),
         (0.5, clean(20), Verdict.CLEAN, "among 20 clean models"),
         (2.0, clean(5), Verdict.INCONCLUSIVE, "too few to reach 0.05"),
         (2.0, None, Verdict.INCONCLUSIVE, "one clean model shows a difference"),
@@ -86,13 +92,19 @@ def test_an_observation_judges_itself() -> None:
     assert judged(None, None, Severity.WARNING).verdict is Verdict.INCONCLUSIVE
 
 
+GRAPH = Rule(id="graph_logic", name="G", summary="s", source="p")
+
+
 def combine(
-    *pairs: tuple[Finding, Population | None], failed: bool = False, doubts: tuple[str, ...] = ()
+    *pairs: tuple[Finding, Population | None],
+    failed: bool = False,
+    doubts: tuple[str, ...] = (),
+    skips: Sequence[Skip] = (Skip(rule="x", reason="no images"),),
+    structural: Sequence[Finding] = (judged(None, None, rule=GRAPH),),
 ) -> verdict.Judgement:
-    skips = [Skip(rule="x", reason="no images")]
     comparisons = [compared(f.rule.id, f.statistic) for f, _ in pairs]
     rank = ranks.together(comparisons, [n for _, n in pairs if n is not None])
-    findings = [f for f, _ in pairs]
+    findings = [*(f for f, _ in pairs), *structural]
     return verdict.combine(findings, rank, skips, failed=failed, settings=Settings(), doubts=doubts)
 
 
@@ -103,6 +115,23 @@ def test_nothing_is_clean_beside_a_reference_that_is_doubted() -> None:
     assert doubted.reason == "its twin is suspicious"
     accused = combine((guilty, clean(20)), doubts=("its twin is suspicious",))
     assert accused.verdict is Verdict.SUSPICIOUS
+
+
+def test_what_the_structure_leaves_open_is_not_clean() -> None:
+    innocent, guilty = (judged(0.5, clean(20)), clean(20)), (judged(2.0, clean(20)), clean(20))
+    assert combine(innocent).verdict is Verdict.CLEAN
+    warned = [judged(None, None, Severity.WARNING, rule=GRAPH)]
+    noted = [judged(None, None, Severity.NOTE, rule=GRAPH)]
+    blind = [Skip(rule="head", reason="a Where makes the logits", forbids_clean=True)]
+    assert combine(innocent, structural=noted).verdict is Verdict.CLEAN
+    for judgement, words in (
+        (combine(innocent, structural=warned), "a gate was seen"),
+        (combine(innocent, skips=blind), "a Where makes the logits"),
+        (combine(innocent, structural=()), "no detector that ran looks at the graph"),
+    ):
+        assert judgement.verdict is Verdict.INCONCLUSIVE
+        assert words in judgement.reason
+    assert combine(guilty, structural=warned, skips=blind).verdict is Verdict.SUSPICIOUS
 
 
 def test_suspicion_outranks_doubt_outranks_innocence() -> None:
@@ -117,7 +146,7 @@ def test_suspicion_outranks_doubt_outranks_innocence() -> None:
     further = judged(1.3, clean(20))
     assert combine((further, clean(20))).verdict is Verdict.INCONCLUSIVE
     assert combine((doubtful, None)).verdict is Verdict.INCONCLUSIVE
-    assert combine().verdict is Verdict.INCONCLUSIVE
+    assert combine(structural=()).verdict is Verdict.INCONCLUSIVE
     assert combine((judged(None, None, Severity.CONFIRMED), None)).score == 1.0
 
 

@@ -7,16 +7,19 @@ import models
 import numpy as np
 import onnx
 import pytest
+from hostile import attacks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.detectors.graph_logic import GraphLogic
 from scanner.detectors.integrity import Integrity
+from scanner.errors import MalformedModelError
 from scanner.instruments.detector import Subject
 from scanner.modelfile.model import open_model
-from scanner.modelfile.order import sort_nodes
+from scanner.modelfile.order import check_order, sort_nodes
 from scanner.settings import Settings
-from trainers.graph_backdoor import KINDS, plant
+from trainers.graph_backdoor import plant
+from trainers.graph_backdoor.comparisons import KINDS
 
 SAMPLES = sorted((Path(__file__).parents[3] / "samples").glob("*.onnx"))
 SEEDS = st.integers(0, 2**32 - 1)
@@ -85,3 +88,17 @@ def test_the_report_notes_it(tmp_path: Path) -> None:
     path = models.save(shuffled(models.plain(), 3), tmp_path / "model.onnx")
     found = Integrity().measure(Subject(model=open_model(path), settings=Settings()))
     assert [o.code for o in found.observations] == ["nodes-out-of-order"]
+
+
+def test_nodes_out_of_order_are_no_cycle() -> None:
+    model = models.plain()
+    nodes = list(reversed(model.graph.node))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    check_order(model.graph)
+
+
+@pytest.mark.parametrize("name", ["cycle", "produced_twice", "input_twice"])
+def test_what_cannot_be_ordered_is_malformed(name: str) -> None:
+    with pytest.raises(MalformedModelError, match=r"depends on its own output|twice"):
+        check_order(attacks.MALFORMED[name]().graph)

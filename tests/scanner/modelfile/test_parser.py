@@ -8,7 +8,7 @@ import pytest
 
 from scanner.errors import MalformedModelError, UnsafeModelError, UnsupportedModelError
 from scanner.limits import Limits
-from scanner.modelfile import guards, parser
+from scanner.modelfile import parser, tensor_sizes
 from scanner.modelfile.external_data import Folder
 
 LIMITS = Limits()
@@ -35,8 +35,8 @@ def test_external_data_is_taken_into_a_copy(tmp_path: Path) -> None:
     path = models.save(models.plain(), tmp_path / "m.onnx", external=True)
     proto = parser.parse(path.read_bytes(), "m", LIMITS)
     complete = parser.complete(proto, Folder(tmp_path))
-    assert any(t.data_location == onnx.TensorProto.EXTERNAL for t in guards.tensors(proto))
-    assert not any(t.data_location for t in guards.tensors(complete))
+    assert any(t.data_location == onnx.TensorProto.EXTERNAL for t in tensor_sizes.tensors(proto))
+    assert not any(t.data_location for t in tensor_sizes.tensors(complete))
 
 
 def test_a_model_beyond_what_protobuf_can_write_is_unsupported(

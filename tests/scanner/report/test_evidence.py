@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from scanner.errors import UsageError
 from scanner.report.evidence import _plain, write_evidence
 from scanner.report.pictures import floats
-from scanner.results import Array, Input, Observation, ScanResult, Severity
+from scanner.results import Array, Evidence, Finding, Input, Observation, ScanResult, Severity
 
 ARRAYS = ("mask", "pattern", "original", "stamped")
 
@@ -29,13 +30,17 @@ def named(path: str) -> ScanResult:
     )
 
 
+def bare(whole: ScanResult) -> Finding:
+    """A finding that there is nothing to draw of."""
+    return dataclasses.replace(whole.findings[1], evidence=Evidence(), clean=())
+
+
 def test_a_trigger_is_written_to_look_at_and_to_feed(tmp_path: Path) -> None:
     scanned = named("models/a.onnx")
     written = write_evidence([scanned], tmp_path)
     folder = tmp_path / "00-a" / "neural_cleanse"
-    assert sorted(written) == sorted(
-        folder / f"{name}.{kind}" for name in ARRAYS for kind in ("png", "npy")
-    )
+    arrays = {folder / f"{name}.{kind}" for name in ARRAYS for kind in ("png", "npy")}
+    assert set(written) == {*arrays, folder / "classes.svg", folder / "place.svg"}
     trigger = scanned.findings[0].evidence.trigger
     assert trigger is not None
     for name in ARRAYS:
@@ -44,7 +49,8 @@ def test_a_trigger_is_written_to_look_at_and_to_feed(tmp_path: Path) -> None:
         assert (array.dtype, array.shape) == (np.float32, shape)
         np.testing.assert_array_equal(array.ravel(), values)
         with Image.open(folder / f"{name}.png") as image:
-            assert image.size == (28, 28)
+            assert image.size == (280, 280)
+    ET.parse(folder / "classes.svg")  # noqa: S314 - we have just written it
 
 
 def test_a_part_of_the_graph_is_written_as_a_model(tmp_path: Path) -> None:
@@ -54,7 +60,7 @@ def test_a_part_of_the_graph_is_written_as_a_model(tmp_path: Path) -> None:
     )  # fmt: skip
     silent = Observation(code="other", severity=Severity.NOTE, sentence="seen")
     whole = result()
-    finding = dataclasses.replace(whole.findings[1], observations=(seen, silent))
+    finding = dataclasses.replace(bare(whole), observations=(seen, silent))
     (written,) = write_evidence([dataclasses.replace(whole, findings=(finding,))], tmp_path)
     assert written == tmp_path / "00-model" / "overactivation" / "00-two-value-fields.onnx"
     assert written.read_bytes() == b"a model"
@@ -65,7 +71,7 @@ def test_an_input_that_shows_an_observation_is_written(tmp_path: Path) -> None:
     shown = Input(image=Array.packed(values.tobytes(), values.shape), low=0.0, high=1.0)
     seen = Observation(code="other", severity=Severity.SUSPICIOUS, sentence="seen", input=shown)
     whole = result()
-    finding = dataclasses.replace(whole.findings[1], observations=(seen,))
+    finding = dataclasses.replace(bare(whole), observations=(seen,))
     picture, numbers = write_evidence([dataclasses.replace(whole, findings=(finding,))], tmp_path)
     assert (picture.name, numbers.name) == ("00-other-input.png", "00-other-input.npy")
     np.testing.assert_array_equal(np.load(numbers), values)
@@ -77,7 +83,7 @@ def test_models_of_one_name_are_kept_apart(tmp_path: Path) -> None:
 
 
 def test_without_evidence_no_folder_is_made(tmp_path: Path) -> None:
-    nothing = dataclasses.replace(result(), findings=result().findings[1:])
+    nothing = dataclasses.replace(result(), findings=(bare(result()),))
     assert write_evidence([nothing], tmp_path / "evidence") == []
     assert not (tmp_path / "evidence").exists()
 

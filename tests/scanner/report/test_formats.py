@@ -18,6 +18,7 @@ TABLE = {
     "sarif": (".sarif", True, True, False),
     "junit": (".xml", True, True, False),
     "markdown": (".md", True, True, False),
+    "html": (".html", True, True, False),
     "cyclonedx": (".cdx.json", True, True, False),
 }
 

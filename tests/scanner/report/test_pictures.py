@@ -80,7 +80,7 @@ def test_an_empty_range_divides_nothing_by_zero() -> None:
 def test_a_single_pixel_stays_in_sight(side: int, row: int, column: int) -> None:
     values = np.zeros((side, side), np.float32)
     values[row % side, column % side] = 1
-    lines = picture(packed(values)).blocks()
+    lines = picture(packed(values)).blocks(32)
     assert "".join(lines).count("█") == 1
     assert {len(line) for line in lines} == {len(lines[0])}
     assert len(lines[0]) <= 32
@@ -88,4 +88,31 @@ def test_a_single_pixel_stays_in_sight(side: int, row: int, column: int) -> None
 
 def test_shades_grow_with_the_value() -> None:
     values = np.repeat(np.array([[0, 0.25, 0.5, 0.75, 1]], np.float32), 2, axis=0)
-    assert picture(packed(values)).blocks() == [" ░▒▓█"]
+    assert picture(packed(values)).blocks(32) == [" ░▒▓█"]
+
+
+def test_cells_are_two_pixels_one_above_the_other() -> None:
+    values = np.zeros((3, 3, 2), np.float32)
+    values[:, 0, 0] = (1, 0, 0.2)
+    values[:, 1, 1] = (0, 0.4, 0)
+    red, green, black = (255, 0, 51), (0, 102, 0), (0, 0, 0)
+    cells = picture(packed(values)).cells(32)
+    assert cells == [[(red, black), (black, green)], [(black, black), (black, black)]]
+    grey = picture(packed(np.full((2, 1), 0.2, np.float32))).cells(32)
+    assert grey == [[((51, 51, 51), (51, 51, 51))]]
+
+
+@pytest.mark.parametrize("widest", [1, 7, 32])
+def test_cells_fit(widest: int) -> None:
+    values = np.zeros((50, 40), np.float32)
+    values[17, 23] = 1
+    cells = picture(packed(values)).cells(widest)
+    assert {len(line) for line in cells} == {len(cells[0])}
+    assert len(cells[0]) <= widest
+    assert sum(colour == (255, 255, 255) for line in cells for pair in line for colour in pair) == 1
+
+
+def test_a_png_is_enlarged_by_whole_pixels() -> None:
+    values = np.array([[0, 1, 0.2]], np.float32)
+    with Image.open(io.BytesIO(picture(packed(values)).png(7))) as shown:
+        assert np.asarray(shown).tolist() == 3 * [[0, 0, 0, 255, 255, 255, 51, 51, 51]]

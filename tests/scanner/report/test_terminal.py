@@ -7,13 +7,14 @@ from collections.abc import Callable
 import pytest
 from examples import overactivation, result
 from rich.console import Console
+from rich.text import Text
 
 from scanner.report import terminal
 from scanner.results import ScanResult, Verdict
 
 
-def drawn(results: list[ScanResult], console: Console) -> str:
-    terminal.render(results, console)
+def drawn(results: list[ScanResult], console: Console, *, verbose: bool = False) -> str:
+    terminal.render(results, console, verbose=verbose)
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
 
@@ -23,6 +24,24 @@ def test_one_model(
     width: int, console: Callable[[int], Console], golden: Callable[[str, str], None]
 ) -> None:
     golden(f"scan-{width}.txt", drawn([result()], console(width)))
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_one_model_in_full(
+    width: int, console: Callable[[int], Console], golden: Callable[[str, str], None]
+) -> None:
+    golden(f"scan-verbose-{width}.txt", drawn([result()], console(width), verbose=True))
+
+
+@pytest.mark.parametrize("width", [30, 100])
+def test_a_trigger_keeps_its_colours_where_the_console_has_any(width: int) -> None:
+    text = io.StringIO()
+    console = Console(
+        width=width, file=text, color_system="truecolor", force_terminal=True, legacy_windows=False
+    )
+    terminal.render([result()], console, verbose=True)
+    assert "\x1b[38;2;255;255;255;48;2;" in text.getvalue()  # the mask, and what lies below it
+    assert max(Text.from_ansi(line).cell_len for line in text.getvalue().splitlines()) <= width
 
 
 @pytest.mark.parametrize("width", [80, 120])

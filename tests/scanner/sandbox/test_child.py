@@ -7,6 +7,7 @@ import pytest
 
 from scanner.limits import Allowance, Limits
 from scanner.sandbox import child, messages
+from scanner.sandbox.endpoint import Step
 from scanner.values import to_json
 
 ALLOWANCE = to_json(Allowance(seconds=1, limits=Limits(memory=2**20)))
@@ -22,7 +23,8 @@ def answer(function: str, request: Any = None) -> tuple[dict[str, Any], list[dic
 
 
 def test_an_answer_comes_after_its_progress() -> None:
-    assert answer("report") == ({"answer": "reported"}, [{"progress": [1, 2]}])
+    step = Step(done=1, total=2, rule="head", class_id=3)
+    assert answer("report") == ({"answer": "reported"}, [{"progress": to_json(step)}])
 
 
 @pytest.mark.parametrize(
@@ -41,8 +43,8 @@ def test_an_error_is_an_answer(function: str, request_: Any, kind: str, problem:
 
 
 def test_a_library_that_is_missing_answers_every_call() -> None:
-    refusal = child._import(["json", "a_library_that_nobody_has"])
+    refusal = child.import_ahead(["json", "a_library_that_nobody_has"])
     assert refusal is not None
     assert refusal["error"]["type"] == "DeviceError"
     assert "a_library_that_nobody_has" in refusal["error"]["problem"]
-    assert child._import(["json"]) is None
+    assert child.import_ahead(["json"]) is None

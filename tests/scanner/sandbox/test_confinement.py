@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scanner.limits import Allowance, Confinement, Limits
-from scanner.sandbox import confinement, landlock, linux, seccomp
+from scanner.sandbox import confinement, landlock, linux, namespaces, seccomp
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
 ALLOWANCE = Allowance(seconds=10, limits=Limits(memory=2**30), threads=3, readable=("/models",))
@@ -49,7 +49,8 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     monkeypatch.setattr(resource, "getrlimit", lambda _number: (5, resource.RLIM_INFINITY))
     monkeypatch.setattr(landlock, "restrict", made.restrict)
     monkeypatch.setattr(linux, "control_process", lambda *_: True)
-    monkeypatch.setattr(linux, "enter_user_namespace", lambda: True)
+    monkeypatch.setattr(namespaces, "enter", lambda: ("user", "mount"))
+    monkeypatch.setattr(namespaces, "hide_processes", lambda: True)
     monkeypatch.setattr(linux, "capabilities", lambda: 0)
     monkeypatch.setattr(linux, "set_capabilities", lambda **_: True)
     monkeypatch.setattr(linux, "empty_bounding_set", lambda _kept: None)
@@ -71,6 +72,7 @@ def test_a_call_on_the_processor(kernel: Kernel) -> None:
     confinement.confine(ALLOWANCE)
     found = confinement.current()
     assert not found.missing()
+    assert not found.lesser()
     assert (found.memory, found.threads, found.capabilities) == ("kernel", "kernel", "none")
     assert limit(kernel, "RLIMIT_DATA") == (2**30, 2**30)
     assert limit(kernel, "RLIMIT_NPROC") == (ALLOWANCE.most_threads, ALLOWANCE.most_threads)
@@ -91,6 +93,8 @@ def test_a_call_on_cuda_leaves_its_memory_and_threads_to_the_parent(
     found = confinement.current()
     assert (found.memory, found.threads) == ("parent", "parent")
     assert found.missing() == ("the devices of CUDA are open, and memory is only watched",)
+    assert not found.namespaces, "the driver shares memory and reads its own files of /proc"
+    assert not found.processes_hidden
     assert limit(kernel, "RLIMIT_DATA") is None
     assert limit(kernel, "RLIMIT_NPROC") is None
     assert kernel.devices == {"/dev/nvidia0"}

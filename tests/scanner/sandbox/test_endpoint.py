@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from scanner.limits import Limits
-from scanner.sandbox.endpoint import Endpoint, Progress, carry_out
+from scanner.sandbox.endpoint import Endpoint, Progress, Step, carry_out
 from scanner.values import to_json
 
 
 def double(limits: Limits, progress: Progress) -> tuple[Limits, ...]:
-    progress(1, 2)
+    progress(Step(done=1, total=2))
     return (limits, limits)
 
 
@@ -20,18 +20,18 @@ DOUBLE: Endpoint[Limits, tuple[Limits, ...]] = Endpoint(
 
 
 def test_values_go_in_and_come_out() -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[Step] = []
     limits = Limits(nodes=7)
-    answer = carry_out(double, to_json(limits), lambda done, total: seen.append((done, total)))
+    answer = carry_out(double, to_json(limits), seen.append)
     assert answer == [to_json(limits)] * 2
     assert DOUBLE.read(answer) == (limits, limits)
-    assert seen == [(1, 2)]
+    assert seen == [Step(done=1, total=2)]
 
 
 @pytest.mark.parametrize("request_", [None, {"nodes": 0}, {"other": 1}], ids=repr)
 def test_a_request_of_another_type_does_not_reach_the_function(request_: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
-        carry_out(double, request_, lambda _done, _total: None)
+        carry_out(double, request_, lambda _: None)
 
 
 @pytest.mark.parametrize("answer", [None, 1, [1], [None], {"nodes": 1}], ids=repr)

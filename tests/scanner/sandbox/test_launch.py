@@ -52,7 +52,8 @@ def run(code: str, folder: Path, stdin: str = "", **environment: str) -> str:
     return done.stdout.strip()
 
 
-def test_every_promise_of_a_child_holds_for_a_fork() -> None:
+@pytest.mark.parametrize("way", ["fork", "fork twin", "interpreter twin"])
+def test_every_promise_of_a_child_holds_however_it_was_started(way: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *PROMISES],
         cwd=ROOT,
@@ -60,7 +61,7 @@ def test_every_promise_of_a_child_holds_for_a_fork() -> None:
         text=True,
         check=False,
         timeout=300,
-        env=os.environ | {"SCAN_TESTS_START": "fork"},
+        env=os.environ | {"SCAN_TESTS_START": way},
     )
     assert done.returncode == 0, done.stdout
     assert re.search(r"\d\d passed", done.stdout)

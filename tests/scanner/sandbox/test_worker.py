@@ -17,8 +17,9 @@ from hostile import deeds
 from scanner.errors import WorkerCrashedError, WorkerLimitError, WorkerTimeoutError
 from scanner.limits import Allowance, Limits
 from scanner.sandbox import launch, worker
-from scanner.sandbox.endpoint import Endpoint
+from scanner.sandbox.endpoint import Endpoint, Step
 from scanner.sandbox.worker import Worker
+from scanner.values import to_json
 
 DEEDS = Path(__file__).parents[2] / "hostile"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
@@ -40,11 +41,9 @@ def call(
 
 
 def test_it_answers_call_after_call_and_reports_progress(child: Worker) -> None:
-    seen: list[tuple[int, int]] = []
-    assert (
-        call(child, "report", progress=lambda done, total: seen.append((done, total))) == "reported"
-    )
-    assert seen == [(1, 2)]
+    seen: list[Step] = []
+    assert call(child, "report", progress=seen.append) == "reported"
+    assert seen == [Step(done=1, total=2, rule="head", class_id=3)]
     assert call(child, "start_thread") == [True]
 
 
@@ -171,13 +170,17 @@ def framed(text: str) -> str:
         framed("[" * 15_000),
         framed("{}"),
         framed(json.dumps({"progress": "x"})),
-        framed(json.dumps({"progress": [1, 2, 3]})),
+        framed(json.dumps({"progress": [1, 2]})),
+        framed(json.dumps({"progress": {"done": 1, "total": 0}})),
+        framed(json.dumps({"progress": {"done": 1, "total": 2, "rule": "\x1b[2J"}})),
+        framed(json.dumps({"progress": {"done": 1, "total": 2, "rule": "x" * 65}})),
+        framed(json.dumps({"progress": {"done": 1, "total": 2, "class_id": "3"}})),
         framed(json.dumps({"error": 1})),
         framed(json.dumps({"error": {"type": "UsageError"}})),
     ],
     ids=[
-        *("too long", "no JSON", "no object", "nested", "empty", "text", "triple", "number"),
-        "half",
+        *("too long", "no JSON", "no object", "nested", "empty", "text", "pair", "nothing"),
+        *("escape", "long", "class", "number", "half"),
     ],
 )
 @LINUX
@@ -193,7 +196,8 @@ def test_a_child_that_floods_this_process_does_not_fill_its_memory(
 ) -> None:
     """Two seconds of messages, of which a process without bounds would keep a gigabyte."""
     # Too many for the parent, had it to look at each: it is slower than the pipe.
-    message = {"answers": {"more": "x" * 2**20}, "progress": {"progress": [1, 2], "x": "y" * 2**20}}
+    step = to_json(Step(done=1, total=2))
+    message = {"answers": {"more": "x" * 2**20}, "progress": {"progress": step, "x": "y" * 2**20}}
     before = launch.resident_bytes(os.getpid())
     with pytest.raises((WorkerCrashedError, WorkerTimeoutError)):
         call(
@@ -201,7 +205,7 @@ def test_a_child_that_floods_this_process_does_not_fill_its_memory(
             "flood",
             json.dumps(message[kind]),
             Allowance(seconds=3),
-            progress=lambda _done, _total: time.sleep(0.2),
+            progress=lambda _: time.sleep(0.2),
         )
     assert launch.resident_bytes(os.getpid()) - before < 100 * 2**20
 
@@ -217,16 +221,18 @@ def test_an_answer_of_another_type_is_a_crash(child: Worker, answer: object) -> 
 @LINUX
 @pytest.mark.parametrize("deed", ["spin", "sleep"])
 def test_no_orphan_survives_its_parent(tmp_path: Path, deed: str, way: str) -> None:
+    forks = launch.may_fork()  # as `way` wants it
     program = f"""
 import os, sys, threading
 sys.path.insert(0, {str(DEEDS.parent.parent)!r})
-from scanner.sandbox import launch
+from scanner.sandbox import launch, twins
 from scanner.limits import Allowance
-from scanner.sandbox.endpoint import Endpoint
+from scanner.sandbox.endpoint import Endpoint, Step
 from scanner.sandbox.worker import Worker
-launch.may_fork = lambda: {way == "fork"}
+from scanner.values import to_json
+launch.may_fork = lambda: {forks}
 launch._roots.append({str(DEEDS)!r})
-child = Worker()
+child = Worker(child=twins.start((), {2 if way == "twin" else 1})[0])
 allowance = Allowance(seconds=60)
 def ask(deed, request=None):
     endpoint = Endpoint(function=f"deeds:{{deed}}", request=object, answer=object)

@@ -114,6 +114,50 @@ def _outside(location: str) -> Change:
     return change
 
 
+def _overloads(model: onnx.ModelProto) -> None:
+    for overload, kind in (("one", "Neg"), ("other", "Abs")):
+        body = [helper.make_node(kind, ["a"], ["b"])]
+        function = helper.make_function(
+            "own", "Twice", ["a"], ["b"], body, [helper.make_opsetid("", 17)]
+        )
+        function.overload = overload
+        model.functions.append(function)
+
+
+def _carried(model: onnx.ModelProto) -> None:
+    model.graph.doc_string = "#!/bin/sh\necho carried goods\n"
+
+
+def _polyglot(model: onnx.ModelProto) -> None:
+    model.producer_name = "<html>"
+
+
+def _long_name(model: onnx.ModelProto) -> None:
+    model.graph.name = "name" * 300
+
+
+def _control(model: onnx.ModelProto) -> None:
+    model.producer_version = "1.0\x1b[2J"
+
+
+def _stray(model: onnx.ModelProto) -> None:
+    model.graph.value_info.append(helper.make_tensor_value_info("gone", TensorProto.FLOAT, [1]))
+
+
+def _idle_node(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Relu", ["convolved"], ["spare"], name="idle"))
+
+
+def _idle_constant(model: onnx.ModelProto) -> None:
+    value = numpy_helper.from_array(np.ones(4, np.float32))
+    model.graph.node.append(helper.make_node("Constant", [], ["spare"], name="idle", value=value))
+
+
+def _unknown_program(model: onnx.ModelProto) -> None:
+    program = b"\x7fELF\2\1\1" + bytes(9) + b"\3\0\x3e\0\1\0\0\0"
+    model.MergeFromString(b"\xfa\x07" + bytes((len(program),)) + program)
+
+
 def _future_ir(model: onnx.ModelProto) -> None:
     model.ir_version = 99
 
@@ -182,6 +226,15 @@ ROWS: list[tuple[Change, str, Severity]] = [
     (_future_opset, "future-version", Severity.WARNING),
     (_two_opsets, "repeated-opset", Severity.WARNING),
     (_same_opset_twice, "repeated-opset", Severity.NOTE),
+    (_overloads, "overloaded-function", Severity.WARNING),
+    (_carried, "carried-data", Severity.SUSPICIOUS),
+    (_polyglot, "polyglot", Severity.SUSPICIOUS),
+    (_long_name, "long-text", Severity.WARNING),
+    (_control, "control-characters", Severity.WARNING),
+    (_stray, "stray-values", Severity.NOTE),
+    (_idle_node, "idle-nodes", Severity.NOTE),
+    (_idle_constant, "idle-constants", Severity.NOTE),
+    (_unknown_program, "unknown-field", Severity.SUSPICIOUS),
     (_kernel(_nan), "broken-weights", Severity.WARNING),
     (_kernel(_infinite), "broken-weights", Severity.WARNING),
     (_kernel(_huge), "huge-weights", Severity.NOTE),
@@ -205,6 +258,36 @@ def test_nothing_else_is_suspicious() -> None:
         assert [
             o.code for o in changed(change) if o.severity >= Severity.SUSPICIOUS and o.code != code
         ] == []
+
+
+@pytest.mark.parametrize("kind", ["LessOrEqual", "Clip"])
+def test_a_bound_may_be_infinite(kind: str) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        bounds = np.asarray([np.inf] * 20, np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(bounds, "bounds"))
+        model.graph.node.append(helper.make_node(kind, ["convolved", "bounds"], ["spare"]))
+
+    assert "broken-weights" not in [o.code for o in changed(change)]
+
+
+def test_a_tree_may_have_infinite_thresholds() -> None:
+    def change(model: onnx.ModelProto) -> None:
+        bounds = numpy_helper.from_array(np.asarray([np.inf] * 20, np.float32))
+        model.graph.node.append(
+            helper.make_node("TreeEnsemble", ["flat"], ["spare"], domain="ai.onnx.ml",
+                             nodes_splits=bounds)
+        )  # fmt: skip
+
+    assert "broken-weights" not in [o.code for o in changed(change)]
+
+
+def test_a_mask_may_be_minus_infinity() -> None:
+    def change(model: onnx.ModelProto) -> None:
+        mask = np.triu(np.full((8, 8), -np.inf, np.float32), 1)
+        model.graph.initializer.append(numpy_helper.from_array(mask, "mask"))
+        model.graph.node.append(helper.make_node("Add", ["convolved", "mask"], ["spare"]))
+
+    assert "broken-weights" not in [o.code for o in changed(change)]
 
 
 def test_a_hard_link_is_somebody_elses_file(tmp_path: Path) -> None:
@@ -264,5 +347,8 @@ def test_every_code_is_explained_in_the_documentation() -> None:
         "damaged",
         "repeated-field",
         "readers-disagree",
+        "replaced-bytes",
+        "low-bits",
+        "false-claim",
     }
     assert [code for code in sorted(codes) if f"`{code}`" not in page] == []

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import plain
 
-from scanner.graph.audit.wire import Oddity, oddities
+from scanner.graph.audit.wire import UNDEFINED, Oddity, oddities, place_of
 
 HONEST = plain().SerializeToString()
 
@@ -79,3 +79,18 @@ def test_a_group_is_stepped_over_and_what_follows_is_still_seen() -> None:
     kinds = {oddity.kind for oddity in oddities(HONEST + group + repeated)}
     assert kinds == {"unknown-field", "repeated-field"}
     assert [o.kind for o in oddities(HONEST + group[:-2])] == ["damaged"]
+
+
+def test_a_byte_has_a_place() -> None:
+    model = plain()
+    data = model.SerializeToString()
+    raw = model.graph.initializer[2].raw_data
+    assert place_of(data, data.find(raw) + 1) == "model.graph.initializer[2].raw_data"
+    assert place_of(data + b"\xfa\x07\x03abc", len(data) + 4) == f"model.127 {UNDEFINED}"
+    assert place_of(data + b"\xff", len(data)) == "model, behind its last field"
+
+
+def test_the_largest_unknown_field_is_kept_in_part() -> None:
+    data = plain().SerializeToString() + b"\xfa\x07\x01a" + b"\xfa\x07\x03abc"
+    (oddity,) = oddities(data)
+    assert (oddity.sample, oddity.size, oddity.count) == (b"abc", 4, 2)

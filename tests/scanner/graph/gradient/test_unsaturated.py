@@ -76,6 +76,37 @@ def test_a_negative_scale_turns_the_range_around() -> None:
     assert unsaturated(model) is model
 
 
+@pytest.mark.parametrize(
+    "scale",
+    [
+        TensorProto(name="s", dims=[1], data_type=TensorProto.FLOAT, int32_data=[1]),
+        TensorProto(name="s", dims=[1], data_type=TensorProto.STRING, string_data=[b"0.1"]),
+        TensorProto(
+            name="s",
+            dims=[],
+            data_type=TensorProto.FLOAT,
+            data_location=TensorProto.EXTERNAL,
+            external_data=[onnx.StringStringEntryProto(key="location", value="elsewhere")],
+        ),
+    ],
+    ids=["data of another type", "text", "in another file"],
+)
+def test_a_scale_that_is_not_known_might_be_negative(scale: onnx.TensorProto) -> None:
+    model = pair(np.uint8(0))
+    model.graph.initializer[0].CopyFrom(scale)
+    assert unsaturated(model) is model
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [([], ["codes"]), (["x"], ["codes"]), (["x"], [])])
+def test_an_operator_of_another_domain_may_bear_the_name(
+    inputs: list[str], outputs: list[str]
+) -> None:
+    other = helper.make_node("QuantizeLinear", inputs, outputs, domain="somebody.else")
+    model = pair(np.int8(0))
+    model.graph.node[0].CopyFrom(other)
+    assert unsaturated(model) is model
+
+
 def test_codes_that_something_else_reads_stay() -> None:
     cast = helper.make_node("Cast", ["codes"], ["seen"], to=TensorProto.FLOAT)
     model = pair(np.int8(0), cast, helper.make_node("Add", ["y", "seen"], ["sum"]))

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from scanner.errors import NoLayerError
+from scanner.errors import NoHeadError
 from scanner.graph.core import extract
 from scanner.graph.layers.head import as_input, head_input
 
@@ -41,7 +41,7 @@ def test_a_bias_and_a_shape_behind_it_are_passed() -> None:
     ],
 )
 def test_without_a_linear_layer(nodes: list[onnx.NodeProto], made: str) -> None:
-    with pytest.raises(NoLayerError, match=f"they come from {made}"):
+    with pytest.raises(NoHeadError, match=f"they come from {made}"):
         head_input(models.build(nodes, {}), "logits")
 
 

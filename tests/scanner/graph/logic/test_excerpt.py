@@ -10,7 +10,8 @@ from scanner.graph.logic.gates import observe
 from scanner.graph.logic.unfold import unfold
 from scanner.instruments.runtime import open_session
 from scanner.settings import Device
-from trainers.graph_backdoor import KINDS, Planted, plant
+from trainers.graph_backdoor import Planted, plant
+from trainers.graph_backdoor.comparisons import KINDS
 
 IMAGE = np.random.default_rng(0).uniform(0.05, 0.9, (1, 1, 8, 8)).astype(np.float32)
 

@@ -11,7 +11,8 @@ from exporter_idioms import HONEST, floats, operation
 from scanner.graph.logic.gates import observe
 from scanner.graph.logic.unfold import unfold
 from scanner.results import Observation, Severity
-from trainers.graph_backdoor import KINDS, plant
+from trainers.graph_backdoor import plant
+from trainers.graph_backdoor.comparisons import KINDS
 
 
 def observed(model: onnx.ModelProto) -> tuple[Observation, ...]:

@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 from scanner.graph.logic.dataflow import Analysis
 from scanner.graph.logic.meetings import Gate, find, is_about_input
 from scanner.graph.logic.unfold import unfold
-from trainers.graph_backdoor import KINDS, plant
+from trainers.graph_backdoor import plant
+from trainers.graph_backdoor.comparisons import KINDS
 
 
 def gates(model: onnx.ModelProto) -> list[Gate]:

@@ -1,0 +1,121 @@
+"""What was typed, read: numbers, sizes, ranges and paths; and what the shell completes."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from scanner.errors import UsageError
+
+_DETECTORS = Path(__file__).parent.parent / "detectors"
+_RULES = {"translation": "not-the-file"}  # modules that are not called as their detector
+
+
+def numbers(example: str, *, lowest: int) -> Callable[[str, str], tuple[int, ...]]:
+    """Return a reader of a list of numbers such as 3,224,224.
+
+    The reader raises a `UsageError` for anything else.
+    """
+
+    def read(option: str, text: str) -> tuple[int, ...]:
+        try:
+            values = tuple(int(part) for part in text.replace("x", ",").split(","))
+        except ValueError:
+            values = ()
+        if not values or min(values) < lowest:
+            raise UsageError(
+                f"{option} {text!r} is not a list of numbers", remedy=f"write it as in {example}"
+            )
+        return values
+
+    return read
+
+
+def size(option: str, text: str) -> int:
+    """Read a size in bytes such as 512MiB, 1.5GB or 2000000.
+
+    Raises:
+        UsageError: The text is not a size.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kMGT])(i?))?B?", text.strip())
+    count = 0
+    if found:
+        number, prefix, binary = found.groups()
+        power = 1 + "kMGT".index(prefix) if prefix else 0
+        count = int(float(number) * (1024 if binary else 1000) ** power)
+    if count < 1:
+        raise UsageError(
+            f"{option} {text!r} is not a valid size",
+            remedy="write it as in 512MiB, 8GiB or 2000000",
+        )
+    return count
+
+
+def sha256(option: str, text: str) -> str:
+    """Read a SHA-256 in hexadecimal.
+
+    Raises:
+        UsageError: The text is none.
+    """
+    if not re.fullmatch("[0-9A-Fa-f]{64}", text.strip()):
+        raise UsageError(
+            f"{option} {text!r} is not a SHA-256", remedy="give its 64 hexadecimal digits"
+        )
+    return text.strip().lower()
+
+
+def span(option: str, ends: tuple[float, float]) -> tuple[float, float]:
+    """Read the two ends of a range.
+
+    Raises:
+        UsageError: The range is empty.
+    """
+    low, high = ends
+    if not low < high:
+        raise UsageError(f"{option} {low:g} {high:g} is empty", remedy="give the lower value first")
+    return low, high
+
+
+def without_auto(arguments: list[str]) -> list[str]:
+    """Return a command line without `--input-range auto`."""
+    rest, left = list(arguments), []
+    while rest:
+        word = rest.pop(0)
+        if word == "--input-range=auto":
+            continue
+        if word == "--input-range" and rest[:1] == ["auto"]:
+            rest.pop(0)
+            continue
+        left.append(word)
+    return left
+
+
+def path(_option: str, named: Path) -> str:
+    """Return a path that means the same in another working folder; a link stays a link."""
+    return str(Path.cwd() / named)
+
+
+def files(_option: str, named: list[str]) -> list[str]:
+    """Return the files named, and the .onnx files of the folders named.
+
+    Raises:
+        UsageError: A folder holds none.
+    """
+    found: list[str] = []
+    for name in named:
+        if Path(name).is_dir():
+            inside = sorted(str(file) for file in Path(name).glob("*.onnx"))
+            if not inside:
+                raise UsageError(
+                    f"the folder {name!r} holds no .onnx file", remedy="name clean models"
+                )
+            found += inside
+        else:
+            found.append(name)
+    return found
+
+
+def detector_names(incomplete: str = "") -> list[str]:
+    """Return the detectors whose names start so; their files say, so that completion is instant."""
+    files = sorted(file.stem for file in _DETECTORS.glob("[!_]*.py"))
+    names = [_RULES.get(name, name) for name in files]
+    return [name for name in names if name.startswith(incomplete)]

@@ -1,0 +1,212 @@
+"""What was measured and compared becomes a result: findings, a rank, a verdict with its reason.
+
+No child is asked here, so that a result can be made again from what was saved.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from scanner import protocol
+from scanner.errors import ScannerError
+from scanner.judging import population, ranks, recipes, unanalysable, verdict
+from scanner.protocol import Examination, Source
+from scanner.results import (
+    Failure,
+    Finding,
+    ModelIdentity,
+    ModelRecord,
+    Part,
+    ScanResult,
+    Verdict,
+)
+from scanner.settings import Settings
+from scanner.values import frozen
+
+
+def judged(examination: Examination, settings: Settings, seconds: float) -> ScanResult:
+    """Return the result of an examination.
+
+    Args:
+        examination: The suspect's record, and what it was compared with.
+        settings: Those that it was measured with; the level `alpha` may be another.
+        seconds: How long it took.
+    """
+    suspect = examination.suspect
+    failures = (
+        *suspect.failures,
+        *(f for r in examination.references for f in _reference_failures(r)),
+    )
+    concluded = _concluded(examination, bool(failures), settings)
+    findings, judgement = concluded.findings, concluded.judgement
+    rank, stranger, driver = concluded.rank, concluded.stranger, concluded.driver
+    reason = judgement.reason
+    unanalysed = tuple(unanalysable.findings(suspect.failures))
+    if unanalysed and judgement.verdict is Verdict.INCONCLUSIVE:
+        reason = unanalysed[0].reason
+    return ScanResult(
+        model=suspect.model,
+        references=tuple(r.model for r in examination.references),
+        score=judgement.score,
+        size=by.place.size if (by := stranger or rank) else None,
+        findings=(*findings, *unanalysed),
+        skips=suspect.skips,
+        failures=failures,
+        runtime=suspect.runtime and dataclasses.replace(suspect.runtime, seconds=seconds),
+        verdict=judgement.verdict,
+        reason=reason,
+        target_class=judgement.target_class,
+        calibration=_among_others(stranger) if stranger else _rests_on(examination),
+        missed=stranger.missed if stranger else {},
+        index=None if driver is None else driver.index,
+        warnings=(
+            *_disagreement(examination, concluded, bool(failures), settings),
+            *examination.warnings,
+        ),
+        advice=tuple(
+            verdict.advice(judgement.verdict, findings, examination.populations, settings)
+        ),
+        input_range=suspect.input_range,
+    )
+
+
+def unmeasured(source: Source, error: ScannerError) -> ModelRecord:
+    """Return the record of a model that could not be measured at all."""
+    return ModelRecord(
+        model=ModelIdentity(
+            path=source.name, sha256=None, producer="", opset=None, inputs=(), outputs=()
+        ),
+        measurements=(),
+        skips=(),
+        failures=(Failure(rule=protocol.MODEL_RULE, error=error.to_dict()),),
+        runtime=None,
+    )
+
+
+def unanswered(source: Source, error: ScannerError) -> ScanResult:
+    """Return the result for a model that could not be measured at all."""
+    suspect = unmeasured(source, error)
+    findings = tuple(unanalysable.findings(suspect.failures))
+    (failure,) = suspect.failures
+    return ScanResult(
+        model=suspect.model,
+        references=(),
+        score=None,
+        findings=findings,
+        skips=(),
+        failures=(failure,),
+        runtime=None,
+        verdict=Verdict.INCONCLUSIVE,
+        reason=findings[0].reason if findings else failure.sentence.removesuffix("."),
+    )
+
+
+@frozen
+class _Conclusion:
+    """What one set of clean models makes of an examination."""
+
+    findings: tuple[Finding, ...]
+    rank: ranks.Rank | None
+    stranger: recipes.Stranger | None
+    driver: ranks.Driver | None
+    judgement: verdict.Judgement
+
+
+def _concluded(examination: Examination, failed: bool, settings: Settings) -> _Conclusion:
+    findings = tuple(_findings(examination, settings.alpha))
+    rank = ranks.together(examination.comparisons, examination.populations)
+    judged = rank is not None and ranks.enough(rank.models, settings.alpha)
+    stranger = None if judged else _stranger(examination, settings)
+    driver = ranks.driver(examination.comparisons) if _whole(examination, findings) else None
+    judgement = verdict.combine(
+        findings,
+        rank,
+        examination.suspect.skips,
+        failed=failed,
+        settings=settings,
+        stranger=stranger,
+        doubts=examination.doubts,
+        driver=driver,
+    )
+    return _Conclusion(
+        findings=findings, rank=rank, stranger=stranger, driver=driver, judgement=judgement
+    )
+
+
+def _stranger(examination: Examination, settings: Settings) -> recipes.Stranger | None:
+    """Return the suspect's place among networks of other recipes than its own."""
+    suspect, references = examination.suspect, len(examination.references)
+    if not examination.comparisons:
+        return None
+    return recipes.stranger(
+        examination.comparisons, suspect.skips, references, settings, recipes.shipped()
+    )
+
+
+def _among_others(stranger: recipes.Stranger) -> str:
+    """Say which networks judged a model of a recipe that is not among them."""
+    beside = {0: "no reference", 1: "one reference"}.get(stranger.references, "two references")
+    shown = "clean images" if stranger.images else "noise"
+    return (
+        f"clean and backdoored networks of {stranger.recipes} recipes, none of them known to be "
+        f"the model's, each beside {beside}, on {shown}"
+    )
+
+
+def _disagreement(
+    examination: Examination, own: _Conclusion, failed: bool, settings: Settings
+) -> Iterator[str]:
+    """Say where a shipped baseline that fits gives another verdict than the user's own."""
+    second = examination.second
+    if second is None or own.rank is None:
+        return
+    beside = dataclasses.replace(
+        examination, comparisons=second.comparisons, populations=second.populations
+    )
+    other = _concluded(beside, failed, settings)
+    verdicts = {own.judgement.verdict, other.judgement.verdict}
+    if other.rank is not None and len(verdicts) > 1 and Verdict.SUSPICIOUS in verdicts:
+        yield (
+            f"the {own.rank.source} and the {second.source} both fit and disagree: by the first "
+            f"the model is {own.judgement.verdict.value}, by the second "
+            f"{other.judgement.verdict.value}; find out where the first comes from"
+        )
+
+
+def _whole(examination: Examination, findings: Sequence[Finding]) -> bool:
+    """Whether an index may be made: not of half a search, nor of what is no trained classifier.
+
+    What is left of a scan whose decisive detector failed ranks models by the least that is known.
+    """
+    combined = [f for f in findings if f.contribution.combined]
+    unmet = any(f.observations for f in findings if f.contribution.part is Part.PREMISE)
+    failed = {failure.rule for failure in examination.suspect.failures}
+    searched = any(f.contribution.decisive for f in combined) or not failed
+    return searched and not unmet and not any(f.left_out for f in combined)
+
+
+def _rests_on(examination: Examination) -> str | None:
+    """Say which clean models judged, and why these."""
+    found = next((p for p in examination.populations if p.values), None)
+    if found is None:
+        return None
+    fits = (
+        ""
+        if found.source == population.REFERENCES
+        else ": the same input, classes and weight shapes"
+    )
+    return f"{len(found.values)} clean models ({found.source}{fits})"
+
+
+def _findings(examination: Examination, alpha: float) -> Iterator[Finding]:
+    for rule in examination.rules:
+        measurement = examination.suspect.measurement(rule.id)
+        comparison = next((c for c in examination.comparisons if c.rule == rule.id), None)
+        if measurement is not None and comparison is not None:
+            clean = next((p for p in examination.populations if p.rule == rule.id), None)
+            yield verdict.judge(rule, measurement, comparison, clean, alpha)
+
+
+def _reference_failures(record: ModelRecord) -> Iterator[Failure]:
+    for failure in record.failures:
+        problem = f"the reference {record.model.path!r}: {failure.error['problem']}"
+        yield Failure(rule=failure.rule, error={**failure.error, "problem": problem})

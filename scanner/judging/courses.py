@@ -1,0 +1,78 @@
+"""What a suspect's measurement chose for the clean models beside it.
+
+The same values must be shown to both; and where the suspect's search of triggers chose which
+classes get how many steps, so must those of a few references: with fewer steps, their triggers
+would look harder to find.
+"""
+
+from scanner.results import Measurement, ModelRecord
+from scanner.values import frozen
+
+
+@frozen
+class Course:
+    """The steps that a rule's search granted, by class, in the order of the classes."""
+
+    rule: str
+    steps: tuple[tuple[int, int], ...]
+
+
+@frozen
+class Choice:
+    """What a suspect chose for its references.
+
+    Attributes:
+        input_range: Lowest and highest value that it takes; None where that is not known.
+        courses: One per rule whose search the references repeat.
+    """
+
+    input_range: tuple[float, float] | None
+    courses: tuple[Course, ...]
+
+
+def steps(measurement: Measurement) -> tuple[tuple[int, int], ...]:
+    """Return the steps that a search granted, by class; none for what is no search."""
+    contest = measurement.by_class.contest if measurement.by_class else None
+    granted = contest.granted if contest else ()
+    return tuple(sorted((grant.class_id, grant.steps) for grant in granted))
+
+
+def repeated(suspect: Measurement | None, *, few: bool) -> bool:
+    """Whether references repeat the steps that a suspect's search chose.
+
+    Args:
+        suspect: What the same detector measured on the suspect.
+        few: Whether they are too few to judge. One of many chooses for itself where the suspect
+            did: among equals the suspect's choice would favour it.
+    """
+    profile = suspect.by_class if suspect else None
+    return few or profile is None or not profile.dropped_some
+
+
+def same_course(reference: Measurement, suspect: Measurement | None, *, few: bool) -> bool:
+    """Whether a reference's search took the steps that it would take beside a suspect."""
+    return suspect is None or not repeated(suspect, few=few) or steps(reference) == steps(suspect)
+
+
+def choice(suspect: ModelRecord, *, few: bool) -> Choice:
+    """Return what a suspect chose for its references."""
+    taken = suspect.input_range
+    return Choice(
+        input_range=(taken.low, taken.high) if taken else None,
+        courses=tuple(
+            Course(rule=own.rule, steps=steps(own))
+            for own in suspect.measurements
+            if steps(own) and repeated(own, few=few)
+        ),
+    )
+
+
+def agrees(reference: ModelRecord, suspect: ModelRecord, *, few: bool) -> bool:
+    """Whether a reference that was measured alone is what it would be beside a suspect."""
+    taken, own_range = suspect.input_range, reference.input_range
+    if taken is not None and (
+        own_range is None or (own_range.low, own_range.high) != (taken.low, taken.high)
+    ):
+        return False
+    pairs = ((reference.measurement(own.rule), own) for own in suspect.measurements)
+    return all(same_course(other, own, few=few) for other, own in pairs if other is not None)

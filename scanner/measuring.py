@@ -1,0 +1,279 @@
+"""Measuring in the child: the detectors on one model.
+
+One that cannot apply is a skip, one that fails is a failure, and neither removes what others found.
+"""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from scanner.detectors import load
+from scanner.errors import (
+    DeviceError,
+    GraphError,
+    ModelError,
+    NoGradientError,
+    NoHeadError,
+    NoImagesError,
+    NoLayerError,
+    NoLogitsError,
+    UsageError,
+    WorkerCrashedError,
+    WorkerError,
+    WorkerLimitError,
+)
+from scanner.instruments import input_range, runtime, suitability
+from scanner.instruments.detector import Detector, Needs, Subject
+from scanner.instruments.witness import Witness
+from scanner.judging.courses import repeated, same_course
+from scanner.judging.verdict import half_searched
+from scanner.limits import Limits
+from scanner.modelfile.model import Model
+from scanner.protocol import NOT_THE_FILE
+from scanner.results import (
+    Failure,
+    InputRange,
+    Likeness,
+    Measurement,
+    ModelRecord,
+    Runtime,
+    Skip,
+)
+from scanner.sandbox import confinement, deadline
+from scanner.sandbox.endpoint import Progress, Step
+from scanner.settings import Settings
+from scanner.values import checked, to_json
+
+# A worker's error is the deadline or a limit, reached inside one detector: what the others found is
+# kept.
+MEASUREMENT_ERRORS = (ModelError, GraphError, UsageError, WorkerError)
+
+
+class Shares:
+    """A single progress count over several measurements of equal weight."""
+
+    def __init__(self, progress: Progress, parts: int) -> None:
+        self._progress, self._parts, self._finished = progress, parts, 0
+        self._rule: str | None = None
+
+    def begin(self, rule: str) -> None:
+        """Begin a detector's measurement."""
+        self._rule = rule
+        self.within(0, 1)
+
+    def within(self, done: int, total: int, class_id: int | None = None, /) -> None:
+        """Tell how far the current measurement is."""
+        whole = round(1000 * (self._finished + done / total))
+        total = max(1, 1000 * self._parts)
+        self._progress(Step(done=whole, total=total, rule=self._rule, class_id=class_id))
+
+    def finish(self) -> None:
+        """End the current measurement."""
+        self._finished += 1
+        self._rule = None
+        self.within(0, 1)
+
+
+def measure(  # noqa: PLR0913 - what is measured, how, and what is known already
+    model: Model,
+    settings: Settings,
+    detectors: Sequence[Detector],
+    share: Shares,
+    *,
+    scanned: ModelRecord | None = None,
+    few: bool = True,
+    known: ModelRecord | None = None,
+    unsuitable: str | None = None,
+    own_range: InputRange | None = None,
+    compared: bool = False,
+) -> ModelRecord:
+    """Run the detectors on one model.
+
+    Args:
+        model: The model.
+        settings: How.
+        detectors: Which.
+        share: Takes the progress.
+        scanned: For a reference, the suspect's record.
+        few: Whether the references are too few to judge, so that they repeat what the suspect's
+            search chose.
+        known: For a reference, its record from before.
+        unsuitable: Why no image can be shown to the model.
+        own_range: The model's own input range, for the record; `settings` hold the one in use.
+        compared: Whether the model is compared with others, so that its likeness is wanted.
+    """
+    start = time.monotonic()
+    course = _Course(model, settings, share, scanned, known, few=few)
+    for detector in detectors:
+        share.begin(detector.rule.id)
+        course.run(detector, unsuitable)
+        share.finish()
+    course.check_witnesses(detectors)
+    return ModelRecord(
+        model=model.identity,
+        measurements=tuple(course.measurements),
+        skips=tuple(course.skips),
+        failures=tuple(course.failures),
+        runtime=Runtime(
+            provider=course.provider(),
+            threads=settings.threads,
+            versions=runtime.versions(),
+            seconds=time.monotonic() - start,
+            isolation=to_json(confinement.current()),
+        ),
+        input_range=own_range,
+        likeness=_likeness(model, settings, detectors) if compared else None,
+    )
+
+
+class _Course:
+    """One model on its way through the detectors; the arguments are those of `measure`."""
+
+    def __init__(  # noqa: PLR0913 - as above
+        self,
+        model: Model,
+        settings: Settings,
+        share: Shares,
+        scanned: ModelRecord | None,
+        known: ModelRecord | None,
+        *,
+        few: bool,
+    ) -> None:
+        self._model, self._settings, self._share = model, settings, share
+        self._scanned, self._known, self._few = scanned, known, few
+        self.measurements: list[Measurement] = []
+        self.skips: list[Skip] = []
+        self.failures: list[Failure] = []
+        # Left by the detectors for the last one, which checks them.
+        self._witnesses: list[Witness] = []
+        self._seen: list[npt.NDArray[Any]] = []
+
+    def run(self, detector: Detector, unsuitable: str | None) -> None:
+        """Run one detector, unless it needs images and none can be shown."""
+        rule = detector.rule.id
+        # One cause is one sentence; who asks for a detector by name is told why it failed.
+        if unsuitable and shows_images(detector) and rule not in self._settings.detectors:
+            self.skips.append(Skip(rule=rule, reason=unsuitable))
+            return
+        followed = self._scanned.measurement(rule) if self._scanned else None
+        before = self._known.measurement(rule) if self._known else None
+        with contained(rule, self._settings.limits, self.failures):
+            deadline.check()
+            if (
+                before is not None
+                and _same_range(before, self._settings)
+                and same_course(before, followed, few=self._few)
+            ):
+                self.measurements.append(before)
+            else:
+                self._measure(detector, followed)
+
+    def _measure(self, detector: Detector, followed: Measurement | None) -> None:
+        subject = Subject(
+            model=self._model,
+            settings=self._settings,
+            progress=self._share.within,
+            suspect=followed,
+            follows=repeated(followed, few=self._few),
+            witnesses=self._witnesses,
+            seen=self._seen,
+        )
+        try:
+            found = checked(detector.measure(subject))
+        except (NoGradientError, NoImagesError, NoLayerError, NoLogitsError) as error:
+            if detector.rule.id in self._settings.detectors:
+                raise
+            blind = isinstance(error, NoHeadError)
+            self.skips.append(Skip(rule=detector.rule.id, reason=str(error), forbids_clean=blind))
+            return
+        self.measurements.append(found)
+        self.skips += _left_out(found)
+
+    def check_witnesses(self, detectors: Sequence[Detector]) -> None:
+        """Check what was measured against the file, where no detector was asked to."""
+        if not self._witnesses or any(d.rule.id == NOT_THE_FILE for d in detectors):
+            return
+        with contained(NOT_THE_FILE, self._settings.limits, self.failures):
+            subject = Subject(
+                model=self._model,
+                settings=self._settings,
+                witnesses=self._witnesses,
+                seen=self._seen,
+            )
+            found = checked(load([NOT_THE_FILE])[0].measure(subject))
+            self.measurements += [found] if found.observations else []
+
+    def provider(self) -> str:
+        """Return the execution provider that ran the model."""
+        used = (
+            str(m.parameters["provider"]) for m in self.measurements if "provider" in m.parameters
+        )
+        return next(used, "CPU")
+
+
+@contextlib.contextmanager
+def contained(rule: str, limits: Limits, failures: list[Failure]) -> Iterator[None]:
+    """Record an error of one detector as its failure, so that the others' findings are kept.
+
+    Raises:
+        DeviceError: The request cannot be carried out, whatever the detector.
+    """
+    try:
+        yield
+    except DeviceError:
+        raise
+    except MEASUREMENT_ERRORS as error:
+        failures.append(Failure(rule=rule, error=error.to_dict()))
+    except MemoryError:
+        failures.append(Failure(rule=rule, error=WorkerLimitError.memory(limits.memory).to_dict()))
+    except Exception as error:  # noqa: BLE001 - a bug of our own is a failure like any other
+        failures.append(Failure(rule=rule, error=WorkerCrashedError.internal(error).to_dict()))
+
+
+def own_range_of(model: Model, settings: Settings) -> InputRange | None:
+    """Return a model's input range; None where that fails, and whoever needs it will say why."""
+    with contextlib.suppress(ModelError, GraphError, UsageError):
+        return input_range.find(model, settings)
+    return None
+
+
+def ranged(settings: Settings, found: InputRange | None) -> Settings:
+    """Return settings in which the input range is settled, for the suspect and all beside it."""
+    if found is None:
+        return settings
+    return dataclasses.replace(settings, input_range=(found.low, found.high))
+
+
+def shows_images(detector: Detector) -> bool:
+    """Whether a detector runs the model; the last one runs what the others ran."""
+    return bool(detector.needs & suitability.RUNS) or detector.rule.id == NOT_THE_FILE
+
+
+def _likeness(model: Model, settings: Settings, detectors: Sequence[Detector]) -> Likeness | None:
+    """Return what tells relatives and strangers of a model, as far as it can be told.
+
+    Nothing is told where no detector runs models to their end: that would cost more than all the
+    rest.
+    """
+    if not any(Needs.LOGITS in detector.needs for detector in detectors):
+        return None
+    from scanner.instruments import kinship  # noqa: PLC0415 - onnx, which a scan can often skip
+
+    return kinship.likeness(model, settings)
+
+
+def _left_out(measurement: Measurement) -> Iterator[Skip]:
+    """Yield a skip where a contest of classes left some out for want of time."""
+    reason = half_searched(measurement)
+    if reason:
+        yield Skip(rule=measurement.rule, reason=reason)
+
+
+def _same_range(before: Measurement, settings: Settings) -> bool:
+    """Whether a reference measured before was shown the range that this suspect takes."""
+    shown = before.parameters.get("input_range")
+    return shown is None or settings.input_range in {None, tuple(shown)}

@@ -1,0 +1,277 @@
+"""Charts as inline SVG: figures by class, histograms, a profile of layers, a place among models.
+
+Colours are classes of the page's style sheet, which knows light and dark. The number that a mark
+stands for is its title, which a browser shows under the pointer; its label says the whole chart in
+a sentence.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from scanner.report.markup import Child, Markup, tag
+from scanner.results import ClassDifference, Finding, LayerDifference
+
+_WIDTH, _HEIGHT = 720.0, 230.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 10.0, 10.0, 38.0
+_BINS = 24
+_MOST = 120  # classes or layers in one chart
+_WIDE = 20.0  # figures that differ by more than this factor get a logarithmic axis
+_LABELS = 12  # along an axis
+_STRIP = 76.0  # the height of a strip
+_ALONE = """
+svg{background:#fff}text{font:12px sans-serif;fill:#565e6c}
+.grid{stroke:#d4d8df}.axis{stroke:#565e6c}
+.clean{fill:#35689c;fill-opacity:.45}.own{fill:#b3261e;fill-opacity:.6}
+.target{fill-opacity:1;stroke:#1b1f26}.line{fill:none;stroke-width:2}
+.line.clean{stroke:#35689c}.line.own{stroke:#b3261e}
+"""
+_ROW, _BOX = 46.0, 30.0  # of a path: from one node to the next, and a node
+
+
+def of(finding: Finding) -> Iterator[tuple[str, Markup]]:
+    """Yield the charts of what a person can check of a finding, each with a name."""
+    evidence = finding.evidence
+    unit = evidence.standing.unit if evidence.standing else ""
+    if any(row.suspect is not None for row in evidence.classes):
+        yield "classes", by_class(evidence.classes, evidence.target_class, unit)
+    if evidence.images is not None and evidence.images.suspect:
+        yield "images", histograms(evidence.images.suspect, evidence.images.reference)
+    if evidence.layers:
+        yield "layers", profile(evidence.layers, evidence.layer)
+    if finding.clean and finding.statistic is not None:
+        p = "" if finding.p_value is None else f", p = {finding.p_value:.3g}"
+        words = f"The suspect among {len(finding.clean)} clean models{p}"
+        yield "place", strip(finding.clean, finding.statistic, words)
+
+
+def alone(chart: Markup) -> str:
+    """Return a chart as a file of its own, with its colours."""
+    opened = Markup('<svg xmlns="http://www.w3.org/2000/svg" ')
+    return chart.replace("<svg ", opened, 1).replace(
+        "><title>", f"><style>{_ALONE}</style><title>", 1
+    )
+
+
+def by_class(rows: Sequence[ClassDifference], target: int | None, unit: str = "") -> Markup:
+    """Draw the figure of each class: the suspect's over the range of the clean models'."""
+    shown = _foremost(rows, target)
+    axis = _Axis([v for row in shown for v in (row.suspect, *_band(row)) if v is not None])
+    step = (_WIDTH - _LEFT - _RIGHT) / len(shown)
+    wide = min(0.7 * step, 14.0)
+    marks: list[Child] = [axis.drawn()]
+    for number, row in enumerate(shown):
+        x = _LEFT + (number + 0.5) * step
+        title = tag("title", _in_words(row, unit))
+        if band := _band(row):
+            ends = axis.at(max(band)), axis.at(min(band))
+            marks.append(_column("clean", x - wide / 2, wide, ends, title))
+        if row.suspect is not None:
+            kind = "own target" if row.class_id == target else "own"
+            y = axis.at(row.suspect)
+            marks.append(tag("circle", title, class_=kind, cx=x, cy=y, r=min(0.45 * step, 5.0)))
+        if row.class_id == target or number % -(-len(shown) // _LABELS) == 0:
+            marks.append(_text(str(row.class_id), x, _HEIGHT - 22, "middle"))
+    marks.append(_text("class", _WIDTH / 2, _HEIGHT - 5, "middle"))
+    marks.append(_text(unit.strip(), 4, _TOP + 12, "start") if unit else None)
+    found = next((row for row in rows if row.class_id == target), None)
+    said = "" if found is None else f"; {_in_words(found, unit)}"
+    left = len(rows) - len(shown)
+    more = f"; {left} classes that stand out less are not drawn" if left else ""
+    return _chart(f"Figures of {len(shown)} classes beside clean models{said}{more}", marks)
+
+
+def histograms(own: Sequence[float], others: Sequence[float]) -> Markup:
+    """Draw how often each value occurs in the suspect, and in the references."""
+    low, high = min((*own, *others)), max((*own, *others))
+    width = (high - low) / _BINS or 1.0
+    counted = [_counts(values, low, width) for values in (others, own) if values]
+    most = max(map(max, counted))
+    axis = _Axis([0.0, float(most)])
+    step = (_WIDTH - _LEFT - _RIGHT) / _BINS
+    marks: list[Child] = [axis.drawn()]
+    for counts, kind in zip(counted, ("clean", "own") if others else ("own",), strict=True):
+        for number, count in enumerate(counts):
+            start = low + number * width
+            title = tag("title", f"{count} in {start:.4g} to {start + width:.4g}")
+            ends = axis.at(count), axis.at(0)
+            marks.append(_column(kind, _LEFT + number * step, step, ends, title))
+    for number in range(0, _BINS + 1, _BINS // 4):
+        value = low + number * width
+        marks.append(_text(f"{value:.4g}", _LEFT + number * step, _HEIGHT - 22, "middle"))
+    said = f"{_mean(own):.4g} on average"
+    beside = f", the references' {_mean(others):.4g}" if others else ""
+    return _chart(f"Histogram of the suspect's values, {said}{beside}", marks)
+
+
+def profile(layers: Sequence[LayerDifference], marked: str | None) -> Markup:
+    """Draw the figure of each layer from input to output: the suspect's and the references'."""
+    shown = layers[:_MOST]
+    axis = _Axis([v for one in shown for v in (one.suspect, one.reference) if v is not None])
+    step = (_WIDTH - _LEFT - _RIGHT) / len(shown)
+    places = [_LEFT + (number + 0.5) * step for number in range(len(shown))]
+    marks: list[Child] = [axis.drawn()]
+    for kind, figures in (
+        ("clean", [one.reference for one in shown]),
+        ("own", [one.suspect for one in shown]),
+    ):
+        points = [(x, axis.at(v)) for x, v in zip(places, figures, strict=True) if v is not None]
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        marks.append(tag("polyline", class_=f"line {kind}", points=line))
+    for x, one in zip(places, shown, strict=True):
+        beside = "" if one.reference is None else f", references {one.reference:.4g}"
+        title = tag("title", f"{one.layer} ({one.operator}): {one.suspect:.4g}{beside}")
+        kind = "own target" if one.layer == marked else "own"
+        marks.append(tag("circle", title, class_=kind, cx=x, cy=axis.at(one.suspect), r=4))
+    marks.append(_text("layers, from input to output", _WIDTH / 2, _HEIGHT - 5, "middle"))
+    more = "" if len(shown) == len(layers) else f"; {len(layers) - len(shown)} more are not drawn"
+    return _chart(f"Figures of {len(shown)} layers beside the references{more}", marks)
+
+
+def strip(clean: Sequence[float], own: float, words: str) -> Markup:
+    """Draw where a statistic lies among those of clean models, on one line.
+
+    Args:
+        clean: Theirs.
+        own: The suspect's.
+        words: The same in a sentence.
+    """
+    low, high = min((*clean, own)), max((*clean, own))
+    span = (high - low) or 1.0
+    middle = 26.0
+
+    def place(value: float) -> float:
+        return _LEFT + (value - low) / span * (_WIDTH - _LEFT - 40)
+
+    marks: list[Child] = [
+        tag("line", class_="axis", x1=_LEFT - 12, x2=_WIDTH - 20, y1=middle, y2=middle)
+    ]
+    for value in clean:
+        title = tag("title", f"a clean model: {value:.3g}")
+        marks.append(tag("circle", title, class_="clean", cx=place(value), cy=middle, r=5))
+    x = place(own)
+    corners = f"{x},{middle - 9} {x + 8},{middle} {x},{middle + 9} {x - 8},{middle}"
+    marks.append(
+        tag("polygon", tag("title", f"the suspect: {own:.3g}"), class_="own target", points=corners)
+    )
+    marks += [
+        _text(f"{low:.3g}", place(low), _STRIP - 20, "middle"),
+        _text(f"{high:.3g}", place(high), _STRIP - 20, "middle"),
+        _text("further out", _WIDTH - 20, _STRIP - 4, "end"),
+    ]
+    return _chart(words, marks, _STRIP)
+
+
+def path(nodes: Sequence[str], tests: Sequence[str], gates: Sequence[str]) -> Markup:
+    """Draw nodes one below the other, as the data passes them.
+
+    Args:
+        nodes: Their names, from input to output.
+        tests: Those that test the input.
+        gates: Those where the test decides.
+    """
+    shown = nodes[:_MOST]
+    marks: list[Child] = []
+    for number, name in enumerate(shown):
+        kind = "test" if name in tests else "gate" if name in gates else "node"
+        said = {"test": "tests the input", "gate": "the test decides here"}.get(kind, "")
+        y = 4 + number * _ROW
+        if number:
+            top = y - (_ROW - _BOX)
+            marks.append(tag("line", class_="axis", x1=150, x2=150, y1=top, y2=y - 5))
+            marks.append(tag("polygon", class_="arrow", points=f"145,{y - 7} 155,{y - 7} 150,{y}"))
+        marks.append(tag("rect", class_=f"box {kind}", x=4, y=y, width=292, height=_BOX, rx=5))
+        marks.append(_text(_short(name), 150, y + 20, "middle", "name"))
+        marks.append(_text(said, 308, y + 20, "start") if said else None)
+    words = " to ".join((shown[0], shown[-1])) if len(shown) > 1 else "".join(shown)
+    return _chart(f"The way of the data: {words}, {len(nodes)} nodes", marks, len(shown) * _ROW)
+
+
+class _Axis:
+    """The vertical axis: linear, or logarithmic where figures differ by far."""
+
+    def __init__(self, values: Sequence[float]) -> None:
+        least, most = min(values, default=0.0), max(values, default=1.0)
+        self._log = least > 0 and most / least > _WIDE
+        low, high = (math.log10(least), math.log10(most)) if self._log else (least, most)
+        margin = 0.05 * (high - low) or 0.5
+        bottom = low if not self._log and low == 0 else low - margin
+        self._low, self._high = bottom, high + margin
+
+    def at(self, value: float) -> float:
+        """Return the height of a value in the chart."""
+        number = math.log10(value) if self._log else value
+        share = (number - self._low) / (self._high - self._low)
+        return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
+
+    def drawn(self) -> Iterator[Markup]:
+        """Yield its lines and numbers."""
+        for value in self._ticks():
+            y = self.at(value)
+            yield tag("line", class_="grid", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y)
+            yield _text(f"{value:.4g}", _LEFT - 6, y + 4, "end")
+
+    def _ticks(self) -> list[float]:
+        if self._log:
+            first, last = math.ceil(self._low), math.floor(self._high)
+            tens = [10.0**power for power in range(first, last + 1)]
+            if len(tens) > 1:
+                return tens[:: -(-len(tens) // 6)]
+        step = 10.0 ** math.floor(math.log10((self._high - self._low) / 2))
+        low, high = (10**self._low, 10**self._high) if self._log else (self._low, self._high)
+        step = 10.0 ** math.floor(math.log10((high - low) / 2))
+        step *= next(n for n in (1, 2, 5, 10) if (high - low) / (n * step) <= 6)  # noqa: PLR2004
+        return [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _foremost(rows: Sequence[ClassDifference], target: int | None) -> list[ClassDifference]:
+    """Return the classes to draw, in their order: of many, those that stand out most."""
+
+    def prominence(row: ClassDifference) -> float:
+        return math.inf if row.class_id == target else row.above or -math.inf
+
+    chosen = sorted(rows, key=prominence, reverse=True)[:_MOST]
+    return sorted(chosen, key=lambda row: row.class_id)
+
+
+def _band(row: ClassDifference) -> Sequence[float]:
+    return row.references or (() if row.reference is None else (row.reference,))
+
+
+def _in_words(row: ClassDifference, unit: str) -> str:
+    own = "not found" if row.suspect is None else f"{row.suspect:.4g}{unit}"
+    band = _band(row)
+    beside = f"; clean models {min(band):.4g} to {max(band):.4g}{unit}" if band else ""
+    return f"class {row.class_id}: {own}{beside}"
+
+
+def _counts(values: Sequence[float], low: float, width: float) -> list[int]:
+    counts = [0] * _BINS
+    for value in values:
+        counts[min(_BINS - 1, int((value - low) / width))] += 1
+    return counts
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _short(name: str, longest: int = 34) -> str:
+    return name if len(name) <= longest else f"…{name[1 - longest :]}"
+
+
+def _column(
+    kind: str, left: float, width: float, ends: tuple[float, float], title: Markup
+) -> Markup:
+    """Draw a column between two heights."""
+    top, bottom = ends
+    height = max(bottom - top, 1.5)
+    return tag("rect", title, class_=kind, x=left, y=top, width=width, height=height)
+
+
+def _text(words: str, x: float, y: float, anchor: str, kind: str = "label") -> Markup:
+    return tag("text", words, class_=kind, x=x, y=y, text_anchor=anchor)
+
+
+def _chart(words: str, marks: Sequence[Child], height: float = _HEIGHT) -> Markup:
+    box = f"0 0 {_WIDTH:g} {height:g}"
+    return tag("svg", tag("title", words), marks, viewBox=box, role="img", aria_label=words)

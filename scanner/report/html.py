@@ -1,0 +1,433 @@
+"""The result as one HTML page, which needs no network and obeys nothing that came from a model.
+
+The page forbids itself everything but its own style, its own script and its pictures (a Content
+Security Policy with their hashes). Text is escaped where it is put in (`scanner.report.markup`).
+"""
+
+import base64
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from scanner.report import Page, charts
+from scanner.report import json as as_json
+from scanner.report.isolation import lacking
+from scanner.report.markup import Child, Markup, tag
+from scanner.report.pictures import picture
+from scanner.report.totals import chances, is_failed, totals
+from scanner.results import (
+    Array,
+    Block,
+    Finding,
+    Observation,
+    ScanResult,
+    Severity,
+    Trigger,
+    Verdict,
+)
+
+_STYLE = Path(__file__).with_name("page.css")
+_SCRIPT = Path(__file__).with_name("page.js")
+_SHOWN = 100  # observations of a finding
+_DRAWN = 40  # models whose findings are drawn; of the others there are words and numbers
+_MOST_DATA = 8 * 2**20  # characters of JSON that a page carries
+_ORDER = (Verdict.SUSPICIOUS, Verdict.INCONCLUSIVE, Verdict.CLEAN)
+_KEYS = {
+    "classes": ("the suspect, by class", "clean models, from the lowest to the highest"),
+    "images": ("images of the suspect", "of the references"),
+    "layers": ("layers of the suspect", "of the references"),
+    "place": ("the suspect", "clean models"),
+}
+_UNDRAWN = (
+    f"Of more than {_DRAWN} models only the foremost are drawn: write a page of this one alone."
+)
+_WORDS = {
+    Verdict.CLEAN: "Nothing that points to a backdoor was found, and enough was looked at.",
+    Verdict.SUSPICIOUS: "It shows what backdoored models show: do not deploy it unexplained.",
+    Verdict.INCONCLUSIVE: "What was found does not settle whether this model hides a backdoor.",
+}
+
+
+class HtmlReport:
+    """A page for people: the answer first, then what it rests on, then everything else."""
+
+    name = "html"
+    suffix = ".html"
+    several = True
+    shows_failures = True
+
+    def render(self, results: Iterable[ScanResult], page: Page, *, count: int) -> None:  # noqa: ARG002 - the totals stand first
+        """Write the page once all results are there."""
+        found = list(results)
+        page.write("<!DOCTYPE html>\n")
+        page.write(tag("html", _head(found), _body(found), lang="en") + "\n")
+
+
+def _head(results: Sequence[ScanResult]) -> Markup:
+    style, script = _asset(_STYLE), _asset(_SCRIPT)
+    policy = (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{_hash(style)}'; "
+        f"script-src 'sha256-{_hash(script)}'; base-uri 'none'; form-action 'none'"
+    )
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="referrer", content="no-referrer"),
+        tag("title", _title(results)),
+        tag("style", style),
+    )
+
+
+def _asset(path: Path) -> Markup:
+    return Markup(path.read_text(encoding="utf-8"))
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _title(results: Sequence[ScanResult]) -> str:
+    if len(results) == 1:
+        return f"{_word(results[0])}: {results[0].model.path}"
+    return f"Backdoor scan of {len(results)} models"
+
+
+def _body(results: Sequence[ScanResult]) -> Markup:
+    if len(results) == 1:
+        content = tag("main", _model(results[0]))
+    else:
+        order = _order(results)
+        drawn = set(order[:_DRAWN])
+        models = (_model(results[n], n, drawn=n in drawn) for n in order)
+        content = tag("main", _index(results, order), models)
+    footer = _footer(results, _data(results))
+    return tag("body", content, footer, tag("script", _asset(_SCRIPT)))
+
+
+def _order(results: Sequence[ScanResult]) -> list[int]:
+    """Return the numbers of the models, those first that a person should look at first."""
+
+    def rank(number: int) -> tuple[int, float, float]:
+        result = results[number]
+        size = result.size if result.size is not None else result.index
+        place = len(_ORDER) if is_failed(result) else _ORDER.index(result.verdict)
+        return place, -(result.score or 0.0), -(size or 0.0)
+
+    return sorted(range(len(results)), key=rank)
+
+
+def _index(results: Sequence[ScanResult], order: Sequence[int]) -> Iterator[Markup]:
+    """Yield the totals, filters that need no script, and a row per model, the worst first."""
+    yield tag("h1", "Backdoor scan")
+    yield tag("p", tag("strong", f"{totals(results)}."))
+    yield from (tag("p", f"{sentence}.", class_="dim") for sentence in chances(results))
+    yield tag("fieldset", tag("legend", "Show"), map(_filter, ("all", *_kinds(results))))
+    columns = ("model", "verdict", "p-value", "size", "class", "why")
+    heads = [tag("th", name, scope="col", data_sorts="") for name in columns]
+    rows = [_row(number, results[number]) for number in order]
+    table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows))
+    yield _wide(table, "Models")
+
+
+def _kinds(results: Sequence[ScanResult]) -> list[str]:
+    found = {_word(result) for result in results}
+    return [word for word in (*(v.value for v in _ORDER), "failed") if word in found]
+
+
+def _filter(word: str) -> Markup:
+    checked = "" if word == "all" else None
+    box = tag("input", type="radio", name="show", id=f"only-{word}", checked=checked)
+    return tag("label", box, f" {word}")
+
+
+def _row(number: int, result: ScanResult) -> Markup:
+    p = None if result.score is None else 1 - result.score
+    cells = [
+        tag("td", tag("a", result.model.path, href=f"#m{number}"), data_key=result.model.path),
+        tag("td", _verdict(result), data_key=_word(result)),
+        *(
+            tag("td", _figure(value), class_="number", data_key=_key(value))
+            for value in (p, result.size, result.target_class)
+        ),
+        tag("td", result.reason, class_="text", data_key=result.reason),
+    ]
+    return tag("tr", cells, data_verdict=_word(result))
+
+
+def _key(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _word(result: ScanResult) -> str:
+    return "failed" if is_failed(result) else result.verdict.value
+
+
+def _verdict(result: ScanResult) -> Markup:
+    allowed = ", allowed" if result.allowed else ""
+    return tag("span", f"{_word(result)}{allowed}", class_=f"verdict {_word(result)}")
+
+
+def _model(result: ScanResult, number: int | None = None, *, drawn: bool = True) -> Markup:
+    """One model: the answer, what was found, everything else folded.
+
+    Args:
+        result: Of it.
+        number: Among several; None where it is alone.
+        drawn: Whether its findings are drawn.
+    """
+    telling = [finding for finding in result.findings if _tells(finding)] if drawn else []
+    rest = [finding for finding in result.findings if _drawn(finding) and not _tells(finding)]
+    alone = number is None
+    name = tag("span", result.model.path, class_="name")
+    return tag(
+        "article",
+        tag("h1" if alone else "h2", "Backdoor scan of ", name),
+        _answer(result),
+        tag("h2", "What was found") if telling else None,
+        map(_card, telling),
+        tag("h2", "Everything else"),
+        tag("details", tag("summary", "All detectors"), _summary(result.findings)),
+        (tag("details", tag("summary", _headline(f)), _card(f)) for f in rest) if drawn else None,
+        tag("details", tag("summary", "What ran, and on what"), _facts(result)),
+        None if drawn else tag("p", _UNDRAWN, class_="dim"),
+        None if alone else tag("p", tag("a", "Back to all models", href="#")),
+        class_="model alone" if alone else "model",
+        id=None if alone else f"m{number}",
+    )
+
+
+def _answer(result: ScanResult) -> Markup:
+    """The verdict, its p and size, what it rests on, and what to do next."""
+    lines: list[Child] = [tag("p", _verdict(result))]
+    if not is_failed(result):
+        lines.append(tag("p", _WORDS[result.verdict]))
+    lines.append(tag("p", tag("strong", f"{result.reason}.")))
+    lines += [tag("p", tag("strong", "Warning: "), f"{warning}.") for warning in result.warnings]
+    lines.append(
+        tag("dl", [(tag("dt", name), tag("dd", words)) for name, words in _grounds(result)])
+    )
+    if result.advice:
+        lines.append(tag("h2", "What would make the answer stronger", class_="small"))
+        lines.append(tag("ul", [tag("li", f"{sentence}.") for sentence in result.advice]))
+    return tag("section", lines, class_=f"answer {_word(result)}", aria_label="The answer")
+
+
+def _grounds(result: ScanResult) -> Iterator[tuple[str, str]]:
+    """Yield what the verdict rests on."""
+    if result.score is not None:
+        far = "" if result.size is None else f", size {result.size:.2g}"
+        yield "p-value", f"{1 - result.score:.3g}{far}"
+    if result.missed:
+        shares = ", ".join(f"{attack} {share:.0%}" for attack, share in result.missed.items())
+        yield "would be missed", f"of backdoored networks, by attack: {shares}"
+    if result.index is not None and result.score is None:
+        yield (
+            "index",
+            f"{result.index:.2f}; clean networks of the shipped recipes reached 1 at most",
+        )
+    if result.calibration:
+        yield "rests on", result.calibration
+    for reference in result.references:
+        yield "reference", reference.path
+    for allowed in result.suppressions:
+        yield "allowed", f"{allowed.rule}, until {allowed.expires}: {allowed.reason}"
+
+
+def _tells(finding: Finding) -> bool:
+    """Whether a finding belongs to what was found: it is not clean, or makes the verdict."""
+    return _drawn(finding) and (
+        finding.verdict is Verdict.SUSPICIOUS
+        or finding.contribution.combined
+        or any(o.severity >= Severity.WARNING for o in finding.observations)
+    )
+
+
+def _drawn(finding: Finding) -> bool:
+    """Whether there is more to a finding than that nothing was seen."""
+    evidence = finding.evidence
+    return bool(
+        finding.observations
+        or finding.description.blocks
+        or evidence.classes
+        or evidence.layers
+        or evidence.trigger
+        or finding.statistic
+    )
+
+
+def _headline(finding: Finding) -> list[Child]:
+    words = tag("span", finding.verdict.value, class_=f"verdict {finding.verdict.value}")
+    return [finding.rule.name, ": ", words]
+
+
+def _card(finding: Finding) -> Markup:
+    """One finding: in words, then drawn."""
+    observations = sorted(finding.observations, key=lambda o: -o.severity)[:_SHOWN]
+    return tag(
+        "section",
+        tag("h3", _headline(finding)),
+        tag("p", finding.rule.summary, class_="dim"),
+        None if observations else tag("p", f"{finding.reason}."),
+        map(_observation, observations),
+        _pictures(finding.evidence.trigger) if finding.evidence.trigger else None,
+        _drawings(finding),
+        [
+            _block(block, f"{finding.rule.name}, table {number}")
+            for number, block in enumerate(finding.description.blocks)
+            if block.histogram is None
+        ],
+        class_="card",
+        aria_label=finding.rule.name,
+    )
+
+
+def _drawings(finding: Finding) -> Iterator[Markup]:
+    for name, chart in charts.of(finding):
+        yield _figured(chart, *_KEYS[name])
+
+
+def _figured(chart: Markup, own: str, clean: str) -> Markup:
+    keys = (tag("span", own, class_="key own"), " ", tag("span", clean, class_="key clean"))
+    return tag("figure", chart, tag("figcaption", keys))
+
+
+def _observation(observation: Observation) -> Iterator[Markup]:
+    """Yield one observation: in words, the way through the graph, the input that shows it."""
+    severity = tag("span", f"{observation.severity.name.lower()}: ", class_="severity")
+    yield tag("p", severity, f"{observation.sentence}.")
+    if len(observation.nodes) > 1:
+        tests = _named(observation.details.get("tests"))
+        gates = _named(observation.details.get("gates"))
+        drawing = charts.path(observation.nodes, tests, gates)
+        yield tag("details", tag("summary", "The nodes, from input to output"), drawing)
+    if observation.input is not None:
+        shown = observation.input
+        image = _image(shown.image, shown.low, shown.high, "An input that shows it")
+        yield tag("div", image, class_="pictures")
+
+
+def _named(parts: object) -> list[str]:
+    """Return the names in a list of nodes, which came from a child and may be anything."""
+    if not isinstance(parts, list | tuple):
+        return []
+    return [str(part["node"]) for part in parts if isinstance(part, dict) and "node" in part]
+
+
+def _pictures(trigger: Trigger) -> Iterator[Markup]:
+    low, high = trigger.low, trigger.high
+    yield tag(
+        "div",
+        _image(trigger.mask, 0.0, 1.0, f"The mask of class {trigger.class_id}"),
+        _image(trigger.pattern, low, high, "The pattern"),
+        _image(trigger.original, low, high, f"An image: class {trigger.class_before}"),
+        _image(trigger.stamped, low, high, f"The same, stamped: class {trigger.class_after}"),
+        class_="pictures",
+    )
+    if trigger.success is not None:
+        share = f"{trigger.success:.0%}"
+        yield tag("p", f"The trigger turns {share} of the images held back into the class.")
+
+
+def _image(data: Array, low: float, high: float, words: str) -> Markup:
+    encoded = base64.b64encode(picture(data, low, high).png()).decode()
+    image = tag("img", src=Markup(f"data:image/png;base64,{encoded}"), alt=words)
+    return tag("figure", image, tag("figcaption", words))
+
+
+def _block(block: Block, words: str) -> Markup | None:
+    if block.table is None:
+        return tag("p", block.line) if block.line else None
+    columns, left = block.table.columns, block.table.left
+    heads = [
+        tag("th", name, scope="col", class_=_aligned(n, left)) for n, name in enumerate(columns)
+    ]
+    rows = [
+        tag(
+            "tr",
+            [tag("td", cell, class_=_aligned(n, left)) for n, cell in enumerate(row)],
+            class_="strong" if number == block.table.emphasised else None,
+        )
+        for number, row in enumerate(block.table.rows)
+    ]
+    caption = tag("caption", block.table.caption) if block.table.caption else None
+    table = tag("table", caption, tag("thead", tag("tr", heads)), tag("tbody", rows))
+    return tag("details", tag("summary", "The numbers"), _wide(table, words))
+
+
+def _aligned(column: int, left: int) -> str | None:
+    return "number" if column >= left else None
+
+
+def _summary(findings: Sequence[Finding]) -> Markup:
+    heads = [tag("th", n, scope="col") for n in ("detector", "verdict", "p-value", "size", "why")]
+    rows = [
+        tag(
+            "tr",
+            tag("td", finding.rule.name),
+            tag(
+                "td", tag("span", finding.verdict.value, class_=f"verdict {finding.verdict.value}")
+            ),
+            tag("td", _figure(finding.p_value), class_="number"),
+            tag("td", _figure(finding.size), class_="number"),
+            tag("td", finding.reason, class_="text"),
+        )
+        for finding in findings
+    ]
+    table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows))
+    return _wide(table, "All detectors")
+
+
+def _wide(table: Markup, words: str) -> Markup:
+    """Let a table that is wider than the page be scrolled, with the keyboard too."""
+    return tag("div", table, class_="wide", tabindex="0", role="region", aria_label=words)
+
+
+def _facts(result: ScanResult) -> Markup:
+    facts: list[tuple[str, str]] = [("model", result.model.path)]
+    if result.model.sha256:
+        facts.append(("SHA-256", result.model.sha256))
+    facts += [("skipped", f"{skip.rule}: {skip.reason}") for skip in result.skips]
+    facts += [("failed", f"{failure.rule}: {failure.sentence}") for failure in result.failures]
+    if result.input_range is not None:
+        found = result.input_range
+        facts.append(("input", f"{found.low:.4g}..{found.high:.4g}: {found.sentence}"))
+    if result.runtime is not None:
+        runtime = result.runtime
+        versions = ", ".join(f"{name} {version}" for name, version in runtime.versions.items())
+        threads = f"{runtime.threads} thread{'s' if runtime.threads != 1 else ''}"
+        facts.append(
+            ("ran on", f"{runtime.provider}, {threads}, {runtime.seconds:.2f} s; {versions}")
+        )
+    if said := [*itertools.chain(*lacking(result.runtime))]:
+        facts.append(("isolation", "; ".join(said)))
+    if result.run is not None:
+        facts.append(("scanned", f"{result.run.time}, alpha {result.run.alpha:g}"))
+        facts.append(("command", " ".join(result.run.arguments)))
+    return tag("dl", [(tag("dt", name), tag("dd", words)) for name, words in facts])
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _footer(results: Sequence[ScanResult], data: Markup | None) -> Markup:
+    run = next((result.run for result in results if result.run), None)
+    made = "" if run is None else f", version {run.version}, {run.time}"
+    without = " It is too large to hold the numbers: write JSON as well." if data is None else ""
+    return tag("footer", tag("p", f"Made by overactivation{made}.{without}", class_="dim"), data)
+
+
+def _data(results: Sequence[ScanResult]) -> Markup | None:
+    """Return the results as JSON Lines, which nothing runs; None where that is too much."""
+    lines, size = [], 0
+    for result in results:
+        lines.append(as_json.render(result, indent=None))
+        size += len(lines[-1])
+        if size > _MOST_DATA:
+            return None
+    # JSON may write any character as an escape; '<' would end the element.
+    data = Markup("".join(lines).replace("<", "\\u003c"))
+    return tag("script", data, type="application/jsonl", id="results")

@@ -1,0 +1,103 @@
+"""What bits of weights show: three replaced bytes, text, a part that was not widened. No more."""
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import numpy_helper
+
+from scanner.graph.audit.mantissas import EVEN, WINDOW, Oddness, evenness, look
+
+GENERATOR = np.random.default_rng(4)
+NOISE = GENERATOR.integers(0, 256, (3 * WINDOW, 3), np.uint8)
+
+
+def weights(seed: int = 0, count: int = 3 * WINDOW) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.05, count).astype(np.float32)
+
+
+def seen(array: np.ndarray) -> Oddness:
+    return look(numpy_helper.from_array(array, "weights"))
+
+
+def replaced(count: int, numbers: int = 3 * WINDOW) -> np.ndarray:
+    rows = weights().view(np.uint8).reshape(-1, 4)
+    rows[:numbers, :count] = NOISE[:numbers, :count]
+    return rows.reshape(-1).view(np.float32)
+
+
+@given(st.integers(0, 10_000), st.floats(-6, 3), st.sampled_from(["normal", "uniform", "laplace"]))
+def test_weights_of_any_size_are_honest(seed: int, size: float, shape: str) -> None:
+    drawn = getattr(np.random.default_rng(seed), shape)(size=WINDOW) - (shape == "uniform") / 2
+    assert seen((drawn * 10.0**size).astype(np.float32)) == Oddness()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros(WINDOW, np.float32),
+        np.linspace(-1, 1, 3 * WINDOW, dtype=np.float32),
+        weights().astype(np.float16).astype(np.float32),
+        np.where(weights() > 0, weights(), 0),
+        np.round(weights() * 127) / np.float32(127),
+        weights().astype(np.float16),
+        np.arange(WINDOW),
+    ],
+    ids=["zeros", "steps", "widened", "pruned", "quantised", "halves", "integers"],
+)
+def test_what_honest_tensors_hold_is_not_odd(array: np.ndarray) -> None:
+    assert seen(array) == Oddness()
+
+
+def test_three_replaced_bytes_show() -> None:
+    assert seen(replaced(3)).even == 3 * WINDOW
+
+
+def test_a_part_of_a_tensor_shows() -> None:
+    assert seen(replaced(3, WINDOW)).even == WINDOW
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_lowest_bytes_do_not_show(count: int) -> None:
+    assert seen(replaced(count)) == Oddness()
+
+
+def test_text_shows() -> None:
+    rows = weights().view(np.uint8).reshape(-1, 4)
+    text = np.frombuffer(b"Nothing is as it seems, said the sum. ", np.uint8)
+    rows[:, 0] = np.resize(text, len(rows))
+    assert seen(rows.reshape(-1).view(np.float32)).text == 3 * WINDOW
+
+
+def test_low_bits_among_widened_numbers_show() -> None:
+    words = weights().astype(np.float16).astype(np.float32).view(np.uint32)
+    words[:WINDOW] |= GENERATOR.integers(1, 1 << 13, WINDOW, np.uint32)
+    assert seen(words.view(np.float32)).mixed == WINDOW
+
+
+def test_a_program_shows_wherever_it_starts() -> None:
+    program = b"\x7fELF\2\1\1" + bytes(9) + b"\3\0\x3e\0\1\0\0\0" + bytes(40)
+    rows = weights().view(np.uint8).reshape(-1, 4)
+    rows[777 : 777 + len(program), 0] = np.frombuffer(program, np.uint8)
+    found = seen(rows.reshape(-1).view(np.float32)).found
+    assert found is not None
+    assert str(found) == "an ELF program in the low 1 bytes of each number"
+
+
+def test_other_widths_show_too() -> None:
+    wide = weights().astype(np.float64).view(np.uint8).reshape(-1, 8)
+    wide[:, :7] = GENERATOR.integers(0, 256, (len(wide), 7), np.uint8)
+    assert seen(wide.reshape(-1).view(np.float64)).even == 3 * WINDOW
+    brief = onnx.TensorProto(
+        name="w", data_type=onnx.TensorProto.BFLOAT16, dims=[WINDOW],
+        raw_data=(weights()[:WINDOW].view(np.uint32) >> 16).astype("<u2").tobytes(),
+    )  # fmt: skip
+    assert look(brief) == Oddness()
+
+
+def test_the_statistic_of_even_bits_is_near_zero() -> None:
+    words = np.random.default_rng(1).integers(1, 1 << 31, (200, WINDOW), np.uint32)
+    spread = evenness(words, 23)
+    assert abs(spread.mean()) < 0.3
+    assert spread.max() < EVEN

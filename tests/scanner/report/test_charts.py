@@ -1,0 +1,115 @@
+"""Every mark lies within its chart, and says its number."""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+
+import pytest
+from examples import neural_cleanse, overactivation
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanner.report import charts
+from scanner.report.markup import Markup
+from scanner.results import ClassDifference, LayerDifference
+
+FIGURES = st.floats(-1e6, 1e6, allow_nan=False)
+MASKS = st.floats(1e-3, 1e5)
+
+
+def read(chart: Markup) -> ET.Element:
+    return ET.fromstring(chart)  # noqa: S314 - we have just written it
+
+
+def marks(chart: Markup) -> Iterator[tuple[float, float]]:
+    """Yield every point of a chart, after a check that it is well-formed."""
+    for element in read(chart).iter():
+        at = element.attrib
+        for x, y in (("cx", "cy"), ("x", "y"), ("x1", "y1"), ("x2", "y2")):
+            if x in at and y in at:
+                yield float(at[x]), float(at[y])
+        if "height" in at:
+            yield float(at["x"]) + float(at["width"]), float(at["y"]) + float(at["height"])
+        for point in at.get("points", "").split():
+            left, top = point.split(",")
+            yield float(left), float(top)
+
+
+def lies_within(chart: Markup) -> bool:
+    width, height = map(float, read(chart).attrib["viewBox"].split()[2:])
+    return all(0 <= x <= width and -1 <= y <= height + 2 for x, y in marks(chart))
+
+
+def row(number: int, own: float | None, *others: float) -> ClassDifference:
+    mean = sum(others) / len(others) if others else None
+    return ClassDifference(class_id=number, suspect=own, reference=mean, references=others)
+
+
+@given(st.lists(st.tuples(st.none() | MASKS | FIGURES, st.lists(FIGURES, max_size=4)), min_size=1))
+def test_classes(figures: list[tuple[float | None, list[float]]]) -> None:
+    rows = [row(number, own, *others) for number, (own, others) in enumerate(figures)]
+    assert lies_within(charts.by_class(rows, 0))
+
+
+def test_a_class_says_its_figure_and_the_clean_models() -> None:
+    chart = charts.by_class([row(3, 4.1, 25.0, 186.0), row(7, None, 30.0)], 3, " px")
+    assert chart.count("class 3: 4.1 px; clean models 25 to 186 px") == 4  # chart, band, point
+    assert "class 7: not found; clean models 30 to 30 px" in chart
+    assert 'class="own target"' in chart
+
+
+def test_of_many_classes_those_that_stand_out_are_drawn() -> None:
+    rows = [
+        ClassDifference(class_id=number, suspect=1.0, above=float(number)) for number in range(1000)
+    ]
+    chart = charts.by_class(rows, 5)
+    drawn = {number for number in range(1000) if f"<title>class {number}:" in chart}
+    assert drawn == {5, *range(881, 1000)}
+    assert "880 classes that stand out less are not drawn" in chart
+
+
+@given(own=st.lists(FIGURES, min_size=1), others=st.lists(FIGURES))
+def test_histograms(own: list[float], others: list[float]) -> None:
+    chart = charts.histograms(own, others)
+    assert lies_within(chart)
+    counts = [int(t.text.split()[0]) for t in titles(chart) if t.text and " in " in t.text]
+    assert sum(counts) == len(own) + len(others)
+
+
+def titles(chart: Markup) -> list[ET.Element]:
+    return [e for e in read(chart).iter() if e.tag == "title"]
+
+
+@given(st.lists(st.tuples(MASKS | FIGURES, st.none() | FIGURES), min_size=1, max_size=200))
+def test_layers(figures: list[tuple[float, float | None]]) -> None:
+    layers = [
+        LayerDifference(
+            layer=f"l{n}", operator="Relu", channel=0, channel_figure=0.0, channel_z=0.0,
+            suspect=own, reference=other,
+        )
+        for n, (own, other) in enumerate(figures)
+    ]  # fmt: skip
+    assert lies_within(charts.profile(layers, "l0"))
+
+
+@given(st.lists(FIGURES, min_size=1), FIGURES)
+def test_a_place_among_clean_models(clean: list[float], own: float) -> None:
+    chart = charts.strip(clean, own, "the suspect among clean models")
+    assert lies_within(chart)
+    assert chart.count("a clean model:") == len(clean)
+
+
+@pytest.mark.parametrize("name", ["gate", "<script>", "a" * 500])
+def test_a_path_names_its_nodes(name: str) -> None:
+    chart = charts.path(["conv", "less", name], tests=["less"], gates=[name])
+    assert lies_within(chart)
+    assert chart.count("tests the input") == 1
+    assert "<script" not in chart
+
+
+def test_charts_of_a_finding_stand_alone_in_their_colours() -> None:
+    drawn = dict(charts.of(neural_cleanse())) | dict(charts.of(overactivation()))
+    assert set(drawn) >= {"classes", "images"}
+    for chart in drawn.values():
+        root = ET.fromstring(charts.alone(chart))  # noqa: S314 - we have just written it
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert root[0].tag.endswith("style")

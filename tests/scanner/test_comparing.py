@@ -1,0 +1,46 @@
+"""What one detector does wrong never takes what the others found."""
+
+from typing import ClassVar
+
+from examples import identity
+
+from scanner import comparing
+from scanner.instruments.detector import Detector, Needs, Subject
+from scanner.judging.population import CleanModels
+from scanner.limits import Limits
+from scanner.results import Comparison, Description, Measurement, ModelRecord, Rule
+
+
+class Steady(Detector):
+    """A detector that describes anything."""
+
+    rule: ClassVar[Rule] = Rule(id="steady", name="S", summary="s", source="p")
+    needs: ClassVar[Needs] = Needs.GRAPH
+
+    def measure(self, subject: Subject) -> Measurement:
+        """Not asked for here."""
+        raise NotImplementedError
+
+
+class Broken(Steady):
+    """A detector with a bug."""
+
+    rule: ClassVar[Rule] = Rule(id="broken", name="B", summary="s", source="p")
+
+    def describe(self, measurement: Measurement, comparison: Comparison) -> Description:
+        """Divide by nothing."""
+        del measurement, comparison
+        raise ZeroDivisionError
+
+
+def test_a_comparison_that_fails_is_a_failure_of_its_own() -> None:
+    measurements = tuple(
+        Measurement(rule=rule, statistic=1.0, parameters={}) for rule in ("broken", "steady")
+    )
+    suspect = ModelRecord(
+        model=identity("m"), measurements=measurements, skips=(), failures=(), runtime=None
+    )
+    clean = CleanModels(references=(), population=(), source="")
+    pairs, failures = comparing._compare(clean, (Broken(), Steady()), suspect, Limits())
+    assert [comparison.rule for comparison, _ in pairs] == ["steady"]
+    assert [failure.rule for failure in failures] == ["broken"]

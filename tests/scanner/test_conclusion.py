@@ -1,0 +1,72 @@
+"""An examination becomes a result: nothing that was found or that failed is lost on the way."""
+
+import pytest
+from examples import identity
+from hypothesis import given
+from hypothesis import strategies as st
+from judged import clean, compared
+
+from scanner import conclusion
+from scanner.errors import MalformedModelError, ScannerError, UnsafeModelError
+from scanner.protocol import Examination, Source
+from scanner.results import Failure, Measurement, ModelRecord, Rule, Skip, Verdict
+from scanner.settings import Settings
+
+NAMES = ("neural_cleanse", "head", "mm_bd")
+SOURCE = Source(name="a.onnx", path="/models/a.onnx")
+FAILURE = Failure(rule="model", error=MalformedModelError("it is cut", remedy="get it").to_dict())
+
+
+def _record(path: str, *failures: Failure, skips: tuple[Skip, ...] = ()) -> ModelRecord:
+    return ModelRecord(
+        model=identity(path),
+        measurements=tuple(Measurement(rule=r, statistic=1.0, parameters={}) for r in NAMES),
+        skips=skips,
+        failures=failures,
+        runtime=None,
+    )
+
+
+def _examined(statistic: float, references: tuple[ModelRecord, ...] = ()) -> Examination:
+    return Examination(
+        suspect=_record("a.onnx", skips=(Skip(rule="ulp", reason="no gradients"),)),
+        references=references,
+        comparisons=tuple(compared(rule, statistic) for rule in NAMES),
+        populations=tuple(clean(20, rule) for rule in NAMES),
+        rules=tuple(Rule(id=r, name=r, summary="s", source="p") for r in NAMES),
+        warnings=("a warning",),
+    )
+
+
+@given(st.floats(-10, 10))
+def test_findings_skips_and_failures_are_all_kept(statistic: float) -> None:
+    failing = _record("b.onnx", FAILURE)
+    result = conclusion.judged(_examined(statistic, (failing,)), Settings(), 1.0)
+    assert [finding.rule.id for finding in result.findings] == list(NAMES)
+    assert [skip.rule for skip in result.skips] == ["ulp"]
+    (failure,) = result.failures
+    assert failure.sentence == "the reference 'b.onnx': it is cut; get it."
+    assert result.verdict is not Verdict.CLEAN, "a failure is no innocence"
+    assert result.warnings[-1] == "a warning"
+
+
+def test_further_out_is_more_suspicious() -> None:
+    near, far = (conclusion.judged(_examined(s), Settings(), 1.0) for s in (0.5, 9.0))
+    assert (near.verdict, far.verdict) == (Verdict.CLEAN, Verdict.SUSPICIOUS)
+    assert far.target_class == 3
+    assert near.calibration == "20 clean models (test: the same input, classes and weight shapes)"
+
+
+@pytest.mark.parametrize(
+    ("error", "findings"),
+    [
+        (MalformedModelError("it is cut", remedy="get it"), 0),
+        (UnsafeModelError("it is cut", remedy="get it"), 1),
+    ],
+)
+def test_a_model_that_was_not_measured_is_inconclusive(error: ScannerError, findings: int) -> None:
+    result = conclusion.unanswered(SOURCE, error)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.model.path == "a.onnx"
+    assert len(result.findings) == findings
+    assert "it is cut" in result.reason.lower()

@@ -1,0 +1,97 @@
+"""One detector's skip or failure removes nothing that others found."""
+
+from pathlib import Path
+from typing import ClassVar
+
+import models
+import pytest
+
+from scanner.errors import DeviceError, NoLayerError, WorkerTimeoutError
+from scanner.instruments.detector import Detector, Needs, Subject
+from scanner.measuring import Shares, measure
+from scanner.modelfile.model import open_model
+from scanner.results import Measurement, ModelRecord, Rule
+from scanner.sandbox.endpoint import Step
+from scanner.settings import Settings
+
+
+class Scripted(Detector):
+    """A detector that measures, or raises what it was told to."""
+
+    needs: ClassVar[Needs] = Needs.GRAPH
+    error: ClassVar[BaseException | None] = None
+
+    def measure(self, subject: Subject) -> Measurement:
+        """Return a number, or raise."""
+        del subject
+        if self.error is not None:
+            raise self.error
+        return Measurement(rule=self.rule.id, statistic=1.0, parameters={"provider": "CUDA"})
+
+
+def scripted(name: str, error: BaseException | None = None, needs: Needs = Needs.GRAPH) -> Detector:
+    rule = Rule(id=name, name=name, summary="s", source="p")
+    made: Detector = type(name, (Scripted,), {"rule": rule, "error": error, "needs": needs})()
+    return made
+
+
+def measured(
+    folder: Path, *detectors: Detector, named: tuple[str, ...] = (), unsuitable: str | None = None
+) -> ModelRecord:
+    model = open_model(models.save(models.plain(), folder / "m.onnx"))
+    share = Shares(lambda _step: None, len(detectors))
+    return measure(model, Settings(detectors=named), detectors, share, unsuitable=unsuitable)
+
+
+def test_skips_failures_and_findings_are_three_lists(tmp_path: Path) -> None:
+    record = measured(
+        tmp_path,
+        scripted("absent", NoLayerError("no layer", remedy="none")),
+        scripted("late", WorkerTimeoutError("late", remedy="wait")),
+        scripted("greedy", MemoryError()),
+        scripted("buggy", ZeroDivisionError()),
+        scripted("steady"),
+    )
+    assert [skip.rule for skip in record.skips] == ["absent"]
+    assert [failure.rule for failure in record.failures] == ["late", "greedy", "buggy"]
+    assert [measurement.rule for measurement in record.measurements] == ["steady"]
+    assert record.runtime is not None
+    assert record.runtime.provider == "CUDA"
+
+
+def test_who_asks_by_name_is_told_why_it_failed(tmp_path: Path) -> None:
+    record = measured(
+        tmp_path, scripted("absent", NoLayerError("no layer", remedy="none")), named=("absent",)
+    )
+    assert record.skips == ()
+    assert [failure.rule for failure in record.failures] == ["absent"]
+
+
+def test_what_needs_images_is_skipped_where_none_can_be_shown(tmp_path: Path) -> None:
+    asks = scripted("asks", needs=Needs.LOGITS)
+    record = measured(tmp_path, asks, scripted("reads"), unsuitable="no image fits")
+    assert [(skip.rule, skip.reason) for skip in record.skips] == [("asks", "no image fits")]
+    assert [measurement.rule for measurement in record.measurements] == ["reads"]
+
+
+def test_a_device_that_is_not_there_ends_the_request(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError):
+        measured(
+            tmp_path, scripted("cuda", DeviceError("no device", remedy="none")), scripted("steady")
+        )
+
+
+def test_progress_is_one_count_over_all() -> None:
+    told: list[Step] = []
+    share = Shares(told.append, 2)
+    share.begin("first")
+    share.within(1, 2, 7)
+    share.finish()
+    share.within(1, 4)
+    share.finish()
+    assert [(step.done, step.total) for step in told] == [
+        *((0, 2000), (500, 2000), (1000, 2000), (1250, 2000), (2000, 2000))
+    ]
+    assert [(step.rule, step.class_id) for step in told[:3]] == [
+        *(("first", None), ("first", 7), (None, None))
+    ]

@@ -1,0 +1,93 @@
+"""What a child is asked outside a scan, and which answers are believed."""
+
+from pathlib import Path
+
+import models
+import pytest
+from examples import identity
+
+from scanner.detectors import FAMILY
+from scanner.errors import WorkerCrashedError
+from scanner.limits import Confinement
+from scanner.protocol import Examination, Job, Preparation
+from scanner.questions import allowance_for, check, diagnose, layers, rules, source_of, vouched
+from scanner.results import ModelRecord, Rule, Skip
+from scanner.settings import Settings
+
+
+def test_layers(tmp_path: Path) -> None:
+    file = models.save(models.plain(), tmp_path / "model.onnx")
+    found = layers(file)
+    assert found.model.path == str(file)
+    assert [(row.value, row.operator, row.node, row.shape) for row in found.layers] == [
+        ("activated", "Relu", "relu", ("N", 4, 8, 8))
+    ]
+
+
+def test_the_detectors_are_described_in_the_order_of_the_report() -> None:
+    described = rules()
+    assert [row.rule.id for row in described] == list(FAMILY)
+    assert {"graph"} <= {need for row in described for need in row.needs}
+
+
+def test_a_diagnosis_is_typed() -> None:
+    found = diagnose()
+    assert found.versions["onnxruntime"]
+    assert found.telemetry is False
+    assert found.isolation.granted()
+
+
+def test_a_check_tells_the_obstacles(tmp_path: Path) -> None:
+    file = models.save(models.plain(), tmp_path / "model.onnx")
+    found = check(file, Settings(detectors=("overactivation", "graph_logic")))
+    assert found.model.path == str(file)
+    assert [prospect.rule for prospect in found.detectors] == ["graph_logic", "overactivation"]
+
+
+def test_a_child_may_read_the_folder_of_the_model_and_the_images_named() -> None:
+    settings = Settings(images_folder="/data/images")
+    allowed = allowance_for(settings, (source_of("/models/a.onnx"),))
+    assert allowed.readable == ("/models", "/data/images")
+
+
+RULE = Rule(id="head", name="H", summary="s", source="p")
+OTHER = Rule(id="other", name="O", summary="s", source="p")
+
+
+def _answer(*rules: Rule, skip: str = "head", references: int = 0) -> Examination:
+    record = ModelRecord(
+        model=identity("renamed.onnx"),
+        measurements=(),
+        skips=(Skip(rule=skip, reason="r"),),
+        failures=(),
+        runtime=None,
+    )
+    return Examination(
+        suspect=record,
+        references=(record,) * references,
+        comparisons=(),
+        populations=(),
+        rules=rules,
+        warnings=(),
+    )
+
+
+def test_an_answer_speaks_of_the_model_that_was_asked_for() -> None:
+    job = Job(model=source_of("a.onnx"), settings=Settings())
+    prepared = Preparation(rules=(RULE,), isolation=Confinement())
+    assert vouched(_answer(RULE), job, prepared).suspect.model.path == "a.onnx"
+
+
+@pytest.mark.parametrize(
+    ("answer", "word"),
+    [
+        (_answer(), "rules"),
+        (_answer(RULE, OTHER), "rules"),
+        (_answer(RULE, skip="other"), "rule"),
+        (_answer(RULE, references=1), "references"),
+    ],
+)
+def test_an_answer_about_anything_else_is_a_crash(answer: Examination, word: str) -> None:
+    job = Job(model=source_of("a.onnx"), settings=Settings())
+    with pytest.raises(WorkerCrashedError, match=rf"\b{word}\b"):
+        vouched(answer, job, Preparation(rules=(RULE,), isolation=Confinement()))
