@@ -24,7 +24,7 @@ _ROOMS = {
     ),
     "scanner.judging.population": ("Baseline", "read_baseline", "write_baseline"),
     "scanner.pipeline": (
-        "check", "diagnose", "judge", "layers", "measure", "rules", "scan",
+        "check", "diagnose", "diff", "judge", "layers", "measure", "rules", "scan",
     ),
     "scanner.report.frame": ("results_frame",),
     "scanner.report.json": ("read_results", "write_results"),
@@ -39,7 +39,7 @@ __all__ = [
     "NoLogitsError", "Noise", "ScanResult", "ScannerError", "Settings", "UnsafeModelError",
     "UnsupportedModelError", "UsageError", "ValueNotFoundError", "Verdict",
     "WorkerCrashedError", "WorkerError", "WorkerTimeoutError", "calibrate", "check", "diagnose",
-    "judge", "lanes", "layers", "measure", "read_baseline", "read_results", "results_frame",
+    "diff", "judge", "lanes", "layers", "measure", "read_baseline", "read_results", "results_frame",
     "rules", "scan", "scan_many", "write_baseline", "write_results",
 ]  # fmt: skip
 
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
         WorkerTimeoutError,
     )
     from scanner.judging.population import Baseline, read_baseline, write_baseline
-    from scanner.pipeline import check, diagnose, judge, layers, measure, rules, scan
+    from scanner.pipeline import check, diagnose, diff, judge, layers, measure, rules, scan
     from scanner.report.frame import results_frame
     from scanner.report.json import read_results, write_results
     from scanner.results import Finding, ScanResult, Verdict

@@ -92,7 +92,9 @@ def calibrate(  # noqa: PLR0913 - what is measured, what it is called, and who i
         if progress:
             progress(done, len(models))
     slim = tuple(map(population.without_pictures, records))
-    baseline = Baseline(name=name, provenance=provenance, records=slim)
+    baseline = Baseline(
+        name=name, provenance=provenance, records=slim, graphs=population.graphs_of(records)
+    )
     named = zip(members(baseline, chosen), records, strict=True)
     found = [dataclasses.replace(member, path=record.model.path) for member, record in named]
     if ranked:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from scanner.detectors import load
 from scanner.errors import UnsupportedModelError, UsageError
 from scanner.instruments.detector import Detector, described
+from scanner.judging.excuses import excused
 from scanner.judging.population import CleanModels, shipped_baseline
 from scanner.judging.references import Kinship, copies, objections, relatives, torn
 from scanner.limits import Limits
@@ -42,6 +43,8 @@ def set_beside(
         references: Clean models measured with the same settings.
         detectors: Those that ran.
     """
+    excusable = [d.rule.id for d in detectors if d.excusable]
+    suspect = excused(suspect, references, excusable)
     clean = _clean_models(job, suspect, references, detectors)
     if suspect.measurement(NOT_THE_FILE) and not any(d.rule.id == NOT_THE_FILE for d in detectors):
         detectors = (*detectors, *load([NOT_THE_FILE]))
@@ -64,7 +67,12 @@ def set_beside(
             *clean.warnings(detectors, suspect.model),
             *relatives(references, kinships),
         ),
-        doubts=(*objected, *clean.doubts(detectors), *torn(suspect.input_range)),
+        doubts=(
+            *objected,
+            *clean.doubts(detectors),
+            *clean.other_graph(suspect),
+            *torn(suspect.input_range),
+        ),
         second=_second_opinion(job, suspect, references, detectors),
     )
 
@@ -129,7 +137,12 @@ def _clean_models(
 ) -> CleanModels:
     """Return the references with the baseline that the user named, or a shipped one that fits."""
     if job.population or not job.settings.shipped_baselines:
-        clean = CleanModels(references=references, population=job.population, source=job.source)
+        clean = CleanModels(
+            references=references,
+            population=job.population,
+            source=job.source,
+            graphs=job.graphs,
+        )
     else:
         clean = _shipped(suspect, references, detectors)
     return clean.settled(detectors, suspect, job.settings.alpha)
@@ -143,7 +156,9 @@ def _shipped(
     if shipped is None:
         return CleanModels(references=references, population=(), source="")
     source = f"shipped baseline {shipped.name!r}"
-    return CleanModels(references=references, population=shipped.records, source=source)
+    return CleanModels(
+        references=references, population=shipped.records, source=source, graphs=shipped.graphs
+    )
 
 
 def _second_opinion(

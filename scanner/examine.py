@@ -29,6 +29,7 @@ from scanner.protocol import (
     Check,
     DetectorDescription,
     Diagnosis,
+    Drawing,
     Examination,
     Job,
     Layer,
@@ -131,6 +132,7 @@ def _examination(trial: Trial, suspect: ModelRecord) -> Examination:
         model=Source(name=suspect.model.path, path=""),
         population=trial.population,
         source=trial.source,
+        graphs=trial.graphs,
         settings=trial.settings,
     )
     detectors = load(trial.settings.detectors)
@@ -166,6 +168,19 @@ def check(task: Task, _progress: Progress) -> Check:
             for detector in load(task.settings.detectors)
         ),
     )
+
+
+def draw(task: Task, _progress: Progress) -> Drawing:
+    """Return the canonical graph of a model.
+
+    Raises:
+        ScannerError: The model cannot be opened, or is too large to be compared.
+    """
+    from scanner.graph.canonical import drawing  # noqa: PLC0415 - onnx, which a scan can often skip
+
+    model = _open(task.model, task.settings.limits)
+    graph = drawing.draw(model.complete(model.proto), task.settings.seed)
+    return Drawing(model=model.identity, graph=graph)
 
 
 def layers(source: Source, _progress: Progress) -> LayerList:

@@ -27,7 +27,7 @@ from scanner.protocol import (
     Source,
     Trial,
 )
-from scanner.questions import PRELOAD, PathLike, check, diagnose, layers, rules
+from scanner.questions import PRELOAD, PathLike, check, diagnose, diff, layers, rules
 from scanner.results import (
     Failure,
     ModelIdentity,
@@ -43,8 +43,8 @@ from scanner.values import to_json
 from scanner.version import VERSION
 
 __all__ = [
-    "Clock", "Judge", "PathLike", "check", "diagnose", "judge", "layers", "measure", "rules",
-    "run_now", "scan", "scan_each", "several",
+    "Clock", "Judge", "PathLike", "check", "diagnose", "diff", "judge", "layers", "measure",
+    "rules", "run_now", "scan", "scan_each", "several",
 ]  # fmt: skip
 
 _LEAST_SECONDS = 1.0  # for a comparison after a suspect that took all the time there was
@@ -119,6 +119,7 @@ def scan_each(  # noqa: PLR0913 - what is measured, beside what, by which clock
                 references=sources,
                 population=baseline.records if baseline else (),
                 source=_named_baseline(baseline),
+                graphs=baseline.graphs if baseline else (),
                 settings=chosen,
             )
             run = run_now(chosen, clock)
@@ -257,6 +258,7 @@ class Judge:
             references=tuple(references),
             population=self._baseline.records if self._baseline else (),
             source=_named_baseline(self._baseline),
+            graphs=self._baseline.graphs if self._baseline else (),
             settings=self._settings,
         )
         self._child = self._child or worker.take(PRELOAD)
@@ -488,6 +490,7 @@ def _without_references(job: Job, suspect: ModelRecord, error: ScannerError) -> 
         references=(),
         population=job.population,
         source=job.source,
+        graphs=job.graphs,
         settings=job.settings,
     )
     allowance = questions.allowance_for(job.settings, ())

@@ -6,7 +6,7 @@ The functions behind the endpoints are in `scanner.examine`, which only the chil
 from collections.abc import Mapping
 
 from scanner.limits import Confinement, Limits
-from scanner.results import Comparison, ModelIdentity, ModelRecord, Population, Rule
+from scanner.results import CanonicalGraph, Comparison, ModelIdentity, ModelRecord, Population, Rule
 from scanner.sandbox.endpoint import Endpoint
 from scanner.settings import Settings
 from scanner.values import Identifier, frozen
@@ -43,6 +43,7 @@ class Job:
         population: Records of clean models of the suspect's recipe, from a baseline that the user
             named; else empty.
         source: Which models those are, in words.
+        graphs: Their canonical graphs.
         settings: How to measure.
     """
 
@@ -55,6 +56,7 @@ class Job:
     among: int = 0
     population: tuple[ModelRecord, ...] = ()
     source: str = ""
+    graphs: tuple[CanonicalGraph, ...] = ()
     settings: Settings
 
 
@@ -137,6 +139,7 @@ class Trial:
         population: Records of clean models, from a baseline that the user named; else empty.
         source: Which models those are, in words.
         settings: What was asked for.
+        graphs: Their canonical graphs.
     """
 
     records: tuple[ModelRecord, ...]
@@ -144,6 +147,15 @@ class Trial:
     population: tuple[ModelRecord, ...]
     source: str
     settings: Settings
+    graphs: tuple[CanonicalGraph, ...] = ()
+
+
+@frozen
+class Drawing:
+    """A model and its canonical graph."""
+
+    model: ModelIdentity
+    graph: CanonicalGraph
 
 
 @frozen
@@ -262,6 +274,9 @@ COMPARE: Endpoint[Trial, tuple[Examination, ...]] = Endpoint(
 )
 CHECK: Endpoint[Task, Check] = Endpoint(
     function="scanner.examine:check", request=Task, answer=Check
+)
+DRAW: Endpoint[Task, Drawing] = Endpoint(
+    function="scanner.examine:draw", request=Task, answer=Drawing
 )
 LAYERS: Endpoint[Source, LayerList] = Endpoint(
     function="scanner.examine:layers", request=Source, answer=LayerList

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from scanner import protocol
 from scanner.errors import WorkerCrashedError
+from scanner.judging.differences import differences
 from scanner.limits import Allowance
 from scanner.modelfile import blob_cache
 from scanner.protocol import (
@@ -25,7 +26,7 @@ from scanner.protocol import (
     Source,
     Task,
 )
-from scanner.results import ModelIdentity, ModelRecord
+from scanner.results import Diff, ModelIdentity, ModelRecord
 from scanner.sandbox import worker
 from scanner.sandbox.endpoint import Answer, Endpoint, Request
 from scanner.settings import Device, Settings
@@ -44,6 +45,38 @@ def check(model: PathLike, settings: Settings | None = None) -> Check:
     task = Task(model=source, settings=chosen)
     found = ask(protocol.CHECK, task, allowance_for(chosen, (source,)))
     return dataclasses.replace(found, model=renamed(found.model, source))
+
+
+def diff(suspect: PathLike, reference: PathLike, settings: Settings | None = None) -> Diff:
+    """Say what a model has that another of the same network has not; neither is run.
+
+    Each is read by a child that opens nothing else; what they answer is compared here.
+
+    Args:
+        suspect: An ONNX file.
+        reference: Another, known to be clean.
+        settings: Their `seed` and `limits`. A seed that whoever made the files could not know keeps
+            them from hiding how far weights were moved (not that they were).
+
+    Raises:
+        ScannerError: A model cannot be opened, or has too many nodes.
+    """
+    chosen = settings or Settings()
+    sources = (source_of(suspect), source_of(reference))
+    with worker.take(PRELOAD) as one, worker.take(PRELOAD) as other:
+        own, their = (
+            child.ask(
+                protocol.DRAW,
+                Task(model=source, settings=chosen),
+                allowance_for(chosen, (source,)),
+            )
+            for child, source in zip((one, other), sources, strict=True)
+        )
+    return Diff(
+        suspect=renamed(own.model, sources[0]),
+        reference=renamed(their.model, sources[1]),
+        differences=differences(own.graph, their.graph),
+    )
 
 
 def layers(model: PathLike) -> LayerList:

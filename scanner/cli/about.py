@@ -33,7 +33,7 @@ _Files = Annotated[
 @options.takes_options
 def check(files: _Files, chosen: options.CheckOptions) -> None:
     """Say whether files can be scanned, and what would be skipped; nothing is run."""
-    shown = _listing_report(chosen.format, "checks")
+    shown = listing_report(chosen.format, "checks")
     rows: list[tuple[str, ...]] = []
     answers: list[dict[str, Any]] = []
     for file, answer in _checked(models(files), Settings(input_shape=chosen.shape)):
@@ -81,7 +81,7 @@ def _prospects(answer: Check) -> tuple[str, str]:
 @options.takes_options
 def layers(model: _Model, chosen: options.FormatOptions) -> None:
     """List the activations of a model, to choose one with --layer."""
-    shown = _listing_report(chosen.format, "layers")
+    shown = listing_report(chosen.format, "layers")
     from scanner import pipeline  # noqa: PLC0415 - nothing for --help
 
     answer = pipeline.layers(model)
@@ -107,7 +107,7 @@ def _shape(shape: Sequence[int | str] | None) -> str:
 @options.takes_options
 def detectors(chosen: options.FormatOptions) -> None:
     """List the detectors: what each needs, what it looks for, and its paper."""
-    shown = _listing_report(chosen.format, "detectors")
+    shown = listing_report(chosen.format, "detectors")
     from scanner import pipeline  # noqa: PLC0415 - nothing for --help
 
     answer = pipeline.rules()
@@ -161,7 +161,7 @@ def doctor(chosen: options.PrintOptions) -> None:  # noqa: ARG001 - its options 
         )
 
 
-def _listing_report(name: str, subject: str) -> ListingReport:
+def listing_report(name: str, subject: str) -> ListingReport:
     """Return the report of a format, before anything is measured for it.
 
     Raises:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from scanner.cli import (
     about,
+    diff,
     exits,
     options,
     output,
@@ -38,6 +39,7 @@ _EXAMPLES = (
     "scan report result.json --format markdown",
     "scan model.onnx -r clean.onnx --noise gaussian --input-range -1 1",
     "scan model.onnx -r clean.onnx --images-npz images.npz --evidence evidence/",
+    "scan diff model.onnx clean.onnx",
     "scan check registry/",
     "scan config",
     "scan calibrate clean-models/ -o baseline.json",
@@ -157,6 +159,7 @@ app.command(_DEFAULT_COMMAND, cls=ScanCommand)(scanning.scan)
 app.command("calibrate", cls=Command)(populations.calibrate)
 app.command("report", cls=Command)(reporting.report)
 app.command("check", cls=Command)(about.check)
+app.command("diff", cls=Command)(diff.diff)
 app.command("layers", cls=Command)(about.layers)
 app.command("detectors", cls=Command)(about.detectors)
 app.command("config", cls=Command)(policies.config)

@@ -22,6 +22,7 @@ FAMILY = {
     "integrity": "Integrity",
     "graph_logic": "GraphLogic",
     "dormant": "Dormant",
+    "diff": "Diff",
     "neural_cleanse": "NeuralCleanse",
     "source_dependent": "SourceDependent",
     "mm_bd": "MmBd",

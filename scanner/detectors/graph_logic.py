@@ -54,6 +54,7 @@ class GraphLogic(Detector):
     )
     needs: ClassVar[Needs] = Needs.GRAPH
     contribution: ClassVar[Contribution] = Contribution(part=Part.STRUCTURAL)
+    excusable: ClassVar[bool] = True
 
     def measure(self, subject: Subject) -> Measurement:
         """Return one observation for each set of tests that gates something.

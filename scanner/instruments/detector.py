@@ -79,6 +79,8 @@ class Detector(Protocol):
         contribution: What it contributes to the verdict, the index and the advice.
         scale: On what scale its figures by class are compared.
         wording: What a comparison says, as templates.
+        excusable: Whether what it observes is no more than a note where all references have the
+            same nodes.
     """
 
     rule: ClassVar[Rule]
@@ -86,6 +88,7 @@ class Detector(Protocol):
     contribution: ClassVar[Contribution] = Contribution()
     scale: ClassVar[Scale] = Scale()
     wording: ClassVar[Wording] = Wording()
+    excusable: ClassVar[bool] = False
 
     def measure(self, subject: Subject) -> Measurement:
         """Read the statistic and its whole profile off one model."""

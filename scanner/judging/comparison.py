@@ -9,13 +9,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from scanner.judging import by_class
+from scanner.judging import by_class, observed
 from scanner.judging.arithmetic import mean, paired_difference
 from scanner.results import (
     ByChannel,
     ByClass,
     ByImage,
     ByLayer,
+    CanonicalGraph,
     ClassDifference,
     ClassScores,
     Comparison,
@@ -64,6 +65,8 @@ def compare(
     Without a reference, or without a comparable one, the statistic is None. A detector that is not
     calibrated is judged by what it observes: its statistic is the suspect's own.
     """
+    if suspect.by_node is not None:
+        return _by_node(detector, suspect, suspect.by_node, references)
     statistic, evidence, sentence = _compared(detector, suspect, references)
     return Comparison(
         rule=suspect.rule,
@@ -119,6 +122,28 @@ def _compared(
         images = [r.by_image for r in references if r.by_image is not None]
         return _by_image(detector.wording, suspect.by_image, images)
     return _by_number(detector.wording, suspect, references)
+
+
+def _by_node(
+    detector: Declared,
+    suspect: Measurement,
+    graph: CanonicalGraph,
+    references: Sequence[Measurement],
+) -> Comparison:
+    """Compare canonical graphs: what the suspect has that not every reference has is observed.
+
+    The statistic is None where none can be compared.
+    """
+    graphs = [r.by_node for r in references if r.by_node is not None]
+    seen = observed.beside(graph, graphs)
+    comparable = any(o.code != observed.CANNOT_COMPARE for o in seen)
+    return Comparison(
+        rule=suspect.rule,
+        statistic=float(max(o.severity for o in seen)) if comparable else None,
+        contribution=detector.contribution,
+        sentence=max(seen, key=lambda o: o.severity).sentence if seen else "",
+        observations=seen,
+    )
 
 
 def _by_class(

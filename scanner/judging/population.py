@@ -6,13 +6,16 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from scanner import jsonfile
 from scanner.errors import BaselineError, UsageError
+from scanner.judging import observed
 from scanner.judging.comparison import Declared, compare, statistic_of
 from scanner.judging.ranks import enough, stands_apart
 from scanner.results import (
+    Array,
+    CanonicalGraph,
     ClassScores,
     Comparison,
     Measurement,
@@ -20,8 +23,9 @@ from scanner.results import (
     ModelRecord,
     Population,
     Severity,
+    WeightRows,
 )
-from scanner.values import UnfitError, from_json, frozen, to_json
+from scanner.values import Most, UnfitError, from_json, frozen, to_json
 
 SCHEMA = 2
 SHIPPED = Path(__file__).parents[1] / "baselines"
@@ -41,11 +45,14 @@ class Baseline:
         name: Of the recipe.
         provenance: Where the models come from and how they were made, in words.
         records: One per model, without pictures.
+        graphs: The canonical graphs of these models, each once, without weights: what has another
+            is not judged by them.
     """
 
     name: str
     provenance: str
     records: tuple[ModelRecord, ...]
+    graphs: Annotated[tuple[CanonicalGraph, ...], Most(16)] = ()
 
     def __repr__(self) -> str:
         """Show which it is; of the models, how many."""
@@ -60,6 +67,7 @@ class CleanModels:
         references: Records of the models that the user called clean.
         population: Records of a baseline's clean models, of the suspect's recipe.
         source: Which models the population is, in words.
+        graphs: The canonical graphs of the population.
         repeated: Whether the references repeat what a contest of the suspect's chose, so that they
             cannot judge it.
     """
@@ -67,9 +75,10 @@ class CleanModels:
     references: tuple[ModelRecord, ...]
     population: tuple[ModelRecord, ...]
     source: str
+    graphs: tuple[CanonicalGraph, ...] = ()
     repeated: bool = False
 
-    def compare(
+    def compare(  # noqa: PLR0911 - one for each choice of who judges
         self, detector: Declared, suspect: ModelRecord
     ) -> tuple[Comparison, Population | None] | None:
         """Return the suspect's comparison, and those of clean models in its place.
@@ -85,6 +94,8 @@ class CleanModels:
         if own is None:
             return None
         references = _with(self.references, own.rule)
+        if own.by_node is not None and not references:
+            return self._beside_graphs(detector, own)
         found = compare(detector, own, _measured(references, own.rule))
         if not detector.contribution.calibrated:
             return found, None
@@ -101,6 +112,19 @@ class CleanModels:
             return found, _nobody(own.rule, "a rank among the references", reason)
         judges, source = (population, self.source) if population else (references, REFERENCES)
         return _crosswise(detector, own, judges, source)
+
+    def _beside_graphs(
+        self, detector: Declared, own: Measurement
+    ) -> tuple[Comparison, None] | None:
+        """Return what the suspect has that the population's network has not, where that is known.
+
+        A baseline is found by the sizes of weights. Another network may have these too, so that
+        what differs is no more than a warning.
+        """
+        if not self.graphs:
+            return None
+        found = compare(detector, own, [dataclasses.replace(own, by_node=g) for g in self.graphs])
+        return observed.softened(found, self.source), None
 
     def settled(
         self, detectors: Sequence[Declared], suspect: ModelRecord, alpha: float
@@ -144,6 +168,24 @@ class CleanModels:
                     f"{self.source}: make sure that it is clean, since a backdoor in both models "
                     "hides from the comparison"
                 )
+
+    def other_graph(self, suspect: ModelRecord) -> Iterator[str]:
+        """Yield why the population may not speak of the suspect's graph, in a sentence."""
+        own = next((m.by_node for m in suspect.measurements if m.by_node is not None), None)
+        if not self.population or not self.source:
+            return
+        if own is None:
+            yield (
+                f"whether the graph is that of the {self.source} was not looked at: leave the "
+                "setting `detectors` at its default"
+            )
+        elif not self.graphs:
+            yield (
+                f"the {self.source} does not say which graph its models have, so that added nodes "
+                "would go unseen: measure its clean models again with the function `calibrate`"
+            )
+        else:
+            yield from observed.foreign(own, self.graphs, self.source)
 
     def doubts(self, detectors: Sequence[Declared]) -> Iterator[str]:
         """Yield why nothing can be called clean beside these references, in sentences.
@@ -275,9 +317,26 @@ def without_pictures(record: ModelRecord) -> ModelRecord:
     return dataclasses.replace(record, model=named, measurements=measurements)
 
 
+def graphs_of(records: Sequence[ModelRecord]) -> tuple[CanonicalGraph, ...]:
+    """Return the canonical graphs of models, each once, without weights."""
+    found = [m.by_node for record in records for m in record.measurements if m.by_node is not None]
+    return tuple({graph.fingerprint: without_weights(graph) for graph in found}.values())
+
+
+def without_weights(graph: CanonicalGraph) -> CanonicalGraph:
+    """Return a graph that holds of its weights only how large they are."""
+    nodes = (dataclasses.replace(n, weights=tuple(map(_outlined, n.weights))) for n in graph.nodes)
+    return dataclasses.replace(graph, nodes=tuple(nodes))
+
+
+def _outlined(weights: WeightRows) -> WeightRows:
+    nothing = Array.packed(bytes(4), (1, 1))
+    return dataclasses.replace(weights, columns=0, largest=0.0, rows=nothing, digests="")
+
+
 def _slim(measurement: Measurement) -> Measurement:
     seen = tuple(dataclasses.replace(o, input=None) for o in measurement.observations)
-    slim = dataclasses.replace(measurement, observations=seen)
+    slim = dataclasses.replace(measurement, observations=seen, by_node=None)
     if slim.by_class is not None:
         slim = dataclasses.replace(slim, by_class=dataclasses.replace(slim.by_class, triggers=()))
     # A profile is cut as the JSON that the baseline holds of it.

@@ -97,7 +97,7 @@ def judge(
         contribution=comparison.contribution,
         evidence=comparison.evidence,
         description=comparison.description,
-        observations=measurement.observations,
+        observations=(*measurement.observations, *comparison.observations),
         left_out=left_out(measurement),
         clean=() if population is None else tuple(sorted(population.values)),
     )
@@ -282,14 +282,14 @@ def _verdict(
     own: Place | None,
     alpha: float,
 ) -> tuple[Verdict, str]:
-    worst = max(measurement.observations, key=lambda o: o.severity, default=None)
+    observations = (*measurement.observations, *comparison.observations)
+    worst = max(observations, key=lambda o: o.severity, default=None)
     if worst is not None and worst.severity >= Severity.SUSPICIOUS:
         return Verdict.SUSPICIOUS, worst.sentence
     if worst is not None and comparison.contribution.part is Part.PREMISE:
         return Verdict.INCONCLUSIVE, worst.sentence
     if not comparison.contribution.calibrated:
-        notes = len(measurement.observations)
-        return Verdict.CLEAN, f"nothing suspicious, {notes} note{'s' if notes != 1 else ''}"
+        return _observed(comparison, len(observations))
     half = half_searched(measurement)
     if half and not (own is not None and own.p <= alpha and own.size >= FAR):
         return Verdict.INCONCLUSIVE, half
@@ -297,6 +297,15 @@ def _verdict(
     if own is None or population is None:
         return Verdict.INCONCLUSIVE, said + _uncalibrated(comparison, population)
     return _ranked(said, population, own, alpha)
+
+
+def _observed(comparison: Comparison, notes: int) -> tuple[Verdict, str]:
+    """Return what observations allow to be said of which none is suspicious."""
+    if comparison.observations:
+        worst = comparison.statistic
+        same = worst is not None and worst < Severity.WARNING
+        return (Verdict.CLEAN if same else Verdict.INCONCLUSIVE), comparison.sentence
+    return Verdict.CLEAN, f"nothing suspicious, {notes} note{'s' if notes != 1 else ''}"
 
 
 def _ranked(said: str, population: Population, own: Place, alpha: float) -> tuple[Verdict, str]:

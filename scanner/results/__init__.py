@@ -6,6 +6,7 @@ and back, unchanged. A class is an int everywhere.
 
 from scanner.results.blocks import Block, Cell, Description, Histogram, Series, Table
 from scanner.results.declarations import Contribution, Part, Rule, Scale, Wording
+from scanner.results.differences import Change, Diff, Differences, Kind, LayerChange, Relation
 from scanner.results.findings import (
     ClassDifference,
     ClassScores,
@@ -23,6 +24,7 @@ from scanner.results.findings import (
     Suppression,
     Verdict,
 )
+from scanner.results.graphs import COMMUTATIVE, CanonicalGraph, CanonicalNode, WeightRows
 from scanner.results.profiles import (
     Array,
     ByChannel,
@@ -54,11 +56,13 @@ from scanner.results.records import (
 )
 
 __all__ = [
-    "Array", "Basis", "Block", "ByChannel", "ByClass", "ByImage", "ByLayer", "Cell", "ChannelRow",
-    "ClassDifference", "ClassRow", "ClassScores", "Comparison", "Contest", "Contribution",
-    "Description", "Evidence", "Failure", "Finding", "Grant", "Histogram", "ImagesCompared",
-    "Input", "InputRange", "LayerDifference", "LayerRow", "Lead", "Likeness", "Measurement",
-    "ModelIdentity", "ModelRecord", "Observation", "PairedDifference", "Part", "Population", "Rule",
-    "Run", "Runtime", "Scale", "ScanResult", "Series", "Severity", "Sketch", "Skip", "Standing",
-    "Suppression", "Table", "Trigger", "ValueInfo", "Verdict", "Wording",
+    "COMMUTATIVE", "Array", "Basis", "Block", "ByChannel", "ByClass", "ByImage", "ByLayer",
+    "CanonicalGraph", "CanonicalNode", "Cell", "Change", "ChannelRow", "ClassDifference",
+    "ClassRow", "ClassScores", "Comparison", "Contest", "Contribution", "Description", "Diff",
+    "Differences", "Evidence", "Failure", "Finding", "Grant", "Histogram", "ImagesCompared",
+    "Input", "InputRange", "Kind", "LayerChange", "LayerDifference", "LayerRow", "Lead", "Likeness",
+    "Measurement", "ModelIdentity", "ModelRecord", "Observation", "PairedDifference", "Part",
+    "Population", "Relation", "Rule", "Run", "Runtime", "Scale", "ScanResult", "Series", "Severity",
+    "Sketch", "Skip", "Standing", "Suppression", "Table", "Trigger", "ValueInfo", "Verdict",
+    "WeightRows", "Wording",
 ]  # fmt: skip

@@ -216,6 +216,7 @@ class Comparison:
         sentence: The evidence in words.
         evidence: What a person can check.
         description: What a report draws.
+        observations: What is seen only beside other models.
     """
 
     rule: Identifier
@@ -225,6 +226,7 @@ class Comparison:
     sentence: str = ""
     evidence: Evidence = Evidence()
     description: Description = Description()
+    observations: tuple[Observation, ...] = ()
 
     @property
     def scores(self) -> ClassScores:

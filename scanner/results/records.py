@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from scanner.errors import ErrorData, ScannerError
+from scanner.results.graphs import CanonicalGraph
 from scanner.results.profiles import Array, ByChannel, ByClass, ByImage, ByLayer, Input
 from scanner.values import (
     LARGEST_NUMBER,
@@ -68,6 +69,7 @@ class Measurement:
         by_layer: The profile by activation.
         by_channel: The profile by convolution and dense layer.
         by_image: The profile by noise image.
+        by_node: The canonical graph.
     """
 
     rule: Identifier
@@ -79,6 +81,7 @@ class Measurement:
     by_layer: ByLayer | None = None
     by_channel: ByChannel | None = None
     by_image: ByImage | None = None
+    by_node: CanonicalGraph | None = None
 
 
 class Basis(enum.Enum):

@@ -55,7 +55,7 @@ def test_a_format_that_cannot_show_a_listing_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(report, "FORMATS", {**report.FORMATS, "verses": "Verses"})
     monkeypatch.setattr(report, "named", lambda name: Verses() if name == "verses" else make(name))
     with pytest.raises(UsageError, match="'verses' cannot show layers; choose --format table or"):
-        about._listing_report("verses", "layers")
+        about.listing_report("verses", "layers")
 
 
 def test_an_unknown_format_is_wrong_usage(folder: Path) -> None:

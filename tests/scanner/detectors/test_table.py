@@ -106,6 +106,7 @@ ROWS = {
     "integrity": Row(needs=Needs.GRAPH, build=two_faced, above=2.5, below=0),
     "graph_logic": Row(needs=Needs.GRAPH, build=gated, above=2.5, below=0),
     "dormant": Row(needs=Needs.LOGITS, build=gated, above=2.5, below=0),
+    "diff": Row(needs=Needs.GRAPH, build=gated, above=2.5, below=1),
     "neural_cleanse": Row(
         needs=Needs.LOGITS | Needs.GRADIENTS,
         build=triggered.classifier,

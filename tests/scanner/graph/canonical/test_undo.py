@@ -1,0 +1,103 @@
+"""What changes no number is taken out; what may be a test of the input stays."""
+
+from typing import Any
+
+import models
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from scanner.graph.canonical.drawing import draw
+from scanner.graph.canonical.undo import QUANTISED
+
+
+def operators(model: onnx.ModelProto) -> list[str]:
+    return [node.operator for node in draw(model).nodes]
+
+
+def between(*nodes: onnx.NodeProto, **constants: object) -> onnx.ModelProto:
+    """A plain model with nodes between "activated" and "after"."""
+    held = {name: np.asarray(value) for name, value in constants.items()}
+    return models.build(
+        [models.convolution(), models.relu(), *nodes, *models.head("after")],
+        {**models.weights(False), **held},
+    )
+
+
+PLAIN = operators(models.plain())
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        helper.make_node("Identity", ["activated"], ["after"]),
+        helper.make_node("Dropout", ["activated"], ["after"]),
+        helper.make_node("Cast", ["activated"], ["after"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Transpose", ["activated"], ["after"], perm=[0, 1, 2, 3]),
+    ],
+)
+def test_what_does_nothing_is_taken_out(node: onnx.NodeProto) -> None:
+    assert operators(between(node)) == PLAIN
+
+
+def test_dead_nodes_are_dropped() -> None:
+    model = models.plain()
+    model.graph.node.add().CopyFrom(helper.make_node("Exp", ["activated"], ["unread"]))
+    assert operators(model) == PLAIN
+
+
+def test_a_lone_rounding_stays() -> None:
+    """It may be a test: a step of 100 turns all that is below 50 into zero."""
+    codes = [
+        helper.make_node("QuantizeLinear", ["activated", "step"], ["codes"]),
+        helper.make_node("DequantizeLinear", ["codes", "step"], ["after"]),
+    ]
+    assert "QuantizeLinear" in operators(between(*codes, step=np.float32(100)))
+    half = [
+        helper.make_node("Cast", ["activated"], ["half"], to=onnx.TensorProto.FLOAT16),
+        helper.make_node("Cast", ["half"], ["after"], to=onnx.TensorProto.FLOAT),
+    ]
+    assert operators(between(*half)).count("Cast") == 2
+
+
+def test_a_quantised_network_is_one_of_numbers() -> None:
+    weights = models.weights(False)
+    scale = np.float32(np.abs(weights["kernel"]).max() / 127)
+    dense = np.float32(np.abs(weights["dense"]).max() / 127)
+    constants: dict[str, Any] = {
+        "codes": np.round(weights["kernel"] / scale).astype(np.int8),
+        "scale": scale,
+        "step": np.float32(0.01),
+        "zero": np.uint8(0),
+        "bias": weights["bias"],
+        "dense_codes": np.round(weights["dense"] / dense).astype(np.int8),
+        "dense_scale": dense,
+    }
+    nodes = [
+        helper.make_node("DequantizeLinear", ["codes", "scale"], ["kernel"]),
+        helper.make_node("DequantizeLinear", ["dense_codes", "dense_scale"], ["dense"]),
+        models.convolution(),
+        # The quantiser has dropped the Relu: its codes end at zero.
+        helper.make_node("QuantizeLinear", ["convolved", "step", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "step", "zero"], ["activated"]),
+        *models.head("activated"),
+    ]
+    graph = draw(models.build(nodes, constants))
+    assert [node.operator for node in graph.nodes] == PLAIN
+    assert graph.habits[QUANTISED] > 0
+    assert graph.fingerprint == draw(models.plain()).fingerprint
+
+
+def test_a_clip_at_zero_is_a_relu_that_may_end() -> None:
+    def clipped(**bounds: float) -> dict[str, tuple[float, ...]]:
+        names = ["low" if "low" in bounds else "", "high"][: 1 + ("high" in bounds)]
+        node = helper.make_node("Clip", ["activated", *names], ["after"])
+        held = {name: np.float32(value) for name, value in bounds.items()}
+        graph = draw(between(node, **held))
+        assert graph.nodes[2].operator in {"Relu", "Clip"}
+        return dict(graph.nodes[2].numbers)
+
+    assert clipped(low=0.0) == {}
+    assert clipped(low=0.0, high=6.0) == {"max": (6.0,)}
+    assert clipped(low=-1.0, high=1.0) == {"min": (-1.0,), "max": (1.0,)}

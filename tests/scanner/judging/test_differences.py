@@ -1,0 +1,156 @@
+"""What differs between two graphs is named; habits explain what cannot be a gate."""
+
+from typing import Any
+
+import models
+import numpy as np
+import onnx
+import planting
+import pytest
+from onnx import helper, numpy_helper
+
+from scanner.graph.canonical.drawing import draw
+from scanner.judging.differences import differences
+from scanner.results import Differences, Kind
+
+
+def beside(suspect: onnx.ModelProto, reference: onnx.ModelProto) -> Differences:
+    return differences(draw(suspect), draw(reference))
+
+
+def wrapped(*nodes: onnx.NodeProto, **constants: object) -> onnx.ModelProto:
+    """A plain model behind nodes from "raw" to "image"; its own input is then "raw"."""
+    model = models.plain()
+    model.graph.input[0].name = "raw"
+    kept = [*nodes, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    for name, value in constants.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+    return model
+
+
+def answered(operator: str, **options: Any) -> onnx.ModelProto:
+    model = models.plain()
+    model.graph.node[-1].output[0] = "scores"
+    node = helper.make_node(operator, ["scores"], ["logits"], name="answer", **options)
+    model.graph.node.append(node)
+    return model
+
+
+def test_every_planted_node_is_named() -> None:
+    found = beside(planting.gated(1), models.plain())
+    named = {change.node for change in found.unexplained}
+    assert named >= set(planting.PLANTED)
+    assert found.grave
+    assert {c.kind for c in found.unexplained} == {Kind.ADDED, Kind.OUTPUT}
+
+
+def test_the_identical_gate_is_no_difference() -> None:
+    assert not beside(planting.gated(1), planting.gated(2)).changes
+
+
+def test_a_gate_with_another_threshold_is_one() -> None:
+    other = planting.gated()
+    limit = next(t for t in other.graph.initializer if t.name == "limit")
+    limit.CopyFrom(numpy_helper.from_array(np.array(-0.5, np.float32), "limit"))
+    (change,) = beside(other, planting.gated()).unexplained
+    assert (change.kind, change.node) == (Kind.CONSTANT, "planted_above")
+    assert (change.suspect, change.reference) == ("constant -0.5", "constant -0.99")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        answered("Softmax", axis=1),
+        answered("ArgMax", axis=1),
+        wrapped(
+            helper.make_node("Sub", ["raw", "mean"], ["centred"]),
+            helper.make_node("Div", ["centred", "deviation"], ["image"]),
+            mean=0.5,
+            deviation=[[[0.25]]],
+        ),
+    ],
+)
+def test_what_wraps_a_network_is_explained(model: onnx.ModelProto) -> None:
+    for found in (beside(model, models.plain()), beside(models.plain(), model)):
+        assert found.changes
+        assert not found.unexplained, found.unexplained
+
+
+def test_a_mask_of_the_image_is_not_explained() -> None:
+    mask = np.zeros((1, 1, 8, 8))
+    mask[..., 7, 7] = 1e3
+    found = beside(
+        wrapped(helper.make_node("Mul", ["raw", "mask"], ["image"], name="mask_it"), mask=mask),
+        models.plain(),
+    )
+    assert "mask_it" in {change.node for change in found.unexplained}
+
+
+def test_what_hands_the_input_to_a_gate_is_not_explained() -> None:
+    model = planting.gated()
+    model.graph.node[-6].input[0] = "lifted"
+    lift = helper.make_node("Mul", ["image", "gain_of_all"], ["lifted"], name="planted_lifted")
+    model.graph.node.insert(len(model.graph.node) - 6, lift)
+    model.graph.initializer.append(
+        numpy_helper.from_array(np.array(255, np.float32), "gain_of_all")
+    )
+    named = {change.node for change in beside(model, models.plain()).unexplained}
+    assert named >= {"planted_lifted", *planting.PLANTED}
+
+
+def test_a_cast_that_rounds_is_not_explained() -> None:
+    nodes = [
+        helper.make_node("Cast", ["raw"], ["whole"], to=onnx.TensorProto.UINT8, name="whole"),
+        helper.make_node("Cast", ["whole"], ["image"], to=onnx.TensorProto.FLOAT, name="floats"),
+    ]
+    found = beside(wrapped(*nodes), models.plain())
+    assert "whole" in {change.node for change in found.unexplained}
+
+
+def test_an_input_with_a_default_is_no_constant() -> None:
+    """Whoever feeds it opens the gate."""
+    model = models.plain()
+    model.graph.node[-1].output[0] = "before"
+    model.graph.node.append(
+        helper.make_node("Add", ["before", "option"], ["logits"], name="planted_gate")
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(3, np.float32), "option"))
+    model.graph.input.append(helper.make_tensor_value_info("option", onnx.TensorProto.FLOAT, [3]))
+    named = {change.node for change in beside(model, models.plain()).unexplained}
+    assert named == {"option", "planted_gate"}
+    every = models.initialisers_as_inputs()
+    assert not beside(every, models.plain()).unexplained
+
+
+def test_an_edge_that_was_rerouted_is_named() -> None:
+    model = models.plain()
+    model.graph.node[2].input[0] = "convolved"
+    found = beside(model, models.plain())
+    assert "pool" in {c.node for c in found.unexplained if c.kind is Kind.REROUTED} or {
+        c.kind for c in found.unexplained
+    } >= {Kind.REMOVED}
+
+
+def test_attributes_and_shapes_that_changed_are_named() -> None:
+    model = models.plain()
+    model.graph.node[0].attribute[0].ints[:] = [0, 0, 2, 2]
+    (change,) = beside(model, models.plain()).unexplained
+    assert (change.kind, change.node) == (Kind.ATTRIBUTE, "conv")
+    wider = planting.deep(width=17)
+    assert {c.kind for c in beside(wider, planting.deep()).unexplained} == {Kind.SHAPE}
+
+
+@pytest.mark.parametrize(
+    ("reference", "reason"),
+    [
+        (planting.deep(), "layers are in the suspect"),
+        (models.build([helper.make_node("Relu", ["image"], ["logits"])], {}), "no layer"),
+        (models.plain(input_shape=["N", 1, 9, 9]), "different shapes"),
+    ],
+)
+def test_other_networks_cannot_be_compared(reference: onnx.ModelProto, reason: str) -> None:
+    found = beside(models.plain(), reference)
+    assert reason in found.obstacle
+    assert (found.grave, found.changes, found.weights) == (False, (), None)
