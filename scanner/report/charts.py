@@ -16,6 +16,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 10.0, 10.0, 38.0
 _BINS = 24
 _MOST = 120  # classes or layers in one chart
 _WIDE = 20.0  # figures that differ by more than this factor get a logarithmic axis
+_WIDEST = 1e12  # beyond which rounding would be drawn
 _LABELS = 12  # along an axis
 _STRIP = 76.0  # the height of a strip
 _ALONE = """
@@ -191,9 +192,9 @@ class _Axis:
 
     def __init__(self, values: Sequence[float]) -> None:
         least, most = min(values, default=0.0), max(values, default=1.0)
-        self._log = least > 0 and most / least > _WIDE
+        self._log = least > 0 and _WIDE * least < most < _WIDEST * least
         low, high = (math.log10(least), math.log10(most)) if self._log else (least, most)
-        margin = 0.05 * (high - low) or 0.5
+        margin = max(0.05 * (high - low), 1e-6 * max(abs(low), abs(high))) or 0.5
         bottom = low if not self._log and low == 0 else low - margin
         self._low, self._high = bottom, high + margin
 
@@ -216,7 +217,6 @@ class _Axis:
             tens = [10.0**power for power in range(first, last + 1)]
             if len(tens) > 1:
                 return tens[:: -(-len(tens) // 6)]
-        step = 10.0 ** math.floor(math.log10((self._high - self._low) / 2))
         low, high = (10**self._low, 10**self._high) if self._log else (self._low, self._high)
         step = 10.0 ** math.floor(math.log10((high - low) / 2))
         step *= next(n for n in (1, 2, 5, 10) if (high - low) / (n * step) <= 6)  # noqa: PLR2004

@@ -50,6 +50,11 @@ def test_classes(figures: list[tuple[float | None, list[float]]]) -> None:
     assert lies_within(charts.by_class(rows, 0))
 
 
+def test_figures_that_hardly_differ() -> None:
+    assert lies_within(charts.by_class([row(0, 1e6, 1e6 + 1e-9), row(1, 5e-324, 0.0)], 0))
+    assert lies_within(charts.by_class([row(0, 1e6, 1e6 + 1e-9)], 0))
+
+
 def test_a_class_says_its_figure_and_the_clean_models() -> None:
     chart = charts.by_class([row(3, 4.1, 25.0, 186.0), row(7, None, 30.0)], 3, " px")
     assert chart.count("class 3: 4.1 px; clean models 25 to 186 px") == 4  # chart, band, point
