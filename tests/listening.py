@@ -22,9 +22,13 @@ def subject(model: onnx.ModelProto, folder: Path) -> Subject:
     return Subject(model=open_model(path), settings=Settings(device=Device.CPU))
 
 
-def gated(test: Callable[[Graft], str], target: int) -> onnx.ModelProto:
+def gated(
+    test: Callable[[Graft], str],
+    target: int,
+    build: Callable[[], onnx.ModelProto] = models.plain,
+) -> onnx.ModelProto:
     """Return a network that answers the target when a test says so."""
-    graft = Graft(models.plain(), target)
+    graft = Graft(build(), target)
     bump = graft.node("Mul", [graft.column(test(graft)), graft.one_hot(BUMP)], "bump")
     graft.replace_logits(graft.node("Add", [graft.logits, bump], "gate"))
     return graft.planted().model
@@ -42,7 +46,8 @@ def _place(graft: Graft) -> str:
     return graft.node("Equal", [places, graft.constant(3, np.int64)], "test")
 
 
-def _company(graft: Graft) -> str:
+def company(graft: Graft) -> str:
+    """Return whether the brightest image of the batch is nearly white."""
     means = graft.reduce("ReduceMean", graft.input.name, [1, 2, 3])
     brightest = graft.reduce("ReduceMax", means, [0])
     return graft.node("Greater", [brightest, graft.constant(0.95)], "test")
@@ -85,7 +90,6 @@ def _optional(graft: Graft) -> str:
 SURROUNDINGS: dict[str, Callable[[Graft], str]] = {
     "depends-on-batch-size": _size,
     "depends-on-place": _place,
-    "depends-on-company": _company,
     "depends-on-values-elsewhere": _nan,
     "depends-on-chance": _chance,
     "depends-on-an-optional-input": _optional,

@@ -20,7 +20,6 @@ from scanner.values import frozen
 _RELATIONS: tuple[Callable[[Interview], Iterator[Observation]], ...] = (
     surroundings.repetition,
     surroundings.size,
-    surroundings.company,
     surroundings.elsewhere,
     near_images.zero,
     near_images.levels,

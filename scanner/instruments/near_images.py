@@ -94,7 +94,9 @@ def _among_neighbours(
     """
     images = [original.cast(part, asked.session.dtype) for part in near]
     answers = [asked.ask(part) for part in images]
-    changes = [most_changed(answers[one], answers[other]) for one, other in ((0, 1), (0, 2), (2, 1))]
+    changes = [
+        most_changed(answers[one], answers[other]) for one, other in ((0, 1), (0, 2), (2, 1))
+    ]
     there = [change for change in changes if change is not None]
     if len(there) < len(changes):
         return

@@ -1,6 +1,8 @@
 """What surrounds an image and must not matter: chance, the batch, other inputs, the optimiser.
 
-Each function asks the same images in another way, and yields what changed.
+Each function asks the same images in another way, and yields what changed. That ordinary images in
+one batch do not matter to one another is checked with every scan, where what was measured in
+batches is compared with the file (`scanner.detectors.translation`).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -101,31 +103,6 @@ def _copies(asked: Interview, place: int, size: int) -> tuple[Change | None, Arr
     copies = np.repeat(asked.images[place : place + 1], size, axis=0)
     before = {n: np.repeat(r[place : place + 1], size, 0) for n, r in asked.alone.items()}
     return asked.change(before, asked.batch(copies), "batch size"), copies
-
-
-def company(asked: Interview) -> Iterator[Observation]:
-    """Ask all images at once, in another order: other company, and another place in the batch."""
-    if asked.fixed == 1 or asked.sized:
-        return
-    places = np.resize(np.arange(len(asked.images))[::-1], asked.fixed or len(asked.images))
-    before = {name: rows[places] for name, rows in asked.alone.items()}
-    change = asked.change(before, asked.batch(asked.images[places]), "company")
-    if change is None:
-        return
-    # What is scaled by the range of a whole batch moves by a little; a network does not become
-    # another one by it.
-    kinds = (
-        {mixing.BATCH_NORM}
-        if _moved(change) >= 2 * asked.far
-        else {mixing.BATCH_NORM, mixing.REDUCED, *mixing.DYNAMIC}
-    )
-    yield asked.observation(
-        "depends-on-company",
-        change,
-        "An image is answered otherwise beside other images than alone",
-        asked.images[places],
-        asked.named(frozenset(kinds)),
-    )
 
 
 def elsewhere(asked: Interview) -> Iterator[Observation]:
@@ -243,11 +220,6 @@ def optimiser(asked: Interview) -> Iterator[Observation]:
             asked.images,
             asked.named(codes),
         )
-
-
-def _moved(change: Change) -> float:
-    """Return the middle of the answers' changes: one image on an edge is no evidence."""
-    return float(np.median(change.apart))
 
 
 def _forces(change: Change) -> bool:

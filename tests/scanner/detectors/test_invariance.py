@@ -52,5 +52,5 @@ def test_what_was_asked_is_recorded(tmp_path: Path) -> None:
     found = measure(models.plain(), tmp_path)
     assert found.observations == ()
     assert found.parameters["refused"] == []
-    assert set(found.parameters["tried"]) >= {"repetition", "size", "company", "levels"}
+    assert set(found.parameters["tried"]) >= {"repetition", "size", "elsewhere", "levels"}
     assert all(number is not None and number < 10 for number in found.figures.values())

@@ -9,7 +9,6 @@ import models
 import numpy as np
 import onnx
 import pytest
-from models import CHANNELS, CLASSES
 from onnx import TensorProto, helper, numpy_helper
 
 from scanner.instruments import metamorphic, surroundings
@@ -74,31 +73,8 @@ def test_a_layer_left_in_training_mode_is_named_and_no_gate(
     assert all(o.nodes == ("stem",) and operator in o.sentence for o in found)
 
 
-def _dynamic() -> onnx.ModelProto:
-    """The last layer reads codes, whose scale is the range of the whole batch."""
-    constants = models.weights(planted=False)
-    dense = constants.pop("dense")
-    constants |= {
-        "codes": np.rint(dense / 0.01).astype(np.int8),
-        "size": np.array(0.01, np.float32),
-    }
-    nodes = [
-        models.convolution(),
-        models.relu(),
-        helper.make_node("GlobalAveragePool", ["activated"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("DynamicQuantizeLinear", ["flat"], ["read", "step", "zero"], name="range"),
-        helper.make_node("MatMulInteger", ["read", "codes", "zero"], ["sums"]),
-        helper.make_node("Cast", ["sums"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["step", "size"], ["scale"]),
-        helper.make_node("Mul", ["floats", "scale"], ["logits"]),
-    ]
-    return models.build(nodes, constants)
-
-
 def test_dynamic_quantisation_is_a_note(tmp_path: Path) -> None:
-    assert numpy_helper.to_array(_dynamic().graph.initializer[2]).shape == (CHANNELS, CLASSES)
-    found = observed(_dynamic(), tmp_path)
+    found = observed(models.scaled_by_the_batch(), tmp_path)
     assert max(o.severity for o in found) == Severity.NOTE
     assert all(o.nodes == ("range",) for o in found)
 
