@@ -13,22 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.errors import UnsupportedModelError
-from scanner.instruments import original, own_reading, probes, runtime
+from scanner.instruments import kept, original, own_reading, probes, runtime
 from scanner.instruments.agreement import (
     TOLERANCES,
-    median,
     precision,
     row_distances,
     scales_as_it_runs,
 )
 from scanner.instruments.detector import Detector, Needs, Subject
+from scanner.instruments.statistics import median
 from scanner.instruments.witness import Witness
 from scanner.results import (
-    Array as Packed,
-)
-from scanner.results import (
     Contribution,
-    Input,
     Measurement,
     Observation,
     Part,
@@ -43,7 +39,6 @@ Measured = tuple[Witness, Mapping[str, Array]]
 
 _CUDA = 0.03  # convolutions on CUDA may round their factors to TF32, 11 bits
 _INNER = 6  # probes on which inner values are compared
-_COLUMNS = 64  # numbers of an answer of which evidence keeps
 _MOST_BYTES = 256 << 20
 """A larger file is not run whole in order to check one layer of it."""
 _ANOTHER = 1.0
@@ -426,10 +421,10 @@ class _Check:
                 "what is searched in batches is not what runs for one image",
                 nodes=(name,),
                 details={
-                    "alone": _listed(alone[image]),
-                    "together": _listed(together[image]),
+                    "alone": kept.listed(alone[image]),
+                    "together": kept.listed(together[image]),
                 },
-                input=self._input(images[image]),
+                input=kept.pictured(images[image], self.range),
             )
 
     def _disagreement(self, worst: _Gap, gaps: Sequence[_Gap]) -> Observation:
@@ -439,14 +434,14 @@ class _Check:
             "value": worst.value,
             "distance": worst.distance if np.isfinite(worst.distance) else None,
             "tolerance": self.tolerance,
-            "file": _listed(worst.file),
-            "measured": _listed(worst.measured),
+            "file": kept.listed(worst.file),
+            "measured": kept.listed(worst.measured),
             "all": sorted({f"{gap.witness}: {gap.value}" for gap in gaps}),
         }
         first = shown = None
         if images is not None:
             image = images[worst.image : worst.image + 1]
-            shown = self._input(image[0])
+            shown = kept.pictured(image[0], self.range)
             first = own_reading.first_difference(
                 self.model, self.data, image, self.tolerance, self.settings
             )
@@ -462,11 +457,6 @@ class _Check:
             details=details,
             input=shown,
         )
-
-    def _input(self, image: Array) -> Input:
-        low, high = self.range
-        packed = Packed.packed(image.astype("<f4").tobytes(), image.shape)
-        return Input(image=packed, low=low, high=high)
 
 
 def _answer(witness: Witness, images: Array) -> Mapping[str, Array] | None:
@@ -508,8 +498,3 @@ def _said(answer: Array) -> str:
     if flat.size > 1 and flat.dtype.kind == "f":
         return f"class {int(flat.argmax())}"
     return f"{float(flat[0]):.4g}" if flat.size else "nothing"
-
-
-def _listed(answer: Array) -> list[float | None]:
-    flat = np.asarray(answer, np.float64).reshape(-1)[:_COLUMNS]
-    return [float(number) if np.isfinite(number) else None for number in flat]

@@ -23,10 +23,9 @@ from scanner.graph.dormancy import odd_channels
 from scanner.graph.dormancy.side_paths import Joint, Paths
 from scanner.graph.layers.logits import find_logits
 from scanner.graph.logic.unfold import unfold
-from scanner.instruments import forcing, probes, waking
+from scanner.instruments import forcing, kept, probes, waking
 from scanner.instruments.detector import Subject
-from scanner.results import Array as Packed
-from scanner.results import Input, Observation, Severity
+from scanner.results import Observation, Severity
 from scanner.values import frozen
 
 Array = npt.NDArray[Any]
@@ -407,13 +406,12 @@ def _doubted(observation: Observation, reason: str) -> Observation:
 
 
 def _with_input(observation: Observation, image: Array, span: tuple[float, float]) -> Observation:
-    packed = Packed.packed(image.astype("<f4").tobytes(), image.shape)
     return dataclasses.replace(
         observation,
         severity=Severity.CONFIRMED,
         sentence=f"{observation.sentence}. Confirmed: an input wakes it, and the model answers "
         "that input differently while it is held asleep",
-        input=Input(image=packed, low=span[0], high=span[1]),
+        input=kept.pictured(image, span),
     )
 
 

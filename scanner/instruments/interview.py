@@ -8,12 +8,11 @@ import numpy.typing as npt
 
 from scanner.errors import NoLogitsError
 from scanner.graph.audit import mixing
-from scanner.instruments import original, probes, runtime
+from scanner.instruments import kept, original, probes, runtime
 from scanner.instruments.agreement import TOLERANCES, precision, row_distances
 from scanner.instruments.detector import Subject
 from scanner.instruments.noise_runs import fixed_batch
-from scanner.results import Array as Packed
-from scanner.results import Input, Observation, Severity
+from scanner.results import Observation, Severity
 from scanner.values import frozen
 
 Array = npt.NDArray[Any]
@@ -31,7 +30,6 @@ _FAR = 0.1
 tolerance."""
 _MOST_NAMED = 16  # nodes that a report names
 _FEATURELESS = 0.02  # of the input range: an image whose values spread less is of one colour
-_SHOWN = 64  # numbers of an answer that a report keeps
 
 
 @frozen
@@ -175,17 +173,12 @@ class Interview:
             details={
                 "flips": flips,
                 "asked": len(images),
-                "before": _listed(change.before[image]),
-                "after": _listed(change.after[image]),
+                "before": kept.listed(change.before[image]),
+                "after": kept.listed(change.after[image]),
                 "explained_by": [f"{kind} {name}" for kind, name in explained[:_MOST_NAMED]],
             },
-            input=self._input(images[image]),
+            input=kept.pictured(images[image], self.range),
         )
-
-    def _input(self, image: Array) -> Input:
-        low, high = self.range
-        finite = np.nan_to_num(image.astype("<f4"))
-        return Input(image=Packed.packed(finite.tobytes(), finite.shape), low=low, high=high)
 
     def named(self, kinds: frozenset[str]) -> list[mixing.Node]:
         """Return the nodes of these kinds."""
@@ -241,8 +234,3 @@ def _honest(explained: Sequence[mixing.Node]) -> Severity:
 
 def _said(number: float) -> str:
     return f"{number:.3g}" if np.isfinite(number) else "more than all"
-
-
-def _listed(answer: Array) -> list[float | None]:
-    flat = np.asarray(answer, np.float64).reshape(-1)[:_SHOWN]
-    return [float(number) if np.isfinite(number) else None for number in flat]
