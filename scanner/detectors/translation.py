@@ -151,27 +151,27 @@ class _Check:
         """Refuse to pass a file of which something could not be compared."""
         if self._random is not None:
             raise UnsupportedModelError(
-                f"the file answers one image differently each time, by {self._random:.3g} of the "
-                "answer's spread, so that nothing measured can be compared with it",
+                f"the file answers one image differently each time, by {self._random:.3g} times "
+                "the answer's spread, so nothing that was measured can be compared with it",
                 remedy="export the model without random operators",
             )
         if self._company is not None:
             raise UnsupportedModelError(
-                f"an image is answered otherwise in a batch than alone, by {self._company:.3g} of "
-                "the answer's spread, and as the model computes its scales when it runs, that "
-                "shows neither a backdoor nor its absence",
+                f"in a batch the answer to an image differs by {self._company:.3g} times its "
+                "spread; the model computes its quantisation scales from the batch, so that this "
+                "neither shows a backdoor nor rules one out",
                 remedy="scan the model that it was quantised from",
             )
         if self._drawn is not None:
             raise UnsupportedModelError(
-                f"the node {self._drawn!r} draws random numbers, so that a later run may answer "
-                "otherwise than those of this scan",
+                f"the node {self._drawn!r} draws random numbers, so later runs may give other "
+                "answers than the runs of this scan",
                 remedy="export the model without random operators",
             )
         if self._sized is not None:
             raise UnsupportedModelError(
-                f"the node {self._sized!r} computes with the size of the batch, so that a batch of "
-                "another size may be answered otherwise than those of this scan",
+                f"the node {self._sized!r} computes with the size of the batch, so batches of "
+                "other sizes may get other answers than the batches of this scan",
                 remedy="export the model for a batch of one size",
             )
         if self._several:
@@ -416,9 +416,9 @@ class _Check:
             yield Observation(
                 code="batch-dependent",
                 severity=severity,
-                sentence="One and the same image is answered otherwise alone than in a batch with "
-                f"others ({_said(alone[image])} and {_said(together[image])}, output {name!r}): "
-                "what is searched in batches is not what runs for one image",
+                sentence=f"The same image gets one answer alone ({_said(alone[image])}) and "
+                f"another in a batch with others ({_said(together[image])}; output {name!r}): what "
+                "is searched in batches is not what runs on a single image",
                 nodes=(name,),
                 details={
                     "alone": kept.listed(alone[image]),

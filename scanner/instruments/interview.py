@@ -151,7 +151,7 @@ class Interview:
         Args:
             code: Of the observation.
             change: What was measured.
-            sentence: What an answer depends on, as the first half of a sentence.
+            sentence: What an answer depends on; what changed is added to it.
             images: The images whose answers changed, (n, *shape).
             explained: Operators that make an honest model depend on it, with their nodes.
             severity: Overrides what the change and its explanation say.
@@ -162,13 +162,11 @@ class Interview:
         if severity is None:
             severity = Severity.SUSPICIOUS if self.gates(change) else Severity.WARNING
             severity = min(severity, _honest(explained)) if explained else severity
-        said = f"{flips} of {len(images)} classes change" if flips else "no class changes"
-        cause = f"; {explained[0][0]} ({explained[0][1]!r}) does that" if explained else ""
+        cause = f". {explained[0][0]} ({explained[0][1]!r}) explains it" if explained else ""
         return Observation(
             code=code,
             severity=severity,
-            sentence=f"{sentence}: {said}, by up to {_said(change.apart[image])} of the answer's "
-            f"spread (output {change.output!r}){cause}",
+            sentence=f"{sentence}: {_said(change)} (output {change.output!r}){cause}",
             nodes=tuple(name for _, name in explained[:_MOST_NAMED]) or (change.output,),
             details={
                 "flips": flips,
@@ -232,5 +230,13 @@ def _honest(explained: Sequence[mixing.Node]) -> Severity:
     )
 
 
-def _said(number: float) -> str:
-    return f"{number:.3g}" if np.isfinite(number) else "more than all"
+def _said(change: Change) -> str:
+    """Say how many answers changed, and by how much."""
+    count, moved = len(change.apart), float(change.apart.max())
+    if change.before.dtype.kind != "f" and np.isfinite(moved):
+        return f"{np.count_nonzero(change.apart)} of {count} answers change"
+    flips = int(change.flipped.sum())
+    classes = f"{flips} of {count} predicted classes change" if flips else "no class changes"
+    if np.isfinite(moved):
+        return f"{classes}, and scores move by up to {moved:.3g} times their spread"
+    return f"{classes}, and some scores are NaN, infinite or missing in one of the two answers"

@@ -37,7 +37,7 @@ def zero(asked: Interview) -> Iterator[Observation]:
         yield asked.observation(
             "depends-on-the-sign-of-zero",
             change,
-            "An image whose zeros are negative zeros is answered otherwise",
+            "The answer to an image changes when its zeros become negative zeros",
             signed,
         )
 
@@ -55,7 +55,7 @@ def levels(asked: Interview) -> Iterator[Observation]:
         asked,
         near,
         "depends-on-levels",
-        "An image is answered otherwise on the levels that a camera makes than between them",
+        "The answer to an image jumps between the levels of 8-bit images and values beside them",
     )
 
 
@@ -66,7 +66,7 @@ def edge(asked: Interview) -> Iterator[Observation]:
     low, high = asked.range
     width = high - low
     unit = (asked.textured().astype(np.float64) - low) / width
-    for said, end, outward in (("above", high, 1), ("below", low, -1)):
+    for said, end, outward in (("upper", high, 1), ("lower", low, -1)):
         extreme = unit > _OUTER if outward > 0 else unit < 1 - _OUTER
         extreme.reshape(len(extreme), -1)[:, 0] = True
         inside = low + width * np.clip(unit, 1 - _OUTER, _OUTER)
@@ -75,7 +75,8 @@ def edge(asked: Interview) -> Iterator[Observation]:
             asked,
             near,
             "depends-on-the-edge",
-            f"An image with values a hair {said} the input range is answered otherwise",
+            f"The answer to an image jumps as its extreme values cross the {said} end of the input "
+            "range",
         )
 
 
@@ -111,7 +112,7 @@ def _among_neighbours(
     outside = images[1].min() < asked.range[0] or images[1].max() > asked.range[1]
     rescaled = _as_another_range(asked, images[1], answers[1]) if outside else None
     if rescaled:
-        sentence += f" (it is {rescaled}, as if it came in another range)"
+        sentence += f" (the image is {rescaled}, as if it came in another range)"
     # Steps that change no class are what quantised inputs and tables have.
     # So have thresholds on which an image lies by chance: a gate for such values opens for all.
     chance = jumps.mean() < MOSTLY or not asked.gates(change)

@@ -56,11 +56,11 @@ def repetition(asked: Interview) -> Iterator[Observation]:
     asked.settled = False
     rare = share < MOSTLY and asked.gates(change)
     drawn = asked.named(mixing.RANDOM | {mixing.DROPOUT, mixing.BATCH_NORM})
-    seldom = f", {round(share * 100)} % of the time" if rare else ""
+    seldom = f", in {round(share * 100)} % of the runs" if rare else ""
     yield asked.observation(
         "depends-on-chance",
         change,
-        f"An image is answered otherwise when it is asked again{seldom}",
+        f"The same image gets another answer when it is run again{seldom}",
         images,
         drawn,
         severity=Severity.SUSPICIOUS if rare or not drawn else Severity.WARNING,
@@ -87,12 +87,12 @@ def size(asked: Interview) -> Iterator[Observation]:
     change, copies = max(found, key=lambda member: asked.gates(member[0]))
     moved = np.flatnonzero(change.apart > asked.tolerance)
     everywhere = len(moved) == len(copies)
-    where = "" if everywhere else f" in place {int(moved[0]) + 1}"
+    where = "" if everywhere else f", in place {int(moved[0]) + 1}"
     yield asked.observation(
         "depends-on-batch-size" if everywhere else "depends-on-place",
         change,
-        f"An image is answered otherwise{where} in a batch of {len(copies)} copies of itself than "
-        "alone",
+        f"An image gets another answer in a batch of {len(copies)} copies of itself than "
+        f"alone{where}",
         copies,
         asked.named(mixing.DYNAMIC | {mixing.BATCH_NORM}),
     )
@@ -124,7 +124,7 @@ def elsewhere(asked: Interview) -> Iterator[Observation]:
         yield asked.observation(
             "depends-on-values-elsewhere",
             change,
-            f"An image is answered otherwise beside one of {said} than beside its copy",
+            f"The answer to an image changes when another image in the batch is all {said}",
             images,
             asked.named(frozenset(kinds)),
         )
@@ -179,8 +179,8 @@ def _fed(
         yield Observation(
             code="optional-input",
             severity=Severity.WARNING,
-            sentence=f"Nobody need feed the input {name!r}, which has a default. It changed no "
-            "answer that was tried, and may change others",
+            sentence=f"The input {name!r} has a default, so nobody has to feed it. It changed no "
+            "answer that was tried, but may change others",
             nodes=(name,),
         )
         return
@@ -190,7 +190,8 @@ def _fed(
     yield asked.observation(
         "depends-on-an-optional-input",
         change,
-        f"The optional input {name!r}, which nobody need feed, changes answers when it is {number}",
+        f"The optional input {name!r}, which nobody has to feed, changes answers when it is "
+        f"{number}",
         asked.images,
         severity=Severity.SUSPICIOUS
         if off and _forces(change) and asked.gates(change)
@@ -216,7 +217,7 @@ def optimiser(asked: Interview) -> Iterator[Observation]:
         yield asked.observation(
             "depends-on-the-optimiser",
             change,
-            "An image is answered otherwise when ONNX Runtime does not optimise the graph",
+            "The answer to an image changes when ONNX Runtime does not optimise the graph",
             asked.images,
             asked.named(codes),
         )
