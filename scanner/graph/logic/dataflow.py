@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 
-from scanner.graph.logic.unfold import Flow, Step
+from scanner.graph.logic import floor_division
+from scanner.graph.logic.unfold import INTEGERS, Flow, Step
 
 
 class Depends(enum.IntFlag):
@@ -126,7 +127,11 @@ _FLOOR = 1e-3
 
 
 class Analysis:
-    """The facts of every value of a flow."""
+    """The facts of every value of a flow.
+
+    Attributes:
+        floors: Results of floor divisions, whose corrections are arithmetic and no decisions.
+    """
 
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
@@ -140,6 +145,7 @@ class Analysis:
             if isinstance(d, str)
         }
         self.batch = {shape[0] for shape in shapes if len(shape) > 1} - self.lengths
+        self.floors: set[str] = set()
         self.facts: dict[str, Fact] = {name: self._source(name) for name in flow.inputs}
         self.facts.update({name: Fact(Depends.SHAPE) for name in flow.iterations})
         carried = [step.outputs[0] for step in flow.steps if step.op == "Carry"]
@@ -158,6 +164,21 @@ class Analysis:
     def _kind(self, value: str) -> tuple[Depends, bool, bool]:
         fact = self.fact(value)
         return fact.depends, fact.decision, fact.pattern
+
+    @functools.cached_property
+    def trained_on(self) -> int:
+        """The inputs that trained weights read untested and unmixed, as bits: data, not masks."""
+        found = 0
+        for step in self.flow.steps:
+            looked_up = step.op == "Gather" and self.constant(step.inputs[0])
+            if not (looked_up or step.op in WEIGHTED) or not any(
+                self.flow.effect(n) > WRITTEN for n in step.inputs if self.constant(n)
+            ):
+                continue
+            for fact in map(self.fact, filter(None, step.inputs)):
+                if fact.data and not fact.decision and fact.inputs.bit_count() == 1:
+                    found |= fact.inputs
+        return found
 
     def constant(self, value: str) -> bool:
         """Whether a value is fixed by the file."""
@@ -193,6 +214,11 @@ class Analysis:
         return Fact(Depends.OPTION if width <= 1 and not alone else Depends.DATA, width, inputs=bit)
 
     def _visit(self, position: int, step: Step) -> None:
+        quotient = floor_division.quotient(step, self.flow)
+        if quotient is not None:
+            self.floors.add(step.outputs[0])
+            self.facts[step.outputs[0]] = self.fact(quotient)
+            return
         read = [self.fact(name) for name in step.inputs if name]
         joined = _join(read)
         for output in filter(None, step.outputs):
@@ -261,20 +287,32 @@ class Analysis:
         total = sum(f.width for f in read if f.data) if step.op == "Concat" else joined.width
         if step.op == "Slice":
             return min(self._sliced(step, output), total)
+        if step.op == "Reshape" and self._merges(step, output):
+            # The rows are positions from here on.
+            self.lengths.update(d for d in self.flow.shapes[output] if isinstance(d, str))
+            return min(self.extent(step.inputs[0]), total)
         return min(self.extent(output, ragged=ragged), total)
+
+    def _merges(self, step: Step, output: str) -> bool:
+        """Whether a reshaping lays the positions of all samples in one row."""
+        before, after = (self.flow.shapes.get(n) or () for n in (step.inputs[0], output))
+        return len(before) > 1 and len(after) == 1 and isinstance(after[0], str)
 
     def _sliced(self, step: Step, output: str) -> float:
         """Return the extent of a slice, which may be fixed although the sliced axes are open."""
         shape = list(self.flow.shapes.get(output, ()))
-        arrays = [self.flow.array(name) for name in step.inputs[1:4]]
+        arrays = [self.flow.array(name) for name in step.inputs[1:]]
         if len(arrays) < 3 or any(a is None or a.dtype.kind != "i" for a in arrays):  # noqa: PLR2004
             # Without fixed starts, ends and axes nothing more is known.
             return self.extent(output)
-        for start, end, axis in zip(
-            *(a.reshape(-1).tolist() for a in arrays if a is not None), strict=True
+        starts, ends, axes, *steps = (a.reshape(-1).tolist() for a in arrays if a is not None)
+        for start, end, axis, stride in zip(
+            starts, ends, axes, steps[0] if steps else [1] * len(axes), strict=True
         ):
             if -len(shape) <= axis < len(shape) and (start < 0) == (end < 0):
-                shape[axis] = max(0, end - start) if isinstance(shape[axis], str) else shape[axis]
+                # A slice may run backwards.
+                many = max(0, end - start if stride > 0 else start - end)
+                shape[axis] = many if isinstance(shape[axis], str) else shape[axis]
         return self._count(shape) if shape else math.inf
 
     def _sweeps(self, step: Step) -> bool:
@@ -288,10 +326,11 @@ class Analysis:
     def _is_test(self, step: Step, fact: Fact) -> bool:
         """Whether a step tests what it reads.
 
-        Rounding and casting to integers test a single number; of a whole image they are
-        quantisation.
+        Rounding, dividing integers and casting to them test a single number; of a whole image
+        they are quantisation.
         """
-        if step.op in _ROUNDINGS:
+        integers = self.flow.elem_types.get(step.outputs[0]) in INTEGERS
+        if step.op in _ROUNDINGS or (step.op == "Div" and integers and not fact.decision):
             return self.extent(step.outputs[0]) <= 1
         if step.op != "Cast":
             return step.op in TESTS
@@ -300,8 +339,8 @@ class Analysis:
             return not fact.decision
         source = self.flow.elem_types.get(step.inputs[0], onnx.TensorProto.FLOAT)
         return (
-            target in _INTEGERS
-            and source not in _INTEGERS
+            target in INTEGERS
+            and source not in INTEGERS
             and not fact.decision
             and self.extent(step.outputs[0]) <= 1
         )
@@ -466,14 +505,7 @@ _CONSTANT = Fact()
 _NORMALISERS = frozenset(
     {"BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization"}
 )
-_INTEGERS = frozenset({
-    onnx.TensorProto.INT8, onnx.TensorProto.INT16, onnx.TensorProto.INT32, onnx.TensorProto.INT64,
-    onnx.TensorProto.UINT8, onnx.TensorProto.UINT16, onnx.TensorProto.UINT32,
-    onnx.TensorProto.UINT64,
-})  # fmt: skip
-
-
-MASK_TYPES = _INTEGERS | {onnx.TensorProto.BOOL}
+MASK_TYPES = INTEGERS | {onnx.TensorProto.BOOL}
 """What masks come in."""
 
 

@@ -16,7 +16,7 @@ import onnx
 
 from scanner.graph.core.ancestors import ancestors
 from scanner.graph.logic.dataflow import WRITTEN, Analysis
-from scanner.graph.logic.idioms import fill, is_idiom, written_constants
+from scanner.graph.logic.idioms import fill, is_callers, is_idiom, written_constants
 from scanner.graph.logic.meetings import MOST_SHARED, Gate, find, is_about_input
 from scanner.graph.logic.unfold import Flow, Step
 from scanner.results import Observation, Severity
@@ -54,6 +54,11 @@ def _weigh(gate: Gate, analysis: Analysis) -> tuple[Severity, str] | None:
         return _weigh_late(gate, analysis)
     if not _is_telling(gate, analysis):
         return None
+    if is_callers(gate, analysis):
+        return (
+            Severity.NOTE,
+            "it tests only a mask that the caller gives, and trained weights follow",
+        )
     doubt = next((why for applies, why in _doubts(gate, analysis) if applies), None)
     if doubt:
         return Severity.WARNING, doubt
@@ -90,7 +95,7 @@ def _is_telling(gate: Gate, analysis: Analysis) -> bool:
         return False
     writes = made.pattern or bool(written_constants(gate, analysis))
     # A decision for each position is a mask, unless it writes more than one fill value.
-    if not is_about_input(made.width, analysis):
+    if not is_about_input(made.width, made, analysis):
         return not gate.stem and (made.pattern or (writes and fill(gate, analysis) is None))
     # Of several numbers, or one for each turn of a loop, a decision is a mask unless it writes.
     return (made.width <= 1 and not made.sweep) or writes
@@ -106,7 +111,7 @@ def _doubts(gate: Gate, analysis: Analysis) -> Iterator[tuple[bool, str]]:
         "the test is a trained network of its own, so this may be a cascade of two models",
     )
     width = min(gate.made.width, analysis.extent(gate.step.outputs[0]))
-    by_position = not is_about_input(width, analysis)
+    by_position = not is_about_input(width, gate.made, analysis)
     yield by_position, "each position decides for itself, as a padding rule does"
     blanks = fill(gate, analysis) is not None and not gate.made.pattern
     yield (

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from scanner.graph.logic.dataflow import COMPARISONS, MASK_TYPES, Analysis
-from scanner.graph.logic.meetings import CONTROL, Gate
+from scanner.graph.logic.meetings import CONTROL, Gate, is_about_input
 from scanner.graph.logic.unfold import Flow, Step
 
 _SELECTIONS = frozenset({
@@ -111,21 +111,29 @@ def _scales_by_share(gate: Gate, _analysis: Analysis) -> bool:
     return gate.step.op in ("Mul", "Div") and gate.made.counted and not gate.made.pattern
 
 
-def _is_callers_mask(gate: Gate, analysis: Analysis) -> bool:
-    """Whether the decision is made of a mask that the caller gives beside the input.
+def is_callers(gate: Gate, analysis: Analysis) -> bool:
+    """Whether the decision is made of nothing but masks that the caller gives beside the data.
 
-    Lengths computed from it, and masks of other sizes, are of its family, whatever operators make
-    them. One that writes a pattern is none.
+    Lengths and positions computed from a mask are of its family, whatever operators make them. One
+    decision that changes the answer, with no trained weights behind it, is no mask's business.
     """
-    if gate.made.pattern or (written_constants(gate, analysis) and fill(gate, analysis) is None):
+    if gate.answers and is_about_input(gate.made.width, gate.made, analysis):
         return False
     flow = analysis.flow
     own = {name for i, name in enumerate(flow.inputs) if gate.made.inputs >> i & 1}
     other = analysis.fact(gate.carrier).inputs & ~gate.made.inputs
-    return bool(own and other) and all(
-        flow.elem_types.get(name) in MASK_TYPES and len(flow.shapes.get(name, ())) > 1
-        for name in own
+    return (
+        bool(own and other)
+        and not gate.made.inputs & analysis.trained_on
+        and all(flow.elem_types.get(name) in MASK_TYPES for name in own)
     )
+
+
+def _is_callers_mask(gate: Gate, analysis: Analysis) -> bool:
+    """Whether the decision is a mask of the caller's, and writes no pattern."""
+    if gate.made.pattern or (written_constants(gate, analysis) and fill(gate, analysis) is None):
+        return False
+    return is_callers(gate, analysis)
 
 
 def _guards_division(gate: Gate, analysis: Analysis) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from scanner.graph.core.ancestors import ancestors
-from scanner.graph.logic.dataflow import NARROW, TESTS, WEIGHTED, Analysis, Fact
+from scanner.graph.logic.dataflow import NARROW, TESTS, WEIGHTED, WRITTEN, Analysis, Fact
 from scanner.graph.logic.unfold import Flow, Step
 
 CONTROL = {"Where": 1, "If": 1, "Loop": 3}
@@ -51,6 +51,7 @@ class Gate:
         private: Part of the model's weights from which the decision derives and the carrier does
             not.
         stem: No weights lie before the gate.
+        answers: No trained weights lie between the gate and an output.
         shortcut: On its lightest way from the input, the decision passes less than half of the
             weights that the carrier passes on its own lightest way.
     """
@@ -63,6 +64,7 @@ class Gate:
     share: float
     private: float
     stem: bool
+    answers: bool
     shortcut: bool
 
     @property
@@ -78,6 +80,7 @@ def find(flow: Flow, analysis: Analysis) -> Iterator[Gate]:
         return
     behind, sizes = _weights_behind(flow, analysis)
     total = sum(sizes)
+    last = _tail(flow, WRITTEN)
     for step, decision, carrier in meetings:
         own, other = behind.get(decision, 0), behind.get(carrier, 0)
         carried = _mass(other, sizes)
@@ -90,13 +93,22 @@ def find(flow: Flow, analysis: Analysis) -> Iterator[Gate]:
             share=_mass(own & other, sizes) / carried if carried else 0.0,
             private=_mass(own & ~other, sizes) / total if total else 0.0,
             stem=not carried,
+            answers=not last.isdisjoint(step.outputs),
             shortcut=analysis.fact(decision).least < MOST_SHARED * analysis.fact(carrier).least,
         )
 
 
-def is_about_input(width: float, analysis: Analysis) -> bool:
-    """Whether a decision is about the input as a whole, rather than about each of its positions."""
-    widest = max((analysis.fact(name).width for name in analysis.flow.inputs), default=0.0)
+def is_about_input(width: float, fact: Fact, analysis: Analysis) -> bool:
+    """Whether a decision is about an input as a whole, rather than about each of its positions.
+
+    Args:
+        width: Upper bound of the numbers that the decision holds where it is used.
+        fact: What is known about it: it is measured by the inputs that it derives from.
+        analysis: Of the flow.
+    """
+    flow = analysis.flow
+    own = [analysis.fact(n).width for i, n in enumerate(flow.inputs) if fact.inputs >> i & 1]
+    widest = max(own, default=0.0)
     return width <= 1 or (math.isfinite(width) and width * NARROW <= widest)
 
 
@@ -110,19 +122,26 @@ def _meetings(flow: Flow, analysis: Analysis) -> list[Meeting]:
     return [meeting for meeting in found if meeting]
 
 
-def _tail(flow: Flow) -> set[str]:
-    """Return the values from which an output is reached without a further weighted layer."""
+def _tail(flow: Flow, written: int = -1) -> set[str]:
+    """Return the values from which an output is reached without a further weighted layer.
+
+    Layers of constants of up to `written` numbers count for none.
+    """
+
+    def is_layer(step: Step) -> bool:
+        sizes = [flow.effect(name) for name in step.inputs if name in flow.constants]
+        return step.op in WEIGHTED and max(sizes, default=written + 1) > written
 
     def unweighted(value: str) -> Sequence[str]:
         step = flow.producer(value)
-        return () if step is None or step.op in WEIGHTED else step.inputs
+        return () if step is None or is_layer(step) else step.inputs
 
     return set(ancestors(flow.outputs, unweighted))
 
 
 def _meeting(step: Step, analysis: Analysis, *, in_tail: bool) -> Meeting | None:
     """Return what meets at a step, or None where no decision meets anything."""
-    if not _can_gate(step):
+    if not _can_gate(step) or not analysis.floors.isdisjoint(step.outputs):
         return None
     facts = {name: fact for name in step.inputs if name and (fact := analysis.fact(name)).data}
     decisions = [
@@ -170,7 +189,7 @@ def _is_narrow(step: Step, fact: Fact, analysis: Analysis, *, in_tail: bool) -> 
         return True
     # What a decision says cannot be wider than what the step makes of it.
     room = max(analysis.extent(name) for name in step.outputs if name)
-    return is_about_input(min(fact.width, room), analysis)
+    return is_about_input(min(fact.width, room), fact, analysis)
 
 
 def _earliest(decisions: Sequence[str], facts: Mapping[str, Fact]) -> str:

@@ -35,6 +35,12 @@ _SAMPLED, _GLANCED = 4096, 64
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _DOMAIN = "unfolded"
 
+INTEGERS = frozenset({
+    onnx.TensorProto.INT8, onnx.TensorProto.INT16, onnx.TensorProto.INT32, onnx.TensorProto.INT64,
+    onnx.TensorProto.UINT8, onnx.TensorProto.UINT16, onnx.TensorProto.UINT32,
+    onnx.TensorProto.UINT64,
+})  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step:
