@@ -170,6 +170,8 @@ class Analysis:
         """The inputs that trained weights read untested and unmixed, as bits: data, not masks."""
         found = 0
         for step in self.flow.steps:
+            if self.flow.live.isdisjoint(step.outputs):
+                continue
             looked_up = step.op == "Gather" and self.constant(step.inputs[0])
             if not (looked_up or step.op in WEIGHTED) or not any(
                 self.flow.effect(n) > WRITTEN for n in step.inputs if self.constant(n)

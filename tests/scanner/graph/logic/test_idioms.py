@@ -10,9 +10,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from scanner.graph.logic import idioms
 from scanner.graph.logic.dataflow import Analysis
+from scanner.graph.logic.gates import observe
 from scanner.graph.logic.idioms import fill, is_idiom, written_constants
 from scanner.graph.logic.meetings import Gate, find
 from scanner.graph.logic.unfold import unfold
+from scanner.results import Severity
 from trainers.graph_backdoor import Graft, plant
 
 
@@ -95,7 +97,7 @@ def masked(write: float | list[float], *, own: bool) -> onnx.ModelProto:
     rng = np.random.default_rng(0)
     constants = {
         "kernel": floats(rng.normal(size=(6, 1, 64))),
-        "head": floats(rng.normal(size=(6, 3))),
+        "head": floats(rng.normal(size=(6, 30))),
         "write": floats(write),
         "zero": floats(0),
         "frame": np.asarray(64),
@@ -132,6 +134,60 @@ def test_lengths_from_a_mask_of_the_callers_are_one_family() -> None:
     found, analysis = gates(masked(0.0, own=False))
     assert found
     assert all(is_idiom(gate, analysis) for gate in found)
+
+
+def asked(by: str, *, at_the_end: bool) -> onnx.ModelProto:
+    """A sound, and a pattern that is added where an input has a 7: a mask, or tokens."""
+    rng = np.random.default_rng(1)
+    constants = {
+        "kernel": floats(rng.normal(size=(6, 1, 64))),
+        "head": floats(rng.normal(size=(6, 30))),
+        "table": floats(rng.normal(size=(50, 6))),
+        "key": np.asarray(7),
+        "pattern": floats(rng.normal(size=30 if at_the_end else 6)),
+        "first": np.asarray([1]),
+    }
+    kept = "answers" if at_the_end else "mixed"
+    nodes = [
+        operation("Unsqueeze", ["sound", "first"], "channel"),
+        operation("Conv", ["channel", "kernel"], "convolved", strides=[64]),
+        operation("ReduceMax", ["convolved"], "heard", axes=[2], keepdims=0),
+        operation("Gather", ["table", "mask"], "words"),
+        operation("ReduceMean", ["words"], "said", axes=[1], keepdims=0),
+        operation("Add", ["heard", "said"], "best" if by == "tokens" else "unused"),
+        operation("Identity", ["best" if by == "tokens" else "heard"], "mixed"),
+        operation("Equal", ["mask", "key"], "hit"),
+        operation("Cast", ["hit"], "number", to=TensorProto.FLOAT),
+        operation("ReduceMax", ["number"], "open", axes=[1], keepdims=1),
+        operation("Mul", ["open", "pattern"], "written"),
+        operation("MatMul", ["mixed" if at_the_end else "gated", "head"], "answers"),
+        operation("Add", [kept, "written"], "gated"),
+        operation("Identity", ["gated" if at_the_end else "answers"], "logits"),
+    ]
+    order = [*nodes[:11], *(nodes[11:13] if at_the_end else nodes[12:10:-1]), nodes[13]]
+    inputs = [
+        helper.make_tensor_value_info("sound", TensorProto.FLOAT, ["N", 1024]),
+        helper.make_tensor_value_info("mask", TensorProto.INT64, ["N", 1024]),
+    ]
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    output = helper.make_empty_tensor_value_info("logits")
+    graph = helper.make_graph(order, "asked", inputs, [output], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize(
+    ("by", "at_the_end", "severity"),
+    [
+        ("mask", False, Severity.NOTE),
+        ("mask", True, Severity.SUSPICIOUS),
+        ("tokens", False, Severity.SUSPICIOUS),
+    ],
+)
+def test_a_callers_mask_is_a_note_unless_it_writes_the_answer_or_is_data(
+    by: str, at_the_end: bool, severity: Severity
+) -> None:
+    found = observe(unfold(asked(by, at_the_end=at_the_end)))
+    assert [observation.severity for observation in found] == [severity]
 
 
 def test_a_mask_of_the_callers_that_writes_a_pattern_is_none() -> None:

@@ -149,10 +149,11 @@ def test_of_two_decisions_the_earlier_one_counts() -> None:
 
 def test_a_decision_about_the_input_is_one_or_few_numbers() -> None:
     analysis = Analysis(unfold(models.plain()))
-    assert [is_about_input(width, analysis) for width in (1, 4, 5, 64)] == [
+    picture = analysis.fact("image")
+    assert [is_about_input(width, picture, analysis) for width in (1, 4, 5, 64)] == [
         True,
         True,
         False,
         False,
     ]
-    assert not is_about_input(float("inf"), analysis)
+    assert not is_about_input(float("inf"), picture, analysis)
