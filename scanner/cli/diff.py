@@ -44,20 +44,26 @@ def diff(suspect: _Suspect, reference: _Reference, chosen: options.FormatOptions
     data = {**to_json(found), "observations": to_json(seen)}
     rows = list(_rows(found.differences))
     page = Output()
+    if chosen.format == "table":
+        # As in a scan, the answer comes first, and what it rests on below.
+        for observation in seen:
+            _write(page, f"{observation.severity.name.lower()}: {observation.sentence}.")
+        if rows:
+            page.write("\n")
     if rows or chosen.format != "table":
         shown.render_listing(
             Listing(subject="differences", columns=_COLUMNS, rows=rows[:_MOST_ROWS], data=data),
             page,
         )
-    if chosen.format == "table":
-        if len(rows) > _MOST_ROWS:
-            page.write(f"... and {len(rows) - _MOST_ROWS} more, all in --format json\n")
-        for observation in seen:
-            page.write(printable(f"{observation.severity.name.lower()}: {observation.sentence}.",
-                                 _LONGEST) + "\n")  # fmt: skip
+    if chosen.format == "table" and len(rows) > _MOST_ROWS:
+        page.write(f"... and {len(rows) - _MOST_ROWS} more, all in --format json\n")
     code = _exit_code(found)
     if code != CLEAN:
         raise typer.Exit(code)
+
+
+def _write(page: Output, sentence: str) -> None:
+    page.write(printable(sentence, _LONGEST) + "\n")
 
 
 def _exit_code(found: Diff) -> int:

@@ -40,7 +40,8 @@ def calibrate(models: _Models, chosen: options.CalibrateOptions) -> None:
         out.write(render(baseline))
     count = len(baseline.records)
     if not chosen.quiet:
-        note(f"{chosen.output}: {count} clean models; p-values from 1/{count + 1} up")
+        models_are = "clean model" if count == 1 else "clean models"
+        note(f"{chosen.output}: {count} {models_are}; p-values from 1/{count + 1} up")
 
 
 def _show(members: "Sequence[Member]") -> None:
