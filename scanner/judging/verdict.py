@@ -215,7 +215,13 @@ def advice(
     settings: Settings,
 ) -> Iterator[str]:
     """Yield what would make an answer stronger, in sentences, the most useful first."""
-    if verdict is Verdict.SUSPICIOUS and any(f.evidence.trigger for f in findings):
+    seen = any(o.severity >= Severity.SUSPICIOUS for f in findings for o in f.observations)
+    if verdict is Verdict.SUSPICIOUS and seen:
+        yield (
+            "to confirm, inspect what the setting `evidence` writes: of a graph its part as a small "
+            "ONNX file, and the input that shows it where one was found"
+        )
+    elif verdict is Verdict.SUSPICIOUS and any(f.evidence.trigger for f in findings):
         yield (
             "to confirm, inspect the trigger that the setting `evidence` writes: a mask, a pattern,"
             " and an image before and after it is stamped"

@@ -205,6 +205,14 @@ def test_a_weak_detector_alone_calls_nothing_clean() -> None:
     assert judgement.score == pytest.approx(1 - 11 / 21)
 
 
+def test_advice_is_about_what_made_the_verdict() -> None:
+    drawn = dataclasses.replace(judged(0.5, clean(20)), evidence=neural_cleanse().evidence)
+    gate = judged(None, None, Severity.CONFIRMED, rule=GRAPH)
+    first = next(verdict.advice(Verdict.SUSPICIOUS, [drawn, gate], [], QUICK))
+    assert "a small ONNX file" in first
+    assert "mask" not in first
+
+
 def test_advice_is_what_would_help() -> None:
     doubtful, guilty = judged(2.0, None), judged(2.0, clean(20))
     drawn = dataclasses.replace(guilty, evidence=neural_cleanse().evidence)
