@@ -13,7 +13,7 @@ from scanner.sandbox import worker
 
 _NO_CHILD = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
 # Commands that need no child, or start one when they know for what.
-_NO_MODEL = frozenset({"report", "check", "config"})
+_NO_MODEL = frozenset({"report", "compare", "check", "config"})
 # Then lanes start the children, here or elsewhere.
 _MANY = frozenset({"-", "-j", "--jobs", "--cache", "--scheduler"})
 _REFERENCES = frozenset({"--reference", "-r"})

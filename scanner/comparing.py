@@ -107,8 +107,9 @@ def check_same_values(suspect: ModelRecord, reference: ModelRecord) -> None:
     """
     for own in suspect.measurements:
         other = reference.measurement(own.rule)
-        shown = own.parameters.get("input_range")
-        if other is not None and other.parameters.get("input_range") != shown:
+        ranges = [m.parameters.get("input_range") for m in (own, other) if m is not None]
+        # One that was shown nothing was not shown anything else.
+        if None not in ranges and any(shown != ranges[0] for shown in ranges):
             raise UsageError(
                 f"the reference {reference.model.path!r} was measured on other values than "
                 f"{suspect.model.path!r}",

@@ -189,6 +189,28 @@ def function_relu(planted: bool = False) -> onnx.ModelProto:
     )
 
 
+def scaled_by_the_batch() -> onnx.ModelProto:
+    """Return a network whose last layer reads codes, scaled by the range of the whole batch."""
+    constants = weights(planted=False)
+    dense = constants.pop("dense")
+    constants |= {
+        "codes": np.rint(dense / 0.01).astype(np.int8),
+        "size": np.array(0.01, np.float32),
+    }
+    nodes = [
+        convolution(),
+        relu(),
+        helper.make_node("GlobalAveragePool", ["activated"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("DynamicQuantizeLinear", ["flat"], ["read", "step", "zero"], name="range"),
+        helper.make_node("MatMulInteger", ["read", "codes", "zero"], ["sums"]),
+        helper.make_node("Cast", ["sums"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["step", "size"], ["scale"]),
+        helper.make_node("Mul", ["floats", "scale"], ["logits"]),
+    ]
+    return build(nodes, constants)
+
+
 def branch_relu(planted: bool = False, *, constant: bool = True) -> onnx.ModelProto:
     """The ReLU lies in the branches of an If; its condition is constant or depends on the input."""
 

@@ -11,6 +11,8 @@ from scanner.report import Report
 from scanner.results import ScanResult
 from scanner.values import frozen
 
+_MORE = "-v shows each"
+
 
 @frozen
 class Target:
@@ -52,6 +54,7 @@ def targets(
     for target in (first, *rest):
         if isinstance(target.report, report.Detailed):
             target.report.verbose, target.report.fdr = verbose, fdr
+            target.report.more = _MORE
     files = [target.path.resolve() for target in (first, *rest) if target.path is not None]
     if twice := next((file for file in files if files.count(file) > 1), None):
         raise UsageError(

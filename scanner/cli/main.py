@@ -37,6 +37,7 @@ _EXAMPLES = (
     "scan model.onnx -r clean.onnx --format json=result.json --format sarif=result.sarif",
     "scan registry/ --scheduler tcp://10.0.0.1:8786 --cache scan-cache/",
     "scan report result.json --format markdown",
+    "scan compare before.json after.json",
     "scan model.onnx -r clean.onnx --noise gaussian --input-range -1 1",
     "scan model.onnx -r clean.onnx --images-npz images.npz --evidence evidence/",
     "scan diff model.onnx clean.onnx",
@@ -158,6 +159,7 @@ app = typer.Typer(
 app.command(_DEFAULT_COMMAND, cls=ScanCommand)(scanning.scan)
 app.command("calibrate", cls=Command)(populations.calibrate)
 app.command("report", cls=Command)(reporting.report)
+app.command("compare", cls=Command)(reporting.compare)
 app.command("check", cls=Command)(about.check)
 app.command("diff", cls=Command)(diff.diff)
 app.command("layers", cls=Command)(about.layers)

@@ -177,9 +177,13 @@ def _habits(
     yield (
         bool(ways.guesses),
         Severity.NOTE,
-        f"It brings {ways.guesses} into the range of the others",
+        f"It brings {ways.guesses} into the model's own range",
     )
-    yield bool(further), Severity.SUSPICIOUS, f"{taken}, none as far as it can go, where it decides"
+    yield (
+        bool(further),
+        Severity.SUSPICIOUS,
+        f"{taken}; none drives it as far as it can go, where it decides the answer",
+    )
     yield (
         ways.ordinary and not ways.decides,
         Severity.NOTE,
@@ -194,12 +198,12 @@ def _habits(
     yield (
         few and ways.further is False,
         Severity.WARNING,
-        f"{taken}, and held that way it changes few classes",
+        f"{taken}, and forcing the others that way changes few classes",
     )
     yield (
         level and ways.featureless and not textured,
         Severity.WARNING,
-        f"{taken}, as featureless ones do: it may be a guard",
+        f"{taken}, and featureless images do: it may be a guard",
     )
     yield (
         ways.decides is False and trained,
@@ -236,7 +240,7 @@ def _confirmed(observation: Observation, flow: Flow, subject: Subject) -> Observ
         return dataclasses.replace(observation, details=details)
     sentence = (
         f"{observation.sentence}. Confirmed: an input opens it, and the model answers that input "
-        "differently while it is held closed. That tells that the gate is there, not what it is for"
+        "differently while it is held closed. That shows that the gate is there, not what it is for"
     )
     return dataclasses.replace(
         observation, severity=Severity.CONFIRMED, sentence=sentence, details=details

@@ -14,17 +14,15 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import probes
+from scanner.instruments import kept, probes
 from scanner.instruments.class_search import FULL_FIELD, Entrant, contest, outcome
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
 from scanner.instruments.statistics import anomaly_index, class_margins
 from scanner.instruments.trigger import FIRST_COST, FreeTrigger, Price, Smallest, pixels, stamp
 from scanner.results import (
-    Array,
     Block,
     ByClass,
     ClassDifference,
@@ -346,17 +344,13 @@ def _trigger(search: Inversion, images: Floats) -> Trigger:
     shown = int(flips[0]) if len(flips) else 0
     return Trigger(
         class_id=search.target,
-        mask=_array(mask),
-        pattern=_array(pattern),
-        original=_array(images[shown]),
-        stamped=_array(stamped[shown]),
+        mask=kept.packed(mask),
+        pattern=kept.packed(pattern),
+        original=kept.packed(images[shown]),
+        stamped=kept.packed(stamped[shown]),
         class_before=int(before[shown]),
         class_after=int(after[shown]),
         low=search.model.low,
         high=search.model.high,
         success=float((after == search.target).mean()),
     )
-
-
-def _array(values: npt.NDArray[Any]) -> Array:
-    return Array.packed(values.astype("<f4").tobytes(), values.shape)

@@ -22,14 +22,12 @@ import numpy.typing as npt
 
 from scanner.errors import NoImagesError
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import probes
+from scanner.instruments import kept, probes
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
 from scanner.instruments.trigger import FreeTrigger, Price, Smallest, pixels, stamp
 from scanner.results import (
-    Array,
     Contribution,
-    Input,
     Measurement,
     Observation,
     Part,
@@ -170,11 +168,7 @@ def _seen(
         f"{f' and {more} more' if more > 0 else ''}; {moves.share:.0%} of the images held back go "
         "the same way",
         details={"label_map": {str(one): other for one, other in moves.to.items()}},
-        input=Input(
-            image=Array.packed(stamped.astype("<f4").tobytes(), stamped.shape),
-            low=model.low,
-            high=model.high,
-        ),
+        input=kept.pictured(stamped, (model.low, model.high)),
     )
 
 

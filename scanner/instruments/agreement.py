@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scanner.instruments.statistics import median
 from scanner.modelfile.model import Model
 
 Array = npt.NDArray[Any]
@@ -67,9 +68,3 @@ def row_distances(one: Array, other: Array) -> npt.NDArray[np.float64]:
     scale = np.maximum(spread, _LEAST_SPREAD * size)
     floor = max(0.1 * median(scale), 1e-30)
     return np.asarray(np.maximum(apart, gap / np.maximum(scale, floor)), np.float64)
-
-
-def median(values: npt.NDArray[np.float64]) -> float:
-    """Return the median; NumPy's own loads masked arrays, a tenth of a scan of the first layer."""
-    ordered = np.sort(values)
-    return float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2

@@ -23,10 +23,9 @@ from scanner.graph.dormancy import odd_channels
 from scanner.graph.dormancy.side_paths import Joint, Paths
 from scanner.graph.layers.logits import find_logits
 from scanner.graph.logic.unfold import unfold
-from scanner.instruments import forcing, probes, waking
+from scanner.instruments import forcing, kept, probes, waking
 from scanner.instruments.detector import Subject
-from scanner.results import Array as Packed
-from scanner.results import Input, Observation, Severity
+from scanner.results import Observation, Severity
 from scanner.values import frozen
 
 Array = npt.NDArray[Any]
@@ -296,15 +295,18 @@ def _switches(path: _Path, paths: Paths, habits: Mapping[str, forcing.Habit]) ->
 
 def _observation(path: _Path, paths: Paths, sleeping: _Sleeping) -> Observation:
     joints = ", ".join(f"{joint.operator} {joint.node!r}" for joint in path.joints[:3])
-    how = (
-        "as far as its bounds allow" if sleeping.proven else "as it may be: its bounds are unknown"
+    limit = (
+        "the limit of its range"
+        if sleeping.proven
+        else "a value that it may never take (its range is unknown)"
     )
     return Observation(
         code="sleeping-path",
         severity=Severity.SUSPICIOUS,
-        sentence=f"{sleeping.value!r} goes past the trained weights to {joints} and can be held "
-        f"still unnoticed on {1 - sleeping.moved:.0%} of the images shown; moved {how}, it makes "
-        f"the model answer {_outcome(sleeping.effect)} to {sleeping.effect.share:.0%} of them",
+        sentence=f"{sleeping.value!r} bypasses the trained weights and reaches {joints}. Holding "
+        f"it constant goes unnoticed on {1 - sleeping.moved:.0%} of the images shown; set to "
+        f"{limit}, it makes the model answer {_outcome(sleeping.effect)} to "
+        f"{sleeping.effect.share:.0%} of them",
         nodes=paths.labels([*path.trail, *(joint.output for joint in path.joints)]),
         details={
             "value": sleeping.value,
@@ -338,10 +340,10 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
     several = forcing.directions(sleeping.typical, sleeping.held) > 1
     if all(paths.mass(joint.carrier) == 0 for joint in path.joints):
         if several:
-            return _doubted(observation, "each of its numbers mends the image at its own place")
-        doubt = "it bends the image before all weights"
+            return _doubted(observation, "it corrects the image place by place")
+        doubt = "it changes the image itself, before any weights"
     elif several:
-        doubt = "its numbers may not go there together"
+        doubt = "its numbers may never take these values together"
     sleeper = waking.Sleeper(
         value=sleeping.value,
         trail=paths.trail(sleeping.value),
@@ -383,7 +385,7 @@ def _woken(
     if image is not None:
         return _with_input(observation, image, rig.span)
     if guards:
-        reason = "empty images wake it and no other was found, as for a guard against those"
+        reason = "only empty images were found to wake it, as if it guards against those"
         return _doubted(observation, reason)
     if sleeper.doubt:
         return _doubted(observation, f"{sleeper.doubt}, and no image was found that wakes it")
@@ -407,13 +409,12 @@ def _doubted(observation: Observation, reason: str) -> Observation:
 
 
 def _with_input(observation: Observation, image: Array, span: tuple[float, float]) -> Observation:
-    packed = Packed.packed(image.astype("<f4").tobytes(), image.shape)
     return dataclasses.replace(
         observation,
         severity=Severity.CONFIRMED,
         sentence=f"{observation.sentence}. Confirmed: an input wakes it, and the model answers "
-        "that input differently while it is held asleep",
-        input=Input(image=packed, low=span[0], high=span[1]),
+        "that input differently while it is held constant",
+        input=kept.pictured(image, span),
     )
 
 
@@ -434,9 +435,9 @@ def _replaced_channels(
         observation = Observation(
             code="lone-channels" if layer.lone else "heavy-channels",
             severity=Severity.SUSPICIOUS,
-            sentence=f"{_described(layer)}, and can be held still unnoticed; moved as far as the "
-            f"bounds allow, the model answers {_outcome(effect)} to {effect.share:.0%} of the "
-            "images shown",
+            sentence=f"{_described(layer)}. Holding that output constant goes unnoticed; set to a "
+            f"limit of its range, it makes the model answer {_outcome(effect)} to "
+            f"{effect.share:.0%} of the images shown",
             nodes=tuple(dict.fromkeys(other.node for other in alike)),
             details={
                 "value": layer.value,

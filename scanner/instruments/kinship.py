@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scanner.errors import GraphError, ModelError, UsageError
 from scanner.graph.core import flatten
 from scanner.graph.layers.weights import linear_layers
-from scanner.instruments import probes
+from scanner.instruments import kept, probes
 from scanner.instruments.answers import Answers
 from scanner.instruments.statistics import median
 from scanner.modelfile.model import Model
@@ -57,7 +57,7 @@ def likeness(model: Model, settings: Settings) -> Likeness:
     with contextlib.suppress(ModelError, GraphError, UsageError):
         asked = Answers(model, settings)
         images = probes.varied(settings, asked.shape, asked.dtype)
-        answers = _packed(levelled(asked.logits(images)))
+        answers = kept.packed(levelled(asked.logits(images)))
     return Likeness(layers=layers, answers=answers)
 
 
@@ -73,11 +73,7 @@ def _sketch(weights: npt.NDArray[Any]) -> Sketch:
         signs = np.random.default_rng(_SEED).integers(0, 2, flat.size, dtype=np.int8)
         flat = np.where(signs, flat, -flat)
         flat = np.pad(flat, (0, -flat.size % _SKETCH)).reshape(-1, _SKETCH).sum(axis=0)
-    return Sketch(shape=weights.shape, values=_packed(flat))
-
-
-def _packed(values: npt.NDArray[np.float64]) -> Array:
-    return Array.packed(values.astype("<f4").tobytes(), values.shape)
+    return Sketch(shape=weights.shape, values=kept.packed(flat))
 
 
 def _unpacked(array: Array) -> npt.NDArray[np.float64]:

@@ -28,7 +28,7 @@ def quantile(values: npt.ArrayLike, share: float) -> float:
     low = int(place)
     if np.isnan(ordered[-1]):
         return math.nan
-    if place == low:
+    if place == low or ordered[low] == ordered[low + 1]:  # two infinities have no middle
         return float(ordered[low])
     return float(ordered[low] + (place - low) * (ordered[low + 1] - ordered[low]))
 

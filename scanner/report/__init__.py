@@ -70,10 +70,12 @@ class Detailed(Protocol):
     Attributes:
         verbose: Whether it shows what few people read.
         fdr: The share of false discoveries that it says something about; None says nothing.
+        more: How a reader gets a verbose one, in the words of whoever shows it; empty says nothing.
     """
 
     verbose: bool
     fdr: float | None
+    more: str
 
 
 @frozen

@@ -6,7 +6,7 @@ a sentence.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from scanner.report.markup import Child, Markup, tag
 from scanner.results import ClassDifference, Finding, LayerDifference
@@ -162,19 +162,24 @@ def strip(clean: Sequence[float], own: float, words: str) -> Markup:
     return _chart(words, marks, _STRIP)
 
 
-def path(nodes: Sequence[str], tests: Sequence[str], gates: Sequence[str]) -> Markup:
-    """Draw nodes one below the other, as the data passes them.
+def path(nodes: Sequence[str], tests: Mapping[str, str], gates: Mapping[str, str]) -> Markup:
+    """Draw nodes one below the other, as the data passes them; of very many the first and last.
 
     Args:
         nodes: Their names, from input to output.
-        tests: Those that test the input.
-        gates: Those where the test decides.
+        tests: The operators of those that test the input, by name.
+        gates: The operators of those where the test decides, by name.
     """
-    shown = nodes[:_MOST]
+    between = f"{len(nodes) - _MOST} more nodes"
+    half = _MOST // 2
+    shown = nodes if len(nodes) <= _MOST else [*nodes[:half], between, *nodes[-half:]]
     marks: list[Child] = []
     for number, name in enumerate(shown):
         kind = "test" if name in tests else "gate" if name in gates else "node"
-        said = {"test": "tests the input", "gate": "the test decides here"}.get(kind, "")
+        said = {
+            "test": f"{tests.get(name, '')} tests the input",
+            "gate": f"{gates.get(name, '')}: the test decides here",
+        }.get(kind)
         y = 4 + number * _ROW
         if number:
             top = y - (_ROW - _BOX)

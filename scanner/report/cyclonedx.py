@@ -11,6 +11,7 @@ from typing import Any
 from scanner.report import Page
 from scanner.report.escape import printable
 from scanner.report.json import write
+from scanner.report.totals import place
 from scanner.results import ModelIdentity, ScanResult, ValueInfo
 from scanner.version import PROGRAM
 
@@ -106,10 +107,11 @@ def _facts(result: ScanResult) -> Iterator[tuple[str, str]]:
     yield "role", "scanned"
     yield "verdict", result.verdict.value
     yield "reason", result.reason
-    if result.score is not None:
-        yield "p-value", f"{1 - result.score:.6g}"
-    if result.size is not None:
-        yield "size", f"{result.size:.6g}"
+    p, size = place(result)
+    if p is not None:
+        yield "p-value", f"{p:.6g}"
+    if size is not None:
+        yield "size", f"{size:.6g}"
     if result.calibration:
         yield "rests-on", result.calibration
     if result.run:

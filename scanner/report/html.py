@@ -15,7 +15,7 @@ from scanner.report import json as as_json
 from scanner.report.isolation import lacking
 from scanner.report.markup import Child, Markup, tag
 from scanner.report.pictures import picture
-from scanner.report.totals import chances, is_failed, totals
+from scanner.report.totals import chances, is_failed, place, totals, why
 from scanner.results import (
     Array,
     Block,
@@ -144,15 +144,15 @@ def _filter(word: str) -> Markup:
 
 
 def _row(number: int, result: ScanResult) -> Markup:
-    p = None if result.score is None else 1 - result.score
+    p, size = place(result)
     cells = [
         tag("td", tag("a", result.model.path, href=f"#m{number}"), data_key=result.model.path),
         tag("td", _verdict(result), data_key=_word(result)),
         *(
             tag("td", _figure(value), class_="number", data_key=_key(value))
-            for value in (p, result.size, result.target_class)
+            for value in (p, size, result.target_class)
         ),
-        tag("td", result.reason, class_="text", data_key=result.reason),
+        tag("td", why(result), class_="text", data_key=why(result)),
     ]
     return tag("tr", cells, data_verdict=_word(result))
 
@@ -217,9 +217,9 @@ def _answer(result: ScanResult) -> Markup:
 
 def _grounds(result: ScanResult) -> Iterator[tuple[str, str]]:
     """Yield what the verdict rests on."""
-    if result.score is not None:
-        far = "" if result.size is None else f", size {result.size:.2g}"
-        yield "p-value", f"{1 - result.score:.3g}{far}"
+    p, size = place(result)
+    if p is not None:
+        yield "p-value", f"{p:.3g}" + ("" if size is None else f", size {size:.2g}")
     if result.missed:
         shares = ", ".join(f"{attack} {share:.0%}" for attack, share in result.missed.items())
         yield "would be missed", f"of backdoored networks, by attack: {shares}"
@@ -269,7 +269,7 @@ def _card(finding: Finding) -> Markup:
     return tag(
         "section",
         tag("h3", _headline(finding)),
-        tag("p", finding.rule.summary, class_="dim"),
+        tag("p", f"Looks for: {finding.rule.summary}", class_="dim"),
         None if observations else tag("p", f"{finding.reason}."),
         map(_observation, observations),
         _pictures(finding.evidence.trigger) if finding.evidence.trigger else None,
@@ -299,21 +299,25 @@ def _observation(observation: Observation) -> Iterator[Markup]:
     severity = tag("span", f"{observation.severity.name.lower()}: ", class_="severity")
     yield tag("p", severity, f"{observation.sentence}.")
     if len(observation.nodes) > 1:
-        tests = _named(observation.details.get("tests"))
-        gates = _named(observation.details.get("gates"))
+        tests = _operators(observation.details.get("tests"))
+        gates = _operators(observation.details.get("gates"))
         drawing = charts.path(observation.nodes, tests, gates)
-        yield tag("details", tag("summary", "The nodes, from input to output"), drawing)
+        # Who accuses a graph shows it; what is only worth a look waits to be asked for.
+        unfolded = "" if observation.severity >= Severity.SUSPICIOUS else None
+        summary = tag("summary", "The nodes, from input to output")
+        yield tag("details", summary, drawing, open=unfolded)
     if observation.input is not None:
         shown = observation.input
         image = _image(shown.image, shown.low, shown.high, "An input that shows it")
         yield tag("div", image, class_="pictures")
 
 
-def _named(parts: object) -> list[str]:
-    """Return the names in a list of nodes, which came from a child and may be anything."""
+def _operators(parts: object) -> dict[str, str]:
+    """Return operators by node of a list of nodes, which came from a child and may be anything."""
     if not isinstance(parts, list | tuple):
-        return []
-    return [str(part["node"]) for part in parts if isinstance(part, dict) and "node" in part]
+        return {}
+    found = (part for part in parts if isinstance(part, dict) and "node" in part)
+    return {str(part["node"]): str(part.get("operator", "")) for part in found}
 
 
 def _pictures(trigger: Trigger) -> Iterator[Markup]:

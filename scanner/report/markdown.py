@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from scanner.report import Page
 from scanner.report.escape import printable
-from scanner.report.totals import totals
+from scanner.report.totals import place, totals, why
 from scanner.results import Finding, ScanResult, Verdict
 
 _LONGEST = 600
@@ -31,10 +31,10 @@ def _page(results: Sequence[ScanResult]) -> Iterator[str]:
     yield "| model | verdict | p-value | size | class | why |"
     yield "|---|---|--:|--:|--:|---|"
     for result in results:
-        p = None if result.score is None else 1 - result.score
+        p, size = place(result)
         target = "-" if result.target_class is None else str(result.target_class)
         cells = (plain(result.model.path), _verdict(result.verdict), _figure(p))
-        rest = (_figure(result.size), target, plain(result.reason))
+        rest = (_figure(size), target, plain(why(result)))
         yield f"| {' | '.join((*cells, *rest))} |"
     for result in results:
         yield from _details(result)

@@ -25,12 +25,13 @@ class TableReport:
     def __init__(self) -> None:
         self.verbose = False
         self.fdr: float | None = None
+        self.more = ""
 
     def render(self, results: Iterable[ScanResult], page: Page, *, count: int) -> None:  # noqa: ARG002 - columns are as wide as all results need
         """Draw the models once all results are there; of a single one, what is known of it."""
         shown = list(results)
         if len(shown) > 1 or not all(map(is_failed, shown)):
-            terminal.render(shown, page.console, verbose=self.verbose, fdr=self.fdr)
+            terminal.render(shown, page.console, verbose=self.verbose, fdr=self.fdr, more=self.more)
 
     def render_listing(self, listing: Listing, page: Page) -> None:
         """Draw a listing; cells may come from a model, so they are made safe to print."""

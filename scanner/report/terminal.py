@@ -11,7 +11,7 @@ from rich.text import Text
 from scanner.report.escape import LONGEST, printable
 from scanner.report.isolation import lacking
 from scanner.report.pictures import Picture, picture
-from scanner.report.totals import chances, is_failed, totals
+from scanner.report.totals import chances, is_failed, place, totals
 from scanner.results import (
     Block,
     Cell,
@@ -42,6 +42,7 @@ _SHOWN = 100  # observations of one finding, skips, failures: JSON has them all
 _BAR = 24
 _LABEL = 9
 _FEW = 3  # warnings, or failures, where not all is shown
+_SENTENCE = 600  # most characters of one
 _WIDEST = 32  # columns of a picture
 _COLOURS = frozenset({"256", "truecolor"})  # of a console, where pictures keep their colours
 _SERIES_STYLES = ("red", "green", "cyan", "magenta")
@@ -53,14 +54,15 @@ def render(
     *,
     verbose: bool = False,
     fdr: float | None = None,
+    more: str = "",
 ) -> None:
     """Print the answer for one model, or several as a table with a row per model.
 
     A verbose report shows every detector in full below the answer, and every model before the
-    table.
+    table; another says in the words `more` how to get one.
     """
     for result in results if verbose or len(results) == 1 else ():
-        console.print(_answer(result, verbose=verbose))
+        console.print(_answer(result, verbose=verbose, more=more))
         if verbose:
             console.print(_details(result, console))
         if len(results) > 1:
@@ -69,26 +71,26 @@ def render(
         console.print(_overview(results, fdr))
 
 
-def _answer(result: ScanResult, *, verbose: bool) -> RenderableType:
+def _answer(result: ScanResult, *, verbose: bool, more: str) -> RenderableType:
     """The verdict, why, what it rests on and what to do next: in ten lines, unless verbose."""
     verdict = (result.verdict.value, STYLES[result.verdict])
     title = Text.assemble(verdict, "  ", (printable(result.model.path), "bold"))
     table = Table.grid(padding=(0, 2, 0, 2))
     table.add_column(min_width=_LABEL)
     table.add_column(overflow="fold")
-    table.add_row("because", _text(result.reason, 400).append("."))
+    table.add_row("because", _text(result.reason, _SENTENCE).append("."))
     most = _SHOWN if verbose else _FEW
     for warning in result.warnings[:most]:
-        table.add_row(Text("warning", "yellow"), _text(warning, 600).append("."))
+        table.add_row(Text("warning", "yellow"), _text(warning, _SENTENCE).append("."))
     failed = _by_cause((f.rule, f.sentence) for f in result.failures)
     for rules, sentence in failed[:most]:
         table.add_row(
-            Text("failed", "red"), _text(rules, 400).append(": ").append(_text(sentence, 600))
+            Text("failed", "red"), _text(rules, 400).append(": ").append(_text(sentence, _SENTENCE))
         )
     left = max(0, len(result.warnings) - most) + max(0, len(failed) - most)
     if left:
         table.add_row("", Text(f"and {left} more warnings or failures", "dim"))
-    for label, sentence in _grounds(result, verbose=verbose):
+    for label, sentence in _grounds(result, verbose=verbose, more=more):
         table.add_row(Text(label, "dim"), _text(sentence, 400, "dim"))
     return Group(title, table)
 
@@ -117,15 +119,17 @@ def _by_cause(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def _summary(result: ScanResult) -> Table:
     """A row per detector: its statistic and the references', p-value, size, its own verdict."""
-    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
-    table.add_column("detector")
-    for name in ("suspect", "references", "p-value", "size"):
-        table.add_column(name, justify="right")
-    table.add_column("verdict")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("detector", no_wrap=True)  # whole, to be typed again
+    table.add_column("suspect", justify="right", min_width=12)
+    table.add_column("references", justify="right", min_width=10)
+    for name in ("p-value", "size"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     for finding in result.findings:
         own, others = _figures(finding)
         p = "-" if finding.p_value is None else f"{finding.p_value:.3g}"
-        far = "-" if finding.size is None else f"{finding.size:.2g}"
+        far = "-" if finding.size is None else f"{round(finding.size, 3) + 0.0:.2g}"  # no "-0"
         word = Text(finding.verdict.value, STYLES[finding.verdict])
         table.add_row(_text(finding.rule.id), _text(own), _text(others), p, far, word)
     return table
@@ -159,8 +163,11 @@ def _files(result: ScanResult) -> Text:
 
 
 def _finding_heading(finding: Finding) -> Text:
-    heading = _text(finding.rule.name, style="bold cyan")
-    return heading.append("  ").append_text(_text(finding.rule.summary, 400, "dim"))
+    """What a detector says, and what it would have said: a summary alone reads like a finding."""
+    heading = _text(finding.rule.name, style="bold cyan").append(": ")
+    heading.append(finding.verdict.value, STYLES[finding.verdict])
+    sought = _text(f"looks for: {finding.rule.summary}", 400, "dim")
+    return heading.append("\n").append_text(sought)
 
 
 def _sentences(finding: Finding) -> RenderableType:
@@ -171,10 +178,10 @@ def _sentences(finding: Finding) -> RenderableType:
         for o in ranked[:_SHOWN]
     ]
     lines += [Text(f"and {len(ranked) - _SHOWN} more", "dim")] if len(ranked) > _SHOWN else []
-    return Group(*lines) if lines else _text(finding.reason, 600)
+    return Group(*lines) if lines else _text(finding.reason, _SENTENCE)
 
 
-def _grounds(result: ScanResult, *, verbose: bool) -> Iterator[tuple[str, str]]:
+def _grounds(result: ScanResult, *, verbose: bool, more: str) -> Iterator[tuple[str, str]]:
     """Yield what the verdict rests on, what the detectors say, and what to do next."""
     if result.verdict is Verdict.INCONCLUSIVE and result.index is not None and not result.missed:
         reach = "clean networks of the shipped recipes reached 1 at most"
@@ -184,7 +191,7 @@ def _grounds(result: ScanResult, *, verbose: bool) -> Iterator[tuple[str, str]]:
         yield label, f"{allowed.rule}, until {allowed.expires}: {allowed.reason}"
     if result.calibration:
         yield "rests on", result.calibration
-    yield "detectors", _tally(result)
+    yield "detectors", _tally(result) + (f"; {more}" if more and not verbose else "")
     if verbose and result.input_range is not None:
         found = result.input_range
         yield "input", f"{found.low:.4g}..{found.high:.4g}: {found.sentence}"
@@ -214,7 +221,7 @@ def _tally(result: ScanResult) -> str:
 
 
 def _line(label: str, sentence: str, style: str) -> Text:
-    return _text(label, 400, style).append(": ").append_text(_text(sentence, 600, "default"))
+    return _text(label, 400, style).append(": ").append_text(_text(sentence, _SENTENCE, "default"))
 
 
 def _text(shown: str, longest: int = LONGEST, style: str = "") -> Text:
@@ -323,8 +330,8 @@ def _overview(results: Sequence[ScanResult], fdr: float | None) -> RenderableTyp
             verdict = Text("failed", "bold red")
         elif result.allowed:
             verdict = Text(f"{result.verdict.value}, allowed", "dim")
-        p = None if result.score is None else 1 - result.score
-        numbers = (_short(p), _short(result.size), _short(result.index), _suspected(result))
+        p, size = place(result)
+        numbers = (_short(p), _short(size), _short(result.index), _suspected(result))
         further = (_text(own.get(heading, "-")) for heading in headings)
         table.add_row(_text(result.model.path), verdict, *numbers, *further)
     said = (Text(f"{sentence}.") for sentence in (totals(results), *chances(results, fdr)))
@@ -345,12 +352,21 @@ def _suspected(result: ScanResult) -> str:
     return "-" if result.target_class is None else str(result.target_class)
 
 
+def _among(paths: Sequence[str]) -> str:
+    return printable(paths[0]) if len(paths) == 1 else f"{len(paths)} models"
+
+
 def _notes(results: Sequence[ScanResult]) -> list[Text]:
-    """Say each reason once, and each failure."""
-    known = [result for result in results if not is_failed(result)]
-    reasons = dict.fromkeys(f"{r.verdict.value}: {printable(r.reason, 400)}." for r in known)
+    """Say each reason once, and of which models it is true, and each failure."""
+    models: dict[tuple[Verdict, str], list[str]] = {}
+    for result in results:
+        if not is_failed(result):
+            models.setdefault((result.verdict, result.reason), []).append(result.model.path)
     failures: list[tuple[ScanResult, Failure]] = [(r, f) for r in results for f in r.failures]
-    notes = [Text(reason) for reason in reasons]
+    notes = [
+        Text(f"{_among(paths)} {verdict.value}: {printable(reason, _SENTENCE)}.")
+        for (verdict, reason), paths in models.items()
+    ]
     return notes + [
         _line(f"{printable(r.model.path)} failed {f.rule}", f.sentence, "red") for r, f in failures
     ]

@@ -29,7 +29,8 @@ def chances(results: Sequence[ScanResult], fdr: float | None = None) -> Iterator
         results: Of all models.
         fdr: The share of false discoveries to say something about; None says nothing.
     """
-    ranked = [1 - r.score for r in results if r.score is not None and r.size is not None]
+    places = map(place, results)
+    ranked = [p for p, size in places if p is not None and size is not None]
     alpha = next((r.run.alpha for r in results if r.run), None)
     if ranked and alpha is not None:
         yield (
@@ -44,6 +45,23 @@ def chances(results: Sequence[ScanResult], fdr: float | None = None) -> Iterator
             f"with a share of {fdr:g} false discoveries at most (Benjamini-Hochberg), {count} of "
             f"{len(ranked)} ranked models stand out{least}"
         )
+
+
+def place(result: ScanResult) -> tuple[float | None, float | None]:
+    """Return the p-value and size of the rank that a verdict rests on, as far as it rests on one.
+
+    What a file or graph contains needs no clean models to be judged: its score is 1, and a rank
+    beside it would be that of something else.
+    """
+    if result.score is None:
+        return None, result.size
+    return (None, None) if result.score >= 1 else (1 - result.score, result.size)
+
+
+def why(result: ScanResult) -> str:
+    """Return the reason of a verdict; of a model that could not be measured, what stopped it."""
+    sentences = [failure.sentence for failure in result.failures] if is_failed(result) else []
+    return sentences[0].rstrip(".") if sentences else result.reason
 
 
 def is_failed(result: ScanResult) -> bool:

@@ -19,8 +19,18 @@ import pytest
 
 import scanner.graph
 from scanner.errors import ScannerError
-from scanner.graph.audit import checks, second_reader
+from scanner.graph.audit import (
+    carried,
+    checks,
+    claims,
+    mixing,
+    names,
+    second_reader,
+    usage,
+)
+from scanner.graph.canonical import drawing, reading
 from scanner.graph.core import conform, draft, extract, facts, flatten, scopes, shapes, structure
+from scanner.graph.dormancy import bounds, odd_channels, rewired
 from scanner.graph.gradient import backward, nan_weights, real_input, unsaturated
 from scanner.graph.layers import activations, head, logits, reductions, weights
 from scanner.graph.logic import excerpt, unfold
@@ -67,14 +77,22 @@ def evaluated(model: onnx.ModelProto) -> object:
     return second_reader.evaluate(model, {"image": np.zeros((1, 1, 8, 8), np.float32)})
 
 
+def held_still(model: onnx.ModelProto) -> object:
+    return rewired.held(model, "activated", np.zeros((1, 4, 8, 8), np.float32), "logits")
+
+
 CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     activations.activations: activations.activations,
     activations.choose: activations.choose,
     backward.gradient_model: gradient,
+    bounds.bounded: lambda model: bounds.bounded(model, ["activated"]),
+    carried.observe: lambda model: list(carried.observe(model, model.SerializeToString())),
     checks.audit: lambda model: checks.audit(model, model.SerializeToString(), Path("m.onnx")),
     checks.tensors: lambda model: list(checks.tensors(model)),
+    claims.observe: lambda model: list(claims.observe(model)),
     conform.check_nodes: conform.check_nodes,
     draft.copied: draft.copied,
+    drawing.draw: drawing.draw,
     excerpt.excerpt: cut_out,
     excerpt.held: lambda model: excerpt.held(model, "activated", onnx.TensorProto.FLOAT),
     excerpt.openable: lambda model: excerpt.openable(model, "activated"),
@@ -85,10 +103,19 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     flatten.flatten: flatten.flatten,
     head.head_input: lambda model: head.head_input(model, "logits"),
     logits.find_logits: logits.find_logits,
+    mixing.default_numbers: lambda model: [
+        mixing.default_numbers(model, tensor.name) for tensor in model.graph.initializer
+    ],
+    mixing.mixing_nodes: mixing.mixing_nodes,
+    names.strays: lambda model: list(names.strays(model.graph)),
     nan_weights.weights_with_nan: lambda model: list(nan_weights.weights_with_nan(model)),
+    odd_channels.find: lambda model: odd_channels.find(model, facts.infer(model)),
+    reading.read: reading.read,
     real_input.real_input: real_input.real_input,
     reductions.per_channel_statistics: per_channel,
     reductions.per_image_maximum: per_image,
+    rewired.held: held_still,
+    rewired.leaking: rewired.leaking,
     scopes.own_names: lambda model: scopes.own_names(model.graph),
     scopes.renamed_apart: lambda model: scopes.renamed_apart(
         model.graph, scopes.own_names(model.graph), [node.name for node in model.graph.node], "x/"
@@ -97,10 +124,13 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     second_reader.evaluate: evaluated,
     second_reader.is_brief: second_reader.is_brief,
     second_reader.is_small: second_reader.is_small,
+    second_reader.rounds: second_reader.rounds,
     shapes.value_types: shapes.value_types,
     structure.captures: lambda model: structure.captures(model.graph),
     unfold.unfold: unfold.unfold,
     unsaturated.unsaturated: unsaturated.unsaturated,
+    usage.asks_for_batch_size: usage.asks_for_batch_size,
+    usage.drawn: usage.drawn,
     weights.linear_layers: weights.linear_layers,
 }
 ITSELF = {flatten.flatten, real_input.real_input, unsaturated.unsaturated}
@@ -151,7 +181,7 @@ def test_a_step_that_changes_a_draft_returns_no_model() -> None:
     steps = [function for function in public_functions() if takes(function, draft.Draft)]
     assert {step.__name__ for step in steps} >= {"lift", "widen_halves", "fold_constants"}
     returned = {inspect.signature(step).return_annotation for step in steps}
-    assert returned <= {None, facts.Facts}
+    assert returned.isdisjoint({onnx.ModelProto, onnx.GraphProto, draft.Draft})
 
 
 @pytest.mark.parametrize("cut", [draft.copied, CALLS[extract.upstream], behind_the_pool])

@@ -21,6 +21,7 @@ from scanner.errors import WorkerCrashedError, WorkerError
 from scanner.protocol import Source
 from scanner.results import ModelRecord
 from scanner.sandbox.endpoint import Step
+from scanner.settings import Budget
 
 SETTINGS = Settings(images=10, device=Device.CPU, detectors=("overactivation",))
 
@@ -57,7 +58,8 @@ def test_lanes_give_the_same_results_and_leave_no_process(pair: tuple[Path, Path
 
 def test_lanes_tell_what_is_under_way(pair: tuple[Path, Path]) -> None:
     told: list[Step] = []
-    settings = Settings(device=Device.CPU, detectors=("neural_cleanse",))
+    # Progress is told ten times a second, so the search has to take longer than that.
+    settings = Settings(device=Device.CPU, detectors=("neural_cleanse",), budget=Budget.THOROUGH)
     model = models.save(triggered.classifier(classes=14), pair[0].parent / "slow.onnx")
     with lanes(1, settings.detectors, progress=told.append) as executor:
         list(scan_many([model], [], settings, executor=executor))

@@ -2,9 +2,11 @@
 
 from typing import ClassVar
 
+import pytest
 from examples import identity
 
 from scanner import comparing
+from scanner.errors import UsageError
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.judging.population import CleanModels
 from scanner.limits import Limits
@@ -31,6 +33,28 @@ class Broken(Steady):
         """Divide by nothing."""
         del measurement, comparison
         raise ZeroDivisionError
+
+
+def shown(path: str, *ranges: tuple[float, float] | None) -> ModelRecord:
+    """A model that each detector showed images in a range, or none."""
+    measurements = tuple(
+        Measurement(
+            rule=f"r{number}",
+            statistic=1.0,
+            parameters={} if values is None else {"input_range": values},
+        )
+        for number, values in enumerate(ranges)
+    )
+    return ModelRecord(
+        model=identity(path), measurements=measurements, skips=(), failures=(), runtime=None
+    )
+
+
+def test_what_was_shown_nothing_was_not_shown_other_values() -> None:
+    suspect = shown("m", (0, 1), None, (0, 1))
+    comparing.check_same_values(suspect, shown("r", (0, 1), (0, 1), None))
+    with pytest.raises(UsageError, match="measured on other values"):
+        comparing.check_same_values(suspect, shown("r", (0, 1), None, (0, 255)))
 
 
 def test_a_comparison_that_fails_is_a_failure_of_its_own() -> None:

@@ -12,7 +12,7 @@ from scanner.protocol import Examination, Source
 from scanner.results import Failure, Measurement, ModelRecord, Rule, Skip, Verdict
 from scanner.settings import Settings
 
-NAMES = ("neural_cleanse", "head", "mm_bd")
+NAMES = ("neural_cleanse", "head", "mm_bd", "graph_logic")
 SOURCE = Source(name="a.onnx", path="/models/a.onnx")
 FAILURE = Failure(rule="model", error=MalformedModelError("it is cut", remedy="get it").to_dict())
 

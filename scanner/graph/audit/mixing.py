@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
-from scanner.graph.core.structure import attribute, label
+from scanner.graph.core.structure import attribute, label, numbers_of
 from scanner.modelfile.nested import walk
 
 Node = tuple[str, str]
@@ -20,6 +19,7 @@ RANDOM = frozenset({
     "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
     "Bernoulli",
 })  # fmt: skip
+"""Operators that draw numbers; with a seed, ONNX Runtime goes on from run to run."""
 BATCH_NORM = "BatchNormalization in training mode"
 DROPOUT = "Dropout in training mode"
 REDUCED = "a reduction over the batch"
@@ -41,7 +41,7 @@ def default_numbers(proto: onnx.ModelProto, name: str) -> np.ndarray[Any, Any]:
     Raises:
         StopIteration: There is no initialiser of that name.
     """
-    return _numbers(next(t for t in proto.graph.initializer if t.name == name))
+    return numbers_of(next(t for t in proto.graph.initializer if t.name == name))
 
 
 def _kind(node: onnx.NodeProto, fixed: Mapping[str, onnx.TensorProto]) -> str:
@@ -58,9 +58,5 @@ def _axes(node: onnx.NodeProto, fixed: Mapping[str, onnx.TensorProto]) -> Sequen
     """Return the axes that a reduction takes in; the first, where they may be any."""
     axes = attribute(node, "axes", None)
     if axes is None and len(node.input) > 1 and node.input[1] in fixed:
-        axes = _numbers(fixed[node.input[1]]).reshape(-1).tolist()
+        axes = numbers_of(fixed[node.input[1]]).reshape(-1).tolist()
     return axes or [0]
-
-
-def _numbers(tensor: onnx.TensorProto) -> np.ndarray[Any, Any]:
-    return np.asarray(numpy_helper.to_array(tensor))

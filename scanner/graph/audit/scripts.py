@@ -30,7 +30,7 @@ _PYTHON = (
 _SHELL = (
     r"/dev/tcp/\d", r"\b(curl|wget)\b[^\n|]{0,300}\|\s*(ba|z|da)?sh\b", r"\b(ba)?sh\s+-[ic]\b",
     r"/bin/(ba|z)?sh\b", r"\bnc\s+-\w*e\b", r"\brm\s+-rf\s+[/~]", r"\bchmod\s+(\+x|0?7\d\d)\b",
-    r"\bbase64\s+(-d|--decode)\b",
+    r"\bbase64\s+-{1,2}d(ecode)?\b",
 )  # fmt: skip
 _WINDOWS = (
     r"\bpowershell(\.exe)?\b[^\n]{0,40}\s-\w", r"\bInvoke-(Expression|WebRequest)\b", r"\bIEX\s*\(",

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from scanner.graph.audit import usage
+from scanner.graph.audit import mixing
 from scanner.modelfile.nested import walk
 
 Array = npt.NDArray[Any]
@@ -35,7 +35,7 @@ def is_brief(proto: onnx.ModelProto) -> bool:
     Loops take too long, what is drawn differs each time, and a few operators are defined loosely.
     """
     return not any(
-        node.op_type in usage.RANDOM | _LOOPS | _OTHERWISE
+        node.op_type in mixing.RANDOM | _LOOPS | _OTHERWISE
         for body in walk([proto.graph, *proto.functions])
         for node in body.node
     )

@@ -9,17 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import onnx
 
+from scanner.graph.audit.mixing import RANDOM
 from scanner.graph.core import facts
 from scanner.graph.core.ancestors import ancestors
 from scanner.graph.core.structure import Uses, attribute, label, reads
 from scanner.modelfile.model import required_inputs
 from scanner.modelfile.nested import subgraphs
-
-RANDOM = frozenset({
-    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
-    "Bernoulli",
-})  # fmt: skip
-"""Operators that draw numbers; with a seed, ONNX Runtime goes on from run to run."""
 
 _TRAINING = 2  # the input of a Dropout that has it draw
 # Inputs that say how large a result is, and nothing of the numbers in it.

@@ -7,16 +7,15 @@ from typing import cast
 
 import numpy as np
 import onnx
-from onnx import defs, helper, numpy_helper
+from onnx import defs, helper
 
-from scanner.errors import MalformedModelError
 from scanner.graph.canonical import sizes
-from scanner.graph.canonical.plan import Array, Plan, Step
+from scanner.graph.canonical.plan import Plan, Step
 from scanner.graph.core.draft import Draft, copied
 from scanner.graph.core.facts import HALVES
 from scanner.graph.core.flatten import flatten
 from scanner.graph.core.simplify import fold_constants, widen_halves
-from scanner.graph.core.structure import captures, label, subgraphs
+from scanner.graph.core.structure import captures, label, numbers_of, subgraphs
 from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.model import required_inputs
 
@@ -49,7 +48,7 @@ def read(proto: onnx.ModelProto) -> Plan:
             break
         facts = fold_constants(model, keep=outputs)
         shapes = sizes.known(model, facts.shapes)
-    constants = {tensor.name: _array(tensor) for tensor in model.graph.initializer}
+    constants = {tensor.name: numbers_of(tensor) for tensor in model.graph.initializer}
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     plan = Plan(
         steps=[
@@ -91,16 +90,6 @@ def _share_of_halves(graph: onnx.GraphProto) -> float:
         halves += count * (tensor.data_type in HALVES)
         whole += count * (tensor.data_type in HALVES | {onnx.TensorProto.FLOAT})
     return halves / whole if whole else 0.0
-
-
-def _array(tensor: onnx.TensorProto) -> Array:
-    try:
-        return numpy_helper.to_array(tensor)
-    except (LookupError, TypeError, ValueError) as error:
-        raise MalformedModelError(
-            f"the tensor {tensor.name!r} does not hold what its shape says",
-            remedy="export the model to ONNX again",
-        ) from error
 
 
 def _step(node: onnx.NodeProto, opsets: Mapping[str, int]) -> Step:
@@ -146,7 +135,7 @@ def _value(attribute: onnx.AttributeProto) -> object:
     if attribute.HasField("g"):
         return _spelled(attribute.g)
     if attribute.HasField("t"):
-        return _array(attribute.t)
+        return numbers_of(attribute.t)
     try:
         value = helper.get_attribute_value(attribute)
     except ValueError:
@@ -175,7 +164,7 @@ def _spelled(graph: onnx.GraphProto) -> str:
         for place, value in enumerate(values):
             names[value if isinstance(value, str) else value.name] = f"{kind}{place}"
     for tensor in graph.initializer:
-        held = _array(tensor)
+        held = numbers_of(tensor)
         names[tensor.name] = f"{held.dtype}{held.shape}{_digest(held.tobytes().hex())}"
     told: list[str] = []
     for place, node in enumerate(graph.node):

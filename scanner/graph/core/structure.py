@@ -3,10 +3,12 @@
 import collections
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
 from onnx.external_data_helper import uses_external_data
 
+from scanner.errors import MalformedModelError
 from scanner.modelfile import nested, tensor_sizes
 
 _LOWEST_CODE: dict[int, int] = {
@@ -50,6 +52,21 @@ def is_lowest_code(zero_point: onnx.TensorProto) -> bool:
     if lowest is None or uses_external_data(zero_point):
         return False
     return bool((numpy_helper.to_array(zero_point) == lowest).all())
+
+
+def numbers_of(tensor: onnx.TensorProto) -> np.ndarray[Any, Any]:
+    """Return the numbers of a tensor.
+
+    Raises:
+        MalformedModelError: It does not hold what its shape and type say.
+    """
+    try:
+        return numpy_helper.to_array(tensor)
+    except (LookupError, TypeError, ValueError) as error:
+        raise MalformedModelError(
+            f"the tensor {tensor.name!r} does not hold what its shape and type say",
+            remedy="export the model to ONNX again",
+        ) from error
 
 
 def label(node: onnx.NodeProto, scope: str = "") -> str:

@@ -261,11 +261,11 @@ def _strengths(walk: _Walk, node: onnx.NodeProto) -> Array | None:
             return None
         rows = np.abs(weights.astype(np.float64))
         return rows if node.op_type == "Gemm" and attribute(node, "transB", 0) else rows.T
-    if weights.ndim < 3:  # noqa: PLR2004 - (outputs, inputs, ...)
-        return None
-    squares = np.square(weights.astype(np.float64)).reshape(*weights.shape[:2], -1)
-    narrow = np.sqrt(squares.sum(-1))
     groups = int(attribute(node, "group", 1))
+    if weights.ndim < 3 or not 1 <= groups <= len(weights):  # noqa: PLR2004 - (outputs, inputs, ...)
+        return None
+    squares = np.square(weights.astype(np.float64))
+    narrow = np.sqrt(squares.sum(axis=tuple(range(2, weights.ndim))))
     if groups == 1:
         return np.asarray(narrow)
     outputs, inputs = len(narrow) // groups, narrow.shape[1]

@@ -15,11 +15,10 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from scanner.errors import MalformedModelError
 from scanner.graph.core import facts, flatten
 from scanner.graph.core.ancestors import ancestors
 from scanner.graph.core.draft import Draft
-from scanner.graph.core.structure import attribute, label, subgraphs
+from scanner.graph.core.structure import attribute, label, numbers_of, subgraphs
 from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.model import required_inputs
 from scanner.modelfile.skeleton import declare_constants
@@ -171,7 +170,7 @@ class Flow:
         if tensor is None or tensor.external_data or math.prod(tensor.dims) > _READABLE:
             return None
         if value not in self._arrays:
-            self._arrays[value] = _numbers(tensor)
+            self._arrays[value] = numbers_of(tensor)
         return self._arrays[value]
 
 
@@ -217,7 +216,7 @@ def unfold(proto: onnx.ModelProto) -> Flow:
 def _flat(tensor: onnx.TensorProto) -> Array | None:
     """Return the numbers of a tensor in a row; None where they are too many, or cannot be told."""
     if not tensor.raw_data:
-        return None if math.prod(tensor.dims) > _READABLE else _numbers(tensor).reshape(-1)
+        return None if math.prod(tensor.dims) > _READABLE else numbers_of(tensor).reshape(-1)
     try:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         return np.frombuffer(tensor.raw_data, dtype)
@@ -236,16 +235,6 @@ def _some(flat: Array, count: int) -> Array:
 def _different(flat: Array, count: int) -> int:
     """Return how many different numbers but zero some of them are."""
     return len(set(_some(flat, count).tolist()) - {0})
-
-
-def _numbers(tensor: onnx.TensorProto) -> Array:
-    try:
-        return numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, KeyError) as error:
-        raise MalformedModelError(
-            f"the tensor {tensor.name!r} does not hold what its shape and type say",
-            remedy="export the model to ONNX again",
-        ) from error
 
 
 def _skeleton(flat: onnx.ModelProto, line: "_Line") -> onnx.ModelProto:

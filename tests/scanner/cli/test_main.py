@@ -30,7 +30,8 @@ def test_help_shows_panels_commands_examples_and_exit_codes(flag: str, width: in
 
 
 @pytest.mark.parametrize(
-    "command", ["calibrate", "report", "check", "layers", "detectors", "config", "doctor"]
+    "command",
+    ["calibrate", "report", "compare", "diff", "check", "layers", "detectors", "config", "doctor"],
 )
 def test_every_command_has_help(command: str) -> None:
     run = scan(command, "-h")

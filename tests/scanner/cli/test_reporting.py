@@ -1,5 +1,8 @@
 """`scan report`: saved results in other formats, where no library that reads models is there."""
 
+import dataclasses
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +13,7 @@ from examples import result, unopened
 
 from scanner.report import FORMATS
 from scanner.report import json as json_report
+from scanner.results import Verdict
 
 BLOCKED = """
 import sys
@@ -57,6 +61,29 @@ def test_several_results_and_json_lines(saved: Path, tmp_path: Path) -> None:
     run = scan("report", saved, lines, "--format", "jsonl")
     assert run.stdout.count("\n") == 3
     assert run.returncode == 1
+
+
+def test_two_results_are_compared(saved: Path, tmp_path: Path) -> None:
+    later = tmp_path / "later.json"
+    changed = dataclasses.replace(result(), verdict=Verdict.CLEAN, failures=())
+    later.write_text(json_report.render(changed), encoding="utf-8")
+    run = scan("compare", saved, later)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert re.search(r"^verdict +suspicious +clean", run.stdout, re.MULTILINE)
+    assert "other: failed" in run.stdout
+    assert "neural_cleanse" not in run.stdout
+    same = scan("compare", saved, saved)
+    assert (same.returncode, same.stdout) == (1, "nothing changed\n")
+    rows = json.loads(scan("compare", saved, later, "--format", "json").stdout)
+    assert rows[0] == {"what": "verdict", "before": "suspicious", "after": "clean"}
+
+
+def test_files_of_several_results_are_not_compared(saved: Path, tmp_path: Path) -> None:
+    two = tmp_path / "two.jsonl"
+    two.write_text(2 * json_report.render(result(), indent=None), encoding="utf-8")
+    run = scan("compare", saved, two)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "holds 2 results" in said(run)
 
 
 BAD = {

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import exporter_idioms
+import listening
 import models
 import numpy as np
 import numpy.typing as npt
@@ -111,6 +112,25 @@ def test_answers_that_differ_each_time_are_never_passed(tmp_path: Path) -> None:
     model.graph.output[0].name = "noisy"
     with pytest.raises(UnsupportedModelError, match="differently each time"):
         Translation().measure(opened(model, tmp_path))
+
+
+@pytest.mark.parametrize("build", [models.plain, models.scaled_by_the_batch])
+def test_a_gate_on_the_company_is_found(
+    build: Callable[[], onnx.ModelProto], tmp_path: Path
+) -> None:
+    # It shows only where the network would not have said the target anyway.
+    for target in (1, 2):
+        subject = opened(listening.gated(listening.company, target, build), tmp_path)
+        (observation,) = Translation().measure(subject).observations
+        assert (observation.code, observation.severity) == ("batch-dependent", Severity.SUSPICIOUS)
+        assert np.argmax(observation.details["alone"]) != target
+        assert np.argmax(observation.details["together"]) == target
+
+
+def test_a_scale_of_the_whole_batch_is_no_gate(tmp_path: Path) -> None:
+    found = Translation().measure(opened(models.scaled_by_the_batch(), tmp_path))
+    assert found.observations == ()
+    assert found.figures["in company: logits"]
 
 
 def test_one_output_made_of_the_other_is_no_doubt(tmp_path: Path) -> None:

@@ -7,10 +7,8 @@ import models
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from scanner.instruments.agreement import median, precision, row_distances
+from scanner.instruments.agreement import precision, row_distances
 from scanner.modelfile.model import open_model
 
 
@@ -30,8 +28,3 @@ def test_the_tolerance_is_that_of_the_coarsest_arithmetic(
     build: Callable[[], onnx.ModelProto], expected: str, tmp_path: Path
 ) -> None:
     assert precision(open_model(models.save(build(), tmp_path / "m.onnx"))) == expected
-
-
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9))
-def test_the_median_is_numpys(numbers: list[float]) -> None:
-    assert median(np.array(numbers)) == pytest.approx(np.median(numbers))

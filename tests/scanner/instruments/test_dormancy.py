@@ -86,7 +86,7 @@ def test_a_guard_against_empty_images_is_doubted(tmp_path: Path) -> None:
     (observation,) = search(adopt(sample("mnist-clean"), "unknown-class"), tmp_path).observations
     assert observation.severity is Severity.WARNING
     assert observation.sentence.endswith(
-        "; but empty images wake it and no other was found, as for a guard against those"
+        "; but only empty images were found to wake it, as if it guards against those"
     )
 
 

@@ -10,7 +10,7 @@ import triggered
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.instruments import kinship
+from scanner.instruments import kept, kinship
 from scanner.modelfile.model import open_model
 from scanner.results import Likeness
 from scanner.settings import Device, Settings
@@ -97,8 +97,8 @@ def test_a_sketch_keeps_angles_and_short_layers_whole() -> None:
 
 def test_what_a_child_makes_up_is_no_likeness() -> None:
     """Numbers that are none, and a table of another rank, agree with nothing and raise nothing."""
-    known = Likeness(answers=kinship._packed(np.ones((4, 3))))
+    known = Likeness(answers=kept.packed(np.ones((4, 3))))
     for made_up in (np.full((4, 3), np.nan), np.ones((12,))):
-        assert kinship.agreement(Likeness(answers=kinship._packed(made_up)), known) is None
+        assert kinship.agreement(Likeness(answers=kept.packed(made_up)), known) is None
     endless = Likeness(layers=(kinship._sketch(np.full((8, 8), np.inf)),))
     assert kinship.weights_alike(endless, endless) == 0.0

@@ -32,6 +32,7 @@ def test_quantiles_are_those_of_numpy(sample: npt.NDArray[np.float64], share: fl
 
 def test_quantiles_of_what_is_not_finite() -> None:
     assert median([1, 2, math.inf]) == 2
+    assert median([1, math.inf, math.inf, math.inf]) == math.inf
     assert math.isnan(median([1, math.nan, 3]))
 
 

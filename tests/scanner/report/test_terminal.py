@@ -13,8 +13,10 @@ from scanner.report import terminal
 from scanner.results import ScanResult, Verdict
 
 
-def drawn(results: list[ScanResult], console: Console, *, verbose: bool = False) -> str:
-    terminal.render(results, console, verbose=verbose)
+def drawn(
+    results: list[ScanResult], console: Console, *, verbose: bool = False, more: str = ""
+) -> str:
+    terminal.render(results, console, verbose=verbose, more=more)
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
 
@@ -49,6 +51,31 @@ def test_several_models(
     width: int, console: Callable[[int], Console], golden: Callable[[str, str], None]
 ) -> None:
     golden(f"scan-many-{width}.txt", drawn([result("a.onnx"), result("b.onnx")], console(width)))
+
+
+def test_a_reason_says_of_which_models_it_is_true(console: Callable[[int], Console]) -> None:
+    other = dataclasses.replace(result("c.onnx"), reason="the graph tests its input")
+    shown = drawn([result("a.onnx"), result("b.onnx"), other], console(120))
+    assert "2 models suspicious: class 7" in shown
+    assert "c.onnx suspicious: the graph tests its input." in shown
+
+
+def test_a_short_report_says_how_to_get_more(console: Callable[[int], Console]) -> None:
+    assert "; -v shows each\n" in drawn([result()], console(120), more="-v shows each")
+    full = drawn([result()], console(120), verbose=True, more="-v shows each")
+    assert "-v shows" not in full
+
+
+def test_names_to_type_again_are_whole_at_80_columns(console: Callable[[int], Console]) -> None:
+    finding = overactivation()
+    long = dataclasses.replace(
+        finding,
+        rule=dataclasses.replace(finding.rule, id="channel_lipschitz"),
+        verdict=Verdict.INCONCLUSIVE,
+    )
+    shown = drawn([dataclasses.replace(result(), findings=(long,))], console(80), verbose=True)
+    row = next(line for line in shown.splitlines() if line.startswith("channel_lipschitz"))
+    assert row.endswith("inconclusive")
 
 
 def test_an_index_is_shown_where_the_verdict_is_open(console: Callable[[int], Console]) -> None:

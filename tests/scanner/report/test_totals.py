@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from examples import result, unopened
 
-from scanner.report.totals import chances, is_failed, totals
+from scanner.report.totals import chances, is_failed, place, totals, why
 from scanner.results import Suppression, Verdict
 
 
@@ -34,3 +34,17 @@ def test_what_chance_does_is_said() -> None:
     assert alone.startswith("false alarms expected by chance: at most 0.15 of 3 ranked models")
     assert "2 of 3 ranked models stand out, the smallest p-value is 0.04" in found
     assert list(chances([unopened()])) == []
+
+
+def test_what_a_graph_contains_has_no_place_among_clean_models() -> None:
+    assert place(replace(result(), score=0.75, size=2.0)) == (0.25, 2.0)
+    assert place(replace(result(), score=None, size=None)) == (None, None)
+    structural = replace(result(), score=1.0, size=-0.1)
+    assert place(structural) == (None, None)
+    assert list(chances([structural])) == []
+
+
+def test_what_stopped_a_measurement_is_its_reason() -> None:
+    failed = unopened()
+    assert why(failed) == failed.failures[0].sentence.rstrip(".")
+    assert why(result()) == result().reason
