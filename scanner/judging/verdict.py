@@ -218,8 +218,8 @@ def advice(
     seen = any(o.severity >= Severity.SUSPICIOUS for f in findings for o in f.observations)
     if verdict is Verdict.SUSPICIOUS and seen:
         yield (
-            "to confirm, inspect what the setting `evidence` writes: of a graph its part as a small "
-            "ONNX file, and the input that shows it where one was found"
+            "to confirm, inspect what the setting `evidence` writes: the part of the graph as a "
+            "small ONNX file, and the input that shows it where one was found"
         )
     elif verdict is Verdict.SUSPICIOUS and any(f.evidence.trigger for f in findings):
         yield (
