@@ -82,7 +82,7 @@ def test_verbose_shows_every_detector_and_every_model(folder: Path) -> None:
     chosen = ("-d", "overactivation", "-d", "integrity")
     brief, full = scan(*names, *chosen), scan(*names, *chosen, "-v")
     assert "Integrity" not in brief.stdout
-    assert full.stdout.count("Overactivation  ") == 2
+    assert full.stdout.count("\nOveractivation: ") == 2
     assert full.stdout.endswith(brief.stdout)
 
 
