@@ -251,7 +251,6 @@ def prestart(preload: Sequence[str], count: int = 1) -> None:
 
     They import while the caller does something else, and several import only once.
     """
-    atexit.register(discard)
     _warm.extend(Worker(child=child) for child in twins.start(preload, count - len(_warm)))
 
 
@@ -264,3 +263,6 @@ def discard() -> None:
     """End the children that were started but never used."""
     while _warm:
         _warm.pop().kill()
+
+
+atexit.register(discard)  # once, however many scans this process makes
