@@ -144,6 +144,25 @@ class NoImagesError(UsageError):
     """A detector needs clean images, and there are none, or none of the kind that it needs."""
 
 
+class TooFewImagesError(UsageError):
+    """There are too few clean images for the level that is asked for.
+
+    Args:
+        found: How many there are.
+        needed: How many are needed.
+        alpha: The level.
+    """
+
+    def __init__(self, found: int, needed: int, alpha: float) -> None:
+        super().__init__(
+            f"{found:,} clean images cannot tell which inputs lie among the {alpha:.3g} furthest "
+            "out of all clean ones",
+            remedy=f"give at least {needed:,} clean images, or raise the setting `alpha`",
+            found=found,
+            needed=needed,
+        )
+
+
 class WorkerError(ScannerError):
     """The isolated child process did not answer."""
 

@@ -25,6 +25,16 @@ from scanner.results.findings import (
     Verdict,
 )
 from scanner.results.graphs import COMMUTATIVE, CanonicalGraph, CanonicalNode, WeightRows
+from scanner.results.inputs import (
+    CleanReadings,
+    Discoveries,
+    FilterNote,
+    FilterScore,
+    InputReading,
+    Region,
+    ScreenedInput,
+    Screening,
+)
 from scanner.results.profiles import (
     Array,
     ByChannel,
@@ -58,11 +68,12 @@ from scanner.results.records import (
 __all__ = [
     "COMMUTATIVE", "Array", "Basis", "Block", "ByChannel", "ByClass", "ByImage", "ByLayer",
     "CanonicalGraph", "CanonicalNode", "Cell", "Change", "ChannelRow", "ClassDifference",
-    "ClassRow", "ClassScores", "Comparison", "Contest", "Contribution", "Description", "Diff",
-    "Differences", "Evidence", "Failure", "Finding", "Grant", "Histogram", "ImagesCompared",
-    "Input", "InputRange", "Kind", "LayerChange", "LayerDifference", "LayerRow", "Lead", "Likeness",
+    "ClassRow", "ClassScores", "CleanReadings", "Comparison", "Contest", "Contribution",
+    "Description", "Diff", "Differences", "Discoveries", "Evidence", "Failure", "FilterNote",
+    "FilterScore", "Finding", "Grant", "Histogram", "ImagesCompared", "Input", "InputRange",
+    "InputReading", "Kind", "LayerChange", "LayerDifference", "LayerRow", "Lead", "Likeness",
     "Measurement", "ModelIdentity", "ModelRecord", "Observation", "PairedDifference", "Part",
-    "Population", "Relation", "Rule", "Run", "Runtime", "Scale", "ScanResult", "Series", "Severity",
-    "Sketch", "Skip", "Standing", "Suppression", "Table", "Trigger", "ValueInfo", "Verdict",
-    "WeightRows", "Wording",
+    "Population", "Region", "Relation", "Rule", "Run", "Runtime", "Scale", "ScanResult",
+    "ScreenedInput", "Screening", "Series", "Severity", "Sketch", "Skip", "Standing", "Suppression",
+    "Table", "Trigger", "ValueInfo", "Verdict", "WeightRows", "Wording",
 ]  # fmt: skip
