@@ -18,7 +18,7 @@ from scanner.instruments.plane import Plane
 from scanner.instruments.scene import Scene, Suspect
 from scanner.results import Rule
 
-HOSTS = 16
+HOSTS = 12
 SIDE = 3
 
 

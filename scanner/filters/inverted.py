@@ -21,7 +21,7 @@ from scanner.instruments.scene import Scene, Suspect
 from scanner.instruments.trigger import Floats, stamp
 from scanner.results import Rule, Trigger
 
-HOSTS = 16
+HOSTS = 12
 
 
 class Inverted:

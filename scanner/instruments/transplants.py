@@ -26,8 +26,8 @@ from scanner.instruments.trigger import Floats
 from scanner.results import Region
 
 PARTS = 4  # of a side that a window takes
-FIRST_HOSTS = 3  # on which every window is tried
-HOSTS = 16  # on which the best are
+FIRST_HOSTS = 2  # on which every window is tried
+HOSTS = 12  # on which the best are
 BEST = 2  # windows by arrival, and as many by leaving
 _ELEMENTS = 4_000_000  # of images that are made at once: 16 MiB
 
