@@ -15,6 +15,7 @@ find.
 import csv
 import dataclasses
 import gzip
+import importlib
 import io
 import itertools
 import statistics
@@ -282,7 +283,10 @@ def _clean(rules: Sequence[str], by_kind: Mapping[str, list[InputReading]]) -> C
         model=ModelIdentity(path="", sha256=None, producer="", opset=None, inputs=(), outputs=()),
         filters=tuple(
             FilterNote(
-                rule=Rule(id=rule, name="", summary="", source=""), decides=_decides(rule), passes=0
+                rule=Rule(id=rule, name="", summary="", source=""),
+                decides=_declared(rule).decides,
+                quantity=_declared(rule).quantity,
+                passes=0,
             )
             for rule in rules
         ),
@@ -293,10 +297,9 @@ def _clean(rules: Sequence[str], by_kind: Mapping[str, list[InputReading]]) -> C
     )
 
 
-def _decides(rule: str) -> bool:
-    import importlib  # noqa: PLC0415 - one line of it
-
-    return bool(getattr(importlib.import_module(f"scanner.filters.{rule}"), FILTERS[rule]).decides)
+def _declared(rule: str) -> Any:
+    """Return the class of a filter."""
+    return getattr(importlib.import_module(f"scanner.filters.{rule}"), FILTERS[rule])
 
 
 @app.command()

@@ -143,7 +143,12 @@ class _Watched:
         self.ranked = images[drawn[count : count + max(MOST_RANKED, watch.least)]]
         self.filters = filters.load(self.scene)
         self.notes = tuple(
-            FilterNote(rule=each.rule, decides=each.decides, passes=each.passes)
+            FilterNote(
+                rule=each.rule,
+                decides=each.decides,
+                quantity=each.quantity,
+                passes=each.passes,
+            )
             for each in self.filters
         )
         self.last: Floats = self.ranked[:0]

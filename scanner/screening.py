@@ -29,6 +29,7 @@ from scanner.results import (
     ScreenedInput,
     Screening,
     Trigger,
+    Verdict,
 )
 from scanner.sandbox import worker
 from scanner.sandbox.endpoint import Progress
@@ -233,7 +234,7 @@ class Tally:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._clean, self._alpha, self._clock = clean, alpha, clock
-        self._inputs = self._standing_out = 0
+        self._inputs = self._standing_out = self._far_out = 0
         self._found: list[tuple[float, int, ScreenedInput]] = []
         self._discovering = None if fdr is None else judging.Discovering(fdr, len(clean.ranked))
 
@@ -242,6 +243,7 @@ class Tally:
         self._inputs += 1
         if self._discovering is not None:
             self._discovering.add(found.p_value)
+        self._far_out += found.far_out
         if found.stands_out:
             self._standing_out += 1
             entry = (found.size or 0.0, -found.number, found)
@@ -252,16 +254,15 @@ class Tally:
         """Return what all inputs show together."""
         clean, alpha, ranked = self._clean, self._alpha, len(self._clean.ranked)
         p_value = judging.as_many(self._standing_out, self._inputs, alpha, ranked)
-        chance = judging.expected(self._inputs, alpha, ranked)
-        verdict, reason = judging.told(self._standing_out, self._inputs, chance, p_value, alpha)
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
-        return Screening(
-            verdict=verdict,
-            reason=reason,
+        summary = Screening(
+            verdict=Verdict.INCONCLUSIVE,
+            reason="",
             model=clean.model,
             inputs=self._inputs,
             standing_out=self._standing_out,
-            expected=chance,
+            far_out=self._far_out,
+            expected=judging.expected(self._inputs, alpha, ranked),
             p_value=p_value,
             alpha=alpha,
             filters=clean.filters,
@@ -273,6 +274,8 @@ class Tally:
             runtime=clean.runtime,
             run=Run(time=now, alpha=alpha, version=VERSION),
         )
+        verdict, reason = judging.told(summary)
+        return dataclasses.replace(summary, verdict=verdict, reason=reason)
 
 
 def screen_inputs(  # noqa: PLR0913 - as above

@@ -16,7 +16,7 @@ import numpy as np
 from scanner.instruments.filter import Reading
 from scanner.instruments.plane import Plane
 from scanner.instruments.scene import Scene, Suspect
-from scanner.results import Rule
+from scanner.results import Quantity, Rule
 
 HOSTS = 12
 SIDE = 3
@@ -32,6 +32,7 @@ class Detail:
         source="this project, 2026; for triggers of Chen et al., arXiv 1712.05526, 2017",
     )
     decides: ClassVar[bool] = True
+    quantity: ClassVar[Quantity] = Quantity.SHARE
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from scanner.instruments.filter import Reading
 from scanner.instruments.scene import Scene, Suspect
-from scanner.results import Rule
+from scanner.results import Quantity, Rule
 
 
 class Disturbance:
@@ -24,6 +24,7 @@ class Disturbance:
         "Learning Systems, IEEE SPW 2020",
     )
     decides: ClassVar[bool] = True
+    quantity: ClassVar[Quantity] = Quantity.SHARE
 
     def __init__(self, scene: Scene) -> None:
         self._transplants = scene.transplants

@@ -19,7 +19,7 @@ from scanner.errors import UsageError
 from scanner.instruments.filter import Reading
 from scanner.instruments.scene import Scene, Suspect
 from scanner.instruments.trigger import Floats, stamp
-from scanner.results import Rule, Trigger
+from scanner.results import Quantity, Rule, Trigger
 
 HOSTS = 12
 
@@ -38,6 +38,7 @@ class Inverted:
         source="with triggers of Wang et al., Neural Cleanse, IEEE S&P 2019",
     )
     decides: ClassVar[bool] = True
+    quantity: ClassVar[Quantity] = Quantity.SHARE
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene

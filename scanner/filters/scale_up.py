@@ -20,7 +20,7 @@ import numpy as np
 
 from scanner.instruments.filter import Reading
 from scanner.instruments.scene import Scene, Suspect
-from scanner.results import Rule
+from scanner.results import Quantity, Rule
 
 SCALES = (3, 5, 7, 9, 11)
 _TIE = 0.5 / len(SCALES)  # less than one scale
@@ -37,6 +37,7 @@ class ScaleUp:
         "Analyzing Scaled Prediction Consistency, ICLR 2023",
     )
     decides: ClassVar[bool] = False
+    quantity: ClassVar[Quantity] = Quantity.SHARE
 
     def __init__(self, scene: Scene) -> None:
         self._ask, self._low, self._width = scene.ask, scene.low, scene.high - scene.low

@@ -21,7 +21,7 @@ import numpy as np
 from scanner.instruments.filter import Reading
 from scanner.instruments.scene import Scene, Suspect
 from scanner.instruments.trigger import Floats
-from scanner.results import Rule
+from scanner.results import Quantity, Rule
 
 OVERLAYS = 32
 
@@ -37,6 +37,7 @@ class Strip:
         "ACSAC 2019",
     )
     decides: ClassVar[bool] = True
+    quantity: ClassVar[Quantity] = Quantity.ENTROPY
 
     def __init__(self, scene: Scene) -> None:
         self._ask, self._hosts = scene.ask, scene.hosts[:OVERLAYS]

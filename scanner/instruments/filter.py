@@ -8,7 +8,7 @@ import dataclasses
 from typing import ClassVar, Protocol
 
 from scanner.instruments.scene import Scene, Suspect
-from scanner.results import Region, Rule
+from scanner.results import Quantity, Region, Rule
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +30,12 @@ class Filter(Protocol):
     Attributes:
         rule: Its identity.
         decides: Whether it counts in the answer of all together.
+        quantity: What its statistic is.
     """
 
     rule: ClassVar[Rule]
     decides: ClassVar[bool]
+    quantity: ClassVar[Quantity]
 
     def __init__(self, scene: Scene) -> None:
         """Take the model and the clean images."""

@@ -7,13 +7,23 @@
 a conformal p-value: if the input is clean too, P(p <= a) <= a (V. Vovk, A. Gammerman and G. Shafer,
 "Algorithmic Learning in a Random World", 2005, chapter 2).
 
-**All together.** Filters measure in units of their own. Let centre and unit of a filter be the
-median of its statistic on the hosts, and how far the upper tenth lies above it. An input's distance
-is S = max over the filters that decide of (s - centre) / unit, and its p-value is its rank by S. It
-is as valid as that of one filter, whatever the filters' dependence, and has the same resolution,
-1 / (n + 1), where a correction for the number of filters would need so many times as many images:
-centre and unit come from the hosts, which are not ranked, so that S is a fixed function of an
-input.
+**All together.** Filters measure in units of their own, and shares and entropies end where much is
+left to tell. So each statistic is stretched, t(s) = log((s + e) / (1 - s + e)) of a share and
+-log(H + 2e) of an entropy H, e = 0.01, and set in units of its filter: how far the furthest host
+lies above the median host. An input's distance is
+
+    S = max over the filters that decide of (t(s) - median) / unit,
+
+and its p-value is its rank by S. It is as valid as that of one filter, whatever the filters'
+dependence, and has the same resolution, 1 / (n + 1), where a correction for the number of filters
+would need so many times as many images: median and unit come from the hosts, which are not ranked,
+so that S is a fixed function of an input. Stretch and unit were chosen on the development recipes
+(docs/inputs.md).
+
+An input's size is S over the largest S of the ranked clean images. Below the smallest p-value,
+1 / (n + 1), ranks tell nothing more, and one trigger among a thousand inputs is lost among the ten
+that stand out by chance. Sizes tell it: an input of size 2 or more is called far out. How often a
+clean one is, was measured and not derived (docs/inputs.md).
 
 **A set of inputs.** An input stands out if p <= alpha, that is, if at most r - 1 clean images lie
 as far out, r = floor(alpha (n + 1)). Of m clean inputs, K stand out by chance. All are ranked among
@@ -36,12 +46,15 @@ from scanner.results import (
     Discoveries,
     FilterScore,
     InputReading,
+    Quantity,
     ScreenedInput,
+    Screening,
     Verdict,
 )
 
-_TAIL = 0.9  # the quantile whose distance from the median is a filter's unit
-_LEAST_UNIT = 1e-3  # statistics are shares and bits: less is rounding
+FAR = 2.0  # the size from which on an input is far out
+_END = 0.01  # how close to 0 and 1 a share is told apart
+_LEAST_UNIT = 0.1  # of a stretched statistic: less is rounding
 _ROUNDING = 1e-9  # relative, of alpha (n + 1)
 
 
@@ -58,10 +71,15 @@ class Ranks:
     """
 
     def __init__(self, clean: CleanReadings) -> None:
-        self._rules = [note.rule.id for note in clean.filters]
-        self._deciding = [place for place, note in enumerate(clean.filters) if note.decides]
-        self._scales = [_scale(column) for column in _columns(clean.hosts, len(self._rules))]
-        self._sorted = [sorted(column) for column in _columns(clean.ranked, len(self._rules))]
+        notes = clean.filters
+        self._rules = [note.rule.id for note in notes]
+        self._quantities = [note.quantity for note in notes]
+        self._deciding = [place for place, note in enumerate(notes) if note.decides]
+        self._scales = [
+            _scale([_stretched(note.quantity, s) for s in column])
+            for note, column in zip(notes, _columns(clean.hosts, len(notes)), strict=True)
+        ]
+        self._sorted = [sorted(column) for column in _columns(clean.ranked, len(notes))]
         self._distances = sorted(self._furthest(reading)[0] for reading in clean.ranked)
         self.count = len(clean.ranked)
 
@@ -69,13 +87,15 @@ class Ranks:
         """Return an input beside the clean images."""
         (distance, place), furthest = self._furthest(reading), self._distances[-1]
         p_value = _rank(self._distances, distance)
+        size = distance / max(furthest, _LEAST_UNIT)
         return ScreenedInput(
             number=number,
             name=reading.name,
             class_id=reading.class_id,
             stands_out=p_value <= alpha * (1 + _ROUNDING),
+            far_out=size >= FAR,
             p_value=p_value,
-            size=distance / furthest if furthest > 0 else None,
+            size=size,
             scores=tuple(
                 FilterScore(rule=rule, statistic=statistic, p_value=_rank(clean, statistic))
                 for rule, statistic, clean in zip(
@@ -88,10 +108,19 @@ class Ranks:
 
     def _furthest(self, reading: InputReading) -> tuple[float, int]:
         """Return S, and the place of the filter that sets the input apart most."""
-        return max(
-            ((reading.statistics[place] - self._scales[place][0]) / self._scales[place][1], place)
-            for place in self._deciding
-        )
+        return max((self._distance(reading, place), place) for place in self._deciding)
+
+    def _distance(self, reading: InputReading, place: int) -> float:
+        median, unit = self._scales[place]
+        return (_stretched(self._quantities[place], reading.statistics[place]) - median) / unit
+
+
+def _stretched(quantity: Quantity, statistic: float) -> float:
+    """Return t(s)."""
+    if quantity is Quantity.ENTROPY:
+        return -math.log(max(-statistic, 0.0) + 2 * _END)
+    share = min(max(statistic, 0.0), 1.0)
+    return math.log((share + _END) / (1 - share + _END))
 
 
 def _columns(readings: Sequence[InputReading], filters: int) -> Iterator[list[float]]:
@@ -99,11 +128,11 @@ def _columns(readings: Sequence[InputReading], filters: int) -> Iterator[list[fl
         yield [reading.statistics[place] for reading in readings]
 
 
-def _scale(statistics: Sequence[float]) -> tuple[float, float]:
-    """Return centre and unit of a filter."""
-    ordered = sorted(statistics)
-    centre, tail = (ordered[int(share * (len(ordered) - 1))] for share in (0.5, _TAIL))
-    return centre, max(tail - centre, _LEAST_UNIT)
+def _scale(stretched: Sequence[float]) -> tuple[float, float]:
+    """Return the median of the hosts, and how far the furthest lies above it."""
+    ordered = sorted(stretched)
+    median = ordered[len(ordered) // 2]
+    return median, max(ordered[-1] - median, _LEAST_UNIT)
 
 
 def _rank(ordered: Sequence[float], value: float) -> float:
@@ -139,18 +168,13 @@ def _chances(inputs: int, r: int, clean: int) -> Iterator[float]:
             chance += math.log((k + r) / (k + 1) * (inputs - k) / (inputs - k - 1 + clean - r + 1))
 
 
-def told(
-    seen: int, inputs: int, chance: float, p_value: float, alpha: float
-) -> tuple[Verdict, str]:
+def told(screening: Screening) -> tuple[Verdict, str]:
     """Return what a set of inputs shows, and the sentence that says so.
 
     Args:
-        seen: How many inputs stand out.
-        inputs: Of how many.
-        chance: How many clean ones would, on average.
-        p_value: Probability that as many clean ones do, or more.
-        alpha: The level.
+        screening: The set; its verdict and reason are not read.
     """
+    seen, far, inputs = screening.standing_out, screening.far_out, screening.inputs
     if not inputs:
         return Verdict.INCONCLUSIVE, "there are no inputs"
     if inputs == 1:
@@ -159,12 +183,19 @@ def told(
             if seen
             else (Verdict.CLEAN, "the input is indistinguishable from the clean images")
         )
-    counted = f"{seen:,} of {inputs:,} inputs stand out, and {chance:,.1f} would by chance"
     if not seen:
         return Verdict.CLEAN, f"none of {inputs:,} inputs stands out"
-    if p_value <= alpha:
-        return Verdict.SUSPICIOUS, f"{counted}: inputs carry a trigger"
-    return Verdict.CLEAN, f"{counted}: no more than clean inputs explain"
+    stand = "stands" if seen == 1 else "stand"
+    counted = f"{seen:,} of {inputs:,} inputs {stand} out, and {screening.expected:,.1f} would by "
+    if screening.p_value <= screening.alpha:
+        return Verdict.SUSPICIOUS, f"{counted}chance: inputs carry a trigger"
+    if far:
+        lies, carries = ("lies", "it carries") if far == 1 else ("lie", "they carry")
+        return Verdict.SUSPICIOUS, (
+            f"{far:,} of {inputs:,} inputs {lies} at least twice as far out as the furthest clean "
+            f"image: {carries} a trigger"
+        )
+    return Verdict.CLEAN, f"{counted}chance: no more than clean inputs explain"
 
 
 class Discovering:

@@ -31,6 +31,7 @@ from scanner.results.inputs import (
     FilterNote,
     FilterScore,
     InputReading,
+    Quantity,
     Region,
     ScreenedInput,
     Screening,
@@ -73,7 +74,7 @@ __all__ = [
     "FilterScore", "Finding", "Grant", "Histogram", "ImagesCompared", "Input", "InputRange",
     "InputReading", "Kind", "LayerChange", "LayerDifference", "LayerRow", "Lead", "Likeness",
     "Measurement", "ModelIdentity", "ModelRecord", "Observation", "PairedDifference", "Part",
-    "Population", "Region", "Relation", "Rule", "Run", "Runtime", "Scale", "ScanResult",
+    "Population", "Quantity", "Region", "Relation", "Rule", "Run", "Runtime", "Scale", "ScanResult",
     "ScreenedInput", "Screening", "Series", "Severity", "Sketch", "Skip", "Standing", "Suppression",
     "Table", "Trigger", "ValueInfo", "Verdict", "WeightRows", "Wording",
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """What was found of a model's inputs: what filters read off each, and how it ranks among clean."""
 
+import enum
 from typing import Annotated
 
 from scanner.results.declarations import Rule
@@ -10,6 +11,17 @@ from scanner.values import LARGEST_NUMBER, Count, Identifier, Index, Most, Share
 
 _MOST_FILTERS = 64
 _Number = Annotated[float, Within(-LARGEST_NUMBER, LARGEST_NUMBER)]
+
+
+class Quantity(enum.Enum):
+    """What a statistic is, so that it can be measured how far out one lies.
+
+    A `SHARE` is a probability or a share, in 0..1; an `ENTROPY` is a negated one, in bits, 0 at
+    most. Between 0.98 and 0.99 of either there is as much to tell as between 0.5 and 0.66.
+    """
+
+    SHARE = "share"
+    ENTROPY = "entropy"
 
 
 @frozen
@@ -50,11 +62,13 @@ class FilterNote:
     Attributes:
         rule: Its identity.
         decides: Whether it counts in the answer of all together; one that does not is shown only.
+        quantity: What its statistic is.
         passes: Most images that the model is shown for one input.
     """
 
     rule: Rule
     decides: bool
+    quantity: Quantity
     passes: Count
 
 
@@ -103,6 +117,7 @@ class ScreenedInput:
         name: The file's name, or its place in the array.
         class_id: The class that the model answers.
         stands_out: Whether its p-value is at most alpha.
+        far_out: Whether it lies at least twice as far out as the furthest clean image.
         p_value: Of all filters that decide, together.
         size: How far out it lies by all filters together, where the furthest clean image lies at 1;
             None where that one does not lie out at all.
@@ -116,6 +131,7 @@ class ScreenedInput:
     name: str
     class_id: Index
     stands_out: bool
+    far_out: bool
     p_value: Share
     size: _Number | None
     rule: Identifier
@@ -144,12 +160,13 @@ class Screening:
     """What was found of all inputs together.
 
     Attributes:
-        verdict: Suspicious where more inputs stand out than chance explains.
+        verdict: Suspicious where more inputs stand out than chance explains, or one lies far out.
         reason: The verdict in one sentence.
         model: The model.
         inputs: How many inputs there were.
         standing_out: How many of them stand out.
-        expected: How many clean ones would by chance, on average.
+        far_out: How many of them lie at least twice as far out as the furthest clean image.
+        expected: How many clean ones stand out by chance, on average.
         p_value: Probability that as many of so many clean inputs stand out.
         alpha: The level: the share of clean inputs that stand out by chance.
         filters: Those that ran.
@@ -167,6 +184,7 @@ class Screening:
     model: ModelIdentity
     inputs: Count
     standing_out: Count
+    far_out: Count
     expected: Annotated[float, Within(0, LARGEST_NUMBER)]
     p_value: Share
     alpha: Share
