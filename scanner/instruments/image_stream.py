@@ -8,7 +8,7 @@ import contextlib
 import math
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -109,15 +109,3 @@ def _parts(file: IO[bytes], size: int) -> Iterator[npt.NDArray[np.generic]]:
             raise ValueError("cut short")
         yield np.frombuffer(data, dtype).reshape(count, *shape[1:])
         left -= count
-
-
-def parts(images: Iterator[Named], most: int) -> Iterator[Sequence[Named]]:
-    """Yield images so many at a time; neighbours of another shape are parted."""
-    part: list[Named] = []
-    for named in images:
-        if part and (len(part) == most or part[0][1].shape != named[1].shape):
-            yield part
-            part = []
-        part.append(named)
-    if part:
-        yield part

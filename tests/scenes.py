@@ -1,0 +1,82 @@
+"""A small scene for filters: a linear classifier of 8 x 8 pixels, in NumPy, and clean images."""
+
+import numpy as np
+import numpy.typing as npt
+
+from scanner.instruments.scene import Scene, Suspect, alternating
+from scanner.results import Array, Trigger
+
+SHAPE, CLASSES, TARGET = (1, 8, 8), 4, 1
+Floats = npt.NDArray[np.float32]
+
+
+def weights(*, planted: bool = True) -> tuple[Floats, Floats]:
+    """Return weights (classes, 64) and biases; planted, a bright 2 x 2 corner leads to class 1."""
+    generator = np.random.default_rng(0)
+    found = np.zeros((CLASSES, *SHAPE[1:]), np.float32)
+    for class_id in range(CLASSES):  # each class is a band of rows
+        found[class_id, 2 * class_id : 2 * class_id + 2, 2:] = 1.0
+    found += generator.normal(0, 0.02, found.shape).astype(np.float32)
+    biases = np.zeros(CLASSES, np.float32)
+    if planted:
+        found[TARGET, :2, :2] = 8.0
+    return found.reshape(CLASSES, -1), biases
+
+
+def softmax(logits: npt.NDArray[np.floating]) -> Floats:
+    """Return probabilities."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
+
+
+def ask(images: Floats, *, planted: bool = True) -> Floats:
+    """Return the classifier's probabilities."""
+    matrix, biases = weights(planted=planted)
+    return softmax(images.reshape(len(images), -1) @ matrix.T + biases)
+
+
+def clean(count: int, seed: int = 0) -> Floats:
+    """Return clean images: a bright band on a dim ground with a dark corner, classes in turn."""
+    generator = np.random.default_rng(seed)
+    images = generator.random((count, *SHAPE), dtype=np.float32) * np.float32(0.2)
+    images[:, 0, :2, :2] = 0.0
+    for place, image in enumerate(images):
+        band = place % CLASSES
+        image[0, 2 * band : 2 * band + 2, 2:] += np.float32(0.6)
+    return images
+
+
+def stamped(count: int, seed: int = 1) -> Floats:
+    """Return images of other classes than the target with the bright corner."""
+    images = clean(2 * count, seed)
+    images = images[ask(images).argmax(axis=1) != TARGET][:count]
+    images[:, 0, :2, :2] = 1.0
+    return images
+
+
+def scene(*triggers: Trigger, count: int = 16) -> Scene:
+    """Return the scene."""
+    hosts = clean(count, seed=2)
+    classes = ask(hosts).argmax(axis=1)
+    order = alternating(classes)
+    return Scene(
+        ask=ask, hosts=hosts[order], classes=classes[order], low=0.0, high=1.0, triggers=triggers
+    )
+
+
+def suspect(image: Floats) -> Suspect:
+    """Return an image as a filter gets it."""
+    row = ask(image[None])[0]
+    class_id = int(row.argmax())
+    return Suspect(image=image, class_id=class_id, probability=float(row[class_id]))
+
+
+def corner() -> Trigger:
+    """Return the trigger that a scan would find."""
+    mask = np.zeros(SHAPE, "<f4")
+    mask[0, :2, :2] = 1
+    packed = Array.packed(mask.tobytes(), SHAPE)
+    return Trigger(
+        class_id=TARGET, mask=packed, pattern=packed, original=packed, stamped=packed,
+        class_before=0, class_after=TARGET, low=0.0, high=1.0,
+    )  # fmt: skip
