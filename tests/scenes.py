@@ -1,10 +1,32 @@
 """A small scene for filters: a linear classifier of 8 x 8 pixels, in NumPy, and clean images."""
 
+import dataclasses
+from collections.abc import Sequence
+
+import models
 import numpy as np
 import numpy.typing as npt
+import onnx
+from examples import identity
+from onnx import helper
 
 from scanner.instruments.scene import Scene, Suspect, alternating
-from scanner.results import Array, Trigger
+from scanner.results import (
+    Array,
+    CleanReadings,
+    FilterNote,
+    FilterScore,
+    Input,
+    InputReading,
+    Quantity,
+    Region,
+    Rule,
+    Runtime,
+    ScreenedInput,
+    Screening,
+    Trigger,
+)
+from scanner.screening import Tally
 
 SHAPE, CLASSES, TARGET = (1, 8, 8), 4, 1
 Floats = npt.NDArray[np.float32]
@@ -80,3 +102,76 @@ def corner() -> Trigger:
         class_id=TARGET, mask=packed, pattern=packed, original=packed, stamped=packed,
         class_before=0, class_after=TARGET, low=0.0, high=1.0,
     )  # fmt: skip
+
+
+def model(*, planted: bool = True, batch: int | str = "N") -> onnx.ModelProto:
+    """Return the classifier as a file."""
+    matrix, biases = weights(planted=planted)
+    nodes = [
+        helper.make_node("Flatten", ["image"], ["flat"], axis=1),
+        helper.make_node("Gemm", ["flat", "weights", "biases"], ["logits"]),
+    ]
+    constants = {"weights": matrix.T.copy(), "biases": biases}
+    return models.build(nodes, constants, input_shape=(batch, *SHAPE))
+
+
+def note(rule: str = "strip", *, decides: bool = True) -> FilterNote:
+    """Return a filter whose statistic is a share."""
+    return FilterNote(
+        rule=Rule(id=rule, name=rule.upper(), summary="It is odd.", source="Somebody, 2019"),
+        decides=decides,
+        quantity=Quantity.SHARE,
+        passes=10,
+    )
+
+
+def reading(*statistics: float) -> InputReading:
+    """Return what filters read off an input."""
+    return InputReading(
+        name="7", class_id=1, statistics=statistics, regions=(None,) * len(statistics)
+    )
+
+
+def readings(
+    hosts: Sequence[Sequence[float]],
+    ranked: Sequence[Sequence[float]],
+    notes: Sequence[FilterNote] = (),
+) -> CleanReadings:
+    """Return what filters read off clean images."""
+    return CleanReadings(
+        model=identity("model.onnx"),
+        filters=tuple(notes) or tuple(note(f"f{i}") for i in range(len(ranked[0]))),
+        hosts=tuple(reading(*row) for row in hosts),
+        ranked=tuple(reading(*row) for row in ranked),
+        input_range=None,
+        runtime=Runtime(provider="CPU", threads=1, versions={}, seconds=1.0),
+    )
+
+
+def screened(number: int = 3, *, shown: bool = False) -> ScreenedInput:
+    """Return an input that stands out by a corner."""
+    image = Array.packed(np.linspace(0, 1, 64, dtype="<f4").tobytes(), SHAPE)
+    return ScreenedInput(
+        number=number,
+        name=f"{number}.png",
+        class_id=TARGET,
+        stands_out=True,
+        far_out=True,
+        p_value=0.01,
+        size=3.2,
+        rule="transplant",
+        scores=(FilterScore(rule="transplant", statistic=0.98, p_value=0.01),),
+        region=Region(top=0, left=4, height=2, width=2),
+        picture=Input(image=image, low=0.0, high=1.0) if shown else None,
+    )
+
+
+def screening(*found: ScreenedInput, inputs: int = 40) -> Screening:
+    """Return what such inputs show together."""
+    tally = Tally(readings([[0.1]] * 10, [[0.1]] * 99), clock=lambda: 0.0)
+    for one in found:
+        tally.add(one)
+    quiet = dataclasses.replace(screened(), stands_out=False, far_out=False, p_value=0.5)
+    for _ in range(inputs - len(found)):
+        tally.add(quiet)
+    return tally.summary()

@@ -28,12 +28,10 @@ def facts(screening: Screening) -> Iterator[str]:
         if screening.verdict is Verdict.SUSPICIOUS:
             yield "Which of them are clean ones by chance the ranks do not tell: read from the top."
     if (found := screening.discoveries) is not None:
-        which = (
-            "none" if found.p_value is None else f"those with p-values up to {found.p_value:.3g}"
-        )
+        which = "" if found.p_value is None else f" (p-values up to {_small(found.p_value)})"
         yield (
-            f"With a share of {found.share:g} of false discoveries, {found.count:,} stand out "
-            f"({which})."
+            f"With a share of {found.share:g} of false discoveries, {found.count:,} stand "
+            f"out{which}."
         )
 
 
