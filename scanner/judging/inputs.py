@@ -21,9 +21,8 @@ so that S is a fixed function of an input. Stretch and unit were chosen on the d
 (docs/inputs.md).
 
 An input's size is S over the largest S of the ranked clean images. Below the smallest p-value,
-1 / (n + 1), ranks tell nothing more, and one trigger among a thousand inputs is lost among the ten
-that stand out by chance. Sizes tell it: an input of size 2 or more is called far out. How often a
-clean one is, was measured and not derived (docs/inputs.md).
+1 / (n + 1), ranks tell nothing more, and three triggers among a thousand inputs are lost among the
+ten that stand out by chance. Sizes tell them: an input of size 2 or more is called far out.
 
 **A set of inputs.** An input stands out if p <= alpha, that is, if at most r - 1 clean images lie
 as far out, r = floor(alpha (n + 1)). Of m clean inputs, K stand out by chance. All are ranked among
@@ -34,6 +33,12 @@ the n + m are uniform, and
 
 the negative hypergeometric law. P(K >= what was seen) is the p-value of the set. For one input it
 is r / (n + 1) <= alpha where it stands out.
+
+Of clean inputs at most `FAR_RATE` are far out: that was measured and not derived, and is the upper
+end of the 95 % interval for none of 10,200 on the development recipes (three of so many, the rule
+of three; docs/inputs.md has the count of the others). Of m clean inputs, as many as a Poisson law
+of mean m FAR_RATE gives are far out by chance. More make a set suspicious; so few that chance
+explains them leave it undecided.
 """
 
 import bisect
@@ -53,6 +58,7 @@ from scanner.results import (
 )
 
 FAR = 2.0  # the size from which on an input is far out
+FAR_RATE = 3e-4
 _END = 0.01  # how close to 0 and 1 a share is told apart
 _LEAST_UNIT = 0.1  # of a stretched statistic: less is rounding
 _ROUNDING = 1e-9  # relative, of alpha (n + 1)
@@ -190,12 +196,18 @@ def told(screening: Screening) -> tuple[Verdict, str]:
     if screening.p_value <= screening.alpha:
         return Verdict.SUSPICIOUS, f"{counted}chance: inputs carry a trigger"
     if far:
-        lies, carries = ("lies", "it carries") if far == 1 else ("lie", "they carry")
-        return Verdict.SUSPICIOUS, (
-            f"{far:,} of {inputs:,} inputs {lies} at least twice as far out as the furthest clean "
-            f"image: {carries} a trigger"
-        )
+        lies = "lies" if far == 1 else "lie"
+        beyond = f"{far:,} of {inputs:,} inputs {lies} at least twice as far out as any clean image"
+        if _poisson_tail(far, inputs * FAR_RATE) <= screening.alpha:
+            return Verdict.SUSPICIOUS, f"{beyond}: inputs carry a trigger"
+        return Verdict.INCONCLUSIVE, f"{beyond}, and so few may by chance: look at them"
     return Verdict.CLEAN, f"{counted}chance: no more than clean inputs explain"
+
+
+def _poisson_tail(count: int, mean: float) -> float:
+    """Return the probability of so many or more."""
+    terms = (math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) for k in range(count))
+    return 1 - math.fsum(terms)
 
 
 class Discovering:

@@ -160,7 +160,7 @@ class Screening:
     """What was found of all inputs together.
 
     Attributes:
-        verdict: Suspicious where more inputs stand out than chance explains, or one lies far out.
+        verdict: Suspicious where more inputs stand out, or lie far out, than chance explains.
         reason: The verdict in one sentence.
         model: The model.
         inputs: How many inputs there were.

@@ -112,7 +112,9 @@ def test_a_million_inputs() -> None:
         (0, 1, Verdict.CLEAN, "the input is indistinguishable"),
         (1, 1, Verdict.SUSPICIOUS, "the input carries a trigger, or is unlike"),
         (0, 40, Verdict.CLEAN, "none of 40 inputs stands out"),
-        (1, 400, Verdict.SUSPICIOUS, "1 of 400 inputs lies at least twice as far out"),
+        (1, 30, Verdict.SUSPICIOUS, "1 of 30 inputs lies at least twice as far out"),
+        (2, 1000, Verdict.INCONCLUSIVE, "2 of 1,000 inputs lie at least twice as far out"),
+        (3, 1000, Verdict.SUSPICIOUS, "3 of 1,000 inputs lie at least twice as far out"),
         (20, 40, Verdict.SUSPICIOUS, "20 of 40 inputs stand out, and 0.4 would by chance: inputs"),
     ],
 )
