@@ -3,7 +3,8 @@
     python -m benchmarks.inputs measure ZOO RECORDS --data ~/data [--split development]  # resumes
     python -m benchmarks.inputs pack RECORDS --output records.csv.gz
     python -m benchmarks.inputs report records.csv.gz... [--csv A] [--by recipe]
-    python -m benchmarks.inputs speed
+    python -m benchmarks.inputs speed --data ~/data
+    python -m benchmarks.inputs images samples mnist-badnets.onnx --data ~/data --out images/
 
 `measure` needs the models, their data sets and PyTorch, which stamps test images with the attack's
 own trigger; `report` only what was measured. Of each network it takes 300 clean test images as a
@@ -18,6 +19,7 @@ import gzip
 import importlib
 import io
 import itertools
+import os
 import statistics
 import tempfile
 import time
@@ -81,7 +83,9 @@ def measure(  # noqa: PLR0913, PLR0917 - each argument is an option of the comma
 Floats = npt.NDArray[np.float32]
 
 
-def _images(zoo: Path, entry: Entry, data: Path) -> tuple[Floats, Floats] | None:
+def _images(
+    zoo: Path, entry: Entry, data: Path, innocent: int = INNOCENT
+) -> tuple[Floats, Floats] | None:
     """Return clean test images and stamped ones, as the network takes them.
 
     None where the trigger was learnt and not kept.
@@ -105,16 +109,39 @@ def _images(zoo: Path, entry: Entry, data: Path) -> tuple[Floats, Floats] | None
     feed, _ = inputs.split(inputs.fed(nn.Identity(), job.plan.recipe.input, dataset))
     order = torch.randperm(len(dataset.test), generator=torch.Generator().manual_seed(1))
     images, labels = as_floats(dataset.test.images[order]), dataset.test.labels[order]
-    clean = feed(images[: CLEAN + INNOCENT]).numpy()
+    clean = feed(images[: CLEAN + innocent]).numpy()
     if run.attack.trigger is None or run.attack.labels is None:
         return clean, clean[:0]
     aimed = run.attack.labels(labels)
     victims = torch.nonzero(aimed != labels).flatten()
-    victims = victims[victims >= CLEAN + INNOCENT][: 4 * STAMPED]
+    victims = victims[victims >= CLEAN + innocent][: 4 * STAMPED]
     with torch.no_grad():
         stamped = feed(run.attack.trigger(images[victims])).numpy()
     taken = _classes(zoo / entry.file, stamped)
     return clean, stamped[taken == aimed[victims].numpy()][:STAMPED]
+
+
+@app.command()
+def images(  # noqa: PLR0913, PLR0917 - each argument is an option of the command line
+    zoo: Annotated[Path, typer.Argument(help="A folder with manifest.json and models.")],
+    file: Annotated[str, typer.Argument(help="A backdoored network of it.")],
+    data: Annotated[Path, typer.Option(help="Folder of the data sets.")],
+    out: Annotated[Path, typer.Option(help="Folder for clean.npz and inputs.npz.")],
+    stamped: Annotated[int, typer.Option(help="How many inputs carry the trigger.")] = 3,
+    innocent: Annotated[int, typer.Option(help="And how many do not.")] = 997,
+) -> None:
+    """Write what `scan inputs` takes: clean images, and inputs of which the last are stamped."""
+    from trainers import manifest  # noqa: PLC0415 - as above
+
+    entry = next(entry for entry in manifest.read(zoo) if entry.file == file)
+    found = _images(zoo, entry, data.expanduser(), innocent)
+    if found is None:
+        raise typer.BadParameter(f"the trigger of {file} was not kept")
+    out.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(out / "clean.npz", images=found[0][:CLEAN])
+    both = np.concatenate([found[0][CLEAN:], found[1][:stamped]])
+    np.savez_compressed(out / "inputs.npz", images=both)
+    print(f"{CLEAN} clean images, {len(both)} inputs")
 
 
 def _job(zoo: Path, entry: Entry) -> Any:
@@ -367,22 +394,33 @@ def _alarms(chosen: Sequence[Network]) -> dict[str, object]:
 
 
 @app.command()
-def speed() -> None:
-    """Print how long 1,000 inputs of each sample take, noise for pictures."""
-    for name, shape in (("mnist-badnets", (1, 28, 28)), ("gtsrb-badnets", (3, 32, 32))):
-        images = np.random.default_rng(0).random((1000, *shape), dtype=np.float32)
+def speed(
+    data: Annotated[Path, typer.Option(help="Folder of the data sets.")], threads: int = 1
+) -> None:
+    """Print what 1,000 test images of each sample's data set cost."""
+    from trainers.datasets import as_floats, load  # noqa: PLC0415 - imports torch
+
+    for dataset in ("mnist", "fashion-mnist", "gtsrb"):
+        test = as_floats(load(dataset, data.expanduser()).test.images[: CLEAN + 1000]).numpy()
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "clean.npz"
-            np.savez(file, images=images[:300])
-            begin = time.monotonic()
-            with InputFilter(SAMPLES / f"{name}.onnx", file) as gate:
-                ready = time.monotonic()
-                gate.check(images)
-                done = time.monotonic()
+            np.savez(file, images=test[:CLEAN])
+            settings = Settings(threads=threads)
+            with InputFilter(SAMPLES / f"{dataset}-badnets.onnx", file, settings=settings) as gate:
+                first = _processor_seconds(gate.pid)
+                begin = time.monotonic()
+                gate.check(test[CLEAN:])
+                wall, last = time.monotonic() - begin, _processor_seconds(gate.pid)
         print(
-            f"{name}: {gate.passes} passes an input, {ready - begin:.1f} s for 300 clean images, "
-            f"{done - ready:.1f} s for 1,000 inputs"
+            f"{dataset}: at most {gate.passes} passes an input; {CLEAN} clean images {first:.1f} "
+            f"CPU s, 1,000 inputs {last - first:.1f} CPU s, {wall:.1f} s of wall time"
         )
+
+
+def _processor_seconds(pid: int) -> float:
+    """Return the processor time of a process, its threads included (proc(5), fields 14 and 15)."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

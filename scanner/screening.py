@@ -126,6 +126,11 @@ class InputFilter:
         self._child.kill()
 
     @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._child.pid
+
+    @property
     def passes(self) -> int:
         """How many images the model is shown for one input, at most."""
         return 1 + sum(note.passes for note in self.clean.filters)

@@ -52,6 +52,7 @@ from scanner.results import (
     FilterScore,
     InputReading,
     Quantity,
+    Region,
     ScreenedInput,
     Screening,
     Verdict,
@@ -109,8 +110,20 @@ class Ranks:
                 )
             ),
             rule=self._rules[place],
-            region=reading.regions[place],
+            region=self._region(reading, alpha),
         )
+
+    def _region(self, reading: InputReading, alpha: float) -> Region | None:
+        """Return where the input stands out, if it does so by a filter that tells a place.
+
+        Of several such filters it is the one that sets it apart most.
+        """
+        local = [place for place in self._deciding if reading.regions[place] is not None]
+        if not local:
+            return None
+        place = max(local, key=lambda each: self._distance(reading, each))
+        alone = _rank(self._sorted[place], reading.statistics[place])
+        return reading.regions[place] if alone <= alpha * (1 + _ROUNDING) else None
 
     def _furthest(self, reading: InputReading) -> tuple[float, int]:
         """Return S, and the place of the filter that sets the input apart most."""
@@ -180,15 +193,17 @@ def told(screening: Screening) -> tuple[Verdict, str]:
     Args:
         screening: The set; its verdict and reason are not read.
     """
-    seen, far, inputs = screening.standing_out, screening.far_out, screening.inputs
-    if not inputs:
+    if not screening.inputs:
         return Verdict.INCONCLUSIVE, "there are no inputs"
-    if inputs == 1:
-        return (
-            (Verdict.SUSPICIOUS, "the input carries a trigger, or is unlike the clean images")
-            if seen
-            else (Verdict.CLEAN, "the input is indistinguishable from the clean images")
-        )
+    if screening.inputs > 1:
+        return _of_several(screening)
+    if screening.standing_out:
+        return Verdict.SUSPICIOUS, "the input carries a trigger, or is unlike the clean images"
+    return Verdict.CLEAN, "the input is indistinguishable from the clean images"
+
+
+def _of_several(screening: Screening) -> tuple[Verdict, str]:
+    seen, far, inputs = screening.standing_out, screening.far_out, screening.inputs
     if not seen:
         return Verdict.CLEAN, f"none of {inputs:,} inputs stands out"
     stand = "stands" if seen == 1 else "stand"

@@ -50,7 +50,7 @@ def cells(found: ScreenedInput) -> tuple[str, ...]:
 def where(region: Region | None) -> str:
     """Say where a region lies."""
     if region is None:
-        return "all of it"
+        return "no part alone"
     return f"{region.height} x {region.width} at row {region.top}, column {region.left}"
 
 

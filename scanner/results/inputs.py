@@ -123,7 +123,7 @@ class ScreenedInput:
             None where that one does not lie out at all.
         rule: The filter that sets it apart most.
         scores: One per filter.
-        region: The part of the image by which that filter does so; None where it is all of it.
+        region: The part of the image by which it stands out; None where no part does alone.
         picture: The input; None where it was not asked for.
     """
 

@@ -1,5 +1,6 @@
 """Ranks among clean images are valid, of one filter and of all; so is what a set shows."""
 
+import dataclasses
 import math
 from fractions import Fraction
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from scanner.judging import inputs
 from scanner.judging.inputs import Discovering, Ranks, as_many, expected, needed, places, told
-from scanner.results import Quantity, Verdict
+from scanner.results import Quantity, Region, Verdict
 
 ALPHAS = st.sampled_from([0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.3, 0.5])
 
@@ -41,6 +42,17 @@ def test_a_filter_that_does_not_decide_has_a_p_value_and_no_say() -> None:
     found = ranks.ranked(0, scenes.reading(0.0, 1.0), 0.1)
     assert [score.p_value for score in found.scores] == [1.0, 0.1]
     assert (found.p_value, found.rule) == (1.0, "one")
+
+
+@pytest.mark.parametrize(("statistic", "told"), [(0.9, True), (0.3, False)])
+def test_a_region_is_told_where_its_filter_alone_sets_the_input_apart(
+    statistic: float, told: bool
+) -> None:
+    ranks = Ranks(scenes.readings([[0.1, 0.1], [0.2, 0.2]], [[0.1, 0.3]] * 19))
+    corner = Region(top=0, left=0, height=2, width=2)
+    reading = dataclasses.replace(scenes.reading(0.99, statistic), regions=(None, corner))
+    found = ranks.ranked(0, reading, 0.05)
+    assert (found.rule, found.region) == ("f0", corner if told else None)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 3))
