@@ -196,13 +196,16 @@ def _measured(
         np.savez(file, images=own)
         settings = Settings(input_range=span)
         triggers = triggers_of(_scan(model, file, span)) if scan else ()
-        with InputFilter(model, file, settings=settings, triggers=triggers) as gate:
-            rules = [note.rule.id for note in gate.clean.filters]
-            for kind, readings in (("host", gate.clean.hosts), ("ranked", gate.clean.ranked)):
+        with InputFilter(model, file, settings=settings, triggers=triggers) as screener:
+            rules = [note.rule.id for note in screener.clean.filters]
+            for kind, readings in (
+                ("host", screener.clean.hosts),
+                ("ranked", screener.clean.ranked),
+            ):
                 for r in readings:
                     yield named | _row(kind, r.class_id, rules, r.statistics)
             for kind, images in (("clean", innocent), ("stamped", stamped)):
-                for found in gate.check(images) if len(images) else ():
+                for found in screener.check(images) if len(images) else ():
                     figures = [score.statistic for score in found.scores]
                     yield named | _row(kind, found.class_id, rules, figures)
 
@@ -406,13 +409,15 @@ def speed(
             file = Path(folder) / "clean.npz"
             np.savez(file, images=test[:CLEAN])
             settings = Settings(threads=threads)
-            with InputFilter(SAMPLES / f"{dataset}-badnets.onnx", file, settings=settings) as gate:
-                first = _processor_seconds(gate.pid)
+            with InputFilter(
+                SAMPLES / f"{dataset}-badnets.onnx", file, settings=settings
+            ) as screener:
+                first = _processor_seconds(screener.pid)
                 begin = time.monotonic()
-                gate.check(test[CLEAN:])
-                wall, last = time.monotonic() - begin, _processor_seconds(gate.pid)
+                screener.check(test[CLEAN:])
+                wall, last = time.monotonic() - begin, _processor_seconds(screener.pid)
         print(
-            f"{dataset}: at most {gate.passes} passes an input; {CLEAN} clean images {first:.1f} "
+            f"{dataset}: at most {screener.passes} passes an input; {CLEAN} clean images {first:.1f} "
             f"CPU s, 1,000 inputs {last - first:.1f} CPU s, {wall:.1f} s of wall time"
         )
 

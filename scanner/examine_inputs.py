@@ -18,7 +18,7 @@ from scanner import filters
 from scanner.errors import TooFewImagesError, UnsupportedModelError, UsageError
 from scanner.instruments import image_stream, probes, runtime, suitability
 from scanner.instruments.answers import Answers
-from scanner.instruments.scene import Scene, Suspect, alternating
+from scanner.instruments.scene import Scene, Candidate, alternating
 from scanner.instruments.trigger import Floats
 from scanner.measuring import own_range_of, ranged
 from scanner.modelfile.model import open_model
@@ -205,8 +205,8 @@ class _Watched:
         readings = []
         for number, (name, image, row) in enumerate(zip(names, images, answers, strict=True)):
             class_id = int(row.argmax())
-            suspect = Suspect(image=image, class_id=class_id, probability=float(row[class_id]))
-            found = [each.read(suspect) for each in self.filters]
+            candidate = Candidate(image=image, class_id=class_id, probability=float(row[class_id]))
+            found = [each.read(candidate) for each in self.filters]
             readings.append(
                 InputReading(
                     name=name,

@@ -54,8 +54,8 @@ class InputFilter:
     For the request path of a server: it keeps one child process, which holds the model and the
     clean images, and may be asked from several threads, one after the other.
 
-        with InputFilter("model.onnx", clean="clean.npz") as gate:
-            for found in gate.check(images):
+        with InputFilter("model.onnx", clean="clean.npz") as screener:
+            for found in screener.check(images):
                 if found.stands_out: ...
 
     Args:
@@ -309,9 +309,9 @@ def screen_inputs(  # noqa: PLR0913 - as above
     """
     with InputFilter(
         model, clean, alpha=alpha, triggers=triggers, inputs=inputs, settings=settings
-    ) as gate:
-        tally = Tally(gate.clean, alpha, fdr)
-        for found in gate.stream():
+    ) as screener:
+        tally = Tally(screener.clean, alpha, fdr)
+        for found in screener.stream():
             tally.add(found)
     return tally.summary()
 

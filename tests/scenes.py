@@ -10,7 +10,7 @@ import onnx
 from examples import identity
 from onnx import helper
 
-from scanner.instruments.scene import Scene, Suspect, alternating
+from scanner.instruments.scene import Scene, Candidate, alternating
 from scanner.results import (
     Array,
     CleanReadings,
@@ -86,11 +86,11 @@ def scene(*triggers: Trigger, count: int = 16) -> Scene:
     )
 
 
-def suspect(image: Floats) -> Suspect:
+def candidate(image: Floats) -> Candidate:
     """Return an image as a filter gets it."""
     row = ask(image[None])[0]
     class_id = int(row.argmax())
-    return Suspect(image=image, class_id=class_id, probability=float(row[class_id]))
+    return Candidate(image=image, class_id=class_id, probability=float(row[class_id]))
 
 
 def corner() -> Trigger:

@@ -74,7 +74,7 @@ def _screened(model: str, inputs: Path, chosen: InputOptions, wanted: list[Targe
         Bar(quiet=chosen.quiet) as bar,
     ):
         pages = [opened.enter_context(Output(target.path)) for target in wanted]
-        gate = opened.enter_context(
+        screener = opened.enter_context(
             InputFilter(
                 model,
                 chosen.clean,
@@ -85,9 +85,9 @@ def _screened(model: str, inputs: Path, chosen: InputOptions, wanted: list[Targe
                 progress=lambda step: bar.measuring(dataclasses.replace(step, model="clean")),
             )
         )
-        tally = Tally(gate.clean, chosen.level, chosen.false_discoveries)
+        tally = Tally(screener.clean, chosen.level, chosen.false_discoveries)
         pictures = _MOST_PICTURES if chosen.pictures else 0
-        for found in gate.stream(pictures=pictures, progress=bar.inputs):
+        for found in screener.stream(pictures=pictures, progress=bar.inputs):
             tally.add(found)
             if found.picture is not None:
                 kept.append(found)

@@ -15,7 +15,7 @@ import numpy as np
 
 from scanner.instruments.filter import Reading
 from scanner.instruments.plane import Plane
-from scanner.instruments.scene import Scene, Suspect
+from scanner.instruments.scene import Scene, Candidate
 from scanner.results import Quantity, Rule
 
 HOSTS = 12
@@ -43,12 +43,12 @@ class Detail:
         """Most images that the model is shown for one input."""
         return min(HOSTS, len(self._scene.hosts))
 
-    def read(self, suspect: Suspect) -> Reading:
+    def read(self, candidate: Candidate) -> Reading:
         """Return the mean probability of the input's class."""
-        strangers = self._scene.strangers(suspect.class_id, HOSTS)
-        if not len(strangers):
+        others = self._scene.others(candidate.class_id, HOSTS)
+        if not len(others):
             return Reading(statistic=0.0)
-        image = suspect.image[None]
+        image = candidate.image[None]
         detail = image - self._plane.smoothed(image, SIDE)
-        added = np.clip(self._scene.hosts[strangers] + detail, self._scene.low, self._scene.high)
-        return Reading(statistic=float(self._scene.ask(added)[:, suspect.class_id].mean()))
+        added = np.clip(self._scene.hosts[others] + detail, self._scene.low, self._scene.high)
+        return Reading(statistic=float(self._scene.ask(added)[:, candidate.class_id].mean()))

@@ -9,7 +9,7 @@ of attacks that send each class to another one (all-to-all, T. Gu et al., "BadNe
 from typing import ClassVar
 
 from scanner.instruments.filter import Reading
-from scanner.instruments.scene import Scene, Suspect
+from scanner.instruments.scene import Scene, Candidate
 from scanner.results import Quantity, Rule
 
 
@@ -34,8 +34,8 @@ class Disturbance:
         """None beyond those of `transplant`."""
         return 0
 
-    def read(self, suspect: Suspect) -> Reading:
+    def read(self, candidate: Candidate) -> Reading:
         """Return the largest leaving and its window."""
-        tried = self._transplants.of(suspect.image, suspect.class_id)
+        tried = self._transplants.of(candidate.image, candidate.class_id)
         statistic, region = tried.most(tried.leaving)
         return Reading(statistic=statistic, region=region)

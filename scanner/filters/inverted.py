@@ -17,7 +17,7 @@ import numpy as np
 
 from scanner.errors import UsageError
 from scanner.instruments.filter import Reading
-from scanner.instruments.scene import Scene, Suspect
+from scanner.instruments.scene import Scene, Candidate
 from scanner.instruments.trigger import Floats, stamp
 from scanner.results import Quantity, Rule, Trigger
 
@@ -49,14 +49,14 @@ class Inverted:
         """Most images that the model is shown for one input."""
         return min(HOSTS, len(self._scene.hosts))
 
-    def read(self, suspect: Suspect) -> Reading:
+    def read(self, candidate: Candidate) -> Reading:
         """Return the mean probability of the input's class under its mask."""
-        mask = self._masks.get(suspect.class_id)
-        strangers = self._scene.strangers(suspect.class_id, HOSTS)
-        if mask is None or not len(strangers):
+        mask = self._masks.get(candidate.class_id)
+        others = self._scene.others(candidate.class_id, HOSTS)
+        if mask is None or not len(others):
             return Reading(statistic=0.0)
-        stamped = stamp(self._scene.hosts[strangers], mask, suspect.image)
-        return Reading(statistic=float(self._scene.ask(stamped)[:, suspect.class_id].mean()))
+        stamped = stamp(self._scene.hosts[others], mask, candidate.image)
+        return Reading(statistic=float(self._scene.ask(stamped)[:, candidate.class_id].mean()))
 
 
 def _mask(trigger: Trigger, shape: tuple[int, ...]) -> Floats:

@@ -19,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 
 from scanner.instruments.filter import Reading
-from scanner.instruments.scene import Scene, Suspect
+from scanner.instruments.scene import Scene, Candidate
 from scanner.results import Quantity, Rule
 
 SCALES = (3, 5, 7, 9, 11)
@@ -47,10 +47,10 @@ class ScaleUp:
         """Most images that the model is shown for one input."""
         return len(SCALES)
 
-    def read(self, suspect: Suspect) -> Reading:
+    def read(self, candidate: Candidate) -> Reading:
         """Return SPC, ties broken by the mean probability of the class."""
-        unit = (suspect.image - self._low) / self._width
+        unit = (candidate.image - self._low) / self._width
         scaled = np.stack([np.clip(scale * unit, 0, 1) for scale in SCALES])
         answers = self._ask((self._low + self._width * scaled).astype(np.float32))
-        kept = float(np.mean(answers.argmax(axis=1) == suspect.class_id))
-        return Reading(statistic=kept + _TIE * float(answers[:, suspect.class_id].mean()))
+        kept = float(np.mean(answers.argmax(axis=1) == candidate.class_id))
+        return Reading(statistic=kept + _TIE * float(answers[:, candidate.class_id].mean()))

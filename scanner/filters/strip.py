@@ -19,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 
 from scanner.instruments.filter import Reading
-from scanner.instruments.scene import Scene, Suspect
+from scanner.instruments.scene import Scene, Candidate
 from scanner.instruments.trigger import Floats
 from scanner.results import Quantity, Rule
 
@@ -47,9 +47,9 @@ class Strip:
         """Most images that the model is shown for one input."""
         return len(self._hosts)
 
-    def read(self, suspect: Suspect) -> Reading:
+    def read(self, candidate: Candidate) -> Reading:
         """Return -H, in bits."""
-        answers = self._ask((self._hosts + suspect.image) / np.float32(2))
+        answers = self._ask((self._hosts + candidate.image) / np.float32(2))
         return Reading(statistic=-float(entropy(answers).mean()))
 
 

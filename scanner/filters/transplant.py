@@ -9,7 +9,7 @@ probable the input's class is on clean images of other classes that take over th
 from typing import ClassVar
 
 from scanner.instruments.filter import Reading
-from scanner.instruments.scene import Scene, Suspect
+from scanner.instruments.scene import Scene, Candidate
 from scanner.results import Quantity, Rule
 
 
@@ -34,8 +34,8 @@ class Transplant:
         """Most images that the model is shown for one input."""
         return self._transplants.passes
 
-    def read(self, suspect: Suspect) -> Reading:
+    def read(self, candidate: Candidate) -> Reading:
         """Return the largest arrival and its window."""
-        tried = self._transplants.of(suspect.image, suspect.class_id)
+        tried = self._transplants.of(candidate.image, candidate.class_id)
         statistic, region = tried.most(tried.arrival)
         return Reading(statistic=statistic, region=region)

@@ -7,7 +7,7 @@ measured alike (`scanner.judging.inputs`).
 import dataclasses
 from typing import ClassVar, Protocol
 
-from scanner.instruments.scene import Scene, Suspect
+from scanner.instruments.scene import Scene, Candidate
 from scanner.results import Quantity, Region, Rule
 
 
@@ -44,7 +44,7 @@ class Filter(Protocol):
     def passes(self) -> int:
         """Most images that the model is shown for one input."""
 
-    def read(self, suspect: Suspect) -> Reading:
+    def read(self, candidate: Candidate) -> Reading:
         """Measure one input.
 
         Raises:

@@ -36,7 +36,7 @@ class Scene:
     high: float
     triggers: tuple[Trigger, ...] = ()
 
-    def strangers(self, class_id: int, most: int) -> npt.NDArray[np.intp]:
+    def others(self, class_id: int, most: int) -> npt.NDArray[np.intp]:
         """Return which hosts the model does not take for a class, at most so many, the first."""
         return np.flatnonzero(self.classes != class_id)[:most]
 
@@ -47,7 +47,7 @@ class Scene:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Suspect:
+class Candidate:
     """One input.
 
     Attributes:

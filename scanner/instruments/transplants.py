@@ -88,14 +88,14 @@ class Transplants:
         return self._last[1]
 
     def _tried(self, image: Floats, class_id: int) -> Transplanted:
-        strangers = np.flatnonzero(self._classes != class_id)[:HOSTS]
-        if not len(strangers):
+        others = np.flatnonzero(self._classes != class_id)[:HOSTS]
+        if not len(others):
             nothing = np.zeros(0)
             return Transplanted(regions=(), arrival=nothing, leaving=nothing)
-        first = self._figures(image, class_id, self._regions, strangers[:FIRST_HOSTS])
+        first = self._figures(image, class_id, self._regions, others[:FIRST_HOSTS])
         best = {int(i) for figures in first for i in np.argsort(-figures, kind="stable")[:BEST]}
         regions = [self._regions[index] for index in sorted(best)]
-        arrival, leaving = self._figures(image, class_id, regions, strangers)
+        arrival, leaving = self._figures(image, class_id, regions, others)
         return Transplanted(regions=regions, arrival=arrival, leaving=leaving)
 
     def _figures(
@@ -103,16 +103,16 @@ class Transplants:
         image: Floats,
         class_id: int,
         regions: Sequence[Region],
-        strangers: npt.NDArray[np.intp],
+        others: npt.NDArray[np.intp],
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return arrival and leaving of each window on some hosts, (w,) each."""
-        each = np.arange(len(strangers))
+        each = np.arange(len(others))
         arrival, leaving = [], []
-        for pasted in self._pasted(image, regions, self._hosts[strangers]):
+        for pasted in self._pasted(image, regions, self._hosts[others]):
             rows = self._ask(pasted)
-            answers = rows.reshape(-1, len(strangers), rows.shape[1]).astype(np.float64)
+            answers = rows.reshape(-1, len(others), rows.shape[1]).astype(np.float64)
             arrival.append(answers[:, :, class_id].mean(axis=1))
-            leaving.append(1 - answers[:, each, self._classes[strangers]].mean(axis=1))
+            leaving.append(1 - answers[:, each, self._classes[others]].mean(axis=1))
         return np.concatenate(arrival), np.concatenate(leaving)
 
     def _pasted(self, image: Floats, regions: Sequence[Region], hosts: Floats) -> Iterator[Floats]:

@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def gate(folder: Path) -> Iterator[InputFilter]:
+def screener(folder: Path) -> Iterator[InputFilter]:
     with InputFilter(
         folder / "model.onnx", folder / "clean.npz", inputs=folder / "mixed.npz", settings=QUICK
     ) as made:
@@ -61,47 +61,47 @@ def test_clean_inputs_are_clean(folder: Path) -> None:
     assert whole.verdict is Verdict.CLEAN
 
 
-def test_pictures_of_some_that_stand_out(gate: InputFilter) -> None:
-    found = [one for one in gate.stream(pictures=3) if one.picture is not None]
+def test_pictures_of_some_that_stand_out(screener: InputFilter) -> None:
+    found = [one for one in screener.stream(pictures=3) if one.picture is not None]
     assert len(found) == 3
     assert all(one.stands_out for one in found)
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.uint8])
-def test_arrays_handed_over_are_read_as_files_are(kind: type, gate: InputFilter) -> None:
+def test_arrays_handed_over_are_read_as_files_are(kind: type, screener: InputFilter) -> None:
     images = scenes.stamped(3)
     given = np.rint(255 * images).astype(kind) if kind is np.uint8 else images.astype(kind)
-    found = gate.check(given)
+    found = screener.check(given)
     assert [one.number for one in found] == [0, 1, 2]
     assert all(one.stands_out for one in found)
 
 
-def test_a_server_may_ask_from_several_threads(gate: InputFilter) -> None:
+def test_a_server_may_ask_from_several_threads(screener: InputFilter) -> None:
     images = scenes.stamped(8)
-    alone = [gate.check(image[None])[0] for image in images]
+    alone = [screener.check(image[None])[0] for image in images]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda image: gate.check(image[None])[0], images))
+        together = list(pool.map(lambda image: screener.check(image[None])[0], images))
     assert together == alone
 
 
 @pytest.mark.parametrize(
     "images", [None, [1.0, 2.0], np.zeros(8, np.float32), np.zeros((0, 1, 8, 8), np.float32), "x"]
 )
-def test_what_is_no_array_of_inputs(images: object, gate: InputFilter) -> None:
+def test_what_is_no_array_of_inputs(images: object, screener: InputFilter) -> None:
     with pytest.raises(UsageError):
-        gate.check(images)
+        screener.check(images)
 
 
-def test_an_array_of_another_shape(gate: InputFilter) -> None:
+def test_an_array_of_another_shape(screener: InputFilter) -> None:
     with pytest.raises(UsageError, match="what was handed over"):
-        gate.check(np.zeros((2, 1, 9, 9), np.float32))
+        screener.check(np.zeros((2, 1, 9, 9), np.float32))
 
 
 def test_a_found_trigger_is_looked_for(folder: Path) -> None:
     with InputFilter(
         folder / "model.onnx", folder / "clean.npz", triggers=[scenes.corner()], settings=QUICK
-    ) as gate:
-        found = gate.check(scenes.stamped(2))
+    ) as screener:
+        found = screener.check(scenes.stamped(2))
     assert all("inverted" in {score.rule for score in one.scores} for one in found)
 
 

@@ -21,19 +21,19 @@ def checked(images: scenes.Floats) -> scenes.Floats:
 def test_a_pattern_all_over_the_image_is_told() -> None:
     scene = dataclasses.replace(scenes.scene(), ask=checked)
     each = Detail(scene)
-    clean = [each.read(scenes.suspect(image)).statistic for image in scenes.clean(20, seed=7)]
+    clean = [each.read(scenes.candidate(image)).statistic for image in scenes.clean(20, seed=7)]
     image = scenes.clean(1, seed=8)[0] + 0.2 * CHECKS
-    suspect = dataclasses.replace(
-        scenes.suspect(image.clip(0, 1)), class_id=int(checked(image[None]).argmax())
+    candidate = dataclasses.replace(
+        scenes.candidate(image.clip(0, 1)), class_id=int(checked(image[None]).argmax())
     )
-    assert suspect.class_id == scenes.TARGET
-    assert each.read(suspect).statistic > max(clean) + 0.2
+    assert candidate.class_id == scenes.TARGET
+    assert each.read(candidate).statistic > max(clean) + 0.2
 
 
 def test_a_flat_image_has_no_detail() -> None:
     scene = scenes.scene()
     flat = np.full(scenes.SHAPE, 0.5, np.float32)
-    suspect = dataclasses.replace(scenes.suspect(flat), class_id=2)
-    others = scene.strangers(2, 12)
+    candidate = dataclasses.replace(scenes.candidate(flat), class_id=2)
+    others = scene.others(2, 12)
     expected = float(scenes.ask(scene.hosts[others])[:, 2].mean())
-    assert abs(Detail(scene).read(suspect).statistic - expected) < 1e-6
+    assert abs(Detail(scene).read(candidate).statistic - expected) < 1e-6

@@ -22,9 +22,10 @@ def test_an_all_to_all_trigger_is_told_though_it_has_no_class_of_its_own() -> No
     image = scenes.clean(3, seed=4)[2].copy()
     image[0, :2, :2] = 1.0
     class_id = int(shifting(image[None]).argmax())
-    suspect = dataclasses.replace(scenes.suspect(image), class_id=class_id)
+    candidate = dataclasses.replace(scenes.candidate(image), class_id=class_id)
     innocent = [
-        Disturbance(scene).read(scenes.suspect(each)).statistic for each in scenes.clean(20, seed=6)
+        Disturbance(scene).read(scenes.candidate(each)).statistic
+        for each in scenes.clean(20, seed=6)
     ]
-    assert Disturbance(scene).read(suspect).statistic > max(innocent) + 0.2
-    assert Transplant(scene).read(suspect).statistic < 0.6
+    assert Disturbance(scene).read(candidate).statistic > max(innocent) + 0.2
+    assert Transplant(scene).read(candidate).statistic < 0.6

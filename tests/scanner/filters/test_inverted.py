@@ -13,16 +13,16 @@ from scanner.results import Array
 
 def test_an_input_of_another_class_has_no_trigger() -> None:
     each = Inverted(scenes.scene(scenes.corner()))
-    suspect = dataclasses.replace(scenes.suspect(scenes.stamped(1)[0]), class_id=0)
-    assert each.read(suspect).statistic == 0.0
+    candidate = dataclasses.replace(scenes.candidate(scenes.stamped(1)[0]), class_id=0)
+    assert each.read(candidate).statistic == 0.0
 
 
 def test_an_input_of_the_class_without_its_trigger_does_nothing_elsewhere() -> None:
     each = Inverted(scenes.scene(scenes.corner()))
     honest = next(
-        suspect
+        candidate
         for image in scenes.clean(8)
-        if (suspect := scenes.suspect(image)).class_id == scenes.TARGET
+        if (candidate := scenes.candidate(image)).class_id == scenes.TARGET
     )
     assert each.read(honest).statistic < 0.3
 

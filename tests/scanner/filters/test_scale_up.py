@@ -20,7 +20,7 @@ def test_the_range_is_multiplied_and_cut_off(span: tuple[float, float]) -> None:
 
     image = scenes.clean(1)[0]
     scene = dataclasses.replace(scenes.scene(), ask=watched, low=low, high=high)
-    given = scenes.suspect(image)
+    given = scenes.candidate(image)
     given = dataclasses.replace(given, image=(low + (high - low) * image).astype(np.float32))
     ScaleUp(scene).read(given)
     wanted = np.stack([np.clip(scale * image, 0, 1) for scale in SCALES])
@@ -35,8 +35,8 @@ def test_a_scale_outweighs_every_tie() -> None:
         rows[kept:, 2] = sure
         return rows
 
-    suspect = dataclasses.replace(scenes.suspect(scenes.clean(1)[0]), class_id=1)
+    candidate = dataclasses.replace(scenes.candidate(scenes.clean(1)[0]), class_id=1)
     scene = scenes.scene()
     few = dataclasses.replace(scene, ask=lambda _: answers(2, 1.0))
     more = dataclasses.replace(scene, ask=lambda _: answers(3, 0.6))
-    assert ScaleUp(few).read(suspect).statistic < ScaleUp(more).read(suspect).statistic
+    assert ScaleUp(few).read(candidate).statistic < ScaleUp(more).read(candidate).statistic

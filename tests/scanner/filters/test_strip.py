@@ -23,6 +23,6 @@ def test_the_statistic_is_the_mean_entropy_negated_over_equal_blends() -> None:
 
     scene = dataclasses.replace(scenes.scene(count=OVERLAYS + 8), ask=watched)
     image = scenes.stamped(1)[0]
-    statistic = Strip(scene).read(scenes.suspect(image)).statistic
+    statistic = Strip(scene).read(scenes.candidate(image)).statistic
     assert np.allclose(seen[0], (scene.hosts[:OVERLAYS] + image) / 2)
     assert statistic == pytest.approx(-float(entropy(scenes.ask(seen[0])).mean()))

@@ -43,15 +43,15 @@ def test_a_rule_has_a_source_and_a_section(rule: str) -> None:
 @pytest.mark.parametrize("rule", sorted(TELL_A_SQUARE))
 def test_a_stamped_input_lies_beyond_every_clean_one(rule: str) -> None:
     each = loaded()[rule]
-    clean = [each.read(scenes.suspect(image)).statistic for image in scenes.clean(40, seed=5)]
-    stamped = [each.read(scenes.suspect(image)).statistic for image in scenes.stamped(10)]
+    clean = [each.read(scenes.candidate(image)).statistic for image in scenes.clean(40, seed=5)]
+    stamped = [each.read(scenes.candidate(image)).statistic for image in scenes.stamped(10)]
     assert min(stamped) > max(clean)
 
 
 @pytest.mark.parametrize("rule", FILTERS)
 def test_the_same_input_is_read_alike_twice(rule: str) -> None:
     each, image = loaded()[rule], scenes.stamped(1)[0]
-    assert each.read(scenes.suspect(image)) == each.read(scenes.suspect(image))
+    assert each.read(scenes.candidate(image)) == each.read(scenes.candidate(image))
 
 
 def test_no_more_passes_are_made_than_are_told() -> None:
@@ -63,9 +63,9 @@ def test_no_more_passes_are_made_than_are_told() -> None:
         return scenes.ask(images)
 
     made = filters.load(dataclasses.replace(scenes.scene(scenes.corner()), ask=counted))
-    suspect = scenes.suspect(scenes.stamped(1)[0])
+    candidate = scenes.candidate(scenes.stamped(1)[0])
     for each in made:
-        each.read(suspect)
+        each.read(candidate)
     assert 0 < shown <= sum(each.passes for each in made)
 
 
@@ -73,4 +73,4 @@ def test_one_class_only_leaves_nothing_to_transplant_to() -> None:
     scene = scenes.scene()
     alone = dataclasses.replace(scene, classes=np.full(len(scene.hosts), scenes.TARGET))
     for each in filters.load(alone):
-        assert np.isfinite(each.read(scenes.suspect(scenes.stamped(1)[0])).statistic)
+        assert np.isfinite(each.read(scenes.candidate(scenes.stamped(1)[0])).statistic)

@@ -8,6 +8,6 @@ from scanner.instruments.filter import Filter, Reading
 
 def test_each_reads_an_input() -> None:
     made: tuple[Filter, ...] = filters.load(scenes.scene(scenes.corner()))
-    suspect = scenes.suspect(scenes.clean(1)[0])
-    assert all(isinstance(each.read(suspect), Reading) for each in made)
+    candidate = scenes.candidate(scenes.clean(1)[0])
+    assert all(isinstance(each.read(candidate), Reading) for each in made)
     assert any(each.decides for each in made)

@@ -1,4 +1,4 @@
-"""Hosts in turn of their classes, and strangers."""
+"""Hosts in turn of their classes, and others."""
 
 import numpy as np
 import scenes
@@ -21,6 +21,6 @@ def test_each_image_has_one_place(classes: list[int]) -> None:
 
 def test_strangers_are_of_other_classes() -> None:
     scene = scenes.scene()
-    strangers = scene.strangers(scenes.TARGET, 5)
-    assert len(strangers) == 5
-    assert scenes.TARGET not in scene.classes[strangers]
+    others = scene.others(scenes.TARGET, 5)
+    assert len(others) == 5
+    assert scenes.TARGET not in scene.classes[others]

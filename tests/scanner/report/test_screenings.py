@@ -3,15 +3,21 @@
 import dataclasses
 import io
 import json
+from pathlib import Path
 
+import jsonschema
 import pytest
 import scenes
 from rich.console import Console
 
 from scanner import report
 from scanner.report import ScreeningReport, screenings
+from scanner.report.json import screening_data
 from scanner.results import Discoveries, Screening
 from scanner.values import from_json
+
+
+DOCS = Path(__file__).parent.parent.parent.parent / "docs"
 
 
 class Sheet:
@@ -75,6 +81,16 @@ def test_json_reads_back() -> None:
     assert list(data)[:3] == ["schema", "verdict", "reason"]
     assert data.pop("schema") == "inputs/1"
     assert from_json(Screening, data) == scenes.screening(scenes.screened(3))
+
+
+def test_json_is_what_the_schema_says() -> None:
+    schema = json.loads((DOCS / "inputs.schema.json").read_text(encoding="utf-8"))
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.check_schema(schema)
+    validator.validate(json.loads(rendered("json", 3)))
+    whole = scenes.screening(scenes.screened(shown=True))
+    validator.validate(json.loads(json.dumps(screening_data(whole))))
+    assert not validator.is_valid(json.loads(rendered("json")) | {"schema": "inputs/2"})
 
 
 def test_json_lines_hold_each_input_and_at_last_the_whole() -> None:
