@@ -417,8 +417,8 @@ def speed(
                 screener.check(test[CLEAN:])
                 wall, last = time.monotonic() - begin, _processor_seconds(screener.pid)
         print(
-            f"{dataset}: at most {screener.passes} passes an input; {CLEAN} clean images {first:.1f} "
-            f"CPU s, 1,000 inputs {last - first:.1f} CPU s, {wall:.1f} s of wall time"
+            f"{dataset}: at most {screener.passes} passes an input; {CLEAN} clean images "
+            f"{first:.1f} CPU s, 1,000 inputs {last - first:.1f} CPU s, {wall:.1f} s of wall time"
         )
 
 

@@ -18,7 +18,7 @@ from scanner import filters
 from scanner.errors import TooFewImagesError, UnsupportedModelError, UsageError
 from scanner.instruments import image_stream, probes, runtime, suitability
 from scanner.instruments.answers import Answers
-from scanner.instruments.scene import Scene, Candidate, alternating
+from scanner.instruments.scene import Candidate, Scene, alternating
 from scanner.instruments.trigger import Floats
 from scanner.measuring import own_range_of, ranged
 from scanner.modelfile.model import open_model

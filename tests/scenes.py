@@ -10,7 +10,7 @@ import onnx
 from examples import identity
 from onnx import helper
 
-from scanner.instruments.scene import Scene, Candidate, alternating
+from scanner.instruments.scene import Candidate, Scene, alternating
 from scanner.results import (
     Array,
     CleanReadings,
@@ -54,7 +54,7 @@ def softmax(logits: npt.NDArray[np.floating]) -> Floats:
 def ask(images: Floats, *, planted: bool = True) -> Floats:
     """Return the classifier's probabilities."""
     matrix, biases = weights(planted=planted)
-    return softmax(images.reshape(len(images), -1) @ matrix.T + biases)
+    return softmax(np.asarray(images.reshape(len(images), -1) @ matrix.T + biases))
 
 
 def clean(count: int, seed: int = 0) -> Floats:
@@ -71,9 +71,9 @@ def clean(count: int, seed: int = 0) -> Floats:
 def stamped(count: int, seed: int = 1) -> Floats:
     """Return images of other classes than the target with the bright corner."""
     images = clean(2 * count, seed)
-    images = images[ask(images).argmax(axis=1) != TARGET][:count]
-    images[:, 0, :2, :2] = 1.0
-    return images
+    others: Floats = images[ask(images).argmax(axis=1) != TARGET][:count]
+    others[:, 0, :2, :2] = 1.0
+    return others
 
 
 def scene(*triggers: Trigger, count: int = 16) -> Scene:

@@ -15,7 +15,7 @@ import numpy as np
 
 from scanner.instruments.filter import Reading
 from scanner.instruments.plane import Plane
-from scanner.instruments.scene import Scene, Candidate
+from scanner.instruments.scene import Candidate, Scene
 from scanner.results import Quantity, Rule
 
 HOSTS = 12

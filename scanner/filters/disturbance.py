@@ -9,7 +9,7 @@ of attacks that send each class to another one (all-to-all, T. Gu et al., "BadNe
 from typing import ClassVar
 
 from scanner.instruments.filter import Reading
-from scanner.instruments.scene import Scene, Candidate
+from scanner.instruments.scene import Candidate, Scene
 from scanner.results import Quantity, Rule
 
 

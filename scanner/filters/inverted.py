@@ -17,7 +17,7 @@ import numpy as np
 
 from scanner.errors import UsageError
 from scanner.instruments.filter import Reading
-from scanner.instruments.scene import Scene, Candidate
+from scanner.instruments.scene import Candidate, Scene
 from scanner.instruments.trigger import Floats, stamp
 from scanner.results import Quantity, Rule, Trigger
 

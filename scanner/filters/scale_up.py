@@ -19,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 
 from scanner.instruments.filter import Reading
-from scanner.instruments.scene import Scene, Candidate
+from scanner.instruments.scene import Candidate, Scene
 from scanner.results import Quantity, Rule
 
 SCALES = (3, 5, 7, 9, 11)

@@ -9,7 +9,7 @@ probable the input's class is on clean images of other classes that take over th
 from typing import ClassVar
 
 from scanner.instruments.filter import Reading
-from scanner.instruments.scene import Scene, Candidate
+from scanner.instruments.scene import Candidate, Scene
 from scanner.results import Quantity, Rule
 
 

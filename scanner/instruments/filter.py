@@ -7,7 +7,7 @@ measured alike (`scanner.judging.inputs`).
 import dataclasses
 from typing import ClassVar, Protocol
 
-from scanner.instruments.scene import Scene, Candidate
+from scanner.instruments.scene import Candidate, Scene
 from scanner.results import Quantity, Region, Rule
 
 

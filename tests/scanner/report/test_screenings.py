@@ -16,7 +16,6 @@ from scanner.report.json import screening_data
 from scanner.results import Discoveries, Screening
 from scanner.values import from_json
 
-
 DOCS = Path(__file__).parent.parent.parent.parent / "docs"
 
 
