@@ -85,7 +85,7 @@ class Uses:
         self.consumers: dict[str, list[onnx.NodeProto]] = collections.defaultdict(list)
         self.constants: dict[str, onnx.TensorProto] = {t.name: t for t in graph.initializer}
         for position, node in enumerate(graph.node):
-            for name in node.output:
+            for name in filter(None, node.output):  # an output that is not wanted has no name
                 self.producer_position[name] = position
             for name in reads(node):
                 self.consumers[name].append(node)
