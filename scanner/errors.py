@@ -145,18 +145,14 @@ class NoImagesError(UsageError):
 
 
 class TooFewImagesError(UsageError):
-    """There are too few clean images for the level that is asked for.
+    """There are too few clean images for the level that is asked for."""
 
-    Args:
-        found: How many there are.
-        needed: How many are needed.
-        alpha: The level.
-    """
-
-    def __init__(self, found: int, needed: int, alpha: float) -> None:
-        super().__init__(
-            f"{found:,} clean images cannot tell which inputs lie among the {alpha:.3g} furthest "
-            "out of all clean ones",
+    @classmethod
+    def at(cls, alpha: float, *, found: int, needed: int) -> Self:
+        """Return the error for a level, the number of images found and that needed."""
+        return cls(
+            f"{found:,} clean images cannot tell whether an input lies among the {alpha:.3g} of "
+            "all clean ones that lie furthest out",
             remedy=f"give at least {needed:,} clean images, or raise the setting `alpha`",
             found=found,
             needed=needed,

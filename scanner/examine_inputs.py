@@ -126,7 +126,9 @@ class _Watched:
         self._span = probes.input_range(self.answers.dtype, settings)
         images = probes.user_images(settings, self.answers.shape, self._span)
         if len(images) < watch.least + FEWEST_HOSTS:
-            raise TooFewImagesError(len(images), watch.least + FEWEST_HOSTS, settings.alpha)
+            raise TooFewImagesError.at(
+                settings.alpha, found=len(images), needed=watch.least + FEWEST_HOSTS
+            )
         drawn = np.random.default_rng(settings.seed).permutation(len(images))
         count = min(MOST_HOSTS, len(images) - watch.least)
         hosts = images[drawn[:count]]
