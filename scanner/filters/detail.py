@@ -3,10 +3,13 @@
 A method of ours, for triggers that are spread over the whole image (a blended pattern: X. Chen et
 al., arXiv 1712.05526), which no window holds. The detail of an input x is what a mean over 3 x 3
 pixels takes off it, d(x) = x - m(x). What a clean image shows lies in its shapes, and these stay
-behind in m(x); a pattern of noise lies in d(x) almost whole. It is added to clean images c_j that
-the model does not take for the class y of x, and the statistic is
+behind in m(x); a pattern of noise lies in d(x) almost whole. It is added threefold to clean images
+c_j that the model does not take for the class y of x, and the statistic is
 
-    mean_j f_y(clip(c_j + d(x))).
+    mean_j f_y(clip(c_j + 3 d(x))).
+
+The factor was chosen on the development recipes, among 1 to 4: with 1 a pattern that was blended at
+0.2 is told on photographs and not on MNIST (AUC 0.58), with 3 on both.
 """
 
 from typing import ClassVar
@@ -20,6 +23,7 @@ from scanner.results import Quantity, Rule
 
 HOSTS = 12
 SIDE = 3
+GAIN = np.float32(3)
 
 
 class Detail:
@@ -50,5 +54,6 @@ class Detail:
             return Reading(statistic=0.0)
         image = candidate.image[None]
         detail = image - self._plane.smoothed(image, SIDE)
-        added = np.clip(self._scene.hosts[others] + detail, self._scene.low, self._scene.high)
+        added = self._scene.hosts[others] + GAIN * detail
+        added = np.clip(added, self._scene.low, self._scene.high)
         return Reading(statistic=float(self._scene.ask(added)[:, candidate.class_id].mean()))
