@@ -118,6 +118,10 @@ def _files(finding: Finding) -> Iterator[tuple[str, bytes]]:
             shown = observation.input
             yield f"{name}-input.png", picture(shown.image, shown.low, shown.high).png(_LEAST)
             yield f"{name}-input.npy", _npy(shown.image)
+            if shown.original is not None:
+                before = picture(shown.original, shown.low, shown.high)
+                yield f"{name}-original.png", before.png(_LEAST)
+                yield f"{name}-original.npy", _npy(shown.original)
 
 
 def _arrays(trigger: Trigger) -> Iterator[tuple[str, Array, float, float]]:

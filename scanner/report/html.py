@@ -7,9 +7,10 @@ Security Policy with their hashes). Text is escaped where it is put in (`scanner
 import base64
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from scanner.judging import ranks
 from scanner.report import Page, charts
 from scanner.report import json as as_json
 from scanner.report.isolation import lacking
@@ -20,6 +21,7 @@ from scanner.results import (
     Array,
     Block,
     Finding,
+    Input,
     Observation,
     ScanResult,
     Severity,
@@ -38,6 +40,8 @@ _KEYS = {
     "images": ("images of the suspect", "of the references"),
     "layers": ("layers of the suspect", "of the references"),
     "place": ("the suspect", "clean models"),
+    "size": ("the suspect's size", "from the middle of the clean models to the furthest"),
+    "index": ("the suspect's index", "what clean networks of the shipped recipes reached"),
 }
 _UNDRAWN = (
     f"Of more than {_DRAWN} models only the foremost are drawn: write a page of this one alone."
@@ -130,6 +134,43 @@ def _index(results: Sequence[ScanResult], order: Sequence[int]) -> Iterator[Mark
     rows = [_row(number, results[number]) for number in order]
     table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows))
     yield _wide(table, "Models")
+    yield from _tiles(results, order)
+
+
+def _tiles(results: Sequence[ScanResult], order: Sequence[int]) -> Iterator[Markup]:
+    """Yield a small chart per model, all on one scale: how far each class of it stands out."""
+    drawn = {number: sizes for number in order if (sizes := _by_class(results[number]))}
+    if not drawn:
+        return
+    yield tag("h2", "Every class of every model")
+    words = (
+        "A bar for each class: how far it stands out by the detector that says most of it, where "
+        "1, the line, is the furthest clean model of that detector. Bars end at 4."
+    )
+    missing = len(results) - len(drawn)
+    left = f" {missing} of {len(results)} models have no such figures." if missing else ""
+    yield tag("p", words + left, class_="dim")
+    tiles = (_tile(number, results[number], sizes) for number, sizes in drawn.items())
+    yield tag("ul", tiles, class_="tiles")
+
+
+def _by_class(result: ScanResult) -> dict[int, float]:
+    """Return how far each class stands out, in units of the furthest clean model."""
+    found: dict[int, float] = {}
+    for finding in result.findings:
+        if finding.contribution.combined and finding.clean:
+            for row in finding.evidence.classes:
+                if row.above is not None:
+                    own = ranks.size(row.above, finding.clean)
+                    found[row.class_id] = max(own, found.get(row.class_id, own))
+    return found
+
+
+def _tile(number: int, result: ScanResult, sizes: Mapping[int, float]) -> Markup:
+    foremost = max(sizes, key=lambda class_id: sizes[class_id])
+    words = f"class {foremost} stands out most, by {sizes[foremost]:.2g}"
+    name = tag("a", result.model.path, href=f"#m{number}", class_="name")
+    return tag("li", charts.tile(sizes, words), name, _verdict(result), data_verdict=_word(result))
 
 
 def _kinds(results: Sequence[ScanResult]) -> list[str]:
@@ -209,10 +250,22 @@ def _answer(result: ScanResult) -> Markup:
     lines.append(
         tag("dl", [(tag("dt", name), tag("dd", words)) for name, words in _grounds(result)])
     )
+    lines += _placed(result)
     if result.advice:
-        lines.append(tag("h2", "What would make the answer stronger", class_="small"))
+        lines.append(tag("h2", "What to do next", class_="small"))
         lines.append(tag("ul", [tag("li", f"{sentence}.") for sentence in result.advice]))
     return tag("section", lines, class_=f"answer {_word(result)}", aria_label="The answer")
+
+
+def _placed(result: ScanResult) -> Iterator[Markup]:
+    """Yield where the model lies on the scale of clean models: by its size, or else its index."""
+    p, size = place(result)
+    if p is not None and size is not None:
+        words = f"The model lies {size:.3g} times as far out as the furthest clean model"
+        yield _figured(charts.reach(size, f"{words}, p = {p:.3g}"), *_KEYS["size"])
+    elif result.index is not None:
+        words = f"The model's index is {result.index:.3g}; clean networks reached 1 at most"
+        yield _figured(charts.reach(result.index, words), *_KEYS["index"])
 
 
 def _grounds(result: ScanResult) -> Iterator[tuple[str, str]]:
@@ -299,25 +352,60 @@ def _observation(observation: Observation) -> Iterator[Markup]:
     severity = tag("span", f"{observation.severity.name.lower()}: ", class_="severity")
     yield tag("p", severity, f"{observation.sentence}.")
     if len(observation.nodes) > 1:
-        tests = _operators(observation.details.get("tests"))
-        gates = _operators(observation.details.get("gates"))
-        drawing = charts.path(observation.nodes, tests, gates)
+        drawing = _way(observation)
         # Who accuses a graph shows it; what is only worth a look waits to be asked for.
         unfolded = "" if observation.severity >= Severity.SUSPICIOUS else None
         summary = tag("summary", "The nodes, from input to output")
         yield tag("details", summary, drawing, open=unfolded)
     if observation.input is not None:
-        shown = observation.input
-        image = _image(shown.image, shown.low, shown.high, "An input that shows it")
-        yield tag("div", image, class_="pictures")
+        yield from _shown(observation.input)
 
 
-def _operators(parts: object) -> dict[str, str]:
-    """Return operators by node of a list of nodes, which came from a child and may be anything."""
+def _shown(shown: Input) -> Iterator[Markup]:
+    """Yield an input that shows something: the image before and after, and what is answered."""
+    low, high = shown.low, shown.high
+    after = "An input that shows it" if shown.original is None else "The same, changed"
+    yield tag(
+        "div",
+        None
+        if shown.original is None
+        else _image(shown.original, low, high, _answered("An image", shown.class_before)),
+        _image(shown.image, low, high, _answered(after, shown.class_after)),
+        class_="pictures",
+    )
+    if shown.class_without not in {None, shown.class_after}:
+        without = f"Without what is described above, its class would be {shown.class_without}."
+        yield tag("p", without)
+    if shown.success is not None:
+        share = f"{shown.success:.0%}"
+        yield tag(
+            "p", f"The same change turns {share} of other images into class {shown.class_after}."
+        )
+
+
+def _answered(words: str, class_id: int | None) -> str:
+    return words if class_id is None else f"{words}: class {class_id}"
+
+
+def _way(observation: Observation) -> Markup:
+    """Draw the way of the data past the nodes of an observation, their parts as it names them."""
+    details = observation.details
+    joints, gates = _parts(details.get("joints")), _parts(details.get("gates"))
+    decide = {str(part["node"]): str(part.get("operator", "")) for part in (*gates, *joints)}
+    joined = {str(part["node"]): str(part["carrier"]) for part in joints if "carrier" in part}
+    if len(gates) == 1 and "gated" in details:
+        joined[str(gates[0]["node"])] = str(details["gated"])
+    tests = {
+        str(part["node"]): str(part.get("operator", "")) for part in _parts(details.get("tests"))
+    }
+    return charts.path(observation.nodes, tests, decide, joined)
+
+
+def _parts(parts: object) -> list[Mapping[str, object]]:
+    """Return what describes nodes in a list, which came from a child and may be anything."""
     if not isinstance(parts, list | tuple):
-        return {}
-    found = (part for part in parts if isinstance(part, dict) and "node" in part)
-    return {str(part["node"]): str(part.get("operator", "")) for part in found}
+        return []
+    return [part for part in parts if isinstance(part, dict) and "node" in part]
 
 
 def _pictures(trigger: Trigger) -> Iterator[Markup]:

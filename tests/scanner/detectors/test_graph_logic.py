@@ -19,7 +19,7 @@ from scanner.errors import WorkerTimeoutError
 from scanner.graph.logic.excerpt import excerpt
 from scanner.graph.logic.gates import observe
 from scanner.graph.logic.unfold import unfold
-from scanner.instruments import runtime
+from scanner.instruments import kept, runtime
 from scanner.instruments.detector import Subject
 from scanner.judging.comparison import compare
 from scanner.modelfile.model import open_model
@@ -87,7 +87,7 @@ def test_a_failure_to_show_it_takes_no_confirmation(
     def fail(*_: object) -> None:
         raise WorkerTimeoutError("the time is used up", remedy="wait")
 
-    monkeypatch.setattr(graph_logic.kept, "changed_alike", fail)
+    monkeypatch.setattr(kept, "changed_alike", fail)
     observation = measure(plant(plain(), "patch-equals", target=2).model, tmp_path).observations[0]
     assert observation.severity is Severity.CONFIRMED
     assert observation.input is not None

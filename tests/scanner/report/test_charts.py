@@ -105,16 +105,18 @@ def test_a_place_among_clean_models(clean: list[float], own: float) -> None:
 
 @pytest.mark.parametrize("name", ["gate", "<script>", "a" * 500])
 def test_a_path_names_its_nodes(name: str) -> None:
-    chart = charts.path(["conv", "less", name], tests={"less": "Less"}, gates={name: "Where"})
+    nodes = ["conv", "less", name]
+    chart = charts.path(nodes, {"less": "Less"}, {name: "Where"}, {name: "logits <b>"})
     assert lies_within(chart)
     assert chart.count("Less tests the input") == 1
-    assert chart.count("Where: the test decides here") == 1
+    assert chart.count("Where decides") == 1
+    assert "logits &lt;b&gt;" in chart
     assert "<script" not in chart
 
 
 def test_a_long_path_keeps_both_of_its_ends() -> None:
     nodes = [f"n{number}" for number in range(500)]
-    chart = charts.path(nodes, tests={}, gates={"n499": "Where"})
+    chart = charts.path(nodes, {}, {"n499": "Where"}, {})
     assert lies_within(chart)
     assert ">n0<" in chart
     assert ">n499<" in chart
