@@ -9,22 +9,25 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from scanner.report.markup import Child, Markup, tag
-from scanner.results import ClassDifference, Finding, LayerDifference
+from scanner.results import ClassDifference, Finding, LayerDifference, Observation
 
 _WIDTH, _HEIGHT = 720.0, 230.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 10.0, 10.0, 38.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 10.0, 10.0, 46.0
 _BINS = 24
 _MOST = 120  # classes or layers in one chart
 _WIDE = 20.0  # figures that differ by more than this factor get a logarithmic axis
 _WIDEST = 1e12  # beyond which rounding would be drawn
 _LABELS = 12  # along an axis
-_STRIP = 76.0  # the height of a strip
+_APART = 30.0  # of two labels
+_STRIP = 84.0  # the height of a strip
 _ALONE = """
 svg{background:#fff}text{font:12px sans-serif;fill:#565e6c}
 .grid{stroke:#d4d8df}.axis{stroke:#565e6c}
 .clean{fill:#35689c;fill-opacity:.45}.own{fill:#b3261e;fill-opacity:.6}
 .target{fill-opacity:1;stroke:#1b1f26}.line{fill:none;stroke-width:2}
 .line.clean{stroke:#35689c}.line.own{stroke:#b3261e}
+.box{fill:#fff;stroke:#565e6c}.test,.gate{stroke-width:3}.test{stroke:#b3261e}
+.gate{stroke:#8a5a00}.arrow{fill:#565e6c}.name{fill:#1b1f26;font:13px monospace}
 """
 # Of a path: its width, a node's box, how far one lies below the next, and what lies beside it.
 _PATH, _BOX, _TALL, _ROW, _SIDE = 480.0, 300.0, 40.0, 58.0, 324.0
@@ -63,6 +66,7 @@ def by_class(rows: Sequence[ClassDifference], target: int | None, unit: str = ""
     axis = _Axis([v for row in shown for v in (row.suspect, *_band(row)) if v is not None])
     step = (_WIDTH - _LEFT - _RIGHT) / len(shown)
     wide = min(0.7 * step, 14.0)
+    there = next((n for n, row in enumerate(shown) if row.class_id == target), None)
     marks: list[Child] = [axis.drawn()]
     for number, row in enumerate(shown):
         x = _LEFT + (number + 0.5) * step
@@ -74,9 +78,10 @@ def by_class(rows: Sequence[ClassDifference], target: int | None, unit: str = ""
             kind = "own target" if row.class_id == target else "own"
             y = axis.at(row.suspect)
             marks.append(tag("circle", title, class_=kind, cx=x, cy=y, r=min(0.45 * step, 5.0)))
-        if row.class_id == target or number % -(-len(shown) // _LABELS) == 0:
-            marks.append(_text(str(row.class_id), x, _HEIGHT - 22, "middle"))
-    marks.append(_text("class", _WIDTH / 2, _HEIGHT - 5, "middle"))
+        far = there is None or abs(number - there) * step > _APART
+        if number == there or (far and number % -(-len(shown) // _LABELS) == 0):
+            marks.append(_text(str(row.class_id), x, _HEIGHT - 28, "middle"))
+    marks.append(_text("class", _WIDTH / 2, _HEIGHT - 6, "middle"))
     marks.append(_text(unit.strip(), 4, _TOP + 12, "start") if unit else None)
     found = next((row for row in rows if row.class_id == target), None)
     said = "" if found is None else f"; {_in_words(found, unit)}"
@@ -102,7 +107,7 @@ def histograms(own: Sequence[float], others: Sequence[float]) -> Markup:
             marks.append(_column(kind, _LEFT + number * step, step, ends, title))
     for number in range(0, _BINS + 1, _BINS // 4):
         value = low + number * width
-        marks.append(_text(f"{value:.4g}", _LEFT + number * step, _HEIGHT - 22, "middle"))
+        marks.append(_text(f"{value:.4g}", _LEFT + number * step, _HEIGHT - 28, "middle"))
     said = f"{_mean(own):.4g} on average"
     beside = f", the references' {_mean(others):.4g}" if others else ""
     return _chart(f"Histogram of the suspect's values, {said}{beside}", marks)
@@ -127,7 +132,7 @@ def profile(layers: Sequence[LayerDifference], marked: str | None) -> Markup:
         title = tag("title", f"{one.layer} ({one.operator}): {one.suspect:.4g}{beside}")
         kind = "own target" if one.layer == marked else "own"
         marks.append(tag("circle", title, class_=kind, cx=x, cy=axis.at(one.suspect), r=4))
-    marks.append(_text("layers, from input to output", _WIDTH / 2, _HEIGHT - 5, "middle"))
+    marks.append(_text("layers, from input to output", _WIDTH / 2, _HEIGHT - 6, "middle"))
     more = "" if len(shown) == len(layers) else f"; {len(layers) - len(shown)} more are not drawn"
     return _chart(f"Figures of {len(shown)} layers beside the references{more}", marks)
 
@@ -155,9 +160,9 @@ def strip(clean: Sequence[float], own: float, words: str) -> Markup:
         marks.append(tag("circle", title, class_="clean", cx=place(value), cy=middle, r=5))
     marks.append(_diamond(place(own), middle, f"the suspect: {own:.3g}"))
     marks += [
-        _text(f"{low:.3g}", place(low), _STRIP - 20, "middle"),
-        _text(f"{high:.3g}", place(high), _STRIP - 20, "middle"),
-        _text("further out", _WIDTH - 20, _STRIP - 4, "end"),
+        _text(f"{low:.3g}", place(low), _STRIP - 28, "middle"),
+        _text(f"{high:.3g}", place(high), _STRIP - 28, "middle"),
+        _text("further out", _WIDTH - 20, _STRIP - 6, "end"),
     ]
     return _chart(words, marks, _STRIP)
 
@@ -183,12 +188,12 @@ def reach(own: float, words: str) -> Markup:
             class_="clean", x=place(low), y=middle - 9, width=place(1) - place(low), height=18,
         ),
         _diamond(place(own), middle, f"the suspect: {own:.3g}"),
-        _text("0", place(0), _STRIP - 20, "middle"),
-        _text("1", place(1), _STRIP - 20, "middle"),
-        _text("further out", _WIDTH - 20, _STRIP - 4, "end"),
+        _text("0", place(0), _STRIP - 28, "middle"),
+        _text("1", place(1), _STRIP - 28, "middle"),
+        _text("further out", _WIDTH - 20, _STRIP - 6, "end"),
     ]  # fmt: skip
     far = abs(place(own) - place(1)) > 3 * 12 and abs(place(own) - place(0)) > 3 * 12
-    marks.append(_text(f"{own:.3g}", place(own), _STRIP - 20, "middle") if far else None)
+    marks.append(_text(f"{own:.3g}", place(own), _STRIP - 28, "middle") if far else None)
     return _chart(words, marks, _STRIP)
 
 
@@ -201,7 +206,7 @@ def tile(sizes: Mapping[int, float], words: str) -> Markup:
         words: The same in a sentence.
     """
     classes = sorted(sizes)
-    each = -(-len(classes) // _BARS)
+    each = max(1, -(-len(classes) // _BARS))
     groups = [classes[start : start + each] for start in range(0, len(classes), each)]
     step = _TILE / max(len(groups), 1)
     drawn: dict[str, list[str]] = {"clean": [], "own": []}
@@ -221,6 +226,31 @@ def tile(sizes: Mapping[int, float], words: str) -> Markup:
         tag("path", class_="axis", d=f"M0 {one:g}H{_TILE:g}M0 {_LOW:g}H{_TILE:g}"),
     ]
     return _chart(words, marks, _LOW, _TILE)
+
+
+def way(observation: Observation) -> Markup | None:
+    """Draw the way of the data past the nodes of an observation.
+
+    None where it names neither a test nor where the way joins the network: its nodes are then
+    places, and no way.
+    """
+    details = observation.details
+    joints, gates = _parts(details.get("joints")), _parts(details.get("gates"))
+    decide = {str(part["node"]): str(part.get("operator", "")) for part in (*gates, *joints)}
+    joined = {str(part["node"]): str(part["carrier"]) for part in joints if "carrier" in part}
+    if len(gates) == 1 and "gated" in details:
+        joined[str(gates[0]["node"])] = str(details["gated"])
+    tests = {
+        str(part["node"]): str(part.get("operator", "")) for part in _parts(details.get("tests"))
+    }
+    return path(observation.nodes, tests, decide, joined) if tests or decide else None
+
+
+def _parts(parts: object) -> list[Mapping[str, object]]:
+    """Return what describes nodes in a list, which came from a child and may be anything."""
+    if not isinstance(parts, list | tuple):
+        return []
+    return [part for part in parts if isinstance(part, dict) and "node" in part]
 
 
 def path(

@@ -112,6 +112,8 @@ def _files(finding: Finding) -> Iterator[tuple[str, bytes]]:
         yield f"{name}.svg", charts.alone(chart).encode()
     for number, observation in enumerate(finding.observations):
         name = f"{number:02d}-{_plain(observation.code)}"
+        if (drawing := charts.way(observation)) is not None:
+            yield f"{name}-path.svg", charts.alone(drawing).encode()
         if observation.excerpt:
             yield f"{name}.onnx", base64.b64decode(observation.excerpt)
         if observation.input is not None:

@@ -263,7 +263,7 @@ def _placed(result: ScanResult) -> Iterator[Markup]:
     if p is not None and size is not None:
         words = f"The model lies {size:.3g} times as far out as the furthest clean model"
         yield _figured(charts.reach(size, f"{words}, p = {p:.3g}"), *_KEYS["size"])
-    elif result.index is not None:
+    elif result.index is not None and result.score is None:
         words = f"The model's index is {result.index:.3g}; clean networks reached 1 at most"
         yield _figured(charts.reach(result.index, words), *_KEYS["index"])
 
@@ -352,11 +352,12 @@ def _observation(observation: Observation) -> Iterator[Markup]:
     severity = tag("span", f"{observation.severity.name.lower()}: ", class_="severity")
     yield tag("p", severity, f"{observation.sentence}.")
     if len(observation.nodes) > 1:
-        drawing = _way(observation)
+        drawing = charts.way(observation)
+        names = [tag("li", tag("code", node)) for node in observation.nodes[:_SHOWN]]
         # Who accuses a graph shows it; what is only worth a look waits to be asked for.
         unfolded = "" if observation.severity >= Severity.SUSPICIOUS else None
-        summary = tag("summary", "The nodes, from input to output")
-        yield tag("details", summary, drawing, open=unfolded)
+        summary = tag("summary", "The nodes" if drawing is None else "From input to output")
+        yield tag("details", summary, drawing or tag("ul", names), open=unfolded)
     if observation.input is not None:
         yield from _shown(observation.input)
 
@@ -385,27 +386,6 @@ def _shown(shown: Input) -> Iterator[Markup]:
 
 def _answered(words: str, class_id: int | None) -> str:
     return words if class_id is None else f"{words}: class {class_id}"
-
-
-def _way(observation: Observation) -> Markup:
-    """Draw the way of the data past the nodes of an observation, their parts as it names them."""
-    details = observation.details
-    joints, gates = _parts(details.get("joints")), _parts(details.get("gates"))
-    decide = {str(part["node"]): str(part.get("operator", "")) for part in (*gates, *joints)}
-    joined = {str(part["node"]): str(part["carrier"]) for part in joints if "carrier" in part}
-    if len(gates) == 1 and "gated" in details:
-        joined[str(gates[0]["node"])] = str(details["gated"])
-    tests = {
-        str(part["node"]): str(part.get("operator", "")) for part in _parts(details.get("tests"))
-    }
-    return charts.path(observation.nodes, tests, decide, joined)
-
-
-def _parts(parts: object) -> list[Mapping[str, object]]:
-    """Return what describes nodes in a list, which came from a child and may be anything."""
-    if not isinstance(parts, list | tuple):
-        return []
-    return [part for part in parts if isinstance(part, dict) and "node" in part]
 
 
 def _pictures(trigger: Trigger) -> Iterator[Markup]:

@@ -1,7 +1,9 @@
 """Every mark lies within its chart, and says its number."""
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from examples import neural_cleanse, overactivation
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from scanner.report import charts
 from scanner.report.markup import Markup
-from scanner.results import ClassDifference, LayerDifference
+from scanner.results import ClassDifference, LayerDifference, Observation, Severity
 
 FIGURES = st.floats(-1e6, 1e6, allow_nan=False)
 MASKS = st.floats(1e-3, 1e5)
@@ -112,6 +114,53 @@ def test_a_path_names_its_nodes(name: str) -> None:
     assert chart.count("Where decides") == 1
     assert "logits &lt;b&gt;" in chart
     assert "<script" not in chart
+
+
+GATE = {
+    "tests": [{"node": "less", "operator": "Less"}],
+    "gates": [{"node": "gate", "operator": "Where"}],
+    "gated": "logits",
+}
+JOINT = {"joints": [{"node": "gate", "operator": "Add", "carrier": "logits"}]}
+
+
+@pytest.mark.parametrize("details", [GATE, JOINT])
+def test_the_network_joins_the_way_at_the_gate(details: dict[str, Any]) -> None:
+    seen = Observation(
+        code="x", severity=Severity.CONFIRMED, sentence="x", nodes=("less", "gate"), details=details
+    )
+    chart = charts.way(seen)
+    assert chart is not None
+    assert lies_within(chart)
+    for words in ("the input", "the trained network:", "logits", "the output"):
+        assert f">{words}<" in chart
+
+
+@pytest.mark.parametrize(
+    "details", [{}, {"gates": 3}, {"gates": [{}], "tests": ["x"]}, {"joints": None}]
+)
+def test_nodes_that_no_test_or_gate_is_among_are_no_way(details: dict[str, Any]) -> None:
+    seen = Observation(
+        code="x", severity=Severity.WARNING, sentence="x", nodes=("a", "b"), details=details
+    )
+    assert charts.way(seen) is None
+
+
+@given(st.floats(-100, 100))
+def test_how_far_out_a_model_lies(own: float) -> None:
+    chart = charts.reach(own, "the model lies far out")
+    assert lies_within(chart)
+    assert f"the suspect: {own:.3g}" in chart
+
+
+@given(st.dictionaries(st.integers(0, 2000), st.floats(-50, 50), max_size=200))
+def test_a_small_chart_holds_every_class_that_stands_out(sizes: dict[int, float]) -> None:
+    chart = charts.tile(sizes, "all classes")
+    moves = re.findall(r"M([\d.e+-]+) 40V([\d.e+-]+)", chart)
+    assert all(0 <= float(x) <= 120 and 0 <= float(y) <= 40 for x, y in moves)
+    assert bool(moves) == any(size > 0 for size in sizes.values())
+    assert ('class="bars own"' in chart) == any(size > 1 for size in sizes.values())
+    assert len(chart) < 2000
 
 
 def test_a_long_path_keeps_both_of_its_ends() -> None:
