@@ -82,7 +82,7 @@ def by_class(rows: Sequence[ClassDifference], target: int | None, unit: str = ""
         if number == there or (far and number % -(-len(shown) // _LABELS) == 0):
             marks.append(_text(str(row.class_id), x, _HEIGHT - 28, "middle"))
     marks.append(_text("class", _WIDTH / 2, _HEIGHT - 6, "middle"))
-    marks.append(_text(unit.strip(), 4, _TOP + 12, "start") if unit else None)
+    marks.append(_text(f"in {unit.strip()}", 4, _HEIGHT - 6, "start") if unit else None)
     found = next((row for row in rows if row.class_id == target), None)
     said = "" if found is None else f"; {_in_words(found, unit)}"
     left = len(rows) - len(shown)

@@ -369,7 +369,7 @@ class ScanResult:
         index: For ranking models where nothing is calibrated: how far the model stands out, in
             units of what clean networks of the shipped recipes reach; larger is more suspicious,
             None where it is unknown.
-        warnings: What is wrong with the references, in sentences.
+        warnings: What is wrong with the references or with the images given, in sentences.
         advice: What would make the answer stronger, in sentences, the most useful first.
         input_range: The values that the models were measured on; None where that was not settled.
         run: When and how the result was made.
