@@ -80,11 +80,15 @@ def _nodes(found: Differences, whose: str) -> Observation:
     return Observation(
         code="nodes-without-counterpart" if added else "graph-differs",
         severity=Severity.SUSPICIOUS,
-        sentence=f"{told(found.unexplained)}; {whose} differs in this, and no habit of exporters "
-        "explains it",
+        sentence=f"{told(found.unexplained)}; {whose} {_differ(whose)} in this, and no habit of "
+        "exporters explains it",
         nodes=tuple(dict.fromkeys(change.node for change in found.unexplained)),
         details=_details(found),
     )
+
+
+def _differ(whose: str) -> str:
+    return "differ" if whose[0].isdigit() and not whose.startswith("1 ") else "differs"
 
 
 def told(changes: Sequence[Change]) -> str:
@@ -97,11 +101,18 @@ def told(changes: Sequence[Change]) -> str:
         nodes = [change for change in changes if change.kind is kind]
         if nodes:
             parts.append(f"{words} {_list([f'{c.operator} {c.node!r}' for c in nodes])}")
-    for change in [c for c in changes if c.kind not in {Kind.ADDED, Kind.REMOVED}][:_NAMED]:
-        own, other = change.suspect or "nothing", change.reference or "nothing"
-        parts.append(f"{change.operator} {change.node!r}: {own}, not {other}".lstrip())
+    others = [change for change in changes if change.kind not in {Kind.ADDED, Kind.REMOVED}]
+    parts += map(_unlike, others[:_NAMED])
     text = "; ".join(parts)
     return text[:1].upper() + text[1:]
+
+
+def _unlike(change: Change) -> str:
+    """Return in words what one place of two graphs has otherwise."""
+    own, other = change.suspect or "nothing", change.reference or "nothing"
+    if change.kind is Kind.OUTPUT and change.suspect and change.reference:
+        return f"{own}, in the reference {other.partition(' is ')[2]}"
+    return f"{change.operator} {change.node!r}: {own}, not {other}".lstrip()
 
 
 def _list(names: Sequence[str]) -> str:

@@ -49,6 +49,21 @@ def test_config_shows_what_holds_and_from_where(place: Path) -> None:
     assert rows["seed"] == ("0", "default")
 
 
+@pytest.mark.usefixtures("place")
+def test_config_shows_defaults_and_says_what_is_not_set() -> None:
+    run = scan("config", "--format", "json")
+    values = {row["option"]: row["value"] for row in json.loads(run.stdout)}
+    assert values["fail-on"] == "suspicious", "a list, as people write it"
+    assert values["timeout"] == "by budget"
+    assert values["input-range"] == "auto"
+    assert values["quiet"] == "no"
+    assert values["layer"] is None
+    table = scan("config").stdout
+    lines = [line.split("  ") for line in table.splitlines()]
+    assert not [line for line in lines[1:] if len([*filter(None, line)]) < 3], "no blank value"
+    assert "not set" in table
+
+
 def test_another_policy_can_be_named(place: Path) -> None:
     (place / "other.toml").write_text(
         "detector = ['integrity']\nalpha = 0.01\nfail-on = ['nothing']\n"
