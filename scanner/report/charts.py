@@ -9,7 +9,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from scanner.report.markup import Child, Markup, tag
-from scanner.results import ClassDifference, Finding, LayerDifference, Observation
+from scanner.results import (
+    ClassDifference,
+    Finding,
+    LayerChange,
+    LayerDifference,
+    Observation,
+    Relation,
+)
 
 _WIDTH, _HEIGHT = 720.0, 230.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 10.0, 10.0, 46.0
@@ -19,6 +26,7 @@ _WIDE = 20.0  # figures that differ by more than this factor get a logarithmic a
 _WIDEST = 1e12  # beyond which rounding would be drawn
 _LABELS = 12  # along an axis
 _APART = 30.0  # of two labels
+_NAMED, _LETTER = 8, 13.0  # layers whose names stand below them, and the width of a letter
 _STRIP = 84.0  # the height of a strip
 _ALONE = """
 svg{background:#fff}text{font:12px sans-serif;fill:#565e6c}
@@ -46,6 +54,9 @@ def of(finding: Finding) -> Iterator[tuple[str, Markup]]:
         yield "images", histograms(evidence.images.suspect, evidence.images.reference)
     if evidence.layers:
         yield "layers", profile(evidence.layers, evidence.layer)
+    told = evidence.differences
+    if told is not None and told.layers and told.weights is not Relation.UNRELATED:
+        yield "differences", changed(told.layers)
     if finding.clean and finding.statistic is not None:
         p = "" if finding.p_value is None else f", p = {finding.p_value:.3g}"
         words = f"The suspect among {len(finding.clean)} clean models{p}"
@@ -135,6 +146,29 @@ def profile(layers: Sequence[LayerDifference], marked: str | None) -> Markup:
     marks.append(_text("layers, from input to output", _WIDTH / 2, _HEIGHT - 6, "middle"))
     more = "" if len(shown) == len(layers) else f"; {len(layers) - len(shown)} more are not drawn"
     return _chart(f"Figures of {len(shown)} layers beside the references{more}", marks)
+
+
+def changed(layers: Sequence[LayerChange]) -> Markup:
+    """Draw how far the changed channels of each layer lie from those of the reference."""
+    shown = layers[:_MOST]
+    axis = _Axis([0.0, *(one.apart for one in shown)])
+    step = (_WIDTH - _LEFT - _RIGHT) / len(shown)
+    wide = min(0.7 * step, 30.0)
+    marks: list[Child] = [axis.drawn()]
+    for number, one in enumerate(shown):
+        rows = f"{one.changed} of {one.rows} channels"
+        far = f"{rows} changed, by {one.apart:.3g} of themselves: {one.relation.value}"
+        title = tag("title", f"{one.role} of {one.operator} {one.node}: {far}")
+        kind = "own target" if one.standing_out else "own"
+        x = _LEFT + (number + 0.5) * step
+        marks.append(_column(kind, x - wide / 2, wide, (axis.at(one.apart), axis.at(0)), title))
+        if len(shown) <= _NAMED:
+            name = _short(one.node, int(step / _LETTER))
+            marks.append(_text(name, x, _HEIGHT - 28, "middle"))
+    marks.append(_text("weights, from input to output", _WIDTH / 2, _HEIGHT - 6, "middle"))
+    apart = sum(bool(one.standing_out) for one in layers)
+    said = f"{apart} of {len(layers)} changed weights have channels that stand out"
+    return _chart(f"How far the weights were changed: {said}", marks)
 
 
 def strip(clean: Sequence[float], own: float, words: str) -> Markup:

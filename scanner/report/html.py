@@ -20,6 +20,7 @@ from scanner.report.totals import chances, is_failed, place, totals, why
 from scanner.results import (
     Array,
     Block,
+    Differences,
     Finding,
     Input,
     Observation,
@@ -35,10 +36,11 @@ _SHOWN = 100  # observations of a finding
 _DRAWN = 40  # models whose findings are drawn; of the others there are words and numbers
 _MOST_DATA = 8 * 2**20  # characters of JSON that a page carries
 _ORDER = (Verdict.SUSPICIOUS, Verdict.INCONCLUSIVE, Verdict.CLEAN)
-_KEYS = {
+_KEYS: Mapping[str, tuple[str, str | None]] = {
     "classes": ("the suspect, by class", "clean models, from the lowest to the highest"),
     "images": ("images of the suspect", "of the references"),
     "layers": ("layers of the suspect", "of the references"),
+    "differences": ("how far changed channels lie from the reference's, relative to these", None),
     "place": ("the suspect", "clean models"),
     "size": ("the suspect's size", "from the middle of the clean models to the furthest"),
     "index": ("the suspect's index", "what clean networks of the shipped recipes reached"),
@@ -307,6 +309,7 @@ def _drawn(finding: Finding) -> bool:
         or evidence.classes
         or evidence.layers
         or evidence.trigger
+        or evidence.differences
         or finding.statistic
     )
 
@@ -327,6 +330,7 @@ def _card(finding: Finding) -> Markup:
         map(_observation, observations),
         _pictures(finding.evidence.trigger) if finding.evidence.trigger else None,
         _drawings(finding),
+        _changes(finding.evidence.differences, f"{finding.rule.name}, differences"),
         [
             _block(block, f"{finding.rule.name}, table {number}")
             for number, block in enumerate(finding.description.blocks)
@@ -342,8 +346,37 @@ def _drawings(finding: Finding) -> Iterator[Markup]:
         yield _figured(chart, *_KEYS[name])
 
 
-def _figured(chart: Markup, own: str, clean: str) -> Markup:
-    keys = (tag("span", own, class_="key own"), " ", tag("span", clean, class_="key clean"))
+def _changes(found: Differences | None, words: str) -> Iterator[Markup]:
+    """Yield what a graph has that the reference's has not, or otherwise."""
+    if found is None or not found.changes:
+        return
+    columns = ("what", "node", "operator", "suspect", "reference", "explained by")
+    heads = [tag("th", name, scope="col") for name in columns]
+    rows = [
+        tag(
+            "tr",
+            [
+                tag("td", cell)
+                for cell in (
+                    change.kind.value,
+                    change.node,
+                    change.operator,
+                    change.suspect,
+                    change.reference,
+                    change.explained,
+                )
+            ],
+        )
+        for change in found.changes[:_SHOWN]
+    ]
+    table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows))
+    summary = tag("summary", "What differs in the graph")
+    yield tag("details", summary, _wide(table, words), open="" if found.unexplained else None)
+
+
+def _figured(chart: Markup, own: str, clean: str | None) -> Markup:
+    other = None if clean is None else tag("span", clean, class_="key clean")
+    keys = (tag("span", own, class_="key own"), " ", other)
     return tag("figure", chart, tag("figcaption", keys))
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from scanner.results.blocks import Description
 from scanner.results.declarations import Contribution, Rule
+from scanner.results.differences import Differences
 from scanner.results.profiles import Trigger
 from scanner.results.records import (
     Failure,
@@ -184,6 +185,8 @@ class Evidence:
         trigger: The trigger of the target class.
         figures: Further figures, which only a person reads, such as a paper's own test.
         failures: What could not be measured, where the finding is about that.
+        differences: How the graph and the weights differ from those of the reference that differs
+            most; of very many differences the gravest.
     """
 
     standing: Standing | None = None
@@ -199,6 +202,7 @@ class Evidence:
     trigger: Trigger | None = None
     figures: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+    differences: Differences | None = None
 
 
 @frozen

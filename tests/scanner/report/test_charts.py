@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from scanner.report import charts
 from scanner.report.markup import Markup
-from scanner.results import ClassDifference, LayerDifference, Observation, Severity
+from scanner.results import (
+    ClassDifference,
+    LayerChange,
+    LayerDifference,
+    Observation,
+    Relation,
+    Severity,
+)
 
 FIGURES = st.floats(-1e6, 1e6, allow_nan=False)
 MASKS = st.floats(1e-3, 1e5)
@@ -161,6 +168,22 @@ def test_a_small_chart_holds_every_class_that_stands_out(sizes: dict[int, float]
     assert bool(moves) == any(size > 0 for size in sizes.values())
     assert ('class="bars own"' in chart) == any(size > 1 for size in sizes.values())
     assert len(chart) < 2000
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=200))
+def test_changed_layers(apart: list[float]) -> None:
+    layers = [
+        LayerChange(
+            node=f"n{number}", operator="Conv", role="weight", rows=8, changed=2, apart=far,
+            relation=Relation.REPLACED, standing_out=(1, 2) if number == 0 else (),
+        )
+        for number, far in enumerate(apart)
+    ]  # fmt: skip
+    chart = charts.changed(layers)
+    assert lies_within(chart)
+    assert chart.count("2 of 8 channels changed") == min(len(apart), 120)
+    assert chart.count('class="own target"') == 1
+    assert f"1 of {len(apart)} changed weights have channels that stand out" in chart
 
 
 def test_a_long_path_keeps_both_of_its_ends() -> None:

@@ -17,7 +17,18 @@ from rich.console import Console
 
 from scanner.report import json as as_json
 from scanner.report.html import HtmlReport
-from scanner.results import Array, Input, ScanResult, Verdict
+from scanner.results import (
+    Array,
+    Change,
+    Differences,
+    Evidence,
+    Input,
+    Kind,
+    LayerChange,
+    Relation,
+    ScanResult,
+    Verdict,
+)
 
 RESULTS = [result(), hostile(), unopened()]
 
@@ -112,6 +123,26 @@ def seen_with(shown: Input) -> ScanResult:
     seen = dataclasses.replace(whole.findings[0].observations[0], input=shown)
     finding = dataclasses.replace(whole.findings[0], observations=(seen,))
     return dataclasses.replace(whole, findings=(finding,))
+
+
+def test_what_differs_from_a_clean_network_is_a_table_and_a_chart() -> None:
+    change = Change(kind=Kind.ADDED, node="<gate>", operator="Where", suspect="X 10")
+    layer = LayerChange(
+        node="conv", operator="Conv", role="weight", rows=8, changed=2, apart=0.5,
+        relation=Relation.REPLACED, standing_out=(1, 2),
+    )  # fmt: skip
+    told = Differences(
+        suspect="0" * 16, reference="1" * 16, nodes=3, matched=3, changes=(change,),
+        weights=Relation.REPLACED, layers=(layer,),
+    )  # fmt: skip
+    whole = hostile()
+    found = dataclasses.replace(whole.findings[0], evidence=Evidence(differences=told))
+    text = written(dataclasses.replace(whole, findings=(found,)))
+    assert "<td>&lt;gate&gt;</td>" in text
+    assert "2 of 8 channels changed, by 0.5 of themselves: replaced" in text
+    apart = dataclasses.replace(told, weights=Relation.UNRELATED)
+    found = dataclasses.replace(found, evidence=Evidence(differences=apart))
+    assert "channels changed" not in written(dataclasses.replace(whole, findings=(found,)))
 
 
 def test_all_models_stand_on_one_scale() -> None:
