@@ -19,7 +19,8 @@ from rich.console import Console
 
 from scanner.report.html import HtmlReport
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 # Without these a browser looks for its maker's hosts; root has no other sandbox than none.
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 ROOT = ["--no-sandbox"] if hasattr(os, "getuid") and os.getuid() == 0 else []
