@@ -192,7 +192,7 @@ def _whole(examination: Examination, findings: Sequence[Finding]) -> bool:
 def _rests_on(examination: Examination) -> str | None:
     """Say which clean models judged, and why these."""
     found = next((p for p in examination.populations if p.values), None)
-    if found is None:
+    if found is None or examination.suspect.images_doubt:
         return None
     fits = (
         ""

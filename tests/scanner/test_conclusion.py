@@ -74,7 +74,7 @@ def test_nothing_rests_on_noise_that_was_given_as_images() -> None:
     noise = dataclasses.replace(far, suspect=doubted)
     result = conclusion.judged(noise, Settings(), 1.0)
     assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, "'x.npz' holds noise")
-    assert (result.score, result.size, result.index) == (None, None, None)
+    assert (result.score, result.size, result.index, result.calibration) == (None,) * 4
     assert result.warnings == ("a warning",), "the reason has said so"
 
 
