@@ -49,6 +49,8 @@ _ASKED, _FEWER = 24, 10
 _TOO_HEAVY = 100.0
 """A channel that weighs so many times what the others do never came of training: in real networks
 trained on photographs we saw 50."""
+_MEMBER = 0.25
+"""From this part of the weights of what it meets on, a side path is a network of its own."""
 _PLAIN = 9
 """Plain images that are tried, from the lowest value to the highest."""
 _SECONDS, _TO_WAKE = 20.0, 5.0
@@ -336,7 +338,12 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
     def reaches(image: Array) -> bool:
         return forcing.reaches(rig.read(session, image)[0], sleeping.typical, sleeping.held)
 
+    def arrives(image: Array) -> bool:
+        return reaches(image) and wakes(image)
+
     observation, doubt = _observation(path, paths, sleeping), ""
+    # Any image moves a member of an ensemble: what tells is one that drives it where it decides.
+    member = _is_member(path, sleeping.value, paths)
     several = forcing.directions(sleeping.typical, sleeping.held) > 1
     if all(paths.mass(joint.carrier) == 0 for joint in path.joints):
         if several:
@@ -344,6 +351,8 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
         doubt = "it changes the image itself, before any weights"
     elif several:
         doubt = "its numbers may never take these values together"
+    if member:
+        doubt = doubt or "it is a trained network of its own"
     sleeper = waking.Sleeper(
         value=sleeping.value,
         trail=paths.trail(sleeping.value),
@@ -351,10 +360,16 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
         channels=None,
         shown=sleeping.shown,
         doubt=doubt,
-        wakes=wakes,
+        wakes=arrives if member else wakes,
         reaches=reaches,
     )
     return _woken(observation, sleeper, paths, rig)
+
+
+def _is_member(path: _Path, value: str, paths: Paths) -> bool:
+    """Whether a value comes of a network beside the one it meets, as a member of an ensemble."""
+    carried = max(paths.mass(joint.carrier) for joint in path.joints)
+    return carried > 0 and paths.mass(value) >= _MEMBER * carried
 
 
 def _woken(

@@ -62,6 +62,8 @@ class Ways:
         textured: How many of those that take it are more than one colour.
         featureless: Whether an image of nothing but the lowest value takes it, or half of the
             images of one colour.
+        varied: Whether ordinary images are answered more than one class; what has one class for all
+            of them says little when it has another one.
         guesses: Which other range of images takes it and is then answered as in the own range;
             empty where there is none.
     """
@@ -75,6 +77,7 @@ class Ways:
     blanks: bool
     textured: int
     featureless: bool
+    varied: bool
     guesses: str
 
     @property
@@ -153,6 +156,7 @@ class Trial:
             textured=int((~usual & ~plain).sum()),
             featureless=not _same(state(empty), typical)
             or float((~usual)[plain].mean() if plain.any() else 0) >= _MOST_WAYS,
+            varied=self._varied(),
             guesses=self._guesses(state, typical) if guessing else "",
         )
 
@@ -163,6 +167,12 @@ class Trial:
         several = tuple(range(2, pixels.ndim)) or (1,)  # each channel may have its own
         spread = pixels.std(axis=several).reshape(len(pixels), -1).max(axis=1)
         return np.asarray(spread < _FEATURELESS * (high - low))
+
+    def _varied(self) -> bool:
+        """Whether the images are of more than one class, as the model answers them."""
+        answers = self._rig.answers(min(_ASKED, len(self._rig.images)))
+        classes = np.array([forcing.class_of(answer) for answer in answers])
+        return bool(np.mean(classes == classes[0]) < _ALIKE)
 
     def _answered_alike(self, forced: forcing.Forced, typical: Array) -> list[bool]:
         """Return for each image whether its answer stays while the decision is held."""
@@ -313,9 +323,13 @@ def _other(states: Sequence[Array], usual: npt.NDArray[np.bool_], typical: Array
         return np.asarray(unusual[int(np.argmax(far))])
     if typical.dtype == np.bool_:
         return np.asarray(~typical)
-    # A yes or no that has become one number.
-    yes_or_no = typical.size == 1 and typical.reshape(-1)[0] in (0, 1)
-    return np.asarray(1 - typical, typical.dtype) if yes_or_no else None
+    # A yes or no that has become a number, one for each image of a batch; straight-through
+    # estimators add and take away a share, which rounds.
+    nearest = np.round(np.nan_to_num(typical.astype(np.float64), nan=-1.0))
+    yes_or_no = np.all(nearest == nearest.reshape(-1)[:1]) and nearest.reshape(-1)[:1] in (0, 1)
+    if not yes_or_no or not _same(nearest.astype(typical.dtype), typical):
+        return None
+    return np.asarray(1 - nearest, typical.dtype)
 
 
 def _distance(one: Array, other: Array) -> float:
