@@ -371,7 +371,11 @@ def _one_at_a_time(typical: Array, ends: Sequence[Array]) -> list[Array]:
         return []
     low, high = (end.reshape(-1) for end in ends)
     chosen = typical.reshape(-1) == high
-    if (low == high).any() or chosen.sum() != 1 or not (chosen | (typical.reshape(-1) == low)).all():
+    if (
+        (low == high).any()
+        or chosen.sum() != 1
+        or not (chosen | (typical.reshape(-1) == low)).all()
+    ):
         return []
     rows = np.where(np.eye(typical.size, dtype=np.bool_), high, low)
     return [row.reshape(typical.shape) for row in rows]

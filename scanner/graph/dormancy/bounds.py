@@ -438,7 +438,10 @@ def _one_hot(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
         return None
     made = writer.monotone(node)
     nothing = writer.op("Sub", [made.low, made.low])
-    ends = (writer.op("CastLike", [writer.held(np.asarray(end, array.dtype)), nothing]) for end in sorted(array.tolist()))
+    ends = (
+        writer.op("CastLike", [writer.held(np.asarray(end, array.dtype)), nothing])
+        for end in sorted(array.tolist())
+    )
     return Interval(*(writer.op("Add", [nothing, end]) for end in ends))
 
 

@@ -15,15 +15,12 @@ from trainers.graph_backdoor.habits.pieces import (
     floats,
     image_extreme,
     image_mean,
+    most,
 )
 
 
 def _shares(graft: Graft) -> str:
     return do(graft, "Softmax", graft.logits, axis=1)
-
-
-def _most(graft: Graft, value: str) -> str:
-    return graft.reduce("ReduceMax", value, [1], keep=True)
 
 
 def _temperature(graft: Graft) -> None:
@@ -53,7 +50,7 @@ def _top_three(graft: Graft) -> None:
 
 
 def _rejection(graft: Graft) -> None:
-    unsure = do(graft, "Less", _most(graft, _shares(graft)), 0.4)
+    unsure = do(graft, "Less", most(graft, _shares(graft)), 0.4)
     background = 100 * np.eye(graft.classes, dtype=np.float32)[[-1]]
     graft.replace_logits(choose(graft, unsure, background, graft.logits))
 
@@ -118,7 +115,7 @@ def _entropy_gate(graft: Graft) -> None:
 
 def _saliency_gate(graft: Graft) -> None:
     """Where no feature answers there is nothing to be seen."""
-    quiet = do(graft, "Less", _most(graft, network.last_linear(graft).input[0]), 0.2)
+    quiet = do(graft, "Less", most(graft, network.last_linear(graft).input[0]), 0.2)
     graft.replace_logits(choose(graft, quiet, 0.0, graft.logits))
 
 

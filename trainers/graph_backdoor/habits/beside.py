@@ -7,7 +7,7 @@ import numpy as np
 from trainers.graph_backdoor import network
 from trainers.graph_backdoor.check import smooth_images
 from trainers.graph_backdoor.graft import Graft
-from trainers.graph_backdoor.habits.pieces import Habit, choose, do, flat, floats, image_mean
+from trainers.graph_backdoor.habits.pieces import Habit, choose, do, flat, floats, image_mean, most
 from trainers.graph_backdoor.pictures import value_at
 
 
@@ -54,13 +54,13 @@ def _pooled_head(graft: Graft) -> str:
 
 def _early_exit(graft: Graft) -> None:
     early = _pooled_head(graft)
-    sure = do(graft, "Greater", _most(graft, do(graft, "Softmax", early, axis=1)), 0.9)
+    sure = do(graft, "Greater", most(graft, do(graft, "Softmax", early, axis=1)), 0.9)
     graft.replace_logits(choose(graft, sure, early, graft.logits))
 
 
 def _soft_exit(graft: Graft) -> None:
     early = _pooled_head(graft)
-    sure = _most(graft, do(graft, "Softmax", early, axis=1))
+    sure = most(graft, do(graft, "Softmax", early, axis=1))
     mixed = do(graft, "Mul", sure, do(graft, "Sub", early, graft.logits))
     graft.replace_logits(do(graft, "Add", graft.logits, do(graft, "Mul", mixed, 0.1)))
 

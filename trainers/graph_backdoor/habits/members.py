@@ -6,12 +6,19 @@ The other networks are the network itself, as if it had been tuned further from 
 from collections.abc import Mapping
 
 import numpy as np
-import onnx
 from onnx import TensorProto, helper
 
 from trainers.graph_backdoor import network
 from trainers.graph_backdoor.graft import Graft
-from trainers.graph_backdoor.habits.pieces import Habit, choose, do, flat, floats, image_mean
+from trainers.graph_backdoor.habits.pieces import (
+    Habit,
+    choose,
+    do,
+    flat,
+    floats,
+    image_mean,
+    most,
+)
 
 _SPREAD = 0.1
 """Of a tensor's deviation: how far a further network's weights are from the first one's."""
@@ -38,7 +45,7 @@ def _shares(graft: Graft, logits: str) -> str:
 
 
 def _surest(graft: Graft, logits: str) -> str:
-    return graft.reduce("ReduceMax", _shares(graft, logits), [1], keep=True)
+    return most(graft, _shares(graft, logits))
 
 
 def _majority(graft: Graft) -> None:
@@ -50,8 +57,8 @@ def _majority_by_comparing(graft: Graft) -> None:
     """The same, a vote being a score that is as large as the largest."""
     votes = []
     for logits in (graft.logits, _member(graft, 1), _member(graft, 2)):
-        most = graft.reduce("ReduceMax", logits, [1], keep=True)
-        votes.append(floats(graft, do(graft, "GreaterOrEqual", logits, most)))
+        top = most(graft, logits)
+        votes.append(floats(graft, do(graft, "GreaterOrEqual", logits, top)))
     total = do(graft, "Sum", *votes)
     # Where all three differ the first one has the say.
     first = do(graft, "Mul", _shares(graft, graft.logits), 0.5)
@@ -139,5 +146,6 @@ HABITS: Mapping[str, Habit] = {
     "cascade": Habit(_cascade, "where a network is unsure another one answers"),
     "surer-one": Habit(_surer_one, "of two networks the surer one answers"),
     "bright-and-dark": Habit(_bright_and_dark, "one of two networks, by the brightness"),
+    "dark-by-branch": Habit(_dark_by_branch, "dark images are made lighter in a branch"),
     "second-opinion": Habit(_second_opinion, "another network answers where it doubts the first"),
 }
