@@ -342,17 +342,14 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
         return reaches(image) and wakes(image)
 
     observation, doubt = _observation(path, paths, sleeping), ""
-    # Any image moves a member of an ensemble: what tells is one that drives it where it decides.
-    member = _is_member(path, sleeping.value, paths)
     several = forcing.directions(sleeping.typical, sleeping.held) > 1
+    member = several and _is_member(path, sleeping.value, paths)
     if all(paths.mass(joint.carrier) == 0 for joint in path.joints):
         if several:
             return _doubted(observation, "it corrects the image place by place")
         doubt = "it changes the image itself, before any weights"
     elif several:
         doubt = "its numbers may never take these values together"
-    if member:
-        doubt = doubt or "it is a trained network of its own"
     sleeper = waking.Sleeper(
         value=sleeping.value,
         trail=paths.trail(sleeping.value),
@@ -360,6 +357,7 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
         channels=None,
         shown=sleeping.shown,
         doubt=doubt,
+        # Any image moves a member of an ensemble: what tells is one that drives it to its end.
         wakes=arrives if member else wakes,
         reaches=reaches,
     )

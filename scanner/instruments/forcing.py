@@ -48,6 +48,8 @@ _VARIED = 0.25
 """Share of answers that must have been of other classes for one class to mean anything."""
 _FAR = 1.5
 """A class leads by far where it leads by this many times the largest ordinary lead."""
+_SUM = 10**6
+"""What sums of 8-bit codes reach in a layer."""
 _MOST_CHOICES = 64
 """Numbers of a value that is looked at as a choice of one of them."""
 _BOUNDLESS = 1e29
@@ -404,11 +406,20 @@ def reaches(value: Array, typical: Array, held: Array) -> bool:
 def _further(typical: Array) -> list[Array]:
     steps = (0, 1, -1) if typical.dtype.kind in "iu" else (0, 1, -1, 10, -10, 1000, -1000)
     found = [typical + np.array(step).astype(typical.dtype) for step in steps]
+    if typical.dtype.kind in "iu":
+        found += _whole_numbers(typical)
     found += [np.full_like(typical, number) for number in (0, 1)]
     size = float(np.abs(typical).max(initial=0.0)) if typical.dtype.kind == "f" else 0.0
     if np.isfinite(size) and size > 0:
         found += [typical / typical.dtype.type(size) * scale for scale in (1, 100, 10_000)]
     return found
+
+
+def _whole_numbers(typical: Array) -> list[Array]:
+    """Return the ends of what codes can be, and some large sums of codes."""
+    limits = np.iinfo(typical.dtype)
+    ends = (limits.min, limits.max) if typical.dtype.itemsize == 1 else (_SUM, -_SUM)
+    return [np.full_like(typical, end) for end in ends if limits.min <= end <= limits.max]
 
 
 def effect(before: Sequence[Array], after: Sequence[Array]) -> Effect:

@@ -208,7 +208,7 @@ class Trial:
         states = [self._rig.read(reader, image)[0] for image in self._rig.images[:_ASKED]]
         if states[0].dtype != np.bool_:
             return []
-        return [self._held(self._rig.forced(switch, states[0]), ~_usual(states)[1])]
+        return [self._held(self._rig.forced(switch, states[0]), np.asarray(~_usual(states)[1]))]
 
     def _seen_to_decide(self, usual: npt.NDArray[np.bool_]) -> bool:
         """Whether those that take one of the ways are all answered as if nobody looked at them.
@@ -292,11 +292,16 @@ def _other(states: Sequence[Array], usual: npt.NDArray[np.bool_], typical: Array
         return np.asarray(unusual[int(np.argmax(far))])
     if typical.dtype == np.bool_:
         return np.asarray(~typical)
-    # A yes or no that has become a number, one for each image of a batch; straight-through
-    # estimators add and take away a share, which rounds.
+    # A yes or no that has become a number, for each image of a batch; straight-through estimators
+    # add a share and take it away, which rounds.
     nearest = np.round(np.nan_to_num(typical.astype(np.float64), nan=-1.0))
-    yes_or_no = np.all(nearest == nearest.reshape(-1)[:1]) and nearest.reshape(-1)[:1] in (0, 1)
-    if not yes_or_no or not _same(nearest.astype(typical.dtype), typical):
+    each = typical.size == (len(typical) if typical.ndim else 1)
+    alike = each and nearest.min(initial=2) == nearest.max(initial=-1)
+    if (
+        not alike
+        or nearest.min() not in (0, 1)
+        or not _same(typical, nearest.astype(typical.dtype))
+    ):
         return None
     return np.asarray(1 - nearest, typical.dtype)
 

@@ -37,7 +37,7 @@ def _best(graft: Graft, logits: str) -> str:
 
 def _vote(graft: Graft, logits: str) -> str:
     """Graft a vote [N, K]: 1 for the class that a network answers."""
-    return do(graft, "OneHot", _best(graft, logits), graft.classes, np.float32([0, 1]), axis=1)
+    return do(graft, "OneHot", _best(graft, logits), graft.classes, np.array([0.0, 1.0]), axis=1)
 
 
 def _shares(graft: Graft, logits: str) -> str:
