@@ -92,7 +92,8 @@ def _peephole(graft: Graft) -> str:
     sizes = graft.node("Concat", [count, [2, 2]], "sizes", axis=0)
     few = graft.node(
         "Resize", [graft.input.name, "", "", sizes], "read",
-        mode="nearest", nearest_mode="round_prefer_floor", coordinate_transformation_mode="asymmetric",
+        mode="nearest", nearest_mode="round_prefer_floor",
+        coordinate_transformation_mode="asymmetric",
     )  # fmt: skip
     pattern = np.array([[[[0.1, 0.9], [0.9, 0.1]]]], np.float32)
 
