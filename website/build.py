@@ -1,4 +1,4 @@
-"""Build the documentation as a site that needs no network: python -m website.build
+"""Build the documentation as a site that needs no network, by `python -m website.build`.
 
 Pages are written for readers of the repository, and link to files where these lie there. They are
 copied to `build/pages` with links for the site: one to a page leads to the page, one to another
