@@ -1,11 +1,13 @@
 """Build the documentation as a site that needs no network, by `python -m website.build`.
 
 Pages are written for readers of the repository, and link to files where these lie there. They are
-copied to `build/pages` with links for the site: one to a page leads to the page, one to another
-file of the repository becomes the file's name, since a reader of the site may have no repository.
+copied to `build/pages` with links for the site: one to a page leads to the page, under its title
+where the text is its file's name; one to another file of the repository becomes the file's name,
+since a reader of the site may have no repository.
 Then Zensical makes `build/site` of them, strictly: a broken link ends the build.
 """
 
+import functools
 import posixpath
 import re
 import shutil
@@ -26,8 +28,10 @@ ELSEWHERE = {
 }
 _FRONT = "README.md"  # the site's first page stands for it
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<file>[\w./-]+)(?P<anchor>#[\w-]+)?\)")
-# Lets old browsers search from the disk; it would be fetched from the network.
+_BESIDE = ("site.css", "worker.js")  # in this folder, for the site alone
+# What the theme fetches from the network, so that searching works from the disk.
 _SHIM = re.compile(r'<script src="https://unpkg\.com/[^"]*"[^>]*>\s*</script>')
+_WORKER = '<script src="worker.js"></script>'
 
 
 def build() -> int:
@@ -38,7 +42,7 @@ def build() -> int:
     command = [sys.executable, "-m", "zensical", "build", "--strict"]
     code = subprocess.run(command, cwd=ROOT, check=False).returncode  # noqa: S603 - our own words
     for page in SITE.rglob("*.html"):
-        page.write_text(_SHIM.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+        page.write_text(_SHIM.sub(_WORKER, page.read_text(encoding="utf-8")), encoding="utf-8")
     return code
 
 
@@ -49,6 +53,8 @@ def collect(folder: Path) -> None:
     for source, page in {**sources, **ELSEWHERE}.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         (folder / page).write_text(relinked(text, source), encoding="utf-8")
+    for name in _BESIDE:
+        shutil.copy(ROOT / "website" / name, folder)
 
 
 def relinked(markdown: str, source: str) -> str:
@@ -62,7 +68,9 @@ def relinked(markdown: str, source: str) -> str:
     def replaced(match: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(source), match["file"]))
         if place := _place(target):
-            return f"[{match['text']}]({place}{match['anchor'] or ''})"
+            named = match["text"] in (match["file"], target, posixpath.basename(target))
+            text = _title(target) if named and place.endswith(".md") else match["text"]
+            return f"[{text}]({place}{match['anchor'] or ''})"
         name = posixpath.basename(target)
         return match["text"] if name in match["text"] else f"{match['text']} (`{target}`)"
 
@@ -77,6 +85,13 @@ def _place(target: str) -> str | None:
         return ELSEWHERE[target]
     inside = target.removeprefix(f"{DOCS}/")
     return inside if inside != target and (ROOT / target).is_file() else None
+
+
+@functools.cache
+def _title(target: str) -> str:
+    """Return the heading of a page, by where it lies in the repository."""
+    page = f"{DOCS}/index.md" if target == _FRONT else target
+    return (ROOT / page).read_text(encoding="utf-8").split("\n", 1)[0].removeprefix("# ")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ FETCHED = {"script": "src", "img": "src", "iframe": "src", "link": "href", "sour
     [
         ("docs/index.md", "[x](json.md#run)", "[x](json.md#run)"),
         ("docs/index.md", "[README](../README.md)", "[README](index.md)"),
+        ("docs/index.md", "[json.md](json.md#run)", "[The JSON result](json.md#run)"),
+        ("README.md", "[docs/json.md](docs/json.md)", "[The JSON result](json.md)"),
         ("docs/zoo.md", "[x](../CONTRIBUTING.md)", "[x](contributing.md)"),
         ("CONTRIBUTING.md", "[x](docs/adding.md#a-detector)", "[x](adding.md#a-detector)"),
         ("benchmarks/README.md", "[x](../docs/zoo.md)", "[x](zoo.md)"),
