@@ -29,8 +29,8 @@ ELSEWHERE = {
 _FRONT = "README.md"  # the site's first page stands for it
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<file>[\w./-]+)(?P<anchor>#[\w-]+)?\)")
 _BESIDE = ("site.css", "worker.js")  # in this folder, for the site alone
-# What the theme fetches from the network, so that searching works from the disk.
-_SHIM = re.compile(r'<script src="https://unpkg\.com/[^"]*"[^>]*>\s*</script>')
+# The one script that the theme fetches from the network, to search from the disk.
+_SHIM = re.compile(r'<script src="https?://[^"]*"[^>]*>\s*</script>')
 _WORKER = '<script src="worker.js"></script>'
 
 
