@@ -424,7 +424,13 @@ class _Check:
                     "alone": kept.listed(alone[image]),
                     "together": kept.listed(together[image]),
                 },
-                input=kept.pictured(images[image], self.range),
+                input=kept.pictured(
+                    images[image],
+                    self.range,
+                    kept.Answered(
+                        after=together[image : image + 1], without=alone[image : image + 1]
+                    ),
+                ),
             )
 
     def _disagreement(self, worst: _Gap, gaps: Sequence[_Gap]) -> Observation:

@@ -90,7 +90,12 @@ def _obstacle(found: Matching, pairs: Sequence[tuple[CanonicalNode, CanonicalNod
         return f"only {shared} of the reference's {layers} layers are in the suspect"
     missing = len(reference.nodes) - len(pairs)
     if missing > max(2, _MOST_MISSING * len(reference.nodes)):
-        return f"{missing} of the reference's {len(reference.nodes)} nodes are not in the suspect"
+        inside = len(pairs) == len(found.suspect.graph.nodes)
+        swapped = ", and all of the suspect's are in the reference: are the two swapped?"
+        return (
+            f"{missing} of the reference's {len(reference.nodes)} nodes are not in the suspect"
+            f"{swapped if inside else ''}"
+        )
     return ""
 
 

@@ -64,6 +64,18 @@ def test_what_wakes_it_is_shown(tmp_path: Path) -> None:
     image = numbers.reshape(1, *observation.input.image.shape)
     session = onnxruntime.InferenceSession(planted.model.SerializeToString())
     assert session.run(None, {session.get_inputs()[0].name: image})[0].argmax() == 1
+    assert observation.input.class_after == 1 != observation.input.class_without
+
+
+def test_the_image_that_it_was_made_from_is_shown_beside_it(tmp_path: Path) -> None:
+    planted = plant(sample("mnist-clean"), "patch-equals", target=1)
+    (observation,) = search(planted.model, tmp_path).observations
+    shown = observation.input
+    assert shown is not None
+    assert shown.original is not None
+    assert (shown.class_before, shown.class_without) != (1, 1)
+    assert shown.class_after == 1
+    assert shown.success == 1.0, "the same corner on any other image wakes it too"
 
 
 @pytest.mark.parametrize("name", ["mnist-clean", "mnist-badnets", "gtsrb-clean", "gtsrb-badnets"])
