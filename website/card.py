@@ -23,7 +23,7 @@ text{font:13px sans-serif;fill:#1b1f26}
 .dim,.label{fill:#565e6c}.label{font-size:12px}
 .suspicious{fill:#b3261e}.clean-word{fill:#1d6b35}.inconclusive{fill:#8a5a00}
 .name{font:13px monospace}
-.box{fill:#f6f7f9;stroke:#565e6c}.arrow{fill:#565e6c}
+.box{fill:#fff;stroke:#565e6c}.arrow{fill:#565e6c}
 .test{stroke:#b3261e;stroke-width:3}.gate{stroke:#8a5a00;stroke-width:3}
 .grid{stroke:#d4d8df}.axis{stroke:#565e6c}
 .clean{fill:#35689c;fill-opacity:.45}.own{fill:#b3261e;fill-opacity:.6}
@@ -85,7 +85,7 @@ def of_finding(finding: Finding, shown: str) -> Card:
         verdict=finding.verdict.value,
         sentences=[f"{one.sentence}." for one in seen] or [f"{finding.reason}."],
         images=[*_trigger(finding), *_inputs(seen)],
-        charts=[*_paths(seen), *(chart for _, chart in charts.of(finding))],
+        charts=[*_ways(seen), *(chart for _, chart in charts.of(finding))],
     )
 
 
@@ -118,21 +118,23 @@ def _trigger(finding: Finding) -> Iterator[Image]:
 
 
 def _inputs(seen: Sequence[Observation]) -> Iterator[Image]:
+    for shown in (one.input for one in seen if one.input is not None):
+        low, high = shown.low, shown.high
+        after = "an input that shows it" if shown.original is None else "the same, changed"
+        if shown.original is not None:
+            yield Image(shown.original, low, high, _answered("an image", shown.class_before))
+        yield Image(shown.image, low, high, _answered(after, shown.class_after))
+
+
+def _answered(words: str, class_id: int | None) -> str:
+    return words if class_id is None else f"{words}: class {class_id}"
+
+
+def _ways(seen: Sequence[Observation]) -> Iterator[Markup]:
+    """Yield the ways of the data past the nodes that were seen."""
     for one in seen:
-        if one.input is not None:
-            yield Image(one.input.image, one.input.low, one.input.high, "an input that shows it")
-
-
-def _paths(seen: Sequence[Observation]) -> Iterator[Markup]:
-    for one in seen:
-        if len(one.nodes) > 1:
-            tests, gates = (_operators(one.details.get(key)) for key in ("tests", "gates"))
-            yield charts.path(one.nodes, tests, gates)
-
-
-def _operators(parts: object) -> dict[str, str]:
-    found = parts if isinstance(parts, list | tuple) else ()
-    return {part["node"]: part["operator"] for part in found}
+        if len(one.nodes) > 1 and (drawing := charts.way(one)) is not None:
+            yield drawing
 
 
 def draw(card: Card) -> str:
