@@ -49,6 +49,8 @@ _ASKED, _FEWER = 24, 10
 _TOO_HEAVY = 100.0
 """A channel that weighs so many times what the others do never came of training: in real networks
 trained on photographs we saw 50."""
+_MEMBER = 0.25
+"""From this part of the weights of what it meets on, a side path is a network of its own."""
 _PLAIN = 9
 """Plain images that are tried, from the lowest value to the highest."""
 _SECONDS, _TO_WAKE = 20.0, 5.0
@@ -337,6 +339,7 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
 
     observation, doubt = _observation(path, paths, sleeping), ""
     several = forcing.directions(sleeping.typical, sleeping.held) > 1
+    member = several and _is_member(path, sleeping.value, paths)
     if all(paths.mass(joint.carrier) == 0 for joint in path.joints):
         if several:
             return _doubted(observation, "it corrects the image place by place")
@@ -352,8 +355,16 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
         doubt=doubt,
         asleep=asleep,
         reaches=reaches,
+        # Any image moves a member of an ensemble: what tells is one that drives it to its end.
+        must_reach=member,
     )
     return _woken(observation, sleeper, paths, rig)
+
+
+def _is_member(path: _Path, value: str, paths: Paths) -> bool:
+    """Whether a value comes of a network beside the one it meets, as a member of an ensemble."""
+    carried = max(paths.mass(joint.carrier) for joint in path.joints)
+    return carried > 0 and paths.mass(value) >= _MEMBER * carried
 
 
 def _woken(

@@ -50,6 +50,7 @@ class Sleeper:
         asleep: What the model answers to an image while the value is held asleep.
         reaches: Whether an image brings the value to where it was forced, whatever comes of it;
             None where that is not looked at.
+        must_reach: Whether an image that does not bring it there wakes nothing.
     """
 
     value: str
@@ -60,6 +61,7 @@ class Sleeper:
     doubt: str
     asleep: Callable[[Array], Array]
     reaches: Callable[[Array], bool] | None = None
+    must_reach: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ def wakes(rig: Rig, sleeper: Sleeper, image: Array) -> bool:
     Raises:
         WorkerTimeoutError: The time ran out.
     """
+    if sleeper.must_reach and not (sleeper.reaches and sleeper.reaches(image)):
+        return False
     return differ_in_class(rig.answer_to(image), sleeper.asleep(image))
 
 
