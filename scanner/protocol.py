@@ -6,10 +6,18 @@ The functions behind the endpoints are in `scanner.examine`, which only the chil
 from collections.abc import Mapping
 
 from scanner.limits import Confinement, Limits
-from scanner.results import CanonicalGraph, Comparison, ModelIdentity, ModelRecord, Population, Rule
+from scanner.results import (
+    CanonicalGraph,
+    Comparison,
+    ModelIdentity,
+    ModelRecord,
+    Population,
+    Repaired,
+    Rule,
+)
 from scanner.sandbox.endpoint import Endpoint
 from scanner.settings import Settings
-from scanner.values import Identifier, frozen
+from scanner.values import Base64, Identifier, frozen
 
 # The rule of the detector that checks the others' graphs against the file. It does so even where it
 # was not asked for, but is then reported only if it finds something.
@@ -209,6 +217,49 @@ class LayerList:
 
 
 @frozen
+class RepairOrder:
+    """A model to repair.
+
+    Attributes:
+        model: The model.
+        settings: How it was scanned; the images that it is repaired on are named here.
+        targets: Classes whose triggers are to be found and removed; empty where only the graph is.
+        structural: Whether the graph's own findings are to be cut out.
+        keep: Least share of held-back images whose class must stay, of the original.
+        data: Suffix of the file that takes tensors which the model keeps outside.
+    """
+
+    model: Source
+    settings: Settings
+    targets: tuple[int, ...] = ()
+    structural: bool = False
+    keep: float = 0.98
+    data: str = ".data"
+
+
+@frozen
+class Piece:
+    """A part of a file that a child has made, to be handed over.
+
+    Attributes:
+        suffix: Of the file.
+        start: Place of its first byte.
+        size: Bytes.
+    """
+
+    suffix: str
+    start: int
+    size: int
+
+
+@frozen
+class Handed:
+    """The bytes of a piece."""
+
+    data: Base64
+
+
+@frozen
 class DetectorDescription:
     """A detector that a scan can run.
 
@@ -288,4 +339,10 @@ RULES: Endpoint[None, tuple[DetectorDescription, ...]] = Endpoint(
 )
 DIAGNOSE: Endpoint[None, Diagnosis] = Endpoint(
     function="scanner.examine:diagnose", request=type(None), answer=Diagnosis
+)
+REPAIR: Endpoint[RepairOrder, Repaired] = Endpoint(
+    function="scanner.examine:repair", request=RepairOrder, answer=Repaired
+)
+HAND_OVER: Endpoint[Piece, Handed] = Endpoint(
+    function="scanner.examine:hand_over", request=Piece, answer=Handed
 )

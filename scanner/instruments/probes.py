@@ -27,6 +27,7 @@ _SCALES = 6  # block counts 1/32, 1/16, ... 1 of the side
 _CHANNELS = 4  # an axis no longer than this is one of channels
 _GRID = 4  # values along each axis of low-frequency noise
 _VARIED = 48  # images of each of two families
+_NOISE_TO_REPAIR = 240
 _SIGMAS = 4  # the range holds four standard deviations of Gaussian noise
 
 
@@ -257,6 +258,29 @@ def clean_images(settings: Settings, shape: tuple[int, ...], span: tuple[float, 
         source, held = f"{len(images)} images of {name}", max(1, len(images) // 4)
     shown = len(images) - held
     return Images(shown=images[:shown], held_back=images[shown:], source=source)
+
+
+def repair_images(
+    settings: Settings, shape: tuple[int, ...], span: tuple[float, float], most: int
+) -> Images:
+    """Return up to `most` of the user's images, or noise, two fifths of them held back.
+
+    A repair changes the model by those that it is shown, so it is measured on more of them than a
+    search for triggers is.
+
+    Raises:
+        UsageError: The images cannot be read, or do not fit the input.
+    """
+    generator = np.random.default_rng(settings.seed)
+    if settings.has_images:
+        name = settings.images_file or settings.images_folder
+        images = generator.permutation(_user_images(settings, shape, span))[:most]
+        source = f"{len(images)} images of {name}"
+    else:
+        images = multiscale_noise(_NOISE_TO_REPAIR, shape, span, generator)
+        source = "multi-scale noise (no images given)"
+    held = max(1, 2 * len(images) // 5)
+    return Images(shown=images[held:], held_back=images[:held], source=source)
 
 
 def varied(

@@ -54,15 +54,26 @@ from scanner.results.records import (
     Skip,
     ValueInfo,
 )
+from scanner.results.repairs import (
+    Ending,
+    Outcome,
+    Repaired,
+    RepairedFile,
+    RepairResult,
+    RepairStep,
+    TriggerProof,
+    Way,
+)
 
 __all__ = [
     "COMMUTATIVE", "Array", "Basis", "Block", "ByChannel", "ByClass", "ByImage", "ByLayer",
     "CanonicalGraph", "CanonicalNode", "Cell", "Change", "ChannelRow", "ClassDifference",
     "ClassRow", "ClassScores", "Comparison", "Contest", "Contribution", "Description", "Diff",
-    "Differences", "Evidence", "Failure", "Finding", "Grant", "Histogram", "ImagesCompared",
-    "Input", "InputRange", "Kind", "LayerChange", "LayerDifference", "LayerRow", "Lead", "Likeness",
-    "Measurement", "ModelIdentity", "ModelRecord", "Observation", "PairedDifference", "Part",
-    "Population", "Relation", "Rule", "Run", "Runtime", "Scale", "ScanResult", "Series", "Severity",
-    "Sketch", "Skip", "Standing", "Suppression", "Table", "Trigger", "ValueInfo", "Verdict",
-    "WeightRows", "Wording",
+    "Differences", "Ending", "Evidence", "Failure", "Finding", "Grant", "Histogram",
+    "ImagesCompared", "Input", "InputRange", "Kind", "LayerChange", "LayerDifference", "LayerRow",
+    "Lead", "Likeness", "Measurement", "ModelIdentity", "ModelRecord", "Observation", "Outcome",
+    "PairedDifference", "Part", "Population", "Relation", "RepairResult", "RepairStep", "Repaired",
+    "RepairedFile", "Rule", "Run", "Runtime", "Scale", "ScanResult", "Series", "Severity", "Sketch",
+    "Skip", "Standing", "Suppression", "Table", "Trigger", "TriggerProof", "ValueInfo", "Verdict",
+    "Way", "WeightRows", "Wording",
 ]  # fmt: skip
