@@ -62,7 +62,8 @@ class TriggerProof:
         class_id: The class.
         before: Share of held-back images of other classes that the trigger turns to it.
         after: The same images and trigger, after the repair.
-        size_before: Pixels of the smallest trigger that was found before.
+        size_before: Pixels of the smallest trigger that was found before; None where it works on
+            too few images to count.
         size_after: Pixels of the smallest that a new search found afterwards; None where it found
             none.
     """
@@ -70,7 +71,7 @@ class TriggerProof:
     class_id: Index
     before: Share
     after: Share
-    size_before: float
+    size_before: float | None = None
     size_after: float | None = None
 
 
