@@ -230,11 +230,13 @@ class Images:
         shown: Those that the search sees, (n, *shape), float32 in the input's range.
         held_back: Others, to check what it found.
         source: Where they come from, in words.
+        labels: Classes of those held back, where they are known.
     """
 
     shown: npt.NDArray[np.float32]
     held_back: npt.NDArray[np.float32]
     source: str
+    labels: npt.NDArray[np.int64] | None = None
 
 
 def clean_images(settings: Settings, shape: tuple[int, ...], span: tuple[float, float]) -> Images:
@@ -272,15 +274,42 @@ def repair_images(
         UsageError: The images cannot be read, or do not fit the input.
     """
     generator = np.random.default_rng(settings.seed)
-    if settings.has_images:
-        name = settings.images_file or settings.images_folder
-        images = generator.permutation(_user_images(settings, shape, span))[:most]
-        source = f"{len(images)} images of {name}"
-    else:
-        images = multiscale_noise(_NOISE_TO_REPAIR, shape, span, generator)
-        source = "multi-scale noise (no images given)"
-    held = max(1, 2 * len(images) // 5)
-    return Images(shown=images[held:], held_back=images[:held], source=source)
+    if not settings.has_images:
+        noise = multiscale_noise(_NOISE_TO_REPAIR, shape, span, generator)
+        held = 2 * len(noise) // 5
+        return Images(
+            shown=noise[held:],
+            held_back=noise[:held],
+            source="multi-scale noise (no images given)",
+        )
+    everything = _user_images(settings, shape, span)
+    order = generator.permutation(len(everything))[:most]
+    held = max(1, 2 * len(order) // 5)
+    name = settings.images_file or settings.images_folder
+    labels = _labels(settings, len(everything))
+    return Images(
+        shown=everything[order[held:]],
+        held_back=everything[order[:held]],
+        source=f"{len(order)} images of {name}",
+        labels=None if labels is None else labels[order[:held]],
+    )
+
+
+def _labels(settings: Settings, count: int) -> npt.NDArray[np.int64] | None:
+    """Return the classes of the user's images, where their file holds them.
+
+    Raises:
+        UsageError: There are more or fewer than images.
+    """
+    if settings.images_file is None:
+        return None
+    labels = image_files.labels_from_file(Path(settings.images_file))
+    if labels is not None and len(labels) != count:
+        raise UsageError(
+            f"{settings.images_file!r} holds {count} images and {len(labels)} labels",
+            remedy="give one label for each image",
+        )
+    return labels
 
 
 def varied(

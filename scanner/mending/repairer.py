@@ -7,12 +7,12 @@ the file is changed but what a step names.
 import dataclasses
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from scanner.errors import GraphError, NoGradientError, ScannerError, UnsupportedModelError
+from scanner.errors import NoGradientError, UnsupportedModelError
 from scanner.graph.core.draft import Proto
 from scanner.graph.surgery import parameters, parcel
 from scanner.instruments import probes, runtime
@@ -29,26 +29,40 @@ Floats = npt.NDArray[np.float32]
 
 MOST_IMAGES = 500
 ENOUGH = 0.05  # success of the inverted triggers at which nothing further is tried
+WITH_IMAGES = (
+    Way.UNLEARN, Way.PRUNE_LIPSCHITZ, Way.PRUNE_WOKEN, Way.PRUNE_DORMANT, Way.NORMALISE,
+)  # fmt: skip
+WITHOUT = (Way.PRUNE_LIPSCHITZ, Way.PRUNE_WOKEN, Way.UNLEARN)
 _SEARCHED_AGAIN = 5  # so that the proof's search starts elsewhere than those of the repair
 _PARTS = 6
 _PARTS_OF_THE_WAY = (0.9, 0.75, 0.6, 0.45, 0.3)
 
 
 def repair(
-    model: Model, order: RepairOrder, progress: Progress
+    model: Model, order: RepairOrder, progress: Progress, ways: Sequence[Way] | None = None
 ) -> tuple[Repaired, dict[str, bytes]]:
     """Repair a model; return what was done, and the files by suffix.
+
+    Args:
+        model: The model.
+        order: What is asked for.
+        progress: Takes how far it has come.
+        ways: By which trained backdoors are removed, in this order; None takes those that suit the
+            images.
 
     Raises:
         ScannerError: The model cannot be run or repaired.
     """
-    return _Repair(model, order, progress).run()
+    return _Repair(model, order, progress, ways).run()
 
 
 class _Repair:
     """One repair; the arguments are those of `repair`."""
 
-    def __init__(self, model: Model, order: RepairOrder, progress: Progress) -> None:
+    def __init__(
+        self, model: Model, order: RepairOrder, progress: Progress, ways: Sequence[Way] | None
+    ) -> None:
+        self.ways = ways or (WITH_IMAGES if order.settings.has_images else WITHOUT)
         self.order, self.settings, self.progress = order, order.settings, progress
         self.original = self.model = model
         shape = probes.image_shape(model, self.settings)
@@ -73,6 +87,8 @@ class _Repair:
             steps=tuple(self.steps),
             proofs=tuple(self._proof(target) for target in self.triggers),
             agreement=self._agreement(scorer(self.model, self.settings)),
+            accuracy_before=self._accuracy(self.teacher),
+            accuracy_after=self._accuracy(scorer(self.model, self.settings)),
             images=len(self.images.shown),
             held_back=len(self.images.held_back),
             source=self.images.source,
@@ -129,17 +145,17 @@ class _Repair:
                 "no clean images were given: the repair saw noise, on which it can neither tell "
                 "how accurate the model remains nor find most triggers"
             )
-        ways = self._with_images() if self.settings.has_images else self._without_images()
-        for way in ways:
-            if way():
+        by_way: Mapping[Way, Callable[[], bool]] = {
+            Way.UNLEARN: self._unlearn,
+            Way.PRUNE_LIPSCHITZ: self._lipschitz,
+            Way.PRUNE_WOKEN: self._woken,
+            Way.PRUNE_DORMANT: self._dormant,
+            Way.NORMALISE: self._normalise,
+        }
+        for way in self.ways:
+            if by_way[way]():
                 return
             self._tell()
-
-    def _with_images(self) -> list["_Try"]:
-        return [self._unlearn, self._lipschitz, self._woken, self._dormant, self._normalise]
-
-    def _without_images(self) -> list["_Try"]:
-        return [self._lipschitz, self._woken, self._unlearn]
 
     def _unlearn(self) -> bool:
         """Unlearn by gradient steps; keep the last round whose answers hold, or a part of it."""
@@ -252,10 +268,23 @@ class _Repair:
     def _agreement(self, forward: Forward) -> float:
         return float((forward.classes(self.images.held_back) == self.right).mean())
 
+    def _accuracy(self, forward: Forward) -> float | None:
+        """Return the share of held-back images that are classified as they are labelled."""
+        labels = self.images.labels
+        if labels is None:
+            return None
+        return float((forward.classes(self.images.held_back) == labels).mean())
+
     def _holds(self, forward: Forward) -> bool:
-        """Whether no more held-back images change their class than the share that may."""
-        changed = int((forward.classes(self.images.held_back) != self.right).sum())
-        return changed <= math.ceil((1 - self.order.keep) * len(self.right) - 1e-9)
+        """Whether as many held-back images are right as must be.
+
+        Right is the label where there is one, and else what the model said before. A fraction of an
+        image counts as a whole one, so that one may be lost of few.
+        """
+        labels = self.right if self.images.labels is None else self.images.labels
+        before = int((self.right == labels).sum())
+        after = int((forward.classes(self.images.held_back) == labels).sum())
+        return before - after <= math.ceil((1 - self.order.keep) * before - 1e-9)
 
     def _success(self, forward: Forward) -> float:
         """Return the largest share of other classes' images that a class's trigger turns."""
@@ -324,6 +353,3 @@ class _Rebuilt(unlearning.Rebuild):
         whole = self._model.complete(self._model.proto)
         data = parameters.replaced(whole, values).SerializeToString()
         return Model(self._model.path, self._model.identity.path, data, self._model.limits)
-
-
-__all__ = ["ENOUGH", "MOST_IMAGES", "GraphError", "ScannerError", "repair"]

@@ -57,6 +57,9 @@ def _rows(result: RepairResult) -> Iterator[tuple[str, str, str]]:
         yield from _trigger(proof)
     if repaired.changed:
         yield "held-back images that keep their class", "-", f"{repaired.agreement:.1%}"
+    if repaired.accuracy_before is not None and repaired.accuracy_after is not None:
+        accuracies = repaired.accuracy_before, repaired.accuracy_after
+        yield ("accuracy on held-back images", *(f"{share:.1%}" for share in accuracies))
     if result.differences is not None:
         found = result.differences
         changed = len(found.changes), len(found.layers)

@@ -98,6 +98,9 @@ class Repaired:
         steps: What was tried, in order.
         proofs: By class, what the inverted triggers do.
         agreement: Share of the held-back images whose class is as before.
+        accuracy_before: Share of the held-back images that the model got right; None where nobody
+            labelled them.
+        accuracy_after: The same of the repaired model.
         images: How many images the repair learnt from.
         held_back: How many others it was measured on.
         source: Where they come from, in words.
@@ -110,6 +113,8 @@ class Repaired:
     steps: Annotated[tuple[RepairStep, ...], Most(256)]
     proofs: Annotated[tuple[TriggerProof, ...], Most(64)]
     agreement: Share
+    accuracy_before: Share | None = None
+    accuracy_after: Share | None = None
     images: Count
     held_back: Count
     source: str

@@ -1,6 +1,6 @@
 """Cutting a part out of a graph: what it changed is taken past it, and what only it needed goes."""
 
-from collections.abc import Iterator
+import math
 from typing import Any
 
 import numpy.typing as npt
@@ -10,36 +10,42 @@ from onnx import numpy_helper
 from scanner.graph.core.ancestors import ancestors
 from scanner.graph.core.draft import Draft, Proto, copied
 from scanner.graph.core.shapes import value_types
-from scanner.graph.core.structure import Uses, attribute, reads, subgraphs
+from scanner.graph.core.structure import Uses, reads, subgraphs
 
 _MOST_ENDS = 200
 """Values behind a test that are tried as the place where its outcome is taken out."""
 
 
-def bypasses(flat: Proto, root: str) -> Iterator[tuple[str, str]]:
-    """Yield pairs (value, carrier): all that depends on `root` passes the value, and the carrier,
-    of the same type and shape, is what the value was made of and does not depend on the root.
+def bypasses(flat: Proto, root: str) -> list[tuple[str, str]]:
+    """Return pairs (value, carrier), of which the carrier might take the value's place.
 
-    The values nearest to the root come first, and of its carriers the ones made last.
+    All that depends on `root` passes the value. The carrier, of the same type and shape, is what
+    the value was made of, and does not depend on the root. Carriers behind most weights come first:
+    the trunk of a network, not a corner of the image that a test cuts out. Among equals the values
+    nearest to the root come first, and the carriers that were made last.
     """
-    uses, types = Uses(flat.graph), value_types(flat)
-    behind = _behind(flat.graph, root)
-    order = {name: place for place, name in enumerate(_made(flat.graph))}
-    inputs = {value.name for value in flat.graph.input}
+    graph = flat.graph
+    uses, types = Uses(graph), value_types(flat)
+    behind = _behind(graph, root)
+    order = {name: place for place, name in enumerate(_made(graph))}
+    inputs = {value.name for value in graph.input}
     ends = [name for name in sorted(behind, key=lambda n: order.get(n, -1)) if name in order]
+    found: list[tuple[int, int, int, str, str]] = []
     for value in ends[:_MOST_ENDS]:
-        if value not in types or not _separates(flat.graph, root, value, uses.outputs):
+        if value not in types or not _separates(graph, root, value, uses.outputs):
             continue
-        before = [
-            name
-            for name in ancestors([value], uses.sources)
-            if name not in behind
-            and name not in uses.constants
-            and _alike(types.get(name), types[value])
-            and (name in inputs or name in order)
-        ]
-        for carrier in sorted(before, key=lambda name: -order.get(name, -1)):
-            yield value, carrier
+        for carrier in ancestors([value], uses.sources):
+            known = carrier in inputs or carrier in order
+            if known and carrier not in behind and _alike(types.get(carrier), types[value]):
+                weights = _weights_behind(carrier, uses)
+                found.append((-weights, order[value], -order.get(carrier, -1), value, carrier))
+    return [(value, carrier) for *_, value, carrier in sorted(found)]
+
+
+def _weights_behind(value: str, uses: Uses) -> int:
+    """Return how many numbers a value is computed with that the graph holds."""
+    names = ancestors([value], uses.sources)
+    return sum(math.prod(uses.constants[n].dims) for n in names if n in uses.constants)
 
 
 def _made(graph: onnx.GraphProto) -> list[str]:
@@ -167,7 +173,7 @@ def without_leftovers(cut: Draft, before: Proto) -> Draft:
     for field in ("node", "initializer", "sparse_initializer", "value_info", "input"):
         del getattr(graph, field)[:]
         getattr(graph, field).extend(getattr(kept, field))
-    _order(graph)
+    _forget(graph)
     return cut
 
 
@@ -175,13 +181,10 @@ def _needed(graph: onnx.GraphProto) -> set[str]:
     return set(ancestors([value.name for value in graph.output], Uses(graph).sources))
 
 
-def _order(graph: onnx.GraphProto) -> None:
+def _forget(graph: onnx.GraphProto) -> None:
     """Drop what is said about values that an output's new name made doubtful."""
     outputs = {value.name for value in graph.output}
     told = [value for value in graph.value_info if value.name not in outputs]
     kept = onnx.GraphProto(value_info=told)
     del graph.value_info[:]
     graph.value_info.extend(kept.value_info)
-
-
-__all__ = ["attribute", "bypassed", "bypasses", "held", "without_leftovers"]

@@ -31,6 +31,7 @@ class Layer:
 
     Attributes:
         node: Name of its first output, by which the node is found.
+        source: The value that it reads.
         operator: Of the node.
         weights: Name of the tensor of weights.
         bias: Name of the tensor of biases; empty without one.
@@ -40,6 +41,7 @@ class Layer:
     """
 
     node: str
+    source: str
     operator: str
     weights: str
     bias: str
@@ -68,10 +70,11 @@ def layers(flat: Proto) -> Iterator[Layer]:
         found = _weights(node, uses)
         if found is None:
             continue
-        name, axis = found
+        place, name, axis = found
         bias = node.input[_BIAS] if len(node.input) > _BIAS else ""
         yield Layer(
             node=node.output[0],
+            source=node.input[place],
             operator=node.op_type,
             weights=name,
             bias=bias if _is_stored(bias, uses) else "",
@@ -115,21 +118,21 @@ def _is_quantised(node: onnx.NodeProto, uses: Uses) -> bool:
     )
 
 
-def _weights(node: onnx.NodeProto, uses: Uses) -> tuple[str, int] | None:
-    """Return the tensor of a layer's weights, and its axis of output channels."""
+def _weights(node: onnx.NodeProto, uses: Uses) -> tuple[int, str, int] | None:
+    """Return a layer's input that is no weights, their tensor, and its axis of output channels."""
     for place in (1, 0) if node.op_type == "MatMul" else (1,):
         name, turned = _stored(node.input[place], uses)
         if name is None or len(uses.constants[name].dims) < _MATRIX:
             continue
         if node.op_type == "Conv":
-            return name, 0
+            return 0, name, 0
         if node.op_type == "ConvTranspose":
-            return name, 1
+            return 0, name, 1
         rank = len(uses.constants[name].dims)
         axis = rank - 1 if place == 1 else rank - 2
         if attribute(node, "transB", 0):
             axis = 0
-        return name, (2 * rank - 3 - axis) if turned else axis
+        return 1 - place, name, (2 * rank - 3 - axis) if turned else axis
     return None
 
 
