@@ -104,9 +104,7 @@ def truth(entry: Entry, data: Path) -> Truth:
     chosen = _recipe(entry)
     dataset = _dataset(chosen, data)
     feed = getattr(inputs.fed(torch.nn.Identity(), chosen.input, dataset), "feed", None)
-    order = torch.randperm(
-        len(dataset.test.labels), generator=torch.Generator().manual_seed(_SEED)
-    )
+    order = torch.randperm(len(dataset.test.labels), generator=torch.Generator().manual_seed(_SEED))
     tested, given = order[:_TESTED], order[_TESTED : _TESTED + _GIVEN]
 
     def taken(images: torch.Tensor) -> Floats:
@@ -147,7 +145,9 @@ def trained(  # noqa: PLR0913, PLR0917 - what is repaired, how, where to
     split: Annotated[str, typer.Option(help="Of a population: development or test.")] = "",
     attacks: Annotated[str, typer.Option(help="With commas.")] = "badnets,blended,sig,wanet",
     most: Annotated[int, typer.Option(help="Networks of each attack.")] = 1000,
-    settings: Annotated[str, typer.Option(help="images, labels, no images; with commas.")] = "images",
+    settings: Annotated[
+        str, typer.Option(help="images, labels, no images; with commas.")
+    ] = "images",
     seeds: Annotated[int, typer.Option(help="The lowest seed of a network.")] = 0,
     alone: Annotated[bool, typer.Option("--alone", help="Each way by itself, too.")] = False,
 ) -> None:
@@ -188,7 +188,8 @@ def _repaired(folder: Path, entry: Entry, data: Path, setting: str, way: str) ->
     with tempfile.TemporaryDirectory() as scratch:
         images = Path(scratch) / "given.npz"
         labels = {"labels": known.given_labels} if setting == "labels" else {}
-        np.savez(images, images=known.given, **labels)
+        arrays: dict[str, Any] = {"images": known.given, **labels}
+        np.savez(images, **arrays)
         chosen = Settings(images_file=None if setting == "no images" else str(images))
         chosen = ranged(chosen, own_range_of(model, chosen))
         order = RepairOrder(
@@ -307,9 +308,7 @@ def _summary(found: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
     """Yield a row for each attack, setting and way."""
     keys = dict.fromkeys((r["attack"], r["setting"], r["way"]) for r in found)
     for attack, setting, way in sorted(keys):
-        own = [
-            r for r in found if (r["attack"], r["setting"], r["way"]) == (attack, setting, way)
-        ]
+        own = [r for r in found if (r["attack"], r["setting"], r["way"]) == (attack, setting, way)]
         before, after = (_column(own, name) for name in ("success", "success after"))
         lost = _column(own, "accuracy") - _column(own, "accuracy after")
         good = (after <= _LEFT) & (lost <= _LOST)
@@ -331,7 +330,7 @@ def _outcomes(found: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
     for setting in _SETTINGS:
         for family in (*FAMILIES, "all"):
             own = [r for r in found if r["setting"] == setting and family in {r["family"], "all"}]
-            counts = {name: 0 for name in ("exact", "cut, and something is left", "not cut")}
+            counts = dict.fromkeys(("exact", "cut, and something is left", "not cut"), 0)
             for row in own:
                 counts[row["outcome"]] = counts.get(row["outcome"], 0) + 1
             others = len(own) - sum(

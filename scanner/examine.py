@@ -250,7 +250,9 @@ def repair(order: RepairOrder, progress: Progress) -> Repaired:
     model = _open(order.model, order.settings.limits)
     found = own_range_of(model, order.settings)
     settings = ranged(order.settings, found)
-    repaired, files = repairer.repair(model, dataclasses.replace(order, settings=settings), progress)
+    repaired, files = repairer.repair(
+        model, dataclasses.replace(order, settings=settings), progress
+    )
     _made.clear()
     _made.update(files)
     return repaired

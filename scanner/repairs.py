@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 from scanner import pipeline, protocol, questions
 from scanner.errors import UsageError, WorkerCrashedError
@@ -266,7 +267,7 @@ class _Files:
         self._place = place
         self._temporary: dict[Path, Path] = {}
 
-    def __enter__(self) -> "_Files":
+    def __enter__(self) -> Self:
         return self
 
     def add(self, suffix: str, pieces: Iterator[bytes]) -> None:

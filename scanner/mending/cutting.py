@@ -31,6 +31,7 @@ Floats = npt.NDArray[np.float32]
 
 _DETECTORS = ("graph_logic", "dormant")
 _MOST_CUTS = 8
+_ASKED = 16  # images by which it is told whether a value stands still
 _MOST_TRIED = 60  # pairs of value and carrier for one test
 _SAME = 1e-4  # relative: what rounding may change of an answer
 # Likewise: what a gate that is never quite closed may add to it, where no class changes; and what
@@ -74,9 +75,7 @@ def findings(model: Model, settings: Settings) -> list[Observation]:
     return sorted(found, key=lambda o: -o.severity)
 
 
-def cuts(
-    model: Model, settings: Settings, images: Floats, rebuilt: "Rewritten"
-) -> Iterator[Cut]:
+def cuts(model: Model, settings: Settings, images: Floats, rebuilt: "Rewritten") -> Iterator[Cut]:
     """Yield one cut after the other, each of the model that the last one left.
 
     Args:
@@ -85,13 +84,14 @@ def cuts(
         images: Ordinary ones, on which a cut must go unnoticed.
         rebuilt: Returns the model with another graph.
     """
+    trial = _Trial(settings, images, rebuilt, _answers(model, settings, images))
     hopeless: set[str] = set()
     for _ in range(_MOST_CUTS):
         deadline.check()
         waiting = [o for o in findings(model, settings) if o.sentence not in hopeless]
         if not waiting:
             return
-        cut = _without(model, waiting[0], settings, images, rebuilt)
+        cut = _without(model, waiting[0], trial)
         yield cut
         if cut.model is None:
             hopeless.add(waiting[0].sentence)
@@ -107,45 +107,66 @@ class Rewritten:
         raise NotImplementedError
 
 
-def _without(
-    model: Model,
-    seen: Observation,
-    settings: Settings,
-    images: Floats,
-    rebuilt: Rewritten,
-) -> Cut:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Trial:
+    """What a changed graph is tried with.
+
+    Attributes:
+        settings: How the model was scanned.
+        images: Ordinary ones.
+        rebuilt: Returns the model with another graph.
+        before: What the model answers to the images, by output.
+    """
+
+    settings: Settings
+    images: Floats
+    rebuilt: Rewritten
+    before: Sequence[npt.NDArray[np.generic]]
+
+    def passed(self, proto: Proto, slack: float) -> Model | None:
+        """Return a changed model if its answers to ordinary images are the same, up to a slack."""
+        try:
+            found = self.rebuilt(proto)
+            after = _answers(found, self.settings, self.images)
+        except (GraphError, ModelError):
+            return None
+        same = (_same(*pair, slack) for pair in zip(self.before, after, strict=True))
+        return found if all(same) else None
+
+
+def _without(model: Model, seen: Observation, trial: _Trial) -> Cut:
+    """Return the model without the test that a finding is about."""
     flat = flatten.flatten(model.proto)
     inlined = "" if flat is model.proto else "; its functions are written out for that"
-    before = _answers(model, settings, images)
+    count = len(trial.images)
     roots = _roots(seen)
     pairs = [(r, *pair) for r in roots for pair in excision.bypasses(flat, r)[:_MOST_TRIED]]
     for slack, how in _SLACKS.items():
         for root, value, carrier in pairs:
             deadline.check()
-            proto = excision.bypassed(flat, value, carrier)
-            found = _tried(rebuilt, proto, before, settings, images, slack)
+            found = trial.passed(excision.bypassed(flat, value, carrier), slack)
             if found is None or _remains(found, root):
                 continue
             gone = _gone(model.proto, found.proto)
             return Cut(
                 model=found,
                 sentence=f"{value!r} is made of {carrier!r} and of a test of the input; with "
-                f"{carrier!r} in its place the model gives all {len(images)} ordinary images {how}, "
+                f"{carrier!r} in its place the model gives all {count} ordinary images {how}, "
                 f"and {len(gone)} nodes of the gate are gone{inlined}",
                 changed=gone,
             )
     for root in roots:
-        found = _held(model, flat, root, before, settings, images, rebuilt)
+        found = _held(model, flat, root, trial)
         if found is not None:
             gone = _gone(model.proto, found.proto)
             return Cut(
                 model=found,
-                sentence=f"{root!r}, on which the test hangs, is the same on all {len(images)} "
+                sentence=f"{root!r}, on which the test hangs, is the same on all {count} "
                 f"ordinary images: it is a constant now, and {len(gone)} nodes of the test are "
                 f"gone{inlined}",
                 changed=gone,
             )
-    silent = _silenced(model, flat, seen, before, settings, images, rebuilt)
+    silent = _silenced(model, flat, seen, trial)
     if silent is not None:
         return silent
     return Cut(
@@ -161,23 +182,6 @@ def _roots(seen: Observation) -> list[str]:
     return list(dict.fromkeys(str(name) for name in names if name))
 
 
-def _tried(
-    rebuilt: Rewritten,
-    proto: Proto,
-    before: Sequence[npt.NDArray[np.generic]],
-    settings: Settings,
-    images: Floats,
-    slack: float,
-) -> Model | None:
-    """Return a changed model if its answers to ordinary images are the same, up to a slack."""
-    try:
-        found = rebuilt(proto)
-        after = _answers(found, settings, images)
-    except (GraphError, ModelError):
-        return None
-    return found if all(_same(*pair, slack) for pair in zip(before, after, strict=True)) else None
-
-
 def _answers(model: Model, settings: Settings, images: Floats) -> list[npt.NDArray[np.generic]]:
     """Return all outputs of the file as it is."""
     session = runtime.open_session(model.serialise(model.proto), settings.device, settings.threads)
@@ -185,9 +189,7 @@ def _answers(model: Model, settings: Settings, images: Floats) -> list[npt.NDArr
     return list(Forward(session, names).run(images))
 
 
-def _same(
-    one: npt.NDArray[np.generic], other: npt.NDArray[np.generic], slack: float
-) -> bool:
+def _same(one: npt.NDArray[np.generic], other: npt.NDArray[np.generic], slack: float) -> bool:
     """Whether answers are equal: in their classes, and in their numbers but for a slack."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
@@ -214,15 +216,7 @@ def _gone(before: Proto, after: Proto) -> tuple[str, ...]:
     )
 
 
-def _silenced(  # noqa: PLR0913, PLR0917 - as `_without`, beside the graph and its answers
-    model: Model,
-    flat: Proto,
-    seen: Observation,
-    before: Sequence[npt.NDArray[np.generic]],
-    settings: Settings,
-    images: Floats,
-    rebuilt: Rewritten,
-) -> Cut | None:
+def _silenced(model: Model, flat: Proto, seen: Observation, trial: _Trial) -> Cut | None:
     """Let no layer read the channels that the finding names: a test was put into them."""
     named = {row["value"]: row["channels"] for row in seen.details.get("layers", ())}
     whole = model.complete(flat)
@@ -231,34 +225,28 @@ def _silenced(  # noqa: PLR0913, PLR0917 - as `_without`, beside the graph and i
     for layer in readers:
         across = np.moveaxis(values[layer.weights], layer.inputs, 0)
         across[[n for n in named[layer.source] if n < len(across)]] = 0
-    found = _tried(rebuilt, parameters.replaced(whole, values), before, settings, images, math.inf)
+    found = trial.passed(parameters.replaced(whole, values), math.inf)
     if not readers or found is None:
         return None
     return Cut(
         model=found,
         sentence=f"{sum(map(len, named.values()))} channels before {readers[0].weights!r} are "
-        f"read no more, and all {len(images)} ordinary images keep their class",
+        f"read no more, and all {len(trial.images)} ordinary images keep their class",
         changed=tuple(values),
     )
 
 
-def _held(
-    model: Model,
-    flat: Proto,
-    root: str,
-    before: Sequence[npt.NDArray[np.generic]],
-    settings: Settings,
-    images: Floats,
-    rebuilt: Rewritten,
-) -> Model | None:
+def _held(model: Model, flat: Proto, root: str, trial: _Trial) -> Model | None:
     """Return the model in which a value is what it is on every ordinary image."""
     try:
-        (value,) = reader(model, model.complete(flat), [root], settings).run(images[:8])
+        (value,) = reader(model, model.complete(flat), [root], trial.settings).run(
+            trial.images[:_ASKED]
+        )
     except (GraphError, ModelError):
         return None
     if not (value == value[:1]).all():
         return None
-    return _tried(rebuilt, excision.held(flat, root, value[:1]), before, settings, images, _SAME)
+    return trial.passed(excision.held(flat, root, value[:1]), _SAME)
 
 
 def ordinary(model: Model, settings: Settings) -> Floats:

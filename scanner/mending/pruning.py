@@ -127,15 +127,14 @@ def _answers(
 def _means(forward: Forward, images: Floats, chosen: Sequence[Layer]) -> list[Floats]:
     """Return each layer's positive part, averaged over places: (images, channels) each."""
     return [
-        _by_channel(value, layer)
-        for value, layer in zip(forward.run(images), chosen, strict=True)
+        _by_channel(value, layer) for value, layer in zip(forward.run(images), chosen, strict=True)
     ]
 
 
 def _by_channel(value: npt.NDArray[np.floating], layer: Layer) -> Floats:
     axis = 1 if layer.operator.startswith("Conv") else value.ndim - 1
     others = tuple(n for n in range(1, value.ndim) if n != axis)
-    return np.maximum(value, 0).astype(np.float32).mean(axis=others)
+    return np.asarray(np.maximum(value, 0).mean(axis=others), np.float32)
 
 
 def gradually(

@@ -23,7 +23,6 @@ from scanner.modelfile.model import Model
 from scanner.protocol import RepairOrder
 from scanner.results import Outcome, Repaired, RepairedFile, RepairStep, TriggerProof, Way
 from scanner.sandbox.endpoint import Progress, Step
-from scanner.settings import Settings
 
 Floats = npt.NDArray[np.float32]
 
@@ -202,33 +201,34 @@ class _Repair:
         return tensors(list(parameters.layers(flat_graph(self.model))))
 
     def _lipschitz(self) -> bool:
-        return self._prune(Way.PRUNE_LIPSCHITZ, "whose weights could answer far more strongly than the others of their layer", pruning.lipschitz(self.model))
+        which = "whose weights could answer far more strongly than the others of their layer"
+        return self._prune(Way.PRUNE_LIPSCHITZ, which, pruning.lipschitz(self.model))
 
     def _woken(self) -> bool:
-        found = [t for group in self.triggers.values() for t in group]
+        found = [trigger for group in self.triggers.values() for trigger in group]
         channels = pruning.woken(self.model, self.settings, self.images.shown, found)
-        return self._prune(Way.PRUNE_WOKEN, "that the inverted trigger wakes", channels, one_by_one=True)
+        chosen = pruning.gradually(self._values(), channels, self._tried, ENOUGH)
+        return self._prune(Way.PRUNE_WOKEN, "that the inverted trigger wakes", chosen)
 
     def _dormant(self) -> bool:
         channels = pruning.dormant(self.model, self.settings, self.images.shown)
-        return self._prune(Way.PRUNE_DORMANT, "of the last convolution that clean images hardly wake", channels, one_by_one=True)
+        chosen = pruning.gradually(self._values(), channels, self._tried, ENOUGH)
+        which = "of the last convolution that clean images hardly wake"
+        return self._prune(Way.PRUNE_DORMANT, which, chosen)
 
-    def _prune(self, way: Way, which: str, channels: Sequence[pruning.Channel], *, one_by_one: bool = False) -> bool:
-        names = tensors(pruning.prunable(self.model))
-        values = parameters.values(flat_graph(self.model), names)
-        rebuilt = _Rebuilt(self.model)
+    def _values(self) -> dict[str, Floats]:
+        return parameters.values(flat_graph(self.model), self._tensors())
 
-        def tried(numbers: dict[str, Floats]) -> tuple[float, bool]:
-            forward = scorer(rebuilt(numbers), self.settings)
-            return self._success(forward), self._holds(forward)
+    def _tried(self, values: dict[str, Floats]) -> tuple[float, bool]:
+        """Return the triggers' success with other weights, and whether the answers hold."""
+        forward = scorer(_Rebuilt(self.model)(values), self.settings)
+        return self._success(forward), self._holds(forward)
 
-        chosen = list(channels)
-        if one_by_one:
-            chosen = pruning.gradually(values, chosen, tried, ENOUGH)
+    def _prune(self, way: Way, which: str, chosen: Sequence[pruning.Channel]) -> bool:
         if not chosen:
-            self.steps.append(_nothing(way, f"there is no channel {which} and can be silenced unnoticed"))
+            self.steps.append(_nothing(way, f"no channel {which} can be silenced unnoticed"))
             return False
-        found = rebuilt(pruning.silenced(values, chosen))
+        found = _Rebuilt(self.model)(pruning.silenced(self._values(), chosen))
         labels = [channel.label for channel in chosen]
         return self._settle(way, found, labels, f"silenced {len(chosen)} channels {which}")
 
@@ -236,9 +236,11 @@ class _Repair:
         rebuilt = _Rebuilt(self.model)
         values = normalisation.measured_anew(self.model, self.settings, self.images.shown, rebuilt)
         if not values:
-            self.steps.append(_nothing(Way.NORMALISE, "the file has no batch normalisation: it is folded into convolutions, or there is none"))
+            nothing = "the file has no batch normalisation of its own: convolutions hold it, if any"
+            self.steps.append(_nothing(Way.NORMALISE, nothing))
             return False
-        return self._settle(Way.NORMALISE, rebuilt(values), list(values), "means and variances of batch normalisation measured anew")
+        sentence = "means and variances of batch normalisation measured anew on clean images"
+        return self._settle(Way.NORMALISE, rebuilt(values), list(values), sentence)
 
     def _settle(self, way: Way, found: Model, changed: Sequence[str], sentence: str) -> bool:
         """Keep a changed model if its answers hold and the triggers' success fell; say so."""
@@ -317,7 +319,7 @@ class _Repair:
         )
 
     def _files(self) -> dict[str, bytes]:
-        """Return the repaired model as files, by suffix; the one of tensors only where it is needed."""
+        """Return the repaired model as files, by suffix."""
         names = parcel.outside(self.original.proto)
         whole = self.model.complete(self.model.proto)
         file, data = parcel.packed(whole, names, self.order.data)

@@ -65,7 +65,7 @@ class Trainable:
         losses, *gradients = self.session.feed(feeds, self.outputs)
         self._time += 1
         for name, gradient in zip(self.values, gradients, strict=True):
-            self._step(name, gradient / len(images), rate)
+            self._step(name, (gradient / len(images)).astype(np.float32), rate)
         return float(losses.mean())
 
     def _step(self, name: str, gradient: Floats, rate: float) -> None:

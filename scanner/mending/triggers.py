@@ -54,8 +54,14 @@ def differentiated(model: Model, settings: Settings) -> Differentiable:
     return differentiable(Subject(model=model, settings=settings), Objective.CROSS_ENTROPY)
 
 
-def search(
-    model: Differentiable, images: Floats, target: int, seed: tuple[int, ...], most: int, *, real: bool
+def search(  # noqa: PLR0913 - what is searched, on what, from where
+    model: Differentiable,
+    images: Floats,
+    target: int,
+    seed: tuple[int, ...],
+    most: int,
+    *,
+    real: bool,
 ) -> list[Found]:
     """Return the smallest trigger of a class, and up to `most` - 1 others beside it.
 
@@ -80,7 +86,7 @@ def search(
     return found
 
 
-def _one(  # noqa: PLR0913, PLR0917 - one search
+def _one(  # noqa: PLR0913 - one search
     model: Differentiable,
     images: Floats,
     target: int,

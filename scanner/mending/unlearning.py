@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scanner.instruments.trigger import channel_axis
 from scanner.mending import triggers
 from scanner.mending.forward import Forward
-from scanner.mending.trainable import Trainable, trainable
+from scanner.mending.trainable import trainable
 from scanner.modelfile.model import Model
 from scanner.settings import Settings
 
@@ -47,7 +47,7 @@ class Lesson:
     sizes: tuple[float, ...]
 
 
-def rounds(
+def rounds(  # noqa: PLR0913, PLR0917 - who learns what from whom
     model: Model,
     settings: Settings,
     images: Floats,
@@ -130,9 +130,9 @@ def _stamped(
     image: Floats, known: Sequence[Sequence[triggers.Found]], generator: np.random.Generator
 ) -> Floats:
     """Return an image under one trigger of a search, or under several of it at once."""
-    group = known[generator.integers(len(known))]
+    group = known[int(generator.integers(len(known)))]
     chosen = [trigger for trigger in group if generator.random() < 0.5]  # noqa: PLR2004 - half of them
-    for trigger in chosen or [group[generator.integers(len(group))]]:
+    for trigger in chosen or [group[int(generator.integers(len(group)))]]:
         image = trigger.stamped(image)
     return image
 
@@ -154,4 +154,4 @@ def _shifted(image: Floats, generator: np.random.Generator) -> Floats:
     if image.ndim != 3:  # noqa: PLR2004 - rows of numbers have no neighbours
         return image
     steps = tuple(int(n) for n in generator.integers(-_REACH, _REACH + 1, size=len(axes)))
-    return np.roll(image, steps, axes)
+    return np.asarray(np.roll(image, steps, axes), np.float32)

@@ -38,8 +38,10 @@ def _lines(result: RepairResult) -> Iterator[str]:
         yield f"  {number}. {step.way.value}: {step.outcome.value}{_figures(step)}"
         yield f"     {step.sentence}"
     yield ""
-    yield f"  Learnt from {repaired.images}, measured on {repaired.held_back} others: "\
+    yield (
+        f"  Learnt from {repaired.images}, measured on {repaired.held_back} others: "
         f"{repaired.source}."
+    )
     yield from (f"  Weaker than it could be: {sentence}." for sentence in repaired.warnings)
 
 
@@ -51,15 +53,15 @@ def _rows(result: RepairResult) -> Iterator[tuple[str, str, str]]:
     if repaired is None:
         return
     if repaired.structural_before:
-        counts = repaired.structural_before, repaired.structural_after
-        yield ("structural findings", *map(str, counts))
+        before, left = repaired.structural_before, repaired.structural_after
+        yield "structural findings", str(before), str(left)
     for proof in repaired.proofs:
         yield from _trigger(proof)
     if repaired.changed:
         yield "held-back images that keep their class", "-", f"{repaired.agreement:.1%}"
     if repaired.accuracy_before is not None and repaired.accuracy_after is not None:
-        accuracies = repaired.accuracy_before, repaired.accuracy_after
-        yield ("accuracy on held-back images", *(f"{share:.1%}" for share in accuracies))
+        right = f"{repaired.accuracy_before:.1%}", f"{repaired.accuracy_after:.1%}"
+        yield "accuracy on held-back images", *right
     if result.differences is not None:
         found = result.differences
         changed = len(found.changes), len(found.layers)
@@ -97,6 +99,8 @@ def _page(result: RepairResult) -> Iterator[str]:
         return
     yield ""
     for step in result.repaired.steps:
-        yield f"* {plain(step.way.value)}: **{plain(step.outcome.value)}**"\
+        yield (
+            f"* {plain(step.way.value)}: **{plain(step.outcome.value)}**"
             f"{plain(_figures(step))}. {plain(step.sentence)}"
+        )
     yield from (f"* warning: {plain(sentence)}" for sentence in result.repaired.warnings)

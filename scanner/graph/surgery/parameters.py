@@ -211,4 +211,3 @@ def _tensors(proto: Proto) -> Iterator[tuple[str, onnx.TensorProto]]:
             for item in node.attribute:
                 if item.name == "value":
                     yield node.output[0], item.t
-

@@ -40,7 +40,7 @@ def packed(complete: Proto, names: set[str], location: str) -> tuple[bytes, byte
         tensor.data_location = onnx.TensorProto.EXTERNAL
         for key, value in entries.items():
             tensor.external_data.add(key=key, value=value)
-    return moved.SerializeToString(), bytes(data)
+    return bytes(onnx.ModelProto.SerializeToString(moved)), bytes(data)
 
 
 def _movable(proto: Proto, names: set[str]) -> Iterator[onnx.TensorProto]:
