@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from scanner.errors import NoGradientError, UnsupportedModelError
+from scanner.errors import NoGradientError, UnsupportedModelError, UsageError
 from scanner.graph.core.draft import Proto
 from scanner.graph.surgery import parameters, parcel
 from scanner.instruments import probes, runtime
@@ -133,6 +133,12 @@ class _Repair:
     def _remove_trained(self) -> None:
         """Remove triggers of the target classes from the weights: the first way that does."""
         searched = triggers.differentiated(self.model, self.settings)
+        outside = next((t for t in self.order.targets if t >= searched.classes), None)
+        if outside is not None:
+            raise UsageError(
+                f"there is no class {outside}",
+                remedy=f"the model has the classes 0 to {searched.classes - 1}",
+            )
         for target in self.order.targets:
             seed = (self.settings.seed, target)
             self.triggers[target] = triggers.search(

@@ -144,7 +144,7 @@ def _varied(images: Floats, generator: np.random.Generator) -> Floats:
     shape = (_KEPT, *[1] * (images.ndim - 1))
     share = np.where(generator.random(shape) < 0.5, 1.0, generator.random(shape))  # noqa: PLR2004 - half
     mixed = share * shifted + (1 - share) * images[places[1]]
-    return mixed.astype(np.float32)
+    return np.asarray(mixed, np.float32)
 
 
 def _shifted(image: Floats, generator: np.random.Generator) -> Floats:

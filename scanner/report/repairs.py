@@ -65,7 +65,7 @@ def _rows(result: RepairResult) -> Iterator[tuple[str, str, str]]:
     if result.differences is not None:
         found = result.differences
         changed = len(found.changes), len(found.layers)
-        yield "nodes, and layers, that differ from the original", "-", "{}, {}".format(*changed)
+        yield "nodes and layers that the original has not", "-", "{}, {}".format(*changed)
 
 
 def _trigger(proof: TriggerProof) -> Iterator[tuple[str, str, str]]:
