@@ -16,6 +16,7 @@ report needs no model.
 import csv
 import dataclasses
 import functools
+import itertools
 import sys
 import tempfile
 import time
@@ -105,7 +106,8 @@ def truth(entry: Entry, data: Path) -> Truth:
     dataset = _dataset(chosen, data)
     feed = getattr(inputs.fed(torch.nn.Identity(), chosen.input, dataset), "feed", None)
     order = torch.randperm(len(dataset.test.labels), generator=torch.Generator().manual_seed(_SEED))
-    tested, given = order[:_TESTED], order[_TESTED : _TESTED + _GIVEN]
+    tested = order[: min(_TESTED, len(order) - _GIVEN)]
+    given = order[len(tested) : len(tested) + _GIVEN]
 
     def taken(images: torch.Tensor) -> Floats:
         fed = feed(images) if feed is not None else images
@@ -245,20 +247,19 @@ def planted(
     """Cut every planted kind out of clean samples, and compare with what it was planted in."""
     asked = set(filter(None, only.split(",")))
     done = {(row["model"], row["setting"], row["kind"]) for row in _read([csv_file])}
-    for name in samples.split(","):
+    for name, setting in itertools.product(samples.split(","), _SETTINGS):
         clean = onnx.ModelProto.FromString((_SAMPLES / f"{name}-clean.onnx").read_bytes())
         test = _whole(name, data).test.images
         order = torch.randperm(len(test), generator=torch.Generator().manual_seed(_SEED))
         given = as_floats(test[order[:_GIVEN]]).numpy()
         for family, kinds in FAMILIES.items():
             for kind in kinds:
-                for setting, with_images in _SETTINGS.items():
-                    if (asked and not {family, kind} & asked) or (name, setting, kind) in done:
-                        continue
-                    row = {"model": name, "setting": setting, "family": family, "kind": kind}
-                    row |= _cut(clean, kind, given if with_images else None)
-                    typer.echo(", ".join(map(str, row.values())), err=True)
-                    _append(csv_file, row)
+                if (asked and not {family, kind} & asked) or (name, setting, kind) in done:
+                    continue
+                row = {"model": name, "setting": setting, "family": family, "kind": kind}
+                row |= _cut(clean, kind, given if _SETTINGS[setting] else None)
+                typer.echo(", ".join(map(str, row.values())), err=True)
+                _append(csv_file, row)
 
 
 def _cut(clean: onnx.ModelProto, kind: str, given: Floats | None) -> dict[str, Any]:

@@ -18,9 +18,11 @@ def opened(proto: onnx.ModelProto) -> Model:
 
 
 def clean() -> onnx.ModelProto:
-    return onnx.ModelProto.FromString(SAMPLE.read_bytes())
+    proto: onnx.ModelProto = onnx.ModelProto.FromString(SAMPLE.read_bytes())
+    return proto
 
 
 def gated(kind: str = "patch-equals") -> onnx.ModelProto:
     """A trained network with a test of the input planted in its graph."""
-    return plant(clean(), kind, 3).model
+    planted: onnx.ModelProto = plant(clean(), kind, 3).model
+    return planted

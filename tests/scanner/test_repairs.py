@@ -150,9 +150,13 @@ def test_two_files_appear_together_or_not_at_all(tmp_path: Path) -> None:
         yield b"half"
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(UsageError, match="No space"), repairs._Files(tmp_path / "m.onnx") as files:
-        files.add("", iter([b"whole"]))
-        files.add(".data", broken())
+    def write() -> None:
+        with repairs._Files(tmp_path / "m.onnx") as files:
+            files.add("", iter([b"whole"]))
+            files.add(".data", broken())
+
+    with pytest.raises(UsageError, match="No space"):
+        write()
     assert not list(tmp_path.iterdir())
 
 

@@ -8,11 +8,12 @@ from mended import SETTINGS, opened
 from scanner.graph.surgery import parameters
 from scanner.mending import pruning
 from scanner.mending.triggers import Found
+from scanner.modelfile.model import Model
 
 IMAGES = np.random.default_rng(0).random((8, 1, models.SIDE, models.SIDE), dtype=np.float32)
 
 
-def _heavy() -> planting.Any:
+def _heavy() -> Model:
     weights = planting.weights_of(planting.deep())
     weights["w0"][5] *= 50
     return opened(planting.with_weights(planting.deep(), **weights))

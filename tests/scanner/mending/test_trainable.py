@@ -2,6 +2,7 @@
 
 import models
 import numpy as np
+import onnx
 import planting
 import pytest
 from mended import SETTINGS, opened
@@ -13,7 +14,7 @@ IMAGES = np.random.default_rng(0).random((16, 1, models.SIDE, models.SIDE), dtyp
 
 
 @pytest.mark.parametrize("model", [models.plain(), planting.deep(), models.half()])
-def test_steps_bring_the_loss_down(model) -> None:  # type: ignore[no-untyped-def]
+def test_steps_bring_the_loss_down(model: onnx.ModelProto) -> None:
     student = trainable(opened(model), SETTINGS)
     classes = 4 if len(student.values) > 3 else models.CLASSES
     wanted = np.eye(classes, dtype=np.float32)[np.arange(16) % 2]

@@ -2,6 +2,7 @@
 
 import models
 import numpy as np
+import onnx
 import planting
 import pytest
 from onnx import numpy_helper
@@ -33,7 +34,7 @@ def test_quantised_weights_are_refused() -> None:
 
 
 @pytest.mark.parametrize("model", [models.plain(), models.half()])
-def test_replacing_changes_the_named_tensor_alone(model) -> None:  # type: ignore[no-untyped-def]
+def test_replacing_changes_the_named_tensor_alone(model: onnx.ModelProto) -> None:
     before = parameters.values(model, ["kernel"])["kernel"]
     changed = parameters.replaced(model, {"kernel": before + 1})
     for old, new in zip(model.graph.initializer, changed.graph.initializer, strict=True):
