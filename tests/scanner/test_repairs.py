@@ -12,6 +12,7 @@ import mended
 import models
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from scanner import repairs
 from scanner.errors import UsageError, WorkerCrashedError
@@ -65,6 +66,17 @@ def test_a_gate_is_cut_from_a_file(gated: Path) -> None:
     assert result.after is not None
     assert not any(finding.observations for finding in result.after.findings)
     assert sorted(path.name for path in gated.parent.iterdir()) == ["fixed.onnx", "gated.onnx"]
+
+
+def test_tensors_that_are_kept_outside_stay_outside(tmp_path: Path) -> None:
+    path = models.save(mended.gated(), tmp_path / "gated.onnx", external=True)
+    output = tmp_path / "fixed.onnx"
+    result = repairs.repair(path, output, settings=Settings(detectors=("graph_logic",)))
+    assert result.ending is Ending.REPAIRED
+    after = onnx.load(output)
+    assert (tmp_path / "fixed.onnx.data").stat().st_size > 50_000
+    for old, new in zip(mended.clean().graph.initializer, after.graph.initializer, strict=True):
+        assert numpy_helper.to_array(old).tobytes() == numpy_helper.to_array(new).tobytes()
 
 
 def test_a_model_that_nothing_speaks_against_is_left_alone(tmp_path: Path) -> None:
