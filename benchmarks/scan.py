@@ -4,6 +4,7 @@ import argparse
 import compileall
 import json
 import platform
+import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,6 +20,17 @@ CALL = (
     "import sys; from scanner import Settings, scan; "
     "scan(sys.argv[1], sys.argv[2:], Settings(detectors=({!r},)))"
 )
+IDLE = """
+import scanner
+from scanner import Settings, protocol, questions
+from scanner.sandbox import worker
+
+settings = Settings(detectors=({!r},))
+worker.prestart(questions.PRELOAD, 2)
+with worker.take(questions.PRELOAD) as one, worker.take(questions.PRELOAD) as other:
+    for child in (one, other):
+        child.ask(protocol.PREPARE, settings, questions.allowance_for(settings, ()))
+"""
 DETECTOR = "overactivation"
 WITHOUT_GRADIENTS = (
     "integrity",
@@ -90,6 +102,21 @@ def against_naive(name: str, models: Sequence[Path], bar: float, rounds: int) ->
     return Ratio(name=f"CPU time, naive : scan(), {name}", values=values, bar=bar, side=ABOVE)
 
 
+def idle(name: str, models: Sequence[Path], rounds: int) -> str:
+    """Say what the naive way's CPU time is over that of two confined children that open nothing."""
+
+    def children() -> Usage:
+        return run([sys.executable, "-c", IDLE.format(DETECTOR)], environment=THREADS)
+
+    plain, ours = alternate(lambda: naive(models), children, rounds)
+    values = quotients(plain, ours, lambda usage: usage.cpu)
+    return (
+        f"      CPU time, naive : two children that open nothing, {name}: "
+        f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f}, "
+        f"n = {len(values)}); no scan can have more"
+    )
+
+
 def against_imports(models: Sequence[Path], rounds: int) -> Ratio:
     """Return the command's wall time over that of its two largest imports."""
     ours, floor = alternate(lambda: command(models), imports, rounds)
@@ -138,6 +165,7 @@ def ratios(rounds: int) -> Sequence[Ratio]:
         add(*light(suspect, rounds))
     for models in samples:
         add(against_naive(models[0].stem, models, 1.3, rounds))
+        print(idle(models[0].stem, models, rounds), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         large = [resnet50.write(Path(folder) / f"resnet50-{seed}.onnx", seed) for seed in (1, 2)]
         add(against_naive("ResNet-50", large, 10, max(1, rounds // 3)))

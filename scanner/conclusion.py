@@ -11,6 +11,7 @@ from scanner.errors import ScannerError
 from scanner.judging import population, ranks, recipes, unanalysable, verdict
 from scanner.protocol import Examination, Source
 from scanner.results import (
+    Comparison,
     Failure,
     Finding,
     ModelIdentity,
@@ -61,6 +62,7 @@ def judged(examination: Examination, settings: Settings, seconds: float) -> Scan
         warnings=(
             *_disagreement(examination, concluded, bool(failures), settings),
             *examination.warnings,
+            *([suspect.images_doubt] if suspect.images_doubt not in {"", reason} else []),
         ),
         advice=tuple(
             verdict.advice(judgement.verdict, findings, examination.populations, settings)
@@ -113,10 +115,12 @@ class _Conclusion:
 
 def _concluded(examination: Examination, failed: bool, settings: Settings) -> _Conclusion:
     findings = tuple(_findings(examination, settings.alpha))
-    rank = ranks.together(examination.comparisons, examination.populations)
+    # What noise was answered that was taken for images has no place among what images were.
+    told = () if examination.suspect.images_doubt else examination.comparisons
+    rank = ranks.together(told, examination.populations)
     judged = rank is not None and ranks.enough(rank.models, settings.alpha)
-    stranger = None if judged else _stranger(examination, settings)
-    driver = ranks.driver(examination.comparisons) if _whole(examination, findings) else None
+    stranger = None if judged else _stranger(told, examination, settings)
+    driver = ranks.driver(told) if _whole(examination, findings) else None
     judgement = verdict.combine(
         findings,
         rank,
@@ -125,6 +129,7 @@ def _concluded(examination: Examination, failed: bool, settings: Settings) -> _C
         settings=settings,
         stranger=stranger,
         doubts=examination.doubts,
+        unfit=examination.suspect.images_doubt,
         driver=driver,
     )
     return _Conclusion(
@@ -132,14 +137,14 @@ def _concluded(examination: Examination, failed: bool, settings: Settings) -> _C
     )
 
 
-def _stranger(examination: Examination, settings: Settings) -> recipes.Stranger | None:
+def _stranger(
+    comparisons: Sequence[Comparison], examination: Examination, settings: Settings
+) -> recipes.Stranger | None:
     """Return the suspect's place among networks of other recipes than its own."""
     suspect, references = examination.suspect, len(examination.references)
-    if not examination.comparisons:
+    if not comparisons:
         return None
-    return recipes.stranger(
-        examination.comparisons, suspect.skips, references, settings, recipes.shipped()
-    )
+    return recipes.stranger(comparisons, suspect.skips, references, settings, recipes.shipped())
 
 
 def _among_others(stranger: recipes.Stranger) -> str:
@@ -187,7 +192,7 @@ def _whole(examination: Examination, findings: Sequence[Finding]) -> bool:
 def _rests_on(examination: Examination) -> str | None:
     """Say which clean models judged, and why these."""
     found = next((p for p in examination.populations if p.values), None)
-    if found is None:
+    if found is None or examination.suspect.images_doubt:
         return None
     fits = (
         ""

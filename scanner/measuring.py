@@ -33,7 +33,7 @@ from scanner.judging.courses import repeated, same_course
 from scanner.judging.verdict import half_searched
 from scanner.limits import Limits
 from scanner.modelfile.model import Model
-from scanner.protocol import NOT_THE_FILE
+from scanner.protocol import IMAGES_RULE, NOT_THE_FILE
 from scanner.results import (
     Failure,
     InputRange,
@@ -113,6 +113,9 @@ def measure(  # noqa: PLR0913 - what is measured, how, and what is known already
         course.run(detector, unsuitable)
         share.finish()
     course.check_witnesses(detectors)
+    doubt = ""
+    if settings.has_images and scanned is None and not unsuitable:
+        doubt = course.images_doubt()
     return ModelRecord(
         model=model.identity,
         measurements=tuple(course.measurements),
@@ -127,6 +130,7 @@ def measure(  # noqa: PLR0913 - what is measured, how, and what is known already
         ),
         input_range=own_range,
         likeness=_likeness(model, settings, detectors) if compared else None,
+        images_doubt=doubt,
     )
 
 
@@ -206,6 +210,18 @@ class _Course:
             )
             found = checked(load([NOT_THE_FILE])[0].measure(subject))
             self.measurements += [found] if found.observations else []
+
+    def images_doubt(self) -> str:
+        """Say what is wrong with the user's images; where they do not fit, that is a failure.
+
+        Whether any detector looked at them or not: who gives images wants them to count.
+        """
+        doubt, failures = "", list[Failure]()
+        with contained(IMAGES_RULE, self._settings.limits, failures):
+            doubt = suitability.images_doubt(self._model, self._settings)
+        told = [failure.error for failure in self.failures]
+        self.failures += [failure for failure in failures if failure.error not in told]
+        return doubt
 
     def provider(self) -> str:
         """Return the execution provider that ran the model."""

@@ -23,6 +23,7 @@ from scanner.values import Base64, Identifier, frozen
 # was not asked for, but is then reported only if it finds something.
 NOT_THE_FILE = "not-the-file"
 MODEL_RULE = "model"  # of a failure that concerns a whole file
+IMAGES_RULE = "images"  # of one that concerns the user's images
 
 
 @frozen

@@ -157,7 +157,8 @@ def vouched(examination: Examination, job: Job, preparation: Preparation | None)
         rule.id != protocol.NOT_THE_FILE for rule in extra
     ):
         raise WorkerCrashedError.no_answer("rules")
-    known = {rule.id for rule in examination.rules} | {protocol.NOT_THE_FILE, protocol.MODEL_RULE}
+    others = {protocol.NOT_THE_FILE, protocol.MODEL_RULE, protocol.IMAGES_RULE}
+    known = {rule.id for rule in examination.rules} | others
     records = (examination.suspect, *examination.references)
     opinions: list[Examination | SecondOpinion] = [examination]
     opinions += [examination.second] if examination.second else []

@@ -21,6 +21,7 @@ from scanner.results import (
     Failure,
     Finding,
     Grant,
+    Input,
     InputRange,
     Measurement,
     ModelIdentity,
@@ -213,6 +214,37 @@ def hostile(path: str = "a\x1b[2J|<b>@you.onnx") -> ScanResult:
                 rule="graph_logic/spare-bytes", reason="our own exporter", expires="2030-12-31"
             ),
         ),
+    )
+
+
+def gated(path: str = "gate.onnx") -> ScanResult:
+    """A result whose graph tests the input, with an input that opens the gate."""
+    generator = np.random.default_rng(2)
+    plain = generator.random((1, 28, 28)).astype(np.float32)
+    opens = plain.copy()
+    opens[0, 25:, 25:] = 1
+    before, after = (Array.packed(image.tobytes(), image.shape) for image in (plain, opens))
+    seen = Observation(
+        code="input-gate",
+        severity=Severity.CONFIRMED,
+        sentence="A test of the input (Equal at 'test') chooses what becomes of 'scores'",
+        nodes=("crop", "test", "any", "gate"),
+        details={
+            "tests": [{"node": "test", "operator": "Equal"}],
+            "gates": [{"node": "gate", "operator": "Where"}],
+            "gated": "scores",
+        },
+        input=Input(
+            image=after, original=before, low=0.0, high=1.0,
+            class_before=1, class_after=3, class_without=1, success=1.0,
+        ),
+    )  # fmt: skip
+    whole = hostile(path)
+    finding = dataclasses.replace(
+        whole.findings[0], observations=(seen,), reason=seen.sentence, statistic=4.0
+    )
+    return dataclasses.replace(
+        whole, findings=(finding,), reason=seen.sentence, score=1.0, index=None, suppressions=()
     )
 
 

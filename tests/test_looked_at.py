@@ -1,5 +1,7 @@
 """The HTML report in a browser: nothing overflows, nothing is blocked, no rule of axe is broken.
 
+A page of 500 models opens in time, and everything on a page can be reached with the keyboard.
+
 Needs Chromium, and the extra `looks`. Screenshots go to the folder that SCAN_SCREENSHOTS names.
 """
 
@@ -11,17 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from examples import hostile, result, unopened
+from examples import gated, hostile, result, unopened
 from pages import StringPage
 from rich.console import Console
 
 from scanner.report.html import HtmlReport
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 # Without these a browser looks for its maker's hosts; root has no other sandbox than none.
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 ROOT = ["--no-sandbox"] if hasattr(os, "getuid") and os.getuid() == 0 else []
-PAGES = {"one": [result()], "hostile": [hostile()], "several": [result(), hostile(), unopened()]}
+PAGES = {
+    "one": [result()],
+    "hostile": [hostile()],
+    "several": [result(), hostile(), unopened()],
+    "gate": [gated()],
+}
+MOST_SECONDS = 2.0  # in which a page of many models opens
 WIDTHS = (360, 800, 1280)
 
 pytestmark = [
@@ -84,3 +93,51 @@ def test_models_are_chosen_filtered_and_sorted(browser: Any, tmp_path: Path) -> 
     shown.click("td a")
     (article,) = visible("article.model")
     assert "Everything else" in article
+
+
+def test_a_page_of_500_models_opens_in_time(browser: Any, tmp_path: Path) -> None:
+    models = [result(f"model-{number}.onnx") for number in range(500)]
+    page = StringPage(Console(file=io.StringIO()))
+    HtmlReport().render(models, page, count=len(models))
+    file = tmp_path / "many.html"
+    file.write_text(page.text, encoding="utf-8")
+    shown = browser.new_page()
+    shown.goto(file.as_uri(), wait_until="load")
+    painted = shown.evaluate(
+        """() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(
+             () => done(performance.now()))))"""
+    )
+    assert painted < MOST_SECONDS * 1000
+    assert len(shown.query_selector_all(".tiles svg")) == 500
+
+
+def test_everything_is_reached_with_the_keyboard(browser: Any, tmp_path: Path) -> None:
+    page = StringPage(Console(file=io.StringIO()))
+    HtmlReport().render(PAGES["several"], page, count=3)
+    file = tmp_path / "several.html"
+    file.write_text(page.text, encoding="utf-8")
+    shown = browser.new_page()
+    shown.goto(file.as_uri())
+    reached = []
+    for _ in range(40):
+        shown.keyboard.press("Tab")
+        reached.append(shown.evaluate("document.activeElement.tagName"))
+    assert {"INPUT", "BUTTON", "A", "DIV"} <= {*reached}, "filters, sorting, models, wide tables"
+    shown.goto(f"{file.as_uri()}#m0")
+    summary = shown.query_selector("article#m0 summary")
+    summary.focus()
+    shown.keyboard.press("Enter")
+    assert summary.evaluate("element => element.parentNode.open")
+
+
+def test_a_printed_page_shows_what_is_folded(browser: Any, tmp_path: Path) -> None:
+    page = StringPage(Console(file=io.StringIO()))
+    HtmlReport().render(PAGES["one"], page, count=1)
+    file = tmp_path / "one.html"
+    file.write_text(page.text, encoding="utf-8")
+    shown = browser.new_page()
+    shown.goto(file.as_uri())
+    folded = shown.query_selector("details:not([open]) dl")
+    assert not folded.is_visible()
+    shown.emulate_media(media="print")
+    assert folded.is_visible()

@@ -17,6 +17,7 @@ from scanner.cli.wording import in_options
 from scanner.errors import ScannerError, UsageError
 from scanner.protocol import Check, Layer
 from scanner.report import Listing, ListingReport
+from scanner.report import json as as_json
 from scanner.report.escape import printable
 from scanner.settings import Settings
 from scanner.values import to_json
@@ -122,8 +123,9 @@ def detectors(chosen: options.FormatOptions) -> None:
 
 
 @options.takes_options
-def doctor(chosen: options.PrintOptions) -> None:  # noqa: ARG001 - its options act by themselves
+def doctor(chosen: options.FormatOptions) -> None:
     """Show versions, the providers that are usable, and what isolates a model."""
+    listing_report(chosen.format, "an installation")
     from scanner import pipeline  # noqa: PLC0415 - nothing for --help
 
     facts = pipeline.diagnose()
@@ -145,10 +147,13 @@ def doctor(chosen: options.PrintOptions) -> None:  # noqa: ARG001 - its options 
     shared = [f"{p.name}: {', '.join(p.distributions)}" for p in facts.shared_packages]
     if shared:
         rows["shared packages"] = "\n".join(shared)
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    for name, value in rows.items():
-        table.add_row(name, value)
-    Output().console.print(table)
+    if chosen.format == "json":
+        Output().write(as_json.write({"python": rows["python"], **to_json(facts)}))
+    else:
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        for name, value in rows.items():
+            table.add_row(name, value)
+        Output().console.print(table)
     if len(facts.runtimes) > 1:
         raise UsageError(
             "both onnxruntime and onnxruntime-gpu are installed, and overwrite each other's files",

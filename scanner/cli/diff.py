@@ -1,6 +1,7 @@
 """`scan diff`: what a model has that another of the same network has not."""
 
 import secrets
+import shlex
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -12,12 +13,14 @@ from scanner.cli.exits import CLEAN, INCONCLUSIVE, SUSPICIOUS
 from scanner.cli.output import Output
 from scanner.report import Listing
 from scanner.report.escape import printable
-from scanner.results import Change, Diff, Differences, LayerChange
+from scanner.results import Change, Diff, Differences, Kind, LayerChange, Relation
 from scanner.settings import Settings
 from scanner.values import to_json
 
 _COLUMNS = ("what", "node", "operator", "suspect", "reference", "explained by")
 _MOST_ROWS = 200
+# Weights that may hold what those of the reference do not.
+_TRAINED = frozenset({Relation.FINE_TUNED, Relation.UNRELATED})
 _LONGEST = 2000
 _Suspect = Annotated[
     str, typer.Argument(metavar="SUSPECT", help="An ONNX file.", show_default=False)
@@ -47,7 +50,10 @@ def diff(suspect: _Suspect, reference: _Reference, chosen: options.FormatOptions
     if chosen.format == "table":
         # As in a scan, the answer comes first, and what it rests on below.
         for observation in seen:
-            _write(page, f"{observation.severity.name.lower()}: {observation.sentence}.")
+            end = "" if observation.sentence.endswith("?") else "."
+            _write(page, f"{observation.severity.name.lower()}: {observation.sentence}{end}")
+        for sentence in _hints(found):
+            _write(page, sentence)
         if rows:
             page.write("\n")
     if rows or chosen.format != "table":
@@ -60,6 +66,24 @@ def diff(suspect: _Suspect, reference: _Reference, chosen: options.FormatOptions
     code = _exit_code(found)
     if code != CLEAN:
         raise typer.Exit(code)
+
+
+def _hints(found: Diff) -> Iterator[str]:
+    """Yield what an answer does not say, and what to do about it."""
+    told, suspect, reference = found.differences, found.suspect.path, found.reference.path
+    if not told.obstacle and not told.grave and told.weights in _TRAINED:
+        command = shlex.join(["scan", suspect, "--reference", reference])
+        yield (
+            "A diff sees what was added to a file or changed in it, and nothing of what a whole "
+            f"network was trained to do. To look for that: {command}"
+        )
+    kinds = {change.kind for change in told.unexplained}
+    if Kind.REMOVED in kinds and Kind.ADDED not in kinds:
+        command = shlex.join(["scan", "diff", reference, suspect])
+        yield (
+            "The reference has nodes that the suspect has not. If it is the file in doubt, name it "
+            f"first: {command}"
+        )
 
 
 def _write(page: Output, sentence: str) -> None:

@@ -96,10 +96,18 @@ def takes_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def flag(field: "dataclasses.Field[Any]") -> str:
     """Return the option that an option class's field is."""
-    parts = get_args(field.type)
-    option: Any = next(part for part in parts if isinstance(part, typer.models.OptionInfo))
     # In an annotation, Typer keeps the first flag where a default would stand.
-    return str(option.default)
+    return str(_info(field).default)
+
+
+def help_of(field: "dataclasses.Field[Any]") -> str:
+    """Return what the help says of the option that an option class's field is."""
+    return _info(field).help or ""
+
+
+def _info(field: "dataclasses.Field[Any]") -> "typer.models.OptionInfo":
+    parts = get_args(field.type)
+    return next(part for part in parts if isinstance(part, typer.models.OptionInfo))
 
 
 def _is_required(field: "dataclasses.Field[Any]") -> bool:

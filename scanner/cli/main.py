@@ -108,8 +108,17 @@ class Command(typer.core.TyperCommand):
         return super().make_context(info_name, args, parent, **extra)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take `--input-range auto` for what it is, the default: the option takes two numbers."""
-        return super().parse_args(ctx, options.without_auto(args))
+        """Take `--input-range auto` for what it is, the default: the option takes two numbers.
+
+        Raises:
+            UsageError: An option's value is none that it takes.
+        """
+        try:
+            return super().parse_args(ctx, options.without_auto(args))
+        except _WrongUsage as error:
+            # Some versions of Typer say first of which kind of Python's errors it is.
+            error.message = error.message.removeprefix("Value error, ")
+            raise
 
     def get_help_option(self, ctx: Any) -> Any:
         """Return --help, placed in its panel."""

@@ -22,6 +22,7 @@ from scanner.cli.fields import (
     filled,
     filling,
     flag,
+    help_of,
     option,
     takes_options,
 )
@@ -35,7 +36,7 @@ from scanner.values import frozen
 __all__ = [
     "DISPLAY", "PANELS", "CalibrateOptions", "Call", "CheckOptions", "FormatOptions",
     "MeasureOptions", "PrintOptions", "ReportOptions", "ScanOptions", "files", "filled", "filling",
-    "flag", "names", "settings", "takes_options", "without_auto",
+    "flag", "help_of", "names", "settings", "takes_options", "without_auto",
 ]  # fmt: skip
 
 _DEFAULT = Settings()

@@ -4,6 +4,7 @@ import dataclasses
 import datetime as dt
 import functools
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,9 @@ from scanner.cli.output import Output, note
 from scanner.cli.policy import Policy
 from scanner.report import Listing, ListingReport, named
 from scanner.results import ScanResult
+
+_SAID = re.compile(r"\[default: ([^\]]+)\]")
+_UNSET = "not set"
 
 _File = Annotated[
     Path | None,
@@ -67,9 +71,12 @@ def config(chosen: options.FormatOptions, config: _File = None) -> None:
         )
         for entry in found.allowed
     ]
-    cells = [tuple(map(str, row)) for row in rows]
     columns = ("option", "value", "from")
-    data = [dict(zip(columns, row, strict=True)) for row in cells]
+    data = [
+        {name: None if cell is None else str(cell) for name, cell in zip(columns, row, strict=True)}
+        for row in rows
+    ]
+    cells = [tuple(_UNSET if cell is None else str(cell) for cell in row) for row in rows]
     shown = named(chosen.format)
     assert isinstance(shown, ListingReport)  # noqa: S101 - the option takes no other
     listing = Listing(subject="options", columns=columns, rows=cells, data=data)
@@ -89,6 +96,26 @@ def _row(field: "dataclasses.Field[Any]", found: Policy) -> tuple[str, Any, str]
     if variable in os.environ:
         return name, os.environ[variable], variable
     if name in found.options:
-        return name, found.options[name], str(found.path)
-    value = getattr(field.default, "value", field.default)
-    return name, "" if value is None else value, "default"
+        return name, _written(found.options[name]), str(found.path)
+    return name, _told(field), "default"
+
+
+def _written(value: Any) -> Any:
+    """Return a value as people write it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return getattr(value, "value", value)
+
+
+def _told(field: "dataclasses.Field[Any]") -> Any:
+    """Return a default as people write it; what the help says of one that is found out later.
+
+    None where nothing is set.
+    """
+    value = field.default
+    if value is not None:
+        return _written(value)
+    said = _SAID.search(options.help_of(field))
+    return said and said[1]

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from scanner.errors import GraphError, UnsupportedModelError, UsageError, WorkerTimeoutError
 from scanner.graph.logic import excerpt, gates, open_gate
 from scanner.graph.logic.unfold import Flow, unfold
-from scanner.instruments import gate_habits, probes, runtime
+from scanner.instruments import gate_habits, kept, probes, runtime
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.modelfile.model import Model
-from scanner.results import Contribution, Measurement, Observation, Part, Rule, Severity
+from scanner.results import Contribution, Input, Measurement, Observation, Part, Rule, Severity
 from scanner.sandbox import deadline
 from scanner.settings import Device
 
@@ -34,6 +34,8 @@ _ROUNDS = 12
 # Parts of the input range in which a search starts: away from its ends, so that pixels can move
 # both ways.
 _STARTS = ((0.05, 0.9), (0.02, 0.3), (0.6, 0.95))
+_OTHERS = 16
+"""Images that an input's change is tried on."""
 _FEW_CHANGE = 0.25
 """Part of the ordinary images whose class an open gate must change, or it is not worth opening."""
 _OPENED = 0.2  # a decision written as a number is over when it has moved this far
@@ -152,6 +154,7 @@ def _weighed(observation: Observation, ways: gate_habits.Ways | str) -> Observat
                 "blanks": ways.blanks,
                 "textured": ways.textured,
                 "featureless": ways.featureless,
+                "varied": ways.varied,
                 "guesses": ways.guesses,
             },
         },
@@ -205,8 +208,10 @@ def _habits(
         Severity.WARNING,
         f"{taken}, and featureless images do: it may be a guard",
     )
+    # In a network that answers one class anyway, another one for all may be that of other weights.
+    silent = ways.decides is False or (ways.decides is True and not ways.varied)
     yield (
-        ways.decides is False and trained,
+        silent and trained,
         Severity.WARNING,
         f"{taken}; the test and both ways are made of trained weights, as in an early exit",
     )
@@ -231,32 +236,105 @@ def _confirmed(observation: Observation, flow: Flow, subject: Subject) -> Observ
     """Return the observation with what came of trying to open its gate."""
     # A detector does not catch, but for one reason: the graph has already shown the gate, and an
     # error while it is run must not swallow that finding.
+    opened: _Opened | None = None
     try:
-        outcome = _open_gate(str(observation.details["switch"]), flow, subject)
+        outcome, opened = _open_gate(str(observation.details["switch"]), flow, subject)
     except (UnsupportedModelError, UsageError) as error:
         outcome = {"opened": None, "reason": error.problem}
     details = {**observation.details, "confirmation": outcome}
-    if not outcome.get("flips"):
+    if opened is None:
         return dataclasses.replace(observation, details=details)
     sentence = (
         f"{observation.sentence}. Confirmed: an input opens it, and the model answers that input "
         "differently while it is held closed. That shows that the gate is there, not what it is for"
     )
     return dataclasses.replace(
-        observation, severity=Severity.CONFIRMED, sentence=sentence, details=details
+        observation,
+        severity=Severity.CONFIRMED,
+        sentence=sentence,
+        details=details,
+        input=opened.pictured(),
     )
 
 
-def _open_gate(switch: str, flow: Flow, subject: Subject) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Opened:
+    """A gate that an input opens, and the model with the gate in our hands.
+
+    Attributes:
+        switch: The value that decides.
+        trigger: The model up to it.
+        held: The model with it as a further input.
+        span: The input range.
+        original: The image that the search started from, (1, *shape).
+        image: The one that it came to.
+        states: What the switch is on that, and on the first.
+        others: Images that the search did not see, (n, *shape).
+    """
+
+    switch: str
+    trigger: runtime.Session
+    held: runtime.Session
+    span: tuple[float, float]
+    original: Array
+    image: Array
+    states: tuple[Array, Array]
+    others: Array
+
+    def pictured(self) -> Input:
+        """Return the input, with what is answered to it as far as that can be told."""
+        # As for the confirmation, which it comes after: no error takes that away.
+        try:
+            answered = self._answered()
+        except (UnsupportedModelError, WorkerTimeoutError):
+            answered = kept.Answered(original=self.original[0])
+        return kept.pictured(self.image[0], self.span, answered)
+
+    def _answered(self) -> kept.Answered:
+        """Return the classes, and what the same change does to other images.
+
+        Raises:
+            UnsupportedModelError: The model fails on an image.
+            WorkerTimeoutError: The time ran out.
+        """
+        opened, shut = self.states
+        after = self._answer(self.image, opened)
+        share = None
+        alike = kept.changed_alike(self.others, self.original[0], self.image[0])
+        if alike is not None:
+            before, then = (
+                [self._own(each[None]) for each in part] for part in (self.others, alike)
+            )
+            share = kept.success(before, then, kept.class_in(after))
+        return kept.Answered(
+            after=after,
+            without=self._answer(self.image, shut),
+            original=self.original[0],
+            before=self._answer(self.original, shut),
+            success=share,
+        )
+
+    def _own(self, image: Array) -> Array:
+        """Return what the model answers to an image by itself, whichever way the gate is then."""
+        deadline.check()
+        names = [value.name for value in self.trigger.native.get_outputs()]
+        made = dict(zip(names, self.trigger.run(image), strict=True))
+        return self._answer(image, made[self.switch])
+
+    def _answer(self, image: Array, state: Array) -> Array:
+        return self.held.feed({self.held.input_name: image, self.switch: state})[0]
+
+
+def _open_gate(switch: str, flow: Flow, subject: Subject) -> tuple[dict[str, Any], _Opened | None]:
     """Solve the tests backwards for an input that opens the gate, then run it open and held closed.
 
     Several starts are tried until one input flips the answer: a gate that is open need not show on
-    every image.
+    every image. What was opened is returned beside the outcome where it does.
     """
     model, settings = subject.model, subject.settings
     trigger = excerpt.openable(model.proto, switch)
     if trigger is None:
-        return {"opened": None, "reason": "the test lies inside the body of a loop or branch"}
+        return {"opened": None, "reason": "the test lies inside the body of a loop or branch"}, None
     shape = probes.image_shape(model, settings)
     session = runtime.open_session(model.serialise(trigger), Device.CPU, settings.threads)
     low, high = probes.input_range(session.dtype, settings)
@@ -265,20 +343,23 @@ def _open_gate(switch: str, flow: Flow, subject: Subject) -> dict[str, Any]:
     outcome: dict[str, Any] = {}
     for start in _STARTS:
         part = start[0] + (start[1] - start[0]) * rng.random((1, *shape))
-        image = (low + (high - low) * part).astype(session.dtype)
-        solved = _solve(switch, image, flow, session, (low, high))
+        first = (low + (high - low) * part).astype(session.dtype)
+        solved = _solve(switch, first, flow, session, (low, high))
         if solved is not None:
             image, states = solved
             if held is None:
                 whole = excerpt.held(model.proto, switch, excerpt.element_type(states[0]))
                 held = runtime.open_session(model.serialise(whole), Device.CPU, settings.threads)
             outcome = _compare_held(held, switch, image, states)
-        if outcome.get("flips"):
-            return outcome
+            if outcome["flips"]:
+                others = (low + (high - low) * rng.random((_OTHERS, *shape))).astype(session.dtype)
+                return outcome, _Opened(
+                    switch, session, held, (low, high), first, image, states, others
+                )
     return outcome or {
         "opened": False,
         "reason": f"no input was found in {_ROUNDS} rounds from {len(_STARTS)} starts",
-    }
+    }, None
 
 
 def _solve(

@@ -158,7 +158,9 @@ class _Moves:
 def _seen(
     model: Differentiable, images: Floats, trigger: tuple[Floats, Floats], moves: _Moves
 ) -> Observation:
-    stamped = stamp(images[moves.first : moves.first + 1], *trigger)[0]
+    plain = images[moves.first : moves.first + 1]
+    stamped = stamp(plain, *trigger)
+    before, after = (model.predict(each) for each in (plain, stamped))
     named = ", ".join(f"{one} to {other}" for one, other in [*moves.to.items()][:_NAMED])
     more = len(moves.to) - _NAMED
     return Observation(
@@ -168,7 +170,11 @@ def _seen(
         f"{f' and {more} more' if more > 0 else ''}; {moves.share:.0%} of the images held back go "
         "the same way",
         details={"label_map": {str(one): other for one, other in moves.to.items()}},
-        input=kept.pictured(stamped, (model.low, model.high)),
+        input=kept.pictured(
+            stamped[0],
+            (model.low, model.high),
+            kept.Answered(original=plain[0], before=before, after=after),
+        ),
     )
 
 

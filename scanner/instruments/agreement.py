@@ -17,6 +17,14 @@ float32, while the file rounds each layer to 11 bits; where codes are fused, an 
 code or two of 256, layer after layer. Another network differs by about 1."""
 
 _LEAST_SPREAD = 1e-4  # of an answer's largest number: below, float32 has no digits left
+_ALIKE = 0.9
+"""Part of the answers that must name one class."""
+_CLOSE = 0.05
+"""Of the ordinary spread: below, answers hardly differ."""
+_HUGE = 1e30
+"""Stands for infinity: its squares stay finite."""
+_FAR = 1.5
+"""Times the largest ordinary lead: what no image made."""
 _HALVES = {10, 16}  # FLOAT16 and BFLOAT16 of TensorProto.DataType
 
 
@@ -68,3 +76,30 @@ def row_distances(one: Array, other: Array) -> npt.NDArray[np.float64]:
     scale = np.maximum(spread, _LEAST_SPREAD * size)
     floor = max(0.1 * median(scale), 1e-30)
     return np.asarray(np.maximum(apart, gap / np.maximum(scale, floor)), np.float64)
+
+
+def is_made(ordinary: Array, scores: Array) -> bool:
+    """Whether something other than the images makes scores, (n, classes).
+
+    They are of one class, and hardly differ between images, or that class leads by far more than
+    any did. Scores that are all alike, as those of an image that is blanked, name no class.
+    """
+    if scores.shape[1] < 2 or np.isnan(scores).any():  # noqa: PLR2004 - no scores
+        return False
+    ordinary, scores = (
+        np.nan_to_num(part.astype(np.float64), posinf=_HUGE, neginf=-_HUGE)
+        for part in (ordinary, scores)
+    )
+    agreed = np.bincount(scores.argmax(1)).max() >= _ALIKE * len(scores)
+    before, after = (float(np.std(part, axis=0).max()) for part in (ordinary, scores))
+    still = after <= _CLOSE * max(before, _LEAST_SPREAD)
+    named = np.ptp(scores, axis=1).max() > 0
+    # Leads are told in units of how far images differ: another network has scores of another size.
+    far = leads(scores).min() * before > _FAR * leads(ordinary).max() * after
+    return bool(agreed and named and (still or far))
+
+
+def leads(scores: Array) -> Array:
+    """Return by how much each row's first class leads its second, (n,)."""
+    ordered = np.sort(scores, axis=1)
+    return np.asarray(ordered[:, -1] - ordered[:, -2])

@@ -25,7 +25,7 @@ from scanner.graph.layers.logits import find_logits
 from scanner.graph.logic.unfold import unfold
 from scanner.instruments import forcing, kept, probes, waking
 from scanner.instruments.detector import Subject
-from scanner.results import Observation, Severity
+from scanner.results import Input, Observation, Severity
 from scanner.values import frozen
 
 Array = npt.NDArray[Any]
@@ -49,6 +49,8 @@ _ASKED, _FEWER = 24, 10
 _TOO_HEAVY = 100.0
 """A channel that weighs so many times what the others do never came of training: in real networks
 trained on photographs we saw 50."""
+_MEMBER = 0.25
+"""From this part of the weights of what it meets on, a side path is a network of its own."""
 _PLAIN = 9
 """Plain images that are tried, from the lowest value to the highest."""
 _SECONDS, _TO_WAKE = 20.0, 5.0
@@ -327,9 +329,8 @@ def _outcome(effect: forcing.Effect) -> str:
 def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig) -> Observation:
     """Return the observation of a path, with an input that wakes it where one is found."""
 
-    def wakes(image: Array) -> bool:
-        asleep = sleeping.model.answer(image, sleeping.typical)
-        return forcing.differ_in_class(rig.answer_to(image), asleep)
+    def asleep(image: Array) -> Array:
+        return sleeping.model.answer(image, sleeping.typical)
 
     session = rig.reader([sleeping.value])
 
@@ -338,6 +339,7 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
 
     observation, doubt = _observation(path, paths, sleeping), ""
     several = forcing.directions(sleeping.typical, sleeping.held) > 1
+    member = several and _is_member(path, sleeping.value, paths)
     if all(paths.mass(joint.carrier) == 0 for joint in path.joints):
         if several:
             return _doubted(observation, "it corrects the image place by place")
@@ -351,10 +353,18 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
         channels=None,
         shown=sleeping.shown,
         doubt=doubt,
-        wakes=wakes,
+        asleep=asleep,
         reaches=reaches,
+        # Any image moves a member of an ensemble: what tells is one that drives it to its end.
+        must_reach=member,
     )
     return _woken(observation, sleeper, paths, rig)
+
+
+def _is_member(path: _Path, value: str, paths: Paths) -> bool:
+    """Whether a value comes of a network beside the one it meets, as a member of an ensemble."""
+    carried = max(paths.mass(joint.carrier) for joint in path.joints)
+    return carried > 0 and paths.mass(value) >= _MEMBER * carried
 
 
 def _woken(
@@ -368,22 +378,25 @@ def _woken(
     Honest guards against empty pictures wake on those, and on no others.
     """
     ends, rig.until = rig.until, time.monotonic() + _TO_WAKE
-    guards = False
+    guards, woken, shown, how = False, None, None, "none was found"
     try:
         guards = _is_guard(sleeper, rig)
         flow = unfold(rig.flat) if sleeper.channels is None else None
-        image, how = waking.wake(rig, paths, sleeper, flow, textured=guards)
+        woken = waking.wake(rig, paths, sleeper, flow, textured=guards)
+        shown = None if woken is None else _pictured(woken, sleeper, rig)
     except WorkerTimeoutError:
         # Forcing has already shown what the path does: the end of the time takes no finding away.
-        image, how = None, "the time ran out"
+        how = "the time ran out"
     finally:
         rig.until = ends
-    outcome = {"woken": image is not None, "how": how, "empty_images_wake_it": guards}
+    if woken is not None:
+        how, shown = woken.how, shown or kept.pictured(woken.image, rig.span)
+    outcome = {"woken": woken is not None, "how": how, "empty_images_wake_it": guards}
     observation = dataclasses.replace(
         observation, details={**observation.details, "confirmation": outcome}
     )
-    if image is not None:
-        return _with_input(observation, image, rig.span)
+    if shown is not None:
+        return _with_input(observation, shown)
     if guards:
         reason = "only empty images were found to wake it, as if it guards against those"
         return _doubted(observation, reason)
@@ -396,7 +409,8 @@ def _is_guard(sleeper: waking.Sleeper, rig: forcing.Rig) -> bool:
     """Whether an empty image wakes it, or half of the plain ones: a bright one alone does not."""
     plain = forcing.plain(rig.images.shape[1:], rig.span, _PLAIN)
     images = [probes.rounded(image, rig.dtype) for image in plain]
-    woken = [sleeper.reaches(image) or sleeper.wakes(image) for image in images]
+    reached = sleeper.reaches or (lambda _: False)
+    woken = [reached(image) or waking.wakes(rig, sleeper, image) for image in images]
     return woken[0] or sum(woken) >= _PLAIN / 2
 
 
@@ -408,13 +422,38 @@ def _doubted(observation: Observation, reason: str) -> Observation:
     )
 
 
-def _with_input(observation: Observation, image: Array, span: tuple[float, float]) -> Observation:
+def _pictured(woken: waking.Woken, sleeper: waking.Sleeper, rig: forcing.Rig) -> Input:
+    """Return an image that wakes a value with its classes, and what the same change does to others.
+
+    Raises:
+        WorkerTimeoutError: The time ran out.
+    """
+    image, original = woken.image, woken.original
+    after = rig.answer_to(image)
+    share = None
+    if original is not None:
+        others = rig.images[waking.STARTS :][: _asked(rig)]
+        alike = kept.changed_alike(others, original, image)
+        if alike is not None:
+            before, then = ([rig.answer_to(each) for each in part] for part in (others, alike))
+            share = kept.success(before, then, kept.class_in(after))
+    answered = kept.Answered(
+        after=after,
+        without=sleeper.asleep(image),
+        original=original,
+        before=None if original is None else rig.answer_to(original),
+        success=share,
+    )
+    return kept.pictured(image, rig.span, answered)
+
+
+def _with_input(observation: Observation, shown: Input) -> Observation:
     return dataclasses.replace(
         observation,
         severity=Severity.CONFIRMED,
         sentence=f"{observation.sentence}. Confirmed: an input wakes it, and the model answers "
         "that input differently while it is held constant",
-        input=kept.pictured(image, span),
+        input=shown,
     )
 
 
@@ -480,9 +519,8 @@ def _forced_channels(
         def answers(numbers: Array, hold: Any = held) -> list[Array]:
             return [hold(i, v, numbers) for i, v in zip(images, values, strict=True)]
 
-        def wakes(image: Array, hold: Any = held, typical: Array = typical) -> bool:
-            asleep = hold(image, rig.read(session, image)[0], typical)
-            return forcing.differ_in_class(rig.answer_to(image), asleep)
+        def asleep(image: Array, hold: Any = held, typical: Array = typical) -> Array:
+            return np.asarray(hold(image, rig.read(session, image)[0], typical))
 
         if not channels or forcing.noticed(before, answers(typical)) > _MOST_NOTICED:
             continue
@@ -491,9 +529,7 @@ def _forced_channels(
             if effect.decisive:
                 trained = not layer.lone and layer.figure < _TOO_HEAVY
                 doubt = "such channels also come of training" if trained else ""
-                return effect, waking.Sleeper(
-                    layer.value, (), end[part], part, (), doubt, wakes, wakes
-                )
+                return effect, waking.Sleeper(layer.value, (), end[part], part, (), doubt, asleep)
     return None
 
 

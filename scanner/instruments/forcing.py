@@ -48,6 +48,10 @@ _VARIED = 0.25
 """Share of answers that must have been of other classes for one class to mean anything."""
 _FAR = 1.5
 """A class leads by far where it leads by this many times the largest ordinary lead."""
+_SUM = 10**6
+"""What sums of 8-bit codes reach in a layer."""
+_MOST_CHOICES = 64
+"""Numbers of a value that is looked at as a choice of one of them."""
 _BOUNDLESS = 1e29
 """Bounds that far apart are none."""
 _LARGEST = 1e30
@@ -351,6 +355,7 @@ def extremes(typical: Array, reach: tuple[Array, Array] | None, *, proven: bool)
     if typical.dtype == np.bool_:
         fixed = len(ends) == 2 and proven and bool((ends[0] == ends[1]).all())  # noqa: PLR2004 - low and high
         return iter([] if fixed else [np.asarray(~typical)])
+    ends += _one_at_a_time(typical, ends)
     if not proven or not ends:
         ends += _further(typical)
     if typical.dtype.kind == "f":
@@ -360,6 +365,22 @@ def extremes(typical: Array, reach: tuple[Array, Array] | None, *, proven: bool)
         for end in ends
         if not np.allclose(end, typical, rtol=_SAME, atol=0)
     )
+
+
+def _one_at_a_time(typical: Array, ends: Sequence[Array]) -> list[Array]:
+    """Return a choice of one in all its places, where a value is one: its ends are none."""
+    if len(ends) != 2 or not 1 < typical.size <= _MOST_CHOICES:  # noqa: PLR2004 - low and high
+        return []
+    low, high = (end.reshape(-1) for end in ends)
+    chosen = typical.reshape(-1) == high
+    if (
+        (low == high).any()
+        or chosen.sum() != 1
+        or not (chosen | (typical.reshape(-1) == low)).all()
+    ):
+        return []
+    rows = np.where(np.eye(typical.size, dtype=np.bool_), high, low)
+    return [row.reshape(typical.shape) for row in rows]
 
 
 def directions(typical: Array, held: Array) -> int:
@@ -385,11 +406,20 @@ def reaches(value: Array, typical: Array, held: Array) -> bool:
 def _further(typical: Array) -> list[Array]:
     steps = (0, 1, -1) if typical.dtype.kind in "iu" else (0, 1, -1, 10, -10, 1000, -1000)
     found = [typical + np.array(step).astype(typical.dtype) for step in steps]
+    if typical.dtype.kind in "iu":
+        found += _whole_numbers(typical)
     found += [np.full_like(typical, number) for number in (0, 1)]
     size = float(np.abs(typical).max(initial=0.0)) if typical.dtype.kind == "f" else 0.0
     if np.isfinite(size) and size > 0:
         found += [typical / typical.dtype.type(size) * scale for scale in (1, 100, 10_000)]
     return found
+
+
+def _whole_numbers(typical: Array) -> list[Array]:
+    """Return the ends of what codes can be, and some large sums of codes."""
+    limits = np.iinfo(typical.dtype)
+    ends = (limits.min, limits.max) if typical.dtype.itemsize == 1 else (_SUM, -_SUM)
+    return [np.full_like(typical, end) for end in ends if limits.min <= end <= limits.max]
 
 
 def effect(before: Sequence[Array], after: Sequence[Array]) -> Effect:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scanner.graph.core import flatten
 from scanner.graph.core.structure import Uses
 from scanner.instruments import forcing, probes
-from scanner.instruments.agreement import row_distances
+from scanner.instruments.agreement import is_made, row_distances
 from scanner.instruments.detector import Subject
 
 Array = npt.NDArray[Any]
@@ -32,12 +32,8 @@ _ALIKE = 0.9
 """Part of the images of another range that must be answered as the same images in the own range."""
 _FEATURELESS = 0.05
 """Of the input range: the spread below which an image has one colour."""
-_HUGE = 1e30
-"""Stands for infinity: its squares stay finite."""
 _FEW = 3
 """Images that one way must have for its answers to be compared."""
-_FAR = 1.5
-"""Times the largest ordinary lead: what no image made."""
 _ANOTHER = 0.25
 """Part of the images whose class must change for the new one to be another."""
 _CLOSE = 0.05
@@ -62,6 +58,8 @@ class Ways:
         textured: How many of those that take it are more than one colour.
         featureless: Whether an image of nothing but the lowest value takes it, or half of the
             images of one colour.
+        varied: Whether ordinary images are answered more than one class; what has one class for all
+            of them says little when it has another one.
         guesses: Which other range of images takes it and is then answered as in the own range;
             empty where there is none.
     """
@@ -75,6 +73,7 @@ class Ways:
     blanks: bool
     textured: int
     featureless: bool
+    varied: bool
     guesses: str
 
     @property
@@ -136,7 +135,7 @@ class Trial:
         decides, changed, blanks = None, None, False
         if other is not None:
             held = [self._held(forced, other), *self._switched(decision, switch)]
-            decides = any(_is_made(*pair) for pair in [*held, self._held(forced, typical)])
+            decides = any(is_made(*pair) for pair in [*held, self._held(forced, typical)])
             decides = decides or self._seen_to_decide(usual)
             changed = max(float(np.mean(old.argmax(1) != new.argmax(1))) for old, new in held)
             blanks = all(np.mean(np.ptp(new, axis=1) == 0) >= _ALIKE for _, new in held)
@@ -153,6 +152,7 @@ class Trial:
             textured=int((~usual & ~plain).sum()),
             featureless=not _same(state(empty), typical)
             or float((~usual)[plain].mean() if plain.any() else 0) >= _MOST_WAYS,
+            varied=self._varied(),
             guesses=self._guesses(state, typical) if guessing else "",
         )
 
@@ -163,6 +163,12 @@ class Trial:
         several = tuple(range(2, pixels.ndim)) or (1,)  # each channel may have its own
         spread = pixels.std(axis=several).reshape(len(pixels), -1).max(axis=1)
         return np.asarray(spread < _FEATURELESS * (high - low))
+
+    def _varied(self) -> bool:
+        """Whether the images are of more than one class, as the model answers them."""
+        answers = self._rig.answers(min(_ASKED, len(self._rig.images)))
+        classes = np.array([forcing.class_of(answer) for answer in answers])
+        return bool(np.mean(classes == classes[0]) < _ALIKE)
 
     def _answered_alike(self, forced: forcing.Forced, typical: Array) -> list[bool]:
         """Return for each image whether its answer stays while the decision is held."""
@@ -182,7 +188,7 @@ class Trial:
         pairs = (self._held(forced, end.astype(typical.dtype)) for end in known)
         # Another class than most images have by themselves.
         decides = any(
-            np.mean(old.argmax(1) != new.argmax(1)) >= _ANOTHER and _is_made(old, new)
+            np.mean(old.argmax(1) != new.argmax(1)) >= _ANOTHER and is_made(old, new)
             for old, new in pairs
         )
         return decides if decides or len(known) == len(ends) > 0 else None
@@ -202,7 +208,7 @@ class Trial:
         states = [self._rig.read(reader, image)[0] for image in self._rig.images[:_ASKED]]
         if states[0].dtype != np.bool_:
             return []
-        return [self._held(self._rig.forced(switch, states[0]), ~_usual(states)[1])]
+        return [self._held(self._rig.forced(switch, states[0]), np.asarray(~_usual(states)[1]))]
 
     def _seen_to_decide(self, usual: npt.NDArray[np.bool_]) -> bool:
         """Whether those that take one of the ways are all answered as if nobody looked at them.
@@ -212,7 +218,7 @@ class Trial:
         if min(usual.sum(), (~usual).sum()) < _FEW:
             return False
         rows = np.concatenate([_row(answer) for answer in self._rig.answers(len(usual))])
-        return _is_made(rows[usual], rows[~usual]) or _is_made(rows[~usual], rows[usual])
+        return is_made(rows[usual], rows[~usual]) or is_made(rows[~usual], rows[usual])
 
     def _guesses(self, state: Callable[[Array], Array], typical: Array) -> str:
         """Return which other range a gate brings into the model's own; empty for none."""
@@ -248,33 +254,6 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 
 def _row(answer: Array) -> Array:
     return answer[:1].reshape(1, -1) if answer.ndim else answer.reshape(1, 1)
-
-
-def _is_made(ordinary: Array, scores: Array) -> bool:
-    """Whether something other than the images makes scores, (n, classes).
-
-    They are of one class, and hardly differ between images, or that class leads by far more than
-    any did. Scores that are all alike, as those of an image that is blanked, name no class.
-    """
-    if scores.shape[1] < 2 or np.isnan(scores).any():  # noqa: PLR2004 - no scores
-        return False
-    ordinary, scores = (
-        np.nan_to_num(part.astype(np.float64), posinf=_HUGE, neginf=-_HUGE)
-        for part in (ordinary, scores)
-    )
-    agreed = np.bincount(scores.argmax(1)).max() >= _ALIKE * len(scores)
-    before, after = (float(np.std(part, axis=0).max()) for part in (ordinary, scores))
-    still = after <= _CLOSE * max(before, _EQUAL)
-    named = np.ptp(scores, axis=1).max() > 0
-    # Leads are told in units of how far images differ: another network has scores of another size.
-    far = _leads(scores).min() * before > _FAR * _leads(ordinary).max() * after
-    return bool(agreed and named and (still or far))
-
-
-def _leads(scores: Array) -> Array:
-    """Return by how much each row's first class leads its second, (n,)."""
-    ordered = np.sort(scores, axis=1)
-    return np.asarray(ordered[:, -1] - ordered[:, -2])
 
 
 def _same(one: Array, other: Array) -> bool:
@@ -313,9 +292,18 @@ def _other(states: Sequence[Array], usual: npt.NDArray[np.bool_], typical: Array
         return np.asarray(unusual[int(np.argmax(far))])
     if typical.dtype == np.bool_:
         return np.asarray(~typical)
-    # A yes or no that has become one number.
-    yes_or_no = typical.size == 1 and typical.reshape(-1)[0] in (0, 1)
-    return np.asarray(1 - typical, typical.dtype) if yes_or_no else None
+    # A yes or no that has become a number, for each image of a batch; straight-through estimators
+    # add a share and take it away, which rounds.
+    nearest = np.round(np.nan_to_num(typical.astype(np.float64), nan=-1.0))
+    each = typical.size == (len(typical) if typical.ndim else 1)
+    alike = each and nearest.min(initial=2) == nearest.max(initial=-1)
+    if (
+        not alike
+        or nearest.min() not in (0, 1)
+        or not _same(typical, nearest.astype(typical.dtype))
+    ):
+        return None
+    return np.asarray(1 - nearest, typical.dtype)
 
 
 def _distance(one: Array, other: Array) -> float:

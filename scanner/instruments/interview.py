@@ -175,7 +175,13 @@ class Interview:
                 "after": kept.listed(change.after[image]),
                 "explained_by": [f"{kind} {name}" for kind, name in explained[:_MOST_NAMED]],
             },
-            input=kept.pictured(images[image], self.range),
+            input=kept.pictured(
+                images[image],
+                self.range,
+                kept.Answered(
+                    after=change.after[image : image + 1], without=change.before[image : image + 1]
+                ),
+            ),
         )
 
     def named(self, kinds: frozenset[str]) -> list[mixing.Node]:

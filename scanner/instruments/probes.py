@@ -24,7 +24,7 @@ _ELEMENTS_PER_BATCH = (
 )
 _IMAGES_PER_BATCH = 64
 _SCALES = 6  # block counts 1/32, 1/16, ... 1 of the side
-_CHANNELS = 4  # an axis no longer than this is one of channels
+CHANNELS = 4  # an axis no longer than this is one of channels
 _GRID = 4  # values along each axis of low-frequency noise
 _VARIED = 48  # images of each of two families
 _NOISE_TO_REPAIR = 240
@@ -166,7 +166,7 @@ def _unit_noise(
 
 def _holds_channels(size: int, axis: int) -> bool:
     """Whether an axis of a batch holds the images themselves, or their channels."""
-    return axis == 0 or size <= _CHANNELS
+    return axis == 0 or size <= CHANNELS
 
 
 def _low_frequency(
@@ -190,7 +190,7 @@ def _shuffled(
     pool: npt.NDArray[np.float32], count: int, generator: np.random.Generator
 ) -> npt.NDArray[np.float32]:
     """Return images of the pool with pixels in random order, each pixel keeping its channels."""
-    pixels = [axis for axis, size in enumerate(pool.shape[1:]) if size > _CHANNELS] or list(
+    pixels = [axis for axis, size in enumerate(pool.shape[1:]) if size > CHANNELS] or list(
         range(pool.ndim - 1)
     )
     images = np.empty((count, *pool.shape[1:]), np.float32)
@@ -345,7 +345,7 @@ def multiscale_noise(
     for index in range(count):
         block = 2 ** (index % _SCALES)
         coarse = [
-            size if size <= _CHANNELS else max(1, -(-size * block // 2 ** (_SCALES - 1)))
+            size if size <= CHANNELS else max(1, -(-size * block // 2 ** (_SCALES - 1)))
             for size in shape
         ]
         image = generator.random(coarse, dtype=np.float32)

@@ -9,7 +9,7 @@ it through where they are shut, since a path that sleeps has none of its own.
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +21,14 @@ from scanner.graph.dormancy.side_paths import Paths
 from scanner.graph.gradient.backward import GradientModel, gradient_model
 from scanner.graph.logic import open_gate
 from scanner.graph.logic.unfold import Flow
-from scanner.instruments.forcing import Rig, is_textured
+from scanner.instruments.forcing import Rig, differ_in_class, is_textured
 from scanner.instruments.runtime import Session
 
 Array = npt.NDArray[Any]
 
 _ROUNDS = 12
-_STARTS = 3
+STARTS = 3
+"""Of the ordinary images, the first ones: from those a search starts."""
 _STEPS = 40
 _NARROW = 64
 """Numbers of a value up to which it is climbed: a wider one is no outcome of a test."""
@@ -46,9 +47,10 @@ class Sleeper:
         channels: The index of the part that sleeps; None for the whole value.
         shown: Places of the ordinary images that moved it.
         doubt: Why forcing alone proves nothing, in words; empty where it does.
-        wakes: Whether an image wakes it, and the model answers that image otherwise while it is
-            held asleep.
-        reaches: Whether an image brings the value to where it was forced, whatever comes of it.
+        asleep: What the model answers to an image while the value is held asleep.
+        reaches: Whether an image brings the value to where it was forced, whatever comes of it;
+            None where that is not looked at.
+        must_reach: Whether an image that does not bring it there wakes nothing.
     """
 
     value: str
@@ -57,8 +59,39 @@ class Sleeper:
     channels: tuple[Any, ...] | None
     shown: tuple[int, ...]
     doubt: str
-    wakes: Callable[[Array], bool]
-    reaches: Callable[[Array], bool]
+    asleep: Callable[[Array], Array]
+    reaches: Callable[[Array], bool] | None = None
+    must_reach: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Woken:
+    """An image that wakes a value.
+
+    Attributes:
+        image: It.
+        original: The ordinary image that it was made from; None where it is one itself.
+        how: How it was found, in words.
+    """
+
+    image: Array
+    original: Array | None
+    how: str
+
+
+Made: TypeAlias = tuple[Array | None, Array]
+"""An image that was made to wake something, behind the one that it was made from."""
+
+
+def wakes(rig: Rig, sleeper: Sleeper, image: Array) -> bool:
+    """Whether the model answers an image otherwise while the value is held asleep.
+
+    Raises:
+        WorkerTimeoutError: The time ran out.
+    """
+    if sleeper.must_reach and not (sleeper.reaches and sleeper.reaches(image)):
+        return False
+    return differ_in_class(rig.answer_to(image), sleeper.asleep(image))
 
 
 def wake(
@@ -68,8 +101,8 @@ def wake(
     flow: Flow | None,
     *,
     textured: bool,
-) -> tuple[Array | None, str]:
-    """Return an image that wakes a value, and how it was found; None where none was.
+) -> Woken | None:
+    """Return an image that wakes a value, or None where none was found.
 
     Args:
         rig: The model.
@@ -81,27 +114,27 @@ def wake(
     Raises:
         WorkerTimeoutError: The time ran out.
     """
-    ways: list[tuple[str, Iterator[Array]]] = [
-        ("shown", iter([rig.images[i] for i in sleeper.shown]))
+    ways: list[tuple[str, Iterator[Made]]] = [
+        ("shown", ((None, rig.images[place]) for place in sleeper.shown))
     ]
     if flow is not None:
         ways.append(("solved backwards", _backwards(rig, sleeper, flow)))
     ways.append(("climbed to", _uphill(rig, paths, sleeper)))
     for name, images in ways:
-        for image in images:
+        for original, image in images:
             rig.check()
-            if (not textured or is_textured(image, rig.span)) and sleeper.wakes(image):
-                return image, name
-    return None, "none was found"
+            if (not textured or is_textured(image, rig.span)) and wakes(rig, sleeper, image):
+                return Woken(image, original, name)
+    return None
 
 
 def _starts(rig: Rig) -> list[Array]:
     low, high = rig.span
     middle = np.full(rig.images.shape[1:], (low + high) / 2).astype(rig.dtype)
-    return [*rig.images[:_STARTS], middle]
+    return [*rig.images[:STARTS], middle]
 
 
-def _backwards(rig: Rig, sleeper: Sleeper, flow: Flow) -> Iterator[Array]:
+def _backwards(rig: Rig, sleeper: Sleeper, flow: Flow) -> Iterator[Made]:
     """Yield images for which the value should be what it was forced to."""
     constants = {name: array for name in flow.constants if (array := flow.array(name)) is not None}
     names = [name for name in rig.behind(sleeper.value) if name in flow.producers]
@@ -124,10 +157,10 @@ def _backwards(rig: Rig, sleeper: Sleeper, flow: Flow) -> Iterator[Array]:
             if np.array_equal(found, image):
                 break
             image = found
-            yield image
+            yield start, image
 
 
-def _uphill(rig: Rig, paths: Paths, sleeper: Sleeper) -> Iterator[Array]:
+def _uphill(rig: Rig, paths: Paths, sleeper: Sleeper) -> Iterator[Made]:
     """Yield images in which the value, or what it is made of, is as high or low as can be."""
     if rig.dtype.kind != "f":
         return
@@ -142,7 +175,7 @@ def _uphill(rig: Rig, paths: Paths, sleeper: Sleeper) -> Iterator[Array]:
         hill = _Hill(model, session, sleeper.channels)
         for sign in (1, -1):
             for start in _starts(rig):
-                yield from _climbed(rig, hill, start, sign)
+                yield from ((start, image) for image in _climbed(rig, hill, start, sign))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

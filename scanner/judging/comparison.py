@@ -135,13 +135,15 @@ def _by_node(
     The statistic is None where none can be compared.
     """
     graphs = [r.by_node for r in references if r.by_node is not None]
-    seen = observed.beside(graph, graphs)
+    found = observed.against(graph, graphs)
+    seen, shown = observed.beside(found), observed.gravest(found)
     comparable = any(o.code != observed.CANNOT_COMPARE for o in seen)
     return Comparison(
         rule=suspect.rule,
         statistic=float(max(o.severity for o in seen)) if comparable else None,
         contribution=detector.contribution,
         sentence=max(seen, key=lambda o: o.severity).sentence if seen else "",
+        evidence=Evidence(differences=None if shown is None else observed.drawn(shown)),
         observations=seen,
     )
 

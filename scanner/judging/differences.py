@@ -51,7 +51,7 @@ def compared(suspect: CanonicalGraph, reference: CanonicalGraph) -> tuple[Differ
         (suspect.nodes[one], reference.nodes[other]) for one, other in sorted(found.pairs.items())
     ]
     obstacle = _obstacle(found, pairs)
-    relation, layers = (None, ()) if obstacle else weights.compare(pairs)
+    relation, layers = (None, ()) if obstacle else weights.compare(pairs, _reads(found))
     changes = () if obstacle else tuple(_changes(found, relation))
     return (
         Differences(
@@ -67,6 +67,20 @@ def compared(suspect: CanonicalGraph, reference: CanonicalGraph) -> tuple[Differ
         ),
         found,
     )
+
+
+def _reads(found: Matching) -> list[frozenset[int]]:
+    """Return for each pair of nodes the places of the nearest pairs before it that have weights."""
+    places = {one: place for place, one in enumerate(sorted(found.pairs))}
+    behind: list[frozenset[int]] = []
+    for sources in found.suspect.sources:
+        read = [
+            frozenset({places[n]}) if n in places and found.suspect.nodes[n].weights else behind[n]
+            for n, _ in sources
+            if n >= 0
+        ]
+        behind.append(frozenset().union(*read))
+    return [behind[one] for one in sorted(found.pairs)]
 
 
 def _habits(suspect: CanonicalGraph, reference: CanonicalGraph) -> Iterator[str]:
@@ -90,7 +104,12 @@ def _obstacle(found: Matching, pairs: Sequence[tuple[CanonicalNode, CanonicalNod
         return f"only {shared} of the reference's {layers} layers are in the suspect"
     missing = len(reference.nodes) - len(pairs)
     if missing > max(2, _MOST_MISSING * len(reference.nodes)):
-        return f"{missing} of the reference's {len(reference.nodes)} nodes are not in the suspect"
+        inside = len(pairs) == len(found.suspect.graph.nodes)
+        swapped = ", and all of the suspect's are in the reference: are the two swapped?"
+        return (
+            f"{missing} of the reference's {len(reference.nodes)} nodes are not in the suspect"
+            f"{swapped if inside else ''}"
+        )
     return ""
 
 

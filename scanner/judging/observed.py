@@ -19,6 +19,7 @@ from scanner.results import (
 CANNOT_COMPARE = "cannot-compare"
 _NAMED = 8  # more nodes are counted
 _ROWS = 8
+_DRAWN = 100  # differences, and layers
 _RELATED = {
     Relation.EQUAL: "its weights are equal bit for bit",
     Relation.ROUNDED: "its weights are the same up to rounding",
@@ -30,20 +31,43 @@ _RELATED = {
 }
 
 
-def beside(graph: CanonicalGraph, references: Sequence[CanonicalGraph]) -> tuple[Observation, ...]:
+def against(graph: CanonicalGraph, references: Sequence[CanonicalGraph]) -> tuple[Differences, ...]:
+    """Return how a suspect differs from each of the references."""
+    return tuple(differences(graph, other) for other in references)
+
+
+def beside(found: Sequence[Differences]) -> tuple[Observation, ...]:
     """Return what is seen of a suspect beside references, the gravest reference's view first.
 
     What one reference has not is a finding whatever the others have: who chose one of several
     would else choose the verdict.
     """
-    found = [differences(graph, other) for other in references]
-    comparable = [d for d in found if not d.obstacle]
-    if not comparable:
+    shown = gravest(found)
+    if shown is None:
         return tuple(_obstacles(found))
-    grave = [d for d in comparable if d.grave]
-    shown = max(grave or comparable, key=_gravity)
-    count = f"{len(grave)} of {len(found)} references" if len(found) > 1 else "the reference"
+    grave = sum(d.grave for d in found)
+    count = f"{grave} of {len(found)} references" if len(found) > 1 else "the reference"
     return tuple(_seen(shown, count))
+
+
+def gravest(found: Sequence[Differences]) -> Differences | None:
+    """Return the differences from the reference that differs most; None where none compares."""
+    comparable = [d for d in found if not d.obstacle]
+    grave = [d for d in comparable if d.grave]
+    return max(grave or comparable, key=_gravity, default=None)
+
+
+def drawn(found: Differences) -> Differences:
+    """Return the differences that a person looks at: of very many the gravest."""
+    explained = (change for change in found.changes if change.explained)
+    # In the order of the graph, so that a chart reads from input to output.
+    ranked = sorted(range(len(found.layers)), key=lambda n: not found.layers[n].standing_out)
+    layers = tuple(found.layers[number] for number in sorted(ranked[:_DRAWN]))
+    return dataclasses.replace(
+        found,
+        changes=(*found.unexplained, *explained)[:_DRAWN],
+        layers=layers,
+    )
 
 
 def of(found: Differences) -> tuple[Observation, ...]:
@@ -80,11 +104,15 @@ def _nodes(found: Differences, whose: str) -> Observation:
     return Observation(
         code="nodes-without-counterpart" if added else "graph-differs",
         severity=Severity.SUSPICIOUS,
-        sentence=f"{told(found.unexplained)}; {whose} differs in this, and no habit of exporters "
-        "explains it",
+        sentence=f"{told(found.unexplained)}; {whose} {_differ(whose)} in this, and no habit of "
+        "exporters explains it",
         nodes=tuple(dict.fromkeys(change.node for change in found.unexplained)),
         details=_details(found),
     )
+
+
+def _differ(whose: str) -> str:
+    return "differ" if whose[0].isdigit() and not whose.startswith("1 ") else "differs"
 
 
 def told(changes: Sequence[Change]) -> str:
@@ -97,11 +125,18 @@ def told(changes: Sequence[Change]) -> str:
         nodes = [change for change in changes if change.kind is kind]
         if nodes:
             parts.append(f"{words} {_list([f'{c.operator} {c.node!r}' for c in nodes])}")
-    for change in [c for c in changes if c.kind not in {Kind.ADDED, Kind.REMOVED}][:_NAMED]:
-        own, other = change.suspect or "nothing", change.reference or "nothing"
-        parts.append(f"{change.operator} {change.node!r}: {own}, not {other}".lstrip())
+    others = [change for change in changes if change.kind not in {Kind.ADDED, Kind.REMOVED}]
+    parts += map(_unlike, others[:_NAMED])
     text = "; ".join(parts)
     return text[:1].upper() + text[1:]
+
+
+def _unlike(change: Change) -> str:
+    """Return in words what one place of two graphs has otherwise."""
+    own, other = change.suspect or "nothing", change.reference or "nothing"
+    if change.kind is Kind.OUTPUT and change.suspect and change.reference:
+        return f"{own}, in the reference {other.partition(' is ')[2]}"
+    return f"{change.operator} {change.node!r}: {own}, not {other}".lstrip()
 
 
 def _list(names: Sequence[str]) -> str:

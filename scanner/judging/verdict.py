@@ -131,6 +131,7 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
     settings: Settings,
     stranger: Stranger | None = None,
     doubts: Sequence[str] = (),
+    unfit: str = "",
     driver: Driver | None = None,
 ) -> Judgement:
     """Return the combined answer: what the graph shows, or else the suspect's rank (`together`).
@@ -142,17 +143,19 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
 
     Where there are `doubts` about what was measured, nothing is clean; nor where a search did not
     come to all classes, where the structure was not looked at, or holds what a person has to look
-    at (`_unsettled`). Nothing is said of a model that is no trained classifier. Where no clean
-    models judge, the reason is about what drives the index (`driver`).
+    at (`_unsettled`). Nothing is said of a model that is no trained classifier, or that was asked
+    with images that are none (`unfit`). Where no clean models judge, the reason is about what
+    drives the index (`driver`).
     """
     structural = [
         f for f in findings if any(o.severity >= Severity.SUSPICIOUS for o in f.observations)
     ]
     if structural:
         return Judgement(verdict=Verdict.SUSPICIOUS, reason=structural[0].reason, score=1.0)
-    unmet = [f for f in findings if f.contribution.part is Part.PREMISE and f.observations]
+    premises = (f for f in findings if f.contribution.part is Part.PREMISE and f.observations)
+    unmet = next((f.reason for f in premises), unfit)
     if unmet:
-        return Judgement(verdict=Verdict.INCONCLUSIVE, reason=unmet[0].reason, score=None)
+        return Judgement(verdict=Verdict.INCONCLUSIVE, reason=unmet, score=None)
     own = None if rank is None else among_own(rank, findings, settings.alpha)
     foreign = None if stranger is None else among_recipes(stranger, settings)
     for judgement in (foreign, own):

@@ -7,10 +7,12 @@ networks of the development recipes (benchmarks/diff.py says which and what they
 
 import array
 import base64
+import collections
 import dataclasses
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from scanner.judging.arithmetic import median
 from scanner.results import CanonicalNode, LayerChange, Relation, WeightRows
@@ -29,6 +31,7 @@ _MOST = 0.75  # share of the rows that were left alone, for the others to stand 
 _HALF = 0.5
 _FLOOR = 0.3  # of a layer's typical length: a shorter row is compared as if it had this one
 _BIAS_FLOOR = 0.01  # of the layer's largest weight: a smaller bias counts as zero
+_SMALL = 0.1  # of a part that was trained anew: what reads it and was not is an adaptor
 _SHOWN = 1024
 _WHOLE = 0.9  # of a layer's rows: then the layer was retrained, and no row stands out
 
@@ -46,7 +49,8 @@ class _Tensor:
         apart: How far each of these is from its partner, relative to that.
         rounding: The same over the largest weight, as a root mean square.
         residue: The same after the best scale for the row was taken out.
-        last: Whether all of it was replaced, and of all layers after it.
+        place: The place of its pair of nodes.
+        retrained: Whether it belongs to a part of the network that was trained anew as a whole.
         folded: Whether only some of its rows differ, and by rounding, as others' do.
     """
 
@@ -58,7 +62,8 @@ class _Tensor:
     apart: list[float]
     rounding: list[float]
     residue: list[float]
-    last: bool = False
+    place: int = 0
+    retrained: bool = False
     folded: bool = False
 
     @property
@@ -77,7 +82,7 @@ class _Tensor:
 
 
 def compare(
-    pairs: Sequence[tuple[CanonicalNode, CanonicalNode]],
+    pairs: Sequence[tuple[CanonicalNode, CanonicalNode]], reads: Sequence[frozenset[int]]
 ) -> tuple[Relation | None, tuple[LayerChange, ...]]:
     """Return how the weights of pairs of nodes are related, and the tensors that differ.
 
@@ -85,13 +90,19 @@ def compare(
 
     Args:
         pairs: Nodes of the suspect in their order, each with its partner.
+        reads: For each of them, the places of the pairs from which its values come, those with
+            weights, and not what comes before these.
     """
-    tensors = [tensor for own, other in pairs for tensor in _tensors(own, other)]
+    tensors = [
+        dataclasses.replace(tensor, place=place)
+        for place, (own, other) in enumerate(pairs)
+        for tensor in _tensors(own, other)
+    ]
     if not tensors:
         return None, ()
     changed = [tensor for tensor in tensors if tensor.numbers]
     _set_aside(tensors, changed)
-    _let_the_last_be(tensors)
+    _let_retrained_parts_be(tensors, reads)
     overall = _overall(tensors)
     layers = tuple(_layer(tensor, overall) for tensor in changed)
     if any(layer.standing_out for layer in layers):
@@ -136,13 +147,48 @@ def _is_partial(tensor: _Tensor) -> bool:
     return not tensor.folded and 0 < len(tensor.numbers) < _HALF * tensor.rows
 
 
-def _let_the_last_be(tensors: Sequence[_Tensor]) -> None:
-    """Mark the last layers if all of their rows changed: they may be trained for other classes."""
-    for tensor in reversed(tensors):
-        if tensor.columns > 1:
-            if not _is_replaced(tensor):
-                return
-            tensor.last = True
+def _let_retrained_parts_be(tensors: Sequence[_Tensor], reads: Sequence[frozenset[int]]) -> None:
+    """Mark the parts of a network that were trained anew as a whole.
+
+    Such as its last layers, for other classes, or a member of an ensemble, from the input on: what
+    reads it was written, not trained, or is a small layer.
+    """
+    matrices = [tensor for tensor in tensors if tensor.columns > 1]
+    sizes = collections.Counter[int]()
+    for tensor in matrices:
+        sizes[tensor.place] += tensor.rows * tensor.columns
+    kept = {t.place for t in matrices if _quantile(_usual(t), _HALF) <= _FINE_TUNED}
+    before = {place: reads[place] & sizes.keys() for place in sizes}
+    behind = {place: {p for p in sizes if place in before[p]} for place in sizes}
+    from_input = _closed([*sizes], before, kept)
+    to_output = _closed([*reversed(sizes)], behind, kept)
+    whole = sum(sizes[place] for place in from_input)
+    after = _reached(from_input, behind)
+    if sum(sizes[place] for place in after - from_input - to_output) > _SMALL * whole:
+        from_input = set()
+    for tensor in matrices:
+        tensor.retrained = tensor.place in from_input | to_output
+
+
+def _closed(
+    places: Sequence[int], beside: Mapping[int, AbstractSet[int]], kept: AbstractSet[int]
+) -> set[int]:
+    """Return the places that were not kept, nor any on the way to them."""
+    found: set[int] = set()
+    for place in places:
+        if place not in kept and beside[place] <= found:
+            found.add(place)
+    return found
+
+
+def _reached(places: AbstractSet[int], behind: Mapping[int, AbstractSet[int]]) -> set[int]:
+    """Return what is reached from places, themselves included."""
+    found, waiting = set(places), list(places)
+    while waiting:
+        fresh = behind[waiting.pop()] - found
+        found |= fresh
+        waiting += fresh
+    return found
 
 
 def _is_replaced(tensor: _Tensor) -> bool:
@@ -214,7 +260,7 @@ def _standing_out(tensor: _Tensor, overall: Relation) -> Iterator[int]:
         return
     usual = _usual(tensor)
     if _quantile(usual, _MOST) > _NEAR:
-        if not tensor.last and _is_replaced(tensor):
+        if not tensor.retrained and _is_replaced(tensor):
             yield from tensor.numbers  # a whole layer, in a network that was left alone
         return
     bound = max(_FAR, _TIMES * _quantile(usual, _HALF))

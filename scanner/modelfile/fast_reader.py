@@ -43,42 +43,46 @@ _WINDOW = {
     "strides": _INTS,
 }
 _AXIS, _ALPHA = {"axis": _INT}, {"alpha": _FLOAT}
-# What a plain node looks like, in every operator set of `_OPSETS`: its least number of inputs, the
-# attributes that it may have with their types, and those of them that it must have.
-_OPERATORS: Mapping[str, tuple[int, Mapping[str, int], frozenset[str]]] = {
-    "Add": (2, {}, frozenset()),
+_MANY = 2**31 - 1  # onnx's word for any number
+# What a plain node looks like, in every operator set of `_OPSETS`: its least and greatest numbers
+# of inputs, the attributes that it may have with their types, and those that it must have.
+_OPERATORS: Mapping[str, tuple[int, int, Mapping[str, int], frozenset[str]]] = {
+    "Add": (2, 2, {}, frozenset()),
     "AveragePool": (
+        1,
         1,
         _WINDOW | {"ceil_mode": _INT, "count_include_pad": _INT},
         frozenset({"kernel_shape"}),
     ),
     "BatchNormalization": (
         5,
+        5,
         {"epsilon": _FLOAT, "momentum": _FLOAT, "training_mode": _INT},
         frozenset(),
     ),
-    "Concat": (1, _AXIS, frozenset({"axis"})),
-    "Conv": (2, _WINDOW | {"group": _INT}, frozenset()),
-    "Flatten": (1, _AXIS, frozenset()),
-    "Gemm": (3, {"alpha": _FLOAT, "beta": _FLOAT, "transA": _INT, "transB": _INT}, frozenset()),
-    "GlobalAveragePool": (1, {}, frozenset()),
-    "Identity": (1, {}, frozenset()),
-    "LeakyRelu": (1, _ALPHA, frozenset()),
-    "LogSoftmax": (1, _AXIS, frozenset()),
-    "LRN": (1, _ALPHA | {"beta": _FLOAT, "bias": _FLOAT, "size": _INT}, frozenset({"size"})),
-    "MatMul": (2, {}, frozenset()),
+    "Concat": (1, _MANY, _AXIS, frozenset({"axis"})),
+    "Conv": (2, 3, _WINDOW | {"group": _INT}, frozenset()),
+    "Flatten": (1, 1, _AXIS, frozenset()),
+    "Gemm": (3, 3, {"alpha": _FLOAT, "beta": _FLOAT, "transA": _INT, "transB": _INT}, frozenset()),
+    "GlobalAveragePool": (1, 1, {}, frozenset()),
+    "Identity": (1, 1, {}, frozenset()),
+    "LeakyRelu": (1, 1, _ALPHA, frozenset()),
+    "LogSoftmax": (1, 1, _AXIS, frozenset()),
+    "LRN": (1, 1, _ALPHA | {"beta": _FLOAT, "bias": _FLOAT, "size": _INT}, frozenset({"size"})),
+    "MatMul": (2, 2, {}, frozenset()),
     "MaxPool": (
+        1,
         1,
         _WINDOW | {"ceil_mode": _INT, "storage_order": _INT},
         frozenset({"kernel_shape"}),
     ),
-    "Mul": (2, {}, frozenset()),
-    "Relu": (1, {}, frozenset()),
-    "Reshape": (2, {"allowzero": _INT}, frozenset()),
-    "Sigmoid": (1, {}, frozenset()),
-    "Softmax": (1, _AXIS, frozenset()),
-    "Sum": (1, {}, frozenset()),
-    "Transpose": (1, {"perm": _INTS}, frozenset()),
+    "Mul": (2, 2, {}, frozenset()),
+    "Relu": (1, 1, {}, frozenset()),
+    "Reshape": (2, 2, {"allowzero": _INT}, frozenset()),
+    "Sigmoid": (1, 1, {}, frozenset()),
+    "Softmax": (1, 1, _AXIS, frozenset()),
+    "Sum": (1, _MANY, {}, frozenset()),
+    "Transpose": (1, 1, {"perm": _INTS}, frozenset()),
 }
 
 
@@ -409,13 +413,13 @@ def _names_are_distinct(graph: Graph) -> bool:
 
 
 def _is_used_as_defined(node: Node) -> bool:
-    least, declared, required = _OPERATORS.get(node.op_type, (0, {}, frozenset()))
+    least, most, declared, required = _OPERATORS.get(node.op_type, (0, 0, {}, frozenset()))
     names = [attribute.name for attribute in node.attribute]
     return (
         node.op_type in _OPERATORS
         and node.domain == ""
-        and len(node.input) >= least
-        and len(node.output) >= 1
+        and least <= len(node.input) <= most
+        and len(node.output) == 1
         and len(set(names)) == len(names)
         and required <= set(names)
         and all(declared.get(a.name) == a.type and _holds_one_value(a) for a in node.attribute)

@@ -112,12 +112,18 @@ def _files(finding: Finding) -> Iterator[tuple[str, bytes]]:
         yield f"{name}.svg", charts.alone(chart).encode()
     for number, observation in enumerate(finding.observations):
         name = f"{number:02d}-{_plain(observation.code)}"
+        if (drawing := charts.way(observation)) is not None:
+            yield f"{name}-path.svg", charts.alone(drawing).encode()
         if observation.excerpt:
             yield f"{name}.onnx", base64.b64decode(observation.excerpt)
         if observation.input is not None:
             shown = observation.input
             yield f"{name}-input.png", picture(shown.image, shown.low, shown.high).png(_LEAST)
             yield f"{name}-input.npy", _npy(shown.image)
+            if shown.original is not None:
+                before = picture(shown.original, shown.low, shown.high)
+                yield f"{name}-original.png", before.png(_LEAST)
+                yield f"{name}-original.npy", _npy(shown.original)
 
 
 def _arrays(trigger: Trigger) -> Iterator[tuple[str, Array, float, float]]:

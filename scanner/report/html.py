@@ -7,9 +7,10 @@ Security Policy with their hashes). Text is escaped where it is put in (`scanner
 import base64
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from scanner.judging import ranks
 from scanner.report import Page, charts
 from scanner.report import json as as_json
 from scanner.report.isolation import lacking
@@ -19,7 +20,9 @@ from scanner.report.totals import chances, is_failed, place, totals, why
 from scanner.results import (
     Array,
     Block,
+    Differences,
     Finding,
+    Input,
     Observation,
     ScanResult,
     Severity,
@@ -33,11 +36,14 @@ _SHOWN = 100  # observations of a finding
 _DRAWN = 40  # models whose findings are drawn; of the others there are words and numbers
 _MOST_DATA = 8 * 2**20  # characters of JSON that a page carries
 _ORDER = (Verdict.SUSPICIOUS, Verdict.INCONCLUSIVE, Verdict.CLEAN)
-_KEYS = {
+_KEYS: Mapping[str, tuple[str, str | None]] = {
     "classes": ("the suspect, by class", "clean models, from the lowest to the highest"),
     "images": ("images of the suspect", "of the references"),
     "layers": ("layers of the suspect", "of the references"),
+    "differences": ("how far changed channels lie from the reference's, relative to these", None),
     "place": ("the suspect", "clean models"),
+    "size": ("the suspect's size", "from the middle of the clean models to the furthest"),
+    "index": ("the suspect's index", "what clean networks of the shipped recipes reached"),
 }
 _UNDRAWN = (
     f"Of more than {_DRAWN} models only the foremost are drawn: write a page of this one alone."
@@ -130,6 +136,43 @@ def _index(results: Sequence[ScanResult], order: Sequence[int]) -> Iterator[Mark
     rows = [_row(number, results[number]) for number in order]
     table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows))
     yield _wide(table, "Models")
+    yield from _tiles(results, order)
+
+
+def _tiles(results: Sequence[ScanResult], order: Sequence[int]) -> Iterator[Markup]:
+    """Yield a small chart per model, all on one scale: how far each class of it stands out."""
+    drawn = {number: sizes for number in order if (sizes := _by_class(results[number]))}
+    if not drawn:
+        return
+    yield tag("h2", "Every class of every model")
+    words = (
+        "A bar for each class: how far it stands out by the detector that says most of it, where "
+        "1, the line, is the furthest clean model of that detector. Bars end at 4."
+    )
+    missing = len(results) - len(drawn)
+    left = f" {missing} of {len(results)} models have no such figures." if missing else ""
+    yield tag("p", words + left, class_="dim")
+    tiles = (_tile(number, results[number], sizes) for number, sizes in drawn.items())
+    yield tag("ul", tiles, class_="tiles")
+
+
+def _by_class(result: ScanResult) -> dict[int, float]:
+    """Return how far each class stands out, in units of the furthest clean model."""
+    found: dict[int, float] = {}
+    for finding in result.findings:
+        if finding.contribution.combined and finding.clean:
+            for row in finding.evidence.classes:
+                if row.above is not None:
+                    own = ranks.size(row.above, finding.clean)
+                    found[row.class_id] = max(own, found.get(row.class_id, own))
+    return found
+
+
+def _tile(number: int, result: ScanResult, sizes: Mapping[int, float]) -> Markup:
+    foremost = max(sizes, key=lambda class_id: sizes[class_id])
+    words = f"class {foremost} stands out most, by {sizes[foremost]:.2g}"
+    name = tag("a", result.model.path, href=f"#m{number}", class_="name")
+    return tag("li", charts.tile(sizes, words), name, _verdict(result), data_verdict=_word(result))
 
 
 def _kinds(results: Sequence[ScanResult]) -> list[str]:
@@ -209,10 +252,22 @@ def _answer(result: ScanResult) -> Markup:
     lines.append(
         tag("dl", [(tag("dt", name), tag("dd", words)) for name, words in _grounds(result)])
     )
+    lines += _placed(result)
     if result.advice:
-        lines.append(tag("h2", "What would make the answer stronger", class_="small"))
+        lines.append(tag("h2", "What to do next", class_="small"))
         lines.append(tag("ul", [tag("li", f"{sentence}.") for sentence in result.advice]))
     return tag("section", lines, class_=f"answer {_word(result)}", aria_label="The answer")
+
+
+def _placed(result: ScanResult) -> Iterator[Markup]:
+    """Yield where the model lies on the scale of clean models: by its size, or else its index."""
+    p, size = place(result)
+    if p is not None and size is not None:
+        words = f"The model lies {size:.3g} times as far out as the furthest clean model"
+        yield _figured(charts.reach(size, f"{words}, p = {p:.3g}"), *_KEYS["size"])
+    elif result.index is not None and result.score is None:
+        words = f"The model's index is {result.index:.3g}; clean networks reached 1 at most"
+        yield _figured(charts.reach(result.index, words), *_KEYS["index"])
 
 
 def _grounds(result: ScanResult) -> Iterator[tuple[str, str]]:
@@ -254,6 +309,7 @@ def _drawn(finding: Finding) -> bool:
         or evidence.classes
         or evidence.layers
         or evidence.trigger
+        or evidence.differences
         or finding.statistic
     )
 
@@ -274,6 +330,7 @@ def _card(finding: Finding) -> Markup:
         map(_observation, observations),
         _pictures(finding.evidence.trigger) if finding.evidence.trigger else None,
         _drawings(finding),
+        _changes(finding.evidence.differences, f"{finding.rule.name}, differences"),
         [
             _block(block, f"{finding.rule.name}, table {number}")
             for number, block in enumerate(finding.description.blocks)
@@ -289,8 +346,37 @@ def _drawings(finding: Finding) -> Iterator[Markup]:
         yield _figured(chart, *_KEYS[name])
 
 
-def _figured(chart: Markup, own: str, clean: str) -> Markup:
-    keys = (tag("span", own, class_="key own"), " ", tag("span", clean, class_="key clean"))
+def _changes(found: Differences | None, words: str) -> Iterator[Markup]:
+    """Yield what a graph has that the reference's has not, or otherwise."""
+    if found is None or not found.changes:
+        return
+    columns = ("what", "node", "operator", "suspect", "reference", "explained by")
+    heads = [tag("th", name, scope="col") for name in columns]
+    rows = [
+        tag(
+            "tr",
+            [
+                tag("td", cell)
+                for cell in (
+                    change.kind.value,
+                    change.node,
+                    change.operator,
+                    change.suspect,
+                    change.reference,
+                    change.explained,
+                )
+            ],
+        )
+        for change in found.changes[:_SHOWN]
+    ]
+    table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows))
+    summary = tag("summary", "What differs in the graph")
+    yield tag("details", summary, _wide(table, words), open="" if found.unexplained else None)
+
+
+def _figured(chart: Markup, own: str, clean: str | None) -> Markup:
+    other = None if clean is None else tag("span", clean, class_="key clean")
+    keys = (tag("span", own, class_="key own"), " ", other)
     return tag("figure", chart, tag("figcaption", keys))
 
 
@@ -299,25 +385,40 @@ def _observation(observation: Observation) -> Iterator[Markup]:
     severity = tag("span", f"{observation.severity.name.lower()}: ", class_="severity")
     yield tag("p", severity, f"{observation.sentence}.")
     if len(observation.nodes) > 1:
-        tests = _operators(observation.details.get("tests"))
-        gates = _operators(observation.details.get("gates"))
-        drawing = charts.path(observation.nodes, tests, gates)
+        drawing = charts.way(observation)
+        names = [tag("li", tag("code", node)) for node in observation.nodes[:_SHOWN]]
         # Who accuses a graph shows it; what is only worth a look waits to be asked for.
         unfolded = "" if observation.severity >= Severity.SUSPICIOUS else None
-        summary = tag("summary", "The nodes, from input to output")
-        yield tag("details", summary, drawing, open=unfolded)
+        summary = tag("summary", "The nodes" if drawing is None else "From input to output")
+        yield tag("details", summary, drawing or tag("ul", names), open=unfolded)
     if observation.input is not None:
-        shown = observation.input
-        image = _image(shown.image, shown.low, shown.high, "An input that shows it")
-        yield tag("div", image, class_="pictures")
+        yield from _shown(observation.input)
 
 
-def _operators(parts: object) -> dict[str, str]:
-    """Return operators by node of a list of nodes, which came from a child and may be anything."""
-    if not isinstance(parts, list | tuple):
-        return {}
-    found = (part for part in parts if isinstance(part, dict) and "node" in part)
-    return {str(part["node"]): str(part.get("operator", "")) for part in found}
+def _shown(shown: Input) -> Iterator[Markup]:
+    """Yield an input that shows something: the image before and after, and what is answered."""
+    low, high = shown.low, shown.high
+    after = "An input that shows it" if shown.original is None else "The same, changed"
+    yield tag(
+        "div",
+        None
+        if shown.original is None
+        else _image(shown.original, low, high, _answered("An image", shown.class_before)),
+        _image(shown.image, low, high, _answered(after, shown.class_after)),
+        class_="pictures",
+    )
+    if shown.class_without not in {None, shown.class_after}:
+        without = f"Without what is described above, its class would be {shown.class_without}."
+        yield tag("p", without)
+    if shown.success is not None:
+        share = f"{shown.success:.0%}"
+        yield tag(
+            "p", f"The same change turns {share} of other images into class {shown.class_after}."
+        )
+
+
+def _answered(words: str, class_id: int | None) -> str:
+    return words if class_id is None else f"{words}: class {class_id}"
 
 
 def _pictures(trigger: Trigger) -> Iterator[Markup]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from scanner.results.blocks import Description
 from scanner.results.declarations import Contribution, Rule
+from scanner.results.differences import Differences
 from scanner.results.profiles import Trigger
 from scanner.results.records import (
     Failure,
@@ -184,6 +185,8 @@ class Evidence:
         trigger: The trigger of the target class.
         figures: Further figures, which only a person reads, such as a paper's own test.
         failures: What could not be measured, where the finding is about that.
+        differences: How the graph and the weights differ from those of the reference that differs
+            most; of very many differences the gravest.
     """
 
     standing: Standing | None = None
@@ -199,6 +202,7 @@ class Evidence:
     trigger: Trigger | None = None
     figures: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+    differences: Differences | None = None
 
 
 @frozen
@@ -369,7 +373,7 @@ class ScanResult:
         index: For ranking models where nothing is calibrated: how far the model stands out, in
             units of what clean networks of the shipped recipes reach; larger is more suspicious,
             None where it is unknown.
-        warnings: What is wrong with the references, in sentences.
+        warnings: What is wrong with the references or with the images given, in sentences.
         advice: What would make the answer stronger, in sentences, the most useful first.
         input_range: The values that the models were measured on; None where that was not settled.
         run: When and how the result was made.

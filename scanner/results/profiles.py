@@ -44,17 +44,33 @@ class Array:
 
 @frozen
 class Input:
-    """One input of a model.
+    """One input of a model, and what it is answered.
 
     Attributes:
         image: The input, as the model takes it.
         low: The lowest value of a valid input.
         high: The highest.
+        original: The ordinary image that it was made from; None where it was made from none.
+        class_before: The class of that image.
+        class_after: The class of the input; None where no answer names one.
+        class_without: Its class without what it shows: while the value that it wakes is held where
+            it ordinarily is, or when it is asked by itself.
+        success: The share of other images, which the search did not see, that the same change turns
+            into the class; None where the change is not one of a part of the image.
     """
 
     image: Array
     low: float
     high: float
+    original: Array | None = None
+    class_before: Index | None = None
+    class_after: Index | None = None
+    class_without: Index | None = None
+    success: Share | None = None
+
+    def __post_init__(self) -> None:
+        if self.original is not None and self.original.shape != self.image.shape:
+            raise ValueError("an image of another shape than the one it was made from")
 
 
 @frozen

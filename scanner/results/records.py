@@ -228,7 +228,20 @@ class Runtime:
 
 @frozen
 class ModelRecord:
-    """All that was measured on one model; a baseline is a file of these."""
+    """All that was measured on one model; a baseline is a file of these.
+
+    Attributes:
+        model: Which file.
+        measurements: One per detector that measured.
+        skips: Detectors that did not apply.
+        failures: What could not be measured; of the rule `images` where the user's images do not
+            fit the model.
+        runtime: What ran; None where nothing did.
+        input_range: The model's own; None where that was not settled.
+        likeness: What tells relatives and strangers; None where it was not asked for.
+        images_doubt: Why the user's images are no images that it could have been trained on, in
+            words; empty where they may be.
+    """
 
     model: ModelIdentity
     measurements: Annotated[tuple[Measurement, ...], Most(256)]
@@ -237,6 +250,7 @@ class ModelRecord:
     runtime: Runtime | None
     input_range: InputRange | None = None
     likeness: Likeness | None = None
+    images_doubt: str = ""
 
     def __repr__(self) -> str:
         """Show the model, and how much is known of it."""

@@ -1,5 +1,7 @@
 """An examination becomes a result: nothing that was found or that failed is lost on the way."""
 
+import dataclasses
+
 import pytest
 from examples import identity
 from hypothesis import given
@@ -9,7 +11,16 @@ from judged import clean, compared
 from scanner import conclusion
 from scanner.errors import MalformedModelError, ScannerError, UnsafeModelError
 from scanner.protocol import Examination, Source
-from scanner.results import Failure, Measurement, ModelRecord, Rule, Skip, Verdict
+from scanner.results import (
+    Failure,
+    Measurement,
+    ModelRecord,
+    Observation,
+    Rule,
+    Severity,
+    Skip,
+    Verdict,
+)
 from scanner.settings import Settings
 
 NAMES = ("neural_cleanse", "head", "mm_bd", "graph_logic")
@@ -55,6 +66,31 @@ def test_further_out_is_more_suspicious() -> None:
     assert (near.verdict, far.verdict) == (Verdict.CLEAN, Verdict.SUSPICIOUS)
     assert far.target_class == 3
     assert near.calibration == "20 clean models (test: the same input, classes and weight shapes)"
+
+
+def test_nothing_rests_on_noise_that_was_given_as_images() -> None:
+    far = _examined(9.0)
+    doubted = dataclasses.replace(far.suspect, images_doubt="'x.npz' holds noise")
+    noise = dataclasses.replace(far, suspect=doubted)
+    result = conclusion.judged(noise, Settings(), 1.0)
+    assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, "'x.npz' holds noise")
+    assert (result.score, result.size, result.index, result.calibration) == (None,) * 4
+    assert result.warnings == ("a warning",), "the reason has said so"
+
+
+def test_what_the_graph_shows_needs_no_images() -> None:
+    far = _examined(9.0)
+    seen = Observation(code="gate", severity=Severity.SUSPICIOUS, sentence="a gate")
+    measured = tuple(
+        dataclasses.replace(m, observations=(seen,)) if m.rule == "graph_logic" else m
+        for m in far.suspect.measurements
+    )
+    suspect = dataclasses.replace(
+        far.suspect, measurements=measured, images_doubt="'x.npz' holds noise"
+    )
+    result = conclusion.judged(dataclasses.replace(far, suspect=suspect), Settings(), 1.0)
+    assert (result.verdict, result.reason) == (Verdict.SUSPICIOUS, "a gate")
+    assert "'x.npz' holds noise" in result.warnings
 
 
 @pytest.mark.parametrize(

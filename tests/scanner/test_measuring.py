@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import models
+import numpy as np
 import pytest
 
+from scanner.detectors.classifier import Classifier
 from scanner.errors import DeviceError, NoLayerError, WorkerTimeoutError
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.measuring import Shares, measure
@@ -95,3 +97,35 @@ def test_progress_is_one_count_over_all() -> None:
     assert [(step.rule, step.class_id) for step in told[:3]] == [
         *(("first", None), ("first", 7), (None, None))
     ]
+
+
+def with_images(
+    folder: Path, shape: tuple[int, ...], *detectors: Detector, scanned: ModelRecord | None = None
+) -> ModelRecord:
+    """Measure a model of 8 x 8 pixels, beside images of noise."""
+    np.savez(folder / "given.npz", images=np.random.default_rng(0).random((9, *shape)))
+    model = open_model(models.save(models.plain(), folder / "m.onnx"))
+    settings = Settings(images_file=str(folder / "given.npz"))
+    share = Shares(lambda _step: None, len(detectors))
+    return measure(model, settings, detectors, share, scanned=scanned)
+
+
+def test_images_that_do_not_fit_are_a_failure_though_no_detector_wants_any(tmp_path: Path) -> None:
+    record = with_images(tmp_path, (3, 5, 5), scripted("steady"))
+    (failure,) = record.failures
+    assert failure.rule == "images"
+    assert "the model takes images of (1, 8, 8)" in failure.sentence
+    assert [measurement.rule for measurement in record.measurements] == ["steady"]
+
+
+def test_what_a_detector_says_of_the_images_is_not_said_twice(tmp_path: Path) -> None:
+    (failure,) = with_images(tmp_path, (3, 5, 5), Classifier()).failures
+    assert failure.rule == "classifier"
+
+
+def test_noise_instead_of_images_is_doubted_once(tmp_path: Path) -> None:
+    record = with_images(tmp_path, (1, 8, 8), scripted("steady"))
+    assert "given.npz' holds noise" in record.images_doubt
+    assert record.failures == ()
+    beside = with_images(tmp_path, (1, 8, 8), scripted("steady"), scanned=record)
+    assert beside.images_doubt == "", "references are shown what the suspect was"

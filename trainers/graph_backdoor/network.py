@@ -1,10 +1,11 @@
 """What of the network itself is read or run again by what is grafted."""
 
+import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 from trainers.errors import TrainerError
-from trainers.graph_backdoor.graft import Array, Graft
+from trainers.graph_backdoor.graft import Array, Graft, Operand
 
 _LINEAR = ("Gemm", "MatMul")
 
@@ -47,14 +48,29 @@ def weights(graft: Graft, name: str) -> Array:
     return numpy_helper.to_array(tensor)
 
 
-def again(graft: Graft, image: str) -> str:
-    """Graft the whole network once more, reading another image; return its logits."""
-    names = {graft.input.name: image}
+def again(
+    graft: Graft, image: str, spread: float = 0.0, generator: np.random.Generator | None = None
+) -> str:
+    """Graft the whole network once more; return its logits.
+
+    Args:
+        graft: The model.
+        image: What the further network reads.
+        spread: Of a tensor's deviation, by how much its weights are moved.
+        generator: Where from the moves are drawn.
+    """
+    names: dict[str, Operand] = {graft.input.name: image}
+    if generator is not None:
+        names |= {
+            tensor.name: held + generator.normal(0, spread * held.std(), held.shape)
+            for tensor in list(graft.graph.initializer)
+            if (held := numpy_helper.to_array(tensor)).dtype.kind == "f"
+        }
     for node in list(graft.graph.node):
         read = [names.get(name, name) for name in node.input]
         made = graft.outputs(len(node.output), node.op_type, read, "again", **attributes(node))
         names |= dict(zip(node.output, made, strict=True))
-    return names[graft.output]
+    return str(names[graft.output])
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, object]:

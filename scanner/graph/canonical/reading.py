@@ -74,7 +74,8 @@ def _options(model: Draft) -> list[str]:
     defaults = [tensor.name for tensor in model.graph.initializer]
     listed = {value.name for value in model.graph.input}
     options = [name for name in defaults if name in listed]
-    if len(options) == len(defaults):
+    # Tensors are copied only where some are to go: they may be large.
+    if not options or len(options) == len(defaults):
         return []
     kept = onnx.GraphProto(initializer=(t for t in model.graph.initializer if t.name not in listed))
     del model.graph.initializer[:]

@@ -46,7 +46,7 @@ class Rower:
         count, columns = matrix.shape
         whole = columns <= _WIDTH
         sums = matrix if whole else self._summed(matrix)
-        largest = float(np.nan_to_num(np.abs(matrix).max()))
+        largest = float(np.nan_to_num(max(matrix.max(), -matrix.min())))
         return WeightRows(
             role=role,
             shape=tuple(size for size in weights.shape if size != 1 or operator in _PER_CHANNEL),

@@ -20,8 +20,8 @@ def check_nodes(proto: onnx.ModelProto) -> None:
     """Refuse a model in which a standard operator is not used as its definition says.
 
     Raises:
-        MalformedModelError: Inputs, outputs or bodies are missing, or an attribute is of another
-            type.
+        MalformedModelError: Inputs, outputs or bodies are missing or too many, or an attribute is
+            of another type.
     """
     versions = {entry.domain: entry.version for entry in proto.opset_import}
     _check_references(proto.graph.node)
@@ -69,6 +69,8 @@ def _schema_problem(node: onnx.NodeProto, version: int) -> str | None:
         return None
     if len(node.input) < schema.min_input or len(node.output) < max(schema.min_output, 1):
         return "lacks inputs or outputs"
+    if len(node.input) > schema.max_input or len(node.output) > schema.max_output:
+        return "has inputs or outputs that its operator does not know"
     given = {attribute.name for attribute in node.attribute}
     missing = next(
         (name for name, a in schema.attributes.items() if a.required and name not in given), None

@@ -15,6 +15,7 @@ from scanner.graph.core.draft import copied
 from scanner.graph.core.scopes import own_names, renamed_apart, with_defaults
 from scanner.graph.core.structure import Uses, attribute
 from scanner.modelfile import tensor_sizes
+from scanner.modelfile.domains import STANDARD_DOMAINS
 
 
 def flatten(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -71,7 +72,9 @@ def _take_constant_branches(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def _condition(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> float | None:
     """Return an If's condition where it is constant."""
-    return tensor_sizes.scalar(constants.get(node.input[0])) if node.op_type == "If" else None
+    if node.op_type != "If" or node.domain not in STANDARD_DOMAINS:
+        return None
+    return tensor_sizes.scalar(constants.get(node.input[0]))
 
 
 def _branch(node: onnx.NodeProto, condition: float) -> onnx.GraphProto:

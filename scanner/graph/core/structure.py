@@ -93,8 +93,11 @@ class Uses:
                 self.constants[node.output[0]] = value
 
     def producer(self, value: str) -> onnx.NodeProto | None:
-        """Return the node that makes a value, or None for an input or initialiser."""
-        position = self.producer_position.get(value)
+        """Return the node that makes a value, or None for an input, an initialiser or no value.
+
+        An input that is left out and an output that is not wanted both have the empty name.
+        """
+        position = self.producer_position.get(value) if value else None
         return None if position is None else self.graph.node[position]
 
     def sources(self, value: str) -> set[str]:

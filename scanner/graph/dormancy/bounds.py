@@ -151,9 +151,13 @@ class _Writer:
 
     def number(self, value: float, like: str) -> str:
         """Return a number in the type of a value."""
+        return self.op("CastLike", [self.held(np.float32(value)), like])
+
+    def held(self, value: npt.ArrayLike) -> str:
+        """Return a number that the graph holds."""
         name = f"bound/number/{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.array(value, np.float32), name))
-        return self.op("CastLike", [name, like])
+        self.constants.append(numpy_helper.from_array(np.array(value), name))
+        return name
 
     def array(self, name: str) -> npt.NDArray[Any] | None:
         """Return the numbers of a constant that the file holds."""
@@ -416,6 +420,31 @@ def _zero(writer: _Writer) -> str:
     return name
 
 
+def _place(writer: _Writer, node: onnx.NodeProto) -> Interval:
+    """Bound the number of a place along an axis."""
+    ends = writer.monotone(node)
+    axis = int(attribute(node, "axis", 0))
+    sizes = writer.op("Shape", [writer.pair(node.input[0]).low])
+    size = writer.op("Gather", [sizes, writer.held(axis)])
+    nothing = writer.op("Sub", [ends.low, ends.low])
+    last = writer.op("Sub", [size, writer.held(1)])
+    return Interval(nothing, writer.op("Add", [nothing, last]))
+
+
+def _one_hot(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
+    """Bound numbers that are one of two, which the last input holds."""
+    array = writer.array(node.input[2])
+    if array is None or array.size != 2 or node.input[1] in writer.intervals:  # noqa: PLR2004
+        return None
+    made = writer.monotone(node)
+    nothing = writer.op("Sub", [made.low, made.low])
+    ends = (
+        writer.op("CastLike", [writer.held(np.asarray(end, array.dtype)), nothing])
+        for end in sorted(array.tolist())
+    )
+    return Interval(*(writer.op("Add", [nothing, end]) for end in ends))
+
+
 def _never(writer: _Writer, node: onnx.NodeProto) -> Interval:
     """Bound a test that no input of the box passes."""
     low = writer.pair(node.input[0]).low
@@ -479,6 +508,8 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("Greater", "GreaterOrEqual"), _greater),
     **dict.fromkeys(("Less", "LessOrEqual"), _less),
     **dict.fromkeys(("IsNaN", "IsInf"), _never),
+    **dict.fromkeys(("ArgMax", "ArgMin"), _place),
+    "OneHot": _one_hot,
     "Neg": _antitone,
     "Acos": _antitone,
     "Not": _antitone,

@@ -35,6 +35,12 @@ recipes no channel reads less than 0.39; of wide layers trained on photographs s
 _HEAVY, _ORDINARY = 14.0, 0.75
 """A heavy channel weighs more than so many times this quantile of its layer. In the layers of the
 87 clean networks of the development recipes none weighs more than 7 times as much."""
+_SPARSE, _DENSE = 0.2, 0.9
+"""A sparse channel has at most the one share of weights that are not 0, its siblings the other."""
+_NOTHING = 1e-3
+"""Of the largest weight of a channel: below, a weight is 0."""
+_SEVERAL = 16
+"""Weights that a channel needs for the share of those that are 0 to say anything."""
 _FEWEST = 4
 """Channels that a layer needs for one of them to be an exception."""
 _KEEPING = frozenset({
@@ -55,13 +61,15 @@ class Channels:
         axis: Of the channels.
         breadths: By channel, how much it has read; 1 is the median of its layer.
         narrow: Breadth below which a channel is alone.
-        strengths: By channel, the norm of the weights that made it; None where several layers did.
+        strengths: By channel, the norm of the weights that made it; None where that is not known.
+        filled: By channel, the share of the weights that made it that are not 0; None as above.
     """
 
     axis: int
     breadths: Array
     narrow: float = 0.0
     strengths: Array | None = None
+    filled: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,10 +117,15 @@ def _odd(walk: "_Walk", node: onnx.NodeProto) -> Iterator[Odd]:
         return
     maker = walk.uses.producer(node.input[0])
     name = label(maker) if maker is not None else node.input[0]
-    for lone, figures in ((True, read.breadths), (False, walk.heaviness(node, read))):
-        if figures is None:
+    heavy, sparse = walk.heaviness(node, read), _sparse(read)
+    for lone, figures, chosen in (
+        (True, read.breadths, read.breadths < read.narrow),
+        (True, read.filled, sparse),
+        (False, heavy, None if heavy is None else heavy > _HEAVY),
+    ):
+        if figures is None or chosen is None:
             continue
-        odd = np.flatnonzero(figures < read.narrow if lone else figures > _HEAVY)
+        odd = np.flatnonzero(chosen)
         # Where many are odd, that is how the layer is built.
         if 0 < len(odd) <= len(figures) / _FEWEST:
             yield Odd(
@@ -123,6 +136,13 @@ def _odd(walk: "_Walk", node: onnx.NodeProto) -> Iterator[Odd]:
                 lone=lone,
                 figure=float(figures[odd].min() if lone else figures[odd].max()),
             )
+
+
+def _sparse(read: Channels) -> npt.NDArray[np.bool_] | None:
+    """Return which channels read few numbers, where their siblings read nearly all."""
+    if read.filled is None or np.median(read.filled) < _DENSE:
+        return None
+    return (read.filled > 0) & (read.filled <= _SPARSE)
 
 
 class _Walk:
@@ -208,6 +228,7 @@ class _Walk:
             np.max([row.breadths for row in rows], axis=0),
             min(row.narrow for row in rows),
             self._scaled(node, rows[0]) if len(rows) == 1 else None,
+            rows[0].filled if len(rows) == 1 else None,
         )
 
     def _scaled(self, node: onnx.NodeProto, row: Channels) -> Array | None:
@@ -237,7 +258,7 @@ class _Walk:
         return len(row.breadths) in shape
 
 
-def _mixed(axis: int, strengths: Array, before: Array) -> Channels:
+def _mixed(axis: int, strengths: Array, before: Array, filled: Array | None) -> Channels:
     """Return breadths after a layer, given how strongly each output (row) reads each input."""
     largest = strengths.max(axis=1, keepdims=True)
     shares = np.divide(strengths, largest, out=np.zeros_like(strengths), where=largest > 0)
@@ -247,8 +268,8 @@ def _mixed(axis: int, strengths: Array, before: Array) -> Channels:
     # A channel without weights reads nothing and says nothing: it is no path.
     found = np.where(largest[:, 0] > 0, read / middle if middle > 0 else 1.0, 1.0)
     narrow = float(np.clip(_FEW_READ / max(middle, 1e-9), _NARROWEST, _WIDEST))
-    strengths = np.sqrt(np.square(strengths).sum(axis=1))
-    return Channels(axis, np.minimum(found, 1.0), narrow, strengths)
+    norms = np.sqrt(np.square(strengths).sum(axis=1))
+    return Channels(axis, np.minimum(found, 1.0), narrow, norms, filled)
 
 
 def _strengths(walk: _Walk, node: onnx.NodeProto) -> Array | None:
@@ -281,7 +302,24 @@ def _layer(walk: _Walk, node: onnx.NodeProto) -> Channels | None:
     axis = 1 if node.op_type == "Conv" else walk.rank(node.input[0]) - 1
     if rows is None or axis < 1 or len(rows) < _FEWEST:
         return None
-    return _mixed(axis, rows, walk.of(node.input[0], axis, rows.shape[1]))
+    return _mixed(axis, rows, walk.of(node.input[0], axis, rows.shape[1]), _filled(walk, node))
+
+
+def _filled(walk: _Walk, node: onnx.NodeProto) -> Array | None:
+    """Return the share of the weights of each output that are not 0; None where there are few."""
+    weights = walk.weights(node)
+    if weights is None:
+        return None
+    rows = np.abs(weights.astype(np.float64))
+    if node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB", 0)):
+        rows = rows.T
+    rows = rows.reshape(len(rows), -1)
+    if rows.shape[1] < _SEVERAL:
+        return None
+    # What no channel reads, as the border of all pictures, says nothing.
+    rows = rows[:, rows.max(axis=0) > 0]
+    largest = rows.max(axis=1, keepdims=True, initial=0.0)
+    return np.asarray((rows > _NOTHING * largest).mean(axis=1) * (largest[:, 0] > 0))
 
 
 def _flattened(walk: _Walk, node: onnx.NodeProto) -> Channels | None:
@@ -294,7 +332,8 @@ def _flattened(walk: _Walk, node: onnx.NodeProto) -> Channels | None:
     if rest or each < 1 or any(size != 1 for size in shape[2:] if each > 1):
         return None
     strengths = None if found.strengths is None else np.repeat(found.strengths, each)
-    return Channels(1, np.repeat(found.breadths, each), found.narrow, strengths)
+    filled = None if found.filled is None else np.repeat(found.filled, each)
+    return Channels(1, np.repeat(found.breadths, each), found.narrow, strengths, filled)
 
 
 def _transposed(walk: _Walk, node: onnx.NodeProto) -> Channels | None:
@@ -303,7 +342,7 @@ def _transposed(walk: _Walk, node: onnx.NodeProto) -> Channels | None:
     if found is None or order is None:
         return None
     axis = list(order).index(found.axis)
-    return Channels(axis, found.breadths, found.narrow, found.strengths)
+    return Channels(axis, found.breadths, found.narrow, found.strengths, found.filled)
 
 
 def _joined(walk: _Walk, node: onnx.NodeProto) -> Channels | None:

@@ -29,8 +29,8 @@ _ELEMENTWISE = frozenset(
 _MEASURES = frozenset({"Shape", "Size"})
 _RAGGED = frozenset({"NonZero", "NonMaxSuppression", "Compress", "Unique"})
 """Operators that make as many values as the input's numbers say."""
-_SHAPED_BY = frozenset({"Reshape", "Expand", "ConstantOfShape", "Tile", "Range", "Resize"})
-"""Operators whose further inputs are sizes."""
+_SHAPED_BY = frozenset({"Reshape", "Expand", "ConstantOfShape", "Tile", "Range"})
+"""Operators whose further inputs are sizes; those of a resampling say what is seen of an image."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from scanner.errors import NoLogitsError, ValueNotFoundError
 from scanner.graph.core.facts import FLOATING
 from scanner.graph.core.shapes import ValueType, value_types
 from scanner.graph.core.structure import Uses, attribute
+from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.model import standard_opset
 
 _SQUASHING = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "Hardmax"})
@@ -77,15 +78,19 @@ def _behind(name: str, uses: Uses, types: dict[str, ValueType], version: int) ->
     cut: list[str] = []
     passed: list[str] = []
     value = name
-    while (
-        node := uses.producer(value)
-    ) is not None and node.op_type in _SQUASHING | _PICKING | _PASSING:
+    while (node := uses.producer(value)) is not None and _passes(node):
         passed.append(node.op_type)
         if node.op_type not in _PASSING and _over_classes(node, types, version):
             cut, passed, name = cut + passed, [], node.input[0]
         value = node.input[0]
     is_score = types.get(name) is None or types[name].dtype in FLOATING
     return Logits(value=name, cut=tuple(cut), classes=_classes(name, types)) if is_score else None
+
+
+def _passes(node: onnx.NodeProto) -> bool:
+    """Return whether a node is looked through; a namesake from another domain may be anything."""
+    known = node.op_type in _SQUASHING | _PICKING | _PASSING
+    return known and node.domain in STANDARD_DOMAINS
 
 
 def _over_classes(node: onnx.NodeProto, types: dict[str, ValueType], version: int) -> bool:

@@ -117,16 +117,23 @@ def is_callers(gate: Gate, analysis: Analysis) -> bool:
     Lengths and positions computed from a mask are of its family, whatever operators make them. One
     decision that changes the answer, with no trained weights behind it, is no mask's business.
     """
-    if gate.answers and is_about_input(gate.made.width, gate.made, analysis):
+    single = is_about_input(gate.made.width, gate.made, analysis)
+    if gate.answers and single and not _scales_by_degrees(gate):
         return False
     flow = analysis.flow
     own = {name for i, name in enumerate(flow.inputs) if gate.made.inputs >> i & 1}
     other = analysis.fact(gate.carrier).inputs & ~gate.made.inputs
+    masks = all(flow.elem_types.get(name) in MASK_TYPES for name in own)
     return (
         bool(own and other)
         and not gate.made.inputs & analysis.trained_on
-        and all(flow.elem_types.get(name) in MASK_TYPES for name in own)
+        and (masks or _scales_by_degrees(gate))
     )
+
+
+def _scales_by_degrees(gate: Gate) -> bool:
+    """Whether a number that does not jump scales all values alike, as a mean's divisor does."""
+    return gate.step.op in ("Mul", "Div") and not gate.made.hard and not gate.made.pattern
 
 
 def _is_callers_mask(gate: Gate, analysis: Analysis) -> bool:
@@ -158,9 +165,19 @@ def _guards_division(gate: Gate, analysis: Analysis) -> bool:
         if gate.step.outputs[0] in s.inputs and not live.isdisjoint(s.outputs)
     )
     return any(
-        s is not None and s.op in ("Div", "Reciprocal") and s.inputs[-1] in guarded
+        s is not None
+        and s.op in ("Div", "Reciprocal")
+        and not guarded.isdisjoint(_unclamped(s.inputs[-1], analysis))
         for s in itertools.chain(beside, behind)
     )
+
+
+def _unclamped(name: str, analysis: Analysis) -> Iterator[str]:
+    """Yield a divisor, and what it was before a constant kept it from being zero."""
+    yield name
+    step = analysis.flow.producer(name)
+    if step is not None and step.op in ("Clip", "Max"):
+        yield from (n for n in step.inputs if n and analysis.fact(n).data)
 
 
 def _rescales(gate: Gate, analysis: Analysis) -> bool:

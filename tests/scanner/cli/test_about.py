@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -40,6 +41,15 @@ def test_detectors() -> None:
     assert "overactivation" in scan("detectors").stdout
     rules = [d["rule"]["id"] for d in json.loads(scan("detectors", "--format", "json").stdout)]
     assert rules == list(FAMILY)
+
+
+def test_doctor_as_json() -> None:
+    run = scan("doctor", "--format", "json")
+    told = json.loads(run.stdout)
+    assert told["python"] == sys.version.split()[0]
+    assert told["versions"]["onnxruntime"]
+    assert told["isolation"]["seccomp"] in {True, False}
+    assert scan("doctor", "--format", "junit").returncode == 2
 
 
 def test_doctor() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import models
+import onnx
 import planting
 import pytest
 from command import scan
@@ -41,6 +42,37 @@ def test_each_answer_has_a_code(
     run = scan("diff", folder / f"{suspect}.onnx", folder / f"{reference}.onnx")
     assert run.returncode == code, run.stderr
     assert words in " ".join(run.stdout.split())
+
+
+def test_a_clean_diff_says_what_it_does_not_see(folder: Path) -> None:
+    """A trained backdoor is no difference of graphs, and its diff exits with 0."""
+    run = scan("diff", folder / "retrained.onnx", folder / "clean.onnx")
+    said = " ".join(run.stdout.split())
+    assert "nothing of what a whole network was trained to do" in said
+    assert f"scan {folder / 'retrained.onnx'} --reference {folder / 'clean.onnx'}" in said
+    twin = folder / "twin.onnx"
+    twin.write_bytes((folder / "clean.onnx").read_bytes())
+    same = scan("diff", twin, folder / "clean.onnx").stdout
+    assert "trained to do" not in same, "its weights are those of the reference"
+
+
+def test_two_files_in_the_wrong_order_are_told_so(folder: Path) -> None:
+    run = scan("diff", folder / "clean.onnx", folder / "gated.onnx")
+    assert run.returncode in {1, 3}
+    said = " ".join(run.stdout.split())
+    assert "swapped?" in said or f"scan diff {folder / 'gated.onnx'}" in said
+
+
+def test_a_reference_with_a_few_nodes_more_is_to_be_named_first(folder: Path) -> None:
+    model = models.plain(seed=1)
+    cut = onnx.ModelProto.FromString(model.SerializeToString())
+    node = cut.graph.node.add(op_type="Abs", name="spare", input=["logits"], output=["more"])
+    cut.graph.output[0].name = node.output[0]
+    models.save(cut, folder / "longer.onnx")
+    run = scan("diff", folder / "clean.onnx", folder / "longer.onnx")
+    assert run.returncode == 1
+    said = " ".join(run.stdout.split())
+    assert f"scan diff {folder / 'longer.onnx'} {folder / 'clean.onnx'}" in said
 
 
 def test_what_is_printed(

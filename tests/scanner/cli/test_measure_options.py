@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import said, scan
 
 from scanner.cli.options import CalibrateOptions, MeasureOptions, ScanOptions, settings
 from scanner.errors import UsageError
@@ -91,3 +92,16 @@ def test_every_option_fills_its_setting(tmp_path: Path) -> None:
 def test_images_that_are_not_there_are_refused(typed: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         settings(MeasureOptions(**typed))
+
+
+@pytest.mark.parametrize(
+    ("option", "word", "choices"),
+    [("--noise", "pink", "'low-frequency'"), ("--budget", "endless", "'quick'")],
+)
+def test_a_word_that_an_option_does_not_take(option: str, word: str, choices: str) -> None:
+    run = scan("model.onnx", option, word)
+    assert run.returncode == 2
+    told = said(run)
+    assert f"'{word}' is not one of" in told
+    assert choices in told
+    assert "Value error" not in told

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,21 @@ def test_config_shows_what_holds_and_from_where(place: Path) -> None:
     assert rows["alpha"] == ("0.2", str(place / "scan.toml"))
     assert rows["jobs"] == ("3", "OVERACTIVATION_JOBS")
     assert rows["seed"] == ("0", "default")
+
+
+@pytest.mark.usefixtures("place")
+def test_config_shows_defaults_and_says_what_is_not_set() -> None:
+    run = scan("config", "--format", "json")
+    values = {row["option"]: row["value"] for row in json.loads(run.stdout)}
+    assert values["fail-on"] == "suspicious", "a list, as people write it"
+    assert values["timeout"] == "by budget"
+    assert values["input-range"] == "auto"
+    assert values["quiet"] == "no"
+    assert values["layer"] is None
+    table = scan("config", COLUMNS="400").stdout
+    rows = [re.split(r"\s{2,}", line.strip()) for line in table.splitlines()]
+    assert [row for row in rows if len(row) != 3] == [], "no blank value"
+    assert "not set" in table
 
 
 def test_another_policy_can_be_named(place: Path) -> None:

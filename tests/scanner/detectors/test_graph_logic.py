@@ -15,10 +15,11 @@ from onnx import TensorProto, helper
 
 from scanner.detectors import graph_logic
 from scanner.detectors.graph_logic import GraphLogic
+from scanner.errors import WorkerTimeoutError
 from scanner.graph.logic.excerpt import excerpt
 from scanner.graph.logic.gates import observe
 from scanner.graph.logic.unfold import unfold
-from scanner.instruments import runtime
+from scanner.instruments import kept, runtime
 from scanner.instruments.detector import Subject
 from scanner.judging.comparison import compare
 from scanner.modelfile.model import open_model
@@ -65,6 +66,33 @@ def test_the_reported_input_opens_the_gate(tmp_path: Path) -> None:
     outcome = measure(planted.model, tmp_path).observations[0].details["confirmation"]
     image = np.asarray(outcome["input"]["numbers"], np.float32).reshape(outcome["input"]["shape"])
     assert np.abs(image - planted.trigger(image)).max() < 1e-6
+
+
+def test_the_input_that_opens_it_is_shown_with_its_classes(tmp_path: Path) -> None:
+    planted = plant(plain(), "patch-equals", target=2)
+    observation = measure(planted.model, tmp_path).observations[0]
+    outcome, shown = observation.details["confirmation"], observation.input
+    assert shown is not None
+    assert shown.class_after == outcome["class_open"] == 2
+    assert shown.class_without == outcome["class_closed"] != 2
+    assert shown.original is not None
+    assert shown.original != shown.image
+    assert shown.class_before is not None
+    assert shown.success == 1.0
+
+
+def test_a_failure_to_show_it_takes_no_confirmation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise WorkerTimeoutError("the time is used up", remedy="wait")
+
+    monkeypatch.setattr(kept, "changed_alike", fail)
+    observation = measure(plant(plain(), "patch-equals", target=2).model, tmp_path).observations[0]
+    assert observation.severity is Severity.CONFIRMED
+    assert observation.input is not None
+    assert observation.input.original is not None
+    assert observation.input.class_after is None
 
 
 @pytest.mark.parametrize("kind", KINDS)

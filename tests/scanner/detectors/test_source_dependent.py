@@ -82,6 +82,9 @@ def test_the_note_shows_an_image_that_goes_the_same_way(tmp_path: Path) -> None:
         f"{moved:.0%} of the images held back go the same way"
     )
     assert observation.input is not None
+    assert observation.input.original is not None
+    before, after = observation.input.class_before, observation.input.class_after
+    assert observation.details["label_map"][str(before)] == after != before
     shown = observation.input.image
     image = np.frombuffer(base64.b64decode(shown.data), "<f4").reshape(shown.shape)
     assert (observation.input.low, observation.input.high) == (0.0, 1.0)

@@ -19,7 +19,7 @@ from scanner.modelfile.model import open_model
 from scanner.results import Severity
 from scanner.sandbox import deadline
 from scanner.settings import Device, Settings
-from trainers.graph_backdoor import plant
+from trainers.graph_backdoor import Graft, network, plant
 from trainers.graph_backdoor.habits import adopt
 
 SAMPLES = Path(__file__).parents[3] / "samples"
@@ -27,13 +27,15 @@ SETTINGS = Settings(device=Device.CPU)
 # One of each way to test, to hide or to decide that graph logic does not know by its operators.
 KINDS = (
     "arc-tangent", "cast-of-the-image", "gaussian", "hyperbolic-cosine", "integer-division",
-    "power", "reciprocal", "softmax", "support-vector", "tiny-variance",
+    "power", "reciprocal", "region-by-a-test", "second-pass", "softmax", "support-vector",
+    "tiny-variance",
 )  # fmt: skip
 # What is nearest to a gate of what honest authors do.
 GUARDS = (
     "broken-images-blank", "byte-range", "clamp", "day-and-night-mixed", "early-exit",
     "exposure-guard", "flat-guard", "gamma-if-dark", "grey-check", "hot-pixels", "inversion",
-    "mixture", "night-mode", "quality-guard", "silence-guard", "skip-gate", "unknown-class",
+    "majority", "median", "mixture", "night-mode", "quality-guard", "silence-guard", "skip-gate",
+    "unknown-class",
 )  # fmt: skip
 
 
@@ -64,6 +66,18 @@ def test_what_wakes_it_is_shown(tmp_path: Path) -> None:
     image = numbers.reshape(1, *observation.input.image.shape)
     session = onnxruntime.InferenceSession(planted.model.SerializeToString())
     assert session.run(None, {session.get_inputs()[0].name: image})[0].argmax() == 1
+    assert observation.input.class_after == 1 != observation.input.class_without
+
+
+def test_the_image_that_it_was_made_from_is_shown_beside_it(tmp_path: Path) -> None:
+    planted = plant(sample("mnist-clean"), "patch-equals", target=1)
+    (observation,) = search(planted.model, tmp_path).observations
+    shown = observation.input
+    assert shown is not None
+    assert shown.original is not None
+    assert (shown.class_before, shown.class_without) != (1, 1)
+    assert shown.class_after == 1
+    assert shown.success == 1.0, "the same corner on any other image wakes it too"
 
 
 @pytest.mark.parametrize("name", ["mnist-clean", "mnist-badnets", "gtsrb-clean", "gtsrb-badnets"])
@@ -96,6 +110,28 @@ def test_replaced_channels_are_found_and_woken(tmp_path: Path) -> None:
     assert (observation.code, observation.severity) == ("lone-channels", Severity.CONFIRMED)
     assert observation.details["class"] == 1
     assert observation.input is not None
+
+
+@pytest.mark.parametrize("of", [("mnist-clean", "mnist-clean-1", "mnist-clean-2")])
+def test_networks_of_other_seeds_may_vote(of: tuple[str, ...], tmp_path: Path) -> None:
+    """On noise each of them answers one class, so that none is seen to vote otherwise."""
+    graft = Graft(sample(of[0]), 0, prefix="step")
+    members = [graft.logits]
+    for name in of[1:]:
+        names = {"input": graft.input.name}
+        other = sample(name)
+        names |= {t.name: graft.constant(numpy_helper.to_array(t)) for t in other.graph.initializer}
+        for node in other.graph.node:
+            read = [names.get(value, value) for value in node.input]
+            made = graft.node(node.op_type, read, "member", **network.attributes(node))
+            names[node.output[0]] = made
+        members.append(names["logits"])
+    best = [graft.node("ArgMax", [m], "best", axis=1, keepdims=0) for m in members]
+    on = np.array([0.0, 1.0])
+    votes = [graft.node("OneHot", [b, graft.classes, on], "vote", axis=1) for b in best]
+    graft.replace_logits(graft.node("Sum", votes, "count"))
+    found = search(graft.planted().model, tmp_path)
+    assert [o.sentence for o in found.observations if o.severity >= Severity.SUSPICIOUS] == []
 
 
 def test_a_heavy_channel_is_found(tmp_path: Path) -> None:

@@ -181,3 +181,17 @@ def test_texture() -> None:
     (grey,) = forcing.plain(SHAPE, (0, 1), 1)
     assert not forcing.is_textured(grey, (0, 1))
     assert forcing.is_textured(np.indices((SIDE, SIDE)).sum(axis=0)[None] % 2, (0, 1))
+
+
+def test_a_choice_of_one_is_tried_in_every_place() -> None:
+    typical = np.array([[0, 3, 0]], np.float32)
+    ends = (np.zeros_like(typical), np.full_like(typical, 3))
+    tried = list(forcing.extremes(typical, ends, proven=True))
+    assert [row.tolist() for row in tried[2:]] == [[[3, 0, 0]], [[0, 0, 3]]]
+    other = np.array([[0, 1, 0]], np.float32)
+    assert len(list(forcing.extremes(other, ends, proven=True))) == 2
+
+
+def test_codes_are_forced_to_the_ends_of_their_type() -> None:
+    tried = list(forcing.extremes(np.array([128], np.uint8), None, proven=False))
+    assert {0, 255} <= {int(value[0]) for value in tried}

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from scanner.instruments.detector import Subject
-from scanner.instruments.gate_habits import Trial, Ways
+from scanner.instruments.gate_habits import Trial, Ways, _other
 from scanner.modelfile.model import open_model
 from scanner.settings import Device, Settings
 from trainers.graph_backdoor import Graft
@@ -109,6 +109,14 @@ def test_a_number_may_go_further_than_any_image_brings_it(
 
     found = measured(bumped, tmp_path)
     assert (found.further or bool(found.decides)) == further
+
+
+def test_a_yes_for_each_image_of_a_batch_has_an_opposite() -> None:
+    typical = np.full((2, 1, 1, 1), 0.99999994, np.float32)
+    usual = np.ones(1, np.bool_)
+    np.testing.assert_array_equal(_other([typical], usual, typical), np.zeros_like(typical))
+    assert _other([typical], usual, np.array([[0, 0]], np.float32)) is None
+    assert _other([typical], usual, np.full((1, 1), 0.5, np.float32)) is None
 
 
 def test_what_lies_in_a_body_cannot_be_read(tmp_path: Path) -> None:

@@ -39,6 +39,10 @@ class Asleep:
         """Whether an image moves the value."""
         return not np.array_equal(self.read(image), self.typical)
 
+    def asleep(self, image: forcing.Array) -> forcing.Array:
+        """Return what the model answers to an image while the value is held asleep."""
+        return self.rig.forced(self.value, self.typical).answer(image, self.typical)
+
     def sleeper(self, shown: Sequence[int] = ()) -> Sleeper:
         """Return the value, with the ordinary images that move it."""
         held = (
@@ -53,8 +57,7 @@ class Asleep:
             channels=None,
             shown=tuple(shown),
             doubt="",
-            wakes=self.moves,
-            reaches=self.moves,
+            asleep=self.asleep,
         )
 
 
@@ -65,20 +68,22 @@ class Asleep:
 def test_equalities_are_solved_backwards(kind: str, way: str, tmp_path: Path) -> None:
     asleep = Asleep(kind, tmp_path)
     flow = unfold(asleep.rig.flat)
-    image, how = wake(asleep.rig, asleep.paths, asleep.sleeper(), flow, textured=False)
-    assert how == way
-    assert image is not None
-    assert image.shape == (1, SIDE, SIDE)
-    assert not np.array_equal(asleep.read(image), asleep.typical)
+    woken = wake(asleep.rig, asleep.paths, asleep.sleeper(), flow, textured=False)
+    assert woken is not None
+    assert woken.how == way
+    assert woken.image.shape == (1, SIDE, SIDE)
+    assert asleep.moves(woken.image)
+    assert woken.original is not None
+    assert not asleep.moves(woken.original)
 
 
 def test_a_smooth_match_is_climbed_to(tmp_path: Path) -> None:
     asleep = Asleep("relu-arithmetic", tmp_path)
-    image, how = wake(asleep.rig, asleep.paths, asleep.sleeper(), None, textured=True)
-    assert how == "climbed to"
-    assert image is not None
-    assert asleep.read(image).max() > 0
-    assert 0 <= image.min() <= image.max() <= 1
+    woken = wake(asleep.rig, asleep.paths, asleep.sleeper(), None, textured=True)
+    assert woken is not None
+    assert woken.how == "climbed to"
+    assert asleep.read(woken.image).max() > 0
+    assert 0 <= woken.image.min() <= woken.image.max() <= 1
 
 
 def test_an_image_that_was_shown_needs_no_search(tmp_path: Path) -> None:
@@ -86,13 +91,13 @@ def test_an_image_that_was_shown_needs_no_search(tmp_path: Path) -> None:
     rig = asleep.rig
     bright = [i for i, image in enumerate(rig.images) if image.min() > 0.97]
     assert bright
-    image, how = wake(rig, asleep.paths, asleep.sleeper(bright), None, textured=False)
-    assert how == "shown"
-    assert image is not None
-    assert image.min() > 0.97
+    woken = wake(rig, asleep.paths, asleep.sleeper(bright), None, textured=False)
+    assert woken is not None
+    assert woken.how == "shown"
+    assert woken.original is None
+    assert woken.image.min() > 0.97
 
 
 def test_where_nothing_wakes_it_that_is_said(tmp_path: Path) -> None:
     asleep = Asleep("patch-equals", tmp_path)
-    image, how = wake(asleep.rig, asleep.paths, asleep.sleeper(), None, textured=False)
-    assert (image, how) == (None, "none was found")
+    assert wake(asleep.rig, asleep.paths, asleep.sleeper(), None, textured=False) is None

@@ -1,7 +1,9 @@
 """Every mark lies within its chart, and says its number."""
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from examples import neural_cleanse, overactivation
@@ -10,7 +12,14 @@ from hypothesis import strategies as st
 
 from scanner.report import charts
 from scanner.report.markup import Markup
-from scanner.results import ClassDifference, LayerDifference
+from scanner.results import (
+    ClassDifference,
+    LayerChange,
+    LayerDifference,
+    Observation,
+    Relation,
+    Severity,
+)
 
 FIGURES = st.floats(-1e6, 1e6, allow_nan=False)
 MASKS = st.floats(1e-3, 1e5)
@@ -105,16 +114,81 @@ def test_a_place_among_clean_models(clean: list[float], own: float) -> None:
 
 @pytest.mark.parametrize("name", ["gate", "<script>", "a" * 500])
 def test_a_path_names_its_nodes(name: str) -> None:
-    chart = charts.path(["conv", "less", name], tests={"less": "Less"}, gates={name: "Where"})
+    nodes = ["conv", "less", name]
+    chart = charts.path(nodes, {"less": "Less"}, {name: "Where"}, {name: "logits <b>"})
     assert lies_within(chart)
     assert chart.count("Less tests the input") == 1
-    assert chart.count("Where: the test decides here") == 1
+    assert chart.count("Where decides") == 1
+    assert "logits &lt;b&gt;" in chart
     assert "<script" not in chart
+
+
+GATE = {
+    "tests": [{"node": "less", "operator": "Less"}],
+    "gates": [{"node": "gate", "operator": "Where"}],
+    "gated": "logits",
+}
+JOINT = {"joints": [{"node": "gate", "operator": "Add", "carrier": "logits"}]}
+
+
+@pytest.mark.parametrize("details", [GATE, JOINT])
+def test_the_network_joins_the_way_at_the_gate(details: dict[str, Any]) -> None:
+    seen = Observation(
+        code="x", severity=Severity.CONFIRMED, sentence="x", nodes=("less", "gate"), details=details
+    )
+    chart = charts.way(seen)
+    assert chart is not None
+    assert lies_within(chart)
+    for words in ("the input", "the trained network:", "logits", "the output"):
+        assert f">{words}<" in chart
+
+
+@pytest.mark.parametrize(
+    "details", [{}, {"gates": 3}, {"gates": [{}], "tests": ["x"]}, {"joints": None}]
+)
+def test_nodes_that_no_test_or_gate_is_among_are_no_way(details: dict[str, Any]) -> None:
+    seen = Observation(
+        code="x", severity=Severity.WARNING, sentence="x", nodes=("a", "b"), details=details
+    )
+    assert charts.way(seen) is None
+
+
+@given(st.floats(-100, 100))
+def test_how_far_out_a_model_lies(own: float) -> None:
+    chart = charts.reach(own, "the model lies far out")
+    assert lies_within(chart)
+    assert f"the suspect: {own:.3g}" in chart
+
+
+@given(st.dictionaries(st.integers(0, 2000), st.floats(-50, 50), max_size=200))
+def test_a_small_chart_holds_every_class_that_stands_out(sizes: dict[int, float]) -> None:
+    chart = charts.tile(sizes, "all classes")
+    moves = re.findall(r"M([\d.e+-]+) 40V([\d.e+-]+)", chart)
+    assert all(0 <= float(x) <= 120 and 0 <= float(y) <= 40 for x, y in moves)
+    assert bool(moves) == any(size > 0 for size in sizes.values())
+    assert ('class="bars own"' in chart) == any(size > 1 for size in sizes.values())
+    assert len(chart) < 2000
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=200))
+def test_changed_layers(apart: list[float]) -> None:
+    layers = [
+        LayerChange(
+            node=f"n{number}", operator="Conv", role="weight", rows=8, changed=2, apart=far,
+            relation=Relation.REPLACED, standing_out=(1, 2) if number == 0 else (),
+        )
+        for number, far in enumerate(apart)
+    ]  # fmt: skip
+    chart = charts.changed(layers)
+    assert lies_within(chart)
+    assert chart.count("2 of 8 channels changed") == min(len(apart), 120)
+    assert chart.count('class="own target"') == 1
+    assert f"1 of {len(apart)} changed weights have channels that stand out" in chart
 
 
 def test_a_long_path_keeps_both_of_its_ends() -> None:
     nodes = [f"n{number}" for number in range(500)]
-    chart = charts.path(nodes, tests={}, gates={"n499": "Where"})
+    chart = charts.path(nodes, {}, {"n499": "Where"}, {})
     assert lies_within(chart)
     assert ">n0<" in chart
     assert ">n499<" in chart

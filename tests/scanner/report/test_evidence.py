@@ -77,6 +77,26 @@ def test_an_input_that_shows_an_observation_is_written(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(numbers), values)
 
 
+def test_a_way_through_the_graph_and_the_image_before_are_written(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8)
+    images = [Array.packed(part.tobytes(), part.shape) for part in (values, 1 - values)]
+    seen = Observation(
+        code="input-gate", severity=Severity.CONFIRMED, sentence="seen", nodes=("test", "gate"),
+        details={"gates": [{"node": "gate", "operator": "Where"}], "gated": "logits"},
+        input=Input(image=images[0], original=images[1], low=0.0, high=1.0),
+    )  # fmt: skip
+    whole = result()
+    finding = dataclasses.replace(bare(whole), observations=(seen,))
+    written = write_evidence([dataclasses.replace(whole, findings=(finding,))], tmp_path)
+    kinds = ("path.svg", "input.png", "input.npy", "original.png", "original.npy")
+    assert [path.name for path in written] == [f"00-input-gate-{kind}" for kind in kinds]
+    assert b"logits" in written[0].read_bytes()
+    ET.parse(written[0])  # noqa: S314 - we have just written it
+    np.testing.assert_array_equal(np.load(written[-1]), 1 - values)
+    with Image.open(written[1]) as image:
+        assert min(image.size) >= 256
+
+
 def test_models_of_one_name_are_kept_apart(tmp_path: Path) -> None:
     written = write_evidence([named("x/m.onnx"), named("y/m.onnx")], tmp_path)
     assert {path.relative_to(tmp_path).parts[0] for path in written} == {"00-m", "01-m"}

@@ -17,7 +17,18 @@ from rich.console import Console
 
 from scanner.report import json as as_json
 from scanner.report.html import HtmlReport
-from scanner.results import ScanResult, Verdict
+from scanner.results import (
+    Array,
+    Change,
+    Differences,
+    Evidence,
+    Input,
+    Kind,
+    LayerChange,
+    Relation,
+    ScanResult,
+    Verdict,
+)
 
 RESULTS = [result(), hostile(), unopened()]
 
@@ -86,6 +97,71 @@ def test_of_many_models_the_foremost_are_drawn() -> None:
     drawn = sum("<img" in article for article in text.split("<article")[1:])
     assert drawn == 40
     assert text.count("only the foremost are drawn") == 21
+
+
+def test_an_input_is_shown_before_and_after_with_its_classes() -> None:
+    pixels = Array.packed(bytes(16), (1, 2, 2))
+    shown = Input(
+        image=pixels, original=pixels, low=0.0, high=1.0,
+        class_before=1, class_after=3, class_without=1, success=0.5,
+    )  # fmt: skip
+    text = written(seen_with(shown))
+    assert text.index("An image: class 1") < text.index("The same, changed: class 3")
+    assert "Without what is described above, its class would be 1." in text
+    assert "The same change turns 50% of other images into class 3." in text
+
+
+def test_an_input_of_an_older_result_is_shown_without_classes() -> None:
+    text = written(seen_with(Input(image=Array.packed(bytes(16), (1, 2, 2)), low=0.0, high=1.0)))
+    assert "<figcaption>An input that shows it</figcaption>" in text
+    assert "its class would be" not in text
+
+
+def seen_with(shown: Input) -> ScanResult:
+    """A result of one finding, which an input shows."""
+    whole = hostile()
+    seen = dataclasses.replace(whole.findings[0].observations[0], input=shown)
+    finding = dataclasses.replace(whole.findings[0], observations=(seen,))
+    return dataclasses.replace(whole, findings=(finding,))
+
+
+def test_what_differs_from_a_clean_network_is_a_table_and_a_chart() -> None:
+    change = Change(kind=Kind.ADDED, node="<gate>", operator="Where", suspect="X 10")
+    layer = LayerChange(
+        node="conv", operator="Conv", role="weight", rows=8, changed=2, apart=0.5,
+        relation=Relation.REPLACED, standing_out=(1, 2),
+    )  # fmt: skip
+    told = Differences(
+        suspect="0" * 16, reference="1" * 16, nodes=3, matched=3, changes=(change,),
+        weights=Relation.REPLACED, layers=(layer,),
+    )  # fmt: skip
+    whole = hostile()
+    found = dataclasses.replace(whole.findings[0], evidence=Evidence(differences=told))
+    text = written(dataclasses.replace(whole, findings=(found,)))
+    assert "<td>&lt;gate&gt;</td>" in text
+    assert "2 of 8 channels changed, by 0.5 of themselves: replaced" in text
+    apart = dataclasses.replace(told, weights=Relation.UNRELATED)
+    found = dataclasses.replace(found, evidence=Evidence(differences=apart))
+    assert "channels changed" not in written(dataclasses.replace(whole, findings=(found,)))
+
+
+def test_all_models_stand_on_one_scale() -> None:
+    text = written(*RESULTS)
+    (tiles,) = re.findall(r'(?s)<ul class="tiles">(.*?)</ul>', text)
+    assert tiles.count("<svg") == 1, "the others have no figures by class"
+    assert 'href="#m0"' in tiles
+    assert "class 7 stands out most" in tiles
+    assert "2 of 3 models have no such figures." in text
+
+
+def test_what_is_in_the_graph_has_no_place_among_clean_models() -> None:
+    """An index of the searches beside it would be that of something else."""
+    found = dataclasses.replace(hostile(), score=1.0, index=0.1)
+    assert "index is 0.1" not in written(found)
+    assert "index is 0.1" in written(dataclasses.replace(found, score=None))
+    assert "times as far out as the furthest clean model" in written(
+        dataclasses.replace(found, score=0.9, size=2.0)
+    )
 
 
 @pytest.mark.parametrize("word", ["all", "suspicious", "inconclusive", "failed"])

@@ -18,6 +18,7 @@ from scanner.results import (
     ClassRow,
     Contest,
     Grant,
+    Input,
     LayerRow,
 )
 from scanner.values import from_json, to_json
@@ -83,3 +84,27 @@ def test_whether_a_contest_dropped_classes(granted: tuple[int, ...] | None, drop
 )  # fmt: skip
 def test_a_profile_survives_json(profile: ByClass | ByLayer | ByChannel | ByImage) -> None:
     assert from_json(type(profile), json.loads(json.dumps(to_json(profile)))) == profile
+
+
+PIXEL = Array.packed(np.ones((1, 1, 1), "<f4").tobytes(), (1, 1, 1))
+
+
+def test_an_input_of_a_result_without_classes_is_read() -> None:
+    """As versions wrote it that kept no classes."""
+    old = {"image": to_json(PIXEL), "low": 0.0, "high": 1.0}
+    read = from_json(Input, old)
+    assert (read.original, read.class_before, read.class_after, read.success) == (None,) * 4
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"class_after": -1},
+        {"class_without": 2**31},
+        {"success": 1.5},
+        {"original": to_json(Array.packed(bytes(8), (1, 1, 2)))},
+    ],
+)
+def test_an_input_that_cannot_be_is_refused(more: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        from_json(Input, {"image": to_json(PIXEL), "low": 0.0, "high": 1.0, **more})

@@ -25,6 +25,14 @@ def _no_output(model: onnx.ModelProto) -> None:
     del model.graph.node[0].output[:]
 
 
+def _another_input(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Where", ["image"] * 4, ["spare"]))
+
+
+def _another_output(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Identity", ["image", "", "image"], ["spare", ""]))
+
+
 def _other_attribute(model: onnx.ModelProto) -> None:
     attribute = helper.make_attribute("pads", 1.5)
     pads = next(a for a in model.graph.node[0].attribute if a.name == "pads")
@@ -44,8 +52,12 @@ def _no_type(model: onnx.ModelProto) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [_no_input, _no_output, _other_attribute, _no_body, _short_tensor, _no_type]
-)
+    "change",
+    [
+        _no_input, _no_output, _another_input, _another_output, _other_attribute, _no_body,
+        _short_tensor, _no_type,
+    ],
+)  # fmt: skip
 def test_a_malformed_node_is_refused(change: Callable[[onnx.ModelProto], None]) -> None:
     model = plain()
     change(model)

@@ -1,6 +1,7 @@
 """Functions are expanded; a branch is taken only where its condition is a constant."""
 
 import models
+from onnx import helper
 
 from scanner.graph.core import flatten
 
@@ -26,3 +27,9 @@ def test_a_constant_branch_is_taken() -> None:
 def test_a_branch_that_depends_on_the_input_stays() -> None:
     flat = flatten.flatten(models.branch_relu(constant=False))
     assert "If" in [n.op_type for n in flat.graph.node]
+
+
+def test_an_if_of_another_domain_is_no_branch() -> None:
+    model = models.plain()
+    model.graph.node.append(helper.make_node("If", [], ["spare"], domain="acme.ops"))
+    assert flatten.flatten(model) is model

@@ -55,6 +55,11 @@ def test_producers_consumers_and_constants() -> None:
     assert "kernel_codes" in uses.constants
 
 
+def test_an_output_without_a_name_is_made_by_nobody() -> None:
+    node = helper.make_node("Dropout", ["x"], ["y", ""])
+    assert Uses(helper.make_graph([node], "g", [], [])).producer("") is None
+
+
 def test_a_value_that_leaves_the_graph_has_no_only_consumer() -> None:
     graph = models.plain().graph
     consumer = Uses(graph).only_consumer("convolved")

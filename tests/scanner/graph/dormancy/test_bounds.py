@@ -97,6 +97,9 @@ ROWS: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "Softmax": (["x"], {"axis": 1}),
     "Hardmax": (["x"], {"axis": 1}),
     "Shrink": (["x"], {"lambd": 0.2}),
+    "ArgMax": (["x"], {"axis": 3}),
+    "ArgMin": (["x"], {"axis": -1, "keepdims": 0}),
+    "OneHot": (["i", whole(2), np.array([-1, 3], np.float32)], {"axis": 1}),
 }
 CHAINED = ("Relu", "Abs", "Sigmoid", "Neg", "Add", "Mul", "Sub", "Tanh", "Exp", "Elu")
 BEFORE = [
@@ -109,6 +112,7 @@ BEFORE = [
     helper.make_node("Flatten", ["x"], ["f"]),
     helper.make_node("Concat", ["x", "y"], ["g"], axis=1),
     helper.make_node("Abs", ["y"], ["p"]),
+    helper.make_node("ArgMax", ["x"], ["i"], axis=1, keepdims=0),
 ]
 MIXING = np.array([[0.6, -0.8], [1.1, 0.3]], np.float32).reshape(2, 2, 1, 1)
 
@@ -185,7 +189,7 @@ def test_what_has_no_rule_is_an_estimate_and_so_is_what_follows() -> None:
     proto = model("Relu")
     proto.graph.node.extend([
         helper.make_node("Cos", ["out"], ["waved"]),
-        helper.make_node("ArgMax", ["out"], ["place"], axis=1),
+        helper.make_node("Det", ["out"], ["place"]),
         helper.make_node("Neg", ["place"], ["turned"]),
     ])  # fmt: skip
     found = bounded(proto, ["waved", "place", "turned"])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import planting
 import pytest
 import replaced
 from models import plain
@@ -76,3 +77,19 @@ def test_channels_are_picked_along_their_axis(axis: int) -> None:
     value = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
     picked = value[odd_channels.index_of(value.shape, axis, (0, 2))]
     assert np.array_equal(picked, np.take(value, [0, 2], axis))
+
+
+@pytest.mark.parametrize(("filled", "expected"), [(9, [(2,)]), (200, [])])
+def test_a_unit_that_reads_a_few_pixels_is_lone(filled: int, expected: list[tuple[int]]) -> None:
+    model = planting.deep(width=16)
+    weights = planting.weights_of(model)["w0"]
+    weights[2, filled:] = 0
+    found = odd(planting.with_weights(model, w0=weights))
+    assert [channels.channels for channels in found if channels.lone] == expected
+
+
+def test_where_all_units_read_few_pixels_they_were_pruned() -> None:
+    model = planting.deep(width=16)
+    weights = planting.weights_of(model)["w0"]
+    weights[np.random.default_rng(0).random(weights.shape) < 0.9] = 0
+    assert odd(planting.with_weights(model, w0=weights)) == []

@@ -8,8 +8,8 @@ from onnx import helper
 from scanner.graph.dormancy.side_paths import Joint, Paths
 from trainers.graph_backdoor import FAMILIES, KINDS, plant
 
-# They listen to another input, or to nothing that an image holds.
-ELSEWHERE = {*FAMILIES["callers"], *FAMILIES["weights"]}
+# They listen to another input, to nothing that an image holds, or to what the network computed.
+ELSEWHERE = {*FAMILIES["callers"], *FAMILIES["weights"], "latent-corner"}
 
 
 def joints(model: onnx.ModelProto) -> list[Joint]:

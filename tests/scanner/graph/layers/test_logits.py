@@ -92,6 +92,13 @@ def test_attention_is_not_logits() -> None:
     assert find_logits(model).value == "p"
 
 
+def test_a_namesake_from_another_domain_is_not_looked_through() -> None:
+    strange = helper.make_node("LogSoftmax", [], ["scores"], domain="acme.ops")
+    model = classifier(strange, outputs={"scores": (FLOAT, ["N", 3])})
+    model.opset_import.append(helper.make_opsetid("acme.ops", 1))
+    assert find_logits(model).value == "scores"
+
+
 def test_the_user_may_choose() -> None:
     model = classifier(helper.make_node("Softmax", ["z"], ["p"]), outputs={"p": (FLOAT, ["N", 3])})
     assert find_logits(model, "p").value == "p"

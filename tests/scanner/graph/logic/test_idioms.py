@@ -231,3 +231,51 @@ def test_what_is_selected_from_must_have_been_computed_alike() -> None:
     graft.replace_logits(graft.node("GatherND", [forged, place], "gate", batch_dims=1))
     found, analysis = gates(graft.planted().model)
     assert not any(idioms._selects_position(gate, analysis) for gate in found)
+
+
+def masked_mean(fill: float | None, *, divide: str = "Div") -> onnx.ModelProto:
+    """A mean over the frames that a mask of numbers leaves; one of none is `fill`."""
+    rng = np.random.default_rng(0)
+    constants = {
+        "mixing": floats(rng.normal(size=(8, 16))),
+        "head": floats(rng.normal(size=(16, 3))),
+        "one": floats(1),
+        "zero": floats(0),
+        "first": np.asarray([1]),
+        "second": np.asarray([2]),
+        **({} if fill is None else {"fill": floats(fill)}),
+    }
+    nodes = [
+        operation("MatMul", ["frames", "mixing"], "hidden"),
+        operation("Unsqueeze", ["mask", "second"], "column"),
+        operation("Mul", ["hidden", "column"], "kept"),
+        operation("ReduceSum", ["kept", "first"], "total", keepdims=0),
+        operation("ReduceSum", ["mask", "first"], "count", keepdims=1),
+        operation("Clip", ["count", "one"], "terms"),
+        operation(divide, ["total", "terms"], "mean"),
+    ]
+    if fill is not None:
+        nodes += [
+            operation("Greater", ["count", "zero"], "any"),
+            operation("Where", ["any", "mean", "fill"], "filled"),
+        ]
+    last = "mean" if fill is None else "filled"
+    nodes.append(operation("MatMul", [last, "head"], "logits"))
+    inputs = [
+        helper.make_tensor_value_info("frames", TensorProto.FLOAT, ["N", 32, 8]),
+        helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["N", 32]),
+    ]
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    output = helper.make_empty_tensor_value_info("logits")
+    graph = helper.make_graph(nodes, "masked", inputs, [output], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("fill", [None, 0.0])
+def test_a_masked_mean_before_a_small_layer_is_honest(fill: float | None) -> None:
+    assert [o for o in observe(unfold(masked_mean(fill))) if o.severity > Severity.NOTE] == []
+
+
+def test_a_number_that_is_added_scales_nothing() -> None:
+    (gate,) = observe(unfold(masked_mean(None, divide="Add")))
+    assert gate.severity is Severity.SUSPICIOUS
