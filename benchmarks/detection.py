@@ -294,7 +294,7 @@ def _words(group: Group) -> Iterator[dict[str, Any]]:
 
 
 def _word(member: Member, clean: Records) -> Verdict:
-    """Return the verdict of a scan by the combined detectors, beside a baseline."""
+    """Return what the combined detectors say beside a baseline; others look at the graph."""
     models = CleanModels(references=(), population=tuple(clean), source="")
     findings = []
     for detector in combined():
@@ -303,8 +303,9 @@ def _word(member: Member, clean: Records) -> Verdict:
         if measurement is not None and pair is not None:
             findings.append(verdict.judge(detector.rule, measurement, *pair, ALPHA))
     rank = _rank(member, (), clean)
-    settings = Settings(alpha=ALPHA)
-    return verdict.combine(findings, rank, (), failed=False, settings=settings).verdict
+    if rank is None:
+        return Verdict.INCONCLUSIVE
+    return verdict.among_own(rank, findings, ALPHA).verdict
 
 
 @app.command()

@@ -30,18 +30,20 @@ _ROOMS = {
     "scanner.report.frame": ("results_frame",),
     "scanner.report.json": ("read_results", "write_results"),
     "scanner.results": ("Finding", "ScanResult", "Verdict"),
+    "scanner.screening": ("InputFilter", "screen_inputs", "triggers_of"),
     "scanner.settings": ("Budget", "Device", "Noise", "Settings"),
 }  # fmt: skip
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
     "Baseline", "BaselineError", "Budget", "Cache", "Device", "DeviceError", "Finding",
-    "GraphError", "MalformedModelError", "ModelError", "NoGradientError", "NoLayerError",
-    "NoLogitsError", "Noise", "ScanResult", "ScannerError", "Settings", "UnsafeModelError",
-    "UnsupportedModelError", "UsageError", "ValueNotFoundError", "Verdict",
+    "GraphError", "InputFilter", "MalformedModelError", "ModelError", "NoGradientError",
+    "NoLayerError", "NoLogitsError", "Noise", "ScanResult", "ScannerError", "Settings",
+    "UnsafeModelError", "UnsupportedModelError", "UsageError", "ValueNotFoundError", "Verdict",
     "WorkerCrashedError", "WorkerError", "WorkerTimeoutError", "calibrate", "check", "diagnose",
     "diff", "judge", "lanes", "layers", "measure", "read_baseline", "read_results", "repair",
-    "results_frame", "rules", "scan", "scan_many", "write_baseline", "write_results",
+    "results_frame", "rules", "scan", "scan_many", "screen_inputs", "triggers_of",
+    "write_baseline", "write_results",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from scanner.report.frame import results_frame
     from scanner.report.json import read_results, write_results
     from scanner.results import Finding, ScanResult, Verdict
+    from scanner.screening import InputFilter, screen_inputs, triggers_of
     from scanner.settings import Budget, Device, Noise, Settings
 else:  # a checker that saw this function would let every name pass
 

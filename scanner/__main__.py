@@ -18,6 +18,7 @@ _NO_MODEL = frozenset({"report", "compare", "check", "config"})
 _MANY = frozenset({"-", "-j", "--jobs", "--cache", "--scheduler"})
 _REFERENCES = frozenset({"--reference", "-r"})
 _DETECTORS = Path(__file__).parent / "detectors"
+_SCREENS = "inputs"  # the command that runs filters, and no detector
 
 
 def main() -> None:
@@ -49,6 +50,8 @@ def preload(arguments: Sequence[str]) -> tuple[str, ...]:
 
     These are the detectors that it names, or all of them.
     """
+    if arguments[:1] == [_SCREENS]:
+        return ("scanner.examine_inputs",)
     named = {
         name for option, name in itertools.pairwise(arguments) if option in {"-d", "--detector"}
     }

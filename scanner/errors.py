@@ -144,6 +144,21 @@ class NoImagesError(UsageError):
     """A detector needs clean images, and there are none, or none of the kind that it needs."""
 
 
+class TooFewImagesError(UsageError):
+    """There are too few clean images for the level that is asked for."""
+
+    @classmethod
+    def at(cls, alpha: float, *, found: int, needed: int) -> Self:
+        """Return the error for a level, the number of images found and that needed."""
+        return cls(
+            f"{found:,} clean images cannot tell whether an input lies among the {alpha:.3g} of "
+            "all clean ones that lie furthest out",
+            remedy=f"give at least {needed:,} clean images, or raise the setting `alpha`",
+            found=found,
+            needed=needed,
+        )
+
+
 class WorkerError(ScannerError):
     """The isolated child process did not answer."""
 

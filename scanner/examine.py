@@ -32,12 +32,12 @@ from scanner.protocol import (
     Diagnosis,
     Drawing,
     Examination,
-    Handed,
     Job,
     Layer,
     LayerList,
     Opening,
     Piece,
+    PieceBytes,
     Preparation,
     Prospect,
     RepairOrder,
@@ -258,11 +258,11 @@ def repair(order: RepairOrder, progress: Progress) -> Repaired:
     return repaired
 
 
-def hand_over(piece: Piece, _progress: Progress) -> Handed:
+def hand_over(piece: Piece, _progress: Progress) -> PieceBytes:
     """Hand over a piece of a file that `repair` made."""
     whole = _made.get(piece.suffix, b"")
     part = whole[piece.start : piece.start + piece.size]
-    return Handed(data=base64.b64encode(part).decode())
+    return PieceBytes(data=base64.b64encode(part).decode())
 
 
 # Files that the last repair made, by suffix.

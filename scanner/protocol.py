@@ -7,17 +7,22 @@ from collections.abc import Mapping
 
 from scanner.limits import Confinement, Limits
 from scanner.results import (
+    Array,
     CanonicalGraph,
+    CleanReadings,
     Comparison,
+    Input,
+    InputReading,
     ModelIdentity,
     ModelRecord,
     Population,
     Repaired,
     Rule,
+    Trigger,
 )
 from scanner.sandbox.endpoint import Endpoint
 from scanner.settings import Settings
-from scanner.values import Base64, Identifier, frozen
+from scanner.values import Base64, Count, Identifier, frozen
 
 # The rule of the detector that checks the others' graphs against the file. It does so even where it
 # was not asked for, but is then reported only if it finds something.
@@ -168,6 +173,68 @@ class Drawing:
 
 
 @frozen
+class Watch:
+    """A model whose inputs are to be screened, and clean images to set them beside.
+
+    Attributes:
+        model: The model.
+        least: How many clean images an input must be ranked among at least.
+        triggers: Those that a scan of the model found.
+        settings: How to run the model; the clean images are its `images_file` or `images_folder`.
+    """
+
+    model: Source
+    least: Count
+    triggers: tuple[Trigger, ...] = ()
+    settings: Settings
+
+
+@frozen
+class Part:
+    """Some of the inputs that a file or a folder holds.
+
+    Attributes:
+        watch: The model.
+        path: Absolute path of a folder, an array or a picture.
+        start: How many inputs come before them.
+        most: How many there are at most.
+    """
+
+    watch: Watch
+    path: str
+    start: Count
+    most: Count
+
+
+@frozen
+class Handed:
+    """Inputs that the caller hands over.
+
+    Attributes:
+        watch: The model.
+        images: They, (n, *shape).
+        bytes_of_range: Whether their numbers are bytes, 0..255, that stand for the input's range.
+    """
+
+    watch: Watch
+    images: Array
+    bytes_of_range: bool = False
+
+
+@frozen
+class Shown:
+    """One of the inputs that were read last, to be looked at.
+
+    Attributes:
+        watch: The model.
+        place: Its place among those of the last `Part` or `Handed`.
+    """
+
+    watch: Watch
+    place: Count
+
+
+@frozen
 class Prospect:
     """Whether a detector could measure a model.
 
@@ -254,7 +321,7 @@ class Piece:
 
 
 @frozen
-class Handed:
+class PieceBytes:
     """The bytes of a piece."""
 
     data: Base64
@@ -344,6 +411,20 @@ DIAGNOSE: Endpoint[None, Diagnosis] = Endpoint(
 REPAIR: Endpoint[RepairOrder, Repaired] = Endpoint(
     function="scanner.examine:repair", request=RepairOrder, answer=Repaired
 )
-HAND_OVER: Endpoint[Piece, Handed] = Endpoint(
-    function="scanner.examine:hand_over", request=Piece, answer=Handed
+HAND_OVER: Endpoint[Piece, PieceBytes] = Endpoint(
+    function="scanner.examine:hand_over", request=Piece, answer=PieceBytes
+)
+READ_CLEAN: Endpoint[Watch, CleanReadings] = Endpoint(
+    function="scanner.examine_inputs:read_clean", request=Watch, answer=CleanReadings
+)
+READ_PART: Endpoint[Part, tuple[InputReading, ...]] = Endpoint(
+    function="scanner.examine_inputs:read_part", request=Part, answer=tuple[InputReading, ...]
+)
+READ_HANDED: Endpoint[Handed, tuple[InputReading, ...]] = Endpoint(
+    function="scanner.examine_inputs:read_handed",
+    request=Handed,
+    answer=tuple[InputReading, ...],
+)
+SHOW_INPUT: Endpoint[Shown, Input] = Endpoint(
+    function="scanner.examine_inputs:show_input", request=Shown, answer=Input
 )

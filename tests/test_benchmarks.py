@@ -150,3 +150,17 @@ def test_the_recipes_that_ship_are_those_that_were_measured(tmp_path: Path) -> N
     (records,) = RESULTS.glob("population-*.jsonl.gz")
     recipes.ship([records], tmp_path / "recipes.json")
     assert (tmp_path / "recipes.json").read_bytes() == judging.SHIPPED.read_bytes()
+
+
+def test_the_counts_of_verdicts_are_made_again_from_the_records(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One data set's rows of the committed table, which the README and its page add up."""
+    results = Path(__file__).parent.parent / "samples" / "results"
+    made = tmp_path / "sizes.csv"
+    detection.sizes([results / "records-gtsrb-amd-epyc-1.32.0.jsonl.gz"], made)
+    capsys.readouterr()
+    committed = (results / "sizes-amd-epyc-1.32.0.csv").read_text("utf-8").splitlines()
+    rows = made.read_text("utf-8").splitlines()
+    assert len(rows) == 3
+    assert rows == [committed[0], *(line for line in committed if "gtsrb" in line)]

@@ -286,7 +286,16 @@ def test_no_text_names_the_host_of_a_package_registry() -> None:
     hosts = re.compile(r"pypi\.|pythonhosted\.|download\.pytorch|anaconda\.org")
     folders = (
         ROOT / name
-        for name in (".ci", "benchmarks", "docs", "samples", "scanner", "tests", "trainers")
+        for name in (
+            ".ci",
+            "benchmarks",
+            "docs",
+            "samples",
+            "scanner",
+            "tests",
+            "trainers",
+            "website",
+        )
     )
     files = [*ROOT.glob("*.*"), *(path for folder in folders for path in folder.rglob("*"))]
     texts = [

@@ -15,6 +15,7 @@ from scanner.cli import (
     about,
     diff,
     exits,
+    inputs,
     options,
     output,
     policies,
@@ -43,6 +44,7 @@ _EXAMPLES = (
     "scan model.onnx -r clean.onnx --images-npz images.npz --evidence evidence/",
     "scan diff model.onnx clean.onnx",
     "scan repair model.onnx --images-npz images.npz --output repaired.onnx",
+    "scan inputs model.onnx inputs/ --clean clean-images/ --evidence evidence/",
     "scan check registry/",
     "scan config",
     "scan calibrate clean-models/ -o baseline.json",
@@ -174,6 +176,7 @@ app.command("compare", cls=Command)(reporting.compare)
 app.command("check", cls=Command)(about.check)
 app.command("diff", cls=Command)(diff.diff)
 app.command("repair", cls=Command)(repair.repair)
+app.command("inputs", cls=Command)(inputs.inputs)
 app.command("layers", cls=Command)(about.layers)
 app.command("detectors", cls=Command)(about.detectors)
 app.command("config", cls=Command)(policies.config)

@@ -158,6 +158,10 @@ class Bar:
         self._counted = done, total, text
         self._show(done, total, f"{text}; {_name(model)}" if model else text)
 
+    def inputs(self, done: int) -> None:
+        """Show how many inputs are done; how many there are, a stream does not tell."""
+        self._show(0, 1, f"{done:,} inputs")
+
     def among(self, step: Step) -> None:
         """Show what is under way of many models."""
         done, total, text = self._counted

@@ -20,7 +20,8 @@ def _format(name: str) -> str:
     return name
 
 
-def _formats(texts: list[str] | None) -> list[str]:
+def formats(texts: list[str] | None) -> list[str]:
+    """Return formats, each with or without a file, if all are known."""
     for text in texts or []:
         name, _, path = text.partition("=")
         if "=" in text and not path:
@@ -29,7 +30,8 @@ def _formats(texts: list[str] | None) -> list[str]:
     return texts or []
 
 
-def _format_names(incomplete: str) -> list[str]:
+def format_names(incomplete: str) -> list[str]:
+    """Return the formats whose names start so."""
     return [name for name in report.FORMATS if name.startswith(incomplete)]
 
 
@@ -82,7 +84,7 @@ class FormatOptions(PrintOptions):
             metavar="table|json",
             help="table is for people, json for programs.",
             callback=_format,
-            autocompletion=_format_names,
+            autocompletion=format_names,
         ),
     ] = "table"
 
@@ -121,8 +123,8 @@ class ReportOptions(PrintOptions):
             metavar="NAME[=FILE]",
             help=f"Write this report: {', '.join(report.FORMATS)}. Repeatable, each with a file: "
             "--format sarif=out.sarif. Without a file it replaces the table on stdout.",
-            callback=_formats,
-            autocompletion=_format_names,
+            callback=formats,
+            autocompletion=format_names,
         ),
     ] = None
     output: Annotated[

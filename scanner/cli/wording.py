@@ -26,10 +26,12 @@ FUNCTIONS = {
     "rules": "'scan detectors'",
     "detectors": "'scan detectors'",
     "diagnose": "'scan doctor'",
+    "screen_inputs": "'scan inputs'",
 }
 SETTINGS = {
     fills.name: flag for kind in (ScanOptions, CalibrateOptions) for _, flag, fills in filling(kind)
 }
+SETTINGS["triggers"] = "--triggers"  # of 'scan inputs'
 _NAMED = re.compile(r"\b[Tt]he (setting|function) `(\w+)`")
 
 

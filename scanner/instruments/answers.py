@@ -23,6 +23,7 @@ class Answers:
         shape: Of one image, without the batch axis.
         dtype: Of the input.
         name: Of the logits.
+        provider: What runs the model: "CPU" or "CUDA".
 
     Raises:
         NoLogitsError: There are no logits.
@@ -37,7 +38,7 @@ class Answers:
         self._session = runtime.open_session(
             model.serialise(extract.upstream(flat, [self.name])), settings.device, settings.threads
         )
-        self.dtype = self._session.dtype
+        self.dtype, self.provider = self._session.dtype, self._session.provider
 
     def logits(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Return the logits of images in the input's own range, (n, classes).
@@ -46,7 +47,10 @@ class Answers:
             NoLogitsError: They are of another shape, or of fewer than two classes.
             UnsupportedModelError: The model fails on them.
         """
-        size = fixed_batch(self._session) or min(len(images), probes.batch_size(self.shape))
+        most = probes.batch_size(self.shape)
+        # Batches of one size: what fills the last one up is computed for nothing.
+        even = -(-len(images) // max(1, -(-len(images) // most)))
+        size = fixed_batch(self._session) or even
         cast = probes.rounded(images.astype(np.float32), self.dtype)
         parts = [
             run_filled(self._session, cast[start : start + size], size)[0]

@@ -9,7 +9,7 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,6 +29,8 @@ _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _AGAIN = "save the images with numpy.savez"
+# What reading a damaged array raises.
+ERRORS = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _PLAIN_MODES = {
     "1": "L",
     "LA": "L",
@@ -46,18 +48,17 @@ def from_file(path: Path) -> npt.NDArray[np.generic]:
         UsageError: There is none, or it is too large.
     """
     try:
-        with _open(path) as file:
+        with open_file(path) as file:
             if not zipfile.is_zipfile(file):
                 file.seek(0)
                 return _array(file, os.fstat(file.fileno()).st_size)
             file.seek(0)
             with zipfile.ZipFile(file) as archive:
-                member = _member(path, archive.infolist())
-                with archive.open(member) as inside:
-                    return _array(inside, member.file_size)
-    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UsageError(f"{str(path)!r} holds no arrays ({reason})", remedy=_AGAIN) from error
+                inner = member(path, archive.infolist())
+                with archive.open(inner) as inside:
+                    return _array(inside, inner.file_size)
+    except ERRORS as error:
+        raise unreadable(path, error) from error
 
 
 def labels_from_file(path: Path) -> npt.NDArray[np.int64] | None:
@@ -67,7 +68,7 @@ def labels_from_file(path: Path) -> npt.NDArray[np.int64] | None:
         UsageError: It is too large, or holds no whole numbers.
     """
     try:
-        with _open(path) as file:
+        with open_file(path) as file:
             if not zipfile.is_zipfile(file):
                 return None
             file.seek(0)
@@ -88,7 +89,13 @@ def labels_from_file(path: Path) -> npt.NDArray[np.int64] | None:
     return found.astype(np.int64)
 
 
-def _open(path: Path) -> IO[bytes]:
+def unreadable(path: Path, error: Exception) -> UsageError:
+    """Return what to say of a file that is not one of arrays."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return UsageError(f"{str(path)!r} holds no arrays ({reason})", remedy=_AGAIN)
+
+
+def open_file(path: Path) -> IO[bytes]:
     """Open a regular file.
 
     Raises:
@@ -101,7 +108,7 @@ def _open(path: Path) -> IO[bytes]:
     return file
 
 
-def _member(path: Path, members: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
+def member(path: Path, members: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
     """Return the member of an archive that holds the images.
 
     Raises:
@@ -110,23 +117,23 @@ def _member(path: Path, members: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
     """
     if len(members) > MOST_MEMBERS:
         raise ValueError(f"more than {MOST_MEMBERS} members")
-    by_name = {member.filename.removesuffix(".npy"): member for member in members}
+    by_name = {each.filename.removesuffix(".npy"): each for each in members}
     if "images" not in by_name and len(by_name) != 1:
         raise UsageError(
             f"{str(path)!r} holds the arrays {sorted(by_name)}",
             remedy="call the array of images 'images'",
         )
-    member = by_name.get("images") or members[0]
-    if member.compress_type not in _METHODS:
+    found = by_name.get("images") or members[0]
+    if found.compress_type not in _METHODS:
         raise ValueError("compressed by a method that NumPy does not write")
-    return member
+    return found
 
 
-def _array(stream: Any, size: int) -> npt.NDArray[np.generic]:
-    """Read an array in NumPy's format, if its shape is that of so many bytes.
+def header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Read the header of an array: its shape, whether it lies column by column, and its type.
 
     Raises:
-        ValueError: It is not one, is larger than it says, or than is allowed.
+        ValueError: It is not one, or of objects.
     """
     version = npy.read_magic(stream)
     if version not in _HEADERS:
@@ -134,6 +141,27 @@ def _array(stream: Any, size: int) -> npt.NDArray[np.generic]:
     shape, in_columns, dtype = _HEADERS[version](stream)
     if dtype.hasobject or dtype.subdtype is not None or dtype.names is not None:
         raise ValueError("objects or records, not numbers")
+    return shape, in_columns, dtype
+
+
+def _array(stream: IO[bytes], size: int) -> npt.NDArray[np.generic]:
+    """Read an array in NumPy's format, if its shape is that of so many bytes.
+
+    Raises:
+        ValueError: It is not one, is larger than it says, or than is allowed.
+    """
+    shape, in_columns, dtype = header(stream)
+    return rest(stream, shape, dtype, size).reshape(shape, order="F" if in_columns else "C")
+
+
+def rest(
+    stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[np.generic], size: int
+) -> npt.NDArray[np.generic]:
+    """Read the numbers behind a header, as they lie in the file.
+
+    Raises:
+        ValueError: They are more than the file can hold, or than is allowed.
+    """
     needed = math.prod(shape) * dtype.itemsize
     if needed > LARGEST:
         raise ValueError(f"{needed:,} bytes, more than {LARGEST:,}")
@@ -142,8 +170,7 @@ def _array(stream: Any, size: int) -> npt.NDArray[np.generic]:
     data = stream.read(needed)
     if len(data) < needed:
         raise ValueError("cut short")
-    flat: npt.NDArray[np.generic] = np.frombuffer(data, dtype)
-    return flat.reshape(shape, order="F" if in_columns else "C")
+    return np.frombuffer(data, dtype)
 
 
 def from_folder(path: Path) -> npt.NDArray[np.generic]:
@@ -154,7 +181,7 @@ def from_folder(path: Path) -> npt.NDArray[np.generic]:
     """
     images: list[npt.NDArray[np.generic]] = []
     held = 0
-    for image in _pictures(path):
+    for _, image in pictures(files_of(path)):
         images.append(image)
         held += image.nbytes
         if held > LARGEST:
@@ -174,7 +201,17 @@ def from_folder(path: Path) -> npt.NDArray[np.generic]:
     return np.stack(images)
 
 
-def _pictures(path: Path) -> Iterator[npt.NDArray[np.generic]]:
+def files_of(path: Path) -> list[Path]:
+    """Return the files of a folder in the order of their names."""
+    return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else []
+
+
+def pictures(files: Iterable[Path]) -> Iterator[tuple[str, npt.NDArray[np.generic]]]:
+    """Yield the name and the pixels of each file that is a picture.
+
+    Raises:
+        UsageError: One cannot be read or is too large, or Pillow is missing.
+    """
     try:
         from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - an optional extra, needed only here
     except ImportError as error:
@@ -183,11 +220,10 @@ def _pictures(path: Path) -> Iterator[npt.NDArray[np.generic]]:
             remedy="pip install 'overactivation[images]', or save the images in one file for the "
             "setting `images_file`",
         ) from error
-    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else []
     for name in files:
         try:
-            with _open(name) as file, Image.open(file, formats=_FORMATS) as image:
-                yield _pixels(image)
+            with open_file(name) as file, Image.open(file, formats=_FORMATS) as image:
+                yield name.name, _pixels(image)
         except UnidentifiedImageError:
             continue
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

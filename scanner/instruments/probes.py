@@ -28,6 +28,7 @@ CHANNELS = 4  # an axis no longer than this is one of channels
 _GRID = 4  # values along each axis of low-frequency noise
 _VARIED = 48  # images of each of two families
 _NOISE_TO_REPAIR = 240
+_LEAST = 2  # images of the user's: one to show, one to hold back
 _SIGMAS = 4  # the range holds four standard deviations of Gaussian noise
 
 
@@ -133,7 +134,7 @@ def noise_batches(
     generator = np.random.default_rng(settings.seed)
     low, high = input_range(dtype, settings)
     batch = batch or batch_size(shape)
-    pool = _user_images(settings, shape, (low, high)) if settings.noise is Noise.SHUFFLED else None
+    pool = user_images(settings, shape, (low, high)) if settings.noise is Noise.SHUFFLED else None
     for start in range(0, settings.images, batch):
         count = min(batch, settings.images - start)
         if pool is None:
@@ -255,7 +256,7 @@ def clean_images(settings: Settings, shape: tuple[int, ...], span: tuple[float, 
         source, held = "multi-scale noise (no images given)", wanted // 2
     else:
         name = settings.images_file or settings.images_folder
-        everything = _user_images(settings, shape, span)
+        everything = user_images(settings, shape, span)
         images = generator.permutation(everything)[:wanted]
         source, held = f"{len(images)} images of {name}", max(1, len(images) // 4)
     shown = len(images) - held
@@ -282,7 +283,7 @@ def repair_images(
             held_back=noise[:held],
             source="multi-scale noise (no images given)",
         )
-    everything = _user_images(settings, shape, span)
+    everything = user_images(settings, shape, span)
     order = generator.permutation(len(everything))[:most]
     held = max(1, 2 * len(order) // 5)
     name = settings.images_file or settings.images_folder
@@ -355,7 +356,7 @@ def multiscale_noise(
     return images
 
 
-def _user_images(
+def user_images(
     settings: Settings, shape: tuple[int, ...], span: tuple[float, float]
 ) -> npt.NDArray[np.float32]:
     """Return all of the user's images, in the model's layout and range.
@@ -370,7 +371,7 @@ def _user_images(
             remedy="give some with the setting `images_file` or the setting `images_folder`, or "
             "choose another family with the setting `noise`",
         )
-    return _fitting(_loaded(settings), shape, span, name)
+    return fitted(_loaded(settings), shape, span, name)
 
 
 def _loaded(settings: Settings) -> npt.NDArray[np.generic]:
@@ -379,20 +380,25 @@ def _loaded(settings: Settings) -> npt.NDArray[np.generic]:
     return image_files.from_folder(Path(settings.images_folder or ""))
 
 
-def _fitting(
-    images: npt.NDArray[np.generic], shape: tuple[int, ...], span: tuple[float, float], name: str
+def fitted(
+    images: npt.NDArray[np.generic],
+    shape: tuple[int, ...],
+    span: tuple[float, float],
+    name: str,
+    least: int = _LEAST,
 ) -> npt.NDArray[np.float32]:
     """Return images in the model's layout and range.
 
     Raises:
-        UsageError: Their size or their range is another one, or there are fewer than two.
+        UsageError: Their size or their range is another one, or there are fewer than the least.
     """
     arranged = _arranged(images, shape) if images.ndim and images.dtype.kind in "buif" else None
-    if arranged is None or len(arranged) < 2:  # noqa: PLR2004 - one to show, one to hold back
+    if arranged is None or len(arranged) < least:
+        some = "at least two images" if least == _LEAST else "images"
         raise UsageError(
             f"{name!r} holds {images.dtype} in the shape {images.shape}, and the model takes "
             f"images of {shape}",
-            remedy=f"give at least two images as an array (n, {', '.join(map(str, shape))})",
+            remedy=f"give {some} as an array (n, {', '.join(map(str, shape))})",
         )
     low, high = span
     if images.dtype == np.uint8:

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
-from scanner.results import ScanResult
+from scanner.results import ScanResult, ScreenedInput, Screening
 from scanner.values import frozen
 
 # Name and class; the module bears the name of the format, and is loaded when the format is asked
@@ -105,6 +105,17 @@ class ListingReport(Protocol):
 
     def render_listing(self, listing: Listing, page: Page) -> None:
         """Write a listing on a page."""
+
+
+@runtime_checkable
+class ScreeningReport(Protocol):
+    """A report that can also show what was found of a model's inputs."""
+
+    def render_input(self, found: ScreenedInput, page: Page) -> None:
+        """Take one input as it arrives; most reports wait for the end."""
+
+    def render_screening(self, screening: Screening, page: Page) -> None:
+        """Write what all inputs show together."""
 
 
 def named(name: str) -> Report:

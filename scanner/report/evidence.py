@@ -42,22 +42,27 @@ def write_evidence(results: Sequence[ScanResult], folder: Path) -> list[Path]:
     written = []
     try:
         for number, result in enumerate(results):
-            model = f"{number:02d}-{_plain(Path(result.model.path).stem)}"
+            model = f"{number:02d}-{plain(Path(result.model.path).stem)}"
             for finding in result.findings:
-                rule = _plain(finding.rule.id)
+                rule = plain(finding.rule.id)
                 for name, data in itertools.islice(_files(finding), _MOST_FILES):
-                    _write(folder, (model, rule), name, data)
+                    write_file(folder, (model, rule), name, data)
                     written.append(folder / model / rule / name)
     except OSError as error:
-        reason = "a link lies in the way" if error.errno in _LINKED else error.strerror
-        raise UsageError(
-            f"the evidence cannot be written to {str(folder)!r} ({reason})",
-            remedy="name another folder as the setting `evidence`",
-        ) from error
+        raise unwritable(folder, error) from error
     return written
 
 
-def _write(folder: Path, steps: Sequence[str], name: str, data: bytes) -> None:
+def unwritable(folder: Path, error: OSError) -> UsageError:
+    """Return what to say where a folder cannot be written."""
+    reason = "a link lies in the way" if error.errno in _LINKED else error.strerror
+    return UsageError(
+        f"the evidence cannot be written to {str(folder)!r} ({reason})",
+        remedy="name another folder as the setting `evidence`",
+    )
+
+
+def write_file(folder: Path, steps: Sequence[str], name: str, data: bytes) -> None:
     """Write a new file below a folder without following a link on the way."""
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as opened:
@@ -107,11 +112,11 @@ def _files(finding: Finding) -> Iterator[tuple[str, bytes]]:
     trigger = finding.evidence.trigger
     for name, data, low, high in _arrays(trigger) if trigger else ():
         yield f"{name}.png", picture(data, low, high).png(_LEAST)
-        yield f"{name}.npy", _npy(data)
+        yield f"{name}.npy", npy(data)
     for name, chart in charts.of(finding):
         yield f"{name}.svg", charts.alone(chart).encode()
     for number, observation in enumerate(finding.observations):
-        name = f"{number:02d}-{_plain(observation.code)}"
+        name = f"{number:02d}-{plain(observation.code)}"
         if (drawing := charts.way(observation)) is not None:
             yield f"{name}-path.svg", charts.alone(drawing).encode()
         if observation.excerpt:
@@ -119,11 +124,11 @@ def _files(finding: Finding) -> Iterator[tuple[str, bytes]]:
         if observation.input is not None:
             shown = observation.input
             yield f"{name}-input.png", picture(shown.image, shown.low, shown.high).png(_LEAST)
-            yield f"{name}-input.npy", _npy(shown.image)
+            yield f"{name}-input.npy", npy(shown.image)
             if shown.original is not None:
                 before = picture(shown.original, shown.low, shown.high)
                 yield f"{name}-original.png", before.png(_LEAST)
-                yield f"{name}-original.npy", _npy(shown.original)
+                yield f"{name}-original.npy", npy(shown.original)
 
 
 def _arrays(trigger: Trigger) -> Iterator[tuple[str, Array, float, float]]:
@@ -135,7 +140,7 @@ def _arrays(trigger: Trigger) -> Iterator[tuple[str, Array, float, float]]:
     yield "stamped", trigger.stamped, low, high
 
 
-def _npy(data: Array) -> bytes:
+def npy(data: Array) -> bytes:
     """Return an array as a .npy file of format version 1.0 (NumPy enhancement proposal 1)."""
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {data.shape!r}, }}"
     padded = header.ljust(-(-(len(header) + 11) // 64) * 64 - 11) + "\n"
@@ -147,6 +152,6 @@ def _npy(data: Array) -> bytes:
     )
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """Return a name that is safe as a file's: it may come from a model."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:60] or "unnamed"

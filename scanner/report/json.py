@@ -9,10 +9,11 @@ from typing import Any
 from scanner import jsonfile
 from scanner.errors import UsageError
 from scanner.report import Listing, Page
-from scanner.results import ScanResult
+from scanner.results import ScanResult, ScreenedInput, Screening
 from scanner.values import UnfitError, from_json, to_json
 
 SCHEMA = 2
+SCREENING_SCHEMA = "inputs/1"  # of what was found of inputs (docs/inputs.md)
 _REMEDY = "name a file that the format 'json' or 'jsonl' wrote"
 _SEVERAL = 2
 
@@ -33,6 +34,24 @@ class JsonReport:
     def render_listing(self, listing: Listing, page: Page) -> None:
         """Write the data of a listing."""
         page.write(write(listing.data))
+
+    def render_input(self, found: ScreenedInput, page: Page) -> None:
+        """Write nothing: the object names the inputs that stand out."""
+
+    def render_screening(self, screening: Screening, page: Page) -> None:
+        """Write one object."""
+        page.write(write(screening_data(screening)))
+
+
+def screening_data(screening: Screening) -> dict[str, Any]:
+    """Return what was found of inputs as plain data."""
+    body: dict[str, Any] = to_json(screening)
+    first = {
+        "schema": SCREENING_SCHEMA,
+        "verdict": body.pop("verdict"),
+        "reason": body.pop("reason"),
+    }
+    return first | body
 
 
 def render(result: ScanResult, *, indent: int | None = 2) -> str:

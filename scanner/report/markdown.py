@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from scanner.report import Page
+from scanner.report import Page, screenings
 from scanner.report.escape import printable
 from scanner.report.totals import place, totals, why
-from scanner.results import Finding, ScanResult, Verdict
+from scanner.results import Finding, ScanResult, ScreenedInput, Screening, Verdict
 
 _LONGEST = 600
+_MOST_INPUTS = 100
 _MARKS = {Verdict.CLEAN: "✅", Verdict.SUSPICIOUS: "❌", Verdict.INCONCLUSIVE: "❔"}
 _MARKUP = frozenset("\\`*_[]#|~&<>$")
 
@@ -23,6 +24,31 @@ class MarkdownReport:
     def render(self, results: Iterable[ScanResult], page: Page, *, count: int) -> None:  # noqa: ARG002 - the totals stand first
         """Write the page once all results are there."""
         page.write("\n".join(_page(list(results))) + "\n")
+
+    def render_input(self, found: ScreenedInput, page: Page) -> None:
+        """Write nothing: the verdict comes first."""
+
+    def render_screening(self, screening: Screening, page: Page) -> None:
+        """Write the verdict, then the inputs that stand out, the furthest first."""
+        page.write("\n".join(_inputs(screening)) + "\n")
+
+
+def _inputs(screening: Screening) -> Iterator[str]:
+    mark = _MARKS[screening.verdict]
+    yield f"### Inputs of {plain(screening.model.path)}"
+    yield ""
+    yield f"{mark} {plain(screenings.verdict_line(screening))}."
+    yield ""
+    if screening.found:
+        yield f"| {' | '.join(screenings.COLUMNS)} |"
+        yield "|---|--:|--:|--:|---|---|"
+        for found in screening.found[:_MOST_INPUTS]:
+            yield f"| {' | '.join(map(plain, screenings.cells(found)))} |"
+        if (left := screening.standing_out - _MOST_INPUTS) > 0:
+            yield ""
+            yield f"... and {left:,} more"
+        yield ""
+    yield from map(plain, screenings.facts(screening))
 
 
 def _page(results: Sequence[ScanResult]) -> Iterator[str]:

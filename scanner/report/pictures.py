@@ -4,7 +4,7 @@ import array
 import base64
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from scanner.report import png
 from scanner.results import Array
@@ -42,6 +42,11 @@ class Picture:
             for start in range(0, len(values), row)
         )
         return png.encode(pixels, times * self.width, times * self.height, each)
+
+    def rgb(self) -> Iterator[list[Colour]]:
+        """Yield the colours of each row; grey is red, green and blue alike."""
+        for y in range(self.height):
+            yield [self._colour(x, y, 1) for x in range(self.width)]
 
     def blocks(self, widest: int) -> list[str]:
         """Return the picture as lines of shades, one character per cell of about 1 x 2 pixels.

@@ -25,6 +25,17 @@ from scanner.results.findings import (
     Verdict,
 )
 from scanner.results.graphs import COMMUTATIVE, CanonicalGraph, CanonicalNode, WeightRows
+from scanner.results.inputs import (
+    CleanReadings,
+    Discoveries,
+    FilterNote,
+    FilterScore,
+    InputReading,
+    Quantity,
+    Region,
+    ScreenedInput,
+    Screening,
+)
 from scanner.results.profiles import (
     Array,
     ByChannel,
@@ -68,12 +79,13 @@ from scanner.results.repairs import (
 __all__ = [
     "COMMUTATIVE", "Array", "Basis", "Block", "ByChannel", "ByClass", "ByImage", "ByLayer",
     "CanonicalGraph", "CanonicalNode", "Cell", "Change", "ChannelRow", "ClassDifference",
-    "ClassRow", "ClassScores", "Comparison", "Contest", "Contribution", "Description", "Diff",
-    "Differences", "Ending", "Evidence", "Failure", "Finding", "Grant", "Histogram",
-    "ImagesCompared", "Input", "InputRange", "Kind", "LayerChange", "LayerDifference", "LayerRow",
-    "Lead", "Likeness", "Measurement", "ModelIdentity", "ModelRecord", "Observation", "Outcome",
-    "PairedDifference", "Part", "Population", "Relation", "RepairResult", "RepairStep", "Repaired",
-    "RepairedFile", "Rule", "Run", "Runtime", "Scale", "ScanResult", "Series", "Severity", "Sketch",
-    "Skip", "Standing", "Suppression", "Table", "Trigger", "TriggerProof", "ValueInfo", "Verdict",
-    "Way", "WeightRows", "Wording",
+    "ClassRow", "ClassScores", "CleanReadings", "Comparison", "Contest", "Contribution",
+    "Description", "Diff", "Differences", "Discoveries", "Ending", "Evidence", "Failure",
+    "FilterNote", "FilterScore", "Finding", "Grant", "Histogram", "ImagesCompared", "Input",
+    "InputRange", "InputReading", "Kind", "LayerChange", "LayerDifference", "LayerRow", "Lead",
+    "Likeness", "Measurement", "ModelIdentity", "ModelRecord", "Observation", "Outcome",
+    "PairedDifference", "Part", "Population", "Quantity", "Region", "Relation", "RepairResult",
+    "RepairStep", "Repaired", "RepairedFile", "Rule", "Run", "Runtime", "Scale", "ScanResult",
+    "ScreenedInput", "Screening", "Series", "Severity", "Sketch", "Skip", "Standing", "Suppression",
+    "Table", "Trigger", "TriggerProof", "ValueInfo", "Verdict", "Way", "WeightRows", "Wording",
 ]  # fmt: skip

@@ -21,3 +21,7 @@ def test_the_detectors_that_are_named_are_loaded_early(words: list[str], named: 
     assert first == "scanner.examine"
     loaded = {module.removeprefix("scanner.detectors.") for module in modules}
     assert loaded & FAMILY.keys() == named
+
+
+def test_the_command_that_runs_no_detector_loads_none() -> None:
+    assert preload(["inputs", "m.onnx", "images/"]) == ("scanner.examine_inputs",)

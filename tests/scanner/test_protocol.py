@@ -23,6 +23,7 @@ def test_these_are_the_endpoints() -> None:
     assert set(ENDPOINTS) == {
         *("PREPARE", "IDENTIFY", "EXAMINE", "COMPARE"),
         *("CHECK", "DRAW", "LAYERS", "RULES", "DIAGNOSE", "REPAIR", "HAND_OVER"),
+        *("READ_CLEAN", "READ_PART", "READ_HANDED", "SHOW_INPUT"),
     }
 
 

@@ -16,7 +16,7 @@ from onnx import numpy_helper
 
 from scanner import repairs
 from scanner.errors import UsageError, WorkerCrashedError
-from scanner.protocol import Handed, RepairOrder, Source
+from scanner.protocol import PieceBytes, RepairOrder, Source
 from scanner.results import (
     Ending,
     Outcome,
@@ -140,7 +140,7 @@ def test_an_answer_about_something_else_is_not_believed(changes: dict[str, Any])
 
 @pytest.mark.parametrize(("data", "fits"), [("YWJj", True), ("YWJk", False), ("YQ==", False)])
 def test_bytes_that_were_not_told_of_are_not_written(tmp_path: Path, data: str, fits: bool) -> None:
-    child: Any = SimpleNamespace(ask=lambda *_: Handed(data=data))
+    child: Any = SimpleNamespace(ask=lambda *_: PieceBytes(data=data))
     place = tmp_path / "fixed.onnx"
     place.write_bytes(b"old")
 

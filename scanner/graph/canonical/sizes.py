@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from scanner.graph.core.draft import Draft
 from scanner.graph.core.facts import Shape, infer
-from scanner.graph.core.structure import attribute
+from scanner.graph.core.structure import attribute, numbers_of
 from scanner.modelfile.model import required_inputs
 
 OPEN = "?"
@@ -104,7 +104,7 @@ def _vector(
     if node.op_type not in {"Concat", "Gather", "Slice"} or node.input[0] not in vectors:
         return None
     given = [
-        vectors[name] if name in vectors else numpy_helper.to_array(tensors[name])
+        vectors[name] if name in vectors else numbers_of(tensors[name])
         for name in node.input
         if name in vectors or name in tensors
     ]

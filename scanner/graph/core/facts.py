@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
 
 from scanner.graph.core.draft import Draft
+from scanner.graph.core.structure import numbers_of
 from scanner.modelfile.inference import infer_shapes
 from scanner.modelfile.skeleton import FREE_INITIALISERS, declare_constants
 
@@ -49,7 +49,7 @@ class Facts:
         if name not in self.tensors:
             return None
         if name not in self._arrays:
-            self._arrays[name] = numpy_helper.to_array(self.tensors[name])
+            self._arrays[name] = numbers_of(self.tensors[name])
         return self._arrays[name]
 
     def elements(self, name: str) -> int | None:

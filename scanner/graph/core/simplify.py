@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from scanner.errors import MalformedModelError
 from scanner.graph.core.draft import Draft
 from scanner.graph.core.facts import FLOATING, HALVES, Facts, infer
-from scanner.graph.core.structure import attribute, reads, subgraphs
+from scanner.graph.core.structure import attribute, numbers_of, reads, subgraphs
 
 Magnitudes = npt.NDArray[np.float64]
 """Absolute values of the elements of an argument."""
@@ -98,7 +98,7 @@ def _widen_info(info: onnx.ValueInfoProto) -> None:
 
 def _widen_tensor(tensor: onnx.TensorProto) -> None:
     if tensor.data_type in HALVES:
-        wide = numpy_helper.to_array(tensor).astype(np.float32)
+        wide = numbers_of(tensor).astype(np.float32)
         tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
 
 
@@ -277,13 +277,11 @@ def _folded_convolution(
 
     With gain = scale / sqrt(variance + epsilon): w' = w gain, b' = (b - mean) gain + shift.
     """
-    weights = numpy_helper.to_array(tensors[conv.input[1]])
-    scale, shift, mean, variance = (
-        numpy_helper.to_array(tensors[name]) for name in norm.input[1:5]
-    )
+    weights = numbers_of(tensors[conv.input[1]])
+    scale, shift, mean, variance = (numbers_of(tensors[name]) for name in norm.input[1:5])
     gain = scale / np.sqrt(variance + attribute(norm, "epsilon", 1e-5))
     biased = len(conv.input) > _BIAS and conv.input[_BIAS]
-    bias = numpy_helper.to_array(tensors[conv.input[_BIAS]]) if biased else 0
+    bias = numbers_of(tensors[conv.input[_BIAS]]) if biased else 0
     folded = weights * gain.reshape(-1, *[1] * (weights.ndim - 1))
     shifted = (bias - mean) * gain + shift
     stem = norm.output[0]

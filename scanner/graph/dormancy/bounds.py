@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from scanner.graph.core.draft import Draft
 from scanner.graph.core.extract import upstream
-from scanner.graph.core.structure import attribute, subgraphs
+from scanner.graph.core.structure import attribute, numbers_of, subgraphs
 from scanner.modelfile.model import required_inputs
 
 _LARGE = 1e30
@@ -162,7 +162,7 @@ class _Writer:
     def array(self, name: str) -> npt.NDArray[Any] | None:
         """Return the numbers of a constant that the file holds."""
         tensor = self._tensors.get(name)
-        return None if tensor is None else numpy_helper.to_array(tensor)
+        return None if tensor is None else numbers_of(tensor)
 
     def signs(self, name: str) -> tuple[str, str] | None:
         """Return the positive and the negative part of a constant, which sum to it."""

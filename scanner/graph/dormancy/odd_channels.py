@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
 
 from scanner.graph.core import facts
-from scanner.graph.core.structure import Uses, attribute, label
+from scanner.graph.core.structure import Uses, attribute, label, numbers_of
 from scanner.modelfile.model import required_inputs
 
 Array = npt.NDArray[np.float64]
@@ -193,7 +192,7 @@ class _Walk:
     def _computed(self, name: str) -> npt.NDArray[np.generic] | None:
         tensor = self.uses.constants.get(name)
         if tensor is not None:
-            return numpy_helper.to_array(tensor)
+            return numbers_of(tensor)
         node = self.uses.producer(name)
         if node is None or not node.input:
             return None

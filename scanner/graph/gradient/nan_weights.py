@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+
+from scanner.graph.core.structure import numbers_of
 
 
 def weights_with_nan(proto: onnx.ModelProto) -> Iterator[str]:
@@ -14,6 +15,6 @@ def weights_with_nan(proto: onnx.ModelProto) -> Iterator[str]:
         proto: A model whose tensors' data lie inside it.
     """
     for tensor in proto.graph.initializer:
-        values = numpy_helper.to_array(tensor)
+        values = numbers_of(tensor)
         if values.dtype.kind == "f" and np.isnan(values).any():
             yield tensor.name

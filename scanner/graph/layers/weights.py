@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
 
-from scanner.errors import MalformedModelError
 from scanner.graph.core.draft import copied
 from scanner.graph.core.simplify import fold_batch_normalisation, fold_constants
-from scanner.graph.core.structure import attribute
+from scanner.graph.core.structure import attribute, numbers_of
 
 Weights = npt.NDArray[np.float64]
 """Of one layer, in double precision: (output channels, input channels per group, taps)."""
@@ -88,13 +86,7 @@ def _layers(graph: onnx.GraphProto) -> Iterator[LinearLayer]:
 def _constant(name: str, tensors: Tensors) -> Weights | None:
     if name not in tensors:
         return None
-    try:
-        return numpy_helper.to_array(tensors[name]).astype(np.float64)
-    except (LookupError, TypeError, ValueError) as error:
-        raise MalformedModelError(
-            f"the tensor {name!r} does not hold what its shape says",
-            remedy="export the model to ONNX again",
-        ) from error
+    return numbers_of(tensors[name]).astype(np.float64)
 
 
 def _second(node: onnx.NodeProto) -> str:

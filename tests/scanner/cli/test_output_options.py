@@ -10,8 +10,8 @@ from scanner.cli.output_options import CheckOptions
 
 def test_a_format_may_name_a_file() -> None:
     typed = ["json", "sarif=out.sarif"]
-    assert output_options._formats(typed) == typed
-    assert output_options._formats(None) == []
+    assert output_options.formats(typed) == typed
+    assert output_options.formats(None) == []
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_a_format_may_name_a_file() -> None:
 )
 def test_an_unknown_format_and_a_missing_file_are_refused(typed: str, sentence: str) -> None:
     with pytest.raises(typer.BadParameter, match=sentence):
-        output_options._formats([typed])
+        output_options.formats([typed])
 
 
 def test_what_fails_a_pipeline_is_a_known_word() -> None:
@@ -31,8 +31,8 @@ def test_what_fails_a_pipeline_is_a_known_word() -> None:
 
 
 def test_formats_and_words_complete() -> None:
-    assert output_options._format_names("") == list(report.FORMATS)
-    assert output_options._format_names("js") == ["json", "jsonl"]
+    assert output_options.format_names("") == list(report.FORMATS)
+    assert output_options.format_names("js") == ["json", "jsonl"]
     assert output_options._fail_on_words("si") == ["size="]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scanner.errors import UsageError
-from scanner.report.evidence import _plain, write_evidence
+from scanner.report.evidence import plain, write_evidence
 from scanner.report.pictures import floats
 from scanner.results import Array, Evidence, Finding, Input, Observation, ScanResult, Severity
 
@@ -152,7 +152,7 @@ def test_a_rule_that_is_a_path_stays_inside(tmp_path: Path) -> None:
 
 @given(st.text())
 def test_a_name_from_a_model_stays_in_its_folder(name: str) -> None:
-    safe = _plain(name)
+    safe = plain(name)
     assert 0 < len(safe) <= 60
     assert safe not in {".", ".."}
     assert set(safe) <= set(map(chr, range(128)))
@@ -164,4 +164,4 @@ def test_a_name_from_a_model_stays_in_its_folder(name: str) -> None:
     [("../../etc/passwd", "etc_passwd"), ("a b", "a_b"), ("...", "unnamed"), ("m-1.2", "m-1.2")],
 )
 def test_names_by_hand(name: str, safe: str) -> None:
-    assert _plain(name) == safe
+    assert plain(name) == safe

@@ -22,6 +22,14 @@ def test_types_shapes_and_numbers() -> None:
     assert facts.constant("convolved") is None
 
 
+def test_a_constant_that_lacks_its_numbers_is_refused() -> None:
+    model = models.plain()
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name == "bias")
+    bias.raw_data = b""
+    with pytest.raises(MalformedModelError, match="'bias'"):
+        infer(model).constant("bias")
+
+
 def test_large_weights_do_not_reach_inference(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     original = onnx.shape_inference.infer_shapes

@@ -1,0 +1,200 @@
+"""The options of `scan inputs`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from scanner.cli.fields import (
+    COMPARE,
+    DISPLAY,
+    IMAGES,
+    LIMITS,
+    MEASURE,
+    OUTPUT,
+    Fills,
+    filled,
+    option,
+)
+from scanner.cli.output_options import PrintOptions, format_names, formats
+from scanner.cli.readers import numbers, size, span
+from scanner.limits import GIB, Limits
+from scanner.settings import Device, Settings
+from scanner.values import frozen
+
+_DEFAULT = Settings()
+_ALPHA = 0.01  # as STRIP's authors set their threshold
+
+
+@frozen
+class InputOptions(PrintOptions):
+    """What `scan inputs` takes.
+
+    Where a field is called otherwise than its option, a policy for scans of models must not set it:
+    there `--alpha` is a share of models.
+    """
+
+    clean: Annotated[
+        Path,
+        option(
+            COMPARE,
+            "--clean",
+            metavar="IMAGES",
+            help="Images that carry no trigger: a folder, or an .npz or .npy file. Some 200 do; "
+            "109 are needed at alpha 0.01.",
+        ),
+    ]
+    level: Annotated[
+        float,
+        option(
+            COMPARE,
+            "--alpha",
+            metavar="SHARE",
+            min=0.0001,
+            max=0.5,
+            help="Share of clean inputs that may stand out.",
+        ),
+    ] = _ALPHA
+    false_discoveries: Annotated[
+        float | None,
+        option(
+            COMPARE,
+            "--fdr",
+            metavar="SHARE",
+            min=0.0001,
+            max=0.5,
+            help="Say how many stand out with this share of false discoveries "
+            "(Benjamini-Hochberg).",
+        ),
+    ] = None
+    triggers: Annotated[
+        Path | None,
+        option(
+            COMPARE,
+            "--triggers",
+            metavar="RESULT",
+            help="A result that 'scan MODEL --format json' wrote: look for the triggers that it "
+            "found, too.",
+        ),
+    ] = None
+    logits: Annotated[
+        str | None,
+        option(
+            MEASURE,
+            "--logits",
+            metavar="NAME",
+            help="Name of the value that holds the class scores.",
+        ),
+        Fills("logits"),
+    ] = None
+    input_range: Annotated[
+        tuple[float, float] | None,
+        option(
+            IMAGES,
+            "--input-range",
+            metavar="LOW HIGH",
+            help="Lowest and highest value of a valid input; 'auto' finds them. "
+            "[dim]\\[default: auto][/dim]",
+        ),
+        Fills("input_range", read=span),
+    ] = None
+    input_shape: Annotated[
+        str | None,
+        option(
+            IMAGES,
+            "--input-shape",
+            metavar="C,H,W",
+            help="Shape of one input, where the model leaves it open.",
+        ),
+        Fills("input_shape", read=numbers("3,224,224", lowest=1)),
+    ] = None
+    seed: Annotated[
+        int,
+        option(
+            IMAGES,
+            "--seed",
+            metavar="N",
+            min=0,
+            help="Draws which clean images inputs are laid over.",
+        ),
+        Fills("seed"),
+    ] = _DEFAULT.seed
+    device: Annotated[
+        Device,
+        option(LIMITS, "--device", help="auto uses CUDA where a device is usable."),
+        Fills("device"),
+    ] = _DEFAULT.device
+    threads: Annotated[
+        int,
+        option(LIMITS, "--threads", metavar="N", min=1, help="Threads of ONNX Runtime."),
+        Fills("threads"),
+    ] = _DEFAULT.threads
+    timeout: Annotated[
+        float | None,
+        option(
+            LIMITS,
+            "--timeout",
+            metavar="SECONDS",
+            min=1,
+            help="Time allowed for the clean images, and again for each part of the inputs.",
+        ),
+        Fills("timeout"),
+    ] = None
+    memory_limit: Annotated[
+        str,
+        option(LIMITS, "--memory-limit", metavar="SIZE", help="Most memory that a model may need."),
+        Fills("memory", Limits, read=size),
+    ] = f"{_DEFAULT.limits.memory // GIB}GiB"
+    require_isolation: Annotated[
+        bool,
+        option(
+            LIMITS,
+            "--require-isolation",
+            help="Refuse to run where a part of the isolation is missing.",
+        ),
+        Fills("require_isolation"),
+    ] = _DEFAULT.require_isolation
+    reports: Annotated[
+        list[str] | None,
+        option(
+            OUTPUT,
+            "--format",
+            metavar="NAME[=FILE]",
+            help="Write this report: table, json, jsonl, markdown. Repeatable, each with a file.",
+            callback=formats,
+            autocompletion=format_names,
+        ),
+    ] = None
+    stdout_file: Annotated[
+        Path | None,
+        option(
+            OUTPUT,
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to this file what would go to stdout.",
+        ),
+    ] = None
+    pictures: Annotated[
+        Path | None,
+        option(
+            OUTPUT,
+            "--evidence",
+            metavar="FOLDER",
+            help="Write pictures of inputs that stand out into this folder, and of where they do.",
+        ),
+    ] = None
+    verbose: Annotated[
+        bool, option(DISPLAY, "--verbose", "-v", help="Show every input that stands out.")
+    ] = False
+    quiet: Annotated[
+        bool,
+        option(DISPLAY, "--quiet", "-q", help="Show errors, but no progress and no notes."),
+    ] = False
+
+
+def settings(options: InputOptions) -> Settings:
+    """Return the settings that the options make.
+
+    Raises:
+        UsageError: An option's value makes no sense.
+    """
+    return Settings(**filled(options, Settings), limits=Limits(**filled(options, Limits)))

@@ -1,0 +1,1 @@
+"""What the documentation site is made with: its pictures, its list of options, its links."""
