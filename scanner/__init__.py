@@ -26,6 +26,7 @@ _ROOMS = {
     "scanner.pipeline": (
         "check", "diagnose", "diff", "judge", "layers", "measure", "rules", "scan",
     ),
+    "scanner.repairs": ("repair",),
     "scanner.report.frame": ("results_frame",),
     "scanner.report.json": ("read_results", "write_results"),
     "scanner.results": ("Finding", "ScanResult", "Verdict"),
@@ -40,7 +41,7 @@ __all__ = [
     "NoLayerError", "NoLogitsError", "Noise", "ScanResult", "ScannerError", "Settings",
     "UnsafeModelError", "UnsupportedModelError", "UsageError", "ValueNotFoundError", "Verdict",
     "WorkerCrashedError", "WorkerError", "WorkerTimeoutError", "calibrate", "check", "diagnose",
-    "diff", "judge", "lanes", "layers", "measure", "read_baseline", "read_results",
+    "diff", "judge", "lanes", "layers", "measure", "read_baseline", "read_results", "repair",
     "results_frame", "rules", "scan", "scan_many", "screen_inputs", "triggers_of",
     "write_baseline", "write_results",
 ]  # fmt: skip
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     )
     from scanner.judging.population import Baseline, read_baseline, write_baseline
     from scanner.pipeline import check, diagnose, diff, judge, layers, measure, rules, scan
+    from scanner.repairs import repair
     from scanner.report.frame import results_frame
     from scanner.report.json import read_results, write_results
     from scanner.results import Finding, ScanResult, Verdict

@@ -4,6 +4,7 @@ These are the functions behind the endpoints of `scanner.protocol`. The heavy im
 the user's side, `scanner.pipeline`, never imports this module; it asks `scanner.sandbox.worker`.
 """
 
+import base64
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -35,8 +36,11 @@ from scanner.protocol import (
     Layer,
     LayerList,
     Opening,
+    Piece,
+    PieceBytes,
     Preparation,
     Prospect,
+    RepairOrder,
     SharedPackage,
     Source,
     Task,
@@ -46,6 +50,7 @@ from scanner.results import (
     Failure,
     ModelIdentity,
     ModelRecord,
+    Repaired,
 )
 from scanner.sandbox import confinement
 from scanner.sandbox.endpoint import Progress
@@ -232,6 +237,36 @@ def diagnose(_request: None, _progress: Progress) -> Diagnosis:
         isolation=confinement.current(),
         shared_packages=_shared_packages(),
     )
+
+
+def repair(order: RepairOrder, progress: Progress) -> Repaired:
+    """Repair a model; what was made is kept for `hand_over`.
+
+    Raises:
+        ScannerError: The model cannot be opened, run or repaired.
+    """
+    from scanner.mending import repairer  # noqa: PLC0415 - onnx, which a scan can often skip
+
+    model = _open(order.model, order.settings.limits)
+    found = own_range_of(model, order.settings)
+    settings = ranged(order.settings, found)
+    repaired, files = repairer.repair(
+        model, dataclasses.replace(order, settings=settings), progress
+    )
+    _made.clear()
+    _made.update(files)
+    return repaired
+
+
+def hand_over(piece: Piece, _progress: Progress) -> PieceBytes:
+    """Hand over a piece of a file that `repair` made."""
+    whole = _made.get(piece.suffix, b"")
+    part = whole[piece.start : piece.start + piece.size]
+    return PieceBytes(data=base64.b64encode(part).decode())
+
+
+# Files that the last repair made, by suffix.
+_made: dict[str, bytes] = {}
 
 
 def _shared_packages() -> tuple[SharedPackage, ...]:

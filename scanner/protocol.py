@@ -16,12 +16,13 @@ from scanner.results import (
     ModelIdentity,
     ModelRecord,
     Population,
+    Repaired,
     Rule,
     Trigger,
 )
 from scanner.sandbox.endpoint import Endpoint
 from scanner.settings import Settings
-from scanner.values import Count, Identifier, frozen
+from scanner.values import Base64, Count, Identifier, frozen
 
 # The rule of the detector that checks the others' graphs against the file. It does so even where it
 # was not asked for, but is then reported only if it finds something.
@@ -284,6 +285,49 @@ class LayerList:
 
 
 @frozen
+class RepairOrder:
+    """A model to repair.
+
+    Attributes:
+        model: The model.
+        settings: How it was scanned; the images that it is repaired on are named here.
+        targets: Classes whose triggers are to be found and removed; empty where only the graph is.
+        structural: Whether the graph's own findings are to be cut out.
+        keep: Least share of held-back images whose class must stay, of the original.
+        data: Suffix of the file that takes tensors which the model keeps outside.
+    """
+
+    model: Source
+    settings: Settings
+    targets: tuple[int, ...] = ()
+    structural: bool = False
+    keep: float = 0.98
+    data: str = ".data"
+
+
+@frozen
+class Piece:
+    """A part of a file that a child has made, to be handed over.
+
+    Attributes:
+        suffix: Of the file.
+        start: Place of its first byte.
+        size: Bytes.
+    """
+
+    suffix: str
+    start: int
+    size: int
+
+
+@frozen
+class PieceBytes:
+    """The bytes of a piece."""
+
+    data: Base64
+
+
+@frozen
 class DetectorDescription:
     """A detector that a scan can run.
 
@@ -363,6 +407,12 @@ RULES: Endpoint[None, tuple[DetectorDescription, ...]] = Endpoint(
 )
 DIAGNOSE: Endpoint[None, Diagnosis] = Endpoint(
     function="scanner.examine:diagnose", request=type(None), answer=Diagnosis
+)
+REPAIR: Endpoint[RepairOrder, Repaired] = Endpoint(
+    function="scanner.examine:repair", request=RepairOrder, answer=Repaired
+)
+HAND_OVER: Endpoint[Piece, PieceBytes] = Endpoint(
+    function="scanner.examine:hand_over", request=Piece, answer=PieceBytes
 )
 READ_CLEAN: Endpoint[Watch, CleanReadings] = Endpoint(
     function="scanner.examine_inputs:read_clean", request=Watch, answer=CleanReadings

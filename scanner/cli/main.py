@@ -20,6 +20,7 @@ from scanner.cli import (
     output,
     policies,
     populations,
+    repair,
     reporting,
     scanning,
 )
@@ -42,6 +43,7 @@ _EXAMPLES = (
     "scan model.onnx -r clean.onnx --noise gaussian --input-range -1 1",
     "scan model.onnx -r clean.onnx --images-npz images.npz --evidence evidence/",
     "scan diff model.onnx clean.onnx",
+    "scan repair model.onnx --images-npz images.npz --output repaired.onnx",
     "scan inputs model.onnx inputs/ --clean clean-images/ --evidence evidence/",
     "scan check registry/",
     "scan config",
@@ -173,6 +175,7 @@ app.command("report", cls=Command)(reporting.report)
 app.command("compare", cls=Command)(reporting.compare)
 app.command("check", cls=Command)(about.check)
 app.command("diff", cls=Command)(diff.diff)
+app.command("repair", cls=Command)(repair.repair)
 app.command("inputs", cls=Command)(inputs.inputs)
 app.command("layers", cls=Command)(about.layers)
 app.command("detectors", cls=Command)(about.detectors)

@@ -61,6 +61,34 @@ def from_file(path: Path) -> npt.NDArray[np.generic]:
         raise unreadable(path, error) from error
 
 
+def labels_from_file(path: Path) -> npt.NDArray[np.int64] | None:
+    """Return the array "labels" of an .npz, one class for each image; None where there is none.
+
+    Raises:
+        UsageError: It is too large, or holds no whole numbers.
+    """
+    try:
+        with open_file(path) as file:
+            if not zipfile.is_zipfile(file):
+                return None
+            file.seek(0)
+            with zipfile.ZipFile(file) as archive:
+                members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
+                member = members.get("labels")
+                if member is None or member.compress_type not in _METHODS:
+                    return None
+                with archive.open(member) as inside:
+                    found = _array(inside, member.file_size)
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise UsageError(f"the labels in {str(path)!r} cannot be read", remedy=_AGAIN) from error
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        raise UsageError(
+            f"the labels in {str(path)!r} are {found.dtype} in the shape {found.shape}",
+            remedy="give one whole number for each image",
+        )
+    return found.astype(np.int64)
+
+
 def unreadable(path: Path, error: Exception) -> UsageError:
     """Return what to say of a file that is not one of arrays."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else error

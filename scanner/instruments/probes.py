@@ -27,6 +27,7 @@ _SCALES = 6  # block counts 1/32, 1/16, ... 1 of the side
 CHANNELS = 4  # an axis no longer than this is one of channels
 _GRID = 4  # values along each axis of low-frequency noise
 _VARIED = 48  # images of each of two families
+_NOISE_TO_REPAIR = 240
 _LEAST = 2  # images of the user's: one to show, one to hold back
 _SIGMAS = 4  # the range holds four standard deviations of Gaussian noise
 
@@ -230,11 +231,13 @@ class Images:
         shown: Those that the search sees, (n, *shape), float32 in the input's range.
         held_back: Others, to check what it found.
         source: Where they come from, in words.
+        labels: Classes of those held back, where they are known.
     """
 
     shown: npt.NDArray[np.float32]
     held_back: npt.NDArray[np.float32]
     source: str
+    labels: npt.NDArray[np.int64] | None = None
 
 
 def clean_images(settings: Settings, shape: tuple[int, ...], span: tuple[float, float]) -> Images:
@@ -258,6 +261,56 @@ def clean_images(settings: Settings, shape: tuple[int, ...], span: tuple[float, 
         source, held = f"{len(images)} images of {name}", max(1, len(images) // 4)
     shown = len(images) - held
     return Images(shown=images[:shown], held_back=images[shown:], source=source)
+
+
+def repair_images(
+    settings: Settings, shape: tuple[int, ...], span: tuple[float, float], most: int
+) -> Images:
+    """Return up to `most` of the user's images, or noise, two fifths of them held back.
+
+    A repair changes the model by those that it is shown, so it is measured on more of them than a
+    search for triggers is.
+
+    Raises:
+        UsageError: The images cannot be read, or do not fit the input.
+    """
+    generator = np.random.default_rng(settings.seed)
+    if not settings.has_images:
+        noise = multiscale_noise(_NOISE_TO_REPAIR, shape, span, generator)
+        held = 2 * len(noise) // 5
+        return Images(
+            shown=noise[held:],
+            held_back=noise[:held],
+            source="multi-scale noise (no images given)",
+        )
+    everything = user_images(settings, shape, span)
+    order = generator.permutation(len(everything))[:most]
+    held = max(1, 2 * len(order) // 5)
+    name = settings.images_file or settings.images_folder
+    labels = _labels(settings, len(everything))
+    return Images(
+        shown=everything[order[held:]],
+        held_back=everything[order[:held]],
+        source=f"{len(order)} images of {name}",
+        labels=None if labels is None else labels[order[:held]],
+    )
+
+
+def _labels(settings: Settings, count: int) -> npt.NDArray[np.int64] | None:
+    """Return the classes of the user's images, where their file holds them.
+
+    Raises:
+        UsageError: There are more or fewer than images.
+    """
+    if settings.images_file is None:
+        return None
+    labels = image_files.labels_from_file(Path(settings.images_file))
+    if labels is not None and len(labels) != count:
+        raise UsageError(
+            f"{settings.images_file!r} holds {count} images and {len(labels)} labels",
+            remedy="give one label for each image",
+        )
+    return labels
 
 
 def varied(

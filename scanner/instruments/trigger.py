@@ -20,6 +20,7 @@ PATIENCE = 5  # steps of success, or of failure, before lambda changes
 COST_UP = 2.0
 COST_DOWN = 2.0**1.5
 _SMALLER = 0.999  # relative: a smaller gain is none
+_FORBIDDEN = -10.0  # (tanh(-10) + 1) / 2: a mask of 0
 _MASK_START = -2.0  # (tanh(-2) + 1) / 2: a mask of 0.02 everywhere, so that it grows where it helps
 
 
@@ -64,6 +65,11 @@ class FreeTrigger:
         by_pattern = gradient.mean(axis=0) * self.mask
         self._adam[0].descend(self.free_mask, (by_mask + cost) * slope_mask / 2)
         self._adam[1].descend(self.free_pattern, by_pattern * slope_pattern * (self._width / 2))
+        self._read()
+
+    def forbid(self, places: npt.NDArray[np.bool_]) -> None:
+        """Leave the pixels at some places of the mask as they are."""
+        self.free_mask[places] = _FORBIDDEN
         self._read()
 
     def stamped(self, images: Floats) -> Floats:

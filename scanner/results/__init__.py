@@ -65,16 +65,27 @@ from scanner.results.records import (
     Skip,
     ValueInfo,
 )
+from scanner.results.repairs import (
+    Ending,
+    Outcome,
+    Repaired,
+    RepairedFile,
+    RepairResult,
+    RepairStep,
+    TriggerProof,
+    Way,
+)
 
 __all__ = [
     "COMMUTATIVE", "Array", "Basis", "Block", "ByChannel", "ByClass", "ByImage", "ByLayer",
     "CanonicalGraph", "CanonicalNode", "Cell", "Change", "ChannelRow", "ClassDifference",
     "ClassRow", "ClassScores", "CleanReadings", "Comparison", "Contest", "Contribution",
-    "Description", "Diff", "Differences", "Discoveries", "Evidence", "Failure", "FilterNote",
-    "FilterScore", "Finding", "Grant", "Histogram", "ImagesCompared", "Input", "InputRange",
-    "InputReading", "Kind", "LayerChange", "LayerDifference", "LayerRow", "Lead", "Likeness",
-    "Measurement", "ModelIdentity", "ModelRecord", "Observation", "PairedDifference", "Part",
-    "Population", "Quantity", "Region", "Relation", "Rule", "Run", "Runtime", "Scale", "ScanResult",
+    "Description", "Diff", "Differences", "Discoveries", "Ending", "Evidence", "Failure",
+    "FilterNote", "FilterScore", "Finding", "Grant", "Histogram", "ImagesCompared", "Input",
+    "InputRange", "InputReading", "Kind", "LayerChange", "LayerDifference", "LayerRow", "Lead",
+    "Likeness", "Measurement", "ModelIdentity", "ModelRecord", "Observation", "Outcome",
+    "PairedDifference", "Part", "Population", "Quantity", "Region", "Relation", "RepairResult",
+    "RepairStep", "Repaired", "RepairedFile", "Rule", "Run", "Runtime", "Scale", "ScanResult",
     "ScreenedInput", "Screening", "Series", "Severity", "Sketch", "Skip", "Standing", "Suppression",
-    "Table", "Trigger", "ValueInfo", "Verdict", "WeightRows", "Wording",
+    "Table", "Trigger", "TriggerProof", "ValueInfo", "Verdict", "Way", "WeightRows", "Wording",
 ]  # fmt: skip

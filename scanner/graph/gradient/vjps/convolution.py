@@ -1,4 +1,4 @@
-"""Gradients of convolutions by their input and bias."""
+"""Gradients of convolutions by their input, weights and bias."""
 
 import dataclasses
 from typing import Any
@@ -51,7 +51,7 @@ class Geometry:
 def conv(op: Op) -> Gradients:
     """Apply the adjoint: a transposed convolution; at stride 1, one with a turned kernel."""
     if 1 in op.wanted:
-        raise op.unsupported("its weights depend on the differentiated value")
+        yield 1, _conv_weight_gradient(op)
     if 2 in op.wanted:  # noqa: PLR2004 - Conv(X, W, B)
         yield 2, _bias_gradient(op)
     if 0 in op.wanted:
@@ -78,6 +78,36 @@ def _conv_input_gradient(op: Op) -> Value:
         surplus = [i - ((o - 1) * s + r + 1 - p - q) for i, o, s, r, p, q in axes]
         return op.dy.op("ConvTranspose", weights, **shape.attributes(output_padding=surplus))
     return _cropped_transpose(op, weights, shape)
+
+
+def _conv_weight_gradient(op: Op) -> Value:
+    """Convolve the input with the cotangent: images take the part of channels, and channels theirs.
+
+    dW[o, c, k] = sum over n, p of dY[n, o, p] X[n, c, p stride + k dilation - begin], so strides
+    and dilations change places. What the last window left out of the input makes more taps than the
+    kernel has; they are cut off.
+    """
+    shape, weights = _geometry(op, _conv_padding), op.input(1)
+    if op.x.fixed_sizes(1) is None or weights.fixed_sizes() is None:
+        raise op.unsupported("the sizes of its input or weights are not known")
+    group, inputs = shape.group, (weights.fixed_sizes() or (0, 0))[1]
+    spatial = list(range(2, op.x.rank))
+    sides = op.x.fixed_sizes(2) or ()
+    # (N, G C, ...) -> (C, G N, ...): the groups of a grouped convolution, side by side.
+    images = op.x.reshape([-1, group, inputs, *sides])
+    images = images.transpose([2, 1, 0, *(axis + 1 for axis in spatial)])
+    images = images.op("Reshape", [inputs, -1, *sides], allowzero=0)
+    outputs = op.dy.transpose([1, 0, *spatial])
+    taps = images.op(
+        "Conv",
+        outputs,
+        strides=list(shape.dilations),
+        dilations=list(shape.strides),
+        pads=[*shape.begins, *shape.ends],
+        group=group,
+    )
+    cut = taps.op("Slice", [0] * len(spatial), list(shape.kernel), spatial)
+    return cut.transpose([1, 0, *spatial])
 
 
 def _cropped_transpose(op: Op, weights: Value, shape: Geometry) -> Value:

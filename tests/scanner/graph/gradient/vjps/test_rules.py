@@ -137,6 +137,20 @@ ROWS: dict[str, Row] = {
             {"W": RNG.standard_normal((2, 4, 1, 1))},
         )
     ),
+    "Conv weights": Row(
+        function=Function(
+            [node("Conv", "W x", pads=[1, 1, 1, 1], strides=[2, 1], dilations=[1, 2])],
+            {"x": RNG.standard_normal((3, 4, 3, 2))},
+            {"W": X},
+        )
+    ),
+    "Conv weights in groups": Row(
+        function=Function(
+            [node("Conv", "W x", group=2, strides=[2, 2], pads=[0, 1, 1, 0])],
+            {"x": RNG.standard_normal((6, 2, 3, 3))},
+            {"W": X},
+        )
+    ),
     "ConvTranspose bias": Row(
         function=Function(
             [node("ConvTranspose", "x W b")],

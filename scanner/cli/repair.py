@@ -1,0 +1,116 @@
+"""`scan repair`: remove a backdoor, write the repaired file, and prove what it is."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scanner.cli import options
+from scanner.cli.exits import CLEAN, INCONCLUSIVE, SUSPICIOUS
+from scanner.cli.fields import COMPARE, OUTPUT, SEARCH, Call, Fills, filled, option
+from scanner.cli.measure_options import MeasureOptions
+from scanner.cli.output import Bar, Output
+from scanner.cli.readers import files, numbers
+from scanner.cli.wording import result_in_options
+from scanner.results import Ending
+from scanner.values import frozen, to_json
+
+_KEEP = 0.98
+_CODES = {
+    Ending.UNTOUCHED: CLEAN,
+    Ending.REPAIRED: CLEAN,
+    Ending.FAILED: SUSPICIOUS,
+    Ending.UNKNOWN: INCONCLUSIVE,
+}
+_FORMATS = ("table", "json", "markdown")
+_Model = Annotated[str, typer.Argument(metavar="MODEL", help="An ONNX file.", show_default=False)]
+
+
+def _format(name: str) -> str:
+    if name not in _FORMATS:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, _FORMATS))}.")
+    return name
+
+
+@frozen
+class RepairOptions(MeasureOptions):
+    """What only a repair takes: where it writes, what it removes, what must stay."""
+
+    output: Annotated[
+        Path, option(OUTPUT, "--output", "-o", metavar="FILE", help="The repaired file to write.")
+    ]
+    reference: Annotated[
+        list[str] | None,
+        option(
+            COMPARE,
+            "--reference",
+            "-r",
+            metavar="MODEL|FOLDER",
+            help="A clean ONNX model with the same input, or a folder of them; repeatable.",
+        ),
+        Fills("references", Call, read=files),
+    ] = None
+    target: Annotated[
+        str | None,
+        option(
+            SEARCH,
+            "--target",
+            metavar="0,3,7",
+            help="Remove the triggers of these classes, whatever the scan says.",
+        ),
+        Fills("targets", Call, read=numbers("0,3,7", lowest=0)),
+    ] = None
+    keep_accuracy: Annotated[
+        float,
+        option(
+            SEARCH,
+            "--keep-accuracy",
+            metavar="SHARE",
+            min=0.5,
+            max=1.0,
+            help="Least share of the model's answers to clean images that must stay.",
+        ),
+    ] = _KEEP
+    format: Annotated[
+        str,
+        option(
+            OUTPUT,
+            "--format",
+            metavar="|".join(_FORMATS),
+            help="table is for people, json for programs, markdown for a pull request.",
+            callback=_format,
+        ),
+    ] = "table"
+
+
+@options.takes_options
+def repair(model: _Model, chosen: RepairOptions) -> None:
+    """Remove a backdoor from a model, write the repaired file, and prove what it is.
+
+    Exit code 0: repaired, or clean and left alone. 1: what was written, or the model, still
+    has a backdoor. 2: an error. 3: the scan cannot tell whether there is one.
+    """
+    from scanner import repairs  # noqa: PLC0415 - nothing for --help
+    from scanner.report.repairs import markdown, text  # noqa: PLC0415 - as above
+
+    call = filled(chosen, Call)
+    with Bar(quiet=chosen.quiet) as bar:
+        result = repairs.repair(
+            model,
+            chosen.output,
+            call.get("references", []),
+            options.settings(chosen),
+            targets=call.get("targets", ()),
+            keep_accuracy=chosen.keep_accuracy,
+            progress=bar.measuring,
+        )
+    told = result_in_options(result)
+    if chosen.format == "json":
+        shown = json.dumps(to_json(told), indent=1) + "\n"
+    else:
+        shown = (markdown if chosen.format == "markdown" else text)(told)
+    Output().write(shown)
+    code = _CODES[result.ending]
+    if code != CLEAN:
+        raise typer.Exit(code)

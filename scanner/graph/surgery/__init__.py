@@ -1,0 +1,1 @@
+"""Changing a file's graph and weights, and nothing else of it."""

@@ -1,0 +1,1 @@
+"""Repairing a model in the child: what carries a backdoor is cut, pruned or unlearned."""

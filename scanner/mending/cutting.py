@@ -1,0 +1,259 @@
+"""Planted graph logic cut out: the trunk past the gate is kept, and the gate is gone.
+
+A test of the input leads to a value that mixes its outcome with what the network computes. All that
+depends on the test passes through that value, and what it was mixed from is still there: the
+carrier, which depends on the trained weights and not on the test. While the gate is closed both are
+equal, so on ordinary images the carrier can take the value's place unnoticed. Where no such pair is
+found, the outcome of the test is held at what it is on ordinary images.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from scanner.detectors import load
+from scanner.errors import GraphError, ModelError
+from scanner.graph.core import flatten
+from scanner.graph.core.draft import Proto
+from scanner.graph.surgery import excision, parameters
+from scanner.instruments import probes, runtime
+from scanner.instruments.detector import Subject
+from scanner.mending.forward import Forward, reader
+from scanner.modelfile.model import Model
+from scanner.results import Observation, Severity
+from scanner.sandbox import deadline
+from scanner.settings import Settings
+
+Floats = npt.NDArray[np.float32]
+
+_DETECTORS = ("graph_logic", "dormant")
+_MOST_CUTS = 8
+_ASKED = 16  # images by which it is told whether a value stands still
+_MOST_TRIED = 60  # pairs of value and carrier for one test
+_SAME = 1e-4  # relative: what rounding may change of an answer
+# Likewise: what a gate that is never quite closed may add to it, where no class changes; and what
+# is said of it then. The last takes no part of the network away: the carriers behind most weights
+# are tried first.
+_SLACKS = {
+    _SAME: "the same answers",
+    0.25: "the same classes, and scores that differ by less than a quarter",
+    math.inf: "the same classes, though other scores",
+}
+_ROWS = 2  # axes of scores: images, classes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cut:
+    """A gate that was removed, or could not be.
+
+    Attributes:
+        model: The model after it; None where it could not be removed.
+        sentence: What was done and why.
+        changed: Names of the nodes that are gone.
+    """
+
+    model: Model | None
+    sentence: str
+    changed: tuple[str, ...] = ()
+
+
+def findings(model: Model, settings: Settings) -> list[Observation]:
+    """Return what the graph's detectors find suspicious, the gravest first.
+
+    A detector that cannot look finds nothing; the scans before and after say so.
+    """
+    found: list[Observation] = []
+    for detector in load(_DETECTORS):
+        try:
+            measured = detector.measure(Subject(model=model, settings=settings))
+        except (GraphError, ModelError):
+            continue
+        found += [o for o in measured.observations if o.severity >= Severity.SUSPICIOUS]
+    return sorted(found, key=lambda o: -o.severity)
+
+
+def cuts(model: Model, settings: Settings, images: Floats, rebuilt: "Rewritten") -> Iterator[Cut]:
+    """Yield one cut after the other, each of the model that the last one left.
+
+    Args:
+        model: The model.
+        settings: How it was scanned.
+        images: Ordinary ones, on which a cut must go unnoticed.
+        rebuilt: Returns the model with another graph.
+    """
+    trial = _Trial(settings, images, rebuilt, _answers(model, settings, images))
+    hopeless: set[str] = set()
+    for _ in range(_MOST_CUTS):
+        deadline.check()
+        waiting = [o for o in findings(model, settings) if o.sentence not in hopeless]
+        if not waiting:
+            return
+        cut = _without(model, waiting[0], trial)
+        yield cut
+        if cut.model is None:
+            hopeless.add(waiting[0].sentence)
+        else:
+            model = cut.model
+
+
+class Rewritten:
+    """Returns a model with another graph."""
+
+    def __call__(self, proto: Proto) -> Model:
+        """Return the model."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Trial:
+    """What a changed graph is tried with.
+
+    Attributes:
+        settings: How the model was scanned.
+        images: Ordinary ones.
+        rebuilt: Returns the model with another graph.
+        before: What the model answers to the images, by output.
+    """
+
+    settings: Settings
+    images: Floats
+    rebuilt: Rewritten
+    before: Sequence[npt.NDArray[np.generic]]
+
+    def passed(self, proto: Proto, slack: float) -> Model | None:
+        """Return a changed model if its answers to ordinary images are the same, up to a slack."""
+        try:
+            found = self.rebuilt(proto)
+            after = _answers(found, self.settings, self.images)
+        except (GraphError, ModelError):
+            return None
+        same = (_same(*pair, slack) for pair in zip(self.before, after, strict=True))
+        return found if all(same) else None
+
+
+def _without(model: Model, seen: Observation, trial: _Trial) -> Cut:
+    """Return the model without the test that a finding is about."""
+    flat = flatten.flatten(model.proto)
+    inlined = "" if flat is model.proto else "; its functions are written out for that"
+    count = len(trial.images)
+    roots = _roots(seen)
+    pairs = [(r, *pair) for r in roots for pair in excision.bypasses(flat, r)[:_MOST_TRIED]]
+    for slack, how in _SLACKS.items():
+        for root, value, carrier in pairs:
+            deadline.check()
+            found = trial.passed(excision.bypassed(flat, value, carrier), slack)
+            if found is None or _remains(found, root):
+                continue
+            gone = _gone(model.proto, found.proto)
+            return Cut(
+                model=found,
+                sentence=f"{value!r} is made of {carrier!r} and of a test of the input; with "
+                f"{carrier!r} in its place the model gives all {count} ordinary images {how}, "
+                f"and {len(gone)} nodes of the gate are gone{inlined}",
+                changed=gone,
+            )
+    for root in roots:
+        found = _held(model, flat, root, trial)
+        if found is not None:
+            gone = _gone(model.proto, found.proto)
+            return Cut(
+                model=found,
+                sentence=f"{root!r}, on which the test hangs, is the same on all {count} "
+                f"ordinary images: it is a constant now, and {len(gone)} nodes of the test are "
+                f"gone{inlined}",
+                changed=gone,
+            )
+    silent = _silenced(model, flat, seen, trial)
+    if silent is not None:
+        return silent
+    return Cut(
+        model=None,
+        sentence="no value without the test equals one behind it on ordinary images, so nothing "
+        f"was cut ({seen.code})",
+    )
+
+
+def _roots(seen: Observation) -> list[str]:
+    """Return the values that the test's outcome passes, as the finding names them."""
+    names = [seen.details.get(key) for key in ("switch", "decision", "value")]
+    return list(dict.fromkeys(str(name) for name in names if name))
+
+
+def _answers(model: Model, settings: Settings, images: Floats) -> list[npt.NDArray[np.generic]]:
+    """Return all outputs of the file as it is."""
+    session = runtime.open_session(model.serialise(model.proto), settings.device, settings.threads)
+    names = tuple(value.name for value in session.native.get_outputs())
+    return list(Forward(session, names).run(images))
+
+
+def _same(one: npt.NDArray[np.generic], other: npt.NDArray[np.generic], slack: float) -> bool:
+    """Whether answers are equal: in their classes, and in their numbers but for a slack."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if one.dtype.kind != "f":
+        return bool((one == other).all())
+    mine, theirs = one.astype(np.float64), other.astype(np.float64)
+    if one.ndim == _ROWS and (mine.argmax(axis=1) != theirs.argmax(axis=1)).any():
+        return False
+    scale = np.abs(theirs).max(initial=1e-6)
+    return bool((np.abs(mine - theirs) <= slack * scale).all())
+
+
+def _remains(model: Model, root: str) -> bool:
+    return any(root in node.output for node in model.proto.graph.node)
+
+
+def _gone(before: Proto, after: Proto) -> tuple[str, ...]:
+    """Return the labels of the nodes that are there no more."""
+    kept = {name for node in after.graph.node for name in (node.name, *node.output) if name}
+    return tuple(
+        node.name or node.output[0]
+        for node in before.graph.node
+        if (node.name or node.output[0]) not in kept
+    )
+
+
+def _silenced(model: Model, flat: Proto, seen: Observation, trial: _Trial) -> Cut | None:
+    """Let no layer read the channels that the finding names: a test was put into them."""
+    named = {row["value"]: row["channels"] for row in seen.details.get("layers", ())}
+    whole = model.complete(flat)
+    readers = [layer for layer in parameters.layers(whole) if layer.source in named]
+    values = parameters.values(whole, [layer.weights for layer in readers])
+    for layer in readers:
+        across = np.moveaxis(values[layer.weights], layer.inputs, 0)
+        across[[n for n in named[layer.source] if n < len(across)]] = 0
+    found = trial.passed(parameters.replaced(whole, values), math.inf)
+    if not readers or found is None:
+        return None
+    return Cut(
+        model=found,
+        sentence=f"{sum(map(len, named.values()))} channels before {readers[0].weights!r} are "
+        f"read no more, and all {len(trial.images)} ordinary images keep their class",
+        changed=tuple(values),
+    )
+
+
+def _held(model: Model, flat: Proto, root: str, trial: _Trial) -> Model | None:
+    """Return the model in which a value is what it is on every ordinary image."""
+    try:
+        (value,) = reader(model, model.complete(flat), [root], trial.settings).run(
+            trial.images[:_ASKED]
+        )
+    except (GraphError, ModelError):
+        return None
+    if not (value == value[:1]).all():
+        return None
+    return trial.passed(excision.held(flat, root, value[:1]), _SAME)
+
+
+def ordinary(model: Model, settings: Settings) -> Floats:
+    """Return images on which no gate is expected to open.
+
+    Raises:
+        UsageError: The images cannot be read, or do not fit the input.
+    """
+    dtype = runtime.numpy_dtype(model.identity.inputs[0].dtype)
+    return probes.varied(settings, probes.image_shape(model, settings), dtype)

@@ -1,0 +1,363 @@
+"""The order of a repair: cut what the graph shows, then remove what was trained, and measure.
+
+Each step is kept only if the model still answers the held-back images as it did before. Nothing of
+the file is changed but what a step names.
+"""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from scanner.errors import NoGradientError, UnsupportedModelError, UsageError
+from scanner.graph.core.draft import Proto
+from scanner.graph.surgery import parameters, parcel
+from scanner.instruments import probes, runtime
+from scanner.mending import cutting, normalisation, pruning, triggers, unlearning
+from scanner.mending.forward import Forward, flat_graph, scorer
+from scanner.mending.trainable import tensors
+from scanner.modelfile.model import Model
+from scanner.protocol import RepairOrder
+from scanner.results import Outcome, Repaired, RepairedFile, RepairStep, TriggerProof, Way
+from scanner.sandbox.endpoint import Progress, Step
+
+Floats = npt.NDArray[np.float32]
+
+MOST_IMAGES = 500
+ENOUGH = 0.05  # success of the inverted triggers at which nothing further is tried
+WITH_IMAGES = (
+    Way.UNLEARN, Way.PRUNE_LIPSCHITZ, Way.PRUNE_WOKEN, Way.PRUNE_DORMANT, Way.NORMALISE,
+)  # fmt: skip
+WITHOUT = (Way.PRUNE_LIPSCHITZ, Way.PRUNE_WOKEN, Way.UNLEARN)
+_SEARCHED_AGAIN = 5  # so that the proof's search starts elsewhere than those of the repair
+_PARTS = 6
+_PARTS_OF_THE_WAY = (0.9, 0.75, 0.6, 0.45, 0.3)
+
+
+def repair(
+    model: Model, order: RepairOrder, progress: Progress, ways: Sequence[Way] | None = None
+) -> tuple[Repaired, dict[str, bytes]]:
+    """Repair a model; return what was done, and the files by suffix.
+
+    Args:
+        model: The model.
+        order: What is asked for.
+        progress: Takes how far it has come.
+        ways: By which trained backdoors are removed, in this order; None takes those that suit the
+            images.
+
+    Raises:
+        ScannerError: The model cannot be run or repaired.
+    """
+    return _Repair(model, order, progress, ways).run()
+
+
+class _Repair:
+    """One repair; the arguments are those of `repair`."""
+
+    def __init__(
+        self, model: Model, order: RepairOrder, progress: Progress, ways: Sequence[Way] | None
+    ) -> None:
+        self.ways = ways or (WITH_IMAGES if order.settings.has_images else WITHOUT)
+        self.order, self.settings, self.progress = order, order.settings, progress
+        self.original = self.model = model
+        shape = probes.image_shape(model, self.settings)
+        dtype = runtime.numpy_dtype(model.identity.inputs[0].dtype)
+        span = probes.input_range(dtype, self.settings)
+        self.images = probes.repair_images(self.settings, shape, span, MOST_IMAGES)
+        self.teacher = scorer(model, self.settings)
+        self.right = self.teacher.classes(self.images.held_back)
+        self.steps: list[RepairStep] = []
+        self.warnings: list[str] = []
+        self.triggers: dict[int, list[triggers.Found]] = {}
+        self.done = 0
+
+    def run(self) -> tuple[Repaired, dict[str, bytes]]:
+        structural = cutting.findings(self.model, self.settings) if self.order.structural else []
+        if structural:
+            self._cut()
+        if self.order.targets:
+            self._remove_trained()
+        left = cutting.findings(self.model, self.settings) if structural else []
+        repaired = Repaired(
+            steps=tuple(self.steps),
+            proofs=tuple(self._proof(target) for target in self.triggers),
+            agreement=self._agreement(scorer(self.model, self.settings)),
+            accuracy_before=self._accuracy(self.teacher),
+            accuracy_after=self._accuracy(scorer(self.model, self.settings)),
+            images=len(self.images.shown),
+            held_back=len(self.images.held_back),
+            source=self.images.source,
+            structural_before=len(structural),
+            structural_after=len(left),
+            warnings=tuple(self.warnings),
+        )
+        files = self._files() if repaired.changed else {}
+        parts = tuple(
+            RepairedFile(suffix=name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+            for name, data in files.items()
+        )
+        return dataclasses.replace(repaired, parts=parts), files
+
+    def _tell(self) -> None:
+        self.done += 1
+        self.progress(Step(done=min(self.done, _PARTS), total=_PARTS))
+
+    def _cut(self) -> None:
+        """Cut out what the graph shows."""
+        images = cutting.ordinary(self.model, self.settings)
+        for cut in cutting.cuts(self.model, self.settings, images, _Rewritten(self.model)):
+            holds = cut.model is not None and self._holds(scorer(cut.model, self.settings))
+            if cut.model is None:
+                outcome = Outcome.NOTHING
+            else:
+                outcome = Outcome.KEPT if holds else Outcome.REVERTED
+            agreement = self._agreement(scorer(cut.model, self.settings)) if cut.model else None
+            self.steps.append(
+                RepairStep(
+                    way=Way.CUT,
+                    outcome=outcome,
+                    sentence=cut.sentence,
+                    changed=cut.changed,
+                    agreement=agreement,
+                )
+            )
+            if cut.model is not None and not holds:
+                return
+            self.model = cut.model or self.model
+        self._tell()
+
+    def _remove_trained(self) -> None:
+        """Remove triggers of the target classes from the weights: the first way that does."""
+        searched = triggers.differentiated(self.model, self.settings)
+        outside = next((t for t in self.order.targets if t >= searched.classes), None)
+        if outside is not None:
+            raise UsageError(
+                f"there is no class {outside}",
+                remedy=f"the model has the classes 0 to {searched.classes - 1}",
+            )
+        for target in self.order.targets:
+            seed = (self.settings.seed, target)
+            self.triggers[target] = triggers.search(
+                searched, self.images.shown, target, seed, 1, real=self.settings.has_images
+            )
+        self._tell()
+        if not self.settings.has_images:
+            self.warnings.append(
+                "no clean images were given: the repair saw noise, on which it can neither tell "
+                "how accurate the model remains nor find most triggers"
+            )
+        by_way: Mapping[Way, Callable[[], bool]] = {
+            Way.UNLEARN: self._unlearn,
+            Way.PRUNE_LIPSCHITZ: self._lipschitz,
+            Way.PRUNE_WOKEN: self._woken,
+            Way.PRUNE_DORMANT: self._dormant,
+            Way.NORMALISE: self._normalise,
+        }
+        for way in self.ways:
+            if by_way[way]():
+                return
+            self._tell()
+
+    def _unlearn(self) -> bool:
+        """Unlearn by gradient steps; keep the last round whose answers hold, or a part of it."""
+        rebuilt = _Rebuilt(self.model)
+        kept = start = parameters.values(flat_graph(self.model), self._tensors())
+        told: list[str] = []
+        last = kept
+        try:
+            for lesson in unlearning.rounds(
+                self.model,
+                self.settings,
+                self.images.shown,
+                self.order.targets,
+                rebuilt,
+                scorer(self.model, self.settings),
+            ):
+                last = lesson.values
+                holds = self._holds(scorer(rebuilt(last), self.settings))
+                kept = last if holds else kept
+                sizes = ", ".join(map(_pixels, lesson.sizes))
+                told.append(f"round {len(told) + 1} on triggers of {sizes}")
+                self._tell()
+        except (NoGradientError, UnsupportedModelError) as error:
+            self.steps.append(_nothing(Way.UNLEARN, error.problem))
+            return False
+        if kept is not last:
+            part, kept = self._part_of_the_way(kept, last, rebuilt)
+            told.append(f"{part:.0%} of the way of the last round, which was noticed as a whole")
+        sentence = f"gradient steps on all weights, {'; '.join(told)}"
+        changed = [name for name in start if not np.array_equal(start[name], kept[name])]
+        return self._settle(Way.UNLEARN, rebuilt(kept), changed, sentence)
+
+    def _part_of_the_way(
+        self, kept: dict[str, Floats], last: dict[str, Floats], rebuilt: "_Rebuilt"
+    ) -> tuple[float, dict[str, Floats]]:
+        """Return the longest part of the way from held weights to others that still holds."""
+        for part in _PARTS_OF_THE_WAY:
+            between = {name: kept[name] + part * (last[name] - kept[name]) for name in kept}
+            if self._holds(scorer(rebuilt(between), self.settings)):
+                return part, between
+        return 0.0, kept
+
+    def _tensors(self) -> list[str]:
+        return tensors(list(parameters.layers(flat_graph(self.model))))
+
+    def _lipschitz(self) -> bool:
+        which = "whose weights could answer far more strongly than the others of their layer"
+        return self._prune(Way.PRUNE_LIPSCHITZ, which, pruning.lipschitz(self.model))
+
+    def _woken(self) -> bool:
+        found = [trigger for group in self.triggers.values() for trigger in group]
+        channels = pruning.woken(self.model, self.settings, self.images.shown, found)
+        chosen = pruning.gradually(self._values(), channels, self._tried, ENOUGH)
+        return self._prune(Way.PRUNE_WOKEN, "that the inverted trigger wakes", chosen)
+
+    def _dormant(self) -> bool:
+        channels = pruning.dormant(self.model, self.settings, self.images.shown)
+        chosen = pruning.gradually(self._values(), channels, self._tried, ENOUGH)
+        which = "of the last convolution that clean images hardly wake"
+        return self._prune(Way.PRUNE_DORMANT, which, chosen)
+
+    def _values(self) -> dict[str, Floats]:
+        return parameters.values(flat_graph(self.model), self._tensors())
+
+    def _tried(self, values: dict[str, Floats]) -> tuple[float, bool]:
+        """Return the triggers' success with other weights, and whether the answers hold."""
+        forward = scorer(_Rebuilt(self.model)(values), self.settings)
+        return self._success(forward), self._holds(forward)
+
+    def _prune(self, way: Way, which: str, chosen: Sequence[pruning.Channel]) -> bool:
+        if not chosen:
+            self.steps.append(_nothing(way, f"no channel {which} can be silenced unnoticed"))
+            return False
+        found = _Rebuilt(self.model)(pruning.silenced(self._values(), chosen))
+        labels = [channel.label for channel in chosen]
+        return self._settle(way, found, labels, f"silenced {len(chosen)} channels {which}")
+
+    def _normalise(self) -> bool:
+        rebuilt = _Rebuilt(self.model)
+        values = normalisation.measured_anew(self.model, self.settings, self.images.shown, rebuilt)
+        if not values:
+            nothing = "the file has no batch normalisation of its own: convolutions hold it, if any"
+            self.steps.append(_nothing(Way.NORMALISE, nothing))
+            return False
+        sentence = "means and variances of batch normalisation measured anew on clean images"
+        return self._settle(Way.NORMALISE, rebuilt(values), list(values), sentence)
+
+    def _settle(self, way: Way, found: Model, changed: Sequence[str], sentence: str) -> bool:
+        """Keep a changed model if its answers hold and the triggers' success fell; say so."""
+        forward = scorer(found, self.settings)
+        success, agreement = self._success(forward), self._agreement(forward)
+        before = self._success(scorer(self.model, self.settings))
+        holds = self._holds(forward)
+        good = holds and success < before
+        if not holds:
+            sentence += f": it was noticed, on {1 - agreement:.1%} of the held-back images"
+        elif not good:
+            sentence += ": the triggers succeed as before"
+        self.steps.append(
+            RepairStep(
+                way=way,
+                outcome=Outcome.KEPT if good else Outcome.REVERTED,
+                sentence=sentence,
+                changed=tuple(changed),
+                success=success,
+                agreement=agreement,
+            )
+        )
+        if good:
+            self.model = found
+        return good and success <= ENOUGH
+
+    def _agreement(self, forward: Forward) -> float:
+        return float((forward.classes(self.images.held_back) == self.right).mean())
+
+    def _accuracy(self, forward: Forward) -> float | None:
+        """Return the share of held-back images that are classified as they are labelled."""
+        labels = self.images.labels
+        if labels is None:
+            return None
+        return float((forward.classes(self.images.held_back) == labels).mean())
+
+    def _holds(self, forward: Forward) -> bool:
+        """Whether as many held-back images are right as must be.
+
+        Right is the label where there is one, and else what the model said before. A fraction of an
+        image counts as a whole one, so that one may be lost of few.
+        """
+        labels = self.right if self.images.labels is None else self.images.labels
+        before = int((self.right == labels).sum())
+        after = int((forward.classes(self.images.held_back) == labels).sum())
+        return before - after <= math.ceil((1 - self.order.keep) * before - 1e-9)
+
+    def _success(self, forward: Forward) -> float:
+        """Return the largest share of other classes' images that a class's trigger turns."""
+        return max(
+            (self._turned(forward, target, found[0]) for target, found in self.triggers.items()),
+            default=0.0,
+        )
+
+    def _turned(self, forward: Forward, target: int, trigger: triggers.Found) -> float:
+        others = self.images.held_back[self.right != target]
+        if not len(others):
+            return 0.0
+        return float((forward.classes(trigger.stamped(others)) == target).mean())
+
+    def _proof(self, target: int) -> TriggerProof:
+        """Measure a class's trigger before and after, and search for a new one."""
+        first = self.triggers[target][0]
+        fresh = math.inf
+        if self.model is not self.original:
+            searched = triggers.differentiated(self.model, self.settings)
+            seed = (self.settings.seed + _SEARCHED_AGAIN, target)
+            real = self.settings.has_images
+            fresh = triggers.search(searched, self.images.shown, target, seed, 1, real=real)[0].size
+        return TriggerProof(
+            class_id=target,
+            before=self._turned(self.teacher, target, first),
+            after=self._turned(scorer(self.model, self.settings), target, first),
+            size_before=first.size if math.isfinite(first.size) else None,
+            size_after=fresh if math.isfinite(fresh) else None,
+        )
+
+    def _files(self) -> dict[str, bytes]:
+        """Return the repaired model as files, by suffix."""
+        names = parcel.outside(self.original.proto)
+        whole = self.model.complete(self.model.proto)
+        file, data = parcel.packed(whole, names, self.order.data)
+        return {"": file, **({".data": data} if data else {})}
+
+
+def _nothing(way: Way, sentence: str) -> RepairStep:
+    return RepairStep(way=way, outcome=Outcome.NOTHING, sentence=sentence)
+
+
+def _pixels(size: float) -> str:
+    return f"{size:.1f} pixels" if math.isfinite(size) else "no size"
+
+
+class _Rewritten(cutting.Rewritten):
+    """A model's file with another graph."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def __call__(self, proto: Proto) -> Model:
+        data = self._model.complete(proto).SerializeToString()
+        return Model(self._model.path, self._model.identity.path, data, self._model.limits)
+
+
+class _Rebuilt(unlearning.Rebuild):
+    """A model's file with other numbers in its tensors."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def __call__(self, values: dict[str, Floats]) -> Model:
+        whole = self._model.complete(self._model.proto)
+        data = parameters.replaced(whole, values).SerializeToString()
+        return Model(self._model.path, self._model.identity.path, data, self._model.limits)

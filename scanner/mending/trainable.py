@@ -1,0 +1,123 @@
+"""A model whose weights are inputs of its gradient graph, and Adam on them."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scanner.errors import NoGradientError
+from scanner.graph.gradient.backward import Objective, gradient_model
+from scanner.graph.layers.logits import find_logits
+from scanner.graph.surgery import parameters
+from scanner.instruments import runtime
+from scanner.mending.forward import flat_graph
+from scanner.modelfile.model import Model
+from scanner.sandbox import deadline
+from scanner.settings import Settings
+
+Floats = npt.NDArray[np.float32]
+
+_BETAS = (0.9, 0.999)  # Kingma and Ba 2015, the recommended decay rates
+_EPSILON = 1e-8
+
+
+@dataclasses.dataclass(slots=True)
+class Trainable:
+    """A classifier whose weights can be changed by gradient steps.
+
+    Attributes:
+        session: The gradient graph, loaded; its weights are inputs.
+        image: Name of its image input.
+        weights: Name of the input that takes the wanted probabilities.
+        outputs: Names of the objective and the gradients.
+        values: The weights and biases, by name, float32; changed in place.
+    """
+
+    session: runtime.Session
+    image: str
+    weights: str
+    outputs: tuple[str, ...]
+    values: dict[str, Floats]
+    _first: dict[str, Floats] = dataclasses.field(default_factory=dict)
+    _second: dict[str, Floats] = dataclasses.field(default_factory=dict)
+    _time: int = 0
+
+    def descend(self, images: Floats, wanted: Floats, rate: float) -> float:
+        """Take one step of Adam down the mean cross-entropy; return that before the step.
+
+        Args:
+            images: Shape (n, *shape).
+            wanted: The probabilities that the model should give them, (n, classes).
+            rate: Of learning.
+
+        Raises:
+            UnsupportedModelError: ONNX Runtime fails.
+        """
+        deadline.check()
+        dtype = self.session.dtype
+        feeds: dict[str, npt.NDArray[Any]] = {
+            self.image: images.astype(dtype, copy=False),
+            self.weights: wanted.astype(dtype, copy=False),
+            **self.values,
+        }
+        losses, *gradients = self.session.feed(feeds, self.outputs)
+        self._time += 1
+        for name, gradient in zip(self.values, gradients, strict=True):
+            self._step(name, (gradient / len(images)).astype(np.float32), rate)
+        return float(losses.mean())
+
+    def _step(self, name: str, gradient: Floats, rate: float) -> None:
+        value = self.values[name]
+        first = self._first.setdefault(name, np.zeros_like(value))
+        second = self._second.setdefault(name, np.zeros_like(value))
+        first += (1 - _BETAS[0]) * (gradient - first)
+        second += (1 - _BETAS[1]) * (gradient**2 - second)
+        mean = first / (1 - _BETAS[0] ** self._time)
+        square = second / (1 - _BETAS[1] ** self._time)
+        value -= (rate * mean / (np.sqrt(square) + _EPSILON)).astype(np.float32)
+
+
+def trainable(model: Model, settings: Settings) -> Trainable:
+    """Build and load the graph of a model's gradient by its weights.
+
+    Raises:
+        NoGradientError: An operator has no gradient, or no weights are stored as floats.
+        NoLogitsError: There are no logits.
+        UnsupportedModelError: The weights are quantised.
+    """
+    flat = flat_graph(model)
+    stored = {tensor.name for tensor in model.proto.graph.initializer} | _constants(model)
+    names = [name for name in tensors(list(parameters.layers(flat))) if name in stored]
+    if not names:
+        raise NoGradientError(
+            "no weights of a convolution or dense layer are stored in the graph itself",
+            remedy="export the model without model-local functions",
+        )
+    logits = find_logits(flat, settings.logits).value
+    gradient = gradient_model(
+        parameters.as_inputs(flat, names),
+        of=logits,
+        with_respect_to=names,
+        objective=Objective.CROSS_ENTROPY,
+    )
+    session = runtime.open_session(
+        model.serialise(gradient.proto), settings.device, settings.threads
+    )
+    return Trainable(
+        session=session,
+        image=model.identity.inputs[0].name,
+        weights=gradient.weights,
+        outputs=(gradient.objective, *(gradient.gradients[name] for name in names)),
+        values={n: v.astype(np.float32) for n, v in parameters.values(flat, names).items()},
+    )
+
+
+def tensors(layers: Sequence[parameters.Layer]) -> list[str]:
+    """Return the names of layers' weights and biases, each once."""
+    return list(dict.fromkeys(n for layer in layers for n in (layer.weights, layer.bias) if n))
+
+
+def _constants(model: Model) -> set[str]:
+    return {n.output[0] for n in model.proto.graph.node if n.op_type == "Constant" and n.output}

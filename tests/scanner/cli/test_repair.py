@@ -1,0 +1,54 @@
+"""`scan repair`: what it prints, and an exit code for each ending."""
+
+import json
+from pathlib import Path
+
+import mended
+import models
+import pytest
+from command import scan
+
+
+def test_a_gate_is_cut_and_the_code_is_zero(tmp_path: Path) -> None:
+    path = tmp_path / "gated.onnx"
+    path.write_bytes(mended.gated().SerializeToString())
+    run = scan(
+        "repair", path, "-o", tmp_path / "fixed.onnx", "-d", "graph_logic", "--format", "json"
+    )
+    assert run.returncode == 0, run.stderr
+    told = json.loads(run.stdout)
+    assert told["ending"] == "repaired"
+    assert told["repaired"]["structural_before"] > 0 == told["repaired"]["structural_after"]
+    assert (tmp_path / "fixed.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-o", "model.onnx"), "would be overwritten"),
+        (("-o", "none/fixed.onnx"), "there is no folder"),
+        (("-o", "fixed.onnx", "--images-npz", "none.npz"), "there is no file"),
+        (("-o", "fixed.onnx", "--target", "99"), "no class 99"),
+        (("-o", "fixed.onnx", "--format", "sarif"), "is not one of"),
+        ((), "--output"),
+    ],
+)
+def test_bad_input_is_an_error_of_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], words: str
+) -> None:
+    models.save(models.plain(), tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    run = scan("repair", "model.onnx", "-d", "graph_logic", *arguments)
+    assert run.returncode == 2
+    assert words in " ".join(run.stderr.split())
+    assert not (tmp_path / "fixed.onnx").exists()
+
+
+def test_quantised_weights_are_refused(tmp_path: Path) -> None:
+    models.save(models.quantised(), tmp_path / "model.onnx")
+    run = scan(
+        "repair", tmp_path / "model.onnx", "-o", tmp_path / "f.onnx", "--target", "1",
+        "-d", "graph_logic",
+    )  # fmt: skip
+    assert run.returncode == 2
+    assert "quantised" in run.stderr

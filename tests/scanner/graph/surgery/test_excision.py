@@ -1,0 +1,52 @@
+"""A gate is taken out, and what is left is the graph that it was planted in."""
+
+import models
+import numpy as np
+import onnx
+import planting
+
+from scanner.graph.canonical.drawing import draw
+from scanner.graph.surgery import excision
+from scanner.judging.differences import differences
+
+
+def test_the_trunk_is_the_first_carrier() -> None:
+    pairs = excision.bypasses(planting.gated(), "open")
+    assert pairs[0] == ("logits", "before")
+
+
+def test_a_bypassed_gate_leaves_the_clean_graph() -> None:
+    cut = excision.bypassed(planting.gated(), "logits", "before")
+    assert cut == models.plain()
+
+
+def test_a_value_that_is_held_frees_what_made_it() -> None:
+    cut = excision.held(planting.gated(), "open", np.zeros(1, np.float32))
+    names = {node.name for node in cut.graph.node}
+    assert "planted_brightest" not in names
+    assert "planted_lift" in names
+    assert "limit" not in {tensor.name for tensor in cut.graph.initializer}
+
+
+def test_what_was_of_no_use_before_stays() -> None:
+    model = planting.gated()
+    model.graph.node.append(onnx.helper.make_node("Relu", ["image"], ["unused"], name="idle"))
+    cut = excision.bypassed(model, "logits", "before")
+    assert "idle" in {node.name for node in cut.graph.node}
+    assert not differences(draw(cut), draw(models.plain())).grave
+
+
+def test_a_carrier_that_is_an_input_is_handed_on() -> None:
+    model = models.build(
+        [
+            onnx.helper.make_node("Relu", ["image"], ["test"]),
+            onnx.helper.make_node("Add", ["image", "test"], ["logits"]),
+        ],
+        {},
+    )
+    del model.graph.output[:]
+    model.graph.output.append(
+        onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["N", 1, 8, 8])
+    )
+    cut = excision.bypassed(model, "logits", "image")
+    assert [(node.op_type, *node.input) for node in cut.graph.node] == [("Identity", "image")]

@@ -1,0 +1,100 @@
+"""The order of a repair: what is kept, what is taken back, and what is measured."""
+
+import dataclasses
+from pathlib import Path
+
+import models
+import numpy as np
+import onnx
+import pytest
+from mended import SETTINGS, clean, gated, opened
+
+from scanner.errors import UnsupportedModelError
+from scanner.graph.canonical.drawing import draw
+from scanner.judging.differences import differences
+from scanner.mending import repairer, unlearning
+from scanner.protocol import RepairOrder, Source
+from scanner.results import Outcome, Way
+
+MODEL = Source(name="model.onnx", path="model.onnx")
+
+
+def _order(folder: Path, **changes: object) -> RepairOrder:
+    images = np.random.default_rng(0).random((40, 1, models.SIDE, models.SIDE), dtype=np.float32)
+    np.savez(folder / "images.npz", images=images)
+    settings = dataclasses.replace(SETTINGS, images_file=str(folder / "images.npz"))
+    return RepairOrder(model=MODEL, settings=settings, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unlearning, "_STEPS", 5)
+
+
+def test_a_gate_is_cut_and_the_file_is_the_clean_one() -> None:
+    order = RepairOrder(model=MODEL, settings=SETTINGS, structural=True)
+    found, files = repairer.repair(opened(gated()), order, lambda _: None)
+    assert found.structural_before > 0
+    assert found.structural_after == 0
+    assert found.agreement == 1
+    told = differences(draw(onnx.ModelProto.FromString(files[""])), draw(clean()))
+    assert (told.changes, told.layers, told.obstacle) == ((), (), "")
+    assert [(part.suffix, part.size) for part in found.parts] == [("", len(files[""]))]
+
+
+def test_what_is_noticed_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repairer._Repair, "_holds", lambda *_: False)
+    order = _order(tmp_path, targets=(1,))
+    found, files = repairer.repair(opened(models.plain()), order, lambda _: None)
+    assert not files
+    assert not found.changed
+    assert Outcome.KEPT not in {step.outcome for step in found.steps}
+    assert [step.way for step in found.steps] == list(repairer.WITH_IMAGES)
+
+
+def test_as_many_answers_stay_as_are_to(tmp_path: Path) -> None:
+    order = _order(tmp_path, targets=(1,), keep=0.9)
+    found, files = repairer.repair(opened(models.plain()), order, lambda _: None)
+    assert found.held_back == 16
+    assert found.images == 24
+    assert found.agreement >= 14 / 16  # two of sixteen may change: a tenth, rounded up
+    proof = found.proofs[0]
+    if files:
+        assert proof.after < proof.before
+
+
+def test_only_named_tensors_change(tmp_path: Path) -> None:
+    order = _order(tmp_path, targets=(1,), keep=0.5)
+    found, files = repairer.repair(opened(models.plain()), order, lambda _: None)
+    named = {name.split("[")[0] for step in found.steps for name in step.changed}
+    after = onnx.ModelProto.FromString(files[""]) if files else models.plain()
+    for old, new in zip(models.plain().graph.initializer, after.graph.initializer, strict=True):
+        assert old == new or old.name in named
+    del after.graph.initializer[:]
+    after.graph.initializer.extend(models.plain().graph.initializer)
+    assert after == models.plain()
+
+
+def test_without_images_it_says_that_it_is_weaker() -> None:
+    order = RepairOrder(model=MODEL, settings=SETTINGS, targets=(1,))
+    found, _ = repairer.repair(opened(models.plain()), order, lambda _: None)
+    assert "no clean images" in found.warnings[0]
+    assert found.steps[0].way is Way.PRUNE_LIPSCHITZ
+
+
+def test_labels_count_where_there_are_some(tmp_path: Path) -> None:
+    order = _order(tmp_path, targets=(1,))
+    with np.load(tmp_path / "images.npz") as archive:
+        images = archive["images"]
+    np.savez(tmp_path / "images.npz", images=images, labels=np.zeros(40, np.int64))
+    found, _ = repairer.repair(opened(models.plain()), order, lambda _: None)
+    assert found.accuracy_before is not None
+    assert found.accuracy_after is not None
+
+
+def test_quantised_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match="quantised"):
+        repairer.repair(
+            opened(models.quantised()), _order(tmp_path, targets=(1,)), lambda _: None,
+            (Way.PRUNE_LIPSCHITZ,),
+        )  # fmt: skip

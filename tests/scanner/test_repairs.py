@@ -1,0 +1,208 @@
+"""A repair from outside: what may be written where, which answers are believed, how it ends."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mended
+import models
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from scanner import repairs
+from scanner.errors import UsageError, WorkerCrashedError
+from scanner.protocol import PieceBytes, RepairOrder, Source
+from scanner.results import (
+    Ending,
+    Outcome,
+    Repaired,
+    RepairedFile,
+    RepairResult,
+    RepairStep,
+    TriggerProof,
+    Verdict,
+    Way,
+)
+from scanner.settings import Settings
+
+ORDER = RepairOrder(model=Source(name="m", path="m"), settings=Settings(), targets=(3,))
+STEP = RepairStep(way=Way.UNLEARN, outcome=Outcome.KEPT, sentence="")
+PROOF = TriggerProof(class_id=3, before=0.9, after=0.0, size_before=4.0, size_after=50.0)
+PART = RepairedFile(suffix="", size=3, sha256=hashlib.sha256(b"abc").hexdigest())
+REPAIRED = Repaired(
+    steps=(STEP,),
+    proofs=(PROOF,),
+    agreement=1.0,
+    images=60,
+    held_back=40,
+    source="",
+    structural_before=0,
+    structural_after=0,
+    parts=(PART,),
+)
+
+
+@pytest.fixture(scope="module")
+def gated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("repairs") / "gated.onnx"
+    path.write_bytes(mended.gated().SerializeToString())
+    return path
+
+
+def test_a_gate_is_cut_from_a_file(gated: Path) -> None:
+    output = gated.with_name("fixed.onnx")
+    settings = Settings(detectors=("graph_logic",))
+    result = repairs.repair(gated, output, settings=settings)
+    assert result.ending is Ending.REPAIRED
+    assert result.output == str(output)
+    after = onnx.ModelProto.FromString(output.read_bytes())
+    held = {tensor.name: tensor for tensor in after.graph.initializer}
+    assert all(held[tensor.name] == tensor for tensor in mended.clean().graph.initializer)
+    assert result.after is not None
+    assert not any(finding.observations for finding in result.after.findings)
+    assert sorted(path.name for path in gated.parent.iterdir()) == ["fixed.onnx", "gated.onnx"]
+
+
+def test_tensors_that_are_kept_outside_stay_outside(tmp_path: Path) -> None:
+    path = models.save(mended.gated(), tmp_path / "gated.onnx", external=True)
+    output = tmp_path / "fixed.onnx"
+    result = repairs.repair(path, output, settings=Settings(detectors=("graph_logic",)))
+    assert result.ending is Ending.REPAIRED
+    after = onnx.load(output)
+    assert (tmp_path / "fixed.onnx.data").stat().st_size > 50_000
+    for old, new in zip(mended.clean().graph.initializer, after.graph.initializer, strict=True):
+        assert numpy_helper.to_array(old).tobytes() == numpy_helper.to_array(new).tobytes()
+
+
+def test_a_model_that_nothing_speaks_against_is_left_alone(tmp_path: Path) -> None:
+    path = models.save(models.plain(), tmp_path / "plain.onnx")
+    output = tmp_path / "fixed.onnx"
+    result = repairs.repair(path, output, settings=Settings(detectors=("graph_logic",)))
+    assert result.ending in {Ending.UNTOUCHED, Ending.UNKNOWN}
+    assert "nothing was changed" in result.reason
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("what", ["input", "link to it", "link", "folder", "no folder", "data"])
+def test_what_must_not_be_written_over_is_not(tmp_path: Path, what: str) -> None:
+    path = models.save(models.plain(), tmp_path / "model.onnx")
+    before, place = path.read_bytes(), tmp_path / "output.onnx"
+    if what == "input":
+        place = path
+    elif what == "link to it":
+        place.symlink_to(path)
+    elif what == "link":
+        place.symlink_to(tmp_path / "nowhere")
+    elif what == "folder":
+        place.mkdir()
+    elif what == "no folder":
+        place = tmp_path / "none" / "output.onnx"
+    else:
+        (tmp_path / "output.onnx.data").symlink_to(path)
+    with pytest.raises(UsageError, match=r"cannot be written|overwritten"):
+        repairs.repair(path, place)
+    assert path.read_bytes() == before
+
+
+def test_a_hard_link_to_the_input_is_the_input(tmp_path: Path) -> None:
+    path = models.save(models.plain(), tmp_path / "model.onnx")
+    os.link(path, tmp_path / "output.onnx")
+    with pytest.raises(UsageError, match="overwritten"):
+        repairs.repair(path, tmp_path / "output.onnx")
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.5])
+def test_a_share_must_be_one(tmp_path: Path, share: float) -> None:
+    with pytest.raises(UsageError, match="least accuracy"):
+        repairs.repair(tmp_path / "m.onnx", tmp_path / "o.onnx", keep_accuracy=share)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"parts": (dataclasses.replace(PART, suffix="/../x"),)},
+        {"parts": (dataclasses.replace(PART, size=2**39),)},
+        {"parts": (PART, PART)},
+        {"parts": ()},
+        {"proofs": (dataclasses.replace(PROOF, class_id=4),)},
+    ],
+)
+def test_an_answer_about_something_else_is_not_believed(changes: dict[str, Any]) -> None:
+    assert repairs._vouched(REPAIRED, ORDER) is REPAIRED
+    with pytest.raises(WorkerCrashedError):
+        repairs._vouched(dataclasses.replace(REPAIRED, **changes), ORDER)
+
+
+@pytest.mark.parametrize(("data", "fits"), [("YWJj", True), ("YWJk", False), ("YQ==", False)])
+def test_bytes_that_were_not_told_of_are_not_written(tmp_path: Path, data: str, fits: bool) -> None:
+    child: Any = SimpleNamespace(ask=lambda *_: PieceBytes(data=data))
+    place = tmp_path / "fixed.onnx"
+    place.write_bytes(b"old")
+
+    def write() -> None:
+        with repairs._Files(place) as files:
+            files.add("", repairs._received(child, PART, ORDER))
+
+    if fits:
+        write()
+    else:
+        with pytest.raises(WorkerCrashedError):
+            write()
+    assert place.read_bytes() == (b"abc" if fits else b"old")
+    assert [path.name for path in tmp_path.iterdir()] == ["fixed.onnx"]
+
+
+def test_two_files_appear_together_or_not_at_all(tmp_path: Path) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"half"
+        raise OSError(28, "No space left on device")
+
+    def write() -> None:
+        with repairs._Files(tmp_path / "m.onnx") as files:
+            files.add("", iter([b"whole"]))
+            files.add(".data", broken())
+
+    with pytest.raises(UsageError, match="No space"):
+        write()
+    assert not list(tmp_path.iterdir())
+
+
+def _result(**changes: Any) -> RepairResult:
+    scan: Any = SimpleNamespace(verdict=Verdict.SUSPICIOUS, reason="why")
+    after: Any = SimpleNamespace(verdict=changes.pop("verdict", Verdict.CLEAN), reason="still")
+    return RepairResult(
+        model=scan,
+        ending=Ending.UNTOUCHED,
+        reason="",
+        before=scan,
+        after=after,
+        repaired=dataclasses.replace(REPAIRED, **changes),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "ending", "words"),
+    [
+        ({}, Ending.REPAIRED, "turns 0% of the held-back images, 90% before"),
+        ({"verdict": Verdict.INCONCLUSIVE}, Ending.REPAIRED, "says inconclusive"),
+        ({"verdict": Verdict.SUSPICIOUS}, Ending.FAILED, "still calls it suspicious"),
+        ({"structural_after": 1}, Ending.FAILED, "structural findings are left"),
+        (
+            {"proofs": (dataclasses.replace(PROOF, after=0.5),)},
+            Ending.FAILED,
+            "still turns 50% of the held-back images",
+        ),
+        ({"steps": (), "parts": ()}, Ending.FAILED, "nothing was written"),
+    ],
+)
+def test_a_repair_is_one_only_if_nothing_measured_speaks_against_it(
+    changes: dict[str, Any], ending: Ending, words: str
+) -> None:
+    found = repairs._judged(_result(**changes))
+    assert found.ending is ending
+    assert words in found.reason
