@@ -133,8 +133,12 @@ class Interview:
         return worst if furthest > self.tolerance else None
 
     def gates(self, change: Change) -> bool:
-        """Whether a class flips with a change that no rounding makes."""
-        return bool((change.flipped & (change.apart > self.far)).any())
+        """Whether a class flips with a change that no rounding makes.
+
+        An answer that prefers no class, as honest models give to what they refuse, is none.
+        """
+        turned = change.flipped & (change.apart > self.far)
+        return bool((turned & ~_withheld(change.after)).any())
 
     def observation(  # noqa: PLR0913 - what is said, of what, and what explains it
         self,
@@ -187,6 +191,14 @@ class Interview:
     def named(self, kinds: frozenset[str]) -> list[mixing.Node]:
         """Return the nodes of these kinds."""
         return [node for node in self._mixing if node[0] in kinds]
+
+
+def _withheld(answers: Array) -> npt.NDArray[np.bool_]:
+    """Return for each answer, (n, ...), whether its scores are one number for all classes."""
+    rows = answers.reshape(len(answers), -1)
+    if rows.dtype.kind != "f" or rows.shape[1] < 2:  # noqa: PLR2004 - labels
+        return np.zeros(len(rows), bool)
+    return np.asarray(rows.max(axis=1) == rows.min(axis=1))
 
 
 def _changed(output: str, before: Array, after: Array) -> Change:

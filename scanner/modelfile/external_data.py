@@ -12,6 +12,7 @@ import dataclasses
 import errno
 import os
 import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
@@ -23,6 +24,7 @@ _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 # Without O_NONBLOCK, opening a FIFO would hang.
 _NO_SURPRISES = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_MOST_SPARE = 1 << 24  # bytes of one file that belong to no tensor and are looked at
 _STEP_BY_STEP = os.open in os.supports_dir_fd
 
 
@@ -78,6 +80,39 @@ class Folder:
         del tensor.external_data[:]
         tensor.data_location = onnx.TensorProto.DEFAULT
 
+    def spare(self, tensors: Iterable[onnx.TensorProto]) -> Iterator[tuple[str, int, bytes]]:
+        """Yield what data files hold that belongs to no tensor, put together.
+
+        Tensors are aligned by zeros; a stretch of nothing else is left out.
+
+        Args:
+            tensors: All that refer to external data, none of which was refused by `inline`.
+
+        Yields:
+            A file's path, how many bytes it has to spare, and the first of them, 16 MiB at most.
+
+        Raises:
+            UnsafeModelError: As by `inline`.
+            MalformedModelError: As by `inline`.
+        """
+        taken: dict[str, list[tuple[int, int]]] = {}
+        for tensor in tensors:
+            place = location(tensor)
+            end = place.offset + (tensor_sizes.data_bytes(tensor) or 0)
+            taken.setdefault(place.path, []).append((place.offset, end))
+        for path, ranges in taken.items():
+            descriptor, status = _open(self._path, path, self._blobs)
+            with os.fdopen(descriptor, "rb") as file:
+                size, found = 0, bytearray()
+                for start, end in _between(ranges, status.st_size):
+                    file.seek(start)
+                    held = file.read(min(end - start, _MOST_SPARE - len(found)))
+                    if held.strip(b"\0") or end - start > len(held):
+                        size += end - start
+                        found += held
+            if size:
+                yield path, size, bytes(found)
+
     def _read(self, place: Location, length: int, problem: str) -> bytes:
         try:
             descriptor, before = _open(self._path, place.path, self._blobs)
@@ -100,6 +135,15 @@ class Folder:
                 remedy="scan it again when it is complete",
             )
         return data
+
+
+def _between(ranges: Iterable[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
+    """Yield the stretches of a file of a size that lie in none of some ranges."""
+    reached = 0
+    for start, end in (*sorted(ranges), (size, size)):
+        if start > reached:
+            yield reached, start
+        reached = max(reached, end)
 
 
 def location(tensor: onnx.TensorProto) -> Location:

@@ -19,6 +19,7 @@ from scanner.graph.audit.names import OddNames, strays
 from scanner.graph.audit.places import places
 from scanner.graph.audit.signatures import WINDOW, Family
 from scanner.graph.audit.unread import Unread
+from scanner.graph.core.facts import FLOATING
 from scanner.graph.core.structure import label
 from scanner.modelfile.nested import Contents
 from scanner.results import Observation, Severity
@@ -70,6 +71,26 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     yield from odd.told()
     yield from strays(proto.graph)
     yield from bits.told()
+
+
+def beside(path: str, size: int, data: bytes) -> Observation:
+    """Return what a file of external data holds that belongs to no tensor.
+
+    Args:
+        path: The file, as the model names it.
+        size: How many bytes belong to no tensor.
+        data: The first of them.
+    """
+    if (seen := recognise(data)) is not None:
+        (found,) = _told([(f"{path!r} that belong to no tensor", seen, size)])
+        return found
+    return Observation(
+        code="spare-external-data",
+        severity=Severity.NOTE,
+        sentence=f"{size} bytes of {path!r} belong to no tensor of the model",
+        nodes=(path,),
+        details={"bytes": size},
+    )
 
 
 def severity(seen: Content) -> Severity:
@@ -135,6 +156,7 @@ _SHORT = 256
 _WORTH = re.compile(r"[A-Za-z0-9+/_-]{32}|[^\x00-\x7f]|[(<#|;]|\\x|(\d+, ?){8}|[!-,:-@\[-`{-~]{2}")
 """What a short text needs to have, to be worth a closer look."""
 _MOST_STARTS = 64
+_MOST_OF_NAMES = 40  # different characters: base 64 has more
 _STARTS = re.compile(
     r"f0VM|TV[pqoro]|UEsD|H4sI|gA[SWFQJMN]|/Td6|QlpoO|N3q8|JVBE|iVBO|IyEv|KLUv|eJ|eN|eA"
     r"|(?i:7f454c46|4d5a|504b0304|1f8b08|800[2345]|fd377a|425a68|23212f|255044|89504e)"
@@ -149,9 +171,9 @@ def _together(texts: list[str]) -> Content | None:
         if (seen := content.of_text(joined)) is not None and seen.wrapping and not seen.start:
             return seen
     joined = "".join(texts)
-    return (
-        _NOISE if len(joined) > 4 * content.LEAST_UNKNOWN and content.noisy_text(joined) else None
-    )
+    # Names may be digests, of sixteen different characters.
+    least = content.LEAST_UNKNOWN * (1 if len(set(joined)) > _MOST_OF_NAMES else 4)
+    return _NOISE if len(joined) > least and content.noisy_text(joined) else None
 
 
 def _up_to(text: str, most: int) -> str:
@@ -217,7 +239,8 @@ def _numbers(tensor: onnx.TensorProto, unread: bool) -> Content | None:
         if seen is None and name not in views.PLAIN and content.is_text(stream[:_TEXT]):
             seen = content.of_text(stream[:WINDOW].decode("latin-1")) or _WORDS
         if seen is None and unread and name in views.PLAIN and content.is_text(stream):
-            seen = content.of_text(stream.decode())
+            prose = _WORDS if tensor.data_type in FLOATING else None  # as no weights are
+            seen = content.of_text(stream.decode()) or prose
         if seen is None and unread and name in views.PLAIN and content.noise(stream):
             seen = _NOISE
         if seen is not None:

@@ -80,7 +80,15 @@ def audit(
     checks = (wire_check if check is _wire else check for check in _CHECKS)
     found = itertools.chain.from_iterable(check(proto, data, path) for check in checks)
     goods = carried.observe(proto if whole is None else whole, data)
-    return tuple(sorted((*found, *goods), key=lambda o: -o.severity))
+    spare = () if whole is None else _spare(proto, path)
+    return tuple(sorted((*found, *goods, *spare), key=lambda o: -o.severity))
+
+
+def _spare(proto: onnx.ModelProto, path: Path) -> Iterator[Observation]:
+    """Yield what the files of external data hold beside the tensors, which have been read."""
+    outside = (t for _, t in tensors(proto) if external_data_helper.uses_external_data(t))
+    for name, size, data in external_data.of_model(path).spare(outside):
+        yield carried.beside(name, size, data)
 
 
 def tensors(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:

@@ -47,6 +47,14 @@ def test_what_rounds_is_no_change(tmp_path: Path) -> None:
     assert asked.gates(change)
 
 
+def test_an_answer_that_prefers_no_class_is_no_flip(tmp_path: Path) -> None:
+    asked = Interview(listening.subject(models.plain(), tmp_path))
+    withheld = {name: np.full_like(rows, 9.0) for name, rows in asked.alone.items()}
+    change = asked.change(asked.alone, withheld, "withheld")
+    assert change is not None
+    assert not asked.gates(change)
+
+
 def test_a_model_that_names_no_class_is_refused(tmp_path: Path) -> None:
     model = models.build([models.convolution()], models.weights(planted=False), output="convolved")
     with pytest.raises(NoLogitsError, match="no output holds class scores or a class"):

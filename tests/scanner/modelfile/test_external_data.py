@@ -51,6 +51,17 @@ def test_data_is_read_into_the_tensor(folder: Path, made: onnx.TensorProto) -> N
     np.testing.assert_array_equal(numpy_helper.to_array(made), VALUES)
 
 
+def test_what_belongs_to_no_tensor_is_put_together(folder: Path) -> None:
+    (folder / "data").write_bytes(b"head" + BYTES + bytes(8) + BYTES + b"tail")
+    made = [tensor("data", offset=4), tensor("data", offset=36), tensor("sub/data", offset=4)]
+    assert list(Folder(folder).spare(made)) == [("data", 8, b"headtail"), ("sub/data", 4, b"head")]
+
+
+def test_zeros_between_tensors_are_nothing(folder: Path) -> None:
+    (folder / "data").write_bytes(bytes(4) + BYTES + bytes(4096) + BYTES)
+    assert not list(Folder(folder).spare([tensor("data", offset=4), tensor("data", offset=4124)]))
+
+
 def test_only_what_the_shape_takes_is_read_of_a_longer_file(folder: Path) -> None:
     made = tensor("data", dims=(2,), offset=4)
     Folder(folder).inline(made)

@@ -122,6 +122,43 @@ def test_external_data_is_looked_at_where_it_was_read() -> None:
     assert codes == ["carried-data"]
 
 
+def test_what_external_data_holds_beside_tensors_is_looked_at(tmp_path: Path) -> None:
+    model, whole = plain(), plain()
+    path, data = tmp_path / "m.onnx", tmp_path / "m.data"
+    onnx.save(model, path, save_as_external_data=True, location=data.name, size_threshold=0)
+    with data.open("ab") as file:
+        file.write(ELF)
+    model = onnx.load(path, load_external_data=False)
+    (program,) = audit(model, b"", path, whole=whole)
+    assert program.details["kind"] == "an ELF program"
+    data.write_bytes(data.read_bytes()[: -len(ELF)] + b"some words")
+    (spare,) = audit(model, b"", path, whole=whole)
+    assert (spare.code, spare.severity) == ("spare-external-data", Severity.NOTE)
+    assert "10 bytes of 'm.data' belong to no tensor" in spare.sentence
+
+
+@pytest.mark.parametrize("characters", [120, 29])
+def test_noise_in_base_64_is_put_together_from_names_or_comments(characters: int) -> None:
+    text = base64.b64encode(RANDOM[:1500]).decode()
+    pieces = [text[i : i + characters] for i in range(0, len(text), characters)]
+
+    def change(model: onnx.ModelProto) -> None:
+        last = model.graph.output[0].name
+        for place, piece in enumerate(pieces):
+            node = helper.make_node("Identity", [last], [f"idle{place}"])
+            node.doc_string = piece
+            model.graph.node.append(node)
+
+    codes = {(o.code, o.details.get("kind")) for o in told(change)}
+    assert ("carried-data", "what looks compressed or encrypted") in codes
+
+
+def test_words_as_numbers_of_unused_weights_are_text() -> None:
+    words = np.frombuffer(b"The quick brown fox jumps over the lazy dog. " * 4, np.uint8)
+    (observation,) = told(_unused(words.astype(np.float32)))
+    assert observation.details["kind"] == "text"
+
+
 def test_constants_without_effect_are_counted() -> None:
     def change(model: onnx.ModelProto) -> None:
         _unused(np.ones(40_000, np.float32))(model)
