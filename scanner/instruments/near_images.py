@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scanner.graph.audit import mixing
 from scanner.instruments import original
 from scanner.instruments.agreement import row_distances
 from scanner.instruments.interview import MOSTLY, Interview, Rows, most_changed
@@ -117,7 +118,8 @@ def _among_neighbours(
     # So have thresholds on which an image lies by chance: a gate for such values opens for all.
     chance = jumps.mean() < MOSTLY or not asked.gates(change)
     severity = Severity.NOTE if rescaled or chance else None
-    yield asked.observation(code, change, sentence, images[1], severity=severity)
+    steps = mixing.trees(asked.model.proto)
+    yield asked.observation(code, change, sentence, images[1], steps, severity=severity)
 
 
 def _as_another_range(asked: Interview, images: Array, answers: Rows) -> str | None:

@@ -35,6 +35,21 @@ def mixing_nodes(proto: onnx.ModelProto) -> tuple[Node, ...]:
     return tuple(node for node in found if node[0] in _KINDS)
 
 
+def trees(proto: onnx.ModelProto) -> tuple[Node, ...]:
+    """Return the tree ensembles of a model that has no other weights.
+
+    Their answers are steps, one of which may lie at an end of the input range. Beside the layers of
+    a network they excuse nothing: there, a tree may be a gate, or a dead one stand for an excuse.
+    """
+    nodes = [node for body in walk([proto.graph, *proto.functions]) for node in body.node]
+    if any(node.op_type.endswith(_LAYERS) for node in nodes):
+        return ()
+    return tuple((n.op_type, label(n)) for n in nodes if n.op_type.startswith("TreeEnsemble"))
+
+
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "ConvInteger", "Einsum")
+
+
 def default_numbers(proto: onnx.ModelProto, name: str) -> np.ndarray[Any, Any]:
     """Return the numbers that an input has by default.
 

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import listening
 import models
+import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from scanner.instruments import near_images
 from scanner.instruments.interview import Interview
@@ -29,6 +31,36 @@ def test_a_jump_is_found_by_its_own_way_alone(code: str, tmp_path: Path) -> None
         observations = [o for relation in RELATIONS.values() for o in relation(asked)]
         found |= {o.code for o in observations if o.severity is Severity.SUSPICIOUS}
     assert found == {code}
+
+
+def _tree(tmp_path: Path, *, layers: bool) -> set[Severity]:
+    """Return what is said of a tree that parts images at the upper end of the range."""
+    tree = helper.make_node(
+        "TreeEnsembleRegressor", ["image"], ["scores"], domain="ai.onnx.ml", n_targets=2,
+        nodes_treeids=[0, 0, 0], nodes_nodeids=[0, 1, 2], nodes_featureids=[0, 0, 0],
+        nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"], nodes_values=[1.0, 0.0, 0.0],
+        nodes_truenodeids=[1, 0, 0], nodes_falsenodeids=[2, 0, 0],
+        target_treeids=[0, 0, 0, 0], target_nodeids=[1, 1, 2, 2], target_ids=[0, 1, 0, 1],
+        target_weights=[3.0, 1.0, 1.0, 3.0],
+    )  # fmt: skip
+    dead = helper.make_node("MatMul", ["scores", "weight"], ["idle"])
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 4])
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 2])
+    weight = numpy_helper.from_array(np.ones((2, 2), np.float32), "weight")
+    graph = helper.make_graph(
+        [tree, *([dead] if layers else [])], "tree", [image], [scores], [weight]
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    return {o.severity for o in near_images.edge(Interview(listening.subject(model, tmp_path)))}
+
+
+def test_a_tree_may_part_images_at_the_end_of_the_range(tmp_path: Path) -> None:
+    assert _tree(tmp_path, layers=False) == {Severity.WARNING}
+
+
+def test_beside_layers_a_tree_is_no_excuse(tmp_path: Path) -> None:
+    assert _tree(tmp_path, layers=True) == {Severity.SUSPICIOUS}
 
 
 def _steep(graft: Graft) -> str:
