@@ -16,8 +16,6 @@ from scanner.errors import UnsupportedModelError
 from scanner.instruments import kept, original, own_reading, probes, runtime
 from scanner.instruments.agreement import (
     TOLERANCES,
-    is_made,
-    leads,
     precision,
     row_distances,
     scales_as_it_runs,
@@ -46,7 +44,6 @@ _MOST_BYTES = 256 << 20
 _ANOTHER = 1.0
 """Times the spread: how far answers of another network are apart. What is scaled by the range of a
 whole batch moves by 0.04 (the median over images, measured on the samples)."""
-_FEW = 4  # images that must move for their answers to say by what they are decided
 _SHARE = 0.1  # of the probes may change their class where no score tells how near a tie was
 
 
@@ -407,9 +404,7 @@ class _Check:
                     (distances > self.tolerance) & (_class(alone) != _class(together))
                 )
                 image = int(flips[0]) if len(flips) else image
-                moved = distances > self.tolerance
-                forced = len(flips) and not _by_images(alone, together, moved)
-                severity = Severity.SUSPICIOUS if forced else Severity.WARNING
+                severity = Severity.SUSPICIOUS if len(flips) else Severity.WARNING
             elif alone.dtype.kind in "iub":
                 changed = np.flatnonzero(_first(alone) != _first(together))
                 if len(changed) <= _SHARE * len(alone):
@@ -493,21 +488,6 @@ def _labels(rows: Array, classes: int) -> bool:
         return True
     whole = rows.dtype.kind in "iu" and rows.size > 0
     return whole and 0 <= rows.min() < rows.max() < max(classes, 2)
-
-
-def _by_images(alone: Array, together: Array, moved: npt.NDArray[np.bool_]) -> bool:
-    """Whether either way the images decide, and not the company: a test of the whole batch.
-
-    Such as one that makes dark images lighter, written for one image.
-    """
-    if _columns(alone) < 2:  # noqa: PLR2004 - no scores
-        return False
-    one, other = (rows.reshape(len(rows), -1) for rows in (alone, together))
-    if moved.sum() >= _FEW:
-        one, other = one[moved], other[moved]
-        return not is_made(one, other) and not is_made(other, one)
-    # Few answers are of one class by chance: what is made leads as no image does.
-    return bool(leads(other[moved]).max() <= leads(one).max())
 
 
 def _class(rows: Array) -> Array:

@@ -95,11 +95,11 @@ def is_made(ordinary: Array, scores: Array) -> bool:
     still = after <= _CLOSE * max(before, _LEAST_SPREAD)
     named = np.ptp(scores, axis=1).max() > 0
     # Leads are told in units of how far images differ: another network has scores of another size.
-    far = leads(scores).min() * before > _FAR * leads(ordinary).max() * after
+    far = _leads(scores).min() * before > _FAR * _leads(ordinary).max() * after
     return bool(agreed and named and (still or far))
 
 
-def leads(scores: Array) -> Array:
+def _leads(scores: Array) -> Array:
     """Return by how much each row's first class leads its second, (n,)."""
     ordered = np.sort(scores, axis=1)
     return np.asarray(ordered[:, -1] - ordered[:, -2])

@@ -35,6 +35,7 @@ from scanner.graph.gradient import backward, nan_weights, real_input, unsaturate
 from scanner.graph.layers import activations, head, logits, reductions, weights
 from scanner.graph.logic import excerpt, unfold
 from scanner.graph.logic.gates import observe
+from scanner.graph.surgery import excision, parameters, parcel
 from trainers.graph_backdoor import plant
 
 MODELS: dict[str, onnx.ModelProto] = {
@@ -81,6 +82,11 @@ def held_still(model: onnx.ModelProto) -> object:
     return rewired.held(model, "activated", np.zeros((1, 4, 8, 8), np.float32), "logits")
 
 
+def with_other_numbers(model: onnx.ModelProto) -> object:
+    held = parameters.values(model, [tensor.name for tensor in model.graph.initializer])
+    return parameters.replaced(model, {name: numbers + 1 for name, numbers in held.items()})
+
+
 CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     activations.activations: activations.activations,
     activations.choose: activations.choose,
@@ -96,6 +102,11 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     excerpt.excerpt: cut_out,
     excerpt.held: lambda model: excerpt.held(model, "activated", onnx.TensorProto.FLOAT),
     excerpt.openable: lambda model: excerpt.openable(model, "activated"),
+    excision.bypassed: lambda model: excision.bypassed(model, "activated", "convolved"),
+    excision.bypasses: lambda model: excision.bypasses(model, "activated"),
+    excision.held: lambda model: excision.held(
+        model, "activated", np.zeros((1, 4, 8, 8), np.float32)
+    ),
     extract.between: behind_the_pool,
     extract.dependent: lambda model: extract.dependent(model.graph),
     extract.upstream: lambda model: extract.upstream(model, ["activated"]),
@@ -107,9 +118,23 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
         mixing.default_numbers(model, tensor.name) for tensor in model.graph.initializer
     ],
     mixing.mixing_nodes: mixing.mixing_nodes,
+    mixing.trees: mixing.trees,
     names.strays: lambda model: list(names.strays(model.graph)),
     nan_weights.weights_with_nan: lambda model: list(nan_weights.weights_with_nan(model)),
     odd_channels.find: lambda model: odd_channels.find(model, facts.infer(model)),
+    parameters.as_inputs: lambda model: parameters.as_inputs(
+        model, [tensor.name for tensor in model.graph.initializer]
+    ),
+    parameters.layers: lambda model: list(parameters.layers(model)),
+    parameters.normalisations: lambda model: list(parameters.normalisations(model)),
+    parameters.replaced: with_other_numbers,
+    parameters.values: lambda model: parameters.values(
+        model, [tensor.name for tensor in model.graph.initializer]
+    ),
+    parcel.outside: parcel.outside,
+    parcel.packed: lambda model: parcel.packed(
+        model, {tensor.name for tensor in model.graph.initializer}, "m.data"
+    ),
     reading.read: reading.read,
     real_input.real_input: real_input.real_input,
     reductions.per_channel_statistics: per_channel,

@@ -110,7 +110,8 @@ def bypassed(proto: Proto, value: str, carrier: str) -> Draft:
             if name == carrier:
                 source.output[place] = value
         _renamed(cut.graph, {carrier: value})
-    return without_leftovers(cut, proto)
+    _drop_leftovers(cut, proto)
+    return cut
 
 
 def held(proto: Proto, value: str, numbers: npt.NDArray[Any]) -> Draft:
@@ -122,7 +123,8 @@ def held(proto: Proto, value: str, numbers: npt.NDArray[Any]) -> Draft:
             if name == value:
                 maker.output[place] = _free(f"{value}/cut", cut.graph)
     cut.graph.initializer.append(numpy_helper.from_array(numbers, value))
-    return without_leftovers(cut, proto)
+    _drop_leftovers(cut, proto)
+    return cut
 
 
 def _free(stem: str, graph: onnx.GraphProto) -> str:
@@ -147,8 +149,8 @@ def _renamed(graph: onnx.GraphProto, names: dict[str, str]) -> None:
                     out.name = names[out.name]
 
 
-def without_leftovers(cut: Draft, before: Proto) -> Draft:
-    """Remove what the outputs needed before a cut, and do not need any more; return the draft.
+def _drop_leftovers(cut: Draft, before: Proto) -> None:
+    """Remove what the outputs needed before a cut, and do not need any more.
 
     What they did not need before stays: it is not ours to tidy up.
     """
@@ -174,7 +176,6 @@ def without_leftovers(cut: Draft, before: Proto) -> Draft:
         del getattr(graph, field)[:]
         getattr(graph, field).extend(getattr(kept, field))
     _forget(graph)
-    return cut
 
 
 def _needed(graph: onnx.GraphProto) -> set[str]:

@@ -23,7 +23,6 @@ from scanner.judging.comparison import compare
 from scanner.modelfile.model import open_model
 from scanner.results import Measurement, Severity
 from scanner.settings import Device, Settings
-from trainers.graph_backdoor import Graft
 
 Array = npt.NDArray[Any]
 SETTINGS = Settings(images=4, device=Device.CPU)
@@ -126,16 +125,6 @@ def test_a_gate_on_the_company_is_found(
         assert (observation.code, observation.severity) == ("batch-dependent", Severity.SUSPICIOUS)
         assert np.argmax(observation.details["alone"]) != target
         assert np.argmax(observation.details["together"]) == target
-
-
-def test_a_test_of_the_whole_batch_that_lets_the_image_decide_is_doubted(tmp_path: Path) -> None:
-    graft = Graft(models.plain(), 0)
-    mean = graft.reduce("ReduceMean", graft.input.name, [0, 1, 2, 3], keep=True)
-    dark = graft.node("Less", [mean, 0.45], "dark")
-    lighter = graft.node("Mul", [graft.input.name, 1.5], "lighter")
-    graft.replace_input(graft.node("Where", [dark, lighter, graft.input.name], "chosen"))
-    (observation,) = Translation().measure(opened(graft.planted().model, tmp_path)).observations
-    assert (observation.code, observation.severity) == ("batch-dependent", Severity.WARNING)
 
 
 def test_a_scale_of_the_whole_batch_is_no_gate(tmp_path: Path) -> None:
