@@ -9,7 +9,6 @@ A row of the CSV for each; a family that is already in it is left alone, so that
 """
 
 import argparse
-import copy
 import csv
 import dataclasses
 import importlib
@@ -143,7 +142,7 @@ def export(network: nn.Module, images: torch.Tensor, exporter: str, path: Path) 
 
 
 def gradient_errors(
-    network: nn.Module, images: torch.Tensor, proto: onnx.ModelProto
+    family: Family, network: nn.Module, images: torch.Tensor, proto: onnx.ModelProto
 ) -> dict[str, str]:
     """Return how far our gradient and PyTorch's lie from PyTorch's in double precision.
 
@@ -163,7 +162,7 @@ def gradient_errors(
     feeds = {image: images.numpy(), made_of.weights: slope.numpy()}
     (ours,) = session.native.run([made_of.gradients[image]], feeds)
     theirs = _by_torch(network, images, slope)
-    exact = _by_torch(copy.deepcopy(network).double(), images.double(), slope.double())
+    exact = _by_torch(made(family).double(), images.double(), slope.double())
     return {
         name: f"{np.abs(found - exact).max() / np.abs(exact).max():.1e}"
         for name, found in (("gradient_error", ours), ("pytorch_error", theirs))
@@ -214,7 +213,7 @@ def row(family: Family, exporter: str, *, scan: bool) -> dict[str, Any]:
             return {"nodes": len(onnx.load(path, load_external_data=False).graph.node)}
 
         def differentiated() -> dict[str, Any]:
-            return gradient_errors(network, images, onnx.load(path))
+            return gradient_errors(family, network, images, onnx.load(path))
 
         steps += [("export", exported), ("gradient", differentiated)]
         if scan:
