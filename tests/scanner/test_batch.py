@@ -63,7 +63,9 @@ def test_lanes_tell_what_is_under_way(pair: tuple[Path, Path]) -> None:
     model = models.save(triggered.classifier(classes=14), pair[0].parent / "slow.onnx")
     with lanes(1, settings.detectors, progress=told.append) as executor:
         list(scan_many([model], [], settings, executor=executor))
-    assert {(step.model, step.rule) for step in told} == {(str(model), "neural_cleanse")}
+    assert {step.model for step in told} == {str(model)}
+    # On a busy machine it is told too that nothing has begun.
+    assert {step.rule for step in told} - {None} == {"neural_cleanse"}
     assert any(step.class_id is not None for step in told)
 
 
