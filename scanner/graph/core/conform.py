@@ -4,6 +4,7 @@ ONNX's checker refuses more than this, honest files among them, and copies the m
 what analyses need in order to read a graph without checking at every step.
 """
 
+import contextlib
 import functools
 from collections.abc import Iterable, Mapping
 
@@ -89,10 +90,14 @@ def _schema_problem(node: onnx.NodeProto, version: int) -> str | None:
 
 @functools.cache
 def _schema(operator: str, version: int) -> onnx.defs.OpSchema | None:
-    try:
-        return onnx.defs.get_schema(operator, version, "")
-    except onnx.defs.SchemaError:
-        return None
+    """Return an operator's definition; of one that came after the version, the newest.
+
+    No runtime loads such a file, but analyses read it as any other.
+    """
+    for arguments in ((operator, version, ""), (operator, "")):
+        with contextlib.suppress(onnx.defs.SchemaError):
+            return onnx.defs.get_schema(*arguments)
+    return None
 
 
 def _bodies_problem(node: onnx.NodeProto) -> str | None:

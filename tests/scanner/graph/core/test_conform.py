@@ -29,6 +29,11 @@ def _another_input(model: onnx.ModelProto) -> None:
     model.graph.node.append(helper.make_node("Where", ["image"] * 4, ["spare"]))
 
 
+def _input_of_a_newer_operator(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version = 5  # Where came with 9
+    model.graph.node.append(helper.make_node("Where", ["image"] * 2, ["spare"]))
+
+
 def _another_output(model: onnx.ModelProto) -> None:
     model.graph.node.append(helper.make_node("Identity", ["image", "", "image"], ["spare", ""]))
 
@@ -54,8 +59,8 @@ def _no_type(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        _no_input, _no_output, _another_input, _another_output, _other_attribute, _no_body,
-        _short_tensor, _no_type,
+        _no_input, _no_output, _another_input, _input_of_a_newer_operator, _another_output,
+        _other_attribute, _no_body, _short_tensor, _no_type,
     ],
 )  # fmt: skip
 def test_a_malformed_node_is_refused(change: Callable[[onnx.ModelProto], None]) -> None:
