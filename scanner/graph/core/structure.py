@@ -19,8 +19,11 @@ _LOWEST_CODE: dict[int, int] = {
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
-    """Return the value of a node's attribute, or `default`."""
-    found = next((a for a in node.attribute if a.name == name), None)
+    """Return the value of a node's attribute, or `default`.
+
+    What the caller of a function gives has no value in the function's body.
+    """
+    found = next((a for a in node.attribute if a.name == name and not a.ref_attr_name), None)
     return default if found is None else onnx.helper.get_attribute_value(found)
 
 

@@ -23,6 +23,12 @@ def test_an_attribute_has_a_value_or_the_default() -> None:
     assert attribute(node, "beta", 7) == 7
 
 
+def test_an_attribute_that_a_caller_gives_has_the_default() -> None:
+    node = helper.make_node("Gemm", ["a", "b"], ["y"], beta=2.0)
+    node.attribute[0].ref_attr_name = "outer"
+    assert attribute(node, "beta", 1.0) == 1.0
+
+
 def test_a_branch_reads_what_its_bodies_capture() -> None:
     node = models.branch_relu().graph.node[1]
     assert {body.name for body in subgraphs(node)} == {"then", "else"}
