@@ -184,13 +184,13 @@ def _folded(  # noqa: PLR0911 - one for each reason to leave a node as it is
         if _may_overflow(node, list(feeds.values())):
             return None  # what a runtime makes of it, only the runtime knows
         arrays = ReferenceEvaluator(node, opsets=opsets).run(None, feeds)
+        return [
+            numpy_helper.from_array(np.asarray(array), name)
+            for name, array in zip(node.output, arrays, strict=True)
+            if name
+        ]
     except _REFUSALS:
         return None  # whatever is odd about it, ONNX Runtime judges it
-    return [
-        numpy_helper.from_array(np.asarray(array), name)
-        for name, array in zip(node.output, arrays, strict=True)
-        if name
-    ]
 
 
 def _may_overflow(node: onnx.NodeProto, arrays: list[npt.NDArray[np.generic]]) -> bool:

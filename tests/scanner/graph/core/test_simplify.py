@@ -70,6 +70,13 @@ def test_constants_larger_than_the_budget_are_left() -> None:
     assert [item.op_type for item in model.graph.node] == ["ConstantOfShape", "ReduceMax", "Add"]
 
 
+def test_a_constant_of_nothing_is_left() -> None:
+    nodes = [helper.make_node("Transpose", [""], ["t"]), node("Mul", "x t")]
+    model = Draft(Function(nodes, {"x": X}).model(np.float32))
+    fold_constants(model, {"y"})
+    assert [item.op_type for item in model.graph.node] == ["Transpose", "Mul"]
+
+
 def test_chain_of_constants_becomes_one() -> None:
     nodes = [
         helper.make_node("Constant", [], ["two"], value_float=2.0),
