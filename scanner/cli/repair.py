@@ -1,4 +1,4 @@
-"""`scan repair`: remove a backdoor, write the repaired file, and prove what it is."""
+"""`scan repair`: remove a backdoor, write the repaired file, and measure what is left."""
 
 import json
 from pathlib import Path
@@ -86,7 +86,7 @@ class RepairOptions(MeasureOptions):
 
 @options.takes_options
 def repair(model: _Model, chosen: RepairOptions) -> None:
-    """Remove a backdoor from a model, write the repaired file, and prove what it is.
+    """Remove a backdoor from a model, write the repaired file, and measure what is left.
 
     Exit code 0: repaired, or clean and left alone. 1: what was written, or the model, still
     has a backdoor. 2: an error. 3: the scan cannot tell whether there is one.
