@@ -19,6 +19,7 @@ from scanner.errors import TooFewImagesError, UnsupportedModelError, UsageError
 from scanner.instruments import image_stream, probes, runtime, suitability
 from scanner.instruments.answers import Answers
 from scanner.instruments.scene import Candidate, Scene, alternating
+from scanner.instruments.statistics import softmax
 from scanner.instruments.trigger import Floats
 from scanner.measuring import own_range_of, ranged
 from scanner.modelfile.model import open_model
@@ -157,9 +158,7 @@ class _Watched:
         self._reader: tuple[str, int, Iterator[image_stream.Named]] | None = None
 
     def _probabilities(self, images: Floats) -> Floats:
-        logits = self.answers.logits(images)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
+        return softmax(self.answers.logits(images))
 
     def fitted(self, images: npt.NDArray[np.generic], name: str) -> Floats:
         """Return images in the model's layout and range.

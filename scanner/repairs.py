@@ -21,7 +21,6 @@ from scanner.protocol import Piece, RepairOrder
 from scanner.questions import PRELOAD, PathLike
 from scanner.results import (
     Ending,
-    Outcome,
     Part,
     Repaired,
     RepairedFile,
@@ -33,9 +32,8 @@ from scanner.results import (
 from scanner.sandbox import worker
 from scanner.sandbox.endpoint import Progress
 from scanner.sandbox.worker import Worker
-from scanner.settings import Settings
+from scanner.settings import KEEP_ACCURACY, Settings
 
-KEEP_ACCURACY = 0.98
 DATA = ".data"
 STILL_WORKS = 0.1
 """Share of held-back images that a trigger must turn to count as alive after a repair."""
@@ -309,6 +307,3 @@ def _unwritable(path: Path, error: OSError) -> UsageError:
     return UsageError(
         f"{str(path)!r} cannot be written ({error.strerror})", remedy="name another file to write"
     )
-
-
-__all__ = ["KEEP_ACCURACY", "STILL_WORKS", "Outcome", "repair"]

@@ -33,11 +33,10 @@ from scanner.results import (
 )
 from scanner.sandbox import worker
 from scanner.sandbox.endpoint import Progress
-from scanner.settings import Settings
+from scanner.settings import INPUT_ALPHA, Settings
 from scanner.values import to_json
 from scanner.version import VERSION
 
-ALPHA = 0.01
 MOST_FOUND = 1000  # inputs that a summary names
 PRELOAD = ("scanner.examine_inputs",)
 _WHOLE = 365 * 86_400.0  # seconds that a child may live; each question has its own deadline
@@ -77,7 +76,7 @@ class InputFilter:
         model: PathLike,
         clean: PathLike,
         *,
-        alpha: float = ALPHA,
+        alpha: float = INPUT_ALPHA,
         triggers: Sequence[Trigger] = (),
         inputs: PathLike | None = None,
         settings: Settings | None = None,
@@ -234,7 +233,7 @@ class Tally:
     def __init__(
         self,
         clean: CleanReadings,
-        alpha: float = ALPHA,
+        alpha: float = INPUT_ALPHA,
         fdr: float | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -288,7 +287,7 @@ def screen_inputs(  # noqa: PLR0913 - as above
     inputs: PathLike,
     clean: PathLike,
     *,
-    alpha: float = ALPHA,
+    alpha: float = INPUT_ALPHA,
     fdr: float | None = None,
     triggers: Sequence[Trigger] = (),
     settings: Settings | None = None,

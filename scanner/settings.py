@@ -55,6 +55,10 @@ class Effort:
     seconds: float
 
 
+KEEP_ACCURACY = 0.98
+"""Share of a model's answers to clean images that a repair leaves as they are."""
+INPUT_ALPHA = 0.01
+"""Share of clean inputs that may stand out, as STRIP's authors set their threshold."""
 _LEAST_TIMEOUT = 600.0
 _LARGEST_MISS = 0.5  # a model called clean that misses more says less than a coin
 EFFORTS = {

@@ -17,11 +17,10 @@ from scanner.cli.fields import (
 from scanner.cli.output_options import PrintOptions, format_names, formats
 from scanner.cli.readers import numbers, size, span
 from scanner.limits import GIB, Limits
-from scanner.settings import Device, Settings
+from scanner.settings import INPUT_ALPHA, Device, Settings
 from scanner.values import frozen
 
 _DEFAULT = Settings()
-_ALPHA = 0.01  # as STRIP's authors set their threshold
 
 
 @frozen
@@ -52,7 +51,7 @@ class InputOptions(PrintOptions):
             max=0.5,
             help="Share of clean inputs that may stand out.",
         ),
-    ] = _ALPHA
+    ] = INPUT_ALPHA
     false_discoveries: Annotated[
         float | None,
         option(

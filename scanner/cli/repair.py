@@ -14,9 +14,9 @@ from scanner.cli.output import Bar, Output
 from scanner.cli.readers import files, numbers
 from scanner.cli.wording import result_in_options
 from scanner.results import Ending
+from scanner.settings import KEEP_ACCURACY
 from scanner.values import frozen, to_json
 
-_KEEP = 0.98
 _CODES = {
     Ending.UNTOUCHED: CLEAN,
     Ending.REPAIRED: CLEAN,
@@ -71,7 +71,7 @@ class RepairOptions(MeasureOptions):
             max=1.0,
             help="Least share of the model's answers to clean images that must stay.",
         ),
-    ] = _KEEP
+    ] = KEEP_ACCURACY
     format: Annotated[
         str,
         option(

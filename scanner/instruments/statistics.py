@@ -147,3 +147,9 @@ def class_margins(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     rival = np.where(np.arange(classes) == winners[:, None], best[:, :1], best[:, 1:])
     unit = float(logits.std(axis=1).mean()) or 1.0
     return np.asarray((logits - rival).mean(axis=0) / unit, dtype=np.float64)
+
+
+def softmax(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Return the probabilities that scores stand for, (n, classes), in float32."""
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)

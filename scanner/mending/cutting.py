@@ -9,7 +9,7 @@ found, the outcome of the test is held at what it is on ordinary images.
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ from scanner.sandbox import deadline
 from scanner.settings import Settings
 
 Floats = npt.NDArray[np.float32]
+Rewritten = Callable[[Proto], Model]
+"""Returns a model with another graph."""
 
 _DETECTORS = ("graph_logic", "dormant")
 _MOST_CUTS = 8
@@ -75,7 +77,7 @@ def findings(model: Model, settings: Settings) -> list[Observation]:
     return sorted(found, key=lambda o: -o.severity)
 
 
-def cuts(model: Model, settings: Settings, images: Floats, rebuilt: "Rewritten") -> Iterator[Cut]:
+def cuts(model: Model, settings: Settings, images: Floats, rebuilt: Rewritten) -> Iterator[Cut]:
     """Yield one cut after the other, each of the model that the last one left.
 
     Args:
@@ -97,14 +99,6 @@ def cuts(model: Model, settings: Settings, images: Floats, rebuilt: "Rewritten")
             hopeless.add(waiting[0].sentence)
         else:
             model = cut.model
-
-
-class Rewritten:
-    """Returns a model with another graph."""
-
-    def __call__(self, proto: Proto) -> Model:
-        """Return the model."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """A model's answers to images, and what of them a repair must not change."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from scanner.graph.core.extract import upstream
 from scanner.graph.gradient.real_input import real_input
 from scanner.graph.layers.logits import find_logits
 from scanner.instruments import probes, runtime
+from scanner.instruments.statistics import softmax
 from scanner.modelfile.model import Model
 from scanner.settings import Settings
 
@@ -65,12 +66,6 @@ class Forward:
         return softmax(self.scores(images))
 
 
-def softmax(scores: Floats) -> Floats:
-    """Return probabilities, (n, classes)."""
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
-
-
 def flat_graph(model: Model) -> Proto:
     """Return a model's flat graph, complete, with an input of floating point.
 
@@ -101,6 +96,3 @@ def reader(model: Model, flat: Proto, values: Sequence[str], settings: Settings)
     data = model.serialise(upstream(flat, values))
     session = runtime.open_session(data, settings.device, settings.threads)
     return Forward(session, tuple(values))
-
-
-Numbers = Mapping[str, npt.NDArray[Any]]

@@ -4,13 +4,12 @@ Poisoned images took part in the means and variances that the training stored. T
 in graph order, each on what those before it now make.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 
 from scanner.graph.surgery.parameters import normalisations
 from scanner.mending.forward import flat_graph, reader
+from scanner.mending.unlearning import Rebuilt
 from scanner.modelfile.model import Model
 from scanner.settings import Settings
 
@@ -21,7 +20,7 @@ def measured_anew(
     model: Model,
     settings: Settings,
     images: Floats,
-    rebuilt: Callable[[dict[str, Floats]], Model],
+    rebuilt: Rebuilt,
 ) -> dict[str, Floats]:
     """Return the means and variances of a model's normalisations on images, by tensor name.
 

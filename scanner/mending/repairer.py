@@ -5,6 +5,7 @@ the file is changed but what a step names.
 """
 
 import dataclasses
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -109,7 +110,9 @@ class _Repair:
     def _cut(self) -> None:
         """Cut out what the graph shows."""
         images = cutting.ordinary(self.model, self.settings)
-        for cut in cutting.cuts(self.model, self.settings, images, _Rewritten(self.model)):
+        for cut in cutting.cuts(
+            self.model, self.settings, images, functools.partial(_rewritten, self.model)
+        ):
             holds = cut.model is not None and self._holds(scorer(cut.model, self.settings))
             if cut.model is None:
                 outcome = Outcome.NOTHING
@@ -164,7 +167,7 @@ class _Repair:
 
     def _unlearn(self) -> bool:
         """Unlearn by gradient steps; keep the last round whose answers hold, or a part of it."""
-        rebuilt = _Rebuilt(self.model)
+        rebuilt = functools.partial(_rebuilt, self.model)
         kept = start = parameters.values(flat_graph(self.model), self._tensors())
         told: list[str] = []
         last = kept
@@ -194,7 +197,7 @@ class _Repair:
         return self._settle(Way.UNLEARN, rebuilt(kept), changed, sentence)
 
     def _part_of_the_way(
-        self, kept: dict[str, Floats], last: dict[str, Floats], rebuilt: "_Rebuilt"
+        self, kept: dict[str, Floats], last: dict[str, Floats], rebuilt: unlearning.Rebuilt
     ) -> tuple[float, dict[str, Floats]]:
         """Return the longest part of the way from held weights to others that still holds."""
         for part in _PARTS_OF_THE_WAY:
@@ -227,19 +230,19 @@ class _Repair:
 
     def _tried(self, values: dict[str, Floats]) -> tuple[float, bool]:
         """Return the triggers' success with other weights, and whether the answers hold."""
-        forward = scorer(_Rebuilt(self.model)(values), self.settings)
+        forward = scorer(_rebuilt(self.model, values), self.settings)
         return self._success(forward), self._holds(forward)
 
     def _prune(self, way: Way, which: str, chosen: Sequence[pruning.Channel]) -> bool:
         if not chosen:
             self.steps.append(_nothing(way, f"no channel {which} can be silenced unnoticed"))
             return False
-        found = _Rebuilt(self.model)(pruning.silenced(self._values(), chosen))
+        found = _rebuilt(self.model, pruning.silenced(self._values(), chosen))
         labels = [channel.label for channel in chosen]
         return self._settle(way, found, labels, f"silenced {len(chosen)} channels {which}")
 
     def _normalise(self) -> bool:
-        rebuilt = _Rebuilt(self.model)
+        rebuilt = functools.partial(_rebuilt, self.model)
         values = normalisation.measured_anew(self.model, self.settings, self.images.shown, rebuilt)
         if not values:
             nothing = "the file has no batch normalisation of its own: convolutions hold it, if any"
@@ -340,24 +343,12 @@ def _pixels(size: float) -> str:
     return f"{size:.1f} pixels" if math.isfinite(size) else "no size"
 
 
-class _Rewritten(cutting.Rewritten):
-    """A model's file with another graph."""
-
-    def __init__(self, model: Model) -> None:
-        self._model = model
-
-    def __call__(self, proto: Proto) -> Model:
-        data = self._model.complete(proto).SerializeToString()
-        return Model(self._model.path, self._model.identity.path, data, self._model.limits)
+def _rewritten(model: Model, proto: Proto) -> Model:
+    """Return a model's file with another graph."""
+    data = model.complete(proto).SerializeToString()
+    return Model(model.path, model.identity.path, data, model.limits)
 
 
-class _Rebuilt(unlearning.Rebuild):
-    """A model's file with other numbers in its tensors."""
-
-    def __init__(self, model: Model) -> None:
-        self._model = model
-
-    def __call__(self, values: dict[str, Floats]) -> Model:
-        whole = self._model.complete(self._model.proto)
-        data = parameters.replaced(whole, values).SerializeToString()
-        return Model(self._model.path, self._model.identity.path, data, self._model.limits)
+def _rebuilt(model: Model, values: dict[str, Floats]) -> Model:
+    """Return a model's file with other numbers in its tensors."""
+    return _rewritten(model, parameters.replaced(model.complete(model.proto), values))

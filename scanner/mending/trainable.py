@@ -110,7 +110,7 @@ def trainable(model: Model, settings: Settings) -> Trainable:
         image=model.identity.inputs[0].name,
         weights=gradient.weights,
         outputs=(gradient.objective, *(gradient.gradients[name] for name in names)),
-        values={n: v.astype(np.float32) for n, v in parameters.values(flat, names).items()},
+        values=parameters.values(flat, names),
     )
 
 

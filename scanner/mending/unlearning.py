@@ -10,7 +10,7 @@ shifted images and on mixtures of two, which the original model answers as well 
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,13 @@ from scanner.modelfile.model import Model
 from scanner.settings import Settings
 
 Floats = npt.NDArray[np.float32]
+Rebuilt = Callable[[dict[str, Floats]], Model]
+"""Returns a model with other numbers in its tensors."""
 
 ROUNDS = 3
 _STEPS = 150
 _KEPT, _BATCH = 64, 32  # images of a step that are to be answered as before, and under triggers
-_RATES = (2e-3, 2e-3, 2e-3)
+_RATE = 2e-3
 _TRIGGERS = 3  # of the first search; the later ones look for the smallest alone
 _REACH = 2  # pixels by which an image is shifted
 
@@ -38,12 +40,10 @@ class Lesson:
 
     Attributes:
         values: The weights and biases, by name.
-        loss: The mean cross-entropy of the last step.
         sizes: Of the triggers that the round's search found.
     """
 
     values: dict[str, Floats]
-    loss: float
     sizes: tuple[float, ...]
 
 
@@ -52,7 +52,7 @@ def rounds(  # noqa: PLR0913, PLR0917 - who learns what from whom
     settings: Settings,
     images: Floats,
     targets: Sequence[int],
-    rebuilt: "Rebuild",
+    rebuilt: Rebuilt,
     teacher: Forward,
 ) -> Iterator[Lesson]:
     """Yield the weights after each round of searching and unlearning.
@@ -87,26 +87,16 @@ def rounds(  # noqa: PLR0913, PLR0917 - who learns what from whom
             for target in targets
         ]
         known += found
-        loss = 0.0
         for step in range(_STEPS):
             shown, wanted = _batch(images, known, teacher, generator)
             # Down to nothing along a cosine, so that each round ends where it is calm.
-            rate = _RATES[number] * (1 + math.cos(math.pi * step / _STEPS)) / 2
-            loss = student.descend(shown, wanted, rate)
+            rate = _RATE * (1 + math.cos(math.pi * step / _STEPS)) / 2
+            student.descend(shown, wanted, rate)
         yield Lesson(
             values={name: value.copy() for name, value in student.values.items()},
-            loss=loss,
             sizes=tuple(trigger.size for group in found for trigger in group),
         )
         now = rebuilt(student.values)
-
-
-class Rebuild:
-    """Returns a model with other numbers in its tensors."""
-
-    def __call__(self, values: dict[str, Floats]) -> Model:
-        """Return the model."""
-        raise NotImplementedError
 
 
 def _batch(

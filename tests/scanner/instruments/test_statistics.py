@@ -16,6 +16,7 @@ from scanner.instruments.statistics import (
     median,
     quantile,
     robust_z,
+    softmax,
 )
 
 SAMPLES = hnp.arrays(np.float64, st.integers(2, 60), elements=st.floats(-100, 100))
@@ -113,3 +114,7 @@ def test_class_margins_have_no_unit(logits: npt.NDArray[np.float64], scale: floa
     np.testing.assert_allclose(margins * (unit or 1), (logits - rivals).mean(axis=0), atol=1e-9)
     if unit > 1e-6:
         np.testing.assert_allclose(class_margins(scale * logits + 3), margins, atol=1e-6)
+
+
+def test_probabilities_add_up() -> None:
+    assert np.allclose(softmax(np.array([[1000.0, 0.0], [1, 1]], np.float32)).sum(axis=1), 1)

@@ -5,15 +5,8 @@ import pytest
 from mended import SETTINGS, clean, gated, opened
 
 from scanner.graph.canonical.drawing import draw
-from scanner.graph.core.draft import Proto
 from scanner.judging.differences import differences
 from scanner.mending import cutting
-from scanner.modelfile.model import Model
-
-
-class _Rewritten(cutting.Rewritten):
-    def __call__(self, proto: Proto) -> Model:
-        return opened(proto)
 
 
 @pytest.mark.parametrize("kind", ["patch-equals", "if-branch", "stem", "added-channels"])
@@ -21,7 +14,7 @@ def test_a_gate_is_cut_and_the_clean_graph_is_left(kind: str) -> None:
     model = opened(gated(kind))
     assert cutting.findings(model, SETTINGS)
     images = cutting.ordinary(model, SETTINGS)
-    *_, last = cutting.cuts(model, SETTINGS, images, _Rewritten())
+    *_, last = cutting.cuts(model, SETTINGS, images, opened)
     assert last.model is not None
     assert last.changed
     assert not cutting.findings(last.model, SETTINGS)
@@ -33,7 +26,7 @@ def test_what_cannot_be_cut_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cutting, "_same", lambda *_: False)
     model = opened(gated())
     images = cutting.ordinary(model, SETTINGS)
-    found = list(cutting.cuts(model, SETTINGS, images, _Rewritten()))
+    found = list(cutting.cuts(model, SETTINGS, images, opened))
     assert all(cut.model is None and "nothing was cut" in cut.sentence for cut in found)
     assert found
 
@@ -41,4 +34,4 @@ def test_what_cannot_be_cut_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_clean_graph_is_left_alone() -> None:
     model = opened(models.plain())
     images = cutting.ordinary(model, SETTINGS)
-    assert not list(cutting.cuts(model, SETTINGS, images, _Rewritten()))
+    assert not list(cutting.cuts(model, SETTINGS, images, opened))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mended import SETTINGS, opened
 
-from scanner.mending.forward import scorer, softmax
+from scanner.mending.forward import scorer
 
 IMAGES = np.random.default_rng(0).random((70, 1, models.SIDE, models.SIDE), dtype=np.float32)
 
@@ -18,7 +18,3 @@ def test_each_image_gets_its_own_answer(batch: int | str) -> None:
     assert scores.shape == (70, models.CLASSES)
     assert np.allclose(scores[5:6], forward.scores(IMAGES[5:6]), atol=1e-6)
     assert (forward.classes(IMAGES) == scores.argmax(axis=1)).all()
-
-
-def test_probabilities_add_up() -> None:
-    assert np.allclose(softmax(np.array([[1000.0, 0.0], [1, 1]], np.float32)).sum(axis=1), 1)

@@ -14,18 +14,15 @@ from scanner.modelfile.model import Model
 IMAGES = np.random.default_rng(0).random((8, 1, models.SIDE, models.SIDE), dtype=np.float32)
 
 
-class _Rebuild(unlearning.Rebuild):
-    def __call__(self, values: dict[str, unlearning.Floats]) -> Model:
-        return opened(parameters.replaced(models.plain(), values))
+def _rebuilt(values: dict[str, unlearning.Floats]) -> Model:
+    return opened(parameters.replaced(models.plain(), values))
 
 
 def test_each_round_yields_other_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unlearning, "ROUNDS", 2)
     monkeypatch.setattr(unlearning, "_STEPS", 3)
     model = opened(models.plain())
-    found = list(
-        unlearning.rounds(model, SETTINGS, IMAGES, [1], _Rebuild(), scorer(model, SETTINGS))
-    )
+    found = list(unlearning.rounds(model, SETTINGS, IMAGES, [1], _rebuilt, scorer(model, SETTINGS)))
     assert len(found) == 2
     assert set(found[0].values) == {"kernel", "bias", "dense"}
     assert not np.array_equal(found[0].values["dense"], found[1].values["dense"])
