@@ -8,16 +8,16 @@ from scanner.cli.fields import (
     DISPLAY,
     IMAGES,
     LIMITS,
-    MEASURE,
     OUTPUT,
     Fills,
     filled,
     option,
 )
-from scanner.cli.output_options import PrintOptions, format_names, formats
-from scanner.cli.readers import numbers, size, span
+from scanner.cli.measure_options import InputRange, InputShape, Logits, OnDevice, Threads
+from scanner.cli.options import MemoryLimit
+from scanner.cli.output_options import InsteadOfStdout, PrintOptions, format_names, formats
 from scanner.limits import GIB, Limits
-from scanner.settings import INPUT_ALPHA, Device, Settings
+from scanner.settings import INPUT_ALPHA, Settings
 from scanner.values import frozen
 
 _DEFAULT = Settings()
@@ -74,37 +74,9 @@ class InputOptions(PrintOptions):
             "found, too.",
         ),
     ] = None
-    logits: Annotated[
-        str | None,
-        option(
-            MEASURE,
-            "--logits",
-            metavar="NAME",
-            help="Name of the value that holds the class scores.",
-        ),
-        Fills("logits"),
-    ] = None
-    input_range: Annotated[
-        tuple[float, float] | None,
-        option(
-            IMAGES,
-            "--input-range",
-            metavar="LOW HIGH",
-            help="Lowest and highest value of a valid input; 'auto' finds them. "
-            "[dim]\\[default: auto][/dim]",
-        ),
-        Fills("input_range", read=span),
-    ] = None
-    input_shape: Annotated[
-        str | None,
-        option(
-            IMAGES,
-            "--input-shape",
-            metavar="C,H,W",
-            help="Shape of one input, where the model leaves it open.",
-        ),
-        Fills("input_shape", read=numbers("3,224,224", lowest=1)),
-    ] = None
+    logits: Logits = None
+    input_range: InputRange = None
+    input_shape: InputShape = None
     seed: Annotated[
         int,
         option(
@@ -116,16 +88,8 @@ class InputOptions(PrintOptions):
         ),
         Fills("seed"),
     ] = _DEFAULT.seed
-    device: Annotated[
-        Device,
-        option(LIMITS, "--device", help="auto uses CUDA where a device is usable."),
-        Fills("device"),
-    ] = _DEFAULT.device
-    threads: Annotated[
-        int,
-        option(LIMITS, "--threads", metavar="N", min=1, help="Threads of ONNX Runtime."),
-        Fills("threads"),
-    ] = _DEFAULT.threads
+    device: OnDevice = _DEFAULT.device
+    threads: Threads = _DEFAULT.threads
     timeout: Annotated[
         float | None,
         option(
@@ -137,11 +101,7 @@ class InputOptions(PrintOptions):
         ),
         Fills("timeout"),
     ] = None
-    memory_limit: Annotated[
-        str,
-        option(LIMITS, "--memory-limit", metavar="SIZE", help="Most memory that a model may need."),
-        Fills("memory", Limits, read=size),
-    ] = f"{_DEFAULT.limits.memory // GIB}GiB"
+    memory_limit: MemoryLimit = f"{_DEFAULT.limits.memory // GIB}GiB"
     require_isolation: Annotated[
         bool,
         option(
@@ -162,16 +122,7 @@ class InputOptions(PrintOptions):
             autocompletion=format_names,
         ),
     ] = None
-    stdout_file: Annotated[
-        Path | None,
-        option(
-            OUTPUT,
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write to this file what would go to stdout.",
-        ),
-    ] = None
+    stdout_file: InsteadOfStdout = None
     pictures: Annotated[
         Path | None,
         option(

@@ -14,6 +14,50 @@ from scanner.values import frozen
 _DEFAULT = Settings()
 
 
+# Declared once for several commands.
+Logits = Annotated[
+    str | None,
+    option(
+        MEASURE,
+        "--logits",
+        metavar="NAME",
+        help="Name of the value that holds the class scores.",
+    ),
+    Fills("logits"),
+]
+InputRange = Annotated[
+    tuple[float, float] | None,
+    option(
+        IMAGES,
+        "--input-range",
+        metavar="LOW HIGH",
+        help="Lowest and highest value of a valid input; 'auto' finds them. "
+        "[dim]\\[default: auto][/dim]",
+    ),
+    Fills("input_range", read=span),
+]
+InputShape = Annotated[
+    str | None,
+    option(
+        IMAGES,
+        "--input-shape",
+        metavar="C,H,W",
+        help="Shape of one input, where the model leaves it open.",
+    ),
+    Fills("input_shape", read=numbers("3,224,224", lowest=1)),
+]
+OnDevice = Annotated[
+    Device,
+    option(LIMITS, "--device", help="auto uses CUDA where a device is usable."),
+    Fills("device"),
+]
+Threads = Annotated[
+    int,
+    option(LIMITS, "--threads", metavar="N", min=1, help="Threads of ONNX Runtime."),
+    Fills("threads"),
+]
+
+
 @frozen
 class MeasureOptions(PrintOptions):
     """What a scan and a calibration share: what to measure, on what, and where."""
@@ -41,16 +85,7 @@ class MeasureOptions(PrintOptions):
         ),
         Fills("layer"),
     ] = None
-    logits: Annotated[
-        str | None,
-        option(
-            MEASURE,
-            "--logits",
-            metavar="NAME",
-            help="Name of the value that holds the class scores.",
-        ),
-        Fills("logits"),
-    ] = None
+    logits: Logits = None
     noise: Annotated[
         Noise,
         option(
@@ -86,27 +121,8 @@ class MeasureOptions(PrintOptions):
         ),
         Fills("images_folder", read=path),
     ] = None
-    input_range: Annotated[
-        tuple[float, float] | None,
-        option(
-            IMAGES,
-            "--input-range",
-            metavar="LOW HIGH",
-            help="Lowest and highest value of a valid input; 'auto' finds them. "
-            "[dim]\\[default: auto][/dim]",
-        ),
-        Fills("input_range", read=span),
-    ] = None
-    input_shape: Annotated[
-        str | None,
-        option(
-            IMAGES,
-            "--input-shape",
-            metavar="C,H,W",
-            help="Shape of one input, where the model leaves it open.",
-        ),
-        Fills("input_shape", read=numbers("3,224,224", lowest=1)),
-    ] = None
+    input_range: InputRange = None
+    input_shape: InputShape = None
     seed: Annotated[
         int,
         option(IMAGES, "--seed", metavar="N", min=0, help="Seed of every random generator."),
@@ -117,16 +133,8 @@ class MeasureOptions(PrintOptions):
         option(SEARCH, "--budget", help="How long to search for triggers."),
         Fills("budget"),
     ] = _DEFAULT.budget
-    device: Annotated[
-        Device,
-        option(LIMITS, "--device", help="auto uses CUDA where a device is usable."),
-        Fills("device"),
-    ] = _DEFAULT.device
-    threads: Annotated[
-        int,
-        option(LIMITS, "--threads", metavar="N", min=1, help="Threads of ONNX Runtime."),
-        Fills("threads"),
-    ] = _DEFAULT.threads
+    device: OnDevice = _DEFAULT.device
+    threads: Threads = _DEFAULT.threads
     timeout: Annotated[
         float | None,
         option(

@@ -42,6 +42,25 @@ __all__ = [
 _DEFAULT = Settings()
 
 
+# Declared once for several commands.
+References = Annotated[
+    list[str] | None,
+    option(
+        COMPARE,
+        "--reference",
+        "-r",
+        metavar="MODEL|FOLDER",
+        help="A clean ONNX model with the same input, or a folder of them; repeatable.",
+    ),
+    Fills("references", Call, read=files),
+]
+MemoryLimit = Annotated[
+    str,
+    option(LIMITS, "--memory-limit", metavar="SIZE", help="Most memory that a model may need."),
+    Fills("memory", Limits, read=size),
+]
+
+
 def _bytes(count: int) -> str:
     return f"{count // GIB}GiB"
 
@@ -50,17 +69,7 @@ def _bytes(count: int) -> str:
 class ScanOptions(MeasureOptions, ReportOptions):
     """What only a scan takes: what to compare with, what a model may cost, where results go."""
 
-    reference: Annotated[
-        list[str] | None,
-        option(
-            COMPARE,
-            "--reference",
-            "-r",
-            metavar="MODEL|FOLDER",
-            help="A clean ONNX model with the same input, or a folder of them; repeatable.",
-        ),
-        Fills("references", Call, read=files),
-    ] = None
+    reference: References = None
     baseline: Annotated[
         Path | None,
         option(
@@ -114,11 +123,7 @@ class ScanOptions(MeasureOptions, ReportOptions):
         ),
         Fills("classes", read=numbers("0,3,7", lowest=0)),
     ] = None
-    memory_limit: Annotated[
-        str,
-        option(LIMITS, "--memory-limit", metavar="SIZE", help="Most memory that a model may need."),
-        Fills("memory", Limits, read=size),
-    ] = _bytes(_DEFAULT.limits.memory)
+    memory_limit: MemoryLimit = _bytes(_DEFAULT.limits.memory)
     max_file_size: Annotated[
         str,
         option(LIMITS, "--max-file-size", metavar="SIZE", help="Largest model file to open."),

@@ -111,6 +111,19 @@ class CheckOptions(FormatOptions):
         return numbers("3,224,224", lowest=1)("--input-shape", self.input_shape)
 
 
+# Declared once for several commands.
+InsteadOfStdout = Annotated[
+    Path | None,
+    option(
+        OUTPUT,
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write to this file what would go to stdout.",
+    ),
+]
+
+
 @frozen
 class ReportOptions(PrintOptions):
     """Where the reports of results go, and what of them fails a pipeline."""
@@ -127,16 +140,7 @@ class ReportOptions(PrintOptions):
             autocompletion=format_names,
         ),
     ] = None
-    output: Annotated[
-        Path | None,
-        option(
-            OUTPUT,
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write to this file what would go to stdout.",
-        ),
-    ] = None
+    output: InsteadOfStdout = None
     config: Annotated[
         Path | None,
         option(

@@ -8,10 +8,10 @@ import typer
 
 from scanner.cli import options
 from scanner.cli.exits import CLEAN, INCONCLUSIVE, SUSPICIOUS
-from scanner.cli.fields import COMPARE, OUTPUT, SEARCH, Call, Fills, filled, option
+from scanner.cli.fields import OUTPUT, SEARCH, Call, Fills, filled, option
 from scanner.cli.measure_options import MeasureOptions
 from scanner.cli.output import Bar, Output
-from scanner.cli.readers import files, numbers
+from scanner.cli.readers import numbers
 from scanner.cli.wording import result_in_options
 from scanner.results import Ending
 from scanner.settings import KEEP_ACCURACY
@@ -40,17 +40,7 @@ class RepairOptions(MeasureOptions):
     output: Annotated[
         Path, option(OUTPUT, "--output", "-o", metavar="FILE", help="The repaired file to write.")
     ]
-    reference: Annotated[
-        list[str] | None,
-        option(
-            COMPARE,
-            "--reference",
-            "-r",
-            metavar="MODEL|FOLDER",
-            help="A clean ONNX model with the same input, or a folder of them; repeatable.",
-        ),
-        Fills("references", Call, read=files),
-    ] = None
+    reference: options.References = None
     target: Annotated[
         str | None,
         option(
