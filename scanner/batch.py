@@ -23,7 +23,6 @@ from scanner.judging.population import Baseline
 from scanner.judging.ranks import enough
 from scanner.judging.references import refuse_repeats
 from scanner.pipeline import Clock, Judge, PathLike
-from scanner.protocol import MODEL_RULE
 from scanner.results import ModelRecord, ScanResult
 from scanner.sandbox import lane
 from scanner.sandbox.endpoint import Progress
@@ -87,7 +86,7 @@ def scan_many(  # noqa: PLR0913 - what is measured, beside what, where, and who 
             if result is None:
                 record = begun.wait()
                 beside = clean.beside(record)
-                if error := _unopened(beside):
+                if error := conclusion.unopened(beside):
                     record, beside = pipeline.without_references(record, error), []
                 (result,) = judge.judge([record], beside)
                 if cache and begun.key and not result.failures:
@@ -290,7 +289,7 @@ class _Clean:
         self._references, self._shift = references, shift
         self._few = not enough(len(references), shift.settings.alpha)
         self.records = [begun.wait() for begun in shift.begin(references)]
-        if error := _unopened(self.records):
+        if error := conclusion.unopened(self.records):
             raise error
         refuse_repeats("reference", [record.model for record in self.records])
         self._by_choice: dict[Choice, list[ModelRecord]] = {}
@@ -327,13 +326,6 @@ class _Clean:
 
     def _fits(self, suspect: ModelRecord) -> Callable[[ModelRecord], bool]:
         return lambda reference: agrees(reference, suspect, few=self._few)
-
-
-def _unopened(records: Sequence[ModelRecord]) -> ScannerError | None:
-    """Return the error of the first model that could not be measured at all."""
-    failures = (failure for record in records for failure in record.failures)
-    errors = (failure.error for failure in failures if failure.rule == MODEL_RULE)
-    return next(map(ScannerError.from_dict, errors), None)
 
 
 def _nothing() -> ModelRecord:

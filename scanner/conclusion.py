@@ -215,3 +215,10 @@ def _reference_failures(record: ModelRecord) -> Iterator[Failure]:
     for failure in record.failures:
         problem = f"the reference {record.model.path!r}: {failure.error['problem']}"
         yield Failure(rule=failure.rule, error={**failure.error, "problem": problem})
+
+
+def unopened(measured: Sequence[ModelRecord | ScanResult]) -> ScannerError | None:
+    """Return the error of the first model that could not be measured at all."""
+    failures = (failure for one in measured for failure in one.failures)
+    errors = (failure.error for failure in failures if failure.rule == protocol.MODEL_RULE)
+    return next(map(ScannerError.from_dict, errors), None)

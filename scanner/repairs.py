@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
-from scanner import pipeline, protocol, questions
+from scanner import conclusion, pipeline, protocol, questions
 from scanner.errors import UsageError, WorkerCrashedError
 from scanner.judging.population import Baseline
 from scanner.protocol import Piece, RepairOrder
@@ -84,6 +84,8 @@ def repair(  # noqa: PLR0913 - what is repaired, beside what, how far
         return pipeline.scan(path, references, chosen, baseline=baseline, progress=progress)
 
     before = scanned(model)
+    if error := conclusion.unopened([before]):
+        raise error
     order = RepairOrder(
         model=questions.source_of(model),
         settings=chosen,

@@ -15,7 +15,7 @@ import pytest
 from onnx import numpy_helper
 
 from scanner import repairs
-from scanner.errors import UsageError, WorkerCrashedError
+from scanner.errors import ScannerError, UsageError, WorkerCrashedError
 from scanner.protocol import PieceBytes, RepairOrder, Source
 from scanner.results import (
     Ending,
@@ -52,6 +52,16 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("repairs") / "gated.onnx"
     path.write_bytes(mended.gated().SerializeToString())
     return path
+
+
+@pytest.mark.parametrize("data", [None, b"no model"])
+def test_a_file_that_is_no_model_is_an_error(tmp_path: Path, data: bytes | None) -> None:
+    path = tmp_path / "m.onnx"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(ScannerError, match=r"m\.onnx"):
+        repairs.repair(path, tmp_path / "fixed.onnx", settings=Settings(detectors=("integrity",)))
+    assert not (tmp_path / "fixed.onnx").exists()
 
 
 def test_a_gate_is_cut_from_a_file(gated: Path) -> None:
