@@ -182,12 +182,14 @@ class Plan:
         first_cost: lambda, once it is raised from 0.
         longer: How many times the budget's steps and seconds a search may take.
         full_field: Up to so many classes, none is dropped on the way.
+        success: Share of the images that must flip.
     """
 
     batch: int | None = None
     first_cost: float = FIRST_COST
     longer: float = 1.0
     full_field: int = FULL_FIELD
+    success: float = SUCCESS
 
     def effort(self, budget: Effort) -> Effort:
         """Return what a budget allows."""
@@ -223,7 +225,7 @@ class Inversion:
         generator: np.random.Generator,
         plan: Plan = ON_NOISE,
     ) -> None:
-        self.model, self.target = model, target
+        self.model, self.target, self._success = model, target, plan.success
         self.trigger = FreeTrigger(model.shape, model.low, model.high, generator)
         self.price = Price(first=plan.first_cost)
         self.smallest = Smallest()
@@ -252,7 +254,7 @@ class Inversion:
         logits, losses, gradient = self.model.evaluate(self.trigger.stamped(images), self.target)
         self.steps += 1
         self.loss = float(losses.mean())
-        success = bool((logits.argmax(axis=1) == self.target).mean() >= SUCCESS)
+        success = bool((logits.argmax(axis=1) == self.target).mean() >= self._success)
         self.smallest.follow(self.trigger, success=success)
         self.price.follow(success=success)
         self.trigger.descend(images, gradient, self.price.cost)

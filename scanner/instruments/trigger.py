@@ -20,7 +20,8 @@ PATIENCE = 5  # steps of success, or of failure, before lambda changes
 COST_UP = 2.0
 COST_DOWN = 2.0**1.5
 _SMALLER = 0.999  # relative: a smaller gain is none
-_FORBIDDEN = -10.0  # (tanh(-10) + 1) / 2: a mask of 0
+# Where a search may begin: not so far out that tanh has no slope left.
+_WITHIN_MASK, _WITHIN_PATTERN = (0.02, 0.9), (0.05, 0.95)
 _MASK_START = -2.0  # (tanh(-2) + 1) / 2: a mask of 0.02 everywhere, so that it grows where it helps
 
 
@@ -67,9 +68,17 @@ class FreeTrigger:
         self._adam[1].descend(self.free_pattern, by_pattern * slope_pattern * (self._width / 2))
         self._read()
 
-    def forbid(self, places: npt.NDArray[np.bool_]) -> None:
-        """Leave the pixels at some places of the mask as they are."""
-        self.free_mask[places] = _FORBIDDEN
+    def begin(self, mask: Floats, pattern: Floats) -> None:
+        """Start from a trigger that is known; the rest of the mask is as small as at first."""
+        held = np.clip(mask, *_WITHIN_MASK)
+        shares = np.clip((pattern - self._low) / self._width, *_WITHIN_PATTERN)
+        self.free_mask[...] = np.arctanh(2 * held - 1)
+        self.free_pattern[...] = np.arctanh(2 * shares - 1)
+        self._read()
+
+    def spread(self, share: float) -> None:
+        """Make the mask a share of every pixel: a pattern that is blended into the whole image."""
+        self.free_mask[...] = np.arctanh(2 * share - 1)
         self._read()
 
     def stamped(self, images: Floats) -> Floats:

@@ -17,6 +17,7 @@ from scanner.errors import NoGradientError, UnsupportedModelError, UsageError
 from scanner.graph.core.draft import Proto
 from scanner.graph.surgery import parameters, parcel
 from scanner.instruments import probes, runtime
+from scanner.instruments.differentiable import Differentiable
 from scanner.mending import cutting, normalisation, pruning, triggers, unlearning
 from scanner.mending.forward import Forward, flat_graph, scorer
 from scanner.mending.trainable import tensors
@@ -35,7 +36,7 @@ WITH_IMAGES = (
 WITHOUT = (Way.PRUNE_LIPSCHITZ, Way.PRUNE_WOKEN, Way.UNLEARN)
 _SEARCHED_AGAIN = 5  # so that the proof's search starts elsewhere than those of the repair
 _PARTS = 6
-_PARTS_OF_THE_WAY = (0.9, 0.75, 0.6, 0.45, 0.3)
+_PARTS_OF_THE_WAY = (0.4, 0.55, 0.7, 0.85, 1.0)
 
 
 def repair(
@@ -73,7 +74,7 @@ class _Repair:
         self.right = self.teacher.classes(self.images.held_back)
         self.steps: list[RepairStep] = []
         self.warnings: list[str] = []
-        self.triggers: dict[int, list[triggers.Found]] = {}
+        self.triggers: dict[int, triggers.Found] = {}
         self.done = 0
 
     def run(self) -> tuple[Repaired, dict[str, bytes]]:
@@ -143,10 +144,7 @@ class _Repair:
                 remedy=f"the model has the classes 0 to {searched.classes - 1}",
             )
         for target in self.order.targets:
-            seed = (self.settings.seed, target)
-            self.triggers[target] = triggers.search(
-                searched, self.images.shown, target, seed, 1, real=self.settings.has_images
-            )
+            self.triggers[target] = self._smallest(searched, target, 0)
         self._tell()
         if not self.settings.has_images:
             self.warnings.append(
@@ -166,11 +164,11 @@ class _Repair:
             self._tell()
 
     def _unlearn(self) -> bool:
-        """Unlearn by gradient steps; keep the last round whose answers hold, or a part of it."""
+        """Unlearn by gradient steps; go as little of the way there as makes the triggers fail."""
         rebuilt = functools.partial(_rebuilt, self.model)
-        kept = start = parameters.values(flat_graph(self.model), self._tensors())
+        start = last = parameters.values(flat_graph(self.model), self._tensors())
+        known: list[triggers.Found] = []
         told: list[str] = []
-        last = kept
         try:
             for lesson in unlearning.rounds(
                 self.model,
@@ -181,30 +179,44 @@ class _Repair:
                 scorer(self.model, self.settings),
             ):
                 last = lesson.values
-                holds = self._holds(scorer(rebuilt(last), self.settings))
-                kept = last if holds else kept
-                sizes = ", ".join(map(_pixels, lesson.sizes))
-                told.append(f"round {len(told) + 1} on triggers of {sizes}")
+                known += lesson.found
+                told.append(f"round {len(told) + 1} on {', '.join(map(_named, lesson.found))}")
                 self._tell()
         except (NoGradientError, UnsupportedModelError) as error:
             self.steps.append(_nothing(Way.UNLEARN, error.problem))
             return False
-        if kept is not last:
-            part, kept = self._part_of_the_way(kept, last, rebuilt)
-            told.append(f"{part:.0%} of the way of the last round, which was noticed as a whole")
+        part, kept = self._part_of_the_way(start, last, known)
+        told.append(f"{part:.0%} of the way taken")
         sentence = f"gradient steps on all weights, {'; '.join(told)}"
         changed = [name for name in start if not np.array_equal(start[name], kept[name])]
         return self._settle(Way.UNLEARN, rebuilt(kept), changed, sentence)
 
     def _part_of_the_way(
-        self, kept: dict[str, Floats], last: dict[str, Floats], rebuilt: unlearning.Rebuilt
+        self, start: dict[str, Floats], last: dict[str, Floats], known: Sequence[triggers.Found]
     ) -> tuple[float, dict[str, Floats]]:
-        """Return the longest part of the way from held weights to others that still holds."""
+        """Return the shortest part of the way to other weights on which the triggers fail.
+
+        Where they fail on none, or it is noticed, that is the longest part that is not noticed;
+        where all are, the whole way, which is then taken back.
+        """
+        found = 1.0, last
         for part in _PARTS_OF_THE_WAY:
-            between = {name: kept[name] + part * (last[name] - kept[name]) for name in kept}
-            if self._holds(scorer(rebuilt(between), self.settings)):
-                return part, between
-        return 0.0, kept
+            between = {name: start[name] + part * (last[name] - start[name]) for name in last}
+            forward = scorer(_rebuilt(self.model, between), self.settings)
+            if self._holds(forward):
+                found = part, between
+                if self._alive(forward, known) <= ENOUGH:
+                    break
+        return found
+
+    def _alive(self, forward: Forward, known: Sequence[triggers.Found]) -> float:
+        """Return the largest share of the images learnt from that a trigger turns to a target."""
+        images = self.images.shown
+        free = images[~np.isin(self.teacher.classes(images), self.order.targets)]
+        if not len(free):
+            return 0.0
+        answers = (forward.classes(trigger.stamped(free)) for trigger in known)
+        return max(float(np.isin(found, self.order.targets).mean()) for found in answers)
 
     def _tensors(self) -> list[str]:
         return tensors(list(parameters.layers(flat_graph(self.model))))
@@ -214,7 +226,7 @@ class _Repair:
         return self._prune(Way.PRUNE_LIPSCHITZ, which, pruning.lipschitz(self.model))
 
     def _woken(self) -> bool:
-        found = [trigger for group in self.triggers.values() for trigger in group]
+        found = list(self.triggers.values())
         channels = pruning.woken(self.model, self.settings, self.images.shown, found)
         chosen = pruning.gradually(self._values(), channels, self._tried, ENOUGH)
         return self._prune(Way.PRUNE_WOKEN, "that the inverted trigger wakes", chosen)
@@ -300,7 +312,7 @@ class _Repair:
     def _success(self, forward: Forward) -> float:
         """Return the largest share of other classes' images that a class's trigger turns."""
         return max(
-            (self._turned(forward, target, found[0]) for target, found in self.triggers.items()),
+            (self._turned(forward, target, found) for target, found in self.triggers.items()),
             default=0.0,
         )
 
@@ -312,13 +324,11 @@ class _Repair:
 
     def _proof(self, target: int) -> TriggerProof:
         """Measure a class's trigger before and after, and search for a new one."""
-        first = self.triggers[target][0]
+        first = self.triggers[target]
         fresh = math.inf
         if self.model is not self.original:
             searched = triggers.differentiated(self.model, self.settings)
-            seed = (self.settings.seed + _SEARCHED_AGAIN, target)
-            real = self.settings.has_images
-            fresh = triggers.search(searched, self.images.shown, target, seed, 1, real=real)[0].size
+            fresh = self._smallest(searched, target, _SEARCHED_AGAIN).size
         return TriggerProof(
             class_id=target,
             before=self._turned(self.teacher, target, first),
@@ -326,6 +336,11 @@ class _Repair:
             size_before=first.size if math.isfinite(first.size) else None,
             size_after=fresh if math.isfinite(fresh) else None,
         )
+
+    def _smallest(self, searched: Differentiable, target: int, place: int) -> triggers.Found:
+        generator = np.random.default_rng((self.settings.seed, target, place))
+        real = self.settings.has_images
+        return triggers.smallest(searched, self.images.shown, target, generator, real=real)
 
     def _files(self) -> dict[str, bytes]:
         """Return the repaired model as files, by suffix."""
@@ -339,8 +354,10 @@ def _nothing(way: Way, sentence: str) -> RepairStep:
     return RepairStep(way=way, outcome=Outcome.NOTHING, sentence=sentence)
 
 
-def _pixels(size: float) -> str:
-    return f"{size:.1f} pixels" if math.isfinite(size) else "no size"
+def _named(trigger: triggers.Found) -> str:
+    if trigger.is_blended:
+        return f"a pattern of {float(trigger.mask.flat[0]):.0%}"
+    return f"{trigger.size:.1f} pixels" if math.isfinite(trigger.size) else "no patch that works"
 
 
 def _rewritten(model: Model, proto: Proto) -> Model:

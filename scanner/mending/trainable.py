@@ -1,6 +1,7 @@
-"""A model whose weights are inputs of its gradient graph, and Adam on them."""
+"""A model whose weights are inputs of its gradient graph, and steps of Adam on them."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,10 @@ _EPSILON = 1e-8
 class Trainable:
     """A classifier whose weights can be changed by gradient steps.
 
+    They are Adam's, but for one thing: the second moment is one number for each tensor. Steps are
+    then as long as Adam's, and go where the gradient is; with a moment for each weight, those that
+    have nothing to do with the backdoor move as far as the others, and few images cannot hold them.
+
     Attributes:
         session: The gradient graph, loaded; its weights are inputs.
         image: Name of its image input.
@@ -41,11 +46,11 @@ class Trainable:
     outputs: tuple[str, ...]
     values: dict[str, Floats]
     _first: dict[str, Floats] = dataclasses.field(default_factory=dict)
-    _second: dict[str, Floats] = dataclasses.field(default_factory=dict)
+    _second: dict[str, float] = dataclasses.field(default_factory=dict)
     _time: int = 0
 
     def descend(self, images: Floats, wanted: Floats, rate: float) -> float:
-        """Take one step of Adam down the mean cross-entropy; return that before the step.
+        """Take one step down the mean cross-entropy; return that before the step.
 
         Args:
             images: Shape (n, *shape).
@@ -69,14 +74,14 @@ class Trainable:
         return float(losses.mean())
 
     def _step(self, name: str, gradient: Floats, rate: float) -> None:
-        value = self.values[name]
-        first = self._first.setdefault(name, np.zeros_like(value))
-        second = self._second.setdefault(name, np.zeros_like(value))
+        first = self._first.setdefault(name, np.zeros_like(gradient))
+        second = self._second.get(name, 0.0)
         first += (1 - _BETAS[0]) * (gradient - first)
-        second += (1 - _BETAS[1]) * (gradient**2 - second)
+        second += (1 - _BETAS[1]) * (float(np.square(gradient).mean()) - second)
+        self._second[name] = second
         mean = first / (1 - _BETAS[0] ** self._time)
-        square = second / (1 - _BETAS[1] ** self._time)
-        value -= (rate * mean / (np.sqrt(square) + _EPSILON)).astype(np.float32)
+        length = math.sqrt(second / (1 - _BETAS[1] ** self._time)) + _EPSILON
+        self.values[name] -= (rate / length * mean).astype(np.float32)
 
 
 def trainable(model: Model, settings: Settings) -> Trainable:

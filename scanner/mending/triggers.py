@@ -1,28 +1,29 @@
-"""The triggers of a class: the smallest, and what works once its pixels are taken away.
+"""Triggers of a class: the smallest patch, and the faintest pattern over the whole image.
 
-A trigger of nine pixels needs only four of them to work, and those are what a search finds. A model
-that unlearns the four still answers to the other five. So the search is repeated with the pixels
-forbidden that were found before, as long as what it finds is not much larger.
+The smallest is Neural Cleanse's. It misses a pattern that is blended in everywhere: a few pixels
+turn such a model too, and when it has unlearnt them the pattern still works. So a second search
+gives the mask one share for all pixels, and looks for the pattern alone.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from scanner.detectors.neural_cleanse import ON_IMAGES, ON_NOISE, Inversion
+from scanner.detectors.neural_cleanse import ON_IMAGES, ON_NOISE, SUCCESS, Inversion
 from scanner.graph.gradient.backward import Objective
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import Differentiable, differentiable
-from scanner.instruments.trigger import stamp
+from scanner.instruments.trigger import FreeTrigger, stamp
 from scanner.modelfile.model import Model
 from scanner.settings import Settings
 
 Floats = npt.NDArray[np.float32]
 
 _STEPS = 150
-_SEEN = 0.1  # a pixel whose mask is larger belongs to the trigger
-_MUCH_LARGER = 8.0
+_STEPS_BLENDED, _BATCH = 60, 32  # of a search for a pattern, and images of each
+_WORKS = 0.9  # share of the images that a blended pattern must turn
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,6 +40,11 @@ class Found:
     pattern: Floats
     size: float
 
+    @property
+    def is_blended(self) -> bool:
+        """Whether its mask is the same everywhere."""
+        return bool(self.mask.min() == self.mask.max())
+
     def stamped(self, images: Floats) -> Floats:
         """Return images under the trigger."""
         return stamp(images, self.mask, self.pattern)
@@ -54,53 +60,80 @@ def differentiated(model: Model, settings: Settings) -> Differentiable:
     return differentiable(Subject(model=model, settings=settings), Objective.CROSS_ENTROPY)
 
 
-def search(  # noqa: PLR0913 - what is searched, on what, from where
+def smallest(  # noqa: PLR0913 - what is searched, on what, from where
     model: Differentiable,
     images: Floats,
     target: int,
-    seed: tuple[int, ...],
-    most: int,
+    generator: np.random.Generator,
     *,
     real: bool,
-) -> list[Found]:
-    """Return the smallest trigger of a class, and up to `most` - 1 others beside it.
+    success: float = SUCCESS,
+    start: Found | None = None,
+    steps: int = _STEPS,
+) -> Found:
+    """Return the smallest trigger of a class.
 
     Args:
         model: The model.
         images: That it must turn.
         target: The class.
-        seed: Of the starting points.
-        most: How many triggers.
+        generator: Draws the starting point, and which images a step sees.
         real: Whether the images are the user's, and not noise.
+        success: Share of the images that count as all.
+        start: From where to search; None begins with hardly a mask.
+        steps: At most.
     """
-    found: list[Found] = []
-    forbidden: npt.NDArray[np.bool_] | None = None
-    for place in range(most):
-        generator = np.random.default_rng((*seed, place))
-        trigger = _one(model, images, target, generator, forbidden, real=real)
-        if found and trigger.size > _MUCH_LARGER * found[0].size:
+    plan = dataclasses.replace(ON_IMAGES if real else ON_NOISE, success=success)
+    inversion = Inversion(model, images, target, generator, plan)
+    if start is not None:
+        inversion.trigger.begin(start.mask, start.pattern)
+    for _ in range(steps):
+        if inversion.finished:
             break
-        found.append(trigger)
-        pixels = trigger.mask > _SEEN
-        forbidden = pixels if forbidden is None else forbidden | pixels
-    return found
+        inversion.step()
+    mask, pattern = inversion.best or (inversion.trigger.mask, inversion.trigger.pattern)
+    return Found(mask, pattern, inversion.size)
 
 
-def _one(  # noqa: PLR0913 - one search
+def faintest(
     model: Differentiable,
     images: Floats,
     target: int,
     generator: np.random.Generator,
-    forbidden: npt.NDArray[np.bool_] | None,
-    *,
-    real: bool,
+    shares: Sequence[float],
+) -> Found | None:
+    """Return a pattern that turns the images when it is blended in, at the first share that does.
+
+    None if there is no such pattern at any of the shares.
+
+    Args:
+        model: The model.
+        images: That it must turn.
+        target: The class.
+        generator: Draws the starting point, and which images a step sees.
+        shares: Of the pattern in an image, the faintest first.
+    """
+    for share in shares:
+        found = blended(model, images, target, generator, share)
+        turned = model.evaluate(found.stamped(images), target)[0].argmax(axis=1) == target
+        if turned.mean() >= _WORKS:
+            return found
+    return None
+
+
+def blended(
+    model: Differentiable,
+    images: Floats,
+    target: int,
+    generator: np.random.Generator,
+    share: float,
 ) -> Found:
-    inversion = Inversion(model, images, target, generator, ON_IMAGES if real else ON_NOISE)
-    for _ in range(_STEPS):
-        if inversion.finished:
-            break
-        if forbidden is not None:
-            inversion.trigger.forbid(forbidden)
-        inversion.step()
-    mask, pattern = inversion.best or (inversion.trigger.mask, inversion.trigger.pattern)
-    return Found(mask, pattern, inversion.size)
+    """Return the pattern that turns the most images when a share of it is blended in."""
+    trigger = FreeTrigger(model.shape, model.low, model.high, generator)
+    trigger.spread(share)
+    for _ in range(_STEPS_BLENDED):
+        batch = images[generator.permutation(len(images))[:_BATCH]]
+        _, _, gradient = model.evaluate(trigger.stamped(batch), target)
+        trigger.descend(batch, gradient, cost=0.0)
+        trigger.spread(share)
+    return Found(trigger.mask, trigger.pattern, float(trigger.mask.sum()))
