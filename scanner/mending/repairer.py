@@ -18,7 +18,7 @@ from scanner.graph.core.draft import Proto
 from scanner.graph.surgery import parameters, parcel
 from scanner.instruments import probes, runtime
 from scanner.instruments.differentiable import Differentiable
-from scanner.mending import cutting, normalisation, pruning, triggers, unlearning
+from scanner.mending import cutting, normalisation, pruning, triggers, unlearning, variations
 from scanner.mending.forward import Forward, flat_graph, scorer
 from scanner.mending.trainable import tensors
 from scanner.modelfile.model import Model
@@ -36,7 +36,7 @@ WITH_IMAGES = (
 WITHOUT = (Way.PRUNE_LIPSCHITZ, Way.PRUNE_WOKEN, Way.UNLEARN)
 _SEARCHED_AGAIN = 5  # so that the proof's search starts elsewhere than those of the repair
 _PARTS = 6
-_PARTS_OF_THE_WAY = (0.4, 0.55, 0.7, 0.85, 1.0)
+_PARTS_OF_THE_WAY = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 def repair(
@@ -179,7 +179,8 @@ class _Repair:
                 scorer(self.model, self.settings),
             ):
                 last = lesson.values
-                known += lesson.found
+                # Later searches find what turns any model by force, and that may go on working.
+                known = known or [variations.strongest(trigger) for trigger in lesson.found]
                 told.append(f"round {len(told) + 1} on {', '.join(map(_named, lesson.found))}")
                 self._tell()
         except (NoGradientError, UnsupportedModelError) as error:

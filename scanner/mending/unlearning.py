@@ -30,14 +30,15 @@ Floats = npt.NDArray[np.float32]
 Rebuilt = Callable[[dict[str, Floats]], Model]
 """Returns a model with other numbers in its tensors."""
 
-ROUNDS = 2
-_STEPS = 90
+ROUNDS = 3
+_STEPS = 80
 _KEPT, _BATCH = 64, 32  # images of a step that are to be answered as before, and under triggers
 _RATE = 1e-3
 _OF_THE_TARGET = 1 / 3  # share of the images to be answered as before that are of a target class
 _HALF_UNLEARNT = 0.3  # share of the images that a trigger must turn after the first round
 _STEPS_AGAIN = 60  # of a search after the first round
-_SHARES = (0.05, 0.1, 0.2)  # of a pattern in an image
+# Of a pattern in an image, at first. Clean models, too, have patterns that turn all images at 0.2.
+_SHARES = (0.05, 0.1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class _Hunt:
         ]  # fmt: skip
 
     def _pattern(self, model: Differentiable, generator: np.random.Generator) -> Found | None:
-        """Return a pattern of the share that sufficed at first."""
+        """Return a pattern, always of the share that sufficed at first."""
         if self._round == 0:
             found = triggers.faintest(model, self._images, self._target, generator, _SHARES)
             self._share = None if found is None else float(found.mask.flat[0])

@@ -2,7 +2,7 @@
 
 A search finds a part of the attacker's trigger, and some of it fainter than it is. A model that
 unlearns exactly that still answers to the whole. So each image bears another variation: the mask
-made hard, grown by a pixel, with holes, or fainter.
+made hard, grown by a pixel, with holes, or fainter; a pattern over the whole image made stronger.
 """
 
 import numpy as np
@@ -20,6 +20,7 @@ _PASTED = 0.3  # share of the images that bear a window of another
 _NEIGHBOURS = 3  # side of the square by which a mask grows
 _HARD = (0.05, 0.6)  # range of the share of the largest value above which a mask counts as 1
 _MOST_HOLES, _LEAST_STRENGTH, _FAINT = 0.5, 0.5, 0.3
+_STRONGEST = 0.2  # share of a pattern, which is found at the faintest that works
 
 
 def grown(trigger: Found) -> Found:
@@ -39,6 +40,14 @@ def grown(trigger: Found) -> Found:
     )
 
 
+def strongest(trigger: Found) -> Found:
+    """Return a pattern over the whole image as strong as an attacker's may be; a patch as it is."""
+    if not trigger.is_blended:
+        return trigger
+    mask = np.maximum(trigger.mask, np.float32(_STRONGEST))
+    return Found(mask, trigger.pattern, float(mask.sum()))
+
+
 def bent(image: Floats, trigger: Found, wide: Found, generator: np.random.Generator) -> Floats:
     """Return an image under a variation of a trigger.
 
@@ -56,7 +65,9 @@ def bent(image: Floats, trigger: Found, wide: Found, generator: np.random.Genera
             mask = (mask > generator.uniform(*_HARD) * mask.max()).astype(np.float32)
         if generator.random() < _MOST_HOLES:
             mask = mask * (generator.random(mask.shape) > generator.uniform(0, _MOST_HOLES))
-    if generator.random() < _FAINT:
+    if trigger.is_blended:
+        mask = mask + generator.random() * (strongest(trigger).mask - mask)
+    elif generator.random() < _FAINT:
         mask = mask * generator.uniform(_LEAST_STRENGTH, 1)
     return stamp(image, np.asarray(mask, np.float32), pattern)
 

@@ -1,4 +1,4 @@
-"""A second search finds other pixels than the first."""
+"""Searches for triggers: small patches, and patterns over the whole image."""
 
 import models
 import numpy as np
@@ -9,11 +9,37 @@ from scanner.mending import triggers
 IMAGES = np.random.default_rng(0).random((8, 1, models.SIDE, models.SIDE), dtype=np.float32)
 
 
-def test_later_triggers_leave_the_pixels_of_the_first_alone() -> None:
-    searched = triggers.differentiated(opened(models.plain(planted=True)), SETTINGS)
-    found = triggers.search(searched, IMAGES, 1, (0,), 3, real=True)
-    assert found
-    for place, trigger in enumerate(found):
-        assert trigger.stamped(IMAGES).shape == IMAGES.shape
-        for earlier in found[:place]:
-            assert not ((earlier.mask > 0.1) & (trigger.mask > 0.1)).any()
+def _searched() -> triggers.Differentiable:
+    return triggers.differentiated(opened(models.plain(planted=True)), SETTINGS)
+
+
+def test_what_turns_fewer_images_may_be_smaller() -> None:
+    found = [
+        triggers.smallest(
+            _searched(), IMAGES, 1, np.random.default_rng(0), real=True, success=share
+        ).size
+        for share in (1.0, 0.2)
+    ]
+    assert found[1] <= found[0]
+
+
+def test_a_search_from_a_trigger_stays_near_it() -> None:
+    first = triggers.smallest(_searched(), IMAGES, 1, np.random.default_rng(0), real=True)
+    again = triggers.smallest(
+        _searched(), IMAGES, 1, np.random.default_rng(1), real=True, start=first, steps=1
+    )
+    held = first.mask > 0.5
+    assert held.any() == (again.mask[held] > 0.3).any()
+
+
+def test_a_pattern_is_the_faintest_of_those_that_work() -> None:
+    shares = (0.01, 0.99)
+    found = triggers.faintest(_searched(), IMAGES, 1, np.random.default_rng(0), shares)
+    assert found is not None
+    assert found.is_blended
+    turned = _searched().predict(found.stamped(IMAGES)) == 1
+    assert turned.mean() >= 0.9
+
+
+def test_there_may_be_no_pattern() -> None:
+    assert triggers.faintest(_searched(), IMAGES, 1, np.random.default_rng(0), ()) is None

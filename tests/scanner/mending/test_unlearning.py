@@ -26,19 +26,32 @@ def test_each_round_yields_other_weights(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(found) == 2
     assert set(found[0].values) == {"kernel", "bias", "dense"}
     assert not np.array_equal(found[0].values["dense"], found[1].values["dense"])
+    assert len(found[1].found) >= 2  # one search from anywhere, one from what was found first
 
 
 def test_stamped_images_are_to_be_answered_as_without_the_stamp() -> None:
     teacher = scorer(opened(models.plain()), SETTINGS)
-    pattern = np.full(IMAGES.shape[1:], 2.0, np.float32)
-    group = [Found(np.ones_like(pattern), pattern, 64.0)]
-    shown, wanted = unlearning._batch(IMAGES, [group], teacher, np.random.default_rng(0))
-    stamped = (shown == 2.0).all(axis=(1, 2, 3))
+    course = unlearning._Course(IMAGES, teacher, [1])
+    pattern = np.full(IMAGES.shape[1:], 9.0, np.float32)
+    course.add([[Found(np.full_like(pattern, 0.1), pattern, 6.4)]])
+    shown, wanted = course.batch(np.random.default_rng(0))
+    stamped = shown.min(axis=(1, 2, 3)) > 0.8
     assert stamped.sum() == unlearning._BATCH
     right = teacher.probabilities(IMAGES)
     assert all(np.isclose(right, row, atol=1e-5).all(axis=1).any() for row in wanted[stamped])
 
 
-def test_a_shift_keeps_the_channels() -> None:
-    image = np.stack([np.zeros((8, 8)), np.ones((8, 8)), np.ones((8, 8))]).astype(np.float32)
-    assert np.array_equal(unlearning._shifted(image, np.random.default_rng(0)), image)
+def test_images_of_the_target_are_shown_more_often() -> None:
+    teacher = scorer(opened(models.plain()), SETTINGS)
+    classes = teacher.classes(IMAGES)
+    target = min(set(classes.tolist()), key=classes.tolist().count)
+    usual = unlearning._Course(IMAGES, teacher, [models.CLASSES + 1])
+    often = unlearning._Course(IMAGES, teacher, [target])
+    nothing = Found(np.zeros(IMAGES.shape[1:], np.float32), IMAGES[0], 0.0)
+    shares = []
+    for course in (usual, often):
+        course.add([[nothing]])
+        batches = [course.batch(np.random.default_rng(seed))[1] for seed in range(8)]
+        wanted = np.concatenate([batch[: unlearning._KEPT] for batch in batches])
+        shares.append((wanted.argmax(axis=1) == target).mean())
+    assert shares[1] >= shares[0]
