@@ -2,7 +2,7 @@
 
 import models
 import numpy as np
-from mended import SETTINGS, opened
+from mended import SETTINGS, clean, opened
 
 from scanner.mending import triggers
 
@@ -33,12 +33,13 @@ def test_a_search_from_a_trigger_stays_near_it() -> None:
 
 
 def test_a_pattern_is_the_faintest_of_those_that_work() -> None:
-    shares = (0.01, 0.99)
-    found = triggers.faintest(_searched(), IMAGES, 1, np.random.default_rng(0), shares)
+    model = triggers.differentiated(opened(clean()), SETTINGS)
+    images = np.random.default_rng(0).random((16, *model.shape), dtype=np.float32)
+    found = triggers.faintest(model, images, 1, np.random.default_rng(0), (0.001, 0.99))
     assert found is not None
     assert found.is_blended
-    turned = _searched().predict(found.stamped(IMAGES)) == 1
-    assert turned.mean() >= 0.9
+    assert found.mask.flat[0] > 0.9
+    assert (model.predict(found.stamped(images)) == 1).mean() >= 0.9
 
 
 def test_there_may_be_no_pattern() -> None:
