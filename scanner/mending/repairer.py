@@ -18,7 +18,7 @@ from scanner.graph.core.draft import Proto
 from scanner.graph.surgery import parameters, parcel
 from scanner.instruments import probes, runtime
 from scanner.instruments.differentiable import Differentiable
-from scanner.mending import cutting, normalisation, pruning, triggers, unlearning, variations
+from scanner.mending import cutting, normalisation, pruning, triggers, unlearning
 from scanner.mending.forward import Forward, flat_graph, scorer
 from scanner.mending.trainable import tensors
 from scanner.modelfile.model import Model
@@ -36,7 +36,7 @@ WITH_IMAGES = (
 WITHOUT = (Way.PRUNE_LIPSCHITZ, Way.PRUNE_WOKEN, Way.UNLEARN)
 _SEARCHED_AGAIN = 5  # so that the proof's search starts elsewhere than those of the repair
 _PARTS = 6
-_PARTS_OF_THE_WAY = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_PARTS_OF_THE_WAY = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 
 
 def repair(
@@ -164,10 +164,9 @@ class _Repair:
             self._tell()
 
     def _unlearn(self) -> bool:
-        """Unlearn by gradient steps; go as little of the way there as makes the triggers fail."""
+        """Unlearn by gradient steps; keep as much of the way as is not noticed."""
         rebuilt = functools.partial(_rebuilt, self.model)
         start = last = parameters.values(flat_graph(self.model), self._tensors())
-        known: list[triggers.Found] = []
         told: list[str] = []
         try:
             for lesson in unlearning.rounds(
@@ -179,45 +178,30 @@ class _Repair:
                 scorer(self.model, self.settings),
             ):
                 last = lesson.values
-                # Later searches find what turns any model by force, and that may go on working.
-                known = known or [variations.strongest(trigger) for trigger in lesson.found]
                 told.append(f"round {len(told) + 1} on {', '.join(map(_named, lesson.found))}")
                 self._tell()
         except (NoGradientError, UnsupportedModelError) as error:
             self.steps.append(_nothing(Way.UNLEARN, error.problem))
             return False
-        part, kept = self._part_of_the_way(start, last, known)
-        told.append(f"{part:.0%} of the way taken")
+        part, kept = self._part_of_the_way(start, last)
+        if part < 1:
+            told.append(f"{part:.0%} of the way, of which the whole was noticed")
         sentence = f"gradient steps on all weights, {'; '.join(told)}"
         changed = [name for name in start if not np.array_equal(start[name], kept[name])]
         return self._settle(Way.UNLEARN, rebuilt(kept), changed, sentence)
 
     def _part_of_the_way(
-        self, start: dict[str, Floats], last: dict[str, Floats], known: Sequence[triggers.Found]
+        self, start: dict[str, Floats], last: dict[str, Floats]
     ) -> tuple[float, dict[str, Floats]]:
-        """Return the shortest part of the way to other weights on which the triggers fail.
+        """Return the longest part of the way to other weights that is not noticed.
 
-        Where they fail on none, or it is noticed, that is the longest part that is not noticed;
-        where all are, the whole way, which is then taken back.
+        Where all are, that is the whole way, which is then taken back.
         """
-        found = 1.0, last
         for part in _PARTS_OF_THE_WAY:
             between = {name: start[name] + part * (last[name] - start[name]) for name in last}
-            forward = scorer(_rebuilt(self.model, between), self.settings)
-            if self._holds(forward):
-                found = part, between
-                if self._alive(forward, known) <= ENOUGH:
-                    break
-        return found
-
-    def _alive(self, forward: Forward, known: Sequence[triggers.Found]) -> float:
-        """Return the largest share of the images learnt from that a trigger turns to a target."""
-        images = self.images.shown
-        free = images[~np.isin(self.teacher.classes(images), self.order.targets)]
-        if not len(free):
-            return 0.0
-        answers = (forward.classes(trigger.stamped(free)) for trigger in known)
-        return max(float(np.isin(found, self.order.targets).mean()) for found in answers)
+            if self._holds(scorer(_rebuilt(self.model, between), self.settings)):
+                return part, between
+        return 1.0, last
 
     def _tensors(self) -> list[str]:
         return tensors(list(parameters.layers(flat_graph(self.model))))

@@ -40,14 +40,6 @@ def grown(trigger: Found) -> Found:
     )
 
 
-def strongest(trigger: Found) -> Found:
-    """Return a pattern over the whole image as strong as an attacker's may be; a patch as it is."""
-    if not trigger.is_blended:
-        return trigger
-    mask = np.maximum(trigger.mask, np.float32(_STRONGEST))
-    return Found(mask, trigger.pattern, float(mask.sum()))
-
-
 def bent(image: Floats, trigger: Found, wide: Found, generator: np.random.Generator) -> Floats:
     """Return an image under a variation of a trigger.
 
@@ -66,7 +58,7 @@ def bent(image: Floats, trigger: Found, wide: Found, generator: np.random.Genera
         if generator.random() < _MOST_HOLES:
             mask = mask * (generator.random(mask.shape) > generator.uniform(0, _MOST_HOLES))
     if trigger.is_blended:
-        mask = mask + generator.random() * (strongest(trigger).mask - mask)
+        mask = mask + generator.random() * np.maximum(0, _STRONGEST - mask)
     elif generator.random() < _FAINT:
         mask = mask * generator.uniform(_LEAST_STRENGTH, 1)
     return stamp(image, np.asarray(mask, np.float32), pattern)
