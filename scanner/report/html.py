@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from scanner.judging import ranks
-from scanner.report import Page, charts
+from scanner.report import Page, charts, screenings
 from scanner.report import json as as_json
 from scanner.report.isolation import lacking
 from scanner.report.markup import Child, Markup, tag
@@ -21,10 +21,14 @@ from scanner.results import (
     Array,
     Block,
     Differences,
+    FilterNote,
     Finding,
     Input,
     Observation,
+    Run,
     ScanResult,
+    ScreenedInput,
+    Screening,
     Severity,
     Trigger,
     Verdict,
@@ -34,6 +38,7 @@ _STYLE = Path(__file__).with_name("page.css")
 _SCRIPT = Path(__file__).with_name("page.js")
 _SHOWN = 100  # observations of a finding
 _DRAWN = 40  # models whose findings are drawn; of the others there are words and numbers
+_MOST_INPUTS = 1000  # rows of a table of inputs
 _MOST_DATA = 8 * 2**20  # characters of JSON that a page carries
 _ORDER = (Verdict.SUSPICIOUS, Verdict.INCONCLUSIVE, Verdict.CLEAN)
 _KEYS: Mapping[str, tuple[str, str | None]] = {
@@ -67,10 +72,19 @@ class HtmlReport:
         """Write the page once all results are there."""
         found = list(results)
         page.write("<!DOCTYPE html>\n")
-        page.write(tag("html", _about(found), _body(found), lang="en") + "\n")
+        page.write(tag("html", _about(_title(found)), _body(found), lang="en") + "\n")
+
+    def render_input(self, found: ScreenedInput, page: Page) -> None:
+        """Write nothing: the verdict comes first."""
+
+    def render_screening(self, screening: Screening, page: Page) -> None:
+        """Write the verdict on a model's inputs, then those that stand out, the furthest first."""
+        title = f"{screening.verdict.value}: inputs of {screening.model.path}"
+        page.write("<!DOCTYPE html>\n")
+        page.write(tag("html", _about(title), _of_inputs(screening), lang="en") + "\n")
 
 
-def _about(results: Sequence[ScanResult]) -> tuple[Markup, ...]:
+def _about(title: str) -> tuple[Markup, ...]:
     """Return what a browser has to know; it puts this into the page's head by itself."""
     style, script = _asset(_STYLE), _asset(_SCRIPT)
     policy = (
@@ -82,7 +96,7 @@ def _about(results: Sequence[ScanResult]) -> tuple[Markup, ...]:
         tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="referrer", content="no-referrer"),
-        tag("title", _title(results)),
+        tag("title", title),
         tag("style", style),
     )
 
@@ -109,7 +123,8 @@ def _body(results: Sequence[ScanResult]) -> Markup:
         drawn = set(order[:_DRAWN])
         models = (_model(results[n], n, drawn=n in drawn) for n in order)
         content = tag("main", _index(results, order), models)
-    footer = _footer(results, _data(results))
+    run = next((result.run for result in results if result.run), None)
+    footer = _footer(run, _data(results))
     return tag("body", content, footer, tag("script", _asset(_SCRIPT)))
 
 
@@ -518,8 +533,7 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
-def _footer(results: Sequence[ScanResult], data: Markup | None) -> Markup:
-    run = next((result.run for result in results if result.run), None)
+def _footer(run: Run | None, data: Markup | None) -> Markup:
     made = "" if run is None else f", version {run.version}, {run.time}"
     without = " It is too large to hold the numbers: write JSON as well." if data is None else ""
     return tag("footer", tag("p", f"Made by overactivation{made}.{without}", class_="dim"), data)
@@ -533,6 +547,62 @@ def _data(results: Sequence[ScanResult]) -> Markup | None:
         size += len(lines[-1])
         if size > _MOST_DATA:
             return None
+    return _embedded("".join(lines))
+
+
+def _embedded(lines: str) -> Markup:
     # JSON may write any character as an escape; '<' would end the element.
-    data = Markup("".join(lines).replace("<", "\\u003c"))
+    data = Markup(lines.replace("<", "\\u003c"))
     return tag("script", data, type="application/jsonl", id="results")
+
+
+def _of_inputs(screening: Screening) -> Markup:
+    """Return the page of a model's inputs: the answer, those that stand out, how it was told."""
+    word = screening.verdict.value
+    answer = (
+        tag("p", tag("span", word, class_=f"verdict {word}")),
+        tag("p", tag("strong", f"{screening.reason}.")),
+        (tag("p", sentence) for sentence in screenings.facts(screening)),
+    )
+    article = tag(
+        "article",
+        tag("h1", "Inputs of ", tag("span", screening.model.path, class_="name")),
+        tag("section", answer, class_=f"answer {word}", aria_label="The answer"),
+        _standing_out(screening),
+        tag("h2", "The filters"),
+        tag("ul", map(_filtering, screening.filters)),
+        class_="model alone",
+    )
+    data = as_json.write(as_json.screening_data(screening), indent=None)
+    footer = _footer(screening.run, _embedded(data) if len(data) <= _MOST_DATA else None)
+    return tag("body", tag("main", article), footer, tag("script", _asset(_SCRIPT)))
+
+
+def _standing_out(screening: Screening) -> Iterator[Markup]:
+    """Yield the inputs that stand out, in a table that sorts."""
+    shown = screening.found[:_MOST_INPUTS]
+    if not shown:
+        return
+    yield tag("h2", "Inputs that stand out")
+    heads = [tag("th", name, scope="col", data_sorts="") for name in screenings.COLUMNS]
+    numbers = range(1, 4)  # columns: class, p-value, size
+    rows = [
+        tag(
+            "tr",
+            (
+                tag("td", cell, class_="number" if n in numbers else None, data_key=cell)
+                for n, cell in enumerate(screenings.cells(found))
+            ),
+        )
+        for found in shown
+    ]
+    yield _wide(
+        tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows)), "Inputs that stand out"
+    )
+    if (left := screening.standing_out - len(shown)) > 0:
+        yield tag("p", f"... and {left:,} more", class_="dim")
+
+
+def _filtering(note: FilterNote) -> Markup:
+    shown = "" if note.decides else " (shown, and does not decide)"
+    return tag("li", f"{note.rule.name}{shown}: {note.rule.summary} {note.rule.source}")

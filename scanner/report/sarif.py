@@ -17,6 +17,7 @@ from scanner.report import Page
 from scanner.report.escape import printable
 from scanner.report.isolation import lacking
 from scanner.report.json import write
+from scanner.report.screenings import where
 from scanner.results import (
     Failure,
     Finding,
@@ -24,6 +25,8 @@ from scanner.results import (
     Observation,
     Run,
     ScanResult,
+    ScreenedInput,
+    Screening,
     Severity,
     Suppression,
     Verdict,
@@ -64,6 +67,13 @@ class SarifReport:
         """Write the log once all results are there."""
         page.write(write(_Log(list(results)).data()))
 
+    def render_input(self, found: ScreenedInput, page: Page) -> None:
+        """Write nothing: a log is written as a whole."""
+
+    def render_screening(self, screening: Screening, page: Page) -> None:
+        """Write the verdict on all inputs, and a result for each that stands out."""
+        page.write(write(_Log([]).screened(screening)))
+
 
 class _Log:
     """A log under construction: rules and artifacts are listed once, and named by their place."""
@@ -84,8 +94,18 @@ class _Log:
             self._invocation([r for r in self._results if _arguments(r) == arguments])
             for arguments in runs
         ]
-        driver: Json = {"name": PROGRAM, "rules": list(self._rules.values())}
         version = next((r.run.version for r in self._results if r.run), None)
+        return self._whole(found, invocations, version)
+
+    def screened(self, screening: Screening) -> Json:
+        """Return the log of a model's inputs."""
+        made = screening.run
+        invocation = {"executionSuccessful": True, **(_circumstances([made]) if made else {})}
+        found = list(self._inputs(screening))
+        return self._whole(found, [invocation], made.version if made else None)
+
+    def _whole(self, found: list[Json], invocations: list[Json], version: str | None) -> Json:
+        driver: Json = {"name": PROGRAM, "rules": list(self._rules.values())}
         run = {
             "tool": {"driver": driver | ({"version": version} if version else {})},
             "invocations": invocations,
@@ -93,6 +113,46 @@ class _Log:
             "results": found,
         }
         return {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
+
+    def _inputs(self, screening: Screening) -> Iterator[Json]:
+        """Yield the verdict on all inputs, then each that stands out.
+
+        Of clean inputs some stand out by chance, so only what lies far out fails; the others are
+        for review (3.27.9).
+        """
+        identity = screening.model
+        model = self._artifact(identity, "analysisTarget")
+        rule = self._rule(_VERDICT, "Verdict", "All inputs together, by rank among clean images")
+        facts: Json = {
+            "verdict": screening.verdict.value,
+            "inputs": screening.inputs,
+            "standingOut": screening.standing_out,
+            "farOut": screening.far_out,
+            "pValue": screening.p_value,
+            "alpha": screening.alpha,
+            "ranked": screening.ranked,
+            "hosts": screening.hosts,
+        }
+        kind = _KINDS[screening.verdict]
+        yield _said(rule, model, identity, kind=kind, message=screening.reason, facts=facts)
+        filters = {note.rule.id: note.rule for note in screening.filters}
+        for one in screening.found:
+            about = filters.get(one.rule)
+            summary, source = (about.summary, about.source) if about else ("", "")
+            rule = self._rule(
+                f"input/{one.rule}", about.name if about else one.rule, summary, source
+            )
+            kind = ("fail", "error") if one.far_out else ("review", "none")
+            message = f"input {one.name} stands out, by {where(one.region)}"
+            facts = {
+                "input": printable(one.name, _LONGEST),
+                "number": one.number,
+                "class": one.class_id,
+                "pValue": one.p_value,
+                "size": one.size,
+            }
+            entry = _said(rule, model, identity, kind=kind, message=message, facts=facts)
+            yield _of_input(entry, one)
 
     def _entries(self, result: ScanResult) -> Iterator[Json]:
         """Yield SARIF's results for one model: the combined verdict, then each detector's."""
@@ -222,17 +282,43 @@ def _entry(  # noqa: PLR0913 - the parts of a SARIF result
     message: str,
     facts: Json,
 ) -> Json:
-    """Return a SARIF result."""
+    """Return a SARIF result of a scan."""
     accepted = [s for s in result.suppressions if s.covers(rule["ruleId"])]
+    return {
+        **_said(rule, model, result.model, kind=kind, message=message, facts=facts),
+        **({"suppressions": list(map(_suppression, accepted))} if accepted else {}),
+    }
+
+
+def _said(  # noqa: PLR0913 - the parts of a SARIF result
+    rule: Json,
+    model: Json,
+    identity: ModelIdentity,
+    *,
+    kind: tuple[str, str],
+    message: str,
+    facts: Json,
+) -> Json:
+    """Return a SARIF result about a model."""
     return {
         **rule,
         "kind": kind[0],
         "level": kind[1],
         "message": {"text": printable(message, _LONGEST)},
         "locations": [{"physicalLocation": {"artifactLocation": model}}],
-        "partialFingerprints": {"modelAndRule/v1": f"{result.model.sha256}/{rule['ruleId']}"},
+        "partialFingerprints": {"modelAndRule/v1": f"{identity.sha256}/{rule['ruleId']}"},
         "properties": facts,
-        **({"suppressions": list(map(_suppression, accepted))} if accepted else {}),
+    }
+
+
+def _of_input(entry: Json, one: ScreenedInput) -> Json:
+    """Name the input that a result is about, so that each has a fingerprint of its own."""
+    (place,) = entry["locations"]
+    named = {"fullyQualifiedName": printable(one.name, _LONGEST), "kind": "input"}
+    fingerprint = entry["partialFingerprints"]["modelAndRule/v1"]
+    return entry | {
+        "locations": [place | {"logicalLocations": [named]}],
+        "partialFingerprints": {"modelAndRule/v1": f"{fingerprint}/{printable(one.name)}"},
     }
 
 

@@ -16,6 +16,7 @@ from scanner.report.json import screening_data
 from scanner.results import Discoveries, Screening
 from scanner.values import from_json
 
+SARIF = Path(__file__).parents[2] / "data" / "sarif-schema-2.1.0.json"
 DOCS = Path(__file__).parent.parent.parent.parent / "docs"
 
 
@@ -51,7 +52,7 @@ ABLE = [name for name in report.FORMATS if isinstance(report.named(name), Screen
 
 
 def test_these_formats_show_inputs() -> None:
-    assert ABLE == ["table", "json", "jsonl", "markdown"]
+    assert ABLE == ["table", "json", "jsonl", "sarif", "markdown", "html"]
 
 
 @pytest.mark.parametrize("name", ["table", "markdown"])
@@ -104,6 +105,37 @@ def test_a_name_is_made_safe() -> None:
     assert isinstance(shown, ScreeningReport)
     shown.render_screening(scenes.screening(hostile), sheet)
     assert "\x1b" not in sheet.text.getvalue()
+
+
+def test_sarif_is_what_the_schema_says_and_fails_for_what_lies_far_out() -> None:
+    schema = json.loads(SARIF.read_text(encoding="utf-8"))
+    near = dataclasses.replace(scenes.screened(5), far_out=False)
+    shown, sheet = report.named("sarif"), Sheet()
+    assert isinstance(shown, ScreeningReport)
+    shown.render_screening(scenes.screening(scenes.screened(3), scenes.screened(4), near), sheet)
+    log = json.loads(sheet.text.getvalue())
+    jsonschema.Draft4Validator(schema).validate(log)
+    found = log["runs"][0]["results"]
+    kinds = {entry["properties"].get("input"): entry["kind"] for entry in found}
+    assert kinds == {None: "fail", "3.png": "fail", "4.png": "fail", "5.png": "review"}
+    assert len({str(entry["partialFingerprints"]) for entry in found}) == 4
+
+
+@pytest.mark.parametrize("numbers", [(), (3, 5)])
+def test_a_page_names_the_inputs_and_carries_the_numbers(numbers: tuple[int, ...]) -> None:
+    page = rendered("html", *numbers)
+    data = page.split('id="results">')[1].split("</script>")[0]
+    assert len(json.loads(data)["found"]) == len(numbers)
+    assert all(f"{number}.png</td>" in page for number in numbers)
+    assert ("Inputs that stand out" in page) == bool(numbers)
+
+
+def test_a_page_obeys_no_name() -> None:
+    hostile = dataclasses.replace(scenes.screened(), name="</script><script>alert(1)</script>")
+    shown, sheet = report.named("html"), Sheet()
+    assert isinstance(shown, ScreeningReport)
+    shown.render_screening(scenes.screening(hostile), sheet)
+    assert "<script>alert" not in sheet.text.getvalue()
 
 
 def test_discoveries_are_told() -> None:
