@@ -59,6 +59,27 @@ MemoryLimit = Annotated[
     option(LIMITS, "--memory-limit", metavar="SIZE", help="Most memory that a model may need."),
     Fills("memory", Limits, read=size),
 ]
+Baseline = Annotated[
+    Path | None,
+    option(
+        COMPARE,
+        "--baseline",
+        "-b",
+        metavar="FILE",
+        help="Clean models of the same recipe, measured by 'scan calibrate'.",
+    ),
+    Fills("baseline", Call),
+]
+BaselineSha256 = Annotated[
+    str | None,
+    option(
+        COMPARE,
+        "--baseline-sha256",
+        metavar="HEX",
+        help="Refuse a baseline whose file has another SHA-256.",
+    ),
+    Fills("baseline_sha256", Call, read=sha256),
+]
 
 
 def _bytes(count: int) -> str:
@@ -70,27 +91,8 @@ class ScanOptions(MeasureOptions, ReportOptions):
     """What only a scan takes: what to compare with, what a model may cost, where results go."""
 
     reference: References = None
-    baseline: Annotated[
-        Path | None,
-        option(
-            COMPARE,
-            "--baseline",
-            "-b",
-            metavar="FILE",
-            help="Clean models of the same recipe, measured by 'scan calibrate'.",
-        ),
-        Fills("baseline", Call),
-    ] = None
-    baseline_sha256: Annotated[
-        str | None,
-        option(
-            COMPARE,
-            "--baseline-sha256",
-            metavar="HEX",
-            help="Refuse a baseline whose file has another SHA-256.",
-        ),
-        Fills("baseline_sha256", Call, read=sha256),
-    ] = None
+    baseline: Baseline = None
+    baseline_sha256: BaselineSha256 = None
     alpha: Annotated[
         float,
         option(

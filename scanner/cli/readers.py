@@ -3,8 +3,12 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scanner.errors import UsageError
+
+if TYPE_CHECKING:
+    from scanner.judging.population import Baseline
 
 _DETECTORS = Path(__file__).parent.parent / "detectors"
 _RULES = {"translation": "not-the-file"}  # modules that are not called as their detector
@@ -119,3 +123,23 @@ def detector_names(incomplete: str = "") -> list[str]:
     files = sorted(file.stem for file in _DETECTORS.glob("[!_]*.py"))
     names = [_RULES.get(name, name) for name in files]
     return [name for name in names if name.startswith(incomplete)]
+
+
+def baseline_of(path: Path | None, pin: str | None) -> "Baseline | None":
+    """Return the baseline in a file; None without one.
+
+    Args:
+        path: The file.
+        pin: The SHA-256 that it must have; None takes any.
+
+    Raises:
+        UsageError: It cannot be read, is another one, or is pinned and not named.
+    """
+    from scanner.judging.population import read_baseline  # noqa: PLC0415 - nothing for --help
+
+    if pin and path is None:
+        raise UsageError(
+            "a SHA-256 is pinned and there is no baseline",
+            remedy="name the file with the setting `baseline`",
+        )
+    return None if path is None else read_baseline(path, sha256=pin)

@@ -11,7 +11,7 @@ from scanner.cli.exits import CLEAN, INCONCLUSIVE, SUSPICIOUS
 from scanner.cli.fields import OUTPUT, SEARCH, Call, Fills, filled, option
 from scanner.cli.measure_options import MeasureOptions
 from scanner.cli.output import Bar, Output
-from scanner.cli.readers import numbers
+from scanner.cli.readers import baseline_of, numbers
 from scanner.cli.wording import result_in_options
 from scanner.results import Ending
 from scanner.settings import KEEP_ACCURACY
@@ -41,6 +41,8 @@ class RepairOptions(MeasureOptions):
         Path, option(OUTPUT, "--output", "-o", metavar="FILE", help="The repaired file to write.")
     ]
     reference: options.References = None
+    baseline: options.Baseline = None
+    baseline_sha256: options.BaselineSha256 = None
     target: Annotated[
         str | None,
         option(
@@ -85,6 +87,7 @@ def repair(model: _Model, chosen: RepairOptions) -> None:
     from scanner.report.repairs import markdown, text  # noqa: PLC0415 - as above
 
     call = filled(chosen, Call)
+    baseline = baseline_of(chosen.baseline, call.get("baseline_sha256"))
     with Bar(quiet=chosen.quiet) as bar:
         result = repairs.repair(
             model,
@@ -93,6 +96,7 @@ def repair(model: _Model, chosen: RepairOptions) -> None:
             options.settings(chosen),
             targets=call.get("targets", ()),
             keep_accuracy=chosen.keep_accuracy,
+            baseline=baseline,
             progress=bar.measuring,
         )
     told = result_in_options(result)

@@ -14,6 +14,7 @@ from scanner.cli.exits import exit_code
 from scanner.cli.models import models as expanded
 from scanner.cli.output import Bar, complain, note
 from scanner.cli.policies import applied
+from scanner.cli.readers import baseline_of
 from scanner.cli.wording import result_in_options
 from scanner.errors import UsageError
 from scanner.results import ScanResult
@@ -124,16 +125,8 @@ def _side_by_side(
 
 def _asked(chosen: options.ScanOptions) -> "tuple[Settings, list[str], Baseline | None]":
     """Return the settings, the references and the baseline that the options name."""
-    from scanner.judging.population import read_baseline  # noqa: PLC0415 - nothing for --help
-
     call = options.filled(chosen, options.Call)
-    pin = call.get("baseline_sha256")
-    if pin and not chosen.baseline:
-        raise UsageError(
-            "a SHA-256 is pinned and there is no baseline",
-            remedy="name the file with the setting `baseline`",
-        )
-    baseline = read_baseline(chosen.baseline, sha256=pin) if chosen.baseline else None
+    baseline = baseline_of(chosen.baseline, call.get("baseline_sha256"))
     return options.settings(chosen), call.get("references", []), baseline
 
 

@@ -69,3 +69,9 @@ def test_an_empty_range_is_refused() -> None:
 def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"holds no \.onnx file"):
         readers.files("--reference", [str(tmp_path)])
+
+
+def test_a_pinned_baseline_has_to_be_named() -> None:
+    assert readers.baseline_of(None, None) is None
+    with pytest.raises(UsageError, match="there is no baseline"):
+        readers.baseline_of(None, "ab" * 32)

@@ -30,6 +30,8 @@ def test_a_gate_is_cut_and_the_code_is_zero(tmp_path: Path) -> None:
         (("-o", "fixed.onnx", "--images-npz", "none.npz"), "there is no file"),
         (("-o", "fixed.onnx", "--target", "99"), "no class 99"),
         (("-o", "fixed.onnx", "--format", "sarif"), "is not one of"),
+        (("-o", "fixed.onnx", "--baseline", "none.json"), "scan calibrate"),
+        (("-o", "fixed.onnx", "--baseline-sha256", "ab" * 32), "there is no baseline"),
         ((), "--output"),
     ],
 )
@@ -52,3 +54,18 @@ def test_quantised_weights_are_refused(tmp_path: Path) -> None:
     )  # fmt: skip
     assert run.returncode == 2
     assert "quantised" in run.stderr
+
+
+def test_a_baseline_judges_before_and_after(tmp_path: Path) -> None:
+    for seed in range(4):
+        models.save(models.plain(seed=seed), tmp_path / f"clean-{seed}.onnx")
+    models.save(models.plain(seed=9), tmp_path / "model.onnx")
+    measured = ("-d", "overactivation")
+    clean = [tmp_path / f"clean-{seed}.onnx" for seed in range(4)]
+    made = scan("calibrate", *clean, "-o", tmp_path / "b.json", *measured)
+    assert made.returncode == 0, made.stderr
+    run = scan(
+        "repair", tmp_path / "model.onnx", "-o", tmp_path / "fixed.onnx", *measured,
+        "--baseline", tmp_path / "b.json", "--format", "json",
+    )  # fmt: skip
+    assert "baseline 'b'" in json.loads(run.stdout)["before"]["calibration"]

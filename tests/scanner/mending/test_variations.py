@@ -13,7 +13,7 @@ SHAPES = [(1, 8, 8), (3, 8, 6), (8, 8, 3), (20,)]
 
 def _patch(shape: tuple[int, ...]) -> Found:
     mask = np.zeros(shape, np.float32)
-    mask.reshape(-1)[mask.size // 2] = 0.8
+    mask[tuple(side // 2 for side in shape)] = 0.8
     return Found(mask, np.full(shape, 0.25, np.float32), 0.8)
 
 
