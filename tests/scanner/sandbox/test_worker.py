@@ -136,15 +136,6 @@ def test_a_limit_below_what_python_itself_needs_is_a_limit_and_no_crash(child: W
 
 
 @LINUX
-def test_a_limit_that_leaves_nothing_to_print_with_is_a_limit(
-    child: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(launch, "held", lambda _pid: (0, 0))  # as if looked at too late
-    with pytest.raises(WorkerLimitError, match="1 MiB"):
-        call(child, "facts", allowance=Allowance(seconds=20, limits=Limits(memory=2**20)))
-
-
-@LINUX
 def test_processor_time_beyond_the_limit_is_a_typed_error(child: Worker) -> None:
     with pytest.raises(WorkerLimitError, match="processor time"):
         call(child, "processor_time", 1)
