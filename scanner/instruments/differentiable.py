@@ -161,9 +161,7 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
     flat = unsaturated(written) if objective is Objective.MARGIN else written
     logits = find_logits(flat, settings.logits)
     image = model.identity.inputs[0].name
-    of, whole = logits.value, flat
-    if logits.single is not None:
-        of, whole = two_scores.BOTH, two_scores.doubled(flat, logits.value)
+    whole, of = two_scores.scored(flat, logits)
     gradient = gradient_model(whole, of=of, with_respect_to=[image], objective=objective)
     session = runtime.open_session(
         model.serialise(gradient.proto), settings.device, settings.threads
