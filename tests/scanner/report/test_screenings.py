@@ -121,23 +121,6 @@ def test_sarif_is_what_the_schema_says_and_fails_for_what_lies_far_out() -> None
     assert len({str(entry["partialFingerprints"]) for entry in found}) == 4
 
 
-@pytest.mark.parametrize("numbers", [(), (3, 5)])
-def test_a_page_names_the_inputs_and_carries_the_numbers(numbers: tuple[int, ...]) -> None:
-    page = rendered("html", *numbers)
-    data = page.split('id="results">')[1].split("</script>")[0]
-    assert len(json.loads(data)["found"]) == len(numbers)
-    assert all(f"{number}.png</td>" in page for number in numbers)
-    assert ("Inputs that stand out" in page) == bool(numbers)
-
-
-def test_a_page_obeys_no_name() -> None:
-    hostile = dataclasses.replace(scenes.screened(), name="</script><script>alert(1)</script>")
-    shown, sheet = report.named("html"), Sheet()
-    assert isinstance(shown, ScreeningReport)
-    shown.render_screening(scenes.screening(hostile), sheet)
-    assert "<script>alert" not in sheet.text.getvalue()
-
-
 def test_discoveries_are_told() -> None:
     whole = dataclasses.replace(
         scenes.screening(scenes.screened()), discoveries=Discoveries(share=0.1, count=0)
