@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.instruments.differentiable import Differentiable
-from scanner.mending import triggers, variations
-from scanner.mending.forward import Forward
+from scanner.mending import levelling, triggers, variations
+from scanner.mending.forward import Forward, flat_graph
 from scanner.mending.trainable import trainable
 from scanner.mending.triggers import Found
 from scanner.modelfile.model import Model
@@ -81,6 +81,7 @@ def rounds(  # noqa: PLR0913, PLR0917 - who learns what from whom
     hunts = [_Hunt(target, images, settings) for target in targets]
     course = _Course(images, teacher, targets)
     now, total = model, ROUNDS * _STEPS
+    last = levelling.last_layer(flat_graph(model), teacher.scores(images[:1]).shape[1])
     for number in range(ROUNDS):
         searched = triggers.differentiated(now, settings)
         found = [group for hunt in hunts for group in hunt.follow(searched)]
@@ -88,7 +89,10 @@ def rounds(  # noqa: PLR0913, PLR0917 - who learns what from whom
         for step in range(number * _STEPS, (number + 1) * _STEPS):
             # Down to nothing along a cosine, so that it ends where it is calm.
             rate = _RATE * (1 + math.cos(math.pi * step / total)) / 2
-            student.descend(*course.batch(generator), rate)
+            shown, wanted = course.batch(generator)
+            student.descend(shown, wanted, rate)
+            if last is not None:
+                levelling.level(student.values[last.weights], last.axis, targets)
         values = {name: value.copy() for name, value in student.values.items()}
         yield Lesson(values, tuple(trigger for group in found for trigger in group))
         now = rebuilt(values)
