@@ -30,8 +30,8 @@ Floats = npt.NDArray[np.float32]
 Rebuilt = Callable[[dict[str, Floats]], Model]
 """Returns a model with other numbers in its tensors."""
 
-ROUNDS = 3
-_STEPS = 100
+ROUNDS = 5
+_STEPS = 70
 _KEPT, _BATCH = 64, 16  # images of a step that are to be answered as before, and under triggers
 _RATE = 1e-3
 _OF_THE_TARGET = 1 / 3  # share of the images to be answered as before that are of a target class
