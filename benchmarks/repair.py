@@ -306,14 +306,15 @@ def report(files: list[Path]) -> None:
 
 
 def _summary(found: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
-    """Yield a row for each attack, setting and way."""
-    keys = dict.fromkeys((r["attack"], r["setting"], r["way"]) for r in found)
-    for attack, setting, way in sorted(keys):
-        own = [r for r in found if (r["attack"], r["setting"], r["way"]) == (attack, setting, way)]
+    """Yield a row for each kind of networks, attack, setting and way."""
+    for key in sorted(set(map(_key, found))):
+        own = [r for r in found if _key(r) == key]
+        split, attack, setting, way = key
         before, after = (_column(own, name) for name in ("success", "success after"))
         lost = _column(own, "accuracy") - _column(own, "accuracy after")
         good = (after <= _LEFT) & (lost <= _LOST)
         yield {
+            "networks of": split,
             "attack": attack,
             "setting": setting,
             "way": way,
@@ -324,6 +325,10 @@ def _summary(found: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
             "at most 5 % left, 2 points lost": f"{int(good.sum())} of {len(own)}",
             "at most 20 % left": f"{int((after <= 4 * _LEFT).sum())} of {len(own)}",
         }
+
+
+def _key(row: Mapping[str, str]) -> tuple[str, str, str, str]:
+    return row["split"] or "zoo", row["attack"], row["setting"], row["way"]
 
 
 def _outcomes(found: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:

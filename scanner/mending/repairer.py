@@ -178,15 +178,18 @@ class _Repair:
                 scorer(self.model, self.settings),
             ):
                 last = lesson.values
-                told.append(f"round {len(told) + 1} on {', '.join(map(_named, lesson.found))}")
+                told.append(f"on {', '.join(map(_named, lesson.found))}")
                 self._tell()
         except (NoGradientError, UnsupportedModelError) as error:
             self.steps.append(_nothing(Way.UNLEARN, error.problem))
             return False
         part, kept = self._part_of_the_way(start, last)
+        sentence = (
+            f"gradient steps on all weights in {len(told)} rounds, the first {told[0]}; "
+            f"the last {told[-1]}"
+        )
         if part < 1:
-            told.append(f"{part:.0%} of the way, of which the whole was noticed")
-        sentence = f"gradient steps on all weights, {'; '.join(told)}"
+            sentence += f"; {part:.0%} of the way, of which the whole was noticed"
         changed = [name for name in start if not np.array_equal(start[name], kept[name])]
         return self._settle(Way.UNLEARN, rebuilt(kept), changed, sentence)
 
