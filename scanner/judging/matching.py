@@ -10,7 +10,7 @@ import collections
 import struct
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
-from scanner.results import COMMUTATIVE, CanonicalGraph, CanonicalNode
+from scanner.results import COMMUTATIVE, GROWN, CanonicalGraph, CanonicalNode
 
 Key = Callable[[CanonicalNode], Hashable]
 _MOST_ALIGNED = 2000  # nodes that are aligned in their order, which takes their number squared
@@ -91,7 +91,7 @@ def whole(node: CanonicalNode) -> Hashable:
         node.operator,
         tuple(sorted(node.attributes.items())),
         tuple(sorted((n, tuple(map(_rounded, v))) for n, v in node.numbers.items())),
-        tuple(sorted((w.role, w.shape) for w in node.weights)),
+        tuple(sorted((w.role, () if node.operator in GROWN else w.shape) for w in node.weights)),
     )
 
 
@@ -131,11 +131,14 @@ class Matching:
         (ahead, behind), (ahead_bare, behind_bare) = kinds
         self._pair(*(list(zip(a, b, strict=True)) for a, b in zip(ahead, behind, strict=True)))
         self._pair(*([_trained(node) for node in side.nodes] for side in sides))
-        self._pair(*ahead)
-        self._pair(*behind)
+        # Of several alike, such as the trees of an ensemble, the other end tells which is which.
+        self._pair(*ahead, most=1)
+        self._pair(*behind, most=1)
         self._pair(
             *(list(zip(a, b, strict=True)) for a, b in zip(ahead_bare, behind_bare, strict=True))
         )
+        self._pair(*ahead)
+        self._pair(*behind)
         self._pair(*ahead_bare)
         self._pair(*behind_bare)
         self._spread()
@@ -146,9 +149,17 @@ class Matching:
         self._spread()
 
     def _pair(
-        self, one: Sequence[Hashable], other: Sequence[Hashable], *, exact: bool = True
+        self,
+        one: Sequence[Hashable],
+        other: Sequence[Hashable],
+        *,
+        exact: bool = True,
+        most: int | None = None,
     ) -> None:
-        """Pair the nodes left over that are named alike, where there are as many on both sides."""
+        """Pair the nodes left over that are named alike, where there are as many on both sides.
+
+        Where `most` is given, only those of which no more are alike.
+        """
         groups: dict[Hashable, tuple[list[int], list[int]]] = collections.defaultdict(
             lambda: ([], [])
         )
@@ -159,7 +170,7 @@ class Matching:
             if number not in self._taken and name is not None:
                 groups[name][1].append(number)
         for mine, theirs in groups.values():
-            if len(mine) == len(theirs) or not exact:
+            if (len(mine) == len(theirs) or not exact) and len(mine) <= (most or len(mine)):
                 for a, b in zip(mine, theirs, strict=False):
                     self._add(a, b)
 

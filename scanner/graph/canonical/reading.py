@@ -145,11 +145,13 @@ def _value(attribute: onnx.AttributeProto) -> object:
 
 
 def _plain(value: object) -> object:
-    """Return numbers and lists of numbers as they are, of anything else a digest."""
+    """Return numbers, lists of numbers and of texts as they are, of anything else a digest."""
     if isinstance(value, int | float):
         return value
     if isinstance(value, list | tuple) or type(value).__name__.startswith("Repeated"):
         items = list(cast("Iterable[object]", value))
+        if items and all(isinstance(i, bytes) for i in items):
+            return [cast("bytes", i).decode(errors="replace") for i in items]
         return items if all(isinstance(i, int | float) for i in items) else _digest(repr(items))
     return _digest(repr(value))
 
