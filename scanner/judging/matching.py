@@ -169,18 +169,33 @@ class Matching:
         for number, name in enumerate(other):
             if number not in self._taken and name is not None:
                 groups[name][1].append(number)
-        for mine, theirs in groups.values():
-            if (len(mine) == len(theirs) or not exact) and len(mine) <= (most or len(mine)):
-                for a, b in zip(mine, theirs, strict=False):
-                    self._add(a, b)
+        fitting = [
+            (mine, theirs)
+            for mine, theirs in groups.values()
+            if (len(mine) == len(theirs) or not exact) and len(mine) <= (most or len(mine))
+        ]
+        # Those of which there is one settle some of those of which there are several.
+        fitting.sort(key=lambda both: len(both[0]) > 1)
+        settle = bool(fitting) and len(fitting[-1][0]) > 1
+        for mine, theirs in fitting:
+            self._pair_in_order(mine, theirs, settle=settle)
+
+    def _pair_in_order(self, mine: Sequence[int], theirs: Sequence[int], *, settle: bool) -> None:
+        """Pair nodes that are named alike, and if asked what each pair settles around it."""
+        for a in mine:
+            b = next((b for b in theirs if b not in self._taken), None)
+            if a not in self.pairs and b is not None:
+                self._add(a, b)
+                if settle:
+                    self._spread([(a, b)])
 
     def _add(self, one: int, other: int) -> None:
         self.pairs[one] = other
         self._taken.add(other)
 
-    def _spread(self) -> None:
+    def _spread(self, seeds: Sequence[tuple[int, int]] = ()) -> None:
         """Pair what the only unpaired neighbours of a pair at one place are."""
-        waiting = list(self.pairs.items())
+        waiting = [*seeds] or list(self.pairs.items())
         for one, other in waiting:  # the list grows while it is walked
             for a, b in (*self._makers(one, other), *self._readers(one, other)):
                 self._add(a, b)
