@@ -27,6 +27,7 @@ _FORESTS = ("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor")
 _PARTS = ("nodes_", "class_", "target_", "leaf_")
 _OF_TREES = ("tree_roots", "membership_values", "base_values", "base_values_as_tensor")
 _COUNTS = frozenset({"nodes_hitrates", "nodes_hitrates_as_tensor"})  # of the training; no say
+_LEAF = "LEAF"
 _COLUMNS = 4
 
 
@@ -82,7 +83,10 @@ def _forest(step: Step) -> Iterator[tuple[str, Array]]:
         for name in _COUNTS.intersection(names):
             del step.attributes[name]
         if length:
-            yield part.removesuffix("_"), _digested(list(zip(*lines, strict=True)))
+            # Of a leaf there is nothing but its place, which the nodes before it tell.
+            entries = [entry for entry in zip(*lines, strict=True) if _LEAF not in entry]
+            if entries:
+                yield part.removesuffix("_"), _digested(entries)
     for name in _OF_TREES:
         array = _array(step, name)
         if array is not None and array.size:
