@@ -27,7 +27,9 @@ _JUMP = 0.5
 hand the largest step of eight was 0.51, of 24 it is 0.2."""
 
 
-def moves_by_degrees(run: Run, alone: Array, image: Array, others: Array, fixed: int | None) -> bool:
+def moves_by_degrees(
+    run: Run, alone: Array, image: Array, others: Array, fixed: int | None
+) -> bool:
     """Whether nothing but what the company shows changes an answer, and changes it by degrees.
 
     Args:

@@ -207,7 +207,8 @@ def _told(
     for name in sorted({*node.numbers, *other.numbers}):
         mine, theirs = node.numbers.get(name, ()), other.numbers.get(name, ())
         if not _near(mine, theirs, tolerance):
-            trained = name == "constant" and relation in _RETRAINED
+            # What a number must equal is written by hand.
+            trained = name == "constant" and relation in _RETRAINED and node.operator != "Equal"
             cut = tolerance == _QUANTISED and name in {"min", "max"}
             about = name in fitted and _about(mine, theirs)
             yield _change(
@@ -223,7 +224,7 @@ def _told(
 def _about(mine: Sequence[float], theirs: Sequence[float]) -> bool:
     """Whether numbers are of one sign and nearly one size, or one of the two are several."""
     return not (mine and theirs) or all(
-        0 < a * b and max(a / b, b / a) <= _SIZE for a, b in zip(mine, theirs, strict=True)
+        a * b > 0 and max(a / b, b / a) <= _SIZE for a, b in zip(mine, theirs, strict=True)
     )
 
 

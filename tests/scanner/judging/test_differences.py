@@ -154,3 +154,44 @@ def test_other_networks_cannot_be_compared(reference: onnx.ModelProto, reason: s
     found = beside(models.plain(), reference)
     assert reason in found.obstacle
     assert (found.grave, found.changes, found.weights) == (False, (), None)
+
+
+def refusing(level: float, seed: int, operator: str = "Less") -> onnx.ModelProto:
+    """A plain model whose scores are taken back where the best one is below a level."""
+    model = models.plain(seed=seed)
+    model.graph.node[-1].output[0] = "scores"
+    model.graph.initializer.append(
+        numpy_helper.from_array(np.array([[level]], np.float32), "level")
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "last"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.float32), "nothing"))
+    model.graph.node.extend([
+        helper.make_node("ReduceMax", ["scores"], ["best"], name="best", axes=[1]),
+        helper.make_node(operator, ["best", "level"], ["unsure"], name="unsure"),
+        helper.make_node("Where", ["unsure", "nothing", "scores"], ["logits"], name="refuse"),
+    ])  # fmt: skip
+    return model
+
+
+def test_a_threshold_that_was_fitted_to_another_training_is_no_gate() -> None:
+    found = beside(refusing(3.3, 1), refusing(3.5, 2))
+    (change,) = found.changes
+    assert (change.kind, change.node) == (Kind.CONSTANT, "unsure")
+    assert change.explained
+    assert not found.grave
+
+
+@pytest.mark.parametrize(
+    ("suspect", "reference"),
+    [
+        (refusing(3.3, 1), refusing(3.5, 1)),  # the same weights: nothing was fitted to others
+        (refusing(9.0, 1), refusing(3.5, 2)),
+        (refusing(-3.3, 1), refusing(3.5, 2)),
+        (refusing(3.3, 1, "Equal"), refusing(3.5, 2, "Equal")),  # no level is fitted so
+        (refusing(3.3, 1, "Greater"), refusing(3.5, 2)),
+    ],
+)
+def test_another_threshold_is_a_difference(
+    suspect: onnx.ModelProto, reference: onnx.ModelProto
+) -> None:
+    assert beside(suspect, reference).grave
