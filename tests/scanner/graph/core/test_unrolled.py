@@ -126,7 +126,7 @@ def test_a_scan_over_the_images_has_one_turn_for_one_image() -> None:
     proto = scanning("batch")
     flat = unrolled(proto)
     assert "Scan" not in operators(flat)
-    x = np.float32([[1, 2, 3]])
+    x = np.array([[1, 2, 3]], np.float32)
     for one, other in zip(answers(proto, x), answers(flat, x), strict=True):
         np.testing.assert_array_equal(one, other)
 
