@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from scanner.judging import weights
-from scanner.judging.matching import Matching, Side
+from scanner.judging.matching import Matching, Side, is_pick
 from scanner.results import (
     COMMUTATIVE,
     GROWN,
@@ -43,11 +43,13 @@ _CALIBRATED = "it may have been fitted to the trained weights"
 _SIZE = 2.0  # times: two trainings on the same data fit a number to about the same
 # Numbers that people fit to a trained network: levels of its scores, ranges and steps of codes.
 _FITTED = {
-    **dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual"), ("A", "B")),
+    **dict.fromkeys(("Div", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Sub"), ("A", "B")),
     "Clip": ("min", "max"),
     "DequantizeLinear": ("x_scale", "x_zero_point"),
     "QuantizeLinear": ("y_scale", "y_zero_point"),
+    "Where": ("X", "Y"),
 }
+_BODY = "; weights "  # between what the graph of a body is and what its weights are
 _RETRAINED = frozenset({Relation.FINE_TUNED, Relation.UNRELATED})
 
 
@@ -202,7 +204,7 @@ def _told(
     for name in sorted({*node.attributes, *other.attributes}):
         own, their = node.attributes.get(name, ""), other.attributes.get(name, "")
         if own != their:
-            why = _CALIBRATED if name in fitted and own and their else ""
+            why = _why(node, name, own, their) if relation in _RETRAINED else ""
             yield _change(Kind.ATTRIBUTE, node, f"{name} {own}", f"{name} {their}", why)
     for name in sorted({*node.numbers, *other.numbers}):
         mine, theirs = node.numbers.get(name, ()), other.numbers.get(name, ())
@@ -219,6 +221,16 @@ def _told(
                 _TRAINED if trained else _CUT if cut else _CALIBRATED if about else "",
             )
     yield from _shapes(node, other, relation, fitted)
+
+
+def _why(node: CanonicalNode, name: str, own: str, their: str) -> str:
+    """Say what explains that a node of a network that was trained anew was told something else."""
+    if name in _FITTED.get(node.operator, ()) and own and their:
+        return _CALIBRATED
+    if is_pick(node, name, own) and is_pick(node, name, their):
+        return _TRAINED
+    bodies = [text.partition(_BODY) for text in (own, their)]
+    return _TRAINED if bodies[0][:2] == bodies[1][:2] and bodies[0][1] else ""
 
 
 def _about(mine: Sequence[float], theirs: Sequence[float]) -> bool:

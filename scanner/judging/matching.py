@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from scanner.results import COMMUTATIVE, GROWN, CanonicalGraph, CanonicalNode
 
 Key = Callable[[CanonicalNode], Hashable]
+_PICKED = {"Gather": "indices", "ai.onnx.ml.ArrayFeatureExtractor": "input 1"}
 _MOST_ALIGNED = 2000  # nodes that are aligned in their order, which takes their number squared
 Use = tuple[int, int]
 """Who reads a value, and at which place."""
@@ -85,11 +86,16 @@ def operator(node: CanonicalNode) -> Hashable:
     return node.operator
 
 
+def is_pick(node: CanonicalNode, name: str, value: str) -> bool:
+    """Whether an attribute says which features of several are read, which may be learnt."""
+    return _PICKED.get(node.operator) == name and "," in value
+
+
 def whole(node: CanonicalNode) -> Hashable:
     """Return what a node is and was told, its weights by their shapes."""
     return (
         node.operator,
-        tuple(sorted(node.attributes.items())),
+        tuple(sorted((n, v) for n, v in node.attributes.items() if not is_pick(node, n, v))),
         tuple(sorted((n, tuple(map(_rounded, v))) for n, v in node.numbers.items())),
         tuple(sorted((w.role, () if node.operator in GROWN else w.shape) for w in node.weights)),
     )

@@ -38,7 +38,6 @@ _TRAINED: dict[str, tuple[int, ...]] = {
     "PRelu": (1,),
     "RNN": (1, 2, 3),
 }
-_PICKER = f"{classical.DOMAIN}ArrayFeatureExtractor"  # which features are read may be learnt
 _ROLES = {(layers.LINEAR, 1): "weight", (layers.LINEAR, 2): "bias", ("Conv", 1): "weight",
           ("Conv", 2): "bias"}  # fmt: skip
 # What changes no number: hints, and what other attributes say already.
@@ -167,8 +166,7 @@ def _told(plan: Plan, step: Step) -> _Told:
             continue
         role = _role(step.operator, slot)
         by_role = slot in _TRAINED.get(step.operator, ()) and array.dtype.kind == "f"
-        chosen = step.operator == _PICKER and array.dtype.kind in "iu"
-        if array.size and (by_role or (array.size > 1 and (array.dtype.kind == "f" or chosen))):
+        if array.size and (by_role or (array.size > 1 and array.dtype.kind == "f")):
             trained[role] = name
         else:
             _tell(role, array, attributes, figures)
