@@ -116,7 +116,9 @@ def answers(proto: onnx.ModelProto, x: Array) -> list[Array]:
 )
 def test_what_is_written_out_computes_the_same(proto: onnx.ModelProto) -> None:
     x = np.random.default_rng(7).normal(0, 1, (ROWS, COLUMNS)).astype(np.float32)
+    before = proto.SerializeToString(deterministic=True)
     flat = unrolled(proto)
+    assert proto.SerializeToString(deterministic=True) == before
     assert not operators(flat) & {"Loop", "Scan"}
     for one, other in zip(answers(proto, x), answers(flat, x), strict=True):
         np.testing.assert_array_equal(one, other)
