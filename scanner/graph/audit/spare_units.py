@@ -4,6 +4,7 @@ Pruning leaves such units, with weights that were trained; whoever widens a laye
 others. What they hold is looked at as what nothing reads.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from scanner.graph.audit import views
 from scanner.graph.core.structure import Uses, attribute
 from scanner.modelfile.domains import STANDARD_DOMAINS
 
@@ -55,9 +57,13 @@ def _weights(node: onnx.NodeProto, uses: Uses) -> Array | None:
     if node.op_type not in _LAYERS or node.domain not in STANDARD_DOMAINS or len(node.input) <= 1:
         return None
     tensor = uses.constants.get(node.input[1])
-    if tensor is None or len(tensor.dims) < _MATRIX or not tensor.raw_data:
+    numbers = None if tensor is None else views.numbers(tensor)
+    # A file may say more of a tensor's size than it holds.
+    if tensor is None or numbers is None or math.prod(tensor.dims) != numbers.size:
         return None
-    array = numpy_helper.to_array(tensor)
+    if len(tensor.dims) < _MATRIX or not numbers.size or min(tensor.dims) <= 0:
+        return None
+    array = numbers.reshape(tuple(tensor.dims))
     turned = node.op_type == "Gemm" and attribute(node, "transB", 0)
     if node.op_type != "Conv" and not turned:
         return array.T if array.ndim == _MATRIX else None

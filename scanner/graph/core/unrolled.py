@@ -47,7 +47,8 @@ def _unroll(model: onnx.ModelProto) -> bool:
     nodes: list[onnx.NodeProto] = []
     found = False
     for node in model.graph.node:
-        turns = _turns(node, uses, facts, model.graph) if _is_loop(node) else None
+        known = _is_loop(node) and _is_whole(node, attribute(node, "body"))
+        turns = _turns(node, uses, facts, model.graph) if known else None
         body = attribute(node, "body") if turns is not None else None
         if turns is None or body is None or turns * len(body.node) + len(nodes) > _MOST_NODES:
             nodes.append(node)
@@ -58,6 +59,21 @@ def _unroll(model: onnx.ModelProto) -> bool:
     del model.graph.node[:]
     model.graph.node.extend(kept.node)
     return found
+
+
+def _is_whole(node: onnx.NodeProto, body: onnx.GraphProto | None) -> bool:
+    """Whether a loop gives its body what that takes, and takes all that it gives."""
+    if body is None or len(body.input) != len(node.input):
+        return False
+    if node.op_type == "Loop":
+        return len(node.input) > 1 and len(body.output) == 1 + len(node.output)
+    count = int(attribute(node, "num_scan_inputs", 0))
+    lists = [attribute(node, f"scan_input_{name}", []) for name in ("axes", "directions")]
+    return (
+        0 < count <= len(node.input)
+        and len(body.output) == len(node.output)
+        and all(len(each) in (0, count) for each in lists)
+    )
 
 
 def _turns(node: onnx.NodeProto, uses: Uses, facts: Facts, graph: onnx.GraphProto) -> int | None:
@@ -76,7 +92,7 @@ def _of_loop(node: onnx.NodeProto, uses: Uses) -> int | None:
     while (maker := inner.producer(value)) is not None and maker.op_type == "Identity":
         value = maker.input[0]
     always = value == body.input[1].name or bool(inner.scalar(value))
-    return int(most) if always else None
+    return int(most) if always and float(most).is_integer() else None
 
 
 def _of_scan(node: onnx.NodeProto, facts: Facts, graph: onnx.GraphProto) -> int | None:

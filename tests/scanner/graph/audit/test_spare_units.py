@@ -92,3 +92,12 @@ def test_noise_in_them_is_told_and_pruned_units_are_not() -> None:
         o for o in carried.observe(loaded, loaded.SerializeToString()) if o.code == "carried-data"
     )
     assert "8 units that the next layer does not read" in found.sentence
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_tensor_of_another_size_than_it_says_is_passed_over(place: int) -> None:
+    model = two_layers(*layers(8), "Relu")
+    model.graph.initializer[place].raw_data += b"1234"
+    assert not list(spare_units.rows(model.graph))
+    model.graph.initializer[place].dims[:] = [0, 40]
+    assert not list(spare_units.rows(model.graph))

@@ -155,3 +155,13 @@ def test_a_loop_of_unknown_or_great_length_stays(proto: onnx.ModelProto) -> None
 def test_a_graph_without_loops_is_left_as_it_is() -> None:
     proto = model(helper.make_node("Relu", ["x"], ["y"]), outputs=("y",))
     assert unrolled(proto) is proto
+
+
+@pytest.mark.parametrize("part", ["input", "output"])
+@pytest.mark.parametrize("proto", [scanning(), looping()])
+def test_a_loop_that_contradicts_its_body_stays(proto: onnx.ModelProto, part: str) -> None:
+    broken = onnx.ModelProto()
+    broken.CopyFrom(proto)
+    body = next(a.g for a in broken.graph.node[-1].attribute if a.name == "body")
+    del getattr(body, part)[-1]
+    assert operators(unrolled(broken)) & {"Loop", "Scan"}
