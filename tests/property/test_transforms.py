@@ -42,7 +42,7 @@ from scanner.graph.core import (
     unrolled,
 )
 from scanner.graph.dormancy import bounds, odd_channels, rewired
-from scanner.graph.gradient import backward, nan_weights, real_input, unsaturated
+from scanner.graph.gradient import backward, float_twin, nan_weights, real_input, unsaturated
 from scanner.graph.layers import activations, head, logits, reductions, two_scores, weights
 from scanner.graph.logic import excerpt, unfold
 from scanner.graph.logic.gates import observe
@@ -123,6 +123,7 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     extract.upstream: lambda model: extract.upstream(model, ["activated"]),
     facts.infer: facts.infer,
     flatten.flatten: flatten.flatten,
+    float_twin.float_twin: float_twin.float_twin,
     head.head_input: lambda model: head.head_input(model, "logits"),
     logits.find_logits: logits.find_logits,
     mixing.default_numbers: lambda model: [
@@ -164,7 +165,9 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     shapes.value_types: shapes.value_types,
     spare_units.rows: lambda model: list(spare_units.rows(model.graph)),
     structure.captures: lambda model: structure.captures(model.graph),
-    two_scores.scored: lambda model: two_scores.scored(model, logits.find_logits(model)),
+    two_scores.scored: lambda model: two_scores.scored(
+        model, logits.Logits(value="logits", single=2)
+    ),
     unfold.unfold: unfold.unfold,
     unrolled.unrolled: unrolled.unrolled,
     unsaturated.unsaturated: unsaturated.unsaturated,
@@ -172,7 +175,10 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     usage.drawn: usage.drawn,
     weights.linear_layers: weights.linear_layers,
 }
-ITSELF = {flatten.flatten, real_input.real_input, unrolled.unrolled, unsaturated.unsaturated}
+ITSELF = {
+    flatten.flatten, float_twin.float_twin, real_input.real_input, unrolled.unrolled,
+    unsaturated.unsaturated,
+}  # fmt: skip
 """Transforms that return their argument where nothing is left to do."""
 
 
