@@ -13,12 +13,13 @@ from scanner.judging.recipes import Attack, Condition, Recipe, Recipes, Stranger
 from scanner.results import Comparison, Skip, Verdict
 from scanner.settings import Budget, Settings
 
-SEARCH, MAP = "neural_cleanse", "source_dependent"
+SEARCH, OTHER, MAP = "neural_cleanse", "head", "source_dependent"
 BESIDE_ONE = Condition(
     images=False,
     references=1,
     classes=12,
     units={SEARCH: 2.0},
+    together=1.0,
     recipes=tuple(Recipe(name=f"recipe {i}", reached=(i / 40, i / 20)) for i in range(20)),
     attacks=(
         Attack(name="patch", reached=(0.1, 1.0, 1.5, 2.0)),
@@ -67,31 +68,80 @@ def test_who_stands_out_further_is_never_less_suspicious(low: float, further: fl
     assert far.overall >= near.overall
 
 
+def number(value: float) -> Comparison:
+    """What a detector says that knows no classes."""
+    return dataclasses.replace(compared(MAP, None), alone=value)
+
+
 def test_the_detector_that_says_most_speaks() -> None:
     both = dataclasses.replace(BESIDE_ONE, units={SEARCH: 2.0, MAP: 0.5})
-    search, moved = compared(SEARCH, 1.0), dataclasses.replace(compared(MAP, None), alone=2.0)
+    search, moved = compared(SEARCH, 1.0), number(2.0)
     found = place(search, moved, condition=both)
-    assert found.place.size == 4.0
+    assert (found.place.size, found.foremost) == (4.0, None)
     assert found.sentence == moved.sentence
     assert found.whole
     assert not place(search, condition=both).whole
 
 
+def test_what_detectors_say_of_one_class_is_added_up() -> None:
+    """In the unit of such sums; what one of them finds ordinary takes nothing off."""
+    units = {SEARCH: 2.0, OTHER: 0.5}
+    three = dataclasses.replace(BESIDE_ONE, units=units, together=1.5)
+    for other, size in ((0.4, (0.5 + 0.8) / 1.5), (0.0, 0.5 / 1.5), (-3.0, 0.5 / 1.5)):
+        found = place(compared(SEARCH, 1.0), compared(OTHER, other), condition=three)
+        assert found.place.size == pytest.approx(size)
+        assert found.foremost == 3
+    apart = place(compared(SEARCH, 1.0), compared(OTHER, 0.4, target=5), condition=three)
+    assert (apart.place.size, apart.foremost) == (pytest.approx(0.8 / 1.5), 5)
+
+
+def test_a_sentence_is_about_the_class_that_stands_out() -> None:
+    """Where no detector by itself names the class that they name together, its name is all."""
+    search, other = (_of_three(rule, second) for rule, second in ((SEARCH, 4), (OTHER, 5)))
+    both = dataclasses.replace(BESIDE_ONE, units={SEARCH: 1.0, OTHER: 1.0})
+    found = place(search, other, condition=both)
+    assert (found.foremost, found.place.size) == (3, pytest.approx(1.8))
+    assert found.sentence == f"class 3 stands out ({SEARCH})"
+
+
+def _of_three(rule: str, first: int) -> Comparison:
+    """What a detector says that finds one class foremost, and class 3 next to it."""
+    said = compared(rule, 1.0, target=first)
+    rows = (
+        *said.evidence.classes,
+        dataclasses.replace(said.evidence.classes[0], class_id=3, above=0.9),
+    )
+    return dataclasses.replace(said, evidence=dataclasses.replace(said.evidence, classes=rows))
+
+
 def test_beside_a_reference_a_number_speaks_for_itself() -> None:
-    moved = dataclasses.replace(compared(MAP, 0.1), alone=2.0)
-    assert recipes.standing_out(moved, references=1) == 2.0
-    searched = dataclasses.replace(compared(SEARCH, 0.1), alone=2.0)
-    assert recipes.standing_out(searched, references=1) == 0.1
-    assert recipes.standing_out(searched, references=0) == 2.0
+    assert recipes.scores(number(2.0), references=1) == {None: 2.0}
+    searched = compared(SEARCH, 0.1)
+    assert recipes.scores(searched, references=1) == {3: 0.1, 8: -1.0, 9: -1.0}
+    rows = tuple(dataclasses.replace(row, ahead=0.2) for row in searched.evidence.classes)
+    alone = dataclasses.replace(searched.evidence, classes=rows)
+    alone_too = dataclasses.replace(searched, evidence=alone)
+    assert recipes.scores(alone_too, references=0) == dict.fromkeys((3, 8, 9), 0.2)
+
+
+def test_of_two_classes_the_other_is_the_level() -> None:
+    searched = compared(SEARCH, 0.1)
+    two = dataclasses.replace(searched.evidence, classes=searched.evidence.classes[:2])
+    found = recipes.scores(dataclasses.replace(searched, evidence=two), references=1)
+    assert found == {3: pytest.approx(1.1), 8: 0.0}
+    one = dataclasses.replace(searched.evidence, classes=searched.evidence.classes[:1])
+    assert not recipes.scores(dataclasses.replace(searched, evidence=one), references=1)
 
 
 def test_beside_references_that_cannot_be_compared_nothing_is_said() -> None:
     """The suspect by itself is not what networks beside a reference are."""
     alone = dataclasses.replace(compared(SEARCH, 0.1), alone=2.0, statistic=None)
-    rows = tuple(dataclasses.replace(row, above=None) for row in alone.evidence.classes)
+    rows = tuple(dataclasses.replace(row, above=None, ahead=2.0) for row in alone.evidence.classes)
     alone = dataclasses.replace(alone, evidence=dataclasses.replace(alone.evidence, classes=rows))
-    assert recipes.standing_out(alone, references=1) is None
-    assert recipes.standing_out(alone, references=0) == 2.0
+    assert recipes.furthest([alone], {SEARCH: 1.0}, 1.0, references=1) is None
+    found = recipes.furthest([alone], {SEARCH: 1.0}, 1.0, references=0)
+    assert found is not None
+    assert found.size == 2.0
 
 
 def test_of_more_classes_than_were_measured_nothing_is_said() -> None:
