@@ -11,11 +11,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from scanner.instruments import universal
+from scanner.instruments import class_sizes, universal
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.differentiable import Differentiable, Floats
 from scanner.results import (
+    Comparison,
     Contribution,
+    Description,
     Measurement,
     Observation,
     Part,
@@ -94,6 +96,10 @@ class UniversalPerturbation(Detector):
             by_class=found.profile,
             observations=() if found.shown is None else (_note(found),),
         )
+
+    def describe(self, measurement: Measurement, comparison: Comparison) -> Description:
+        """Return what was searched on, and the sizes class by class."""
+        return class_sizes.described(measurement, comparison, "pattern", "{:.1%}".format)
 
 
 def _note(found: universal.Searched) -> Observation:

@@ -11,12 +11,14 @@ from typing import ClassVar
 import numpy as np
 
 from scanner.errors import NoImagesError
-from scanner.instruments import universal
+from scanner.instruments import class_sizes, universal
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.differentiable import Differentiable, Floats
 from scanner.instruments.trigger import channel_axis
 from scanner.results import (
+    Comparison,
     Contribution,
+    Description,
     Measurement,
     Observation,
     Part,
@@ -157,6 +159,10 @@ class UniversalWarp(Detector):
             by_class=found.profile,
             observations=() if found.shown is None else (_note(found),),
         )
+
+    def describe(self, measurement: Measurement, comparison: Comparison) -> Description:
+        """Return what was searched on, and the sizes class by class."""
+        return class_sizes.described(measurement, comparison, "warp (px)", "{:.2f}".format)
 
 
 def _note(found: universal.Searched) -> Observation:
