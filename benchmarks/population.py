@@ -278,12 +278,12 @@ def _beside(network: Network, references: Iterable[Network], name: str) -> Compa
 
 def condition(images: bool, references: int, draws: Sequence[Draw]) -> Condition:
     """Return what networks reach that were measured in one way."""
-    rules = [STATISTICS[name].rule for name in WAYS[images].statistics]
-    units = {rule: max(LEAST, _reach(draws, {rule: 1.0}, references)) for rule in rules}
-    by_class = {
-        d.rule: units[d.rule] for d in STATISTICS.values() if d.by_class and d.rule in units
-    }
-    together = max(1.0, _reach(draws, by_class, references))
+    used = [STATISTICS[name] for name in WAYS[images].statistics]
+    innocent = [draw for draw in draws if draw.network.clean]
+    units = {one.rule: max(LEAST, _of_rule(one.rule, references, innocent)) for one in used}
+    by_class = {one.rule: units[one.rule] for one in used if one.by_class}
+    sums = ((n, recipes.furthest(c, by_class, 1.0, references)) for n, c in innocent)
+    together = max(LEAST, _reach((n, own.size) for n, own in sums if own is not None))
     clean: dict[str, list[float]] = {}
     backdoored: dict[str, dict[str, list[float]]] = {}
     for network, comparisons in draws:
@@ -309,16 +309,33 @@ def condition(images: bool, references: int, draws: Sequence[Draw]) -> Condition
     )
 
 
-def _reach(draws: Sequence[Draw], units: Mapping[str, float], references: int) -> float:
-    """Return the most that clean networks reach, but for the recipe that reaches furthest.
+def _of_rule(rule: str, references: int, clean: Sequence[Draw]) -> float:
+    """Return the most that clean networks reach in one detector's statistic."""
+    return _reach(
+        (network, own[0])
+        for network, comparisons in clean
+        for comparison in comparisons
+        if comparison.rule == rule and (own := _outermost(comparison, references)) is not None
+    )
+
+
+def _outermost(comparison: Comparison, references: int) -> tuple[float, int | None] | None:
+    """Return how far a network stands out by one detector, and by which class."""
+    known = recipes.scores(comparison, references)
+    if not known:
+        return None
+    class_id = max(known, key=lambda one: known[one])
+    return known[class_id], class_id
+
+
+def _reach(found: Iterable[tuple[Network, float]]) -> float:
+    """Return the largest figure, but for the recipe that reaches furthest.
 
     One recipe whose searches go astray would else blind every scan of another.
     """
     furthest: dict[str, float] = {}
-    for network, comparisons in draws:
-        own = recipes.furthest(comparisons, units, 1.0, references) if network.clean else None
-        if own is not None:
-            furthest[network.recipe] = max(own.size, furthest.get(network.recipe, 0.0))
+    for network, figure in found:
+        furthest[network.recipe] = max(figure, furthest.get(network.recipe, 0.0))
     return sorted(furthest.values())[-2]
 
 
@@ -430,10 +447,10 @@ def _rows(
             comparison = _beside(network, chosen, name)
             if comparison is None:
                 continue
-            own = recipes.furthest([comparison], {comparison.rule: 1.0}, 1.0, references)
+            own = _outermost(comparison, references)
             if own is not None:
                 draws = found.setdefault(kind, {}).setdefault(network.truth["sha256"], [])
-                draws.append((network, own.size, own.class_id))
+                draws.append((network, *own))
     clean = [[d for _, d, _ in own] for own in found.get("clean", {}).values()]
     for kind, words in (("one", "all-to-one"), ("all-to-all", "all-to-all")):
         chosen_networks = list(found.get(kind, {}).values())

@@ -14,11 +14,12 @@ The recipes' backdoored networks say what silence is worth: how many of them sta
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from scanner.judging.arithmetic import FEWEST, above_the_rest, mean
+from scanner.judging.arithmetic import FEWEST, above_the_rest, mean, median
 from scanner.judging.ranks import Place
 from scanner.results import Comparison, Skip
 from scanner.settings import Budget, Settings
@@ -26,6 +27,7 @@ from scanner.values import from_json, frozen
 
 SHIPPED = Path(__file__).with_name("recipes.json")
 MOST_REFERENCES = 2  # beside more, a model is judged as beside so many
+SPREAD = 3.0  # chosen on the population's development recipes (docs/detection.md)
 
 
 @frozen
@@ -64,9 +66,9 @@ class Condition:
         classes: How many classes a network may have.
         units: The most that clean networks reach in each detector's statistic, but for the recipe
             that reaches furthest.
-        together: The same in the sum over detectors of what they say of one class, each in its
-            unit. A network's own statistic is the largest such sum in this unit, or that of a
-            detector that knows no classes, whichever is larger.
+        together: The same in the sum over detectors of what they say of one class (`furthest`). A
+            network's own statistic is the largest such sum in this unit, or that of a detector that
+            knows no classes, whichever is larger.
         recipes: The clean networks.
         attacks: The backdoored ones.
     """
@@ -191,7 +193,8 @@ def furthest(
 
     What the detectors say of a class, each in its unit, is added up: by chance they seldom point at
     the same one. Nothing is taken off for a class that one of them finds ordinary, since no trigger
-    shows in all of them.
+    shows in all of them. A detector says less where the other classes of the same comparison
+    scatter: its unit is sqrt(u^2 + (`SPREAD` m)^2), m their median distance from the level.
 
     Args:
         comparisons: What its detectors found.
@@ -199,17 +202,22 @@ def furthest(
         together: What they reach in the sum.
         references: How many clean models the suspect was compared with.
     """
-    known = [(c, own) for c in comparisons if c.rule in units and (own := scores(c, references))]
+    known = [
+        (c, _in_units(own, units[c.rule]))
+        for c in comparisons
+        if c.rule in units and (own := scores(c, references))
+    ]
     sums: dict[int | None, float] = {}
-    for comparison, own in known:
+    for _, own in known:
         for class_id, score in own.items():
-            unit = units[comparison.rule] * (1 if class_id is None else together)
+            unit = 1 if class_id is None else together
             sums[class_id] = sums.get(class_id, 0.0) + max(score, 0.0) / unit
     if not sums:
         return None
     class_id = max(sums, key=lambda one: sums[one])
-    says = [(own[class_id] / units[c.rule], c) for c, own in known if class_id in own]
-    loudest = max(says, key=lambda pair: pair[0])[1]
+    loudest, _ = max(
+        (pair for pair in known if class_id in pair[1]), key=lambda pair: pair[1][class_id]
+    )
     about = class_id in {None, loudest.evidence.target_class}
     return Furthest(
         size=sums[class_id],
@@ -232,6 +240,15 @@ def scores(comparison: Comparison, references: int) -> Mapping[int | None, float
         return {row.class_id: row.ahead for row in rows if row.ahead is not None}
     above = dict(comparison.scores)
     return dict(above.items() if len(above) >= FEWEST else above_the_rest(above).items())
+
+
+def _in_units(own: Mapping[int | None, float], unit: float) -> dict[int | None, float]:
+    """Return scores in the unit of their detector and of their own spread."""
+    known = list(own.values())
+    level = median(known)
+    spread = median([abs(score - level) for score in known]) if len(known) >= FEWEST else 0.0
+    whole = math.hypot(unit, SPREAD * spread)
+    return {class_id: score / whole for class_id, score in own.items()}
 
 
 def p_over_recipes(statistic: float, recipes: Sequence[Recipe]) -> float:
