@@ -28,6 +28,7 @@ def differences(
             reference = _averaged(known[1:], scale)
             difference = suspicion(known[0], scale) - suspicion(reference, scale)
             found.append((class_id, known, reference, difference))
+    known_ahead = ahead(suspect, scale)
     above = above_level({class_id: difference for class_id, _, _, difference in found})
     return [
         ClassDifference(
@@ -37,6 +38,7 @@ def differences(
             references=tuple(known[1:]),
             difference=difference,
             above=above[class_id],
+            ahead=known_ahead.get(class_id),
         )
         for class_id, known, reference, difference in found
     ]

@@ -27,7 +27,9 @@ from scanner.values import from_json, frozen
 
 SHIPPED = Path(__file__).with_name("recipes.json")
 MOST_REFERENCES = 2  # beside more, a model is judged as beside so many
-SPREAD = 3.0  # chosen on the population's development recipes (docs/detection.md)
+# Chosen on the population's development recipes (docs/detection.md).
+SPREAD = 3.0
+GRACE = 0.5
 
 
 @frozen
@@ -230,16 +232,21 @@ def furthest(
 def scores(comparison: Comparison, references: int) -> Mapping[int | None, float]:
     """Return, by class, how far a suspect stands out from its references, or else from itself.
 
-    A detector that knows no classes compares no two searches: its number speaks for itself, and
-    stands under None. Empty where no reference could be compared, or fewer than two classes.
+    Beside references a class stands out by no more than from its own model, and `GRACE`: where a
+    reference's search went astray, the suspect's class is an ordinary one among its own. A detector
+    that knows no classes compares no two searches: its number speaks for itself, and stands under
+    None. Empty where no reference could be compared, or fewer than two classes.
     """
     rows = comparison.evidence.classes
     if not rows:
         return {} if comparison.alone is None else {None: comparison.alone}
+    ahead: dict[int | None, float]
+    ahead = {row.class_id: row.ahead for row in rows if row.ahead is not None}
     if not references:
-        return {row.class_id: row.ahead for row in rows if row.ahead is not None}
+        return ahead
     above = dict(comparison.scores)
-    return dict(above.items() if len(above) >= FEWEST else above_the_rest(above).items())
+    above = above if len(above) >= FEWEST else above_the_rest(above)
+    return {one: min(value, ahead.get(one, value) + GRACE) for one, value in above.items()}
 
 
 def _in_units(own: Mapping[int | None, float], unit: float) -> dict[int | None, float]:

@@ -75,7 +75,7 @@ class ClassDifference:
         references: The figure of each.
         difference: By how much the suspect is more suspicious: a log-ratio, or a difference.
         above: The same, less the median over classes.
-        ahead: Without references, how much more suspicious it is than its model's median class.
+        ahead: How much more suspicious it is than the median class of its own model.
     """
 
     class_id: Index

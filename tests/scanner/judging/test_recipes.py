@@ -10,7 +10,7 @@ from judged import compared
 
 from scanner.judging import recipes, verdict
 from scanner.judging.recipes import Attack, Condition, Recipe, Recipes, Stranger
-from scanner.results import Comparison, Skip, Verdict
+from scanner.results import ClassDifference, Comparison, Skip, Verdict
 from scanner.settings import Budget, Settings
 
 SEARCH, OTHER, MAP = "neural_cleanse", "head", "source_dependent"
@@ -92,45 +92,58 @@ def test_what_detectors_say_of_one_class_is_added_up() -> None:
         assert found.place.size == pytest.approx(size)
         assert found.foremost == 3
     apart = place(compared(SEARCH, 1.0), compared(OTHER, 0.4, target=5), condition=three)
-    assert (apart.place.size, apart.foremost) == (pytest.approx(0.8 / 1.5), 5)
+    assert apart.place.size == pytest.approx(0.8 / 1.5)
+    assert apart.foremost == 5
+
+
+def test_where_other_classes_scatter_a_detector_says_less() -> None:
+    """Of 2, 0.5, 0 and -0.5 the median is 0.25, and the median distance from it 0.5."""
+    near = of_scores(SEARCH, {3: 2.0, 7: 0.5, 8: 0.0, 9: -0.5})
+    found = recipes.furthest([near], {SEARCH: 2.0}, 1.0, references=1)
+    assert found is not None
+    assert found.size == pytest.approx(2.0 / math.hypot(2.0, recipes.SPREAD * 0.5))
 
 
 def test_a_sentence_is_about_the_class_that_stands_out() -> None:
     """Where no detector by itself names the class that they name together, its name is all."""
-    search, other = (_of_three(rule, second) for rule, second in ((SEARCH, 4), (OTHER, 5)))
-    both = dataclasses.replace(BESIDE_ONE, units={SEARCH: 1.0, OTHER: 1.0})
-    found = place(search, other, condition=both)
-    assert (found.foremost, found.place.size) == (3, pytest.approx(1.8))
-    assert found.sentence == f"class 3 stands out ({SEARCH})"
+    said = {SEARCH: {4: 1.0, 3: 0.9}, OTHER: {5: 1.0, 3: 0.9}}
+    both = [of_scores(rule, {**own, 7: 0.0, 8: 0.0, 9: 0.0}) for rule, own in said.items()]
+    found = recipes.furthest(both, dict.fromkeys(said, 1.0), 1.0, references=1)
+    assert found is not None
+    assert (found.class_id, found.sentence) == (3, f"class 3 stands out ({SEARCH})")
 
 
-def _of_three(rule: str, first: int) -> Comparison:
-    """What a detector says that finds one class foremost, and class 3 next to it."""
-    said = compared(rule, 1.0, target=first)
-    rows = (
-        *said.evidence.classes,
-        dataclasses.replace(said.evidence.classes[0], class_id=3, above=0.9),
+def of_scores(rule: str, above: dict[int, float], ahead: float | None = None) -> Comparison:
+    """What a detector says of several classes; it names the first."""
+    said = compared(rule, 1.0, target=next(iter(above)))
+    rows = tuple(
+        ClassDifference(class_id=one, suspect=1.0, above=value, ahead=ahead)
+        for one, value in above.items()
     )
     return dataclasses.replace(said, evidence=dataclasses.replace(said.evidence, classes=rows))
 
 
-def test_beside_a_reference_a_number_speaks_for_itself() -> None:
+def test_a_number_speaks_for_itself_beside_a_reference_too() -> None:
     assert recipes.scores(number(2.0), references=1) == {None: 2.0}
-    searched = compared(SEARCH, 0.1)
+
+
+def test_classes_stand_out_from_references_or_from_their_own_model() -> None:
+    searched = of_scores(SEARCH, {3: 0.1, 8: -1.0, 9: -1.0}, ahead=0.2)
     assert recipes.scores(searched, references=1) == {3: 0.1, 8: -1.0, 9: -1.0}
-    rows = tuple(dataclasses.replace(row, ahead=0.2) for row in searched.evidence.classes)
-    alone = dataclasses.replace(searched.evidence, classes=rows)
-    alone_too = dataclasses.replace(searched, evidence=alone)
-    assert recipes.scores(alone_too, references=0) == dict.fromkeys((3, 8, 9), 0.2)
+    assert recipes.scores(searched, references=0) == dict.fromkeys((3, 8, 9), 0.2)
+
+
+def test_a_class_that_is_ordinary_in_its_own_model_hardly_stands_out() -> None:
+    """A reference's search that went astray makes the suspect's class look easy."""
+    astray = of_scores(SEARCH, {3: 4.0, 8: 0.0, 9: 0.0}, ahead=0.2)
+    assert recipes.scores(astray, references=1)[3] == 0.2 + recipes.GRACE
+    unknown = of_scores(SEARCH, {3: 4.0, 8: 0.0, 9: 0.0})
+    assert recipes.scores(unknown, references=1)[3] == 4.0
 
 
 def test_of_two_classes_the_other_is_the_level() -> None:
-    searched = compared(SEARCH, 0.1)
-    two = dataclasses.replace(searched.evidence, classes=searched.evidence.classes[:2])
-    found = recipes.scores(dataclasses.replace(searched, evidence=two), references=1)
-    assert found == {3: pytest.approx(1.1), 8: 0.0}
-    one = dataclasses.replace(searched.evidence, classes=searched.evidence.classes[:1])
-    assert not recipes.scores(dataclasses.replace(searched, evidence=one), references=1)
+    assert recipes.scores(of_scores(SEARCH, {3: 0.1, 8: -1.0}), references=1) == {3: 1.1, 8: 0.0}
+    assert not recipes.scores(of_scores(SEARCH, {3: 0.1}), references=1)
 
 
 def test_beside_references_that_cannot_be_compared_nothing_is_said() -> None:
