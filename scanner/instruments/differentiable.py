@@ -9,9 +9,11 @@ import numpy.typing as npt
 from scanner.errors import NoLogitsError, UnsupportedModelError
 from scanner.graph.core import flatten
 from scanner.graph.gradient.backward import Objective, gradient_model
+from scanner.graph.gradient.float_twin import float_twin
 from scanner.graph.gradient.nan_weights import weights_with_nan
 from scanner.graph.gradient.real_input import real_input
 from scanner.graph.gradient.unsaturated import unsaturated
+from scanner.graph.layers import two_scores
 from scanner.graph.layers.logits import find_logits
 from scanner.instruments import probes, runtime
 from scanner.instruments.detector import Subject
@@ -156,11 +158,12 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
     model, settings = subject.model, subject.settings
     shape = probes.image_shape(model, settings)
     low, high = probes.input_range(runtime.numpy_dtype(model.identity.inputs[0].dtype), settings)
-    written = real_input(flatten.flatten(model.complete(model.proto)))
+    written = float_twin(real_input(flatten.flatten(model.complete(model.proto))))
     flat = unsaturated(written) if objective is Objective.MARGIN else written
     logits = find_logits(flat, settings.logits)
     image = model.identity.inputs[0].name
-    gradient = gradient_model(flat, of=logits.value, with_respect_to=[image], objective=objective)
+    whole, of = two_scores.scored(flat, logits)
+    gradient = gradient_model(whole, of=of, with_respect_to=[image], objective=objective)
     session = runtime.open_session(
         model.serialise(gradient.proto), settings.device, settings.threads
     )
@@ -185,12 +188,18 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
         damaged=tuple(weights_with_nan(flat)),
         unsaturated=flat is not written,
     )
-    value = made.outputs[0]
+
+    def answer(images: Floats) -> dict[str, Floats]:
+        scores = made.scores(images)
+        if logits.single is not None:
+            scores = two_scores.single(scores, logits.single)
+        return {logits.value: scores}
+
     subject.witnesses.append(
         Witness(
             name=f"the gradient graph of the {objective.value}",
-            values=(value,),
-            answer=lambda images: {value: made.scores(images)},
+            values=(logits.value,),
+            answer=answer,
             scores=True,
             relaxed=made.unsaturated,
             provider=session.provider,
