@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,15 +21,12 @@ from scanner.settings import Effort, Settings
 EFFORT = Effort(images=32, steps=60, restarts=1, seconds=60)
 
 
-def settings(folder: Path, count: int = 40, **changes: object) -> Settings:
-    return dataclasses.replace(
-        triggered.QUICK,
-        images_file=triggered.banded(folder, count=count),
-        **changes,  # type: ignore[arg-type]
-    )
+def settings(folder: Path, count: int = 40, **changes: Any) -> Settings:
+    images = triggered.banded(folder, count=count)
+    return dataclasses.replace(triggered.QUICK, images_file=images, **changes)
 
 
-def searched(folder: Path, planted: bool, **changes: object) -> universal.Searched:
+def searched(folder: Path, planted: bool, **changes: Any) -> universal.Searched:
     chosen = settings(folder, **changes)
     subject = triggered.subject(triggered.lit(planted), folder, chosen)
     return universal.search(subject, Perturbation)
