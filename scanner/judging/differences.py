@@ -38,6 +38,7 @@ _RANGES = frozenset({"Relu", "Clip"})
 _WORDS = 120
 _SHAPED = "a quantiser's operators hide the shape of a value"
 _CUT = "a quantiser cuts values off where their codes end"
+_FORM = "a wrapper turns the answer into another form of it"
 _TRAINED = "it may have been trained, as the weights were"
 _CALIBRATED = "it may have been fitted to the trained weights"
 _SIZE = 2.0  # times: two trainings on the same data fit a number to about the same
@@ -393,12 +394,19 @@ def _harmless(side: Side, alone: Sequence[int]) -> dict[int, str]:
             found.pop(number, None)
     for number in reversed(alone):
         node, users = side.nodes[number], side.uses[number]
-        last = len(side.sources[number]) == 1 and all(user in found for user, _ in users)
-        if (
-            number not in found
-            and last
-            and (users or side.results[number])
-            and (_only_moves(node) or node.operator in _LAST - _MOVES)
-        ):
-            found[number] = "a wrapper turns the answer into another form of it"
+        if number in found or len(side.sources[number]) != 1:
+            continue
+        last = bool(users or side.results[number]) and all(user in found for user, _ in users)
+        forms = last and (_only_moves(node) or node.operator in _LAST - _MOVES)
+        if forms or (node.operator in _SHAPES and _only_squashed(side, number)):
+            found[number] = _FORM
     return found
+
+
+def _only_squashed(side: Side, number: int) -> bool:
+    """Whether a Sigmoid, number by number, and nothing else follows up to an output."""
+    users = side.uses[number]
+    return bool(users or side.results[number]) and all(
+        side.nodes[user].operator in {"Sigmoid", *_SHAPES} and _only_squashed(side, user)
+        for user, _ in users
+    )

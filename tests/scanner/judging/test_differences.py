@@ -78,6 +78,27 @@ def test_what_wraps_a_network_is_explained(model: onnx.ModelProto) -> None:
         assert not found.unexplained, found.unexplained
 
 
+@pytest.mark.parametrize("squashing", ["Sigmoid", "Softmax"])
+def test_another_shape_is_a_form_of_the_answer_before_what_goes_number_by_number(
+    squashing: str,
+) -> None:
+    """A Softmax over another shape is over other numbers."""
+    plain = answered(squashing)
+    shaped = answered(squashing)
+    shaped.graph.node[-1].input[0] = "shaped"
+    shape = numpy_helper.from_array(np.array([-1, 2, 2]), "shape")
+    shaped.graph.initializer.append(shape)
+    shaped.graph.node.insert(
+        len(shaped.graph.node) - 1, helper.make_node("Reshape", ["scores", "shape"], ["shaped"])
+    )
+    for model in (plain, shaped):
+        del model.graph.output[0].type.tensor_type.shape.dim[:]
+        model.graph.output[0].type.tensor_type.ClearField("shape")
+    for found in (beside(shaped, plain), beside(plain, shaped)):
+        assert found.changes
+        assert bool(found.unexplained) is (squashing == "Softmax")
+
+
 def test_a_mask_of_the_image_is_not_explained() -> None:
     mask = np.zeros((1, 1, 8, 8))
     mask[..., 7, 7] = 1e3
