@@ -176,7 +176,7 @@ BAD_INPUT = {
     "NaN weights": (("nan.onnx", "-d", "overactivation"), "NaN"),
     "two inputs": (("two.onnx", "-d", "overactivation"), "2 required inputs"),
     "unwritable output": (("clean.onnx", "-o", "no/such/folder/r.json"), "cannot be written"),
-    "output is a folder": (("clean.onnx", "-o", "."), "cannot be written"),
+    "output is a folder": (("clean.onnx", "-o", "."), "name a file in it"),
     "unknown layer": (
         ("clean.onnx", "--layer", "activate", "-d", "overactivation"),
         "did you mean 'activated'",
