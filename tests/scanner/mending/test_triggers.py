@@ -4,12 +4,13 @@ import models
 import numpy as np
 from mended import SETTINGS, clean, opened
 
+from scanner.instruments.differentiable import Differentiable
 from scanner.mending import triggers
 
 IMAGES = np.random.default_rng(0).random((8, 1, models.SIDE, models.SIDE), dtype=np.float32)
 
 
-def _searched() -> triggers.Differentiable:
+def _searched() -> Differentiable:
     return triggers.differentiated(opened(models.plain(planted=True)), SETTINGS)
 
 
