@@ -82,9 +82,9 @@ def test_a_folder_and_one_picture(folder: Path) -> None:
         (("model.onnx", "nothing", "clean.npz"), 2, "name the inputs"),
         (("nothing.onnx", "mixed.npz", "clean.npz"), 2, "nothing.onnx"),
         (
-            ("model.onnx", "mixed.npz", "clean.npz", "--format", "sarif"),
+            ("model.onnx", "mixed.npz", "clean.npz", "--format", "junit"),
             2,
-            "choose one of table, json, jsonl, markdown",
+            "choose one of table, json, jsonl, sarif, markdown, html",
         ),
         (
             ("model.onnx", "mixed.npz", "clean.npz", "--triggers", "clean.npz"),
