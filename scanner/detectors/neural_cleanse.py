@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import kept, probes
+from scanner.instruments import kept, probes, stages
 from scanner.instruments.class_search import FULL_FIELD, Entrant, contest, outcome
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
@@ -35,6 +35,7 @@ from scanner.results import (
     Part,
     Rule,
     Scale,
+    Stages,
     Table,
     Trigger,
     Wording,
@@ -44,6 +45,7 @@ from scanner.values import frozen
 
 SUCCESS = 0.99  # share of the images that must flip
 EARLY_STOP = 25  # steps without a smaller mask
+LEAST = 8  # images of a step in a search in stages (docs/large-networks.md)
 # Added to sizes before their logarithm: a tenth of a pixel against a hundredth is no evidence.
 _PIXEL = 1.0
 # Taken off the logarithm of a mask for each standard deviation of nearness (docs/detection.md).
@@ -92,15 +94,19 @@ class NeuralCleanse(Detector):
         """
         settings = subject.settings
         plan = ON_IMAGES if settings.has_images else ON_NOISE
-        effort = plan.effort(settings.effort)
         model = differentiable(subject, Objective.CROSS_ENTROPY)
         data = probes.clean_images(settings, model.shape, (model.low, model.high))
+        demand = _demand(subject, model, len(data.shown), plan)
+        search = stages.arranged(subject, model, data.shown, demand)
+        model, effort = search.model, search.effort
+        plan = plan.staged(search.stages)
         entrants = contest(
             subject,
             model.classes,
             lambda target: _Restarts.start(model, data.shown, target, subject, plan),
             effort,
             plan.full_field,
+            search.stages,
         )
         logits = np.concatenate(
             [model.evaluate(images, 0)[0] for images in (data.shown, data.held_back) if len(images)]
@@ -120,13 +126,16 @@ class NeuralCleanse(Detector):
                 "steps": effort.steps,
                 "restarts": effort.restarts,
                 **plan.parameters,
+                **stages.parameters(search.stages),
             },
             figures={"anomaly_index": index},
             by_class=ByClass(
                 classes=model.classes,
                 rows=rows,
                 unreached=pixels(model.shape),
-                contest=outcome(entrants, subject, model.classes, effort, plan.full_field),
+                contest=outcome(
+                    entrants, subject, model.classes, effort, plan.full_field, search.stages
+                ),
                 triggers=_triggers(entrants, data.held_back),
             ),
         )
@@ -138,6 +147,12 @@ class NeuralCleanse(Detector):
         return Description(
             blocks=(Block(line=f"{searched}, seed {how['seed']}"), Block(table=_sizes(evidence)))
         )
+
+
+def _demand(subject: Subject, model: Differentiable, shown: int, plan: "Plan") -> stages.Demand:
+    effort = plan.effort(subject.settings.effort)
+    images = min(shown, plan.batch or shown)
+    return stages.demanded(subject, model, images, effort, LEAST, plan.full_field)
 
 
 def _sizes(evidence: Evidence) -> Table:
@@ -196,6 +211,10 @@ class Plan:
             steps=round(budget.steps * self.longer),
             seconds=budget.seconds * self.longer,
         )
+
+    def staged(self, smaller: Stages | None) -> "Plan":
+        """Return the plan of a search in stages."""
+        return self if smaller is None else dataclasses.replace(self, batch=smaller.images)
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -39,6 +39,19 @@ class Progress(Protocol):
 
 
 @frozen
+class Ranking:
+    """The classes of a model, those that stand out most before any search first.
+
+    Attributes:
+        classes: All of them.
+        ascents: How many of the first were ranked by gradient steps too.
+    """
+
+    classes: tuple[int, ...]
+    ascents: int
+
+
+@frozen
 class Subject:
     """One opened model and how to look at it.
 
@@ -54,6 +67,7 @@ class Subject:
         follows: Whether, where a budget made the suspect's search choose, the reference's takes the
             same steps. One of many references chooses for itself, as the suspect did: among equals
             the suspect's choice would favour it.
+        rankings: Where a search in stages leaves how it ranked the classes, for the next one.
     """
 
     model: Model
@@ -63,6 +77,7 @@ class Subject:
     follows: bool = True
     witnesses: list[Witness] = dataclasses.field(default_factory=list)
     seen: list[npt.NDArray[Any]] = dataclasses.field(default_factory=list)
+    rankings: list[Ranking] = dataclasses.field(default_factory=list)
 
 
 class Detector(Protocol):

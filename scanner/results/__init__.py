@@ -48,6 +48,7 @@ from scanner.results.profiles import (
     Grant,
     Input,
     LayerRow,
+    Stages,
     Trigger,
 )
 from scanner.results.records import (
@@ -86,6 +87,7 @@ __all__ = [
     "Likeness", "Measurement", "ModelIdentity", "ModelRecord", "Observation", "Outcome",
     "PairedDifference", "Part", "Population", "Quantity", "Region", "Relation", "RepairResult",
     "RepairStep", "Repaired", "RepairedFile", "Rule", "Run", "Runtime", "Scale", "ScanResult",
-    "ScreenedInput", "Screening", "Series", "Severity", "Sketch", "Skip", "Standing", "Suppression",
-    "Table", "Trigger", "TriggerProof", "ValueInfo", "Verdict", "Way", "WeightRows", "Wording",
+    "ScreenedInput", "Screening", "Series", "Severity", "Sketch", "Skip", "Stages", "Standing",
+    "Suppression", "Table", "Trigger", "TriggerProof", "ValueInfo", "Verdict", "Way", "WeightRows",
+    "Wording",
 ]  # fmt: skip

@@ -1,0 +1,226 @@
+"""A search that fits the time: fewer images in a step first, then fewer classes, never in turn.
+
+What a budget allows is planned for small networks. Where it would take more than twice its time by
+the pace that was measured (`scanner.instruments.pace`), a search comes in stages:
+
+1. Steps are taken on fewer images. If all classes can be searched so, all are.
+2. Else every class is read without a search (`scanner.instruments.shortlist`), and those that stand
+   out are searched, with as many controls, drawn at random from the others.
+
+References do as the suspect did: figures are compared at equal stages only.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from scanner.instruments import pace, shortlist
+from scanner.instruments.class_search import FULL_FIELD, contestants, total_steps
+from scanner.instruments.detector import Subject
+from scanner.instruments.differentiable import Differentiable, Floats
+from scanner.results import Stages
+from scanner.settings import Effort
+from scanner.values import frozen
+
+SLACK = 2.0  # times the budget's seconds: a search that is expected to take no longer has no stages
+LONGER = 2.5  # times the budget's seconds that one with stages may take
+FEWEST = 6  # classes of a shortlist, controls among them
+MOST = 12
+_RANKED = 0.25  # share of the budget's seconds that the ranking of the classes may take
+
+
+@frozen
+class Demand:
+    """What a budget allows for one search.
+
+    Attributes:
+        classes: That are to be searched.
+        images: In one step.
+        least: As few of them are enough.
+        effort: What the budget allows; its seconds are those of all threads together.
+        full_field: Up to so many classes, none is dropped on the way.
+    """
+
+    classes: int
+    images: int
+    least: int
+    effort: Effort
+    full_field: int = FULL_FIELD
+
+    def cost(self, images: int, classes: int, each: float) -> float:
+        """Return the seconds that a search takes if no class comes to its own end.
+
+        Args:
+            images: In one step.
+            classes: That are searched.
+            each: Seconds for one image of one step.
+        """
+        steps = total_steps(classes, self.effort.steps, self.full_field)
+        return steps * self.effort.restarts * images * each
+
+
+@frozen
+class Outline:
+    """How large a search is.
+
+    Attributes:
+        images: In one step.
+        classes: How many are searched.
+        seconds: That it takes, if no class comes to its own end.
+        staged: Whether it is smaller than what the budget allows.
+    """
+
+    images: int
+    classes: int
+    seconds: float
+    staged: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Arrangement:
+    """A search that fits.
+
+    Attributes:
+        model: The classifier, which keeps to the memory that is allowed.
+        stages: How the search was made smaller; None where it was not.
+        effort: What it may cost, its seconds for each thread.
+    """
+
+    model: Differentiable
+    stages: Stages | None
+    effort: Effort
+
+
+def outlined(demand: Demand, each: float) -> Outline:
+    """Return how large a search can be.
+
+    Args:
+        demand: What the budget allows.
+        each: Seconds for one image of one step.
+    """
+    allowed, images = demand.effort.seconds, demand.images
+    full = demand.cost(images, demand.classes, each)
+    if full <= SLACK * allowed:
+        return Outline(images=images, classes=demand.classes, seconds=full, staged=False)
+    least = min(demand.least, images)
+    while images > least and demand.cost(images, demand.classes, each) > allowed:
+        images = max(least, images // 2)
+    whole = demand.cost(images, demand.classes, each)
+    if whole <= LONGER * allowed:
+        return Outline(images=images, classes=demand.classes, seconds=whole, staged=True)
+    one = demand.cost(least, 1, each)
+    fit = max(FEWEST, min(MOST, int(allowed / one)))
+    classes = max(1, min(fit, demand.classes, int(LONGER * allowed / one)))
+    return Outline(images=least, classes=classes, seconds=classes * one, staged=True)
+
+
+def demanded(  # noqa: PLR0913, PLR0917 - a search has as many sides
+    subject: Subject,
+    model: Differentiable,
+    images: int,
+    effort: Effort,
+    least: int,
+    full_field: int = FULL_FIELD,
+) -> Demand:
+    """Return what a budget allows a search of a model.
+
+    Args:
+        subject: Its settings hold the choice of classes, and the threads.
+        model: The same, differentiated.
+        images: In one step.
+        effort: What the budget allows, its seconds for each thread.
+        least: As few images are enough.
+        full_field: Up to so many classes, none is dropped on the way.
+
+    Raises:
+        UsageError: There is no such class.
+    """
+    seconds = effort.seconds * pace.threads(subject.settings)
+    return Demand(
+        classes=len(contestants(subject, model.classes)),
+        images=images,
+        least=least,
+        effort=dataclasses.replace(effort, seconds=seconds),
+        full_field=full_field,
+    )
+
+
+def arranged(
+    subject: Subject, model: Differentiable, images: Floats, demand: Demand
+) -> Arrangement:
+    """Return a search that fits the time and the memory, after a few steps that measure its pace.
+
+    A reference does as the suspect did; where the suspect chose classes and the reference is one of
+    many, it chooses as many of its own.
+
+    Args:
+        subject: The model.
+        model: The same, differentiated.
+        images: Those that are searched on, (n, *shape).
+        demand: What the budget allows.
+
+    Raises:
+        UnsupportedModelError: The gradient is not a number.
+    """
+    measured = pace.measured(model, images[: demand.images], subject.settings)
+    model = dataclasses.replace(model, most=measured.most)
+    stages = _stages(subject, model, demand, measured.seconds)
+    seconds = demand.effort.seconds / pace.threads(subject.settings)
+    longest = seconds if stages is None else LONGER * seconds
+    effort = dataclasses.replace(demand.effort, seconds=longest)
+    return Arrangement(model=model, stages=stages, effort=effort)
+
+
+def parameters(found: Stages | None) -> dict[str, Any]:
+    """Return what a measurement says of its stages: nothing, where there are none.
+
+    Which classes were chosen is not among them: models are compared that chose alike.
+    """
+    if found is None:
+        return {}
+    return {"stages": [found.images, len(found.foremost), len(found.controls)]}
+
+
+def _stages(subject: Subject, model: Differentiable, demand: Demand, each: float) -> Stages | None:
+    suspect = subject.suspect.by_class if subject.suspect else None
+    if suspect is not None:
+        theirs = suspect.stages
+        if theirs is None or subject.follows or not theirs.foremost:
+            return theirs
+        count = len(theirs.classes)
+        return _chosen(subject, model, theirs.images, count, ascents(demand, each))
+    outline = outlined(demand, each)
+    if not outline.staged:
+        return None
+    # Who names classes has chosen.
+    if outline.classes == demand.classes or subject.settings.classes:
+        return Stages(images=outline.images)
+    return _chosen(subject, model, outline.images, outline.classes, ascents(demand, each))
+
+
+def _chosen(
+    subject: Subject, model: Differentiable, images: int, count: int, climbed: int
+) -> Stages:
+    """Return stages with a shortlist: half of the classes stand out, the others are controls."""
+    ranking = shortlist.ranking(subject, model, climbed)
+    first = ranking.classes[: -(-count // 2)]
+    others = np.array(sorted(set(range(model.classes)) - set(first)))
+    drawn = np.random.default_rng(subject.settings.seed).permutation(others)
+    return Stages(
+        images=images,
+        foremost=first,
+        controls=tuple(sorted(drawn[: count - len(first)].tolist())),
+        ascents=ranking.ascents,
+    )
+
+
+def ascents(demand: Demand, each: float) -> int:
+    """Return of how many classes there may be a short ascent.
+
+    Args:
+        demand: What the budget allows the search that needs the ranking.
+        each: Seconds for one image of one step.
+    """
+    one = max(shortlist.STEPS * each, 1e-9)
+    return min(demand.classes, int(_RANKED * demand.effort.seconds / one))
