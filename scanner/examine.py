@@ -23,6 +23,7 @@ from scanner.measuring import (
     own_range_of,
     ranged,
     shows_images,
+    threaded,
 )
 from scanner.modelfile.model import Model, open_model
 from scanner.protocol import (
@@ -104,7 +105,7 @@ def examine(job: Job, progress: Progress) -> Examination:
     references = tuple(
         measure(
             m,
-            settings,
+            threaded(settings, m),
             detectors,
             share,
             scanned=suspect,
@@ -249,7 +250,7 @@ def repair(order: RepairOrder, progress: Progress) -> Repaired:
 
     model = _open(order.model, order.settings.limits)
     found = own_range_of(model, order.settings)
-    settings = ranged(order.settings, found)
+    settings = threaded(ranged(order.settings, found), model)
     repaired, files = repairer.repair(
         model, dataclasses.replace(order, settings=settings), progress
     )
@@ -317,7 +318,7 @@ def _examine_suspect(
     found = own_range_of(model, job.settings)
     return measure(
         model,
-        ranged(job.settings, found),
+        threaded(ranged(job.settings, found), model),
         detectors,
         share,
         unsuitable=suitability.unsuitable(model, job.settings),

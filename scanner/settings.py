@@ -87,7 +87,8 @@ class Settings:
         images_file: An .npz or .npy file of clean images.
         images_folder: A folder of clean images.
         device: Where to run.
-        threads: ONNX Runtime's intra-operator threads.
+        threads: ONNX Runtime's intra-operator threads; 0 takes one per core for a model that is so
+            large that they pay, and one for any other.
         detectors: Ids of the detectors to run; empty runs all.
         alpha: Level of the test: the share of clean models that may be called suspicious.
         miss: The share of backdoored networks that may stand out no further than a model that is
@@ -111,7 +112,7 @@ class Settings:
     images_file: str | None = None
     images_folder: str | None = None
     device: Device = Device.AUTO
-    threads: int = 1
+    threads: int = 0
     detectors: tuple[str, ...] = ()
     alpha: float = 0.05
     miss: float = 0.1

@@ -74,6 +74,9 @@ def _registry(models: list[str], chosen: options.ScanOptions) -> Iterator[ScanRe
     from scanner.report.totals import is_failed  # noqa: PLC0415 - as above
 
     settings, references, baseline = _asked(chosen)
+    if chosen.jobs > 1 or chosen.scheduler is not None:
+        # Cores that measure a model each have no time for another's.
+        settings = dataclasses.replace(settings, threads=settings.threads or 1)
     memory = cache.Cache(chosen.cache) if chosen.cache else None
     lines = not chosen.quiet and not sys.stderr.isatty()
     done = 0

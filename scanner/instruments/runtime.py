@@ -43,6 +43,7 @@ _ERRORS = (
     native.ModelLoadCanceled, native.NotImplemented, native.RuntimeException, UnicodeDecodeError,
 )  # fmt: skip
 _NO_MEMORY = ("bad allocation", "bad_alloc", "Failed to allocate memory")
+_LARGE = 4 << 20  # bytes of a model that more threads than one make faster
 _FATAL = 4  # the log level: failures come back as exceptions, so nothing need be printed
 
 
@@ -100,7 +101,7 @@ def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = 
     """
     chosen = resolve_device(device)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = max(1, threads)
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL
     if not optimise:
@@ -117,11 +118,30 @@ def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = 
     return Session(
         native=session,
         provider=chosen.value.upper(),
-        threads=threads,
+        threads=max(1, threads),
         input_name=first.name if first else "",
         input_shape=tuple(first.shape) if first else (),
         dtype=numpy_dtype(first.type) if first else np.dtype(np.float32),
     )
+
+
+def threads(asked: int, size: int) -> int:
+    """Return how many threads run a model.
+
+    Args:
+        asked: As many; 0 takes one per core where they pay.
+        size: Bytes of the model: the operators of a small one end sooner than threads begin.
+    """
+    if asked:
+        return asked
+    return cores() if size >= _LARGE else 1
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def resolve_device(device: Device) -> Device:

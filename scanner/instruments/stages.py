@@ -1,11 +1,12 @@
-"""A search that fits the time: fewer images in a step first, then fewer classes, never in turn.
+"""A search that fits the time: fewer images in a step or fewer classes, never classes in turn.
 
 What a budget allows is planned for small networks. Where it would take more than twice its time by
 the pace that was measured (`scanner.instruments.pace`), a search comes in stages:
 
-1. Steps are taken on fewer images. If all classes can be searched so, all are.
+1. If half of the images are few enough, all classes are searched on so many.
 2. Else every class is read without a search (`scanner.instruments.shortlist`), and those that stand
-   out are searched, with as many controls, drawn at random from the others.
+   out are searched, with as many controls, drawn at random from the others: on as many images as
+   the time allows.
 
 References do as the suspect did: figures are compared at equal stages only.
 """
@@ -25,8 +26,7 @@ from scanner.values import frozen
 
 SLACK = 2.0  # times the budget's seconds: a search that is expected to take no longer has no stages
 LONGER = 2.5  # times the budget's seconds that one with stages may take
-FEWEST = 6  # classes of a shortlist, controls among them
-MOST = 12
+SHORT = 6  # classes of a shortlist, controls among them (docs/large-networks.md)
 _RANKED = 0.25  # share of the budget's seconds that the ranking of the classes may take
 
 
@@ -95,24 +95,26 @@ class Arrangement:
 def outlined(demand: Demand, each: float) -> Outline:
     """Return how large a search can be.
 
+    Fewer classes cost less evidence than fewer images do (docs/large-networks.md), so that all
+    classes are searched on half of the images at least, or else a shortlist on as many as can be.
+
     Args:
         demand: What the budget allows.
         each: Seconds for one image of one step.
     """
-    allowed, images = demand.effort.seconds, demand.images
-    full = demand.cost(images, demand.classes, each)
+    allowed, whole = demand.effort.seconds, demand.classes
+    full = demand.cost(demand.images, whole, each)
     if full <= SLACK * allowed:
-        return Outline(images=images, classes=demand.classes, seconds=full, staged=False)
-    least = min(demand.least, images)
-    while images > least and demand.cost(images, demand.classes, each) > allowed:
-        images = max(least, images // 2)
-    whole = demand.cost(images, demand.classes, each)
-    if whole <= LONGER * allowed:
-        return Outline(images=images, classes=demand.classes, seconds=whole, staged=True)
-    one = demand.cost(least, 1, each)
-    fit = max(FEWEST, min(MOST, int(allowed / one)))
-    classes = max(1, min(fit, demand.classes, int(LONGER * allowed / one)))
-    return Outline(images=least, classes=classes, seconds=classes * one, staged=True)
+        return Outline(images=demand.images, classes=whole, seconds=full, staged=False)
+    half = max(1, demand.images // 2)
+    if (seconds := demand.cost(half, whole, each)) <= allowed:
+        return Outline(images=half, classes=whole, seconds=seconds, staged=True)
+    images, short = demand.images, min(SHORT, whole)
+    while images > demand.least and demand.cost(images, short, each) > allowed:
+        images = max(demand.least, images // 2)
+    one = demand.cost(images, 1, each)
+    classes = max(1, min(short, int(LONGER * allowed / one)))
+    return Outline(images=images, classes=classes, seconds=classes * one, staged=True)
 
 
 def demanded(  # noqa: PLR0913, PLR0917 - a search has as many sides
