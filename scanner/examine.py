@@ -52,6 +52,7 @@ from scanner.results import (
     ModelIdentity,
     ModelRecord,
     Repaired,
+    ScanPlan,
 )
 from scanner.sandbox import confinement
 from scanner.sandbox.endpoint import Progress
@@ -174,6 +175,19 @@ def check(task: Task, _progress: Progress) -> Check:
             for detector in load(task.settings.detectors)
         ),
     )
+
+
+def plan(task: Task, _progress: Progress) -> ScanPlan:
+    """Say what a scan would do with a model, by the pace of a few steps.
+
+    Raises:
+        ScannerError: The model cannot be opened.
+    """
+    from scanner import planning  # noqa: PLC0415 - onnx, which a scan can often skip
+
+    model = _open(task.model, task.settings.limits)
+    settings = ranged(task.settings, own_range_of(model, task.settings))
+    return planning.plan(model, threaded(settings, model), load(task.settings.detectors))
 
 
 def draw(task: Task, _progress: Progress) -> Drawing:

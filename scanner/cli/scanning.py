@@ -44,6 +44,11 @@ def scan(models: _Models, chosen: options.ScanOptions) -> None:
         raise UsageError(
             f"the format {single[0]!r} shows one model only", remedy="scan one model at a time"
         )
+    if chosen.explain_plan:
+        from scanner.cli.plans import explain  # noqa: PLC0415 - nothing for --help
+
+        explain(files, chosen)
+        return
     from scanner.report.evidence import write_evidence  # noqa: PLC0415 - nothing for --help
 
     elsewhere = chosen.scheduler is not None

@@ -24,6 +24,7 @@ from scanner.results import (
     Measurement,
     Observation,
     Part,
+    PlannedStage,
     Rule,
     Scale,
     Severity,
@@ -79,13 +80,7 @@ class MmBd(Detector):
                 is too small.
             UsageError: There is no such class.
         """
-        settings, budget = subject.settings, EFFORTS[subject.settings.budget]
-        model = differentiable(subject, Objective.MARGIN)
-        starts = np.random.default_rng(settings.seed).random(
-            (budget.images, *model.shape), dtype=np.float32
-        )
-        images = (model.low + (model.high - model.low) * starts).astype(np.float32)
-        demand = stages.demanded(subject, model, budget.images, budget, LEAST)
+        model, images, demand = _prepared(subject)
         search = stages.arranged(subject, model, images, demand)
         model, effort = search.model, search.effort
         if search.stages is not None:
@@ -126,6 +121,26 @@ class MmBd(Detector):
                 contest=outcome(entrants, subject, model.classes, effort, stages=search.stages),
             ),
         )
+
+    def plan(self, subject: Subject) -> Sequence[PlannedStage]:
+        """Return the stages of the search.
+
+        Raises:
+            ScannerError: As for `measure`.
+        """
+        model, images, demand = _prepared(subject)
+        return stages.planned(self.rule.id, subject, model, images, demand)
+
+
+def _prepared(subject: Subject) -> tuple[Differentiable, Floats, stages.Demand]:
+    """Return a subject differentiated, starting points, and what the budget allows."""
+    settings, budget = subject.settings, EFFORTS[subject.settings.budget]
+    model = differentiable(subject, Objective.MARGIN)
+    starts = np.random.default_rng(settings.seed).random(
+        (budget.images, *model.shape), dtype=np.float32
+    )
+    images = (model.low + (model.high - model.low) * starts).astype(np.float32)
+    return model, images, stages.demanded(subject, model, budget.images, budget, LEAST)
 
 
 class Ascent:

@@ -33,6 +33,7 @@ from scanner.results import (
     Evidence,
     Measurement,
     Part,
+    PlannedStage,
     Rule,
     Scale,
     Stages,
@@ -92,11 +93,7 @@ class NeuralCleanse(Detector):
                 is too small.
             UsageError: The user's images do not fit, or there is no such class.
         """
-        settings = subject.settings
-        plan = ON_IMAGES if settings.has_images else ON_NOISE
-        model = differentiable(subject, Objective.CROSS_ENTROPY)
-        data = probes.clean_images(settings, model.shape, (model.low, model.high))
-        demand = _demand(subject, model, len(data.shown), plan)
+        plan, model, data, demand = _prepared(subject)
         search = stages.arranged(subject, model, data.shown, demand)
         model, effort = search.model, search.effort
         plan = plan.staged(search.stages)
@@ -140,6 +137,15 @@ class NeuralCleanse(Detector):
             ),
         )
 
+    def plan(self, subject: Subject) -> Sequence[PlannedStage]:
+        """Return the stages of the search.
+
+        Raises:
+            ScannerError: As for `measure`.
+        """
+        _, model, data, demand = _prepared(subject)
+        return stages.planned(self.rule.id, subject, model, data.shown, demand)
+
     def describe(self, measurement: Measurement, comparison: Comparison) -> Description:
         """Return what was searched on, and the sizes of masks class by class."""
         how, evidence = measurement.parameters, comparison.evidence
@@ -149,10 +155,18 @@ class NeuralCleanse(Detector):
         )
 
 
-def _demand(subject: Subject, model: Differentiable, shown: int, plan: "Plan") -> stages.Demand:
-    effort = plan.effort(subject.settings.effort)
-    images = min(shown, plan.batch or shown)
-    return stages.demanded(subject, model, images, effort, LEAST, plan.full_field)
+def _prepared(
+    subject: Subject,
+) -> "tuple[Plan, Differentiable, probes.Images, stages.Demand]":
+    """Return how a subject is searched, by what, on what, and what the budget allows."""
+    settings = subject.settings
+    plan = ON_IMAGES if settings.has_images else ON_NOISE
+    model = differentiable(subject, Objective.CROSS_ENTROPY)
+    data = probes.clean_images(settings, model.shape, (model.low, model.high))
+    images, effort = len(data.shown), plan.effort(settings.effort)
+    images = min(images, plan.batch or images)
+    demand = stages.demanded(subject, model, images, effort, LEAST, plan.full_field)
+    return plan, model, data, demand
 
 
 def _sizes(evidence: Evidence) -> Table:

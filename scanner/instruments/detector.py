@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from scanner.results import (
     Contribution,
     Description,
     Measurement,
+    PlannedStage,
     Rule,
     Scale,
     Wording,
@@ -108,6 +110,10 @@ class Detector(Protocol):
     def measure(self, subject: Subject) -> Measurement:
         """Read the statistic and its whole profile off one model."""
         ...
+
+    def plan(self, subject: Subject) -> Sequence[PlannedStage]:  # noqa: ARG002 - as below
+        """Return the stages of a search, by its pace on this model; nothing where none is made."""
+        return ()
 
     def describe(
         self,

@@ -42,6 +42,12 @@ class Pace:
     held: int | None = None
     most: int | None = None
 
+    def expected(self, images: int) -> int | None:
+        """Return the bytes that the process holds with so many images in a step."""
+        if self.held is None or self.memory is None:
+            return None
+        return self.held + self.memory * min(images, self.most or images)
+
 
 def threads(settings: Settings) -> int:
     """Return by how much a search's clock is faster than the wall's: each thread has its own."""

@@ -20,7 +20,7 @@ from scanner.instruments import pace, shortlist
 from scanner.instruments.class_search import FULL_FIELD, contestants, total_steps
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import Differentiable, Floats
-from scanner.results import Stages
+from scanner.results import PlannedStage, Stages
 from scanner.settings import Effort
 from scanner.values import frozen
 
@@ -172,6 +172,58 @@ def arranged(
     longest = seconds if stages is None else LONGER * seconds
     effort = dataclasses.replace(demand.effort, seconds=longest)
     return Arrangement(model=model, stages=stages, effort=effort)
+
+
+def planned(
+    rule: str, subject: Subject, model: Differentiable, images: Floats, demand: Demand
+) -> tuple[PlannedStage, ...]:
+    """Return the stages of a search that `arranged` would make, after a few steps at its pace.
+
+    Args:
+        rule: The id of the detector's rule.
+        subject: The model.
+        model: The same, differentiated.
+        images: Those that are searched on, (n, *shape).
+        demand: What the budget allows.
+
+    Raises:
+        UnsupportedModelError: The gradient is not a number.
+    """
+    measured = pace.measured(model, images[: demand.images], subject.settings)
+    outline, threads = outlined(demand, measured.seconds), pace.threads(subject.settings)
+    search = PlannedStage(
+        rules=(rule,),
+        does=_said(outline, demand),
+        classes=outline.classes,
+        images=outline.images,
+        steps=demand.effort.steps,
+        seconds=outline.seconds / threads,
+        memory=measured.expected(outline.images),
+    )
+    if outline.classes == demand.classes:
+        return (search,)
+    climbed = ascents(demand, measured.seconds)
+    each = max(measured.seconds, 0.0) / threads
+    passes = shortlist.IMAGES + shortlist.FEATURE_IMAGES
+    ranking = PlannedStage(
+        rules=(rule,),
+        does="rank all classes without a search: by their margins over noise and over latents of "
+        f"the last layer, and {climbed:,} of them by {shortlist.STEPS} gradient steps too",
+        classes=demand.classes,
+        images=passes,
+        steps=shortlist.STEPS,
+        seconds=(passes + climbed * (shortlist.STEPS + 1)) * each,
+        memory=measured.expected(model.few),
+    )
+    return ranking, search
+
+
+def _said(outline: Outline, demand: Demand) -> str:
+    if outline.classes == demand.classes:
+        return "search all classes" + (", on fewer images than usual" if outline.staged else "")
+    first = -(-outline.classes // 2)
+    drawn = outline.classes - first
+    return f"search the {first} that stand out{f', and {drawn} drawn at random' if drawn else ''}"
 
 
 def parameters(found: Stages | None) -> dict[str, Any]:
