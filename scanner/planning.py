@@ -8,7 +8,7 @@ from scanner.errors import GraphError, ModelError, UsageError
 from scanner.graph.core import extract, flatten
 from scanner.graph.layers.logits import find_logits
 from scanner.instruments import pace, probes, runtime, suitability
-from scanner.instruments.detector import Detector, Needs, Subject
+from scanner.instruments.detector import Detector, Needs, Ranking, Subject
 from scanner.instruments.noise_runs import fixed_batch, run_filled
 from scanner.measuring import shows_images
 from scanner.modelfile.model import Model
@@ -27,12 +27,13 @@ def plan(model: Model, settings: Settings, detectors: Sequence[Detector]) -> Sca
         detectors: Those that would run.
     """
     unsuitable = suitability.unsuitable(model, settings)
-    skips, searches = [], list[PlannedStage]()
+    skips, searches, rankings = [], list[PlannedStage](), list[Ranking]()
     for detector in detectors:
         if unsuitable and shows_images(detector):
             continue
         try:
-            searches += detector.plan(Subject(model=model, settings=settings))
+            subject = Subject(model=model, settings=settings, rankings=rankings)
+            searches += detector.plan(subject)
         except _OBSTACLES as error:
             skips.append(f"{detector.rule.id}: {error}")
     forward, classes = (None, None) if unsuitable else _forward(model, settings)

@@ -18,14 +18,14 @@ import numpy as np
 
 from scanner.instruments import pace, shortlist
 from scanner.instruments.class_search import FULL_FIELD, contestants, total_steps
-from scanner.instruments.detector import Subject
+from scanner.instruments.detector import Ranking, Subject
 from scanner.instruments.differentiable import Differentiable, Floats
 from scanner.results import PlannedStage, Stages
 from scanner.settings import Effort
 from scanner.values import frozen
 
 SLACK = 2.0  # times the budget's seconds: a search that is expected to take no longer has no stages
-LONGER = 2.5  # times the budget's seconds that one with stages may take
+LONGER = 3.5  # times the budget's seconds that one with stages may take
 SHORT = 6  # classes of a shortlist, controls among them (docs/large-networks.md)
 _RANKED = 0.25  # share of the budget's seconds that the ranking of the classes may take
 
@@ -200,9 +200,11 @@ def planned(
         seconds=outline.seconds / threads,
         memory=measured.expected(outline.images),
     )
-    if outline.classes == demand.classes:
+    if outline.classes == demand.classes or subject.rankings:
         return (search,)
     climbed = ascents(demand, measured.seconds)
+    # It is made once: the next search finds it.
+    subject.rankings.append(Ranking(classes=tuple(range(model.classes)), ascents=climbed))
     each = max(measured.seconds, 0.0) / threads
     passes = shortlist.IMAGES + shortlist.FEATURE_IMAGES
     ranking = PlannedStage(
