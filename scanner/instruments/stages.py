@@ -24,7 +24,7 @@ from scanner.results import PlannedStage, Stages
 from scanner.settings import Effort
 from scanner.values import frozen
 
-SLACK = 2.0  # times the budget's seconds: a search that is expected to take no longer has no stages
+SLACK = 2.0  # times the budget's seconds that a search of all classes may be expected to take
 LONGER = 3.5  # times the budget's seconds that one with stages may take
 SHORT = 6  # classes of a shortlist, controls among them (docs/large-networks.md)
 _RANKED = 0.25  # share of the budget's seconds that the ranking of the classes may take
@@ -106,8 +106,8 @@ def outlined(demand: Demand, each: float) -> Outline:
     full = demand.cost(demand.images, whole, each)
     if full <= SLACK * allowed:
         return Outline(images=demand.images, classes=whole, seconds=full, staged=False)
-    half = max(1, demand.images // 2)
-    if (seconds := demand.cost(half, whole, each)) <= allowed:
+    half = max(min(demand.least, demand.images), demand.images // 2)
+    if (seconds := demand.cost(half, whole, each)) <= SLACK * allowed:
         return Outline(images=half, classes=whole, seconds=seconds, staged=True)
     images, short = demand.images, min(SHORT, whole)
     while images > demand.least and demand.cost(images, short, each) > allowed:
