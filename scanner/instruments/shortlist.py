@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from scanner.errors import NoLayerError
 from scanner.graph.core import extract, flatten
@@ -120,7 +119,10 @@ def without_gradient(subject: Subject) -> tuple[Floats64, Floats64 | None]:
     shape = probes.image_shape(model, settings)
     flat = flatten.flatten(model.proto)
     logits = find_logits(flat, settings.logits).value
-    feature = _feature(flat, logits)
+    try:
+        feature = head.head_input(flat, logits)
+    except NoLayerError:
+        feature = None
     values = [logits] if feature is None else [logits, feature]
     whole = runtime.open_session(
         model.serialise(extract.upstream(flat, values)), settings.device, settings.threads
@@ -141,13 +143,6 @@ def without_gradient(subject: Subject) -> tuple[Floats64, Floats64 | None]:
     loud, lowest = quantile(np.abs(rows).ravel(), _LOUD), float(rows.min())
     low = min(lowest, 0.0) if lowest > -loud / 2 else -loud
     return seen, climbed(weights, biases, (low, loud), rows.mean(axis=0))
-
-
-def _feature(flat: onnx.ModelProto, logits: str) -> str | None:
-    try:
-        return head.head_input(flat, logits)
-    except NoLayerError:
-        return None
 
 
 def _over_images(session: runtime.Session, shape: tuple[int, ...], settings: Settings) -> Floats64:

@@ -214,6 +214,7 @@ def _unsettled(findings: Sequence[Finding], skips: Sequence[Skip]) -> Iterator[s
         for observation in finding.observations:
             if observation.severity is Severity.WARNING:
                 yield observation.sentence
+    yield from (f.reason for f in findings if f.unsearched and f.contribution.combined)
     yield from (skip.reason for skip in skips if skip.forbids_clean)
 
 

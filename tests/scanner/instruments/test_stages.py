@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from scanner.detectors.mm_bd import MmBd
 from scanner.detectors.neural_cleanse import NeuralCleanse
 from scanner.instruments import stages
+from scanner.instruments.detector import Subject
 from scanner.instruments.pace import Pace
 from scanner.instruments.stages import LONGER, SHORT, SLACK, Demand, outlined
-from scanner.results import ByClass, Measurement
+from scanner.results import ByClass, Measurement, Stages
 from scanner.settings import Effort, Settings
 
 EFFORT = Effort(images=32, steps=100, restarts=1, seconds=60)
@@ -70,7 +71,7 @@ def profile(measurement: Measurement) -> ByClass:
     return measurement.by_class
 
 
-def classifier(tmp_path: Path, *, planted: bool = False, seed: int = 0) -> triggered.Subject:
+def classifier(tmp_path: Path, *, planted: bool = False, seed: int = 0) -> Subject:
     folder = tmp_path / f"{planted}-{seed}"
     folder.mkdir()
     made = triggered.classifier(planted, classes=CLASSES, seed=seed)
@@ -131,7 +132,7 @@ def test_who_names_classes_has_chosen(tmp_path: Path, monkeypatch: pytest.Monkey
     named = dataclasses.replace(triggered.QUICK, classes=(2, 5))
     subject = dataclasses.replace(classifier(tmp_path), settings=named)
     measured = NeuralCleanse().measure(subject)
-    assert profile(measured).stages == stages.Stages(images=8)
+    assert profile(measured).stages == Stages(images=8)
     assert [row.class_id for row in profile(measured).rows] == [2, 5]
 
 
@@ -156,7 +157,7 @@ def test_the_plan_of_a_small_model(tmp_path: Path) -> None:
 def test_threads_have_time_of_their_own() -> None:
     one, two = (
         stages.demanded(
-            triggered.Subject(model=None, settings=Settings(threads=n, classes=(0,))),  # type: ignore[arg-type] # not looked at
+            Subject(model=None, settings=Settings(threads=n, classes=(0,))),  # type: ignore[arg-type] # not looked at
             type("Model", (), {"classes": 3})(),
             4,
             EFFORT,
