@@ -224,8 +224,8 @@ def _said(outline: Outline, demand: Demand) -> str:
     if outline.classes == demand.classes:
         return "search all classes" + (", on fewer images than usual" if outline.staged else "")
     first = -(-outline.classes // 2)
-    drawn = outline.classes - first
-    return f"search the {first} that stand out{f', and {drawn} drawn at random' if drawn else ''}"
+    others = outline.classes - first
+    return f"search the {first} that stand out{f', and {others} drawn at random' if others else ''}"
 
 
 def parameters(found: Stages | None) -> dict[str, Any]:
@@ -258,15 +258,26 @@ def _stages(subject: Subject, model: Differentiable, demand: Demand, each: float
 def _chosen(
     subject: Subject, model: Differentiable, images: int, count: int, climbed: int
 ) -> Stages:
-    """Return stages with a shortlist: half of the classes stand out, the others are controls."""
     ranking = shortlist.ranking(subject, model, climbed)
+    return drawn(ranking, images, count, subject.settings.seed)
+
+
+def drawn(ranking: Ranking, images: int, count: int, seed: int) -> Stages:
+    """Return stages with a shortlist: half of the classes stand out, the others are controls.
+
+    Args:
+        ranking: Of all classes.
+        images: In one step.
+        count: How many classes are searched.
+        seed: Of the draw.
+    """
     first = ranking.classes[: -(-count // 2)]
-    others = np.array(sorted(set(range(model.classes)) - set(first)))
-    drawn = np.random.default_rng(subject.settings.seed).permutation(others)
+    others = np.array(sorted(set(ranking.classes) - set(first)))
+    controls = np.random.default_rng(seed).permutation(others)[: count - len(first)]
     return Stages(
         images=images,
         foremost=first,
-        controls=tuple(sorted(drawn[: count - len(first)].tolist())),
+        controls=tuple(sorted(controls.tolist())),
         ascents=ranking.ascents,
     )
 
