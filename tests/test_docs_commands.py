@@ -1,4 +1,7 @@
-"""Every `scan` command on a page is one that the command line takes: parsed, not run."""
+"""Every command on a page is one that its program takes: parsed, not run.
+
+tests/test_docs.py runs those of the pages that a reader types from top to bottom.
+"""
 
 import contextlib
 import re
@@ -11,6 +14,7 @@ import pytest
 import typer.main
 
 from scanner.cli.main import app
+from trainers.cli import app as trainers_app
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -20,6 +24,8 @@ FENCE = re.compile(r"^ *```(?:console|sh|bash)\n(.*?)^ *```$", re.DOTALL | re.MU
 SPAN = re.compile(r"`(scan [^`]+)`")
 GROUP: Any = typer.main.get_command(app)
 MAIN = "model"
+MODULE = re.compile(r"python -m (?P<module>trainers|(?:benchmarks|fuzz)\.\w+)(?P<rest>[^`\n#]*)")
+FLAG = re.compile(r"(?<!\S)--([a-z][a-z-]+)")
 
 
 def typed(text: str) -> Iterator[str]:
@@ -76,3 +82,32 @@ def test_a_wrong_option_is_noticed() -> None:
 def test_many_commands_were_looked_at() -> None:
     found = [line for page in PAGES for line in typed(page.read_text(encoding="utf-8"))]
     assert len(found) > 20
+
+
+def modules(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the module that a command of a page runs, and its arguments."""
+    for match in MODULE.finditer(text.replace("\\\n", " ")):
+        yield match["module"], match["rest"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_the_trainers_and_benchmarks_named_have_these_options(page: Path) -> None:
+    for module, rest in modules(page.read_text(encoding="utf-8")):
+        if module == "trainers":
+            trainers: Any = typer.main.get_command(trainers_app)
+            name = rest.split()[0] if rest.split() else None
+            assert name is None or name in trainers.commands, rest
+            known = options(trainers.commands[name]) if name else set()
+            assert {f"--{flag}" for flag in FLAG.findall(rest)} <= known, rest
+        else:
+            folder = ROOT / "tests" if module.startswith("fuzz") else ROOT
+            source = (folder / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+            for flag in FLAG.findall(rest):
+                # Typer makes an option of a parameter's name.
+                assert re.search(rf"--{flag}\b|\b{flag.replace('-', '_')}: ", source), (rest, flag)
+
+
+def test_many_modules_were_looked_at() -> None:
+    found = [module for page in PAGES for module, _ in modules(page.read_text(encoding="utf-8"))]
+    assert len(found) > 50
+    assert {"trainers", "benchmarks.detection", "fuzz.drive"} <= set(found)

@@ -1,13 +1,17 @@
 """Where the reports of a run go: one to stdout as results arrive, others into files."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 from scanner import report
 from scanner.cli.output import Output
 from scanner.errors import UsageError
-from scanner.report import Report
+from scanner.report import FolderReport, Report
+from scanner.report.folder import write_file
 from scanner.results import ScanResult
 from scanner.values import frozen
 
@@ -16,10 +20,17 @@ _MORE = "-v shows each"
 
 @frozen
 class Target:
-    """A report and its file; None is stdout."""
+    """A report and its file; None is stdout.
+
+    Attributes:
+        report: The report.
+        path: Where it goes.
+        folder: Whether that is a folder.
+    """
 
     report: Report
     path: Path | None
+    folder: bool = False
 
 
 def targets(
@@ -34,13 +45,14 @@ def targets(
     The table goes there unless another format does.
 
     Args:
-        formats: Each a format's name, or a name and a file as in "sarif=out.sarif".
+        formats: Each a format's name, or a name and a file as in "sarif=out.sarif", or a name and a
+            folder as in "html=out/".
         output: A file that takes what would go to stdout.
         verbose: Whether tables show all that is known.
         fdr: The share of false discoveries that tables say something about.
 
     Raises:
-        UsageError: Two reports would go to the same place.
+        UsageError: Two reports would go to the same place, or one that is a file into a folder.
     """
     named = [text.partition("=") for text in formats]
     loose = [name for name, _, path in named if not path]
@@ -49,8 +61,8 @@ def targets(
             f"the formats {' and '.join(map(repr, loose))} would both go to the same place",
             remedy=f"give one of them a file, as in --format {loose[1]}=FILE",
         )
-    first = Target(report=report.named(loose[0] if loose else "table"), path=output)
-    rest = [Target(report=report.named(name), path=Path(path)) for name, _, path in named if path]
+    first = _target(loose[0] if loose else "table", "" if output is None else str(output))
+    rest = [_target(name, path) for name, _, path in named if path]
     for target in (first, *rest):
         if isinstance(target.report, report.Detailed):
             target.report.verbose, target.report.fdr = verbose, fdr
@@ -63,6 +75,23 @@ def targets(
     return [first, *rest]
 
 
+def _target(name: str, place: str) -> Target:
+    """Return a report's target.
+
+    Raises:
+        UsageError: The place is a folder, and the report is one file.
+    """
+    made = report.named(name)
+    path = Path(place) if place else None
+    folder = path is not None and (place.endswith(("/", os.sep)) or path.is_dir())
+    if folder and not isinstance(made, FolderReport):
+        raise UsageError(
+            f"the format {name!r} is one file, and {place!r} is a folder",
+            remedy=f"name a file in it, such as {str(Path(place, 'scan' + made.suffix))!r}",
+        )
+    return Target(report=made, path=path, folder=folder)
+
+
 def deliver(
     arriving: Iterable[ScanResult], chosen: Sequence[Target], *, count: int
 ) -> list[ScanResult]:
@@ -72,19 +101,55 @@ def deliver(
     when the run is interrupted, with what there is.
 
     Raises:
-        UsageError: A file cannot be written; that is found out before the first result is asked
-            for.
+        UsageError: A file or a folder cannot be written; that is found out before the first result
+            is asked for.
     """
     results: list[ScanResult] = []
     with contextlib.ExitStack() as opened:
-        pages = [opened.enter_context(Output(target.path)) for target in chosen]
+        first, *others = [opened.enter_context(_opened(target)) for target in chosen]
         try:
-            chosen[0].report.render(_kept(arriving, results), pages[0], count=count)
+            first(_kept(arriving, results), count)
         finally:
-            for target, page in zip(chosen[1:], pages[1:], strict=True):
+            for write in others:
                 if results:
-                    target.report.render(iter(results), page, count=len(results))
+                    write(iter(results), len(results))
     return results
+
+
+@contextlib.contextmanager
+def _opened(target: Target) -> Iterator[Callable[[Iterable[ScanResult], int], None]]:
+    """Yield what writes a report, once it is known that it can be written."""
+    if target.folder and target.path is not None:
+        yield _in_folder(target.path, cast("FolderReport", target.report))
+        return
+    with Output(target.path) as page:
+        yield lambda results, count: target.report.render(results, page, count=count)
+
+
+def _in_folder(folder: Path, made: FolderReport) -> Callable[[Iterable[ScanResult], int], None]:
+    """Return what writes a report's files into a folder, which is made if it is not there."""
+
+    def write(results: Iterable[ScanResult], _count: int) -> None:
+        files = list(made.files(results))
+        with _blaming(folder):
+            for name, text in files:
+                write_file(folder, (), name, text.encode())
+
+    with _blaming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass  # it can be written into
+    return write
+
+
+@contextlib.contextmanager
+def _blaming(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{str(folder)!r} cannot be written ({error.strerror})", remedy="name another folder"
+        ) from error
 
 
 def _kept(arriving: Iterable[ScanResult], results: list[ScanResult]) -> Iterator[ScanResult]:

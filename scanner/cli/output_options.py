@@ -135,7 +135,8 @@ class ReportOptions(PrintOptions):
             "--format",
             metavar="NAME[=FILE]",
             help=f"Write this report: {', '.join(report.FORMATS)}. Repeatable, each with a file: "
-            "--format sarif=out.sarif. Without a file it replaces the table on stdout.",
+            "--format sarif=out.sarif; html also with a folder: html=report/. Without a file it "
+            "replaces the table on stdout.",
             callback=formats,
             autocompletion=format_names,
         ),

@@ -16,6 +16,7 @@ from scanner.errors import NoLogitsError, UnsupportedModelError
 from scanner.graph.core import extract, flatten
 from scanner.graph.layers import head
 from scanner.graph.layers.logits import find_logits
+from scanner.graph.layers.two_scores import both
 from scanner.instruments import original, probes, runtime
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.noise_runs import conditions, fixed_batch, over_noise, run_filled
@@ -76,7 +77,8 @@ class Head(Detector):
         model, settings = subject.model, subject.settings
         shape = probes.image_shape(model, settings)
         flat = flatten.flatten(model.proto)
-        logits = find_logits(flat, settings.logits).value
+        found = find_logits(flat, settings.logits)
+        logits, single = found.value, found.single is not None
         feature = head.head_input(flat, logits)
         whole = runtime.open_session(
             model.serialise(extract.upstream(flat, [feature, logits])),
@@ -84,7 +86,7 @@ class Head(Detector):
             settings.threads,
         )
         features, answers = over_noise(whole, shape, subject)
-        noise = _by_class(_rows(answers, logits))
+        noise = _by_class(_rows(both(answers) if single else answers, logits))
         scale = float(np.sqrt(np.mean(np.square(features, dtype=np.float64))))
         signed = bool(features.min() < 0)
         batch = fixed_batch(whole)
@@ -93,7 +95,7 @@ class Head(Detector):
         responses = _over_latents(
             session, features, scale, subject, signed=signed, batch=batch or _BATCH
         )
-        latent = _by_class(_rows(responses, logits))
+        latent = _by_class(_rows(both(responses) if single else responses, logits))
         ends = {name: name for name in (feature, logits)}
         subject.witnesses.append(original.of_session("HEAD's cut", whole, ends))
         subject.witnesses.append(original.of_head("HEAD's last layer", whole, session, [*ends]))

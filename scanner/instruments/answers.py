@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from scanner.errors import NoLogitsError
 from scanner.graph.core import extract, flatten
+from scanner.graph.layers import two_scores
 from scanner.graph.layers.logits import find_logits
 from scanner.instruments import probes, runtime
 from scanner.instruments.noise_runs import fixed_batch, run_filled
@@ -34,7 +35,8 @@ class Answers:
     def __init__(self, model: Model, settings: Settings) -> None:
         self.shape = probes.image_shape(model, settings)
         flat = flatten.flatten(model.proto)
-        self.name = find_logits(flat, settings.logits).value
+        found = find_logits(flat, settings.logits)
+        self.name, self._single = found.value, found.single is not None
         self._session = runtime.open_session(
             model.serialise(extract.upstream(flat, [self.name])), settings.device, settings.threads
         )
@@ -57,6 +59,8 @@ class Answers:
             for start in range(0, len(cast), size)
         ]
         found = np.concatenate(parts)
+        if self._single:
+            found = two_scores.both(found)
         rows = found.reshape(len(found), -1).astype(np.float64)
         if rows.shape[1] < _LEAST_CLASSES or rows.shape[1] != found.shape[1]:
             raise NoLogitsError(

@@ -12,6 +12,7 @@ from scanner.graph.gradient.backward import Objective, gradient_model
 from scanner.graph.gradient.nan_weights import weights_with_nan
 from scanner.graph.gradient.real_input import real_input
 from scanner.graph.gradient.unsaturated import unsaturated
+from scanner.graph.layers import two_scores
 from scanner.graph.layers.logits import find_logits
 from scanner.instruments import probes, runtime
 from scanner.instruments.detector import Subject
@@ -186,7 +187,10 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
     flat = unsaturated(written) if objective is Objective.MARGIN else written
     logits = find_logits(flat, settings.logits)
     image = model.identity.inputs[0].name
-    gradient = gradient_model(flat, of=logits.value, with_respect_to=[image], objective=objective)
+    of, whole = logits.value, flat
+    if logits.single is not None:
+        of, whole = two_scores.BOTH, two_scores.doubled(flat, logits.value)
+    gradient = gradient_model(whole, of=of, with_respect_to=[image], objective=objective)
     session = runtime.open_session(
         model.serialise(gradient.proto), settings.device, settings.threads
     )
@@ -212,12 +216,18 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
         unsaturated=flat is not written,
         objective=objective,
     )
-    value = made.outputs[0]
+
+    def answer(images: Floats) -> dict[str, Floats]:
+        scores = made.scores(images)
+        if logits.single is not None:
+            scores = two_scores.single(scores, logits.single)
+        return {logits.value: scores}
+
     subject.witnesses.append(
         Witness(
             name=f"the gradient graph of the {objective.value}",
-            values=(value,),
-            answer=lambda images: {value: made.scores(images)},
+            values=(logits.value,),
+            answer=answer,
             scores=True,
             relaxed=made.unsaturated,
             provider=session.provider,

@@ -78,6 +78,14 @@ class Detailed(Protocol):
     more: str
 
 
+@runtime_checkable
+class FolderReport(Protocol):
+    """A report that can also be a folder of files, with one for each model."""
+
+    def files(self, results: Iterable[ScanResult]) -> Iterable[tuple[str, str]]:
+        """Yield name and text of each file; the names are safe."""
+
+
 @frozen
 class Listing:
     """Rows about one subject, such as the layers of a model.

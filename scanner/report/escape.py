@@ -1,5 +1,6 @@
 """Strings that come from a model, made safe to print."""
 
+import re
 import unicodedata
 
 LONGEST = 80
@@ -31,3 +32,8 @@ def _shown(character: str) -> str:
     if code < _TWO_DIGITS:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < _FOUR_DIGITS else f"\\U{code:08x}"
+
+
+def file_name(name: str) -> str:
+    """Return a name that is safe as a file's: it may come from a model."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:60] or "unnamed"

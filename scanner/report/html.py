@@ -10,13 +10,14 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from scanner.judging import ranks
-from scanner.report import Page, charts
+from scanner.report import Page, charts, overview
 from scanner.report import json as as_json
+from scanner.report.escape import file_name
 from scanner.report.isolation import lacking
 from scanner.report.markup import Child, Markup, tag
+from scanner.report.overview import badge, figure, wide, word
 from scanner.report.pictures import picture
-from scanner.report.totals import chances, is_failed, place, totals, why
+from scanner.report.totals import is_failed, place
 from scanner.results import (
     Array,
     Block,
@@ -35,7 +36,7 @@ _SCRIPT = Path(__file__).with_name("page.js")
 _SHOWN = 100  # observations of a finding
 _DRAWN = 40  # models whose findings are drawn; of the others there are words and numbers
 _MOST_DATA = 8 * 2**20  # characters of JSON that a page carries
-_ORDER = (Verdict.SUSPICIOUS, Verdict.INCONCLUSIVE, Verdict.CLEAN)
+_INDEX = "index.html"
 _KEYS: Mapping[str, tuple[str, str | None]] = {
     "classes": ("the suspect, by class", "clean models, from the lowest to the highest"),
     "images": ("images of the suspect", "of the references"),
@@ -46,7 +47,8 @@ _KEYS: Mapping[str, tuple[str, str | None]] = {
     "index": ("the suspect's index", "what clean networks of the shipped recipes reached"),
 }
 _UNDRAWN = (
-    f"Of more than {_DRAWN} models only the foremost are drawn: write a page of this one alone."
+    f"Of more than {_DRAWN} models only the foremost are drawn: write a folder, as in "
+    "html=report/, for a page of each."
 )
 _WORDS = {
     Verdict.CLEAN: "Nothing that points to a backdoor was found, and enough was looked at.",
@@ -66,8 +68,34 @@ class HtmlReport:
     def render(self, results: Iterable[ScanResult], page: Page, *, count: int) -> None:  # noqa: ARG002 - the totals stand first
         """Write the page once all results are there."""
         found = list(results)
-        page.write("<!DOCTYPE html>\n")
-        page.write(tag("html", _about(found), _body(found), lang="en") + "\n")
+        page.write(_document(found, _content(found)))
+
+    def files(self, results: Iterable[ScanResult]) -> Iterator[tuple[str, str]]:
+        """Yield name and text of the files of a folder: an index, and a page per model."""
+        found = list(results)
+        if len(found) == 1:
+            yield _INDEX, _document(found, _model(found[0]))
+            return
+        digits = len(str(len(found) - 1))
+        stems = (file_name(Path(result.model.path).stem) for result in found)
+        names = [f"{number:0{digits}}-{stem}.html" for number, stem in enumerate(stems)]
+        listed = overview.index(found, names.__getitem__)
+        yield _INDEX, _document(found, listed, data=False)
+        for name, result in zip(names, found, strict=True):
+            yield name, _document([result], (_model(result), _back(_INDEX)))
+
+
+def _document(results: Sequence[ScanResult], content: Child, *, data: bool = True) -> str:
+    """Return a whole page.
+
+    Args:
+        results: What it is about.
+        content: What a reader came for.
+        data: Whether the page holds the results as JSON too.
+    """
+    footer = _footer(results, _data(results) if data else Markup())
+    body = tag("body", tag("main", content), footer, tag("script", _asset(_SCRIPT)))
+    return f"<!DOCTYPE html>\n{tag('html', _about(results), body, lang='en')}\n"
 
 
 def _about(results: Sequence[ScanResult]) -> tuple[Markup, ...]:
@@ -97,120 +125,24 @@ def _hash(text: str) -> str:
 
 def _title(results: Sequence[ScanResult]) -> str:
     if len(results) == 1:
-        return f"{_word(results[0])}: {results[0].model.path}"
+        return f"{word(results[0])}: {results[0].model.path}"
     return f"Backdoor scan of {len(results)} models"
 
 
-def _body(results: Sequence[ScanResult]) -> Markup:
+def _content(results: Sequence[ScanResult]) -> Iterator[Markup]:
+    """Yield one model, or an index of several and then each."""
     if len(results) == 1:
-        content = tag("main", _model(results[0]))
-    else:
-        order = _order(results)
-        drawn = set(order[:_DRAWN])
-        models = (_model(results[n], n, drawn=n in drawn) for n in order)
-        content = tag("main", _index(results, order), models)
-    footer = _footer(results, _data(results))
-    return tag("body", content, footer, tag("script", _asset(_SCRIPT)))
-
-
-def _order(results: Sequence[ScanResult]) -> list[int]:
-    """Return the numbers of the models, those first that a person should look at first."""
-
-    def rank(number: int) -> tuple[int, float, float]:
-        result = results[number]
-        size = result.size if result.size is not None else result.index
-        place = len(_ORDER) if is_failed(result) else _ORDER.index(result.verdict)
-        return place, -(result.score or 0.0), -(size or 0.0)
-
-    return sorted(range(len(results)), key=rank)
-
-
-def _index(results: Sequence[ScanResult], order: Sequence[int]) -> Iterator[Markup]:
-    """Yield the totals, filters that need no script, and a row per model, the worst first."""
-    yield tag("h1", "Backdoor scan")
-    yield tag("p", tag("strong", f"{totals(results)}."))
-    yield from (tag("p", f"{sentence}.", class_="dim") for sentence in chances(results))
-    yield tag("fieldset", tag("legend", "Show"), map(_filter, ("all", *_kinds(results))))
-    columns = ("model", "verdict", "p-value", "size", "class", "why")
-    heads = [tag("th", name, scope="col", data_sorts="") for name in columns]
-    rows = [_row(number, results[number]) for number in order]
-    table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows))
-    yield _wide(table, "Models")
-    yield from _tiles(results, order)
-
-
-def _tiles(results: Sequence[ScanResult], order: Sequence[int]) -> Iterator[Markup]:
-    """Yield a small chart per model, all on one scale: how far each class of it stands out."""
-    drawn = {number: sizes for number in order if (sizes := _by_class(results[number]))}
-    if not drawn:
+        yield _model(results[0])
         return
-    yield tag("h2", "Every class of every model")
-    words = (
-        "A bar for each class: how far it stands out by the detector that says most of it, where "
-        "1, the line, is the furthest clean model of that detector. Bars end at 4."
-    )
-    missing = len(results) - len(drawn)
-    left = f" {missing} of {len(results)} models have no such figures." if missing else ""
-    yield tag("p", words + left, class_="dim")
-    tiles = (_tile(number, results[number], sizes) for number, sizes in drawn.items())
-    yield tag("ul", tiles, class_="tiles")
+    yield from overview.index(results, lambda number: f"#m{number}")
+    order = overview.order(results)
+    drawn = set(order[:_DRAWN])
+    for number in order:
+        yield _model(results[number], number, drawn=number in drawn)
 
 
-def _by_class(result: ScanResult) -> dict[int, float]:
-    """Return how far each class stands out, in units of the furthest clean model."""
-    found: dict[int, float] = {}
-    for finding in result.findings:
-        if finding.contribution.combined and finding.clean:
-            for row in finding.evidence.classes:
-                if row.above is not None:
-                    own = ranks.size(row.above, finding.clean)
-                    found[row.class_id] = max(own, found.get(row.class_id, own))
-    return found
-
-
-def _tile(number: int, result: ScanResult, sizes: Mapping[int, float]) -> Markup:
-    foremost = max(sizes, key=lambda class_id: sizes[class_id])
-    words = f"class {foremost} stands out most, by {sizes[foremost]:.2g}"
-    name = tag("a", result.model.path, href=f"#m{number}", class_="name")
-    return tag("li", charts.tile(sizes, words), name, _verdict(result), data_verdict=_word(result))
-
-
-def _kinds(results: Sequence[ScanResult]) -> list[str]:
-    found = {_word(result) for result in results}
-    return [word for word in (*(v.value for v in _ORDER), "failed") if word in found]
-
-
-def _filter(word: str) -> Markup:
-    checked = "" if word == "all" else None
-    box = tag("input", type="radio", name="show", id=f"only-{word}", checked=checked)
-    return tag("label", box, f" {word}")
-
-
-def _row(number: int, result: ScanResult) -> Markup:
-    p, size = place(result)
-    cells = [
-        tag("td", tag("a", result.model.path, href=f"#m{number}"), data_key=result.model.path),
-        tag("td", _verdict(result), data_key=_word(result)),
-        *(
-            tag("td", _figure(value), class_="number", data_key=_key(value))
-            for value in (p, size, result.target_class)
-        ),
-        tag("td", why(result), class_="text", data_key=why(result)),
-    ]
-    return tag("tr", cells, data_verdict=_word(result))
-
-
-def _key(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
-
-
-def _word(result: ScanResult) -> str:
-    return "failed" if is_failed(result) else result.verdict.value
-
-
-def _verdict(result: ScanResult) -> Markup:
-    allowed = ", allowed" if result.allowed else ""
-    return tag("span", f"{_word(result)}{allowed}", class_=f"verdict {_word(result)}")
+def _back(address: str) -> Markup:
+    return tag("p", tag("a", "Back to all models", href=address))
 
 
 def _model(result: ScanResult, number: int | None = None, *, drawn: bool = True) -> Markup:
@@ -236,7 +168,7 @@ def _model(result: ScanResult, number: int | None = None, *, drawn: bool = True)
         (tag("details", tag("summary", _headline(f)), _card(f)) for f in rest) if drawn else None,
         tag("details", tag("summary", "What ran, and on what"), _facts(result)),
         None if drawn else tag("p", _UNDRAWN, class_="dim"),
-        None if alone else tag("p", tag("a", "Back to all models", href="#")),
+        None if alone else _back("#"),
         class_="model alone" if alone else "model",
         id=None if alone else f"m{number}",
     )
@@ -244,7 +176,7 @@ def _model(result: ScanResult, number: int | None = None, *, drawn: bool = True)
 
 def _answer(result: ScanResult) -> Markup:
     """The verdict, its p and size, what it rests on, and what to do next."""
-    lines: list[Child] = [tag("p", _verdict(result))]
+    lines: list[Child] = [tag("p", badge(result))]
     if not is_failed(result):
         lines.append(tag("p", _WORDS[result.verdict]))
     lines.append(tag("p", tag("strong", f"{result.reason}.")))
@@ -256,7 +188,7 @@ def _answer(result: ScanResult) -> Markup:
     if result.advice:
         lines.append(tag("h2", "What to do next", class_="small"))
         lines.append(tag("ul", [tag("li", f"{sentence}.") for sentence in result.advice]))
-    return tag("section", lines, class_=f"answer {_word(result)}", aria_label="The answer")
+    return tag("section", lines, class_=f"answer {word(result)}", aria_label="The answer")
 
 
 def _placed(result: ScanResult) -> Iterator[Markup]:
@@ -371,7 +303,7 @@ def _changes(found: Differences | None, words: str) -> Iterator[Markup]:
     ]
     table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows))
     summary = tag("summary", "What differs in the graph")
-    yield tag("details", summary, _wide(table, words), open="" if found.unexplained else None)
+    yield tag("details", summary, wide(table, words), open="" if found.unexplained else None)
 
 
 def _figured(chart: Markup, own: str, clean: str | None) -> Markup:
@@ -459,7 +391,7 @@ def _block(block: Block, words: str) -> Markup | None:
     ]
     caption = tag("caption", block.table.caption) if block.table.caption else None
     table = tag("table", caption, tag("thead", tag("tr", heads)), tag("tbody", rows))
-    return tag("details", tag("summary", "The numbers"), _wide(table, words))
+    return tag("details", tag("summary", "The numbers"), wide(table, words))
 
 
 def _aligned(column: int, left: int) -> str | None:
@@ -475,19 +407,14 @@ def _summary(findings: Sequence[Finding]) -> Markup:
             tag(
                 "td", tag("span", finding.verdict.value, class_=f"verdict {finding.verdict.value}")
             ),
-            tag("td", _figure(finding.p_value), class_="number"),
-            tag("td", _figure(finding.size), class_="number"),
+            tag("td", figure(finding.p_value), class_="number"),
+            tag("td", figure(finding.size), class_="number"),
             tag("td", finding.reason, class_="text"),
         )
         for finding in findings
     ]
     table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows))
-    return _wide(table, "All detectors")
-
-
-def _wide(table: Markup, words: str) -> Markup:
-    """Let a table that is wider than the page be scrolled, with the keyboard too."""
-    return tag("div", table, class_="wide", tabindex="0", role="region", aria_label=words)
+    return wide(table, "All detectors")
 
 
 def _facts(result: ScanResult) -> Markup:
@@ -512,10 +439,6 @@ def _facts(result: ScanResult) -> Markup:
         facts.append(("scanned", f"{result.run.time}, alpha {result.run.alpha:g}"))
         facts.append(("command", " ".join(result.run.arguments)))
     return tag("dl", [(tag("dt", name), tag("dd", words)) for name, words in facts])
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
 
 
 def _footer(results: Sequence[ScanResult], data: Markup | None) -> Markup:

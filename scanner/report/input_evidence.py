@@ -5,7 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scanner.report import png
-from scanner.report.evidence import npy, plain, unwritable, write_file
+from scanner.report.escape import file_name
+from scanner.report.evidence import npy, unwritable
+from scanner.report.folder import write_file
 from scanner.report.pictures import Picture, picture
 from scanner.results import Input, Region, ScreenedInput
 
@@ -29,7 +31,7 @@ def write_inputs(found: Sequence[ScreenedInput], folder: Path) -> list[Path]:
         for one in found:
             if one.picture is None:
                 continue
-            step = f"{one.number:06d}-{plain(one.name)}"
+            step = f"{one.number:06d}-{file_name(one.name)}"
             for name, data in _files(one.picture, one.region):
                 write_file(folder, (step,), name, data)
                 written.append(folder / step / name)

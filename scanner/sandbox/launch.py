@@ -426,17 +426,20 @@ def _live(
     """
     status = 1
     try:
-        sys.path[:] = path
-        from scanner.sandbox import fork as forked  # noqa: PLC0415 - the parent has no use for it
+        try:
+            sys.path[:] = path
+            from scanner.sandbox import fork as forked  # noqa: PLC0415 - the parent has no use
 
-        forked.shed(parent, descriptors, folder, environment())
-        live()
-        status = 0
-    except BaseException:  # noqa: BLE001 - nothing may escape into the caller's code
-        import traceback  # noqa: PLC0415 - only for a bug
+            forked.shed(parent, descriptors, folder, environment())
+            live()
+            status = 0
+        except BaseException:  # noqa: BLE001 - nothing may escape into the caller's code
+            import traceback  # noqa: PLC0415 - only for a bug
 
-        traceback.print_exc()
-        sys.stderr.flush()
+            traceback.print_exc()
+            sys.stderr.flush()
+    except MemoryError:  # too little is left to print how it came
+        os.write(2, b"MemoryError")
     finally:
         os._exit(status)
 

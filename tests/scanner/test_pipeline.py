@@ -10,7 +10,7 @@ import pytest
 import triggered
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 import scanner
 from scanner import Device, Settings, UsageError, Verdict, scan
@@ -191,6 +191,21 @@ def test_one_class_is_inconclusive(tmp_path: Path) -> None:
     assert (result.verdict, result.index) == (Verdict.INCONCLUSIVE, None)
     assert {"head", "classifier"} <= {skip.rule for skip in result.skips}
     assert any("two" in skip.reason for skip in result.skips)
+
+
+def test_one_score_before_a_sigmoid_decides_between_two_classes(tmp_path: Path) -> None:
+    paths = []
+    for seed in range(2):
+        proto = triggered.classifier(classes=1, seed=seed)
+        (output,) = proto.graph.output
+        proto.graph.node.append(helper.make_node("Sigmoid", [output.name], ["probability"]))
+        output.name = "probability"
+        paths.append(models.save(proto, tmp_path / f"{seed}.onnx"))
+    result = scan(paths[0], [paths[1]], SEARCHING)
+    assert (result.skips, result.failures) == ((), ())
+    measured = {finding.rule.id for finding in result.findings}
+    assert measured == {"neural_cleanse", "mm_bd", "head", "classifier"}, "nothing is not the file"
+    assert result.index is not None
 
 
 def test_of_two_classes_none_leads(tmp_path: Path) -> None:

@@ -39,11 +39,14 @@ class Logits:
         cut: Operators behind it that were left out, from the output backwards; empty where it is an
             output itself.
         classes: Their number, or None where the file leaves it open.
+        single: Dimensions of the value, where it is one score for each image that decides between
+            two classes (`scanner.graph.layers.two_scores`); else None.
     """
 
     value: str
     cut: tuple[str, ...] = ()
     classes: int | None = None
+    single: int | None = None
 
 
 def find_logits(proto: onnx.ModelProto, output: str | None = None) -> Logits:
@@ -62,7 +65,7 @@ def find_logits(proto: onnx.ModelProto, output: str | None = None) -> Logits:
         known = {v.name for v in proto.graph.output} | set(uses.producer_position)
         if output not in known:
             raise ValueNotFoundError(output, sorted(known))
-        return Logits(value=output, classes=_classes(output, types))
+        return _logits(output, (), types, decides=True)
     found = {
         logits.value: logits
         for v in proto.graph.output
@@ -84,7 +87,17 @@ def _behind(name: str, uses: Uses, types: dict[str, ValueType], version: int) ->
             cut, passed, name = cut + passed, [], node.input[0]
         value = node.input[0]
     is_score = types.get(name) is None or types[name].dtype in FLOATING
-    return Logits(value=name, cut=tuple(cut), classes=_classes(name, types)) if is_score else None
+    return _logits(name, tuple(cut), types, decides="Sigmoid" in cut) if is_score else None
+
+
+def _logits(
+    name: str, cut: tuple[str, ...], types: dict[str, ValueType], *, decides: bool
+) -> Logits:
+    """Describe scores; `decides` says whether a single one decides between two classes."""
+    shape = types[name].shape if name in types else ()
+    if decides and shape and all(size == 1 for size in shape[1:]):
+        return Logits(value=name, cut=cut, classes=2, single=len(shape))
+    return Logits(value=name, cut=cut, classes=_classes(name, types))
 
 
 def _passes(node: onnx.NodeProto) -> bool:

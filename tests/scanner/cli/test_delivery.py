@@ -84,3 +84,31 @@ def test_a_file_that_cannot_be_written_is_found_out_first(folder: Path, tmp_path
     run = scan(folder / "clean.onnx", f"--format=sarif={tmp_path / 'no' / 'r.sarif'}")
     assert (run.returncode, run.stdout) == (2, "")
     assert "cannot be written" in said(run)
+
+
+def test_a_page_for_each_model_goes_into_a_folder(folder: Path, tmp_path: Path) -> None:
+    pages = tmp_path / "new" / "pages"
+    run = scan(folder, "-d", "integrity", f"--format=html={pages}/")
+    assert run.returncode == 2, "some of the models are broken on purpose"
+    written = sorted(path.name for path in pages.iterdir())
+    models = sorted(folder.glob("*.onnx"))
+    assert len(written) == len(models) + 1
+    assert "index.html" in written
+    again = scan(folder / "clean.onnx", "-d", "integrity", "--format=html", f"--output={pages}")
+    assert again.returncode == 3, again.stderr
+    assert "clean.onnx" in (pages / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_report_that_is_one_file_is_not_written_into_a_folder(
+    folder: Path, tmp_path: Path
+) -> None:
+    run = scan(folder / "clean.onnx", f"--format=json={tmp_path}")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "scan.json" in said(run)
+
+
+def test_a_folder_that_cannot_be_made_scans_nothing(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    run = scan(folder / "clean.onnx", f"--format=html={tmp_path / 'file'}/")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "name another folder" in said(run)

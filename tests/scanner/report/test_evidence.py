@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from examples import neural_cleanse, result
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from scanner.errors import UsageError
-from scanner.report.evidence import plain, write_evidence
+from scanner.report.evidence import write_evidence
 from scanner.report.pictures import floats
 from scanner.results import Array, Evidence, Finding, Input, Observation, ScanResult, Severity
 
@@ -148,20 +146,3 @@ def test_a_rule_that_is_a_path_stays_inside(tmp_path: Path) -> None:
     finding = dataclasses.replace(whole.findings[0], rule=rule)
     written = write_evidence([dataclasses.replace(whole, findings=(finding,))], tmp_path / "e")
     assert {path.parent for path in written} == {tmp_path / "e" / "00-m" / "out"}
-
-
-@given(st.text())
-def test_a_name_from_a_model_stays_in_its_folder(name: str) -> None:
-    safe = plain(name)
-    assert 0 < len(safe) <= 60
-    assert safe not in {".", ".."}
-    assert set(safe) <= set(map(chr, range(128)))
-    assert not {"/", "\\", ":", "\0"} & set(safe)
-
-
-@pytest.mark.parametrize(
-    ("name", "safe"),
-    [("../../etc/passwd", "etc_passwd"), ("a b", "a_b"), ("...", "unnamed"), ("m-1.2", "m-1.2")],
-)
-def test_names_by_hand(name: str, safe: str) -> None:
-    assert plain(name) == safe

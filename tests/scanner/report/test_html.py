@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Callable
 
-import pytest
 from examples import hostile, result, unopened
 from hypothesis import given
 from hypothesis import strategies as st
@@ -145,15 +144,6 @@ def test_what_differs_from_a_clean_network_is_a_table_and_a_chart() -> None:
     assert "channels changed" not in written(dataclasses.replace(whole, findings=(found,)))
 
 
-def test_all_models_stand_on_one_scale() -> None:
-    text = written(*RESULTS)
-    (tiles,) = re.findall(r'(?s)<ul class="tiles">(.*?)</ul>', text)
-    assert tiles.count("<svg") == 1, "the others have no figures by class"
-    assert 'href="#m0"' in tiles
-    assert "class 7 stands out most" in tiles
-    assert "2 of 3 models have no such figures." in text
-
-
 def test_what_is_in_the_graph_has_no_place_among_clean_models() -> None:
     """An index of the searches beside it would be that of something else."""
     found = dataclasses.replace(hostile(), score=1.0, index=0.1)
@@ -164,9 +154,27 @@ def test_what_is_in_the_graph_has_no_place_among_clean_models() -> None:
     )
 
 
-@pytest.mark.parametrize("word", ["all", "suspicious", "inconclusive", "failed"])
-def test_models_can_be_filtered_without_a_script(word: str) -> None:
-    text = written(*RESULTS, dataclasses.replace(result("b"), verdict=Verdict.INCONCLUSIVE))
-    assert f'id="only-{word}"' in text
-    if word != "all":
-        assert f"#only-{word}:checked" in text
+def test_a_folder_has_an_index_and_a_page_per_model() -> None:
+    files = dict(HtmlReport().files(iter(RESULTS)))
+    index, *pages = files
+    assert index == "index.html"
+    links = {found["href"] for name, found in Elements(files[index]).found if name == "a"}
+    assert links == set(pages)
+    for number, page in enumerate(pages):
+        assert page.startswith(f"{number}-")
+        text = files[page]
+        assert text.replace('<p><a href="index.html">Back to all models</a></p>', "") == written(
+            RESULTS[number]
+        )
+
+
+@given(st.text())
+def test_no_name_of_a_model_leaves_the_folder(path: str) -> None:
+    named = dataclasses.replace(hostile(), model=dataclasses.replace(hostile().model, path=path))
+    files = [name for name, _ in HtmlReport().files([named, named])]
+    assert len(set(files)) == 3
+    assert all(re.fullmatch(r"[\w.-]+\.html", name, re.ASCII) for name in files)
+
+
+def test_a_folder_of_one_model_is_its_page() -> None:
+    assert list(HtmlReport().files([result()])) == [("index.html", written(result()))]

@@ -325,3 +325,19 @@ with Worker() as child:
     print("secret" in open(f"/proc/{child.pid}/environ").read())
 """
     assert run(code, tmp_path, ANYTHING="secret") == "False"
+
+
+def test_a_child_without_memory_to_print_its_end_still_names_it(tmp_path: Path) -> None:
+    code = """
+def live():
+    import traceback
+    def print_exc():
+        raise MemoryError
+    traceback.print_exc = print_exc
+    raise RuntimeError
+ours, theirs = os.pipe()
+pid = launch.fork([0, 1, theirs], ".", sys.path, live)
+os.close(theirs)
+print(os.read(ours, 99).decode(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    assert run(code, tmp_path) == "MemoryError 1"

@@ -1,0 +1,53 @@
+"""What docs/inputs.md and docs/repair.md tell a reader to type works, on digits drawn here."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+from drawn_digits import digits
+from test_docs import ROOT, WORKED, blocks, run
+
+COMMAND = re.compile(r"^\$ (?P<line>.*)$", re.MULTILINE)
+
+
+def typed(page: str, folder: Path) -> list[tuple[str, int, str]]:
+    """Run the commands of a page's blocks; return each with exit code and first line."""
+    done = []
+    for _, body in blocks(page):
+        for match in COMMAND.finditer(body):
+            program, *words = shlex.split(match["line"])
+            if program == "scan":
+                ran = run(["-m", "scanner", *words], folder)
+            elif words[:2] == ["-m", "trainers"]:
+                ran = run(words, folder)
+            else:  # a shell's own word, or a benchmark that needs the data sets
+                continue
+            assert ran.returncode in WORKED, (match["line"], ran.stderr)
+            done.append((words[0], ran.returncode, ran.stdout.split("\n", 1)[0]))
+    return done
+
+
+def test_repair(tmp_path: Path) -> None:
+    for name in ("mnist-clean.onnx", "mnist-blended.onnx"):
+        shutil.copy(ROOT / "samples" / name, tmp_path)
+    np.savez(tmp_path / "images.npz", images=digits(100))
+    planting, cut, diff, trained = typed("repair.md", tmp_path)
+    assert planting[1] == 0
+    assert cut == ("repair", 0, "gated.onnx: repaired")
+    assert diff[:2] == ("diff", 0)
+    assert trained[0] == "repair"
+    assert trained[1] in (0, 1)
+    assert trained[2].startswith("mnist-blended.onnx: ")
+
+
+def test_inputs(tmp_path: Path) -> None:
+    (tmp_path / "samples").symlink_to(ROOT / "samples")
+    (tmp_path / "images").mkdir()
+    np.savez(tmp_path / "images" / "clean.npz", images=digits(300))
+    np.savez(tmp_path / "images" / "inputs.npz", images=digits(50, seed=1))
+    ((command, code, first),) = typed("inputs.md", tmp_path)
+    assert command == "inputs"
+    assert code in WORKED
+    assert first.split(":")[0] in ("clean", "suspicious", "inconclusive")
