@@ -15,6 +15,7 @@ from scanner.modelfile.model import Model
 from scanner.results import PlannedStage, ScanPlan
 from scanner.settings import Settings
 
+_TWO = 2  # classes of which one score decides
 _OBSTACLES = (ModelError, GraphError, UsageError)
 
 
@@ -81,10 +82,9 @@ def _forward(model: Model, settings: Settings) -> tuple[float | None, int | None
     """
     try:
         flat = flatten.flatten(model.proto)
-        logits = find_logits(flat, settings.logits).value
-        session = runtime.open_session(
-            model.serialise(extract.upstream(flat, [logits])), settings.device, settings.threads
-        )
+        logits = find_logits(flat, settings.logits)
+        cut = extract.upstream(flat, [logits.value])
+        session = runtime.open_session(model.serialise(cut), settings.device, settings.threads)
         batch = fixed_batch(session) or 1
         noise = np.zeros((batch, *probes.image_shape(model, settings)), session.dtype)
         (answer,) = run_filled(session, noise, batch)  # the first run is slower
@@ -94,4 +94,4 @@ def _forward(model: Model, settings: Settings) -> tuple[float | None, int | None
         seconds = (now() - start) / batch / pace.threads(settings)
     except _OBSTACLES:
         return None, None
-    return max(0.0, seconds), int(answer[0].size)
+    return max(0.0, seconds), int(answer[0].size) if logits.single is None else _TWO

@@ -9,6 +9,7 @@ first six classes (docs/large-networks.md).
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from scanner.errors import NoLayerError
 from scanner.graph.core import extract, flatten
 from scanner.graph.gradient.backward import Objective
-from scanner.graph.layers import head
+from scanner.graph.layers import head, two_scores
 from scanner.graph.layers.logits import find_logits
 from scanner.instruments import probes, runtime
 from scanner.instruments.detector import Ranking, Subject
@@ -118,7 +119,8 @@ def without_gradient(subject: Subject) -> tuple[Floats64, Floats64 | None]:
     model, settings = subject.model, subject.settings
     shape = probes.image_shape(model, settings)
     flat = flatten.flatten(model.proto)
-    logits = find_logits(flat, settings.logits).value
+    found = find_logits(flat, settings.logits)
+    logits, single = found.value, found.single is not None
     try:
         feature = head.head_input(flat, logits)
     except NoLayerError:
@@ -127,7 +129,7 @@ def without_gradient(subject: Subject) -> tuple[Floats64, Floats64 | None]:
     whole = runtime.open_session(
         model.serialise(extract.upstream(flat, values)), settings.device, settings.threads
     )
-    seen = class_margins(_over_images(whole, shape, settings))
+    seen = class_margins(_scores(_over_images(whole, shape, settings), single=single))
     if feature is None:
         return seen, None
     few = dataclasses.replace(settings, images=FEATURE_IMAGES)
@@ -138,15 +140,17 @@ def without_gradient(subject: Subject) -> tuple[Floats64, Floats64 | None]:
     batch = fixed_batch(whole)
     opened = extract.between(flat, head.as_input(feature, features, batch), [logits])
     session = runtime.open_session(model.serialise(opened), settings.device, settings.threads)
-    weights, biases = _linear(session, features, batch or _AT_ONCE)
+    weights, biases = _linear(session, features, batch or _AT_ONCE, single=single)
     rows = features.reshape(len(features), -1).astype(np.float64)
     loud, lowest = quantile(np.abs(rows).ravel(), _LOUD), float(rows.min())
     low = min(lowest, 0.0) if lowest > -loud / 2 else -loud
     return seen, climbed(weights, biases, (low, loud), rows.mean(axis=0))
 
 
-def _over_images(session: runtime.Session, shape: tuple[int, ...], settings: Settings) -> Floats64:
-    """Return the logits of noise of blocks, which reaches more classes than noise of pixels."""
+def _over_images(
+    session: runtime.Session, shape: tuple[int, ...], settings: Settings
+) -> npt.NDArray[Any]:
+    """Return the answers to noise of blocks, which reaches more classes than noise of pixels."""
     span = probes.input_range(session.dtype, settings)
     generator = np.random.default_rng(settings.seed)
     images = probes.rounded(probes.multiscale_noise(IMAGES, shape, span, generator), session.dtype)
@@ -154,12 +158,17 @@ def _over_images(session: runtime.Session, shape: tuple[int, ...], settings: Set
     parts = [
         run_filled(session, images[i : i + batch], batch)[0] for i in range(0, len(images), batch)
     ]
-    logits = np.concatenate(parts)
-    return logits.reshape(len(logits), -1).astype(np.float64)
+    return np.concatenate(parts)
+
+
+def _scores(answers: npt.NDArray[Any], *, single: bool) -> Floats64:
+    """Return a score for each class, (n, classes), where one may stand for two."""
+    scores = two_scores.both(answers) if single else answers
+    return scores.reshape(len(scores), -1).astype(np.float64)
 
 
 def _linear(
-    session: runtime.Session, features: npt.NDArray[np.generic], batch: int
+    session: runtime.Session, features: npt.NDArray[np.generic], batch: int, *, single: bool
 ) -> tuple[Floats64, Floats64]:
     """Read the weights (classes, size) and biases of the layers behind a latent off their answers.
 
@@ -169,7 +178,7 @@ def _linear(
     units = np.concatenate([np.zeros((1, size)), np.eye(size)]).astype(features.dtype)
     rows = units.reshape(-1, *features.shape[1:])
     parts = [run_filled(session, rows[i : i + batch], batch)[0] for i in range(0, len(rows), batch)]
-    answers = np.concatenate(parts).reshape(len(rows), -1).astype(np.float64)
+    answers = _scores(np.concatenate(parts), single=single)
     return (answers[1:] - answers[0]).T, answers[0]
 
 

@@ -85,3 +85,18 @@ def test_no_margin_in_the_box_is_smaller_than_that_of_the_start(seed: int, class
     bound = np.maximum(weights - weights[::-1], 0).sum(axis=1) + biases - biases[::-1]
     middle = np.arange(classes) != classes - 1 - np.arange(classes)
     assert (found[middle] <= bound[middle] + 1e-9).all()
+
+
+def test_one_score_stands_for_two_classes(tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).normal(0, 0.3, (8, 1)).astype(np.float32)
+    nodes = [
+        helper.make_node("Flatten", ["image"], ["flat"], axis=1),
+        helper.make_node("MatMul", ["flat", "weights"], ["score"]),
+        helper.make_node("Sigmoid", ["score"], ["logits"]),
+    ]
+    made = models.build(nodes, {"weights": weights}, input_shape=("N", 1, 2, 4))
+    seen, latent = without_gradient(triggered.subject(made, tmp_path))
+    assert latent is not None
+    assert seen[0] == pytest.approx(-seen[1])
+    assert latent.shape == (2,)
+    assert (latent > 0).all(), "either class can be reached"
