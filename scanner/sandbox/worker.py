@@ -187,8 +187,8 @@ class Worker:
                 self.kill()
                 raise WorkerTimeoutError(
                     f"the scan did not end within {allowance.seconds:g} seconds",
-                    remedy="raise the setting `timeout`: a large model takes longer, and only one that "
-                    "was built to hang never ends",
+                    remedy="raise the setting `timeout`: a large model takes longer, and only one "
+                    "that was built to hang never ends",
                 )
             if left <= 0:
                 self._send({"cancel": True})
