@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from website.build import ELSEWHERE
+from docs.website.build import ELSEWHERE
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -294,7 +294,6 @@ def test_no_text_names_the_host_of_a_package_registry() -> None:
             "scanner",
             "tests",
             "trainers",
-            "website",
         )
     )
     files = [*ROOT.glob("*.*"), *(path for folder in folders for path in folder.rglob("*"))]

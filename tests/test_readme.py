@@ -16,7 +16,7 @@ TESTS = "pytest -m 'not slow' -n auto"
 FLAGS = re.DOTALL | re.MULTILINE
 CHECKOUT = (
     "LICENSE", "README.md", "benchmarks", "constraints.txt", "docs", "overactivation",
-    "pyproject.toml", "samples", "scanner", "tests", "trainers", "website",
+    "pyproject.toml", "samples", "scanner", "tests", "trainers",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from scanner.errors import NoLogitsError, UnsupportedModelError
 from scanner.graph.core import extract, flatten
+from scanner.graph.gradient.float_twin import float_twin
 from scanner.graph.layers import head
 from scanner.graph.layers.logits import find_logits
 from scanner.graph.layers.two_scores import both
@@ -76,7 +77,7 @@ class Head(Detector):
         """
         model, settings = subject.model, subject.settings
         shape = probes.image_shape(model, settings)
-        flat = flatten.flatten(model.proto)
+        flat = float_twin(flatten.flatten(model.proto))
         found = find_logits(flat, settings.logits)
         logits, single = found.value, found.single is not None
         feature = head.head_input(flat, logits)

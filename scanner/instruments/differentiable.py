@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scanner.errors import NoLogitsError, UnsupportedModelError, WorkerLimitError
 from scanner.graph.core import flatten
 from scanner.graph.gradient.backward import Objective, gradient_model
+from scanner.graph.gradient.float_twin import float_twin
 from scanner.graph.gradient.nan_weights import weights_with_nan
 from scanner.graph.gradient.real_input import real_input
 from scanner.graph.gradient.unsaturated import unsaturated
@@ -183,13 +184,11 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
     model, settings = subject.model, subject.settings
     shape = probes.image_shape(model, settings)
     low, high = probes.input_range(runtime.numpy_dtype(model.identity.inputs[0].dtype), settings)
-    written = real_input(flatten.flatten(model.complete(model.proto)))
+    written = float_twin(real_input(flatten.flatten(model.complete(model.proto))))
     flat = unsaturated(written) if objective is Objective.MARGIN else written
     logits = find_logits(flat, settings.logits)
     image = model.identity.inputs[0].name
-    of, whole = logits.value, flat
-    if logits.single is not None:
-        of, whole = two_scores.BOTH, two_scores.doubled(flat, logits.value)
+    whole, of = two_scores.scored(flat, logits)
     gradient = gradient_model(whole, of=of, with_respect_to=[image], objective=objective)
     session = runtime.open_session(
         model.serialise(gradient.proto), settings.device, settings.threads

@@ -12,6 +12,7 @@ from scanner.graph.core.draft import Proto
 from scanner.graph.core.extract import upstream
 from scanner.graph.gradient.real_input import real_input
 from scanner.graph.layers.logits import find_logits
+from scanner.graph.layers.two_scores import scored
 from scanner.instruments import probes, runtime
 from scanner.instruments.statistics import softmax
 from scanner.modelfile.model import Model
@@ -84,7 +85,8 @@ def scorer(model: Model, settings: Settings) -> Forward:
         UnsupportedModelError: ONNX Runtime refuses the model.
     """
     flat = flat_graph(model)
-    return reader(model, flat, [find_logits(flat, settings.logits).value], settings)
+    whole, scores = scored(flat, find_logits(flat, settings.logits))
+    return reader(model, whole, [scores], settings)
 
 
 def reader(model: Model, flat: Proto, values: Sequence[str], settings: Settings) -> Forward:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scanner.errors import NoGradientError
 from scanner.graph.gradient.backward import Objective, gradient_model
 from scanner.graph.layers.logits import find_logits
+from scanner.graph.layers.two_scores import scored
 from scanner.graph.surgery import parameters
 from scanner.instruments import runtime
 from scanner.mending.forward import flat_graph
@@ -95,10 +96,10 @@ def trainable(model: Model, settings: Settings) -> Trainable:
             "no weights of a convolution or dense layer are stored in the graph itself",
             remedy="export the model without model-local functions",
         )
-    logits = find_logits(flat, settings.logits).value
+    whole, scores = scored(flat, find_logits(flat, settings.logits))
     gradient = gradient_model(
-        parameters.as_inputs(flat, names),
-        of=logits,
+        parameters.as_inputs(whole, names),
+        of=scores,
         with_respect_to=names,
         objective=Objective.CROSS_ENTROPY,
     )

@@ -31,8 +31,8 @@ from scanner.graph.audit import (
 from scanner.graph.canonical import drawing, reading
 from scanner.graph.core import conform, draft, extract, facts, flatten, scopes, shapes, structure
 from scanner.graph.dormancy import bounds, odd_channels, rewired
-from scanner.graph.gradient import backward, nan_weights, real_input, unsaturated
-from scanner.graph.layers import activations, head, logits, reductions, weights
+from scanner.graph.gradient import backward, float_twin, nan_weights, real_input, unsaturated
+from scanner.graph.layers import activations, head, logits, reductions, two_scores, weights
 from scanner.graph.logic import excerpt, unfold
 from scanner.graph.logic.gates import observe
 from scanner.graph.surgery import excision, parameters, parcel
@@ -112,6 +112,7 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     extract.upstream: lambda model: extract.upstream(model, ["activated"]),
     facts.infer: facts.infer,
     flatten.flatten: flatten.flatten,
+    float_twin.float_twin: float_twin.float_twin,
     head.head_input: lambda model: head.head_input(model, "logits"),
     logits.find_logits: logits.find_logits,
     mixing.default_numbers: lambda model: [
@@ -152,13 +153,18 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     second_reader.rounds: second_reader.rounds,
     shapes.value_types: shapes.value_types,
     structure.captures: lambda model: structure.captures(model.graph),
+    two_scores.scored: lambda model: two_scores.scored(
+        model, logits.Logits(value="logits", single=2)
+    ),
     unfold.unfold: unfold.unfold,
     unsaturated.unsaturated: unsaturated.unsaturated,
     usage.asks_for_batch_size: usage.asks_for_batch_size,
     usage.drawn: usage.drawn,
     weights.linear_layers: weights.linear_layers,
 }
-ITSELF = {flatten.flatten, real_input.real_input, unsaturated.unsaturated}
+ITSELF = {
+    flatten.flatten, float_twin.float_twin, real_input.real_input, unsaturated.unsaturated,
+}  # fmt: skip
 """Transforms that return their argument where nothing is left to do."""
 
 

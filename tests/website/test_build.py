@@ -7,7 +7,7 @@ import pytest
 from pages import Elements
 
 import scanner
-from website import build
+from docs.website import build
 
 FETCHED = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "src"}
 

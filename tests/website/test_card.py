@@ -7,8 +7,8 @@ from xml.etree import ElementTree as ET
 import pytest
 from examples import hostile, neural_cleanse, result
 
+from docs.website import card
 from scanner.report import charts
-from website import card
 
 SVG = "{http://www.w3.org/2000/svg}"
 

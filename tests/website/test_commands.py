@@ -5,15 +5,15 @@ from typing import Any
 
 import typer.main
 
+from docs.website import commands
 from scanner.cli.main import app
-from website import commands
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 GROUP: Any = typer.main.get_command(app)
 
 
 def test_the_page_is_fresh() -> None:
-    """Write it anew with `python -m website.commands > docs/commands.md`."""
+    """Write it anew with `python -m docs.website.commands > docs/commands.md`."""
     assert PAGE.read_text(encoding="utf-8") == commands.page()
 
 

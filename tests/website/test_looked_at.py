@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from website import build
+from docs.website import build
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # Without these a browser looks for its maker's hosts; root has no other sandbox than none.

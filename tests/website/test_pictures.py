@@ -6,8 +6,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from docs.website import pictures
 from scanner.detectors import FAMILY
-from website import pictures
 
 DRAWN = sorted(pictures.PICTURES.glob("*.svg"))
 # Drawn from measurements that are at hand: nothing is measured, so nothing rounds differently.

@@ -5,7 +5,7 @@ import re
 
 from examples import neural_cleanse
 
-from website.places import places
+from docs.website.places import places
 
 
 def test_suspects_lie_where_their_sizes_are() -> None:

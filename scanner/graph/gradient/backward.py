@@ -31,6 +31,7 @@ from scanner.graph.core.simplify import (
 )
 from scanner.graph.core.structure import reads
 from scanner.graph.gradient import vjps
+from scanner.graph.gradient.float_twin import float_twin
 from scanner.graph.gradient.opsets import lift
 from scanner.graph.gradient.tape import WIDE, Tape, Value
 from scanner.graph.gradient.vjps.base import Op, Vjp, no_gradient
@@ -115,7 +116,7 @@ def gradient_model(
 
 def _prepared(model: onnx.ModelProto, of: str, with_respect_to: Sequence[str]) -> Draft:
     """Return the part of the model that computes `of`, in operators and types that VJPs know."""
-    forward = upstream(flatten(model), [of])
+    forward = Draft(float_twin(upstream(flatten(model), [of])))
     names = {v.name for v in forward.graph.input} | {
         name for node in forward.graph.node for name in node.output
     }

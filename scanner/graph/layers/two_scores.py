@@ -14,26 +14,30 @@ from onnx import TensorProto, helper, numpy_helper
 
 from scanner.graph.core.draft import copied
 from scanner.graph.core.shapes import value_types
+from scanner.graph.layers.logits import Logits
 
 BOTH = "scores of both classes"
 _COLUMN, _HALVES = "score of one class", "halves"
 
 
-def doubled(proto: onnx.ModelProto, score: str) -> onnx.ModelProto:
-    """Return a copy of a model with the further value `BOTH`, (N, 2), made of a score.
+def scored(proto: onnx.ModelProto, logits: Logits) -> tuple[onnx.ModelProto, str]:
+    """Return a model and the value that holds a score for each class.
 
     Args:
         proto: The model, flat (`scanner.graph.core.flatten.flatten`).
-        score: Name of a value of one number for each image.
+        logits: Its logits. If they are one score, a copy of the model has the further value `BOTH`,
+            (N, 2).
     """
-    kind = value_types(proto).get(score)
+    if logits.single is None:
+        return proto, logits.value
+    kind = value_types(proto).get(logits.value)
     dtype = helper.tensor_dtype_to_np_dtype(kind.dtype if kind else TensorProto.FLOAT)
     copy = copied(proto)
     halves = np.array([[-0.5, 0.5]]).astype(dtype)
     copy.graph.initializer.append(numpy_helper.from_array(halves, _HALVES))
-    copy.graph.node.append(helper.make_node("Flatten", [score], [_COLUMN], axis=1))
+    copy.graph.node.append(helper.make_node("Flatten", [logits.value], [_COLUMN], axis=1))
     copy.graph.node.append(helper.make_node("Mul", [_COLUMN, _HALVES], [BOTH]))
-    return copy
+    return copy, BOTH
 
 
 def both(score: npt.NDArray[Any]) -> npt.NDArray[Any]:

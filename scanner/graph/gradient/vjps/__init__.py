@@ -39,9 +39,9 @@ VJPS: dict[str, Vjp] = {
 
 ZERO = frozenset({
     "And", "ArgMax", "ArgMin", "Bernoulli", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr",
-    "BitwiseXor", "Ceil", "ConstantOfShape", "Equal", "EyeLike", "Floor", "Greater",
-    "GreaterOrEqual", "Hardmax", "IsInf", "IsNaN", "Less", "LessOrEqual", "NonMaxSuppression",
-    "NonZero", "Not", "OneHot", "Or", "RandomNormalLike", "RandomUniformLike", "Range", "Round",
-    "Shape", "Sign", "Size", "Unique", "Xor",
+    "BitwiseXor", "Ceil", "ConstantOfShape", "DynamicQuantizeLinear", "Equal", "EyeLike",
+    "Floor", "Greater", "GreaterOrEqual", "Hardmax", "IsInf", "IsNaN", "Less", "LessOrEqual",
+    "NonMaxSuppression", "NonZero", "Not", "OneHot", "Or", "RandomNormalLike",
+    "RandomUniformLike", "Range", "Round", "Shape", "Sign", "Size", "Unique", "Xor",
 })  # fmt: skip
-"""Operators that pass no gradient: constant almost everywhere, integer, or random."""
+"""Operators that pass no gradient: constant almost everywhere, integer, random, or a scale."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import onnx
 
+from scanner.graph.gradient.float_twin import ON_CODES
 from scanner.graph.gradient.opsets import ADAPTERS, OLDEST, TARGET
 from scanner.graph.gradient.vjps import FAMILIES, VJPS, ZERO
 
@@ -31,6 +32,10 @@ Each gradient is tested against central differences
 "Since" is the operator set that introduced the operator. Models of operator set {oldest} or later
 are accepted. Up to set {before}, operators marked with * are first rewritten into their form of
 set {target}, and these into operators of the list: {renamed}.
+
+Operators on 8-bit codes are rewritten too, as float operators between QuantizeLinear and
+DequantizeLinear (`scanner/graph/gradient/float_twin.py`), where their scales are constants:
+{twins}.
 
 {families}
 
@@ -56,6 +61,7 @@ def page() -> str:
         target=TARGET,
         renamed=_listed(set(ADAPTERS) - set(VJPS) - ZERO),
         families="\n\n".join(_families()),
+        twins=_listed(ON_CODES),
         zero=_listed(ZERO),
     )
 

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from onnx import TensorProto, helper
 
 from scanner.graph.layers.logits import find_logits
-from scanner.graph.layers.two_scores import BOTH, both, doubled, single
+from scanner.graph.layers.two_scores import BOTH, both, scored, single
 
 
 def detector(shape: list[str | int], kind: int = TensorProto.FLOAT) -> onnx.ModelProto:
@@ -46,7 +46,8 @@ def test_a_score_that_nothing_squashes_decides_nothing_unless_the_user_says_so()
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE])
 def test_the_graph_makes_both(shape: list[str | int], kind: int) -> None:
     proto = detector(shape, kind)
-    made = doubled(proto, "z")
+    made, name = scored(proto, find_logits(proto))
+    assert name == BOTH
     assert len(proto.graph.node) == 2, "the model itself stays as it is"
     made.graph.output.add().name = BOTH
     session = onnxruntime.InferenceSession(
@@ -65,3 +66,8 @@ def test_both_hold_the_one(score: npt.NDArray[np.float32]) -> None:
     np.testing.assert_array_equal(single(both(score), 1), score)
     assert single(both(score), 3).shape == (len(score), 1, 1)
     np.testing.assert_array_equal(both(score).argmax(axis=1) == 1, score > 0)
+
+
+def test_scores_per_class_stay_as_they_are() -> None:
+    proto = detector(["N", 3])
+    assert scored(proto, find_logits(proto)) == (proto, "z")

@@ -1,4 +1,4 @@
-"""Build the documentation as a site that needs no network, by `python -m website.build`.
+"""Build the documentation as a site that needs no network, by `python -m docs.website.build`.
 
 Pages are written for readers of the repository, and link to files where these lie there. They are
 copied to `build/pages` with links for the site: one to a page leads to the page, under its title
@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCS = "docs"
 PAGES = ROOT / "build" / "pages"
 SITE = ROOT / "build" / "site"
@@ -48,13 +48,13 @@ def build() -> int:
 
 def collect(folder: Path) -> None:
     """Write all pages, and the files beside them, into a new folder."""
-    shutil.copytree(ROOT / DOCS, folder)
+    shutil.copytree(ROOT / DOCS, folder, ignore=shutil.ignore_patterns("website"))
     sources = {f"{DOCS}/{path.name}": path.name for path in (ROOT / DOCS).glob("*.md")}
     for source, page in {**sources, **ELSEWHERE}.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         (folder / page).write_text(relinked(text, source), encoding="utf-8")
     for name in _BESIDE:
-        shutil.copy(ROOT / "website" / name, folder)
+        shutil.copy(ROOT / DOCS / "website" / name, folder)
 
 
 def relinked(markdown: str, source: str) -> str:

@@ -1,6 +1,6 @@
 """Draw, for each detector, a real finding and what it shows of a clean model.
 
-    python -m website.pictures [NAME ...]
+    python -m docs.website.pictures [NAME ...]
 
 writes `docs/pictures/DETECTOR-found.svg` and `DETECTOR-clean.svg`, `answer.svg`, a whole scan, and
 `places.svg`, what a p-value and a size are. NAME is a detector, `answer` or `places`.
@@ -25,6 +25,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from docs.website.card import Card, draw, of_finding, of_result
+from docs.website.places import places
 from scanner import Finding, Settings, judge, scan
 from scanner.detectors import FAMILY
 from scanner.report import charts
@@ -32,10 +34,8 @@ from scanner.results import ModelRecord, ScanResult
 from scanner.values import from_json
 from trainers.graph_backdoor import plant
 from trainers.graph_backdoor.carriers import LOADS, carry
-from website.card import Card, draw, of_finding, of_result
-from website.places import places
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "docs" / "pictures"
 SAMPLES = ROOT / "samples"
 _RESULTS = "samples/results/{}-amd-epyc-1.32.0.jsonl.gz"
