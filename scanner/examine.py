@@ -7,6 +7,7 @@ the user's side, `scanner.pipeline`, never imports this module; it asks `scanner
 import base64
 import dataclasses
 import functools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,7 +55,7 @@ from scanner.results import (
     Repaired,
     ScanPlan,
 )
-from scanner.sandbox import confinement
+from scanner.sandbox import confinement, linux
 from scanner.sandbox.endpoint import Progress
 from scanner.settings import Device, Settings
 
@@ -305,7 +306,11 @@ def _is_this(distribution: str) -> bool:
 
 
 def _open(source: Source, limits: Limits) -> Model:
-    return open_model(Path(source.path), source.name, limits)
+    model = open_model(Path(source.path), source.name, limits)
+    if model.size >= runtime.LARGE and sys.platform == "linux":
+        # Of a large graph, several are made by and by, each of which leaves as much behind.
+        linux.return_freed_blocks()
+    return model
 
 
 # A reference is opened once, however many suspects are compared with it.

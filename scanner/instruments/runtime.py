@@ -43,7 +43,7 @@ _ERRORS = (
     native.ModelLoadCanceled, native.NotImplemented, native.RuntimeException, UnicodeDecodeError,
 )  # fmt: skip
 _NO_MEMORY = ("bad allocation", "bad_alloc", "Failed to allocate memory")
-_LARGE = 4 << 20  # bytes of a model that more threads than one make faster
+LARGE = 4 << 20  # bytes of a model that more threads than one make faster
 _FATAL = 4  # the log level: failures come back as exceptions, so nothing need be printed
 
 
@@ -134,7 +134,7 @@ def threads(asked: int, size: int) -> int:
     """
     if asked:
         return asked
-    return cores() if size >= _LARGE else 1
+    return cores() if size >= LARGE else 1
 
 
 def cores() -> int:
