@@ -142,7 +142,7 @@ class Differentiable:
                 self._run(images[start : start + step], weights[start : start + step], fixed)
                 for start in range(0, len(images), step)
             ]
-        except WorkerLimitError:
+        except (WorkerLimitError, MemoryError):
             if fixed or min(step, len(images)) == 1:
                 raise
             return self._over(images, weights, -(-min(step, len(images)) // 2))

@@ -48,6 +48,17 @@ def test_the_cores_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) ->
     assert runtime.cores() == 1
 
 
+def test_a_large_model_gives_memory_back_and_answers_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (kept,) = opened().run(IMAGES)
+    monkeypatch.setattr(runtime, "LARGE", 1)
+    session = opened()
+    assert session.lean
+    for _ in range(2):
+        np.testing.assert_array_equal(session.run(IMAGES)[0], kept)
+
+
 def test_no_number_of_threads_is_left_to_onnx_runtime() -> None:
     data = models.plain().SerializeToString()
     assert runtime.open_session(data, Device.CPU, 0).threads == 1
