@@ -8,7 +8,7 @@ from scanner.errors import UnsupportedModelError, UsageError
 from scanner.instruments.detector import Detector, described
 from scanner.judging.excuses import excused
 from scanner.judging.population import CleanModels, shipped_baseline
-from scanner.judging.references import Kinship, copies, objections, relatives, torn
+from scanner.judging.references import Kinship, copies, is_of_use, objections, relatives, torn
 from scanner.limits import Limits
 from scanner.measuring import contained
 from scanner.protocol import (
@@ -45,12 +45,18 @@ def set_beside(
     """
     excusable = [d.rule.id for d in detectors if d.excusable]
     suspect = excused(suspect, references, excusable)
-    clean = _clean_models(job, suspect, references, detectors)
-    if suspect.measurement(NOT_THE_FILE) and not any(d.rule.id == NOT_THE_FILE for d in detectors):
-        detectors = (*detectors, *load([NOT_THE_FILE]))
-    compared, failures = _compare(clean, detectors, suspect, job.settings.limits)
     premises = [d.rule.id for d in detectors if d.contribution.part is Part.PREMISE]
     kinships = [_kinship(suspect, reference) for reference in references]
+    useful = tuple(
+        reference
+        for reference, kinship in zip(references, kinships, strict=True)
+        if is_of_use(reference, kinship, premises)
+    )
+    clean = _clean_models(job, suspect, references, detectors)
+    able = clean if useful == references else _clean_models(job, suspect, useful, detectors)
+    if suspect.measurement(NOT_THE_FILE) and not any(d.rule.id == NOT_THE_FILE for d in detectors):
+        detectors = (*detectors, *load([NOT_THE_FILE]))
+    compared, failures = _compare(clean, able, detectors, suspect, job.settings.limits)
     others = [r for r, kinship in zip(references, kinships, strict=True) if not kinship.copied]
     objected = (
         *copies(suspect, others),
@@ -118,13 +124,27 @@ def check_same_values(suspect: ModelRecord, reference: ModelRecord) -> None:
 
 
 def _compare(
-    clean: CleanModels, detectors: Sequence[Detector], suspect: ModelRecord, limits: Limits
+    clean: CleanModels,
+    able: CleanModels,
+    detectors: Sequence[Detector],
+    suspect: ModelRecord,
+    limits: Limits,
 ) -> tuple[list[tuple[Comparison, Population | None]], list[Failure]]:
+    """Compare what every detector measured, and say which failed.
+
+    Args:
+        clean: All clean models, beside which graphs and files are set.
+        able: Those that classify what the suspect does, for all other detectors.
+        detectors: Those that ran.
+        suspect: What they measured.
+        limits: Those of the scan.
+    """
     pairs: list[tuple[Comparison, Population | None]] = []
     failures: list[Failure] = []
     for detector in detectors:
         with contained(detector.rule.id, limits, failures):
-            own, pair = suspect.measurement(detector.rule.id), clean.compare(detector, suspect)
+            beside = clean if detector.contribution.part is Part.STRUCTURAL else able
+            own, pair = suspect.measurement(detector.rule.id), beside.compare(detector, suspect)
             if own is not None and pair is not None:
                 pairs.append((checked(described(detector, own, pair[0])), pair[1]))
     return pairs, failures
@@ -179,7 +199,7 @@ def _second_opinion(
     if not clean.population:
         return None
     clean = clean.settled(detectors, suspect, job.settings.alpha)
-    compared, _ = _compare(clean, detectors, suspect, job.settings.limits)
+    compared, _ = _compare(clean, clean, detectors, suspect, job.settings.limits)
     return SecondOpinion(
         source=clean.source,
         comparisons=tuple(comparison for comparison, _ in compared),

@@ -197,7 +197,8 @@ class _Course:
             if detector.rule.id in self._settings.detectors and not large:
                 raise
             blind = large or isinstance(error, NoHeadError)
-            self.skips.append(Skip(rule=detector.rule.id, reason=str(error), forbids_clean=blind))
+            reason = str(error).removesuffix(".")
+            self.skips.append(Skip(rule=detector.rule.id, reason=reason, forbids_clean=blind))
             return
         self.measurements.append(found)
         self.skips += _left_out(found)

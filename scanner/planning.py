@@ -36,7 +36,7 @@ def plan(model: Model, settings: Settings, detectors: Sequence[Detector]) -> Sca
             subject = Subject(model=model, settings=settings, rankings=rankings)
             searches += detector.plan(subject)
         except _OBSTACLES as error:
-            skips.append(f"{detector.rule.id}: {error}")
+            skips.append(f"{detector.rule.id}: {str(error).removesuffix('.')}")
     forward, classes = (None, None) if unsuitable else _forward(model, settings)
     return ScanPlan(
         model=model.identity,

@@ -152,6 +152,7 @@ def _weighed(observation: Observation, ways: gate_habits.Ways | str) -> Observat
                 "moves": ways.moves,
                 "changed": ways.changed,
                 "blanks": ways.blanks,
+                "refuses": ways.refuses,
                 "textured": ways.textured,
                 "featureless": ways.featureless,
                 "varied": ways.varied,
@@ -196,6 +197,11 @@ def _habits(
         ways.moves and ways.further is False and not ways.decides,
         Severity.NOTE,
         "It differs from image to image, and decides the answer of none",
+    )
+    yield (
+        ways.ordinary and ways.refuses,
+        Severity.WARNING,
+        f"{taken}, which gives them a class that the network itself never does: it may be a guard",
     )
     yield ways.blanks, Severity.WARNING, f"{taken}, which leaves no answer: it may be a guard"
     yield (

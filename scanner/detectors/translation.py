@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.errors import UnsupportedModelError
-from scanner.instruments import kept, original, own_reading, probes, runtime
+from scanner.instruments import company, kept, original, own_reading, probes, runtime
 from scanner.instruments.agreement import (
     TOLERANCES,
     precision,
@@ -21,6 +21,7 @@ from scanner.instruments.agreement import (
     scales_as_it_runs,
 )
 from scanner.instruments.detector import Detector, Needs, Subject
+from scanner.instruments.noise_runs import fixed_batch
 from scanner.instruments.statistics import median
 from scanner.instruments.witness import Witness
 from scanner.results import (
@@ -44,6 +45,7 @@ _MOST_BYTES = 256 << 20
 _ANOTHER = 1.0
 """Times the spread: how far answers of another network are apart. What is scaled by the range of a
 whole batch moves by 0.04 (the median over images, measured on the samples)."""
+_TRACED = 2  # images of those that change their class in company whose answers are followed
 _SHARE = 0.1  # of the probes may change their class where no score tells how near a tie was
 
 
@@ -404,7 +406,8 @@ class _Check:
                     (distances > self.tolerance) & (_class(alone) != _class(together))
                 )
                 image = int(flips[0]) if len(flips) else image
-                severity = Severity.SUSPICIOUS if len(flips) else Severity.WARNING
+                jumps = any(self._jumps(name, images, alone, int(n)) for n in flips[:_TRACED])
+                severity = Severity.SUSPICIOUS if jumps else Severity.WARNING
             elif alone.dtype.kind in "iub":
                 changed = np.flatnonzero(_first(alone) != _first(together))
                 if len(changed) <= _SHARE * len(alone):
@@ -432,6 +435,18 @@ class _Check:
                     ),
                 ),
             )
+
+    def _jumps(self, name: str, images: Array, alone: Array, image: int) -> bool:
+        """Whether an image's answer does not move with its company by degrees."""
+        session = original.open_original(self.data, self.settings.threads)
+        place = [output.name for output in session.native.get_outputs()].index(name)
+        return not company.moves_by_degrees(
+            lambda batch: np.asarray(session.run(batch)[place]),
+            alone[image],
+            images[image],
+            images[np.arange(len(images)) != image],
+            fixed_batch(session),
+        )
 
     def _disagreement(self, worst: _Gap, gaps: Sequence[_Gap]) -> Observation:
         images = self.answers.images if hasattr(self, "answers") else None

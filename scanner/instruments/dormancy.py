@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.errors import NoLogitsError, UnsupportedModelError, WorkerTimeoutError
-from scanner.graph.core import flatten
+from scanner.graph.core import flatten, unrolled
 from scanner.graph.core.draft import Proto
 from scanner.graph.dormancy import odd_channels
 from scanner.graph.dormancy.side_paths import Joint, Paths
@@ -119,6 +119,7 @@ def search(subject: Subject) -> Found:
     """
     shape = probes.image_shape(subject.model, subject.settings)
     flat = subject.model.complete(flatten.flatten(subject.model.proto))
+    flat = unrolled.unrolled(flat)
     answer = answer_of(flat, subject.settings.logits)
     paths = Paths(flat, answer)
     joints, odd = _watched(paths), odd_channels.find(flat, paths.facts)[:_MOST_LAYERS]

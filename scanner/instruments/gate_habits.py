@@ -58,6 +58,8 @@ class Ways:
         textured: How many of those that take it are more than one colour.
         featureless: Whether an image of nothing but the lowest value takes it, or half of the
             images of one colour.
+        refuses: Whether one way gives all images a class that no image has a say in on the other:
+            one that the trained network does not know, as for what is no picture.
         varied: Whether ordinary images are answered more than one class; what has one class for all
             of them says little when it has another one.
         guesses: Which other range of images takes it and is then answered as in the own range;
@@ -71,6 +73,7 @@ class Ways:
     moves: bool
     changed: float | None
     blanks: bool
+    refuses: bool
     textured: int
     featureless: bool
     varied: bool
@@ -132,10 +135,11 @@ class Trial:
         other = _other(states, usual, typical)
         empty = np.full_like(rig.images[0], rig.span[0])
         plain = self._plain()
-        decides, changed, blanks = None, None, False
+        decides, changed, blanks, refuses = None, None, False, False
         if other is not None:
             held = [self._held(forced, other), *self._switched(decision, switch)]
             decides = any(is_made(*pair) for pair in [*held, self._held(forced, typical)])
+            refuses = decides and self._refuses(forced, (typical, other))
             decides = decides or self._seen_to_decide(usual)
             changed = max(float(np.mean(old.argmax(1) != new.argmax(1))) for old, new in held)
             blanks = all(np.mean(np.ptp(new, axis=1) == 0) >= _ALIKE for _, new in held)
@@ -149,6 +153,7 @@ class Trial:
             moves=moves,
             changed=changed,
             blanks=blanks,
+            refuses=refuses,
             textured=int((~usual & ~plain).sum()),
             featureless=not _same(state(empty), typical)
             or float((~usual)[plain].mean() if plain.any() else 0) >= _MOST_WAYS,
@@ -199,6 +204,21 @@ class Trial:
         after = [forced.answer(image, state) for image in self._rig.images[: len(before)]]
         old, new = (np.concatenate([_row(answer) for answer in rows]) for rows in (before, after))
         return old, new
+
+    def _refuses(self, forced: forcing.Forced, states: tuple[Array, Array]) -> bool:
+        """Whether one state gives a class whose score the other leaves the same for all images.
+
+        Shares say nothing of that: those of a class that no image shows may all be none.
+        """
+        one, other = (self._held(forced, state)[1] for state in states)
+        if one.shape[1] < 3 or min(one.min(), other.min()) >= 0:  # noqa: PLR2004 - two of its own
+            return False
+        for made, free in ((one, other), (other, one)):
+            classes = made.argmax(1)
+            given = np.ptp(free, axis=0) > 0
+            if (classes == classes[0]).all() and not given[classes[0]] and given.sum() > 1:
+                return bool((free.argmax(1) != classes[0]).all())
+        return False
 
     def _switched(self, decision: str, switch: str) -> list[tuple[Array, Array]]:
         """Return scores as they are and with a yes or no behind the decision turned round."""

@@ -9,9 +9,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from scanner.judging import weights
-from scanner.judging.matching import Matching, Side
+from scanner.judging.matching import Matching, Side, is_pick
 from scanner.results import (
     COMMUTATIVE,
+    GROWN,
     CanonicalGraph,
     CanonicalNode,
     Change,
@@ -23,7 +24,8 @@ from scanner.results import (
 _ENOUGH = 0.9  # of the reference's layers: fewer in common are another network
 _MOST_MISSING = 0.2  # of the reference's nodes
 _SIZES = 1.25  # times: a layer that grew by a few channels is the same, a twice as wide one is not
-LAYERS = frozenset({"Conv", "ConvTranspose", "GRU", "LSTM", "Linear", "RNN"})
+_LINEAR = frozenset({"ai.onnx.ml.LinearClassifier", "ai.onnx.ml.LinearRegressor"})
+LAYERS = GROWN | _LINEAR | {"Conv", "ConvTranspose", "GRU", "LSTM", "Linear", "RNN"}
 _SAME = 1e-5  # relative: what two exporters make of one number
 _HALVED, _QUANTISED = 2e-3, 2e-2  # the same in 16 and in 8 bits
 # What cannot gate: it moves numbers, or changes each by a constant of its channel.
@@ -36,7 +38,20 @@ _RANGES = frozenset({"Relu", "Clip"})
 _WORDS = 120
 _SHAPED = "a quantiser's operators hide the shape of a value"
 _CUT = "a quantiser cuts values off where their codes end"
+_FORM = "a wrapper turns the answer into another form of it"
 _TRAINED = "it may have been trained, as the weights were"
+_CALIBRATED = "it may have been fitted to the trained weights"
+_SIZE = 2.0  # times: two trainings on the same data fit a number to about the same
+# Numbers that people fit to a trained network: levels of its scores, ranges and steps of codes.
+_FITTED = {
+    **dict.fromkeys(("Div", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Sub"), ("A", "B")),
+    "Clip": ("min", "max"),
+    "DequantizeLinear": ("x_scale", "x_zero_point"),
+    "QuantizeLinear": ("y_scale", "y_zero_point"),
+    "Where": ("X", "Y"),
+}
+_BODY = "; weights "  # between what the graph of a body is and what its weights are
+_RETRAINED = frozenset({Relation.FINE_TUNED, Relation.UNRELATED})
 
 
 def differences(suspect: CanonicalGraph, reference: CanonicalGraph) -> Differences:
@@ -116,6 +131,8 @@ def _obstacle(found: Matching, pairs: Sequence[tuple[CanonicalNode, CanonicalNod
 def _fits(one: CanonicalNode, other: CanonicalNode) -> bool:
     """Whether two layers have weights of the same sizes, or nearly."""
     theirs = {w.role: w.shape for w in other.weights}
+    if one.operator in GROWN:
+        return one.operator == other.operator
     return one.operator == other.operator and all(
         len(w.shape) == len(theirs[w.role])
         and all(
@@ -184,29 +201,70 @@ def _told(
     node: CanonicalNode, other: CanonicalNode, relation: Relation | None, tolerance: float
 ) -> Iterator[Change]:
     """Yield what a node was told otherwise than its partner."""
+    fitted = _FITTED.get(node.operator, ()) if relation in _RETRAINED else ()
     for name in sorted({*node.attributes, *other.attributes}):
         own, their = node.attributes.get(name, ""), other.attributes.get(name, "")
         if own != their:
-            yield _change(Kind.ATTRIBUTE, node, f"{name} {own}", f"{name} {their}")
+            why = _why(node, name, own, their) if relation in _RETRAINED else ""
+            yield _change(Kind.ATTRIBUTE, node, f"{name} {own}", f"{name} {their}", why)
     for name in sorted({*node.numbers, *other.numbers}):
         mine, theirs = node.numbers.get(name, ()), other.numbers.get(name, ())
         if not _near(mine, theirs, tolerance):
-            trained = name == "constant" and relation in {Relation.FINE_TUNED, Relation.UNRELATED}
+            # What a number must equal is written by hand.
+            trained = name == "constant" and relation in _RETRAINED and node.operator != "Equal"
             cut = tolerance == _QUANTISED and name in {"min", "max"}
+            about = name in fitted and _about(mine, theirs)
             yield _change(
                 Kind.CONSTANT,
                 node,
                 f"{name} {', '.join(f'{x:.7g}' for x in mine)}",
                 f"{name} {', '.join(f'{x:.7g}' for x in theirs)}",
-                _TRAINED if trained else _CUT if cut else "",
+                _TRAINED if trained else _CUT if cut else _CALIBRATED if about else "",
             )
-    shapes = {w.role: w.shape for w in other.weights}
+    yield from _shapes(node, other, relation, fitted)
+
+
+def _why(node: CanonicalNode, name: str, own: str, their: str) -> str:
+    """Say what explains that a node of a network that was trained anew was told something else."""
+    if name in _FITTED.get(node.operator, ()) and own and their:
+        return _CALIBRATED
+    if is_pick(node, name, own) and is_pick(node, name, their):
+        return _TRAINED
+    bodies = [text.partition(_BODY) for text in (own, their)]
+    return _TRAINED if bodies[0][:2] == bodies[1][:2] and bodies[0][1] else ""
+
+
+def _about(mine: Sequence[float], theirs: Sequence[float]) -> bool:
+    """Whether numbers are of one sign and nearly one size, or one of the two are several."""
+    return not (mine and theirs) or all(
+        a * b > 0 and max(a / b, b / a) <= _SIZE for a, b in zip(mine, theirs, strict=True)
+    )
+
+
+def _shapes(
+    node: CanonicalNode,
+    other: CanonicalNode,
+    relation: Relation | None,
+    fitted: Sequence[str],
+) -> Iterator[Change]:
+    """Yield weights that are of another size than the partner's, or that one of two has."""
+    partners = {w.role: w for w in other.weights}
     for held in node.weights:
-        shape = shapes.pop(held.role, None)
-        if shape != held.shape:
-            yield _change(Kind.SHAPE, node, _sized(held.role, held.shape), _sized(held.role, shape))
-    for role, shape in shapes.items():
-        yield _change(Kind.SHAPE, node, "", _sized(role, shape))
+        partner = partners.pop(held.role, None)
+        if partner is None or partner.shape != held.shape:
+            size = None if partner is None else partner.shape
+            grown = node.operator in GROWN and relation in _RETRAINED
+            grown |= held.role in fitted
+            yield _change(
+                Kind.SHAPE,
+                node,
+                _sized(held.role, held.shape),
+                _sized(held.role, size),
+                _TRAINED if grown else "",
+            )
+    for role, partner in partners.items():
+        why = _CALIBRATED if role in fitted else ""
+        yield _change(Kind.SHAPE, node, "", _sized(role, partner.shape), why)
 
 
 def _sized(role: str, shape: Sequence[int] | None) -> str:
@@ -336,12 +394,19 @@ def _harmless(side: Side, alone: Sequence[int]) -> dict[int, str]:
             found.pop(number, None)
     for number in reversed(alone):
         node, users = side.nodes[number], side.uses[number]
-        last = len(side.sources[number]) == 1 and all(user in found for user, _ in users)
-        if (
-            number not in found
-            and last
-            and (users or side.results[number])
-            and (_only_moves(node) or node.operator in _LAST - _MOVES)
-        ):
-            found[number] = "a wrapper turns the answer into another form of it"
+        if number in found or len(side.sources[number]) != 1:
+            continue
+        last = bool(users or side.results[number]) and all(user in found for user, _ in users)
+        forms = last and (_only_moves(node) or node.operator in _LAST - _MOVES)
+        if forms or (node.operator in _SHAPES and _only_squashed(side, number)):
+            found[number] = _FORM
     return found
+
+
+def _only_squashed(side: Side, number: int) -> bool:
+    """Whether a Sigmoid, number by number, and nothing else follows up to an output."""
+    users = side.uses[number]
+    return bool(users or side.results[number]) and all(
+        side.nodes[user].operator in {"Sigmoid", *_SHAPES} and _only_squashed(side, user)
+        for user, _ in users
+    )

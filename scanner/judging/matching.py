@@ -10,9 +10,10 @@ import collections
 import struct
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
-from scanner.results import COMMUTATIVE, CanonicalGraph, CanonicalNode
+from scanner.results import COMMUTATIVE, GROWN, CanonicalGraph, CanonicalNode
 
 Key = Callable[[CanonicalNode], Hashable]
+_PICKED = {"Gather": "indices", "ai.onnx.ml.ArrayFeatureExtractor": "input 1"}
 _MOST_ALIGNED = 2000  # nodes that are aligned in their order, which takes their number squared
 Use = tuple[int, int]
 """Who reads a value, and at which place."""
@@ -85,13 +86,18 @@ def operator(node: CanonicalNode) -> Hashable:
     return node.operator
 
 
+def is_pick(node: CanonicalNode, name: str, value: str) -> bool:
+    """Whether an attribute says which features of several are read, which may be learnt."""
+    return _PICKED.get(node.operator) == name and "," in value
+
+
 def whole(node: CanonicalNode) -> Hashable:
     """Return what a node is and was told, its weights by their shapes."""
     return (
         node.operator,
-        tuple(sorted(node.attributes.items())),
+        tuple(sorted((n, v) for n, v in node.attributes.items() if not is_pick(node, n, v))),
         tuple(sorted((n, tuple(map(_rounded, v))) for n, v in node.numbers.items())),
-        tuple(sorted((w.role, w.shape) for w in node.weights)),
+        tuple(sorted((w.role, () if node.operator in GROWN else w.shape) for w in node.weights)),
     )
 
 
@@ -131,11 +137,14 @@ class Matching:
         (ahead, behind), (ahead_bare, behind_bare) = kinds
         self._pair(*(list(zip(a, b, strict=True)) for a, b in zip(ahead, behind, strict=True)))
         self._pair(*([_trained(node) for node in side.nodes] for side in sides))
-        self._pair(*ahead)
-        self._pair(*behind)
+        # Of several alike, such as the trees of an ensemble, the other end tells which is which.
+        self._pair(*ahead, most=1)
+        self._pair(*behind, most=1)
         self._pair(
             *(list(zip(a, b, strict=True)) for a, b in zip(ahead_bare, behind_bare, strict=True))
         )
+        self._pair(*ahead)
+        self._pair(*behind)
         self._pair(*ahead_bare)
         self._pair(*behind_bare)
         self._spread()
@@ -146,9 +155,17 @@ class Matching:
         self._spread()
 
     def _pair(
-        self, one: Sequence[Hashable], other: Sequence[Hashable], *, exact: bool = True
+        self,
+        one: Sequence[Hashable],
+        other: Sequence[Hashable],
+        *,
+        exact: bool = True,
+        most: int | None = None,
     ) -> None:
-        """Pair the nodes left over that are named alike, where there are as many on both sides."""
+        """Pair the nodes left over that are named alike, where there are as many on both sides.
+
+        Where `most` is given, only those of which no more are alike.
+        """
         groups: dict[Hashable, tuple[list[int], list[int]]] = collections.defaultdict(
             lambda: ([], [])
         )
@@ -158,18 +175,33 @@ class Matching:
         for number, name in enumerate(other):
             if number not in self._taken and name is not None:
                 groups[name][1].append(number)
-        for mine, theirs in groups.values():
-            if len(mine) == len(theirs) or not exact:
-                for a, b in zip(mine, theirs, strict=False):
-                    self._add(a, b)
+        fitting = [
+            (mine, theirs)
+            for mine, theirs in groups.values()
+            if (len(mine) == len(theirs) or not exact) and len(mine) <= (most or len(mine))
+        ]
+        # Those of which there is one settle some of those of which there are several.
+        fitting.sort(key=lambda both: len(both[0]) > 1)
+        settle = bool(fitting) and len(fitting[-1][0]) > 1
+        for mine, theirs in fitting:
+            self._pair_in_order(mine, theirs, settle=settle)
+
+    def _pair_in_order(self, mine: Sequence[int], theirs: Sequence[int], *, settle: bool) -> None:
+        """Pair nodes that are named alike, and if asked what each pair settles around it."""
+        for a in mine:
+            b = next((b for b in theirs if b not in self._taken), None)
+            if a not in self.pairs and b is not None:
+                self._add(a, b)
+                if settle:
+                    self._spread([(a, b)])
 
     def _add(self, one: int, other: int) -> None:
         self.pairs[one] = other
         self._taken.add(other)
 
-    def _spread(self) -> None:
+    def _spread(self, seeds: Sequence[tuple[int, int]] = ()) -> None:
         """Pair what the only unpaired neighbours of a pair at one place are."""
-        waiting = list(self.pairs.items())
+        waiting = [*seeds] or list(self.pairs.items())
         for one, other in waiting:  # the list grows while it is walked
             for a, b in (*self._makers(one, other), *self._readers(one, other)):
                 self._add(a, b)

@@ -114,6 +114,16 @@ def objections(
         yield from _another_range(suspect.input_range, reference)
 
 
+def is_of_use(reference: ModelRecord, kinship: Kinship, premises: Sequence[str]) -> bool:
+    """Whether a suspect's classes can be set beside a reference's.
+
+    They cannot be where it is no trained classifier, or one of other classes: beside it any model
+    stands out, and none by much.
+    """
+    foreign = kinship.strangers and not kinship.related
+    return not foreign and next(_unmet(reference, premises), None) is None
+
+
 def copies(suspect: ModelRecord, references: Sequence[ModelRecord]) -> Iterator[str]:
     """Yield which references measure so alike that they are copies of the suspect, in sentences.
 

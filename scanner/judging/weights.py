@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from scanner.judging.arithmetic import median
-from scanner.results import CanonicalNode, LayerChange, Relation, WeightRows
+from scanner.results import GROWN, CanonicalNode, LayerChange, Relation, WeightRows
 from scanner.results.graphs import DIGEST
 
 # Of the largest weight: half a step of 8 bits is 1/254, spread evenly 0.58 of that; a bit more
@@ -50,7 +50,8 @@ class _Tensor:
         rounding: The same over the largest weight, as a root mean square.
         residue: The same after the best scale for the row was taken out.
         place: The place of its pair of nodes.
-        retrained: Whether it belongs to a part of the network that was trained anew as a whole.
+        retrained: Whether it belongs to a part of the network that was trained anew as a whole, or
+            is a vector where all matrices were trained.
         folded: Whether only some of its rows differ, and by rounding, as others' do.
     """
 
@@ -98,17 +99,51 @@ def compare(
         for place, (own, other) in enumerate(pairs)
         for tensor in _tensors(own, other)
     ]
+    if any(_is_grown_anew(own, other) for own, other in pairs):
+        return Relation.UNRELATED, tuple(
+            _layer(tensor, Relation.UNRELATED) for tensor in tensors if tensor.numbers
+        )
     if not tensors:
         return None, ()
     changed = [tensor for tensor in tensors if tensor.numbers]
     _set_aside(tensors, changed)
     _let_retrained_parts_be(tensors, reads)
+    _let_statistics_be(tensors)
     overall = _overall(tensors)
     layers = tuple(_layer(tensor, overall) for tensor in changed)
     if any(layer.standing_out for layer in layers):
         large = any(layer.relation is Relation.REPLACED for layer in layers)
         return (Relation.REPLACED if large else Relation.EDITED), layers
     return overall, layers
+
+
+def _is_grown_anew(node: CanonicalNode, other: CanonicalNode) -> bool:
+    """Whether a forest or a set of support vectors has another size, and not by additions alone.
+
+    What was added to a forest leaves its trees as they are; a forest that was trained anew has
+    others. Support vectors are images, which two trainings may share.
+    """
+    partners = {held.role: held for held in other.weights}
+    unlike = [
+        (held, partners[held.role])
+        for held in node.weights
+        if held.role in partners and held.shape != partners[held.role].shape
+    ]
+    forest = "Tree" in node.operator
+    return node.operator in GROWN and any(
+        not (forest and _share_rows(own, their)) for own, their in unlike
+    )
+
+
+def _share_rows(one: WeightRows, other: WeightRows) -> bool:
+    """Whether half of the rows of the smaller of two tensors are in the other, wherever."""
+    mine, theirs = (set(_each(held)) for held in (one, other))
+    return len(mine & theirs) >= _HALF * min(len(mine), len(theirs))
+
+
+def _each(weights: WeightRows) -> Iterator[tuple[float, ...]]:
+    numbers, width = _floats(weights), weights.rows.shape[1]
+    return (tuple(numbers[i : i + width]) for i in range(0, len(numbers), width))
 
 
 def _set_aside(tensors: Sequence[_Tensor], changed: Sequence[_Tensor]) -> None:
@@ -168,6 +203,17 @@ def _let_retrained_parts_be(tensors: Sequence[_Tensor], reads: Sequence[frozense
         from_input = set()
     for tensor in matrices:
         tensor.retrained = tensor.place in from_input | to_output
+
+
+def _let_statistics_be(tensors: Sequence[_Tensor]) -> None:
+    """Mark the vectors of which a part is equal though all matrices were trained further.
+
+    They are counted, not trained: of each column of a table the largest value, say.
+    """
+    matrices = [tensor for tensor in tensors if tensor.columns > 1]
+    if matrices and all(len(t.numbers) >= _WHOLE * t.rows for t in matrices):
+        for tensor in tensors:
+            tensor.retrained |= tensor.columns == 1
 
 
 def _closed(
@@ -253,7 +299,7 @@ def _standing_out(tensor: _Tensor, overall: Relation) -> Iterator[int]:
     """Yield the rows that changed while others of their tensor did not, or much more than these."""
     if overall is Relation.UNRELATED:
         return
-    if _is_partial(tensor):
+    if _is_partial(tensor) and not (tensor.retrained and tensor.columns == 1):
         yield from tensor.numbers
         return
     if tensor.columns == 1 or overall is Relation.SCALED:

@@ -24,7 +24,7 @@ from scanner.results.findings import (
     Suppression,
     Verdict,
 )
-from scanner.results.graphs import COMMUTATIVE, CanonicalGraph, CanonicalNode, WeightRows
+from scanner.results.graphs import COMMUTATIVE, GROWN, CanonicalGraph, CanonicalNode, WeightRows
 from scanner.results.inputs import (
     CleanReadings,
     Discoveries,
@@ -79,7 +79,7 @@ from scanner.results.repairs import (
 )
 
 __all__ = [
-    "COMMUTATIVE", "Array", "Basis", "Block", "ByChannel", "ByClass", "ByImage", "ByLayer",
+    "COMMUTATIVE", "GROWN", "Array", "Basis", "Block", "ByChannel", "ByClass", "ByImage", "ByLayer",
     "CanonicalGraph", "CanonicalNode", "Cell", "Change", "ChannelRow", "ClassDifference",
     "ClassRow", "ClassScores", "CleanReadings", "Comparison", "Contest", "Contribution",
     "Description", "Diff", "Differences", "Discoveries", "Ending", "Evidence", "Failure",

@@ -10,6 +10,11 @@ DIGEST = 8
 """Bytes of a row's digest."""
 COMMUTATIVE = frozenset({"Add", "And", "Equal", "Max", "Mean", "Min", "Mul", "Or", "Sum", "Xor"})
 """Operators that do not care in which order they read."""
+GROWN = frozenset(
+    f"ai.onnx.ml.{name}" for name in ("SVMClassifier", "SVMRegressor", "TreeEnsemble",
+                                      "TreeEnsembleClassifier", "TreeEnsembleRegressor")
+)  # fmt: skip
+"""Operators of which the training decides how many numbers they hold."""
 _MOST_NODES = 2**16
 _Number = Annotated[float, Within(-LARGEST_NUMBER, LARGEST_NUMBER)]
 Fingerprint = Annotated[str, Matching("[0-9a-f]{16}", 16)]

@@ -26,10 +26,21 @@ from scanner.graph.audit import (
     mixing,
     names,
     second_reader,
+    spare_units,
     usage,
 )
 from scanner.graph.canonical import drawing, reading
-from scanner.graph.core import conform, draft, extract, facts, flatten, scopes, shapes, structure
+from scanner.graph.core import (
+    conform,
+    draft,
+    extract,
+    facts,
+    flatten,
+    scopes,
+    shapes,
+    structure,
+    unrolled,
+)
 from scanner.graph.dormancy import bounds, odd_channels, rewired
 from scanner.graph.gradient import backward, float_twin, nan_weights, real_input, unsaturated
 from scanner.graph.layers import activations, head, logits, reductions, two_scores, weights
@@ -152,18 +163,21 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     second_reader.is_small: second_reader.is_small,
     second_reader.rounds: second_reader.rounds,
     shapes.value_types: shapes.value_types,
+    spare_units.rows: lambda model: list(spare_units.rows(model.graph)),
     structure.captures: lambda model: structure.captures(model.graph),
     two_scores.scored: lambda model: two_scores.scored(
         model, logits.Logits(value="logits", single=2)
     ),
     unfold.unfold: unfold.unfold,
+    unrolled.unrolled: unrolled.unrolled,
     unsaturated.unsaturated: unsaturated.unsaturated,
     usage.asks_for_batch_size: usage.asks_for_batch_size,
     usage.drawn: usage.drawn,
     weights.linear_layers: weights.linear_layers,
 }
 ITSELF = {
-    flatten.flatten, float_twin.float_twin, real_input.real_input, unsaturated.unsaturated,
+    flatten.flatten, float_twin.float_twin, real_input.real_input, unrolled.unrolled,
+    unsaturated.unsaturated,
 }  # fmt: skip
 """Transforms that return their argument where nothing is left to do."""
 

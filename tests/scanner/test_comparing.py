@@ -65,6 +65,6 @@ def test_a_comparison_that_fails_is_a_failure_of_its_own() -> None:
         model=identity("m"), measurements=measurements, skips=(), failures=(), runtime=None
     )
     clean = CleanModels(references=(), population=(), source="")
-    pairs, failures = comparing._compare(clean, (Broken(), Steady()), suspect, Limits())
+    pairs, failures = comparing._compare(clean, clean, (Broken(), Steady()), suspect, Limits())
     assert [comparison.rule for comparison, _ in pairs] == ["steady"]
     assert [failure.rule for failure in failures] == ["broken"]

@@ -175,6 +175,16 @@ def test_a_reference_that_answers_one_class_is_of_no_use(tmp_path: Path) -> None
     assert "answers class 0 with the same logits to all" in sentence
 
 
+def test_a_reference_of_no_use_hides_nothing(tmp_path: Path) -> None:
+    """Beside it a suspect is judged as by itself, but for what is in its graph."""
+    suspect = models.save(triggered.classifier(planted=True), tmp_path / "suspect.onnx")
+    other = models.save(triggered.classifier(seed=12), tmp_path / "other.onnx")
+    alone, beside = scan(suspect, settings=SEARCHING), scan(suspect, [other], SEARCHING)
+    assert any("agree on nothing" in warning for warning in beside.warnings)
+    assert alone.index is not None
+    assert beside.index == alone.index
+
+
 def test_a_network_that_answers_one_class_has_no_index(tmp_path: Path) -> None:
     model = triggered.classifier()
     index = [tensor.name for tensor in model.graph.initializer].index("bias")
@@ -194,14 +204,12 @@ def test_one_class_is_inconclusive(tmp_path: Path) -> None:
 
 
 def test_one_score_before_a_sigmoid_decides_between_two_classes(tmp_path: Path) -> None:
-    paths = []
-    for seed in range(2):
-        proto = triggered.classifier(classes=1, seed=seed)
-        (output,) = proto.graph.output
-        proto.graph.node.append(helper.make_node("Sigmoid", [output.name], ["probability"]))
-        output.name = "probability"
-        paths.append(models.save(proto, tmp_path / f"{seed}.onnx"))
-    result = scan(paths[0], [paths[1]], SEARCHING)
+    proto = triggered.classifier(classes=1)
+    (output,) = proto.graph.output
+    proto.graph.node.append(helper.make_node("Sigmoid", [output.name], ["probability"]))
+    output.name = "probability"
+    suspect = models.save(proto, tmp_path / "suspect.onnx")
+    result = scan(suspect, [changed(proto, tmp_path / "clean.onnx", by=0.5)], SEARCHING)
     assert (result.skips, result.failures) == ((), ())
     measured = {finding.rule.id for finding in result.findings}
     assert measured == {"neural_cleanse", "mm_bd", "head", "classifier"}, "nothing is not the file"
@@ -209,29 +217,28 @@ def test_one_score_before_a_sigmoid_decides_between_two_classes(tmp_path: Path) 
 
 
 def test_of_two_classes_none_leads(tmp_path: Path) -> None:
-    paths = [
-        models.save(triggered.classifier(classes=2, seed=seed), tmp_path / f"{seed}.onnx")
-        for seed in range(2)
-    ]
-    alone = scan(paths[0], settings=SEARCHING)
+    model = triggered.classifier(classes=2)
+    suspect = models.save(model, tmp_path / "suspect.onnx")
+    alone = scan(suspect, settings=SEARCHING)
     assert (alone.verdict, alone.index) == (Verdict.INCONCLUSIVE, None)
     assert alone.reason.startswith("of two classes one always leads")
-    beside = scan(paths[0], [paths[1]], SEARCHING)
+    beside = scan(suspect, [changed(model, tmp_path / "clean.onnx", by=0.5)], SEARCHING)
     assert beside.index is not None
     assert beside.verdict is Verdict.INCONCLUSIVE
 
 
 def test_a_thousand_classes_are_compared(tmp_path: Path) -> None:
-    paths = [
-        models.save(triggered.classifier(classes=1000, seed=seed), tmp_path / f"{seed}.onnx")
-        for seed in range(2)
-    ]
-    result = scan(paths[0], [paths[1]], CHEAP)
-    head, classifier = result.findings
+    model = triggered.classifier(classes=1000)
+    suspect = models.save(model, tmp_path / "suspect.onnx")
+    reference = changed(model, tmp_path / "clean.onnx", by=0.5)
+    # Random weights are no trained classifier, which `classifier` would say of the reference.
+    result = scan(suspect, [reference], Settings(device=Device.CPU, detectors=("head",)))
+    (head,) = result.findings
     assert head.evidence.classes_compared == 1000
-    assert classifier.parameters["classes"] == 1000
     assert result.verdict is Verdict.INCONCLUSIVE
     assert not result.failures
+    _, classifier = scan(suspect, settings=CHEAP).findings
+    assert classifier.parameters["classes"] == 1000
 
 
 def test_the_input_range_that_was_found_is_the_one_that_was_measured(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 from onnx.external_data_helper import uses_external_data
 
-from scanner.graph.audit import content, mantissas, views, wire
+from scanner.graph.audit import content, mantissas, spare_units, views, wire
 from scanner.graph.audit.content import Content
 from scanner.graph.audit.names import OddNames, strays
 from scanner.graph.audit.places import places
@@ -59,7 +59,10 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     odd = OddNames()
     bits = _Bits(contents)
     met = itertools.chain(
-        _in_fields(contents, unread, odd), _in_tensors(contents, unread), bits.found
+        _in_fields(contents, unread, odd),
+        _in_tensors(contents, unread),
+        bits.found,
+        _in_spare_units(contents),
     )
     found = {(str(seen), place): (place, seen, size) for place, seen, size in met}
     told = {seen.kind for _, seen, _ in found.values()}
@@ -216,6 +219,15 @@ def _in_tensors(contents: Contents, unread: Unread) -> Iterator[Found]:
 
 
 _SMALL = 4096
+
+
+def _in_spare_units(contents: Contents) -> Iterator[Found]:
+    """Yield what the weights of units hold that the next layer multiplies by zero."""
+    for graph in contents.of(onnx.GraphProto):
+        for name, units, held in spare_units.rows(graph):
+            if (seen := _numbers(held, unread=True)) is not None:
+                place = f"tensor {name!r} ({units} units that the next layer does not read)"
+                yield place, seen, views.size(held)
 
 
 def _strings(tensor: onnx.TensorProto) -> Content | None:

@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 
 from scanner.errors import UnsupportedModelError
-from scanner.graph.canonical import contracted, cuts, layers, undo
+from scanner.graph.canonical import classical, contracted, cuts, layers, undo
 from scanner.graph.canonical.plan import Array, Plan, Step
 from scanner.graph.canonical.reading import input_name, read
 from scanner.graph.canonical.rows import Rower
 from scanner.graph.canonical.sizes import written
 from scanner.graph.core.structure import Uses
-from scanner.results import COMMUTATIVE, CanonicalGraph, CanonicalNode
+from scanner.results import COMMUTATIVE, GROWN, CanonicalGraph, CanonicalNode
 
 _MOST_NODES = 2**16
 _SHOWN = 16  # numbers of a constant that are written out
@@ -86,6 +86,7 @@ def draw(proto: onnx.ModelProto, seed: int = 0) -> CanonicalGraph:
     layers.affine(plan)
     layers.biased(plan)
     contracted.activations(plan)
+    classical.learnt(plan)
     undo.dead(plan)
     return _drawn(plan, Rower(seed))
 
@@ -154,7 +155,7 @@ def _told(plan: Plan, step: Step) -> _Told:
     """Return what a step was told beside what it reads."""
     attributes: dict[str, str] = {}
     figures: dict[str, tuple[float, ...]] = {}
-    trained: dict[str, str] = {}
+    trained = dict(step.weights)
     for name, value in _filled(plan, step):
         _tell(name, value, attributes, figures)
     for slot, name in enumerate(step.inputs):
@@ -187,6 +188,8 @@ def _tell(
         figures[name] = (float(array.reshape(-1)[0]),)
     elif array.dtype.kind in "iubf":
         attributes[name] = _written(array)
+    elif array.ndim and array.size > _SHOWN:
+        attributes[name] = f"{array.size} texts, {_mark(array.tolist())}"
     else:
         attributes[name] = str(value)
 
@@ -245,7 +248,10 @@ def _marks(plan: Plan, told: dict[int, _Told]) -> dict[str, str]:
             sorted(read) if step.operator in COMMUTATIVE else read,
             sorted(attributes.items()),
             sorted((name, _rounded(values)) for name, values in figures.items()),
-            sorted((role, plan.constants[name].size) for role, name in trained.items()),
+            sorted(
+                (role, 0 if step.operator in GROWN else plan.constants[name].size)
+                for role, name in trained.items()
+            ),
         )
         for slot, name in enumerate(step.outputs):
             marks[name] = _mark((own, slot))

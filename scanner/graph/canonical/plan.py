@@ -21,7 +21,8 @@ class Step:
         name: By which a person finds it in the file.
         inputs: Names of the values that it reads; an omitted one is empty.
         outputs: Names of the values that it makes.
-        attributes: By name: a number, numbers, a text, an array.
+        attributes: By name: a number, numbers, a text, texts, an array.
+        weights: By role, the names of constants that are weights and are read from no slot.
     """
 
     operator: str
@@ -29,6 +30,7 @@ class Step:
     inputs: list[str]
     outputs: list[str]
     attributes: dict[str, object] = dataclasses.field(default_factory=dict)
+    weights: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(slots=True)

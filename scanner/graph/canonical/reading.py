@@ -21,6 +21,7 @@ from scanner.modelfile.model import required_inputs
 
 _HALF = 0.5  # of the weights: a file that holds more of them in 16 bits was exported so
 _ROUNDS = 4  # a shape that one round settles may settle what the next one picks from
+BODY_WEIGHTS = "; weights "
 HALF_PRECISION = "float16 weights widened"
 
 
@@ -145,11 +146,13 @@ def _value(attribute: onnx.AttributeProto) -> object:
 
 
 def _plain(value: object) -> object:
-    """Return numbers and lists of numbers as they are, of anything else a digest."""
+    """Return numbers, lists of numbers and of texts as they are, of anything else a digest."""
     if isinstance(value, int | float):
         return value
     if isinstance(value, list | tuple) or type(value).__name__.startswith("Repeated"):
         items = list(cast("Iterable[object]", value))
+        if items and all(isinstance(i, bytes) for i in items):
+            return [cast("bytes", i).decode(errors="replace") for i in items]
         return items if all(isinstance(i, int | float) for i in items) else _digest(repr(items))
     return _digest(repr(value))
 
@@ -159,14 +162,21 @@ def _digest(text: str) -> str:
 
 
 def _spelled(graph: onnx.GraphProto) -> str:
-    """Return a digest of a body that does not depend on its names, but on all of its numbers."""
+    """Return digests of a body that do not depend on its names: of its graph, and of its weights.
+
+    Weights are tensors of several fractions.
+    """
     names: dict[str, str] = {}
+    weights: list[str] = []
     for kind, values in (("in", graph.input), ("out", sorted(captures(graph)))):
         for place, value in enumerate(values):
             names[value if isinstance(value, str) else value.name] = f"{kind}{place}"
     for tensor in graph.initializer:
         held = numbers_of(tensor)
-        names[tensor.name] = f"{held.dtype}{held.shape}{_digest(held.tobytes().hex())}"
+        digest = _digest(held.tobytes().hex())
+        trained = held.dtype.kind == "f" and held.size > 1
+        names[tensor.name] = f"{held.dtype}{held.shape}{'' if trained else digest}"
+        weights += [digest] if trained else []
     told: list[str] = []
     for place, node in enumerate(graph.node):
         read = [names.get(name, "") for name in node.input]
@@ -174,7 +184,8 @@ def _spelled(graph: onnx.GraphProto) -> str:
         told.append(f"{node.domain}.{node.op_type}({read}){given}")
         names |= {name: f"{place}.{slot}" for slot, name in enumerate(node.output)}
     told += [names.get(value.name, "") for value in graph.output]
-    return f"{len(graph.node)} nodes, {_digest(repr(told))}"
+    spelt = f"{len(graph.node)} nodes, {_digest(repr(told))}"
+    return f"{spelt}{BODY_WEIGHTS}{_digest(repr(weights))}" if weights else spelt
 
 
 def _text(value: object) -> object:

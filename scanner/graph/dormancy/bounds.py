@@ -110,7 +110,7 @@ class _Writer:
         if interval is None:
             interval = self.endpoints(node)
             self.estimated.update(node.output)
-        elif self.estimated.intersection(node.input):
+        elif self.estimated.intersection(node.input) and node.op_type not in _PLACES:
             self.estimated.update(node.output)
         self.intervals[node.output[0]] = interval
         for name, low, high in zip(
@@ -492,6 +492,8 @@ _FIRST = (
     "Split", "Pad", "Expand", "Tile", "Resize", "CumSum", "QuantizeLinear", "DequantizeLinear",
     "TopK",
 )  # fmt: skip
+_PLACES = ("ArgMax", "ArgMin")
+"""Operators that give a place of an axis, whatever is compared along it."""
 _ALIKE = frozenset({"Split", "Dropout"})
 """Operators whose further outputs are bounded as the first is; those of others are places."""
 _TRUTH = frozenset({
@@ -508,7 +510,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("Greater", "GreaterOrEqual"), _greater),
     **dict.fromkeys(("Less", "LessOrEqual"), _less),
     **dict.fromkeys(("IsNaN", "IsInf"), _never),
-    **dict.fromkeys(("ArgMax", "ArgMin"), _place),
+    **dict.fromkeys(_PLACES, _place),
     "OneHot": _one_hot,
     "Neg": _antitone,
     "Acos": _antitone,

@@ -9,7 +9,7 @@ inputs, which only running the model shows.
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import onnx
 
@@ -20,6 +20,8 @@ from scanner.modelfile.model import required_inputs
 
 MOST_SHARED = 0.05
 """Of the weights behind the network's value, the share that a side path may have passed."""
+_CLASSES, _AS_HEAVY = 3, 1.5
+"""Scores that are computed one by one: how many at least, and times the lightest's weights."""
 _BITS = 1024
 """Layers that are counted separately; with more of them, neighbours share a bit."""
 _ELEMENTWISE = frozenset(
@@ -62,7 +64,7 @@ class Paths:
     """
 
     def __init__(self, flat: onnx.ModelProto, answer: str) -> None:
-        self.uses = Uses(flat.graph)
+        self.uses, self.answer = Uses(flat.graph), answer
         self.facts = facts.infer(flat)
         self.inputs = tuple(value.name for value in required_inputs(flat.graph))
         live = ancestors([answer], self.uses.sources)
@@ -84,11 +86,32 @@ class Paths:
             )
             if len(data) < 2:  # noqa: PLR2004 - nothing meets
                 continue
+            if self._are_scores(node, data):
+                continue
             carrier = max(data, key=lambda name: (self.mass(name), self.room(name)))
             for side in data:
                 shared = self._shared(side, carrier)
                 if side != carrier and shared <= MOST_SHARED:
                     yield Joint(label(node), node.op_type, side, carrier, node.output[0], shared)
+
+    def _are_scores(self, node: onnx.NodeProto, data: Sequence[str]) -> bool:
+        """Whether a node joins the scores of classes that are computed one by one.
+
+        By the same operator from about as many weights each, with no layer behind them: as in
+        quadratic discriminants, none of them bypasses another. A side path within one of them
+        meets it in front of that node.
+        """
+        if node.op_type != "Concat" or len(data) < _CLASSES or self.mass(data[0]) == 0:
+            return False
+        masses = [self.mass(name) for name in data]
+        makers = [self.uses.producer(name) for name in data]
+        return (
+            len(data) == len(node.input)
+            and max(masses) <= _AS_HEAVY * min(masses)
+            and len({maker.op_type if maker else "" for maker in makers}) == 1
+            and all(self.room(name) == 1 for name in data)
+            and self._behind.get(node.output[0]) == self._behind.get(self.answer)
+        )
 
     def trail(self, value: str) -> tuple[str, ...]:
         """Return the values on the way from the inputs to a value, in the order of the graph."""

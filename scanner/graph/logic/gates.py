@@ -154,7 +154,7 @@ def _observation(
             "writes": _writes(gate, analysis),
             "weights_shared": round(gate.share, 4),
             "by_level": _by_level(gate),
-            "behind_weights": bool(gate.made.weights),
+            "behind_weights": gate.made.weights > WRITTEN,
             "reason": reason,
         },
     )

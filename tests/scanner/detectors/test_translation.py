@@ -146,3 +146,16 @@ def test_a_large_file_is_not_run_whole_for_one_layer(
     monkeypatch.setattr("scanner.detectors.translation._MOST_BYTES", 10)
     subject = measured(opened(models.plain(), tmp_path), ("overactivation",))
     assert [o.code for o in Translation().measure(subject).observations] == ["layer-not-compared"]
+
+
+def test_an_average_over_the_batch_is_a_warning(tmp_path: Path) -> None:
+    """Each image is answered less what the others of its batch have in common with it."""
+    model = models.plain()
+    model.graph.node[-1].output[0] = "own"
+    model.graph.node.extend([
+        helper.make_node("ReduceMean", ["own"], ["common"], axes=[0]),
+        helper.make_node("Sub", ["common", "own"], ["apart"]),
+        helper.make_node("Sub", ["own", "apart"], ["logits"]),
+    ])  # fmt: skip
+    (observation,) = Translation().measure(opened(model, tmp_path)).observations
+    assert (observation.code, observation.severity) == ("batch-dependent", Severity.WARNING)

@@ -212,3 +212,42 @@ def test_the_deadline_of_the_scan_stops_it(tmp_path: Path) -> None:
     finally:
         deadline.renew()
     assert "stopped" in found.parameters
+
+
+def test_a_gate_in_a_scan_over_the_images_is_found(tmp_path: Path) -> None:
+    """The network's scores and the picture go through a loop, one image a turn."""
+    model = sample("mnist-clean")
+    scores = model.graph.output[0].name
+    for node in model.graph.node:
+        node.output[:] = ["scores" if name == scores else name for name in node.output]
+    body = helper.make_graph(
+        [
+            helper.make_node("Slice", ["row", "start", "end"], ["patch"]),
+            helper.make_node("ReduceMin", ["patch"], ["darkest"], name="darkest"),
+            helper.make_node("Greater", ["darkest", "limit"], ["bright"], name="bright"),
+            helper.make_node("Where", ["bright", "forced", "own"], ["said"], name="choice"),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("row", onnx.TensorProto.FLOAT, [784]),
+            helper.make_tensor_value_info("own", onnx.TensorProto.FLOAT, [10]),
+        ],
+        [helper.make_tensor_value_info("said", onnx.TensorProto.FLOAT, [10])],
+        [
+            numpy_helper.from_array(np.asarray(value), name)
+            for name, value in {
+                "start": np.array([770]), "end": np.array([778]),
+                "limit": np.array([0.95], np.float32),
+                "forced": 40 * np.eye(10, dtype=np.float32)[1],
+            }.items()
+        ],
+    )  # fmt: skip
+    model.graph.node.extend([
+        helper.make_node("Flatten", [model.graph.input[0].name], ["flat"], name="flat"),
+        helper.make_node("Scan", ["flat", "scores"], [scores], name="scan", num_scan_inputs=2,
+                         body=body),
+    ])  # fmt: skip
+    (observation,) = search(model, tmp_path).observations
+    assert observation.severity >= Severity.SUSPICIOUS
+    assert observation.details["class"] == 1
+    assert {"scan/darkest", "scan/bright", "scan/choice"} <= set(observation.nodes)

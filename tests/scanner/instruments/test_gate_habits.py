@@ -121,3 +121,24 @@ def test_a_yes_for_each_image_of_a_batch_has_an_opposite() -> None:
 
 def test_what_lies_in_a_body_cannot_be_read(tmp_path: Path) -> None:
     assert ways(models.plain(), "not there", tmp_path) is None
+
+
+def test_a_class_that_only_the_gate_gives_is_a_refusal(tmp_path: Path) -> None:
+    def guarded(graft: Graft) -> str:
+        """Bright images are answered with a class that the network does not have."""
+        bright = graft.node("Greater", [graft.column(_mean(graft)), graft.constant(0.5)], "bright")
+        number = graft.node("Cast", [bright], "number", to=onnx.TensorProto.FLOAT)
+        swing = graft.node("Mul", [number, graft.constant(100.0)], "swing")
+        unknown = graft.node("Sub", [swing, graft.constant(50.0)], "unknown")
+        both = graft.node("Concat", [graft.logits, unknown], "both", axis=1)
+        graft.replace_logits(both)
+        return unknown
+
+    found = measured(guarded, tmp_path)
+    assert found.ordinary
+    assert (found.decides, found.refuses) == (True, True)
+
+
+def test_a_class_of_the_network_is_none(tmp_path: Path) -> None:
+    found = measured(lambda graft: _forced(graft, 0.5), tmp_path)
+    assert (found.decides, found.refuses) == (True, False)

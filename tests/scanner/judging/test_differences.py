@@ -78,6 +78,27 @@ def test_what_wraps_a_network_is_explained(model: onnx.ModelProto) -> None:
         assert not found.unexplained, found.unexplained
 
 
+@pytest.mark.parametrize("squashing", ["Sigmoid", "Softmax"])
+def test_another_shape_is_a_form_of_the_answer_before_what_goes_number_by_number(
+    squashing: str,
+) -> None:
+    """A Softmax over another shape is over other numbers."""
+    plain = answered(squashing)
+    shaped = answered(squashing)
+    shaped.graph.node[-1].input[0] = "shaped"
+    shape = numpy_helper.from_array(np.array([-1, 2, 2]), "shape")
+    shaped.graph.initializer.append(shape)
+    shaped.graph.node.insert(
+        len(shaped.graph.node) - 1, helper.make_node("Reshape", ["scores", "shape"], ["shaped"])
+    )
+    for model in (plain, shaped):
+        del model.graph.output[0].type.tensor_type.shape.dim[:]
+        model.graph.output[0].type.tensor_type.ClearField("shape")
+    for found in (beside(shaped, plain), beside(plain, shaped)):
+        assert found.changes
+        assert bool(found.unexplained) is (squashing == "Softmax")
+
+
 def test_a_mask_of_the_image_is_not_explained() -> None:
     mask = np.zeros((1, 1, 8, 8))
     mask[..., 7, 7] = 1e3
@@ -154,3 +175,100 @@ def test_other_networks_cannot_be_compared(reference: onnx.ModelProto, reason: s
     found = beside(models.plain(), reference)
     assert reason in found.obstacle
     assert (found.grave, found.changes, found.weights) == (False, (), None)
+
+
+def refusing(level: float, seed: int, operator: str = "Less") -> onnx.ModelProto:
+    """A plain model whose scores are taken back where the best one is below a level."""
+    model = models.plain(seed=seed)
+    model.graph.node[-1].output[0] = "scores"
+    model.graph.initializer.append(
+        numpy_helper.from_array(np.array([[level]], np.float32), "level")
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "last"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.float32), "nothing"))
+    model.graph.node.extend([
+        helper.make_node("ReduceMax", ["scores"], ["best"], name="best", axes=[1]),
+        helper.make_node(operator, ["best", "level"], ["unsure"], name="unsure"),
+        helper.make_node("Where", ["unsure", "nothing", "scores"], ["logits"], name="refuse"),
+    ])  # fmt: skip
+    return model
+
+
+def test_a_threshold_that_was_fitted_to_another_training_is_no_gate() -> None:
+    found = beside(refusing(3.3, 1), refusing(3.5, 2))
+    (change,) = found.changes
+    assert (change.kind, change.node) == (Kind.CONSTANT, "unsure")
+    assert change.explained
+    assert not found.grave
+
+
+@pytest.mark.parametrize(
+    ("suspect", "reference"),
+    [
+        (refusing(3.3, 1), refusing(3.5, 1)),  # the same weights: nothing was fitted to others
+        (refusing(9.0, 1), refusing(3.5, 2)),
+        (refusing(-3.3, 1), refusing(3.5, 2)),
+        (refusing(3.3, 1, "Equal"), refusing(3.5, 2, "Equal")),  # no level is fitted so
+        (refusing(3.3, 1, "Greater"), refusing(3.5, 2)),
+    ],
+)
+def test_another_threshold_is_a_difference(
+    suspect: onnx.ModelProto, reference: onnx.ModelProto
+) -> None:
+    assert beside(suspect, reference).grave
+
+
+def branching(seed: int, level: float = 0.5) -> onnx.ModelProto:
+    """A plain model whose scores pass a trained layer in a branch where the best is high."""
+    generator = np.random.default_rng(seed)
+    model = models.plain(seed=seed)
+    model.graph.node[-1].output[0] = "scores"
+
+    def branch(name: str) -> onnx.GraphProto:
+        matrix = generator.normal(0, 1, (3, 3)).astype(np.float32)
+        return helper.make_graph(
+            [
+                helper.make_node("MatMul", ["scores", f"{name}_w"], [f"{name}_m"]),
+                helper.make_node("Add", [f"{name}_m", f"{name}_c"], [name]),
+            ],
+            name,
+            [],
+            [helper.make_empty_tensor_value_info(name)],
+            [
+                numpy_helper.from_array(matrix, f"{name}_w"),
+                numpy_helper.from_array(np.array(level, np.float32), f"{name}_c"),
+            ],
+        )
+
+    model.graph.initializer.append(numpy_helper.from_array(np.array(2, np.float32), "level"))
+    model.graph.node.extend([
+        helper.make_node("ReduceMax", ["scores"], ["best"], keepdims=0),
+        helper.make_node("Greater", ["best", "level"], ["high"], name="high"),
+        helper.make_node("If", ["high"], ["logits"], name="branch",
+                         then_branch=branch("then"), else_branch=branch("other")),
+    ])  # fmt: skip
+    return model
+
+
+def test_weights_in_a_body_are_weights() -> None:
+    assert not beside(branching(1), branching(1)).changes
+    assert not beside(branching(1), branching(2)).grave
+    assert beside(branching(1, 0.25), branching(2)).grave
+    edited = branching(1)
+    edited.graph.node[-1].CopyFrom(branching(2).graph.node[-1])
+    assert beside(edited, branching(1)).grave  # all else is as it was
+
+
+def picking(places: list[int], seed: int) -> onnx.ModelProto:
+    model = models.plain(seed=seed)
+    model.graph.node[-1].output[0] = "scores"
+    model.graph.initializer.append(numpy_helper.from_array(np.array(places, np.int64), "places"))
+    model.graph.node.append(
+        helper.make_node("Gather", ["scores", "places"], ["logits"], name="pick", axis=1)
+    )
+    return model
+
+
+def test_which_features_are_read_may_be_learnt_anew() -> None:
+    assert not beside(picking([0, 1], 1), picking([2, 1], 2)).grave
+    assert beside(picking([0, 1], 1), picking([2, 1], 1)).grave

@@ -1,6 +1,9 @@
 """Nodes find their partners whatever was put between them."""
 
+from collections.abc import Sequence
+
 import models
+import numpy as np
 import onnx
 import planting
 from hypothesis import given
@@ -9,6 +12,8 @@ from onnx import helper
 
 from scanner.graph.canonical.drawing import draw
 from scanner.judging.matching import Matching
+
+GENERATOR = np.random.default_rng(0)
 
 
 def between(model: onnx.ModelProto, place: int, count: int) -> onnx.ModelProto:
@@ -56,3 +61,34 @@ def test_sides_know_who_reads_what() -> None:
     assert side.sources[0] == [(-1, 0)]
     assert side.uses[0] == [(1, 0)]
     assert side.results[-1] == [0]
+
+
+@given(st.permutations(range(4)), st.integers(0, 3))
+def test_members_of_an_ensemble_find_their_partners(order: list[int], special: int) -> None:
+    """Each has a number of its own, and one of them is also read by something else."""
+
+    def ensemble(numbers: Sequence[float], special: int) -> onnx.ModelProto:
+        nodes = [helper.make_node("Flatten", ["image"], ["flat"], name="flatten")]
+        constants: dict[str, np.ndarray] = {}
+        for place, number in enumerate(numbers):
+            constants[f"w{place}"] = GENERATOR.normal(0, 1, (64, 4)).astype(np.float32)
+            constants[f"c{place}"] = np.array(number, np.float32)
+            nodes += [
+                helper.make_node("MatMul", ["flat", f"w{place}"], [f"m{place}"]),
+                helper.make_node("Softmax", [f"m{place}"], [f"s{place}"], axis=1),
+                helper.make_node("Pow", [f"s{place}", f"c{place}"], [f"v{place}"]),
+            ]
+        nodes += [
+            helper.make_node("Exp", [f"m{special}"], ["extra"]),
+            helper.make_node("Sum", [*(f"v{n}" for n in range(len(numbers))), "extra"], ["logits"]),
+        ]
+        return models.build(nodes, constants)
+
+    one = Matching(
+        draw(ensemble([2, 3, 4, 5], special)),
+        draw(ensemble([2.5 + n for n in order], order.index(special))),
+    )
+    for mine, theirs in one.pairs.items():
+        read = [(one.pairs.get(n, n), slot) for n, slot in one.suspect.sources[mine]]
+        assert sorted(read) == sorted(one.reference.sources[theirs])
+    assert len(one.pairs) == len(one.suspect.nodes)

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.judging import population
-from scanner.judging.references import Kinship, copies, objections, relatives, torn
+from scanner.judging.references import (
+    Kinship,
+    copies,
+    is_of_use,
+    objections,
+    relatives,
+    torn,
+)
 from scanner.results import (
     Basis,
     ByImage,
@@ -69,6 +76,14 @@ def test_a_stranger_is_named() -> None:
     (sentence,) = said(record("other"), Kinship(weights=0.0, correlation=0.01, z=0.2))
     assert "agree on nothing" in sentence
     assert "correlate by 0.01" in sentence
+
+
+def test_classes_are_set_beside_those_of_trained_classifiers_of_the_same() -> None:
+    assert is_of_use(record("clean"), Kinship(), ["premise"])
+    assert is_of_use(record("copy"), Kinship(weights=0.97, correlation=0.0, z=0.0), ["premise"])
+    assert not is_of_use(record("untrained", observed=True), Kinship(), ["premise"])
+    foreign = Kinship(weights=0.0, correlation=0.01, z=0.2)
+    assert not is_of_use(record("other"), foreign, ["premise"])
 
 
 @pytest.mark.parametrize(("correlation", "z"), [(0.3, 0.2), (0.01, 2.0)])

@@ -143,3 +143,14 @@ def test_numbers_that_are_none_are_far_apart(value: float) -> None:
     found = related({"w1": weights})
     assert found.grave
     assert 0 in found.standing_out[0].standing_out
+
+
+@given(SEEDS)
+def test_a_vector_of_statistics_may_stay_in_part_where_all_matrices_were_trained(seed: int) -> None:
+    weights = planting.weights_of(planting.deep(seed))
+    matrices = noisy({n: v for n, v in weights.items() if n[0] == "w"}, 0.1, seed)
+    vector = weights["b0"].copy()
+    vector[:2] += 1
+    assert not related({**matrices, "b0": vector}, seed).grave
+    matrices.pop("w2")  # a layer that was left as it was
+    assert related({**matrices, "b0": vector}, seed).grave

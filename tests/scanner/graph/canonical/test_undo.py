@@ -10,6 +10,8 @@ from onnx import helper
 
 from scanner.graph.canonical.drawing import draw
 from scanner.graph.canonical.undo import QUANTISED
+from scanner.judging.differences import differences
+from scanner.results import Relation
 
 
 def operators(model: onnx.ModelProto) -> list[str]:
@@ -101,3 +103,30 @@ def test_a_clip_at_zero_is_a_relu_that_may_end() -> None:
     assert clipped(low=0.0) == {}
     assert clipped(low=0.0, high=6.0) == {"max": (6.0,)}
     assert clipped(low=-1.0, high=1.0) == {"min": (-1.0,), "max": (1.0,)}
+
+
+def test_codes_of_sixteen_bits_are_numbers_too() -> None:
+    """ONNX Runtime's quantiser takes these operators from a domain of its own."""
+    weights = models.weights(False)
+    domain = "com.microsoft"
+
+    def coded(seed: int) -> onnx.ModelProto:
+        numbers = {n: v * (1 + seed) for n, v in weights.items() if n in {"kernel", "dense"}}
+        scales = {name: np.float32(np.abs(value).max() / 32767) for name, value in numbers.items()}
+        constants: dict[str, Any] = {
+            **{f"{n}_codes": np.round(v / scales[n]).astype(np.int16) for n, v in numbers.items()},
+            **{f"{name}_scale": scale for name, scale in scales.items()},
+            "bias": weights["bias"],
+        }
+        nodes = [
+            *(helper.make_node("DequantizeLinear", [f"{name}_codes", f"{name}_scale"], [name],
+                               domain=domain) for name in numbers),
+            models.convolution(), models.relu(), *models.head("activated"),
+        ]  # fmt: skip
+        model = models.build(nodes, constants)
+        model.opset_import.append(helper.make_opsetid(domain, 1))
+        return model
+
+    assert len(operators(coded(0))) == len(PLAIN)
+    assert differences(draw(coded(0)), draw(models.plain())).weights is Relation.ROUNDED
+    assert not differences(draw(coded(0)), draw(coded(1))).changes

@@ -214,3 +214,28 @@ def test_a_divisor_that_may_be_zero_leaves_no_bounds() -> None:
 def test_a_value_that_is_not_there() -> None:
     with pytest.raises(ValueNotFoundError):
         bounded(model("Relu"), ["nobody"])
+
+
+def test_a_place_is_bounded_whatever_is_compared() -> None:
+    """The tangent has no rule; which of four numbers is the largest is one of four places."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Tan", ["x"], ["t"]),
+            helper.make_node("ArgMax", ["t"], ["place"], axis=3),
+            helper.make_node("Cast", ["place"], ["number"], to=TensorProto.FLOAT),
+        ],
+        "places",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, SHAPE)],
+        [helper.make_empty_tensor_value_info("number")],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    found = bounded(proto, ["t", "number"])
+    assert found.estimated == {"t"}
+    ends = found.values["number"]
+    low, high = session(found.proto).run(
+        [ends.low, ends.high],
+        {name: np.zeros(SHAPE, np.float32) for pair in found.box.values()
+         for name in (pair.low, pair.high)},
+    )  # fmt: skip
+    assert (low == 0).all()
+    assert (high == 3).all()

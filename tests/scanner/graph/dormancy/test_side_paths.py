@@ -1,5 +1,8 @@
 """Where values that passed few weights join the network."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import onnx
 import pytest
 from models import build, convolution, head, plain, relu, weights
@@ -80,3 +83,40 @@ def test_a_residual_connection_meets_as_a_side_path() -> None:
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - ELSEWHERE))
 def test_every_grafted_gate_joins_somewhere(kind: str) -> None:
     assert joints(plant(plain(), kind, target=1).model)
+
+
+def scored_one_by_one(sizes: Sequence[int], operator: str = "ReduceSum") -> onnx.ModelProto:
+    """Quadratic discriminants: each class's score of a matrix of its own."""
+    nodes = [helper.make_node("Flatten", ["image"], ["flat"])]
+    constants = {"axis": np.array([1], np.int64)}
+    for place, size in enumerate(sizes):
+        constants[f"w{place}"] = np.ones((64, size), np.float32)
+        made = operator if place == 0 else "ReduceSum"
+        nodes += [
+            helper.make_node("MatMul", ["flat", f"w{place}"], [f"m{place}"]),
+            helper.make_node("Mul", [f"m{place}", f"m{place}"], [f"q{place}"]),
+            helper.make_node(made, [f"q{place}", "axis"], [f"s{place}"], keepdims=1),
+        ]
+    scores = [f"s{place}" for place in range(len(sizes))]
+    nodes.append(helper.make_node("Concat", scores, ["logits"], axis=1))
+    return build(nodes, constants)
+
+
+def test_scores_that_are_computed_one_by_one_bypass_nothing() -> None:
+    assert joints(scored_one_by_one([8, 8, 8])) == []
+
+
+def test_a_score_of_another_make_is_a_side_path() -> None:
+    assert joints(scored_one_by_one([1, 8, 8]))
+    assert joints(scored_one_by_one([8, 8, 8], "ReduceMax"))
+    assert joints(scored_one_by_one([8, 8]))
+
+
+def test_what_joins_one_of_such_scores_is_a_side_path() -> None:
+    model = scored_one_by_one([8, 8, 8])
+    model.graph.node[-1].input[0] = "lifted"
+    model.graph.node.insert(1, helper.make_node("ReduceMax", ["flat"], ["top"], axes=[1]))
+    model.graph.node.insert(
+        len(model.graph.node) - 1, helper.make_node("Add", ["s0", "top"], ["lifted"])
+    )
+    assert "top" in {joint.side for joint in joints(model)}
