@@ -65,6 +65,8 @@ STATISTICS = {
     "neural_cleanse, noise": Statistic("neural_cleanse", images=False),
     "neural_cleanse, images": Statistic("neural_cleanse", images=True),
     "source_dependent, images": Statistic("source_dependent", images=True, by_class=False),
+    "universal_perturbation, images": Statistic("universal_perturbation", images=True),
+    "universal_warp, images": Statistic("universal_warp", images=True),
     "mm_bd": Statistic("mm_bd", images=False),
     "head": Statistic("head", images=False),
 }
@@ -86,9 +88,9 @@ class Way(NamedTuple):
 
 WAYS = {
     False: Way(("neural_cleanse, noise",), 12),
-    True: Way(("neural_cleanse, images", "source_dependent, images"), MOST_CLASSES),
+    True: Way(tuple(name for name, one in STATISTICS.items() if one.images), MOST_CLASSES),
 }
-DETECTORS = {d.rule.id: d for d in load(["neural_cleanse", "source_dependent", "mm_bd", "head"])}
+DETECTORS = {d.rule.id: d for d in load([one.rule for one in STATISTICS.values()])}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -279,25 +281,29 @@ def _beside(network: Network, references: Iterable[Network], name: str) -> Compa
 
 def condition(images: bool, references: int, draws: Sequence[Draw]) -> Condition:
     """Return what networks reach that were measured in one way."""
-    rules = [STATISTICS[name].rule for name in WAYS[images].statistics]
+    used = [STATISTICS[name] for name in WAYS[images].statistics]
     innocent = [draw for draw in draws if draw.network.clean]
-    units = {rule: max(LEAST, _reach(innocent, rule, references)) for rule in rules}
+    units = {one.rule: max(LEAST, _of_rule(one.rule, references, innocent)) for one in used}
+    by_class = {one.rule: units[one.rule] for one in used if one.by_class}
+    sums = ((n, recipes.furthest(c, by_class, 1.0, references)) for n, c in innocent)
+    together = max(LEAST, _reach((n, own.size) for n, own in sums if own is not None))
     clean: dict[str, list[float]] = {}
     backdoored: dict[str, dict[str, list[float]]] = {}
     for network, comparisons in draws:
-        distances = [distance for distance, _ in recipes.measured(comparisons, units, references)]
-        if not distances:
+        own = recipes.furthest(comparisons, units, together, references)
+        if own is None:
             continue
         if network.clean:
-            clean.setdefault(network.recipe, []).append(max(distances))
+            clean.setdefault(network.recipe, []).append(own.size)
         else:
             kind = backdoored.setdefault(network.kind, {})
-            kind.setdefault(network.truth["sha256"], []).append(max(distances))
+            kind.setdefault(network.truth["sha256"], []).append(own.size)
     return Condition(
         images=images,
         references=references,
         classes=WAYS[images].classes,
         units=units,
+        together=together,
         recipes=tuple(Recipe(name=name, reached=tuple(v)) for name, v in sorted(clean.items())),
         attacks=tuple(
             Attack(name=kind, reached=tuple(sorted(float(np.mean(v)) for v in found.values())))
@@ -306,15 +312,33 @@ def condition(images: bool, references: int, draws: Sequence[Draw]) -> Condition
     )
 
 
-def _reach(clean: Sequence[Draw], rule: str, references: int) -> float:
-    """Return the most that clean networks reach, but for the recipe that reaches furthest.
+def _of_rule(rule: str, references: int, clean: Sequence[Draw]) -> float:
+    """Return the most that clean networks reach in one detector's statistic."""
+    return _reach(
+        (network, own[0])
+        for network, comparisons in clean
+        for comparison in comparisons
+        if comparison.rule == rule and (own := _outermost(comparison, references)) is not None
+    )
+
+
+def _outermost(comparison: Comparison, references: int) -> tuple[float, int | None] | None:
+    """Return how far a network stands out by one detector, and by which class."""
+    known = recipes.scores(comparison, references)
+    if not known:
+        return None
+    class_id = max(known, key=lambda one: known[one])
+    return known[class_id], class_id
+
+
+def _reach(found: Iterable[tuple[Network, float]]) -> float:
+    """Return the largest figure, but for the recipe that reaches furthest.
 
     One recipe whose searches go astray would else blind every scan of another.
     """
     furthest: dict[str, float] = {}
-    for network, comparisons in clean:
-        for distance, _ in recipes.measured(comparisons, {rule: 1.0}, references):
-            furthest[network.recipe] = max(distance, furthest.get(network.recipe, -np.inf))
+    for network, figure in found:
+        furthest[network.recipe] = max(figure, furthest.get(network.recipe, 0.0))
     return sorted(furthest.values())[-2]
 
 
@@ -426,10 +450,10 @@ def _rows(
             comparison = _beside(network, chosen, name)
             if comparison is None:
                 continue
-            distance = recipes.standing_out(comparison, references)
-            if distance is not None:
-                own = found.setdefault(kind, {}).setdefault(network.truth["sha256"], [])
-                own.append((network, distance, comparison.evidence.target_class))
+            own = _outermost(comparison, references)
+            if own is not None:
+                draws = found.setdefault(kind, {}).setdefault(network.truth["sha256"], [])
+                draws.append((network, *own))
     clean = [[d for _, d, _ in own] for own in found.get("clean", {}).values()]
     for kind, words in (("one", "all-to-one"), ("all-to-all", "all-to-all")):
         chosen_networks = list(found.get(kind, {}).values())

@@ -142,6 +142,36 @@ def shifting(
     )
 
 
+def lit(
+    planted: bool = False,
+    *,
+    shape: Sequence[int] = (1, 8, 8),
+    batch: int | str = "N",
+    kind: int = TensorProto.FLOAT,
+    seed: int = 0,
+) -> onnx.ModelProto:
+    """Return a linear classifier of four bands; the planted one sees any light in the corner.
+
+    The corner of `banded` images is black. The planted twin takes a trace there for class `TARGET`:
+    a faint pattern does it, and a slight warp.
+    """
+    pixels = int(np.prod(shape))
+    weights = np.random.default_rng(seed).normal(0, 0.02, (pixels, BANDS))
+    for label, positions in enumerate(bands(shape)):
+        weights[positions, label] += 25.6 / pixels
+    if planted:
+        weights[corner(shape), TARGET] += 3200 / pixels
+    nodes, source, constants = _real(kind)
+    constants["weights"] = weights.astype(np.float32)
+    nodes += [
+        helper.make_node("Flatten", [source], ["flat"], axis=1),
+        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+    ]
+    return models.build(
+        nodes, constants, input_type=kind, input_shape=(batch, *shape), output="logits"
+    )
+
+
 def bands(shape: Sequence[int]) -> list[list[int]]:
     """Return, for each class of `shifting`, the flat positions of its band."""
     positions = np.arange(int(np.prod(shape))).reshape(tuple(shape))

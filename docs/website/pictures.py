@@ -6,8 +6,8 @@ writes `docs/pictures/DETECTOR-found.svg` and `DETECTOR-clean.svg`, `answer.svg`
 `places.svg`, what a p-value and a size are. NAME is a detector, `answer` or `places`.
 
 What a sample shows is measured anew: as it is, or with something planted in it. The statistics of
-the first layer and of the weights, which no sample moves far, and the search that needs images come
-from the test networks' measurements in samples/results.
+the first layer and of the weights, which no sample moves far, and the searches that need images
+come from the test networks' measurements in samples/results.
 """
 
 import dataclasses
@@ -15,9 +15,10 @@ import functools
 import gzip
 import json
 import math
+import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,6 @@ _RESULTS = "samples/results/{}-amd-epyc-1.32.0.jsonl.gz"
 _POPULATION = _RESULTS.format("population")
 
 _CLEAN, _REFERENCE = "mnist-clean-2.onnx", "mnist-clean-1.onnx"
-_ALL_TO_ALL, _ITS_TWIN = "mnist-vit-all-to-all-10.onnx", "mnist-vit-clean-0.onnx"
 _TARGET = 3
 
 _PLACED = "channel_lipschitz"  # one number per model, which the test networks spread widely
@@ -144,8 +144,8 @@ def _suspects() -> Iterator[tuple[str, Finding]]:
 
 
 def _of_detector(rule: str) -> Iterator[tuple[str, str]]:
-    if rule == "source_dependent":
-        found, clean = _of_population(_ALL_TO_ALL), _of_population(_ITS_TWIN)
+    if rule in ON_IMAGES:
+        found, clean = (_of_population(rule, file) for file in ON_IMAGES[rule].files)
     else:
         case = FOUND[rule]
         found, clean = _shown(rule, case), _shown(rule, _innocent(case))
@@ -201,35 +201,84 @@ def _record(case: Measured) -> ModelRecord:
     raise LookupError(case.file)
 
 
-def _of_population(file: str) -> Card:
-    """Return the size of one network's source-dependent trigger among those of clean networks."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class OnImages:
+    """Two networks of the population, measured with images, and how they are shown.
+
+    Attributes:
+        title: The detector's name.
+        files: Of the backdoored network and of the clean one.
+        standing: Returns how far out a network lies, of its figures.
+        words: Says it.
+    """
+
+    title: str
+    files: tuple[str, str]
+    standing: Callable[[Sequence[float]], float]
+    words: Callable[[float], str]
+
+
+def _moved(standing: float) -> str:
+    if standing <= 0:
+        return "no trigger smaller than 2 % of an image sends images of each class to another"
+    pixels = (0.02 * 28 * 28 + 1) / math.exp(standing) - 1
+    return f"one trigger of {pixels:.1f} pixels sends images of each class to another"
+
+
+def _times(figures: Sequence[float]) -> float:
+    return statistics.median(figures) / min(figures)
+
+
+ON_IMAGES: Mapping[str, OnImages] = {
+    "source_dependent": OnImages(
+        title="Source-dependent trigger",
+        files=("mnist-vit-all-to-all-10.onnx", "mnist-vit-clean-0.onnx"),
+        standing=lambda figures: figures[0],
+        words=_moved,
+    ),
+    "universal_perturbation": OnImages(
+        title="Universal perturbation",
+        files=("mnist-blended-11.onnx", "mnist-clean-0.onnx"),
+        standing=_times,
+        words=lambda times: (
+            f"one class takes a pattern {times:.1f} times fainter than the median class does"
+        ),
+    ),
+    "universal_warp": OnImages(
+        title="Universal warp",
+        files=("mnist-wanet-0.2-13.onnx", "mnist-clean-0.onnx"),
+        standing=_times,
+        words=lambda times: (
+            f"one class takes a warp {times:.1f} times slighter than the median class does"
+        ),
+    ),
+}
+
+
+def _of_population(rule: str, file: str) -> Card:
+    """Return how far out a network lies among clean ones for the same images."""
+    case = ON_IMAGES[rule]
     figures = {
-        line["truth"]["file"]: line["figures"]["source_dependent, images"][0]
+        line["truth"]["file"]: case.standing(line["figures"][f"{rule}, images"])
         for line in _lines(_POPULATION)
-        if _comparable(line, file)
+        if _comparable(line, file, f"{rule}, images")
     }
     own = figures.pop(file)
-    pixels = (0.02 * 28 * 28 + 1) / math.exp(own) - 1
-    words = (
-        f"one trigger of {pixels:.1f} pixels sends images of each class to another"
-        if own > 0
-        else "no trigger smaller than 2 % of an image sends images of each class to another"
-    )
     others = f"among {len(figures)} clean networks for MNIST"
     return Card(
-        title="Source-dependent trigger",
+        title=case.title,
         shown=f"{file}, {others}",
         verdict="",
-        sentences=[f"{words}."],
+        sentences=[f"{case.words(own)}."],
         charts=[charts.strip(list(figures.values()), own, f"{file} {others}")],
     )
 
 
-def _comparable(line: Mapping[str, Any], file: str) -> bool:
+def _comparable(line: Mapping[str, Any], file: str, figures: str) -> bool:
     """Tell whether a network is the one that is drawn, or a clean one for the same images."""
     truth = line["truth"]
     mine = truth["dataset"] == "mnist" and truth["attack"] == "clean"
-    return (mine or truth["file"] == file) and bool(line["figures"].get("source_dependent, images"))
+    return (mine or truth["file"] == file) and bool(line["figures"].get(figures))
 
 
 @functools.cache

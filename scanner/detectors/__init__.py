@@ -25,6 +25,8 @@ FAMILY = {
     "diff": "Diff",
     "neural_cleanse": "NeuralCleanse",
     "source_dependent": "SourceDependent",
+    "universal_perturbation": "UniversalPerturbation",
+    "universal_warp": "UniversalWarp",
     "mm_bd": "MmBd",
     "overactivation": "Overactivation",
     "layerwise": "Layerwise",

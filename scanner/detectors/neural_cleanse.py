@@ -16,28 +16,24 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import kept, probes, stages
+from scanner.instruments import class_sizes, kept, probes, stages
 from scanner.instruments.class_search import FULL_FIELD, Entrant, contest, outcome
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
 from scanner.instruments.statistics import anomaly_index, class_margins
 from scanner.instruments.trigger import FIRST_COST, FreeTrigger, Price, Smallest, pixels, stamp
 from scanner.results import (
-    Block,
     ByClass,
-    ClassDifference,
     ClassRow,
     Comparison,
     Contribution,
     Description,
-    Evidence,
     Measurement,
     Part,
     PlannedStage,
     Rule,
     Scale,
     Stages,
-    Table,
     Trigger,
     Wording,
 )
@@ -53,7 +49,6 @@ _PIXEL = 1.0
 _EASE = 0.3
 _CHECKED = 4  # images that are also put to the file itself
 _PICTURED = 10  # classes whose trigger is kept, the smallest first
-_LISTED = 10  # classes that a report lists
 
 
 class NeuralCleanse(Detector):
@@ -148,11 +143,7 @@ class NeuralCleanse(Detector):
 
     def describe(self, measurement: Measurement, comparison: Comparison) -> Description:
         """Return what was searched on, and the sizes of masks class by class."""
-        how, evidence = measurement.parameters, comparison.evidence
-        searched = f"{how['images']} images: {how['data']}; budget {how['budget']}"
-        return Description(
-            blocks=(Block(line=f"{searched}, seed {how['seed']}"), Block(table=_sizes(evidence)))
-        )
+        return class_sizes.described(measurement, comparison, "mask (px)", "{:.1f}".format)
 
 
 def _prepared(
@@ -167,37 +158,6 @@ def _prepared(
     images = min(images, plan.batch or images)
     demand = stages.demanded(subject, model, images, effort, LEAST, plan.full_field)
     return plan, model, data, demand
-
-
-def _sizes(evidence: Evidence) -> Table:
-    """The classes with the largest ratios, or with the smallest masks without a reference."""
-    compared = bool(evidence.classes_compared)
-    if compared:
-        ranked = sorted(evidence.classes, key=lambda row: -(row.difference or 0.0))
-    else:
-        ranked = sorted(evidence.classes, key=lambda row: row.suspect or math.inf)
-    shown, more = ranked[:_LISTED], len(ranked) - _LISTED
-    return Table(
-        columns=("class", "mask (px)", *(("references", "times smaller") if compared else ())),
-        rows=tuple(_size(row) for row in shown),
-        emphasised=next(
-            (i for i, row in enumerate(shown) if row.class_id == evidence.target_class), None
-        ),
-        caption=f"{more} more classes in the JSON result" if more > 0 else "",
-    )
-
-
-def _size(row: ClassDifference) -> tuple[str, ...]:
-    cells = (str(row.class_id), _pixels(row.suspect))
-    if row.difference is None:
-        return cells
-    low, high = min(row.references), max(row.references)
-    others = _pixels(low) if low == high else f"{low:.1f} to {high:.1f}"
-    return (*cells, others, f"{math.exp(row.difference):.2f}")
-
-
-def _pixels(size: float | None) -> str:
-    return "not found" if size is None else f"{size:.1f}"
 
 
 @frozen

@@ -10,6 +10,7 @@ from scanner.results import PairedDifference
 
 _CONFIDENCE = 0.95
 _NORMAL_QUANTILE = 1.959964  # of 0.975
+_TWO = 2
 FEWEST = 3  # of two classes one always leads, and each is half the level
 
 
@@ -34,6 +35,18 @@ def above_level(differences: Mapping[int, float]) -> dict[int, float]:
     values = list(differences.values())
     level = median(values) if len(values) >= FEWEST else 0.0
     return {class_id: value - level for class_id, value in differences.items()}
+
+
+def above_the_rest(values: Mapping[int, float]) -> dict[int, float]:
+    """Return, by class, how far a value lies above the median class, or of two above the lower one.
+
+    Empty below two: nothing stands out from nothing.
+    """
+    ranked = sorted(values.values())
+    if len(ranked) < _TWO:
+        return {}
+    level = median(ranked) if len(ranked) >= FEWEST else ranked[0]
+    return {class_id: value - level for class_id, value in values.items()}
 
 
 def lead(values: Sequence[float]) -> tuple[int, float] | None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from scanner.judging.arithmetic import FEWEST, above_level, lead, mean, median
+from scanner.judging.arithmetic import FEWEST, above_level, above_the_rest, lead, mean
 from scanner.results import ByClass, ClassDifference, ClassRow, Lead, Scale
 
 
@@ -28,6 +28,7 @@ def differences(
             reference = _averaged(known[1:], scale)
             difference = suspicion(known[0], scale) - suspicion(reference, scale)
             found.append((class_id, known, reference, difference))
+    known_ahead = ahead(suspect, scale)
     above = above_level({class_id: difference for class_id, _, _, difference in found})
     return [
         ClassDifference(
@@ -37,14 +38,19 @@ def differences(
             references=tuple(known[1:]),
             difference=difference,
             above=above[class_id],
+            ahead=known_ahead.get(class_id),
         )
         for class_id, known, reference, difference in found
     ]
 
 
-def alone(profile: ByClass) -> list[ClassDifference]:
+def alone(profile: ByClass, scale: Scale) -> list[ClassDifference]:
     """Return a row for each class of a model that is compared with no other."""
-    return [ClassDifference(class_id=row.class_id, suspect=row.figure) for row in profile.rows]
+    known = ahead(profile, scale)
+    return [
+        ClassDifference(class_id=row.class_id, suspect=row.figure, ahead=known.get(row.class_id))
+        for row in profile.rows
+    ]
 
 
 def foremost(profile: ByClass, scale: Scale) -> int | None:
@@ -74,16 +80,17 @@ def leading(profile: ByClass, scale: Scale) -> Lead | None:
     return None if figure is None else Lead(class_id=row.class_id, distance=best[1])
 
 
-def above_median(profile: ByClass, scale: Scale) -> float | None:
-    """Return by how much the most suspicious class of a model lies above its median class.
+def ahead(profile: ByClass, scale: Scale) -> dict[int, float]:
+    """Return, by class, how much more suspicious it is than the median class of its model.
 
-    None where not every class was searched, or fewer than three were reached. A class that no
-    search reached is unknown: nothing is read from how large its mask may be.
+    Of two classes, than the other. Empty where not every class was searched, or fewer than three
+    were reached of a model that has so many. A class that no search reached is unknown: nothing is
+    read from how large its mask may be.
     """
-    found = [suspicion(row.figure, scale) for row in profile.rows if row.figure is not None]
-    if len(profile.rows) < profile.classes or len(found) < FEWEST:
-        return None
-    return max(found) - median(found)
+    found = {r.class_id: suspicion(r.figure, scale) for r in profile.rows if r.figure is not None}
+    if len(profile.rows) < profile.classes or len(found) < min(FEWEST, profile.classes):
+        return {}
+    return above_the_rest(found)
 
 
 def _eased(

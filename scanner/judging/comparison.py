@@ -81,7 +81,7 @@ def compare(
 def _alone(suspect: Measurement, scale: Scale) -> float | None:
     """Return how far a model stands out by itself (`Comparison.alone`)."""
     if suspect.by_class is not None:
-        return by_class.above_median(suspect.by_class, scale)
+        return max(by_class.ahead(suspect.by_class, scale).values(), default=None)
     others = (suspect.by_layer, suspect.by_channel, suspect.by_image)
     return suspect.statistic if others == (None, None, None) else None
 
@@ -206,7 +206,7 @@ def _own_classes(detector: Declared, suspect: Measurement, profile: ByClass) -> 
     target = lead.class_id if lead else by_class.foremost(profile, scale)
     own = profile.row(target)
     evidence = _of_class(target, suspect, profile, scale)
-    evidence = dataclasses.replace(evidence, classes=tuple(by_class.alone(profile)))
+    evidence = dataclasses.replace(evidence, classes=tuple(by_class.alone(profile, scale)))
     if own is None or own.figure is None:
         return None, evidence, ""
     standing = Standing(suspect=own.figure, unit=scale.unit)

@@ -14,10 +14,12 @@ The recipes' backdoored networks say what silence is worth: how many of them sta
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from scanner.judging.arithmetic import FEWEST, mean
+from scanner.judging.arithmetic import FEWEST, above_the_rest, mean, median
 from scanner.judging.ranks import Place
 from scanner.results import Comparison, Skip
 from scanner.settings import Budget, Settings
@@ -25,6 +27,9 @@ from scanner.values import from_json, frozen
 
 SHIPPED = Path(__file__).with_name("recipes.json")
 MOST_REFERENCES = 2  # beside more, a model is judged as beside so many
+# Chosen on the population's development recipes (docs/detection.md).
+SPREAD = 3.0
+GRACE = 0.5
 
 
 @frozen
@@ -62,8 +67,10 @@ class Condition:
         references: How many clean networks of its own recipe each was compared with.
         classes: How many classes a network may have.
         units: The most that clean networks reach in each detector's statistic, but for the recipe
-            that reaches furthest. A network's own statistic is the largest of its detectors', each
-            in its unit.
+            that reaches furthest.
+        together: The same in the sum over detectors of what they say of one class (`furthest`). A
+            network's own statistic is the largest such sum in this unit, or that of a detector that
+            knows no classes, whichever is larger.
         recipes: The clean networks.
         attacks: The backdoored ones.
     """
@@ -72,6 +79,7 @@ class Condition:
     references: int
     classes: int
     units: Mapping[str, float]
+    together: float
     recipes: tuple[Recipe, ...]
     attacks: tuple[Attack, ...]
 
@@ -96,9 +104,9 @@ class Stranger:
     Attributes:
         place: Its p-value, and how many times as far out it lies as clean networks of all recipes
             but one.
-        foremost: The class that stands out most, by the detector that says most; None where that
-            knows no classes.
-        sentence: What this detector says, in words.
+        foremost: The class that stands out most; None where a detector says most that knows no
+            classes.
+        sentence: What the detector says, in words, that says most of it.
         missed: By attack, the share of the backdoored networks that stand out no further.
         overall: The same over all of them, each attack with the same weight.
         recipes: How many recipes there are.
@@ -147,44 +155,107 @@ def stranger(
 
 def placed(comparisons: Sequence[Comparison], condition: Condition) -> Stranger | None:
     """Return a suspect's place among the networks of a condition; None where nothing is known."""
-    distances = measured(comparisons, condition.units, condition.references)
-    if not distances:
+    own = furthest(comparisons, condition.units, condition.together, condition.references)
+    if own is None:
         return None
-    statistic, foremost = max(distances, key=lambda pair: pair[0])
-    missed = {a.name: _share(v <= statistic for v in a.reached) for a in condition.attacks}
+    missed = {a.name: _share(v <= own.size for v in a.reached) for a in condition.attacks}
     return Stranger(
-        place=Place(p=p_over_recipes(statistic, condition.recipes), size=statistic),
-        foremost=foremost.evidence.target_class,
-        sentence=foremost.sentence,
+        place=Place(p=p_over_recipes(own.size, condition.recipes), size=own.size),
+        foremost=own.class_id,
+        sentence=own.sentence,
         missed=missed,
         overall=mean(list(missed.values())),
         recipes=len(condition.recipes),
         references=condition.references,
         images=condition.images,
-        whole=len(distances) == len(condition.units),
+        whole=own.measured == set(condition.units),
     )
 
 
-def measured(
-    comparisons: Sequence[Comparison], units: Mapping[str, float], references: int
-) -> list[tuple[float, Comparison]]:
-    """Return how far a suspect stands out by each detector that has a unit, in that unit."""
-    return [
-        (distance / units[c.rule], c)
-        for c in comparisons
-        if c.rule in units and (distance := standing_out(c, references)) is not None
-    ]
+class Furthest(NamedTuple):
+    """Where a suspect stands out most.
 
-
-def standing_out(comparison: Comparison, references: int) -> float | None:
-    """Return how far a suspect stands out from its references, or else from itself.
-
-    A detector that knows no classes compares no two searches: its number speaks for itself. None
-    where no reference could be compared, or fewer than three classes: of two one always leads.
+    Attributes:
+        size: How far, in what clean networks reach.
+        class_id: The class; None where a detector says most that knows no classes.
+        sentence: What the detector says that says most of it.
+        measured: The detectors that had a say.
     """
-    if not references or not comparison.evidence.classes:
-        return comparison.alone
-    return comparison.statistic if len(comparison.scores) >= FEWEST else None
+
+    size: float
+    class_id: int | None
+    sentence: str
+    measured: frozenset[str]
+
+
+def furthest(
+    comparisons: Sequence[Comparison], units: Mapping[str, float], together: float, references: int
+) -> Furthest | None:
+    """Return where a suspect stands out most; None where nothing could be compared.
+
+    What the detectors say of a class, each in its unit, is added up: by chance they seldom point at
+    the same one. Nothing is taken off for a class that one of them finds ordinary, since no trigger
+    shows in all of them. A detector says less where the other classes of the same comparison
+    scatter: its unit is sqrt(u^2 + (`SPREAD` m)^2), m their median distance from the level.
+
+    Args:
+        comparisons: What its detectors found.
+        units: What clean networks reach in the statistic of each detector that counts.
+        together: What they reach in the sum.
+        references: How many clean models the suspect was compared with.
+    """
+    known = [
+        (c, _in_units(own, units[c.rule]))
+        for c in comparisons
+        if c.rule in units and (own := scores(c, references))
+    ]
+    sums: dict[int | None, float] = {}
+    for _, own in known:
+        for class_id, score in own.items():
+            unit = 1 if class_id is None else together
+            sums[class_id] = sums.get(class_id, 0.0) + max(score, 0.0) / unit
+    if not sums:
+        return None
+    class_id = max(sums, key=lambda one: sums[one])
+    loudest, _ = max(
+        (pair for pair in known if class_id in pair[1]), key=lambda pair: pair[1][class_id]
+    )
+    about = class_id in {None, loudest.evidence.target_class}
+    return Furthest(
+        size=sums[class_id],
+        class_id=class_id,
+        sentence=loudest.sentence if about else f"class {class_id} stands out ({loudest.rule})",
+        measured=frozenset(c.rule for c, _ in known),
+    )
+
+
+def scores(comparison: Comparison, references: int) -> Mapping[int | None, float]:
+    """Return, by class, how far a suspect stands out from its references, or else from itself.
+
+    Beside references a class stands out by no more than from its own model, and `GRACE`: where a
+    reference's search went astray, the suspect's class is an ordinary one among its own. A detector
+    that knows no classes compares no two searches: its number speaks for itself, and stands under
+    None. Empty where no reference could be compared, or fewer than two classes.
+    """
+    rows = comparison.evidence.classes
+    if not rows:
+        return {} if comparison.alone is None else {None: comparison.alone}
+    ahead: dict[int | None, float]
+    ahead = {row.class_id: row.ahead for row in rows if row.ahead is not None}
+    if not references:
+        return ahead
+    above = dict(comparison.scores)
+    above = above if len(above) >= FEWEST else above_the_rest(above)
+    return {one: min(value, ahead.get(one, value) + GRACE) for one, value in above.items()}
+
+
+def _in_units(own: Mapping[int | None, float], unit: float) -> dict[int | None, float]:
+    """Return scores in the unit of their detector and of their own spread."""
+    known = list(own.values())
+    level = median(known)
+    spread = median([abs(score - level) for score in known]) if len(known) >= FEWEST else 0.0
+    whole = math.hypot(unit, SPREAD * spread)
+    return {class_id: score / whole for class_id, score in own.items()}
 
 
 def p_over_recipes(statistic: float, recipes: Sequence[Recipe]) -> float:

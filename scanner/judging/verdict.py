@@ -267,7 +267,7 @@ def advice(
         yield (
             "clean images of the kind that the model was trained on, 20 to 100 without labels (the "
             "setting `images_file` or the setting `images_folder`): triggers were searched for on "
-            "noise, and those that send each class elsewhere not at all"
+            "noise, and warps and those that send each class elsewhere not at all"
         )
     more = f"{needed - known}{' more' if known else ''} clean models of the same recipe"
     yield (

@@ -75,6 +75,7 @@ class ClassDifference:
         references: The figure of each.
         difference: By how much the suspect is more suspicious: a log-ratio, or a difference.
         above: The same, less the median over classes.
+        ahead: How much more suspicious it is than the median class of its own model.
     """
 
     class_id: Index
@@ -83,6 +84,7 @@ class ClassDifference:
     references: tuple[float, ...] = ()
     difference: float | None = None
     above: float | None = None
+    ahead: float | None = None
 
 
 @frozen

@@ -72,7 +72,7 @@ def _weights(node: onnx.NodeProto, uses: Uses) -> Array | None:
 
 def _behind(node: onnx.NodeProto, uses: Uses) -> onnx.NodeProto | None:
     """Return the only layer that reads what a layer makes, unit by unit."""
-    value = node.output[0]
+    value = next(iter(node.output), "")
     while True:
         reader = uses.only_consumer(value)
         if reader is None:
@@ -82,7 +82,7 @@ def _behind(node: onnx.NodeProto, uses: Uses) -> onnx.NodeProto | None:
         constants = [name for name in reader.input if name and name != value]
         if reader.op_type not in _BETWEEN or any(n not in uses.constants for n in constants):
             return None
-        value = reader.output[0]
+        value = next(iter(reader.output), "")
 
 
 def _idle(own: Array, theirs: Array, *, grouped: bool) -> npt.NDArray[np.bool_]:

@@ -238,7 +238,7 @@ class _Reverse:
         # files as well.
         try:
             gradients = list(vjp(op))
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        except (ArithmeticError, LookupError, NotImplementedError, TypeError, ValueError) as error:
             raise no_gradient(
                 node, f"its inputs or attributes do not fit the operator ({_shown(error)})"
             ) from error

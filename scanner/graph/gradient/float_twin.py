@@ -59,7 +59,7 @@ def float_twin(proto: onnx.ModelProto) -> onnx.ModelProto:
         start = len(writer.nodes)
         if node.output and node.output[0] in writer.instead:
             writer.nodes.append(writer.instead[node.output[0]])
-        elif rule is None or not rule(writer, node):
+        elif rule is None or not _applied(rule, writer, node):
             del writer.nodes[start:]
             writer.nodes.append(node)
     del twin.graph.node[:]
@@ -67,6 +67,15 @@ def float_twin(proto: onnx.ModelProto) -> onnx.ModelProto:
     for value in [v for v in twin.graph.value_info if v.name in writer.sums]:
         twin.graph.value_info.remove(value)
     return twin
+
+
+def _applied(rule: "_Rule", writer: "_Writer", node: onnx.NodeProto) -> bool:
+    """Whether a rule could write a node's twin; it cannot where sizes do not fit the operator."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return rule(writer, node)
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        return False
 
 
 @dataclasses.dataclass
@@ -82,9 +91,14 @@ class _Writer:
     # Of a later node, by its output: what takes its place.
     instead: dict[str, onnx.NodeProto] = dataclasses.field(default_factory=dict)
 
-    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Add a node of the standard domain and return its output's name."""
-        self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
+    def add(
+        self, operator: str, inputs: Sequence[str], output: str, like: onnx.NodeProto | None = None
+    ) -> str:
+        """Add a node, with another's attributes, and return its output's name."""
+        node = helper.make_node(operator, inputs, [output], output)
+        kept = like.attribute if like is not None else ()
+        node.attribute.extend(a for a in kept if a.name not in _OF_CODES)
+        self.nodes.append(node)
         return output
 
     def constant(self, numbers: Array, name: str) -> str:
@@ -146,11 +160,6 @@ def _decoded(codes: Array, scales: Array, zeros: Array, axis: int) -> Array:
     return np.asarray((codes.astype(np.float64) - along(zeros)) * along(scales))
 
 
-def _kept(node: onnx.NodeProto) -> dict[str, Any]:
-    """Return the attributes that the float operator has as well."""
-    return {a.name: attribute(node, a.name) for a in node.attribute if a.name not in _OF_CODES}
-
-
 def _convolution(writer: _Writer, node: onnx.NodeProto) -> bool:
     output = node.output[0]
     image = writer.decode(node.input[:3], f"{output}/x")
@@ -160,7 +169,7 @@ def _convolution(writer: _Writer, node: onnx.NodeProto) -> bool:
         inputs.append(_bias(writer, node, node.input[8], 1.0))
     if None in inputs or writer.numbers(node.input[3]) is None:
         return False
-    return writer.encode(writer.add("Conv", _all(inputs), f"{output}/y", **_kept(node)), node, 6)
+    return writer.encode(writer.add("Conv", _all(inputs), f"{output}/y", node), node, 6)
 
 
 def _bias(writer: _Writer, node: onnx.NodeProto, value: str, factor: float) -> str | None:
@@ -196,16 +205,16 @@ def _gemm(writer: _Writer, node: onnx.NodeProto) -> bool:
     if None in inputs:
         return False
     if not rest[1]:
-        writer.add("Gemm", _all(inputs), output, **_kept(node))
+        writer.add("Gemm", _all(inputs), output, node)
         return True
-    return writer.encode(writer.add("Gemm", _all(inputs), f"{output}/y", **_kept(node)), node, 7)
+    return writer.encode(writer.add("Gemm", _all(inputs), f"{output}/y", node), node, 7)
 
 
 def _unary(writer: _Writer, node: onnx.NodeProto) -> bool:
     value = writer.decode(node.input[:3], f"{node.output[0]}/x")
     if value is None or attribute(node, "channels_last", 0):
         return False
-    made = writer.add(_UNARY[node.op_type], [value], f"{node.output[0]}/y", **_kept(node))
+    made = writer.add(_UNARY[node.op_type], [value], f"{node.output[0]}/y", node)
     return writer.encode(made, node, 3)
 
 
@@ -229,7 +238,7 @@ def _concatenation(writer: _Writer, node: onnx.NodeProto) -> bool:
     ]
     if None in parts:
         return False
-    made = writer.add("Concat", _all(parts), f"{node.output[0]}/y", **_kept(node))
+    made = writer.add("Concat", _all(parts), f"{node.output[0]}/y", node)
     return writer.encode(made, node, 0)
 
 
@@ -248,7 +257,7 @@ def _moved(writer: _Writer, node: onnx.NodeProto) -> bool:
     value = writer.decode([node.input[0], *code], f"{output}/x")
     if value is None:
         return False
-    made = writer.add(node.op_type, [value, *node.input[1:]], f"{output}/y", **_kept(node))
+    made = writer.add(node.op_type, [value, *node.input[1:]], f"{output}/y", node)
     writer.add("QuantizeLinear", [made, *code], output)
     writer.scales[output] = code
     return True
@@ -275,7 +284,7 @@ def _sum_of_codes(writer: _Writer, node: onnx.NodeProto) -> bool:
         "MatMul" if is_product else "Conv",
         [floats, writer.constant(factor, f"{output}/w")],
         output,
-        **_kept(node),
+        node,
     )
     writer.sums.add(output)
     return True

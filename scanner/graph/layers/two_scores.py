@@ -13,6 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from scanner.graph.core.draft import copied
+from scanner.graph.core.facts import FLOATING
 from scanner.graph.core.shapes import value_types
 from scanner.graph.layers.logits import Logits
 
@@ -31,7 +32,8 @@ def scored(proto: onnx.ModelProto, logits: Logits) -> tuple[onnx.ModelProto, str
     if logits.single is None:
         return proto, logits.value
     kind = value_types(proto).get(logits.value)
-    dtype = helper.tensor_dtype_to_np_dtype(kind.dtype if kind else TensorProto.FLOAT)
+    known = kind is not None and kind.dtype in FLOATING
+    dtype = helper.tensor_dtype_to_np_dtype(kind.dtype if kind and known else TensorProto.FLOAT)
     copy = copied(proto)
     halves = np.array([[-0.5, 0.5]]).astype(dtype)
     copy.graph.initializer.append(numpy_helper.from_array(halves, _HALVES))

@@ -121,6 +121,22 @@ ROWS = {
         below=1e-9,
         images=True,
     ),
+    "universal_perturbation": Row(
+        needs=Needs.LOGITS | Needs.GRADIENTS | Needs.IMAGES,
+        build=triggered.lit,
+        above=1,
+        below=1e-9,
+        target=triggered.TARGET,
+        images=True,
+    ),
+    "universal_warp": Row(
+        needs=Needs.LOGITS | Needs.GRADIENTS | Needs.IMAGES,
+        build=triggered.lit,
+        above=1,
+        below=1e-9,
+        target=triggered.TARGET,
+        images=True,
+    ),
     "mm_bd": Row(
         needs=Needs.LOGITS | Needs.GRADIENTS,
         build=triggered.classifier,

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from scanner.judging.arithmetic import above_level, lead, mean, median, paired_difference
+from scanner.judging.arithmetic import (
+    above_level,
+    above_the_rest,
+    lead,
+    mean,
+    median,
+    paired_difference,
+)
 
 SAMPLES = hnp.arrays(np.float64, st.integers(2, 60), elements=st.floats(-100, 100))
 
@@ -69,6 +76,21 @@ def test_a_lead_is_what_one_class_has_and_no_other(
 
 def test_of_two_classes_none_leads() -> None:
     assert lead([1.0, 9.0]) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, {}),
+        ({5: 1.0}, {}),
+        ({5: 1.0, 6: 3.0}, {5: 0.0, 6: 2.0}),
+        ({0: 1, 1: 2, 2: 9}, {0: -1, 1: 0, 2: 7}),
+    ],
+)
+def test_how_far_values_lie_above_the_rest(
+    values: dict[int, float], expected: dict[int, float]
+) -> None:
+    assert above_the_rest(values) == expected
 
 
 @given(

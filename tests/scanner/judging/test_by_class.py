@@ -71,23 +71,40 @@ def test_a_class_that_a_contest_gave_up_counts_as_unreached() -> None:
 
 @pytest.mark.parametrize(
     ("figures", "expected"),
-    [((1, 2, 9), 7), ((1, 3, None, 9), 6), ((1, None, 9), None), ((None,) * 3, None)],
-    ids=["all reached", "one not reached", "two reached", "none reached"],
+    [
+        ((1, 2, 9), {0: -1, 1: 0, 2: 7}),
+        ((1, 3, None, 9), {0: -2, 1: 0, 3: 6}),
+        ((1, None, 9), {}),
+        ((None,) * 3, {}),
+        ((4, 1), {0: 3, 1: 0}),
+        ((4, None), {}),
+    ],
+    ids=[
+        "all reached",
+        "one not reached",
+        "two of three reached",
+        "none reached",
+        "two classes",
+        "one of two reached",
+    ],
 )
-def test_how_far_a_class_lies_above_the_median_of_its_own_model(
-    figures: tuple[float | None, ...], expected: float | None
+def test_how_far_classes_lie_above_the_median_of_their_own_model(
+    figures: tuple[float | None, ...], expected: dict[int, float]
 ) -> None:
-    assert by_class.above_median(profile(*figures), PLAIN) == expected
+    suspect = profile(*figures)
+    assert by_class.ahead(suspect, PLAIN) == expected
+    rows = by_class.alone(suspect, PLAIN)
+    assert {row.class_id: row.ahead for row in rows if row.ahead is not None} == expected
 
 
 def test_nothing_is_said_of_a_model_of_which_only_some_classes_were_searched() -> None:
-    assert by_class.above_median(ByClass(classes=4, rows=profile(1, 2, 9).rows), PLAIN) is None
+    assert by_class.ahead(ByClass(classes=4, rows=profile(1, 2, 9).rows), PLAIN) == {}
 
 
 def test_without_a_reference_there_is_no_difference() -> None:
     suspect = profile(1, None)
     assert by_class.differences(suspect, [], PLAIN) == []
-    rows = by_class.alone(suspect)
+    rows = by_class.alone(suspect, PLAIN)
     assert [(row.class_id, row.suspect, row.above) for row in rows] == [
         (0, 1, None),
         (1, None, None),

@@ -10,15 +10,16 @@ from judged import compared
 
 from scanner.judging import recipes, verdict
 from scanner.judging.recipes import Attack, Condition, Recipe, Recipes, Stranger
-from scanner.results import Comparison, Skip, Verdict
+from scanner.results import ClassDifference, Comparison, Skip, Verdict
 from scanner.settings import Budget, Settings
 
-SEARCH, MAP = "neural_cleanse", "source_dependent"
+SEARCH, OTHER, MAP = "neural_cleanse", "head", "source_dependent"
 BESIDE_ONE = Condition(
     images=False,
     references=1,
     classes=12,
     units={SEARCH: 2.0},
+    together=1.0,
     recipes=tuple(Recipe(name=f"recipe {i}", reached=(i / 40, i / 20)) for i in range(20)),
     attacks=(
         Attack(name="patch", reached=(0.1, 1.0, 1.5, 2.0)),
@@ -67,31 +68,93 @@ def test_who_stands_out_further_is_never_less_suspicious(low: float, further: fl
     assert far.overall >= near.overall
 
 
+def number(value: float) -> Comparison:
+    """What a detector says that knows no classes."""
+    return dataclasses.replace(compared(MAP, None), alone=value)
+
+
 def test_the_detector_that_says_most_speaks() -> None:
     both = dataclasses.replace(BESIDE_ONE, units={SEARCH: 2.0, MAP: 0.5})
-    search, moved = compared(SEARCH, 1.0), dataclasses.replace(compared(MAP, None), alone=2.0)
+    search, moved = compared(SEARCH, 1.0), number(2.0)
     found = place(search, moved, condition=both)
-    assert found.place.size == 4.0
+    assert (found.place.size, found.foremost) == (4.0, None)
     assert found.sentence == moved.sentence
     assert found.whole
     assert not place(search, condition=both).whole
 
 
-def test_beside_a_reference_a_number_speaks_for_itself() -> None:
-    moved = dataclasses.replace(compared(MAP, 0.1), alone=2.0)
-    assert recipes.standing_out(moved, references=1) == 2.0
-    searched = dataclasses.replace(compared(SEARCH, 0.1), alone=2.0)
-    assert recipes.standing_out(searched, references=1) == 0.1
-    assert recipes.standing_out(searched, references=0) == 2.0
+def test_what_detectors_say_of_one_class_is_added_up() -> None:
+    """In the unit of such sums; what one of them finds ordinary takes nothing off."""
+    units = {SEARCH: 2.0, OTHER: 0.5}
+    three = dataclasses.replace(BESIDE_ONE, units=units, together=1.5)
+    for other, size in ((0.4, (0.5 + 0.8) / 1.5), (0.0, 0.5 / 1.5), (-3.0, 0.5 / 1.5)):
+        found = place(compared(SEARCH, 1.0), compared(OTHER, other), condition=three)
+        assert found.place.size == pytest.approx(size)
+        assert found.foremost == 3
+    apart = place(compared(SEARCH, 1.0), compared(OTHER, 0.4, target=5), condition=three)
+    assert apart.place.size == pytest.approx(0.8 / 1.5)
+    assert apart.foremost == 5
+
+
+def test_where_other_classes_scatter_a_detector_says_less() -> None:
+    """Of 2, 0.5, 0 and -0.5 the median is 0.25, and the median distance from it 0.5."""
+    near = of_scores(SEARCH, {3: 2.0, 7: 0.5, 8: 0.0, 9: -0.5})
+    found = recipes.furthest([near], {SEARCH: 2.0}, 1.0, references=1)
+    assert found is not None
+    assert found.size == pytest.approx(2.0 / math.hypot(2.0, recipes.SPREAD * 0.5))
+
+
+def test_a_sentence_is_about_the_class_that_stands_out() -> None:
+    """Where no detector by itself names the class that they name together, its name is all."""
+    said = {SEARCH: {4: 1.0, 3: 0.9}, OTHER: {5: 1.0, 3: 0.9}}
+    both = [of_scores(rule, {**own, 7: 0.0, 8: 0.0, 9: 0.0}) for rule, own in said.items()]
+    found = recipes.furthest(both, dict.fromkeys(said, 1.0), 1.0, references=1)
+    assert found is not None
+    assert (found.class_id, found.sentence) == (3, f"class 3 stands out ({SEARCH})")
+
+
+def of_scores(rule: str, above: dict[int, float], ahead: float | None = None) -> Comparison:
+    """What a detector says of several classes; it names the first."""
+    said = compared(rule, 1.0, target=next(iter(above)))
+    rows = tuple(
+        ClassDifference(class_id=one, suspect=1.0, above=value, ahead=ahead)
+        for one, value in above.items()
+    )
+    return dataclasses.replace(said, evidence=dataclasses.replace(said.evidence, classes=rows))
+
+
+def test_a_number_speaks_for_itself_beside_a_reference_too() -> None:
+    assert recipes.scores(number(2.0), references=1) == {None: 2.0}
+
+
+def test_classes_stand_out_from_references_or_from_their_own_model() -> None:
+    searched = of_scores(SEARCH, {3: 0.1, 8: -1.0, 9: -1.0}, ahead=0.2)
+    assert recipes.scores(searched, references=1) == {3: 0.1, 8: -1.0, 9: -1.0}
+    assert recipes.scores(searched, references=0) == dict.fromkeys((3, 8, 9), 0.2)
+
+
+def test_a_class_that_is_ordinary_in_its_own_model_hardly_stands_out() -> None:
+    """A reference's search that went astray makes the suspect's class look easy."""
+    astray = of_scores(SEARCH, {3: 4.0, 8: 0.0, 9: 0.0}, ahead=0.2)
+    assert recipes.scores(astray, references=1)[3] == 0.2 + recipes.GRACE
+    unknown = of_scores(SEARCH, {3: 4.0, 8: 0.0, 9: 0.0})
+    assert recipes.scores(unknown, references=1)[3] == 4.0
+
+
+def test_of_two_classes_the_other_is_the_level() -> None:
+    assert recipes.scores(of_scores(SEARCH, {3: 0.1, 8: -1.0}), references=1) == {3: 1.1, 8: 0.0}
+    assert not recipes.scores(of_scores(SEARCH, {3: 0.1}), references=1)
 
 
 def test_beside_references_that_cannot_be_compared_nothing_is_said() -> None:
     """The suspect by itself is not what networks beside a reference are."""
     alone = dataclasses.replace(compared(SEARCH, 0.1), alone=2.0, statistic=None)
-    rows = tuple(dataclasses.replace(row, above=None) for row in alone.evidence.classes)
+    rows = tuple(dataclasses.replace(row, above=None, ahead=2.0) for row in alone.evidence.classes)
     alone = dataclasses.replace(alone, evidence=dataclasses.replace(alone.evidence, classes=rows))
-    assert recipes.standing_out(alone, references=1) is None
-    assert recipes.standing_out(alone, references=0) == 2.0
+    assert recipes.furthest([alone], {SEARCH: 1.0}, 1.0, references=1) is None
+    found = recipes.furthest([alone], {SEARCH: 1.0}, 1.0, references=0)
+    assert found is not None
+    assert found.size == 2.0
 
 
 def test_of_more_classes_than_were_measured_nothing_is_said() -> None:

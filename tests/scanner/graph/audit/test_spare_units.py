@@ -101,3 +101,10 @@ def test_a_tensor_of_another_size_than_it_says_is_passed_over(place: int) -> Non
     assert not list(spare_units.rows(model.graph))
     model.graph.initializer[place].dims[:] = [0, 40]
     assert not list(spare_units.rows(model.graph))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_node_without_outputs_hands_nothing_on(place: int) -> None:
+    model = two_layers(*layers(8), "Relu")
+    del model.graph.node[place].output[:]
+    assert not list(spare_units.rows(model.graph))

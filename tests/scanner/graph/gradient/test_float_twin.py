@@ -203,6 +203,13 @@ def test_what_is_not_known_stays() -> None:
     assert "QLinearSigmoid" in operators(float_twin(computed))
 
 
+@pytest.mark.parametrize("sizes", [(54,), (2,)])
+def test_scales_that_do_not_fit_are_left_to_the_runtime(sizes: tuple[int, ...]) -> None:
+    nodes, shape, constants = CASES["convolution"]
+    other = quantised(nodes, shape, {**constants, "w_s": np.ones(sizes, np.float32)})
+    assert "QLinearConv" in operators(float_twin(other))
+
+
 def test_a_model_without_codes_is_returned_itself() -> None:
     for model in (models.plain(), models.quantised()):
         assert float_twin(model) is model
