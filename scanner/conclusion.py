@@ -142,7 +142,8 @@ def _stranger(
 ) -> recipes.Stranger | None:
     """Return the suspect's place among networks of other recipes than its own."""
     suspect, references = examination.suspect, len(examination.references)
-    if not comparisons:
+    # Theirs were searched with all that the budget allows.
+    if not comparisons or any(m.by_class and m.by_class.stages for m in suspect.measurements):
         return None
     return recipes.stranger(comparisons, suspect.skips, references, settings, recipes.shipped())
 
@@ -180,12 +181,15 @@ def _disagreement(
 def _whole(examination: Examination, findings: Sequence[Finding]) -> bool:
     """Whether an index may be made: not of half a search, nor of what is no trained classifier.
 
-    What is left of a scan whose decisive detector failed ranks models by the least that is known.
+    What is left of a scan whose decisive detector failed, or searched a few classes beside no
+    other model, ranks models by the least that is known.
     """
     combined = [f for f in findings if f.contribution.combined]
     unmet = any(f.observations for f in findings if f.contribution.part is Part.PREMISE)
     failed = {failure.rule for failure in examination.suspect.failures}
     searched = any(f.contribution.decisive for f in combined) or not failed
+    compared = {c.rule for c in examination.comparisons if c.scores}
+    searched &= not any(f.unsearched and f.rule.id not in compared for f in combined)
     return searched and not unmet and not any(f.left_out for f in combined)
 
 

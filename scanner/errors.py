@@ -95,6 +95,10 @@ class UnsupportedModelError(ModelError):
     """A valid model that cannot be measured as asked."""
 
 
+class NoTimeError(UnsupportedModelError):
+    """A model is too large for the least that a detector does in the time that it is allowed."""
+
+
 class GraphError(ScannerError):
     """Something inside the graph is not as needed."""
 

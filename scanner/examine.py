@@ -7,6 +7,7 @@ the user's side, `scanner.pipeline`, never imports this module; it asks `scanner
 import base64
 import dataclasses
 import functools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from scanner.measuring import (
     own_range_of,
     ranged,
     shows_images,
+    threaded,
 )
 from scanner.modelfile.model import Model, open_model
 from scanner.protocol import (
@@ -51,8 +53,9 @@ from scanner.results import (
     ModelIdentity,
     ModelRecord,
     Repaired,
+    ScanPlan,
 )
-from scanner.sandbox import confinement
+from scanner.sandbox import confinement, linux
 from scanner.sandbox.endpoint import Progress
 from scanner.settings import Device, Settings
 
@@ -104,7 +107,7 @@ def examine(job: Job, progress: Progress) -> Examination:
     references = tuple(
         measure(
             m,
-            settings,
+            threaded(settings, m),
             detectors,
             share,
             scanned=suspect,
@@ -173,6 +176,19 @@ def check(task: Task, _progress: Progress) -> Check:
             for detector in load(task.settings.detectors)
         ),
     )
+
+
+def plan(task: Task, _progress: Progress) -> ScanPlan:
+    """Say what a scan would do with a model, by the pace of a few steps.
+
+    Raises:
+        ScannerError: The model cannot be opened.
+    """
+    from scanner import planning  # noqa: PLC0415 - onnx, which a scan can often skip
+
+    model = _open(task.model, task.settings.limits)
+    settings = ranged(task.settings, own_range_of(model, task.settings))
+    return planning.plan(model, threaded(settings, model), load(task.settings.detectors))
 
 
 def draw(task: Task, _progress: Progress) -> Drawing:
@@ -249,7 +265,7 @@ def repair(order: RepairOrder, progress: Progress) -> Repaired:
 
     model = _open(order.model, order.settings.limits)
     found = own_range_of(model, order.settings)
-    settings = ranged(order.settings, found)
+    settings = threaded(ranged(order.settings, found), model)
     repaired, files = repairer.repair(
         model, dataclasses.replace(order, settings=settings), progress
     )
@@ -290,7 +306,11 @@ def _is_this(distribution: str) -> bool:
 
 
 def _open(source: Source, limits: Limits) -> Model:
-    return open_model(Path(source.path), source.name, limits)
+    model = open_model(Path(source.path), source.name, limits)
+    if model.size >= runtime.LARGE and sys.platform == "linux":
+        # Of a large graph, several are made by and by, each of which leaves as much behind.
+        linux.return_freed_blocks()
+    return model
 
 
 # A reference is opened once, however many suspects are compared with it.
@@ -317,7 +337,7 @@ def _examine_suspect(
     found = own_range_of(model, job.settings)
     return measure(
         model,
-        ranged(job.settings, found),
+        threaded(ranged(job.settings, found), model),
         detectors,
         share,
         unsuitable=suitability.unsuitable(model, job.settings),

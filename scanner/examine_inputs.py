@@ -21,7 +21,7 @@ from scanner.instruments.answers import Answers
 from scanner.instruments.scene import Candidate, Scene, alternating
 from scanner.instruments.statistics import softmax
 from scanner.instruments.trigger import Floats
-from scanner.measuring import own_range_of, ranged
+from scanner.measuring import own_range_of, ranged, threaded
 from scanner.modelfile.model import open_model
 from scanner.protocol import Handed, Part, Shown, Watch
 from scanner.results import Array, CleanReadings, FilterNote, Input, InputReading, Runtime
@@ -55,7 +55,7 @@ def read_clean(watch: Watch, progress: Progress) -> CleanReadings:
         input_range=watched.range,
         runtime=Runtime(
             provider=watched.answers.provider,
-            threads=watch.settings.threads,
+            threads=watched.threads,
             versions=runtime.versions(),
             seconds=time.monotonic() - start,
         ),
@@ -109,6 +109,7 @@ class _Watched:
     Attributes:
         model: The file.
         range: Of the model's input.
+        threads: That run the model.
         answers: The model, running.
         scene: The model with its hosts.
         ranked: Clean images among which inputs are ranked, (n, *shape).
@@ -122,7 +123,8 @@ class _Watched:
             problem, _, remedy = reason.partition("; ")
             raise UnsupportedModelError(problem, remedy=remedy or "screen a model of images")
         self.range = own_range_of(self.model, watch.settings)
-        settings = ranged(watch.settings, self.range)
+        settings = threaded(ranged(watch.settings, self.range), self.model)
+        self.threads = settings.threads
         self.answers = Answers(self.model, settings)
         self._span = probes.input_range(self.answers.dtype, settings)
         images = probes.user_images(settings, self.answers.shape, self._span)

@@ -5,6 +5,7 @@ import os
 
 from scanner.values import frozen
 
+MIB = 2**20
 GIB = 2**30
 # The versions of Landlock that brought these.
 _LANDLOCK_TRUNCATION, _LANDLOCK_TCP, _LANDLOCK_SIGNALS = 3, 4, 6

@@ -21,16 +21,17 @@ from scanner.errors import (
     NoImagesError,
     NoLayerError,
     NoLogitsError,
+    NoTimeError,
     UsageError,
     WorkerCrashedError,
     WorkerError,
     WorkerLimitError,
 )
 from scanner.instruments import input_range, runtime, suitability
-from scanner.instruments.detector import Detector, Needs, Subject
+from scanner.instruments.detector import Detector, Needs, Ranking, Subject
 from scanner.instruments.witness import Witness
 from scanner.judging.courses import repeated, same_course
-from scanner.judging.verdict import half_searched
+from scanner.judging.verdict import half_searched, in_stages
 from scanner.limits import Limits
 from scanner.modelfile.model import Model
 from scanner.protocol import IMAGES_RULE, NOT_THE_FILE
@@ -155,6 +156,7 @@ class _Course:
         # Left by the detectors for the last one, which checks them.
         self._witnesses: list[Witness] = []
         self._seen: list[npt.NDArray[Any]] = []
+        self._rankings: list[Ranking] = []
 
     def run(self, detector: Detector, unsuitable: str | None) -> None:
         """Run one detector, unless it needs images and none can be shown."""
@@ -185,13 +187,16 @@ class _Course:
             follows=repeated(followed, few=self._few),
             witnesses=self._witnesses,
             seen=self._seen,
+            rankings=self._rankings,
         )
         try:
             found = checked(detector.measure(subject))
-        except (NoGradientError, NoImagesError, NoLayerError, NoLogitsError) as error:
-            if detector.rule.id in self._settings.detectors:
+        except (NoGradientError, NoImagesError, NoLayerError, NoLogitsError, NoTimeError) as error:
+            # To be large is no fault of a model's, whoever asks for the detector.
+            large = isinstance(error, NoTimeError)
+            if detector.rule.id in self._settings.detectors and not large:
                 raise
-            blind = isinstance(error, NoHeadError)
+            blind = large or isinstance(error, NoHeadError)
             reason = str(error).removesuffix(".")
             self.skips.append(Skip(rule=detector.rule.id, reason=reason, forbids_clean=blind))
             return
@@ -265,6 +270,11 @@ def ranged(settings: Settings, found: InputRange | None) -> Settings:
     return dataclasses.replace(settings, input_range=(found.low, found.high))
 
 
+def threaded(settings: Settings, model: Model) -> Settings:
+    """Return settings in which the number of threads is settled, for one model."""
+    return dataclasses.replace(settings, threads=runtime.threads(settings.threads, model.size))
+
+
 def shows_images(detector: Detector) -> bool:
     """Whether a detector runs the model; the last one runs what the others ran."""
     return bool(detector.needs & suitability.RUNS) or detector.rule.id == NOT_THE_FILE
@@ -285,9 +295,10 @@ def _likeness(model: Model, settings: Settings, detectors: Sequence[Detector]) -
 
 def _left_out(measurement: Measurement) -> Iterator[Skip]:
     """Yield a skip where a contest of classes left some out for want of time."""
-    reason = half_searched(measurement)
-    if reason:
+    if reason := half_searched(measurement):
         yield Skip(rule=measurement.rule, reason=reason)
+    if reason := in_stages(measurement):
+        yield Skip(rule=measurement.rule, reason=reason, forbids_clean=True)
 
 
 def _same_range(before: Measurement, settings: Settings) -> bool:

@@ -27,7 +27,7 @@ from scanner.protocol import (
     Source,
     Trial,
 )
-from scanner.questions import PRELOAD, PathLike, check, diagnose, diff, layers, rules
+from scanner.questions import PRELOAD, PathLike, check, diagnose, diff, layers, plan, rules
 from scanner.results import (
     Failure,
     ModelIdentity,
@@ -44,7 +44,7 @@ from scanner.version import VERSION
 
 __all__ = [
     "Clock", "Judge", "PathLike", "check", "diagnose", "diff", "judge", "layers", "measure",
-    "rules", "run_now", "scan", "scan_each", "several",
+    "plan", "rules", "run_now", "scan", "scan_each", "several",
 ]  # fmt: skip
 
 _LEAST_SECONDS = 1.0  # for a comparison after a suspect that took all the time there was

@@ -18,6 +18,7 @@ from scanner.results import (
     Population,
     Repaired,
     Rule,
+    ScanPlan,
     Trigger,
 )
 from scanner.sandbox.endpoint import Endpoint
@@ -393,6 +394,9 @@ COMPARE: Endpoint[Trial, tuple[Examination, ...]] = Endpoint(
 )
 CHECK: Endpoint[Task, Check] = Endpoint(
     function="scanner.examine:check", request=Task, answer=Check
+)
+PLAN: Endpoint[Task, ScanPlan] = Endpoint(
+    function="scanner.examine:plan", request=Task, answer=ScanPlan
 )
 DRAW: Endpoint[Task, Drawing] = Endpoint(
     function="scanner.examine:draw", request=Task, answer=Drawing

@@ -26,7 +26,7 @@ from scanner.protocol import (
     Source,
     Task,
 )
-from scanner.results import Diff, ModelIdentity, ModelRecord
+from scanner.results import Diff, ModelIdentity, ModelRecord, ScanPlan
 from scanner.sandbox import worker
 from scanner.sandbox.endpoint import Answer, Endpoint, Request
 from scanner.settings import Device, Settings
@@ -45,6 +45,26 @@ def check(model: PathLike, settings: Settings | None = None) -> Check:
     task = Task(model=source, settings=chosen)
     found = ask(protocol.CHECK, task, allowance_for(chosen, (source,)))
     return dataclasses.replace(found, model=renamed(found.model, source))
+
+
+def plan(model: PathLike, settings: Settings | None = None, *, references: int = 0) -> ScanPlan:
+    """Say what a scan would do with a model, in stages, and how long each takes here.
+
+    A few gradient steps are timed, and nothing is searched.
+
+    Args:
+        model: An ONNX file.
+        settings: Those of the scan.
+        references: How many models it would be compared with: each takes as long again.
+
+    Raises:
+        ScannerError: The model cannot be opened.
+    """
+    source, chosen = source_of(model), settings or Settings()
+    task = Task(model=source, settings=chosen)
+    found = ask(protocol.PLAN, task, allowance_for(chosen, (source,)))
+    deadline = chosen.deadline(1 + references)
+    return dataclasses.replace(found, model=renamed(found.model, source), deadline=deadline)
 
 
 def diff(suspect: PathLike, reference: PathLike, settings: Settings | None = None) -> Diff:

@@ -60,6 +60,7 @@ KEEP_ACCURACY = 0.98
 INPUT_ALPHA = 0.01
 """Share of clean inputs that may stand out, as STRIP's authors set their threshold."""
 _LEAST_TIMEOUT = 600.0
+_TIMES = 8  # times the budget's seconds: a large model's search may take half of that
 _LARGEST_MISS = 0.5  # a model called clean that misses more says less than a coin
 EFFORTS = {
     Budget.QUICK: Effort(images=32, steps=100, restarts=1, seconds=60),
@@ -87,14 +88,15 @@ class Settings:
         images_file: An .npz or .npy file of clean images.
         images_folder: A folder of clean images.
         device: Where to run.
-        threads: ONNX Runtime's intra-operator threads.
+        threads: ONNX Runtime's intra-operator threads; 0 takes one per core for a model that is so
+            large that they pay, and one for any other.
         detectors: Ids of the detectors to run; empty runs all.
         alpha: Level of the test: the share of clean models that may be called suspicious.
         miss: The share of backdoored networks that may stand out no further than a model that is
             called clean, where only networks of other recipes judge it.
         shipped_baselines: Whether a baseline that comes with the package may be used where it fits.
         timeout: Seconds of wall-clock time for one model and its references; None takes ten
-            minutes, or four times what the budget allows them, whichever is longer.
+            minutes, or eight times what the budget allows them, whichever is longer.
         limits: What a model may ask of this machine besides.
         require_isolation: Refuse to scan where this machine lacks a part of the isolation.
     """
@@ -111,7 +113,7 @@ class Settings:
     images_file: str | None = None
     images_folder: str | None = None
     device: Device = Device.AUTO
-    threads: int = 1
+    threads: int = 0
     detectors: tuple[str, ...] = ()
     alpha: float = 0.05
     miss: float = 0.1
@@ -155,7 +157,7 @@ class Settings:
     def deadline(self, models: int) -> float:
         """Return the seconds of wall-clock time for so many models, suspect and references."""
         return (
-            max(_LEAST_TIMEOUT, 4 * models * self.effort.seconds)
+            max(_LEAST_TIMEOUT, _TIMES * models * self.effort.seconds)
             if self.timeout is None
             else self.timeout
         )

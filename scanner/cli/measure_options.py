@@ -53,7 +53,14 @@ OnDevice = Annotated[
 ]
 Threads = Annotated[
     int,
-    option(LIMITS, "--threads", metavar="N", min=1, help="Threads of ONNX Runtime."),
+    option(
+        LIMITS,
+        "--threads",
+        metavar="N",
+        min=0,
+        help="Threads of ONNX Runtime; 0 takes one per core for a model of 4 MiB or more, unless "
+        "several are measured at a time, and one for a smaller model.",
+    ),
     Fills("threads"),
 ]
 

@@ -125,6 +125,15 @@ class ScanOptions(MeasureOptions, ReportOptions):
         ),
         Fills("classes", read=numbers("0,3,7", lowest=0)),
     ] = None
+    explain_plan: Annotated[
+        bool,
+        option(
+            SEARCH,
+            "--explain-plan",
+            help="Time a few steps and say what a scan would do, in stages, each with its time "
+            "here; nothing is searched, and the exit code is 0.",
+        ),
+    ] = False
     memory_limit: MemoryLimit = _bytes(_DEFAULT.limits.memory)
     max_file_size: Annotated[
         str,

@@ -45,6 +45,11 @@ def scan(models: _Models, chosen: options.ScanOptions) -> None:
         raise UsageError(
             f"the format {single[0]!r} shows one model only", remedy="scan one model at a time"
         )
+    if chosen.explain_plan:
+        from scanner.cli.plans import explain  # noqa: PLC0415 - nothing for --help
+
+        explain(files, chosen)
+        return
     from scanner.report.evidence import write_evidence  # noqa: PLC0415 - nothing for --help
 
     elsewhere = chosen.scheduler is not None
@@ -75,6 +80,9 @@ def _registry(models: list[str], chosen: options.ScanOptions) -> Iterator[ScanRe
     from scanner.report.totals import is_failed  # noqa: PLC0415 - as above
 
     settings, references, baseline = _asked(chosen)
+    if chosen.jobs > 1 or chosen.scheduler is not None:
+        # Cores that measure a model each have no time for another's.
+        settings = dataclasses.replace(settings, threads=settings.threads or 1)
     memory = cache.Cache(chosen.cache) if chosen.cache else None
     lines = not chosen.quiet and not sys.stderr.isatty()
     done = 0

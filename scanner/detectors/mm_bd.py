@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from scanner.graph.gradient.backward import Objective
+from scanner.instruments import stages
 from scanner.instruments.class_search import Entrant, contest, outcome
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
@@ -23,6 +24,7 @@ from scanner.results import (
     Measurement,
     Observation,
     Part,
+    PlannedStage,
     Rule,
     Scale,
     Severity,
@@ -38,6 +40,7 @@ EFFORTS = {
     Budget.THOROUGH: Effort(images=30, steps=300, restarts=1, seconds=450),
 }
 FIRST_RATE, LAST_RATE = 0.1, 0.01  # of the width of the input range, per step
+LEAST = 1  # starting points in a search in stages
 _LISTED = 10  # classes that a sentence lists
 _CHECKED = 10  # classes whose best input is also put to the file itself
 
@@ -77,17 +80,17 @@ class MmBd(Detector):
                 is too small.
             UsageError: There is no such class.
         """
-        settings, effort = subject.settings, EFFORTS[subject.settings.budget]
-        model = differentiable(subject, Objective.MARGIN)
-        starts = np.random.default_rng(settings.seed).random(
-            (effort.images, *model.shape), dtype=np.float32
-        )
-        images = (model.low + (model.high - model.low) * starts).astype(np.float32)
+        model, images, demand = _prepared(subject)
+        search = stages.arranged(subject, model, images, demand)
+        model, effort = search.model, search.effort
+        if search.stages is not None:
+            images = images[: search.stages.images]
         entrants = contest(
             subject,
             model.classes,
             lambda target: Ascent(model, images, target, effort.steps),
             effort,
+            stages=search.stages,
         )
         subject.seen.extend([e.search.images[:1] for e in entrants[:_CHECKED]])
         margins = [e.search.margin for e in entrants]
@@ -104,15 +107,40 @@ class MmBd(Detector):
         return Measurement(
             rule=self.rule.id,
             statistic=max(margins),
-            parameters={**describe(model, subject), "starts": effort.images, "steps": effort.steps},
+            parameters={
+                **describe(model, subject),
+                "starts": len(images),
+                "steps": effort.steps,
+                **stages.parameters(search.stages),
+            },
             figures={"paper_p": paper_p(margins)},
-            observations=tuple(_unreached(entrants, effort)),
+            observations=tuple(_unreached(entrants, effort, len(images))),
             by_class=ByClass(
                 classes=model.classes,
                 rows=rows,
-                contest=outcome(entrants, subject, model.classes, effort),
+                contest=outcome(entrants, subject, model.classes, effort, stages=search.stages),
             ),
         )
+
+    def plan(self, subject: Subject) -> Sequence[PlannedStage]:
+        """Return the stages of the search.
+
+        Raises:
+            ScannerError: As for `measure`.
+        """
+        model, images, demand = _prepared(subject)
+        return stages.planned(self.rule.id, subject, model, images, demand)
+
+
+def _prepared(subject: Subject) -> tuple[Differentiable, Floats, stages.Demand]:
+    """Return a subject differentiated, starting points, and what the budget allows."""
+    settings, budget = subject.settings, EFFORTS[subject.settings.budget]
+    model = differentiable(subject, Objective.MARGIN)
+    starts = np.random.default_rng(settings.seed).random(
+        (budget.images, *model.shape), dtype=np.float32
+    )
+    images = (model.low + (model.high - model.low) * starts).astype(np.float32)
+    return model, images, stages.demanded(subject, model, budget.images, budget, LEAST)
 
 
 class Ascent:
@@ -155,7 +183,9 @@ class Ascent:
         self.steps += 1
 
 
-def _unreached(entrants: Sequence[Entrant[Ascent]], effort: Effort) -> Iterator[Observation]:
+def _unreached(
+    entrants: Sequence[Entrant[Ascent]], effort: Effort, starts: int
+) -> Iterator[Observation]:
     """Yield the classes that no ascent reached, though it ran to its end."""
     missed = [e.target for e in entrants if e.search.margin <= 0 and e.granted >= effort.steps]
     if missed:
@@ -164,7 +194,8 @@ def _unreached(entrants: Sequence[Entrant[Ascent]], effort: Effort) -> Iterator[
             code="unreached",
             severity=Severity.NOTE,
             sentence=f"no input was found that the model puts into {len(missed)} of its classes "
-            f"({named}), from {effort.images} starts in {effort.steps} steps each",
+            f"({named}), from {starts} start{'s' if starts != 1 else ''} in "
+            f"{effort.steps} steps each",
             details={"classes": missed},
         )
 

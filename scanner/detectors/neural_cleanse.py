@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import class_sizes, kept, probes
+from scanner.instruments import class_sizes, kept, probes, stages
 from scanner.instruments.class_search import FULL_FIELD, Entrant, contest, outcome
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
@@ -30,8 +30,10 @@ from scanner.results import (
     Description,
     Measurement,
     Part,
+    PlannedStage,
     Rule,
     Scale,
+    Stages,
     Trigger,
     Wording,
 )
@@ -40,6 +42,7 @@ from scanner.values import frozen
 
 SUCCESS = 0.99  # share of the images that must flip
 EARLY_STOP = 25  # steps without a smaller mask
+LEAST = 8  # images of a step in a search in stages (docs/large-networks.md)
 # Added to sizes before their logarithm: a tenth of a pixel against a hundredth is no evidence.
 _PIXEL = 1.0
 # Taken off the logarithm of a mask for each standard deviation of nearness (docs/detection.md).
@@ -85,17 +88,17 @@ class NeuralCleanse(Detector):
                 is too small.
             UsageError: The user's images do not fit, or there is no such class.
         """
-        settings = subject.settings
-        plan = ON_IMAGES if settings.has_images else ON_NOISE
-        effort = plan.effort(settings.effort)
-        model = differentiable(subject, Objective.CROSS_ENTROPY)
-        data = probes.clean_images(settings, model.shape, (model.low, model.high))
+        plan, model, data, demand = _prepared(subject)
+        search = stages.arranged(subject, model, data.shown, demand)
+        model, effort = search.model, search.effort
+        plan = plan.staged(search.stages)
         entrants = contest(
             subject,
             model.classes,
             lambda target: _Restarts.start(model, data.shown, target, subject, plan),
             effort,
             plan.full_field,
+            search.stages,
         )
         logits = np.concatenate(
             [model.evaluate(images, 0)[0] for images in (data.shown, data.held_back) if len(images)]
@@ -115,20 +118,46 @@ class NeuralCleanse(Detector):
                 "steps": effort.steps,
                 "restarts": effort.restarts,
                 **plan.parameters,
+                **stages.parameters(search.stages),
             },
             figures={"anomaly_index": index},
             by_class=ByClass(
                 classes=model.classes,
                 rows=rows,
                 unreached=pixels(model.shape),
-                contest=outcome(entrants, subject, model.classes, effort, plan.full_field),
+                contest=outcome(
+                    entrants, subject, model.classes, effort, plan.full_field, search.stages
+                ),
                 triggers=_triggers(entrants, data.held_back),
             ),
         )
 
+    def plan(self, subject: Subject) -> Sequence[PlannedStage]:
+        """Return the stages of the search.
+
+        Raises:
+            ScannerError: As for `measure`.
+        """
+        _, model, data, demand = _prepared(subject)
+        return stages.planned(self.rule.id, subject, model, data.shown, demand)
+
     def describe(self, measurement: Measurement, comparison: Comparison) -> Description:
         """Return what was searched on, and the sizes of masks class by class."""
         return class_sizes.described(measurement, comparison, "mask (px)", "{:.1f}".format)
+
+
+def _prepared(
+    subject: Subject,
+) -> "tuple[Plan, Differentiable, probes.Images, stages.Demand]":
+    """Return how a subject is searched, by what, on what, and what the budget allows."""
+    settings = subject.settings
+    plan = ON_IMAGES if settings.has_images else ON_NOISE
+    model = differentiable(subject, Objective.CROSS_ENTROPY)
+    data = probes.clean_images(settings, model.shape, (model.low, model.high))
+    images, effort = len(data.shown), plan.effort(settings.effort)
+    images = min(images, plan.batch or images)
+    demand = stages.demanded(subject, model, images, effort, LEAST, plan.full_field)
+    return plan, model, data, demand
 
 
 @frozen
@@ -158,6 +187,10 @@ class Plan:
             steps=round(budget.steps * self.longer),
             seconds=budget.seconds * self.longer,
         )
+
+    def staged(self, smaller: Stages | None) -> "Plan":
+        """Return the plan of a search in stages."""
+        return self if smaller is None else dataclasses.replace(self, batch=smaller.images)
 
     @property
     def parameters(self) -> dict[str, Any]:

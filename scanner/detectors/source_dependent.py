@@ -15,30 +15,36 @@ every image leaves, for one class each, and not all for the same.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from scanner.errors import NoImagesError
+from scanner.errors import NoImagesError, NoTimeError
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import kept, probes
+from scanner.instruments import kept, pace, probes
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
+from scanner.instruments.pace import Pace
 from scanner.instruments.trigger import FreeTrigger, Price, Smallest, pixels, stamp
 from scanner.results import (
     Contribution,
     Measurement,
     Observation,
     Part,
+    PlannedStage,
     Rule,
     Severity,
     Wording,
 )
+from scanner.settings import Settings
 
 SUCCESS = 0.6  # share of the images that must go where most of their class go
 RESTARTS = 3
 LONGER = 2.0  # times the budget's steps
+MOST_TIME = 5.0  # times the budget's seconds that it may take
+_RUNS = 2  # of the gradient graph in each step
 EARLY_STOP = 50  # steps without a smaller mask
 _SURE = 0.5  # weight of each image's own entropy beside that of their mean
 # Of an image: 69 of 72 clean networks of the population's development recipes needed no smaller
@@ -72,6 +78,7 @@ class SourceDependent(Detector):
         """Return log((NATURAL pixels + 1) / (|m|_1 + 1)) of the smallest mask, and 0 at the least.
 
         Raises:
+            NoTimeError: The search would take far longer than the budget allows.
             NoImagesError: There are no images (noise has no class to leave), or all of them are of
                 one class.
             NoGradientError: An operator has no gradient.
@@ -86,6 +93,9 @@ class SourceDependent(Detector):
             )
         model = differentiable(subject, Objective.WEIGHTED_SUM)
         data = probes.clean_images(settings, model.shape, (model.low, model.high))
+        measured = pace.measured(model, data.shown, settings)
+        _check_time(_seconds(measured, data, settings), settings)
+        model = dataclasses.replace(model, most=measured.most)
         own = model.predict(data.shown)
         if (own == own[0]).all():
             raise NoImagesError(
@@ -122,6 +132,51 @@ class SourceDependent(Detector):
                 "moved": moves.share if moves else None,
             },
             observations=(_seen(model, data.held_back, found, moves),) if found and moves else (),
+        )
+
+    def plan(self, subject: Subject) -> Sequence[PlannedStage]:
+        """Return the search, where it takes no longer than the budget allows.
+
+        Raises:
+            ScannerError: As for `measure`.
+        """
+        settings = subject.settings
+        if not settings.has_images:
+            return ()
+        model = differentiable(subject, Objective.WEIGHTED_SUM)
+        data = probes.clean_images(settings, model.shape, (model.low, model.high))
+        measured = pace.measured(model, data.shown, settings)
+        seconds = _seconds(measured, data, settings)
+        _check_time(seconds, settings)
+        search = PlannedStage(
+            rules=(self.rule.id,),
+            does="search one trigger that moves every class",
+            images=len(data.shown),
+            steps=RESTARTS * round(settings.effort.steps * LONGER),
+            seconds=seconds,
+            memory=measured.expected(len(data.shown)),
+        )
+        return (search,)
+
+
+def _seconds(measured: Pace, data: probes.Images, settings: Settings) -> float:
+    """Return how long the searches take, of the processor for each thread."""
+    steps = RESTARTS * round(settings.effort.steps * LONGER)
+    each = _RUNS * len(data.shown) * measured.seconds
+    return steps * each / pace.threads(settings)
+
+
+def _check_time(seconds: float, settings: Settings) -> None:
+    """Refuse a search that would take far longer than the budget allows.
+
+    Raises:
+        NoTimeError: It would.
+    """
+    if seconds > MOST_TIME * settings.effort.seconds:
+        raise NoTimeError(
+            f"a search for one trigger of all classes would take {seconds:,.0f} seconds here, and "
+            f"the budget allows {MOST_TIME * settings.effort.seconds:,.0f}",
+            remedy="choose a larger setting `budget`, or a smaller number of images",
         )
 
 

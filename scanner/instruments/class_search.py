@@ -10,19 +10,20 @@ contests left them, or else at equal steps (`scanner.judging.by_class`).
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from scanner.errors import UnsupportedModelError, UsageError
-from scanner.instruments import runtime
+from scanner.errors import NoTimeError, UsageError
+from scanner.instruments import pace
 from scanner.instruments.detector import Subject
-from scanner.results import Contest, Grant
-from scanner.settings import Device, Effort
+from scanner.results import Contest, Grant, Stages
+from scanner.sandbox import deadline
+from scanner.settings import Effort
 
 ROUND = 25  # steps between two comparisons
 FULL_FIELD = 12  # up to so many classes, none is dropped
 FINALISTS = 6  # so many are never dropped
+_REST = 0.25  # share of a scan's time that a contest leaves to what comes after it
 
 
 class Search(Protocol):
@@ -68,17 +69,20 @@ class Entrant(Generic[S]):
     course: list[float | None] = dataclasses.field(default_factory=list)
 
 
-def contest(
+def contest(  # noqa: PLR0913, PLR0917 - what is searched, how, for how long
     subject: Subject,
     classes: int,
     start: Callable[[int], S],
     effort: Effort,
     full_field: int = FULL_FIELD,
+    stages: Stages | None = None,
 ) -> list[Entrant[S]]:
     """Run a search for each class within a budget; return those that got steps, in class order.
 
     A reference repeats the steps that the suspect's contest granted, however long they take: with
-    fewer, its triggers would look harder to find. The worker's deadline still holds.
+    fewer, its triggers would look harder to find. Before the worker's deadline passes a contest
+    ends in any case, so that what was found is kept: searches are compared after equally many
+    rounds.
 
     Args:
         subject: Its settings hold the choice of classes; `subject.suspect` the suspect's contest.
@@ -86,13 +90,14 @@ def contest(
         start: Begins the search for a class.
         effort: Steps per class, and the time for all.
         full_field: Up to so many classes, none is dropped.
+        stages: The classes that a search in stages chose.
 
     Raises:
         UsageError: There is no such class.
-        UnsupportedModelError: The time was too short for one round of one class.
+        NoTimeError: The time was too short for one round of one class.
     """
     followed = _granted(subject)
-    most = followed or dict.fromkeys(_targets(subject, classes), effort.steps)
+    most = followed or dict.fromkeys(_chosen(subject, classes, stages), effort.steps)
     field = [Entrant(target, start(target)) for target in most]
     clock = _Clock(subject, math.inf if followed else effort.seconds, sum(most.values()))
     alive = field
@@ -104,7 +109,7 @@ def contest(
             alive = _better_half(alive)
     ran = [e for e in field if e.granted]
     if not ran:
-        raise UnsupportedModelError(
+        raise NoTimeError(
             f"{effort.seconds:g} seconds are too short for {min(ROUND, effort.steps)} gradient "
             "steps of one class",
             remedy="choose a larger setting `budget`",
@@ -112,12 +117,24 @@ def contest(
     return ran
 
 
-def outcome(
+def total_steps(classes: int, steps: int, full_field: int = FULL_FIELD) -> int:
+    """Return how many gradient steps a contest takes in which no search comes to its own end."""
+    total, granted, alive = 0, 0, classes
+    while granted < steps:
+        taken = min(ROUND, steps - granted)
+        total, granted = total + alive * taken, granted + taken
+        if classes > full_field:
+            alive = _kept(alive)
+    return total
+
+
+def outcome(  # noqa: PLR0913, PLR0917 - as `contest`
     entrants: Sequence[Entrant[S]],
     subject: Subject,
     classes: int,
     effort: Effort,
     full_field: int = FULL_FIELD,
+    stages: Stages | None = None,
 ) -> Contest:
     """Return how a contest went: what references are to repeat, and who was left out.
 
@@ -130,13 +147,14 @@ def outcome(
         e.target: effort.steps if e.search.finished else e.granted
         for e in _finalists(entrants, full_field)
     }
-    asked = [] if followed else _targets(subject, classes)
+    asked = [] if followed else _chosen(subject, classes, stages)
     return Contest(
         planned=effort.steps,
         round=ROUND,
         finalists=FINALISTS if len(entrants) > full_field else len(entrants),
         granted=tuple(Grant(class_id=target, steps=count) for target, count in steps.items()),
         left_out=tuple(target for target in asked if target not in ran),
+        stages=stages,
     )
 
 
@@ -155,7 +173,16 @@ def _granted(subject: Subject) -> Mapping[int, int]:
     return {grant.class_id: grant.steps for grant in contest.granted} if contest else {}
 
 
-def _targets(subject: Subject, classes: int) -> list[int]:
+def _chosen(subject: Subject, classes: int, stages: Stages | None) -> Sequence[int]:
+    return (stages.classes if stages else ()) or contestants(subject, classes)
+
+
+def contestants(subject: Subject, classes: int) -> list[int]:
+    """Return the classes that are to be searched, in order: all, or those that the user named.
+
+    Raises:
+        UsageError: There is no such class.
+    """
     chosen = sorted(set(subject.settings.classes)) or range(classes)
     outside = next((t for t in chosen if not 0 <= t < classes), None)
     if outside is not None:
@@ -186,8 +213,12 @@ def _run_round(entrant: Entrant[S], limit: int, clock: "_Clock") -> None:
 
 def _better_half(alive: list[Entrant[S]]) -> list[Entrant[S]]:
     ranked = sorted(alive, key=lambda e: e.search.rank)
-    kept = ranked[: max(FINALISTS, len(alive) // 2)]
-    return sorted(kept, key=lambda e: e.target)
+    return sorted(ranked[: _kept(len(alive))], key=lambda e: e.target)
+
+
+def _kept(alive: int) -> int:
+    """Return how many of the classes that are alive go on."""
+    return max(min(FINALISTS, alive), alive // 2)
 
 
 class _Clock:
@@ -199,13 +230,12 @@ class _Clock:
 
     def __init__(self, subject: Subject, seconds: float, total: int) -> None:
         self._subject, self._total, self._done = subject, total, 0
-        on_cpu = runtime.resolve_device(subject.settings.device) is Device.CPU
-        self._now = time.process_time if on_cpu else time.monotonic
-        self._deadline = self._now() + seconds * (subject.settings.threads if on_cpu else 1)
+        self._now = pace.clock(subject.settings)
+        self._deadline = self._now() + seconds * pace.threads(subject.settings)
 
     @property
     def over(self) -> bool:
-        return self._now() > self._deadline
+        return self._now() > self._deadline or deadline.nearly_over(_REST)
 
     def advance(self, steps: int, target: int) -> None:
         self._done += steps

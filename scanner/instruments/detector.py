@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from scanner.results import (
     Contribution,
     Description,
     Measurement,
+    PlannedStage,
     Rule,
     Scale,
     Wording,
@@ -39,6 +41,19 @@ class Progress(Protocol):
 
 
 @frozen
+class Ranking:
+    """The classes of a model, those that stand out most before any search first.
+
+    Attributes:
+        classes: All of them.
+        ascents: How many of the first were ranked by gradient steps too.
+    """
+
+    classes: tuple[int, ...]
+    ascents: int
+
+
+@frozen
 class Subject:
     """One opened model and how to look at it.
 
@@ -54,6 +69,7 @@ class Subject:
         follows: Whether, where a budget made the suspect's search choose, the reference's takes the
             same steps. One of many references chooses for itself, as the suspect did: among equals
             the suspect's choice would favour it.
+        rankings: Where a search in stages leaves how it ranked the classes, for the next one.
     """
 
     model: Model
@@ -63,6 +79,7 @@ class Subject:
     follows: bool = True
     witnesses: list[Witness] = dataclasses.field(default_factory=list)
     seen: list[npt.NDArray[Any]] = dataclasses.field(default_factory=list)
+    rankings: list[Ranking] = dataclasses.field(default_factory=list)
 
 
 class Detector(Protocol):
@@ -93,6 +110,10 @@ class Detector(Protocol):
     def measure(self, subject: Subject) -> Measurement:
         """Read the statistic and its whole profile off one model."""
         ...
+
+    def plan(self, subject: Subject) -> Sequence[PlannedStage]:  # noqa: ARG002 - as below
+        """Return the stages of a search, by its pace on this model; nothing where none is made."""
+        return ()
 
     def describe(
         self,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scanner.errors import NoLogitsError, UnsupportedModelError
+from scanner.errors import NoLogitsError, UnsupportedModelError, WorkerLimitError
 from scanner.graph.core import flatten
 from scanner.graph.gradient.backward import Objective, gradient_model
 from scanner.graph.gradient.float_twin import float_twin
@@ -38,6 +38,8 @@ class Differentiable:
         cut: Operators behind the logits that were left out.
         damaged: Names of weights that hold NaN.
         unsaturated: Whether quantised activations were left without their ceiling.
+        objective: What is differentiated.
+        most: Images that may be in one run; None for any number.
     """
 
     session: runtime.Session
@@ -51,19 +53,35 @@ class Differentiable:
     cut: tuple[str, ...]
     damaged: tuple[str, ...]
     unsaturated: bool
+    objective: Objective
+    most: int | None = None
 
-    def evaluate(self, images: Floats, target: int) -> tuple[Floats, Floats, Floats]:
+    @property
+    def fixed_batch(self) -> int | None:
+        """The batch size that the model insists on, or None."""
+        declared = self.session.input_shape[0] if self.session.input_shape else None
+        return declared if isinstance(declared, int) and declared > 0 else None
+
+    @property
+    def few(self) -> int:
+        """So many images that larger batches cost memory and gain no speed."""
+        usual = probes.batch_size(self.shape)
+        return self.fixed_batch or min(self.most or usual, usual)
+
+    def evaluate(
+        self, images: Floats, target: int | npt.NDArray[np.int64]
+    ) -> tuple[Floats, Floats, Floats]:
         """Return logits (n, classes), objective (n,) and gradient (n, *shape).
 
         Args:
             images: Shape (n, *shape), in the input's own range.
-            target: The class that the objective is of.
+            target: The class that the objective is of, or that of each image.
 
         Raises:
             UnsupportedModelError: The objective or its gradient is not a number.
         """
         one_hot = np.zeros((len(images), self.classes), self.session.dtype)
-        one_hot[:, target] = 1
+        one_hot[np.arange(len(images)), target] = 1
         logits, objective, gradient = self._over(images, one_hot, len(images))
         self._check(objective, gradient)
         return logits, objective, gradient
@@ -113,21 +131,29 @@ class Differentiable:
     def _over(
         self, images: Floats, weights: npt.NDArray[Any], size: int
     ) -> tuple[Floats, Floats, Floats]:
-        """Run batches of a size, or of the model's own where it has a fixed one."""
-        declared = self.session.input_shape[0] if self.session.input_shape else None
-        step = declared if isinstance(declared, int) and declared > 0 else size
-        parts = [
-            self._run(images[start : start + step], weights[start : start + step], step)
-            for start in range(0, len(images), step)
-        ]
+        """Run batches of a size that memory allows, or of the model's own where it is fixed.
+
+        Images do not meet in a batch, so that its size changes no more than rounding.
+        """
+        fixed = self.fixed_batch
+        step = fixed or min(size, self.most or size)
+        try:
+            parts = [
+                self._run(images[start : start + step], weights[start : start + step], fixed)
+                for start in range(0, len(images), step)
+            ]
+        except (WorkerLimitError, MemoryError):
+            if fixed or min(step, len(images)) == 1:
+                raise
+            return self._over(images, weights, -(-min(step, len(images)) // 2))
         logits, objective, gradient = (np.concatenate(part) for part in zip(*parts, strict=True))
         return logits, objective, gradient
 
     def _run(
-        self, images: Floats, weights: npt.NDArray[Any], size: int
+        self, images: Floats, weights: npt.NDArray[Any], fixed: int | None
     ) -> tuple[Floats, Floats, Floats]:
         """Run one batch; a model of fixed batch size gets the last one filled up with copies."""
-        count = len(images)
+        count, size = len(images), fixed or len(images)
         if count < size:
             images, weights = _filled(images, size), _filled(weights, size)
         feeds = {self.image: images.astype(self.session.dtype, copy=False), self.weights: weights}
@@ -187,6 +213,7 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
         cut=logits.cut,
         damaged=tuple(weights_with_nan(flat)),
         unsaturated=flat is not written,
+        objective=objective,
     )
 
     def answer(images: Floats) -> dict[str, Floats]:

@@ -43,6 +43,8 @@ _ERRORS = (
     native.ModelLoadCanceled, native.NotImplemented, native.RuntimeException, UnicodeDecodeError,
 )  # fmt: skip
 _NO_MEMORY = ("bad allocation", "bad_alloc", "Failed to allocate memory")
+# Bytes of a model that more threads than one make faster, and whose memory counts.
+LARGE = 4 << 20
 _FATAL = 4  # the log level: failures come back as exceptions, so nothing need be printed
 
 
@@ -57,6 +59,8 @@ class Session:
         input_name: Its one required input.
         input_shape: That input's shape; an open dimension is a string or None.
         dtype: That input's dtype.
+        lean: Whether memory is given back after each run. ONNX Runtime would keep it, and ask for
+            twice as much the next time.
     """
 
     native: onnxruntime.InferenceSession
@@ -65,6 +69,7 @@ class Session:
     input_name: str
     input_shape: tuple[int | str | None, ...]
     dtype: np.dtype[np.generic]
+    lean: bool = False
 
     def run(self, batch: Array, outputs: Sequence[str] | None = None) -> list[Array]:
         """Run one batch and return the outputs, all of them by default.
@@ -81,6 +86,8 @@ class Session:
             UnsupportedModelError: ONNX Runtime fails on them.
         """
         options = onnxruntime.RunOptions()
+        if self.lean:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         with (
             deadline.stopping(lambda: setattr(options, "terminate", True)),
             _translated("the model fails when it runs"),
@@ -100,7 +107,7 @@ def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = 
     """
     chosen = resolve_device(device)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = max(1, threads)
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL
     if not optimise:
@@ -117,11 +124,31 @@ def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = 
     return Session(
         native=session,
         provider=chosen.value.upper(),
-        threads=threads,
+        threads=max(1, threads),
         input_name=first.name if first else "",
         input_shape=tuple(first.shape) if first else (),
         dtype=numpy_dtype(first.type) if first else np.dtype(np.float32),
+        lean=len(data) >= LARGE and chosen is Device.CPU,
     )
+
+
+def threads(asked: int, size: int) -> int:
+    """Return how many threads run a model.
+
+    Args:
+        asked: As many; 0 takes one per core where they pay.
+        size: Bytes of the model: the operators of a small one end sooner than threads begin.
+    """
+    if asked:
+        return asked
+    return cores() if size >= LARGE else 1
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def resolve_device(device: Device) -> Device:

@@ -20,7 +20,7 @@ import numpy as np
 
 from scanner.errors import NoImagesError
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import kept, probes
+from scanner.instruments import kept, probes, stages
 from scanner.instruments.class_search import Entrant, contest, outcome
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
@@ -189,7 +189,12 @@ def search(subject: Subject, kind: Kind) -> Searched:
     model = differentiable(subject, Objective.CROSS_ENTROPY)
     data = probes.clean_images(settings, model.shape, (model.low, model.high))
     own = model.predict(data.shown)
-    effort = dataclasses.replace(settings.effort, steps=round(settings.effort.steps * STEPS))
+    steps = round(settings.effort.steps * STEPS)
+    budget = dataclasses.replace(settings.effort, steps=steps, restarts=1)
+    images = min(BATCH, len(data.shown))
+    demand = stages.demanded(subject, model, images, budget, images, FULL_FIELD)
+    search = stages.arranged(subject, model, data.shown, demand)
+    model, effort = search.model, search.effort
     entrants = contest(
         subject,
         model.classes,
@@ -204,6 +209,7 @@ def search(subject: Subject, kind: Kind) -> Searched:
         ),
         effort,
         FULL_FIELD,
+        search.stages,
     )
     best = min((e.search for e in entrants), key=lambda one: one.rank)
     checked = data.held_back[:_CHECKED]
@@ -212,7 +218,7 @@ def search(subject: Subject, kind: Kind) -> Searched:
         profile=ByClass(
             classes=model.classes,
             rows=tuple(_row(e, data.held_back) for e in entrants),
-            contest=outcome(entrants, subject, model.classes, effort, FULL_FIELD),
+            contest=outcome(entrants, subject, model.classes, effort, FULL_FIELD, search.stages),
         ),
         parameters={
             **describe(model, subject),
@@ -221,6 +227,7 @@ def search(subject: Subject, kind: Kind) -> Searched:
             "held_back": len(data.held_back),
             "steps": effort.steps,
             "batch": BATCH,
+            **stages.parameters(search.stages),
         },
         best=best,
         shown=_shown(best, data.held_back) if best.found else None,

@@ -46,12 +46,22 @@ def repeated(suspect: Measurement | None, *, few: bool) -> bool:
             did: among equals the suspect's choice would favour it.
     """
     profile = suspect.by_class if suspect else None
-    return few or profile is None or not profile.dropped_some
+    return few or profile is None or not profile.chose
 
 
 def same_course(reference: Measurement, suspect: Measurement | None, *, few: bool) -> bool:
     """Whether a reference's search took the steps that it would take beside a suspect."""
-    return suspect is None or not repeated(suspect, few=few) or steps(reference) == steps(suspect)
+    if suspect is None:
+        return True
+    if shape(reference) != shape(suspect):
+        return False
+    return not repeated(suspect, few=few) or steps(reference) == steps(suspect)
+
+
+def shape(measurement: Measurement) -> tuple[int, ...]:
+    """Return how a search came in stages, but for the classes that it chose; empty where not."""
+    stages = measurement.by_class.stages if measurement.by_class else None
+    return () if stages is None else (stages.images, len(stages.foremost), len(stages.controls))
 
 
 def choice(suspect: ModelRecord, *, few: bool) -> Choice:

@@ -12,6 +12,7 @@ from scanner import jsonfile
 from scanner.errors import BaselineError, UsageError
 from scanner.judging import observed
 from scanner.judging.comparison import Declared, compare, statistic_of
+from scanner.judging.courses import shape
 from scanner.judging.ranks import enough, stands_apart
 from scanner.results import (
     Array,
@@ -103,7 +104,7 @@ class CleanModels:
         if self.population and not population:
             return found, _nobody(own.rule, self.source, reason) if reason else None
         measured = _measured(population, own.rule)
-        if population and references and not any(map(_dropped_some, (own, *measured))):
+        if population and references and not any(map(_chose, (own, *measured))):
             same = _measured(references, own.rule)
             clean = [statistic_of(detector, m, same) for m in measured]
             return found, _population(own.rule, self.source, population, clean)
@@ -262,14 +263,14 @@ def _nobody(rule: str, source: str, reason: str | None) -> Population:
     return Population(rule=rule, values=(), source=source, reason=reason)
 
 
-def _dropped_some(measurement: Measurement) -> bool:
-    return measurement.by_class is not None and measurement.by_class.dropped_some
+def _chose(measurement: Measurement) -> bool:
+    return measurement.by_class is not None and measurement.by_class.chose
 
 
 def _repeats(reference: Measurement, suspect: Measurement) -> bool:
     """Whether a reference was searched for just the classes that the suspect's contest kept."""
     own, other = suspect.by_class, reference.by_class
-    if own is None or other is None or own.contest is None or not own.dropped_some:
+    if own is None or other is None or own.contest is None or not own.chose:
         return False
     kept = {grant.class_id for grant in own.contest.granted}
     return {row.class_id for row in other.rows} == kept
@@ -293,6 +294,8 @@ def mismatch(population: Sequence[ModelRecord], suspect: ModelIdentity) -> str |
 def difference(measurement: Measurement, others: Sequence[Measurement]) -> str | None:
     """Say which parameter of other models' measurements differs, or None where none does."""
     for other in others:
+        if shape(other) != shape(measurement):
+            return "its classes were not searched in the same stages"
         for name, value in measurement.parameters.items():
             if name in _INCIDENTAL:
                 continue

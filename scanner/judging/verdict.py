@@ -99,6 +99,7 @@ def judge(
         description=comparison.description,
         observations=(*measurement.observations, *comparison.observations),
         left_out=left_out(measurement),
+        unsearched=unsearched(measurement),
         clean=() if population is None else tuple(sorted(population.values)),
     )
 
@@ -107,6 +108,31 @@ def left_out(measurement: Measurement) -> int:
     """Return how many classes had no turn before the time ran out."""
     contest = measurement.by_class.contest if measurement.by_class else None
     return len(contest.left_out) if contest else 0
+
+
+def unsearched(measurement: Measurement) -> int:
+    """Return how many classes were not chosen for a search that came in stages."""
+    profile = measurement.by_class
+    stages = profile.stages if profile else None
+    return profile.classes - len(stages.classes) if profile and stages and stages.foremost else 0
+
+
+def in_stages(measurement: Measurement) -> str:
+    """Say which classes a search in stages came to, and what is known of the others.
+
+    Empty where it came to all.
+    """
+    profile, missing = measurement.by_class, unsearched(measurement)
+    if not missing or profile is None or profile.stages is None:
+        return ""
+    first, drawn = len(profile.stages.foremost), len(profile.stages.controls)
+    those = f"the {first} that stand out" if first > 1 else "the one that stands out"
+    return (
+        f"a search of all classes would take too long: {first + drawn} of {profile.classes:,} were "
+        f"searched, {those} most without a search{f' and {drawn} drawn at random' if drawn else ''}"
+        f"; of the other {missing:,} it is known only that they stand out less; choose a larger "
+        "setting `budget`, or name classes as the setting `classes`"
+    )
 
 
 def half_searched(measurement: Measurement) -> str:
@@ -188,6 +214,7 @@ def _unsettled(findings: Sequence[Finding], skips: Sequence[Skip]) -> Iterator[s
         for observation in finding.observations:
             if observation.severity is Severity.WARNING:
                 yield observation.sentence
+    yield from (f.reason for f in findings if f.unsearched and f.contribution.combined)
     yield from (skip.reason for skip in skips if skip.forbids_clean)
 
 
@@ -302,10 +329,16 @@ def _verdict(
     half = half_searched(measurement)
     if half and not (own is not None and own.p <= alpha and own.size >= FAR):
         return Verdict.INCONCLUSIVE, half
+    few = in_stages(measurement)
     said = f"{comparison.sentence}; " if comparison.sentence else ""
     if own is None or population is None:
-        return Verdict.INCONCLUSIVE, said + _uncalibrated(comparison, population)
-    return _ranked(said, population, own, alpha)
+        return Verdict.INCONCLUSIVE, said + (few or _uncalibrated(comparison, population))
+    verdict, reason = _ranked(said, population, own, alpha)
+    return (
+        (Verdict.INCONCLUSIVE, said + few)
+        if few and verdict is Verdict.CLEAN
+        else (verdict, reason)
+    )
 
 
 def _observed(comparison: Comparison, notes: int) -> tuple[Verdict, str]:

@@ -9,6 +9,8 @@ from scanner.limits import Limits
 from scanner.modelfile import ambiguity, guards, tensor_sizes
 from scanner.modelfile.external_data import Folder
 
+_LARGEST = 2**31  # bytes of a message of protobuf
+
 
 def parse(data: bytes, name: str, limits: Limits) -> onnx.ModelProto:
     """Parse and check a file's bytes; `name` is what messages call it.
@@ -59,11 +61,15 @@ def serialise(proto: onnx.ModelProto, folder: Folder, limits: Limits, name: str)
         UnsafeModelError: It would run without end, or needs more memory than is allowed.
         UnsupportedModelError: The result exceeds protobuf's 2 GiB.
         ModelError: As for `complete`.
+        MemoryError: There is no memory for them.
     """
     guards.check_cost(proto, limits)
+    whole = complete(proto, folder)
     try:
-        return bytes(complete(proto, folder).SerializeToString())
+        return bytes(whole.SerializeToString())
     except (EncodeError, ValueError) as error:
+        if whole.ByteSize() < _LARGEST:  # protobuf says no more of a lack of memory
+            raise MemoryError from error
         raise UnsupportedModelError(
             f"{name!r} needs more than 2 GiB of weights for this measurement",
             remedy="choose an earlier layer with the setting `layer`",

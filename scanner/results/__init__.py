@@ -36,6 +36,7 @@ from scanner.results.inputs import (
     ScreenedInput,
     Screening,
 )
+from scanner.results.plans import PlannedStage, ScanPlan
 from scanner.results.profiles import (
     Array,
     ByChannel,
@@ -48,6 +49,7 @@ from scanner.results.profiles import (
     Grant,
     Input,
     LayerRow,
+    Stages,
     Trigger,
 )
 from scanner.results.records import (
@@ -84,8 +86,9 @@ __all__ = [
     "FilterNote", "FilterScore", "Finding", "Grant", "Histogram", "ImagesCompared", "Input",
     "InputRange", "InputReading", "Kind", "LayerChange", "LayerDifference", "LayerRow", "Lead",
     "Likeness", "Measurement", "ModelIdentity", "ModelRecord", "Observation", "Outcome",
-    "PairedDifference", "Part", "Population", "Quantity", "Region", "Relation", "RepairResult",
-    "RepairStep", "Repaired", "RepairedFile", "Rule", "Run", "Runtime", "Scale", "ScanResult",
-    "ScreenedInput", "Screening", "Series", "Severity", "Sketch", "Skip", "Standing", "Suppression",
-    "Table", "Trigger", "TriggerProof", "ValueInfo", "Verdict", "Way", "WeightRows", "Wording",
+    "PairedDifference", "Part", "PlannedStage", "Population", "Quantity", "Region", "Relation",
+    "RepairResult", "RepairStep", "Repaired", "RepairedFile", "Rule", "Run", "Runtime", "Scale",
+    "ScanPlan", "ScanResult", "ScreenedInput", "Screening", "Series", "Severity", "Sketch", "Skip",
+    "Stages", "Standing", "Suppression", "Table", "Trigger", "TriggerProof", "ValueInfo", "Verdict",
+    "Way", "WeightRows", "Wording",
 ]  # fmt: skip

@@ -289,6 +289,7 @@ class Finding:
         description: What a report draws.
         observations: Structural observations behind the verdict.
         left_out: Classes that the time ran out for, of those that were to be searched.
+        unsearched: Classes that were not chosen, where a search of all would take too long.
         clean: The statistics of the clean models that calibrate it, from the smallest; none while
             uncalibrated.
     """
@@ -305,6 +306,7 @@ class Finding:
     description: Description = Description()
     observations: tuple[Observation, ...] = ()
     left_out: int = 0
+    unsearched: int = 0
     clean: tuple[float, ...] = ()
 
     def __repr__(self) -> str:

@@ -137,6 +137,29 @@ class Grant:
 
 
 @frozen
+class Stages:
+    """How a search was made smaller that would have taken too long with all that a budget allows.
+
+    Attributes:
+        images: In one gradient step.
+        foremost: The classes that evidence without a search sets apart, the furthest first; empty
+            where all classes were searched.
+        controls: Classes drawn at random from the others: they show what is ordinary in this model.
+        ascents: How many classes that evidence ranked by gradient steps too.
+    """
+
+    images: Count
+    foremost: tuple[Index, ...] = ()
+    controls: tuple[Index, ...] = ()
+    ascents: Count = 0
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The classes that were chosen for the search, in order; empty for all."""
+        return tuple(sorted((*self.foremost, *self.controls)))
+
+
+@frozen
 class Contest:
     """How the classes of one model competed for gradient steps.
 
@@ -146,6 +169,7 @@ class Contest:
         finalists: How many classes are never dropped.
         granted: The steps of each class that was not dropped.
         left_out: Classes that got none for want of time.
+        stages: How the search was made smaller; None where it had all that the budget allows.
     """
 
     planned: Count
@@ -153,6 +177,7 @@ class Contest:
     finalists: Count
     granted: tuple[Grant, ...] = ()
     left_out: tuple[Index, ...] = ()
+    stages: Stages | None = None
 
 
 @frozen
@@ -186,6 +211,16 @@ class ByClass:
     def dropped_some(self) -> bool:
         """Whether a contest of the model's own gave up some of its classes on the way."""
         return self.contest is not None and len(self.contest.granted) < len(self.rows)
+
+    @property
+    def stages(self) -> Stages | None:
+        """How the search was made smaller, where it was."""
+        return None if self.contest is None else self.contest.stages
+
+    @property
+    def chose(self) -> bool:
+        """Whether what was found of the model decided which of its classes got how many steps."""
+        return self.dropped_some or (self.stages is not None and bool(self.stages.foremost))
 
 
 @frozen

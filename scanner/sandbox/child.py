@@ -35,6 +35,7 @@ def serve(preload: Sequence[str]) -> None:
         return
     confinement.confine(from_json(Allowance, first["allowance"]))
     calls: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    deadline.renew(from_json(Allowance, first["allowance"]).seconds)
     calls.put(first)
     threading.Thread(target=_receive, args=(commands, calls), daemon=True).start()
     while True:
@@ -70,7 +71,7 @@ def _receive(commands: IO[bytes], calls: queue.SimpleQueue[dict[str, Any]]) -> N
         if "cancel" in message:
             deadline.expire()
         else:
-            deadline.renew()
+            deadline.renew(from_json(Allowance, message["allowance"]).seconds)
             calls.put(message)
     os._exit(0)
 

@@ -6,7 +6,9 @@ of its own. Whoever starts such a computation says here how to stop it; whoever 
 """
 
 import contextlib
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from scanner.errors import WorkerTimeoutError
@@ -14,6 +16,8 @@ from scanner.errors import WorkerTimeoutError
 _lock = threading.Lock()
 _stops: list[Callable[[], None]] = []
 _expired = threading.Event()
+_whole = math.inf  # seconds that the present call may take
+_end = math.inf  # on the monotonic clock
 
 
 def expire() -> None:
@@ -24,9 +28,16 @@ def expire() -> None:
             stop()
 
 
-def renew() -> None:
-    """Lower the flag before a new call."""
+def renew(seconds: float = math.inf) -> None:
+    """Lower the flag before a new call, which may take so many seconds."""
+    global _whole, _end
     _expired.clear()
+    _whole, _end = seconds, time.monotonic() + seconds
+
+
+def nearly_over(share: float) -> bool:
+    """Whether less than a share of the time is left; never where nobody keeps the time."""
+    return _end - time.monotonic() < share * _whole if _whole < math.inf else False
 
 
 def check() -> None:
@@ -38,7 +49,8 @@ def check() -> None:
     if _expired.is_set():
         raise WorkerTimeoutError(
             "the time allowed for this model is used up",
-            remedy="raise the setting `timeout`; a model that never ends is itself suspect",
+            remedy="raise the setting `timeout`: a large model takes longer, and only one that was "
+            "built to hang never ends",
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 _FIRST_FIELD, _ENV_START, _ENV_END = 3, 50, 51
 
 _PR_CAPBSET_DROP = 24
+_M_MMAP_THRESHOLD, _BLOCK = -3, 1 << 20
 _CAPABILITY_HEADER = struct.pack("=Ii", 0x20080522, 0)  # the third version; this process
 _CAPABILITY_SETS = "=6I"  # effective, permitted, inheritable: the lower halves, then the upper
 _CAPABILITIES = 64  # as many as the sets have bits; the kernel knows 41
@@ -26,6 +27,17 @@ def control_process(option: int, value: int, pointer: bytes | None = None) -> bo
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_ulong]
     return bool(prctl(option, value, pointer, 0, 0) == 0)
+
+
+def return_freed_blocks() -> None:
+    """Have the C library give large blocks back to the system as soon as they are freed.
+
+    It would keep those of up to 32 MiB for later, and they would count against the memory that is
+    allowed. Nothing happens where the library has no such choice.
+    """
+    choose = getattr(ctypes.CDLL(None), "mallopt", None)
+    if choose is not None:
+        choose(_M_MMAP_THRESHOLD, _BLOCK)
 
 
 def capabilities() -> int:

@@ -187,7 +187,8 @@ class Worker:
                 self.kill()
                 raise WorkerTimeoutError(
                     f"the scan did not end within {allowance.seconds:g} seconds",
-                    remedy="raise the setting `timeout`; a model that never ends is itself suspect",
+                    remedy="raise the setting `timeout`: a large model takes longer, and only one "
+                    "that was built to hang never ends",
                 )
             if left <= 0:
                 self._send({"cancel": True})

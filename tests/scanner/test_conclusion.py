@@ -12,6 +12,10 @@ from scanner import conclusion
 from scanner.errors import MalformedModelError, ScannerError, UnsafeModelError
 from scanner.protocol import Examination, Source
 from scanner.results import (
+    ByClass,
+    ClassRow,
+    Contest,
+    Evidence,
     Failure,
     Measurement,
     ModelRecord,
@@ -19,6 +23,7 @@ from scanner.results import (
     Rule,
     Severity,
     Skip,
+    Stages,
     Verdict,
 )
 from scanner.settings import Settings
@@ -66,6 +71,31 @@ def test_further_out_is_more_suspicious() -> None:
     assert (near.verdict, far.verdict) == (Verdict.CLEAN, Verdict.SUSPICIOUS)
     assert far.target_class == 3
     assert near.calibration == "20 clean models (test: the same input, classes and weight shapes)"
+
+
+def _staged(*, compared: bool) -> Examination:
+    """One in which the first detector searched one class of four."""
+    examination = _examined(0.5)
+    row = ClassRow(class_id=0, figure=1.0, course=(1.0,))
+    stages = Stages(images=8, foremost=(0,))
+    contest = Contest(planned=100, round=25, finalists=1, stages=stages)
+    profile = ByClass(classes=4, rows=(row,), contest=contest)
+    first, *others = examination.suspect.measurements
+    own = dataclasses.replace(first, by_class=profile)
+    suspect = dataclasses.replace(examination.suspect, measurements=(own, *others))
+    comparisons = examination.comparisons
+    if not compared:
+        alone = [dataclasses.replace(c, evidence=Evidence()) for c in comparisons]
+        comparisons = tuple(alone)
+    return dataclasses.replace(examination, suspect=suspect, comparisons=comparisons)
+
+
+@pytest.mark.parametrize("compared", [True, False])
+def test_a_few_searched_classes_beside_no_model_rank_nothing(compared: bool) -> None:
+    result = conclusion.judged(_staged(compared=compared), Settings(), 1.0)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert [f.unsearched for f in result.findings] == [3, 0, 0, 0]
+    assert (result.index is not None) == compared
 
 
 def test_nothing_rests_on_noise_that_was_given_as_images() -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from scanner.detectors.classifier import Classifier
-from scanner.errors import DeviceError, NoLayerError, WorkerTimeoutError
+from scanner.errors import DeviceError, NoLayerError, NoTimeError, WorkerTimeoutError
 from scanner.instruments.detector import Detector, Needs, Subject
-from scanner.measuring import Shares, measure
+from scanner.measuring import Shares, measure, threaded
 from scanner.modelfile.model import open_model
 from scanner.results import Measurement, ModelRecord, Rule
 from scanner.sandbox.endpoint import Step
@@ -67,6 +67,20 @@ def test_who_asks_by_name_is_told_why_it_failed(tmp_path: Path) -> None:
     )
     assert record.skips == ()
     assert [failure.rule for failure in record.failures] == ["absent"]
+
+
+def test_a_model_that_is_merely_large_is_skipped_whoever_asks(tmp_path: Path) -> None:
+    large = scripted("slow", NoTimeError("too large", remedy="wait"))
+    record = measured(tmp_path, large, named=("slow",))
+    assert record.failures == ()
+    (skip,) = record.skips
+    assert (skip.rule, skip.forbids_clean) == ("slow", True)
+
+
+def test_threads_are_settled_for_one_model(tmp_path: Path) -> None:
+    model = open_model(models.save(models.plain(), tmp_path / "m.onnx"))
+    assert threaded(Settings(), model).threads == 1, "a small one"
+    assert threaded(Settings(threads=3), model).threads == 3
 
 
 def test_what_needs_images_is_skipped_where_none_can_be_shown(tmp_path: Path) -> None:

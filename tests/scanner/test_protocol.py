@@ -22,7 +22,7 @@ ENDPOINTS = {name: e for name, e in vars(protocol).items() if isinstance(e, Endp
 def test_these_are_the_endpoints() -> None:
     assert set(ENDPOINTS) == {
         *("PREPARE", "IDENTIFY", "EXAMINE", "COMPARE"),
-        *("CHECK", "DRAW", "LAYERS", "RULES", "DIAGNOSE", "REPAIR", "HAND_OVER"),
+        *("CHECK", "PLAN", "DRAW", "LAYERS", "RULES", "DIAGNOSE", "REPAIR", "HAND_OVER"),
         *("READ_CLEAN", "READ_PART", "READ_HANDED", "SHOW_INPUT"),
     }
 

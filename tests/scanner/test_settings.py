@@ -31,9 +31,9 @@ def test_a_larger_budget_allows_no_less() -> None:
     ("budget", "models", "seconds"),
     [
         (Budget.QUICK, 1, 600),  # ten minutes at least
-        (Budget.QUICK, 3, 720),
-        (Budget.STANDARD, 1, 1200),
-        (Budget.THOROUGH, 2, 14_400),
+        (Budget.QUICK, 3, 1440),
+        (Budget.STANDARD, 1, 2400),
+        (Budget.THOROUGH, 2, 28_800),
     ],
 )
 def test_the_deadline_grows_with_the_work(budget: Budget, models: int, seconds: float) -> None:

@@ -1,5 +1,6 @@
 """ONNX Runtime behind one door: devices, sessions, and its errors as the scanner's own."""
 
+import os
 import sys
 from importlib import metadata
 
@@ -27,6 +28,40 @@ def test_a_session_says_what_it_takes_and_what_runs_it() -> None:
     assert (session.provider, session.threads) == ("CPU", 1)
     assert (session.input_name, session.input_shape) == ("image", ("N", 1, 8, 8))
     assert session.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("asked", "size", "expected"),
+    [(0, 4 << 20, 6), (0, (4 << 20) - 1, 1), (3, 1, 3), (1, 1 << 30, 1)],
+)
+def test_as_many_threads_as_were_asked_for_or_as_pay(
+    asked: int, size: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "cores", lambda: 6)
+    assert runtime.threads(asked, size) == expected
+
+
+def test_the_cores_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 1 <= runtime.cores() <= (os.cpu_count() or 1)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert runtime.cores() == 1
+
+
+def test_a_large_model_gives_memory_back_and_answers_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (kept,) = opened().run(IMAGES)
+    monkeypatch.setattr(runtime, "LARGE", 1)
+    session = opened()
+    assert session.lean
+    for _ in range(2):
+        np.testing.assert_array_equal(session.run(IMAGES)[0], kept)
+
+
+def test_no_number_of_threads_is_left_to_onnx_runtime() -> None:
+    data = models.plain().SerializeToString()
+    assert runtime.open_session(data, Device.CPU, 0).threads == 1
 
 
 def test_it_runs_as_onnx_runtime_does() -> None:

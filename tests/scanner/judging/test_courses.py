@@ -1,5 +1,7 @@
 """What a suspect chose for its references, and which of them were measured so already."""
 
+import dataclasses
+
 from examples import identity
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from scanner.results import (
     InputRange,
     Measurement,
     ModelRecord,
+    Stages,
 )
 
 GRANTS = st.dictionaries(st.integers(0, 5), st.integers(1, 100), max_size=6)
@@ -63,6 +66,31 @@ def test_a_reference_agrees_with_whoever_chose_as_it_did(
         assert agrees(first, second, few=True) == (one == other)
         same = choice(first, few=True) == choice(second, few=True)
         assert same == (one == other)
+
+
+STAGES = st.builds(
+    Stages,
+    images=st.integers(1, 32),
+    foremost=st.just((0, 1)),
+    controls=st.sampled_from([(2,), ()]),
+)
+
+
+@given(st.none() | STAGES, st.none() | STAGES)
+def test_searches_agree_that_came_in_the_same_stages(
+    one: Stages | None, other: Stages | None
+) -> None:
+    first, second = (staged(searched({0: 100}), stages) for stages in (one, other))
+    assert same_course(first, second, few=True) == (one == other)
+    assert repeated(first, few=False) == (one is None and repeated(searched({0: 100}), few=False))
+
+
+def staged(measurement: Measurement, stages: Stages | None) -> Measurement:
+    profile = measurement.by_class
+    assert profile is not None
+    assert profile.contest is not None
+    contest = dataclasses.replace(profile.contest, stages=stages)
+    return dataclasses.replace(measurement, by_class=dataclasses.replace(profile, contest=contest))
 
 
 @given(GRANTS)

@@ -14,7 +14,7 @@ from examples import identity, neural_cleanse, overactivation
 from scanner.errors import BaselineError, UsageError
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.judging import population
-from scanner.judging.population import Baseline, CleanModels
+from scanner.judging.population import Baseline, CleanModels, difference
 from scanner.results import (
     Array,
     ByClass,
@@ -31,6 +31,7 @@ from scanner.results import (
     Part,
     Rule,
     Severity,
+    Stages,
 )
 from scanner.values import to_json
 
@@ -99,6 +100,15 @@ def test_a_population_of_other_parameters_is_left_out_with_a_reason() -> None:
     assert pair is not None
     assert pair[1] is not None
     assert pair[1].reason == "it was measured with seed 7, not 0"
+
+
+def test_a_population_of_other_stages_is_left_out_with_a_reason() -> None:
+    (own,) = number(9).measurements
+    contest = Contest(planned=100, round=25, finalists=1, stages=Stages(images=8))
+    staged = dataclasses.replace(own, by_class=ByClass(classes=4, rows=(), contest=contest))
+    for one, other in ((own, staged), (staged, own)):
+        assert difference(one, [other]) == "its classes were not searched in the same stages"
+    assert difference(staged, [staged]) is None
 
 
 class Combined(Difference):

@@ -25,6 +25,7 @@ from scanner.results import (
     Rule,
     Severity,
     Skip,
+    Stages,
     Verdict,
 )
 from scanner.settings import Budget, Settings
@@ -359,6 +360,45 @@ def test_half_a_search_is_said_and_never_clean(left_out: tuple[int, ...], words:
     assert combine((found[2.0], clean(20))).verdict is Verdict.SUSPICIOUS
     alone = verdict.combine([found[0.5]], None, (), failed=False, settings=Settings())
     assert alone.reason == found[0.5].reason
+
+
+def in_stages(first: int, drawn: int, classes: int = 1000) -> Measurement:
+    """A search of a few of many classes."""
+    chosen = tuple(range(first + drawn))
+    rows = tuple(ClassRow(class_id=t, figure=9.0, course=(9.0,)) for t in chosen)
+    found = Stages(images=8, foremost=chosen[:first], controls=chosen[first:])
+    contest = Contest(planned=100, round=25, finalists=2, granted=(), stages=found)
+    profile = ByClass(classes=classes, rows=rows, contest=contest)
+    return Measurement(rule=RULE.id, statistic=1.0, parameters={}, by_class=profile)
+
+
+@pytest.mark.parametrize(
+    ("first", "drawn", "words"),
+    [
+        (3, 3, "6 of 1,000 were searched, the 3 that stand out most without a search and 3 drawn"),
+        (1, 0, "1 of 1,000 were searched, the one that stands out most without a search; of the "),
+    ],
+)
+def test_a_few_searched_classes_are_said_and_never_clean(
+    first: int, drawn: int, words: str
+) -> None:
+    measurement = in_stages(first, drawn)
+    found = {
+        statistic: verdict.judge(RULE, measurement, compared(RULE.id, statistic), clean(20), 0.05)
+        for statistic in (0.5, 2.0)
+    }
+    assert [f.unsearched for f in found.values()] == [1000 - first - drawn] * 2
+    assert [f.verdict for f in found.values()] == [Verdict.INCONCLUSIVE, Verdict.SUSPICIOUS]
+    assert words in found[0.5].reason
+    assert f"of the other {1000 - first - drawn} it is known only" in found[0.5].reason
+    alone = verdict.judge(RULE, measurement, compared(RULE.id, 1.0), None, 0.05)
+    assert words in alone.reason
+    assert verdict.unsearched(half((2,))) == 0
+
+
+def test_stages_of_all_classes_leave_nobody_unsearched() -> None:
+    whole = in_stages(0, 0)
+    assert (verdict.unsearched(whole), verdict.in_stages(whole)) == (0, "")
 
 
 def test_a_note_beside_a_statistic_is_no_structural_finding() -> None:

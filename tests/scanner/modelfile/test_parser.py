@@ -39,13 +39,21 @@ def test_external_data_is_taken_into_a_copy(tmp_path: Path) -> None:
     assert not any(t.data_location for t in tensor_sizes.tensors(complete))
 
 
+@pytest.mark.parametrize(
+    ("size", "error"), [(2**31, UnsupportedModelError), (2**31 - 1, MemoryError)]
+)
 def test_a_model_beyond_what_protobuf_can_write_is_unsupported(
-    monkeypatch: pytest.MonkeyPatch,
+    size: int, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Protobuf says the same where there is no memory for a smaller one."""
+
     class Large:
         def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
             raise ValueError("exceeds maximum protobuf size of 2GB")
 
+        def ByteSize(self) -> int:  # noqa: N802 - as above
+            return size
+
     monkeypatch.setattr(parser, "complete", lambda *_: Large())
-    with pytest.raises(UnsupportedModelError, match="the setting `layer`"):
+    with pytest.raises(error, match="the setting `layer`" if size == 2**31 else None):
         parser.serialise(models.plain(), Folder(Path()), LIMITS, "m")

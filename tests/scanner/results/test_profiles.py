@@ -20,6 +20,7 @@ from scanner.results import (
     Grant,
     Input,
     LayerRow,
+    Stages,
 )
 from scanner.values import from_json, to_json
 
@@ -50,7 +51,21 @@ def test_whether_a_contest_dropped_classes(granted: tuple[int, ...] | None, drop
         planned=100, round=25, finalists=1,
         granted=tuple(Grant(class_id=c, steps=100) for c in granted),
     )  # fmt: skip
-    assert ByClass(classes=6, rows=ROWS, contest=contest).dropped_some is dropped
+    found = ByClass(classes=6, rows=ROWS, contest=contest)
+    assert (found.dropped_some, found.chose) == (dropped, dropped)
+
+
+@pytest.mark.parametrize(
+    ("stages", "chose"),
+    [(None, False), (Stages(images=8), False), (Stages(images=8, foremost=(5,)), True)],
+)
+def test_whether_a_search_in_stages_chose_classes(stages: Stages | None, chose: bool) -> None:
+    granted = tuple(Grant(class_id=row.class_id, steps=100) for row in ROWS)
+    contest = Contest(planned=100, round=25, finalists=1, granted=granted, stages=stages)
+    found = ByClass(classes=6, rows=ROWS, contest=contest)
+    assert (found.dropped_some, found.chose, found.stages) == (False, chose, stages)
+    if stages is not None:
+        assert stages.classes == (*stages.foremost, *stages.controls)
 
 
 @pytest.mark.parametrize(

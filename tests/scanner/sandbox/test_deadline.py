@@ -49,3 +49,17 @@ def test_nothing_begins_after_it() -> None:
 def test_another_error_stays_itself() -> None:
     with pytest.raises(KeyError), deadline.stopping(lambda: None):
         raise KeyError
+
+
+def test_time_runs_short_before_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: 1000.0)
+    deadline.renew(40.0)
+    assert not deadline.nearly_over(0.25)
+    monkeypatch.setattr("time.monotonic", lambda: 1031.0)
+    assert deadline.nearly_over(0.25)
+    assert not deadline.nearly_over(0.1)
+
+
+def test_where_nobody_keeps_the_time_it_never_runs_short() -> None:
+    deadline.renew()
+    assert not deadline.nearly_over(0.99)

@@ -1,0 +1,109 @@
+"""What a gradient step of a model costs here: measured with a few steps, not guessed.
+
+The time of a small model's step is mostly that of its calls, so as many images are timed together
+as a glance allows. Memory is what the process holds before and after; where the system does not
+tell, nothing is predicted, and a step that fails for want of memory is taken in halves
+(`scanner.instruments.differentiable`).
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from scanner.instruments import runtime
+from scanner.instruments.differentiable import Differentiable, Floats
+from scanner.limits import Limits
+from scanner.settings import Device, Settings
+from scanner.values import frozen
+
+_GLANCE = 0.25  # seconds that the timed step may take, where one image takes less
+_PROBED = 4  # images of which the memory is measured
+# ONNX Runtime asks for memory in pieces that double.
+_PIECES = 2.0
+_SHARE = 0.75  # of the memory allowed: the rest is for what later detectors load
+_PAGE = 4096
+_DATA = 5  # field of /proc/self/statm: private writable pages, which the limit counts
+
+
+@frozen
+class Pace:
+    """What a gradient step costs.
+
+    Attributes:
+        seconds: For each of its images: of the processor, or of the clock on CUDA.
+        memory: Bytes for each of its images; None where that is not known, or next to nothing.
+        held: Bytes that the process held without them; None where that is not known.
+        most: Images that may be in one run, by the memory that is allowed; None for any number.
+    """
+
+    seconds: float
+    memory: int | None = None
+    held: int | None = None
+    most: int | None = None
+
+    def expected(self, images: int) -> int | None:
+        """Return the bytes that the process holds with so many images in a step."""
+        if self.held is None or self.memory is None:
+            return None
+        return self.held + self.memory * min(images, self.most or images)
+
+
+def threads(settings: Settings) -> int:
+    """Return by how much a search's clock is faster than the wall's: each thread has its own."""
+    on_cpu = runtime.resolve_device(settings.device) is Device.CPU
+    return max(1, settings.threads) if on_cpu else 1
+
+
+def clock(settings: Settings) -> Callable[[], float]:
+    """Return the clock of a search.
+
+    On the CPU it is processor time, so that a busy machine does not change a result; on CUDA, the
+    wall's.
+    """
+    on_cpu = runtime.resolve_device(settings.device) is Device.CPU
+    return time.process_time if on_cpu else time.monotonic
+
+
+def measured(model: Differentiable, images: Floats, settings: Settings) -> Pace:
+    """Time a step of one image, then one of more, and see what memory that takes.
+
+    Args:
+        model: The classifier.
+        images: Those of a search, (n, *shape).
+        settings: The device, and the memory that is allowed.
+    """
+    now, before = clock(settings), _held()
+    model.evaluate(images[:1], 0)  # the first run is slower
+    one = _timed(model, images[:1], now)
+    fixed = model.fixed_batch or 1
+    count = min(len(images), max(fixed, int(_GLANCE / max(one, 1e-9)), 1))
+    large = one * len(images) > _GLANCE
+    probed = min(_PROBED, len(images)) if large else count
+    seconds = _timed(model, images[: max(count, probed)], now) / max(count, probed)
+    after = _held()
+    if not large or before is None or after is None:
+        return Pace(seconds=seconds)
+    each = max(1, round(_PIECES * (after - before) / probed))
+    return Pace(
+        seconds=seconds, memory=each, held=before, most=_most(before, each, settings.limits)
+    )
+
+
+def _most(held: int, each: int, limits: Limits) -> int:
+    """Return how many images fit into the memory that is allowed; one, if none does."""
+    return max(1, int(_SHARE * limits.memory - held) // each)
+
+
+def _timed(model: Differentiable, images: Floats, now: Callable[[], float]) -> float:
+    start = now()
+    model.evaluate(images, 0)
+    return max(0.0, now() - start)
+
+
+def _held() -> int | None:
+    """Return how many bytes of private writable memory this process has."""
+    if sys.platform != "linux":
+        return None
+    fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    return int(fields[_DATA]) * _PAGE

@@ -1,0 +1,116 @@
+"""What a step costs is measured; memory bounds how many images run at once."""
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import triggered
+
+from scanner.errors import WorkerLimitError
+from scanner.graph.gradient.backward import Objective
+from scanner.instruments import pace, runtime
+from scanner.instruments.differentiable import Differentiable, Floats, differentiable
+from scanner.instruments.pace import Pace
+from scanner.limits import MIB, Limits
+from scanner.settings import Device, Settings
+
+IMAGES = np.random.default_rng(0).random((32, 1, 8, 8), dtype=np.float32)
+CPU = Settings(device=Device.CPU)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Differentiable:
+    return differentiable(
+        triggered.subject(triggered.classifier(), tmp_path), Objective.CROSS_ENTROPY
+    )
+
+
+def timed(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let each step take so many seconds, whatever its images."""
+    ticks = itertools.count()
+    monkeypatch.setattr("time.process_time", lambda: seconds * (next(ticks) // 2 + next(ticks) % 2))
+
+
+def test_a_quick_step_is_timed_on_all_images(
+    model: Differentiable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    evaluate = Differentiable.evaluate
+
+    def watched(self: Differentiable, images: Floats, target: int) -> object:
+        seen.append(len(images))
+        return evaluate(self, images, target)
+
+    monkeypatch.setattr(Differentiable, "evaluate", watched)
+    found = pace.measured(model, IMAGES, CPU)
+    assert seen == [1, 1, 32]
+    assert (found.most, found.memory) == (None, None), "what is small needs no limit"
+    assert found.expected(8) is None
+
+
+def test_a_slow_step_is_timed_on_few_images_and_its_memory_seen(
+    model: Differentiable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed(monkeypatch, 1.0)
+    held = iter([100 * MIB, 120 * MIB])
+    monkeypatch.setattr(pace, "_held", lambda: next(held))
+    settings = dataclasses.replace(CPU, limits=Limits(memory=200 * MIB))
+    found = pace.measured(model, IMAGES, settings)
+    assert found.memory == 2 * 20 * MIB // 4
+    assert found.held == 100 * MIB
+    assert found.most == 5, "three quarters of 200 MiB leave 50 for images of 10"
+    assert found.expected(4) == 140 * MIB
+    assert found.expected(32) == 150 * MIB, "more are not run at once"
+
+
+def test_one_image_runs_where_none_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pace._most(MIB, MIB, Limits(memory=MIB)) == 1
+    monkeypatch.setattr("sys.platform", "win32")
+    assert pace._held() is None
+
+
+def test_a_clock_of_threads() -> None:
+    assert pace.threads(dataclasses.replace(CPU, threads=4)) == 4
+    assert pace.threads(CPU) == 1
+    assert Pace(seconds=1.0).expected(1) is None
+
+
+@pytest.mark.parametrize("most", [None, 1, 5, 32, 100])
+def test_the_size_of_a_run_changes_no_more_than_rounding(
+    model: Differentiable, most: int | None
+) -> None:
+    whole = model.evaluate(IMAGES, 1)
+    for one, other in zip(
+        whole, dataclasses.replace(model, most=most).evaluate(IMAGES, 1), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_run_that_lacks_memory_is_made_in_halves(
+    model: Differentiable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, feed, sizes = model.evaluate(IMAGES, 1), runtime.Session.feed, list[int]()
+
+    def scarce(self: runtime.Session, feeds: dict[str, Floats], outputs: object) -> object:
+        count = len(feeds[model.image])
+        sizes.append(count)
+        if count > 8:
+            raise WorkerLimitError.memory(MIB)
+        return feed(self, feeds, outputs)  # type: ignore[arg-type] # passed on
+
+    monkeypatch.setattr(runtime.Session, "feed", scarce)
+    np.testing.assert_allclose(whole[2], model.evaluate(IMAGES, 1)[2], rtol=1e-5, atol=1e-6)
+    assert sizes == [32, 16, 8, 8, 8, 8]
+
+
+def test_one_image_that_lacks_memory_is_an_error(
+    model: Differentiable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scarce(*_: object) -> object:
+        raise WorkerLimitError.memory(MIB)
+
+    monkeypatch.setattr(runtime.Session, "feed", scarce)
+    with pytest.raises(WorkerLimitError):
+        model.evaluate(IMAGES[:2], 1)

@@ -1,0 +1,168 @@
+"""A search is as large as the time allows: fewer images, fewer classes, never classes in turn."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import triggered
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanner.detectors.mm_bd import MmBd
+from scanner.detectors.neural_cleanse import NeuralCleanse
+from scanner.instruments import stages
+from scanner.instruments.detector import Subject
+from scanner.instruments.pace import Pace
+from scanner.instruments.stages import LONGER, SHORT, SLACK, Demand, outlined
+from scanner.results import ByClass, Measurement, Stages
+from scanner.settings import Effort, Settings
+
+EFFORT = Effort(images=32, steps=100, restarts=1, seconds=60)
+CLASSES = 20
+
+
+def demand(classes: int = 10, images: int = 32, seconds: float = 60) -> Demand:
+    effort = dataclasses.replace(EFFORT, seconds=seconds)
+    return Demand(classes=classes, images=images, least=8, effort=effort)
+
+
+DEMANDS = st.builds(demand, st.integers(2, 2000), st.integers(1, 64), st.floats(1, 1000))
+
+
+@given(DEMANDS, st.floats(1e-7, 10))
+def test_a_search_fits_unless_a_single_class_does_not(wanted: Demand, each: float) -> None:
+    found = outlined(wanted, each)
+    assert 1 <= found.classes <= wanted.classes
+    assert min(wanted.least, wanted.images) <= found.images <= wanted.images
+    assert found.staged == ((found.images, found.classes) != (wanted.images, wanted.classes)) or (
+        found.staged and wanted.images <= wanted.least
+    )
+    allowed = wanted.effort.seconds * (LONGER if found.staged else SLACK)
+    if found.classes > 1:
+        assert found.seconds <= allowed * 1.0001
+    if found.classes < wanted.classes:
+        assert found.classes <= SHORT
+
+
+@given(DEMANDS, st.floats(1e-7, 10), st.floats(1, 100))
+def test_a_slower_machine_never_searches_more(wanted: Demand, each: float, times: float) -> None:
+    quick, slow = outlined(wanted, each), outlined(wanted, each * times)
+    assert slow.classes <= quick.classes
+    assert slow.staged >= quick.staged
+
+
+@pytest.mark.parametrize(
+    ("each", "classes", "images"),
+    [(1e-4, 10, 32), (0.0037, 10, 32), (0.0038, 10, 16), (0.0075, 10, 16), (0.0076, 6, 8),
+     (0.0115, 6, 8), (0.092, 2, 8), (1.0, 1, 8)],
+)  # fmt: skip
+def test_ten_classes_at_some_paces(each: float, classes: int, images: int) -> None:
+    found = outlined(demand(), each)
+    assert (found.classes, found.images) == (classes, images)
+
+
+def slow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let a step be so slow that little of a search fits; it is not, so nothing is cut short."""
+    monkeypatch.setattr("scanner.instruments.pace.measured", lambda *_: Pace(seconds=seconds))
+
+
+def profile(measurement: Measurement) -> ByClass:
+    assert measurement.by_class is not None
+    return measurement.by_class
+
+
+def classifier(tmp_path: Path, *, planted: bool = False, seed: int = 0) -> Subject:
+    folder = tmp_path / f"{planted}-{seed}"
+    folder.mkdir()
+    made = triggered.classifier(planted, classes=CLASSES, seed=seed)
+    return triggered.subject(made, folder)
+
+
+def test_what_stands_out_is_searched_with_as_many_controls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow(monkeypatch, 0.0125)
+    subject = classifier(tmp_path, planted=True)
+    measured = NeuralCleanse().measure(subject)
+    found = profile(measured).stages
+    assert found is not None
+    assert (len(found.foremost), len(found.controls), found.images) == (3, 3, 8)
+    assert triggered.TARGET in found.foremost
+    assert not {*found.foremost} & {*found.controls}
+    assert [row.class_id for row in profile(measured).rows] == list(found.classes)
+    assert measured.parameters["stages"] == [8, 3, 3]
+    assert measured.parameters["batch"] == 8
+    # The other search is about the same classes.
+    other = profile(MmBd().measure(subject)).stages
+    assert other is not None
+    assert other.foremost == found.foremost
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_a_reference_does_as_the_suspect_did(
+    follows: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow(monkeypatch, 0.0125)
+    suspect = NeuralCleanse().measure(classifier(tmp_path, planted=True))
+    slow(monkeypatch, 0.0)
+    reference = dataclasses.replace(classifier(tmp_path, seed=1), suspect=suspect, follows=follows)
+    measured = NeuralCleanse().measure(reference)
+    own, theirs = profile(suspect).stages, profile(measured).stages
+    assert own is not None
+    assert theirs is not None
+    assert measured.parameters["stages"] == suspect.parameters["stages"]
+    assert (own.classes == theirs.classes) == follows
+    assert {row.class_id for row in profile(measured).rows} == {*theirs.classes}
+
+
+def test_a_reference_of_a_whole_search_is_searched_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suspect = MmBd().measure(classifier(tmp_path, planted=True))
+    slow(monkeypatch, 1.0)
+    reference = dataclasses.replace(classifier(tmp_path, seed=1), suspect=suspect)
+    found = MmBd().measure(reference)
+    assert profile(found).stages is None
+    assert "stages" not in found.parameters
+    assert found.parameters.keys() == suspect.parameters.keys()
+
+
+def test_who_names_classes_has_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow(monkeypatch, 0.05)
+    named = dataclasses.replace(triggered.QUICK, classes=(2, 5))
+    subject = dataclasses.replace(classifier(tmp_path), settings=named)
+    measured = NeuralCleanse().measure(subject)
+    assert profile(measured).stages == Stages(images=8)
+    assert [row.class_id for row in profile(measured).rows] == [2, 5]
+
+
+def test_the_plan_is_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow(monkeypatch, 0.0125)
+    subject = classifier(tmp_path, planted=True)
+    ranking, search = NeuralCleanse().plan(subject)
+    assert ranking.does.startswith("rank all classes without a search")
+    assert (ranking.classes, search.classes, search.images, search.steps) == (CLASSES, 6, 8, 100)
+    assert search.does == "search the 3 that stand out, and 3 drawn at random"
+    assert search.seconds == pytest.approx(6 * 100 * 8 * 0.0125)
+    (other,) = MmBd().plan(subject)
+    assert other.does.startswith("search the 3 that stand out"), "it is ranked once"
+
+
+def test_the_plan_of_a_small_model(tmp_path: Path) -> None:
+    (search,) = NeuralCleanse().plan(classifier(tmp_path))
+    assert (search.does, search.classes, search.images) == ("search all classes", CLASSES, 32)
+    assert search.memory is None
+
+
+def test_threads_have_time_of_their_own() -> None:
+    one, two = (
+        stages.demanded(
+            Subject(model=None, settings=Settings(threads=n, classes=(0,))),  # type: ignore[arg-type] # not looked at
+            type("Model", (), {"classes": 3})(),
+            4,
+            EFFORT,
+            1,
+        )
+        for n in (1, 2)
+    )
+    assert 2 * one.effort.seconds == two.effort.seconds

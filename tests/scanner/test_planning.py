@@ -1,0 +1,58 @@
+"""A plan says what would run and what would be skipped; nothing is searched for it."""
+
+import dataclasses
+from pathlib import Path
+
+import models
+import pytest
+import triggered
+from onnx import TensorProto, helper
+
+from scanner import planning
+from scanner.detectors import load
+from scanner.instruments import class_search
+from scanner.modelfile.model import open_model
+from scanner.results import ScanPlan
+from scanner.settings import Settings
+
+
+def planned(tmp_path: Path, *rules: str, settings: Settings = triggered.QUICK) -> ScanPlan:
+    path = models.save(triggered.classifier(planted=True), tmp_path / "m.onnx")
+    chosen = dataclasses.replace(settings, input_range=(0.0, 1.0), threads=1)
+    return planning.plan(open_model(path), chosen, load(rules))
+
+
+def test_what_reads_what_shows_noise_and_what_searches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(class_search, "contest", lambda *_: pytest.fail("it is searched"))
+    plan = planned(tmp_path)
+    reading, showing, *searches = plan.stages
+    assert "integrity" in reading.rules
+    assert reading.seconds is None
+    assert {"head", "layerwise"} <= {*showing.rules}
+    assert showing.images == triggered.QUICK.images
+    assert [s.rules for s in searches] == [("neural_cleanse",), ("mm_bd",)]
+    assert all((s.seconds or 0) > 0 for s in searches)
+    assert (plan.classes, plan.threads, plan.deadline, plan.skips) == (4, 1, 600.0, ())
+
+
+def test_only_what_is_asked_for(tmp_path: Path) -> None:
+    assert [s.rules for s in planned(tmp_path, "mm_bd").stages] == [("mm_bd",)]
+
+
+def test_what_cannot_be_searched_is_said(tmp_path: Path) -> None:
+    named = dataclasses.replace(triggered.QUICK, classes=(9,))
+    plan = planned(tmp_path, "neural_cleanse", settings=named)
+    assert plan.stages == ()
+    assert plan.skips[0].startswith("neural_cleanse: there is no class 9")
+
+
+def test_a_model_that_takes_no_image_is_read_only(tmp_path: Path) -> None:
+    node = helper.make_node("Cast", ["image"], ["logits"], to=TensorProto.FLOAT)
+    made = models.build([node], {}, input_type=TensorProto.INT64, input_shape=("N", 4))
+    path = models.save(made, tmp_path / "m.onnx")
+    plan = planning.plan(open_model(path), Settings(threads=1), load([]))
+    assert [stage.does for stage in plan.stages] == ["read the file and its graph"]
+    assert "takes int64 values" in plan.skips[0]
+    assert plan.classes is None
