@@ -19,7 +19,7 @@ def test_a_table_and_what_it_means(tmp_path: Path) -> None:
     run = scan(saved(tmp_path, planted=True), "-r", saved(tmp_path, "r.onnx"), "--explain-plan")
     assert run.returncode == 0, run.stderr
     told = said(run)
-    assert "search all classes" in told
+    assert "search all" in told
     assert "4 classes, 1 thread" in told
     assert "the reference takes about as long again" in told
     assert "suspicious" not in told

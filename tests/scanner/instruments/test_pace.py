@@ -45,7 +45,7 @@ def test_a_quick_step_is_timed_on_all_images(
 
     monkeypatch.setattr(Differentiable, "evaluate", watched)
     found = pace.measured(model, IMAGES, CPU)
-    assert seen == [1, 1, 32]
+    assert [count for count, _ in itertools.groupby(seen)] == [1, 32]
     assert (found.most, found.memory) == (None, None), "what is small needs no limit"
     assert found.expected(8) is None
 
