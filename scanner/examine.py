@@ -59,6 +59,7 @@ from scanner.sandbox import confinement, linux
 from scanner.sandbox.endpoint import Progress
 from scanner.settings import Device, Settings
 
+_COPIES = 64  # so many times a model's size a scan may hold, if it keeps what it has freed
 _DISTRIBUTION = "overactivation"
 _PACKAGES = ("overactivation", "scanner", "trainers")  # the import names that it owns
 
@@ -307,8 +308,8 @@ def _is_this(distribution: str) -> bool:
 
 def _open(source: Source, limits: Limits) -> Model:
     model = open_model(Path(source.path), source.name, limits)
-    if model.size >= runtime.LARGE and sys.platform == "linux":
-        # Of a large graph, several are made by and by, each of which leaves as much behind.
+    if _COPIES * model.size > limits.memory and sys.platform == "linux":
+        # Of a graph, several are made by and by, each of which leaves as much behind.
         linux.return_freed_blocks()
     return model
 
