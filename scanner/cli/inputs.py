@@ -46,6 +46,11 @@ def inputs(model: _Model, inputs: _Inputs, chosen: InputOptions) -> None:
         raise UsageError(
             f"the format {unable!r} does not show inputs", remedy=f"choose one of {able}"
         )
+    if folder := next((t.path for t in wanted if t.folder and t.path is not None), None):
+        raise UsageError(
+            f"the inputs of a model make one page, and {str(folder)!r} is to be a folder",
+            remedy=f"name a file in it, such as {str(folder / 'inputs.html')!r}",
+        )
     try:
         code = _screened(model, inputs, chosen, wanted)
     except (GraphError, UnsupportedModelError, TooFewImagesError) as error:

@@ -87,6 +87,11 @@ def test_a_folder_and_one_picture(folder: Path) -> None:
             "choose one of table, json, jsonl, sarif, markdown, html",
         ),
         (
+            ("model.onnx", "mixed.npz", "clean.npz", "--format", "html=pages/"),
+            2,
+            "pages/inputs.html",
+        ),
+        (
             ("model.onnx", "mixed.npz", "clean.npz", "--triggers", "clean.npz"),
             2,
             "name a file that the format 'json' or 'jsonl' wrote",
