@@ -117,8 +117,8 @@ class InputOptions(PrintOptions):
             OUTPUT,
             "--format",
             metavar="NAME[=FILE]",
-            help="Write this report: table, json, jsonl, sarif, markdown, html. Repeatable, each with a "
-            "file.",
+            help="Write this report: table, json, jsonl, sarif, markdown, html. Repeatable, each "
+            "with a file.",
             callback=formats,
             autocompletion=format_names,
         ),
