@@ -68,13 +68,17 @@ def clock(settings: Settings) -> Callable[[], float]:
     return time.process_time if on_cpu else time.monotonic
 
 
-def measured(model: Differentiable, images: Floats, settings: Settings) -> Pace:
+def measured(
+    model: Differentiable, images: Floats, settings: Settings, *, told: bool = False
+) -> Pace:
     """Time a step of one image, then one of more, and see what memory that takes.
 
     Args:
         model: The classifier.
         images: Those of a search, (n, *shape).
         settings: The device, and the memory that is allowed.
+        told: Whether a person reads it: a step that is over before the clock ticks is then timed
+            several times. To choose a search it need only be known as short.
     """
     now, before = clock(settings), _held()
     model.evaluate(images[:1], 0)  # the first run is slower
@@ -83,7 +87,8 @@ def measured(model: Differentiable, images: Floats, settings: Settings) -> Pace:
     count = min(len(images), max(fixed, int(_GLANCE / max(one, 1e-9)), 1))
     large = one * len(images) > _GLANCE
     probed = min(_PROBED, len(images)) if large else count
-    seconds = _timed(model, images[: max(count, probed)], now) / max(count, probed)
+    size = max(count, probed)
+    seconds = _timed(model, images[:size], now, most=_REPEATS if told else 1) / size
     after = _held()
     if not large or before is None or after is None:
         return Pace(seconds=seconds)
@@ -98,9 +103,10 @@ def _most(held: int, each: int, limits: Limits) -> int:
     return max(1, int(_SHARE * limits.memory - held) // each)
 
 
-def _timed(model: Differentiable, images: Floats, now: Callable[[], float]) -> float:
+def _timed(model: Differentiable, images: Floats, now: Callable[[], float], most: int = 1) -> float:
+    """Return the seconds of a step, the mean of up to `most` until the clock has moved."""
     start, runs = now(), 0
-    while not runs or (runs < _REPEATS and now() - start < _TICKS):
+    while not runs or (runs < most and now() - start < _TICKS):
         model.evaluate(images, 0)
         runs += 1
     return max(0.0, now() - start) / runs

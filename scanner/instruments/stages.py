@@ -189,7 +189,7 @@ def planned(
     Raises:
         UnsupportedModelError: The gradient is not a number.
     """
-    measured = pace.measured(model, images[: demand.images], subject.settings)
+    measured = pace.measured(model, images[: demand.images], subject.settings, told=True)
     outline, threads = outlined(demand, measured.seconds), pace.threads(subject.settings)
     search = PlannedStage(
         rules=(rule,),

@@ -15,6 +15,8 @@ from scanner.modelfile.domains import STANDARD_DOMAINS
 _MOST_TURNS = 32
 _MOST_NODES = 4096
 """Nodes that are written out; bodies within bodies multiply."""
+_MOST_BYTES = 64 << 20
+"""Bytes that all turns of a loop may take: each has the body's weights once more."""
 _LEAST_OPSET = 13  # from which on Unsqueeze takes its axes as an input
 _BODIES = 4  # bodies within one another that are written out
 
@@ -50,7 +52,12 @@ def _unroll(model: onnx.ModelProto) -> bool:
         known = _is_loop(node) and _is_whole(node, attribute(node, "body"))
         turns = _turns(node, uses, facts, model.graph) if known else None
         body = attribute(node, "body") if turns is not None else None
-        if turns is None or body is None or turns * len(body.node) + len(nodes) > _MOST_NODES:
+        if (
+            turns is None
+            or body is None
+            or turns * len(body.node) + len(nodes) > _MOST_NODES
+            or turns * body.ByteSize() > _MOST_BYTES
+        ):
             nodes.append(node)
             continue
         found = True

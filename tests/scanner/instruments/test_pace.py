@@ -45,7 +45,7 @@ def test_a_quick_step_is_timed_on_all_images(
 
     monkeypatch.setattr(Differentiable, "evaluate", watched)
     found = pace.measured(model, IMAGES, CPU)
-    assert [count for count, _ in itertools.groupby(seen)] == [1, 32]
+    assert seen == [1, 1, 32]
     assert (found.most, found.memory) == (None, None), "what is small needs no limit"
     assert found.expected(8) is None
 
@@ -114,3 +114,19 @@ def test_one_image_that_lacks_memory_is_an_error(
     monkeypatch.setattr(runtime.Session, "feed", scarce)
     with pytest.raises(WorkerLimitError):
         model.evaluate(IMAGES[:2], 1)
+
+
+def test_what_a_person_reads_is_timed_until_the_clock_has_moved(
+    model: Differentiable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = 0
+
+    def counted(*_: object) -> None:
+        nonlocal runs
+        runs += 1
+
+    monkeypatch.setattr(Differentiable, "evaluate", counted)
+    monkeypatch.setattr("time.process_time", lambda: 0.01 * (runs // 10))
+    assert pace.measured(model, IMAGES, CPU).seconds == 0, "shorter than a tick"
+    runs = 0
+    assert pace.measured(model, IMAGES, CPU, told=True).seconds > 0

@@ -63,7 +63,7 @@ def test_ten_classes_at_some_paces(each: float, classes: int, images: int) -> No
 
 def slow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Let a step be so slow that little of a search fits; it is not, so nothing is cut short."""
-    monkeypatch.setattr("scanner.instruments.pace.measured", lambda *_: Pace(seconds=seconds))
+    monkeypatch.setattr("scanner.instruments.pace.measured", lambda *_, **__: Pace(seconds=seconds))
 
 
 def profile(measurement: Measurement) -> ByClass:

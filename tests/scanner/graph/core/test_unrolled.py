@@ -165,3 +165,11 @@ def test_a_loop_that_contradicts_its_body_stays(proto: onnx.ModelProto, part: st
     body = next(a.g for a in broken.graph.node[-1].attribute if a.name == "body")
     del getattr(body, part)[-1]
     assert operators(unrolled(broken)) & {"Loop", "Scan"}
+
+
+def test_a_loop_whose_turns_would_take_too_much_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every turn holds the body's weights once more."""
+    loop = scanning()
+    assert "Scan" not in operators(unrolled(loop))
+    monkeypatch.setattr("scanner.graph.core.unrolled._MOST_BYTES", 100)
+    assert "Scan" in operators(unrolled(loop))
