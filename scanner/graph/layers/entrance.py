@@ -81,19 +81,32 @@ class _Walk:
         self._factor: Numbers = np.ones(1)
         self._shift: Numbers = np.zeros(1)
         self._limits: tuple[float, float] | None = None
+        self._seen: set[str] = set()
 
     def result(self) -> Entrance:
-        for _ in range(_LONGEST):
-            node = self._next()
-            if node is None:
-                break
+        """Return the way to the layer of most channels: what else reads the input is no network."""
+        ends = list(self._ends(_LONGEST))
+        return max(ends, key=lambda e: 0 if e.weights is None else len(e.weights))
+
+    def _ends(self, steps: int) -> Iterator[Entrance]:
+        """Yield where the ways from here end: at a layer, or at what cannot be followed.
+
+        Of several readers each is followed, since a second one would hide the network.
+        """
+        nodes = [n for n in self._nodes.get(self._at, []) if not self._seen.intersection(n.output)]
+        if len(nodes) != 1 or not steps:
+            yield self._entrance(None, None)
+        here = self._at, self._factor, self._shift, self._limits
+        for node in nodes if steps else ():
+            self._at, self._factor, self._shift, self._limits = here
             if node.op_type in _LINEAR:
-                weights, bias = self._layer(node)
-                return self._entrance(weights, bias)
-            if not self._passes(node):
-                break
-            self._at = node.output[0]
-        return self._entrance(None, None)
+                yield self._entrance(*self._layer(node))
+            elif self._passes(node):
+                self._at = node.output[0]
+                self._seen.add(self._at)
+                yield from self._ends(steps - 1)
+            else:
+                yield self._entrance(None, None)
 
     def _entrance(self, weights: Numbers | None, bias: Numbers | None) -> Entrance:
         usable = np.isfinite(self._factor).all() and np.all(self._factor != 0)
@@ -106,13 +119,6 @@ class _Walk:
             weights=weights,
             bias=bias,
         )
-
-    def _next(self) -> Any:
-        """Return who reads the value; of several, the first layer among them."""
-        nodes = self._nodes.get(self._at, [])
-        if len(nodes) == 1:
-            return nodes[0]
-        return next((node for node in nodes if node.op_type in _LINEAR), None)
 
     def _passes(self, node: Any) -> bool:
         """Take a node's step, if it is one that keeps or scales the values."""
