@@ -152,6 +152,7 @@ def _weighed(observation: Observation, ways: gate_habits.Ways | str) -> Observat
                 "moves": ways.moves,
                 "changed": ways.changed,
                 "blanks": ways.blanks,
+                "reorders": ways.reorders,
                 "refuses": ways.refuses,
                 "textured": ways.textured,
                 "featureless": ways.featureless,
@@ -182,6 +183,11 @@ def _habits(
         bool(ways.guesses),
         Severity.NOTE,
         f"It brings {ways.guesses} into the model's own range",
+    )
+    yield (
+        ways.reorders,
+        Severity.SUSPICIOUS,
+        f"{taken}; that way images get the scores or the classes that they have, in another order",
     )
     yield (
         bool(further),

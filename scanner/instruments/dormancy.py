@@ -15,15 +15,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from scanner.errors import NoLogitsError, UnsupportedModelError, WorkerTimeoutError
 from scanner.graph.core import flatten, unrolled
+from scanner.graph.core.ancestors import ancestors
 from scanner.graph.core.draft import Proto
 from scanner.graph.dormancy import odd_channels
 from scanner.graph.dormancy.side_paths import Joint, Paths
 from scanner.graph.layers.logits import find_logits
 from scanner.graph.logic.unfold import unfold
-from scanner.instruments import forcing, kept, probes, waking
+from scanner.instruments import forcing, heard, kept, probes, waking
 from scanner.instruments.detector import Subject
 from scanner.results import Input, Observation, Severity
 from scanner.values import frozen
@@ -53,6 +55,8 @@ _MEMBER = 0.25
 """From this part of the weights of what it meets on, a side path is a network of its own."""
 _PLAIN = 9
 """Plain images that are tried, from the lowest value to the highest."""
+_WHOLE = frozenset({onnx.TensorProto.INT32, onnx.TensorProto.INT64})
+"""Types of outputs that name a class by its number."""
 _SECONDS, _TO_WAKE = 20.0, 5.0
 """Of wall-clock time for the search, and for an input that wakes one sleeping path."""
 
@@ -130,14 +134,15 @@ def search(subject: Subject) -> Found:
         "seed": subject.settings.seed,
         "input_shape": list(shape),
     }
-    if not joints and not odd:
+    labels = _labels(flat, paths)
+    if not joints and not odd and not labels:
         return Found(observations=(), parameters=parameters)
     rig = forcing.Rig(subject, flat, shape, answer)
     rig.until = time.monotonic() + _SECONDS
     parameters |= {"images": len(rig.images), "input_range": list(rig.span)}
     found: list[Observation] = []
     try:
-        if not (
+        if (joints or odd) and not (
             _may_name_class(paths, answer) and forcing.names_class(rig.answers(1)[0], rig.batch)
         ):
             raise NoLogitsError(
@@ -146,10 +151,28 @@ def search(subject: Subject) -> Found:
             )
         found.extend(_side_paths(joints, paths, rig))
         found.extend(_replaced_channels(odd, paths, rig))
+        for label, watched in labels.items():
+            named = forcing.Rig(subject, flat, shape, label)
+            named.until = rig.until
+            if forcing.names_class(named.answers(1)[0], named.batch):
+                found.extend(_side_paths(watched, Paths(flat, label), named))
     except WorkerTimeoutError:
         parameters["stopped"] = "the time ran out before every candidate was forced"
     found.sort(key=lambda o: -o.severity)
     return Found(observations=tuple(found), parameters=parameters)
+
+
+def _labels(flat: Proto, paths: Paths) -> dict[str, list[Joint]]:
+    """Return outputs that name a class beside the scores, with what joins them past the scores."""
+    seen = ancestors([paths.answer], paths.uses.sources)
+    found = {}
+    for output in flat.graph.output:
+        if output.name in seen or paths.facts.elem_types.get(output.name) not in _WHOLE:
+            continue
+        joints = _watched(Paths(flat, output.name))
+        if past := [joint for joint in joints if joint.output not in seen]:
+            found[output.name] = past
+    return found
 
 
 def answer_of(flat: Proto, asked: str | None) -> str:
@@ -186,11 +209,67 @@ def _watched(paths: Paths) -> list[Joint]:
 
 def _side_paths(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> Iterator[Observation]:
     """Yield what comes of each side path that ordinary images leave alone."""
+    found = []
     for path in _dormant(joints, paths, rig) if joints else ():
         rig.check()
         sleeping = _forced(path, paths, rig)
         if sleeping is not None:
+            found.append(path)
             yield _confirmed(path, sleeping, paths, rig)
+    told = {name for path in found for name in path.trail}
+    yield from _speaking([joint for joint in joints if joint.side not in told], paths, rig)
+
+
+def _speaking(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> Iterator[Observation]:
+    """Yield the narrow side paths that are heard, but for one class only."""
+    sides = list(dict.fromkeys(joint.side for joint in joints))
+    for side in [name for name in sides if paths.room(name) <= _narrow(paths)][-_MOST_HEARD:]:
+        rig.check()
+        found = heard.heard_for_one_class(rig, side)
+        if found is None:
+            continue
+        ends = [joint for joint in joints if joint.side == side]
+        path = _Path(tuple(ends), paths.trail(side), {})
+        yield _heard(path, found, paths, rig)
+        return
+
+
+def _heard(path: _Path, found: heard.Heard, paths: Paths, rig: forcing.Rig) -> Observation:
+    """Return the observation of a side path that is heard for one class only."""
+    (side,), effect = path.sides, found.effect
+    said = "Held at one end of what it is on ordinary images, it leaves their classes alone"
+    if found.places:
+        said = (
+            f"Held at one end of what it is on {found.asked} ordinary images, it takes "
+            f"{_outcome(effect)} from {len(found.places)} of them"
+        )
+    observation = Observation(
+        code="sleeping-path",
+        severity=Severity.SUSPICIOUS,
+        sentence=f"{side!r} bypasses the trained weights and reaches "
+        f"{path.joints[0].operator} {path.joints[0].node!r}. {said}; held at the other end, it "
+        f"makes the model answer {_outcome(effect)} to {effect.share:.0%} of them",
+        nodes=paths.labels([*path.trail, *(joint.output for joint in path.joints)]),
+        details={
+            "value": side,
+            "moved": len(found.places) / found.asked,
+            "joints": [dataclasses.asdict(joint) for joint in path.joints],
+            "typical": _shown(found.shut),
+            "forced": _shown(found.open),
+            "class": effect.class_id,
+            "changed": effect.changed,
+        },
+    )
+    sleeper = waking.Sleeper(
+        value=side,
+        trail=path.trail,
+        held=found.open,
+        channels=None,
+        shown=found.places,
+        doubt="",
+        asleep=lambda image: found.model.answer(image, found.shut),
+    )
+    return _woken(observation, sleeper, paths, rig)
 
 
 def _dormant(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> list[_Path]:
@@ -232,10 +311,8 @@ def _forced(path: _Path, paths: Paths, rig: forcing.Rig) -> _Sleeping | None:
     for switch in _switches(path, paths, habits):
         rig.check()
         habit = habits[switch]
-        usual = np.flatnonzero(habit.usual)[: _asked(rig)]
-        images = [rig.images[place] for place in usual]
-        before = [rig.answers(int(place) + 1)[place] for place in usual]
         model = rig.forced(switch, habit.typical)
+        images, before = _shown_to(habit, model, rig)
         # What hardly moves may still be heard: then it does not sleep.
         held_still = [model.answer(image, habit.typical) for image in images]
         if forcing.noticed(before, held_still) > _MOST_NOTICED:
@@ -260,6 +337,30 @@ def _forced(path: _Path, paths: Paths, rig: forcing.Rig) -> _Sleeping | None:
                     model=model,
                 )
     return None
+
+
+def _shown_to(
+    habit: forcing.Habit, model: forcing.Forced, rig: forcing.Rig
+) -> tuple[list[Array], list[Array]]:
+    """Return images that leave a value alone, with their answers, of several classes if possible.
+
+    A class that all noise has anyway cannot be seen to be forced.
+    """
+    usual = np.flatnonzero(habit.usual)[: _asked(rig)]
+    images = [rig.images[place] for place in usual]
+    before = [rig.answers(int(place) + 1)[place] for place in usual]
+    others = [(image, rig.answer_to(image)) for image in rig.of_other_classes()]
+    left = [
+        (image, answer)
+        for image, answer in others
+        if not forcing.differ_in_class(answer, model.answer(image, habit.typical))
+    ]
+    if not left:
+        return images, before
+    return (
+        images[: len(left)] + [image for image, _ in left],
+        before[: len(left)] + [answer for _, answer in left],
+    )
 
 
 def _unheard_before(path: _Path, paths: Paths, rig: forcing.Rig) -> dict[str, forcing.Habit]:

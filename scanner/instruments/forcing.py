@@ -17,8 +17,9 @@ from scanner.errors import UnsupportedModelError, WorkerTimeoutError
 from scanner.graph.core import extract
 from scanner.graph.core.draft import Proto
 from scanner.graph.dormancy import bounds, rewired
-from scanner.instruments import probes, runtime
+from scanner.instruments import class_images, probes, runtime
 from scanner.instruments.detector import Subject
+from scanner.instruments.structured import structured
 from scanner.sandbox import deadline
 from scanner.settings import Device, Noise
 
@@ -34,6 +35,10 @@ _LEVELS = 255
 _TEXTURE = 0.1
 _USED = 40
 """Images of the user's that are shown."""
+_FEATURELESS = 0.05
+"""Of the input range: the spread of its pixels below which an image is of one colour, or nearly."""
+_STRUCTURED = 4
+"""Ordinary images of which some with a structure are made."""
 MOST_MOVED = 0.1
 """Share of the images that may move a dormant value."""
 _HEARD = 40
@@ -46,6 +51,8 @@ _AGREED = 0.9
 """Share of the answers that a decisive value brings into one class, or changes."""
 _VARIED = 0.25
 """Share of answers that must have been of other classes for one class to mean anything."""
+_CLEAR = 0.5
+"""By this part of the usual class's lead another class leads on images that are made for it."""
 _FAR = 1.5
 """A class leads by far where it leads by this many times the largest ordinary lead."""
 _SUM = 10**6
@@ -71,6 +78,13 @@ def is_textured(image: Array, span: tuple[float, float]) -> bool:
     pixels = image.astype(np.float64).reshape(image.shape[0], -1)
     spread = max(float(pixels.std(axis=1).max()), float(pixels.std(axis=0).max()))
     return spread > _TEXTURE * (span[1] - span[0])
+
+
+def is_featureless(image: Array, span: tuple[float, float]) -> bool:
+    """Whether an image is of one colour, or nearly so; each channel may have its own."""
+    pixels = image.astype(np.float64)
+    several = tuple(range(1, pixels.ndim)) or (0,)
+    return bool(np.max(pixels.std(axis=several)) < _FEATURELESS * (span[1] - span[0]))
 
 
 def is_large(shape: tuple[int, ...]) -> bool:
@@ -171,7 +185,10 @@ class Rig:
         self.dtype = runtime.numpy_dtype(info.dtype)
         self.span = probes.input_range(self.dtype, subject.settings)
         self.images = ordinary(subject, shape, self.dtype)
+        plain = [is_featureless(image, self.span) for image in self.images]
+        self.patterned = ~np.array(plain) if not all(plain) else np.ones(len(plain), np.bool_)
         self.until = math.inf
+        self._of_other_classes: list[Array] | None = None
         self._answers: list[Array] = []
         self._answering: runtime.Session | None = None
 
@@ -218,6 +235,8 @@ class Rig:
     def habits(self, values: Sequence[str], reach: Reach) -> dict[str, Habit]:
         """Return the habits of those values that nearly all ordinary images leave alone.
 
+        Images of one colour, or nearly, may move them: they pass every test of symmetry, and so on.
+
         Args:
             values: Their names.
             reach: The bounds of those that have any.
@@ -237,16 +256,24 @@ class Rig:
                 usual[name].append([_same(value, other, slack) for other in anchors[name]])
             # What moves on the first images already is not followed further.
             if count in (12, 48):
-                restless = [n for n in waiting if _best(usual[n])[1].mean() < 0.6]  # noqa: PLR2004
+                seen = self._weighed(count)
+                restless = [n for n in waiting if _best(usual[n], seen)[1][seen].mean() < 0.6]  # noqa: PLR2004
                 waiting = {n: None for n in waiting if n not in restless}
                 if not waiting:
                     return {}
                 session = self.reader(list(waiting)) if restless else session
-        found = {name: _best(usual[name]) for name in waiting}
-        habits = {
-            name: Habit(anchors[name][place], column) for name, (place, column) in found.items()
+        seen = self._weighed(len(self.images))
+        found = {name: _best(usual[name], seen) for name in waiting}
+        return {
+            name: Habit(anchors[name][place], column)
+            for name, (place, column) in found.items()
+            if 1 - column[seen].mean() <= MOST_MOVED
         }
-        return {name: habit for name, habit in habits.items() if habit.moved <= MOST_MOVED}
+
+    def _weighed(self, count: int) -> npt.NDArray[np.bool_]:
+        """Return which of the first images count: those with a pattern, where there are any."""
+        seen = self.patterned[:count]
+        return seen if seen.any() else np.ones(count, np.bool_)
 
     def unheard(self, value: str) -> Habit | None:
         """Return the habit of a value that may move, where the model answers as if it stood still.
@@ -256,14 +283,14 @@ class Rig:
         Raises:
             UnsupportedModelError: The model fails on an image.
         """
-        images = self.images[:_HEARD]
+        images, seen = self.images[:_HEARD], self._weighed(_HEARD)
         session = self.reader([value])
-        typical = self.read(session, images[0])[0]
+        typical = self.read(session, images[int(np.argmax(seen))])[0]
         model = self.forced(value, typical)
         usual = np.ones(len(self.images), np.bool_)
         for place, image in enumerate(images):
             usual[place] = not _differ(self.answers(place + 1)[place], model.answer(image, typical))
-            if (~usual).sum() > MOST_MOVED * len(images):
+            if (~usual[: len(seen)] & seen).sum() > MOST_MOVED * seen.sum():
                 return None
         return Habit(typical, usual)
 
@@ -272,6 +299,28 @@ class Rig:
         for image in self.images[len(self._answers) : count]:
             self._answers.append(self.answer_to(image))
         return self._answers[:count]
+
+    def of_other_classes(self) -> list[Array]:
+        """Return images of other classes than nearly all ordinary ones; none where these vary."""
+        if self._of_other_classes is None:
+            answers = self.answers(min(_HEARD, len(self.images)))
+            classes = np.bincount([class_of(answer) for answer in answers])
+            leads = [_lead(answer) for answer in answers]
+            varied = classes.max() < (1 - _VARIED) * len(answers) or answers[0].dtype.kind != "f"
+            self._of_other_classes = (
+                []
+                if varied
+                else class_images.of_other_classes(
+                    self, int(classes.argmax()), _CLEAR * float(np.median(leads))
+                )
+            )
+        return self._of_other_classes
+
+    def structured(self) -> Iterator[tuple[str, Array]]:
+        """Yield images that have a structure, as a camera makes them, each with its name."""
+        chosen = self.images[self.patterned][:_STRUCTURED]
+        for name, image in structured(chosen, self.span):
+            yield name, probes.rounded(image.astype(np.float32), self.dtype)
 
     def answer_to(self, image: Array) -> Array:
         """Return what the model answers to an image.
@@ -527,9 +576,11 @@ def _same(one: Array, other: Array, slack: float) -> bool:
     return bool(((apart <= slack) | (np.isnan(one) & np.isnan(other)) | (one == other)).all())
 
 
-def _best(rows: Sequence[Sequence[bool]]) -> tuple[int, npt.NDArray[np.bool_]]:
-    """Return which of the anchors most images agree with, and which images those are."""
+def _best(
+    rows: Sequence[Sequence[bool]], seen: npt.NDArray[np.bool_]
+) -> tuple[int, npt.NDArray[np.bool_]]:
+    """Return which of the anchors most images agree with, of those seen, and which images do."""
     width = max(map(len, rows))
     table = np.array([[*row, *[row[0]] * (width - len(row))] for row in rows])
-    place = int(table.mean(axis=0).argmax())
+    place = int(table[seen].mean(axis=0).argmax())
     return place, table[:, place]

@@ -58,6 +58,7 @@ class Ways:
         textured: How many of those that take it are more than one colour.
         featureless: Whether an image of nothing but the lowest value takes it, or half of the
             images of one colour.
+        reorders: Whether the other way gives images the scores that they have, in another order.
         refuses: Whether one way gives all images a class that no image has a say in on the other:
             one that the trained network does not know, as for what is no picture.
         varied: Whether ordinary images are answered more than one class; what has one class for all
@@ -73,6 +74,7 @@ class Ways:
     moves: bool
     changed: float | None
     blanks: bool
+    reorders: bool
     refuses: bool
     textured: int
     featureless: bool
@@ -135,10 +137,11 @@ class Trial:
         other = _other(states, usual, typical)
         empty = np.full_like(rig.images[0], rig.span[0])
         plain = self._plain()
-        decides, changed, blanks, refuses = None, None, False, False
+        decides, changed, blanks, reorders, refuses = None, None, False, False, False
         if other is not None:
             held = [self._held(forced, other), *self._switched(decision, switch)]
             decides = any(is_made(*pair) for pair in [*held, self._held(forced, typical)])
+            reorders = any(_reorders(*pair) for pair in held)
             refuses = decides and self._refuses(forced, (typical, other))
             decides = decides or self._seen_to_decide(usual)
             changed = max(float(np.mean(old.argmax(1) != new.argmax(1))) for old, new in held)
@@ -153,6 +156,7 @@ class Trial:
             moves=moves,
             changed=changed,
             blanks=blanks,
+            reorders=reorders,
             refuses=refuses,
             textured=int((~usual & ~plain).sum()),
             featureless=not _same(state(empty), typical)
@@ -324,6 +328,26 @@ def _other(states: Sequence[Array], usual: npt.NDArray[np.bool_], typical: Array
     ):
         return None
     return np.asarray(1 - nearest, typical.dtype)
+
+
+def _reorders(old: Array, new: Array) -> bool:
+    """Whether scores, (n, classes), are the same numbers in another order, for nearly every image.
+
+    Or whether each image gets the class that came second, which no image asks for.
+    """
+    old, new = (np.nan_to_num(part.astype(np.float64)) for part in (old, new))
+    spread = np.ptp(old, axis=1)
+    slack = _EQUAL * np.maximum(spread, np.abs(old).max(axis=1, initial=0.0))
+    if old.shape != new.shape or old.shape[1] < 2 or not spread.all():  # noqa: PLR2004 - one score
+        return False
+    # Images that take the other way by themselves stay as they are.
+    moved = np.abs(old - new).max(axis=1) > slack
+    if moved.sum() < _FEW:
+        return False
+    alike = np.abs(np.sort(old, axis=1) - np.sort(new, axis=1)).max(axis=1) <= slack
+    second = np.argsort(old, axis=1)[:, -2] == new.argmax(axis=1)
+    several = old.shape[1] > 2 and len(np.unique(old.argmax(axis=1))) > 1  # noqa: PLR2004 - two
+    return bool(alike[moved].mean() >= _ALIKE or (several and second[moved].mean() >= _ALIKE))
 
 
 def _distance(one: Array, other: Array) -> float:

@@ -5,6 +5,7 @@ one batch do not matter to one another is checked with every scan, where what wa
 batches is compared with the file (`scanner.detectors.translation`).
 """
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -22,6 +23,9 @@ Array = npt.NDArray[Any]
 _TINY = 4_096  # numbers of an image up to which every batch size is tried
 _SIZES = {False: (2, 3, 4, 5, 8, 16, 32), True: (2, 8)}  # of a small and of a large image
 _EVERY_SIZE = tuple(range(2, 65))
+_MOST_NUMBERS = 1 << 23
+"""Numbers of a batch whose size the file itself names."""
+_MOST_SIZES = 16
 _REPEATS = {False: 24, True: 4}
 _MOST_BYTES = 512 << 20
 """Of a larger file, no second session is opened."""
@@ -72,7 +76,11 @@ def size(asked: Interview) -> Iterator[Observation]:
     if asked.fixed:
         return
     first, *others = asked.unlike()
-    sizes = _EVERY_SIZE if int(np.prod(asked.shape)) <= _TINY else _SIZES[asked.large]
+    own = int(np.prod(asked.shape))
+    usual = _EVERY_SIZE if own <= _TINY else _SIZES[asked.large]
+    counted = mixing.counted(asked.model.proto)
+    further = {size for n in counted for size in (n, n + 1) if 1 < size <= _MOST_NUMBERS // own}
+    sizes = [*usual, *sorted(further.difference(usual))[:_MOST_SIZES]]
     changed = [size for size in sizes if _copies(asked, first, size)[0]]
     if not changed:
         return
@@ -88,7 +96,7 @@ def size(asked: Interview) -> Iterator[Observation]:
     moved = np.flatnonzero(change.apart > asked.tolerance)
     everywhere = len(moved) == len(copies)
     where = "" if everywhere else f", in place {int(moved[0]) + 1}"
-    yield asked.observation(
+    observation = asked.observation(
         "depends-on-batch-size" if everywhere else "depends-on-place",
         change,
         f"An image gets another answer in a batch of {len(copies)} copies of itself than "
@@ -96,6 +104,8 @@ def size(asked: Interview) -> Iterator[Observation]:
         copies,
         asked.named(mixing.DYNAMIC | {mixing.BATCH_NORM}),
     )
+    telling = [name for n, name in counted.items() if len(copies) in (n, n + 1)]
+    yield dataclasses.replace(observation, nodes=(*telling, *observation.nodes))
 
 
 def _copies(asked: Interview, place: int, size: int) -> tuple[Change | None, Array]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scanner.errors import NoGradientError, UnsupportedModelError
 from scanner.graph.core.facts import FLOATING
 from scanner.graph.dormancy.rewired import leaking
-from scanner.graph.dormancy.side_paths import Paths
+from scanner.graph.dormancy.side_paths import UNREADABLE, Paths
 from scanner.graph.gradient.backward import GradientModel, gradient_model
 from scanner.graph.logic import open_gate
 from scanner.graph.logic.unfold import Flow
@@ -117,8 +117,10 @@ def wake(
     ways: list[tuple[str, Iterator[Made]]] = [
         ("shown", ((None, rig.images[place]) for place in sleeper.shown))
     ]
+    if sleeper.channels is None:
+        ways.extend((name, iter([(None, image)])) for name, image in rig.structured())
     if flow is not None:
-        ways.append(("solved backwards", _backwards(rig, sleeper, flow)))
+        ways.append(("solved backwards", _backwards(rig, paths, sleeper, flow)))
     ways.append(("climbed to", _uphill(rig, paths, sleeper)))
     for name, images in ways:
         for original, image in images:
@@ -134,10 +136,14 @@ def _starts(rig: Rig) -> list[Array]:
     return [*rig.images[:STARTS], middle]
 
 
-def _backwards(rig: Rig, sleeper: Sleeper, flow: Flow) -> Iterator[Made]:
+def _backwards(rig: Rig, paths: Paths, sleeper: Sleeper, flow: Flow) -> Iterator[Made]:
     """Yield images for which the value should be what it was forced to."""
     constants = {name: array for name in flow.constants if (array := flow.array(name)) is not None}
-    names = [name for name in rig.behind(sleeper.value) if name in flow.producers]
+    names = [
+        name
+        for name in rig.behind(sleeper.value)
+        if name in flow.producers and paths.facts.elem_types.get(name) not in UNREADABLE
+    ]
     try:
         session = rig.reader(names)
     except UnsupportedModelError:

@@ -47,6 +47,36 @@ def trees(proto: onnx.ModelProto) -> tuple[Node, ...]:
     return tuple((n.op_type, label(n)) for n in nodes if n.op_type.startswith("TreeEnsemble"))
 
 
+def counted(proto: onnx.ModelProto) -> dict[int, str]:
+    """Return the whole numbers that a model which measures shapes compares something with.
+
+    Each comes with the node that compares.
+
+    A batch of that size, or a place that far back in one, is what such a model may listen to.
+    """
+    nodes = [node for body in walk([proto.graph, *proto.functions]) for node in body.node]
+    if not any(node.op_type in _MEASURES for node in nodes):
+        return {}
+    tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for node in nodes:
+        if node.op_type == "Constant" and (value := attribute(node, "value", None)) is not None:
+            tensors[node.output[0]] = value
+    return {
+        int(numbers_of(tensors[name]).reshape(-1)[0]): label(node)
+        for node in nodes
+        if node.op_type in _COMPARING
+        for name in node.input
+        if name in tensors and _is_single(tensors[name])
+    }
+
+
+def _is_single(tensor: onnx.TensorProto) -> bool:
+    whole = tensor.data_type in {onnx.TensorProto.INT32, onnx.TensorProto.INT64}
+    return whole and not tensor.external_data and np.prod(tensor.dims, dtype=np.int64) == 1
+
+
+_MEASURES = frozenset({"Shape", "Size"})
+_COMPARING = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Mod"})
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "ConvInteger", "Einsum")
 
 

@@ -503,7 +503,7 @@ _TRUTH = frozenset({
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(_MONOTONE, _monotone),
     **dict.fromkeys(_FIRST, _first_moves),
-    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul"), _weighted),
+    **dict.fromkeys(("Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"), _weighted),
     **dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceSumSquare", "Cosh"), _of_sizes),
     **dict.fromkeys(("Softmax", "Hardmax"), _between(0, 1)),
     **dict.fromkeys(("Sin", "Cos"), _between(-1, 1)),

@@ -15,6 +15,7 @@ import onnx
 
 from scanner.graph.core import facts
 from scanner.graph.core.ancestors import ancestors
+from scanner.graph.core.effect import trained
 from scanner.graph.core.structure import Uses, label, reads
 from scanner.modelfile.model import required_inputs
 
@@ -28,7 +29,14 @@ _ELEMENTWISE = frozenset(
     {"Add", "Sub", "Mul", "Div", "Where", "Max", "Min", "Pow", "Equal", "Less", "Greater", "PRelu"}
 )
 """Operators whose constants are no weights: each number acts on one number."""
+_ADDING = frozenset({"Add", "Sub", "Sum"})
 _MEASURES = frozenset({"Shape", "Size"})
+UNREADABLE = frozenset(
+    getattr(onnx.TensorProto, name)
+    for name in onnx.TensorProto.DataType.keys()  # noqa: SIM118 - an enum of protobuf
+    if name.startswith(("FLOAT8", "FLOAT4", "UINT4", "INT4", "UINT2", "INT2"))
+)
+"""Types of values that cannot be read out of a run."""
 _RAGGED = frozenset({"NonZero", "NonMaxSuppression", "Compress", "Unique"})
 """Operators that make as many values as the input's numbers say."""
 _SHAPED_BY = frozenset({"Reshape", "Expand", "ConstantOfShape", "Tile", "Range"})
@@ -75,7 +83,8 @@ class Paths:
     def joints(self) -> Iterator[Joint]:
         """Yield every place where a value that passed few weights meets one that passed more.
 
-        In front of all weights every value meets the others as a side path.
+        In front of all weights every value meets the others as a side path. Behind all of them so
+        does a single number that is added to scores, whatever it has passed.
         """
         for node in self.nodes:
             # A size that is computed from values does not change what they are.
@@ -88,10 +97,19 @@ class Paths:
                 continue
             if self._are_scores(node, data):
                 continue
-            carrier = max(data, key=lambda name: (self.mass(name), self.room(name)))
+            # Whatever a single number has passed, the scores that it is added to are the network's.
+            single = {name for name in data if self._is_single(node, name, data)}
+            carrier = max(
+                data,
+                key=lambda name: (
+                    name not in single, self.mass(name), name in self.inputs, self.room(name)
+                ),
+            )  # fmt: skip
             for side in data:
+                if self.facts.elem_types.get(side) in UNREADABLE:
+                    continue
                 shared = self._shared(side, carrier)
-                if side != carrier and shared <= MOST_SHARED:
+                if side != carrier and (shared <= MOST_SHARED or side in single):
                     yield Joint(label(node), node.op_type, side, carrier, node.output[0], shared)
 
     def _are_scores(self, node: onnx.NodeProto, data: Sequence[str]) -> bool:
@@ -113,6 +131,23 @@ class Paths:
             and self._behind.get(node.output[0]) == self._behind.get(self.answer)
         )
 
+    def _is_single(self, node: onnx.NodeProto, side: str, data: Sequence[str]) -> bool:
+        """Whether a value that joins scores holds no more than one number times constants."""
+        if (
+            node.op_type not in _ADDING
+            or self.room(side) < self.room(node.output[0])
+            or self._behind.get(node.output[0]) != self._behind.get(self.answer)
+        ):
+            return False
+        name = side
+        while self.room(name) > 1:
+            maker = self.uses.producer(name)
+            read = [] if maker is None else [n for n in reads(maker) if n in self.data]
+            if len(read) != 1 or read[0] in data:
+                return False
+            name = read[0]
+        return True
+
     def trail(self, value: str) -> tuple[str, ...]:
         """Return the values on the way from the inputs to a value, in the order of the graph."""
 
@@ -120,7 +155,7 @@ class Paths:
             return (source for source in self.uses.sources(name) if source in self.data)
 
         found = [n for n in ancestors([value], data_sources) if n not in self.inputs]
-        return self.ordered(found)
+        return self.ordered(n for n in found if self.facts.elem_types.get(n) not in UNREADABLE)
 
     def ordered(self, values: Iterable[str]) -> tuple[str, ...]:
         """Return computed values in the order of the graph."""
@@ -172,6 +207,8 @@ class Paths:
             sizes[bits[position]] += size
         behind: dict[str, int] = {}
         for position, node in enumerate(self.nodes):
+            if self.data.isdisjoint(node.output):
+                continue  # of the weights before it, a shape tells nothing
             mask = 1 << bits[position] if position in bits else 0
             for name in reads(node):
                 mask |= behind.get(name, 0)
@@ -184,13 +221,17 @@ class Paths:
         if node.op_type in _ELEMENTWISE:
             return 0
         return sum(
-            math.prod(int(size) for size in shape)
+            self._trained(name, math.prod(int(size) for size in shape))
             for name in node.input
             if name and name not in self.data
             for shape in [self.facts.shapes.get(name, ())]
             if all(isinstance(size, int) for size in shape)
             and sum(int(size) > 1 for size in shape) > 1
         )
+
+    def _trained(self, name: str, size: int) -> int:
+        tensor = self.facts.tensors.get(name)
+        return size if tensor is None else trained(tensor, size)
 
     def _shared(self, side: str, carrier: str) -> float:
         other = self._behind.get(carrier, 0)

@@ -135,6 +135,8 @@ def _equal(context: _Context, index: int, target: Array) -> Array:
     other, present = context.read(1 - index), context.read(index)
     if present.dtype == np.bool_:
         return np.where(target, other, ~other)
+    if present.dtype.kind not in "fiu":
+        return np.where(target, other, present)
     return np.where(target, other, np.where(present == other, present + 1, present))
 
 

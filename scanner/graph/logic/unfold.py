@@ -18,6 +18,7 @@ from onnx import numpy_helper
 from scanner.graph.core import facts, flatten
 from scanner.graph.core.ancestors import ancestors
 from scanner.graph.core.draft import Draft
+from scanner.graph.core.effect import READABLE, trained
 from scanner.graph.core.structure import attribute, label, numbers_of, subgraphs
 from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.model import required_inputs
@@ -26,13 +27,6 @@ from scanner.modelfile.skeleton import declare_constants
 Array = npt.NDArray[np.generic]
 Resolve = Callable[[str], str]
 
-_READABLE = 1 << 16
-"""Constants of more elements are weights: their numbers are not read."""
-_HANDFUL = 16
-"""Different numbers that somebody may have written; a code of 4 bits has 15 beside zero."""
-_SAMPLED, _GLANCED = 4096, 64
-"""Numbers of a tensor that are looked at."""
-_GOLDEN = (math.sqrt(5) - 1) / 2
 _DOMAIN = "unfolded"
 
 INTEGERS = frozenset({
@@ -114,29 +108,11 @@ class Flow:
         return math.prod(int(size) for size in shape)
 
     def effect(self, value: str) -> int:
-        """Return how many numbers of a constant can have been trained.
-
-        Zeros, and numbers of which there are a handful, were written: an identity of a million
-        numbers does not make what passes through it the work of a network. A sample of the numbers
-        is looked at.
-        """
+        """Return how many numbers of a constant can have been trained, and were not written."""
         if value not in self._effects:
-            self._effects[value] = self._trained(value)
+            size, tensor = self.elements(value), self.constants.get(value)
+            self._effects[value] = size if tensor is None else trained(tensor, size)
         return self._effects[value]
-
-    def _trained(self, value: str) -> int:
-        size, tensor = self.elements(value), self.constants.get(value)
-        if tensor is None or tensor.external_data or not size:
-            return size
-        flat = _flat(tensor)
-        if flat is None or not flat.size:
-            return size
-        # A look at a few numbers settles nearly all layers.
-        if _different(flat, _GLANCED) > _GLANCED // 2:
-            return size
-        sample = _some(flat, _SAMPLED)
-        different = _different(flat, _SAMPLED)
-        return min(different, size) if different <= _HANDFUL else int(size * np.mean(sample != 0))
 
     @property
     def live(self) -> AbstractSet[str]:
@@ -167,7 +143,7 @@ class Flow:
             MalformedModelError: The tensor holds less than its shape says, or is of no known type.
         """
         tensor = self.constants.get(value)
-        if tensor is None or tensor.external_data or math.prod(tensor.dims) > _READABLE:
+        if tensor is None or tensor.external_data or math.prod(tensor.dims) > READABLE:
             return None
         if value not in self._arrays:
             self._arrays[value] = numbers_of(tensor)
@@ -213,30 +189,6 @@ def unfold(proto: onnx.ModelProto) -> Flow:
     )
 
 
-def _flat(tensor: onnx.TensorProto) -> Array | None:
-    """Return the numbers of a tensor in a row; None where they are too many, or cannot be told."""
-    if not tensor.raw_data:
-        return None if math.prod(tensor.dims) > _READABLE else numbers_of(tensor).reshape(-1)
-    try:
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        return np.frombuffer(tensor.raw_data, dtype)
-    except (KeyError, ValueError, TypeError):
-        return None
-
-
-def _some(flat: Array, count: int) -> Array:
-    """Return some of the numbers: at steps of the golden ratio, which follow no row or column."""
-    if flat.size <= count:
-        return flat
-    places = (np.arange(1, count + 1) * _GOLDEN % 1 * flat.size).astype(np.int64)
-    return flat[places]
-
-
-def _different(flat: Array, count: int) -> int:
-    """Return how many different numbers but zero some of them are."""
-    return len(set(_some(flat, count).tolist()) - {0})
-
-
 def _skeleton(flat: onnx.ModelProto, line: "_Line") -> onnx.ModelProto:
     """Return the line as a model for shape inference; joins and carried values are plain copies."""
     skeleton = Draft(onnx.ModelProto(ir_version=flat.ir_version, opset_import=flat.opset_import))
@@ -248,7 +200,7 @@ def _skeleton(flat: onnx.ModelProto, line: "_Line") -> onnx.ModelProto:
     # The shapes that the file claims for inner values are left out: whoever wrote the file may have
     # claimed anything.
     skeleton.graph.output.extend(onnx.ValueInfoProto(name=v.name) for v in flat.graph.output)
-    declare_constants(skeleton.graph, line.constants.items(), _READABLE)
+    declare_constants(skeleton.graph, line.constants.items(), READABLE)
     return skeleton
 
 
