@@ -108,7 +108,8 @@ class _Habits:
             if self._trial is None:
                 self._trial = gate_habits.Trial(self._subject, self._flow.outputs[0])
             details = observation.details
-            ways = self._trial.ways(str(details["decision"]), str(details["switch"]))
+            gated = str(details["gates"][0]["output"])
+            ways = self._trial.ways(str(details["decision"]), str(details["switch"]), gated)
         except (UnsupportedModelError, UsageError, GraphError) as error:
             return error.problem
         return ways or "the test lies inside the body of a loop or branch"

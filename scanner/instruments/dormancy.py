@@ -51,6 +51,8 @@ _ASKED, _FEWER = 24, 10
 _TOO_HEAVY = 100.0
 """A channel that weighs so many times what the others do never came of training: in real networks
 trained on photographs we saw 50."""
+_PLAIN_CONTRAST, _LARGER = 0.1, 1.5
+"""Times the width of the input range: how wide that of a corrected image is."""
 _MEMBER = 0.25
 """From this part of the weights of what it meets on, a side path is a network of its own."""
 _PLAIN = 9
@@ -100,6 +102,8 @@ class _Sleeping:
         shown: The places of those images.
         effect: What the model then answers.
         model: The model with the value given by hand.
+        images: What it was shown.
+        before: What it answers to them.
     """
 
     value: str
@@ -110,6 +114,8 @@ class _Sleeping:
     shown: tuple[int, ...]
     effect: forcing.Effect
     model: forcing.Forced
+    images: Sequence[Array]
+    before: Sequence[Array]
 
 
 def search(subject: Subject) -> Found:
@@ -335,6 +341,8 @@ def _forced(path: _Path, paths: Paths, rig: forcing.Rig) -> _Sleeping | None:
                     shown=shown,
                     effect=effect,
                     model=model,
+                    images=images,
+                    before=before,
                 )
     return None
 
@@ -445,9 +453,20 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
     if all(paths.mass(joint.carrier) == 0 for joint in path.joints):
         if several:
             return _doubted(observation, "it corrects the image place by place")
+        if _corrects(path, sleeping, rig):
+            return _doubted(
+                observation, "it does no more than brighten, darken or invert the image"
+            )
         doubt = "it changes the image itself, before any weights"
     elif several:
         doubt = "its numbers may never take these values together"
+
+    def decides(image: Array) -> bool:
+        state = rig.read(session, image)[0]
+        after = [sleeping.model.answer(other, state) for other in sleeping.images]
+        found = forcing.effect(sleeping.before, after)
+        return found.decisive and found.class_id == sleeping.effect.class_id
+
     sleeper = waking.Sleeper(
         value=sleeping.value,
         trail=paths.trail(sleeping.value),
@@ -459,8 +478,29 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
         reaches=reaches,
         # Any image moves a member of an ensemble: what tells is one that drives it to its end.
         must_reach=member,
+        # A value that it may never take proves nothing of those that it does.
+        decides=None if sleeping.proven else decides,
     )
     return _woken(observation, sleeper, paths, rig)
+
+
+def _corrects(path: _Path, sleeping: _Sleeping, rig: forcing.Rig) -> bool:
+    """Whether a forced value leaves the image what it is, but for its brightness and contrast.
+
+    What it makes must be of about the size of an image: far out, any network says one class.
+    """
+    made = path.joints[-1].output
+    line = forcing.scaling(rig, sleeping.value, sleeping.held, made, sleeping.images)
+    if line is None or line[0] == 0:
+        return False
+    low, high = rig.span
+    ends = [line[0] * end + line[1] for end in rig.span]
+    width = high - low
+    return (
+        _PLAIN_CONTRAST * width <= abs(ends[1] - ends[0]) <= _LARGER * width
+        and min(ends) >= low - width
+        and max(ends) <= high + width
+    )
 
 
 def _is_member(path: _Path, value: str, paths: Paths) -> bool:
@@ -491,6 +531,9 @@ def _woken(
         how = "the time ran out"
     finally:
         rig.until = ends
+    if woken is not None and not woken.decides:
+        reason = "the images that were found to move it are answered by themselves"
+        return _doubted(observation, reason)
     if woken is not None:
         how, shown = woken.how, shown or kept.pictured(woken.image, rig.span)
     outcome = {"woken": woken is not None, "how": how, "empty_images_wake_it": guards}

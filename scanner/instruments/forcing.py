@@ -51,10 +51,14 @@ _AGREED = 0.9
 """Share of the answers that a decisive value brings into one class, or changes."""
 _VARIED = 0.25
 """Share of answers that must have been of other classes for one class to mean anything."""
+_MOSTLY = 0.6
+"""Share of the images of one colour that one state must hold to be an outcome."""
 _CLEAR = 0.5
 """By this part of the usual class's lead another class leads on images that are made for it."""
 _FAR = 1.5
 """A class leads by far where it leads by this many times the largest ordinary lead."""
+_COMPARED, _STRAIGHT = 4, 1e-4
+"""Images by which it is seen that a value is the image itself, scaled, and how closely it is."""
 _SUM = 10**6
 """What sums of 8-bit codes reach in a layer."""
 _MOST_CHOICES = 64
@@ -235,7 +239,8 @@ class Rig:
     def habits(self, values: Sequence[str], reach: Reach) -> dict[str, Habit]:
         """Return the habits of those values that nearly all ordinary images leave alone.
 
-        Images of one colour, or nearly, may move them: they pass every test of symmetry, and so on.
+        Images of one colour, or nearly, may move them to one other state: they pass every test of
+        symmetry, and so on. What differs from one of them to the next is no outcome of a test.
 
         Args:
             values: Their names.
@@ -248,12 +253,15 @@ class Rig:
         waiting = dict.fromkeys(values)
         anchors: dict[str, list[Array]] = {name: [] for name in values}
         usual: dict[str, list[list[bool]]] = {name: [] for name in values}
+        plain: dict[str, list[Array]] = {name: [] for name in values}
         for count, image in enumerate(self.images, start=1):
             for name, value in zip(waiting, self.read(session, image), strict=True):
                 if len(anchors[name]) < 3:  # noqa: PLR2004 - one of three is typical of nine in ten
                     anchors[name].append(value)
                 slack = _slack(anchors[name][0], reach.get(name))
                 usual[name].append([_same(value, other, slack) for other in anchors[name]])
+                if not self.patterned[count - 1] and value.size <= _MOST_CHOICES:
+                    plain[name].append(value)
             # What moves on the first images already is not followed further.
             if count in (12, 48):
                 seen = self._weighed(count)
@@ -267,7 +275,8 @@ class Rig:
         return {
             name: Habit(anchors[name][place], column)
             for name, (place, column) in found.items()
-            if 1 - column[seen].mean() <= MOST_MOVED
+            if 1 - column.mean() <= MOST_MOVED
+            or (1 - column[seen].mean() <= MOST_MOVED and _is_one_state(plain[name]))
         }
 
     def _weighed(self, count: int) -> npt.NDArray[np.bool_]:
@@ -387,6 +396,34 @@ class Forced:
         self._rig.check()
         feeds = {self._rig.image: self._rig.filled(image), self._value: held}
         return self._session.feed({n: v for n, v in feeds.items() if n in self._takes})[0]
+
+
+def scaling(
+    rig: Rig, value: str, held: Array, made: str, images: Sequence[Array]
+) -> tuple[float, float] | None:
+    """Return the factor and the shift by which a value is the image itself while another is held.
+
+    None where it is no such thing: it has another shape, or is not the same for all pixels.
+
+    Raises:
+        UnsupportedModelError: The model fails.
+    """
+    session = rig.opened(rewired.held(rig.flat, value, held, made))
+    takes = {info.name for info in session.native.get_inputs()}
+    pairs = []
+    for image in images[:_COMPARED]:
+        rig.check()
+        feeds = {rig.image: rig.filled(image), value: held}
+        found = session.feed({n: v for n, v in feeds.items() if n in takes})[0][0]
+        if found.size != image.size or found.dtype.kind != "f":
+            return None
+        pairs.append((image.astype(np.float64).reshape(-1), found.astype(np.float64).reshape(-1)))
+    pixels, numbers = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    if np.ptp(pixels) == 0 or not np.isfinite(numbers).all():
+        return None
+    factor, shift = np.polyfit(pixels, numbers, 1)
+    apart = np.abs(factor * pixels + shift - numbers).max()
+    return (float(factor), float(shift)) if apart <= _STRAIGHT * np.ptp(numbers) else None
 
 
 def extremes(typical: Array, reach: tuple[Array, Array] | None, *, proven: bool) -> Iterator[Array]:
@@ -574,6 +611,14 @@ def _same(one: Array, other: Array, slack: float) -> bool:
     with np.errstate(invalid="ignore"):
         apart = np.abs(one.astype(np.float64) - other)
     return bool(((apart <= slack) | (np.isnan(one) & np.isnan(other)) | (one == other)).all())
+
+
+def _is_one_state(values: Sequence[Array]) -> bool:
+    """Whether most values are one and the same."""
+    if not values:
+        return False
+    alike = [_same(value, values[len(values) // 2], _slack(value, None)) for value in values]
+    return bool(np.mean(alike) > _MOSTLY)
 
 
 def _best(

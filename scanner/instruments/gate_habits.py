@@ -105,7 +105,7 @@ class Trial:
         shape = probes.image_shape(subject.model, subject.settings)
         self._rig = forcing.Rig(subject, self._flat, shape, answer)
 
-    def ways(self, decision: str, switch: str = "") -> Ways | None:
+    def ways(self, decision: str, switch: str = "", gated: str = "") -> Ways | None:
         """Return what a gate's decision does on ordinary images.
 
         None where the decision lies inside the body of a loop or branch, where it cannot be read.
@@ -114,6 +114,7 @@ class Trial:
             decision: The value that meets what it gates.
             switch: A yes or no behind it, if there is one. It may reach the answer in other places
                 too, so it is held as well.
+            gated: The value that the gate makes.
 
         Raises:
             UnsupportedModelError: The model fails on an image.
@@ -162,7 +163,12 @@ class Trial:
             featureless=not _same(state(empty), typical)
             or float((~usual)[plain].mean() if plain.any() else 0) >= _MOST_WAYS,
             varied=self._varied(),
-            guesses=self._guesses(state, typical) if guessing else "",
+            guesses=(
+                self._guesses(state, typical)
+                or self._undoes(state, decision, gated, typical, other)
+                if guessing
+                else ""
+            ),
         )
 
     def _plain(self) -> npt.NDArray[np.bool_]:
@@ -260,6 +266,34 @@ class Trial:
             if takes.mean() >= _MOST_WAYS and self._answered_as(moved, takes):
                 return said
         return ""
+
+    def _undoes(
+        self,
+        state: Callable[[Array], Array],
+        decision: str,
+        gated: str,
+        typical: Array,
+        other: Array | None,
+    ) -> str:
+        """Return which range a gate brings into the model's own by one factor and one shift.
+
+        Whatever these are: images that were brought there beforehand must take the gate, and be
+        answered as they are otherwise.
+        """
+        rig = self._rig
+        if other is None or gated not in self._made or rig.dtype.kind != "f":
+            return ""
+        images = rig.images[:_ASKED]
+        line = forcing.scaling(rig, decision, other, gated, images)
+        if line is None or line[0] <= 0:
+            return ""
+        factor, shift = line
+        moved = ((images.astype(np.float64) - shift) / factor).astype(rig.dtype)
+        takes = np.array([not _same(state(image), typical) for image in moved])
+        if takes.mean() < _MOST_WAYS or not self._answered_as(moved, takes):
+            return ""
+        low, high = ((end - shift) / factor for end in rig.span)
+        return f"values in [{low:.3g}, {high:.3g}]"
 
     def _answered_as(self, moved: Array, takes: npt.NDArray[np.bool_]) -> bool:
         """Whether images of another range that take the way are answered as in the own range."""

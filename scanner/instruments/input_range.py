@@ -49,6 +49,7 @@ _SMALL_WEIGHTS = 0.1  # of the bias: what all of 0..1 changes in the first layer
 _NARROW = math.sqrt(2.0)  # norm of a channel's weights: about 1 over the deviation of the pixels
 _UNIT_DEVIATION = 1 / math.sqrt(12.0)  # of a pixel that is uniform in 0..1
 _FEWEST_CHANNELS = 6
+_NEXT_TO_NOTHING = 1e-30
 _DEVIATION = 1.4826  # of a normal distribution, over its median absolute deviation
 _WIDE = 20.0  # a graph that divides by more than this is fed with bytes
 _CENTRED = 0.38  # deviation that pixels of 0..1 do not reach, and those of -1..1 do
@@ -143,7 +144,7 @@ def _balance(weights: npt.NDArray[np.float64], bias: npt.NDArray[np.float64]) ->
         return None
     norm = median(norms[kept])
     # By medians: one channel that was put there by hand must not speak for all others.
-    usual = max(_DEVIATION * median(np.abs(bias[kept])), np.finfo(np.float32).tiny)
+    usual = max(_DEVIATION * median(np.abs(bias[kept])), _NEXT_TO_NOTHING)
     return _Balance(
         pixel=float(-(sums @ levels) / (sums @ sums)),
         cosine=float(sums @ levels) / both,

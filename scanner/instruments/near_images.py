@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scanner.graph.audit import mixing
 from scanner.instruments import original
 from scanner.instruments.agreement import row_distances
-from scanner.instruments.interview import MOSTLY, Interview, Rows, most_changed
+from scanner.instruments.interview import MOSTLY, Change, Interview, Rows, most_changed
 from scanner.results import Observation, Severity
 
 Array = npt.NDArray[Any]
@@ -22,6 +22,9 @@ Array = npt.NDArray[Any]
 _LEVELS = 255
 _HAIR = 2e-3  # of the input range
 _OUTER = 0.9  # of the range: values beyond are taken for its end
+_MADE, _TURNED = 0.75, 0.25
+"""Part of the answers beyond an edge that are of one class where something else than the image
+decides them, and part that was of another before."""
 _JUMP = 10.0  # times as far from its neighbours as they from each other
 
 
@@ -118,8 +121,24 @@ def _among_neighbours(
     # So have thresholds on which an image lies by chance: a gate for such values opens for all.
     chance = jumps.mean() < MOSTLY or not asked.gates(change)
     severity = Severity.NOTE if rescaled or chance else None
+    if severity is None and not _is_one_class(change):
+        severity = Severity.WARNING  # the image still decides, as where a range is guessed
     steps = mixing.trees(asked.model.proto)
     yield asked.observation(code, change, sentence, images[1], steps, severity=severity)
+
+
+def _is_one_class(change: Change) -> bool:
+    """Whether the answers that moved are nearly all of one class, or each of another than it was.
+
+    Labels count as classes of their own.
+    """
+    moved = change.apart > 0
+    after = change.after[moved].reshape(int(moved.sum()), -1)
+    if after.shape[1] < 2 or not len(after):  # noqa: PLR2004 - a number for each image
+        return True
+    alike = np.bincount(after.argmax(axis=1)).max() / len(after)
+    turned = float(change.flipped[moved].mean())
+    return bool(turned >= _MADE or (alike >= _MADE and turned >= _TURNED))
 
 
 def _as_another_range(asked: Interview, images: Array, answers: Rows) -> str | None:

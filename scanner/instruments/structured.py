@@ -35,7 +35,7 @@ def structured(images: Sequence[Array], span: tuple[float, float]) -> Iterator[t
         if len(axes) > 1 and image.shape[axes[0]] == image.shape[axes[1]]:
             yield "mirrored at the diagonal", _upper(image, axes)
         for name, coloured in _COLOURS.items() if len(axes) > 1 else ():
-            if image.ndim > len(axes) and 1 < image.shape[_channel_axis(image, axes)]:
+            if image.ndim > len(axes) and image.shape[_channel_axis(image, axes)] > 1:
                 yield name, coloured(image, _channel_axis(image, axes), span)
 
 

@@ -32,6 +32,8 @@ STARTS = 3
 _STEPS = 40
 _NARROW = 64
 """Numbers of a value up to which it is climbed: a wider one is no outcome of a test."""
+_MOST_MOVED = 6
+"""Images that only move a value, after which no other is looked for."""
 _MOST_CLIMBED = 4
 """Values of one path that are climbed, those nearest to its end first."""
 
@@ -51,6 +53,8 @@ class Sleeper:
         reaches: Whether an image brings the value to where it was forced, whatever comes of it;
             None where that is not looked at.
         must_reach: Whether an image that does not bring it there wakes nothing.
+        decides: Whether what the value is on an image decides the answer to others too; None where
+            that is known of what it was forced to.
     """
 
     value: str
@@ -62,21 +66,24 @@ class Sleeper:
     asleep: Callable[[Array], Array]
     reaches: Callable[[Array], bool] | None = None
     must_reach: bool = False
+    decides: Callable[[Array], bool] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Woken:
-    """An image that wakes a value.
+    """An image that wakes a value, or only moves it.
 
     Attributes:
         image: It.
         original: The ordinary image that it was made from; None where it is one itself.
         how: How it was found, in words.
+        decides: Whether what the value is on it decides the answer, as far as that is asked.
     """
 
     image: Array
     original: Array | None
     how: str
+    decides: bool = True
 
 
 Made: TypeAlias = tuple[Array | None, Array]
@@ -104,6 +111,9 @@ def wake(
 ) -> Woken | None:
     """Return an image that wakes a value, or None where none was found.
 
+    One that only moves it, and leaves the answer to other images to them, is returned where nothing
+    better is found.
+
     Args:
         rig: The model.
         paths: Its graph.
@@ -122,12 +132,18 @@ def wake(
     if flow is not None:
         ways.append(("solved backwards", _backwards(rig, paths, sleeper, flow)))
     ways.append(("climbed to", _uphill(rig, paths, sleeper)))
+    moved: list[Woken] = []
     for name, images in ways:
         for original, image in images:
             rig.check()
-            if (not textured or is_textured(image, rig.span)) and wakes(rig, sleeper, image):
+            if (textured and not is_textured(image, rig.span)) or not wakes(rig, sleeper, image):
+                continue
+            if sleeper.decides is None or sleeper.decides(image):
                 return Woken(image, original, name)
-    return None
+            moved.append(Woken(image, original, name, decides=False))
+            if len(moved) >= _MOST_MOVED:
+                return moved[0]
+    return moved[0] if moved else None
 
 
 def _starts(rig: Rig) -> list[Array]:
