@@ -40,6 +40,7 @@ _MOST_HEARD = 8
 """Values that move, of which it is tried whether the answer follows them."""
 _NARROW = 8
 """By this factor they hold fewer numbers than the input: they are outcomes, not pictures."""
+_SCALING = frozenset({"Mul", "Div"})
 _MOST_SWITCHES = 8
 """Values of one path that are forced."""
 _MOST_LAYERS = 4
@@ -228,6 +229,8 @@ def _side_paths(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> Iter
 
 def _speaking(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> Iterator[Observation]:
     """Yield the narrow side paths that are heard, but for one class only."""
+    # A factor is heard in everything: how bright an image is, or by what its codes are decoded.
+    joints = [joint for joint in joints if joint.operator not in _SCALING]
     sides = list(dict.fromkeys(joint.side for joint in joints))
     for side in [name for name in sides if paths.room(name) <= _narrow(paths)][-_MOST_HEARD:]:
         rig.check()

@@ -399,7 +399,7 @@ class Forced:
 
 
 def scaling(
-    rig: Rig, value: str, held: Array, made: str, images: Sequence[Array]
+    rig: Rig, value: str, held: Array, made: str, images: Sequence[Array] | Array
 ) -> tuple[float, float] | None:
     """Return the factor and the shift by which a value is the image itself while another is held.
 

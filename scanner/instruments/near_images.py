@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 _LEVELS = 255
 _HAIR = 2e-3  # of the input range
 _OUTER = 0.9  # of the range: values beyond are taken for its end
-_MADE, _TURNED = 0.75, 0.25
+_MADE, _TURNED = 0.75, 0.5
 """Part of the answers beyond an edge that are of one class where something else than the image
 decides them, and part that was of another before."""
 _JUMP = 10.0  # times as far from its neighbours as they from each other

@@ -127,11 +127,11 @@ def wake(
     ways: list[tuple[str, Iterator[Made]]] = [
         ("shown", ((None, rig.images[place]) for place in sleeper.shown))
     ]
-    if sleeper.channels is None:
-        ways.extend((name, iter([(None, image)])) for name, image in rig.structured())
     if flow is not None:
         ways.append(("solved backwards", _backwards(rig, paths, sleeper, flow)))
     ways.append(("climbed to", _uphill(rig, paths, sleeper)))
+    if sleeper.channels is None:
+        ways.extend((name, iter([(None, image)])) for name, image in rig.structured())
     moved: list[Woken] = []
     for name, images in ways:
         for original, image in images:

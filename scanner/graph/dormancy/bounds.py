@@ -306,11 +306,15 @@ def _power(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
 
 def _weighted(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
     """Bound a linear layer: its positive weights keep the order, its negative ones reverse it."""
+    if len(node.input) < 2:  # noqa: PLR2004 - an Einsum of one argument
+        return None
     place = 1 if node.input[0] in writer.intervals else 0
     parts = writer.signs(node.input[place])
     if parts is None or any(name in writer.intervals for name in node.input[2:]):
         return None
     data, rest = writer.pair(node.input[1 - place]), list(node.input[2:])
+    if node.op_type == "Einsum" and rest:
+        return None
 
     def half(end: str, weights: str, others: list[str]) -> str:
         arguments = [end, weights] if place else [weights, end]

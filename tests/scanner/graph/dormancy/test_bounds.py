@@ -71,6 +71,7 @@ ROWS: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "TopK": (["x", whole(2)], {"axis": 3}),
     "Conv": (["x", floats(3, 2, 3, 3), floats(3)], {"pads": [1, 1, 1, 1]}),
     "ConvTranspose": (["x", floats(2, 3, 3, 3), floats(3)], {}),
+    "Einsum": (["x", floats(2, 4, 4, 3)], {"equation": "nchw,chwk->nk"}),
     "Gemm": (["f", floats(32, 3), floats(3)], {"alpha": 0.5}),
     "MatMul": (["x", floats(4, 3)], {}),
     "BatchNormalization": (["x", floats(2), floats(2), floats(2), np.abs(floats(2))], {}),
