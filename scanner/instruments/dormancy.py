@@ -40,7 +40,6 @@ _MOST_HEARD = 8
 """Values that move, of which it is tried whether the answer follows them."""
 _NARROW = 8
 """By this factor they hold fewer numbers than the input: they are outcomes, not pictures."""
-_SCALING = frozenset({"Mul", "Div"})
 _MOST_SWITCHES = 8
 """Values of one path that are forced."""
 _MOST_LAYERS = 4
@@ -229,10 +228,10 @@ def _side_paths(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> Iter
 
 def _speaking(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> Iterator[Observation]:
     """Yield the narrow side paths that are heard, but for one class only."""
-    # A factor is heard in everything: how bright an image is, or by what its codes are decoded.
-    joints = [joint for joint in joints if joint.operator not in _SCALING]
-    sides = list(dict.fromkeys(joint.side for joint in joints))
-    for side in [name for name in sides if paths.room(name) <= _narrow(paths)][-_MOST_HEARD:]:
+    # One of several numbers is heard as a member of an ensemble or a score of its own is, a factor
+    # in everything.
+    joints = [joint for joint in joints if joint.single]
+    for side in list(dict.fromkeys(joint.side for joint in joints))[-_MOST_HEARD:]:
         rig.check()
         found = heard.heard_for_one_class(rig, side)
         if found is None:
@@ -453,7 +452,8 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
     observation, doubt = _observation(path, paths, sleeping), ""
     several = forcing.directions(sleeping.typical, sleeping.held) > 1
     member = several and _is_member(path, sleeping.value, paths)
-    if all(paths.mass(joint.carrier) == 0 for joint in path.joints):
+    early = all(paths.mass(joint.carrier) == 0 for joint in path.joints)
+    if early:
         if several:
             return _doubted(observation, "it corrects the image place by place")
         if _corrects(path, sleeping, rig):
@@ -481,10 +481,19 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
         reaches=reaches,
         # Any image moves a member of an ensemble: what tells is one that drives it to its end.
         must_reach=member,
-        # A value that it may never take proves nothing of those that it does.
-        decides=None if sleeping.proven else decides,
+        # A value that it may never take proves nothing of those that it does; and what an image is
+        # moved by, as in recentring, moves others too.
+        decides=None if sleeping.proven and not early else decides,
+        gives_own_class=_is_own(sleeping.effect.class_id, rig),
     )
     return _woken(observation, sleeper, paths, rig)
+
+
+def _is_own(class_id: int | None, rig: forcing.Rig) -> bool:
+    """Whether a class is one that the model gives to ordinary images that have a pattern."""
+    answers = rig.answers(len(rig.images))
+    patterned = [a for a, seen in zip(answers, rig.patterned, strict=True) if seen]
+    return class_id is not None and class_id in {forcing.class_of(answer) for answer in patterned}
 
 
 def _corrects(path: _Path, sleeping: _Sleeping, rig: forcing.Rig) -> bool:

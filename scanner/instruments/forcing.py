@@ -37,6 +37,8 @@ _USED = 40
 """Images of the user's that are shown."""
 _FEATURELESS = 0.05
 """Of the input range: the spread of its pixels below which an image is of one colour, or nearly."""
+_FAINT = (0.04, 0.015)
+"""Of the input range: the spread of pixels of images of little contrast."""
 _STRUCTURED = 4
 """Ordinary images of which some with a structure are made."""
 MOST_MOVED = 0.1
@@ -330,6 +332,15 @@ class Rig:
         chosen = self.images[self.patterned][:_STRUCTURED]
         for name, image in structured(chosen, self.span):
             yield name, probes.rounded(image.astype(np.float32), self.dtype)
+
+    def faint(self) -> Iterator[Array]:
+        """Yield images whose pattern is weak, but there."""
+        for image in self.images[self.patterned][:_STRUCTURED]:
+            wide = image.astype(np.float64)
+            for part in _FAINT:
+                contrast = part * (self.span[1] - self.span[0]) / max(float(wide.std()), 1e-30)
+                faint = wide.mean() + contrast * (wide - wide.mean())
+                yield probes.rounded(faint.astype(np.float32), self.dtype)
 
     def answer_to(self, image: Array) -> Array:
         """Return what the model answers to an image.

@@ -32,6 +32,7 @@ STARTS = 3
 _STEPS = 40
 _NARROW = 64
 """Numbers of a value up to which it is climbed: a wider one is no outcome of a test."""
+_FAINT = "of little contrast"
 _MOST_MOVED = 6
 """Images that only move a value, after which no other is looked for."""
 _MOST_CLIMBED = 4
@@ -55,6 +56,8 @@ class Sleeper:
         must_reach: Whether an image that does not bring it there wakes nothing.
         decides: Whether what the value is on an image decides the answer to others too; None where
             that is known of what it was forced to.
+        gives_own_class: Whether it gives a class that the network itself gives to other images: a
+            guard refuses.
     """
 
     value: str
@@ -67,6 +70,7 @@ class Sleeper:
     reaches: Callable[[Array], bool] | None = None
     must_reach: bool = False
     decides: Callable[[Array], bool] | None = None
+    gives_own_class: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -132,11 +136,13 @@ def wake(
     ways.append(("climbed to", _uphill(rig, paths, sleeper)))
     if sleeper.channels is None:
         ways.extend((name, iter([(None, image)])) for name, image in rig.structured())
+    if textured and sleeper.gives_own_class:
+        ways.append((_FAINT, ((None, image) for image in rig.faint())))
     moved: list[Woken] = []
     for name, images in ways:
         for original, image in images:
             rig.check()
-            if (textured and not is_textured(image, rig.span)) or not wakes(rig, sleeper, image):
+            if not _counts(rig, sleeper, image, name, textured) or not wakes(rig, sleeper, image):
                 continue
             if sleeper.decides is None or sleeper.decides(image):
                 return Woken(image, original, name)
@@ -144,6 +150,13 @@ def wake(
             if len(moved) >= _MOST_MOVED:
                 return moved[0]
     return moved[0] if moved else None
+
+
+def _counts(rig: Rig, sleeper: Sleeper, image: Array, name: str, textured: bool) -> bool:  # noqa: FBT001 - as in wake
+    """Whether an image is one that no guard against empty images would wake on."""
+    if name == _FAINT:
+        return sleeper.reaches is not None and sleeper.reaches(image)
+    return not textured or is_textured(image, rig.span)
 
 
 def _starts(rig: Rig) -> list[Array]:

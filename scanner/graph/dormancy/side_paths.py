@@ -54,6 +54,7 @@ class Joint:
         carrier: Name of the value that it meets.
         output: Name of the first value that the node makes.
         shared: Of the weights behind the carrier, the share that is behind the side value too.
+        single: Whether the side value is one number times constants that is added to scores.
     """
 
     node: str
@@ -62,6 +63,7 @@ class Joint:
     carrier: str
     output: str
     shared: float
+    single: bool = False
 
 
 class Paths:
@@ -78,6 +80,8 @@ class Paths:
         live = ancestors([answer], self.uses.sources)
         self.nodes = [n for n in flat.graph.node if any(name in live for name in n.output)]
         self.data = self._data()
+        # Operators of classical models hold weights in their attributes.
+        self._classical = any(node.domain == "ai.onnx.ml" for node in self.nodes)
         self._behind, self._sizes = self._weights()
 
     def joints(self) -> Iterator[Joint]:
@@ -110,7 +114,15 @@ class Paths:
                     continue
                 shared = self._shared(side, carrier)
                 if side != carrier and (shared <= MOST_SHARED or side in single):
-                    yield Joint(label(node), node.op_type, side, carrier, node.output[0], shared)
+                    yield Joint(
+                        label(node),
+                        node.op_type,
+                        side,
+                        carrier,
+                        node.output[0],
+                        shared,
+                        side in single,
+                    )
 
     def _are_scores(self, node: onnx.NodeProto, data: Sequence[str]) -> bool:
         """Whether a node joins the scores of classes that are computed one by one.
@@ -135,6 +147,7 @@ class Paths:
         """Whether a value that joins scores holds no more than one number times constants."""
         if (
             node.op_type not in _ADDING
+            or self._classical
             or self.room(side) < self.room(node.output[0])
             or self._behind.get(node.output[0]) != self._behind.get(self.answer)
         ):

@@ -182,7 +182,7 @@ def test_a_gate_costs_one_load_of_the_whole_graph(
     (observation,) = measure(plant(plain(), "patch-equals", target=1).model, tmp_path).observations
     assert observation.details["confirmation"]["opened"]
     # The test, the answers, the test held, twice; then the inverse, and it held.
-    assert len(loads) == 6  # noqa: PLR2004
+    assert len(loads) == 6
 
 
 def test_names_do_not_matter(tmp_path: Path) -> None:
