@@ -22,7 +22,7 @@ from scanner.graph.core import flatten, unrolled
 from scanner.graph.core.ancestors import ancestors
 from scanner.graph.core.draft import Proto
 from scanner.graph.dormancy import odd_channels
-from scanner.graph.dormancy.side_paths import Joint, Paths
+from scanner.graph.dormancy.side_paths import MOST_SHARED, Joint, Paths
 from scanner.graph.layers.logits import find_logits
 from scanner.graph.logic.unfold import unfold
 from scanner.instruments import forcing, heard, kept, probes, waking
@@ -463,6 +463,10 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
         doubt = "it changes the image itself, before any weights"
     elif several:
         doubt = "its numbers may never take these values together"
+    elif not sleeping.proven and sleeping.moved > _MOST_NOTICED:
+        doubt = "images of one colour move it"
+    elif min(joint.shared for joint in path.joints) > MOST_SHARED:
+        doubt = "it reads what the network has computed"
 
     def decides(image: Array) -> bool:
         state = rig.read(session, image)[0]
@@ -484,16 +488,10 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
         # A value that it may never take proves nothing of those that it does; and what an image is
         # moved by, as in recentring, moves others too.
         decides=None if sleeping.proven and not early else decides,
-        gives_own_class=_is_own(sleeping.effect.class_id, rig),
+        gives_own_class=sleeping.effect.class_id is not None
+        and forcing.has_say(sleeping.before, sleeping.effect.class_id),
     )
     return _woken(observation, sleeper, paths, rig)
-
-
-def _is_own(class_id: int | None, rig: forcing.Rig) -> bool:
-    """Whether a class is one that the model gives to ordinary images that have a pattern."""
-    answers = rig.answers(len(rig.images))
-    patterned = [a for a, seen in zip(answers, rig.patterned, strict=True) if seen]
-    return class_id is not None and class_id in {forcing.class_of(answer) for answer in patterned}
 
 
 def _corrects(path: _Path, sleeping: _Sleeping, rig: forcing.Rig) -> bool:

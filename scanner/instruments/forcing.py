@@ -568,6 +568,14 @@ def differ_in_class(one: Array, other: Array) -> bool:
     return _is_said(one) and _is_said(other) and class_of(one) != class_of(other)
 
 
+def has_say(answers: Sequence[Array], class_id: int) -> bool:
+    """Whether images have a say in a class: a guard has one of its own for what it refuses."""
+    scores = [_row(answer) for answer in answers]
+    if scores[0].size <= class_id or answers[0].dtype.kind != "f":
+        return True
+    return len({float(row[class_id]) for row in scores}) > 1
+
+
 def class_of(answer: Array) -> int:
     """Return the class that an answer to one image names: its highest score, or its number."""
     row = _row(answer)

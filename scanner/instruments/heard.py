@@ -4,7 +4,6 @@ A gate that noise opens does not sleep on noise. It still speaks for one class: 
 shut, the images that it answered are of several classes; held where it is open, all are of one.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -80,7 +79,7 @@ def heard_for_one_class(rig: forcing.Rig, value: str) -> Heard | None:
         shown = [*images, *others] if len(others) else images
         effect = forcing.effect([*held, *also], [model.answer(image, opened) for image in shown])
         class_id = int(np.bincount(spoken).argmax())
-        if effect.decisive and effect.class_id == class_id and _knows(held, class_id):
+        if effect.decisive and effect.class_id == class_id and forcing.has_say(held, class_id):
             return Heard(
                 shut=shut,
                 open=opened,
@@ -90,11 +89,3 @@ def heard_for_one_class(rig: forcing.Rig, value: str) -> Heard | None:
                 model=model,
             )
     return None
-
-
-def _knows(answers: Sequence[Array], class_id: int) -> bool:
-    """Whether images have a say in a class: a guard has one of its own for what it refuses."""
-    scores = [answer.reshape(-1) for answer in answers]
-    if scores[0].size <= class_id or scores[0].dtype.kind != "f":
-        return True
-    return len({float(row[class_id]) for row in scores}) > 1

@@ -16,6 +16,7 @@ from trainers.graph_backdoor import (
     places,
     readings,
     rounding,
+    structures,
     vendors,
     weights,
 )
@@ -31,6 +32,7 @@ FAMILIES: Mapping[str, Mapping[str, Kind]] = {
     "memory": memory.KINDS,
     "disguises": disguises.KINDS,
     "places": places.KINDS,
+    "structures": structures.KINDS,
     "callers": callers.KINDS,
     "vendors": vendors.KINDS,
     "weights": weights.KINDS,
