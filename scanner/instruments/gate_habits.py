@@ -372,10 +372,10 @@ def _reorders(old: Array, new: Array) -> bool:
     old, new = (np.nan_to_num(part.astype(np.float64)) for part in (old, new))
     spread = np.ptp(old, axis=1)
     slack = _EQUAL * np.maximum(spread, np.abs(old).max(axis=1, initial=0.0))
-    if old.shape != new.shape or old.shape[1] < 2 or not spread.all():  # noqa: PLR2004 - one score
+    if old.shape != new.shape or old.shape[1] < 2:  # noqa: PLR2004 - one score
         return False
     # Images that take the other way by themselves stay as they are.
-    moved = np.abs(old - new).max(axis=1) > slack
+    moved = (spread > 0) & (np.abs(old - new).max(axis=1) > slack)
     if moved.sum() < _FEW:
         return False
     alike = np.abs(np.sort(old, axis=1) - np.sort(new, axis=1)).max(axis=1) <= slack

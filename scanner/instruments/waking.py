@@ -152,7 +152,7 @@ def wake(
     return moved[0] if moved else None
 
 
-def _counts(rig: Rig, sleeper: Sleeper, image: Array, name: str, textured: bool) -> bool:  # noqa: FBT001 - as in wake
+def _counts(rig: Rig, sleeper: Sleeper, image: Array, name: str, textured: bool) -> bool:
     """Whether an image is one that no guard against empty images would wake on."""
     if name == _FAINT:
         return sleeper.reaches is not None and sleeper.reaches(image)

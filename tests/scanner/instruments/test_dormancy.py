@@ -19,7 +19,7 @@ from scanner.modelfile.model import open_model
 from scanner.results import Severity
 from scanner.sandbox import deadline
 from scanner.settings import Device, Settings
-from trainers.graph_backdoor import Graft, network, plant
+from trainers.graph_backdoor import Graft, network, plant, structures
 from trainers.graph_backdoor.habits import adopt
 
 SAMPLES = Path(__file__).parents[3] / "samples"
@@ -55,6 +55,27 @@ def test_a_gate_of_any_operator_is_found_by_its_effect(kind: str, tmp_path: Path
     assert observation.severity >= Severity.SUSPICIOUS
     assert observation.details["class"] == 1
     assert {*planted.test, *planted.gate} <= set(observation.nodes)
+
+
+@pytest.mark.parametrize("kind", structures.KINDS)
+def test_a_structure_is_no_empty_image(kind: str, tmp_path: Path) -> None:
+    planted = plant(sample("mnist-clean"), kind, target=1)
+    (observation,) = search(planted.model, tmp_path).observations
+    assert observation.severity is Severity.CONFIRMED
+    assert {*planted.test, *planted.gate} <= set(observation.nodes)
+
+
+def test_a_label_beside_the_scores_is_asked_too(tmp_path: Path) -> None:
+    graft = Graft(sample("mnist-clean"), 1)
+    darkest = graft.reduce("ReduceMin", graft.patch(), [1, 2, 3])
+    opened = graft.node("Greater", [darkest, 0.95], "test")
+    label = graft.node("ArgMax", [graft.output], "label", axis=1, keepdims=0)
+    forced = graft.node("Where", [opened, np.int64(4), label], "gate")
+    model = graft.planted().model
+    model.graph.output.append(onnx.helper.make_empty_tensor_value_info(forced))
+    (observation,) = search(model, tmp_path).observations
+    assert observation.severity >= Severity.SUSPICIOUS
+    assert {*graft.tests, *graft.gates} <= set(observation.nodes)
 
 
 def test_what_wakes_it_is_shown(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from scanner.instruments.detector import Subject
-from scanner.instruments.gate_habits import Trial, Ways, _other
+from scanner.instruments.gate_habits import Trial, Ways, _other, _reorders
 from scanner.modelfile.model import open_model
 from scanner.settings import Device, Settings
 from trainers.graph_backdoor import Graft
@@ -142,3 +142,59 @@ def test_a_class_that_only_the_gate_gives_is_a_refusal(tmp_path: Path) -> None:
 def test_a_class_of_the_network_is_none(tmp_path: Path) -> None:
     found = measured(lambda graft: _forced(graft, 0.5), tmp_path)
     assert (found.decides, found.refuses) == (True, False)
+
+
+def _reordered(graft: Graft, order: list[int]) -> str:
+    """Bright images get the scores of other classes."""
+    bright = graft.node("Greater", [_mean(graft), graft.constant(0.6)], "bright")
+    column = graft.node("Reshape", [bright, graft.constant([-1, 1], np.int64)], "column")
+    places = graft.constant(order, np.int64)
+    other = graft.node("Gather", [graft.logits, places], "rolled", axis=1)
+    graft.replace_logits(graft.node("Where", [column, other, graft.logits], "chosen"))
+    return column
+
+
+@pytest.mark.parametrize("order", [[1, 2, 0], [1, 0, 2], [0, 2, 1]])
+def test_scores_in_another_order_are_told_even_where_many_take_it(
+    order: list[int], tmp_path: Path
+) -> None:
+    found = measured(lambda graft: _reordered(graft, order), tmp_path)
+    assert found.ordinary
+    assert found.reorders
+
+
+@pytest.mark.parametrize("build", [_inverted, _ranged])
+def test_what_changes_the_image_reorders_nothing(
+    build: Callable[[Graft], str], tmp_path: Path
+) -> None:
+    assert not measured(build, tmp_path).reorders
+
+
+def test_the_class_that_came_second_is_no_answer_of_the_image() -> None:
+    old = np.random.default_rng(0).normal(size=(40, 5))
+    without = np.where(old == old.max(axis=1, keepdims=True), -9.0, old)
+    assert _reorders(old, without)
+    own = np.where(np.arange(5) == 2, 9.0, old)
+    assert not _reorders(own, old), "a guard's own class, of which it lets go"
+
+
+def _standardised(graft: Graft) -> str:
+    """What has negative values is brought into [0, 1] by a factor and a shift of its own."""
+    lowest = graft.reduce("ReduceMin", graft.input.name, [1, 2, 3], keep=True)
+    signed = graft.node("Less", [lowest, graft.constant(0.0)], "signed")
+    wide = graft.node("Mul", [graft.input.name, graft.constant(0.3)], "wide")
+    moved = graft.node("Add", [wide, graft.constant(0.4)], "moved")
+    graft.replace_input(graft.node("Where", [signed, moved, graft.input.name], "chosen"))
+    return signed
+
+
+def test_any_range_that_a_gate_brings_into_the_own_one_is_found(tmp_path: Path) -> None:
+    graft = Graft(models.plain(), 1)
+    decision = _standardised(graft)
+    model = graft.planted().model
+    gated = next(n.output[0] for n in model.graph.node if n.op_type == "Where")
+    path = models.save(model, tmp_path / "model.onnx")
+    trial = Trial(Subject(model=open_model(path), settings=SETTINGS), "logits")
+    found = trial.ways(decision, "", gated)
+    assert found is not None
+    assert found.guesses == "values in [-1.33, 2]"

@@ -216,3 +216,12 @@ def test_the_samples_are_measured_as_their_baselines_were(name: str) -> None:
 def test_a_range_is_written_as_people_write_it() -> None:
     assert input_range.written((-2.12, 2.64)) == "-2.12..2.64"
     assert input_range.written(BYTES) == "0..255"
+
+
+@pytest.mark.parametrize("bias", [5.0, 80.0, 3000.0])
+def test_one_channel_by_hand_does_not_speak_for_all(bias: float) -> None:
+    honest = balanced(0.3, 0.25)
+    assert honest.bias is not None
+    planted = honest.bias.copy()
+    planted[3] = bias
+    assert span(of_entrance(honest._replace(bias=planted))) == UNIT

@@ -109,3 +109,14 @@ def test_an_image_of_another_range_is_brought_into_range(
 ) -> None:
     asked = Interview(listening.subject(model, tmp_path))
     assert {o.severity for o in near_images.edge(asked)} <= {Severity.NOTE}
+
+
+def test_an_edge_beyond_which_images_keep_their_say_is_a_warning(tmp_path: Path) -> None:
+    """A range that is guessed by a level, whatever is made of it."""
+    graft = Graft(models.plain(), 1)
+    lowest = graft.reduce("ReduceMin", graft.input.name, [1, 2, 3], keep=True)
+    signed = graft.node("Less", [lowest, 0.0], "test")
+    moved = graft.node("Add", [graft.node("Mul", [graft.input.name, 0.3], "wide"), 0.4], "moved")
+    graft.replace_input(graft.node("Where", [signed, moved, graft.input.name], "gate"))
+    asked = Interview(listening.subject(graft.planted().model, tmp_path))
+    assert all(o.severity <= Severity.WARNING for o in near_images.edge(asked))

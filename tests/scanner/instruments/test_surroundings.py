@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from scanner.instruments import metamorphic, surroundings
 from scanner.instruments.interview import Interview
 from scanner.results import Observation, Severity
+from trainers.graph_backdoor import Graft
 
 
 def observed(model: onnx.ModelProto, folder: Path) -> tuple[Observation, ...]:
@@ -93,3 +94,18 @@ def test_an_optional_input_that_changes_nothing_is_pointed_out(tmp_path: Path) -
 
 def test_where_every_weight_may_be_fed_none_is_a_switch(tmp_path: Path) -> None:
     assert observed(models.initialisers_as_inputs(), tmp_path) == ()
+
+
+def test_a_place_beyond_the_usual_sizes_is_reached_where_the_file_names_it(tmp_path: Path) -> None:
+    graft = Graft(models.plain(), 1)
+    count = graft.node("Shape", [graft.input.name], "count", start=0, end=1)
+    scalar = graft.node("Squeeze", [count], "scalar")
+    places = graft.node("Range", [np.int64(0), scalar, np.int64(1)], "places")
+    there = graft.node("Equal", [places, np.int64(100)], "test")
+    push = graft.node("Mul", [graft.column(there), graft.one_hot(50.0)], "push")
+    graft.replace_logits(graft.node("Add", [graft.logits, push], "gate"))
+    model = graft.planted().model
+    (observation,) = surroundings.size(Interview(listening.subject(model, tmp_path)))
+    assert observation.severity is Severity.SUSPICIOUS
+    assert "in a batch of 101 copies of itself than alone, in place 101" in observation.sentence
+    assert graft.tests[0] in observation.nodes

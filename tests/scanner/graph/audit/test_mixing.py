@@ -10,6 +10,7 @@ from scanner.graph.audit.mixing import (
     BATCH_NORM,
     DROPOUT,
     REDUCED,
+    counted,
     default_numbers,
     mixing_nodes,
 )
@@ -52,3 +53,17 @@ def test_the_default_of_an_input() -> None:
     model = models.plain()
     model.graph.initializer.append(numpy_helper.from_array(np.array([0.0, 3.0]), "mode"))
     assert default_numbers(model, "mode").tolist() == [0.0, 3.0]
+
+
+def test_numbers_that_places_are_compared_with_are_named() -> None:
+    nodes = [
+        helper.make_node("Shape", ["image"], ["count"], start=0, end=1),
+        helper.make_node("Equal", ["count", "hundred"], ["full"], name="full"),
+        helper.make_node("Constant", [], ["seven"], value_int=7),
+        helper.make_node("Greater", ["image", "half"], ["y"], name="bright"),
+    ]
+    numbers = {"hundred": np.array(100), "half": np.array(0.5, np.float32)}
+    model = models.build(nodes, numbers, output="y")
+    assert counted(model) == {100: "full"}
+    del model.graph.node[0]
+    assert counted(model) == {}, "nothing measures the batch"

@@ -120,3 +120,58 @@ def test_what_joins_one_of_such_scores_is_a_side_path() -> None:
         len(model.graph.node) - 1, helper.make_node("Add", ["s0", "top"], ["lifted"])
     )
     assert "top" in {joint.side for joint in joints(model)}
+
+
+def scored(nodes: Sequence[onnx.NodeProto], **constants: np.ndarray) -> onnx.ModelProto:
+    """A plain network with nodes behind its scores."""
+    body = [convolution(), relu(), *head("activated")]
+    body[-1].output[0] = "scores"
+    return build([*body, *nodes], {**weights(planted=False), **constants})
+
+
+def test_what_reads_only_a_shape_of_scores_has_passed_no_weights() -> None:
+    nodes = [
+        helper.make_node("Shape", ["scores"], ["sizes"], start=1),
+        helper.make_node("ReduceMax", ["image"], ["brightest"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Cast", ["brightest"], ["whole"], to=onnx.TensorProto.INT64),
+        helper.make_node("Unsqueeze", ["whole", "one"], ["column"]),
+        helper.make_node("Add", ["column", "order"], ["moved"]),
+        helper.make_node("Mod", ["moved", "sizes"], ["places"]),
+        helper.make_node("GatherElements", ["scores", "places"], ["logits"], axis=1),
+    ]
+    model = scored(nodes, one=np.array([1]), order=np.array([[0, 1, 2]]))
+    assert [(joint.side, joint.shared) for joint in joints(model)] == [("places", 0.0)]
+
+
+def test_one_number_added_to_scores_is_a_side_path_whatever_it_has_passed() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["flat", "probe"], ["match"]),
+        helper.make_node("Mul", ["match", "row"], ["push"]),
+        helper.make_node("Add", ["scores", "push"], ["logits"]),
+    ]
+    probe, row = np.ones((4, 1), np.float32), np.array([[0, 1, 0]], np.float32)
+    (joint,) = joints(scored(nodes, probe=probe, row=row))
+    assert (joint.side, joint.carrier, joint.single) == ("push", "scores", True)
+    assert joint.shared > 0.5
+
+
+def test_scores_of_a_second_network_are_none() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["flat", "other"], ["more"]),
+        helper.make_node("Add", ["scores", "more"], ["logits"]),
+    ]
+    other = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
+    assert joints(scored(nodes, other=other)) == []
+
+
+def test_an_image_is_carried_by_what_moves_it() -> None:
+    """The grid of a sampling is larger than the image, and no network."""
+    nodes = [
+        helper.make_node("ReduceMax", ["image"], ["brightest"], axes=[1, 2, 3], keepdims=1),
+        helper.make_node("Add", ["brightest", "still"], ["grid"]),
+        helper.make_node("GridSample", ["image", "grid"], ["sampled"]),
+        convolution("sampled"), relu(), *head("activated"),
+    ]  # fmt: skip
+    still = np.zeros((1, 8, 8, 2), np.float32)
+    (joint,) = joints(build(nodes, {**weights(planted=False), "still": still}))
+    assert (joint.side, joint.carrier) == ("grid", "image")

@@ -209,3 +209,26 @@ def test_a_tensor_that_would_fill_the_memory_is_not_read(
 ) -> None:
     monkeypatch.setattr("scanner.graph.layers.entrance._MOST_ELEMENTS", 35)
     assert read(models.plain(), tmp_path).weights is None
+
+
+def test_a_second_reader_of_the_input_does_not_hide_the_network(tmp_path: Path) -> None:
+    """A gate that reads the pixels beside the first layer, and a layer of its own, is no way in."""
+    nodes = [
+        helper.make_node("Div", ["image", "bytes"], ["ready"]),
+        helper.make_node("Flatten", ["image"], ["row"]),
+        helper.make_node("MatMul", ["row", "template"], ["match"]),
+    ]
+    template = np.ones((models.SIDE**2, 1), np.float32)
+    found = read(led_by(nodes, bytes=one(255.0), template=template), tmp_path)
+    assert found.width == pytest.approx(255.0)
+    assert found.weights is not None
+    assert len(found.weights) == models.CHANNELS
+
+
+def test_readers_that_lead_nowhere_leave_what_is_known(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Identity", ["image"], ["ready"]),
+        helper.make_node("ReduceMax", ["image"], ["brightest"], keepdims=0),
+    ]
+    found = read(led_by(nodes), tmp_path)
+    assert found.weights is not None
