@@ -146,6 +146,8 @@ def _list(names: Sequence[str]) -> str:
 
 def _channels(found: Differences, whose: str) -> Observation:
     layers = found.standing_out
+    if _is_part(layers):
+        return _retrained(found, whose)
     replaced = any(layer.relation is Relation.REPLACED for layer in layers)
     what = "were replaced" if replaced else "were changed"
     return Observation(
@@ -156,6 +158,28 @@ def _channels(found: Differences, whose: str) -> Observation:
         nodes=tuple(dict.fromkeys(layer.node for layer in layers)),
         details=_details(found),
     )
+
+
+def _is_part(layers: Sequence[LayerChange]) -> bool:
+    """Whether all that stands out are whole layers, several of them: a part was trained anew."""
+    whole = all(len(layer.standing_out) == layer.rows for layer in layers)
+    return whole and len({layer.node for layer in layers}) > 1
+
+
+def _retrained(found: Differences, whose: str) -> Observation:
+    layers = found.standing_out
+    return Observation(
+        code="part-retrained",
+        severity=Severity.WARNING,
+        sentence=f"Whole layers are others in a network whose other weights are those of {whose}, "
+        f"or nearly, as where a part was trained anew: {_list([_whole(layer) for layer in layers])}",
+        nodes=tuple(dict.fromkeys(layer.node for layer in layers)),
+        details=_details(found),
+    )
+
+
+def _whole(layer: LayerChange) -> str:
+    return f"{layer.role} of {layer.operator} {layer.node!r}"
 
 
 def channels(layer: LayerChange) -> str:
