@@ -456,7 +456,7 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
     if early:
         if several:
             return _doubted(observation, "it corrects the image place by place")
-        if _corrects(path, sleeping, rig):
+        if _corrects(path, sleeping, paths, rig):
             return _doubted(
                 observation, "it does no more than brighten, darken or invert the image"
             )
@@ -494,12 +494,12 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
     return _woken(observation, sleeper, paths, rig)
 
 
-def _corrects(path: _Path, sleeping: _Sleeping, rig: forcing.Rig) -> bool:
+def _corrects(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig) -> bool:
     """Whether a forced value leaves the image what it is, but for its brightness and contrast.
 
     What it makes must be of about the size of an image: far out, any network says one class.
     """
-    made = path.joints[-1].output
+    made = paths.picture_behind(path.joints[-1].output)
     line = forcing.scaling(rig, sleeping.value, sleeping.held, made, sleeping.images)
     if line is None or line[0] == 0:
         return False

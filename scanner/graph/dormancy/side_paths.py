@@ -179,6 +179,20 @@ class Paths:
         makers = (self.uses.producer(name) for name in values)
         return tuple(dict.fromkeys(label(node) for node in makers if node is not None))
 
+    def picture_behind(self, value: str) -> str:
+        """Return the last value of an image's size that derives from a value, before any weights.
+
+        It is the value itself where there is none.
+        """
+        behind, size = {value}, max(self.room(name) for name in self.inputs)
+        found = value
+        for node in self.nodes:
+            if behind & reads(node):
+                behind.update(node.output)
+                made = [n for n in node.output if self.mass(n) == 0 and self.room(n) == size]
+                found = made[-1] if made else found
+        return found
+
     def mass(self, value: str) -> int:
         """Return how many weights lie behind a value."""
         return self._count(self._behind.get(value, 0))
