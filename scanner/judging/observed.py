@@ -168,11 +168,12 @@ def _is_part(layers: Sequence[LayerChange]) -> bool:
 
 def _retrained(found: Differences, whose: str) -> Observation:
     layers = found.standing_out
+    named = _list([_whole(layer) for layer in layers])
     return Observation(
         code="part-retrained",
         severity=Severity.WARNING,
         sentence=f"Whole layers are others in a network whose other weights are those of {whose}, "
-        f"or nearly, as where a part was trained anew: {_list([_whole(layer) for layer in layers])}",
+        f"or nearly, as where a part was trained anew: {named}",
         nodes=tuple(dict.fromkeys(layer.node for layer in layers)),
         details=_details(found),
     )

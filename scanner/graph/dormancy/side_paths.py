@@ -144,13 +144,16 @@ class Paths:
         )
 
     def _is_single(self, node: onnx.NodeProto, side: str, data: Sequence[str]) -> bool:
-        """Whether a value that joins scores holds no more than one number times constants."""
-        if (
-            node.op_type not in _ADDING
-            or self._classical
-            or self.room(side) < self.room(node.output[0])
-            or self._behind.get(node.output[0]) != self._behind.get(self.answer)
-        ):
+        """Whether a value that joins scores holds no more than one number times constants.
+
+        Or says by itself whether constants take their place.
+        """
+        if self._classical or self._behind.get(node.output[0]) != self._behind.get(self.answer):
+            return False
+        if node.op_type == "Where" and side == node.input[0]:
+            return self.room(side) == 1 and len(data) == 2  # noqa: PLR2004 - constants or scores
+        adds = node.op_type in _ADDING or (node.op_type == "Gemm" and side in node.input[2:])
+        if not adds or self.room(side) < self.room(node.output[0]):
             return False
         name = side
         while self.room(name) > 1:
