@@ -53,6 +53,20 @@ def test_channels_are_named() -> None:
     assert (seen.code, seen.severity) == ("weights-edited", Severity.WARNING)
 
 
+def test_several_whole_layers_are_a_part_that_was_trained_anew() -> None:
+    model = planting.deep()
+    weights, others = planting.weights_of(model), planting.weights_of(planting.deep(seed=1))
+    weights |= {name: others[name] for name in ("w1", "w2")}
+    suspect = draw(planting.with_weights(model, **weights))
+    (seen,) = observed.beside(observed.against(suspect, [draw(model)]))
+    assert (seen.code, seen.severity) == ("part-retrained", Severity.WARNING)
+    assert seen.nodes == ("dense1", "dense2")
+    weights["w2"] = planting.weights_of(model)["w2"]
+    suspect = draw(planting.with_weights(model, **weights))
+    (seen,) = observed.beside(observed.against(suspect, [draw(model)]))
+    assert (seen.code, seen.severity) == ("channels-replaced", Severity.SUSPICIOUS)
+
+
 def test_a_baseline_warns_and_does_not_accuse() -> None:
     seen = observed.beside(observed.against(GATED, [PLAIN]))
     comparison = Comparison(rule="r", statistic=3.0, contribution=Contribution(), observations=seen)
