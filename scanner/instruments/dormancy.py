@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from scanner.errors import NoLogitsError, UnsupportedModelError, WorkerTimeoutError
 from scanner.graph.core import flatten, unrolled
 from scanner.graph.core.ancestors import ancestors
 from scanner.graph.core.draft import Proto
 from scanner.graph.dormancy import odd_channels
-from scanner.graph.dormancy.side_paths import MOST_SHARED, Joint, Paths
+from scanner.graph.dormancy.side_paths import MOST_SHARED, WHOLE, Joint, Paths
 from scanner.graph.layers.logits import find_logits
 from scanner.graph.logic.unfold import unfold
 from scanner.instruments import forcing, heard, kept, probes, waking
@@ -57,8 +56,6 @@ _MEMBER = 0.25
 """From this part of the weights of what it meets on, a side path is a network of its own."""
 _PLAIN = 9
 """Plain images that are tried, from the lowest value to the highest."""
-_WHOLE = frozenset({onnx.TensorProto.INT32, onnx.TensorProto.INT64})
-"""Types of outputs that name a class by its number."""
 _SECONDS, _TO_WAKE = 20.0, 5.0
 """Of wall-clock time for the search, and for an input that wakes one sleeping path."""
 
@@ -173,7 +170,7 @@ def _labels(flat: Proto, paths: Paths) -> dict[str, list[Joint]]:
     seen = ancestors([paths.answer], paths.uses.sources)
     found = {}
     for output in flat.graph.output:
-        if output.name in seen or paths.facts.elem_types.get(output.name) not in _WHOLE:
+        if output.name in seen or paths.facts.elem_types.get(output.name) not in WHOLE:
             continue
         joints = _watched(Paths(flat, output.name))
         if past := [joint for joint in joints if joint.output not in seen]:

@@ -31,6 +31,8 @@ _ELEMENTWISE = frozenset(
 """Operators whose constants are no weights: each number acts on one number."""
 _ADDING = frozenset({"Add", "Sub", "Sum"})
 _MEASURES = frozenset({"Shape", "Size"})
+WHOLE = frozenset({onnx.TensorProto.INT32, onnx.TensorProto.INT64})
+"""Types of outputs that name a class by its number."""
 UNREADABLE = frozenset(
     getattr(onnx.TensorProto, name)
     for name in onnx.TensorProto.DataType.keys()  # noqa: SIM118 - an enum of protobuf
