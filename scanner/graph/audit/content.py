@@ -261,7 +261,7 @@ def _opened(form: Format, head: bytes, at: int, size: int, depth: int) -> Conten
         inner = of_bytes(inside, depth + 1) or of_text(inside.decode("latin-1"), depth + 1)
         if inner is not None:
             wrapping = (form.kind.rsplit(" ", 1)[1], *inner.wrapping)
-            return Content(
-                kind=inner.kind, family=inner.family, start=at, size=size, wrapping=wrapping
-            )
+            # A text that is compressed is not there to be read.
+            family = form.family if inner.family is Family.DOCUMENT else inner.family
+            return Content(kind=inner.kind, family=family, start=at, size=size, wrapping=wrapping)
     return Content(kind=form.kind, family=form.family, start=at, size=size)
