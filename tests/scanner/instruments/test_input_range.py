@@ -56,6 +56,20 @@ def test_the_biases_tell_the_mean_pixel(
     assert "mean pixel" in found.sentence or "of its biases" in found.sentence
 
 
+@pytest.mark.parametrize("threshold", [-60.0, -3.0, 40.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_filter_with_a_threshold_of_its_own_says_nothing(threshold: float, seed: int) -> None:
+    """A planted filter that sleeps until it meets its pattern once made bytes of 0..1."""
+    honest = balanced(0.3, 0.25, seed)
+    assert honest.weights is not None
+    assert honest.bias is not None
+    planted = Entrance(
+        weights=np.vstack([honest.weights, 12.0 * np.resize([1.0, -1.0], (1, 9))]),
+        bias=np.append(honest.bias, threshold),
+    )
+    assert span(of_entrance(planted)) == span(of_entrance(honest)) == UNIT
+
+
 @pytest.mark.parametrize(("deviation", "expected"), [(0.5, SIGNED), (1.0, STANDARD)])
 def test_a_negative_mean_pixel_is_one_of_a_signed_range(
     deviation: float, expected: tuple[float, float]
