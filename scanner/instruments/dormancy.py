@@ -16,14 +16,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scanner.errors import NoLogitsError, UnsupportedModelError, WorkerTimeoutError
+from scanner.errors import (
+    NoLogitsError,
+    UnsupportedModelError,
+    UsageError,
+    WorkerTimeoutError,
+)
 from scanner.graph.core import flatten, unrolled
 from scanner.graph.core.draft import Proto
 from scanner.graph.dormancy import odd_channels
 from scanner.graph.dormancy.side_paths import Joint, Paths
 from scanner.graph.layers.logits import find_logits
 from scanner.graph.logic.unfold import unfold
-from scanner.instruments import forcing, kept, probes, waking
+from scanner.instruments import forcing, kept, matched_filters, probes, waking
 from scanner.instruments.detector import Subject
 from scanner.results import Input, Observation, Severity
 from scanner.values import frozen
@@ -53,8 +58,8 @@ _MEMBER = 0.25
 """From this part of the weights of what it meets on, a side path is a network of its own."""
 _PLAIN = 9
 """Plain images that are tried, from the lowest value to the highest."""
-_SECONDS, _TO_WAKE = 20.0, 5.0
-"""Of wall-clock time for the search, and for an input that wakes one sleeping path."""
+_SECONDS, _TO_WAKE, _TO_MATCH = 20.0, 5.0, 10.0
+"""Of wall-clock time for the search, for an input that wakes one sleeping path, and for filters."""
 
 
 @frozen
@@ -130,26 +135,42 @@ def search(subject: Subject) -> Found:
         "seed": subject.settings.seed,
         "input_shape": list(shape),
     }
-    if not joints and not odd:
-        return Found(observations=(), parameters=parameters)
-    rig = forcing.Rig(subject, flat, shape, answer)
-    rig.until = time.monotonic() + _SECONDS
-    parameters |= {"images": len(rig.images), "input_range": list(rig.span)}
     found: list[Observation] = []
     try:
-        if not (
-            _may_name_class(paths, answer) and forcing.names_class(rig.answers(1)[0], rig.batch)
-        ):
-            raise NoLogitsError(
-                f"{answer!r} holds no class scores, so nothing tells whether they were forced",
-                remedy="name the logits with the setting `logits`",
-            )
+        rig = _rig(subject, flat, shape, answer, paths)
+        parameters |= {"images": len(rig.images), "input_range": list(rig.span)}
         found.extend(_side_paths(joints, paths, rig))
         found.extend(_replaced_channels(odd, paths, rig))
+        rig.until = time.monotonic() + _TO_MATCH
+        found.extend(matched_filters.observe(rig, paths))
     except WorkerTimeoutError:
         parameters["stopped"] = "the time ran out before every candidate was forced"
+    except (NoLogitsError, UsageError, UnsupportedModelError):
+        # Where nothing is odd, there is nothing that could not be looked at.
+        if joints or odd:
+            raise
     found.sort(key=lambda o: -o.severity)
     return Found(observations=tuple(found), parameters=parameters)
+
+
+def _rig(
+    subject: Subject, flat: Proto, shape: tuple[int, ...], answer: str, paths: Paths
+) -> forcing.Rig:
+    """Return the model, ready to be forced, if it names classes.
+
+    Raises:
+        NoLogitsError: It names none.
+        UnsupportedModelError: It fails when it runs.
+        UsageError: The range of its input is not known.
+    """
+    rig = forcing.Rig(subject, flat, shape, answer)
+    rig.until = time.monotonic() + _SECONDS
+    if not (_may_name_class(paths, answer) and forcing.names_class(rig.answers(1)[0], rig.batch)):
+        raise NoLogitsError(
+            f"{answer!r} holds no class scores, so nothing tells whether they were forced",
+            remedy="name the logits with the setting `logits`",
+        )
+    return rig
 
 
 def answer_of(flat: Proto, asked: str | None) -> str:
