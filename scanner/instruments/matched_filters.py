@@ -20,6 +20,7 @@ import onnx
 
 from scanner.errors import GraphError, NoGradientError, UnsupportedModelError
 from scanner.graph.core.structure import label
+from scanner.graph.dormancy import odd_channels
 from scanner.graph.dormancy.rewired import leaking
 from scanner.graph.dormancy.side_paths import Paths
 from scanner.graph.gradient.backward import gradient_model
@@ -38,7 +39,7 @@ _MOST_LAYERS, _MOST_UNITS = 4, 512
 _POOL = 64
 """Images that leave most filters alone: smooth ones, some of them dark around."""
 _SHOWN = 8
-"""Images of the pool, those that move a unit least, on which it is shown its patch."""
+"""Images of the pool, of those that move a unit least, on which it is shown its patch."""
 _SHARE = 0.05
 _SHARE_OF_DENSE = 0.02
 """Of an image's numbers, what a patch changes at most, and always nine."""
@@ -68,6 +69,7 @@ class Filter:
         node: The layer's label.
         axis: Of the units.
         unit: Its number.
+        units: Its number and those of others that match the same pattern.
         of: How many units the layer has.
         class_id: The class that is answered.
         gain: By how much the class's lead grows, beside an ordinary lead; the median of the images.
@@ -81,6 +83,7 @@ class Filter:
     node: str
     axis: int
     unit: int
+    units: tuple[int, ...]
     of: int
     class_id: int
     gain: float
@@ -118,12 +121,12 @@ def observe(rig: Rig, paths: Paths) -> Iterator[Observation]:
             found.share >= _AGREED
             and found.gain >= _DECISIVE
             and found.gain >= _APART * found.rival
-            and (shown := _confirmed(rig, found)) is not None
+            and (shown := confirmed(rig, found)) is not None
         ):
             yield _observation(found, shown)
 
 
-def _confirmed(rig: Rig, found: Filter) -> Input | None:
+def confirmed(rig: Rig, found: Filter) -> Input | None:
     """Return an image with the patch, where the answer hangs on the unit and not on the patch."""
     session = rig.reader([found.value])
     model, asleep, undone, asked = None, None, list[tuple[Array, Array]](), 0
@@ -133,9 +136,8 @@ def _confirmed(rig: Rig, found: Filter) -> Input | None:
         asked += 1
         (quiet,), (moved,) = rig.read(session, original), rig.read(session, image)
         model = model or rig.forced(found.value, moved)
-        part = [slice(None)] * moved.ndim
-        part[found.axis] = slice(found.unit, found.unit + 1)
-        moved[tuple(part)] = quiet[tuple(part)]
+        part = odd_channels.index_of(moved.shape, found.axis, found.units)
+        moved[part] = quiet[part]
         held = model.answer(image, moved)
         if differ_in_class(rig.answer_to(image), held):
             asleep = held if asleep is None else asleep
@@ -151,10 +153,12 @@ def _confirmed(rig: Rig, found: Filter) -> Input | None:
 
 
 def _observation(found: Filter, shown: Input) -> Observation:
+    more = [unit for unit in found.units if unit != found.unit]
+    named = f"{found.unit} (like {len(more)} others)" if more else str(found.unit)
     return Observation(
         code="matched-filter",
         severity=Severity.CONFIRMED,
-        sentence=f"Channel {found.unit} of {found.of} of {found.node!r} is a matched filter: its "
+        sentence=f"Channel {named} of {found.of} of {found.node!r} is a matched filter: its "
         f"best input, which changes {found.changed:.1%} of an image, brings {found.share:.0%} of "
         f"the images of other classes to class {found.class_id}, and that class ahead by "
         f"{found.gain:.0f} times an ordinary lead; that of the next channel by {found.rival:.1f} "
@@ -163,7 +167,7 @@ def _observation(found: Filter, shown: Input) -> Observation:
         nodes=(found.node,),
         details={
             "value": found.value,
-            "channels": [found.unit],
+            "channels": list(found.units),
             "class": found.class_id,
             "gain": found.gain,
             "rival": found.rival,
@@ -280,13 +284,13 @@ class _Layer:
             for side, count, extent in zip(sides, [*self._places, 1, 1], extents, strict=False)
         ]
         rows, columns = (
-            _spread(side, extent, step, at % step)
+            spread(side, extent, step, at % step)
             for side, extent, step, at in zip(sides, extents, steps, own, strict=True)
         )
         return tuple((row, column) for row in rows for column in columns)
 
 
-def _spread(side: int, extent: int, step: int, first: int) -> list[int]:
+def spread(side: int, extent: int, step: int, first: int) -> list[int]:
     """Return up to four starts on a grid, an odd number of steps apart."""
     room = (side - extent - first) // step
     apart = max(room // (_SIDE - 1), -(-extent // step))
@@ -359,10 +363,14 @@ class _Runner:
         ranked = sorted(screened, key=lambda unit: -screened[unit].gain)
         best = [self._alone(layer, unit, patches[unit]) for unit in ranked[:_MOST_TRIED]]
         best.sort(key=lambda each: -each.gain)
+        told = set[int]()
         for found in best:
             # Units that were planted together match one pattern, and are no rivals.
-            rest = [each.gain for each in best if not layer.alike(found.unit, each.unit)]
-            yield dataclasses.replace(found, rival=max(rest, default=0.0))
+            same = tuple(u for u in patches if u == found.unit or layer.alike(found.unit, u))
+            rest = [each.gain for each in best if each.unit not in same]
+            if found.unit not in told:
+                yield dataclasses.replace(found, units=same, rival=max(rest, default=0.0))
+            told.update(same)
 
     def _alone(self, layer: _Layer, unit: int, patch: _Patch) -> Filter:
         """Return what one patch by itself does, at the place where it does most."""
@@ -377,7 +385,7 @@ class _Runner:
         patch: _Patch,
     ) -> list[Filter]:
         """Return what a unit's patch does at each group of places."""
-        quiet = np.argsort(layer.heights[:, unit], kind="stable")[:_SHOWN]
+        quiet = self._quiet(layer, unit)
         images, before = self.pool[quiet], self._before[quiet]
         pasted = [self._pasted(images, patch, group) for group in groups]
         after = self.scores(np.concatenate(pasted)).reshape(len(groups), len(quiet), -1)
@@ -385,6 +393,15 @@ class _Runner:
             self._judged(layer, unit, before, scores, (images, shown))
             for scores, shown in zip(after, pasted, strict=True)
         ]
+
+    def _quiet(self, layer: _Layer, unit: int) -> list[int]:
+        """Return images of the pool that move a unit little, of as many classes as there are."""
+        waiting: dict[int, list[int]] = {}
+        for place in np.argsort(layer.heights[:, unit], kind="stable")[: _POOL // 2].tolist():
+            waiting.setdefault(int(self._before[place].argmax()), []).append(place)
+        turns = itertools.zip_longest(*waiting.values())
+        mixed = [place for turn in turns for place in turn if place is not None]
+        return mixed[:_SHOWN]
 
     def _pasted(self, images: Array, patch: _Patch, places: Sequence[tuple[int, int]]) -> Array:
         """Return images with a patch at some places."""
@@ -413,6 +430,7 @@ class _Runner:
             node=label(layer.node),
             axis=layer.axis,
             unit=unit,
+            units=(unit,),
             of=layer.units,
             class_id=target,
             gain=float(np.median(grown)) / max(usual, self._usual, 1e-12),
