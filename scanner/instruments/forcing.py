@@ -36,6 +36,8 @@ _USED = 40
 """Images of the user's that are shown."""
 MOST_MOVED = 0.1
 """Share of the images that may move a dormant value."""
+MOST_NOTICED = 0.1
+"""Share of the images whose answer may change when a dormant value is held where it mostly is."""
 _HEARD = 40
 """Images on which it is looked whether a value is heard."""
 QUIET = 1e-3
