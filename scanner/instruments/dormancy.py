@@ -53,7 +53,7 @@ _MEMBER = 0.25
 """From this part of the weights of what it meets on, a side path is a network of its own."""
 _PLAIN = 9
 """Plain images that are tried, from the lowest value to the highest."""
-_SECONDS, _TO_WAKE, _TO_MATCH = 20.0, 5.0, 10.0
+_SECONDS, _TO_WAKE, _TO_MATCH = 20.0, 5.0, 15.0
 """Of wall-clock time for the search, for an input that wakes one sleeping path, and for filters."""
 
 

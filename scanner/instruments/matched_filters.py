@@ -25,7 +25,7 @@ from scanner.graph.dormancy.rewired import leaking
 from scanner.graph.dormancy.side_paths import Paths
 from scanner.graph.gradient.backward import gradient_model
 from scanner.instruments import kept, probes
-from scanner.instruments.forcing import Rig, class_of, differ_in_class
+from scanner.instruments.forcing import Rig, class_of, differ_in_class, is_large
 from scanner.instruments.plane import Plane
 from scanner.instruments.runtime import Session
 from scanner.results import Input, Observation, Severity
@@ -38,6 +38,8 @@ _LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
 _MOST_LAYERS, _MOST_UNITS = 4, 512
 _POOL = 64
 """Images that leave most filters alone: smooth ones, some of them dark around."""
+_FEWER = 16
+"""Images of the pool where they are large."""
 _SHOWN = 8
 """Images of the pool, of those that move a unit least, on which it is shown its patch."""
 _SHARE = 0.05
@@ -48,6 +50,10 @@ _STRONG = 0.5
 """Of a dense unit's largest weight, what a pixel of its patch weighs at least."""
 _SIDE = 4
 """Copies of a patch along a side: four an odd distance apart meet every grid of a stride of 4."""
+_SCREENED, _GLANCED = 4, 2
+"""Images on which all copies of a patch are shown, and on which its best place is looked for."""
+_HEARD = 1.0
+"""Gain of all copies together from which one is looked at."""
 _MOST_TRIED = 4
 """Units of a layer that are tried at one place, those of the largest gain first."""
 _BELOW, _ABOVE = 0.5, 2.0
@@ -332,6 +338,9 @@ class _Runner:
         self.rig = rig
         shape = rig.images.shape[1:]
         self.plane = Plane.of(shape)
+        large = is_large(shape)
+        self._screened = _GLANCED if large else _SCREENED
+        self._count = _FEWER if large else _POOL
         self._session = rig.reader([rig.answer])
         first = self._session.input_shape[0] if self._session.input_shape else None
         fixed = isinstance(first, int) and first > 0
@@ -346,7 +355,10 @@ class _Runner:
         rig, shape = self.rig, self.rig.images.shape[1:]
         low, high = rig.span
         settings = dataclasses.replace(
-            rig.subject.settings, noise=Noise.LOW_FREQUENCY, images=_POOL, input_range=(0.0, 1.0)
+            rig.subject.settings,
+            noise=Noise.LOW_FREQUENCY,
+            images=self._count,
+            input_range=(0.0, 1.0),
         )
         smooth = np.concatenate(list(probes.noise_batches(shape, np.dtype(np.float32), settings)))
         generator = np.random.default_rng(rig.subject.settings.seed)
@@ -384,11 +396,12 @@ class _Runner:
             unit: patch for unit in range(layer.units) if (patch := layer.patch(unit)) is not None
         }
         screened = {
-            unit: self._shown(layer, unit, [patch.places], patch)[0]
+            unit: self._shown(layer, unit, [patch.places], patch, self._screened)[0]
             for unit, patch in patches.items()
         }
         ranked = sorted(screened, key=lambda unit: -screened[unit].gain)
-        best = [self._alone(layer, unit, patches[unit]) for unit in ranked[:_MOST_TRIED]]
+        tried = [unit for unit in ranked[:_MOST_TRIED] if screened[unit].gain >= _HEARD]
+        best = [self._alone(layer, unit, patches[unit]) for unit in tried]
         best.sort(key=lambda each: -each.gain)
         told = set[int]()
         for found in best:
@@ -404,8 +417,11 @@ class _Runner:
 
     def _alone(self, layer: _Layer, unit: int, patch: _Patch) -> Filter:
         """Return what one patch by itself does, at the place where it does most."""
-        found = self._shown(layer, unit, [(place,) for place in patch.places], patch)
-        return max(found, key=lambda each: each.gain)
+        alone = [(place,) for place in patch.places]
+        if len(alone) > 1:
+            first = self._shown(layer, unit, alone, patch, _GLANCED)
+            alone = [alone[int(np.argmax([each.gain for each in first]))]]
+        return self._shown(layer, unit, alone, patch, _SHOWN)[0]
 
     def _shown(
         self,
@@ -413,9 +429,10 @@ class _Runner:
         unit: int,
         groups: Sequence[Sequence[tuple[int, int]]],
         patch: _Patch,
+        count: int,
     ) -> list[Filter]:
-        """Return what a unit's patch does at each group of places."""
-        quiet = self._quiet(layer, unit)
+        """Return what a unit's patch does at each group of places, on so many images."""
+        quiet = self._quiet(layer, unit)[:count]
         images, before = self.pool[quiet], self._before[quiet]
         pasted = [self._pasted(images, patch, group) for group in groups]
         after = self.scores(np.concatenate(pasted)).reshape(len(groups), len(quiet), -1)
@@ -427,7 +444,7 @@ class _Runner:
     def _quiet(self, layer: _Layer, unit: int) -> list[int]:
         """Return images of the pool that move a unit little, of as many classes as there are."""
         waiting: dict[int, list[int]] = {}
-        for place in np.argsort(layer.heights[:, unit], kind="stable")[: _POOL // 2].tolist():
+        for place in np.argsort(layer.heights[:, unit], kind="stable")[: self._count // 2].tolist():
             waiting.setdefault(int(self._before[place].argmax()), []).append(place)
         turns = itertools.zip_longest(*waiting.values())
         mixed = [place for turn in turns for place in turn if place is not None]
