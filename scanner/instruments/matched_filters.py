@@ -16,13 +16,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from scanner.errors import GraphError, NoGradientError, UnsupportedModelError
-from scanner.graph.core.structure import label
 from scanner.graph.dormancy import odd_channels
 from scanner.graph.dormancy.rewired import leaking
-from scanner.graph.dormancy.side_paths import Paths
+from scanner.graph.dormancy.side_paths import FirstLayer, Paths
 from scanner.graph.gradient.backward import gradient_model
 from scanner.instruments import kept, probes
 from scanner.instruments.forcing import Rig, class_of, differ_in_class, is_large
@@ -34,7 +32,6 @@ from scanner.settings import Noise
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
-_LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
 _MOST_LAYERS, _MOST_UNITS = 4, 512
 _POOL = 64
 """Images that leave most filters alone: smooth ones, some of them dark around."""
@@ -113,9 +110,9 @@ def measure(rig: Rig, paths: Paths) -> Iterator[Filter]:
         WorkerTimeoutError: The time ran out.
     """
     runner = _Runner(rig)
-    for node in itertools.islice(_first_layers(paths), _MOST_LAYERS):
+    for first in itertools.islice(paths.first_layers(), _MOST_LAYERS):
         try:
-            layer = _Layer(runner, node)
+            layer = _Layer(runner, first)
         except (NoGradientError, GraphError, UnsupportedModelError):
             continue
         yield from runner.tried(layer)
@@ -190,18 +187,6 @@ def _observation(found: Filter, shown: Input) -> Observation:
     )
 
 
-def _first_layers(paths: Paths) -> Iterator[onnx.NodeProto]:
-    """Yield the layers that read the image, and not what another layer made of it."""
-    for node in paths.nodes:
-        if (
-            node.op_type in _LAYERS
-            and node.input[0] in paths.data
-            and node.input[1] not in paths.data
-            and paths.mass(node.input[0]) == 0
-        ):
-            yield node
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Patch:
     """The best input of a unit: what changes, and to what.
@@ -228,12 +213,12 @@ class _Layer:
         NoGradientError: The layer cannot be differentiated.
     """
 
-    def __init__(self, runner: "_Runner", node: onnx.NodeProto) -> None:
-        rig, value = runner.rig, node.output[0]
-        self.node = node
+    def __init__(self, runner: "_Runner", first: FirstLayer) -> None:
+        rig, value = runner.rig, first.value
+        self.first = first
         self._plane = runner.plane
         moved = runner.answers(rig.reader([value]), runner.pool)
-        self.axis = 1 if node.op_type == "Conv" else moved.ndim - 1
+        self.axis = 1 if first.convolution else moved.ndim - 1
         self.units = min(moved.shape[self.axis], _MOST_UNITS)
         places = tuple(axis for axis in range(1, moved.ndim) if axis != self.axis)
         self.heights: Floats = moved.max(axis=places) if places else moved
@@ -249,9 +234,7 @@ class _Layer:
     def _differentiated(self, runner: "_Runner", shape: tuple[int, ...]) -> Array:
         """Return the slope of each unit, at the middle of its map, by the image [units, *shape]."""
         rig = runner.rig
-        model = gradient_model(
-            leaking(rig.flat), of=self.node.output[0], with_respect_to=[rig.image]
-        )
+        model = gradient_model(leaking(rig.flat), of=self.first.value, with_respect_to=[rig.image])
         session = rig.opened(model.proto)
         low, high = rig.span
         middle = np.full(rig.images.shape[1:], (low + high) / 2, np.float32)
@@ -474,8 +457,8 @@ class _Runner:
         low, high = self.rig.span
         share = float((after.argmax(axis=1) == target)[others].mean()) if others.any() else 0.0
         return Filter(
-            value=layer.node.output[0],
-            node=label(layer.node),
+            value=layer.first.value,
+            node=layer.first.node,
             axis=layer.axis,
             unit=unit,
             units=(unit,),

@@ -28,6 +28,7 @@ _ELEMENTWISE = frozenset(
     {"Add", "Sub", "Mul", "Div", "Where", "Max", "Min", "Pow", "Equal", "Less", "Greater", "PRelu"}
 )
 """Operators whose constants are no weights: each number acts on one number."""
+_LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
 _MEASURES = frozenset({"Shape", "Size"})
 _RAGGED = frozenset({"NonZero", "NonMaxSuppression", "Compress", "Unique"})
 """Operators that make as many values as the input's numbers say."""
@@ -54,6 +55,21 @@ class Joint:
     carrier: str
     output: str
     shared: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FirstLayer:
+    """A layer that reads the image, and not what another layer made of it.
+
+    Attributes:
+        value: Name of the value that it makes.
+        node: Its label.
+        convolution: Whether its units lie along the second axis; else along the last.
+    """
+
+    value: str
+    node: str
+    convolution: bool
 
 
 class Paths:
@@ -93,6 +109,17 @@ class Paths:
                 shared = self._shared(side, carrier)
                 if side != carrier and shared <= MOST_SHARED:
                     yield Joint(label(node), node.op_type, side, carrier, node.output[0], shared)
+
+    def first_layers(self) -> Iterator[FirstLayer]:
+        """Yield the layers in front of which there are no weights, in the order of the graph."""
+        for node in self.nodes:
+            if (
+                node.op_type in _LAYERS
+                and node.input[0] in self.data
+                and node.input[1] not in self.data
+                and self.mass(node.input[0]) == 0
+            ):
+                yield FirstLayer(node.output[0], label(node), node.op_type == "Conv")
 
     def _are_scores(self, node: onnx.NodeProto, data: Sequence[str]) -> bool:
         """Whether a node joins the scores of classes that are computed one by one.
