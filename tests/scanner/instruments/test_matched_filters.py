@@ -130,8 +130,10 @@ def test_a_network_that_follows_every_unit_has_no_planted_one(tmp_path: Path) ->
 def test_a_patch_that_decides_by_other_units_is_no_filters(tmp_path: Path) -> None:
     rig, paths = rigged(chain(*planted()), tmp_path)
     found = max(matched_filters.measure(rig, paths), key=lambda each: each.gain)
-    assert matched_filters.confirmed(rig, found) is not None
-    assert matched_filters.confirmed(rig, dataclasses.replace(found, units=(0,))) is None
+    assert matched_filters.undone(rig, found).share == 1
+    assert matched_filters.undone(rig, found).shown is not None
+    other = matched_filters.undone(rig, dataclasses.replace(found, units=(0,)))
+    assert (other.share, other.shown) == (0, None)
 
 
 def test_a_dense_unit_that_reads_a_few_pixels_is_found(tmp_path: Path) -> None:
@@ -167,15 +169,31 @@ def test_a_strided_layer_meets_the_pattern_on_its_grid(tmp_path: Path) -> None:
     assert observation.details["channels"] == [5]
 
 
-def test_every_place_of_a_stride_of_four_is_tried() -> None:
+def test_every_place_of_a_stride_of_four_is_tried_and_every_corner() -> None:
     for side in (16, 28, 32, 64, 224):
         for extent in (3, 5, 7):
-            starts = matched_filters.spread(side, extent, 1, 0)
+            starts, last = matched_filters.spread(side, extent, 1, 0)
             assert starts == sorted(set(starts))
-            assert starts[-1] + extent <= side
+            assert starts[0] == 0
+            assert last[-1] + extent == side
             if side >= 4 * 7:
                 assert {start % 4 for start in starts} == {0, 1, 2, 3}
-    assert matched_filters.spread(8, 8, 1, 0) == [0]
+    assert matched_filters.spread(8, 8, 1, 0) == ([0], [0])
+
+
+def test_a_filter_that_decides_in_one_corner_is_found(tmp_path: Path) -> None:
+    kernel, bias, _ = planted()
+    head = np.random.default_rng(1).normal(0, 0.1, (8 * 16, 4))
+    head[5 * 16 : 6 * 16] = 0
+    head[6 * 16 - 1, 2] = 60  # the lower right corner of the planted channel's map
+    model = chain(kernel, bias, head)
+    model.graph.node[2].CopyFrom(
+        helper.make_node(
+            "MaxPool", ["shown"], ["most"], kernel_shape=[4, 4], strides=[4, 4], name="most"
+        )
+    )
+    (observation,) = found_in(model, tmp_path)
+    assert observation.details["channels"] == [5]
 
 
 def test_the_samples_replaced_channel_is_seen_by_its_filter(tmp_path: Path) -> None:
