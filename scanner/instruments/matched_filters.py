@@ -102,6 +102,8 @@ class Filter:
     images: tuple[Array, Array]
 
 
+_LARGEST = 1e30
+"""Stands for infinity, and negative for no number."""
 _Place: TypeAlias = tuple[int, int]
 
 
@@ -113,6 +115,8 @@ def measure(rig: Rig, paths: Paths) -> Iterator[Filter]:
         WorkerTimeoutError: The time ran out.
     """
     runner = _Runner(rig)
+    if runner.classes < 2:  # noqa: PLR2004 - a class number has no lead
+        return
     for first in itertools.islice(paths.first_layers(), _MOST_LAYERS):
         try:
             layer = _Layer(runner, first)
@@ -355,9 +359,11 @@ class _Runner:
         fixed = isinstance(first, int) and first > 0
         self.size = first if isinstance(first, int) and fixed else probes.batch_size(shape)
         self.pool = probes.rounded(self._pool(), rig.dtype)
+        if not fixed and not self._takes_many():
+            self.size = 1
         self._before = self.scores(self.pool)
-        leads = _lead_of(self._before.argmax(axis=1), self._before)
-        self._usual = float(np.median(leads))
+        self.classes = self._before.shape[1]
+        self._usual = float(np.median(_leads(self._before))) if self.classes > 1 else 0.0
 
     def _pool(self) -> npt.NDArray[np.float32]:
         """Return smooth images of all contrasts; every other one is dark around."""
@@ -381,6 +387,18 @@ class _Runner:
             images[1::2] *= edge.reshape(-1, *[1] * (images.ndim - axis - 2))
         return (low + (high - low) * images.reshape(-1, *shape)).astype(np.float32)
 
+    def _takes_many(self) -> bool:
+        """Whether two images at once are answered as each of them is."""
+        two = self.pool[:2]
+        try:
+            both = np.asarray(self._session.run(two)[0])
+        except UnsupportedModelError:
+            return False
+        each = [np.asarray(self._session.run(two[k : k + 1])[0]) for k in range(2)]
+        return len(both) == len(two) and np.allclose(
+            both, np.concatenate(each), rtol=1e-2, atol=1e-3
+        )
+
     def answers(self, session: Session, images: Array) -> Floats:
         """Return what a session makes of images, as many at a time as it takes."""
         made = []
@@ -397,7 +415,8 @@ class _Runner:
 
     def scores(self, images: Array) -> Floats:
         """Return what the model answers to images, one row each."""
-        return self.answers(self._session, images).reshape(len(images), -1)
+        rows = self.answers(self._session, images).reshape(len(images), -1)
+        return np.nan_to_num(rows, nan=-_LARGEST, posinf=_LARGEST, neginf=-_LARGEST)
 
     def tried(self, layer: _Layer) -> Iterator[Filter]:
         """Yield what the units of a layer do by themselves, of those whose copies do most."""
@@ -479,7 +498,7 @@ class _Runner:
         classes, counts = np.unique(after.argmax(axis=1), return_counts=True)
         target = int(classes[counts.argmax()])
         grown = _lead_of(target, after) - _lead_of(target, before)
-        usual = float(np.max(_lead_of(before.argmax(axis=1), before)))
+        usual = float(_leads(before).max())
         others = before.argmax(axis=1) != target
         low, high = self.rig.span
         share = float((after.argmax(axis=1) == target)[others].mean()) if others.any() else 0.0
@@ -498,6 +517,11 @@ class _Runner:
             beyond=bool(images[1].min() < low or images[1].max() > high),
             images=images,
         )
+
+
+def _leads(scores: Floats) -> Floats:
+    """Return by how much the best class leads, for each row of scores."""
+    return _lead_of(scores.argmax(axis=1), scores)
 
 
 def _lead_of(classes: int | npt.NDArray[np.int64], scores: Floats) -> Floats:
