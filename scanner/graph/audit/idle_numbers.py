@@ -107,7 +107,10 @@ def _row(tensor: onnx.TensorProto) -> list[float]:
 
 
 def _signs(contents: Contents) -> Iterator[Observation]:
-    """Yield the tensors of zeros of both signs, and of nothing else."""
+    """Yield the tensors of zeros of both signs, and of nothing else.
+
+    Weights times zero are such too, as where a normalisation that was never trained was folded.
+    """
     for tensor in contents.of(onnx.TensorProto):
         if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE):
             continue
@@ -118,7 +121,7 @@ def _signs(contents: Contents) -> Iterator[Observation]:
         if 0 < negative < numbers.size:
             yield Observation(
                 code="idle-bits",
-                severity=Severity.WARNING,
+                severity=Severity.NOTE,
                 sentence=f"The {numbers.size} numbers of {tensor.name!r} are zeros of both signs",
                 nodes=(tensor.name,),
                 details={"count": int(numbers.size), "negative": negative},
