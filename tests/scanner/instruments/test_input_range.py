@@ -18,6 +18,7 @@ from scanner.instruments.input_range import BYTES, SIGNED, STANDARD, UNIT, find,
 from scanner.modelfile.model import open_model
 from scanner.results import Basis, InputRange
 from scanner.settings import Device, Settings
+from trainers.graph_backdoor import plant
 
 SETTINGS = Settings(device=Device.CPU)
 
@@ -225,6 +226,11 @@ def test_the_samples_are_measured_as_their_baselines_were(name: str) -> None:
     assert span(found) == UNIT
     assert found is not None
     assert found.other is None or found.agreement is not None
+
+
+def test_a_loud_filter_does_not_make_bytes_of_a_sample(tmp_path: Path) -> None:
+    clean = onnx.load(Path(__file__).parents[3] / "samples/mnist-clean.onnx")
+    assert span(found_in(plant(clean, "loud-channel", target=3).model, tmp_path)) == UNIT
 
 
 def test_a_range_is_written_as_people_write_it() -> None:
