@@ -183,7 +183,7 @@ def undone(rig: Rig, found: Filter) -> Undone:
 
 def _observation(found: Filter, shown: Input | None) -> Observation:
     more = len(found.units) - 1
-    named = f"{found.unit} (like {more} others)" if more else str(found.unit)
+    named = f"{found.unit} (like {more} other{'s' * (more > 1)})" if more else str(found.unit)
     told = (
         ""
         if shown is None
