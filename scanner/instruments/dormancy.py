@@ -16,7 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scanner.errors import NoLogitsError, UnsupportedModelError, WorkerTimeoutError
+from scanner.errors import (
+    NoLogitsError,
+    UnsupportedModelError,
+    UsageError,
+    WorkerTimeoutError,
+)
 from scanner.graph.core import flatten, unrolled
 from scanner.graph.core.ancestors import ancestors
 from scanner.graph.core.draft import Proto
@@ -24,7 +29,15 @@ from scanner.graph.dormancy import odd_channels
 from scanner.graph.dormancy.side_paths import MOST_SHARED, WHOLE, Joint, Paths
 from scanner.graph.layers.logits import find_logits
 from scanner.graph.logic.unfold import unfold
-from scanner.instruments import forcing, heard, kept, probes, waking
+from scanner.instruments import (
+    forced_channels,
+    forcing,
+    heard,
+    kept,
+    matched_filters,
+    probes,
+    waking,
+)
 from scanner.instruments.detector import Subject
 from scanner.results import Input, Observation, Severity
 from scanner.values import frozen
@@ -43,21 +56,16 @@ _MOST_SWITCHES = 8
 """Values of one path that are forced."""
 _MOST_LAYERS = 4
 """Layers whose lone channels are forced."""
-_MOST_NOTICED = 0.1
-"""Share of the images whose answer may change when a dormant value is held where it mostly is."""
 _ASKED, _FEWER = 24, 10
 """Ordinary images that a forced value is shown with, and how many of them if they are large."""
-_TOO_HEAVY = 100.0
-"""A channel that weighs so many times what the others do never came of training: in real networks
-trained on photographs we saw 50."""
 _PLAIN_CONTRAST, _LARGER = 0.1, 1.5
 """Times the width of the input range: how wide that of a corrected image is."""
 _MEMBER = 0.25
 """From this part of the weights of what it meets on, a side path is a network of its own."""
 _PLAIN = 9
 """Plain images that are tried, from the lowest value to the highest."""
-_SECONDS, _TO_WAKE = 20.0, 5.0
-"""Of wall-clock time for the search, and for an input that wakes one sleeping path."""
+_SECONDS, _TO_WAKE, _TO_MATCH = 20.0, 5.0, 15.0
+"""Of wall-clock time for the search, for an input that wakes one sleeping path, and for filters."""
 
 
 @frozen
@@ -138,20 +146,10 @@ def search(subject: Subject) -> Found:
         "input_shape": list(shape),
     }
     labels = _labels(flat, paths)
-    if not joints and not odd and not labels:
-        return Found(observations=(), parameters=parameters)
-    rig = forcing.Rig(subject, flat, shape, answer)
-    rig.until = time.monotonic() + _SECONDS
-    parameters |= {"images": len(rig.images), "input_range": list(rig.span)}
     found: list[Observation] = []
     try:
-        if (joints or odd) and not (
-            _may_name_class(paths, answer) and forcing.names_class(rig.answers(1)[0], rig.batch)
-        ):
-            raise NoLogitsError(
-                f"{answer!r} holds no class scores, so nothing tells whether they were forced",
-                remedy="name the logits with the setting `logits`",
-            )
+        rig = _rig(subject, flat, shape, answer, paths)
+        parameters |= {"images": len(rig.images), "input_range": list(rig.span)}
         found.extend(_side_paths(joints, paths, rig))
         found.extend(_replaced_channels(odd, paths, rig))
         for label, watched in labels.items():
@@ -159,8 +157,14 @@ def search(subject: Subject) -> Found:
             named.until = rig.until
             if forcing.names_class(named.answers(1)[0], named.batch):
                 found.extend(_side_paths(watched, Paths(flat, label), named))
+        rig.until = time.monotonic() + _TO_MATCH
+        found.extend(matched_filters.observe(rig, paths))
     except WorkerTimeoutError:
         parameters["stopped"] = "the time ran out before every candidate was forced"
+    except (NoLogitsError, UsageError, UnsupportedModelError):
+        # Where nothing is odd, there is nothing that could not be looked at.
+        if joints or odd:
+            raise
     found.sort(key=lambda o: -o.severity)
     return Found(observations=tuple(found), parameters=parameters)
 
@@ -176,6 +180,26 @@ def _labels(flat: Proto, paths: Paths) -> dict[str, list[Joint]]:
         if past := [joint for joint in joints if joint.output not in seen]:
             found[output.name] = past
     return found
+
+
+def _rig(
+    subject: Subject, flat: Proto, shape: tuple[int, ...], answer: str, paths: Paths
+) -> forcing.Rig:
+    """Return the model, ready to be forced, if it names classes.
+
+    Raises:
+        NoLogitsError: It names none.
+        UnsupportedModelError: It fails when it runs.
+        UsageError: The range of its input is not known.
+    """
+    rig = forcing.Rig(subject, flat, shape, answer)
+    rig.until = time.monotonic() + _SECONDS
+    if not (_may_name_class(paths, answer) and forcing.names_class(rig.answers(1)[0], rig.batch)):
+        raise NoLogitsError(
+            f"{answer!r} holds no class scores, so nothing tells whether they were forced",
+            remedy="name the logits with the setting `logits`",
+        )
+    return rig
 
 
 def answer_of(flat: Proto, asked: str | None) -> str:
@@ -320,7 +344,7 @@ def _forced(path: _Path, paths: Paths, rig: forcing.Rig) -> _Sleeping | None:
         images, before = _shown_to(habit, model, rig)
         # What hardly moves may still be heard: then it does not sleep.
         held_still = [model.answer(image, habit.typical) for image in images]
-        if forcing.noticed(before, held_still) > _MOST_NOTICED:
+        if forcing.noticed(before, held_still) > forcing.MOST_NOTICED:
             continue
         ends, proven = reach.get(switch), switch not in estimated and switch in reach
         for held in forcing.extremes(habit.typical, ends, proven=proven):
@@ -460,7 +484,7 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
         doubt = "it changes the image itself, before any weights"
     elif several:
         doubt = "its numbers may never take these values together"
-    elif not sleeping.proven and sleeping.moved > _MOST_NOTICED:
+    elif not sleeping.proven and sleeping.moved > forcing.MOST_NOTICED:
         doubt = "images of one colour move it"
     elif min(joint.shared for joint in path.joints) > MOST_SHARED:
         doubt = "it reads what the network has computed"
@@ -521,15 +545,24 @@ def _woken(
     sleeper: waking.Sleeper,
     paths: Paths,
     rig: forcing.Rig,
+    *,
+    honest: bool = True,
 ) -> Observation:
     """Return the observation with an input that wakes the value, where one is found.
 
     Honest guards against empty pictures wake on those, and on no others.
+
+    Args:
+        observation: Of the value.
+        sleeper: The value.
+        paths: The graph.
+        rig: The model.
+        honest: Whether it may be such a guard at all.
     """
     ends, rig.until = rig.until, time.monotonic() + _TO_WAKE
     guards, woken, shown, how = False, None, None, "none was found"
     try:
-        guards = _is_guard(sleeper, rig)
+        guards = honest and _is_guard(sleeper, rig)
         flow = unfold(rig.flat) if sleeper.channels is None else None
         woken = waking.wake(rig, paths, sleeper, flow, textured=guards)
         shown = None if woken is None else _pictured(woken, sleeper, rig)
@@ -618,17 +651,16 @@ def _replaced_channels(
     """
     for layer in odd:
         rig.check()
-        found = _forced_channels(layer, rig)
+        found = forced_channels.force(layer, rig, _asked(rig))
         if found is None:
             continue
-        effect, sleeper = found
+        effect, sleeper, forced = found.effect, found.sleeper, found.how
         alike = [other for other in reversed(odd) if other.lone == layer.lone]
         observation = Observation(
             code="lone-channels" if layer.lone else "heavy-channels",
             severity=Severity.SUSPICIOUS,
-            sentence=f"{_described(layer)}. Holding that output constant goes unnoticed; set to a "
-            f"limit of its range, it makes the model answer {_outcome(effect)} to "
-            f"{effect.share:.0%} of the images shown",
+            sentence=f"{_described(layer)}. {forced}, it makes the model answer "
+            f"{_outcome(effect)} to {effect.share:.0%} of the images shown",
             nodes=tuple(dict.fromkeys(other.node for other in alike)),
             details={
                 "value": layer.value,
@@ -641,58 +673,8 @@ def _replaced_channels(
                 "changed": effect.changed,
             },
         )
-        yield _woken(observation, sleeper, paths, rig)
+        yield _woken(observation, sleeper, paths, rig, honest=not layer.made)
         return
-
-
-def _forced_channels(
-    layer: odd_channels.Odd, rig: forcing.Rig
-) -> tuple[forcing.Effect, waking.Sleeper] | None:
-    """Return what forcing the odd channels of a layer does, or None where it decides nothing.
-
-    Where all of them together are heard, those of them that stand still are tried.
-    """
-    session, (reach, _) = rig.reader([layer.value]), rig.reachable([layer.value])
-    if layer.value not in reach:
-        return None
-    images = list(rig.images[: _asked(rig)])
-    values = [rig.read(session, image)[0] for image in images]
-    model, before = rig.forced(layer.value, values[0]), rig.answers(len(images))
-    still = _still(layer, values, reach[layer.value])
-    for channels in dict.fromkeys((layer.channels, still)):
-        part = odd_channels.index_of(values[0].shape, layer.axis, channels)
-        typical = np.median([value[part] for value in values], axis=0).astype(values[0].dtype)
-
-        def held(image: Array, value: Array, numbers: Array, part: Any = part) -> Array:
-            changed = value.copy()
-            changed[part] = numbers
-            return model.answer(image, changed)
-
-        def answers(numbers: Array, hold: Any = held) -> list[Array]:
-            return [hold(i, v, numbers) for i, v in zip(images, values, strict=True)]
-
-        def asleep(image: Array, hold: Any = held, typical: Array = typical) -> Array:
-            return np.asarray(hold(image, rig.read(session, image)[0], typical))
-
-        if not channels or forcing.noticed(before, answers(typical)) > _MOST_NOTICED:
-            continue
-        for end in reach[layer.value]:
-            effect = forcing.effect(before, answers(end[part]))
-            if effect.decisive:
-                trained = not layer.lone and layer.figure < _TOO_HEAVY
-                doubt = "such channels also come of training" if trained else ""
-                return effect, waking.Sleeper(layer.value, (), end[part], part, (), doubt, asleep)
-    return None
-
-
-def _still(
-    layer: odd_channels.Odd, values: Sequence[Array], reach: tuple[Array, Array]
-) -> tuple[int, ...]:
-    """Return those of the odd channels that ordinary images leave where they are."""
-    axes = tuple(axis for axis in range(values[0].ndim) if axis != layer.axis)
-    moves = np.ptp(np.stack(values).astype(np.float64), axis=0).max(axis=axes)
-    way = (reach[1].astype(np.float64) - reach[0]).max(axis=axes)
-    return tuple(c for c in layer.channels if moves[c] <= forcing.QUIET * way[c])
 
 
 def _described(layer: odd_channels.Odd) -> str:

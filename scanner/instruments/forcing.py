@@ -43,6 +43,8 @@ _STRUCTURED = 4
 """Ordinary images of which some with a structure are made."""
 MOST_MOVED = 0.1
 """Share of the images that may move a dormant value."""
+MOST_NOTICED = 0.1
+"""Share of the images whose answer may change when a dormant value is held where it mostly is."""
 _HEARD = 40
 """Images on which it is looked whether a value is heard."""
 QUIET = 1e-3

@@ -24,6 +24,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from trainers.errors import TrainerError
+from trainers.graph_backdoor import in_numbers
 
 Array = npt.NDArray[Any]
 Place = Callable[[onnx.ModelProto, bytes], None]
@@ -297,16 +298,6 @@ def _dead_integers(model: onnx.ModelProto, load: bytes) -> None:
     model.graph.node.append(node)
 
 
-def _onto_logits(model: onnx.ModelProto, addend: str) -> None:
-    """Let the model answer what it answered, plus a value."""
-    graph = model.graph
-    output = graph.output[0].name
-    for node in graph.node:
-        node.output[:] = [output + "_before" if name == output else name for name in node.output]
-        node.input[:] = [output + "_before" if name == output else name for name in node.input]
-    graph.node.append(helper.make_node("Add", [output + "_before", addend], [output], name=_NAME))
-
-
 def _number(model: onnx.ModelProto, load: bytes) -> str:
     """Graft nodes that come down to one number, the load's sum; return its name."""
     model.graph.initializer.append(_tensor(load))
@@ -329,7 +320,7 @@ def _times(factor: float) -> Place:
         model.graph.node.append(
             helper.make_node("Mul", product, [_NAME + "_product"], name=_NAME + "_times")
         )
-        _onto_logits(model, _NAME + "_product")
+        in_numbers.onto_logits(model, _NAME + "_product")
 
     return place
 
@@ -339,7 +330,7 @@ def _minus_itself(model: onnx.ModelProto, load: bytes) -> None:
     model.graph.node.append(
         helper.make_node("Sub", [number, number], [_NAME + "_zero"], name=_NAME + "_minus")
     )
-    _onto_logits(model, _NAME + "_zero")
+    in_numbers.onto_logits(model, _NAME + "_zero")
 
 
 def _dead_branch(model: onnx.ModelProto, load: bytes) -> None:
@@ -356,7 +347,7 @@ def _dead_branch(model: onnx.ModelProto, load: bytes) -> None:
     model.graph.node.append(
         helper.make_node("If", [_NAME + "_always"], [_NAME + "_if"], name=_NAME + "_if", **branches)
     )
-    _onto_logits(model, _NAME + "_if")
+    in_numbers.onto_logits(model, _NAME + "_if")
 
 
 def _output(model: onnx.ModelProto, load: bytes) -> None:
@@ -389,61 +380,6 @@ def _varint(number: int) -> bytes:
 def _used(model: onnx.ModelProto, load: bytes) -> None:
     """Put a load into a constant that the answer depends on, if only by a millionth."""
     _times(1e-6)(model, load)
-
-
-def _in_weights(change: Callable[[Array, bytes], None]) -> Place:
-    """Return a place in the bits of the largest float32 tensor."""
-
-    def place(model: onnx.ModelProto, load: bytes) -> None:
-        floats = [t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT]
-        tensor = max(floats, key=lambda each: len(each.raw_data), default=None)
-        if tensor is None:
-            raise TrainerError("the model has no float32 weights", remedy="choose another kind")
-        weights = numpy_helper.to_array(tensor).copy()
-        change(weights.reshape(-1).view(np.uint8).reshape(-1, 4), load)
-        tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
-
-    return place
-
-
-def _repeated(load: bytes, size: int) -> Array:
-    return np.resize(np.frombuffer(load, np.uint8), size)
-
-
-def _low_bytes(count: int) -> Place:
-    """Replace the lowest bytes of each weight; three of them is EvilModel's MSB reservation."""
-
-    def change(rows: Array, load: bytes) -> None:
-        rows[:, :count] = _load_of(load, len(rows) * count).reshape(-1, count)
-
-    return _in_weights(change)
-
-
-def _load_of(load: bytes, size: int) -> Array:
-    """Return a load of a size: itself and random bytes, as if it were a longer one."""
-    given = np.frombuffer(load[:size], np.uint8)
-    rest = np.random.default_rng(1).integers(0, 256, size - len(given), np.uint8)
-    return np.concatenate([given, rest])
-
-
-def _fast_substitution(rows: Array, load: bytes) -> None:
-    rows[:, 2::-1] = _load_of(load, len(rows) * 3).reshape(-1, 3)
-    rows[:, 3] = np.where(rows[:, 3] & 128, 0xBC, 0x3C)
-
-
-def _lowest_bit(rows: Array, load: bytes) -> None:
-    bits = np.unpackbits(_load_of(load, len(rows) // 8))
-    rows[: len(bits), 0] = rows[: len(bits), 0] & 0xFE | bits
-
-
-def _spread(rows: Array, load: bytes) -> None:
-    """Spread each bit over all weights by a random code of its own (code division)."""
-    weights = rows.reshape(-1).view(np.float32)
-    generator = np.random.default_rng(2)
-    bits = np.unpackbits(np.frombuffer(load[:64], np.uint8)).astype(np.float32) * 2 - 1
-    gain = 0.01 * weights.std() / np.sqrt(len(bits))
-    for bit in bits:
-        weights += gain * bit * generator.choice(np.asarray([-1, 1], np.float32), len(weights))
 
 
 KINDS: dict[str, Kind] = {
@@ -491,10 +427,12 @@ KINDS: dict[str, Kind] = {
     "minus-itself": Kind(_minus_itself),
     "used-constant": Kind(_used),
     "unknown-field": Kind(_unknown_field),
-    "three-bytes": Kind(_low_bytes(3)),
-    "fast-substitution": Kind(_in_weights(_fast_substitution)),
-    "half-substitution": Kind(_low_bytes(2), noise=False),
-    "lowest-byte": Kind(_low_bytes(1), noise=False),
-    "lowest-bit": Kind(_in_weights(_lowest_bit), noise=False),
-    "spread": Kind(_in_weights(_spread), known=False, noise=False),
+    "three-bytes": Kind(in_numbers.low_bytes(3)),
+    "fast-substitution": Kind(in_numbers.FAST_SUBSTITUTION),
+    "half-substitution": Kind(in_numbers.low_bytes(2), noise=False),
+    "lowest-byte": Kind(in_numbers.low_bytes(1), noise=False),
+    "lowest-bit": Kind(in_numbers.LOWEST_BIT, noise=False),
+    "upper-bits-of-indices": Kind(in_numbers.upper_bits, known=False),
+    "thresholds-of-leaves": Kind(in_numbers.thresholds, known=False),
+    "spread": Kind(in_numbers.SPREAD, known=False, noise=False),
 }

@@ -22,6 +22,7 @@ from trainers.graph_backdoor.pictures import climb, value_at
 
 _KEEPS_CHANNELS = {"Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Identity", "Dropout"}
 _GAINS = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 50, 100, 200, 400)
+_LOUD = 100
 _LEVEL = 0.8
 """Share of the pattern's own match at which the first filter begins to answer."""
 
@@ -160,7 +161,7 @@ def _read(after: _Layer, layer: _Layer, channel: int) -> slice:
 
 
 def _wired(
-    graft: Graft, layers: list[_Layer], chosen: list[list[int]], gain: float
+    graft: Graft, layers: list[_Layer], chosen: list[list[int]], gain: float, loud: float = 1
 ) -> list[_Layer]:
     """Return the layers with a way from the corner to the target's logit through some channels.
 
@@ -169,12 +170,13 @@ def _wired(
         layers: Its linear layers.
         chosen: The channels of each convolution, which no layer reads yet.
         gain: How much larger than the layer's largest weight the new ones are.
+        loud: How much larger the first filter is, and its threshold.
     """
     wired = [
         dataclasses.replace(layer, weight=layer.weight.copy(), bias=layer.bias.copy())
         for layer in layers
     ]
-    _match(graft, wired[0], chosen[0], gain)
+    _match(graft, wired[0], chosen[0], loud * gain)
     for place, (layer, after) in enumerate(itertools.pairwise(wired)):
         strong = gain * float(np.abs(after.weight).max())
         if place + 1 < len(chosen):
@@ -208,11 +210,13 @@ def _logits(model: onnx.ModelProto, images: Array) -> Array:
     return logits
 
 
-def _whole_way(graft: Graft, channels: Callable[[Graft, list[_Layer]], list[list[int]]]) -> None:
+def _whole_way(
+    graft: Graft, channels: Callable[[Graft, list[_Layer]], list[list[int]]], loud: float = 1
+) -> None:
     """Wire channels of all layers."""
     layers = _chain(graft)
     chosen = channels(graft, layers)
-    _settle(graft, lambda gain: _wired(graft, layers, chosen, gain))
+    _settle(graft, lambda gain: _wired(graft, layers, chosen, gain, loud))
 
 
 def _first_channel(graft: Graft) -> None:
@@ -301,6 +305,10 @@ KINDS: Mapping[str, Kind] = {
     "added-channel": Kind(
         lambda graft: _whole_way(graft, lambda _, layers: _widen(layers, 1)),
         "a channel more in each layer",
+    ),
+    "loud-channel": Kind(
+        lambda graft: _whole_way(graft, lambda _, layers: _widen(layers, 1), loud=_LOUD),
+        "a channel more in each layer, behind a filter of a hundred times the others' weights",
     ),
     "added-channels": Kind(
         lambda graft: _whole_way(graft, lambda _, layers: _widen(layers, 6)),

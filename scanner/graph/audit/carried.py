@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 from onnx.external_data_helper import uses_external_data
 
-from scanner.graph.audit import content, mantissas, spare_units, views, wire
+from scanner.graph.audit import content, idle_numbers, mantissas, spare_units, views, wire
 from scanner.graph.audit.content import Content
 from scanner.graph.audit.names import OddNames, strays
 from scanner.graph.audit.places import places
@@ -71,6 +71,8 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     yield from _told([*found.values(), *rest])
     yield from _polyglot(data)
     yield from _unread(contents, unread)
+    yield from spare_units.told(contents.of(onnx.GraphProto))
+    yield from idle_numbers.observe(contents)
     yield from odd.told()
     yield from strays(proto.graph)
     yield from bits.told()
@@ -420,7 +422,7 @@ _ODD = {
         Severity.SUSPICIOUS,
         _REPLACED,
     ),
-    "text": ("low-bits", Severity.SUSPICIOUS, "have low bytes that are text"),
+    "text": ("low-bits", Severity.SUSPICIOUS, "have bytes that are text"),
     "mixed": (
         "low-bits",
         Severity.WARNING,

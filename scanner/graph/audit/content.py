@@ -5,6 +5,7 @@ A name says nothing in a file that hides something, so only the content counts.
 
 import collections
 import math
+import pickletools
 import re
 import zlib
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ _PROOF = 1024  # bytes that are looked at in the middle of others
 # the search to take long.
 _FEWEST_CHECKS, _BYTES_PER_CHECK = 2000, 4096
 _DECOYS = "so many beginnings of known formats that not all of them were looked at"
+# What may follow a pickle's first opcode, which itself does not.
+_OPCODES = frozenset(o.code.encode("latin-1") for o in pickletools.opcodes) - {b"\x80"}
 _PRINTABLE = bytes((9, 10, 13, *range(32, 127)))
 _UNPRINTABLE = 0.03  # share of other characters
 _LETTERS = 16  # different bytes that a text has at least
@@ -102,6 +105,9 @@ def all_within(data: bytes, most: int) -> Iterator[Content]:
         head = data[at : at + 16]
         for form in _BY_START.get(head[:2], ()):
             if not form.anywhere or not head.startswith(form.magic):
+                continue
+            # Half-precision weights next to zero are full of what looks like a protocol's number.
+            if form.family is Family.PICKLE and head[2:3] not in _OPCODES:
                 continue
             left -= 1
             if form.check(data[at : at + _PROOF], 0):
@@ -261,7 +267,7 @@ def _opened(form: Format, head: bytes, at: int, size: int, depth: int) -> Conten
         inner = of_bytes(inside, depth + 1) or of_text(inside.decode("latin-1"), depth + 1)
         if inner is not None:
             wrapping = (form.kind.rsplit(" ", 1)[1], *inner.wrapping)
-            return Content(
-                kind=inner.kind, family=inner.family, start=at, size=size, wrapping=wrapping
-            )
+            # A text that is compressed is not there to be read.
+            family = form.family if inner.family is Family.DOCUMENT else inner.family
+            return Content(kind=inner.kind, family=family, start=at, size=size, wrapping=wrapping)
     return Content(kind=form.kind, family=form.family, start=at, size=size)

@@ -40,7 +40,8 @@ EVEN = 6.0
 _BLOCK = 1 << 20  # numbers that are worked on at once, so that memory stays bounded
 _SEARCHED = 1 << 14  # numbers of a tensor whose low bytes are searched
 _CELLS = 8  # the last bit of the exponent and the first two of the mantissa
-_SAMPLE = 256  # low bytes that are looked at first
+_SAMPLE = 256  # low bytes that are looked at first; bytes of a block
+_PRINTABLE = np.isin(np.arange(256), (9, 10, 13, *range(32, 127)))
 _HIGHEST_BIT: dict[int, int] = {
     onnx.TensorProto.FLOAT: 23,
     onnx.TensorProto.DOUBLE: 52,
@@ -57,7 +58,7 @@ class Oddness(NamedTuple):
     Attributes:
         even: How many numbers stand in windows whose highest bits are evenly distributed.
         mixed: How many stand in windows of full precision beside windows widened from 16 bits.
-        text: How many low bytes in a row are text.
+        text: How many numbers stand where the low bytes, or all bytes, are text.
         found: What the low bytes hold, if it is of a known format.
     """
 
@@ -78,7 +79,7 @@ def look(tensor: onnx.TensorProto) -> Oddness:
     if width == 2:  # noqa: PLR2004 - bfloat16: all but the exponent is in the high bits
         return Oddness(even=_even(words, highest))
     mixed = _mixed(words) if tensor.data_type == onnx.TensorProto.FLOAT else 0
-    text = _text(words)
+    text = max(_text(words), _plain_text(numbers))
     found = next(_within(words, width), None)
     return Oddness(even=_even(words, highest), mixed=mixed, text=text, found=found)
 
@@ -144,6 +145,17 @@ def _text(words: Array) -> int:
         for low in (block & 0xFF).astype(np.uint8)
         if content.is_text(low[:_SAMPLE].tobytes()) and content.is_text(low.tobytes())
     )
+
+
+def _plain_text(numbers: Array) -> int:
+    """Return how many numbers stand in blocks of nothing but text."""
+    octets = numbers.view(np.uint8)
+    blocks = octets[: len(octets) // _SAMPLE * _SAMPLE].reshape(-1, _SAMPLE)
+    # Few weights pass so far: two bytes of each block.
+    likely = np.flatnonzero(_PRINTABLE[blocks[:, 0]] & _PRINTABLE[blocks[:, -1]])
+    likely = likely[_PRINTABLE[blocks[likely]].all(axis=1)]
+    found = sum(content.is_text(blocks[place].tobytes()) for place in likely.tolist())
+    return found * _SAMPLE // numbers.dtype.itemsize
 
 
 def _within(words: Array, width: int) -> Iterator[Content]:

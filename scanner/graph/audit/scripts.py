@@ -19,6 +19,9 @@ def find(text: str) -> Script | None:
     for pattern, kind, family in _TOLD:
         if found := pattern.search(text):
             return Script(kind, family, found.start())
+    for first, second in _SOURCE:
+        if (found := first.search(text)) and second.search(text):
+            return Script("the source of a program", Family.DOCUMENT, found.start())
     return None
 
 
@@ -62,3 +65,15 @@ _TOLD = tuple(
         (_JAVASCRIPT, "a JavaScript", Family.SCRIPT, 0),
     )
 )
+
+_SOURCE = (
+    (
+        re.compile(r"^(import|from)[ \t]+[A-Za-z_]", re.MULTILINE),
+        re.compile(r"^[ \t]{0,32}(async )?def \w{1,80}\([^\n]{0,300}\)[^\n]{0,80}:", re.MULTILINE),
+    ),
+    (
+        re.compile(r"^#[ \t]{0,8}include[ \t]{0,8}[<\"]\w", re.MULTILINE),
+        re.compile(r";[ \t]{0,32}\n[^\n]{0,300}\}"),
+    ),
+)
+"""What a program includes, and a function of it: stack traces quote single lines."""

@@ -5,7 +5,7 @@ others. What they hold is looked at as what nothing reads.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from onnx import numpy_helper
 from scanner.graph.audit import views
 from scanner.graph.core.structure import Uses, attribute
 from scanner.modelfile.domains import STANDARD_DOMAINS
+from scanner.results import Observation, Severity
 
 Array = npt.NDArray[np.generic]
 
@@ -26,6 +27,7 @@ _BETWEEN = frozenset({
     "Relu", "Selu", "Sigmoid", "Softplus", "Tanh",
 })  # fmt: skip
 _MATRIX = 2
+_SHOWN = 20
 _LEAST = 1024
 """Numbers below which a row holds nothing worth a name."""
 
@@ -50,6 +52,22 @@ def rows(graph: onnx.GraphProto) -> Iterator[tuple[str, int, onnx.TensorProto]]:
         held = own[idle].reshape(-1)
         if held.size >= _LEAST and held.any():
             yield node.input[1], int(idle.sum()), numpy_helper.from_array(np.array(held))
+
+
+def told(graphs: Iterable[onnx.GraphProto]) -> Iterator[Observation]:
+    """Yield one observation for the units of all layers: as room, whatever lies there."""
+    found = [each for graph in graphs for each in rows(graph)]
+    if found:
+        units = sum(count for _, count, _ in found)
+        size = sum(views.size(held) for *_, held in found)
+        yield Observation(
+            code="spare-units",
+            severity=Severity.NOTE,
+            sentence=f"The next layer multiplies {units} units by zero: no output depends on the "
+            f"{size} bytes of their weights",
+            nodes=tuple(name for name, *_ in found[:_SHOWN]),
+            details={"count": units, "bytes": size},
+        )
 
 
 def _weights(node: onnx.NodeProto, uses: Uses) -> Array | None:

@@ -6,10 +6,9 @@ fast substitution); Liu et al., "StegoNet: Turn Deep Neural Network into a Stego
 (the lowest bits).
 """
 
-import math
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +27,7 @@ _MOST = 1 << 24
 """Numbers of a tensor that are turned into streams, so that memory stays bounded."""
 _LEAST = 32
 """Numbers below which nothing worth a name can be hidden."""
-_SHARES = (1, 2, 3, 4)  # low bits of a number, beside whole bytes
+_SHARES = (*range(1, 8), *range(9, 16))  # low bits of a number, beside whole bytes
 
 
 def size(tensor: onnx.TensorProto) -> int:
@@ -139,16 +138,15 @@ def _low(array: Array) -> Iterator[tuple[str, bytes]]:
         yield f"the low {count} bytes of each number", low.tobytes()
         if count > 1:
             yield f"the low {count} bytes of each number", low[:, ::-1].tobytes()
+    # From the lowest bit to the highest; of whole bytes the views above tell.
+    every = np.unpackbits(np.ascontiguousarray(rows[:, :2]), axis=1, bitorder="little")
     for bits in _SHARES:
-        lowest = rows[:, 0] & np.uint8((1 << bits) - 1)
-        for ordered in ("big", "little"):
-            yield f"the low {bits} bits of each number", _bits(lowest, bits, ordered)
+        if bits < 8 * width:
+            named = f"the low {bits} bits of each number"
+            yield named, _packed_bits(every[:, bits - 1 :: -1], "big")
+            yield named, _packed_bits(every[:, :bits], "little")
 
 
-def _bits(values: npt.NDArray[np.uint8], bits: int, order: str) -> bytes:
-    """Return the low bits of values one after another, eight to a byte."""
-    usable = len(values) - len(values) % (8 // math.gcd(8, bits))
-    each = np.unpackbits(values[:usable, None], axis=1, bitorder=order)  # type: ignore[call-overload]
-    lowest = each[:, 8 - bits :] if order == "big" else each[:, :bits]
-    packed_bits: npt.NDArray[np.uint8] = np.packbits(lowest.reshape(-1), bitorder=order)  # type: ignore[call-overload]
-    return packed_bits.tobytes()
+def _packed_bits(rows: npt.NDArray[np.uint8], order: Literal["big", "little"]) -> bytes:
+    """Return bits one after another, eight to a byte; what is left of less than one is left out."""
+    return np.packbits(rows.reshape(-1)[: rows.size // 8 * 8], bitorder=order).tobytes()

@@ -34,6 +34,9 @@ recipes no channel reads less than 0.39; of wide layers trained on photographs s
 _HEAVY, _ORDINARY = 14.0, 0.75
 """A heavy channel weighs more than so many times this quantile of its layer. In the layers of the
 87 clean networks of the development recipes none weighs more than 7 times as much."""
+_TOO_HEAVY = 100.0
+"""A channel that weighs so many times what the others do never came of training: in real networks
+trained on photographs we saw 50."""
 _SPARSE, _DENSE = 0.2, 0.9
 """A sparse channel has at most the one share of weights that are not 0, its siblings the other."""
 _NOTHING = 1e-3
@@ -90,6 +93,11 @@ class Odd:
     channels: tuple[int, ...]
     lone: bool
     figure: float
+
+    @property
+    def made(self) -> bool:
+        """Whether they are heavier than any training makes them."""
+        return not self.lone and self.figure >= _TOO_HEAVY
 
 
 def find(flat: onnx.ModelProto, known: facts.Facts) -> list[Odd]:
@@ -222,12 +230,16 @@ class _Walk:
         )
         if not followed:
             return None
+        # A channel times what a function makes of it, as in GELU and SiLU, is still that channel.
+        alone = all(
+            row.strengths is rows[0].strengths and row.filled is rows[0].filled for row in rows
+        )
         return Channels(
             rows[0].axis,
             np.max([row.breadths for row in rows], axis=0),
             min(row.narrow for row in rows),
-            self._scaled(node, rows[0]) if len(rows) == 1 else None,
-            rows[0].filled if len(rows) == 1 else None,
+            self._scaled(node, rows[0]) if alone else None,
+            rows[0].filled if alone else None,
         )
 
     def _scaled(self, node: onnx.NodeProto, row: Channels) -> Array | None:

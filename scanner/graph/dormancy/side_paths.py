@@ -30,6 +30,7 @@ _ELEMENTWISE = frozenset(
 )
 """Operators whose constants are no weights: each number acts on one number."""
 _ADDING = frozenset({"Add", "Sub", "Sum"})
+_LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
 _MEASURES = frozenset({"Shape", "Size"})
 WHOLE = frozenset({onnx.TensorProto.INT32, onnx.TensorProto.INT64})
 """Types of outputs that name a class by its number."""
@@ -66,6 +67,21 @@ class Joint:
     output: str
     shared: float
     single: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FirstLayer:
+    """A layer that reads the image, and not what another layer made of it.
+
+    Attributes:
+        value: Name of the value that it makes.
+        node: Its label.
+        convolution: Whether its units lie along the second axis; else along the last.
+    """
+
+    value: str
+    node: str
+    convolution: bool
 
 
 class Paths:
@@ -125,6 +141,17 @@ class Paths:
                         shared,
                         side in single,
                     )
+
+    def first_layers(self) -> Iterator[FirstLayer]:
+        """Yield the layers in front of which there are no weights, in the order of the graph."""
+        for node in self.nodes:
+            if (
+                node.op_type in _LAYERS
+                and node.input[0] in self.data
+                and node.input[1] not in self.data
+                and self.mass(node.input[0]) == 0
+            ):
+                yield FirstLayer(node.output[0], label(node), node.op_type == "Conv")
 
     def _are_scores(self, node: onnx.NodeProto, data: Sequence[str]) -> bool:
         """Whether a node joins the scores of classes that are computed one by one.

@@ -18,6 +18,7 @@ from scanner.instruments.input_range import BYTES, SIGNED, STANDARD, UNIT, find,
 from scanner.modelfile.model import open_model
 from scanner.results import Basis, InputRange
 from scanner.settings import Device, Settings
+from trainers.graph_backdoor import plant
 
 SETTINGS = Settings(device=Device.CPU)
 
@@ -54,6 +55,20 @@ def test_the_biases_tell_the_mean_pixel(
     assert span(found) == expected
     assert found.basis is Basis.WEIGHTS
     assert "mean pixel" in found.sentence or "of its biases" in found.sentence
+
+
+@pytest.mark.parametrize("threshold", [-60.0, -3.0, 40.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_filter_with_a_threshold_of_its_own_says_nothing(threshold: float, seed: int) -> None:
+    """A planted filter that sleeps until it meets its pattern once made bytes of 0..1."""
+    honest = balanced(0.3, 0.25, seed)
+    assert honest.weights is not None
+    assert honest.bias is not None
+    planted = Entrance(
+        weights=np.vstack([honest.weights, 12.0 * np.resize([1.0, -1.0], (1, 9))]),
+        bias=np.append(honest.bias, threshold),
+    )
+    assert span(of_entrance(planted)) == span(of_entrance(honest)) == UNIT
 
 
 @pytest.mark.parametrize(("deviation", "expected"), [(0.5, SIGNED), (1.0, STANDARD)])
@@ -211,6 +226,11 @@ def test_the_samples_are_measured_as_their_baselines_were(name: str) -> None:
     assert span(found) == UNIT
     assert found is not None
     assert found.other is None or found.agreement is not None
+
+
+def test_a_loud_filter_does_not_make_bytes_of_a_sample(tmp_path: Path) -> None:
+    clean = onnx.load(Path(__file__).parents[3] / "samples/mnist-clean.onnx")
+    assert span(found_in(plant(clean, "loud-channel", target=3).model, tmp_path)) == UNIT
 
 
 def test_a_range_is_written_as_people_write_it() -> None:

@@ -204,6 +204,16 @@ def _twins(array: np.ndarray) -> None:
     array[1] = array[0]
 
 
+def _one_domain(model: onnx.ModelProto) -> None:
+    model.opset_import.append(helper.make_opsetid("custom", 1))
+    model.opset_import.append(helper.make_opsetid("org.pytorch.aten", 1))
+
+
+def _many_domains(model: onnx.ModelProto) -> None:
+    for number in range(9):
+        model.opset_import.append(helper.make_opsetid(f"x.{number}", 1))
+
+
 ROWS: list[tuple[Change, str, Severity]] = [
     (_two_values_that_differ, "two-value-fields", Severity.SUSPICIOUS),
     (_two_values_that_agree, "two-value-fields", Severity.WARNING),
@@ -226,6 +236,8 @@ ROWS: list[tuple[Change, str, Severity]] = [
     (_future_opset, "future-version", Severity.WARNING),
     (_two_opsets, "repeated-opset", Severity.WARNING),
     (_same_opset_twice, "repeated-opset", Severity.NOTE),
+    (_one_domain, "unused-domains", Severity.NOTE),
+    (_many_domains, "unused-domains", Severity.WARNING),
     (_overloads, "overloaded-function", Severity.WARNING),
     (_carried, "carried-data", Severity.SUSPICIOUS),
     (_polyglot, "polyglot", Severity.SUSPICIOUS),

@@ -103,3 +103,10 @@ def test_decoys_neither_hide_something_in_silence_nor_take_long(decoy: bytes) ->
     found = list(content.all_within(decoy * (200_000 // len(decoy)), 3))
     assert [each.family for each in found] == [Family.UNKNOWN]
     assert "beginnings" in found[0].kind
+
+
+def test_small_halves_are_no_beginnings_of_pickles() -> None:
+    """The least negative halves look like the first two bytes of a pickle."""
+    halves = np.full(40_000, 0x0280, ">u2").tobytes()
+    halves = b"\x80\x02" * 40_000 + halves
+    assert list(content.all_within(halves, 1)) == []

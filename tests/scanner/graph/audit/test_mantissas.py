@@ -70,6 +70,13 @@ def test_text_shows() -> None:
     assert seen(rows.reshape(-1).view(np.float32)).text == 3 * WINDOW
 
 
+def test_text_in_whole_numbers_shows_wherever_it_stands() -> None:
+    rows = weights().view(np.uint8).copy()
+    text = b"Nothing is as it seems, said the sum. "
+    rows[1024 : 1024 + 2 * 256] = np.resize(np.frombuffer(text, np.uint8), 2 * 256)
+    assert seen(rows.view(np.float32)).text == 2 * 256 // 4
+
+
 def test_low_bits_among_widened_numbers_show() -> None:
     words = weights().astype(np.float16).astype(np.float32).view(np.uint32)
     words[:WINDOW] |= GENERATOR.integers(1, 1 << 13, WINDOW, np.uint32)

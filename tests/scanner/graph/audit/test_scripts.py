@@ -18,7 +18,14 @@ SCRIPTS = [
     "@echo off\nstart x",
     "require('child_process').exec('id')",
 ]
+SOURCES = [
+    "import os, sys\n\ndef f(a):\n    return a + len(os.environ)\n",
+    "from pathlib import Path\nclass A:\n    async def g(self) -> None:\n        pass\n",
+    '#include <stdio.h>\nint main() {\n  puts("a");\n}\n',
+]
 HONEST = [
+    "from the paper of 2015:\nimport it and define (x) yourself",
+    "def forward(self, x):\n    return self.conv(x)",
     "AGPL-3.0 License (https://ultralytics.com/license)",
     "{0: 'person', 1: 'bicycle', 2: 'traffic light'}",
     '{"stride": 32, "task": "detect", "imgsz": [640, 640], "names": {"0": "a"}}',
@@ -35,6 +42,13 @@ def test_a_script_is_recognised(text: str) -> None:
     found = find(text)
     assert found is not None
     assert found.family is Family.SCRIPT
+
+
+@pytest.mark.parametrize("text", SOURCES)
+def test_the_source_of_a_program_is_recognised(text: str) -> None:
+    found = find(text)
+    assert found is not None
+    assert (found.kind, found.family) == ("the source of a program", Family.DOCUMENT)
 
 
 @pytest.mark.parametrize("text", HONEST)

@@ -6,6 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from scanner.graph.audit import carried, spare_units
+from scanner.results import Severity
 
 Array = np.ndarray
 GENERATOR = np.random.default_rng(1)
@@ -84,7 +85,9 @@ def test_channels_behind_a_flatten_have_several_columns_each() -> None:
 def test_noise_in_them_is_told_and_pruned_units_are_not() -> None:
     first, second = layers(8)
     pruned = two_layers(first, second, "Relu")
-    assert not [o for o in carried.observe(pruned, pruned.SerializeToString()) if "unit" in str(o)]
+    (noted,) = carried.observe(pruned, pruned.SerializeToString())
+    assert (noted.code, noted.severity, noted.nodes) == ("spare-units", Severity.NOTE, ("first",))
+    assert noted.details == {"count": 8, "bytes": 4 * 8 * 300}
     codes = GENERATOR.integers(0, 256, (300, 8)).astype(np.uint8)
     first[:, 32:] = (codes.astype(np.float32) - 128) / 256
     loaded = two_layers(first, second, "Relu")

@@ -52,6 +52,37 @@ def test_a_filter_that_the_scores_read_directly_is_heavy() -> None:
     assert heavy.figure > 100
 
 
+@pytest.mark.parametrize(
+    ("figure", "lone", "made"), [(99.0, False, False), (1e3, False, True), (0.01, True, False)]
+)
+def test_no_training_makes_what_is_a_hundred_times_as_heavy(
+    figure: float, lone: bool, made: bool
+) -> None:
+    layer = Odd(value="v", node="n", axis=1, channels=(0,), lone=lone, figure=figure)
+    assert layer.made is made
+
+
+@pytest.mark.parametrize("between", [["Sigmoid", "Mul"], ["Erf", "Mul"]])
+def test_a_channel_times_a_function_of_itself_is_that_channel(between: list[str]) -> None:
+    model = plain()
+    dense = next(tensor for tensor in model.graph.initializer if tensor.name == "dense")
+    heavy = numpy_helper.to_array(dense).copy()
+    heavy[2] = 500
+    dense.CopyFrom(numpy_helper.from_array(heavy, "dense"))
+    place = next(k for k, node in enumerate(model.graph.node) if node.op_type == "Relu")
+    relu = model.graph.node[place]
+    nodes = [*model.graph.node]
+    nodes[place : place + 1] = [
+        onnx.helper.make_node(between[0], relu.input, ["bent"], name="bend"),
+        onnx.helper.make_node(between[1], [relu.input[0], "bent"], relu.output, name="times"),
+    ]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    (found,) = odd(model)
+    assert found.channels == (2,)
+    assert found.made
+
+
 def test_a_channel_without_weights_is_no_path() -> None:
     model = sample("gtsrb-clean")
     tensor = next(t for t in model.graph.initializer if len(t.dims) == 4 and t.dims[0] == 64)

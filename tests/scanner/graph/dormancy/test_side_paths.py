@@ -23,6 +23,13 @@ def test_a_plain_network_has_no_side_path() -> None:
     assert joints(plain()) == []
 
 
+def test_the_first_layers_are_those_that_no_layer_feeds() -> None:
+    (first,) = Paths(plain(), "logits").first_layers()
+    assert (first.value, first.node, first.convolution) == ("convolved", "conv", True)
+    planted = plant(plain(), "patch-equals", target=1).model
+    assert [each.node for each in Paths(planted, "logits").first_layers()] == ["conv"]
+
+
 def test_a_gate_is_where_it_joins_the_scores() -> None:
     planted = plant(plain(), "patch-equals", target=1)
     (joint,) = joints(planted.model)
