@@ -24,7 +24,7 @@ import numpy.typing as npt
 from scanner.errors import GraphError, ModelError, UsageError
 from scanner.graph.layers.entrance import Entrance, entrance
 from scanner.instruments import probes, runtime
-from scanner.instruments.statistics import median
+from scanner.instruments.statistics import median, quantile
 from scanner.modelfile.model import Model
 from scanner.results import Basis, InputRange
 from scanner.settings import Settings
@@ -163,7 +163,7 @@ def _centred(bias: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     nothing of the mean pixel.
     """
     sizes = np.abs(bias)
-    usual = float(np.quantile(sizes, _USUAL))
+    usual = quantile(sizes, _USUAL)
     return np.asarray(sizes <= _THRESHOLD * usual) if usual > 0 else np.ones(len(bias), np.bool_)
 
 

@@ -22,12 +22,12 @@ from scanner.graph.dormancy import odd_channels
 from scanner.graph.dormancy.rewired import leaking
 from scanner.graph.dormancy.side_paths import FirstLayer, Paths
 from scanner.graph.gradient.backward import gradient_model
-from scanner.instruments import kept, probes
+from scanner.instruments import kept, probes, quiet_images
 from scanner.instruments.forcing import Rig, differ_in_class, is_large
 from scanner.instruments.plane import Plane
 from scanner.instruments.runtime import Session
+from scanner.instruments.statistics import lead_of, leads
 from scanner.results import Input, Observation, Severity
-from scanner.settings import Noise
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -171,7 +171,7 @@ def undone(rig: Rig, found: Filter) -> Undone:
         moved[part] = quiet[part]
         answers = [rig.answer_to(original), rig.answer_to(image), model.answer(image, moved)]
         rows = np.stack([answer.reshape(rig.batch, -1)[0] for answer in answers])
-        before, after, held = _lead_of(found.class_id, rows.astype(np.float64))
+        before, after, held = lead_of(found.class_id, rows.astype(np.float64))
         count += bool(after - held >= (after - before) / 2 > 0)
         if shown is None and differ_in_class(answers[1], answers[2]):
             shown = kept.pictured(image, rig.span, kept.Answered(
@@ -185,13 +185,13 @@ def _observation(found: Filter, shown: Input | None) -> Observation:
     more = len(found.units) - 1
     named = f"{found.unit} (like {more} other{'s' * (more > 1)})" if more else str(found.unit)
     told = (
-        ""
+        "; but no image was found that is answered differently then"
         if shown is None
         else ". Confirmed: an input is answered differently while the channel is held still"
     )
     return Observation(
         code="matched-filter",
-        severity=Severity.SUSPICIOUS if shown is None else Severity.CONFIRMED,
+        severity=Severity.WARNING if shown is None else Severity.CONFIRMED,
         sentence=f"Channel {named} of {found.of} of {found.node!r} is a matched filter: its best "
         f"input{_BEYOND * found.beyond}, which changes {found.changed:.1%} of an image, brings "
         f"{found.share:.0%} of the images of other classes to class {found.class_id}, and that "
@@ -358,34 +358,12 @@ class _Runner:
         first = self._session.input_shape[0] if self._session.input_shape else None
         fixed = isinstance(first, int) and first > 0
         self.size = first if isinstance(first, int) and fixed else probes.batch_size(shape)
-        self.pool = probes.rounded(self._pool(), rig.dtype)
+        self.pool = quiet_images.smooth(rig, self.plane, self._count)
         if not fixed and not self._takes_many():
             self.size = 1
         self._before = self.scores(self.pool)
         self.classes = self._before.shape[1]
-        self._usual = float(np.median(_leads(self._before))) if self.classes > 1 else 0.0
-
-    def _pool(self) -> npt.NDArray[np.float32]:
-        """Return smooth images of all contrasts; every other one is dark around."""
-        rig, shape = self.rig, self.rig.images.shape[1:]
-        low, high = rig.span
-        settings = dataclasses.replace(
-            rig.subject.settings,
-            noise=Noise.LOW_FREQUENCY,
-            images=self._count,
-            input_range=(0.0, 1.0),
-        )
-        smooth = np.concatenate(list(probes.noise_batches(shape, np.dtype(np.float32), settings)))
-        generator = np.random.default_rng(rig.subject.settings.seed)
-        each = (-1, *[1] * len(shape))
-        contrast = generator.uniform(0.1, 0.9, len(smooth)).reshape(each)
-        start = (generator.uniform(0, 1, len(smooth)).reshape(each)) * (1 - contrast)
-        images = self.plane.view((start + contrast * smooth).astype(np.float32))
-        for axis in (self.plane.rows, self.plane.columns):
-            side = images.shape[axis + 1]
-            edge = np.minimum(np.arange(side), np.arange(side)[::-1]) >= side // 4
-            images[1::2] *= edge.reshape(-1, *[1] * (images.ndim - axis - 2))
-        return (low + (high - low) * images.reshape(-1, *shape)).astype(np.float32)
+        self._usual = float(np.median(leads(self._before))) if self.classes > 1 else 0.0
 
     def _takes_many(self) -> bool:
         """Whether two images at once are answered as each of them is."""
@@ -497,8 +475,8 @@ class _Runner:
     ) -> Filter:
         classes, counts = np.unique(after.argmax(axis=1), return_counts=True)
         target = int(classes[counts.argmax()])
-        grown = _lead_of(target, after) - _lead_of(target, before)
-        usual = float(_leads(before).max())
+        grown = lead_of(target, after) - lead_of(target, before)
+        usual = float(leads(before).max())
         others = before.argmax(axis=1) != target
         low, high = self.rig.span
         share = float((after.argmax(axis=1) == target)[others].mean()) if others.any() else 0.0
@@ -517,17 +495,3 @@ class _Runner:
             beyond=bool(images[1].min() < low or images[1].max() > high),
             images=images,
         )
-
-
-def _leads(scores: Floats) -> Floats:
-    """Return by how much the best class leads, for each row of scores."""
-    return _lead_of(scores.argmax(axis=1), scores)
-
-
-def _lead_of(classes: int | npt.NDArray[np.int64], scores: Floats) -> Floats:
-    """Return by how much classes lead, or how far they are behind, for each row of scores."""
-    rows = np.arange(len(scores))
-    own = scores[rows, classes]
-    rest = scores.copy()
-    rest[rows, classes] = -np.inf
-    return np.asarray(own - rest.max(axis=1))

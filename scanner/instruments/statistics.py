@@ -153,3 +153,19 @@ def softmax(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     """Return the probabilities that scores stand for, (n, classes), in float32."""
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
+
+
+def leads(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return by how much the best class leads, for each row of scores (n, classes)."""
+    return lead_of(scores.argmax(axis=1), scores)
+
+
+def lead_of(
+    classes: int | npt.NDArray[np.int64], scores: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return by how much classes lead, or how far they are behind, for each row of scores."""
+    rows = np.arange(len(scores))
+    own = scores[rows, classes]
+    rest = scores.copy()
+    rest[rows, classes] = -np.inf
+    return np.asarray(own - rest.max(axis=1))

@@ -13,6 +13,7 @@ import onnx
 from onnx import external_data_helper, numpy_helper
 
 from scanner.graph.audit import carried, wire
+from scanner.graph.audit.names import unused_domains
 from scanner.graph.core.structure import label
 from scanner.limits import Limits
 from scanner.modelfile import external_data, nested
@@ -33,8 +34,6 @@ _KNOWN_DOMAINS = {
     "ai.onnx.training": "ONNX",
     "ai.onnx.preview": "ONNX",
 }
-_IMPORTED = {"org.pytorch.aten", "com.microsoft.mlfeaturizers", "com.microsoft.dlfeaturizers"}
-"""Domains that ONNX Runtime imports into what it writes, used or not."""
 _CODE = {
     "PythonOp": "calls a Python function that the file names",
     "PythonOpGrad": "calls a Python function that the file names",
@@ -50,8 +49,6 @@ _LARGE_TEXT = 1 << 16
 """Characters of metadata or documentation from which they could hold something else."""
 _LARGE_WEIGHT = 1e6
 """Trained weights stay far below this."""
-_SEVERAL = 4
-"""More operator sets than this no exporter imports without a use."""
 _FEW = 16
 """Fewer numbers are settings, such as the -1e9 of an attention mask, not weights."""
 _SHOWN = 20
@@ -276,7 +273,9 @@ def _domains(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Obse
             [label(n) for n in nodes],
             domain=domain,
         )
-    yield from _unused_domains(proto)
+    imported = [opset.domain for opset in proto.opset_import]
+    used = {node.domain for node in _nodes(proto)} | {f.domain for f in proto.functions}
+    yield from unused_domains(imported, used | _STANDARD | _KNOWN_DOMAINS.keys())
     for function in proto.functions:
         owner = "ONNX" if function.domain in _STANDARD else _KNOWN_DOMAINS.get(function.domain)
         if owner is not None:
@@ -288,23 +287,6 @@ def _domains(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Obse
                 "models",
                 [function.name],
             )
-
-
-def _unused_domains(proto: onnx.ModelProto) -> Iterator[Observation]:
-    """Yield the operator sets of unknown origin that nothing uses: their names are room."""
-    used = {node.domain for node in _nodes(proto)} | {f.domain for f in proto.functions}
-    idle = [
-        o.domain
-        for o in proto.opset_import
-        if o.domain not in used | _STANDARD | _IMPORTED and o.domain not in _KNOWN_DOMAINS
-    ]
-    if idle:
-        yield _note(
-            "unused-domains",
-            Severity.WARNING if len(idle) > _SEVERAL else Severity.NOTE,
-            f"{len(idle)} operator sets of unknown origin are imported that no node uses",
-            idle,
-        )
 
 
 def _overloads(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Observation]:

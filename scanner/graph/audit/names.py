@@ -1,7 +1,8 @@
 """Names and comments such as no exporter writes, and descriptions of what is not there."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 
 import onnx
 
@@ -73,4 +74,23 @@ def strays(graph: onnx.GraphProto) -> Iterator[Observation]:
             sentence=f"{len(stray)} values of {size} bytes are described that are not in the graph",
             nodes=tuple(value.name for value in stray[:_SHOWN]),
             details={"count": len(stray), "bytes": size},
+        )
+
+
+_IMPORTED = {"org.pytorch.aten", "com.microsoft.mlfeaturizers", "com.microsoft.dlfeaturizers"}
+"""Domains that ONNX Runtime imports into what it writes, used or not."""
+_SEVERAL = 4
+"""More operator sets than this no exporter imports without a use."""
+
+
+def unused_domains(imported: Iterable[str], known: AbstractSet[str]) -> Iterator[Observation]:
+    """Yield the operator sets that are neither used nor known: their names are room."""
+    idle = [domain for domain in imported if domain not in known | _IMPORTED]
+    if idle:
+        yield Observation(
+            code="unused-domains",
+            severity=Severity.WARNING if len(idle) > _SEVERAL else Severity.NOTE,
+            sentence=f"{len(idle)} operator sets of unknown origin are imported that no node uses",
+            nodes=tuple(idle[:_SHOWN]),
+            details={"count": len(idle)},
         )

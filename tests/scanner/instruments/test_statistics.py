@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from scanner.instruments import statistics
 from scanner.instruments.statistics import (
     class_margins,
     fit_gamma,
@@ -118,3 +119,10 @@ def test_class_margins_have_no_unit(logits: npt.NDArray[np.float64], scale: floa
 
 def test_probabilities_add_up() -> None:
     assert np.allclose(softmax(np.array([[1000.0, 0.0], [1, 1]], np.float32)).sum(axis=1), 1)
+
+
+def test_a_lead_is_over_the_best_of_the_others() -> None:
+    scores = np.array([[1.0, 4.0, 2.0], [5.0, 3.0, 0.0]])
+    assert statistics.leads(scores).tolist() == [2.0, 2.0]
+    assert statistics.lead_of(1, scores).tolist() == [2.0, -2.0]
+    assert statistics.lead_of(np.array([2, 0]), scores).tolist() == [-2.0, 2.0]

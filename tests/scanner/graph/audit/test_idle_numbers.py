@@ -1,5 +1,7 @@
 """Numbers that reach no output though their tensor is read."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -55,7 +57,7 @@ def test_casts_that_lose_nothing_or_the_same_are_none(array: Array, to: int) -> 
 
 
 def ensemble(values: list[float], *, as_tensor: bool = False) -> onnx.NodeProto:
-    held = {"nodes_values": values}
+    held: dict[str, Any] = {"nodes_values": values}
     if as_tensor:
         held = {"nodes_values_as_tensor": numpy_helper.from_array(np.asarray(values, np.float64))}
     modes = ["BRANCH_LEQ", *["LEAF"] * (len(values) - 1)]

@@ -39,8 +39,8 @@ def test_the_low_bytes_of_each_number(load: bytes, count: int) -> None:
 @pytest.mark.parametrize("bits", [*range(1, 8), *range(9, 16)])
 def test_the_low_bits_of_each_number(bits: int, order: Literal["big", "little"]) -> None:
     load = b"A load of some bytes, no more than there is room for. " * bits
-    pieces = np.unpackbits(np.frombuffer(load, np.uint8), bitorder=order)
-    pieces = pieces[: len(pieces) // bits * bits].reshape(-1, bits)
+    every = np.unpackbits(np.frombuffer(load, np.uint8), bitorder=order)
+    pieces = every[: len(every) // bits * bits].reshape(-1, bits)
     places = np.arange(bits)[:: -1 if order == "big" else 1]
     values = pieces @ (1 << places)
     words = np.random.default_rng(0).normal(size=len(values)).astype(np.float32).view(np.uint32)
