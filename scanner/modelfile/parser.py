@@ -9,7 +9,7 @@ from scanner.limits import Limits
 from scanner.modelfile import ambiguity, guards, tensor_sizes
 from scanner.modelfile.external_data import Folder
 
-_LARGEST = 2**31  # bytes of a message of protobuf
+LARGEST = 2**31  # bytes of a message of protobuf, and of what runs from memory
 
 
 def parse(data: bytes, name: str, limits: Limits) -> onnx.ModelProto:
@@ -64,13 +64,21 @@ def serialise(proto: onnx.ModelProto, folder: Folder, limits: Limits, name: str)
         MemoryError: There is no memory for them.
     """
     guards.check_cost(proto, limits)
+    outside = filter(uses_external_data, tensor_sizes.tensors(proto))
+    # Asked before so much is read: protobuf may crash where memory ends on the way.
+    if proto.ByteSize() + sum(tensor_sizes.data_bytes(t) or 0 for t in outside) >= LARGEST:
+        raise _too_large(name)
     whole = complete(proto, folder)
     try:
         return bytes(whole.SerializeToString())
     except (EncodeError, ValueError) as error:
-        if whole.ByteSize() < _LARGEST:  # protobuf says no more of a lack of memory
+        if whole.ByteSize() < LARGEST:  # protobuf says no more of a lack of memory
             raise MemoryError from error
-        raise UnsupportedModelError(
-            f"{name!r} needs more than 2 GiB of weights for this measurement",
-            remedy="choose an earlier layer with the setting `layer`",
-        ) from error
+        raise _too_large(name) from error
+
+
+def _too_large(name: str) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"{name!r} needs more than 2 GiB of weights for this measurement",
+        remedy="choose an earlier layer with the setting `layer`",
+    )

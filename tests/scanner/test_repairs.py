@@ -119,6 +119,14 @@ def test_what_must_not_be_written_over_is_not(tmp_path: Path, what: str) -> None
     assert path.read_bytes() == before
 
 
+def test_a_folder_that_takes_no_files_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    """On Linux no file can be made in /proc, whoever asks."""
+    if not Path("/proc/self").exists():
+        pytest.skip("there is no such folder here")
+    with pytest.raises(UsageError, match=r"'/proc/fixed\.onnx' cannot be written"):
+        repairs.repair(tmp_path / "not read.onnx", "/proc/fixed.onnx")
+
+
 def test_a_hard_link_to_the_input_is_the_input(tmp_path: Path) -> None:
     path = models.save(models.plain(), tmp_path / "model.onnx")
     os.link(path, tmp_path / "output.onnx")
