@@ -398,7 +398,7 @@ def _alarms(chosen: Sequence[Network]) -> dict[str, object]:
 
 @app.command()
 def speed(
-    data: Annotated[Path, typer.Option(help="Folder of the data sets.")], threads: int = 1
+    data: Annotated[Path, typer.Option(help="Folder of the data sets.")], threads: int = 0
 ) -> None:
     """Print what 1,000 test images of each sample's data set cost."""
     from trainers.datasets import as_floats, load  # noqa: PLC0415 - imports torch

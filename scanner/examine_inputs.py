@@ -9,6 +9,7 @@ import functools
 import itertools
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,8 @@ class _Watched:
         self.range = own_range_of(self.model, watch.settings)
         settings = threaded(ranged(watch.settings, self.range), self.model)
         self.threads = settings.threads
+        # Threads pay within a large model; of a small one several inputs are measured at a time.
+        self._at_once = 1 if watch.settings.threads or self.threads > 1 else runtime.cores()
         self.answers = Answers(self.model, settings)
         self._span = probes.input_range(self.answers.dtype, settings)
         images = probes.user_images(settings, self.answers.shape, self._span)
@@ -206,20 +209,22 @@ class _Watched:
                 remedy="export the model again, or give the setting `input_range` its true range",
             )
         readings = []
-        for number, (name, image, row) in enumerate(zip(names, images, answers, strict=True)):
-            class_id = int(row.argmax())
-            candidate = Candidate(image=image, class_id=class_id, probability=float(row[class_id]))
-            found = [each.read(candidate) for each in self.filters]
-            readings.append(
-                InputReading(
-                    name=name,
-                    class_id=class_id,
-                    statistics=tuple(reading.statistic for reading in found),
-                    regions=tuple(reading.region for reading in found),
-                )
-            )
-            progress(Step(done=number + 1, total=len(names)))
+        with ThreadPoolExecutor(self._at_once) as pool:
+            for reading in pool.map(self._read_one, names, images, answers):
+                readings.append(reading)
+                progress(Step(done=len(readings), total=len(names)))
         return tuple(readings)
+
+    def _read_one(self, name: str, image: Floats, answer: Floats) -> InputReading:
+        class_id = int(answer.argmax())
+        candidate = Candidate(image=image, class_id=class_id, probability=float(answer[class_id]))
+        found = [each.read(candidate) for each in self.filters]
+        return InputReading(
+            name=name,
+            class_id=class_id,
+            statistics=tuple(reading.statistic for reading in found),
+            regions=tuple(reading.region for reading in found),
+        )
 
 
 def _array(given: Array) -> npt.NDArray[np.float32]:

@@ -237,6 +237,8 @@ def _received(child: Worker, part: RepairedFile, order: RepairOrder) -> Iterator
 def _check_places(place: Path, model: PathLike, references: Sequence[PathLike]) -> None:
     """Refuse to write over a model that is read, over a link, or over what is no file.
 
+    That a file can be written there at all is tried now, and not after minutes of measuring.
+
     Raises:
         UsageError: That is asked for.
     """
@@ -258,6 +260,11 @@ def _check_places(place: Path, model: PathLike, references: Sequence[PathLike]) 
             f"{str(place)!r} cannot be written (there is no folder {str(place.parent)!r})",
             remedy="make the folder, or name another file to write",
         )
+    try:
+        with tempfile.NamedTemporaryFile(dir=place.absolute().parent, suffix=".tmp"):
+            pass
+    except OSError as error:
+        raise _unwritable(place, error) from error
 
 
 class _Files:

@@ -12,10 +12,12 @@ let c_j^w be c_j with the pixels of w taken from x. Then
     arrival(w) = mean_j f_y(c_j^w),    leaving(w) = 1 - mean_j f_{y_j}(c_j^w),
 
 where y_j is the class of c_j. A window is a quarter of the image's side, and windows overlap by
-half. All are tried on a few clean images, and those that do most there on many.
+half. All are tried on one clean image; in three heats those that do most stay, and the last few
+are tried on twelve (`HEATS`).
 """
 
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -26,9 +28,10 @@ from scanner.instruments.trigger import Floats
 from scanner.results import Region
 
 PARTS = 4  # of a side that a window takes
-FIRST_HOSTS = 2  # on which every window is tried
-HOSTS = 12  # on which the best are
-BEST = 2  # windows by arrival, and as many by leaving
+HOSTS = 12  # on which the last windows are tried
+# On how many hosts windows have been tried when so many stay: those that arrive best, and as many
+# of those that make most hosts leave. Chosen on the development recipes (docs/inputs.md).
+HEATS = ((1, 6), (3, 3), (6, 1))
 _ELEMENTS = 4_000_000  # of images that are made at once: 16 MiB
 
 
@@ -55,7 +58,7 @@ class Transplanted:
 
 
 class Transplants:
-    """Pastes windows; the last input's are kept, since more than one filter asks for them.
+    """Pastes windows; each thread's last input is kept, since more than one filter asks for it.
 
     Args:
         ask: Returns the probabilities of each class for images.
@@ -69,13 +72,16 @@ class Transplants:
         self._ask, self._hosts, self._classes = ask, hosts, classes
         self._plane = Plane.of(hosts.shape[1:])
         self._regions = tuple(self._plane.windows(PARTS))
-        self._last: tuple[Floats, Transplanted] | None = None
+        self._last = _Last()
 
     @property
     def passes(self) -> int:
         """Most images that the model is shown for one input."""
-        first, many = (min(most, len(self._hosts)) for most in (FIRST_HOSTS, HOSTS))
-        return len(self._regions) * first + 2 * BEST * many
+        shown, tried, windows = 0, 0, len(self._regions)
+        for hosts, kept in (*HEATS, (HOSTS, 0)):
+            shown += windows * (min(hosts, len(self._hosts)) - tried)
+            tried, windows = min(hosts, len(self._hosts)), min(2 * kept, windows)
+        return shown
 
     def of(self, image: Floats, class_id: int) -> Transplanted:
         """Return what the windows of an input do that the model takes for a class.
@@ -83,19 +89,23 @@ class Transplants:
         Raises:
             UnsupportedModelError: The model fails on an image.
         """
-        if self._last is None or self._last[0] is not image:
-            self._last = image, self._tried(image, class_id)
-        return self._last[1]
+        if self._last.kept is None or self._last.kept[0] is not image:
+            self._last.kept = image, self._tried(image, class_id)
+        return self._last.kept[1]
 
     def _tried(self, image: Floats, class_id: int) -> Transplanted:
         others = np.flatnonzero(self._classes != class_id)[:HOSTS]
         if not len(others):
             nothing = np.zeros(0)
             return Transplanted(regions=(), arrival=nothing, leaving=nothing)
-        first = self._figures(image, class_id, self._regions, others[:FIRST_HOSTS])
-        best = {int(i) for figures in first for i in np.argsort(-figures, kind="stable")[:BEST]}
-        regions = [self._regions[index] for index in sorted(best)]
-        arrival, leaving = self._figures(image, class_id, regions, others)
+        regions, figures = self._regions, np.zeros((2, len(self._regions), 0))
+        for hosts, kept in (*HEATS, (HOSTS, len(self._regions))):
+            on = others[figures.shape[2] : hosts]
+            figures = np.concatenate([figures, self._figures(image, class_id, regions, on)], axis=2)
+            means = figures.mean(axis=2)
+            best = sorted({int(i) for each in means for i in _largest(each, kept)})
+            regions, figures = tuple(regions[index] for index in best), figures[:, best]
+        arrival, leaving = figures.mean(axis=2)
         return Transplanted(regions=regions, arrival=arrival, leaving=leaving)
 
     def _figures(
@@ -104,16 +114,18 @@ class Transplants:
         class_id: int,
         regions: Sequence[Region],
         others: npt.NDArray[np.intp],
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return arrival and leaving of each window on some hosts, (w,) each."""
+    ) -> npt.NDArray[np.float64]:
+        """Return arrival and leaving of each window on each of some hosts, (2, w, hosts)."""
+        if not len(others):
+            return np.zeros((2, len(regions), 0))
         each = np.arange(len(others))
         arrival, leaving = [], []
         for pasted in self._pasted(image, regions, self._hosts[others]):
             rows = self._ask(pasted)
             answers = rows.reshape(-1, len(others), rows.shape[1]).astype(np.float64)
-            arrival.append(answers[:, :, class_id].mean(axis=1))
-            leaving.append(1 - answers[:, each, self._classes[others]].mean(axis=1))
-        return np.concatenate(arrival), np.concatenate(leaving)
+            arrival.append(answers[:, :, class_id])
+            leaving.append(1 - answers[:, each, self._classes[others]])
+        return np.stack([np.concatenate(arrival), np.concatenate(leaving)])
 
     def _pasted(self, image: Floats, regions: Sequence[Region], hosts: Floats) -> Iterator[Floats]:
         """Yield clean images with a window each, (windows x hosts, *shape), some windows a time."""
@@ -126,3 +138,14 @@ class Transplants:
                 inside = self._plane.inside(region)
                 copy[:, *inside] = source[inside]
             yield copies.reshape(-1, *hosts.shape[1:])
+
+
+def _largest(figures: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.intp]:
+    """Return where the largest of some figures are."""
+    return np.argsort(-figures, kind="stable")[:count]
+
+
+class _Last(threading.local):
+    """What a thread has tried last."""
+
+    kept: tuple[Floats, Transplanted] | None = None

@@ -21,6 +21,7 @@ from scanner.instruments.differentiable import Differentiable
 from scanner.mending import cutting, normalisation, pruning, triggers, unlearning
 from scanner.mending.forward import Forward, flat_graph, scorer
 from scanner.mending.trainable import tensors
+from scanner.modelfile import parser
 from scanner.modelfile.model import Model
 from scanner.protocol import RepairOrder
 from scanner.results import Outcome, Repaired, RepairedFile, RepairStep, TriggerProof, Way
@@ -54,6 +55,12 @@ def repair(
     Raises:
         ScannerError: The model cannot be run or repaired.
     """
+    if model.size >= parser.LARGEST:
+        raise UnsupportedModelError(
+            "the model and its external data take 2 GiB or more, too much to run from memory, so "
+            "no change to it could be checked, and nothing was changed",
+            remedy="repair it in half precision, or take a clean model instead",
+        )
     return _Repair(model, order, progress, ways).run()
 
 

@@ -104,6 +104,7 @@ class Model:
             UnsafeModelError: External data lies outside the model's folder, or is not a regular
                 file.
             MalformedModelError: External data is missing or too short.
+            UnsupportedModelError: The result exceeds protobuf's 2 GiB.
         """
         from scanner.modelfile import parser  # noqa: PLC0415 - as above
 

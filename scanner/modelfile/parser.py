@@ -9,7 +9,7 @@ from scanner.limits import Limits
 from scanner.modelfile import ambiguity, guards, tensor_sizes
 from scanner.modelfile.external_data import Folder
 
-_LARGEST = 2**31  # bytes of a message of protobuf
+LARGEST = 2**31  # bytes of a message of protobuf, and of what runs from memory
 
 
 def parse(data: bytes, name: str, limits: Limits) -> onnx.ModelProto:
@@ -44,9 +44,14 @@ def complete(proto: onnx.ModelProto, folder: Folder) -> onnx.ModelProto:
     Raises:
         UnsafeModelError: External data lies outside the folder, or is not a regular file.
         MalformedModelError: External data is missing or too short.
+        UnsupportedModelError: The result exceeds protobuf's 2 GiB.
     """
-    if not any(map(uses_external_data, tensor_sizes.tensors(proto))):
+    outside = list(filter(uses_external_data, tensor_sizes.tensors(proto)))
+    if not outside:
         return proto
+    # Asked before so much is read: protobuf may crash where memory ends while it writes.
+    if proto.ByteSize() + sum(tensor_sizes.data_bytes(t) or 0 for t in outside) >= LARGEST:
+        raise _too_large("the model")
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     for tensor in filter(uses_external_data, tensor_sizes.tensors(copy)):
@@ -68,9 +73,13 @@ def serialise(proto: onnx.ModelProto, folder: Folder, limits: Limits, name: str)
     try:
         return bytes(whole.SerializeToString())
     except (EncodeError, ValueError) as error:
-        if whole.ByteSize() < _LARGEST:  # protobuf says no more of a lack of memory
+        if whole.ByteSize() < LARGEST:  # protobuf says no more of a lack of memory
             raise MemoryError from error
-        raise UnsupportedModelError(
-            f"{name!r} needs more than 2 GiB of weights for this measurement",
-            remedy="choose an earlier layer with the setting `layer`",
-        ) from error
+        raise _too_large(repr(name)) from error
+
+
+def _too_large(model: str) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"{model} needs more than 2 GiB of weights for this measurement",
+        remedy="choose an earlier layer with the setting `layer`",
+    )

@@ -10,12 +10,18 @@ from typing import Any
 
 import mended
 import models
+import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
 from scanner import repairs
-from scanner.errors import ScannerError, UsageError, WorkerCrashedError
+from scanner.errors import (
+    ScannerError,
+    UnsupportedModelError,
+    UsageError,
+    WorkerCrashedError,
+)
 from scanner.protocol import PieceBytes, RepairOrder, Source
 from scanner.results import (
     Ending,
@@ -89,6 +95,34 @@ def test_tensors_that_are_kept_outside_stay_outside(tmp_path: Path) -> None:
         assert numpy_helper.to_array(old).tobytes() == numpy_helper.to_array(new).tobytes()
 
 
+@pytest.mark.slow
+def test_a_model_of_more_than_2_gib_is_refused_before_so_much_is_read(tmp_path: Path) -> None:
+    """Its weights are a hole in a file, which takes no room on the disk."""
+    proto = mended.gated()
+    rows, columns = 300_000, 2048
+    size = rows * columns * 4
+    table = onnx.TensorProto(
+        name="table",
+        data_type=onnx.TensorProto.FLOAT,
+        dims=[rows, columns],
+        data_location=onnx.TensorProto.EXTERNAL,
+    )
+    for key, value in (("location", "table.data"), ("offset", "0"), ("length", str(size))):
+        table.external_data.add(key=key, value=value)
+    proto.graph.initializer.append(table)
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([5]), "row"))
+    proto.graph.node.append(onnx.helper.make_node("Gather", ["table", "row"], ["line"], "look"))
+    line = onnx.helper.make_tensor_value_info("line", onnx.TensorProto.FLOAT, [1, columns])
+    proto.graph.output.append(line)
+    with (tmp_path / "table.data").open("wb") as file:
+        file.truncate(size)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(UnsupportedModelError, match="and nothing was changed"):
+        repairs.repair(path, tmp_path / "fixed.onnx")
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["model.onnx", "table.data"]
+
+
 def test_a_model_that_nothing_speaks_against_is_left_alone(tmp_path: Path) -> None:
     path = models.save(models.plain(), tmp_path / "plain.onnx")
     output = tmp_path / "fixed.onnx"
@@ -117,6 +151,14 @@ def test_what_must_not_be_written_over_is_not(tmp_path: Path, what: str) -> None
     with pytest.raises(UsageError, match=r"cannot be written|overwritten"):
         repairs.repair(path, place)
     assert path.read_bytes() == before
+
+
+def test_a_folder_that_takes_no_files_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    """On Linux no file can be made in /proc, whoever asks."""
+    if not Path("/proc/self").exists():
+        pytest.skip("there is no such folder here")
+    with pytest.raises(UsageError, match=r"'/proc/fixed\.onnx' cannot be written"):
+        repairs.repair(tmp_path / "not read.onnx", "/proc/fixed.onnx")
 
 
 def test_a_hard_link_to_the_input_is_the_input(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import mended
 import models
+import numpy as np
 import pytest
 from command import scan
 
@@ -28,6 +29,10 @@ def test_a_gate_is_cut_and_the_code_is_zero(tmp_path: Path) -> None:
         (("-o", "model.onnx"), "would be overwritten"),
         (("-o", "none/fixed.onnx"), "there is no folder"),
         (("-o", "fixed.onnx", "--images-npz", "none.npz"), "there is no file"),
+        (("-o", "fixed.onnx", "--images-npz", "wide.npz"), "the model takes images of (1, 8, 8)"),
+        (("-o", "fixed.onnx", "--images-npz", "one.npz"), "give at least two images"),
+        (("-o", "fixed.onnx", "--images-npz", "nan.npz"), "outside the input range"),
+        (("-o", "fixed.onnx", "--images-npz", "seven.npz"), "one label for each image"),
         (("-o", "fixed.onnx", "--target", "99"), "no class 99"),
         (("-o", "fixed.onnx", "--format", "sarif"), "is not one of"),
         (("-o", "fixed.onnx", "--baseline", "none.json"), "scan calibrate"),
@@ -39,9 +44,16 @@ def test_bad_input_is_an_error_of_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], words: str
 ) -> None:
     models.save(models.plain(), tmp_path / "model.onnx")
+    images = np.zeros((40, 1, models.SIDE, models.SIDE), np.float32)
+    np.savez(tmp_path / "wide.npz", images=np.zeros((40, 3, 32, 32), np.float32))
+    np.savez(tmp_path / "one.npz", images=images[:1])
+    np.savez(tmp_path / "nan.npz", images=images + np.nan)
+    np.savez(tmp_path / "seven.npz", images=images, labels=np.zeros(7, np.int64))
     monkeypatch.chdir(tmp_path)
-    run = scan("repair", "model.onnx", "-d", "graph_logic", *arguments)
+    target = () if "--target" in arguments else ("--target", "1")
+    run = scan("repair", "model.onnx", "-d", "graph_logic", *target, *arguments)
     assert run.returncode == 2
+    assert "Traceback" not in run.stderr
     assert words in " ".join(run.stderr.split())
     assert not (tmp_path / "fixed.onnx").exists()
 

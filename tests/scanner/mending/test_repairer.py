@@ -13,6 +13,8 @@ from scanner.errors import UnsupportedModelError
 from scanner.graph.canonical.drawing import draw
 from scanner.judging.differences import differences
 from scanner.mending import repairer, unlearning
+from scanner.modelfile import parser
+from scanner.modelfile.model import open_model
 from scanner.protocol import RepairOrder, Source
 from scanner.results import Outcome, Way
 
@@ -98,3 +100,15 @@ def test_quantised_weights_are_refused(tmp_path: Path) -> None:
             opened(models.quantised()), _order(tmp_path, targets=(1,)), lambda _: None,
             (Way.PRUNE_LIPSCHITZ,),
         )  # fmt: skip
+
+
+def test_what_cannot_run_from_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = models.save(gated(), tmp_path / "model.onnx", external=True)
+    model, order = open_model(path), RepairOrder(model=MODEL, settings=SETTINGS, structural=True)
+    _, files = repairer.repair(model, order, lambda _: None)
+    assert set(files) == {"", ".data"}
+    monkeypatch.setattr(parser, "LARGEST", model.size)
+    with pytest.raises(UnsupportedModelError, match="nothing was changed"):
+        repairer.repair(model, order, lambda _: None)

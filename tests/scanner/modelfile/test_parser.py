@@ -57,3 +57,12 @@ def test_a_model_beyond_what_protobuf_can_write_is_unsupported(
     monkeypatch.setattr(parser, "complete", lambda *_: Large())
     with pytest.raises(error, match="the setting `layer`" if size == 2**31 else None):
         parser.serialise(models.plain(), Folder(Path()), LIMITS, "m")
+
+
+def test_too_much_data_outside_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = models.save(models.plain(), tmp_path / "m.onnx", external=True)
+    proto = parser.parse(path.read_bytes(), "m", LIMITS)
+    (tmp_path / "m.onnx.data").unlink()
+    monkeypatch.setattr(parser, "LARGEST", proto.ByteSize() + 1)
+    with pytest.raises(UnsupportedModelError, match="more than 2 GiB"):
+        parser.serialise(proto, Folder(tmp_path), LIMITS, "m")
