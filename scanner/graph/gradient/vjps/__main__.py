@@ -11,6 +11,7 @@ import onnx
 
 from scanner.graph.gradient.float_twin import ON_CODES
 from scanner.graph.gradient.opsets import ADAPTERS, OLDEST, TARGET
+from scanner.graph.gradient.recurrent import OPERATORS
 from scanner.graph.gradient.vjps import FAMILIES, VJPS, ZERO
 
 _PAGE = """\
@@ -37,6 +38,12 @@ Operators on 8-bit codes are rewritten too, as float operators between QuantizeL
 DequantizeLinear (`scanner/graph/gradient/float_twin.py`), where their scales are constants:
 {twins}.
 
+Recurrent layers are written out step by step (`scanner/graph/gradient/recurrent.py`), where the
+number of steps is fixed: {recurrent}.
+
+A Sign is taken as the identity, but where it is only multiplied with what depends on the same
+value, as in sign(x) sqrt(|x|): there it counts as constant.
+
 {families}
 
 ## Without a gradient ({without_gradient})
@@ -62,6 +69,7 @@ def page() -> str:
         renamed=_listed(set(ADAPTERS) - set(VJPS) - ZERO),
         families="\n\n".join(_families()),
         twins=_listed(ON_CODES),
+        recurrent=_listed(OPERATORS),
         zero=_listed(ZERO),
     )
 
