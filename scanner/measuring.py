@@ -54,6 +54,10 @@ from scanner.values import checked, to_json
 MEASUREMENT_ERRORS = (ModelError, GraphError, UsageError, WorkerError)
 
 
+# Shares of a scan's time that a search leaves to what comes after it, and to each later search.
+_REST, _SEARCH = 0.25, 0.1
+
+
 class Shares:
     """A single progress count over several measurements of equal weight."""
 
@@ -109,9 +113,9 @@ def measure(  # noqa: PLR0913 - what is measured, how, and what is known already
     """
     start = time.monotonic()
     course = _Course(model, settings, share, scanned, known, few=few)
-    for detector in detectors:
+    for place, detector in enumerate(detectors):
         share.begin(detector.rule.id)
-        course.run(detector, unsuitable)
+        course.run(detector, unsuitable, _rest(detectors[place + 1 :], settings))
         share.finish()
     course.check_witnesses(detectors)
     doubt = ""
@@ -158,8 +162,14 @@ class _Course:
         self._seen: list[npt.NDArray[Any]] = []
         self._rankings: list[Ranking] = []
 
-    def run(self, detector: Detector, unsuitable: str | None) -> None:
-        """Run one detector, unless it needs images and none can be shown."""
+    def run(self, detector: Detector, unsuitable: str | None, rest: float) -> None:
+        """Run one detector, unless it needs images and none can be shown.
+
+        Args:
+            detector: Which.
+            unsuitable: Why no image can be shown.
+            rest: As in `Subject`.
+        """
         rule = detector.rule.id
         # One cause is one sentence; who asks for a detector by name is told why it failed.
         if unsuitable and shows_images(detector) and rule not in self._settings.detectors:
@@ -176,9 +186,9 @@ class _Course:
             ):
                 self.measurements.append(before)
             else:
-                self._measure(detector, followed)
+                self._measure(detector, followed, rest)
 
-    def _measure(self, detector: Detector, followed: Measurement | None) -> None:
+    def _measure(self, detector: Detector, followed: Measurement | None, rest: float) -> None:
         subject = Subject(
             model=self._model,
             settings=self._settings,
@@ -188,6 +198,7 @@ class _Course:
             witnesses=self._witnesses,
             seen=self._seen,
             rankings=self._rankings,
+            rest=rest,
         )
         try:
             found = checked(detector.measure(subject))
@@ -273,6 +284,19 @@ def ranged(settings: Settings, found: InputRange | None) -> Settings:
 def threaded(settings: Settings, model: Model) -> Settings:
     """Return settings in which the number of threads is settled, for one model."""
     return dataclasses.replace(settings, threads=runtime.threads(settings.threads, model.size))
+
+
+def _rest(later: Sequence[Detector], settings: Settings) -> float:
+    """Return the share of the time that a search leaves to the detectors after it.
+
+    Each search among them is to get its own: a slow machine is no reason why the first takes all.
+    """
+    searches = sum(
+        Needs.GRADIENTS in detector.needs
+        and (settings.has_images or Needs.IMAGES not in detector.needs)
+        for detector in later
+    )
+    return _REST + _SEARCH * searches
 
 
 def shows_images(detector: Detector) -> bool:

@@ -23,7 +23,6 @@ from scanner.settings import Effort
 ROUND = 25  # steps between two comparisons
 FULL_FIELD = 12  # up to so many classes, none is dropped
 FINALISTS = 6  # so many are never dropped
-_REST = 0.25  # share of a scan's time that a contest leaves to what comes after it
 
 
 class Search(Protocol):
@@ -80,9 +79,9 @@ def contest(  # noqa: PLR0913, PLR0917 - what is searched, how, for how long
     """Run a search for each class within a budget; return those that got steps, in class order.
 
     A reference repeats the steps that the suspect's contest granted, however long they take: with
-    fewer, its triggers would look harder to find. Before the worker's deadline passes a contest
-    ends in any case, so that what was found is kept: searches are compared after equally many
-    rounds.
+    fewer, its triggers would look harder to find. While there is time left for what comes after it
+    (`subject.rest`) a contest ends in any case, so that what was found is kept: searches are
+    compared after equally many rounds.
 
     Args:
         subject: Its settings hold the choice of classes; `subject.suspect` the suspect's contest.
@@ -235,7 +234,7 @@ class _Clock:
 
     @property
     def over(self) -> bool:
-        return self._now() > self._deadline or deadline.nearly_over(_REST)
+        return self._now() > self._deadline or deadline.nearly_over(self._subject.rest)
 
     def advance(self, steps: int, target: int) -> None:
         self._done += steps

@@ -70,6 +70,7 @@ class Subject:
             same steps. One of many references chooses for itself, as the suspect did: among equals
             the suspect's choice would favour it.
         rankings: Where a search in stages leaves how it ranked the classes, for the next one.
+        rest: Share of the worker's time that a search leaves to what comes after it.
     """
 
     model: Model
@@ -80,6 +81,7 @@ class Subject:
     witnesses: list[Witness] = dataclasses.field(default_factory=list)
     seen: list[npt.NDArray[Any]] = dataclasses.field(default_factory=list)
     rankings: list[Ranking] = dataclasses.field(default_factory=list)
+    rest: float = 0.25
 
 
 class Detector(Protocol):

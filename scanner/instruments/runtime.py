@@ -6,7 +6,7 @@ import functools
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,19 @@ def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = 
         dtype=numpy_dtype(first.type) if first else np.dtype(np.float32),
         lean=len(data) >= LARGE and chosen is Device.CPU,
     )
+
+
+def later(session: Session, load: Callable[[], Session]) -> Callable[[], Session]:
+    """Return what gives a session once more, later.
+
+    A small one is kept for that. A large one is loaded again: what it holds is needed by others in
+    between.
+
+    Args:
+        session: The session.
+        load: Loads it again; holds no more than what is in memory anyway.
+    """
+    return load if session.lean else lambda: session
 
 
 def threads(asked: int, size: int) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import weakref
 from importlib import metadata
 
 import models
@@ -57,6 +58,20 @@ def test_a_large_model_gives_memory_back_and_answers_the_same(
     assert session.lean
     for _ in range(2):
         np.testing.assert_array_equal(session.run(IMAGES)[0], kept)
+
+
+def test_later_a_small_session_is_the_same_and_a_large_one_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = opened()
+    assert runtime.later(small, opened)() is small
+    monkeypatch.setattr(runtime, "LARGE", 1)
+    large = opened()
+    again = runtime.later(large, opened)
+    gone = weakref.ref(large)
+    del large
+    assert gone() is None, "what is loaded again later is not held until then"
+    np.testing.assert_array_equal(again().run(IMAGES)[0], small.run(IMAGES)[0])
 
 
 def test_no_number_of_threads_is_left_to_onnx_runtime() -> None:
