@@ -66,6 +66,17 @@ def slow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     monkeypatch.setattr("scanner.instruments.pace.measured", lambda *_, **__: Pace(seconds=seconds))
 
 
+@pytest.mark.parametrize(
+    ("lag", "left", "expected"),
+    [(None, 0.0, 60), (0.5, 600, 60), (0.5, 105, 60), (1.0, 105, 30), (5.0, 105, 6)],
+)
+def test_on_a_busy_machine_a_search_is_over_before_its_time_is(
+    lag: float | None, left: float, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scanner.sandbox.deadline.left", lambda _share: left)
+    assert stages._hurried(demand(), lag, 0.25).effort.seconds == pytest.approx(expected)
+
+
 def profile(measurement: Measurement) -> ByClass:
     assert measurement.by_class is not None
     return measurement.by_class
