@@ -62,7 +62,8 @@ class Answers:
 def own_bytes(model: Model) -> tuple[bytes, bool]:
     """Return the file's own bytes, and whether they had to be written anew.
 
-    That is so where weights lie in a second file: ONNX Runtime gets bytes that name none.
+    That is so where weights lie in a second file: ONNX Runtime gets bytes that name none. It is so
+    too where the graph is not the file's own (`Model.rewritten`).
 
     Raises:
         ModelError: A guard refuses what is about to run, or external data cannot be read.
@@ -71,7 +72,8 @@ def own_bytes(model: Model) -> tuple[bytes, bool]:
         return model.data, False
     complete = model.complete(model.proto)
     written = model.serialise(model.proto)  # asks the guards, whatever bytes are run
-    return (model.data, False) if complete is model.proto else (written, True)
+    own = complete is model.proto and not model.rewritten
+    return (model.data, False) if own else (written, True)
 
 
 def exposing(names: Sequence[str]) -> bytes:
