@@ -54,6 +54,12 @@ def repair(
     Raises:
         ScannerError: The model cannot be run or repaired.
     """
+    if model.rewritten:
+        raise UnsupportedModelError(
+            f"{model.identity.path!r} is scanned in another form ({model.rewritten}), and a repair "
+            "would write that form",
+            remedy="export the model again, in operator set 7 or later and with a batch axis",
+        )
     return _Repair(model, order, progress, ways).run()
 
 

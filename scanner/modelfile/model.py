@@ -5,6 +5,7 @@ Its bytes are read only once, so that the bytes that were checked are the bytes 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import os
@@ -62,13 +63,15 @@ class Model:
     def __init__(self, path: Path, name: str, data: bytes, limits: Limits) -> None:
         self.path, self.data, self.limits = path, data, limits
         self._name, self.reordered, self.rewritten = name, False, ""
+        self._declared: int | None = None  # operator set, where the graph is in another
         _check_format(data, name)
         self.plain = fast_reader.read(data, limits)
         if self.plain is not None and one_image.takes_one(
             required_inputs(self.plain.graph), self.plain.graph.output
         ):
             self.plain = None
-        self.identity = _identity(name, data, self.plain or self.proto)
+        identity = _identity(name, data, self.plain or self.proto)
+        self.identity = dataclasses.replace(identity, opset=self._declared or identity.opset)
 
     @functools.cached_property
     def proto(self) -> onnx.ModelProto:
@@ -81,7 +84,9 @@ class Model:
 
         proto = parser.parse(self.data, self._name, self.limits)
         self.reordered = order.sort_nodes(proto)
+        declared = standard_opset(proto)
         if older_sets.raise_set(proto):
+            self._declared = declared
             self.rewritten = "ONNX Runtime runs no operator set before 7"
         if one_image.give_batch_axis(proto, required_inputs(proto.graph)):
             self.rewritten = "it takes one image, without a batch axis"

@@ -22,6 +22,13 @@ _REPEATING = frozenset({
     "Add", "And", "Div", "Equal", "Gemm", "Greater", "Less", "Mul", "Or", "PRelu", "Pow", "Sub",
     "Xor",
 })  # fmt: skip
+# Operators whose result has the rank of their first input, which onnx does not tell of these sets.
+_KEEPING = frozenset({
+    "Abs", "BatchNormalization", "Cast", "Ceil", "Clip", "Dropout", "Elu", "Exp", "Floor",
+    "HardSigmoid", "Identity", "InstanceNormalization", "LRN", "LeakyRelu", "Log", "Max", "Mean",
+    "Min", "Neg", "Not", "Reciprocal", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Sqrt",
+    "Sum", "Tanh", "ThresholdedRelu", "Tile", "Upsample",
+})  # fmt: skip
 # Attributes that set 7 no longer has, and say nothing there.
 _GONE = ("broadcast", "axis", "consumed_inputs", "is_test", "output_sequence")
 _TYPES = dict(onnx.TensorProto.DataType.items())
@@ -69,13 +76,29 @@ def raise_set(proto: onnx.ModelProto) -> bool:
 
 def _ranks(proto: onnx.ModelProto) -> dict[str, int]:
     """Return the number of dimensions of each value, as far as it is known."""
-    known = infer_shapes(without_weights(proto), follow_numbers=False).graph
-    ranks = {
-        value.name: len(value.type.tensor_type.shape.dim)
-        for value in (*proto.graph.value_info, *known.input, *known.output, *known.value_info)
-        if value.type.tensor_type.HasField("shape")
-    }
-    return ranks | {tensor.name: len(tensor.dims) for tensor in proto.graph.initializer}
+    skeleton, keeping = without_weights(proto), _KEEPING | (_REPEATING - {"Gemm"})
+    ranks = {tensor.name: len(tensor.dims) for tensor in proto.graph.initializer}
+    while True:
+        known = infer_shapes(skeleton, follow_numbers=False).graph
+        for value in (*known.input, *known.output, *known.value_info):
+            if value.type.tensor_type.HasField("shape"):
+                ranks[value.name] = len(value.type.tensor_type.shape.dim)
+        missed = [
+            node
+            for node in skeleton.graph.node
+            if node.op_type in keeping
+            and node.input
+            and node.input[0] in ranks
+            and node.output[0] not in ranks
+        ]
+        if not missed:
+            return ranks
+        for node in missed:
+            sizes = [None] * ranks[node.input[0]]
+            ranks[node.output[0]] = len(sizes)
+            skeleton.graph.value_info.append(
+                helper.make_tensor_value_info(node.output[0], onnx.TensorProto.FLOAT, sizes)
+            )
 
 
 def _raised(
