@@ -95,6 +95,7 @@ def measure(  # noqa: PLR0913 - what is measured, how, and what is known already
     unsuitable: str | None = None,
     own_range: InputRange | None = None,
     compared: bool = False,
+    at_once: int = 1,
 ) -> ModelRecord:
     """Run the detectors on one model.
 
@@ -110,9 +111,10 @@ def measure(  # noqa: PLR0913 - what is measured, how, and what is known already
         unsuitable: Why no image can be shown to the model.
         own_range: The model's own input range, for the record; `settings` hold the one in use.
         compared: Whether the model is compared with others, so that its likeness is wanted.
+        at_once: As in `Subject`.
     """
     start = time.monotonic()
-    course = _Course(model, settings, share, scanned, known, few=few)
+    course = _Course(model, settings, share, scanned, known, few=few, at_once=at_once)
     for place, detector in enumerate(detectors):
         share.begin(detector.rule.id)
         course.run(detector, unsuitable, _rest(detectors[place + 1 :], settings))
@@ -151,7 +153,9 @@ class _Course:
         known: ModelRecord | None,
         *,
         few: bool,
+        at_once: int,
     ) -> None:
+        self._at_once = at_once
         self._model, self._settings, self._share = model, settings, share
         self._scanned, self._known, self._few = scanned, known, few
         self.measurements: list[Measurement] = []
@@ -199,6 +203,7 @@ class _Course:
             seen=self._seen,
             rankings=self._rankings,
             rest=rest,
+            at_once=self._at_once,
         )
         try:
             found = checked(detector.measure(subject))

@@ -157,6 +157,16 @@ def threads(asked: int, size: int) -> int:
     return cores() if size >= LARGE else 1
 
 
+def at_once(asked: int, size: int) -> int:
+    """Return how many classes of a model are searched at a time, each in a thread of its own.
+
+    Args:
+        asked: Threads that the user asked for, as in `threads`: who names a number gets no more.
+        size: Bytes of the model: the operators of a large one have all cores to themselves.
+    """
+    return cores() if not asked and threads(asked, size) == 1 else 1
+
+
 def cores() -> int:
     """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):

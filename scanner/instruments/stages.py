@@ -86,11 +86,13 @@ class Arrangement:
         model: The classifier, which keeps to the memory that is allowed.
         stages: How the search was made smaller; None where it was not.
         effort: What it may cost, its seconds for each thread.
+        at_once: How many classes may be searched at a time.
     """
 
     model: Differentiable
     stages: Stages | None
     effort: Effort
+    at_once: int
 
 
 def outlined(demand: Demand, each: float) -> Outline:
@@ -173,7 +175,10 @@ def arranged(
     seconds = demand.effort.seconds / pace.threads(subject.settings)
     longest = seconds if stages is None else LONGER * seconds
     effort = dataclasses.replace(demand.effort, seconds=longest)
-    return Arrangement(model=model, stages=stages, effort=effort)
+    # Each class that is searched beside another takes as much memory once more.
+    alone = measured.most is not None or model.session.provider != "CPU"
+    at_once = 1 if alone else subject.at_once
+    return Arrangement(model=model, stages=stages, effort=effort, at_once=at_once)
 
 
 def _hurried(demand: Demand, lag: float | None, rest: float) -> Demand:

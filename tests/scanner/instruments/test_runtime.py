@@ -42,6 +42,17 @@ def test_as_many_threads_as_were_asked_for_or_as_pay(
     assert runtime.threads(asked, size) == expected
 
 
+@pytest.mark.parametrize(
+    ("asked", "size", "expected"),
+    [(0, 4 << 20, 1), (0, (4 << 20) - 1, 6), (3, 1, 1), (1, 1, 1)],
+)
+def test_as_many_classes_at_a_time_as_operators_leave_cores(
+    asked: int, size: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "cores", lambda: 6)
+    assert runtime.at_once(asked, size) == expected
+
+
 def test_the_cores_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1 <= runtime.cores() <= (os.cpu_count() or 1)
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
