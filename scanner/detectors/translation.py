@@ -146,7 +146,7 @@ class _Check:
         if self.model.rewritten:
             yield Observation(
                 code="not-its-bytes",
-                severity=Severity.NOTE,
+                severity=Severity.WARNING,
                 sentence=f"The file was run in another form ({self.model.rewritten}), so that what "
                 "programs make of its own bytes was not compared",
             )
