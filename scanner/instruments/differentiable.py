@@ -261,21 +261,28 @@ class _Loaded:
 
 
 def _loaded(model: Model, settings: Settings, objective: Objective) -> _Loaded:
+    # Nothing of the graph but its bytes is held while ONNX Runtime loads it.
+    data, parts = _written(model, settings, objective)
+    return _Loaded(session=runtime.open_session(data, settings.device, settings.threads), **parts)
+
+
+def _written(
+    model: Model, settings: Settings, objective: Objective
+) -> tuple[bytes, dict[str, Any]]:
+    """Return a gradient graph's bytes, and the parts of `_Loaded` but for the session."""
     written = float_twin(real_input(flatten.flatten(model.complete(model.proto))))
     flat = unsaturated(written) if objective is Objective.MARGIN else written
     logits = find_logits(flat, settings.logits)
     image = model.identity.inputs[0].name
     whole, of = two_scores.scored(flat, logits)
     gradient = gradient_model(whole, of=of, with_respect_to=[image], objective=objective)
-    data = model.serialise(gradient.proto)
-    return _Loaded(
-        session=runtime.open_session(data, settings.device, settings.threads),
-        logits=logits,
-        weights=gradient.weights,
-        outputs=(gradient.value, gradient.objective, gradient.gradients[image]),
-        damaged=tuple(weights_with_nan(flat)),
-        unsaturated=flat is not written,
-    )
+    return model.serialise(gradient.proto), {
+        "logits": logits,
+        "weights": gradient.weights,
+        "outputs": (gradient.value, gradient.objective, gradient.gradients[image]),
+        "damaged": tuple(weights_with_nan(flat)),
+        "unsaturated": flat is not written,
+    }
 
 
 def describe(model: Differentiable, subject: Subject) -> dict[str, Any]:
