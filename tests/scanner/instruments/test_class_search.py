@@ -306,7 +306,7 @@ def test_a_scan_names_the_classes_left_out(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("time.process_time", lambda: next(seconds))
     # What a few steps promised, so that nothing was made smaller.
     monkeypatch.setattr("scanner.instruments.pace.measured", lambda *_: Pace(seconds=0.0))
-    found = examined(tmp_path, triggered.classifier(), triggered.classifier(seed=1))
+    found = examined(tmp_path, triggered.classifier(), triggered.classifier(seed=1), threads=1)
     (skip,) = found.suspect.skips
     assert skip.rule == "neural_cleanse"
     assert skip.reason.startswith(
