@@ -117,6 +117,7 @@ def examine(job: Job, progress: Progress) -> Examination:
             unsuitable=suitability.unsuitable(m, job.settings),
             own_range=own_range_of(m, job.settings),
             compared=True,
+            at_once=runtime.at_once(job.settings.threads, m.size),
         )
         for m in opened
         if suspect.measurements
@@ -344,4 +345,5 @@ def _examine_suspect(
         unsuitable=suitability.unsuitable(model, job.settings),
         own_range=found,
         compared=job.compared or bool(references),
+        at_once=runtime.at_once(job.settings.threads, model.size),
     )

@@ -54,6 +54,10 @@ from scanner.values import checked, to_json
 MEASUREMENT_ERRORS = (ModelError, GraphError, UsageError, WorkerError)
 
 
+# Shares of a scan's time that a search leaves to what comes after it, and to each later search.
+_REST, _SEARCH = 0.25, 0.1
+
+
 class Shares:
     """A single progress count over several measurements of equal weight."""
 
@@ -91,6 +95,7 @@ def measure(  # noqa: PLR0913 - what is measured, how, and what is known already
     unsuitable: str | None = None,
     own_range: InputRange | None = None,
     compared: bool = False,
+    at_once: int = 1,
 ) -> ModelRecord:
     """Run the detectors on one model.
 
@@ -106,12 +111,13 @@ def measure(  # noqa: PLR0913 - what is measured, how, and what is known already
         unsuitable: Why no image can be shown to the model.
         own_range: The model's own input range, for the record; `settings` hold the one in use.
         compared: Whether the model is compared with others, so that its likeness is wanted.
+        at_once: As in `Subject`.
     """
     start = time.monotonic()
-    course = _Course(model, settings, share, scanned, known, few=few)
-    for detector in detectors:
+    course = _Course(model, settings, share, scanned, known, few=few, at_once=at_once)
+    for place, detector in enumerate(detectors):
         share.begin(detector.rule.id)
-        course.run(detector, unsuitable)
+        course.run(detector, unsuitable, _rest(detectors[place + 1 :], settings))
         share.finish()
     course.check_witnesses(detectors)
     doubt = ""
@@ -147,7 +153,9 @@ class _Course:
         known: ModelRecord | None,
         *,
         few: bool,
+        at_once: int,
     ) -> None:
+        self._at_once = at_once
         self._model, self._settings, self._share = model, settings, share
         self._scanned, self._known, self._few = scanned, known, few
         self.measurements: list[Measurement] = []
@@ -158,8 +166,14 @@ class _Course:
         self._seen: list[npt.NDArray[Any]] = []
         self._rankings: list[Ranking] = []
 
-    def run(self, detector: Detector, unsuitable: str | None) -> None:
-        """Run one detector, unless it needs images and none can be shown."""
+    def run(self, detector: Detector, unsuitable: str | None, rest: float) -> None:
+        """Run one detector, unless it needs images and none can be shown.
+
+        Args:
+            detector: Which.
+            unsuitable: Why no image can be shown.
+            rest: As in `Subject`.
+        """
         rule = detector.rule.id
         # One cause is one sentence; who asks for a detector by name is told why it failed.
         if unsuitable and shows_images(detector) and rule not in self._settings.detectors:
@@ -176,9 +190,9 @@ class _Course:
             ):
                 self.measurements.append(before)
             else:
-                self._measure(detector, followed)
+                self._measure(detector, followed, rest)
 
-    def _measure(self, detector: Detector, followed: Measurement | None) -> None:
+    def _measure(self, detector: Detector, followed: Measurement | None, rest: float) -> None:
         subject = Subject(
             model=self._model,
             settings=self._settings,
@@ -188,6 +202,8 @@ class _Course:
             witnesses=self._witnesses,
             seen=self._seen,
             rankings=self._rankings,
+            rest=rest,
+            at_once=self._at_once,
         )
         try:
             found = checked(detector.measure(subject))
@@ -273,6 +289,19 @@ def ranged(settings: Settings, found: InputRange | None) -> Settings:
 def threaded(settings: Settings, model: Model) -> Settings:
     """Return settings in which the number of threads is settled, for one model."""
     return dataclasses.replace(settings, threads=runtime.threads(settings.threads, model.size))
+
+
+def _rest(later: Sequence[Detector], settings: Settings) -> float:
+    """Return the share of the time that a search leaves to the detectors after it.
+
+    Each search among them is to get its own: a slow machine is no reason why the first takes all.
+    """
+    searches = sum(
+        Needs.GRADIENTS in detector.needs
+        and (settings.has_images or Needs.IMAGES not in detector.needs)
+        for detector in later
+    )
+    return _REST + _SEARCH * searches
 
 
 def shows_images(detector: Detector) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import detection, quality
+from benchmarks import detection, device, quality
 from benchmarks import population as recipes
 from scanner.judging import population
 from scanner.judging import recipes as judging
@@ -164,3 +164,20 @@ def test_the_counts_of_verdicts_are_made_again_from_the_records(
     rows = made.read_text("utf-8").splitlines()
     assert len(rows) == 3
     assert rows == [committed[0], *(line for line in committed if "gtsrb" in line)]
+
+
+def test_what_a_device_is_used_for_becomes_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "COPIED", 1 << 16)
+    path = tmp_path / "device.csv"
+    chosen = ["--device", "cpu", "--seconds", "0", "--only", "mnist-badnets"]
+    device.main(["--csv", str(path), *chosen])
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    found = {row["measure"]: float(row["value"]) for row in rows}
+    assert {row["network"] for row in rows} == {"mnist-badnets"}
+    assert len(found) == 6
+    assert min(found.values()) > 0
+    ratio = found["steps of a search"] / found["steps of a search, PyTorch"]
+    assert found["steps of a search, ours : PyTorch"] == pytest.approx(ratio, rel=1e-2)

@@ -59,7 +59,8 @@ Threads = Annotated[
         metavar="N",
         min=0,
         help="Threads of ONNX Runtime; 0 takes one per core for a model of 4 MiB or more, unless "
-        "several are measured at a time, and one for a smaller model.",
+        "several are measured at a time; of a smaller model it searches as many classes at a time, "
+        "each with one thread.",
     ),
     Fills("threads"),
 ]

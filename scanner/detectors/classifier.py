@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.graph.core import flatten
-from scanner.graph.layers.weights import linear_layers
+from scanner.graph.layers.weights import from_the_last
 from scanner.instruments import probes, spectra
 from scanner.instruments.answers import Answers
 from scanner.instruments.detector import Detector, Needs, Subject
@@ -53,8 +53,8 @@ class Classifier(Detector):
         directed = [each for each in subject.seen if each.shape[1:] == answers.shape][:_MOST_SEEN]
         logits = answers.logits(np.concatenate([images, *directed]))
         counts = np.bincount(logits.argmax(axis=1), minlength=logits.shape[1])
-        layers = linear_layers(flatten.flatten(model.complete(model.proto)))
-        ordered = spectra.order(reversed(layers), settings.seed)
+        layers = from_the_last(flatten.flatten(model.complete(model.proto)))
+        ordered = spectra.order(layers, settings.seed)
         found = (*_untrained(ordered), *_constant(logits, counts, searched=bool(directed)))
         return Measurement(
             rule=self.rule.id,

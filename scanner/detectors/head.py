@@ -6,6 +6,7 @@ All channels are drawn on one scale, not each on its own: a channel that noise l
 where a trigger's answer may hide. And few of them are active in one latent, as behind a ReLU.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ from scanner.instruments import original, probes, runtime
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.noise_runs import conditions, fixed_batch, over_noise, run_filled
 from scanner.instruments.statistics import class_margins, robust_z
+from scanner.modelfile.model import Model
 from scanner.results import (
     ByClass,
     ClassRow,
@@ -31,6 +33,7 @@ from scanner.results import (
     Rule,
     Wording,
 )
+from scanner.settings import Settings
 
 LATENTS = 2_000
 DENSITY = 0.1  # share of a latent's channels that are active
@@ -81,25 +84,29 @@ class Head(Detector):
         found = find_logits(flat, settings.logits)
         logits, single = found.value, found.single is not None
         feature = head.head_input(flat, logits)
-        whole = runtime.open_session(
-            model.serialise(extract.upstream(flat, [feature, logits])),
-            settings.device,
-            settings.threads,
-        )
+        whole = _cut(model, settings, [feature, logits])
         features, answers = over_noise(whole, shape, subject)
         noise = _by_class(_rows(both(answers) if single else answers, logits))
         scale = float(np.sqrt(np.mean(np.square(features, dtype=np.float64))))
         signed = bool(features.min() < 0)
         batch = fixed_batch(whole)
         opened = extract.between(flat, head.as_input(feature, features, batch), [logits])
-        session = runtime.open_session(model.serialise(opened), settings.device, settings.threads)
+        data = model.serialise(opened)
+        load = functools.partial(runtime.open_session, data, settings.device, settings.threads)
+        session = load()
         responses = _over_latents(
             session, features, scale, subject, signed=signed, batch=batch or _BATCH
         )
         latent = _by_class(_rows(both(responses) if single else responses, logits))
         ends = {name: name for name in (feature, logits)}
-        subject.witnesses.append(original.of_session("HEAD's cut", whole, ends))
-        subject.witnesses.append(original.of_head("HEAD's last layer", whole, session, [*ends]))
+        first = runtime.later(whole, lambda: _cut(model, settings, [feature, logits]))
+        last = runtime.later(session, load)
+        subject.witnesses.extend(
+            [
+                original.of_session("HEAD's cut", first, ends, whole.provider),
+                original.of_head("HEAD's last layer", first, last, [*ends], session.provider),
+            ]
+        )
         statistic = float(robust_z(latent["margin"]).max())
         return Measurement(
             rule=self.rule.id,
@@ -116,6 +123,13 @@ class Head(Detector):
             figures={"margin_z": statistic, "latent_scale": scale},
             by_class=_profile(latent, noise),
         )
+
+
+def _cut(model: Model, settings: Settings, values: Sequence[str]) -> runtime.Session:
+    """Load what computes some values."""
+    flat = float_twin(flatten.flatten(model.proto))
+    cut = model.serialise(extract.upstream(flat, values))
+    return runtime.open_session(cut, settings.device, settings.threads)
 
 
 def _profile(latent: dict[str, Floats64], noise: dict[str, Floats64]) -> ByClass:

@@ -16,8 +16,9 @@ from scanner.errors import ModelError, UsageError, WorkerError
 from scanner.graph.audit import checks, claims, second_reader
 from scanner.instruments import original, probes, runtime
 from scanner.instruments.detector import Detector, Needs, Subject
+from scanner.modelfile.model import Model
 from scanner.results import Contribution, Measurement, Observation, Part, Rule, Severity
-from scanner.settings import Device
+from scanner.settings import Device, Settings
 
 Array = npt.NDArray[Any]
 
@@ -89,6 +90,10 @@ def _whole(subject: Subject) -> Any:
         return None
 
 
+def _parsed(model: Model, settings: Settings) -> runtime.Session:
+    return runtime.open_session(model.serialise(model.proto), Device.CPU, settings.threads)
+
+
 def _answers(subject: Subject) -> dict[str, list[Array]]:
     """Run one image through each reader; none where the model cannot be run so."""
     model, settings = subject.model, subject.settings
@@ -105,12 +110,15 @@ def _answers(subject: Subject) -> dict[str, list[Array]]:
             ),
         }
         first = sessions[_RUNTIME]
+        again = runtime.later(first, lambda: _parsed(model, settings))
         low, high = probes.input_range(first.dtype, settings)
         image = low + (high - low) * np.random.default_rng(settings.seed).random((1, *shape))
         batch = image.astype(first.dtype)
         answers = {name: session.run(batch) for name, session in sessions.items()}
         outputs = {output.name: output.name for output in first.native.get_outputs()}
-        subject.witnesses.append(original.of_session("integrity's parsed file", first, outputs))
+        subject.witnesses.append(
+            original.of_session("integrity's parsed file", again, outputs, first.provider)
+        )
         if not max(map(_distance, answers[_RUNTIME], first.run(batch))) <= _TOLERANCE:
             return {}  # it draws numbers: there is nothing to compare, and translation says so
     except (ModelError, UsageError, WorkerError):

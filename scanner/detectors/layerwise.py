@@ -5,6 +5,7 @@ Table 2.2, asks it of the first ReLU. Asking it of each layer, and of each chann
 is ours.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +18,9 @@ from scanner.instruments import original, probes, runtime
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.noise_runs import conditions, over_noise
 from scanner.instruments.statistics import quantile, robust_z
+from scanner.modelfile.model import Model
 from scanner.results import ByLayer, LayerRow, Measurement, Rule, Wording
+from scanner.settings import Settings
 
 # Of a layer's channels. What is kept of a layer must not grow with its width, and the channels of
 # two trainings do not correspond one to one, but their order statistics do.
@@ -61,16 +64,18 @@ class Layerwise(Detector):
                 remedy="name an inner value with the setting `layer`, which the detector "
                 "'overactivation' measures",
             )
-        cut = extract.upstream(flat, [a.value for a in found])
-        reduced, names = reductions.per_channel_statistics(cut, found)
-        session = runtime.open_session(model.serialise(reduced), settings.device, settings.threads)
+        session, names = _cut(model, settings, found)
+        again = runtime.later(session, lambda: _cut(model, settings, found)[0])
         outputs = over_noise(session, shape, subject)
         pairs = zip(found, names, strict=True)
         maxima = {a.value: pair.maximum for a, pair in pairs if not a.quantisation}
         subject.witnesses.append(
-            original.of_session("layer-wise overactivation's cut", session, maxima, peaks=True)
+            original.of_session(
+                "layer-wise overactivation's cut", again, maxima, session.provider, peaks=True
+            )
         )
-        by_name = dict(zip((o.name for o in reduced.graph.output), outputs, strict=True))
+        made = (output.name for output in session.native.get_outputs())
+        by_name = dict(zip(made, outputs, strict=True))
         rows = [
             _row(activation, by_name[pair.maximum], by_name[pair.mean])
             for activation, pair in zip(found, names, strict=True)
@@ -81,6 +86,16 @@ class Layerwise(Detector):
             parameters={**conditions(session, shape, subject), "layers": len(rows)},
             by_layer=ByLayer(rows=tuple(rows)),
         )
+
+
+def _cut(
+    model: Model, settings: Settings, found: Sequence[activations.Activation]
+) -> tuple[runtime.Session, tuple[reductions.Reduced, ...]]:
+    """Load what computes the statistics of activations, and return their names too."""
+    cut = extract.upstream(flatten.flatten(model.proto), [a.value for a in found])
+    reduced, names = reductions.per_channel_statistics(cut, found)
+    data = model.serialise(reduced)
+    return runtime.open_session(data, settings.device, settings.threads), names
 
 
 def _row(

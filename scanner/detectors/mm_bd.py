@@ -91,6 +91,7 @@ class MmBd(Detector):
             lambda target: Ascent(model, images, target, effort.steps),
             effort,
             stages=search.stages,
+            at_once=search.at_once,
         )
         subject.seen.extend([e.search.images[:1] for e in entrants[:_CHECKED]])
         margins = [e.search.margin for e in entrants]

@@ -99,6 +99,7 @@ class NeuralCleanse(Detector):
             effort,
             plan.full_field,
             search.stages,
+            search.at_once,
         )
         logits = np.concatenate(
             [model.evaluate(images, 0)[0] for images in (data.shown, data.held_back) if len(images)]

@@ -4,6 +4,7 @@ Source: X. Wu, "Overactivation - Verifying and testing backdoors in deep neural 
 Table 2.2.
 """
 
+import functools
 from typing import ClassVar
 
 import numpy as np
@@ -54,11 +55,18 @@ class Overactivation(Detector):
         settings, model = subject.settings, subject.model
         shape = probes.image_shape(model, settings)
         found = first_layer.cut(model, settings.layer)
-        session = runtime.open_session(found.data, settings.device, settings.threads)
+        load = functools.partial(
+            runtime.open_session, found.data, settings.device, settings.threads
+        )
+        session = load()
         maxima = _maxima(session, shape, subject)
         subject.witnesses.append(
             original.of_session(
-                "overactivation's cut", session, {found.value: first_layer.MAXIMUM}, peaks=True
+                "overactivation's cut",
+                runtime.later(session, load),
+                {found.value: first_layer.MAXIMUM},
+                session.provider,
+                peaks=True,
             )
         )
         return Measurement(

@@ -143,6 +143,13 @@ class _Check:
             )
             return
         self.data, self.rewritten = original.own_bytes(self.model)
+        if self.model.rewritten:
+            yield Observation(
+                code="not-its-bytes",
+                severity=Severity.WARNING,
+                sentence=f"The file was run in another form ({self.model.rewritten}), so that what "
+                "programs make of its own bytes was not compared",
+            )
         gaps = list(self._layers() if layers_only else self._everything())
         if gaps:
             yield self._disagreement(max(gaps, key=lambda gap: gap.distance), gaps)

@@ -10,6 +10,7 @@ contests left them, or else at equal steps (`scanner.judging.by_class`).
 
 import dataclasses
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -23,7 +24,6 @@ from scanner.settings import Effort
 ROUND = 25  # steps between two comparisons
 FULL_FIELD = 12  # up to so many classes, none is dropped
 FINALISTS = 6  # so many are never dropped
-_REST = 0.25  # share of a scan's time that a contest leaves to what comes after it
 
 
 class Search(Protocol):
@@ -76,13 +76,14 @@ def contest(  # noqa: PLR0913, PLR0917 - what is searched, how, for how long
     effort: Effort,
     full_field: int = FULL_FIELD,
     stages: Stages | None = None,
+    at_once: int = 1,
 ) -> list[Entrant[S]]:
     """Run a search for each class within a budget; return those that got steps, in class order.
 
     A reference repeats the steps that the suspect's contest granted, however long they take: with
-    fewer, its triggers would look harder to find. Before the worker's deadline passes a contest
-    ends in any case, so that what was found is kept: searches are compared after equally many
-    rounds.
+    fewer, its triggers would look harder to find. While there is time left for what comes after it
+    (`subject.rest`) a contest ends in any case, so that what was found is kept: searches are
+    compared after equally many rounds.
 
     Args:
         subject: Its settings hold the choice of classes; `subject.suspect` the suspect's contest.
@@ -91,6 +92,8 @@ def contest(  # noqa: PLR0913, PLR0917 - what is searched, how, for how long
         effort: Steps per class, and the time for all.
         full_field: Up to so many classes, none is dropped.
         stages: The classes that a search in stages chose.
+        at_once: How many searches may run at a time. No search knows of another, so that this
+            changes no result.
 
     Raises:
         UsageError: There is no such class.
@@ -102,8 +105,7 @@ def contest(  # noqa: PLR0913, PLR0917 - what is searched, how, for how long
     clock = _Clock(subject, math.inf if followed else effort.seconds, sum(most.values()))
     alive = field
     while alive and not clock.over:
-        for entrant in alive:
-            _run_round(entrant, most[entrant.target], clock)
+        _run_rounds(alive, most, clock, at_once)
         alive = [e for e in alive if not e.search.finished and e.granted < most[e.target]]
         if not followed and len(field) > full_field:
             alive = _better_half(alive)
@@ -192,6 +194,21 @@ def contestants(subject: Subject, classes: int) -> list[int]:
     return list(chosen)
 
 
+def _run_rounds(
+    alive: Sequence[Entrant[S]], most: Mapping[int, int], clock: "_Clock", at_once: int
+) -> None:
+    """Give each class its next steps, several classes at a time."""
+    if at_once == 1:
+        for entrant in alive:
+            _run_round(entrant, most[entrant.target], clock)
+        return
+    from concurrent import futures  # noqa: PLC0415 - for a search alone, not for every scan
+
+    with futures.ThreadPoolExecutor(at_once) as pool:
+        for done in [pool.submit(_run_round, e, most[e.target], clock) for e in alive]:
+            done.result()
+
+
 def _run_round(entrant: Entrant[S], limit: int, clock: "_Clock") -> None:
     """Give a class its next steps, all of them or none: no result depends on the clock.
 
@@ -230,13 +247,15 @@ class _Clock:
 
     def __init__(self, subject: Subject, seconds: float, total: int) -> None:
         self._subject, self._total, self._done = subject, total, 0
+        self._one_at_a_time = threading.Lock()
         self._now = pace.clock(subject.settings)
         self._deadline = self._now() + seconds * pace.threads(subject.settings)
 
     @property
     def over(self) -> bool:
-        return self._now() > self._deadline or deadline.nearly_over(_REST)
+        return self._now() > self._deadline or deadline.nearly_over(self._subject.rest)
 
     def advance(self, steps: int, target: int) -> None:
-        self._done += steps
-        self._subject.progress(self._done, self._total, target)
+        with self._one_at_a_time:
+            self._done += steps
+            self._subject.progress(self._done, self._total, target)

@@ -70,6 +70,8 @@ class Subject:
             same steps. One of many references chooses for itself, as the suspect did: among equals
             the suspect's choice would favour it.
         rankings: Where a search in stages leaves how it ranked the classes, for the next one.
+        rest: Share of the worker's time that a search leaves to what comes after it.
+        at_once: How many classes may be searched at a time, each in a thread of its own.
     """
 
     model: Model
@@ -80,6 +82,8 @@ class Subject:
     witnesses: list[Witness] = dataclasses.field(default_factory=list)
     seen: list[npt.NDArray[Any]] = dataclasses.field(default_factory=list)
     rankings: list[Ranking] = dataclasses.field(default_factory=list)
+    rest: float = 0.25
+    at_once: int = 1
 
 
 class Detector(Protocol):

@@ -1,6 +1,8 @@
 """A model's logits, an objective of them and its gradient, in one ONNX Runtime session."""
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,12 @@ from scanner.graph.gradient.nan_weights import weights_with_nan
 from scanner.graph.gradient.real_input import real_input
 from scanner.graph.gradient.unsaturated import unsaturated
 from scanner.graph.layers import two_scores
-from scanner.graph.layers.logits import find_logits
+from scanner.graph.layers.logits import Logits, find_logits
 from scanner.instruments import probes, runtime
 from scanner.instruments.detector import Subject
 from scanner.instruments.witness import Witness
+from scanner.modelfile.model import Model
+from scanner.settings import Settings
 
 Floats = npt.NDArray[np.float32]
 
@@ -31,6 +35,7 @@ class Differentiable:
         image: Name of its image input.
         weights: Name of its input that names the target class, one-hot.
         outputs: Names of the logits, the objective and the gradient.
+        rank: Dimensions of the logits: 2, or more where further ones of size 1 follow.
         classes: Their number.
         shape: Of one image, without the batch axis.
         low: Lowest value of a valid input.
@@ -46,6 +51,7 @@ class Differentiable:
     image: str
     weights: str
     outputs: tuple[str, str, str]
+    rank: int
     classes: int
     shape: tuple[int, ...]
     low: float
@@ -156,7 +162,10 @@ class Differentiable:
         count, size = len(images), fixed or len(images)
         if count < size:
             images, weights = _filled(images, size), _filled(weights, size)
-        feeds = {self.image: images.astype(self.session.dtype, copy=False), self.weights: weights}
+        feeds = {
+            self.image: images.astype(self.session.dtype, copy=False),
+            self.weights: weights.reshape(*weights.shape, *(1,) * (self.rank - weights.ndim)),
+        }
         logits, objective, gradient = self.session.feed(feeds, self.outputs)
         return (
             logits.reshape(size, -1)[:count],
@@ -184,40 +193,35 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
     model, settings = subject.model, subject.settings
     shape = probes.image_shape(model, settings)
     low, high = probes.input_range(runtime.numpy_dtype(model.identity.inputs[0].dtype), settings)
-    written = float_twin(real_input(flatten.flatten(model.complete(model.proto))))
-    flat = unsaturated(written) if objective is Objective.MARGIN else written
-    logits = find_logits(flat, settings.logits)
-    image = model.identity.inputs[0].name
-    whole, of = two_scores.scored(flat, logits)
-    gradient = gradient_model(whole, of=of, with_respect_to=[image], objective=objective)
-    session = runtime.open_session(
-        model.serialise(gradient.proto), settings.device, settings.threads
-    )
-    outputs = (gradient.value, gradient.objective, gradient.gradients[image])
-    classes = logits.classes or _count_classes(session, gradient.value)
+    loaded = _loaded(model, settings, objective)
+    logits = loaded.logits
+    shape_of_logits = _shape_of(loaded.session, loaded.outputs[0])
+    classes = logits.classes or shape_of_logits[1]
     if classes < 2:  # noqa: PLR2004 - one class leaves nothing to flip
         raise NoLogitsError(
             f"the logits {logits.value!r} have {classes} class, and at least two are needed",
             remedy="name the logits with the setting `logits`",
         )
     _check_classes(subject, classes)
-    made = Differentiable(
-        session=session,
-        image=image,
-        weights=gradient.weights,
-        outputs=outputs,
+    made = functools.partial(
+        Differentiable,
+        image=model.identity.inputs[0].name,
+        weights=loaded.weights,
+        outputs=loaded.outputs,
+        rank=len(shape_of_logits),
         classes=classes,
         shape=shape,
         low=low,
         high=high,
         cut=logits.cut,
-        damaged=tuple(weights_with_nan(flat)),
-        unsaturated=flat is not written,
+        damaged=loaded.damaged,
+        unsaturated=loaded.unsaturated,
         objective=objective,
     )
+    again = runtime.later(loaded.session, lambda: _loaded(model, settings, objective).session)
 
     def answer(images: Floats) -> dict[str, Floats]:
-        scores = made.scores(images)
+        scores = made(session=again()).scores(images)
         if logits.single is not None:
             scores = two_scores.single(scores, logits.single)
         return {logits.value: scores}
@@ -228,11 +232,57 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
             values=(logits.value,),
             answer=answer,
             scores=True,
-            relaxed=made.unsaturated,
-            provider=session.provider,
+            relaxed=loaded.unsaturated,
+            provider=loaded.session.provider,
         )
     )
-    return made
+    return made(session=loaded.session)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaded:
+    """A gradient graph, loaded.
+
+    Attributes:
+        session: The graph.
+        logits: Of the model.
+        weights: As in `Differentiable`.
+        outputs: As in `Differentiable`.
+        damaged: As in `Differentiable`.
+        unsaturated: As in `Differentiable`.
+    """
+
+    session: runtime.Session
+    logits: Logits
+    weights: str
+    outputs: tuple[str, str, str]
+    damaged: tuple[str, ...]
+    unsaturated: bool
+
+
+def _loaded(model: Model, settings: Settings, objective: Objective) -> _Loaded:
+    # Nothing of the graph but its bytes is held while ONNX Runtime loads it.
+    data, parts = _written(model, settings, objective)
+    return _Loaded(session=runtime.open_session(data, settings.device, settings.threads), **parts)
+
+
+def _written(
+    model: Model, settings: Settings, objective: Objective
+) -> tuple[bytes, dict[str, Any]]:
+    """Return a gradient graph's bytes, and the parts of `_Loaded` but for the session."""
+    written = float_twin(real_input(flatten.flatten(model.complete(model.proto))))
+    flat = unsaturated(written) if objective is Objective.MARGIN else written
+    logits = find_logits(flat, settings.logits)
+    image = model.identity.inputs[0].name
+    whole, of = two_scores.scored(flat, logits)
+    gradient = gradient_model(whole, of=of, with_respect_to=[image], objective=objective)
+    return model.serialise(gradient.proto), {
+        "logits": logits,
+        "weights": gradient.weights,
+        "outputs": (gradient.value, gradient.objective, gradient.gradients[image]),
+        "damaged": tuple(weights_with_nan(flat)),
+        "unsaturated": flat is not written,
+    }
 
 
 def describe(model: Differentiable, subject: Subject) -> dict[str, Any]:
@@ -264,12 +314,17 @@ def _check_classes(subject: Subject, classes: int) -> None:
         )
 
 
-def _count_classes(session: runtime.Session, value: str) -> int:
-    """Ask ONNX Runtime for the size of the class axis where ONNX's own inference leaves it open."""
-    shape = next(o.shape for o in session.native.get_outputs() if o.name == value)
-    if len(shape) < 2 or not isinstance(shape[1], int):  # noqa: PLR2004 - (N, classes)
+def _shape_of(session: runtime.Session, value: str) -> Sequence[Any]:
+    """Return the shape of logits as ONNX Runtime knows it: ONNX's own inference may leave it open.
+
+    Raises:
+        NoLogitsError: It is not (N, classes), nor that with further axes of size 1.
+    """
+    shape: Sequence[Any] = next(o.shape for o in session.native.get_outputs() if o.name == value)
+    known = len(shape) > 1 and isinstance(shape[1], int)
+    if not known or any(isinstance(size, int) and size != 1 for size in shape[2:]):
         raise NoLogitsError(
             f"the logits {value!r} have the shape {tuple(shape)}, and (N, classes) is needed",
             remedy="name the logits with the setting `logits`",
         )
-    return shape[1]
+    return shape

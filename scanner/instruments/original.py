@@ -8,7 +8,7 @@ are the file with one more output.
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,8 @@ class Answers:
 def own_bytes(model: Model) -> tuple[bytes, bool]:
     """Return the file's own bytes, and whether they had to be written anew.
 
-    That is so where weights lie in a second file: ONNX Runtime gets bytes that name none.
+    That is so where weights lie in a second file: ONNX Runtime gets bytes that name none. It is so
+    too where the graph is not the file's own (`Model.rewritten`).
 
     Raises:
         ModelError: A guard refuses what is about to run, or external data cannot be read.
@@ -71,7 +72,8 @@ def own_bytes(model: Model) -> tuple[bytes, bool]:
         return model.data, False
     complete = model.complete(model.proto)
     written = model.serialise(model.proto)  # asks the guards, whatever bytes are run
-    return (model.data, False) if complete is model.proto else (written, True)
+    own = complete is model.proto and not model.rewritten
+    return (model.data, False) if own else (written, True)
 
 
 def exposing(names: Sequence[str]) -> bytes:
@@ -179,24 +181,25 @@ def cast(images: Array, dtype: np.dtype[np.generic]) -> Array:
 
 def of_session(
     name: str,
-    session: runtime.Session,
+    session: Callable[[], runtime.Session],
     values: Mapping[str, str],
+    provider: str,
     *,
     peaks: bool = False,
-    scores: bool = False,
 ) -> Witness:
-    """Return the witness for a loaded graph.
+    """Return the witness for a graph that was loaded.
 
     Args:
         name: Which graph of which detector, in words.
-        session: The graph.
+        session: Gives the graph once more (`scanner.instruments.runtime.later`).
         values: For each value of the file that it claims to compute, its output that holds it.
+        provider: As in `Witness`.
         peaks: As in `Witness`.
-        scores: As in `Witness`.
     """
 
     def answer(images: Array) -> dict[str, Array]:
-        found = ask_alone(session, cast(images, session.dtype))
+        loaded = session()
+        found = ask_alone(loaded, cast(images, loaded.dtype))
         held = {value: found[output] for value, output in values.items() if output in found}
         return {value: peak(rows) for value, rows in held.items()} if peaks else held
 
@@ -205,27 +208,36 @@ def of_session(
         values=tuple(values),
         answer=answer,
         peaks=peaks,
-        scores=scores,
-        provider=session.provider,
+        provider=provider,
     )
 
 
-def of_head(name: str, whole: runtime.Session, last: runtime.Session, values: list[str]) -> Witness:
+def of_head(
+    name: str,
+    whole: Callable[[], runtime.Session],
+    last: Callable[[], runtime.Session],
+    values: list[str],
+    provider: str,
+) -> Witness:
     """Return the witness for a network cut in two: the first part's feature is fed to the second.
 
     Args:
         name: Which graph of which detector, in words.
-        whole: Computes the feature.
-        last: Computes the scores from the feature, its input.
+        whole: Gives, once more, what computes the feature.
+        last: Gives, once more, what computes the scores from the feature, its input.
         values: Names of the feature and the scores.
+        provider: As in `Witness`.
     """
     feature, scores = values
 
     def answer(images: Array) -> dict[str, Array]:
-        features = ask_alone(whole, cast(images, whole.dtype))[feature]
-        return {scores: ask_alone(last, features.astype(last.dtype, copy=False))[scores]}
+        first = whole()
+        features = ask_alone(first, cast(images, first.dtype))[feature]
+        del first
+        second = last()
+        return {scores: ask_alone(second, features.astype(second.dtype, copy=False))[scores]}
 
-    return Witness(name=name, values=(scores,), answer=answer, scores=True, provider=last.provider)
+    return Witness(name=name, values=(scores,), answer=answer, scores=True, provider=provider)
 
 
 def peak(rows: Array) -> Array:

@@ -35,12 +35,14 @@ class Pace:
 
     Attributes:
         seconds: For each of its images: of the processor, or of the clock on CUDA.
+        lag: Seconds on the clock for each of these; None where steps are too short to tell.
         memory: Bytes for each of its images; None where that is not known, or next to nothing.
         held: Bytes that the process held without them; None where that is not known.
         most: Images that may be in one run, by the memory that is allowed; None for any number.
     """
 
     seconds: float
+    lag: float | None = None
     memory: int | None = None
     held: int | None = None
     most: int | None = None
@@ -88,13 +90,21 @@ def measured(
     large = one * len(images) > _GLANCE
     probed = min(_PROBED, len(images)) if large else count
     size = max(count, probed)
+    start = time.monotonic()
     seconds = _timed(model, images[:size], now, most=_REPEATS if told else 1) / size
     after = _held()
-    if not large or before is None or after is None:
+    if not large:
         return Pace(seconds=seconds)
+    lag = (time.monotonic() - start) / max(seconds * size, 1e-9)
+    if before is None or after is None:
+        return Pace(seconds=seconds, lag=lag)
     each = max(1, round(_PIECES * (after - before) / probed))
     return Pace(
-        seconds=seconds, memory=each, held=before, most=_most(before, each, settings.limits)
+        seconds=seconds,
+        lag=lag,
+        memory=each,
+        held=before,
+        most=_most(before, each, settings.limits),
     )
 
 

@@ -6,7 +6,7 @@ import functools
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,19 @@ def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = 
     )
 
 
+def later(session: Session, load: Callable[[], Session]) -> Callable[[], Session]:
+    """Return what gives a session once more, later.
+
+    A small one is kept for that. A large one is loaded again: what it holds is needed by others in
+    between.
+
+    Args:
+        session: The session.
+        load: Loads it again; holds no more than what is in memory anyway.
+    """
+    return load if session.lean else lambda: session
+
+
 def threads(asked: int, size: int) -> int:
     """Return how many threads run a model.
 
@@ -142,6 +155,16 @@ def threads(asked: int, size: int) -> int:
     if asked:
         return asked
     return cores() if size >= LARGE else 1
+
+
+def at_once(asked: int, size: int) -> int:
+    """Return how many classes of a model are searched at a time, each in a thread of its own.
+
+    Args:
+        asked: Threads that the user asked for, as in `threads`: who names a number gets no more.
+        size: Bytes of the model: the operators of a large one have all cores to themselves.
+    """
+    return cores() if not asked and threads(asked, size) == 1 else 1
 
 
 def cores() -> int:

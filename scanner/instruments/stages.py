@@ -21,6 +21,7 @@ from scanner.instruments.class_search import FULL_FIELD, contestants, total_step
 from scanner.instruments.detector import Ranking, Subject
 from scanner.instruments.differentiable import Differentiable, Floats
 from scanner.results import PlannedStage, Stages
+from scanner.sandbox import deadline
 from scanner.settings import Effort
 from scanner.values import frozen
 
@@ -85,11 +86,13 @@ class Arrangement:
         model: The classifier, which keeps to the memory that is allowed.
         stages: How the search was made smaller; None where it was not.
         effort: What it may cost, its seconds for each thread.
+        at_once: How many classes may be searched at a time.
     """
 
     model: Differentiable
     stages: Stages | None
     effort: Effort
+    at_once: int
 
 
 def outlined(demand: Demand, each: float) -> Outline:
@@ -167,11 +170,29 @@ def arranged(
     """
     measured = pace.measured(model, images[: demand.images], subject.settings)
     model = dataclasses.replace(model, most=measured.most)
+    demand = _hurried(demand, measured.lag, subject.rest)
     stages = _stages(subject, model, demand, measured.seconds)
     seconds = demand.effort.seconds / pace.threads(subject.settings)
     longest = seconds if stages is None else LONGER * seconds
     effort = dataclasses.replace(demand.effort, seconds=longest)
-    return Arrangement(model=model, stages=stages, effort=effort)
+    # Each class that is searched beside another takes as much memory once more.
+    alone = measured.most is not None or model.session.provider != "CPU"
+    at_once = 1 if alone else subject.at_once
+    return Arrangement(model=model, stages=stages, effort=effort, at_once=at_once)
+
+
+def _hurried(demand: Demand, lag: float | None, rest: float) -> Demand:
+    """Return a demand whose seconds are over before the worker's time is, on a busy machine.
+
+    Args:
+        demand: What the budget allows.
+        lag: Seconds on the clock for each second of the search; None where a search is short.
+        rest: Share of the worker's time that is left to others.
+    """
+    if lag is None:
+        return demand
+    seconds = min(demand.effort.seconds, deadline.left(rest) / (LONGER * max(lag, 1e-9)))
+    return dataclasses.replace(demand, effort=dataclasses.replace(demand.effort, seconds=seconds))
 
 
 def planned(

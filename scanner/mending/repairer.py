@@ -61,6 +61,12 @@ def repair(
             "no change to it could be checked, and nothing was changed",
             remedy="repair it in half precision, or take a clean model instead",
         )
+    if model.rewritten:
+        raise UnsupportedModelError(
+            f"{model.identity.path!r} is scanned in another form ({model.rewritten}), and a repair "
+            "would write that form",
+            remedy="export the model again, in operator set 7 or later and with a batch axis",
+        )
     return _Repair(model, order, progress, ways).run()
 
 

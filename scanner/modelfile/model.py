@@ -5,6 +5,7 @@ Its bytes are read only once, so that the bytes that were checked are the bytes 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import os
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from scanner.errors import MalformedModelError, UnsafeModelError, UsageError
 from scanner.limits import Limits
-from scanner.modelfile import fast_reader, formats
+from scanner.modelfile import fast_reader, formats, one_image
 from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.results import ModelIdentity, ValueInfo
 
@@ -51,6 +52,8 @@ class Model:
         plain: The file as `scanner.modelfile.fast_reader` sees it; None if only onnx can read it.
         identity: What the report says about the file.
         reordered: Whether the file's nodes were in another order than that in which they run.
+        rewritten: Why the graph is not the file's own, but one that computes the same; empty where
+            it is.
 
     Raises:
         MalformedModelError: It is not an ONNX model.
@@ -59,21 +62,34 @@ class Model:
 
     def __init__(self, path: Path, name: str, data: bytes, limits: Limits) -> None:
         self.path, self.data, self.limits = path, data, limits
-        self._name, self.reordered = name, False
+        self._name, self.reordered, self.rewritten = name, False, ""
+        self._declared: int | None = None  # operator set, where the graph is in another
         _check_format(data, name)
         self.plain = fast_reader.read(data, limits)
-        self.identity = _identity(name, data, self.plain or self.proto)
+        if self.plain is not None and one_image.takes_one(
+            required_inputs(self.plain.graph), self.plain.graph.output
+        ):
+            self.plain = None
+        identity = _identity(name, data, self.plain or self.proto)
+        self.identity = dataclasses.replace(identity, opset=self._declared or identity.opset)
 
     @functools.cached_property
     def proto(self) -> onnx.ModelProto:
         """The parsed file; treat it as read-only. Its external data is read by `complete`.
 
-        Its nodes are in an order in which they can run.
+        Its nodes are in an order in which they can run, in operator set 7 or later, and its input
+        has a batch axis.
         """
-        from scanner.modelfile import order, parser  # noqa: PLC0415 - imports onnx, which takes longer than a small model
+        from scanner.modelfile import older_sets, order, parser  # noqa: PLC0415 - imports onnx, which takes longer than a small model
 
         proto = parser.parse(self.data, self._name, self.limits)
         self.reordered = order.sort_nodes(proto)
+        declared = standard_opset(proto)
+        if older_sets.raise_set(proto):
+            self._declared = declared
+            self.rewritten = "ONNX Runtime runs no operator set before 7"
+        if one_image.give_batch_axis(proto, required_inputs(proto.graph)):
+            self.rewritten = "it takes one image, without a batch axis"
         return proto
 
     @functools.cached_property
@@ -136,7 +152,7 @@ def open_model(path: Path, name: str | None = None, limits: Limits | None = None
     return Model(path, name, _read(path, name, limits), limits)
 
 
-def required_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+def required_inputs(graph: Any) -> list[onnx.ValueInfoProto]:
     """Return the graph inputs without a default; IR 3 lists initialisers among the inputs."""
     defaults = {t.name for t in graph.initializer} | {
         t.values.name for t in graph.sparse_initializer

@@ -37,7 +37,12 @@ def renew(seconds: float = math.inf) -> None:
 
 def nearly_over(share: float) -> bool:
     """Whether less than a share of the time is left; never where nobody keeps the time."""
-    return _end - time.monotonic() < share * _whole if _whole < math.inf else False
+    return left(share) <= 0
+
+
+def left(share: float) -> float:
+    """Return the seconds until less than a share of the time is left; infinite as above."""
+    return max(0.0, _end - time.monotonic() - share * _whole) if _whole < math.inf else math.inf
 
 
 def check() -> None:

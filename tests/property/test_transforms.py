@@ -42,7 +42,14 @@ from scanner.graph.core import (
     unrolled,
 )
 from scanner.graph.dormancy import bounds, odd_channels, rewired
-from scanner.graph.gradient import backward, float_twin, nan_weights, real_input, unsaturated
+from scanner.graph.gradient import (
+    backward,
+    float_twin,
+    nan_weights,
+    real_input,
+    signs,
+    unsaturated,
+)
 from scanner.graph.layers import activations, head, logits, reductions, two_scores, weights
 from scanner.graph.logic import excerpt, unfold
 from scanner.graph.logic.gates import observe
@@ -165,6 +172,7 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     shapes.value_types: shapes.value_types,
     spare_units.rows: lambda model: list(spare_units.rows(model.graph)),
     structure.captures: lambda model: structure.captures(model.graph),
+    signs.turning: lambda model: signs.turning(model.graph),
     two_scores.scored: lambda model: two_scores.scored(
         model, logits.Logits(value="logits", single=2)
     ),
@@ -173,6 +181,7 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     unsaturated.unsaturated: unsaturated.unsaturated,
     usage.asks_for_batch_size: usage.asks_for_batch_size,
     usage.drawn: usage.drawn,
+    weights.from_the_last: lambda model: [*weights.from_the_last(model)],
     weights.linear_layers: weights.linear_layers,
 }
 ITSELF = {

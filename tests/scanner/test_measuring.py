@@ -143,3 +143,30 @@ def test_noise_instead_of_images_is_doubted_once(tmp_path: Path) -> None:
     assert record.failures == ()
     beside = with_images(tmp_path, (1, 8, 8), scripted("steady"), scanned=record)
     assert beside.images_doubt == "", "references are shown what the suspect was"
+
+
+def test_a_search_leaves_time_to_each_search_that_follows(tmp_path: Path) -> None:
+    left = list[float]()
+
+    class Timed(Scripted):
+        """A detector that notes the share of the time that it is to leave."""
+
+        def measure(self, subject: Subject) -> Measurement:
+            """Note it."""
+            left.append(subject.rest)
+            return super().measure(subject)
+
+    def timed(name: str, needs: Needs) -> Detector:
+        rule = Rule(id=name, name=name, summary="s", source="p")
+        made: Detector = type(name, (Timed,), {"rule": rule, "needs": needs})()
+        return made
+
+    search = Needs.LOGITS | Needs.GRADIENTS
+    measured(
+        tmp_path,
+        timed("first", search),
+        timed("on_images", search | Needs.IMAGES),
+        timed("second", search),
+        timed("last", Needs.LOGITS),
+    )
+    assert left == [0.35, 0.35, 0.25, 0.25]

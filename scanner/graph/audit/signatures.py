@@ -104,7 +104,7 @@ def _pickle(data: bytes, at: int, least: int = 5) -> bool:
         least: Opcodes below which it may be chance.
     """
     stream = io.BytesIO(data[at : at + WINDOW])
-    second, names, count = data[at + 2 : at + 3], set(), 0
+    second, names, count, stack = data[at + 2 : at + 3], set(), 0, _Stack()
     new = data[at] == 0x80 and data[at + 1] >= 4  # noqa: PLR2004 - protocols 4 and 5
     if new and second not in _AFTER_VERSION:
         return False
@@ -112,6 +112,8 @@ def _pickle(data: bytes, at: int, least: int = 5) -> bool:
         for operation, argument, _ in _operations(stream):
             count += 1
             names.add(operation.name)
+            if not stack.takes(operation):
+                return False
             if operation.name == "STOP":
                 return count >= least and bool(names & _TELLING)
             if operation.name == "FRAME" and not 0 < int(argument or 0) < 1 << 40:
@@ -122,6 +124,40 @@ def _pickle(data: bytes, at: int, least: int = 5) -> bool:
     return False
 
 
+class _Stack:
+    """How much lies on a pickle's stack: one that takes what is not there cannot be loaded.
+
+    Random bytes are opcodes now and then, but few of them can follow one another.
+    """
+
+    def __init__(self) -> None:
+        self._height = 0
+        self._marks: list[int] = []  # the height where each mark lies
+
+    def takes(self, operation: pickletools.OpcodeInfo) -> bool:
+        """Whether an opcode finds what it needs; what it leaves is on the stack then."""
+        before = list(operation.stack_before)
+        if operation.name in _READS_TOP and not self._height:
+            return False
+        if pickletools.markobject in before:
+            if not self._marks:
+                return False
+            self._height = self._marks.pop()
+            before = before[: before.index(pickletools.markobject)]
+        elif operation.name == "POP" and self._marks and self._marks[-1] == self._height:
+            self._marks.pop()
+            return True
+        self._height -= len(before)
+        if self._height < 0:
+            return False
+        if operation.name == "MARK":
+            self._marks.append(self._height)
+        else:
+            self._height += len(operation.stack_after)
+        return True
+
+
+_READS_TOP = frozenset({"BINPUT", "LONG_BINPUT", "MEMOIZE", "PUT"})
 _AFTER_VERSION = (b"\x95", b"N", b"K", b"]", b"}", b")", b"(", b"C", b"B")
 """A frame, or what a pickle starts with that is too short for one."""
 _TELLING = frozenset({

@@ -8,11 +8,12 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import onnx
+from onnx.external_data_helper import uses_external_data
 
 from scanner.graph.audit.mixing import RANDOM
 from scanner.graph.core import facts
 from scanner.graph.core.ancestors import ancestors
-from scanner.graph.core.structure import Uses, attribute, label, reads
+from scanner.graph.core.structure import Uses, attribute, label, numbers_of, reads
 from scanner.modelfile.model import required_inputs
 from scanner.modelfile.nested import subgraphs
 
@@ -78,14 +79,14 @@ def asks_for_batch_size(proto: onnx.ModelProto) -> str | None:
     known = facts.infer(proto)
     if all(isinstance((known.shapes.get(name) or ("",))[0], int) for name in images):
         return None  # the file fixes the batch
-    return _Trace(known, images).first(proto.graph.node)
+    return _Trace(known, Uses(proto.graph), images).first(proto.graph.node)
 
 
 class _Trace:
     """The way of the batch's size through a graph."""
 
-    def __init__(self, known: facts.Facts, images: Sequence[str]) -> None:
-        self._known = known
+    def __init__(self, known: facts.Facts, uses: Uses, images: Sequence[str]) -> None:
+        self._known, self._uses = known, uses
         self._images = set(images)  # what depends on the image
         self._marks: dict[str, _Marks] = {}  # numbers that depend on the batch's size
         self._sized: set[str] = set()  # constants of a size that does: added up, they tell it
@@ -135,8 +136,7 @@ class _Trace:
             return False
         axes = attribute(node, "axes")
         if axes is None and len(node.input) > 1 and node.input[1]:
-            given = self._known.constant(node.input[1])
-            axes = None if given is None else [int(axis) for axis in given.reshape(-1)]
+            axes = self._numbers(node.input[1])
         if not axes:
             return not attribute(node, "noop_with_empty_axes", 0)
         return any(axis % len(shape) == 0 for axis in axes)
@@ -170,15 +170,20 @@ class _Trace:
         count = self._known.elements(name)
         return _ALL if count is None else (False,) * count
 
+    def _numbers(self, name: str) -> list[int] | None:
+        """Return the numbers of an initialiser or of a Constant node; None of others."""
+        tensor = self._uses.constants.get(name)
+        if tensor is None or uses_external_data(tensor):
+            return None
+        return [int(number) for number in numbers_of(tensor).reshape(-1)]
+
     def _picked(self, node: onnx.NodeProto) -> _Marks:
         """Return the marks of what a Gather or Slice takes of a list."""
         marks = self._of(node.input[0])
-        rest = [self._known.constant(name) if name else None for name in node.input[1:]]
-        if marks is None or not rest or any(array is None for array in rest):
+        rest = [self._numbers(name) if name else None for name in node.input[1:]]
+        lists = [numbers for numbers in rest if numbers is not None]
+        if marks is None or not rest or len(lists) < len(rest):
             return _ALL
-        lists = [
-            [int(number) for number in array.reshape(-1)] for array in rest if array is not None
-        ]
         if node.op_type == "Gather":
             # Beyond the list lies what no rank is known of: not the batch.
             return tuple(marks[i] for i in lists[0] if -len(marks) <= i < len(marks)) or (False,)

@@ -5,9 +5,10 @@ vector-Jacobian product (Griewank and Walther, "Evaluating Derivatives", 2nd ed.
 3.2), and written down in standard operators, so that any ONNX runtime computes it.
 
 What contributes no gradient: integers, comparisons, shapes, ArgMax, rounding and random numbers
-(`scanner.graph.gradient.vjps.ZERO`), and constants. Quantisation is differentiated straight
-through. At ties, a maximum shares its gradient among the elements that attain it (MaxPool gives it
-to the one that it reports), and Relu has slope 0 at 0. docs/operators.md lists all operators.
+(`scanner.graph.gradient.vjps.ZERO`), and constants. Quantisation and signs are differentiated
+straight through. At ties, a maximum shares its gradient among the elements that attain it (MaxPool
+gives it to the one that it reports), and Relu has slope 0 at 0. docs/operators.md lists all
+operators.
 """
 
 import dataclasses
@@ -30,7 +31,7 @@ from scanner.graph.core.simplify import (
     widen_halves,
 )
 from scanner.graph.core.structure import reads
-from scanner.graph.gradient import vjps
+from scanner.graph.gradient import recurrent, signs, vjps
 from scanner.graph.gradient.float_twin import float_twin
 from scanner.graph.gradient.opsets import lift
 from scanner.graph.gradient.tape import WIDE, Tape, Value
@@ -108,7 +109,7 @@ def gradient_model(
     """
     forward = _prepared(model, of, with_respect_to)
     keep = {of, *with_respect_to}
-    fold_constants(forward, keep)
+    recurrent.unroll(forward, fold_constants(forward, keep))
     fold_batch_normalisation(forward, keep)
     facts = fold_constants(forward, keep)
     return _Reverse(forward, facts).differentiate(of, with_respect_to, objective)
@@ -157,6 +158,7 @@ class _Reverse:
         self.forward = forward
         self.facts = facts
         self.opset = standard_opset(forward) or 0
+        self.turning = signs.turning(forward.graph)
         self.nodes = list(forward.graph.node)
         taken = {name for node in self.nodes for name in (node.name, *node.output)} | set(
             facts.tensors
@@ -197,6 +199,7 @@ class _Reverse:
             if node.op_type in vjps.ZERO or not active & reads(node):
                 continue
             active |= {name for name in node.output if name and self._carries(node, name)}
+            active -= self.turning
         return active
 
     def _check_vjps(self, of: str, active: set[str]) -> None:

@@ -10,13 +10,16 @@ import dataclasses
 import onnx
 
 from scanner.errors import NoLayerError, ValueNotFoundError
-from scanner.graph.core.structure import Uses, attribute, is_lowest_code, subgraphs
+from scanner.graph.core.extract import dependent
+from scanner.graph.core.structure import Uses, attribute, is_lowest_code, reads, subgraphs
+from scanner.modelfile.model import required_inputs
 
 SINGLE_OPERATORS = frozenset({
     "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "ThresholdedRelu", "HardSwish", "Mish",
     "Gelu", "Swish", "Softplus", "Softsign", "Tanh", "Sigmoid", "HardSigmoid", "FastGelu",
     "QuickGelu", "BiasGelu",
 })  # fmt: skip
+_MEASURING = frozenset({"Shape", "Size"})
 _RELU6 = 6
 _LINEAR_OPERATORS = frozenset({"Conv", "Gemm", "MatMul", "Add", "BatchNormalization"})
 _QLINEAR_OPERATORS = frozenset({"QLinearConv", "QLinearAdd", "QLinearMatMul"})
@@ -42,11 +45,25 @@ class Activation:
 
 
 def activations(proto: onnx.ModelProto) -> tuple[Activation, ...]:
-    """Return the top-level activations in graph order."""
-    uses = Uses(proto.graph)
+    """Return the top-level activations in graph order.
+
+    What is computed from the image's sizes alone is none: exporters clamp how wide a padding is.
+    """
+    uses, sizes = Uses(proto.graph), _of_sizes(proto.graph)
     found = (_recognise(node, uses) for node in proto.graph.node)
-    unique = {activation.value: activation for activation in found if activation}
+    unique = {a.value: a for a in found if a and a.value not in sizes}
     return tuple(sorted(unique.values(), key=lambda a: a.position))
+
+
+def _of_sizes(graph: onnx.GraphProto) -> set[str]:
+    """Return the values that depend on an image's sizes, and not on its numbers."""
+    if not any(node.op_type in _MEASURING for node in graph.node):
+        return set()
+    numbers = {value.name for value in required_inputs(graph)}
+    for node in graph.node:
+        if node.op_type not in _MEASURING and numbers & reads(node):
+            numbers |= set(node.output)
+    return dependent(graph) - numbers
 
 
 def choose(proto: onnx.ModelProto, layer: str | None = None) -> Activation:

@@ -1,7 +1,7 @@
 """The weights of convolutions and dense layers as plain numbers, however the file stores them."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from scanner.graph.core.structure import attribute, numbers_of
 Weights = npt.NDArray[np.float64]
 """Of one layer, in double precision: (output channels, input channels per group, taps)."""
 Tensors = Mapping[str, onnx.TensorProto]
+Readers = dict[str, Callable[[onnx.NodeProto, Tensors], Weights | None]]
 
 _MATRIX, _RANK = 2, 3
 _QUANTISED = 3  # inputs that hold quantised weights: codes, scale, zero point
@@ -49,11 +50,29 @@ def linear_layers(proto: onnx.ModelProto) -> tuple[LinearLayer, ...]:
         MalformedModelError: The graph's shapes contradict one another, or a tensor's data its
             shape.
     """
+    graph = _folded(proto)
+    return tuple(_layers(graph.node, graph, _READERS))
+
+
+def from_the_last(proto: onnx.ModelProto) -> Iterator[LinearLayer]:
+    """Yield what `linear_layers` returns and what recurrent layers do to their input, last first.
+
+    One at a time: all of them take twice the memory of the file. A recurrent layer's gates are one
+    matrix, as they are stored.
+
+    Raises:
+        MalformedModelError: As for `linear_layers`.
+    """
+    graph = _folded(proto)
+    yield from _layers(reversed(graph.node), graph, _READERS | _OF_RECURRENT)
+
+
+def _folded(proto: onnx.ModelProto) -> onnx.GraphProto:
     model = copied(proto)
     outputs = [value.name for value in model.graph.output]
     fold_constants(model, keep=outputs)
     fold_batch_normalisation(model, keep=outputs)
-    return tuple(_layers(model.graph))
+    return model.graph
 
 
 def spectral_norms(weights: Weights) -> Weights:
@@ -72,15 +91,18 @@ def spectral_norms(weights: Weights) -> Weights:
     return np.asarray(np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[:, -1], 0)), dtype=np.float64)
 
 
-def _layers(graph: onnx.GraphProto) -> Iterator[LinearLayer]:
+def _layers(
+    nodes: Iterable[onnx.NodeProto], graph: onnx.GraphProto, readers: Readers
+) -> Iterator[LinearLayer]:
     tensors = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        read = _READERS.get(node.op_type)
+    for node in nodes:
+        read = readers.get(node.op_type)
         weights = read(node, tensors) if read else None
         # Weights of another rank than (output channels, input channels, taps) are not what the
         # operator takes: the runtime will say so.
         if weights is not None and weights.ndim == _RANK and weights.size:
-            yield LinearLayer(name=node.output[0], operator=node.op_type, weights=weights)
+            name = next(filter(None, node.output), "")
+            yield LinearLayer(name=name, operator=node.op_type, weights=weights)
 
 
 def _constant(name: str, tensors: Tensors) -> Weights | None:
@@ -147,7 +169,15 @@ def _quantised_product(node: onnx.NodeProto, tensors: Tensors) -> Weights | None
     return ((codes - zero) * scale).T[..., None]
 
 
-_READERS: Mapping[str, Callable[[onnx.NodeProto, Tensors], Weights | None]] = {
+def _recurrent(node: onnx.NodeProto, tensors: Tensors) -> Weights | None:
+    """Return the matrix of the input, of all gates and directions."""
+    weights = _constant(_second(node), tensors)
+    if weights is None or weights.ndim != _RANK or not weights.size:
+        return None
+    return weights.reshape(-1, weights.shape[2], 1)
+
+
+_READERS: Readers = {
     "Conv": _convolution,
     "FusedConv": _convolution,
     "ConvTranspose": _transposed_convolution,
@@ -156,3 +186,4 @@ _READERS: Mapping[str, Callable[[onnx.NodeProto, Tensors], Weights | None]] = {
     "QLinearConv": _quantised_convolution,
     "QLinearMatMul": _quantised_product,
 }
+_OF_RECURRENT: Readers = dict.fromkeys(("GRU", "LSTM", "RNN"), _recurrent)

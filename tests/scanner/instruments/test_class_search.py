@@ -135,6 +135,28 @@ def test_a_finished_search_gets_no_more(subject: Subject) -> None:
     assert [e.search.steps for e in entrants] == [100, 30, 100]
 
 
+@pytest.mark.parametrize("classes", [4, 43])
+def test_several_at_a_time_find_the_same(classes: int, subject: Subject) -> None:
+    counted = list[int]()
+    watched = dataclasses.replace(subject, progress=lambda done, *_: counted.append(done))
+    together = contest(watched, classes, Fake, EFFORT, at_once=3)
+    alone = contest(subject, classes, Fake, EFFORT)
+    assert [(e.target, e.course) for e in together] == [(e.target, e.course) for e in alone]
+    assert counted == sorted(counted)
+
+
+def test_an_error_of_one_of_several_is_the_contests(subject: Subject) -> None:
+    class Broken(Fake):
+        """A search that fails."""
+
+        def step(self) -> None:
+            """Fail."""
+            raise UnsupportedModelError("no number", remedy="none")
+
+    with pytest.raises(UnsupportedModelError, match="no number"):
+        contest(subject, 4, Broken, EFFORT, at_once=2)
+
+
 def test_progress_counts_to_the_total(subject: Subject) -> None:
     calls: list[tuple[int | None, ...]] = []
     contest(
@@ -284,7 +306,7 @@ def test_a_scan_names_the_classes_left_out(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("time.process_time", lambda: next(seconds))
     # What a few steps promised, so that nothing was made smaller.
     monkeypatch.setattr("scanner.instruments.pace.measured", lambda *_: Pace(seconds=0.0))
-    found = examined(tmp_path, triggered.classifier(), triggered.classifier(seed=1))
+    found = examined(tmp_path, triggered.classifier(), triggered.classifier(seed=1), threads=1)
     (skip,) = found.suspect.skips
     assert skip.rule == "neural_cleanse"
     assert skip.reason.startswith(

@@ -119,6 +119,24 @@ def test_predictions_are_the_largest_logits(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load(triggered.classifier(), tmp_path).predict(IMAGES), expected)
 
 
+@pytest.mark.parametrize("batch", ["N", 2])
+def test_logits_with_further_axes_of_one_are_logits(batch: int | str, tmp_path: Path) -> None:
+    size = (batch, 1, models.SIDE, models.SIDE)
+    flat, constants = models.plain(input_shape=size), models.weights(False)
+    constants["dense"] = constants["dense"].T[..., None, None].copy()
+    nodes = [
+        models.convolution(),
+        models.relu(),
+        helper.make_node("GlobalAveragePool", ["activated"], ["pooled"]),
+        helper.make_node("Conv", ["pooled", "dense"], ["logits"]),
+    ]
+    maps = load(models.build(nodes, constants, input_shape=size), tmp_path)
+    for ours, theirs in zip(
+        maps.evaluate(IMAGES, 1), load(flat, tmp_path).evaluate(IMAGES, 1), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
 def test_softmax_is_cut_off(tmp_path: Path) -> None:
     model = load(triggered.classifier(softmax=True), tmp_path)
     assert (model.outputs[0], model.cut) == ("logits", ("Softmax",))

@@ -54,10 +54,12 @@ def test_a_slow_step_is_timed_on_few_images_and_its_memory_seen(
     model: Differentiable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timed(monkeypatch, 1.0)
+    monkeypatch.setattr("time.monotonic", iter([50.0, 52.5]).__next__)
     held = iter([100 * MIB, 120 * MIB])
     monkeypatch.setattr(pace, "_held", lambda: next(held))
     settings = dataclasses.replace(CPU, limits=Limits(memory=200 * MIB))
     found = pace.measured(model, IMAGES, settings)
+    assert found.lag == 2.5, "seconds on the clock for the one of the processor"
     assert found.memory == 2 * 20 * MIB // 4
     assert found.held == 100 * MIB
     assert found.most == 5, "three quarters of 200 MiB leave 50 for images of 10"

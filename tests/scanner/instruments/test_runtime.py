@@ -2,6 +2,7 @@
 
 import os
 import sys
+import weakref
 from importlib import metadata
 
 import models
@@ -41,6 +42,17 @@ def test_as_many_threads_as_were_asked_for_or_as_pay(
     assert runtime.threads(asked, size) == expected
 
 
+@pytest.mark.parametrize(
+    ("asked", "size", "expected"),
+    [(0, 4 << 20, 1), (0, (4 << 20) - 1, 6), (3, 1, 1), (1, 1, 1)],
+)
+def test_as_many_classes_at_a_time_as_operators_leave_cores(
+    asked: int, size: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "cores", lambda: 6)
+    assert runtime.at_once(asked, size) == expected
+
+
 def test_the_cores_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1 <= runtime.cores() <= (os.cpu_count() or 1)
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
@@ -57,6 +69,20 @@ def test_a_large_model_gives_memory_back_and_answers_the_same(
     assert session.lean
     for _ in range(2):
         np.testing.assert_array_equal(session.run(IMAGES)[0], kept)
+
+
+def test_later_a_small_session_is_the_same_and_a_large_one_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = opened()
+    assert runtime.later(small, opened)() is small
+    monkeypatch.setattr(runtime, "LARGE", 1)
+    large = opened()
+    again = runtime.later(large, opened)
+    gone = weakref.ref(large)
+    del large
+    assert gone() is None, "what is loaded again later is not held until then"
+    np.testing.assert_array_equal(again().run(IMAGES)[0], small.run(IMAGES)[0])
 
 
 def test_no_number_of_threads_is_left_to_onnx_runtime() -> None:

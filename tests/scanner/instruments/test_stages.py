@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import triggered
 from hypothesis import given
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 
 from scanner.detectors.mm_bd import MmBd
 from scanner.detectors.neural_cleanse import NeuralCleanse
+from scanner.graph.gradient.backward import Objective
 from scanner.instruments import stages
 from scanner.instruments.detector import Subject
+from scanner.instruments.differentiable import differentiable
 from scanner.instruments.pace import Pace
 from scanner.instruments.stages import LONGER, SHORT, SLACK, Demand, outlined
 from scanner.results import ByClass, Measurement, Stages
@@ -64,6 +67,30 @@ def test_ten_classes_at_some_paces(each: float, classes: int, images: int) -> No
 def slow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Let a step be so slow that little of a search fits; it is not, so nothing is cut short."""
     monkeypatch.setattr("scanner.instruments.pace.measured", lambda *_, **__: Pace(seconds=seconds))
+
+
+@pytest.mark.parametrize(
+    ("lag", "left", "expected"),
+    [(None, 0.0, 60), (0.5, 600, 60), (0.5, 105, 60), (1.0, 105, 30), (5.0, 105, 6)],
+)
+def test_on_a_busy_machine_a_search_is_over_before_its_time_is(
+    lag: float | None, left: float, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scanner.sandbox.deadline.left", lambda _share: left)
+    assert stages._hurried(demand(), lag, 0.25).effort.seconds == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("most", "expected"), [(None, 4), (7, 1)])
+def test_where_memory_counts_classes_are_searched_one_at_a_time(
+    most: int | None, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "scanner.instruments.pace.measured", lambda *_, **__: Pace(seconds=1e-6, most=most)
+    )
+    subject = dataclasses.replace(classifier(tmp_path), at_once=4)
+    model = differentiable(subject, Objective.MARGIN)
+    found = stages.arranged(subject, model, np.zeros((2, *model.shape), np.float32), demand())
+    assert found.at_once == expected
 
 
 def profile(measurement: Measurement) -> ByClass:

@@ -1,5 +1,6 @@
 """The flag that stops native code."""
 
+import math
 import threading
 from collections.abc import Iterator
 
@@ -55,6 +56,7 @@ def test_time_runs_short_before_it_is_over(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("time.monotonic", lambda: 1000.0)
     deadline.renew(40.0)
     assert not deadline.nearly_over(0.25)
+    assert deadline.left(0.25) == 30
     monkeypatch.setattr("time.monotonic", lambda: 1031.0)
     assert deadline.nearly_over(0.25)
     assert not deadline.nearly_over(0.1)
@@ -63,3 +65,4 @@ def test_time_runs_short_before_it_is_over(monkeypatch: pytest.MonkeyPatch) -> N
 def test_where_nobody_keeps_the_time_it_never_runs_short() -> None:
     deadline.renew()
     assert not deadline.nearly_over(0.99)
+    assert deadline.left(0.99) == math.inf

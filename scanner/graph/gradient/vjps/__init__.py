@@ -42,6 +42,6 @@ ZERO = frozenset({
     "BitwiseXor", "Ceil", "ConstantOfShape", "DynamicQuantizeLinear", "Equal", "EyeLike",
     "Floor", "Greater", "GreaterOrEqual", "Hardmax", "IsInf", "IsNaN", "Less", "LessOrEqual",
     "NonMaxSuppression", "NonZero", "Not", "OneHot", "Or", "RandomNormalLike",
-    "RandomUniformLike", "Range", "Round", "Shape", "Sign", "Size", "Unique", "Xor",
+    "RandomUniformLike", "Range", "Round", "Shape", "Size", "Unique", "Xor",
 })  # fmt: skip
 """Operators that pass no gradient: constant almost everywhere, integer, random, or a scale."""

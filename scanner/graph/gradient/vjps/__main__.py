@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator
 import onnx
 
 from scanner.graph.gradient.float_twin import ON_CODES
-from scanner.graph.gradient.opsets import ADAPTERS, OLDEST, TARGET
+from scanner.graph.gradient.opsets import ADAPTERS, TARGET
+from scanner.graph.gradient.recurrent import OPERATORS
 from scanner.graph.gradient.vjps import FAMILIES, VJPS, ZERO
+from scanner.modelfile import older_sets
 
 _PAGE = """\
 # Operators with gradients
@@ -30,12 +32,19 @@ Each gradient is tested against central differences
 ## With a gradient ({with_gradient})
 
 "Since" is the operator set that introduced the operator. Models of operator set {oldest} or later
-are accepted. Up to set {before}, operators marked with * are first rewritten into their form of
-set {target}, and these into operators of the list: {renamed}.
+are accepted; those of sets before {raised} are read as set {raised}
+(`scanner/modelfile/older_sets.py`). Up to set {before}, operators marked with * are first rewritten
+into their form of set {target}, and these into operators of the list: {renamed}.
 
 Operators on 8-bit codes are rewritten too, as float operators between QuantizeLinear and
 DequantizeLinear (`scanner/graph/gradient/float_twin.py`), where their scales are constants:
 {twins}.
+
+Recurrent layers are written out step by step (`scanner/graph/gradient/recurrent.py`), where the
+number of steps is fixed: {recurrent}.
+
+A Sign is taken as the identity, but where it is only multiplied with what depends on the same
+value, as in sign(x) sqrt(|x|): there it counts as constant.
 
 {families}
 
@@ -56,12 +65,14 @@ def page() -> str:
     return _PAGE.format(
         with_gradient=len(VJPS),
         without_gradient=len(ZERO),
-        oldest=OLDEST,
+        oldest=older_sets.OLDEST,
+        raised=older_sets.TARGET,
         before=TARGET - 1,
         target=TARGET,
         renamed=_listed(set(ADAPTERS) - set(VJPS) - ZERO),
         families="\n\n".join(_families()),
         twins=_listed(ON_CODES),
+        recurrent=_listed(OPERATORS),
         zero=_listed(ZERO),
     )
 

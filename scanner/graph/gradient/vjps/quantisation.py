@@ -1,8 +1,10 @@
 """Straight-through gradients of quantisation: rounding as the identity, saturation as a clamp.
 
 The true derivative is 0 almost everywhere (Bengio et al., "Estimating or propagating gradients
-through stochastic neurons", arXiv 1308.3432, section 4). Between the two operators the cotangent of
-a code is a float.
+through stochastic neurons", arXiv 1308.3432, section 4). Between QuantizeLinear and
+DequantizeLinear the cotangent of a code is a float. Sign, the activation of binary networks, is
+taken as the identity as there: networks that are trained with a clamp at 1 scale what they are
+given, so that the bound says little of another's.
 """
 
 import numpy as np
@@ -29,6 +31,11 @@ def dequantize_linear(op: Op) -> Gradients:
     yield 0, op.dy * _along_axis(op, op.input(1))
 
 
+def sign(op: Op) -> Gradients:
+    """Pass the gradient."""
+    yield 0, op.dy
+
+
 def _along_axis(op: Op, parameter: Value) -> Value:
     """Return a scale or zero point in a shape that broadcasts: one number, or one per channel."""
     if op.attribute("block_size", 0):
@@ -41,4 +48,8 @@ def _along_axis(op: Op, parameter: Value) -> Value:
     return parameter.reshape([-1, *[1] * (op.x.rank - axis - 1)])
 
 
-VJPS: dict[str, Vjp] = {"DequantizeLinear": dequantize_linear, "QuantizeLinear": quantize_linear}
+VJPS: dict[str, Vjp] = {
+    "DequantizeLinear": dequantize_linear,
+    "QuantizeLinear": quantize_linear,
+    "Sign": sign,
+}

@@ -64,6 +64,21 @@ def test_first_bytes_alone_are_no_proof(magic: bytes) -> None:
     assert content.of_bytes(magic + b"\xff" * 600) is None
 
 
+@pytest.mark.parametrize(
+    "operations",
+    [
+        b"\x94" + b"0" + b"\x828" + b".",
+        b"K\1" + b"e" + b"\x94" * 9 + b".",
+        b"K\1" + b"s" + b"." * 9,
+    ],
+    ids=["from an empty stack", "without a mark", "more than there is"],
+)
+def test_what_takes_more_than_lies_on_the_stack_is_no_pickle(operations: bytes) -> None:
+    with pytest.raises((pickle.UnpicklingError, IndexError, KeyError)):
+        pickle.loads(b"\x80\3" + operations)  # noqa: S301 - bytes of our own
+    assert content.of_bytes(b"\x80\3" + operations + bytes(64)) is None
+
+
 @given(st.binary(max_size=3000))
 def test_no_bytes_end_in_an_error(data: bytes) -> None:
     content.of_bytes(data)

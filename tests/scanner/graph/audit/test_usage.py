@@ -66,6 +66,23 @@ def test_a_slice_is_followed(start: int, end: int, found: bool) -> None:
     assert (usage.asks_for_batch_size(model) is not None) is found
 
 
+def test_a_slice_by_constant_nodes_is_followed() -> None:
+    """As PyTorch's older exporter writes the scale of an attention."""
+    for start, found in (([-1], None), ([0], "Div(logits)")):
+        constants = [
+            node("Constant", [], name, value=numpy_helper.from_array(np.array(numbers)))
+            for name, numbers in (("from", start), ("to", [start[0] + 1 or 2**62]))
+        ]
+        nodes = [
+            *constants,
+            node("Shape", ["image"], "sizes"),
+            node("Slice", ["sizes", "from", "to"], "size"),
+            node("Cast", ["size"], "number", to=1),
+            node("Div", ["image", "number"], "logits"),
+        ]
+        assert usage.asks_for_batch_size(graph(*nodes)) == found
+
+
 def test_ones_added_up_are_the_batchs_size() -> None:
     ones = node("ConstantOfShape", ["shape"], "ones", value=_tensor(1.0))
     total = node("ReduceSum", ["ones"], "number", keepdims=0)

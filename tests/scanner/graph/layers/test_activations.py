@@ -102,6 +102,20 @@ def test_what_is_no_activation(nodes: list[onnx.NodeProto]) -> None:
     assert activations.activations(small(nodes, 17)) == ()
 
 
+def test_a_clamp_of_the_images_size_is_no_activation() -> None:
+    """As exporters compute how wide a padding of "same" size is."""
+    nodes = [
+        op("Shape", ["image"], "sizes"),
+        op("Cast", ["sizes"], "numbers", to=1),
+        op("Relu", ["numbers"], "width"),
+        op("Relu", ["image"], "y"),
+        op("Mul", ["y", "width"], "scaled"),
+        op("Sigmoid", ["scaled"], "logits"),
+    ]
+    found = activations.activations(models.build(nodes, {}))
+    assert [a.value for a in found] == ["y", "logits"]
+
+
 def test_a_relu_is_preferred_to_an_earlier_activation_of_another_kind() -> None:
     nodes = [op("Sigmoid", ["c"], "gate"), op("Relu", ["gate"], "y")]
     assert activations.choose(small(nodes, 17)).value == "y"

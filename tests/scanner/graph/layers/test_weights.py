@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from scanner.graph.layers.weights import linear_layers, spectral_norms
+from scanner.graph.layers.weights import from_the_last, linear_layers, spectral_norms
 
 Array = npt.NDArray[Any]
 GENERATOR = np.random.default_rng(0)
@@ -112,6 +112,24 @@ def test_gemm(transposed: int) -> None:
     node = helper.make_node("Gemm", ["image", "w"], ["y"], transB=transposed, alpha=2.0)
     expected = weights if transposed else weights.T
     np.testing.assert_allclose(alone(node, {"w": weights})[..., 0], 2 * expected)
+
+
+def test_from_the_last_on_recurrent_layers_count_too() -> None:
+    given, state, dense = (
+        GENERATOR.normal(size=size).astype(np.float32) for size in ((2, 12, 8), (2, 12, 4), (8, 5))
+    )
+    nodes = [
+        helper.make_node("GRU", ["image", "w", "r"], ["", "h"], hidden_size=4),
+        helper.make_node("MatMul", ["h", "d"], ["y"]),
+    ]
+    model = models.build(
+        nodes, {"w": given, "r": state, "d": dense}, output="y", input_shape=(6, "N", 8)
+    )
+    last, first = from_the_last(model)
+    np.testing.assert_allclose(last.weights[..., 0], dense.T)
+    np.testing.assert_allclose(first.weights[..., 0], given.reshape(24, 8))
+    assert (first.name, first.operator) == ("h", "GRU")
+    assert [layer.operator for layer in linear_layers(model)] == ["MatMul"]
 
 
 def test_transposed_convolution_by_groups() -> None:

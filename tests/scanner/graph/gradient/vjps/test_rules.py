@@ -311,6 +311,7 @@ ELSEWHERE = {
     "Cast": "test_cast_carries_gradients_between_precisions",
     "DequantizeLinear": "test_channels_are_quantised_separately",
     "QuantizeLinear": "test_channels_are_quantised_separately",
+    "Sign": "test_a_sign_is_differentiated_straight_through",
 }
 """Operators whose gradient is not the derivative, or crosses types, and the test of each."""
 
@@ -391,6 +392,18 @@ def test_cast_carries_gradients_between_precisions() -> None:
     np.testing.assert_allclose(
         run(backward, {"x": x, backward.weights: np.ones_like(x)})["x"], 2 * x, rtol=1e-6
     )
+
+
+def test_a_sign_is_differentiated_straight_through() -> None:
+    weights = RNG.standard_normal((4, 5))
+    nodes = [
+        helper.make_node("Sign", ["x"], ["s"]),
+        helper.make_node("MatMul", ["s", "W"], ["y"]),
+    ]
+    function = Function(nodes, {"x": SMALL}, {"W": weights})
+    found = value_and_gradient(function, {"x": SMALL})
+    expected = np.broadcast_to(weights.sum(axis=1), SMALL.shape)
+    np.testing.assert_allclose(found[-SMALL.size :], expected.reshape(-1), rtol=1e-5)
 
 
 def test_channels_are_quantised_separately() -> None:

@@ -1,0 +1,176 @@
+"""What a device is used for: the first layer against its bandwidth, searches against PyTorch.
+
+    python -m benchmarks.device --csv device.csv [--device cuda] [--seconds 5]
+
+The network is a sample with its weights, and `ResNet18` of width 64 for 32 x 32 images with random
+ones. PyTorch runs the same network on the same device; on CUDA one step of its search is captured
+once as a CUDA graph and replayed, so that nothing is lost between its kernels. Both keep the price
+of a mask's pixel fixed: what is timed are steps. Traffic of the first layer is the least possible:
+each image read once, its activation written once and read once for the maximum. The bandwidth is
+that of a copy on the device, read and written bytes together. Clock time; on a machine that is
+shared with other work, figures of the CPU say nothing.
+"""
+
+import argparse
+import csv
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from benchmarks.inversion import SAMPLES, network
+from scanner.detectors.neural_cleanse import Inversion
+from scanner.graph.core import flatten
+from scanner.graph.core.facts import infer
+from scanner.graph.gradient.backward import Objective
+from scanner.graph.layers import first_layer
+from scanner.instruments import runtime, trigger
+from scanner.instruments.detector import Subject
+from scanner.instruments.differentiable import differentiable
+from scanner.modelfile.model import Model, open_model
+from scanner.settings import Device, Settings
+from trainers.architectures import ARCHITECTURES
+from trainers.export import export
+
+IMAGES, LARGE_BATCH, TARGET = 32, 256, 1
+COPIED = 1 << 28  # bytes
+COLUMNS = ("device", "network", "measure", "value", "unit")
+_COST = 1e-3
+_WARM = 3  # calls that are not timed
+
+
+def per_second(call: Callable[[], object], seconds: float, wait: Callable[[], object]) -> float:
+    """Return how often a second something can be called.
+
+    Args:
+        call: What is called.
+        seconds: How long, at least.
+        wait: Returns when the device has done all.
+    """
+    for _ in range(_WARM):
+        call()
+    wait()
+    begin, count = time.perf_counter(), 0
+    while count == 0 or time.perf_counter() - begin < seconds:
+        call()
+        count += 1
+    wait()
+    return count / (time.perf_counter() - begin)
+
+
+def torch_step(net: nn.Module, images: torch.Tensor, *, captured: bool) -> Callable[[], object]:
+    """Return one step of a search for a trigger in PyTorch, on the device of the images."""
+    shape = images.shape[1:]
+    place = images.device
+    free = [
+        torch.full((1, *shape[1:]), -2.0, device=place).requires_grad_(),
+        torch.zeros(shape, device=place).requires_grad_(),
+    ]
+    targets = torch.full((len(images),), TARGET, device=place)
+    adam = torch.optim.Adam(
+        free, lr=trigger.LEARNING_RATE, betas=trigger.BETAS, capturable=captured
+    )
+
+    def step() -> None:
+        mask, pattern = ((f.tanh() + 1) / 2 for f in free)
+        logits = net(images + mask * (pattern - images))
+        loss: Any = functional.cross_entropy(logits, targets) + _COST * mask.sum()
+        adam.zero_grad(set_to_none=not captured)
+        loss.backward()
+        adam.step()
+
+    if not captured:
+        return step
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(_WARM):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def measured(
+    model: Model, net: nn.Module, device: Device, seconds: float
+) -> Iterator[tuple[str, float, str]]:
+    """Yield what was measured of one network: what, how much, in which unit."""
+    place = torch.device("cuda" if device is Device.CUDA else "cpu")
+    wait = torch.cuda.synchronize if device is Device.CUDA else (lambda: None)
+    settings = Settings(device=device, threads=torch.get_num_threads())
+    shape = tuple(int(size) for size in model.identity.inputs[0].shape[1:])
+    rng = np.random.default_rng(0)
+    whole = torch.empty(COPIED, dtype=torch.uint8, device=place)
+    other = torch.empty_like(whole)
+    bandwidth = 2 * COPIED * per_second(lambda: other.copy_(whole), seconds, wait)
+    yield "bandwidth of a copy", bandwidth / 1e9, "GB/s"
+
+    stem = first_layer.cut(model, None)
+    session = runtime.open_session(stem.data, device, settings.threads)
+    batch = rng.random((LARGE_BATCH, *shape), dtype=np.float32)
+    runs = per_second(lambda: session.run(batch), seconds, lambda: None)
+    sizes = infer(flatten.flatten(model.proto)).shapes[stem.value][1:]
+    numbers = math.prod(shape) + 2 * math.prod(int(size) for size in sizes)
+    traffic = 4 * LARGE_BATCH * numbers * runs
+    yield "first layer", LARGE_BATCH * runs, "images/s"
+    yield "bandwidth : traffic of the first layer", bandwidth / traffic, "ratio"
+
+    subject = Subject(model=model, settings=settings)
+    images = rng.random((IMAGES, *shape), dtype=np.float32)
+    search = Inversion(
+        differentiable(subject, Objective.CROSS_ENTROPY), images, TARGET, np.random.default_rng(0)
+    )
+    ours = per_second(search.step, seconds, lambda: None)
+    net = net.to(place)
+    step = torch_step(net, torch.from_numpy(images).to(place), captured=device is Device.CUDA)
+    theirs = per_second(step, seconds, wait)
+    yield "steps of a search", ours, "steps/s"
+    yield "steps of a search, PyTorch", theirs, "steps/s"
+    yield "steps of a search, ours : PyTorch", ours / theirs, "ratio"
+
+
+def networks(folder: Path) -> Iterator[tuple[str, Model, nn.Module]]:
+    """Yield networks as files and in PyTorch."""
+    sample = open_model(SAMPLES / "mnist-badnets.onnx")
+    yield "mnist-badnets", sample, network(sample)
+    torch.manual_seed(0)
+    net = ARCHITECTURES["ResNet18"]((3, 32, 32), 10, 64).eval()
+    net.requires_grad_(requires_grad=False)
+    path = folder / "resnet18.onnx"
+    export(net, torch.rand(8, 3, 32, 32), path)
+    yield "ResNet18, width 64", open_model(path), net
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--csv", type=Path, required=True)
+    parser.add_argument("--device", choices=[d.value for d in Device], default="auto")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--only", help="one network")
+    chosen = parser.parse_args(arguments)
+    device = runtime.resolve_device(Device(chosen.device))
+    name = torch.cuda.get_device_name() if device is Device.CUDA else "CPU"
+    with tempfile.TemporaryDirectory() as folder, chosen.csv.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for label, model, net in networks(Path(folder)):
+            if chosen.only in {None, label}:
+                for what, value, unit in measured(model, net, device, chosen.seconds):
+                    writer.writerow((name, label, what, f"{value:.4g}", unit))
+                    file.flush()
+
+
+if __name__ == "__main__":
+    main()
