@@ -67,6 +67,7 @@ STATISTICS = {
     "source_dependent, images": Statistic("source_dependent", images=True, by_class=False),
     "universal_perturbation, images": Statistic("universal_perturbation", images=True),
     "universal_warp, images": Statistic("universal_warp", images=True),
+    "universal_perturbation, made": Statistic("universal_perturbation", images=False),
     "mm_bd": Statistic("mm_bd", images=False),
     "head": Statistic("head", images=False),
 }
@@ -80,14 +81,21 @@ class Way(NamedTuple):
             MM-BD and HEAD add nothing to the search for triggers.
         classes: How many classes a network may have. Beyond 12, a contest on noise gives up some of
             them at different steps in different networks.
+        alone: How many it must have to be judged without references. Noise falls into one class: of
+            two, the masks of that one and of the other are of two kinds, and one always leads.
     """
 
     statistics: tuple[str, ...]
     classes: int
+    alone: int = 2
+
+    def fewest(self, references: int) -> int:
+        """Return how many classes a network must have."""
+        return 2 if references else self.alone
 
 
 WAYS = {
-    False: Way(("neural_cleanse, noise",), 12),
+    False: Way(("neural_cleanse, noise",), 12, alone=3),
     True: Way(tuple(name for name, one in STATISTICS.items() if one.images), MOST_CLASSES),
 }
 DETECTORS = {d.rule.id: d for d in load([one.rule for one in STATISTICS.values()])}
@@ -257,7 +265,7 @@ def _short(value: Any) -> Any:
 def _draws(images: bool, references: int, networks: Sequence[Network]) -> list[Draw]:
     """Return every network beside each choice of clean networks of its recipe."""
     way, found = WAYS[images], []
-    fitting = [n for n in networks if n.classes <= way.classes]
+    fitting = [n for n in networks if way.fewest(references) <= n.classes <= way.classes]
     for _, group in itertools.groupby(sorted(fitting, key=_recipe), _recipe):
         members = [n for n in group if all(n.figures.get(name) for name in way.statistics)]
         clean = [n for n in members if n.clean]
@@ -301,6 +309,7 @@ def condition(images: bool, references: int, draws: Sequence[Draw]) -> Condition
     return Condition(
         images=images,
         references=references,
+        fewest=WAYS[images].fewest(references),
         classes=WAYS[images].classes,
         units=units,
         together=together,

@@ -65,7 +65,8 @@ class Condition:
     Attributes:
         images: Whether triggers were searched for on clean images, not on noise.
         references: How many clean networks of its own recipe each was compared with.
-        classes: How many classes a network may have.
+        fewest: How many classes a network must have.
+        classes: How many it may have.
         units: The most that clean networks reach in each detector's statistic, but for the recipe
             that reaches furthest.
         together: The same in the sum over detectors of what they say of one class (`furthest`). A
@@ -77,6 +78,7 @@ class Condition:
 
     images: bool
     references: int
+    fewest: int
     classes: int
     units: Mapping[str, float]
     together: float
@@ -277,7 +279,7 @@ def _fitting(
         return None
     asked = (settings.has_images, min(references, MOST_REFERENCES))
     found = (c for c in recipes.conditions if (c.images, c.references) == asked)
-    return next((c for c in found if classes <= c.classes), None)
+    return next((c for c in found if c.fewest <= classes <= c.classes), None)
 
 
 def _share(true: Iterable[bool]) -> float:

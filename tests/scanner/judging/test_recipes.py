@@ -17,6 +17,7 @@ SEARCH, OTHER, MAP = "neural_cleanse", "head", "source_dependent"
 BESIDE_ONE = Condition(
     images=False,
     references=1,
+    fewest=2,
     classes=12,
     units={SEARCH: 2.0},
     together=1.0,
@@ -163,6 +164,13 @@ def test_of_more_classes_than_were_measured_nothing_is_said() -> None:
     assert recipes.stranger([many], (), 1, Settings(), KNOWN) is None
 
 
+def test_of_fewer_classes_than_were_measured_nothing_is_said() -> None:
+    three = Recipes(provenance="test", conditions=(dataclasses.replace(BESIDE_ONE, fewest=3),))
+    pair = of_scores(SEARCH, {0: 1.0, 1: 0.0})
+    assert recipes.stranger([pair], (), 1, Settings(), three) is None
+    assert recipes.stranger([pair], (), 1, Settings(), KNOWN) is not None
+
+
 def test_misses_by_attack() -> None:
     found = place(compared(SEARCH, 2.0))  # as far as clean networks reach
     assert found.missed == {"patch": 0.5, "blended": 0.5}
@@ -232,3 +240,5 @@ def test_what_ships() -> None:
         values += [v for a in condition.attacks for v in a.reached]
         assert all(map(math.isfinite, values))
         assert all(unit > 0 for unit in condition.units.values())
+        # Noise falls into one class: of two, one always leads.
+        assert (condition.fewest == 3) == (not condition.images and not condition.references)
