@@ -13,6 +13,7 @@ With free values f, an image is x = low + (high - low) / (1 + exp(-f)), and desc
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from scanner.errors import NoImagesError
 from scanner.instruments import pace, probes
@@ -69,8 +70,8 @@ def images(model: Differentiable, settings: Settings) -> Images:
 
 
 def descended(
-    model: Differentiable, start: Floats, targets: np.ndarray[tuple[int], np.dtype[np.int64]]
-) -> tuple[Floats, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+    model: Differentiable, start: Floats, targets: npt.NDArray[np.int64]
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Return images after all steps, (n, *shape), and which of them are of their class.
 
     Args:
