@@ -235,13 +235,15 @@ def scores(comparison: Comparison, references: int) -> Mapping[int | None, float
     """Return, by class, how far a suspect stands out from its references, or else from itself.
 
     Beside references a class stands out by no more than from its own model, and `GRACE`: where a
-    reference's search went astray, the suspect's class is an ordinary one among its own. A detector
-    that knows no classes compares no two searches: its number speaks for itself, and stands under
-    None. Empty where no reference could be compared, or fewer than two classes.
+    reference's search went astray, the suspect's class is an ordinary one among its own. The number
+    of a detector that knows no classes stands under None: what it has beyond the references', since
+    all networks of a recipe may have some of it. Empty where no reference could be compared, or
+    fewer than two classes.
     """
     rows = comparison.evidence.classes
     if not rows:
-        return {} if comparison.alone is None else {None: comparison.alone}
+        number = comparison.statistic if references else comparison.alone
+        return {} if number is None else {None: number}
     ahead: dict[int | None, float]
     ahead = {row.class_id: row.ahead for row in rows if row.ahead is not None}
     if not references:

@@ -69,9 +69,9 @@ def test_who_stands_out_further_is_never_less_suspicious(low: float, further: fl
     assert far.overall >= near.overall
 
 
-def number(value: float) -> Comparison:
-    """What a detector says that knows no classes."""
-    return dataclasses.replace(compared(MAP, None), alone=value)
+def number(value: float, reference: float = 0.0) -> Comparison:
+    """What a detector says that knows no classes, beside a reference."""
+    return dataclasses.replace(compared(MAP, None), alone=value, statistic=value - reference)
 
 
 def test_the_detector_that_says_most_speaks() -> None:
@@ -124,8 +124,9 @@ def of_scores(rule: str, above: dict[int, float], ahead: float | None = None) ->
     return dataclasses.replace(said, evidence=dataclasses.replace(said.evidence, classes=rows))
 
 
-def test_a_number_speaks_for_itself_beside_a_reference_too() -> None:
-    assert recipes.scores(number(2.0), references=1) == {None: 2.0}
+def test_a_number_counts_by_what_it_has_beyond_the_references() -> None:
+    assert recipes.scores(number(2.0, reference=1.5), references=1) == {None: 0.5}
+    assert recipes.scores(number(2.0, reference=1.5), references=0) == {None: 2.0}
 
 
 def test_classes_stand_out_from_references_or_from_their_own_model() -> None:
