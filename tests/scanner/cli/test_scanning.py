@@ -222,7 +222,7 @@ BAD_INPUT = {
     ),
     "no CUDA": (("clean.onnx", "--device", "cuda"), "give --device the value 'cpu'"),
     "unknown option": (("clean.onnx", "--imagse", "3"), "No such option"),
-    "too few images": (("clean.onnx", "--images", "1"), "greater than or equal to 2"),
+    "too few images": (("clean.onnx", "--images", "1"), "not in the range x>=2"),
 }
 
 
