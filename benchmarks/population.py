@@ -67,29 +67,41 @@ STATISTICS = {
     "source_dependent, images": Statistic("source_dependent", images=True, by_class=False),
     "universal_perturbation, images": Statistic("universal_perturbation", images=True),
     "universal_warp, images": Statistic("universal_warp", images=True),
+    "universal_perturbation, made": Statistic("universal_perturbation", images=False),
     "mm_bd": Statistic("mm_bd", images=False),
     "head": Statistic("head", images=False),
 }
 
 
 class Way(NamedTuple):
-    """One way of measuring all networks.
+    """One way of measuring all networks; what is in it was chosen on the development recipes.
 
     Attributes:
-        statistics: Which together make a network's place: chosen on the development recipes, where
-            MM-BD and HEAD add nothing to the search for triggers.
+        statistics: Which together make a network's place.
         classes: How many classes a network may have. Beyond 12, a contest on noise gives up some of
             them at different steps in different networks.
+        fewest: How many it must have. Noise falls into one class: of two, the masks of that one and
+            of the other are of two kinds, and without references one always leads.
     """
 
     statistics: tuple[str, ...]
     classes: int
+    fewest: int = 2
 
 
-WAYS = {
-    False: Way(("neural_cleanse, noise",), 12),
-    True: Way(tuple(name for name, one in STATISTICS.items() if one.images), MOST_CLASSES),
-}
+_ON_NOISE = ("neural_cleanse, noise", "universal_perturbation, made")
+_ON_IMAGES = tuple(name for name, one in STATISTICS.items() if one.images)
+
+
+def way(images: bool, references: int) -> Way:
+    """Return how networks are measured, with images or on noise, beside so many references."""
+    if images:
+        return Way(_ON_IMAGES, MOST_CLASSES)
+    if references:
+        return Way((*_ON_NOISE, "mm_bd", "head"), 12)
+    return Way(_ON_NOISE, 12, fewest=3)
+
+
 DETECTORS = {d.rule.id: d for d in load([one.rule for one in STATISTICS.values()])}
 
 
@@ -154,9 +166,12 @@ class Draw(NamedTuple):
 
 @app.command()
 def measure(folder: Path, records: Path) -> None:
-    """Measure what RECORDS does not hold yet of the networks of a population."""
+    """Measure what RECORDS does not hold yet of the networks of a population.
+
+    A network whose backdoor did not take says nothing of either kind, and is left out.
+    """
     known = {n.truth["sha256"]: n.figures for n in read([records])} if records.exists() else {}
-    for entry in manifest.read(folder):
+    for entry in (e for e in manifest.read(folder) if e.attack == "clean" or e.planted):
         missing = [name for name in STATISTICS if name not in known.get(entry.sha256, {})]
         if not missing:
             continue
@@ -243,7 +258,7 @@ def ship(records: list[Path], output: Annotated[Path, typer.Option()] = recipes.
 
 
 def _conditions() -> Iterator[tuple[bool, int]]:
-    return itertools.product(WAYS, range(recipes.MOST_REFERENCES + 1))
+    return itertools.product((False, True), range(recipes.MOST_REFERENCES + 1))
 
 
 def _short(value: Any) -> Any:
@@ -256,15 +271,15 @@ def _short(value: Any) -> Any:
 
 def _draws(images: bool, references: int, networks: Sequence[Network]) -> list[Draw]:
     """Return every network beside each choice of clean networks of its recipe."""
-    way, found = WAYS[images], []
-    fitting = [n for n in networks if n.classes <= way.classes]
+    measured, found = way(images, references), []
+    fitting = [n for n in networks if measured.fewest <= n.classes <= measured.classes]
     for _, group in itertools.groupby(sorted(fitting, key=_recipe), _recipe):
-        members = [n for n in group if all(n.figures.get(name) for name in way.statistics)]
+        members = [n for n in group if all(n.figures.get(name) for name in measured.statistics)]
         clean = [n for n in members if n.clean]
         for network in members:
             others = [n for n in clean if n is not network]
             for chosen in itertools.combinations(others, references):
-                comparisons = [_beside(network, chosen, name) for name in way.statistics]
+                comparisons = [_beside(network, chosen, name) for name in measured.statistics]
                 found.append(Draw(network, tuple(c for c in comparisons if c is not None)))
     return found
 
@@ -281,7 +296,8 @@ def _beside(network: Network, references: Iterable[Network], name: str) -> Compa
 
 def condition(images: bool, references: int, draws: Sequence[Draw]) -> Condition:
     """Return what networks reach that were measured in one way."""
-    used = [STATISTICS[name] for name in WAYS[images].statistics]
+    measured = way(images, references)
+    used = [STATISTICS[name] for name in measured.statistics]
     innocent = [draw for draw in draws if draw.network.clean]
     units = {one.rule: max(LEAST, _of_rule(one.rule, references, innocent)) for one in used}
     by_class = {one.rule: units[one.rule] for one in used if one.by_class}
@@ -301,7 +317,8 @@ def condition(images: bool, references: int, draws: Sequence[Draw]) -> Condition
     return Condition(
         images=images,
         references=references,
-        classes=WAYS[images].classes,
+        fewest=measured.fewest,
+        classes=measured.classes,
         units=units,
         together=together,
         recipes=tuple(Recipe(name=name, reached=tuple(v)) for name, v in sorted(clean.items())),

@@ -100,8 +100,9 @@ def test_a_class_stands_out_by_its_ratio_to_the_reference_less_the_median_class(
     assert found.evidence.target_class == 1
 
 
-def test_a_condition_by_hand() -> None:
+def test_a_condition_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of three recipes the one that reaches furthest sets no unit."""
+    monkeypatch.setattr(recipes, "way", lambda *_: recipes.Way((MASKS,), 12))
     even, lead = [9.0, 9.0, 9.0, 9.0], [99.0, 99.0, 9.0, 99.0]
     clean = [
         network(f"{recipe}{seed}", sizes, recipe)

@@ -64,7 +64,7 @@ class UniversalPerturbation(Detector):
         summary="One faint pattern, added to any image, turns it into a class.",
         source="S.-M. Moosavi-Dezfooli et al., Universal adversarial perturbations, CVPR 2017",
     )
-    needs: ClassVar[Needs] = Needs.LOGITS | Needs.GRADIENTS | Needs.IMAGES
+    needs: ClassVar[Needs] = Needs.LOGITS | Needs.GRADIENTS
     contribution: ClassVar[Contribution] = Contribution(part=Part.SHOWN)
     scale: ClassVar[Scale] = Scale(small_is_suspicious=True, added=_LEAST, unit=" of the range")
     wording: ClassVar[Wording] = Wording(
@@ -83,12 +83,12 @@ class UniversalPerturbation(Detector):
 
         Raises:
             NoGradientError: An operator has no gradient.
-            NoImagesError: There are no images.
+            NoImagesError: There are no images, and the model makes too few itself.
             NoLogitsError: There are no logits.
             UnsupportedModelError: The gradient is not a number, or the budget is too small.
             UsageError: The user's images do not fit, or there is no such class.
         """
-        found = universal.search(subject, Perturbation)
+        found = universal.search(subject, Perturbation, makes_images=True)
         return Measurement(
             rule=self.rule.id,
             statistic=None,

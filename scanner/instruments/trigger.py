@@ -46,7 +46,7 @@ class FreeTrigger:
         mask_shape = tuple(1 if axis == self._channels else n for axis, n in enumerate(shape))
         self.free_mask = _MASK_START + 0.1 * generator.standard_normal(mask_shape, dtype=np.float32)
         self.free_pattern = 0.5 * generator.standard_normal(tuple(shape), dtype=np.float32)
-        self._adam = (_Adam(self.free_mask), _Adam(self.free_pattern))
+        self._adam = (Adam(self.free_mask), Adam(self.free_pattern))
         self._read()
 
     def descend(self, images: Floats, gradient: Floats, cost: float) -> None:
@@ -137,13 +137,14 @@ class Smallest:
             self.size, self.trigger, self.stale = size, (tried.mask, tried.pattern), 0
 
 
-class _Adam:
+class Adam:
     """Adam (Kingma and Ba 2015, algorithm 1) for one array, in place."""
 
     def __init__(self, parameter: Floats) -> None:
         self.first, self.second, self.time = np.zeros_like(parameter), np.zeros_like(parameter), 0
 
     def descend(self, parameter: Floats, gradient: Floats) -> None:
+        """Take one step down the gradient."""
         self.time += 1
         self.first += (1 - BETAS[0]) * (gradient - self.first)
         self.second += (1 - BETAS[1]) * (gradient**2 - self.second)

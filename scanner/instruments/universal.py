@@ -20,7 +20,7 @@ import numpy as np
 
 from scanner.errors import NoImagesError
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import kept, probes, stages
+from scanner.instruments import kept, made_images, probes, stages
 from scanner.instruments.class_search import Entrant, contest, outcome
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
@@ -170,8 +170,13 @@ class Searched:
     shown: Input | None
 
 
-def search(subject: Subject, kind: Kind) -> Searched:
+def search(subject: Subject, kind: Kind, *, makes_images: bool = False) -> Searched:
     """Search for the smallest change of a kind for each class.
+
+    Args:
+        subject: The model.
+        kind: How images are changed.
+        makes_images: Whether the model makes images itself where the user gives none.
 
     Raises:
         NoGradientError: An operator has no gradient.
@@ -181,13 +186,17 @@ def search(subject: Subject, kind: Kind) -> Searched:
         UsageError: The user's images do not fit, or there is no such class.
     """
     settings = subject.settings
-    if not settings.has_images:
+    if not (settings.has_images or makes_images):
         raise NoImagesError(
             "it needs clean images of the kind that the model was trained on",
             remedy="give them with the setting `images_file` or the setting `images_folder`",
         )
     model = differentiable(subject, Objective.CROSS_ENTROPY)
-    data = probes.clean_images(settings, model.shape, (model.low, model.high))
+    data = (
+        probes.clean_images(settings, model.shape, (model.low, model.high))
+        if settings.has_images
+        else made_images.images(model, settings)
+    )
     own = model.predict(data.shown)
     steps = round(settings.effort.steps * STEPS)
     budget = dataclasses.replace(settings.effort, steps=steps, restarts=1)

@@ -65,7 +65,8 @@ class Condition:
     Attributes:
         images: Whether triggers were searched for on clean images, not on noise.
         references: How many clean networks of its own recipe each was compared with.
-        classes: How many classes a network may have.
+        fewest: How many classes a network must have.
+        classes: How many it may have.
         units: The most that clean networks reach in each detector's statistic, but for the recipe
             that reaches furthest.
         together: The same in the sum over detectors of what they say of one class (`furthest`). A
@@ -77,6 +78,7 @@ class Condition:
 
     images: bool
     references: int
+    fewest: int
     classes: int
     units: Mapping[str, float]
     together: float
@@ -233,13 +235,15 @@ def scores(comparison: Comparison, references: int) -> Mapping[int | None, float
     """Return, by class, how far a suspect stands out from its references, or else from itself.
 
     Beside references a class stands out by no more than from its own model, and `GRACE`: where a
-    reference's search went astray, the suspect's class is an ordinary one among its own. A detector
-    that knows no classes compares no two searches: its number speaks for itself, and stands under
-    None. Empty where no reference could be compared, or fewer than two classes.
+    reference's search went astray, the suspect's class is an ordinary one among its own. The number
+    of a detector that knows no classes stands under None: what it has beyond the references', since
+    all networks of a recipe may have some of it. Empty where no reference could be compared, or
+    fewer than two classes.
     """
     rows = comparison.evidence.classes
     if not rows:
-        return {} if comparison.alone is None else {None: comparison.alone}
+        number = comparison.statistic if references else comparison.alone
+        return {} if number is None else {None: number}
     ahead: dict[int | None, float]
     ahead = {row.class_id: row.ahead for row in rows if row.ahead is not None}
     if not references:
@@ -277,7 +281,7 @@ def _fitting(
         return None
     asked = (settings.has_images, min(references, MOST_REFERENCES))
     found = (c for c in recipes.conditions if (c.images, c.references) == asked)
-    return next((c for c in found if classes <= c.classes), None)
+    return next((c for c in found if c.fewest <= classes <= c.classes), None)
 
 
 def _share(true: Iterable[bool]) -> float:

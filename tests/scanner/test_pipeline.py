@@ -221,7 +221,7 @@ def test_of_two_classes_each_is_set_beside_the_other(tmp_path: Path) -> None:
     suspect = models.save(model, tmp_path / "suspect.onnx")
     alone = scan(suspect, settings=SEARCHING)
     assert alone.verdict is Verdict.INCONCLUSIVE
-    assert alone.reason.startswith("p = ")
+    assert "of two classes one always leads" in alone.reason
     beside = scan(suspect, [changed(model, tmp_path / "clean.onnx", by=0.5)], SEARCHING)
     assert beside.index is not None
     assert beside.verdict is Verdict.INCONCLUSIVE

@@ -33,17 +33,24 @@ ARCHITECTURES: Mapping[str, Callable[[Shape, int, int], nn.Module]] = {
     **PAPER,
     "MLP 1": partial(mlp, hidden=1),
     "MLP 2, dropout": partial(mlp, hidden=2, dropout=0.3),
+    "MLP 2, ELU": partial(mlp, hidden=2, activation="elu"),
+    "MLP 2, sigmoid": partial(mlp, hidden=2, activation="sigmoid"),
     "MLP 2, batch norm": partial(mlp, hidden=2, norm="batch"),
     "MLP 3, SiLU": partial(mlp, hidden=3, activation="silu"),
     "MLP 3, layer norm, GELU": partial(mlp, hidden=3, norm="layer", activation="gelu"),
     "MLP 4": partial(mlp, hidden=4),
     "MLP 4, leaky": partial(mlp, hidden=4, activation="leaky"),
+    "1 conv 7x7, strided": partial(plain, stages=(1,), norm="none", down="stride", kernel=7),
+    "2 conv 5x5, tanh, average pool": partial(
+        plain, stages=(1, 1), norm="none", activation="tanh", down="average", kernel=5
+    ),
     "2 conv, average pool": partial(plain, stages=(1, 1), norm="none", down="average"),
     "2 conv, batch norm": partial(plain, stages=(1, 1)),
     "2 conv 5x5, leaky, 2 dense": partial(
         plain, stages=(1, 1), norm="none", activation="leaky", kernel=5, hidden=64
     ),
     "3 conv, strided": partial(plain, stages=(1, 1, 1), norm="none", down="stride"),
+    "3 conv, ELU": partial(plain, stages=(1, 1, 1), norm="none", activation="elu"),
     "3 conv, strided, layer norm, GELU": partial(
         plain, stages=(1, 1, 1), norm="layer", activation="gelu", down="stride"
     ),
@@ -66,6 +73,7 @@ ARCHITECTURES: Mapping[str, Callable[[Shape, int, int], nn.Module]] = {
     "VGG 6, batch norm": partial(plain, stages=(2, 2, 2), hidden=64),
     "VGG 8, batch norm": partial(plain, stages=(2, 2, 4), hidden=64),
     "ResNet 6": partial(residual, depths=(1, 1), stem=2),
+    "ResNet 6, ELU": partial(residual, depths=(1, 1), stem=2, activation="elu"),
     "ResNet 8": partial(residual, depths=(1, 1, 1)),
     "ResNet 8, strided stem": partial(residual, depths=(1, 1, 1), stem=2),
     "ResNet 8, layer norm, SiLU": partial(
@@ -75,6 +83,7 @@ ARCHITECTURES: Mapping[str, Callable[[Shape, int, int], nn.Module]] = {
     "ResNet 10, leaky": partial(residual, depths=(1, 1, 1, 1), stem=2, activation="leaky"),
     "ResNet 14": partial(residual, depths=(2, 2, 2), stem=2),
     "MobileNet": partial(separable, blocks=4),
+    "MobileNet, hard swish": partial(separable, blocks=4, activation="hard-swish"),
     "MobileNet, ReLU": partial(separable, blocks=5, activation="relu"),
     "MobileNetV2": partial(inverted, blocks=4),
     "MobileNetV2, SiLU": partial(inverted, blocks=4, activation="silu"),

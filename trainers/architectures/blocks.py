@@ -9,7 +9,9 @@ Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
 
 Norm = Literal["batch", "layer", "none"]
-Activation = Literal["relu", "leaky", "relu6", "silu", "gelu"]
+Activation = Literal[
+    "relu", "leaky", "relu6", "silu", "gelu", "elu", "tanh", "sigmoid", "hard-swish"
+]
 
 ACTIVATIONS: Mapping[Activation, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -17,6 +19,10 @@ ACTIVATIONS: Mapping[Activation, Callable[[], nn.Module]] = {
     "relu6": nn.ReLU6,
     "silu": nn.SiLU,
     "gelu": nn.GELU,
+    "elu": nn.ELU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "hard-swish": nn.Hardswish,
 }
 
 

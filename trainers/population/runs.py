@@ -8,7 +8,7 @@ import torch
 
 from trainers.attacks import CLEAN, AttackSpec
 from trainers.datasets import SOURCES
-from trainers.population.recipes import CLEAN_SEEDS, Row
+from trainers.population.row import CLEAN_SEEDS, Row
 from trainers.recipes import Recipe
 from trainers.training import Plan
 from trainers.zoo import Job

@@ -6,7 +6,7 @@ from pathlib import Path
 from trainers import manifest
 from trainers.errors import ManifestError
 from trainers.manifest import Entry
-from trainers.population.recipes import ATTACKS, SPLITS, Row
+from trainers.population.row import ATTACKS, SPLITS, Row
 from trainers.recipes import Recipe
 
 

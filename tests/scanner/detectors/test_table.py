@@ -122,7 +122,7 @@ ROWS = {
         images=True,
     ),
     "universal_perturbation": Row(
-        needs=Needs.LOGITS | Needs.GRADIENTS | Needs.IMAGES,
+        needs=Needs.LOGITS | Needs.GRADIENTS,
         build=triggered.lit,
         above=1,
         below=1e-9,

@@ -12,7 +12,7 @@ import triggered
 from scanner.detectors.universal_perturbation import Perturbation
 from scanner.errors import NoImagesError
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import universal
+from scanner.instruments import made_images, universal
 from scanner.instruments.differentiable import Differentiable, differentiable
 from scanner.instruments.universal import Search, root_mean_square
 from scanner.results import ClassRow
@@ -134,6 +134,14 @@ def test_without_images_it_says_what_it_needs(tmp_path: Path) -> None:
     subject = triggered.subject(triggered.lit(), tmp_path)
     with pytest.raises(NoImagesError, match=r"it needs clean images .* the setting `images_file`"):
         universal.search(subject, Perturbation)
+
+
+def test_without_images_the_model_may_make_them(tmp_path: Path) -> None:
+    subject = triggered.subject(triggered.lit(planted=True), tmp_path)
+    found = universal.search(subject, Perturbation, makes_images=True)
+    assert found.best.target == triggered.TARGET
+    assert found.parameters["data"] == made_images.SOURCE
+    assert found.parameters["images"] >= made_images.FEWEST
 
 
 def test_a_class_that_all_images_are_of_is_unknown(tmp_path: Path) -> None:

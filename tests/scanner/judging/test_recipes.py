@@ -17,6 +17,7 @@ SEARCH, OTHER, MAP = "neural_cleanse", "head", "source_dependent"
 BESIDE_ONE = Condition(
     images=False,
     references=1,
+    fewest=2,
     classes=12,
     units={SEARCH: 2.0},
     together=1.0,
@@ -68,9 +69,9 @@ def test_who_stands_out_further_is_never_less_suspicious(low: float, further: fl
     assert far.overall >= near.overall
 
 
-def number(value: float) -> Comparison:
-    """What a detector says that knows no classes."""
-    return dataclasses.replace(compared(MAP, None), alone=value)
+def number(value: float, reference: float = 0.0) -> Comparison:
+    """What a detector says that knows no classes, beside a reference."""
+    return dataclasses.replace(compared(MAP, None), alone=value, statistic=value - reference)
 
 
 def test_the_detector_that_says_most_speaks() -> None:
@@ -123,8 +124,9 @@ def of_scores(rule: str, above: dict[int, float], ahead: float | None = None) ->
     return dataclasses.replace(said, evidence=dataclasses.replace(said.evidence, classes=rows))
 
 
-def test_a_number_speaks_for_itself_beside_a_reference_too() -> None:
-    assert recipes.scores(number(2.0), references=1) == {None: 2.0}
+def test_a_number_counts_by_what_it_has_beyond_the_references() -> None:
+    assert recipes.scores(number(2.0, reference=1.5), references=1) == {None: 0.5}
+    assert recipes.scores(number(2.0, reference=1.5), references=0) == {None: 2.0}
 
 
 def test_classes_stand_out_from_references_or_from_their_own_model() -> None:
@@ -161,6 +163,13 @@ def test_of_more_classes_than_were_measured_nothing_is_said() -> None:
     """Counted by their numbers: a class that no search reached has no row."""
     many = compared(SEARCH, 1.0, target=BESIDE_ONE.classes)
     assert recipes.stranger([many], (), 1, Settings(), KNOWN) is None
+
+
+def test_of_fewer_classes_than_were_measured_nothing_is_said() -> None:
+    three = Recipes(provenance="test", conditions=(dataclasses.replace(BESIDE_ONE, fewest=3),))
+    pair = of_scores(SEARCH, {0: 1.0, 1: 0.0})
+    assert recipes.stranger([pair], (), 1, Settings(), three) is None
+    assert recipes.stranger([pair], (), 1, Settings(), KNOWN) is not None
 
 
 def test_misses_by_attack() -> None:
@@ -232,3 +241,5 @@ def test_what_ships() -> None:
         values += [v for a in condition.attacks for v in a.reached]
         assert all(map(math.isfinite, values))
         assert all(unit > 0 for unit in condition.units.values())
+        # Noise falls into one class: of two, one always leads.
+        assert (condition.fewest == 3) == (not condition.images and not condition.references)

@@ -8,7 +8,8 @@ from trainers.architectures import ARCHITECTURES
 from trainers.attacks import AttackSpec
 from trainers.datasets import AUGMENTATIONS, SOURCES
 from trainers.errors import TrainerError
-from trainers.population.recipes import ATTACKS, ROWS, SPLITS, Row, kind, rows
+from trainers.population.recipes import ROWS, rows
+from trainers.population.row import ATTACKS, SPLITS, Row, kind
 from trainers.recipes import RECIPES, Input, Regime
 
 NAMES = [row.recipe.name for row in ROWS]

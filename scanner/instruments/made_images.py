@@ -1,0 +1,119 @@
+"""Images that a model makes itself, where nobody has any: what it is sure that its classes are.
+
+A network puts most noise into one or two of its classes, so that what turns noise into another says
+little of what would turn an image. Gradient steps on the pixels lead from noise to images of every
+class (K. Simonyan, A. Vedaldi, A. Zisserman, "Deep Inside Convolutional Networks: Visualising Image
+Classification Models and Saliency Maps", ICLR 2014 workshop, section 2). Total variation keeps them
+smooth (A. Mahendran, A. Vedaldi, "Understanding Deep Image Representations by Inverting Them", CVPR
+2015, section 3).
+
+With free values f, an image is x = low + (high - low) / (1 + exp(-f)), and descends
+
+    cross-entropy of x with its class, while p(class) < SURE,    + SMOOTH * total variation of x.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from scanner.errors import NoImagesError
+from scanner.instruments import pace, probes
+from scanner.instruments.differentiable import Differentiable, Floats
+from scanner.instruments.probes import CHANNELS, Images
+from scanner.instruments.trigger import Adam
+from scanner.settings import Settings
+
+# Chosen on the population's development recipes (docs/detection.md).
+COUNT = 40
+STEPS = 60
+SMOOTH = 5.0
+SURE = 0.98
+ENOUGH = 0.5  # p(class) of an image that is of the class, and of no other
+FEWEST = 8  # images that a search can say anything on
+MOST_CLASSES = 12  # as many as the networks have that say what is found on such images
+_TIME = 0.5  # of the budget's seconds
+_WITHIN = (0.05, 0.95)  # not so far out that the sigmoid has no slope left
+_HELD_BACK = 4  # one image in so many, as of a user's
+
+SOURCE = "images that the model made itself (none given)"
+_REMEDY = (
+    "give clean images of the kind that the model was trained on with the setting `images_file` "
+    "or the setting `images_folder`"
+)
+
+
+def images(model: Differentiable, settings: Settings) -> Images:
+    """Return images of a model's classes, as many of each, made from noise by the model.
+
+    Raises:
+        NoImagesError: It has too many classes, is too slow, or is sure of too few images.
+        UnsupportedModelError: The gradient is not a number.
+    """
+    if model.classes > MOST_CLASSES:
+        raise NoImagesError(
+            f"a model makes images of its own for up to {MOST_CLASSES} classes, and this one has "
+            f"{model.classes:,}",
+            remedy=_REMEDY,
+        )
+    generator = np.random.default_rng(settings.seed)
+    start = probes.multiscale_noise(COUNT, model.shape, (0.0, 1.0), generator)
+    _check_time(model, start, settings)
+    targets = generator.permutation(np.resize(np.arange(model.classes), COUNT))
+    made, sure = descended(model, start, targets)
+    if sure.sum() < FEWEST:
+        raise NoImagesError(
+            f"gradient steps lead to only {sure.sum()} images that the model is sure of",
+            remedy=_REMEDY,
+        )
+    found = made[sure]
+    shown = len(found) - len(found) // _HELD_BACK
+    return Images(shown=found[:shown], held_back=found[shown:], source=SOURCE)
+
+
+def descended(
+    model: Differentiable, start: Floats, targets: npt.NDArray[np.int64]
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Return images after all steps, (n, *shape), and which of them are of their class.
+
+    Args:
+        model: Whose classes they are to be.
+        start: Noise in 0..1, (n, *shape).
+        targets: The class of each image, (n,).
+
+    Raises:
+        UnsupportedModelError: The gradient is not a number.
+    """
+    low, width = np.float32(model.low), np.float32(model.high - model.low)
+    shares = np.clip(start, *_WITHIN)
+    free = np.log(shares / (1 - shares))
+    adam = Adam(free)
+    for _ in range(STEPS):
+        unit = 1 / (1 + np.exp(-free))
+        _, losses, gradient = model.evaluate(low + width * unit, targets)
+        unsure = (losses > -np.log(SURE)).reshape(-1, *[1] * len(model.shape))
+        slope = width * gradient * unsure + SMOOTH * _roughness(unit)
+        adam.descend(free, slope * unit * (1 - unit))
+    found = (low + width / (1 + np.exp(-free))).astype(np.float32)
+    _, losses, _ = model.evaluate(found, targets)
+    return found, losses < -np.log(ENOUGH)
+
+
+def _roughness(unit: Floats) -> Floats:
+    """Return the derivative of each image's total variation, a mean over its pixels."""
+    found = np.zeros_like(unit)
+    for axis, size in enumerate(unit.shape[1:], start=1):
+        if size > CHANNELS:
+            signs = np.sign(np.diff(unit, axis=axis))
+            edge = np.zeros_like(np.take(unit, [0], axis))
+            found += np.diff(-signs, axis=axis, prepend=edge, append=edge)
+    return found / np.float32(unit[0].size)
+
+
+def _check_time(model: Differentiable, start: Floats, settings: Settings) -> None:
+    noise = np.float32(model.low) + np.float32(model.high - model.low) * start
+    each = pace.measured(model, noise, settings).seconds
+    seconds = each * COUNT * STEPS / pace.threads(settings)
+    if seconds > _TIME * settings.effort.seconds:
+        raise NoImagesError(
+            f"images of its own would take the model {seconds:,.0f} seconds to make",
+            remedy=_REMEDY,
+        )
