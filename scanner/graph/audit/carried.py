@@ -6,18 +6,29 @@ Every field that may hold bytes is looked at, wherever onnx's schema allows it;
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy.typing as npt
 import onnx
+from onnx import numpy_helper
 from onnx.external_data_helper import uses_external_data
 
-from scanner.graph.audit import content, idle_numbers, mantissas, spare_units, views, wire
+from scanner.graph.audit import (
+    content,
+    idle_numbers,
+    mantissas,
+    spare_rows,
+    spare_units,
+    subnormal,
+    views,
+    wire,
+)
 from scanner.graph.audit.content import Content
 from scanner.graph.audit.names import OddNames, strays
 from scanner.graph.audit.places import places
 from scanner.graph.audit.signatures import WINDOW, Family
+from scanner.graph.audit.streams import Streams
 from scanner.graph.audit.unread import Unread
 from scanner.graph.core.facts import FLOATING
 from scanner.graph.core.structure import label
@@ -56,13 +67,16 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     """
     contents = Contents(proto)
     unread = Unread(proto, contents)
-    odd = OddNames()
+    odd, streams = OddNames(), Streams()
+    rows = spare_rows.find(contents)
     bits = _Bits(contents)
     met = itertools.chain(
-        _in_fields(contents, unread, odd),
+        _in_fields(contents, unread, odd, streams),
         _in_tensors(contents, unread),
         bits.found,
         _in_spare_units(contents),
+        _in_spare_rows(rows),
+        _in_subnormal(contents),
     )
     found = {(str(seen), place): (place, seen, size) for place, seen, size in met}
     told = {seen.kind for _, seen, _ in found.values()}
@@ -72,7 +86,10 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     yield from _polyglot(data)
     yield from _unread(contents, unread)
     yield from spare_units.told(contents.of(onnx.GraphProto))
+    yield from spare_rows.told(rows)
     yield from idle_numbers.observe(contents)
+    yield from subnormal.observe(contents)
+    yield from streams.told()
     yield from odd.told()
     yield from strays(proto.graph)
     yield from bits.told()
@@ -103,13 +120,16 @@ def severity(seen: Content) -> Severity:
     return _SEVERITIES[seen.family]
 
 
-def _in_fields(contents: Contents, unread: Unread, odd: OddNames) -> Iterator[Found]:
+def _in_fields(
+    contents: Contents, unread: Unread, odd: OddNames, streams: Streams
+) -> Iterator[Found]:
     """Yield what texts, attributes and lists hold, and what many short texts hold together.
 
     Args:
         contents: All that lies within a model.
         unread: What of it no output depends on.
         odd: The names that no exporter writes are added to it.
+        streams: All texts are added to it.
     """
     known: set[str] = set()
     pieces: dict[str, list[str]] = {}
@@ -121,6 +141,7 @@ def _in_fields(contents: Contents, unread: Unread, odd: OddNames) -> Iterator[Fo
             if seen is not None:
                 yield place.name, seen, len(held)
             continue
+        streams.look(place, held)
         if held in known:
             continue
         known.add(held)
@@ -132,6 +153,7 @@ def _in_fields(contents: Contents, unread: Unread, odd: OddNames) -> Iterator[Fo
     for spelt, texts in pieces.items():
         if len(texts) > 1 and (seen := _together(texts)) is not None:
             yield f"{len(texts)} texts, each a {spelt}, put together", seen, sum(map(len, texts))
+    yield from streams.found()
 
 
 def recognise(data: bytes, *, unknown: bool = True) -> Content | None:
@@ -224,12 +246,31 @@ _SMALL = 4096
 
 
 def _in_spare_units(contents: Contents) -> Iterator[Found]:
-    """Yield what the weights of units hold that the next layer multiplies by zero."""
+    """Yield what the weights of units hold that nothing reads."""
     for graph in contents.of(onnx.GraphProto):
         for name, units, held in spare_units.rows(graph):
             if (seen := _numbers(held, unread=True)) is not None:
-                place = f"tensor {name!r} ({units} units that the next layer does not read)"
+                place = f"tensor {name!r} ({units} units that nothing reads)"
                 yield place, seen, views.size(held)
+
+
+def _in_spare_rows(rows: Iterable[spare_rows.Spare]) -> Iterator[Found]:
+    """Yield what those numbers of tables hold that no index reaches."""
+    for spare in rows:
+        held = numpy_helper.from_array(spare.numbers)
+        if (seen := _numbers(held, unread=True)) is not None:
+            place = f"tensor {spare.name!r} ({spare.numbers.size} numbers that no index reaches)"
+            yield place, seen, views.size(held)
+
+
+def _in_subnormal(contents: Contents) -> Iterator[Found]:
+    """Yield what the bits of subnormal numbers hold."""
+    for tensor in contents.of(onnx.TensorProto):
+        for stream in subnormal.streams(tensor):
+            if (seen := content.at_start(stream)) is not None:
+                place = f"tensor {tensor.name!r} (its subnormal numbers)"
+                yield place, seen, len(stream)
+                break
 
 
 def _strings(tensor: onnx.TensorProto) -> Content | None:

@@ -1,11 +1,13 @@
-"""Weights of units that the next layer multiplies by zero: no output depends on them.
+"""Weights of units that are multiplied by zero or cut off: no output depends on them.
 
 Pruning leaves such units, with weights that were trained; whoever widens a layer for room leaves
 others. What they hold is looked at as what nothing reads.
 """
 
+import copy
 import math
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,9 @@ from scanner.graph.core.structure import Uses, attribute
 from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.results import Observation, Severity
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
+Places = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 _LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
 # What changes each unit by itself, wherever that stands between two layers.
@@ -28,7 +32,7 @@ _BETWEEN = frozenset({
 })  # fmt: skip
 _MATRIX = 2
 _SHOWN = 20
-_LEAST = 1024
+_LEAST = 256
 """Numbers below which a row holds nothing worth a name."""
 
 
@@ -42,13 +46,7 @@ def rows(graph: onnx.GraphProto) -> Iterator[tuple[str, int, onnx.TensorProto]]:
         own = _weights(node, uses)
         if own is None:
             continue
-        behind = _behind(node, uses)
-        if behind is None:
-            continue
-        theirs = _weights(behind, uses)
-        if theirs is None:
-            continue
-        idle = _idle(own, theirs, grouped=attribute(behind, "group", 1) != 1)
+        idle = ~_read(node, len(own), uses)
         held = own[idle].reshape(-1)
         if held.size >= _LEAST and held.any():
             yield node.input[1], int(idle.sum()), numpy_helper.from_array(np.array(held))
@@ -63,8 +61,8 @@ def told(graphs: Iterable[onnx.GraphProto]) -> Iterator[Observation]:
         yield Observation(
             code="spare-units",
             severity=Severity.NOTE,
-            sentence=f"The next layer multiplies {units} units by zero: no output depends on the "
-            f"{size} bytes of their weights",
+            sentence=f"{units} units are multiplied by zero or cut off before anything reads them: "
+            f"no output depends on the {size} bytes of their weights",
             nodes=tuple(name for name, *_ in found[:_SHOWN]),
             details={"count": units, "bytes": size},
         )
@@ -88,26 +86,136 @@ def _weights(node: onnx.NodeProto, uses: Uses) -> Array | None:
     return array
 
 
-def _behind(node: onnx.NodeProto, uses: Uses) -> onnx.NodeProto | None:
-    """Return the only layer that reads what a layer makes, unit by unit."""
-    value = next(iter(node.output), "")
-    while True:
-        reader = uses.only_consumer(value)
-        if reader is None:
-            return None
-        if reader.op_type in _LAYERS:
-            return reader if reader.input[0] == value else None
-        constants = [name for name in reader.input if name and name != value]
-        if reader.op_type not in _BETWEEN or any(n not in uses.constants for n in constants):
-            return None
-        value = next(iter(reader.output), "")
+def _read(node: onnx.NodeProto, units: int, uses: Uses) -> Flags:
+    """Return which of a layer's units something reads, (units,)."""
+    read = np.zeros(units, np.bool_)
+    _follow(next(iter(node.output), ""), np.arange(units), _Layout(node, uses), read)
+    return read
 
 
-def _idle(own: Array, theirs: Array, *, grouped: bool) -> npt.NDArray[np.bool_]:
-    """Return which units are multiplied by nothing but zero, (units,)."""
-    units = len(own)
-    if grouped or theirs.shape[1] % units:
-        return np.zeros(units, np.bool_)
+class _Layout:
+    """How a layer's units lie in what it makes.
+
+    Attributes:
+        uses: The graph.
+        axes: The axis of the units, as a node may name it; empty behind a Flatten.
+        trailing: How many axes stand behind that of the units.
+    """
+
+    def __init__(self, node: onnx.NodeProto, uses: Uses) -> None:
+        self.uses = uses
+        conv = node.op_type == "Conv"
+        kernel = uses.constants[node.input[1]].dims
+        self.trailing = len(kernel) - _MATRIX if conv else 0
+        self.axes = {1, -1 - self.trailing} if node.op_type != "MatMul" else {-1}
+
+    def flat(self) -> "_Layout":
+        """Return the layout behind a Flatten."""
+        layout = copy.copy(self)
+        layout.axes = set()
+        return layout
+
+
+def _follow(value: str, units: Places, layout: _Layout, read: Flags) -> None:
+    """Mark the units that are read, where `units` says which lie in a value, in order.
+
+    A unit that was multiplied by zero on the way is -1 there.
+    """
+    uses = layout.uses
+    if value in uses.outputs:
+        _mark(units, read)
+    for reader in uses.consumers.get(value, []):
+        if read.all():
+            return
+        if reader.domain not in STANDARD_DOMAINS:
+            results = None
+        elif reader.op_type in _LAYERS:
+            _mark(_of_layer(reader, value, units, uses), read)
+            continue
+        else:
+            results = _of_step(reader, value, units, layout)
+        if results is None:
+            _mark(units, read)
+            continue
+        behind = layout.flat() if reader.op_type == "Flatten" else layout
+        for name, left in zip(reader.output, results, strict=False):
+            _follow(name, left, behind, read)
+
+
+def _mark(units: Places, read: Flags) -> None:
+    read[units[units >= 0]] = True
+
+
+def _of_layer(reader: onnx.NodeProto, value: str, units: Places, uses: Uses) -> Places:
+    """Return those units that a layer multiplies by anything but zero."""
+    theirs = _weights(reader, uses) if reader.input[0] == value else None
+    grouped = attribute(reader, "group", 1) != 1
+    if theirs is None or grouped or not len(units) or theirs.shape[1] % len(units):
+        return units
     # Behind a Flatten each unit has as many columns as its map has places.
-    read = np.moveaxis(theirs, 1, 0).reshape(units, -1)
-    return np.asarray((read == 0).all(axis=1))
+    weights = np.moveaxis(theirs, 1, 0).reshape(len(units), -1)
+    kept: Places = units[(weights != 0).any(axis=1)]
+    return kept
+
+
+def _of_step(
+    node: onnx.NodeProto, value: str, units: Places, layout: _Layout
+) -> list[Places] | None:
+    """Return which units are left in each output of a node between layers; None: all are read."""
+    constants = [layout.uses.constants.get(name) for name in node.input if name != value]
+    if len(constants) != max(len(node.input) - 1, 0) or not node.output:
+        return None
+    if node.op_type in ("Slice", "Gather") and layout.axes:
+        return _cut(node, units, layout)
+    if node.op_type not in _BETWEEN or any(
+        held is None for held, name in zip(constants, _others(node, value), strict=True) if name
+    ):
+        return None
+    if node.op_type == "Mul" and layout.axes:
+        return [np.where(_zeros(constants[0], len(units), layout.trailing), -1, units)]
+    if node.op_type == "BatchNormalization" and layout.axes:
+        return [np.where(_zeros(constants[0], len(units), 0), -1, units)]
+    return [units]
+
+
+def _others(node: onnx.NodeProto, value: str) -> list[str]:
+    return [name for name in node.input if name != value]
+
+
+def _zeros(factor: onnx.TensorProto | None, units: int, trailing: int) -> Flags:
+    """Return which units a factor makes zero, (units,)."""
+    numbers = None if factor is None else views.numbers(factor)
+    shape = [] if factor is None else [*factor.dims]
+    if trailing and shape[-trailing:] != [1] * trailing:
+        return np.zeros(units, np.bool_)
+    if numbers is None or numbers.size != units or math.prod(shape) != units:
+        return np.zeros(units, np.bool_)
+    return np.asarray(numbers == 0)
+
+
+def _cut(node: onnx.NodeProto, units: Places, layout: _Layout) -> list[Places] | None:
+    """Return which units a Slice or a Gather with constant places leaves."""
+    inputs = [layout.uses.constants.get(name) for name in node.input[1:]]
+    lists = [None if each is None else views.numbers(each) for each in inputs]
+    if any(each is None for each in lists):
+        return None
+    known = [each for each in lists if each is not None]
+    if node.op_type == "Gather":
+        whole = int(attribute(node, "axis", 0)) in layout.axes and len(known) == 1
+        return [units[known[0].astype(np.int64)]] if whole and _fits(known[0], units) else None
+    old = [attribute(node, name) for name in ("starts", "ends", "axes")]
+    starts, ends, axes = (
+        known[:3] if len(known) >= _BOUNDS else [np.asarray(e or [], np.int64) for e in old]
+    )
+    if not len(starts) == len(ends) == len(axes) == 1 or len(known) > _BOUNDS:
+        return None
+    if int(axes[0]) not in layout.axes:
+        return [units]
+    return [units[int(starts[0]) : int(ends[0])]]
+
+
+_BOUNDS = 3  # starts, ends and axes; a Slice with steps is passed over
+
+
+def _fits(index: Array, units: Places) -> bool:
+    return bool(index.size and index.min() >= -len(units) and index.max() < len(units))

@@ -27,7 +27,7 @@ _MOST = 1 << 24
 """Numbers of a tensor that are turned into streams, so that memory stays bounded."""
 _LEAST = 32
 """Numbers below which nothing worth a name can be hidden."""
-_SHARES = (*range(1, 8), *range(9, 16))  # low bits of a number, beside whole bytes
+_SHARES = range(1, 16)  # low bits of a number
 
 
 def size(tensor: onnx.TensorProto) -> int:
@@ -117,6 +117,8 @@ def _one_in_each(array: Array) -> Iterator[bytes]:
         if whole and codes.min() > -128.5 and codes.max() < 255.5:  # noqa: PLR2004 - a byte
             every = np.rint(np.nan_to_num(array.astype(np.float64)) / step)
             yield every.astype(np.int64).astype(np.uint8).tobytes()
+            if every.min() < 0:  # bytes that were moved to lie around zero, of which one is a zero
+                yield (every - every.min()).astype(np.int64).astype(np.uint8).tobytes()
 
 
 def _step(numbers: npt.NDArray[np.float64]) -> float:
@@ -138,13 +140,30 @@ def _low(array: Array) -> Iterator[tuple[str, bytes]]:
         yield f"the low {count} bytes of each number", low.tobytes()
         if count > 1:
             yield f"the low {count} bytes of each number", low[:, ::-1].tobytes()
-    # From the lowest bit to the highest; of whole bytes the views above tell.
+    # In each order of bits within a number and within a byte; of whole bytes the views above tell.
     every = np.unpackbits(np.ascontiguousarray(rows[:, :2]), axis=1, bitorder="little")
     for bits in _SHARES:
         if bits < 8 * width:
             named = f"the low {bits} bits of each number"
-            yield named, _packed_bits(every[:, bits - 1 :: -1], "big")
-            yield named, _packed_bits(every[:, :bits], "little")
+            yield from ((named, stream) for stream in _in_each_order(every[:, :bits]))
+    for step in _STEPS:
+        for bits in _STRIDED:
+            if bits < 8 * width:
+                named = f"the low {bits} bits of every {step} numbers"
+                sparse = every[: step * _FIRST : step, :bits]
+                yield from ((named, stream) for stream in _in_each_order(sparse))
+
+
+_STEPS = (2, 3, 4)
+_STRIDED = (1, 2, 4, 8)
+_FIRST = 2048  # numbers of each such stream
+
+
+def _in_each_order(rows: npt.NDArray[np.uint8]) -> Iterator[bytes]:
+    turned = rows[:, ::-1]
+    for numbers in (turned,) if rows.shape[1] == 1 else (turned, rows):
+        yield _packed_bits(numbers, "big")
+        yield _packed_bits(numbers, "little")
 
 
 def _packed_bits(rows: npt.NDArray[np.uint8], order: Literal["big", "little"]) -> bytes:
