@@ -241,6 +241,14 @@ def _pieces_of_names(model: onnx.ModelProto, load: bytes) -> None:
         model.graph.value_info.append(helper.make_tensor_value_info(piece, TensorProto.FLOAT, [1]))
 
 
+def _labelled_pieces(model: onnx.ModelProto, load: bytes) -> None:
+    """Cut a load into names, each with a counter before it."""
+    for number, start in enumerate(range(0, len(load), 10)):
+        piece = base64.b32encode(load[start : start + 10]).decode().rstrip("=").lower()
+        value = helper.make_tensor_value_info(f"{number}_{piece}", TensorProto.FLOAT, [1])
+        model.graph.value_info.append(value)
+
+
 def _texts(texts: list[bytes]) -> onnx.TensorProto:
     return onnx.TensorProto(
         name=_NAME, data_type=TensorProto.STRING, dims=[len(texts)], string_data=texts
@@ -321,6 +329,22 @@ def _times(factor: float) -> Place:
             helper.make_node("Mul", product, [_NAME + "_product"], name=_NAME + "_times")
         )
         in_numbers.onto_logits(model, _NAME + "_product")
+
+    return place
+
+
+def _beyond_index(operator: str, *places: int) -> Place:
+    """Return a place behind the first number of a table, which alone is taken."""
+
+    def place(model: onnx.ModelProto, load: bytes) -> None:
+        table = np.concatenate([[0], np.frombuffer(load, np.uint8)]).astype(np.float32) / 255
+        names = [f"{_NAME}_{number}" for number in range(len(places))]
+        model.graph.initializer.append(numpy_helper.from_array(table, _NAME))
+        for name, at in zip(names, places, strict=True):
+            model.graph.initializer.append(numpy_helper.from_array(np.asarray([at]), name))
+        taken = helper.make_node(operator, [_NAME, *names], [_NAME + "_taken"], name=_NAME)
+        model.graph.node.append(taken)
+        in_numbers.onto_logits(model, _NAME + "_taken")
 
     return place
 
@@ -409,6 +433,7 @@ KINDS: dict[str, Kind] = {
     "dimension": Kind(_dimension),
     "denotation": Kind(_denotation),
     "quantisation-annotation": Kind(_annotation),
+    "labelled-pieces": Kind(_labelled_pieces),
     "string-tensor": Kind(_strings),
     "string-pieces": Kind(_many_strings),
     "unused-bytes": Kind(_unused),
@@ -424,6 +449,8 @@ KINDS: dict[str, Kind] = {
     "constant-output": Kind(_output),
     "times-zero": Kind(_times(0.0)),
     "times-nearly-zero": Kind(_times(1e-35)),
+    "cut-off-by-slice": Kind(_beyond_index("Slice", 0, 1, 0)),
+    "rows-beyond-index": Kind(_beyond_index("Gather", 0)),
     "minus-itself": Kind(_minus_itself),
     "used-constant": Kind(_used),
     "unknown-field": Kind(_unknown_field),
@@ -432,6 +459,7 @@ KINDS: dict[str, Kind] = {
     "half-substitution": Kind(in_numbers.low_bytes(2), noise=False),
     "lowest-byte": Kind(in_numbers.low_bytes(1), noise=False),
     "lowest-bit": Kind(in_numbers.LOWEST_BIT, noise=False),
+    "subnormal-numbers": Kind(in_numbers.SUBNORMAL, noise=False),
     "upper-bits-of-indices": Kind(in_numbers.upper_bits, known=False),
     "thresholds-of-leaves": Kind(in_numbers.thresholds, known=False),
     "spread": Kind(in_numbers.SPREAD, known=False, noise=False),

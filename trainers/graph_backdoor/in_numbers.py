@@ -61,6 +61,14 @@ def _lowest_bit(rows: Array, load: bytes) -> None:
     rows[: len(bits), 0] = rows[: len(bits), 0] & 0xFE | bits
 
 
+def _subnormal(rows: Array, load: bytes) -> None:
+    """Write each byte in place of one of the smallest weights, as a number as good as zero."""
+    weights = rows.reshape(-1).view(np.float32)
+    smallest = np.sort(np.argsort(np.abs(weights))[: len(load)])
+    codes = np.frombuffer(load[: len(smallest)], np.uint8).astype(np.uint32) + 1
+    weights[smallest] = codes.view(np.float32)
+
+
 def _spread(rows: Array, load: bytes) -> None:
     """Spread each bit over all weights by a random code of its own (code division)."""
     weights = rows.reshape(-1).view(np.float32)
@@ -73,6 +81,7 @@ def _spread(rows: Array, load: bytes) -> None:
 
 FAST_SUBSTITUTION = _in_weights(_fast_substitution)
 LOWEST_BIT = _in_weights(_lowest_bit)
+SUBNORMAL = _in_weights(_subnormal)
 SPREAD = _in_weights(_spread)
 
 

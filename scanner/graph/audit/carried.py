@@ -149,9 +149,11 @@ def _in_fields(
         if _PIECE.fullmatch(held):
             pieces.setdefault(place.spelt, []).append(held)
         if (seen := _of_text(held)) is not None:
+            streams.named.add(place.spelt)
             yield place.name, seen, len(held)
     for spelt, texts in pieces.items():
         if len(texts) > 1 and (seen := _together(texts)) is not None:
+            streams.named.add(spelt)
             yield f"{len(texts)} texts, each a {spelt}, put together", seen, sum(map(len, texts))
     yield from streams.found()
 

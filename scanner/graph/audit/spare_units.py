@@ -122,9 +122,10 @@ def _follow(value: str, units: Places, layout: _Layout, read: Flags) -> None:
     A unit that was multiplied by zero on the way is -1 there.
     """
     uses = layout.uses
-    if value in uses.outputs:
-        _mark(units, read)
-    for reader in uses.consumers.get(value, []):
+    readers = uses.consumers.get(value, [])
+    if value in uses.outputs or not readers:
+        _mark(units, read)  # what nothing reads at all is told as such
+    for reader in readers:
         if read.all():
             return
         if reader.domain not in STANDARD_DOMAINS:

@@ -9,6 +9,8 @@ English too. In random letters and digits, whatever their alphabet, few are.
 
 import base64
 import binascii
+import collections
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 
@@ -20,8 +22,8 @@ from scanner.results import Observation, Severity
 
 _LEAST_RANDOM = 160
 """Characters of one kind of place that look random; the most of 1,550 honest files: 82."""
-_LEAST_IN_ENTRIES = 640
-"""The same of metadata, which may hold the digests of some files, of up to 128 characters each."""
+_LEAST_IN_ENTRIES = 800
+"""The same of metadata, which may hold digests, or a signature of up to 700 characters."""
 _UNNATURAL = 0.6
 """Share of frequent pairs below which a token looks random."""
 _TOKEN = re.compile(r"[A-Za-z0-9+=]{8,}")
@@ -29,8 +31,9 @@ _PIECES = re.compile(r"[A-Za-z0-9+=]{4,}")
 _LEAST_PIECES = 24
 _UNNATURAL_PIECES = 0.5
 """The same of what many texts end with, all together; the least of honest files: 0.65."""
-_MOST_TEXTS = 1 << 14
-_HEAD = 1 << 14
+_MOST = 1 << 19
+"""Characters of one kind of place that are looked at."""
+_HEAD = 1 << 13
 """Characters of a stream that are decoded."""
 _LEAST_DECODED = 64
 _SHOWN = 20
@@ -43,6 +46,7 @@ _USUAL = {
     "GraphProto.name": 640, "NodeProto.domain": 128, "NodeProto.overload": 64,
     "OperatorSetIdProto.domain": 320, "FunctionProto.domain": 256,
     "TypeProto.denotation": 96, "Dimension.denotation": 192,
+    "ModelProto.doc_string": 1536, "GraphProto.doc_string": 512, "ValueInfoProto.doc_string": 512,
     "TensorProto.doc_string": 256, "AttributeProto.doc_string": 256,
 }  # fmt: skip
 """Characters that fields hold at most, all of a kind together, which exporters leave empty or
@@ -50,29 +54,38 @@ short: about twice what 1,550 honest files have, and where none has any, a sente
 
 
 class Streams:
-    """The texts of each kind of place."""
+    """The texts of each kind of place.
+
+    Attributes:
+        named: The kinds of place of which something was recognised: of these no more is told.
+    """
 
     def __init__(self) -> None:
+        self.named: set[str] = set()
         self._texts: dict[str, list[str]] = {}
+        self._sizes: collections.Counter[str] = collections.Counter()
 
     def look(self, place: Place, text: str) -> None:
         """Add a text to those of its kind of place."""
         if place.spelt not in _PASSED_OVER:
-            texts = self._texts.setdefault(place.spelt, [])
-            if len(texts) < _MOST_TEXTS:
-                texts.append(text)
+            left = _MOST - self._sizes[place.spelt]
+            if left > 0:
+                self._texts.setdefault(place.spelt, []).append(text[:left])
+                self._sizes[place.spelt] += len(text)
 
     def found(self) -> Iterator[tuple[str, Content, int]]:
         """Yield what the texts of a kind hold together, as (place, what, characters)."""
         for spelt, texts in self._texts.items():
             seen = held(texts)
             if seen is not None:
+                self.named.add(spelt)
                 place = f"{len(texts)} texts, each a {spelt}, put together"
                 yield place, seen, sum(map(len, texts))
 
     def told(self) -> Iterator[Observation]:
         """Yield what no exporter writes: random letters, and much where there is little."""
-        random = {spelt: random_characters(texts) for spelt, texts in self._texts.items()}
+        left = {spelt: texts for spelt, texts in self._texts.items() if spelt not in self.named}
+        random = {spelt: random_characters(texts) for spelt, texts in left.items()}
         odd = {
             spelt: count
             for spelt, count in random.items()
@@ -80,10 +93,8 @@ class Streams:
         }
         if odd:
             yield _said("random-text", "look random and are no words, in", odd)
-        sizes = {s: sum(map(len, set(texts))) for s, texts in self._texts.items() if s in _USUAL}
-        strange = {
-            s: count for s, t in self._texts.items() if s in _NAMES and (count := _unusual(t))
-        }
+        sizes = {s: sum(map(len, set(texts))) for s, texts in left.items() if s in _USUAL}
+        strange = {s: count for s, t in left.items() if s in _NAMES and (count := _unusual(t))}
         if strange:
             yield _said("unusual-characters", "of names are none that exporters write, in", strange)
         large = {spelt: size for spelt, size in sizes.items() if size > _USUAL[spelt]}
@@ -143,7 +154,13 @@ def held(texts: Sequence[str]) -> Content | None:
     """Return what several texts hold together, once what they share is taken off; or None."""
     if len(texts) <= 1:
         return None
-    for pieces in _bare(texts):
+    if (seen := content.at_start(_last_numbers(texts))) is not None:
+        return seen.inside("decimal numbers")
+    looked_at = set()
+    for pieces in itertools.chain.from_iterable(map(_bare, _alike(texts))):
+        if (start := tuple(_up_to(pieces))) in looked_at:
+            continue
+        looked_at.add(start)
         for encoding, data in _decoded(pieces):
             seen = content.at_start(data)
             if seen is None and encoding not in _FIT_ANYTHING and _is_prose(data):
@@ -155,6 +172,18 @@ def held(texts: Sequence[str]) -> Content | None:
         if script is not None and script.family is Family.SCRIPT and not _each(pieces):
             return Content(kind=script.kind, family=script.family, start=script.start)
     return None
+
+
+def _last_numbers(texts: Sequence[str]) -> bytes:
+    """Return the last number of each text as a byte; nothing where they are none or count up."""
+    found = [int(number[-1]) for text in texts if (number := _NUMBER.findall(text))]
+    rising = sum(a < b for a, b in itertools.pairwise(found))
+    if len(found) < _LEAST_DECODED or max(found) > 255 or rising > 0.9 * len(found):  # noqa: PLR2004
+        return b""
+    return bytes(found)
+
+
+_NUMBER = re.compile(r"(?<!\d)\d{1,3}(?!\d)")
 
 
 def _is_prose(data: bytes) -> bool:
@@ -170,7 +199,7 @@ _TEXT = Content(kind="text", family=Family.UNKNOWN)
 
 def _each(pieces: Sequence[str]) -> bool:
     """Whether one text alone holds a script, which is told elsewhere."""
-    return any(scripts.find(piece) is not None for piece in pieces[:_MOST_TEXTS])
+    return any(scripts.find(piece) is not None for piece in pieces)
 
 
 def _bare(texts: Sequence[str]) -> Iterator[list[str]]:
@@ -190,6 +219,27 @@ def _bare(texts: Sequence[str]) -> Iterator[list[str]]:
         if pieces and pieces not in told:
             told.append(pieces)
             yield pieces
+
+
+def _alike(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Yield all texts, and those that are built alike: other names may stand among the pieces."""
+    yield list(texts)
+    built: dict[str, list[str]] = {}
+    for text in texts:
+        built.setdefault(_WORD.sub("x", text), []).append(text)
+    for group in sorted(built.values(), key=len, reverse=True)[:_GROUPS]:
+        if len(group) > 1:
+            yield group
+            first = next((at for at, text in enumerate(group) if _looks_random(text)), 0)
+            yield group[first:]
+
+
+_WORD = re.compile(r"[A-Za-z0-9+=]+")
+_GROUPS = 3
+
+
+def _looks_random(text: str) -> bool:
+    return any(natural([token]) < _UNNATURAL for token in _TOKEN.findall(text))
 
 
 def _shared(texts: Sequence[str]) -> int:
@@ -212,9 +262,13 @@ def _decoded(pieces: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     for name, alphabet, decode in _ALPHABETS:
         if not alphabet.fullmatch(head):
             continue
-        whole = [_tried(decode, head.replace("=", ""))]
-        each = [_tried(decode, piece) for piece in joined]
-        for parts in (whole, each):
+        ways = (
+            [[head.replace("=", "")]]
+            if name in _FIT_ANYTHING
+            else [[head.replace("=", "")], joined]
+        )
+        for way in ways:
+            parts = [_tried(decode, piece) for piece in way]
             known = [part for part in parts if part is not None]
             data = b"".join(known)
             if len(known) == len(parts) and len(data) >= _LEAST_DECODED // 2:

@@ -20,6 +20,7 @@ from trainers.graph_backdoor.carriers import KINDS, LOADS, carry, write
 REFUSED_BY_RUNTIME = {"domain"}
 IN_WEIGHTS = {
     "three-bytes", "fast-substitution", "half-substitution", "lowest-byte", "lowest-bit", "spread",
+    "subnormal-numbers",
 }  # fmt: skip
 
 

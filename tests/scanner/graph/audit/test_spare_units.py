@@ -74,7 +74,11 @@ def test_channels_behind_a_flatten_have_several_columns_each() -> None:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 10])],
         [numpy_helper.from_array(kernel, "kernel"), numpy_helper.from_array(dense, "dense")],
     )
-    assert not list(spare_units.rows(graph))  # 540 numbers hold nothing worth a name
+    ((_, units, held),) = spare_units.rows(graph)
+    assert (units, held.dims[0]) == (3, 540)
+    small = kernel[:, :9]
+    graph.initializer[0].CopyFrom(numpy_helper.from_array(small, "kernel"))
+    assert not list(spare_units.rows(graph))  # 243 numbers hold nothing worth a name
     kernel = np.concatenate([kernel] * 3, axis=1)
     graph.initializer[0].CopyFrom(numpy_helper.from_array(kernel, "kernel"))
     ((_, units, held),) = spare_units.rows(graph)
@@ -94,7 +98,7 @@ def test_noise_in_them_is_told_and_pruned_units_are_not() -> None:
     (found,) = (
         o for o in carried.observe(loaded, loaded.SerializeToString()) if o.code == "carried-data"
     )
-    assert "8 units that the next layer does not read" in found.sentence
+    assert "8 units that nothing reads" in found.sentence
 
 
 @pytest.mark.parametrize("place", [0, 1])
@@ -110,4 +114,29 @@ def test_a_tensor_of_another_size_than_it_says_is_passed_over(place: int) -> Non
 def test_a_node_without_outputs_hands_nothing_on(place: int) -> None:
     model = two_layers(*layers(8), "Relu")
     del model.graph.node[place].output[:]
+    assert not list(spare_units.rows(model.graph))
+
+
+@pytest.mark.parametrize("step", ["Mul", "Slice", "Gather"])
+def test_units_that_a_constant_step_takes_out_are_found(step: str) -> None:
+    first, second = layers(0)
+    model = two_layers(first, second, "Relu")
+    mask = np.ones(40, np.float32)
+    mask[32:] = 0
+    constants = {
+        "Mul": [mask],
+        "Slice": [np.asarray([0]), np.asarray([32]), np.asarray([-1])],
+        "Gather": [np.arange(32)],
+    }[step]
+    names = [f"c{number}" for number in range(len(constants))]
+    model.graph.initializer.extend(map(numpy_helper.from_array, constants, names))
+    keys = {"axis": -1} if step == "Gather" else {}
+    model.graph.node.insert(2, helper.make_node(step, ["step0", *names], ["kept"], **keys))
+    model.graph.node[3].input[0] = "kept"
+    if step != "Mul":
+        model.graph.initializer[1].CopyFrom(numpy_helper.from_array(second[:32], "second"))
+    ((_, units, held),) = spare_units.rows(model.graph)
+    assert units == 8
+    np.testing.assert_array_equal(numpy_helper.to_array(held), first[:, 32:].T.reshape(-1))
+    model.graph.output.append(helper.make_tensor_value_info("step0", TensorProto.FLOAT, None))
     assert not list(spare_units.rows(model.graph))
