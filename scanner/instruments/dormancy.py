@@ -28,18 +28,18 @@ from scanner.graph.core.draft import Proto
 from scanner.graph.dormancy import odd_channels
 from scanner.graph.dormancy.side_paths import MOST_SHARED, WHOLE, Joint, Paths
 from scanner.graph.layers.logits import find_logits
-from scanner.graph.logic.unfold import unfold
 from scanner.instruments import (
+    confirming,
+    effects,
     forced_channels,
     forcing,
     heard,
-    kept,
     matched_filters,
     probes,
     waking,
 )
 from scanner.instruments.detector import Subject
-from scanner.results import Input, Observation, Severity
+from scanner.results import Observation, Severity
 from scanner.values import frozen
 
 Array = npt.NDArray[Any]
@@ -56,16 +56,12 @@ _MOST_SWITCHES = 8
 """Values of one path that are forced."""
 _MOST_LAYERS = 4
 """Layers whose lone channels are forced."""
-_ASKED, _FEWER = 24, 10
-"""Ordinary images that a forced value is shown with, and how many of them if they are large."""
 _PLAIN_CONTRAST, _LARGER = 0.1, 1.5
 """Times the width of the input range: how wide that of a corrected image is."""
 _MEMBER = 0.25
 """From this part of the weights of what it meets on, a side path is a network of its own."""
-_PLAIN = 9
-"""Plain images that are tried, from the lowest value to the highest."""
-_SECONDS, _TO_WAKE, _TO_MATCH = 20.0, 5.0, 15.0
-"""Of wall-clock time for the search, for an input that wakes one sleeping path, and for filters."""
+_SECONDS, _TO_MATCH = 20.0, 15.0
+"""Of wall-clock time for the search, and for filters."""
 
 
 @frozen
@@ -117,7 +113,7 @@ class _Sleeping:
     proven: bool
     moved: float
     shown: tuple[int, ...]
-    effect: forcing.Effect
+    effect: effects.Effect
     model: forcing.Forced
     images: Sequence[Array]
     before: Sequence[Array]
@@ -151,11 +147,11 @@ def search(subject: Subject) -> Found:
         rig = _rig(subject, flat, shape, answer, paths)
         parameters |= {"images": len(rig.images), "input_range": list(rig.span)}
         found.extend(_side_paths(joints, paths, rig))
-        found.extend(_replaced_channels(odd, paths, rig))
+        found.extend(forced_channels.observe(odd, paths, rig))
         for label, watched in labels.items():
             named = forcing.Rig(subject, flat, shape, label)
             named.until = rig.until
-            if forcing.names_class(named.answers(1)[0], named.batch):
+            if effects.names_class(named.answers(1)[0], named.batch):
                 found.extend(_side_paths(watched, Paths(flat, label), named))
         rig.until = time.monotonic() + _TO_MATCH
         found.extend(matched_filters.observe(rig, paths))
@@ -194,7 +190,7 @@ def _rig(
     """
     rig = forcing.Rig(subject, flat, shape, answer)
     rig.until = time.monotonic() + _SECONDS
-    if not (_may_name_class(paths, answer) and forcing.names_class(rig.answers(1)[0], rig.batch)):
+    if not (_may_name_class(paths, answer) and effects.names_class(rig.answers(1)[0], rig.batch)):
         raise NoLogitsError(
             f"{answer!r} holds no class scores, so nothing tells whether they were forced",
             remedy="name the logits with the setting `logits`",
@@ -244,61 +240,7 @@ def _side_paths(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> Iter
             found.append(path)
             yield _confirmed(path, sleeping, paths, rig)
     told = {name for path in found for name in path.trail}
-    yield from _speaking([joint for joint in joints if joint.side not in told], paths, rig)
-
-
-def _speaking(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> Iterator[Observation]:
-    """Yield the narrow side paths that are heard, but for one class only."""
-    # One of several numbers is heard as a member of an ensemble or a score of its own is, a factor
-    # in everything.
-    joints = [joint for joint in joints if joint.single]
-    for side in list(dict.fromkeys(joint.side for joint in joints))[-_MOST_HEARD:]:
-        rig.check()
-        found = heard.heard_for_one_class(rig, side)
-        if found is None:
-            continue
-        ends = [joint for joint in joints if joint.side == side]
-        path = _Path(tuple(ends), paths.trail(side), {})
-        yield _heard(path, found, paths, rig)
-        return
-
-
-def _heard(path: _Path, found: heard.Heard, paths: Paths, rig: forcing.Rig) -> Observation:
-    """Return the observation of a side path that is heard for one class only."""
-    (side,), effect = path.sides, found.effect
-    said = "Held at one end of what it is on ordinary images, it leaves their classes alone"
-    if found.places:
-        said = (
-            f"Held at one end of what it is on {found.asked} ordinary images, it takes "
-            f"{_outcome(effect)} from {len(found.places)} of them"
-        )
-    observation = Observation(
-        code="sleeping-path",
-        severity=Severity.SUSPICIOUS,
-        sentence=f"{side!r} bypasses the trained weights and reaches "
-        f"{path.joints[0].operator} {path.joints[0].node!r}. {said}; held at the other end, it "
-        f"makes the model answer {_outcome(effect)} to {effect.share:.0%} of them",
-        nodes=paths.labels([*path.trail, *(joint.output for joint in path.joints)]),
-        details={
-            "value": side,
-            "moved": len(found.places) / found.asked,
-            "joints": [dataclasses.asdict(joint) for joint in path.joints],
-            "typical": _shown(found.shut),
-            "forced": _shown(found.open),
-            "class": effect.class_id,
-            "changed": effect.changed,
-        },
-    )
-    sleeper = waking.Sleeper(
-        value=side,
-        trail=path.trail,
-        held=found.open,
-        channels=None,
-        shown=found.places,
-        doubt="",
-        asleep=lambda image: found.model.answer(image, found.shut),
-    )
-    return _woken(observation, sleeper, paths, rig)
+    yield from heard.observe([joint for joint in joints if joint.side not in told], paths, rig)
 
 
 def _dormant(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> list[_Path]:
@@ -344,7 +286,7 @@ def _forced(path: _Path, paths: Paths, rig: forcing.Rig) -> _Sleeping | None:
         images, before = _shown_to(habit, model, rig)
         # What hardly moves may still be heard: then it does not sleep.
         held_still = [model.answer(image, habit.typical) for image in images]
-        if forcing.noticed(before, held_still) > forcing.MOST_NOTICED:
+        if effects.noticed(before, held_still) > effects.MOST_NOTICED:
             continue
         ends, proven = reach.get(switch), switch not in estimated and switch in reach
         for held in forcing.extremes(habit.typical, ends, proven=proven):
@@ -352,7 +294,7 @@ def _forced(path: _Path, paths: Paths, rig: forcing.Rig) -> _Sleeping | None:
                 after = [model.answer(image, held) for image in images]
             except UnsupportedModelError:
                 continue  # no such value can be, such as an index past the end
-            effect = forcing.effect(before, after)
+            effect = effects.effect(before, after)
             if effect.decisive:
                 shown = tuple(map(int, np.flatnonzero(~habit.usual)))
                 return _Sleeping(
@@ -377,14 +319,14 @@ def _shown_to(
 
     A class that all noise has anyway cannot be seen to be forced.
     """
-    usual = np.flatnonzero(habit.usual)[: _asked(rig)]
+    usual = np.flatnonzero(habit.usual)[: confirming.asked(rig)]
     images = [rig.images[place] for place in usual]
     before = [rig.answers(int(place) + 1)[place] for place in usual]
     others = [(image, rig.answer_to(image)) for image in rig.of_other_classes()]
     left = [
         (image, answer)
         for image, answer in others
-        if not forcing.differ_in_class(answer, model.answer(image, habit.typical))
+        if not effects.differ_in_class(answer, model.answer(image, habit.typical))
     ]
     if not left:
         return images, before
@@ -412,10 +354,6 @@ def _narrow(paths: Paths) -> float:
     return max(paths.room(name) for name in paths.inputs) / _NARROW
 
 
-def _asked(rig: forcing.Rig) -> int:
-    return _FEWER if forcing.is_large(rig.images.shape[1:]) else _ASKED
-
-
 def _switches(path: _Path, paths: Paths, habits: Mapping[str, forcing.Habit]) -> list[str]:
     """Return the sleeping values that a whole path hangs on: single numbers, the last ones first.
 
@@ -440,23 +378,19 @@ def _observation(path: _Path, paths: Paths, sleeping: _Sleeping) -> Observation:
         severity=Severity.SUSPICIOUS,
         sentence=f"{sleeping.value!r} bypasses the trained weights and reaches {joints}. Holding "
         f"it constant goes unnoticed on {1 - sleeping.moved:.0%} of the images shown; set to "
-        f"{limit}, it makes the model answer {_outcome(sleeping.effect)} to "
+        f"{limit}, it makes the model answer {sleeping.effect.outcome} to "
         f"{sleeping.effect.share:.0%} of them",
         nodes=paths.labels([*path.trail, *(joint.output for joint in path.joints)]),
         details={
             "value": sleeping.value,
             "moved": sleeping.moved,
             "joints": [dataclasses.asdict(joint) for joint in path.joints],
-            "typical": _shown(sleeping.typical),
-            "forced": _shown(sleeping.held),
+            "typical": confirming.as_data(sleeping.typical),
+            "forced": confirming.as_data(sleeping.held),
             "class": sleeping.effect.class_id,
             "changed": sleeping.effect.changed,
         },
     )
-
-
-def _outcome(effect: forcing.Effect) -> str:
-    return "another class" if effect.class_id is None else f"class {effect.class_id}"
 
 
 def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig) -> Observation:
@@ -476,15 +410,15 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
     early = all(paths.mass(joint.carrier) == 0 for joint in path.joints)
     if early:
         if several:
-            return _doubted(observation, "it corrects the image place by place")
+            return confirming.doubted(observation, "it corrects the image place by place")
         if _corrects(path, sleeping, paths, rig):
-            return _doubted(
+            return confirming.doubted(
                 observation, "it does no more than brighten, darken or invert the image"
             )
         doubt = "it changes the image itself, before any weights"
     elif several:
         doubt = "its numbers may never take these values together"
-    elif not sleeping.proven and sleeping.moved > forcing.MOST_NOTICED:
+    elif not sleeping.proven and sleeping.moved > effects.MOST_NOTICED:
         doubt = "images of one colour move it"
     elif min(joint.shared for joint in path.joints) > MOST_SHARED:
         doubt = "it reads what the network has computed"
@@ -492,7 +426,7 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
     def decides(image: Array) -> bool:
         state = rig.read(session, image)[0]
         after = [sleeping.model.answer(other, state) for other in sleeping.images]
-        found = forcing.effect(sleeping.before, after)
+        found = effects.effect(sleeping.before, after)
         return found.decisive and found.class_id == sleeping.effect.class_id
 
     sleeper = waking.Sleeper(
@@ -510,9 +444,9 @@ def _confirmed(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig)
         # moved by, as in recentring, moves others too.
         decides=None if sleeping.proven and not early else decides,
         gives_own_class=sleeping.effect.class_id is not None
-        and forcing.has_say(sleeping.before, sleeping.effect.class_id),
+        and effects.has_say(sleeping.before, sleeping.effect.class_id),
     )
-    return _woken(observation, sleeper, paths, rig)
+    return confirming.confirmed(observation, sleeper, paths, rig)
 
 
 def _corrects(path: _Path, sleeping: _Sleeping, paths: Paths, rig: forcing.Rig) -> bool:
@@ -538,156 +472,3 @@ def _is_member(path: _Path, value: str, paths: Paths) -> bool:
     """Whether a value comes of a network beside the one it meets, as a member of an ensemble."""
     carried = max(paths.mass(joint.carrier) for joint in path.joints)
     return carried > 0 and paths.mass(value) >= _MEMBER * carried
-
-
-def _woken(
-    observation: Observation,
-    sleeper: waking.Sleeper,
-    paths: Paths,
-    rig: forcing.Rig,
-    *,
-    honest: bool = True,
-) -> Observation:
-    """Return the observation with an input that wakes the value, where one is found.
-
-    Honest guards against empty pictures wake on those, and on no others.
-
-    Args:
-        observation: Of the value.
-        sleeper: The value.
-        paths: The graph.
-        rig: The model.
-        honest: Whether it may be such a guard at all.
-    """
-    ends, rig.until = rig.until, time.monotonic() + _TO_WAKE
-    guards, woken, shown, how = False, None, None, "none was found"
-    try:
-        guards = honest and _is_guard(sleeper, rig)
-        flow = unfold(rig.flat) if sleeper.channels is None else None
-        woken = waking.wake(rig, paths, sleeper, flow, textured=guards)
-        shown = None if woken is None else _pictured(woken, sleeper, rig)
-    except WorkerTimeoutError:
-        # Forcing has already shown what the path does: the end of the time takes no finding away.
-        how = "the time ran out"
-    finally:
-        rig.until = ends
-    if woken is not None and not woken.decides:
-        reason = "the images that were found to move it are answered by themselves"
-        return _doubted(observation, reason)
-    if woken is not None:
-        how, shown = woken.how, shown or kept.pictured(woken.image, rig.span)
-    outcome = {"woken": woken is not None, "how": how, "empty_images_wake_it": guards}
-    observation = dataclasses.replace(
-        observation, details={**observation.details, "confirmation": outcome}
-    )
-    if shown is not None:
-        return _with_input(observation, shown)
-    if guards:
-        reason = "only empty images were found to wake it, as if it guards against those"
-        return _doubted(observation, reason)
-    if sleeper.doubt:
-        return _doubted(observation, f"{sleeper.doubt}, and no image was found that wakes it")
-    return observation
-
-
-def _is_guard(sleeper: waking.Sleeper, rig: forcing.Rig) -> bool:
-    """Whether an empty image wakes it, or half of the plain ones: a bright one alone does not."""
-    plain = forcing.plain(rig.images.shape[1:], rig.span, _PLAIN)
-    images = [probes.rounded(image, rig.dtype) for image in plain]
-    reached = sleeper.reaches or (lambda _: False)
-    woken = [reached(image) or waking.wakes(rig, sleeper, image) for image in images]
-    return woken[0] or sum(woken) >= _PLAIN / 2
-
-
-def _doubted(observation: Observation, reason: str) -> Observation:
-    return dataclasses.replace(
-        observation,
-        severity=Severity.WARNING,
-        sentence=f"{observation.sentence}; but {reason}",
-    )
-
-
-def _pictured(woken: waking.Woken, sleeper: waking.Sleeper, rig: forcing.Rig) -> Input:
-    """Return an image that wakes a value with its classes, and what the same change does to others.
-
-    Raises:
-        WorkerTimeoutError: The time ran out.
-    """
-    image, original = woken.image, woken.original
-    after = rig.answer_to(image)
-    share = None
-    if original is not None:
-        others = rig.images[waking.STARTS :][: _asked(rig)]
-        alike = kept.changed_alike(others, original, image)
-        if alike is not None:
-            before, then = ([rig.answer_to(each) for each in part] for part in (others, alike))
-            share = kept.success(before, then, kept.class_in(after))
-    answered = kept.Answered(
-        after=after,
-        without=sleeper.asleep(image),
-        original=original,
-        before=None if original is None else rig.answer_to(original),
-        success=share,
-    )
-    return kept.pictured(image, rig.span, answered)
-
-
-def _with_input(observation: Observation, shown: Input) -> Observation:
-    return dataclasses.replace(
-        observation,
-        severity=Severity.CONFIRMED,
-        sentence=f"{observation.sentence}. Confirmed: an input wakes it, and the model answers "
-        "that input differently while it is held constant",
-        input=shown,
-    )
-
-
-def _replaced_channels(
-    odd: Sequence[odd_channels.Odd], paths: Paths, rig: forcing.Rig
-) -> Iterator[Observation]:
-    """Yield what comes of the lone channels that decide the answer, those of the last layer first.
-
-    Channels before them are links of one chain, so the first that decides speaks for all.
-    """
-    for layer in odd:
-        rig.check()
-        found = forced_channels.force(layer, rig, _asked(rig))
-        if found is None:
-            continue
-        effect, sleeper, forced = found.effect, found.sleeper, found.how
-        alike = [other for other in reversed(odd) if other.lone == layer.lone]
-        observation = Observation(
-            code="lone-channels" if layer.lone else "heavy-channels",
-            severity=Severity.SUSPICIOUS,
-            sentence=f"{_described(layer)}. {forced}, it makes the model answer "
-            f"{_outcome(effect)} to {effect.share:.0%} of the images shown",
-            nodes=tuple(dict.fromkeys(other.node for other in alike)),
-            details={
-                "value": layer.value,
-                "channels": list(layer.channels),
-                "figure": layer.figure,
-                "layers": [
-                    {"value": other.value, "channels": list(other.channels)} for other in alike
-                ],
-                "class": effect.class_id,
-                "changed": effect.changed,
-            },
-        )
-        yield _woken(observation, sleeper, paths, rig, honest=not layer.made)
-        return
-
-
-def _described(layer: odd_channels.Odd) -> str:
-    """Say what is odd about the channels of a layer."""
-    several = len(layer.channels) > 1
-    shown = ", ".join(map(str, layer.channels[:4])) + (" and others" if layer.channels[4:] else "")
-    named = f"Channel{'s' * several} {shown} of {layer.value!r}"
-    if layer.lone:
-        return f"{named} read{'s' * (not several)} {layer.figure:.1%} of what the others read"
-    return f"{named} can weigh {layer.figure:.0f} times as much as the others"
-
-
-def _shown(value: Array) -> list[Any]:
-    """Return the first numbers of a value as plain JSON data."""
-    numbers = value.reshape(-1)[:16].tolist()
-    return [n if not isinstance(n, float) or np.isfinite(n) else str(n) for n in numbers]

@@ -1,14 +1,16 @@
 """Channels of a value that are unlike their siblings, forced: what the model then answers."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from scanner.graph.dormancy import odd_channels
-from scanner.instruments import forcing, waking
+from scanner.graph.dormancy.side_paths import Paths
+from scanner.instruments import confirming, effects, forcing, waking
+from scanner.results import Observation, Severity
 
 Array = npt.NDArray[Any]
 
@@ -30,9 +32,58 @@ class Forced:
         how: What they were set to, in words.
     """
 
-    effect: forcing.Effect
+    effect: effects.Effect
     sleeper: waking.Sleeper
     how: str
+
+
+def observe(
+    odd: Sequence[odd_channels.Odd], paths: Paths, rig: forcing.Rig
+) -> Iterator[Observation]:
+    """Yield what comes of the lone channels that decide the answer, those of the last layer first.
+
+    Channels before them are links of one chain, so the first that decides speaks for all.
+
+    Raises:
+        UnsupportedModelError: The model fails on an image.
+        WorkerTimeoutError: The time ran out.
+    """
+    for layer in odd:
+        rig.check()
+        found = force(layer, rig, confirming.asked(rig))
+        if found is None:
+            continue
+        effect, sleeper, forced = found.effect, found.sleeper, found.how
+        alike = [other for other in reversed(odd) if other.lone == layer.lone]
+        observation = Observation(
+            code="lone-channels" if layer.lone else "heavy-channels",
+            severity=Severity.SUSPICIOUS,
+            sentence=f"{_described(layer)}. {forced}, it makes the model answer "
+            f"{effect.outcome} to {effect.share:.0%} of the images shown",
+            nodes=tuple(dict.fromkeys(other.node for other in alike)),
+            details={
+                "value": layer.value,
+                "channels": list(layer.channels),
+                "figure": layer.figure,
+                "layers": [
+                    {"value": other.value, "channels": list(other.channels)} for other in alike
+                ],
+                "class": effect.class_id,
+                "changed": effect.changed,
+            },
+        )
+        yield confirming.confirmed(observation, sleeper, paths, rig, honest=not layer.made)
+        return
+
+
+def _described(layer: odd_channels.Odd) -> str:
+    """Say what is odd about the channels of a layer."""
+    several = len(layer.channels) > 1
+    shown = ", ".join(map(str, layer.channels[:4])) + (" and others" if layer.channels[4:] else "")
+    named = f"Channel{'s' * several} {shown} of {layer.value!r}"
+    if layer.lone:
+        return f"{named} read{'s' * (not several)} {layer.figure:.1%} of what the others read"
+    return f"{named} can weigh {layer.figure:.0f} times as much as the others"
 
 
 def force(layer: odd_channels.Odd, rig: forcing.Rig, count: int) -> Forced | None:
@@ -99,7 +150,7 @@ class _Held:
         layer, shown = self._shown.layer, self._shown
         before, how = shown.rig.answers(len(shown.images)), _TO_A_LIMIT
         asleep = self._typical
-        if forcing.noticed(before, self._answers(asleep)) > forcing.MOST_NOTICED:
+        if effects.noticed(before, self._answers(asleep)) > effects.MOST_NOTICED:
             if not layer.made:
                 return None
             asleep, how = self._least, _FROM_ITS_LEAST
@@ -109,7 +160,7 @@ class _Held:
             most = max(float(np.abs(value).max()) for value in shown.values)
             ends = [*ends[::-1], (np.full_like(asleep, _BEYOND * most), _BEYOND_OTHERS)]
         for end, said in ends:
-            effect = forcing.effect(before, self._answers(end))
+            effect = effects.effect(before, self._answers(end))
             if effect.decisive:
                 return Forced(effect, self._sleeper(asleep, end), said)
         return None

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from scanner.graph.core import flatten
 from scanner.graph.core.structure import Uses
-from scanner.instruments import forcing, probes
+from scanner.instruments import effects, forcing, probes
 from scanner.instruments.agreement import is_made, row_distances
 from scanner.instruments.detector import Subject
 
@@ -182,7 +182,7 @@ class Trial:
     def _varied(self) -> bool:
         """Whether the images are of more than one class, as the model answers them."""
         answers = self._rig.answers(min(_ASKED, len(self._rig.images)))
-        classes = np.array([forcing.class_of(answer) for answer in answers])
+        classes = np.array([effects.class_of(answer) for answer in answers])
         return bool(np.mean(classes == classes[0]) < _ALIKE)
 
     def _answered_alike(self, forced: forcing.Forced, typical: Array) -> list[bool]:
@@ -190,7 +190,7 @@ class Trial:
         rig = self._rig
         before = rig.answers(len(rig.images))
         after = (forced.answer(image, typical) for image in rig.images)
-        return [not forcing.noticed([b], [a]) for b, a in zip(before, after, strict=True)]
+        return [not effects.noticed([b], [a]) for b, a in zip(before, after, strict=True)]
 
     def _decides_further(
         self, decision: str, forced: forcing.Forced, typical: Array

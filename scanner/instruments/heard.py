@@ -4,16 +4,22 @@ A gate that noise opens does not sleep on noise. It still speaks for one class: 
 shut, the images that it answered are of several classes; held where it is open, all are of one.
 """
 
+import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from scanner.instruments import forcing
+from scanner.graph.dormancy.side_paths import Joint, Paths
+from scanner.instruments import confirming, effects, forcing, waking
+from scanner.results import Observation, Severity
 from scanner.values import frozen
 
 Array = npt.NDArray[Any]
 
+_MOST = 8
+"""Values that move, of which it is tried whether the answer follows them."""
 _ASKED = 32
 _FEW = 3
 """Images that the value must have answered for."""
@@ -38,8 +44,27 @@ class Heard:
     open: Array
     places: tuple[int, ...]
     asked: int
-    effect: forcing.Effect
+    effect: effects.Effect
     model: forcing.Forced
+
+
+def observe(joints: Sequence[Joint], paths: Paths, rig: forcing.Rig) -> Iterator[Observation]:
+    """Yield the side paths of one number that are heard, but for one class only.
+
+    Raises:
+        UnsupportedModelError: The model fails on an image.
+        WorkerTimeoutError: The time ran out.
+    """
+    # One of several numbers is heard as a member of an ensemble or a score of its own is, a factor
+    # in everything.
+    joints = [joint for joint in joints if joint.single]
+    for side in list(dict.fromkeys(joint.side for joint in joints))[-_MOST:]:
+        rig.check()
+        found = heard_for_one_class(rig, side)
+        if found is None:
+            continue
+        yield _observation([j for j in joints if j.side == side], found, paths, rig)
+        return
 
 
 def heard_for_one_class(rig: forcing.Rig, value: str) -> Heard | None:
@@ -67,19 +92,19 @@ def heard_for_one_class(rig: forcing.Rig, value: str) -> Heard | None:
     ends = states[int(leading.argmin())], states[int(leading.argmax())]
     model = rig.forced(value, ends[0])
     answers = rig.answers(int(places[-1]) + 1)
-    before = [forcing.class_of(answers[place]) for place in places]
+    before = [effects.class_of(answers[place]) for place in places]
     middle = (float(leading.min()) + float(leading.max())) / 2
     for shut, opened, on in ((*ends, leading > middle), (*ends[::-1], leading < middle)):
         held = [model.answer(image, shut) for image in images]
-        moved = [i for i, answer in enumerate(held) if forcing.class_of(answer) != before[i]]
+        moved = [i for i, answer in enumerate(held) if effects.class_of(answer) != before[i]]
         spoken = [before[i] for i in (moved or np.flatnonzero(on))]
         if len(spoken) < _FEW or np.bincount(spoken).max() < _ALIKE * len(spoken):
             continue
         also = [model.answer(image, shut) for image in others]
         shown = [*images, *others] if len(others) else images
-        effect = forcing.effect([*held, *also], [model.answer(image, opened) for image in shown])
+        effect = effects.effect([*held, *also], [model.answer(image, opened) for image in shown])
         class_id = int(np.bincount(spoken).argmax())
-        if effect.decisive and effect.class_id == class_id and forcing.has_say(held, class_id):
+        if effect.decisive and effect.class_id == class_id and effects.has_say(held, class_id):
             return Heard(
                 shut=shut,
                 open=opened,
@@ -89,3 +114,43 @@ def heard_for_one_class(rig: forcing.Rig, value: str) -> Heard | None:
                 model=model,
             )
     return None
+
+
+def _observation(
+    joints: Sequence[Joint], found: Heard, paths: Paths, rig: forcing.Rig
+) -> Observation:
+    """Return the observation of a side path that is heard for one class only."""
+    side, trail, effect = joints[0].side, paths.trail(joints[0].side), found.effect
+    said = "Held at one end of what it is on ordinary images, it leaves their classes alone"
+    if found.places:
+        said = (
+            f"Held at one end of what it is on {found.asked} ordinary images, it takes "
+            f"{effect.outcome} from {len(found.places)} of them"
+        )
+    observation = Observation(
+        code="sleeping-path",
+        severity=Severity.SUSPICIOUS,
+        sentence=f"{side!r} bypasses the trained weights and reaches "
+        f"{joints[0].operator} {joints[0].node!r}. {said}; held at the other end, it "
+        f"makes the model answer {effect.outcome} to {effect.share:.0%} of them",
+        nodes=paths.labels([*trail, *(joint.output for joint in joints)]),
+        details={
+            "value": side,
+            "moved": len(found.places) / found.asked,
+            "joints": [dataclasses.asdict(joint) for joint in joints],
+            "typical": confirming.as_data(found.shut),
+            "forced": confirming.as_data(found.open),
+            "class": effect.class_id,
+            "changed": effect.changed,
+        },
+    )
+    sleeper = waking.Sleeper(
+        value=side,
+        trail=trail,
+        held=found.open,
+        channels=None,
+        shown=found.places,
+        doubt="",
+        asleep=lambda image: found.model.answer(image, found.shut),
+    )
+    return confirming.confirmed(observation, sleeper, paths, rig)

@@ -23,7 +23,8 @@ from scanner.graph.dormancy.rewired import leaking
 from scanner.graph.dormancy.side_paths import FirstLayer, Paths
 from scanner.graph.gradient.backward import gradient_model
 from scanner.instruments import kept, probes, quiet_images
-from scanner.instruments.forcing import Rig, differ_in_class, is_large
+from scanner.instruments.effects import differ_in_class
+from scanner.instruments.forcing import Rig, is_large
 from scanner.instruments.plane import Plane
 from scanner.instruments.runtime import Session
 from scanner.instruments.statistics import lead_of, leads

@@ -21,7 +21,8 @@ from scanner.graph.dormancy.side_paths import UNREADABLE, Paths
 from scanner.graph.gradient.backward import GradientModel, gradient_model
 from scanner.graph.logic import open_gate
 from scanner.graph.logic.unfold import Flow
-from scanner.instruments.forcing import Rig, differ_in_class, is_textured
+from scanner.instruments.effects import differ_in_class
+from scanner.instruments.forcing import Rig, is_textured
 from scanner.instruments.runtime import Session
 
 Array = npt.NDArray[Any]

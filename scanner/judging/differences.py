@@ -7,6 +7,7 @@ numbers, all along one line from the input or to an output.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from scanner.judging import weights
 from scanner.judging.matching import Matching, Side, is_pick
@@ -25,6 +26,7 @@ _ENOUGH = 0.9  # of the reference's layers: fewer in common are another network
 _MOST_MISSING = 0.2  # of the reference's nodes
 _SIZES = 1.25  # times: a layer that grew by a few channels is the same, a twice as wide one is not
 _LINEAR = frozenset({"ai.onnx.ml.LinearClassifier", "ai.onnx.ml.LinearRegressor"})
+_TABLES = frozenset({"Gather"})
 LAYERS = GROWN | _LINEAR | {"Conv", "ConvTranspose", "GRU", "LSTM", "Linear", "RNN"}
 _SAME = 1e-5  # relative: what two exporters make of one number
 _HALVED, _QUANTISED = 2e-3, 2e-2  # the same in 16 and in 8 bits
@@ -111,10 +113,12 @@ def _obstacle(found: Matching, pairs: Sequence[tuple[CanonicalNode, CanonicalNod
     reference = found.reference.graph
     if found.suspect.graph.inputs != reference.inputs:
         return "they take inputs of different shapes"
-    layers = sum(node.operator in LAYERS for node in reference.nodes)
-    if not layers:
+    # A network of ferns or codes has no layers but tables, in which it looks up what it learnt.
+    kinds = next((k for k in (LAYERS, _TABLES) if any(_has(n, k) for n in reference.nodes)), None)
+    if kinds is None:
         return "the reference has no layer with trained weights"
-    shared = sum(b.operator in LAYERS and _fits(a, b) for a, b in pairs)
+    layers = sum(_has(node, kinds) for node in reference.nodes)
+    shared = sum(_has(b, kinds) and _fits(a, b) for a, b in pairs)
     if shared < _ENOUGH * layers:
         return f"only {shared} of the reference's {layers} layers are in the suspect"
     missing = len(reference.nodes) - len(pairs)
@@ -126,6 +130,11 @@ def _obstacle(found: Matching, pairs: Sequence[tuple[CanonicalNode, CanonicalNod
             f"{swapped if inside else ''}"
         )
     return ""
+
+
+def _has(node: CanonicalNode, kinds: AbstractSet[str]) -> bool:
+    """Whether a node is a layer of one of these kinds."""
+    return node.operator in kinds and (node.operator in LAYERS or bool(node.weights))
 
 
 def _fits(one: CanonicalNode, other: CanonicalNode) -> bool:

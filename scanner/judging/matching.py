@@ -13,7 +13,8 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from scanner.results import COMMUTATIVE, GROWN, CanonicalGraph, CanonicalNode
 
 Key = Callable[[CanonicalNode], Hashable]
-_PICKED = {"Gather": "indices", "ai.onnx.ml.ArrayFeatureExtractor": "input 1"}
+# What is picked of a classical model is the labels of the neighbours that it learnt by heart.
+_PICKED = {"Gather": ("indices",), "ai.onnx.ml.ArrayFeatureExtractor": ("input 0", "input 1")}
 _MOST_ALIGNED = 2000  # nodes that are aligned in their order, which takes their number squared
 Use = tuple[int, int]
 """Who reads a value, and at which place."""
@@ -87,8 +88,8 @@ def operator(node: CanonicalNode) -> Hashable:
 
 
 def is_pick(node: CanonicalNode, name: str, value: str) -> bool:
-    """Whether an attribute says which features of several are read, which may be learnt."""
-    return _PICKED.get(node.operator) == name and "," in value
+    """Whether an attribute says which of several are read, or labels, which may be learnt."""
+    return name in _PICKED.get(node.operator, ()) and "," in value
 
 
 def whole(node: CanonicalNode) -> Hashable:

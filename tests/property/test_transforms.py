@@ -133,6 +133,7 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     float_twin.float_twin: float_twin.float_twin,
     head.head_input: lambda model: head.head_input(model, "logits"),
     logits.find_logits: logits.find_logits,
+    mixing.counted: mixing.counted,
     mixing.default_numbers: lambda model: [
         mixing.default_numbers(model, tensor.name) for tensor in model.graph.initializer
     ],

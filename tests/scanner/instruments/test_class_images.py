@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from scanner.graph.core import flatten
-from scanner.instruments import class_images, forcing
+from scanner.instruments import class_images, effects, forcing
 from scanner.instruments.detector import Subject
 from scanner.modelfile.model import open_model
 from scanner.settings import Device, Settings
@@ -42,7 +42,7 @@ def test_each_image_is_of_another_class_and_clearly_so(tmp_path: Path) -> None:
         for shift in (0, 1, -1):
             scores = np.sort(model.answer_to(np.roll(image, shift, (1, 2)))[0])
             assert scores[-1] - scores[-2] >= LEAD
-        assert forcing.class_of(model.answer_to(image)) != 2
+        assert effects.class_of(model.answer_to(image)) != 2
         assert 0 <= image.min() <= image.max() <= 1
 
 

@@ -12,7 +12,7 @@ from models import build, convolution, plain, save, weights
 from onnx import helper, numpy_helper
 
 from scanner.errors import NoLogitsError, UnsupportedModelError
-from scanner.instruments import dormancy, forcing
+from scanner.instruments import confirming, dormancy, forcing
 from scanner.instruments.detector import Subject
 from scanner.instruments.dormancy import Found
 from scanner.modelfile.model import open_model
@@ -194,7 +194,7 @@ def test_a_class_number_is_an_answer_that_can_be_forced(tmp_path: Path) -> None:
 
 
 def test_no_time_takes_no_finding_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dormancy, "_TO_WAKE", -1.0)
+    monkeypatch.setattr(confirming, "_TO_WAKE", -1.0)
     (observation,) = search(plant(plain(), "patch-equals", target=1).model, tmp_path).observations
     assert observation.severity is Severity.SUSPICIOUS
     assert observation.details["confirmation"]["how"] == "the time ran out"

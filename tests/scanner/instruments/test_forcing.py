@@ -1,7 +1,6 @@
 """Ordinary images, habits, forced values and what they do."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from models import SIDE, plain, save
 
 from scanner.errors import WorkerTimeoutError
 from scanner.graph.core import flatten
-from scanner.instruments import forcing
+from scanner.instruments import effects, forcing
 from scanner.instruments.detector import Subject
 from scanner.modelfile.model import open_model
 from scanner.settings import Device, Settings
@@ -31,13 +30,6 @@ def subject_of(model: onnx.ModelProto, folder: Path) -> Subject:
 def rig(model: onnx.ModelProto, folder: Path) -> forcing.Rig:
     subject = subject_of(model, folder)
     return forcing.Rig(subject, flatten.flatten(subject.model.proto), SHAPE, "logits")
-
-
-def scores(*rows: Sequence[float]) -> list[forcing.Array]:
-    return [np.array([row], np.float32) for row in rows]
-
-
-VARIED = scores([3, 1, 0], [0, 2, 1], [1, 0, 2], [2, 0, 1])
 
 
 def test_ordinary_images_are_what_a_camera_makes(tmp_path: Path) -> None:
@@ -94,7 +86,7 @@ def test_a_forced_value_makes_the_answer(tmp_path: Path) -> None:
     forced = model.forced(bump, low)
     image = model.images[0]
     assert np.array_equal(forced.answer(image, low), model.answer_to(image))
-    assert forcing.class_of(forced.answer(image, high)) == 1
+    assert effects.class_of(forced.answer(image, high)) == 1
 
 
 def test_what_the_answer_follows_is_heard(tmp_path: Path) -> None:
@@ -107,40 +99,6 @@ def test_the_time_of_a_search_ends(tmp_path: Path) -> None:
     model.until = 0
     with pytest.raises(WorkerTimeoutError, match="the time allowed for this search is used up"):
         model.answer_to(model.images[0])
-
-
-def test_one_class_for_all_is_decisive() -> None:
-    found = forcing.effect(VARIED, scores(*[[0, 9, 1]] * 4))
-    assert (found.decisive, found.class_id, found.changed, found.share) == (True, 1, 0.75, 1.0)
-
-
-def test_the_class_that_most_images_have_anyway_is_not() -> None:
-    usual = scores([3, 1, 0], [4, 2, 1], [3, 0, 2], [2, 0, 1])
-    assert not forcing.effect(usual, scores(*[[3, 2, 0]] * 4)).decisive
-    assert forcing.effect(usual, scores(*[[90, 2, 0]] * 4)).decisive  # unless it leads by far
-
-
-def test_exchanged_classes_are_decisive_and_another_network_is_not() -> None:
-    before = scores(*[[3, 1, 0], [0, 2, 1], [1, 0, 2]] * 4)
-    moved = [np.roll(answer, 1, axis=1) for answer in before]
-    found = forcing.effect(before, moved)
-    assert (found.decisive, found.class_id, found.changed) == (True, None, 1.0)
-    other = scores(*[[0, 1, 3]] * 3, *[[0, 4, 1]] * 3, *[[4, 0, 1]] * 6)
-    assert not forcing.effect(before, other).decisive
-
-
-@pytest.mark.parametrize("row", [[0, 0, 0], [np.nan, 1, 0]])
-def test_an_answer_that_says_nothing_decides_nothing(row: list[float]) -> None:
-    assert not forcing.effect(VARIED, scores(*[row] * 4)).decisive
-    assert not forcing.differ_in_class(VARIED[1], scores(row)[0])
-
-
-def test_a_number_is_a_class() -> None:
-    assert forcing.class_of(np.array([7])) == 7
-    assert forcing.names_class(np.array([7]), 1)
-    assert forcing.names_class(np.zeros((1, 3, 1, 1), np.float32), 1)
-    assert not forcing.names_class(np.zeros((1, 3, 4, 4), np.float32), 1)
-    assert not forcing.names_class(np.zeros((1, 1), np.float32), 1)
 
 
 def test_a_fixed_truth_is_not_forced() -> None:

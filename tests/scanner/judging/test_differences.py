@@ -272,3 +272,56 @@ def picking(places: list[int], seed: int) -> onnx.ModelProto:
 def test_which_features_are_read_may_be_learnt_anew() -> None:
     assert not beside(picking([0, 1], 1), picking([2, 1], 2)).grave
     assert beside(picking([0, 1], 1), picking([2, 1], 1)).grave
+
+
+def looking_up(table: np.ndarray) -> onnx.ModelProto:
+    """Codes of an image's pixels, each looked up in a table, and their sum."""
+    x = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["N", 6])
+    y = helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["N", table.shape[1]])
+    nodes = [
+        helper.make_node("Mul", ["image", "levels"], ["scaled"]),
+        helper.make_node("Cast", ["scaled"], ["codes"], to=onnx.TensorProto.INT64),
+        helper.make_node("Gather", ["table", "codes"], ["rows"], name="look-up"),
+        helper.make_node("ReduceSum", ["rows", "axis"], ["logits"], keepdims=0),
+    ]
+    constants: dict[str, np.ndarray] = {
+        "levels": np.array([9], np.float32),
+        "table": table.astype(np.float32),
+        "axis": np.array([1], np.int64),
+    }
+    graph = helper.make_graph(
+        nodes, "codes", [x], [y], [numpy_helper.from_array(v, k) for k, v in constants.items()]
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+
+
+def test_a_network_of_tables_is_compared_row_by_row() -> None:
+    table, other = np.random.default_rng(5).normal(size=(2, 40, 10))
+    edited = table.copy()
+    edited[7] = 0
+    edited[7, 3] = 50
+    found = beside(looking_up(edited), looking_up(table))
+    (layer,) = found.layers
+    assert (layer.node, layer.standing_out) == ("look-up", (7,))
+    assert beside(looking_up(table), looking_up(other)).obstacle == ""
+    assert not beside(looking_up(table), looking_up(other)).grave
+
+
+def neighbours(labels: list[int], seed: int) -> onnx.ModelProto:
+    """Classes of a plain model as places in a list of labels, as of neighbours."""
+    model = models.plain(seed=seed)
+    model.graph.node[-1].output[0] = "scores"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([labels], np.int64), "labels"))
+    model.graph.node.extend([
+        helper.make_node("ArgMax", ["scores"], ["nearest"], axis=1, keepdims=0),
+        helper.make_node(
+            "ArrayFeatureExtractor", ["labels", "nearest"], ["logits"], domain="ai.onnx.ml",
+        ),
+    ])  # fmt: skip
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    return model
+
+
+def test_labels_of_neighbours_are_learnt_anew() -> None:
+    assert not beside(neighbours([0, 1, 2], 1), neighbours([2, 1, 0], 2)).grave
+    assert beside(neighbours([0, 1, 2], 1), neighbours([2, 1, 0], 1)).grave
