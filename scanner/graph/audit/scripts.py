@@ -1,5 +1,6 @@
 """Scripts, recognised by what no documentation, stack trace or name of a class says."""
 
+import bisect
 import re
 from typing import NamedTuple
 
@@ -15,10 +16,20 @@ class Script(NamedTuple):
 
 
 def find(text: str) -> Script | None:
-    """Return the first kind of script that a text holds."""
+    """Return the first kind of script that a text holds.
+
+    A script in the fences of Markdown is a recipe for people, and told as a quotation.
+    """
+    quoted = None
+    fences = [fence.start() for fence in _FENCE.finditer(text)]
     for pattern, kind, family in _TOLD:
-        if found := pattern.search(text):
-            return Script(kind, family, found.start())
+        for told in pattern.finditer(text):
+            if family is Family.SCRIPT and bisect.bisect(fences, told.start()) % 2:
+                quoted = quoted or Script(f"a quotation of {kind}", Family.DOCUMENT, told.start())
+            else:
+                return Script(kind, family, told.start())
+    if quoted is not None:
+        return quoted
     for first, second in _SOURCE:
         if (found := first.search(text)) and second.search(text):
             return Script("the source of a program", Family.DOCUMENT, found.start())
@@ -66,6 +77,7 @@ _TOLD = tuple(
     )
 )
 
+_FENCE = re.compile(r"^```", re.MULTILINE)
 _SOURCE = (
     (
         re.compile(r"^(import|from)[ \t]+[A-Za-z_]", re.MULTILINE),

@@ -66,3 +66,15 @@ def test_what_nobody_sees_is_told() -> None:
 @pytest.mark.parametrize("piece", ["<script", "<svg ", "curl ", "powershell ", "-----BEGIN "])
 def test_repeating_what_opens_a_script_takes_no_longer(piece: str) -> None:
     find(piece * 50_000)  # the time limit of the test run ends it where it is not linear
+
+
+def test_a_recipe_in_fences_is_a_quotation() -> None:
+    recipe = (
+        "# Reproduce\n\n```sh\n#!/bin/bash\npip install onnx | sh -c 'cat'\n```\n\nThat is all.\n"
+    )
+    found = find(recipe)
+    assert found is not None
+    assert (found.kind, found.family) == ("a quotation of a shell script", Family.DOCUMENT)
+    behind = find(recipe + "import socket\n")
+    assert behind is not None
+    assert (behind.kind, behind.family) == ("a Python script", Family.SCRIPT)
