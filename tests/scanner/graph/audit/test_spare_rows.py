@@ -47,7 +47,7 @@ CHOICES = [
      np.delete(TABLE.reshape(-1), [1, 3])),
     ([node("Mul", "table mask", "y")], TABLE[:, 1:]),
 ]  # fmt: skip
-CONSTANTS = {
+CONSTANTS: dict[str, Any] = {
     "zero": [0], "ten": [10], "rows": [1, 3], "chosen": np.arange(40) < 5, "parts": [8, 32],
     "condition": np.arange(10) < 1, "other": np.zeros((40, 10), np.float32), "flat": [400],
     "mask": (np.arange(10) < 1).astype(np.float32),
@@ -82,7 +82,7 @@ def test_what_is_read_elsewhere_is_not(nodes: list[onnx.NodeProto], left: np.nda
     ],
 )  # fmt: skip
 def test_indices_are_followed_to_what_bounds_them(before: list[onnx.NodeProto], rows: int) -> None:
-    constants = {
+    constants: dict[str, Any] = {
         "half": np.float32(0.5), "low": np.float32(0), "high": np.float32(7), "seven": [7],
     }  # fmt: skip
     (found,) = spare([*before, node("Gather", "table i", "y")], **constants)

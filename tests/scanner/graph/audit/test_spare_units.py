@@ -1,5 +1,7 @@
 """Units that the next layer multiplies by zero, and what their weights hold."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -130,7 +132,7 @@ def test_units_that_a_constant_step_takes_out_are_found(step: str) -> None:
     }[step]
     names = [f"c{number}" for number in range(len(constants))]
     model.graph.initializer.extend(map(numpy_helper.from_array, constants, names))
-    keys = {"axis": -1} if step == "Gather" else {}
+    keys: dict[str, Any] = {"axis": -1} if step == "Gather" else {}
     model.graph.node.insert(2, helper.make_node(step, ["step0", *names], ["kept"], **keys))
     model.graph.node[3].input[0] = "kept"
     if step != "Mul":

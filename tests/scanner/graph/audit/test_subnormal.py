@@ -28,7 +28,7 @@ def weights() -> np.ndarray:
 
 @pytest.mark.parametrize(("kind", "word"), [(np.float32, np.uint32), (np.float64, np.uint64)])
 def test_a_load_in_subnormal_numbers_is_told(kind: type, word: type) -> None:
-    numbers = weights().astype(kind)
+    numbers: np.ndarray = weights().astype(kind)
     codes = np.frombuffer(LOAD, np.uint8).astype(word) + word(1)
     numbers[np.arange(len(codes)) * 7] = codes.view(kind)
     found = {o.code: o for o in told(numbers)}
