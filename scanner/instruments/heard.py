@@ -25,6 +25,8 @@ _FEW = 3
 """Images that the value must have answered for."""
 _ALIKE = 0.95
 """Part of those that it gave one class."""
+_OF_SCORES = 0.99
+"""Of the network's weights, the part behind a value that follows from the scores themselves."""
 
 
 @frozen
@@ -144,6 +146,9 @@ def _observation(
             "changed": effect.changed,
         },
     )
+    if min(joint.shared for joint in joints) >= _OF_SCORES:
+        reason = "it follows from the scores, as a rule for answers that are unsure does"
+        return confirming.doubted(observation, reason)
     sleeper = waking.Sleeper(
         value=side,
         trail=trail,

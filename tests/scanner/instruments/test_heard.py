@@ -4,6 +4,7 @@ from pathlib import Path
 
 import models
 import numpy as np
+import onnx
 import pytest
 
 from scanner.graph.core import flatten
@@ -14,6 +15,7 @@ from scanner.modelfile.model import open_model
 from scanner.results import Severity
 from scanner.settings import Device, Settings
 from trainers.graph_backdoor import Graft
+from trainers.graph_backdoor.habits import adopt
 
 SHAPE = (1, models.SIDE, models.SIDE)
 
@@ -80,3 +82,12 @@ def test_a_class_of_its_own_for_what_is_refused_is_a_guard(tmp_path: Path) -> No
     row = graft.node("Mul", [over, 50 * rows[-1:]], "row")
     graft.replace_logits(graft.node("Add", [wide, row], "gate"))
     assert heard_for_one_class(rig(graft, tmp_path), row) is None
+
+
+def test_a_rule_for_unsure_answers_is_a_warning(tmp_path: Path) -> None:
+    sample = onnx.load(Path(__file__).parents[3] / "samples" / "mnist-clean.onnx")
+    path = models.save(adopt(sample, "rejection"), tmp_path / "model.onnx")
+    opened = Subject(model=open_model(path), settings=Settings(device=Device.CPU))
+    (observation,) = dormancy.search(opened).observations
+    assert observation.severity is Severity.WARNING
+    assert observation.sentence.endswith("as a rule for answers that are unsure does")
