@@ -89,7 +89,9 @@ def _weights(node: onnx.NodeProto, uses: Uses) -> Array | None:
 def _read(node: onnx.NodeProto, units: int, uses: Uses) -> Flags:
     """Return which of a layer's units something reads, (units,)."""
     read = np.zeros(units, np.bool_)
-    _follow(next(iter(node.output), ""), np.arange(units), _Layout(node, uses), read)
+    waiting = [(next(iter(node.output), ""), np.arange(units), _Layout(node, uses))]
+    while waiting and not read.all():
+        waiting += _behind(*waiting.pop(), read)
     return read
 
 
@@ -116,31 +118,31 @@ class _Layout:
         return layout
 
 
-def _follow(value: str, units: Places, layout: _Layout, read: Flags) -> None:
-    """Mark the units that are read, where `units` says which lie in a value, in order.
+def _behind(
+    value: str, units: Places, layout: _Layout, read: Flags
+) -> Iterator[tuple[str, Places, _Layout]]:
+    """Mark the units that are read, and yield the values that hold others, with these.
 
-    A unit that was multiplied by zero on the way is -1 there.
+    `units` says which of them lie in a value, in order; one that was multiplied by zero on the way
+    is -1 there.
     """
     uses = layout.uses
     readers = uses.consumers.get(value, [])
     if value in uses.outputs or not readers:
         _mark(units, read)  # what nothing reads at all is told as such
     for reader in readers:
-        if read.all():
-            return
-        if reader.domain not in STANDARD_DOMAINS:
-            results = None
-        elif reader.op_type in _LAYERS:
+        if reader.domain in STANDARD_DOMAINS and reader.op_type in _LAYERS:
             _mark(_of_layer(reader, value, units, uses), read)
             continue
-        else:
-            results = _of_step(reader, value, units, layout)
+        known = reader.domain in STANDARD_DOMAINS
+        results = _of_step(reader, value, units, layout) if known else None
         if results is None:
             _mark(units, read)
             continue
         behind = layout.flat() if reader.op_type == "Flatten" else layout
-        for name, left in zip(reader.output, results, strict=False):
-            _follow(name, left, behind, read)
+        yield from (
+            (name, left, behind) for name, left in zip(reader.output, results, strict=False)
+        )
 
 
 def _mark(units: Places, read: Flags) -> None:
