@@ -30,6 +30,7 @@ _BETWEEN = frozenset({
     "GlobalAveragePool", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MaxPool", "Mul",
     "Relu", "Selu", "Sigmoid", "Softplus", "Tanh",
 })  # fmt: skip
+_SCALING = frozenset({"BatchNormalization", "Mul"})
 _MATRIX = 2
 _SHOWN = 20
 _LEAST = 256
@@ -168,16 +169,17 @@ def _of_step(
     constants = [layout.uses.constants.get(name) for name in node.input if name != value]
     if len(constants) != max(len(node.input) - 1, 0) or not node.output:
         return None
+    if node.op_type in _SCALING and not constants:
+        return None
     if node.op_type in ("Slice", "Gather") and layout.axes:
         return _cut(node, units, layout)
     if node.op_type not in _BETWEEN or any(
         held is None for held, name in zip(constants, _others(node, value), strict=True) if name
     ):
         return None
-    if node.op_type == "Mul" and layout.axes:
-        return [np.where(_zeros(constants[0], len(units), layout.trailing), -1, units)]
-    if node.op_type == "BatchNormalization" and layout.axes:
-        return [np.where(_zeros(constants[0], len(units), 0), -1, units)]
+    if node.op_type in _SCALING and layout.axes:
+        trailing = layout.trailing if node.op_type == "Mul" else 0
+        return [np.where(_zeros(constants[0], len(units), trailing), -1, units)]
     return [units]
 
 

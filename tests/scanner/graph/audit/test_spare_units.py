@@ -142,3 +142,10 @@ def test_units_that_a_constant_step_takes_out_are_found(step: str) -> None:
     np.testing.assert_array_equal(numpy_helper.to_array(held), first[:, 32:].T.reshape(-1))
     model.graph.output.append(helper.make_tensor_value_info("step0", TensorProto.FLOAT, None))
     assert not list(spare_units.rows(model.graph))
+
+
+@pytest.mark.parametrize("step", ["BatchNormalization", "Gather", "Mul", "Slice"])
+def test_a_step_that_lacks_its_other_inputs_reads_all(step: str) -> None:
+    model = two_layers(*layers(8), "Relu")
+    model.graph.node[1].op_type = step
+    assert not list(spare_units.rows(model.graph))
