@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from scanner.errors import NoLogitsError, UnsupportedModelError
 from scanner.graph.core import extract, flatten
+from scanner.graph.core.draft import Proto
 from scanner.graph.gradient.float_twin import float_twin
 from scanner.graph.layers import head
 from scanner.graph.layers.logits import find_logits
@@ -80,11 +81,11 @@ class Head(Detector):
         """
         model, settings = subject.model, subject.settings
         shape = probes.image_shape(model, settings)
-        flat = float_twin(flatten.flatten(model.proto))
+        flat = _flat(model)
         found = find_logits(flat, settings.logits)
         logits, single = found.value, found.single is not None
         feature = head.head_input(flat, logits)
-        whole = _cut(model, settings, [feature, logits])
+        whole = _cut(model, flat, settings, [feature, logits])
         features, answers = over_noise(whole, shape, subject)
         noise = _by_class(_rows(both(answers) if single else answers, logits))
         scale = float(np.sqrt(np.mean(np.square(features, dtype=np.float64))))
@@ -99,7 +100,7 @@ class Head(Detector):
         )
         latent = _by_class(_rows(both(responses) if single else responses, logits))
         ends = {name: name for name in (feature, logits)}
-        first = runtime.later(whole, lambda: _cut(model, settings, [feature, logits]))
+        first = runtime.later(whole, lambda: _cut(model, _flat(model), settings, [feature, logits]))
         last = runtime.later(session, load)
         subject.witnesses.extend(
             [
@@ -125,9 +126,12 @@ class Head(Detector):
         )
 
 
-def _cut(model: Model, settings: Settings, values: Sequence[str]) -> runtime.Session:
+def _flat(model: Model) -> Proto:
+    return float_twin(flatten.flatten(model.proto))
+
+
+def _cut(model: Model, flat: Proto, settings: Settings, values: Sequence[str]) -> runtime.Session:
     """Load what computes some values."""
-    flat = float_twin(flatten.flatten(model.proto))
     cut = model.serialise(extract.upstream(flat, values))
     return runtime.open_session(cut, settings.device, settings.threads)
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from scanner.errors import NoLayerError
 from scanner.graph.core import extract, flatten
+from scanner.graph.core.draft import Proto
 from scanner.graph.layers import activations, reductions
 from scanner.instruments import original, probes, runtime
 from scanner.instruments.detector import Detector, Needs, Subject
@@ -64,8 +65,10 @@ class Layerwise(Detector):
                 remedy="name an inner value with the setting `layer`, which the detector "
                 "'overactivation' measures",
             )
-        session, names = _cut(model, settings, found)
-        again = runtime.later(session, lambda: _cut(model, settings, found)[0])
+        session, names = _cut(model, flat, settings, found)
+        again = runtime.later(
+            session, lambda: _cut(model, flatten.flatten(model.proto), settings, found)[0]
+        )
         outputs = over_noise(session, shape, subject)
         pairs = zip(found, names, strict=True)
         maxima = {a.value: pair.maximum for a, pair in pairs if not a.quantisation}
@@ -89,10 +92,10 @@ class Layerwise(Detector):
 
 
 def _cut(
-    model: Model, settings: Settings, found: Sequence[activations.Activation]
+    model: Model, flat: Proto, settings: Settings, found: Sequence[activations.Activation]
 ) -> tuple[runtime.Session, tuple[reductions.Reduced, ...]]:
     """Load what computes the statistics of activations, and return their names too."""
-    cut = extract.upstream(flatten.flatten(model.proto), [a.value for a in found])
+    cut = extract.upstream(flat, [a.value for a in found])
     reduced, names = reductions.per_channel_statistics(cut, found)
     data = model.serialise(reduced)
     return runtime.open_session(data, settings.device, settings.threads), names
