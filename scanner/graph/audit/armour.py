@@ -63,17 +63,24 @@ def unbroken(text: str) -> str:
 _LINE_END = re.compile(r"(?<=[A-Za-z0-9+/=_-]{16})\r?\n[ \t]*(?=[A-Za-z0-9+/=_-]{4})")
 
 
-def _from_base64(run: str) -> bytes:
+def from_base64(run: str) -> bytes:
+    """Return the first bytes of a run in base 64, with or without padding.
+
+    Raises:
+        ValueError: It is no such run.
+    """
     core = run.rstrip("=")[: WINDOW * 4 // 3 // 4 * 4].translate(_URL_SAFE)
     return base64.b64decode(core + "=" * (-len(core) % 4))
 
 
-def _from_base32(run: str) -> bytes:
+def from_base32(run: str) -> bytes:
+    """Return the same of base 32, in capitals."""
     core = run.rstrip("=")[: WINDOW // 8 * 8]
     return base64.b32decode(core + "=" * (-len(core) % 8))
 
 
-def _from_hex(run: str) -> bytes:
+def from_hex(run: str) -> bytes:
+    """Return the same of hexadecimal digits; one too many is left out."""
     core = run[: 2 * WINDOW].translate(_SEPARATORS)
     return bytes.fromhex(core[: len(core) // 2 * 2])
 
@@ -107,11 +114,11 @@ _SEPARATORS = str.maketrans("", "", " :,")
 _CODES = re.compile(r"x([0-9a-fA-F]{1,2})")
 _DIGITS = re.compile(r"\d+")
 _ARMOURS: tuple[tuple[str, re.Pattern[str], Callable[[str], bytes]], ...] = (
-    ("base64", _BASE64, _from_base64),
-    ("hexadecimal", _HEX, _from_hex),
+    ("base64", _BASE64, from_base64),
+    ("hexadecimal", _HEX, from_hex),
     ("escapes", _ESCAPES, _from_escapes),
     ("decimal numbers", _DECIMALS, _from_decimals),
-    ("base32", _BASE32, _from_base32),
+    ("base32", _BASE32, from_base32),
     ("base85", _BASE85, _from_base85),
     ("ASCII85", _BASE85, _from_ascii85),
 )

@@ -49,7 +49,6 @@ _HIGHEST_BIT: dict[int, int] = {
 }
 """The last bit of the exponent, by element type."""
 _HALF_BITS = 0x1FFF  # of a float32: those that no float16 has
-_SIGN = 0x7FFF_FFFF
 
 
 class Oddness(NamedTuple):

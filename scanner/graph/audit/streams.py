@@ -8,13 +8,12 @@ English too. In random letters and digits, whatever their alphabet, few are.
 """
 
 import base64
-import binascii
 import collections
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from scanner.graph.audit import content, scripts
+from scanner.graph.audit import armour, content, scripts
 from scanner.graph.audit.content import Content
 from scanner.graph.audit.places import Place
 from scanner.graph.audit.signatures import Family
@@ -262,12 +261,8 @@ def _decoded(pieces: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     for name, alphabet, decode in _ALPHABETS:
         if not alphabet.fullmatch(head):
             continue
-        ways = (
-            [[head.replace("=", "")]]
-            if name in _FIT_ANYTHING
-            else [[head.replace("=", "")], joined]
-        )
-        for way in ways:
+        whole = [head.replace("=", "")]
+        for way in [whole] if name in _FIT_ANYTHING else [whole, joined]:
             parts = [_tried(decode, piece) for piece in way]
             known = [part for part in parts if part is not None]
             data = b"".join(known)
@@ -288,30 +283,20 @@ def _up_to(pieces: Sequence[str]) -> list[str]:
 def _tried(decode: Callable[[str], bytes], text: str) -> bytes | None:
     try:
         return decode(text)
-    except (ValueError, binascii.Error):
+    except ValueError:
         return None
 
 
-def _base16(text: str) -> bytes:
-    return bytes.fromhex(text[: len(text) // 2 * 2])
+def _from_base64(text: str) -> bytes:
+    """Return what a piece holds; of one digit too many in it nothing is known."""
+    core = text.rstrip("=")
+    return armour.from_base64(core[: len(core) - (len(core) % 4 == 1)])
 
 
-def _base32(text: str) -> bytes:
-    core = text.rstrip("=").upper()
-    return base64.b32decode(core + "=" * (-len(core) % 8))
-
-
-def _base64(text: str) -> bytes:
-    core = text.rstrip("=").translate(_URL_SAFE)
-    core = core[: len(core) - (len(core) % 4 == 1)]
-    return base64.b64decode(core + "=" * (-len(core) % 4))
-
-
-_URL_SAFE = str.maketrans("-_", "+/")
 _ALPHABETS = (
-    ("hexadecimal", re.compile(r"[0-9a-fA-F]+"), _base16),
-    ("base32", re.compile(r"[A-Z2-7=]+|[a-z2-7=]+"), _base32),
-    ("base64", re.compile(r"[A-Za-z0-9+/=_-]+"), _base64),
+    ("hexadecimal", re.compile(r"[0-9a-fA-F]+"), armour.from_hex),
+    ("base32", re.compile(r"[A-Z2-7=]+|[a-z2-7=]+"), lambda text: armour.from_base32(text.upper())),
+    ("base64", re.compile(r"[A-Za-z0-9+/=_-]+"), _from_base64),
     ("base85", re.compile(r"[!-~]+"), base64.b85decode),
     ("ASCII85", re.compile(r"[!-u]+"), base64.a85decode),
 )
