@@ -203,7 +203,8 @@ def _repaired(folder: Path, entry: Entry, data: Path, setting: str, way: str) ->
         try:
             ways = None if way == "all" else (Way(way),)
             found, files = repairer.repair(model, order, lambda _step: None, ways)
-            after = _scores(scorer(_opened(files[""]) if files else model, chosen), known, entry)
+            written = _opened(bytes(files[""])) if files else model
+            after = _scores(scorer(written, chosen), known, entry)
             told = _told(found)
         except ScannerError as error:
             after, told = before, {"kept": "", "problem": error.problem}
@@ -287,7 +288,7 @@ def _cut(clean: onnx.ModelProto, kind: str, given: Floats | None) -> dict[str, A
     elif not files:
         outcome = "not cut"
     else:
-        repaired = onnx.ModelProto.FromString(files[""])
+        repaired = onnx.ModelProto.FromString(bytes(files[""]))
         told = differences(drawing.draw(repaired), drawing.draw(clean))
         same = not told.changes and not told.layers and not told.obstacle
         outcome = "exact" if same else "cut, and something is left"

@@ -10,6 +10,7 @@ import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scanner.comparing import check_comparable, check_same_values, set_beside
 from scanner.detectors import load
@@ -58,6 +59,9 @@ from scanner.results import (
 from scanner.sandbox import confinement, linux
 from scanner.sandbox.endpoint import Progress
 from scanner.settings import Device, Settings
+
+if TYPE_CHECKING:
+    from scanner.graph.surgery.parcel import Bulk
 
 _COPIES = 64  # so many times a model's size a scan may hold, if it keeps what it has freed
 _DISTRIBUTION = "overactivation"
@@ -278,13 +282,12 @@ def repair(order: RepairOrder, progress: Progress) -> Repaired:
 
 def hand_over(piece: Piece, _progress: Progress) -> PieceBytes:
     """Hand over a piece of a file that `repair` made."""
-    whole = _made.get(piece.suffix, b"")
-    part = whole[piece.start : piece.start + piece.size]
+    part = _made[piece.suffix].piece(piece.start, piece.size) if piece.suffix in _made else b""
     return PieceBytes(data=base64.b64encode(part).decode())
 
 
 # Files that the last repair made, by suffix.
-_made: dict[str, bytes] = {}
+_made: dict[str, "Bulk"] = {}
 
 
 def _shared_packages() -> tuple[SharedPackage, ...]:

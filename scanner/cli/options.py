@@ -86,6 +86,10 @@ def _bytes(count: int) -> str:
     return f"{count // GIB}GiB"
 
 
+MEMORY = _bytes(_DEFAULT.limits.memory)
+"""As `--memory-limit` takes it, by default."""
+
+
 @frozen
 class ScanOptions(MeasureOptions, ReportOptions):
     """What only a scan takes: what to compare with, what a model may cost, where results go."""
@@ -134,7 +138,7 @@ class ScanOptions(MeasureOptions, ReportOptions):
             "here; nothing is searched, and the exit code is 0.",
         ),
     ] = False
-    memory_limit: MemoryLimit = _bytes(_DEFAULT.limits.memory)
+    memory_limit: MemoryLimit = MEMORY
     max_file_size: Annotated[
         str,
         option(LIMITS, "--max-file-size", metavar="SIZE", help="Largest model file to open."),

@@ -64,6 +64,7 @@ class RepairOptions(MeasureOptions):
             help="Least share of the model's answers to clean images that must stay.",
         ),
     ] = KEEP_ACCURACY
+    memory_limit: options.MemoryLimit = options.MEMORY
     format: Annotated[
         str,
         option(

@@ -61,6 +61,7 @@ class Session:
         dtype: That input's dtype.
         lean: Whether memory is given back after each run. ONNX Runtime would keep it, and ask for
             twice as much the next time.
+        beside: Weights that the model's bytes refer to, kept as long as the session.
     """
 
     native: onnxruntime.InferenceSession
@@ -70,6 +71,7 @@ class Session:
     input_shape: tuple[int | str | None, ...]
     dtype: np.dtype[np.generic]
     lean: bool = False
+    beside: tuple[onnxruntime.OrtValue, ...] = ()
 
     def run(self, batch: Array, outputs: Sequence[str] | None = None) -> list[Array]:
         """Run one batch and return the outputs, all of them by default.
@@ -99,6 +101,8 @@ class Session:
 def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = True) -> Session:
     """Load a serialised model that names no external data.
 
+    Weights that are held in memory are handed over beside it (`scanner.modelfile.held`).
+
     Without `optimise` it runs node by node, as it is written.
 
     Raises:
@@ -114,6 +118,7 @@ def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = 
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     # A spinning thread buys microseconds here and costs a core of somebody else's machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    beside = _handed_over(data, options)
     providers = list(dict.fromkeys([PROVIDERS[chosen], PROVIDERS[Device.CPU]]))
     cancel = functools.partial(options.set_load_cancellation_flag, True)
     with deadline.stopping(cancel), _translated("ONNX Runtime refuses the model"):
@@ -128,8 +133,30 @@ def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = 
         input_name=first.name if first else "",
         input_shape=tuple(first.shape) if first else (),
         dtype=numpy_dtype(first.type) if first else np.dtype(np.float32),
-        lean=len(data) >= LARGE and chosen is Device.CPU,
+        lean=(bool(beside) or len(data) >= LARGE) and chosen is Device.CPU,
+        beside=beside,
     )
+
+
+def _handed_over(
+    data: bytes, options: onnxruntime.SessionOptions
+) -> tuple[onnxruntime.OrtValue, ...]:
+    """Hand over the weights that a model refers to."""
+    if "scanner.modelfile.held" not in sys.modules:
+        return ()  # nothing is held, and onnx need not be imported
+    from scanner.modelfile import held  # noqa: PLC0415 - as above
+
+    arrays = held.beside(data)
+    values = tuple(map(onnxruntime.OrtValue.ortvalue_from_numpy, arrays.values()))
+    if not values:
+        return ()
+    # Said twice: the first lets it load the graph, the second lets it run on the numbers where they
+    # are. Without, each session has a copy of its own, and with prepacking another.
+    options.add_external_initializers(list(arrays), list(values))
+    for name, value in zip(arrays, values, strict=True):
+        options.add_initializer(name, value)
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    return values
 
 
 def later(session: Session, load: Callable[[], Session]) -> Callable[[], Session]:

@@ -43,7 +43,8 @@ class Channel:
 
 def silenced(values: dict[str, Floats], channels: Sequence[Channel]) -> dict[str, Floats]:
     """Return weights and biases in which channels have none."""
-    changed = {name: value.copy() for name, value in values.items()}
+    touched = {name for c in channels for name in (c.layer.weights, c.layer.bias)}
+    changed = {name: value.copy() if name in touched else value for name, value in values.items()}
     for channel in channels:
         place = [slice(None)] * changed[channel.layer.weights].ndim
         place[channel.layer.axis] = channel.index  # type: ignore[call-overload]

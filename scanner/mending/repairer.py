@@ -6,7 +6,6 @@ the file is changed but what a step names.
 
 import dataclasses
 import functools
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -21,7 +20,6 @@ from scanner.instruments.differentiable import Differentiable
 from scanner.mending import cutting, normalisation, pruning, triggers, unlearning
 from scanner.mending.forward import Forward, flat_graph, scorer
 from scanner.mending.trainable import tensors
-from scanner.modelfile import parser
 from scanner.modelfile.model import Model
 from scanner.protocol import RepairOrder
 from scanner.results import Outcome, Repaired, RepairedFile, RepairStep, TriggerProof, Way
@@ -42,7 +40,7 @@ _PARTS_OF_THE_WAY = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 
 def repair(
     model: Model, order: RepairOrder, progress: Progress, ways: Sequence[Way] | None = None
-) -> tuple[Repaired, dict[str, bytes]]:
+) -> tuple[Repaired, dict[str, parcel.Bulk]]:
     """Repair a model; return what was done, and the files by suffix.
 
     Args:
@@ -55,12 +53,6 @@ def repair(
     Raises:
         ScannerError: The model cannot be run or repaired.
     """
-    if model.size >= parser.LARGEST:
-        raise UnsupportedModelError(
-            "the model and its external data take 2 GiB or more, too much to run from memory, so "
-            "no change to it could be checked, and nothing was changed",
-            remedy="repair it in half precision, or take a clean model instead",
-        )
     if model.rewritten:
         raise UnsupportedModelError(
             f"{model.identity.path!r} is scanned in another form ({model.rewritten}), and a repair "
@@ -90,7 +82,7 @@ class _Repair:
         self.triggers: dict[int, triggers.Found] = {}
         self.done = 0
 
-    def run(self) -> tuple[Repaired, dict[str, bytes]]:
+    def run(self) -> tuple[Repaired, dict[str, parcel.Bulk]]:
         structural = cutting.findings(self.model, self.settings) if self.order.structural else []
         if structural:
             self._cut()
@@ -112,7 +104,7 @@ class _Repair:
         )
         files = self._files() if repaired.changed else {}
         parts = tuple(
-            RepairedFile(suffix=name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+            RepairedFile(suffix=name, size=data.size, sha256=data.sha256())
             for name, data in files.items()
         )
         return dataclasses.replace(repaired, parts=parts), files
@@ -197,13 +189,14 @@ class _Repair:
             self.steps.append(_nothing(Way.UNLEARN, error.problem))
             return False
         part, kept = self._part_of_the_way(start, last)
+        which = "all weights" if set(last) == set(start) else "the weights of the last layers"
         sentence = (
-            f"gradient steps on all weights in {len(told)} rounds, the first {told[0]}; "
+            f"gradient steps on {which} in {len(told)} rounds, the first {told[0]}; "
             f"the last {told[-1]}"
         )
         if part < 1:
             sentence += f"; {part:.0%} of the way, of which the whole was noticed"
-        changed = [name for name in start if not np.array_equal(start[name], kept[name])]
+        changed = [name for name in kept if not np.array_equal(start[name], kept[name])]
         return self._settle(Way.UNLEARN, rebuilt(kept), changed, sentence)
 
     def _part_of_the_way(
@@ -343,12 +336,12 @@ class _Repair:
         real = self.settings.has_images
         return triggers.smallest(searched, self.images.shown, target, generator, real=real)
 
-    def _files(self) -> dict[str, bytes]:
+    def _files(self) -> dict[str, parcel.Bulk]:
         """Return the repaired model as files, by suffix."""
         names = parcel.outside(self.original.proto)
         whole = self.model.complete(self.model.proto)
         file, data = parcel.packed(whole, names, self.order.data)
-        return {"": file, **({".data": data} if data else {})}
+        return {"": file, **({".data": data} if data.size else {})}
 
 
 def _nothing(way: Way, sentence: str) -> RepairStep:

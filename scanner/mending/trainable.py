@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.errors import NoGradientError
+from scanner.graph.core.draft import Proto
+from scanner.graph.core.structure import Uses
 from scanner.graph.gradient.backward import Objective, gradient_model
 from scanner.graph.layers.logits import find_logits
 from scanner.graph.layers.two_scores import scored
@@ -21,6 +23,8 @@ from scanner.settings import Settings
 
 Floats = npt.NDArray[np.float32]
 
+MOST_WEIGHTS = 1 << 27
+"""That learn: each takes eight copies, gradients and moments among them, in float32."""
 _BETAS = (0.9, 0.999)  # Kingma and Ba 2015, the recommended decay rates
 _EPSILON = 1e-8
 
@@ -95,7 +99,7 @@ def trainable(model: Model, settings: Settings) -> Trainable:
     """
     flat = flat_graph(model)
     stored = {tensor.name for tensor in model.proto.graph.initializer} | _constants(model)
-    names = [name for name in tensors(list(parameters.layers(flat))) if name in stored]
+    names = [name for name in tensors(_last(flat)) if name in stored]
     if not names:
         raise NoGradientError(
             "no weights of a convolution or dense layer are stored in the graph itself",
@@ -116,8 +120,19 @@ def trainable(model: Model, settings: Settings) -> Trainable:
         image=model.identity.inputs[0].name,
         weights=gradient.weights,
         outputs=(gradient.objective, *(gradient.gradients[name] for name in names)),
-        values=parameters.values(flat, names),
+        values={name: value.copy() for name, value in parameters.values(flat, names).items()},
     )
+
+
+def _last(flat: Proto) -> list[parameters.Layer]:
+    """Return a graph's layers, but for the first ones where all have too many weights."""
+    found, weights = list(parameters.layers(flat)), 0
+    constants = Uses(flat.graph).constants
+    for place in reversed(range(len(found))):
+        weights += math.prod(constants[found[place].weights].dims)
+        if weights > MOST_WEIGHTS:
+            return found[place + 1 :]
+    return found
 
 
 def tensors(layers: Sequence[parameters.Layer]) -> list[str]:

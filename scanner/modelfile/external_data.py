@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import onnx
 
 from scanner.errors import MalformedModelError, UnsafeModelError
-from scanner.modelfile import blob_cache, tensor_sizes
+from scanner.modelfile import blob_cache, held, tensor_sizes
 
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 # Without O_NONBLOCK, opening a FIFO would hang.
@@ -55,6 +55,7 @@ class Folder:
     def __init__(self, path: Path, blobs: Path | None = None) -> None:
         self._path, self._blobs = path, blobs
         self._seen: dict[str, tuple[int, ...]] = {}
+        self._held: dict[tuple[Location, int, tuple[int, ...]], str] = {}
 
     def inline(self, tensor: onnx.TensorProto) -> None:
         """Replace a tensor's reference to external data with the data.
@@ -64,21 +65,26 @@ class Folder:
             MalformedModelError: The reference is unreadable, or the file is missing, too short or
                 has changed.
         """
-        place, want = location(tensor), tensor_sizes.data_bytes(tensor)
-        problem = f"the tensor {tensor.name!r} takes its data from {place.path!r}"
-        if want is None:
-            raise MalformedModelError(
-                f"{problem}, and is of a type that cannot be stored there",
-                remedy="do not use this file",
-            )
-        if place.length not in (None, want):
-            raise MalformedModelError(
-                f"{problem}: {place.length:,} bytes for a shape that takes {want:,}",
-                remedy="do not use this file",
-            )
+        place, want, problem = _wanted(tensor)
         tensor.raw_data = self._read(place, want, problem)
         del tensor.external_data[:]
         tensor.data_location = onnx.TensorProto.DEFAULT
+
+    def hold(self, tensor: onnx.TensorProto) -> None:
+        """Let a tensor refer to its data in memory, which is read once for all graphs.
+
+        Raises:
+            UnsafeModelError: As by `inline`.
+            MalformedModelError: As by `inline`.
+        """
+        place, want, problem = _wanted(tensor)
+        key = (place, tensor.data_type, tuple(tensor.dims))
+        if key in self._held:
+            held.refer(tensor, self._held[key])
+            return
+        held.put(tensor, held.read_as(tensor, self._read(place, want, problem)))
+        held.claim(self, [tensor])
+        self._held[key] = str(held.place_of(tensor))
 
     def spare(self, tensors: Iterable[onnx.TensorProto]) -> Iterator[tuple[str, int, bytes]]:
         """Yield what data files hold that belongs to no tensor, put together.
@@ -135,6 +141,27 @@ class Folder:
                 remedy="scan it again when it is complete",
             )
         return data
+
+
+def _wanted(tensor: onnx.TensorProto) -> tuple[Location, int, str]:
+    """Return where a tensor's data is, how many bytes, and how a complaint about it begins.
+
+    Raises:
+        MalformedModelError: The reference is unreadable, or does not fit the tensor's shape.
+    """
+    place, want = location(tensor), tensor_sizes.data_bytes(tensor)
+    problem = f"the tensor {tensor.name!r} takes its data from {place.path!r}"
+    if want is None:
+        raise MalformedModelError(
+            f"{problem}, and is of a type that cannot be stored there",
+            remedy="do not use this file",
+        )
+    if place.length not in (None, want):
+        raise MalformedModelError(
+            f"{problem}: {place.length:,} bytes for a shape that takes {want:,}",
+            remedy="do not use this file",
+        )
+    return place, want, problem
 
 
 def _between(ranges: Iterable[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:

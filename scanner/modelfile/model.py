@@ -80,9 +80,10 @@ class Model:
         Its nodes are in an order in which they can run, in operator set 7 or later, and its input
         has a batch axis.
         """
-        from scanner.modelfile import older_sets, order, parser  # noqa: PLC0415 - imports onnx, which takes longer than a small model
+        from scanner.modelfile import held, older_sets, order, parser  # noqa: PLC0415 - imports onnx, which takes longer than a small model
 
         proto = parser.parse(self.data, self._name, self.limits)
+        held.claim(self, proto.graph.initializer)
         self.reordered = order.sort_nodes(proto)
         declared = standard_opset(proto)
         if older_sets.raise_set(proto):
@@ -114,17 +115,18 @@ class Model:
     def complete(self, proto: onnx.ModelProto) -> onnx.ModelProto:
         """Return `proto`, a graph derived from this model, with every tensor's data inside it.
 
-        If nothing is missing, this is `proto` itself.
+        If nothing is missing, this is `proto` itself. Of a model of 2 GiB or more the large tensors
+        stay outside, held in memory and referred to (`scanner.modelfile.held`).
 
         Raises:
-            UnsafeModelError: External data lies outside the model's folder, or is not a regular
-                file.
+            UnsafeModelError: External data lies outside the model's folder, is not a regular file,
+                or takes more memory than is allowed.
             MalformedModelError: External data is missing or too short.
-            UnsupportedModelError: The result exceeds protobuf's 2 GiB.
+            UnsupportedModelError: What cannot stay outside exceeds protobuf's 2 GiB.
         """
         from scanner.modelfile import parser  # noqa: PLC0415 - as above
 
-        return parser.complete(proto, self.folder)
+        return parser.complete(proto, self.folder, hold=self._is_held())
 
     def serialise(self, proto: onnx.ModelProto) -> bytes:
         """Return `proto`, a graph derived from this model, as bytes that can run by themselves.
@@ -136,7 +138,20 @@ class Model:
         """
         from scanner.modelfile import parser  # noqa: PLC0415 - as above
 
-        return parser.serialise(proto, self.folder, self.limits, self._name)
+        return parser.serialise(proto, self.folder, self.limits, self._name, hold=self._is_held())
+
+    def _is_held(self) -> bool:
+        """Whether the model is too large for one message.
+
+        Raises:
+            UnsafeModelError: It is too large for the memory that it may take.
+        """
+        from scanner.modelfile import parser, tensor_sizes  # noqa: PLC0415 - as above
+
+        if self.size < parser.LARGEST:
+            return False
+        tensor_sizes.check_memory("the model with its external data", self.size, self.limits)
+        return True
 
 
 def open_model(path: Path, name: str | None = None, limits: Limits | None = None) -> Model:

@@ -1,15 +1,17 @@
 """Model files as onnx reads and writes them: parsed, checked, completed, serialised."""
 
+from collections.abc import Iterator
+
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 from onnx.external_data_helper import uses_external_data
 
 from scanner.errors import MalformedModelError, UnsafeModelError, UnsupportedModelError
 from scanner.limits import Limits
-from scanner.modelfile import ambiguity, guards, tensor_sizes
+from scanner.modelfile import ambiguity, guards, held, tensor_sizes
 from scanner.modelfile.external_data import Folder
 
-LARGEST = 2**31  # bytes of a message of protobuf, and of what runs from memory
+LARGEST = 2**31  # bytes of a message of protobuf
 
 
 def parse(data: bytes, name: str, limits: Limits) -> onnx.ModelProto:
@@ -38,29 +40,42 @@ def parse(data: bytes, name: str, limits: Limits) -> onnx.ModelProto:
     return proto
 
 
-def complete(proto: onnx.ModelProto, folder: Folder) -> onnx.ModelProto:
+def complete(proto: onnx.ModelProto, folder: Folder, *, hold: bool = False) -> onnx.ModelProto:
     """Return a model with every tensor's data inside it; the same one if nothing is missing.
+
+    Args:
+        proto: The model, or a graph derived from it.
+        folder: Where its external data is.
+        hold: Whether large initialisers stay outside, held in memory and referred to
+            (`scanner.modelfile.held`).
 
     Raises:
         UnsafeModelError: External data lies outside the folder, or is not a regular file.
         MalformedModelError: External data is missing or too short.
         UnsupportedModelError: The result exceeds protobuf's 2 GiB.
     """
-    outside = list(filter(uses_external_data, tensor_sizes.tensors(proto)))
-    if not outside:
+    if not any(_missing(proto)):
         return proto
-    # Asked before so much is read: protobuf may crash where memory ends while it writes.
-    if proto.ByteSize() + sum(tensor_sizes.data_bytes(t) or 0 for t in outside) >= LARGEST:
-        raise _too_large("the model")
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
-    for tensor in filter(uses_external_data, tensor_sizes.tensors(copy)):
+    for tensor in filter(_is_missing, copy.graph.initializer) if hold else ():
+        if held.can_be(tensor, tensor_sizes.data_bytes(tensor)):
+            folder.hold(tensor)
+    inside = list(_missing(copy))
+    # Asked before so much is read: protobuf may crash where memory ends while it writes.
+    if copy.ByteSize() + sum(tensor_sizes.data_bytes(t) or 0 for t in inside) >= LARGEST:
+        raise _too_large("the model")
+    for tensor in inside:
         folder.inline(tensor)
     return copy
 
 
-def serialise(proto: onnx.ModelProto, folder: Folder, limits: Limits, name: str) -> bytes:
+def serialise(
+    proto: onnx.ModelProto, folder: Folder, limits: Limits, name: str, *, hold: bool = False
+) -> bytes:
     """Return a model as bytes that can run by themselves, without a second file.
+
+    With `hold` they refer to numbers in memory, which `scanner.modelfile.held` puts beside them.
 
     Raises:
         UnsafeModelError: It would run without end, or needs more memory than is allowed.
@@ -69,13 +84,22 @@ def serialise(proto: onnx.ModelProto, folder: Folder, limits: Limits, name: str)
         MemoryError: There is no memory for them.
     """
     guards.check_cost(proto, limits)
-    whole = complete(proto, folder)
+    whole = complete(proto, folder, hold=hold)
     try:
         return bytes(whole.SerializeToString())
     except (EncodeError, ValueError) as error:
         if whole.ByteSize() < LARGEST:  # protobuf says no more of a lack of memory
             raise MemoryError from error
         raise _too_large(repr(name)) from error
+
+
+def _missing(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield the tensors whose data is neither inside a model nor held in memory."""
+    return filter(_is_missing, tensor_sizes.tensors(proto))
+
+
+def _is_missing(tensor: onnx.TensorProto) -> bool:
+    return uses_external_data(tensor) and held.place_of(tensor) is None
 
 
 def _too_large(model: str) -> UnsupportedModelError:

@@ -14,6 +14,7 @@ from scanner.errors import MalformedModelError
 from scanner.graph.core.draft import Draft
 from scanner.graph.core.facts import FLOATING, HALVES, Facts, infer
 from scanner.graph.core.structure import attribute, numbers_of, reads, subgraphs
+from scanner.modelfile import held
 
 Magnitudes = npt.NDArray[np.float64]
 """Absolute values of the elements of an argument."""
@@ -170,6 +171,8 @@ def _folded(  # noqa: PLR0911 - one for each reason to leave a node as it is
         node.domain
         or node.op_type not in _FOLDABLE
         or any(name and name not in known for name in node.input)
+        # The result would not fit into the graph that its source does not fit into.
+        or any(name and held.place_of(known[name]) is not None for name in node.input)
     ):
         return None
     counts = [facts.elements(name) for name in node.output if name]

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from scanner.errors import MalformedModelError
-from scanner.modelfile import nested, tensor_sizes
+from scanner.modelfile import held, nested, tensor_sizes
 
 _LOWEST_CODE: dict[int, int] = {
     onnx.TensorProto.UINT8: 0,
@@ -58,11 +58,14 @@ def is_lowest_code(zero_point: onnx.TensorProto) -> bool:
 
 
 def numbers_of(tensor: onnx.TensorProto) -> np.ndarray[Any, Any]:
-    """Return the numbers of a tensor.
+    """Return the numbers of a tensor, those that are held outside the graph as well.
 
     Raises:
         MalformedModelError: It does not hold what its shape and type say.
     """
+    outside = held.numbers_of(tensor)
+    if outside is not None:
+        return outside
     try:
         return numpy_helper.to_array(tensor)
     except (LookupError, TypeError, ValueError) as error:

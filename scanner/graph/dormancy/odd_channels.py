@@ -13,6 +13,7 @@ filter can make of an image, times what the next layer makes of that, is far bey
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,8 @@ _NOTHING = 1e-3
 """Of the largest weight of a channel: below, a weight is 0."""
 _SEVERAL = 16
 """Weights that a channel needs for the share of those that are 0 to say anything."""
+_AT_ONCE = 1 << 24
+"""Weights that are looked at together: in double precision they take 128 MiB, and again as much."""
 _FEWEST = 4
 """Channels that a layer needs for one of them to be an exception."""
 _KEEPING = frozenset({
@@ -257,7 +260,8 @@ class _Walk:
         rows = _strengths(self, node)
         if rows is None or read.strengths is None or rows.shape[1] != len(read.strengths):
             return None
-        weighed = read.strengths * np.sqrt(np.square(rows).sum(axis=0))
+        squares = sum(np.square(part).sum(axis=0) for part in _parts(rows))
+        weighed = read.strengths * np.sqrt(squares)
         ordinary = float(np.quantile(weighed, _ORDINARY, method="lower"))
         return np.asarray(weighed / ordinary) if ordinary > 0 else None
 
@@ -269,30 +273,41 @@ class _Walk:
         return len(row.breadths) in shape
 
 
-def _mixed(axis: int, strengths: Array, before: Array, filled: Array | None) -> Channels:
+def _mixed(axis: int, strengths: npt.NDArray[Any], before: Array, filled: Array | None) -> Channels:
     """Return breadths after a layer, given how strongly each output (row) reads each input."""
-    largest = strengths.max(axis=1, keepdims=True)
-    shares = np.divide(strengths, largest, out=np.zeros_like(strengths), where=largest > 0)
-    read = shares @ before
-    alive = read[largest[:, 0] > 0]
+    rows = [_read(part, before) for part in _parts(strengths)]
+    largest, read, norms = map(np.concatenate, zip(*rows, strict=True))
+    alive = read[largest > 0]
     middle = float(np.median(alive)) if len(alive) else 0.0
     # A channel without weights reads nothing and says nothing: it is no path.
-    found = np.where(largest[:, 0] > 0, read / middle if middle > 0 else 1.0, 1.0)
+    found = np.where(largest > 0, read / middle if middle > 0 else 1.0, 1.0)
     narrow = float(np.clip(_FEW_READ / max(middle, 1e-9), _NARROWEST, _WIDEST))
-    norms = np.sqrt(np.square(strengths).sum(axis=1))
     return Channels(axis, np.minimum(found, 1.0), narrow, norms, filled)
 
 
-def _strengths(walk: _Walk, node: onnx.NodeProto) -> Array | None:
-    """Return how strongly each output of a layer (row) reads each input."""
+def _read(strengths: Array, before: Array) -> tuple[Array, Array, Array]:
+    """Return of each row its largest strength, what it reads of the inputs' breadths, its norm."""
+    largest = strengths.max(axis=1, keepdims=True)
+    shares = np.divide(strengths, largest, out=np.zeros_like(strengths), where=largest > 0)
+    return largest[:, 0], shares @ before, np.sqrt(np.square(strengths).sum(axis=1))
+
+
+def _parts(rows: npt.NDArray[Any]) -> Iterator[Array]:
+    """Yield the magnitudes of a matrix, some rows at a time: all of them may not fit in memory."""
+    step = max(1, _AT_ONCE // max(1, rows.shape[1]))
+    for start in range(0, max(1, len(rows)), step):
+        yield np.abs(rows[start : start + step].astype(np.float64))
+
+
+def _strengths(walk: _Walk, node: onnx.NodeProto) -> npt.NDArray[Any] | None:
+    """Return how strongly each output of a layer (row) reads each input, signs apart."""
     weights = walk.weights(node)
     if weights is None:
         return None
     if node.op_type != "Conv":
         if weights.ndim != 2:  # noqa: PLR2004 - (inputs, outputs)
             return None
-        rows = np.abs(weights.astype(np.float64))
-        return rows if node.op_type == "Gemm" and attribute(node, "transB", 0) else rows.T
+        return weights if node.op_type == "Gemm" and attribute(node, "transB", 0) else weights.T
     groups = int(attribute(node, "group", 1))
     if weights.ndim < 3 or not 1 <= groups <= len(weights):  # noqa: PLR2004 - (outputs, inputs, ...)
         return None
@@ -321,14 +336,19 @@ def _filled(walk: _Walk, node: onnx.NodeProto) -> Array | None:
     weights = walk.weights(node)
     if weights is None:
         return None
-    rows = np.abs(weights.astype(np.float64))
+    rows = weights
     if node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB", 0)):
         rows = rows.T
     rows = rows.reshape(len(rows), -1)
     if rows.shape[1] < _SEVERAL:
         return None
     # What no channel reads, as the border of all pictures, says nothing.
-    rows = rows[:, rows.max(axis=0) > 0]
+    read = functools.reduce(np.maximum, (part.max(axis=0) for part in _parts(rows))) > 0
+    return np.concatenate([_share(part[:, read]) for part in _parts(rows)])
+
+
+def _share(rows: Array) -> Array:
+    """Return the share of each row that is not 0."""
     largest = rows.max(axis=1, keepdims=True, initial=0.0)
     return np.asarray((rows > _NOTHING * largest).mean(axis=1) * (largest[:, 0] > 0))
 

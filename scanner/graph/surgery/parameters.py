@@ -13,6 +13,7 @@ from scanner.errors import UnsupportedModelError
 from scanner.graph.core.draft import Proto, copied
 from scanner.graph.core.facts import FLOATING
 from scanner.graph.core.structure import Uses, attribute, numbers_of
+from scanner.modelfile import held
 
 Array = npt.NDArray[Any]
 
@@ -157,13 +158,13 @@ def _input_axis(node: onnx.NodeProto, axis: int) -> int:
 
 
 def values(flat: Proto, names: Iterator[str] | list[str]) -> dict[str, Array]:
-    """Return the numbers of stored tensors, in float32.
+    """Return the numbers of stored tensors, in float32; they may be the model's own.
 
     Raises:
         MalformedModelError: A tensor does not hold what its shape and type say.
     """
     constants = Uses(flat.graph).constants
-    return {name: numbers_of(constants[name]).astype(np.float32) for name in names}
+    return {name: numbers_of(constants[name]).astype(np.float32, copy=False) for name in names}
 
 
 def as_inputs(flat: Proto, names: list[str]) -> Proto:
@@ -191,15 +192,17 @@ def replaced(proto: Proto, numbers: Mapping[str, Array]) -> Proto:
     Each keeps its name, shape and type, and where they were text-like fields they become bytes.
     """
     changed = copied(proto)
-    for name, held in _tensors(changed):
-        if name in numbers:
-            dtype = helper.tensor_dtype_to_np_dtype(held.data_type)
-            new = numpy_helper.from_array(
-                np.ascontiguousarray(numbers[name].astype(dtype)).reshape(tuple(held.dims)),
-                held.name,
-            )
-            new.doc_string = held.doc_string
-            held.CopyFrom(new)
+    for name, tensor in _tensors(changed):
+        if name not in numbers or held.numbers_of(tensor) is numbers[name]:
+            continue
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        new = np.ascontiguousarray(numbers[name].astype(dtype, copy=False))
+        if held.place_of(tensor) is not None:
+            held.put(tensor, new)
+            continue
+        written = numpy_helper.from_array(new.reshape(tuple(tensor.dims)), tensor.name)
+        written.doc_string = tensor.doc_string
+        tensor.CopyFrom(written)
     return changed
 
 

@@ -9,11 +9,12 @@ import models
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state
 
 from scanner.errors import DeviceError, ScannerError, UnsupportedModelError, WorkerLimitError
 from scanner.instruments import runtime
+from scanner.modelfile import held, tensor_sizes
 from scanner.settings import Device
 
 IMAGES = np.random.default_rng(0).random((2, 1, models.SIDE, models.SIDE), dtype=np.float32)
@@ -236,3 +237,26 @@ def test_the_switch_of_telemetry(
     assert not runtime.telemetry_enabled(), "the import itself must have switched it off"
     monkeypatch.setenv("ORT_DISABLE_TELEMETRY", value)
     assert runtime.telemetry_enabled() is enabled
+
+
+@pytest.mark.parametrize("optimise", [True, False])
+@pytest.mark.parametrize("name", models.MEASURABLE)
+def test_weights_beside_a_model_are_run_where_they_are(
+    name: str, optimise: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever ONNX Runtime folds and fuses, it answers as it does where they lie inside."""
+    model = models.MEASURABLE[name](False)
+    usual = runtime.open_session(model.SerializeToString(), Device.CPU, 1, optimise=optimise)
+    monkeypatch.setattr(held, "LEAST", 16)
+    for tensor in model.graph.initializer:
+        if held.can_be(tensor, tensor_sizes.data_bytes(tensor)):
+            held.put(tensor, numpy_helper.to_array(tensor).copy())
+    session = runtime.open_session(model.SerializeToString(), Device.CPU, 1, optimise=optimise)
+    assert session.lean
+    assert session.beside
+    size = session.input_shape[0]
+    count = size if isinstance(size, int) else 2
+    shape = [count, *(n if isinstance(n, int) else models.SIDE for n in session.input_shape[1:])]
+    batch = np.random.default_rng(0).random(shape).astype(session.dtype)
+    for found, wanted in zip(session.run(batch), usual.run(batch), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)

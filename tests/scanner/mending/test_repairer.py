@@ -13,7 +13,7 @@ from scanner.errors import UnsupportedModelError
 from scanner.graph.canonical.drawing import draw
 from scanner.judging.differences import differences
 from scanner.mending import repairer, unlearning
-from scanner.modelfile import parser
+from scanner.modelfile import held, parser
 from scanner.modelfile.model import open_model
 from scanner.protocol import RepairOrder, Source
 from scanner.results import Outcome, Way
@@ -39,9 +39,9 @@ def test_a_gate_is_cut_and_the_file_is_the_clean_one() -> None:
     assert found.structural_before > 0
     assert found.structural_after == 0
     assert found.agreement == 1
-    told = differences(draw(onnx.ModelProto.FromString(files[""])), draw(clean()))
+    told = differences(draw(onnx.ModelProto.FromString(bytes(files[""]))), draw(clean()))
     assert (told.changes, told.layers, told.obstacle) == ((), (), "")
-    assert [(part.suffix, part.size) for part in found.parts] == [("", len(files[""]))]
+    assert [(part.suffix, part.size) for part in found.parts] == [("", files[""].size)]
 
 
 def test_what_is_noticed_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def test_only_named_tensors_change(tmp_path: Path) -> None:
     order = _order(tmp_path, targets=(1,), keep=0.5)
     found, files = repairer.repair(opened(models.plain()), order, lambda _: None)
     named = {name.split("[")[0] for step in found.steps for name in step.changed}
-    after = onnx.ModelProto.FromString(files[""]) if files else models.plain()
+    after = onnx.ModelProto.FromString(bytes(files[""])) if files else models.plain()
     for old, new in zip(models.plain().graph.initializer, after.graph.initializer, strict=True):
         assert old == new or old.name in named
     del after.graph.initializer[:]
@@ -102,13 +102,25 @@ def test_quantised_weights_are_refused(tmp_path: Path) -> None:
         )  # fmt: skip
 
 
-def test_what_cannot_run_from_memory_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def _written(path: Path, order: RepairOrder, ways: tuple[Way, ...] | None) -> dict[str, bytes]:
+    _, files = repairer.repair(open_model(path), order, lambda _: None, ways)
+    return {suffix: bytes(data) for suffix, data in files.items()}
+
+
+@pytest.mark.parametrize("way", [Way.CUT, Way.UNLEARN, Way.PRUNE_WOKEN, Way.PRUNE_LIPSCHITZ])
+def test_a_model_too_large_for_a_message_is_repaired_as_any_other(
+    way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = models.save(gated(), tmp_path / "model.onnx", external=True)
-    model, order = open_model(path), RepairOrder(model=MODEL, settings=SETTINGS, structural=True)
-    _, files = repairer.repair(model, order, lambda _: None)
-    assert set(files) == {"", ".data"}
-    monkeypatch.setattr(parser, "LARGEST", model.size)
-    with pytest.raises(UnsupportedModelError, match="nothing was changed"):
-        repairer.repair(model, order, lambda _: None)
+    monkeypatch.setattr(repairer._Repair, "_holds", lambda *_: True)
+    cut = way is Way.CUT
+    path = models.save(gated() if cut else models.plain(), tmp_path / "model.onnx", external=True)
+    if cut:
+        order, ways = RepairOrder(model=MODEL, settings=SETTINGS, structural=True), None
+    else:
+        order, ways = _order(tmp_path, targets=(1,)), (way,)
+    usual = _written(path, order, ways)
+    monkeypatch.setattr(parser, "LARGEST", open_model(path).size)
+    monkeypatch.setattr(held, "LEAST", 64)
+    assert _written(path, order, ways) == usual
+    if cut:
+        assert set(usual) == {"", ".data"}

@@ -8,8 +8,16 @@ import numpy as np
 import onnx
 import pytest
 
-from scanner.errors import MalformedModelError, ScannerError, UsageError
-from scanner.modelfile.model import ELEMENT_TYPES, open_model, required_inputs, standard_opset
+from scanner.errors import MalformedModelError, ScannerError, UnsafeModelError, UsageError
+from scanner.limits import Limits
+from scanner.modelfile import held, parser
+from scanner.modelfile.model import (
+    ELEMENT_TYPES,
+    Model,
+    open_model,
+    required_inputs,
+    standard_opset,
+)
 
 
 def test_identity(tmp_path: Path) -> None:
@@ -99,3 +107,31 @@ def test_a_network_in_a_branch_is_part_of_the_architecture(tmp_path: Path) -> No
     body.node.append(onnx.helper.make_node("MatMul", ["then_out", "inner"], ["spare"]))
     assert architecture(hidden) != architecture(models.branch_relu())
     assert architecture(models.branch_relu()) == architecture(models.plain())
+
+
+def test_a_model_too_large_for_a_message_keeps_its_weights_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = models.save(models.plain(), tmp_path / "m.onnx", external=True)
+    monkeypatch.setattr(held, "LEAST", 1)
+    monkeypatch.setattr(parser, "LARGEST", open_model(path).size)
+    model = open_model(path)
+    data = model.serialise(model.proto)
+    found = held.beside(data)
+    assert set(found) == {tensor.name for tensor in model.proto.graph.initializer}
+    again = Model(path, "again", data, Limits())
+    assert again.complete(again.proto) is again.proto
+    model = None  # type: ignore[assignment] - what was made of it keeps the weights
+    assert held.beside(again.data).keys() == found.keys()
+
+
+def test_a_model_of_more_than_the_memory_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = models.save(models.plain(), tmp_path / "m.onnx", external=True)
+    size = open_model(path).size
+    monkeypatch.setattr(parser, "LARGEST", size)
+    model = open_model(path, limits=Limits(memory=size - 1))
+    (tmp_path / "m.onnx.data").unlink()
+    with pytest.raises(UnsafeModelError, match="more than the limit on memory"):
+        model.complete(model.proto)

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import models
+import numpy as np
 import onnx
 import pytest
 
 from scanner.errors import MalformedModelError, UnsafeModelError, UnsupportedModelError
+from scanner.graph.core.structure import numbers_of
 from scanner.limits import Limits
-from scanner.modelfile import parser, tensor_sizes
+from scanner.modelfile import held, parser, tensor_sizes
 from scanner.modelfile.external_data import Folder
 
 LIMITS = Limits()
@@ -54,9 +56,27 @@ def test_a_model_beyond_what_protobuf_can_write_is_unsupported(
         def ByteSize(self) -> int:  # noqa: N802 - as above
             return size
 
-    monkeypatch.setattr(parser, "complete", lambda *_: Large())
+    monkeypatch.setattr(parser, "complete", lambda *_, **__: Large())
     with pytest.raises(error, match="the setting `layer`" if size == 2**31 else None):
         parser.serialise(models.plain(), Folder(Path()), LIMITS, "m")
+
+
+def test_large_tensors_stay_outside_and_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = models.save(models.plain(), tmp_path / "m.onnx", external=True)
+    proto, folder = parser.parse(path.read_bytes(), "m", LIMITS), Folder(tmp_path)
+    largest = max(tensor_sizes.data_bytes(t) or 0 for t in proto.graph.initializer)
+    monkeypatch.setattr(held, "LEAST", largest)
+    once = parser.complete(proto, folder, hold=True)
+    (tmp_path / "m.onnx.data").unlink()
+    inside = [t for t in once.graph.initializer if not t.data_location]
+    assert 0 < len(inside) < len(once.graph.initializer)
+    assert parser.complete(once, folder, hold=True) is once  # nothing is missing any more
+    for whole, found in zip(models.plain().graph.initializer, once.graph.initializer, strict=True):
+        np.testing.assert_array_equal(numbers_of(found), numbers_of(whole))
+    with pytest.raises(MalformedModelError):  # the others are read again, and are gone
+        parser.complete(proto, folder, hold=True)
 
 
 def test_too_much_data_outside_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
