@@ -27,15 +27,21 @@ MOST_WEIGHTS = 1 << 27
 """That learn: each takes eight copies, gradients and moments among them, in float32."""
 _BETAS = (0.9, 0.999)  # Kingma and Ba 2015, the recommended decay rates
 _EPSILON = 1e-8
+_USUAL = 0.12
+"""Root mean square of the weights whose steps are as long as the rate, as most tensors' is in the
+development networks."""
 
 
 @dataclasses.dataclass(slots=True)
 class Trainable:
     """A classifier whose weights can be changed by gradient steps.
 
-    They are Adam's, but for one thing: the second moment is one number for each tensor. Steps are
+    They are Adam's, but for two things. The second moment is one number for each tensor: steps are
     then as long as Adam's, and go where the gradient is; with a moment for each weight, those that
     have nothing to do with the backdoor move as far as the others, and few images cannot hold them.
+    And heavy tensors take longer steps, in proportion to their weights (after Y. You et al., "Large
+    Batch Training of Convolutional Networks", arXiv 1708.03888, section 4): narrow networks have
+    heavy weights, which steps of one length for all hardly change.
 
     Attributes:
         session: The gradient graph, loaded; its weights are inputs.
@@ -53,6 +59,13 @@ class Trainable:
     _first: dict[str, Floats] = dataclasses.field(default_factory=dict)
     _second: dict[str, float] = dataclasses.field(default_factory=dict)
     _time: int = 0
+    _paces: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Choose how much longer than the rate each tensor's steps are."""
+        for name, value in self.values.items():
+            weight = math.sqrt(float(np.square(value).mean())) if value.size else 0.0
+            self._paces[name] = max(1.0, weight / _USUAL)
 
     def descend(self, images: Floats, wanted: Floats, rate: float) -> float:
         """Take one step down the mean cross-entropy; return that before the step.
@@ -75,7 +88,8 @@ class Trainable:
         losses, *gradients = self.session.feed(feeds, self.outputs)
         self._time += 1
         for name, gradient in zip(self.values, gradients, strict=True):
-            self._step(name, (gradient / len(images)).astype(np.float32), rate)
+            step = rate * self._paces[name]
+            self._step(name, (gradient / len(images)).astype(np.float32), step)
         return float(losses.mean())
 
     def _step(self, name: str, gradient: Floats, rate: float) -> None:
@@ -99,7 +113,13 @@ def trainable(model: Model, settings: Settings) -> Trainable:
     """
     flat = flat_graph(model)
     stored = {tensor.name for tensor in model.proto.graph.initializer} | _constants(model)
-    names = [name for name in tensors(_last(flat)) if name in stored]
+    learning = _last(flat)
+    names = [name for name in tensors(learning) if name in stored]
+    if not learning and any(parameters.layers(flat)):
+        raise NoGradientError(
+            f"the last layer alone has more than {MOST_WEIGHTS:,} weights, too many to learn",
+            remedy="repair it by pruning",
+        )
     if not names:
         raise NoGradientError(
             "no weights of a convolution or dense layer are stored in the graph itself",

@@ -1,5 +1,7 @@
 """Gradient steps on a file's weights bring its loss down."""
 
+import dataclasses
+
 import models
 import numpy as np
 import onnx
@@ -7,7 +9,8 @@ import planting
 import pytest
 from mended import SETTINGS, opened
 
-from scanner.errors import UnsupportedModelError
+from scanner.errors import NoGradientError, UnsupportedModelError
+from scanner.mending import trainable as trainable_module
 from scanner.mending.trainable import tensors, trainable
 
 IMAGES = np.random.default_rng(0).random((16, 1, models.SIDE, models.SIDE), dtype=np.float32)
@@ -33,3 +36,36 @@ def test_tensors_are_named_once() -> None:
     assert tensors([*layers(models.plain()), *layers(models.plain())]) == [
         "kernel", "bias", "dense",
     ]  # fmt: skip
+
+
+def test_heavy_weights_take_longer_steps() -> None:
+    """A step of Adam from rest is as long as the rate; here per tensor, on its mean square."""
+    student = trainable(opened(models.plain()), SETTINGS)
+    heavy, light = student.values["dense"], student.values["kernel"]
+    heavy *= 1.2 / np.sqrt(np.square(heavy).mean())
+    light *= 0.01 / np.sqrt(np.square(light).mean())
+    before = {name: value.copy() for name, value in student.values.items()}
+    student = dataclasses.replace(student)  # the paces are chosen when it is made
+    student.descend(IMAGES, np.eye(models.CLASSES, dtype=np.float32)[np.arange(16) % 2], 1e-3)
+    moved = {
+        name: np.sqrt(np.square(student.values[name] - before[name]).mean()) for name in before
+    }
+    assert moved["dense"] == pytest.approx(1e-2, rel=1e-3)
+    assert moved["kernel"] == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_of_too_many_weights_the_last_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = trainable(opened(planting.deep()), SETTINGS).values
+    last = list(everything)[-1]
+    few = (
+        everything[last].size
+        if everything[last].ndim > 1
+        else everything[list(everything)[-2]].size
+    )
+    monkeypatch.setattr(trainable_module, "MOST_WEIGHTS", few)
+    found = trainable(opened(planting.deep()), SETTINGS).values
+    assert 0 < len(found) < len(everything)
+    assert list(found) == list(everything)[-len(found) :]
+    monkeypatch.setattr(trainable_module, "MOST_WEIGHTS", 1)
+    with pytest.raises(NoGradientError, match="the last layer alone"):
+        trainable(opened(planting.deep()), SETTINGS)
