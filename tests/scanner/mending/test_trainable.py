@@ -47,22 +47,15 @@ def test_heavy_weights_take_longer_steps() -> None:
     before = {name: value.copy() for name, value in student.values.items()}
     student = dataclasses.replace(student)  # the paces are chosen when it is made
     student.descend(IMAGES, np.eye(models.CLASSES, dtype=np.float32)[np.arange(16) % 2], 1e-3)
-    moved = {
-        name: np.sqrt(np.square(student.values[name] - before[name]).mean()) for name in before
-    }
-    assert moved["dense"] == pytest.approx(1e-2, rel=1e-3)
-    assert moved["kernel"] == pytest.approx(1e-3, rel=1e-3)
+    for name, length in (("dense", 1e-2), ("kernel", 1e-3)):
+        moved = np.sqrt(np.square(student.values[name] - before[name]).mean())
+        assert moved == pytest.approx(length, rel=1e-3)
 
 
 def test_of_too_many_weights_the_last_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     everything = trainable(opened(planting.deep()), SETTINGS).values
-    last = list(everything)[-1]
-    few = (
-        everything[last].size
-        if everything[last].ndim > 1
-        else everything[list(everything)[-2]].size
-    )
-    monkeypatch.setattr(trainable_module, "MOST_WEIGHTS", few)
+    last = [value for value in everything.values() if value.ndim > 1][-1]
+    monkeypatch.setattr(trainable_module, "MOST_WEIGHTS", last.size)
     found = trainable(opened(planting.deep()), SETTINGS).values
     assert 0 < len(found) < len(everything)
     assert list(found) == list(everything)[-len(found) :]
