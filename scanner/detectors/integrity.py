@@ -97,12 +97,12 @@ def _parsed(model: Model, settings: Settings) -> runtime.Session:
 def _answers(subject: Subject) -> dict[str, list[Array]]:
     """Run one image through each reader; none where the model cannot be run so."""
     model, settings = subject.model, subject.settings
+    if model.size > _MOST_BYTES:
+        return {}
     # What cannot be run cannot be compared; the bytes have been audited, and that must not be lost.
     try:
         shape = probes.image_shape(model, settings)
         data = model.serialise(model.proto)
-        if len(data) > _MOST_BYTES:
-            return {}
         sessions = {
             _RUNTIME: runtime.open_session(data, Device.CPU, settings.threads),
             "ONNX Runtime without optimisation": runtime.open_session(
