@@ -17,6 +17,7 @@ from onnx.external_data_helper import uses_external_data
 from scanner.graph.audit import (
     content,
     idle_numbers,
+    ledger,
     mantissas,
     spare_rows,
     spare_units,
@@ -25,6 +26,7 @@ from scanner.graph.audit import (
     wire,
 )
 from scanner.graph.audit.content import Content
+from scanner.graph.audit.idle_attributes import IdleAttributes
 from scanner.graph.audit.names import OddNames, strays
 from scanner.graph.audit.places import places
 from scanner.graph.audit.signatures import WINDOW, Family
@@ -66,7 +68,9 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
         data: The file's bytes.
     """
     contents = Contents(proto)
-    unread = Unread(proto, contents)
+    unread, idle = Unread(proto, contents), IdleAttributes(contents)
+    unread.attributes |= idle.attributes
+    unread.tensors |= {id(tensor): why for tensor, why in idle.tensors()}
     odd, streams = OddNames(), Streams()
     rows = spare_rows.find(contents)
     bits = _Bits(contents)
@@ -93,6 +97,8 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     yield from odd.told()
     yield from strays(proto.graph)
     yield from bits.told()
+    yield from idle.told()
+    yield from ledger.observe(proto, contents)
 
 
 def beside(path: str, size: int, data: bytes) -> Observation:

@@ -47,6 +47,9 @@ _USUAL = {
     "TypeProto.denotation": 96, "Dimension.denotation": 192,
     "ModelProto.doc_string": 1536, "GraphProto.doc_string": 512, "ValueInfoProto.doc_string": 512,
     "TensorProto.doc_string": 256, "AttributeProto.doc_string": 256,
+    "FunctionProto.doc_string": 512, "FunctionProto.overload": 64,
+    "DeviceConfigurationProto.name": 64, "DeviceConfigurationProto.device": 256,
+    "NodeDeviceConfigurationProto.configuration_id": 64,
 }  # fmt: skip
 """Characters that fields hold at most, all of a kind together, which exporters leave empty or
 short: about twice what 1,550 honest files have, and where none has any, a sentence or two."""
