@@ -19,6 +19,7 @@ from scanner.graph.audit import (
     idle_numbers,
     ledger,
     mantissas,
+    neutral,
     spare_rows,
     spare_units,
     subnormal,
@@ -72,7 +73,7 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     unread.attributes |= idle.attributes
     unread.tensors |= {id(tensor): why for tensor, why in idle.tensors()}
     odd, streams = OddNames(), Streams()
-    rows = spare_rows.find(contents)
+    rows, neutrals = spare_rows.find(contents), neutral.find(contents)
     bits = _Bits(contents)
     met = itertools.chain(
         _in_fields(contents, unread, odd, streams),
@@ -81,6 +82,7 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
         _in_spare_units(contents),
         _in_spare_rows(rows),
         _in_subnormal(contents),
+        _in_neutral(neutrals),
     )
     found = {(str(seen), place): (place, seen, size) for place, seen, size in met}
     told = {seen.kind for _, seen, _ in found.values()}
@@ -91,6 +93,7 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     yield from _unread(contents, unread)
     yield from spare_units.told(contents.of(onnx.GraphProto))
     yield from spare_rows.told(rows)
+    yield from neutral.told(neutrals)
     yield from idle_numbers.observe(contents)
     yield from subnormal.observe(contents)
     yield from streams.told()
@@ -269,6 +272,13 @@ def _in_spare_rows(rows: Iterable[spare_rows.Spare]) -> Iterator[Found]:
         if (seen := _numbers(held, unread=True)) is not None:
             place = f"tensor {spare.name!r} ({spare.numbers.size} numbers that no index reaches)"
             yield place, seen, views.size(held)
+
+
+def _in_neutral(found: Iterable[neutral.Neutral]) -> Iterator[Found]:
+    """Yield what those numbers hold by which nodes do nothing."""
+    for each in found:
+        if (seen := _numbers(numpy_helper.from_array(each.numbers), unread=True)) is not None:
+            yield f"{each.numbers.size} numbers that {each.said}", seen, each.numbers.nbytes
 
 
 def _in_subnormal(contents: Contents) -> Iterator[Found]:

@@ -209,12 +209,21 @@ def _of_window(node: onnx.NodeProto, _makers: Makers) -> Iterator[str]:
 
 def _of_activation(node: onnx.NodeProto, makers: Makers) -> Iterator[str]:
     """Yield what shapes negative numbers only, of which there are none."""
-    source = makers.get(node.input[0]) if node.input else None
-    while source is not None and source.op_type in _KEEPS and source.input:
-        source = makers.get(source.input[0])
-    if source is not None and source.op_type in _NOT_NEGATIVE:
+    if node.input and not_negative(node.input[0], makers.get):
         yield "alpha"
 
+
+def not_negative(value: str, maker: Callable[[str], onnx.NodeProto | None]) -> bool:
+    """Whether no number of a value is negative, by the node that makes it."""
+    source = maker(value)
+    for _ in range(_FARTHEST):
+        if source is None or source.op_type not in _KEEPS or not source.input:
+            break
+        source = maker(source.input[0])
+    return source is not None and source.op_type in _NOT_NEGATIVE
+
+
+_FARTHEST = 16
 
 _KEEPS = frozenset({
     "Identity", "Dropout", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool",
