@@ -33,6 +33,7 @@ from scanner.graph.audit.places import places
 from scanner.graph.audit.signatures import WINDOW, Family
 from scanner.graph.audit.streams import Streams
 from scanner.graph.audit.unread import Unread
+from scanner.graph.audit.writing import Writing
 from scanner.graph.core.facts import FLOATING
 from scanner.graph.core.structure import label
 from scanner.modelfile.nested import Contents
@@ -72,11 +73,11 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     unread, idle = Unread(proto, contents), IdleAttributes(contents)
     unread.attributes |= idle.attributes
     unread.tensors |= {id(tensor): why for tensor, why in idle.tensors()}
-    odd, streams = OddNames(), Streams()
+    odd, streams, writing = OddNames(), Streams(), Writing()
     rows, neutrals = spare_rows.find(contents), neutral.find(contents)
     bits = _Bits(contents)
     met = itertools.chain(
-        _in_fields(contents, unread, odd, streams),
+        _in_fields(contents, unread, odd, streams, writing),
         _in_tensors(contents, unread),
         bits.found,
         _in_spare_units(contents),
@@ -98,6 +99,7 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     yield from subnormal.observe(contents)
     yield from streams.told()
     yield from odd.told()
+    yield from writing.told()
     yield from strays(proto.graph)
     yield from bits.told()
     yield from idle.told()
@@ -130,7 +132,7 @@ def severity(seen: Content) -> Severity:
 
 
 def _in_fields(
-    contents: Contents, unread: Unread, odd: OddNames, streams: Streams
+    contents: Contents, unread: Unread, odd: OddNames, streams: Streams, writing: Writing
 ) -> Iterator[Found]:
     """Yield what texts, attributes and lists hold, and what many short texts hold together.
 
@@ -139,6 +141,7 @@ def _in_fields(
         unread: What of it no output depends on.
         odd: The names that no exporter writes are added to it.
         streams: All texts are added to it.
+        writing: The texts that are written oddly are added to it.
     """
     known: set[str] = set()
     pieces: dict[str, list[str]] = {}
@@ -155,6 +158,7 @@ def _in_fields(
             continue
         known.add(held)
         odd.look(place, held)
+        writing.look(place, held)
         if _PIECE.fullmatch(held):
             pieces.setdefault(place.spelt, []).append(held)
         if (seen := _of_text(held)) is not None:
@@ -472,8 +476,8 @@ _REPLACED = (
     "four were replaced by compressed or encrypted data (EvilModel does that), or all four"
 )
 _CHANGED = (
-    "have low bits that the others of their tensor lack, which were widened from 16 bits: these "
-    "were changed afterwards"
+    "are of another precision than the rest of their tensor, or have low bits that the rest, which "
+    "was widened from 16 bits, lacks: they were written afterwards"
 )
 _ODD = {
     "even": (
@@ -482,6 +486,11 @@ _ODD = {
         _REPLACED,
     ),
     "text": ("low-bits", Severity.SUSPICIOUS, "have bytes that are text"),
+    "periodic": (
+        "low-bits",
+        Severity.WARNING,
+        "have low bits that repeat after 32 numbers, as those of text or of other weights do",
+    ),
     "mixed": (
         "low-bits",
         Severity.WARNING,

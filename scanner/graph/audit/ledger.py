@@ -36,7 +36,7 @@ _MOST_UNKNOWN = 192
 _FORMS = {
     "namespace": re.compile(r"[^:\n]*: .*"),
     "pkg.onnxscript.rewriter.rule_name": re.compile(r"[\w, .-]+"),
-    "pkg.torch.onnx.class_hierarchy": re.compile(r"\[('[\w.<>]*'(, )?)*\]"),
+    "pkg.torch.onnx.class_hierarchy": re.compile(r"\[('[^'\n]*'(, )?)*\]"),
     "pkg.torch.onnx.name_scopes": re.compile(r"\[('[^'\s]*'(, )?)*\]"),
     "pkg.torch.onnx.fx_node": re.compile(r"%\S+ : .*\[.*\].*", re.DOTALL),
     "pkg.torch.onnx.stack_trace": re.compile(r"\s*(File \".*\", line \d+|$).*", re.DOTALL),
@@ -132,7 +132,7 @@ def _loose(proto: onnx.ModelProto, contents: Contents) -> Iterator[Observation]:
         )
 
 
-_MOST_LOOSE = 64
+_MOST_LOOSE = 96
 _DERIVED = ("_scale", "_zero_point", "_quantized")
 
 
