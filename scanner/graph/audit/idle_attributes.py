@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from scanner.graph.core.structure import attribute, label
+from scanner.modelfile import nested
 from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.nested import Contents
 from scanner.results import Observation, Severity
@@ -47,6 +48,7 @@ class IdleAttributes:
         self.hidden: list[tuple[onnx.NodeProto, onnx.AttributeProto]] = []
         self.idle: list[tuple[onnx.NodeProto, onnx.AttributeProto]] = []
         self._nodes = contents.of(onnx.NodeProto)
+        self._unused = [name for f in functions.values() for name in _unused(f)]
         makers = {name: node for node in self._nodes for name in node.output}
         for node in self._nodes:
             function = functions.get((node.domain, node.op_type))
@@ -81,6 +83,15 @@ class IdleAttributes:
                 f"{len(self.hidden)} attributes of {size} bytes have names that no operator knows "
                 "and that the runtime passes over",
                 [label(node) for node, _ in self.hidden],
+                size,
+            )
+        if sum(size for _, size in self._unused) > _LARGE:
+            size = sum(size for _, size in self._unused)
+            yield _note(
+                "idle-attributes",
+                f"{len(self._unused)} attributes of functions, of {size} bytes, are read by no "
+                "node of theirs",
+                [name for name, _ in self._unused],
                 size,
             )
         odd = [each for each in _grouped(self.idle).values() if _is_much([a for _, a in each])]
@@ -141,6 +152,18 @@ def _note(code: str, sentence: str, nodes: Sequence[str], size: int) -> Observat
 
 def _declared(function: onnx.FunctionProto) -> set[str]:
     return {*function.attribute, *(held.name for held in function.attribute_proto)}
+
+
+def _unused(function: onnx.FunctionProto) -> Iterator[tuple[str, int]]:
+    """Yield the attributes of a function that no node in it refers to, and their bytes."""
+    bodies = list(nested.walk([function]))
+    read = {held.ref_attr_name for body in bodies for node in body.node for held in node.attribute}
+    for name in function.attribute:
+        if name not in read:
+            yield f"{function.name}.{name}", len(name)
+    for held in function.attribute_proto:
+        if held.name not in read:
+            yield f"{function.name}.{held.name}", held.ByteSize()
 
 
 def _grouped(

@@ -64,7 +64,7 @@ def _of_spaces(text: str) -> int:
 
 _DOUBLE = re.compile(r"(?<=[a-z0-9,])  (?=[A-Za-z0-9])")
 _GAP = re.compile(r"(?<=[a-z0-9,]) {1,2}(?=[A-Za-z0-9])")
-_SHARE = 0.15
+_SHARE = 0.05
 
 
 def _of_line_ends(text: str) -> int:
