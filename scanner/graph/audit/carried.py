@@ -152,6 +152,8 @@ def _in_fields(
             seen = recognise(held, unknown=id(place.message) in unread.attributes)
             if seen is not None:
                 yield place.name, seen, len(held)
+            if place.spelt in _STRINGS:
+                streams.look(place, held.decode("utf-8", "replace"))
             continue
         streams.look(place, held)
         if held in known:
@@ -169,6 +171,9 @@ def _in_fields(
             streams.named.add(spelt)
             yield f"{len(texts)} texts, each a {spelt}, put together", seen, sum(map(len, texts))
     yield from streams.found()
+
+
+_STRINGS = frozenset({"AttributeProto.strings", "AttributeProto.s", "TensorProto.string_data"})
 
 
 def recognise(data: bytes, *, unknown: bool = True) -> Content | None:

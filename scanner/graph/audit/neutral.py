@@ -178,6 +178,7 @@ def _of_slope(node: onnx.NodeProto, uses: Uses, _largest: int) -> Found:
 
 
 def _of_slice(node: onnx.NodeProto, uses: Uses, largest: int) -> Found:
+    largest = min(largest, _size(node.input[0], uses) or largest)
     for place in (1, 2):
         numbers = _constant(node, place, uses)
         if numbers is None or numbers.dtype.kind != "i":
@@ -189,6 +190,25 @@ def _of_slice(node: onnx.NodeProto, uses: Uses, largest: int) -> Found:
             yield "ends", beyond
 
 
+def _size(value: str, uses: Uses) -> int | None:
+    """Return the largest axis of what a value is cut out of, where the file says it."""
+    for _ in range(_FARTHEST):
+        for said in uses.graph.input:
+            sizes = said.type.tensor_type.shape.dim if said.name == value else ()
+            if sizes:
+                # An axis that is named is the batch, whose end nobody counts.
+                return max(size.dim_value for size in sizes) or None
+        maker = uses.producer(value)
+        if maker is None or maker.op_type not in _NO_LARGER:
+            return None
+        value = maker.input[0]
+    return None
+
+
+_FARTHEST = 64
+_NO_LARGER = frozenset({
+    "Cast", "Clip", "Dropout", "Identity", "LeakyRelu", "Neg", "Relu", "Slice", "Transpose",
+})  # fmt: skip
 _LIMITS = np.asarray([
     sign * limit + more
     for limit in ((1 << 63) - 3, (1 << 31) - 1, (1 << 62))

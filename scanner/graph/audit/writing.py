@@ -7,7 +7,7 @@ they are: bytes as versions, fractions of a power of two as losses, ideographs t
 
 import collections
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -156,14 +156,22 @@ _UNWRITTEN = re.compile(
 
 def _of_bytes(text: str) -> int:
     """Return how many whole numbers of a text are spread evenly from 0 to 255."""
-    found = list(map(int, _WHOLE.findall(text)[:_MOST_NUMBERS]))
-    found = [number for number in found if number <= _BYTE]
+    return even_bytes(_WHOLE.findall(text))
+
+
+def even_bytes(numbers: Sequence[str]) -> int:
+    """Return how many of some whole numbers are bytes, if these are spread evenly and unsorted.
+
+    Args:
+        numbers: Written in decimals, in the order of the file.
+    """
+    found = [number for number in map(int, numbers[:_MOST_NUMBERS]) if number <= _BYTE]
     if len(found) < _LEAST_NUMBERS:
         return 0
-    numbers = np.asarray(found)
-    rising = float((np.diff(numbers) > 0).mean())
-    counts = np.bincount(numbers // 32, minlength=8)
-    expected = len(numbers) / 8
+    array = np.asarray(found)
+    rising = float((np.diff(array) > 0).mean())
+    counts = np.bincount(array // 32, minlength=8)
+    expected = len(found) / 8
     squared = float(((counts - expected) ** 2 / expected).sum())
     even = squared < _EVEN and _UNSORTED < rising < 1 - _UNSORTED
     return len(found) if even else 0
