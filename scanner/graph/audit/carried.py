@@ -20,6 +20,7 @@ from scanner.graph.audit import (
     ledger,
     mantissas,
     neutral,
+    silent_units,
     spare_rows,
     spare_units,
     subnormal,
@@ -74,13 +75,16 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     unread.attributes |= idle.attributes
     unread.tensors |= {id(tensor): why for tensor, why in idle.tensors()}
     odd, streams, writing = OddNames(), Streams(), Writing()
+    graphs = contents.of(onnx.GraphProto)
+    spare = [row for graph in graphs for row in spare_units.rows(graph)]
+    silent = [row for graph in graphs for row in silent_units.rows(graph)]
     rows, neutrals = spare_rows.find(contents), neutral.find(contents)
     bits = _Bits(contents)
     met = itertools.chain(
         _in_fields(contents, unread, odd, streams, writing),
         _in_tensors(contents, unread),
         bits.found,
-        _in_spare_units(contents),
+        _in_spare_units([*spare, *silent]),
         _in_spare_rows(rows),
         _in_subnormal(contents),
         _in_neutral(neutrals),
@@ -92,7 +96,8 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     yield from _told([*found.values(), *rest])
     yield from _polyglot(data)
     yield from _unread(contents, unread)
-    yield from spare_units.told(contents.of(onnx.GraphProto))
+    yield from spare_units.told(spare)
+    yield from silent_units.told(silent)
     yield from spare_rows.told(rows)
     yield from neutral.told(neutrals)
     yield from idle_numbers.observe(contents)
@@ -265,13 +270,12 @@ def _in_tensors(contents: Contents, unread: Unread) -> Iterator[Found]:
 _SMALL = 4096
 
 
-def _in_spare_units(contents: Contents) -> Iterator[Found]:
+def _in_spare_units(found: Iterable[spare_units.Row]) -> Iterator[Found]:
     """Yield what the weights of units hold that nothing reads."""
-    for graph in contents.of(onnx.GraphProto):
-        for name, units, held in spare_units.rows(graph):
-            if (seen := _numbers(held, unread=True)) is not None:
-                place = f"tensor {name!r} ({units} units that nothing reads)"
-                yield place, seen, views.size(held)
+    for name, units, held in found:
+        if (seen := _numbers(held, unread=True)) is not None:
+            place = f"tensor {name!r} ({units} units that nothing reads)"
+            yield place, seen, views.size(held)
 
 
 def _in_spare_rows(rows: Iterable[spare_rows.Spare]) -> Iterator[Found]:

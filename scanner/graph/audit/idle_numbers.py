@@ -25,6 +25,7 @@ _DIFFERENT = 16
 """So many of them differ: fillers are alike."""
 _SIGNS = 256
 """Zeros of a tensor, of which each sign is a bit."""
+_SHOWN = 20
 _HEAD = 1 << 14
 """Numbers among which a zero is looked for first."""
 _NARROW: Mapping[int, type] = {
@@ -114,6 +115,7 @@ def _signs(contents: Contents) -> Iterator[Observation]:
     Weights times zero are such too, as where a normalisation that was never trained was folded, or
     where a mask took out what was pruned.
     """
+    found: dict[str, int] = {}
     for tensor in contents.of(onnx.TensorProto):
         if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE):
             continue
@@ -124,11 +126,13 @@ def _signs(contents: Contents) -> Iterator[Observation]:
         negative = int(np.signbit(zeros).sum())
         rarer = min(negative, zeros.size - negative)
         if rarer >= _SIGNS or (rarer and zeros.size == numbers.size):
-            yield Observation(
-                code="idle-bits",
-                severity=Severity.NOTE,
-                sentence=f"{zeros.size} of the {numbers.size} numbers of {tensor.name!r} are zeros "
-                "of both signs",
-                nodes=(tensor.name,),
-                details={"count": int(zeros.size), "negative": negative},
-            )
+            found[tensor.name] = int(zeros.size)
+    if found:
+        yield Observation(
+            code="idle-bits",
+            severity=Severity.NOTE,
+            sentence=f"{sum(found.values())} numbers of {len(found)} tensors are zeros of both "
+            "signs, and nothing depends on the sign of a zero",
+            nodes=tuple(found)[:_SHOWN],
+            details={"count": sum(found.values()), "tensors": len(found)},
+        )
