@@ -78,6 +78,7 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     graphs = contents.of(onnx.GraphProto)
     spare = [row for graph in graphs for row in spare_units.rows(graph)]
     silent = [row for graph in graphs for row in silent_units.rows(graph)]
+    tiny = subnormal.find(contents)
     rows, neutrals = spare_rows.find(contents), neutral.find(contents)
     bits = _Bits(contents)
     met = itertools.chain(
@@ -86,7 +87,7 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
         bits.found,
         _in_spare_units([*spare, *silent]),
         _in_spare_rows(rows),
-        _in_subnormal(contents),
+        _in_subnormal(tiny),
         _in_neutral(neutrals),
     )
     found = {(str(seen), place): (place, seen, size) for place, seen, size in met}
@@ -101,7 +102,7 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     yield from spare_rows.told(rows)
     yield from neutral.told(neutrals)
     yield from idle_numbers.observe(contents)
-    yield from subnormal.observe(contents)
+    yield from subnormal.told(tiny)
     yield from streams.told()
     yield from odd.told()
     yield from writing.told()
@@ -294,13 +295,12 @@ def _in_neutral(found: Iterable[neutral.Neutral]) -> Iterator[Found]:
             yield f"{each.numbers.size} numbers that {each.said}", seen, each.numbers.nbytes
 
 
-def _in_subnormal(contents: Contents) -> Iterator[Found]:
+def _in_subnormal(found: Iterable[tuple[str, Array]]) -> Iterator[Found]:
     """Yield what the bits of subnormal numbers hold."""
-    for tensor in contents.of(onnx.TensorProto):
-        for stream in subnormal.streams(tensor):
+    for name, words in found:
+        for stream in subnormal.streams(words):
             if (seen := content.at_start(stream)) is not None:
-                place = f"tensor {tensor.name!r} (its subnormal numbers)"
-                yield place, seen, len(stream)
+                yield f"tensor {name!r} (its subnormal numbers)", seen, len(stream)
                 break
 
 
