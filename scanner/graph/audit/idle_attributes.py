@@ -122,11 +122,7 @@ class IdleAttributes:
             whole = [value for value in found if isinstance(value, int)]
             odd = [value for value in found if isinstance(value, float) and _is_long(value)]
             large = [v for v in whole if abs(v) >= _PLAIN and abs(v) not in _LIMITS]
-            if (
-                len(whole) > _MOST_WHOLE
-                or len(odd) > _MOST_VARIED
-                or len(large) > _DIFFERENT
-            ):
+            if len(whole) > _MOST_WHOLE or len(odd) > _MOST_VARIED or len(large) > _DIFFERENT:
                 yield _note(
                     "varied-attributes",
                     f"{len(found)} values of the attribute {name!r} of {kind} differ from one "
@@ -183,7 +179,6 @@ def _is_much(held: Sequence[onnx.AttributeProto]) -> bool:
     tensors = sum(each.t.ByteSize() for each in held if each.HasField("t"))
     return (
         max(len(single), len(lists) // _DIFFERENT) > _DIFFERENT
-        or any(abs(value) >= _PLAIN and value not in _LIMITS for value in single)
         or sum(map(len, texts)) + tensors > _LARGE
     )
 

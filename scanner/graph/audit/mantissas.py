@@ -170,7 +170,9 @@ def _periodic(words: Array) -> int:
         # Zeros, and the few numbers of a table or a lattice, repeat as a whole.
         if not same.any() or len(np.unique(block)) < _PERIODIC * _DISTINCT:
             continue
-        bits = np.unpackbits(np.ascontiguousarray(same, "<u2").view(np.uint8).reshape(32, 2), axis=1)
+        bits = np.unpackbits(
+            np.ascontiguousarray(same, "<u2").view(np.uint8).reshape(32, 2), axis=1
+        )
         counts = bits.sum(0)  # a bit that all numbers lack says nothing
         found += len(block) * 32 if ((counts >= 3) & (counts <= 16)).any() else 0  # noqa: PLR2004
     return found

@@ -164,11 +164,15 @@ def _of_bounds(node: onnx.NodeProto, uses: Uses, _largest: int) -> Found:
         if numbers is None:
             continue
         below = -numbers if (low and place == 1) or node.op_type == "Max" else numbers
-        if _FAR <= below.min() and np.isfinite(below).all():
+        far = below.min() >= _FAR and bool(np.isfinite(below).all())
+        if far or (node.op_type == "Max" and _never_reached(node, below, uses)):
             yield "bounds", numbers
-        elif node.op_type == "Max" and 0 <= below.min() < below.max():
-            if any(not_negative(name, uses.producer) for name in node.input):
-                yield "bounds", numbers
+
+
+def _never_reached(node: onnx.NodeProto, below: Array, uses: Uses) -> bool:
+    """Whether bounds, turned round, differ and are of numbers none of which is negative."""
+    differ = 0 <= below.min() < below.max()
+    return bool(differ) and any(not_negative(name, uses.producer) for name in node.input)
 
 
 def _of_slope(node: onnx.NodeProto, uses: Uses, _largest: int) -> Found:

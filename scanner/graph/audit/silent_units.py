@@ -57,11 +57,8 @@ def rows(graph: onnx.GraphProto) -> Iterator[Row]:
             continue
         parts = [own[silent & (scale == 0)].reshape(-1)]
         reader = _reader(behind, uses)
-        theirs = None if reader is None else weights_of(reader, uses)
-        if reader is not None and theirs is not None and not theirs.shape[1] % len(own):
-            if attribute(reader, "group", 1) == 1:
-                columns = np.moveaxis(theirs, 1, 0).reshape(len(own), -1)
-                parts.append(columns[silent].reshape(-1))
+        if reader is not None:
+            parts.append(_columns(reader, silent, uses))
         held = np.concatenate([part.astype(own.dtype) for part in parts])
         if held.size >= _LEAST and len(np.unique(held)) > 1:
             name = node.input[1] if reader is None else reader.input[1]
@@ -80,6 +77,17 @@ def told(found: Sequence[Row]) -> Iterator[Observation]:
             nodes=tuple(name for name, *_ in found[:_SHOWN]),
             details={"count": sum(count for _, count, _ in found), "bytes": size},
         )
+
+
+def _columns(reader: onnx.NodeProto, units: Flags, uses: Uses) -> Array:
+    """Return the weights of a layer that read some of the units in front of it."""
+    theirs = weights_of(reader, uses)
+    grouped = attribute(reader, "group", 1) != 1
+    if theirs is None or grouped or theirs.shape[1] % len(units):
+        return np.zeros(0)
+    # Behind a Flatten each unit has as many columns as its map has places.
+    columns: Array = np.moveaxis(theirs, 1, 0).reshape(len(units), -1)[units]
+    return columns.reshape(-1)
 
 
 def _silent(reach: Array, bias: Array) -> Flags:

@@ -101,7 +101,9 @@ class Streams:
             yield _said("unusual-characters", "of names are none that exporters write, in", strange)
         even = {s: count for s, t in left.items() if s in _NAMES and (count := _even_numbers(t))}
         if even:
-            yield _said("random-text", "of numbers in names are as even as those of bytes, in", even)
+            yield _said(
+                "random-text", "of numbers in names are as even as those of bytes, in", even
+            )
         large = {spelt: size for spelt, size in sizes.items() if size > _USUAL[spelt]}
         if large:
             yield _said("full-field", "stand where exporters write few or none:", large)

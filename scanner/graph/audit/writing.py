@@ -102,26 +102,28 @@ _LATIN = re.compile(r"[A-Za-z]")
 
 
 def _of_capitals(text: str) -> int:
-    """Return how many letters are in words whose capitals stand anywhere."""
-    words = set(_ALTERNATING.findall(text))
-    return sum(map(len, words)) if len(words) >= _LEAST_WORDS else 0
+    """Return how many capitals follow a small letter, if one in six pairs is such a one."""
+    inner = len(_CAPITAL.findall(text))
+    return inner if inner >= _LEAST and inner > _CAPITALS * len(_PAIR.findall(text)) else 0
 
 
-_ALTERNATING = re.compile(r"\b(?=[A-Za-z]{4,24}\b)(?:[a-z]+[A-Z]+){2,}[a-z]+\b")
+_CAPITAL = re.compile(r"(?<=[a-z])[A-Z]")
+_PAIR = re.compile(r"[A-Za-z](?=[A-Za-z])")
+_CAPITALS = 1 / 6  # in the names of classes, one in eight
 
 
 def _of_ideographs(text: str) -> int:
     """Return how many ideographs are in no common set, if many are: those of a language are."""
     if text.isascii():
         return 0
-    found = _IDEOGRAPHS.findall(text)
+    found = "".join(_IDEOGRAPHS.findall(text))  # one by one they stand in a table of characters
     if len(found) < _LEAST // 2:
         return 0
     rare = sum(map(_is_rare, found))
     return rare if rare > _RARE * len(found) else 0
 
 
-_IDEOGRAPHS = re.compile(r"[\u3400-\u9fff\uac00-\ud7a3]")
+_IDEOGRAPHS = re.compile(r"[\u3400-\u9fff\uac00-\ud7a3]{4,}")
 _RARE = 0.2
 _COMMON = ("gb2312", "euc_kr", "shift_jis", "big5")
 _FIRST_LEVEL = {"big5": 0xC6, "shift_jis": 0x98}
