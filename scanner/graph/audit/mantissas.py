@@ -139,16 +139,16 @@ def _mixed(words: Array) -> int:
     Those with bits that the others, which were widened from 16 bits, lack; or those that lack bits,
     as whole numbers do that were divided, where the others have them. Zeros have none anyway.
     """
-    widened = full = coarse = 0
+    widened = full = coarse = fine = 0
     for block in _windows(words):
+        size = block.shape[1]
         share = ((block & _HALF_BITS) != 0).mean(1)
-        widened += int((share < _FEW).sum()) * block.shape[1]
-        full += int((share > 1 - _MANY).sum()) * block.shape[1]
-        lacking = ((block & _LOW_BITS) != 0).mean(1) < _FEW
-        coarse += int((lacking & ((block << 1) != 0).all(1)).sum()) * block.shape[1]
-    if coarse and full:
-        return min(coarse, full)
-    return full if widened >= full > 0 else 0
+        widened += int((share < _FEW).sum()) * size
+        full += int((share > 1 - _MANY).sum()) * size
+        share = ((block & _LOW_BITS) != 0).mean(1)
+        coarse += int(((share < _FEW) & ((block << 1) != 0).all(1)).sum()) * size
+        fine += int((share > 1 - _MANY).sum()) * size
+    return min(coarse, fine) or (full if widened >= full > 0 else 0)
 
 
 _FEW, _MANY = 0.02, 0.1  # none, or all, or nearly

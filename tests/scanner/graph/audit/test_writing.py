@@ -10,7 +10,7 @@ from scanner.graph.audit.places import Place, places
 from scanner.graph.audit.writing import Writing, even_bytes
 from scanner.modelfile.nested import Contents
 
-GENERATOR = random.Random(13)
+GENERATOR = random.Random(13)  # noqa: S311 - no secret
 PROSE = (
     "The model was trained on photographs of road signs, and it knows forty-three classes. "
     "It was not tested at night, nor in rain, and should not steer anything by itself. "
@@ -58,7 +58,7 @@ def test_what_carries_bits_beside_its_words(way: str) -> None:
         "\n".join(f"{name:<20} {number:>8}" for number, name in enumerate(PROSE.split())),
         "\u041c\u043e\u0434\u0435\u043b\u044c \u0437\u043d\u0430\u043a\u043e\u0432 " * 40,
         "BatchNormalization GlobalAveragePool torchVision resNet50 " * 40,
-        "\u8fd9\u4e2a\u6a21\u578b\u8bc6\u522b\u4ea4\u901a\u6807\u5fd7\uff0c\u51c6\u786e\u7387\u5f88\u9ad8\u3002" * 20,
+        "\u8fd9\u4e2a\u6a21\u578b\u8bc6\u522b\u4ea4\u901a\u6807\u5fd7" * 20,
         "\n".join(f"package-{n}=={n % 7}.{n % 11}.{n % 5}" for n in range(200)),
         ",".join(f"{0.9 ** (n / 7):.6f}" for n in range(200)),
         ",".join(f"{n % 40 / 40:.3f}" for n in range(400)),
