@@ -40,7 +40,7 @@ EVEN = 6.0
 _BLOCK = 1 << 20  # numbers that are worked on at once, so that memory stays bounded
 _SEARCHED = 1 << 14  # numbers of a tensor whose low bytes are searched
 _CELLS = 8  # the last bit of the exponent and the first two of the mantissa
-_DISTINCT = 0.9
+_DISTINCT, _DISTINCT_HALVES = 0.9, 0.5
 _PERIODIC = 1024  # numbers of a block whose every 32nd is compared
 _SAMPLE = 256  # low bytes that are looked at first; bytes of a block
 _PRINTABLE = np.isin(np.arange(256), (9, 10, 13, *range(32, 127)))
@@ -75,6 +75,11 @@ class Oddness(NamedTuple):
 def look(tensor: onnx.TensorProto) -> Oddness:
     """Return what the bits of a tensor's numbers show; nothing for other than fractions."""
     highest = _HIGHEST_BIT.get(tensor.data_type)
+    if tensor.data_type == onnx.TensorProto.FLOAT16:
+        halves = views.numbers(tensor)
+        fits = halves is not None and halves.dtype.itemsize == 2  # noqa: PLR2004 - read as numbers
+        words = halves.view("<u2") if halves is not None and fits else np.zeros(0, "<u2")
+        return Oddness(periodic=_periodic(words, 8, _DISTINCT_HALVES))
     numbers = views.numbers(tensor) if highest is not None else None
     if numbers is None or highest is None or numbers.size < LEAST:
         return Oddness()
@@ -85,7 +90,7 @@ def look(tensor: onnx.TensorProto) -> Oddness:
     mixed = _mixed(words) if tensor.data_type == onnx.TensorProto.FLOAT else 0
     text = max(_text(words), _plain_text(numbers))
     found = next(_within(words, width), None)
-    periodic = _periodic(words) if tensor.data_type == onnx.TensorProto.FLOAT else 0
+    periodic = _periodic(words, 16, _DISTINCT)
     even = _even(words, highest)
     return Oddness(even=even, mixed=mixed, text=text, periodic=periodic, found=found)
 
@@ -154,27 +159,30 @@ def _mixed(words: Array) -> int:
 _FEW, _MANY = 0.02, 0.1  # none, or all, or nearly
 
 
-def _periodic(words: Array) -> int:
+def _periodic(words: Array, bits: int, distinct: float) -> int:
     """Return how many numbers stand in blocks whose low bits repeat as bytes or words do.
 
     The highest bit of each byte of a text is zero, and so are some of each weight's exponent. Where
     a few bits of each number are a load, however many, these are the same in every 32nd number,
     while the same bit of the numbers between varies.
+
+    Args:
+        words: Numbers as words.
+        bits: How many low bits of each are looked at.
+        distinct: The share of different numbers in a block below which they are those of a table
+            or a lattice, which repeat as a whole.
     """
     rows = words[: min(len(words), _SEARCHED) // _PERIODIC * _PERIODIC]
     rows = rows.reshape(-1, _PERIODIC // 32, 32)
     ones, none = np.bitwise_and.reduce(rows, axis=1), ~np.bitwise_or.reduce(rows, axis=1)
-    still = (ones | none) & 0xFFFF
+    still = (ones | none) & rows.dtype.type((1 << bits) - 1)
     found = 0
     for block, same in zip(rows, still, strict=True):
-        # Zeros, and the few numbers of a table or a lattice, repeat as a whole.
-        if not same.any() or len(np.unique(block)) < _PERIODIC * _DISTINCT:
+        if not same.any() or len(np.unique(block)) < _PERIODIC * distinct:
             continue
-        bits = np.unpackbits(
-            np.ascontiguousarray(same, "<u2").view(np.uint8).reshape(32, 2), axis=1
-        )
-        counts = bits.sum(0)  # a bit that all numbers lack says nothing
-        found += len(block) * 32 if ((counts >= 3) & (counts <= 16)).any() else 0  # noqa: PLR2004
+        counts = ((same[:, None] >> np.arange(bits, dtype=same.dtype)) & 1).sum(0)
+        # A bit that all numbers lack says nothing.
+        found += block.size if ((counts >= 3) & (counts <= 16)).any() else 0  # noqa: PLR2004
     return found
 
 

@@ -120,14 +120,14 @@ def _of_sum(node: onnx.NodeProto, uses: Uses, _largest: int) -> Found:
         numbers = _fractions(node, place, uses)
         if numbers is not None and 0 < np.abs(numbers).max() <= _NOTHING:
             yield "added", numbers
-    yield from _taken_back(node, uses, {"Add": "Sub", "Sub": "Add"})
+    yield from _taken_back(node, uses)
 
 
 def _of_product(node: onnx.NodeProto, uses: Uses, _largest: int) -> Found:
     for place in range(1 if node.op_type in ("Div", "Pow") else 0, len(node.input)):
         if (numbers := _fractions(node, place, uses)) is not None and _next_to_one(numbers):
             yield "factors", numbers
-    yield from _taken_back(node, uses, {"Mul": "Div", "Div": "Mul"})
+    yield from _taken_back(node, uses)
 
 
 def _next_to_one(numbers: Array) -> bool:
@@ -135,15 +135,40 @@ def _next_to_one(numbers: Array) -> bool:
     return bool(0 < apart <= _ONE)
 
 
-def _taken_back(node: onnx.NodeProto, uses: Uses, inverse: Mapping[str, str]) -> Found:
+def _taken_back(node: onnx.NodeProto, uses: Uses) -> Found:
     """Yield a constant that the next node takes back."""
-    numbers = _fractions(node, 1, uses)
     behind = uses.only_consumer(node.output[0]) if node.output else None
-    if numbers is None or behind is None or behind.op_type != inverse.get(node.op_type):
+    if behind is None or (node.op_type in _SUMS) != (behind.op_type in _SUMS):
         return
-    theirs = _fractions(behind, 1, uses)
-    if theirs is not None and behind.input[0] == node.output[0] and np.array_equal(numbers, theirs):
-        yield "pairs", numbers
+    first, second = _effect(node, "", uses), _effect(behind, node.output[0], uses)
+    if first is None or second is None or first.shape != second.shape:
+        return
+    still = 0.0 if node.op_type in _SUMS else 1.0
+    with np.errstate(all="ignore"):
+        both = first + second if node.op_type in _SUMS else first * second
+        near = bool((np.abs(both - still) <= _AGAIN * np.maximum(np.abs(first), 1)).all())
+    if near and not np.all(first == still):
+        yield "pairs", first
+
+
+_SUMS = frozenset({"Add", "Sub"})
+_AGAIN = 1e-5
+
+
+def _effect(node: onnx.NodeProto, value: str, uses: Uses) -> Array | None:
+    """Return what a node with one constant adds to a value, or multiplies it by."""
+    if len(node.input) != 2 or node.op_type not in (*_SUMS, "Mul", "Div"):  # noqa: PLR2004
+        return None
+    turned = node.op_type in ("Sub", "Div")
+    place = 1 if turned or node.input[0] == value or node.input[1] in uses.constants else 0
+    numbers = _fractions(node, place, uses)
+    if numbers is None or (value and node.input[1 - place] != value):
+        return None
+    if not turned:
+        return numbers.astype(np.float64)
+    with np.errstate(divide="ignore"):
+        wide = numbers.astype(np.float64)
+        return -wide if node.op_type == "Sub" else 1 / wide
 
 
 def _of_normalisation(node: onnx.NodeProto, uses: Uses, _largest: int) -> Found:

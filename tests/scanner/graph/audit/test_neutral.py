@@ -1,5 +1,8 @@
 """Numbers by which an operator does nothing."""
 
+import gzip
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -13,7 +16,7 @@ LOAD = np.random.default_rng(9).integers(1, 200, 64)
 FRACTIONS = LOAD.astype(np.float32)
 
 
-def said(*nodes: onnx.NodeProto, **constants: np.ndarray) -> list[str]:
+def said(*nodes: onnx.NodeProto, **constants: Any) -> list[str]:
     model = plain()
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(
@@ -91,8 +94,6 @@ def test_an_untrained_normalisation_is_none_and_a_loaded_one_is() -> None:
 
 
 def test_what_they_hold_is_told() -> None:
-    import gzip  # noqa: PLC0415 - only here
-
     load = np.frombuffer(gzip.compress(bytes(range(256)) * 2, mtime=0), np.uint8)
     model = plain()
     model.graph.node.append(helper.make_node("Min", ["image", "held"], ["y"]))
