@@ -90,7 +90,9 @@ def look(tensor: onnx.TensorProto) -> Oddness:
     mixed = _mixed(words) if tensor.data_type == onnx.TensorProto.FLOAT else 0
     text = max(_text(words), _plain_text(numbers))
     found = next(_within(words, width), None)
-    periodic = _periodic(words, 16, _DISTINCT)
+    # Doubles beside a decimal, as thresholds of trees are, repeat in their last bits.
+    plain = tensor.data_type == onnx.TensorProto.FLOAT
+    periodic = _periodic(words, 16, _DISTINCT) if plain else 0
     even = _even(words, highest)
     return Oddness(even=even, mixed=mixed, text=text, periodic=periodic, found=found)
 

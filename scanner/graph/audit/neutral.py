@@ -58,7 +58,7 @@ def find(contents: Contents) -> list[Neutral]:
         uses = Uses(graph)
         largest = _largest(graph)
         for node in graph.node:
-            if node.domain in STANDARD_DOMAINS and node.op_type in _RULES:
+            if node.input and node.domain in STANDARD_DOMAINS and node.op_type in _RULES:
                 for kind, numbers in _RULES[node.op_type](node, uses, largest):
                     met[_SAID[kind]].append((label(node), numbers.reshape(-1)))
     return [each for said, found in met.items() if (each := _many(said, found)) is not None]

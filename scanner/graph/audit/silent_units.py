@@ -43,13 +43,13 @@ def rows(graph: onnx.GraphProto) -> Iterator[Row]:
     uses = Uses(graph)
     for node in graph.node:
         own = weights_of(node, uses)
-        if own is None or len(own) < _NEIGHBOURS:
+        if own is None or len(own) < _NEIGHBOURS or not node.output:
             continue
         bias, behind = _bias(node, len(own), uses), uses.only_consumer(node.output[0])
         scale = np.ones(len(own))
         if bias is not None and behind is not None and behind.op_type == "BatchNormalization":
             scale, bias = _normalised(behind, bias, uses)
-            behind = uses.only_consumer(behind.output[0])
+            behind = _next(behind, uses)
         if bias is None or behind is None or behind.op_type != "Relu":
             continue
         silent = _silent(np.abs(own).reshape(len(own), -1).sum(1) * np.abs(scale), bias)
@@ -132,9 +132,13 @@ def _normalised(node: onnx.NodeProto, bias: Array, uses: Uses) -> tuple[Array, A
 
 def _reader(node: onnx.NodeProto, uses: Uses) -> onnx.NodeProto | None:
     """Return the layer that alone reads what a node makes."""
-    behind = uses.only_consumer(node.output[0])
+    behind = _next(node, uses)
     for _ in range(_FARTHEST):
         if behind is None or behind.op_type not in _PASSES:
             return behind
-        behind = uses.only_consumer(behind.output[0])
+        behind = _next(behind, uses)
     return None
+
+
+def _next(node: onnx.NodeProto, uses: Uses) -> onnx.NodeProto | None:
+    return uses.only_consumer(node.output[0]) if node.output else None

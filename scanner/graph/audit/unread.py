@@ -203,7 +203,7 @@ def _of_layer(node: onnx.NodeProto, zero: Zero) -> Iterator[int]:
 
 
 def _of_choice(node: onnx.NodeProto, zero: Zero) -> Iterator[int]:
-    if node.input[1] == node.input[2]:
+    if len(node.input) > 2 and node.input[1] == node.input[2]:  # noqa: PLR2004
         yield 0
     elif zero[0] is not None:
         yield 1 if zero[0] else 2
