@@ -226,12 +226,8 @@ def is_text(data: bytes) -> bool:
     """Whether bytes are printable, and not the same few."""
     if len(data) < 64:  # noqa: PLR2004 - too few to tell
         return False
-    # Most of what is asked about is none, as its first bytes show already.
-    if len(data[:64].translate(None, _PRINTABLE)) > len(data) * _UNPRINTABLE:
-        return False
-    if len(set(data)) < _LETTERS:
-        return False
-    return len(data.translate(None, _PRINTABLE)) <= len(data) * _UNPRINTABLE
+    unprintable = len(data.translate(None, _PRINTABLE))
+    return unprintable <= len(data) * _UNPRINTABLE and len(set(data)) >= _LETTERS
 
 
 def encoded(text: str) -> int:

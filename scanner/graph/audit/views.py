@@ -163,6 +163,10 @@ def _in_each_order(rows: npt.NDArray[np.uint8]) -> Iterator[bytes]:
     """Yield bits one after another, eight to a byte; what is left of less than one is left out."""
     turned = rows[:, ::-1]
     for numbers in (turned,) if rows.shape[1] == 1 else (turned, rows):
-        bits = numbers.reshape(-1)[: rows.size // 8 * 8]
-        yield np.packbits(bits, bitorder="big").tobytes()
-        yield np.packbits(bits, bitorder="little").tobytes()
+        stream = np.packbits(numbers.reshape(-1)[: rows.size // 8 * 8]).tobytes()
+        yield stream
+        yield stream.translate(_MIRRORED)
+
+
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+"""Each byte with its bits in the other order."""
