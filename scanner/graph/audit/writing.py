@@ -103,12 +103,15 @@ _LATIN = re.compile(r"[A-Za-z]")
 
 def _of_capitals(text: str) -> int:
     """Return how many capitals follow a small letter, if one in six pairs is such a one."""
+    if text.count(" ") * _LONGEST_WORD < len(text):  # no sentences, but a signature, say
+        return 0
     inner = len(_CAPITAL.findall(text))
     return inner if inner >= _LEAST and inner > _CAPITALS * len(_PAIR.findall(text)) else 0
 
 
 _CAPITAL = re.compile(r"(?<=[a-z])[A-Z]")
 _PAIR = re.compile(r"[A-Za-z](?=[A-Za-z])")
+_LONGEST_WORD = 16  # on average
 _CAPITALS = 1 / 6  # in the names of classes, one in eight
 
 
