@@ -8,6 +8,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 BELOW, ABOVE = "at most", "at least"
@@ -45,7 +46,7 @@ def run(
     Raises:
         subprocess.CalledProcessError: It ended with another exit code.
     """
-    start = os.times().elapsed
+    start = time.perf_counter()  # os.times() counts whole hundredths of a second
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
     )
@@ -54,7 +55,7 @@ def run(
         output = process.stdout.read()
     # wait4 tells what this one child cost; getrusage would add up all that were ever started.
     _, status, usage = os.wait4(process.pid, 0)
-    wall = os.times().elapsed - start
+    wall = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in exits:
         raise subprocess.CalledProcessError(process.returncode, command, output)

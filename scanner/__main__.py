@@ -3,6 +3,7 @@
 So the child imports ONNX Runtime while this process reads its options.
 """
 
+import gc
 import itertools
 import os
 import sys
@@ -34,14 +35,21 @@ def main() -> None:
         # References are measured in a child of their own.
         count = 2 if _REFERENCES & set(arguments) else 1
         worker.prestart(preload(arguments), count)
+    # Imports make many objects and little garbage: the collector would walk all of them over and
+    # over, and once more as the interpreter ends.
+    gc.disable()
     from scanner.cli.exits import ending  # noqa: PLC0415 - after the child has started
 
-    sys.exit(ending(_command_line))
+    status = ending(_command_line)
+    gc.freeze()
+    sys.exit(status)
 
 
 def _command_line() -> int:
     from scanner.cli.main import run  # noqa: PLC0415 - after the child has started
 
+    gc.freeze()
+    gc.enable()
     return run()
 
 

@@ -58,20 +58,26 @@ def _default(field: dataclasses.Field[Any], none: Any) -> Any:
 
 
 def __init__(self: Any, **given: Any) -> None:  # noqa: N807 - these are methods
-    for field in dataclasses.fields(self):
-        if field.name in given:
-            content = given.pop(field.name)
-        elif field.default is not dataclasses.MISSING:
-            content = field.default
-        elif field.default_factory is not dataclasses.MISSING:
-            content = field.default_factory()
+    for name, default, factory in _declared(cast("Any", type(self))):
+        if name in given:
+            content = given.pop(name)
+        elif default is not dataclasses.MISSING:
+            content = default
+        elif factory is not dataclasses.MISSING:
+            content = factory()
         else:
-            raise TypeError(f"{type(self).__name__}() is missing the argument {field.name!r}")
-        object.__setattr__(self, field.name, content)
+            raise TypeError(f"{type(self).__name__}() is missing the argument {name!r}")
+        object.__setattr__(self, name, content)
     if given:
         raise TypeError(f"{type(self).__name__}() has no argument {next(iter(given))!r}")
     if hasattr(self, "__post_init__"):
         self.__post_init__()
+
+
+@functools.cache
+def _declared(kind: Any) -> tuple[tuple[str, Any, Any], ...]:
+    """Return each field's name, default and factory: once a class, as a scan makes thousands."""
+    return tuple((f.name, f.default, f.default_factory) for f in dataclasses.fields(kind))
 
 
 def __repr__(self: Any) -> str:  # noqa: N807
@@ -114,12 +120,21 @@ def _contents(self: Any) -> tuple[tuple[str, Any], ...]:
     return tuple((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
 
 
+_AS_IT_IS = frozenset({str, int, float, bool, types.NoneType})
+"""Types of which nearly all values are, and which are JSON data already."""
+
+
 def to_json(value: Any) -> Any:
     """Return dataclasses, enums, mappings and sequences as plain JSON data."""
+    if type(value) in _AS_IT_IS:
+        return value
     if isinstance(value, enum.Enum):
         return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {
+            name: to_json(getattr(value, name))
+            for name, _, _ in _declared(cast("Any", type(value)))
+        }
     if isinstance(value, Mapping):
         return {str(k): to_json(v) for k, v in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

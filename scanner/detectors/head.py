@@ -164,9 +164,11 @@ def draw_latents(
     Where signed, they are normal.
     """
     values = generator.standard_normal((count, *sizes), dtype=np.float32)
-    values = values if signed else np.abs(values)
+    if not signed:
+        np.abs(values, out=values)
     values *= generator.random(values.shape, dtype=np.float32) < DENSITY
-    return np.asarray(values * np.float32(scale / np.sqrt(DENSITY)), dtype=np.float32)
+    values *= np.float32(scale / np.sqrt(DENSITY))
+    return values
 
 
 def _over_latents(  # noqa: PLR0913 - what is drawn, and how it is fed
@@ -184,7 +186,7 @@ def _over_latents(  # noqa: PLR0913 - what is drawn, and how it is fed
         drawn = draw_latents(
             min(_BATCH, LATENTS - start), features.shape[1:], scale, generator, signed=signed
         )
-        cast = drawn.astype(features.dtype)
+        cast = drawn.astype(features.dtype, copy=False)
         parts += [
             run_filled(session, cast[i : i + batch], batch)[0] for i in range(0, len(cast), batch)
         ]

@@ -164,6 +164,7 @@ def suspicion(figure: float, scale: Scale) -> float:
 
 def _averaged(figures: Sequence[float], scale: Scale) -> float:
     """Return the mean of figures as it is on their scale: geometric where that is logarithmic."""
+    if scale.added is None:
+        return mean(figures)
     middle = mean([suspicion(figure, scale) for figure in figures])
-    value = -middle if scale.small_is_suspicious else middle
-    return value if scale.added is None else math.exp(value) - scale.added
+    return math.exp(-middle if scale.small_is_suspicious else middle) - scale.added

@@ -224,9 +224,10 @@ def noisy_text(text: str) -> int:
 
 def is_text(data: bytes) -> bool:
     """Whether bytes are printable, and not the same few."""
-    if len(data) < 64 or len(set(data)) < _LETTERS:  # noqa: PLR2004 - too few to tell
+    if len(data) < 64:  # noqa: PLR2004 - too few to tell
         return False
-    return len(data.translate(None, _PRINTABLE)) <= len(data) * _UNPRINTABLE
+    unprintable = len(data.translate(None, _PRINTABLE))
+    return unprintable <= len(data) * _UNPRINTABLE and len(set(data)) >= _LETTERS
 
 
 def encoded(text: str) -> int:

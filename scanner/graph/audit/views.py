@@ -8,7 +8,7 @@ fast substitution); Liu et al., "StegoNet: Turn Deep Neural Network into a Stego
 
 import sys
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -160,12 +160,13 @@ _FIRST = 2048  # numbers of each such stream
 
 
 def _in_each_order(rows: npt.NDArray[np.uint8]) -> Iterator[bytes]:
+    """Yield bits one after another, eight to a byte; what is left of less than one is left out."""
     turned = rows[:, ::-1]
     for numbers in (turned,) if rows.shape[1] == 1 else (turned, rows):
-        yield _packed_bits(numbers, "big")
-        yield _packed_bits(numbers, "little")
+        stream = np.packbits(numbers.reshape(-1)[: rows.size // 8 * 8]).tobytes()
+        yield stream
+        yield stream.translate(_MIRRORED)
 
 
-def _packed_bits(rows: npt.NDArray[np.uint8], order: Literal["big", "little"]) -> bytes:
-    """Return bits one after another, eight to a byte; what is left of less than one is left out."""
-    return np.packbits(rows.reshape(-1)[: rows.size // 8 * 8], bitorder=order).tobytes()
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+"""Each byte with its bits in the other order."""
