@@ -5,12 +5,15 @@ from typing import ClassVar
 
 import models
 import numpy as np
+import planting
 import pytest
 
+from scanner.detectors import load
 from scanner.detectors.classifier import Classifier
 from scanner.errors import DeviceError, NoLayerError, NoTimeError, WorkerTimeoutError
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.measuring import Shares, measure, threaded
+from scanner.modelfile import held, parser
 from scanner.modelfile.model import open_model
 from scanner.results import Measurement, ModelRecord, Rule
 from scanner.sandbox.endpoint import Step
@@ -170,3 +173,26 @@ def test_a_search_leaves_time_to_each_search_that_follows(tmp_path: Path) -> Non
         timed("last", Needs.LOGITS),
     )
     assert left == [0.35, 0.35, 0.25, 0.25]
+
+
+def test_a_model_too_large_for_a_message_is_measured_as_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = models.save(planting.deep(), tmp_path / "m.onnx", external=True)
+
+    def record() -> ModelRecord:
+        detectors = load()
+        share = Shares(lambda _step: None, len(detectors))
+        settings = Settings(input_range=(0.0, 1.0))
+        return measure(open_model(path), settings, detectors, share)
+
+    usual = record()
+    monkeypatch.setattr(parser, "LARGEST", open_model(path).size)
+    monkeypatch.setattr(held, "LEAST", 64)
+    found = record()
+    assert len(found.measurements) > 10
+    assert [m.rule for m in found.measurements] == [m.rule for m in usual.measurements]
+    for one, other in zip(found.measurements, usual.measurements, strict=True):
+        assert (one.statistic or 0) == pytest.approx(other.statistic or 0, rel=1e-4), one.rule
+        assert one.observations == other.observations
+    assert (found.skips, found.failures) == (usual.skips, usual.failures)
