@@ -312,7 +312,7 @@ def _summary(found: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
         own = [r for r in found if _key(r) == key]
         split, attack, setting, way = key
         before, after = (_column(own, name) for name in ("success", "success after"))
-        lost = _column(own, "accuracy") - _column(own, "accuracy after")
+        lost = (_column(own, "accuracy") - _column(own, "accuracy after")).round(4)  # as recorded
         good = (after <= _LEFT) & (lost <= _LOST)
         yield {
             "networks of": split,
