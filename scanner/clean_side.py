@@ -34,8 +34,8 @@ class CleanSide:
     are said to show, for that suspect or for the next. Of a suspect it gets the record, which was
     checked.
 
-    Where nothing hangs on a suspect but the range of its input, the references are measured while
-    the suspect is: what comes out otherwise beside it is then measured again.
+    Where nothing hangs on a suspect but the range of its input, the first reference is measured
+    while the suspect is: what comes out otherwise beside it is then measured again.
 
     Args:
         sources: The references.
@@ -90,56 +90,54 @@ class CleanSide:
         return self._identities
 
     def measure_ahead(self, seconds: float) -> bool:
-        """Begin to measure the references, if they can be measured before the suspect is.
+        """Begin to measure the first reference, if that need not wait for the suspect.
 
         Args:
-            seconds: How long that may take.
+            seconds: How long it may take.
 
         Returns:
-            Whether it has begun.
+            Whether it is being measured.
         """
-        begins = not self._records and self._failed is None and self._is_independent()
-        if begins:
-            self._ahead = threading.Thread(
-                target=self._measure_alone, args=(self._ready(), seconds), daemon=True
-            )
-            self._ahead.start()
-        return begins
+        known = self._records or self._ahead
+        if known or self._failed is not None or not self._is_independent():
+            return self._ahead is not None
+        self._ahead = threading.Thread(
+            target=self._measure_first, args=(self._ready(), seconds), daemon=True
+        )
+        self._ahead.start()
+        return True
 
     def _is_independent(self) -> bool:
-        """Whether references take no more steps than they would beside a suspect, whichever it is.
+        """Whether a reference takes the steps that it would take beside a suspect, whichever it is.
 
         So it is where a search is short and drops no class. Each model then has a core.
         """
         chosen = self._settings
         if chosen.threads or chosen.device is Device.CUDA or _cores() < _SIDE_BY_SIDE:
             return False
-        return bool(self._identities) and all(map(_is_small, self._sources, self._identities))
+        return bool(self._identities) and _is_small(self._sources[0], self._identities[0])
 
-    def _measure_alone(self, child: Worker, seconds: float) -> None:
-        """Measure each reference as if there were no suspect, as far as that works.
+    def _measure_first(self, child: Worker, seconds: float) -> None:
+        """Measure the first reference as if there were no suspect.
 
         An error is not told: whoever compares meets it again.
         """
         settings = dataclasses.replace(self._settings, shipped_baselines=False)
+        job = Job(model=self._sources[0], compared=True, settings=settings)
         allowance = dataclasses.replace(
             questions.allowance_for(settings, self._sources), seconds=seconds
         )
-        found = []
-        # Who has no use for the records ends the child meanwhile: its pipes are closed.
+        # Who has no use for the record ends the child meanwhile, and closes its pipes.
         with contextlib.suppress(ScannerError, OSError, ValueError):
-            for source in self._sources:
-                job = Job(model=source, compared=True, settings=settings)
-                answer = child.ask(protocol.EXAMINE, job, allowance)
-                found.append(questions.vouched(answer, job, self._preparation).suspect)
-        self._records = tuple(found)
+            answer = child.ask(protocol.EXAMINE, job, allowance)
+            self._records = (questions.vouched(answer, job, self._preparation).suspect,)
 
     def _wait(self) -> None:
         """Wait for what is measured ahead; if its child came to an end, there will be another."""
         if self._ahead is not None:
             self._ahead.join()
             self._ahead = None
-            if len(self._records) < len(self._sources):
+            if not self._records:
                 self._end()
 
     def compare(

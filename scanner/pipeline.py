@@ -324,11 +324,9 @@ def _scanned(job: Job, clean: CleanSide, progress: Progress | None) -> ScanResul
             alone = dataclasses.replace(job, references=(), beside=clean.identify())
         except WorkerError as error:
             return conclusion.unanswered(job.model, error)
-        # What is measured ahead tells no progress: that of the suspect then stands for both.
-        if clean.measure_ahead(job.settings.deadline(parts)):
-            shown, later = 1, None
-        else:
-            shown, later = parts, progress
+        # What is measured ahead tells no progress: of two models, the suspect's stands for both.
+        ahead = clean.measure_ahead(job.settings.deadline(parts))
+        shown, later = (1, None) if ahead and len(job.references) == 1 else (parts, progress)
         try:
             told = _part(progress, (job.model,), 0, shown, preparation)
             examination = _measured(child, alone, preparation, told)

@@ -1,4 +1,4 @@
-"""References are measured beside their suspect only where that changes nothing."""
+"""A reference is measured beside its suspect only where that changes nothing."""
 
 import dataclasses
 import threading
@@ -59,10 +59,13 @@ def test_a_result_is_the_same_ahead_and_afterwards(
     assert ahead.findings
 
 
-def test_references_are_measured_ahead_once(pair: tuple[Path, Path]) -> None:
+def test_the_first_reference_is_measured_ahead_once(pair: tuple[Path, Path]) -> None:
     with side(pair[1]) as clean:
         clean.identify()
         assert clean.measure_ahead(SECONDS)
+        begun = clean._ahead
+        assert clean.measure_ahead(SECONDS)
+        assert clean._ahead is begun
         clean._wait()
         (record,) = clean._records
         assert record.measurement("neural_cleanse")
