@@ -9,8 +9,8 @@ import triggered
 from onnx import TensorProto, helper
 
 from scanner import planning
-from scanner.detectors import load
-from scanner.instruments import class_search
+from scanner.detectors import load, mm_bd, neural_cleanse
+from scanner.instruments import universal
 from scanner.modelfile.model import open_model
 from scanner.results import ScanPlan
 from scanner.settings import Settings
@@ -25,7 +25,8 @@ def planned(tmp_path: Path, *rules: str, settings: Settings = triggered.QUICK) -
 def test_what_reads_what_shows_noise_and_what_searches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(class_search, "contest", lambda *_: pytest.fail("it is searched"))
+    for module in (mm_bd, neural_cleanse, universal):
+        monkeypatch.setattr(module, "contest", lambda *_: pytest.fail("it is searched"))
     plan = planned(tmp_path)
     reading, showing, *searches = plan.stages
     assert "integrity" in reading.rules
