@@ -15,6 +15,7 @@ from scanner.errors import MalformedModelError
 from scanner.graph.core.draft import Draft
 from scanner.graph.core.facts import FLOATING, HALVES, Facts, infer
 from scanner.graph.core.structure import attribute, numbers_of, reads, subgraphs
+from scanner.modelfile.domains import STANDARD_DOMAINS
 
 Magnitudes = npt.NDArray[np.float64]
 """Absolute values of the elements of an argument."""
@@ -305,23 +306,30 @@ def pool_before_relu(model: Draft, keep: Collection[str]) -> None:
     """
     graph = model.graph
     readers = collections.Counter([*keep, *(name for node in graph.node for name in reads(node))])
-    relus = {
-        node.output[0]: node
-        for node in graph.node
-        if node.op_type == "Relu" and readers[node.output[0]] == 1
+    # The places of the maxima may be others where no number is positive.
+    pooled = {
+        node.input[0] for node in graph.node if _reads_as(node, "MaxPool") and len(node.output) == 1
     }
-    nodes = list(graph.node)
+    ahead: dict[str, onnx.NodeProto] = {}
+    nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        relu = relus.get(node.input[0]) if node.op_type == "MaxPool" else None
-        # The places of the maxima may be others where no number is positive.
-        if relu is None or len(node.output) > 1:
+        made = node.output[0] if node.output else ""
+        if _reads_as(node, "Relu") and made in pooled and readers[made] == 1:
+            ahead[made] = node
             continue
-        pooled = f"{relu.output[0]}/pooled"
-        node.input[0], relu.input[0] = relu.input[0], pooled
-        node.output[0], relu.output[0] = pooled, node.output[0]
-        nodes.remove(relu)
-        nodes.insert(nodes.index(node) + 1, relu)
+        nodes.append(node)
+        relu = ahead.pop(node.input[0], None) if _reads_as(node, "MaxPool") else None
+        if relu is not None:
+            largest = f"{relu.output[0]}/pooled"
+            node.input[0], relu.input[0] = relu.input[0], largest
+            node.output[0], relu.output[0] = largest, made
+            nodes.append(relu)
     _replace_nodes(graph, nodes)
+
+
+def _reads_as(node: onnx.NodeProto, kind: str) -> bool:
+    """Whether a node is a standard operator of a kind, and reads something."""
+    return node.op_type == kind and node.domain in STANDARD_DOMAINS and bool(node.input)
 
 
 def drop_unused(model: Draft) -> None:
