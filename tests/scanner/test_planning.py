@@ -33,7 +33,8 @@ def test_what_reads_what_shows_noise_and_what_searches(
     assert reading.seconds is None
     assert {"head", "layerwise"} <= {*showing.rules}
     assert showing.images == triggered.QUICK.images
-    assert [s.rules for s in searches] == [("neural_cleanse",), ("mm_bd",)]
+    searching = ["neural_cleanse", "universal_perturbation", "universal_perturbation", "mm_bd"]
+    assert [s.rules for s in searches] == [(rule,) for rule in searching]
     assert all((s.seconds or 0) > 0 for s in searches)
     assert (plan.classes, plan.threads, plan.deadline, plan.skips) == (4, 1, 600.0, ())
 
