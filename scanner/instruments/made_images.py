@@ -30,7 +30,7 @@ SURE = 0.98
 ENOUGH = 0.5  # p(class) of an image that is of the class, and of no other
 FEWEST = 8  # images that a search can say anything on
 MOST_CLASSES = 12  # as many as the networks have that say what is found on such images
-_TIME = 0.5  # of the budget's seconds
+_TIME = 0.1  # of the budget's seconds: the search on these images takes four times as long
 _WITHIN = (0.05, 0.95)  # not so far out that the sigmoid has no slope left
 _HELD_BACK = 4  # one image in so many, as of a user's
 
@@ -48,15 +48,9 @@ def images(model: Differentiable, settings: Settings) -> Images:
         NoImagesError: It has too many classes, is too slow, or is sure of too few images.
         UnsupportedModelError: The gradient is not a number.
     """
-    if model.classes > MOST_CLASSES:
-        raise NoImagesError(
-            f"a model makes images of its own for up to {MOST_CLASSES} classes, and this one has "
-            f"{model.classes:,}",
-            remedy=_REMEDY,
-        )
     generator = np.random.default_rng(settings.seed)
     start = probes.multiscale_noise(COUNT, model.shape, (0.0, 1.0), generator)
-    _check_time(model, start, settings)
+    seconds(model, start, settings)
     targets = generator.permutation(np.resize(np.arange(model.classes), COUNT))
     made, sure = descended(model, start, targets)
     if sure.sum() < FEWEST:
@@ -108,12 +102,30 @@ def _roughness(unit: Floats) -> Floats:
     return found / np.float32(unit[0].size)
 
 
-def _check_time(model: Differentiable, start: Floats, settings: Settings) -> None:
-    noise = np.float32(model.low) + np.float32(model.high - model.low) * start
-    each = pace.measured(model, noise, settings).seconds
-    seconds = each * COUNT * STEPS / pace.threads(settings)
-    if seconds > _TIME * settings.effort.seconds:
+def seconds(model: Differentiable, start: Floats, settings: Settings) -> float:
+    """Return how long the steps take, by the pace of a few.
+
+    Args:
+        model: Whose images they are to be.
+        start: Noise in 0..1, (n, *shape).
+        settings: The budget, and the threads.
+
+    Raises:
+        NoImagesError: The model has too many classes, or is too slow.
+        UnsupportedModelError: The gradient is not a number.
+    """
+    if model.classes > MOST_CLASSES:
         raise NoImagesError(
-            f"images of its own would take the model {seconds:,.0f} seconds to make",
+            f"a model makes images of its own for up to {MOST_CLASSES} classes, and this one has "
+            f"{model.classes:,}",
             remedy=_REMEDY,
         )
+    noise = np.float32(model.low) + np.float32(model.high - model.low) * start
+    each = pace.measured(model, noise, settings).seconds
+    needed = each * COUNT * STEPS / pace.threads(settings)
+    if needed > _TIME * settings.effort.seconds:
+        raise NoImagesError(
+            f"images of its own would take the model {needed:,.0f} seconds to make",
+            remedy=_REMEDY,
+        )
+    return needed

@@ -24,7 +24,7 @@ from scanner.instruments import kept, made_images, probes, stages
 from scanner.instruments.class_search import Entrant, contest, outcome
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
-from scanner.results import ByClass, ClassRow, Input
+from scanner.results import ByClass, ClassRow, Input, PlannedStage
 from scanner.settings import Effort
 
 # Chosen on the population's development recipes (docs/detection.md).
@@ -198,10 +198,7 @@ def search(subject: Subject, kind: Kind, *, makes_images: bool = False) -> Searc
         else made_images.images(model, settings)
     )
     own = model.predict(data.shown)
-    steps = round(settings.effort.steps * STEPS)
-    budget = dataclasses.replace(settings.effort, steps=steps, restarts=1)
-    images = min(BATCH, len(data.shown))
-    demand = stages.demanded(subject, model, images, budget, images, FULL_FIELD)
+    demand = _demanded(subject, model, len(data.shown))
     search = stages.arranged(subject, model, data.shown, demand)
     model, effort = search.model, search.effort
     entrants = contest(
@@ -219,6 +216,7 @@ def search(subject: Subject, kind: Kind, *, makes_images: bool = False) -> Searc
         effort,
         FULL_FIELD,
         search.stages,
+        search.at_once,
     )
     best = min((e.search for e in entrants), key=lambda one: one.rank)
     checked = data.held_back[:_CHECKED]
@@ -241,6 +239,47 @@ def search(subject: Subject, kind: Kind, *, makes_images: bool = False) -> Searc
         best=best,
         shown=_shown(best, data.held_back) if best.found else None,
     )
+
+
+def planned(rule: str, subject: Subject, *, makes_images: bool = False) -> tuple[PlannedStage, ...]:
+    """Return the stages of a search; none where there are no images to search on.
+
+    Args:
+        rule: The id of the detector's rule.
+        subject: The model.
+        makes_images: As in `search`.
+
+    Raises:
+        ScannerError: As by `search`.
+    """
+    settings, making = subject.settings, list[PlannedStage]()
+    if not (settings.has_images or makes_images):
+        return ()
+    model = differentiable(subject, Objective.CROSS_ENTROPY)
+    span = (model.low, model.high)
+    if settings.has_images:
+        images = probes.clean_images(settings, model.shape, span).shown
+    else:
+        generator = np.random.default_rng(settings.seed)
+        start = probes.multiscale_noise(made_images.COUNT, model.shape, (0.0, 1.0), generator)
+        made = PlannedStage(
+            rules=(rule,),
+            does="make images of the model's classes",
+            images=made_images.COUNT,
+            steps=made_images.STEPS,
+            seconds=made_images.seconds(model, start, settings),
+        )
+        making, images = [made], (model.low + (model.high - model.low) * start).astype(np.float32)
+    demand = _demanded(subject, model, len(images))
+    return (*making, *stages.planned(rule, subject, model, images, demand))
+
+
+def _demanded(subject: Subject, model: Differentiable, images: int) -> stages.Demand:
+    """Return what the budget allows a search on so many images."""
+    effort = subject.settings.effort
+    budget = dataclasses.replace(effort, steps=round(effort.steps * STEPS), restarts=1)
+    batch = min(BATCH, images)
+    return stages.demanded(subject, model, batch, budget, batch, FULL_FIELD)
 
 
 def _row(entrant: Entrant[Search], held_back: Floats) -> ClassRow:

@@ -50,6 +50,20 @@ def search(folder: Path, target: int = triggered.TARGET, seed: int = 0) -> Searc
     return Search(loaded(folder), images, target, Perturbation, EFFORT, generator)
 
 
+def test_a_plan_without_images_begins_with_making_them(tmp_path: Path) -> None:
+    subject = triggered.subject(triggered.lit(), tmp_path, triggered.QUICK)
+    making, searching = universal.planned("r", subject, makes_images=True)
+    assert (making.images, making.steps) == (made_images.COUNT, made_images.STEPS)
+    assert (searching.classes, searching.images) == (triggered.BANDS, universal.BATCH)
+    assert universal.planned("r", subject) == ()
+
+
+def test_a_plan_with_images_searches_on_them(tmp_path: Path) -> None:
+    subject = triggered.subject(triggered.lit(), tmp_path, settings(tmp_path))
+    (searching,) = universal.planned("r", subject)
+    assert searching.steps == round(subject.settings.effort.steps * universal.STEPS)
+
+
 def test_the_planted_class_takes_far_less_and_the_others_what_they_did(tmp_path: Path) -> None:
     planted, clean = (searched(tmp_path, p) for p in (True, False))
     assert planted.best.target == triggered.TARGET
