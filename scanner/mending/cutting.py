@@ -215,7 +215,8 @@ def _silenced(model: Model, flat: Proto, seen: Observation, trial: _Trial) -> Cu
     named = {row["value"]: row["channels"] for row in seen.details.get("layers", ())}
     whole = model.complete(flat)
     readers = [layer for layer in parameters.layers(whole) if layer.source in named]
-    values = parameters.values(whole, [layer.weights for layer in readers])
+    stored = parameters.values(whole, [layer.weights for layer in readers])
+    values = {name: numbers.copy() for name, numbers in stored.items()}
     for layer in readers:
         across = np.moveaxis(values[layer.weights], layer.inputs, 0)
         across[[n for n in named[layer.source] if n < len(across)]] = 0

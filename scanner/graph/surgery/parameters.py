@@ -158,7 +158,7 @@ def _input_axis(node: onnx.NodeProto, axis: int) -> int:
 
 
 def values(flat: Proto, names: Iterator[str] | list[str]) -> dict[str, Array]:
-    """Return the numbers of stored tensors, in float32; they may be the model's own.
+    """Return the numbers of stored tensors, in float32: the model's own, not to be changed.
 
     Raises:
         MalformedModelError: A tensor does not hold what its shape and type say.
