@@ -16,20 +16,23 @@ from onnx.external_data_helper import uses_external_data
 
 from scanner.graph.audit import (
     content,
+    geometry,
     idle_numbers,
     ledger,
-    mantissas,
+    ml_operators,
     neutral,
     silent_units,
     spare_rows,
     spare_units,
     subnormal,
+    trees,
     views,
     wire,
 )
 from scanner.graph.audit.content import Content
 from scanner.graph.audit.idle_attributes import IdleAttributes
 from scanner.graph.audit.names import OddNames, strays
+from scanner.graph.audit.odd_bits import OddBits
 from scanner.graph.audit.places import places
 from scanner.graph.audit.signatures import WINDOW, Family
 from scanner.graph.audit.streams import Streams
@@ -78,14 +81,15 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     graphs = contents.of(onnx.GraphProto)
     spare = [row for graph in graphs for row in spare_units.rows(graph)]
     silent = [row for graph in graphs for row in silent_units.rows(graph)]
+    kept = [row for graph in graphs for row in geometry.rows(graph)]
     tiny = subnormal.find(contents)
     rows, neutrals = spare_rows.find(contents), neutral.find(contents)
-    bits = _Bits(contents)
+    bits = OddBits(contents)
     met = itertools.chain(
         _in_fields(contents, unread, odd, streams, writing),
         _in_tensors(contents, unread),
         bits.found,
-        _in_spare_units([*spare, *silent]),
+        _in_spare_units([*spare, *silent, *kept]),
         _in_spare_rows(rows),
         _in_subnormal(tiny),
         _in_neutral(neutrals),
@@ -99,9 +103,12 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     yield from _unread(contents, unread)
     yield from spare_units.told(spare)
     yield from silent_units.told(silent)
+    yield from geometry.told(kept)
     yield from spare_rows.told(rows)
     yield from neutral.told(neutrals)
     yield from idle_numbers.observe(contents)
+    yield from trees.observe(contents)
+    yield from ml_operators.observe(contents)
     yield from subnormal.told(tiny)
     yield from streams.told()
     yield from odd.told()
@@ -275,7 +282,7 @@ def _in_spare_units(found: Iterable[spare_units.Row]) -> Iterator[Found]:
     """Yield what the weights of units hold that nothing reads."""
     for name, units, held in found:
         if (seen := _numbers(held, unread=True)) is not None:
-            place = f"tensor {name!r} ({units} units that nothing reads)"
+            place = f"tensor {name!r} (what nothing reads of {units} units or places)"
             yield place, seen, views.size(held)
 
 
@@ -445,64 +452,3 @@ def _unread(contents: Contents, unread: Unread) -> Iterator[Observation]:
             nodes=tuple(label(node) for node in unread.nodes[:_FEW_PLACES]),
             details={"count": len(unread.nodes), "bytes": size},
         )
-
-
-class _Bits:
-    """The tensors whose numbers are none that training leaves.
-
-    Attributes:
-        found: What their low bytes hold, where it is of a known format.
-    """
-
-    def __init__(self, contents: Contents) -> None:
-        self.found: list[Found] = []
-        self._odd: dict[str, list[tuple[str, int]]] = {kind: [] for kind in _ODD}
-        for tensor in contents.of(onnx.TensorProto):
-            seen = mantissas.look(tensor)
-            for kind, odd in self._odd.items():
-                if count := getattr(seen, kind):
-                    odd.append((tensor.name, count))
-            if seen.found is not None:
-                self.found.append((f"tensor {tensor.name!r}", seen.found, views.size(tensor)))
-
-    def told(self) -> Iterator[Observation]:
-        """Yield one observation for each kind of oddness."""
-        for kind, (code, severity, said) in _ODD.items():
-            odd = self._odd[kind]
-            if odd:
-                count = sum(each for _, each in odd)
-                yield Observation(
-                    code=code,
-                    severity=severity,
-                    sentence=f"{count} numbers of {len(odd)} tensors {said}",
-                    nodes=tuple(name for name, _ in odd[:_FEW_PLACES]),
-                    details={"count": count, "tensors": len(odd)},
-                )
-
-
-_REPLACED = (
-    "have evenly distributed exponents and mantissas, as no training leaves them: three bytes of "
-    "four were replaced by compressed or encrypted data (EvilModel does that), or all four"
-)
-_CHANGED = (
-    "are of another precision than the rest of their tensor, or have low bits that the rest, which "
-    "was widened from 16 bits, lacks: they were written afterwards"
-)
-_ODD = {
-    "even": (
-        "replaced-bytes",
-        Severity.SUSPICIOUS,
-        _REPLACED,
-    ),
-    "text": ("low-bits", Severity.SUSPICIOUS, "have bytes that are text"),
-    "periodic": (
-        "low-bits",
-        Severity.WARNING,
-        "have low bits that repeat after 32 numbers, as those of text or of other weights do",
-    ),
-    "mixed": (
-        "low-bits",
-        Severity.WARNING,
-        _CHANGED,
-    ),
-}

@@ -170,9 +170,10 @@ def _values(contents: Contents) -> set[str]:
 
 _PLACING = (
     "DeviceConfigurationProto", "ShardingSpecProto", "ShardedDimProto", "SimpleShardedDimProto",
-    "IntIntListEntryProto", "NodeDeviceConfigurationProto",
+    "IntIntListEntryProto", "NodeDeviceConfigurationProto", "TensorProto.Segment",
 )  # fmt: skip
-"""Messages that say which device computes what; a runtime that has one device passes them over."""
+"""Messages that say which device computes what, and parts of a tensor that was cut up: a runtime
+that has one device and whole tensors passes them over."""
 
 
 def _numbers(proto: onnx.ModelProto, contents: Contents) -> Iterator[Observation]:

@@ -91,6 +91,18 @@ def _of_graph(graph: onnx.GraphProto) -> Iterator[Spare]:
             yield Spare(name, spare)
 
 
+def follow(value: str, places: Places, uses: Uses, reached: Array) -> None:
+    """Mark in `reached` what of a value something reads.
+
+    Args:
+        value: What a node makes.
+        places: Which entry of `reached` each number of it belongs to, in the shape of the value.
+        uses: The graph.
+        reached: One truth for each entry.
+    """
+    _follow(value, places, uses, reached, _DEEPEST)
+
+
 def _follow(value: str, places: Places, uses: Uses, reached: Array, left: int) -> bool:
     """Mark the places that something reads; False where all are, as far as can be told."""
     if value in uses.outputs or left == 0:
