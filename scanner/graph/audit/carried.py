@@ -15,6 +15,7 @@ from onnx import numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from scanner.graph.audit import (
+    certificates,
     content,
     geometry,
     idle_numbers,
@@ -52,6 +53,7 @@ _SEVERITIES = {
     Family.MEDIA: Severity.WARNING,
     Family.MODEL: Severity.WARNING,
     Family.KEY: Severity.WARNING,
+    Family.CERTIFICATE: Severity.NOTE,
     Family.UNKNOWN: Severity.WARNING,
 }
 _LARGE_UNREAD = 1 << 16
@@ -206,6 +208,9 @@ def _of_text(text: str) -> Content | None:
         return None
     if (seen := content.of_text(text)) is not None:
         return seen
+    # What is shorter than noise is not told anyway.
+    if len(text) >= content.LEAST_UNKNOWN and (kind := certificates.of_text(text)) is not None:
+        return Content(kind=kind, family=Family.CERTIFICATE)
     return _NOISE if content.noisy_text(text) else _ENCODED if content.encoded(text) else None
 
 
