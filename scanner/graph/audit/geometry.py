@@ -35,7 +35,7 @@ _SHOWN = 20
 
 def rows(graph: onnx.GraphProto) -> Iterator[Row]:
     """Yield for each layer the weights that its place keeps from the answer."""
-    uses = Uses(graph)
+    uses = spare_rows.Followed(graph)
     maps = _maps(graph, uses)
     for node in graph.node:
         if node.domain not in STANDARD_DOMAINS:
@@ -241,7 +241,7 @@ def _list(node: onnx.NodeProto, name: str, place: int, uses: Uses) -> list[int] 
     return None if numbers is None else [int(each) for each in numbers]
 
 
-def _of_directions(node: onnx.NodeProto, uses: Uses) -> Iterator[Row]:
+def _of_directions(node: onnx.NodeProto, uses: spare_rows.Followed) -> Iterator[Row]:
     """Yield the weights of a direction of a recurrent layer of which nothing is read."""
     both = attribute(node, "direction", b"forward") == b"bidirectional"
     hidden = int(attribute(node, "hidden_size", 0))

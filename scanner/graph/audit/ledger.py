@@ -120,7 +120,7 @@ def _comments(contents: Contents) -> Iterator[Observation]:
         )
 
 
-_TRACE = re.compile(r"^\S[^\n]{0,300}\(\d+\): \S+$|^\s*File \"", re.MULTILINE)
+_TRACE = re.compile(r"^\S[^\n]{0,300}\(\d+\): \S+$|^[ \t]*File \"", re.MULTILINE)
 _MOST_COMMENTS = 640
 """Characters of comments that are no traces; the most of 1,000 honest files: 306."""
 
