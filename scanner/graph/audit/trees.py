@@ -48,8 +48,8 @@ def observe(contents: Contents) -> Iterator[Observation]:
                 yield Observation(
                     code="idle-branches",
                     severity=Severity.NOTE,
-                    sentence=f"{len(idle)} tests of {label(node)!r} decide nothing: no row of "
-                    "measured numbers reaches them, or all leaves below them say the same",
+                    sentence=f"{len(idle)} tests of {label(node)!r} decide nothing: rows of "
+                    "measured numbers never reach them, or all get the same answer there",
                     nodes=(label(node),),
                     details={"count": len(idle)},
                 )
@@ -91,20 +91,20 @@ def _leaves(node: onnx.NodeProto) -> Mapping[Key, frozenset[tuple[int, float]]]:
 def _idle(tests: Mapping[Key, _Test], leaves: Mapping[Key, Any]) -> set[Key]:
     """Return the tests that decide nothing."""
     inner = {key for test in tests.values() for key in (test.true, test.false)}
-    reached: list[Key] = []
+    open_ways: dict[Key, list[Key]] = {}
     for root in tests.keys() - inner:
-        reached += _reached(root, tests)
-    order = list(dict.fromkeys(reached))
+        open_ways.update(_reached(root, tests))
     said: dict[Key, Any] = {}
-    same = set(tests) - set(order)
+    rooted = {tree for tree, _ in tests.keys() - inner}  # of any other tree nothing is known
+    same = {key for key in tests if key[0] in rooted and len(open_ways.get(key, ())) <= 1}
     nothing: frozenset[tuple[int, float]] = frozenset()
-    for key in reversed(order):  # what is below a test stands behind it
-        test = tests[key]
-        both = [said[at] if at in tests else leaves.get(at, nothing)
-                for at in (test.true, test.false) if at not in tests or at in said]  # fmt: skip
-        alike = len(set(both)) == 1 and both[0] is not None
-        said[key] = both[0] if alike else None
-        if alike and len(both) > 1:
+    for key in reversed(open_ways):  # what is below a test stands behind it
+        both = {
+            said.get(below) if below in tests else leaves.get(below, nothing)
+            for below in open_ways[key]
+        }
+        said[key] = both.pop() if len(both) == 1 else None
+        if said[key] is not None:
             same.add(key)
     return same
 
@@ -112,8 +112,11 @@ def _idle(tests: Mapping[Key, _Test], leaves: Mapping[Key, Any]) -> set[Key]:
 Bounds = dict[int, tuple[float, float]]
 
 
-def _reached(root: Key, tests: Mapping[Key, _Test]) -> Iterator[Key]:
-    """Yield the tests that rows of measured numbers reach, each before those below it."""
+def _reached(root: Key, tests: Mapping[Key, _Test]) -> Iterator[tuple[Key, list[Key]]]:
+    """Yield the tests that rows of measured numbers reach, and where these go on from each.
+
+    Each stands before those below it.
+    """
     bounds: Bounds = {}
     # A step down carries what it changes; a step back up, what was there before.
     waiting: list[tuple[Key | None, int, tuple[float, float] | None]] = [(root, -1, None)]
@@ -129,10 +132,10 @@ def _reached(root: Key, tests: Mapping[Key, _Test]) -> Iterator[Key]:
         if key not in tests or key in met:
             continue
         met.add(key)
-        yield key
         test = tests[key]
-        for below, narrowed in _ways(test, bounds.get(test.feature, (-_FARTHEST, _FARTHEST))):
-            waiting.append((below, test.feature, narrowed))
+        ways = list(_ways(test, bounds.get(test.feature, (-_FARTHEST, _FARTHEST))))
+        yield key, [below for below, _ in ways]
+        waiting += [(below, test.feature, narrowed) for below, narrowed in ways]
 
 
 def _set(bounds: Bounds, feature: int, limits: tuple[float, float] | None) -> None:

@@ -233,9 +233,9 @@ def _of_digits(text: str) -> int:
     counts = np.stack([np.bincount(column, minlength=10) for column in columns.T])
     even = _squared(counts) < _EVEN_DIGITS
     uneven = (_squared(counts[:, 1:9]) > _UNEVEN_DIGITS) & (counts[:, 1:9].sum(1) >= _LEAST // 2)
-    places = np.flatnonzero(even)
-    between = places.size and uneven[places[0] : places[-1]].any()
-    return len(digits) if between else 0
+    # Behind what was rounded away no digit says anything.
+    last = np.flatnonzero(even)[-1:].sum()
+    return len(digits) if (even[:-1] & uneven[1:])[:last].any() else 0
 
 
 def _squared(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
