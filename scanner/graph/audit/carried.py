@@ -83,15 +83,17 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     graphs = contents.of(onnx.GraphProto)
     spare = [row for graph in graphs for row in spare_units.rows(graph)]
     silent = [row for graph in graphs for row in silent_units.rows(graph)]
-    kept = [row for graph in graphs for row in geometry.rows(graph)]
+    followed = [spare_rows.Followed(graph) for graph in graphs]
+    kept = [row for uses in followed for row in geometry.rows(uses)]
     tiny = subnormal.find(contents)
-    rows, neutrals = spare_rows.find(contents), neutral.find(contents)
+    rows, neutrals = spare_rows.find(followed), neutral.find(contents)
     bits = OddBits(contents)
     met = itertools.chain(
         _in_fields(contents, unread, odd, streams, writing),
         _in_tensors(contents, unread),
         bits.found,
-        _in_spare_units([*spare, *silent, *kept]),
+        _in_spare_units([*spare, *silent], "units"),
+        _in_spare_units(kept, "places of it"),
         _in_spare_rows(rows),
         _in_subnormal(tiny),
         _in_neutral(neutrals),
@@ -283,11 +285,11 @@ def _in_tensors(contents: Contents, unread: Unread) -> Iterator[Found]:
 _SMALL = 4096
 
 
-def _in_spare_units(found: Iterable[spare_units.Row]) -> Iterator[Found]:
-    """Yield what the weights of units hold that nothing reads."""
+def _in_spare_units(found: Iterable[spare_units.Row], called: str) -> Iterator[Found]:
+    """Yield what the weights of units, or of places of a kernel, hold that nothing reads."""
     for name, units, held in found:
         if (seen := _numbers(held, unread=True)) is not None:
-            place = f"tensor {name!r} (what nothing reads of {units} units or places)"
+            place = f"tensor {name!r} ({units} {called} that nothing reads)"
             yield place, seen, views.size(held)
 
 

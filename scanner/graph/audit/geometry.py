@@ -33,11 +33,10 @@ _MATRIX = 2
 _SHOWN = 20
 
 
-def rows(graph: onnx.GraphProto) -> Iterator[Row]:
-    """Yield for each layer the weights that its place keeps from the answer."""
-    uses = spare_rows.Followed(graph)
-    maps = _maps(graph, uses)
-    for node in graph.node:
+def rows(uses: spare_rows.Followed) -> Iterator[Row]:
+    """Yield for each layer of a graph the weights that its place keeps from the answer."""
+    maps = _maps(uses.graph, uses)
+    for node in uses.graph.node:
         if node.domain not in STANDARD_DOMAINS:
             continue
         if node.op_type in ("LSTM", "GRU", "RNN"):

@@ -7,7 +7,7 @@ followed to what bounds it: the position of a largest value, a truth, a byte, a 
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from scanner.graph.audit import views
 from scanner.graph.core.facts import FLOATING
 from scanner.graph.core.structure import Uses, attribute
 from scanner.modelfile.domains import STANDARD_DOMAINS
-from scanner.modelfile.nested import Contents
 from scanner.results import Observation, Severity
 
 Array = npt.NDArray[Any]
@@ -70,9 +69,9 @@ class Spare:
     numbers: Array
 
 
-def find(contents: Contents) -> list[Spare]:
-    """Return the tables of a model with many numbers that no index reaches."""
-    return [spare for graph in contents.of(onnx.GraphProto) for spare in _of_graph(graph)]
+def find(graphs: Iterable[Followed]) -> list[Spare]:
+    """Return the tables of some graphs with many numbers that no index reaches."""
+    return [spare for uses in graphs for spare in _of_graph(uses)]
 
 
 def told(found: Sequence[Spare]) -> Iterator[Observation]:
@@ -89,8 +88,7 @@ def told(found: Sequence[Spare]) -> Iterator[Observation]:
         )
 
 
-def _of_graph(graph: onnx.GraphProto) -> Iterator[Spare]:
-    uses = Followed(graph)
+def _of_graph(uses: Followed) -> Iterator[Spare]:
     for name, tensor in uses.constants.items():
         readers = uses.consumers.get(name, [])
         count = math.prod(tensor.dims)

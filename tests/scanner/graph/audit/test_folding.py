@@ -96,7 +96,7 @@ def test_what_is_too_large_is_not_computed(
     def never(*_: Any) -> None:
         raise AssertionError("it was computed")
 
-    monkeypatch.setitem(folding._RULES, kind, never)  # type: ignore[index]
+    monkeypatch.setitem(folding._RULES, kind, never)
     tensors = [
         numpy_helper.from_array(np.ones(one, np.float32), "a"),
         numpy_helper.from_array(np.ones(other, np.float32), "b"),

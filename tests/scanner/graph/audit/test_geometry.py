@@ -8,11 +8,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from scanner.graph.audit import geometry
+from scanner.graph.audit.spare_rows import Followed
 
 GENERATOR = np.random.default_rng(2)
 
 
-def rows(nodes: list[onnx.NodeProto], side: int = 8, **constants: Any) -> list[tuple[int, Any]]:
+def rows(
+    nodes: list[onnx.NodeProto], side: int = 8, /, **constants: np.ndarray[Any, Any] | np.generic
+) -> list[tuple[int, Any]]:
     """The (units, numbers) that are told of a graph of one image, (n, 3, side, side)."""
     graph = helper.make_graph(
         nodes,
@@ -21,7 +24,9 @@ def rows(nodes: list[onnx.NodeProto], side: int = 8, **constants: Any) -> list[t
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(np.asarray(held), name) for name, held in constants.items()],
     )
-    return [(units, numpy_helper.to_array(held)) for _, units, held in geometry.rows(graph)]
+    return [
+        (units, numpy_helper.to_array(held)) for _, units, held in geometry.rows(Followed(graph))
+    ]
 
 
 def normal(*shape: int) -> np.ndarray[Any, Any]:
@@ -89,7 +94,7 @@ def test_a_direction_that_is_cut_off(end: int, count: int) -> None:
         helper.make_node("Squeeze", ["one", "axis"], ["y"]),
     ]
     held = {"w": normal(2, 24, 8), "r": normal(2, 24, 6), "axis": np.array([1])}
-    found = rows(nodes, **held, **{"from": np.array([0]), "to": np.array([end])})
+    found = rows(nodes, 8, **held, **{"from": np.array([0]), "to": np.array([end])})
     assert len(found) == count
     if found:
         np.testing.assert_array_equal(found[0][1], held["w"][1].reshape(-1))
@@ -104,7 +109,7 @@ def test_a_squeeze_of_axes_that_are_not_named_says_nothing_certain() -> None:
         helper.make_node("Slice", ["some", "from", "to", "axis"], ["y"]),
     ]
     held = {"w": normal(2, 24, 8), "r": normal(2, 24, 6), "axis": np.array([1])}
-    assert rows(nodes, **held, **{"from": np.array([0]), "to": np.array([1])}) == []
+    assert rows(nodes, 8, **held, **{"from": np.array([0]), "to": np.array([1])}) == []
 
 
 def test_it_is_a_note() -> None:

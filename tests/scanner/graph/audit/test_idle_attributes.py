@@ -96,7 +96,7 @@ def test_attributes_of_a_function_that_its_nodes_do_not_name() -> None:
 def test_settings_of_activations_that_read_none() -> None:
     alphas = [n / 1000 for n in LOAD]
     assert told(*chain("LSTM", "activation_alpha", [alphas], hidden_size=2)) == ["idle-attributes"]
-    read = {"activations": ["Elu"] * 64, "hidden_size": 2}
+    read: Any = {"activations": ["Elu"] * 64, "hidden_size": 2}
     assert told(*chain("RNN", "activation_alpha", [alphas], **read)) == []
     assert told(*chain("RNN", "activation_beta", [alphas], **read)) == ["idle-attributes"]
 

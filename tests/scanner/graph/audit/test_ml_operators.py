@@ -19,8 +19,9 @@ def told(*nodes: onnx.NodeProto) -> list[str]:
     return [o.sentence for o in ml_operators.observe(Contents(model))]
 
 
-def node(kind: str, given: str = "x", made: str = "y", domain: str = "ai.onnx.ml", **more: Any):  # type: ignore[no-untyped-def] # noqa: ANN201
-    return helper.make_node(kind, [given], [made], domain=domain, **more)
+def node(kind: str, given: str = "x", made: str = "y", **more: Any) -> onnx.NodeProto:
+    held: onnx.NodeProto = helper.make_node(kind, [given], [made], domain="ai.onnx.ml", **more)
+    return held
 
 
 def test_keys_that_are_no_labels() -> None:
