@@ -88,18 +88,48 @@ class Session:
         options = onnxruntime.RunOptions()
         if self.lean:
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        with (
-            deadline.stopping(lambda: setattr(options, "terminate", True)),
-            _translated("the model fails when it runs"),
-        ):
+        with _stoppable(options):
             results: list[Array] = self.native.run(outputs, dict(feeds), options)
         return results
 
+    def run_bound(self, binding: onnxruntime.IOBinding, graph: int) -> None:
+        """Run with inputs and outputs where they are bound.
 
-def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = True) -> Session:
+        Args:
+            binding: Names them.
+            graph: A number of its own for each binding: what CUDA captures of a run holds the
+                addresses of its buffers.
+
+        Raises:
+            UnsupportedModelError: ONNX Runtime fails on them.
+        """
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry("gpu_graph_id", str(graph))
+        with _stoppable(options):
+            self.native.run_with_iobinding(binding, options)
+
+
+@contextlib.contextmanager
+def _stoppable(options: onnxruntime.RunOptions) -> Iterator[None]:
+    with (
+        deadline.stopping(lambda: setattr(options, "terminate", True)),
+        _translated("the model fails when it runs"),
+    ):
+        yield
+
+
+def open_session(
+    data: bytes, device: Device, threads: int, *, optimise: bool = True, captured: bool = False
+) -> Session:
     """Load a serialised model that names no external data.
 
-    Without `optimise` it runs node by node, as it is written.
+    Args:
+        data: The model.
+        device: Where it runs.
+        threads: Of ONNX Runtime, within an operator.
+        optimise: Without it the model runs node by node, as it is written.
+        captured: Whether CUDA captures a run as a CUDA graph, and replays it from then on. The
+            sizes and addresses of inputs and outputs must then stay (`Session.run_bound`).
 
     Raises:
         DeviceError: CUDA was asked for and is not usable.
@@ -114,7 +144,7 @@ def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = 
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     # A spinning thread buys microseconds here and costs a core of somebody else's machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = list(dict.fromkeys([PROVIDERS[chosen], PROVIDERS[Device.CPU]]))
+    providers = _providers(chosen, captured=captured)
     cancel = functools.partial(options.set_load_cancellation_flag, True)
     with deadline.stopping(cancel), _translated("ONNX Runtime refuses the model"):
         session = onnxruntime.InferenceSession(data, options, providers=providers)
@@ -130,6 +160,15 @@ def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = 
         dtype=numpy_dtype(first.type) if first else np.dtype(np.float32),
         lean=len(data) >= LARGE and chosen is Device.CPU,
     )
+
+
+def _providers(device: Device, *, captured: bool) -> list[Any]:
+    """Return the providers of a device, with their options."""
+    if device is Device.CPU:
+        return [PROVIDERS[device]]
+    # Products of numbers cut to 10 bits of mantissa would differ from the CPU's by a thousandth.
+    options = {"use_tf32": "0", **({"enable_cuda_graph": "1"} if captured else {})}
+    return [(PROVIDERS[device], options), PROVIDERS[Device.CPU]]
 
 
 def later(session: Session, load: Callable[[], Session]) -> Callable[[], Session]:

@@ -176,7 +176,7 @@ def arranged(
     longest = seconds if stages is None else LONGER * seconds
     effort = dataclasses.replace(demand.effort, seconds=longest)
     # Each class that is searched beside another takes as much memory once more.
-    alone = measured.most is not None or model.session.provider != "CPU"
+    alone = measured.most is not None or model.on_device
     at_once = 1 if alone else subject.at_once
     return Arrangement(model=model, stages=stages, effort=effort, at_once=at_once)
 
