@@ -18,12 +18,30 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.errors import ModelError, UnsupportedModelError, WorkerLimitError
-from scanner.instruments import differentiable, resident, step_graphs
+from scanner.graph.gradient import step_graphs
+from scanner.graph.gradient.step_graphs import (
+    ASCENT,
+    BOUNDLESS,
+    INVERSION,
+    Classified,
+    Descent,
+    StepGraph,
+)
+from scanner.instruments import differentiable, resident
 from scanner.instruments.class_search import ROUND
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import Differentiable, Floats
-from scanner.instruments.step_graphs import ASCENT, BOUNDLESS, INVERSION, Classified, StepGraph
-from scanner.instruments.trigger import FreeTrigger
+from scanner.instruments.trigger import (
+    BETAS,
+    COST_DOWN,
+    COST_UP,
+    LEARNING_RATE,
+    PATIENCE,
+    SMALLER,
+    TINY,
+    FreeTrigger,
+    channel_axis,
+)
 
 Array = npt.NDArray[Any]
 
@@ -347,15 +365,8 @@ def inversions(
         return None
 
     def drawn(network: Classified) -> StepGraph:
-        return step_graphs.inversion(
-            network,
-            images=len(images),
-            batch=batch,
-            block=ROUND,
-            success=schedule.success,
-            first_cost=schedule.first_cost,
-            early_stop=schedule.early_stop,
-        )
+        descent = _descent(model, schedule, batch)
+        return step_graphs.inversion(network, descent, images=len(images), batch=batch, block=ROUND)
 
     restarts = subject.settings.effort.restarts
     bench = _bench(subject, model, drawn, {"images": images}, restarts)
@@ -398,6 +409,23 @@ def ascents(
     found = Ascents(bench, model, images)
     ours, theirs = found.start(0), host(0)
     return found if _proved(ours, theirs, lambda: ours.agrees(theirs)) else None
+
+
+def _descent(model: Differentiable, schedule: Schedule, batch: int) -> Descent:
+    return Descent(
+        channels=channel_axis(model.shape),
+        learning_rate=LEARNING_RATE,
+        betas=BETAS,
+        tiny=TINY,
+        # The fewest images whose share is as large, in the arithmetic of the loop on the host.
+        hits=next(count for count in range(batch + 1) if count / batch >= schedule.success),
+        first_cost=schedule.first_cost,
+        patience=PATIENCE,
+        cost_up=COST_UP,
+        cost_down=COST_DOWN,
+        smaller=SMALLER,
+        early_stop=schedule.early_stop,
+    )
 
 
 def _fits(model: Differentiable, batch: int) -> bool:

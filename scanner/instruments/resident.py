@@ -12,37 +12,15 @@ On the CPU the same code runs on the CPU's own buffers, which is how it is teste
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-import onnxruntime
-from onnx import helper
 
-from scanner.errors import UnsupportedModelError, WorkerLimitError
+from scanner.errors import DeviceError, UnsupportedModelError, WorkerLimitError
+from scanner.graph.gradient.step_graphs import Place
 from scanner.instruments import runtime
-from scanner.instruments.step_graphs import Place
+from scanner.instruments.runtime import Buffer
 from scanner.settings import Device
 
 Array = npt.NDArray[Any]
-_DEVICES = {"CPU": "cpu", "CUDA": "cuda"}  # providers, and ONNX Runtime's names of their memory
-
-
-class Buffer:
-    """A tensor in the memory of a provider, at an address that stays."""
-
-    def __init__(self, place: Place, provider: str) -> None:
-        self.dtype = helper.tensor_dtype_to_np_dtype(place.kind)
-        self.value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
-            place.shape, self.dtype, _DEVICES[provider], 0
-        )
-        self.write(np.zeros(place.shape, self.dtype))
-
-    def read(self) -> Array:
-        """Return a copy on the host."""
-        return np.array(self.value.numpy())
-
-    def write(self, array: Array) -> None:
-        """Copy an array of the same shape from the host."""
-        self.value.update_inplace(np.ascontiguousarray(array, self.dtype))
 
 
 class Seat:
@@ -66,18 +44,17 @@ class Seat:
         self._session, self._way = session, 0
         own = {name: place for name, place in places.items() if name not in shared}
         self.state = [name for name, place in own.items() if place.written]
-        self._sets = [{n: Buffer(p, session.provider) for n, p in own.items()}]
-        others = {n: Buffer(own[n], session.provider) for n in self.state}
-        self._sets.append({**self._sets[0], **others})
-        self._bindings = []
-        for read, written in (self._sets, self._sets[::-1]):
-            binding = session.native.io_binding()
-            for name, place in places.items():
-                held = shared[name] if name in shared else read[name]
-                binding.bind_ortvalue_input(place.read, held.value)
-                if place.written:
-                    binding.bind_ortvalue_output(place.written, written[name].value)
-            self._bindings.append(binding)
+        first = {name: session.buffer(p.shape, p.dtype) for name, p in own.items()}
+        others = {name: session.buffer(own[name].shape, own[name].dtype) for name in self.state}
+        second = {**first, **others}
+        self._sets = (first, second)
+        self._bindings = [
+            session.binding(
+                {place.read: {**read, **shared}[name] for name, place in places.items()},
+                {p.written: written[name] for name, p in places.items() if p.written},
+            )
+            for read, written in ((first, second), (second, first))
+        ]
         self._graphs = (2 * number + 1, 2 * number + 2)
 
     def step(self) -> None:
@@ -116,7 +93,7 @@ class Bench:
         seats: int,
     ) -> None:
         self.session = session
-        held = {name: Buffer(places[name], session.provider) for name in shared}
+        held = {name: session.buffer(places[name].shape, places[name].dtype) for name in shared}
         for name, array in shared.items():
             held[name].write(array)
         self.seats = [Seat(session, places, held, number) for number in range(seats)]
@@ -156,7 +133,7 @@ def _captured_or_not(load: Callable[..., Bench], device: Device) -> Bench:
         return load(captured=False)
     try:
         return load(captured=True)
-    except (UnsupportedModelError, WorkerLimitError):
+    except (DeviceError, UnsupportedModelError, WorkerLimitError):
         return load(captured=False)
 
 

@@ -41,6 +41,7 @@ _CUDNN = {"linux": "libcudnn.so.9", "win32": "cudnn64_9.dll"}
 _ERRORS = (
     native.EPFail, native.Fail, native.InvalidArgument, native.InvalidGraph, native.InvalidProtobuf,
     native.ModelLoadCanceled, native.NotImplemented, native.RuntimeException, UnicodeDecodeError,
+    RuntimeError,  # as which whatever fails comes back from a run with bound buffers
 )  # fmt: skip
 _NO_MEMORY = ("bad allocation", "bad_alloc", "Failed to allocate memory")
 # Bytes of a model that more threads than one make faster, and whose memory counts.
@@ -92,6 +93,21 @@ class Session:
             results: list[Array] = self.native.run(outputs, dict(feeds), options)
         return results
 
+    def buffer(self, shape: Sequence[int], dtype: str) -> "Buffer":
+        """Return zeros in the memory of the provider, at an address that stays."""
+        return Buffer(shape, np.dtype(dtype), self.provider.lower())
+
+    def binding(
+        self, inputs: "Mapping[str, Buffer]", outputs: "Mapping[str, Buffer]"
+    ) -> onnxruntime.IOBinding:
+        """Return what lets a run read and write buffers, by the names of inputs and outputs."""
+        binding = self.native.io_binding()
+        for name, held in inputs.items():
+            binding.bind_ortvalue_input(name, held.value)
+        for name, held in outputs.items():
+            binding.bind_ortvalue_output(name, held.value)
+        return binding
+
     def run_bound(self, binding: onnxruntime.IOBinding, graph: int) -> None:
         """Run with inputs and outputs where they are bound.
 
@@ -107,6 +123,30 @@ class Session:
         options.add_run_config_entry("gpu_graph_id", str(graph))
         with _stoppable(options):
             self.native.run_with_iobinding(binding, options)
+
+
+class Buffer:
+    """A tensor in the memory of a device, at an address that stays.
+
+    Args:
+        shape: Of the tensor.
+        dtype: Of the tensor.
+        device: ONNX Runtime's name of the device: "cpu" or "cuda".
+    """
+
+    def __init__(self, shape: Sequence[int], dtype: np.dtype[Any], device: str) -> None:
+        self.dtype = dtype
+        made = onnxruntime.OrtValue.ortvalue_from_shape_and_type
+        self.value = made(list(shape), dtype, device, 0)
+        self.write(np.zeros(shape, dtype))
+
+    def read(self) -> Array:
+        """Return a copy on the host."""
+        return np.array(self.value.numpy())
+
+    def write(self, array: Array) -> None:
+        """Copy an array of the same shape from the host."""
+        self.value.update_inplace(np.ascontiguousarray(array, self.dtype))
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from scanner.detectors.mm_bd import MmBd
 from scanner.detectors.neural_cleanse import NeuralCleanse
 from scanner.errors import ScannerError, UnsupportedModelError, WorkerLimitError
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import device_search, resident
+from scanner.instruments import device_search, resident, runtime
 from scanner.instruments.class_search import ROUND
 from scanner.instruments.detector import Detector, Subject
 from scanner.instruments.device_search import Schedule
@@ -166,19 +166,19 @@ def test_nothing_is_read_until_it_is_asked_for(
     device, _ = inversions(triggered.subject(triggered.classifier(), tmp_path))
     assert device is not None
     search, moved = device.start(1, np.random.default_rng(0)), list[str]()
-    read, write = resident.Buffer.read, resident.Buffer.write
+    read, write = runtime.Buffer.read, runtime.Buffer.write
 
-    def reading(self: resident.Buffer) -> Any:
+    def reading(self: runtime.Buffer) -> Any:
         moved.append("to the host")
         return read(self)
 
-    def writing(self: resident.Buffer, array: Any) -> None:
+    def writing(self: runtime.Buffer, array: Any) -> None:
         moved.append("to the device")
         write(self, array)
 
     search.step()
-    monkeypatch.setattr(resident.Buffer, "read", reading)
-    monkeypatch.setattr(resident.Buffer, "write", writing)
+    monkeypatch.setattr(runtime.Buffer, "read", reading)
+    monkeypatch.setattr(runtime.Buffer, "write", writing)
     for _ in range(ROUND - 1):
         assert not search.finished
         search.step()
@@ -310,12 +310,12 @@ def test_a_device_that_comes_to_something_else_is_not_used(
     subject = triggered.subject(convolutional(1), tmp_path)
     assert inversions(subject)[0] is not None
     assert climbs(subject)[0] is not None
-    write = resident.Buffer.write
+    write = runtime.Buffer.write
 
-    def elsewhere(self: resident.Buffer, array: Any) -> None:
+    def elsewhere(self: runtime.Buffer, array: Any) -> None:
         write(self, np.roll(array, 1, axis=-1))
 
-    monkeypatch.setattr(resident.Buffer, "write", elsewhere)
+    monkeypatch.setattr(runtime.Buffer, "write", elsewhere)
     assert inversions(subject)[0] is None
     assert climbs(subject)[0] is None
 
@@ -335,7 +335,7 @@ def test_a_graph_that_does_not_run_on_the_device_is_searched_from_the_host(
     assert device is not None
     steps = 0
 
-    def later(self: resident.Seat) -> None:
+    def later(_: resident.Seat) -> None:
         nonlocal steps
         steps += 1
         if steps > 2:  # those by which it is tried

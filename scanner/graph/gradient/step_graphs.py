@@ -6,14 +6,12 @@ by its own hand, a price that rises or a search that is over, is decided by Wher
 state after several steps finds what the loop would have left: a search that is over, or whose
 gradient is not a number, changes no more.
 
-The arithmetic is that of `scanner.instruments.trigger` and of the detectors, operation by
-operation; the two differ by rounding (tests/scanner/instruments/test_device_search.py).
+The arithmetic is that of the loops that it stands for, operation by operation; the two differ by
+rounding (tests/scanner/instruments/test_device_search.py).
 """
 
 import dataclasses
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -23,16 +21,7 @@ from scanner.graph.core.facts import Facts
 from scanner.graph.core.structure import reads
 from scanner.graph.gradient.backward import GradientModel
 from scanner.graph.gradient.tape import Tape, Value
-from scanner.instruments.trigger import (
-    BETAS,
-    COST_DOWN,
-    COST_UP,
-    LEARNING_RATE,
-    PATIENCE,
-    SMALLER,
-    TINY,
-    channel_axis,
-)
+from scanner.values import frozen
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 BOUNDLESS = float(np.finfo(np.float32).max)
@@ -43,24 +32,24 @@ INVERSION = ("steps", "cost", "successes", "failures", "size", "stale", "loss", 
 ASCENT = ("steps", "margin", "broken")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Place:
     """A tensor that goes in, and, if it is a part of the state, comes out.
 
     Attributes:
         read: Name of the graph's input.
         shape: Of the tensor.
-        kind: `onnx.TensorProto.DataType`.
+        dtype: NumPy's name of its type.
         written: Name of the output that holds it after the step; None for what stays as it is.
     """
 
     read: str
     shape: tuple[int, ...]
-    kind: int = FLOAT
+    dtype: str = "float32"
     written: str | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StepGraph:
     """One step of a search.
 
@@ -73,7 +62,7 @@ class StepGraph:
     places: Mapping[str, Place]
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Classified:
     """A network's gradient graph, and what it takes.
 
@@ -94,15 +83,39 @@ class Classified:
     high: float
 
 
-def inversion(  # noqa: PLR0913 - what a search is made of
-    network: Classified,
-    *,
-    images: int,
-    batch: int,
-    block: int,
-    success: float,
-    first_cost: float,
-    early_stop: int,
+@frozen
+class Descent:
+    """How a search for a trigger descends: what the loop on the host calls by the same names.
+
+    Attributes:
+        channels: Axis of an image over which a mask is shared; None where there is none.
+        learning_rate: Of Adam.
+        betas: Its decay rates.
+        tiny: Its epsilon.
+        hits: So many images of a step must flip for a success.
+        first_cost: lambda, the price of a mask's pixel, once it is raised from 0.
+        patience: Steps of success, or of failure, before lambda changes.
+        cost_up: By which it is multiplied after successes.
+        cost_down: By which it is divided after failures.
+        smaller: Times the smallest mask so far that another must be smaller than.
+        early_stop: Steps without a smaller mask after which a search is over.
+    """
+
+    channels: int | None
+    learning_rate: float
+    betas: tuple[float, float]
+    tiny: float
+    hits: int
+    first_cost: float
+    patience: int
+    cost_up: float
+    cost_down: float
+    smaller: float
+    early_stop: int
+
+
+def inversion(
+    network: Classified, descent: Descent, *, images: int, batch: int, block: int
 ) -> StepGraph:
     """Return one step of a search for the smallest trigger of a class.
 
@@ -112,15 +125,13 @@ def inversion(  # noqa: PLR0913 - what a search is made of
 
     Args:
         network: The classifier, differentiated by its cross-entropy.
+        descent: How the search descends.
         images: How many there are.
         batch: How many a step takes.
         block: For so many steps it is laid down at once which ones.
-        success: Share of the images that must flip.
-        first_cost: lambda, once it is raised from 0.
-        early_stop: Steps without a smaller mask after which a search is over.
     """
     drawing = _Drawing(network, batch)
-    channels = channel_axis(network.shape)
+    channels = descent.channels
     mask_shape = (1, *(1 if i == channels else n for i, n in enumerate(network.shape)))
     shape = (1, *network.shape)
     shapes = {"a": mask_shape, "a1": mask_shape, "a2": mask_shape, "mask": mask_shape} | {
@@ -141,11 +152,11 @@ def inversion(  # noqa: PLR0913 - what a search is made of
     pattern = (other + 1.0) / 2.0 * width + network.low
     seen = drawing.evaluated(x + mask * (pattern - x))
 
-    over = _over(numbers, early_stop)
-    works = seen.hits >= float(math.ceil(success * batch - 1e-9))
+    over = _over(numbers, descent.early_stop)
+    works = seen.hits >= float(descent.hits)
     size = _total(mask)
-    better = works & (size < numbers["size"] * SMALLER)
-    now = _priced(numbers, works, first_cost)
+    better = works & (size < numbers["size"] * descent.smaller)
+    now = _priced(numbers, works, descent)
     now["steps"] = numbers["steps"] + 1.0
     now["size"] = size.where(better, numbers["size"])
     now["stale"] = (numbers["stale"] * 0.0).where(better, numbers["stale"] + 1.0)
@@ -160,9 +171,9 @@ def inversion(  # noqa: PLR0913 - what a search is made of
     by_mask = by_mask if channels is None else by_mask.sum([1 + channels])
     by_pattern = seen.gradient.mean([0]) * mask
     slope = (1.0 - wave * wave) / 2.0
-    _adam(drawing, was, "a", (by_mask + now["cost"]) * slope, now["steps"])
+    _adam(drawing, descent, was, "a", (by_mask + now["cost"]) * slope, now["steps"])
     slope = (1.0 - other * other) * (width / 2)
-    _adam(drawing, was, "b", by_pattern * slope, now["steps"])
+    _adam(drawing, descent, was, "b", by_pattern * slope, now["steps"])
     return drawing.done()
 
 
@@ -195,7 +206,7 @@ def ascent(network: Classified, *, starts: int, first_rate: float, decay: float)
     return drawing.done()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class _Seen:
     """What a network says of the images of one step.
 
@@ -235,7 +246,8 @@ class _Drawing:
     def given(self, name: str, shape: tuple[int, ...], kind: int = FLOAT) -> Value:
         """Return an input that stays as it is."""
         read = self._tape.fresh(f"step/{name}")
-        self._places[name] = Place(read=read, shape=shape, kind=kind)
+        dtype = helper.tensor_dtype_to_np_dtype(kind).name
+        self._places[name] = Place(read=read, shape=shape, dtype=dtype)
         return Value(self._tape, read, kind)
 
     def state(self, name: str, shape: tuple[int, ...]) -> Value:
@@ -308,18 +320,16 @@ class _Drawing:
             del field[:]
         graph.node.extend([*before, *self._inner, *after])
         graph.initializer.extend(self._tape.tensors)
-        graph.input.extend([*_infos(places.values()), *others])
+        graph.input.extend([*(_info(place.read, place) for place in places.values()), *others])
         graph.output.extend(
-            helper.make_tensor_value_info(place.written, place.kind, place.shape)
-            for place in places.values()
-            if place.written
+            _info(place.written, place) for place in places.values() if place.written
         )
         return StepGraph(proto=self._proto, places=places)
 
 
-def _infos(places: Any) -> Iterator[onnx.ValueInfoProto]:
-    for place in places:
-        yield helper.make_tensor_value_info(place.read, place.kind, place.shape)
+def _info(name: str, place: Place) -> onnx.ValueInfoProto:
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(place.dtype))
+    return helper.make_tensor_value_info(name, kind, place.shape)
 
 
 def _total(value: Value) -> Value:
@@ -334,28 +344,35 @@ def _over(numbers: Mapping[str, Value], early_stop: int) -> Value:
     return ended.op("Or", numbers["broken"] > 0.0)
 
 
-def _priced(numbers: Mapping[str, Value], works: Value, first: float) -> dict[str, Value]:
+def _priced(numbers: Mapping[str, Value], works: Value, descent: Descent) -> dict[str, Value]:
     """Return lambda after a step, and for how long steps have worked or failed."""
     none, cost = numbers["cost"] * 0.0, numbers["cost"]
     successes = (numbers["successes"] + 1.0).where(works, none)
     failures = none.where(works, numbers["failures"] + 1.0)
-    up, down = successes >= float(PATIENCE), failures >= float(PATIENCE)
-    dearer = (cost * COST_UP).where(cost > 0.0, first)
+    up, down = successes >= float(descent.patience), failures >= float(descent.patience)
+    dearer = (cost * descent.cost_up).where(cost > 0.0, descent.first_cost)
     return {
-        "cost": dearer.where(up, (cost / COST_DOWN).where(down, cost)),
+        "cost": dearer.where(up, (cost / descent.cost_down).where(down, cost)),
         "successes": none.where(up, successes),
         "failures": none.where(down, failures),
     }
 
 
-def _adam(
-    drawing: _Drawing, was: Mapping[str, Value], name: str, gradient: Value, time: Value
+def _adam(  # noqa: PLR0913, PLR0917 - what Adam takes
+    drawing: _Drawing,
+    descent: Descent,
+    was: Mapping[str, Value],
+    name: str,
+    gradient: Value,
+    time: Value,
 ) -> None:
     """Take one step of Adam (Kingma and Ba 2015, algorithm 1) down a gradient."""
-    first = was[f"{name}1"] + (gradient - was[f"{name}1"]) * (1 - BETAS[0])
-    second = was[f"{name}2"] + (gradient * gradient - was[f"{name}2"]) * (1 - BETAS[1])
-    mean = first / (1.0 - time.wrap(BETAS[0]) ** time)
-    square = second / (1.0 - time.wrap(BETAS[1]) ** time)
+    one, two = descent.betas
+    first = was[f"{name}1"] + (gradient - was[f"{name}1"]) * (1 - one)
+    second = was[f"{name}2"] + (gradient * gradient - was[f"{name}2"]) * (1 - two)
+    mean = first / (1.0 - time.wrap(one) ** time)
+    square = second / (1.0 - time.wrap(two) ** time)
     drawing.next(f"{name}1", first)
     drawing.next(f"{name}2", second)
-    drawing.next(name, was[name] - mean * LEARNING_RATE / (square.op("Sqrt") + TINY))
+    length = mean * descent.learning_rate / (square.op("Sqrt") + descent.tiny)
+    drawing.next(name, was[name] - length)
