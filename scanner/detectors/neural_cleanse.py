@@ -106,7 +106,7 @@ class NeuralCleanse(Detector):
             search.at_once,
         )
         logits = np.concatenate(
-            [model.evaluate(images, 0)[0] for images in (data.shown, data.held_back) if len(images)]
+            [model.logits(images) for images in (data.shown, data.held_back) if len(images)]
         )
         nearness = class_margins(logits.astype(np.float64))
         rows = tuple(_row(e, data.held_back, float(nearness[e.target])) for e in entrants)

@@ -7,6 +7,7 @@ with clean models class by class.
 """
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from scanner.results import (
     Measurement,
     Observation,
     Part,
+    PlannedStage,
     Rule,
     Scale,
     Severity,
@@ -96,6 +98,14 @@ class UniversalPerturbation(Detector):
             by_class=found.profile,
             observations=() if found.shown is None else (_note(found),),
         )
+
+    def plan(self, subject: Subject) -> Sequence[PlannedStage]:
+        """Return the stages of the search.
+
+        Raises:
+            ScannerError: As for `measure`.
+        """
+        return universal.planned(self.rule.id, subject, makes_images=True)
 
     def describe(self, measurement: Measurement, comparison: Comparison) -> Description:
         """Return what was searched on, and the sizes class by class."""

@@ -6,6 +6,7 @@ for one (`scanner.instruments.universal`; C. Xiao et al., "Spatially Transformed
 Examples", ICLR 2018, bend single images) and the comparison with clean models class by class.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -22,6 +23,7 @@ from scanner.results import (
     Measurement,
     Observation,
     Part,
+    PlannedStage,
     Rule,
     Scale,
     Severity,
@@ -159,6 +161,14 @@ class UniversalWarp(Detector):
             by_class=found.profile,
             observations=() if found.shown is None else (_note(found),),
         )
+
+    def plan(self, subject: Subject) -> Sequence[PlannedStage]:
+        """Return the stages of the search.
+
+        Raises:
+            ScannerError: As for `measure`.
+        """
+        return universal.planned(self.rule.id, subject)
 
     def describe(self, measurement: Measurement, comparison: Comparison) -> Description:
         """Return what was searched on, and the sizes class by class."""

@@ -125,9 +125,21 @@ class Differentiable:
         return self._over(images, weights, 1)[0]
 
     def predict(self, images: Floats) -> npt.NDArray[np.int64]:
-        """Return the class of each image, shape (n,)."""
-        classes: npt.NDArray[np.int64] = self.evaluate(images, 0)[0].argmax(axis=1)
+        """Return the class of each image, shape (n,).
+
+        Raises:
+            UnsupportedModelError: The objective or its gradient is not a number.
+        """
+        classes: npt.NDArray[np.int64] = self.logits(images).argmax(axis=1)
         return classes
+
+    def logits(self, images: Floats) -> Floats:
+        """Return the logits, (n, classes), by few images at a time.
+
+        Raises:
+            UnsupportedModelError: The objective or its gradient is not a number.
+        """
+        return dataclasses.replace(self, most=self.few).evaluate(images, 0)[0]
 
     def not_finite(self) -> UnsupportedModelError:
         """Return the error that says so of the objective or its gradient."""

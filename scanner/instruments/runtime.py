@@ -46,6 +46,9 @@ _ERRORS = (
 _NO_MEMORY = ("bad allocation", "bad_alloc", "Failed to allocate memory")
 # Bytes of a model that more threads than one make faster, and whose memory counts.
 LARGE = 4 << 20
+_SAME_AS_REQUESTED = 1
+# A lean session shares memory with others, all but its weights, which are given back as it ends.
+_LEAN = ("session.use_env_allocators", "session.use_device_allocator_for_initializers")
 _FATAL = 4  # the log level: failures come back as exceptions, so nothing need be printed
 
 
@@ -60,8 +63,7 @@ class Session:
         input_name: Its one required input.
         input_shape: That input's shape; an open dimension is a string or None.
         dtype: That input's dtype.
-        lean: Whether memory is given back after each run. ONNX Runtime would keep it, and ask for
-            twice as much the next time.
+        lean: Whether memory is given back after each run. ONNX Runtime would keep it.
     """
 
     native: onnxruntime.InferenceSession
@@ -182,6 +184,11 @@ def open_session(
     options.log_severity_level = _FATAL
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    lean = len(data) >= LARGE and chosen is Device.CPU
+    if lean:
+        _as_requested()
+        for entry in _LEAN:
+            options.add_session_config_entry(entry, "1")
     # A spinning thread buys microseconds here and costs a core of somebody else's machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = _providers(chosen, captured=captured)
@@ -198,7 +205,25 @@ def open_session(
         input_name=first.name if first else "",
         input_shape=tuple(first.shape) if first else (),
         dtype=numpy_dtype(first.type) if first else np.dtype(np.float32),
-        lean=len(data) >= LARGE and chosen is Device.CPU,
+        lean=lean,
+    )
+
+
+@functools.cache
+def _as_requested() -> None:
+    """Have large models share memory that is asked for as it is needed.
+
+    Each session's own would ask for pieces that double: for up to twice as much as a step needs,
+    and for how much hangs on what ran before.
+    """
+    onnxruntime.create_and_register_allocator(
+        onnxruntime.OrtMemoryInfo(
+            "Cpu",
+            onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR,
+            0,
+            onnxruntime.OrtMemType.DEFAULT,
+        ),
+        onnxruntime.OrtArenaCfg({"arena_extend_strategy": _SAME_AS_REQUESTED}),
     )
 
 

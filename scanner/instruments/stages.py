@@ -28,6 +28,7 @@ from scanner.values import frozen
 SLACK = 2.0  # times the budget's seconds that a search of all classes may be expected to take
 LONGER = 3.5  # times the budget's seconds that one with stages may take
 SHORT = 6  # classes of a shortlist, controls among them (docs/large-networks.md)
+_CUT = 3  # times a file's size that cutting a part of its graph and loading it takes at most
 _RANKED = 0.25  # share of the budget's seconds that the ranking of the classes may take
 
 
@@ -169,16 +170,29 @@ def arranged(
         UnsupportedModelError: The gradient is not a number.
     """
     measured = pace.measured(model, images[: demand.images], subject.settings)
-    model = dataclasses.replace(model, most=measured.most)
+    model = _bounded(model, measured.most, demand.images)
     demand = _hurried(demand, measured.lag, subject.rest)
     stages = _stages(subject, model, demand, measured.seconds)
     seconds = demand.effort.seconds / pace.threads(subject.settings)
+    if stages is not None:
+        model = _bounded(model, model.most, stages.images)
     longest = seconds if stages is None else LONGER * seconds
     effort = dataclasses.replace(demand.effort, seconds=longest)
     # Each class that is searched beside another takes as much memory once more.
     alone = measured.most is not None or model.on_device
     at_once = 1 if alone else subject.at_once
     return Arrangement(model=model, stages=stages, effort=effort, at_once=at_once)
+
+
+def _bounded(model: Differentiable, most: int | None, images: int) -> Differentiable:
+    """Return a model that keeps to the memory that is allowed: no run is larger than a step.
+
+    Args:
+        model: The classifier.
+        most: Images that may be in one run; None for any number.
+        images: Of a step.
+    """
+    return dataclasses.replace(model, most=None if most is None else min(most, images))
 
 
 def _hurried(demand: Demand, lag: float | None, rest: float) -> Demand:
@@ -236,9 +250,19 @@ def planned(
         images=passes,
         steps=shortlist.STEPS,
         seconds=(passes + climbed * (shortlist.STEPS + 1)) * each,
-        memory=measured.expected(model.few),
+        memory=_ranked(measured.expected(model.few), subject),
     )
     return ranking, search
+
+
+def _ranked(searching: int | None, subject: Subject) -> int | None:
+    """Return the bytes that a ranking takes: graphs of its own are cut beside the gradient's.
+
+    Args:
+        searching: The bytes without them; None where they are not known.
+        subject: The model.
+    """
+    return None if searching is None else searching + _CUT * len(subject.model.data)
 
 
 def _said(outline: Outline, demand: Demand) -> str:

@@ -24,7 +24,7 @@ from scanner.instruments import kept, made_images, probes, stages
 from scanner.instruments.class_search import Entrant, contest, outcome
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
-from scanner.results import ByClass, ClassRow, Input
+from scanner.results import ByClass, ClassRow, Input, PlannedStage
 from scanner.settings import Effort
 
 # Chosen on the population's development recipes (docs/detection.md).
@@ -197,13 +197,10 @@ def search(subject: Subject, kind: Kind, *, makes_images: bool = False) -> Searc
         if settings.has_images
         else made_images.images(model, settings)
     )
-    own = model.predict(data.shown)
-    steps = round(settings.effort.steps * STEPS)
-    budget = dataclasses.replace(settings.effort, steps=steps, restarts=1)
-    images = min(BATCH, len(data.shown))
-    demand = stages.demanded(subject, model, images, budget, images, FULL_FIELD)
+    demand = _demanded(subject, model, len(data.shown))
     search = stages.arranged(subject, model, data.shown, demand)
     model, effort = search.model, search.effort
+    own = model.predict(data.shown)
     entrants = contest(
         subject,
         model.classes,
@@ -241,6 +238,34 @@ def search(subject: Subject, kind: Kind, *, makes_images: bool = False) -> Searc
         best=best,
         shown=_shown(best, data.held_back) if best.found else None,
     )
+
+
+def planned(rule: str, subject: Subject, *, makes_images: bool = False) -> tuple[PlannedStage, ...]:
+    """Return the stages of `search`, nothing where it needs images and there are none.
+
+    Raises:
+        ScannerError: As for `search`.
+    """
+    settings = subject.settings
+    if not (settings.has_images or makes_images):
+        return ()
+    model = differentiable(subject, Objective.CROSS_ENTROPY)
+    if settings.has_images:
+        shown = probes.clean_images(settings, model.shape, (model.low, model.high)).shown
+        first: tuple[PlannedStage, ...] = ()
+    else:
+        shown, making = made_images.planned(rule, model, settings)
+        first = (making,)
+    demand = _demanded(subject, model, len(shown))
+    return (*first, *stages.planned(rule, subject, model, shown, demand))
+
+
+def _demanded(subject: Subject, model: Differentiable, shown: int) -> stages.Demand:
+    """Return what the budget allows, for so many images that can be changed."""
+    effort = subject.settings.effort
+    budget = dataclasses.replace(effort, steps=round(effort.steps * STEPS), restarts=1)
+    images = min(BATCH, shown)
+    return stages.demanded(subject, model, images, budget, images, FULL_FIELD)
 
 
 def _row(entrant: Entrant[Search], held_back: Floats) -> ClassRow:
