@@ -17,6 +17,7 @@ from scanner.instruments.differentiable import Differentiable, Floats
 from scanner.values import frozen
 
 SHARE = 0.75  # of the memory allowed: the rest is for what later detectors load
+_ARRAYS = 3  # of a step's images that the loop on the host makes besides
 _PAGE = 4096
 _DATA = 5  # field of /proc/self/statm: private writable pages, which the limit counts
 _SIZES = re.compile(r"^Vm(Peak|Size|Data):\s+(\d+) kB$", re.MULTILINE)
@@ -67,7 +68,8 @@ def seen(model: Differentiable, images: Floats) -> Need | None:
     if after is None or reached is None:
         return None
     run = model.fixed_batch or len(images)
-    return Need(held=before, highest=reached, each=max(0, after - before) // run)
+    around = _ARRAYS * images[0].nbytes
+    return Need(held=before, highest=reached, each=max(0, after - before) // run + around)
 
 
 def held() -> int | None:

@@ -12,6 +12,8 @@ References do as the suspect did: figures are compared at equal stages only.
 """
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ SLACK = 2.0  # times the budget's seconds that a search of all classes may be ex
 LONGER = 3.5  # times the budget's seconds that one with stages may take
 SHORT = 6  # classes of a shortlist, controls among them (docs/large-networks.md)
 _CUT = 3  # times a file's size that cutting a part of its graph and loading it takes at most
+_COPIES = 3  # of its noise images, as they are made
 _RANKED = 0.25  # share of the budget's seconds that the ranking of the classes may take
 
 
@@ -250,19 +253,23 @@ def planned(
         images=passes,
         steps=shortlist.STEPS,
         seconds=(passes + climbed * (shortlist.STEPS + 1)) * each,
-        memory=_ranked(measured.expected(model.few), subject),
+        memory=_ranked(measured.expected(model.few), subject, model.shape),
     )
     return ranking, search
 
 
-def _ranked(searching: int | None, subject: Subject) -> int | None:
-    """Return the bytes that a ranking takes: graphs of its own are cut beside the gradient's.
+def _ranked(searching: int | None, subject: Subject, shape: Sequence[int]) -> int | None:
+    """Return the bytes that a ranking takes: graphs and images of its own, beside the gradient's.
 
     Args:
         searching: The bytes without them; None where they are not known.
         subject: The model.
+        shape: Of an image.
     """
-    return None if searching is None else searching + _CUT * len(subject.model.data)
+    if searching is None:
+        return None
+    noise = _COPIES * shortlist.IMAGES * 4 * math.prod(shape)
+    return searching + _CUT * len(subject.model.data) + noise
 
 
 def _said(outline: Outline, demand: Demand) -> str:

@@ -152,3 +152,22 @@ def test_a_class_that_all_images_are_of_is_unknown(tmp_path: Path) -> None:
     subject = triggered.subject(triggered.lit(), tmp_path, chosen)
     figures = [one.figure for one in universal.search(subject, Perturbation).profile.rows]
     assert [figure is None for figure in figures] == [False, False, True, False]
+
+
+@pytest.mark.parametrize("makes_images", [False, True])
+def test_the_plan_is_what_is_done(makes_images: bool, tmp_path: Path) -> None:
+    subject = triggered.subject(triggered.lit(), tmp_path, settings(tmp_path))
+    (found,) = universal.planned("rule", subject, makes_images=makes_images)
+    steps = round(triggered.QUICK.effort.steps * universal.STEPS)
+    assert (found.does, found.classes) == ("search all classes", 4)
+    assert (found.rules, found.images, found.steps) == (("rule",), universal.BATCH, steps)
+    assert found.seconds is not None
+    assert found.seconds > 0
+
+
+def test_without_images_a_plan_makes_them_first_or_is_none(tmp_path: Path) -> None:
+    subject = triggered.subject(triggered.lit(), tmp_path, triggered.QUICK)
+    assert universal.planned("rule", subject) == ()
+    making, found = universal.planned("rule", subject, makes_images=True)
+    assert making.does.startswith("make images")
+    assert (found.does, found.images) == ("search all classes", universal.BATCH)
