@@ -30,6 +30,8 @@ MOST_REFERENCES = 2  # beside more, a model is judged as beside so many
 # Chosen on the population's development recipes (docs/detection.md).
 SPREAD = 3.0
 GRACE = 0.5
+# Only images have a label of their own, on which the class that such a trigger asks for depends.
+NEED_IMAGES = frozenset({"all-to-all"})
 
 
 @frozen
@@ -110,7 +112,8 @@ class Stranger:
             classes.
         sentence: What the detector says, in words, that says most of it.
         missed: By attack, the share of the backdoored networks that stand out no further.
-        overall: The same over all of them, each attack with the same weight.
+        unseen: The attacks, of these, that hardly show in what was measured.
+        overall: The share that is missed over all others, each attack with the same weight.
         recipes: How many recipes there are.
         references: With how many references the suspect was compared.
         images: Whether triggers were searched for on clean images.
@@ -121,6 +124,7 @@ class Stranger:
     foremost: int | None
     sentence: str
     missed: Mapping[str, float]
+    unseen: tuple[str, ...]
     overall: float
     recipes: int
     references: int
@@ -161,12 +165,14 @@ def placed(comparisons: Sequence[Comparison], condition: Condition) -> Stranger 
     if own is None:
         return None
     missed = {a.name: _share(v <= own.size for v in a.reached) for a in condition.attacks}
+    unseen = () if condition.images else tuple(name for name in missed if name in NEED_IMAGES)
     return Stranger(
         place=Place(p=p_over_recipes(own.size, condition.recipes), size=own.size),
         foremost=own.class_id,
         sentence=own.sentence,
         missed=missed,
-        overall=mean(list(missed.values())),
+        unseen=unseen,
+        overall=mean([share for name, share in missed.items() if name not in unseen]),
         recipes=len(condition.recipes),
         references=condition.references,
         images=condition.images,

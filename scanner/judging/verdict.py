@@ -48,7 +48,7 @@ def among_recipes(own: Stranger, settings: Settings) -> Judgement:
 
     Suspicious needs a p-value of at most `alpha` and that no clean network of any recipe lies as
     far out. Clean is a statement about power: of the backdoored networks at most a share `miss`
-    stands out no further, over all attacks.
+    stands out no further, over all attacks that would show.
     """
     place, others = own.place, f"networks of {own.recipes} other recipes"
     said, score = f"{own.sentence}; " if own.sentence else "", 1 - place.p
@@ -66,8 +66,10 @@ def among_recipes(own: Stranger, settings: Settings) -> Judgement:
 
 
 def _missed(own: Stranger) -> str:
-    each = ", ".join(f"{name} {share:.0%}" for name, share in own.missed.items())
-    return f"{own.overall:.0%} stand out no further ({each})"
+    shares = {name: f"{name} {share:.0%}" for name, share in own.missed.items()}
+    unseen = ", ".join(shares.pop(name) for name in own.unseen)
+    more = f"; not counted are those that only images show ({unseen})" if unseen else ""
+    return f"{own.overall:.0%} stand out no further ({', '.join(shares.values())}){more}"
 
 
 def judge(

@@ -17,7 +17,10 @@ from onnx.external_data_helper import uses_external_data
 from scanner.graph.audit import (
     content,
     idle_numbers,
+    ledger,
     mantissas,
+    neutral,
+    silent_units,
     spare_rows,
     spare_units,
     subnormal,
@@ -25,11 +28,13 @@ from scanner.graph.audit import (
     wire,
 )
 from scanner.graph.audit.content import Content
+from scanner.graph.audit.idle_attributes import IdleAttributes
 from scanner.graph.audit.names import OddNames, strays
 from scanner.graph.audit.places import places
 from scanner.graph.audit.signatures import WINDOW, Family
 from scanner.graph.audit.streams import Streams
 from scanner.graph.audit.unread import Unread
+from scanner.graph.audit.writing import Writing
 from scanner.graph.core.facts import FLOATING
 from scanner.graph.core.structure import label
 from scanner.modelfile.nested import Contents
@@ -66,17 +71,24 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
         data: The file's bytes.
     """
     contents = Contents(proto)
-    unread = Unread(proto, contents)
-    odd, streams = OddNames(), Streams()
-    rows = spare_rows.find(contents)
+    unread, idle = Unread(proto, contents), IdleAttributes(contents)
+    unread.attributes |= idle.attributes
+    unread.tensors |= {id(tensor): why for tensor, why in idle.tensors()}
+    odd, streams, writing = OddNames(), Streams(), Writing()
+    graphs = contents.of(onnx.GraphProto)
+    spare = [row for graph in graphs for row in spare_units.rows(graph)]
+    silent = [row for graph in graphs for row in silent_units.rows(graph)]
+    tiny = subnormal.find(contents)
+    rows, neutrals = spare_rows.find(contents), neutral.find(contents)
     bits = _Bits(contents)
     met = itertools.chain(
-        _in_fields(contents, unread, odd, streams),
+        _in_fields(contents, unread, odd, streams, writing),
         _in_tensors(contents, unread),
         bits.found,
-        _in_spare_units(contents),
+        _in_spare_units([*spare, *silent]),
         _in_spare_rows(rows),
-        _in_subnormal(contents),
+        _in_subnormal(tiny),
+        _in_neutral(neutrals),
     )
     found = {(str(seen), place): (place, seen, size) for place, seen, size in met}
     told = {seen.kind for _, seen, _ in found.values()}
@@ -85,14 +97,19 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     yield from _told([*found.values(), *rest])
     yield from _polyglot(data)
     yield from _unread(contents, unread)
-    yield from spare_units.told(contents.of(onnx.GraphProto))
+    yield from spare_units.told(spare)
+    yield from silent_units.told(silent)
     yield from spare_rows.told(rows)
+    yield from neutral.told(neutrals)
     yield from idle_numbers.observe(contents)
-    yield from subnormal.observe(contents)
+    yield from subnormal.told(tiny)
     yield from streams.told()
     yield from odd.told()
+    yield from writing.told()
     yield from strays(proto.graph)
     yield from bits.told()
+    yield from idle.told()
+    yield from ledger.observe(proto, contents)
 
 
 def beside(path: str, size: int, data: bytes) -> Observation:
@@ -121,7 +138,7 @@ def severity(seen: Content) -> Severity:
 
 
 def _in_fields(
-    contents: Contents, unread: Unread, odd: OddNames, streams: Streams
+    contents: Contents, unread: Unread, odd: OddNames, streams: Streams, writing: Writing
 ) -> Iterator[Found]:
     """Yield what texts, attributes and lists hold, and what many short texts hold together.
 
@@ -130,6 +147,7 @@ def _in_fields(
         unread: What of it no output depends on.
         odd: The names that no exporter writes are added to it.
         streams: All texts are added to it.
+        writing: The texts that are written oddly are added to it.
     """
     known: set[str] = set()
     pieces: dict[str, list[str]] = {}
@@ -140,12 +158,15 @@ def _in_fields(
             seen = recognise(held, unknown=id(place.message) in unread.attributes)
             if seen is not None:
                 yield place.name, seen, len(held)
+            if place.spelt in _STRINGS:
+                streams.look(place, held.decode("utf-8", "replace"))
             continue
         streams.look(place, held)
         if held in known:
             continue
         known.add(held)
         odd.look(place, held)
+        writing.look(place, held)
         if _PIECE.fullmatch(held):
             pieces.setdefault(place.spelt, []).append(held)
         if (seen := _of_text(held)) is not None:
@@ -156,6 +177,9 @@ def _in_fields(
             streams.named.add(spelt)
             yield f"{len(texts)} texts, each a {spelt}, put together", seen, sum(map(len, texts))
     yield from streams.found()
+
+
+_STRINGS = frozenset({"AttributeProto.strings", "AttributeProto.s", "TensorProto.string_data"})
 
 
 def recognise(data: bytes, *, unknown: bool = True) -> Content | None:
@@ -247,13 +271,12 @@ def _in_tensors(contents: Contents, unread: Unread) -> Iterator[Found]:
 _SMALL = 4096
 
 
-def _in_spare_units(contents: Contents) -> Iterator[Found]:
+def _in_spare_units(found: Iterable[spare_units.Row]) -> Iterator[Found]:
     """Yield what the weights of units hold that nothing reads."""
-    for graph in contents.of(onnx.GraphProto):
-        for name, units, held in spare_units.rows(graph):
-            if (seen := _numbers(held, unread=True)) is not None:
-                place = f"tensor {name!r} ({units} units that nothing reads)"
-                yield place, seen, views.size(held)
+    for name, units, held in found:
+        if (seen := _numbers(held, unread=True)) is not None:
+            place = f"tensor {name!r} ({units} units that nothing reads)"
+            yield place, seen, views.size(held)
 
 
 def _in_spare_rows(rows: Iterable[spare_rows.Spare]) -> Iterator[Found]:
@@ -265,13 +288,19 @@ def _in_spare_rows(rows: Iterable[spare_rows.Spare]) -> Iterator[Found]:
             yield place, seen, views.size(held)
 
 
-def _in_subnormal(contents: Contents) -> Iterator[Found]:
+def _in_neutral(found: Iterable[neutral.Neutral]) -> Iterator[Found]:
+    """Yield what those numbers hold by which nodes do nothing."""
+    for each in found:
+        if (seen := _numbers(numpy_helper.from_array(each.numbers), unread=True)) is not None:
+            yield f"{each.numbers.size} numbers that {each.said}", seen, each.numbers.nbytes
+
+
+def _in_subnormal(found: Iterable[tuple[str, Array]]) -> Iterator[Found]:
     """Yield what the bits of subnormal numbers hold."""
-    for tensor in contents.of(onnx.TensorProto):
-        for stream in subnormal.streams(tensor):
+    for name, words in found:
+        for stream in subnormal.streams(words):
             if (seen := content.at_start(stream)) is not None:
-                place = f"tensor {tensor.name!r} (its subnormal numbers)"
-                yield place, seen, len(stream)
+                yield f"tensor {name!r} (its subnormal numbers)", seen, len(stream)
                 break
 
 
@@ -456,8 +485,8 @@ _REPLACED = (
     "four were replaced by compressed or encrypted data (EvilModel does that), or all four"
 )
 _CHANGED = (
-    "have low bits that the others of their tensor lack, which were widened from 16 bits: these "
-    "were changed afterwards"
+    "are of another precision than the rest of their tensor, or have low bits that the rest, which "
+    "was widened from 16 bits, lacks: they were written afterwards"
 )
 _ODD = {
     "even": (
@@ -466,6 +495,11 @@ _ODD = {
         _REPLACED,
     ),
     "text": ("low-bits", Severity.SUSPICIOUS, "have bytes that are text"),
+    "periodic": (
+        "low-bits",
+        Severity.WARNING,
+        "have low bits that repeat after 32 numbers, as those of text or of other weights do",
+    ),
     "mixed": (
         "low-bits",
         Severity.WARNING,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 from onnx import external_data_helper, numpy_helper
 
-from scanner.graph.audit import carried, wire
+from scanner.graph.audit import carried, ledger, wire
 from scanner.graph.audit.names import unused_domains
 from scanner.graph.core.structure import label
 from scanner.limits import Limits
@@ -316,14 +316,15 @@ def _stowaways(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Ob
         v.name for g in _graphs(proto) for v in g.output
     }
     unused = [t for g in _graphs(proto) for t in g.initializer if t.name not in used]
-    if unused:
-        size = sum(t.ByteSize() for t in unused)
+    sparse = [t for g in _graphs(proto) for t in g.sparse_initializer if t.values.name not in used]
+    if unused or sparse:
+        size = sum(t.ByteSize() for t in (*unused, *sparse))
         yield _note(
             "unused-initialisers",
             Severity.WARNING if size > _LARGE_TEXT * 16 else Severity.NOTE,
-            f"No node reads {len(unused)} initialisers of {size} bytes: leftovers of an exporter, "
-            "or a place to hide other data",
-            [t.name for t in unused],
+            f"No node reads {len(unused) + len(sparse)} initialisers of {size} bytes: leftovers of "
+            "an exporter, or a place to hide other data",
+            [*(t.name for t in unused), *(t.values.name for t in sparse)],
             bytes=size,
         )
     called = {(n.domain, n.op_type, n.overload) for n in _nodes(proto)}
@@ -353,7 +354,9 @@ def _stowaways(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Ob
 
 def _external(proto: onnx.ModelProto, _data: bytes, path: Path) -> Iterator[Observation]:
     outside: dict[str, str] = {}
-    for _, tensor in tensors(proto):
+    held = [tensor for _, tensor in tensors(proto) if tensor.external_data]
+    yield from ledger.checksums(held)
+    for tensor in held:
         if external_data_helper.uses_external_data(tensor):
             location = next(
                 (entry.value for entry in tensor.external_data if entry.key == "location"), ""

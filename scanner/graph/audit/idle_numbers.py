@@ -24,7 +24,10 @@ _LEAST = 32
 _DIFFERENT = 16
 """So many of them differ: fillers are alike."""
 _SIGNS = 256
-"""Zeros of a tensor of nothing else, of which each sign is a bit."""
+"""Zeros of a tensor, of which each sign is a bit."""
+_SHOWN = 20
+_HEAD = 1 << 14
+"""Numbers among which a zero is looked for first."""
 _NARROW: Mapping[int, type] = {
     onnx.TensorProto.FLOAT: np.float32, onnx.TensorProto.FLOAT16: np.float16,
     onnx.TensorProto.INT32: np.int32, onnx.TensorProto.UINT32: np.uint32,
@@ -107,22 +110,29 @@ def _row(tensor: onnx.TensorProto) -> list[float]:
 
 
 def _signs(contents: Contents) -> Iterator[Observation]:
-    """Yield the tensors of zeros of both signs, and of nothing else.
+    """Yield the tensors with zeros of both signs: all of their numbers, or very many.
 
-    Weights times zero are such too, as where a normalisation that was never trained was folded.
+    Weights times zero are such too, as where a normalisation that was never trained was folded, or
+    where a mask took out what was pruned.
     """
+    found: dict[str, int] = {}
     for tensor in contents.of(onnx.TensorProto):
         if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE):
             continue
         numbers = views.numbers(tensor)
-        if numbers is None or numbers.size < _SIGNS or numbers[0] != 0 or numbers.any():
+        if numbers is None or numbers.size < _SIGNS or numbers[:_HEAD].all():
             continue
-        negative = int(np.signbit(numbers).sum())
-        if 0 < negative < numbers.size:
-            yield Observation(
-                code="idle-bits",
-                severity=Severity.NOTE,
-                sentence=f"The {numbers.size} numbers of {tensor.name!r} are zeros of both signs",
-                nodes=(tensor.name,),
-                details={"count": int(numbers.size), "negative": negative},
-            )
+        zeros = numbers[numbers == 0]
+        negative = int(np.signbit(zeros).sum())
+        rarer = min(negative, zeros.size - negative)
+        if rarer >= _SIGNS or (rarer and zeros.size == numbers.size):
+            found[tensor.name] = int(zeros.size)
+    if found:
+        yield Observation(
+            code="idle-bits",
+            severity=Severity.NOTE,
+            sentence=f"{sum(found.values())} numbers of {len(found)} tensors are zeros of both "
+            "signs, and nothing depends on the sign of a zero",
+            nodes=tuple(found)[:_SHOWN],
+            details={"count": sum(found.values()), "tensors": len(found)},
+        )

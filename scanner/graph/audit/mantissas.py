@@ -40,6 +40,8 @@ EVEN = 6.0
 _BLOCK = 1 << 20  # numbers that are worked on at once, so that memory stays bounded
 _SEARCHED = 1 << 14  # numbers of a tensor whose low bytes are searched
 _CELLS = 8  # the last bit of the exponent and the first two of the mantissa
+_DISTINCT, _DISTINCT_HALVES = 0.9, 0.5
+_PERIODIC = 1024  # numbers of a block whose every 32nd is compared
 _SAMPLE = 256  # low bytes that are looked at first; bytes of a block
 _PRINTABLE = np.isin(np.arange(256), (9, 10, 13, *range(32, 127)))
 _HIGHEST_BIT: dict[int, int] = {
@@ -49,6 +51,7 @@ _HIGHEST_BIT: dict[int, int] = {
 }
 """The last bit of the exponent, by element type."""
 _HALF_BITS = 0x1FFF  # of a float32: those that no float16 has
+_LOW_BITS = 0xFF  # of a float32: those that no whole number of 16 bits has
 
 
 class Oddness(NamedTuple):
@@ -58,18 +61,25 @@ class Oddness(NamedTuple):
         even: How many numbers stand in windows whose highest bits are evenly distributed.
         mixed: How many stand in windows of full precision beside windows widened from 16 bits.
         text: How many numbers stand where the low bytes, or all bytes, are text.
+        periodic: How many stand where some low bits repeat after eight numbers, or 32.
         found: What the low bytes hold, if it is of a known format.
     """
 
     even: int = 0
     mixed: int = 0
     text: int = 0
+    periodic: int = 0
     found: Content | None = None
 
 
 def look(tensor: onnx.TensorProto) -> Oddness:
     """Return what the bits of a tensor's numbers show; nothing for other than fractions."""
     highest = _HIGHEST_BIT.get(tensor.data_type)
+    if tensor.data_type == onnx.TensorProto.FLOAT16:
+        halves = views.numbers(tensor)
+        fits = halves is not None and halves.dtype.itemsize == 2  # noqa: PLR2004 - read as numbers
+        words = halves.view("<u2") if halves is not None and fits else np.zeros(0, "<u2")
+        return Oddness(periodic=_periodic(words, 8, _DISTINCT_HALVES))
     numbers = views.numbers(tensor) if highest is not None else None
     if numbers is None or highest is None or numbers.size < LEAST:
         return Oddness()
@@ -80,7 +90,11 @@ def look(tensor: onnx.TensorProto) -> Oddness:
     mixed = _mixed(words) if tensor.data_type == onnx.TensorProto.FLOAT else 0
     text = max(_text(words), _plain_text(numbers))
     found = next(_within(words, width), None)
-    return Oddness(even=_even(words, highest), mixed=mixed, text=text, found=found)
+    # Doubles beside a decimal, as thresholds of trees are, repeat in their last bits.
+    plain = tensor.data_type == onnx.TensorProto.FLOAT
+    periodic = _periodic(words, 16, _DISTINCT) if plain else 0
+    even = _even(words, highest)
+    return Oddness(even=even, mixed=mixed, text=text, periodic=periodic, found=found)
 
 
 def _windows(words: Array) -> Iterator[Array]:
@@ -127,13 +141,51 @@ def evenness(block: Array, highest: int) -> npt.NDArray[np.float64]:
 
 
 def _mixed(words: Array) -> int:
-    """Return how many numbers have bits that others of their tensor, widened ones, do not have."""
-    widened = full = 0
+    """Return how many numbers are of another precision than the rest of their tensor.
+
+    Those with bits that the others, which were widened from 16 bits, lack; or those that lack bits,
+    as whole numbers do that were divided, where the others have them. Zeros have none anyway.
+    """
+    widened = full = coarse = fine = 0
     for block in _windows(words):
+        size = block.shape[1]
         share = ((block & _HALF_BITS) != 0).mean(1)
-        widened += int((share < 0.02).sum()) * block.shape[1]  # noqa: PLR2004 - none, or nearly
-        full += int((share > 0.9).sum()) * block.shape[1]  # noqa: PLR2004 - all, or nearly
-    return full if widened >= full > 0 else 0
+        widened += int((share < _FEW).sum()) * size
+        full += int((share > 1 - _MANY).sum()) * size
+        share = ((block & _LOW_BITS) != 0).mean(1)
+        coarse += int(((share < _FEW) & ((block << 1) != 0).all(1)).sum()) * size
+        fine += int((share > 1 - _MANY).sum()) * size
+    return min(coarse, fine) or (full if widened >= full > 0 else 0)
+
+
+_FEW, _MANY = 0.02, 0.1  # none, or all, or nearly
+
+
+def _periodic(words: Array, bits: int, distinct: float) -> int:
+    """Return how many numbers stand in blocks whose low bits repeat as bytes or words do.
+
+    The highest bit of each byte of a text is zero, and so are some of each weight's exponent. Where
+    a few bits of each number are a load, however many, these are the same in every 32nd number,
+    while the same bit of the numbers between varies.
+
+    Args:
+        words: Numbers as words.
+        bits: How many low bits of each are looked at.
+        distinct: The share of different numbers in a block below which they are those of a table
+            or a lattice, which repeat as a whole.
+    """
+    rows = words[: min(len(words), _SEARCHED) // _PERIODIC * _PERIODIC]
+    rows = rows.reshape(-1, _PERIODIC // 32, 32)
+    ones, none = np.bitwise_and.reduce(rows, axis=1), ~np.bitwise_or.reduce(rows, axis=1)
+    still = (ones | none) & rows.dtype.type((1 << bits) - 1)
+    found = 0
+    for block, same in zip(rows, still, strict=True):
+        if not same.any() or len(np.unique(block)) < _PERIODIC * distinct:
+            continue
+        counts = ((same[:, None] >> np.arange(bits, dtype=same.dtype)) & 1).sum(0)
+        # A bit that all numbers lack says nothing.
+        found += block.size if ((counts >= 3) & (counts <= 16)).any() else 0  # noqa: PLR2004
+    return found
 
 
 def _text(words: Array) -> int:

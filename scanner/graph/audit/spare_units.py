@@ -6,7 +6,7 @@ others. What they hold is looked at as what nothing reads.
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,14 +37,15 @@ _LEAST = 256
 """Numbers below which a row holds nothing worth a name."""
 
 
-def rows(graph: onnx.GraphProto) -> Iterator[tuple[str, int, onnx.TensorProto]]:
-    """Yield for each layer the weights of units that the layer behind it does not read.
+Row = tuple[str, int, onnx.TensorProto]
+"""The name of a layer's weights, how many units, and their weights as a tensor of their own."""
 
-    As (the name of the layer's weights, how many units, the weights as a tensor of their own).
-    """
+
+def rows(graph: onnx.GraphProto) -> Iterator[Row]:
+    """Yield for each layer the weights of units that the layer behind it does not read."""
     uses = Uses(graph)
     for node in graph.node:
-        own = _weights(node, uses)
+        own = weights_of(node, uses)
         if own is None:
             continue
         idle = ~_read(node, len(own), uses)
@@ -53,9 +54,8 @@ def rows(graph: onnx.GraphProto) -> Iterator[tuple[str, int, onnx.TensorProto]]:
             yield node.input[1], int(idle.sum()), numpy_helper.from_array(np.array(held))
 
 
-def told(graphs: Iterable[onnx.GraphProto]) -> Iterator[Observation]:
+def told(found: Sequence[Row]) -> Iterator[Observation]:
     """Yield one observation for the units of all layers: as room, whatever lies there."""
-    found = [each for graph in graphs for each in rows(graph)]
     if found:
         units = sum(count for _, count, _ in found)
         size = sum(views.size(held) for *_, held in found)
@@ -69,7 +69,7 @@ def told(graphs: Iterable[onnx.GraphProto]) -> Iterator[Observation]:
         )
 
 
-def _weights(node: onnx.NodeProto, uses: Uses) -> Array | None:
+def weights_of(node: onnx.NodeProto, uses: Uses) -> Array | None:
     """Return a layer's weights, (units, what each reads, ...)."""
     if node.op_type not in _LAYERS or node.domain not in STANDARD_DOMAINS or len(node.input) <= 1:
         return None
@@ -152,7 +152,7 @@ def _mark(units: Places, read: Flags) -> None:
 
 def _of_layer(reader: onnx.NodeProto, value: str, units: Places, uses: Uses) -> Places:
     """Return those units that a layer multiplies by anything but zero."""
-    theirs = _weights(reader, uses) if reader.input[0] == value else None
+    theirs = weights_of(reader, uses) if reader.input[0] == value else None
     grouped = attribute(reader, "group", 1) != 1
     if theirs is None or grouped or not len(units) or theirs.shape[1] % len(units):
         return units

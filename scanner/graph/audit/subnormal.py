@@ -4,7 +4,7 @@ Weights that decayed to nothing are such too, in 10 of 1,550 honest files; most 
 for zeros.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,15 @@ _FRACTION: dict[int, int] = {onnx.TensorProto.FLOAT: 23, onnx.TensorProto.DOUBLE
 _SHOWN = 20
 
 
-def observe(contents: Contents) -> Iterator[Observation]:
+def find(contents: Contents) -> list[tuple[str, Array]]:
+    """Return the tensors with subnormal numbers, and these as words without their signs."""
+    found = [(tensor.name, _words(tensor)) for tensor in contents.of(onnx.TensorProto)]
+    return sorted((each for each in found if each[1].size), key=lambda each: -each[1].size)
+
+
+def told(found: Sequence[tuple[str, Array]]) -> Iterator[Observation]:
     """Yield one observation for the subnormal numbers of all tensors, if there are many."""
-    found = [(t.name, int(_words(t).size)) for t in contents.of(onnx.TensorProto)]
-    found = sorted((each for each in found if each[1]), key=lambda each: -each[1])
-    count = sum(each for _, each in found)
+    count = sum(int(words.size) for _, words in found)
     if count >= _LEAST:
         yield Observation(
             code="subnormal-numbers",
@@ -40,9 +44,8 @@ def observe(contents: Contents) -> Iterator[Observation]:
         )
 
 
-def streams(tensor: onnx.TensorProto) -> Iterator[bytes]:
+def streams(words: Array) -> Iterator[bytes]:
     """Yield the low bytes of a tensor's subnormal numbers, as they are and less the smallest."""
-    words = _words(tensor)
     if words.size < _LEAST:
         return
     for shifted in (words, words - words.min(), words - 1):

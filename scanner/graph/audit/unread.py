@@ -17,6 +17,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.external_data_helper import uses_external_data
 
+from scanner.graph.audit import folding
 from scanner.graph.core.structure import attribute, label
 from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.nested import Contents, subgraphs
@@ -25,7 +26,7 @@ Key = tuple[str, str, str]
 Zeros = collections.ChainMap[str, bool | None]
 """Whether a value is zero throughout (True) or nowhere (False); None, or missing: not known."""
 
-_TINY = 1e-30
+_TINY = 1e-12
 """A factor that leaves nothing of any weight that is added to something else."""
 
 _SAME_ZEROS = frozenset({
@@ -36,6 +37,7 @@ _SAME_ZEROS = frozenset({
 })  # fmt: skip
 """Operators whose first input alone makes the result zero where it is zero."""
 _ALL_ZEROS = frozenset({"Add", "Sub", "Sum", "Concat", "Max", "Min", "Mean"})
+_TERMS = frozenset({"Add", "Sub", "Sum"})
 _FACTORS = frozenset({"Mul", "MatMul", "And"})
 _SMALL = 4096
 """Numbers of a tensor up to which each is looked at; beyond, only bytes that are all zero count."""
@@ -64,6 +66,7 @@ class Unread:
         self._live: set[int] = set()
         self._called: set[Key] = set()
         self._waiting: list[Key] = []
+        self._folded: set[str] = set()
         self._from_graph(proto.graph, _outputs(proto.graph), Zeros())
         while self._waiting:
             function = self._functions[self._waiting.pop()]
@@ -76,7 +79,7 @@ class Unread:
         zeros = outer.new_child(
             {**dict.fromkeys(v.name for v in graph.input), **_zero_tensors(graph)}
         )
-        needed = self._from_nodes(graph.node, needed, zeros)
+        needed = self._from_nodes(graph.node, needed, zeros, graph.initializer)
         for tensor in graph.initializer:
             if tensor.name in needed:
                 self._live.add(id(tensor))
@@ -87,10 +90,16 @@ class Unread:
         return needed - own
 
     def _from_nodes(
-        self, nodes: Iterable[onnx.NodeProto], needed: set[str], zeros: Zeros
+        self,
+        nodes: Iterable[onnx.NodeProto],
+        needed: set[str],
+        zeros: Zeros,
+        tensors: Iterable[onnx.TensorProto] = (),
     ) -> set[str]:
         listed = list(nodes)
-        known = _zeros(listed, zeros.new_child())
+        folded = folding.fold(listed, tensors)
+        self._folded |= folded.keys()
+        known = _zeros(listed, zeros.new_child(), folded)
         needed = set(needed)
         for node in reversed(listed):
             if needed.isdisjoint(node.output):
@@ -107,6 +116,9 @@ class Unread:
             self._waiting.append(key)
         ignored = _ignored(node, zeros) if node.domain in STANDARD_DOMAINS else ()
         needed = {name for place, name in enumerate(node.input) if place not in ignored}
+        if node.op_type in _TERMS:
+            # A zero that was worked out; one that stands in the file is a bias, and small.
+            needed -= {name for name in needed & self._folded if zeros.get(name)}
         bodies = subgraphs(node)
         chosen = zeros.get(node.input[0]) if node.op_type == "If" and node.input else None
         if chosen is not None:
@@ -190,8 +202,10 @@ def _of_layer(node: onnx.NodeProto, zero: Zero) -> Iterator[int]:
         yield 2
 
 
-def _of_choice(_node: onnx.NodeProto, zero: Zero) -> Iterator[int]:
-    if zero[0] is not None:
+def _of_choice(node: onnx.NodeProto, zero: Zero) -> Iterator[int]:
+    if len(node.input) > 2 and node.input[1] == node.input[2]:  # noqa: PLR2004
+        yield 0
+    elif zero[0] is not None:
         yield 1 if zero[0] else 2
 
 
@@ -224,6 +238,7 @@ _IGNORED: dict[str, Callable[[onnx.NodeProto, Zero], Iterable[int]]] = {
     "Resize": _of_resize,
     "Clip": lambda _node, zero: (0,) if zero[1] and zero[2] else (),
     "Pow": lambda _node, zero: (0,) if zero[1] else (),
+    "Equal": _of_difference,
 }
 
 
@@ -249,12 +264,16 @@ def _all_tiny(numbers: npt.ArrayLike) -> bool | None:
     return True if bool(tiny.all()) else None if bool(tiny.any()) else False
 
 
-def _zeros(nodes: Iterable[onnx.NodeProto], known: Zeros) -> Zeros:
+def _zeros(
+    nodes: Iterable[onnx.NodeProto], known: Zeros, folded: Mapping[str, npt.ArrayLike]
+) -> Zeros:
     """Add what is plain of the results of nodes."""
     for node in nodes:
         if not node.output or node.domain not in STANDARD_DOMAINS:
             continue
         zero = _zero(node, known)
+        if zero is None and node.output[0] in folded:
+            zero = _all_tiny(folded[node.output[0]])
         if zero is not None:
             known.update(dict.fromkeys(filter(None, node.output), zero))
     return known

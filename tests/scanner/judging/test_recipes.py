@@ -178,6 +178,24 @@ def test_misses_by_attack() -> None:
     assert found.overall == 0.5
 
 
+def test_what_noise_cannot_show_is_named_and_not_counted() -> None:
+    attacks = (*BESIDE_ONE.attacks, Attack(name="all-to-all", reached=(0.0, 0.1)))
+    on_noise = place(
+        compared(SEARCH, 0.4), condition=dataclasses.replace(BESIDE_ONE, attacks=attacks)
+    )
+    on_images = place(
+        compared(SEARCH, 0.4),
+        condition=dataclasses.replace(BESIDE_ONE, attacks=attacks, images=True),
+    )
+    assert on_noise.missed == on_images.missed
+    assert on_noise.overall == 0.125  # patches 1 of 4, blended ones none
+    assert on_images.overall == pytest.approx((0.25 + 0 + 1) / 3)
+    said = [verdict.among_recipes(one, Settings(miss=0.2)) for one in (on_noise, on_images)]
+    assert [one.verdict for one in said] == [Verdict.CLEAN, Verdict.INCONCLUSIVE]
+    assert "not counted are those that only images show (all-to-all 100%)" in said[0].reason
+    assert "not counted" not in said[1].reason
+
+
 @pytest.mark.parametrize(
     ("statistic", "expected", "words"),
     [

@@ -108,3 +108,35 @@ def test_the_statistic_of_even_bits_is_near_zero() -> None:
     spread = evenness(words, 23)
     assert abs(spread.mean()) < 0.3
     assert spread.max() < EVEN
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize("what", ["text", "weights"])
+def test_low_bits_of_text_or_of_other_weights_repeat(bits: int, what: str) -> None:
+    words = weights().view(np.uint32).copy()
+    if what == "text":
+        text = b"Nothing is as it seems, said the sum. "
+        load = np.resize(np.frombuffer(text, np.uint8), len(words))
+    else:
+        load = GENERATOR.normal(0, 0.05, len(words)).astype(np.float32).view(np.uint8)
+    stream = np.unpackbits(load)[: bits * (len(words) // 2)].reshape(-1, bits)
+    part = stream @ (1 << np.arange(bits - 1, -1, -1))
+    start = 1111
+    words[start : start + len(part)] &= np.uint32(0xFFFFFFFF << bits & 0xFFFFFFFF)
+    words[start : start + len(part)] |= part.astype(np.uint32)
+    assert seen(words.view(np.float32)).periodic >= len(part) - 2 * 1024
+    assert seen(weights()).periodic == 0
+
+
+def test_zeros_and_lattices_do_not_repeat() -> None:
+    masked = weights().reshape(-1, 32).copy()
+    masked[:, 1::4] = 0
+    assert seen(masked.reshape(-1)).periodic == 0
+    assert seen(np.rint(weights() * 500).astype(np.float32) / np.float32(500)).periodic == 0
+
+
+def test_a_part_of_another_precision_shows() -> None:
+    numbers = weights().copy()
+    whole = GENERATOR.integers(-(1 << 15), 1 << 15, 2 * WINDOW) * 2 + 1
+    numbers[: 2 * WINDOW] = whole / np.float32(1 << 16)
+    assert seen(numbers).mixed == WINDOW

@@ -1,0 +1,79 @@
+"""What constants come to among themselves."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from models import plain
+from onnx import TensorProto, helper, numpy_helper
+
+from scanner.graph.audit.folding import fold
+from scanner.graph.audit.unread import Unread
+from scanner.modelfile.nested import Contents
+
+A = np.asarray([[1.0, -2.0], [3.0, 4.0]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "expected"),
+    [
+        ("Abs", {}, np.abs(A)),
+        ("Neg", {}, -A),
+        ("Relu", {}, np.maximum(A, 0)),
+        ("Clip", {"min": 0.0, "max": 0.0}, A * 0),
+        ("ReduceSum", {"keepdims": 0}, A.sum()),
+        ("ReduceMean", {"axes": [1], "keepdims": 1}, A.mean(1, keepdims=True)),
+        ("Cast", {"to": TensorProto.INT64}, A.astype(np.int64)),
+    ],
+)
+def test_one_constant(kind: str, more: dict[str, Any], expected: np.ndarray) -> None:
+    node = helper.make_node(kind, ["a"], ["y"], **more)
+    found = fold([node], [numpy_helper.from_array(A, "a")])
+    np.testing.assert_array_equal(found["y"], expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("Add", A + A), ("Sub", A - A), ("Mul", A * A), ("MatMul", A @ A)]
+)
+def test_two_constants_and_a_constant_node(kind: str, expected: np.ndarray) -> None:
+    held = numpy_helper.from_array(A, "b")
+    nodes = [
+        helper.make_node("Constant", [], ["b"], value=held),
+        helper.make_node(kind, ["a", "b"], ["y"]),
+    ]
+    np.testing.assert_array_equal(fold(nodes, [numpy_helper.from_array(A, "a")])["y"], expected)
+
+
+def test_what_depends_on_the_image_or_does_not_fit_is_missing() -> None:
+    nodes = [
+        helper.make_node("Add", ["a", "image"], ["x"]),
+        helper.make_node("MatMul", ["a", "c"], ["y"]),
+        helper.make_node("Sin", ["a"], ["z"]),
+    ]
+    tensors = [numpy_helper.from_array(A, "a"), numpy_helper.from_array(np.zeros(3), "c")]
+    assert fold(nodes, tensors) == {}
+
+
+def test_tables_that_cancel_are_read_by_nothing() -> None:
+    model = plain()
+    load = np.random.default_rng(1).normal(size=(60, 3)).astype(np.float32)
+    model.graph.initializer.extend(
+        [
+            numpy_helper.from_array(load, "one"),
+            numpy_helper.from_array(-load, "other"),
+        ]
+    )
+    last = model.graph.node[-1]
+    model.graph.node[-1].output[0] = "before"
+    model.graph.node.extend(
+        [
+            helper.make_node("Add", ["one", "other"], ["both"]),
+            helper.make_node("ReduceSum", ["both"], ["nothing"], keepdims=0),
+            helper.make_node("Add", ["before", "nothing"], ["logits"]),
+        ]
+    )
+    assert last.op_type == "MatMul"
+    contents = Contents(model)
+    unread = Unread(model, contents)
+    idle = {t.name for t in contents.of(TensorProto) if id(t) in unread.tensors}
+    assert idle == {"one", "other"}
