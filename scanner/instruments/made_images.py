@@ -82,7 +82,7 @@ def planned(rule: str, model: Differentiable, settings: Settings) -> tuple[Float
     _check_classes(model)
     generator = np.random.default_rng(settings.seed)
     start = probes.multiscale_noise(COUNT, model.shape, (0.0, 1.0), generator)
-    measured = _measured(model, start, settings)
+    measured = _measured(model, start, settings, told=True)
     stage = PlannedStage(
         rules=(rule,),
         does="make images of its classes by gradient steps",
@@ -148,14 +148,22 @@ def _roughness(unit: Floats) -> Floats:
     return found / np.float32(unit[0].size)
 
 
-def _measured(model: Differentiable, start: Floats, settings: Settings) -> pace.Pace:
+def _measured(
+    model: Differentiable, start: Floats, settings: Settings, *, told: bool = False
+) -> pace.Pace:
     """Return the pace of a model that is fast enough.
+
+    Args:
+        model: The classifier.
+        start: Noise in 0..1, (n, *shape).
+        settings: The budget, and the memory that is allowed.
+        told: Whether a person reads it.
 
     Raises:
         NoImagesError: It is not.
     """
     noise = np.float32(model.low) + np.float32(model.high - model.low) * start
-    found = pace.measured(model, noise, settings)
+    found = pace.measured(model, noise, settings, told=told)
     seconds = _seconds(found, settings)
     if seconds > _TIME * settings.effort.seconds:
         raise NoImagesError(

@@ -32,7 +32,8 @@ def test_what_reads_what_shows_noise_and_what_searches(
     assert reading.seconds is None
     assert {"head", "layerwise"} <= {*showing.rules}
     assert showing.images == triggered.QUICK.images
-    assert [s.rules for s in searches] == [("neural_cleanse",), ("mm_bd",)]
+    made = ("universal_perturbation",)  # first its images, then the search
+    assert [s.rules for s in searches] == [("neural_cleanse",), made, made, ("mm_bd",)]
     assert all((s.seconds or 0) > 0 for s in searches)
     assert (plan.classes, plan.threads, plan.deadline, plan.skips) == (4, 1, 600.0, ())
 

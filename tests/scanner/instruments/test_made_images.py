@@ -68,14 +68,14 @@ def test_a_model_of_many_classes_makes_none(tmp_path: Path) -> None:
 def test_a_slow_model_makes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = loaded(triggered.lit(), tmp_path)
     slow = pace.Pace(seconds=0.05)
-    monkeypatch.setattr(pace, "measured", lambda *_: slow)
+    monkeypatch.setattr(pace, "measured", lambda *_, **__: slow)
     with pytest.raises(NoImagesError, match=r"of its own would take the model 120 seconds"):
         made_images.images(model, triggered.QUICK)
 
 
 def test_the_plan_is_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Pace(seconds=1e-4, need=Need(held=100, highest=0, each=1))
-    monkeypatch.setattr(pace, "measured", lambda *_: seen)
+    monkeypatch.setattr(pace, "measured", lambda *_, **__: seen)
     model = loaded(triggered.lit(), tmp_path)
     noise, stage = made_images.planned("rule", model, triggered.QUICK)
     assert (stage.rules, stage.images, stage.steps) == (("rule",), 40, 60)
@@ -90,7 +90,7 @@ def test_what_makes_no_images_plans_none(tmp_path: Path, monkeypatch: pytest.Mon
     model = loaded(triggered.classifier(classes=13), tmp_path)
     with pytest.raises(NoImagesError, match="up to 12 classes"):
         made_images.planned("rule", model, triggered.QUICK)
-    monkeypatch.setattr(pace, "measured", lambda *_: Pace(seconds=1.0))
+    monkeypatch.setattr(pace, "measured", lambda *_, **__: Pace(seconds=1.0))
     with pytest.raises(NoImagesError, match="2,400 seconds"):
         made_images.planned("rule", loaded(triggered.lit(), tmp_path), triggered.QUICK)
 
@@ -105,7 +105,7 @@ def test_a_run_takes_no_more_images_than_memory_allows(
         return feed(self, feeds, outputs)  # type: ignore[arg-type] # passed on
 
     model = loaded(triggered.lit(), tmp_path)
-    monkeypatch.setattr(pace, "measured", lambda *_: Pace(seconds=1e-4, most=7))
+    monkeypatch.setattr(pace, "measured", lambda *_, **__: Pace(seconds=1e-4, most=7))
     monkeypatch.setattr(Session, "feed", noted)
     made_images.images(model, triggered.QUICK)
     assert max(sizes) == 7
