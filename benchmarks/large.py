@@ -1,33 +1,28 @@
-"""Large networks: does a search of a few classes find what a search of all does, and what it costs.
+"""Large networks: does a search of a few classes find what a search of all does.
 
     python -m benchmarks.large rank FOLDER RANKS.csv
     python -m benchmarks.large fewer FOLDER RECORDS.jsonl
     python -m benchmarks.large staged RANKS.csv RECORDS.jsonl...
-    python -m benchmarks.large cost [--quick]
 
 `rank` ranks the classes of each network of a population without a search
 (`scanner.instruments.shortlist`). `fewer` searches all classes on as few images as a search in
-stages may take. `staged` says where the classes of the backdoors stand, and
-compares the search of all classes, as recorded, with what it would have been worth had it come to
-the classes alone that a search in stages chooses. `cost` scans a ResNet-18 (PyTorch makes it) and a
-ResNet-50 with random weights, and pairs of samples. docs/large-networks.md shows the tables.
+stages may take. `staged` says where the classes of the backdoors stand, and compares the search of
+all classes, as recorded, with what it would have been worth had it come to the classes alone that a
+search in stages chooses. docs/large-networks.md shows the tables. What whole scans cost is measured
+by `benchmarks.pairs`.
 """
 
 import csv
 import dataclasses
 import itertools
 import json
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
 from unittest import mock
 
 import numpy as np
 import typer
 
-from benchmarks import measure, resnet50
 from benchmarks.population import DETECTORS, STATISTICS, Network, read, span
 from benchmarks.quality import auc, table
 from scanner.detectors import neural_cleanse
@@ -221,51 +216,6 @@ def _of(measurement: Measurement | None, classes: Sequence[int]) -> Measurement 
         parameters={},
         by_class=ByClass(classes=profile.classes, rows=rows),
     )
-
-
-@app.command()
-def cost(*, quick: Annotated[bool, typer.Option(help="Samples alone.")] = False) -> None:
-    """Scan samples and large networks with the default settings, and print what that took."""
-    samples = Path("samples")
-    with tempfile.TemporaryDirectory() as folder:
-        pairs = {
-            name: [samples / f"{name}-badnets.onnx", samples / f"{name}-clean.onnx"]
-            for name in ("mnist", "gtsrb")
-        }
-        if not quick:
-            pairs["ResNet-18"] = [
-                _resnet18(Path(folder, f"18-{seed}.onnx"), seed) for seed in (0, 1)
-            ]
-            large = [resnet50.write(Path(folder, f"50-{seed}.onnx"), seed) for seed in (0, 1)]
-            pairs |= {"ResNet-50 alone": large[:1], "ResNet-50": large}
-        rows = [_cost(name, *files) for name, files in pairs.items()]
-    typer.echo(table(rows))
-
-
-def _resnet18(path: Path, seed: int) -> Path:
-    """Write a ResNet-18 of width 64 for 32 x 32 images, with random weights."""
-    import torch  # noqa: PLC0415 - for one row of a table
-
-    from trainers.architectures import ARCHITECTURES  # noqa: PLC0415 - as above
-    from trainers.export import export  # noqa: PLC0415 - as above
-
-    torch.manual_seed(seed)
-    network = ARCHITECTURES["ResNet18"]((3, 32, 32), 10, 64)
-    network.train()
-    with torch.no_grad():  # so that batch normalisation knows its own activations
-        for _ in range(20):
-            network(torch.rand(32, 3, 32, 32))
-    export(network, torch.rand(8, 3, 32, 32), path)
-    return path
-
-
-def _cost(name: str, model: Path, *references: Path) -> dict[str, object]:
-    options = [word for reference in references for word in ("-r", str(reference))]
-    used = measure.run(
-        [sys.executable, "-m", "scanner", str(model), *options, "--memory-limit", "3GiB"],
-        exits=(0, 1, 3),
-    )
-    return {"scan": name, "wall s": used.wall, "CPU s": used.cpu, "largest process, MiB": used.peak}
 
 
 if __name__ == "__main__":

@@ -10,19 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 from scanner import conclusion, protocol, questions
+from scanner.clean_side import CleanSide
 from scanner.errors import (
     ScannerError,
     UsageError,
-    WorkerCrashedError,
     WorkerError,
 )
 from scanner.judging.population import Baseline
-from scanner.judging.references import refuse_repeats
 from scanner.limits import Allowance, Confinement
 from scanner.protocol import (
     Examination,
     Job,
-    Opening,
     Preparation,
     Source,
     Trial,
@@ -30,7 +28,6 @@ from scanner.protocol import (
 from scanner.questions import PRELOAD, PathLike, check, diagnose, diff, layers, plan, rules
 from scanner.results import (
     Failure,
-    ModelIdentity,
     ModelRecord,
     Run,
     ScanResult,
@@ -47,7 +44,6 @@ __all__ = [
     "plan", "rules", "run_now", "scan", "scan_each", "several",
 ]  # fmt: skip
 
-_LEAST_SECONDS = 1.0  # for a comparison after a suspect that took all the time there was
 Clock = Callable[[], float]
 """Tells the time in seconds since 1970, as `time.time` does; tests bring their own."""
 
@@ -112,7 +108,7 @@ def scan_each(  # noqa: PLR0913 - what is measured, beside what, by which clock
         ScannerError: As for `scan`.
     """
     chosen, sources = settings or Settings(), tuple(map(questions.source_of, references))
-    with _CleanSide(sources, chosen, len(models)) as clean:
+    with CleanSide(sources, chosen, len(models)) as clean:
         for model in models:
             job = Job(
                 model=questions.source_of(model),
@@ -312,107 +308,7 @@ def run_now(settings: Settings, clock: Clock) -> Run:
     return Run(time=now, alpha=settings.alpha, version=VERSION)
 
 
-class _CleanSide:
-    """The child that measures the references, for all suspects of a call.
-
-    It never opens a suspect, so what takes over a suspect's child cannot change what clean models
-    are said to show, for that suspect or for the next. Of a suspect it gets the record, which was
-    checked.
-
-    Args:
-        sources: The references.
-        settings: How to measure.
-        suspects: How many models will be compared with them.
-    """
-
-    def __init__(self, sources: tuple[Source, ...], settings: Settings, suspects: int) -> None:
-        self._sources, self._settings, self._suspects = sources, settings, suspects
-        self._child: Worker | None = None
-        self._preparation: Preparation | None = None
-        self._failed: WorkerError | None = None
-        self._identities: tuple[ModelIdentity, ...] = ()
-        self._records: tuple[ModelRecord, ...] = ()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end()
-
-    @property
-    def lacks_child(self) -> bool:
-        """Whether there are references, and no child to measure them yet."""
-        return bool(self._sources) and self._child is None
-
-    def start(self) -> None:
-        """Start the child, where there are references and it is not there yet."""
-        if self.lacks_child:
-            self._child, self._preparation = worker.take(PRELOAD), None
-
-    def identify(self) -> tuple[ModelIdentity, ...]:
-        """Open the references; return none where that ends the child, which `compare` then says.
-
-        Raises:
-            ScannerError: One cannot be opened.
-        """
-        if self._sources and not self._identities:
-            allowance = questions.allowance_for(self._settings, self._sources)
-            opening = Opening(sources=self._sources, limits=self._settings.limits)
-            self._failed = None
-            try:
-                found = self._ready().ask(protocol.IDENTIFY, opening, allowance)
-                if len(found) != len(self._sources):
-                    raise WorkerCrashedError.no_answer("references")
-                self._identities = tuple(map(questions.renamed, found, self._sources))
-                refuse_repeats("reference", self._identities)
-            except WorkerError as error:
-                self._end()
-                self._failed = error
-        return self._identities
-
-    def compare(
-        self, job: Job, suspect: ModelRecord, seconds: float, progress: Progress | None
-    ) -> Examination:
-        """Compare a suspect's record with the references, which are measured where they must be.
-
-        Raises:
-            ScannerError: That is impossible.
-        """
-        if self._failed is not None:
-            raise self._failed
-        allowance = dataclasses.replace(
-            questions.allowance_for(self._settings, self._sources),
-            seconds=max(seconds, _LEAST_SECONDS),
-        )
-        request = dataclasses.replace(job, measured=suspect, records=self._records)
-        try:
-            child = self._ready()
-            examination = child.ask(protocol.EXAMINE, request, allowance, progress)
-            examination = questions.vouched(examination, job, self._preparation)
-        except WorkerError:
-            self._end()
-            raise
-        self._records = examination.references
-        return examination
-
-    def _ready(self) -> Worker:
-        """Return the child, prepared: it has as much processor time as all suspects may take."""
-        self.start()
-        assert self._child is not None  # noqa: S101 - for the type checker
-        if self._preparation is None:
-            one = questions.allowance_for(self._settings, self._sources)
-            whole = dataclasses.replace(one, seconds=one.seconds * (1 + self._suspects))
-            self._preparation = self._child.ask(protocol.PREPARE, self._settings, whole)
-        return self._child
-
-    def _end(self) -> None:
-        """Give up a child that is no longer there, or no longer to be believed."""
-        if self._child is not None:
-            self._child.kill()
-        self._child = None
-
-
-def _scanned(job: Job, clean: _CleanSide, progress: Progress | None) -> ScanResult:
+def _scanned(job: Job, clean: CleanSide, progress: Progress | None) -> ScanResult:
     """Measure a suspect in a child of its own, have it compared, and judge.
 
     Raises:
@@ -428,8 +324,11 @@ def _scanned(job: Job, clean: _CleanSide, progress: Progress | None) -> ScanResu
             alone = dataclasses.replace(job, references=(), beside=clean.identify())
         except WorkerError as error:
             return conclusion.unanswered(job.model, error)
+        # What is measured ahead tells no progress: of two models, the suspect's stands for both.
+        ahead = clean.measure_ahead(job.settings.deadline(parts))
+        shown, later = (1, None) if ahead and len(job.references) == 1 else (parts, progress)
         try:
-            told = _part(progress, (job.model,), 0, parts, preparation)
+            told = _part(progress, (job.model,), 0, shown, preparation)
             examination = _measured(child, alone, preparation, told)
         except ScannerError as error:
             # After the first byte of the model this may be the model's own words, and must not
@@ -437,7 +336,7 @@ def _scanned(job: Job, clean: _CleanSide, progress: Progress | None) -> ScanResu
             return conclusion.unanswered(job.model, error)
     if job.references and examination.suspect.measurements:
         left = job.settings.deadline(parts) - (time.monotonic() - start)
-        rest = _part(progress, job.references, 1, parts, preparation)
+        rest = _part(later, job.references, 1, parts, preparation)
         try:
             examination = clean.compare(job, examination.suspect, left, rest)
         except ScannerError as error:

@@ -223,6 +223,7 @@ def search(subject: Subject, kind: Kind, *, makes_images: bool = False) -> Searc
         effort,
         FULL_FIELD,
         search.stages,
+        search.at_once,
     )
     best = min((e.search for e in entrants), key=lambda one: one.rank)
     checked = data.held_back[:_CHECKED]

@@ -9,8 +9,8 @@ import triggered
 from onnx import TensorProto, helper
 
 from scanner import planning
-from scanner.detectors import load
-from scanner.instruments import class_search
+from scanner.detectors import load, mm_bd, neural_cleanse
+from scanner.instruments import universal
 from scanner.modelfile.model import open_model
 from scanner.results import ScanPlan
 from scanner.settings import Settings
@@ -25,15 +25,16 @@ def planned(tmp_path: Path, *rules: str, settings: Settings = triggered.QUICK) -
 def test_what_reads_what_shows_noise_and_what_searches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(class_search, "contest", lambda *_: pytest.fail("it is searched"))
+    for module in (mm_bd, neural_cleanse, universal):
+        monkeypatch.setattr(module, "contest", lambda *_: pytest.fail("it is searched"))
     plan = planned(tmp_path)
     reading, showing, *searches = plan.stages
     assert "integrity" in reading.rules
     assert reading.seconds is None
     assert {"head", "layerwise"} <= {*showing.rules}
     assert showing.images == triggered.QUICK.images
-    made = ("universal_perturbation",)  # first its images, then the search
-    assert [s.rules for s in searches] == [("neural_cleanse",), made, made, ("mm_bd",)]
+    searching = ["neural_cleanse", "universal_perturbation", "universal_perturbation", "mm_bd"]
+    assert [s.rules for s in searches] == [(rule,) for rule in searching]
     assert all((s.seconds or 0) > 0 for s in searches)
     assert (plan.classes, plan.threads, plan.deadline, plan.skips) == (4, 1, 600.0, ())
 

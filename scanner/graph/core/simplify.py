@@ -3,6 +3,7 @@
 The steps here change a draft in place; a transform that needs several copies its model once.
 """
 
+import collections
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
@@ -14,6 +15,7 @@ from scanner.errors import MalformedModelError
 from scanner.graph.core.draft import Draft
 from scanner.graph.core.facts import FLOATING, HALVES, Facts, infer
 from scanner.graph.core.structure import attribute, numbers_of, reads, subgraphs
+from scanner.modelfile.domains import STANDARD_DOMAINS
 
 Magnitudes = npt.NDArray[np.float64]
 """Absolute values of the elements of an argument."""
@@ -295,6 +297,43 @@ def _folded_convolution(
         numpy_helper.from_array(folded.astype(weights.dtype), f"{stem}/weights"),
         numpy_helper.from_array(shifted.astype(weights.dtype), f"{stem}/bias"),
     ]
+
+
+def pool_before_relu(model: Draft, keep: Collection[str]) -> None:
+    """Let each Relu that only a MaxPool reads follow it instead, where there are fewer numbers.
+
+    Relu is monotone: the largest of its values is its value of the largest. Its gradient is the
+    same too: where it now stops that of a window, it stopped that of each of its numbers.
+
+    Before: no pool has been asked for the places of its maxima.
+    After: the values named in `keep` are computed as before.
+    """
+    graph = model.graph
+    readers = collections.Counter([*keep, *(name for node in graph.node for name in reads(node))])
+    # The places of the maxima may be others where no number is positive.
+    pooled = {
+        node.input[0] for node in graph.node if _reads_as(node, "MaxPool") and len(node.output) == 1
+    }
+    ahead: dict[str, onnx.NodeProto] = {}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        made = node.output[0] if node.output else ""
+        if _reads_as(node, "Relu") and made in pooled and readers[made] == 1:
+            ahead[made] = node
+            continue
+        nodes.append(node)
+        relu = ahead.pop(node.input[0], None) if _reads_as(node, "MaxPool") else None
+        if relu is not None:
+            largest = f"{relu.output[0]}/pooled"
+            node.input[0], relu.input[0] = relu.input[0], largest
+            node.output[0], relu.output[0] = largest, made
+            nodes.append(relu)
+    _replace_nodes(graph, nodes)
+
+
+def _reads_as(node: onnx.NodeProto, kind: str) -> bool:
+    """Whether a node is a standard operator of a kind, and reads something."""
+    return node.op_type == kind and node.domain in STANDARD_DOMAINS and bool(node.input)
 
 
 def drop_unused(model: Draft) -> None:

@@ -28,6 +28,7 @@ from scanner.graph.core.simplify import (
     drop_unused,
     fold_batch_normalisation,
     fold_constants,
+    pool_before_relu,
     widen_halves,
 )
 from scanner.graph.core.structure import reads
@@ -111,6 +112,7 @@ def gradient_model(
     keep = {of, *with_respect_to}
     recurrent.unroll(forward, fold_constants(forward, keep))
     fold_batch_normalisation(forward, keep)
+    pool_before_relu(forward, keep)
     facts = fold_constants(forward, keep)
     return _Reverse(forward, facts).differentiate(of, with_respect_to, objective)
 

@@ -50,6 +50,20 @@ def search(folder: Path, target: int = triggered.TARGET, seed: int = 0) -> Searc
     return Search(loaded(folder), images, target, Perturbation, EFFORT, generator)
 
 
+def test_a_plan_without_images_begins_with_making_them(tmp_path: Path) -> None:
+    subject = triggered.subject(triggered.lit(), tmp_path, triggered.QUICK)
+    making, searching = universal.planned("r", subject, makes_images=True)
+    assert (making.images, making.steps) == (made_images.COUNT, made_images.STEPS)
+    assert (searching.classes, searching.images) == (triggered.BANDS, universal.BATCH)
+    assert universal.planned("r", subject) == ()
+
+
+def test_a_plan_with_images_searches_on_them(tmp_path: Path) -> None:
+    subject = triggered.subject(triggered.lit(), tmp_path, settings(tmp_path))
+    (searching,) = universal.planned("r", subject)
+    assert searching.steps == round(subject.settings.effort.steps * universal.STEPS)
+
+
 def test_the_planted_class_takes_far_less_and_the_others_what_they_did(tmp_path: Path) -> None:
     planted, clean = (searched(tmp_path, p) for p in (True, False))
     assert planted.best.target == triggered.TARGET
@@ -152,22 +166,3 @@ def test_a_class_that_all_images_are_of_is_unknown(tmp_path: Path) -> None:
     subject = triggered.subject(triggered.lit(), tmp_path, chosen)
     figures = [one.figure for one in universal.search(subject, Perturbation).profile.rows]
     assert [figure is None for figure in figures] == [False, False, True, False]
-
-
-@pytest.mark.parametrize("makes_images", [False, True])
-def test_the_plan_is_what_is_done(makes_images: bool, tmp_path: Path) -> None:
-    subject = triggered.subject(triggered.lit(), tmp_path, settings(tmp_path))
-    (found,) = universal.planned("rule", subject, makes_images=makes_images)
-    steps = round(triggered.QUICK.effort.steps * universal.STEPS)
-    assert (found.does, found.classes) == ("search all classes", 4)
-    assert (found.rules, found.images, found.steps) == (("rule",), universal.BATCH, steps)
-    assert found.seconds is not None
-    assert found.seconds > 0
-
-
-def test_without_images_a_plan_makes_them_first_or_is_none(tmp_path: Path) -> None:
-    subject = triggered.subject(triggered.lit(), tmp_path, triggered.QUICK)
-    assert universal.planned("rule", subject) == ()
-    making, found = universal.planned("rule", subject, makes_images=True)
-    assert making.does.startswith("make images")
-    assert (found.does, found.images) == ("search all classes", universal.BATCH)

@@ -11,7 +11,11 @@ from finite_differences import Array, Function, node
 from onnx import helper
 
 from scanner.graph.core.draft import Draft
-from scanner.graph.core.simplify import fold_batch_normalisation, fold_constants
+from scanner.graph.core.simplify import (
+    fold_batch_normalisation,
+    fold_constants,
+    pool_before_relu,
+)
 
 RNG = np.random.default_rng(1)
 X = RNG.standard_normal((2, 3, 5, 5))
@@ -60,6 +64,43 @@ def test_convolution_that_is_asked_for_is_left() -> None:
     model = normalised(node("Relu", "n"))
     fold_batch_normalisation(model, {"y", "c"})
     assert [item.op_type for item in model.graph.node] == ["Conv", "BatchNormalization", "Relu"]
+
+
+def test_pool_comes_before_the_relu_that_only_it_reads() -> None:
+    model = pooled()
+    before = value(model)
+    pool_before_relu(model, {"y"})
+    assert [item.op_type for item in model.graph.node] == ["MaxPool", "Relu"]
+    np.testing.assert_array_equal(value(model), before)
+
+
+def test_relu_that_is_read_elsewhere_stays_before_its_pool() -> None:
+    model = pooled(helper.make_node("ReduceMax", ["r"], ["m"]))
+    pool_before_relu(model, {"y"})
+    assert [item.op_type for item in model.graph.node] == ["Relu", "MaxPool", "ReduceMax"]
+
+
+def test_relu_that_is_asked_for_stays_before_its_pool() -> None:
+    model = pooled()
+    pool_before_relu(model, {"y", "r"})
+    assert [item.op_type for item in model.graph.node] == ["Relu", "MaxPool"]
+
+
+def test_relu_stays_before_a_pool_that_tells_places() -> None:
+    model = pooled()
+    model.graph.node[1].output.append("places")
+    pool_before_relu(model, {"y"})
+    assert [item.op_type for item in model.graph.node] == ["Relu", "MaxPool"]
+
+
+def pooled(*extra: onnx.NodeProto) -> Draft:
+    """Return a rectifier, and a pool of its values."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        node("MaxPool", "r", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+        *extra,
+    ]
+    return Draft(Function(nodes, {"x": X}).model(np.float32))
 
 
 def test_constants_larger_than_the_budget_are_left() -> None:

@@ -127,6 +127,20 @@ ROWS: dict[str, Row] = {
         group=2,
         strides=[2, 1],
     ),
+    "Conv of few channels": case(
+        "Conv",
+        X,
+        W=RNG.standard_normal((3, 4, 3, 2)),
+        dilations=[1, 2],
+        pads=[1, 0, 2, 1],
+    ),
+    "Conv of many channels": case(
+        "Conv",
+        RNG.standard_normal((2, 6, 5, 5)),
+        W=RNG.standard_normal((3, 6, 3, 2)),
+        dilations=[1, 2],
+        pads=[1, 0, 2, 1],
+    ),
     "Conv with padding wider than its kernel": case(
         "Conv", X, W=RNG.standard_normal((2, 4, 1, 1)), pads=[1, 1, 1, 1]
     ),
