@@ -74,8 +74,6 @@ def _conv_input_gradient(op: Op) -> Value:
     if weights.constant is not None and set(shape.strides) <= {1} and min(map(min, margins)) >= 0:
         if shape.group == 1 and weights.constant.shape[1] <= _FEW:
             return op.dy.op("ConvTranspose", weights, **shape.attributes())
-        if shape.group == 1 and weights.constant.shape[1] <= _FEW:
-            return op.dy.op("ConvTranspose", weights, **shape.attributes())
         pads = [*margins[0], *margins[1]]
         return op.dy.op(
             "Conv", turned(weights.constant, shape.group), **shape.attributes(pads=pads)
