@@ -178,7 +178,11 @@ def test_what_a_device_is_used_for_becomes_a_table(
         rows = list(csv.DictReader(file))
     found = {row["measure"]: float(row["value"]) for row in rows}
     assert {row["network"] for row in rows} == {"mnist-badnets"}
-    assert len(found) == 6
+    assert len(found) == 8
     assert min(found.values()) > 0
-    ratio = found["steps of a search"] / found["steps of a search, PyTorch"]
-    assert found["steps of a search, ours : PyTorch"] == pytest.approx(ratio, rel=1e-2)
+    ours, theirs, host = (
+        found[f"steps of a search, {which}"]
+        for which in ("state on the device", "PyTorch", "loop on the host")
+    )
+    assert found["steps of a search, ours : PyTorch"] == pytest.approx(ours / theirs, rel=1e-2)
+    assert found["steps of a search, device : host"] == pytest.approx(ours / host, rel=1e-2)

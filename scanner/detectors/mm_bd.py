@@ -6,8 +6,8 @@ comparison with references, class by class, is ours: a class may lead by far in 
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from scanner.results import (
     Wording,
 )
 from scanner.settings import Budget, Effort
+
+if TYPE_CHECKING:
+    from scanner.instruments import device_search
 
 # Images are starting points here. The paper takes up to 300 steps; the seconds are a quarter of the
 # budget's.
@@ -85,10 +88,16 @@ class MmBd(Detector):
         model, effort = search.model, search.effort
         if search.stages is not None:
             images = images[: search.stages.images]
+
+        def on_host(target: int) -> Ascent:
+            return Ascent(model, images, target, effort.steps)
+
+        device = _on_device(subject, model, images, effort.steps, on_host)
+        start: Callable[[int], Climb] = device.start if device else on_host
         entrants = contest(
             subject,
             model.classes,
-            lambda target: Ascent(model, images, target, effort.steps),
+            start,
             effort,
             stages=search.stages,
             at_once=search.at_once,
@@ -113,6 +122,7 @@ class MmBd(Detector):
                 "starts": len(images),
                 "steps": effort.steps,
                 **stages.parameters(search.stages),
+                **(device.parameters if device else {}),
             },
             figures={"paper_p": paper_p(margins)},
             observations=tuple(_unreached(entrants, effort, len(images))),
@@ -156,7 +166,7 @@ class Ascent:
     def __init__(self, model: Differentiable, images: Floats, target: int, planned: int) -> None:
         self.model, self.images, self.target = model, images, target
         self.margin, self.steps = -math.inf, 0
-        self._decay = (LAST_RATE / FIRST_RATE) ** (1 / max(1, planned - 1))
+        self._decay = decay(planned)
 
     @property
     def finished(self) -> bool:
@@ -184,8 +194,31 @@ class Ascent:
         self.steps += 1
 
 
+Climb: TypeAlias = "Ascent | device_search.Ascent"
+
+
+def _on_device(
+    subject: Subject,
+    model: Differentiable,
+    images: Floats,
+    planned: int,
+    on_host: Callable[[int], Ascent],
+) -> "device_search.Ascents | None":
+    """Return what runs ascents on the device; None where they run in the loop above."""
+    if not model.on_device:
+        return None
+    from scanner.instruments import device_search  # noqa: PLC0415 - most machines have no device
+
+    return device_search.ascents(subject, model, images, (FIRST_RATE, decay(planned)), on_host)
+
+
+def decay(planned: int) -> float:
+    """Return by what the rate is multiplied at each of so many steps."""
+    return math.pow(LAST_RATE / FIRST_RATE, 1 / max(1, planned - 1))
+
+
 def _unreached(
-    entrants: Sequence[Entrant[Ascent]], effort: Effort, starts: int
+    entrants: "Sequence[Entrant[Climb]]", effort: Effort, starts: int
 ) -> Iterator[Observation]:
     """Yield the classes that no ascent reached, though it ran to its end."""
     missed = [e.target for e in entrants if e.search.margin <= 0 and e.granted >= effort.steps]

@@ -11,7 +11,7 @@ mask (docs/detection.md), and a backdoor needs no such excuse.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 
@@ -39,6 +39,9 @@ from scanner.results import (
 )
 from scanner.settings import Effort
 from scanner.values import frozen
+
+if TYPE_CHECKING:
+    from scanner.instruments import device_search
 
 SUCCESS = 0.99  # share of the images that must flip
 EARLY_STOP = 25  # steps without a smaller mask
@@ -92,17 +95,18 @@ class NeuralCleanse(Detector):
         search = stages.arranged(subject, model, data.shown, demand)
         model, effort = search.model, search.effort
         plan = plan.staged(search.stages)
+        device = _on_device(subject, model, data.shown, plan)
         entrants = contest(
             subject,
             model.classes,
-            lambda target: _Restarts.start(model, data.shown, target, subject, plan),
+            lambda target: _Restarts.start(model, data.shown, target, subject, plan, device),
             effort,
             plan.full_field,
             search.stages,
             search.at_once,
         )
         logits = np.concatenate(
-            [model.evaluate(images, 0)[0] for images in (data.shown, data.held_back) if len(images)]
+            [model.logits(images) for images in (data.shown, data.held_back) if len(images)]
         )
         nearness = class_margins(logits.astype(np.float64))
         rows = tuple(_row(e, data.held_back, float(nearness[e.target])) for e in entrants)
@@ -120,6 +124,7 @@ class NeuralCleanse(Detector):
                 "restarts": effort.restarts,
                 **plan.parameters,
                 **stages.parameters(search.stages),
+                **(device.parameters if device else {}),
             },
             figures={"anomaly_index": index},
             by_class=ByClass(
@@ -259,21 +264,55 @@ class Inversion:
         return self._images[self._generator.permutation(len(self._images))[: self._batch]]
 
 
+AnyInversion: TypeAlias = "Inversion | device_search.Inversion"
+
+
+def _on_device(
+    subject: Subject, model: Differentiable, images: Floats, plan: Plan
+) -> "device_search.Inversions | None":
+    """Return what runs searches on the device; None where they run in the loop above."""
+    if not model.on_device:
+        return None
+    from scanner.instruments import device_search  # noqa: PLC0415 - most machines have no device
+
+    schedule = device_search.Schedule(
+        batch=plan.batch,
+        success=plan.success,
+        first_cost=plan.first_cost,
+        early_stop=EARLY_STOP,
+    )
+    return device_search.inversions(
+        subject,
+        model,
+        images,
+        schedule,
+        lambda target, generator: Inversion(model, images, target, generator, plan),
+    )
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Restarts:
     """Several searches for one class from different starting points, in step."""
 
-    searches: tuple[Inversion, ...]
+    searches: tuple["AnyInversion", ...]
 
     @classmethod
-    def start(
-        cls, model: Differentiable, images: Floats, target: int, subject: Subject, plan: Plan
+    def start(  # noqa: PLR0913, PLR0917 - what a search is made of
+        cls,
+        model: Differentiable,
+        images: Floats,
+        target: int,
+        subject: Subject,
+        plan: Plan,
+        device: "device_search.Inversions | None" = None,
     ) -> Self:
         """Begin; starting points depend on the seed alone: the same for every model and class."""
-        generators = (
+        generators = [
             np.random.default_rng((subject.settings.seed, r))
             for r in range(subject.settings.effort.restarts)
-        )
+        ]
+        if device is not None:
+            return cls(tuple(device.start(target, g, r) for r, g in enumerate(generators)))
         return cls(tuple(Inversion(model, images, target, g, plan) for g in generators))
 
     @property
@@ -289,7 +328,7 @@ class _Restarts:
         return self.best.size if self.best.best else None
 
     @property
-    def best(self) -> Inversion:
+    def best(self) -> "AnyInversion":
         return min(self.searches, key=lambda search: (search.size, search.loss))
 
     def step(self) -> None:
@@ -319,7 +358,7 @@ def _stamped(entrants: Sequence[Entrant[_Restarts]], images: Floats) -> list[Flo
     return [stamp(images[:2], *trigger) for trigger in best if trigger is not None]
 
 
-def _success(search: Inversion, images: Floats) -> float:
+def _success(search: "AnyInversion", images: Floats) -> float:
     assert search.best is not None  # noqa: S101 - only successful searches are asked
     return float((search.model.predict(stamp(images, *search.best)) == search.target).mean())
 
@@ -330,7 +369,7 @@ def _triggers(entrants: Sequence[Entrant[_Restarts]], held_back: Floats) -> tupl
     return tuple(_trigger(e.search.best, held_back) for e in found[:_PICTURED])
 
 
-def _trigger(search: Inversion, images: Floats) -> Trigger:
+def _trigger(search: "AnyInversion", images: Floats) -> Trigger:
     """Return mask, pattern and an image that it turns; the first image where it turns none."""
     assert search.best is not None  # noqa: S101 - only successful searches are asked
     mask, pattern = search.best

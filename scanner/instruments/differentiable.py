@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from scanner.errors import NoLogitsError, UnsupportedModelError, WorkerLimitError
 from scanner.graph.core import flatten
-from scanner.graph.gradient.backward import Objective, gradient_model
+from scanner.graph.gradient.backward import GradientModel, Objective, gradient_model
 from scanner.graph.gradient.float_twin import float_twin
 from scanner.graph.gradient.nan_weights import weights_with_nan
 from scanner.graph.gradient.real_input import real_input
@@ -69,6 +69,14 @@ class Differentiable:
         return declared if isinstance(declared, int) and declared > 0 else None
 
     @property
+    def on_device(self) -> bool:
+        """Whether a search's state stays on the device (`scanner.instruments.device_search`).
+
+        On the CPU little is gained by it, and what ships was measured by the loops on the host.
+        """
+        return self.session.provider != "CPU"
+
+    @property
     def few(self) -> int:
         """So many images that larger batches cost memory and gain no speed."""
         usual = probes.batch_size(self.shape)
@@ -117,22 +125,36 @@ class Differentiable:
         return self._over(images, weights, 1)[0]
 
     def predict(self, images: Floats) -> npt.NDArray[np.int64]:
-        """Return the class of each image, shape (n,)."""
-        classes: npt.NDArray[np.int64] = self.evaluate(images, 0)[0].argmax(axis=1)
+        """Return the class of each image, shape (n,).
+
+        Raises:
+            UnsupportedModelError: The objective or its gradient is not a number.
+        """
+        classes: npt.NDArray[np.int64] = self.logits(images).argmax(axis=1)
         return classes
+
+    def logits(self, images: Floats) -> Floats:
+        """Return the logits, (n, classes), by few images at a time.
+
+        Raises:
+            UnsupportedModelError: The objective or its gradient is not a number.
+        """
+        return dataclasses.replace(self, most=self.few).evaluate(images, 0)[0]
+
+    def not_finite(self) -> UnsupportedModelError:
+        """Return the error that says so of the objective or its gradient."""
+        where = (
+            f": NaN is in the weights {', '.join(map(repr, self.damaged))}" if self.damaged else ""
+        )
+        return UnsupportedModelError(
+            f"{self.outputs[0]!r}, or its gradient by the input {self.image!r}, is not a "
+            f"finite number{where}",
+            remedy="export the model again, or give the setting `input_range` its true range",
+        )
 
     def _check(self, objective: Floats, gradient: Floats) -> None:
         if not (np.isfinite(gradient).all() and np.isfinite(objective).all()):
-            where = (
-                f": NaN is in the weights {', '.join(map(repr, self.damaged))}"
-                if self.damaged
-                else ""
-            )
-            raise UnsupportedModelError(
-                f"{self.outputs[0]!r}, or its gradient by the input {self.image!r}, is not a "
-                f"finite number{where}",
-                remedy="export the model again, or give the setting `input_range` its true range",
-            )
+            raise self.not_finite()
 
     def _over(
         self, images: Floats, weights: npt.NDArray[Any], size: int
@@ -262,27 +284,61 @@ class _Loaded:
 
 def _loaded(model: Model, settings: Settings, objective: Objective) -> _Loaded:
     # Nothing of the graph but its bytes is held while ONNX Runtime loads it.
-    data, parts = _written(model, settings, objective)
+    data, parts = _serialised(model, settings, objective)
     return _Loaded(session=runtime.open_session(data, settings.device, settings.threads), **parts)
 
 
-def _written(
+def _serialised(
     model: Model, settings: Settings, objective: Objective
 ) -> tuple[bytes, dict[str, Any]]:
     """Return a gradient graph's bytes, and the parts of `_Loaded` but for the session."""
-    written = float_twin(real_input(flatten.flatten(model.complete(model.proto))))
-    flat = unsaturated(written) if objective is Objective.MARGIN else written
+    made = written(model, settings, objective)
+    gradient = made.gradient
+    return model.serialise(gradient.proto), {
+        "logits": made.logits,
+        "weights": gradient.weights,
+        "outputs": (gradient.value, gradient.objective, *gradient.gradients.values()),
+        "damaged": made.damaged,
+        "unsaturated": made.unsaturated,
+    }
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A gradient graph by a classifier's image.
+
+    Attributes:
+        gradient: The graph.
+        logits: As in `_Loaded`.
+        damaged: As in `_Loaded`.
+        unsaturated: As in `_Loaded`.
+    """
+
+    gradient: GradientModel
+    logits: Logits
+    damaged: tuple[str, ...]
+    unsaturated: bool
+
+
+def written(model: Model, settings: Settings, objective: Objective) -> Written:
+    """Return a classifier's gradient graph.
+
+    Raises:
+        MalformedModelError: A node lacks what its operator asks for.
+        NoGradientError: An operator has no gradient.
+        NoLogitsError: There are no logits.
+    """
+    twin = float_twin(real_input(flatten.flatten(model.complete(model.proto))))
+    flat = unsaturated(twin) if objective is Objective.MARGIN else twin
     logits = find_logits(flat, settings.logits)
     image = model.identity.inputs[0].name
     whole, of = two_scores.scored(flat, logits)
-    gradient = gradient_model(whole, of=of, with_respect_to=[image], objective=objective)
-    return model.serialise(gradient.proto), {
-        "logits": logits,
-        "weights": gradient.weights,
-        "outputs": (gradient.value, gradient.objective, gradient.gradients[image]),
-        "damaged": tuple(weights_with_nan(flat)),
-        "unsaturated": flat is not written,
-    }
+    return Written(
+        gradient=gradient_model(whole, of=of, with_respect_to=[image], objective=objective),
+        logits=logits,
+        damaged=tuple(weights_with_nan(flat)),
+        unsaturated=flat is not twin,
+    )
 
 
 def describe(model: Differentiable, subject: Subject) -> dict[str, Any]:

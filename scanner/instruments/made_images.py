@@ -12,6 +12,8 @@ With free values f, an image is x = low + (high - low) / (1 + exp(-f)), and desc
     cross-entropy of x with its class, while p(class) < SURE,    + SMOOTH * total variation of x.
 """
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 
@@ -20,6 +22,7 @@ from scanner.instruments import pace, probes
 from scanner.instruments.differentiable import Differentiable, Floats
 from scanner.instruments.probes import CHANNELS, Images
 from scanner.instruments.trigger import Adam
+from scanner.results import PlannedStage
 from scanner.settings import Settings
 
 # Chosen on the population's development recipes (docs/detection.md).
@@ -48,9 +51,10 @@ def images(model: Differentiable, settings: Settings) -> Images:
         NoImagesError: It has too many classes, is too slow, or is sure of too few images.
         UnsupportedModelError: The gradient is not a number.
     """
+    _check_classes(model)
     generator = np.random.default_rng(settings.seed)
     start = probes.multiscale_noise(COUNT, model.shape, (0.0, 1.0), generator)
-    seconds(model, start, settings)
+    model = dataclasses.replace(model, most=_measured(model, start, settings).most)
     targets = generator.permutation(np.resize(np.arange(model.classes), COUNT))
     made, sure = descended(model, start, targets)
     if sure.sum() < FEWEST:
@@ -61,6 +65,48 @@ def images(model: Differentiable, settings: Settings) -> Images:
     found = made[sure]
     shown = len(found) - len(found) // _HELD_BACK
     return Images(shown=found[:shown], held_back=found[shown:], source=SOURCE)
+
+
+def planned(rule: str, model: Differentiable, settings: Settings) -> tuple[Floats, PlannedStage]:
+    """Return noise in place of the images that would be shown, and what making them takes.
+
+    Args:
+        rule: The id of the rule that needs them.
+        model: Whose classes they are to be.
+        settings: The seed, and the budget.
+
+    Raises:
+        NoImagesError: It has too many classes, or is too slow.
+        UnsupportedModelError: The gradient is not a number.
+    """
+    _check_classes(model)
+    generator = np.random.default_rng(settings.seed)
+    start = probes.multiscale_noise(COUNT, model.shape, (0.0, 1.0), generator)
+    measured = _measured(model, start, settings, told=True)
+    stage = PlannedStage(
+        rules=(rule,),
+        does="make images of its classes by gradient steps",
+        images=COUNT,
+        steps=STEPS,
+        seconds=_seconds(measured, settings),
+        memory=measured.expected(COUNT),
+    )
+    noise = np.float32(model.low) + np.float32(model.high - model.low) * start
+    return noise[: COUNT - COUNT // _HELD_BACK], stage
+
+
+def _check_classes(model: Differentiable) -> None:
+    """Refuse a model of many classes.
+
+    Raises:
+        NoImagesError: It is one.
+    """
+    if model.classes > MOST_CLASSES:
+        raise NoImagesError(
+            f"a model makes images of its own for up to {MOST_CLASSES} classes, and this one has "
+            f"{model.classes:,}",
+            remedy=_REMEDY,
+        )
 
 
 def descended(
@@ -102,30 +148,31 @@ def _roughness(unit: Floats) -> Floats:
     return found / np.float32(unit[0].size)
 
 
-def seconds(model: Differentiable, start: Floats, settings: Settings) -> float:
-    """Return how long the steps take, by the pace of a few.
+def _measured(
+    model: Differentiable, start: Floats, settings: Settings, *, told: bool = False
+) -> pace.Pace:
+    """Return the pace of a model that is fast enough.
 
     Args:
-        model: Whose images they are to be.
+        model: The classifier.
         start: Noise in 0..1, (n, *shape).
-        settings: The budget, and the threads.
+        settings: The budget, and the memory that is allowed.
+        told: Whether a person reads it.
 
     Raises:
-        NoImagesError: The model has too many classes, or is too slow.
-        UnsupportedModelError: The gradient is not a number.
+        NoImagesError: It is not.
     """
-    if model.classes > MOST_CLASSES:
-        raise NoImagesError(
-            f"a model makes images of its own for up to {MOST_CLASSES} classes, and this one has "
-            f"{model.classes:,}",
-            remedy=_REMEDY,
-        )
     noise = np.float32(model.low) + np.float32(model.high - model.low) * start
-    each = pace.measured(model, noise, settings).seconds
-    needed = each * COUNT * STEPS / pace.threads(settings)
-    if needed > _TIME * settings.effort.seconds:
+    found = pace.measured(model, noise, settings, told=told)
+    seconds = _seconds(found, settings)
+    if seconds > _TIME * settings.effort.seconds:
         raise NoImagesError(
-            f"images of its own would take the model {needed:,.0f} seconds to make",
+            f"images of its own would take the model {seconds:,.0f} seconds to make",
             remedy=_REMEDY,
         )
-    return needed
+    return found
+
+
+def _seconds(measured: pace.Pace, settings: Settings) -> float:
+    """Return how long all images take, of the processor for each thread."""
+    return measured.seconds * COUNT * STEPS / pace.threads(settings)

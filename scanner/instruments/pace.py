@@ -1,29 +1,21 @@
 """What a gradient step of a model costs here: measured with a few steps, not guessed.
 
 The time of a small model's step is mostly that of its calls, so as many images are timed together
-as a glance allows. Memory is what the process holds before and after; where the system does not
+as a glance allows. Its memory is seen too (`scanner.instruments.memory`); where the system does not
 tell, nothing is predicted, and a step that fails for want of memory is taken in halves
 (`scanner.instruments.differentiable`).
 """
 
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from scanner.instruments import runtime
+from scanner.instruments import memory, runtime
 from scanner.instruments.differentiable import Differentiable, Floats
-from scanner.limits import Limits
 from scanner.settings import Device, Settings
 from scanner.values import frozen
 
 _GLANCE = 0.25  # seconds that the timed step may take, where one image takes less
-_PROBED = 4  # images of which the memory is measured
-# ONNX Runtime asks for memory in pieces that double.
-_PIECES = 2.0
-_SHARE = 0.75  # of the memory allowed: the rest is for what later detectors load
-_PAGE = 4096
-_DATA = 5  # field of /proc/self/statm: private writable pages, which the limit counts
+_PROBED = 4  # images of a large model's step that is timed, and whose memory is seen
 
 # The processor's clock may tick no more than a hundred times a second.
 _TICKS, _REPEATS = 0.03, 8
@@ -36,22 +28,20 @@ class Pace:
     Attributes:
         seconds: For each of its images: of the processor, or of the clock on CUDA.
         lag: Seconds on the clock for each of these; None where steps are too short to tell.
-        memory: Bytes for each of its images; None where that is not known, or next to nothing.
-        held: Bytes that the process held without them; None where that is not known.
+        need: What it takes of memory; None where that is not known.
         most: Images that may be in one run, by the memory that is allowed; None for any number.
     """
 
     seconds: float
     lag: float | None = None
-    memory: int | None = None
-    held: int | None = None
+    need: memory.Need | None = None
     most: int | None = None
 
     def expected(self, images: int) -> int | None:
-        """Return the bytes that the process holds with so many images in a step."""
-        if self.held is None or self.memory is None:
+        """Return the most bytes that the process holds with so many images in a step."""
+        if self.need is None:
             return None
-        return self.held + self.memory * min(images, self.most or images)
+        return self.need.expected(min(images, self.most or images))
 
 
 def threads(settings: Settings) -> int:
@@ -82,35 +72,21 @@ def measured(
         told: Whether a person reads it: a step that is over before the clock ticks is then timed
             several times. To choose a search it need only be known as short.
     """
-    now, before = clock(settings), _held()
+    now = clock(settings)
     model.evaluate(images[:1], 0)  # the first run is slower
     one = _timed(model, images[:1], now)
     fixed = model.fixed_batch or 1
     count = min(len(images), max(fixed, int(_GLANCE / max(one, 1e-9)), 1))
     large = one * len(images) > _GLANCE
-    probed = min(_PROBED, len(images)) if large else count
-    size = max(count, probed)
+    size = max(count, min(_PROBED, len(images)) if large else count)
     start = time.monotonic()
     seconds = _timed(model, images[:size], now, most=_REPEATS if told else 1) / size
-    after = _held()
-    if not large:
-        return Pace(seconds=seconds)
     lag = (time.monotonic() - start) / max(seconds * size, 1e-9)
-    if before is None or after is None:
-        return Pace(seconds=seconds, lag=lag)
-    each = max(1, round(_PIECES * (after - before) / probed))
-    return Pace(
-        seconds=seconds,
-        lag=lag,
-        memory=each,
-        held=before,
-        most=_most(before, each, settings.limits),
-    )
-
-
-def _most(held: int, each: int, limits: Limits) -> int:
-    """Return how many images fit into the memory that is allowed; one, if none does."""
-    return max(1, int(_SHARE * limits.memory - held) // each)
+    if not (large or told):
+        return Pace(seconds=seconds)
+    need = memory.seen(model, images[:size])
+    most = need.most(settings.limits.memory) if need and large else None
+    return Pace(seconds=seconds, lag=lag if large else None, need=need, most=most)
 
 
 def _timed(model: Differentiable, images: Floats, now: Callable[[], float], most: int = 1) -> float:
@@ -120,11 +96,3 @@ def _timed(model: Differentiable, images: Floats, now: Callable[[], float], most
         model.evaluate(images, 0)
         runs += 1
     return max(0.0, now() - start) / runs
-
-
-def _held() -> int | None:
-    """Return how many bytes of private writable memory this process has."""
-    if sys.platform != "linux":
-        return None
-    fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
-    return int(fields[_DATA]) * _PAGE

@@ -41,10 +41,14 @@ _CUDNN = {"linux": "libcudnn.so.9", "win32": "cudnn64_9.dll"}
 _ERRORS = (
     native.EPFail, native.Fail, native.InvalidArgument, native.InvalidGraph, native.InvalidProtobuf,
     native.ModelLoadCanceled, native.NotImplemented, native.RuntimeException, UnicodeDecodeError,
+    RuntimeError,  # as which whatever fails comes back from a run with bound buffers
 )  # fmt: skip
 _NO_MEMORY = ("bad allocation", "bad_alloc", "Failed to allocate memory")
 # Bytes of a model that more threads than one make faster, and whose memory counts.
 LARGE = 4 << 20
+_SAME_AS_REQUESTED = 1
+# A lean session shares memory with others, all but its weights, which are given back as it ends.
+_LEAN = ("session.use_env_allocators", "session.use_device_allocator_for_initializers")
 _FATAL = 4  # the log level: failures come back as exceptions, so nothing need be printed
 
 
@@ -59,8 +63,7 @@ class Session:
         input_name: Its one required input.
         input_shape: That input's shape; an open dimension is a string or None.
         dtype: That input's dtype.
-        lean: Whether memory is given back after each run. ONNX Runtime would keep it, and ask for
-            twice as much the next time.
+        lean: Whether memory is given back after each run. ONNX Runtime would keep it.
         beside: Weights that the model's bytes refer to, kept as long as the session.
     """
 
@@ -90,20 +93,89 @@ class Session:
         options = onnxruntime.RunOptions()
         if self.lean:
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        with (
-            deadline.stopping(lambda: setattr(options, "terminate", True)),
-            _translated("the model fails when it runs"),
-        ):
+        with _stoppable(options):
             results: list[Array] = self.native.run(outputs, dict(feeds), options)
         return results
 
+    def buffer(self, shape: Sequence[int], dtype: str) -> "Buffer":
+        """Return zeros in the memory of the provider, at an address that stays."""
+        return Buffer(shape, np.dtype(dtype), self.provider.lower())
 
-def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = True) -> Session:
+    def binding(
+        self, inputs: "Mapping[str, Buffer]", outputs: "Mapping[str, Buffer]"
+    ) -> onnxruntime.IOBinding:
+        """Return what lets a run read and write buffers, by the names of inputs and outputs."""
+        binding = self.native.io_binding()
+        for name, held in inputs.items():
+            binding.bind_ortvalue_input(name, held.value)
+        for name, held in outputs.items():
+            binding.bind_ortvalue_output(name, held.value)
+        return binding
+
+    def run_bound(self, binding: onnxruntime.IOBinding, graph: int) -> None:
+        """Run with inputs and outputs where they are bound.
+
+        Args:
+            binding: Names them.
+            graph: A number of its own for each binding: what CUDA captures of a run holds the
+                addresses of its buffers.
+
+        Raises:
+            UnsupportedModelError: ONNX Runtime fails on them.
+        """
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry("gpu_graph_id", str(graph))
+        with _stoppable(options):
+            self.native.run_with_iobinding(binding, options)
+
+
+class Buffer:
+    """A tensor in the memory of a device, at an address that stays.
+
+    Args:
+        shape: Of the tensor.
+        dtype: Of the tensor.
+        device: ONNX Runtime's name of the device: "cpu" or "cuda".
+    """
+
+    def __init__(self, shape: Sequence[int], dtype: np.dtype[Any], device: str) -> None:
+        self.dtype = dtype
+        made = onnxruntime.OrtValue.ortvalue_from_shape_and_type
+        self.value = made(list(shape), dtype, device, 0)
+        self.write(np.zeros(shape, dtype))
+
+    def read(self) -> Array:
+        """Return a copy on the host."""
+        return np.array(self.value.numpy())
+
+    def write(self, array: Array) -> None:
+        """Copy an array of the same shape from the host."""
+        self.value.update_inplace(np.ascontiguousarray(array, self.dtype))
+
+
+@contextlib.contextmanager
+def _stoppable(options: onnxruntime.RunOptions) -> Iterator[None]:
+    with (
+        deadline.stopping(lambda: setattr(options, "terminate", True)),
+        _translated("the model fails when it runs"),
+    ):
+        yield
+
+
+def open_session(
+    data: bytes, device: Device, threads: int, *, optimise: bool = True, captured: bool = False
+) -> Session:
     """Load a serialised model that names no external data.
 
     Weights that are held in memory are handed over beside it (`scanner.modelfile.held`).
 
-    Without `optimise` it runs node by node, as it is written.
+    Args:
+        data: The model.
+        device: Where it runs.
+        threads: Of ONNX Runtime, within an operator.
+        optimise: Without it the model runs node by node, as it is written.
+        captured: Whether CUDA captures a run as a CUDA graph, and replays it from then on. The
+            sizes and addresses of inputs and outputs must then stay (`Session.run_bound`).
 
     Raises:
         DeviceError: CUDA was asked for and is not usable.
@@ -116,10 +188,15 @@ def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = 
     options.log_severity_level = _FATAL
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    beside = _handed_over(data, options, chosen)
+    lean = (bool(beside) or len(data) >= LARGE) and chosen is Device.CPU
+    if lean:
+        _as_requested()
+        for entry in _LEAN:
+            options.add_session_config_entry(entry, "1")
     # A spinning thread buys microseconds here and costs a core of somebody else's machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    beside = _handed_over(data, options)
-    providers = list(dict.fromkeys([PROVIDERS[chosen], PROVIDERS[Device.CPU]]))
+    providers = _providers(chosen, captured=captured)
     cancel = functools.partial(options.set_load_cancellation_flag, True)
     with deadline.stopping(cancel), _translated("ONNX Runtime refuses the model"):
         session = onnxruntime.InferenceSession(data, options, providers=providers)
@@ -133,13 +210,13 @@ def open_session(data: bytes, device: Device, threads: int, *, optimise: bool = 
         input_name=first.name if first else "",
         input_shape=tuple(first.shape) if first else (),
         dtype=numpy_dtype(first.type) if first else np.dtype(np.float32),
-        lean=(bool(beside) or len(data) >= LARGE) and chosen is Device.CPU,
+        lean=lean,
         beside=beside,
     )
 
 
 def _handed_over(
-    data: bytes, options: onnxruntime.SessionOptions
+    data: bytes, options: onnxruntime.SessionOptions, device: Device
 ) -> tuple[onnxruntime.OrtValue, ...]:
     """Hand over the weights that a model refers to."""
     if "scanner.modelfile.held" not in sys.modules:
@@ -153,10 +230,37 @@ def _handed_over(
     # Said twice: the first lets it load the graph, the second lets it run on the numbers where they
     # are. Without, each session has a copy of its own, and with prepacking another.
     options.add_external_initializers(list(arrays), list(values))
-    for name, value in zip(arrays, values, strict=True):
+    for name, value in zip(arrays, values, strict=True) if device is Device.CPU else ():
         options.add_initializer(name, value)
     options.add_session_config_entry("session.disable_prepacking", "1")
     return values
+
+
+@functools.cache
+def _as_requested() -> None:
+    """Have large models share memory that is asked for as it is needed.
+
+    Each session's own would ask for pieces that double: for up to twice as much as a step needs,
+    and for how much hangs on what ran before.
+    """
+    onnxruntime.create_and_register_allocator(
+        onnxruntime.OrtMemoryInfo(
+            "Cpu",
+            onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR,
+            0,
+            onnxruntime.OrtMemType.DEFAULT,
+        ),
+        onnxruntime.OrtArenaCfg({"arena_extend_strategy": _SAME_AS_REQUESTED}),
+    )
+
+
+def _providers(device: Device, *, captured: bool) -> list[Any]:
+    """Return the providers of a device, with their options."""
+    if device is Device.CPU:
+        return [PROVIDERS[device]]
+    # Products of numbers cut to 10 bits of mantissa would differ from the CPU's by a thousandth.
+    options = {"use_tf32": "0", **({"enable_cuda_graph": "1"} if captured else {})}
+    return [(PROVIDERS[device], options), PROVIDERS[Device.CPU]]
 
 
 def later(session: Session, load: Callable[[], Session]) -> Callable[[], Session]:

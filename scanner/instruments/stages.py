@@ -12,6 +12,8 @@ References do as the suspect did: figures are compared at equal stages only.
 """
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,8 @@ from scanner.values import frozen
 SLACK = 1.25
 LONGER = 3.5  # times the budget's seconds that one with stages may take
 SHORT = 6  # classes of a shortlist, controls among them (docs/large-networks.md)
+_CUT = 3  # times a file's size that cutting a part of its graph and loading it takes at most
+_COPIES = 3  # of its noise images, as they are made
 _RANKED = 0.25  # share of the budget's seconds that the ranking of the classes may take
 
 
@@ -171,16 +175,29 @@ def arranged(
         UnsupportedModelError: The gradient is not a number.
     """
     measured = pace.measured(model, images[: demand.images], subject.settings)
-    model = dataclasses.replace(model, most=measured.most)
+    model = _bounded(model, measured.most, demand.images)
     demand = _hurried(demand, measured.lag, subject.rest)
     stages = _stages(subject, model, demand, measured.seconds)
     seconds = demand.effort.seconds / pace.threads(subject.settings)
+    if stages is not None:
+        model = _bounded(model, model.most, stages.images)
     longest = seconds if stages is None else LONGER * seconds
     effort = dataclasses.replace(demand.effort, seconds=longest)
     # Each class that is searched beside another takes as much memory once more.
-    alone = measured.most is not None or model.session.provider != "CPU"
+    alone = measured.most is not None or model.on_device
     at_once = 1 if alone else subject.at_once
     return Arrangement(model=model, stages=stages, effort=effort, at_once=at_once)
+
+
+def _bounded(model: Differentiable, most: int | None, images: int) -> Differentiable:
+    """Return a model that keeps to the memory that is allowed: no run is larger than a step.
+
+    Args:
+        model: The classifier.
+        most: Images that may be in one run; None for any number.
+        images: Of a step.
+    """
+    return dataclasses.replace(model, most=None if most is None else min(most, images))
 
 
 def _hurried(demand: Demand, lag: float | None, rest: float) -> Demand:
@@ -238,9 +255,23 @@ def planned(
         images=passes,
         steps=shortlist.STEPS,
         seconds=(passes + climbed * (shortlist.STEPS + 1)) * each,
-        memory=measured.expected(model.few),
+        memory=_ranked(measured.expected(model.few), subject, model.shape),
     )
     return ranking, search
+
+
+def _ranked(searching: int | None, subject: Subject, shape: Sequence[int]) -> int | None:
+    """Return the bytes that a ranking takes: graphs and images of its own, beside the gradient's.
+
+    Args:
+        searching: The bytes without them; None where they are not known.
+        subject: The model.
+        shape: Of an image.
+    """
+    if searching is None:
+        return None
+    noise = _COPIES * shortlist.IMAGES * 4 * math.prod(shape)
+    return searching + _CUT * len(subject.model.data) + noise
 
 
 def _said(outline: Outline, demand: Demand) -> str:

@@ -19,7 +19,8 @@ FIRST_COST = 1e-3  # lambda, once it is raised from 0
 PATIENCE = 5  # steps of success, or of failure, before lambda changes
 COST_UP = 2.0
 COST_DOWN = 2.0**1.5
-_SMALLER = 0.999  # relative: a smaller gain is none
+SMALLER = 0.999  # relative: a smaller gain is none
+TINY = 1e-8  # epsilon of Adam
 # Where a search may begin: not so far out that tanh has no slope left.
 _WITHIN_MASK, _WITHIN_PATTERN = (0.02, 0.9), (0.05, 0.95)
 _MASK_START = -2.0  # (tanh(-2) + 1) / 2: a mask of 0.02 everywhere, so that it grows where it helps
@@ -133,7 +134,7 @@ class Smallest:
         """Take note of a trigger that was tried."""
         size = float(tried.mask.sum())
         self.stale += 1
-        if success and size < self.size * _SMALLER:
+        if success and size < self.size * SMALLER:
             self.size, self.trigger, self.stale = size, (tried.mask, tried.pattern), 0
 
 
@@ -152,7 +153,7 @@ class Adam:
             self.first / (1 - BETAS[0] ** self.time),
             self.second / (1 - BETAS[1] ** self.time),
         )
-        parameter -= LEARNING_RATE * mean / (np.sqrt(square) + 1e-8)
+        parameter -= LEARNING_RATE * mean / (np.sqrt(square) + TINY)
 
 
 def stamp(images: Floats, mask: Floats, pattern: Floats) -> Floats:

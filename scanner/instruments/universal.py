@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from scanner.errors import NoImagesError
 from scanner.graph.gradient.backward import Objective
@@ -76,11 +77,13 @@ class Search:
 
     Args:
         model: What is to be misled.
-        images: Which are to be changed, (n, *shape): those that are not of the class without it.
+        images: The images, (n, *shape), which the searches of all classes share.
         target: The class.
         kind: How.
         effort: In how many steps.
         generator: Draws the batches.
+        among: Which images are to be changed: those that are not of the class without it; None for
+            all.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what a search is made of
@@ -91,18 +94,20 @@ class Search:
         kind: Kind,
         effort: Effort,
         generator: np.random.Generator,
+        among: npt.NDArray[np.intp] | None = None,
     ) -> None:
         self.model, self.target = model, target
         self.change, self.smallest = kind(model), kind(model)
         self.size, self.loss, self.steps = math.inf, math.inf, 0
         self._images, self._planned, self._generator = images, effort.steps, generator
+        self._among = np.arange(len(images)) if among is None else among
         self._radius = self.change.first
         self._direction = np.zeros_like(self.change.parameters)
 
     @property
     def finished(self) -> bool:
         """Whether all steps are taken, the last ones the shortest, or there is nothing to turn."""
-        return self.steps >= self._planned or not len(self._images)
+        return self.steps >= self._planned or not len(self._among)
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -113,7 +118,7 @@ class Search:
     def figure(self) -> float | None:
         """This size, or the largest of interest; None where there is neither, or no image."""
         size = min(self.size, self.change.largest)
-        return size if len(self._images) and math.isfinite(size) else None
+        return size if len(self._among) and math.isfinite(size) else None
 
     @property
     def found(self) -> bool:
@@ -122,7 +127,8 @@ class Search:
 
     def step(self) -> None:
         """Evaluate the change, remember it if it is the smallest that works, and descend."""
-        images = self._images[self._generator.permutation(len(self._images))[:BATCH]]
+        drawn = self._generator.permutation(len(self._among))[:BATCH]
+        images = self._images[self._among[drawn]]
         logits, losses, gradient = self.model.evaluate(self.change.applied(images), self.target)
         self.loss, parameters = float(losses.mean()), self.change.parameters
         size = root_mean_square(parameters)
@@ -197,21 +203,22 @@ def search(subject: Subject, kind: Kind, *, makes_images: bool = False) -> Searc
         if settings.has_images
         else made_images.images(model, settings)
     )
-    own = model.predict(data.shown)
     demand = _demanded(subject, model, len(data.shown))
     search = stages.arranged(subject, model, data.shown, demand)
     model, effort = search.model, search.effort
+    own = model.predict(data.shown)
     entrants = contest(
         subject,
         model.classes,
         # The same batches for every class and every model.
         lambda target: Search(
             model,
-            data.shown[own != target],
+            data.shown,
             target,
             kind,
             effort,
             np.random.default_rng(settings.seed),
+            np.flatnonzero(own != target),
         ),
         effort,
         FULL_FIELD,
@@ -242,44 +249,31 @@ def search(subject: Subject, kind: Kind, *, makes_images: bool = False) -> Searc
 
 
 def planned(rule: str, subject: Subject, *, makes_images: bool = False) -> tuple[PlannedStage, ...]:
-    """Return the stages of a search; none where there are no images to search on.
-
-    Args:
-        rule: The id of the detector's rule.
-        subject: The model.
-        makes_images: As in `search`.
+    """Return the stages of `search`, nothing where it needs images and there are none.
 
     Raises:
-        ScannerError: As by `search`.
+        ScannerError: As for `search`.
     """
-    settings, making = subject.settings, list[PlannedStage]()
+    settings = subject.settings
     if not (settings.has_images or makes_images):
         return ()
     model = differentiable(subject, Objective.CROSS_ENTROPY)
-    span = (model.low, model.high)
     if settings.has_images:
-        images = probes.clean_images(settings, model.shape, span).shown
+        shown = probes.clean_images(settings, model.shape, (model.low, model.high)).shown
+        first: tuple[PlannedStage, ...] = ()
     else:
-        generator = np.random.default_rng(settings.seed)
-        start = probes.multiscale_noise(made_images.COUNT, model.shape, (0.0, 1.0), generator)
-        made = PlannedStage(
-            rules=(rule,),
-            does="make images of the model's classes",
-            images=made_images.COUNT,
-            steps=made_images.STEPS,
-            seconds=made_images.seconds(model, start, settings),
-        )
-        making, images = [made], (model.low + (model.high - model.low) * start).astype(np.float32)
-    demand = _demanded(subject, model, len(images))
-    return (*making, *stages.planned(rule, subject, model, images, demand))
+        shown, making = made_images.planned(rule, model, settings)
+        first = (making,)
+    demand = _demanded(subject, model, len(shown))
+    return (*first, *stages.planned(rule, subject, model, shown, demand))
 
 
-def _demanded(subject: Subject, model: Differentiable, images: int) -> stages.Demand:
-    """Return what the budget allows a search on so many images."""
+def _demanded(subject: Subject, model: Differentiable, shown: int) -> stages.Demand:
+    """Return what the budget allows, for so many images that can be changed."""
     effort = subject.settings.effort
     budget = dataclasses.replace(effort, steps=round(effort.steps * STEPS), restarts=1)
-    batch = min(BATCH, images)
-    return stages.demanded(subject, model, batch, budget, batch, FULL_FIELD)
+    images = min(BATCH, shown)
+    return stages.demanded(subject, model, images, budget, images, FULL_FIELD)
 
 
 def _row(entrant: Entrant[Search], held_back: Floats) -> ClassRow:

@@ -33,7 +33,7 @@ SHIPPED = Path(__file__).parents[1] / "baselines"
 REFERENCES = "the references"  # what judged, where no baseline did
 # Parameters that change no number beyond rounding, or say what an exporter happened to call a
 # value. What the user asked for by name has a parameter of its own.
-_INCIDENTAL = frozenset({"provider", "threads", "layer", "logits", "cut", "unsaturated"})
+_INCIDENTAL = frozenset({"provider", "threads", "loop", "layer", "logits", "cut", "unsaturated"})
 _FLOATS = ("float16", "float32", "float64")
 _FEWEST = 2  # two clean models show how much clean models differ, one alone never judges
 

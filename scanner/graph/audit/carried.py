@@ -15,21 +15,25 @@ from onnx import numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from scanner.graph.audit import (
+    certificates,
     content,
+    geometry,
     idle_numbers,
     ledger,
-    mantissas,
+    ml_operators,
     neutral,
     silent_units,
     spare_rows,
     spare_units,
     subnormal,
+    trees,
     views,
     wire,
 )
 from scanner.graph.audit.content import Content
 from scanner.graph.audit.idle_attributes import IdleAttributes
 from scanner.graph.audit.names import OddNames, strays
+from scanner.graph.audit.odd_bits import OddBits
 from scanner.graph.audit.places import places
 from scanner.graph.audit.signatures import WINDOW, Family
 from scanner.graph.audit.streams import Streams
@@ -49,6 +53,7 @@ _SEVERITIES = {
     Family.MEDIA: Severity.WARNING,
     Family.MODEL: Severity.WARNING,
     Family.KEY: Severity.WARNING,
+    Family.CERTIFICATE: Severity.NOTE,
     Family.UNKNOWN: Severity.WARNING,
 }
 _LARGE_UNREAD = 1 << 16
@@ -78,14 +83,17 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     graphs = contents.of(onnx.GraphProto)
     spare = [row for graph in graphs for row in spare_units.rows(graph)]
     silent = [row for graph in graphs for row in silent_units.rows(graph)]
+    followed = [spare_rows.Followed(graph) for graph in graphs]
+    kept = [row for uses in followed for row in geometry.rows(uses)]
     tiny = subnormal.find(contents)
-    rows, neutrals = spare_rows.find(contents), neutral.find(contents)
-    bits = _Bits(contents)
+    rows, neutrals = spare_rows.find(followed), neutral.find(contents)
+    bits = OddBits(contents)
     met = itertools.chain(
         _in_fields(contents, unread, odd, streams, writing),
         _in_tensors(contents, unread),
         bits.found,
-        _in_spare_units([*spare, *silent]),
+        _in_spare_units([*spare, *silent], "units"),
+        _in_spare_units(kept, "places of it"),
         _in_spare_rows(rows),
         _in_subnormal(tiny),
         _in_neutral(neutrals),
@@ -99,9 +107,12 @@ def observe(proto: onnx.ModelProto, data: bytes) -> Iterator[Observation]:
     yield from _unread(contents, unread)
     yield from spare_units.told(spare)
     yield from silent_units.told(silent)
+    yield from geometry.told(kept)
     yield from spare_rows.told(rows)
     yield from neutral.told(neutrals)
     yield from idle_numbers.observe(contents)
+    yield from trees.observe(contents)
+    yield from ml_operators.observe(contents)
     yield from subnormal.told(tiny)
     yield from streams.told()
     yield from odd.told()
@@ -199,6 +210,9 @@ def _of_text(text: str) -> Content | None:
         return None
     if (seen := content.of_text(text)) is not None:
         return seen
+    # What is shorter than noise is not told anyway.
+    if len(text) >= content.LEAST_UNKNOWN and (kind := certificates.of_text(text)) is not None:
+        return Content(kind=kind, family=Family.CERTIFICATE)
     return _NOISE if content.noisy_text(text) else _ENCODED if content.encoded(text) else None
 
 
@@ -271,11 +285,11 @@ def _in_tensors(contents: Contents, unread: Unread) -> Iterator[Found]:
 _SMALL = 4096
 
 
-def _in_spare_units(found: Iterable[spare_units.Row]) -> Iterator[Found]:
-    """Yield what the weights of units hold that nothing reads."""
+def _in_spare_units(found: Iterable[spare_units.Row], called: str) -> Iterator[Found]:
+    """Yield what the weights of units, or of places of a kernel, hold that nothing reads."""
     for name, units, held in found:
         if (seen := _numbers(held, unread=True)) is not None:
-            place = f"tensor {name!r} ({units} units that nothing reads)"
+            place = f"tensor {name!r} ({units} {called} that nothing reads)"
             yield place, seen, views.size(held)
 
 
@@ -445,64 +459,3 @@ def _unread(contents: Contents, unread: Unread) -> Iterator[Observation]:
             nodes=tuple(label(node) for node in unread.nodes[:_FEW_PLACES]),
             details={"count": len(unread.nodes), "bytes": size},
         )
-
-
-class _Bits:
-    """The tensors whose numbers are none that training leaves.
-
-    Attributes:
-        found: What their low bytes hold, where it is of a known format.
-    """
-
-    def __init__(self, contents: Contents) -> None:
-        self.found: list[Found] = []
-        self._odd: dict[str, list[tuple[str, int]]] = {kind: [] for kind in _ODD}
-        for tensor in contents.of(onnx.TensorProto):
-            seen = mantissas.look(tensor)
-            for kind, odd in self._odd.items():
-                if count := getattr(seen, kind):
-                    odd.append((tensor.name, count))
-            if seen.found is not None:
-                self.found.append((f"tensor {tensor.name!r}", seen.found, views.size(tensor)))
-
-    def told(self) -> Iterator[Observation]:
-        """Yield one observation for each kind of oddness."""
-        for kind, (code, severity, said) in _ODD.items():
-            odd = self._odd[kind]
-            if odd:
-                count = sum(each for _, each in odd)
-                yield Observation(
-                    code=code,
-                    severity=severity,
-                    sentence=f"{count} numbers of {len(odd)} tensors {said}",
-                    nodes=tuple(name for name, _ in odd[:_FEW_PLACES]),
-                    details={"count": count, "tensors": len(odd)},
-                )
-
-
-_REPLACED = (
-    "have evenly distributed exponents and mantissas, as no training leaves them: three bytes of "
-    "four were replaced by compressed or encrypted data (EvilModel does that), or all four"
-)
-_CHANGED = (
-    "are of another precision than the rest of their tensor, or have low bits that the rest, which "
-    "was widened from 16 bits, lacks: they were written afterwards"
-)
-_ODD = {
-    "even": (
-        "replaced-bytes",
-        Severity.SUSPICIOUS,
-        _REPLACED,
-    ),
-    "text": ("low-bits", Severity.SUSPICIOUS, "have bytes that are text"),
-    "periodic": (
-        "low-bits",
-        Severity.WARNING,
-        "have low bits that repeat after 32 numbers, as those of text or of other weights do",
-    ),
-    "mixed": (
-        "low-bits",
-        Severity.WARNING,
-        _CHANGED,
-    ),
-}

@@ -49,6 +49,7 @@ _LARGE_TEXT = 1 << 16
 """Characters of metadata or documentation from which they could hold something else."""
 _LARGE_WEIGHT = 1e6
 """Trained weights stay far below this."""
+_LEAST_PADDING = 16
 _FEW = 16
 """Fewer numbers are settings, such as the -1e9 of an attention mask, not weights."""
 _SHOWN = 20
@@ -141,6 +142,8 @@ def _note(
 def _two_values(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Observation]:
     for name, tensor in tensors(proto):
         fields = [field for field in _VALUE_FIELDS if len(getattr(tensor, field))]
+        if not external_data_helper.uses_external_data(tensor) and "external_data" in fields:
+            fields.remove("external_data")  # nobody reads what it names
         if len(fields) < 2:  # noqa: PLR2004 - one value, one field
             continue
         readings = [_reading(tensor, field) for field in fields]
@@ -225,6 +228,13 @@ def _wire(
                 places,
                 bytes=size,
             )
+        elif kind == "padded-number":
+            if size >= _LEAST_PADDING:
+                sentence = (
+                    f"{len(odd)} numbers are written in {size} more bytes than they need, whose "
+                    "bits parsers drop"
+                )
+                yield _note(kind, Severity.NOTE, sentence, places, bytes=size)
         else:
             said = (
                 f"{size} bytes lie in fields that ONNX does not define, and that no reader shows"

@@ -4,6 +4,7 @@ Two tables that cancel, the smallest of a table cut off at zero, a mean times no
 reads only constants is one, whatever it is called, and where it is zero nothing of them is left.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -19,8 +20,8 @@ Array = npt.NDArray[Any]
 
 _MOST = 1 << 20
 """Numbers of a constant that are worked on."""
-_ALL = 1 << 23
-"""Numbers of all results of a graph."""
+_ALL = 1 << 25
+"""Numbers that are read, multiplied or made in all of a graph."""
 
 
 def fold(nodes: Iterable[onnx.NodeProto], tensors: Iterable[onnx.TensorProto]) -> dict[str, Array]:
@@ -49,15 +50,42 @@ def fold(nodes: Iterable[onnx.NodeProto], tensors: Iterable[onnx.TensorProto]) -
         if any(a is None for a, name in zip(arrays, node.input, strict=True) if name):
             continue
         try:
+            needed = _work(node, [a for a in arrays if a is not None])
+            if not 0 < needed <= left:
+                continue
+            left -= needed
             with np.errstate(all="ignore"):
                 result = np.asarray(rule(node, arrays))
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, ZeroDivisionError):
             continue  # the runtime will refuse it, or it is beyond these rules
-        left -= result.size
-        if left < 0:
-            break
-        known[node.output[0]] = folded[node.output[0]] = result
+        if result.dtype.kind in _KINDS:
+            known[node.output[0]] = folded[node.output[0]] = result
     return folded
+
+
+_KINDS = "fiub"
+"""Whole numbers of Python would grow without end."""
+
+
+def _work(node: onnx.NodeProto, arrays: list[Array]) -> int:
+    """Return how many numbers a node reads, multiplies or makes, before it does; 0 for none.
+
+    Raises:
+        ValueError: Its inputs do not fit one another.
+    """
+    if any(array.dtype.kind not in _KINDS or not array.size for array in arrays):
+        return 0
+    read = sum(array.size for array in arrays)
+    if node.op_type == "MatMul":
+        one, other = arrays
+        # Each row of the one meets each column of the other, in each matrix of a batch.
+        batch = np.broadcast_shapes(one.shape[:-2], other.shape[:-2])
+        rows = one.shape[-2] if one.ndim > 1 else 1
+        columns = other.shape[-1] if other.ndim > 1 else 1
+        return int(read + math.prod(batch) * rows * one.shape[-1] * columns)
+    if node.op_type in _ONE_BY_ONE:
+        return read + math.prod(np.broadcast_shapes(*(array.shape for array in arrays)))
+    return read
 
 
 def _array(
@@ -98,7 +126,10 @@ def _reduced(function: Callable[..., Any]) -> Rule:
 
 
 def _cast(node: onnx.NodeProto, arrays: list[Any]) -> Any:
-    return arrays[0].astype(onnx.helper.tensor_dtype_to_np_dtype(int(attribute(node, "to"))))
+    kind = onnx.helper.tensor_dtype_to_np_dtype(int(attribute(node, "to")))
+    if kind.kind not in _KINDS:
+        raise TypeError(kind)
+    return arrays[0].astype(kind)
 
 
 def _clip(node: onnx.NodeProto, arrays: list[Any]) -> Any:
@@ -116,7 +147,8 @@ def _reshape(_node: onnx.NodeProto, arrays: list[Any]) -> Any:
 _RULES: Mapping[str, Rule] = {
     "Abs": _plain(np.abs), "Add": _plain(np.add), "And": _plain(np.logical_and), "Cast": _cast,
     "Clip": _clip, "Div": _plain(lambda a, b: a / b if a.dtype.kind == "f" else a // b),
-    "Equal": _plain(np.equal), "Floor": _plain(np.floor), "Greater": _plain(np.greater),
+    "Ceil": _plain(np.ceil), "Cos": _plain(np.cos), "Equal": _plain(np.equal),
+    "Exp": _plain(np.exp), "Floor": _plain(np.floor), "Greater": _plain(np.greater),
     "GreaterOrEqual": _plain(np.greater_equal), "Less": _plain(np.less),
     "LessOrEqual": _plain(np.less_equal), "MatMul": _plain(np.matmul),
     "Max": _several(np.maximum), "Min": _several(np.minimum), "Mul": _plain(np.multiply),
@@ -126,3 +158,7 @@ _RULES: Mapping[str, Rule] = {
     "Reshape": _reshape, "Sign": _plain(np.sign), "Sub": _plain(np.subtract),
     "Sum": _several(np.add),
 }  # fmt: skip
+_ONE_BY_ONE = _RULES.keys() - {
+    "Cast", "MatMul", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Reshape",
+}  # fmt: skip
+"""Operators whose inputs are brought to one shape."""

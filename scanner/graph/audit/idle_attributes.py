@@ -49,6 +49,7 @@ class IdleAttributes:
         self.idle: list[tuple[onnx.NodeProto, onnx.AttributeProto]] = []
         self._nodes = contents.of(onnx.NodeProto)
         self._unused = [name for f in functions.values() for name in _unused(f)]
+        self._overridden = list(_overridden(contents))
         makers = {name: node for node in self._nodes for name in node.output}
         for node in self._nodes:
             function = functions.get((node.domain, node.op_type))
@@ -66,13 +67,17 @@ class IdleAttributes:
     @property
     def attributes(self) -> set[int]:
         """The identities of attributes that are read by nothing."""
-        return {id(held) for _, held in (*self.hidden, *self.idle)}
+        overridden = {id(held) for _, held in self._overridden}
+        return {id(held) for _, held in (*self.hidden, *self.idle)} | overridden
 
     def tensors(self) -> Iterator[tuple[onnx.TensorProto, str]]:
         """Yield the tensors in them, and why each is not read."""
         for node, held in (*self.hidden, *self.idle):
             for tensor in (*([held.t] if held.HasField("t") else []), *held.tensors):
                 yield tensor, f"{label(node)!r} does not read it"
+        for name, held in self._overridden:
+            for tensor in (*([held.t] if held.HasField("t") else []), *held.tensors):
+                yield tensor, f"every call of {name!r} overrides it"
 
     def told(self) -> Iterator[Observation]:
         """Yield one observation for what no operator reads, and one for too many values."""
@@ -94,8 +99,18 @@ class IdleAttributes:
                 [name for name, _ in self._unused],
                 size,
             )
+        if (size := sum(held.ByteSize() for _, held in self._overridden)) > _LARGE:
+            yield _note(
+                "idle-attributes",
+                f"{len(self._overridden)} defaults of attributes of functions, of {size} bytes, "
+                "are overridden by every call",
+                [f"{name}.{held.name}" for name, held in self._overridden],
+                size,
+                Severity.NOTE,
+            )
         odd = [each for each in _grouped(self.idle).values() if _is_much([a for _, a in each])]
         if odd:
+            noted = all(held.name in _WRITTEN for each in odd for _, held in each)
             nodes = [label(node) for each in odd for node, _ in each]
             size = sum(held.ByteSize() for each in odd for _, held in each)
             yield _note(
@@ -104,6 +119,7 @@ class IdleAttributes:
                 "and are not the defaults",
                 nodes,
                 size,
+                Severity.NOTE if noted else Severity.WARNING,
             )
         yield from self._varied()
 
@@ -136,10 +152,16 @@ _COUNTS = frozenset({"group", "hidden_size", "num_heads", "to", "dtype", "max_tr
 _LIMITS = frozenset({(1 << 63) - 1, 1 << 63, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32})
 
 
-def _note(code: str, sentence: str, nodes: Sequence[str], size: int) -> Observation:
+def _note(
+    code: str,
+    sentence: str,
+    nodes: Sequence[str],
+    size: int,
+    severity: Severity = Severity.WARNING,
+) -> Observation:
     return Observation(
         code=code,
-        severity=Severity.WARNING,
+        severity=severity,
         sentence=sentence,
         nodes=tuple(dict.fromkeys(nodes))[:_SHOWN],
         details={"count": len(nodes), "bytes": size},
@@ -160,6 +182,22 @@ def _unused(function: onnx.FunctionProto) -> Iterator[tuple[str, int]]:
     for held in function.attribute_proto:
         if held.name not in read:
             yield f"{function.name}.{held.name}", held.ByteSize()
+
+
+def _overridden(contents: Contents) -> Iterator[tuple[str, onnx.AttributeProto]]:
+    """Yield the defaults of functions that no call leaves as they are."""
+    calls: dict[tuple[str, str], list[set[str]]] = {}
+    functions = [f for f in contents.of(onnx.FunctionProto) if f.attribute_proto]
+    if not functions:
+        return
+    for node in contents.of(onnx.NodeProto):
+        given = {held.name for held in node.attribute}
+        calls.setdefault((node.domain, node.op_type), []).append(given)
+    for function in functions:
+        made = calls.get((function.domain, function.name), [])
+        for held in function.attribute_proto:
+            if made and all(held.name in given for given in made):
+                yield function.name, held
 
 
 def _grouped(
@@ -251,7 +289,64 @@ _NOT_NEGATIVE = frozenset({"Abs", "Exp", "HardSigmoid", "Relu", "Sigmoid", "Soft
 
 
 def _of_leaves(_node: onnx.NodeProto, _makers: Makers) -> Iterator[str]:
-    yield from ("nodes_hitrates", "nodes_hitrates_as_tensor")
+    yield from _WRITTEN
+
+
+_WRITTEN = ("nodes_hitrates", "nodes_hitrates_as_tensor")
+"""What exporters write although no runtime reads it: how often each branch was taken."""
+
+
+def _of_recurrence(node: onnx.NodeProto, _makers: Makers) -> Iterator[str]:
+    """Yield the settings of activations where none of these reads any, or fewer."""
+    named = [_text(each).lower() for each in attribute(node, "activations") or ()]
+    for name, readers in (("activation_alpha", _READ_ALPHA), ("activation_beta", _READ_BETA)):
+        held = attribute(node, name)
+        # ONNX Runtime hands them out in turn, so that those beyond the readers are left over.
+        if held is not None and len(held) > sum(each in readers for each in named):
+            yield name
+
+
+_READ_BETA = frozenset({"affine", "hardsigmoid", "scaledtanh"})
+_READ_ALPHA = _READ_BETA | {"elu", "leakyrelu", "thresholdedrelu"}
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _of_transposed(node: onnx.NodeProto, makers: Makers) -> Iterator[str]:
+    yield from _of_window(node, makers)
+    if attribute(node, "output_shape") is not None:
+        yield "pads"
+
+
+def _of_gemm(node: onnx.NodeProto, _makers: Makers) -> Iterator[str]:
+    if len(node.input) <= _MODE or not node.input[_MODE]:
+        yield "beta"
+
+
+def _of_vectors(node: onnx.NodeProto, _makers: Makers) -> Iterator[str]:
+    if _text(attribute(node, "kernel_type", b"LINEAR")) == "LINEAR":
+        yield "kernel_params"
+    yield from _of_labels(node, _makers)
+
+
+def _of_labels(node: onnx.NodeProto, _makers: Makers) -> Iterator[str]:
+    """Yield the numbers of classes where these have names."""
+    if attribute(node, "classlabels_strings") is not None:
+        yield from ("classlabels_ints", "classlabels_int64s")
+
+
+def _of_words(node: onnx.NodeProto, _makers: Makers) -> Iterator[str]:
+    if _text(attribute(node, "mode", b"")) == "TF":
+        yield "weights"
+    if attribute(node, "pool_strings") is not None:
+        yield "pool_int64s"
+
+
+def _of_tree(node: onnx.NodeProto, makers: Makers) -> Iterator[str]:
+    yield from _of_leaves(node, makers)
+    yield from _of_labels(node, makers)
 
 
 def _of_encoder(node: onnx.NodeProto, _makers: Makers) -> Iterator[str]:
@@ -262,9 +357,12 @@ def _of_encoder(node: onnx.NodeProto, _makers: Makers) -> Iterator[str]:
 
 _IDLE: Mapping[str, Callable[[onnx.NodeProto, Makers], Iterator[str]]] = {
     "AveragePool": _of_window, "BatchNormalization": _of_normalisation, "Celu": _of_activation,
-    "Conv": _of_window, "Dropout": _of_dropout, "Elu": _of_activation,
-    "LabelEncoder": _of_encoder, "LeakyRelu": _of_activation, "LpPool": _of_window,
-    "MaxPool": _of_window, "Pad": _of_pad, "Resize": _of_resize,
-    "TreeEnsembleClassifier": _of_leaves, "TreeEnsembleRegressor": _of_leaves,
-    "Upsample": _of_resize,
+    "Conv": _of_window, "ConvInteger": _of_window, "ConvTranspose": _of_transposed,
+    "Dropout": _of_dropout, "Elu": _of_activation, "GRU": _of_recurrence, "Gemm": _of_gemm,
+    "LSTM": _of_recurrence, "LabelEncoder": _of_encoder, "LeakyRelu": _of_activation,
+    "LinearClassifier": _of_labels, "LpPool": _of_window, "MaxPool": _of_window, "Pad": _of_pad,
+    "QLinearConv": _of_window, "RNN": _of_recurrence, "Resize": _of_resize,
+    "SVMClassifier": _of_vectors, "SVMRegressor": _of_vectors, "TfIdfVectorizer": _of_words,
+    "TreeEnsemble": _of_leaves, "TreeEnsembleClassifier": _of_tree,
+    "TreeEnsembleRegressor": _of_leaves, "Upsample": _of_resize, "ZipMap": _of_labels,
 }  # fmt: skip

@@ -120,7 +120,7 @@ def _comments(contents: Contents) -> Iterator[Observation]:
         )
 
 
-_TRACE = re.compile(r"^\S[^\n]{0,300}\(\d+\): \S+$|^\s*File \"", re.MULTILINE)
+_TRACE = re.compile(r"^\S[^\n]{0,300}\(\d+\): \S+$|^[ \t]*File \"", re.MULTILINE)
 _MOST_COMMENTS = 640
 """Characters of comments that are no traces; the most of 1,000 honest files: 306."""
 
@@ -170,9 +170,10 @@ def _values(contents: Contents) -> set[str]:
 
 _PLACING = (
     "DeviceConfigurationProto", "ShardingSpecProto", "ShardedDimProto", "SimpleShardedDimProto",
-    "IntIntListEntryProto", "NodeDeviceConfigurationProto",
+    "IntIntListEntryProto", "NodeDeviceConfigurationProto", "TensorProto.Segment",
 )  # fmt: skip
-"""Messages that say which device computes what; a runtime that has one device passes them over."""
+"""Messages that say which device computes what, and parts of a tensor that was cut up: a runtime
+that has one device and whole tensors passes them over."""
 
 
 def _numbers(proto: onnx.ModelProto, contents: Contents) -> Iterator[Observation]:

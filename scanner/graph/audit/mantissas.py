@@ -178,6 +178,9 @@ def _periodic(words: Array, bits: int, distinct: float) -> int:
     rows = rows.reshape(-1, _PERIODIC // 32, 32)
     ones, none = np.bitwise_and.reduce(rows, axis=1), ~np.bitwise_or.reduce(rows, axis=1)
     still = (ones | none) & rows.dtype.type((1 << bits) - 1)
+    # Numbers that are alike as a whole, as in a table of sines, are none of weights.
+    high = rows >> rows.dtype.type(_ALIKE[rows.dtype.itemsize])
+    still[(high == high[:, :1]).all(axis=1)] = 0
     found = 0
     for block, same in zip(rows, still, strict=True):
         if not same.any() or len(np.unique(block)) < _PERIODIC * distinct:
@@ -186,6 +189,10 @@ def _periodic(words: Array, bits: int, distinct: float) -> int:
         # A bit that all numbers lack says nothing.
         found += block.size if ((counts >= 3) & (counts <= 16)).any() else 0  # noqa: PLR2004
     return found
+
+
+_ALIKE = {2: 7, 4: 20, 8: 49}
+"""Bits below the first three of the mantissa, by width in bytes."""
 
 
 def _text(words: Array) -> int:

@@ -8,7 +8,7 @@ largest of a type.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -56,10 +56,10 @@ def find(contents: Contents) -> list[Neutral]:
     met: dict[str, list[tuple[str, Array]]] = {said: [] for said in _SAID.values()}
     for graph in contents.of(onnx.GraphProto):
         uses = Uses(graph)
-        largest = _largest(graph)
+        sizes = _sizes(graph)
         for node in graph.node:
             if node.input and node.domain in STANDARD_DOMAINS and node.op_type in _RULES:
-                for kind, numbers in _RULES[node.op_type](node, uses, largest):
+                for kind, numbers in _RULES[node.op_type](node, uses, sizes):
                     met[_SAID[kind]].append((label(node), numbers.reshape(-1)))
     return [each for said, found in met.items() if (each := _many(said, found)) is not None]
 
@@ -97,7 +97,16 @@ _SAID = {
     "pairs": "are taken back by the next node",
 }
 Found = Iterator[tuple[str, Array]]
-Rule = Callable[[onnx.NodeProto, Uses, int], Found]
+
+
+class Sizes(NamedTuple):
+    """The sizes of axes that a file tells: the largest of all, and of each input."""
+
+    largest: int
+    inputs: Mapping[str, int]
+
+
+Rule = Callable[[onnx.NodeProto, Uses, Sizes], Found]
 
 
 def _constant(node: onnx.NodeProto, place: int, uses: Uses) -> Array | None:
@@ -115,7 +124,7 @@ def _fractions(node: onnx.NodeProto, place: int, uses: Uses) -> Array | None:
     return numbers if numbers is not None and numbers.dtype.kind == "f" else None
 
 
-def _of_sum(node: onnx.NodeProto, uses: Uses, _largest: int) -> Found:
+def _of_sum(node: onnx.NodeProto, uses: Uses, _sizes: Sizes) -> Found:
     for place in range(len(node.input)):
         numbers = _fractions(node, place, uses)
         if numbers is not None and 0 < np.abs(numbers).max() <= _NOTHING:
@@ -123,7 +132,7 @@ def _of_sum(node: onnx.NodeProto, uses: Uses, _largest: int) -> Found:
     yield from _taken_back(node, uses)
 
 
-def _of_product(node: onnx.NodeProto, uses: Uses, _largest: int) -> Found:
+def _of_product(node: onnx.NodeProto, uses: Uses, _sizes: Sizes) -> Found:
     for place in range(1 if node.op_type in ("Div", "Pow") else 0, len(node.input)):
         if (numbers := _fractions(node, place, uses)) is not None and _next_to_one(numbers):
             yield "factors", numbers
@@ -171,7 +180,7 @@ def _effect(node: onnx.NodeProto, value: str, uses: Uses) -> Array | None:
         return -wide if node.op_type == "Sub" else 1 / wide
 
 
-def _of_normalisation(node: onnx.NodeProto, uses: Uses, _largest: int) -> Found:
+def _of_normalisation(node: onnx.NodeProto, uses: Uses, _sizes: Sizes) -> Found:
     parts = [_fractions(node, place, uses) for place in range(1, 5)]
     if any(part is None for part in parts):
         return
@@ -182,7 +191,7 @@ def _of_normalisation(node: onnx.NodeProto, uses: Uses, _largest: int) -> Found:
         yield "added", np.concatenate([shift, mean])
 
 
-def _of_bounds(node: onnx.NodeProto, uses: Uses, _largest: int) -> Found:
+def _of_bounds(node: onnx.NodeProto, uses: Uses, _sizes: Sizes) -> Found:
     low = node.op_type in ("Max", "Clip")
     for place in range(len(node.input)):
         numbers = _fractions(node, place, uses)
@@ -200,14 +209,14 @@ def _never_reached(node: onnx.NodeProto, below: Array, uses: Uses) -> bool:
     return bool(differ) and any(not_negative(name, uses.producer) for name in node.input)
 
 
-def _of_slope(node: onnx.NodeProto, uses: Uses, _largest: int) -> Found:
+def _of_slope(node: onnx.NodeProto, uses: Uses, _sizes: Sizes) -> Found:
     numbers = _fractions(node, 1, uses)
     if numbers is not None and not_negative(node.input[0], uses.producer):
         yield "slopes", numbers
 
 
-def _of_slice(node: onnx.NodeProto, uses: Uses, largest: int) -> Found:
-    largest = min(largest, _size(node.input[0], uses) or largest)
+def _of_slice(node: onnx.NodeProto, uses: Uses, sizes: Sizes) -> Found:
+    largest = min(sizes.largest, _size(node.input[0], uses, sizes) or sizes.largest)
     for place in (1, 2):
         numbers = _constant(node, place, uses)
         if numbers is None or numbers.dtype.kind != "i":
@@ -219,14 +228,11 @@ def _of_slice(node: onnx.NodeProto, uses: Uses, largest: int) -> Found:
             yield "ends", beyond
 
 
-def _size(value: str, uses: Uses) -> int | None:
+def _size(value: str, uses: Uses, sizes: Sizes) -> int | None:
     """Return the largest axis of what a value is cut out of, where the file says it."""
     for _ in range(_FARTHEST):
-        for said in uses.graph.input:
-            sizes = said.type.tensor_type.shape.dim if said.name == value else ()
-            if sizes:
-                # An axis that is named is the batch, whose end nobody counts.
-                return max(size.dim_value for size in sizes) or None
+        if value in sizes.inputs:
+            return sizes.inputs[value] or None
         maker = uses.producer(value)
         if maker is None or maker.op_type not in _NO_LARGER:
             return None
@@ -246,12 +252,18 @@ _LIMITS = np.asarray([
 ], np.int64)  # fmt: skip
 
 
-def _largest(graph: onnx.GraphProto) -> int:
-    """Return the largest size of an axis that the file knows of."""
-    sizes = [size for tensor in graph.initializer for size in tensor.dims]
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        sizes += [size.dim_value for size in value.type.tensor_type.shape.dim]
-    return max(sizes, default=0)
+def _sizes(graph: onnx.GraphProto) -> Sizes:
+    """Return the sizes of axes that the file knows of."""
+    of_inputs = {}
+    for value in graph.input:
+        sizes = value.type.tensor_type.shape.dim
+        if sizes:
+            # An axis that is named is the batch, whose end nobody counts.
+            of_inputs[value.name] = max(size.dim_value for size in sizes)
+    known = [size for tensor in graph.initializer for size in tensor.dims]
+    for value in (*graph.value_info, *graph.output):
+        known += [size.dim_value for size in value.type.tensor_type.shape.dim]
+    return Sizes(max((*known, *of_inputs.values()), default=0), of_inputs)
 
 
 _RULES: Mapping[str, Rule] = {

@@ -34,6 +34,7 @@ class Family(enum.Enum):
     MEDIA = "media"
     MODEL = "model"
     KEY = "key"
+    CERTIFICATE = "certificate"
     UNKNOWN = "unknown"
 
 

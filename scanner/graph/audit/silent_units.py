@@ -69,13 +69,14 @@ def told(found: Sequence[Row]) -> Iterator[Observation]:
     """Yield one observation for the units of all layers: as room, whatever lies there."""
     if found:
         size = sum(views.size(held) for *_, held in found)
+        units = sum(count for _, count, _ in found)
         yield Observation(
             code="silent-units",
             severity=Severity.NOTE,
-            sentence=f"{sum(count for _, count, _ in found)} units never fire, by their biases: no "
-            f"output depends on the {size} bytes of weights that read them",
+            sentence=f"By their biases {units} units can hardly ever fire: the {size} bytes of "
+            "weights that read them are multiplied by zero where they do not",
             nodes=tuple(name for name, *_ in found[:_SHOWN]),
-            details={"count": sum(count for _, count, _ in found), "bytes": size},
+            details={"count": units, "bytes": size},
         )
 
 

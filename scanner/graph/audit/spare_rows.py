@@ -7,7 +7,7 @@ followed to what bounds it: the position of a largest value, a truth, a byte, a 
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from scanner.graph.audit import views
 from scanner.graph.core.facts import FLOATING
 from scanner.graph.core.structure import Uses, attribute
 from scanner.modelfile.domains import STANDARD_DOMAINS
-from scanner.modelfile.nested import Contents
 from scanner.results import Observation, Severity
 
 Array = npt.NDArray[Any]
@@ -33,8 +32,28 @@ _DIFFERENT = 16
 """So many of them differ: fillers are alike."""
 _MOST = 1 << 22
 """Numbers of a table that is followed."""
+_ALL = 1 << 27
+"""Numbers that are followed by a step in all of a graph."""
 _DEEPEST = 32
 _SHOWN = 20
+
+
+class Followed(Uses):
+    """A graph in which numbers are followed, as far as a budget goes.
+
+    Attributes:
+        values: What the file says of its values, by name.
+        given: The same of its inputs.
+        bounds: Between which numbers values lie, once that is known.
+        left: How many numbers may still be followed by a step.
+    """
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        super().__init__(graph)
+        self.given = {value.name: value for value in graph.input}
+        self.values = {v.name: v for v in (*graph.output, *graph.input, *graph.value_info)}
+        self.bounds: dict[str, Interval | None] = {}
+        self.left = _ALL
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,9 +69,9 @@ class Spare:
     numbers: Array
 
 
-def find(contents: Contents) -> list[Spare]:
-    """Return the tables of a model with many numbers that no index reaches."""
-    return [spare for graph in contents.of(onnx.GraphProto) for spare in _of_graph(graph)]
+def find(graphs: Iterable[Followed]) -> list[Spare]:
+    """Return the tables of some graphs with many numbers that no index reaches."""
+    return [spare for uses in graphs for spare in _of_graph(uses)]
 
 
 def told(found: Sequence[Spare]) -> Iterator[Observation]:
@@ -69,13 +88,11 @@ def told(found: Sequence[Spare]) -> Iterator[Observation]:
         )
 
 
-def _of_graph(graph: onnx.GraphProto) -> Iterator[Spare]:
-    uses = Uses(graph)
-    given = {value.name for value in graph.input}
+def _of_graph(uses: Followed) -> Iterator[Spare]:
     for name, tensor in uses.constants.items():
         readers = uses.consumers.get(name, [])
         count = math.prod(tensor.dims)
-        if not _LEAST < count <= _MOST or uses_external_data(tensor) or name in given:
+        if not _LEAST < count <= _MOST or uses_external_data(tensor) or name in uses.given:
             continue
         if not readers or any(reader.op_type not in _RULES for reader in readers):
             continue
@@ -91,12 +108,26 @@ def _of_graph(graph: onnx.GraphProto) -> Iterator[Spare]:
             yield Spare(name, spare)
 
 
-def _follow(value: str, places: Places, uses: Uses, reached: Array, left: int) -> bool:
+def follow(value: str, places: Places, uses: Followed, reached: Array) -> None:
+    """Mark in `reached` what of a value something reads.
+
+    Args:
+        value: What a node makes.
+        places: Which entry of `reached` each number of it belongs to, in the shape of the value.
+        uses: The graph.
+        reached: One truth for each entry.
+    """
+    _follow(value, places, uses, reached, _DEEPEST)
+
+
+def _follow(value: str, places: Places, uses: Followed, reached: Array, left: int) -> bool:
     """Mark the places that something reads; False where all are, as far as can be told."""
-    if value in uses.outputs or left == 0:
+    readers = uses.consumers.get(value, [])
+    uses.left -= (places.size + 1) * len(readers)
+    if value in uses.outputs or left == 0 or uses.left < 0:
         _mark(places, reached)
         return not bool(reached.all())
-    for reader in uses.consumers.get(value, []):
+    for reader in readers:
         rule = _RULES.get(reader.op_type) if reader.domain in STANDARD_DOMAINS else None
         results = None
         if rule is not None:
@@ -123,10 +154,10 @@ def _mark(places: Places, reached: Array) -> None:
 
 Results = Sequence[Places] | Places | None
 """What each output holds; an array: what is read, in some order; None: all is read."""
-Rule = Callable[[onnx.NodeProto, str, Places, Uses], Results]
+Rule = Callable[[onnx.NodeProto, str, Places, Followed], Results]
 
 
-def _array(uses: Uses, node: onnx.NodeProto, place: int) -> Array | None:
+def _array(uses: Followed, node: onnx.NodeProto, place: int) -> Array | None:
     """Return a constant input of a node; None where it has none there, or it is no constant."""
     name = node.input[place] if len(node.input) > place else ""
     tensor = uses.constants.get(name)
@@ -135,7 +166,7 @@ def _array(uses: Uses, node: onnx.NodeProto, place: int) -> Array | None:
     return numpy_helper.to_array(tensor)
 
 
-def _list(uses: Uses, node: onnx.NodeProto, place: int, name: str) -> list[int] | None:
+def _list(uses: Followed, node: onnx.NodeProto, place: int, name: str) -> list[int] | None:
     """Return whole numbers that older operators have as an attribute, newer ones as an input."""
     held = attribute(node, name)
     if held is not None:
@@ -144,11 +175,11 @@ def _list(uses: Uses, node: onnx.NodeProto, place: int, name: str) -> list[int] 
     return None if array is None else [int(each) for each in array.reshape(-1)]
 
 
-def _same(_node: onnx.NodeProto, _value: str, places: Places, _uses: Uses) -> Results:
+def _same(_node: onnx.NodeProto, _value: str, places: Places, _uses: Followed) -> Results:
     return [places]
 
 
-def _slice(node: onnx.NodeProto, value: str, places: Places, uses: Uses) -> Results:
+def _slice(node: onnx.NodeProto, value: str, places: Places, uses: Followed) -> Results:
     if node.input[0] != value:
         return None
     starts, ends = _list(uses, node, 1, "starts"), _list(uses, node, 2, "ends")
@@ -175,7 +206,7 @@ def _slice(node: onnx.NodeProto, value: str, places: Places, uses: Uses) -> Resu
     return [places]
 
 
-def _gather(node: onnx.NodeProto, value: str, places: Places, uses: Uses) -> Results:
+def _gather(node: onnx.NodeProto, value: str, places: Places, uses: Followed) -> Results:
     if node.input[0] != value or node.input[1] == value:
         return None
     axis = int(attribute(node, "axis", 0))
@@ -189,7 +220,7 @@ def _gather(node: onnx.NodeProto, value: str, places: Places, uses: Uses) -> Res
     return np.take(places, np.arange(math.floor(bounds[0]), math.floor(bounds[1]) + 1), axis=axis)
 
 
-def _gather_elements(node: onnx.NodeProto, value: str, places: Places, uses: Uses) -> Results:
+def _gather_elements(node: onnx.NodeProto, value: str, places: Places, uses: Followed) -> Results:
     index = _array(uses, node, 1)
     if node.input[0] != value or index is None:
         return None
@@ -202,14 +233,14 @@ def _gather_elements(node: onnx.NodeProto, value: str, places: Places, uses: Use
     ]
 
 
-def _gather_nd(node: onnx.NodeProto, value: str, places: Places, uses: Uses) -> Results:
+def _gather_nd(node: onnx.NodeProto, value: str, places: Places, uses: Followed) -> Results:
     index = _array(uses, node, 1)
     if node.input[0] != value or index is None or attribute(node, "batch_dims", 0):
         return None
     return [places[tuple(np.moveaxis(index.astype(np.int64), -1, 0))]]
 
 
-def _compress(node: onnx.NodeProto, value: str, places: Places, uses: Uses) -> Results:
+def _compress(node: onnx.NodeProto, value: str, places: Places, uses: Followed) -> Results:
     chosen = _array(uses, node, 1)
     if node.input[0] != value or chosen is None:
         return None
@@ -217,7 +248,7 @@ def _compress(node: onnx.NodeProto, value: str, places: Places, uses: Uses) -> R
     return [np.compress(chosen.astype(bool), places, None if axis is None else int(axis))]
 
 
-def _split(node: onnx.NodeProto, value: str, places: Places, uses: Uses) -> Results:
+def _split(node: onnx.NodeProto, value: str, places: Places, uses: Followed) -> Results:
     axis = int(attribute(node, "axis", 0))
     sizes = _list(uses, node, 1, "split")
     if node.input[0] != value:
@@ -231,7 +262,7 @@ def _split(node: onnx.NodeProto, value: str, places: Places, uses: Uses) -> Resu
     return np.split(places, np.cumsum(sizes)[: len(node.output) - 1], axis=axis)
 
 
-def _reshape(node: onnx.NodeProto, value: str, places: Places, uses: Uses) -> Results:
+def _reshape(node: onnx.NodeProto, value: str, places: Places, uses: Followed) -> Results:
     shape = _list(uses, node, 1, "shape")
     if node.input[0] != value or shape is None:
         return None
@@ -240,30 +271,30 @@ def _reshape(node: onnx.NodeProto, value: str, places: Places, uses: Uses) -> Re
     return [places.reshape(shape)]
 
 
-def _flatten(node: onnx.NodeProto, _value: str, places: Places, _uses: Uses) -> Results:
+def _flatten(node: onnx.NodeProto, _value: str, places: Places, _uses: Followed) -> Results:
     axis = int(attribute(node, "axis", 1))
     axis += places.ndim if axis < 0 else 0
     return [places.reshape(math.prod(places.shape[:axis]), -1)]
 
 
-def _squeeze(node: onnx.NodeProto, value: str, places: Places, uses: Uses) -> Results:
+def _squeeze(node: onnx.NodeProto, value: str, places: Places, uses: Followed) -> Results:
     axes = _list(uses, node, 1, "axes")
     if (axes is None and len(node.input) > 1) or node.input[0] != value:
         return None
     return [np.squeeze(places, None if axes is None else tuple(axes))]
 
 
-def _unsqueeze(node: onnx.NodeProto, value: str, places: Places, uses: Uses) -> Results:
+def _unsqueeze(node: onnx.NodeProto, value: str, places: Places, uses: Followed) -> Results:
     axes = _list(uses, node, 1, "axes")
     return None if axes is None or node.input[0] != value else [np.expand_dims(places, tuple(axes))]
 
 
-def _transpose(node: onnx.NodeProto, _value: str, places: Places, _uses: Uses) -> Results:
+def _transpose(node: onnx.NodeProto, _value: str, places: Places, _uses: Followed) -> Results:
     order = attribute(node, "perm")
     return [np.transpose(places, None if order is None else [int(at) for at in order])]
 
 
-def _masked(node: onnx.NodeProto, value: str, places: Places, uses: Uses) -> Results:
+def _masked(node: onnx.NodeProto, value: str, places: Places, uses: Followed) -> Results:
     """Take out what a product with a constant makes zero; the rest is read."""
     if node.input[0] == node.input[1]:
         return None
@@ -274,7 +305,7 @@ def _masked(node: onnx.NodeProto, value: str, places: Places, uses: Uses) -> Res
         return np.where(mask == 0, -1, places)
 
 
-def _chosen(node: onnx.NodeProto, value: str, places: Places, uses: Uses) -> Results:
+def _chosen(node: onnx.NodeProto, value: str, places: Places, uses: Followed) -> Results:
     """Take out what a constant condition does not choose."""
     condition = _array(uses, node, 0)
     if condition is None or node.input[1] == node.input[2]:
@@ -310,17 +341,23 @@ _WHOLE: Mapping[int, Interval] = {
 }  # fmt: skip
 
 
-def _bounds(value: str, uses: Uses, left: int) -> Interval | None:
+def _bounds(value: str, uses: Followed, left: int) -> Interval | None:
     """Return between which numbers a value lies whatever the image is; None if unknown."""
+    if value not in uses.bounds:
+        uses.bounds[value] = None  # of a value that leads to itself nothing is known
+        uses.bounds[value] = _of_value(value, uses, left)
+    return uses.bounds[value]
+
+
+def _of_value(value: str, uses: Followed, left: int) -> Interval | None:
     if value in uses.constants and not uses_external_data(uses.constants[value]):
         numbers = views.numbers(uses.constants[value])
-        known = numbers is not None and numbers.size and numbers.dtype.kind in "fiu"
-        return (
-            (float(numbers.min()), float(numbers.max())) if known and numbers is not None else None
-        )
+        if numbers is None or not numbers.size or numbers.dtype.kind not in "fiu":
+            return None
+        return float(numbers.min()), float(numbers.max())
     node = uses.producer(value)
     if node is None:
-        return next((_of_input(v) for v in uses.graph.input if v.name == value), None)
+        return _of_input(uses.given[value]) if value in uses.given else None
     if left == 0 or node.domain not in STANDARD_DOMAINS:
         return None
     return _of_node(node, uses, left - 1)
@@ -337,7 +374,7 @@ _IMAGE = 4
 _PIXELS = (0.0, 255.0)
 
 
-def _of_node(node: onnx.NodeProto, uses: Uses, left: int) -> Interval | None:  # noqa: PLR0911 - one rule after another
+def _of_node(node: onnx.NodeProto, uses: Followed, left: int) -> Interval | None:  # noqa: PLR0911 - one rule after another
     kind = node.op_type
     if kind in _TRUTHS:
         return (0, 1)
@@ -361,19 +398,18 @@ def _of_node(node: onnx.NodeProto, uses: Uses, left: int) -> Interval | None:  #
     return None
 
 
-def _positions(node: onnx.NodeProto, uses: Uses) -> Interval | None:
+def _positions(node: onnx.NodeProto, uses: Followed) -> Interval | None:
     """Return the positions of a largest number, where the file says of how many."""
-    graph = uses.graph
-    for value in (*graph.value_info, *graph.input, *graph.output):
-        if value.name == node.input[0]:
-            sizes = value.type.tensor_type.shape.dim
-            axis = int(attribute(node, "axis", 0))
-            size = sizes[axis].dim_value if -len(sizes) <= axis < len(sizes) else 0
-            return (0, size - 1) if size > 0 else None
-    return None
+    value = uses.values.get(node.input[0])
+    sizes = () if value is None else value.type.tensor_type.shape.dim
+    axis = int(attribute(node, "axis", 0))
+    size = sizes[axis].dim_value if -len(sizes) <= axis < len(sizes) else 0
+    return (0, size - 1) if size > 0 else None
 
 
-def _of_two(node: onnx.NodeProto, inner: Interval | None, uses: Uses, left: int) -> Interval | None:
+def _of_two(
+    node: onnx.NodeProto, inner: Interval | None, uses: Followed, left: int
+) -> Interval | None:
     kind = node.op_type
     rest = [_bounds(name, uses, left) if name else None for name in node.input[1:]]
     if kind == "Clip":

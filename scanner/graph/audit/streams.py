@@ -104,6 +104,11 @@ class Streams:
             yield _said(
                 "random-text", "of numbers in names are as even as those of bytes, in", even
             )
+        long = {s: count for s, t in left.items() if s in _NAMES and (count := _no_counters(t))}
+        if long:
+            yield _said(
+                "random-text", "of numbers in names are no counters, which are small, in", long
+            )
         large = {spelt: size for spelt, size in sizes.items() if size > _USUAL[spelt]}
         if large:
             yield _said("full-field", "stand where exporters write few or none:", large)
@@ -130,6 +135,32 @@ def _even_numbers(texts: Sequence[str]) -> int:
     """Return how many of the last numbers of names are as even as bytes of compressed data."""
     found = [numbers[-1] for text in texts if (numbers := _NUMBER.findall(text))]
     return writing.even_bytes(found) if len(set(found)) < len(found) else 0
+
+
+def _no_counters(texts: Sequence[str]) -> int:
+    """Return how many digits of names are of numbers that no exporter counts up to.
+
+    Numbers of nodes follow one another, and grow with the file. A digest or a time is one number
+    of 16 digits or a few, or all start alike.
+    """
+    found = list(dict.fromkeys(n for text in texts for n in _LONG_NUMBER.findall(text)))
+    huge = [number for number in found if len(number) >= _LONG_DIGITS]
+    if len(huge) >= _MANY_LONG and len({number[:2] for number in huge}) > _MANY_LONG // 2:
+        return sum(map(len, huge))
+    values = [int(number) for number in found if len(number) < _LONG_DIGITS]
+    if len(values) < _MANY_FAR or max(values) - min(values) < _FAR_APART * len(texts):
+        return 0
+    rising = sum(a < b for a, b in itertools.pairwise(values)) / (len(values) - 1)
+    # Of each kind of node some counters are few and far: a median tells it from a stray one.
+    middle = sorted(values)[len(values) // 2]
+    scattered = _UNSORTED < rising < 1 - _UNSORTED and middle > _FAR_APART * len(texts)
+    return sum(map(len, found)) if scattered else 0
+
+
+_LONG_NUMBER = re.compile(r"(?<![\dA-Za-z])\d{5,}(?![\dA-Za-z])")
+_LONG_DIGITS, _MANY_LONG = 16, 8
+_MANY_FAR, _FAR_APART = 24, 64
+_UNSORTED = 0.35
 
 
 def _random_ends(texts: Sequence[str]) -> int:

@@ -19,6 +19,7 @@ from onnx.external_data_helper import uses_external_data
 
 from scanner.graph.audit import folding
 from scanner.graph.core.structure import attribute, label
+from scanner.modelfile import nested
 from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.nested import Contents, subgraphs
 
@@ -63,6 +64,7 @@ class Unread:
         self.nodes: list[onnx.NodeProto] = []
         self.attributes: set[int] = set()
         self._functions = {(f.domain, f.name, f.overload): f for f in proto.functions}
+        self._idle_inputs = {key: _idle_inputs(f) for key, f in self._functions.items()}
         self._live: set[int] = set()
         self._called: set[Key] = set()
         self._waiting: list[Key] = []
@@ -114,7 +116,9 @@ class Unread:
         if key in self._functions and key not in self._called:
             self._called.add(key)
             self._waiting.append(key)
-        ignored = _ignored(node, zeros) if node.domain in STANDARD_DOMAINS else ()
+        ignored = self._idle_inputs.get(key) or set()
+        if key not in self._functions and node.domain in STANDARD_DOMAINS:
+            ignored = _ignored(node, zeros)
         needed = {name for place, name in enumerate(node.input) if place not in ignored}
         if node.op_type in _TERMS:
             # A zero that was worked out; one that stands in the file is a bias, and small.
@@ -179,6 +183,15 @@ def _draws(node: onnx.NodeProto) -> bool:
     return node.op_type.startswith("Random") or node.op_type in ("Bernoulli", "Multinomial")
 
 
+def _idle_inputs(function: onnx.FunctionProto) -> set[int]:
+    """Return the positions of the inputs that nothing in a function reads."""
+    bodies = nested.walk([function])
+    read = {name for body in bodies for node in body.node for name in node.input}
+    read |= {value.name for body in nested.walk([function]) if isinstance(body, onnx.GraphProto)
+             for value in body.output} | {*function.output}  # fmt: skip
+    return {place for place, name in enumerate(function.input) if name not in read}
+
+
 def _ignored(node: onnx.NodeProto, zeros: Mapping[str, bool | None]) -> set[int]:
     """Return the positions of the inputs of which nothing reaches the result."""
     rule = _IGNORED.get(node.op_type)
@@ -214,6 +227,11 @@ def _of_difference(node: onnx.NodeProto, _zero: Zero) -> Iterator[int]:
         yield from range(len(node.input))
 
 
+def _of_pad(node: onnx.NodeProto, _zero: Zero) -> Iterator[int]:
+    if attribute(node, "mode", b"constant") != b"constant":
+        yield 2
+
+
 def _of_resize(node: onnx.NodeProto, _zero: Zero) -> Iterator[int]:
     if attribute(node, "coordinate_transformation_mode") != b"tf_crop_and_resize":
         yield 1
@@ -235,6 +253,7 @@ _IGNORED: dict[str, Callable[[onnx.NodeProto, Zero], Iterable[int]]] = {
     "EyeLike": lambda _node, _zero: (0,),
     "RandomNormalLike": lambda _node, _zero: (0,),
     "RandomUniformLike": lambda _node, _zero: (0,),
+    "Pad": _of_pad,
     "Resize": _of_resize,
     "Clip": lambda _node, zero: (0,) if zero[1] and zero[2] else (),
     "Pow": lambda _node, zero: (0,) if zero[1] else (),
@@ -260,7 +279,8 @@ def _all_zero(tensor: onnx.TensorProto) -> bool | None:
 
 
 def _all_tiny(numbers: npt.ArrayLike) -> bool | None:
-    tiny = np.abs(np.asarray(numbers, np.float64)) <= _TINY
+    with np.errstate(invalid="ignore"):
+        tiny = np.abs(np.asarray(numbers, np.float64)) <= _TINY
     return True if bool(tiny.all()) else None if bool(tiny.any()) else False
 
 
@@ -268,15 +288,28 @@ def _zeros(
     nodes: Iterable[onnx.NodeProto], known: Zeros, folded: Mapping[str, npt.ArrayLike]
 ) -> Zeros:
     """Add what is plain of the results of nodes."""
+    counts: set[str] = set()
     for node in nodes:
         if not node.output or node.domain not in STANDARD_DOMAINS:
             continue
+        if node.op_type in _COUNTS or (
+            node.op_type in _SAME_COUNTS and node.input and node.input[0] in counts
+        ):
+            counts.update(node.output)
         zero = _zero(node, known)
+        if zero is None and node.op_type in _BELOW and node.input[0] in counts:
+            # No count is below zero.
+            zero = _BELOW[node.op_type] if known.get(node.input[1]) else None
         if zero is None and node.output[0] in folded:
             zero = _all_tiny(folded[node.output[0]])
         if zero is not None:
             known.update(dict.fromkeys(filter(None, node.output), zero))
     return known
+
+
+_COUNTS = frozenset({"ArgMax", "ArgMin", "NonZero", "Shape", "Size"})
+_SAME_COUNTS = frozenset({"Cast", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze"})
+_BELOW = {"Less": True, "GreaterOrEqual": False}
 
 
 def _zero(node: onnx.NodeProto, known: Mapping[str, bool | None]) -> bool | None:  # noqa: PLR0911 - one rule after another

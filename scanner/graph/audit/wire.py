@@ -7,10 +7,11 @@ Source: the Protocol Buffers encoding specification, sections on last-one-wins a
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import onnx
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from scanner.errors import UnsafeModelError
 from scanner.modelfile.nested import repeated
@@ -31,7 +32,8 @@ class Oddity:
     """Something on the wire that a parser passes over.
 
     Attributes:
-        kind: `unknown-field`, `repeated-field` (one that should appear once), or `damaged`.
+        kind: `unknown-field`, `repeated-field` (one that should appear once), `damaged`, or
+            `padded-number` (one of more bytes than it needs, of which parsers drop some).
         path: Where, as field names from the model downwards.
         field: The field's name, or its number where that is unknown.
         size: Bytes of its content.
@@ -110,14 +112,14 @@ class _Budget:
 def _message(
     view: memoryview, kind: Descriptor, path: str, depth: int, budget: _Budget
 ) -> Iterator[Oddity]:
-    known = _fields(kind)
+    known, narrow = _fields(kind), _narrow(kind)
     unknown: dict[int, _Unknown] = {}
     first: dict[int, memoryview] = {}
     places: dict[int, int] = {}
     position = 0
     while position < len(view):
         try:
-            number, wire_type, start, end = read_field(view, position)
+            at, (number, wire_type, start, end) = position, read_field(view, position)
         except WireError:
             yield from _unknown(path, unknown)
             rest = view[position:]
@@ -130,6 +132,15 @@ def _message(
             unknown.setdefault(number, _Unknown()).add(content)
             continue
         name, single, inner = field
+        spare = start - at - 1 - (number > _ONE_BYTE)
+        if wire_type == BYTES:
+            spare -= max((end - start).bit_length() + 6, 7) // 7
+        elif wire_type == _VARINT:
+            spare += _padding(content, narrow=number in narrow)
+        else:
+            spare = 0
+        if spare > 0:
+            yield Oddity("padded-number", path, name, spare)
         if single:
             if number in first:
                 differs = bool(first[number] != content)
@@ -140,6 +151,34 @@ def _message(
             inside = f"{path}.{name}" + ("" if single else f"[{place}]")
             yield from _message(content, inner, inside, depth + 1, budget)
     yield from _unknown(path, unknown)
+
+
+_VARINT = 0
+_ONE_BYTE = 15  # numbers of fields up to this take a byte with their type
+_WIDEST = 5  # bytes of a number of 32 bits
+
+
+def _padding(content: memoryview, *, narrow: bool) -> int:
+    """Return how many bytes of a number no parser keeps.
+
+    Args:
+        content: Seven bits in each byte, the lowest first.
+        narrow: Whether parsers keep 32 bits of it; the others repeat the sign.
+    """
+    size = len(content)
+    if size > 1 and content[-1] == 0:
+        return 1
+    if not narrow or size <= _WIDEST:
+        return 0
+    negative = size == 10 and bytes(content[4:]) >= b"\xf8\xff\xff\xff\xff\x01"  # noqa: PLR2004
+    return 0 if negative and all(b == 0xFF for b in content[5:9]) else size - _WIDEST  # noqa: PLR2004
+
+
+@functools.cache
+def _narrow(kind: Descriptor) -> frozenset[int]:
+    """Return the numbers of a message's fields of 32 bits."""
+    kinds = (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_ENUM)
+    return frozenset(field.number for field in kind.fields if field.cpp_type in kinds)
 
 
 class _Unknown:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from scanner.graph.audit.places import Place
 from scanner.results import Observation, Severity
@@ -216,6 +217,37 @@ _REPEATED = 0.9
 _CODES = 1024
 
 
+def _of_digits(text: str) -> int:
+    """Return how many fractions have a digit in their midst that is uneven, between even ones.
+
+    Of a measured number the first digits are uneven, and all behind them even; of a ratio all are
+    uneven from some place on. Bytes that are written in decimals have an uneven first digit again.
+    Zeros and nines do not count: rounding leaves them.
+    """
+    found = [number.partition(".")[2] for number in _FRACTION.findall(text)[:_MOST_NUMBERS]]
+    length = collections.Counter(map(len, found)).most_common(1)
+    digits = [number for number in found if length and len(number) == length[0][0]]
+    if len(digits) < _LEAST_NUMBERS:
+        return 0
+    columns = np.asarray([list(number.encode()) for number in digits]) - ord("0")
+    counts = np.stack([np.bincount(column, minlength=10) for column in columns.T])
+    even = _squared(counts) < _EVEN_DIGITS
+    uneven = (_squared(counts[:, 1:9]) > _UNEVEN_DIGITS) & (counts[:, 1:9].sum(1) >= _LEAST // 2)
+    # Behind what was rounded away no digit says anything.
+    last = np.flatnonzero(even)[-1:].sum()
+    return len(digits) if (even[:-1] & uneven[1:])[:last].any() else 0
+
+
+def _squared(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return Pearson's chi-squared of each row of counts."""
+    expected = np.maximum(counts.mean(axis=1, keepdims=True), 1e-9)
+    return np.asarray(((counts - expected) ** 2 / expected).sum(axis=1))
+
+
+_EVEN_DIGITS = 21.7  # of nine degrees of freedom, one in a hundred
+_UNEVEN_DIGITS = 40.0  # of seven, one in 800,000
+
+
 _WAYS: Mapping[str, Callable[[str], int]] = {
     "one space here and two there": _of_spaces,
     "blanks and tabs at the ends of lines": _of_line_ends,
@@ -226,4 +258,5 @@ _WAYS: Mapping[str, Callable[[str], int]] = {
     "characters that no description is written in": _of_symbols,
     "numbers as even as bytes of compressed data": _of_bytes,
     "fractions that are multiples of one step": _of_lattice,
+    "fractions with uneven digits between even ones": _of_digits,
 }

@@ -188,7 +188,11 @@ def _folded(  # noqa: PLR0911 - one for each reason to leave a node as it is
         feeds = {name: numpy_helper.to_array(known[name]) for name in node.input if name}
         if _may_overflow(node, list(feeds.values())):
             return None  # what a runtime makes of it, only the runtime knows
-        arrays = ReferenceEvaluator(node, opsets=opsets).run(None, feeds)
+        # Of a copy: an evaluator is a ring that Python finds late, and a node that lies in one
+        # keeps the whole model in memory until then.
+        alone = onnx.NodeProto()
+        alone.CopyFrom(node)
+        arrays = ReferenceEvaluator(alone, opsets=opsets).run(None, feeds)
         return [
             numpy_helper.from_array(np.asarray(array), name)
             for name, array in zip(node.output, arrays, strict=True)

@@ -192,7 +192,9 @@ class _Reverse:
             if gradient is None:
                 raise _no_path(name, of)
             gradients[name] = _renamed(gradient, f"gradient/{name}")
-        return self._assembled(value, weights, _renamed(scalar, "objective"), gradients)
+        found = self._assembled(value, weights, _renamed(scalar, "objective"), gradients)
+        self.tape.forget()
+        return found
 
     def _active(self, sources: Collection[str]) -> set[str]:
         """Return the values that depend on the sources through operators that have a gradient."""

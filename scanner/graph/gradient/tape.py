@@ -81,6 +81,14 @@ class Tape:
         )
         return name
 
+    def forget(self) -> None:
+        """Let go of the values that were kept for further nodes.
+
+        They hold the tape as the tape holds them: the weights of a large network would stay in
+        memory until Python looks for such rings.
+        """
+        self._shapes.clear()
+
     def shape_of(self, value: "Value") -> "Value":
         """Return the shape of a value as a vector, a constant where it is fixed."""
         sizes = self.facts.shapes.get(value.name)

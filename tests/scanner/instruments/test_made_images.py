@@ -15,6 +15,9 @@ from scanner.errors import NoImagesError
 from scanner.graph.gradient.backward import Objective
 from scanner.instruments import made_images, pace
 from scanner.instruments.differentiable import Differentiable, differentiable
+from scanner.instruments.memory import Need
+from scanner.instruments.pace import Pace
+from scanner.instruments.runtime import Session
 from scanner.settings import Settings
 
 
@@ -65,9 +68,47 @@ def test_a_model_of_many_classes_makes_none(tmp_path: Path) -> None:
 def test_a_slow_model_makes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = loaded(triggered.lit(), tmp_path)
     slow = pace.Pace(seconds=0.05)
-    monkeypatch.setattr(pace, "measured", lambda *_: slow)
+    monkeypatch.setattr(pace, "measured", lambda *_, **__: slow)
     with pytest.raises(NoImagesError, match=r"of its own would take the model 120 seconds"):
         made_images.images(model, triggered.QUICK)
+
+
+def test_the_plan_is_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Pace(seconds=1e-4, need=Need(held=100, highest=0, each=1))
+    monkeypatch.setattr(pace, "measured", lambda *_, **__: seen)
+    model = loaded(triggered.lit(), tmp_path)
+    noise, stage = made_images.planned("rule", model, triggered.QUICK)
+    assert (stage.rules, stage.images, stage.steps) == (("rule",), 40, 60)
+    assert stage.seconds == pytest.approx(0.24)
+    assert stage.memory == 140
+    found = made_images.images(model, triggered.QUICK)
+    assert len(noise) >= len(found.shown) > 0
+    assert noise.shape[1:] == found.shown.shape[1:]
+
+
+def test_what_makes_no_images_plans_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = loaded(triggered.classifier(classes=13), tmp_path)
+    with pytest.raises(NoImagesError, match="up to 12 classes"):
+        made_images.planned("rule", model, triggered.QUICK)
+    monkeypatch.setattr(pace, "measured", lambda *_, **__: Pace(seconds=1.0))
+    with pytest.raises(NoImagesError, match="2,400 seconds"):
+        made_images.planned("rule", loaded(triggered.lit(), tmp_path), triggered.QUICK)
+
+
+def test_a_run_takes_no_more_images_than_memory_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, feed = set[int](), Session.feed
+
+    def noted(self: Session, feeds: dict[str, npt.NDArray[np.float32]], outputs: object) -> object:
+        sizes.add(len(feeds["image"]))
+        return feed(self, feeds, outputs)  # type: ignore[arg-type] # passed on
+
+    model = loaded(triggered.lit(), tmp_path)
+    monkeypatch.setattr(pace, "measured", lambda *_, **__: Pace(seconds=1e-4, most=7))
+    monkeypatch.setattr(Session, "feed", noted)
+    made_images.images(model, triggered.QUICK)
+    assert max(sizes) == 7
 
 
 def test_a_model_that_is_sure_of_nothing_makes_none(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import triggered
 
 from scanner.errors import WorkerLimitError
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import pace, runtime
+from scanner.instruments import memory, pace, runtime
 from scanner.instruments.differentiable import Differentiable, Floats, differentiable
+from scanner.instruments.memory import Need
 from scanner.instruments.pace import Pace
 from scanner.limits import MIB, Limits
 from scanner.settings import Device, Settings
@@ -46,8 +48,21 @@ def test_a_quick_step_is_timed_on_all_images(
     monkeypatch.setattr(Differentiable, "evaluate", watched)
     found = pace.measured(model, IMAGES, CPU)
     assert seen == [1, 1, 32]
-    assert (found.most, found.memory) == (None, None), "what is small needs no limit"
+    assert (found.most, found.need) == (None, None), "what is small needs no limit"
     assert found.expected(8) is None
+
+
+def needing(each: int, held: int, highest: int = 0) -> Callable[..., Need]:
+    return lambda *_: Need(held=held, highest=highest, each=each)
+
+
+def test_a_person_is_told_the_memory_of_a_quick_step_too(
+    model: Differentiable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "seen", needing(each=MIB, held=100 * MIB))
+    found = pace.measured(model, IMAGES, CPU, told=True)
+    assert found.most is None, "its classes may be searched at a time"
+    assert found.expected(8) == 108 * MIB
 
 
 def test_a_slow_step_is_timed_on_few_images_and_its_memory_seen(
@@ -55,22 +70,21 @@ def test_a_slow_step_is_timed_on_few_images_and_its_memory_seen(
 ) -> None:
     timed(monkeypatch, 1.0)
     monkeypatch.setattr("time.monotonic", iter([50.0, 52.5]).__next__)
-    held = iter([100 * MIB, 120 * MIB])
-    monkeypatch.setattr(pace, "_held", lambda: next(held))
+    probed = list[int]()
+
+    def seen(_: Differentiable, images: Floats) -> Need:
+        probed.append(len(images))
+        return Need(held=100 * MIB, highest=130 * MIB, each=10 * MIB)
+
+    monkeypatch.setattr(memory, "seen", seen)
     settings = dataclasses.replace(CPU, limits=Limits(memory=200 * MIB))
     found = pace.measured(model, IMAGES, settings)
     assert found.lag == 2.5, "seconds on the clock for the one of the processor"
-    assert found.memory == 2 * 20 * MIB // 4
-    assert found.held == 100 * MIB
+    assert probed == [4]
     assert found.most == 5, "three quarters of 200 MiB leave 50 for images of 10"
     assert found.expected(4) == 140 * MIB
+    assert found.expected(1) == 130 * MIB, "the process has held as much before"
     assert found.expected(32) == 150 * MIB, "more are not run at once"
-
-
-def test_one_image_runs_where_none_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert pace._most(MIB, MIB, Limits(memory=MIB)) == 1
-    monkeypatch.setattr("sys.platform", "win32")
-    assert pace._held() is None
 
 
 def test_a_clock_of_threads() -> None:

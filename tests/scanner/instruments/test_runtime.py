@@ -204,6 +204,55 @@ def test_a_cuda_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch)
         runtime.open_session(models.plain().SerializeToString(), Device.CUDA, 1)
 
 
+@pytest.mark.parametrize("captured", [False, True])
+def test_cuda_multiplies_in_full_precision_and_captures_where_it_is_asked_to(
+    captured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session for CUDA, simulated: what ONNX Runtime would be given."""
+    monkeypatch.setattr(runtime, "resolve_device", lambda _: Device.CUDA)
+    given, plain = list[object](), onnxruntime.InferenceSession
+
+    class Cuda:
+        def __init__(self, data: bytes, options: object, providers: object) -> None:
+            given.append(providers)
+            self._real = plain(data, options, providers=["CPUExecutionProvider"])
+
+        def get_providers(self) -> list[str]:
+            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._real, name)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Cuda)
+    data = models.plain().SerializeToString()
+    session = runtime.open_session(data, Device.CUDA, 1, captured=captured)
+    assert session.provider == "CUDA"
+    expected = {"use_tf32": "0", **({"enable_cuda_graph": "1"} if captured else {})}
+    assert given == [[("CUDAExecutionProvider", expected), "CPUExecutionProvider"]]
+
+
+def test_a_run_with_bound_buffers_is_the_same_run_and_its_errors_are_ours() -> None:
+    session = opened()
+    (expected,) = session.run(IMAGES)
+    image, logits = session.buffer(IMAGES.shape, "float32"), session.buffer((2, 3), "float32")
+    image.write(IMAGES)
+    session.run_bound(session.binding({"image": image}, {"logits": logits}), 1)
+    np.testing.assert_array_equal(logits.read(), expected)
+    with pytest.raises(UnsupportedModelError, match="the model fails when it runs"):
+        session.run_bound(session.native.io_binding(), 1)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float32"])
+def test_a_buffer_keeps_its_type_and_gives_copies(dtype: str) -> None:
+    held = opened().buffer((2,), dtype)
+    before = held.read()
+    np.testing.assert_array_equal(before, [0, 0])
+    held.write(np.array([1.0, 2.0]))
+    assert held.read().dtype == before.dtype == dtype
+    np.testing.assert_array_equal(before, [0, 0])
+    np.testing.assert_array_equal(held.read(), [1, 2])
+
+
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [("float", np.float32), ("double", np.float64), ("float16", np.float16), ("uint8", np.uint8)],

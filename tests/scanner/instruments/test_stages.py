@@ -1,6 +1,7 @@
 """A search is as large as the time allows: fewer images, fewer classes, never classes in turn."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from hypothesis import strategies as st
 from scanner.detectors.mm_bd import MmBd
 from scanner.detectors.neural_cleanse import NeuralCleanse
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import stages
+from scanner.instruments import memory, stages
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import differentiable
 from scanner.instruments.pace import Pace
 from scanner.instruments.stages import LONGER, SHORT, SLACK, Demand, outlined
+from scanner.limits import MIB
 from scanner.results import ByClass, Measurement, Stages
 from scanner.settings import Effort, Settings
 
@@ -178,7 +180,27 @@ def test_the_plan_is_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_plan_of_a_small_model(tmp_path: Path) -> None:
     (search,) = NeuralCleanse().plan(classifier(tmp_path))
     assert (search.does, search.classes, search.images) == ("search all classes", CLASSES, 32)
-    assert search.memory is None
+    assert (search.memory is None) == (sys.platform != "linux")
+
+
+def test_a_ranking_takes_graphs_and_images_besides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow(monkeypatch, 0.0125)
+    seen = Pace(seconds=0.0125, need=memory.Need(held=100 * MIB, highest=0, each=MIB))
+    monkeypatch.setattr("scanner.instruments.pace.measured", lambda *_, **__: seen)
+    subject = classifier(tmp_path, planted=True)
+    ranking, search = NeuralCleanse().plan(subject)
+    assert search.memory == 108 * MIB
+    assert ranking.memory is not None
+    assert ranking.memory > 164 * MIB + len(subject.model.data), "64 images of few pixels in a run"
+
+
+@pytest.mark.parametrize(("most", "bound"), [(None, None), (3, 3), (100, 8)])
+def test_no_run_is_larger_than_a_step(most: int | None, bound: int | None, tmp_path: Path) -> None:
+    """What looks at all images at once would take more memory than what was predicted."""
+    model = differentiable(classifier(tmp_path), Objective.CROSS_ENTROPY)
+    assert stages._bounded(model, most, 8).most == bound
 
 
 def test_threads_have_time_of_their_own() -> None:

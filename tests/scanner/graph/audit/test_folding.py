@@ -7,6 +7,7 @@ import pytest
 from models import plain
 from onnx import TensorProto, helper, numpy_helper
 
+from scanner.graph.audit import folding
 from scanner.graph.audit.folding import fold
 from scanner.graph.audit.unread import Unread
 from scanner.modelfile.nested import Contents
@@ -77,3 +78,44 @@ def test_tables_that_cancel_are_read_by_nothing() -> None:
     unread = Unread(model, contents)
     idle = {t.name for t in contents.of(TensorProto) if id(t) in unread.tensors}
     assert idle == {"one", "other"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other"),
+    [
+        ("Add", (1 << 20, 1), (1, 1 << 20)),
+        ("Mul", (1 << 20, 1), (1, 1 << 20)),
+        ("MatMul", (1 << 19, 1), (1, 1 << 19)),
+        ("MatMul", (1000, 1000), (1000, 1000)),
+        ("MatMul", (1 << 10, 1, 1, 512), (1 << 10, 512, 1)),
+    ],
+)
+def test_what_is_too_large_is_not_computed(
+    kind: str, one: tuple[int, ...], other: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("it was computed")
+
+    monkeypatch.setitem(folding._RULES, kind, never)
+    tensors = [
+        numpy_helper.from_array(np.ones(one, np.float32), "a"),
+        numpy_helper.from_array(np.ones(other, np.float32), "b"),
+    ]
+    assert fold([helper.make_node(kind, ["a", "b"], ["y"])], tensors) == {}
+
+
+def test_all_of_a_graph_is_bounded_too() -> None:
+    large = numpy_helper.from_array(np.ones(1 << 20, np.float32), "a")
+    nodes = [helper.make_node("ReduceSum", ["a"], [f"y{n}"]) for n in range(100)]
+    assert len(fold(nodes, [large])) == 32
+
+
+def test_whole_numbers_of_python_are_not_made() -> None:
+    nodes = [helper.make_node("Cast", ["a"], ["x"], to=TensorProto.STRING)]
+    assert fold(nodes, [numpy_helper.from_array(A, "a")]) == {}
+
+
+def test_a_result_without_numbers_is_not_made() -> None:
+    empty = TensorProto(name="a", dims=[0, 1 << 40], data_type=TensorProto.FLOAT)
+    node = helper.make_node("ReduceSum", ["a"], ["y"], axes=[0])
+    assert fold([node], [empty]) == {}

@@ -10,6 +10,7 @@ from onnx import AttributeProto, helper, numpy_helper
 
 from scanner.graph.audit.idle_attributes import IdleAttributes
 from scanner.modelfile.nested import Contents
+from scanner.results import Severity
 
 LOAD = np.random.default_rng(7).integers(1, 256, 64).tolist()
 
@@ -90,3 +91,50 @@ def test_attributes_of_a_function_that_its_nodes_do_not_name() -> None:
     other = helper.make_node("Act", ["image"], ["z"], domain="own", remark2="text")
     found = told(other, functions=(function("slope"),))
     assert found == ["idle-attributes", "idle-attributes"]
+
+
+def test_settings_of_activations_that_read_none() -> None:
+    alphas = [n / 1000 for n in LOAD]
+    assert told(*chain("LSTM", "activation_alpha", [alphas], hidden_size=2)) == ["idle-attributes"]
+    read: Any = {"activations": ["Elu"] * 64, "hidden_size": 2}
+    assert told(*chain("RNN", "activation_alpha", [alphas], **read)) == []
+    assert told(*chain("RNN", "activation_beta", [alphas], **read)) == ["idle-attributes"]
+
+
+def test_hit_rates_of_a_forest_are_a_note() -> None:
+    rates = [*map(float, LOAD)]
+    node = helper.make_node("TreeEnsembleRegressor", ["x"], ["y"], nodes_hitrates=rates)
+    (found,) = IdleAttributes(Contents(onnx.ModelProto(graph=onnx.GraphProto(node=[node])))).told()
+    assert found.severity is Severity.NOTE
+
+
+def test_defaults_that_every_call_overrides() -> None:
+    body = helper.make_node("Elu", ["x"], ["y"])
+    body.attribute.append(
+        AttributeProto(name="alpha", type=AttributeProto.FLOAT, ref_attr_name="slope")
+    )
+    made = helper.make_function("own", "Act", ["x"], ["y"], [body], [helper.make_opsetid("", 17)])
+    made.attribute_proto.append(helper.make_attribute("slope", [float(n) for n in LOAD]))
+    given = helper.make_node("Act", ["image"], ["z"], domain="own", slope=[0.5])
+    left = helper.make_node("Act", ["image"], ["v"], domain="own")
+    assert told(given, functions=(made,)) == ["idle-attributes"]
+    assert told(given, left, functions=(made,)) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "more"),
+    [
+        ("Gemm", "beta", {}),
+        ("ConvTranspose", "pads", {"output_shape": [8, 8]}),
+        ("SVMRegressor", "kernel_params", {}),
+        ("TfIdfVectorizer", "weights", {"mode": "TF"}),
+        ("ZipMap", "classlabels_int64s", {"classlabels_strings": ["a"]}),
+    ],
+)
+def test_what_other_operators_do_not_read(kind: str, name: str, more: Any) -> None:
+    values: list[Any] = [[*map(float, LOAD)]]
+    if name in ("pads", "classlabels_int64s"):
+        values = [LOAD]
+    if name == "beta":
+        values = [n / 1000 for n in LOAD]
+    assert "idle-attributes" in told(*chain(kind, name, values, **more))

@@ -132,3 +132,12 @@ def test_checksums_that_cannot_be_any_are_told() -> None:
     two = (outside(location="m", checksum=one), outside(location="m", checksum=other))
     assert codes(*two) == ["false-checksum"]
     assert codes(outside(location="m", remark="text")) == ["idle-fields"]
+
+
+def test_segments_of_tensors() -> None:
+    def cut(model: onnx.ModelProto) -> None:
+        for number in BYTES:
+            part = model.graph.initializer.add()
+            part.segment.begin, part.segment.end = number, number + 1
+
+    assert ("idle-fields", Severity.NOTE) in told(cut)

@@ -140,3 +140,10 @@ def test_a_part_of_another_precision_shows() -> None:
     whole = GENERATOR.integers(-(1 << 15), 1 << 15, 2 * WINDOW) * 2 + 1
     numbers[: 2 * WINDOW] = whole / np.float32(1 << 16)
     assert seen(numbers).mixed == WINDOW
+
+
+def test_a_table_of_sines_has_no_odd_bits() -> None:
+    place, rate = np.arange(160)[:, None], 1e-4 ** (np.arange(0, 32, 2) / 32)
+    table = np.empty((160, 32), np.float32)
+    table[:, ::2], table[:, 1::2] = np.sin(place * rate), np.cos(place * rate)
+    assert seen(table).periodic == 0

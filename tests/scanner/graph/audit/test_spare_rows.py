@@ -9,7 +9,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from scanner.graph.audit import carried, spare_rows
-from scanner.modelfile.nested import Contents
 from scanner.results import Severity
 
 TABLE = np.random.default_rng(0).normal(size=(40, 10)).astype(np.float32)
@@ -27,7 +26,7 @@ def spare(
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(np.asarray(held), name) for name, held in tables.items()],
     )
-    return spare_rows.find(Contents(helper.make_model(graph)))
+    return spare_rows.find([spare_rows.Followed(graph)])
 
 
 def node(operator: str, inputs: str, output: str, **keys: Any) -> onnx.NodeProto:
@@ -137,3 +136,31 @@ def test_room_is_a_note_and_a_load_there_is_told() -> None:
     found = {o.code: o for o in carried.observe(model, b"")}
     assert found["spare-rows"].severity == Severity.NOTE
     assert found["spare-rows"].details["count"] == len(load) - 1
+
+
+def test_paths_that_double_at_each_step_end() -> None:
+    """Two ways lead through each of 30 steps, so that 2^30 would be followed."""
+    ways = []
+    for step in range(30):
+        value = f"w{step - 1}" if step else "table"
+        ways += [
+            helper.make_node("Neg", [value], [f"n{step}"]),
+            helper.make_node("Where", ["choice", value, f"n{step}"], [f"w{step}"]),
+        ]
+    sums = [helper.make_node("ArgMax", ["x"], ["s0"])]
+    sums += [helper.make_node("Add", [f"s{n}", f"s{n}"], [f"s{n + 1}"]) for n in range(30)]
+    sums.append(helper.make_node("Gather", ["table", "s30"], ["y"]))
+    for nodes in (ways, sums):
+        graph = helper.make_graph(
+            nodes,
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2])],
+            [],
+            [
+                numpy_helper.from_array(np.arange(2000, dtype=np.float32), "table"),
+                numpy_helper.from_array(np.ones(2000, np.bool_), "choice"),
+            ],
+        )
+        uses = spare_rows.Followed(graph)
+        spare_rows.find([uses])
+        assert uses.left > -(1 << 24)

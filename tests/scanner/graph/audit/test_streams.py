@@ -9,6 +9,8 @@ import pytest
 from models import plain
 
 from scanner.graph.audit import carried, streams
+from scanner.graph.audit.places import places
+from scanner.modelfile.nested import Contents
 from scanner.results import Severity
 
 LOAD = gzip.compress(
@@ -98,3 +100,35 @@ def test_punctuation_in_names_is_told() -> None:
     assert found.nodes == ("NodeProto.name",)
     model.graph.node[0].name = "a@b" * 300  # of one kind, as some converters write them
     assert "unusual-characters" not in {o.code for o in carried.observe(model, b"")}
+
+
+def named(numbers: list[int], form: str = "onnx::MatMul_{}") -> list[str]:
+    model = plain()
+    for number in numbers:
+        model.graph.node.add(op_type="Relu", name=form.format(number))
+    kept = streams.Streams()
+    for place in places(Contents(model)):
+        if isinstance(place.held, str):
+            kept.look(place, place.held)
+    return [o.sentence for o in kept.told()]
+
+
+def test_numbers_in_names_that_are_no_counters() -> None:
+    draw = np.random.default_rng(6)
+    for digits in (7, 12, 25):
+        numbers = [int("".join(map(str, draw.integers(1, 10, digits)))) for _ in range(48)]
+        (found,) = named(numbers)
+        assert "no counters" in found
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        list(range(100_000, 100_400)),  # a counter of a large network
+        [1_700_000_000_000_000_000 + n * 7919 for n in range(40)],  # times
+        [(1 << 63) - 1, 12345678901234567] * 20,  # a limit and a digest
+        [n * n * 40 for n in range(20, 200)],  # a counter that skips
+    ],
+)
+def test_counters_and_times_are_none_of_these(numbers: list[int]) -> None:
+    assert named(numbers) == []

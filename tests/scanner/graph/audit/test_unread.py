@@ -114,3 +114,52 @@ def test_functions_are_read_where_they_are_called() -> None:
     model.graph.node.append(helper.make_node("Called", ["before"], ["logits"], domain="own"))
     unread = Unread(model, Contents(model))
     assert [id(each) for each in unread.nodes] == [id(each) for each in model.functions[1].node]
+
+
+def idle_of(model: onnx.ModelProto) -> set[str]:
+    contents = Contents(model)
+    unread = Unread(model, contents)
+    return {t.name for t in contents.of(TensorProto) if id(t) in unread.tensors}
+
+
+def test_what_a_pad_puts_at_the_edge_is_read_in_one_mode_only() -> None:
+    for mode, expected in (("constant", set()), ("edge", {"filler"})):
+        model = plain()
+        for name, held in (("pads", np.zeros(4, np.int64)), ("filler", np.float32(0.5))):
+            model.graph.initializer.append(numpy_helper.from_array(np.asarray(held), name))
+        model.graph.node[-1].output[0] = "before"
+        ending = helper.make_node("Pad", ["before", "pads", "filler"], ["logits"], mode=mode)
+        model.graph.node.append(ending)
+        assert idle_of(model) == expected
+
+
+def test_an_input_that_no_node_of_a_function_reads() -> None:
+    model = plain()
+    body = [helper.make_node("Identity", ["x"], ["y"])]
+    opsets = [helper.make_opsetid("", 17)]
+    model.functions.append(helper.make_function("own", "Pass", ["x", "z"], ["y"], body, opsets))
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    load = np.arange(80, dtype=np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(load, "load"))
+    model.graph.node[-1].output[0] = "before"
+    model.graph.node.append(helper.make_node("Pass", ["before", "load"], ["logits"], domain="own"))
+    assert idle_of(model) == {"load"}
+
+
+@pytest.mark.parametrize(("kind", "idle"), [("GreaterOrEqual", "other"), ("Less", "usual")])
+def test_a_count_is_never_below_zero(kind: str, idle: str) -> None:
+    model = plain()
+    for name in ("usual", "other"):
+        load = numpy_helper.from_array(np.arange(3, dtype=np.float32), name)
+        model.graph.initializer.append(load)
+    zero = numpy_helper.from_array(np.zeros((), np.int64), "zero")
+    model.graph.initializer.append(zero)
+    model.graph.node[-1].output[0] = "before"
+    nodes = [
+        helper.make_node("Size", ["image"], ["count"]),
+        helper.make_node(kind, ["count", "zero"], ["always"]),
+        helper.make_node("Where", ["always", "usual", "other"], ["more"]),
+        helper.make_node("Add", ["before", "more"], ["logits"]),
+    ]
+    model.graph.node.extend(nodes)
+    assert idle_of(model) == {idle}

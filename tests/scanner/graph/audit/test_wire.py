@@ -94,3 +94,28 @@ def test_the_largest_unknown_field_is_kept_in_part() -> None:
     data = plain().SerializeToString() + b"\xfa\x07\x01a" + b"\xfa\x07\x03abc"
     (oddity,) = oddities(data)
     assert (oddity.sample, oddity.size, oddity.count) == (b"abc", 4, 2)
+
+
+def _first_number(model: bytes, written: bytes) -> bytes:
+    assert model[0] == onnx.ModelProto.IR_VERSION_FIELD_NUMBER << 3
+    return model[:1] + written + model[2:]
+
+
+def test_numbers_of_more_bytes_than_they_need() -> None:
+    for written, spare in ((b"\x88\x00", 1), (b"\x88\x80\x00", 1)):
+        (odd,) = oddities(_first_number(HONEST, written))
+        assert (odd.kind, odd.field, odd.size) == ("padded-number", "ir_version", spare)
+    assert list(oddities(_first_number(HONEST, b"\x88\x80\x01"))) == []
+
+
+def test_a_kind_of_more_bits_than_parsers_keep() -> None:
+    tensor = onnx.TensorProto(data_type=1).SerializeToString()[:1]
+    for written, count in ((b"\x81\x80\x80\x80\x80\x7f", 1), (b"\xff" * 9 + b"\x01", 0)):
+        graph = _field(onnx.GraphProto.INITIALIZER_FIELD_NUMBER, tensor + written)
+        odd = list(oddities(_field(onnx.ModelProto.GRAPH_FIELD_NUMBER, graph)))
+        assert [each.kind for each in odd] == ["padded-number"] * count
+
+
+def test_a_size_of_more_bytes_than_it_needs() -> None:
+    (odd,) = oddities(HONEST + b"\x12\x81\x00x")
+    assert (odd.kind, odd.field, odd.size) == ("padded-number", "producer_name", 1)

@@ -3,11 +3,12 @@
 import random
 import string
 
+import numpy as np
 import pytest
 from models import plain
 
 from scanner.graph.audit.places import Place, places
-from scanner.graph.audit.writing import Writing, even_bytes
+from scanner.graph.audit.writing import Writing, _of_digits, even_bytes
 from scanner.modelfile.nested import Contents
 
 GENERATOR = random.Random(13)  # noqa: S311 - no secret
@@ -98,3 +99,20 @@ def test_names_of_operators_are_passed_over() -> None:
     writing = Writing()
     writing.look(place, twisted(list(string.ascii_lowercase) * 40, "spaces"))
     assert list(writing.told()) == []
+
+
+def test_digits_of_bytes_behind_measured_ones() -> None:
+    draw = np.random.default_rng(4)
+    loss = [f"{value:.4f}" for value in draw.uniform(0.1, 2, 200)]
+    load = [f"{number:08d}" for number in draw.integers(0, 1 << 24, 200)]
+    plain = [f"{number:08d}" for number in draw.integers(0, 10**8, 200)]
+    assert _of_digits(" ".join(map("".join, zip(loss, load, strict=True)))) == 200
+    assert _of_digits(" ".join(map("".join, zip(loss, plain, strict=True)))) == 0
+
+
+@pytest.mark.parametrize("count", [7, 768, 10_000, 60_000])
+def test_digits_of_ratios_and_of_rounded_numbers(count: int) -> None:
+    numbers = np.random.default_rng(5).integers(0, count, 300) / count
+    assert _of_digits(" ".join(f"{number:.12f}" for number in numbers)) == 0
+    narrow = np.round(numbers, 4).astype(np.float32).astype(float)
+    assert _of_digits(" ".join(f"{number:.16f}" for number in narrow)) == 0

@@ -1,8 +1,12 @@
 """Simplification leaves the function as it was."""
 
+from typing import Any
+
 import numpy as np
 import onnx
+import onnx.reference
 import onnxruntime as ort
+import pytest
 from finite_differences import Array, Function, node
 from onnx import helper
 
@@ -129,3 +133,23 @@ def test_chain_of_constants_becomes_one() -> None:
     fold_constants(model, {"y"})
     assert [item.op_type for item in model.graph.node] == ["Mul"]
     np.testing.assert_allclose(value(model), -np.exp(2) * X, rtol=1e-5)
+
+
+def test_what_is_folded_leaves_no_hold_on_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An evaluator is a ring of Python objects; a node in it holds all weights beside it."""
+    held, plain = list[onnx.NodeProto](), onnx.reference.ReferenceEvaluator
+
+    def noted(proto: onnx.NodeProto, **options: Any) -> Any:
+        held.append(proto)
+        return plain(proto, **options)
+
+    monkeypatch.setattr(onnx.reference, "ReferenceEvaluator", noted)
+    draft = normalised(
+        helper.make_node("Neg", ["b"], ["folded"], name="computed"),
+        helper.make_node("Add", ["n", "n"], ["y"]),
+    )
+    nodes = list(draft.graph.node)
+    fold_constants(draft, {"y"})
+    assert [proto.name for proto in held] == ["computed"]
+    held[0].name = "another"
+    assert "another" not in {own.name for own in nodes}

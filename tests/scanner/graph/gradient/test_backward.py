@@ -1,8 +1,11 @@
 """What the gradient of a model promises beyond its numbers."""
 
 import dataclasses
+import gc
+import weakref
 from typing import Any
 
+import models
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -11,7 +14,10 @@ from finite_differences import Function, assert_gradient, node, run
 from onnx import TensorProto, helper, numpy_helper
 
 from scanner.errors import NoGradientError, UnsupportedModelError, ValueNotFoundError
+from scanner.graph.core.facts import Facts
+from scanner.graph.gradient import backward
 from scanner.graph.gradient.backward import Objective, gradient_model
+from scanner.graph.gradient.tape import Tape
 
 RNG = np.random.default_rng(5)
 X = RNG.standard_normal((3, 4))
@@ -338,3 +344,23 @@ def test_weights_are_shared_with_the_forward_pass() -> None:
     backward = gradient_model(linear().model(np.float32), of="y", with_respect_to=["x"])
     large = [t for t in backward.proto.graph.initializer if numpy_helper.to_array(t).size >= 15]
     assert len(large) == 2
+
+
+def test_nothing_but_what_is_returned_stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights would stay there until Python looks for rings of objects."""
+    tapes = list[weakref.ref[Tape]]()
+
+    class Noted(Tape):
+        def __init__(self, facts: Facts, taken: set[str]) -> None:
+            super().__init__(facts, taken)
+            tapes.append(weakref.ref(self))
+
+    monkeypatch.setattr(backward, "Tape", Noted)
+    made = models.plain()
+    gc.disable()
+    try:
+        found = gradient_model(made, of="logits", with_respect_to=["image"])
+        assert [tape() for tape in tapes] == [None]
+    finally:
+        gc.enable()
+    assert found.gradients
