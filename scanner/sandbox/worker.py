@@ -103,8 +103,9 @@ class Worker:
         self._send(request)
         # Only while an answer is awaited, so that this process has one thread again afterwards, and
         # may fork the next child.
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        listener = threading.Thread(target=self._listen, daemon=True)
+        listener.start()
+        self._listener = listener  # known only once it runs: whoever kills the child waits for it
         messages = self._until_deadline(allowance)
         while True:
             message = next(messages)
@@ -112,7 +113,7 @@ class Worker:
                 raise self._death(allowance)
             try:
                 if "progress" not in message:
-                    self._listener.join(_GRACE)
+                    listener.join(_GRACE)
                     return _answer(message)
             except UnfitError as error:
                 self.kill()

@@ -23,9 +23,11 @@ from scanner.graph.audit import (
     carried,
     checks,
     claims,
+    ledger,
     mixing,
     names,
     second_reader,
+    silent_units,
     spare_units,
     usage,
 )
@@ -54,6 +56,7 @@ from scanner.graph.layers import activations, head, logits, reductions, two_scor
 from scanner.graph.logic import excerpt, unfold
 from scanner.graph.logic.gates import observe
 from scanner.graph.surgery import excision, parameters, parcel
+from scanner.modelfile import nested
 from trainers.graph_backdoor import plant
 
 MODELS: dict[str, onnx.ModelProto] = {
@@ -132,6 +135,7 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     flatten.flatten: flatten.flatten,
     float_twin.float_twin: float_twin.float_twin,
     head.head_input: lambda model: head.head_input(model, "logits"),
+    ledger.observe: lambda model: list(ledger.observe(model, nested.Contents(model))),
     logits.find_logits: logits.find_logits,
     mixing.counted: mixing.counted,
     mixing.default_numbers: lambda model: [
@@ -171,6 +175,7 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     second_reader.is_small: second_reader.is_small,
     second_reader.rounds: second_reader.rounds,
     shapes.value_types: shapes.value_types,
+    silent_units.rows: lambda model: list(silent_units.rows(model.graph)),
     spare_units.rows: lambda model: list(spare_units.rows(model.graph)),
     structure.captures: lambda model: structure.captures(model.graph),
     signs.turning: lambda model: signs.turning(model.graph),
