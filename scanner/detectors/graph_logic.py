@@ -8,7 +8,7 @@ in `scanner.graph.logic.gates`.
 import base64
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,15 @@ import numpy.typing as npt
 from scanner.errors import GraphError, UnsupportedModelError, UsageError, WorkerTimeoutError
 from scanner.graph.logic import excerpt, gates, open_gate
 from scanner.graph.logic.unfold import Flow, unfold
-from scanner.instruments import gate_habits, kept, probes, runtime
+from scanner.instruments import kept, probes, runtime
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.modelfile.model import Model
 from scanner.results import Contribution, Input, Measurement, Observation, Part, Rule, Severity
 from scanner.sandbox import deadline
 from scanner.settings import Device
+
+if TYPE_CHECKING:
+    from scanner.instruments import gate_habits
 
 Array = npt.NDArray[Any]
 
@@ -100,8 +103,10 @@ class _Habits:
         self._flow, self._subject = flow, subject
         self._trial: gate_habits.Trial | None = None
 
-    def of(self, observation: Observation) -> gate_habits.Ways | str:
+    def of(self, observation: Observation) -> "gate_habits.Ways | str":
         """Return what a gate does on ordinary images, or why that cannot be told."""
+        from scanner.instruments import gate_habits  # noqa: PLC0415 - few graphs have gates
+
         # As for a confirmation: the graph has shown the gate, and an error while it is run must not
         # swallow that finding.
         try:
@@ -129,7 +134,7 @@ def _completed(
     return _with_excerpt(weighed, subject.model)
 
 
-def _weighed(observation: Observation, ways: gate_habits.Ways | str) -> Observation:
+def _weighed(observation: Observation, ways: "gate_habits.Ways | str") -> Observation:
     """Return the observation with the severity that the gate's habits give it.
 
     What a gate is for, no measurement tells. What it does on ordinary images does: one that they
@@ -164,7 +169,7 @@ def _weighed(observation: Observation, ways: gate_habits.Ways | str) -> Observat
     )
 
 
-def _judged(observation: Observation, ways: gate_habits.Ways) -> tuple[Severity, str]:
+def _judged(observation: Observation, ways: "gate_habits.Ways") -> tuple[Severity, str]:
     """Return a gate's severity by its habits, and what they are, as a sentence."""
     return next(
         (severity, said) for applies, severity, said in _habits(observation, ways) if applies
@@ -172,9 +177,11 @@ def _judged(observation: Observation, ways: gate_habits.Ways) -> tuple[Severity,
 
 
 def _habits(
-    observation: Observation, ways: gate_habits.Ways
+    observation: Observation, ways: "gate_habits.Ways"
 ) -> Iterator[tuple[bool, Severity, str]]:
     """Yield what a gate may do on ordinary images: whether it does, its severity, a sentence."""
+    from scanner.instruments import gate_habits  # noqa: PLC0415 - as above
+
     taken = f"{ways.taken} of {ways.asked} ordinary images take the rarer way"
     further = ways.further and not ways.decides
     level, trained = observation.details["by_level"], observation.details["behind_weights"]

@@ -7,7 +7,9 @@ where a trigger's answer may hide. And few of them are active in one latent, as 
 """
 
 import functools
-from collections.abc import Sequence
+import math
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,6 +41,7 @@ from scanner.settings import Settings
 LATENTS = 2_000
 DENSITY = 0.1  # share of a latent's channels that are active
 _BATCH = 250
+_MOST_AHEAD = 1 << 22  # numbers that are drawn before they are needed, and held
 
 Floats64 = npt.NDArray[np.float64]
 
@@ -86,6 +89,7 @@ class Head(Detector):
         logits, single = found.value, found.single is not None
         feature = head.head_input(flat, logits)
         whole = _cut(model, flat, settings, [feature, logits])
+        drawing = _Drawing(whole, feature, settings.seed)
         features, answers = over_noise(whole, shape, subject)
         noise = _by_class(_rows(both(answers) if single else answers, logits))
         scale = float(np.sqrt(np.mean(np.square(features, dtype=np.float64))))
@@ -96,7 +100,7 @@ class Head(Detector):
         load = functools.partial(runtime.open_session, data, settings.device, settings.threads)
         session = load()
         responses = _over_latents(
-            session, features, scale, subject, signed=signed, batch=batch or _BATCH
+            session, features, scale, drawing, signed=signed, batch=batch or _BATCH
         )
         latent = _by_class(_rows(both(responses) if single else responses, logits))
         ends = {name: name for name in (feature, logits)}
@@ -156,37 +160,69 @@ def _profile(latent: dict[str, Floats64], noise: dict[str, Floats64]) -> ByClass
     return ByClass(classes=len(margins), rows=rows)
 
 
-def draw_latents(
-    count: int, sizes: Sequence[int], scale: float, generator: np.random.Generator, *, signed: bool
-) -> npt.NDArray[np.float32]:
-    """Return sparse half-normal latents of mean square `scale` squared, (count, *sizes).
+class _Drawing:
+    """Latents that a thread draws while ONNX Runtime is at work: neither holds the interpreter.
 
-    Where signed, they are normal.
+    Args:
+        session: What computes the feature: it tells how large a latent is.
+        feature: Its name.
+        seed: Of the random numbers.
     """
-    values = generator.standard_normal((count, *sizes), dtype=np.float32)
-    if not signed:
-        np.abs(values, out=values)
-    values *= generator.random(values.shape, dtype=np.float32) < DENSITY
-    values *= np.float32(scale / np.sqrt(DENSITY))
-    return values
+
+    def __init__(self, session: runtime.Session, feature: str, seed: int) -> None:
+        shapes = {output.name: output.shape for output in session.native.get_outputs()}
+        sizes = (shapes[feature] or ())[1:]
+        self._seed, self._batches = seed, list[npt.NDArray[np.float32]]()
+        self._thread: threading.Thread | None = None
+        known = all(isinstance(size, int) for size in sizes)
+        if known and LATENTS * math.prod(sizes) <= _MOST_AHEAD:
+            self._thread = threading.Thread(target=self._draw, args=(sizes,), daemon=True)
+            self._thread.start()
+
+    def _draw(self, sizes: Sequence[int]) -> None:
+        self._batches.extend(sparse_normal(sizes, self._seed))
+
+    def batches(self, sizes: Sequence[int]) -> Iterable[npt.NDArray[np.float32]]:
+        """Return what `sparse_normal` yields; drawn now where that was not done before."""
+        if self._thread is not None:
+            self._thread.join()
+        drawn = [len(batch) for batch in self._batches if batch.shape[1:] == tuple(sizes)]
+        return self._batches if sum(drawn) == LATENTS else sparse_normal(sizes, self._seed)
+
+
+def sparse_normal(sizes: Sequence[int], seed: int) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield batches of sparse normal numbers, (n, *sizes)."""
+    generator = np.random.default_rng(seed)
+    for start in range(0, LATENTS, _BATCH):
+        values = generator.standard_normal((min(_BATCH, LATENTS - start), *sizes), dtype=np.float32)
+        values *= generator.random(values.shape, dtype=np.float32) < DENSITY
+        yield values
+
+
+def scaled(
+    values: npt.NDArray[np.float32], scale: float, *, signed: bool
+) -> npt.NDArray[np.float32]:
+    """Return sparse normal numbers as latents of mean square `scale` squared, (n, *sizes).
+
+    Unless they are signed, they are half-normal.
+    """
+    latents = values if signed else np.abs(values)
+    return latents * np.float32(scale / np.sqrt(DENSITY))
 
 
 def _over_latents(  # noqa: PLR0913 - what is drawn, and how it is fed
     session: runtime.Session,
     features: npt.NDArray[Any],
     scale: float,
-    subject: Subject,
+    drawing: _Drawing,
     *,
     signed: bool,
     batch: int,
 ) -> npt.NDArray[Any]:
     """Return the head's answers, (latents, ...)."""
-    generator, parts = np.random.default_rng(subject.settings.seed), []
-    for start in range(0, LATENTS, _BATCH):
-        drawn = draw_latents(
-            min(_BATCH, LATENTS - start), features.shape[1:], scale, generator, signed=signed
-        )
-        cast = drawn.astype(features.dtype, copy=False)
+    parts = []
+    for values in drawing.batches(features.shape[1:]):
+        cast = scaled(values, scale, signed=signed).astype(features.dtype, copy=False)
         parts += [
             run_filled(session, cast[i : i + batch], batch)[0] for i in range(0, len(cast), batch)
         ]

@@ -60,12 +60,9 @@ def column(measurement: Measurement, name: str) -> list[float]:
 
 def test_by_hand(tmp_path: Path) -> None:
     measured = measure(preferring(2), tmp_path)
-    generator = np.random.default_rng(0)
     drawn = [
-        head.draw_latents(
-            250, (models.CHANNELS,), measured.figures["latent_scale"] or 0, generator, signed=False
-        )
-        for _ in range(8)
+        head.scaled(values, measured.figures["latent_scale"] or 0, signed=False)
+        for values in head.sparse_normal((models.CHANNELS,), 0)
     ]
     dense = models.weights(False)["dense"] + np.array([0, 0, 1], np.float32)
     expected = by_class(np.concatenate(drawn).astype(np.float64) @ dense)
@@ -100,11 +97,21 @@ def test_every_export_says_the_same(name: str, tmp_path: Path) -> None:
 
 @given(scale=st.floats(0.1, 10), signed=st.booleans(), seed=st.integers(0, 2**32))
 def test_latents(scale: float, signed: bool, seed: int) -> None:
-    latents = head.draw_latents(400, (10, 5), scale, np.random.default_rng(seed), signed=signed)
-    assert latents.shape == (400, 10, 5)
+    drawn = np.concatenate(list(head.sparse_normal((10, 5), seed)))
+    latents = head.scaled(drawn, scale, signed=signed)
+    assert latents.shape == (head.LATENTS, 10, 5)
     assert (latents.min() < 0) == signed
     assert np.sqrt(np.mean(np.square(latents))) == pytest.approx(scale, rel=0.1)
     assert np.mean(latents != 0) == pytest.approx(head.DENSITY, abs=0.015)
+
+
+@pytest.mark.parametrize("most", [0, 1 << 22])
+def test_latents_are_the_same_whenever_they_are_drawn(
+    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = measure(models.plain(), tmp_path)
+    monkeypatch.setattr(head, "_MOST_AHEAD", most)
+    assert column(measure(models.plain(), tmp_path), "margin") == column(expected, "margin")
 
 
 def test_a_signed_feature_gets_signed_latents(tmp_path: Path) -> None:
