@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx.external_data_helper import uses_external_data
 
@@ -60,6 +61,7 @@ def observe(proto: onnx.ModelProto, contents: Contents) -> Iterator[Observation]
     yield from _loose(proto, contents)
     yield from _numbers(proto, contents)
     yield from _two_values(contents)
+    yield from _too_wide(contents)
     yield from traces.observe(contents)
 
 
@@ -259,6 +261,42 @@ def _copy(name: str, source: onnx.AttributeProto, target: onnx.AttributeProto) -
         setattr(target, name, held)
     else:
         getattr(target, name).extend(held)
+
+
+def _too_wide(contents: Contents) -> Iterator[Observation]:
+    """Yield tensors of small numbers, stored wide, that hold more than their type does."""
+    odd: list[str] = []
+    count = 0
+    for tensor in contents.of(onnx.TensorProto):
+        bounds = _NARROW.get(tensor.data_type)
+        if bounds is None or not tensor.int32_data:
+            continue
+        numbers = np.asarray(tensor.int32_data)
+        beyond = int(((numbers < bounds[0]) | (numbers > bounds[1])).sum())
+        if beyond:
+            odd.append(tensor.name)
+            count += beyond
+    if odd:
+        yield _note(
+            "idle-bits",
+            f"{count} numbers of {len(odd)} tensors hold more than their type: the runtime drops "
+            "their upper bytes",
+            odd,
+            Severity.WARNING,
+            count=count,
+        )
+
+
+_NARROW: dict[int, tuple[int, int]] = {
+    onnx.TensorProto.BOOL: (0, 1),
+    onnx.TensorProto.INT8: (-(1 << 7), (1 << 8) - 1),  # some writers give the byte
+    onnx.TensorProto.UINT8: (-(1 << 7), (1 << 8) - 1),
+    onnx.TensorProto.INT16: (-(1 << 15), (1 << 16) - 1),
+    onnx.TensorProto.UINT16: (-(1 << 15), (1 << 16) - 1),
+    onnx.TensorProto.FLOAT16: (-(1 << 15), (1 << 16) - 1),
+    onnx.TensorProto.BFLOAT16: (-(1 << 15), (1 << 16) - 1),
+}
+"""The least and the largest number of a type that is stored in fields of 32 bits."""
 
 
 def checksums(tensors: Iterable[onnx.TensorProto]) -> Iterator[Observation]:

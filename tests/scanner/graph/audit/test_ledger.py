@@ -141,3 +141,25 @@ def test_segments_of_tensors() -> None:
             part.segment.begin, part.segment.end = number, number + 1
 
     assert ("idle-fields", Severity.NOTE) in told(cut)
+
+
+@pytest.mark.parametrize(
+    ("kind", "held", "more"),
+    [
+        (TensorProto.INT8, [-128, 127, 255], 256),
+        (TensorProto.UINT8, [0, 255], 0x414100),
+        (TensorProto.FLOAT16, [0, 0xFFFF], 1 << 16),
+        (TensorProto.BOOL, [0, 1], 2),
+        (TensorProto.INT32, [0, 1 << 30], None),
+    ],
+)
+def test_numbers_that_hold_more_than_their_type(
+    kind: int, held: list[int], more: int | None
+) -> None:
+    def told_of(numbers: list[int]) -> list[tuple[str, Severity]]:
+        tensor = TensorProto(name="codes", data_type=kind, dims=[len(numbers)], int32_data=numbers)
+        return told(lambda m: m.graph.initializer.append(tensor))
+
+    assert told_of(held) == []
+    if more is not None:
+        assert told_of([*held, more]) == [("idle-bits", Severity.WARNING)]
