@@ -120,20 +120,30 @@ Way = tuple[int, int, int, int, int]
 
 
 def _kernel(node: onnx.NodeProto, uses: Uses) -> list[int] | None:
-    held = attribute(node, "kernel_shape")
-    if held is not None:
-        return [int(size) for size in held]
+    if attribute(node, "kernel_shape") is not None:
+        return _integers(node, "kernel_shape", [])
     tensor = uses.constants.get(node.input[1]) if len(node.input) > 1 else None
     return None if tensor is None else list(tensor.dims)[_MATRIX:]
+
+
+def _integers(node: onnx.NodeProto, name: str, absent: list[int]) -> list[int] | None:
+    """Return an attribute that is a list of integers; None where it is something else."""
+    held = attribute(node, name)
+    if held is None:
+        return absent
+    plain = isinstance(held, list) and all(isinstance(number, int) for number in held)
+    return held if plain else None
 
 
 def _ways(node: onnx.NodeProto, kernel: Sequence[int]) -> list[Way] | None:
     """Return how a window moves along each axis; None where that is not plain."""
     axes = len(kernel)
     automatic = attribute(node, "auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID", b"")
-    strides = attribute(node, "strides") or [1] * axes
-    dilations = attribute(node, "dilations") or [1] * axes
-    pads = attribute(node, "pads") or [0] * (2 * axes)
+    strides = _integers(node, "strides", [1] * axes)
+    dilations = _integers(node, "dilations", [1] * axes)
+    pads = _integers(node, "pads", [0] * (2 * axes))
+    if strides is None or dilations is None or pads is None or not axes:
+        return None
     fits = len(strides) == len(dilations) == axes and len(pads) == 2 * axes
     if automatic or attribute(node, "ceil_mode", 0) or not fits:
         return None
@@ -175,7 +185,7 @@ def _zeros(value: str, axis: int, count: int, uses: Uses) -> Flags | None:
     """
     for _ in range(_DEEPEST):
         maker = uses.producer(value)
-        if maker is None or maker.domain not in STANDARD_DOMAINS:
+        if maker is None or maker.domain not in STANDARD_DOMAINS or not maker.input:
             return None
         if maker.op_type == "Pad":
             return _of_pad(maker, axis, count, uses)

@@ -117,3 +117,11 @@ def test_it_is_a_note() -> None:
     (found,) = geometry.told([("w", 5, held)])
     assert (found.code, found.details["bytes"]) == ("spare-weights", 400)
     assert list(geometry.told([])) == []
+
+
+@pytest.mark.parametrize("name", ["strides", "dilations", "pads"])
+@pytest.mark.parametrize("held", [1, "text", [0.5, 1.0], ["a", "b"]])
+def test_attributes_of_another_type_tell_nothing(name: str, held: Any) -> None:
+    pool = helper.make_node("GlobalAveragePool", ["x"], ["p"])
+    node = helper.make_node("Conv", ["p", "w"], ["y"], **{name: held})
+    assert rows([pool, node], w=normal(10, 3, 3, 3)) == []
