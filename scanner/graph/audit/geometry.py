@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
-from onnx.external_data_helper import uses_external_data
 
 from scanner.graph.audit import spare_rows, views
 from scanner.graph.audit.spare_units import Row, weights_of
-from scanner.graph.core.structure import Uses, attribute
+from scanner.graph.core.structure import Uses, attribute, integers
 from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.results import Observation, Severity
 
@@ -120,28 +119,20 @@ Way = tuple[int, int, int, int, int]
 
 
 def _kernel(node: onnx.NodeProto, uses: Uses) -> list[int] | None:
-    if attribute(node, "kernel_shape") is not None:
-        return _integers(node, "kernel_shape", [])
+    held = integers(node, "kernel_shape", [])
+    if held != []:
+        return held
     tensor = uses.constants.get(node.input[1]) if len(node.input) > 1 else None
     return None if tensor is None else list(tensor.dims)[_MATRIX:]
-
-
-def _integers(node: onnx.NodeProto, name: str, absent: list[int]) -> list[int] | None:
-    """Return an attribute that is a list of integers; None where it is something else."""
-    held = attribute(node, name)
-    if held is None:
-        return absent
-    plain = isinstance(held, list) and all(isinstance(number, int) for number in held)
-    return held if plain else None
 
 
 def _ways(node: onnx.NodeProto, kernel: Sequence[int]) -> list[Way] | None:
     """Return how a window moves along each axis; None where that is not plain."""
     axes = len(kernel)
     automatic = attribute(node, "auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID", b"")
-    strides = _integers(node, "strides", [1] * axes)
-    dilations = _integers(node, "dilations", [1] * axes)
-    pads = _integers(node, "pads", [0] * (2 * axes))
+    strides = integers(node, "strides", [1] * axes)
+    dilations = integers(node, "dilations", [1] * axes)
+    pads = integers(node, "pads", [0] * (2 * axes))
     if strides is None or dilations is None or pads is None or not axes:
         return None
     fits = len(strides) == len(dilations) == axes and len(pads) == 2 * axes
@@ -174,7 +165,7 @@ def _taps(node: onnx.NodeProto, kernel: Sequence[int], sizes: Sequence[int] | No
     return idle
 
 
-def _zeros(value: str, axis: int, count: int, uses: Uses) -> Flags | None:
+def _zeros(value: str, axis: int, count: int, uses: spare_rows.Followed) -> Flags | None:
     """Return which of `count` places of an axis hold zeros, whatever the image is.
 
     Args:
@@ -200,8 +191,8 @@ def _zeros(value: str, axis: int, count: int, uses: Uses) -> Flags | None:
 _KEEP_ZEROS = frozenset({"Cast", "Dropout", "Elu", "Identity", "LeakyRelu", "Relu", "Tanh"})
 
 
-def _of_pad(node: onnx.NodeProto, axis: int, count: int, uses: Uses) -> Flags | None:
-    pads = _list(node, "pads", 1, uses)
+def _of_pad(node: onnx.NodeProto, axis: int, count: int, uses: spare_rows.Followed) -> Flags | None:
+    pads = spare_rows.whole_numbers(uses, node, 1, "pads")
     filler = uses.scalar(node.input[2]) if len(node.input) > _MATRIX and node.input[2] else 0.0
     plain = attribute(node, "mode", b"constant") == b"constant" and len(node.input) <= 3  # noqa: PLR2004
     if pads is None or not plain or filler != 0.0 or attribute(node, "value", 0.0):
@@ -239,15 +230,6 @@ def _all_zero_along(tensor: onnx.TensorProto, axis: int) -> Flags:
         return np.zeros(0, np.bool_)
     along = np.moveaxis(numbers.reshape(sizes), axis, 0)
     return np.asarray(~along.reshape(len(along), -1).any(axis=1))
-
-
-def _list(node: onnx.NodeProto, name: str, place: int, uses: Uses) -> list[int] | None:
-    held = attribute(node, name)
-    if held is not None:
-        return [int(each) for each in held]
-    tensor = uses.constants.get(node.input[place]) if len(node.input) > place else None
-    numbers = None if tensor is None or uses_external_data(tensor) else views.numbers(tensor)
-    return None if numbers is None else [int(each) for each in numbers]
 
 
 def _of_directions(node: onnx.NodeProto, uses: spare_rows.Followed) -> Iterator[Row]:

@@ -18,7 +18,7 @@ from onnx.external_data_helper import uses_external_data
 
 from scanner.graph.audit import views
 from scanner.graph.core.facts import FLOATING
-from scanner.graph.core.structure import Uses, attribute
+from scanner.graph.core.structure import Uses, attribute, integers
 from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.results import Observation, Severity
 
@@ -166,11 +166,11 @@ def _array(uses: Followed, node: onnx.NodeProto, place: int) -> Array | None:
     return numpy_helper.to_array(tensor)
 
 
-def _list(uses: Followed, node: onnx.NodeProto, place: int, name: str) -> list[int] | None:
+def whole_numbers(uses: Followed, node: onnx.NodeProto, place: int, name: str) -> list[int] | None:
     """Return whole numbers that older operators have as an attribute, newer ones as an input."""
-    held = attribute(node, name)
+    held = integers(node, name)
     if held is not None:
-        return [int(each) for each in held]
+        return held
     array = _array(uses, node, place)
     return None if array is None else [int(each) for each in array.reshape(-1)]
 
@@ -182,15 +182,15 @@ def _same(_node: onnx.NodeProto, _value: str, places: Places, _uses: Followed) -
 def _slice(node: onnx.NodeProto, value: str, places: Places, uses: Followed) -> Results:
     if node.input[0] != value:
         return None
-    starts, ends = _list(uses, node, 1, "starts"), _list(uses, node, 2, "ends")
+    starts, ends = whole_numbers(uses, node, 1, "starts"), whole_numbers(uses, node, 2, "ends")
     if starts is None or ends is None:
         return None
-    axes = _list(uses, node, 3, "axes")
+    axes = whole_numbers(uses, node, 3, "axes")
     if axes is None:
         if len(node.input) > 3 and node.input[3]:  # noqa: PLR2004
             return None
         axes = list(range(len(starts)))
-    steps = _list(uses, node, 4, "steps")
+    steps = whole_numbers(uses, node, 4, "steps")
     if steps is None:
         if len(node.input) > 4 and node.input[4]:  # noqa: PLR2004
             return None
@@ -250,7 +250,7 @@ def _compress(node: onnx.NodeProto, value: str, places: Places, uses: Followed) 
 
 def _split(node: onnx.NodeProto, value: str, places: Places, uses: Followed) -> Results:
     axis = int(attribute(node, "axis", 0))
-    sizes = _list(uses, node, 1, "split")
+    sizes = whole_numbers(uses, node, 1, "split")
     if node.input[0] != value:
         return None
     if sizes is None:
@@ -263,7 +263,7 @@ def _split(node: onnx.NodeProto, value: str, places: Places, uses: Followed) -> 
 
 
 def _reshape(node: onnx.NodeProto, value: str, places: Places, uses: Followed) -> Results:
-    shape = _list(uses, node, 1, "shape")
+    shape = whole_numbers(uses, node, 1, "shape")
     if node.input[0] != value or shape is None:
         return None
     if not attribute(node, "allowzero", 0):
@@ -278,14 +278,14 @@ def _flatten(node: onnx.NodeProto, _value: str, places: Places, _uses: Followed)
 
 
 def _squeeze(node: onnx.NodeProto, value: str, places: Places, uses: Followed) -> Results:
-    axes = _list(uses, node, 1, "axes")
+    axes = whole_numbers(uses, node, 1, "axes")
     if (axes is None and len(node.input) > 1) or node.input[0] != value:
         return None
     return [np.squeeze(places, None if axes is None else tuple(axes))]
 
 
 def _unsqueeze(node: onnx.NodeProto, value: str, places: Places, uses: Followed) -> Results:
-    axes = _list(uses, node, 1, "axes")
+    axes = whole_numbers(uses, node, 1, "axes")
     return None if axes is None or node.input[0] != value else [np.expand_dims(places, tuple(axes))]
 
 

@@ -21,10 +21,30 @@ _LOWEST_CODE: dict[int, int] = {
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     """Return the value of a node's attribute, or `default`.
 
-    What the caller of a function gives has no value in the function's body.
+    What the caller of a function gives has no value in the function's body. One of another kind
+    than a default that is given counts as missing: no runtime takes it.
     """
     found = next((a for a in node.attribute if a.name == name and not a.ref_attr_name), None)
-    return default if found is None else onnx.helper.get_attribute_value(found)
+    if found is None:
+        return default
+    value = onnx.helper.get_attribute_value(found)
+    return value if default is None or _kind(value) is _kind(default) else default
+
+
+_KINDS = ((int, float), (bytes, str), (list, tuple, range))
+
+
+def _kind(value: Any) -> Any:
+    """Return what kind of value an attribute holds: a number, a text, a list, or a message."""
+    return next((kinds for kinds in _KINDS if isinstance(value, kinds)), type(value))
+
+
+def integers(node: onnx.NodeProto, name: str, absent: list[int] | None = None) -> list[int] | None:
+    """Return an attribute that is a list of integers, or `absent`; None where it is another."""
+    found = next((a for a in node.attribute if a.name == name and not a.ref_attr_name), None)
+    if found is None:
+        return absent
+    return list(found.ints) if found.type == onnx.AttributeProto.INTS else None
 
 
 subgraphs = nested.subgraphs  # under this name too, for the graph code

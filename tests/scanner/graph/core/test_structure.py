@@ -1,5 +1,7 @@
 """Who makes and who uses each value, bodies included."""
 
+from typing import Any
+
 import models
 import numpy as np
 import onnx
@@ -10,6 +12,7 @@ from scanner.graph.core.structure import (
     Uses,
     attribute,
     captures,
+    integers,
     is_lowest_code,
     label,
     reads,
@@ -91,3 +94,32 @@ def test_the_lowest_code(code: int, kind: type, is_lowest: bool) -> None:
 def test_a_zero_point_outside_the_file_says_nothing() -> None:
     tensor = onnx.TensorProto(data_type=TensorProto.UINT8, data_location=TensorProto.EXTERNAL)
     assert not is_lowest_code(tensor)
+
+
+@pytest.mark.parametrize(
+    ("held", "default", "expected"),
+    [
+        (3, 0, 3),
+        (0.5, 1, 0.5),
+        ([1, 2], 0, 0),
+        ("text", 1.0, 1.0),
+        ("text", b"NOTSET", b"text"),
+        ([2, 1], range(2), [2, 1]),
+        (3, (), ()),
+        ([1, 2], None, [1, 2]),
+    ],
+)
+def test_an_attribute_of_another_kind_counts_as_missing(
+    held: Any, default: Any, expected: Any
+) -> None:
+    node = helper.make_node("Any", ["x"], ["y"], given=held)
+    assert attribute(node, "given", default) == expected
+    assert attribute(node, "missing", default) == default
+
+
+def test_integers() -> None:
+    node = helper.make_node("Any", ["x"], ["y"], given=[1, 2], other=1)
+    assert integers(node, "given") == [1, 2]
+    assert integers(node, "other", [5]) is None
+    assert integers(node, "missing") is None
+    assert integers(node, "missing", [5]) == [5]
