@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 
 from scanner.graph.audit import views
-from scanner.graph.core.structure import attribute
+from scanner.graph.core.structure import attribute, held_tensor
 from scanner.modelfile.domains import STANDARD_DOMAINS
 
 Array = npt.NDArray[Any]
@@ -41,8 +41,8 @@ def fold(nodes: Iterable[onnx.NodeProto], tensors: Iterable[onnx.TensorProto]) -
     for node in nodes:
         rule = _RULES.get(node.op_type) if node.domain in STANDARD_DOMAINS else None
         if node.op_type == "Constant" and node.output:
-            value = attribute(node, "value")
-            if isinstance(value, onnx.TensorProto):
+            value = held_tensor(node, "value")
+            if value is not None:
                 held[node.output[0]] = value
         if rule is None or not node.input or len(node.output) != 1:
             continue

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from scanner.graph.core.structure import attribute, label
+from scanner.graph.core.structure import attribute, fractions, label, texts
 from scanner.modelfile import nested
 from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.nested import Contents
@@ -298,11 +298,10 @@ _WRITTEN = ("nodes_hitrates", "nodes_hitrates_as_tensor")
 
 def _of_recurrence(node: onnx.NodeProto, _makers: Makers) -> Iterator[str]:
     """Yield the settings of activations where none of these reads any, or fewer."""
-    named = [_text(each).lower() for each in attribute(node, "activations") or ()]
+    named = [each.lower() for each in texts(node, "activations")]
     for name, readers in (("activation_alpha", _READ_ALPHA), ("activation_beta", _READ_BETA)):
-        held = attribute(node, name)
         # ONNX Runtime hands them out in turn, so that those beyond the readers are left over.
-        if held is not None and len(held) > sum(each in readers for each in named):
+        if len(fractions(node, name)) > sum(each in readers for each in named):
             yield name
 
 

@@ -13,7 +13,7 @@ import onnx
 
 from scanner.graph.audit import views
 from scanner.graph.core.facts import FLOATING
-from scanner.graph.core.structure import attribute, label
+from scanner.graph.core.structure import attribute, held_tensor, label
 from scanner.modelfile.nested import Contents
 from scanner.results import Observation, Severity
 
@@ -49,8 +49,8 @@ def _casts(contents: Contents, nodes: Sequence[onnx.NodeProto]) -> Iterator[Obse
     """Yield the constants of which a cast takes bits off that are set."""
     held = {tensor.name: tensor for tensor in contents.of(onnx.TensorProto)}
     for node in nodes:
-        own = attribute(node, "value") if node.op_type == "Constant" and node.output else None
-        if isinstance(own, onnx.TensorProto):
+        own = held_tensor(node, "value") if node.op_type == "Constant" and node.output else None
+        if own is not None:
             held[node.output[0]] = own
     for node in nodes:
         tensor = held.get(node.input[0]) if node.op_type == "Cast" and node.input else None
@@ -91,7 +91,7 @@ def _leaves(node: onnx.NodeProto) -> Iterator[Observation]:
     modes = attribute(node, "nodes_modes")
     if not node.op_type.startswith("TreeEnsemble") or not isinstance(modes, list | tuple):
         return
-    held = attribute(node, "nodes_values_as_tensor")
+    held = held_tensor(node, "nodes_values_as_tensor")
     values = attribute(node, "nodes_values", ()) if held is None else _row(held)
     idle = [value for value, mode in zip(values, modes, strict=False) if mode in ("LEAF", b"LEAF")]
     if len(set(idle)) > _DIFFERENT:

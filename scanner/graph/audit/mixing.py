@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from scanner.graph.core.structure import attribute, label, numbers_of
+from scanner.graph.core.structure import attribute, held_tensor, label, numbers_of
 from scanner.modelfile.nested import walk
 
 Node = tuple[str, str]
@@ -59,7 +59,7 @@ def counted(proto: onnx.ModelProto) -> dict[int, str]:
         return {}
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
     for node in nodes:
-        if node.op_type == "Constant" and (value := attribute(node, "value", None)) is not None:
+        if node.op_type == "Constant" and (value := held_tensor(node, "value")) is not None:
             tensors[node.output[0]] = value
     return {
         int(numbers_of(tensors[name]).reshape(-1)[0]): label(node)

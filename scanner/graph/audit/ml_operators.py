@@ -13,7 +13,7 @@ import onnx
 
 from scanner.graph.audit import views
 from scanner.graph.audit.idle_attributes import not_negative
-from scanner.graph.core.structure import Uses, attribute, label
+from scanner.graph.core.structure import Uses, attribute, fractions, integers, label
 from scanner.modelfile.nested import Contents
 from scanner.results import Observation, Severity
 
@@ -81,8 +81,8 @@ def _column(node: onnx.NodeProto, *names: str) -> list[Any]:
         if isinstance(held, onnx.TensorProto):
             array = views.numbers(held)
             return list(held.string_data) if array is None else array.tolist()
-        if held is not None:
-            return list(held)
+        if isinstance(held, list):
+            return held
     return []
 
 
@@ -130,9 +130,9 @@ def _of_scaler(node: onnx.NodeProto, _uses: Uses) -> Found:
 
 def _of_vectors(node: onnx.NodeProto, _uses: Uses) -> Found:
     """Yield the numbers of support vectors that count for nothing."""
-    vectors = np.asarray(_column(node, "support_vectors"), np.float64)
-    weights = np.asarray(_column(node, "coefficients"), np.float64)
-    counts = _column(node, "vectors_per_class")
+    vectors = np.asarray(fractions(node, "support_vectors"))
+    weights = np.asarray(fractions(node, "coefficients"))
+    counts = integers(node, "vectors_per_class")
     count = sum(counts) if counts else int(attribute(node, "n_supports", 0))
     if count <= 0 or vectors.size % count or not weights.size or weights.size % count:
         return

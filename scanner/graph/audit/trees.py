@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import onnx
 
 from scanner.graph.audit import views
-from scanner.graph.core.structure import attribute, label
+from scanner.graph.core.structure import attribute, held_tensor, label
 from scanner.modelfile.nested import Contents
 from scanner.results import Observation, Severity
 
@@ -57,7 +57,7 @@ def observe(contents: Contents) -> Iterator[Observation]:
 
 def _tests(node: onnx.NodeProto) -> dict[Key, _Test]:
     """Return the tests of an ensemble, leaves left out."""
-    held = attribute(node, "nodes_values_as_tensor")
+    held = held_tensor(node, "nodes_values_as_tensor")
     numbers = None if held is None else views.numbers(held)
     values = attribute(node, "nodes_values", ()) if numbers is None else numbers.tolist()
     columns = [
@@ -67,7 +67,7 @@ def _tests(node: onnx.NodeProto) -> dict[Key, _Test]:
     found: dict[Key, _Test] = {}
     for tree, own, mode, feature, true, false, value in zip(*columns, values, strict=False):
         said = mode.decode("utf-8", "replace") if isinstance(mode, bytes) else str(mode)
-        if said != "LEAF":
+        if said != "LEAF" and isinstance(value, int | float):
             found[tree, own] = _Test(said, feature, value, (tree, true), (tree, false))
         if len(found) > _MOST:
             return {}
@@ -77,7 +77,7 @@ def _tests(node: onnx.NodeProto) -> dict[Key, _Test]:
 def _leaves(node: onnx.NodeProto) -> Mapping[Key, frozenset[tuple[int, float]]]:
     """Return what each leaf adds to which class or target; those of weight zero add nothing."""
     kind = "class" if node.op_type.endswith("Classifier") else "target"
-    held = attribute(node, f"{kind}_weights_as_tensor")
+    held = held_tensor(node, f"{kind}_weights_as_tensor")
     numbers = None if held is None else views.numbers(held)
     weights = attribute(node, f"{kind}_weights", ()) if numbers is None else numbers.tolist()
     columns = [attribute(node, f"{kind}_{name}", ()) for name in ("treeids", "nodeids", "ids")]

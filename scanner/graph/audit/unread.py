@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from scanner.graph.audit import folding
-from scanner.graph.core.structure import attribute, label
+from scanner.graph.core.structure import attribute, held_tensor, label
 from scanner.modelfile import nested
 from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.nested import Contents, subgraphs
@@ -317,7 +317,7 @@ def _zero(node: onnx.NodeProto, known: Mapping[str, bool | None]) -> bool | None
     if kind == "Constant":
         return _constant(node)
     if kind == "ConstantOfShape":
-        value = attribute(node, "value")
+        value = held_tensor(node, "value")
         return True if value is None else _all_zero(value)
     if not inputs:
         return None

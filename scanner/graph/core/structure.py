@@ -47,6 +47,24 @@ def integers(node: onnx.NodeProto, name: str, absent: list[int] | None = None) -
     return list(found.ints) if found.type == onnx.AttributeProto.INTS else None
 
 
+def fractions(node: onnx.NodeProto, name: str) -> list[float]:
+    """Return an attribute that is a list of floats; an empty one where it is missing or another."""
+    found = (a for a in node.attribute if a.name == name and a.type == onnx.AttributeProto.FLOATS)
+    return [number for held in found for number in held.floats]
+
+
+def texts(node: onnx.NodeProto, name: str) -> list[str]:
+    """Return an attribute that is a list of texts; an empty one where it is missing or another."""
+    found = (a for a in node.attribute if a.name == name and a.type == onnx.AttributeProto.STRINGS)
+    return [text.decode("utf-8", "replace") for held in found for text in held.strings]
+
+
+def held_tensor(node: onnx.NodeProto, name: str) -> onnx.TensorProto | None:
+    """Return an attribute that is a tensor; None where it is missing or another."""
+    value = attribute(node, name)
+    return value if isinstance(value, onnx.TensorProto) else None
+
+
 subgraphs = nested.subgraphs  # under this name too, for the graph code
 
 
@@ -115,7 +133,7 @@ class Uses:
                 self.producer_position[name] = position
             for name in reads(node):
                 self.consumers[name].append(node)
-            if node.op_type == "Constant" and (value := attribute(node, "value")) is not None:
+            if node.op_type == "Constant" and (value := held_tensor(node, "value")) is not None:
                 self.constants[node.output[0]] = value
 
     def producer(self, value: str) -> onnx.NodeProto | None:

@@ -1,7 +1,8 @@
 """What a file holds besides an honest network, one attack a test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -364,3 +365,50 @@ def test_every_code_is_explained_in_the_documentation() -> None:
         "false-claim",
     }
     assert [code for code in sorted(codes) if f"`{code}`" not in page] == []
+
+
+NUMBERS = numpy_helper.from_array(np.arange(64, dtype=np.float32), "n")
+OF_EVERY_KIND: tuple[Any, ...] = (1, 0.5, "text", [1, 2], [0.5, 2.0], ["a", "b"], NUMBERS)
+WITH_ATTRIBUTES: Mapping[str, Mapping[str, Any]] = {
+    "Cast": {"to": 1},
+    "Clip": {"min": 0.0, "max": 1.0},
+    "Concat": {"axis": 1},
+    "Constant": {"value": NUMBERS},
+    "ConstantOfShape": {"value": NUMBERS},
+    "Conv": {"strides": [1, 1], "pads": [0] * 4, "kernel_shape": [1, 1], "dilations": [1, 1]},
+    "Gather": {"axis": 0},
+    "Imputer": {"replaced_value_float": 0.0, "imputed_value_floats": [0.5]},
+    "LSTM": {"hidden_size": 4, "direction": "bidirectional", "layout": 0, "activations": ["Tanh"]},
+    "LabelEncoder": {"keys_int64s": [0], "values_int64s": [1], "default_int64": 0},
+    "Pad": {"pads": [0] * 4, "mode": "constant", "value": 0.0},
+    "SVMRegressor": {"support_vectors": [0.5], "coefficients": [1.0], "n_supports": 1},
+    "Scaler": {"scale": [1.0], "offset": [0.0]},
+    "Slice": {"starts": [0], "ends": [1], "axes": [0]},
+    "Split": {"axis": 0, "num_outputs": 2},
+    "Transpose": {"perm": [1, 0]},
+    "TreeEnsembleClassifier": {
+        "nodes_treeids": [0], "nodes_nodeids": [0], "nodes_modes": ["BRANCH_LEQ"],
+        "nodes_featureids": [0], "nodes_truenodeids": [1], "nodes_falsenodeids": [2],
+        "nodes_values": [0.5], "nodes_values_as_tensor": NUMBERS, "class_weights": [1.0],
+        "class_treeids": [0], "class_nodeids": [1], "class_ids": [0],
+    },
+}  # fmt: skip
+CLASSICAL = {"Imputer", "LabelEncoder", "SVMRegressor", "Scaler", "TreeEnsembleClassifier"}
+
+
+@pytest.mark.parametrize("operator", WITH_ATTRIBUTES)
+@pytest.mark.parametrize("held", OF_EVERY_KIND, ids=lambda held: type(held).__name__)
+def test_attributes_of_any_kind_are_audited(operator: str, held: Any, tmp_path: Path) -> None:
+    """A file is audited before anything has said that its nodes are what they should be."""
+    usual = WITH_ATTRIBUTES[operator]
+    domain = "ai.onnx.ml" if operator in CLASSICAL else ""
+    for name in usual:
+        inputs = ["n", "m"] if operator != "Constant" else []
+        odd = helper.make_node(operator, inputs, ["o"], domain=domain, **{**usual, name: held})
+        layer = helper.make_node("Gemm", ["o", "w"], ["y"])
+        weights = numpy_helper.from_array(np.ones((64, 8), np.float32), "w")
+        index = numpy_helper.from_array(np.array([0, 1], np.int64), "m")
+        model = helper.make_model(
+            helper.make_graph([odd, layer], "g", [], [], [NUMBERS, weights, index])
+        )
+        assert isinstance(audit(model, model.SerializeToString(), tmp_path), tuple)
