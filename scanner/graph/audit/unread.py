@@ -297,9 +297,9 @@ def _zeros(
         ):
             counts.update(node.output)
         zero = _zero(node, known)
-        if zero is None and node.op_type in _BELOW and node.input[0] in counts:
+        if zero is None and node.op_type in _BELOW and counts & {*node.input[:1]}:
             # No count is below zero.
-            zero = _BELOW[node.op_type] if known.get(node.input[1]) else None
+            zero = _BELOW[node.op_type] if any(map(known.get, node.input[1:2])) else None
         if zero is None and node.output[0] in folded:
             zero = _all_tiny(folded[node.output[0]])
         if zero is not None:

@@ -412,3 +412,18 @@ def test_attributes_of_any_kind_are_audited(operator: str, held: Any, tmp_path: 
             helper.make_graph([odd, layer], "g", [], [], [NUMBERS, weights, index])
         )
         assert isinstance(audit(model, model.SerializeToString(), tmp_path), tuple)
+
+
+@pytest.mark.parametrize("operator", [*WITH_ATTRIBUTES, "Less", "Where", "Gemm", "MatMul", "Sub"])
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_nodes_with_any_number_of_inputs_are_audited(
+    operator: str, count: int, tmp_path: Path
+) -> None:
+    domain = "ai.onnx.ml" if operator in CLASSICAL else ""
+    held = WITH_ATTRIBUTES.get(operator, {})
+    size = helper.make_node("Size", ["n"], ["s"])
+    node = helper.make_node(operator, ["s", "n", "n"][:count], ["o"], domain=domain, **held)
+    graph = helper.make_graph([size, node], "g", [], [helper.make_empty_tensor_value_info("o")])
+    graph.initializer.append(NUMBERS)
+    model = helper.make_model(graph)
+    assert isinstance(audit(model, model.SerializeToString(), tmp_path), tuple)
