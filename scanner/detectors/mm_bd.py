@@ -7,13 +7,13 @@ comparison with references, class by class, is ours: a class may lead by far in 
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from scanner.graph.gradient.backward import Objective
 from scanner.instruments import stages
-from scanner.instruments.class_search import Entrant, contest, outcome
+from scanner.instruments.class_search import Climb, Entrant, contest, outcome
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
 from scanner.instruments.statistics import fit_gamma, gamma_survival
@@ -154,7 +154,7 @@ def _prepared(subject: Subject) -> tuple[Differentiable, Floats, stages.Demand]:
     return model, images, stages.demanded(subject, model, budget.images, budget, LEAST)
 
 
-class Ascent:
+class Ascent(Climb):
     """The search for the largest margin of one class, from several starting points at once.
 
     Projected steps of steepest ascent in the maximum norm, x <- clip(x + rate * width *
@@ -163,25 +163,13 @@ class Ascent:
     paper takes plain gradient steps, whose length hangs on the scale of the logits.
     """
 
+    steps = 0
+    margin = -math.inf
+    images = np.zeros(0, np.float32)
+
     def __init__(self, model: Differentiable, images: Floats, target: int, planned: int) -> None:
         self.model, self.images, self.target = model, images, target
-        self.margin, self.steps = -math.inf, 0
         self._decay = decay(planned)
-
-    @property
-    def finished(self) -> bool:
-        """Never: further steps may always gain."""
-        return False
-
-    @property
-    def rank(self) -> tuple[float]:
-        """Return the negative margin: the class that leads by most is the most promising."""
-        return (-self.margin,)
-
-    @property
-    def figure(self) -> float | None:
-        """The largest margin; None before the first step."""
-        return self.margin if self.steps else None
 
     def step(self) -> None:
         """Evaluate, remember the largest margin, and ascend."""
@@ -192,9 +180,6 @@ class Ascent:
             self.images + np.float32(width) * np.sign(gradient), self.model.low, self.model.high
         )
         self.steps += 1
-
-
-Climb: TypeAlias = "Ascent | device_search.Ascent"
 
 
 def _on_device(
@@ -218,7 +203,7 @@ def decay(planned: int) -> float:
 
 
 def _unreached(
-    entrants: "Sequence[Entrant[Climb]]", effort: Effort, starts: int
+    entrants: Sequence[Entrant[Climb]], effort: Effort, starts: int
 ) -> Iterator[Observation]:
     """Yield the classes that no ascent reached, though it ran to its end."""
     missed = [e.target for e in entrants if e.search.margin <= 0 and e.granted >= effort.steps]

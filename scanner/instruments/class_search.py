@@ -8,6 +8,7 @@ A search that ran for longer has come further, backdoor or not: models are compa
 contests left them, or else at equal steps (`scanner.judging.by_class`).
 """
 
+import abc
 import dataclasses
 import math
 import threading
@@ -17,6 +18,7 @@ from typing import Generic, Protocol, TypeVar
 from scanner.errors import NoTimeError, UsageError
 from scanner.instruments import pace
 from scanner.instruments.detector import Subject
+from scanner.instruments.differentiable import Floats
 from scanner.results import Contest, Grant, Stages
 from scanner.sandbox import deadline
 from scanner.settings import Effort
@@ -47,6 +49,44 @@ class Search(Protocol):
     def step(self) -> None:
         """Take one gradient step."""
         ...
+
+
+class Climb(abc.ABC):
+    """A search for the largest margin of a class, wherever its steps are taken."""
+
+    @property
+    @abc.abstractmethod
+    def steps(self) -> int:
+        """How many were taken."""
+
+    @property
+    @abc.abstractmethod
+    def margin(self) -> float:
+        """The largest so far; minus infinity before the first step."""
+
+    @property
+    @abc.abstractmethod
+    def images(self) -> Floats:
+        """Where it has come to, (n, *shape)."""
+
+    @property
+    def finished(self) -> bool:
+        """Never: further steps may always gain."""
+        return False
+
+    @property
+    def rank(self) -> tuple[float]:
+        """Return the negative margin: the class that leads by most is the most promising."""
+        return (-self.margin,)
+
+    @property
+    def figure(self) -> float | None:
+        """The largest margin; None before the first step."""
+        return self.margin if self.steps else None
+
+    @abc.abstractmethod
+    def step(self) -> None:
+        """Take one gradient step."""
 
 
 S = TypeVar("S", bound=Search)

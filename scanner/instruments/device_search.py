@@ -28,7 +28,7 @@ from scanner.graph.gradient.step_graphs import (
     StepGraph,
 )
 from scanner.instruments import differentiable, resident
-from scanner.instruments.class_search import ROUND
+from scanner.instruments.class_search import ROUND, Climb
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import Differentiable, Floats
 from scanner.instruments.trigger import (
@@ -252,7 +252,7 @@ class Inversion(_Seated):
         self._put("draws", np.stack([order[:batch] for order in orders]))
 
 
-class Ascent(_Seated):
+class Ascent(_Seated, Climb):
     """The search for the largest margin of one class, from several starting points at once.
 
     Args:
@@ -270,11 +270,6 @@ class Ascent(_Seated):
         super().__init__(model, target, seat, state, ASCENT)
 
     @property
-    def finished(self) -> bool:
-        """Never: further steps may always gain."""
-        return False
-
-    @property
     def images(self) -> Floats:
         """Where the ascent has come to."""
         return self._read("x")
@@ -283,16 +278,6 @@ class Ascent(_Seated):
     def margin(self) -> float:
         """The largest so far; minus infinity before the first step."""
         return self._numbers()["margin"] if self.steps else -math.inf
-
-    @property
-    def rank(self) -> tuple[float]:
-        """Return the negative margin: the class that leads by most is the most promising."""
-        return (-self.margin,)
-
-    @property
-    def figure(self) -> float | None:
-        """The largest margin; None before the first step."""
-        return self.margin if self.steps else None
 
     def agrees(self, host: HostAscent) -> bool:
         """Whether the host's loop has come to the same after as many steps."""

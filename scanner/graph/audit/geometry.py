@@ -15,10 +15,10 @@ import onnx
 from onnx import numpy_helper
 
 from scanner.graph.audit import spare_rows, views
-from scanner.graph.audit.spare_units import Row, weights_of
+from scanner.graph.audit.spare_units import Row, as_room, weights_of
 from scanner.graph.core.structure import Uses, attribute, integers
 from scanner.modelfile.domains import STANDARD_DOMAINS
-from scanner.results import Observation, Severity
+from scanner.results import Observation
 
 Array = npt.NDArray[Any]
 Flags = npt.NDArray[np.bool_]
@@ -29,7 +29,6 @@ _DIFFERENT = 16
 """So many of them differ: fillers are alike."""
 _DEEPEST = 32
 _MATRIX = 2
-_SHOWN = 20
 
 
 def rows(uses: spare_rows.Followed) -> Iterator[Row]:
@@ -56,16 +55,12 @@ def rows(uses: spare_rows.Followed) -> Iterator[Row]:
 
 def told(found: Sequence[Row]) -> Iterator[Observation]:
     """Yield one observation for the weights of all layers: as room, whatever lies there."""
-    if found:
-        size = sum(views.size(held) for *_, held in found)
-        yield Observation(
-            code="spare-weights",
-            severity=Severity.NOTE,
-            sentence=f"{size} bytes of weights of {len(found)} tensors meet only padding or zeros, "
-            "or are cut off behind their layer: no output depends on them",
-            nodes=tuple(name for name, *_ in found[:_SHOWN]),
-            details={"count": len(found), "bytes": size},
-        )
+    yield from as_room(
+        "spare-weights",
+        "{size} bytes of weights of {tensors} tensors meet only padding or zeros, or are cut off "
+        "behind their layer: no output depends on them",
+        found,
+    )
 
 
 def _row(name: str, units: int, held: Array) -> Iterator[Row]:

@@ -14,9 +14,9 @@ import onnx
 from onnx import numpy_helper
 
 from scanner.graph.audit import views
-from scanner.graph.audit.spare_units import Row, weights_of
+from scanner.graph.audit.spare_units import Row, as_room, weights_of
 from scanner.graph.core.structure import Uses, attribute
-from scanner.results import Observation, Severity
+from scanner.results import Observation
 
 Array = npt.NDArray[Any]
 Flags = npt.NDArray[np.bool_]
@@ -35,7 +35,6 @@ _PASSES = frozenset({
 })  # fmt: skip
 """Operators behind which a unit that is zero is zero still, and stands at the same place."""
 _FARTHEST = 8
-_SHOWN = 20
 
 
 def rows(graph: onnx.GraphProto) -> Iterator[Row]:
@@ -67,17 +66,12 @@ def rows(graph: onnx.GraphProto) -> Iterator[Row]:
 
 def told(found: Sequence[Row]) -> Iterator[Observation]:
     """Yield one observation for the units of all layers: as room, whatever lies there."""
-    if found:
-        size = sum(views.size(held) for *_, held in found)
-        units = sum(count for _, count, _ in found)
-        yield Observation(
-            code="silent-units",
-            severity=Severity.NOTE,
-            sentence=f"By their biases {units} units can hardly ever fire: the {size} bytes of "
-            "weights that read them are multiplied by zero where they do not",
-            nodes=tuple(name for name, *_ in found[:_SHOWN]),
-            details={"count": units, "bytes": size},
-        )
+    yield from as_room(
+        "silent-units",
+        "By their biases {units} units can hardly ever fire: the {size} bytes of weights that read "
+        "them are multiplied by zero where they do not",
+        found,
+    )
 
 
 def _columns(reader: onnx.NodeProto, units: Flags, uses: Uses) -> Array:

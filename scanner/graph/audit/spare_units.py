@@ -56,14 +56,29 @@ def rows(graph: onnx.GraphProto) -> Iterator[Row]:
 
 def told(found: Sequence[Row]) -> Iterator[Observation]:
     """Yield one observation for the units of all layers: as room, whatever lies there."""
+    yield from as_room(
+        "spare-units",
+        "{units} units are multiplied by zero or cut off before anything reads them: no output "
+        "depends on the {size} bytes of their weights",
+        found,
+    )
+
+
+def as_room(code: str, said: str, found: Sequence[Row]) -> Iterator[Observation]:
+    """Yield one observation for all rows that were found, if there are any.
+
+    Args:
+        code: Its code.
+        said: Its sentence, with places for `units`, `size` in bytes and the number of `tensors`.
+        found: The rows.
+    """
     if found:
         units = sum(count for _, count, _ in found)
         size = sum(views.size(held) for *_, held in found)
         yield Observation(
-            code="spare-units",
+            code=code,
             severity=Severity.NOTE,
-            sentence=f"{units} units are multiplied by zero or cut off before anything reads them: "
-            f"no output depends on the {size} bytes of their weights",
+            sentence=said.format(units=units, size=size, tensors=len(found)),
             nodes=tuple(name for name, *_ in found[:_SHOWN]),
             details={"count": units, "bytes": size},
         )
