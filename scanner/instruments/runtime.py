@@ -37,6 +37,7 @@ Array = npt.NDArray[Any]
 
 PROVIDERS = {Device.CPU: "CPUExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}
 _DRIVER = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
+_NAME = 256  # bytes of a device's name
 _CUDNN = {"linux": "libcudnn.so.9", "win32": "cudnn64_9.dll"}
 _ERRORS = (
     native.EPFail, native.Fail, native.InvalidArgument, native.InvalidGraph, native.InvalidProtobuf,
@@ -320,15 +321,37 @@ def resolve_device(device: Device) -> Device:
 
 
 def cuda_devices() -> tuple[str, ...]:
-    """Return the CUDA devices that ONNX Runtime sees; a provider's name alone proves nothing."""
+    """Return the names of the CUDA devices that are usable; a provider's name alone proves nothing.
+
+    The driver is asked, not ONNX Runtime's own list of devices: that is made from what the system
+    shows of graphics cards, and is empty in virtual machines whose GPU is handed through.
+    """
     if PROVIDERS[Device.CUDA] not in onnxruntime.get_available_providers():
         return ()
-    _preload()
-    return tuple(
-        f"{d.device.vendor} {d.device.device_id}"
-        for d in onnxruntime.get_ep_devices()
-        if d.ep_name == PROVIDERS[Device.CUDA]
-    )
+    if cuda.failed_libraries(_preload()) or _unloadable(_CUDNN) is not None:
+        return ()
+    return _driver_devices()
+
+
+@functools.cache
+def _driver_devices() -> tuple[str, ...]:
+    """Return the names of the devices that NVIDIA's driver shows this process.
+
+    Source: CUDA driver API, sections 6.2 (initialisation) and 6.5 (device management).
+    """
+    try:
+        driver = ctypes.CDLL(_DRIVER[sys.platform])
+        if driver.cuInit(0):
+            return ()
+    except (KeyError, OSError, AttributeError):
+        return ()
+    count, name = ctypes.c_int(), ctypes.create_string_buffer(_NAME)
+    driver.cuDeviceGetCount(ctypes.byref(count))
+    names = []
+    for number in range(count.value):
+        driver.cuDeviceGetName(name, _NAME, number)
+        names.append(name.value.decode("utf-8", "replace"))
+    return tuple(names)
 
 
 @functools.cache
