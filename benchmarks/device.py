@@ -42,7 +42,8 @@ from scanner.settings import Device, Settings
 from trainers.architectures import ARCHITECTURES
 from trainers.export import export
 
-IMAGES, LARGE_BATCH, TARGET = 32, 256, 1
+IMAGES, TARGET = 32, 1
+BATCHES = {Device.CPU: 256, Device.CUDA: 4096}  # images of a first-layer run
 COPIED = 1 << 28  # bytes
 COLUMNS = ("device", "network", "measure", "value", "unit")
 _COST = 1e-3
@@ -119,10 +120,31 @@ def searches(subject: Subject, images: Floats) -> tuple[Inversion, device_search
     return on_host(TARGET, np.random.default_rng(0)), found.start(TARGET, np.random.default_rng(0))
 
 
+def _from_host(data: bytes, batch: Floats, settings: Settings) -> Callable[[], object]:
+    """Return a run of a graph on images that come from the host, as a scan's noise does."""
+    session = runtime.open_session(data, settings.device, settings.threads)
+    return lambda: session.run(batch)
+
+
+def _on_device(data: bytes, batch: Floats, settings: Settings) -> Callable[[], object]:
+    """Return a run of a graph on images that are on the device, captured where it is CUDA."""
+    captured = settings.device is Device.CUDA
+    session = runtime.open_session(data, settings.device, settings.threads, captured=captured)
+    names = [output.name for output in session.native.get_outputs()]
+    plain = runtime.open_session(data, settings.device, settings.threads)
+    results = dict(zip(names, plain.run(batch), strict=True))
+    held = session.buffer(batch.shape, "float32")
+    held.write(batch)
+    written = {name: session.buffer(made.shape, made.dtype.name) for name, made in results.items()}
+    binding = session.binding({session.input_name: held}, written)
+    return lambda: session.run_bound(binding, 1)
+
+
 def measured(
     model: Model, net: nn.Module, device: Device, seconds: float
 ) -> Iterator[tuple[str, float, str]]:
     """Yield what was measured of one network: what, how much, in which unit."""
+    torch.backends.cudnn.allow_tf32 = False  # both multiply in full float32
     place = torch.device("cuda" if device is Device.CUDA else "cpu")
     wait = torch.cuda.synchronize if device is Device.CUDA else (lambda: None)
     settings = Settings(device=device, threads=torch.get_num_threads())
@@ -134,14 +156,18 @@ def measured(
     yield "bandwidth of a copy", bandwidth / 1e9, "GB/s"
 
     stem = first_layer.cut(model, None)
-    session = runtime.open_session(stem.data, device, settings.threads)
-    batch = rng.random((LARGE_BATCH, *shape), dtype=np.float32)
-    runs = per_second(lambda: session.run(batch), seconds, lambda: None)
     sizes = infer(flatten.flatten(model.proto)).shapes[stem.value][1:]
     numbers = math.prod(shape) + 2 * math.prod(int(size) for size in sizes)
-    traffic = 4 * LARGE_BATCH * numbers * runs
-    yield "first layer", LARGE_BATCH * runs, "images/s"
-    yield "bandwidth : traffic of the first layer", bandwidth / traffic, "ratio"
+    batch = rng.random((BATCHES[device], *shape), dtype=np.float32)
+    by_name = {
+        "from the host": _from_host(stem.data, batch, settings),
+        "on the device": _on_device(stem.data, batch, settings),
+    }
+    for images_are, run in by_name.items():
+        runs = per_second(run, seconds, wait)
+        traffic = 4 * len(batch) * numbers * runs
+        yield f"first layer, images {images_are}", len(batch) * runs, "images/s"
+        yield f"bandwidth : traffic, images {images_are}", bandwidth / traffic, "ratio"
 
     images = rng.random((IMAGES, *shape), dtype=np.float32)
     host, resident = searches(Subject(model=model, settings=settings), images)

@@ -35,7 +35,10 @@ _SYSTEM = (
     "/proc/meminfo", "/sys/devices", "/sys/bus/pci", "/dev/urandom", "/dev/null",
 )  # fmt: skip
 # Nobody knows all that the driver reads of /proc/self, so all of it: net/tcp and mountinfo too.
-_CUDA_FILES = ("/proc/self", "/proc/driver/nvidia", "/sys/module/nvidia")
+# Without the lowest address that may be mapped, it does not start.
+_CUDA_FILES = (
+    "/proc/self", "/proc/driver/nvidia", "/proc/sys/vm/mmap_min_addr", "/sys/module/nvidia",
+)  # fmt: skip
 _CUDA_DEVICES = ("nvidia", "nvhost", "nvmap", "dxg")  # PCs, Jetson boards, WSL
 
 
