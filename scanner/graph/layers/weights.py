@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 Block = npt.NDArray[np.float64]
 """Weights of some output channels: (output channels, input channels per group, taps)."""
 
-_BLOCK = 2**18  # weights that are in double precision at a time: 2 MiB, as a cache holds
+_BLOCK = 2**16  # weights that are in double precision at a time: 512 KiB, which a cache holds
 _MATRIX, _RANK = 2, 3
 _QUANTISED = 3  # inputs that hold quantised weights: codes, scale, zero point
 
