@@ -22,6 +22,8 @@ from scanner.modelfile.domains import STANDARD_DOMAINS
 Magnitudes = npt.NDArray[np.float64]
 """Absolute values of the elements of an argument."""
 
+Numbers = npt.NDArray[Any] | None
+
 _TYPE_ATTRIBUTES = frozenset({"to", "dtype", "output_dtype"})
 _FOLDED_ELEMENTS, _FOLDED_SHARE = 2**18, 4
 """Elements that folding may compute, and as many more for each that the model holds.
@@ -209,6 +211,8 @@ def _at_hand(names: Iterable[str], known: Mapping[str, onnx.TensorProto]) -> boo
 
 
 def _run(node: onnx.NodeProto, feeds: dict[str, Any], opsets: dict[str, int]) -> list[Any]:
+    if node.op_type == "Slice" and _starts_before(*(feeds.get(name) for name in node.input)):
+        raise NotImplementedError
     # Imported late: the evaluator costs half as much again as onnx itself, and most models have
     # nothing to fold.
     from onnx.reference import ReferenceEvaluator  # noqa: PLC0415
@@ -233,6 +237,24 @@ def _may_overflow(node: onnx.NodeProto, arrays: list[npt.NDArray[np.generic]]) -
         return False
     sizes = [np.abs(array.astype(np.float64)) for array in arrays if array.dtype.kind in "iuf"]
     return not measure(sizes) < 2.0 ** (8 * arrays[0].dtype.itemsize - 1)
+
+
+def _starts_before(
+    data: Numbers,
+    starts: Numbers = None,
+    ends: Numbers = None,  # noqa: ARG001 - the order of Slice's inputs
+    axes: Numbers = None,
+    steps: Numbers = None,
+) -> bool:
+    """Whether a Slice goes backwards from before the first element.
+
+    ONNX then takes that element, and onnx's evaluator, like NumPy, takes nothing.
+    """
+    if data is None or starts is None or steps is None:
+        return False
+    along = np.arange(len(starts)) if axes is None else axes
+    sizes = np.array(data.shape)[along]
+    return bool(((steps < 0) & (starts < -sizes)).any())
 
 
 def _told(node: onnx.NodeProto, facts: Facts) -> Shape | None:
