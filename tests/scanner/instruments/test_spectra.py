@@ -47,6 +47,20 @@ def test_one_direction_above_the_noise_is_order(scale: float) -> None:
     assert found > spectra.ORDERED
 
 
+@pytest.mark.parametrize(
+    ("strays", "distance", "found"), [(1, 99, False), (2, 99, True), (1, 29, True)]
+)
+def test_a_single_number_that_went_astray_is_no_order(
+    strays: int, distance: float, found: bool
+) -> None:
+    """As trunc_normal_ draws one in millions; more of them, or a nearer one, are no accident."""
+    drawn = np.random.default_rng(0).standard_normal((40, 60))
+    drawn.ravel()[:strays] = distance
+    order = spectra.excess(stored(drawn), 0)
+    assert order is not None
+    assert (order > spectra.ORDERED) is found
+
+
 def test_power_iteration_is_the_largest_singular_value() -> None:
     weights = np.random.default_rng(0).standard_normal((12, 30))
     weights += 3 * np.outer(np.ones(12), np.ones(30))
