@@ -20,8 +20,8 @@ ORDERED = 5.0
 _LEAST_SIDE, _LEAST_ENTRIES = 2, 64  # of a layer: the law is one of large matrices
 _LEAST_WEIGHTS = 500  # of a network: fewer numbers may look random whatever they do
 _TINY = 1e-300
-# A single number is no direction of training. Once in 2^24 numbers PyTorch's trunc_normal_ draws its
-# bound, which in timm's transformers is a hundred standard deviations away.
+# A single number is no direction of training. Once in 2^24 numbers PyTorch's trunc_normal_ draws
+# its bound, which in timm's transformers is a hundred standard deviations away.
 _ASTRAY, _DRAWS = 30.0, 2**22  # in standard deviations; numbers among which there may be one more
 _STEPS = 30  # of the power iteration
 _SURE = 20.0  # further layers need not be looked at
