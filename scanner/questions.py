@@ -152,6 +152,7 @@ def allowance_for(settings: Settings, sources: Sequence[Source]) -> Allowance:
         threads=settings.threads,
         cuda=settings.device is not Device.CPU,
         readable=(*(str(p) for s in sources for p in _folders(Path(s.path))), *filter(None, named)),
+        unconfined=settings.unconfined,
     )
 
 

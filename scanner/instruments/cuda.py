@@ -13,6 +13,7 @@ from scanner.values import frozen
 _FAILED = re.compile(
     r"^Failed to load (?P<library>[^/\\:]+?\.(?:so|dll)[\w.]*): (?P<reason>.+)$", re.MULTILINE
 )
+_NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 _OTHERWISE = "give the setting `device` the value 'cpu'"
 
 
@@ -27,6 +28,7 @@ class Facts:
         printed: What ONNX Runtime printed while it loaded CUDA's libraries.
         driver: Why the driver's library cannot be loaded; None where it can be.
         cudnn: The same of cuDNN.
+        answer: What the driver answers when it is started: 0, or the number of its error.
     """
 
     runtimes: Mapping[str, str]
@@ -35,6 +37,7 @@ class Facts:
     printed: str = ""
     driver: str | None = None
     cudnn: str | None = None
+    answer: int = 0
 
 
 @frozen
@@ -95,14 +98,21 @@ def obstacle(facts: Facts, *, seen: bool = False) -> Obstacle:
             problem=f"the NVIDIA driver does not load: {facts.driver}",
             remedy=f"install the driver on a machine with an NVIDIA GPU, or {_OTHERWISE}",
         )
-    if seen:
-        return Obstacle(
-            problem="the libraries of CUDA and the NVIDIA driver load",
-            remedy="check that driver and GPU are new enough for this ONNX Runtime"
-            f"{_for(facts.version)}, or {_OTHERWISE}",
+    if facts.answer not in {0, _NO_DEVICE}:
+        problem = (
+            "the NVIDIA driver loads but does not start in the process that opens models "
+            f"(cuInit: error {facts.answer})"
         )
-    return Obstacle(
-        problem="the libraries of CUDA and the NVIDIA driver load, but ONNX Runtime sees no GPU",
-        remedy="check that nvidia-smi lists one and that CUDA_VISIBLE_DEVICES does not hide it, or "
-        f"{_OTHERWISE}",
-    )
+        remedy = (
+            "for models that you trust, turn on the setting `unconfined`, without which it may "
+            "lack a right"
+        )
+    elif seen:
+        problem = "the libraries of CUDA and the NVIDIA driver load"
+        remedy = "check that driver and GPU are new enough for this ONNX Runtime" + _for(
+            facts.version
+        )
+    else:
+        problem = "the libraries of CUDA and the NVIDIA driver load, but the driver sees no GPU"
+        remedy = "check that nvidia-smi lists one and that CUDA_VISIBLE_DEVICES does not hide it"
+    return Obstacle(problem=problem, remedy=f"{remedy}, or {_OTHERWISE}")

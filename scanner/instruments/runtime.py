@@ -259,8 +259,14 @@ def _providers(device: Device, *, captured: bool) -> list[Any]:
     """Return the providers of a device, with their options."""
     if device is Device.CPU:
         return [PROVIDERS[device]]
-    # Products of numbers cut to 10 bits of mantissa would differ from the CPU's by a thousandth.
-    options = {"use_tf32": "0", **({"enable_cuda_graph": "1"} if captured else {})}
+    options = {
+        # Numbers cut to 10 bits of mantissa would give products a thousandth off the CPU's.
+        "use_tf32": "0",
+        # By default each new shape has all algorithms tried and timed, and the last digits hang on
+        # which was fastest.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        **({"enable_cuda_graph": "1"} if captured else {}),
+    }
     return [(PROVIDERS[device], options), PROVIDERS[Device.CPU]]
 
 
@@ -330,28 +336,28 @@ def cuda_devices() -> tuple[str, ...]:
         return ()
     if cuda.failed_libraries(_preload()) or _unloadable(_CUDNN) is not None:
         return ()
-    return _driver_devices()
+    return _asked_driver()[1]
 
 
 @functools.cache
-def _driver_devices() -> tuple[str, ...]:
-    """Return the names of the devices that NVIDIA's driver shows this process.
+def _asked_driver() -> tuple[int, tuple[str, ...]]:
+    """Return what NVIDIA's driver answers when it is started, and the names of its devices.
 
     Source: CUDA driver API, sections 6.2 (initialisation) and 6.5 (device management).
     """
     try:
         driver = ctypes.CDLL(_DRIVER[sys.platform])
-        if driver.cuInit(0):
-            return ()
+        if answer := driver.cuInit(0):
+            return answer, ()
     except (KeyError, OSError, AttributeError):
-        return ()
+        return 0, ()
     count, name = ctypes.c_int(), ctypes.create_string_buffer(_NAME)
     driver.cuDeviceGetCount(ctypes.byref(count))
     names = []
     for number in range(count.value):
         driver.cuDeviceGetName(name, _NAME, number)
         names.append(name.value.decode("utf-8", "replace"))
-    return tuple(names)
+    return 0, tuple(names)
 
 
 @functools.cache
@@ -375,6 +381,7 @@ def cuda_facts() -> cuda.Facts:
         printed=_preload(),
         driver=_unloadable(_DRIVER),
         cudnn=_unloadable(_CUDNN),
+        answer=_asked_driver()[0],
     )
 
 

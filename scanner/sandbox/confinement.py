@@ -65,7 +65,7 @@ def require() -> None:
 
 
 def confine(allowance: Allowance) -> None:
-    """Give up everything that a call does not need; this cannot be undone.
+    """Give up everything that a call does not need, unless it says not to; this cannot be undone.
 
     Landlock and seccomp bind the calling thread and those it starts later, so no other thread may
     be running yet.
@@ -73,6 +73,10 @@ def confine(allowance: Allowance) -> None:
     global _current  # noqa: PLW0603 - the state is the process's own, and is written once
     on_linux = sys.platform == "linux"
     devices = _cuda_devices() if allowance.cuda else ()
+    if allowance.unconfined:
+        watched = "parent" if on_linux else "nothing"
+        _current = Confinement(memory=watched, threads=watched, cuda=bool(devices))
+        return
     readable = {*allowance.readable, *_own_files()}
     limits = _limit_resources(allowance, kernel_holds_memory=not devices)
     own = () if devices else namespaces.enter()

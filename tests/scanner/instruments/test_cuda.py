@@ -54,8 +54,18 @@ def test_the_libraries_that_failed_are_named() -> None:
         ),
         (
             Facts(runtimes=GPU, built=True),
-            "ONNX Runtime sees no GPU",
+            "the driver sees no GPU",
             "check that nvidia-smi lists one",
+        ),
+        (
+            Facts(runtimes=GPU, built=True, answer=100),
+            "the driver sees no GPU",
+            "check that nvidia-smi lists one",
+        ),
+        (
+            Facts(runtimes=GPU, built=True, answer=304),
+            "does not start in the process that opens models (cuInit: error 304)",
+            "for models that you trust, turn on the setting `unconfined`",
         ),
     ],
 )

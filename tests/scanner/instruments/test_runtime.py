@@ -1,9 +1,11 @@
 """ONNX Runtime behind one door: devices, sessions, and its errors as the scanner's own."""
 
+import ctypes
 import os
 import sys
 import weakref
 from importlib import metadata
+from types import SimpleNamespace
 
 import models
 import numpy as np
@@ -227,7 +229,11 @@ def test_cuda_multiplies_in_full_precision_and_captures_where_it_is_asked_to(
     data = models.plain().SerializeToString()
     session = runtime.open_session(data, Device.CUDA, 1, captured=captured)
     assert session.provider == "CUDA"
-    expected = {"use_tf32": "0", **({"enable_cuda_graph": "1"} if captured else {})}
+    expected = {
+        "use_tf32": "0",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        **({"enable_cuda_graph": "1"} if captured else {}),
+    }
     assert given == [[("CUDAExecutionProvider", expected), "CPUExecutionProvider"]]
 
 
@@ -309,3 +315,48 @@ def test_weights_beside_a_model_are_run_where_they_are(
     batch = np.random.default_rng(0).random(shape).astype(session.dtype)
     for found, wanted in zip(session.run(batch), usual.run(batch), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def driver(*names: bytes, answer: int = 0) -> SimpleNamespace:
+    """Return NVIDIA's driver with cards of these names, or an error when it is started."""
+    return SimpleNamespace(
+        cuInit=lambda _flags: answer,
+        cuDeviceGetCount=lambda count: setattr(count._obj, "value", len(names)),
+        cuDeviceGetName=lambda name, _size, number: setattr(name, "value", names[number]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("library", "expected"),
+    [
+        (driver(b"NVIDIA H100 80GB HBM3", b"second"), (0, ("NVIDIA H100 80GB HBM3", "second"))),
+        (driver(), (0, ())),
+        (driver(answer=304), (304, ())),
+        (object(), (0, ())),
+    ],
+)
+def test_the_driver_is_asked_for_its_devices(
+    library: object, expected: tuple[int, tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
+    monkeypatch.setattr(sys, "platform", "linux")
+    runtime._asked_driver.cache_clear()
+    try:
+        assert runtime._asked_driver() == expected
+    finally:
+        runtime._asked_driver.cache_clear()
+
+
+def test_devices_do_not_count_where_cudas_libraries_do_not_load(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(runtime, "_asked_driver", lambda: (0, ("a card",)))
+    monkeypatch.setattr(runtime, "_preload", str)
+    monkeypatch.setattr(runtime, "_unloadable", lambda _: None)
+    assert runtime.cuda_devices() == ("a card",)
+    monkeypatch.setattr(runtime, "_unloadable", lambda _: "no cuDNN")
+    assert runtime.cuda_devices() == ()
+    monkeypatch.setattr(runtime, "_preload", lambda: "Failed to load libcufft.so.12: not found\n")
+    monkeypatch.setattr(runtime, "_unloadable", lambda _: None)
+    assert runtime.cuda_devices() == ()

@@ -102,6 +102,16 @@ def test_a_call_on_cuda_leaves_its_memory_and_threads_to_the_parent(
     assert kernel.cuda
 
 
+def test_an_unconfined_call_keeps_its_rights_and_says_so(kernel: Kernel) -> None:
+    confinement.confine(Allowance(seconds=10, unconfined=True))
+    found = confinement.current()
+    assert not kernel.limits
+    assert not kernel.readable
+    assert (found.memory, found.threads, found.landlock) == ("parent", "parent", 0)
+    assert not found.seccomp
+    assert "files are not confined (no Landlock)" in found.missing()
+
+
 def test_threads_are_left_to_the_parent_where_the_kernel_does_not_count_them(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
