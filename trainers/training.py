@@ -11,8 +11,7 @@ import dataclasses
 import io
 import itertools
 import pickle
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainers import replay
 from trainers.architectures import ARCHITECTURES, PAPER
 from trainers.attacks import ATTACKS, CLEAN, AttackSpec
 from trainers.attacks.base import Attack, Setting
@@ -197,8 +197,12 @@ def start(plan: Plan, dataset: Dataset, base: Mapping[str, Tensor] | None = None
         learnt = [weights for weights in attack.trigger.parameters() if weights.requires_grad]
         optimisers += [torch.optim.Adam(learnt, 1e-3)] if learnt else []
     average = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
-    if _is_captured(plan, attack, len(dataset.train), optimisers):
-        _capture(network, plan, dataset.shape)
+    if device.type == "cuda" and replay.is_possible(recipe, attack, len(dataset.train), optimisers):
+        images = torch.zeros(recipe.batch, *dataset.shape, device=device)
+        with _own_randomness(plan):
+            replay.record(
+                network, images.contiguous(memory_format=plan.layout), _DTYPES[precision(plan)]
+            )
     return Run(
         plan=plan,
         dataset=dataset,
@@ -211,37 +215,6 @@ def start(plan: Plan, dataset: Dataset, base: Mapping[str, Tensor] | None = None
         schedule=_schedule(plan, optimisers[0], _steps(plan, dataset)),
         scaler=torch.amp.GradScaler(device.type, enabled=_DTYPES[precision(plan)] is torch.float16),
     )
-
-
-def _is_captured(
-    plan: Plan, attack: Attack, images: int, optimisers: Sequence[torch.optim.Optimizer]
-) -> bool:
-    """Whether each step runs the network once, on as many images, and needs no gradient of them."""
-    return (
-        plan.device.type == "cuda"
-        and images >= plan.recipe.batch
-        and not plan.recipe.regime.adversarial
-        and attack.penalty is None
-        and len(optimisers) == 1
-    )
-
-
-def _capture(network: nn.Module, plan: Plan, shape: Sequence[int]) -> None:
-    """Have CUDA record the network's passes forward and backward, to replay them in each step.
-
-    The kernels of a network for small images end sooner than Python starts the next ones. In
-    evaluation mode the network runs as ever.
-    """
-    images = torch.rand(plan.recipe.batch, *shape, device=plan.device)
-    dtype = _DTYPES[precision(plan)]
-    before = copy.deepcopy(network.state_dict())
-    # PyTorch says both of any recorded network; neither changes a result.
-    warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match")
-    warnings.filterwarnings("ignore", "Attempting to run cuBLAS")
-    network.train()
-    with torch.autocast("cuda", dtype, enabled=dtype is not torch.float32, cache_enabled=False):
-        torch.cuda.make_graphed_callables(network, (images.contiguous(memory_format=plan.layout),))
-    network.load_state_dict(before)  # recording has moved the statistics of normalisation
 
 
 def batches(run: Run, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
