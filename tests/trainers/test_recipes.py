@@ -32,7 +32,7 @@ def test_traffic_signs_are_never_mirrored() -> None:
 def test_an_unknown_recipe_names_those_there_are() -> None:
     with pytest.raises(
         TrainerError,
-        match="'imagenet'; choose one of mnist, .*, cifar10, cifar10-small, cifar100",
+        match=r"'imagenet'; choose one of mnist, .*, cifar10, cifar10-small, cifar100",
     ):
         recipe("imagenet")
 
