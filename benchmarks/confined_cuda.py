@@ -6,7 +6,7 @@ Each row is a process of its own that gives up some of what a scan's child gives
 limits, capabilities, files by Landlock, system calls by seccomp), starts the driver, and runs a
 sample on CUDA. It says what the driver answers (`cuInit`: 0, or the number of its error), whether
 the sample ran, and how many threads there were at first, before and after. In the last rows the
-driver is started before anything is given up.
+driver is started before anything is given up, as a scan does it.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,14 @@ import numpy as np
 from scanner.errors import ScannerError
 from scanner.instruments import runtime
 from scanner.limits import Allowance
-from scanner.sandbox import confinement, landlock, seccomp
+from scanner.sandbox import confinement, driver, landlock, seccomp
 from scanner.settings import Device
 
 SAMPLE = Path(__file__).parent.parent / "samples" / "mnist-badnets.onnx"
 SHAPE = (8, 1, 28, 28)
 SECONDS = 60
+# What lets a process confine itself as if the driver had found a GPU.
+LATER = SimpleNamespace(start=lambda: driver.Answer(0, ("a GPU",)))
 # What is given up, and what takes the place of the function that does it where it is not.
 PARTS: dict[str, tuple[Any, str, Any]] = {
     "limits": (confinement, "_limit_resources", lambda *_, **__: ()),
@@ -55,11 +58,13 @@ def tried(parts: Sequence[str], *, before: bool) -> str:
             setattr(module, function, nothing)
     counted = threads()
     if before:
-        runtime.cuda_devices()
+        driver.start()
+    else:
+        setattr(confinement, "driver", LATER)  # noqa: B010 - it is not exported
     started = threads()
     allowance = Allowance(seconds=SECONDS, cuda=True, readable=(str(SAMPLE.parent),))
     confinement.confine(allowance)
-    answer = runtime.cuda_facts().answer
+    answer = driver.start().error
     try:
         session = runtime.open_session(SAMPLE.read_bytes(), Device.CUDA, 1)
         (logits,) = session.run(np.zeros(SHAPE, np.float32))

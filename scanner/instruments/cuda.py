@@ -6,6 +6,7 @@ Nothing here loads anything; `scanner.instruments.runtime` gathers the facts.
 import re
 from collections.abc import Mapping
 
+from scanner.sandbox.driver import NO_DEVICE
 from scanner.values import frozen
 
 # `onnxruntime.preload_dlls` prints this for each library; it prints nothing for cuDNN.
@@ -13,7 +14,6 @@ from scanner.values import frozen
 _FAILED = re.compile(
     r"^Failed to load (?P<library>[^/\\:]+?\.(?:so|dll)[\w.]*): (?P<reason>.+)$", re.MULTILINE
 )
-_NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 _OTHERWISE = "give the setting `device` the value 'cpu'"
 
 
@@ -28,7 +28,8 @@ class Facts:
         printed: What ONNX Runtime printed while it loaded CUDA's libraries.
         driver: Why the driver's library cannot be loaded; None where it can be.
         cudnn: The same of cuDNN.
-        answer: What the driver answers when it is started: 0, or the number of its error.
+        error: What the driver answers when it is started: 0, or the number of its error.
+        trial: Why a small model does not run on the GPU; empty where it does, or there is none.
     """
 
     runtimes: Mapping[str, str]
@@ -37,7 +38,8 @@ class Facts:
     printed: str = ""
     driver: str | None = None
     cudnn: str | None = None
-    answer: int = 0
+    error: int = 0
+    trial: str = ""
 
 
 @frozen
@@ -98,14 +100,14 @@ def obstacle(facts: Facts, *, seen: bool = False) -> Obstacle:
             problem=f"the NVIDIA driver does not load: {facts.driver}",
             remedy=f"install the driver on a machine with an NVIDIA GPU, or {_OTHERWISE}",
         )
-    if facts.answer not in {0, _NO_DEVICE}:
-        problem = (
-            "the NVIDIA driver loads but does not start in the process that opens models "
-            f"(cuInit: error {facts.answer})"
-        )
+    if facts.error not in {0, NO_DEVICE}:
+        problem = f"the NVIDIA driver loads but does not start (cuInit: error {facts.error})"
+        remedy = "check that nvidia-smi works on this machine"
+    elif facts.trial:
+        problem = f"no model runs on the GPU in the process that opens models ({facts.trial})"
         remedy = (
-            "for models that you trust, turn on the setting `unconfined`, without which it may "
-            "lack a right"
+            "for models that you trust, turn on the setting `unconfined`, without which that "
+            "process may lack a right"
         )
     elif seen:
         problem = "the libraries of CUDA and the NVIDIA driver load"

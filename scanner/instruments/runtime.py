@@ -18,7 +18,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 from scanner.errors import DeviceError, UnsupportedModelError, WorkerLimitError
 from scanner.instruments import cuda
-from scanner.sandbox import deadline
+from scanner.sandbox import deadline, driver
 from scanner.settings import Device
 from scanner.values import frozen
 
@@ -36,8 +36,6 @@ except ImportError as error:
 Array = npt.NDArray[Any]
 
 PROVIDERS = {Device.CPU: "CPUExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}
-_DRIVER = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
-_NAME = 256  # bytes of a device's name
 _CUDNN = {"linux": "libcudnn.so.9", "win32": "cudnn64_9.dll"}
 _ERRORS = (
     native.EPFail, native.Fail, native.InvalidArgument, native.InvalidGraph, native.InvalidProtobuf,
@@ -330,34 +328,43 @@ def cuda_devices() -> tuple[str, ...]:
     """Return the names of the CUDA devices that are usable; a provider's name alone proves nothing.
 
     The driver is asked, not ONNX Runtime's own list of devices: that is made from what the system
-    shows of graphics cards, and is empty in virtual machines whose GPU is handed through.
+    shows of graphics cards, and is empty in virtual machines whose GPU is handed through. Then a
+    small graph has to run: a process that has given up its rights may lack one that CUDA needs.
     """
     if PROVIDERS[Device.CUDA] not in onnxruntime.get_available_providers():
         return ()
     if cuda.failed_libraries(_preload()) or _unloadable(_CUDNN) is not None:
         return ()
-    return _asked_driver()[1]
+    devices = driver.start().devices
+    return () if devices and _trial() else devices
 
 
 @functools.cache
-def _asked_driver() -> tuple[int, tuple[str, ...]]:
-    """Return what NVIDIA's driver answers when it is started, and the names of its devices.
+def _trial() -> str:
+    """Return what ONNX Runtime says where a small graph does not run on CUDA; else nothing."""
+    from onnx import TensorProto, helper  # noqa: PLC0415 - for those that have a GPU
 
-    Source: CUDA driver API, sections 6.2 (initialisation) and 6.5 (device management).
-    """
-    try:
-        driver = ctypes.CDLL(_DRIVER[sys.platform])
-        if answer := driver.cuInit(0):
-            return answer, ()
-    except (KeyError, OSError, AttributeError):
-        return 0, ()
-    count, name = ctypes.c_int(), ctypes.create_string_buffer(_NAME)
-    driver.cuDeviceGetCount(ctypes.byref(count))
-    names = []
-    for number in range(count.value):
-        driver.cuDeviceGetName(name, _NAME, number)
-        names.append(name.value.decode("utf-8", "replace"))
-    return 0, tuple(names)
+    shape = (1, 1, 4, 4)
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xyw"]
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"])], "trial", [info[0], info[2]], [info[1]]
+    )
+    graph.output[0].type.tensor_type.ClearField("shape")
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    options, ones = onnxruntime.SessionOptions(), np.ones(shape, np.float32)
+    options.log_severity_level = _FATAL
+    providers = _providers(Device.CUDA, captured=False)
+    # ONNX Runtime prints that a provider does not start, and goes on without it.
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            session = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=providers
+            )
+            session.run(None, {"x": ones, "w": ones})
+        except _ERRORS as error:
+            return str(error).partition("\n")[0]
+    started = PROVIDERS[Device.CUDA] in session.get_providers()
+    return "" if started else "ONNX Runtime's CUDA provider does not start"
 
 
 @functools.cache
@@ -379,9 +386,10 @@ def cuda_facts() -> cuda.Facts:
         built=True,
         version=str(getattr(build_and_package_info, "cuda_version", "") or ""),
         printed=_preload(),
-        driver=_unloadable(_DRIVER),
+        driver=_unloadable(driver.LIBRARY),
         cudnn=_unloadable(_CUDNN),
-        answer=_asked_driver()[0],
+        error=driver.start().error,
+        trial=_trial() if driver.start().devices else "",
     )
 
 

@@ -58,13 +58,18 @@ def test_the_libraries_that_failed_are_named() -> None:
             "check that nvidia-smi lists one",
         ),
         (
-            Facts(runtimes=GPU, built=True, answer=100),
+            Facts(runtimes=GPU, built=True, error=100),
             "the driver sees no GPU",
             "check that nvidia-smi lists one",
         ),
         (
-            Facts(runtimes=GPU, built=True, answer=304),
-            "does not start in the process that opens models (cuInit: error 304)",
+            Facts(runtimes=GPU, built=True, error=304),
+            "does not start (cuInit: error 304)",
+            "check that nvidia-smi works",
+        ),
+        (
+            Facts(runtimes=GPU, built=True, trial="no right"),
+            "no model runs on the GPU in the process that opens models (no right)",
             "for models that you trust, turn on the setting `unconfined`",
         ),
     ],

@@ -1,11 +1,9 @@
 """ONNX Runtime behind one door: devices, sessions, and its errors as the scanner's own."""
 
-import ctypes
 import os
 import sys
 import weakref
 from importlib import metadata
-from types import SimpleNamespace
 
 import models
 import numpy as np
@@ -17,6 +15,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 from scanner.errors import DeviceError, ScannerError, UnsupportedModelError, WorkerLimitError
 from scanner.instruments import runtime
 from scanner.modelfile import held, tensor_sizes
+from scanner.sandbox import driver
 from scanner.settings import Device
 
 IMAGES = np.random.default_rng(0).random((2, 1, models.SIDE, models.SIDE), dtype=np.float32)
@@ -317,46 +316,36 @@ def test_weights_beside_a_model_are_run_where_they_are(
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
-def driver(*names: bytes, answer: int = 0) -> SimpleNamespace:
-    """Return NVIDIA's driver with cards of these names, or an error when it is started."""
-    return SimpleNamespace(
-        cuInit=lambda _flags: answer,
-        cuDeviceGetCount=lambda count: setattr(count._obj, "value", len(names)),
-        cuDeviceGetName=lambda name, _size, number: setattr(name, "value", names[number]),
-    )
-
-
-@pytest.mark.parametrize(
-    ("library", "expected"),
-    [
-        (driver(b"NVIDIA H100 80GB HBM3", b"second"), (0, ("NVIDIA H100 80GB HBM3", "second"))),
-        (driver(), (0, ())),
-        (driver(answer=304), (304, ())),
-        (object(), (0, ())),
-    ],
-)
-def test_the_driver_is_asked_for_its_devices(
-    library: object, expected: tuple[int, tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
-    monkeypatch.setattr(sys, "platform", "linux")
-    runtime._asked_driver.cache_clear()
-    try:
-        assert runtime._asked_driver() == expected
-    finally:
-        runtime._asked_driver.cache_clear()
-
-
-def test_devices_do_not_count_where_cudas_libraries_do_not_load(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_devices_count_where_a_small_model_runs_on_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(runtime, "_asked_driver", lambda: (0, ("a card",)))
+    monkeypatch.setattr(driver, "start", lambda: driver.Answer(0, ("a card",)))
     monkeypatch.setattr(runtime, "_preload", str)
     monkeypatch.setattr(runtime, "_unloadable", lambda _: None)
+    monkeypatch.setattr(runtime, "_trial", str)
     assert runtime.cuda_devices() == ("a card",)
+    monkeypatch.setattr(runtime, "_trial", lambda: "no right")
+    assert runtime.cuda_devices() == ()
+    with pytest.raises(DeviceError, match=r"no model runs on the GPU .* \(no right\); for models"):
+        runtime.resolve_device(Device.CUDA)
+    monkeypatch.setattr(runtime, "_trial", str)
     monkeypatch.setattr(runtime, "_unloadable", lambda _: "no cuDNN")
     assert runtime.cuda_devices() == ()
     monkeypatch.setattr(runtime, "_preload", lambda: "Failed to load libcufft.so.12: not found\n")
     monkeypatch.setattr(runtime, "_unloadable", lambda _: None)
     assert runtime.cuda_devices() == ()
+
+
+def test_the_trial_is_a_model_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the CPU's provider in place of CUDA's, then with what may go wrong."""
+    cpu = runtime.PROVIDERS[Device.CPU]
+    monkeypatch.setitem(runtime.PROVIDERS, Device.CUDA, cpu)
+    monkeypatch.setattr(runtime, "_providers", lambda *_, **__: [cpu])
+    assert not runtime._trial.__wrapped__()
+    monkeypatch.setitem(runtime.PROVIDERS, Device.CUDA, "CUDAExecutionProvider")
+    assert runtime._trial.__wrapped__() == "ONNX Runtime's CUDA provider does not start"
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("no right\nat line 3")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fails)
+    assert runtime._trial.__wrapped__() == "no right"
