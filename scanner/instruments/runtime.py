@@ -342,24 +342,15 @@ def cuda_devices() -> tuple[str, ...]:
 @functools.cache
 def _trial() -> str:
     """Return what ONNX Runtime says where a small graph does not run on CUDA; else nothing."""
-    from onnx import TensorProto, helper  # noqa: PLC0415 - for those that have a GPU
+    from scanner.graph.core import trial  # noqa: PLC0415 - for those that have a GPU
 
-    shape = (1, 1, 4, 4)
-    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xyw"]
-    graph = helper.make_graph(
-        [helper.make_node("Conv", ["x", "w"], ["y"])], "trial", [info[0], info[2]], [info[1]]
-    )
-    graph.output[0].type.tensor_type.ClearField("shape")
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    options, ones = onnxruntime.SessionOptions(), np.ones(shape, np.float32)
+    options, ones = onnxruntime.SessionOptions(), np.ones(trial.SHAPE, np.float32)
     options.log_severity_level = _FATAL
     providers = _providers(Device.CUDA, captured=False)
     # ONNX Runtime prints that a provider does not start, and goes on without it.
     with contextlib.redirect_stdout(io.StringIO()):
         try:
-            session = onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=providers
-            )
+            session = onnxruntime.InferenceSession(trial.model(), options, providers=providers)
             session.run(None, {"x": ones, "w": ones})
         except _ERRORS as error:
             return str(error).partition("\n")[0]
