@@ -7,7 +7,7 @@ import pytest
 from trainers.architectures import ARCHITECTURES
 from trainers.datasets import AUGMENTATIONS, SOURCES
 from trainers.errors import TrainerError
-from trainers.recipes import RECIPES, Recipe, Regime, Variant, recipe
+from trainers.recipes import RECIPES, Recipe, Regime, Variant, base_name, recipe
 
 
 @pytest.mark.parametrize("entry", RECIPES.values(), ids=RECIPES)
@@ -20,9 +20,12 @@ def test_every_name_in_a_recipe_exists(entry: Recipe) -> None:
 
 def test_another_width_makes_another_recipe() -> None:
     narrow = recipe("cifar10", 16)
-    assert (narrow.name, narrow.width) == ("cifar10-w16", 16)
-    assert dataclasses.replace(narrow, name="cifar10", width=64) == recipe("cifar10")
-    assert recipe("cifar10", 64) is recipe("cifar10")
+    assert (narrow.name, narrow.width, narrow.title) == ("cifar10-w16", 16, "CIFAR10, width 16")
+    own = {"name": "cifar10", "width": 64, "title": "CIFAR10", "note": ""}
+    assert dataclasses.replace(narrow, **own) == recipe("cifar10")  # type: ignore[arg-type] # by name
+    assert recipe("cifar10", 64) is recipe("cifar10-w64") is recipe("cifar10")
+    assert recipe("cifar10-w16") == narrow
+    assert base_name("cifar10-w16") == base_name("cifar10") == "cifar10"
 
 
 def test_traffic_signs_are_never_mirrored() -> None:
