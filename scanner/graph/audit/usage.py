@@ -172,6 +172,13 @@ class _Trace:
             return 0 in axes
         return any(self._is_batch(axis % len(shape), shape[axis % len(shape)]) for axis in axes)
 
+    def _adds_up(self, node: onnx.NodeProto) -> bool:
+        """Whether a node may add up a constant over an axis of the batch's size."""
+        if node.op_type != "CumSum":
+            return node.op_type.startswith("Reduce") or node.op_type == "MatMul"
+        shape, axes = self._known.shapes.get(node.input[0]), self._numbers(node.input[1])
+        return not shape or not axes or isinstance(shape[axes[0] % len(shape)], str)
+
     def _is_batch(self, axis: int, size: int | str) -> bool:
         """Whether a size may be the batch's: an open one of a first axis, or of the same name."""
         return isinstance(size, str) and (axis == 0 or size in self._names)
@@ -181,8 +188,9 @@ class _Trace:
         if set(node.output) & self._images:
             return
         constant = self._sized & set(node.input)
-        adds = node.op_type.startswith("Reduce") or node.op_type in ("MatMul", "CumSum")
-        if constant and (adds or (node.op_type in _TAKES and node.input[0] in self._counting)):
+        if constant and (
+            self._adds_up(node) or (node.op_type in _TAKES and node.input[0] in self._counting)
+        ):
             self._marks.update(dict.fromkeys(node.output, _ALL))
         elif constant or sized:
             self._sized.update(node.output)

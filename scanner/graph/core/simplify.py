@@ -33,7 +33,7 @@ A few small nodes can describe an endless constant, which takes seconds each tim
 _ROUNDS = 4
 """A shape that one round computes may fix what the next one can fold."""
 _FOLDABLE = frozenset({
-    "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Concat", "ConstantOfShape", "CumSum",
+    "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Concat", "ConstantOfShape", "CumSum",
     "DequantizeLinear", "Div", "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater",
     "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg",
     "Not", "Or", "Pow", "Range", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin",
@@ -213,6 +213,8 @@ def _at_hand(names: Iterable[str], known: Mapping[str, onnx.TensorProto]) -> boo
 def _run(node: onnx.NodeProto, feeds: dict[str, Any], opsets: dict[str, int]) -> list[Any]:
     if node.op_type == "Slice" and _starts_before(*(feeds.get(name) for name in node.input)):
         raise NotImplementedError
+    if node.op_type == "Clip" and not all(np.isfinite(array).all() for array in feeds.values()):
+        raise NotImplementedError  # of what is no number, evaluators make one or another
     # Imported late: the evaluator costs half as much again as onnx itself, and most models have
     # nothing to fold.
     from onnx.reference import ReferenceEvaluator  # noqa: PLC0415

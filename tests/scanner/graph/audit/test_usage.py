@@ -317,6 +317,15 @@ def test_the_batchs_size_is_told_however_it_is_found_out(name: str) -> None:
     assert usage.asks_for_batch_size(model, (4,)) is not None
 
 
+@pytest.mark.parametrize(("axis", "found"), [(0, True), (1, False), (-1, False)])
+def test_ones_that_are_counted_along_another_axis_tell_no_batch(axis: int, found: bool) -> None:
+    """As positions are numbered in an EdgeNeXt: row by row, for each image alike."""
+    ones = node("ConstantOfShape", ["shape"], "ones", value=_tensor(1.0))
+    count = node("CumSum", ["ones", "axis"], "number")
+    model = graph(SHAPE, ones, count, MUL, axis=axis)
+    assert (usage.asks_for_batch_size(model) is not None) is found
+
+
 def test_what_a_file_claims_of_a_value_within_is_not_believed() -> None:
     nodes, constants = SMUGGLED["how many indices the image has"]
     model = small(*nodes, shape=("N", 4), **constants)
