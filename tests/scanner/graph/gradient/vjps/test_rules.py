@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from finite_differences import Array, Function, assert_gradient, node, run
+from finite_differences import CORRECTED, Array, Function, assert_gradient, node, run
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
@@ -264,6 +264,17 @@ ROWS: dict[str, Row] = {
     "Relu": case("Relu", kinks=(0,)),
     "Reshape": case("Reshape", SHAPE=ints(0, -1)),
     "Resize": case("Resize", X, words="x - -", SIZES=ints(2, 4, 9, 5), mode="linear"),
+    "Resize by scales": case(
+        "Resize", X, words="x -", SCALES=np.array([1, 1, 1.5, 0.7], np.float32), linear=True
+    ),
+    "Resize that keeps a size": case(
+        "Resize",
+        X,
+        words="x -",
+        SCALES=np.array([1, 1, 1.1, 2], np.float32),
+        mode="linear",
+        linear=True,
+    ),
     "ReverseSequence": case("ReverseSequence", SMALL[0], LENGTHS=ints(2, 1, 3, 3)),
     "ScatterElements": inputs(
         "ScatterElements", x=SMALL, i=np.array([[[1, 0]], [[2, 1]]]), u=SMALL[:, :1, :2], axis=1
