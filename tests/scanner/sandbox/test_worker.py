@@ -124,6 +124,12 @@ def test_threads_that_the_kernel_does_not_count_are_watched_from_here(
     assert child._child.wait() is not None
 
 
+@LINUX
+@pytest.mark.parametrize("name", ["\xff\xfe", "\x1cVmPTE: much", "a) R 0"])
+def test_a_child_may_call_itself_what_it_likes(child: Worker, name: str) -> None:
+    assert call(child, "take_name", name) == name
+
+
 def test_native_code_that_runs_out_of_memory_is_a_limit_and_no_crash(child: Worker) -> None:
     with pytest.raises(WorkerLimitError, match="memory"):
         call(child, "out_of_memory_in_native_code")
