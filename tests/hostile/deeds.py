@@ -19,7 +19,7 @@ from typing import Any
 
 from scanner.errors import UsageError
 from scanner.limits import Confinement
-from scanner.sandbox import confinement
+from scanner.sandbox import confinement, messages
 from scanner.sandbox.endpoint import Endpoint, Progress, Step
 
 _LIBC: Any = ctypes.CDLL(None, use_errno=True) if sys.platform != "win32" else None
@@ -300,6 +300,11 @@ def map_page_tables(size: Any, _progress: Progress) -> Any:
 
 def sleep(seconds: Any, _progress: Progress) -> Any:
     time.sleep(seconds)
+
+
+def go_deaf(_request: None, _progress: Progress) -> Any:
+    """Read one more request, and then none."""
+    setattr(messages, "read", lambda _pipe: time.sleep(3600))  # noqa: B010 - as a hijacker would
 
 
 def take_name(name: Any, _progress: Progress) -> Any:
