@@ -9,12 +9,21 @@ from onnx import numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from scanner.errors import MalformedModelError
-from scanner.graph.core.draft import Draft
+from scanner.graph.core.draft import Draft, copied
 from scanner.graph.core.structure import numbers_of
 from scanner.modelfile import tensor_sizes
 
 _MOST_BYTES = 1 << 30
 """Of all that are written out: a few numbers can stand for a tensor of any size."""
+
+
+def written_out(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model without the sparse initialisers that can be written out, itself if none is."""
+    if not proto.graph.sparse_initializer:
+        return proto
+    dense = copied(proto)
+    write_out_sparse(dense)
+    return dense
 
 
 def write_out_sparse(model: Draft) -> None:
@@ -23,8 +32,6 @@ def write_out_sparse(model: Draft) -> None:
     After: those that are left have their data in another file, do not hold what they say, or would
     take too much memory.
     """
-    if not model.graph.sparse_initializer:
-        return
     left, room = [], _MOST_BYTES
     for sparse in model.graph.sparse_initializer:
         size = math.prod(sparse.dims) * _element_bytes(sparse)

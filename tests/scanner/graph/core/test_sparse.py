@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 from scanner.graph.core import sparse
 from scanner.graph.core.draft import copied
-from scanner.graph.core.sparse import write_out_sparse
+from scanner.graph.core.sparse import write_out_sparse, written_out
 from scanner.graph.gradient.backward import gradient_model
 from scanner.graph.layers.weights import linear_layers
 
@@ -72,6 +72,13 @@ def test_what_does_not_hold_what_it_says_stays(places: Any) -> None:
     write_out_sparse(made)
     assert [*made.graph.sparse_initializer] == [held]
     assert not made.graph.initializer
+
+
+def test_a_model_without_any_is_returned_itself() -> None:
+    assert written_out(plain := models.plain()) is plain
+    sparse_model = model(tensor(WEIGHTS, by_axis=False))
+    assert written_out(sparse_model).graph.initializer
+    assert not sparse_model.graph.initializer
 
 
 def test_what_takes_too_much_memory_stays(monkeypatch: pytest.MonkeyPatch) -> None:
