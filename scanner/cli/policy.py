@@ -61,7 +61,9 @@ class Policy:
             Suppression(rule=a.rule, reason=a.reason, expires=a.expires.isoformat())
             for a in entries
         )
-        return dataclasses.replace(result, suppressions=(*result.suppressions, *made))
+        # A result that was saved under this policy holds them already.
+        new = tuple(entry for entry in made if entry not in result.suppressions)
+        return dataclasses.replace(result, suppressions=(*result.suppressions, *new))
 
     def expired(self, today: dt.date) -> Iterator[str]:
         """Yield a sentence for each entry that no longer holds."""

@@ -70,6 +70,7 @@ def test_what_is_allowed_is_shown_and_counts_no_longer(tmp_path: Path) -> None:
     assert applied.verdict is Verdict.SUSPICIOUS
     assert applied.findings == seen.findings
     assert [s.reason for s in applied.suppressions] == ["a watermark"]
+    assert held.applied(applied, TODAY) == applied, "as of a saved result that is shown again"
     tomorrow = TODAY + dt.timedelta(days=1)
     assert not held.applied(seen, tomorrow).allowed
     assert "expired on 2026-11-26" in next(held.expired(tomorrow))
