@@ -74,9 +74,12 @@ class PrintOptions:
 
 @frozen
 class FormatOptions(PrintOptions):
-    """How a command prints that knows several formats."""
+    """How a command prints that knows several formats.
 
-    format: Annotated[
+    The field is not called as its option: what a policy sets for scans is a list of reports.
+    """
+
+    shown_as: Annotated[
         str,
         option(
             OUTPUT,
