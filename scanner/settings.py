@@ -189,8 +189,9 @@ class Settings:
         }
         for name, values in counts.items():
             if any(value > _LARGEST_COUNT for value in values):
+                quoted = f"`{name}`"
                 raise UsageError(
-                    f"the setting `{name}` holds a number of more than 62 bits",
+                    f"the setting {quoted} holds a number of more than 62 bits",
                     remedy="give a smaller one",
                 )
         if any(not abs(end) <= LARGEST_NUMBER for end in self.input_range or ()):
