@@ -11,6 +11,7 @@ import json
 import mmap
 import os
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -148,7 +149,8 @@ class Cache:
     def _write(self, name: str, value: ModelRecord | ScanResult) -> None:
         """Write a file that appears whole; a full disk costs the entry, not the scan."""
         path = self._folder / name
-        temporary = self._folder / f".{name}.{os.getpid()}"
+        # Two threads may have measured copies of one file.
+        temporary = self._folder / f".{name}.{os.getpid()}.{threading.get_ident()}"
         try:
             temporary.write_text(json.dumps(to_json(value)), encoding="utf-8")
             temporary.replace(path)

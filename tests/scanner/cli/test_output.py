@@ -35,6 +35,7 @@ class Full:
         self._file, self.name, self._texts = file, file.name, 0
 
     def write(self, text: str) -> None:
+        """Add the first text only."""
         self._texts += 1
         if self._texts > 1:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
