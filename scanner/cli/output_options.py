@@ -1,5 +1,6 @@
 """The options of whatever prints: formats, files, colours, and what fails a pipeline."""
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated
@@ -47,6 +48,13 @@ def _fail_on(words: list[str] | None) -> list[str]:
 
 def _fail_on_words(incomplete: str) -> list[str]:
     return [word for word in (*exits.CONDITIONS, "size=") if word.startswith(incomplete)]
+
+
+def share(value: float | None) -> float | None:
+    """Return a share that is a number: what is none lies beyond no end of a range."""
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("nan is no number.")
+    return value
 
 
 def _without_color(chosen: bool) -> bool:
@@ -165,6 +173,7 @@ class ReportOptions(PrintOptions):
             max=0.5,
             help="Say of several models how many stand out with this share of false discoveries "
             "(Benjamini-Hochberg).",
+            callback=share,
         ),
     ] = None
     verbose: Annotated[
