@@ -324,5 +324,5 @@ def base_name(name: str) -> str:
 
 
 def _split(name: str) -> tuple[str, int | None]:
-    found = re.fullmatch(r"(.+)-w(\d+)", name)
+    found = re.fullmatch(r"(.+)-w([1-9]\d*)", name)
     return (found[1], int(found[2])) if found else (name, None)

@@ -78,8 +78,8 @@ _GROUPS: tuple[tuple[str, _Numbers], ...] = (
     }),
 )  # fmt: skip
 
-# What the CUDA driver uses besides, where its devices are open: read of its traces, and of what was
-# refused to it on an H100.
+# What the CUDA driver asks for besides, where its devices are open; the last two were seen on an
+# H100, the others have not been tried.
 _CUDA: _Numbers = {
     "eventfd2": (290, 19), "pipe2": (293, 59), "mlock": (149, 228), "munlock": (150, 229),
     "memfd_create": (319, 279), "ftruncate": (77, 46), "epoll_ctl": (233, 21),

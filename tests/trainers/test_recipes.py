@@ -25,6 +25,8 @@ def test_another_width_makes_another_recipe() -> None:
     assert dataclasses.replace(narrow, **own) == recipe("cifar10")  # type: ignore[arg-type] # by name
     assert recipe("cifar10", 64) is recipe("cifar10-w64") is recipe("cifar10")
     assert recipe("cifar10-w16") == narrow
+    with pytest.raises(TrainerError, match="'cifar10-w0'"):
+        recipe("cifar10-w0")
     assert base_name("cifar10-w16") == base_name("cifar10") == "cifar10"
 
 
