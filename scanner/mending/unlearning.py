@@ -30,7 +30,7 @@ Floats = npt.NDArray[np.float32]
 Rebuilt = Callable[[dict[str, Floats]], Model]
 """Returns a model with other numbers in its tensors."""
 
-ROUNDS = 5
+ROUNDS = 7
 _STEPS = 70
 _KEPT, _BATCH = 64, 16  # images of a step that are to be answered as before, and under triggers
 _RATE = 1.5e-3
