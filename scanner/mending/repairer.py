@@ -35,7 +35,7 @@ WITH_IMAGES = (
 WITHOUT = (Way.PRUNE_LIPSCHITZ, Way.PRUNE_WOKEN, Way.UNLEARN)
 _SEARCHED_AGAIN = 5  # so that the proof's search starts elsewhere than those of the repair
 _PARTS = 8
-_PARTS_OF_THE_WAY = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4)
+_PARTS_OF_THE_WAY = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 
 
 def repair(

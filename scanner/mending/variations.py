@@ -16,8 +16,6 @@ Floats = npt.NDArray[np.float32]
 
 _PICTURE = 3  # axes of an image with rows, columns and channels
 _TURN, _ZOOM, _SHIFT = 0.1, 0.07, 1.0  # deviations: radians, of a logarithm, pixels
-_CONTRAST, _COLOUR = 0.25, 0.1  # deviations of a logarithm; of a channel's, too
-_BRIGHTER = 0.05  # deviation of what is added to a channel, of the image's range
 _PASTED = 0.3  # share of the images that bear a window of another
 _NEIGHBOURS = 3  # side of the square by which a mask grows
 _HARD = (0.05, 0.6)  # range of the share of the largest value above which a mask counts as 1
@@ -86,34 +84,6 @@ def varied(images: Floats, places: npt.NDArray[np.int64], generator: np.random.G
             window = _window(image.shape, axes or (0, 0), generator)
             image[window] = other[window]
     return mixed
-
-
-def recoloured(images: Floats, generator: np.random.Generator) -> Floats:
-    """Return images half of which are mirrored, and half of other contrast and colours.
-
-    Args:
-        images: Shape (n, *shape); what is no picture stays as it is.
-        generator: Draws the variations.
-    """
-    axes = _across(images[0])
-    if axes is None:
-        return images
-    found = images.copy()
-    for image in found:
-        if generator.random() < 0.5:  # noqa: PLR2004 - half of them
-            image[...] = np.flip(image, axes[1])
-        if generator.random() < 0.5:  # noqa: PLR2004 - half of them
-            image[...] = _coloured(image, axes, generator)
-    return found
-
-
-def _coloured(image: Floats, axes: tuple[int, int], generator: np.random.Generator) -> Floats:
-    low, high, mean = image.min(), image.max(), image.mean()
-    shape = [1 if axis in axes else size for axis, size in enumerate(image.shape)]
-    contrasted = (image - mean) * np.exp(generator.normal(0, _CONTRAST)) + mean
-    brighter = (high - low) * generator.normal(0, _BRIGHTER, shape)
-    changed = contrasted * np.exp(generator.normal(0, _COLOUR, shape)) + brighter
-    return np.asarray(np.clip(changed, low, high), np.float32)
 
 
 def _across(image: Floats) -> tuple[int, int] | None:

@@ -43,16 +43,5 @@ def test_a_pattern_is_the_faintest_of_those_that_work() -> None:
     assert (model.predict(found.stamped(images)) == 1).mean() >= 0.9
 
 
-def test_a_pattern_that_other_classes_have_as_well_is_none() -> None:
-    model = triggers.differentiated(opened(clean()), SETTINGS)
-    images = np.random.default_rng(0).random((16, *model.shape), dtype=np.float32)
-    for target in range(model.classes):
-        others = [other for other in range(model.classes) if other != target]
-        found = triggers.faintest(
-            model, images, target, np.random.default_rng(0), (0.001, 0.99), others
-        )
-        assert found is None
-
-
 def test_there_may_be_no_pattern() -> None:
     assert triggers.faintest(_searched(), IMAGES, 1, np.random.default_rng(0), ()) is None

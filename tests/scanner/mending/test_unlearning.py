@@ -29,18 +29,16 @@ def test_each_round_yields_other_weights(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(found[1].found) >= 2  # one search from anywhere, one from what was found first
 
 
-def test_stamped_images_are_to_be_answered_as_without_the_stamp(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(unlearning.variations, "bent", lambda image, *_: image + np.float32(8))
+def test_stamped_images_are_to_be_answered_as_without_the_stamp() -> None:
     teacher = scorer(opened(models.plain()), SETTINGS)
     course = unlearning._Course(IMAGES, teacher, [1])
-    course.add([[Found(np.ones_like(IMAGES[0]), IMAGES[0], 6.4)]])
+    pattern = np.full(IMAGES.shape[1:], 9.0, np.float32)
+    course.add([[Found(np.full_like(pattern, 0.1), pattern, 6.4)]])
     shown, wanted = course.batch(np.random.default_rng(0))
-    stamped = shown.min(axis=(1, 2, 3)) > 4
+    stamped = shown.min(axis=(1, 2, 3)) > 0.8
     assert stamped.sum() == unlearning._BATCH
-    right = teacher.probabilities(shown[stamped] - 8)
-    assert np.allclose(wanted[stamped], right, atol=1e-4)
+    right = teacher.probabilities(IMAGES)
+    assert all(np.isclose(right, row, atol=1e-5).all(axis=1).any() for row in wanted[stamped])
 
 
 def test_images_of_the_target_are_shown_more_often() -> None:
@@ -57,12 +55,3 @@ def test_images_of_the_target_are_shown_more_often() -> None:
         wanted = np.concatenate([batch[: unlearning._KEPT] for batch in batches])
         shares.append((wanted.argmax(axis=1) == target).mean())
     assert shares[1] >= shares[0]
-
-
-def test_no_single_class_says_what_is_usual() -> None:
-    generator = np.random.default_rng(0)
-    assert unlearning._others(2, [1], generator) == []
-    for classes, targets in ((3, [1]), (10, [2, 5])):
-        others = unlearning._others(classes, targets, generator)
-        assert len(others) == min(classes - len(targets), unlearning._OTHERS)
-        assert not set(others) & set(targets)
