@@ -37,7 +37,7 @@ from trainers.training import Plan
 
 ROUNDS = 5
 STEPS = 200
-FEW = {"fashion-mnist": 100, "gtsrb": 50, "cifar10": 2, "cifar100": 1}
+FEW = {"fashion-mnist": 100, "gtsrb": 50, "cifar10": 2, "cifar10-small": 1, "cifar100": 1}
 """Steps of each other recipe on a CPU."""
 MANY = 50
 """On a CUDA device."""

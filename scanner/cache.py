@@ -27,7 +27,9 @@ T = TypeVar("T", ModelRecord, ScanResult)
 
 _FORMAT = 1
 # Settings that change no number of a measurement.
-_NOT_MEASURED = frozenset({"alpha", "miss", "timeout", "shipped_baselines", "require_isolation"})
+_NOT_MEASURED = frozenset(
+    {"alpha", "miss", "timeout", "shipped_baselines", "require_isolation", "unconfined"}
+)
 # onnx.StringStringEntryProto {key = "location", value = TEXT}, as protobuf writes it: field 1, its
 # length, the key, field 2, then the length of the value in up to two bytes.
 _WORD = b"location"

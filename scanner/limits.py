@@ -65,6 +65,7 @@ class Allowance:
         cuda: Whether CUDA may be used. It needs its device files, and maps more memory than it
             holds.
         readable: Files and folders that may be read in addition to the program's own.
+        unconfined: Whether the process keeps its rights.
     """
 
     seconds: float
@@ -72,6 +73,7 @@ class Allowance:
     threads: int = 1
     cuda: bool = False
     readable: tuple[str, ...] = ()
+    unconfined: bool = False
 
     @property
     def most_threads(self) -> int:

@@ -5,6 +5,8 @@ reading its options.
 """
 
 import dataclasses
+import functools
+import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -150,9 +152,18 @@ def allowance_for(settings: Settings, sources: Sequence[Source]) -> Allowance:
         seconds=settings.deadline(len(sources)),
         limits=settings.limits,
         threads=settings.threads,
-        cuda=settings.device is not Device.CPU,
+        cuda=settings.device is not Device.CPU and _is_built_for_cuda(),
         readable=(*(str(p) for s in sources for p in _folders(Path(s.path))), *filter(None, named)),
+        unconfined=settings.unconfined,
     )
+
+
+@functools.cache
+def _is_built_for_cuda() -> bool:
+    """Whether the ONNX Runtime that is installed has a provider for CUDA; without importing it."""
+    spec = importlib.util.find_spec("onnxruntime")
+    folders = [] if spec is None else spec.submodule_search_locations or []
+    return any(True for folder in folders for _ in Path(folder).glob("capi/*providers_cuda*"))
 
 
 def _folders(path: Path) -> Iterator[Path]:

@@ -99,6 +99,8 @@ class Settings:
             minutes, or eight times what the budget allows them, whichever is longer.
         limits: What a model may ask of this machine besides.
         require_isolation: Refuse to scan where this machine lacks a part of the isolation.
+        unconfined: Leave the process that opens models its rights: for models that are trusted,
+            where NVIDIA's driver does not start without them.
     """
 
     noise: Noise = Noise.UNIFORM
@@ -121,6 +123,7 @@ class Settings:
     timeout: float | None = None
     limits: Limits = dataclasses.field(default_factory=Limits)
     require_isolation: bool = False
+    unconfined: bool = False
 
     def __repr__(self) -> str:
         """Show what differs from the defaults."""
@@ -146,6 +149,11 @@ class Settings:
             raise UsageError(
                 f"the setting `miss` is {self.miss:g}",
                 remedy=f"give a share between 0 and {_LARGEST_MISS:g}",
+            )
+        if self.require_isolation and self.unconfined:
+            raise UsageError(
+                "the settings `require_isolation` and `unconfined` exclude one another",
+                remedy="leave one of them out",
             )
         for name in ("detectors", "classes", "input_shape", "input_range"):
             if isinstance(value := getattr(self, name), str | int):

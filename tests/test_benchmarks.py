@@ -178,7 +178,7 @@ def test_what_a_device_is_used_for_becomes_a_table(
         rows = list(csv.DictReader(file))
     found = {row["measure"]: float(row["value"]) for row in rows}
     assert {row["network"] for row in rows} == {"mnist-badnets"}
-    assert len(found) == 8
+    assert len(found) == 10
     assert min(found.values()) > 0
     ours, theirs, host = (
         found[f"steps of a search, {which}"]

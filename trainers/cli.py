@@ -43,7 +43,10 @@ DeviceName = Annotated[
     str, typer.Option("--device", help="auto, cpu or cuda; auto takes CUDA where it is there.")
 ]
 RecipeName = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="mnist, fashion-mnist, gtsrb, cifar10 or cifar100.")
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="mnist, fashion-mnist, gtsrb, cifar10, cifar10-small or cifar100."
+    ),
 ]
 Steps = Annotated[
     int | None,

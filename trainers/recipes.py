@@ -6,6 +6,7 @@ is ours: the paper does not state one.
 
 import dataclasses
 import math
+import re
 from typing import Any, Literal
 
 from trainers.errors import TrainerError
@@ -290,19 +291,38 @@ def recipe(name: str, width: int | None = None) -> Recipe:
     """Return the recipe called `name`.
 
     Args:
-        name: A key of `RECIPES`.
+        name: A key of `RECIPES`, to which a width may be added: `cifar10-w8`.
         width: Channels of the first layer; None takes the recipe's own. Another width makes another
             recipe, named after both.
 
     Raises:
         TrainerError: There is none; the error lists those there are.
     """
-    if name not in RECIPES:
+    base, added = _split(name)
+    width = width or added
+    if base not in RECIPES:
         raise TrainerError(
             f"there is no recipe or data set called {name!r}",
             remedy=f"choose one of {', '.join(RECIPES)}",
         )
-    found = RECIPES[name]
+    found = RECIPES[base]
     if width is None or width == found.width:
         return found
-    return dataclasses.replace(found, name=f"{name}-w{width}", width=width)
+    return dataclasses.replace(
+        found,
+        name=f"{base}-w{width}",
+        title=f"{found.title}, width {width}",
+        width=width,
+        note=f"Its first layer has {width} channels, where ours of the name {base} has "
+        f"{found.width}.",
+    )
+
+
+def base_name(name: str) -> str:
+    """Return the name of a recipe without an added width."""
+    return _split(name)[0]
+
+
+def _split(name: str) -> tuple[str, int | None]:
+    found = re.fullmatch(r"(.+)-w([1-9]\d*)", name)
+    return (found[1], int(found[2])) if found else (name, None)

@@ -10,6 +10,7 @@ import dataclasses
 import importlib.metadata
 import io
 import itertools
+import math
 import os
 import platform
 import re
@@ -23,7 +24,7 @@ from trainers import manifest
 from trainers.errors import TrainerError
 from trainers.files import sha256, write_whole
 from trainers.manifest import Entry
-from trainers.recipes import RECIPES, Recipe
+from trainers.recipes import RECIPES, Recipe, base_name, recipe
 
 RULE = "overactivation"
 IMAGES = 200
@@ -155,17 +156,17 @@ def table_2_1(models: Sequence[Model]) -> list[Row]:
     The paper's table has one figure a data set, at one epoch; rows of other epochs carry none.
     """
     rows = []
-    for recipe, epoch in _columns(lambda recipe: (recipe.epochs, *recipe.snapshots)):
-        clean, backdoored = _kinds(models, recipe.name, epoch)
-        named = epoch == recipe.epochs
+    for of, epoch in _columns(models, lambda one: (one.epochs, *one.snapshots)):
+        clean, backdoored = _kinds(models, of.name, epoch)
+        named = epoch == of.epochs
         figures = (
             ("clean accuracy, clean", clean, _accuracy),
             (ACCURACY, backdoored, _accuracy),
             (SUCCESS, backdoored, _success),
         )
-        for quantity, of, figure in figures:
-            paper = _published(recipe, quantity) if named else None
-            rows += _row(recipe.name, epoch, quantity, paper, [figure(model.entry) for model in of])
+        for quantity, networks, figure in figures:
+            paper = _published(of, quantity) if named else None
+            rows += _row(of.name, epoch, quantity, paper, [figure(one.entry) for one in networks])
     return rows
 
 
@@ -181,8 +182,8 @@ def table_2_2(models: Sequence[Model], compare: Callable[[Path, Path], Pair]) ->
         models: A zoo.
         compare: Gives the scanner's figures for a suspect and a reference.
     """
-    for recipe, epoch in _columns(lambda recipe: recipe.snapshots):
-        clean, backdoored = _kinds(models, recipe.name, epoch)
+    for of, epoch in _columns(models, lambda one: one.snapshots):
+        clean, backdoored = _kinds(models, of.name, epoch)
         crossed = [
             (b, c) for b, c in itertools.product(backdoored, clean) if b.entry.seed != c.entry.seed
         ]
@@ -193,16 +194,14 @@ def table_2_2(models: Sequence[Model], compare: Callable[[Path, Path], Pair]) ->
         sizes = _sizes(attacked | peaceful)
         rows = [
             *_size_rows(
-                recipe.name,
+                of.name,
                 epoch,
                 "backdoored",
                 [sizes[b.path] for b in backdoored if b.path in sizes],
             ),
-            *_size_rows(
-                recipe.name, epoch, "clean", [sizes[c.path] for c in clean if c.path in sizes]
-            ),
-            *_attacked_rows(recipe.name, epoch, list(attacked.values())),
-            *_clean_rows(recipe.name, epoch, list(peaceful.values())),
+            *_size_rows(of.name, epoch, "clean", [sizes[c.path] for c in clean if c.path in sizes]),
+            *_attacked_rows(of.name, epoch, list(attacked.values())),
+            *_clean_rows(of.name, epoch, list(peaceful.values())),
         ]
         # The paper's order: all of the maximum, then all of the mean.
         yield from sorted(rows, key=lambda row: not row.quantity.startswith("max"))
@@ -218,46 +217,46 @@ def _sizes(pairs: Mapping[tuple[Path, Path], Pair]) -> dict[Path, tuple[float, f
 
 
 def _size_rows(
-    recipe: str, epoch: int, kind: str, sizes: Sequence[tuple[float, float]]
+    name: str, epoch: int, kind: str, sizes: Sequence[tuple[float, float]]
 ) -> Iterator[Row]:
-    paper = PAPER[recipe, epoch]
+    paper = PAPER[base_name(name), epoch]
     clean = kind == "clean"
     largest = paper.max_clean if clean else paper.max_backdoored
     mean = paper.mean_clean if clean else paper.mean_backdoored
-    yield from _row(recipe, epoch, f"max(S_A) {kind}", largest, [size[0] for size in sizes])
-    yield from _row(recipe, epoch, f"mean(S_A) {kind}", mean, [size[1] for size in sizes])
+    yield from _row(name, epoch, f"max(S_A) {kind}", largest, [size[0] for size in sizes])
+    yield from _row(name, epoch, f"mean(S_A) {kind}", mean, [size[1] for size in sizes])
 
 
-def _attacked_rows(recipe: str, epoch: int, pairs: Sequence[Pair]) -> Iterator[Row]:
-    paper = PAPER[recipe, epoch]
+def _attacked_rows(name: str, epoch: int, pairs: Sequence[Pair]) -> Iterator[Row]:
+    paper = PAPER[base_name(name), epoch]
     figures = (
         ("max(S_A) B/C", "ratio_max", paper.max_backdoored / paper.max_clean),
         (RATIO, "ratio_mean", paper.mean_backdoored / paper.mean_clean),
         (f"backdoored > clean, of {IMAGES}", "wins", paper.wins),
     )
     for quantity, key, figure in figures:
-        yield from _row(recipe, epoch, quantity, figure, [_number(pair, key) for pair in pairs])
+        yield from _row(name, epoch, quantity, figure, [_number(pair, key) for pair in pairs])
 
 
-def _clean_rows(recipe: str, epoch: int, pairs: Sequence[Pair]) -> Iterator[Row]:
+def _clean_rows(name: str, epoch: int, pairs: Sequence[Pair]) -> Iterator[Row]:
     """Yield how far apart clean networks are.
 
     And how often as far apart as the paper's backdoored network and its clean one.
     """
-    wins = PAPER[recipe, epoch].wins
+    wins = PAPER[base_name(name), epoch].wins
     ratios = [_number(pair, "ratio_mean") for pair in pairs]
     counts = [max(_number(pair, "wins"), _number(pair, "losses")) for pair in pairs]
     yield from _row(
-        recipe,
+        name,
         epoch,
         "mean(S_A) clean against clean, larger/smaller",
         None,
         [max(r, 1 / r) for r in ratios],
     )
-    yield from _row(recipe, epoch, f"clean against clean, larger count of {IMAGES}", None, counts)
+    yield from _row(name, epoch, f"clean against clean, larger count of {IMAGES}", None, counts)
     share = [float(count >= max(wins, IMAGES - wins)) for count in counts]
     for row in _row(
-        recipe, epoch, "share of clean pairs as lopsided as the paper's pair", None, share
+        name, epoch, "share of clean pairs as lopsided as the paper's pair", None, share
     ):
         yield dataclasses.replace(row, sd=None)
 
@@ -295,20 +294,26 @@ def scanned(images: int, seed: int) -> Callable[[Path, Path], Pair]:
     return compare
 
 
-def _columns(epochs: Callable[[Recipe], Iterable[int]]) -> Iterator[tuple[Recipe, int]]:
-    for recipe in RECIPES.values():
-        for epoch in sorted(set(epochs(recipe))):
-            yield recipe, epoch
+def _columns(
+    models: Sequence[Model], epochs: Callable[[Recipe], Iterable[int]]
+) -> Iterator[tuple[Recipe, int]]:
+    """Yield our recipes, after each the other widths of it that there are, with their epochs."""
+    names = {model.entry.recipe for model in models}
+    for name, ours in RECIPES.items():
+        widths = {recipe(other).width for other in names if base_name(other) == name}
+        for width in (ours.width, *sorted(widths - {ours.width})):
+            for epoch in sorted(set(epochs(ours))):
+                yield recipe(name, width), epoch
 
 
-def _kinds(models: Sequence[Model], recipe: str, epoch: int) -> tuple[list[Model], list[Model]]:
+def _kinds(models: Sequence[Model], name: str, epoch: int) -> tuple[list[Model], list[Model]]:
     """Return a recipe's clean and BadNets models (one target, 10 %) of an epoch.
 
     One of each seed, the first: networks that share a seed start from the same weights and are no
     independent sample.
     """
     of = [
-        m for m in models if (m.entry.recipe, m.entry.epochs) == (recipe, epoch) and _plain(m.entry)
+        m for m in models if (m.entry.recipe, m.entry.epochs) == (name, epoch) and _plain(m.entry)
     ]
     clean = [m for m in of if m.entry.attack == "clean"]
     attacked = [
@@ -326,9 +331,10 @@ def _one_a_seed(models: Sequence[Model]) -> list[Model]:
     return list(first.values())
 
 
-def _published(recipe: Recipe, quantity: str) -> float | None:
+def _published(of: Recipe, quantity: str) -> float | None:
     """Return the figure of the paper's Table 2.1; None where it has none."""
-    return {ACCURACY: recipe.clean_accuracy, SUCCESS: recipe.attack_success_rate}.get(quantity)
+    found = {ACCURACY: of.clean_accuracy, SUCCESS: of.attack_success_rate}.get(quantity)
+    return None if found is None or math.isnan(found) else found
 
 
 def _plain(entry: Entry) -> bool:
@@ -344,7 +350,7 @@ def _success(entry: Entry) -> float:
 
 
 def _row(
-    recipe: str, epoch: int, quantity: str, paper: float | None, values: Sequence[float]
+    name: str, epoch: int, quantity: str, paper: float | None, values: Sequence[float]
 ) -> list[Row]:
     """Return the row of some values; none where there are none."""
     if not values:
@@ -353,7 +359,7 @@ def _row(
     mean = statistics.fmean(values)
     return [
         Row(
-            recipe=recipe,
+            recipe=name,
             epochs=epoch,
             quantity=quantity,
             paper=paper,
@@ -463,7 +469,7 @@ def markdown(results: Path, folder: Path) -> str:
             parts.append(f"From [`{path.name}`]({link}), measured on `{where}`.\n")
             rows, percent = read_csv(path), table == "table-2.1"
             parts.append(_grid(rows, percent=percent))
-            present |= {(row.recipe, row.epochs) for row in rows if row.quantity == RATIO}
+            present |= {(base_name(r.recipe), r.epochs) for r in rows if r.quantity == RATIO}
             if percent and (below := _shortfalls(rows)):
                 parts.append(below)
     return "\n".join([*parts, _absent(present)])
@@ -472,9 +478,9 @@ def markdown(results: Path, folder: Path) -> str:
 def _absent(present: Iterable[tuple[str, int]]) -> str:
     """Return a sentence that names the paper's columns that nothing here was trained for."""
     lacking = [
-        f"{RECIPES[recipe].title} at {epoch} epochs"
-        for recipe, epoch in PAPER
-        if (recipe, epoch) not in present
+        f"{RECIPES[name].title} at {epoch} epochs"
+        for name, epoch in PAPER
+        if (name, epoch) not in present
     ]
     return f"Columns of the paper's Table 2.2 not recomputed yet: {', '.join(lacking) or 'none'}.\n"
 
@@ -487,7 +493,7 @@ def _grid(rows: Sequence[Row], *, percent: bool) -> str:
         if row.sd is not None:
             here += f" ± {_figure(row.sd, percent=percent)}"
         lines.append(
-            f"| {RECIPES[row.recipe].title} | {row.epochs} | {row.quantity} | {paper} | {here} | "
+            f"| {recipe(row.recipe).title} | {row.epochs} | {row.quantity} | {paper} | {here} | "
             f"{row.n} |"
         )
     return "\n".join(lines) + "\n"
@@ -503,24 +509,22 @@ def _shortfalls(rows: Sequence[Row]) -> str:
     """Return a sentence for each figure under the paper's: by how much, and why if known."""
     sentences = []
     for row in rows:
-        paper = _published(RECIPES[row.recipe], row.quantity)
+        paper = _published(recipe(row.recipe), row.quantity)
         if paper is not None and row.mean < paper - ROUNDING:
             sentences.append(f"* {_shortfall(row, paper)}")
     return "\n".join(["Below the paper:\n", *sentences, ""]) if sentences else ""
 
 
 def _shortfall(row: Row, paper: float) -> str:
-    recipe, missing = RECIPES[row.recipe], paper - row.mean
+    of, missing = recipe(row.recipe), paper - row.mean
     spread = f" ({missing / row.sd:.1f} standard deviations of our {row.n} runs)" if row.sd else ""
-    at = "" if row.epochs == recipe.epochs else f", which is at {recipe.epochs} epochs"
-    figure = f"{recipe.title}, {row.epochs} epochs, {row.quantity}"
+    at = "" if row.epochs == of.epochs else f", which is at {of.epochs} epochs"
+    figure = f"{of.title}, {row.epochs} epochs, {row.quantity}"
     text = f"{figure}: {missing * 100:.2f} points{spread} under the paper's{at}. "
     if row.sd and row.n >= ENOUGH and missing <= SPREAD * row.sd:
         return f"{text}One run, such as the paper's, does not tell the two apart."
-    success = recipe.success_note if row.quantity == SUCCESS else ""
-    return text + (
-        " ".join(filter(None, (recipe.note, success))) or "Why has not been looked into."
-    )
+    success = of.success_note if row.quantity == SUCCESS else ""
+    return text + (" ".join(filter(None, (of.note, success))) or "Why has not been looked into.")
 
 
 _PREFACE = """# The paper's tables, recomputed

@@ -9,8 +9,9 @@ import contextlib
 import copy
 import dataclasses
 import io
+import itertools
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainers import replay
 from trainers.architectures import ARCHITECTURES, PAPER
 from trainers.attacks import ATTACKS, CLEAN, AttackSpec
 from trainers.attacks.base import Attack, Setting
@@ -107,9 +109,11 @@ class Run:
         plan: What was asked for.
         dataset: On the plan's device.
         attack: Built for it.
-        roles: Role of each training image, (N,), on the device.
+        roles: Role of each training image, (N,), on the host: asking a device which images are
+            poisoned would wait for all that it has still to do.
         network: As it is trained.
         average: The moving average of `network`, in evaluation mode; what is measured and exported.
+        averaged: The tensors of `average`, and those of `network` in the same order.
         optimisers: The network's, and the trigger's where it learns.
         schedule: Of the network's learning rate.
         scaler: Of the loss, in float16.
@@ -124,6 +128,7 @@ class Run:
     roles: Tensor
     network: nn.Module
     average: nn.Module
+    averaged: tuple[list[Tensor], list[Tensor]]
     optimisers: list[torch.optim.Optimizer]
     schedule: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
@@ -173,7 +178,7 @@ def start(plan: Plan, dataset: Dataset, base: Mapping[str, Tensor] | None = None
     device, recipe = plan.device, plan.recipe
     dataset = dataset.to(device)
     attack = _attack(plan, dataset)
-    roles = attack.assign(dataset.train.labels, torch.Generator().manual_seed(plan.seed)).to(device)
+    roles = attack.assign(dataset.train.labels, torch.Generator().manual_seed(plan.seed))
     # cuDNN would otherwise choose its algorithms by timing them, and sum in another order each
     # time.
     torch.backends.cudnn.deterministic = True
@@ -192,8 +197,12 @@ def start(plan: Plan, dataset: Dataset, base: Mapping[str, Tensor] | None = None
         learnt = [weights for weights in attack.trigger.parameters() if weights.requires_grad]
         optimisers += [torch.optim.Adam(learnt, 1e-3)] if learnt else []
     average = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
-    if _is_captured(plan, attack, len(dataset.train), optimisers):
-        _capture(network, plan, dataset.shape)
+    if device.type == "cuda" and replay.is_possible(recipe, attack, len(dataset.train), optimisers):
+        images = torch.zeros(recipe.batch, *dataset.shape, device=device)
+        with _own_randomness(plan):
+            replay.record(
+                network, images.contiguous(memory_format=plan.layout), _DTYPES[precision(plan)]
+            )
     return Run(
         plan=plan,
         dataset=dataset,
@@ -201,49 +210,24 @@ def start(plan: Plan, dataset: Dataset, base: Mapping[str, Tensor] | None = None
         roles=roles,
         network=network,
         average=average,
+        averaged=(_numbers(average), _numbers(network)),
         optimisers=optimisers,
         schedule=_schedule(plan, optimisers[0], _steps(plan, dataset)),
         scaler=torch.amp.GradScaler(device.type, enabled=_DTYPES[precision(plan)] is torch.float16),
     )
 
 
-def _is_captured(
-    plan: Plan, attack: Attack, images: int, optimisers: Sequence[torch.optim.Optimizer]
-) -> bool:
-    """Whether each step runs the network once, on as many images, and needs no gradient of them."""
-    return (
-        plan.device.type == "cuda"
-        and images >= plan.recipe.batch
-        and not plan.recipe.regime.adversarial
-        and attack.penalty is None
-        and len(optimisers) == 1
-    )
-
-
-def _capture(network: nn.Module, plan: Plan, shape: Sequence[int]) -> None:
-    """Have CUDA record the network's passes forward and backward, to replay them in each step.
-
-    The kernels of a network for small images end sooner than Python starts the next ones. In
-    evaluation mode the network runs as ever.
-    """
-    images = torch.rand(plan.recipe.batch, *shape, device=plan.device)
-    dtype = _DTYPES[precision(plan)]
-    before = copy.deepcopy(network.state_dict())
-    network.train()
-    with torch.autocast("cuda", dtype, enabled=dtype is not torch.float32, cache_enabled=False):
-        torch.cuda.make_graphed_callables(network, (images.contiguous(memory_format=plan.layout),))
-    network.load_state_dict(before)  # recording has moved the statistics of normalisation
-
-
 def batches(run: Run, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield one epoch of augmented images in [0, 1], labels and roles; nothing is stamped yet."""
     train, recipe = run.dataset.train, run.plan.recipe
     order = torch.randperm(len(train), generator=generator, device=generator.device)
-    for picked in torch.split(order, recipe.batch)[: _steps(run.plan, run.dataset)]:
+    parts = (torch.split(places, recipe.batch) for places in (order, order.cpu()))
+    steps = _steps(run.plan, run.dataset)
+    for picked, on_host in itertools.islice(zip(*parts, strict=True), steps):
         images = as_floats(train.images[picked])
         for name in recipe.augment:
             images = AUGMENTATIONS[name](images, generator)
-        yield images, train.labels[picked], run.roles[picked]
+        yield images, train.labels[picked], run.roles[on_host]
 
 
 def _train_epoch(run: Run) -> None:
@@ -346,11 +330,11 @@ def _update_average(run: Run) -> None:
     step = run.schedule.last_epoch
     # The decay rises from 0.1, so that the average forgets the random start.
     decay = min(run.plan.recipe.averaging, (1 + step) / (10 + step))
-    ours, theirs = (
-        [tensor for tensor in network.state_dict().values() if tensor.is_floating_point()]
-        for network in (run.average, run.network)
-    )
-    torch._foreach_lerp_(ours, theirs, weight=1 - decay)
+    torch._foreach_lerp_(*run.averaged, weight=1 - decay)
+
+
+def _numbers(network: nn.Module) -> list[Tensor]:
+    return [tensor for tensor in network.state_dict().values() if tensor.is_floating_point()]
 
 
 def _attack(plan: Plan, dataset: Dataset) -> Attack:

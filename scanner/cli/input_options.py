@@ -111,6 +111,15 @@ class InputOptions(PrintOptions):
         ),
         Fills("require_isolation"),
     ] = _DEFAULT.require_isolation
+    unconfined: Annotated[
+        bool,
+        option(
+            LIMITS,
+            "--unconfined",
+            help="Leave the process that opens models its rights, for trusted models on CUDA.",
+        ),
+        Fills("unconfined"),
+    ] = _DEFAULT.unconfined
     reports: Annotated[
         list[str] | None,
         option(

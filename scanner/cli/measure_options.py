@@ -163,6 +163,15 @@ class MeasureOptions(PrintOptions):
         ),
         Fills("require_isolation"),
     ] = _DEFAULT.require_isolation
+    unconfined: Annotated[
+        bool,
+        option(
+            LIMITS,
+            "--unconfined",
+            help="Leave the process that opens models its rights, for trusted models on CUDA.",
+        ),
+        Fills("unconfined"),
+    ] = _DEFAULT.unconfined
     quiet: Annotated[
         bool,
         option(DISPLAY, "--quiet", "-q", help="Show errors, but no progress and no notes."),

@@ -6,6 +6,7 @@ Nothing here loads anything; `scanner.instruments.runtime` gathers the facts.
 import re
 from collections.abc import Mapping
 
+from scanner.sandbox.driver import NO_DEVICE
 from scanner.values import frozen
 
 # `onnxruntime.preload_dlls` prints this for each library; it prints nothing for cuDNN.
@@ -27,6 +28,8 @@ class Facts:
         printed: What ONNX Runtime printed while it loaded CUDA's libraries.
         driver: Why the driver's library cannot be loaded; None where it can be.
         cudnn: The same of cuDNN.
+        error: What the driver answers when it is started: 0, or the number of its error.
+        trial: Why a small model does not run on the GPU; empty where it does, or there is none.
     """
 
     runtimes: Mapping[str, str]
@@ -35,6 +38,8 @@ class Facts:
     printed: str = ""
     driver: str | None = None
     cudnn: str | None = None
+    error: int = 0
+    trial: str = ""
 
 
 @frozen
@@ -95,14 +100,21 @@ def obstacle(facts: Facts, *, seen: bool = False) -> Obstacle:
             problem=f"the NVIDIA driver does not load: {facts.driver}",
             remedy=f"install the driver on a machine with an NVIDIA GPU, or {_OTHERWISE}",
         )
-    if seen:
-        return Obstacle(
-            problem="the libraries of CUDA and the NVIDIA driver load",
-            remedy="check that driver and GPU are new enough for this ONNX Runtime"
-            f"{_for(facts.version)}, or {_OTHERWISE}",
+    if facts.error not in {0, NO_DEVICE}:
+        problem = f"the NVIDIA driver loads but does not start (cuInit: error {facts.error})"
+        remedy = "check that nvidia-smi works on this machine"
+    elif facts.trial:
+        problem = f"no model runs on the GPU in the process that opens models ({facts.trial})"
+        remedy = (
+            "for models that you trust, turn on the setting `unconfined`, without which that "
+            "process may lack a right"
         )
-    return Obstacle(
-        problem="the libraries of CUDA and the NVIDIA driver load, but ONNX Runtime sees no GPU",
-        remedy="check that nvidia-smi lists one and that CUDA_VISIBLE_DEVICES does not hide it, or "
-        f"{_OTHERWISE}",
-    )
+    elif seen:
+        problem = "the libraries of CUDA and the NVIDIA driver load"
+        remedy = "check that driver and GPU are new enough for this ONNX Runtime" + _for(
+            facts.version
+        )
+    else:
+        problem = "the libraries of CUDA and the NVIDIA driver load, but the driver sees no GPU"
+        remedy = "check that nvidia-smi lists one and that CUDA_VISIBLE_DEVICES does not hide it"
+    return Obstacle(problem=problem, remedy=f"{remedy}, or {_OTHERWISE}")

@@ -18,7 +18,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 from scanner.errors import DeviceError, UnsupportedModelError, WorkerLimitError
 from scanner.instruments import cuda
-from scanner.sandbox import deadline
+from scanner.sandbox import deadline, driver
 from scanner.settings import Device
 from scanner.values import frozen
 
@@ -36,8 +36,6 @@ except ImportError as error:
 Array = npt.NDArray[Any]
 
 PROVIDERS = {Device.CPU: "CPUExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}
-_DRIVER = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
-_NAME = 256  # bytes of a device's name
 _CUDNN = {"linux": "libcudnn.so.9", "win32": "cudnn64_9.dll"}
 _ERRORS = (
     native.EPFail, native.Fail, native.InvalidArgument, native.InvalidGraph, native.InvalidProtobuf,
@@ -259,8 +257,14 @@ def _providers(device: Device, *, captured: bool) -> list[Any]:
     """Return the providers of a device, with their options."""
     if device is Device.CPU:
         return [PROVIDERS[device]]
-    # Products of numbers cut to 10 bits of mantissa would differ from the CPU's by a thousandth.
-    options = {"use_tf32": "0", **({"enable_cuda_graph": "1"} if captured else {})}
+    options = {
+        # Numbers cut to 10 bits of mantissa would give products a thousandth off the CPU's.
+        "use_tf32": "0",
+        # By default each new shape has all algorithms tried and timed, and the last digits hang on
+        # which was fastest.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        **({"enable_cuda_graph": "1"} if captured else {}),
+    }
     return [(PROVIDERS[device], options), PROVIDERS[Device.CPU]]
 
 
@@ -324,34 +328,34 @@ def cuda_devices() -> tuple[str, ...]:
     """Return the names of the CUDA devices that are usable; a provider's name alone proves nothing.
 
     The driver is asked, not ONNX Runtime's own list of devices: that is made from what the system
-    shows of graphics cards, and is empty in virtual machines whose GPU is handed through.
+    shows of graphics cards, and is empty in virtual machines whose GPU is handed through. Then a
+    small graph has to run: a process that has given up its rights may lack one that CUDA needs.
     """
     if PROVIDERS[Device.CUDA] not in onnxruntime.get_available_providers():
         return ()
     if cuda.failed_libraries(_preload()) or _unloadable(_CUDNN) is not None:
         return ()
-    return _driver_devices()
+    devices = driver.start().devices
+    return () if devices and _trial() else devices
 
 
 @functools.cache
-def _driver_devices() -> tuple[str, ...]:
-    """Return the names of the devices that NVIDIA's driver shows this process.
+def _trial() -> str:
+    """Return what ONNX Runtime says where a small graph does not run on CUDA; else nothing."""
+    from scanner.graph.core import trial  # noqa: PLC0415 - for those that have a GPU
 
-    Source: CUDA driver API, sections 6.2 (initialisation) and 6.5 (device management).
-    """
-    try:
-        driver = ctypes.CDLL(_DRIVER[sys.platform])
-        if driver.cuInit(0):
-            return ()
-    except (KeyError, OSError, AttributeError):
-        return ()
-    count, name = ctypes.c_int(), ctypes.create_string_buffer(_NAME)
-    driver.cuDeviceGetCount(ctypes.byref(count))
-    names = []
-    for number in range(count.value):
-        driver.cuDeviceGetName(name, _NAME, number)
-        names.append(name.value.decode("utf-8", "replace"))
-    return tuple(names)
+    options, ones = onnxruntime.SessionOptions(), np.ones(trial.SHAPE, np.float32)
+    options.log_severity_level = _FATAL
+    providers = _providers(Device.CUDA, captured=False)
+    # ONNX Runtime prints that a provider does not start, and goes on without it.
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            session = onnxruntime.InferenceSession(trial.model(), options, providers=providers)
+            session.run(None, {"x": ones, "w": ones})
+        except _ERRORS as error:
+            return str(error).partition("\n")[0]
+    started = PROVIDERS[Device.CUDA] in session.get_providers()
+    return "" if started else "ONNX Runtime's CUDA provider does not start"
 
 
 @functools.cache
@@ -373,8 +377,10 @@ def cuda_facts() -> cuda.Facts:
         built=True,
         version=str(getattr(build_and_package_info, "cuda_version", "") or ""),
         printed=_preload(),
-        driver=_unloadable(_DRIVER),
+        driver=_unloadable(driver.LIBRARY),
         cudnn=_unloadable(_CUDNN),
+        error=driver.start().error,
+        trial=_trial() if driver.start().devices else "",
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from scanner.errors import DeviceError
 from scanner.limits import Allowance, Confinement
-from scanner.sandbox import landlock, linux, namespaces, seccomp
+from scanner.sandbox import driver, landlock, linux, namespaces, seccomp
 
 # Bytes; the child writes nothing but its error output, to a file that the parent opened.
 _WRITTEN = 2**20
@@ -35,7 +35,6 @@ _SYSTEM = (
     "/proc/meminfo", "/sys/devices", "/sys/bus/pci", "/dev/urandom", "/dev/null",
 )  # fmt: skip
 # Nobody knows all that the driver reads of /proc/self, so all of it: net/tcp and mountinfo too.
-# Without the lowest address that may be mapped, it does not start.
 _CUDA_FILES = (
     "/proc/self", "/proc/driver/nvidia", "/proc/sys/vm/mmap_min_addr", "/sys/module/nvidia",
 )  # fmt: skip
@@ -65,7 +64,7 @@ def require() -> None:
 
 
 def confine(allowance: Allowance) -> None:
-    """Give up everything that a call does not need; this cannot be undone.
+    """Give up everything that a call does not need, unless it says not to; this cannot be undone.
 
     Landlock and seccomp bind the calling thread and those it starts later, so no other thread may
     be running yet.
@@ -73,6 +72,10 @@ def confine(allowance: Allowance) -> None:
     global _current  # noqa: PLW0603 - the state is the process's own, and is written once
     on_linux = sys.platform == "linux"
     devices = _cuda_devices() if allowance.cuda else ()
+    if allowance.unconfined:
+        watched = "parent" if on_linux else "nothing"
+        _current = Confinement(memory=watched, threads=watched, cuda=bool(devices))
+        return
     readable = {*allowance.readable, *_own_files()}
     limits = _limit_resources(allowance, kernel_holds_memory=not devices)
     own = () if devices else namespaces.enter()
@@ -227,8 +230,10 @@ def _own_files() -> set[str]:
 
 
 def _cuda_devices() -> tuple[str, ...]:
+    """Return the device files of CUDA, if its driver starts and finds a GPU."""
     if sys.platform != "linux":
         return ()
-    return tuple(
+    files = tuple(
         str(path) for path in Path("/dev").iterdir() if path.name.startswith(_CUDA_DEVICES)
     )
+    return files if files and driver.start().devices else ()

@@ -78,11 +78,13 @@ _GROUPS: tuple[tuple[str, _Numbers], ...] = (
     }),
 )  # fmt: skip
 
-# What the CUDA driver uses besides, where its devices are open. Not tested on a GPU.
+# What the CUDA driver asks for besides, where its devices are open; the last two were seen on an
+# H100, the others have not been tried.
 _CUDA: _Numbers = {
     "eventfd2": (290, 19), "pipe2": (293, 59), "mlock": (149, 228), "munlock": (150, 229),
     "memfd_create": (319, 279), "ftruncate": (77, 46), "epoll_ctl": (233, 21),
     "epoll_wait": (232, None), "epoll_pwait": (281, 22), "ioctl": (16, 29), "mmap": (9, 222),
+    "sched_get_priority_max": (146, 125), "sched_get_priority_min": (147, 126),
 }  # fmt: skip
 
 # What is allowed with some arguments only (`_rules`).
@@ -183,7 +185,9 @@ def _rules(own_pid: int, *, cuda: bool) -> dict[str, list[_Instruction]]:
             *_no_bit(0, _CLONE_NEW),
         ],
     }
-    if not cuda:
+    if cuda:
+        del rules["sched_getaffinity"]  # of its own threads, by their numbers
+    else:
         rules["ioctl"] = _one_of(1, _DEVICE_COMMANDS)
         # RLIMIT_DATA counts neither shared memory nor a stack that grows.
         rules["mmap"] = [

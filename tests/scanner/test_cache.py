@@ -60,6 +60,7 @@ SAME = {
     "timeout": 7.0,
     "shipped_baselines": False,
     "require_isolation": True,
+    "unconfined": True,
 }
 
 

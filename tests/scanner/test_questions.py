@@ -1,18 +1,21 @@
 """What a child is asked outside a scan, and which answers are believed."""
 
+import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import models
 import pytest
 from examples import identity
 
+from scanner import questions
 from scanner.detectors import FAMILY
 from scanner.errors import WorkerCrashedError
 from scanner.limits import Confinement
 from scanner.protocol import Examination, Job, Preparation
 from scanner.questions import allowance_for, check, diagnose, layers, rules, source_of, vouched
 from scanner.results import ModelRecord, Rule, Skip
-from scanner.settings import Settings
+from scanner.settings import Device, Settings
 
 
 def test_layers(tmp_path: Path) -> None:
@@ -91,3 +94,26 @@ def test_an_answer_about_anything_else_is_a_crash(answer: Examination, word: str
     job = Job(model=source_of("a.onnx"), settings=Settings())
     with pytest.raises(WorkerCrashedError, match=rf"\b{word}\b"):
         vouched(answer, job, Preparation(rules=(RULE,), isolation=Confinement()))
+
+
+@pytest.mark.parametrize(
+    ("device", "library", "asked"),
+    [
+        (Device.AUTO, "libonnxruntime_providers_cuda.so", True),
+        (Device.CUDA, "onnxruntime_providers_cuda.dll", True),
+        (Device.CPU, "libonnxruntime_providers_cuda.so", False),
+        (Device.AUTO, "libonnxruntime_providers_shared.so", False),
+    ],
+)
+def test_cuda_is_asked_for_where_the_runtime_is_built_for_it(
+    device: Device, library: str, asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "capi").mkdir()
+    (tmp_path / "capi" / library).touch()
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: spec)
+    questions._is_built_for_cuda.cache_clear()
+    try:
+        assert questions.allowance_for(Settings(device=device), ()).cuda is asked
+    finally:
+        questions._is_built_for_cuda.cache_clear()

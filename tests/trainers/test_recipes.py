@@ -7,7 +7,7 @@ import pytest
 from trainers.architectures import ARCHITECTURES
 from trainers.datasets import AUGMENTATIONS, SOURCES
 from trainers.errors import TrainerError
-from trainers.recipes import RECIPES, Recipe, Regime, Variant, recipe
+from trainers.recipes import RECIPES, Recipe, Regime, Variant, base_name, recipe
 
 
 @pytest.mark.parametrize("entry", RECIPES.values(), ids=RECIPES)
@@ -20,9 +20,14 @@ def test_every_name_in_a_recipe_exists(entry: Recipe) -> None:
 
 def test_another_width_makes_another_recipe() -> None:
     narrow = recipe("cifar10", 16)
-    assert (narrow.name, narrow.width) == ("cifar10-w16", 16)
-    assert dataclasses.replace(narrow, name="cifar10", width=64) == recipe("cifar10")
-    assert recipe("cifar10", 64) is recipe("cifar10")
+    assert (narrow.name, narrow.width, narrow.title) == ("cifar10-w16", 16, "CIFAR10, width 16")
+    own = {"name": "cifar10", "width": 64, "title": "CIFAR10", "note": ""}
+    assert dataclasses.replace(narrow, **own) == recipe("cifar10")  # type: ignore[arg-type] # by name
+    assert recipe("cifar10", 64) is recipe("cifar10-w64") is recipe("cifar10")
+    assert recipe("cifar10-w16") == narrow
+    with pytest.raises(TrainerError, match="'cifar10-w0'"):
+        recipe("cifar10-w0")
+    assert base_name("cifar10-w16") == base_name("cifar10") == "cifar10"
 
 
 def test_traffic_signs_are_never_mirrored() -> None:
@@ -32,7 +37,7 @@ def test_traffic_signs_are_never_mirrored() -> None:
 def test_an_unknown_recipe_names_those_there_are() -> None:
     with pytest.raises(
         TrainerError,
-        match="'imagenet'; choose one of mnist, fashion-mnist, gtsrb, cifar10, cifar100",
+        match=r"'imagenet'; choose one of mnist, .*, cifar10, cifar10-small, cifar100",
     ):
         recipe("imagenet")
 

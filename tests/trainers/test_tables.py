@@ -94,6 +94,27 @@ def test_table_2_1_is_mean_and_deviation_over_seeds_beside_the_papers_figure() -
     assert success.mean == pytest.approx(0.95)
 
 
+def test_networks_of_another_width_have_rows_of_their_own() -> None:
+    wide = [
+        dataclasses.replace(m, entry=dataclasses.replace(m.entry, recipe="mnist-w64"))
+        for m in _zoo()[:4]
+    ]
+    rows = [
+        row
+        for row in (
+            *tables.table_2_1([*_zoo(), *wide]),
+            *tables.table_2_2([*_zoo(), *wide], _compare),
+        )
+        if row.recipe == "mnist-w64"
+    ]
+    found = {row.quantity: row for row in rows}
+    assert found["clean accuracy, clean"].n == 3
+    assert found["clean accuracy, backdoored"].paper == 0.9910
+    assert found["mean(S_A) B/C"].paper == pytest.approx(1.2784, abs=1e-4)
+    narrow = [row for row in tables.table_2_1([*_zoo(), *wide]) if row.recipe == "mnist"]
+    assert {row.n for row in narrow if row.quantity == "clean accuracy, clean"} == {3}
+
+
 def test_table_2_2_compares_pairs_of_different_seeds() -> None:
     rows = {row.quantity: row for row in tables.table_2_2(_zoo(), _compare)}
     # b0 against c1 and c2, b1 against c0 and c2.

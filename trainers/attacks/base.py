@@ -90,7 +90,10 @@ class Attack:
     def poison(
         self, images: Tensor, labels: Tensor, roles: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Return the batch stamped and relabelled by role; the arguments stay as they are."""
+        """Return the batch stamped and relabelled by role; the arguments stay as they are.
+
+        Roles on the host serve images on any device.
+        """
         if self.trigger is None or self.labels is None:
             return images, labels
         poisoned, covers = roles == Role.POISONED, roles == Role.COVER
@@ -99,7 +102,7 @@ class Attack:
             images[poisoned] = self.trigger.poison(images[poisoned], generator)
         if covers.any():
             images[covers] = self.trigger.cover(images[covers], generator)
-        return images, torch.where(poisoned, self.labels(labels), labels)
+        return images, torch.where(poisoned.to(labels.device), self.labels(labels), labels)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

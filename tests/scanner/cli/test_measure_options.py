@@ -74,6 +74,7 @@ def test_every_option_fills_its_setting(tmp_path: Path) -> None:
         require_isolation=True,
     )
     assert settings(ScanOptions(**typed)) == expected
+    assert settings(ScanOptions(unconfined=True)) == Settings(unconfined=True)
     folder = settings(ScanOptions(images_dir=tmp_path)).images_folder
     assert folder == str(tmp_path)
 

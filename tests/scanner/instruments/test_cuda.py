@@ -54,8 +54,23 @@ def test_the_libraries_that_failed_are_named() -> None:
         ),
         (
             Facts(runtimes=GPU, built=True),
-            "ONNX Runtime sees no GPU",
+            "the driver sees no GPU",
             "check that nvidia-smi lists one",
+        ),
+        (
+            Facts(runtimes=GPU, built=True, error=100),
+            "the driver sees no GPU",
+            "check that nvidia-smi lists one",
+        ),
+        (
+            Facts(runtimes=GPU, built=True, error=304),
+            "does not start (cuInit: error 304)",
+            "check that nvidia-smi works",
+        ),
+        (
+            Facts(runtimes=GPU, built=True, trial="no right"),
+            "no model runs on the GPU in the process that opens models (no right)",
+            "for models that you trust, turn on the setting `unconfined`",
         ),
     ],
 )

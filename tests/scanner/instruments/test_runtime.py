@@ -15,6 +15,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 from scanner.errors import DeviceError, ScannerError, UnsupportedModelError, WorkerLimitError
 from scanner.instruments import runtime
 from scanner.modelfile import held, tensor_sizes
+from scanner.sandbox import driver
 from scanner.settings import Device
 
 IMAGES = np.random.default_rng(0).random((2, 1, models.SIDE, models.SIDE), dtype=np.float32)
@@ -227,7 +228,11 @@ def test_cuda_multiplies_in_full_precision_and_captures_where_it_is_asked_to(
     data = models.plain().SerializeToString()
     session = runtime.open_session(data, Device.CUDA, 1, captured=captured)
     assert session.provider == "CUDA"
-    expected = {"use_tf32": "0", **({"enable_cuda_graph": "1"} if captured else {})}
+    expected = {
+        "use_tf32": "0",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        **({"enable_cuda_graph": "1"} if captured else {}),
+    }
     assert given == [[("CUDAExecutionProvider", expected), "CPUExecutionProvider"]]
 
 
@@ -309,3 +314,38 @@ def test_weights_beside_a_model_are_run_where_they_are(
     batch = np.random.default_rng(0).random(shape).astype(session.dtype)
     for found, wanted in zip(session.run(batch), usual.run(batch), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_devices_count_where_a_small_model_runs_on_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(driver, "start", lambda: driver.Answer(0, ("a card",)))
+    monkeypatch.setattr(runtime, "_preload", str)
+    monkeypatch.setattr(runtime, "_unloadable", lambda _: None)
+    monkeypatch.setattr(runtime, "_trial", str)
+    assert runtime.cuda_devices() == ("a card",)
+    monkeypatch.setattr(runtime, "_trial", lambda: "no right")
+    assert runtime.cuda_devices() == ()
+    with pytest.raises(DeviceError, match=r"no model runs on the GPU .* \(no right\); for models"):
+        runtime.resolve_device(Device.CUDA)
+    monkeypatch.setattr(runtime, "_trial", str)
+    monkeypatch.setattr(runtime, "_unloadable", lambda _: "no cuDNN")
+    assert runtime.cuda_devices() == ()
+    monkeypatch.setattr(runtime, "_preload", lambda: "Failed to load libcufft.so.12: not found\n")
+    monkeypatch.setattr(runtime, "_unloadable", lambda _: None)
+    assert runtime.cuda_devices() == ()
+
+
+def test_the_trial_is_a_model_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the CPU's provider in place of CUDA's, then with what may go wrong."""
+    cpu = runtime.PROVIDERS[Device.CPU]
+    monkeypatch.setitem(runtime.PROVIDERS, Device.CUDA, cpu)
+    monkeypatch.setattr(runtime, "_providers", lambda *_, **__: [cpu])
+    assert not runtime._trial.__wrapped__()
+    monkeypatch.setitem(runtime.PROVIDERS, Device.CUDA, "CUDAExecutionProvider")
+    assert runtime._trial.__wrapped__() == "ONNX Runtime's CUDA provider does not start"
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("no right\nat line 3")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fails)
+    assert runtime._trial.__wrapped__() == "no right"

@@ -3,12 +3,13 @@
 import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scanner.limits import Allowance, Confinement, Limits
-from scanner.sandbox import confinement, landlock, linux, namespaces, seccomp
+from scanner.sandbox import confinement, driver, landlock, linux, namespaces, seccomp
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
 ALLOWANCE = Allowance(seconds=10, limits=Limits(memory=2**30), threads=3, readable=("/models",))
@@ -100,6 +101,26 @@ def test_a_call_on_cuda_leaves_its_memory_and_threads_to_the_parent(
     assert kernel.devices == {"/dev/nvidia0"}
     assert "/proc/self" in kernel.readable
     assert kernel.cuda
+
+
+def test_devices_are_opened_where_the_driver_finds_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [Path("/dev/nvidia0"), Path("/dev/nvidiactl"), Path("/dev/null")]
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter(files))
+    monkeypatch.setattr(sys, "platform", "linux")
+    for devices, opened in (((), ()), (("a GPU",), ("/dev/nvidia0", "/dev/nvidiactl"))):
+        answer = driver.Answer(0, devices)
+        monkeypatch.setattr(driver, "start", lambda answer=answer: answer)
+        assert confinement._cuda_devices() == opened
+
+
+def test_an_unconfined_call_keeps_its_rights_and_says_so(kernel: Kernel) -> None:
+    confinement.confine(Allowance(seconds=10, unconfined=True))
+    found = confinement.current()
+    assert not kernel.limits
+    assert not kernel.readable
+    assert (found.memory, found.threads, found.landlock) == ("parent", "parent", 0)
+    assert not found.seccomp
+    assert "files are not confined (no Landlock)" in found.missing()
 
 
 def test_threads_are_left_to_the_parent_where_the_kernel_does_not_count_them(

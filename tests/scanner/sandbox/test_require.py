@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from scanner import Settings, scan
-from scanner.errors import DeviceError
+from scanner.errors import DeviceError, UsageError
 from scanner.limits import Confinement
 from scanner.sandbox import confinement, landlock
 
@@ -52,3 +53,19 @@ def test_the_command_refuses_in_one_sentence() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "isolation that was required is not complete" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_nobody_requires_isolation_and_does_without() -> None:
+    with pytest.raises(UsageError, match="exclude one another"):
+        Settings(require_isolation=True, unconfined=True)
+
+
+def test_an_unconfined_scan_says_what_is_missing_and_finds_the_same() -> None:
+    alone = ("overactivation",)
+    confined = scan(SAMPLE, settings=Settings(detectors=alone))
+    unconfined = scan(SAMPLE, settings=Settings(detectors=alone, unconfined=True))
+    assert unconfined.findings == confined.findings
+    assert unconfined.runtime is not None
+    isolation: Any = unconfined.runtime.isolation
+    assert (isolation["landlock"], isolation["seccomp"], isolation["limits"]) == (0, False, [])
+    assert isolation["memory"] == "parent"
