@@ -203,7 +203,7 @@ class _Shift:
             known = renamed(record, os.fspath(task.name))
             return lambda: known
         future = self._submit(task)
-        return lambda: self._outcome(task, future)
+        return lambda: self._answer(task, future)
 
     def _submit(self, task: _Task) -> "Future[ModelRecord] | None":
         if self.executor is None:
@@ -215,18 +215,15 @@ class _Shift:
             future: Future[ModelRecord] = self.executor.submit(lane.in_lane, *call)
         except RuntimeError:  # the pool has lost a process, and takes no more
             return None
-        future.add_done_callback(lambda done: self._tell(task.name) if _is_well(done) else None)
+        # Kept as soon as it is there: whoever stops the run may be waiting for one before it.
+        future.add_done_callback(lambda f: self._kept(task, f.result()) if _is_well(f) else None)
         return future
 
-    def _outcome(self, task: _Task, future: "Future[ModelRecord] | None") -> ModelRecord:
-        """Wait for a record, and keep it.
-
-        Raises:
-            ScannerError: The request itself cannot be carried out, or nobody is left to do it.
-        """
-        record = self._answer(task, future)
+    def _kept(self, task: _Task, record: ModelRecord) -> ModelRecord:
+        """Keep a record, and tell of its model."""
         if self.cache and task.key and not record.failures:
             self.cache.keep_record(task.key, record)
+        self._tell(task.name)
         return record
 
     def _answer(
@@ -235,11 +232,12 @@ class _Shift:
         """Return a record; a process that dies under a model costs it another try, then a failure.
 
         Where a pool takes no more because of that, the other try is made here.
+
+        Raises:
+            ScannerError: The request itself cannot be carried out, or nobody is left to do it.
         """
         if future is None:
-            record = task.measure(*task.arguments, lane.tell)
-            self._tell(task.name)
-            return record
+            return self._kept(task, task.measure(*task.arguments, lane.tell))
         try:
             return future.result()
         except ScannerError:

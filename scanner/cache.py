@@ -6,10 +6,12 @@ it. Whoever can write into the folder can write verdicts, so it belongs to whoev
 """
 
 import dataclasses
+import itertools
 import json
 import mmap
 import os
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +28,7 @@ from scanner.version import PROGRAM, VERSION
 T = TypeVar("T", ModelRecord, ScanResult)
 
 _FORMAT = 1
+_MOST_FILES = 1000  # in a model's folder, any of which may hold its weights
 # Settings that change no number of a measurement.
 _NOT_MEASURED = frozenset(
     {"alpha", "miss", "timeout", "shipped_baselines", "require_isolation", "unconfined"}
@@ -81,7 +84,8 @@ class Cache:
     ) -> Key | None:
         """Return the key of a model as it is now; None where it has none, and is always measured.
 
-        That is a file that cannot be read, or whose external data lies outside its folder.
+        That is a file that cannot be read, whose external data lies outside its folder, or may be
+        any of very many files.
 
         Args:
             model: Its file.
@@ -92,7 +96,9 @@ class Cache:
         path = Path(model)
         try:
             own = self._hash(path)
-            files = {name: self._hash(path.parent / name) for name in _external_data(path)}
+            files = {
+                name: self._hash(path.parent / name) for name in _external_data(path, self._folder)
+            }
             images = [self._hash(file) for file in _image_files(settings)]
         except (OSError, ValueError):
             return None
@@ -143,7 +149,8 @@ class Cache:
     def _write(self, name: str, value: ModelRecord | ScanResult) -> None:
         """Write a file that appears whole; a full disk costs the entry, not the scan."""
         path = self._folder / name
-        temporary = self._folder / f".{name}.{os.getpid()}"
+        # Two threads may have measured copies of one file.
+        temporary = self._folder / f".{name}.{os.getpid()}.{threading.get_ident()}"
         try:
             temporary.write_text(json.dumps(to_json(value)), encoding="utf-8")
             temporary.replace(path)
@@ -168,14 +175,18 @@ def renamed(value: T, path: str) -> T:
     return dataclasses.replace(value, model=dataclasses.replace(value.model, path=path))
 
 
-def _external_data(model: Path) -> Iterator[str]:
+def _external_data(model: Path, cache: Path) -> Iterator[str]:
     """Yield the files in a model's folder that hold its external data.
 
     They are looked up in the bytes, not parsed. Where the word appears in another way than onnx
-    writes it, any file of the folder may be meant, and all are taken.
+    writes it, any file in the folder or below may be meant, and all are taken.
+
+    Args:
+        model: Its file.
+        cache: The cache's own folder, which changes with every model and holds no weights.
 
     Raises:
-        ValueError: One lies outside the folder.
+        ValueError: One lies outside the folder, or too many may be meant.
     """
     if model.stat().st_size == 0:
         return
@@ -184,12 +195,26 @@ def _external_data(model: Path) -> Iterator[str]:
         names = {data[m.end() : m.end() + _length(m)] for m in found}
         plain = len(found) == sum(1 for _ in re.finditer(_WORD, data))
     if not plain:
-        names = {os.fsencode(p.name) for p in model.parent.iterdir() if p.is_file()}
+        names |= {os.fsencode(name) for name in _below(model.parent.absolute(), cache.absolute())}
     root = model.parent.resolve()
     for name in sorted(os.fsdecode(raw) for raw in names):
         if not (root / name).resolve().is_relative_to(root):
             raise ValueError(f"{name!r} lies outside the model's folder")
         yield name
+
+
+def _below(folder: Path, cache: Path) -> list[Path]:
+    """Return the files in a folder and below, relative to it, but for those of a cache inside.
+
+    Raises:
+        ValueError: There are too many to look at for one model.
+    """
+    own = cache if folder in cache.parents else None
+    files = (p for p in folder.rglob("*") if p.is_file() and own not in p.parents)
+    found = list(itertools.islice(files, _MOST_FILES + 1))
+    if len(found) > _MOST_FILES:
+        raise ValueError(f"{str(folder)!r} holds more than {_MOST_FILES:,} files")
+    return [path.relative_to(folder) for path in found]
 
 
 def _length(match: re.Match[bytes]) -> int:

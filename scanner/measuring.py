@@ -288,7 +288,8 @@ def ranged(settings: Settings, found: InputRange | None) -> Settings:
 
 def threaded(settings: Settings, model: Model) -> Settings:
     """Return settings in which the number of threads is settled, for one model."""
-    return dataclasses.replace(settings, threads=runtime.threads(settings.threads, model.size))
+    wanted = runtime.threads(settings.threads, model.size)
+    return dataclasses.replace(settings, threads=min(wanted, settings.most_threads))
 
 
 def _rest(later: Sequence[Detector], settings: Settings) -> float:

@@ -4,8 +4,8 @@ import dataclasses
 import enum
 
 from scanner.errors import UsageError
-from scanner.limits import Limits
-from scanner.values import brief, frozen
+from scanner.limits import MIB, Limits
+from scanner.values import LARGEST_INTEGER, LARGEST_NUMBER, brief, frozen
 
 
 class Noise(enum.Enum):
@@ -62,6 +62,12 @@ INPUT_ALPHA = 0.01
 _LEAST_TIMEOUT = 600.0
 _TIMES = 8  # times the budget's seconds: a large model's search may take half of that
 _LARGEST_MISS = 0.5  # a model called clean that misses more says less than a coin
+_MOST_SECONDS = 1e9  # some thirty years; more is no time that a clock can be set to
+_LARGEST_COUNT = LARGEST_INTEGER // 2  # so that a count and what is added to it cross to a child
+# Memory of one thread's stack, and of how many sessions of ONNX Runtime: a whole scan holds eight
+# at a time, each with threads of its own. Where there is no memory for another thread's stack, ONNX
+# Runtime waits for ever for the thread that it could not start.
+_STACK, _SESSIONS = 8 * MIB, 16
 EFFORTS = {
     Budget.QUICK: Effort(images=32, steps=100, restarts=1, seconds=60),
     Budget.STANDARD: Effort(images=64, steps=250, restarts=1, seconds=300),
@@ -161,6 +167,48 @@ class Settings:
                     f"Settings.{name} is {value!r}, and a sequence is wanted",
                     remedy=f"write it as in ({value!r},)",
                 )
+        self._refuse_what_cannot_cross()
+        if self.threads > self.most_threads:
+            raise UsageError(
+                f"the setting `threads` is {self.threads}, and the stacks of so many may take all "
+                "the memory that a scan is allowed",
+                remedy=f"give at most {self.most_threads}, or raise the setting `memory`",
+            )
+
+    def _refuse_what_cannot_cross(self) -> None:
+        """Refuse numbers that no message to a child can hold: it would look as if a model did that.
+
+        Raises:
+            UsageError: There is one.
+        """
+        counts: dict[str, tuple[int, ...]] = {
+            **{name: (getattr(self, name),) for name in ("images", "seed", "threads")},
+            "classes": self.classes,
+            "input_shape": self.input_shape or (),
+            **{f.name: (getattr(self.limits, f.name),) for f in dataclasses.fields(self.limits)},
+        }
+        for name, values in counts.items():
+            if any(value > _LARGEST_COUNT for value in values):
+                quoted = f"`{name}`"
+                raise UsageError(
+                    f"the setting {quoted} holds a number of more than 62 bits",
+                    remedy="give a smaller one",
+                )
+        if any(not abs(end) <= LARGEST_NUMBER for end in self.input_range or ()):
+            raise UsageError(
+                "the setting `input_range` has an end that is no finite number",
+                remedy="give the lowest and the highest value of a valid input",
+            )
+        if self.timeout is not None and not 0 < self.timeout <= _MOST_SECONDS:
+            raise UsageError(
+                f"the setting `timeout` is {self.timeout:g}",
+                remedy=f"give seconds, more than 0 and at most {_MOST_SECONDS:g}",
+            )
+
+    @property
+    def most_threads(self) -> int:
+        """How many threads a model may be run by within the limit on memory."""
+        return max(1, self.limits.memory // (_STACK * _SESSIONS))
 
     def deadline(self, models: int) -> float:
         """Return the seconds of wall-clock time for so many models, suspect and references."""

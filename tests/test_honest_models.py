@@ -4,6 +4,7 @@ import collections
 from pathlib import Path
 
 import honest_models
+import onnx
 import pytest
 
 from scanner.detectors.graph_logic import GraphLogic
@@ -51,7 +52,7 @@ def test_a_gate_planted_in_a_real_classifier_is_found(files: list[Path]) -> None
     """Every kind in every real file that takes one image and gives logits."""
     hosts = 0
     for path in files:
-        model = open_model(path).proto
+        model = onnx.load(path)  # with what lies beside the file: it is run from memory
         try:
             plant(model, "where")
         except TrainerError:

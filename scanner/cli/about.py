@@ -34,7 +34,7 @@ _Files = Annotated[
 @options.takes_options
 def check(files: _Files, chosen: options.CheckOptions) -> None:
     """Say whether files can be scanned, and what would be skipped; nothing is run."""
-    shown = listing_report(chosen.format, "checks")
+    shown = listing_report(chosen.shown_as, "checks")
     rows: list[tuple[str, ...]] = []
     answers: list[dict[str, Any]] = []
     for file, answer in _checked(models(files), Settings(input_shape=chosen.shape)):
@@ -82,7 +82,7 @@ def _prospects(answer: Check) -> tuple[str, str]:
 @options.takes_options
 def layers(model: _Model, chosen: options.FormatOptions) -> None:
     """List the activations of a model, to choose one with --layer."""
-    shown = listing_report(chosen.format, "layers")
+    shown = listing_report(chosen.shown_as, "layers")
     from scanner import pipeline  # noqa: PLC0415 - nothing for --help
 
     answer = pipeline.layers(model)
@@ -108,7 +108,7 @@ def _shape(shape: Sequence[int | str] | None) -> str:
 @options.takes_options
 def detectors(chosen: options.FormatOptions) -> None:
     """List the detectors: what each needs, what it looks for, and its paper."""
-    shown = listing_report(chosen.format, "detectors")
+    shown = listing_report(chosen.shown_as, "detectors")
     from scanner import pipeline  # noqa: PLC0415 - nothing for --help
 
     answer = pipeline.rules()
@@ -125,7 +125,7 @@ def detectors(chosen: options.FormatOptions) -> None:
 @options.takes_options
 def doctor(chosen: options.FormatOptions) -> None:
     """Show versions, the providers that are usable, and what isolates a model."""
-    listing_report(chosen.format, "an installation")
+    listing_report(chosen.shown_as, "an installation")
     from scanner import pipeline  # noqa: PLC0415 - nothing for --help
 
     facts = pipeline.diagnose()
@@ -147,7 +147,7 @@ def doctor(chosen: options.FormatOptions) -> None:
     shared = [f"{p.name}: {', '.join(p.distributions)}" for p in facts.shared_packages]
     if shared:
         rows["shared packages"] = "\n".join(shared)
-    if chosen.format == "json":
+    if chosen.shown_as == "json":
         Output().write(as_json.write({"python": rows["python"], **to_json(facts)}))
     else:
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)

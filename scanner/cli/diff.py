@@ -37,7 +37,7 @@ def diff(suspect: _Suspect, reference: _Reference, chosen: options.FormatOptions
     Exit code 0: the same, or what differs is explained. 1: nodes, edges, constants or channels that
     should not be there. 2: an error. 3: the two cannot be compared.
     """
-    shown = listing_report(chosen.format, "differences")
+    shown = listing_report(chosen.shown_as, "differences")
     from scanner import pipeline  # noqa: PLC0415 - nothing for --help
     from scanner.judging import observed  # noqa: PLC0415 - as above
 
@@ -47,7 +47,7 @@ def diff(suspect: _Suspect, reference: _Reference, chosen: options.FormatOptions
     data = {**to_json(found), "observations": to_json(seen)}
     rows = list(_rows(found.differences))
     page = Output()
-    if chosen.format == "table":
+    if chosen.shown_as == "table":
         # As in a scan, the answer comes first, and what it rests on below.
         for observation in seen:
             end = "" if observation.sentence.endswith("?") else "."
@@ -56,12 +56,12 @@ def diff(suspect: _Suspect, reference: _Reference, chosen: options.FormatOptions
             _write(page, sentence)
         if rows:
             page.write("\n")
-    if rows or chosen.format != "table":
+    if rows or chosen.shown_as != "table":
         shown.render_listing(
             Listing(subject="differences", columns=_COLUMNS, rows=rows[:_MOST_ROWS], data=data),
             page,
         )
-    if chosen.format == "table" and len(rows) > _MOST_ROWS:
+    if chosen.shown_as == "table" and len(rows) > _MOST_ROWS:
         page.write(f"... and {len(rows) - _MOST_ROWS} more, all in --format json\n")
     code = _exit_code(found)
     if code != CLEAN:

@@ -16,6 +16,7 @@ from pathlib import Path
 from scanner.judging import unanalysable
 from scanner.judging.ranks import STRENGTHS, strength
 from scanner.report.escape import printable
+from scanner.report.totals import place
 from scanner.results import ScanResult, Severity, Verdict
 
 CLEAN = 0
@@ -54,9 +55,10 @@ def _at_least(word: str) -> Condition:
     """Return whether a model lies so far out, or its graph alone makes it suspicious."""
 
     def met(result: ScanResult) -> bool:
-        if result.size is None:
+        size = _size(result)
+        if size is None:
             return result.verdict is Verdict.SUSPICIOUS
-        own = strength(result.size)
+        own = strength(size)
         return own is not None and STRENGTHS.index(own) >= STRENGTHS.index(word)
 
     return met
@@ -90,8 +92,17 @@ def condition(word: str) -> Condition:
         raise ValueError(f"{word!r} is no condition")
     least = float(found[1])
     return lambda result: (
-        result.verdict is Verdict.SUSPICIOUS and (result.size is None or result.size >= least)
+        result.verdict is Verdict.SUSPICIOUS and ((size := _size(result)) is None or size >= least)
     )
+
+
+def _size(result: ScanResult) -> float | None:
+    """Return how far out a model lies; None where its verdict is about what the graph shows.
+
+    Where clean models are at hand the result has a size beside such a verdict, of what the
+    statistics say, and a planted graph need not show in these.
+    """
+    return place(result)[1]
 
 
 def _severity(result: ScanResult) -> int:

@@ -15,7 +15,7 @@ from scanner.cli.fields import (
 )
 from scanner.cli.measure_options import InputRange, InputShape, Logits, OnDevice, Threads
 from scanner.cli.options import MemoryLimit
-from scanner.cli.output_options import InsteadOfStdout, PrintOptions, format_names, formats
+from scanner.cli.output_options import InsteadOfStdout, PrintOptions, format_names, formats, share
 from scanner.limits import GIB, Limits
 from scanner.settings import INPUT_ALPHA, Settings
 from scanner.values import frozen
@@ -62,6 +62,7 @@ class InputOptions(PrintOptions):
             max=0.5,
             help="Say how many stand out with this share of false discoveries "
             "(Benjamini-Hochberg).",
+            callback=share,
         ),
     ] = None
     triggers: Annotated[

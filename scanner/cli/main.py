@@ -104,23 +104,28 @@ class Command(typer.core.TyperCommand):
     ) -> Any:
         """Take from the policy what is not typed and not in the environment."""
         if not extra.get("resilient_parsing"):
-            own = {parameter.name for parameter in self.params}
-            chosen = policies.defaults(args)
-            extra["default_map"] = {n: v for n, v in chosen.items() if n in own}
+            extra["default_map"] = policies.defaults(args, self.params)
         return super().make_context(info_name, args, parent, **extra)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take `--input-range auto` for what it is, the default: the option takes two numbers.
+        """Take `--input-range auto` for what it is: the option itself takes two numbers.
+
+        It is the default, and comes before what the environment and the policy say.
 
         Raises:
             UsageError: An option's value is none that it takes.
         """
+        typed = list(args)  # Typer takes words away as it reads them
+        left = options.without_auto(typed)
         try:
-            return super().parse_args(ctx, options.without_auto(args))
+            rest = super().parse_args(ctx, list(left))
         except _WrongUsage as error:
             # Some versions of Typer say first of which kind of Python's errors it is.
             error.message = error.message.removeprefix("Value error, ")
             raise
+        if left != typed and not any(word.startswith("--input-range") for word in left):
+            ctx.params |= {name: None for name in ctx.params if name == "input_range"}
+        return rest
 
     def get_help_option(self, ctx: Any) -> Any:
         """Return --help, placed in its panel."""

@@ -1,6 +1,7 @@
 """Which model files the words on the command line mean: files, folders, patterns, a list."""
 
 import fnmatch
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,8 +31,9 @@ def models(
     Raises:
         UsageError: A folder or a pattern stands for nothing, or nothing is left.
     """
-    found = list(dict.fromkeys(file for word in named for file in _meant(word)))
-    explicit = {word for word in named if not Path(word).is_dir()}
+    words = [name for word in named for name in _listed(word)]
+    found = list(dict.fromkeys(file for word in words for file in _meant(word)))
+    explicit = set(words)
     chosen = [
         file
         for file in found
@@ -48,11 +50,19 @@ def models(
     return chosen
 
 
+def _listed(word: str) -> Iterator[str]:
+    """Yield the names that stand on stdin for "-", or else the word itself."""
+    if word != _LISTED:
+        yield word
+        return
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # A file's name is any bytes, as on the command line.
+        sys.stdin.reconfigure(errors="surrogateescape")
+    yield from (name for line in sys.stdin or () if (name := line.strip()))
+
+
 def _meant(word: str) -> Iterator[str]:
-    if word == _LISTED:
-        names = (line.strip() for line in sys.stdin)
-        yield from (file for name in names if name for file in _meant(name))
-    elif Path(word).is_dir():
+    if Path(word).is_dir():
         inside = sorted(str(f) for f in Path(word).rglob(f"*{SUFFIX}") if f.is_file())
         if not inside:
             raise UsageError(

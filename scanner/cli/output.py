@@ -1,6 +1,7 @@
 """Where the command writes: the result to stdout or a file, the rest to stderr."""
 
 import codecs
+import contextlib
 import io
 import os
 import sys
@@ -11,7 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, Self, TextIO, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,6 +24,7 @@ from scanner.errors import UsageError
 from scanner.report.escape import printable
 from scanner.sandbox.endpoint import Step
 
+_CUT_OFF = ".part"  # behind the name of a file that is not whole
 _BAR_AFTER = 1.0  # seconds
 _FILE_WIDTH = 100  # columns of a table that goes to a file or a pipe
 _LONGEST_SENTENCE = 2000
@@ -43,11 +45,15 @@ _ASCII: Mapping[str, str] = {
 
 
 class Output:
-    """Where the result goes: stdout, or a file that appears whole under its name, or not at all."""
+    """Where the result goes: stdout, or a file that appears whole under its name, or not at all.
+
+    What a full disk cuts off gets a name of its own, and a report that was there before stays.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._file: Any = sys.stdout
+        self._is_whole = True
 
     def __enter__(self) -> Self:
         """Find out before the scan whether the file can be written."""
@@ -67,10 +73,15 @@ class Output:
         """Give the file its name; what was written before an error is kept."""
         if self._path is None:
             return
-        written, temporary = self._file.tell() > 0, Path(self._file.name)
-        self._file.close()
+        temporary, error = Path(self._file.name), self._closed()
+        if not self._is_whole:
+            with contextlib.suppress(OSError):
+                temporary.replace(self._path.with_name(self._path.name + _CUT_OFF))
+            if error is not None and kind is None:
+                raise error
+            return
         try:
-            if written:
+            if temporary.stat().st_size:
                 # A temporary file is private; a report is as readable as its folder's other files.
                 temporary.chmod(0o666 & ~_umask())
                 temporary.replace(self._path)
@@ -80,15 +91,42 @@ class Output:
             sys.stdout.write(temporary.read_text(encoding="utf-8"))
             raise _unwritable(self._path, error) from error
 
+    def _closed(self) -> OSError | None:
+        """Close the file; return what kept its last bytes from being written."""
+        try:
+            self._file.close()
+        except OSError as error:
+            self._is_whole = False
+            return error
+        return None
+
     def write(self, text: str) -> None:
         """Add text."""
-        self._file.write(text)
-        self._file.flush()
+        try:
+            self._file.write(text)
+            self._file.flush()
+        except OSError:
+            self._is_whole = False
+            raise
 
     @property
     def console(self) -> Console:
         """A console over the file, for a report that draws."""
-        return console(self._file)
+        return console(self._file if self._path is None else _Drawn(self))
+
+
+class _Drawn(io.TextIOBase):
+    """A file as a console takes it."""
+
+    encoding = "utf-8"
+
+    def __init__(self, page: Output) -> None:
+        self._page = page
+
+    def write(self, text: str) -> int:
+        """Add text."""
+        self._page.write(text)
+        return len(text)
 
 
 def _check_place(path: Path) -> None:
@@ -195,10 +233,10 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < _TWO_MINUTES else f"{seconds / 60:.0f} min"
 
 
-def console(file: TextIO) -> Console:
+def console(file: TextIO | io.TextIOBase) -> Console:
     """Return a console; without a terminal behind it, one of fixed width and without colour."""
     width = None if file.isatty() or "COLUMNS" in os.environ else _FILE_WIDTH
-    return Console(file=file, width=width, highlight=False)
+    return Console(file=cast("TextIO", file), width=width, highlight=False)
 
 
 def complain(sentence: str) -> None:

@@ -1,5 +1,6 @@
 """The options of whatever prints: formats, files, colours, and what fails a pipeline."""
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated
@@ -49,6 +50,13 @@ def _fail_on_words(incomplete: str) -> list[str]:
     return [word for word in (*exits.CONDITIONS, "size=") if word.startswith(incomplete)]
 
 
+def share(value: float | None) -> float | None:
+    """Return a share that is a number: what is none lies beyond no end of a range."""
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("nan is no number.")
+    return value
+
+
 def _without_color(chosen: bool) -> bool:
     # Every console that is made from here on asks the environment, Typer's included.
     if chosen:
@@ -74,9 +82,12 @@ class PrintOptions:
 
 @frozen
 class FormatOptions(PrintOptions):
-    """How a command prints that knows several formats."""
+    """How a command prints that knows several formats.
 
-    format: Annotated[
+    The field is not called as its option: what a policy sets for scans is a list of reports.
+    """
+
+    shown_as: Annotated[
         str,
         option(
             OUTPUT,
@@ -162,6 +173,7 @@ class ReportOptions(PrintOptions):
             max=0.5,
             help="Say of several models how many stand out with this share of false discoveries "
             "(Benjamini-Hochberg).",
+            callback=share,
         ),
     ] = None
     verbose: Annotated[

@@ -9,11 +9,13 @@ from scanner.cli.output import Output
 from scanner.cli.wording import in_options
 from scanner.limits import MIB
 from scanner.report import Listing
+from scanner.report.escape import printable
 from scanner.report.table import TableReport
 from scanner.results import PlannedStage, ScanPlan
 from scanner.values import to_json
 
 _COLUMNS = ("stage", "detectors", "classes", "images", "steps", "seconds", "MiB")
+_LONGEST = 2000  # characters of a sentence
 _MINUTES = 120.0  # longer is told in minutes
 
 
@@ -67,7 +69,7 @@ def _cells(number: int, stage: PlannedStage) -> tuple[str, ...]:
 
 def facts(plan: ScanPlan, references: int) -> Iterator[str]:
     """Yield what stands below the table, in sentences."""
-    model = plan.model.path
+    model = printable(plan.model.path)
     many = f"{plan.classes:,} classes, " if plan.classes is not None else ""
     threads = f"{plan.threads} thread{'s' if plan.threads != 1 else ''}"
     yield f"{model}: {many}{threads}; {_time(plan.seconds)} for what is timed above, at the most"
@@ -77,7 +79,7 @@ def facts(plan: ScanPlan, references: int) -> Iterator[str]:
         yield f"{one} about as long again, together {whole}"
     yield f"the scan ends after {_time(plan.deadline)} in any case (--timeout)"
     for sentence in plan.skips:
-        yield f"skipped: {in_options(sentence)}"
+        yield f"skipped: {printable(in_options(sentence), _LONGEST)}"
 
 
 def _time(seconds: float) -> str:

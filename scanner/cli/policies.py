@@ -38,11 +38,19 @@ def holding(file: Path | None) -> Policy:
     return policy.read(policy.find(chosen, Path.cwd()), options.names())
 
 
-def defaults(arguments: Sequence[str]) -> dict[str, Any]:
-    """Return the values that the policy gives to parameters, by their names."""
-    parameters = options.names()
-    chosen = holding(policy.named_file(arguments)).options
-    return {parameters[name]: value for name, value in chosen.items()}
+def defaults(arguments: Sequence[str], parameters: Sequence[Any]) -> dict[str, Any]:
+    """Return the values that the policy gives to a command's parameters, by their names.
+
+    Raises:
+        UsageError: The policy cannot be read, or a value is of another kind than its option's.
+    """
+    held, fields = holding(policy.named_file(arguments)), options.names()
+    own = {p.name: p for p in parameters if p.param_type_name == "option"}
+    return {
+        fields[name]: held.fitting(name, many=asked.multiple or asked.nargs > 1, flag=asked.is_flag)
+        for name, value in held.options.items()
+        if (asked := own.get(fields[name])) is not None and not options.is_auto(name, value)
+    }
 
 
 def applied(
@@ -77,7 +85,7 @@ def config(chosen: options.FormatOptions, config: _File = None) -> None:
         for row in rows
     ]
     cells = [tuple(_UNSET if cell is None else str(cell) for cell in row) for row in rows]
-    shown = named(chosen.format)
+    shown = named(chosen.shown_as)
     assert isinstance(shown, ListingReport)  # noqa: S101 - the option takes no other
     listing = Listing(subject="options", columns=columns, rows=cells, data=data)
     shown.render_listing(listing, Output())

@@ -54,6 +54,28 @@ class Policy:
     options: Mapping[str, Any]
     allowed: tuple[Allowed, ...] = ()
 
+    def fitting(self, name: str, *, many: bool, flag: bool) -> Any:
+        """Return an option's value as it would be typed.
+
+        Args:
+            name: Of the option.
+            many: Whether it takes several values.
+            flag: Whether it takes none, and is there or not.
+
+        Raises:
+            UsageError: The value is of another kind.
+        """
+        value = self.options[name]
+        if flag and isinstance(value, bool):
+            return value
+        items = value if isinstance(value, list) else [value]
+        plain = all(isinstance(i, str | int | float) and not isinstance(i, bool) for i in items)
+        if self.path is not None and not (plain and isinstance(value, list) == many):
+            wanted = "a list" if many else "yes or no" if flag else "one text or number"
+            form = "[...]" if many else "true" if flag else "..."
+            raise _wrong(self.path, f"{name!r} takes {wanted}", f"write it as in {name} = {form}")
+        return list(map(str, items)) if many else str(value)
+
     def applied(self, result: ScanResult, today: dt.date) -> ScanResult:
         """Return a result with what the policy allows of it; nothing of it is taken away."""
         entries = [a for a in self.allowed if a.expires >= today and _concerns(a, result)]
@@ -61,7 +83,9 @@ class Policy:
             Suppression(rule=a.rule, reason=a.reason, expires=a.expires.isoformat())
             for a in entries
         )
-        return dataclasses.replace(result, suppressions=(*result.suppressions, *made))
+        # A result that was saved under this policy holds them already.
+        new = tuple(entry for entry in made if entry not in result.suppressions)
+        return dataclasses.replace(result, suppressions=(*result.suppressions, *new))
 
     def expired(self, today: dt.date) -> Iterator[str]:
         """Yield a sentence for each entry that no longer holds."""
@@ -121,10 +145,10 @@ def read(path: Path | None, options: Collection[str]) -> Policy:
             f"the policy {str(path)!r} cannot be read ({error.strerror})",
             remedy="name another file with --config",
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _wrong(path, f"it is not valid TOML ({error})", "correct it") from error
     if path.name == _SHARED:
-        data = data.get("tool", {}).get(_TABLE, {})
+        data = _table(path, _table(path, data, "tool"), _TABLE)
     entries = data.pop("allow", [])
     for name in data:
         if name not in options:
@@ -136,6 +160,13 @@ def read(path: Path | None, options: Collection[str]) -> Policy:
     if not isinstance(entries, list):
         raise _wrong(path, "'allow' is no list of tables", "write [[allow]] above each entry")
     return Policy(path=path, options=data, allowed=tuple(_entry(path, e) for e in entries))
+
+
+def _table(path: Path, data: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = data.get(name, {})
+    if not isinstance(found, dict):
+        raise _wrong(path, f"{name!r} is no table", f"write [tool.{_TABLE}] above the options")
+    return found
 
 
 def _entry(path: Path, data: Any) -> Allowed:

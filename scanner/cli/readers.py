@@ -79,6 +79,11 @@ def span(option: str, ends: tuple[float, float]) -> tuple[float, float]:
     return low, high
 
 
+def is_auto(option: str, value: object) -> bool:
+    """Whether a policy leaves an option to be found out, which is the default."""
+    return option == "input-range" and value == "auto"
+
+
 def without_auto(arguments: list[str]) -> list[str]:
     """Return a command line without `--input-range auto`."""
     rest, left = list(arguments), []

@@ -35,7 +35,10 @@ def _format(name: str) -> str:
 
 @frozen
 class RepairOptions(MeasureOptions):
-    """What only a repair takes: where it writes, what it removes, what must stay."""
+    """What only a repair takes: where it writes, what it removes, what must stay.
+
+    Its format is not called as the option is, as in `FormatOptions`.
+    """
 
     output: Annotated[
         Path, option(OUTPUT, "--output", "-o", metavar="FILE", help="The repaired file to write.")
@@ -65,7 +68,7 @@ class RepairOptions(MeasureOptions):
         ),
     ] = KEEP_ACCURACY
     memory_limit: options.MemoryLimit = options.MEMORY
-    format: Annotated[
+    shown_as: Annotated[
         str,
         option(
             OUTPUT,
@@ -101,10 +104,10 @@ def repair(model: _Model, chosen: RepairOptions) -> None:
             progress=bar.measuring,
         )
     told = result_in_options(result)
-    if chosen.format == "json":
+    if chosen.shown_as == "json":
         shown = json.dumps(to_json(told), indent=1) + "\n"
     else:
-        shown = (markdown if chosen.format == "markdown" else text)(told)
+        shown = (markdown if chosen.shown_as == "markdown" else text)(told)
     Output().write(shown)
     code = _CODES[result.ending]
     if code != CLEAN:

@@ -50,7 +50,7 @@ def compare(before: _Before, after: _After, chosen: options.FormatOptions) -> No
     """
     from scanner.report.changes import changes  # noqa: PLC0415 - nothing for a scan
 
-    shown = listing_report(chosen.format, "changes")
+    shown = listing_report(chosen.shown_as, "changes")
     one, other = _only(before), _only(after)
     found = changes(one, other)
     listing = Listing(
@@ -61,7 +61,7 @@ def compare(before: _Before, after: _After, chosen: options.FormatOptions) -> No
         data=to_json(found),
     )
     page = Output()
-    if found or chosen.format != "table":
+    if found or chosen.shown_as != "table":
         shown.render_listing(listing, page)
     else:
         page.write("nothing changed\n")

@@ -22,7 +22,7 @@ from scanner.errors import (
     UsageError,
     WorkerTimeoutError,
 )
-from scanner.graph.core import flatten, unrolled
+from scanner.graph.core import flatten, sparse, unrolled
 from scanner.graph.core.ancestors import ancestors
 from scanner.graph.core.draft import Proto
 from scanner.graph.dormancy import odd_channels
@@ -130,7 +130,7 @@ def search(subject: Subject) -> Found:
     """
     shape = probes.image_shape(subject.model, subject.settings)
     flat = subject.model.complete(flatten.flatten(subject.model.proto))
-    flat = unrolled.unrolled(flat)
+    flat = unrolled.unrolled(sparse.written_out(flat))
     answer = answer_of(flat, subject.settings.logits)
     paths = Paths(flat, answer)
     joints, odd = _watched(paths), odd_channels.find(flat, paths.facts)[:_MOST_LAYERS]

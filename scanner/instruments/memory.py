@@ -9,6 +9,7 @@ it: to build a gradient graph and to load it takes several times what the networ
 """
 
 import dataclasses
+import os
 import re
 import sys
 from pathlib import Path
@@ -18,7 +19,6 @@ from scanner.values import frozen
 
 SHARE = 0.75  # of the memory allowed: the rest is for what later detectors load
 _ARRAYS = 3  # of a step's images that the loop on the host makes besides
-_PAGE = 4096
 _DATA = 5  # field of /proc/self/statm: private writable pages, which the limit counts
 _SIZES = re.compile(r"^Vm(Peak|Size|Data):\s+(\d+) kB$", re.MULTILINE)
 
@@ -77,7 +77,7 @@ def held() -> int | None:
     if sys.platform != "linux":
         return None
     fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
-    return int(fields[_DATA]) * _PAGE
+    return int(fields[_DATA]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def highest() -> int | None:

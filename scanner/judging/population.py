@@ -255,6 +255,8 @@ def _population(
 ) -> Population:
     known = [(*found, r.model.sha256) for r, found in zip(models, standings, strict=True)]
     rows = [row for row in known if row[0] is not None]
+    if len(rows) < _FEWEST:
+        rows = []
     values, classes, hashes = zip(*rows, strict=True) if rows else ((), (), ())
     return Population(rule=rule, values=values, classes=classes, models=hashes, source=source)
 

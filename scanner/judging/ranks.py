@@ -29,7 +29,9 @@ NEAR = 1.3
 FAR = 1.9
 # How far out a model lies, in words: beyond every clean model, apart from them, far beyond them.
 STRENGTHS = ("beyond", "apart", "far-beyond")
+_ROUNDING = 1e-9  # relative; a p-value that a result holds as 1 - p comes back a little larger
 _LEAST = 1e-12  # where no clean model lies above the middle, anything does by far
+_TWO = 2
 _WHOLE = -1  # stands for the class where a detector knows none
 
 Profile = Mapping[int, float]  # by class, how far it stands out
@@ -103,15 +105,18 @@ def discoveries(values: Sequence[float], share: float) -> int:
         share: The largest expected share of false ones among the discoveries, q.
     """
     ranked = enumerate(sorted(values), start=1)
-    return max((k for k, p in ranked if p <= k * share / len(values)), default=0)
+    level = share * (1 + _ROUNDING)
+    return max((k for k, p in ranked if p <= k * level / len(values)), default=0)
 
 
 def size(value: float, clean: Sequence[float]) -> float:
     """Return how many times as far from the middle a value lies as the largest of clean models.
 
     That is (value - m) / (max(clean) - m), m the median of them all; 1 is as far as the furthest.
+    Of three values the median may be the furthest clean one itself, so that beside two clean models
+    m is the middle of these.
     """
-    middle = median([value, *clean])
+    middle = median(clean if len(clean) <= _TWO else [value, *clean])
     return (value - middle) / max(max(clean) - middle, _LEAST)
 
 

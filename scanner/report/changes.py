@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from scanner.report.totals import place
 from scanner.results import Finding, ScanResult
 from scanner.values import frozen
 
@@ -37,8 +38,9 @@ def _told(result: ScanResult) -> Iterator[tuple[str, str]]:
     """Yield what a result says, each with the name of what it is about."""
     yield "verdict", result.verdict.value
     yield "reason", result.reason
-    yield "p-value", _figure(None if result.score is None else 1 - result.score)
-    yield "size", _figure(result.size)
+    p, size = place(result)
+    yield "p-value", _figure(p)
+    yield "size", _figure(size)
     yield "index", _figure(result.index)
     yield "class", _NOTHING if result.target_class is None else str(result.target_class)
     yield "SHA-256 of the model", result.model.sha256 or _NOTHING

@@ -16,7 +16,7 @@ _NEW = (
 
 
 def write_file(folder: Path, steps: Sequence[str], name: str, data: bytes) -> None:
-    """Write a new file below a folder without following a link on the way."""
+    """Write a new file below a folder, whole or not at all, without following a link on the way."""
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as opened:
         here: int | Path = folder
@@ -27,8 +27,13 @@ def write_file(folder: Path, steps: Sequence[str], name: str, data: bytes) -> No
             here = _enter(here, step)
             if isinstance(here, int):
                 opened.callback(os.close, here)
-        with os.fdopen(_create(here, name), "wb") as file:
-            file.write(data)
+        try:
+            with os.fdopen(_create(here, name), "wb") as file:
+                file.write(data)
+        except OSError:
+            with contextlib.suppress(OSError):
+                _remove(here, name)
+            raise
 
 
 def _enter(parent: int | Path, name: str) -> int | Path:
@@ -53,9 +58,15 @@ def _enter(parent: int | Path, name: str) -> int | Path:
 
 def _create(parent: int | Path, name: str) -> int:
     """Return the descriptor of a new file, whatever had its name before."""
-    if isinstance(parent, Path):
-        (parent / name).unlink(missing_ok=True)
-        return os.open(parent / name, _NEW, 0o666)
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=parent)
+        _remove(parent, name)
+    if isinstance(parent, Path):
+        return os.open(parent / name, _NEW, 0o666)
     return os.open(name, _NEW, 0o666, dir_fd=parent)
+
+
+def _remove(parent: int | Path, name: str) -> None:
+    if isinstance(parent, Path):
+        (parent / name).unlink()
+    else:
+        os.unlink(name, dir_fd=parent)

@@ -157,7 +157,8 @@ def held(pid: int) -> tuple[int, int]:
         return 0, 0
     facts = {}
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+        # Its name is among them, and may be any bytes.
+        for line in Path(f"/proc/{pid}/status").read_text("utf-8", "replace").split("\n"):
             name, _, value = line.partition(":")
             facts[name] = value
     kibibytes = sum(int(facts.get(name, "0 kB").split()[0]) for name in _HELD)

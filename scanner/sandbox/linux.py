@@ -85,6 +85,7 @@ def wipe_first_environment() -> None:
     The kernel's first copy stays on the stack for the life of a process, whatever has become of
     `os.environ` since. The C library's own copy must not point there any more.
     """
-    fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    # This program's name stands in front of the last parenthesis, and may be any bytes.
+    fields = Path("/proc/self/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
     start, end = (int(fields[number - _FIRST_FIELD]) for number in (_ENV_START, _ENV_END))
     ctypes.memset(start, 0, end - start)

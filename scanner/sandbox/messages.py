@@ -17,11 +17,20 @@ def write(pipe: IO[bytes], message: dict[str, Any]) -> None:
     Raises:
         ValueError: A reader would reject it as too large.
     """
+    pipe.write(packed(message))
+    pipe.flush()
+
+
+def packed(message: dict[str, Any]) -> bytes:
+    """Return the bytes of one message.
+
+    Raises:
+        ValueError: A reader would reject it as too large.
+    """
     data = json.dumps(message).encode()
     _check_size(len(data))
     _check_values(data)
-    pipe.write(_HEADER.pack(len(data)) + data)
-    pipe.flush()
+    return _HEADER.pack(len(data)) + data
 
 
 def read(pipe: IO[bytes]) -> dict[str, Any] | None:

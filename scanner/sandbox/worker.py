@@ -100,15 +100,16 @@ class Worker:
         self, request: dict[str, Any], allowance: Allowance, progress: Progress | None
     ) -> Any:
         """Send a message and return the answer to it, as JSON data."""
-        self._send(request)
         # Only while an answer is awaited, so that this process has one thread again afterwards, and
         # may fork the next child.
-        listener = threading.Thread(target=self._listen, daemon=True)
+        listener = threading.Thread(
+            target=self._converse, args=(messages.packed(request),), daemon=True
+        )
         listener.start()
         self._listener = listener  # known only once it runs: whoever kills the child waits for it
-        messages = self._until_deadline(allowance)
+        said = self._until_deadline(allowance)
         while True:
-            message = next(messages)
+            message = next(said)
             if message is None:
                 raise self._death(allowance)
             try:
@@ -142,16 +143,19 @@ class Worker:
         """The child's process id."""
         return self._child.pid
 
-    def _send(self, message: dict[str, Any]) -> None:
-        # A dead child is noticed later, when its answer is awaited.
-        with contextlib.suppress(BrokenPipeError):
-            messages.write(self._child.commands, message)
+    def _send(self, data: bytes) -> None:
+        """Send a message, in a thread: a child that does not read would keep this side waiting."""
+        # A dead child is noticed later, when its answer is awaited; then the pipe is closed.
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            self._child.commands.write(data)
+            self._child.commands.flush()
 
-    def _listen(self) -> None:
-        """Take in progress until there is an answer, or an end.
+    def _converse(self, data: bytes) -> None:
+        """Send a message, and take in progress until there is an answer, or an end.
 
         What a child sends after its answer stays in the pipe, which soon is full.
         """
+        self._send(data)
         try:
             while (message := messages.read(self._child.answers)) is not None:
                 if "progress" not in message:
@@ -192,7 +196,8 @@ class Worker:
                     "that was built to hang never ends",
                 )
             if left <= 0:
-                self._send({"cancel": True})
+                cancel = messages.packed({"cancel": True})
+                threading.Thread(target=self._send, args=(cancel,), daemon=True).start()
                 asked, end = True, time.monotonic() + _GRACE
                 continue
             memory, threads = launch.held(self._child.pid)

@@ -19,10 +19,11 @@ from typing import Any
 
 from scanner.errors import UsageError
 from scanner.limits import Confinement
-from scanner.sandbox import confinement
+from scanner.sandbox import confinement, messages
 from scanner.sandbox.endpoint import Endpoint, Progress, Step
 
 _LIBC: Any = ctypes.CDLL(None, use_errno=True) if sys.platform != "win32" else None
+_PR_SET_NAME = 15
 # x86-64, AArch64.
 _NUMBERS = {
     "tgkill": (234, 131),
@@ -299,6 +300,18 @@ def map_page_tables(size: Any, _progress: Progress) -> Any:
 
 def sleep(seconds: Any, _progress: Progress) -> Any:
     time.sleep(seconds)
+
+
+def go_deaf(_request: None, _progress: Progress) -> Any:
+    """Read one more request, and then none."""
+    setattr(messages, "read", lambda _pipe: time.sleep(3600))  # noqa: B010 - as a hijacker would
+
+
+def take_name(name: Any, _progress: Progress) -> Any:
+    """Take a name that is no text, and stay until it has been seen."""
+    _LIBC.prctl(_PR_SET_NAME, name.encode("latin-1"), 0, 0, 0)
+    time.sleep(0.3)
+    return Path("/proc/self/stat").read_bytes().decode("latin-1").partition("(")[2][: len(name)]
 
 
 def hold_the_interpreter(_request: Any, _progress: Progress) -> Any:

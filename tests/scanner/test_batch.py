@@ -112,6 +112,30 @@ def test_an_interrupted_run_keeps_what_it_has(pair: tuple[Path, Path], tmp_path:
     assert cache.record(key) is not None
 
 
+def test_what_is_done_is_kept_before_its_turn(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """Whoever stops a run may be waiting for a slow model, behind which others are done."""
+    cache, stopped = Cache(tmp_path / "cache"), Future[Any]()
+
+    class Slow(ThreadPoolExecutor):
+        def submit(  # type: ignore[override]
+            self, function: Any, /, *arguments: Any
+        ) -> Any:
+            """Never finish the first model."""
+            asked = arguments[2]
+            first = isinstance(asked, Source) and asked.name == str(pair[0])
+            return stopped if first else super().submit(function, *arguments)
+
+    def tell(model: object) -> None:
+        assert str(model) == str(pair[1])
+        stopped.set_exception(UsageError("stopped", remedy="go on later"))
+
+    with Slow(1) as executor, pytest.raises(UsageError, match="stopped"):
+        list(scan_many(pair, [], SETTINGS, executor=executor, cache=cache, measured=tell))
+    key = cache.key(pair[1], SETTINGS)
+    assert key is not None
+    assert cache.record(key) is not None
+
+
 def test_references_are_measured_once_and_judge(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

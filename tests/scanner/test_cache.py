@@ -130,6 +130,37 @@ def test_a_location_written_otherwise_takes_the_whole_folder(cache: Cache, tmp_p
     assert name(cache, path) != before
 
 
+def test_data_in_a_folder_below_is_not_missed_where_the_word_stands_elsewhere(
+    tmp_path: Path,
+) -> None:
+    """A node's name is enough to hide a file of weights from who only looks at one folder."""
+    proto = models.plain()
+    proto.graph.node[0].name = "relocation"
+    (tmp_path / "below").mkdir()
+    path = tmp_path / "model.onnx"
+    onnx.save_model(
+        proto, str(path), save_as_external_data=True, location="below/w.bin", size_threshold=0
+    )
+    before = name(Cache(tmp_path / "cache"), path)
+    (tmp_path / "cache" / "entry.json").touch()  # the cache's own growth is no change
+    assert name(Cache(tmp_path / "cache"), path) == before
+    (tmp_path / "below" / "w.bin").write_bytes(b"other")
+    assert name(Cache(tmp_path / "cache"), path) != before
+
+
+def test_a_model_has_no_key_among_too_many_files(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caches, "_MOST_FILES", 2)
+    proto = models.plain()
+    proto.doc_string = "a location"
+    path = models.save(proto, tmp_path / "model.onnx")
+    assert cache.key(path, SETTINGS) is not None
+    for number in range(2):
+        (tmp_path / f"{number}.bin").touch()
+    assert cache.key(path, SETTINGS) is None
+
+
 @pytest.mark.parametrize("location", ["../weights.bin", "/etc/passwd"])
 def test_data_outside_the_folder_is_never_remembered(
     location: str, cache: Cache, tmp_path: Path

@@ -12,6 +12,7 @@ from scanner.detectors import load
 from scanner.detectors.classifier import Classifier
 from scanner.errors import DeviceError, NoLayerError, NoTimeError, WorkerTimeoutError
 from scanner.instruments.detector import Detector, Needs, Subject
+from scanner.limits import Limits
 from scanner.measuring import Shares, measure, threaded
 from scanner.modelfile import held, parser
 from scanner.modelfile.model import open_model
@@ -84,6 +85,16 @@ def test_threads_are_settled_for_one_model(tmp_path: Path) -> None:
     model = open_model(models.save(models.plain(), tmp_path / "m.onnx"))
     assert threaded(Settings(), model).threads == 1, "a small one"
     assert threaded(Settings(threads=3), model).threads == 3
+
+
+def test_no_machine_has_more_threads_than_the_memory_has_stacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime waits for ever for a thread that it cannot start."""
+    monkeypatch.setattr("scanner.instruments.runtime.threads", lambda asked, _: asked or 200)
+    model = open_model(models.save(models.plain(), tmp_path / "m.onnx"))
+    assert threaded(Settings(), model).threads == 64
+    assert threaded(Settings(limits=Limits(memory=2**30)), model).threads == 8
 
 
 def test_what_needs_images_is_skipped_where_none_can_be_shown(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.errors import UsageError
+from scanner.limits import GIB, Limits
 from scanner.settings import EFFORTS, Budget, Device, Noise, Settings
 from scanner.values import from_json, to_json
 
@@ -79,11 +81,31 @@ def test_settings_survive_json(
         ("miss", 0.6, "between 0 and 0.5"),
         ("detectors", "head", r"as in \('head',\)"),
         ("classes", 3, "a sequence is wanted"),
+        ("timeout", math.nan, "`timeout` is nan"),
+        ("timeout", math.inf, "at most 1e[+]09"),
+        ("timeout", 0, "more than 0"),
+        ("input_range", (-math.inf, math.inf), "no finite number"),
+        ("input_range", (0, math.nan), "no finite number"),
+        ("seed", 10**20, "`seed` holds a number of more than 62 bits"),
+        ("images", 2**63, "`images` holds"),
+        ("classes", (1, 2**63), "`classes` holds"),
+        ("input_shape", (1, 2**63), "`input_shape` holds"),
+        ("limits", Limits(memory=2**63), "`memory` holds"),
+        ("limits", Limits(nodes=10**20), "`nodes` holds"),
+        ("threads", 65, "give at most 64, or raise the setting `memory`"),
     ],
 )
 def test_a_value_that_means_nothing_is_refused(name: str, value: Any, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         Settings(**{name: value})
+
+
+@pytest.mark.parametrize(("memory", "threads"), [(1, 8), (8, 64), (16, 128)])
+def test_more_memory_allows_more_threads(memory: int, threads: int) -> None:
+    limits = Limits(memory=memory * GIB)
+    assert Settings(limits=limits, threads=threads).most_threads == threads
+    with pytest.raises(UsageError, match=f"give at most {threads}"):
+        Settings(limits=limits, threads=threads + 1)
 
 
 @pytest.mark.parametrize(

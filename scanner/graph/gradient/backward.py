@@ -31,6 +31,7 @@ from scanner.graph.core.simplify import (
     pool_before_relu,
     widen_halves,
 )
+from scanner.graph.core.sparse import write_out_sparse
 from scanner.graph.core.structure import reads
 from scanner.graph.gradient import recurrent, signs, vjps
 from scanner.graph.gradient.float_twin import float_twin
@@ -119,7 +120,9 @@ def gradient_model(
 
 def _prepared(model: onnx.ModelProto, of: str, with_respect_to: Sequence[str]) -> Draft:
     """Return the part of the model that computes `of`, in operators and types that VJPs know."""
-    forward = Draft(float_twin(upstream(flatten(model), [of])))
+    forward = upstream(flatten(model), [of])
+    write_out_sparse(forward)
+    forward = Draft(float_twin(forward))
     names = {v.name for v in forward.graph.input} | {
         name for node in forward.graph.node for name in node.output
     }

@@ -180,10 +180,38 @@ def _upsample(node: onnx.NodeProto, constant: Constants, _version: int) -> Seque
         )
     mode = (_take(node, "mode", b"nearest")).decode()
     name = node.input[1] if scales is None else constant(scales, np.float32)
-    modes = {"mode": mode, "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    if (node.op_type, mode) == ("Resize", "nearest"):
+        return _nearest(node, name, constant(1, np.float32))
+    return [_resized(node.input[0], name, node.output[0], node.name, mode, "floor")]
+
+
+def _nearest(node: onnx.NodeProto, scales: str, one: str) -> Sequence[onnx.NodeProto]:
+    """Shrink, then grow; only Resize shrinks, and set 10 does not say which neighbour is nearest.
+
+    ONNX Runtime takes the one behind where an axis shrinks, and the one in front where it grows.
+    """
+    result = node.output[0]
+    less, more, shrunk = (f"{result}/{part}" for part in ("less", "more", "shrunk"))
     return [
-        helper.make_node("Resize", [node.input[0], "", name], node.output, name=node.name, **modes)
+        helper.make_node("Min", [scales, one], [less]),
+        _resized(node.input[0], less, shrunk, "", "nearest", "ceil"),
+        helper.make_node("Max", [scales, one], [more]),
+        _resized(shrunk, more, result, node.name, "nearest", "floor"),
     ]
+
+
+def _resized(  # noqa: PLR0913, PLR0917 - what a Resize is made of
+    data: str, scales: str, result: str, name: str, mode: str, nearest: str
+) -> onnx.NodeProto:
+    return helper.make_node(
+        "Resize",
+        [data, "", scales],
+        [result],
+        name,
+        mode=mode,
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode=nearest,
+    )
 
 
 def _scatter(node: onnx.NodeProto, _constant: Constants, _version: int) -> Sequence[onnx.NodeProto]:

@@ -248,6 +248,10 @@ class Value:
         """
         return self * condition.cast(self.dtype)
 
+    def unless_zero(self) -> "Value":
+        """Return this value, and 1 where it is 0: a divisor of what is 0 there as well."""
+        return self.wrap(1).where(self.equals(0), self)
+
     def sum(self, axes: Sequence[int], *, keepdims: bool = True) -> "Value":
         """Return the sum along axes."""
         return self.op("ReduceSum", list(axes), keepdims=int(keepdims)) if axes else self

@@ -10,6 +10,7 @@ import onnx
 
 from scanner.graph.core.draft import copied
 from scanner.graph.core.simplify import fold_batch_normalisation, fold_constants
+from scanner.graph.core.sparse import write_out_sparse
 from scanner.graph.core.structure import attribute, numbers_of
 
 Array = npt.NDArray[Any]
@@ -102,6 +103,7 @@ def from_the_last(proto: onnx.ModelProto) -> Iterator[LinearLayer]:
 
 def _folded(proto: onnx.ModelProto) -> onnx.GraphProto:
     model = copied(proto)
+    write_out_sparse(model)
     outputs = [value.name for value in model.graph.output]
     fold_constants(model, keep=outputs)
     fold_batch_normalisation(model, keep=outputs)

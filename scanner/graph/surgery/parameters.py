@@ -1,6 +1,7 @@
 """The weights and biases of a file's layers: found, put in place of, and made inputs of a graph."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -35,7 +36,7 @@ class Layer:
         source: The value that it reads.
         operator: Of the node.
         weights: Name of the tensor of weights.
-        bias: Name of the tensor of biases; empty without one.
+        bias: Name of the tensor of biases, one for each output channel; empty without one.
         axis: Along which the weights' output channels lie.
         inputs: Along which their input channels lie.
         group: Of a convolution.
@@ -71,16 +72,17 @@ def layers(flat: Proto) -> Iterator[Layer]:
         found = _weights(node, uses)
         if found is None:
             continue
-        place, name, axis = found
+        place, name, (axis, inputs) = found
         bias = node.input[_BIAS] if len(node.input) > _BIAS else ""
+        channels = uses.constants[name].dims[axis]
         yield Layer(
             node=node.output[0],
             source=node.input[place],
             operator=node.op_type,
             weights=name,
-            bias=bias if _is_stored(bias, uses) else "",
+            bias=bias if _is_stored(bias, uses) and _size(bias, uses) == channels else "",
             axis=axis,
-            inputs=_input_axis(node, axis),
+            inputs=inputs,
             group=attribute(node, "group", 1),
         )
 
@@ -119,42 +121,54 @@ def _is_quantised(node: onnx.NodeProto, uses: Uses) -> bool:
     )
 
 
-def _weights(node: onnx.NodeProto, uses: Uses) -> tuple[int, str, int] | None:
-    """Return a layer's input that is no weights, their tensor, and its axis of output channels."""
+def _weights(node: onnx.NodeProto, uses: Uses) -> tuple[int, str, tuple[int, int]] | None:
+    """Return a layer's input that is no weights, their tensor, and its axes of channels.
+
+    Those are of the output's channels, then of the input's.
+    """
     for place in (1, 0) if node.op_type == "MatMul" else (1,):
-        name, turned = _stored(node.input[place], uses)
-        if name is None or len(uses.constants[name].dims) < _MATRIX:
-            continue
-        if node.op_type == "Conv":
-            return 0, name, 0
-        if node.op_type == "ConvTranspose":
-            return 0, name, 1
-        rank = len(uses.constants[name].dims)
-        axis = rank - 1 if place == 1 else rank - 2
-        if attribute(node, "transB", 0):
-            axis = 0
-        return 1 - place, name, (2 * rank - 3 - axis) if turned else axis
+        name, order = _stored(node.input[place], uses)
+        if name is not None and len(order) >= _MATRIX:
+            output, inputs = _axes(node, place, len(order))
+            return 1 - place, name, (order[output], order[inputs])
     return None
 
 
-def _stored(name: str, uses: Uses) -> tuple[str | None, bool]:
-    """Return the tensor of floats behind a value, and whether it is transposed on the way."""
-    turned = False
+def _axes(node: onnx.NodeProto, place: int, rank: int) -> tuple[int, int]:
+    """Return the axes of the output's and of the input's channels of the weights that are read."""
+    if node.op_type == "Conv" or attribute(node, "transB", 0):
+        return 0, 1
+    if node.op_type == "ConvTranspose":
+        return 1, 0
+    return (rank - 1, rank - 2) if place == 1 else (rank - 2, rank - 1)
+
+
+def _stored(name: str, uses: Uses) -> tuple[str | None, list[int]]:
+    """Return the tensor of floats behind a value, and which of its axes each of the value's is."""
+    turns: list[list[int] | None] = []
     while not _is_stored(name, uses):
         maker = uses.producer(name)
         if maker is None or maker.op_type not in _HANDED_ON:
-            return None, turned
-        turned ^= maker.op_type == "Transpose"
+            return None, []
+        if maker.op_type == "Transpose":
+            turns.append(attribute(maker, "perm"))
         name = maker.input[0]
-    return name, turned
+    axes = list(range(len(uses.constants[name].dims)))
+    order = axes
+    for turn in turns:
+        permutation = axes[::-1] if turn is None else turn
+        if sorted(permutation) != axes:
+            return None, []
+        order = [permutation[axis] for axis in order]
+    return name, order
 
 
 def _is_stored(name: str, uses: Uses) -> bool:
     return name in uses.constants and uses.constants[name].data_type in FLOATING
 
 
-def _input_axis(node: onnx.NodeProto, axis: int) -> int:
-    return {"Conv": 1, "ConvTranspose": 0}.get(node.op_type, 1 - axis if axis < _MATRIX else 0)
+def _size(name: str, uses: Uses) -> int:
+    return math.prod(uses.constants[name].dims)
 
 
 def values(flat: Proto, names: Iterator[str] | list[str]) -> dict[str, Array]:

@@ -72,6 +72,13 @@ def test_what_the_graph_shows_needs_no_size() -> None:
     assert exit_code([replace(shown, verdict=Verdict.INCONCLUSIVE)], ["beyond"]) == 0
 
 
+@pytest.mark.parametrize("word", [*STRENGTHS, "size=2"])
+def test_what_the_graph_shows_is_not_outweighed_by_a_small_size(word: str) -> None:
+    """Beside clean models a planted graph has a size as well, that of ordinary statistics."""
+    shown = replace(result(), failures=(), verdict=Verdict.SUSPICIOUS, score=1.0, size=0.4)
+    assert exit_code([shown], [word]) == 1
+
+
 def test_what_could_not_be_measured_fails_whatever_was_chosen() -> None:
     assert exit_code([unopened()], ["suspicious"]) == 2
 

@@ -45,6 +45,27 @@ def test_a_list_on_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("registry")
+def test_a_file_that_stdin_names_is_taken_whatever_it_is_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("old/notes.txt\nold\n"))
+    found = [Path(file).as_posix() for file in models(["-"], include=["c*"])]
+    assert found == ["old/notes.txt", "old/c.onnx"]
+
+
+def test_names_on_stdin_are_any_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = io.TextIOWrapper(io.BytesIO(b"caf\xe9.onnx\n"), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", listed)
+    assert models(["-"]) == ["caf\udce9.onnx"]
+
+
+def test_a_closed_stdin_names_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UsageError, match="name a model on each line"):
+        models(["-"])
+
+
+@pytest.mark.usefixtures("registry")
 def test_patterns_choose_and_leave_out() -> None:
     def left(include: list[str], exclude: list[str]) -> list[str]:
         return [Path(f).as_posix() for f in models([".", "missing.onnx"], include, exclude)]

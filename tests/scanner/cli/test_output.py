@@ -1,10 +1,12 @@
 """Files appear whole and as UTF-8; streams without Unicode get ASCII; quiet is quiet."""
 
 import dataclasses
+import errno
 import io
 import itertools
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import scan
@@ -24,6 +26,59 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         assert not (tmp_path / "full").exists()
     assert (tmp_path / "full").read_text(encoding="utf-8") == "█ text\n"
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+class Full:
+    """A file on a disk that takes one text and no other."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self.name, self._texts = file, file.name, 0
+
+    def write(self, text: str) -> None:
+        """Add the first text only."""
+        self._texts += 1
+        if self._texts > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._file.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_what_a_full_disk_cuts_off_replaces_no_report(*, drawn: bool, tmp_path: Path) -> None:
+    place = tmp_path / "report"
+    place.write_text("the last one")
+
+    def write() -> None:
+        with Output(place) as out:
+            out._file = Full(out._file)
+            tell = out.console.print if drawn else out.write
+            tell("one")
+            tell("two")
+
+    with pytest.raises(OSError, match="No space left"):
+        write()
+    assert place.read_text() == "the last one"
+    assert (tmp_path / "report.part").read_text().strip() == "one"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "report.part"]
+
+
+def test_what_is_lost_only_as_the_file_is_closed_is_told(tmp_path: Path) -> None:
+    class Late(Full):
+        def close(self) -> None:
+            """Fail as a file does whose last bytes are still to be written."""
+            self._file.close()
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    def write() -> None:
+        with Output(tmp_path / "report") as out:
+            out.write("one")
+            out._file = Late(out._file)
+
+    with pytest.raises(OSError, match="quota"):
+        write()
+    assert [path.name for path in tmp_path.iterdir()] == ["report.part"]
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:

@@ -39,3 +39,9 @@ def test_formats_and_words_complete() -> None:
 def test_a_shape_is_read_as_numbers() -> None:
     assert CheckOptions(input_shape="3x8x8").shape == (3, 8, 8)
     assert CheckOptions().shape is None
+
+
+def test_a_share_is_a_number() -> None:
+    assert [output_options.share(value) for value in (None, 0.1)] == [None, 0.1]
+    with pytest.raises(typer.BadParameter, match="nan is no number"):
+        output_options.share(float("nan"))

@@ -1,6 +1,7 @@
 """`scan --explain-plan` prints a table or JSON, searches nothing, and ends with 0."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import models
@@ -50,6 +51,8 @@ def test_times_are_told_in_seconds_and_minutes() -> None:
         model=identity, classes=None, threads=2, deadline=600.0, stages=(stage,),
         skips=("head: raise the setting `memory` if you trust the file.",),
     )  # fmt: skip
+    hostile = replace(plan, model=replace(identity, path="a\x1b[2J.onnx"), skips=("\x1b[2J",))
+    assert "\x1b" not in "".join(plans.facts(hostile, 0))
     assert list(plans.facts(plan, 2)) == [
         "m.onnx: 2 threads; 90.0 seconds for what is timed above, at the most",
         "each of 2 references takes about as long again, together 4 minutes",

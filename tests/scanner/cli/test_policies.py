@@ -95,3 +95,54 @@ def test_a_value_of_the_wrong_kind_is_wrong_usage(place: Path) -> None:
     run = scan("clean.onnx")
     assert (run.returncode, run.stdout) == (2, "")
     assert "internal error" not in said(run)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("jobs = {a = 1}", "'jobs' takes one text or number"),
+        ("format = 3", "'format' takes a list; write it as in format = [...]"),
+        ("reference = 'clean.onnx'", "'reference' takes a list"),
+        ("alpha = true", "'alpha' takes one text or number"),
+        ("timeout = 2030-01-01", "'timeout' takes one text or number"),
+        ("images-npz = [1]", "'images-npz' takes one text or number"),
+        ("quiet = [true]", "'quiet' takes yes or no"),
+    ],
+)
+def test_a_value_of_another_kind_is_one_sentence(text: str, words: str, place: Path) -> None:
+    (place / "scan.toml").write_text(f"{text}\n", encoding="utf-8")
+    run = scan("clean.onnx")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert words in said(run)
+
+
+def test_reports_that_a_policy_asks_for_are_those_of_scans(place: Path) -> None:
+    text = "detector = ['integrity']\nformat = ['table', 'json=out.json']\n"
+    (place / "scan.toml").write_text(text, encoding="utf-8")
+    assert scan("clean.onnx").returncode == 3
+    run = scan("compare", "out.json", "out.json")
+    assert (run.returncode, run.stdout) == (3, "nothing changed\n"), run.stderr
+    assert "json=out.json" in scan("config").stdout
+    assert scan("layers", "clean.onnx").returncode == 0
+
+
+def test_what_a_scan_is_compared_with_is_no_models_name_in_another_command(place: Path) -> None:
+    (place / "scan.toml").write_text("reference = ['clean.onnx']\n", encoding="utf-8")
+    assert scan("diff", "clean.onnx", "clean.onnx").returncode == 0
+    assert "Missing argument" in said(scan("diff", "clean.onnx"))
+
+
+def shown_range(*arguments: str) -> list[float]:
+    run = scan("clean.onnx", "-d", "overactivation", "--format", "json", *arguments)
+    found = json.loads(run.stdout)["input_range"]
+    return [found["low"], found["high"]]
+
+
+def test_an_automatic_range_that_is_typed_comes_first(place: Path) -> None:
+    found = shown_range()
+    (place / "scan.toml").write_text("input-range = [-3, 3]\n", encoding="utf-8")
+    assert shown_range() == [-3, 3]
+    assert shown_range("--input-range", "auto") == found != [-3, 3]
+    assert shown_range("--input-range", "auto", "--input-range", "-2", "2") == [-2, 2]
+    (place / "scan.toml").write_text("input-range = 'auto'\n", encoding="utf-8")
+    assert shown_range() == found

@@ -43,6 +43,7 @@ BAD = {
     "allow no list": ("allow = 1", "write \\[\\[allow\\]\\]"),
     "other keys": ("[[allow]]\nmodel = 'x'", "other keys"),
     "about nothing": ("[[allow]]\nreason = 'x'\nexpires = 2030-01-01", "about nothing"),
+    "nested too deeply": ("alpha = " + 9999 * "[", "not valid TOML"),
     "no hash": ("[[allow]]\nsha256 = 'x'\nreason = 'x'\nexpires = 2030-01-01", "not a SHA-256"),
     "no reason": ("[[allow]]\nrule = 'x'\nreason = ' '\nexpires = 2030-01-01", "no reason"),
     "no expiry": ("[[allow]]\nrule = 'x'\nreason = 'x'", "no date of expiry"),
@@ -55,6 +56,12 @@ def test_what_means_nothing_is_refused(case: str, tmp_path: Path) -> None:
     path = tmp_path / "scan.toml" if text is None else written(tmp_path, text)
     with pytest.raises(UsageError, match=words):
         policy.read(path, NAMES)
+
+
+@pytest.mark.parametrize("text", ["tool = 3", "[tool]\noveractivation = 3"])
+def test_a_shared_file_holds_tables(text: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no table"):
+        policy.read(written(tmp_path, text, "pyproject.toml"), NAMES)
 
 
 def test_what_is_allowed_is_shown_and_counts_no_longer(tmp_path: Path) -> None:
@@ -70,6 +77,7 @@ def test_what_is_allowed_is_shown_and_counts_no_longer(tmp_path: Path) -> None:
     assert applied.verdict is Verdict.SUSPICIOUS
     assert applied.findings == seen.findings
     assert [s.reason for s in applied.suppressions] == ["a watermark"]
+    assert held.applied(applied, TODAY) == applied, "as of a saved result that is shown again"
     tomorrow = TODAY + dt.timedelta(days=1)
     assert not held.applied(seen, tomorrow).allowed
     assert "expired on 2026-11-26" in next(held.expired(tomorrow))

@@ -274,3 +274,19 @@ def test_a_gate_in_a_scan_over_the_images_is_found(tmp_path: Path) -> None:
     assert observation.severity >= Severity.SUSPICIOUS
     assert observation.details["class"] == 1
     assert {"scan/darkest", "scan/bright", "scan/choice"} <= set(observation.nodes)
+
+
+def test_weights_that_are_stored_sparse_are_weights(tmp_path: Path) -> None:
+    model = sample("fashion-mnist-badnets")
+    tensors = [(t.name, numpy_helper.to_array(t)) for t in model.graph.initializer]
+    del model.graph.initializer[:]
+    for name, array in tensors:
+        places = np.flatnonzero(array)
+        model.graph.sparse_initializer.append(
+            helper.make_sparse_tensor(
+                numpy_helper.from_array(array.reshape(-1)[places], name),
+                numpy_helper.from_array(places, f"{name}/places"),
+                array.shape,
+            )
+        )
+    assert not search(model, tmp_path).observations  # as where they are stored as ever

@@ -1,5 +1,6 @@
 """The memory of a step is known before it is used, and kept to what is allowed."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,17 @@ def wide(folder: Path, large: bool) -> Path:
     ]
     made = models.build(nodes, constants, input_shape=("N", 3, SIDE, SIDE))
     return models.save(made, folder / "wide.onnx")
+
+
+@linux
+def test_memory_is_counted_in_the_pages_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = memory.held()
+    sizes = {"SC_PAGE_SIZE": 16 * os.sysconf("SC_PAGE_SIZE")}
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
+    larger = memory.held()
+    assert usual is not None
+    assert larger is not None
+    assert larger > 8 * usual
 
 
 @linux

@@ -91,7 +91,15 @@ def test_one_reference_calibrates_nothing() -> None:
 
 
 def test_no_model_is_its_own_judge() -> None:
-    assert compared(number(9, "same"), [number(1)], [number(9, "same"), number(3)]) == (8, (2,))
+    population = [number(9, "same"), number(3), number(4)]
+    assert compared(number(9, "same"), [number(1)], population) == (8, (2, 3))
+
+
+@pytest.mark.parametrize("population", [[number(3)], [number(9, "same"), number(3)]])
+def test_one_model_of_a_baseline_judges_nothing_beside_references_either(
+    population: list[ModelRecord],
+) -> None:
+    assert compared(number(9, "same"), [number(1)], population) == (8, ())
 
 
 def test_a_population_of_other_parameters_is_left_out_with_a_reason() -> None:

@@ -49,6 +49,17 @@ def profiles_of(generator: np.random.Generator, models: int) -> list[dict[int, f
     ]
 
 
+@given(value=FLOATS, clean=st.tuples(FLOATS, FLOATS))
+def test_beside_two_clean_models_a_size_is_one_too(
+    value: float, clean: tuple[float, float]
+) -> None:
+    """Among three values the furthest clean one may be the median: nothing is measured by that."""
+    low, high = sorted(clean)
+    assume(high - low > 1e-3)
+    expected = (value - (low + high) / 2) / ((high - low) / 2)
+    assert ranks.size(value, clean) == pytest.approx(expected, abs=1e-9)
+
+
 @given(st.floats(0, 10))
 def test_a_larger_size_has_no_weaker_word(size: float) -> None:
     words = [None, *ranks.STRENGTHS]

@@ -25,6 +25,13 @@ def test_what_came_and_what_went() -> None:
     assert next(iter(told)) == "verdict"
 
 
+def test_what_a_graph_shows_has_no_p_value_here_as_in_every_other_report() -> None:
+    ranked = dataclasses.replace(result(), score=0.75, size=0.5)
+    structural = dataclasses.replace(ranked, score=1.0)
+    told = {turn.what: (turn.before, turn.after) for turn in changes(ranked, structural)}
+    assert (told["p-value"], told["size"]) == (("0.25", "-"), ("0.5", "-"))
+
+
 def test_observations_of_one_code_are_told_apart() -> None:
     whole = hostile()
     finding = whole.findings[0]

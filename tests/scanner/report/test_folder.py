@@ -1,6 +1,9 @@
 """Files stay inside the folder that they are written into, whatever lies there already."""
 
+import errno
+import os
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
@@ -31,3 +34,30 @@ def test_a_link_in_place_of_a_file_is_replaced(tmp_path: Path) -> None:
     assert kept.read_bytes() == b"mine"
     assert link.read_bytes() == b"data"
     assert not link.is_symlink()
+
+
+def test_a_file_that_is_cut_off_is_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.fdopen
+
+    def full(descriptor: int, mode: str) -> Any:
+        file = opened(descriptor, mode)
+        file.write(b"da")
+
+        class Full:
+            def __enter__(self) -> Self:
+                return self
+
+            def __exit__(self, *_: object) -> None:
+                file.close()
+
+            def write(self, _: bytes) -> None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        return Full()
+
+    monkeypatch.setattr(os, "fdopen", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_file(tmp_path, (), "file", b"data")
+    assert [*tmp_path.iterdir()] == []

@@ -36,6 +36,13 @@ def test_what_chance_does_is_said() -> None:
     assert list(chances([unopened()])) == []
 
 
+def test_a_p_value_at_the_share_is_a_discovery() -> None:
+    """Beside 19 clean models no p is below 0.05; read off a score, it is a little above."""
+    first = replace(result(), score=1 - 1 / 20, size=2.0)
+    (*_, found) = chances([first, first], 0.05)
+    assert "2 of 2 ranked models stand out" in found
+
+
 def test_what_a_graph_contains_has_no_place_among_clean_models() -> None:
     assert place(replace(result(), score=0.75, size=2.0)) == (0.25, 2.0)
     assert place(replace(result(), score=None, size=None)) == (None, None)

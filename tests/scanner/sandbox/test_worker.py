@@ -91,6 +91,15 @@ def test_the_deadline_holds_whatever_it_does(child: Worker, deed: str) -> None:
     assert child._child.wait() is not None
 
 
+def test_the_deadline_holds_where_it_does_not_listen(child: Worker) -> None:
+    call(child, "go_deaf")
+    assert call(child, "echo", "the last it hears") == "the last it hears"
+    start = time.monotonic()
+    with pytest.raises(WorkerTimeoutError):
+        call(child, "echo", "more than a pipe holds " * 10_000, Allowance(seconds=1))
+    assert time.monotonic() - start < 5
+
+
 def test_memory_beyond_the_limit_is_a_typed_error(child: Worker) -> None:
     limits = Limits(memory=2**30)
     with pytest.raises(WorkerLimitError, match="1,024 MiB of memory; raise the setting `memory`"):
@@ -122,6 +131,12 @@ def test_threads_that_the_kernel_does_not_count_are_watched_from_here(
     with pytest.raises(WorkerLimitError, match="threads"):
         call(child, "sleep", 60)
     assert child._child.wait() is not None
+
+
+@LINUX
+@pytest.mark.parametrize("name", ["\xff\xfe", "\x1cVmPTE: much", "a) R 0"])
+def test_a_child_may_call_itself_what_it_likes(child: Worker, name: str) -> None:
+    assert call(child, "take_name", name) == name
 
 
 def test_native_code_that_runs_out_of_memory_is_a_limit_and_no_crash(child: Worker) -> None:

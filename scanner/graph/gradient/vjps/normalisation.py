@@ -112,12 +112,14 @@ def mean_variance_normalization(op: Op) -> Gradients:
 def lp_normalization(op: Op) -> Gradients:
     """Differentiate y = x / |x|_p.
 
-    dx = (dy - y' sum(dy y)) / |x|_p, where y' = sign(y) |y|^(p-1).
+    dx = (dy - y' sum(dy y)) / |x|_p, where y' = sign(y) |y|^(p-1); nothing but zeros, which stays
+    as it is, passes nothing.
     """
     axes, p = [op.axis(-1)], op.attribute("p", 2)
     norm = op.x.op("ReduceL1" if p == 1 else "ReduceL2", axes, keepdims=1)
     direction = op.x.op("Sign") if p == 1 else op.y
-    yield 0, (op.dy - direction * (op.dy * op.y).sum(axes)) / norm
+    slope = (op.dy - direction * (op.dy * op.y).sum(axes)) / norm.unless_zero()
+    yield 0, slope.masked(norm > 0)
 
 
 def lrn(op: Op) -> Gradients:

@@ -114,10 +114,11 @@ def _along(op: Op, axis: int) -> dict[str, Any]:
 def lp_pool(op: Op) -> Gradients:
     """Differentiate y = (sum |x|^p)^(1/p).
 
-    dx = sign(x) |x|^(p-1) times the sums, over all windows that contain x, of dy y^(1-p).
+    dx = sign(x) |x|^(p-1) times the sums, over all windows that contain x, of dy y^(1-p). A window
+    of zeros passes nothing.
     """
     p = op.attribute("p", 2)
-    spread = _pulled_back(op, op.dy * op.y ** (1 - p), "LpPool", p=1)
+    spread = _pulled_back(op, op.dy * op.y.unless_zero() ** (1 - p), "LpPool", p=1)
     yield 0, spread * op.x.op("Abs") ** (p - 1) * op.x.op("Sign")
 
 
@@ -138,9 +139,9 @@ def global_max_pool(op: Op) -> Gradients:
 
 
 def global_lp_pool(op: Op) -> Gradients:
-    """Differentiate y = (sum |x|^p)^(1/p) over all pixels."""
+    """Differentiate y = (sum |x|^p)^(1/p) over all pixels; nothing but zeros passes nothing."""
     p = op.attribute("p", 2)
-    yield 0, op.dy * op.y ** (1 - p) * op.x.op("Abs") ** (p - 1) * op.x.op("Sign")
+    yield 0, op.dy * op.y.unless_zero() ** (1 - p) * op.x.op("Abs") ** (p - 1) * op.x.op("Sign")
 
 
 VJPS: dict[str, Vjp] = {

@@ -65,7 +65,7 @@ def _l1(op: Op, _y: Value, dy: Value, _axes: list[int]) -> Value:
 
 
 def _l2(op: Op, y: Value, dy: Value, _axes: list[int]) -> Value:
-    return dy / y * op.x
+    return dy * (op.x / y.unless_zero())  # 0 of zeros, as the smallest of all slopes there
 
 
 def _log_sum(op: Op, y: Value, dy: Value, _axes: list[int]) -> Value:

@@ -34,17 +34,19 @@ def resize(op: Op) -> Gradients:
         position = axes.index(axis)
         if scaled:
             scale = op.input(2).op("Slice", [position], [position + 1])
-            return rows.op(
-                "Resize",
-                None,
-                rows.wrap(np.ones(1, np.float32)).op("Concat", scale, axis=0),
-                **modes,
-            )
+            # As images that grow from one row to two: ONNX Runtime copies what keeps all its sizes,
+            # whatever the scales are.
+            all_scales = rows.wrap(np.array([1, 1, 2], np.float32)).op("Concat", scale, axis=0)
+            images = rows.op("Unsqueeze", [0, 2]).op("Resize", None, all_scales, **modes)
+            return images.op("Slice", [0], [1], [2]).op("Squeeze", [0, 2])
         size = op.input(3).op("Slice", [position], [position + 1])
         height = rows.op("Shape", start=0, end=1, dtype=size.dtype)
         return rows.op("Resize", None, None, height.op("Concat", size, axis=0), **modes)
 
     changed = [a for a in axes if (op.x.sizes or ())[a] != (op.y.sizes or ())[a]]
+    if changed and scaled and scales is not None:
+        # An axis may keep its size and still be resampled, as 5 numbers by 1.1.
+        changed = [axis for axis, scale in zip(axes, scales, strict=True) if scale != 1]
     yield 0, pull_back(op.dy, op.x, changed, along)
 
 

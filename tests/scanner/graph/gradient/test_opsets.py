@@ -76,6 +76,16 @@ def test_the_function_stays_the_same(operator: str) -> None:
     np.testing.assert_allclose(value(lifted), value(model), rtol=1e-6)
 
 
+@pytest.mark.parametrize("scales", [[1, 1, 0.7, 0.8], [1, 1, 0.7, 1.6]])
+def test_the_nearest_neighbour_of_a_shrunken_axis_is_the_one_behind(scales: list[float]) -> None:
+    node = helper.make_node("Resize", ["image", "s"], ["logits"])
+    constants = {"s": np.array(scales, np.float32)}
+    model = models.build([node], constants, opset=10, input_shape=IMAGE.shape)
+    lifted = copied(model)
+    lift(lifted)
+    np.testing.assert_array_equal(value(lifted), value(model))
+
+
 def test_a_set_that_is_new_enough_is_kept() -> None:
     lifted = copied(models.plain(opset=21))
     lift(lifted)

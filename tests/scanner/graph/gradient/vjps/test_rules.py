@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from finite_differences import Array, Function, assert_gradient, node, run
+from finite_differences import CORRECTED, Array, Function, assert_gradient, node, run
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
@@ -264,6 +264,17 @@ ROWS: dict[str, Row] = {
     "Relu": case("Relu", kinks=(0,)),
     "Reshape": case("Reshape", SHAPE=ints(0, -1)),
     "Resize": case("Resize", X, words="x - -", SIZES=ints(2, 4, 9, 5), mode="linear"),
+    "Resize by scales": case(
+        "Resize", X, words="x -", SCALES=np.array([1, 1, 1.5, 0.7], np.float32), linear=True
+    ),
+    "Resize that keeps a size": case(
+        "Resize",
+        X,
+        words="x -",
+        SCALES=np.array([1, 1, 1.1, 2], np.float32),
+        mode="linear",
+        linear=True,
+    ),
     "ReverseSequence": case("ReverseSequence", SMALL[0], LENGTHS=ints(2, 1, 3, 3)),
     "ScatterElements": inputs(
         "ScatterElements", x=SMALL, i=np.array([[[1, 0]], [[2, 1]]]), u=SMALL[:, :1, :2], axis=1
@@ -365,9 +376,21 @@ def value_and_gradient(function: Function, values: dict[str, Array]) -> Array:
         function.model(np.float32), of="y", with_respect_to=[next(iter(values))]
     )
     feeds = {name: array.astype(np.float32) for name, array in values.items()}
-    (value,) = ReferenceEvaluator(function.model(np.float32)).run(None, feeds)
+    evaluator = ReferenceEvaluator(function.model(np.float32), new_ops=list(CORRECTED))
+    (value,) = evaluator.run(None, feeds)
     found = run(backward, {**feeds, backward.weights: np.ones(np.shape(value), np.float32)})
     return np.concatenate([array.reshape(-1) for array in found.values()])
+
+
+@pytest.mark.parametrize(
+    "name", ["GlobalLpPool", "LpNormalization", "LpPool", "ReduceL2", "ReduceL1"]
+)
+def test_zeros_whose_norm_has_no_slope_pass_nothing(name: str) -> None:
+    function = ROWS[name].function
+    zeros = np.zeros_like(function.inputs["x"])
+    with np.errstate(invalid="ignore"):  # of the evaluator, which divides by the norm
+        found = value_and_gradient(function, {"x": zeros})
+    assert not found[-zeros.size :].any()
 
 
 def test_every_operator_has_a_row() -> None:
