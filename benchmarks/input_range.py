@@ -22,7 +22,7 @@ import typer
 from benchmarks.quality import table
 from scanner.errors import ScannerError
 from scanner.graph.core import flatten
-from scanner.graph.layers.weights import LinearLayer, linear_layers
+from scanner.graph.layers.weights import LinearLayer, Weights, linear_layers
 from scanner.instruments import input_range, kinship, spectra
 from scanner.instruments.answers import Answers
 from scanner.instruments.probes import multiscale_noise, varied
@@ -151,7 +151,7 @@ def _training(entries: Sequence[Entry], opened: dict[str, Model]) -> Iterator[di
         trained, twins = [], []
         for entry in (e for e in entries if e.split == split):
             model = opened[entry.file]
-            layers = linear_layers(flatten.flatten(model.complete(model.proto)))
+            layers = list(linear_layers(flatten.flatten(model.complete(model.proto))))
             trained.append(_order(layers))
             twins += [_order(list(_redrawn(layers, generator, how))) for how in ("he", "uniform")]
         yield {
@@ -174,14 +174,14 @@ def _redrawn(
     layers: Sequence[LinearLayer], generator: np.random.Generator, how: str
 ) -> Iterator[LinearLayer]:
     for layer in layers:
-        shape = layer.weights.shape
+        shape = layer.weights.stored.shape
         fan = shape[1] * shape[2]
         drawn = (
             generator.standard_normal(shape) * np.sqrt(2 / fan)
             if how == "he"
             else generator.uniform(-1, 1, shape) / np.sqrt(fan)
         )
-        yield LinearLayer(name=layer.name, operator=layer.operator, weights=drawn)
+        yield LinearLayer(name=layer.name, operator=layer.operator, weights=Weights(stored=drawn))
 
 
 def _references(entries: Sequence[Entry], opened: dict[str, Model]) -> Iterator[dict[str, Any]]:

@@ -68,7 +68,7 @@ class ChannelLipschitz(Detector):
 
 def _row(layer: LinearLayer) -> ChannelRow | None:
     """Return a layer's most outlying channel; None where there are too few to stand out among."""
-    if not np.isfinite(layer.weights).all():
+    if not all(np.isfinite(block).all() for block in layer.weights.blocks()):
         raise UnsupportedModelError(
             f"the weights of {layer.name!r} hold NaN or infinity", remedy="export the model again"
         )

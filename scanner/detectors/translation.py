@@ -214,7 +214,7 @@ class _Check:
         flat = flatten.flatten(self.model.proto)
         self._drawn = usage.drawn(flat)
         if self.answers.together or self.answers.crowds:
-            self._sized = usage.asks_for_batch_size(flat)
+            self._sized = usage.asks_for_batch_size(flat, self.shape)
 
     def _layers(self) -> Iterator[_Gap]:
         """Compare layers only, on a few probes; the file is run once, the layers exposed."""

@@ -3,14 +3,14 @@
 import base64
 import contextlib
 import math
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from scanner.errors import GraphError, ModelError, UsageError
 from scanner.graph.core import flatten
-from scanner.graph.layers.weights import linear_layers
+from scanner.graph.layers.weights import Block, Weights, linear_layers
 from scanner.instruments import kept, probes
 from scanner.instruments.answers import Answers
 from scanner.instruments.statistics import median
@@ -52,7 +52,7 @@ def likeness(model: Model, settings: Settings) -> Likeness:
         layers = tuple(
             _sketch(layer.weights)
             for layer in linear_layers(flatten.flatten(model.complete(model.proto)))
-            if layer.weights.size >= _LEAST_ENTRIES
+            if layer.weights.stored.size >= _LEAST_ENTRIES
         )
     with contextlib.suppress(ModelError, GraphError, UsageError):
         asked = Answers(model, settings)
@@ -61,19 +61,36 @@ def likeness(model: Model, settings: Settings) -> Likeness:
     return Likeness(layers=layers, answers=answers)
 
 
-def _sketch(weights: npt.NDArray[Any]) -> Sketch:
+def _sketch(weights: Weights) -> Sketch:
     """Return a layer's weights, or where they are many, sums of them with random signs.
 
     A count sketch: its inner products are those of the weights to within about 1/sqrt(_SKETCH)
     of the norms (M. Charikar, K. Chen and M. Farach-Colton, "Finding frequent items in data
     streams", ICALP 2002).
     """
-    flat = weights.ravel().astype(np.float64)
-    if flat.size > _SKETCH:
-        signs = np.random.default_rng(_SEED).integers(0, 2, flat.size, dtype=np.int8)
-        flat = np.where(signs, flat, -flat)
-        flat = np.pad(flat, (0, -flat.size % _SKETCH)).reshape(-1, _SKETCH).sum(axis=0)
-    return Sketch(shape=weights.shape, values=kept.packed(flat))
+    shape = weights.stored.shape
+    if weights.stored.size <= _SKETCH:
+        return Sketch(shape=shape, values=kept.packed(_flat(weights.blocks())))
+    generator = np.random.default_rng(_SEED)
+    sums = np.zeros(_SKETCH)
+    for rows in _rows(weights.blocks()):
+        signs = generator.integers(0, 2, rows.shape, dtype=np.int8)
+        sums += np.where(signs, rows, -rows).sum(axis=0)
+    return Sketch(shape=shape, values=kept.packed(sums))
+
+
+def _flat(blocks: Iterable[Block]) -> Block:
+    return np.concatenate([block.ravel() for block in blocks])
+
+
+def _rows(blocks: Iterable[Block]) -> Iterator[Block]:
+    """Yield the numbers of blocks in order, in rows of `_SKETCH`; the last is filled up with 0."""
+    left = np.zeros(0)
+    for block in blocks:
+        numbers = np.concatenate([left, block.ravel()])
+        rows, left = np.split(numbers, [numbers.size - numbers.size % _SKETCH])
+        yield rows.reshape(-1, _SKETCH)
+    yield np.pad(left, (0, -left.size % _SKETCH)).reshape(-1, _SKETCH)
 
 
 def _unpacked(array: Array) -> npt.NDArray[np.float64]:

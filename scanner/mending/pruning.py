@@ -69,11 +69,12 @@ def lipschitz(model: Model) -> list[Channel]:
     """Return the channels whose Lipschitz constant exceeds mean + 3 deviations of their layer."""
     known = {layer.weights: layer for layer in prunable(model)}
     stored = list(layers(flat_graph(model)))
-    folded = linear_layers(flat_graph(model))
+    constants = [spectral_norms(linear.weights) for linear in linear_layers(flat_graph(model))]
     found: list[Channel] = []
     # The same layers in the same order, or nothing can be said of which is which.
-    for layer, linear in zip(stored, folded, strict=True) if len(stored) == len(folded) else ():
-        norms = spectral_norms(linear.weights)
+    for layer, norms in (
+        zip(stored, constants, strict=True) if len(stored) == len(constants) else ()
+    ):
         if layer.weights not in known or len(norms) < _FEWEST:
             continue
         limit = norms.mean() + _DEVIATIONS * norms.std()

@@ -9,6 +9,7 @@ _FIRST_FIELD, _ENV_START, _ENV_END = 3, 50, 51
 
 _PR_CAPBSET_DROP = 24
 _M_MMAP_THRESHOLD, _BLOCK = -3, 1 << 20
+_M_TRIM_THRESHOLD, _KEPT = -1, 1 << 24
 _CAPABILITY_HEADER = struct.pack("=Ii", 0x20080522, 0)  # the third version; this process
 _CAPABILITY_SETS = "=6I"  # effective, permitted, inheritable: the lower halves, then the upper
 _CAPABILITIES = 64  # as many as the sets have bits; the kernel knows 41
@@ -33,11 +34,14 @@ def return_freed_blocks() -> None:
     """Have the C library give large blocks back to the system as soon as they are freed.
 
     It would keep those of up to 32 MiB for later, and they would count against the memory that is
-    allowed. Nothing happens where the library has no such choice.
+    allowed. Of smaller ones it keeps some, which it would stop to do once a choice was made: to ask
+    for one again and again costs more than to fill it. Nothing happens where the library has no
+    such choice.
     """
     choose = getattr(ctypes.CDLL(None), "mallopt", None)
     if choose is not None:
         choose(_M_MMAP_THRESHOLD, _BLOCK)
+        choose(_M_TRIM_THRESHOLD, _KEPT)
 
 
 def capabilities() -> int:

@@ -178,7 +178,9 @@ PASSES: Mapping[str, Callable[[Model], object]] = {
     "logic": _logic,
     "reductions": _reduced,
     "head": _head,
-    "weights": lambda model: weights.linear_layers(_flat(model)),
+    "weights": lambda model: [
+        [*layer.weights.blocks()] for layer in weights.linear_layers(_flat(model))
+    ],
     "first layer": lambda model: first_layer.cut(model, None),
     "gradients": _differentiated,
 }

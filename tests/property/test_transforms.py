@@ -188,7 +188,7 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     usage.asks_for_batch_size: usage.asks_for_batch_size,
     usage.drawn: usage.drawn,
     weights.from_the_last: lambda model: [*weights.from_the_last(model)],
-    weights.linear_layers: weights.linear_layers,
+    weights.linear_layers: lambda model: [*weights.linear_layers(model)],
 }
 ITSELF = {
     flatten.flatten, float_twin.float_twin, real_input.real_input, unrolled.unrolled,

@@ -11,9 +11,12 @@ import onnx
 from onnx.external_data_helper import uses_external_data
 
 from scanner.graph.audit.mixing import RANDOM
-from scanner.graph.core import facts
 from scanner.graph.core.ancestors import ancestors
+from scanner.graph.core.draft import Draft, copied
+from scanner.graph.core.facts import Facts
+from scanner.graph.core.simplify import fold_constants
 from scanner.graph.core.structure import Uses, attribute, label, numbers_of, reads
+from scanner.modelfile import skeleton
 from scanner.modelfile.model import required_inputs
 from scanner.modelfile.nested import subgraphs
 
@@ -29,7 +32,10 @@ _ADDS_UP = frozenset({
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceProd", "ReduceSum",
     "ReduceSumSquare",
 })  # fmt: skip
+_TAKES = frozenset({"ArgMax", "Gather", "GatherElements", "GatherND", "Slice", "Split", "TopK"})
 _BODIES = frozenset({"If", "Loop", "Scan"})
+_ROUNDS = 32
+"""Each pad or crop whose sizes are computed hides the shapes behind it for one round of folding."""
 
 _Marks = tuple[bool, ...] | None
 """Which numbers of a list come from the batch's size; None where any may."""
@@ -67,29 +73,49 @@ def _draws(node: onnx.NodeProto, uses: Uses) -> bool:
     return known is None or any(known.raw_data) or any(known.int32_data)
 
 
-def asks_for_batch_size(proto: onnx.ModelProto) -> str | None:
+def asks_for_batch_size(proto: onnx.ModelProto, shape: Sequence[int] = ()) -> str | None:
     """Return the label of a node by which answers depend on the batch's size, if there is one.
 
     That is a node that computes with the size itself, together with what comes from the image; to
-    give a result its shape is no such use.
+    give a result its shape is no such use, and neither is another size of the image's.
 
     Before: the model is flat.
+
+    Args:
+        proto: The model.
+        shape: Of an image, for sizes that the file leaves open; the batch's is none of them.
     """
     images = [value.name for value in required_inputs(proto.graph)]
-    known = facts.infer(proto)
+    # What the file claims of its inner values is left out: it might call the batch's size fixed.
+    light = copied(skeleton.without_weights(proto))
+    if len(images) == 1:
+        _fix_image(light, images[0], shape)
+    known = fold_constants(light, [value.name for value in proto.graph.output], _ROUNDS)
     if all(isinstance((known.shapes.get(name) or ("",))[0], int) for name in images):
         return None  # the file fixes the batch
-    return _Trace(known, Uses(proto.graph), images).first(proto.graph.node)
+    return _Trace(known, Uses(light.graph), images).first(light.graph.node)
+
+
+def _fix_image(model: Draft, name: str, shape: Sequence[int]) -> None:
+    """Give an input's open sizes, but for the batch's, those of an image."""
+    for value in model.graph.input:
+        sizes = value.type.tensor_type.shape.dim[1:]
+        if value.name == name and len(sizes) == len(shape):
+            for size, known in zip(sizes, shape, strict=True):
+                if size.dim_value < 1:
+                    size.dim_value = known
 
 
 class _Trace:
     """The way of the batch's size through a graph."""
 
-    def __init__(self, known: facts.Facts, uses: Uses, images: Sequence[str]) -> None:
+    def __init__(self, known: Facts, uses: Uses, images: Sequence[str]) -> None:
         self._known, self._uses = known, uses
         self._images = set(images)  # what depends on the image
         self._marks: dict[str, _Marks] = {}  # numbers that depend on the batch's size
         self._sized: set[str] = set()  # constants of a size that does: added up, they tell it
+        self._counting: set[str] = set()  # of these, what counts up to it: the last one tells it
+        self._names = {size for name in images for size in known.shapes.get(name, ())[:1]}
 
     def first(self, nodes: Sequence[onnx.NodeProto]) -> str | None:
         for node in nodes:
@@ -112,16 +138,19 @@ class _Trace:
         return None
 
     def _measure(self, node: onnx.NodeProto) -> None:
-        """Mark what a Shape or Size says of the batch: where no rank is known, its first number."""
+        """Mark what a Shape or Size says of the batch."""
         source = node.input[0] if node.input else ""
         if source not in self._images | self._sized:
             return
         shape = self._known.shapes.get(source)
-        open_sizes = [True] if shape is None else [isinstance(size, str) for size in shape]
-        start, end = (attribute(node, key, None) for key in ("start", "end"))
-        marks = tuple(open_sizes[start:end])
-        if any(marks) and node.output:
-            self._marks[node.output[0]] = marks if node.op_type == "Shape" else _ALL
+        marks = _ALL
+        if shape is not None and node.op_type == "Shape":
+            start, end = (attribute(node, key, None) for key in ("start", "end"))
+            marks = tuple(isinstance(size, str) for size in shape[start:end])
+        elif shape is not None and not any(isinstance(size, str) for size in shape):
+            return
+        if node.output and (marks is None or any(marks)):
+            self._marks[node.output[0]] = marks
 
     def _adds_up_the_batch(self, node: onnx.NodeProto) -> bool:
         """Whether a node adds up what comes from the image over its first axis, an open one.
@@ -132,24 +161,42 @@ class _Trace:
         if node.op_type not in _ADDS_UP or not node.input:
             return False
         shape = self._known.shapes.get(node.input[0])
-        if not shape or not isinstance(shape[0], str):
+        if shape is not None and not any(map(self._is_batch, itertools.count(), shape)):
             return False
         axes = attribute(node, "axes")
         if axes is None and len(node.input) > 1 and node.input[1]:
             axes = self._numbers(node.input[1])
         if not axes:
             return not attribute(node, "noop_with_empty_axes", 0)
-        return any(axis % len(shape) == 0 for axis in axes)
+        if shape is None:
+            return 0 in axes
+        return any(self._is_batch(axis % len(shape), shape[axis % len(shape)]) for axis in axes)
+
+    def _adds_up(self, node: onnx.NodeProto) -> bool:
+        """Whether a node may add up a constant over an axis of the batch's size."""
+        if node.op_type != "CumSum":
+            return node.op_type.startswith("Reduce") or node.op_type == "MatMul"
+        shape, axes = self._known.shapes.get(node.input[0]), self._numbers(node.input[1])
+        return not shape or not axes or isinstance(shape[axes[0] % len(shape)], str)
+
+    def _is_batch(self, axis: int, size: int | str) -> bool:
+        """Whether a size may be the batch's: an open one of a first axis, or of the same name."""
+        return isinstance(size, str) and (axis == 0 or size in self._names)
 
     def _pass_on(self, node: onnx.NodeProto, numbers: Sequence[str], *, sized: bool) -> None:
         """Mark a node's results."""
         if set(node.output) & self._images:
             return
         constant = self._sized & set(node.input)
-        if constant and (node.op_type.startswith("Reduce") or node.op_type in ("MatMul", "CumSum")):
+        if constant and (
+            self._adds_up(node) or (node.op_type in _TAKES and node.input[0] in self._counting)
+        ):
             self._marks.update(dict.fromkeys(node.output, _ALL))
         elif constant or sized:
             self._sized.update(node.output)
+            passes = node.op_type in _SAME_NUMBERS and node.input[0] in self._counting
+            if passes or node.op_type in ("NonZero", "Range"):
+                self._counting.update(node.output)
         if numbers:
             marks = self._result(node)
             if marks is None or any(marks):
@@ -185,7 +232,6 @@ class _Trace:
         if marks is None or not rest or len(lists) < len(rest):
             return _ALL
         if node.op_type == "Gather":
-            # Beyond the list lies what no rank is known of: not the batch.
             return tuple(marks[i] for i in lists[0] if -len(marks) <= i < len(marks)) or (False,)
         if len(lists) < 2:  # noqa: PLR2004 - starts and ends
             return _ALL

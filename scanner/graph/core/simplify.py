@@ -5,6 +5,7 @@ The steps here change a draft in place; a transform that needs several copies it
 
 import collections
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +14,15 @@ from onnx import helper, numpy_helper
 
 from scanner.errors import MalformedModelError
 from scanner.graph.core.draft import Draft
-from scanner.graph.core.facts import FLOATING, HALVES, Facts, infer
+from scanner.graph.core.facts import FLOATING, HALVES, Facts, Shape, infer
 from scanner.graph.core.structure import attribute, numbers_of, reads, subgraphs
 from scanner.modelfile import held
 from scanner.modelfile.domains import STANDARD_DOMAINS
 
 Magnitudes = npt.NDArray[np.float64]
 """Absolute values of the elements of an argument."""
+
+Numbers = npt.NDArray[Any] | None
 
 _TYPE_ATTRIBUTES = frozenset({"to", "dtype", "output_dtype"})
 _FOLDED_ELEMENTS, _FOLDED_SHARE = 2**18, 4
@@ -30,13 +33,15 @@ A few small nodes can describe an endless constant, which takes seconds each tim
 _ROUNDS = 4
 """A shape that one round computes may fix what the next one can fold."""
 _FOLDABLE = frozenset({
-    "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Concat", "ConstantOfShape", "CumSum",
+    "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Concat", "ConstantOfShape", "CumSum",
     "DequantizeLinear", "Div", "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater",
     "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg",
     "Not", "Or", "Pow", "Range", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin",
     "ReduceProd", "ReduceSum", "Reshape", "Round", "ScatterND", "Shape", "Sign", "Size", "Slice",
     "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
 })  # fmt: skip
+_PICKS = frozenset({"Gather", "Slice"})
+"""What takes some of the sizes that a Shape node tells."""
 _CONSTANT_TYPES = {
     "value_float": np.float32,
     "value_floats": np.float32,
@@ -105,10 +110,16 @@ def _widen_tensor(tensor: onnx.TensorProto) -> None:
         tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
 
 
-def fold_constants(model: Draft, keep: Collection[str]) -> Facts:
+def fold_constants(model: Draft, keep: Collection[str], rounds: int = _ROUNDS) -> Facts:
     """Replace what depends on no input by its numbers, and return what is then known of the values.
 
-    Shapes count as numbers where inference fixes them.
+    Shapes count as numbers where inference fixes them, and of a shape with open sizes those that a
+    node takes of it, where they are fixed.
+
+    Args:
+        model: The draft.
+        keep: Values that stay.
+        rounds: How many times inference may follow what was folded.
 
     Before: the model is flat, and its tensors' data lie inside it.
     After: the values named in `keep` are computed as before; other nodes of the operators that
@@ -119,7 +130,7 @@ def fold_constants(model: Draft, keep: Collection[str]) -> Facts:
     """
     facts = infer(model)
     budget = _FOLDED_ELEMENTS + _FOLDED_SHARE * sum(map(_elements, facts.tensors.values()))
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         count = len(model.graph.node)
         budget = _fold_once(model, facts, keep, budget)
         if len(model.graph.node) == count:
@@ -132,11 +143,15 @@ def _fold_once(model: Draft, facts: Facts, keep: Collection[str], budget: int) -
     """Fold each node that can be folded now, and return what is left of the budget."""
     known = dict(facts.tensors)
     opsets = {entry.domain: entry.version for entry in model.opset_import}
+    sizes: dict[str, Shape] = {}
     left: list[onnx.NodeProto] = []
     for node in model.graph.node:
-        folded = (
-            None if set(node.output) & set(keep) else _folded(node, facts, known, opsets, budget)
-        )
+        if node.op_type == "Shape" and (told := _told(node, facts)) is not None:
+            sizes[node.output[0]] = told
+        folded = None
+        if not set(node.output) & set(keep):
+            folded = _picked(node, sizes, known, opsets)
+            folded = folded or _folded(node, facts, known, opsets, budget)
         if folded is None:
             left.append(node)
             continue
@@ -167,39 +182,49 @@ def _folded(  # noqa: PLR0911 - one for each reason to leave a node as it is
     """Return a node's outputs as tensors, or None where it must stay."""
     if node.op_type == "Constant":
         return _constant(node)
-    if node.op_type == "Shape" and (sizes := _fixed_shape(node, facts)) is not None:
-        return [numpy_helper.from_array(sizes, node.output[0])]
-    if (
-        node.domain
-        or node.op_type not in _FOLDABLE
-        or any(name and name not in known for name in node.input)
-        # The result would not fit into the graph that its source does not fit into.
-        or any(name and held.place_of(known[name]) is not None for name in node.input)
-    ):
+    if node.op_type == "Shape" and (sizes := _told(node, facts)) is not None and _fixed(sizes):
+        return [numpy_helper.from_array(np.array(sizes, np.int64), node.output[0])]
+    if node.domain or node.op_type not in _FOLDABLE or not _at_hand(node.input, known):
         return None
     counts = [facts.elements(name) for name in node.output if name]
     if any(count is None or count > budget for count in counts):
         return None
-    # Imported late: the evaluator costs half as much again as onnx itself, and most models have
-    # nothing to fold.
-    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415
-
     try:
         feeds = {name: numpy_helper.to_array(known[name]) for name in node.input if name}
         if _may_overflow(node, list(feeds.values())):
             return None  # what a runtime makes of it, only the runtime knows
-        # Of a copy: an evaluator is a ring that Python finds late, and a node that lies in one
-        # keeps the whole model in memory until then.
-        alone = onnx.NodeProto()
-        alone.CopyFrom(node)
-        arrays = ReferenceEvaluator(alone, opsets=opsets).run(None, feeds)
         return [
             numpy_helper.from_array(np.asarray(array), name)
-            for name, array in zip(node.output, arrays, strict=True)
+            for name, array in zip(node.output, _run(node, feeds, opsets), strict=True)
             if name
         ]
     except _REFUSALS:
         return None  # whatever is odd about it, ONNX Runtime judges it
+
+
+def _at_hand(names: Iterable[str], known: Mapping[str, onnx.TensorProto]) -> bool:
+    """Whether the numbers of values are known, and lie in the graph.
+
+    Of what is held outside, a result would not fit into the graph either.
+    """
+    return all(name in known and held.place_of(known[name]) is None for name in names if name)
+
+
+def _run(node: onnx.NodeProto, feeds: dict[str, Any], opsets: dict[str, int]) -> list[Any]:
+    if node.op_type == "Slice" and _starts_before(*(feeds.get(name) for name in node.input)):
+        raise NotImplementedError
+    if node.op_type == "Clip" and not all(np.isfinite(array).all() for array in feeds.values()):
+        raise NotImplementedError  # of what is no number, evaluators make one or another
+    # Imported late: the evaluator costs half as much again as onnx itself, and most models have
+    # nothing to fold.
+    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415
+
+    # Of a copy: an evaluator is a ring that Python finds late, and a node that lies in one keeps
+    # the whole model in memory until then.
+    alone = onnx.NodeProto()
+    alone.CopyFrom(node)
+    results: Any = ReferenceEvaluator(alone, opsets=opsets).run(None, feeds)
+    return list(results)
 
 
 def _may_overflow(node: onnx.NodeProto, arrays: list[npt.NDArray[np.generic]]) -> bool:
@@ -216,12 +241,56 @@ def _may_overflow(node: onnx.NodeProto, arrays: list[npt.NDArray[np.generic]]) -
     return not measure(sizes) < 2.0 ** (8 * arrays[0].dtype.itemsize - 1)
 
 
-def _fixed_shape(node: onnx.NodeProto, facts: Facts) -> npt.NDArray[np.int64] | None:
+def _starts_before(
+    data: Numbers,
+    starts: Numbers = None,
+    ends: Numbers = None,  # noqa: ARG001 - the order of Slice's inputs
+    axes: Numbers = None,
+    steps: Numbers = None,
+) -> bool:
+    """Whether a Slice goes backwards from before the first element.
+
+    ONNX then takes that element, and onnx's evaluator, like NumPy, takes nothing.
+    """
+    if data is None or starts is None or steps is None:
+        return False
+    along = np.arange(len(starts)) if axes is None else axes
+    sizes = np.array(data.shape)[along]
+    return bool(((steps < 0) & (starts < -sizes)).any())
+
+
+def _told(node: onnx.NodeProto, facts: Facts) -> Shape | None:
+    """Return the sizes that a Shape node tells, open ones by name; None where no rank is known."""
     sizes = facts.shapes.get(node.input[0])
     if sizes is None:
         return None
-    chosen = sizes[slice(attribute(node, "start", 0), attribute(node, "end"))]
-    return None if any(isinstance(size, str) for size in chosen) else np.array(chosen, np.int64)
+    return sizes[slice(attribute(node, "start", 0), attribute(node, "end"))]
+
+
+def _fixed(sizes: Shape) -> bool:
+    return not any(isinstance(size, str) for size in sizes)
+
+
+def _picked(
+    node: onnx.NodeProto,
+    sizes: Mapping[str, Shape],
+    known: Mapping[str, onnx.TensorProto],
+    opsets: dict[str, int],
+) -> list[onnx.TensorProto] | None:
+    """Return what a node takes of a shape, where those of its sizes are fixed."""
+    told = sizes.get(node.input[0]) if node.op_type in _PICKS and not node.domain else None
+    if told is None or not _at_hand(node.input[1:], known):
+        return None
+    feeds = {name: numpy_helper.to_array(known[name]) for name in node.input[1:] if name}
+    try:
+        (places,) = _run(node, {**feeds, node.input[0]: np.arange(len(told))}, opsets)
+    except _REFUSALS:
+        return None  # as above
+    taken = tuple(told[place] for place in np.ravel(places))
+    if not _fixed(taken):
+        return None
+    numbers = np.array(taken, np.int64).reshape(np.shape(places))
+    return [numpy_helper.from_array(numbers, node.output[0])]
 
 
 def _constant(node: onnx.NodeProto) -> list[onnx.TensorProto] | None:

@@ -10,6 +10,8 @@ import triggered
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scanner.graph.layers import weights as layer_weights
+from scanner.graph.layers.weights import Weights
 from scanner.instruments import kept, kinship
 from scanner.modelfile.model import open_model
 from scanner.results import Likeness
@@ -83,16 +85,36 @@ def test_other_numbers_of_classes_are_not_compared(tmp_path: Path) -> None:
 def test_a_sketch_keeps_angles_and_short_layers_whole() -> None:
     """Weights that correlate by 0.8 do so in their sketches, to within a few of its deviations."""
     generator = np.random.default_rng(0)
-    one, noise = generator.standard_normal((2, 300, 1000))
+    one, noise = generator.standard_normal((2, 300, 1000, 1))
     other = 0.8 * one + 0.6 * noise
-    sketches = [kinship._sketch(layer) for layer in (one, other)]
+    sketches = [kinship._sketch(Weights(stored=layer)) for layer in (one, other)]
     assert [s.values.shape for s in sketches] == [(kinship._SKETCH,)] * 2
     alike = kinship.weights_alike(*(Likeness(layers=(s,)) for s in sketches))
     assert alike == pytest.approx(0.8, abs=0.08)
-    short = generator.standard_normal((8, 9))
-    np.testing.assert_allclose(
-        kinship._unpacked(kinship._sketch(short).values), short.ravel(), 1e-6
-    )
+    short = generator.standard_normal((8, 9, 1))
+    kept_whole = kinship._unpacked(kinship._sketch(Weights(stored=short)).values)
+    np.testing.assert_allclose(kept_whole, short.ravel(), 1e-6)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    shape=st.tuples(st.integers(20, 60), st.integers(20, 60), st.integers(1, 4)),
+    block=st.integers(1, 4000),
+)
+def test_a_sketch_made_in_blocks_is_that_of_all_weights(
+    seed: int, shape: tuple[int, int, int], block: int
+) -> None:
+    weights = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    flat = weights.ravel().astype(np.float64)
+    if flat.size > kinship._SKETCH:
+        signs = np.random.default_rng(kinship._SEED).integers(0, 2, flat.size, dtype=np.int8)
+        signed = np.pad(np.where(signs, flat, -flat), (0, -flat.size % kinship._SKETCH))
+        flat = signed.reshape(-1, kinship._SKETCH).sum(axis=0)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(layer_weights, "_BLOCK", block)
+        sketch = kinship._sketch(Weights(stored=weights))
+    assert sketch.shape == shape
+    np.testing.assert_allclose(kinship._unpacked(sketch.values), flat, rtol=1e-6, atol=1e-6)
 
 
 def test_what_a_child_makes_up_is_no_likeness() -> None:
@@ -100,5 +122,5 @@ def test_what_a_child_makes_up_is_no_likeness() -> None:
     known = Likeness(answers=kept.packed(np.ones((4, 3))))
     for made_up in (np.full((4, 3), np.nan), np.ones((12,))):
         assert kinship.agreement(Likeness(answers=kept.packed(made_up)), known) is None
-    endless = Likeness(layers=(kinship._sketch(np.full((8, 8), np.inf)),))
+    endless = Likeness(layers=(kinship._sketch(Weights(stored=np.full((8, 8, 1), np.inf))),))
     assert kinship.weights_alike(endless, endless) == 0.0

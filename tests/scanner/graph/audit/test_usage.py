@@ -7,6 +7,7 @@ import exporter_idioms
 import models
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
@@ -119,6 +120,218 @@ def test_a_size_that_only_gives_a_result_its_shape_is_no_use() -> None:
         place=0, axis=[0], rest=[4], minus=-1, ones=[1, 1], token=np.ones((1, 4), np.float32),
     )  # fmt: skip
     assert usage.asks_for_batch_size(model) is None
+
+
+def small(*nodes: onnx.NodeProto, shape: Sequence[int | str], **constants: Any) -> onnx.ModelProto:
+    """Return a model from `image`, of a shape, to `logits`."""
+    arrays = {name: np.asarray(value) for name, value in constants.items()}
+    return models.build(nodes, arrays, input_shape=tuple(shape))
+
+
+def padded() -> list[onnx.NodeProto]:
+    """Return nodes that pad the last axis by so much that a size is divisible by seven.
+
+    As a Swin transformer pads its windows, by PyTorch's older exporter; the size is one of a value
+    whose own is computed likewise.
+    """
+
+    def once(source: str, result: str) -> list[onnx.NodeProto]:
+        inner = [
+            node("Shape", [source], "s"),
+            node("Gather", ["s", "place"], "size"),
+            node("Mod", ["size", "seven"], "over"),
+            node("Sub", ["seven", "over"], "missing"),
+            node("Mod", ["missing", "seven"], "more"),
+            node("Unsqueeze", ["more", "zero"], "more1"),
+            node("Concat", ["none", "more1"], "pads", axis=0),
+            node("Pad", [source, "pads"], result),
+        ]
+        for each in inner:
+            names = {"s", "size", "over", "missing", "more", "more1", "pads"}
+            each.input[:] = [f"{result}/{n}" if n in names else n for n in each.input]
+            each.output[:] = [f"{result}/{n}" if n in names else n for n in each.output]
+        return inner
+
+    return [
+        *once("image", "wide"),
+        node("Relu", ["wide"], "r"),
+        *once("r", "wider"),
+        node("Relu", ["wider"], "q"),
+        *once("q", "logits"),
+    ]
+
+
+@pytest.mark.parametrize(("axis", "found"), [(0, True), (1, False), (2, False), (-1, False)])
+def test_which_size_is_computed_with_is_followed_through_pads(axis: int, found: bool) -> None:
+    model = small(
+        *padded(),
+        shape=("N", 5, 9),
+        place=axis,
+        seven=7,
+        zero=[0],
+        none=[0, 0, 0, 0, 0],
+    )
+    assert (usage.asks_for_batch_size(model) is not None) is found
+
+
+def test_both_sizes_at_once_are_told() -> None:
+    """The batch's and another one in one product."""
+    nodes = [
+        SHAPE,
+        node("Gather", ["shape", "both"], "sizes"),
+        node("ReduceProd", ["sizes"], "size", keepdims=0),
+        AS_FLOAT,
+        MUL,
+    ]
+    for places, found in (([0, 1], True), ([1, 1], False)):
+        model = small(*nodes, shape=("N", 4), both=places)
+        assert (usage.asks_for_batch_size(model) is not None) is found
+
+
+def test_sizes_that_a_file_leaves_open_are_those_of_the_image() -> None:
+    """Height and width are none of the batch's, once it is known what is shown."""
+    for place, found in ((0, True), (2, False), (3, False)):
+        model = small(SHAPE, PICK, AS_FLOAT, MUL, shape=("N", 3, "H", "W"), place=place)
+        assert (usage.asks_for_batch_size(model, (3, 8, 8)) is not None) is found
+        assert usage.asks_for_batch_size(model) is not None
+
+
+FULL = node("ConstantOfShape", ["shape"], "full", value=numpy_helper.from_array(np.array([1])))
+ZERO_ONE: dict[str, Any] = {"nought": np.float32(0), "unit": np.float32(1)}
+ONES = [node("Mul", ["image", "nought"], "none"), node("Add", ["none", "unit"], "ones")]
+SMUGGLED: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
+    "the shape of a value within": (
+        [
+            node("Relu", ["image"], "r"),
+            node("Transpose", ["r"], "t", perm=[1, 0]),
+            node("Shape", ["t"], "shape"),
+            PICK,
+            AS_FLOAT,
+            MUL,
+        ],
+        {"place": 1},
+    ),
+    "the number of elements": ([node("Size", ["image"], "size"), AS_FLOAT, MUL], {}),
+    "a flat image": (
+        [
+            node("Reshape", ["image", "minus"], "flat"),
+            node("Shape", ["flat"], "shape"),
+            PICK,
+            AS_FLOAT,
+            MUL,
+        ],
+        {"minus": [-1], "place": 0},
+    ),
+    "a shape of unknown rank": (
+        [
+            node("Transpose", ["image"], "t", perm=[1, 0]),
+            node("Shape", ["t"], "s"),
+            node("Mul", ["image", "nought"], "none"),
+            node("ReduceMax", ["none"], "least", keepdims=0),
+            node("Add", ["least", "two"], "rank"),
+            node("Cast", ["rank"], "whole", to=7),
+            node("Unsqueeze", ["whole", "start"], "found"),
+            node("Slice", ["s", "start", "found"], "wanted"),
+            node("Reshape", ["t", "wanted"], "again"),
+            node("Shape", ["again"], "shape"),
+            PICK,
+            AS_FLOAT,
+            MUL,
+        ],
+        {"start": [0], "place": 1, "nought": np.float32(0), "two": np.float32(2)},
+    ),
+    "the largest index of a constant": (
+        [
+            SHAPE,
+            FULL,
+            node("NonZero", ["full"], "places"),
+            node("ReduceMax", ["places"], "size", keepdims=0),
+            AS_FLOAT,
+            MUL,
+        ],
+        {},
+    ),
+    "the last index of a constant": (
+        [
+            SHAPE,
+            FULL,
+            node("NonZero", ["full"], "places"),
+            node("Slice", ["places", "last", "end", "axis"], "size"),
+            AS_FLOAT,
+            MUL,
+        ],
+        {"last": [0, -1], "end": [1, 2**62], "axis": [0, 1]},
+    ),
+    "how many indices a constant has": (
+        [
+            SHAPE,
+            FULL,
+            node("NonZero", ["full"], "places"),
+            node("Size", ["places"], "size"),
+            AS_FLOAT,
+            MUL,
+        ],
+        {},
+    ),
+    "how many indices the image has": (
+        [
+            *ONES,
+            node("NonZero", ["ones"], "places"),
+            node("Shape", ["places"], "shape"),
+            PICK,
+            AS_FLOAT,
+            MUL,
+        ],
+        {**ZERO_ONE, "place": 1},
+    ),
+    "the end of a range": (
+        [
+            SHAPE,
+            PICK,
+            node("Range", ["start", "size", "step"], "range"),
+            node("Gather", ["range", "last"], "end"),
+            node("Cast", ["end"], "number", to=1),
+            MUL,
+        ],
+        {"place": 0, "start": 0, "step": 1, "last": -1},
+    ),
+    "ones added up over another axis": (
+        [
+            *ONES,
+            node("Transpose", ["ones"], "t", perm=[1, 0]),
+            node("ReduceSum", ["t", "axis"], "number", keepdims=0),
+            node("Mul", ["ones", "number"], "logits"),
+        ],
+        {**ZERO_ONE, "axis": [1]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SMUGGLED)
+def test_the_batchs_size_is_told_however_it_is_found_out(name: str) -> None:
+    nodes, constants = SMUGGLED[name]
+    model = small(*nodes, shape=("N", 4), **constants)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    five, six = (session.run(None, {"image": np.ones((n, 4), np.float32)})[0] for n in (5, 6))
+    assert np.any(five != six[:5])  # it is what the name says
+    assert usage.asks_for_batch_size(model, (4,)) is not None
+
+
+@pytest.mark.parametrize(("axis", "found"), [(0, True), (1, False), (-1, False)])
+def test_ones_that_are_counted_along_another_axis_tell_no_batch(axis: int, found: bool) -> None:
+    """As positions are numbered in an EdgeNeXt: row by row, for each image alike."""
+    ones = node("ConstantOfShape", ["shape"], "ones", value=_tensor(1.0))
+    count = node("CumSum", ["ones", "axis"], "number")
+    model = graph(SHAPE, ones, count, MUL, axis=axis)
+    assert (usage.asks_for_batch_size(model) is not None) is found
+
+
+def test_what_a_file_claims_of_a_value_within_is_not_believed() -> None:
+    nodes, constants = SMUGGLED["how many indices the image has"]
+    model = small(*nodes, shape=("N", 4), **constants)
+    model.graph.value_info.append(helper.make_tensor_value_info("places", 7, [2, 12]))
+    model.graph.value_info.append(helper.make_tensor_value_info("shape", 7, [2]))
+    assert usage.asks_for_batch_size(model) is not None
 
 
 def _tensor(number: float) -> onnx.TensorProto:

@@ -1,5 +1,6 @@
 """Simplification leaves the function as it was."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,9 @@ import onnx.reference
 import onnxruntime as ort
 import pytest
 from finite_differences import Array, Function, node
-from onnx import helper
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import helper, numpy_helper
 
 from scanner.graph.core.draft import Draft
 from scanner.graph.core.simplify import (
@@ -153,3 +156,74 @@ def test_what_is_folded_leaves_no_hold_on_the_model(monkeypatch: pytest.MonkeyPa
     assert [proto.name for proto in held] == ["computed"]
     held[0].name = "another"
     assert "another" not in {own.name for own in nodes}
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"), [([1, -1], [3, 5]), (2, 5), ([[1], [2]], [[3], [5]]), ([0], None)]
+)
+def test_fixed_sizes_that_are_taken_of_an_open_shape_are_numbers(
+    places: Any, expected: Any
+) -> None:
+    """The batch's is none, and a node that takes it too stays."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Shape", ["x"], ["shape"]),
+            helper.make_node("Gather", ["shape", "places"], ["sizes"]),
+            helper.make_node("Identity", ["sizes"], ["y"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 3, 5])],
+        [helper.make_empty_tensor_value_info("y")],
+        [numpy_helper.from_array(np.array(places), "places")],
+    )
+    model = Draft(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    fold_constants(model, keep=["y"])
+    found = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    if expected is None:
+        assert [item.op_type for item in model.graph.node] == ["Shape", "Gather", "Identity"]
+    else:
+        np.testing.assert_array_equal(found["sizes"], expected)
+        assert found["sizes"].dtype == np.int64
+
+
+def answers(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
+    session = ort.InferenceSession(model.SerializeToString())
+    found: list[Array] = session.run(None, feeds)
+    return found
+
+
+@given(
+    start=st.integers(-5, 5),
+    end=st.integers(-5, 5),
+    step=st.sampled_from([-2, -1, 1, 2]),
+    cut=st.tuples(st.integers(0, 2), st.integers(2, 4)),
+)
+def test_slices_of_a_shape_are_those_of_onnxruntime(
+    start: int, end: int, step: int, cut: tuple[int, int]
+) -> None:
+    graph = helper.make_graph(
+        [
+            helper.make_node("Shape", ["x"], ["shape"], start=cut[0], end=cut[1]),
+            helper.make_node("Slice", ["shape", "start", "end", "axis", "step"], ["sizes"]),
+            helper.make_node("Identity", ["sizes"], ["y"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 3, 5, 7])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.INT64, [None])],
+        [
+            numpy_helper.from_array(np.array([number]), name)
+            for name, number in zip(
+                ("start", "end", "axis", "step"), (start, end, 0, step), strict=True
+            )
+        ],
+    )
+    model = Draft(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    )
+    image = {"x": np.zeros((2, 3, 5, 7), np.float32)}
+    (before,) = answers(model, image)
+    fold_constants(model, keep=["y"])
+    (after,) = answers(model, image)
+    np.testing.assert_array_equal(after, before)
+    if cut[0] > 0 and (step > 0 or start >= cut[0] - cut[1]):
+        assert [item.op_type for item in model.graph.node] == ["Identity"]

@@ -51,7 +51,8 @@ def test_it_is_written_out(kind: Any, by_axis: bool) -> None:
 def test_sparse_weights_are_weights_and_have_a_gradient(by_axis: bool) -> None:
     made = model(tensor(WEIGHTS, by_axis=by_axis))
     (layer,) = linear_layers(made)
-    np.testing.assert_array_equal(layer.weights[..., 0], WEIGHTS.T)
+    (block,) = layer.weights.blocks()
+    np.testing.assert_array_equal(block[..., 0], WEIGHTS.T)
     found = gradient_model(made, of="logits", with_respect_to=["image"])
     session = onnxruntime.InferenceSession(
         found.proto.SerializeToString(), providers=["CPUExecutionProvider"]

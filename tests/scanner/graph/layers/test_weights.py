@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from scanner.graph.layers.weights import from_the_last, linear_layers, spectral_norms
+from scanner.graph.layers import weights as layer_weights
+from scanner.graph.layers.weights import (
+    LinearLayer,
+    Weights,
+    from_the_last,
+    linear_layers,
+    spectral_norms,
+)  # fmt: skip
 
 Array = npt.NDArray[Any]
 GENERATOR = np.random.default_rng(0)
@@ -26,7 +33,39 @@ GENERATOR = np.random.default_rng(0)
 def test_spectral_norms_are_numpys(seed: int, outputs: int, inputs: int, taps: int) -> None:
     weights = np.random.default_rng(seed).normal(size=(outputs, inputs, taps))
     expected = np.linalg.norm(weights, ord=2, axis=(1, 2))
-    np.testing.assert_allclose(spectral_norms(weights), expected, rtol=1e-9)
+    np.testing.assert_allclose(spectral_norms(Weights(stored=weights)), expected, rtol=1e-9)
+
+
+def numbers(layer: LinearLayer) -> npt.NDArray[np.float64]:
+    return np.concatenate([*layer.weights.blocks()])
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 5), st.integers(1, 5)),
+    block=st.integers(1, 60),
+    dtype=st.sampled_from(["float16", "float32", "float64", "int8", "uint8"]),
+    form=st.tuples(st.booleans(), st.booleans()),
+)
+def test_blocks_are_the_weights_in_double_precision(
+    seed: int, shape: tuple[int, int, int], block: int, dtype: str, form: tuple[bool, bool]
+) -> None:
+    """Whatever is stored, and however much fits into a block: not a bit differs."""
+    by_channel, transposed = form
+    generator = np.random.default_rng(seed)
+    codes = generator.uniform(0, 100, shape[::-1] if transposed else shape).astype(dtype)
+    codes = codes.T if transposed else codes
+    channels = (shape[0] if by_channel else 1, 1, 1)
+    zero, scale = generator.normal(size=channels), generator.normal(size=channels)
+    weights = Weights(stored=codes, zero=zero, scale=scale)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(layer_weights, "_BLOCK", block)
+        found, norms = [*weights.blocks()], spectral_norms(weights)
+    whole = (codes.astype(np.float64) - zero) * scale
+    np.testing.assert_array_equal(np.concatenate(found), whole)
+    assert max(part.size for part in found) <= max(block, shape[1] * shape[2])
+    expected = np.linalg.norm(whole, ord=2, axis=(1, 2))
+    np.testing.assert_allclose(norms, expected, rtol=1e-9, atol=1e-9)
 
 
 def stored(form: str) -> onnx.ModelProto:
@@ -68,8 +107,8 @@ def stored(form: str) -> onnx.ModelProto:
 def test_stored_forms(form: str) -> None:
     kernel = models.weights(True)["kernel"].reshape(4, 1, 9)
     convolution, dense = linear_layers(stored(form))
-    np.testing.assert_allclose(convolution.weights, kernel, atol=0.011 if "int8" in form else 1e-3)
-    np.testing.assert_allclose(dense.weights[..., 0], models.weights(True)["dense"].T)
+    np.testing.assert_allclose(numbers(convolution), kernel, atol=0.011 if "int8" in form else 1e-3)
+    np.testing.assert_allclose(numbers(dense)[..., 0], models.weights(True)["dense"].T)
 
 
 def test_batch_normalisation_is_folded() -> None:
@@ -96,14 +135,14 @@ def test_batch_normalisation_is_folded() -> None:
     gain = scale / np.sqrt(variance + 1e-3)
     expected = models.weights(False)["kernel"].reshape(4, 1, 9) * gain[:, None, None]
     np.testing.assert_allclose(
-        linear_layers(models.build(nodes, constants))[0].weights, expected, rtol=1e-5
+        numbers(next(linear_layers(models.build(nodes, constants)))), expected, rtol=1e-5
     )
 
 
 def alone(node: onnx.NodeProto, constants: dict[str, Array]) -> npt.NDArray[np.float64]:
-    layers = linear_layers(models.build([node], constants, output="y", input_shape=("N", 4, 8, 8)))
-    assert len(layers) == 1
-    return layers[0].weights
+    model = models.build([node], constants, output="y", input_shape=("N", 4, 8, 8))
+    (layer,) = linear_layers(model)
+    return numbers(layer)
 
 
 @pytest.mark.parametrize("transposed", [0, 1])
@@ -126,8 +165,8 @@ def test_from_the_last_on_recurrent_layers_count_too() -> None:
         nodes, {"w": given, "r": state, "d": dense}, output="y", input_shape=(6, "N", 8)
     )
     last, first = from_the_last(model)
-    np.testing.assert_allclose(last.weights[..., 0], dense.T)
-    np.testing.assert_allclose(first.weights[..., 0], given.reshape(24, 8))
+    np.testing.assert_allclose(numbers(last)[..., 0], dense.T)
+    np.testing.assert_allclose(numbers(first)[..., 0], given.reshape(24, 8))
     assert (first.name, first.operator) == ("h", "GRU")
     assert [layer.operator for layer in linear_layers(model)] == ["MatMul"]
 
@@ -163,11 +202,11 @@ def test_quantised_operators() -> None:
 
 def test_weights_that_are_computed_from_the_image_are_none() -> None:
     node = helper.make_node("MatMul", ["image", "image"], ["y"])
-    assert linear_layers(models.build([node], {}, output="y")) == ()
+    assert not list(linear_layers(models.build([node], {}, output="y")))
 
 
 def test_the_argument_is_left_alone() -> None:
     model = stored("float16 behind a Cast")
     before = model.SerializeToString()
-    linear_layers(model)
+    list(linear_layers(model))
     assert model.SerializeToString() == before
