@@ -40,6 +40,7 @@ from scanner.graph.core import (
     flatten,
     scopes,
     shapes,
+    sparse,
     structure,
     unrolled,
 )
@@ -120,6 +121,7 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     conform.check_nodes: conform.check_nodes,
     draft.copied: draft.copied,
     drawing.draw: drawing.draw,
+    sparse.written_out: sparse.written_out,
     excerpt.excerpt: cut_out,
     excerpt.held: lambda model: excerpt.held(model, "activated", onnx.TensorProto.FLOAT),
     excerpt.openable: lambda model: excerpt.openable(model, "activated"),

@@ -29,13 +29,15 @@ def written_out(proto: onnx.ModelProto) -> onnx.ModelProto:
 def write_out_sparse(model: Draft) -> None:
     """Turn the sparse initialisers of a model's main graph into dense ones, in place.
 
-    After: those that are left have their data in another file, do not hold what they say, or would
-    take too much memory.
+    After: those that are left have their data in another file, do not hold what they say, would
+    take too much memory, or share their name with a dense one.
     """
     left, room = [], _MOST_BYTES
+    taken = {tensor.name for tensor in model.graph.initializer}
     for sparse in model.graph.sparse_initializer:
         size = math.prod(sparse.dims) * _element_bytes(sparse)
-        dense = _dense(sparse) if size <= room else None
+        fits = size <= room and sparse.values.name not in taken
+        dense = _dense(sparse) if fits else None
         if dense is None:
             left.append(sparse)
             continue
