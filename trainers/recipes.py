@@ -313,8 +313,7 @@ def recipe(name: str, width: int | None = None) -> Recipe:
         name=f"{base}-w{width}",
         title=f"{found.title}, width {width}",
         width=width,
-        note=f"Its first layer has {width} channels, where ours of the name {base} has "
-        f"{found.width}.",
+        note=f"Its first layer has {width} channels instead of {found.width}.",
     )
 
 
