@@ -345,7 +345,7 @@ def _trial() -> str:
     from scanner.graph.core import trial  # noqa: PLC0415 - for those that have a GPU
 
     options, ones = onnxruntime.SessionOptions(), np.ones(trial.SHAPE, np.float32)
-    options.log_severity_level = _FATAL
+    options.log_severity_level, options.intra_op_num_threads = _FATAL, 1
     providers = _providers(Device.CUDA, captured=False)
     # ONNX Runtime prints that a provider does not start, and goes on without it.
     with contextlib.redirect_stdout(io.StringIO()):
