@@ -184,6 +184,10 @@ def _faults(result: RepairResult, repaired: Repaired) -> Iterator[str]:
             )
     if after is None or after.verdict is Verdict.SUSPICIOUS:
         yield f"a scan still calls it suspicious ({after.reason if after else 'not scanned'})"
+    failed_before = {failure.rule for failure in result.before.failures}
+    for failure in after.failures if after else ():
+        if failure.rule not in failed_before:
+            yield f"{failure.rule}, which measured the original, fails on it ({failure.sentence})"
 
 
 def _merits(result: RepairResult, repaired: Repaired) -> Iterator[str]:

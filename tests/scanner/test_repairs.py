@@ -225,9 +225,15 @@ def test_two_files_appear_together_or_not_at_all(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+BROKEN: Any = SimpleNamespace(rule="mm_bd", sentence="the time is up")
+
+
 def _result(**changes: Any) -> RepairResult:
-    scan: Any = SimpleNamespace(verdict=Verdict.SUSPICIOUS, reason="why")
-    after: Any = SimpleNamespace(verdict=changes.pop("verdict", Verdict.CLEAN), reason="still")
+    before, failures = changes.pop("failed_before", ()), changes.pop("failed", ())
+    scan: Any = SimpleNamespace(verdict=Verdict.SUSPICIOUS, reason="why", failures=before)
+    after: Any = SimpleNamespace(
+        verdict=changes.pop("verdict", Verdict.CLEAN), reason="still", failures=failures
+    )
     return RepairResult(
         model=scan,
         ending=Ending.UNTOUCHED,
@@ -251,6 +257,8 @@ def _result(**changes: Any) -> RepairResult:
             "still turns 50% of the held-back images",
         ),
         ({"steps": (), "parts": ()}, Ending.FAILED, "nothing was written"),
+        ({"failed": (BROKEN,)}, Ending.FAILED, "mm_bd, which measured the original, fails on it"),
+        ({"failed": (BROKEN,), "failed_before": (BROKEN,)}, Ending.REPAIRED, "turns 0%"),
     ],
 )
 def test_a_repair_is_one_only_if_nothing_measured_speaks_against_it(
