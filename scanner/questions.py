@@ -163,7 +163,7 @@ def _is_built_for_cuda() -> bool:
     """Whether the ONNX Runtime that is installed has a provider for CUDA; without importing it."""
     spec = importlib.util.find_spec("onnxruntime")
     folders = [] if spec is None else spec.submodule_search_locations or []
-    return any(True for folder in folders for _ in Path(folder).glob("capi/*providers_cuda*"))
+    return any(any(Path(folder).glob("capi/*providers_cuda*")) for folder in folders)
 
 
 def _folders(path: Path) -> Iterator[Path]:

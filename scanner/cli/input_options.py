@@ -13,7 +13,15 @@ from scanner.cli.fields import (
     filled,
     option,
 )
-from scanner.cli.measure_options import InputRange, InputShape, Logits, OnDevice, Threads
+from scanner.cli.measure_options import (
+    InputRange,
+    InputShape,
+    Logits,
+    OnDevice,
+    RequireIsolation,
+    Threads,
+    Unconfined,
+)
 from scanner.cli.options import MemoryLimit
 from scanner.cli.output_options import InsteadOfStdout, PrintOptions, format_names, formats, share
 from scanner.limits import GIB, Limits
@@ -103,24 +111,8 @@ class InputOptions(PrintOptions):
         Fills("timeout"),
     ] = None
     memory_limit: MemoryLimit = f"{_DEFAULT.limits.memory // GIB}GiB"
-    require_isolation: Annotated[
-        bool,
-        option(
-            LIMITS,
-            "--require-isolation",
-            help="Refuse to run where a part of the isolation is missing.",
-        ),
-        Fills("require_isolation"),
-    ] = _DEFAULT.require_isolation
-    unconfined: Annotated[
-        bool,
-        option(
-            LIMITS,
-            "--unconfined",
-            help="Leave the process that opens models its rights, for trusted models on CUDA.",
-        ),
-        Fills("unconfined"),
-    ] = _DEFAULT.unconfined
+    require_isolation: RequireIsolation = _DEFAULT.require_isolation
+    unconfined: Unconfined = _DEFAULT.unconfined
     reports: Annotated[
         list[str] | None,
         option(

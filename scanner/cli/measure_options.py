@@ -64,6 +64,24 @@ Threads = Annotated[
     ),
     Fills("threads"),
 ]
+RequireIsolation = Annotated[
+    bool,
+    option(
+        LIMITS,
+        "--require-isolation",
+        help="Refuse to run where a part of the isolation is missing.",
+    ),
+    Fills("require_isolation"),
+]
+Unconfined = Annotated[
+    bool,
+    option(
+        LIMITS,
+        "--unconfined",
+        help="Leave the process that opens models its rights, for trusted models on CUDA.",
+    ),
+    Fills("unconfined"),
+]
 
 
 @frozen
@@ -154,24 +172,8 @@ class MeasureOptions(PrintOptions):
         ),
         Fills("timeout"),
     ] = None
-    require_isolation: Annotated[
-        bool,
-        option(
-            LIMITS,
-            "--require-isolation",
-            help="Refuse to run where a part of the isolation is missing.",
-        ),
-        Fills("require_isolation"),
-    ] = _DEFAULT.require_isolation
-    unconfined: Annotated[
-        bool,
-        option(
-            LIMITS,
-            "--unconfined",
-            help="Leave the process that opens models its rights, for trusted models on CUDA.",
-        ),
-        Fills("unconfined"),
-    ] = _DEFAULT.unconfined
+    require_isolation: RequireIsolation = _DEFAULT.require_isolation
+    unconfined: Unconfined = _DEFAULT.unconfined
     quiet: Annotated[
         bool,
         option(DISPLAY, "--quiet", "-q", help="Show errors, but no progress and no notes."),

@@ -71,10 +71,9 @@ def lipschitz(model: Model) -> list[Channel]:
     stored = list(layers(flat_graph(model)))
     constants = [spectral_norms(linear.weights) for linear in linear_layers(flat_graph(model))]
     found: list[Channel] = []
-    # The same layers in the same order, or nothing can be said of which is which.
-    for layer, norms in (
-        zip(stored, constants, strict=True) if len(stored) == len(constants) else ()
-    ):
+    if len(stored) != len(constants):
+        return found  # nothing can be said of which is which
+    for layer, norms in zip(stored, constants, strict=True):
         if layer.weights not in known or len(norms) < _FEWEST:
             continue
         limit = norms.mean() + _DEVIATIONS * norms.std()

@@ -61,14 +61,21 @@ def _dense(sparse: onnx.SparseTensorProto) -> npt.NDArray[np.generic] | None:
         values, indices = numbers_of(sparse.values), numbers_of(sparse.indices)
     except MalformedModelError:
         return None
-    shape, rank = tuple(sparse.dims), len(sparse.dims)
+    shape = tuple(sparse.dims)
     # Places are counted through the whole tensor, or given by their position on each axis.
-    places = indices.reshape(len(indices), -1).T if indices.ndim else indices[None, None]
-    sizes = shape if indices.ndim > 1 else (math.prod(shape),)
-    if values.ndim != 1 or places.shape != (rank if indices.ndim > 1 else 1, len(values)):
+    counted = indices.ndim == 1
+    sizes = (math.prod(shape),) if counted else shape
+    if (
+        sparse.indices.data_type != onnx.TensorProto.INT64
+        or values.dtype == object  # texts
+        or values.ndim != 1
+        or indices.shape != ((len(values),) if counted else (len(values), len(shape)))
+        or min(shape, default=0) < 0
+    ):
         return None
-    if any(((own < 0) | (own >= size)).any() for own, size in zip(places, sizes, strict=True)):
+    places = indices.reshape(len(values), len(sizes))
+    if ((places < 0) | (places >= sizes)).any():
         return None
     dense = np.zeros(sizes, values.dtype)
-    dense[tuple(places)] = values
+    dense[tuple(places.T)] = values
     return dense.reshape(shape)

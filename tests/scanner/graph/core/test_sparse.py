@@ -87,3 +87,28 @@ def test_what_takes_too_much_memory_stays(monkeypatch: pytest.MonkeyPatch) -> No
     made = copied(model(tensor(WEIGHTS, by_axis=False)))
     write_out_sparse(made)
     assert made.graph.sparse_initializer
+
+
+@pytest.mark.parametrize(
+    ("values", "places", "dims", "whole"),
+    [
+        (np.zeros(0, np.float32), np.zeros(0, np.int64), [6, 4], True),
+        (np.zeros(0, np.float32), np.zeros((0, 2), np.int64), [6, 4], True),
+        (np.zeros(0, np.float32), np.zeros(0, np.int64), [-6, -4], False),
+        (np.ones(1, np.float32), np.zeros(1, np.float32), [6, 4], False),
+        (np.ones(1, np.float32), np.int64(0), [6, 4], False),
+        (np.array(["a"], object), np.zeros(1, np.int64), [6, 4], False),
+    ],
+)
+def test_odd_ones_are_read_or_stay(
+    values: models.Array, places: models.Array, dims: list[int], whole: bool
+) -> None:
+    held = onnx.SparseTensorProto(
+        values=numpy_helper.from_array(np.asarray(values), "w"),
+        indices=numpy_helper.from_array(np.asarray(places), "places"),
+        dims=dims,
+    )
+    read = written_out(model(held)).graph
+    assert [t.name for t in read.initializer] == (["w"] if whole else [])
+    assert len(read.sparse_initializer) == (not whole)
+    assert not any(numpy_helper.to_array(t).any() for t in read.initializer)
