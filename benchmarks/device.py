@@ -28,7 +28,6 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.inversion import SAMPLES, network
-from scanner.detectors.neural_cleanse import EARLY_STOP, SUCCESS, Inversion
 from scanner.graph.core import flatten
 from scanner.graph.core.facts import infer
 from scanner.graph.gradient.backward import Objective
@@ -36,6 +35,7 @@ from scanner.graph.layers import first_layer
 from scanner.instruments import device_search, runtime, trigger
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import Floats, differentiable
+from scanner.instruments.inversion import EARLY_STOP, SUCCESS, Inversion
 from scanner.instruments.trigger import FIRST_COST
 from scanner.modelfile.model import Model, open_model
 from scanner.settings import Device, Settings

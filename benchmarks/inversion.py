@@ -22,9 +22,8 @@ from onnx import numpy_helper
 from torch.nn import functional
 
 from benchmarks.measure import BELOW, Ratio
-from scanner.detectors import neural_cleanse as nc
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import probes, trigger
+from scanner.instruments import inversion, probes, trigger
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import Differentiable, Floats, differentiable
 from scanner.modelfile.model import Model, open_model
@@ -54,9 +53,9 @@ class Stopwatch:
             self.seconds += time.process_time() - start
 
 
-def start(model: Differentiable, images: Floats, target: int) -> nc.Inversion:
+def start(model: Differentiable, images: Floats, target: int) -> inversion.Inversion:
     """Return a search at the starting point that both ways share."""
-    return nc.Inversion(model, images, target, np.random.default_rng(0))
+    return inversion.Inversion(model, images, target, np.random.default_rng(0))
 
 
 def ours(model: Differentiable, images: Floats, target: int) -> float:
@@ -78,7 +77,7 @@ def network(model: Model) -> torch.nn.Module:
     return built.eval().requires_grad_(requires_grad=False)
 
 
-def theirs(net: torch.nn.Module, search: nc.Inversion, shown: Floats) -> float:
+def theirs(net: torch.nn.Module, search: inversion.Inversion, shown: Floats) -> float:
     """Do what `Inversion` does, in PyTorch, for images in [0, 1], and return the mask's size."""
     images = torch.from_numpy(shown)
     targets = torch.full((len(images),), search.target)
@@ -93,7 +92,7 @@ def theirs(net: torch.nn.Module, search: nc.Inversion, shown: Floats) -> float:
         adam.zero_grad()
         loss.backward()
         adam.step()
-        success = (logits.argmax(dim=1) == targets).float().mean().item() >= nc.SUCCESS
+        success = (logits.argmax(dim=1) == targets).float().mean().item() >= inversion.SUCCESS
         best = min(best, mask.sum().item()) if success else best
         successes, failures = (successes + 1, 0) if success else (0, failures + 1)
         if successes >= trigger.PATIENCE:

@@ -28,7 +28,7 @@ from benchmarks.quality import auc, table
 from scanner.detectors import neural_cleanse
 from scanner.errors import ScannerError
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import shortlist
+from scanner.instruments import inversion, shortlist
 from scanner.instruments.detector import Ranking, Subject
 from scanner.instruments.differentiable import differentiable
 from scanner.instruments.stages import SHORT, drawn
@@ -84,7 +84,7 @@ def fewer(folder: Path, records: Path) -> None:
             )
             subject = Subject(model=open_model(folder / entry.file), settings=settings)
             with mock.patch.object(
-                neural_cleanse, "ON_NOISE", neural_cleanse.Plan(batch=neural_cleanse.LEAST)
+                neural_cleanse, "ON_NOISE", inversion.Plan(batch=inversion.LEAST)
             ):
                 try:
                     profile = detector.measure(subject).by_class

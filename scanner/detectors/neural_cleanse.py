@@ -8,23 +8,17 @@ images is taken off: in clean networks a class whose logit is high on the images
 mask (docs/detection.md), and a backdoor needs no such excuse.
 """
 
-import dataclasses
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
-
-import numpy as np
+from typing import ClassVar
 
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import class_sizes, kept, probes, stages
-from scanner.instruments.class_search import FULL_FIELD, Entrant, contest, outcome
+from scanner.instruments import class_sizes, inversion, probes, stages
 from scanner.instruments.detector import Detector, Needs, Subject
-from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
-from scanner.instruments.statistics import anomaly_index, class_margins
-from scanner.instruments.trigger import FIRST_COST, FreeTrigger, Price, Smallest, pixels, stamp
+from scanner.instruments.differentiable import Differentiable, differentiable
+from scanner.instruments.inversion import ON_IMAGES, ON_NOISE, Plan
+from scanner.instruments.probes import Images
+from scanner.instruments.statistics import anomaly_index
 from scanner.results import (
-    ByClass,
-    ClassRow,
     Comparison,
     Contribution,
     Description,
@@ -33,25 +27,13 @@ from scanner.results import (
     PlannedStage,
     Rule,
     Scale,
-    Stages,
-    Trigger,
     Wording,
 )
-from scanner.settings import Effort
-from scanner.values import frozen
 
-if TYPE_CHECKING:
-    from scanner.instruments import device_search
-
-SUCCESS = 0.99  # share of the images that must flip
-EARLY_STOP = 25  # steps without a smaller mask
-LEAST = 8  # images of a step in a search in stages (docs/large-networks.md)
 # Added to sizes before their logarithm: a tenth of a pixel against a hundredth is no evidence.
 _PIXEL = 1.0
 # Taken off the logarithm of a mask for each standard deviation of nearness (docs/detection.md).
 _EASE = 0.3
-_CHECKED = 4  # images that are also put to the file itself
-_PICTURED = 10  # classes whose trigger is kept, the smallest first
 
 
 class NeuralCleanse(Detector):
@@ -91,51 +73,15 @@ class NeuralCleanse(Detector):
                 is too small.
             UsageError: The user's images do not fit, or there is no such class.
         """
-        plan, model, data, demand = _prepared(subject)
-        search = stages.arranged(subject, model, data.shown, demand)
-        model, effort = search.model, search.effort
-        plan = plan.staged(search.stages)
-        device = _on_device(subject, model, data.shown, plan)
-        entrants = contest(
-            subject,
-            model.classes,
-            lambda target: _Restarts.start(model, data.shown, target, subject, plan, device),
-            effort,
-            plan.full_field,
-            search.stages,
-            search.at_once,
-        )
-        logits = np.concatenate(
-            [model.logits(images) for images in (data.shown, data.held_back) if len(images)]
-        )
-        nearness = class_margins(logits.astype(np.float64))
-        rows = tuple(_row(e, data.held_back, float(nearness[e.target])) for e in entrants)
-        index = anomaly_index([row.figure for row in rows if row.figure is not None])
-        subject.seen.extend([data.shown[:_CHECKED], *_stamped(entrants, data.held_back)])
+        model, data, plan = _prepared(subject)
+        found = inversion.search(subject, model, data, plan)
+        index = anomaly_index([r.figure for r in found.profile.rows if r.figure is not None])
         return Measurement(
             rule=self.rule.id,
             statistic=index,
-            parameters={
-                **describe(model, subject),
-                "data": data.source,
-                "images": len(data.shown),
-                "held_back": len(data.held_back),
-                "steps": effort.steps,
-                "restarts": effort.restarts,
-                **plan.parameters,
-                **stages.parameters(search.stages),
-                **(device.parameters if device else {}),
-            },
+            parameters=found.parameters,
             figures={"anomaly_index": index},
-            by_class=ByClass(
-                classes=model.classes,
-                rows=rows,
-                unreached=pixels(model.shape),
-                contest=outcome(
-                    entrants, subject, model.classes, effort, plan.full_field, search.stages
-                ),
-                triggers=_triggers(entrants, data.held_back),
-            ),
+            by_class=found.profile,
         )
 
     def plan(self, subject: Subject) -> Sequence[PlannedStage]:
@@ -144,7 +90,8 @@ class NeuralCleanse(Detector):
         Raises:
             ScannerError: As for `measure`.
         """
-        _, model, data, demand = _prepared(subject)
+        model, data, plan = _prepared(subject)
+        demand = inversion.demanded(subject, model, data, plan)
         return stages.planned(self.rule.id, subject, model, data.shown, demand)
 
     def describe(self, measurement: Measurement, comparison: Comparison) -> Description:
@@ -152,240 +99,9 @@ class NeuralCleanse(Detector):
         return class_sizes.described(measurement, comparison, "mask (px)", "{:.1f}".format)
 
 
-def _prepared(
-    subject: Subject,
-) -> "tuple[Plan, Differentiable, probes.Images, stages.Demand]":
-    """Return how a subject is searched, by what, on what, and what the budget allows."""
+def _prepared(subject: Subject) -> tuple[Differentiable, Images, Plan]:
+    """Return a subject with its gradients, on what its triggers are searched, and how."""
     settings = subject.settings
-    plan = ON_IMAGES if settings.has_images else ON_NOISE
     model = differentiable(subject, Objective.CROSS_ENTROPY)
     data = probes.clean_images(settings, model.shape, (model.low, model.high))
-    images, effort = len(data.shown), plan.effort(settings.effort)
-    images = min(images, plan.batch or images)
-    demand = stages.demanded(subject, model, images, effort, LEAST, plan.full_field)
-    return plan, model, data, demand
-
-
-@frozen
-class Plan:
-    """How searches go about it.
-
-    Attributes:
-        batch: Images of one step, drawn anew for each where there are more. A trigger that was
-            fitted to a few images turns few others: nearly every class then has a small one. None
-            takes all.
-        first_cost: lambda, once it is raised from 0.
-        longer: How many times the budget's steps and seconds a search may take.
-        full_field: Up to so many classes, none is dropped on the way.
-        success: Share of the images that must flip.
-    """
-
-    batch: int | None = None
-    first_cost: float = FIRST_COST
-    longer: float = 1.0
-    full_field: int = FULL_FIELD
-    success: float = SUCCESS
-
-    def effort(self, budget: Effort) -> Effort:
-        """Return what a budget allows."""
-        return dataclasses.replace(
-            budget,
-            steps=round(budget.steps * self.longer),
-            seconds=budget.seconds * self.longer,
-        )
-
-    def staged(self, smaller: Stages | None) -> "Plan":
-        """Return the plan of a search in stages."""
-        return self if smaller is None else dataclasses.replace(self, batch=smaller.images)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """What a measurement says of it: nothing of the authors' own schedule."""
-        return {} if self == ON_NOISE else {"batch": self.batch, "first_cost": self.first_cost}
-
-
-ON_NOISE = Plan()
-# Chosen on the population's development recipes (docs/detection.md).
-ON_IMAGES = Plan(batch=32, first_cost=1e-2, longer=2.5, full_field=50)
-
-
-class Inversion:
-    """One search for the smallest trigger of one class.
-
-    Minimises CE(f((1 - m) x + m p), t) + lambda |m|_1 by Adam; lambda starts at 0, grows after
-    successes and shrinks after failures (section IV and the authors' code).
-    """
-
-    def __init__(
-        self,
-        model: Differentiable,
-        images: Floats,
-        target: int,
-        generator: np.random.Generator,
-        plan: Plan = ON_NOISE,
-    ) -> None:
-        self.model, self.target, self._success = model, target, plan.success
-        self.trigger = FreeTrigger(model.shape, model.low, model.high, generator)
-        self.price = Price(first=plan.first_cost)
-        self.smallest = Smallest()
-        self.loss, self.steps = math.inf, 0
-        self._images, self._batch, self._generator = images, plan.batch, generator
-
-    @property
-    def finished(self) -> bool:
-        """Whether the mask has stopped shrinking."""
-        found = self.best is not None and self.price.cost > 0
-        return found and self.smallest.stale >= EARLY_STOP
-
-    @property
-    def best(self) -> tuple[Floats, Floats] | None:
-        """Mask and pattern of the smallest trigger that worked; None before the first."""
-        return self.smallest.trigger
-
-    @property
-    def size(self) -> float:
-        """Its |m|_1 in pixels; infinite before the first."""
-        return self.smallest.size
-
-    def step(self) -> None:
-        """Evaluate the trigger, remember it if it is the smallest that works, and descend."""
-        images = self._draw()
-        logits, losses, gradient = self.model.evaluate(self.trigger.stamped(images), self.target)
-        self.steps += 1
-        self.loss = float(losses.mean())
-        success = bool((logits.argmax(axis=1) == self.target).mean() >= self._success)
-        self.smallest.follow(self.trigger, success=success)
-        self.price.follow(success=success)
-        self.trigger.descend(images, gradient, self.price.cost)
-
-    def _draw(self) -> Floats:
-        if self._batch is None or self._batch >= len(self._images):
-            return self._images
-        return self._images[self._generator.permutation(len(self._images))[: self._batch]]
-
-
-AnyInversion: TypeAlias = "Inversion | device_search.Inversion"
-
-
-def _on_device(
-    subject: Subject, model: Differentiable, images: Floats, plan: Plan
-) -> "device_search.Inversions | None":
-    """Return what runs searches on the device; None where they run in the loop above."""
-    if not model.on_device:
-        return None
-    from scanner.instruments import device_search  # noqa: PLC0415 - most machines have no device
-
-    schedule = device_search.Schedule(
-        batch=plan.batch,
-        success=plan.success,
-        first_cost=plan.first_cost,
-        early_stop=EARLY_STOP,
-    )
-    return device_search.inversions(
-        subject,
-        model,
-        images,
-        schedule,
-        lambda target, generator: Inversion(model, images, target, generator, plan),
-    )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Restarts:
-    """Several searches for one class from different starting points, in step."""
-
-    searches: tuple["AnyInversion", ...]
-
-    @classmethod
-    def start(  # noqa: PLR0913, PLR0917 - what a search is made of
-        cls,
-        model: Differentiable,
-        images: Floats,
-        target: int,
-        subject: Subject,
-        plan: Plan,
-        device: "device_search.Inversions | None" = None,
-    ) -> Self:
-        """Begin; starting points depend on the seed alone: the same for every model and class."""
-        generators = [
-            np.random.default_rng((subject.settings.seed, r))
-            for r in range(subject.settings.effort.restarts)
-        ]
-        if device is not None:
-            return cls(tuple(device.start(target, g, r) for r, g in enumerate(generators)))
-        return cls(tuple(Inversion(model, images, target, g, plan) for g in generators))
-
-    @property
-    def finished(self) -> bool:
-        return all(search.finished for search in self.searches)
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        return self.best.size, self.best.loss
-
-    @property
-    def figure(self) -> float | None:
-        return self.best.size if self.best.best else None
-
-    @property
-    def best(self) -> "AnyInversion":
-        return min(self.searches, key=lambda search: (search.size, search.loss))
-
-    def step(self) -> None:
-        for search in self.searches:
-            if not search.finished:
-                search.step()
-
-
-def _row(entrant: Entrant[_Restarts], held_back: Floats, nearness: float) -> ClassRow:
-    best = entrant.search.best
-    return ClassRow(
-        class_id=entrant.target,
-        figure=entrant.search.figure,
-        course=tuple(entrant.course),
-        finished=entrant.search.finished,
-        steps=max(s.steps for s in entrant.search.searches),
-        restarts=tuple(s.size if s.best else None for s in entrant.search.searches),
-        nearness=nearness,
-        figures={"success": _success(best, held_back) if best.best else None},
-    )
-
-
-def _stamped(entrants: Sequence[Entrant[_Restarts]], images: Floats) -> list[Floats]:
-    """Return images under the trigger of each class that has one, the largest mask first."""
-    found = sorted((e for e in entrants if e.search.best.best), key=lambda e: e.search.rank)
-    best = [e.search.best.best for e in found[:_PICTURED][::-1]]
-    return [stamp(images[:2], *trigger) for trigger in best if trigger is not None]
-
-
-def _success(search: "AnyInversion", images: Floats) -> float:
-    assert search.best is not None  # noqa: S101 - only successful searches are asked
-    return float((search.model.predict(stamp(images, *search.best)) == search.target).mean())
-
-
-def _triggers(entrants: Sequence[Entrant[_Restarts]], held_back: Floats) -> tuple[Trigger, ...]:
-    """Return the triggers of the classes with the smallest masks, the smallest first."""
-    found = sorted((e for e in entrants if e.search.best.best), key=lambda e: e.search.rank)
-    return tuple(_trigger(e.search.best, held_back) for e in found[:_PICTURED])
-
-
-def _trigger(search: "AnyInversion", images: Floats) -> Trigger:
-    """Return mask, pattern and an image that it turns; the first image where it turns none."""
-    assert search.best is not None  # noqa: S101 - only successful searches are asked
-    mask, pattern = search.best
-    stamped = stamp(images, mask, pattern)
-    before, after = search.model.predict(images), search.model.predict(stamped)
-    flips = np.flatnonzero((before != search.target) & (after == search.target))
-    shown = int(flips[0]) if len(flips) else 0
-    return Trigger(
-        class_id=search.target,
-        mask=kept.packed(mask),
-        pattern=kept.packed(pattern),
-        original=kept.packed(images[shown]),
-        stamped=kept.packed(stamped[shown]),
-        class_before=int(before[shown]),
-        class_after=int(after[shown]),
-        low=search.model.low,
-        high=search.model.high,
-        success=float((after == search.target).mean()),
-    )
+    return model, data, ON_IMAGES if settings.has_images else ON_NOISE

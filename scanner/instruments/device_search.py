@@ -1,6 +1,6 @@
 """Searches whose state stays on the device, for detectors that search class by class.
 
-Each is the twin of a loop on the host (`scanner.detectors.neural_cleanse.Inversion`,
+Each is the twin of a loop on the host (`scanner.instruments.inversion.Inversion`,
 `scanner.detectors.mm_bd.Ascent`) and offers the same to a contest. A step only starts the device;
 what it came to is read once in a round, when the contest asks. A search that is over by then has
 stopped by itself at the very step at which the loop would have.
@@ -52,7 +52,7 @@ _NEAR, _NEAR_MASK = 1e-2, 1e-3  # relative, of loss and margin; mean difference 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Schedule:
-    """How a search for a trigger goes about it (`scanner.detectors.neural_cleanse.Plan`).
+    """How a search for a trigger goes about it (`scanner.instruments.inversion.Plan`).
 
     Attributes:
         batch: Images of one step; None takes all.

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from scanner.detectors.neural_cleanse import ON_IMAGES, ON_NOISE, SUCCESS, Inversion
 from scanner.graph.gradient.backward import Objective
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import Differentiable, differentiable
+from scanner.instruments.inversion import ON_IMAGES, ON_NOISE, SUCCESS, Inversion
 from scanner.instruments.trigger import FreeTrigger, stamp
 from scanner.modelfile.model import Model
 from scanner.settings import Settings

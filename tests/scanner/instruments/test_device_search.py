@@ -19,12 +19,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from scanner.detectors import mm_bd
-from scanner.detectors import neural_cleanse as nc
 from scanner.detectors.mm_bd import MmBd
 from scanner.detectors.neural_cleanse import NeuralCleanse
 from scanner.errors import ScannerError, UnsupportedModelError, WorkerLimitError
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import device_search, resident, runtime
+from scanner.instruments import device_search, inversion, resident, runtime
 from scanner.instruments.class_search import ROUND
 from scanner.instruments.detector import Detector, Subject
 from scanner.instruments.device_search import Schedule
@@ -65,23 +64,23 @@ def convolutional(seed: int, shape: tuple[int, int, int] = (1, 8, 8)) -> Any:
 
 def inversions(
     subject: Subject, batch: int | None = None, images: int = 12
-) -> tuple[device_search.Inversions | None, Callable[..., nc.Inversion]]:
+) -> tuple[device_search.Inversions | None, Callable[..., inversion.Inversion]]:
     """Return what starts searches for triggers on the device, and in the loop on the host."""
     model = differentiable(subject, Objective.CROSS_ENTROPY)
     noise = np.random.default_rng(7).random((images, *model.shape), dtype=np.float32)
     shown = model.low + (model.high - model.low) * noise
-    plan = nc.Plan(batch=batch, success=0.9)
+    plan = inversion.Plan(batch=batch, success=0.9)
     schedule = Schedule(
-        batch=batch, success=0.9, first_cost=plan.first_cost, early_stop=nc.EARLY_STOP
+        batch=batch, success=0.9, first_cost=plan.first_cost, early_stop=inversion.EARLY_STOP
     )
 
-    def host(target: int, generator: np.random.Generator) -> nc.Inversion:
-        return nc.Inversion(model, shown, target, generator, plan)
+    def host(target: int, generator: np.random.Generator) -> inversion.Inversion:
+        return inversion.Inversion(model, shown, target, generator, plan)
 
     return device_search.inversions(subject, model, shown, schedule, host), host
 
 
-def same_course(ours: device_search.Inversion, host: nc.Inversion, steps: int) -> None:
+def same_course(ours: device_search.Inversion, host: inversion.Inversion, steps: int) -> None:
     for _ in range(steps):
         ours.step()
         host.step()
