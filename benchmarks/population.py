@@ -68,6 +68,7 @@ STATISTICS = {
     "universal_perturbation, images": Statistic("universal_perturbation", images=True),
     "universal_warp, images": Statistic("universal_warp", images=True),
     "universal_perturbation, made": Statistic("universal_perturbation", images=False),
+    "data_free_inversion, made": Statistic("data_free_inversion", images=False),
     "mm_bd": Statistic("mm_bd", images=False),
     "head": Statistic("head", images=False),
 }
@@ -77,6 +78,8 @@ class Way(NamedTuple):
     """One way of measuring all networks; what is in it was chosen on the development recipes.
 
     Attributes:
+        images: Whether triggers are searched for on clean images, not on noise.
+        references: How many clean networks of its own recipe each is set beside.
         statistics: Which together make a network's place.
         classes: How many classes a network may have. Beyond 12, a contest on noise gives up some of
             them at different steps in different networks.
@@ -84,6 +87,8 @@ class Way(NamedTuple):
             of the other are of two kinds, and without references one always leads.
     """
 
+    images: bool
+    references: int
     statistics: tuple[str, ...]
     classes: int
     fewest: int = 2
@@ -93,14 +98,13 @@ _ON_NOISE = ("neural_cleanse, noise", "universal_perturbation, made")
 _ON_IMAGES = tuple(name for name, one in STATISTICS.items() if one.images)
 
 
-def way(images: bool, references: int) -> Way:
-    """Return how networks are measured, with images or on noise, beside so many references."""
-    if images:
-        return Way(_ON_IMAGES, MOST_CLASSES)
-    if references:
-        return Way((*_ON_NOISE, "mm_bd", "head"), 12)
-    return Way(_ON_NOISE, 12, fewest=3)
-
+# Where there are several for one number of references, a scan takes the first of which it has all.
+WAYS = (
+    Way(False, 0, ("data_free_inversion, made", "universal_perturbation, made"), 12, fewest=3),
+    Way(False, 0, _ON_NOISE, 12, fewest=3),
+    *(Way(False, n, (*_ON_NOISE, "mm_bd", "head"), 12) for n in (1, recipes.MOST_REFERENCES)),
+    *(Way(True, n, _ON_IMAGES, MOST_CLASSES) for n in range(recipes.MOST_REFERENCES + 1)),
+)
 
 DETECTORS = {d.rule.id: d for d in load([one.rule for one in STATISTICS.values()])}
 
@@ -133,7 +137,7 @@ class Network:
     @property
     def classes(self) -> int:
         """How many it has."""
-        return len(self.figures["neural_cleanse, noise"])
+        return max(len(own) for name, own in self.figures.items() if STATISTICS[name].by_class)
 
     def measurement(self, name: str) -> Measurement | None:
         """Return what a detector measured, so far as judging reads it; None where it did not."""
@@ -165,14 +169,18 @@ class Draw(NamedTuple):
 
 
 @app.command()
-def measure(folder: Path, records: Path) -> None:
+def measure(
+    folder: Path,
+    records: Path,
+    only: Annotated[list[str] | None, typer.Option(help="A statistic; all if left out.")] = None,
+) -> None:
     """Measure what RECORDS does not hold yet of the networks of a population.
 
     A network whose backdoor did not take says nothing of either kind, and is left out.
     """
     known = {n.truth["sha256"]: n.figures for n in read([records])} if records.exists() else {}
     for entry in (e for e in manifest.read(folder) if e.attack == "clean" or e.planted):
-        missing = [name for name in STATISTICS if name not in known.get(entry.sha256, {})]
+        missing = [name for name in only or STATISTICS if name not in known.get(entry.sha256, {})]
         if not missing:
             continue
         figures = {name: _figures(folder, entry, STATISTICS[name]) for name in missing}
@@ -243,22 +251,17 @@ def _known(records: Iterable[Path]) -> list[Network]:
 def ship(records: list[Path], output: Annotated[Path, typer.Option()] = recipes.SHIPPED) -> None:
     """Write the file by which scans judge models of other recipes."""
     networks = _known(records)
-    conditions = tuple(
-        condition(images, references, _draws(images, references, networks))
-        for images, references in _conditions()
-    )
-    clean = sum(network.clean for network in networks)
+    conditions = tuple(condition(way, _draws(way, networks)) for way in WAYS)
+    # One that was trained again, on another machine, is no second one.
+    files = {str(network.truth["file"]): network.clean for network in networks}
+    clean = sum(files.values())
     found = Recipes(
-        provenance=f"{clean} clean and {len(networks) - clean} backdoored networks of "
+        provenance=f"{clean} clean and {len(files) - clean} backdoored networks of "
         f"{len({n.recipe for n in networks})} recipes (python -m trainers population), budget "
         "quick; made by python -m benchmarks.population ship",
         conditions=conditions,
     )
     output.write_text(json.dumps(_short(to_json(found)), indent=1) + "\n", encoding="utf-8")
-
-
-def _conditions() -> Iterator[tuple[bool, int]]:
-    return itertools.product((False, True), range(recipes.MOST_REFERENCES + 1))
 
 
 def _short(value: Any) -> Any:
@@ -269,17 +272,17 @@ def _short(value: Any) -> Any:
     return [_short(item) for item in value] if isinstance(value, list) else value
 
 
-def _draws(images: bool, references: int, networks: Sequence[Network]) -> list[Draw]:
+def _draws(way: Way, networks: Sequence[Network]) -> list[Draw]:
     """Return every network beside each choice of clean networks of its recipe."""
-    measured, found = way(images, references), []
-    fitting = [n for n in networks if measured.fewest <= n.classes <= measured.classes]
+    found = []
+    fitting = [n for n in networks if way.fewest <= n.classes <= way.classes]
     for _, group in itertools.groupby(sorted(fitting, key=_recipe), _recipe):
-        members = [n for n in group if all(n.figures.get(name) for name in measured.statistics)]
+        members = [n for n in group if all(n.figures.get(name) for name in way.statistics)]
         clean = [n for n in members if n.clean]
         for network in members:
             others = [n for n in clean if n is not network]
-            for chosen in itertools.combinations(others, references):
-                comparisons = [_beside(network, chosen, name) for name in measured.statistics]
+            for chosen in itertools.combinations(others, way.references):
+                comparisons = [_beside(network, chosen, name) for name in way.statistics]
                 found.append(Draw(network, tuple(c for c in comparisons if c is not None)))
     return found
 
@@ -294,10 +297,9 @@ def _beside(network: Network, references: Iterable[Network], name: str) -> Compa
     return None if own is None else compare(DETECTORS[own.rule], own, others)
 
 
-def condition(images: bool, references: int, draws: Sequence[Draw]) -> Condition:
+def condition(way: Way, draws: Sequence[Draw]) -> Condition:
     """Return what networks reach that were measured in one way."""
-    measured = way(images, references)
-    used = [STATISTICS[name] for name in measured.statistics]
+    references, used = way.references, [STATISTICS[name] for name in way.statistics]
     innocent = [draw for draw in draws if draw.network.clean]
     units = {one.rule: max(LEAST, _of_rule(one.rule, references, innocent)) for one in used}
     by_class = {one.rule: units[one.rule] for one in used if one.by_class}
@@ -315,10 +317,10 @@ def condition(images: bool, references: int, draws: Sequence[Draw]) -> Condition
             kind = backdoored.setdefault(network.kind, {})
             kind.setdefault(network.truth["sha256"], []).append(own.size)
     return Condition(
-        images=images,
+        images=way.images,
         references=references,
-        fewest=measured.fewest,
-        classes=measured.classes,
+        fewest=way.fewest,
+        classes=way.classes,
         units=units,
         together=together,
         recipes=tuple(Recipe(name=name, reached=tuple(v)) for name, v in sorted(clean.items())),
@@ -367,9 +369,9 @@ def report(
     networks = _known(records)
     rows = [
         row
-        for images, references in _conditions()
+        for way in WAYS
         for left_out in ("recipe", "dataset")
-        for row in _verdicts(images, references, left_out, _draws(images, references, networks))
+        for row in _verdicts(way, left_out, _draws(way, networks))
     ]
     typer.echo(table(rows))
     write_csv(csv_file, rows)
@@ -382,10 +384,8 @@ class Judged(NamedTuple):
     place: Stranger
 
 
-def _verdicts(
-    images: bool, references: int, left_out: str, draws: Sequence[Draw]
-) -> Iterator[dict[str, Any]]:
-    judged = list(_judged(images, references, left_out, draws))
+def _verdicts(way: Way, left_out: str, draws: Sequence[Draw]) -> Iterator[dict[str, Any]]:
+    judged = list(_judged(way, left_out, draws))
     for split in ("development", "test"):
         chosen = [j for j in judged if j.network.truth["split"] == split]
         clean = [j for j in chosen if j.network.clean]
@@ -395,8 +395,9 @@ def _verdicts(
         groups += [(kind, [j for j in guilty if j.network.kind == kind]) for kind in kinds]
         for kind, group in groups:
             yield {
-                "images": "images" if images else "noise",
-                "references": references,
+                "images": "images" if way.images else "noise",
+                "references": way.references,
+                "measured": ", ".join(STATISTICS[name].rule for name in way.statistics),
                 "left out": left_out,
                 "split": split,
                 "networks": kind,
@@ -404,13 +405,11 @@ def _verdicts(
             }
 
 
-def _judged(
-    images: bool, references: int, left_out: str, draws: Sequence[Draw]
-) -> Iterator[Judged]:
+def _judged(way: Way, left_out: str, draws: Sequence[Draw]) -> Iterator[Judged]:
     for name in sorted({str(draw.network.truth[left_out]) for draw in draws}):
         own = [draw for draw in draws if draw.network.truth[left_out] == name]
         others = [draw for draw in draws if draw.network.truth[left_out] != name]
-        foreign = condition(images, references, others)
+        foreign = condition(way, others)
         for draw in own:
             place = recipes.placed(draw.comparisons, foreign)
             if place is not None:

@@ -79,7 +79,8 @@ def scan_many(  # noqa: PLR0913 - what is measured, beside what, where, and who 
     shift = _Shift(chosen, executor, cache, None)
     clean = _Clean(references, shift)
     seats = judges(clean.records, baseline, chosen) if cache else ""
-    shift = dataclasses.replace(shift, measured=measured, judges=seats)
+    alone = not references and baseline is None
+    shift = dataclasses.replace(shift, measured=measured, judges=seats, alone=alone)
     with Judge(chosen, baseline=baseline, clock=clock) as judge:
         for begun in shift.begin(models):
             result = begun.result
@@ -176,6 +177,7 @@ class _Shift:
     cache: Cache | None
     measured: Told | None
     judges: str = ""
+    alone: bool = False
 
     def begin(self, models: Sequence[PathLike]) -> Iterator[_Begun]:
         """Yield each model, in order; those behind it are begun already."""
@@ -187,13 +189,13 @@ class _Shift:
         yield from ahead
 
     def _begin(self, model: PathLike) -> _Begun:
-        key = self.cache.key(model, self.settings) if self.cache else None
+        key = self.cache.key(model, self.settings, alone=self.alone) if self.cache else None
         if self.cache and key and self.judges:
             result = self.cache.result(key, self.judges)
             if result is not None:
                 self._tell(model)
                 return _Begun(key, renamed(result, os.fspath(model)), _nothing)
-        arguments = (questions.source_of(model), self.settings)
+        arguments = (questions.source_of(model), self.settings, self.alone)
         return _Begun(key, None, self.start(_Task(model, key, pipeline.measure_source, arguments)))
 
     def start(self, task: _Task) -> Callable[[], ModelRecord]:

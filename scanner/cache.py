@@ -79,6 +79,7 @@ class Cache:
         model: str | os.PathLike[str],
         settings: Settings,
         *,
+        alone: bool = False,
         choice: Choice | None = None,
         among: int = 0,
     ) -> Key | None:
@@ -90,6 +91,7 @@ class Cache:
         Args:
             model: Its file.
             settings: How it is measured.
+            alone: Whether no clean model that the user names judges it.
             choice: For a reference, what a suspect chose for it; None for a model by itself.
             among: How many references there are, where there is a choice.
         """
@@ -103,7 +105,7 @@ class Cache:
         except (OSError, ValueError):
             return None
         asked = {n: v for n, v in to_json(settings).items() if n not in _NOT_MEASURED}
-        facts = [_FORMAT, own, files, images, asked, self._versions]
+        facts = [_FORMAT, own, files, images, asked, alone, self._versions]
         if choice is not None:
             facts += [to_json(choice), among]
         return Key(name=_digest(json.dumps(facts, sort_keys=True)), sha256=own)

@@ -16,11 +16,13 @@ from scanner.comparing import check_comparable, check_same_values, set_beside
 from scanner.detectors import load
 from scanner.instruments import cuda, runtime, suitability
 from scanner.instruments.detector import Detector
+from scanner.judging.population import has_shipped_baseline
 from scanner.judging.ranks import enough
 from scanner.limits import Limits
 from scanner.measuring import (
     MEASUREMENT_ERRORS,
     Shares,
+    asked,
     measure,
     own_range_of,
     ranged,
@@ -194,7 +196,9 @@ def plan(task: Task, _progress: Progress) -> ScanPlan:
 
     model = _open(task.model, task.settings.limits)
     settings = ranged(task.settings, own_range_of(model, task.settings))
-    return planning.plan(model, threaded(settings, model), load(task.settings.detectors))
+    alone = task.alone and not _has_shipped_baseline(model, task.settings)
+    detectors = asked(load(task.settings.detectors), settings, alone=alone)
+    return planning.plan(model, threaded(settings, model), detectors)
 
 
 def draw(task: Task, _progress: Progress) -> Drawing:
@@ -348,5 +352,11 @@ def _examine_suspect(
         unsuitable=suitability.unsuitable(model, job.settings),
         own_range=found,
         compared=job.compared or bool(references),
+        alone=job.alone and not _has_shipped_baseline(model, job.settings),
         at_once=runtime.at_once(job.settings.threads, model.size),
     )
+
+
+def _has_shipped_baseline(model: Model, settings: Settings) -> bool:
+    """Whether a baseline that comes with the package judges a model."""
+    return settings.shipped_baselines and has_shipped_baseline(model.identity)

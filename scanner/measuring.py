@@ -95,6 +95,7 @@ def measure(  # noqa: PLR0913 - what is measured, how, and what is known already
     unsuitable: str | None = None,
     own_range: InputRange | None = None,
     compared: bool = False,
+    alone: bool = False,
     at_once: int = 1,
 ) -> ModelRecord:
     """Run the detectors on one model.
@@ -111,8 +112,10 @@ def measure(  # noqa: PLR0913 - what is measured, how, and what is known already
         unsuitable: Why no image can be shown to the model.
         own_range: The model's own input range, for the record; `settings` hold the one in use.
         compared: Whether the model is compared with others, so that its likeness is wanted.
+        alone: Whether no clean model is at hand to judge it.
         at_once: As in `Subject`.
     """
+    detectors = asked(detectors, settings, alone=alone)
     start = time.monotonic()
     course = _Course(model, settings, share, scanned, known, few=few, at_once=at_once)
     for place, detector in enumerate(detectors):
@@ -139,6 +142,20 @@ def measure(  # noqa: PLR0913 - what is measured, how, and what is known already
         likeness=_likeness(model, settings, detectors) if compared else None,
         images_doubt=doubt,
     )
+
+
+def asked(
+    detectors: Sequence[Detector], settings: Settings, *, alone: bool
+) -> tuple[Detector, ...]:
+    """Return the detectors that a model is asked by, in their order.
+
+    Args:
+        detectors: Those that the user wants.
+        settings: How it is measured.
+        alone: Whether no clean model is at hand to judge it.
+    """
+    alone = alone and not settings.has_images
+    return tuple(d for d in detectors if alone or not d.alone or d.rule.id in settings.detectors)
 
 
 class _Course:

@@ -116,6 +116,7 @@ def scan_each(  # noqa: PLR0913 - what is measured, beside what, by which clock
                 population=baseline.records if baseline else (),
                 source=_named_baseline(baseline),
                 graphs=baseline.graphs if baseline else (),
+                alone=not sources and baseline is None,
                 settings=chosen,
             )
             run = run_now(chosen, clock)
@@ -137,20 +138,29 @@ def measure(
     Raises:
         ScannerError: The request itself cannot be carried out.
     """
-    return measure_source(questions.source_of(model), settings or Settings(), progress)
+    return measure_source(questions.source_of(model), settings or Settings(), False, progress)
 
 
 def measure_source(
-    source: Source, settings: Settings, progress: Progress | None = None
+    source: Source,
+    settings: Settings,
+    alone: bool,
+    progress: Progress | None = None,
 ) -> ModelRecord:
     """Do as `measure`, on any machine that finds the model under the same path.
+
+    Args:
+        source: The model.
+        settings: What to measure, on what and where.
+        alone: Whether its record is judged with no clean model that the user names.
+        progress: Called as `progress(step)`, as by `scan`.
 
     Raises:
         ScannerError: As for `measure`.
     """
-    # Clean models come in later, when the record is judged.
-    chosen = dataclasses.replace(settings, shipped_baselines=False)
-    job = Job(model=source, compared=True, settings=chosen)
+    # Clean models come in later, when the record is judged; what is alone is told whether any fits.
+    chosen = dataclasses.replace(settings, shipped_baselines=alone and settings.shipped_baselines)
+    job = Job(model=source, compared=True, alone=alone, settings=chosen)
     with worker.take(PRELOAD) as child:
         try:
             preparation = child.ask(protocol.PREPARE, chosen, _for_suspect(job, 1))

@@ -51,6 +51,7 @@ class Job:
         model: The suspect.
         measured: Its record, where another child measured it; its file is then not opened.
         compared: Whether its record will be compared with others although none is named here.
+        alone: Whether it is judged with no clean model that the user names.
         beside: Identities of the references, where another child measures them.
         references: Clean models that this child measures.
         records: The references' records if they were measured before, else empty.
@@ -65,6 +66,7 @@ class Job:
     model: Source
     measured: ModelRecord | None = None
     compared: bool = False
+    alone: bool = False
     beside: tuple[ModelIdentity, ...] = ()
     references: tuple[Source, ...] = ()
     records: tuple[ModelRecord, ...] = ()
@@ -138,10 +140,17 @@ class Examination:
 
 @frozen
 class Task:
-    """One model to look at, and what a scan of it would be told."""
+    """One model to look at, and what a scan of it would be told.
+
+    Attributes:
+        model: The model.
+        settings: How it would be measured.
+        alone: As in `Job`.
+    """
 
     model: Source
     settings: Settings
+    alone: bool = False
 
 
 @frozen

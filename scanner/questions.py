@@ -49,7 +49,13 @@ def check(model: PathLike, settings: Settings | None = None) -> Check:
     return dataclasses.replace(found, model=renamed(found.model, source))
 
 
-def plan(model: PathLike, settings: Settings | None = None, *, references: int = 0) -> ScanPlan:
+def plan(
+    model: PathLike,
+    settings: Settings | None = None,
+    *,
+    references: int = 0,
+    baseline: bool = False,
+) -> ScanPlan:
     """Say what a scan would do with a model, in stages, and how long each takes here.
 
     A few gradient steps are timed, and nothing is searched.
@@ -58,12 +64,13 @@ def plan(model: PathLike, settings: Settings | None = None, *, references: int =
         model: An ONNX file.
         settings: Those of the scan.
         references: How many models it would be compared with: each takes as long again.
+        baseline: Whether it would be judged by a baseline that the user names.
 
     Raises:
         ScannerError: The model cannot be opened.
     """
     source, chosen = source_of(model), settings or Settings()
-    task = Task(model=source, settings=chosen)
+    task = Task(model=source, settings=chosen, alone=not (references or baseline))
     found = ask(protocol.PLAN, task, allowance_for(chosen, (source,)))
     deadline = chosen.deadline(1 + references)
     return dataclasses.replace(found, model=renamed(found.model, source), deadline=deadline)

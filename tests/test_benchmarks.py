@@ -100,9 +100,9 @@ def test_a_class_stands_out_by_its_ratio_to_the_reference_less_the_median_class(
     assert found.evidence.target_class == 1
 
 
-def test_a_condition_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_condition_by_hand() -> None:
     """Of three recipes the one that reaches furthest sets no unit."""
-    monkeypatch.setattr(recipes, "way", lambda *_: recipes.Way((MASKS,), 12))
+    alone, pair = (recipes.Way(False, references, (MASKS,), 12) for references in range(2))
     even, lead = [9.0, 9.0, 9.0, 9.0], [99.0, 99.0, 9.0, 99.0]
     clean = [
         network(f"{recipe}{seed}", sizes, recipe)
@@ -110,7 +110,7 @@ def test_a_condition_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         for seed in range(2)
     ]
     guilty = network("d", [99.0, 0.0, 99.0, 99.0], "a", "badnets")
-    found = recipes.condition(False, 0, recipes._draws(False, 0, [*clean, guilty]))
+    found = recipes.condition(alone, recipes._draws(alone, [*clean, guilty]))
     ten, hundred = np.log(10), np.log(100)
     assert found.units == {"neural_cleanse": pytest.approx(ten)}
     reached = {recipe.name: recipe.reached for recipe in found.recipes}
@@ -118,7 +118,7 @@ def test_a_condition_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     (patch,) = found.attacks
     assert patch.name == "patch"
     assert patch.reached == pytest.approx((hundred / ten,))
-    beside = recipes.condition(False, 1, recipes._draws(False, 1, clean))
+    beside = recipes.condition(pair, recipes._draws(pair, clean))
     assert all(recipe.reached == (0.0, 0.0) for recipe in beside.recipes)
 
 

@@ -30,8 +30,11 @@ def explain(files: Sequence[str], chosen: options.ScanOptions) -> None:
     wanted = targets(chosen.format or (), chosen.output)
     shown = [(listing_report(target.report.name, "plans"), target.path) for target in wanted]
     settings = options.settings(chosen)
-    references = len(options.filled(chosen, options.Call).get("references", []))
-    plans = [pipeline.plan(file, settings, references=references) for file in files]
+    call = options.filled(chosen, options.Call)
+    references, baseline = len(call.get("references", [])), "baseline" in call
+    plans = [
+        pipeline.plan(file, settings, references=references, baseline=baseline) for file in files
+    ]
     for report, path in shown:
         with Output(path) as page:
             report.render_listing(_listing(plans), page)

@@ -24,6 +24,7 @@ FAMILY = {
     "dormant": "Dormant",
     "diff": "Diff",
     "neural_cleanse": "NeuralCleanse",
+    "data_free_inversion": "DataFreeInversion",
     "source_dependent": "SourceDependent",
     "universal_perturbation": "UniversalPerturbation",
     "universal_warp": "UniversalWarp",

@@ -100,6 +100,8 @@ class Detector(Protocol):
         contribution: What it contributes to the verdict, the index and the advice.
         scale: On what scale its figures by class are compared.
         wording: What a comparison says, as templates.
+        alone: Whether it is asked only where the model is judged with neither clean models nor
+            clean images at hand, or it is named: beside them it would tell nothing more.
         excusable: Whether what it observes is no more than a note where all references have the
             same nodes.
     """
@@ -109,6 +111,7 @@ class Detector(Protocol):
     contribution: ClassVar[Contribution] = Contribution()
     scale: ClassVar[Scale] = Scale()
     wording: ClassVar[Wording] = Wording()
+    alone: ClassVar[bool] = False
     excusable: ClassVar[bool] = False
 
     def measure(self, subject: Subject) -> Measurement:

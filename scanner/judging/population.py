@@ -482,11 +482,20 @@ def _outline(measurement: Measurement) -> object:
 
 def shipped_baseline(suspect: ModelIdentity, rules: Collection[str] = ()) -> Baseline | None:
     """Return the shipped baseline of the suspect's architecture for these rules, or None."""
-    # Named by architecture, so that only the one that fits is read.
-    path = (
-        next(SHIPPED.glob(f"*-{suspect.architecture}.json"), None) if suspect.architecture else None
-    )
+    path = _shipped_for(suspect)
     return _read_once(path, tuple(rules)) if path else None
+
+
+def has_shipped_baseline(suspect: ModelIdentity) -> bool:
+    """Whether there is a shipped baseline of the suspect's architecture; it is not read."""
+    return _shipped_for(suspect) is not None
+
+
+def _shipped_for(suspect: ModelIdentity) -> Path | None:
+    # Named by architecture, so that only the one that fits is read.
+    if not suspect.architecture:
+        return None
+    return next(SHIPPED.glob(f"*-{suspect.architecture}.json"), None)
 
 
 @functools.lru_cache(maxsize=8)

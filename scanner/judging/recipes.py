@@ -148,10 +148,7 @@ def stranger(
         settings: How it was measured.
         recipes: Whom it is set beside.
     """
-    # The numbers, not the rows: a class that was not reached has none.
-    numbers = [row.class_id for c in comparisons for row in c.evidence.classes]
-    classes = 1 + max(numbers, default=-1)
-    condition = _fitting(references, classes, settings, recipes)
+    condition = _fitting(comparisons, references, settings, recipes)
     found = placed(comparisons, condition) if condition else None
     if condition is None or found is None:
         return None
@@ -280,14 +277,22 @@ def shipped() -> Recipes:
 
 
 def _fitting(
-    references: int, classes: int, settings: Settings, recipes: Recipes
+    comparisons: Sequence[Comparison], references: int, settings: Settings, recipes: Recipes
 ) -> Condition | None:
-    """Return how the recipes' networks were measured as the suspect was; None if in no such way."""
+    """Return how the recipes' networks were measured as the suspect was; None if in no such way.
+
+    Of several ways the first is taken in which nothing was measured that the suspect lacks, or else
+    the last.
+    """
     if settings.budget is not Budget.QUICK or settings.classes:
         return None
+    # The numbers, not the rows: a class that was not reached has none.
+    numbers = [row.class_id for c in comparisons for row in c.evidence.classes]
+    classes, measured = 1 + max(numbers, default=-1), {c.rule for c in comparisons}
     asked = (settings.has_images, min(references, MOST_REFERENCES))
-    found = (c for c in recipes.conditions if (c.images, c.references) == asked)
-    return next((c for c in found if c.fewest <= classes <= c.classes), None)
+    alike = (c for c in recipes.conditions if (c.images, c.references) == asked)
+    found = [c for c in alike if c.fewest <= classes <= c.classes]
+    return next((c for c in found if measured >= set(c.units)), found[-1] if found else None)
 
 
 def _share(true: Iterable[bool]) -> float:
