@@ -107,7 +107,7 @@ def test_what_failed_is_measured_again(tmp_path: Path) -> None:
 def test_an_interrupted_run_keeps_what_it_has(pair: tuple[Path, Path], tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
     next(scan_many(pair, [], SETTINGS, cache=cache))
-    key = cache.key(pair[0], SETTINGS)
+    key = cache.key(pair[0], SETTINGS, alone=True)
     assert key is not None
     assert cache.record(key) is not None
 

@@ -75,6 +75,10 @@ def test_settings_that_change_a_number_change_the_key(
     assert (name(cache, model) == name(cache, model, other)) is (field in SAME)
 
 
+def test_a_model_alone_is_asked_more(cache: Cache, model: Path) -> None:
+    assert cache.key(model, Settings()) != cache.key(model, Settings(), alone=True)
+
+
 def test_other_images_change_the_key(cache: Cache, model: Path, tmp_path: Path) -> None:
     images = tmp_path / "i.npz"
     chosen = dataclasses.replace(SETTINGS, images_file=str(images))

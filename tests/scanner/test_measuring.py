@@ -13,7 +13,7 @@ from scanner.detectors.classifier import Classifier
 from scanner.errors import DeviceError, NoLayerError, NoTimeError, WorkerTimeoutError
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.limits import Limits
-from scanner.measuring import Shares, measure, threaded
+from scanner.measuring import Shares, asked, measure, threaded
 from scanner.modelfile import held, parser
 from scanner.modelfile.model import open_model
 from scanner.results import Measurement, ModelRecord, Rule
@@ -63,6 +63,25 @@ def test_skips_failures_and_findings_are_three_lists(tmp_path: Path) -> None:
     assert [measurement.rule for measurement in record.measurements] == ["steady"]
     assert record.runtime is not None
     assert record.runtime.provider == "CUDA"
+
+
+@pytest.mark.parametrize(
+    ("alone", "images", "named", "expected"),
+    [
+        (True, None, (), ["steady", "lonely"]),
+        (False, None, (), ["steady"]),
+        (True, "images.npz", (), ["steady"]),
+        (False, "images.npz", ("lonely",), ["steady", "lonely"]),
+    ],
+)
+def test_what_tells_more_only_of_a_model_alone_is_asked_there_or_by_name(
+    alone: bool, images: str | None, named: tuple[str, ...], expected: list[str]
+) -> None:
+    lonely = scripted("lonely")
+    type(lonely).alone = True
+    settings = Settings(detectors=named, images_file=images)
+    found = asked((scripted("steady"), lonely), settings, alone=alone)
+    assert [detector.rule.id for detector in found] == expected
 
 
 def test_who_asks_by_name_is_told_why_it_failed(tmp_path: Path) -> None:

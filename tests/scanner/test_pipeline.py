@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 
 import scanner
 from scanner import Device, Settings, UsageError, Verdict, scan
+from scanner.batch import scan_many
 from scanner.judging.population import Baseline
 from scanner.limits import Confinement
 from scanner.pipeline import _part, judge, measure, scan_each
@@ -326,3 +327,22 @@ def test_a_model_that_no_child_survives_is_a_record_of_that(
     record = measure(pair[0], SETTINGS)
     assert record.model.path == str(pair[0])
     assert [failure.rule for failure in record.failures] == ["model"]
+
+
+def test_a_model_alone_is_asked_by_one_detector_more(tmp_path: Path) -> None:
+    """Nowhere is a clean model at hand, so that images of its own are worth a second search."""
+    suspect, reference = (
+        models.save(triggered.lit(planted, seed=planted), tmp_path / f"{planted}.onnx")
+        for planted in (True, False)
+    )
+    settings = Settings(device=Device.CPU)
+    found = [
+        {finding.rule.id for finding in result.findings}
+        for result in (
+            scan(suspect, settings=settings),
+            next(scan_many([suspect], [], settings)),
+            scan(suspect, [reference], settings),
+            next(scan_many([suspect], [reference], settings)),
+        )
+    ]
+    assert ["data_free_inversion" in rules for rules in found] == [True, True, False, False]

@@ -9,8 +9,8 @@ import triggered
 from onnx import TensorProto, helper
 
 from scanner import planning
-from scanner.detectors import load, mm_bd, neural_cleanse
-from scanner.instruments import universal
+from scanner.detectors import load, mm_bd
+from scanner.instruments import inversion, universal
 from scanner.modelfile.model import open_model
 from scanner.results import ScanPlan
 from scanner.settings import Settings
@@ -25,7 +25,7 @@ def planned(tmp_path: Path, *rules: str, settings: Settings = triggered.QUICK) -
 def test_what_reads_what_shows_noise_and_what_searches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (mm_bd, neural_cleanse, universal):
+    for module in (mm_bd, inversion, universal):
         monkeypatch.setattr(module, "contest", lambda *_: pytest.fail("it is searched"))
     plan = planned(tmp_path)
     reading, showing, *searches = plan.stages
@@ -33,7 +33,12 @@ def test_what_reads_what_shows_noise_and_what_searches(
     assert reading.seconds is None
     assert {"head", "layerwise"} <= {*showing.rules}
     assert showing.images == triggered.QUICK.images
-    searching = ["neural_cleanse", "universal_perturbation", "universal_perturbation", "mm_bd"]
+    searching = [
+        "neural_cleanse",
+        *["data_free_inversion"] * 2,
+        *["universal_perturbation"] * 2,
+        "mm_bd",
+    ]
     assert [s.rules for s in searches] == [(rule,) for rule in searching]
     assert all((s.seconds or 0) > 0 for s in searches)
     assert (plan.classes, plan.threads, plan.deadline, plan.skips) == (4, 1, 600.0, ())

@@ -114,6 +114,13 @@ ROWS = {
         below=1e-9,
         target=triggered.TARGET,
     ),
+    "data_free_inversion": Row(
+        needs=Needs.LOGITS | Needs.GRADIENTS,
+        build=triggered.lit,
+        above=1,
+        below=1e-9,
+        target=triggered.TARGET,
+    ),
     "source_dependent": Row(
         needs=Needs.LOGITS | Needs.GRADIENTS | Needs.IMAGES,
         build=triggered.shifting,

@@ -238,6 +238,17 @@ def test_who_was_measured_otherwise_is_not_judged(settings: Settings) -> None:
     assert stranger(settings) is None
 
 
+def test_of_several_ways_the_first_counts_in_which_all_was_measured() -> None:
+    units = {SEARCH: 2.0, OTHER: 1.0}
+    more = dataclasses.replace(BESIDE_ONE, units=units, recipes=BESIDE_ONE.recipes[:19])
+    ways = Recipes(provenance="test", conditions=(more, BESIDE_ONE))
+    both = [compared(SEARCH, 1.0), compared(OTHER, 1.0)]
+    for comparisons, count in ((both, 19), (both[:1], 20)):
+        found = recipes.stranger(comparisons, (), 1, Settings(), ways)
+        assert found is not None
+        assert (found.recipes, found.whole) == (count, True)
+
+
 def test_beside_no_reference_other_networks_judge() -> None:
     assert stranger(Settings(), references=0) is None
 
