@@ -6,8 +6,8 @@ writes `docs/pictures/DETECTOR-found.svg` and `DETECTOR-clean.svg`, `answer.svg`
 `places.svg`, what a p-value and a size are. NAME is a detector, `answer` or `places`.
 
 What a sample shows is measured anew: as it is, or with something planted in it. The statistics of
-the first layer and of the weights, which no sample moves far, and the searches that need images
-come from the test networks' measurements in samples/results.
+the first layer and of the weights, which no sample moves far, the searches that need images, and
+the one that is made of models alone come from the measurements in samples/results.
 """
 
 import dataclasses
@@ -144,8 +144,8 @@ def _suspects() -> Iterator[tuple[str, Finding]]:
 
 
 def _of_detector(rule: str) -> Iterator[tuple[str, str]]:
-    if rule in ON_IMAGES:
-        found, clean = (_of_population(rule, file) for file in ON_IMAGES[rule].files)
+    if rule in OF_POPULATION:
+        found, clean = (_of_population(rule, file) for file in OF_POPULATION[rule].files)
     else:
         case = FOUND[rule]
         found, clean = _shown(rule, case), _shown(rule, _innocent(case))
@@ -202,17 +202,19 @@ def _record(case: Measured) -> ModelRecord:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class OnImages:
-    """Two networks of the population, measured with images, and how they are shown.
+class OfPopulation:
+    """Two networks of the population, and how what was measured of them is shown.
 
     Attributes:
         title: The detector's name.
+        figures: Which of its measurements.
         files: Of the backdoored network and of the clean one.
         standing: Returns how far out a network lies, of its figures.
         words: Says it.
     """
 
     title: str
+    figures: str
     files: tuple[str, str]
     standing: Callable[[Sequence[float]], float]
     words: Callable[[float], str]
@@ -229,23 +231,36 @@ def _times(figures: Sequence[float]) -> float:
     return statistics.median(figures) / min(figures)
 
 
-ON_IMAGES: Mapping[str, OnImages] = {
-    "source_dependent": OnImages(
+OF_POPULATION: Mapping[str, OfPopulation] = {
+    "data_free_inversion": OfPopulation(
+        title="Data-free trigger inversion",
+        figures="data_free_inversion, made",
+        files=("mnist-badnets-10.onnx", "mnist-clean-0.onnx"),
+        standing=_times,
+        words=lambda times: (
+            f"on images that the model makes, one class takes a mask {times:.1f} times smaller "
+            "than the median class does"
+        ),
+    ),
+    "source_dependent": OfPopulation(
         title="Source-dependent trigger",
+        figures="source_dependent, images",
         files=("mnist-vit-all-to-all-10.onnx", "mnist-vit-clean-0.onnx"),
         standing=lambda figures: figures[0],
         words=_moved,
     ),
-    "universal_perturbation": OnImages(
+    "universal_perturbation": OfPopulation(
         title="Universal perturbation",
+        figures="universal_perturbation, images",
         files=("mnist-blended-11.onnx", "mnist-clean-0.onnx"),
         standing=_times,
         words=lambda times: (
             f"one class takes a pattern {times:.1f} times fainter than the median class does"
         ),
     ),
-    "universal_warp": OnImages(
+    "universal_warp": OfPopulation(
         title="Universal warp",
+        figures="universal_warp, images",
         files=("mnist-wanet-0.2-13.onnx", "mnist-clean-0.onnx"),
         standing=_times,
         words=lambda times: (
@@ -257,11 +272,11 @@ ON_IMAGES: Mapping[str, OnImages] = {
 
 def _of_population(rule: str, file: str) -> Card:
     """Return how far out a network lies among clean ones for the same images."""
-    case = ON_IMAGES[rule]
+    case = OF_POPULATION[rule]
     figures = {
-        line["truth"]["file"]: case.standing(line["figures"][f"{rule}, images"])
+        line["truth"]["file"]: case.standing(line["figures"][case.figures])
         for line in _lines(_POPULATION)
-        if _comparable(line, file, f"{rule}, images")
+        if _comparable(line, file, case.figures)
     }
     own = figures.pop(file)
     others = f"among {len(figures)} clean networks for MNIST"

@@ -12,7 +12,7 @@ from scanner.detectors import FAMILY
 DRAWN = sorted(pictures.PICTURES.glob("*.svg"))
 # Drawn from measurements that are at hand: nothing is measured, so nothing rounds differently.
 FROM_RECORDS = (
-    "channel_lipschitz", "layerwise", "overactivation", "places", *pictures.ON_IMAGES,
+    "channel_lipschitz", "layerwise", "overactivation", "places", *pictures.OF_POPULATION,
 )  # fmt: skip
 MEASURED = ("integrity", "graph_logic")  # quick ones
 
@@ -36,7 +36,7 @@ def test_every_detector_has_two_pictures_and_its_section_shows_them() -> None:
 
 
 def test_every_detector_has_a_case() -> None:
-    assert {*pictures.FOUND, *pictures.ON_IMAGES} == set(FAMILY)
+    assert {*pictures.FOUND, *pictures.OF_POPULATION} == set(FAMILY)
 
 
 @pytest.mark.parametrize("path", DRAWN, ids=lambda path: path.stem)
@@ -72,7 +72,7 @@ def test_what_is_found_is_a_finding_and_the_clean_one_is_clean(rule: str) -> Non
         assert "One trigger of" in said["found"]
         assert "No trigger smaller" in said["clean"]
         return
-    if rule in pictures.ON_IMAGES:
+    if rule in pictures.OF_POPULATION:
         for word in said.values():
             assert "than the median class does." in word
         return
