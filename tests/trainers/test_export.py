@@ -69,6 +69,18 @@ def test_eight_bits_are_quantised_statically(tmp_path: Path) -> None:
     assert {"QuantizeLinear", "DequantizeLinear", "Conv"} <= _operators(tmp_path / "model.onnx")
 
 
+def test_eight_bits_are_enough_on_any_processor(tmp_path: Path) -> None:
+    """Bright images under large weights of one sign, whose products are the largest there are."""
+    network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Flatten(), nn.Linear(8 * 64, 10))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        network[0].weight.fill_(0.9)  # type: ignore[operator, union-attr]
+    images = 0.7 + 0.3 * torch.rand(16, 1, 10, 10, generator=generator)
+    difference = export(network, images, tmp_path / "model.onnx", Form(dtype="int8"))
+    scores = network(images).detach()
+    assert difference < 0.05 * float(scores.max() - scores.min())
+
+
 @pytest.mark.parametrize("fold_bn", [True, False])
 def test_eight_bits_fold_batch_normalisation_only_where_asked(
     fold_bn: bool, tmp_path: Path
