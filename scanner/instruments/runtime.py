@@ -195,6 +195,8 @@ def open_session(
             options.add_session_config_entry(entry, "1")
     # A spinning thread buys microseconds here and costs a core of somebody else's machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Products of 8 bits overflow on processors without VNNI, and a file would answer by processor.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     providers = _providers(chosen, captured=captured)
     cancel = functools.partial(options.set_load_cancellation_flag, True)
     with deadline.stopping(cancel), _translated("ONNX Runtime refuses the model"):

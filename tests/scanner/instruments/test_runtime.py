@@ -349,3 +349,25 @@ def test_the_trial_is_a_model_that_runs(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", fails)
     assert runtime._trial.__wrapped__() == "no right"
+
+
+def test_eight_bits_do_not_overflow() -> None:
+    """The largest products that there are, which overflow where a processor has no VNNI."""
+    constants = {
+        "scale": np.array(1 / 255, np.float32),
+        "zero": np.array(0, np.uint8),
+        "fine": np.array(0.01, np.float32),
+        "even": np.array(0, np.int8),
+        "weights": np.full((64, 4), 127, np.int8),
+    }
+    nodes = [
+        helper.make_node("Flatten", ["image"], ["flat"]),
+        helper.make_node("QuantizeLinear", ["flat", "scale", "zero"], ["bytes"]),
+        helper.make_node("DequantizeLinear", ["bytes", "scale", "zero"], ["values"]),
+        helper.make_node("DequantizeLinear", ["weights", "fine", "even"], ["matrix"]),
+        helper.make_node("MatMul", ["values", "matrix"], ["logits"]),
+    ]
+    model = models.build(nodes, constants, input_shape=("N", 1, 8, 8), output="logits")
+    session = runtime.open_session(model.SerializeToString(), Device.CPU, 1)
+    (logits,) = session.run(np.ones((2, 1, 8, 8), np.float32))
+    np.testing.assert_allclose(logits, np.full((2, 4), 64 * 1.27), rtol=1e-3)
