@@ -123,6 +123,24 @@ def test_a_scan_sweeps_over_its_slices_and_carries_its_state() -> None:
     assert flow.looped
 
 
+def test_a_map_over_a_sequence_sweeps_over_it() -> None:
+    given, result = (
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("item", "sum")
+    )
+    body = helper.make_graph([node("Add", ["item", "image"], "sum")], "body", [given], [result])
+    nodes = [
+        helper.make_node("SequenceConstruct", ["image"], ["items"]),
+        helper.make_node("SequenceMap", ["items"], ["sums"], name="map", body=body),
+        helper.make_node("ConcatFromSequence", ["sums"], ["logits"], axis=0),
+    ]
+    sequence, sweep, add, stack, _ = unfold(build(nodes, {})).steps
+    assert [sweep.op, add.op, stack.op] == ["Sweep", "Add", "Stack"]
+    assert sweep.inputs == sequence.outputs
+    assert add.inputs == (*sweep.outputs, "image")
+    assert stack.inputs == add.outputs
+    assert stack.outputs == ("sums",)
+
+
 def test_names_in_two_branches_do_not_clash() -> None:
     branches = {}
     for name, operator in (("then", "Relu"), ("else", "Neg")):
