@@ -225,7 +225,8 @@ class _Line:
             "Scan": self._add_scan,
             "SequenceMap": self._add_sequence_map,
         }.get(node.op_type)
-        if special and subgraphs(node):
+        standard = node.domain in STANDARD_DOMAINS
+        if special and standard and subgraphs(node):
             special(node, resolve, scope)
             return
         if not node.output:
@@ -238,7 +239,6 @@ class _Line:
             self.nodes.append(renamed)
         else:
             self.nodes.append(node)
-        standard = node.domain in STANDARD_DOMAINS
         operator = node.op_type if standard else f"{node.domain}.{node.op_type}"
         self.steps.append(Step(operator, label(node, scope), inputs, outputs, node))
 

@@ -105,6 +105,15 @@ def test_an_operator_of_another_domain_keeps_it_before_its_name() -> None:
     assert [step.op for step in unfold(model).steps] == ["somewhere.Strange"]
 
 
+@pytest.mark.parametrize("operator", ["Loop", "Scan", "SequenceMap"])
+def test_a_body_of_another_domain_is_not_laid_out(operator: str) -> None:
+    result = helper.make_tensor_value_info("negative", TensorProto.FLOAT, None)
+    body = helper.make_graph([node("Neg", ["image"], "negative")], "body", [], [result])
+    strange = helper.make_node(operator, ["image"], ["logits"], domain="somewhere", body=body)
+    model = build([strange], {}, domains=[helper.make_opsetid("somewhere", 1)])
+    assert [step.op for step in unfold(model).steps] == [f"somewhere.{operator}"]
+
+
 def test_a_scan_sweeps_over_its_slices_and_carries_its_state() -> None:
     inner = [node("Add", ["state", "row"], "next"), node("Neg", ["next"], "collected")]
     given = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("state", "row")]
