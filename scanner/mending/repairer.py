@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from scanner.errors import NoGradientError, UnsupportedModelError, UsageError
 from scanner.graph.core.draft import Proto
+from scanner.graph.core.sparse import written_out
 from scanner.graph.surgery import parameters, parcel
 from scanner.instruments import probes, runtime
 from scanner.instruments.differentiable import Differentiable
@@ -70,6 +71,8 @@ class _Repair:
     ) -> None:
         self.ways = ways or (WITH_IMAGES if order.settings.has_images else WITHOUT)
         self.order, self.settings, self.progress = order, order.settings, progress
+        self.outside = parcel.outside(model.proto)
+        model = _dense(model)
         self.original = self.model = model
         shape = probes.image_shape(model, self.settings)
         dtype = runtime.numpy_dtype(model.identity.inputs[0].dtype)
@@ -338,9 +341,8 @@ class _Repair:
 
     def _files(self) -> dict[str, parcel.Bulk]:
         """Return the repaired model as files, by suffix."""
-        names = parcel.outside(self.original.proto)
         whole = self.model.complete(self.model.proto)
-        file, data = parcel.packed(whole, names, self.order.data)
+        file, data = parcel.packed(whole, self.outside, self.order.data)
         return {"": file, **({".data": data} if data.size else {})}
 
 
@@ -352,6 +354,13 @@ def _named(trigger: triggers.Found) -> str:
     if trigger.is_blended:
         return f"a pattern of {float(trigger.mask.flat[0]):.0%}"
     return f"{trigger.size:.1f} pixels" if math.isfinite(trigger.size) else "no patch that works"
+
+
+def _dense(model: Model) -> Model:
+    """Return a model whose sparse weights are written out, so that they can be changed."""
+    if not model.proto.graph.sparse_initializer:
+        return model
+    return _rewritten(model, written_out(model.complete(model.proto)))
 
 
 def _rewritten(model: Model, proto: Proto) -> Model:

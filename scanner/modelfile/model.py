@@ -261,6 +261,8 @@ def _architecture(proto: Any) -> str:
     while waiting:
         body, around = waiting.pop(0)
         sizes = around | {t.name: tuple(t.dims) for t in getattr(body, "initializer", ())}
+        sparse = getattr(body, "sparse_initializer", ())
+        sizes |= {tensor.values.name: tuple(tensor.dims) for tensor in sparse}
         for node in body.node:
             layers += _layer_sizes(node, sizes)
             waiting += [

@@ -42,18 +42,38 @@ def _cut(axis: int, start: int, end: int, step: int = 1) -> dict[str, object]:
 
 
 def _sliced(plan: Plan, step: Step) -> list[Step] | None:
-    shape = plan.shapes.get(step.inputs[0])
-    constants = [plan.constant(step, slot) for slot in range(1, len(step.inputs))]
-    if shape is None or not constants or any(c is None or c.size != 1 for c in constants):
+    shape, bounds = plan.shapes.get(step.inputs[0]), _bounds(plan, step)
+    if shape is None or bounds is None:
         return None
-    start, end, axis, stride = [*(int(c.reshape(-1)[0]) for c in constants if c is not None),
-                                *(0, 1)[len(constants) - 2 :]]  # fmt: skip
-    size = shape[axis]
-    if isinstance(size, str) or stride <= 0:
-        return None
-    first, last = (max(0, min(size, n + size if n < 0 else n)) for n in (start, end))
-    cut = _cut(axis % len(shape), first, last, stride)
+    starts, ends, axes, strides = bounds
+    cut: dict[str, object] = {"starts": starts, "ends": ends, "steps": strides}
+    cut["axes"] = [axis % len(shape) for axis in axes]
+    size = shape[axes[0]] if len(axes) == 1 else OPEN
+    if not isinstance(size, str) and strides[0] > 0:
+        first, last = (max(0, min(size, n + size if n < 0 else n)) for n in (starts[0], ends[0]))
+        cut = _cut(axes[0] % len(shape), first, last, strides[0])
     return [Step("Slice", step.name, step.inputs[:1], step.outputs, cut)]
+
+
+def _bounds(plan: Plan, step: Step) -> list[list[int]] | None:
+    """Return a Slice's starts, ends, axes and steps; None where one is computed.
+
+    Before operator set 10 they were attributes.
+    """
+    found: list[list[int] | None] = []
+    for slot, name in enumerate(("starts", "ends", "axes", "steps"), start=1):
+        value = step.attributes.get(name)
+        if slot < len(step.inputs) and step.inputs[slot]:
+            array = plan.constant(step, slot)
+            if array is None:
+                return None
+            value = array.reshape(-1).tolist()
+        found.append([int(n) for n in value] if isinstance(value, list) else None)
+    starts, ends, axes, strides = found
+    if starts is None or ends is None:
+        return None
+    count = range(len(starts))
+    return [starts, ends, axes or [*count], strides or [1 for _ in count]]
 
 
 def _picked(plan: Plan, step: Step) -> list[Step] | None:

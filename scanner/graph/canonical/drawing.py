@@ -10,7 +10,7 @@ import onnx
 from scanner.errors import UnsupportedModelError
 from scanner.graph.canonical import classical, contracted, cuts, layers, undo
 from scanner.graph.canonical.plan import Array, Plan, Step
-from scanner.graph.canonical.reading import input_name, read
+from scanner.graph.canonical.reading import FLATTENED, input_name, read
 from scanner.graph.canonical.rows import Rower
 from scanner.graph.canonical.sizes import written
 from scanner.graph.core.structure import Uses
@@ -74,6 +74,7 @@ def draw(proto: onnx.ModelProto, seed: int = 0) -> CanonicalGraph:
     undo.nothing(plan)
     undo.dead(plan)
     undo.pools(plan)
+    undo.pads(plan)
     cuts.slices(plan)
     undo.reshapes(plan)
     cuts.transposes(plan)
@@ -160,13 +161,14 @@ def _told(plan: Plan, step: Step) -> _Told:
         _tell(name, value, attributes, figures)
     for slot, name in enumerate(step.inputs):
         array = plan.constants.get(name)
-        if array is None:
-            if not name and any(step.inputs[slot:]):
+        # Some exporters leave out what others give as a tensor without numbers.
+        if array is None or not array.size:
+            if (array is not None or not name) and any(step.inputs[slot + 1 :]):
                 attributes[f"input {slot}"] = "left out"
             continue
         role = _role(step.operator, slot)
         by_role = slot in _TRAINED.get(step.operator, ()) and array.dtype.kind == "f"
-        if array.size and (by_role or (array.size > 1 and array.dtype.kind == "f")):
+        if by_role or (array.size > 1 and array.dtype.kind == "f"):
             trained[role] = name
         else:
             _tell(role, array, attributes, figures)
@@ -212,6 +214,8 @@ def _filled(plan: Plan, step: Step) -> Iterator[tuple[str, object]]:
         if name not in _SILENT and (value or name not in _OFF)
     }
     pad = step.attributes.get("auto_pad", "NOTSET")
+    if pad != "NOTSET":
+        given.pop("pads", None)
     if pad not in {"NOTSET", "VALID"}:
         given["auto_pad"] = pad
     if step.operator in _SPATIAL:
@@ -226,6 +230,8 @@ def _filled(plan: Plan, step: Step) -> Iterator[tuple[str, object]]:
     rank = plan.rank(step.inputs[0]) if step.inputs else None
     if rank and isinstance(axis := given.get("axis"), int):
         given["axis"] = axis % rank
+        if set((plan.shapes.get(step.inputs[0]) or ())[axis % rank + 1 :]) <= {1}:
+            given.pop(FLATTENED, None)
     yield from sorted(given.items())
 
 

@@ -15,6 +15,7 @@ from scanner.graph.core.draft import Draft, copied
 from scanner.graph.core.facts import HALVES
 from scanner.graph.core.flatten import flatten
 from scanner.graph.core.simplify import fold_constants, widen_halves
+from scanner.graph.core.sparse import write_out_sparse
 from scanner.graph.core.structure import captures, label, numbers_of, subgraphs
 from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.model import required_inputs
@@ -22,6 +23,9 @@ from scanner.modelfile.model import required_inputs
 _HALF = 0.5  # of the weights: a file that holds more of them in 16 bits was exported so
 _ROUNDS = 4  # a shape that one round settles may settle what the next one picks from
 BODY_WEIGHTS = "; weights "
+FLATTENED = "flattened"
+"""Told to a soft maximum over all axes from its own on, as they were before operator set 13."""
+_SOFT, _ONE_AXIS = frozenset({"Hardmax", "LogSoftmax", "Softmax"}), 13
 HALF_PRECISION = "float16 weights widened"
 
 
@@ -35,6 +39,7 @@ def read(proto: onnx.ModelProto) -> Plan:
         MalformedModelError: The graph contradicts itself.
     """
     model = copied(flatten(proto))
+    write_out_sparse(model)
     # Only where the whole file is in 16 bits: a lone Cast to them may be a test of the input, which
     # underflows there and not in 32 bits.
     halved = _share_of_halves(model.graph) > _HALF
@@ -50,7 +55,7 @@ def read(proto: onnx.ModelProto) -> Plan:
         facts = fold_constants(model, keep=outputs)
         shapes = sizes.known(model, facts.shapes)
     constants = {tensor.name: numbers_of(tensor) for tensor in model.graph.initializer}
-    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    opsets = {_domain(entry.domain): entry.version for entry in model.opset_import}
     plan = Plan(
         steps=[
             *(Step("Option", name, [], [name]) for name in options),
@@ -94,12 +99,18 @@ def _share_of_halves(graph: onnx.GraphProto) -> float:
     return halves / whole if whole else 0.0
 
 
+def _domain(name: str) -> str:
+    return "" if name in STANDARD_DOMAINS else name
+
+
 def _step(node: onnx.NodeProto, opsets: Mapping[str, int]) -> Step:
-    standard = node.domain in STANDARD_DOMAINS
-    operator = node.op_type if standard else f"{node.domain}.{node.op_type}"
-    schema = _schema(node.op_type, node.domain, opsets.get(node.domain, opsets.get("", 1)))
-    attributes: dict[str, object] = dict(_defaults(schema))
+    domain = _domain(node.domain)
+    operator = f"{domain}.{node.op_type}" if domain else node.op_type
+    version = opsets.get(domain, opsets.get("", 1))
+    attributes: dict[str, object] = dict(_defaults(_schema(node.op_type, domain, version)))
     attributes |= {a.name: _value(a) for a in node.attribute}
+    if operator in _SOFT and version < _ONE_AXIS:
+        attributes[FLATTENED] = 1
     captured = sorted({name for body in subgraphs(node) for name in captures(body)})
     return Step(
         operator=operator,
@@ -177,6 +188,9 @@ def _spelled(graph: onnx.GraphProto) -> str:
         trained = held.dtype.kind == "f" and held.size > 1
         names[tensor.name] = f"{held.dtype}{held.shape}{'' if trained else digest}"
         weights += [digest] if trained else []
+    for sparse in graph.sparse_initializer:
+        names[sparse.values.name] = f"sparse {list(sparse.dims)}"
+        weights += [_digest(sparse.SerializeToString(deterministic=True).hex())]
     told: list[str] = []
     for place, node in enumerate(graph.node):
         read = [names.get(name, "") for name in node.input]

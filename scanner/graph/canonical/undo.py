@@ -253,6 +253,9 @@ def turns(plan: Plan) -> None:
     """Turn once where values are turned twice, and not where nothing is turned round."""
     makers = plan.makers()
     for step in plan.steps:
+        rank = plan.rank(step.inputs[0]) if step.operator == "Transpose" else None
+        if rank and "perm" not in step.attributes:
+            step.attributes = {"perm": list(range(rank))[::-1]}
         before = makers.get(step.inputs[0]) if step.operator == "Transpose" else None
         if before is not None and before.operator == "Transpose":
             first, then = before.attributes.get("perm"), step.attributes.get("perm")
@@ -303,6 +306,7 @@ def _is_whole(plan: Plan, step: Step) -> bool:
     pads = step.attributes.get("pads") or [0]
     return (
         step.operator == "AveragePool"
+        and step.attributes.get("auto_pad", "NOTSET") in {"NOTSET", "VALID"}
         and shape is not None
         and list(shape[_TWO:]) == window
         and not any(pads if isinstance(pads, list) else [1])
@@ -313,7 +317,9 @@ def _kept_axes(plan: Plan, step: Step, rank: int) -> list[Step]:
     """Let a reduction keep its axes; return the Reshape that drops them, where it did."""
     given = plan.constant(step, 1)
     axes = given.reshape(-1).tolist() if given is not None else step.attributes.get("axes")
-    if len(step.inputs) > 1 and given is None:
+    if len(step.inputs) > 1 and step.inputs[1] and given is None:
+        return []
+    if not axes and step.attributes.get("noop_with_empty_axes"):
         return []
     chosen = axes if isinstance(axes, list) and axes else list(range(rank))
     keeps = step.attributes.get("keepdims", 1)
@@ -326,6 +332,21 @@ def _kept_axes(plan: Plan, step: Step, rank: int) -> list[Step]:
     value = step.outputs[0]
     step.outputs = [f"{value}/kept"]
     return [Step("Reshape", step.name, [f"{value}/kept"], [value], {"shape": written(shape)})]
+
+
+def pads(plan: Plan) -> None:
+    """Let a Pad hold by what it pads itself; by zeros where that says nothing."""
+    for step in plan.steps:
+        if step.operator != "Pad":
+            continue
+        given = step.attributes.pop("value", None)
+        if len(step.inputs) > _TWO and step.inputs[_TWO]:
+            given = plan.number(step, _TWO)
+            if given is None:
+                continue
+            step.inputs[_TWO] = ""
+        if given and step.attributes.get("mode", "constant") == "constant":
+            step.attributes["constant_value"] = given
 
 
 def arithmetic(plan: Plan) -> None:

@@ -14,7 +14,7 @@ from scanner.errors import MalformedModelError
 from scanner.graph.core.structure import subgraphs
 from scanner.modelfile.domains import STANDARD_DOMAINS
 
-_BODIES = {"If": 2, "Loop": 1, "Scan": 1}
+_BODIES = {"If": 2, "Loop": 1, "Scan": 1, "SequenceMap": 1}
 
 
 def check_nodes(proto: onnx.ModelProto) -> None:

@@ -113,9 +113,13 @@ _PATTERNED = frozenset(
     {"Mul", "Add", "Sub", "Div", "MatMul", "Gemm", "Where", "Gather", "OneHot", "Conv", "Pow", "If"}
 )
 _SHAPED_BY = frozenset({
-    "Slice", "Expand", "Reshape", "Tile", "Pad", "Resize", "Range", "ConstantOfShape", "TopK",
-    "Loop", "Stack",
+    "Slice", "Expand", "Reshape", "Tile", "Pad", "Resize", "TopK", "Loop", "Stack", "Split",
+    "OneHot", "Squeeze", "Unsqueeze", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp",
+    "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
 })  # fmt: skip
+_MADE_BY_SIZES = frozenset({"ConstantOfShape", "Range"})
+_ENDLESS = (1 << 31) - 1
+"""A slice ends there where it ends nowhere."""
 NARROW = 16
 """A decision with fewer numbers than the input by this factor is about the input as a whole."""
 _SLOPE = 50.0
@@ -234,11 +238,8 @@ class Analysis:
         if not joined.data or self.flow.zeroes(step):
             kept = joined.depends & ~Depends.DATA
             return Fact(kept | (Depends.SHAPE if joined.data or step.op == "Carry" else kept))
-        ragged = (
-            joined.ragged
-            or step.op in _RAGGED
-            or (step.op in _SHAPED_BY and any(f.data for f in read[1:]))
-        )
+        shaping = self._shaping(step, read)
+        ragged = joined.ragged or step.op in _RAGGED or any(f.data for f in shaping)
         fact = dataclasses.replace(
             joined, ragged=ragged, width=self._width(step, read, joined, output, ragged=ragged)
         )
@@ -267,6 +268,15 @@ class Analysis:
         return self._softened(
             position, step, dataclasses.replace(fact, test=-1, hard=False, pattern=False)
         )
+
+    def _shaping(self, step: Step, read: Sequence[Fact]) -> Sequence[Fact]:
+        """Return those of the facts that a step reads which decide the shape of what it makes."""
+        if step.op in _MADE_BY_SIZES:
+            return read
+        if step.op == "If":
+            shapes = {self.flow.shapes.get(name) for name in step.inputs[1:]}
+            return read[:1] if len(shapes) > 1 or None in shapes else ()
+        return read[1:] if step.op in _SHAPED_BY else ()
 
     def _measured(self, position: int, joined: Fact) -> Fact:
         """Return what is known about a shape: it is not data, unless it counts values."""
@@ -311,7 +321,8 @@ class Analysis:
         for start, end, axis, stride in zip(
             starts, ends, axes, steps[0] if steps else [1] * len(axes), strict=True
         ):
-            if -len(shape) <= axis < len(shape) and (start < 0) == (end < 0):
+            endless = max(abs(start), abs(end)) >= _ENDLESS
+            if -len(shape) <= axis < len(shape) and (start < 0) == (end < 0) and not endless:
                 # A slice may run backwards.
                 many = max(0, end - start if stride > 0 else start - end)
                 shape[axis] = many if isinstance(shape[axis], str) else shape[axis]

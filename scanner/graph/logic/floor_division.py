@@ -76,7 +76,7 @@ def _holds(value: str, division: Step, case: _Case, flow: Flow, depth: int = 0) 
     if array is not None:
         return bool(array.reshape(-1)[0]) if array.dtype == bool and array.size == 1 else None
     step = flow.producer(value)
-    if step is None or depth > _DEEPEST:
+    if step is None or not step.inputs or depth > _DEEPEST:
         return None
     leaf = _leaf(step, division, case, flow)
     if leaf is not None or step.op not in ("And", "Not", "Xor", "Equal"):

@@ -76,6 +76,9 @@ def _selects_position(gate: Gate, analysis: Analysis) -> bool:
     """Whether the decision picks one of many values computed alike: a token, a crop, a beam."""
     if gate.step.op not in _SELECTIONS or gate.decision == gate.step.inputs[0]:
         return False
+    # Answers that are read in an order that was written are no position that was picked.
+    if gate.answers and gate.made.pattern:
+        return False
     # Values that were put side by side, or had a table of numbers added, need not have been
     # computed alike: one may be forged.
     name = gate.step.inputs[0]

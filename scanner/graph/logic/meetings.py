@@ -22,7 +22,7 @@ MOST_SHARED = 0.5
 
 _BOOKKEEPING = frozenset({"Carry", "Shape", "Size"})
 _SHAPED = frozenset(
-    {"Expand", "Reshape", "Tile", "Range", "ConstantOfShape", "Unsqueeze", "Squeeze", "Split"}
+    {"Expand", "Reshape", "Tile", "Range", "ConstantOfShape", "Unsqueeze", "Squeeze"}
 )
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 _BITS = 1024

@@ -1,4 +1,4 @@
-"""One line of steps: functions expanded, the bodies of If, Loop and Scan laid out in place.
+"""One line of steps: functions expanded, the bodies of If, Loop, Scan, SequenceMap laid out there.
 
 Control becomes data: an If is a step that reads its condition and what each branch gives; a Loop's
 carried value is a step that reads the initial value and the one that comes back. Analyses then need
@@ -219,10 +219,14 @@ class _Line:
         """Append one node; `resolve` turns the names it uses into names of the line."""
         if node.op_type == "Constant" and self._take_constant(node, resolve):
             return
-        special = {"If": self._add_if, "Loop": self._add_loop, "Scan": self._add_scan}.get(
-            node.op_type
-        )
-        if special and subgraphs(node):
+        special = {
+            "If": self._add_if,
+            "Loop": self._add_loop,
+            "Scan": self._add_scan,
+            "SequenceMap": self._add_sequence_map,
+        }.get(node.op_type)
+        standard = node.domain in STANDARD_DOMAINS
+        if special and standard and subgraphs(node):
             special(node, resolve, scope)
             return
         if not node.output:
@@ -235,7 +239,6 @@ class _Line:
             self.nodes.append(renamed)
         else:
             self.nodes.append(node)
-        standard = node.domain in STANDARD_DOMAINS
         operator = node.op_type if standard else f"{node.domain}.{node.op_type}"
         self.steps.append(Step(operator, label(node, scope), inputs, outputs, node))
 
@@ -254,6 +257,13 @@ class _Line:
         """Append a step that joins values, of the shape of one of them."""
         self.steps.append(step)
         self.nodes.append(onnx.helper.make_node("Identity", [like], step.outputs))
+
+    def _sweep(self, step: Step) -> None:
+        """Append one slice or item of a value."""
+        self.steps.append(step)
+        self.nodes.append(
+            onnx.helper.make_node("Sweep", [step.inputs[0]], step.outputs, domain=_DOMAIN)
+        )
 
     def _stack(self, step: Step) -> None:
         """Append the collection of a value over all turns of a loop, whose length is open."""
@@ -325,14 +335,23 @@ class _Line:
         self.iterations.append(f"{name}.iteration")
         places = self._carry(node, name, inner[: len(initial)], initial)
         for value, part in zip(swept, inner[len(initial) :], strict=True):
-            self.steps.append(Step("Sweep", name, (value,), (part,), node))
-            self.nodes.append(onnx.helper.make_node("Sweep", [value], [part], domain=_DOMAIN))
+            self._sweep(Step("Sweep", name, (value,), (part,), node))
         results = self._body(body, resolve, name, names)
         self._close(places, results)
         outputs = list(map(resolve, node.output))
         for first, last, output in zip(initial, results, outputs, strict=False):
             self._join(Step("Loop", name, ("", "", "", first, last), (output,), node), first)
         for last, output in zip(results[len(initial) :], outputs[len(initial) :], strict=True):
+            self._stack(Step("Stack", name, (last,), (output,), node))
+
+    def _add_sequence_map(self, node: onnx.NodeProto, resolve: Resolve, scope: str) -> None:
+        body, name = subgraphs(node)[0], label(node, scope)
+        names = {v.name: f"{self._scopes}.{len(self.steps)}/{v.name}" for v in body.input}
+        self.iterations.append(f"{name}.iteration")
+        for value, part in zip(map(resolve, node.input), names.values(), strict=True):
+            self._sweep(Step("Sweep", name, (value,), (part,), node))
+        results = self._body(body, resolve, name, names)
+        for last, output in zip(results, map(resolve, node.output), strict=True):
             self._stack(Step("Stack", name, (last,), (output,), node))
 
     def _carry(

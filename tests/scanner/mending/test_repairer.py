@@ -77,6 +77,20 @@ def test_only_named_tensors_change(tmp_path: Path) -> None:
     assert after == models.plain()
 
 
+def test_sparse_weights_are_repaired_too(tmp_path: Path) -> None:
+    model = models.plain()
+    dense = model.graph.initializer.pop()
+    held_numbers = onnx.numpy_helper.to_array(dense)
+    places = onnx.numpy_helper.from_array(np.arange(held_numbers.size))
+    values = onnx.numpy_helper.from_array(held_numbers.reshape(-1), dense.name)
+    model.graph.sparse_initializer.append(
+        onnx.helper.make_sparse_tensor(values, places, held_numbers.shape)
+    )
+    order = _order(tmp_path, targets=(1,), keep=0.5)
+    found, _ = repairer.repair(opened(model), order, lambda _: None, [Way.UNLEARN])
+    assert dense.name in found.steps[0].changed
+
+
 def test_without_images_it_says_that_it_is_weaker() -> None:
     order = RepairOrder(model=MODEL, settings=SETTINGS, targets=(1,))
     found, _ = repairer.repair(opened(models.plain()), order, lambda _: None)

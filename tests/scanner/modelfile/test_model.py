@@ -109,6 +109,22 @@ def test_a_network_in_a_branch_is_part_of_the_architecture(tmp_path: Path) -> No
     assert architecture(models.branch_relu()) == architecture(models.plain())
 
 
+def test_sparse_weights_are_part_of_the_architecture(tmp_path: Path) -> None:
+    model = models.plain()
+    dense = model.graph.initializer.pop()
+    held = onnx.numpy_helper.to_array(dense)
+    places = onnx.numpy_helper.from_array(np.arange(held.size))
+    values = onnx.numpy_helper.from_array(held.reshape(-1), dense.name)
+    model.graph.sparse_initializer.append(
+        onnx.helper.make_sparse_tensor(values, places, held.shape)
+    )
+    sparse, plain = (
+        open_model(models.save(proto, tmp_path / "model.onnx")).identity
+        for proto in (model, models.plain())
+    )
+    assert sparse.architecture == plain.architecture
+
+
 def test_a_model_too_large_for_a_message_keeps_its_weights_beside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

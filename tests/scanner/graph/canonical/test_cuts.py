@@ -39,6 +39,22 @@ def test_split_slice_and_gather_are_one() -> None:
     assert fingerprint(swapped, {"sizes": [1, 1]}) not in told
 
 
+@pytest.mark.parametrize("axes", [[2], [2, 3]])
+def test_a_slice_is_one_in_all_its_forms(axes: list[int]) -> None:
+    starts, ends = [1] * len(axes), [5] * len(axes)
+    constants = {"s": starts, "e": ends, "a": axes, "b": [axis - 4 for axis in axes], "t": starts}
+    forms = {
+        fingerprint([("Slice", ["image", "s", "e", *others], ["logits"], {})], constants)
+        for others in (["a"], ["b"], ["a", "t"])
+    }
+    older = helper.make_node("Slice", ["image"], ["logits"], starts=starts, ends=ends, axes=axes)
+    shape = ["N", 2, 8, 8]
+    forms.add(draw(models.build([older], {}, opset=9, input_shape=shape)).fingerprint)
+    assert len(forms) == 1
+    other = [("Slice", ["image", "s", "e", "a", "t"], ["logits"], {})]
+    assert fingerprint(other, constants | {"t": [2] * len(axes)}) not in forms
+
+
 @pytest.mark.parametrize("first", ["cut", "turn"])
 def test_it_is_one_whether_a_value_is_cut_or_turned_first(first: str) -> None:
     turn, bounds = {"perm": [0, 2, 3, 1]}, {"zero": [0], "one": [1], "three": [3]}

@@ -43,6 +43,60 @@ def test_what_does_nothing_is_taken_out(node: onnx.NodeProto) -> None:
     assert operators(between(node)) == PLAIN
 
 
+POOL = {"kernel_shape": [8, 8], "strides": [1, 1]}
+THIN = {"wide": np.ones((4, 4, 3, 3), np.float32)}
+PADS = {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1])}
+
+
+def told(operator: str, inputs: str, constants: Any, opset: int = 17, **options: Any) -> str:
+    names = ["" if name == "-" else name for name in inputs.split()]
+    node = helper.make_node(operator, ["activated", *names], ["after"], **options)
+    nodes = [models.convolution(), models.relu(), node, *models.head("after")]
+    held = {**models.weights(False), **constants}
+    return draw(models.build(nodes, held, opset=opset)).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (told("Transpose", "", {}), told("Transpose", "", {}, perm=[3, 2, 1, 0])),
+        (told("ReduceMean", "-", {}, 18), told("ReduceMean", "", {}, 18)),
+        (told("Pad", "", {}, 9, pads=[0, 0, 1, 1] * 2), told("Pad", "pads", PADS)),
+        (told("Pad", "pads zero", PADS | {"zero": np.float32(0)}), told("Pad", "pads", PADS)),
+        (
+            told("Pad", "", {}, 9, pads=[0, 0, 1, 1] * 2, value=2.0),
+            told("Pad", "pads two", PADS | {"two": np.float32(2)}),
+        ),
+        (
+            told("Resize", "none twice", {"none": np.zeros(0, np.float32), **(
+                twice := {"twice": np.array([1, 1, 2, 2], np.float32)})}),
+            told("Resize", "- twice", twice),
+        ),
+        (told("Softmax", "", {}, 12, axis=3), told("Softmax", "", {}, 13, axis=3)),
+    ],
+    ids=["turn", "axes", "pads", "zero", "value", "none", "softmax"],
+)  # fmt: skip
+def test_exporters_write_it_in_two_forms(one: str, other: str) -> None:
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (told("AveragePool", "", {}, auto_pad="SAME_UPPER", **POOL), told("AveragePool", "", {},
+         **POOL)),
+        (told("Conv", "wide", THIN, auto_pad="VALID", pads=[1] * 4), told("Conv", "wide", THIN,
+         pads=[1] * 4)),
+        (told("ReduceMax", "", {}, 18, noop_with_empty_axes=1), told("ReduceMax", "", {}, 18)),
+        (told("Softmax", "", {}, 12, axis=1), told("Softmax", "", {}, 13, axis=1)),
+        (told("Pad", "pads two", PADS | {"two": np.float32(2)}), told("Pad", "pads", PADS)),
+    ],
+    ids=["whole window", "pads", "no axes", "softmax", "value"],
+)  # fmt: skip
+def test_what_looks_like_another_form_computes_something_else(one: str, other: str) -> None:
+    assert one != other
+
+
 def test_dead_nodes_are_dropped() -> None:
     model = models.plain()
     model.graph.node.add().CopyFrom(helper.make_node("Exp", ["activated"], ["unread"]))

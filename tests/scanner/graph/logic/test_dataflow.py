@@ -39,6 +39,68 @@ def test_a_shape_that_values_decide_counts_them() -> None:
     assert facts["count"].decision
 
 
+BRIGHT = [
+    node("ReduceMax", ["image"], "highest", keepdims=0),
+    node("Greater", ["highest", "level"], "bright"),
+    node("Cast", ["bright"], "number", to=TensorProto.INT64),
+    node("Unsqueeze", ["number", "first"], "numbers"),
+]
+
+
+def body(name: str, held: str) -> onnx.GraphProto:
+    result = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+    return helper.make_graph([node("Identity", [held], name)], name, [], [result])
+
+
+@pytest.mark.parametrize(
+    "sized",
+    [
+        node("ConstantOfShape", ["numbers"], "sized"),
+        node("Range", ["number", "two", "two"], "sized"),
+        helper.make_node("Split", ["pair", "numbers"], ["sized"]),
+        node("Unsqueeze", ["pair", "numbers"], "sized"),
+        node("ReduceSum", ["pairs", "numbers"], "sized", keepdims=0),
+        node("OneHot", ["numbers", "number", "pair"], "sized"),
+        helper.make_node(
+            "If", ["bright"], ["sized"], then_branch=body("a", "pair"), else_branch=body("b", "one")
+        ),
+    ],
+    ids=lambda sized: sized.op_type,
+)
+def test_the_size_of_what_a_decision_made_is_a_decision(sized: onnx.NodeProto) -> None:
+    constants = {
+        "level": np.array(0.5, np.float32),
+        "first": np.array([0]),
+        "two": np.array(2),
+        "one": np.ones(1, np.float32),
+        "pair": np.ones(2, np.float32),
+        "pairs": np.ones((2, 3), np.float32),
+    }
+    fact = analyse([*BRIGHT, sized, node("Shape", ["sized"], "size")], **constants).fact("size")
+    assert fact.data
+    assert fact.decision
+
+
+def test_branches_of_one_shape_have_a_shape_that_nothing_decides() -> None:
+    branches = {name: body(name, "pair") for name in ("then_branch", "else_branch")}
+    chosen = helper.make_node("If", ["bright"], ["chosen"], **branches)
+    constants = {
+        "level": np.array(0.5, np.float32),
+        "first": np.array([0]),
+        "pair": np.ones(2, np.float32),
+    }
+    analysis = analyse([*BRIGHT, chosen, node("Shape", ["chosen"], "size")], **constants)
+    assert analysis.fact("size").depends is Depends.SHAPE
+
+
+@pytest.mark.parametrize("end", [-1, 2**31 - 1, 2**63 - 1])
+def test_a_slice_without_an_end_is_as_long_as_what_it_cuts(end: int) -> None:
+    cut = node("Slice", ["image", "start", "end", "axis"], "cut")
+    bounds = {"start": np.array([1]), "end": np.array([end]), "axis": np.array([1])}
+    model = build([cut, node("Neg", ["cut"], "logits")], bounds, input_shape=("N", "L", 4))
+    assert Analysis(unfold(model)).fact("cut").width == math.inf
+
+
 def test_a_comparison_is_a_decision_and_a_reduction_narrows_it() -> None:
     analysis = analyse(
         [

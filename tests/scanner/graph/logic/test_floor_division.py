@@ -97,6 +97,19 @@ def test_what_is_not_exactly_that_is_none(flow: Flow) -> None:
     assert quotient(step, flow) is None
 
 
+def test_a_condition_that_reads_nothing_is_about_nothing() -> None:
+    nodes = [
+        operation("Div", ["image", "five"], "cut"),
+        operation("RandomUniform", [], "chance", shape=[1]),
+        operation("Cast", ["chance"], "rounded", to=TensorProto.INT64),
+        operation("Sub", ["cut", "rounded"], "logits"),
+    ]
+    flow = unfold(models.build(nodes, {"five": np.asarray(5)}, input_type=TensorProto.INT64))
+    step = flow.producer("logits")
+    assert step is not None
+    assert quotient(step, flow) is None
+
+
 def _planted(remainder: int, correction: int) -> onnx.ModelProto:
     """A gate of the picture's sum in the clothes of a floor division."""
     graft = Graft(models.plain(), 1)

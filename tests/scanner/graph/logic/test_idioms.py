@@ -233,6 +233,16 @@ def test_what_is_selected_from_must_have_been_computed_alike() -> None:
     assert not any(idioms._selects_position(gate, analysis) for gate in found)
 
 
+def test_answers_that_are_put_in_another_order_are_not_selected() -> None:
+    graft = Graft(models.plain(), 1)
+    peak = graft.reduce("ReduceMax", graft.input.name, [1, 2, 3])
+    bright = graft.node("Greater", [peak, graft.constant(0.9)], "test")
+    orders = [graft.constant(order, np.int64) for order in ([1, 2, 0], [0, 1, 2])]
+    order = graft.node("Where", [bright, *orders], "order")
+    graft.replace_logits(graft.node("Gather", [graft.logits, order], "gate", axis=1))
+    assert observe(unfold(graft.planted().model))[0].severity is Severity.SUSPICIOUS
+
+
 def masked_mean(fill: float | None, *, divide: str = "Div") -> onnx.ModelProto:
     """A mean over the frames that a mask of numbers leaves; one of none is `fill`."""
     rng = np.random.default_rng(0)

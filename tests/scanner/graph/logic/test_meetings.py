@@ -157,3 +157,15 @@ def test_a_decision_about_the_input_is_one_or_few_numbers() -> None:
         False,
     ]
     assert not is_about_input(float("inf"), picture, analysis)
+
+
+def test_a_decision_may_say_where_a_value_is_cut() -> None:
+    nodes = [
+        operation("Mul", ["decided", "apart"], "moved"),
+        operation("Cast", ["moved"], "sizes", to=TensorProto.INT64),
+        operation("Flatten", ["image"], "flat"),
+        helper.make_node("Split", ["flat", "sizes"], ["first", "second"], axis=1),
+        operation("Concat", ["second", "first"], "logits", axis=1),
+    ]
+    (gate,) = gates(behind_a_test(*nodes, apart=floats([64, 0])))
+    assert (gate.step.op, gate.decision, gate.carrier) == ("Split", "sizes", "flat")

@@ -105,6 +105,15 @@ def test_an_operator_of_another_domain_keeps_it_before_its_name() -> None:
     assert [step.op for step in unfold(model).steps] == ["somewhere.Strange"]
 
 
+@pytest.mark.parametrize("operator", ["Loop", "Scan", "SequenceMap"])
+def test_a_body_of_another_domain_is_not_laid_out(operator: str) -> None:
+    result = helper.make_tensor_value_info("negative", TensorProto.FLOAT, None)
+    body = helper.make_graph([node("Neg", ["image"], "negative")], "body", [], [result])
+    strange = helper.make_node(operator, ["image"], ["logits"], domain="somewhere", body=body)
+    model = build([strange], {}, domains=[helper.make_opsetid("somewhere", 1)])
+    assert [step.op for step in unfold(model).steps] == [f"somewhere.{operator}"]
+
+
 def test_a_scan_sweeps_over_its_slices_and_carries_its_state() -> None:
     inner = [node("Add", ["state", "row"], "next"), node("Neg", ["next"], "collected")]
     given = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("state", "row")]
@@ -121,6 +130,24 @@ def test_a_scan_sweeps_over_its_slices_and_carries_its_state() -> None:
     assert carry.inputs[0] == "start"
     assert carry.inputs[1] == flow.steps[2].outputs[0]
     assert flow.looped
+
+
+def test_a_map_over_a_sequence_sweeps_over_it() -> None:
+    given, result = (
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("item", "sum")
+    )
+    body = helper.make_graph([node("Add", ["item", "image"], "sum")], "body", [given], [result])
+    nodes = [
+        helper.make_node("SequenceConstruct", ["image"], ["items"]),
+        helper.make_node("SequenceMap", ["items"], ["sums"], name="map", body=body),
+        helper.make_node("ConcatFromSequence", ["sums"], ["logits"], axis=0),
+    ]
+    sequence, sweep, add, stack, _ = unfold(build(nodes, {})).steps
+    assert [sweep.op, add.op, stack.op] == ["Sweep", "Add", "Stack"]
+    assert sweep.inputs == sequence.outputs
+    assert add.inputs == (*sweep.outputs, "image")
+    assert stack.inputs == add.outputs
+    assert stack.outputs == ("sums",)
 
 
 def test_names_in_two_branches_do_not_clash() -> None:

@@ -28,6 +28,7 @@ SMALL = RNG.standard_normal((2, 3, 4))
 POSITIVE = RNG.uniform(0.4, 1.8, (2, 3, 4))
 FRACTION = RNG.uniform(-0.9, 0.9, (2, 3, 4))
 WIDE = RNG.uniform(-5, 5, (4, 25))
+WITH_ZEROS = np.where(np.arange(24).reshape(2, 3, 4) % 5 == 0, 0, SMALL)
 
 
 CLEAR = 1e-4
@@ -247,6 +248,16 @@ ROWS: dict[str, Row] = {
         "Pad", X, AMOUNTS=ints(1, 2, 3, 1), VALUE=np.array(0.5), AXES=ints(-1, 2), linear=True
     ),
     "Pow": inputs("Pow", a=POSITIVE, b=FRACTION[0]),
+    "Pow of zeros": Row(
+        function=Function(
+            [node("Pow", "x B")],
+            {"x": np.array([0.0, 0.0, 0.0, -1.5])},
+            {"B": np.array([0.0, 1.0, 3.0, 3.0])},
+        )
+    ),
+    "Pow of a constant zero": Row(
+        function=Function([node("Pow", "A x")], {"x": POSITIVE[0, 0, :2]}, {"A": ints(0, 2) * 1.0})
+    ),
     "Pow 2": case("Pow", SMALL, B=np.array(2.0)),
     "RMSNormalization": inputs("RMSNormalization", x=SMALL, s=SCALE, opset=23),
     "Reciprocal": case("Reciprocal", POSITIVE),
@@ -258,6 +269,8 @@ ROWS: dict[str, Row] = {
     "ReduceMean": case("ReduceMean", AXES=ints(-1), keepdims=0),
     "ReduceMin": case("ReduceMin", ordered=True),
     "ReduceProd": case("ReduceProd", POSITIVE, AXES=ints(1)),
+    "ReduceProd of zeros": case("ReduceProd", WITH_ZEROS, AXES=ints(1)),
+    "ReduceProd of nothing": case("ReduceProd", WITH_ZEROS, noop_with_empty_axes=1),
     "ReduceSum": case("ReduceSum", AXES=ints(0), keepdims=0),
     "ReduceSum of nothing": case("ReduceSum", noop_with_empty_axes=1),
     "ReduceSumSquare": case("ReduceSumSquare", AXES=ints(1, 2)),
@@ -295,6 +308,10 @@ ROWS: dict[str, Row] = {
     "Sinh": case("Sinh"),
     "Slice": case("Slice", S=ints(1, -3), E=ints(3, -1), A=ints(1, 2)),
     "Slice backwards": case("Slice", S=ints(-1), E=ints(-100), A=ints(2), T=ints(-2)),
+    "Slice of 32-bit places": case(
+        "Slice",
+        **{n: np.array([i], np.int32) for n, i in zip("SEAT", (-1, -100, 2, -2), strict=True)},
+    ),
     "Softmax": case("Softmax", axis=1),
     "Softplus": case("Softplus"),
     "Softsign": case("Softsign"),
