@@ -28,7 +28,7 @@ from scanner.cli.fields import (
 )
 from scanner.cli.measure_options import MeasureOptions, settings
 from scanner.cli.output_options import CheckOptions, FormatOptions, PrintOptions, ReportOptions
-from scanner.cli.readers import files, is_auto, numbers, sha256, size, without_auto
+from scanner.cli.readers import files, finds_range, is_auto, numbers, sha256, size, without_auto
 from scanner.limits import GIB, Limits
 from scanner.settings import Settings
 from scanner.values import frozen
@@ -36,7 +36,8 @@ from scanner.values import frozen
 __all__ = [
     "DISPLAY", "PANELS", "CalibrateOptions", "Call", "CheckOptions", "FormatOptions",
     "MeasureOptions", "PrintOptions", "ReportOptions", "ScanOptions", "files", "filled", "filling",
-    "flag", "help_of", "is_auto", "names", "settings", "takes_options", "without_auto",
+    "finds_range", "flag", "help_of", "is_auto", "names", "settings", "takes_options",
+    "without_auto",
 ]  # fmt: skip
 
 _DEFAULT = Settings()
