@@ -261,9 +261,12 @@ class ScanOptions(MeasureOptions, ReportOptions):
 
 @frozen
 class CalibrateOptions(MeasureOptions):
-    """What only a calibration takes: the baseline file, and where its models come from."""
+    """What only a calibration takes: the baseline file, and where its models come from.
 
-    output: Annotated[
+    That field is not called as its option: what a policy sets for scans is the file of a report.
+    """
+
+    baseline_file: Annotated[
         Path,
         option(OUTPUT, "--output", "-o", metavar="FILE", help="The baseline file to write."),
     ]
@@ -307,7 +310,7 @@ class CalibrateOptions(MeasureOptions):
 
 def names() -> dict[str, str]:
     """Return the parameter that stands for each option that a policy may set."""
-    kinds = (ScanOptions, CalibrateOptions)
+    kinds = (CalibrateOptions, ScanOptions)  # the last that has an option says whose it is
     fields = (field for kind in kinds for field in dataclasses.fields(kind))
     flags = {flag(field).removeprefix("--"): field.name for field in fields}
     return {name: field for name, field in flags.items() if name != "config"}

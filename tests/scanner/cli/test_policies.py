@@ -126,6 +126,17 @@ def test_reports_that_a_policy_asks_for_are_those_of_scans(place: Path) -> None:
     assert scan("layers", "clean.onnx").returncode == 0
 
 
+def test_a_file_for_the_report_of_a_scan_takes_no_model_and_no_baseline(place: Path) -> None:
+    (place / "scan.toml").write_text("output = 'report.txt'\n", encoding="utf-8")
+    for command in ("repair", "calibrate"):
+        run = scan(command, "clean.onnx", "-d", "integrity")
+        assert (run.returncode, run.stdout) == (2, "")
+        assert "Missing option '--output'" in said(run)
+    assert not (place / "report.txt").exists()
+    assert scan("clean.onnx", "-d", "integrity").stdout == ""
+    assert (place / "report.txt").exists()
+
+
 def test_what_a_scan_is_compared_with_is_no_models_name_in_another_command(place: Path) -> None:
     (place / "scan.toml").write_text("reference = ['clean.onnx']\n", encoding="utf-8")
     assert scan("diff", "clean.onnx", "clean.onnx").returncode == 0
