@@ -175,15 +175,18 @@ def div(op: Op) -> Gradients:
 
 
 def power(op: Op) -> Gradients:
-    """Carry d(a^b) = b a^(b-1) da + a^b ln(a) db."""
+    """Carry d(a^b) = b a^(b-1) da + a^b ln(a) db.
+
+    A power of 0 has no slope by an exponent of 0 or more, nor has the 0th power of anything.
+    """
     a, b = op.x, op.input(1).cast(op.x.dtype)
     if 0 in op.wanted:
         exponent = op.input(1).constant
         square = exponent is not None and exponent.size == 1 and exponent.reshape(-1)[0] == 2  # noqa: PLR2004 - x^2
-        slope = a * 2 if square else b * a ** (b - 1)
+        slope = a * 2 if square else b * a ** (b.unless_zero() - 1)
         yield 0, (op.dy * slope).unbroadcast(op.y.sizes, a)
     if 1 in op.wanted:
-        yield 1, (op.dy * op.y * a.op("Log")).unbroadcast(op.y.sizes, b)
+        yield 1, (op.dy * op.y * a.unless_zero().op("Log")).unbroadcast(op.y.sizes, b)
 
 
 def modulo(op: Op) -> Gradients:

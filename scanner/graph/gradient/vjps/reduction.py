@@ -56,8 +56,11 @@ def _extremum(op: Op, y: Value, dy: Value, axes: list[int]) -> Value:
     return attained * (dy / attained.sum(axes))
 
 
-def _product(op: Op, y: Value, dy: Value, _axes: list[int]) -> Value:
-    return dy * y / op.x  # undefined where a factor is 0
+def _product(op: Op, _y: Value, dy: Value, axes: list[int]) -> Value:
+    """Return the product of the other factors, which is not 0 where the only 0 is left out."""
+    factors, zero = op.x.unless_zero(), op.x.equals(0).cast(dy.dtype)
+    product = factors.op("ReduceProd", axes, keepdims=1) if axes else factors
+    return dy * (product / factors).masked(zero.sum(axes).equals(zero))
 
 
 def _l1(op: Op, _y: Value, dy: Value, _axes: list[int]) -> Value:

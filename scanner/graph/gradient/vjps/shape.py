@@ -78,7 +78,9 @@ def slice_(op: Op) -> Gradients:
     dy = op.dy
     for position, axis in enumerate(axes):
         parts = [
-            None if not op.has(i) else op.input(i).op("Slice", [position], [position + 1])
+            op.input(i).op("Slice", [position], [position + 1]).cast(onnx.TensorProto.INT64)
+            if op.has(i)
+            else None
             for i in (1, 2, 4)
         ]
         first, last, step = parts
