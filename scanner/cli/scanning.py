@@ -51,6 +51,10 @@ def scan(models: _Models, chosen: options.ScanOptions) -> None:
 
         explain(files, chosen)
         return
+    if chosen.evidence is not None:
+        from scanner.report.evidence import make_folder  # noqa: PLC0415 - nothing for --help
+
+        make_folder(chosen.evidence)
     elsewhere = chosen.scheduler is not None
     several = len(files) > 1 or chosen.jobs > 1 or chosen.cache is not None or elsewhere
     arriving = _registry(files, chosen) if several else _single(files[0], chosen)

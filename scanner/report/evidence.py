@@ -10,7 +10,7 @@ from pathlib import Path
 from scanner.errors import UsageError
 from scanner.report import charts
 from scanner.report.escape import file_name
-from scanner.report.folder import write_file
+from scanner.report.folder import make, write_file
 from scanner.report.pictures import picture
 from scanner.results import Array, Finding, ScanResult, Trigger
 
@@ -42,6 +42,18 @@ def write_evidence(results: Sequence[ScanResult], folder: Path) -> list[Path]:
     except OSError as error:
         raise unwritable(folder, error) from error
     return written
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder before anything is measured, so that no evidence is lost for want of one.
+
+    Raises:
+        UsageError: The folder cannot be written.
+    """
+    try:
+        make(folder)
+    except OSError as error:
+        raise unwritable(folder, error) from error
 
 
 def left_over(results: Sequence[ScanResult], folder: Path, written: Sequence[Path]) -> list[Path]:

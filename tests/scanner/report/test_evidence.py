@@ -11,7 +11,7 @@ from examples import neural_cleanse, result
 from PIL import Image
 
 from scanner.errors import UsageError
-from scanner.report.evidence import left_over, write_evidence
+from scanner.report.evidence import left_over, make_folder, write_evidence
 from scanner.report.pictures import floats
 from scanner.results import Array, Evidence, Finding, Input, Observation, ScanResult, Severity
 
@@ -59,6 +59,14 @@ def test_what_an_earlier_scan_wrote_of_the_same_model_is_told_apart(tmp_path: Pa
     assert left_over([again, other], tmp_path, written) == sorted(of_a)
     assert all(path.exists() for path in before)
     assert left_over([named("a.onnx")], tmp_path, of_a) == []
+
+
+def test_a_folder_that_cannot_be_made_is_told_before(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="name another folder as the setting `evidence`"):
+        make_folder(tmp_path / "file")
+    make_folder(tmp_path / "new" / "evidence")
+    assert [*(tmp_path / "new" / "evidence").iterdir()] == []
 
 
 def test_a_part_of_the_graph_is_written_as_a_model(tmp_path: Path) -> None:
