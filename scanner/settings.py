@@ -63,6 +63,7 @@ _LEAST_TIMEOUT = 600.0
 _TIMES = 8  # times the budget's seconds: a large model's search may take half of that
 _LARGEST_MISS = 0.5  # a model called clean that misses more says less than a coin
 _MOST_SECONDS = 1e9  # some thirty years; more is no time that a clock can be set to
+_MOST_IMAGES = 1_000_000  # of noise: each has a figure of its own in the result
 _LARGEST_COUNT = LARGEST_INTEGER // 2  # so that a count and what is added to it cross to a child
 # Memory of one thread's stack, and of how many sessions of ONNX Runtime: a whole scan holds eight
 # at a time, each with threads of its own. Where there is no memory for another thread's stack, ONNX
@@ -81,7 +82,7 @@ class Settings:
 
     Attributes:
         noise: Family of noise images.
-        images: How many.
+        images: How many, at most a million.
         seed: Of every random generator.
         input_range: Lowest and highest value of a valid input; None finds them in the file and the
             images (`scanner.instruments.input_range`), and takes 0 and 1 where nothing tells.
@@ -147,6 +148,11 @@ class Settings:
                     f"Settings.{name} is {getattr(self, name)}",
                     remedy=f"give at least {least}",
                 )
+        if self.images > _MOST_IMAGES:
+            raise UsageError(
+                f"the setting `images` is {self.images:,}, and each noise image takes its time",
+                remedy=f"give at most {_MOST_IMAGES:,} (200 are usual)",
+            )
         if not 0 < self.alpha < 1:
             raise UsageError(
                 f"the setting `alpha` is {self.alpha:g}", remedy="give a share between 0 and 1"
@@ -182,7 +188,7 @@ class Settings:
             UsageError: There is one.
         """
         counts: dict[str, tuple[int, ...]] = {
-            **{name: (getattr(self, name),) for name in ("images", "seed", "threads")},
+            **{name: (getattr(self, name),) for name in ("seed", "threads")},
             "classes": self.classes,
             "input_shape": self.input_shape or (),
             **{f.name: (getattr(self.limits, f.name),) for f in dataclasses.fields(self.limits)},

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -11,7 +10,7 @@ from scanner import report
 from scanner.cli.output import Output
 from scanner.errors import UsageError
 from scanner.report import FolderReport, Report
-from scanner.report.folder import write_file
+from scanner.report.folder import make, write_file
 from scanner.results import ScanResult
 from scanner.values import frozen
 
@@ -136,9 +135,7 @@ def _in_folder(folder: Path, made: FolderReport) -> Callable[[Iterable[ScanResul
                 write_file(folder, (), name, text.encode())
 
     with _blaming(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass  # it can be written into
+        make(folder)
     return write
 
 

@@ -72,6 +72,10 @@ def _screened(model: str, inputs: Path, chosen: InputOptions, wanted: list[Targe
     """Screen the inputs, write the reports, and return the exit code."""
     from scanner.screening import InputFilter, Tally  # noqa: PLC0415 - nothing for --help
 
+    if chosen.pictures is not None:
+        from scanner.report.evidence import make_folder  # noqa: PLC0415 - as above
+
+        make_folder(chosen.pictures)
     triggers = _triggers(chosen.triggers)
     kept: list[ScreenedInput] = []
     with (

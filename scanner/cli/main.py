@@ -1,6 +1,7 @@
 """The command `scan`: words in, values out, an exit code."""
 
 import difflib
+import os
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -116,15 +117,20 @@ class Command(typer.core.TyperCommand):
             UsageError: An option's value is none that it takes.
         """
         typed = list(args)  # Typer takes words away as it reads them
-        left = options.without_auto(typed)
+        takes_one = any(parameter.name == "input_range" for parameter in self.params)
+        automatic = takes_one and options.finds_range(typed, os.environ)
+        if takes_one:
+            # Two numbers stand in for it, so that nobody else is asked.
+            stand_in = ["--input-range", "0", "1"] if automatic else []
+            typed = [*stand_in, *options.without_auto(typed)]
         try:
-            rest = super().parse_args(ctx, list(left))
+            rest = super().parse_args(ctx, typed)
         except _WrongUsage as error:
             # Some versions of Typer say first of which kind of Python's errors it is.
             error.message = error.message.removeprefix("Value error, ")
             raise
-        if left != typed and not any(word.startswith("--input-range") for word in left):
-            ctx.params |= {name: None for name in ctx.params if name == "input_range"}
+        if automatic:
+            ctx.params["input_range"] = None
         return rest
 
     def get_help_option(self, ctx: Any) -> Any:

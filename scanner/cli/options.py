@@ -28,7 +28,7 @@ from scanner.cli.fields import (
 )
 from scanner.cli.measure_options import MeasureOptions, settings
 from scanner.cli.output_options import CheckOptions, FormatOptions, PrintOptions, ReportOptions
-from scanner.cli.readers import files, is_auto, numbers, sha256, size, without_auto
+from scanner.cli.readers import files, finds_range, is_auto, numbers, sha256, size, without_auto
 from scanner.limits import GIB, Limits
 from scanner.settings import Settings
 from scanner.values import frozen
@@ -36,7 +36,8 @@ from scanner.values import frozen
 __all__ = [
     "DISPLAY", "PANELS", "CalibrateOptions", "Call", "CheckOptions", "FormatOptions",
     "MeasureOptions", "PrintOptions", "ReportOptions", "ScanOptions", "files", "filled", "filling",
-    "flag", "help_of", "is_auto", "names", "settings", "takes_options", "without_auto",
+    "finds_range", "flag", "help_of", "is_auto", "names", "settings", "takes_options",
+    "without_auto",
 ]  # fmt: skip
 
 _DEFAULT = Settings()
@@ -260,9 +261,12 @@ class ScanOptions(MeasureOptions, ReportOptions):
 
 @frozen
 class CalibrateOptions(MeasureOptions):
-    """What only a calibration takes: the baseline file, and where its models come from."""
+    """What only a calibration takes: the baseline file, and where its models come from.
 
-    output: Annotated[
+    That field is not called as its option: what a policy sets for scans is the file of a report.
+    """
+
+    baseline_file: Annotated[
         Path,
         option(OUTPUT, "--output", "-o", metavar="FILE", help="The baseline file to write."),
     ]
@@ -306,7 +310,7 @@ class CalibrateOptions(MeasureOptions):
 
 def names() -> dict[str, str]:
     """Return the parameter that stands for each option that a policy may set."""
-    kinds = (ScanOptions, CalibrateOptions)
+    kinds = (CalibrateOptions, ScanOptions)  # the last that has an option says whose it is
     fields = (field for kind in kinds for field in dataclasses.fields(kind))
     flags = {flag(field).removeprefix("--"): field.name for field in fields}
     return {name: field for name, field in flags.items() if name != "config"}

@@ -25,12 +25,12 @@ def calibrate(models: _Models, chosen: options.CalibrateOptions) -> None:
     from scanner.judging.population import render  # noqa: PLC0415 - as above
 
     settings = options.settings(chosen)
-    with Output(chosen.output) as out:
+    with Output(chosen.baseline_file) as out:
         with Bar(quiet=chosen.quiet) as bar:
             baseline = calibration.calibrate(
                 options.files("CLEAN", models),
                 settings,
-                name=chosen.name or chosen.output.stem,
+                name=chosen.name or chosen.baseline_file.stem,
                 provenance=chosen.provenance,
                 keep=chosen.keep or (),
                 cache=Cache(chosen.cache) if chosen.cache else None,
@@ -41,7 +41,7 @@ def calibrate(models: _Models, chosen: options.CalibrateOptions) -> None:
     count = len(baseline.records)
     if not chosen.quiet:
         models_are = "clean model" if count == 1 else "clean models"
-        note(f"{chosen.output}: {count} {models_are}; p-values from 1/{count + 1} up")
+        note(f"{chosen.baseline_file}: {count} {models_are}; p-values from 1/{count + 1} up")
 
 
 def _show(members: "Sequence[Member]") -> None:

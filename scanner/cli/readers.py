@@ -1,10 +1,11 @@
 """What was typed, read: numbers, sizes, ranges and paths; and what the shell completes."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scanner.cli.policy import ENVIRONMENT
 from scanner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -96,6 +97,15 @@ def without_auto(arguments: list[str]) -> list[str]:
             continue
         left.append(word)
     return left
+
+
+def finds_range(arguments: list[str], environment: Mapping[str, str]) -> bool:
+    """Whether a command line, or else the environment, leaves the input range to be found out."""
+    left = without_auto(arguments)
+    if any(word.startswith("--input-range") for word in left):
+        return False
+    said = environment.get(f"{ENVIRONMENT}INPUT_RANGE", "")
+    return left != arguments or is_auto("input-range", said)
 
 
 def path(_option: str, named: Path) -> str:

@@ -37,10 +37,11 @@ def _format(name: str) -> str:
 class RepairOptions(MeasureOptions):
     """What only a repair takes: where it writes, what it removes, what must stay.
 
-    Its format is not called as the option is, as in `FormatOptions`.
+    Its file and its format are not called as the options are: what a policy sets for scans is
+    where reports go.
     """
 
-    output: Annotated[
+    repaired_file: Annotated[
         Path, option(OUTPUT, "--output", "-o", metavar="FILE", help="The repaired file to write.")
     ]
     reference: options.References = None
@@ -95,7 +96,7 @@ def repair(model: _Model, chosen: RepairOptions) -> None:
     with Bar(quiet=chosen.quiet) as bar:
         result = repairs.repair(
             model,
-            chosen.output,
+            chosen.repaired_file,
             call.get("references", []),
             options.settings(chosen),
             targets=call.get("targets", ()),

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -50,8 +51,10 @@ def scan(models: _Models, chosen: options.ScanOptions) -> None:
 
         explain(files, chosen)
         return
-    from scanner.report.evidence import write_evidence  # noqa: PLC0415 - nothing for --help
+    if chosen.evidence is not None:
+        from scanner.report.evidence import make_folder  # noqa: PLC0415 - nothing for --help
 
+        make_folder(chosen.evidence)
     elsewhere = chosen.scheduler is not None
     several = len(files) > 1 or chosen.jobs > 1 or chosen.cache is not None or elsewhere
     arriving = _registry(files, chosen) if several else _single(files[0], chosen)
@@ -60,10 +63,20 @@ def scan(models: _Models, chosen: options.ScanOptions) -> None:
     if not wanted[0].report.shows_failures and len(results) == 1:
         _explain_failures(results)
     if chosen.evidence is not None:
-        for path in write_evidence(results, chosen.evidence):
-            if not chosen.quiet:
-                note(f"wrote {path}")
+        _write_evidence(results, chosen.evidence, quiet=chosen.quiet)
     raise typer.Exit(exit_code(results, chosen.fail_on or ()))
+
+
+def _write_evidence(results: list[ScanResult], folder: Path, *, quiet: bool) -> None:
+    from scanner.report.evidence import left_over, write_evidence  # noqa: PLC0415 - nothing for --help
+
+    written = write_evidence(results, folder)
+    if quiet:
+        return
+    for path in written:
+        note(f"wrote {path}")
+    for path in left_over(results, folder, written):
+        note(f"not of this scan: {path}")
 
 
 def _single(model: str, chosen: options.ScanOptions) -> Iterator[ScanResult]:

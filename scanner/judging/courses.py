@@ -11,9 +11,17 @@ from scanner.values import frozen
 
 @frozen
 class Course:
-    """The steps that a rule's search granted, by class, in the order of the classes."""
+    """What references repeat of a rule's search.
+
+    Attributes:
+        rule: The rule's id.
+        shape: How the search came in stages (`shape`).
+        steps: Those that it granted, by class, in the order of the classes; empty where a reference
+            chooses for itself.
+    """
 
     rule: str
+    shape: tuple[int, ...]
     steps: tuple[tuple[int, int], ...]
 
 
@@ -23,7 +31,7 @@ class Choice:
 
     Attributes:
         input_range: Lowest and highest value that it takes; None where that is not known.
-        courses: One per rule whose search the references repeat.
+        courses: One per rule that searched.
     """
 
     input_range: tuple[float, float] | None
@@ -70,9 +78,13 @@ def choice(suspect: ModelRecord, *, few: bool) -> Choice:
     return Choice(
         input_range=(taken.low, taken.high) if taken else None,
         courses=tuple(
-            Course(rule=own.rule, steps=steps(own))
+            Course(
+                rule=own.rule,
+                shape=shape(own),
+                steps=steps(own) if repeated(own, few=few) else (),
+            )
             for own in suspect.measurements
-            if steps(own) and repeated(own, few=few)
+            if steps(own)
         ),
     )
 

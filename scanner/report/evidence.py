@@ -10,7 +10,7 @@ from pathlib import Path
 from scanner.errors import UsageError
 from scanner.report import charts
 from scanner.report.escape import file_name
-from scanner.report.folder import write_file
+from scanner.report.folder import make, write_file
 from scanner.report.pictures import picture
 from scanner.results import Array, Finding, ScanResult, Trigger
 
@@ -33,7 +33,7 @@ def write_evidence(results: Sequence[ScanResult], folder: Path) -> list[Path]:
     written = []
     try:
         for number, result in enumerate(results):
-            model = f"{number:02d}-{file_name(Path(result.model.path).stem)}"
+            model = _folder(number, result)
             for finding in result.findings:
                 rule = file_name(finding.rule.id)
                 for name, data in itertools.islice(_files(finding), _MOST_FILES):
@@ -42,6 +42,37 @@ def write_evidence(results: Sequence[ScanResult], folder: Path) -> list[Path]:
     except OSError as error:
         raise unwritable(folder, error) from error
     return written
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder before anything is measured, so that no evidence is lost for want of one.
+
+    Raises:
+        UsageError: The folder cannot be written.
+    """
+    try:
+        make(folder)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def left_over(results: Sequence[ScanResult], folder: Path, written: Sequence[Path]) -> list[Path]:
+    """Return the files beside the evidence of these models that this scan did not write.
+
+    An earlier scan's lie there under the same names, and would pass for this one's.
+    """
+    own = set(written)
+    folders = (folder / _folder(number, result) for number, result in enumerate(results))
+    return [
+        path
+        for model in folders
+        for path in sorted(model.rglob("*"))
+        if path.is_file() and path not in own
+    ]
+
+
+def _folder(number: int, result: ScanResult) -> str:
+    return f"{number:02d}-{file_name(Path(result.model.path).stem)}"
 
 
 def unwritable(folder: Path, error: OSError) -> UsageError:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import stat
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,17 @@ _FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _NEW = (
     os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 )
+
+
+def make(folder: Path) -> None:
+    """Make a folder where it is missing, and see that it can be written into.
+
+    Raises:
+        OSError: It cannot.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def write_file(folder: Path, steps: Sequence[str], name: str, data: bytes) -> None:

@@ -23,6 +23,7 @@ from scanner.results import (
     Finding,
     ModelIdentity,
     Observation,
+    Rule,
     Run,
     ScanResult,
     ScreenedInput,
@@ -80,6 +81,7 @@ class _Log:
 
     def __init__(self, results: Sequence[ScanResult]) -> None:
         self._results = results
+        self._detectors = {f.rule.id: f.rule for result in results for f in result.findings}
         self._rules: dict[str, Json] = {}
         self._artifacts: dict[tuple[str, str | None], Json] = {}
 
@@ -179,13 +181,15 @@ class _Log:
         for finding in result.findings:
             yield from self._finding(finding, model, result)
         for skip in result.skips:
-            rule = self._rule(skip.rule, skip.rule, "")
+            # A skip names its rule only; another model may have more of it.
+            about = self._detectors.get(skip.rule)
+            rule = self._detector(about) if about else self._rule(skip.rule, skip.rule, "")
             kind = ("notApplicable", "none")
             yield _entry(rule, model, result, kind=kind, message=skip.reason, facts={})
 
     def _finding(self, finding: Finding, model: Json, result: ScanResult) -> Iterator[Json]:
         about = finding.rule
-        rule = self._rule(about.id, about.name, about.summary, about.source)
+        rule = self._detector(about)
         if not finding.observations:
             kind, facts = _KINDS[finding.verdict], _facts(finding)
             yield _entry(rule, model, result, kind=kind, message=finding.reason, facts=facts)
@@ -196,6 +200,9 @@ class _Log:
             facts = {"severity": seen.severity.name.lower(), "details": to_json(seen.details)}
             entry = _entry(rule, model, result, kind=kind, message=seen.sentence, facts=facts)
             yield _at_nodes(entry, seen)
+
+    def _detector(self, about: Rule) -> Json:
+        return self._rule(about.id, about.name, about.summary, about.source)
 
     def _rule(self, name: str, title: str, summary: str, source: str = "") -> Json:
         """List a rule, and return what refers to it."""

@@ -1,20 +1,23 @@
 """What a child is asked outside a scan, and which answers are believed."""
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Self
 
 import models
 import pytest
 from examples import identity
 
-from scanner import questions
+from scanner import pipeline, questions
 from scanner.detectors import FAMILY
 from scanner.errors import WorkerCrashedError
-from scanner.limits import Confinement
+from scanner.limits import Allowance, Confinement
 from scanner.protocol import Examination, Job, Preparation
 from scanner.questions import allowance_for, check, diagnose, layers, rules, source_of, vouched
 from scanner.results import ModelRecord, Rule, Skip
+from scanner.sandbox import worker
 from scanner.settings import Device, Settings
 
 
@@ -117,3 +120,47 @@ def test_cuda_is_asked_for_where_the_runtime_is_built_for_it(
         assert questions.allowance_for(Settings(device=device), ()).cuda is asked
     finally:
         questions._is_built_for_cuda.cache_clear()
+
+
+class Refusing:
+    """A child that notes what it was allowed, and answers nothing."""
+
+    def __init__(self) -> None:
+        self.allowed: list[Allowance] = []
+
+    def ask(self, _endpoint: object, _request: object, allowance: Allowance) -> None:
+        """Note it."""
+        self.allowed.append(allowance)
+        raise WorkerCrashedError.no_answer("test")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to end."""
+
+    def kill(self) -> None:
+        """Likewise."""
+
+
+@pytest.mark.parametrize(
+    ("question", "opened"),
+    [
+        (rules, False),
+        (lambda: layers("a.onnx"), False),
+        (lambda: check("a.onnx"), False),
+        (lambda: questions.diff("a.onnx", "b.onnx"), False),
+        (lambda: pipeline.judge([_answer().suspect]), False),
+        (lambda: questions.plan("a.onnx"), True),
+        (diagnose, True),
+    ],
+)
+def test_who_runs_no_model_opens_no_device(
+    question: Callable[[], object], opened: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = Refusing()
+    monkeypatch.setattr(questions, "_is_built_for_cuda", lambda: True)
+    monkeypatch.setattr(worker, "take", lambda _: child)
+    with pytest.raises(WorkerCrashedError):
+        question()
+    assert [allowance.cuda for allowance in child.allowed] == [opened]

@@ -87,7 +87,7 @@ def test_settings_survive_json(
         ("input_range", (-math.inf, math.inf), "no finite number"),
         ("input_range", (0, math.nan), "no finite number"),
         ("seed", 10**20, "`seed` holds a number of more than 62 bits"),
-        ("images", 2**63, "`images` holds"),
+        ("images", 1_000_001, "give at most 1,000,000"),
         ("classes", (1, 2**63), "`classes` holds"),
         ("input_shape", (1, 2**63), "`input_shape` holds"),
         ("limits", Limits(memory=2**63), "`memory` holds"),

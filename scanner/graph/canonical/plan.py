@@ -44,6 +44,7 @@ class Plan:
         outputs: Names of the outputs.
         shapes: By value name, as far as they are known.
         elem_types: `onnx.TensorProto.DataType` by value name.
+        opset: The version of the standard operators.
         habits: What was undone, in words, and how often.
     """
 
@@ -53,6 +54,7 @@ class Plan:
     outputs: list[str]
     shapes: dict[str, Shape]
     elem_types: Mapping[str, int]
+    opset: int
     habits: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
     def rank(self, name: str) -> int | None:

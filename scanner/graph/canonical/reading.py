@@ -66,6 +66,7 @@ def read(proto: onnx.ModelProto) -> Plan:
         outputs=outputs,
         shapes=shapes,
         elem_types=facts.elem_types,
+        opset=max((opsets[name] for name in STANDARD_DOMAINS if name in opsets), default=1),
     )
     plan.habits[HALF_PRECISION] += halved
     return plan
@@ -119,6 +120,11 @@ def _step(node: onnx.NodeProto, opsets: Mapping[str, int]) -> Step:
         outputs=list(node.output),
         attributes=attributes,
     )
+
+
+def defaults(operator: str, opset: int) -> dict[str, object]:
+    """Return the attributes that a standard operator has where a node says nothing."""
+    return dict(_defaults(_schema(operator, "", opset)))
 
 
 @functools.cache

@@ -19,6 +19,20 @@ from scanner.modelfile.model import required_inputs
 
 OPEN = "?"
 """A size that is neither a number nor so many times the batch."""
+CONTRIB = "com.microsoft."
+# Quantised operators: where their float inputs stand, as (value, scale, zero point) slots.
+ON_CODES = {
+    "QLinearConv": ("Conv", (0, 3)),
+    "QLinearMatMul": ("MatMul", (0, 3)),
+    f"{CONTRIB}QGemm": ("Gemm", (0, 3)),
+    f"{CONTRIB}QLinearAdd": ("Add", (0, 3)),
+    f"{CONTRIB}QLinearMul": ("Mul", (0, 3)),
+    f"{CONTRIB}QLinearSigmoid": ("Sigmoid", (0,)),
+    f"{CONTRIB}QLinearLeakyRelu": ("LeakyRelu", (0,)),
+    f"{CONTRIB}QLinearSoftmax": ("Softmax", (0,)),
+    f"{CONTRIB}QLinearGlobalAveragePool": ("GlobalAveragePool", (0,)),
+    f"{CONTRIB}QLinearAveragePool": ("AveragePool", (0,)),
+}
 _BATCHES = (3, 5)  # small: what inference carries along is bounded
 _LAST = 2**31
 _LONGEST = 64  # sizes of one value
@@ -46,13 +60,32 @@ def _inferred(
     before = onnx.TensorShapeProto.Dimension()
     before.CopyFrom(size)
     size.dim_value = batch
-    declared = onnx.GraphProto(value_info=model.graph.value_info)
+    told = onnx.GraphProto(value_info=model.graph.value_info, node=model.graph.node)
     del model.graph.value_info[:]
+    for node in model.graph.node:
+        _write_on_numbers(node)
     try:
         return infer(model).shapes
     finally:
         size.CopyFrom(before)
-        model.graph.value_info.extend(declared.value_info)
+        del model.graph.node[:]
+        model.graph.node.extend(told.node)
+        model.graph.value_info.extend(told.value_info)
+
+
+def _write_on_numbers(node: onnx.NodeProto) -> None:
+    """Turn ONNX Runtime's own operator on codes into the standard one that gives the same shape.
+
+    ONNX knows no other shapes than those of its own operators.
+    """
+    known = ON_CODES.get(f"{node.domain}.{node.op_type}")
+    if known is None or attribute(node, "channels_last", 0):
+        return
+    operator, slots = known
+    inputs = [node.input[slot] for slot in slots if slot < len(node.input)]
+    node.op_type, node.domain = operator, ""
+    del node.input[:]
+    node.input.extend(inputs)
 
 
 def _size(one: int | str, other: int | str) -> int | str:

@@ -8,8 +8,9 @@ import math
 import numpy as np
 import onnx
 
+from scanner.graph.canonical import reading
 from scanner.graph.canonical.plan import Array, Plan, Step
-from scanner.graph.canonical.sizes import OPEN, written
+from scanner.graph.canonical.sizes import CONTRIB, ON_CODES, OPEN, written
 
 QUANTISED = "quantisation undone"
 _INTEGER_LAYERS = ("ConvInteger", "MatMulInteger")
@@ -22,22 +23,9 @@ _KEEPS_SIGN = frozenset({
     "Squeeze", "Transpose", "Unsqueeze", "DequantizeLinear", "QuantizeLinear", "Split", "Add",
     "GlobalMaxPool", "ReduceMean", "ReduceMax",
 })  # fmt: skip
-_CONTRIB = "com.microsoft."
-# Quantised operators: where their float inputs stand, as (value, scale, zero point) slots.
-_QUANTISED = {
-    "QLinearConv": ("Conv", (0, 3)),
-    "QLinearMatMul": ("MatMul", (0, 3)),
-    f"{_CONTRIB}QGemm": ("Gemm", (0, 3)),
-    f"{_CONTRIB}QLinearAdd": ("Add", (0, 3)),
-    f"{_CONTRIB}QLinearMul": ("Mul", (0, 3)),
-    f"{_CONTRIB}QLinearSigmoid": ("Sigmoid", (0,)),
-    f"{_CONTRIB}QLinearLeakyRelu": ("LeakyRelu", (0,)),
-    f"{_CONTRIB}QLinearSoftmax": ("Softmax", (0,)),
-    f"{_CONTRIB}QLinearGlobalAveragePool": ("GlobalAveragePool", (0,)),
-    f"{_CONTRIB}QLinearAveragePool": ("AveragePool", (0,)),
-}
+_BY_AXIS = 13  # the operator set since which a Softmax is over one axis, not over all from it on
 _RESULT = {(0, 3): 6, (0,): 3}  # where the zero point of the result stands, one after its scale
-_BIAS = {"QLinearConv": 8, f"{_CONTRIB}QGemm": 6}
+_BIAS = {"QLinearConv": 8, f"{CONTRIB}QGemm": 6}
 
 
 def quantisation(plan: Plan, quantised: bool) -> None:
@@ -50,8 +38,8 @@ def quantisation(plan: Plan, quantised: bool) -> None:
         return
     for step in plan.steps:
         # What the standard had no 16 bits for, ONNX Runtime's quantiser takes from its own domain.
-        if step.operator in {f"{_CONTRIB}QuantizeLinear", f"{_CONTRIB}DequantizeLinear"}:
-            step.operator = step.operator.removeprefix(_CONTRIB)
+        if step.operator in {f"{CONTRIB}QuantizeLinear", f"{CONTRIB}DequantizeLinear"}:
+            step.operator = step.operator.removeprefix(CONTRIB)
     zero = _lowest_zero(plan)
     for step in plan.steps:
         _dequantised(plan, step)
@@ -87,7 +75,7 @@ def _lowest_zero(plan: Plan) -> set[str]:
 
 def _dequantised(plan: Plan, step: Step) -> None:
     """Turn an operator on codes into the operator on numbers that it stands for."""
-    known = _QUANTISED.get(step.operator)
+    known = ON_CODES.get(step.operator)
     if known is None:
         return
     operator, slots = known
@@ -96,6 +84,20 @@ def _dequantised(plan: Plan, step: Step) -> None:
     if bias < len(step.inputs) and step.inputs[bias]:
         inputs.append(_bias(plan, step, bias))
     step.operator, step.inputs = operator, inputs
+    step.attributes = _of_numbers(plan, step)
+
+
+def _of_numbers(plan: Plan, step: Step) -> dict[str, object]:
+    """Return the attributes of an operator on codes as those of the operator that it stands for."""
+    own = dict(step.attributes)
+    if not own.get("channels_last"):
+        own.pop("channels_last", None)
+    if step.operator != "Softmax":
+        return reading.defaults(step.operator, plan.opset) | own
+    opset = own.get("opset")
+    if isinstance(opset, int) and (opset < _BY_AXIS) == (plan.opset < _BY_AXIS):
+        del own["opset"]
+    return {"axis": -1, **own}
 
 
 def _numbers(plan: Plan, step: Step, slot: int, axis: object = 0) -> str:

@@ -21,13 +21,13 @@ from scanner.graph.core.structure import Uses, attribute, numbers_of
 from scanner.modelfile.domains import STANDARD_DOMAINS
 
 _CONTRIB = "com.microsoft"
-_OF_CODES = frozenset({"channels_last", "opset"})  # attributes that the float operator has not
+_OF_CODES = frozenset({"channels_last"})  # attributes that the float operator has not
+_BY_AXIS = 13  # the operator set since which a Softmax is over one axis, not over all from it on
 _UNARY = {
     "QLinearAveragePool": "AveragePool",
     "QLinearGlobalAveragePool": "GlobalAveragePool",
     "QLinearLeakyRelu": "LeakyRelu",
     "QLinearSigmoid": "Sigmoid",
-    "QLinearSoftmax": "Softmax",
 }
 _BINARY = {"QLinearAdd": "Add", "QLinearMul": "Mul"}
 _MOVING = frozenset({
@@ -53,7 +53,8 @@ def float_twin(proto: onnx.ModelProto) -> onnx.ModelProto:
     if not any(node.output and node.op_type in ON_CODES for node in proto.graph.node):
         return proto
     twin = copied(proto)
-    writer = _Writer(Uses(proto.graph), twin.graph)
+    opset = max((o.version for o in proto.opset_import if o.domain in STANDARD_DOMAINS), default=0)
+    writer = _Writer(Uses(proto.graph), twin.graph, opset)
     for node in proto.graph.node:
         rule = _rule(node)
         start = len(writer.nodes)
@@ -84,6 +85,7 @@ class _Writer:
 
     uses: Uses
     graph: onnx.GraphProto
+    opset: int
     nodes: list[onnx.NodeProto] = dataclasses.field(default_factory=list)
     sums: set[str] = dataclasses.field(default_factory=set)  # values that held 32-bit integers
     # Of codes, by value: their scale and zero point.
@@ -92,10 +94,15 @@ class _Writer:
     instead: dict[str, onnx.NodeProto] = dataclasses.field(default_factory=dict)
 
     def add(
-        self, operator: str, inputs: Sequence[str], output: str, like: onnx.NodeProto | None = None
+        self,
+        operator: str,
+        inputs: Sequence[str],
+        output: str,
+        like: onnx.NodeProto | None = None,
+        **own: Any,
     ) -> str:
-        """Add a node, with another's attributes, and return its output's name."""
-        node = helper.make_node(operator, inputs, [output], output)
+        """Add a node, with attributes of its own or another's, and return its output's name."""
+        node = helper.make_node(operator, inputs, [output], output, **own)
         kept = like.attribute if like is not None else ()
         node.attribute.extend(a for a in kept if a.name not in _OF_CODES)
         self.nodes.append(node)
@@ -216,6 +223,23 @@ def _unary(writer: _Writer, node: onnx.NodeProto) -> bool:
         return False
     made = writer.add(_UNARY[node.op_type], [value], f"{node.output[0]}/y", node)
     return writer.encode(made, node, 3)
+
+
+def _softmax(writer: _Writer, node: onnx.NodeProto) -> bool:
+    """A Softmax of the operator set that the node names, whichever the model is in."""
+    output, axis = node.output[0], attribute(node, "axis", -1)
+    value = writer.decode(node.input[:3], f"{output}/x")
+    if value is None:
+        return False
+    over_several = attribute(node, "opset", _BY_AXIS) < _BY_AXIS
+    if axis == -1 or over_several == (writer.opset < _BY_AXIS):
+        return writer.encode(writer.add("Softmax", [value], f"{output}/y", axis=axis), node, 3)
+    if not over_several:
+        return False
+    flat = writer.add("Flatten", [value], f"{output}/flat", axis=axis)
+    shares = writer.add("Softmax", [flat], f"{output}/shares", axis=-1)
+    shape = writer.add("Shape", [value], f"{output}/shape")
+    return writer.encode(writer.add("Reshape", [shares, shape], f"{output}/y"), node, 3)
 
 
 def _binary(writer: _Writer, node: onnx.NodeProto) -> bool:
@@ -342,6 +366,7 @@ _STANDARD: dict[str, _Rule] = {
 _OF_ONNX_RUNTIME: dict[str, _Rule] = {
     "QGemm": _gemm,
     "QLinearConcat": _concatenation,
+    "QLinearSoftmax": _softmax,
     **dict.fromkeys(_UNARY, _unary),
     **dict.fromkeys(_BINARY, _binary),
 }

@@ -38,6 +38,9 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
     "Tanh": (),
     "ThresholdedRelu": ("alpha",),
 }
+# ONNX gives an activation the defaults of the operator of its name (RNN, `activation_alpha`). ONNX
+# Runtime, by whose answers a model is measured, takes 0 here, where that operator takes 1.
+_DEFAULTS = {"ThresholdedRelu": {"alpha": 0.0}}
 _BACKWARD = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 _MOST_STEPS = 512
 _LENGTHS, _STATE, _CELL, _PEEPHOLES = 4, 5, 6, 7  # places of optional inputs
@@ -274,7 +277,8 @@ class _Layer:
             if name not in _PARAMETERS:
                 raise no_gradient(self.node, f"no gradient is known for its activation {name!r}")
             numbers = {p: next(given[p], None) for p in _PARAMETERS[name]}
-            found.append(_Function(name, {p: n for p, n in numbers.items() if n is not None}))
+            stated = {p: n for p, n in numbers.items() if n is not None}
+            found.append(_Function(name, _DEFAULTS.get(name, {}) | stated))
         count = len(usual)
         return [found[place * count : (place + 1) * count] for place in range(directions)]
 

@@ -14,7 +14,7 @@ from scanner.settings import Budget, Device, Noise, Settings
 
 def test_without_options_the_settings_are_the_defaults() -> None:
     assert settings(ScanOptions()) == Settings()
-    assert settings(CalibrateOptions(output=Path("b.json"))) == Settings()
+    assert settings(CalibrateOptions(baseline_file=Path("b.json"))) == Settings()
 
 
 def test_every_option_fills_its_setting(tmp_path: Path) -> None:

@@ -126,14 +126,26 @@ def test_reports_that_a_policy_asks_for_are_those_of_scans(place: Path) -> None:
     assert scan("layers", "clean.onnx").returncode == 0
 
 
+def test_a_file_for_the_report_of_a_scan_takes_no_model_and_no_baseline(place: Path) -> None:
+    (place / "scan.toml").write_text("output = 'report.txt'\n", encoding="utf-8")
+    for command in ("repair", "calibrate"):
+        run = scan(command, "clean.onnx", "-d", "integrity")
+        assert (run.returncode, run.stdout) == (2, "")
+        assert "Missing option '--output'" in said(run)
+    assert not (place / "report.txt").exists()
+    assert scan("clean.onnx", "-d", "integrity").stdout == ""
+    assert (place / "report.txt").exists()
+
+
 def test_what_a_scan_is_compared_with_is_no_models_name_in_another_command(place: Path) -> None:
     (place / "scan.toml").write_text("reference = ['clean.onnx']\n", encoding="utf-8")
     assert scan("diff", "clean.onnx", "clean.onnx").returncode == 0
     assert "Missing argument" in said(scan("diff", "clean.onnx"))
 
 
-def shown_range(*arguments: str) -> list[float]:
-    run = scan("clean.onnx", "-d", "overactivation", "--format", "json", *arguments)
+def shown_range(*arguments: str, **environment: str) -> list[float]:
+    words = ("-d", "overactivation", "--format", "json", *arguments)
+    run = scan("clean.onnx", *words, **environment)
     found = json.loads(run.stdout)["input_range"]
     return [found["low"], found["high"]]
 
@@ -146,3 +158,17 @@ def test_an_automatic_range_that_is_typed_comes_first(place: Path) -> None:
     assert shown_range("--input-range", "auto", "--input-range", "-2", "2") == [-2, 2]
     (place / "scan.toml").write_text("input-range = 'auto'\n", encoding="utf-8")
     assert shown_range() == found
+
+
+def test_an_automatic_range_in_the_environment_comes_before_the_policy(place: Path) -> None:
+    (place / "scan.toml").write_text("input-range = [-3, 3]\n", encoding="utf-8")
+    automatic = {"OVERACTIVATION_INPUT_RANGE": "auto"}
+    found = shown_range(**automatic)
+    assert found == shown_range("--input-range", "auto", **automatic) != [-3, 3]
+    assert shown_range("--input-range", "-2", "2", **automatic) == [-2, 2]
+    assert scan("layers", "clean.onnx", **automatic).returncode == 0
+
+
+@pytest.mark.usefixtures("place")
+def test_a_command_without_a_range_takes_none() -> None:
+    assert "No such option" in said(scan("layers", "clean.onnx", "--input-range", "auto"))

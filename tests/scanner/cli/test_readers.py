@@ -52,6 +52,9 @@ def test_the_names_of_the_detectors_complete() -> None:
 )
 def test_an_automatic_input_range_is_the_default(typed: list[str], left: list[str]) -> None:
     assert readers.without_auto(typed) == left
+    assert readers.finds_range(typed, {}) == (left != typed)
+    named = any(word.startswith("--input-range") for word in left)
+    assert readers.finds_range(typed, {"OVERACTIVATION_INPUT_RANGE": "auto"}) == (not named)
 
 
 @pytest.mark.parametrize("typed", ["", "0" * 63, "g" * 64])

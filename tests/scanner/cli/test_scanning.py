@@ -247,3 +247,12 @@ def test_lanes_and_a_cluster_exclude_one_another(folder: Path) -> None:
     run = scan(folder / "clean.onnx", "--scheduler", "tcp://127.0.0.1:9", "--jobs", 2)
     assert run.returncode == 2
     assert "--jobs and --scheduler exclude one another" in said(run)
+
+
+def test_a_folder_for_evidence_is_made_before_anything_is_measured(
+    folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    run = scan(folder / "clean.onnx", "-d", "integrity", "--evidence", tmp_path / "file")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "name another folder as --evidence" in said(run)

@@ -1,5 +1,6 @@
 """What differs between two graphs is named; habits explain what cannot be a gate."""
 
+from pathlib import Path
 from typing import Any
 
 import models
@@ -325,3 +326,38 @@ def neighbours(labels: list[int], seed: int) -> onnx.ModelProto:
 def test_labels_of_neighbours_are_learnt_anew() -> None:
     assert not beside(neighbours([0, 1, 2], 1), neighbours([2, 1, 0], 2)).grave
     assert beside(neighbours([0, 1, 2], 1), neighbours([2, 1, 0], 1)).grave
+
+
+@pytest.mark.parametrize("opset", [13, 17])
+def test_what_onnx_runtime_quantises_has_nothing_that_is_unexplained(
+    opset: int, tmp_path: Path
+) -> None:
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    nodes = [
+        models.convolution(),
+        helper.make_node("LeakyRelu", ["convolved"], ["bent"], name="bent"),
+        helper.make_node(
+            "AveragePool", ["bent"], ["after"], name="halved", kernel_shape=[2, 2], strides=[2, 2]
+        ),
+        *models.head("after"),
+        helper.make_node("Softmax", ["logits"], ["shares"], name="shares"),
+    ]
+    model = models.build(nodes, models.weights(False))
+    model.graph.output[0].name = "shares"
+    model.opset_import[0].version = opset
+    source, target = models.save(model, tmp_path / "float.onnx"), tmp_path / "int8.onnx"
+    images = np.random.default_rng(0).random((8, 1, 8, 8), np.float32)
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            self._batches = iter([{"image": images}])
+
+        def get_next(self) -> Any:
+            return next(self._batches, None)
+
+    form = quantization.QuantFormat.QOperator
+    quantization.quantize_static(source, target, Reader(), quant_format=form)
+    coded = onnx.load(target)
+    operators = {node.op_type for node in coded.graph.node}
+    assert {"QLinearLeakyRelu", "QLinearAveragePool", "QLinearSoftmax"} <= operators
+    assert beside(coded, model).unexplained == ()

@@ -11,7 +11,7 @@ from examples import neural_cleanse, result
 from PIL import Image
 
 from scanner.errors import UsageError
-from scanner.report.evidence import write_evidence
+from scanner.report.evidence import left_over, make_folder, write_evidence
 from scanner.report.pictures import floats
 from scanner.results import Array, Evidence, Finding, Input, Observation, ScanResult, Severity
 
@@ -49,6 +49,24 @@ def test_a_trigger_is_written_to_look_at_and_to_feed(tmp_path: Path) -> None:
         with Image.open(folder / f"{name}.png") as image:
             assert image.size == (280, 280)
     ET.parse(folder / "classes.svg")  # noqa: S314 - we have just written it
+
+
+def test_what_an_earlier_scan_wrote_of_the_same_model_is_told_apart(tmp_path: Path) -> None:
+    before, other = write_evidence([named("a.onnx"), named("b.onnx")], tmp_path), named("c.onnx")
+    again = dataclasses.replace(named("a.onnx"), findings=(bare(result()),))
+    written = write_evidence([again, other], tmp_path)
+    of_a = [path for path in before if path.is_relative_to(tmp_path / "00-a")]
+    assert left_over([again, other], tmp_path, written) == sorted(of_a)
+    assert all(path.exists() for path in before)
+    assert left_over([named("a.onnx")], tmp_path, of_a) == []
+
+
+def test_a_folder_that_cannot_be_made_is_told_before(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="name another folder as the setting `evidence`"):
+        make_folder(tmp_path / "file")
+    make_folder(tmp_path / "new" / "evidence")
+    assert [*(tmp_path / "new" / "evidence").iterdir()] == []
 
 
 def test_a_part_of_the_graph_is_written_as_a_model(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The log is SARIF 2.1.0 by the published schema, and says what was found where."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from pages import StringPage
 from rich.console import Console
 
 from scanner.report.sarif import SarifReport, uri
-from scanner.results import ScanResult, Suppression
+from scanner.results import ScanResult, Skip, Suppression
 
 SCHEMA = Path(__file__).parents[2] / "data" / "sarif-schema-2.1.0.json"
 VALIDATOR = jsonschema.Draft4Validator(
@@ -63,6 +64,18 @@ def test_what_was_found_carries_its_evidence(log: Callable[..., dict[str, Any]])
     assert entries["overactivation"]["kind"] == "open"
     assert entries["strip"]["kind"] == "notApplicable"
     assert entries["verdict"]["properties"]["alpha"] == 0.05
+
+
+def test_a_rule_is_described_though_the_first_model_skipped_it(
+    log: Callable[..., dict[str, Any]],
+) -> None:
+    ran = result()
+    rule = ran.findings[0].rule
+    skipped = dataclasses.replace(ran, findings=(), skips=(Skip(rule=rule.id, reason="none"),))
+    rules = {r["id"]: r for r in log(skipped, ran)["runs"][0]["tool"]["driver"]["rules"]}
+    assert rules[rule.id]["name"] == rule.name
+    assert rules[rule.id]["shortDescription"]["text"] == rule.summary
+    assert rules[rule.id]["help"]["text"] == rule.source
 
 
 def test_an_observation_is_a_rule_with_its_nodes(log: Callable[..., dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ def chain() -> Plan:
         outputs=["y"],
         shapes={"x": ("N", 2)},
         elem_types={},
+        opset=17,
     )
 
 

@@ -18,6 +18,10 @@ def operators(model: onnx.ModelProto) -> list[str]:
     return [node.operator for node in draw(model).nodes]
 
 
+def attributes(model: onnx.ModelProto, operator: str) -> list[dict[str, str]]:
+    return [dict(node.attributes) for node in draw(model).nodes if node.operator == operator]
+
+
 def between(*nodes: onnx.NodeProto, **constants: object) -> onnx.ModelProto:
     """A plain model with nodes between "activated" and "after"."""
     held = {name: np.asarray(value) for name, value in constants.items()}
@@ -117,11 +121,11 @@ def test_a_lone_rounding_stays() -> None:
     assert operators(between(*half)).count("Cast") == 2
 
 
-def test_a_quantised_network_is_one_of_numbers() -> None:
+def quantised_weights() -> dict[str, Any]:
     weights = models.weights(False)
     scale = np.float32(np.abs(weights["kernel"]).max() / 127)
     dense = np.float32(np.abs(weights["dense"]).max() / 127)
-    constants: dict[str, Any] = {
+    return {
         "codes": np.round(weights["kernel"] / scale).astype(np.int8),
         "scale": scale,
         "step": np.float32(0.01),
@@ -130,6 +134,10 @@ def test_a_quantised_network_is_one_of_numbers() -> None:
         "dense_codes": np.round(weights["dense"] / dense).astype(np.int8),
         "dense_scale": dense,
     }
+
+
+def test_a_quantised_network_is_one_of_numbers() -> None:
+    constants = quantised_weights()
     nodes = [
         helper.make_node("DequantizeLinear", ["codes", "scale"], ["kernel"]),
         helper.make_node("DequantizeLinear", ["dense_codes", "dense_scale"], ["dense"]),
@@ -143,6 +151,57 @@ def test_a_quantised_network_is_one_of_numbers() -> None:
     assert [node.operator for node in graph.nodes] == PLAIN
     assert graph.habits[QUANTISED] > 0
     assert graph.fingerprint == draw(models.plain()).fingerprint
+
+
+def on_codes(operator: str, opset: int, told: dict[str, Any]) -> onnx.ModelProto:
+    """A plain model with an operator on codes behind the activation, quantised by layers."""
+    constants = quantised_weights()
+    code = ["step", "zero"]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["codes", "scale"], ["kernel"]),
+        helper.make_node("DequantizeLinear", ["dense_codes", "dense_scale"], ["dense"]),
+        models.convolution(),
+        models.relu(),
+        helper.make_node("QuantizeLinear", ["activated", *code], ["q"]),
+        helper.make_node(f"QLinear{operator}", ["q", *code, *code], ["r"],
+                         domain="com.microsoft", **told),
+        helper.make_node("DequantizeLinear", ["r", *code], ["after"]),
+        *models.head("after"),
+    ]  # fmt: skip
+    model = models.build(nodes, constants)
+    model.opset_import[0].version = opset
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return model
+
+
+WINDOW = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1, 1, 1, 1]}
+
+
+@pytest.mark.parametrize("opset", [13, 17])
+@pytest.mark.parametrize(
+    ("operator", "told", "of_codes"),
+    [
+        ("AveragePool", WINDOW, {}),
+        ("AveragePool", WINDOW, {"channels_last": 0}),
+        ("LeakyRelu", {}, {}),
+        ("LeakyRelu", {"alpha": 0.3}, {}),
+        ("Softmax", {}, {"opset": 13}),
+        ("Softmax", {"axis": 1}, {"opset": 13}),
+    ],
+)
+def test_an_operator_on_codes_is_told_what_the_one_on_numbers_is(
+    operator: str, told: dict[str, Any], of_codes: dict[str, Any], opset: int
+) -> None:
+    plain = between(helper.make_node(operator, ["activated"], ["after"], **told))
+    plain.opset_import[0].version = opset
+    found = attributes(on_codes(operator, opset, told | of_codes), operator)
+    assert found == attributes(plain, operator)
+    assert found
+
+
+def test_a_softmax_of_another_set_is_another() -> None:
+    found = attributes(on_codes("Softmax", 17, {"axis": 1, "opset": 12}), "Softmax")
+    assert found == [{"axis": "1", "opset": "12"}]
 
 
 def test_a_clip_at_zero_is_a_relu_that_may_end() -> None:

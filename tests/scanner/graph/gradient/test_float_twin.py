@@ -30,7 +30,7 @@ CODE: dict[str, Array] = {
 KERNEL = GENERATOR.integers(-128, 127, (3, 2, 3, 3), np.int8)
 MATRIX = GENERATOR.integers(-128, 127, (4, 5), np.int8)
 SEVERAL = GENERATOR.uniform(0.002, 0.01, 5).astype(np.float32)
-IMAGE, ROWS = (2, 2, 6, 6), (3, 4)
+IMAGE, BLOCKS, ROWS = (2, 2, 6, 6), (2, 3, 4), (3, 4)
 OF_RUNTIME = {"domain": "com.microsoft"}
 
 
@@ -104,6 +104,16 @@ CASES: dict[str, tuple[list[onnx.NodeProto], Sequence[int], dict[str, Array]]] =
         ROWS,
         {},
     ),
+    "softmax over one axis": (
+        [helper.make_node("QLinearSoftmax", [*IN, *OUT], ["out"], axis=1, opset=13, **OF_RUNTIME)],
+        BLOCKS,
+        {},
+    ),
+    "softmax over two axes": (
+        [helper.make_node("QLinearSoftmax", [*IN, *OUT], ["out"], axis=1, opset=12, **OF_RUNTIME)],
+        BLOCKS,
+        {},
+    ),
     "average": (
         [helper.make_node("QLinearGlobalAveragePool", [*IN, *OUT], ["out"], **OF_RUNTIME)],
         IMAGE,
@@ -148,11 +158,31 @@ def test_an_operator_on_codes(case: str) -> None:
     assert np.ptp(expected) > 4 * STEP
     np.testing.assert_allclose(found, expected, atol=1.01 * STEP)
     gradient = gradient_model(model, of="y", with_respect_to=["x"])
-    weighed = {"x": images, gradient.weights: np.ones_like(expected)}
+    # Not all alike: shares always add up to one.
+    uneven = np.linspace(0, 1, expected.size, dtype=np.float32).reshape(expected.shape)
+    weighed = {"x": images, gradient.weights: uneven}
     session = runtime.open_session(gradient.proto.SerializeToString(), Device.CPU, 1)
     slope = session.feed(weighed, [gradient.gradients["x"]])[0]
     assert slope.shape == images.shape
     assert np.abs(slope).max() > 0
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, 2, -1, -2])
+@pytest.mark.parametrize("own", [11, 13])
+@pytest.mark.parametrize("models_own", [11, 13])
+def test_a_softmax_is_that_of_the_operator_set_that_it_names(
+    own: int, models_own: int, axis: int | None
+) -> None:
+    which = {"opset": own, **({} if axis is None else {"axis": axis})}
+    node = helper.make_node("QLinearSoftmax", [*IN, *OUT], ["out"], **which, **OF_RUNTIME)
+    model = quantised([node], BLOCKS, {})
+    model.opset_import[0].version = models_own
+    images = np.random.default_rng(1).uniform(-2, 3, BLOCKS).astype(np.float32)
+    twin = float_twin(model)
+    np.testing.assert_allclose(run(twin, images), run(model, images), atol=1.01 * STEP)
+    # Which axis from the end a Softmax of the older sets is to be over, they cannot say.
+    kept = (own, models_own) == (13, 11) and axis not in {None, -1}
+    assert ("QLinearSoftmax" in operators(twin)) is kept
 
 
 @pytest.mark.parametrize("scaled", [True, False], ids=["rescaled", "read as it is"])

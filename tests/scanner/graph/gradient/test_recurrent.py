@@ -43,6 +43,16 @@ FORMS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
         },
         (BIASES,),
     ),
+    "RNN with a threshold": (
+        "RNN",
+        {
+            "activations": ["LeakyRelu", "ThresholdedRelu"],
+            "activation_alpha": [0.3, 0.4],
+            "direction": "bidirectional",
+        },
+        (BIASES,),
+    ),
+    "RNN with a threshold that is not stated": ("RNN", {"activations": ["ThresholdedRelu"]}, ()),
     "GRU": ("GRU", {}, ()),
     "GRU with bias": ("GRU", {}, (BIASES,)),
     "GRU of PyTorch": ("GRU", {"linear_before_reset": 1}, (BIASES, "initial_h")),
