@@ -270,7 +270,7 @@ class Judge:
         self._child = self._child or worker.take(PRELOAD)
         try:
             examinations = self._child.ask(
-                protocol.COMPARE, trial, questions.allowance_for(self._settings, ())
+                protocol.COMPARE, trial, questions.allowance_to_read(self._settings, ())
             )
         except WorkerError:
             self._child.kill()
@@ -402,7 +402,7 @@ def _without_references(job: Job, suspect: ModelRecord, error: ScannerError) -> 
         graphs=job.graphs,
         settings=job.settings,
     )
-    allowance = questions.allowance_for(job.settings, ())
+    allowance = questions.allowance_to_read(job.settings, ())
     (examination,) = questions.ask(protocol.COMPARE, trial, allowance)
     return dataclasses.replace(examination, suspect=without_references(examination.suspect, error))
 

@@ -45,7 +45,7 @@ def check(model: PathLike, settings: Settings | None = None) -> Check:
     """
     source, chosen = source_of(model), settings or Settings()
     task = Task(model=source, settings=chosen)
-    found = ask(protocol.CHECK, task, allowance_for(chosen, (source,)))
+    found = ask(protocol.CHECK, task, allowance_to_read(chosen, (source,)))
     return dataclasses.replace(found, model=renamed(found.model, source))
 
 
@@ -97,7 +97,7 @@ def diff(suspect: PathLike, reference: PathLike, settings: Settings | None = Non
             child.ask(
                 protocol.DRAW,
                 Task(model=source, settings=chosen),
-                allowance_for(chosen, (source,)),
+                allowance_to_read(chosen, (source,)),
             )
             for child, source in zip((one, other), sources, strict=True)
         )
@@ -115,7 +115,7 @@ def layers(model: PathLike) -> LayerList:
         ScannerError: The model cannot be opened.
     """
     source = source_of(model)
-    return ask(protocol.LAYERS, source, allowance_for(Settings(), (source,)))
+    return ask(protocol.LAYERS, source, allowance_to_read(Settings(), (source,)))
 
 
 def rules() -> tuple[DetectorDescription, ...]:
@@ -124,7 +124,7 @@ def rules() -> tuple[DetectorDescription, ...]:
     Raises:
         ScannerError: A library that a scan needs cannot be loaded.
     """
-    return ask(protocol.RULES, None, allowance_for(Settings(), ()))
+    return ask(protocol.RULES, None, allowance_to_read(Settings(), ()))
 
 
 def diagnose() -> Diagnosis:
@@ -163,6 +163,11 @@ def allowance_for(settings: Settings, sources: Sequence[Source]) -> Allowance:
         readable=(*(str(p) for s in sources for p in _folders(Path(s.path))), *filter(None, named)),
         unconfined=settings.unconfined,
     )
+
+
+def allowance_to_read(settings: Settings, sources: Sequence[Source]) -> Allowance:
+    """Let the child read as much, but run nothing: no device of CUDA is opened for it."""
+    return dataclasses.replace(allowance_for(settings, sources), cuda=False)
 
 
 @functools.cache
