@@ -69,6 +69,7 @@ class Unread:
         self._called: set[Key] = set()
         self._waiting: list[Key] = []
         self._folded: set[str] = set()
+        self._budget = folding.Budget()
         self._from_graph(proto.graph, _outputs(proto.graph), Zeros())
         while self._waiting:
             function = self._functions[self._waiting.pop()]
@@ -99,7 +100,7 @@ class Unread:
         tensors: Iterable[onnx.TensorProto] = (),
     ) -> set[str]:
         listed = list(nodes)
-        folded = folding.fold(listed, tensors)
+        folded = folding.fold(listed, tensors, self._budget)
         self._folded |= folded.keys()
         known = _zeros(listed, zeros.new_child(), folded)
         needed = set(needed)
