@@ -72,6 +72,13 @@ def fold(
     return folded
 
 
+_PLAIN = frozenset({
+    onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.INT8, onnx.TensorProto.INT16, onnx.TensorProto.INT32, onnx.TensorProto.INT64,
+    onnx.TensorProto.UINT8, onnx.TensorProto.UINT16, onnx.TensorProto.UINT32,
+    onnx.TensorProto.UINT64, onnx.TensorProto.BOOL,
+})  # fmt: skip
+"""Of the other types only the codes are at hand, and codes are not added as their numbers are."""
 _KINDS = "fiub"
 """Whole numbers of Python would grow without end."""
 
@@ -101,7 +108,7 @@ def _work(node: onnx.NodeProto, arrays: list[Array]) -> int:
 def _array(
     name: str, held: Mapping[str, onnx.TensorProto], known: dict[str, Array]
 ) -> Array | None:
-    if name not in known and name in held:
+    if name not in known and name in held and held[name].data_type in _PLAIN:
         numbers = views.numbers(held[name])
         fits = numbers is not None and numbers.size == np.prod(held[name].dims, dtype=np.float64)
         if numbers is not None and fits and numbers.size <= _MOST:

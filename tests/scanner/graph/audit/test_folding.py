@@ -147,3 +147,11 @@ def test_a_result_without_numbers_is_not_made() -> None:
     empty = TensorProto(name="a", dims=[0, 1 << 40], data_type=TensorProto.FLOAT)
     node = helper.make_node("ReduceSum", ["a"], ["y"], axes=[0])
     assert fold([node], [empty]) == {}
+
+
+@pytest.mark.parametrize("kind", ["BFLOAT16", "FLOAT8E4M3FN", "FLOAT8E8M0"])
+def test_codes_are_no_numbers(kind: str) -> None:
+    """Twice two is nothing, if the codes of bfloat16 are multiplied in 16 bits."""
+    two = helper.make_tensor("a", TensorProto.DataType.Value(kind), [4], [2.0] * 4)
+    raw = numpy_helper.from_array(numpy_helper.to_array(two), "a")
+    assert fold([helper.make_node("Mul", ["a", "a"], ["y"])], [raw]) == {}
