@@ -326,7 +326,7 @@ def _masked(node: onnx.NodeProto, value: str, places: Places, uses: Followed) ->
 def _chosen(node: onnx.NodeProto, value: str, places: Places, uses: Followed) -> Results:
     """Take out what a constant condition does not choose."""
     condition = _array(uses, node, 0)
-    if condition is None or node.input[1] == node.input[2]:
+    if condition is None or node.input[1] == node.input[2] or node.input[0] == value:
         return None
     _check_size(math.prod(np.broadcast_shapes(condition.shape, places.shape)))
     chosen = condition.astype(bool)
