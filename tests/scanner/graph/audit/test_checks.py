@@ -11,6 +11,7 @@ import pytest
 from models import plain
 from onnx import TensorProto, helper, numpy_helper
 
+from scanner.graph.audit import checks
 from scanner.graph.audit.checks import audit
 from scanner.results import Observation, Severity
 
@@ -435,9 +436,11 @@ def test_many_names_that_are_given_twice_take_no_long_time() -> None:
         for number in range(6000):
             model.graph.initializer.add(name=f"t{number // 2}", data_type=1, dims=[0])
 
+    model = plain()
+    twice(model)
     before = time.process_time()
-    assert sum(o.code == "repeated-initialiser" for o in changed(twice)) == 3000
-    assert time.process_time() - before < 20
+    assert len(list(checks._two_names(model, b"", Path()))) == 3000
+    assert time.process_time() - before < 3
 
 
 def test_what_lies_in_another_file_too_is_not_said_to_agree() -> None:
