@@ -189,5 +189,5 @@ def test_what_would_be_made_of_a_table_has_a_limit(step: onnx.NodeProto) -> None
 def test_a_condition_is_read_whatever_it_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spare_rows, "_DIFFERENT", 0)
     truths = np.arange(100) < 90
-    held = {"truths": truths, "one": np.float32(1), "other": np.float32(2)}
+    held: dict[str, Any] = {"truths": truths, "one": np.float32(1), "other": np.float32(2)}
     assert spare([node("Where", "truths one other", "y")], **held) == []
