@@ -14,7 +14,8 @@ from typing import NamedTuple
 _PEM = re.compile(
     r"\s*-----BEGIN ([A-Z0-9 ]{1,40})-----\s([A-Za-z0-9+/=\s]{1,90000})-----END \1-----\s*"
 )
-_BARE = re.compile(r"[A-Za-z0-9+/\s]{64,90000}={0,2}\s*")
+# Possessive: blanks fit both parts, and to try each share of them takes long.
+_BARE = re.compile(r"[A-Za-z0-9+/\s]{64,90000}+={0,2}\s*")
 _LONGEST = 1100
 """Bytes of one piece; a signature of 8,192 bits has 1,024."""
 _DEEPEST = 24

@@ -168,10 +168,12 @@ def _two_values(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[O
 def _reading(tensor: onnx.TensorProto, field: str) -> Array | None:
     """Return a tensor as a reader of this field alone sees it.
 
-    None where the field's content does not fit the tensor's shape and type.
+    None where the field's content does not fit the tensor's shape and type, or is not here.
     """
+    if field == "external_data":
+        return None
     alone = onnx.TensorProto(dims=tensor.dims, data_type=tensor.data_type)
-    if field in ("raw_data", "external_data"):
+    if field == "raw_data":
         alone.raw_data = tensor.raw_data
     else:
         getattr(alone, field).extend(getattr(tensor, field))
@@ -184,14 +186,12 @@ def _reading(tensor: onnx.TensorProto, field: str) -> Array | None:
 def _two_names(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Observation]:
     for graph in _graphs(proto):
         counts = collections.Counter(tensor.name for tensor in graph.initializer)
-        twice = [name for name, count in counts.items() if count > 1]
-        for name in twice:
-            contents = {
-                tensor.SerializeToString(deterministic=True)
-                for tensor in graph.initializer
-                if tensor.name == name
-            }
-            same = len(contents) == 1
+        contents: dict[str, set[bytes]] = collections.defaultdict(set)
+        for tensor in graph.initializer:
+            if counts[tensor.name] > 1:
+                contents[tensor.name].add(tensor.SerializeToString(deterministic=True))
+        for name, held in contents.items():
+            same = len(held) == 1
             yield _note(
                 "repeated-initialiser",
                 Severity.WARNING if same else Severity.SUSPICIOUS,
@@ -231,8 +231,8 @@ def _wire(
         elif kind == "padded-number":
             if size >= _LEAST_PADDING:
                 sentence = (
-                    f"{len(odd)} numbers are written in {size} more bytes than they need, whose "
-                    "bits parsers drop"
+                    f"The numbers of {len(odd)} fields are written in {size} more bytes than they "
+                    "need, whose bits parsers drop"
                 )
                 yield _note(kind, Severity.NOTE, sentence, places, bytes=size)
         else:

@@ -93,7 +93,11 @@ def _claimed(value: onnx.ValueInfoProto) -> Type:
         return Type(kind.elem_type, None)
     return Type(
         kind.elem_type,
-        tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim),
+        # Some exporters write an open size as -1.
+        tuple(
+            d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None
+            for d in kind.shape.dim
+        ),
     )
 
 

@@ -264,7 +264,7 @@ def _opened(form: Format, head: bytes, at: int, size: int, depth: int) -> Conten
     """Return what was found; of a compressed stream, what is inside it where that is known."""
     bits = {"data compressed by gzip": 31, "data compressed by zlib": 15}.get(form.kind)
     if bits is not None and depth < _DEEPEST:
-        inside = zlib.decompressobj(bits).decompress(head[at:], WINDOW)
+        inside = _inflated(head[at:], bits)
         inner = of_bytes(inside, depth + 1) or of_text(inside.decode("latin-1"), depth + 1)
         if inner is not None:
             wrapping = (form.kind.rsplit(" ", 1)[1], *inner.wrapping)
@@ -272,3 +272,16 @@ def _opened(form: Format, head: bytes, at: int, size: int, depth: int) -> Conten
             family = form.family if inner.family is Family.DOCUMENT else inner.family
             return Content(kind=inner.kind, family=family, start=at, size=size, wrapping=wrapping)
     return Content(kind=form.kind, family=form.family, start=at, size=size)
+
+
+def _inflated(data: bytes, bits: int) -> bytes:
+    """Return the first bytes of a compressed stream, up to where it is damaged."""
+    machine, inside = zlib.decompressobj(bits), b""
+    try:
+        for start in range(0, len(data), _PROOF):
+            if machine.eof or len(inside) >= WINDOW:
+                break
+            inside += machine.decompress(data[start : start + _PROOF], WINDOW - len(inside))
+    except zlib.error:
+        pass  # only its start had been looked at
+    return inside

@@ -21,15 +21,25 @@ Array = npt.NDArray[Any]
 _MOST = 1 << 20
 """Numbers of a constant that are worked on."""
 _ALL = 1 << 25
-"""Numbers that are read, multiplied or made in all of a graph."""
+"""Numbers that are read, multiplied or made in all of a model."""
 
 
-def fold(nodes: Iterable[onnx.NodeProto], tensors: Iterable[onnx.TensorProto]) -> dict[str, Array]:
+class Budget:
+    """How many numbers may still be read, multiplied or made, in all graphs of a model together."""
+
+    def __init__(self) -> None:
+        self.left = _ALL
+
+
+def fold(
+    nodes: Iterable[onnx.NodeProto], tensors: Iterable[onnx.TensorProto], budget: Budget
+) -> dict[str, Array]:
     """Return the numbers of the values that depend on constants only.
 
     Args:
         nodes: Those of a graph or function, in order.
         tensors: Its initialisers.
+        budget: What the work is taken from.
 
     Returns:
         By the name of the value; what is too large, or of an operator not known here, is missing.
@@ -37,7 +47,6 @@ def fold(nodes: Iterable[onnx.NodeProto], tensors: Iterable[onnx.TensorProto]) -
     held = {tensor.name: tensor for tensor in tensors}
     known: dict[str, Array] = {}
     folded: dict[str, Array] = {}
-    left = _ALL
     for node in nodes:
         rule = _RULES.get(node.op_type) if node.domain in STANDARD_DOMAINS else None
         if node.op_type == "Constant" and node.output:
@@ -51,9 +60,9 @@ def fold(nodes: Iterable[onnx.NodeProto], tensors: Iterable[onnx.TensorProto]) -
             continue
         try:
             needed = _work(node, [a for a in arrays if a is not None])
-            if not 0 < needed <= left:
+            if not 0 < needed <= budget.left:
                 continue
-            left -= needed
+            budget.left -= needed
             with np.errstate(all="ignore"):
                 result = np.asarray(rule(node, arrays))
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, ZeroDivisionError):
@@ -63,6 +72,13 @@ def fold(nodes: Iterable[onnx.NodeProto], tensors: Iterable[onnx.TensorProto]) -
     return folded
 
 
+_PLAIN = frozenset({
+    onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.INT8, onnx.TensorProto.INT16, onnx.TensorProto.INT32, onnx.TensorProto.INT64,
+    onnx.TensorProto.UINT8, onnx.TensorProto.UINT16, onnx.TensorProto.UINT32,
+    onnx.TensorProto.UINT64, onnx.TensorProto.BOOL,
+})  # fmt: skip
+"""Of the other types only the codes are at hand, and codes are not added as their numbers are."""
 _KINDS = "fiub"
 """Whole numbers of Python would grow without end."""
 
@@ -84,14 +100,15 @@ def _work(node: onnx.NodeProto, arrays: list[Array]) -> int:
         columns = other.shape[-1] if other.ndim > 1 else 1
         return int(read + math.prod(batch) * rows * one.shape[-1] * columns)
     if node.op_type in _ONE_BY_ONE:
-        return read + math.prod(np.broadcast_shapes(*(array.shape for array in arrays)))
+        made = math.prod(np.broadcast_shapes(*(array.shape for array in arrays)))
+        return read + made * max(len(arrays) - 1, 1)  # each but the first makes all of it again
     return read
 
 
 def _array(
     name: str, held: Mapping[str, onnx.TensorProto], known: dict[str, Array]
 ) -> Array | None:
-    if name not in known and name in held:
+    if name not in known and name in held and held[name].data_type in _PLAIN:
         numbers = views.numbers(held[name])
         fits = numbers is not None and numbers.size == np.prod(held[name].dims, dtype=np.float64)
         if numbers is not None and fits and numbers.size <= _MOST:
@@ -144,9 +161,17 @@ def _reshape(_node: onnx.NodeProto, arrays: list[Any]) -> Any:
     return arrays[0].reshape(shape)
 
 
+def _quotient(one: Array, other: Array) -> Any:
+    """Divide; what is left of whole numbers is cut off towards zero, and not rounded down."""
+    if one.dtype.kind == "f":
+        return one / other
+    down = one // other
+    return down + ((down < 0) & (down * other != one)).astype(down.dtype)
+
+
 _RULES: Mapping[str, Rule] = {
     "Abs": _plain(np.abs), "Add": _plain(np.add), "And": _plain(np.logical_and), "Cast": _cast,
-    "Clip": _clip, "Div": _plain(lambda a, b: a / b if a.dtype.kind == "f" else a // b),
+    "Clip": _clip, "Div": _plain(_quotient),
     "Ceil": _plain(np.ceil), "Cos": _plain(np.cos), "Equal": _plain(np.equal),
     "Exp": _plain(np.exp), "Floor": _plain(np.floor), "Greater": _plain(np.greater),
     "GreaterOrEqual": _plain(np.greater_equal), "Less": _plain(np.less),

@@ -100,8 +100,9 @@ def _behind(node: onnx.NodeProto, uses: Uses, maps: dict[str, list[int]]) -> lis
     if len(known) != len(given) or len({len(sizes) for sizes in known}) != 1:
         return None
     axes = len(known[0])
-    wide = [list(dims)[-axes:] for dims in constants if len(dims) > axes]
-    return [max(sizes) for sizes in zip(*known, *wide, strict=True)]  # as they are broadcast
+    broadcast = constants if node.op_type in ("Add", "Mul") else []
+    wide = [([1] * axes + list(dims))[-axes:] for dims in broadcast]
+    return [max(sizes) for sizes in zip(*known, *wide, strict=True)]
 
 
 _SAME_MAP = frozenset({
@@ -153,9 +154,9 @@ def _taps(node: onnx.NodeProto, kernel: Sequence[int], sizes: Sequence[int] | No
         width, stride, dilation, before, _ = way
         if size >= dilation * width:  # no tap lies outside everywhere
             continue
-        starts = np.arange(max(_out(size, way), 0)) * stride - before
-        places = starts[:, None] + np.arange(width) * dilation
-        outside = ((places < 0) | (places >= size)).all(axis=0)
+        first = np.arange(width) * dilation - before  # where each tap lies at the first step
+        steps = np.maximum(-(first // stride), 0)  # after how many it is inside, if ever
+        outside = (steps >= _out(size, way)) | (first + steps * stride >= size)
         idle |= outside.reshape([-1 if at == axis else 1 for at in range(len(kernel))])
     return idle
 
@@ -190,7 +191,7 @@ def _of_pad(node: onnx.NodeProto, axis: int, count: int, uses: spare_rows.Follow
     pads = spare_rows.whole_numbers(uses, node, 1, "pads")
     filler = uses.scalar(node.input[2]) if len(node.input) > _MATRIX and node.input[2] else 0.0
     plain = attribute(node, "mode", b"constant") == b"constant" and len(node.input) <= 3  # noqa: PLR2004
-    if pads is None or not plain or filler != 0.0 or attribute(node, "value", 0.0):
+    if not pads or not plain or filler != 0.0 or attribute(node, "value", 0.0):
         return None
     rank = len(pads) // 2
     at = axis % rank
@@ -205,33 +206,39 @@ def _of_pad(node: onnx.NodeProto, axis: int, count: int, uses: spare_rows.Follow
 
 def _of_concat(node: onnx.NodeProto, axis: int, count: int, uses: Uses) -> Flags | None:
     """Return the zeros before and behind the one part that is no constant."""
-    if int(attribute(node, "axis", 0)) not in {axis, *({1} if axis == -1 else ())}:
-        return None
+    along = int(attribute(node, "axis", 0))
     parts = [uses.constants.get(name) for name in node.input]
     if sum(part is None for part in parts) != 1:
         return None
-    flags = [None if part is None else _all_zero_along(part, axis) for part in parts]
-    known = sum(len(each) for each in flags if each is not None)
-    if known > count:
+    rows = all(len(part.dims) == _MATRIX for part in parts if part is not None)
+    if along != axis and not (along == 1 and axis == -1 and rows):
         return None
-    rest = np.zeros(count - known, np.bool_)
+    flags = [None if part is None else _all_zero_along(part, along) for part in parts]
+    held = [each for part, each in zip(parts, flags, strict=True) if part is not None]
+    known = [each for each in held if each is not None]
+    left = count - sum(map(len, known))
+    if len(known) < len(held) or left < 0:
+        return None
+    rest = np.zeros(left, np.bool_)
     return np.concatenate([rest if each is None else each for each in flags])
 
 
-def _all_zero_along(tensor: onnx.TensorProto, axis: int) -> Flags:
+def _all_zero_along(tensor: onnx.TensorProto, axis: int) -> Flags | None:
+    """Return which places of an axis hold nothing but zeros; None where that cannot be told."""
     numbers = views.numbers(tensor)
     sizes = tuple(tensor.dims)
-    if numbers is None or numbers.size != math.prod(sizes) or not sizes:
-        return np.zeros(0, np.bool_)
-    along = np.moveaxis(numbers.reshape(sizes), axis, 0)
-    return np.asarray(~along.reshape(len(along), -1).any(axis=1))
+    if numbers is None or numbers.size != math.prod(sizes) or not -len(sizes) <= axis < len(sizes):
+        return None
+    array = numbers.reshape(sizes)
+    others = tuple(at for at in range(array.ndim) if at != axis % array.ndim)
+    return np.asarray(~array.any(axis=others))
 
 
 def _of_directions(node: onnx.NodeProto, uses: spare_rows.Followed) -> Iterator[Row]:
     """Yield the weights of a direction of a recurrent layer of which nothing is read."""
     both = attribute(node, "direction", b"forward") == b"bidirectional"
     hidden = int(attribute(node, "hidden_size", 0))
-    if not both or hidden <= 0 or attribute(node, "layout", 0):
+    if not both or not 0 < hidden <= _WIDEST or attribute(node, "layout", 0):
         return
     reached = np.zeros(2, np.bool_)
     for steps, batch in _LENGTHS:
@@ -250,5 +257,7 @@ def _of_directions(node: onnx.NodeProto, uses: spare_rows.Followed) -> Iterator[
                 yield from _row(name, hidden, numbers.reshape(2, -1)[direction])
 
 
+_WIDEST = 1 << 16
+"""Units of a recurrent layer; one of so many has 2^34 weights."""
 _LENGTHS = ((1, 1), (2, 3))
 """Steps and batches of which all must agree, since a file seldom says of how many it is."""

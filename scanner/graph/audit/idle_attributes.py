@@ -127,7 +127,8 @@ class IdleAttributes:
         """Yield the attributes whose values differ from node to node as no exporter's do."""
         values: dict[tuple[str, str], dict[Any, str]] = collections.defaultdict(dict)
         for node in self._nodes:
-            if node.domain in STANDARD_DOMAINS:
+            # What a Constant holds is a number of the network, and no setting.
+            if node.domain in STANDARD_DOMAINS and node.op_type != "Constant":
                 for held in node.attribute:
                     if held.type in (_INT, _FLOAT):
                         value = held.i if held.type == _INT else held.f

@@ -295,6 +295,11 @@ _NARROW: dict[int, tuple[int, int]] = {
     onnx.TensorProto.UINT16: (-(1 << 15), (1 << 16) - 1),
     onnx.TensorProto.FLOAT16: (-(1 << 15), (1 << 16) - 1),
     onnx.TensorProto.BFLOAT16: (-(1 << 15), (1 << 16) - 1),
+    **{
+        kind: (-(1 << 7), (1 << 8) - 1)  # a byte of one number, of two or of four
+        for name, kind in onnx.TensorProto.DataType.items()
+        if name.startswith(("FLOAT8", "FLOAT4", "INT4", "UINT4", "INT2", "UINT2"))
+    },
 }
 """The least and the largest number of a type that is stored in fields of 32 bits."""
 

@@ -85,7 +85,8 @@ _SEVERAL = 4
 
 def unused_domains(imported: Iterable[str], known: AbstractSet[str]) -> Iterator[Observation]:
     """Yield the operator sets that are neither used nor known: their names are room."""
-    idle = [domain for domain in imported if domain not in known | _IMPORTED]
+    known = known | _IMPORTED
+    idle = [domain for domain in imported if domain not in known]
     if idle:
         yield Observation(
             code="unused-domains",

@@ -32,6 +32,8 @@ _DIFFERENT = 16
 """So many of them differ: fillers are alike."""
 _MOST = 1 << 22
 """Numbers of a table that is followed."""
+_WIDEST = 1 << 24
+"""Numbers that a step may make of them."""
 _ALL = 1 << 27
 """Numbers that are followed by a step in all of a graph."""
 _DEEPEST = 32
@@ -172,7 +174,19 @@ def whole_numbers(uses: Followed, node: onnx.NodeProto, place: int, name: str) -
     if held is not None:
         return held
     array = _array(uses, node, place)
-    return None if array is None else [int(each) for each in array.reshape(-1)]
+    if array is None or array.dtype.kind not in "iu":
+        return None
+    return [int(each) for each in array.reshape(-1)]
+
+
+def _check_size(numbers: int) -> None:
+    """Refuse to make more numbers than there is memory for, as of a row and a column a table.
+
+    Raises:
+        ValueError: They are more.
+    """
+    if numbers > _WIDEST:
+        raise ValueError
 
 
 def _same(_node: onnx.NodeProto, _value: str, places: Places, _uses: Followed) -> Results:
@@ -212,6 +226,7 @@ def _gather(node: onnx.NodeProto, value: str, places: Places, uses: Followed) ->
     axis = int(attribute(node, "axis", 0))
     index = _array(uses, node, 1)
     if index is not None:
+        _check_size(places.size // max(places.shape[axis], 1) * index.size)
         return [np.take(places, index.astype(np.int64), axis=axis)]
     bounds = _bounds(node.input[1], uses, _DEEPEST)
     size = places.shape[axis]
@@ -237,6 +252,8 @@ def _gather_nd(node: onnx.NodeProto, value: str, places: Places, uses: Followed)
     index = _array(uses, node, 1)
     if node.input[0] != value or index is None or attribute(node, "batch_dims", 0):
         return None
+    depth = index.shape[-1]
+    _check_size(index.size // max(depth, 1) * math.prod(places.shape[depth:]))
     return [places[tuple(np.moveaxis(index.astype(np.int64), -1, 0))]]
 
 
@@ -301,6 +318,7 @@ def _masked(node: onnx.NodeProto, value: str, places: Places, uses: Followed) ->
     mask = _array(uses, node, 1 if node.input[0] == value else 0)
     if mask is None:
         return None
+    _check_size(math.prod(np.broadcast_shapes(mask.shape, places.shape)))
     with np.errstate(invalid="ignore"):
         return np.where(mask == 0, -1, places)
 
@@ -308,8 +326,9 @@ def _masked(node: onnx.NodeProto, value: str, places: Places, uses: Followed) ->
 def _chosen(node: onnx.NodeProto, value: str, places: Places, uses: Followed) -> Results:
     """Take out what a constant condition does not choose."""
     condition = _array(uses, node, 0)
-    if condition is None or node.input[1] == node.input[2]:
+    if condition is None or node.input[1] == node.input[2] or node.input[0] == value:
         return None
+    _check_size(math.prod(np.broadcast_shapes(condition.shape, places.shape)))
     chosen = condition.astype(bool)
     return np.where(chosen if node.input[1] == value else ~chosen, places, -1)
 

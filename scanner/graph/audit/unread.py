@@ -69,6 +69,7 @@ class Unread:
         self._called: set[Key] = set()
         self._waiting: list[Key] = []
         self._folded: set[str] = set()
+        self._budget = folding.Budget()
         self._from_graph(proto.graph, _outputs(proto.graph), Zeros())
         while self._waiting:
             function = self._functions[self._waiting.pop()]
@@ -99,7 +100,7 @@ class Unread:
         tensors: Iterable[onnx.TensorProto] = (),
     ) -> set[str]:
         listed = list(nodes)
-        folded = folding.fold(listed, tensors)
+        folded = folding.fold(listed, tensors, self._budget)
         self._folded |= folded.keys()
         known = _zeros(listed, zeros.new_child(), folded)
         needed = set(needed)
@@ -237,6 +238,11 @@ def _of_resize(node: onnx.NodeProto, _zero: Zero) -> Iterator[int]:
         yield 1
 
 
+def _of_dropout(node: onnx.NodeProto, zero: Zero) -> Iterator[int]:
+    if len(node.input) <= 2 or not node.input[2] or zero[2]:  # noqa: PLR2004 - its mode: training
+        yield 1
+
+
 _IGNORED: dict[str, Callable[[onnx.NodeProto, Zero], Iterable[int]]] = {
     "Mul": _of_product,
     "MatMul": _of_product,
@@ -248,7 +254,7 @@ _IGNORED: dict[str, Callable[[onnx.NodeProto, Zero], Iterable[int]]] = {
     "Sub": _of_difference,
     "Shape": lambda _node, _zero: (0,),
     "Size": lambda _node, _zero: (0,),
-    "Dropout": lambda _node, _zero: (1,),
+    "Dropout": _of_dropout,
     "CastLike": lambda _node, _zero: (1,),
     "EyeLike": lambda _node, _zero: (0,),
     "RandomNormalLike": lambda _node, _zero: (0,),

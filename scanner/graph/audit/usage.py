@@ -235,5 +235,7 @@ class _Trace:
             return tuple(marks[i] for i in lists[0] if -len(marks) <= i < len(marks)) or (False,)
         if len(lists) < 2:  # noqa: PLR2004 - starts and ends
             return _ALL
+        if not all(lists[:2]):
+            return marks  # a Slice along no axis
         step = lists[3][0] if len(lists) > 3 else 1  # noqa: PLR2004 - starts, ends, axes, steps
         return marks[lists[0][0] : lists[1][0] : step] or (False,)

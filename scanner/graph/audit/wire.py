@@ -9,19 +9,24 @@ Source: the Protocol Buffers encoding specification, sections on last-one-wins a
 import dataclasses
 import functools
 from collections.abc import Iterator
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from scanner.errors import UnsafeModelError
 from scanner.modelfile.nested import repeated
-from scanner.modelfile.wire_format import BYTES, WireError, read_field
+from scanner.modelfile.wire_format import BYTES, FIXED32, FIXED64, VARINT, WireError, read_field
 
 UNDEFINED = "(undefined)"
 """How the place of a field ends that ONNX does not define."""
 
 SAMPLE = 1 << 16
 """Bytes that are kept of what no reader shows."""
+
+Octets = npt.NDArray[np.uint8]
 
 _DEEPEST = 100
 """Protobuf's own limit of nesting."""
@@ -82,11 +87,11 @@ def place_of(data: bytes, offset: int) -> str:
             places[number] = places.get(number, -1) + 1
             if position <= offset:
                 continue
-            unknown = (f"{number} {UNDEFINED}", True, None)
-            name, single, inner = _fields(kind).get(number, unknown)
-            path += f".{name}" + ("" if single else f"[{places[number]}]")
-            start, end = first, position
-            inner = inner if wire_type == BYTES else None
+            field = _defined(kind, number, wire_type)
+            if field is None:
+                return f"{path}.{number} {UNDEFINED}"
+            path += f".{field.name}" + ("" if field.single else f"[{places[number]}]")
+            start, end, inner = first, position, field.message
             break
         kind = inner
     return path
@@ -112,7 +117,7 @@ class _Budget:
 def _message(
     view: memoryview, kind: Descriptor, path: str, depth: int, budget: _Budget
 ) -> Iterator[Oddity]:
-    known, narrow = _fields(kind), _narrow(kind)
+    narrow = _narrow(kind)
     unknown: dict[int, _Unknown] = {}
     first: dict[int, memoryview] = {}
     places: dict[int, int] = {}
@@ -127,18 +132,16 @@ def _message(
             return
         budget.spend()
         content, position = view[start:end], end
-        field = known.get(number)
+        field = _defined(kind, number, wire_type)
         if field is None:
             unknown.setdefault(number, _Unknown()).add(content)
             continue
-        name, single, inner = field
+        name, single, inner, _ = field
         spare = start - at - 1 - (number > _ONE_BYTE)
         if wire_type == BYTES:
             spare -= max((end - start).bit_length() + 6, 7) // 7
-        elif wire_type == _VARINT:
+        if VARINT in field.wire_types:
             spare += _padding(content, narrow=number in narrow)
-        else:
-            spare = 0
         if spare > 0:
             yield Oddity("padded-number", path, name, spare)
         if single:
@@ -153,25 +156,52 @@ def _message(
     yield from _unknown(path, unknown)
 
 
-_VARINT = 0
 _ONE_BYTE = 15  # numbers of fields up to this take a byte with their type
 _WIDEST = 5  # bytes of a number of 32 bits
+_LONGEST = 10  # bytes of one of 64, of whose last one bit counts
+_CONTINUES = 0x80  # the bit that says that more bytes follow
+_BLOCK = 1 << 20  # bytes of packed numbers that are looked at together
 
 
 def _padding(content: memoryview, *, narrow: bool) -> int:
-    """Return how many bytes of a number no parser keeps.
+    """Return how many bytes of numbers no parser keeps.
 
     Args:
-        content: Seven bits in each byte, the lowest first.
-        narrow: Whether parsers keep 32 bits of it; the others repeat the sign.
+        content: One number after another: seven bits in each byte, the lowest first.
+        narrow: Whether parsers keep 32 bits of each; the others repeat the sign.
     """
-    size = len(content)
-    if size > 1 and content[-1] == 0:
-        return 1
-    if not narrow or size <= _WIDEST:
-        return 0
-    negative = size == 10 and bytes(content[4:]) >= b"\xf8\xff\xff\xff\xff\x01"  # noqa: PLR2004
-    return 0 if negative and all(b == 0xFF for b in content[5:9]) else size - _WIDEST  # noqa: PLR2004
+    if len(content) <= _WIDEST and 0 not in bytes(content[1:]):
+        return 0  # as nearly all are
+    octets = np.frombuffer(content, np.uint8)
+    size = 0
+    for at in range(0, len(octets), _BLOCK):
+        # A number that starts in a block may end behind it.
+        size += _padding_in(octets[at : at + _BLOCK + _LONGEST], octets[at - 1 : at], narrow)
+    return size
+
+
+def _padding_in(block: Octets, before: Octets, narrow: bool) -> int:
+    """Return the same of the numbers that start in a block, given the byte before it, if any."""
+    count = min(len(block), _BLOCK)
+    block = np.concatenate([block, np.zeros(_LONGEST, np.uint8)])
+    more = block >= _CONTINUES
+    inside = np.zeros(count, np.bool_)  # of a number that starts before
+    inside[: len(before)] = before >= _CONTINUES
+    inside[1:] = more[: count - 1]
+    long = np.flatnonzero(~inside)
+    size = int((more[:count] & (block[1 : count + 1] == 0)).sum())
+    for place in range(_WIDEST if narrow else _LONGEST - 1):
+        long = long[more[long + place]]
+    if not narrow:
+        return size + int((block[long + _LONGEST - 1] > 1).sum())
+    negative = (block[long + 4] >= 0xF8) & (block[long + 9] == 1)  # noqa: PLR2004 - of bit 31 on
+    for place in range(5, 9):
+        negative &= block[long + place] == 0xFF  # noqa: PLR2004
+    long = long[~negative]
+    for place in range(_WIDEST, _LONGEST):
+        size += len(long)
+        long = long[more[long + place]]
+    return size
 
 
 @functools.cache
@@ -201,13 +231,47 @@ def _unknown(path: str, found: dict[int, _Unknown]) -> Iterator[Oddity]:
         yield Oddity("unknown-field", path, str(number), each.size, count=each.count, sample=sample)
 
 
-_KNOWN: dict[str, dict[int, tuple[str, bool, Descriptor | None]]] = {}
+class _Field(NamedTuple):
+    """A field of a message.
+
+    Attributes:
+        name: Its name.
+        single: Whether it may appear once.
+        message: The message that it holds.
+        wire_types: How it may be stored.
+    """
+
+    name: str
+    single: bool
+    message: Descriptor | None
+    wire_types: tuple[int, ...]
 
 
-def _fields(kind: Descriptor) -> dict[int, tuple[str, bool, Descriptor | None]]:
-    """Return a message's fields by number: name, whether it appears once, message that it holds."""
+_KNOWN: dict[str, dict[int, _Field]] = {}
+_STORED = {
+    FieldDescriptor.TYPE_FLOAT: FIXED32, FieldDescriptor.TYPE_DOUBLE: FIXED64,
+    FieldDescriptor.TYPE_STRING: BYTES, FieldDescriptor.TYPE_BYTES: BYTES,
+    FieldDescriptor.TYPE_MESSAGE: BYTES,
+}  # fmt: skip
+"""The wire types of fields; those of all others are numbers of as many bytes as they need."""
+
+
+def _fields(kind: Descriptor) -> dict[int, _Field]:
+    """Return a message's fields by number."""
     if kind.full_name not in _KNOWN:
-        _KNOWN[kind.full_name] = {
-            f.number: (f.name, not repeated(f), f.message_type) for f in kind.fields
-        }
+        _KNOWN[kind.full_name] = {f.number: _field(f) for f in kind.fields}
     return _KNOWN[kind.full_name]
+
+
+def _defined(kind: Descriptor, number: int, wire_type: int) -> _Field | None:
+    """Return the field that parsers read; they step over one that is stored as no such field is."""
+    field = _fields(kind).get(number)
+    return field if field is not None and wire_type in field.wire_types else None
+
+
+def _field(field: FieldDescriptor) -> _Field:
+    stored = _STORED.get(field.type, VARINT)
+    several = repeated(field)
+    # Several numbers may stand in one field, or in one each.
+    types = (stored, BYTES) if several and stored != BYTES else (stored,)
+    return _Field(field.name, not several, field.message_type, types)

@@ -133,7 +133,8 @@ class Uses:
                 self.producer_position[name] = position
             for name in reads(node):
                 self.consumers[name].append(node)
-            if node.op_type == "Constant" and (value := held_tensor(node, "value")) is not None:
+            value = held_tensor(node, "value") if node.op_type == "Constant" else None
+            if value is not None and node.output:
                 self.constants[node.output[0]] = value
 
     def producer(self, value: str) -> onnx.NodeProto | None:

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import time
 
 import pytest
 from hypothesis import given
@@ -77,3 +78,10 @@ def test_what_is_carried_is_named_as_such() -> None:
     found = carried.recognise(text.encode())
     assert found is not None
     assert (found.kind, found.family) == ("a certificate (X.509)", Family.CERTIFICATE)
+
+
+def test_blanks_take_no_long_time() -> None:
+    before = time.process_time()
+    assert certificates.of_text("a" * 64 + " " * 80_000 + "!") is None
+    assert time.process_time() - before < 1
+    assert certificates.of_text(base64.encodebytes(certificate()).decode() + " \n" * 40) is not None

@@ -1,5 +1,6 @@
 """What a file holds besides an honest network, one attack a test."""
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from models import plain
 from onnx import TensorProto, helper, numpy_helper
 
+from scanner.graph.audit import checks
 from scanner.graph.audit.checks import audit
 from scanner.results import Observation, Severity
 
@@ -427,3 +429,25 @@ def test_nodes_with_any_number_of_inputs_are_audited(
     graph.initializer.append(NUMBERS)
     model = helper.make_model(graph)
     assert isinstance(audit(model, model.SerializeToString(), tmp_path), tuple)
+
+
+def test_many_names_that_are_given_twice_take_no_long_time() -> None:
+    def twice(model: onnx.ModelProto) -> None:
+        for number in range(6000):
+            model.graph.initializer.add(name=f"t{number // 2}", data_type=1, dims=[0])
+
+    model = plain()
+    twice(model)
+    before = time.process_time()
+    assert len(list(checks._two_names(model, b"", Path()))) == 3000
+    assert time.process_time() - before < 3
+
+
+def test_what_lies_in_another_file_too_is_not_said_to_agree() -> None:
+    def outside(model: onnx.ModelProto) -> None:
+        tensor = model.graph.initializer[0]
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="weights.bin")
+
+    (seen,) = changed(outside)
+    assert (seen.code, seen.severity) == ("two-value-fields", Severity.SUSPICIOUS)

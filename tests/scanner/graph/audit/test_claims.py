@@ -36,6 +36,7 @@ TRUE: dict[str, Claim] = {
     "the same": _value("convolved", TensorProto.FLOAT, ["N", 4, 8, 8]),
     "less": _value("convolved", TensorProto.FLOAT, ["batch", "c", "h", "w"]),
     "nothing": _value("convolved", TensorProto.UNDEFINED, None),
+    "an open size as -1": _value("convolved", TensorProto.FLOAT, [-1, 4, -1, -1]),
     "of a value that is not there": _value("elsewhere", TensorProto.INT8, [1]),
 }
 

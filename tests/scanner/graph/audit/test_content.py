@@ -5,6 +5,7 @@ import gzip
 import io
 import pickle
 import zipfile
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -110,3 +111,12 @@ def test_small_halves_are_no_beginnings_of_pickles() -> None:
     halves = np.full(40_000, 0x0280, ">u2").tobytes()
     halves = b"\x80\x02" * 40_000 + halves
     assert list(content.all_within(halves, 1)) == []
+
+
+def test_a_stream_that_is_damaged_further_on_is_opened_up_to_there() -> None:
+    numbers = np.random.default_rng(2).integers(0, 1 << 30, 8000)
+    whole = zlib.compress(ELF + b",".join(b"%d" % number for number in numbers), 9)
+    damaged = whole[:9000] + b"\xff" * 200 + whole[9000:]
+    found = content.of_bytes(damaged)
+    assert found is not None
+    assert str(found) == "an ELF program in zlib"

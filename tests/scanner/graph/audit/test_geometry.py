@@ -125,3 +125,65 @@ def test_attributes_of_another_type_tell_nothing(name: str, held: Any) -> None:
     pool = helper.make_node("GlobalAveragePool", ["x"], ["p"])
     node = helper.make_node("Conv", ["p", "w"], ["y"], **{name: held})
     assert rows([pool, node], w=normal(10, 3, 3, 3)) == []
+
+
+def concatenated(axis: int, zeros: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> Any:
+    layer = "Conv" if weights.ndim > 2 else "MatMul"
+    nodes = [
+        helper.make_node("Concat", ["x", "z"], ["c"], axis=axis),
+        helper.make_node(layer, ["c", "w"], ["y"]),
+    ]
+    return rows(nodes, z=zeros, w=weights)
+
+
+def test_a_part_without_numbers_brings_no_columns() -> None:
+    assert concatenated(1, np.zeros((1, 0, 8, 8), np.float32), normal(9, 3, 3, 3)) == []
+
+
+def test_rows_of_zeros_are_no_columns_of_zeros() -> None:
+    """A class token that was never trained stands beside the tokens, not beside their numbers."""
+    assert concatenated(1, np.zeros((1, 1, 8), np.float32), normal(8, 9)) == []
+    ((units, _),) = concatenated(1, np.zeros((1, 4), np.float32), normal(12, 32))
+    assert units == 4
+
+
+def test_a_constant_of_a_map_makes_a_map() -> None:
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["p"]),
+        helper.make_node("Add", ["p", "z"], ["a"]),
+        helper.make_node("Conv", ["a", "w"], ["y"], pads=[1, 1, 1, 1]),
+    ]
+    assert rows(nodes, z=normal(5, 5), w=normal(10, 3, 3, 3)) == []
+    assert rows(nodes, z=normal(1), w=normal(10, 3, 3, 3)) != []
+
+
+def test_pads_of_any_size_and_kind() -> None:
+    wide = helper.make_node("Conv", ["x", "w"], ["y"], pads=[10**8] * 4)
+    assert rows([wide], 1, w=normal(10, 3, 3, 3)) == []
+    conv = helper.make_node("Conv", ["p", "w"], ["y"])
+    pad = helper.make_node("Pad", ["x", "z"], ["p"])
+    for odd in (np.zeros(0, np.int64), np.asarray(["a"] * 8, object), np.full(8, np.nan)):
+        assert rows([pad, conv], z=odd, w=normal(10, 3, 3, 3)) == []
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_taps_one_by_one(stride: int, dilation: int, before: int) -> None:
+    for size in range(1, 6):
+        way = (4, stride, dilation, before, 4)
+        starts = [step * stride - before for step in range(geometry._out(size, way))]
+        places = [[start + tap * dilation for start in starts] for tap in range(4)]
+        outside = [not any(0 <= place < size for place in each) for each in places]
+        node = helper.make_node(
+            "Conv", ["x", "w"], ["y"], strides=[stride], dilations=[dilation], pads=[before, 4]
+        )
+        assert geometry._taps(node, [4], [size]).tolist() == outside
+
+
+@pytest.mark.parametrize("hidden", [10**12, 1 << 62])
+def test_a_layer_of_more_units_than_there_can_be(hidden: int) -> None:
+    node = helper.make_node(
+        "LSTM", ["x", "w", "w"], ["", "y"], direction="bidirectional", hidden_size=hidden
+    )
+    assert rows([node], w=normal(2, 16, 4)) == []

@@ -138,3 +138,13 @@ def test_what_other_operators_do_not_read(kind: str, name: str, more: Any) -> No
     if name == "beta":
         values = [n / 1000 for n in LOAD]
     assert "idle-attributes" in told(*chain(kind, name, values, **more))
+
+
+@pytest.mark.parametrize("name", ["value_int", "value_float"])
+def test_what_constants_hold_is_no_setting(name: str) -> None:
+    values: list[Any] = [0.123456 * n if name == "value_float" else n for n in range(1, 50)]
+    nodes = [
+        helper.make_node("Constant", [], [f"c{at}"], **{name: value})
+        for at, value in enumerate(values)
+    ]
+    assert told(*nodes) == []

@@ -163,3 +163,16 @@ def test_numbers_that_hold_more_than_their_type(
     assert told_of(held) == []
     if more is not None:
         assert told_of([*held, more]) == [("idle-bits", Severity.WARNING)]
+
+
+@pytest.mark.parametrize("kind", ["FLOAT8E4M3FN", "INT4", "UINT4", "INT16", "BOOL"])
+@pytest.mark.parametrize(
+    ("number", "codes"), [(1, []), (1 << 20, [("idle-bits", Severity.WARNING)])]
+)
+def test_bits_above_a_narrow_type(
+    kind: str, number: int, codes: list[tuple[str, Severity]]
+) -> None:
+    tensor = TensorProto(
+        name="t", data_type=TensorProto.DataType.Value(kind), int32_data=[number], dims=[1]
+    )
+    assert told(lambda m: m.graph.initializer.append(tensor)) == codes

@@ -164,3 +164,30 @@ def test_paths_that_double_at_each_step_end() -> None:
         uses = spare_rows.Followed(graph)
         spare_rows.find([uses])
         assert uses.left > -(1 << 24)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        node("Mul", "wide tall", "y"),
+        node("Where", "truths tall other", "y"),
+        node("Gather", "wide many", "y"),
+        node("GatherND", "wide places", "y"),
+    ],
+    ids=lambda step: step.op_type,
+)
+def test_what_would_be_made_of_a_table_has_a_limit(step: onnx.NodeProto) -> None:
+    long = np.random.default_rng(1).normal(size=100_000).astype(np.float32)
+    held: dict[str, Any] = {
+        "wide": long[None], "tall": long[:, None], "truths": long[None] > 0, "other": [0.0],
+        "many": np.zeros(200_000, np.int64), "places": np.zeros((200_000, 1), np.int64),
+    }  # fmt: skip
+    used = {name: held[name] for name in step.input}
+    assert spare([step], **used) == []
+
+
+def test_a_condition_is_read_whatever_it_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spare_rows, "_DIFFERENT", 0)
+    truths = np.arange(100) < 90
+    held: dict[str, Any] = {"truths": truths, "one": np.float32(1), "other": np.float32(2)}
+    assert spare([node("Where", "truths one other", "y")], **held) == []

@@ -163,3 +163,15 @@ def test_a_count_is_never_below_zero(kind: str, idle: str) -> None:
     ]
     model.graph.node.extend(nodes)
     assert idle_of(model) == {idle}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_ratio_is_read_while_a_dropout_trains(training: bool) -> None:
+    model = plain()
+    for name, held in (("ratio", np.float32(0.3)), ("training", np.asarray(training))):
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(held), name))
+    model.graph.node[-1].output[0] = "before"
+    model.graph.node.append(
+        helper.make_node("Dropout", ["before", "ratio", "training"], ["logits"])
+    )
+    assert idle_of(model) == (set() if training else {"ratio"})

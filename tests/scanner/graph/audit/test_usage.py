@@ -349,3 +349,12 @@ def test_no_honest_model_is_doubted(name: str) -> None:
     flat = flatten(BUILDS[name]())
     assert usage.drawn(flat) is None
     assert usage.asks_for_batch_size(flat) is None
+
+
+def test_a_slice_along_no_axis_leaves_a_shape_as_it_is() -> None:
+    cut = node("Slice", ["shape", "none", "none"], "whole")
+    pick = node("Gather", ["whole", "place"], "size")
+    for place, found in ((0, "Mul(logits)"), (1, None)):
+        none = np.zeros(0, np.int64)
+        model = graph(SHAPE, cut, pick, AS_FLOAT, MUL, none=none, place=place)
+        assert usage.asks_for_batch_size(model) == found

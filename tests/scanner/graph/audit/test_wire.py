@@ -1,10 +1,13 @@
 """Bytes that a parser passes over are seen; honest bytes and broken ones raise nothing."""
 
+import numpy as np
 import onnx
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import plain
 
+from scanner.graph.audit import wire
 from scanner.graph.audit.wire import UNDEFINED, Oddity, oddities, place_of
 
 HONEST = plain().SerializeToString()
@@ -119,3 +122,57 @@ def test_a_kind_of_more_bits_than_parsers_keep() -> None:
 def test_a_size_of_more_bytes_than_it_needs() -> None:
     (odd,) = oddities(HONEST + b"\x12\x81\x00x")
     assert (odd.kind, odd.field, odd.size) == ("padded-number", "producer_name", 1)
+
+
+def test_a_field_of_another_wire_type_than_its_own_is_unknown() -> None:
+    version = onnx.ModelProto.MODEL_VERSION_FIELD_NUMBER
+    data = HONEST + _field(version, b"stowaway")
+    assert onnx.ModelProto.FromString(data).model_version == 0
+    assert list(oddities(data)) == [Oddity("unknown-field", "model", str(version), 8)]
+    assert place_of(data, len(data) - 1) == f"model.{version} {UNDEFINED}"
+    numbers = b"".join(  # as numbers of eight bytes
+        bytes([onnx.ModelProto.OPSET_IMPORT_FIELD_NUMBER << 3 | 1]) + bytes(8) for _ in range(3)
+    )
+    (odd,) = oddities(HONEST + numbers)
+    assert (odd.kind, odd.size, odd.count) == ("unknown-field", 24, 3)
+
+
+def test_numbers_may_stand_together_or_one_by_one() -> None:
+    one_by_one = b"".join(b"\x0d" + bytes(4) for _ in range(3))  # field 1 is no float
+    floats = bytes([onnx.TensorProto.FLOAT_DATA_FIELD_NUMBER << 3 | 5]) + bytes(4)
+    together = onnx.TensorProto(
+        dims=[2], float_data=[1, 2], int32_data=[-1, 300], int64_data=[-1, 1 << 40]
+    ).SerializeToString()
+    for tensor, count in ((together, 0), (floats * 2, 0), (one_by_one, 1)):
+        graph = _field(onnx.GraphProto.INITIALIZER_FIELD_NUMBER, tensor)
+        odd = list(oddities(_field(onnx.ModelProto.GRAPH_FIELD_NUMBER, graph)))
+        assert [each.kind for each in odd] == ["unknown-field"] * count
+
+
+NUMBERS = (
+    (b"\x05", 0, 0),
+    (b"\x80\x01", 0, 0),
+    (b"\x85\x00", 1, 1),
+    (b"\xff" * 9 + b"\x01", 0, 0),  # -1
+    (b"\xff" * 9 + b"\x7f", 5, 1),
+    (b"\x85\x80\x80\x80\x80\x01", 1, 0),
+    (b"\x85\x80\x80\x80\xf0\xff\xff\xff\xff\x01", 5, 0),  # of 32 bits, it would be positive
+    (b"\x85\x80\x80\x80\xf8\xff\xff\xff\xff\x01", 0, 0),
+)
+
+
+@pytest.mark.parametrize("block", [1 << 20, 16, 11])
+@pytest.mark.parametrize(("field", "narrow"), [("int32_data", True), ("int64_data", False)])
+def test_packed_numbers_of_more_bytes_than_they_need(
+    field: str, narrow: bool, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "_BLOCK", block)
+    generator = np.random.default_rng(0)
+    number = onnx.TensorProto.DESCRIPTOR.fields_by_name[field].number
+    for _ in range(40):
+        taken = [NUMBERS[at] for at in generator.integers(0, len(NUMBERS), 12)]
+        spare = sum(each[1] if narrow else each[2] for each in taken)
+        tensor = _field(number, b"".join(each[0] for each in taken))
+        graph = _field(onnx.GraphProto.INITIALIZER_FIELD_NUMBER, tensor)
+        odd = list(oddities(_field(onnx.ModelProto.GRAPH_FIELD_NUMBER, graph)))
+        assert sum(each.size for each in odd) == spare

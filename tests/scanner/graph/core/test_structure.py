@@ -69,6 +69,12 @@ def test_an_output_without_a_name_is_made_by_nobody() -> None:
     assert Uses(helper.make_graph([node], "g", [], [])).producer("") is None
 
 
+def test_a_constant_that_nobody_can_read_is_none() -> None:
+    value = numpy_helper.from_array(np.zeros(3))
+    node = helper.make_node("Constant", [], [], value=value)
+    assert Uses(onnx.GraphProto(node=[node])).constants == {}
+
+
 def test_a_value_that_leaves_the_graph_has_no_only_consumer() -> None:
     graph = models.plain().graph
     consumer = Uses(graph).only_consumer("convolved")
