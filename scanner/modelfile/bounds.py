@@ -348,6 +348,7 @@ def _unchecked_length(node: onnx.NodeProto, inputs: Sequence[_Bound]) -> float:
         "ConstantOfShape": lambda: first.volume,
         "Expand": lambda: second.volume if first.length == 1 else math.inf,
         "Gather": lambda: second.length * (first.length if first.rank > 1 else 1),
+        "OneHot": lambda: first.length * second.volume,  # of a constant depth
         # Inference does not ask whether the sizes agree.
         "Reshape": lambda: max(first.length, second.volume),
         "Shape": lambda: first.rank,

@@ -115,7 +115,7 @@ class Model:
     def complete(self, proto: onnx.ModelProto) -> onnx.ModelProto:
         """Return `proto`, a graph derived from this model, with every tensor's data inside it.
 
-        If nothing is missing, this is `proto` itself. Of a model of 2 GiB or more the large tensors
+        If nothing is missing, this is `proto` itself. Of a model of 1 GiB or more the large tensors
         stay outside, held in memory and referred to (`scanner.modelfile.held`).
 
         Raises:
@@ -141,14 +141,14 @@ class Model:
         return parser.serialise(proto, self.folder, self.limits, self._name, hold=self._is_held())
 
     def _is_held(self) -> bool:
-        """Whether the model is too large for one message.
+        """Whether the model is too large for one message, or for several in memory.
 
         Raises:
             UnsafeModelError: It is too large for the memory that it may take.
         """
         from scanner.modelfile import parser, tensor_sizes  # noqa: PLC0415 - as above
 
-        if self.size < parser.LARGEST:
+        if self.size < parser.HELD:
             return False
         tensor_sizes.check_memory("the model with its external data", self.size, self.limits)
         return True

@@ -12,6 +12,8 @@ from scanner.modelfile import ambiguity, guards, held, tensor_sizes
 from scanner.modelfile.external_data import Folder
 
 LARGEST = 2**31  # bytes of a message of protobuf
+HELD = 2**30
+"""Bytes from which a model's external data is held outside of messages, which copy it each time."""
 
 
 def parse(data: bytes, name: str, limits: Limits) -> onnx.ModelProto:

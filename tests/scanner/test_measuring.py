@@ -217,7 +217,7 @@ def test_a_model_too_large_for_a_message_is_measured_as_any_other(
         return measure(open_model(path), settings, detectors, share)
 
     usual = record()
-    monkeypatch.setattr(parser, "LARGEST", open_model(path).size)
+    monkeypatch.setattr(parser, "HELD", open_model(path).size)
     monkeypatch.setattr(held, "LEAST", 64)
     found = record()
     assert len(found.measurements) > 10

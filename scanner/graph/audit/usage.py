@@ -115,7 +115,6 @@ class _Trace:
         self._marks: dict[str, _Marks] = {}  # numbers that depend on the batch's size
         self._sized: set[str] = set()  # constants of a size that does: added up, they tell it
         self._counting: set[str] = set()  # of these, what counts up to it: the last one tells it
-        self._names = {size for name in images for size in known.shapes.get(name, ())[:1]}
 
     def first(self, nodes: Sequence[onnx.NodeProto]) -> str | None:
         for node in nodes:
@@ -153,7 +152,7 @@ class _Trace:
             self._marks[node.output[0]] = marks
 
     def _adds_up_the_batch(self, node: onnx.NodeProto) -> bool:
-        """Whether a node adds up what comes from the image over its first axis, an open one.
+        """Whether a node adds up what comes from the image over an axis of an open size.
 
         Ones added up are the batch's size. Its mean and its largest number do not tell it, and
         honest networks that were exported for one image take them.
@@ -161,16 +160,14 @@ class _Trace:
         if node.op_type not in _ADDS_UP or not node.input:
             return False
         shape = self._known.shapes.get(node.input[0])
-        if shape is not None and not any(map(self._is_batch, itertools.count(), shape)):
+        if shape is not None and not any(isinstance(size, str) for size in shape):
             return False
         axes = attribute(node, "axes")
         if axes is None and len(node.input) > 1 and node.input[1]:
             axes = self._numbers(node.input[1])
         if not axes:
             return not attribute(node, "noop_with_empty_axes", 0)
-        if shape is None:
-            return 0 in axes
-        return any(self._is_batch(axis % len(shape), shape[axis % len(shape)]) for axis in axes)
+        return shape is None or any(isinstance(shape[axis % len(shape)], str) for axis in axes)
 
     def _adds_up(self, node: onnx.NodeProto) -> bool:
         """Whether a node may add up a constant over an axis of the batch's size."""
@@ -178,10 +175,6 @@ class _Trace:
             return node.op_type.startswith("Reduce") or node.op_type == "MatMul"
         shape, axes = self._known.shapes.get(node.input[0]), self._numbers(node.input[1])
         return not shape or not axes or isinstance(shape[axes[0] % len(shape)], str)
-
-    def _is_batch(self, axis: int, size: int | str) -> bool:
-        """Whether a size may be the batch's: an open one of a first axis, or of the same name."""
-        return isinstance(size, str) and (axis == 0 or size in self._names)
 
     def _pass_on(self, node: onnx.NodeProto, numbers: Sequence[str], *, sized: bool) -> None:
         """Mark a node's results."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from scanner.graph.canonical.plan import Plan, Step
 from scanner.graph.canonical.sizes import OPEN, written
-from scanner.graph.core.facts import Shape
+from scanner.graph.core.open_sizes import Shape
 
 _LAST = 2**31 - 1
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from scanner.graph.core.facts import Shape
+from scanner.graph.core.open_sizes import Shape
 
 Array = npt.NDArray[Any]
 

@@ -13,7 +13,8 @@ import onnx
 from onnx import numpy_helper
 
 from scanner.graph.core.draft import Draft
-from scanner.graph.core.facts import Shape, infer
+from scanner.graph.core.facts import infer
+from scanner.graph.core.open_sizes import Shape
 from scanner.graph.core.structure import attribute, numbers_of
 from scanner.modelfile.model import required_inputs
 

@@ -2,25 +2,27 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
 from scanner.graph.core.draft import Draft
+from scanner.graph.core.open_sizes import Shape, open_sizes
 from scanner.graph.core.structure import numbers_of
 from scanner.modelfile.inference import infer_shapes
 from scanner.modelfile.skeleton import FREE_INITIALISERS, declare_constants
-
-Shape = tuple[int | str, ...]
-"""Dimensions; one that is not a number is a name, and equal names are equal sizes."""
 
 HALVES = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
 """Element types of 16-bit floating-point numbers."""
 
 FLOATING = HALVES | {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
 """Element types that may hold an image, a score or a gradient."""
+
+_ROUNDS = 8
+"""How many times inference may follow the sizes that it left open; networks need two."""
 
 _SHAPE_KEEPING = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 """Operators defined by a function body, which onnx's inference does not always see through."""
@@ -69,8 +71,8 @@ def infer(model: onnx.ModelProto) -> Facts:
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     skeleton = _skeleton(model, tensors)
     inferred = _inferred(skeleton)
-    while forgotten := _forgotten(inferred):
-        skeleton.graph.value_info.extend(forgotten)
+    rounds = itertools.count()
+    while _declare_more(skeleton.graph, inferred, sizes=next(rounds) < _ROUNDS):
         inferred = _inferred(skeleton)
     infos = [*model.graph.value_info, *inferred.input, *inferred.output, *inferred.value_info]
     shapes = {tensor.name: tuple(tensor.dims) for tensor in tensors.values()}
@@ -81,6 +83,7 @@ def infer(model: onnx.ModelProto) -> Facts:
             elem_types[info.name] = kind.elem_type
         if kind.HasField("shape"):
             shapes[info.name] = dimensions(info)
+    shapes |= open_sizes(skeleton.graph, _known_shapes(inferred))
     return Facts(shapes, elem_types, tensors)
 
 
@@ -88,13 +91,47 @@ def _inferred(skeleton: onnx.ModelProto) -> onnx.GraphProto:
     return infer_shapes(skeleton, follow_numbers=True).graph
 
 
+def _declare_more(graph: onnx.GraphProto, inferred: onnx.GraphProto, *, sizes: bool) -> bool:
+    """Declare what inference missed; return whether it will find more by that."""
+    declared = {info.name: info for info in graph.value_info}
+    missed = (*_forgotten(inferred), *(_left_open(graph, inferred) if sizes else ()))
+    more = {info.name: info for info in missed}
+    if all(declared.get(name) == info for name, info in more.items()):
+        return False
+    del graph.value_info[:]
+    graph.value_info.extend((declared | more).values())
+    return True
+
+
+def _left_open(graph: onnx.GraphProto, inferred: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
+    """Yield the values of which a size is a number that inference left open."""
+    known = _known_shapes(inferred)
+    found = open_sizes(graph, known)
+    for info in inferred.value_info:
+        shape = found.get(info.name, ())
+        if sum(map(_is_number, shape)) > sum(map(_is_number, known.get(info.name, ()))):
+            sizes = [size if _is_number(size) else None for size in shape]
+            kind = info.type.tensor_type.elem_type
+            yield onnx.helper.make_tensor_value_info(info.name, kind, sizes)
+
+
+def _is_number(size: int | str) -> bool:
+    return isinstance(size, int)
+
+
+def _known_shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
+    return {value.name: dimensions(value) for value in _of_known_rank(graph)}
+
+
+def _of_known_rank(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        if value.type.tensor_type.HasField("shape"):
+            yield value
+
+
 def _forgotten(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     """Return what inference missed: the types of results that have their argument's type."""
-    known = {
-        v.name: v
-        for v in (*graph.input, *graph.value_info, *graph.output)
-        if v.type.tensor_type.HasField("shape")
-    }
+    known = {value.name: value for value in _of_known_rank(graph)}
     found = []
     for node in graph.node:
         if (

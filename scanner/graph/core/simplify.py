@@ -14,7 +14,8 @@ from onnx import helper, numpy_helper
 
 from scanner.errors import MalformedModelError
 from scanner.graph.core.draft import Draft
-from scanner.graph.core.facts import FLOATING, HALVES, Facts, Shape, infer
+from scanner.graph.core.facts import FLOATING, HALVES, Facts, infer
+from scanner.graph.core.open_sizes import Shape
 from scanner.graph.core.structure import attribute, numbers_of, reads, subgraphs
 from scanner.modelfile import held
 from scanner.modelfile.domains import STANDARD_DOMAINS

@@ -9,7 +9,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from scanner.errors import UnsupportedModelError
-from scanner.graph.core.facts import FLOATING, HALVES, Facts, Shape
+from scanner.graph.core.facts import FLOATING, HALVES, Facts
+from scanner.graph.core.open_sizes import Shape
 
 WIDE = FLOATING - HALVES
 """Element types in which gradients are computed; halves are widened first."""

@@ -19,6 +19,7 @@ from scanner.graph.core import facts, flatten
 from scanner.graph.core.ancestors import ancestors
 from scanner.graph.core.draft import Draft
 from scanner.graph.core.effect import READABLE, trained
+from scanner.graph.core.open_sizes import Shape
 from scanner.graph.core.structure import attribute, label, numbers_of, subgraphs
 from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.modelfile.model import required_inputs
@@ -82,7 +83,7 @@ class Flow:
     outputs: tuple[str, ...]
     constants: Mapping[str, onnx.TensorProto]
     iterations: frozenset[str]
-    shapes: Mapping[str, facts.Shape]
+    shapes: Mapping[str, Shape]
     elem_types: Mapping[str, int]
     producers: Mapping[str, int]
     looped: bool

@@ -133,7 +133,7 @@ def test_a_model_too_large_for_a_message_is_repaired_as_any_other(
     else:
         order, ways = _order(tmp_path, targets=(1,)), (way,)
     usual = _written(path, order, ways)
-    monkeypatch.setattr(parser, "LARGEST", open_model(path).size)
+    monkeypatch.setattr(parser, "HELD", open_model(path).size)
     monkeypatch.setattr(held, "LEAST", 64)
     assert _written(path, order, ways) == usual
     if cut:

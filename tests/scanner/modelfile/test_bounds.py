@@ -40,6 +40,32 @@ def _nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     return [*graph.node, *(node for body in inner for node in _nodes(body))]
 
 
+def test_a_tile_by_a_row_of_numbers_is_seen() -> None:
+    """PyTorch's older exporter writes the repeats of one axis as a OneHot: 1, but for one place."""
+    nodes = [
+        helper.make_node("OneHot", ["place", "rank", "values"], ["row"]),
+        helper.make_node("Reshape", ["row", "minus"], ["repeats"]),
+        helper.make_node("Tile", ["image", "repeats"], ["tiled"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 8, 8]),
+        helper.make_tensor_value_info("values", TensorProto.INT64, [2]),
+    ]
+
+    def hidden(rank: int) -> list[bool]:
+        lists = {"place": [1], "minus": [-1], "rank": [rank]}
+        constants = [
+            helper.make_tensor(n, TensorProto.INT64, [len(v)], v) for n, v in lists.items()
+        ]
+        output = helper.make_empty_tensor_value_info("tiled")
+        model = helper.make_model(helper.make_graph(nodes, "g", inputs, [output], constants))
+        Bounds(model, hide=True)
+        return [node.domain == HIDDEN for node in model.graph.node]
+
+    assert hidden(4) == [False, False, False]
+    assert hidden(4000) == [False, False, True]
+
+
 ELEMENTWISE = st.sampled_from(["Add", "Mul", "Max", "Concat", "Sub"])
 STEPS = st.lists(st.tuples(ELEMENTWISE, st.integers(0, 9), st.integers(0, 9)), max_size=12)
 SHAPES = st.lists(st.lists(st.sampled_from([0, 1, 1, 2, 7]), max_size=2), min_size=1, max_size=4)

@@ -130,7 +130,7 @@ def test_a_model_too_large_for_a_message_keeps_its_weights_beside(
 ) -> None:
     path = models.save(models.plain(), tmp_path / "m.onnx", external=True)
     monkeypatch.setattr(held, "LEAST", 1)
-    monkeypatch.setattr(parser, "LARGEST", open_model(path).size)
+    monkeypatch.setattr(parser, "HELD", open_model(path).size)
     model = open_model(path)
     data = model.serialise(model.proto)
     found = held.beside(data)
@@ -146,7 +146,7 @@ def test_a_model_of_more_than_the_memory_is_not_read(
 ) -> None:
     path = models.save(models.plain(), tmp_path / "m.onnx", external=True)
     size = open_model(path).size
-    monkeypatch.setattr(parser, "LARGEST", size)
+    monkeypatch.setattr(parser, "HELD", size)
     model = open_model(path, limits=Limits(memory=size - 1))
     (tmp_path / "m.onnx.data").unlink()
     with pytest.raises(UnsafeModelError, match="more than the limit on memory"):

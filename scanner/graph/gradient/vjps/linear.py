@@ -1,6 +1,6 @@
 """Gradients of matrix products."""
 
-from scanner.graph.core.facts import Shape
+from scanner.graph.core.open_sizes import Shape
 from scanner.graph.gradient.tape import Value
 from scanner.graph.gradient.vjps.base import Gradients, Op, Vjp
 

@@ -122,6 +122,31 @@ def test_a_size_that_only_gives_a_result_its_shape_is_no_use() -> None:
     assert usage.asks_for_batch_size(model) is None
 
 
+def test_the_rest_beside_an_open_batch_is_no_size_of_it() -> None:
+    """The scale of an attention over tokens, whose count or depth an exporter wrote as -1."""
+    for target, axis, found in (
+        (("batch", "minus", "four"), -1, None),
+        (("batch", "minus", "four"), 1, None),
+        (("batch", "four", "minus"), -1, None),
+        (("minus", "four", "four"), 0, "Mul(logits)"),
+        (("four", "minus", "four"), 1, "Mul(logits)"),
+    ):
+        nodes = [
+            node("Shape", ["image"], "sizes"),
+            node("Slice", ["sizes", "nought", "one"], "batch"),
+            node("Concat", target, "wanted", axis=0),
+            node("Reshape", ["image", "wanted"], "tokens"),
+            node("Shape", ["tokens"], "shape"),
+            node("Gather", ["shape", "place"], "size"),
+            node("Cast", ["size"], "wide", to=1),
+            node("Sqrt", ["wide"], "number"),
+            MUL,
+        ]
+        lists: dict[str, Any] = {"nought": [0], "one": [1], "minus": [-1], "four": [4]}
+        model = small(*nodes, shape=("N", 4, 4), place=axis, **lists)
+        assert usage.asks_for_batch_size(model) == found
+
+
 def small(*nodes: onnx.NodeProto, shape: Sequence[int | str], **constants: Any) -> onnx.ModelProto:
     """Return a model from `image`, of a shape, to `logits`."""
     arrays = {name: np.asarray(value) for name, value in constants.items()}
@@ -294,6 +319,44 @@ SMUGGLED: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
             MUL,
         ],
         {"place": 0, "start": 0, "step": 1, "last": -1},
+    ),
+    "ones in a row, added up": (
+        [
+            *ONES,
+            node("Reshape", ["ones", "row"], "flat"),
+            node("ReduceSum", ["flat", "axis"], "number"),
+            MUL,
+        ],
+        {**ZERO_ONE, "row": [1, -1], "axis": [1]},
+    ),
+    "ones of unknown rank, added up over another axis": (
+        [
+            *ONES,
+            node("ReduceMax", ["ones"], "one", keepdims=0),
+            node("Add", ["one", "unit"], "rank"),
+            node("Cast", ["rank"], "whole", to=7),
+            node("Unsqueeze", ["whole", "start"], "found"),
+            node("Slice", ["wide", "start", "found"], "wanted"),
+            node("Reshape", ["ones", "wanted"], "again"),
+            node("ReduceSum", ["again", "axis"], "number"),
+            MUL,
+        ],
+        {**ZERO_ONE, "start": [0], "axis": [1], "wide": [1, -1, 7]},
+    ),
+    "the rest of what may be nothing": (
+        [
+            node("Slice", ["image", "five", "end"], "later"),
+            node("Transpose", ["later"], "t", perm=[1, 0]),
+            node("Shape", ["later"], "sizes"),
+            node("Slice", ["sizes", "start", "one"], "left"),
+            node("Concat", ["left", "minus"], "wanted", axis=0),
+            node("Reshape", ["t", "wanted"], "again"),
+            node("Shape", ["again"], "shape"),
+            PICK,
+            AS_FLOAT,
+            MUL,
+        ],
+        {"five": [5], "end": [99], "start": [0], "one": [1], "minus": [-1], "place": 1},
     ),
     "ones added up over another axis": (
         [
