@@ -48,6 +48,7 @@ LARGE = 4 << 20
 _SAME_AS_REQUESTED = 1
 # A lean session shares memory with others, all but its weights, which are given back as it ends.
 _LEAN = ("session.use_env_allocators", "session.use_device_allocator_for_initializers")
+_PRECISION = "session.x64quantprecision"
 _FATAL = 4  # the log level: failures come back as exceptions, so nothing need be printed
 
 
@@ -195,12 +196,10 @@ def open_session(
             options.add_session_config_entry(entry, "1")
     # A spinning thread buys microseconds here and costs a core of somebody else's machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Products of 8 bits overflow on processors without VNNI, and a file would answer by processor.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     providers = _providers(chosen, captured=captured)
     cancel = functools.partial(options.set_load_cancellation_flag, True)
     with deadline.stopping(cancel), _translated("ONNX Runtime refuses the model"):
-        session = onnxruntime.InferenceSession(data, options, providers=providers)
+        session = _started(data, options, providers)
     if PROVIDERS[chosen] not in session.get_providers():
         raise _no_cuda("ONNX Runtime could not start its CUDA provider", seen=True)
     first = session.get_inputs()[0] if session.get_inputs() else None
@@ -214,6 +213,24 @@ def open_session(
         lean=lean,
         beside=beside,
     )
+
+
+def _started(
+    data: bytes, options: onnxruntime.SessionOptions, providers: Sequence[Any]
+) -> onnxruntime.InferenceSession:
+    """Start a session in which no product of 8 bits overflows, where ONNX Runtime can.
+
+    On processors without VNNI they do by default, and a file would answer by the processor.
+    """
+    options.add_session_config_entry(_PRECISION, "1")
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=providers)
+    except Exception:
+        if b"QLinearMatMul" not in data:
+            raise
+        # For matrices of int8 on both sides it then has no kernel.
+        options.add_session_config_entry(_PRECISION, "0")
+        return onnxruntime.InferenceSession(data, options, providers=providers)
 
 
 def _handed_over(

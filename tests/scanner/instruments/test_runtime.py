@@ -353,7 +353,7 @@ def test_the_trial_is_a_model_that_runs(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_eight_bits_do_not_overflow() -> None:
     """The largest products that there are, which overflow where a processor has no VNNI."""
-    constants = {
+    constants: dict[str, np.ndarray] = {
         "scale": np.array(1 / 255, np.float32),
         "zero": np.array(0, np.uint8),
         "fine": np.array(0.01, np.float32),
@@ -371,3 +371,23 @@ def test_eight_bits_do_not_overflow() -> None:
     session = runtime.open_session(model.SerializeToString(), Device.CPU, 1)
     (logits,) = session.run(np.ones((2, 1, 8, 8), np.float32))
     np.testing.assert_allclose(logits, np.full((2, 4), 64 * 1.27), rtol=1e-3)
+
+
+def test_where_overflow_cannot_be_kept_off_the_model_runs_all_the_same() -> None:
+    """For matrices of int8 on both sides ONNX Runtime has no kernel then."""
+    constants: dict[str, np.ndarray] = {
+        "scale": np.array(0.1, np.float32),
+        "zero": np.array(0, np.int8),
+        "weights": np.eye(64, 4, dtype=np.int8),
+    }
+    read, of = ["codes", "scale", "zero"], ["weights", "scale", "zero"]
+    nodes = [
+        helper.make_node("Flatten", ["image"], ["flat"]),
+        helper.make_node("QuantizeLinear", ["flat", "scale", "zero"], ["codes"]),
+        helper.make_node("QLinearMatMul", [*read, *of, "scale", "zero"], ["product"]),
+        helper.make_node("DequantizeLinear", ["product", "scale", "zero"], ["logits"]),
+    ]
+    model = models.build(nodes, constants, input_shape=("N", 1, 8, 8), output="logits")
+    session = runtime.open_session(model.SerializeToString(), Device.CPU, 1)
+    (logits,) = session.run(np.ones((2, 1, 8, 8), np.float32))
+    np.testing.assert_allclose(logits, np.full((2, 4), 0.1), rtol=1e-5)

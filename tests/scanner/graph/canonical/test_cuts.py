@@ -48,10 +48,10 @@ def test_a_slice_is_one_in_all_its_forms(axes: list[int]) -> None:
         for others in (["a"], ["b"], ["a", "t"])
     }
     older = helper.make_node("Slice", ["image"], ["logits"], starts=starts, ends=ends, axes=axes)
-    shape = ["N", 2, 8, 8]
+    shape: list[int | str] = ["N", 2, 8, 8]
     forms.add(draw(models.build([older], {}, opset=9, input_shape=shape)).fingerprint)
     assert len(forms) == 1
-    other = [("Slice", ["image", "s", "e", "a", "t"], ["logits"], {})]
+    other: Nodes = [("Slice", ["image", "s", "e", "a", "t"], ["logits"], {})]
     assert fingerprint(other, constants | {"t": [2] * len(axes)}) not in forms
 
 

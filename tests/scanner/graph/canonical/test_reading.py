@@ -17,7 +17,8 @@ def test_defaults_are_filled_in() -> None:
 
 def sparse(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a model with its tensors as sparse ones."""
-    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
     del copy.graph.initializer[:]
     for tensor in model.graph.initializer:
         held = onnx.numpy_helper.to_array(tensor)

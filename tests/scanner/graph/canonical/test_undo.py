@@ -47,7 +47,7 @@ def test_what_does_nothing_is_taken_out(node: onnx.NodeProto) -> None:
     assert operators(between(node)) == PLAIN
 
 
-POOL = {"kernel_shape": [8, 8], "strides": [1, 1]}
+POOL: dict[str, Any] = {"kernel_shape": [8, 8], "strides": [1, 1]}
 THIN = {"wide": np.ones((4, 4, 3, 3), np.float32)}
 PADS = {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1])}
 

@@ -173,7 +173,7 @@ def test_an_operator_on_codes(case: str) -> None:
 def test_a_softmax_is_that_of_the_operator_set_that_it_names(
     own: int, models_own: int, axis: int | None
 ) -> None:
-    which = {"opset": own, **({} if axis is None else {"axis": axis})}
+    which: dict[str, Any] = {"opset": own, **({} if axis is None else {"axis": axis})}
     node = helper.make_node("QLinearSoftmax", [*IN, *OUT], ["out"], **which, **OF_RUNTIME)
     model = quantised([node], BLOCKS, {})
     model.opset_import[0].version = models_own
@@ -258,7 +258,11 @@ def test_whole_networks(tmp_path: Path) -> None:
             return next(self._batches, None)
 
     quantization.quantize_static(
-        source, target, Reader(), quant_format=quantization.QuantFormat.QOperator
+        source,
+        target,
+        Reader(),
+        quant_format=quantization.QuantFormat.QOperator,
+        activation_type=quantization.QuantType.QUInt8,
     )
     static = onnx.load(target)
     quantization.quantize_dynamic(source, target)

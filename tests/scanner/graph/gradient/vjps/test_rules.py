@@ -310,7 +310,10 @@ ROWS: dict[str, Row] = {
     "Slice backwards": case("Slice", S=ints(-1), E=ints(-100), A=ints(2), T=ints(-2)),
     "Slice of 32-bit places": case(
         "Slice",
-        **{n: np.array([i], np.int32) for n, i in zip("SEAT", (-1, -100, 2, -2), strict=True)},
+        S=np.array([-1], np.int32),
+        E=np.array([-100], np.int32),
+        A=np.array([2], np.int32),
+        T=np.array([-2], np.int32),
     ),
     "Softmax": case("Softmax", axis=1),
     "Softplus": case("Softplus"),
