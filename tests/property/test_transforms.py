@@ -38,6 +38,7 @@ from scanner.graph.core import (
     extract,
     facts,
     flatten,
+    open_sizes,
     scopes,
     shapes,
     sparse,
@@ -147,6 +148,9 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     mixing.trees: mixing.trees,
     names.strays: lambda model: list(names.strays(model.graph)),
     nan_weights.weights_with_nan: lambda model: list(nan_weights.weights_with_nan(model)),
+    open_sizes.open_sizes: lambda model: open_sizes.open_sizes(
+        model.graph, facts.infer(model).shapes
+    ),
     odd_channels.find: lambda model: odd_channels.find(model, facts.infer(model)),
     parameters.as_inputs: lambda model: parameters.as_inputs(
         model, [tensor.name for tensor in model.graph.initializer]
