@@ -29,8 +29,6 @@ from scanner.results import (
     Wording,
 )
 
-# Added to sizes before their logarithm: a tenth of a pixel against a hundredth is no evidence.
-_PIXEL = 1.0
 PLAN = inversion.Plan()
 
 
@@ -46,7 +44,7 @@ class DataFreeInversion(Detector):
     needs: ClassVar[Needs] = Needs.LOGITS | Needs.GRADIENTS
     contribution: ClassVar[Contribution] = Contribution(part=Part.SHOWN)
     alone: ClassVar[bool] = True
-    scale: ClassVar[Scale] = Scale(small_is_suspicious=True, added=_PIXEL, unit=" px")
+    scale: ClassVar[Scale] = Scale(small_is_suspicious=True, added=inversion.PIXEL, unit=" px")
     wording: ClassVar[Wording] = Wording(
         one="on images that the model makes, class {target} needs a mask of {suspect:.1f} pixels; "
         "the clean reference needs {low:.1f}",

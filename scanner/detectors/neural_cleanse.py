@@ -30,8 +30,6 @@ from scanner.results import (
     Wording,
 )
 
-# Added to sizes before their logarithm: a tenth of a pixel against a hundredth is no evidence.
-_PIXEL = 1.0
 # Taken off the logarithm of a mask for each standard deviation of nearness (docs/detection.md).
 _EASE = 0.3
 
@@ -54,7 +52,9 @@ class NeuralCleanse(Detector):
         images_help=True,
         budget_helps=True,
     )
-    scale: ClassVar[Scale] = Scale(small_is_suspicious=True, added=_PIXEL, ease=_EASE, unit=" px")
+    scale: ClassVar[Scale] = Scale(
+        small_is_suspicious=True, added=inversion.PIXEL, ease=_EASE, unit=" px"
+    )
     wording: ClassVar[Wording] = Wording(
         one="class {target} needs a mask of {suspect:.1f} pixels; the clean reference needs "
         "{low:.1f}",

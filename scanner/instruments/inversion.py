@@ -25,6 +25,8 @@ from scanner.values import frozen
 if TYPE_CHECKING:
     from scanner.instruments import device_search
 
+# Added to sizes before their logarithm: a tenth of a pixel against a hundredth is no evidence.
+PIXEL = 1.0
 SUCCESS = 0.99  # share of the images that must flip
 EARLY_STOP = 25  # steps without a smaller mask
 LEAST = 8  # images of a step in a search in stages (docs/large-networks.md)
