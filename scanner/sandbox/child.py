@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import math
 import os
 import queue
 import threading
@@ -15,7 +16,7 @@ from scanner.sandbox import confinement, deadline, messages
 from scanner.sandbox.endpoint import Step, carry_out
 from scanner.values import from_json, to_json
 
-_PROGRESS_SECONDS = 0.1
+_PROGRESS_SECONDS = 0.1  # between two steps of one measurement; its first is always told
 
 
 def serve(preload: Sequence[str]) -> None:
@@ -78,12 +79,12 @@ def _receive(commands: IO[bytes], calls: queue.SimpleQueue[dict[str, Any]]) -> N
 
 def _answer(request: dict[str, Any], pipe: IO[bytes]) -> dict[str, Any]:
     module, name = request["function"].split(":")
-    last = 0.0
+    last, rule = -math.inf, None
 
     def progress(step: Step) -> None:
-        nonlocal last
-        if time.monotonic() - last > _PROGRESS_SECONDS:
-            last = time.monotonic()
+        nonlocal last, rule
+        if step.rule != rule or time.monotonic() - last > _PROGRESS_SECONDS:
+            last, rule = time.monotonic(), step.rule
             messages.write(pipe, {"progress": to_json(step)})
 
     try:

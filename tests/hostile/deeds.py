@@ -361,6 +361,14 @@ def report(_request: None, progress: Progress) -> Any:
     return "reported"
 
 
+def report_often(_request: None, progress: Progress) -> Any:
+    """Take the steps of two measurements faster than they are told."""
+    for rule in ("head", "mm_bd"):
+        for class_id in range(2):
+            progress(Step(done=1, total=2, rule=rule, class_id=class_id))
+    return "reported"
+
+
 def nonsense(raw: Any, _progress: Progress) -> Any:
     """Write bytes of its own to the pipe for answers."""
     for descriptor in range(3, 64):
