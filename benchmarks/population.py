@@ -168,11 +168,21 @@ class Draw(NamedTuple):
     comparisons: tuple[Comparison, ...]
 
 
+def _known_names(names: list[str] | None) -> list[str] | None:
+    for name in set(names or ()) - set(STATISTICS):
+        quoted = ", ".join(f'"{known}"' for known in STATISTICS)
+        raise typer.BadParameter(f'"{name}" is none of {quoted}')
+    return names
+
+
 @app.command()
 def measure(
     folder: Path,
     records: Path,
-    only: Annotated[list[str] | None, typer.Option(help="A statistic; all if left out.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="A statistic; all if left out.", callback=_known_names),
+    ] = None,
 ) -> None:
     """Measure what RECORDS does not hold yet of the networks of a population.
 
