@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from drawn_digits import digits
 from test_docs import ROOT, WORKED, blocks, run
 
@@ -29,6 +30,7 @@ def typed(page: str, folder: Path) -> list[tuple[str, int, str]]:
     return done
 
 
+@pytest.mark.slow
 def test_repair(tmp_path: Path) -> None:
     for name in ("mnist-clean.onnx", "mnist-blended.onnx"):
         shutil.copy(ROOT / "samples" / name, tmp_path)
