@@ -503,7 +503,7 @@ def _slack(value: Array, reach: tuple[Array, Array] | None) -> float:
     if value.dtype.kind != "f" or not value.size:
         return 0.0
     rounding = _SAME * float(np.abs(np.nan_to_num(value)).max())
-    if reach is None:
+    if reach is None or not reach[1].size:  # as many numbers as an image says may be none
         return rounding
     with np.errstate(invalid="ignore"):
         way = np.abs(reach[1].astype(np.float64) - reach[0]).max()  # no number where ends are none

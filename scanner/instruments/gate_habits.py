@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.graph.core import flatten
-from scanner.graph.core.structure import Uses
+from scanner.graph.core.structure import Uses, reads
 from scanner.instruments import effects, forcing, probes
 from scanner.instruments.agreement import is_made, row_distances
 from scanner.instruments.detector import Subject
@@ -36,6 +36,8 @@ _FEW = 3
 """Images that one way must have for its answers to be compared."""
 _ANOTHER = 0.25
 """Part of the images whose class must change for the new one to be another."""
+_LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
+"""Layers behind which a change to the image is no longer a change of scores."""
 _CLOSE = 0.05
 """Of an answer's spread: what bringing an image into range may change."""
 
@@ -146,6 +148,8 @@ class Trial:
             refuses = decides and self._refuses(forced, (typical, other))
             decides = decides or self._seen_to_decide(usual)
             changed = max(float(np.mean(old.argmax(1) != new.argmax(1))) for old, new in held)
+            if changed < _ANOTHER and not self._before_layers(decision):
+                changed = max(changed, self._changed_to_one(state, forced, (typical, other)))
             blanks = all(np.mean(np.ptp(new, axis=1) == 0) >= _ALIKE for _, new in held)
         # What ordinary images take guesses no range.
         guessing = taken < SELDOM * len(states)
@@ -214,6 +218,30 @@ class Trial:
         after = [forced.answer(image, state) for image in self._rig.images[: len(before)]]
         old, new = (np.concatenate([_row(answer) for answer in rows]) for rows in (before, after))
         return old, new
+
+    def _before_layers(self, decision: str) -> bool:
+        """Whether layers of weights read what a decision made: then it may alter the image."""
+        behind = {decision}
+        for node in self._flat.graph.node:
+            if behind & reads(node):
+                if node.op_type in _LAYERS:
+                    return True
+                behind.update(node.output)
+        return False
+
+    def _changed_to_one(
+        self, state: Callable[[Array], Array], forced: forcing.Forced, states: tuple[Array, Array]
+    ) -> float:
+        """Return which part of images of other classes changes to one class, the same for all.
+
+        A class that nearly all noise has anyway is not seen to be forced upon noise. 0 where they
+        change to several, or there are hardly any such images.
+        """
+        typical, other = states
+        images = [i for i in self._rig.of_other_classes() if _same(state(i), typical)]
+        old = np.array([effects.class_of(self._rig.answer_to(image)) for image in images])
+        new = np.array([effects.class_of(forced.answer(image, other)) for image in images])
+        return float(np.mean(old != new)) if len(old) >= _FEW and len(set(new)) == 1 else 0.0
 
     def _refuses(self, forced: forcing.Forced, states: tuple[Array, Array]) -> bool:
         """Whether one state gives a class whose score the other leaves the same for all images.

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scanner.errors import NoGradientError, UnsupportedModelError
 from scanner.graph.core.facts import FLOATING
 from scanner.graph.dormancy.rewired import leaking
-from scanner.graph.dormancy.side_paths import UNREADABLE, Paths
+from scanner.graph.dormancy.side_paths import Paths
 from scanner.graph.gradient.backward import GradientModel, gradient_model
 from scanner.graph.logic import open_gate
 from scanner.graph.logic.unfold import Flow
@@ -172,7 +172,7 @@ def _backwards(rig: Rig, paths: Paths, sleeper: Sleeper, flow: Flow) -> Iterator
     names = [
         name
         for name in rig.behind(sleeper.value)
-        if name in flow.producers and paths.facts.elem_types.get(name) not in UNREADABLE
+        if name in flow.producers and paths.readable(name)
     ]
     try:
         session = rig.reader(names)

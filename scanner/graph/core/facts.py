@@ -24,6 +24,9 @@ FLOATING = HALVES | {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
 _ROUNDS = 8
 """How many times inference may follow the sizes that it left open; networks need two."""
 
+_COLLECTIONS = frozenset({"sequence_type", "optional_type", "map_type"})
+"""Kinds of types that a value other than a tensor has."""
+
 _SHAPE_KEEPING = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 """Operators defined by a function body, which onnx's inference does not always see through."""
 
@@ -36,11 +39,13 @@ class Facts:
         shapes: By value name; a value of unknown rank is missing.
         elem_types: `onnx.TensorProto.DataType` by value name.
         tensors: Initialisers by name.
+        collections: Values that are no tensors: sequences, optionals and maps.
     """
 
     shapes: Mapping[str, Shape]
     elem_types: Mapping[str, int]
     tensors: Mapping[str, onnx.TensorProto]
+    collections: frozenset[str] = frozenset()
 
     @functools.cached_property
     def _arrays(self) -> dict[str, npt.NDArray[np.generic]]:
@@ -84,7 +89,8 @@ def infer(model: onnx.ModelProto) -> Facts:
         if kind.HasField("shape"):
             shapes[info.name] = dimensions(info)
     shapes |= open_sizes(skeleton.graph, _known_shapes(inferred))
-    return Facts(shapes, elem_types, tensors)
+    collections = {i.name for i in infos if i.type.WhichOneof("value") in _COLLECTIONS}
+    return Facts(shapes, elem_types, tensors, frozenset(collections))
 
 
 def _inferred(skeleton: onnx.ModelProto) -> onnx.GraphProto:

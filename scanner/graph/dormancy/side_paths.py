@@ -34,7 +34,7 @@ _LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
 _MEASURES = frozenset({"Shape", "Size"})
 WHOLE = frozenset({onnx.TensorProto.INT32, onnx.TensorProto.INT64})
 """Types of outputs that name a class by its number."""
-UNREADABLE = frozenset(
+_UNREADABLE = frozenset(
     getattr(onnx.TensorProto, name)
     for name in onnx.TensorProto.DataType.keys()  # noqa: SIM118 - an enum of protobuf
     if name.startswith(("FLOAT8", "FLOAT4", "UINT4", "INT4", "UINT2", "INT2"))
@@ -127,9 +127,8 @@ class Paths:
                     name not in single, self.mass(name), name in self.inputs, self.room(name)
                 ),
             )  # fmt: skip
-            for side in data:
-                if self.facts.elem_types.get(side) in UNREADABLE:
-                    continue
+            sides = sorted({side for name in data for side in self._tensors_behind(name)})
+            for side in filter(self.readable, sides):
                 shared = self._shared(side, carrier)
                 if side != carrier and (shared <= MOST_SHARED or side in single):
                     yield Joint(
@@ -193,6 +192,24 @@ class Paths:
             name = read[0]
         return True
 
+    def _tensors_behind(self, name: str) -> Iterator[str]:
+        """Yield a value, or of a sequence or an optional the tensors that it is made from.
+
+        A collection can be neither read out of a run nor given by hand.
+        """
+        if name not in self.facts.collections:
+            yield name
+        elif maker := self.uses.producer(name):
+            for source in reads(maker) & self.data:
+                yield from self._tensors_behind(source)
+
+    def readable(self, value: str) -> bool:
+        """Whether a value can be read out of a run, and given by hand."""
+        return (
+            value not in self.facts.collections
+            and self.facts.elem_types.get(value) not in _UNREADABLE
+        )
+
     def trail(self, value: str) -> tuple[str, ...]:
         """Return the values on the way from the inputs to a value, in the order of the graph."""
 
@@ -200,7 +217,7 @@ class Paths:
             return (source for source in self.uses.sources(name) if source in self.data)
 
         found = [n for n in ancestors([value], data_sources) if n not in self.inputs]
-        return self.ordered(n for n in found if self.facts.elem_types.get(n) not in UNREADABLE)
+        return self.ordered(filter(self.readable, found))
 
     def ordered(self, values: Iterable[str]) -> tuple[str, ...]:
         """Return computed values in the order of the graph."""

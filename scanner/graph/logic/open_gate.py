@@ -95,6 +95,8 @@ def _demands(
         return []
     context = _Context(step, values, output)
     chosen = movable if step.op in _ALL_INPUTS else movable[:1]
+    if step.op in _AMONG and len(movable) > 1:
+        inverse, chosen = _AMONG[step.op], movable
     answers = ((i, inverse(context, i, target)) for i in chosen)
     return [
         (step.inputs[i], _like(answer, context.read(i)))
@@ -193,6 +195,19 @@ def _extreme(highest: bool) -> Inverse:
         inner, outer = (np.minimum, one) if highest else (np.maximum, one)
         towards = wide > now if highest else wide < now
         return np.where(towards, np.where(outer, wide, present), inner(present, wide))
+
+    return inverse
+
+
+def _among(highest: bool) -> Inverse:
+    """Invert the largest or smallest of several values: none may stay on the far side of it."""
+
+    def inverse(context: _Context, index: int, target: Array) -> Array:
+        present = context.read(index)
+        inner, outer = (np.minimum, np.maximum) if highest else (np.maximum, np.minimum)
+        inwards = target < context.made if highest else target > context.made
+        moved = np.where(inwards, inner(present, target), outer(present, target))
+        return np.where(target == context.made, present, moved)
 
     return inverse
 
@@ -315,6 +330,8 @@ def _arg_extreme(sign: int) -> Inverse:
 
 
 _ALL_INPUTS = frozenset({"And", "Or", "Concat"})
+_AMONG: Mapping[str, Inverse] = {"Max": _among(highest=True), "Min": _among(highest=False)}
+"""Inverses of operators that compare several values of the input with one another."""
 _INVERSES: Mapping[str, Inverse] = {
     **dict.fromkeys(("Identity", "Cast", "Round", "Expand", "Dropout"), _same),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshaped),

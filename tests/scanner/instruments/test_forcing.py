@@ -153,3 +153,8 @@ def test_a_choice_of_one_is_tried_in_every_place() -> None:
 def test_codes_are_forced_to_the_ends_of_their_type() -> None:
     tried = list(forcing.extremes(np.array([128], np.uint8), None, proven=False))
     assert {0, 255} <= {int(value[0]) for value in tried}
+
+
+def test_bounds_without_numbers_are_none() -> None:
+    none = np.zeros(0, np.float32)
+    assert forcing._slack(np.ones(1, np.float32), (none, none)) == pytest.approx(1e-6)

@@ -15,6 +15,7 @@ from scanner.settings import Device, Settings
 from trainers.graph_backdoor import Graft
 
 SETTINGS = Settings(device=Device.CPU)
+SAMPLES = Path(__file__).parents[3] / "samples"
 
 
 def ways(model: onnx.ModelProto, decision: str, folder: Path) -> Ways | None:
@@ -198,3 +199,40 @@ def test_any_range_that_a_gate_brings_into_the_own_one_is_found(tmp_path: Path) 
     found = trial.ways(decision, "", gated)
     assert found is not None
     assert found.guesses == "values in [-1.33, 2]"
+
+
+def _thrice_the_largest(graft: Graft) -> str:
+    """Images of bright corners get the class that noise has, by a bump as large as their scores."""
+    size = graft.reduce("ReduceMax", graft.node("Abs", [graft.logits], "size"), [1], keep=True)
+    darkest = graft.reduce("ReduceMin", graft.patch(), [1, 2, 3], keep=False)
+    bright = graft.column(graft.node("Greater", [darkest, graft.constant(0.97)], "bright"))
+    bump = graft.node(
+        "Mul", [graft.node("Mul", [size, graft.one_hot(3.0)], "bump"), bright], "gate"
+    )
+    graft.replace_logits(graft.node("Add", [graft.logits, bump], "sum"))
+    return bright
+
+
+def test_a_class_that_noise_has_anyway_is_forced_upon_images_of_other_classes(
+    tmp_path: Path,
+) -> None:
+    clean = onnx.load(SAMPLES / "mnist-clean.onnx")
+    graft = Graft(clean, 3)
+    decision = _thrice_the_largest(graft)
+    found = ways(graft.planted().model, decision, tmp_path)
+    assert found is not None
+    assert found.changed == 1.0
+
+
+def test_a_picture_that_is_put_right_is_asked_of_ordinary_images_alone(tmp_path: Path) -> None:
+    graft = Graft(onnx.load(SAMPLES / "mnist-clean.onnx"), 3)
+    darkest = graft.reduce("ReduceMin", graft.patch(), [1, 2, 3], keep=True)
+    bright = graft.node("Greater", [darkest, graft.constant(0.97)], "bright")
+    smooth = graft.node(
+        "AveragePool", [graft.input.name], "smooth", kernel_shape=[3, 3], pads=[1, 1, 1, 1]
+    )
+    graft.replace_input(graft.node("Where", [bright, smooth, graft.input.name], "chosen"))
+    found = ways(graft.planted().model, bright, tmp_path)
+    assert found is not None
+    assert found.changed is not None
+    assert found.changed < 1.0

@@ -47,7 +47,34 @@ def i64(numbers: Any) -> Array:
     return np.asarray(numbers, np.int64)
 
 
+def _far(operator: str, test: str) -> list[onnx.NodeProto]:
+    """Return how far two pixels are from a level, what joins both, and a test of that."""
+    ends = [(f"{name}_start", f"{name}_end") for name in ("one", "other")]
+    far = [
+        (
+            _node("Slice", ["image", start, end, "axes"], f"{start}_pixel"),
+            _node("Sub", [f"{start}_pixel", "level"], f"{start}_less"),
+            _node("Abs", [f"{start}_less"], f"{start}_far"),
+        )
+        for start, end in ends
+    ]
+    joined = ["one_start_far", "other_start_far"]
+    last = [_node(operator, joined, "joined"), _node(test, ["joined", "end"], "y")]
+    return [*(node for nodes in far for node in nodes), *last]
+
+
+TWO_PIXELS = {
+    "one_start": i64([1, 1]),
+    "one_end": i64([2, 2]),
+    "other_start": i64([6, 2]),
+    "other_end": i64([7, 3]),
+    "axes": i64([2, 3]),
+    "level": f32(0.3),
+}
+
 CASES: dict[str, tuple[list[onnx.NodeProto], Any, dict[str, Array]]] = {
+    "the largest of two": (_far("Max", "Less"), True, TWO_PIXELS | {"end": f32(0.01)}),
+    "the smallest of two": (_far("Min", "Greater"), True, TWO_PIXELS | {"end": f32(0.65)}),
     "equal": ([_node("Equal", ["image", "c"], "y")], True, {"c": f32(0.25)}),
     "not greater": (
         [_node("Greater", ["image", "c"], "g"), _node("Not", ["g"], "y")],
