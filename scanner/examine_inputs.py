@@ -163,7 +163,18 @@ class _Watched:
         self._reader: tuple[str, int, Iterator[image_stream.Named]] | None = None
 
     def _probabilities(self, images: Floats) -> Floats:
-        return softmax(self.answers.logits(images))
+        """Return the model's answers to images, or to what a filter makes of them.
+
+        Raises:
+            UnsupportedModelError: The model fails on one, or answers something not finite.
+        """
+        found = softmax(self.answers.logits(images))
+        if not np.isfinite(found).all():
+            raise UnsupportedModelError(
+                "the model's answer to an image is not a finite number",
+                remedy="export the model again, or give the setting `input_range` its true range",
+            )
+        return found
 
     def fitted(self, images: npt.NDArray[np.generic], name: str) -> Floats:
         """Return images in the model's layout and range.
@@ -203,11 +214,6 @@ class _Watched:
         """
         self.last = images
         answers = self._probabilities(images)
-        if not np.isfinite(answers).all():
-            raise UnsupportedModelError(
-                "the model's answer to an image is not a finite number",
-                remedy="export the model again, or give the setting `input_range` its true range",
-            )
         readings = []
         with ThreadPoolExecutor(self._at_once) as pool:
             for reading in pool.map(self._read_one, names, images, answers):

@@ -304,7 +304,8 @@ class RepairOrder:
         targets: Classes whose triggers are to be found and removed; empty where only the graph is.
         structural: Whether the graph's own findings are to be cut out.
         keep: Least share of held-back images whose class must stay, of the original.
-        data: Suffix of the file that takes tensors which the model keeps outside.
+        output: Absolute path of the file to write; empty where none is.
+        data: Name of the file beside it that takes tensors which the model keeps outside.
     """
 
     model: Source
@@ -312,6 +313,7 @@ class RepairOrder:
     targets: tuple[int, ...] = ()
     structural: bool = False
     keep: float = 0.98
+    output: str = ""
     data: str = ".data"
 
 

@@ -78,7 +78,7 @@ def repair(  # noqa: PLR0913 - what is repaired, beside what, how far
             f"the least accuracy to keep is {keep_accuracy:g}",
             remedy="give a share above 0 and up to 1, such as 0.98",
         )
-    _check_places(place, model, references)
+    _check_places(place, model, references, chosen)
 
     def scanned(path: PathLike) -> ScanResult:
         return pipeline.scan(path, references, chosen, baseline=baseline, progress=progress)
@@ -92,6 +92,7 @@ def repair(  # noqa: PLR0913 - what is repaired, beside what, how far
         targets=tuple(targets) or _targets(before),
         structural=_is_structural(before),
         keep=keep_accuracy,
+        output=str(place.absolute()),
         data=place.name + DATA,
     )
     result = RepairResult(model=before.model, ending=Ending.UNTOUCHED, reason="", before=before)
@@ -238,25 +239,32 @@ def _received(child: Worker, part: RepairedFile, order: RepairOrder) -> Iterator
         raise WorkerCrashedError.no_answer("sha256")
 
 
-def _check_places(place: Path, model: PathLike, references: Sequence[PathLike]) -> None:
-    """Refuse to write over a model that is read, over a link, or over what is no file.
+def _check_places(
+    place: Path, model: PathLike, references: Sequence[PathLike], settings: Settings
+) -> None:
+    """Refuse to write over a file that is read, over a link, or over what is no file.
 
     That a file can be written there at all is tried now, and not after minutes of measuring.
 
     Raises:
         UsageError: That is asked for.
     """
+    if not place.name:
+        raise UsageError(
+            f"{str(place)!r} is a folder, not a file to write", remedy="name a file in it"
+        )
+    images = () if settings.images_file is None else (settings.images_file,)
     for path in (place, place.with_name(place.name + DATA)):
         if path.is_symlink() or (path.exists() and not path.is_file()):
             raise UsageError(
                 f"{str(path)!r} cannot be written (it is a link, a folder, a device or a pipe)",
                 remedy="name another file to write",
             )
-        for read in (model, *references):
+        for read in (model, *references, *images):
             with contextlib.suppress(OSError):
                 if path.exists() and path.samefile(read):
                     raise UsageError(
-                        f"{str(path)!r} is a model that is read, and would be overwritten",
+                        f"{str(path)!r} is a file that is read, and would be overwritten",
                         remedy="name another file to write",
                     )
     if not place.absolute().parent.is_dir():

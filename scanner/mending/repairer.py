@@ -4,10 +4,12 @@ Each step is kept only if the model still answers the held-back images as it did
 the file is changed but what a step names.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -52,8 +54,10 @@ def repair(
             images.
 
     Raises:
-        ScannerError: The model cannot be run or repaired.
+        ScannerError: The model cannot be run or repaired, or its own data would be overwritten.
     """
+    if order.output:
+        _check_data(model, order)
     if model.rewritten:
         raise UnsupportedModelError(
             f"{model.identity.path!r} is scanned in another form ({model.rewritten}), and a repair "
@@ -61,6 +65,26 @@ def repair(
             remedy="export the model again, in operator set 7 or later and with a batch axis",
         )
     return _Repair(model, order, progress, ways).run()
+
+
+def _check_data(model: Model, order: RepairOrder) -> None:
+    """Refuse to write over a file in which the model keeps its tensors.
+
+    A model that was renamed still keeps them under its old name, which the repaired one may get.
+
+    Raises:
+        UsageError: That is asked for.
+    """
+    output = Path(order.output)
+    for written in (output, output.with_name(order.data)):
+        for location in parcel.locations(model.proto):
+            with contextlib.suppress(OSError):
+                if written.samefile(model.path.parent / location):
+                    raise UsageError(
+                        f"{written.name!r} holds weights of the model that is read, and would be "
+                        "overwritten",
+                        remedy="name another file to write",
+                    )
 
 
 class _Repair:

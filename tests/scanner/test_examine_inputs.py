@@ -124,3 +124,19 @@ def test_inputs_of_another_shape_or_range(images: np.ndarray, tmp_path: Path) ->
     part = Part(watch=asked, path=str(tmp_path / "inputs.npz"), start=0, most=5)
     with pytest.raises(UsageError, match=r"inputs\.npz"):
         read_part(part, quiet)
+
+
+def test_an_answer_to_a_mixed_image_that_is_no_number_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model answers each input, and fails on the images that a filter makes of it."""
+    watched = examine_inputs._watched(watch(tmp_path))
+    images, logits = watched.ranked[:3], watched.answers.logits
+    answered = iter([logits(images)])
+
+    def once(mixed: Any) -> Any:
+        return next(answered, np.full((len(mixed), 2), np.nan))
+
+    monkeypatch.setattr(watched.answers, "logits", once)
+    with pytest.raises(UnsupportedModelError, match="not a finite number"):
+        watched.read(["a", "b", "c"], images, quiet)

@@ -162,6 +162,32 @@ def test_a_folder_that_takes_no_files_is_told_before_anything_is_measured(tmp_pa
         repairs.repair(tmp_path / "not read.onnx", "/proc/fixed.onnx")
 
 
+@pytest.mark.parametrize("place", ["", ".", "/"])
+def test_a_place_without_a_name_is_refused(tmp_path: Path, place: str) -> None:
+    path = models.save(models.plain(), tmp_path / "model.onnx")
+    with pytest.raises(UsageError, match="not a file to write"):
+        repairs.repair(path, place)
+
+
+def test_the_images_are_not_written_over(tmp_path: Path) -> None:
+    path, images = models.save(models.plain(), tmp_path / "model.onnx"), tmp_path / "clean.npz"
+    images.write_bytes(b"kept")
+    with pytest.raises(UsageError, match="overwritten"):
+        repairs.repair(path, images, settings=Settings(images_file=str(images)))
+    assert images.read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize("output", ["gated.onnx", "gated.onnx.data"])
+def test_a_renamed_models_own_weights_are_not_written_over(tmp_path: Path, output: str) -> None:
+    """It still keeps them under its old name, which is the obvious one for the repaired file."""
+    path = models.save(mended.gated(), tmp_path / "gated.onnx", external=True)
+    path = path.rename(tmp_path / "old.onnx")
+    weights = (tmp_path / "gated.onnx.data").read_bytes()
+    with pytest.raises(UsageError, match="holds weights of the model"):
+        repairs.repair(path, tmp_path / output, settings=Settings(detectors=("graph_logic",)))
+    assert (tmp_path / "gated.onnx.data").read_bytes() == weights
+
+
 def test_a_hard_link_to_the_input_is_the_input(tmp_path: Path) -> None:
     path = models.save(models.plain(), tmp_path / "model.onnx")
     os.link(path, tmp_path / "output.onnx")

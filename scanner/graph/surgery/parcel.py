@@ -7,7 +7,7 @@ import onnx
 from onnx.external_data_helper import uses_external_data
 
 from scanner.graph.core.draft import Proto, copied
-from scanner.modelfile import held, tensor_sizes
+from scanner.modelfile import external_data, held, tensor_sizes
 
 _ALIGNMENT = 4096  # as onnx itself aligns, so that a runtime can map the data
 
@@ -46,6 +46,12 @@ class Bulk:
 def outside(proto: Proto) -> set[str]:
     """Return the names of the tensors that a model keeps in other files."""
     return {t.name for t in tensor_sizes.tensors(proto) if uses_external_data(t)}
+
+
+def locations(proto: Proto) -> set[str]:
+    """Return the files in which a model keeps tensors, relative to its folder."""
+    kept = (t for t in tensor_sizes.tensors(proto) if uses_external_data(t))
+    return {external_data.location(tensor).path for tensor in kept}
 
 
 def packed(complete: Proto, names: set[str], location: str) -> tuple[Bulk, Bulk]:
