@@ -59,7 +59,8 @@ def images(model: Differentiable, settings: Settings) -> Images:
     made, sure = descended(model, start, targets)
     if sure.sum() < FEWEST:
         raise NoImagesError(
-            f"gradient steps lead to only {sure.sum()} images that the model is sure of",
+            "gradient steps lead to too few images that the model is sure of "
+            f"({sure.sum()} of {COUNT})",
             remedy=_REMEDY,
         )
     found = made[sure]
