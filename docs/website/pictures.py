@@ -227,8 +227,10 @@ def _moved(standing: float) -> str:
     return f"one trigger of {pixels:.1f} pixels sends images of each class to another"
 
 
-def _times(figures: Sequence[float]) -> float:
-    return statistics.median(figures) / min(figures)
+def _times(figures: Sequence[float | None]) -> float:
+    """Return by how much the least figure is below the median; what no search reached is above."""
+    reached = [math.inf if figure is None else figure for figure in figures]
+    return statistics.median(reached) / min(reached)
 
 
 OF_POPULATION: Mapping[str, OfPopulation] = {

@@ -99,10 +99,11 @@ class Trial:
     Raises:
         UnsupportedModelError: It has no one image input.
         UsageError: The image's shape or range is not known.
+        ModelError: As for `Model.complete`.
     """
 
     def __init__(self, subject: Subject, answer: str) -> None:
-        self._flat = flatten.flatten(subject.model.proto)
+        self._flat = subject.model.complete(flatten.flatten(subject.model.proto))
         self._made = Uses(self._flat.graph).producer_position
         shape = probes.image_shape(subject.model, subject.settings)
         self._rig = forcing.Rig(subject, self._flat, shape, answer)

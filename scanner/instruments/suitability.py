@@ -118,7 +118,8 @@ def obstacle(needs: Needs, model: Model, settings: Settings) -> str | None:
             logits = find_logits(flat, settings.logits)
             if Needs.GRADIENTS in needs:
                 image = model.identity.inputs[0].name
-                gradient_model(real_input(flat), of=logits.value, with_respect_to=[image])
+                whole = real_input(model.complete(flat))
+                gradient_model(whole, of=logits.value, with_respect_to=[image])
     except (NoGradientError, NoLayerError, NoLogitsError) as error:
         return _sentence(error)
     return None

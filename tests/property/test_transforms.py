@@ -161,6 +161,7 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     parameters.values: lambda model: parameters.values(
         model, [tensor.name for tensor in model.graph.initializer]
     ),
+    parcel.locations: parcel.locations,
     parcel.outside: parcel.outside,
     parcel.packed: lambda model: parcel.packed(
         model, {tensor.name for tensor in model.graph.initializer}, "m.data"

@@ -136,3 +136,8 @@ def test_images_of_several_scales_are_not_doubted() -> None:
     found = nearness(multiscale_noise(24, (1, 28, 28), (0.0, 1.0), np.random.default_rng(0)))
     assert found is not None
     assert found > 0.2
+
+
+def test_weights_in_another_file_are_no_obstacle(tmp_path: Path) -> None:
+    path = models.save(models.plain(), tmp_path / "outside.onnx", external=True)
+    assert obstacle(GRADIENTS, open_model(path), Settings()) is None
