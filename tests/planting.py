@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from trainers.graph_backdoor import Graft, Planted
+
 
 def gated(seed: int = 0) -> onnx.ModelProto:
     """A plain model with a test of the brightest pixel that lifts class 0."""
@@ -33,6 +35,31 @@ def gated(seed: int = 0) -> onnx.ModelProto:
 
 PLANTED = ("planted_brightest", "planted_above", "planted_open", "planted_lift", "planted_logits")
 """Names of the nodes that every comparison must name."""
+
+
+def picked_from_sequence(model: onnx.ModelProto) -> tuple[Planted, str]:
+    """Return a network whose scores are picked from a sequence, and the value that says which.
+
+    A bright corner picks those of class 1.
+    """
+    graft = Graft(model, 1)
+    darkest = graft.reduce("ReduceMin", graft.patch(), [1, 2, 3])
+    above = graft.node("Floor", [graft.node("Add", [darkest, 0.05], "shift")], "test")
+    place = graft.node("Cast", [above], "place", to=onnx.TensorProto.INT64)
+    forced = graft.constant(graft.one_hot(100.0)[0])
+    body = onnx.parser.parse_graph(
+        f"""pick (float[K] row, int64 place) => (float[K] picked) {{
+            both = SequenceConstruct(row, {forced})
+            picked = SequenceAt(both, place)
+        }}"""
+    )
+    rows, places = (
+        graft.node("SplitToSequence", [value], "split", axis=0, keepdims=0)
+        for value in (graft.logits, place)
+    )
+    answers = graft.node("SequenceMap", [rows, places], "gate", body=body)
+    graft.replace_logits(graft.node("ConcatFromSequence", [answers], "stack", axis=0, new_axis=1))
+    return graft.planted(), place
 
 
 def deep(seed: int = 0, layers: int = 4, width: int = 16) -> onnx.ModelProto:

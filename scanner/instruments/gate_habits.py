@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.graph.core import flatten
-from scanner.graph.core.structure import Uses, reads
+from scanner.graph.core.structure import LAYERS, Uses, reads
 from scanner.instruments import effects, forcing, probes
 from scanner.instruments.agreement import is_made, row_distances
 from scanner.instruments.detector import Subject
@@ -36,8 +36,6 @@ _FEW = 3
 """Images that one way must have for its answers to be compared."""
 _ANOTHER = 0.25
 """Part of the images whose class must change for the new one to be another."""
-_LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
-"""Layers behind which a change to the image is no longer a change of scores."""
 _CLOSE = 0.05
 """Of an answer's spread: what bringing an image into range may change."""
 
@@ -225,7 +223,7 @@ class Trial:
         behind = {decision}
         for node in self._flat.graph.node:
             if behind & reads(node):
-                if node.op_type in _LAYERS:
+                if node.op_type in LAYERS:
                     return True
                 behind.update(node.output)
         return False

@@ -16,7 +16,7 @@ from scanner.sandbox import confinement, deadline, messages
 from scanner.sandbox.endpoint import Step, carry_out
 from scanner.values import from_json, to_json
 
-_PROGRESS_SECONDS = 0.1  # between two steps of one measurement; its first is always told
+_PROGRESS_SECONDS = 0.1  # a measurement's first step, and its first at a class, are always told
 
 
 def serve(preload: Sequence[str]) -> None:
@@ -79,12 +79,15 @@ def _receive(commands: IO[bytes], calls: queue.SimpleQueue[dict[str, Any]]) -> N
 
 def _answer(request: dict[str, Any], pipe: IO[bytes]) -> dict[str, Any]:
     module, name = request["function"].split(":")
-    last, rule = -math.inf, None
+    last = -math.inf
+    begun: set[tuple[str | None, bool]] = set()
 
     def progress(step: Step) -> None:
-        nonlocal last, rule
-        if step.rule != rule or time.monotonic() - last > _PROGRESS_SECONDS:
-            last, rule = time.monotonic(), step.rule
+        nonlocal last
+        kind = (step.rule, step.class_id is None)
+        if kind not in begun or time.monotonic() - last > _PROGRESS_SECONDS:
+            last = time.monotonic()
+            begun.add(kind)
             messages.write(pipe, {"progress": to_json(step)})
 
     try:

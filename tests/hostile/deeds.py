@@ -364,7 +364,7 @@ def report(_request: None, progress: Progress) -> Any:
 def report_often(_request: None, progress: Progress) -> Any:
     """Take the steps of two measurements faster than they are told."""
     for rule in ("head", "mm_bd"):
-        for class_id in range(2):
+        for class_id in (None, 0, 1, None):
             progress(Step(done=1, total=2, rule=rule, class_id=class_id))
     return "reported"
 

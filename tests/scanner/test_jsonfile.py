@@ -38,7 +38,7 @@ def test_what_is_no_file_of_that_size_is_refused_at_once(
     start = time.monotonic()
     with pytest.raises(UnreadableError, match=reason):
         read(tmp_path / "file")
-    assert time.monotonic() - start < 10  # a pipe would be read for ever
+    assert time.monotonic() - start < 1
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import onnx
 from onnx import numpy_helper
 
 from scanner.graph.audit import views
-from scanner.graph.core.structure import Uses, attribute
+from scanner.graph.core.structure import LAYERS, Uses, attribute
 from scanner.modelfile.domains import STANDARD_DOMAINS
 from scanner.results import Observation, Severity
 
@@ -23,7 +23,6 @@ Array = npt.NDArray[Any]
 Places = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-_LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
 # What changes each unit by itself, wherever that stands between two layers.
 _BETWEEN = frozenset({
     "Add", "AveragePool", "BatchNormalization", "Clip", "Dropout", "Elu", "Flatten",
@@ -86,7 +85,7 @@ def as_room(code: str, said: str, found: Sequence[Row]) -> Iterator[Observation]
 
 def weights_of(node: onnx.NodeProto, uses: Uses) -> Array | None:
     """Return a layer's weights, (units, what each reads, ...)."""
-    if node.op_type not in _LAYERS or node.domain not in STANDARD_DOMAINS or len(node.input) <= 1:
+    if node.op_type not in LAYERS or node.domain not in STANDARD_DOMAINS or len(node.input) <= 1:
         return None
     tensor = uses.constants.get(node.input[1])
     numbers = None if tensor is None else views.numbers(tensor)
@@ -147,7 +146,7 @@ def _behind(
     if value in uses.outputs or not readers:
         _mark(units, read)  # what nothing reads at all is told as such
     for reader in readers:
-        if reader.domain in STANDARD_DOMAINS and reader.op_type in _LAYERS:
+        if reader.domain in STANDARD_DOMAINS and reader.op_type in LAYERS:
             _mark(_of_layer(reader, value, units, uses), read)
             continue
         known = reader.domain in STANDARD_DOMAINS

@@ -11,6 +11,9 @@ from onnx.external_data_helper import uses_external_data
 from scanner.errors import MalformedModelError
 from scanner.modelfile import held, nested, tensor_sizes
 
+LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
+"""Operators of ONNX that hold a layer's weights."""
+
 _LOWEST_CODE: dict[int, int] = {
     onnx.TensorProto.UINT8: 0,
     onnx.TensorProto.INT8: -128,

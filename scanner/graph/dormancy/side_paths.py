@@ -16,7 +16,7 @@ import onnx
 from scanner.graph.core import facts
 from scanner.graph.core.ancestors import ancestors
 from scanner.graph.core.effect import trained
-from scanner.graph.core.structure import Uses, label, reads
+from scanner.graph.core.structure import LAYERS, Uses, label, reads
 from scanner.modelfile.model import required_inputs
 
 MOST_SHARED = 0.05
@@ -30,7 +30,6 @@ _ELEMENTWISE = frozenset(
 )
 """Operators whose constants are no weights: each number acts on one number."""
 _ADDING = frozenset({"Add", "Sub", "Sum"})
-_LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
 _MEASURES = frozenset({"Shape", "Size"})
 WHOLE = frozenset({onnx.TensorProto.INT32, onnx.TensorProto.INT64})
 """Types of outputs that name a class by its number."""
@@ -145,7 +144,7 @@ class Paths:
         """Yield the layers in front of which there are no weights, in the order of the graph."""
         for node in self.nodes:
             if (
-                node.op_type in _LAYERS
+                node.op_type in LAYERS
                 and node.input[0] in self.data
                 and node.input[1] not in self.data
                 and self.mass(node.input[0]) == 0

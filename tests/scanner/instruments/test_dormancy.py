@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import planting
 import pytest
 import replaced
 from models import build, convolution, plain, save, weights
@@ -293,24 +294,7 @@ def test_weights_that_are_stored_sparse_are_weights(tmp_path: Path) -> None:
 
 
 def test_a_place_in_a_sequence_is_held_where_the_sequence_cannot_be(tmp_path: Path) -> None:
-    graft = Graft(sample("mnist-clean"), 1)
-    darkest = graft.reduce("ReduceMin", graft.patch(), [1, 2, 3])
-    above = graft.node("Floor", [graft.node("Add", [darkest, 0.05], "shift")], "test")
-    place = graft.node("Cast", [above], "place", to=onnx.TensorProto.INT64)
-    forced = graft.constant(graft.one_hot(100.0)[0])
-    body = onnx.parser.parse_graph(
-        f"""pick (float[10] row, int64 place) => (float[10] picked) {{
-            both = SequenceConstruct(row, {forced})
-            picked = SequenceAt(both, place)
-        }}"""
-    )
-    rows, places = (
-        graft.node("SplitToSequence", [value], "split", axis=0, keepdims=0)
-        for value in (graft.logits, place)
-    )
-    picked = graft.node("SequenceMap", [rows, places], "gate", body=body)
-    graft.replace_logits(graft.node("ConcatFromSequence", [picked], "stack", axis=0, new_axis=1))
-    planted = graft.planted()
+    planted, place = planting.picked_from_sequence(sample("mnist-clean"))
     (observation,) = search(planted.model, tmp_path).observations
     assert observation.severity is Severity.CONFIRMED
     assert observation.details["value"] == place

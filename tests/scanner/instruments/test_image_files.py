@@ -87,7 +87,7 @@ def test_a_hostile_file_is_refused_at_once(make: Callable[[Path], None], tmp_pat
     start = time.monotonic()
     with pytest.raises(UsageError, match=r"images\.npz' holds no arrays \(.+\); save the images"):
         from_file(tmp_path / "images.npz")
-    assert time.monotonic() - start < 10  # a pipe would be read for ever
+    assert time.monotonic() - start < 1
     assert not Path("/tmp/never-made-by-a-pickle").exists()  # noqa: S108 - as above
 
 

@@ -27,11 +27,11 @@ def test_an_answer_comes_after_its_progress() -> None:
     assert answer("report") == ({"answer": "reported"}, [{"progress": to_json(step)}])
 
 
-def test_the_first_step_of_each_measurement_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_steps_of_each_measurement_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "_PROGRESS_SECONDS", 600)
     _, told = answer("report_often")
     assert [(step["progress"]["rule"], step["progress"]["class_id"]) for step in told] == [
-        *(("head", 0), ("mm_bd", 0))
+        *(("head", None), ("head", 0), ("mm_bd", None), ("mm_bd", 0))
     ]
 
 

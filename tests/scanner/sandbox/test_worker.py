@@ -87,7 +87,7 @@ def test_the_deadline_holds_whatever_it_does(child: Worker, deed: str) -> None:
     start = time.monotonic()
     with pytest.raises(WorkerTimeoutError, match="raise the setting `timeout`"):
         call(child, deed, 60, Allowance(seconds=0.5))
-    assert time.monotonic() - start < 0.5 + 10
+    assert time.monotonic() - start < 0.5 + 2
     assert child._child.wait() is not None
 
 
@@ -97,7 +97,7 @@ def test_the_deadline_holds_where_it_does_not_listen(child: Worker) -> None:
     start = time.monotonic()
     with pytest.raises(WorkerTimeoutError):
         call(child, "echo", "more than a pipe holds " * 10_000, Allowance(seconds=1))
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 5
 
 
 def test_memory_beyond_the_limit_is_a_typed_error(child: Worker) -> None:
@@ -116,7 +116,7 @@ def test_memory_that_the_kernel_does_not_count_is_watched_from_here(child: Worke
             2**36,
             Allowance(seconds=20, limits=Limits(memory=100 * 2**20)),
         )
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 5
 
 
 @LINUX

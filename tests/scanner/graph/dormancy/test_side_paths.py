@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
+import planting
 import pytest
 from models import build, convolution, head, plain, relu, weights
 from onnx import helper
 
 from scanner.graph.dormancy.side_paths import Joint, Paths
-from trainers.graph_backdoor import FAMILIES, KINDS, Graft, plant
+from trainers.graph_backdoor import FAMILIES, KINDS, plant
 
 # They listen to another input, to nothing that an image holds, or to what the network computed.
 ELSEWHERE = {*FAMILIES["callers"], *FAMILIES["weights"], "latent-corner"}
@@ -41,33 +42,12 @@ def test_a_gate_is_where_it_joins_the_scores() -> None:
     )
 
 
-def picked() -> onnx.ModelProto:
-    """Return a network whose scores are picked from a sequence, by a place from a sequence."""
-    graft = Graft(plain(), 1)
-    corner = graft.reduce("ReduceMin", graft.patch(), [1, 2, 3])
-    above = graft.node("Floor", [graft.node("Add", [corner, 0.05], "shift")], "test")
-    place = graft.node("Cast", [above], "place", to=onnx.TensorProto.INT64)
-    forced = graft.constant(graft.one_hot(100.0)[0])
-    body = onnx.parser.parse_graph(
-        f"""pick (float[K] row, int64 place) => (float[K] picked) {{
-            both = SequenceConstruct(row, {forced})
-            picked = SequenceAt(both, place)
-        }}"""
-    )
-    rows, places = (
-        graft.node("SplitToSequence", [value], "split", axis=0, keepdims=0)
-        for value in (graft.logits, place)
-    )
-    answers = graft.node("SequenceMap", [rows, places], "gate", body=body)
-    graft.replace_logits(graft.node("ConcatFromSequence", [answers], "stack", axis=0, new_axis=1))
-    return graft.planted().model
-
-
 def test_behind_a_sequence_the_tensor_that_it_is_made_from_is_the_side_value() -> None:
-    paths = Paths(picked(), "logits")
+    planted, place = planting.picked_from_sequence(plain())
+    paths = Paths(planted.model, "logits")
     (joint,) = paths.joints()
     assert joint.operator == "SequenceMap"
-    assert joint.side.startswith("planted_place")
+    assert joint.side == place
     assert all(paths.readable(name) for name in paths.trail(joint.side))
     assert not paths.readable(joint.carrier)
 
