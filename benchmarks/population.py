@@ -156,16 +156,34 @@ class Network:
         return Measurement(rule=statistic.rule, statistic=None, parameters={}, by_class=profile)
 
 
-class Draw(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Draw:
     """A network beside references of its recipe.
 
     Attributes:
         network: The network.
+        references: How many they are.
         comparisons: One per statistic.
+        reached: How far the network stands out by each detector, by its rule's id.
     """
 
     network: Network
+    references: int
     comparisons: tuple[Comparison, ...]
+    reached: Mapping[str, float]
+    _found: dict[object, recipes.Furthest | None] = dataclasses.field(default_factory=dict)
+
+    def furthest(self, units: Mapping[str, float], together: float) -> recipes.Furthest | None:
+        """Return where the network stands out most.
+
+        Most recipes that are left out leave the units as they are, so that it is asked again.
+        """
+        asked = (tuple(units.items()), together)
+        if asked not in self._found:
+            self._found[asked] = recipes.furthest(
+                self.comparisons, units, together, self.references
+            )
+        return self._found[asked]
 
 
 def _known_names(names: list[str] | None) -> list[str] | None:
@@ -291,10 +309,16 @@ def _draws(way: Way, networks: Sequence[Network]) -> list[Draw]:
         clean = [n for n in members if n.clean]
         for network in members:
             others = [n for n in clean if n is not network]
-            for chosen in itertools.combinations(others, way.references):
-                comparisons = [_beside(network, chosen, name) for name in way.statistics]
-                found.append(Draw(network, tuple(c for c in comparisons if c is not None)))
+            chosen = itertools.combinations(others, way.references)
+            found += [_draw(network, references, way.statistics) for references in chosen]
     return found
+
+
+def _draw(network: Network, references: Sequence[Network], names: Iterable[str]) -> Draw:
+    compared = [c for name in names if (c := _beside(network, references, name)) is not None]
+    furthest = {c.rule: _outermost(c, len(references)) for c in compared}
+    reached = {rule: own[0] for rule, own in furthest.items() if own is not None}
+    return Draw(network, len(references), tuple(compared), reached)
 
 
 def _recipe(network: Network) -> str:
@@ -309,16 +333,16 @@ def _beside(network: Network, references: Iterable[Network], name: str) -> Compa
 
 def condition(way: Way, draws: Sequence[Draw]) -> Condition:
     """Return what networks reach that were measured in one way."""
-    references, used = way.references, [STATISTICS[name] for name in way.statistics]
+    used = [STATISTICS[name] for name in way.statistics]
     innocent = [draw for draw in draws if draw.network.clean]
-    units = {one.rule: max(LEAST, _of_rule(one.rule, references, innocent)) for one in used}
+    units = {one.rule: max(LEAST, _reach(_of_rule(one.rule, innocent))) for one in used}
     by_class = {one.rule: units[one.rule] for one in used if one.by_class}
-    sums = ((n, recipes.furthest(c, by_class, 1.0, references)) for n, c in innocent)
+    sums = ((draw.network, draw.furthest(by_class, 1.0)) for draw in innocent)
     together = max(LEAST, _reach((n, own.size) for n, own in sums if own is not None))
     clean: dict[str, list[float]] = {}
     backdoored: dict[str, dict[str, list[float]]] = {}
-    for network, comparisons in draws:
-        own = recipes.furthest(comparisons, units, together, references)
+    for draw in draws:
+        network, own = draw.network, draw.furthest(units, together)
         if own is None:
             continue
         if network.clean:
@@ -328,7 +352,7 @@ def condition(way: Way, draws: Sequence[Draw]) -> Condition:
             kind.setdefault(network.truth["sha256"], []).append(own.size)
     return Condition(
         images=way.images,
-        references=references,
+        references=way.references,
         fewest=way.fewest,
         classes=way.classes,
         units=units,
@@ -341,14 +365,9 @@ def condition(way: Way, draws: Sequence[Draw]) -> Condition:
     )
 
 
-def _of_rule(rule: str, references: int, clean: Sequence[Draw]) -> float:
-    """Return the most that clean networks reach in one detector's statistic."""
-    return _reach(
-        (network, own[0])
-        for network, comparisons in clean
-        for comparison in comparisons
-        if comparison.rule == rule and (own := _outermost(comparison, references)) is not None
-    )
+def _of_rule(rule: str, draws: Iterable[Draw]) -> Iterator[tuple[Network, float]]:
+    """Yield how far each network stands out by one detector that has a say of it."""
+    return ((d.network, d.reached[rule]) for d in draws if rule in d.reached)
 
 
 def _outermost(comparison: Comparison, references: int) -> tuple[float, int | None] | None:
@@ -380,8 +399,9 @@ def report(
     rows = [
         row
         for way in WAYS
+        for draws in [_draws(way, networks)]
         for left_out in ("recipe", "dataset")
-        for row in _verdicts(way, left_out, _draws(way, networks))
+        for row in _verdicts(way, left_out, draws)
     ]
     typer.echo(table(rows))
     write_csv(csv_file, rows)

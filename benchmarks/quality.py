@@ -16,9 +16,15 @@ LEVELS = (0.01, 0.05)
 
 def auc(guilty: npt.NDArray[np.float64], innocent: npt.NDArray[np.float64]) -> float:
     """Return the share of pairs in which the backdoored model is larger; ties count half."""
+    return float(_above(guilty, innocent).mean() / len(innocent))
+
+
+def _above(
+    guilty: npt.NDArray[np.float64], innocent: Sequence[float] | npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return how many clean values each backdoored one exceeds; ties count half."""
     ranked = np.sort(innocent)
-    below = np.searchsorted(ranked, guilty, "left") + np.searchsorted(ranked, guilty, "right")
-    return float(below.mean() / (2 * len(innocent)))
+    return (np.searchsorted(ranked, guilty, "left") + np.searchsorted(ranked, guilty, "right")) / 2
 
 
 def quality(
@@ -34,13 +40,8 @@ def quality(
         generator: Of the resamples, which draw models, never single values: those of one model hang
             together.
     """
-
-    def resampled(models: Sequence[Sequence[float]]) -> npt.NDArray[np.float64]:
-        return np.concatenate([models[i] for i in generator.integers(0, len(models), len(models))])
-
     bad, good = np.concatenate(guilty), np.concatenate(innocent)
-    draws = [auc(resampled(guilty), resampled(innocent)) for _ in range(RESAMPLES)]
-    low, high = np.quantile(draws, [0.025, 0.975])
+    low, high = np.quantile(_resampled(guilty, innocent, generator), [0.025, 0.975])
     thresholds = {level: np.quantile(good, 1 - level, method="higher") for level in LEVELS}
     return {
         "AUC": auc(bad, good), "AUC low": float(low), "AUC high": float(high),
@@ -48,6 +49,25 @@ def quality(
         "clean range": f"{good.min():.3g} to {good.max():.3g}",
         "backdoored range": f"{bad.min():.3g} to {bad.max():.3g}",
     }  # fmt: skip
+
+
+def _resampled(
+    guilty: Sequence[Sequence[float]],
+    innocent: Sequence[Sequence[float]],
+    generator: np.random.Generator,
+) -> npt.NDArray[np.float64]:
+    """Return the AUC of each resample, (RESAMPLES,), from how often it drew each model."""
+
+    def drawn(models: int) -> npt.NDArray[np.int64]:
+        return np.bincount(generator.integers(0, models, models), minlength=models)
+
+    pairs = [(drawn(len(guilty)), drawn(len(innocent))) for _ in range(RESAMPLES)]
+    bad, good = (np.array(times) for times in zip(*pairs, strict=True))
+    sizes, others = ([len(values) for values in models] for models in (guilty, innocent))
+    starts, values = np.cumsum([0, *sizes[:-1]]), np.concatenate(guilty)
+    won = np.add.reduceat(np.array([_above(values, one) for one in innocent]), starts, 1)
+    wins = np.einsum("rg,ig,ri->r", bad, won, good, optimize=True)
+    return np.asarray(wins / ((bad @ sizes) * (good @ others)))
 
 
 def uniformity(ps: Sequence[float]) -> dict[str, float]:
