@@ -152,19 +152,20 @@ def _renamed(graph: onnx.GraphProto, names: dict[str, str]) -> None:
 def _drop_leftovers(cut: Draft, before: Proto) -> None:
     """Remove what the outputs needed before a cut, and do not need any more.
 
-    What they did not need before stays: it is not ours to tidy up.
+    What they did not need before stays, unless it reads what goes: it is not ours to tidy up.
     """
     graph = cut.graph
-    live = _needed(before.graph)
-    now = _needed(graph)
+    live, now = _needed(before.graph), _needed(graph)
     names = {t.name for t in before.graph.initializer}
-    dead = live - now
-    new = {name for node in graph.node for name in node.output if name} - set(_made(before.graph))
-    nodes = [
-        node
-        for node in graph.node
-        if not set(filter(None, node.output)) <= (dead | (new - now)) or not any(node.output)
-    ]
+    old, gone, nodes = set(_made(before.graph)), set[str](), []
+    for node in graph.node:
+        made = set(filter(None, node.output))
+        needed_once = bool(made & live or made - old)
+        if (needed_once and not made & now) or reads(node) & gone:
+            gone |= made
+        else:
+            nodes.append(node)
+    dead = ((live - now) | gone).difference(*map(reads, nodes))
     kept = onnx.GraphProto(
         node=nodes,
         initializer=[t for t in graph.initializer if t.name not in dead or t.name not in names],

@@ -36,6 +36,26 @@ def test_what_was_of_no_use_before_stays() -> None:
     assert not differences(draw(cut), draw(models.plain())).grave
 
 
+def test_a_test_of_which_one_output_is_never_read_goes_too() -> None:
+    model = planting.gated()
+    brightest = next(n for n in model.graph.node if n.name == "planted_brightest")
+    place = list(model.graph.node).index(brightest)
+    flat = onnx.helper.make_node("Flatten", ["image"], ["pixels"])
+    ranked = onnx.helper.make_node("TopK", ["pixels", "count"], [brightest.output[0], "places"])
+    model.graph.node.remove(brightest)
+    for node in (ranked, flat):
+        model.graph.node.insert(place, node)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1]), "count"))
+    assert excision.bypassed(model, "logits", "before") == models.plain()
+
+
+def test_what_was_of_no_use_before_goes_with_what_it_reads() -> None:
+    model = planting.gated()
+    model.graph.node.append(onnx.helper.make_node("Relu", ["open"], ["unused"], name="idle"))
+    cut = excision.bypassed(model, "logits", "before")
+    assert cut == models.plain()
+
+
 def test_a_carrier_that_is_an_input_is_handed_on() -> None:
     model = models.build(
         [
