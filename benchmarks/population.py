@@ -424,6 +424,8 @@ def _verdicts(way: Way, left_out: str, draws: Sequence[Draw]) -> Iterator[dict[s
         groups = [("clean", clean), ("all attacks", guilty)]
         groups += [(kind, [j for j in guilty if j.network.kind == kind]) for kind in kinds]
         for kind, group in groups:
+            if not group:
+                continue
             yield {
                 "images": "images" if way.images else "noise",
                 "references": way.references,
