@@ -7,6 +7,7 @@ the file is changed but what a step names.
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from scanner.instruments.differentiable import Differentiable
 from scanner.mending import cutting, normalisation, pruning, triggers, unlearning
 from scanner.mending.forward import Forward, flat_graph, scorer
 from scanner.mending.trainable import tensors
-from scanner.modelfile.model import Model
+from scanner.modelfile.model import Model, open_model
 from scanner.protocol import RepairOrder
 from scanner.results import Outcome, Repaired, RepairedFile, RepairStep, TriggerProof, Way
 from scanner.sandbox.endpoint import Progress, Step
@@ -68,7 +69,7 @@ def repair(
 
 
 def _check_data(model: Model, order: RepairOrder) -> None:
-    """Refuse to write over a file in which the model keeps its tensors.
+    """Refuse to write over a file in which the model or a reference keeps its tensors.
 
     A model that was renamed still keeps them under its old name, which the repaired one may get.
 
@@ -76,13 +77,20 @@ def _check_data(model: Model, order: RepairOrder) -> None:
         UsageError: That is asked for.
     """
     output = Path(order.output)
-    for written in (output, output.with_name(order.data)):
-        for location in parcel.locations(model.proto):
+    there = [path for path in (output, output.with_name(order.data)) if path.exists()]
+    if not there:
+        return
+    others = (
+        open_model(Path(source.path), source.name, order.settings.limits)
+        for source in order.references
+    )
+    for read in itertools.chain([model], others):
+        for written, location in itertools.product(there, parcel.locations(read.proto)):
             with contextlib.suppress(OSError):
-                if written.samefile(model.path.parent / location):
+                if written.samefile(read.path.parent / location):
                     raise UsageError(
-                        f"{written.name!r} holds weights of the model that is read, and would be "
-                        "overwritten",
+                        f"{written.name!r} holds weights of {read.identity.path!r}, which is read, "
+                        "and would be overwritten",
                         remedy="name another file to write",
                     )
 
