@@ -112,6 +112,7 @@ class _Repair:
         self.images = probes.repair_images(self.settings, shape, span, MOST_IMAGES)
         self.teacher = scorer(model, self.settings)
         self.right = self.teacher.classes(self.images.held_back)
+        self._check_labels()
         self.steps: list[RepairStep] = []
         self.warnings: list[str] = []
         self.triggers: dict[int, triggers.Found] = {}
@@ -143,6 +144,20 @@ class _Repair:
             for name, data in files.items()
         )
         return dataclasses.replace(repaired, parts=parts), files
+
+    def _check_labels(self) -> None:
+        """Refuse labels of which the model gets none right: of these, no repair can lose any.
+
+        Raises:
+            UsageError: They are such.
+        """
+        if self._accuracy(self.teacher) == 0:
+            raise UsageError(
+                f"the model answers none of {len(self.right)} held-back images as they are "
+                "labelled",
+                remedy="number the labels as the model numbers its classes, from 0, or leave the "
+                "array `labels` out",
+            )
 
     def _tell(self) -> None:
         self.done += 1

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from mended import SETTINGS, clean, gated, opened
 
-from scanner.errors import UnsupportedModelError
+from scanner.errors import UnsupportedModelError, UsageError
 from scanner.graph.canonical.drawing import draw
 from scanner.judging.differences import differences
 from scanner.mending import repairer, unlearning
@@ -106,6 +106,16 @@ def test_labels_count_where_there_are_some(tmp_path: Path) -> None:
     found, _ = repairer.repair(opened(models.plain()), order, lambda _: None)
     assert found.accuracy_before is not None
     assert found.accuracy_after is not None
+
+
+def test_labels_that_are_all_wrong_are_refused(tmp_path: Path) -> None:
+    """Beside them any answers were as right as before, and nothing would be noticed."""
+    order = _order(tmp_path, targets=(1,))
+    with np.load(tmp_path / "images.npz") as archive:
+        images = archive["images"]
+    np.savez(tmp_path / "images.npz", images=images, labels=np.full(40, models.CLASSES))
+    with pytest.raises(UsageError, match="none of 16 held-back images"):
+        repairer.repair(opened(models.plain()), order, lambda _: None)
 
 
 def test_quantised_weights_are_refused(tmp_path: Path) -> None:
