@@ -295,7 +295,8 @@ class _Repair:
             return False
         found = _rebuilt(self.model, pruning.silenced(self._values(), chosen))
         labels = [channel.label for channel in chosen]
-        return self._settle(way, found, labels, f"silenced {len(chosen)} channels {which}")
+        channels = f"{len(chosen)} channel{'s' if len(chosen) > 1 else ''}"
+        return self._settle(way, found, labels, f"silenced {channels} {which}")
 
     def _normalise(self) -> bool:
         rebuilt = functools.partial(_rebuilt, self.model)
@@ -369,7 +370,7 @@ class _Repair:
     def _proof(self, target: int) -> TriggerProof:
         """Measure a class's trigger before and after, and search for a new one."""
         first = self.triggers[target]
-        fresh = math.inf
+        fresh = first.size  # of a model that stayed as it was
         if self.model is not self.original:
             searched = triggers.differentiated(self.model, self.settings)
             fresh = self._smallest(searched, target, _SEARCHED_AGAIN).size

@@ -7,6 +7,7 @@ import models
 import numpy as np
 import onnx
 import pytest
+import scenes
 from mended import SETTINGS, clean, gated, opened
 
 from scanner.errors import UnsupportedModelError, UsageError
@@ -52,6 +53,18 @@ def test_what_is_noticed_is_taken_back(tmp_path: Path, monkeypatch: pytest.Monke
     assert not found.changed
     assert Outcome.KEPT not in {step.outcome for step in found.steps}
     assert [step.way for step in found.steps] == list(repairer.WITH_IMAGES)
+
+
+def test_the_trigger_of_a_model_that_stays_is_as_small_as_before(tmp_path: Path) -> None:
+    """Nothing was searched anew, which is not the same as that nothing was found."""
+    np.savez(tmp_path / "images.npz", images=scenes.clean(40))
+    settings = dataclasses.replace(SETTINGS, images_file=str(tmp_path / "images.npz"))
+    order = RepairOrder(model=MODEL, settings=settings, targets=(scenes.TARGET,))
+    found, _ = repairer.repair(opened(scenes.model()), order, lambda _: None, (Way.NORMALISE,))
+    (proof,) = found.proofs
+    assert not found.changed
+    assert proof.size_before is not None
+    assert proof.size_after == proof.size_before
 
 
 def test_as_many_answers_stay_as_are_to(tmp_path: Path) -> None:
