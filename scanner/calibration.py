@@ -13,7 +13,7 @@ from scanner.cache import Cache, renamed
 from scanner.errors import BaselineError, ScannerError, UsageError
 from scanner.judging import population, ranks
 from scanner.judging.population import Baseline
-from scanner.judging.references import refuse_repeats
+from scanner.judging.references import distinct, refuse_repeats, repeated
 from scanner.pipeline import PathLike
 from scanner.results import ModelRecord, ScanResult, Severity
 from scanner.settings import Settings
@@ -91,6 +91,8 @@ def calibrate(  # noqa: PLR0913 - what is measured, what it is called, and who i
             chosen = dataclasses.replace(chosen, input_range=settled)
         if progress:
             progress(done, len(models))
+    for sentence in repeated(distinct(records)):
+        raise BaselineError(sentence, remedy="name one of them")
     slim = tuple(map(population.without_pictures, records))
     baseline = Baseline(
         name=name, provenance=provenance, records=slim, graphs=population.graphs_of(records)

@@ -8,7 +8,16 @@ from scanner.errors import UnsupportedModelError, UsageError
 from scanner.instruments.detector import Detector, described
 from scanner.judging.excuses import excused
 from scanner.judging.population import CleanModels, shipped_baseline
-from scanner.judging.references import Kinship, copies, is_of_use, objections, relatives, torn
+from scanner.judging.references import (
+    Kinship,
+    copies,
+    distinct,
+    is_of_use,
+    objections,
+    relatives,
+    repeated,
+    torn,
+)
 from scanner.limits import Limits
 from scanner.measuring import contained
 from scanner.protocol import (
@@ -52,6 +61,8 @@ def set_beside(
         for reference, kinship in zip(references, kinships, strict=True)
         if is_of_use(reference, kinship, premises)
     )
+    counted = distinct(useful)
+    useful = tuple(reference for reference in useful if reference.model.path in counted)
     clean = _clean_models(job, suspect, references, detectors)
     able = clean if useful == references else _clean_models(job, suspect, useful, detectors)
     if suspect.measurement(NOT_THE_FILE) and not any(d.rule.id == NOT_THE_FILE for d in detectors):
@@ -70,6 +81,7 @@ def set_beside(
         rules=tuple(d.rule for d in detectors),
         warnings=(
             *objected,
+            *repeated(counted),
             *clean.warnings(detectors, suspect.model),
             *relatives(references, kinships),
         ),

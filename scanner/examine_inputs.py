@@ -196,7 +196,10 @@ class _Watched:
         if not named:
             return ()
         names = [name for name, _ in named]
-        fitted = [self.fitted(image[None], f"{part.path}: {name}")[0] for name, image in named]
+        fitted = [
+            self.fitted(np.expand_dims(image, 0), f"{part.path}: {name}")[0]
+            for name, image in named
+        ]
         return self.read(names, np.stack(fitted), progress)
 
     def _from(self, part: Part) -> Iterator[image_stream.Named]:

@@ -306,6 +306,7 @@ class RepairOrder:
         keep: Least share of held-back images whose class must stay, of the original.
         output: Absolute path of the file to write; empty where none is.
         data: Name of the file beside it that takes tensors which the model keeps outside.
+        references: Clean models, whose files are not to be overwritten.
     """
 
     model: Source
@@ -315,6 +316,7 @@ class RepairOrder:
     keep: float = 0.98
     output: str = ""
     data: str = ".data"
+    references: tuple[Source, ...] = ()
 
 
 @frozen

@@ -94,12 +94,13 @@ def repair(  # noqa: PLR0913 - what is repaired, beside what, how far
         keep=keep_accuracy,
         output=str(place.absolute()),
         data=place.name + DATA,
+        references=tuple(map(questions.source_of, references)),
     )
     result = RepairResult(model=before.model, ending=Ending.UNTOUCHED, reason="", before=before)
     if not order.targets and not order.structural:
         return _untouched(result)
     with worker.take(PRELOAD) as child:
-        allowance = questions.allowance_for(chosen, (order.model,))
+        allowance = questions.allowance_for(chosen, (order.model, *order.references))
         allowance = dataclasses.replace(allowance, seconds=chosen.deadline(3))
         repaired = _vouched(child.ask(protocol.REPAIR, order, allowance, progress), order)
         result = dataclasses.replace(result, repaired=repaired)
@@ -253,9 +254,16 @@ def _check_places(
         raise UsageError(
             f"{str(place)!r} is a folder, not a file to write", remedy="name a file in it"
         )
-    images = () if settings.images_file is None else (settings.images_file,)
+    images = [settings.images_file] if settings.images_file else []
+    if settings.images_folder:
+        with contextlib.suppress(OSError):  # it is told when the images are read
+            images += map(str, Path(settings.images_folder).iterdir())
     for path in (place, place.with_name(place.name + DATA)):
-        if path.is_symlink() or (path.exists() and not path.is_file()):
+        try:
+            taken = path.is_symlink() or (path.exists() and not path.is_file())
+        except OSError as error:  # the name is too long
+            raise _unwritable(path, error) from error
+        if taken:
             raise UsageError(
                 f"{str(path)!r} cannot be written (it is a link, a folder, a device or a pipe)",
                 remedy="name another file to write",

@@ -32,6 +32,8 @@ _LONGEST_NAME = 40
 _ENOUGH = 3  # models before the time of the others can be told
 _RECENT = 33  # instants by which it is told: what comes from a cache is soon forgotten
 _TWO_MINUTES = 120
+_BEGINNING = 4096  # bytes of a file that tell text from everything else
+_IN_NO_TEXT = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
 # Drawings for a stream that knows no Unicode; rich draws its own boxes in ASCII there.
 _ASCII: Mapping[str, str] = {
     **dict(zip("░▒▓█", ".:+#", strict=True)),
@@ -130,13 +132,15 @@ class _Drawn(io.TextIOBase):
 
 
 def _check_place(path: Path) -> None:
-    """Refuse what is there and is no plain file.
+    """Refuse what is there and is no plain file of text.
 
     Through a link that somebody planted a report would overwrite another file; to replace a link, a
     device or a pipe would take it away from whoever put it there (/dev/null among them, for root).
+    A report is text: what holds something else is no earlier one, but a model or images, as where
+    -o was followed by the model to scan.
 
     Raises:
-        UsageError: It is a link, a folder, a device or a pipe.
+        UsageError: It is a link, a folder, a device or a pipe, or is not text.
     """
     what = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "a device or a pipe"
     if path.is_symlink() or (path.exists() and not path.is_file()):
@@ -144,6 +148,18 @@ def _check_place(path: Path) -> None:
             f"{str(path)!r} cannot be written (it is {what}, not a file)",
             remedy="name another --output",
         )
+    if path.exists() and not _is_text(path):
+        raise UsageError(
+            f"{str(path)!r} is no earlier report and would be overwritten (it is not text)",
+            remedy="name another --output",
+        )
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file begins as text does, without other control characters than text has."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return not _IN_NO_TEXT.intersection(file.read(_BEGINNING))
+    return True
 
 
 def _umask() -> int:

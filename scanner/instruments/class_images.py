@@ -39,14 +39,16 @@ def of_other_classes(rig: "Rig", usual: int, lead: float) -> list[Array]:
     Raises:
         WorkerTimeoutError: The time ran out.
     """
-    if rig.dtype.kind != "f":
+    shape = rig.answers(1)[0].shape
+    # One score is of no class: what its sign means, nobody says here.
+    if rig.dtype.kind != "f" or len(shape) < 2 or shape[1] < 2:  # noqa: PLR2004 - (N, classes)
         return []
+    classes = [c for c in range(shape[1]) if c != usual]
     try:
         model = gradient_model(rig.flat, of=rig.answer, with_respect_to=[rig.image])
         session = rig.opened(model.proto)
     except (NoGradientError, UnsupportedModelError):
         return []
-    classes = [c for c in range(rig.answers(1)[0].shape[-1]) if c != usual]
     chosen = classes[:: -(-len(classes) // _MOST_CLASSES)]
     starts = rig.images[rig.patterned]
     hill = _Hill(rig, model, session)
@@ -86,7 +88,7 @@ class _Hill:
     def _lead(self, image: Array, class_id: int) -> tuple[float, int, Array]:
         """Return by how much a class leads the best other one, which that is, and the scores."""
         made = self.rig.answer_to(image.astype(self.rig.dtype))
-        scores = made[0].astype(np.float64)
+        scores = made[0].reshape(-1).astype(np.float64)
         others = np.where(np.arange(len(scores)) == class_id, -np.inf, scores)
         return float(scores[class_id] - others.max()), int(others.argmax()), made
 

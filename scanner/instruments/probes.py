@@ -405,9 +405,12 @@ def fitted(
         return (low + (high - low) / 255 * arranged.astype(np.float32)).astype(np.float32)
     values = arranged.astype(np.float32)
     slack = 1e-3 * (high - low)
-    if not (
-        np.isfinite(values).all() and low - slack <= values.min() and values.max() <= high + slack
-    ):
+    if not np.isfinite(values).all():
+        raise UsageError(
+            f"the images of {name!r} hold NaN or infinity",
+            remedy="leave those images out, or save them again",
+        )
+    if not (low - slack <= values.min() and values.max() <= high + slack):
         raise UsageError(
             f"the images of {name!r} lie in [{values.min():g}, {values.max():g}], outside the "
             f"input range [{low:g}, {high:g}]",

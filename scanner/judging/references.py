@@ -1,6 +1,6 @@
 """What is wrong with what a suspect is compared with, beside its place among clean models."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from scanner.errors import UsageError
 from scanner.judging.arithmetic import median
@@ -135,6 +135,38 @@ def copies(suspect: ModelRecord, references: Sequence[ModelRecord]) -> Iterator[
             yield (
                 f"the reference {reference.model.path!r} is a copy of the suspect, or nearly so, "
                 "which makes it no evidence: name a model that was trained separately"
+            )
+
+
+def distinct(records: Sequence[ModelRecord]) -> dict[str, list[str]]:
+    """Return the models that count, each with those that are copies of it, by path.
+
+    Clean models judge by how much they differ. Where one network is there several times, as
+    exported anew, nothing else lies as near as its copies do, and all that was trained apart would
+    stand out.
+    """
+    kept: list[tuple[ModelRecord, list[str]]] = []
+    for record in records:
+        same = next((names for other, names in kept if _is_copy(other, record)), None)
+        if same is None:
+            kept.append((record, []))
+        else:
+            same.append(record.model.path)
+    return {record.model.path: names for record, names in kept}
+
+
+def repeated(counted: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield which models count once with others, in sentences.
+
+    Args:
+        counted: As `distinct` returns it.
+    """
+    for name, names in counted.items():
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            yield (
+                f"{names[0]!r}{more} measured within {_COPY:.0%} of {name!r}: they are copies of "
+                "one network, or nearly so, and count once"
             )
 
 

@@ -7,6 +7,7 @@ the file is changed but what a step names.
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from scanner.instruments.differentiable import Differentiable
 from scanner.mending import cutting, normalisation, pruning, triggers, unlearning
 from scanner.mending.forward import Forward, flat_graph, scorer
 from scanner.mending.trainable import tensors
-from scanner.modelfile.model import Model
+from scanner.modelfile.model import Model, open_model
 from scanner.protocol import RepairOrder
 from scanner.results import Outcome, Repaired, RepairedFile, RepairStep, TriggerProof, Way
 from scanner.sandbox.endpoint import Progress, Step
@@ -68,7 +69,7 @@ def repair(
 
 
 def _check_data(model: Model, order: RepairOrder) -> None:
-    """Refuse to write over a file in which the model keeps its tensors.
+    """Refuse to write over a file in which the model or a reference keeps its tensors.
 
     A model that was renamed still keeps them under its old name, which the repaired one may get.
 
@@ -76,13 +77,20 @@ def _check_data(model: Model, order: RepairOrder) -> None:
         UsageError: That is asked for.
     """
     output = Path(order.output)
-    for written in (output, output.with_name(order.data)):
-        for location in parcel.locations(model.proto):
+    there = [path for path in (output, output.with_name(order.data)) if path.exists()]
+    if not there:
+        return
+    others = (
+        open_model(Path(source.path), source.name, order.settings.limits)
+        for source in order.references
+    )
+    for read in itertools.chain([model], others):
+        for written, location in itertools.product(there, parcel.locations(read.proto)):
             with contextlib.suppress(OSError):
-                if written.samefile(model.path.parent / location):
+                if written.samefile(read.path.parent / location):
                     raise UsageError(
-                        f"{written.name!r} holds weights of the model that is read, and would be "
-                        "overwritten",
+                        f"{written.name!r} holds weights of {read.identity.path!r}, which is read, "
+                        "and would be overwritten",
                         remedy="name another file to write",
                     )
 
@@ -104,6 +112,7 @@ class _Repair:
         self.images = probes.repair_images(self.settings, shape, span, MOST_IMAGES)
         self.teacher = scorer(model, self.settings)
         self.right = self.teacher.classes(self.images.held_back)
+        self._check_labels()
         self.steps: list[RepairStep] = []
         self.warnings: list[str] = []
         self.triggers: dict[int, triggers.Found] = {}
@@ -135,6 +144,20 @@ class _Repair:
             for name, data in files.items()
         )
         return dataclasses.replace(repaired, parts=parts), files
+
+    def _check_labels(self) -> None:
+        """Refuse labels of which the model gets none right: of these, no repair can lose any.
+
+        Raises:
+            UsageError: They are such.
+        """
+        if self._accuracy(self.teacher) == 0:
+            raise UsageError(
+                f"the model answers none of {len(self.right)} held-back images as they are "
+                "labelled",
+                remedy="number the labels as the model numbers its classes, from 0, or leave the "
+                "array `labels` out",
+            )
 
     def _tell(self) -> None:
         self.done += 1
@@ -272,7 +295,8 @@ class _Repair:
             return False
         found = _rebuilt(self.model, pruning.silenced(self._values(), chosen))
         labels = [channel.label for channel in chosen]
-        return self._settle(way, found, labels, f"silenced {len(chosen)} channels {which}")
+        channels = f"{len(chosen)} channel{'s' if len(chosen) > 1 else ''}"
+        return self._settle(way, found, labels, f"silenced {channels} {which}")
 
     def _normalise(self) -> bool:
         rebuilt = functools.partial(_rebuilt, self.model)
@@ -346,7 +370,7 @@ class _Repair:
     def _proof(self, target: int) -> TriggerProof:
         """Measure a class's trigger before and after, and search for a new one."""
         first = self.triggers[target]
-        fresh = math.inf
+        fresh = first.size  # of a model that stayed as it was
         if self.model is not self.original:
             searched = triggers.differentiated(self.model, self.settings)
             fresh = self._smallest(searched, target, _SEARCHED_AGAIN).size

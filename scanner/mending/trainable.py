@@ -16,6 +16,7 @@ from scanner.graph.layers.logits import find_logits
 from scanner.graph.layers.two_scores import scored
 from scanner.graph.surgery import parameters
 from scanner.instruments import runtime
+from scanner.instruments.noise_runs import fixed_batch
 from scanner.mending.forward import flat_graph
 from scanner.modelfile.model import Model
 from scanner.sandbox import deadline
@@ -47,6 +48,7 @@ class Trainable:
         session: The gradient graph, loaded; its weights are inputs.
         image: Name of its image input.
         weights: Name of the input that takes the wanted probabilities.
+        ones: Sizes of its axes behind that of the classes, all 1.
         outputs: Names of the objective and the gradients.
         values: The weights and biases, by name, float32; changed in place.
     """
@@ -54,6 +56,7 @@ class Trainable:
     session: runtime.Session
     image: str
     weights: str
+    ones: tuple[int, ...]
     outputs: tuple[str, ...]
     values: dict[str, Floats]
     _first: dict[str, Floats] = dataclasses.field(default_factory=dict)
@@ -79,18 +82,36 @@ class Trainable:
             UnsupportedModelError: ONNX Runtime fails.
         """
         deadline.check()
-        dtype = self.session.dtype
-        feeds: dict[str, npt.NDArray[Any]] = {
-            self.image: images.astype(dtype, copy=False),
-            self.weights: wanted.astype(dtype, copy=False),
-            **self.values,
-        }
-        losses, *gradients = self.session.feed(feeds, self.outputs)
+        size = fixed_batch(self.session) or len(images)
+        loss, *gradients = self._sums(images[:size], wanted[:size], size)
+        for start in range(size, len(images), size):
+            end = start + size
+            more, *others = self._sums(images[start:end], wanted[start:end], size)
+            loss += more
+            gradients = [one + other for one, other in zip(gradients, others, strict=True)]
         self._time += 1
         for name, gradient in zip(self.values, gradients, strict=True):
             step = rate * self._paces[name]
             self._step(name, (gradient / len(images)).astype(np.float32), step)
-        return float(losses.mean())
+        return float(loss / len(images))
+
+    def _sums(self, images: Floats, wanted: Floats, size: int) -> list[Any]:
+        """Return the sums over one batch of the cross-entropy and of its gradients.
+
+        Of images that fill the batch up nothing is wanted, and so nothing is learnt.
+        """
+        missing = size - len(images)
+        if missing:
+            images = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
+            wanted = np.concatenate([wanted, np.zeros((missing, wanted.shape[1]), wanted.dtype)])
+        dtype = self.session.dtype
+        feeds: dict[str, npt.NDArray[Any]] = {
+            self.image: images.astype(dtype, copy=False),
+            self.weights: wanted.astype(dtype, copy=False).reshape(*wanted.shape, *self.ones),
+            **self.values,
+        }
+        losses, *gradients = self.session.feed(feeds, self.outputs)
+        return [losses.sum(), *gradients]
 
     def _step(self, name: str, gradient: Floats, rate: float) -> None:
         first = self._first.setdefault(name, np.zeros_like(gradient))
@@ -139,9 +160,15 @@ def trainable(model: Model, settings: Settings) -> Trainable:
         session=session,
         image=model.identity.inputs[0].name,
         weights=gradient.weights,
+        ones=(1,) * (_rank(session, gradient.weights) - 2),
         outputs=(gradient.objective, *(gradient.gradients[name] for name in names)),
         values={name: value.copy() for name, value in parameters.values(flat, names).items()},
     )
+
+
+def _rank(session: runtime.Session, name: str) -> int:
+    """Return the dimensions of an input."""
+    return next(len(i.shape) for i in session.native.get_inputs() if i.name == name)
 
 
 def _last(flat: Proto) -> list[parameters.Layer]:

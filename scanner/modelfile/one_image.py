@@ -84,7 +84,7 @@ def give_batch_axis(proto: onnx.ModelProto, inputs: Sequence[onnx.ValueInfoProto
         shape = numpy_helper.from_array(np.array(sizes, np.int64))
         return [
             helper.make_node("Constant", [], [f"{target}/shape"], value=shape),
-            helper.make_node("Reshape", [source, f"{target}/shape"], [target], target),
+            helper.make_node("Reshape", [source, f"{target}/shape"], [target]),
         ]
 
     ends = [

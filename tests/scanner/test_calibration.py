@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import models
+import onnx
 import pytest
 
 from scanner import BaselineError, Cache, Device, Settings, UsageError, pipeline
@@ -67,6 +68,15 @@ def test_one_file_under_two_names_is_refused_with_both(tmp_path: Path) -> None:
     copy.write_bytes(files[0].read_bytes())
     with pytest.raises(UsageError, match=r"0\.onnx' and .*copy\.onnx' are the same file"):
         made([*files, copy])
+
+
+def test_a_network_that_was_saved_anew_counts_once(tmp_path: Path) -> None:
+    files = saved(tmp_path, 2)
+    again = onnx.load(files[0])
+    again.producer_version = "2"
+    files.append(models.save(again, tmp_path / "again.onnx"))
+    with pytest.raises(BaselineError, match=r"again\.onnx' measured within 1% of .*0\.onnx'"):
+        made(files)
 
 
 def test_a_name_to_keep_must_be_that_of_a_model(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_the_seed_chooses_and_the_budget_bounds(tmp_path: Path) -> None:
             "lie in \\[7.5, 7.5\\], outside the input range \\[0, 1\\]",
         ),
         (np.full((4, 8, 6), -1, np.int64), "outside the input range"),
-        (np.full((4, 8, 6), np.nan, np.float32), "outside the input range"),
+        (np.full((4, 8, 6), np.nan, np.float32), "hold NaN or infinity"),
     ],
     ids=["size", "one image", "no image", "a number", "words", "range", "negative", "NaN"],
 )

@@ -116,7 +116,14 @@ def test_a_model_that_is_no_classifier(model: object, error: type, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "images", [np.zeros((3, 1, 9, 9), np.float32), np.full((3, 1, 8, 8), 40.0, np.float32)]
+    "images",
+    [
+        np.zeros((3, 1, 9, 9), np.float32),
+        np.full((3, 1, 8, 8), 40.0, np.float32),
+        np.full((3, 1, 8, 8), np.nan, np.float32),
+        np.array(["a", "b"]),
+        np.zeros(2, "V8"),
+    ],
 )
 def test_inputs_of_another_shape_or_range(images: np.ndarray, tmp_path: Path) -> None:
     asked = watch(tmp_path, input_range=(0.0, 1.0))

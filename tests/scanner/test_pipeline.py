@@ -157,6 +157,19 @@ def test_a_copy_as_a_reference_is_said_loudly(tmp_path: Path) -> None:
     assert result.verdict is Verdict.INCONCLUSIVE
 
 
+def test_one_network_in_many_files_accuses_nobody(tmp_path: Path) -> None:
+    """Beside twenty copies all that was trained apart would lie far beyond every clean model."""
+    suspect, references = models.save(models.plain(seed=0), tmp_path / "suspect.onnx"), []
+    for number in range(20):
+        copy = models.plain(seed=1)
+        copy.producer_version = str(number)
+        references.append(models.save(copy, tmp_path / f"{number}.onnx"))
+    result = scan(suspect, references, Settings(detectors=("overactivation",)))
+    assert any("and count once" in warning for warning in result.warnings)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.findings[0].p_value is None
+
+
 def test_a_reference_of_other_classes_agrees_on_nothing(tmp_path: Path) -> None:
     model = triggered.classifier(classes=8)
     suspect = models.save(model, tmp_path / "suspect.onnx")

@@ -177,15 +177,42 @@ def test_the_images_are_not_written_over(tmp_path: Path) -> None:
     assert images.read_bytes() == b"kept"
 
 
+def test_a_picture_of_the_folder_is_not_written_over(tmp_path: Path) -> None:
+    path, folder = models.save(models.plain(), tmp_path / "model.onnx"), tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "0.png").write_bytes(b"kept")
+    with pytest.raises(UsageError, match="overwritten"):
+        repairs.repair(path, folder / "0.png", settings=Settings(images_folder=str(folder)))
+    assert (folder / "0.png").read_bytes() == b"kept"
+
+
 @pytest.mark.parametrize("output", ["gated.onnx", "gated.onnx.data"])
 def test_a_renamed_models_own_weights_are_not_written_over(tmp_path: Path, output: str) -> None:
     """It still keeps them under its old name, which is the obvious one for the repaired file."""
     path = models.save(mended.gated(), tmp_path / "gated.onnx", external=True)
     path = path.rename(tmp_path / "old.onnx")
     weights = (tmp_path / "gated.onnx.data").read_bytes()
-    with pytest.raises(UsageError, match="holds weights of the model"):
+    with pytest.raises(UsageError, match=r"holds weights of .*old\.onnx"):
         repairs.repair(path, tmp_path / output, settings=Settings(detectors=("graph_logic",)))
     assert (tmp_path / "gated.onnx.data").read_bytes() == weights
+
+
+@pytest.mark.parametrize("output", ["clean.onnx", "clean.onnx.data"])
+def test_a_references_weights_are_not_written_over(tmp_path: Path, output: str) -> None:
+    path = tmp_path / "gated.onnx"
+    path.write_bytes(mended.gated().SerializeToString())
+    reference = models.save(mended.clean(), tmp_path / "clean.onnx", external=True)
+    reference = reference.rename(tmp_path / "old.onnx")
+    weights = (tmp_path / "clean.onnx.data").read_bytes()
+    with pytest.raises(UsageError, match=r"holds weights of .*old\.onnx"):
+        repairs.repair(path, tmp_path / output, [reference], Settings(detectors=("graph_logic",)))
+    assert (tmp_path / "clean.onnx.data").read_bytes() == weights
+
+
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    path = models.save(models.plain(), tmp_path / "model.onnx")
+    with pytest.raises(UsageError, match="cannot be written"):
+        repairs.repair(path, tmp_path / ("x" * 300))
 
 
 def test_a_hard_link_to_the_input_is_the_input(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ class _Writer:
         **own: Any,
     ) -> str:
         """Add a node, with attributes of its own or another's, and return its output's name."""
-        node = helper.make_node(operator, inputs, [output], output, **own)
+        node = helper.make_node(operator, inputs, [output], **own)
         kept = like.attribute if like is not None else ()
         node.attribute.extend(a for a in kept if a.name not in _OF_CODES)
         self.nodes.append(node)

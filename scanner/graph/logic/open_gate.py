@@ -97,12 +97,21 @@ def _demands(
     chosen = movable if step.op in _ALL_INPUTS else movable[:1]
     if step.op in _AMONG and len(movable) > 1:
         inverse, chosen = _AMONG[step.op], movable
-    answers = ((i, inverse(context, i, target)) for i in chosen)
-    return [
-        (step.inputs[i], _like(answer, context.read(i)))
-        for i, answer in answers
-        if answer is not None
-    ]
+    answers = ((i, _answer(inverse, context, i, target)) for i in chosen)
+    return [(step.inputs[i], answer) for i, answer in answers if answer is not None]
+
+
+def _answer(inverse: Inverse, context: _Context, index: int, target: Array) -> Array | None:
+    """Return what a step should have read, in the form of what it did; None where nobody knows.
+
+    A step may be of shapes, types or numbers that its inverse does not reckon with. Then there is
+    no input that shows the gate, and still a gate.
+    """
+    try:
+        answer = inverse(context, index, target)
+        return None if answer is None else _like(answer, context.read(index))
+    except (ValueError, TypeError, LookupError, ArithmeticError):
+        return None
 
 
 def _like(answer: Array, present: Array) -> Array:
@@ -219,6 +228,8 @@ def _axes(context: _Context, index: int) -> tuple[int, ...]:
     rank = context.read(index).ndim
     if context.step.op.startswith("Global"):
         return tuple(range(2, rank))
+    if not axes and context.step.attribute("noop_with_empty_axes", 0):
+        return ()
     return tuple(int(a) % rank for a in axes) if axes else tuple(range(rank))  # type: ignore[attr-defined]
 
 
@@ -240,8 +251,9 @@ def _remainder(context: _Context, index: int, target: Array) -> Array | None:
 def _gathered(context: _Context, index: int, target: Array) -> Array | None:
     if index:
         return None
-    wanted = np.moveaxis(context.read(0).copy(), int(context.step.attribute("axis", 0)), 0)  # type: ignore[call-overload]
-    indices, axis = context.read(1), int(context.step.attribute("axis", 0))  # type: ignore[call-overload]
+    indices, read = context.read(1), context.read(0)
+    axis = int(context.step.attribute("axis", 0)) % read.ndim  # type: ignore[call-overload]
+    wanted = np.moveaxis(read.copy(), axis, 0)
     front = tuple(range(axis, axis + indices.ndim))
     wanted[indices] = np.moveaxis(target, front, tuple(range(indices.ndim)))
     return np.moveaxis(wanted, 0, axis)
@@ -251,7 +263,8 @@ def _sliced(context: _Context, index: int, target: Array) -> Array | None:
     if index or len(context.step.inputs) < 3:  # noqa: PLR2004 - starts and ends are inputs from opset 10
         return None
     starts, ends = (context.read(i).tolist() for i in (1, 2))
-    axes = context.read(3).tolist() if len(context.step.inputs) > 3 else range(len(starts))  # noqa: PLR2004
+    named = len(context.step.inputs) > 3 and context.step.inputs[3]  # noqa: PLR2004
+    axes = context.read(3).tolist() if named else range(len(starts))
     steps = context.read(4).tolist() if len(context.step.inputs) > 4 else [1] * len(starts)  # noqa: PLR2004
     window = [slice(None)] * context.read(0).ndim
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):

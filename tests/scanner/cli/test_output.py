@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import models
+import numpy as np
 import pytest
 from command import scan
 
@@ -79,6 +81,20 @@ def test_what_is_lost_only_as_the_file_is_closed_is_told(tmp_path: Path) -> None
     with pytest.raises(OSError, match="quota"):
         write()
     assert [path.name for path in tmp_path.iterdir()] == ["report.part"]
+
+
+def test_a_report_replaces_reports_and_nothing_else(tmp_path: Path) -> None:
+    model, images = models.save(models.plain(), tmp_path / "m.onnx"), tmp_path / "images.npz"
+    np.savez(images, images=np.zeros((2, 1, 8, 8), np.float32))
+    for kept in (model, images):
+        before = kept.read_bytes()
+        with pytest.raises(UsageError, match="would be overwritten"), Output(kept) as out:
+            out.write("text")
+        assert kept.read_bytes() == before
+    for text in ("first \x1b[1mbold\x1b[0m █\n", "second"):
+        with Output(tmp_path / "report") as out:
+            out.write(text)
+        assert (tmp_path / "report").read_text(encoding="utf-8") == text
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:

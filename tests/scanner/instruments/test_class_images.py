@@ -46,6 +46,25 @@ def test_each_image_is_of_another_class_and_clearly_so(tmp_path: Path) -> None:
         assert 0 <= image.min() <= image.max() <= 1
 
 
+def test_scores_may_have_further_axes_of_one(tmp_path: Path) -> None:
+    model = leaning()
+    shape = onnx.numpy_helper.from_array(np.array([0, -1, 1, 1]), "shape")
+    model.graph.initializer.append(shape)
+    model.graph.node[-1].output[0] = "rows"
+    model.graph.node.append(onnx.helper.make_node("Reshape", ["rows", "shape"], ["logits"]))
+    found = class_images.of_other_classes(rig(model, tmp_path), 2, LEAD)
+    assert len(found) == len(class_images.of_other_classes(rig(leaning(), tmp_path), 2, LEAD)) > 0
+
+
+def test_one_score_has_no_other_class(tmp_path: Path) -> None:
+    model = leaning()
+    ends = [onnx.numpy_helper.from_array(np.array([n]), name) for name, n in (("a", 1), ("b", 2))]
+    model.graph.initializer.extend(ends)
+    model.graph.node[-1].output[0] = "rows"
+    model.graph.node.append(onnx.helper.make_node("Slice", ["rows", "a", "b", "a"], ["logits"]))
+    assert class_images.of_other_classes(rig(model, tmp_path), 0, LEAD) == []
+
+
 def test_what_cannot_be_reached_is_left_out(tmp_path: Path) -> None:
     assert class_images.of_other_classes(rig(leaning(100.0), tmp_path), 2, LEAD) == []
 

@@ -12,9 +12,11 @@ from scanner.judging import population
 from scanner.judging.references import (
     Kinship,
     copies,
+    distinct,
     is_of_use,
     objections,
     relatives,
+    repeated,
     torn,
 )
 from scanner.results import (
@@ -143,3 +145,14 @@ def test_no_two_models_of_the_shipped_baselines_are_copies() -> None:
         records = population.read_baseline(path).records
         for number, own in enumerate(records):
             assert list(copies(own, records[:number])) == []
+
+
+def test_copies_of_one_network_count_once() -> None:
+    maxima = [1.0, 2.0, 3.0, 4.0]
+    known = [answering(n, [v * f for v in maxima]) for n, f in (("a", 1.0), ("b", 2.0))]
+    again = [answering(n, [v * f for v in maxima]) for n, f in (("c", 1.001), ("d", 0.999))]
+    counted = distinct([*known, *again])
+    assert counted == {"a": ["c", "d"], "b": []}
+    (sentence,) = repeated(counted)
+    assert sentence.startswith("'c' and 1 more measured within 1% of 'a'")
+    assert list(repeated(distinct(known))) == []

@@ -7,9 +7,10 @@ import models
 import numpy as np
 import onnx
 import pytest
+import scenes
 from mended import SETTINGS, clean, gated, opened
 
-from scanner.errors import UnsupportedModelError
+from scanner.errors import UnsupportedModelError, UsageError
 from scanner.graph.canonical.drawing import draw
 from scanner.judging.differences import differences
 from scanner.mending import repairer, unlearning
@@ -52,6 +53,18 @@ def test_what_is_noticed_is_taken_back(tmp_path: Path, monkeypatch: pytest.Monke
     assert not found.changed
     assert Outcome.KEPT not in {step.outcome for step in found.steps}
     assert [step.way for step in found.steps] == list(repairer.WITH_IMAGES)
+
+
+def test_the_trigger_of_a_model_that_stays_is_as_small_as_before(tmp_path: Path) -> None:
+    """Nothing was searched anew, which is not the same as that nothing was found."""
+    np.savez(tmp_path / "images.npz", images=scenes.clean(40))
+    settings = dataclasses.replace(SETTINGS, images_file=str(tmp_path / "images.npz"))
+    order = RepairOrder(model=MODEL, settings=settings, targets=(scenes.TARGET,))
+    found, _ = repairer.repair(opened(scenes.model()), order, lambda _: None, (Way.NORMALISE,))
+    (proof,) = found.proofs
+    assert not found.changed
+    assert proof.size_before is not None
+    assert proof.size_after == proof.size_before
 
 
 def test_as_many_answers_stay_as_are_to(tmp_path: Path) -> None:
@@ -106,6 +119,16 @@ def test_labels_count_where_there_are_some(tmp_path: Path) -> None:
     found, _ = repairer.repair(opened(models.plain()), order, lambda _: None)
     assert found.accuracy_before is not None
     assert found.accuracy_after is not None
+
+
+def test_labels_that_are_all_wrong_are_refused(tmp_path: Path) -> None:
+    """Beside them any answers were as right as before, and nothing would be noticed."""
+    order = _order(tmp_path, targets=(1,))
+    with np.load(tmp_path / "images.npz") as archive:
+        images = archive["images"]
+    np.savez(tmp_path / "images.npz", images=images, labels=np.full(40, models.CLASSES))
+    with pytest.raises(UsageError, match="none of 16 held-back images"):
+        repairer.repair(opened(models.plain()), order, lambda _: None)
 
 
 def test_quantised_weights_are_refused(tmp_path: Path) -> None:

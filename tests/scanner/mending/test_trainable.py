@@ -8,6 +8,7 @@ import onnx
 import planting
 import pytest
 from mended import SETTINGS, opened
+from onnx import helper, numpy_helper
 
 from scanner.errors import NoGradientError, UnsupportedModelError
 from scanner.mending import trainable as trainable_module
@@ -23,6 +24,36 @@ def test_steps_bring_the_loss_down(model: onnx.ModelProto) -> None:
     wanted = np.eye(classes, dtype=np.float32)[np.arange(16) % 2]
     losses = [student.descend(IMAGES, wanted, 0.05) for _ in range(40)]
     assert losses[-1] < 0.9 * losses[0]
+
+
+def _behind(*sizes: int) -> onnx.ModelProto:
+    """Return a network whose logits have further axes of size 1."""
+    model = models.plain()
+    shape = numpy_helper.from_array(np.array([0, -1, *sizes]), "shape")
+    model.graph.initializer.append(shape)
+    model.graph.node.append(helper.make_node("Reshape", ["logits", "shape"], ["scores"]))
+    model.graph.output[0].name = "scores"
+    return model
+
+
+@pytest.mark.parametrize("size", [1, 3, 16, 20])
+def test_a_fixed_batch_learns_what_an_open_one_learns(size: int) -> None:
+    wanted = np.eye(models.CLASSES, dtype=np.float32)[np.arange(16) % 2]
+    fixed = models.plain(input_shape=(size, 1, models.SIDE, models.SIDE))
+    one, other = (trainable(opened(model), SETTINGS) for model in (models.plain(), fixed))
+    for _ in range(3):
+        losses = [student.descend(IMAGES, wanted, 0.01) for student in (one, other)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for name, value in one.values.items():
+        np.testing.assert_allclose(other.values[name], value, atol=1e-5)
+
+
+def test_logits_with_further_axes_of_one() -> None:
+    wanted = np.eye(models.CLASSES, dtype=np.float32)[np.arange(16) % 2]
+    one, other = (trainable(opened(m), SETTINGS) for m in (models.plain(), _behind(1, 1)))
+    for _ in range(3):
+        losses = [student.descend(IMAGES, wanted, 0.01) for student in (one, other)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_quantised_weights_are_refused() -> None:

@@ -240,6 +240,15 @@ def test_scales_that_do_not_fit_are_left_to_the_runtime(sizes: tuple[int, ...]) 
     assert "QLinearConv" in operators(float_twin(other))
 
 
+def test_a_node_may_be_called_as_another_nodes_value() -> None:
+    """ONNX Runtime wants each name of a node once: those that are made here have none."""
+    model = quantised(*CASES["convolution"])
+    for node in model.graph.node:
+        node.name = node.input[0]
+    images = np.random.default_rng(1).uniform(-2, 3, IMAGE).astype(np.float32)
+    np.testing.assert_allclose(run(float_twin(model), images), run(model, images), atol=STEP)
+
+
 def test_a_model_without_codes_is_returned_itself() -> None:
     for model in (models.plain(), models.quantised()):
         assert float_twin(model) is model

@@ -152,6 +152,27 @@ CASES: dict[str, tuple[list[onnx.NodeProto], Any, dict[str, Array]]] = {
         True,
         {"i": i64([3, 1]), "from": i64([2]), "to": i64([4]), "axis": i64([2]), "c": f32(0.125)},
     ),
+    "pixels by a table, counted from behind": (
+        [_node("Gather", ["image", "i"], "p", axis=-1), _node("Equal", ["p", "c"], "y")],
+        True,
+        {"i": i64([[0, -1], [1, 2]]), "c": f32(0.125)},
+    ),
+    "pixels without axes": (
+        [
+            _node("Slice", ["image", "from", "to", "", "step"], "part"),
+            _node("Equal", ["part", "c"], "y"),
+        ],
+        True,
+        {"from": i64([0, 0, 6]), "to": i64([1, 1, 8]), "step": i64([1, 1, 1]), "c": f32(0.125)},
+    ),
+    "a sum over no axes": (
+        [
+            _node("ReduceSum", ["image", "none"], "same", noop_with_empty_axes=1),
+            _node("Greater", ["same", "c"], "y"),
+        ],
+        True,
+        {"none": i64([]), "c": f32(0.95)},
+    ),
     "both of two": (
         [
             _node("Greater", ["image", "low"], "over"),
@@ -212,3 +233,21 @@ def test_a_step_without_a_rule_is_not_solved() -> None:
     values = {"image": np.zeros((1, 1, 8, 8), np.float32), "e": np.zeros((1, 1, 8, 8), np.float32)}
     values |= {"c": f32(0.5), "logits": np.zeros((1, 1, 8, 8), np.bool_)}
     assert wanted_inputs(flow, "logits", values, np.ones((1, 1, 8, 8), np.bool_)) is None
+
+
+def test_a_step_whose_rule_does_not_reckon_with_its_padding_is_not_solved() -> None:
+    """A filter that is half outside the image has fewer pixels to move than numbers."""
+    nodes = [
+        _node("Conv", ["image", "kernel"], "filtered", auto_pad="SAME_UPPER"),
+        _node("Gather", ["filtered", "last"], "edge", axis=3),
+        _node("Greater", ["edge", "c"], "logits"),
+    ]
+    model = build(nodes, {"kernel": f32(np.ones((1, 1, 3, 3))), "last": i64(7), "c": f32(5.9)})
+    trigger = openable(model, "logits")
+    assert trigger is not None
+    flow, session = unfold(model), open_session(trigger.SerializeToString(), Device.CPU, 1)
+    image = np.random.default_rng(0).random((1, 1, 8, 8), dtype=np.float32)
+    names = [v.name for v in trigger.graph.output]
+    numbers = {n: a for n in flow.constants if (a := flow.array(n)) is not None}
+    values = {**numbers, **dict(zip(names, session.run(image), strict=True)), "image": image}
+    assert wanted_inputs(flow, "logits", values, np.full_like(values["logits"], True)) is None
