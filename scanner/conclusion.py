@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from scanner import protocol
 from scanner.errors import ScannerError
 from scanner.judging import population, ranks, recipes, unanalysable, verdict
+from scanner.judging.references import distinct
 from scanner.protocol import Examination, Source
 from scanner.results import (
     Comparison,
@@ -141,7 +142,7 @@ def _stranger(
     comparisons: Sequence[Comparison], examination: Examination, settings: Settings
 ) -> recipes.Stranger | None:
     """Return the suspect's place among networks of other recipes than its own."""
-    suspect, references = examination.suspect, len(examination.references)
+    suspect, references = examination.suspect, len(distinct(examination.references))
     # Theirs were searched with all that the budget allows.
     if not comparisons or any(m.by_class and m.by_class.stages for m in suspect.measurements):
         return None

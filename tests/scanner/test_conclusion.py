@@ -98,6 +98,24 @@ def test_a_few_searched_classes_beside_no_model_rank_nothing(compared: bool) -> 
     assert (result.index is not None) == compared
 
 
+@pytest.mark.parametrize(("other", "beside"), [(1.0, "one reference"), (2.0, "two references")])
+def test_copies_among_references_count_once_among_other_recipes(other: float, beside: str) -> None:
+    references = []
+    for number, figure in enumerate((1.0, other)):
+        rows = tuple(ClassRow(class_id=c, figure=figure, course=(figure,)) for c in range(10))
+        own = Measurement(
+            rule="neural_cleanse",
+            statistic=None,
+            parameters={},
+            by_class=ByClass(classes=10, rows=rows),
+        )
+        references.append(dataclasses.replace(_record(f"{number}.onnx"), measurements=(own,)))
+    examination = dataclasses.replace(_examined(0.5, tuple(references)), populations=())
+    result = conclusion.judged(examination, Settings(), 1.0)
+    assert result.calibration is not None
+    assert f"each beside {beside}" in result.calibration
+
+
 def test_nothing_rests_on_noise_that_was_given_as_images() -> None:
     far = _examined(9.0)
     doubted = dataclasses.replace(far.suspect, images_doubt="'x.npz' holds noise")
