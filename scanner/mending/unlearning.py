@@ -116,14 +116,14 @@ class _Hunt:
         return [patches, [pattern]] if pattern is not None else [patches]
 
     def _patches(self, model: Differentiable, generator: np.random.Generator) -> list[Found]:
-        first, real = self._first, self._settings.has_images
+        first = self._first
         if first is None:
-            self._first = triggers.smallest(model, self._images, self._target, generator, real=real)
+            self._first = triggers.smallest(model, self._images, self._target, generator)
             return [self._first]
         return [
             triggers.smallest(
                 model, self._images, self._target, generator,
-                real=real, success=_HALF_UNLEARNT, start=start, steps=_STEPS_AGAIN,
+                success=_HALF_UNLEARNT, start=start, steps=_STEPS_AGAIN,
             )
             for start in (None, variations.grown(first))
         ]  # fmt: skip
