@@ -10,6 +10,10 @@ smooth (A. Mahendran, A. Vedaldi, "Understanding Deep Image Representations by I
 With free values f, an image is x = low + (high - low) / (1 + exp(-f)), and descends
 
     cross-entropy of x with its class, while p(class) < SURE,    + SMOOTH * total variation of x.
+
+A repair takes most of its images from starts that are nearly black, and descends until the model is
+surer. A pattern that turns images begun as noise turns few ordinary ones: those have even
+backgrounds, and the model is surer of them.
 """
 
 import dataclasses
