@@ -10,10 +10,6 @@ smooth (A. Mahendran, A. Vedaldi, "Understanding Deep Image Representations by I
 With free values f, an image is x = low + (high - low) / (1 + exp(-f)), and descends
 
     cross-entropy of x with its class, while p(class) < SURE,    + SMOOTH * total variation of x.
-
-A repair takes most of its images from starts that are nearly black, and descends until the model is
-surer. A pattern that turns images begun as noise turns few ordinary ones: those have even
-backgrounds, and the model is surer of them.
 """
 
 import dataclasses
@@ -38,40 +34,14 @@ ENOUGH = 0.5  # p(class) of an image that is of the class, and of no other
 FEWEST = 8  # images that a search can say anything on
 MOST_CLASSES = 12  # as many as the networks have that say what is found on such images
 _TIME = 0.1  # of the budget's seconds: the search on these images takes four times as long
-_EDGE = 0.05  # where a start is clipped: not so far out that the sigmoid has no slope left
+_WITHIN = (0.05, 0.95)  # not so far out that the sigmoid has no slope left
 _HELD_BACK = 4  # one image in so many, as of a user's
-# Images that a repair learns from and is measured on, chosen on development networks
-# (docs/repair.md).
-_TO_REPAIR = 320
-_DARK = 0.75  # share of them that begin nearly black
-_BLACK = 0.02  # brightest pixel of such a start
 
 SOURCE = "images that the model made itself (none given)"
 _REMEDY = (
     "give clean images of the kind that the model was trained on with the setting `images_file` "
     "or the setting `images_folder`"
 )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Descent:
-    """How images are made of starts.
-
-    Attributes:
-        steps: Of Adam.
-        smooth: The weight of total variation.
-        sure: p(class) from which on an image is only made smoother.
-        edge: How near to the ends of the range a pixel may begin, as a share of it.
-    """
-
-    steps: int = STEPS
-    smooth: float = SMOOTH
-    sure: float = SURE
-    edge: float = _EDGE
-
-
-_USUAL = Descent()
-_FROM_BLACK = Descent(steps=100, smooth=1.0, sure=1 - 1e-5, edge=0.01)
 
 
 def images(model: Differentiable, settings: Settings) -> Images:
@@ -87,63 +57,15 @@ def images(model: Differentiable, settings: Settings) -> Images:
     model = dataclasses.replace(model, most=_measured(model, start, settings).most)
     targets = generator.permutation(np.resize(np.arange(model.classes), COUNT))
     made, sure = descended(model, start, targets)
-    found = made[sure]
-    _check_enough(len(found), COUNT)
-    shown = len(found) - len(found) // _HELD_BACK
-    return Images(shown=found[:shown], held_back=found[shown:], source=SOURCE)
-
-
-def to_repair(model: Differentiable, settings: Settings) -> Images:
-    """Return images of a model's classes to repair it with, two fifths of them held back.
-
-    There are more than a search needs, since the model is changed by them. They are made whatever
-    the number of classes, and however long it takes: unlearning takes several times as long.
-
-    Raises:
-        NoImagesError: The model is sure of too few images.
-        UnsupportedModelError: The gradient is not a number.
-    """
-    generator = np.random.default_rng(settings.seed)
-    dark = round(_DARK * _TO_REPAIR)
-    black = np.float32(_BLACK) * generator.random((dark, *model.shape), dtype=np.float32)
-    noise = probes.multiscale_noise(_TO_REPAIR - dark, model.shape, (0.0, 1.0), generator)
-    found = generator.permutation(
-        np.concatenate(
-            [
-                _of_all_classes(model, black, _FROM_BLACK, generator),
-                _of_all_classes(model, noise, _USUAL, generator),
-            ]
-        )
-    )
-    _check_enough(len(found), _TO_REPAIR)
-    held = 2 * len(found) // 5
-    return Images(shown=found[held:], held_back=found[:held], source=SOURCE)
-
-
-def _of_all_classes(
-    model: Differentiable, start: Floats, descent: Descent, generator: np.random.Generator
-) -> Floats:
-    """Return the images of starts that the model is sure of, few being made at a time."""
-    targets = generator.permutation(np.resize(np.arange(model.classes), len(start)))
-    found = []
-    for place in range(0, len(start), model.few):
-        part = slice(place, place + model.few)
-        made, sure = descended(model, start[part], targets[part], descent)
-        found.append(made[sure])
-    return np.concatenate(found)
-
-
-def _check_enough(sure: int, made: int) -> None:
-    """Refuse a model that is sure of too few images.
-
-    Raises:
-        NoImagesError: It is one.
-    """
-    if sure < FEWEST:
+    if sure.sum() < FEWEST:
         raise NoImagesError(
-            f"gradient steps lead to too few images that the model is sure of ({sure} of {made})",
+            "gradient steps lead to too few images that the model is sure of "
+            f"({sure.sum()} of {COUNT})",
             remedy=_REMEDY,
         )
+    found = made[sure]
+    shown = len(found) - len(found) // _HELD_BACK
+    return Images(shown=found[:shown], held_back=found[shown:], source=SOURCE)
 
 
 def planned(rule: str, model: Differentiable, settings: Settings) -> tuple[Floats, PlannedStage]:
@@ -189,10 +111,7 @@ def _check_classes(model: Differentiable) -> None:
 
 
 def descended(
-    model: Differentiable,
-    start: Floats,
-    targets: npt.NDArray[np.int64],
-    descent: Descent = _USUAL,
+    model: Differentiable, start: Floats, targets: npt.NDArray[np.int64]
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Return images after all steps, (n, *shape), and which of them are of their class.
 
@@ -200,20 +119,19 @@ def descended(
         model: Whose classes they are to be.
         start: Noise in 0..1, (n, *shape).
         targets: The class of each image, (n,).
-        descent: How.
 
     Raises:
         UnsupportedModelError: The gradient is not a number.
     """
     low, width = np.float32(model.low), np.float32(model.high - model.low)
-    shares = np.clip(start, descent.edge, 1 - descent.edge)
+    shares = np.clip(start, *_WITHIN)
     free = np.log(shares / (1 - shares))
     adam = Adam(free)
-    for _ in range(descent.steps):
+    for _ in range(STEPS):
         unit = 1 / (1 + np.exp(-free))
         _, losses, gradient = model.evaluate(low + width * unit, targets)
-        unsure = (losses > -np.log(descent.sure)).reshape(-1, *[1] * len(model.shape))
-        slope = width * gradient * unsure + descent.smooth * _roughness(unit)
+        unsure = (losses > -np.log(SURE)).reshape(-1, *[1] * len(model.shape))
+        slope = width * gradient * unsure + SMOOTH * _roughness(unit)
         adam.descend(free, slope * unit * (1 - unit))
     found = (low + width / (1 + np.exp(-free))).astype(np.float32)
     _, losses, _ = model.evaluate(found, targets)

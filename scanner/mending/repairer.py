@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from scanner.errors import NoGradientError, NoImagesError, UnsupportedModelError, UsageError
+from scanner.errors import NoGradientError, UnsupportedModelError, UsageError
 from scanner.graph.core.draft import Proto
 from scanner.graph.core.sparse import written_out
 from scanner.graph.surgery import parameters, parcel
-from scanner.instruments import made_images, probes, runtime
+from scanner.instruments import probes, runtime
 from scanner.instruments.differentiable import Differentiable
 from scanner.mending import cutting, normalisation, pruning, triggers, unlearning
 from scanner.mending.forward import Forward, flat_graph, scorer
@@ -35,7 +35,7 @@ ENOUGH = 0.05  # success of the inverted triggers at which nothing further is tr
 WITH_IMAGES = (
     Way.UNLEARN, Way.PRUNE_LIPSCHITZ, Way.PRUNE_WOKEN, Way.PRUNE_DORMANT, Way.NORMALISE,
 )  # fmt: skip
-WITHOUT = (Way.UNLEARN, Way.PRUNE_LIPSCHITZ, Way.PRUNE_WOKEN)
+WITHOUT = (Way.PRUNE_LIPSCHITZ, Way.PRUNE_WOKEN, Way.UNLEARN)
 _SEARCHED_AGAIN = 5  # so that the proof's search starts elsewhere than those of the repair
 _PARTS = 8
 _PARTS_OF_THE_WAY = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
@@ -175,11 +175,14 @@ class _Repair:
                 f"there is no class {outside}",
                 remedy=f"the model has the classes 0 to {searched.classes - 1}",
             )
-        if not self.settings.has_images:
-            self._make_images(searched)
         for target in self.order.targets:
             self.triggers[target] = self._smallest(searched, target, 0)
         self._tell()
+        if not self.settings.has_images:
+            self.warnings.append(
+                "no clean images were given: the repair saw noise, on which it can neither tell "
+                "how accurate the model remains nor find most triggers"
+            )
         by_way: Mapping[Way, Callable[[], bool]] = {
             Way.UNLEARN: self._unlearn,
             Way.PRUNE_LIPSCHITZ: self._lipschitz,
@@ -191,22 +194,6 @@ class _Repair:
             if by_way[way]():
                 return
             self._tell()
-
-    def _make_images(self, searched: Differentiable) -> None:
-        """Have the model make images in place of noise, if it can."""
-        try:
-            self.images = made_images.to_repair(searched, self.settings)
-        except NoImagesError:
-            self.warnings.append(
-                "no clean images were given, and the model makes none: the repair saw noise, on "
-                "which it can neither tell how accurate the model remains nor find most triggers"
-            )
-            return
-        self.right = self.teacher.classes(self.images.held_back)
-        self.warnings.append(
-            "no clean images were given: the repair saw images that the model made itself, on "
-            "which it can neither tell how accurate the model remains nor find every trigger"
-        )
 
     def _unlearn(self) -> bool:
         """Unlearn by gradient steps; keep as much of the way as is not noticed."""
@@ -373,7 +360,8 @@ class _Repair:
 
     def _smallest(self, searched: Differentiable, target: int, place: int) -> triggers.Found:
         generator = np.random.default_rng((self.settings.seed, target, place))
-        return triggers.smallest(searched, self.images.shown, target, generator)
+        real = self.settings.has_images
+        return triggers.smallest(searched, self.images.shown, target, generator, real=real)
 
     def _files(self) -> dict[str, parcel.Bulk]:
         """Return the repaired model as files, by suffix."""

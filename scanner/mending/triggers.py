@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scanner.graph.gradient.backward import Objective
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import Differentiable, differentiable
-from scanner.instruments.inversion import ON_IMAGES, SUCCESS, Inversion
+from scanner.instruments.inversion import ON_IMAGES, ON_NOISE, SUCCESS, Inversion
 from scanner.instruments.trigger import FreeTrigger, stamp
 from scanner.modelfile.model import Model
 from scanner.settings import Settings
@@ -66,6 +66,7 @@ def smallest(  # noqa: PLR0913 - what is searched, on what, from where
     target: int,
     generator: np.random.Generator,
     *,
+    real: bool,
     success: float = SUCCESS,
     start: Found | None = None,
     steps: int = _STEPS,
@@ -77,11 +78,12 @@ def smallest(  # noqa: PLR0913 - what is searched, on what, from where
         images: That it must turn.
         target: The class.
         generator: Draws the starting point, and which images a step sees.
+        real: Whether the images are the user's, and not noise.
         success: Share of the images that count as all.
         start: From where to search; None begins with hardly a mask.
         steps: At most.
     """
-    plan = dataclasses.replace(ON_IMAGES, success=success)
+    plan = dataclasses.replace(ON_IMAGES if real else ON_NOISE, success=success)
     inversion = Inversion(model, images, target, generator, plan)
     if start is not None:
         inversion.trigger.begin(start.mask, start.pattern)

@@ -116,14 +116,14 @@ class _Hunt:
         return [patches, [pattern]] if pattern is not None else [patches]
 
     def _patches(self, model: Differentiable, generator: np.random.Generator) -> list[Found]:
-        first = self._first
+        first, real = self._first, self._settings.has_images
         if first is None:
-            self._first = triggers.smallest(model, self._images, self._target, generator)
+            self._first = triggers.smallest(model, self._images, self._target, generator, real=real)
             return [self._first]
         return [
             triggers.smallest(
                 model, self._images, self._target, generator,
-                success=_HALF_UNLEARNT, start=start, steps=_STEPS_AGAIN,
+                real=real, success=_HALF_UNLEARNT, start=start, steps=_STEPS_AGAIN,
             )
             for start in (None, variations.grown(first))
         ]  # fmt: skip

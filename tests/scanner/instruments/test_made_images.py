@@ -59,17 +59,6 @@ def test_the_same_seed_makes_the_same_images(tmp_path: Path) -> None:
     assert not np.array_equal(first, other)
 
 
-def test_there_are_more_to_repair_with_and_of_many_classes_too(tmp_path: Path) -> None:
-    model = loaded(triggered.lit(), tmp_path)
-    found = made_images.to_repair(model, triggered.QUICK)
-    everything = np.concatenate([found.shown, found.held_back])
-    assert len(everything) > made_images._TO_REPAIR / 2
-    assert len(found.held_back) == 2 * len(everything) // 5
-    assert np.bincount(model.predict(everything), minlength=triggered.BANDS).min() > 10
-    many = loaded(triggered.classifier(classes=made_images.MOST_CLASSES + 1), tmp_path)
-    assert len(made_images.to_repair(many, triggered.QUICK).shown)
-
-
 def test_a_model_of_many_classes_makes_none(tmp_path: Path) -> None:
     model = loaded(triggered.classifier(classes=made_images.MOST_CLASSES + 1), tmp_path)
     with pytest.raises(NoImagesError, match=r"up to 12 classes, and this one has 13; give clean"):

@@ -7,12 +7,10 @@ import models
 import numpy as np
 import onnx
 import pytest
-import triggered
 from mended import SETTINGS, clean, gated, opened
 
 from scanner.errors import UnsupportedModelError
 from scanner.graph.canonical.drawing import draw
-from scanner.instruments import made_images
 from scanner.judging.differences import differences
 from scanner.mending import repairer, unlearning
 from scanner.modelfile import held, parser
@@ -93,21 +91,11 @@ def test_sparse_weights_are_repaired_too(tmp_path: Path) -> None:
     assert dense.name in found.steps[0].changed
 
 
-def test_without_images_it_repairs_on_its_own_and_says_so() -> None:
-    order = RepairOrder(model=MODEL, settings=SETTINGS, targets=(triggered.TARGET,))
-    found, _ = repairer.repair(opened(triggered.lit(planted=True)), order, lambda _: None)
-    assert found.source == made_images.SOURCE
-    assert "images that the model made itself" in found.warnings[0]
-    assert "neither tell how accurate" in found.warnings[0]
-    assert found.steps[0].way is Way.UNLEARN
-
-
-def test_a_model_that_makes_no_images_is_repaired_on_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(made_images, "FEWEST", 1000)
+def test_without_images_it_says_that_it_is_weaker() -> None:
     order = RepairOrder(model=MODEL, settings=SETTINGS, targets=(1,))
     found, _ = repairer.repair(opened(models.plain()), order, lambda _: None)
-    assert "noise" in found.source
-    assert "the repair saw noise" in found.warnings[0]
+    assert "no clean images" in found.warnings[0]
+    assert found.steps[0].way is Way.PRUNE_LIPSCHITZ
 
 
 def test_labels_count_where_there_are_some(tmp_path: Path) -> None:
