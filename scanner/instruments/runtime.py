@@ -476,8 +476,7 @@ def _translated(problem: str) -> Iterator[None]:
             ) from error
         raise UnsupportedModelError(
             f"{problem} ({detail})",
-            remedy="check that it runs in ONNX Runtime by itself, or choose another layer with the "
-            "setting `layer`",
+            remedy="check that the model runs in ONNX Runtime by itself",
         ) from error
 
 
