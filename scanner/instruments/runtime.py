@@ -476,7 +476,7 @@ def _translated(problem: str) -> Iterator[None]:
             ) from error
         raise UnsupportedModelError(
             f"{problem} ({detail})",
-            remedy="check that the model runs in ONNX Runtime by itself",
+            remedy="check that it runs in ONNX Runtime by itself",
         ) from error
 
 
