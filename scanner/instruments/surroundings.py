@@ -197,7 +197,7 @@ def _fed(
     number, change = max(changes, key=lambda c: (_forces(c[1]), float(c[1].flipped.mean())))
     # A scale or a mean that is fed wrongly spoils an answer too; a switch is off by default.
     off = not np.any(mixing.default_numbers(asked.model.proto, name))
-    yield asked.observation(
+    observation = asked.observation(
         "depends-on-an-optional-input",
         change,
         f"The optional input {name!r}, which nobody has to feed, changes answers when it is "
@@ -207,6 +207,7 @@ def _fed(
         if off and _forces(change) and asked.gates(change)
         else Severity.WARNING,
     )
+    yield dataclasses.replace(observation, nodes=(name,))
 
 
 def _filled(asked: Interview, image: Array) -> Array:

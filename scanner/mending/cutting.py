@@ -18,6 +18,7 @@ from scanner.detectors import load
 from scanner.errors import GraphError, ModelError
 from scanner.graph.core import flatten
 from scanner.graph.core.draft import Proto
+from scanner.graph.core.structure import label
 from scanner.graph.surgery import excision, parameters
 from scanner.instruments import probes, runtime
 from scanner.instruments.detector import Subject
@@ -31,7 +32,7 @@ Floats = npt.NDArray[np.float32]
 Rewritten = Callable[[Proto], Model]
 """Returns a model with another graph."""
 
-_DETECTORS = ("graph_logic", "dormant")
+_DETECTORS = ("graph_logic", "dormant", "invariance")
 _MOST_CUTS = 8
 _ASKED = 16  # images by which it is told whether a value stands still
 _MOST_TRIED = 60  # pairs of value and carrier for one test
@@ -133,7 +134,7 @@ def _without(model: Model, seen: Observation, trial: _Trial) -> Cut:
     flat = flatten.flatten(model.proto)
     inlined = "" if flat is model.proto else "; its functions are written out for that"
     count = len(trial.images)
-    roots = _roots(seen)
+    roots = _roots(seen, flat)
     pairs = [(r, *pair) for r in roots for pair in excision.bypasses(flat, r)[:_MOST_TRIED]]
     for slack, how in _SLACKS.items():
         for root, value, carrier in pairs:
@@ -170,9 +171,16 @@ def _without(model: Model, seen: Observation, trial: _Trial) -> Cut:
     )
 
 
-def _roots(seen: Observation) -> list[str]:
-    """Return the values that the test's outcome passes, as the finding names them."""
+def _roots(seen: Observation, flat: Proto) -> list[str]:
+    """Return the values that the test's outcome passes, as the finding names them.
+
+    A finding about how the model is called names no value, but an input that has a default, or
+    nodes: those that draw numbers, or compare how many images there are.
+    """
     names = [seen.details.get(key) for key in ("switch", "decision", "value")]
+    if seen.code.startswith("depends-on-"):
+        names = [tensor.name for tensor in flat.graph.initializer if tensor.name in seen.nodes]
+        names += [node.output[0] for node in flat.graph.node if label(node) in seen.nodes]
     return list(dict.fromkeys(str(name) for name in names if name))
 
 
@@ -197,7 +205,7 @@ def _same(one: npt.NDArray[np.generic], other: npt.NDArray[np.generic], slack: f
 
 
 def _remains(model: Model, root: str) -> bool:
-    return any(root in node.output for node in model.proto.graph.node)
+    return any(root in {*node.input, *node.output} for node in model.proto.graph.node)
 
 
 def _gone(before: Proto, after: Proto) -> tuple[str, ...]:

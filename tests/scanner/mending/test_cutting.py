@@ -9,7 +9,9 @@ from scanner.judging.differences import differences
 from scanner.mending import cutting
 
 
-@pytest.mark.parametrize("kind", ["patch-equals", "if-branch", "stem", "added-channels"])
+@pytest.mark.parametrize(
+    "kind", ["patch-equals", "if-branch", "stem", "added-channels", "option", "batch-size"]
+)
 def test_a_gate_is_cut_and_the_clean_graph_is_left(kind: str) -> None:
     model = opened(gated(kind))
     assert cutting.findings(model, SETTINGS)
