@@ -152,7 +152,7 @@ def _job(zoo: Path, entry: Entry) -> Any:
     from trainers.attacks import AttackSpec  # noqa: PLC0415 - as above
     from trainers.population import runs  # noqa: PLC0415 - as above
     from trainers.population.recipes import ROWS  # noqa: PLC0415 - as above
-    from trainers.recipes import RECIPES  # noqa: PLC0415 - as above
+    from trainers.recipes import recipe  # noqa: PLC0415 - as above
     from trainers.zoo import CHECKPOINTS, Job  # noqa: PLC0415 - as above
 
     if entry.attack == "evasive":
@@ -162,7 +162,7 @@ def _job(zoo: Path, entry: Entry) -> Any:
         return next(job for job in jobs if entry.file == job.file(entry.epochs, job.forms[0]))
     spec = AttackSpec(entry.attack, None, entry.labels or "all-to-one")
     plan = training.Plan(
-        recipe=RECIPES[entry.recipe],
+        recipe=recipe(entry.recipe),
         attack=spec,
         target=entry.target,
         seed=entry.seed,

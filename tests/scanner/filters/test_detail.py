@@ -38,3 +38,14 @@ def test_a_flat_image_has_no_detail() -> None:
     others = scene.others(2, 12)
     expected = float(scenes.ask(scene.hosts[others])[:, 2].mean())
     assert abs(Detail(scene).read(candidate).statistic - expected) < 1e-6
+
+
+def test_a_strong_edge_counts_for_no_more_than_a_faint_one() -> None:
+    scene = scenes.scene()
+    read = []
+    for height in (0.3, 0.5):
+        image = np.full(scenes.SHAPE, 0.5, np.float32)
+        image[..., image.shape[-1] // 2 :] += height
+        candidate = dataclasses.replace(scenes.candidate(image), class_id=2)
+        read.append(Detail(scene).read(candidate).statistic)
+    assert read[0] == read[1]
