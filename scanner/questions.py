@@ -160,7 +160,7 @@ def allowance_for(settings: Settings, sources: Sequence[Source]) -> Allowance:
         limits=settings.limits,
         threads=settings.threads,
         cuda=settings.device is not Device.CPU and _is_built_for_cuda(),
-        readable=(*(str(p) for s in sources for p in _folders(Path(s.path))), *filter(None, named)),
+        readable=(*(str(p) for s in sources for p in _places(Path(s.path))), *filter(None, named)),
         unconfined=settings.unconfined,
     )
 
@@ -178,9 +178,14 @@ def _is_built_for_cuda() -> bool:
     return any(any(Path(folder).glob("capi/*providers_cuda*")) for folder in folders)
 
 
-def _folders(path: Path) -> Iterator[Path]:
-    """Yield the folder of a model and, where that is a link of a download cache, the one behind."""
+def _places(path: Path) -> Iterator[Path]:
+    """Yield the folder of a model and, where the model is a link, the file that it stands for.
+
+    Of a download cache it is that file's folder, since external data lies there too.
+    """
     yield path.parent
+    if path.is_symlink():
+        yield path
     blob = blob_cache.blob(path)
     if blob is not None:
         yield blob.parent

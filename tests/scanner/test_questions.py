@@ -56,6 +56,16 @@ def test_a_child_may_read_the_folder_of_the_model_and_the_images_named() -> None
     assert allowed.readable == ("/models", "/data/images")
 
 
+def test_a_model_that_is_a_link_is_read_where_it_lies(tmp_path: Path) -> None:
+    for name in ("models", "links"):
+        (tmp_path / name).mkdir()
+    file = models.save(models.plain(), tmp_path / "models" / "a.onnx")
+    link = tmp_path / "links" / "b.onnx"
+    link.symlink_to(file)
+    assert layers(link).model.path == str(link)
+    assert allowance_for(Settings(), (source_of(link),)).readable == (str(link.parent), str(link))
+
+
 RULE = Rule(id="head", name="H", summary="s", source="p")
 OTHER = Rule(id="other", name="O", summary="s", source="p")
 
