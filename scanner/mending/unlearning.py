@@ -34,6 +34,7 @@ ROUNDS = 5
 _STEPS = 70
 _KEPT, _BATCH = 64, 16  # images of a step that are to be answered as before, and under triggers
 _RATE = 1e-3
+_DEPTH = 8  # layers, up to which that is the rate: through more of them small steps add up
 _OF_THE_TARGET = 1 / 3  # share of the images to be answered as before that are of a target class
 _HALF_UNLEARNT = 0.3  # share of the images that a trigger must turn after the first round
 _STEPS_AGAIN = 60  # of a search after the first round
@@ -81,6 +82,8 @@ def rounds(  # noqa: PLR0913, PLR0917 - who learns what from whom
     hunts = [_Hunt(target, images, settings) for target in targets]
     course = _Course(images, teacher, targets)
     now, total = model, ROUNDS * _STEPS
+    layers = sum(value.ndim > 1 for value in student.values.values())
+    steepest = _RATE * min(1.0, _DEPTH / layers)
     last = levelling.last_layer(flat_graph(model), teacher.scores(images[:1]).shape[1])
     for number in range(ROUNDS):
         searched = triggers.differentiated(now, settings)
@@ -88,7 +91,7 @@ def rounds(  # noqa: PLR0913, PLR0917 - who learns what from whom
         course.add(found)
         for step in range(number * _STEPS, (number + 1) * _STEPS):
             # Down to nothing along a cosine, so that it ends where it is calm.
-            rate = _RATE * (1 + math.cos(math.pi * step / total)) / 2
+            rate = steepest * (1 + math.cos(math.pi * step / total)) / 2
             shown, wanted = course.batch(generator)
             student.descend(shown, wanted, rate)
             if last is not None:
