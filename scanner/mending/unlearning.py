@@ -34,7 +34,7 @@ ROUNDS = 5
 _STEPS = 70
 _KEPT, _BATCH = 64, 16  # images of a step that are to be answered as before, and under triggers
 _RATE = 1e-3
-_DEPTH = 8  # layers, up to which that is the rate: through more of them small steps add up
+_DEPTH = 8  # layers, up to which that is the first rate
 _OF_THE_TARGET = 1 / 3  # share of the images to be answered as before that are of a target class
 _HALF_UNLEARNT = 0.3  # share of the images that a trigger must turn after the first round
 _STEPS_AGAIN = 60  # of a search after the first round
@@ -81,24 +81,34 @@ def rounds(  # noqa: PLR0913, PLR0917 - who learns what from whom
     generator = np.random.default_rng(settings.seed)
     hunts = [_Hunt(target, images, settings) for target in targets]
     course = _Course(images, teacher, targets)
-    now, total = model, ROUNDS * _STEPS
+    now = model
     layers = sum(value.ndim > 1 for value in student.values.values())
-    steepest = _RATE * min(1.0, _DEPTH / layers)
     last = levelling.last_layer(flat_graph(model), teacher.scores(images[:1]).shape[1])
     for number in range(ROUNDS):
         searched = triggers.differentiated(now, settings)
         found = [group for hunt in hunts for group in hunt.follow(searched)]
         course.add(found)
         for step in range(number * _STEPS, (number + 1) * _STEPS):
-            # Down to nothing along a cosine, so that it ends where it is calm.
-            rate = steepest * (1 + math.cos(math.pi * step / total)) / 2
             shown, wanted = course.batch(generator)
-            student.descend(shown, wanted, rate)
+            student.descend(shown, wanted, rate(step, layers))
             if last is not None:
                 levelling.level(student.values[last.weights], last.axis, targets)
         values = {name: value.copy() for name, value in student.values.items()}
         yield Lesson(values, tuple(trigger for group in found for trigger in group))
         now = rebuilt(values)
+
+
+def rate(step: int, layers: int) -> float:
+    """Return the length of a step, in weights.
+
+    It falls to nothing along a cosine, so that unlearning ends where it is calm.
+
+    Args:
+        step: How many were taken, in all rounds.
+        layers: That learn. What a step does to the answers adds up over them.
+    """
+    first = _RATE * _DEPTH / max(layers, _DEPTH)
+    return first * (1 + math.cos(math.pi * step / (ROUNDS * _STEPS))) / 2
 
 
 class _Hunt:

@@ -55,3 +55,9 @@ def test_images_of_the_target_are_shown_more_often() -> None:
         wanted = np.concatenate([batch[: unlearning._KEPT] for batch in batches])
         shares.append((wanted.argmax(axis=1) == target).mean())
     assert shares[1] >= shares[0]
+
+
+def test_steps_are_shorter_through_many_layers_and_end_in_nothing() -> None:
+    last = unlearning.ROUNDS * unlearning._STEPS
+    assert unlearning.rate(0, 0) == unlearning.rate(0, 8) == 2 * unlearning.rate(0, 16) > 0
+    assert unlearning.rate(last, 8) == pytest.approx(0)
