@@ -184,11 +184,11 @@ def _places(path: Path) -> Iterator[Path]:
     Of a download cache it is that file's folder, since external data lies there too.
     """
     yield path.parent
-    if path.is_symlink():
-        yield path
     blob = blob_cache.blob(path)
     if blob is not None:
         yield blob.parent
+    elif path.is_symlink():
+        yield path
 
 
 def vouched(examination: Examination, job: Job, preparation: Preparation | None) -> Examination:
