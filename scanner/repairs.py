@@ -16,6 +16,7 @@ from typing import Self
 
 from scanner import conclusion, pipeline, protocol, questions
 from scanner.errors import UsageError, WorkerCrashedError
+from scanner.judging.arithmetic import change_interval
 from scanner.judging.population import Baseline
 from scanner.protocol import Piece, RepairOrder
 from scanner.questions import PRELOAD, PathLike
@@ -201,8 +202,19 @@ def _merits(result: RepairResult, repaired: Repaired) -> Iterator[str]:
             f"images, {proof.before:.0%} before"
         )
     yield f"{repaired.agreement:.1%} of {repaired.held_back} held-back images keep their class"
+    if repaired.lost is not None and repaired.gained is not None:
+        yield _of_labels(repaired.lost, repaired.gained, repaired.held_back)
     if result.after is not None:
         yield f"a scan of the written file says {result.after.verdict.value}"
+
+
+def _of_labels(lost: int, gained: int, of: int) -> str:
+    """Say what became of the accuracy, and how little so few images tell of it."""
+    low, high = (round(100 * end) for end in change_interval(lost, gained, of))
+    return (
+        f"by their labels {lost} that were right are wrong and {gained} that were wrong are right, "
+        f"so the accuracy has changed by {low:+} to {high:+} points (95% interval)"
+    )
 
 
 def _vouched(repaired: Repaired, order: RepairOrder) -> Repaired:

@@ -104,12 +104,14 @@ def repair(model: _Model, chosen: RepairOptions) -> None:
             baseline=baseline,
             progress=bar.measuring,
         )
-    told = result_in_options(result)
+    told, page = result_in_options(result), Output()
     if chosen.shown_as == "json":
         shown = json.dumps(to_json(told), indent=1) + "\n"
+    elif chosen.shown_as == "markdown":
+        shown = markdown(told)
     else:
-        shown = (markdown if chosen.shown_as == "markdown" else text)(told)
-    Output().write(shown)
+        shown = text(told, page.console.width)
+    page.write(shown)
     code = _CODES[result.ending]
     if code != CLEAN:
         raise typer.Exit(code)

@@ -286,7 +286,7 @@ def repair_images(
     everything = user_images(settings, shape, span)
     order = generator.permutation(len(everything))[:most]
     held = max(1, 2 * len(order) // 5)
-    name = settings.images_file or settings.images_folder
+    name = Path(settings.images_file or settings.images_folder or "").name
     labels = _labels(settings, len(everything))
     return Images(
         shown=everything[order[held:]],

@@ -85,3 +85,35 @@ def _student_quantile(freedom: int) -> float:
     """
     z = _NORMAL_QUANTILE
     return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+
+
+def share_interval(hits: int, of: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share of which `hits` in `of` were seen; all of it for none.
+
+    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", Journal
+    of the American Statistical Association 22 (1927).
+    """
+    if not of:
+        return 0.0, 1.0
+    z2 = _NORMAL_QUANTILE**2
+    middle = (hits + z2 / 2) / (of + z2)
+    half = math.sqrt(z2 * (hits * (of - hits) / of + z2 / 4)) / (of + z2)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def change_interval(lost: int, gained: int, of: int) -> tuple[float, float]:
+    """Return the 95 % interval of how far a share has changed, measured twice on the same things.
+
+    Source: Agresti and Min, "Simple improved confidence intervals for comparing matched
+    proportions", Statistics in Medicine 24 (2005), section 3: half a thing is added to each of the
+    four cells of the table.
+
+    Args:
+        lost: How many counted the first time only.
+        gained: How many counted the second time only.
+        of: How many things there are.
+    """
+    total = of + _TWO
+    change = (gained - lost) / total
+    half = _NORMAL_QUANTILE * math.sqrt((lost + gained + 1) / total - change**2) / math.sqrt(total)
+    return max(-1.0, change - half), min(1.0, change + half)

@@ -125,12 +125,11 @@ class _Repair:
         if self.order.targets:
             self._remove_trained()
         left = cutting.findings(self.model, self.settings) if structural else []
+        answers = scorer(self.model, self.settings)
         repaired = Repaired(
             steps=tuple(self.steps),
             proofs=tuple(self._proof(target) for target in self.triggers),
-            agreement=self._agreement(scorer(self.model, self.settings)),
-            accuracy_before=self._accuracy(self.teacher),
-            accuracy_after=self._accuracy(scorer(self.model, self.settings)),
+            agreement=self._agreement(answers),
             images=len(self.images.shown),
             held_back=len(self.images.held_back),
             source=self.images.source,
@@ -138,6 +137,7 @@ class _Repair:
             structural_after=len(left),
             warnings=tuple(self.warnings),
         )
+        repaired = self._with_accuracy(repaired, answers)
         files = self._files() if repaired.changed else {}
         parts = tuple(
             RepairedFile(suffix=name, size=data.size, sha256=data.sha256())
@@ -151,7 +151,7 @@ class _Repair:
         Raises:
             UsageError: They are such.
         """
-        if self._accuracy(self.teacher) == 0:
+        if self.images.labels is not None and not (self.right == self.images.labels).any():
             raise UsageError(
                 f"the model answers none of {len(self.right)} held-back images as they are "
                 "labelled",
@@ -336,12 +336,19 @@ class _Repair:
     def _agreement(self, forward: Forward) -> float:
         return float((forward.classes(self.images.held_back) == self.right).mean())
 
-    def _accuracy(self, forward: Forward) -> float | None:
-        """Return the share of held-back images that are classified as they are labelled."""
+    def _with_accuracy(self, repaired: Repaired, forward: Forward) -> Repaired:
+        """Return what was measured with what the labels say, where there are some."""
         labels = self.images.labels
         if labels is None:
-            return None
-        return float((forward.classes(self.images.held_back) == labels).mean())
+            return repaired
+        before, after = self.right == labels, forward.classes(self.images.held_back) == labels
+        return dataclasses.replace(
+            repaired,
+            accuracy_before=float(before.mean()),
+            accuracy_after=float(after.mean()),
+            lost=int((before & ~after).sum()),
+            gained=int((after & ~before).sum()),
+        )
 
     def _holds(self, forward: Forward) -> bool:
         """Whether as many held-back images are right as must be.

@@ -101,6 +101,9 @@ class Repaired:
         accuracy_before: Share of the held-back images that the model got right; None where nobody
             labelled them.
         accuracy_after: The same of the repaired model.
+        lost: Held-back images that the model got right and the repaired one gets wrong; None where
+            nobody labelled them.
+        gained: Those the other way round.
         images: How many images the repair learnt from.
         held_back: How many others it was measured on.
         source: Where they come from, in words.
@@ -115,6 +118,8 @@ class Repaired:
     agreement: Share
     accuracy_before: Share | None = None
     accuracy_after: Share | None = None
+    lost: Count | None = None
+    gained: Count | None = None
     images: Count
     held_back: Count
     source: str

@@ -10,10 +10,12 @@ from hypothesis.extra import numpy as hnp
 from scanner.judging.arithmetic import (
     above_level,
     above_the_rest,
+    change_interval,
     lead,
     mean,
     median,
     paired_difference,
+    share_interval,
 )
 
 SAMPLES = hnp.arrays(np.float64, st.integers(2, 60), elements=st.floats(-100, 100))
@@ -109,3 +111,37 @@ def test_what_all_classes_share_is_no_difference(
     shifted = above_level({target: value + shift for target, value in differences.items()})
     assert list(shifted.values()) == pytest.approx(list(above.values()), abs=1e-9)
     assert np.median(list(above.values())) == pytest.approx(0, abs=1e-9)
+
+
+@given(of=st.integers(1, 500), data=st.data())
+def test_the_interval_of_a_share_holds_it_and_turns_with_it(of: int, data: st.DataObject) -> None:
+    hits = data.draw(st.integers(0, of))
+    low, high = share_interval(hits, of)
+    assert 0 <= low <= hits / of + 1e-12
+    assert hits / of - 1e-12 <= high <= 1
+    np.testing.assert_allclose(share_interval(of - hits, of), (1 - high, 1 - low), atol=1e-12)
+
+
+def test_the_interval_of_a_share_is_wilsons() -> None:
+    """10 of 100, as Newcombe (Statistics in Medicine 17, 1998) and many tables have it."""
+    np.testing.assert_allclose(share_interval(10, 100), (0.0552, 0.1744), atol=1e-4)
+    assert share_interval(0, 0) == (0, 1)
+
+
+@given(of=st.integers(1, 500), data=st.data())
+def test_the_interval_of_a_change_turns_with_its_sign(of: int, data: st.DataObject) -> None:
+    lost = data.draw(st.integers(0, of))
+    gained = data.draw(st.integers(0, of - lost))
+    low, high = change_interval(lost, gained, of)
+    assert -1 <= low < high <= 1
+    np.testing.assert_allclose(change_interval(gained, lost, of), (-high, -low), atol=1e-12)
+    assert low <= (gained - lost) / (of + 2) <= high
+
+
+@pytest.mark.parametrize("lose", [0.02, 0.12])
+def test_the_interval_of_a_change_covers_it(lose: float) -> None:
+    generator = np.random.default_rng(0)
+    draws = generator.multinomial(100, [lose, 0.06, 0.94 - lose], size=2000)
+    found = [change_interval(int(lost), int(gained), 100) for lost, gained, _ in draws]
+    hits = np.mean([low <= 0.06 - lose <= high for low, high in found])
+    assert 0.93 <= hits <= 0.99

@@ -119,6 +119,10 @@ def test_labels_count_where_there_are_some(tmp_path: Path) -> None:
     found, _ = repairer.repair(opened(models.plain()), order, lambda _: None)
     assert found.accuracy_before is not None
     assert found.accuracy_after is not None
+    assert found.lost is not None
+    assert found.gained is not None
+    change = (found.gained - found.lost) / found.held_back
+    assert found.accuracy_after - found.accuracy_before == pytest.approx(change)
 
 
 def test_labels_that_are_all_wrong_are_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A repair as a page: everything measured is on it, and names do no harm."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import pytest
@@ -52,6 +53,8 @@ def result() -> RepairResult:
             agreement=0.975,
             accuracy_before=0.95,
             accuracy_after=0.925,
+            lost=3,
+            gained=2,
             images=60,
             held_back=40,
             source="100 images of x.npz",
@@ -64,18 +67,27 @@ def result() -> RepairResult:
 
 WORDS = (
     "repaired", "it worked", "suspicious", "clean", "90.0%", "5.0%", "97.5%", "95.0%", "92.5%",
-    "4.0 px", "none found", "unlearn", "steps", "no images",
+    "-14 to +9 points", "at most 9%", "4.0 px", "none found", "unlearn", "steps", "no images",
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("render", [text, markdown])
+PAGES = [functools.partial(text, width=80), markdown]
+
+
+@pytest.mark.parametrize("render", PAGES)
 def test_all_that_was_measured_is_on_the_page(render: Any, result: RepairResult) -> None:
     page = render(result)
-    assert [word for word in WORDS if word not in page] == []
+    assert [word for word in WORDS if word not in " ".join(page.split())] == []
     assert "\x1b" not in page
 
 
-@pytest.mark.parametrize("render", [text, markdown])
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_line_is_wider_than_the_terminal(width: int, result: RepairResult) -> None:
+    long = dataclasses.replace(result, reason="of the trigger " * 30)
+    assert 70 <= max(map(len, text(long, width).splitlines())) <= width
+
+
+@pytest.mark.parametrize("render", PAGES)
 def test_a_model_that_was_left_alone_has_a_page(render: Any, result: RepairResult) -> None:
     page = render(dataclasses.replace(result, repaired=None, after=None, output=""))
     assert "it worked" in page
