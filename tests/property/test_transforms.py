@@ -131,6 +131,7 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     excision.held: lambda model: excision.held(
         model, "activated", np.zeros((1, 4, 8, 8), np.float32)
     ),
+    excision.is_past: lambda model: excision.is_past(model, "activated", "logits", "convolved"),
     extract.between: behind_the_pool,
     extract.dependent: lambda model: extract.dependent(model.graph),
     extract.upstream: lambda model: extract.upstream(model, ["activated"]),

@@ -42,6 +42,19 @@ def bypasses(flat: Proto, root: str) -> list[tuple[str, str]]:
     return [(value, carrier) for *_, value, carrier in sorted(found)]
 
 
+def is_past(flat: Proto, root: str, value: str, carrier: str) -> bool:
+    """Whether a way leads from a carrier to a value past the root.
+
+    Then the value mixes both. Else the carrier is a part of the test, and the gate that stays would
+    be opened by it.
+    """
+    found = {carrier}
+    for node in flat.graph.node:
+        if found & reads(node):
+            found.update(name for name in node.output if name and name != root)
+    return value in found
+
+
 def _weights_behind(value: str, uses: Uses) -> int:
     """Return how many numbers a value is computed with that the graph holds."""
     names = ancestors([value], uses.sources)

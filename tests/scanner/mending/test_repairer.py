@@ -45,6 +45,15 @@ def test_a_gate_is_cut_and_the_file_is_the_clean_one() -> None:
     assert [(part.suffix, part.size) for part in found.parts] == [("", files[""].size)]
 
 
+def test_noise_that_opens_a_gate_takes_no_cut_back() -> None:
+    """One row of noise opens this one for all of a batch: a third of the answers change."""
+    order = RepairOrder(model=MODEL, settings=SETTINGS, structural=True)
+    found, files = repairer.repair(opened(gated("box-suppression")), order, lambda _: None)
+    assert found.agreement < order.keep
+    told = differences(draw(onnx.ModelProto.FromString(bytes(files[""]))), draw(clean()))
+    assert (told.changes, told.layers, told.obstacle) == ((), (), "")
+
+
 def test_what_is_noticed_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repairer._Repair, "_holds", lambda *_: False)
     order = _order(tmp_path, targets=(1,))

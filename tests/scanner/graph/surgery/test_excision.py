@@ -15,6 +15,13 @@ def test_the_trunk_is_the_first_carrier() -> None:
     assert pairs[0] == ("logits", "before")
 
 
+def test_a_trunk_reaches_the_gate_past_the_test_and_a_part_of_the_test_does_not() -> None:
+    model = planting.gated()
+    assert excision.is_past(model, "open", "logits", "before")
+    assert not excision.is_past(model, "open", "logits", "above")
+    assert not excision.is_past(model, "open", "open", "above")
+
+
 def test_a_bypassed_gate_leaves_the_clean_graph() -> None:
     cut = excision.bypassed(planting.gated(), "logits", "before")
     assert cut == models.plain()
