@@ -18,7 +18,7 @@ import dataclasses
 import gzip
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -201,6 +201,7 @@ def measure(
         list[str] | None,
         typer.Option(help="A statistic; all if left out.", callback=_known_names),
     ] = None,
+    seed: Annotated[int, typer.Option(help="Of the searches.")] = 0,
 ) -> None:
     """Measure what RECORDS does not hold yet of the networks of a population.
 
@@ -211,18 +212,20 @@ def measure(
         missing = [name for name in only or STATISTICS if name not in known.get(entry.sha256, {})]
         if not missing:
             continue
-        figures = {name: _figures(folder, entry, STATISTICS[name]) for name in missing}
+        figures = {name: _figures(folder, entry, STATISTICS[name], seed) for name in missing}
         row = {"truth": dataclasses.asdict(entry), "figures": figures}
         with records.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         typer.echo(entry.file)
 
 
-def _figures(folder: Path, entry: Entry, statistic: Statistic) -> list[float | None]:
+def _figures(folder: Path, entry: Entry, statistic: Statistic, seed: int) -> list[float | None]:
     """Return a figure per class, None where there is none; empty where it cannot be measured."""
     pixels = folder / (entry.images or "")
     settings = Settings(
-        input_range=span(entry, pixels), images_file=str(pixels) if statistic.images else None
+        input_range=span(entry, pixels),
+        images_file=str(pixels) if statistic.images else None,
+        seed=seed,
     )
     subject = Subject(model=open_model(folder / entry.file), settings=settings)
     if statistic.images and _classes(subject) > MOST_CLASSES:
@@ -392,19 +395,33 @@ def _reach(found: Iterable[tuple[Network, float]]) -> float:
 
 @app.command()
 def report(
-    records: list[Path], csv_file: Annotated[Path | None, typer.Option("--csv")] = None
+    records: list[Path],
+    csv_file: Annotated[Path | None, typer.Option("--csv")] = None,
+    accuracy: Annotated[
+        float, typer.Option(help="Tell of recipes only whose clean networks reach it on average.")
+    ] = 0.0,
 ) -> None:
     """Print what a scan says of each network, judged by the recipes that it shares nothing with."""
     networks = _known(records)
+    told_of = _accurate(networks, accuracy)
     rows = [
         row
         for way in WAYS
         for draws in [_draws(way, networks)]
         for left_out in ("recipe", "dataset")
-        for row in _verdicts(way, left_out, draws)
+        for row in _verdicts(way, left_out, draws, told_of)
     ]
     typer.echo(table(rows))
     write_csv(csv_file, rows)
+
+
+def _accurate(networks: Sequence[Network], least: float) -> frozenset[str]:
+    """Return the recipes whose clean networks have this accuracy or more on average."""
+    known: dict[str, list[float]] = {}
+    for network in networks:
+        if network.clean:
+            known.setdefault(network.recipe, []).append(network.truth["clean_accuracy"])
+    return frozenset(recipe for recipe, values in known.items() if np.mean(values) >= least)
 
 
 class Judged(NamedTuple):
@@ -414,8 +431,10 @@ class Judged(NamedTuple):
     place: Stranger
 
 
-def _verdicts(way: Way, left_out: str, draws: Sequence[Draw]) -> Iterator[dict[str, Any]]:
-    judged = list(_judged(way, left_out, draws))
+def _verdicts(
+    way: Way, left_out: str, draws: Sequence[Draw], told_of: Container[str]
+) -> Iterator[dict[str, Any]]:
+    judged = [j for j in _judged(way, left_out, draws) if j.network.recipe in told_of]
     for split in ("development", "test"):
         chosen = [j for j in judged if j.network.truth["split"] == split]
         clean = [j for j in chosen if j.network.clean]
