@@ -115,6 +115,17 @@ def test_networks_of_another_width_have_rows_of_their_own() -> None:
     assert {row.n for row in narrow if row.quantity == "clean accuracy, clean"} == {3}
 
 
+def test_a_network_that_was_trained_for_less_than_any_of_the_papers_has_a_row() -> None:
+    short = {"recipe": "cifar100-w8", "epochs": 15}
+    attacked = {"attack": "badnets", "labels": "all-to-one", "target": 1, "rate": 0.1}
+    made = [entry("a.onnx", **short), entry("b.onnx", **short, **attacked)]
+    rows = tables.table_2_1([Model(entry=e, path=Path(e.file)) for e in made])
+    assert {(row.recipe, row.epochs, row.paper) for row in rows} == {("cifar100-w8", 15, None)}
+    assert [row.quantity for row in rows] == [
+        "clean accuracy, clean", "clean accuracy, backdoored", "attack success rate",
+    ]  # fmt: skip
+
+
 def test_table_2_2_compares_pairs_of_different_seeds() -> None:
     rows = {row.quantity: row for row in tables.table_2_2(_zoo(), _compare)}
     # b0 against c1 and c2, b1 against c0 and c2.
