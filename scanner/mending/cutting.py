@@ -161,7 +161,7 @@ def _without(model: Model, seen: Observation, trial: _Trial) -> Cut:
                 continue
             gone, opened = _gone(model.proto, found.proto), count - same
             which = f"{same} of {count}" if opened else f"all {count}"
-            others = f" (the other {opened} are noise that seems to open the gate)" if opened else ""
+            others = f" (noise seems to open the gate on {opened})" if opened else ""
             return Cut(
                 model=found,
                 sentence=f"{value!r} is made of {carrier!r} and of a test of the input; with "

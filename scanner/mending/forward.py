@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scanner.errors import UnsupportedModelError
 from scanner.graph.core import flatten
 from scanner.graph.core.draft import Proto
 from scanner.graph.core.extract import upstream
@@ -37,8 +38,11 @@ class Forward:
     def run(self, images: Floats) -> list[npt.NDArray[Any]]:
         """Return the values for images, (n, ...) each, in batches that the model takes.
 
+        Of a value without an axis of images there is one for each batch.
+
         Raises:
-            UnsupportedModelError: ONNX Runtime fails on them.
+            UnsupportedModelError: ONNX Runtime fails on them, or a value has other axes too that
+                depend on how many images there are.
         """
         declared = self.session.input_shape[0] if self.session.input_shape else None
         size = declared if isinstance(declared, int) and declared > 0 else _BATCH
@@ -49,7 +53,13 @@ class Forward:
             if isinstance(declared, int) and count < size:
                 batch = np.concatenate([batch, np.repeat(batch[-1:], size - count, axis=0)])
             found = self.session.run(batch, self.values)
-            parts.append([value[:count] for value in found])
+            parts.append([np.atleast_1d(value)[:count] for value in found])
+        for name, part in zip(self.values, zip(*parts, strict=True), strict=True):
+            if len({value.shape[1:] for value in part}) > 1:
+                raise UnsupportedModelError(
+                    f"the shape of {name!r} depends on how many images the model is given",
+                    remedy="export the model with one row of scores for each image",
+                )
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
     def scores(self, images: Floats) -> Floats:

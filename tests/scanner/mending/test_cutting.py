@@ -41,7 +41,7 @@ def test_a_gate_that_noise_opens_is_cut() -> None:
     (cut,) = cutting.cuts(model, SETTINGS, images, opened)
     assert cut.model is not None
     assert cut.exact
-    assert "are noise that seems to open the gate" in cut.sentence
+    assert "noise seems to open the gate on" in cut.sentence
     told = differences(draw(cut.model.proto), draw(clean()))
     assert (told.changes, told.obstacle) == ((), "")
 
