@@ -14,8 +14,6 @@ report needs no model.
 """
 
 import csv
-import dataclasses
-import functools
 import itertools
 import sys
 import tempfile
@@ -42,16 +40,12 @@ from scanner.modelfile.model import Model, open_model
 from scanner.protocol import RepairOrder, Source
 from scanner.results import Outcome, Repaired, Way
 from scanner.settings import Settings
-from trainers import inputs, manifest
-from trainers.attacks import ATTACKS, OPTIONS
-from trainers.attacks.base import Setting
-from trainers.attacks.labels import AllToOne
-from trainers.datasets import Dataset, as_floats, load, vary
+from trainers import manifest, stamping
+from trainers.datasets import as_floats, load
 from trainers.errors import TrainerError
 from trainers.graph_backdoor import FAMILIES, plant
 from trainers.manifest import Entry
-from trainers.population.recipes import rows as population
-from trainers.recipes import Recipe, recipe
+from trainers.stamping import Stamped
 
 app = typer.Typer(pretty_exceptions_enable=False)
 Floats = npt.NDArray[np.float32]
@@ -61,82 +55,6 @@ _LOST, _LEFT = 0.02, 0.05  # what counts as a repair: accuracy lost, attack succ
 _SAMPLES = Path("samples")
 _TARGET = 3
 _SETTINGS = {"images": True, "no images": False}
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Truth:
-    """Test images as a network takes them.
-
-    Attributes:
-        images: Clean ones, which no repair sees.
-        labels: Of them.
-        stamped: Those of other classes than the attacker's, under the attack's own trigger.
-        given: Other clean ones, for the repair.
-        given_labels: Of those.
-    """
-
-    images: Floats
-    labels: npt.NDArray[np.int64]
-    stamped: Floats
-    given: Floats
-    given_labels: npt.NDArray[np.int64]
-
-
-@functools.cache
-def _dataset(chosen: Recipe, data: Path) -> Dataset:
-    return vary(_whole(chosen.dataset, data), chosen.variant)
-
-
-@functools.cache
-def _whole(name: str, data: Path) -> Dataset:
-    return load(name, data)
-
-
-def _recipe(entry: Entry) -> Recipe:
-    if entry.split is None:
-        return recipe(entry.recipe)
-    return next(row.recipe for row in population() if row.recipe.name == entry.recipe)
-
-
-@torch.no_grad()
-def truth(entry: Entry, data: Path) -> Truth:
-    """Return the images that tell what an attack does to a network; the trigger is made anew."""
-    assert entry.target is not None  # noqa: S101 - chosen so
-    chosen = _recipe(entry)
-    dataset = _dataset(chosen, data)
-    feed = getattr(inputs.fed(torch.nn.Identity(), chosen.input, dataset), "feed", None)
-    order = torch.randperm(len(dataset.test.labels), generator=torch.Generator().manual_seed(_SEED))
-    tested = order[: min(_TESTED, len(order) - _GIVEN)]
-    given = order[len(tested) : len(tested) + _GIVEN]
-
-    def taken(images: torch.Tensor) -> Floats:
-        fed = feed(images) if feed is not None else images
-        return np.ascontiguousarray(fed.contiguous().numpy())
-
-    images, labels = as_floats(dataset.test.images[tested]), dataset.test.labels[tested]
-    options = {k: str(v) for k, v in entry.parameters.items() if k in OPTIONS.get(entry.attack, {})}
-    attack = ATTACKS[entry.attack](
-        Setting(
-            shape=dataset.shape,
-            labels=AllToOne(entry.target),
-            rate=entry.rate,
-            generator=torch.Generator().manual_seed(entry.seed),
-            twin=_no_twin,
-            options=options,
-        )
-    )
-    assert attack.trigger is not None  # noqa: S101 - no clean model is asked for
-    return Truth(
-        images=taken(images),
-        labels=labels.numpy(),
-        stamped=taken(attack.trigger(images[labels != entry.target])),
-        given=taken(as_floats(dataset.test.images[given])),
-        given_labels=dataset.test.labels[given].numpy(),
-    )
-
-
-def _no_twin() -> torch.nn.Module:
-    raise NotImplementedError("no attack that is asked for here needs a clean twin")
 
 
 @app.command()
@@ -180,7 +98,8 @@ def _is_asked(entry: Entry, name: str, split: str, seeds: int) -> bool:
 
 
 def _repaired(folder: Path, entry: Entry, data: Path, setting: str, way: str) -> dict[str, Any]:
-    known, start = truth(entry, data), time.monotonic()
+    known = stamping.stamped(entry, data, count=_TESTED, others=_GIVEN)
+    start = time.monotonic()
     model = open_model(folder / entry.file)
     row: dict[str, Any] = {
         "file": entry.file, "dataset": entry.dataset, "recipe": entry.recipe,
@@ -189,8 +108,8 @@ def _repaired(folder: Path, entry: Entry, data: Path, setting: str, way: str) ->
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         images = Path(scratch) / "given.npz"
-        labels = {"labels": known.given_labels} if setting == "labels" else {}
-        arrays: dict[str, Any] = {"images": known.given, **labels}
+        labels = {"labels": known.other_labels} if setting == "labels" else {}
+        arrays: dict[str, Any] = {"images": known.others, **labels}
         np.savez(images, **arrays)
         chosen = Settings(images_file=None if setting == "no images" else str(images))
         chosen = ranged(chosen, own_range_of(model, chosen))
@@ -199,12 +118,12 @@ def _repaired(folder: Path, entry: Entry, data: Path, setting: str, way: str) ->
             settings=chosen,
             targets=(entry.target or 0,),
         )
-        before = _scores(scorer(model, chosen), known, entry)
+        before = _scores(scorer(model, chosen), known)
         try:
             ways = None if way == "all" else (Way(way),)
             found, files = repairer.repair(model, order, lambda _step: None, ways)
             written = _opened(bytes(files[""])) if files else model
-            after = _scores(scorer(written, chosen), known, entry)
+            after = _scores(scorer(written, chosen), known)
             told = _told(found)
         except ScannerError as error:
             after, told = before, {"kept": "", "problem": error.problem}
@@ -231,10 +150,10 @@ def _opened(data: bytes) -> Model:
     return Model(Path("repaired.onnx"), "repaired.onnx", data, Limits())
 
 
-def _scores(forward: Forward, known: Truth, entry: Entry) -> tuple[float, float]:
+def _scores(forward: Forward, known: Stamped) -> tuple[float, float]:
     """Return clean accuracy and attack success rate."""
-    accuracy = (forward.classes(known.images) == known.labels).mean()
-    success = (forward.classes(known.stamped) == entry.target).mean()
+    accuracy = (forward.classes(known.clean) == known.labels).mean()
+    success = (forward.classes(known.stamped) == known.targets).mean()
     return round(float(accuracy), 4), round(float(success), 4)
 
 
@@ -250,7 +169,7 @@ def planted(
     done = {(row["model"], row["setting"], row["kind"]) for row in _read([csv_file])}
     for name, setting in itertools.product(samples.split(","), _SETTINGS):
         clean = onnx.ModelProto.FromString((_SAMPLES / f"{name}-clean.onnx").read_bytes())
-        test = _whole(name, data).test.images
+        test = load(name, data).test.images
         order = torch.randperm(len(test), generator=torch.Generator().manual_seed(_SEED))
         given = as_floats(test[order[:_GIVEN]]).numpy()
         for family, kinds in FAMILIES.items():

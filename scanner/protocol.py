@@ -307,6 +307,7 @@ class RepairOrder:
         output: Absolute path of the file to write; empty where none is.
         data: Name of the file beside it that takes tensors which the model keeps outside.
         references: Clean models, whose files are not to be overwritten.
+        triggered: Absolute path of an .npz of images that bear a known trigger; empty without.
     """
 
     model: Source
@@ -317,6 +318,7 @@ class RepairOrder:
     output: str = ""
     data: str = ".data"
     references: tuple[Source, ...] = ()
+    triggered: str = ""
 
 
 @frozen

@@ -22,6 +22,7 @@ from scanner.protocol import Piece, RepairOrder
 from scanner.questions import PRELOAD, PathLike
 from scanner.results import (
     Ending,
+    KnownTrigger,
     Part,
     Repaired,
     RepairedFile,
@@ -51,6 +52,7 @@ def repair(  # noqa: PLR0913 - what is repaired, beside what, how far
     targets: Sequence[int] = (),
     keep_accuracy: float = KEEP_ACCURACY,
     baseline: Baseline | None = None,
+    triggered: PathLike | None = None,
     progress: Progress | None = None,
 ) -> RepairResult:
     """Remove a backdoor from a model, write the repaired file, and measure what became of it.
@@ -67,6 +69,9 @@ def repair(  # noqa: PLR0913 - what is repaired, beside what, how far
         targets: Classes whose triggers are to be removed; empty takes the one that the scan names.
         keep_accuracy: The least share of the model's answers to clean images that must stay.
         baseline: Clean models of the same recipe, measured before.
+        triggered: An .npz of images that bear a trigger which is known, to tell what is left of it:
+            `images`, and beside them `targets`, the class that each is to get (without it the
+            classes whose triggers are removed), and `labels`, the right ones.
         progress: Called as `progress(step)`, as by `scan`.
 
     Raises:
@@ -79,7 +84,11 @@ def repair(  # noqa: PLR0913 - what is repaired, beside what, how far
             f"the least accuracy to keep is {keep_accuracy:g}",
             remedy="give a share above 0 and up to 1, such as 0.98",
         )
-    _check_places(place, model, references, chosen)
+    known = str(Path.cwd() / triggered) if triggered is not None else ""
+    if known and not Path(known).is_file():
+        raise UsageError(f"there is no file {known!r}", remedy="check the path")
+    read = (model, *references, *([known] if known else []))
+    _check_places(place, read, chosen)
 
     def scanned(path: PathLike) -> ScanResult:
         return pipeline.scan(path, references, chosen, baseline=baseline, progress=progress)
@@ -96,13 +105,15 @@ def repair(  # noqa: PLR0913 - what is repaired, beside what, how far
         output=str(place.absolute()),
         data=place.name + DATA,
         references=tuple(map(questions.source_of, references)),
+        triggered=known,
     )
     result = RepairResult(model=before.model, ending=Ending.UNTOUCHED, reason="", before=before)
     if not order.targets and not order.structural:
         return _untouched(result)
     with worker.take(PRELOAD) as child:
         allowance = questions.allowance_for(chosen, (order.model, *order.references))
-        allowance = dataclasses.replace(allowance, seconds=chosen.deadline(3))
+        readable = (*allowance.readable, *([known] if known else []))
+        allowance = dataclasses.replace(allowance, seconds=chosen.deadline(3), readable=readable)
         repaired = _vouched(child.ask(protocol.REPAIR, order, allowance, progress), order)
         result = dataclasses.replace(result, repaired=repaired)
         if not repaired.changed:
@@ -185,6 +196,8 @@ def _faults(result: RepairResult, repaired: Repaired) -> Iterator[str]:
                 f"the trigger of class {proof.class_id} still turns {proof.after:.0%} of the "
                 "held-back images"
             )
+    if repaired.known is not None and repaired.known.after > STILL_WORKS:
+        yield f"the known trigger still turns {_of_known(repaired.known)}"
     if after is None or after.verdict is Verdict.SUSPICIOUS:
         yield f"a scan still calls it suspicious ({after.reason if after else 'not scanned'})"
     failed_before = {failure.rule for failure in result.before.failures}
@@ -201,11 +214,17 @@ def _merits(result: RepairResult, repaired: Repaired) -> Iterator[str]:
             f"the trigger of class {proof.class_id} turns {proof.after:.0%} of the held-back "
             f"images, {proof.before:.0%} before"
         )
+    if repaired.known is not None:
+        yield f"the known trigger turns {_of_known(repaired.known)}"
     yield f"{repaired.agreement:.1%} of {repaired.held_back} held-back images keep their class"
     if repaired.lost is not None and repaired.gained is not None:
         yield _of_labels(repaired.lost, repaired.gained, repaired.held_back)
     if result.after is not None:
         yield f"a scan of the written file says {result.after.verdict.value}"
+
+
+def _of_known(known: KnownTrigger) -> str:
+    return f"{known.after:.1%} of {known.images:,} images that bear it, {known.before:.1%} before"
 
 
 def _of_labels(lost: int, gained: int, of: int) -> str:
@@ -252,9 +271,7 @@ def _received(child: Worker, part: RepairedFile, order: RepairOrder) -> Iterator
         raise WorkerCrashedError.no_answer("sha256")
 
 
-def _check_places(
-    place: Path, model: PathLike, references: Sequence[PathLike], settings: Settings
-) -> None:
+def _check_places(place: Path, files: Sequence[PathLike], settings: Settings) -> None:
     """Refuse to write over a file that is read, over a link, or over what is no file.
 
     That a file can be written there at all is tried now, and not after minutes of measuring.
@@ -280,7 +297,7 @@ def _check_places(
                 f"{str(path)!r} cannot be written (it is a link, a folder, a device or a pipe)",
                 remedy="name another file to write",
             )
-        for read in (model, *references, *images):
+        for read in (*files, *images):
             with contextlib.suppress(OSError):
                 if path.exists() and path.samefile(read):
                     raise UsageError(

@@ -342,6 +342,30 @@ def download(
 
 
 @app.command()
+def stamp(
+    model: Annotated[Path, typer.Argument(help="A backdoored model, its manifest.json beside it.")],
+    data: Data,
+    output: Annotated[
+        Path, typer.Option(metavar="FILE", help="The .npz to write: images and their targets.")
+    ],
+    images: Annotated[int, typer.Option(min=1, help="Test images, at most.")] = 1000,
+    clean: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="An .npz to write 100 other, clean images and their labels to."
+        ),
+    ] = None,
+) -> None:
+    """Write test images under the trigger that a model was attacked with, as it takes them."""
+    from trainers import stamping  # noqa: PLC0415 - imports torch
+
+    found = stamping.write(model, data, output, count=images, clean=clean)
+    _say(f"{output}: {len(found.stamped)} images under the trigger")
+    if clean is not None:
+        _say(f"{clean}: {len(found.others)} clean images")
+
+
+@app.command()
 def tables(
     zoo: Annotated[
         list[Path], typer.Option(metavar="DIR", help="Folder with a manifest.json; repeatable.")

@@ -8,7 +8,7 @@ import typer
 
 from scanner.cli import options
 from scanner.cli.exits import CLEAN, INCONCLUSIVE, SUSPICIOUS
-from scanner.cli.fields import OUTPUT, SEARCH, Call, Fills, filled, option
+from scanner.cli.fields import IMAGES, OUTPUT, SEARCH, Call, Fills, filled, option
 from scanner.cli.measure_options import MeasureOptions
 from scanner.cli.output import Bar, Output
 from scanner.cli.readers import baseline_of, numbers
@@ -57,6 +57,15 @@ class RepairOptions(MeasureOptions):
         ),
         Fills("targets", Call, read=numbers("0,3,7", lowest=0)),
     ] = None
+    triggered_npz: Annotated[
+        Path | None,
+        option(
+            IMAGES,
+            "--triggered-npz",
+            metavar="FILE",
+            help="Images that bear a trigger you know, to tell what is left of it.",
+        ),
+    ] = None
     keep_accuracy: Annotated[
         float,
         option(
@@ -102,6 +111,7 @@ def repair(model: _Model, chosen: RepairOptions) -> None:
             targets=call.get("targets", ()),
             keep_accuracy=chosen.keep_accuracy,
             baseline=baseline,
+            triggered=chosen.triggered_npz,
             progress=bar.measuring,
         )
     told, page = result_in_options(result), Output()

@@ -61,8 +61,12 @@ def from_file(path: Path) -> npt.NDArray[np.generic]:
         raise unreadable(path, error) from error
 
 
-def labels_from_file(path: Path) -> npt.NDArray[np.int64] | None:
-    """Return the array "labels" of an .npz, one class for each image; None where there is none.
+def labels_from_file(path: Path, name: str = "labels") -> npt.NDArray[np.int64] | None:
+    """Return an array of an .npz that holds a class for each image; None where there is none.
+
+    Args:
+        path: The file.
+        name: Of the array.
 
     Raises:
         UsageError: It is too large, or holds no whole numbers.
@@ -74,16 +78,16 @@ def labels_from_file(path: Path) -> npt.NDArray[np.int64] | None:
             file.seek(0)
             with zipfile.ZipFile(file) as archive:
                 members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
-                member = members.get("labels")
+                member = members.get(name)
                 if member is None or member.compress_type not in _METHODS:
                     return None
                 with archive.open(member) as inside:
                     found = _array(inside, member.file_size)
     except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"the labels in {str(path)!r} cannot be read", remedy=_AGAIN) from error
+        raise UsageError(f"the {name} in {str(path)!r} cannot be read", remedy=_AGAIN) from error
     if found.ndim != 1 or found.dtype.kind not in "iu":
         raise UsageError(
-            f"the labels in {str(path)!r} are {found.dtype} in the shape {found.shape}",
+            f"the {name} in {str(path)!r} are {found.dtype} in the shape {found.shape}",
             remedy="give one whole number for each image",
         )
     return found.astype(np.int64)

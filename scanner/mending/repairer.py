@@ -21,12 +21,20 @@ from scanner.graph.core.sparse import written_out
 from scanner.graph.surgery import parameters, parcel
 from scanner.instruments import probes, runtime
 from scanner.instruments.differentiable import Differentiable
-from scanner.mending import cutting, normalisation, pruning, triggers, unlearning
+from scanner.mending import cutting, known_trigger, normalisation, pruning, triggers, unlearning
 from scanner.mending.forward import Forward, flat_graph, scorer
 from scanner.mending.trainable import tensors
 from scanner.modelfile.model import Model, open_model
 from scanner.protocol import RepairOrder
-from scanner.results import Outcome, Repaired, RepairedFile, RepairStep, TriggerProof, Way
+from scanner.results import (
+    KnownTrigger,
+    Outcome,
+    Repaired,
+    RepairedFile,
+    RepairStep,
+    TriggerProof,
+    Way,
+)
 from scanner.sandbox.endpoint import Progress, Step
 
 Floats = npt.NDArray[np.float32]
@@ -110,6 +118,10 @@ class _Repair:
         dtype = runtime.numpy_dtype(model.identity.inputs[0].dtype)
         span = probes.input_range(dtype, self.settings)
         self.images = probes.repair_images(self.settings, shape, span, MOST_IMAGES)
+        self.triggered = None
+        if order.triggered:
+            path = Path(order.triggered)
+            self.triggered = known_trigger.read(path, shape, span, order.targets)
         self.teacher = scorer(model, self.settings)
         self.right = self.teacher.classes(self.images.held_back)
         self._check_labels()
@@ -129,6 +141,7 @@ class _Repair:
         repaired = Repaired(
             steps=tuple(self.steps),
             proofs=tuple(self._proof(target) for target in self.triggers),
+            known=self._known(answers),
             agreement=self._agreement(answers),
             images=len(self.images.shown),
             held_back=len(self.images.held_back),
@@ -391,6 +404,16 @@ class _Repair:
             after=self._turned(scorer(self.model, self.settings), target, first),
             size_before=first.size if math.isfinite(first.size) else None,
             size_after=fresh if math.isfinite(fresh) else None,
+        )
+
+    def _known(self, forward: Forward) -> KnownTrigger | None:
+        """Measure the trigger that the user knows before and after."""
+        if self.triggered is None:
+            return None
+        return KnownTrigger(
+            images=len(self.triggered.images),
+            before=self.triggered.success(self.teacher),
+            after=self.triggered.success(forward),
         )
 
     def _smallest(self, searched: Differentiable, target: int, place: int) -> triggers.Found:

@@ -63,6 +63,10 @@ def _rows(result: RepairResult) -> Iterator[tuple[str, str, str]]:
         yield "structural findings", str(before), str(left)
     for proof in repaired.proofs:
         yield from _trigger(proof)
+    if repaired.known is not None:
+        known = repaired.known
+        name = f"known trigger turns, of {known.images:,}"
+        yield name, f"{known.before:.1%}", f"{known.after:.1%}"
     if repaired.changed:
         yield "held-back images of the same class", "-", f"{repaired.agreement:.1%}"
     if repaired.accuracy_before is not None and repaired.accuracy_after is not None:

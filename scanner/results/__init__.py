@@ -69,6 +69,7 @@ from scanner.results.records import (
 )
 from scanner.results.repairs import (
     Ending,
+    KnownTrigger,
     Outcome,
     Repaired,
     RepairedFile,
@@ -84,11 +85,11 @@ __all__ = [
     "ClassRow", "ClassScores", "CleanReadings", "Comparison", "Contest", "Contribution",
     "Description", "Diff", "Differences", "Discoveries", "Ending", "Evidence", "Failure",
     "FilterNote", "FilterScore", "Finding", "Grant", "Histogram", "ImagesCompared", "Input",
-    "InputRange", "InputReading", "Kind", "LayerChange", "LayerDifference", "LayerRow", "Lead",
-    "Likeness", "Measurement", "ModelIdentity", "ModelRecord", "Observation", "Outcome",
-    "PairedDifference", "Part", "PlannedStage", "Population", "Quantity", "Region", "Relation",
-    "RepairResult", "RepairStep", "Repaired", "RepairedFile", "Rule", "Run", "Runtime", "Scale",
-    "ScanPlan", "ScanResult", "ScreenedInput", "Screening", "Series", "Severity", "Sketch", "Skip",
-    "Stages", "Standing", "Suppression", "Table", "Trigger", "TriggerProof", "ValueInfo", "Verdict",
-    "Way", "WeightRows", "Wording",
+    "InputRange", "InputReading", "Kind", "KnownTrigger", "LayerChange", "LayerDifference",
+    "LayerRow", "Lead", "Likeness", "Measurement", "ModelIdentity", "ModelRecord", "Observation",
+    "Outcome", "PairedDifference", "Part", "PlannedStage", "Population", "Quantity", "Region",
+    "Relation", "RepairResult", "RepairStep", "Repaired", "RepairedFile", "Rule", "Run", "Runtime",
+    "Scale", "ScanPlan", "ScanResult", "ScreenedInput", "Screening", "Series", "Severity", "Sketch",
+    "Skip", "Stages", "Standing", "Suppression", "Table", "Trigger", "TriggerProof", "ValueInfo",
+    "Verdict", "Way", "WeightRows", "Wording",
 ]  # fmt: skip

@@ -76,6 +76,21 @@ class TriggerProof:
 
 
 @frozen
+class KnownTrigger:
+    """What a trigger that the user knows does before and after.
+
+    Attributes:
+        images: Images that bear it.
+        before: Share of them that get the class that it asks for.
+        after: The same of the repaired model.
+    """
+
+    images: Count
+    before: Share
+    after: Share
+
+
+@frozen
 class RepairedFile:
     """One file of a repaired model.
 
@@ -97,6 +112,7 @@ class Repaired:
     Attributes:
         steps: What was tried, in order.
         proofs: By class, what the inverted triggers do.
+        known: What the trigger does that the user knows; None where none is given.
         agreement: Share of the held-back images whose class is as before.
         accuracy_before: Share of the held-back images that the model got right; None where nobody
             labelled them.
@@ -120,6 +136,7 @@ class Repaired:
     accuracy_after: Share | None = None
     lost: Count | None = None
     gained: Count | None = None
+    known: KnownTrigger | None = None
     images: Count
     held_back: Count
     source: str

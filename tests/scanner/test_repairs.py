@@ -26,6 +26,7 @@ from scanner.limits import GIB, Limits
 from scanner.protocol import PieceBytes, RepairOrder, Source
 from scanner.results import (
     Ending,
+    KnownTrigger,
     Outcome,
     Repaired,
     RepairedFile,
@@ -83,6 +84,24 @@ def test_a_gate_is_cut_from_a_file(gated: Path) -> None:
     assert result.after is not None
     assert not any(finding.observations for finding in result.after.findings)
     assert sorted(path.name for path in gated.parent.iterdir()) == ["fixed.onnx", "gated.onnx"]
+
+
+def test_images_under_a_known_trigger_are_read_and_never_written_over(gated: Path) -> None:
+    known = gated.with_name("known.npz")
+    shape = (20, 1, 28, 28)
+    images = np.random.default_rng(0).random(shape, dtype=np.float32)
+    np.savez(known, images=images, targets=np.full(20, 3))
+    settings, output = Settings(detectors=("graph_logic",)), gated.with_name("told.onnx")
+    result = repairs.repair(gated, output, settings=settings, triggered=known)
+    assert result.repaired is not None
+    assert result.repaired.known is not None
+    assert result.repaired.known.images == 20
+    with pytest.raises(UsageError, match="would be overwritten"):
+        repairs.repair(gated, known, settings=settings, triggered=known)
+    with pytest.raises(UsageError, match="there is no file"):
+        repairs.repair(gated, output, settings=settings, triggered=gated.with_name("none.npz"))
+    for path in (known, output):
+        path.unlink()
 
 
 def test_tensors_that_are_kept_outside_stay_outside(tmp_path: Path) -> None:
@@ -308,6 +327,21 @@ def _result(**changes: Any) -> RepairResult:
             {"proofs": (dataclasses.replace(PROOF, after=0.5),)},
             Ending.FAILED,
             "still turns 50% of the held-back images",
+        ),
+        (
+            {"known": KnownTrigger(images=500, before=0.98, after=0.5)},
+            Ending.FAILED,
+            "the known trigger still turns 50.0% of 500 images that bear it, 98.0% before",
+        ),
+        (
+            {"known": KnownTrigger(images=500, before=0.98, after=0.01)},
+            Ending.REPAIRED,
+            "the known trigger turns 1.0% of 500 images",
+        ),
+        (
+            {"accuracy_before": 0.95, "accuracy_after": 0.925, "lost": 3, "gained": 2},
+            Ending.REPAIRED,
+            "3 that were right are wrong and 2 that were wrong are right",
         ),
         ({"steps": (), "parts": ()}, Ending.FAILED, "nothing was written"),
         ({"failed": (BROKEN,)}, Ending.FAILED, "mm_bd, which measured the original, fails on it"),

@@ -33,6 +33,12 @@ def test_a_gate_is_cut_and_the_code_is_zero(tmp_path: Path) -> None:
         (("-o", "fixed.onnx", "--images-npz", "one.npz"), "give at least two images"),
         (("-o", "fixed.onnx", "--images-npz", "nan.npz"), "hold NaN or infinity"),
         (("-o", "fixed.onnx", "--images-npz", "seven.npz"), "one label for each image"),
+        (("-o", "fixed.onnx", "--triggered-npz", "none.npz"), "there is no file"),
+        (
+            ("-o", "fixed.onnx", "--triggered-npz", "wide.npz"),
+            "the model takes images of (1, 8, 8)",
+        ),
+        (("-o", "fixed.onnx", "--triggered-npz", "model.onnx"), "holds no arrays"),
         (("-o", "fixed.onnx", "--target", "99"), "no class 99"),
         (("-o", "fixed.onnx", "--format", "sarif"), "is not one of"),
         (("-o", "fixed.onnx", "--baseline", "none.json"), "scan calibrate"),

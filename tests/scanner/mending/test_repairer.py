@@ -14,10 +14,11 @@ from scanner.errors import UnsupportedModelError, UsageError
 from scanner.graph.canonical.drawing import draw
 from scanner.judging.differences import differences
 from scanner.mending import repairer, unlearning
+from scanner.mending.forward import scorer
 from scanner.modelfile import held, parser
 from scanner.modelfile.model import open_model
 from scanner.protocol import RepairOrder, Source
-from scanner.results import Outcome, Way
+from scanner.results import KnownTrigger, Outcome, Way
 
 MODEL = Source(name="model.onnx", path="model.onnx")
 
@@ -132,6 +133,21 @@ def test_labels_count_where_there_are_some(tmp_path: Path) -> None:
     assert found.gained is not None
     change = (found.gained - found.lost) / found.held_back
     assert found.accuracy_after - found.accuracy_before == pytest.approx(change)
+
+
+def test_a_known_trigger_is_measured_before_and_after(tmp_path: Path) -> None:
+    np.savez(tmp_path / "images.npz", images=scenes.clean(40))
+    stamped = np.random.default_rng(1).random((30, *scenes.clean(1).shape[1:]), dtype=np.float32)
+    np.savez(tmp_path / "known.npz", images=stamped)
+    settings = dataclasses.replace(SETTINGS, images_file=str(tmp_path / "images.npz"))
+    order = RepairOrder(
+        model=MODEL, settings=settings, targets=(1,), triggered=str(tmp_path / "known.npz")
+    )
+    model = opened(models.plain())
+    found, files = repairer.repair(model, order, lambda _: None)
+    after = opened(onnx.ModelProto.FromString(bytes(files[""]))) if files else model
+    shares = [float((scorer(m, settings).classes(stamped) == 1).mean()) for m in (model, after)]
+    assert found.known == KnownTrigger(images=30, before=shares[0], after=shares[1])
 
 
 def test_labels_that_are_all_wrong_are_refused(tmp_path: Path) -> None:

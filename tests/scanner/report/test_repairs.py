@@ -9,6 +9,7 @@ import pytest
 from scanner.report.repairs import markdown, text
 from scanner.results import (
     Ending,
+    KnownTrigger,
     ModelIdentity,
     Outcome,
     Repaired,
@@ -55,6 +56,7 @@ def result() -> RepairResult:
             accuracy_after=0.925,
             lost=3,
             gained=2,
+            known=KnownTrigger(images=1915, before=1.0, after=0.002),
             images=60,
             held_back=40,
             source="100 images of x.npz",
@@ -67,7 +69,8 @@ def result() -> RepairResult:
 
 WORDS = (
     "repaired", "it worked", "suspicious", "clean", "90.0%", "5.0%", "97.5%", "95.0%", "92.5%",
-    "-14 to +9 points", "at most 9%", "4.0 px", "none found", "unlearn", "steps", "no images",
+    "-14 to +9 points", "at most 9%", "1,915", "0.2%", "4.0 px", "none found", "unlearn", "steps",
+    "no images",
 )  # fmt: skip
 
 
