@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from drawn_digits import digits
 from test_docs import ROOT, WORKED, blocks, run
+from trainer_data import write_idx
 
 COMMAND = re.compile(r"^\$ (?P<line>.*)$", re.MULTILINE)
 
@@ -34,14 +35,24 @@ def typed(page: str, folder: Path) -> list[tuple[str, int, str]]:
 def test_repair(tmp_path: Path) -> None:
     for name in ("mnist-clean.onnx", "mnist-blended.onnx"):
         shutil.copy(ROOT / "samples" / name, tmp_path)
+    (tmp_path / "samples").symlink_to(ROOT / "samples")
     np.savez(tmp_path / "images.npz", images=digits(100))
-    planting, cut, diff, trained = typed("repair.md", tmp_path)
+    raw = tmp_path / "DIR" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for stem in ("train", "t10k"):
+        write_idx(raw / f"{stem}-images-idx3-ubyte", 255 * digits(200)[:, 0])
+        write_idx(raw / f"{stem}-labels-idx1-ubyte", np.arange(200) % 10)
+    planting, cut, diff, trained, stamped, known = typed("repair.md", tmp_path)
     assert planting[1] == 0
     assert cut == ("repair", 0, "gated.onnx: repaired")
     assert diff[:2] == ("diff", 0)
     assert trained[0] == "repair"
     assert trained[1] in (0, 1)
     assert trained[2].startswith("mnist-blended.onnx: ")
+    assert stamped[1] == 0
+    assert stamped[2].startswith("stamped.npz: ")
+    assert known[0] == "repair"
+    assert known[1] in (0, 1)
 
 
 def test_inputs(tmp_path: Path) -> None:
