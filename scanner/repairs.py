@@ -249,6 +249,10 @@ def _vouched(repaired: Repaired, order: RepairOrder) -> Repaired:
         raise WorkerCrashedError.no_answer("size")
     if not {proof.class_id for proof in repaired.proofs} <= set(order.targets):
         raise WorkerCrashedError.no_answer("proofs")
+    if (repaired.lost or 0) + (repaired.gained or 0) > repaired.held_back:
+        raise WorkerCrashedError.no_answer("lost")
+    if repaired.known is not None and not order.triggered:
+        raise WorkerCrashedError.no_answer("known")
     return repaired
 
 

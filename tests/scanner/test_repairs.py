@@ -255,6 +255,8 @@ def test_a_share_must_be_one(tmp_path: Path, share: float) -> None:
         {"parts": (PART, PART)},
         {"parts": ()},
         {"proofs": (dataclasses.replace(PROOF, class_id=4),)},
+        {"lost": 30, "gained": 11},
+        {"known": KnownTrigger(images=1, before=1.0, after=0.0)},
     ],
 )
 def test_an_answer_about_something_else_is_not_believed(changes: dict[str, Any]) -> None:
