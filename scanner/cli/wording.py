@@ -32,6 +32,7 @@ SETTINGS = {
     fills.name: flag for kind in (ScanOptions, CalibrateOptions) for _, flag, fills in filling(kind)
 }
 SETTINGS["triggers"] = "--triggers"  # of 'scan inputs'
+SETTINGS["targets"] = "--target"  # of 'scan repair'
 _NAMED = re.compile(r"\b[Tt]he (setting|function) `(\w+)`")
 
 

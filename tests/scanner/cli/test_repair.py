@@ -39,6 +39,7 @@ def test_a_gate_is_cut_and_the_code_is_zero(tmp_path: Path) -> None:
             "the model takes images of (1, 8, 8)",
         ),
         (("-o", "fixed.onnx", "--triggered-npz", "model.onnx"), "holds no arrays"),
+        (("-o", "fixed.onnx", "--triggered-npz", "own.npz"), "of the class that the trigger asks"),
         (("-o", "fixed.onnx", "--target", "99"), "no class 99"),
         (("-o", "fixed.onnx", "--format", "sarif"), "is not one of"),
         (("-o", "fixed.onnx", "--baseline", "none.json"), "scan calibrate"),
@@ -54,6 +55,7 @@ def test_bad_input_is_an_error_of_one_sentence(
     np.savez(tmp_path / "wide.npz", images=np.zeros((40, 3, 32, 32), np.float32))
     np.savez(tmp_path / "one.npz", images=images[:1])
     np.savez(tmp_path / "nan.npz", images=images + np.nan)
+    np.savez(tmp_path / "own.npz", images=images, labels=np.ones(40, np.int64))
     np.savez(tmp_path / "seven.npz", images=images, labels=np.zeros(7, np.int64))
     monkeypatch.chdir(tmp_path)
     target = () if "--target" in arguments else ("--target", "1")
