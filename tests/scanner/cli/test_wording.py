@@ -59,7 +59,7 @@ def test_every_setting_with_an_option_has_a_translation() -> None:
     fields = {field.name for kind in (Settings, Limits) for field in dataclasses.fields(kind)}
     fields -= {"limits", "shipped_baselines"}  # no option fills these
     named = {"references", "baseline", "baseline_sha256", "evidence", "cache", "keep", "scheduler"}
-    named |= {"triggers"}  # of `scan inputs`
+    named |= {"triggers", "targets"}  # of `scan inputs` and `scan repair`
     assert fields | named == set(wording.SETTINGS)
 
 
