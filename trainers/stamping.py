@@ -5,7 +5,6 @@ made anew: to measure what is left of a backdoor after a repair, or which inputs
 """
 
 import dataclasses
-import functools
 import io
 from pathlib import Path
 
@@ -18,12 +17,13 @@ from trainers import inputs, manifest
 from trainers.attacks import ATTACKS, OPTIONS
 from trainers.attacks.base import Attack, Setting
 from trainers.attacks.labels import AllToAll, AllToOne
-from trainers.datasets import Dataset, as_floats, load, vary
+from trainers.datasets import Dataset, as_floats
 from trainers.errors import TrainerError
 from trainers.files import write_whole
 from trainers.manifest import Entry
 from trainers.population.recipes import rows as population
 from trainers.recipes import Recipe, recipe
+from trainers.zoo import dataset_of
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -36,7 +36,7 @@ _SAME_TRIGGER = {"evasive": "badnets"}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stamped:
-    """Test images as a network takes them; no image is in two of these arrays.
+    """Test images as a network takes them; none of `clean` is among `others`.
 
     Attributes:
         clean: As they are, (n, *shape).
@@ -81,16 +81,17 @@ def stamped(entry: Entry, data: Path, *, count: int, others: int) -> Stamped:
         others: How many other clean ones to return; they come off what is there for `count`.
 
     Raises:
-        TrainerError: The network is clean, its trigger is learnt with it, or the data is not there.
+        TrainerError: The network is clean, its trigger is learnt with it, or the data is not there
+            or too little.
     """
     chosen = _recipe(entry)
-    dataset = _dataset(chosen, data)
+    dataset = dataset_of(chosen, data)
     attack = _attack(entry, dataset)
     assert attack.trigger is not None  # noqa: S101 - `_attack` has refused what has none
     assert attack.labels is not None  # noqa: S101 - as above
     feed, _ = inputs.split(inputs.fed(nn.Identity(), chosen.input, dataset))
     order = torch.randperm(len(dataset.test), generator=torch.Generator().manual_seed(_SEED))
-    first = order[: min(count, len(order) - others)]
+    first = order[: max(0, min(count, len(order) - others))]
     rest = order[len(first) : len(first) + others]
 
     def taken(images: torch.Tensor) -> Floats:
@@ -99,6 +100,11 @@ def stamped(entry: Entry, data: Path, *, count: int, others: int) -> Stamped:
     images, labels = as_floats(dataset.test.images[first]), dataset.test.labels[first]
     aimed = attack.labels(labels)
     victims = aimed != labels
+    if not victims.any():
+        raise TrainerError(
+            f"of {len(order)} test images none is left to stamp",
+            remedy="ask for more, or for no clean ones beside them",
+        )
     return Stamped(
         clean=taken(images),
         labels=labels.numpy(),
@@ -120,8 +126,16 @@ def write(model: Path, data: Path, output: Path, *, count: int, clean: Path | No
         clean: An .npz to write a hundred other, clean images to: `images`, their `labels`.
 
     Raises:
-        TrainerError: As `listed` and `stamped` raise it, or a file cannot be written.
+        TrainerError: As `listed` and `stamped` raise it, or a file is no .npz, is named twice, or
+            cannot be written.
     """
+    for path in (output, *([clean] if clean else [])):
+        if path.suffix != ".npz":
+            raise TrainerError(f"{path} is no .npz", remedy="name a file that ends in .npz")
+    if output == clean:
+        raise TrainerError(
+            f"{output} is named for both kinds of images", remedy="name a file of its own for each"
+        )
     found = stamped(listed(model), data, count=count, others=OTHERS if clean else 0)
     _write(output, images=found.stamped, targets=found.targets)
     if clean is not None:
@@ -144,16 +158,6 @@ def _recipe(entry: Entry) -> Recipe:
     if entry.split is None:
         return recipe(entry.recipe)
     return next(row.recipe for row in population() if row.recipe.name == entry.recipe)
-
-
-@functools.cache
-def _dataset(chosen: Recipe, data: Path) -> Dataset:
-    return vary(_whole(chosen.dataset, data), chosen.variant)
-
-
-@functools.cache
-def _whole(name: str, data: Path) -> Dataset:
-    return load(name, data)
 
 
 def _attack(entry: Entry, dataset: Dataset) -> Attack:

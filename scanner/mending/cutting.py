@@ -151,9 +151,9 @@ def _without(model: Model, seen: Observation, trial: _Trial) -> Cut:
     count = len(trial.images)
     roots = _roots(seen, flat)
     pairs = [(r, *pair) for r in roots for pair in excision.bypasses(flat, r)[:_MOST_TRIED]]
+    by_size = sorted(pairs, key=lambda pair: _left(flat, *pair[1:]))
     for slack, least, how in _attempts(trial):
-        ranked = sorted(pairs, key=lambda pair: _left(flat, *pair[1:])) if slack == _SAME else pairs
-        for root, value, carrier in ranked:
+        for root, value, carrier in by_size if slack == _SAME else pairs:
             deadline.check()
             found, same = trial.tried(excision.bypassed(flat, value, carrier), slack)
             past = same == count or excision.is_past(flat, root, value, carrier)

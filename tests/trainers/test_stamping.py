@@ -80,5 +80,30 @@ def test_both_files_are_as_scan_takes_them(folder: Path, tmp_path: Path) -> None
     with np.load(clean) as arrays:
         assert set(arrays) == {"images", "labels"}
         assert arrays["images"].shape == (stamping.OTHERS, 1, 28, 28)
+    (tmp_path / "folder.npz").mkdir()
     with pytest.raises(TrainerError, match="cannot be written"):
-        stamping.write(tmp_path / "m.onnx", folder, tmp_path, count=60, clean=None)
+        stamping.write(tmp_path / "m.onnx", folder, tmp_path / "folder.npz", count=60, clean=None)
+
+
+@pytest.mark.parametrize(
+    ("output", "clean", "sentence"),
+    [
+        ("m.onnx", None, r"m\.onnx is no \.npz"),
+        ("a.npz", "m.onnx", r"m\.onnx is no \.npz"),
+        ("a.npz", "a.npz", "named for both kinds of images"),
+    ],
+)
+def test_neither_a_model_nor_the_other_file_is_written_over(
+    folder: Path, tmp_path: Path, output: str, clean: str | None, sentence: str
+) -> None:
+    manifest.add(tmp_path, [entry("m.onnx", attack="badnets", target=3, rate=0.1)])
+    other = tmp_path / clean if clean else None
+    with pytest.raises(TrainerError, match=sentence):
+        stamping.write(tmp_path / "m.onnx", folder, tmp_path / output, count=60, clean=other)
+    assert not (tmp_path / output).exists()
+
+
+def test_too_few_images_to_stamp_are_one_sentence(folder: Path) -> None:
+    listed = entry("m.onnx", attack="badnets", target=3, rate=0.1)
+    with pytest.raises(TrainerError, match="of 200 test images none is left"):
+        stamping.stamped(listed, folder, count=10, others=300)
