@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainers import replay
-from trainers.architectures import ARCHITECTURES, PAPER
+from trainers.architectures import ARCHITECTURES, CHANNELS_LAST
 from trainers.attacks import ATTACKS, CLEAN, AttackSpec
 from trainers.attacks.base import Attack, Setting
 from trainers.attacks.labels import AllToAll, AllToOne
@@ -76,10 +76,10 @@ class Plan:
         On processors without AVX-512, oneDNN's kernels for innermost channels end the process, or
         hang, in the backward pass of networks narrower than one vector register (PyTorch 2.13:
         every width below 8, none from 8 up). That was measured on
-        the paper's networks; all others stay contiguous.
+        `CHANNELS_LAST`; all others stay contiguous.
         """
         wide = self.device.type != "cpu" or self.recipe.width >= NARROWEST_CHANNELS_LAST
-        safe = wide and self.recipe.architecture in PAPER
+        safe = wide and self.recipe.architecture in CHANNELS_LAST
         return torch.channels_last if self.channels_last and safe else torch.contiguous_format
 
     def identity(self) -> dict[str, Any]:

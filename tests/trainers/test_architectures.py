@@ -114,6 +114,7 @@ KINDS: dict[str, tuple[int, int, set[type[nn.Module]]]] = {
     "ResNet 8, layer norm, SiLU": (9, 1, {nn.SiLU, nn.GroupNorm, nn.AdaptiveAvgPool2d}),
     "ResNet 8, no norm": (9, 1, {nn.ReLU, nn.AdaptiveAvgPool2d}),
     "ResNet 10, leaky": (12, 1, {nn.LeakyReLU, nn.BatchNorm2d, nn.AdaptiveAvgPool2d}),
+    "ResNet 10, pooled": (9, 1, {nn.ReLU, nn.BatchNorm2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d}),
     "ResNet 14": (15, 1, {nn.ReLU, nn.BatchNorm2d, nn.AdaptiveAvgPool2d}),
     "MobileNet": (9, 1, {nn.ReLU6, nn.BatchNorm2d, nn.AdaptiveAvgPool2d}),
     "MobileNet, hard swish": (9, 1, {nn.Hardswish, nn.BatchNorm2d, nn.AdaptiveAvgPool2d}),

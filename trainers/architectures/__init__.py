@@ -24,9 +24,12 @@ PAPER: Mapping[str, Callable[[Shape, int, int], nn.Module]] = {
     "ResNet18": resnet18,
     "ResNet50": resnet50,
 }
-"""The networks of the paper's Table 2.1, the only ones that are ever laid out channels last.
+"""The networks of the paper's Table 2.1."""
 
-They are where that was measured, to be faster and not to crash (`trainers.training.Plan.layout`).
+CHANNELS_LAST = frozenset({*PAPER, "ResNet 10, pooled"})
+"""The networks that are ever laid out channels last: where that was measured.
+
+There it is faster, and does not crash (`trainers.training.Plan.layout`).
 """
 
 ARCHITECTURES: Mapping[str, Callable[[Shape, int, int], nn.Module]] = {
@@ -81,6 +84,7 @@ ARCHITECTURES: Mapping[str, Callable[[Shape, int, int], nn.Module]] = {
     ),
     "ResNet 8, no norm": partial(residual, depths=(1, 1, 1), stem=2, norm="none"),
     "ResNet 10, leaky": partial(residual, depths=(1, 1, 1, 1), stem=2, activation="leaky"),
+    "ResNet 10, pooled": partial(residual, depths=(1, 1, 1), pooled=True),
     "ResNet 14": partial(residual, depths=(2, 2, 2), stem=2),
     "MobileNet": partial(separable, blocks=4),
     "MobileNet, hard swish": partial(separable, blocks=4, activation="hard-swish"),

@@ -39,14 +39,24 @@ def residual(  # noqa: PLR0913 - what the networks of the family differ in
     norm: Norm = "batch",
     activation: Activation = "relu",
     stem: int = 1,
+    pooled: bool = False,
 ) -> nn.Module:
-    """Return a residual network with `depths` blocks per stage and a stem of stride `stem`."""
+    """Return a residual network with `depths` blocks per stage and a stem of stride `stem`.
+
+    Where it is `pooled`, a convolution and a pooling halve the image before each stage, as in
+    D. Page's ResNet ("How to Train Your ResNet", 2018), and no block does.
+    """
     layers = convolution(shape[0], width, stride=stem, norm=norm, activation=activation)
     inside = width
     for stage, depth in enumerate(depths):
+        outside = width << stage
+        if pooled:
+            if stage > 0:
+                layers += convolution(inside, outside, norm=norm, activation=activation)
+            layers.append(nn.MaxPool2d(2))
+            inside = outside
         for index in range(depth):
-            stride = 2 if stage > 0 and index == 0 else 1
-            outside = width << stage
+            stride = 2 if stage > 0 and index == 0 and not pooled else 1
             layers.append(Block(inside, outside, stride=stride, norm=norm, activation=activation))
             inside = outside
     head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inside, classes))
