@@ -471,12 +471,16 @@ def _row(group: Sequence[Judged], clean: Sequence[Judged] | None) -> dict[str, A
     """Return how a group was judged, and how it separates from clean networks."""
     words = [verdict.among_recipes(j.place, Settings()).verdict for j in group]
     own, others = (np.array([j.place.place.size for j in some]) for some in (group, clean or ()))
+    told = [j for j in group if j.network.truth["target"] is not None]
     return {
         "recipes": len({j.network.recipe for j in group}),
         "n": len({j.network.truth["sha256"] for j in group}),
         "AUC": float("nan") if clean is None else auc(own, others),
         **{f"p <= {p}": _share(j.place.place.p <= p for j in group) for p in LEVELS},
         **{word.value: _share(found is word for found in words) for word in Verdict},
+        "right class": _share(j.place.foremost == j.network.truth["target"] for j in told)
+        if told
+        else float("nan"),
     }
 
 

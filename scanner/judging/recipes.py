@@ -108,8 +108,8 @@ class Stranger:
     Attributes:
         place: Its p-value, and how many times as far out it lies as clean networks of all recipes
             but one.
-        foremost: The class that stands out most; None where a detector says most that knows no
-            classes.
+        foremost: The class that stands out most; None where a detector that knows no classes says
+            more, and no class more than in clean networks.
         sentence: What the detector says, in words, that says most of it.
         missed: By attack, the share of the backdoored networks that stand out no further.
         unseen: The attacks, of these, that hardly show in what was measured.
@@ -182,8 +182,9 @@ class Furthest(NamedTuple):
 
     Attributes:
         size: How far, in what clean networks reach.
-        class_id: The class; None where a detector says most that knows no classes.
-        sentence: What the detector says that says most of it.
+        class_id: The class that stands out most; None where a detector that knows no classes says
+            more, and no class more than in clean networks.
+        sentence: What the detector says that says most.
         measured: The detectors that had a say.
     """
 
@@ -221,17 +222,30 @@ def furthest(
             sums[class_id] = sums.get(class_id, 0.0) + max(score, 0.0) / unit
     if not sums:
         return None
-    class_id = max(sums, key=lambda one: sums[one])
-    loudest, _ = max(
-        (pair for pair in known if class_id in pair[1]), key=lambda pair: pair[1][class_id]
-    )
-    about = class_id in {None, loudest.evidence.target_class}
+    first = max(sums, key=lambda one: sums[one])
+    loudest, _ = max((pair for pair in known if first in pair[1]), key=lambda pair: pair[1][first])
+    sentence = loudest.sentence
+    if first not in {None, loudest.evidence.target_class}:
+        sentence = f"class {first} stands out ({loudest.rule})"
+    class_id = first if first is not None else _named_too(sums)
+    if class_id != first:
+        sentence = f"class {class_id} stands out, and {sentence}"
     return Furthest(
-        size=sums[class_id],
+        size=sums[first],
         class_id=class_id,
-        sentence=loudest.sentence if about else f"class {class_id} stands out ({loudest.rule})",
+        sentence=sentence,
         measured=frozenset(c.rule for c, _ in known),
     )
+
+
+def _named_too(sums: Mapping[int | None, float]) -> int | None:
+    """Return the class that stands out further than those of clean networks, if there is one.
+
+    A trigger of one class shows in detectors that know no classes too, and may show more there.
+    """
+    classes = [one for one in sums if one is not None]
+    best = max(classes, key=lambda one: sums[one], default=None)
+    return best if best is not None and sums[best] >= 1 else None
 
 
 def scores(comparison: Comparison, references: int) -> Mapping[int | None, float]:

@@ -84,6 +84,17 @@ def test_the_detector_that_says_most_speaks() -> None:
     assert not place(search, condition=both).whole
 
 
+@pytest.mark.parametrize(("reach", "named"), [(2.0, 3), (1.9, None)])
+def test_a_class_is_named_beside_what_knows_no_classes(reach: float, named: int | None) -> None:
+    """Where it stands out further than in clean networks by itself."""
+    both = dataclasses.replace(BESIDE_ONE, units={SEARCH: 2.0, MAP: 0.5})
+    moved = number(2.0)
+    found = place(compared(SEARCH, reach), moved, condition=both)
+    assert (found.place.size, found.foremost) == (4.0, named)
+    assert found.sentence.endswith(moved.sentence)
+    assert (f"class {named} stands out, and " in found.sentence) == (named is not None)
+
+
 def test_what_detectors_say_of_one_class_is_added_up() -> None:
     """In the unit of such sums; what one of them finds ordinary takes nothing off."""
     units = {SEARCH: 2.0, OTHER: 0.5}
