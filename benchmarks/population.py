@@ -5,13 +5,14 @@
     python -m benchmarks.population ship RECORDS.jsonl...
     python -m benchmarks.population report RECORDS.jsonl... [--csv FILE]
     python -m benchmarks.population statistics RECORDS.jsonl... [--csv FILE]
+    python -m benchmarks.population later RECORDS.jsonl... [--csv FILE]
 
 The unit of replication is the recipe. Every network is set beside clean networks of its own recipe,
 none, one or two, as a scan sets a suspect beside references. `ship` makes the file that judges
 strangers (`scanner.judging.recipes`). `report` judges each network by that file without the recipes
 that it shares something with: without its own recipe, and without its whole data set.
-`statistics` says how each statistic separates by itself. `measure` resumes where it was stopped;
-the others need no model.
+`statistics` says how each statistic separates by itself. `later` judges networks of recipes that
+the file does not hold. `measure` resumes where it was stopped; the others need no model.
 """
 
 import dataclasses
@@ -437,23 +438,28 @@ def _verdicts(
     judged = [j for j in _judged(way, left_out, draws) if j.network.recipe in told_of]
     for split in ("development", "test"):
         chosen = [j for j in judged if j.network.truth["split"] == split]
-        clean = [j for j in chosen if j.network.clean]
-        guilty = [j for j in chosen if not j.network.clean]
-        kinds = sorted({j.network.kind for j in guilty})
-        groups = [("clean", clean), ("all attacks", guilty)]
-        groups += [(kind, [j for j in guilty if j.network.kind == kind]) for kind in kinds]
-        for kind, group in groups:
-            if not group:
-                continue
-            yield {
-                "images": "images" if way.images else "noise",
-                "references": way.references,
-                "measured": ", ".join(STATISTICS[name].rule for name in way.statistics),
-                "left out": left_out,
-                "split": split,
-                "networks": kind,
-                **_row(group, None if kind == "clean" else clean),
-            }
+        for row in _by_kind(chosen):
+            yield {**_told(way), "left out": left_out, "split": split, **row}
+
+
+def _told(way: Way) -> dict[str, Any]:
+    return {
+        "images": "images" if way.images else "noise",
+        "references": way.references,
+        "measured": ", ".join(STATISTICS[name].rule for name in way.statistics),
+    }
+
+
+def _by_kind(judged: Sequence[Judged]) -> Iterator[dict[str, Any]]:
+    """Yield a row for the clean networks, one for all others, and one for each kind of attack."""
+    clean = [j for j in judged if j.network.clean]
+    guilty = [j for j in judged if not j.network.clean]
+    kinds = sorted({j.network.kind for j in guilty})
+    groups = [("clean", clean), ("all attacks", guilty)]
+    groups += [(kind, [j for j in guilty if j.network.kind == kind]) for kind in kinds]
+    for kind, group in groups:
+        if group:
+            yield {"networks": kind, **_row(group, None if kind == "clean" else clean)}
 
 
 def _judged(way: Way, left_out: str, draws: Sequence[Draw]) -> Iterator[Judged]:
@@ -486,6 +492,22 @@ def _row(group: Sequence[Judged], clean: Sequence[Judged] | None) -> dict[str, A
 
 def _share(values: Iterable[bool]) -> float:
     return float(np.mean(list(values)))
+
+
+@app.command()
+def later(
+    records: list[Path], csv_file: Annotated[Path | None, typer.Option("--csv")] = None
+) -> None:
+    """Print what a scan says of networks whose recipes the file that ships does not hold."""
+    networks, rows = _known(records), []
+    for way, known in zip(WAYS, recipes.shipped().conditions, strict=True):
+        held = {recipe.name for recipe in known.recipes}
+        draws = _draws(way, [n for n in networks if n.recipe not in held])
+        places = ((draw.network, recipes.placed(draw.comparisons, known)) for draw in draws)
+        judged = [Judged(network, place) for network, place in places if place is not None]
+        rows += [{**_told(way), **row} for row in _by_kind(judged)]
+    typer.echo(table(rows))
+    write_csv(csv_file, rows)
 
 
 @app.command()

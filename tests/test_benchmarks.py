@@ -125,12 +125,19 @@ def test_a_condition_by_hand() -> None:
 RESULTS = Path(recipes.__file__).parents[1] / "samples/results"
 
 
-@pytest.mark.parametrize("made_by", [recipes.report, recipes.statistics])
+@pytest.mark.parametrize(
+    ("made_by", "measured", "table"),
+    [
+        (recipes.report, "population", "population-report"),
+        (recipes.statistics, "population", "population-statistics"),
+        (recipes.later, "later-recipes", "later-recipes-report"),
+    ],
+)
 def test_the_tables_of_the_population_are_those_that_are_kept(
-    made_by: Callable[[list[Path], Path], None], tmp_path: Path
+    made_by: Callable[[list[Path], Path], None], measured: str, table: str, tmp_path: Path
 ) -> None:
-    (kept,) = RESULTS.glob(f"population-{made_by.__name__}-*.csv")
-    (records,) = RESULTS.glob("population-*.jsonl.gz")
+    (kept,) = RESULTS.glob(f"{table}-*.csv")
+    (records,) = RESULTS.glob(f"{measured}-*.jsonl.gz")
     made_by([records], tmp_path / "made.csv")
     made, expected = (
         list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
