@@ -151,11 +151,12 @@ def _stranger(
 
 def _among_others(stranger: recipes.Stranger) -> str:
     """Say which networks judged a model of a recipe that is not among them."""
-    beside = {0: "no reference", 1: "one reference"}.get(stranger.references, "two references")
+    few = {0: "by itself", 1: "beside one reference"}
+    beside = few.get(stranger.references, "beside two references")
     shown = "on clean images" if stranger.images else "without images"
     return (
         f"clean and backdoored networks of {stranger.recipes} recipes, none of them known to be "
-        f"the model's, each beside {beside}, {shown}"
+        f"the model's, each {beside}, {shown}"
     )
 
 
