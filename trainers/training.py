@@ -75,8 +75,7 @@ class Plan:
 
         On processors without AVX-512, oneDNN's kernels for innermost channels end the process, or
         hang, in the backward pass of networks narrower than one vector register (PyTorch 2.13:
-        every width below 8, none from 8 up). That was measured on
-        `CHANNELS_LAST`; all others stay contiguous.
+        every width below 8, none from 8 up). All that is not in `CHANNELS_LAST` stays contiguous.
         """
         wide = self.device.type != "cpu" or self.recipe.width >= NARROWEST_CHANNELS_LAST
         safe = wide and self.recipe.architecture in CHANNELS_LAST

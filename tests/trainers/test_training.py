@@ -152,16 +152,18 @@ from trainers.recipes import RECIPES
 from trainers.training import Plan, train
 
 torch.set_num_threads(1)
-recipe = dataclasses.replace(RECIPES["cifar10"], width=int(sys.argv[2]), batch=2)
+recipe = dataclasses.replace(RECIPES[sys.argv[3]], width=int(sys.argv[2]), batch=2)
 cpu = torch.device("cpu")
 plan = Plan(recipe=recipe, attack=CLEAN, target=None, seed=0, epochs=1, device=cpu, steps=2)
 *_, run = train(plan, load("cifar10", pathlib.Path(sys.argv[1])))
 """
 
 
-@pytest.mark.parametrize("width", [1, 4, 8])
-def test_a_network_of_any_width_trains_without_avx512(folder: Path, width: int) -> None:
-    command = [sys.executable, "-c", _NARROW, str(folder), str(width)]
+@pytest.mark.parametrize(
+    ("name", "width"), [("cifar10", 1), ("cifar10", 4), ("cifar10", 8), ("cifar10-small", 8)]
+)
+def test_a_network_of_any_width_trains_without_avx512(folder: Path, name: str, width: int) -> None:
+    command = [sys.executable, "-c", _NARROW, str(folder), str(width), name]
     environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=120, check=False
@@ -169,7 +171,7 @@ def test_a_network_of_any_width_trains_without_avx512(folder: Path, width: int) 
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["gtsrb", "cifar10", "cifar100"])
+@pytest.mark.parametrize("name", ["gtsrb", "cifar10", "cifar10-small", "cifar100"])
 def test_every_colour_recipe_takes_a_few_steps(folder: Path, plan: PlanMaker, name: str) -> None:
     recipe = dataclasses.replace(RECIPES[name], width=4, batch=2)
     dataset = load(recipe.dataset, folder)
