@@ -1,11 +1,12 @@
 """Comparing in the child: a measured model beside clean ones."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from scanner.detectors import load
 from scanner.errors import UnsupportedModelError, UsageError
 from scanner.instruments.detector import Detector, described
+from scanner.judging import by_class
 from scanner.judging.excuses import excused
 from scanner.judging.population import CleanModels, shipped_baseline
 from scanner.judging.references import (
@@ -36,6 +37,8 @@ from scanner.results import (
     ValueInfo,
 )
 from scanner.values import checked
+
+_LISTED = 10  # classes that a sentence lists
 
 
 def set_beside(
@@ -90,9 +93,28 @@ def set_beside(
             *clean.doubts(detectors),
             *clean.other_graph(suspect),
             *torn(suspect.input_range),
+            *_not_reached(suspect, detectors),
         ),
         second=_second_opinion(job, suspect, references, detectors),
     )
+
+
+def _not_reached(suspect: ModelRecord, detectors: Sequence[Detector]) -> Iterator[str]:
+    """Yield which classes a decisive search never reached, in sentences.
+
+    It compares the others, and its silence is about them alone.
+    """
+    for detector in detectors:
+        own = suspect.measurement(detector.rule.id)
+        profile = own.by_class if own is not None and detector.contribution.decisive else None
+        missed = by_class.not_reached(profile) if profile is not None else ()
+        if profile is not None and missed:
+            shown = ", ".join(map(str, missed[:_LISTED])) + (", ..." * (len(missed) > _LISTED))
+            yield (
+                f"{detector.rule.name} found nothing that turns the images into {len(missed)} of "
+                f"{profile.classes:,} classes ({shown}), so that it cannot rule out a backdoor "
+                "there"
+            )
 
 
 def check_comparable(suspect: ModelIdentity, reference: ModelIdentity) -> None:

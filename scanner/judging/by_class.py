@@ -103,6 +103,17 @@ def _eased(
     return None if row.nearness is None else suspicion(counted, scale) - scale.ease * row.nearness
 
 
+def not_reached(profile: ByClass) -> tuple[int, ...]:
+    """Return the classes that a search never reached, though none was dropped on the way.
+
+    That is no sign of a large mask. Of the clean networks in `samples/results/` whose classes all
+    got the same steps (525 searches on noise) none has such a class.
+    """
+    contest = profile.contest
+    kept = {grant.class_id for grant in contest.granted} if contest is not None else set[int]()
+    return tuple(r.class_id for r in profile.rows if r.figure is None and r.class_id in kept)
+
+
 def class_by_class(
     suspect: ByClass, references: Sequence[ByClass]
 ) -> Iterator[tuple[int, float | None, list[float | None]]]:

@@ -10,7 +10,19 @@ from scanner.errors import UsageError
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.judging.population import CleanModels
 from scanner.limits import Limits
-from scanner.results import Comparison, Description, Measurement, ModelRecord, Rule
+from scanner.results import (
+    ByClass,
+    ClassRow,
+    Comparison,
+    Contest,
+    Contribution,
+    Description,
+    Grant,
+    Measurement,
+    ModelRecord,
+    Part,
+    Rule,
+)
 
 
 class Steady(Detector):
@@ -33,6 +45,12 @@ class Broken(Steady):
         """Divide by nothing."""
         del measurement, comparison
         raise ZeroDivisionError
+
+
+class Decisive(Steady):
+    """A search whose silence may be called clean."""
+
+    contribution: ClassVar[Contribution] = Contribution(part=Part.COMBINED, decisive=True)
 
 
 def shown(path: str, *ranges: tuple[float, float] | None) -> ModelRecord:
@@ -68,3 +86,32 @@ def test_a_comparison_that_fails_is_a_failure_of_its_own() -> None:
     pairs, failures = comparing._compare(clean, clean, (Broken(), Steady()), suspect, Limits())
     assert [comparison.rule for comparison, _ in pairs] == ["steady"]
     assert [failure.rule for failure in failures] == ["broken"]
+
+
+def test_a_class_that_a_decisive_search_never_reached_is_a_doubt() -> None:
+    """Scores a hundred million times smaller, and no class but the one of all noise was reached."""
+    found = Measurement(
+        rule="steady",
+        statistic=1.0,
+        parameters={},
+        by_class=ByClass(
+            classes=3,
+            rows=tuple(
+                ClassRow(class_id=number, figure=figure, course=(figure,))
+                for number, figure in enumerate((None, 14.4, None))
+            ),
+            unreached=64.0,
+            contest=Contest(
+                planned=100,
+                round=25,
+                finalists=3,
+                granted=tuple(Grant(class_id=number, steps=100) for number in range(3)),
+            ),
+        ),
+    )
+    suspect = ModelRecord(
+        model=identity("m"), measurements=(found,), skips=(), failures=(), runtime=None
+    )
+    (doubt,) = comparing._not_reached(suspect, (Decisive(),))
+    assert "2 of 3 classes (0, 2)" in doubt
+    assert not list(comparing._not_reached(suspect, (Steady(),)))

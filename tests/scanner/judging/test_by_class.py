@@ -61,6 +61,18 @@ def test_a_search_that_reached_nothing_says_nothing() -> None:
     assert [row.class_id for row in by_class.differences(reference, [failed], PLAIN)] == [1, 2]
 
 
+def test_a_class_that_was_not_dropped_and_has_no_figure_was_not_reached() -> None:
+    contest = Contest(
+        planned=100,
+        round=25,
+        finalists=2,
+        granted=(Grant(class_id=1, steps=100), Grant(class_id=2, steps=100)),
+    )
+    searched = dataclasses.replace(profile(None, None, 3, unreached=9), contest=contest)
+    assert by_class.not_reached(searched) == (1,)
+    assert by_class.not_reached(profile(None, 2, 3)) == ()  # nothing was searched
+
+
 def test_a_class_that_a_contest_gave_up_counts_as_unreached() -> None:
     granted = (Grant(class_id=1, steps=100), Grant(class_id=2, steps=100))
     contest = Contest(planned=100, round=25, finalists=2, granted=granted)
