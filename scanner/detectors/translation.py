@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.errors import UnsupportedModelError
-from scanner.instruments import company, kept, original, own_reading, probes, runtime
+from scanner.instruments import company, half_range, kept, original, own_reading, probes, runtime
 from scanner.instruments.agreement import (
     TOLERANCES,
     precision,
@@ -155,6 +155,7 @@ class _Check:
             yield self._disagreement(max(gaps, key=lambda gap: gap.distance), gaps)
         if not layers_only:
             yield from self._batch()
+            yield from half_range.beyond(self.model, self.data, self.answers.images, self.settings)
 
     def refuse_doubt(self) -> None:
         """Refuse to pass a file of which something could not be compared."""
