@@ -60,15 +60,17 @@ def _contracted(
         if maker.inputs == [value] and np.isclose(constant, 1):
             if maker.operator == "Sigmoid":
                 return "Swish", value
-            if maker.operator == "HardSigmoid" and _sixth(maker):
+            if maker.operator == "HardSigmoid" and _is_of_hard_swish(maker):
                 return "HardSwish", value
         if np.isclose(constant, 0.5) and _is_erf(plan, maker, value, makers):
             return "Gelu", value
     return None
 
 
-def _sixth(step: Step) -> bool:
-    return bool(np.isclose(float(str(step.attributes.get("alpha", 0.2))), 1 / 6))
+def _is_of_hard_swish(step: Step) -> bool:
+    """Whether a HardSigmoid is x / 6 + 1/2: with another shift it is a test of its argument."""
+    told = (float(str(step.attributes.get(name, 0))) for name in ("alpha", "beta"))
+    return bool(np.allclose([*told], [1 / 6, 1 / 2]))
 
 
 def _is_erf(plan: Plan, step: Step, value: str, makers: dict[str, Step]) -> bool:

@@ -49,3 +49,16 @@ def test_swish() -> None:
     nodes[0] = ("Sigmoid", ["scaled"], "gate")
     scaled = [("Mul", ["convolved", "gain"], "scaled"), *nodes]
     assert activated(scaled, {"gain": 40.0})[-1] == "Mul"
+
+
+@pytest.mark.parametrize(("shift", "operator"), [(0.5, "HardSwish"), (-50.0, "Mul")])
+def test_hard_swish_has_its_own_shift(shift: float, operator: str) -> None:
+    """With another one the product is nothing below a level: a test of its argument."""
+    nodes = [
+        helper.make_node("HardSigmoid", ["convolved"], ["gate"], alpha=1 / 6, beta=shift),
+        helper.make_node("Mul", ["convolved", "gate"], ["activated"]),
+    ]
+    model = models.build(
+        [models.convolution(), *nodes, *models.head("activated")], models.weights(False)
+    )
+    assert operator in [node.operator for node in draw(model).nodes]
