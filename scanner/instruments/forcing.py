@@ -343,10 +343,10 @@ class Rig:
         """
         if not values:
             return {}, frozenset()
-        graph = bounds.bounded(self.flat, values)
-        if not graph.values:
-            return {}, frozenset()
         try:
+            graph = bounds.bounded(self.flat, values)
+            if not graph.values:
+                return {}, frozenset()
             session = self.opened(graph.proto)
             names = [output.name for output in session.native.get_outputs()]
             feeds = {

@@ -18,9 +18,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from scanner.graph.core.draft import Draft
 from scanner.graph.core.extract import upstream
+from scanner.graph.core.opsets import lift
 from scanner.graph.core.structure import attribute, numbers_of, subgraphs
-from scanner.modelfile.model import required_inputs
+from scanner.modelfile.model import required_inputs, standard_opset
 
+_BY_CHANNEL = 21
+"""The operator set since which groups are normalised with a factor for each channel."""
 _LARGE = 1e30
 """Stands for no bound: its products and sums stay finite more often than those of infinity."""
 
@@ -57,9 +60,11 @@ def bounded(flat: onnx.ModelProto, values: Sequence[str]) -> Bounded:
     After: as for `scanner.graph.core.extract.upstream`; the outputs are pairs of bounds.
 
     Raises:
+        UnsupportedModelError: The operator set is older than bounds can be written in.
         ValueNotFoundError: There is no such value.
     """
     cut = upstream(flat, values)
+    lift(cut)  # bounds are written in operators that older sets lack
     writer = _Writer(cut)
     for node in cut.graph.node:
         writer.add(node)
@@ -92,6 +97,7 @@ class _Writer:
             info.name: Interval(f"{info.name}/low", f"{info.name}/high")
             for info in required_inputs(cut.graph)
         }
+        self.opset = standard_opset(cut) or 0
         self._tensors = {tensor.name: tensor for tensor in cut.graph.initializer}
         self._lost: set[str] = set()
         self._split: dict[str, tuple[str, str]] = {}
@@ -349,6 +355,69 @@ def _normalised(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
     )
 
 
+def _dipping(lowest: float) -> Rule:
+    """Bound an activation that falls up to one place, which is its lowest, and rises from there."""
+
+    def rule(writer: _Writer, node: onnx.NodeProto) -> Interval:
+        data = writer.pair(node.input[0])
+        scale = attribute(node, "alpha", 1.0) if node.op_type == "Swish" else 1.0
+        place = writer.number(lowest / scale, data.low) if scale else data.low
+        nearest = writer.op("Min", [writer.op("Max", [place, data.low]), data.high])
+        ends = writer.monotone(node)
+        return Interval(writer.copy(node, [nearest]), writer.op("Max", [ends.low, ends.high]))
+
+    return rule
+
+
+def _layer_normalised(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
+    """Bound a layer normalisation.
+
+    Of n numbers none is further from their mean than sqrt(n - 1) standard deviations (P. A.
+    Samuelson, "How deviant can you be?", Journal of the American Statistical Association 63, 1968).
+    """
+    if any(name in writer.intervals for name in node.input[1:]) or len(node.output) > 1:
+        return None
+    furthest = _root_of_size(writer, node.input[0], int(attribute(node, "axis", -1)))
+    width = writer.op("Mul", [writer.op("Abs", [node.input[1]]), furthest])
+    bias = node.input[2] if len(node.input) > 2 else writer.op("Sub", [width, width])  # noqa: PLR2004
+    like = writer.pair(node.input[0]).low
+    shape = writer.op("Sub", [like, like])
+    return Interval(
+        writer.op("Add", [shape, writer.op("Sub", [bias, width])]),
+        writer.op("Add", [shape, writer.op("Add", [bias, width])]),
+    )
+
+
+def _channels_normalised(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
+    """Bound a normalisation of instances or groups, with a factor for each channel."""
+    of_groups = node.op_type == "GroupNormalization" and writer.opset < _BY_CHANNEL
+    if of_groups or any(name in writer.intervals for name in node.input[1:]):
+        return None
+    _, scale, bias = node.input
+    # Of a whole image: that is no less than of a channel or a group.
+    furthest = _root_of_size(writer, node.input[0], 1)
+    width = writer.op("Mul", [writer.op("Abs", [scale]), furthest])
+    like = writer.pair(node.input[0]).low
+    nothing = writer.op("Sub", [bias, bias])
+    one = writer.op("Add", [nothing, writer.number(1, bias)])
+
+    def end(operator: str) -> str:
+        # A batch normalisation of nothing puts the numbers of channels along their axis.
+        level = writer.op(operator, [bias, width])
+        image = writer.op("Sub", [like, like])
+        return writer.op("BatchNormalization", [image, one, level, nothing, one])
+
+    return Interval(end("Sub"), end("Add"))
+
+
+def _root_of_size(writer: _Writer, name: str, axis: int) -> str:
+    """Return the root of how many numbers a value holds from an axis on."""
+    low = writer.pair(name).low
+    sizes = writer.op("Shape", [low], start=axis)
+    count = writer.op("ReduceProd", [sizes], keepdims=0)
+    return writer.op("Sqrt", [writer.op("CastLike", [count, low])])
+
+
 def _greater(writer: _Writer, node: onnx.NodeProto) -> Interval:
     return _difference(writer, node)
 
@@ -531,5 +600,12 @@ RULES: Mapping[str, Rule] = {
     "Where": _selected,
     "Mod": _remainder,
     "Cast": _cast,
+    "HardSwish": _dipping(-1.5),
+    "Gelu": _dipping(-0.7518),
+    "Mish": _dipping(-1.19243),
+    "Swish": _dipping(-1.27846),
+    "LayerNormalization": _layer_normalised,
+    "InstanceNormalization": _channels_normalised,
+    "GroupNormalization": _channels_normalised,
 }
 """Bounds by operator."""

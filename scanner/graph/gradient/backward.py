@@ -24,6 +24,7 @@ from scanner.graph.core.draft import Draft, copied
 from scanner.graph.core.extract import upstream
 from scanner.graph.core.facts import HALVES, Facts
 from scanner.graph.core.flatten import flatten
+from scanner.graph.core.opsets import lift
 from scanner.graph.core.simplify import (
     drop_unused,
     fold_batch_normalisation,
@@ -35,7 +36,6 @@ from scanner.graph.core.sparse import write_out_sparse
 from scanner.graph.core.structure import reads
 from scanner.graph.gradient import recurrent, signs, vjps
 from scanner.graph.gradient.float_twin import float_twin
-from scanner.graph.gradient.opsets import lift
 from scanner.graph.gradient.tape import WIDE, Tape, Value
 from scanner.graph.gradient.vjps.base import Op, Vjp, no_gradient
 from scanner.modelfile.domains import STANDARD_DOMAINS

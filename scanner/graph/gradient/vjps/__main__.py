@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 
 import onnx
 
+from scanner.graph.core.opsets import ADAPTERS, TARGET
 from scanner.graph.gradient.float_twin import ON_CODES
-from scanner.graph.gradient.opsets import ADAPTERS, TARGET
 from scanner.graph.gradient.recurrent import OPERATORS
 from scanner.graph.gradient.vjps import FAMILIES, VJPS, ZERO
 from scanner.modelfile import older_sets

@@ -101,7 +101,12 @@ ROWS: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "ArgMax": (["x"], {"axis": 3}),
     "ArgMin": (["x"], {"axis": -1, "keepdims": 0}),
     "OneHot": (["i", whole(2), np.array([-1, 3], np.float32)], {"axis": 1}),
+    "LayerNormalization": (["x", floats(4), floats(4)], {"axis": -1}),
+    "InstanceNormalization": (["x", floats(2), floats(2)], {}),
+    "GroupNormalization": (["x", floats(2), floats(2)], {"num_groups": 1}),
 }
+SINCE = {"Gelu": 20, "GroupNormalization": 21, "Swish": 24}
+"""Operators that are younger than `OPSET`."""
 CHAINED = ("Relu", "Abs", "Sigmoid", "Neg", "Add", "Mul", "Sub", "Tanh", "Exp", "Elu")
 BEFORE = [
     helper.make_node("Conv", ["x", "mixing"], ["y"]),
@@ -134,7 +139,8 @@ def model(op: str) -> onnx.ModelProto:
         [helper.make_empty_tensor_value_info("out")],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    opset = helper.make_opsetid("", SINCE.get(op, OPSET))
+    return helper.make_model(graph, opset_imports=[opset], ir_version=10)
 
 
 def session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -196,6 +202,34 @@ def test_what_has_no_rule_is_an_estimate_and_so_is_what_follows() -> None:
     found = bounded(proto, ["waved", "place", "turned"])
     assert found.estimated == {"place", "turned"}
     assert set(found.values) == {"waved", "place", "turned"}
+
+
+@pytest.mark.parametrize("opset", [7, 11, 13, 15])
+def test_an_older_operator_set_has_bounds_too(opset: int) -> None:
+    """Bounds are written in operators that these sets lack, such as CastLike."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "mixing"], ["y"]),
+            helper.make_node("ReduceMean", ["y"], ["m"], axes=[2, 3], keepdims=0),
+            helper.make_node("Softmax", ["m"], ["out"], axis=1),
+        ],
+        "old",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, SHAPE)],
+        [helper.make_empty_tensor_value_info("out")],
+        [numpy_helper.from_array(MIXING, "mixing")],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=6)
+    found = bounded(proto, ["out"])
+    low, high, image = box(0)
+    ends = session(found.proto).run(None, {"x/low": low, "x/high": high})
+    assert inside(ends, session(proto).run(None, {"x": image})[0])
+    assert not found.estimated
+
+
+def test_a_factor_for_each_group_is_not_taken_for_one_of_each_channel() -> None:
+    proto = model("GroupNormalization")
+    proto.opset_import[0].version = 18
+    assert bounded(proto, ["out"]).estimated == {"out"}
 
 
 def test_a_test_that_no_input_passes_is_fixed() -> None:

@@ -1,4 +1,4 @@
-"""Older operator sets rewritten to version 18, so that each VJP meets one form of its operator.
+"""Older operator sets rewritten to version 18, so that each rule meets one form of its operator.
 
 A few adapters of our own instead of `onnx.version_converter`, which refuses operators of other
 domains and loses constants. Operator sets from 18 on keep their version. The table at the end gives

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from scanner.errors import MalformedModelError, UnsupportedModelError
 from scanner.graph.core.draft import copied
-from scanner.graph.gradient.opsets import ADAPTERS, OLDEST, TARGET, lift
+from scanner.graph.core.opsets import ADAPTERS, OLDEST, TARGET, lift
 
 Form = tuple[int, dict[str, Any], dict[str, models.Array]]
 FORMS: dict[str, Form] = {
