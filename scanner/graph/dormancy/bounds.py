@@ -111,6 +111,13 @@ class _Writer:
             self.nodes.append(node)
             self._keep_constant(node)
             return
+        if node.op_type in _MEASURES and node.input[0] not in self.estimated:
+            # An image decides how many numbers there are only where it decides what they are.
+            measured = onnx.NodeProto()
+            measured.CopyFrom(node)
+            measured.input[0] = self.pair(node.input[0]).low
+            self.nodes.append(measured)
+            return
         rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         interval = rule(self, node) if rule else None
         if interval is None:
@@ -567,6 +574,7 @@ _FIRST = (
 )  # fmt: skip
 _PLACES = ("ArgMax", "ArgMin")
 """Operators that give a place of an axis, whatever is compared along it."""
+_MEASURES = frozenset({"Shape", "Size"})
 _ALIKE = frozenset({"Split", "Dropout"})
 """Operators whose further outputs are bounded as the first is; those of others are places."""
 _TRUTH = frozenset({

@@ -226,6 +226,29 @@ def test_an_older_operator_set_has_bounds_too(opset: int) -> None:
     assert not found.estimated
 
 
+def test_a_shape_that_is_computed_leaves_bounds_a_proof() -> None:
+    """As PyTorch writes view(x.size(0), -1)."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Relu", ["x"], ["y"]),
+            helper.make_node("Shape", ["y"], ["sizes"]),
+            helper.make_node("Gather", ["sizes", "place"], ["batch"]),
+            helper.make_node("Concat", ["batch", "rest"], ["shape"], axis=0),
+            helper.make_node("Reshape", ["y", "shape"], ["out"]),
+        ],
+        "viewed",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, SHAPE)],
+        [helper.make_empty_tensor_value_info("out")],
+        [numpy_helper.from_array(whole(0), "place"), numpy_helper.from_array(whole(-1), "rest")],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    found = bounded(proto, ["out"])
+    low, high, image = box(0)
+    ends = session(found.proto).run(None, {"x/low": low, "x/high": high})
+    assert inside(ends, session(proto).run(None, {"x": image})[0])
+    assert not found.estimated
+
+
 def test_a_factor_for_each_group_is_not_taken_for_one_of_each_channel() -> None:
     proto = model("GroupNormalization")
     proto.opset_import[0].version = 18
