@@ -283,10 +283,12 @@ def _forced(path: _Path, paths: Paths, rig: forcing.Rig) -> _Sleeping | None:
         rig.check()
         habit = habits[switch]
         model = rig.forced(switch, habit.typical)
+        # What hardly moves may still be heard: then it does not sleep. Of the images made for other
+        # classes there may be one, so that the ordinary ones are asked by themselves.
+        if _is_heard(model, habit.typical, *_left_alone(habit, rig)):
+            continue
         images, before = _shown_to(habit, model, rig)
-        # What hardly moves may still be heard: then it does not sleep.
-        held_still = [model.answer(image, habit.typical) for image in images]
-        if effects.noticed(before, held_still) > effects.MOST_NOTICED:
+        if _is_heard(model, habit.typical, images, before):
             continue
         ends, proven = reach.get(switch), switch not in estimated and switch in reach
         for held in forcing.extremes(habit.typical, ends, proven=proven):
@@ -312,6 +314,20 @@ def _forced(path: _Path, paths: Paths, rig: forcing.Rig) -> _Sleeping | None:
     return None
 
 
+def _left_alone(habit: forcing.Habit, rig: forcing.Rig) -> tuple[list[Array], list[Array]]:
+    """Return ordinary images that leave a value alone, with their answers."""
+    usual = np.flatnonzero(habit.usual)[: confirming.asked(rig)]
+    return [rig.images[p] for p in usual], [rig.answers(int(p) + 1)[p] for p in usual]
+
+
+def _is_heard(
+    model: forcing.Forced, typical: Array, images: Sequence[Array], before: Sequence[Array]
+) -> bool:
+    """Whether answers follow a value: they change while it is held where it mostly is."""
+    held_still = [model.answer(image, typical) for image in images]
+    return effects.noticed(before, held_still) > effects.MOST_NOTICED
+
+
 def _shown_to(
     habit: forcing.Habit, model: forcing.Forced, rig: forcing.Rig
 ) -> tuple[list[Array], list[Array]]:
@@ -319,9 +335,7 @@ def _shown_to(
 
     A class that all noise has anyway cannot be seen to be forced.
     """
-    usual = np.flatnonzero(habit.usual)[: confirming.asked(rig)]
-    images = [rig.images[place] for place in usual]
-    before = [rig.answers(int(place) + 1)[place] for place in usual]
+    images, before = _left_alone(habit, rig)
     others = [(image, rig.answer_to(image)) for image in rig.of_other_classes()]
     left = [
         (image, answer)

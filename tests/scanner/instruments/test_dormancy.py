@@ -9,7 +9,7 @@ import onnxruntime
 import planting
 import pytest
 import replaced
-from models import build, convolution, plain, save, weights
+from models import build, convolution, head, plain, save, weights
 from onnx import helper, numpy_helper
 
 from scanner.errors import NoLogitsError, UnsupportedModelError
@@ -299,3 +299,43 @@ def test_a_place_in_a_sequence_is_held_where_the_sequence_cannot_be(tmp_path: Pa
     assert observation.severity is Severity.CONFIRMED
     assert observation.details["value"] == place
     assert {*planted.test, *planted.gate} <= set(observation.nodes)
+
+
+def test_what_ordinary_images_follow_does_not_sleep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scaled by its own maximum, an image could reach far, so that what it is counts as still.
+
+    As in a spectrogram: the squares of two filters are added. That holding one of them goes
+    unnoticed on a single image of another class says nothing.
+    """
+    generator = np.random.default_rng(0)
+    constants = {
+        **weights(planted=False),
+        **{n: generator.normal(0, 1, (1, 1, 3, 3)).astype(np.float32) for n in ("sine", "cosine")},
+        "least": np.array(1e-5, np.float32),
+    }
+    same = {"pads": [1, 1, 1, 1]}
+    model = build(
+        [
+            helper.make_node("Abs", ["image"], ["size"]),
+            helper.make_node("ReduceMax", ["size"], ["largest"], axes=[1, 2, 3], keepdims=1),
+            helper.make_node("Max", ["largest", "least"], ["divisor"]),
+            helper.make_node("Div", ["image", "divisor"], ["scaled"]),
+            helper.make_node("Conv", ["scaled", "cosine"], ["real"], **same),
+            helper.make_node("Conv", ["scaled", "sine"], ["imaginary"], **same),
+            helper.make_node("Mul", ["real", "real"], ["one"]),
+            helper.make_node("Mul", ["imaginary", "imaginary"], ["other"]),
+            helper.make_node("Add", ["one", "other"], ["power"]),
+            convolution("power"),
+            helper.make_node("Relu", ["convolved"], ["activated"]),
+            *head("activated"),
+        ],
+        constants,
+    )
+
+    def of_other_classes(rig: forcing.Rig) -> list[np.ndarray]:
+        return [rig.images[0]]
+
+    monkeypatch.setattr(forcing.Rig, "of_other_classes", of_other_classes)
+    assert search(model, tmp_path).observations == ()
