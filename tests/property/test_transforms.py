@@ -38,6 +38,7 @@ from scanner.graph.core import (
     extract,
     facts,
     flatten,
+    fused,
     open_sizes,
     scopes,
     shapes,
@@ -137,6 +138,7 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     extract.upstream: lambda model: extract.upstream(model, ["activated"]),
     facts.infer: facts.infer,
     flatten.flatten: flatten.flatten,
+    fused.unfused: fused.unfused,
     float_twin.float_twin: float_twin.float_twin,
     head.head_input: lambda model: head.head_input(model, "logits"),
     ledger.observe: lambda model: list(ledger.observe(model, nested.Contents(model))),
@@ -199,7 +201,7 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     weights.linear_layers: lambda model: [*weights.linear_layers(model)],
 }
 ITSELF = {
-    flatten.flatten, float_twin.float_twin, real_input.real_input, unrolled.unrolled,
+    flatten.flatten, float_twin.float_twin, fused.unfused, real_input.real_input, unrolled.unrolled,
     unsaturated.unsaturated,
 }  # fmt: skip
 """Transforms that return their argument where nothing is left to do."""

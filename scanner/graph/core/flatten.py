@@ -1,4 +1,4 @@
-"""One flat graph: functions expanded, and each If with a constant condition replaced by its branch.
+"""One flat graph: functions and fused layers written out, constant branches taken.
 
 That the branch not taken is gone, and that functions are, lets every analysis look at one list of
 nodes.
@@ -12,6 +12,7 @@ from onnx import inliner
 from scanner.errors import MalformedModelError
 from scanner.graph.core.conform import check_nodes
 from scanner.graph.core.draft import copied
+from scanner.graph.core.fused import unfused
 from scanner.graph.core.scopes import own_names, renamed_apart, with_defaults
 from scanner.graph.core.structure import Uses, attribute
 from scanner.modelfile import tensor_sizes
@@ -20,6 +21,8 @@ from scanner.modelfile.domains import STANDARD_DOMAINS
 
 def flatten(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with its functions expanded and its constant branches taken.
+
+    Layers that ONNX Runtime's optimiser has fused with their activation are two nodes again.
 
     Before: nothing is assumed of the model but that how far its functions expand was checked when
     its file was opened (`scanner.modelfile.guards`).
@@ -40,7 +43,7 @@ def flatten(proto: onnx.ModelProto) -> onnx.ModelProto:
                 f"the model's functions cannot be expanded ({str(error).splitlines()[0]})",
                 remedy="export the model without model-local functions",
             ) from error
-    return _take_constant_branches(proto)
+    return unfused(_take_constant_branches(proto))
 
 
 def _take_constant_branches(proto: onnx.ModelProto) -> onnx.ModelProto:

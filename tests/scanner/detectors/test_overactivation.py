@@ -87,7 +87,7 @@ def test_fused_convolution(tmp_path: Path) -> None:
     measured = measure(models.fused_convolution(), tmp_path)
     expected = plainly(models.plain(), noise(models.plain()))
     np.testing.assert_allclose(maxima(measured), expected, rtol=1e-5)
-    assert measured.parameters["operator"] == "FusedConv Relu"
+    assert measured.parameters["operator"] == "Relu"
 
 
 def test_relu_that_quantisation_fused_away(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import onnx
 
+from scanner.graph.core import fused
 from scanner.graph.core.opsets import ADAPTERS, TARGET
 from scanner.graph.gradient.float_twin import ON_CODES
 from scanner.graph.gradient.recurrent import OPERATORS
@@ -39,6 +40,9 @@ into their form of set {target}, and these into operators of the list: {renamed}
 Operators on 8-bit codes are rewritten too, as float operators between QuantizeLinear and
 DequantizeLinear (`scanner/graph/gradient/float_twin.py`), where their scales are constants:
 {twins}.
+
+Layers that ONNX Runtime's optimiser fused with their activation are two operators again
+(`scanner/graph/core/fused.py`): {fused}.
 
 Recurrent layers are written out step by step (`scanner/graph/gradient/recurrent.py`), where the
 number of steps is fixed: {recurrent}.
@@ -72,6 +76,7 @@ def page() -> str:
         renamed=_listed(set(ADAPTERS) - set(VJPS) - ZERO),
         families="\n\n".join(_families()),
         twins=_listed(ON_CODES),
+        fused=_listed(fused.OPERATORS),
         recurrent=_listed(OPERATORS),
         zero=_listed(ZERO),
     )
