@@ -275,11 +275,12 @@ def _domains(proto: onnx.ModelProto, _data: bytes, _path: Path) -> Iterator[Obse
     for domain, nodes in foreign.items():
         owner = _KNOWN_DOMAINS.get(domain)
         kinds = ", ".join(sorted({n.op_type for n in nodes})[:_SHOWN])
+        count = f"{len(nodes)} operators come" if len(nodes) > 1 else "1 operator comes"
         yield _note(
             "custom-operators",
             Severity.NOTE if owner else Severity.WARNING,
-            f"{len(nodes)} operators come from {domain!r} ({owner or 'unknown origin'}): {kinds}; "
-            "what they do is not in the file",
+            f"{count} from {domain!r} ({owner or 'unknown origin'}): {kinds}; what "
+            f"{'they do' if len(nodes) > 1 else 'it does'} is not in the file",
             [label(n) for n in nodes],
             domain=domain,
         )

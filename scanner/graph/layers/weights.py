@@ -12,11 +12,13 @@ from scanner.graph.core.draft import copied
 from scanner.graph.core.simplify import fold_batch_normalisation, fold_constants
 from scanner.graph.core.sparse import write_out_sparse
 from scanner.graph.core.structure import attribute, numbers_of
+from scanner.modelfile.domains import STANDARD_DOMAINS
 
 Array = npt.NDArray[Any]
 Block = npt.NDArray[np.float64]
 """Weights of some output channels: (output channels, input channels per group, taps)."""
 
+_KNOWN_DOMAINS = (*STANDARD_DOMAINS, "com.microsoft")
 _BLOCK = 2**16  # weights that are in double precision at a time: 512 KiB, which a cache holds
 _MATRIX, _RANK = 2, 3
 _QUANTISED = 3  # inputs that hold quantised weights: codes, scale, zero point
@@ -132,7 +134,9 @@ def _layers(
 ) -> Iterator[LinearLayer]:
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in nodes:
-        read = readers.get(node.op_type)
+        # What another domain calls by the same name may keep its weights in another order, as ONNX
+        # Runtime's own layout for convolutions does.
+        read = readers.get(node.op_type) if node.domain in _KNOWN_DOMAINS else None
         weights = read(node, tensors) if read else None
         # Weights of another rank than (output channels, input channels, taps) are not what the
         # operator takes: the runtime will say so.

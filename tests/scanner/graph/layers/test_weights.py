@@ -205,6 +205,14 @@ def test_weights_that_are_computed_from_the_image_are_none() -> None:
     assert not list(linear_layers(models.build([node], {}, output="y")))
 
 
+def test_weights_in_the_layout_of_another_domain_are_not_read() -> None:
+    """ONNX Runtime's own layout permutes a kernel within its shape: trained, it looks random."""
+    model = models.plain()
+    model.graph.node[0].domain = "com.microsoft.nchwc"
+    model.opset_import.append(helper.make_opsetid("com.microsoft.nchwc", 1))
+    assert [layer.operator for layer in linear_layers(model)] == ["MatMul"]
+
+
 def test_the_argument_is_left_alone() -> None:
     model = stored("float16 behind a Cast")
     before = model.SerializeToString()
