@@ -153,7 +153,7 @@ def check_same_values(suspect: ModelRecord, reference: ModelRecord) -> None:
             raise UsageError(
                 f"the reference {reference.model.path!r} was measured on other values than "
                 f"{suspect.model.path!r}",
-                remedy="measure both with the same setting `input_range`",
+                remedy="measure both with one range, as the setting `input_range`",
             )
 
 

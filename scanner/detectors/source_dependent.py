@@ -176,7 +176,7 @@ def _check_time(seconds: float, settings: Settings) -> None:
         raise NoTimeError(
             f"a search for one trigger of all classes would take {seconds:,.0f} seconds here, and "
             f"the budget allows {MOST_TIME * settings.effort.seconds:,.0f}",
-            remedy="choose a larger setting `budget`, or a smaller number of images",
+            remedy="raise the setting `budget`, or give fewer images",
         )
 
 

@@ -151,10 +151,15 @@ def contest(  # noqa: PLR0913, PLR0917 - what is searched, how, for how long
             alive = _better_half(alive)
     ran = [e for e in field if e.granted]
     if not ran:
+        steps = f"{min(ROUND, effort.steps)} gradient steps of one class"
+        if deadline.nearly_over(subject.rest):
+            raise NoTimeError(
+                f"what is left of the time allowed for this model is too short for {steps}",
+                remedy="raise the setting `timeout`",
+            )
         raise NoTimeError(
-            f"{effort.seconds:g} seconds are too short for {min(ROUND, effort.steps)} gradient "
-            "steps of one class",
-            remedy="choose a larger setting `budget`",
+            f"{effort.seconds:g} seconds are too short for {steps}",
+            remedy="raise the setting `budget`",
         )
     return ran
 

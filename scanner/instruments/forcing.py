@@ -206,7 +206,7 @@ class Rig:
         if time.monotonic() > self.until:
             raise WorkerTimeoutError(
                 "the time allowed for this search is used up",
-                remedy="scan the model with a smaller setting `input_shape`, where it takes one",
+                remedy="give a smaller shape as the setting `input_shape`, if it is open",
             )
 
     def filled(self, image: Array) -> Array:

@@ -117,7 +117,7 @@ class Stranger:
         recipes: How many recipes there are.
         references: With how many references the suspect was compared.
         images: Whether triggers were searched for on clean images.
-        whole: Whether all was measured of which it would be seen.
+        missing: Detectors in which it would be seen, and that did not run, or not to the end.
     """
 
     place: Place
@@ -129,7 +129,7 @@ class Stranger:
     recipes: int
     references: int
     images: bool
-    whole: bool
+    missing: tuple[str, ...]
 
 
 def stranger(
@@ -152,8 +152,9 @@ def stranger(
     found = placed(comparisons, condition) if condition else None
     if condition is None or found is None:
         return None
-    left_out = any(skip.rule in condition.units for skip in skips)
-    return dataclasses.replace(found, whole=found.whole and not left_out)
+    left_out = {skip.rule for skip in skips if skip.rule in condition.units}
+    missing = tuple(rule for rule in condition.units if rule in {*found.missing, *left_out})
+    return dataclasses.replace(found, missing=missing)
 
 
 def placed(comparisons: Sequence[Comparison], condition: Condition) -> Stranger | None:
@@ -173,7 +174,7 @@ def placed(comparisons: Sequence[Comparison], condition: Condition) -> Stranger 
         recipes=len(condition.recipes),
         references=condition.references,
         images=condition.images,
-        whole=own.measured == set(condition.units),
+        missing=tuple(rule for rule in condition.units if rule not in own.measured),
     )
 
 

@@ -58,10 +58,13 @@ def among_recipes(own: Stranger, settings: Settings) -> Judgement:
         return Judgement(
             verdict=Verdict.SUSPICIOUS, reason=reason, score=score, target_class=own.foremost
         )
-    if own.overall <= settings.miss and own.whole:
+    if own.overall <= settings.miss and not own.missing:
         reason = f"{said}of backdoored {others} only {_missed(own)}"
         return Judgement(verdict=Verdict.CLEAN, reason=reason, score=score)
     reason = f"{said}p = {place.p:.3g} among clean {others}; of backdoored ones {_missed(own)}"
+    if own.overall <= settings.miss:
+        names = " and ".join(own.missing)
+        reason += f"; it is not called clean because {names} gave no complete result"
     return Judgement(verdict=Verdict.INCONCLUSIVE, reason=reason, score=score)
 
 
@@ -132,8 +135,8 @@ def in_stages(measurement: Measurement) -> str:
     return (
         f"a search of all classes would take too long: {first + drawn} of {profile.classes:,} were "
         f"searched, {those} most without a search{f' and {drawn} drawn at random' if drawn else ''}"
-        f"; of the other {missing:,} it is known only that they stand out less; choose a larger "
-        "setting `budget`, or name classes as the setting `classes`"
+        f"; of the other {missing:,} it is known only that they stand out less; raise the setting "
+        "`budget`, or name classes as the setting `classes`"
     )
 
 
@@ -146,7 +149,9 @@ def half_searched(measurement: Measurement) -> str:
     if profile.contest is not None and missing <= _LISTED:
         numbers = ", ".join(map(str, profile.contest.left_out))
         named = f"class{'es' if missing > 1 else ''} {numbers}"
-    remedy = "choose a larger setting `budget`, or name them as the setting `classes`"
+    remedy = (
+        "raise the setting `budget` or the setting `timeout`, or name them as the setting `classes`"
+    )
     return f"the time ran out before {named} had a turn; {remedy}"
 
 

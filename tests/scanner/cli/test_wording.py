@@ -55,6 +55,19 @@ def test_every_name_in_a_sentence_has_a_translation(module: str) -> None:
     assert names - known == set()
 
 
+@pytest.mark.parametrize("module", modules())
+def test_no_name_stands_where_it_is_not_translated(module: str) -> None:
+    """As in "a larger setting `budget`", which a terminal showed as it stands."""
+    named = re.compile(r"\b(?:setting|function) `\w")
+    found = [
+        text
+        for text in literals(module)
+        for match in named.finditer(text)
+        if not re.search(r"\b[Tt]he $", text[: match.start()])
+    ]
+    assert found == []
+
+
 def test_every_setting_with_an_option_has_a_translation() -> None:
     fields = {field.name for kind in (Settings, Limits) for field in dataclasses.fields(kind)}
     fields -= {"limits", "shipped_baselines"}  # no option fills these

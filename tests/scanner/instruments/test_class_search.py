@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scanner import conclusion
-from scanner.errors import UnsupportedModelError, UsageError
+from scanner.errors import NoTimeError, UnsupportedModelError, UsageError
 from scanner.examine import examine
 from scanner.instruments.class_search import Entrant, contest, outcome
 from scanner.instruments.detector import Subject
@@ -22,6 +22,7 @@ from scanner.instruments.pace import Pace
 from scanner.judging.by_class import class_by_class
 from scanner.protocol import Examination, Job, Source
 from scanner.results import ByClass, ClassRow, Failure, Measurement
+from scanner.sandbox import deadline
 from scanner.settings import Effort, Settings
 
 EFFORT = Effort(images=1, steps=100, restarts=1, seconds=1000)
@@ -196,6 +197,15 @@ def test_time_for_no_class_at_all(subject: Subject) -> None:
         contest(subject, 4, Fake, dataclasses.replace(EFFORT, seconds=10))
 
 
+def test_a_scan_that_is_over_does_not_blame_the_budget(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadline, "nearly_over", lambda _: True)
+    with pytest.raises(NoTimeError, match="raise the setting `timeout`") as raised:
+        contest(subject, 4, Fake, EFFORT)
+    assert "seconds" not in str(raised.value)
+
+
 @pytest.mark.usefixtures("clock")
 def test_a_reference_follows_whatever_the_time(subject: Subject) -> None:
     suspect = contest(subject, 43, Fake, dataclasses.replace(EFFORT, seconds=2000))
@@ -310,7 +320,7 @@ def test_a_scan_names_the_classes_left_out(tmp_path: Path, monkeypatch: pytest.M
     (skip,) = found.suspect.skips
     assert skip.rule == "neural_cleanse"
     assert skip.reason.startswith(
-        "the time ran out before classes 1, 2, 3 had a turn; choose a larger setting `budget`"
+        "the time ran out before classes 1, 2, 3 had a turn; raise the setting `budget`"
     )
     assert [record.skips for record in found.references] == [()]
     assert found.comparisons[0].evidence.classes_compared == 1

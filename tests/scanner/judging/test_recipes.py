@@ -80,8 +80,8 @@ def test_the_detector_that_says_most_speaks() -> None:
     found = place(search, moved, condition=both)
     assert (found.place.size, found.foremost) == (4.0, None)
     assert found.sentence == moved.sentence
-    assert found.whole
-    assert not place(search, condition=both).whole
+    assert not found.missing
+    assert place(search, condition=both).missing
 
 
 @pytest.mark.parametrize(("reach", "named"), [(2.0, 3), (1.9, None)])
@@ -223,8 +223,12 @@ def test_what_is_said(statistic: float, expected: Verdict, words: str) -> None:
 
 
 def test_nobody_is_clean_of_whom_not_everything_was_measured() -> None:
-    innocent = dataclasses.replace(place(compared(SEARCH, -0.2)), whole=False)
-    assert verdict.among_recipes(innocent, Settings()).verdict is Verdict.INCONCLUSIVE
+    innocent = dataclasses.replace(place(compared(SEARCH, -0.2)), missing=("mm_bd", "head"))
+    judgement = verdict.among_recipes(innocent, Settings())
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.reason.endswith(
+        "; it is not called clean because mm_bd and head gave no complete result"
+    )
 
 
 def test_the_level_of_misses_is_the_users() -> None:
@@ -257,7 +261,7 @@ def test_of_several_ways_the_first_counts_in_which_all_was_measured() -> None:
     for comparisons, count in ((both, 19), (both[:1], 20)):
         found = recipes.stranger(comparisons, (), 1, Settings(), ways)
         assert found is not None
-        assert (found.recipes, found.whole) == (count, True)
+        assert (found.recipes, found.missing) == (count, ())
 
 
 def test_beside_no_reference_other_networks_judge() -> None:
@@ -268,7 +272,7 @@ def test_half_a_search_is_not_the_whole() -> None:
     ran_out = Skip(rule=SEARCH, reason="the time ran out before class 7")
     cut = stranger(Settings(), skips=(ran_out,))
     assert cut is not None
-    assert not cut.whole
+    assert cut.missing
 
 
 def test_what_ships() -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from scanner.report import terminal
-from scanner.results import ScanResult, Verdict
+from scanner.results import ScanResult, Skip, Verdict
 
 
 def drawn(
@@ -101,3 +101,11 @@ def test_nothing_from_a_model_reaches_the_terminal_as_a_command(
     assert "\x1b" not in text
     assert "\u202e" not in text
     assert "\\x1b]0;owned\\x07[/red]\\u202egnp.exe" in text
+
+
+def test_a_detector_that_left_classes_out_is_not_skipped(console: Callable[[int], Console]) -> None:
+    """It has said something; that it was cut short stands among the reasons."""
+    one = result()
+    cut = Skip(rule="overactivation", reason="the time ran out before class 3 had a turn")
+    shown = drawn([dataclasses.replace(one, skips=(*one.skips, cut))], console(120))
+    assert "1 skipped (strip)" in shown
