@@ -249,14 +249,33 @@ class _Check:
 
     def _through_the_rest(self, witness: Witness, scores: Array) -> Iterator[_Gap]:
         """Run what lies behind the scores on the measured ones, up to the file's outputs."""
-        for name, array in own_reading.behind(
-            self.model, witness.values[-1], scores, self.answers, self.settings
-        ).items():
+        for name, array in self._behind(witness, scores).items():
             theirs = self.answers.alone[name]
             if theirs.dtype.kind == "f":
                 yield from self._gap(witness, name, theirs, array)
             elif theirs.dtype.kind in "iub":
                 yield from self._decisions(witness, name, theirs, array, scores)
+
+    def _behind(self, witness: Witness, scores: Array) -> dict[str, Array]:
+        """Return the outputs that our reading of the graph computes from given scores."""
+        return own_reading.behind(
+            self.model, witness.values[-1], scores, self.answers, self.settings
+        )
+
+    def _firm(
+        self, witness: Witness, name: str, ours: Array, scores: Array
+    ) -> npt.NDArray[np.bool_]:
+        """Return for which images scores decide clearly, (n,): small errors change nothing."""
+        slack, rows = 2 * self._allowed(witness), scores.reshape(len(scores), -1)
+        if rows.shape[1] > 1:
+            ranked = np.sort(rows.astype(np.float64), axis=1)
+            spread = np.maximum(ranked[:, -1] - ranked[:, 0], 1e-30)
+            return np.asarray((ranked[:, -1] - ranked[:, -2]) / spread > slack)
+        # A single score leads nothing, and where it is cut is the graph's affair: so it is moved.
+        step = slack * np.abs(scores).max(initial=0)
+        moved = [self._behind(witness, scores + way * step)[name] for way in (-1, 1)]
+        first = ours.reshape(len(ours), -1)[:, 0]
+        return np.all([m.reshape(len(m), -1)[:, 0] == first for m in moved], axis=0)
 
     def _decisions(
         self, witness: Witness, name: str, theirs: Array, ours: Array, scores: Array
@@ -265,12 +284,11 @@ class _Check:
         first, second = theirs.reshape(len(theirs), -1), ours.reshape(len(ours), -1)
         if first.shape != second.shape:
             return
-        ranked = np.sort(scores.reshape(len(scores), -1).astype(np.float64), axis=1)
-        lead = (ranked[:, -1] - ranked[:, -2]) / np.maximum(ranked[:, -1] - ranked[:, 0], 1e-30)
         # Only the first is the class: what follows, as in TopK, may swap with its neighbour.
-        wrong = np.flatnonzero((first[:, 0] != second[:, 0]) & (lead > 2 * self._allowed(witness)))
-        if len(wrong):
-            image = int(wrong[0])
+        wrong = first[:, 0] != second[:, 0]
+        wrong = wrong & self._firm(witness, name, ours, scores) if wrong.any() else wrong
+        if wrong.any():
+            image = int(np.argmax(wrong))
             yield _Gap(
                 witness=witness.name,
                 value=name,

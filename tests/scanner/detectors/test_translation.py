@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 import triggered
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from scanner.detectors import load
 from scanner.detectors.translation import Translation
@@ -95,6 +95,32 @@ def test_a_witness_that_answers_otherwise_is_named(tmp_path: Path) -> None:
     assert observation.input.image.shape == (1, models.SIDE, models.SIDE)
     comparison = compare(Translation(), found, [])
     assert comparison.statistic == Severity.SUSPICIOUS
+
+
+@pytest.mark.parametrize(("factor", "codes"), [(1.0, []), (-1.0, ["not-the-file"])])
+def test_of_a_single_score_it_is_seen_where_the_graph_cuts_it(
+    factor: float, codes: list[str], tmp_path: Path
+) -> None:
+    """A single score leads no other; that it is near the cut shows where it is moved a little."""
+    model = triggered.classifier(classes=1)
+    product, bias = (numpy_helper.to_array(t) for t in model.graph.initializer[:2])
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0.2, np.float32), "cut"))
+    model.graph.node.append(helper.make_node("Greater", ["logits", "cut"], ["passed"]))
+    model.graph.node.append(
+        helper.make_node("Cast", ["passed"], ["decision"], to=TensorProto.INT64)
+    )
+    model.graph.output[0].name = "decision"
+
+    def answer(images: Array) -> dict[str, Array]:
+        return {"logits": factor * (images.reshape(len(images), -1) @ product + bias)}
+
+    subject = opened(model, tmp_path)
+    subject.witnesses.append(
+        Witness(name="the search", values=("logits",), answer=answer, scores=True)
+    )
+    gaps = Translation().measure(subject).observations
+    assert [o.code for o in gaps] == codes
+    assert all(o.details["value"] in {"decision", "logits"} for o in gaps)
 
 
 @pytest.mark.parametrize("build", [models.plain, models.function_relu, models.branch_relu])
