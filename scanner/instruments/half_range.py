@@ -48,10 +48,10 @@ def beyond(model: Model, data: bytes, images: Array, settings: Settings) -> Iter
         for name, rows in watched.items()
         if name in entrances and rows.dtype.kind == "f" and rows.ndim > 1
     }
-    graph = half_range.reach(found, {name: ends[0].shape for name, ends in boxes.items()})
-    if not graph.values:
-        return
     try:
+        graph = half_range.reach(found, {name: ends[0].shape for name, ends in boxes.items()})
+        if not graph.values:
+            return
         session = runtime.open_session(
             model.serialise(graph.proto), settings.device, settings.threads
         )
@@ -63,7 +63,7 @@ def beyond(model: Model, data: bytes, images: Array, settings: Settings) -> Iter
         }
         made = dict(zip(names, session.feed(feeds), strict=True))
     except UnsupportedModelError:
-        return  # sizes that are cut to one image do not fit: nothing is known
+        return  # an older operator set, or sizes that do not fit one image: nothing is known
     sizes = {
         name: float(max(-made[pair.low], made[pair.high])) for name, pair in graph.values.items()
     }
