@@ -275,7 +275,7 @@ class _Check:
         step = slack * np.abs(scores).max(initial=0)
         moved = [self._behind(witness, scores + way * step)[name] for way in (-1, 1)]
         first = ours.reshape(len(ours), -1)[:, 0]
-        return np.all([m.reshape(len(m), -1)[:, 0] == first for m in moved], axis=0)
+        return np.asarray(np.all([m.reshape(len(m), -1)[:, 0] == first for m in moved], axis=0))
 
     def _decisions(
         self, witness: Witness, name: str, theirs: Array, ours: Array, scores: Array
