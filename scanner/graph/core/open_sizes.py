@@ -56,15 +56,15 @@ def open_sizes(graph: onnx.GraphProto, shapes: Mapping[str, Shape]) -> dict[str,
     for node in graph.node:
         if node.domain in STANDARD_DOMAINS and node.output:
             follower.follow(node)
-    told = {name: tuple(map(follower.told, shape)) for name, shape in shapes.items()}
-    return {name: shape for name, shape in told.items() if shape != shapes[name]}
+    told = {name: tuple(map(follower.told, shape)) for name, shape in follower.shapes.items()}
+    return {name: shape for name, shape in told.items() if shape != shapes.get(name)}
 
 
 class _Follower:
     """What is known of sizes and of the numbers in lists, from node to node."""
 
     def __init__(self, graph: onnx.GraphProto, shapes: Mapping[str, Shape]) -> None:
-        self._shapes = shapes
+        self.shapes = dict(shapes)
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
         sizes = itertools.chain.from_iterable(shapes.get(v.name, ()) for v in graph.input)
         self._given = {size for size in sizes if isinstance(size, str)}
@@ -82,7 +82,7 @@ class _Follower:
             self._mean(node.output[0], self._reshaped(node))
         elif node.op_type in _BROADCAST:
             self._mean(node.output[0], self._broadcast(node))
-        if len(self._shapes.get(node.output[0], (0, 0))) < 2:  # noqa: PLR2004 - a list or a number
+        if len(self.shapes.get(node.output[0], (0, 0))) < 2:  # noqa: PLR2004 - a list or a number
             made = self._made(node)
             if made is not None and len(made) <= _LONGEST:
                 self._lists[node.output[0]] = made
@@ -98,7 +98,9 @@ class _Follower:
 
     def _mean(self, name: str, sizes: _Sizes) -> None:
         """Note what the open sizes of a value are."""
-        shape = self._shapes.get(name, ())
+        # Before set 13, inference does not follow lists, and then not even tells the rank.
+        unknown = tuple(f"{name}[{place}]" for place in range(len(sizes)))
+        shape = self.shapes.setdefault(name, unknown) if sizes else ()
         if len(shape) == len(sizes):
             for open_size, size in zip(shape, sizes, strict=True):
                 if isinstance(open_size, str) and size is not None:
@@ -120,7 +122,7 @@ class _Follower:
 
     def _sizes(self, name: str) -> _Sizes | None:
         """Return the sizes of a value, None where its rank is not known."""
-        shape = self._shapes.get(name)
+        shape = self.shapes.get(name)
         return None if shape is None else tuple(map(self._size, shape))
 
     def _size(self, size: int | str) -> _Size | None:

@@ -186,3 +186,27 @@ def sizes_of(target: Sequence[str], batch: int, source: Sequence[int]) -> Iterat
     """Yield the sizes that are asked of a Reshape; 0 is the source's."""
     for place, name in enumerate(target):
         yield (MADE[name](batch) if name in MADE else int(name[1:-1])) or source[place]
+
+
+@pytest.mark.parametrize("opset", [11, 12, 13, 17])
+def test_older_sets_tell_the_rank_too(opset: int) -> None:
+    """A flatten by PyTorch; before set 13, inference follows no list of sizes."""
+    nodes = [
+        helper.make_node("Shape", ["image"], ["sizes"]),
+        helper.make_node("Slice", ["sizes", "[0]", "[2]", "[0]"], ["kept"]),
+        helper.make_node("Concat", ["kept", "[-1]"], ["target"], axis=0),
+        helper.make_node("Reshape", ["image", "target"], ["places"]),
+        helper.make_node("Softmax", ["places"], ["result"], axis=-1),
+    ]
+    lists = ("[0]", "[2]", "[-1]")
+    graph = helper.make_graph(
+        nodes,
+        "flattened",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 5, 7, 7])],
+        [helper.make_empty_tensor_value_info("result")],
+        [numpy_helper.from_array(np.array(json.loads(name), np.int64), name) for name in lists],
+    )
+    opsets = [helper.make_opsetid("", opset)]
+    known = infer(helper.make_model(graph, opset_imports=opsets, ir_version=6))
+    assert known.shapes["places"] == ("N", 5, 49)
+    assert known.shapes["result"][1:] == (5, 49)
