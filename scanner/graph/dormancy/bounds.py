@@ -8,32 +8,23 @@ which is an estimate; such values are named.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from scanner.graph.core.draft import Draft
 from scanner.graph.core.extract import upstream
 from scanner.graph.core.opsets import lift
-from scanner.graph.core.structure import attribute, numbers_of, subgraphs
-from scanner.modelfile.model import required_inputs, standard_opset
+from scanner.graph.core.structure import attribute
+from scanner.graph.dormancy.bounding import PLACES, Interval, Rule, Writer
+from scanner.modelfile.model import required_inputs
 
 _BY_CHANNEL = 21
 """The operator set since which groups are normalised with a factor for each channel."""
 _LARGE = 1e30
 """Stands for no bound: its products and sums stay finite more often than those of infinity."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Interval:
-    """Names of the values that bound a value from below and from above."""
-
-    low: str
-    high: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,7 +56,7 @@ def bounded(flat: onnx.ModelProto, values: Sequence[str]) -> Bounded:
     """
     cut = upstream(flat, values)
     lift(cut)  # bounds are written in operators that older sets lack
-    writer = _Writer(cut)
+    writer = Writer(cut, RULES)
     for node in cut.graph.node:
         writer.add(node)
     found = {name: writer.intervals[name] for name in values if name in writer.intervals}
@@ -86,157 +77,29 @@ def bounded(flat: onnx.ModelProto, values: Sequence[str]) -> Bounded:
     return Bounded(cut, box, found, frozenset(writer.estimated.intersection(found)))
 
 
-class _Writer:
-    """The bounds written so far, as nodes."""
-
-    def __init__(self, cut: onnx.ModelProto) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-        self.estimated: set[str] = set()
-        self.intervals = {
-            info.name: Interval(f"{info.name}/low", f"{info.name}/high")
-            for info in required_inputs(cut.graph)
-        }
-        self.opset = standard_opset(cut) or 0
-        self._tensors = {tensor.name: tensor for tensor in cut.graph.initializer}
-        self._lost: set[str] = set()
-        self._split: dict[str, tuple[str, str]] = {}
-
-    def add(self, node: onnx.NodeProto) -> None:
-        """Write the bounds of what a node makes."""
-        if self._lost.intersection(node.input) or (subgraphs(node) and self.reads_data(node)):
-            self._lost.update(node.output)
-            return
-        if not self.reads_data(node):
-            self.nodes.append(node)
-            self._keep_constant(node)
-            return
-        if node.op_type in _MEASURES and node.input[0] not in self.estimated:
-            # An image decides how many numbers there are only where it decides what they are.
-            measured = onnx.NodeProto()
-            measured.CopyFrom(node)
-            measured.input[0] = self.pair(node.input[0]).low
-            self.nodes.append(measured)
-            return
-        rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-        interval = rule(self, node) if rule else None
-        if interval is None:
-            interval = self.endpoints(node)
-            self.estimated.update(node.output)
-        elif self.estimated.intersection(node.input) and node.op_type not in _PLACES:
-            self.estimated.update(node.output)
-        self.intervals[node.output[0]] = interval
-        for name, low, high in zip(
-            node.output[1:], self._further(interval.low, node), self._further(interval.high, node),
-            strict=True,
-        ):  # fmt: skip
-            if name:
-                self.intervals[name] = Interval(low, high)
-                if node.op_type not in _ALIKE:
-                    self.estimated.add(name)
-
-    def reads_data(self, node: onnx.NodeProto) -> bool:
-        """Whether a node reads a value that has bounds."""
-        return any(name in self.intervals for name in node.input)
-
-    def pair(self, name: str) -> Interval:
-        """Return the bounds of a value; a constant bounds itself."""
-        return self.intervals.get(name, Interval(name, name))
-
-    def op(self, op: str, inputs: Sequence[str], **attributes: Any) -> str:
-        """Write a node and return its output."""
-        output = f"bound/{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, list(inputs), [output], **attributes))
-        return output
-
-    def copy(self, node: onnx.NodeProto, inputs: Sequence[str]) -> str:
-        """Write a copy of a node with other inputs and return its first output."""
-        renamed = onnx.NodeProto()
-        renamed.CopyFrom(node)
-        renamed.name = ""
-        renamed.input[:] = list(inputs)
-        renamed.output[:] = [
-            f"bound/{len(self.nodes)}/{place}" if name or not place else ""
-            for place, name in enumerate(node.output)
-        ]
-        self.nodes.append(renamed)
-        return str(renamed.output[0])
-
-    def number(self, value: float, like: str) -> str:
-        """Return a number in the type of a value."""
-        return self.op("CastLike", [self.held(np.float32(value)), like])
-
-    def held(self, value: npt.ArrayLike) -> str:
-        """Return a number that the graph holds."""
-        name = f"bound/number/{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.array(value), name))
-        return name
-
-    def array(self, name: str) -> npt.NDArray[Any] | None:
-        """Return the numbers of a constant that the file holds."""
-        tensor = self._tensors.get(name)
-        return None if tensor is None else numbers_of(tensor)
-
-    def signs(self, name: str) -> tuple[str, str] | None:
-        """Return the positive and the negative part of a constant, which sum to it."""
-        if name in self.intervals:
-            return None
-        if name not in self._split:
-            zero = self.op("Sub", [name, name])
-            self._split[name] = (self.op("Max", [name, zero]), self.op("Min", [name, zero]))
-        return self._split[name]
-
-    def endpoints(self, node: onnx.NodeProto) -> Interval:
-        """Return what a node makes of the lower and of the upper ends, in order."""
-        ends = self.monotone(node)
-        # Min and Max take no booleans; of several outputs the ends are left as they come.
-        if node.op_type in _TRUTH or len(node.output) > 1:
-            return ends
-        return Interval(
-            self.op("Min", [ends.low, ends.high]), self.op("Max", [ends.low, ends.high])
-        )
-
-    def monotone(self, node: onnx.NodeProto) -> Interval:
-        """Return the bounds of a node that no input can turn against the order."""
-        low = self.copy(node, [self.pair(name).low for name in node.input])
-        return Interval(low, self.copy(node, [self.pair(name).high for name in node.input]))
-
-    def _further(self, first: str, node: onnx.NodeProto) -> list[str]:
-        stem = first.rsplit("/", 1)[0] if first.count("/") > 1 else first
-        return [f"{stem}/{place}" if name else "" for place, name in enumerate(node.output)][1:]
-
-    def _keep_constant(self, node: onnx.NodeProto) -> None:
-        if node.op_type == "Constant" and (held := attribute(node, "value")) is not None:
-            self._tensors[node.output[0]] = held
-
-
-Rule = Callable[[_Writer, onnx.NodeProto], Interval | None]
-"""From a node to the bounds of its first output; None where the rule does not cover its form."""
-
-
-def _monotone(writer: _Writer, node: onnx.NodeProto) -> Interval:
+def _monotone(writer: Writer, node: onnx.NodeProto) -> Interval:
     return writer.monotone(node)
 
 
-def _antitone(writer: _Writer, node: onnx.NodeProto) -> Interval:
+def _antitone(writer: Writer, node: onnx.NodeProto) -> Interval:
     ends = writer.monotone(node)
     return Interval(ends.high, ends.low)
 
 
-def _first_moves(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
+def _first_moves(writer: Writer, node: onnx.NodeProto) -> Interval | None:
     """Bound a node that is monotone in its first input, where the others are constants."""
     fixed = all(name not in writer.intervals for name in node.input[1:])
     return writer.monotone(node) if fixed else None
 
 
-def _difference(writer: _Writer, node: onnx.NodeProto) -> Interval:
+def _difference(writer: Writer, node: onnx.NodeProto) -> Interval:
     first, second = map(writer.pair, node.input)
     return Interval(
         writer.copy(node, [first.low, second.high]), writer.copy(node, [first.high, second.low])
     )
 
 
-def _corners(writer: _Writer, node: onnx.NodeProto) -> Interval:
+def _corners(writer: Writer, node: onnx.NodeProto) -> Interval:
     """Bound what is largest and smallest at the corners of its arguments."""
     first, second = map(writer.pair, node.input)
     if node.input[0] == node.input[1]:
@@ -249,14 +112,14 @@ def _corners(writer: _Writer, node: onnx.NodeProto) -> Interval:
     return Interval(writer.op("Min", ends), writer.op("Max", ends))
 
 
-def _square(writer: _Writer, pair: Interval) -> Interval:
+def _square(writer: Writer, pair: Interval) -> Interval:
     size = _size(writer, pair)
     return Interval(
         writer.op("Mul", [size.low, size.low]), writer.op("Mul", [size.high, size.high])
     )
 
 
-def _size(writer: _Writer, pair: Interval) -> Interval:
+def _size(writer: Writer, pair: Interval) -> Interval:
     """Return the bounds of an absolute value."""
     low, high = (writer.op("Abs", [end]) for end in (pair.low, pair.high))
     outside = writer.op("Max", [pair.low, writer.op("Neg", [pair.high])])
@@ -264,18 +127,18 @@ def _size(writer: _Writer, pair: Interval) -> Interval:
     return Interval(writer.op("Max", [outside, nothing]), writer.op("Max", [low, high]))
 
 
-def _absolute(writer: _Writer, node: onnx.NodeProto) -> Interval:
+def _absolute(writer: Writer, node: onnx.NodeProto) -> Interval:
     return _size(writer, writer.pair(node.input[0]))
 
 
-def _of_sizes(writer: _Writer, node: onnx.NodeProto) -> Interval:
+def _of_sizes(writer: Writer, node: onnx.NodeProto) -> Interval:
     """Bound what grows with the absolute values of its argument."""
     size = _size(writer, writer.pair(node.input[0]))
     rest = list(node.input[1:])
     return Interval(writer.copy(node, [size.low, *rest]), writer.copy(node, [size.high, *rest]))
 
 
-def _quotient(writer: _Writer, node: onnx.NodeProto) -> Interval:
+def _quotient(writer: Writer, node: onnx.NodeProto) -> Interval:
     if node.input[0] == node.input[1]:
         one = writer.copy(node, [writer.pair(node.input[0]).high] * 2)
         return Interval(one, one)
@@ -286,7 +149,7 @@ def _quotient(writer: _Writer, node: onnx.NodeProto) -> Interval:
     return _unless_crossing(writer, divisor, ends)
 
 
-def _unless_crossing(writer: _Writer, divisor: Interval, ends: Interval) -> Interval:
+def _unless_crossing(writer: Writer, divisor: Interval, ends: Interval) -> Interval:
     """Return bounds, or none where a divisor may be zero."""
     signs = writer.op("Mul", [writer.op("Sign", [end]) for end in (divisor.low, divisor.high)])
     nothing = writer.op("Sub", [signs, signs])
@@ -298,12 +161,12 @@ def _unless_crossing(writer: _Writer, divisor: Interval, ends: Interval) -> Inte
     )
 
 
-def _reciprocal(writer: _Writer, node: onnx.NodeProto) -> Interval:
+def _reciprocal(writer: Writer, node: onnx.NodeProto) -> Interval:
     pair = writer.pair(node.input[0])
     return _unless_crossing(writer, pair, _antitone(writer, node))
 
 
-def _power(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
+def _power(writer: Writer, node: onnx.NodeProto) -> Interval | None:
     array = writer.array(node.input[1])
     if array is None or array.size != 1:
         return None
@@ -317,7 +180,7 @@ def _power(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
     return _unless_crossing(writer, base, Interval(ends[1], ends[0]))
 
 
-def _weighted(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
+def _weighted(writer: Writer, node: onnx.NodeProto) -> Interval | None:
     """Bound a linear layer: its positive weights keep the order, its negative ones reverse it."""
     if len(node.input) < 2:  # noqa: PLR2004 - an Einsum of one argument
         return None
@@ -340,7 +203,7 @@ def _weighted(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
     )
 
 
-def _normalised(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
+def _normalised(writer: Writer, node: onnx.NodeProto) -> Interval | None:
     """Bound a batch normalisation, whose factors may be negative."""
     parts = writer.signs(node.input[1])
     if parts is None or attribute(node, "training_mode", 0):
@@ -365,7 +228,7 @@ def _normalised(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
 def _dipping(lowest: float) -> Rule:
     """Bound an activation that falls up to one place, which is its lowest, and rises from there."""
 
-    def rule(writer: _Writer, node: onnx.NodeProto) -> Interval:
+    def rule(writer: Writer, node: onnx.NodeProto) -> Interval:
         data = writer.pair(node.input[0])
         scale = attribute(node, "alpha", 1.0) if node.op_type == "Swish" else 1.0
         place = writer.number(lowest / scale, data.low) if scale else data.low
@@ -376,7 +239,7 @@ def _dipping(lowest: float) -> Rule:
     return rule
 
 
-def _layer_normalised(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
+def _layer_normalised(writer: Writer, node: onnx.NodeProto) -> Interval | None:
     """Bound a layer normalisation.
 
     Of n numbers none is further from their mean than sqrt(n - 1) standard deviations (P. A.
@@ -395,7 +258,7 @@ def _layer_normalised(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
     )
 
 
-def _channels_normalised(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
+def _channels_normalised(writer: Writer, node: onnx.NodeProto) -> Interval | None:
     """Bound a normalisation of instances or groups, with a factor for each channel."""
     of_groups = node.op_type == "GroupNormalization" and writer.opset < _BY_CHANNEL
     if of_groups or any(name in writer.intervals for name in node.input[1:]):
@@ -417,7 +280,7 @@ def _channels_normalised(writer: _Writer, node: onnx.NodeProto) -> Interval | No
     return Interval(end("Sub"), end("Add"))
 
 
-def _root_of_size(writer: _Writer, name: str, axis: int) -> str:
+def _root_of_size(writer: Writer, name: str, axis: int) -> str:
     """Return the root of how many numbers a value holds from an axis on."""
     low = writer.pair(name).low
     sizes = writer.op("Shape", [low], start=axis)
@@ -425,16 +288,16 @@ def _root_of_size(writer: _Writer, name: str, axis: int) -> str:
     return writer.op("Sqrt", [writer.op("CastLike", [count, low])])
 
 
-def _greater(writer: _Writer, node: onnx.NodeProto) -> Interval:
+def _greater(writer: Writer, node: onnx.NodeProto) -> Interval:
     return _difference(writer, node)
 
 
-def _less(writer: _Writer, node: onnx.NodeProto) -> Interval:
+def _less(writer: Writer, node: onnx.NodeProto) -> Interval:
     ends = _difference(writer, node)
     return Interval(ends.high, ends.low)
 
 
-def _equal(writer: _Writer, node: onnx.NodeProto) -> Interval:
+def _equal(writer: Writer, node: onnx.NodeProto) -> Interval:
     first, second = map(writer.pair, node.input)
     possible = writer.op(
         "And",
@@ -448,7 +311,7 @@ def _equal(writer: _Writer, node: onnx.NodeProto) -> Interval:
     return Interval(writer.op("And", [same, writer.op("And", fixed)]), possible)
 
 
-def _xor(writer: _Writer, node: onnx.NodeProto) -> Interval:
+def _xor(writer: Writer, node: onnx.NodeProto) -> Interval:
     first, second = map(writer.pair, node.input)
     fixed = [
         writer.op("Not", [writer.op("Xor", [pair.low, pair.high])]) for pair in (first, second)
@@ -460,7 +323,7 @@ def _xor(writer: _Writer, node: onnx.NodeProto) -> Interval:
     )
 
 
-def _selected(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
+def _selected(writer: Writer, node: onnx.NodeProto) -> Interval | None:
     condition, first, second = map(writer.pair, node.input)
     if condition.low == condition.high:
         return writer.monotone(node)
@@ -481,7 +344,7 @@ def _selected(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
 def _between(low: float, high: float) -> Rule:
     """Bound a node by what its operator can give at all."""
 
-    def rule(writer: _Writer, node: onnx.NodeProto) -> Interval:
+    def rule(writer: Writer, node: onnx.NodeProto) -> Interval:
         made = writer.monotone(node)
         # Not a number times zero is not a number: the constant is added to a comparison instead.
         nothing = writer.op("Cast", [writer.op("IsNaN", [made.low])], to=TensorProto.FLOAT)
@@ -494,13 +357,13 @@ def _between(low: float, high: float) -> Rule:
     return rule
 
 
-def _zero(writer: _Writer) -> str:
+def _zero(writer: Writer) -> str:
     name = f"bound/number/{len(writer.constants)}"
     writer.constants.append(numpy_helper.from_array(np.zeros((), np.float32), name))
     return name
 
 
-def _place(writer: _Writer, node: onnx.NodeProto) -> Interval:
+def _place(writer: Writer, node: onnx.NodeProto) -> Interval:
     """Bound the number of a place along an axis."""
     ends = writer.monotone(node)
     axis = int(attribute(node, "axis", 0))
@@ -511,7 +374,7 @@ def _place(writer: _Writer, node: onnx.NodeProto) -> Interval:
     return Interval(nothing, writer.op("Add", [nothing, last]))
 
 
-def _one_hot(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
+def _one_hot(writer: Writer, node: onnx.NodeProto) -> Interval | None:
     """Bound numbers that are one of two, which the last input holds."""
     array = writer.array(node.input[2])
     if array is None or array.size != 2 or node.input[1] in writer.intervals:  # noqa: PLR2004
@@ -525,14 +388,14 @@ def _one_hot(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
     return Interval(*(writer.op("Add", [nothing, end]) for end in ends))
 
 
-def _never(writer: _Writer, node: onnx.NodeProto) -> Interval:
+def _never(writer: Writer, node: onnx.NodeProto) -> Interval:
     """Bound a test that no input of the box passes."""
     low = writer.pair(node.input[0]).low
     no = writer.op("Not", [writer.op("Equal", [low, low])])
     return Interval(no, no)
 
 
-def _remainder(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
+def _remainder(writer: Writer, node: onnx.NodeProto) -> Interval | None:
     array = writer.array(node.input[1])
     if array is None or array.size != 1:
         return None
@@ -546,7 +409,7 @@ def _remainder(writer: _Writer, node: onnx.NodeProto) -> Interval | None:
     )
 
 
-def _cast(writer: _Writer, node: onnx.NodeProto) -> Interval:
+def _cast(writer: Writer, node: onnx.NodeProto) -> Interval:
     if attribute(node, "to") != TensorProto.BOOL:
         return writer.monotone(node)
     pair = writer.pair(node.input[0])
@@ -572,15 +435,6 @@ _FIRST = (
     "Split", "Pad", "Expand", "Tile", "Resize", "CumSum", "QuantizeLinear", "DequantizeLinear",
     "TopK",
 )  # fmt: skip
-_PLACES = ("ArgMax", "ArgMin")
-"""Operators that give a place of an axis, whatever is compared along it."""
-_MEASURES = frozenset({"Shape", "Size"})
-_ALIKE = frozenset({"Split", "Dropout"})
-"""Operators whose further outputs are bounded as the first is; those of others are places."""
-_TRUTH = frozenset({
-    "Not", "And", "Or", "Xor", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual",
-    "IsNaN", "IsInf", "BitShift",
-})  # fmt: skip
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(_MONOTONE, _monotone),
     **dict.fromkeys(_FIRST, _first_moves),
@@ -591,7 +445,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("Greater", "GreaterOrEqual"), _greater),
     **dict.fromkeys(("Less", "LessOrEqual"), _less),
     **dict.fromkeys(("IsNaN", "IsInf"), _never),
-    **dict.fromkeys(_PLACES, _place),
+    **dict.fromkeys(PLACES, _place),
     "OneHot": _one_hot,
     "Neg": _antitone,
     "Acos": _antitone,
