@@ -6,6 +6,7 @@ So the child imports ONNX Runtime while this process reads its options.
 import gc
 import itertools
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ _SCREENS = "inputs"  # the command that runs filters, and no detector
 
 def main() -> None:
     """Run the command `scan`."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `ending` can say it without a trace
     arguments = sys.argv[1:]
     reads = (
         arguments

@@ -96,8 +96,8 @@ def deliver(
 ) -> list[ScanResult]:
     """Write every report, and return the results.
 
-    The first report shows results as they arrive; the others are written when all are there, or
-    when the run is interrupted, with what there is.
+    The first report shows results as they arrive; the others are written when all are there. When
+    the run is interrupted, each holds what there is.
 
     Raises:
         UsageError: A file or a folder cannot be written; that is found out before the first result
@@ -106,12 +106,15 @@ def deliver(
     results: list[ScanResult] = []
     with contextlib.ExitStack() as opened:
         first, *others = [opened.enter_context(_opened(target)) for target in chosen]
+        interruptions: list[BaseException] = []
         try:
-            first(_kept(arriving, results), count)
+            first(_kept(arriving, results, interruptions), count)
         finally:
             for write in others:
                 if results:
                     write(iter(results), len(results))
+        for interruption in interruptions:
+            raise interruption
     return results
 
 
@@ -149,7 +152,20 @@ def _blaming(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _kept(arriving: Iterable[ScanResult], results: list[ScanResult]) -> Iterator[ScanResult]:
-    for result in arriving:
+def _kept(
+    arriving: Iterable[ScanResult], results: list[ScanResult], interruptions: list[BaseException]
+) -> Iterator[ScanResult]:
+    """Yield results; an interruption ends them, so that a report shows those that are there."""
+    source = iter(arriving)
+    while True:
+        try:
+            result = next(source)
+        except StopIteration:
+            return
+        except BaseException as interruption:
+            if not results:
+                raise
+            interruptions.append(interruption)
+            return
         results.append(result)
         yield result

@@ -27,6 +27,7 @@ INTERNAL = 70  # EX_SOFTWARE of sysexits.h
 UNDELIVERED = 74  # EX_IOERR of sysexits.h
 INTERRUPTED = 130  # as a shell reports SIGINT
 TERMINATED = 143  # as it reports SIGTERM
+HUNG_UP = 129  # and SIGHUP, where a terminal is closed
 
 MEANINGS = {
     CLEAN: "clean",
@@ -36,6 +37,7 @@ MEANINGS = {
     INTERNAL: "an internal error, which is a bug",
     UNDELIVERED: "the output could not be delivered",
 }
+_ENDED_BY = {"SIGTERM": TERMINATED, "SIGHUP": HUNG_UP}
 _WORST_FIRST = (SUSPICIOUS, ERROR, INCONCLUSIVE, CLEAN)
 _VERDICTS = {
     Verdict.CLEAN: CLEAN,
@@ -141,10 +143,24 @@ def _of_one(result: ScanResult, conditions: Sequence[Condition]) -> int:
 class _Terminated(BaseException):
     """The process was asked to end; no library takes this for an error."""
 
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self.code = code
 
-def _terminate(*_: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-    raise _Terminated
+
+def _terminate(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once is enough
+    raise _Terminated(_ENDED_BY[signal.Signals(number).name])
+
+
+def _catch_signals() -> None:
+    """See to it that files that were not finished go, however the run is ended."""
+    for name in _ENDED_BY:
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as of nohup
+            signal.signal(number, _terminate)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def ending(run: Callable[[], int]) -> int:
@@ -154,15 +170,14 @@ def ending(run: Callable[[], int]) -> int:
     itself would end with 1, which means suspicious.
     """
     try:
-        # What was begun is put in order, as after Ctrl-C: files that were not finished go.
-        signal.signal(signal.SIGTERM, _terminate)
+        _catch_signals()
         _open_streams()
         code = run()
         sys.stdout.flush()
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except _Terminated:
-        code = TERMINATED
+    except _Terminated as stop:
+        code = stop.code
     except OSError as error:
         code = _undelivered(error) if error.errno in _DELIVERY else _internal(error)
     except SystemExit as stop:

@@ -1,5 +1,8 @@
 """The child is told early what to import: a hint, which the options confirm later."""
 
+import subprocess
+import sys
+
 import pytest
 
 from scanner.__main__ import preload
@@ -25,3 +28,23 @@ def test_the_detectors_that_are_named_are_loaded_early(words: list[str], named: 
 
 def test_the_command_that_runs_no_detector_loads_none() -> None:
     assert preload(["inputs", "m.onnx", "images/"]) == ("scanner.examine_inputs",)
+
+
+def test_ctrl_c_while_the_command_line_loads_leaves_no_trace() -> None:
+    code = """if True:
+        import signal, sys
+        from scanner import __main__
+        from scanner.cli import exits
+        def now():
+            return signal.getsignal(signal.SIGINT)
+        def ending(run, ending=exits.ending):
+            print(now() is signal.SIG_DFL)
+            return ending(lambda: print(now() is signal.default_int_handler) or 0)
+        exits.ending = ending
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        __main__.main()
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", code, "--version"], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == ["True", "True"]

@@ -61,6 +61,29 @@ def test_an_interrupted_run_leaves_what_there_is(
     assert [a["location"]["uri"] for a in run["artifacts"]] == ["a.onnx", "clean.onnx", "b.onnx"]
 
 
+def test_an_interrupted_run_leaves_a_table_of_what_there_is(tmp_path: Path) -> None:
+    def arriving() -> Iterator[ScanResult]:
+        yield result("a.onnx")
+        yield result("b.onnx")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        deliver(arriving(), targets([], tmp_path / "out.txt"), count=3)
+    text = (tmp_path / "out.txt").read_text(encoding="utf-8")
+    assert text.index("a.onnx") < text.index("b.onnx")
+    assert "2 models" in text
+
+
+def test_a_run_that_is_over_before_the_first_result_leaves_nothing(tmp_path: Path) -> None:
+    def arriving() -> Iterator[ScanResult]:
+        yield from ()
+        raise UsageError("no", remedy="yes")
+
+    with pytest.raises(UsageError):
+        deliver(arriving(), targets([], tmp_path / "out.txt"), count=3)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_run_writes_a_table_and_files(folder: Path, tmp_path: Path) -> None:
     names = {"json": "r.json", "sarif": "r.sarif", "junit": "r.xml", "markdown": "r.md"}
     formats = [f"--format={name}={tmp_path / file}" for name, file in names.items()]
