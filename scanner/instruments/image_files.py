@@ -95,6 +95,13 @@ def labels_from_file(path: Path, name: str = "labels") -> npt.NDArray[np.int64] 
 
 def unreadable(path: Path, error: Exception) -> UsageError:
     """Return what to say of a file that is not one of arrays."""
+    if isinstance(error, FileNotFoundError):
+        return UsageError(f"there is no file {str(path)!r}", remedy="check the path")
+    if isinstance(error, IsADirectoryError):
+        return UsageError(
+            f"{str(path)!r} is a folder, and a file of arrays is wanted",
+            remedy="name a folder of pictures with the setting `images_folder`",
+        )
     reason = error.strerror if isinstance(error, OSError) and error.strerror else error
     return UsageError(f"{str(path)!r} holds no arrays ({reason})", remedy=_AGAIN)
 
@@ -139,7 +146,10 @@ def header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generi
     Raises:
         ValueError: It is not one, or of objects.
     """
-    version = npy.read_magic(stream)
+    try:
+        version = npy.read_magic(stream)
+    except ValueError as error:  # whose words show the bytes
+        raise ValueError("neither .npy nor .npz, or cut short") from error
     if version not in _HEADERS:
         raise ValueError("of a version of the format that NumPy writes for no images")
     shape, in_columns, dtype = _HEADERS[version](stream)

@@ -362,7 +362,7 @@ def user_images(
     """Return all of the user's images, in the model's layout and range.
 
     Raises:
-        UsageError: There are none, they cannot be read, or they do not fit the input.
+        UsageError: There are none, they cannot be read, do not fit the input, or are all the same.
     """
     name = settings.images_file or settings.images_folder
     if name is None:
@@ -371,7 +371,12 @@ def user_images(
             remedy="give some with the setting `images_file` or the setting `images_folder`, or "
             "choose another family with the setting `noise`",
         )
-    return fitted(_loaded(settings), shape, span, name)
+    images = fitted(_loaded(settings), shape, span, name)
+    if not (images != images[0]).any():
+        raise UsageError(
+            f"{name!r} holds one image, {len(images)} times", remedy="give images that differ"
+        )
+    return images
 
 
 def _loaded(settings: Settings) -> npt.NDArray[np.generic]:

@@ -79,7 +79,7 @@ def records(path: Path) -> None:
 @pytest.mark.parametrize(
     "make",
     [huge, longer_than_its_member, bomb, other_method, many_members, pickled, bare_pickle, records,
-     os.mkfifo, Path.mkdir],
+     os.mkfifo],
     ids=lambda make: make.__name__,
 )  # fmt: skip
 def test_a_hostile_file_is_refused_at_once(make: Callable[[Path], None], tmp_path: Path) -> None:
@@ -89,6 +89,16 @@ def test_a_hostile_file_is_refused_at_once(make: Callable[[Path], None], tmp_pat
         from_file(tmp_path / "images.npz")
     assert time.monotonic() - start < 1
     assert not Path("/tmp/never-made-by-a-pickle").exists()  # noqa: S108 - as above
+
+
+def test_what_is_no_file_of_arrays_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"there is no file .*; check the path"):
+        from_file(tmp_path / "none.npz")
+    with pytest.raises(UsageError, match=r"is a folder, .* the setting `images_folder`"):
+        from_file(tmp_path)
+    (tmp_path / "short.npz").write_bytes(b"PK\3\4 and no directory")
+    with pytest.raises(UsageError, match=r"\(neither \.npy nor \.npz, or cut short\)"):
+        from_file(tmp_path / "short.npz")
 
 
 def test_a_device_is_refused() -> None:

@@ -128,6 +128,12 @@ def test_varied_images_are_the_users_where_there_are_any(tmp_path: Path) -> None
     assert sorted(found.sum(axis=(1, 2, 3))) == pytest.approx(sorted(pixels.sum(axis=(1, 2, 3))))
 
 
+def test_one_image_many_times_tells_nothing(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.full((6, 1, 4, 4), 0.5, np.float32))
+    with pytest.raises(UsageError, match="holds one image, 6 times; give images that differ"):
+        probes.varied(Settings(images_file=str(tmp_path / "images.npy")), (1, 4, 4), FLOAT)
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("uint8", (0.0, 255.0)), ("int8", (-128.0, 127.0)), ("int32", None), ("bool", None)],
