@@ -417,14 +417,20 @@ def read_baseline(
         _check_pin(path, text, sha256)
         data = jsonfile.parse(text)
     except jsonfile.UnreadableError as error:
-        raise BaselineError(f"the baseline {str(path)!r} {error}", remedy=again) from error
+        is_missing = isinstance(error.__cause__, FileNotFoundError)
+        remedy = f"check the path, or {again}" if is_missing else again
+        raise BaselineError(f"the baseline {str(path)!r} {error}", remedy=remedy) from error
     schema = data.pop("schema", None) if isinstance(data, dict) else None
     if schema != SCHEMA:
         found = f"schema {schema}" if isinstance(schema, int) else "no schema"
         raise BaselineError(
             f"the baseline {str(path)!r} has {found}, and schema {SCHEMA} is needed", remedy=again
         )
-    if not _is_whole(text.decode(), str(data.pop("checksum", None)), data):
+    if "checksum" not in data:
+        raise BaselineError(
+            f"{str(path)!r} is no baseline", remedy="name a file that the function `calibrate` made"
+        )
+    if not _is_whole(text.decode(), str(data.pop("checksum")), data):
         raise BaselineError(
             f"the baseline {str(path)!r} was edited or damaged: its checksum differs", remedy=again
         )

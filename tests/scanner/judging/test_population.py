@@ -326,6 +326,7 @@ DAMAGE: dict[str, tuple[Callable[[str], str], str]] = {
         "it is not valid JSON",
     ),
     "no baseline at all": (lambda _: "[]", "and schema 2 is needed"),
+    "a result": (lambda _: '{"schema": 2, "verdict": "clean"}', "is no baseline; name a file"),
 }
 
 
@@ -339,7 +340,7 @@ def test_a_damaged_baseline_is_refused(kind: str, baseline: Baseline, tmp_path: 
 
 
 def test_a_missing_baseline_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(BaselineError, match="the function `calibrate`"):
+    with pytest.raises(BaselineError, match=r"check the path, or .* the function `calibrate`"):
         population.read_baseline(tmp_path / "none.json")
 
 
