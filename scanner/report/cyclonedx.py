@@ -65,7 +65,8 @@ def _bill(results: Sequence[ScanResult]) -> Json:
 
 def _ref(model: ModelIdentity) -> str:
     """Return the name by which the bill refers to a model: copies of one file are several."""
-    return f"{printable(model.path, _LONGEST)}@sha256:{model.sha256}"
+    digest = f"@sha256:{model.sha256}" if model.sha256 else ""
+    return f"{printable(model.path, _LONGEST)}{digest}"
 
 
 def _component(model: ModelIdentity, facts: Iterable[tuple[str, str]]) -> Json:

@@ -55,7 +55,8 @@ def _suite(result: ScanResult, cases: Sequence[Case]) -> Iterator[str]:
 
 
 def _properties(result: ScanResult) -> Iterator[tuple[str, str]]:
-    yield "sha256", str(result.model.sha256)
+    if result.model.sha256 is not None:
+        yield "sha256", result.model.sha256
     yield "verdict", result.verdict.value
     if result.run:
         yield "alpha", f"{result.run.alpha:g}"

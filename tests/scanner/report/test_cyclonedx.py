@@ -47,3 +47,8 @@ def test_a_model_says_what_it_is_and_what_was_concluded(
 
 def test_an_empty_bill_is_valid(console: Callable[[int], Console]) -> None:
     assert bill(console)["components"] == []
+
+
+def test_a_file_that_was_not_read_has_no_hash(console: Callable[[int], Console]) -> None:
+    (component,) = bill(console, unopened())["components"]
+    assert component["bom-ref"] == "broken.onnx"

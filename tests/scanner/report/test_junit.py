@@ -40,3 +40,8 @@ def test_the_counts_are_those_of_the_cases(page: StringPage) -> None:
     assert outcomes["model.onnx", "verdict"] == ["failure"]
     assert outcomes["model.onnx", "strip"] == ["skipped"]
     assert outcomes["broken.onnx", "model"] == ["error"]
+
+
+def test_a_file_that_was_not_read_has_no_hash(page: StringPage) -> None:
+    JunitReport().render([unopened()], page, count=1)
+    assert "None" not in page.text
