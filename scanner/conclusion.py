@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from scanner import protocol
 from scanner.errors import ScannerError
 from scanner.judging import population, ranks, recipes, unanalysable, verdict
-from scanner.judging.references import distinct
+from scanner.judging.references import distinct, torn
 from scanner.protocol import Examination, Source
 from scanner.results import (
     Comparison,
@@ -57,7 +57,7 @@ def judged(examination: Examination, settings: Settings, seconds: float) -> Scan
         verdict=judgement.verdict,
         reason=reason,
         target_class=judgement.target_class,
-        calibration=_among_others(stranger) if stranger else _rests_on(examination),
+        calibration=_among_others(stranger) if stranger else _rests_on(examination, findings),
         missed=stranger.missed if stranger else {},
         index=None if driver is None else driver.index,
         warnings=(
@@ -65,8 +65,9 @@ def judged(examination: Examination, settings: Settings, seconds: float) -> Scan
             *examination.warnings,
             *([suspect.images_doubt] if suspect.images_doubt not in {"", reason} else []),
         ),
-        advice=tuple(
-            verdict.advice(judgement.verdict, findings, examination.populations, settings)
+        advice=(
+            *_which_range(examination.suspect, judgement),
+            *verdict.advice(judgement.verdict, findings, examination.populations, settings),
         ),
         input_range=suspect.input_range,
     )
@@ -195,9 +196,14 @@ def _whole(examination: Examination, findings: Sequence[Finding]) -> bool:
     return searched and not unmet and not any(f.left_out for f in combined)
 
 
-def _rests_on(examination: Examination) -> str | None:
-    """Say which clean models judged, and why these."""
-    found = next((p for p in examination.populations if p.values), None)
+def _rests_on(examination: Examination, findings: Sequence[Finding]) -> str | None:
+    """Say which clean models judged, and why these.
+
+    Where detectors decide, those that decide nothing may have been ranked while these were not.
+    """
+    deciding = {finding.rule.id for finding in findings if finding.contribution.combined}
+    ranked = [p for p in examination.populations if p.values]
+    found = next((p for p in ranked if not deciding or p.rule in deciding), None)
     if found is None or examination.suspect.images_doubt:
         return None
     fits = (
@@ -206,6 +212,12 @@ def _rests_on(examination: Examination) -> str | None:
         else ": the same input, classes and weight shapes"
     )
     return f"{len(found.values)} clean models ({found.source}{fits})"
+
+
+def _which_range(suspect: ModelRecord, judgement: verdict.Judgement) -> Iterator[str]:
+    """Ask for the input range where the answer hangs on it, and does not say so itself."""
+    if judgement.verdict is Verdict.INCONCLUSIVE:
+        yield from (asked for asked in torn(suspect.input_range) if asked not in judgement.reason)
 
 
 def _findings(examination: Examination, alpha: float) -> Iterator[Finding]:

@@ -12,11 +12,13 @@ from scanner import conclusion
 from scanner.errors import MalformedModelError, ScannerError, UnsafeModelError
 from scanner.protocol import Examination, Source
 from scanner.results import (
+    Basis,
     ByClass,
     ClassRow,
     Contest,
     Evidence,
     Failure,
+    InputRange,
     Measurement,
     ModelRecord,
     Observation,
@@ -114,6 +116,26 @@ def test_copies_among_references_count_once_among_other_recipes(other: float, be
     result = conclusion.judged(examination, Settings(), 1.0)
     assert result.calibration is not None
     assert f"each beside {beside}" in result.calibration
+
+
+def test_nothing_rests_on_clean_models_that_rank_no_detector_that_decides() -> None:
+    near = _examined(0.5)
+    shown = dataclasses.replace(near, populations=(clean(20, "graph_logic"),))
+    result = conclusion.judged(shown, Settings(), 1.0)
+    assert (result.verdict, result.calibration) == (Verdict.INCONCLUSIVE, None)
+
+
+def test_where_the_answer_hangs_on_the_range_the_advice_asks_for_it() -> None:
+    found = InputRange(
+        low=-1, high=1, basis=Basis.IMAGES, sentence="why", other=(0, 1), agreement=0.5
+    )
+    near = dataclasses.replace(_examined(0.5), populations=())
+    suspect = dataclasses.replace(near.suspect, input_range=found)
+    result = conclusion.judged(dataclasses.replace(near, suspect=suspect), Settings(), 1.0)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert (
+        result.advice[0] == "the input range is -1..1 or 0..1 (why): set the setting `input_range`"
+    )
 
 
 def test_nothing_rests_on_noise_that_was_given_as_images() -> None:
