@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -128,6 +129,7 @@ class Command(typer.core.TyperCommand):
         except _WrongUsage as error:
             # Some versions of Typer say first of which kind of Python's errors it is.
             error.message = error.message.removeprefix("Value error, ")
+            error.message += _written(ctx, getattr(error, "param", None), args)
             raise
         if automatic:
             ctx.params["input_range"] = None
@@ -139,6 +141,17 @@ class Command(typer.core.TyperCommand):
         if option is not None:
             option.rich_help_panel = options.DISPLAY
         return option
+
+
+def _written(ctx: Any, parameter: Any, typed: Sequence[str]) -> str:
+    """Say where a value stands that nobody typed; empty for one that was."""
+    source = None if parameter is None else ctx.get_parameter_source(parameter.name)
+    place = getattr(source, "name", "")
+    if place == "ENVIRONMENT":
+        return f" It stands in {parameter.envvar}."
+    if place == "DEFAULT_MAP":
+        return f" It stands in the policy {str(policies.held_for(typed).path)!r}."
+    return ""
 
 
 class ScanCommand(Command):

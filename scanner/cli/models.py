@@ -29,9 +29,16 @@ def models(
         exclude: Patterns; what matches one is left out.
 
     Raises:
-        UsageError: A folder or a pattern stands for nothing, or nothing is left.
+        UsageError: A name is empty or none that a file can have, a folder or a pattern stands for
+            nothing, or nothing is left.
     """
     words = [name for word in named for name in _listed(word)]
+    if "" in words:  # which Path takes for the working folder
+        raise UsageError("the name of a model is empty", remedy="name a file or a folder")
+    if any("\0" in word for word in words):
+        raise UsageError(
+            "a name on stdin holds a NUL", remedy="write each on a line of its own, as find -print"
+        )
     found = list(dict.fromkeys(file for word in words for file in _meant(word)))
     explicit = set(words)
     chosen = [

@@ -146,12 +146,12 @@ def _check_place(path: Path) -> None:
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise UsageError(
             f"{str(path)!r} cannot be written (it is {what}, not a file)",
-            remedy="name another --output",
+            remedy="name another file to write",
         )
     if path.exists() and not _is_text(path):
         raise UsageError(
             f"{str(path)!r} is no earlier report and would be overwritten (it is not text)",
-            remedy="name another --output",
+            remedy="name another file to write",
         )
 
 
@@ -170,7 +170,7 @@ def _umask() -> int:
 
 def _unwritable(path: Path, error: OSError) -> UsageError:
     return UsageError(
-        f"{str(path)!r} cannot be written ({error.strerror})", remedy="name another --output"
+        f"{str(path)!r} cannot be written ({error.strerror})", remedy="name another file to write"
     )
 
 

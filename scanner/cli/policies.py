@@ -14,6 +14,7 @@ import typer
 from scanner.cli import options, policy
 from scanner.cli.output import Output, note
 from scanner.cli.policy import Policy
+from scanner.errors import UsageError
 from scanner.report import Listing, ListingReport, named
 from scanner.results import ScanResult
 
@@ -31,11 +32,27 @@ def holding(file: Path | None) -> Policy:
     """Return the policy that holds: the file named, or the nearest.
 
     Raises:
-        UsageError: It cannot be read, or says something that means nothing.
+        UsageError: It cannot be read, or says something that means nothing, or there is no folder
+            to look in.
     """
+    try:
+        folder = Path.cwd()
+    except FileNotFoundError as error:
+        raise UsageError(
+            "the working folder is not there any more", remedy="change to one that is"
+        ) from error
     variable = os.environ.get(f"{policy.ENVIRONMENT}CONFIG")
     chosen = file or (Path(variable) if variable else None)
-    return policy.read(policy.find(chosen, Path.cwd()), options.names())
+    return policy.read(policy.find(chosen, folder), options.names())
+
+
+def held_for(arguments: Sequence[str]) -> Policy:
+    """Return the policy that holds for a command line, which may name one.
+
+    Raises:
+        UsageError: As `holding` has it.
+    """
+    return holding(policy.named_file(arguments))
 
 
 def defaults(arguments: Sequence[str], parameters: Sequence[Any]) -> dict[str, Any]:
@@ -44,7 +61,7 @@ def defaults(arguments: Sequence[str], parameters: Sequence[Any]) -> dict[str, A
     Raises:
         UsageError: The policy cannot be read, or a value is of another kind than its option's.
     """
-    held, fields = holding(policy.named_file(arguments)), options.names()
+    held, fields = held_for(arguments), options.names()
     own = {p.name: p for p in parameters if p.param_type_name == "option"}
     return {
         fields[name]: held.fitting(name, many=asked.multiple or asked.nargs > 1, flag=asked.is_flag)

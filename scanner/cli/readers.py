@@ -113,16 +113,18 @@ def path(_option: str, named: Path) -> str:
     return str(Path.cwd() / named)
 
 
-def files(_option: str, named: list[str]) -> list[str]:
+def files(option: str, named: list[str]) -> list[str]:
     """Return the files named, and the .onnx files of the folders named.
 
     Raises:
-        UsageError: A folder holds none.
+        UsageError: A folder holds none, or a name is empty.
     """
     found: list[str] = []
     for name in named:
+        if not name:  # which Path takes for the working folder
+            raise UsageError(f"{option} names nothing", remedy="name clean models")
         if Path(name).is_dir():
-            inside = sorted(str(file) for file in Path(name).glob("*.onnx"))
+            inside = sorted(str(f) for f in Path(name).glob("*.onnx") if f.is_file())
             if not inside:
                 raise UsageError(
                     f"the folder {name!r} holds no .onnx file", remedy="name clean models"

@@ -65,6 +65,18 @@ def test_a_closed_stdin_names_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         models(["-"])
 
 
+def test_names_between_nuls_are_no_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("a.onnx\0b.onnx\0"))
+    with pytest.raises(UsageError, match="holds a NUL; write each on a line of its own"):
+        models(["-"])
+
+
+@pytest.mark.usefixtures("registry")
+def test_an_empty_name_is_not_the_working_folder() -> None:
+    with pytest.raises(UsageError, match="the name of a model is empty"):
+        models(["a.onnx", ""])
+
+
 @pytest.mark.usefixtures("registry")
 def test_patterns_choose_and_leave_out() -> None:
     def left(include: list[str], exclude: list[str]) -> list[str]:

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from command import said, scan
 
+from scanner.cli import policies
+from scanner.errors import UsageError
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -95,6 +98,25 @@ def test_a_value_of_the_wrong_kind_is_wrong_usage(place: Path) -> None:
     run = scan("clean.onnx")
     assert (run.returncode, run.stdout) == (2, "")
     assert "internal error" not in said(run)
+    assert str(place / "scan.toml") in said(run).replace("\n", ""), "nobody typed it"
+
+
+@pytest.mark.usefixtures("place")
+def test_a_wrong_value_in_the_environment_says_where_it_stands() -> None:
+    run = scan("clean.onnx", OVERACTIVATION_ALPHA="2")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "It stands in OVERACTIVATION_ALPHA." in said(run)
+    typed = scan("clean.onnx", "--alpha", "2", OVERACTIVATION_ALPHA="2")
+    assert "It stands in" not in said(typed)
+
+
+def test_a_working_folder_that_is_gone_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> Path:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "cwd", gone)
+    with pytest.raises(UsageError, match="the working folder is not there any more"):
+        policies.holding.__wrapped__(None)
 
 
 @pytest.mark.parametrize(

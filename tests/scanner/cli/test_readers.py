@@ -32,8 +32,14 @@ def test_what_is_not_a_list_of_numbers_is_refused(typed: str) -> None:
 def test_folders_stand_for_their_models(tmp_path: Path) -> None:
     for name in ("b.onnx", "a.onnx", "c.txt"):
         (tmp_path / name).touch()
+    (tmp_path / "folder.onnx").mkdir()
     inside = [str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")]
     assert readers.files("--reference", ["x.onnx", str(tmp_path)]) == ["x.onnx", *inside]
+
+
+def test_an_empty_name_is_not_the_working_folder() -> None:
+    with pytest.raises(UsageError, match="--reference names nothing"):
+        readers.files("--reference", [""])
 
 
 def test_the_names_of_the_detectors_complete() -> None:
