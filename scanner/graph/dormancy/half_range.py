@@ -15,7 +15,8 @@ from scanner.graph.core.draft import Draft, copied
 from scanner.graph.core.extract import dependent, upstream
 from scanner.graph.core.simplify import fold_constants, widen_halves
 from scanner.graph.core.sparse import write_out_sparse
-from scanner.graph.dormancy.bounds import Interval, bounded
+from scanner.graph.dormancy.bounding import Interval
+from scanner.graph.dormancy.bounds import bounded
 
 _LAYERS = {"Conv": 1, "ConvTranspose": 1, "Gemm": -1, "MatMul": -1}
 """The axis of the channels that a layer reads."""
