@@ -62,10 +62,10 @@ class Cache:
         UsageError: The folder cannot be made.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = Path(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(
                 f"the cache {str(folder)!r} cannot be made ({error.strerror})",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from scanner.comparing import check_comparable, check_same_values, set_beside
 from scanner.detectors import load
-from scanner.instruments import cuda, runtime, suitability
+from scanner.instruments import cuda, probes, runtime, suitability
 from scanner.instruments.detector import Detector
 from scanner.judging.population import has_shipped_baseline
 from scanner.judging.ranks import enough
@@ -168,10 +168,12 @@ def check(task: Task, _progress: Progress) -> Check:
     """Open a model, and say which detectors could measure it; nothing is run.
 
     Raises:
-        ScannerError: The model cannot be opened.
+        ScannerError: The model cannot be opened, or the given shape is not that of its input.
     """
     model = _open(task.model, task.settings.limits)
     unsuitable = suitability.unsuitable(model, task.settings)
+    if unsuitable is None:
+        probes.image_shape(model, task.settings)
     return Check(
         model=model.identity,
         detectors=tuple(

@@ -115,7 +115,7 @@ def test_external_data_is_part_of_the_key(cache: Cache, tmp_path: Path) -> None:
     changed = np.frombuffer(data.read_bytes(), np.uint8) ^ 1
     data.write_bytes(changed.tobytes())
     os.utime(data, ns=(1, 1))
-    assert name(Cache(tmp_path / "cache"), path) != before
+    assert name(Cache(str(tmp_path / "cache")), path) != before
     (tmp_path / "unrelated.bin").touch()
     assert name(cache, path) == name(Cache(tmp_path / "cache"), path)
 

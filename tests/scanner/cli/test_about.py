@@ -86,6 +86,12 @@ def test_a_check_says_what_would_be_skipped_and_why_once(
     assert run.stdout.count("2 required inputs") == 1
 
 
+def test_a_check_refuses_a_shape_that_a_scan_refuses(folder: Path) -> None:
+    run = scan("check", str(folder / "clean.onnx"), "--input-shape", "3,3", COLUMNS="300")
+    assert run.returncode == 2
+    assert "--input-shape of 3,3 does not fit the input" in run.stdout
+
+
 def test_a_check_of_what_is_no_model_ends_with_an_error(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
