@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+from pathlib import Path
 
 from scanner.errors import UsageError
 from scanner.limits import MIB, Limits
@@ -92,8 +93,9 @@ class Settings:
         logits: Name of the value that holds the logits; None finds it.
         budget: How much work the searching detectors may do.
         classes: Classes to search triggers for; empty takes all.
-        images_file: An .npz or .npy file of clean images.
-        images_folder: A folder of clean images.
+        images_file: An .npz or .npy file of clean images. A relative path is one from the working
+            folder of whoever makes the settings.
+        images_folder: A folder of clean images; the same.
         device: Where to run.
         threads: ONNX Runtime's intra-operator threads; 0 takes one per core for a model that is so
             large that they pay, and one for any other.
@@ -137,11 +139,12 @@ class Settings:
         return brief(self, *(field.name for field in dataclasses.fields(self)))
 
     def __post_init__(self) -> None:
-        """Refuse what no scan could be made with.
+        """Refuse what no scan could be made with, and settle where images lie.
 
         Raises:
             UsageError: A setting has a value that means nothing.
         """
+        self._settle_paths()
         for name, least in (("images", 1), ("seed", 0), ("threads", 0)):
             if getattr(self, name) < least:
                 raise UsageError(
@@ -180,6 +183,12 @@ class Settings:
                 "the memory that a scan is allowed",
                 remedy=f"give at most {self.most_threads}, or raise the setting `memory`",
             )
+
+    def _settle_paths(self) -> None:
+        """Make paths mean the same to the process that reads them: it has another folder."""
+        for name in ("images_file", "images_folder"):
+            if (named := getattr(self, name)) is not None:
+                object.__setattr__(self, name, str(Path.cwd() / named))
 
     def _refuse_what_cannot_cross(self) -> None:
         """Refuse numbers that no message to a child can hold: it would look as if a model did that.

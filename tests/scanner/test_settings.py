@@ -1,8 +1,10 @@
 """Settings: what a budget allows, and how long a scan may take."""
 
+import dataclasses
 import itertools
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,3 +121,14 @@ def test_images_are_a_file_or_a_folder(given_by: dict[str, str], expected: bool)
 def test_a_repr_shows_what_was_chosen() -> None:
     assert repr(Settings()) == "Settings()"
     assert repr(Settings(images=7, layer="a")) == "Settings(images=7, layer='a')"
+
+
+def test_images_lie_where_they_did_when_they_were_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = Settings(images_file="images.npz")
+    assert named.images_file == str(tmp_path / "images.npz")
+    monkeypatch.chdir(tmp_path.parent)
+    assert dataclasses.replace(named, seed=1).images_file == named.images_file
+    assert Settings(images_folder=str(tmp_path)).images_folder == str(tmp_path)
