@@ -7,6 +7,7 @@ believes what stands in the file.
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 import onnx
 
@@ -77,6 +78,8 @@ def _of_values(proto: onnx.ModelProto) -> Iterator[tuple[str, str]]:
 
 def _of_answers(proto: onnx.ModelProto, answers: Sequence[Array]) -> Iterator[tuple[str, str]]:
     for value, answer in zip(proto.graph.output, answers, strict=False):
+        if not isinstance(answer, np.ndarray):
+            continue  # a sequence or a map
         claim = _claimed(value)
         try:
             element = onnx.helper.np_dtype_to_tensor_dtype(answer.dtype)

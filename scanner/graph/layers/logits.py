@@ -83,7 +83,9 @@ def _behind(name: str, uses: Uses, types: dict[str, ValueType], version: int) ->
     value = name
     while (node := uses.producer(value)) is not None and _passes(node):
         passed.append(node.op_type)
-        if node.op_type not in _PASSING and _over_classes(node, types, version):
+        # A map of names to scores is no tensor: the scores are what it is made of.
+        squashes = node.op_type not in _PASSING and _over_classes(node, types, version)
+        if squashes or node.op_type == "ZipMap":
             cut, passed, name = cut + passed, [], node.input[0]
         value = node.input[0]
     is_score = types.get(name) is None or types[name].dtype in FLOATING
@@ -102,6 +104,8 @@ def _logits(
 
 def _passes(node: onnx.NodeProto) -> bool:
     """Return whether a node is looked through; a namesake from another domain may be anything."""
+    if node.op_type == "ZipMap":
+        return node.domain == "ai.onnx.ml"
     known = node.op_type in _SQUASHING | _PICKING | _PASSING
     return known and node.domain in STANDARD_DOMAINS
 

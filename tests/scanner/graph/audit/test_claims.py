@@ -1,6 +1,7 @@
 """Claims of types and shapes, true and false."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -73,3 +74,9 @@ def test_an_answer_contradicts_too(answer: np.ndarray, false: bool) -> None:
     claim = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [64, 3])
     model.graph.output[0].CopyFrom(claim)
     assert bool(list(observe(model, [answer]))) is false
+
+
+def test_an_answer_that_is_no_tensor_contradicts_nothing() -> None:
+    """A sequence of maps, as the ZipMap of scikit-learn's classifiers makes."""
+    maps: Any = [{0: 0.25, 1: 0.75}]
+    assert list(observe(plain(), [maps])) == []

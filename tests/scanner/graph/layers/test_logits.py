@@ -117,3 +117,22 @@ def test_several_candidates_are_named() -> None:
     model = classifier(tail, outputs={"z": (FLOAT, ["N", 3]), "r": (FLOAT, ["N", 3])})
     with pytest.raises(NoLogitsError, match="'z', 'r'"):
         find_logits(model)
+
+
+def test_the_scores_in_a_map_are_its_tensor() -> None:
+    """As skl2onnx writes by default: a label, and for each image a map from label to score."""
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 10])
+    mapped = helper.make_node(
+        "ZipMap", ["scores"], ["maps"], domain="ai.onnx.ml", classlabels_int64s=list(range(10))
+    )
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["image", "weights"], ["scores"]), mapped],
+        "mapped",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 4])],
+        [helper.make_empty_tensor_value_info("maps")],
+        [numpy_helper.from_array(np.ones((4, 10), np.float32), "weights")],
+        value_info=[scores],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    found = find_logits(helper.make_model(graph, opset_imports=opsets))
+    assert (found.value, found.cut, found.classes) == ("scores", ("ZipMap",), 10)
