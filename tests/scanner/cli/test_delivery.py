@@ -1,5 +1,6 @@
 """Several reports of one run: where each goes, and what an interruption leaves."""
 
+import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,32 @@ def test_an_interrupted_run_leaves_a_table_of_what_there_is(tmp_path: Path) -> N
     text = (tmp_path / "out.txt").read_text(encoding="utf-8")
     assert text.index("a.onnx") < text.index("b.onnx")
     assert "2 models" in text
+
+
+def test_whoever_still_measures_is_stopped_by_an_interruption(tmp_path: Path) -> None:
+    stopped = []
+
+    def measuring() -> Iterator[ScanResult]:
+        try:
+            yield result("a.onnx")
+            yield result("b.onnx")
+        finally:
+            stopped.append(True)
+
+    def arriving() -> Iterator[ScanResult]:
+        source = measuring()  # as the command keeps it, in a frame that an exception holds
+        for each in source:
+            yield each
+            raise KeyboardInterrupt
+
+    gc.disable()  # as the command ends
+    try:
+        deliver(arriving(), targets([], tmp_path / "out.txt"), count=2)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        gc.enable()
+    assert stopped
 
 
 def test_a_run_that_is_over_before_the_first_result_leaves_nothing(tmp_path: Path) -> None:
