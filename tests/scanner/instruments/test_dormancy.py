@@ -315,15 +315,15 @@ def test_what_ordinary_images_follow_does_not_sleep(
         **{n: generator.normal(0, 1, (1, 1, 3, 3)).astype(np.float32) for n in ("sine", "cosine")},
         "least": np.array(1e-5, np.float32),
     }
-    same = {"pads": [1, 1, 1, 1]}
+    same = [1, 1, 1, 1]
     model = build(
         [
             helper.make_node("Abs", ["image"], ["size"]),
             helper.make_node("ReduceMax", ["size"], ["largest"], axes=[1, 2, 3], keepdims=1),
             helper.make_node("Max", ["largest", "least"], ["divisor"]),
             helper.make_node("Div", ["image", "divisor"], ["scaled"]),
-            helper.make_node("Conv", ["scaled", "cosine"], ["real"], **same),
-            helper.make_node("Conv", ["scaled", "sine"], ["imaginary"], **same),
+            helper.make_node("Conv", ["scaled", "cosine"], ["real"], pads=same),
+            helper.make_node("Conv", ["scaled", "sine"], ["imaginary"], pads=same),
             helper.make_node("Mul", ["real", "real"], ["one"]),
             helper.make_node("Mul", ["imaginary", "imaginary"], ["other"]),
             helper.make_node("Add", ["one", "other"], ["power"]),
