@@ -31,6 +31,7 @@ from scanner.sandbox.endpoint import Progress, Step
 MOST_HOSTS = 64  # clean images that inputs are laid over
 FEWEST_HOSTS = 10
 MOST_RANKED = 1000  # among which an input is ranked
+_BYTES = 128  # clean images that reach further are in 0..255
 
 
 def read_clean(watch: Watch, progress: Progress) -> CleanReadings:
@@ -180,9 +181,19 @@ class _Watched:
         """Return images in the model's layout and range.
 
         Raises:
-            UsageError: They do not fit.
+            UsageError: They do not fit, or are in 0..1 where the clean ones are in 0..255.
         """
-        return probes.fitted(images, self.answers.shape, self._span, name, least=1)
+        found = probes.fitted(images, self.answers.shape, self._span, name, least=1)
+        reached = self.scene.hosts.max()
+        # So dark and in fractions is no image of bytes, and every one would be told as clean.
+        alike = images.dtype == np.uint8 or reached <= _BYTES
+        if not alike and found.min() >= 0 and found.max() <= 1 and (found % 1).any():
+            raise UsageError(
+                f"the values of {name!r} reach {found.max():g}, and those of the clean images "
+                f"{reached:g}",
+                remedy="scale both alike, as the model takes them",
+            )
+        return found
 
     def read_part(self, part: Part, progress: Progress) -> tuple[InputReading, ...]:
         """Read on where the last part ended, or from the start of a file.

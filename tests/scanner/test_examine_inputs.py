@@ -133,6 +133,17 @@ def test_inputs_of_another_shape_or_range(images: np.ndarray, tmp_path: Path) ->
         read_part(part, quiet)
 
 
+def test_inputs_in_fractions_beside_clean_ones_in_bytes(tmp_path: Path) -> None:
+    """As black as they are to the model, all would be told as clean."""
+    asked = watch(tmp_path, input_range=(0.0, 255.0))
+    np.savez(tmp_path / "clean.npz", images=np.round(255 * scenes.clean(60)))
+    watched = examine_inputs._watched(asked)
+    with pytest.raises(UsageError, match="scale both alike"):
+        watched.fitted(scenes.stamped(1), "inputs.npz")
+    for bright in (0, 1, 255):  # a black image is one
+        watched.fitted(np.full((1, *scenes.SHAPE), bright, np.float32), "inputs.npz")
+
+
 def test_an_answer_to_a_mixed_image_that_is_no_number_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
