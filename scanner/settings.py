@@ -75,6 +75,7 @@ EFFORTS = {
     Budget.STANDARD: Effort(images=64, steps=250, restarts=1, seconds=300),
     Budget.THOROUGH: Effort(images=64, steps=500, restarts=3, seconds=1800),
 }
+_KINDS: dict[str, type[enum.Enum]] = {"noise": Noise, "budget": Budget, "device": Device}
 
 
 @frozen
@@ -91,7 +92,8 @@ class Settings:
             open.
         layer: Name of the value, node or activation to measure instead of the first.
         logits: Name of the value that holds the logits; None finds it.
-        budget: How much work the searching detectors may do.
+        budget: How much work the searching detectors may do; like `noise` and `device` a member, or
+            its word.
         classes: Classes to search triggers for; empty takes all.
         images_file: An .npz or .npy file of clean images. A relative path is one from the working
             folder of whoever makes the settings.
@@ -145,6 +147,7 @@ class Settings:
             UsageError: A setting has a value that means nothing.
         """
         self._settle_paths()
+        self._read_words()
         for name, least in (("images", 1), ("seed", 0), ("threads", 0)):
             if getattr(self, name) < least:
                 raise UsageError(
@@ -190,6 +193,18 @@ class Settings:
             if (named := getattr(self, name)) is not None:
                 object.__setattr__(self, name, str(Path.cwd() / named))
 
+    def _read_words(self) -> None:
+        """Take the words of the command line as well as members of an enumeration."""
+        for name, kind in _KINDS.items():
+            word = getattr(self, name)
+            try:
+                object.__setattr__(self, name, kind(word))
+            except ValueError as error:
+                known = ", ".join(repr(member.value) for member in kind)
+                raise UsageError(
+                    f"Settings.{name} is {word!r}", remedy=f"give one of {known}"
+                ) from error
+
     def _refuse_what_cannot_cross(self) -> None:
         """Refuse numbers that no message to a child can hold: it would look as if a model did that.
 
@@ -213,6 +228,11 @@ class Settings:
             raise UsageError(
                 "the setting `input_range` has an end that is no finite number",
                 remedy="give the lowest and the highest value of a valid input",
+            )
+        if self.input_range is not None and not self.input_range[0] < self.input_range[-1]:
+            raise UsageError(
+                f"the setting `input_range` is {self.input_range}",
+                remedy="give the lowest and the highest value of a valid input, in this order",
             )
         if self.timeout is not None and not 0 < self.timeout <= _MOST_SECONDS:
             raise UsageError(

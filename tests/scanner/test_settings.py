@@ -95,6 +95,9 @@ def test_settings_survive_json(
         ("limits", Limits(memory=2**63), "`memory` holds"),
         ("limits", Limits(nodes=10**20), "`nodes` holds"),
         ("threads", 65, "give at most 64, or raise the setting `memory`"),
+        ("budget", "enough", "give one of 'quick', 'standard', 'thorough'"),
+        ("input_range", (1.0, 0.0), "in this order"),
+        ("input_range", (1.0,), "in this order"),
     ],
 )
 def test_a_value_that_means_nothing_is_refused(name: str, value: Any, words: str) -> None:
@@ -116,6 +119,12 @@ def test_more_memory_allows_more_threads(memory: int, threads: int) -> None:
 )
 def test_images_are_a_file_or_a_folder(given_by: dict[str, str], expected: bool) -> None:
     assert Settings(**given_by).has_images == expected  # type: ignore[arg-type]
+
+
+def test_words_are_taken_for_members() -> None:
+    assert Settings(budget="thorough", device="cpu") == Settings(  # type: ignore[arg-type]
+        budget=Budget.THOROUGH, device=Device.CPU
+    )
 
 
 def test_a_repr_shows_what_was_chosen() -> None:
