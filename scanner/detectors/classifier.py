@@ -78,15 +78,26 @@ class Classifier(Detector):
 
 
 def _untrained(ordered: float | None) -> Iterator[Observation]:
-    if ordered is not None and ordered < spectra.ORDERED:
-        yield Observation(
-            code="untrained",
-            severity=Severity.WARNING,
-            sentence="the model is not trained: its weights cannot be told from random numbers "
-            f"(the most ordered layer exceeds them by {ordered:.1f} standard units, and trained "
-            f"ones by more than {spectra.ORDERED:g})",
-            details={"order": ordered},
+    if ordered is None or ordered >= spectra.ORDERED:
+        return
+    sentence = (
+        "the model is not trained: its weights cannot be told from random numbers (the most "
+        f"ordered layer exceeds them by {ordered:.1f} standard units, and trained ones by more "
+        f"than {spectra.ORDERED:g})"
+    )
+    if ordered < -spectra.ORDERED:
+        sentence = (
+            "nothing shows that the model is trained: its weights are as orthogonal as those of "
+            "some initialisations, or of principal components (the most ordered layer falls short "
+            f"of random numbers by {-ordered:.1f} standard units, and trained ones exceed them by "
+            f"more than {spectra.ORDERED:g})"
         )
+    yield Observation(
+        code="untrained",
+        severity=Severity.WARNING,
+        sentence=sentence,
+        details={"order": ordered},
+    )
 
 
 def _constant(

@@ -17,8 +17,8 @@ SAMPLES = Path(__file__).parents[3] / "samples"
 SETTINGS = Settings(device=Device.CPU)
 
 
-def redrawn(source: Path, target: Path) -> Path:
-    """A sample with new random weights, as PyTorch draws them."""
+def redrawn(source: Path, target: Path, *, orthogonal: bool = False) -> Path:
+    """A sample with new random weights, as PyTorch draws them, or orthogonal ones."""
     generator = np.random.default_rng(0)
     model = onnx.load(source)
     for tensor in model.graph.initializer:
@@ -26,6 +26,9 @@ def redrawn(source: Path, target: Path) -> Path:
         if old.ndim > 1:
             bound = 1 / np.sqrt(old[0].size)
             new = generator.uniform(-bound, bound, old.shape).astype(old.dtype)
+            if orthogonal:
+                left, _, right = np.linalg.svd(new.reshape(len(new), -1), full_matrices=False)
+                new = (left @ right).reshape(old.shape)
             tensor.CopyFrom(numpy_helper.from_array(new, tensor.name))
     onnx.save(model, target)
     return target
@@ -64,6 +67,15 @@ def test_an_untrained_network_is_named(tmp_path: Path) -> None:
     assert found.observations[0].severity is Severity.WARNING
     assert "cannot be told from random numbers" in found.observations[0].sentence
     assert (found.figures["order"] or 0) < 5
+
+
+def test_of_orthogonal_weights_it_is_left_open_who_made_them(tmp_path: Path) -> None:
+    """As an initialisation does, and an analysis of principal components that was fitted."""
+    path = redrawn(SAMPLES / "mnist-clean.onnx", tmp_path / "model.onnx", orthogonal=True)
+    found = measure(path)
+    assert found.observations[0].code == "untrained"
+    assert found.observations[0].sentence.startswith("nothing shows that the model is trained")
+    assert (found.figures["order"] or 0) < -5
 
 
 def test_a_constant_network_is_named_once_a_search_has_tried(tmp_path: Path) -> None:
