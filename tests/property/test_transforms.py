@@ -46,7 +46,7 @@ from scanner.graph.core import (
     structure,
     unrolled,
 )
-from scanner.graph.dormancy import bounds, odd_channels, rewired
+from scanner.graph.dormancy import bounds, half_range, odd_channels, rewired
 from scanner.graph.gradient import (
     backward,
     float_twin,
@@ -140,6 +140,7 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     flatten.flatten: flatten.flatten,
     fused.unfused: fused.unfused,
     float_twin.float_twin: float_twin.float_twin,
+    half_range.find: half_range.find,
     head.head_input: lambda model: head.head_input(model, "logits"),
     ledger.observe: lambda model: list(ledger.observe(model, nested.Contents(model))),
     logits.find_logits: logits.find_logits,

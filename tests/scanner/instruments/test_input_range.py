@@ -194,7 +194,7 @@ def test_images_that_are_bytes_tell_nothing(tmp_path: Path) -> None:
 
 def test_images_that_are_not_there_are_an_error(tmp_path: Path) -> None:
     chosen = dataclasses.replace(SETTINGS, images_file=str(tmp_path / "none.npy"))
-    with pytest.raises(UsageError, match="holds no arrays"):
+    with pytest.raises(UsageError, match="there is no file"):
         found_in(models.plain(), tmp_path, chosen)
 
 
