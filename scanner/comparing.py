@@ -38,7 +38,7 @@ from scanner.results import (
 )
 from scanner.values import checked
 
-_LISTED = 10  # classes that a sentence lists
+_LISTED = 10  # classes that a sentence names
 
 
 def set_beside(
@@ -106,14 +106,15 @@ def _not_reached(suspect: ModelRecord, detectors: Sequence[Detector]) -> Iterato
     """
     for detector in detectors:
         own = suspect.measurement(detector.rule.id)
-        profile = own.by_class if own is not None and detector.contribution.decisive else None
-        missed = by_class.not_reached(profile) if profile is not None else ()
-        if profile is not None and missed:
+        if own is None or own.by_class is None or not detector.contribution.decisive:
+            continue
+        missed = by_class.not_reached(own.by_class)
+        if missed:
             shown = ", ".join(map(str, missed[:_LISTED])) + (", ..." * (len(missed) > _LISTED))
             yield (
                 f"{detector.rule.name} found nothing that turns the images into {len(missed)} of "
-                f"{profile.classes:,} classes ({shown}), so that it cannot rule out a backdoor "
-                "there"
+                f"{own.by_class.classes:,} classes ({shown}), so that it cannot rule out a "
+                "backdoor there"
             )
 
 

@@ -191,7 +191,7 @@ class Settings:
         """Make paths mean the same to the process that reads them: it has another folder."""
         for name in ("images_file", "images_folder"):
             if (named := getattr(self, name)) is not None:
-                object.__setattr__(self, name, str(Path.cwd() / named))
+                object.__setattr__(self, name, str(Path(named).absolute()))
 
     def _read_words(self) -> None:
         """Take the words of the command line as well as members of an enumeration."""
