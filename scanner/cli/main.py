@@ -69,6 +69,8 @@ class ScanGroup(typer.core.TyperGroup):
             if not ctx.resilient_parsing:
                 self._check_spelling(args[0])
             args = [_DEFAULT_COMMAND, *args]
+        if not ctx.resilient_parsing:
+            policies.told_of_variables(p for c in self.commands.values() for p in c.params)
         return super().parse_args(ctx, args)
 
     def _check_spelling(self, word: str) -> None:

@@ -15,6 +15,7 @@ from scanner.cli import options, policy
 from scanner.cli.output import Output, note
 from scanner.cli.policy import Policy
 from scanner.errors import UsageError
+from scanner.judging import unanalysable
 from scanner.report import Listing, ListingReport, named
 from scanner.results import ScanResult
 
@@ -77,10 +78,29 @@ def applied(
     chosen, today = holding(file), dt.datetime.now(dt.UTC).date()
     if chosen.path is not None and not quiet:
         note(f"policy: {chosen.path}")
-    for sentence in chosen.expired(today):
+    unknown = chosen.unknown(_rules()) if chosen.allowed else ()
+    for sentence in (*chosen.expired(today), *unknown):
         note(sentence)
     for result in results:
         yield chosen.applied(result, today)
+
+
+def _rules() -> tuple[str, ...]:
+    """Return the ids of the rules that a scan may report."""
+    from scanner.detectors import known  # noqa: PLC0415 - it loads NumPy; few have an allow-list
+
+    return (*known(), *unanalysable.IDS)
+
+
+def told_of_variables(parameters: Iterable[Any]) -> None:
+    """Say which variables of the environment look like an option's, and are none.
+
+    Args:
+        parameters: Of all commands.
+    """
+    known = {f"{policy.ENVIRONMENT}CONFIG", *(p.envvar for p in parameters if p.envvar)}
+    for sentence in policy.unknown_variables(os.environ, known):
+        note(sentence)
 
 
 @options.takes_options

@@ -94,6 +94,19 @@ class Policy:
                 about = entry.sha256[:12] or entry.rule
                 yield f"{self.path}: what is allowed of {about} expired on {entry.expires}"
 
+    def unknown(self, rules: Collection[str]) -> Iterator[str]:
+        """Yield a sentence for each entry about a rule that no scan has.
+
+        Args:
+            rules: Ids of rules that there are.
+        """
+        known = {"model", "verdict", *rules}
+        for entry in self.allowed:
+            rule = entry.rule.partition("/")[0]
+            if rule not in known:
+                meant = _meant(rule, known) or "'scan detectors' lists them"
+                yield f"{self.path}: {entry.rule!r} in 'allow' is about no rule; {meant}"
+
 
 def _concerns(entry: Allowed, result: ScanResult) -> bool:
     """Whether an entry is about a model, and about something that was found in it."""
@@ -152,10 +165,7 @@ def read(path: Path | None, options: Collection[str]) -> Policy:
     entries = data.pop("allow", [])
     for name in data:
         if name not in options:
-            import difflib  # noqa: PLC0415 - only for a name that is misspelt
-
-            near = difflib.get_close_matches(name, options, n=1)
-            remedy = f"did you mean {near[0]!r}?" if near else "'scan config' lists the options"
+            remedy = _meant(name, options) or "'scan config' lists the options"
             raise _wrong(path, f"there is no option {name!r}", remedy)
     if not isinstance(entries, list):
         raise _wrong(path, "'allow' is no list of tables", "write [[allow]] above each entry")
@@ -192,6 +202,27 @@ def _entry(path: Path, data: Any) -> Allowed:
 
 def _wrong(path: Path, problem: str, remedy: str) -> UsageError:
     return UsageError(f"the policy {str(path)!r}: {problem}", remedy=remedy)
+
+
+def unknown_variables(environment: Collection[str], known: Collection[str]) -> Iterator[str]:
+    """Yield a sentence for each variable that looks like an option's, and is none.
+
+    Args:
+        environment: Names of variables.
+        known: Those that are options'.
+    """
+    for name in sorted(environment):
+        if name.startswith(ENVIRONMENT) and name not in known:
+            meant = _meant(name, known) or "'scan config' lists the options"
+            yield f"{name} in the environment stands for no option; {meant}"
+
+
+def _meant(name: str, known: Collection[str]) -> str:
+    """Return a question after the name that a misspelt one is close to; empty without one."""
+    import difflib  # noqa: PLC0415 - only for a name that is misspelt
+
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def named_file(arguments: Sequence[str]) -> Path | None:

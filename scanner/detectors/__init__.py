@@ -11,6 +11,7 @@ them, only inside the sandbox.
 
 import importlib
 from collections.abc import Sequence
+from typing import Any
 
 from scanner.errors import UsageError
 from scanner.instruments.detector import Detector
@@ -59,11 +60,20 @@ def _own(rule: str) -> Detector:
     return detector
 
 
-def _other(name: str) -> Detector:
+def known() -> tuple[str, ...]:
+    """Return the rule ids of all detectors, those of other distributions last; loads none."""
+    return (*FAMILY, *_others())
+
+
+def _others() -> dict[str, Any]:
     # Only for a detector that is not of this package: the import costs as much as a small model.
     from importlib import metadata  # noqa: PLC0415
 
-    found = {point.name: point for point in metadata.entry_points(group=GROUP)}
+    return {point.name: point for point in metadata.entry_points(group=GROUP)}
+
+
+def _other(name: str) -> Detector:
+    found = _others()
     if name not in found:
         raise _unknown(name, [*FAMILY, *found])
     try:

@@ -40,6 +40,8 @@ _RULES = {
     "WorkerLimitError": _LIMIT,
     "UnsafeModelError": _REFUSAL,
 }
+IDS = tuple(rule.id for rule in _RULES.values())
+"""The ids of these rules."""
 
 
 def explains(failure: Failure) -> bool:

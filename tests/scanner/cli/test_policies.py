@@ -45,6 +45,19 @@ def test_the_policy_is_named_on_stderr(place: Path) -> None:
     assert scan("clean.onnx", "-q").stderr == ""
 
 
+def test_what_is_misspelt_beside_options_is_said_on_stderr(place: Path) -> None:
+    text = "detector = ['integrity']\n" + "".join(
+        f"[[allow]]\nrule = '{rule}'\nreason = 'x'\nexpires = 2099-01-01\n"
+        for rule in ("dormnat", "integrity/opset", "unanalysable-crash")
+    )
+    (place / "scan.toml").write_text(text, encoding="utf-8")
+    run = scan("clean.onnx", "-q", OVERACTIVATION_JBOS="3", OVERACTIVATION_CONFIG="scan.toml")
+    assert run.returncode == 3, "the file alone is no verdict"
+    variable, rule = run.stderr.splitlines()
+    assert "did you mean 'OVERACTIVATION_JOBS'?" in variable
+    assert "did you mean 'dormant'?" in rule
+
+
 def test_config_shows_what_holds_and_from_where(place: Path) -> None:
     run = scan("config", "--format", "json", OVERACTIVATION_JOBS="3")
     rows = {row["option"]: (row["value"], row["from"]) for row in json.loads(run.stdout)}

@@ -98,6 +98,25 @@ def test_an_entry_is_about_what_it_names(entry: str, allowed: bool, tmp_path: Pa
     assert policy.read(path, NAMES).applied(result(), TODAY).allowed is allowed
 
 
+def test_an_entry_about_no_rule_is_told(tmp_path: Path) -> None:
+    text = "".join(
+        f"[[allow]]\nrule = '{rule}'\nreason = 'known'\nexpires = 2030-01-01\n"
+        for rule in ("dormant", "graph_logc/input-test", "verdict", "model", "zzz")
+    )
+    held = policy.read(written(tmp_path, text), NAMES)
+    close, far = held.unknown(("dormant", "graph_logic"))
+    assert "'graph_logc/input-test'" in close
+    assert close.endswith("did you mean 'graph_logic'?")
+    assert far.endswith("'scan detectors' lists them")
+
+
+def test_a_misspelt_variable_is_told() -> None:
+    names = ("PATH", "OVERACTIVATION_ALPHA", "OVERACTIVATION_JBOS", "OVERACTIVATION_QQQQQQ")
+    close, far = policy.unknown_variables(names, ("OVERACTIVATION_ALPHA", "OVERACTIVATION_JOBS"))
+    assert "did you mean 'OVERACTIVATION_JOBS'?" in close
+    assert far.startswith("OVERACTIVATION_QQQQQQ in the environment stands for no option")
+
+
 def test_a_clean_model_needs_nobodys_leave(tmp_path: Path) -> None:
     path = written(tmp_path, f"[[allow]]\nsha256 = '{SHA}'\nreason = 'x'\nexpires = 2030-01-01\n")
     clean = replace(result(), verdict=Verdict.CLEAN)
