@@ -2,10 +2,12 @@
 
 import fnmatch
 import io
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from scanner.cli.output import note
 from scanner.errors import UsageError
 
 SUFFIX = ".onnx"
@@ -70,7 +72,7 @@ def _listed(word: str) -> Iterator[str]:
 
 def _meant(word: str) -> Iterator[str]:
     if Path(word).is_dir():
-        inside = sorted(str(f) for f in Path(word).rglob(f"*{SUFFIX}") if f.is_file())
+        inside = _inside(Path(word))
         if not inside:
             raise UsageError(
                 f"the folder {word!r} holds no {SUFFIX} file", remedy="name a folder of models"
@@ -85,6 +87,27 @@ def _meant(word: str) -> Iterator[str]:
         yield from matched
     else:
         yield word
+
+
+def _inside(folder: Path) -> list[str]:
+    """Return the models in a folder and below, in order, and say what could be one and is not."""
+    found: list[str] = []
+    for place, folders, names in os.walk(folder, onerror=_unread):
+        for path in (Path(place, name) for name in (*folders, *names)):
+            named = path.name.endswith(SUFFIX)
+            if path.is_dir():
+                if path.is_symlink():
+                    note(f"left out: {path} is a link to a folder; name it to scan what is in it")
+            elif named and path.is_file():
+                found.append(str(path))
+            elif named:
+                kind = "a link to nothing" if path.is_symlink() else "a pipe or a device"
+                note(f"left out: {path} is {kind}")
+    return sorted(found)
+
+
+def _unread(error: OSError) -> None:
+    note(f"left out: {error.filename} cannot be read ({error.strerror})")
 
 
 def _matches(file: str, patterns: Sequence[str]) -> bool:

@@ -1,7 +1,9 @@
 """Files, folders, patterns and lists, and what is left of them."""
 
 import io
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +37,37 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("registry")
 def test_what_words_mean(named: list[str], meant: list[str]) -> None:
     assert [Path(file).as_posix() for file in models(named)] == meant
+
+
+def test_what_a_folder_holds_beside_files_is_said(
+    registry: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (registry / "dangling.onnx").symlink_to("nowhere")
+    (registry / "elsewhere").symlink_to(registry / "old")
+    (registry / "linked.onnx").symlink_to("a.onnx")
+    os.mkfifo(registry / "pipe.onnx")
+    os.mkfifo(registry / "pipe.txt")
+    assert models(["."]) == ["a.onnx", "b.onnx", "linked.onnx", "old/c.onnx", "old/deep/d.onnx"]
+    assert sorted(capsys.readouterr().err.splitlines()) == [
+        "left out: dangling.onnx is a link to nothing",
+        "left out: elsewhere is a link to a folder; name it to scan what is in it",
+        "left out: pipe.onnx is a pipe or a device",
+    ]
+
+
+def test_a_folder_that_cannot_be_read_is_said(
+    registry: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(path: str) -> Any:
+        if str(path).endswith("old"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    listed = os.scandir
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert models([str(registry)]) == [str(registry / name) for name in ("a.onnx", "b.onnx")]
+    told = f"left out: {registry / 'old'} cannot be read (Permission denied)"
+    assert capsys.readouterr().err.splitlines() == [told]
 
 
 @pytest.mark.usefixtures("registry")
