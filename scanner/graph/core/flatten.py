@@ -1,4 +1,4 @@
-"""One flat graph: functions and fused layers written out, constant branches taken.
+"""One flat graph: functions and fused operators written out, constant branches taken.
 
 That the branch not taken is gone, and that functions are, lets every analysis look at one list of
 nodes.
@@ -22,7 +22,7 @@ from scanner.modelfile.domains import STANDARD_DOMAINS
 def flatten(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with its functions expanded and its constant branches taken.
 
-    Layers that ONNX Runtime's optimiser has fused with their activation are two nodes again.
+    What ONNX Runtime's optimisers have fused is several nodes again.
 
     Before: nothing is assumed of the model but that how far its functions expand was checked when
     its file was opened (`scanner.modelfile.guards`).

@@ -41,8 +41,8 @@ Operators on 8-bit codes are rewritten too, as float operators between QuantizeL
 DequantizeLinear (`scanner/graph/gradient/float_twin.py`), where their scales are constants:
 {twins}.
 
-Layers that ONNX Runtime's optimiser fused with their activation are two operators again
-(`scanner/graph/core/fused.py`): {fused}.
+What ONNX Runtime's optimisers fused is written out again (`scanner/graph/core/fused.py`), but for
+attention with a mask or a past: {fused}.
 
 Recurrent layers are written out step by step (`scanner/graph/gradient/recurrent.py`), where the
 number of steps is fixed: {recurrent}.

@@ -1,5 +1,7 @@
 """Gradients of matrix products."""
 
+import string
+
 from scanner.graph.core.open_sizes import Shape
 from scanner.graph.gradient.tape import Value
 from scanner.graph.gradient.vjps.base import Gradients, Op, Vjp
@@ -62,6 +64,13 @@ def einsum(op: Op) -> Gradients:
     equation: str = op.attribute("equation").replace(" ", "")
     left, arrow, right = equation.partition("->")
     operands = left.split(",")
+    if len(operands) == 1 and equation.count("...") == 2:  # noqa: PLR2004 - both sides
+        # Of one operand an ellipsis is a run of axes, all of which the result has.
+        axes = "".join(c for c in string.ascii_letters if c not in equation)[
+            : op.x.rank - len(left) + 3
+        ]
+        left, right = left.replace("...", axes), right.replace("...", axes)
+        equation, operands = f"{left}->{right}", [left]
     if "." in equation or not arrow or any(len(set(term)) < len(term) for term in operands):
         raise op.unsupported(
             f"the equation {equation!r} has an ellipsis, a diagonal or no explicit result"

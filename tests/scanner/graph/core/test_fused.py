@@ -82,6 +82,125 @@ def test_a_fused_dense_layer_is_two_nodes(kind: str) -> None:
     np.testing.assert_allclose(answers(flat), answers(model), rtol=1e-5, atol=1e-6)
 
 
+SIZE, HEADS = 8, 2
+MATRIX = RNG.normal(0, 0.5, (8, 24)).astype(np.float32)
+OFFSET = RNG.normal(0, 0.5, 24).astype(np.float32)
+ROW = RNG.normal(0, 0.5, 8).astype(np.float32)
+BLOCKS: dict[str, tuple[list[str], dict[str, object], list[str]]] = {
+    # By case: inputs behind the first, attributes, and the operators that it stands for.
+    "Gelu": ([], {}, ["Div", "Erf", "Add", "Mul", "Mul"]),
+    "BiasGelu": (["row"], {}, ["Add", "Div", "Erf", "Add", "Mul", "Mul"]),
+    "FastGelu": (["row"], {}, ["Add", *["Mul"] * 3, "Add", "Mul", "Tanh", "Add", *["Mul"] * 2]),
+    "FastGelu bare": ([], {}, [*["Mul"] * 3, "Add", "Mul", "Tanh", "Add", *["Mul"] * 2]),
+    "QuickGelu": ([], {"alpha": 1.5}, ["Mul", "Sigmoid", "Mul"]),
+    "FusedMatMul": (["matrix"], {}, ["MatMul"]),
+    "FusedMatMul scaled": (
+        ["rows"], {"alpha": 0.3, "transA": 1, "transB": 1},
+        ["Transpose", "Transpose", "MatMul", "Mul"],
+    ),
+    "SkipLayerNormalization": (["rows", "row", "row"], {}, ["Add", "LayerNormalization"]),
+    "SkipLayerNormalization bias": (
+        ["rows", "row", "row", "row"], {"epsilon": 0.01}, ["Add", "Add", "LayerNormalization"],
+    ),
+    "Attention": (["matrix", "offset"], {"num_heads": HEADS}, []),
+    "Attention bare": (["matrix"], {"num_heads": HEADS, "scale": 0.2}, []),
+    "MultiHeadAttention": (["rows", "rows"], {"num_heads": HEADS}, []),
+    "MultiHeadAttention bias": (
+        ["rows", "rows", "offset"], {"num_heads": HEADS, "scale": 0.7}, [],
+    ),
+}  # fmt: skip
+
+
+def block(case: str, dtype: type = np.float32) -> onnx.ModelProto:
+    """Return a fused operator on (images, 8, 8), with its result normalised and added up."""
+    inputs, attributes, _ = BLOCKS[case]
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    operator = case.split(maxsplit=1)[0]
+    node = helper.make_node(operator, ["rows", *inputs], ["mixed"], domain="com.microsoft")
+    node.attribute.extend(helper.make_attribute(*held) for held in attributes.items())
+    nodes = [
+        helper.make_node("Reshape", ["image", "shape"], ["seen"]),
+        helper.make_node("Cast", ["seen"], ["rows"], to=kind),
+        node,
+        helper.make_node("Cast", ["mixed"], ["logits"], to=onnx.TensorProto.FLOAT),
+    ]
+    constants: dict[str, np.ndarray] = {"shape": np.array([-1, SIZE, SIZE])}
+    named = {"matrix": MATRIX, "offset": OFFSET, "row": ROW}
+    constants |= {name: named[name].astype(dtype) for name in inputs if name in named}
+    domains = [helper.make_opsetid("com.microsoft", 1)]
+    model = models.build(nodes, constants, domains=domains)
+    model.graph.value_info.append(helper.make_tensor_value_info("rows", kind, ["N", SIZE, SIZE]))
+    return model
+
+
+@pytest.mark.parametrize("case", BLOCKS)
+def test_a_fused_block_computes_the_same_written_out(case: str) -> None:
+    model = block(case)
+    flat = unfused(model)
+    assert {node.domain for node in flat.graph.node} == {""}
+    kinds = [node.op_type for node in flat.graph.node][2:-1]
+    assert kinds == (BLOCKS[case][2] or kinds)
+    np.testing.assert_allclose(answers(flat), answers(model), rtol=1e-4, atol=1e-5)
+
+
+def test_constants_have_the_type_of_what_they_meet() -> None:
+    flat = unfused(block("QuickGelu", np.float16))
+    assert flat.graph.initializer[-1].data_type == onnx.TensorProto.FLOAT16
+
+
+@pytest.mark.parametrize(
+    ("case", "change"),
+    [
+        ("Attention", {"unidirectional": 1}),
+        ("Attention", {"num_heads": 0}),
+        ("Attention", {"num_heads": 99}),
+        ("Attention", {"qkv_hidden_sizes": [8, 8, 8]}),
+        ("FusedMatMul", {"transBatchA": 1}),
+        ("MultiHeadAttention", {"num_heads": -1}),
+        ("MultiHeadAttention", {"unidirectional": 1}),
+    ],
+)
+def test_a_block_in_a_form_that_is_not_known_stays(case: str, change: dict[str, object]) -> None:
+    model = block(case)
+    node = model.graph.node[2]
+    kept = [held for held in node.attribute if held.name not in change]
+    del node.attribute[:]
+    node.attribute.extend([*kept, *(helper.make_attribute(n, v) for n, v in change.items())])
+    assert unfused(model).graph.node[2] == node
+
+
+@pytest.mark.parametrize("case", BLOCKS)
+def test_a_block_of_which_nothing_is_told_stays_or_is_right(case: str) -> None:
+    model = block(case)
+    del model.graph.value_info[:]
+    flat = unfused(model)
+    np.testing.assert_allclose(answers(flat), answers(model), rtol=1e-4, atol=1e-5)
+    node = model.graph.node[2]
+    del node.input[:]
+    assert unfused(model).graph.node[2] == node
+
+
+@pytest.mark.parametrize(
+    ("opset", "kinds"), [(11, ["FusedMatMul"]), (12, ["Einsum", "Einsum", "MatMul", "Mul"])]
+)
+def test_a_matrix_of_unknown_rank_is_transposed(opset: int, kinds: list[str]) -> None:
+    model = block("FusedMatMul scaled")
+    del model.graph.value_info[:]
+    model.opset_import[0].version = opset
+    flat = unfused(model)
+    made = [node.op_type for node in flat.graph.node][2:-1]
+    assert made == kinds
+    np.testing.assert_allclose(answers(flat), answers(model), rtol=1e-4, atol=1e-5)
+
+
+def test_the_sum_behind_a_norm_is_told_on() -> None:
+    model = block("SkipLayerNormalization bias")
+    model.graph.node[2].output.extend(["", "", "sum"])
+    model.graph.node[3].input[0] = "sum"
+    flat = unfused(model)
+    np.testing.assert_allclose(answers(flat), answers(model), rtol=1e-5, atol=1e-6)
+
+
 def test_a_file_that_the_optimiser_saved(tmp_path: Path) -> None:
     options = onnxruntime.SessionOptions()
     extended = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED

@@ -191,6 +191,8 @@ ROWS: dict[str, Row] = {
     "Div": inputs("Div", a=SMALL, b=POSITIVE[:, :1]),
     "Dropout": case("Dropout"),
     "Einsum": inputs("Einsum", a=SMALL, b=SMALL, equation="bij, bkj -> bik"),
+    "Einsum that transposes": inputs("Einsum", a=SMALL, equation="...ij->...ji"),
+    "Einsum that turns": inputs("Einsum", a=SMALL, equation="i...->...i"),
     "Einsum with a sum": inputs("Einsum", a=SMALL, b=SMALL, equation="bij,bkj->bk"),
     "Elu": case("Elu", alpha=0.5, kinks=(0,)),
     "Erf": case("Erf"),
