@@ -18,10 +18,8 @@ from scanner.instruments.agreement import (
     TOLERANCES,
     precision,
     row_distances,
-    scales_as_it_runs,
 )
 from scanner.instruments.detector import Detector, Needs, Subject
-from scanner.instruments.noise_runs import fixed_batch
 from scanner.instruments.statistics import median
 from scanner.instruments.witness import Witness
 from scanner.results import (
@@ -42,11 +40,6 @@ _CUDA = 0.03  # convolutions on CUDA may round their factors to TF32, 11 bits
 _INNER = 6  # probes on which inner values are compared
 _MOST_BYTES = 256 << 20
 """A larger file is not run whole in order to check one layer of it."""
-_ANOTHER = 1.0
-"""Times the spread: how far answers of another network are apart. What is scaled by the range of a
-whole batch moves by 0.04 (the median over images, measured on the samples)."""
-_TRACED = 2  # images of those that change their class in company whose answers are followed
-_SHARE = 0.1  # of the probes may change their class where no score tells how near a tie was
 
 
 class Translation(Detector):
@@ -116,7 +109,7 @@ class _Check:
         self._several: list[str] = []
         self._drawn: str | None = None
         self._sized: str | None = None
-        self._company: float | None = None
+        self._crowd: company.Crowd | None = None
 
     def parameters(self) -> dict[str, Any]:
         """Return what the comparison depended on."""
@@ -154,7 +147,12 @@ class _Check:
         if gaps:
             yield self._disagreement(max(gaps, key=lambda gap: gap.distance), gaps)
         if not layers_only:
-            yield from self._batch()
+            if self._random is None:
+                self._crowd = company.Crowd(
+                    self.model, self.data, self.answers, self.settings, self.tolerance
+                )
+                yield from self._crowd.observations(self.range)
+                self.distances |= self._crowd.distances
             yield from half_range.beyond(self.model, self.data, self.answers.images, self.settings)
 
     def refuse_doubt(self) -> None:
@@ -165,9 +163,9 @@ class _Check:
                 "the answer's spread, so nothing that was measured can be compared with it",
                 remedy="export the model without random operators",
             )
-        if self._company is not None:
+        if self._crowd is not None and self._crowd.scaled is not None:
             raise UnsupportedModelError(
-                f"in a batch the answer to an image differs by {self._company:.3g} times its "
+                f"in a batch the answer to an image differs by {self._crowd.scaled:.3g} times its "
                 "spread; the model computes its quantisation scales from the batch, so that this "
                 "neither shows a backdoor nor rules one out",
                 remedy="scan the model that it was quantised from",
@@ -402,78 +400,6 @@ class _Check:
         ]
         return [value, *other] if other else []
 
-    def _batch(self) -> Iterator[Observation]:
-        """Yield what an image answers in company and not alone."""
-        if self._random is not None:
-            return
-        members = self.answers.members
-        everyone = np.arange(len(self.answers.images))
-        in_company = [(name, rows, everyone) for name, rows in self.answers.together.items()]
-        in_company += [(name, rows, members) for name, rows in self.answers.crowds.items()]
-        told: set[str] = set()
-        for name, together, chosen in in_company:
-            if name in told or name not in self.answers.alone:
-                continue
-            alone, images = self.answers.alone[name][chosen], self.answers.images[chosen]
-            if alone.shape != together.shape:
-                continue
-            if alone.dtype.kind == "f":
-                distances = row_distances(alone, together)
-                furthest = self.distances.get(f"in company: {name}", 0.0)
-                self.distances[f"in company: {name}"] = max(float(distances.max()), furthest)
-                image = int(distances.argmax())
-                if distances[image] <= self.tolerance:
-                    continue
-                if scales_as_it_runs(self.model) and median(distances) < _ANOTHER:
-                    # The company takes part in the scales, and honest answers move by as much.
-                    self._company = float(distances[image])
-                    continue
-                flips = np.flatnonzero(
-                    (distances > self.tolerance) & (_class(alone) != _class(together))
-                )
-                image = int(flips[0]) if len(flips) else image
-                jumps = any(self._jumps(name, images, alone, int(n)) for n in flips[:_TRACED])
-                severity = Severity.SUSPICIOUS if jumps else Severity.WARNING
-            elif alone.dtype.kind in "iub":
-                changed = np.flatnonzero(_first(alone) != _first(together))
-                if len(changed) <= _SHARE * len(alone):
-                    continue
-                image, severity = int(changed[0]), Severity.SUSPICIOUS
-            else:
-                continue
-            told.add(name)
-            yield Observation(
-                code="batch-dependent",
-                severity=severity,
-                sentence=f"The same image gets one answer alone ({_said(alone[image])}) and "
-                f"another in a batch with others ({_said(together[image])}; output {name!r}): what "
-                "is searched in batches is not what runs on a single image",
-                nodes=(name,),
-                details={
-                    "alone": kept.listed(alone[image]),
-                    "together": kept.listed(together[image]),
-                },
-                input=kept.pictured(
-                    images[image],
-                    self.range,
-                    kept.Answered(
-                        after=together[image : image + 1], without=alone[image : image + 1]
-                    ),
-                ),
-            )
-
-    def _jumps(self, name: str, images: Array, alone: Array, image: int) -> bool:
-        """Whether an image's answer does not move with its company by degrees."""
-        session = original.open_original(self.data, self.settings.threads)
-        place = [output.name for output in session.native.get_outputs()].index(name)
-        return not company.moves_by_degrees(
-            lambda batch: np.asarray(session.run(batch)[place]),
-            alone[image],
-            images[image],
-            images[np.arange(len(images)) != image],
-            fixed_batch(session),
-        )
-
     def _disagreement(self, worst: _Gap, gaps: Sequence[_Gap]) -> Observation:
         images = self.answers.images if hasattr(self, "answers") else None
         details: dict[str, Any] = {
@@ -498,8 +424,8 @@ class _Check:
             code="not-the-file",
             severity=Severity.SUSPICIOUS,
             sentence="The file does not compute what was measured: for the same image ONNX "
-            f"Runtime answers {_said(worst.file)}, and {worst.witness} {_said(worst.measured)} "
-            f"(value {worst.value!r}{said})",
+            f"Runtime answers {kept.said(worst.file)}, and {worst.witness} "
+            f"{kept.said(worst.measured)} (value {worst.value!r}{said})",
             nodes=(first or worst.value,),
             details=details,
             input=shown,
@@ -529,19 +455,3 @@ def _labels(rows: Array, classes: int) -> bool:
         return True
     whole = rows.dtype.kind in "iu" and rows.size > 0
     return whole and 0 <= rows.min() < rows.max() < max(classes, 2)
-
-
-def _class(rows: Array) -> Array:
-    return np.asarray(rows.reshape(len(rows), -1).argmax(axis=1))
-
-
-def _first(rows: Array) -> Array:
-    return rows.reshape(len(rows), -1)[:, 0]
-
-
-def _said(answer: Array) -> str:
-    """Return an answer in words: its class where it is a row of scores, else its number."""
-    flat = np.asarray(answer).reshape(-1)
-    if flat.size > 1 and flat.dtype.kind == "f":
-        return f"class {int(flat.argmax())}"
-    return f"{float(flat[0]):.4g}" if flat.size else "nothing"

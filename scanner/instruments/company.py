@@ -1,4 +1,4 @@
-"""Whether an answer moves with its company by degrees, as an average over a batch does.
+"""What an image answers in a batch and not alone, and whether it moves with its company by degrees.
 
 Some files answer an image by the others of its batch on purpose: they normalise by the statistics
 of what they get, or smooth over the frames of a film. Among copies of itself an image is then
@@ -13,6 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.errors import UnsupportedModelError
+from scanner.instruments import kept, original
+from scanner.instruments.agreement import row_distances, scales_as_it_runs
+from scanner.instruments.noise_runs import fixed_batch
+from scanner.instruments.statistics import median
+from scanner.modelfile.model import Model
+from scanner.results import Observation, Severity
+from scanner.settings import Settings
 
 Array = npt.NDArray[Any]
 Run = Callable[[Array], Array]
@@ -25,6 +32,121 @@ _STEPS, _FEW_STEPS = 24, 12
 _JUMP = 0.5
 """Of the furthest that an answer goes, the part in one step from which on it jumps. On the files at
 hand the largest step of eight was 0.51, of 24 it is 0.2."""
+_ANOTHER = 1.0
+"""Times the spread: how far answers of another network are apart. What is scaled by the range of a
+whole batch moves by 0.04 (the median over images, measured on the samples)."""
+_TRACED = 2  # images of those that change their class in company whose answers are followed
+_SHARE = 0.1  # of the probes may change their class where no score tells how near a tie was
+
+
+class Crowd:
+    """Answers to images in batches beside the answers to each of them alone.
+
+    Attributes:
+        distances: By output, the furthest that an answer is from that alone, in spreads.
+        scaled: How far answers move because the model takes its quantisation scales from the
+            batch; None where it does not, or they do not move.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        data: bytes,
+        answers: original.Answers,
+        settings: Settings,
+        tolerance: float,
+    ) -> None:
+        self._model, self._data, self._answers = model, data, answers
+        self._settings, self._tolerance = settings, tolerance
+        self.distances: dict[str, float] = {}
+        self.scaled: float | None = None
+
+    def observations(self, span: tuple[float, float]) -> Iterator[Observation]:
+        """Yield for each output what an image answers in company and not alone.
+
+        Args:
+            span: The range (lowest, highest) that reports draw the image in.
+        """
+        answers = self._answers
+        everyone = np.arange(len(answers.images))
+        batches = [(name, rows, everyone) for name, rows in answers.together.items()]
+        batches += [(name, rows, answers.members) for name, rows in answers.crowds.items()]
+        told: set[str] = set()
+        for name, together, chosen in batches:
+            if name in told or name not in answers.alone:
+                continue
+            alone, images = answers.alone[name][chosen], answers.images[chosen]
+            found = self._changed(name, images, alone, together)
+            if found is None:
+                continue
+            told.add(name)
+            image, severity = found
+            yield Observation(
+                code="batch-dependent",
+                severity=severity,
+                sentence="The same image gets one answer alone "
+                f"({kept.said(alone[image])}) and another in a batch with others "
+                f"({kept.said(together[image])}; output {name!r}): what is searched in batches is "
+                "not what runs on a single image",
+                nodes=(name,),
+                details={
+                    "alone": kept.listed(alone[image]),
+                    "together": kept.listed(together[image]),
+                },
+                input=kept.pictured(
+                    images[image],
+                    span,
+                    kept.Answered(
+                        after=together[image : image + 1], without=alone[image : image + 1]
+                    ),
+                ),
+            )
+
+    def _changed(
+        self, name: str, images: Array, alone: Array, together: Array
+    ) -> tuple[int, Severity] | None:
+        """Return an image whose answer is another in company, and how grave that is."""
+        if alone.shape != together.shape or alone.dtype.kind not in "fiub":
+            return None
+        if alone.dtype.kind != "f":
+            changed = np.flatnonzero(_first(alone) != _first(together))
+            few = len(changed) <= _SHARE * len(alone)
+            return None if few else (int(changed[0]), Severity.SUSPICIOUS)
+        distances = row_distances(alone, together)
+        furthest = float(distances.max())
+        place = f"in company: {name}"
+        self.distances[place] = max(furthest, self.distances.get(place, 0.0))
+        if furthest <= self._tolerance:
+            return None
+        if scales_as_it_runs(self._model) and median(distances) < _ANOTHER:
+            # The company takes part in the scales, and honest answers move by as much.
+            self.scaled = furthest
+            return None
+        apart = distances > self._tolerance
+        flips = np.flatnonzero(apart & (_class(alone) != _class(together)))
+        image = int(flips[0]) if len(flips) else int(distances.argmax())
+        jumps = any(self._jumps(name, images, alone, int(n)) for n in flips[:_TRACED])
+        return image, Severity.SUSPICIOUS if jumps else Severity.WARNING
+
+    def _jumps(self, name: str, images: Array, alone: Array, image: int) -> bool:
+        """Whether an image's answer does not move with its company by degrees."""
+        session = original.open_original(self._data, self._settings.threads)
+        place = [output.name for output in session.native.get_outputs()].index(name)
+        return not moves_by_degrees(
+            lambda batch: np.asarray(session.run(batch)[place]),
+            alone[image],
+            images[image],
+            images[np.arange(len(images)) != image],
+            fixed_batch(session),
+        )
+
+
+def _class(rows: Array) -> Array:
+    return np.asarray(rows.reshape(len(rows), -1).argmax(axis=1))
+
+
+def _first(rows: Array) -> Array:
+    return rows.reshape(len(rows), -1)[:, 0]
 
 
 def moves_by_degrees(

@@ -96,3 +96,11 @@ def listed(answer: Array) -> list[float | None]:
     """Return the first numbers of an answer; None for what is no number."""
     flat = np.asarray(answer, np.float64).reshape(-1)[:_MOST]
     return [float(number) if np.isfinite(number) else None for number in flat]
+
+
+def said(answer: Array) -> str:
+    """Return an answer in words: its class where it is a row of scores, else its number."""
+    flat = np.asarray(answer).reshape(-1)
+    if flat.size > 1 and flat.dtype.kind == "f":
+        return f"class {int(flat.argmax())}"
+    return f"{float(flat[0]):.4g}" if flat.size else "nothing"

@@ -77,3 +77,16 @@ def test_success_is_of_those_that_were_of_another_class() -> None:
     assert kept.success(before, after, 1) == 0.5
     assert kept.success(before[2:], after[2:], 1) is None
     assert kept.success(before, after, None) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (np.array([[0.1, 3, -2]]), "class 1"),
+        (np.array([7]), "7"),
+        (np.array([0.25]), "0.25"),
+        (np.array([]), "nothing"),
+    ],
+)
+def test_an_answer_in_words(answer: np.ndarray, words: str) -> None:
+    assert kept.said(answer) == words
