@@ -152,23 +152,29 @@ from trainers.recipes import RECIPES
 from trainers.training import Plan, train
 
 torch.set_num_threads(1)
-recipe = dataclasses.replace(RECIPES[sys.argv[3]], width=int(sys.argv[2]), batch=2)
-cpu = torch.device("cpu")
-plan = Plan(recipe=recipe, attack=CLEAN, target=None, seed=0, epochs=1, device=cpu, steps=2)
-*_, run = train(plan, load("cifar10", pathlib.Path(sys.argv[1])))
+data = load("cifar10", pathlib.Path(sys.argv[1]))
+for word in sys.argv[2:]:
+    print(word, flush=True)
+    name, width = word.split(":")
+    recipe = dataclasses.replace(RECIPES[name], width=int(width), batch=2)
+    cpu = torch.device("cpu")
+    plan = Plan(recipe=recipe, attack=CLEAN, target=None, seed=0, epochs=1, device=cpu, steps=2)
+    *_, run = train(plan, data)
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "width"), [("cifar10", 1), ("cifar10", 4), ("cifar10", 8), ("cifar10-small", 8)]
-)
-def test_a_network_of_any_width_trains_without_avx512(folder: Path, name: str, width: int) -> None:
-    command = [sys.executable, "-c", _NARROW, str(folder), str(width), name]
-    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+def test_a_network_of_any_width_trains_without_avx512(folder: Path) -> None:
+    networks = ["cifar10:1", "cifar10:4", "cifar10:8", "cifar10-small:8"]
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", _NARROW, str(folder), *networks],
+        env=os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, (done.stdout.split()[-1:], done.stderr)
+    assert done.stdout.split() == networks
 
 
 @pytest.mark.parametrize("name", ["gtsrb", "cifar10", "cifar10-small", "cifar100"])
