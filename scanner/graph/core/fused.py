@@ -33,6 +33,11 @@ _ACTIVATIONS: Mapping[str, tuple[str, ...]] = {
     "Clip": ("min", "max"),
 }
 """By activation, its attributes, in the order in which a fused convolution lists them."""
+_FRACTIONS = frozenset({
+    onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT,
+    onnx.TensorProto.FLOAT16,
+})  # fmt: skip
+"""Types of the numbers that are fused; a file may claim any."""
 _CLIPPED_BY_INPUTS = 11  # the operator set since which a Clip's limits are inputs
 _WITH_EINSUM = 12  # and since which there is an Einsum, which needs no rank
 _QUICK = 1.702  # of QuickGelu: x sigmoid(1.702 x), arXiv 1606.08415, section 2
@@ -90,8 +95,8 @@ class _Values:
             self.shapes[tensor.name] = tuple(tensor.dims)
 
     def dtype(self, names: Sequence[str]) -> Any:
-        """Return NumPy's type of the first value whose type is known; else float32."""
-        known = (self.types[name] for name in names if self.types.get(name))
+        """Return NumPy's type of the first value that is known to hold fractions; else float32."""
+        known = (kind for name in names if (kind := self.types.get(name)) in _FRACTIONS)
         return helper.tensor_dtype_to_np_dtype(next(known, onnx.TensorProto.FLOAT))
 
 

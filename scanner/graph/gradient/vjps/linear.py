@@ -66,9 +66,8 @@ def einsum(op: Op) -> Gradients:
     operands = left.split(",")
     if len(operands) == 1 and equation.count("...") == 2:  # noqa: PLR2004 - both sides
         # Of one operand an ellipsis is a run of axes, all of which the result has.
-        axes = "".join(c for c in string.ascii_letters if c not in equation)[
-            : op.x.rank - len(left) + 3
-        ]
+        count = op.x.rank - len(left.replace("...", ""))
+        axes = "".join(c for c in string.ascii_letters if c not in equation)[:count]
         left, right = left.replace("...", axes), right.replace("...", axes)
         equation, operands = f"{left}->{right}", [left]
     if "." in equation or not arrow or any(len(set(term)) < len(term) for term in operands):

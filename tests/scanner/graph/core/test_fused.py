@@ -148,6 +148,13 @@ def test_constants_have_the_type_of_what_they_meet() -> None:
     assert flat.graph.initializer[-1].data_type == onnx.TensorProto.FLOAT16
 
 
+@pytest.mark.parametrize("claimed", [99, onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED])
+def test_a_type_that_is_none_is_not_believed(claimed: int) -> None:
+    model = block("QuickGelu")
+    model.graph.value_info[0].type.tensor_type.elem_type = claimed
+    assert unfused(model).graph.initializer[-1].data_type == onnx.TensorProto.FLOAT
+
+
 @pytest.mark.parametrize(
     ("case", "change"),
     [
