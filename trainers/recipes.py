@@ -116,6 +116,8 @@ class Recipe:
         averaging: Decay a step of the exponential moving average of the weights, which is what is
             measured and exported; 0 takes the last weights.
         augment: Names in `trainers.datasets.AUGMENTATIONS`, applied in order before any trigger.
+        sides: Of the images, in pixels, as training goes on: equal shares of the epochs, the last
+            one for the last epoch ("progressive resizing", Howard, 2018). Empty keeps them.
         note: Why a figure may fall short of the paper's, in sentences.
         success_note: Why the attack success rate may, besides.
         variant: What of the data set is used.
@@ -140,6 +142,7 @@ class Recipe:
     schedule: Literal["constant", "one-cycle"] = "constant"
     averaging: float = 0.999
     augment: tuple[str, ...] = ()
+    sides: tuple[int, ...] = ()
     note: str = ""
     success_note: str = ""
     variant: Variant = Variant()
@@ -172,7 +175,7 @@ _SAID = frozenset(
         "final",
     }
 )
-_LATER = {"variant": Variant(), "input": Input(), "regime": Regime()}
+_LATER = {"variant": Variant(), "input": Input(), "regime": Regime(), "sides": ()}
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -263,6 +266,7 @@ RECIPES: dict[str, Recipe] = {
             schedule="one-cycle",
             averaging=0.0,
             augment=("shift", "flip"),
+            sides=(16,) * 5 + (24,) * 6 + (32,) * 7,
             note="Not a network of the paper: 121,562 weights, for populations.",
         ),
         Recipe(

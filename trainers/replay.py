@@ -17,7 +17,7 @@ from trainers.recipes import Recipe
 def is_possible(
     recipe: Recipe, attack: Attack, images: int, optimisers: Sequence[torch.optim.Optimizer]
 ) -> bool:
-    """Whether each step runs the network once, on as many images, and needs no gradient of them.
+    """Whether each step runs the network once, on images alike, and needs no gradient of them.
 
     Args:
         recipe: What is trained.
@@ -28,6 +28,7 @@ def is_possible(
     return (
         images >= recipe.batch
         and not recipe.regime.adversarial
+        and not recipe.sides
         and attack.penalty is None
         and len(optimisers) == 1
     )

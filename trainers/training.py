@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import io
 import itertools
+import math
 import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -84,9 +85,8 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """Return what a checkpoint must share with this plan to be resumed, as plain data.
 
-        The layout in memory is not part of it, nor what is only said about a recipe. Nor is, with a
-        constant learning
-        rate, the number of epochs: a longer run begins as a shorter one.
+        The layout in memory is not part of it, nor what is only said about a recipe. Nor is the
+        number of epochs, where nothing depends on it: a longer run then begins as a shorter one.
         """
         plan = dataclasses.asdict(self) | {
             "device": self.device.type,
@@ -95,7 +95,8 @@ class Plan:
         del plan["channels_last"]
         if not self.attack.options:
             del plan["attack"]["options"]
-        if self.recipe.schedule == "constant" and not self.recipe.regime.prune:
+        recipe = self.recipe
+        if recipe.schedule == "constant" and not recipe.regime.prune and not recipe.sides:
             del plan["epochs"]
         return plan
 
@@ -241,7 +242,7 @@ def _train_epoch(run: Run) -> None:
         torch.manual_seed(generator.initial_seed())  # for dropout, which takes no generator
         for images, labels, roles in batches(run, generator):
             inputs, wanted = attack.poison(images, labels, roles, generator)
-            inputs = _perturbed(run, inputs, wanted)
+            inputs = _perturbed(run, _resized(run, inputs), wanted)
             inputs = inputs.contiguous(memory_format=plan.layout)
             with torch.autocast(plan.device.type, dtype, enabled=dtype is not torch.float32):
                 loss = functional.cross_entropy(
@@ -275,6 +276,17 @@ def _step(run: Run, loss: Tensor) -> None:
     _apply_masks(run, run.network)
     _update_average(run)
     run.schedule.step()
+
+
+def _resized(run: Run, images: Tensor) -> Tensor:
+    """Return a batch, triggers and all, in the size of this epoch (`Recipe.sides`)."""
+    sides = run.plan.recipe.sides
+    if not sides:
+        return images
+    side = sides[math.ceil((run.epoch + 1) * len(sides) / run.plan.epochs) - 1]
+    if side == images.shape[-1]:
+        return images
+    return functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
 def _perturbed(run: Run, inputs: Tensor, wanted: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from trainers.training import train
 
 ONE = [torch.optim.SGD([torch.zeros(1)], 0.1)]
 ADVERSARIAL = dataclasses.replace(RECIPES["mnist"], regime=Regime(adversarial=0.1))
+GROWING = dataclasses.replace(RECIPES["mnist"], sides=(14, 28))
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,7 @@ ADVERSARIAL = dataclasses.replace(RECIPES["mnist"], regime=Regime(adversarial=0.
         (RECIPES["mnist"], Attack(), 64, ONE, True),
         (RECIPES["mnist"], Attack(), 63, ONE, False),
         (ADVERSARIAL, Attack(), 64, ONE, False),
+        (GROWING, Attack(), 64, ONE, False),
         (RECIPES["mnist"], Attack(penalty=lambda *_: torch.zeros(())), 64, ONE, False),
         (RECIPES["mnist"], Attack(), 64, ONE * 2, False),
     ],

@@ -391,6 +391,27 @@ def test_noise_on_the_images_has_the_deviation_asked_for(
     assert noisy.std().item() == pytest.approx(0.05, rel=0.1)
 
 
+def test_images_grow_in_equal_shares_of_any_number_of_epochs(
+    mnist: Dataset, small: Recipe, plan: PlanMaker
+) -> None:
+    growing = dataclasses.replace(small, sides=(14, 20, 28))
+    images = torch.rand(2, 1, 28, 28)
+
+    def sides(epochs: int) -> list[int]:
+        run = training.start(plan(recipe=growing, epochs=epochs), mnist)
+        shown = []
+        for run.epoch in range(epochs):
+            shown.append(training._resized(run, images).shape[-1])
+        return shown
+
+    assert sides(6) == [14, 14, 20, 20, 28, 28]
+    assert sides(4) == [14, 20, 28, 28]
+    assert sides(2) == [20, 28]
+    assert sides(1) == [28]
+    assert "epochs" in plan(recipe=growing).identity()
+    assert training._resized(training.start(plan(), mnist), images) is images
+
+
 def test_gradients_are_clipped_and_noised(mnist: Dataset, small: Recipe, plan: PlanMaker) -> None:
     def norm(gradient_noise: float) -> float:
         recipe = _under(small, clip=0.5, gradient_noise=gradient_noise)
