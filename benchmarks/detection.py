@@ -28,7 +28,7 @@ import typer
 
 from benchmarks.quality import LEVELS, quality, share_at_most, table, uniformity, write_csv
 from scanner import pipeline
-from scanner.detectors import FAMILY, load
+from scanner.detectors import load
 from scanner.errors import ScannerError
 from scanner.instruments.detector import Detector
 from scanner.judging import population, ranks, verdict
@@ -155,24 +155,19 @@ def measure(
     images_npz: Annotated[Path | None, typer.Option(help="Clean images; noise without.")] = None,
     epochs: int = 5,
 ) -> None:
-    """Measure every model of a zoo that has not been measured yet, one after the other."""
+    """Measure, as `scan` does, every model of a zoo that has not been measured yet."""
     records.mkdir(parents=True, exist_ok=True)
     images = str(images_npz.resolve()) if images_npz else None
     for truth in json.loads((zoo / "manifest.json").read_text())["models"]:
         path = records / f"{truth['sha256'][:16]}.json"
-        known = _member(path.read_text(encoding="utf-8")).record if path.exists() else None
-        missing = tuple(rule for rule in FAMILY if known is None or not _is_current(known, rule))
-        if truth["epochs"] != epochs or not missing:
+        if truth["epochs"] != epochs or path.exists():
             continue
-        settings = Settings(budget=budget, detectors=missing, images_file=images, timeout=3600)
+        settings = Settings(budget=budget, images_file=images, timeout=3600)
         record = population.without_pictures(pipeline.measure(zoo / truth["file"], settings))
         for failure in record.failures:
             raise ScannerError.from_dict(failure.error)
-        if known is not None:
-            kept = (m for m in known.measurements if m.rule not in missing)
-            record = dataclasses.replace(record, measurements=(*kept, *record.measurements))
         path.write_text(json.dumps({"truth": truth, "record": to_json(record)}))
-        typer.echo(f"{truth['file']}: {', '.join(missing)}", err=True)
+        typer.echo(truth["file"], err=True)
 
 
 @app.command()
@@ -310,17 +305,13 @@ def _word(member: Member, clean: Records) -> Verdict:
 
 @app.command()
 def pack(
-    records: Annotated[list[Path], typer.Argument(help="Folders that `measure` wrote.")],
+    records: Annotated[list[Path], typer.Argument(help="What `measure` or `pack` wrote.")],
     output: Annotated[
         Path, typer.Option(help="One file for all of them, .jsonl.gz; `report` reads it.")
     ],
 ) -> None:
     """Gather measurements in one small file, so that the tables can be made without the models."""
-    lines = sorted(
-        path.read_text(encoding="utf-8").strip()
-        for folder in records
-        for path in folder.glob("*.json")
-    )
+    lines = sorted({line for source in records for line in _lines(source)})
     # Without a time of its own, the same records are the same file.
     output.write_bytes(gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0))
     typer.echo(f"{output}: {len(lines)} models")
@@ -345,22 +336,18 @@ def baseline(
 
 def _members(source: Path) -> list[Member]:
     """Return the models of a folder that `measure` wrote, or of a file that `pack` wrote."""
+    return [_member(line) for line in _lines(source)]
+
+
+def _lines(source: Path) -> list[str]:
     if source.is_dir():
-        return [_member(path.read_text(encoding="utf-8")) for path in sorted(source.glob("*.json"))]
-    return [_member(line) for line in gzip.decompress(source.read_bytes()).decode().splitlines()]
+        return [path.read_text(encoding="utf-8").strip() for path in sorted(source.glob("*.json"))]
+    return gzip.decompress(source.read_bytes()).decode().splitlines()
 
 
 def _member(text: str) -> Member:
     data = json.loads(text)
     return Member(data["truth"], from_json(ModelRecord, data["record"]))
-
-
-def _is_current(record: ModelRecord, rule: str) -> bool:
-    """Whether a rule was measured, by a version that knew how near classes lie to the images."""
-    found = record.measurement(rule)
-    if found is None or found.by_class is None or rule != _SEARCHED:
-        return found is not None
-    return found.by_class.rows[0].nearness is not None
 
 
 def _alike(suspects: Records, population: Records, rule: str) -> bool:

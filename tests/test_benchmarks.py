@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import models
 import numpy as np
 import pytest
 from hypothesis import given
@@ -70,8 +71,27 @@ def test_packed_records_are_the_records(tmp_path: Path) -> None:
     detection.pack([tmp_path / "records"], packed)
     assert detection._members(packed) == detection._members(tmp_path / "records")
     first = packed.read_bytes()
-    detection.pack([tmp_path / "records"], packed)
+    detection.pack([tmp_path / "records", packed], packed)
     assert packed.read_bytes() == first
+
+
+def test_each_network_of_a_zoo_is_measured_once_as_a_scan_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models.save(models.plain(), tmp_path / "one.onnx")
+    rows = [
+        {"file": "one.onnx", "sha256": "ab" * 32, "epochs": 5, "attack": "clean"},
+        {"file": "another epoch's.onnx", "sha256": "cd" * 32, "epochs": 9, "attack": "clean"},
+    ]
+    (tmp_path / "manifest.json").write_text(json.dumps({"models": rows}))
+    for _ in range(2):
+        detection.measure(tmp_path, tmp_path / "records")
+    assert capsys.readouterr().err == "one.onnx\n"
+    (member,) = detection._members(tmp_path / "records")
+    assert member.clean
+    # Detectors that need images are left out, with a reason, and end nothing.
+    assert "source_dependent" in {skip.rule for skip in member.record.skips}
+    assert member.record.measurement("neural_cleanse") is not None
 
 
 MASKS = "neural_cleanse, noise"
