@@ -101,9 +101,14 @@ def _inside(folder: Path) -> list[str]:
             elif named and path.is_file():
                 found.append(str(path))
             elif named:
-                kind = "a link to nothing" if path.is_symlink() else "a pipe or a device"
-                note(f"left out: {path} is {kind}")
+                say_left_out(path)
     return sorted(found)
+
+
+def say_left_out(path: Path) -> None:
+    """Say on stderr that what is called like a model, and is neither file nor folder, is none."""
+    kind = "a link to nothing" if path.is_symlink() else "a pipe or a device"
+    note(f"left out: {path} is {kind}")
 
 
 def _unread(error: OSError) -> None:

@@ -114,17 +114,24 @@ def path(_option: str, named: Path) -> str:
 
 
 def files(option: str, named: list[str]) -> list[str]:
-    """Return the files named, and the .onnx files of the folders named.
+    """Return the files named, and the .onnx files of the folders named; say what else is called so.
 
     Raises:
         UsageError: A folder holds none, or a name is empty.
     """
+    from scanner.cli.models import SUFFIX, say_left_out  # noqa: PLC0415 - which needs this module
+
     found: list[str] = []
     for name in named:
         if not name:  # which Path takes for the working folder
             raise UsageError(f"{option} names nothing", remedy="name clean models")
         if Path(name).is_dir():
-            inside = sorted(str(f) for f in Path(name).glob("*.onnx") if f.is_file())
+            inside: list[str] = []
+            for there in sorted(Path(name).glob(f"*{SUFFIX}")):
+                if there.is_file():
+                    inside.append(str(there))
+                elif not there.is_dir():
+                    say_left_out(there)
             if not inside:
                 raise UsageError(
                     f"the folder {name!r} holds no .onnx file", remedy="name clean models"

@@ -109,7 +109,11 @@ def test_negative_ranges_and_shapes_are_read(folder: Path) -> None:
 def test_references_may_be_a_folder(folder: Path, tmp_path: Path) -> None:
     for seed in (1, 2, 3):
         models.save(models.plain(seed=seed), tmp_path / f"clean-{seed}.onnx")
+    dangling = tmp_path / "dangling.onnx"
+    dangling.symlink_to("nowhere")
+    (tmp_path / "old.onnx").mkdir()
     run = scan(folder / "planted.onnx", "-r", tmp_path, "-d", "overactivation", "--format", "json")
+    assert f"left out: {dangling} is a link to nothing" in run.stderr
     data = json.loads(run.stdout)
     assert len(data["references"]) == 3
     assert data["findings"][0]["p_value"] == 0.25
