@@ -26,6 +26,7 @@ _WIDE = 20.0  # figures that differ by more than this factor get a logarithmic a
 _WIDEST = 1e12  # beyond which rounding would be drawn
 _LABELS = 12  # along an axis
 _APART = 30.0  # of two labels
+_LINE = 22.0  # of two numbers one above the other, as high as on a narrow page
 _NAMED, _LETTER = 8, 13.0  # layers whose names stand below them, and the width of a letter
 _STRIP = 84.0  # the height of a strip
 _ALONE = """
@@ -361,11 +362,14 @@ class _Axis:
         return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
 
     def drawn(self) -> Iterator[Markup]:
-        """Yield its lines and numbers."""
+        """Yield its lines, and their numbers where there is room."""
+        below = math.inf
         for value in self._ticks():
             y = self.at(value)
             yield tag("line", class_="grid", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y)
-            yield _text(f"{value:.4g}", _LEFT - 6, y + 4, "end")
+            if below - y >= _LINE:
+                yield _text(f"{value:.4g}", _LEFT - 6, y + 4, "end")
+                below = y
 
     def _ticks(self) -> list[float]:
         if self._log:

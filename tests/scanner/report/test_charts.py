@@ -1,5 +1,6 @@
 """Every mark lies within its chart, and says its number."""
 
+import itertools
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 from examples import neural_cleanse, overactivation
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scanner.report import charts
@@ -57,6 +58,17 @@ def row(number: int, own: float | None, *others: float) -> ClassDifference:
 def test_classes(figures: list[tuple[float | None, list[float]]]) -> None:
     rows = [row(number, own, *others) for number, (own, others) in enumerate(figures)]
     assert lies_within(charts.by_class(rows, 0))
+
+
+@given(st.lists(MASKS, min_size=1, max_size=8))
+@example([2.7, 80.0])
+def test_no_two_numbers_of_an_axis_touch(figures: list[float]) -> None:
+    chart = read(charts.by_class([row(0, own) for own in figures], 0))
+    numbers = [text for text in chart.iter("text") if text.get("text-anchor") == "end"]
+    heights = sorted(float(text.attrib["y"]) for text in numbers)
+    assert numbers
+    # Letters are up to 22 units high (`page.css`).
+    assert all(below - above >= 22 for above, below in itertools.pairwise(heights))
 
 
 def test_figures_that_hardly_differ() -> None:
