@@ -35,8 +35,8 @@ def chances(results: Sequence[ScanResult], fdr: float | None = None) -> Iterator
     if ranked and alpha is not None:
         yield (
             f"false alarms expected by chance: at most {alpha * len(ranked):.2g} of "
-            f"{len(ranked)} ranked models would have p <= {alpha:g}, and fewer the size that "
-            "suspicious takes as well"
+            f"{len(ranked)} ranked models would have p <= {alpha:g}; fewer still would also be "
+            "large enough to be suspicious"
         )
     if fdr is not None:
         count = discoveries(ranked, fdr)
