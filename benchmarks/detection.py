@@ -166,6 +166,7 @@ def measure(
         record = population.without_pictures(pipeline.measure(zoo / truth["file"], settings))
         for failure in record.failures:
             raise ScannerError.from_dict(failure.error)
+        record = dataclasses.replace(record, likeness=None)  # most of it, and no part of a report
         path.write_text(json.dumps({"truth": truth, "record": to_json(record)}))
         typer.echo(truth["file"], err=True)
 
