@@ -311,8 +311,12 @@ def pack(
         Path, typer.Option(help="One file for all of them, .jsonl.gz; `report` reads it.")
     ],
 ) -> None:
-    """Gather measurements in one small file, so that the tables can be made without the models."""
-    lines = sorted({line for source in records for line in _lines(source)})
+    """Gather measurements in one small file, so that the tables can be made without the models.
+
+    Of a model that was measured twice, the later RECORDS count.
+    """
+    of_model = {_member(line).record.model.sha256: line for r in records for line in _lines(r)}
+    lines = sorted(of_model.values())
     # Without a time of its own, the same records are the same file.
     output.write_bytes(gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0))
     typer.echo(f"{output}: {len(lines)} models")
@@ -341,6 +345,7 @@ def _members(source: Path) -> list[Member]:
 
 
 def _lines(source: Path) -> list[str]:
+    """Return the same as lines of JSON."""
     if source.is_dir():
         return [path.read_text(encoding="utf-8").strip() for path in sorted(source.glob("*.json"))]
     return gzip.decompress(source.read_bytes()).decode().splitlines()

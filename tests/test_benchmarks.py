@@ -75,6 +75,18 @@ def test_packed_records_are_the_records(tmp_path: Path) -> None:
     assert packed.read_bytes() == first
 
 
+def test_a_network_that_was_measured_again_is_packed_once(tmp_path: Path) -> None:
+    record = population.read_baseline(next(population.SHIPPED.glob("mnist-*.json"))).records[0]
+    for name in ("first", "again"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "one.json").write_text(
+            json.dumps({"truth": {"attack": name}, "record": to_json(record)})
+        )
+    packed = tmp_path / "records.jsonl.gz"
+    detection.pack([tmp_path / "first", tmp_path / "again"], packed)
+    assert [member.truth["attack"] for member in detection._members(packed)] == ["again"]
+
+
 def test_each_network_of_a_zoo_is_measured_once_as_a_scan_would(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
