@@ -29,6 +29,7 @@ from scanner.errors import (
 )
 from scanner.instruments import input_range, runtime, suitability
 from scanner.instruments.detector import Detector, Needs, Ranking, Subject
+from scanner.instruments.probes import Images
 from scanner.instruments.witness import Witness
 from scanner.judging.courses import repeated, same_course
 from scanner.judging.verdict import half_searched, in_stages
@@ -181,6 +182,7 @@ class _Course:
         # Left by the detectors for the last one, which checks them.
         self._witnesses: list[Witness] = []
         self._seen: list[npt.NDArray[Any]] = []
+        self._made: list[Images] = []
         self._rankings: list[Ranking] = []
 
     def run(self, detector: Detector, unsuitable: str | None, rest: float) -> None:
@@ -218,6 +220,7 @@ class _Course:
             follows=repeated(followed, few=self._few),
             witnesses=self._witnesses,
             seen=self._seen,
+            made=self._made,
             rankings=self._rankings,
             rest=rest,
             at_once=self._at_once,

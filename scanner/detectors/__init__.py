@@ -29,6 +29,7 @@ FAMILY = {
     "source_dependent": "SourceDependent",
     "universal_perturbation": "UniversalPerturbation",
     "universal_warp": "UniversalWarp",
+    "patch_sweep": "PatchSweep",
     "mm_bd": "MmBd",
     "overactivation": "Overactivation",
     "layerwise": "Layerwise",

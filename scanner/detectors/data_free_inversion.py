@@ -66,7 +66,7 @@ class DataFreeInversion(Detector):
             UsageError: There is no such class.
         """
         model = differentiable(subject, Objective.CROSS_ENTROPY)
-        data = made_images.images(model, subject.settings)
+        data = made_images.shared(subject, model)
         found = inversion.search(subject, model, data, PLAN)
         return Measurement(
             rule=self.rule.id,

@@ -1,4 +1,4 @@
-"""A table of what each class takes: the figures of a search in which small ones are suspicious."""
+"""A table of what a search found of each class, those that stand out most first."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,12 @@ LISTED = 10  # classes
 
 
 def described(
-    measurement: Measurement, comparison: Comparison, column: str, written: Callable[[float], str]
+    measurement: Measurement,
+    comparison: Comparison,
+    column: str,
+    written: Callable[[float], str],
+    *,
+    smaller: bool = True,
 ) -> Description:
     """Return what was searched on, and the classes that stand out most.
 
@@ -18,25 +23,35 @@ def described(
         comparison: It beside references.
         column: What the figures are.
         written: Writes one.
+        smaller: Whether small ones are suspicious.
     """
     how = measurement.parameters
     searched = f"{how['images']} images: {how['data']}; budget {how['budget']}, seed {how['seed']}"
-    return Description(
-        blocks=(Block(line=searched), Block(table=_table(comparison, column, written)))
-    )
+    table = _table(comparison, column, written, smaller=smaller)
+    return Description(blocks=(Block(line=searched), Block(table=table)))
 
 
-def _table(comparison: Comparison, column: str, written: Callable[[float], str]) -> Table:
-    """The classes with the largest ratios, or with the smallest figures without a reference."""
+def _table(
+    comparison: Comparison, column: str, written: Callable[[float], str], *, smaller: bool
+) -> Table:
+    """The classes with the largest ratios; the most suspicious figures without a reference."""
     evidence = comparison.evidence
     compared = bool(evidence.classes_compared)
     if compared:
         ranked = sorted(evidence.classes, key=lambda row: -(row.difference or 0.0))
     else:
-        ranked = sorted(evidence.classes, key=lambda row: row.suspect or math.inf)
+        sign = 1 if smaller else -1
+        ranked = sorted(
+            evidence.classes,
+            key=lambda row: math.inf if row.suspect is None else sign * row.suspect,
+        )
     shown, more = ranked[:LISTED], len(ranked) - LISTED
     return Table(
-        columns=("class", column, *(("references", "times smaller") if compared else ())),
+        columns=(
+            "class",
+            column,
+            *(("references", f"times {'smaller' if smaller else 'more'}") if compared else ()),
+        ),
         rows=tuple(_cells(row, written) for row in shown),
         emphasised=next(
             (i for i, row in enumerate(shown) if row.class_id == evidence.target_class), None

@@ -18,8 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.errors import NoImagesError
+from scanner.graph.gradient.backward import Objective
 from scanner.instruments import pace, probes
-from scanner.instruments.differentiable import Differentiable, Floats
+from scanner.instruments.detector import Subject
+from scanner.instruments.differentiable import Differentiable, Floats, differentiable
 from scanner.instruments.probes import CHANNELS, Images
 from scanner.instruments.trigger import Adam
 from scanner.results import PlannedStage
@@ -42,6 +44,25 @@ _REMEDY = (
     "give clean images of the kind that the model was trained on with the setting `images_file` "
     "or the setting `images_folder`"
 )
+
+
+def shared(subject: Subject, model: Differentiable | None = None) -> Images:
+    """Return what `images` does, made once for all searches of a model.
+
+    Args:
+        subject: Its `made` holds them from then on.
+        model: Its cross-entropy; None where it is not loaded yet.
+
+    Raises:
+        NoGradientError: An operator has no gradient.
+        NoImagesError: As for `images`.
+        NoLogitsError: There are no logits.
+        UnsupportedModelError: The gradient is not a number.
+    """
+    if not subject.made:
+        loaded = model or differentiable(subject, Objective.CROSS_ENTROPY)
+        subject.made.append(images(loaded, subject.settings))
+    return subject.made[0]
 
 
 def images(model: Differentiable, settings: Settings) -> Images:

@@ -201,7 +201,7 @@ def search(subject: Subject, kind: Kind, *, makes_images: bool = False) -> Searc
     data = (
         probes.clean_images(settings, model.shape, (model.low, model.high))
         if settings.has_images
-        else made_images.images(model, settings)
+        else made_images.shared(subject, model)
     )
     demand = _demanded(subject, model, len(data.shown))
     search = stages.arranged(subject, model, data.shown, demand)

@@ -180,13 +180,11 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
     with images that are none (`unfit`). Where no clean models judge, the reason is about what
     drives the index (`driver`).
     """
-    structural = [
-        f for f in findings if any(o.severity >= Severity.SUSPICIOUS for o in f.observations)
-    ]
-    if structural:
-        return Judgement(verdict=Verdict.SUSPICIOUS, reason=structural[0].reason, score=1.0)
     premises = (f for f in findings if f.contribution.part is Part.PREMISE and f.observations)
     unmet = next((f.reason for f in premises), unfit)
+    seen = next(_seen(findings, structural_only=bool(unmet)), None)
+    if seen is not None:
+        return seen
     if unmet:
         return Judgement(verdict=Verdict.INCONCLUSIVE, reason=unmet, score=None)
     own = None if rank is None else among_own(rank, findings, settings.alpha)
@@ -211,6 +209,20 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
     else:
         return chosen
     return Judgement(verdict=Verdict.INCONCLUSIVE, reason=reason, score=score)
+
+
+def _seen(findings: Sequence[Finding], *, structural_only: bool) -> Iterator[Judgement]:
+    """Yield what was seen that is suspicious by itself: in the graph, then in the answers."""
+    for structural in (True,) if structural_only else (True, False):
+        for finding in findings:
+            own = (finding.contribution.part is Part.STRUCTURAL) == structural
+            if own and any(o.severity >= Severity.SUSPICIOUS for o in finding.observations):
+                yield Judgement(
+                    verdict=Verdict.SUSPICIOUS,
+                    reason=finding.reason,
+                    score=1.0,
+                    target_class=finding.evidence.target_class,
+                )
 
 
 def _unsettled(findings: Sequence[Finding], skips: Sequence[Skip]) -> Iterator[str]:
@@ -252,11 +264,16 @@ def advice(
     settings: Settings,
 ) -> Iterator[str]:
     """Yield what would make an answer stronger, in sentences, the most useful first."""
-    seen = any(o.severity >= Severity.SUSPICIOUS for f in findings for o in f.observations)
-    if verdict is Verdict.SUSPICIOUS and seen:
+    seen = [f for f in findings if any(o.severity >= Severity.SUSPICIOUS for o in f.observations)]
+    if verdict is Verdict.SUSPICIOUS and any(f.contribution.part is Part.STRUCTURAL for f in seen):
         yield (
             "to confirm, inspect what the setting `evidence` writes: the part of the graph as a "
             "small ONNX file, and the input that shows it where one was found"
+        )
+    elif verdict is Verdict.SUSPICIOUS and seen:
+        yield (
+            "to confirm, inspect what the setting `evidence` writes: an image before and after the "
+            "change that turns it"
         )
     elif verdict is Verdict.SUSPICIOUS and any(f.evidence.trigger for f in findings):
         yield (

@@ -151,6 +151,7 @@ def test_suspicion_outranks_doubt_outranks_innocence() -> None:
     assert combine((judged(None, None, Severity.CONFIRMED), None)).score == 1.0
 
 
+SWEEP = Rule(id="patch_sweep", name="P", summary="s", source="p")
 HEAD = dataclasses.replace(RULE, id="head")
 
 
@@ -212,6 +213,9 @@ def test_advice_is_about_what_made_the_verdict() -> None:
     first = next(verdict.advice(Verdict.SUSPICIOUS, [drawn, gate], [], QUICK))
     assert "a small ONNX file" in first
     assert "mask" not in first
+    seen = judged(None, None, Severity.SUSPICIOUS, rule=SWEEP)
+    (look, *_) = verdict.advice(Verdict.SUSPICIOUS, [drawn, seen], [], QUICK)
+    assert "an image before and after" in look
 
 
 def test_advice_is_what_would_help() -> None:
@@ -419,6 +423,21 @@ def test_what_is_no_classifier_is_not_ranked_but_a_gate_is_a_gate() -> None:
     )  # fmt: skip
     assert (judgement.verdict, judgement.score) == (Verdict.INCONCLUSIVE, None)
     assert judgement.reason == unmet.reason
-    gate = judged(None, None, Severity.CONFIRMED)
+    gate = judged(None, None, Severity.CONFIRMED, rule=GRAPH)
     both = verdict.combine([gate, unmet], None, (), failed=False, settings=Settings())
     assert both.verdict is Verdict.SUSPICIOUS
+
+
+def test_a_trigger_that_was_seen_accuses_a_classifier_and_nothing_else() -> None:
+    seen = judged(None, None, Severity.SUSPICIOUS, rule=SWEEP)
+    innocent = judged(0.5, clean(20))
+    accused = combine((innocent, clean(20)), structural=[seen])
+    assert (accused.verdict, accused.target_class) == (Verdict.SUSPICIOUS, 3)
+    assert accused.reason == "a gate was seen"
+    gate = dataclasses.replace(
+        judged(None, None, Severity.CONFIRMED, rule=GRAPH), reason="the graph first"
+    )
+    assert combine((innocent, clean(20)), structural=[seen, gate]).reason == "the graph first"
+    unmet = judged(None, None, Severity.WARNING, dataclasses.replace(RULE, id="classifier"))
+    untrained = combine((innocent, clean(20)), structural=[seen, unmet])
+    assert (untrained.verdict, untrained.reason) == (Verdict.INCONCLUSIVE, unmet.reason)

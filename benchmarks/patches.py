@@ -1,0 +1,148 @@
+"""How often a small patch of one colour gives a backdoor away, and a clean network none.
+
+    python -m benchmarks.patches measure FOLDER RECORDS.csv [--images-npz images.npz]  # resumes
+    python -m benchmarks.patches report RECORDS.csv...
+
+Each network of a zoo or a population is swept on clean images (those of its manifest, or the ones
+given) and on images that it makes itself. `report` counts what is said of clean networks and of
+those whose backdoor took, by split: bounds are chosen on `development`.
+"""
+
+import csv
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.population import span
+from benchmarks.quality import table
+from scanner.detectors.patch_sweep import PatchSweep
+from scanner.errors import ScannerError
+from scanner.instruments.detector import Subject
+from scanner.modelfile.model import open_model
+from scanner.results import Severity
+from scanner.settings import Settings
+from trainers import manifest
+from trainers.manifest import Entry
+from trainers.zoo import PLANTED
+
+app = typer.Typer(pretty_exceptions_enable=False)
+COLUMNS = (
+    "file", "sha256", "recipe", "split", "dataset", "attack", "trigger", "success", "searched on",
+    "classes", "class", "share", "next", "held back", "said",
+)  # fmt: skip
+NOT_SWEPT = "not swept"
+USUAL, USUAL_RATE = {"side": 3, "margin": 1}, 0.1  # of BadNets: a white square in the corner
+
+
+@app.command()
+def measure(
+    folder: Annotated[Path, typer.Argument(help="A folder with manifest.json and models.")],
+    records: Annotated[Path, typer.Argument(help="Where the measurements go, a row each.")],
+    images_npz: Annotated[
+        Path | None, typer.Option(help="Clean images of models whose manifest names none.")
+    ] = None,
+) -> None:
+    """Sweep what RECORDS does not hold yet."""
+    known = {(row["sha256"], row["searched on"]) for row in _read([records])}
+    for entry in (e for e in manifest.read(folder) if e.attack == "clean" or _took(e)):
+        images = folder / entry.images if entry.images else images_npz
+        for searched_on in ("images", "made images"):
+            if (entry.sha256, searched_on) in known or (searched_on == "images" and not images):
+                continue
+            row = _row(folder, entry, images, searched_on)
+            new = not records.exists()
+            with records.open("a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+                if new:
+                    writer.writeheader()
+                writer.writerow(row)
+            typer.echo(f"{entry.file}: {searched_on}: {row['said']}")
+
+
+@app.command()
+def report(records: list[Path]) -> None:
+    """Print how many networks are called suspicious, and how far the others go."""
+    rows = [row for row in _read(records) if row["said"] != NOT_SWEPT]
+    typer.echo(table([*_counted(rows)]))
+
+
+def _took(entry: Entry) -> bool:
+    return (entry.attack_success_rate or 0.0) >= PLANTED
+
+
+def _row(folder: Path, entry: Entry, images: Path | None, searched_on: str) -> dict[str, Any]:
+    settings = Settings(
+        input_range=span(entry, images) if images else None,
+        images_file=str(images) if searched_on == "images" else None,
+    )
+    row = {
+        "file": entry.file, "sha256": entry.sha256, "recipe": entry.recipe,
+        "split": entry.split or "zoo", "dataset": entry.dataset,
+        "attack": _attack(entry),
+        "trigger": "+".join(f"{name}={value}" for name, value in entry.parameters.items()),
+        "success": entry.attack_success_rate,
+        "searched on": searched_on,
+    }  # fmt: skip
+    try:
+        found = PatchSweep().measure(
+            Subject(model=open_model(folder / entry.file), settings=settings)
+        )
+    except ScannerError as error:
+        typer.echo(f"{entry.file}: {error}", err=True)
+        return {**row, "said": NOT_SWEPT}
+    profile = found.by_class
+    assert profile is not None  # noqa: S101 - it has one
+    ranked = sorted(profile.rows, key=lambda r: r.figure or 0.0, reverse=True)
+    best = ranked[0] if ranked else None
+    worst = max((o.severity for o in found.observations), default=0)
+    return {
+        **row, "classes": profile.classes,
+        "class": best.class_id if best else None, "share": best.figure if best else None,
+        "next": ranked[1].figure if len(ranked) > 1 else None,
+        "held back": best.figures["success"] if best else None,
+        "said": Severity(worst).name.lower() if worst else "nothing",
+    }  # fmt: skip
+
+
+def _counted(rows: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
+    """Yield what is said of the networks of each split and attack."""
+
+    def key(row: Mapping[str, str]) -> tuple[str, str, bool, str]:
+        return row["searched on"], row["split"], row["attack"] != "clean", row["attack"]
+
+    for (searched_on, split, _, attack), group in itertools.groupby(sorted(rows, key=key), key):
+        found = list(group)
+        shares = sorted(float(row["share"] or 0.0) for row in found)
+        said = [row["said"] for row in found]
+        yield {
+            "searched on": searched_on, "split": split, "networks": attack, "n": len(found),
+            "suspicious": said.count("suspicious"), "warning": said.count("warning"),
+            "largest share, median": shares[len(shares) // 2], "at most": shares[-1],
+        }  # fmt: skip
+
+
+def _attack(entry: Entry) -> str:
+    """Return the attack, and of BadNets what is not usual about it."""
+    if entry.labels == "all-to-all":
+        return "all-to-all"
+    other = [
+        f"{entry.rate:.0%}" if entry.rate < USUAL_RATE else "",
+        "other square" if entry.parameters != USUAL else "",
+    ]
+    return " ".join([entry.attack, *filter(None, other if entry.attack == "badnets" else [])])
+
+
+def _read(records: Sequence[Path]) -> list[dict[str, str]]:
+    found = []
+    for path in records:
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                found += list(csv.DictReader(file))
+    return found
+
+
+if __name__ == "__main__":
+    app()

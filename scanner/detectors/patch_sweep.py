@@ -1,0 +1,272 @@
+"""Patch sweep: small patches of one colour at every place, and which images they turn.
+
+Source: the square in the corner is T. Gu, B. Dolan-Gavitt and S. Garg, "BadNets", 2017; that a
+backdoor is found by trying small changes one after another, without a gradient, is X. Huang et al.,
+"One-Pixel Signature: Characterizing CNN Models for Backdoor Detection", ECCV 2020. They give the
+answers to a classifier that learnt from many networks; ours are the patches (`instruments.patches`)
+and the bound: a patch of at most a sixty-fourth of the image that turns nearly all images into one
+class is a trigger, whoever put it there.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+from scanner.errors import NoImagesError, NoTimeError
+from scanner.instruments import class_sizes, kept, made_images, pace, patches, probes
+from scanner.instruments.answers import Answers
+from scanner.instruments.detector import Detector, Needs, Subject
+from scanner.instruments.patches import EFFORTS, Effort, Floats, Patch, Sweep, Turning
+from scanner.instruments.plane import Plane
+from scanner.instruments.probes import Images
+from scanner.results import (
+    ByClass,
+    ClassRow,
+    Comparison,
+    Contribution,
+    Description,
+    Measurement,
+    Observation,
+    Part,
+    PlannedStage,
+    Rule,
+    Scale,
+    Severity,
+    Wording,
+)
+from scanner.settings import Settings
+
+# Chosen on development networks (docs/detection.md).
+TRIGGER = 0.9  # share of the images that a trigger turns
+DOUBTFUL = 0.75  # with which a model is not called clean
+ORDINARY = 0.6  # where another class is reached by more, a patch is a lot for this model
+FEWEST_CLASSES = 5  # of two digits one is dark in the middle and the other bright
+ENOUGH = (8, 2)  # images of other classes among those shown and those held back
+_TIME = 0.25  # of the budget's seconds
+_LEAST = 0.1  # a hundredth of the images against a tenth is no evidence
+_KEPT = 2  # images with the patch that are also put to the file itself
+
+
+class PatchSweep(Detector):
+    """By class, the share of images that the best small patch of one colour turns into it."""
+
+    rule: ClassVar[Rule] = Rule(
+        id="patch_sweep",
+        name="Patch sweep",
+        summary="A small patch of one colour turns nearly all images into one class.",
+        source="X. Huang et al., One-Pixel Signature, ECCV 2020; T. Gu et al., BadNets, 2017",
+    )
+    needs: ClassVar[Needs] = Needs.LOGITS
+    contribution: ClassVar[Contribution] = Contribution(part=Part.SHOWN)
+    scale: ClassVar[Scale] = Scale(added=_LEAST)
+    wording: ClassVar[Wording] = Wording(
+        one="a small patch of one colour turns {suspect:.0%} of the images into class {target}; in "
+        "the clean reference {low:.0%}",
+        many="a small patch of one colour turns {suspect:.0%} of the images into class {target}; "
+        "in the {count} clean references {low:.0%} to {high:.0%}",
+        alone="a small patch of one colour turns {suspect:.0%} of the images into class {target}, "
+        "more than into any other",
+        leading="a small patch of one colour turns {suspect:.0%} of the images into class "
+        "{target}, more than into any other",
+    )
+
+    def measure(self, subject: Subject) -> Measurement:
+        """Return the share of the images shown that each class's patch turns.
+
+        Raises:
+            NoGradientError: There are no images, and the model makes none without gradients.
+            NoImagesError: There are no images, and the model makes too few itself, or the inputs
+                have too few rows or columns.
+            NoLogitsError: There are no logits.
+            NoTimeError: The model is too large.
+            UnsupportedModelError: The model fails on an image.
+            UsageError: The user's images do not fit.
+        """
+        ground = _prepared(subject)
+        answers, data = ground.answers, ground.data
+        sweep = Sweep(answers, data.shown, ground.span, EFFORTS[ground.level])
+        before = subject.suspect.by_class if subject.suspect else None
+        found = sweep.run(subject.progress, [row.class_id for row in before.rows] if before else ())
+        held = {one.target: sweep.share(one.patch, data.held_back, one.target) for one in found}
+        rows = tuple(
+            ClassRow(
+                class_id=one.target,
+                figure=one.share,
+                course=(one.share,),
+                figures={"success": held[one.target]},
+            )
+            for one in sorted(found, key=lambda one: one.target)
+        )
+        ranked = sorted(found, key=lambda one: one.share, reverse=True)
+        if ranked:
+            subject.seen.append(ranked[0].patch.stamped(data.held_back[:_KEPT]))
+        return Measurement(
+            rule=self.rule.id,
+            statistic=ranked[0].share if ranked else None,
+            parameters={
+                "logits": answers.name,
+                "seed": subject.settings.seed,
+                "budget": subject.settings.budget.value,
+                "input_range": list(ground.span),
+                "input_shape": list(answers.shape),
+                "classes": sweep.classes,
+                "provider": answers.provider,
+                "data": data.source,
+                "images": len(data.shown),
+                "held_back": len(data.held_back),
+                "level": ground.level,
+                **EFFORTS[ground.level]._asdict(),
+            },
+            by_class=ByClass(classes=sweep.classes, rows=rows),
+            observations=tuple(_observed(ranked, sweep.classes, ground)),
+        )
+
+    def plan(self, subject: Subject) -> Sequence[PlannedStage]:
+        """Return the sweep, where the model is not too large.
+
+        Raises:
+            ScannerError: As for `measure`.
+        """
+        ground = _prepared(subject)
+        effort = EFFORTS[ground.level]
+        stage = PlannedStage(
+            rules=(self.rule.id,),
+            does="stamp small patches on images",
+            images=effort.glance,
+            seconds=ground.seconds * ground.runs(effort),
+        )
+        return (stage,)
+
+    def describe(self, measurement: Measurement, comparison: Comparison) -> Description:
+        """Return what was searched on, and the shares class by class."""
+        return class_sizes.described(
+            measurement, comparison, "images turned", "{:.0%}".format, smaller=False
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Ground:
+    """A model that answers, and what patches are stamped on.
+
+    Attributes:
+        answers: The model.
+        data: The images.
+        span: The lowest and the highest value of a pixel.
+        seconds: That an image takes through the model, of the clock of a search.
+        level: Which of `EFFORTS` there is time for.
+    """
+
+    answers: Answers
+    data: Images
+    span: tuple[float, float]
+    seconds: float
+    level: int = 0
+
+    def runs(self, effort: Effort) -> int:
+        """Return how many images an effort puts through the model, at the most."""
+        return patches.runs(effort, self.answers.shape, len(self.data.shown))
+
+    def others(self, target: int) -> tuple[Floats, Floats]:
+        """Return the images that are not of a class: of those shown, and of those held back."""
+        shown, held = (
+            images[self.answers.classes(images) != target]
+            for images in (self.data.shown, self.data.held_back)
+        )
+        return shown, held
+
+
+def _prepared(subject: Subject) -> _Ground:
+    """Return a subject ready to be swept: a reference as its suspect was, else as time allows.
+
+    Raises:
+        ScannerError: As for `PatchSweep.measure`.
+    """
+    settings, answers = subject.settings, Answers(subject.model, subject.settings)
+    plane = Plane.of(answers.shape)
+    # A vector may be an image's rows, or a table's features, one of which may well decide.
+    if len(answers.shape) == 1 or min(plane.height, plane.width) < patches.FEWEST:
+        raise NoImagesError(
+            f"an input of the shape {', '.join(map(str, answers.shape))} is no image of "
+            f"{patches.FEWEST} rows and columns, in which there are small patches",
+            remedy="scan a model of images",
+        )
+    span = probes.input_range(answers.dtype, settings)
+    data = (
+        probes.clean_images(settings, answers.shape, span)
+        if settings.has_images
+        else made_images.shared(subject)
+    )
+    ground = _Ground(answers, data, span, _seconds(answers, data.shown, settings))
+    before = subject.suspect
+    level = int(before.parameters["level"]) if before else _level(ground, settings)
+    return dataclasses.replace(ground, level=level)
+
+
+def _seconds(answers: Answers, images: Floats, settings: Settings) -> float:
+    few = images[: probes.batch_size(answers.shape)]
+    answers.logits(few)  # the first run is slower
+    now = pace.clock(settings)
+    start = now()
+    answers.logits(few)
+    return (now() - start) / len(few) / pace.threads(settings)
+
+
+def _level(ground: _Ground, settings: Settings) -> int:
+    """Return the largest effort that there is time for.
+
+    Raises:
+        NoTimeError: There is none.
+    """
+    allowed = _TIME * settings.effort.seconds
+    needed = [ground.seconds * ground.runs(effort) for effort in EFFORTS]
+    level = next((place for place, each in enumerate(needed) if each <= allowed), None)
+    if level is None:
+        raise NoTimeError(
+            f"to stamp patches on images would take {needed[-1]:,.0f} seconds here, and the budget "
+            f"allows {allowed:,.0f}",
+            remedy="raise the setting `budget`",
+        )
+    return level
+
+
+def _observed(ranked: Sequence[Turning], classes: int, ground: _Ground) -> Iterator[Observation]:
+    """Yield the best patch, where clean networks have none like it.
+
+    Args:
+        ranked: The best patch of each class, the best of all first.
+        classes: How many there are.
+        ground: The model and the images.
+    """
+    rest = ranked[1].share if len(ranked) > 1 else 0.0
+    if not ranked or ranked[0].share < DOUBTFUL or rest > ORDINARY or classes < FEWEST_CLASSES:
+        return
+    best, region, answers = ranked[0], ranked[0].patch.region, ground.answers
+    parts = ground.others(best.target)
+    if any(len(part) < least for part, least in zip(parts, ENOUGH, strict=True)):
+        return
+    held = float((answers.classes(best.patch.stamped(parts[1])) == best.target).mean())
+    if held < DOUBTFUL:
+        return
+    image = parts[1][:1]
+    stamped = best.patch.stamped(image)
+    shown = kept.Answered(
+        original=image[0],
+        before=answers.logits(image),
+        after=answers.logits(stamped),
+        success=held,
+    )
+    yield Observation(
+        code="plain-patch",
+        severity=Severity.SUSPICIOUS if min(best.share, held) >= TRIGGER else Severity.WARNING,
+        sentence=f"a {_colour(best.patch, ground.span)} patch of {region.height}x{region.width} "
+        f"pixels at row {region.top}, column {region.left} turns {best.share:.0%} of "
+        f"{len(parts[0])} images and {held:.0%} of {len(parts[1])} others into class "
+        f"{best.target}; no patch turns more than {rest:.0%} into any other class",
+        details={"class": best.target, "colour": list(best.patch.colour)},
+        input=kept.pictured(stamped[0], ground.span, shown),
+    )
+
+
+def _colour(patch: Patch, span: tuple[float, float]) -> str:
+    values = {*patch.colour}
+    return "coloured" if len(values) > 1 else "black" if values == {span[0]} else "white"
