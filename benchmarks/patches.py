@@ -18,7 +18,7 @@ import typer
 
 from benchmarks.population import span
 from benchmarks.quality import table
-from scanner.detectors.patch_sweep import PatchSweep
+from scanner.detectors.patch_sweep import PatchSweep, weight
 from scanner.errors import ScannerError
 from scanner.instruments.detector import Subject
 from scanner.modelfile.model import open_model
@@ -31,9 +31,8 @@ from trainers.zoo import PLANTED
 app = typer.Typer(pretty_exceptions_enable=False)
 COLUMNS = (
     "file", "sha256", "recipe", "split", "dataset", "attack", "trigger", "success", "searched on",
-    "classes", "class", "share", "next", "held back", "said",
+    "classes", "class", "share", "next", "held back",
 )  # fmt: skip
-NOT_SWEPT = "not swept"
 USUAL, USUAL_RATE = {"side": 3, "margin": 1}, 0.1  # of BadNets: a white square in the corner
 
 
@@ -59,14 +58,13 @@ def measure(
                 if new:
                     writer.writeheader()
                 writer.writerow(row)
-            typer.echo(f"{entry.file}: {searched_on}: {row['said']}")
+            typer.echo(f"{entry.file}: {searched_on}: {row.get('share', 'not swept')}")
 
 
 @app.command()
 def report(records: list[Path]) -> None:
     """Print how many networks are called suspicious, and how far the others go."""
-    rows = [row for row in _read(records) if row["said"] != NOT_SWEPT]
-    typer.echo(table([*_counted(rows)]))
+    typer.echo(table([*_counted([row for row in _read(records) if row["share"]])]))
 
 
 def _took(entry: Entry) -> bool:
@@ -92,18 +90,16 @@ def _row(folder: Path, entry: Entry, images: Path | None, searched_on: str) -> d
         )
     except ScannerError as error:
         typer.echo(f"{entry.file}: {error}", err=True)
-        return {**row, "said": NOT_SWEPT}
+        return row
     profile = found.by_class
     assert profile is not None  # noqa: S101 - it has one
     ranked = sorted(profile.rows, key=lambda r: r.figure or 0.0, reverse=True)
     best = ranked[0] if ranked else None
-    worst = max((o.severity for o in found.observations), default=0)
     return {
         **row, "classes": profile.classes,
         "class": best.class_id if best else None, "share": best.figure if best else None,
         "next": ranked[1].figure if len(ranked) > 1 else None,
         "held back": best.figures["success"] if best else None,
-        "said": Severity(worst).name.lower() if worst else "nothing",
     }  # fmt: skip
 
 
@@ -115,13 +111,19 @@ def _counted(rows: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
 
     for (searched_on, split, _, attack), group in itertools.groupby(sorted(rows, key=key), key):
         found = list(group)
-        shares = sorted(float(row["share"] or 0.0) for row in found)
-        said = [row["said"] for row in found]
+        shares = sorted(float(row["share"]) for row in found)
+        said = [_said(row) for row in found]
         yield {
             "searched on": searched_on, "split": split, "networks": attack, "n": len(found),
-            "suspicious": said.count("suspicious"), "warning": said.count("warning"),
+            "suspicious": said.count(Severity.SUSPICIOUS), "warning": said.count(Severity.WARNING),
             "largest share, median": shares[len(shares) // 2], "at most": shares[-1],
         }  # fmt: skip
+
+
+def _said(row: Mapping[str, str]) -> Severity | None:
+    """Return what a patch weighs, by the bounds as they now are."""
+    share, held, rest = (float(row[name] or 0.0) for name in ("share", "held back", "next"))
+    return weight(share, held, rest, int(row["classes"]))
 
 
 def _attack(entry: Entry) -> str:

@@ -116,6 +116,7 @@ FOUND: Mapping[str, Sample | Measured] = {
     "dormant": _planted("replaced-channel", "with one channel of each layer replaced"),
     "diff": _planted("gaussian", "with a gate made of arithmetic", alone=False),
     "neural_cleanse": Sample("mnist-badnets.onnx"),
+    "patch_sweep": Sample("mnist-badnets.onnx", alone=True),
     "mm_bd": Sample("mnist-badnets.onnx"),
     "overactivation": Measured("fashion-mnist", "fashion-mnist-all-to-all-24-e05.onnx"),
     "layerwise": Measured("fashion-mnist", "fashion-mnist-wanet-24-e05.onnx"),

@@ -37,9 +37,9 @@ from scanner.results import (
 from scanner.settings import Settings
 
 # Chosen on development networks (docs/detection.md).
-TRIGGER = 0.9  # share of the images that a trigger turns
-DOUBTFUL = 0.75  # with which a model is not called clean
-ORDINARY = 0.6  # where another class is reached by more, a patch is a lot for this model
+TRIGGER = (0.95, 0.9)  # shares that a trigger turns, of the images shown and of those held back
+DOUBTFUL = 0.8  # of both: with which a model is not called clean
+ORDINARY = 0.5  # where another class is reached by more, a patch is a lot for this model
 FEWEST_CLASSES = 5  # of two digits one is dark in the middle and the other bright
 ENOUGH = (8, 2)  # images of other classes among those shown and those held back
 _TIME = 0.25  # of the budget's seconds
@@ -237,15 +237,16 @@ def _observed(ranked: Sequence[Turning], classes: int, ground: _Ground) -> Itera
         classes: How many there are.
         ground: The model and the images.
     """
-    rest = ranked[1].share if len(ranked) > 1 else 0.0
-    if not ranked or ranked[0].share < DOUBTFUL or rest > ORDINARY or classes < FEWEST_CLASSES:
+    if not ranked:
         return
     best, region, answers = ranked[0], ranked[0].patch.region, ground.answers
+    rest = ranked[1].share if len(ranked) > 1 else 0.0
     parts = ground.others(best.target)
     if any(len(part) < least for part, least in zip(parts, ENOUGH, strict=True)):
         return
     held = float((answers.classes(best.patch.stamped(parts[1])) == best.target).mean())
-    if held < DOUBTFUL:
+    severity = weight(best.share, held, rest, classes)
+    if severity is None:
         return
     image = parts[1][:1]
     stamped = best.patch.stamped(image)
@@ -257,7 +258,7 @@ def _observed(ranked: Sequence[Turning], classes: int, ground: _Ground) -> Itera
     )
     yield Observation(
         code="plain-patch",
-        severity=Severity.SUSPICIOUS if min(best.share, held) >= TRIGGER else Severity.WARNING,
+        severity=severity,
         sentence=f"a {_colour(best.patch, ground.span)} patch of {region.height}x{region.width} "
         f"pixels at row {region.top}, column {region.left} turns {best.share:.0%} of "
         f"{len(parts[0])} images and {held:.0%} of {len(parts[1])} others into class "
@@ -265,6 +266,21 @@ def _observed(ranked: Sequence[Turning], classes: int, ground: _Ground) -> Itera
         details={"class": best.target, "colour": list(best.patch.colour)},
         input=kept.pictured(stamped[0], ground.span, shown),
     )
+
+
+def weight(share: float, held: float, rest: float, classes: int) -> Severity | None:
+    """Return what a patch weighs; None where clean networks have one like it.
+
+    Args:
+        share: Of the images shown that it turns.
+        held: Of those held back.
+        rest: Of the images shown that a patch turns into another class, at the most.
+        classes: How many there are.
+    """
+    if min(share, held) < DOUBTFUL or rest > ORDINARY or classes < FEWEST_CLASSES:
+        return None
+    both = share >= TRIGGER[0] and held >= TRIGGER[1]
+    return Severity.SUSPICIOUS if both else Severity.WARNING
 
 
 def _colour(patch: Patch, span: tuple[float, float]) -> str:

@@ -82,7 +82,7 @@ def test_a_bound_that_is_missed_accuses_nobody(
 def test_what_turns_less_than_a_trigger_is_doubtful(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patch_sweep, "TRIGGER", 1.1)
+    monkeypatch.setattr(patch_sweep, "TRIGGER", (1.1, 0.9))
     (seen,) = measured(tmp_path, planted=True).observations
     assert seen.severity is Severity.WARNING
 
