@@ -57,7 +57,7 @@ class PatchSweep(Detector):
         source="X. Huang et al., One-Pixel Signature, ECCV 2020; T. Gu et al., BadNets, 2017",
     )
     needs: ClassVar[Needs] = Needs.LOGITS
-    contribution: ClassVar[Contribution] = Contribution(part=Part.SHOWN)
+    contribution: ClassVar[Contribution] = Contribution(part=Part.SEEN)
     scale: ClassVar[Scale] = Scale(added=_LEAST)
     wording: ClassVar[Wording] = Wording(
         one="a small patch of one colour turns {suspect:.0%} of the images into class {target}; in "

@@ -108,7 +108,7 @@ Compared = tuple[float | None, Evidence, str]
 def _compared(
     detector: Declared, suspect: Measurement, references: Sequence[Measurement]
 ) -> Compared:
-    if not detector.contribution.calibrated:
+    if not detector.contribution.calibrated and suspect.by_class is None:
         return suspect.statistic, Evidence(figures=suspect.figures), ""
     if suspect.by_class is not None:
         return _by_class(detector, suspect, suspect.by_class, references)

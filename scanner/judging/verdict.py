@@ -346,7 +346,10 @@ def _verdict(
     worst = max(observations, key=lambda o: o.severity, default=None)
     if worst is not None and worst.severity >= Severity.SUSPICIOUS:
         return Verdict.SUSPICIOUS, worst.sentence
-    if worst is not None and comparison.contribution.part is Part.PREMISE:
+    part = comparison.contribution.part
+    if worst is not None and (
+        part is Part.PREMISE or (part is Part.SEEN and worst.severity >= Severity.WARNING)
+    ):
         return Verdict.INCONCLUSIVE, worst.sentence
     if not comparison.contribution.calibrated:
         return _observed(comparison, len(observations))
@@ -371,7 +374,8 @@ def _observed(comparison: Comparison, notes: int) -> tuple[Verdict, str]:
         worst = comparison.statistic
         same = worst is not None and worst < Severity.WARNING
         return (Verdict.CLEAN if same else Verdict.INCONCLUSIVE), comparison.sentence
-    return Verdict.CLEAN, f"nothing suspicious, {notes} note{'s' if notes != 1 else ''}"
+    said = f"{comparison.sentence}; " if comparison.sentence else ""
+    return Verdict.CLEAN, f"{said}nothing suspicious, {notes} note{'s' if notes != 1 else ''}"
 
 
 def _ranked(said: str, population: Population, own: Place, alpha: float) -> tuple[Verdict, str]:

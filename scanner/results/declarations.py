@@ -29,15 +29,17 @@ class Rule:
 class Part(enum.Enum):
     """How a detector takes part in the verdict.
 
-    A `STRUCTURAL` detector judges by its observations alone, whatever other models show. A
-    `PREMISE` says whether there is anything to judge: where it observes something, no statistic of
-    the model means anything. The
-    statistics of `COMBINED` detectors make the combined p-value. Those that are `SHOWN` are
-    reported beside it: with a clean reference they separate too little, and each would widen what a
-    clean model may show (docs/detection.md).
+    A `STRUCTURAL` detector judges by its observations alone, whatever other models show. So does
+    one by what is `SEEN` in a model's answers; but it accuses trained classifiers only, and its
+    silence says nothing of the graph. A `PREMISE` says whether there is anything to judge: where it
+    observes something, no statistic of the model means anything. The statistics of `COMBINED`
+    detectors make the combined p-value. Those that are `SHOWN` are reported beside it: with a clean
+    reference they separate too little, and each would widen what a clean model may show
+    (docs/detection.md).
     """
 
     STRUCTURAL = "structural"
+    SEEN = "seen"
     PREMISE = "premise"
     COMBINED = "combined"
     SHOWN = "shown"

@@ -91,6 +91,10 @@ def test_one_verdict(
 def test_an_observation_judges_itself() -> None:
     assert judged(None, None, Severity.SUSPICIOUS).verdict is Verdict.SUSPICIOUS
     assert judged(None, None, Severity.WARNING).verdict is Verdict.INCONCLUSIVE
+    assert judged(None, None, Severity.WARNING, SWEEP).verdict is Verdict.INCONCLUSIVE
+    silent = judged(0.1, None, rule=SWEEP)
+    assert silent.verdict is Verdict.CLEAN
+    assert silent.reason == "class 3 is easy to reach; nothing suspicious, 0 notes"
 
 
 GRAPH = Rule(id="graph_logic", name="G", summary="s", source="p")

@@ -12,6 +12,7 @@ from scanner.values import UnfitError, from_json, to_json
     ("part", "combined", "calibrated"),
     [
         (Part.STRUCTURAL, False, False),
+        (Part.SEEN, False, False),
         (Part.PREMISE, False, False),
         (Part.COMBINED, True, True),
         (Part.SHOWN, False, True),
@@ -22,8 +23,10 @@ def test_the_part_of_a_detector(part: Part, combined: bool, calibrated: bool) ->
     assert (contribution.combined, contribution.calibrated) == (combined, calibrated)
 
 
-def test_every_part_is_one_of_the_four_above() -> None:
-    assert {part.value for part in Part} == {"structural", "premise", "combined", "shown"}
+def test_every_part_is_one_of_those_above() -> None:
+    assert {part.value for part in Part} == {
+        "structural", "seen", "premise", "combined", "shown",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
