@@ -62,7 +62,9 @@ def _without_search(
     showing = tuple(
         d.rule.id
         for d in detectors
-        if d.needs & (Needs.ACTIVATIONS | Needs.LOGITS) and not d.needs & Needs.GRADIENTS
+        if d.needs & (Needs.ACTIVATIONS | Needs.LOGITS)
+        and not d.needs & Needs.GRADIENTS
+        and type(d).plan is Detector.plan
     )
     if reading:
         yield PlannedStage(rules=reading, does="read the file and its graph")

@@ -13,9 +13,11 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from scanner.errors import NoImagesError, NoTimeError
+from scanner.graph.gradient.backward import Objective
 from scanner.instruments import class_sizes, kept, made_images, pace, patches, probes
 from scanner.instruments.answers import Answers
 from scanner.instruments.detector import Detector, Needs, Subject
+from scanner.instruments.differentiable import differentiable
 from scanner.instruments.patches import EFFORTS, Effort, Floats, Patch, Sweep, Turning
 from scanner.instruments.plane import Plane
 from scanner.instruments.probes import Images
@@ -44,6 +46,7 @@ FEWEST_CLASSES = 5  # of two digits one is dark in the middle and the other brig
 ENOUGH = (8, 2)  # images of other classes among those shown and those held back
 _TIME = 0.25  # of the budget's seconds
 _LEAST = 0.1  # a hundredth of the images against a tenth is no evidence
+_GLANCE = 0.03  # seconds that are timed: the processor's clock may tick in hundredths
 _KEPT = 2  # images with the patch that are also put to the file itself
 
 
@@ -82,8 +85,14 @@ class PatchSweep(Detector):
             UnsupportedModelError: The model fails on an image.
             UsageError: The user's images do not fit.
         """
-        ground = _prepared(subject)
-        answers, data = ground.answers, ground.data
+        answers, settings = _answering(subject), subject.settings
+        span = probes.input_range(answers.dtype, settings)
+        data = (
+            probes.clean_images(settings, answers.shape, span)
+            if settings.has_images
+            else made_images.shared(subject)
+        )
+        ground = _prepared(subject, answers, data)
         sweep = Sweep(answers, data.shown, ground.span, EFFORTS[ground.level])
         before = subject.suspect.by_class if subject.suspect else None
         found = sweep.run(subject.progress, [row.class_id for row in before.rows] if before else ())
@@ -105,8 +114,8 @@ class PatchSweep(Detector):
             statistic=ranked[0].share if ranked else None,
             parameters={
                 "logits": answers.name,
-                "seed": subject.settings.seed,
-                "budget": subject.settings.budget.value,
+                "seed": settings.seed,
+                "budget": settings.budget.value,
                 "input_range": list(ground.span),
                 "input_shape": list(answers.shape),
                 "classes": sweep.classes,
@@ -127,15 +136,24 @@ class PatchSweep(Detector):
         Raises:
             ScannerError: As for `measure`.
         """
-        ground = _prepared(subject)
+        answers, settings = _answering(subject), subject.settings
+        making: tuple[PlannedStage, ...] = ()
+        if settings.has_images:
+            span = probes.input_range(answers.dtype, settings)
+            data = probes.clean_images(settings, answers.shape, span)
+        else:
+            model = differentiable(subject, Objective.CROSS_ENTROPY)
+            noise, stage = made_images.planned(self.rule.id, model, settings)
+            data, making = Images(shown=noise, held_back=noise[:0], source=""), (stage,)
+        ground = _prepared(subject, answers, data)
         effort = EFFORTS[ground.level]
-        stage = PlannedStage(
+        sweep = PlannedStage(
             rules=(self.rule.id,),
             does="stamp small patches on images",
             images=effort.glance,
             seconds=ground.seconds * ground.runs(effort),
         )
-        return (stage,)
+        return (*making, sweep)
 
     def describe(self, measurement: Measurement, comparison: Comparison) -> Description:
         """Return what was searched on, and the shares class by class."""
@@ -175,13 +193,13 @@ class _Ground:
         return shown, held
 
 
-def _prepared(subject: Subject) -> _Ground:
-    """Return a subject ready to be swept: a reference as its suspect was, else as time allows.
+def _answering(subject: Subject) -> Answers:
+    """Return the model, where its inputs are images of a size.
 
     Raises:
         ScannerError: As for `PatchSweep.measure`.
     """
-    settings, answers = subject.settings, Answers(subject.model, subject.settings)
+    answers = Answers(subject.model, subject.settings)
     plane = Plane.of(answers.shape)
     # A vector may be an image's rows, or a table's features, one of which may well decide.
     if len(answers.shape) == 1 or min(plane.height, plane.width) < patches.FEWEST:
@@ -190,25 +208,32 @@ def _prepared(subject: Subject) -> _Ground:
             f"{patches.FEWEST} rows and columns, in which there are small patches",
             remedy="scan a model of images",
         )
+    return answers
+
+
+def _prepared(subject: Subject, answers: Answers, data: Images) -> _Ground:
+    """Return what is swept: a reference as its suspect was, else as time allows.
+
+    Raises:
+        NoTimeError: There is too little.
+    """
+    settings, before = subject.settings, subject.suspect
     span = probes.input_range(answers.dtype, settings)
-    data = (
-        probes.clean_images(settings, answers.shape, span)
-        if settings.has_images
-        else made_images.shared(subject)
-    )
     ground = _Ground(answers, data, span, _seconds(answers, data.shown, settings))
-    before = subject.suspect
     level = int(before.parameters["level"]) if before else _level(ground, settings)
     return dataclasses.replace(ground, level=level)
 
 
 def _seconds(answers: Answers, images: Floats, settings: Settings) -> float:
+    """Return the seconds that an image takes, by as many runs as the clock needs to move."""
     few = images[: probes.batch_size(answers.shape)]
     answers.logits(few)  # the first run is slower
-    now = pace.clock(settings)
+    now, runs = pace.clock(settings), 0
     start = now()
-    answers.logits(few)
-    return (now() - start) / len(few) / pace.threads(settings)
+    while now() - start < _GLANCE:
+        answers.logits(few)
+        runs += 1
+    return (now() - start) / runs / len(few) / pace.threads(settings)
 
 
 def _level(ground: _Ground, settings: Settings) -> int:

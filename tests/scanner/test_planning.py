@@ -37,6 +37,7 @@ def test_what_reads_what_shows_noise_and_what_searches(
         "neural_cleanse",
         *["data_free_inversion"] * 2,
         *["universal_perturbation"] * 2,
+        *["patch_sweep"] * 2,
         "mm_bd",
     ]
     assert [s.rules for s in searches] == [(rule,) for rule in searching]

@@ -145,7 +145,10 @@ def test_the_plan_is_what_is_done(tmp_path: Path) -> None:
     (stage,) = PatchSweep().plan(triggered.subject(triggered.lit(), tmp_path, settings))
     assert (stage.rules, stage.images) == (("patch_sweep",), EFFORTS[0].glance)
     assert stage.seconds is not None
-    assert stage.seconds < 5
+    assert 0 < stage.seconds < 5
+    making, sweep = PatchSweep().plan(triggered.subject(triggered.lit(), tmp_path))
+    assert (making.images, making.steps) == (made_images.COUNT, made_images.STEPS)
+    assert sweep.does == stage.does
 
 
 def test_colours_are_told() -> None:
