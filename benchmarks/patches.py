@@ -45,7 +45,7 @@ def measure(
     ] = None,
 ) -> None:
     """Sweep what RECORDS does not hold yet."""
-    known = {(row["sha256"], row["searched on"]) for row in _read([records])}
+    known = {(row["sha256"], row["searched on"]) for row in read([records])}
     for entry in (e for e in manifest.read(folder) if e.attack == "clean" or _took(e)):
         images = folder / entry.images if entry.images else images_npz
         for searched_on in ("images", "made images"):
@@ -64,7 +64,7 @@ def measure(
 @app.command()
 def report(records: list[Path]) -> None:
     """Print how many networks are called suspicious, and how far the others go."""
-    typer.echo(table([*_counted([row for row in _read(records) if row["share"]])]))
+    typer.echo(table([*counted(read(records))]))
 
 
 def _took(entry: Entry) -> bool:
@@ -79,7 +79,7 @@ def _row(folder: Path, entry: Entry, images: Path | None, searched_on: str) -> d
     row = {
         "file": entry.file, "sha256": entry.sha256, "recipe": entry.recipe,
         "split": entry.split or "zoo", "dataset": entry.dataset,
-        "attack": _attack(entry),
+        "attack": named(entry),
         "trigger": "+".join(f"{name}={value}" for name, value in entry.parameters.items()),
         "success": entry.attack_success_rate,
         "searched on": searched_on,
@@ -103,13 +103,14 @@ def _row(folder: Path, entry: Entry, images: Path | None, searched_on: str) -> d
     }  # fmt: skip
 
 
-def _counted(rows: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
-    """Yield what is said of the networks of each split and attack."""
+def counted(rows: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
+    """Yield what is said of the networks of each split and attack that were swept."""
 
     def key(row: Mapping[str, str]) -> tuple[str, str, bool, str]:
         return row["searched on"], row["split"], row["attack"] != "clean", row["attack"]
 
-    for (searched_on, split, _, attack), group in itertools.groupby(sorted(rows, key=key), key):
+    swept = sorted((row for row in rows if row["share"]), key=key)
+    for (searched_on, split, _, attack), group in itertools.groupby(swept, key):
         found = list(group)
         shares = sorted(float(row["share"]) for row in found)
         said = [_said(row) for row in found]
@@ -126,7 +127,7 @@ def _said(row: Mapping[str, str]) -> Severity | None:
     return weight(share, held, rest, int(row["classes"]))
 
 
-def _attack(entry: Entry) -> str:
+def named(entry: Entry) -> str:
     """Return the attack, and of BadNets what is not usual about it."""
     if entry.labels == "all-to-all":
         return "all-to-all"
@@ -137,7 +138,8 @@ def _attack(entry: Entry) -> str:
     return " ".join([entry.attack, *filter(None, other if entry.attack == "badnets" else [])])
 
 
-def _read(records: Sequence[Path]) -> list[dict[str, str]]:
+def read(records: Sequence[Path]) -> list[dict[str, str]]:
+    """Return the rows of several files, as far as they exist."""
     found = []
     for path in records:
         if path.exists():

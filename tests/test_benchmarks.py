@@ -1,6 +1,7 @@
 """The benchmarks' own arithmetic: figures of quality that are known beforehand."""
 
 import csv
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,10 +9,11 @@ from pathlib import Path
 import models
 import numpy as np
 import pytest
+import trainer_data
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import detection, device, quality
+from benchmarks import detection, device, patches, quality
 from benchmarks import population as recipes
 from scanner.judging import population
 from scanner.judging import recipes as judging
@@ -225,3 +227,45 @@ def test_what_a_device_is_used_for_becomes_a_table(
     )
     assert found["steps of a search, ours : PyTorch"] == pytest.approx(ours / theirs, rel=1e-2)
     assert found["steps of a search, device : host"] == pytest.approx(ours / host, rel=1e-2)
+
+
+def test_a_sweep_is_counted_by_the_bounds_as_they_are(tmp_path: Path) -> None:
+    """By data, split and attack; what could not be swept is left out."""
+    file = tmp_path / "records.csv"
+    rows = [
+        ("clean", "0.30", "0.20", "0.25"),
+        ("clean", "0.97", "0.90", "1.0"),  # another class is reached as well
+        ("clean", "", "", ""),
+        ("badnets", "1.0", "0.40", "1.0"),
+        ("badnets", "0.9", "0.40", "0.9"),
+    ]
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.DictWriter(opened, patches.COLUMNS)
+        writer.writeheader()
+        for attack, share, following, held in rows:
+            writer.writerow({
+                "searched on": "images", "split": "test", "attack": attack, "classes": "10",
+                "share": share, "next": following, "held back": held,
+            })  # fmt: skip
+    clean, planted = patches.counted(patches.read([file]))
+    assert (clean["n"], clean["suspicious"], clean["warning"], clean["at most"]) == (2, 0, 0, 0.97)
+    assert (planted["n"], planted["suspicious"], planted["warning"]) == (2, 1, 1)
+    assert [clean["networks"], planted["networks"]] == ["clean", "badnets"]
+
+
+@pytest.mark.parametrize(
+    ("attack", "rate", "trigger", "said"),
+    [
+        ("clean", 0.0, {}, "clean"),
+        ("badnets", 0.1, {"side": 3, "margin": 1}, "badnets"),
+        ("badnets", 0.01, {"side": 3, "margin": 1}, "badnets 1%"),
+        ("badnets", 0.1, {"side": 5, "pattern": "checker"}, "badnets other square"),
+        ("blended", 0.1, {"alpha": 0.2}, "blended"),
+    ],
+)
+def test_the_name_of_an_attack_says_what_is_unusual(
+    attack: str, rate: float, trigger: dict[str, float | int | str], said: str
+) -> None:
+    entry = trainer_data.entry("m.onnx", attack=attack, rate=rate, parameters=trigger)
+    assert patches.named(entry) == said
+    assert patches.named(dataclasses.replace(entry, labels="all-to-all")) == "all-to-all"

@@ -12,9 +12,9 @@ from onnx import TensorProto
 from scanner.detectors import patch_sweep
 from scanner.detectors.patch_sweep import PatchSweep
 from scanner.errors import NoImagesError, NoTimeError
-from scanner.instruments import made_images
+from scanner.instruments import made_images, patches
 from scanner.instruments.patches import EFFORTS
-from scanner.results import Measurement, Severity
+from scanner.results import Measurement, Region, Severity
 from scanner.settings import Settings
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -125,7 +125,7 @@ def test_a_reference_is_swept_as_its_suspect_was(tmp_path: Path) -> None:
 def test_a_slow_model_is_swept_with_less_effort(
     level: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = [patch_sweep.patches.runs(effort, (1, 8, 8), 30) for effort in EFFORTS]
+    runs = [patches.runs(effort, (1, 8, 8), 30) for effort in EFFORTS]
     assert runs == sorted(runs, reverse=True)
     allowed = patch_sweep._TIME * Settings().effort.seconds
     monkeypatch.setattr(patch_sweep, "_seconds", lambda *_: allowed / (runs[level] + 1))
@@ -152,9 +152,9 @@ def test_the_plan_is_what_is_done(tmp_path: Path) -> None:
 
 
 def test_colours_are_told() -> None:
-    region = patch_sweep.patches.Region(top=0, left=0, height=1, width=1)
+    region = Region(top=0, left=0, height=1, width=1)
     told = [
-        patch_sweep._colour(patch_sweep.Patch(region, colour), (0.0, 1.0))
+        patch_sweep._colour(patches.Patch(region, colour), (0.0, 1.0))
         for colour in ((0.0,), (1.0, 1.0, 1.0), (1.0, 0.0, 1.0))
     ]
     assert told == ["black", "white", "coloured"]

@@ -16,6 +16,7 @@ from scanner.errors import UnsupportedModelError
 from scanner.instruments import patches
 from scanner.instruments.answers import Answers
 from scanner.instruments.patches import EFFORTS, PART, Patch, Sweep
+from scanner.instruments.plane import Plane
 from scanner.modelfile.model import open_model
 from scanner.results import Region
 
@@ -65,7 +66,7 @@ def _planes(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def test_each_patch_half_as_large_lies_in_one_of_the_first_round(height: int, width: int) -> None:
     """So that the first round finds a trigger of that size, wherever it is."""
     shape = (1, height, width)
-    windows = patches._regions(patches.Plane.of(shape), EFFORTS[0])
+    windows = patches._regions(Plane.of(shape), EFFORTS[0])
     for side, start, size in (("top", "height", height), ("left", "width", width)):
         covered = {(getattr(w, side), getattr(w, start)) for w in windows}
         small = max(1, round(size / PART) // 2)
