@@ -44,7 +44,7 @@ DOUBTFUL = 0.8  # of both: with which a model is not called clean
 ORDINARY = 0.5  # where another class is reached by more, a patch is a lot for this model
 FEWEST_CLASSES = 5  # of two digits one is dark in the middle and the other bright
 ENOUGH = (8, 2)  # images of other classes among those shown and those held back
-_TIME = 0.25  # of the budget's seconds
+_TIME, _MOST_TIME = 0.25, 0.5  # of the budget's seconds: for a large model's least sweep, the most
 _LEAST = 0.1  # a hundredth of the images against a tenth is no evidence
 _GLANCE = 0.03  # seconds that are timed: the processor's clock may tick in hundredths
 _KEPT = 2  # images with the patch that are also put to the file itself
@@ -242,16 +242,16 @@ def _level(ground: _Ground, settings: Settings) -> int:
     Raises:
         NoTimeError: There is none.
     """
-    allowed = _TIME * settings.effort.seconds
+    allowed, most = (part * settings.effort.seconds for part in (_TIME, _MOST_TIME))
     needed = [ground.seconds * ground.runs(effort) for effort in EFFORTS]
-    level = next((place for place, each in enumerate(needed) if each <= allowed), None)
-    if level is None:
+    if needed[-1] > most:
         raise NoTimeError(
             f"to stamp patches on images would take {needed[-1]:,.0f} seconds here, and the budget "
-            f"allows {allowed:,.0f}",
+            f"allows {most:,.0f}",
             remedy="raise the setting `budget`",
         )
-    return level
+    enough = (place for place, each in enumerate(needed) if each <= allowed)
+    return next(enough, len(EFFORTS) - 1)
 
 
 def _observed(ranked: Sequence[Turning], classes: int, ground: _Ground) -> Iterator[Observation]:

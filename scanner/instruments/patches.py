@@ -77,6 +77,7 @@ EFFORTS = (
     Effort(glance=4, colours=True, overlapping=True, classes=3),
     Effort(glance=4, colours=False, overlapping=True, classes=2),
     Effort(glance=4, colours=False, overlapping=False, classes=2),
+    Effort(glance=2, colours=False, overlapping=False, classes=2),
 )
 """From the most to the least."""
 
