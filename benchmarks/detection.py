@@ -44,6 +44,7 @@ from scanner.judging.population import (
 from scanner.results import Comparison, Measurement, ModelRecord, Verdict
 from scanner.settings import Budget, Settings
 from scanner.values import from_json, to_json
+from trainers.files import write_whole
 
 app = typer.Typer(pretty_exceptions_enable=False)
 Records = Sequence[ModelRecord]
@@ -167,7 +168,7 @@ def measure(
         for failure in record.failures:
             raise ScannerError.from_dict(failure.error)
         record = dataclasses.replace(record, likeness=None)  # most of it, and no part of a report
-        path.write_text(json.dumps({"truth": truth, "record": to_json(record)}))
+        write_whole(path, json.dumps({"truth": truth, "record": to_json(record)}).encode())
         typer.echo(truth["file"], err=True)
 
 

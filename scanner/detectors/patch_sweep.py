@@ -47,6 +47,10 @@ ENOUGH = (8, 2)  # images of other classes among those shown and those held back
 _TIME, _MOST_TIME = 0.25, 0.5  # of the budget's seconds: for a large model's least sweep, the most
 _LEAST = 0.1  # a hundredth of the images against a tenth is no evidence
 _GLANCE = 0.03  # seconds that are timed: the processor's clock may tick in hundredths
+_ALONE = (
+    "a small patch of one colour turns {suspect:.0%} of the images into class {target}, more than "
+    "into any other"
+)
 _KEPT = 2  # images with the patch that are also put to the file itself
 
 
@@ -67,10 +71,8 @@ class PatchSweep(Detector):
         "the clean reference {low:.0%}",
         many="a small patch of one colour turns {suspect:.0%} of the images into class {target}; "
         "in the {count} clean references {low:.0%} to {high:.0%}",
-        alone="a small patch of one colour turns {suspect:.0%} of the images into class {target}, "
-        "more than into any other",
-        leading="a small patch of one colour turns {suspect:.0%} of the images into class "
-        "{target}, more than into any other",
+        alone=_ALONE,
+        leading=_ALONE,
     )
 
     def measure(self, subject: Subject) -> Measurement:

@@ -29,6 +29,7 @@ FEWEST = 8  # rows and columns of an image that has such a part
 _CHANNELS = 3  # of an image whose corners of the colour cube are all tried
 _STARTS = 2  # patches of each class that are looked at closely
 _CHECKED = 3  # patches of each class that all images are shown
+_AT_ONCE, _ELEMENTS = 512, 2**22  # images that are stamped together, and their pixels or logits
 _TINY = 1e-12
 
 
@@ -150,7 +151,7 @@ class Sweep:
         few = np.arange(min(self._effort.glance, len(self._images)))
         pulls = np.empty((len(patches), self.classes), np.float32)
         total = len(patches) + self._effort.classes
-        step = max(1, 512 // len(few))
+        step = max(1, _AT_ONCE // len(few))
         for start in range(0, len(patches), step):
             part = patches[start : start + step]
             pulls[start : start + step] = self._pull(part, few)
@@ -204,6 +205,16 @@ class Sweep:
         That is the mean of tanh(margin / spread) over the images that are not of the class without
         the patch, where the spread is the standard deviation of an image's logits.
         """
+        room = _ELEMENTS // max(self.classes, self._images[0].size)
+        step = max(1, min(_AT_ONCE, room) // len(chosen))
+        return np.concatenate(
+            [
+                self._pulled(patches[start : start + step], chosen)
+                for start in range(0, len(patches), step)
+            ]
+        )
+
+    def _pulled(self, patches: Sequence[Patch], chosen: npt.NDArray[np.intp]) -> Scores:
         images = self._images[chosen]
         logits = self._answers.logits(np.concatenate([patch.stamped(images) for patch in patches]))
         others = self.own[chosen, None] != np.arange(self.classes)

@@ -216,12 +216,14 @@ def _seen(findings: Sequence[Finding], *, structural_only: bool) -> Iterator[Jud
     for structural in (True,) if structural_only else (True, False):
         for finding in findings:
             own = (finding.contribution.part is Part.STRUCTURAL) == structural
-            if own and any(o.severity >= Severity.SUSPICIOUS for o in finding.observations):
+            worst = max(finding.observations, key=lambda o: o.severity, default=None)
+            if own and worst is not None and worst.severity >= Severity.SUSPICIOUS:
+                turned = None if structural or worst.input is None else worst.input.class_after
                 yield Judgement(
                     verdict=Verdict.SUSPICIOUS,
                     reason=finding.reason,
                     score=1.0,
-                    target_class=finding.evidence.target_class,
+                    target_class=turned,
                 )
 
 

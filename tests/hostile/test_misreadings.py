@@ -1,5 +1,6 @@
 """Files that run a backdoored network and read as a clean one: none is called clean."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -148,9 +149,15 @@ def test_no_model_is_clean_beside_its_own_twin(tmp_path: Path) -> None:
     moved[0] += 1e-6
     bias.CopyFrom(numpy_helper.from_array(moved, bias.name))
     onnx.save(twin, tmp_path / "twin.onnx")
-    result = scan(misreadings.BACKDOORED, [tmp_path / "twin.onnx"], SETTINGS)
+    by_comparison = dataclasses.replace(
+        SETTINGS, detectors=("graph_logic", "neural_cleanse", "mm_bd", "head")
+    )
+    result = scan(misreadings.BACKDOORED, [tmp_path / "twin.onnx"], by_comparison)
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "is a copy of the suspect" in result.reason
+    # What is seen needs no comparison; the class is the patch's, though the twin has it too.
+    seen = scan(misreadings.BACKDOORED, [tmp_path / "twin.onnx"], SETTINGS)
+    assert (seen.verdict, seen.target_class) == (Verdict.SUSPICIOUS, 0)
 
 
 def test_a_node_of_an_unknown_domain_that_nothing_reads_is_never_clean(tmp_path: Path) -> None:

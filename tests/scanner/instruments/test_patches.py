@@ -102,6 +102,17 @@ def test_no_more_images_are_run_than_was_said(
     assert expected / 2 < sum(seen) <= expected
 
 
+def test_how_many_are_stamped_together_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = sweep(triggered.lit(planted=True), tmp_path)
+    expected = one.run(nothing)
+    for name in ("_AT_ONCE", "_ELEMENTS"):
+        with monkeypatch.context() as patched:
+            patched.setattr(patches, name, 1)
+            assert one.run(nothing) == expected
+
+
 def test_only_the_classes_asked_for_are_looked_at(tmp_path: Path) -> None:
     found = sweep(triggered.lit(planted=True), tmp_path).run(nothing, [3, 0])
     assert [turning.target for turning in found] == [3, 0]

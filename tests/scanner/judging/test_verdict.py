@@ -11,6 +11,7 @@ from judged import COMBINED, PARTS, clean, compared
 
 from scanner.judging import ranks, verdict
 from scanner.results import (
+    Array,
     ByClass,
     ClassDifference,
     ClassRow,
@@ -18,6 +19,7 @@ from scanner.results import (
     Contest,
     Evidence,
     Finding,
+    Input,
     Lead,
     Measurement,
     Observation,
@@ -433,10 +435,14 @@ def test_what_is_no_classifier_is_not_ranked_but_a_gate_is_a_gate() -> None:
 
 
 def test_a_trigger_that_was_seen_accuses_a_classifier_and_nothing_else() -> None:
-    seen = judged(None, None, Severity.SUSPICIOUS, rule=SWEEP)
+    blind = judged(None, None, Severity.SUSPICIOUS, rule=SWEEP)
+    image = Input(image=Array.packed(bytes(4), (1,)), low=0.0, high=1.0, class_after=7)
+    pictured = dataclasses.replace(blind.observations[0], input=image)
+    seen = dataclasses.replace(blind, observations=(pictured,))
     innocent = judged(0.5, clean(20))
+    assert combine((innocent, clean(20)), structural=[blind]).target_class is None
     accused = combine((innocent, clean(20)), structural=[seen])
-    assert (accused.verdict, accused.target_class) == (Verdict.SUSPICIOUS, 3)
+    assert (accused.verdict, accused.target_class) == (Verdict.SUSPICIOUS, 7)
     assert accused.reason == "a gate was seen"
     gate = dataclasses.replace(
         judged(None, None, Severity.CONFIRMED, rule=GRAPH), reason="the graph first"
