@@ -1,7 +1,7 @@
 """Patch sweep: small patches of one colour at every place, and which images they turn.
 
 Source: the square in the corner is T. Gu, B. Dolan-Gavitt and S. Garg, "BadNets", 2017; that a
-backdoor is found by trying small changes one after another, without a gradient, is X. Huang et al.,
+backdoor is found by trying small changes one after another, without a gradient, is S. Huang et al.,
 "One-Pixel Signature: Characterizing CNN Models for Backdoor Detection", ECCV 2020. They give the
 answers to a classifier that learnt from many networks; ours are the patches (`instruments.patches`)
 and the bound: a patch of at most a sixty-fourth of the image that turns nearly all images into one
@@ -61,7 +61,7 @@ class PatchSweep(Detector):
         id="patch_sweep",
         name="Patch sweep",
         summary="A small patch of one colour turns nearly all images into one class.",
-        source="X. Huang et al., One-Pixel Signature, ECCV 2020; T. Gu et al., BadNets, 2017",
+        source="S. Huang et al., One-Pixel Signature, ECCV 2020; T. Gu et al., BadNets, 2017",
     )
     needs: ClassVar[Needs] = Needs.LOGITS
     contribution: ClassVar[Contribution] = Contribution(part=Part.SEEN)

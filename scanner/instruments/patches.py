@@ -2,7 +2,7 @@
 
 Gradient steps may end in another minimum than the trigger: on an accurate network they often find
 a wide mask, and never the small square that an attacker used. So small patches of one colour are
-tried, all of them. X. Huang et al. ("One-Pixel Signature: Characterizing CNN Models for Backdoor
+tried, all of them. S. Huang et al. ("One-Pixel Signature: Characterizing CNN Models for Backdoor
 Detection", ECCV 2020) do so with single pixels.
 """
 
