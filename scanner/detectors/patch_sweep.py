@@ -9,7 +9,7 @@ class is a trigger, whoever put it there.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from scanner.errors import NoImagesError, NoTimeError
@@ -129,7 +129,7 @@ class PatchSweep(Detector):
                 **EFFORTS[ground.level]._asdict(),
             },
             by_class=ByClass(classes=sweep.classes, rows=rows),
-            observations=tuple(_observed(ranked, sweep.classes, ground)),
+            observations=tuple(_observed(ranked, held, sweep, ground)),
         )
 
     def plan(self, subject: Subject) -> Sequence[PlannedStage]:
@@ -185,14 +185,6 @@ class _Ground:
     def runs(self, effort: Effort) -> int:
         """Return how many images an effort puts through the model, at the most."""
         return patches.runs(effort, self.answers.shape, len(self.data.shown))
-
-    def others(self, target: int) -> tuple[Floats, Floats]:
-        """Return the images that are not of a class: of those shown, and of those held back."""
-        shown, held = (
-            images[self.answers.classes(images) != target]
-            for images in (self.data.shown, self.data.held_back)
-        )
-        return shown, held
 
 
 def _answering(subject: Subject) -> Answers:
@@ -256,26 +248,30 @@ def _level(ground: _Ground, settings: Settings) -> int:
     return next(enough, len(EFFORTS) - 1)
 
 
-def _observed(ranked: Sequence[Turning], classes: int, ground: _Ground) -> Iterator[Observation]:
+def _observed(
+    ranked: Sequence[Turning], held_back: Mapping[int, float | None], sweep: Sweep, ground: _Ground
+) -> Iterator[Observation]:
     """Yield the best patch, where clean networks have none like it.
 
     Args:
         ranked: The best patch of each class, the best of all first.
-        classes: How many there are.
+        held_back: The share of the images held back that these turn, by class.
+        sweep: What found them.
         ground: The model and the images.
     """
-    if not ranked:
+    held = held_back[ranked[0].target] if ranked else None
+    if held is None:
         return
     best, region, answers = ranked[0], ranked[0].patch.region, ground.answers
     rest = ranked[1].share if len(ranked) > 1 else 0.0
-    parts = ground.others(best.target)
-    if any(len(part) < least for part, least in zip(parts, ENOUGH, strict=True)):
-        return
-    held = float((answers.classes(best.patch.stamped(parts[1])) == best.target).mean())
-    severity = weight(best.share, held, rest, classes)
+    severity = weight(best.share, held, rest, sweep.classes)
     if severity is None:
         return
-    image = parts[1][:1]
+    others = ground.data.held_back[answers.classes(ground.data.held_back) != best.target]
+    counts = int((sweep.own != best.target).sum()), len(others)
+    if any(count < least for count, least in zip(counts, ENOUGH, strict=True)):
+        return
+    image = others[:1]
     stamped = best.patch.stamped(image)
     shown = kept.Answered(
         original=image[0],
@@ -288,7 +284,7 @@ def _observed(ranked: Sequence[Turning], classes: int, ground: _Ground) -> Itera
         severity=severity,
         sentence=f"a {_colour(best.patch, ground.span)} patch of {region.height}x{region.width} "
         f"pixels at row {region.top}, column {region.left} turns {best.share:.0%} of "
-        f"{len(parts[0])} images and {held:.0%} of {len(parts[1])} others into class "
+        f"{counts[0]} images and {held:.0%} of {counts[1]} others into class "
         f"{best.target}; no patch turns more than {rest:.0%} into any other class",
         details={"class": best.target, "colour": list(best.patch.colour)},
         input=kept.pictured(stamped[0], ground.span, shown),
