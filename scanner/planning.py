@@ -7,7 +7,7 @@ import numpy as np
 from scanner.errors import GraphError, ModelError, UsageError
 from scanner.graph.core import extract, flatten
 from scanner.graph.layers.logits import find_logits
-from scanner.instruments import pace, probes, runtime, suitability
+from scanner.instruments import made_images, pace, probes, runtime, suitability
 from scanner.instruments.detector import Detector, Needs, Ranking, Subject
 from scanner.instruments.noise_runs import fixed_batch, run_filled
 from scanner.measuring import shows_images
@@ -43,7 +43,7 @@ def plan(model: Model, settings: Settings, detectors: Sequence[Detector]) -> Sca
         classes=classes,
         threads=settings.threads,
         deadline=settings.deadline(1),
-        stages=(*_without_search(detectors, forward, settings), *searches),
+        stages=(*_without_search(detectors, forward, settings), *made_images.planned_once(searches)),
         skips=(*([unsuitable] if unsuitable else []), *skips),
     )
 

@@ -13,6 +13,7 @@ With free values f, an image is x = low + (high - low) / (1 + exp(-f)), and desc
 """
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +41,7 @@ _WITHIN = (0.05, 0.95)  # not so far out that the sigmoid has no slope left
 _HELD_BACK = 4  # one image in so many, as of a user's
 
 SOURCE = "images that the model made itself (none given)"
+_MAKING = "make images of its classes by gradient steps"
 _REMEDY = (
     "give clean images of the kind that the model was trained on with the setting `images_file` "
     "or the setting `images_folder`"
@@ -107,7 +109,7 @@ def planned(rule: str, model: Differentiable, settings: Settings) -> tuple[Float
     measured = _measured(model, start, settings, told=True)
     stage = PlannedStage(
         rules=(rule,),
-        does="make images of its classes by gradient steps",
+        does=_MAKING,
         images=COUNT,
         steps=STEPS,
         seconds=_seconds(measured, settings),
@@ -115,6 +117,16 @@ def planned(rule: str, model: Differentiable, settings: Settings) -> tuple[Float
     )
     noise = np.float32(model.low) + np.float32(model.high - model.low) * start
     return noise[: COUNT - COUNT // _HELD_BACK], stage
+
+
+def planned_once(stages: Sequence[PlannedStage]) -> Iterator[PlannedStage]:
+    """Yield the stages of several detectors, of which the first that needs images makes them."""
+    making = [stage for stage in stages if stage.does == _MAKING]
+    for stage in stages:
+        if stage.does != _MAKING:
+            yield stage
+        elif stage is making[0]:
+            yield dataclasses.replace(stage, rules=tuple(r for s in making for r in s.rules))
 
 
 def _check_classes(model: Differentiable) -> None:
