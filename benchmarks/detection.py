@@ -4,6 +4,7 @@
     python -m benchmarks.detection report RECORDS... [--csv A] [--verdicts B] [--markdown C]
     python -m benchmarks.detection pack RECORDS... --output records.jsonl.gz  # `report` reads it
     python -m benchmarks.detection sizes RECORDS... [--csv words.csv]
+    python -m benchmarks.detection strangers RECORDS... [--csv words.csv]
     python -m benchmarks.detection reach
     python -m benchmarks.detection baseline RECORDS --output mnist.json
 
@@ -27,7 +28,7 @@ import numpy as np
 import typer
 
 from benchmarks.quality import LEVELS, quality, share_at_most, table, uniformity, write_csv
-from scanner import pipeline
+from scanner import pipeline, questions
 from scanner.detectors import load
 from scanner.errors import ScannerError
 from scanner.instruments.detector import Detector
@@ -41,6 +42,7 @@ from scanner.judging.population import (
     shipped_baseline,
     write_baseline,
 )
+from scanner.report.totals import place
 from scanner.results import Comparison, Measurement, ModelRecord, Verdict
 from scanner.settings import Budget, Settings
 from scanner.values import from_json, to_json
@@ -156,15 +158,18 @@ def measure(
     images_npz: Annotated[Path | None, typer.Option(help="Clean images; noise without.")] = None,
     epochs: int = 5,
 ) -> None:
-    """Measure, as `scan` does, every model of a zoo that has not been measured yet."""
+    """Measure every model of a zoo that has not been measured yet, as a scan of it alone does."""
     records.mkdir(parents=True, exist_ok=True)
     images = str(images_npz.resolve()) if images_npz else None
     for truth in json.loads((zoo / "manifest.json").read_text())["models"]:
         path = records / f"{truth['sha256'][:16]}.json"
         if truth["epochs"] != epochs or path.exists():
             continue
-        settings = Settings(budget=budget, images_file=images, timeout=3600)
-        record = population.without_pictures(pipeline.measure(zoo / truth["file"], settings))
+        settings = Settings(
+            budget=budget, images_file=images, timeout=3600, shipped_baselines=False
+        )
+        source = questions.source_of(zoo / truth["file"])
+        record = population.without_pictures(pipeline.measure_source(source, settings, alone=True))
         for failure in record.failures:
             raise ScannerError.from_dict(failure.error)
         record = dataclasses.replace(record, likeness=None)  # most of it, and no part of a report
@@ -256,9 +261,10 @@ def sizes(
     First the clean models of each baseline, judged by the others: on these `ranks.NEAR` and
     `ranks.FAR` were chosen. Then the models of RECORDS, judged by the baseline alone.
     """
-    own = [size for path in sorted(SHIPPED.glob("*.json")) for size in _own_sizes(path)]
-    shown = ", ".join(f"{size:.2f}" for size in sorted(own)[-5:])
-    typer.echo(f"{len(own)} clean models, each judged by the others of its recipe: ... {shown}")
+    for path in sorted(SHIPPED.glob("*.json")):
+        own = sorted(_own_sizes(path))
+        shown = ", ".join(f"{size:.2f}" for size in own[-5:])
+        typer.echo(f"{path.name}: {len(own)} clean models, each judged by the others: ... {shown}")
     rows = [row for group in _groups(records) for row in _words(group)]
     typer.echo(table(rows))
     write_csv(csv_file, rows)
@@ -303,6 +309,40 @@ def _word(member: Member, clean: Records) -> Verdict:
     if rank is None:
         return Verdict.INCONCLUSIVE
     return verdict.among_own(rank, findings, ALPHA).verdict
+
+
+@app.command()
+def strangers(
+    records: Annotated[list[Path], typer.Argument(help="What `measure` or `pack` wrote.")],
+    csv_file: Annotated[Path | None, typer.Option("--csv")] = None,
+) -> None:
+    """Print what scans without the shipped baselines say: of a model alone, and beside a clean one.
+
+    The clean models of the baseline are judged as well; the first of them is the clean one.
+    """
+    rows = [row for group in _groups(records) for row in _foreign(group)]
+    typer.echo(table(rows))
+    write_csv(csv_file, rows)
+
+
+def _foreign(group: Group) -> Iterator[dict[str, Any]]:
+    """Yield what is said of the models of each attack, alone and beside one clean model."""
+    known = [Member({"attack": "clean"}, record) for record in group.population]
+    with pipeline.Judge(Settings(shipped_baselines=False)) as judge:
+        for references in ((), group.population[:1]):
+            for attack in ("clean", *group.attacks):
+                asked = [m.record for m in (*known, *group.members) if m.attack == attack]
+                results = judge.judge([r for r in asked if r not in references], references)
+                words = [result.verdict for result in results]
+                accused = [r for r in results if r.verdict is Verdict.SUSPICIOUS]
+                yield {
+                    **group.labels,
+                    "references": len(references),
+                    "models": attack,
+                    "n": len(results),
+                    **{word.value: words.count(word) for word in Verdict},
+                    "without a rank": sum(place(r)[0] is None for r in accused),
+                }
 
 
 @app.command()

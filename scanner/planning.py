@@ -43,7 +43,10 @@ def plan(model: Model, settings: Settings, detectors: Sequence[Detector]) -> Sca
         classes=classes,
         threads=settings.threads,
         deadline=settings.deadline(1),
-        stages=(*_without_search(detectors, forward, settings), *made_images.planned_once(searches)),
+        stages=(
+            *_without_search(detectors, forward, settings),
+            *made_images.planned_once(searches),
+        ),
         skips=(*([unsuitable] if unsuitable else []), *skips),
     )
 

@@ -208,6 +208,16 @@ def test_the_counts_of_verdicts_are_made_again_from_the_records(
     assert rows == [committed[0], *(line for line in committed if "gtsrb" in line)]
 
 
+def test_what_is_said_without_a_baseline_is_made_again_from_the_records(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tmp_path / "strangers.csv"
+    detection.strangers([RESULTS / "records-cifar10-small-amd-epyc-1.32.0.jsonl.gz"], made)
+    capsys.readouterr()
+    (committed,) = RESULTS.glob("strangers-cifar10-small-*.csv")
+    assert made.read_text("utf-8") == committed.read_text("utf-8")
+
+
 def test_what_a_device_is_used_for_becomes_a_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

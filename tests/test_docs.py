@@ -102,8 +102,13 @@ def test_the_figures_of_the_readme_are_those_of_the_page() -> None:
     """The README adds up the rows of docs/detection.md."""
     verdicts = rows("docs/detection.md", "| recipe | models | n |")
     told = [row[1:] for row in rows("README.md", "| judged by |")]
-    recipes = {"MNIST": "mnist", "FashionMNIST": "fashion-mnist", "GTSRB": "gtsrb"}
-    for words, *figures in told[:4]:
+    recipes = {
+        "MNIST": "mnist",
+        "FashionMNIST": "fashion-mnist",
+        "GTSRB": "gtsrb",
+        "CIFAR-10": "cifar10-small",
+    }
+    for words, *figures in told[: len(recipes) + 1]:
         of, kind = words.split(", ")
         chosen = [
             row
@@ -113,7 +118,7 @@ def test_the_figures_of_the_readme_are_those_of_the_page() -> None:
         ]
         assert figures == [str(sum(int(row[n]) for row in chosen)) for n in (2, 3, 4, 5)], words
     strangers = rows("docs/detection.md", "| searched on | references | split | networks |")
-    for words, n, *shares in told[4:]:
+    for words, n, *shares in told[len(recipes) + 1 :]:
         networks = "clean" if words.endswith(" clean") else "all attacks"
         (row,) = (r for r in strangers if r[:4] == ["images", "1", "test", networks])
         assert words.split()[0] == row[4]

@@ -59,7 +59,7 @@ class MmBd(Detector):
     )
     needs: ClassVar[Needs] = Needs.LOGITS | Needs.GRADIENTS
     contribution: ClassVar[Contribution] = Contribution(
-        part=Part.COMBINED, beside_one=0.30, alone=0.23
+        part=Part.COMBINED, beside_one=0.49, alone=0.36
     )
     scale: ClassVar[Scale] = Scale(added=1.0)
     wording: ClassVar[Wording] = Wording(
