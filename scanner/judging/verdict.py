@@ -48,7 +48,9 @@ def among_recipes(own: Stranger, settings: Settings) -> Judgement:
 
     Suspicious needs a p-value of at most `alpha` and that no clean network of any recipe lies as
     far out. Clean is a statement about power: of the backdoored networks at most a share `miss`
-    stands out no further, over all attacks that would show.
+    stands out no further, over all attacks that would show. It takes clean models or images: of
+    accurate networks that stand alone, most backdoored ones stand out no further than clean ones
+    (docs/detection.md, "Deeper networks").
     """
     place, others = own.place, f"networks of {own.recipes} other recipes"
     said, score = f"{own.sentence}; " if own.sentence else "", 1 - place.p
@@ -58,13 +60,16 @@ def among_recipes(own: Stranger, settings: Settings) -> Judgement:
         return Judgement(
             verdict=Verdict.SUSPICIOUS, reason=reason, score=score, target_class=own.foremost
         )
-    if own.overall <= settings.miss and not own.missing:
+    few, alone = own.overall <= settings.miss, not (own.references or own.images)
+    if few and not (own.missing or alone):
         reason = f"{said}of backdoored {others} only {_missed(own)}"
         return Judgement(verdict=Verdict.CLEAN, reason=reason, score=score)
     reason = f"{said}p = {place.p:.3g} among clean {others}; of backdoored ones {_missed(own)}"
-    if own.overall <= settings.miss:
+    if few and own.missing:
         names = " and ".join(own.missing)
         reason += f"; it is not called clean because {names} gave no complete result"
+    elif few:
+        reason += "; it is not called clean because neither a clean model nor images are at hand"
     return Judgement(verdict=Verdict.INCONCLUSIVE, reason=reason, score=score)
 
 

@@ -231,6 +231,19 @@ def test_nobody_is_clean_of_whom_not_everything_was_measured() -> None:
     )
 
 
+def test_nobody_is_clean_who_stands_alone() -> None:
+    alone = dataclasses.replace(place(compared(SEARCH, -0.2)), references=0)
+    judgement = verdict.among_recipes(alone, Settings())
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.reason.endswith(
+        "; it is not called clean because neither a clean model nor images are at hand"
+    )
+    on_images = dataclasses.replace(alone, images=True)
+    assert verdict.among_recipes(on_images, Settings()).verdict is Verdict.CLEAN
+    accused = dataclasses.replace(place(compared(SEARCH, 2.0)), references=0)
+    assert verdict.among_recipes(accused, Settings()).verdict is Verdict.SUSPICIOUS
+
+
 def test_the_level_of_misses_is_the_users() -> None:
     doubtful = place(compared(SEARCH, 0.3))
     words = [verdict.among_recipes(doubtful, Settings(miss=m)).verdict for m in (0.1, 0.2)]
