@@ -156,7 +156,8 @@ def test_no_model_is_clean_beside_its_own_twin(tmp_path: Path) -> None:
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "is a copy of the suspect" in result.reason
     # What is seen needs no comparison; the class is the patch's, though the twin has it too.
-    seen = scan(misreadings.BACKDOORED, [tmp_path / "twin.onnx"], SETTINGS)
+    by_patch = dataclasses.replace(SETTINGS, detectors=("graph_logic", "patch_sweep"))
+    seen = scan(misreadings.BACKDOORED, [tmp_path / "twin.onnx"], by_patch)
     assert (seen.verdict, seen.target_class) == (Verdict.SUSPICIOUS, 0)
 
 
