@@ -65,11 +65,11 @@ def among_recipes(own: Stranger, settings: Settings) -> Judgement:
         reason = f"{said}of backdoored {others} only {_missed(own)}"
         return Judgement(verdict=Verdict.CLEAN, reason=reason, score=score)
     reason = f"{said}p = {place.p:.3g} among clean {others}; of backdoored ones {_missed(own)}"
-    if few and own.missing:
+    if few and alone:
+        reason += "; it is not called clean because neither a clean model nor images are at hand"
+    elif few:
         names = " and ".join(own.missing)
         reason += f"; it is not called clean because {names} gave no complete result"
-    elif few:
-        reason += "; it is not called clean because neither a clean model nor images are at hand"
     return Judgement(verdict=Verdict.INCONCLUSIVE, reason=reason, score=score)
 
 
