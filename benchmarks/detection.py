@@ -58,6 +58,7 @@ _DRAWS = 24
 _PAPERS_THRESHOLD = 2.0  # of the anomaly index: Neural Cleanse, section V-B
 _USUAL_RATE = 0.1
 _SEARCHED = "neural_cleanse"  # the detector that says what triggers were searched on
+IMAGES = "images"  # not noise: what triggers were searched on
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -318,7 +319,8 @@ def strangers(
 ) -> None:
     """Print what scans without the shipped baselines say: of a model alone, and beside a clean one.
 
-    The clean models of the baseline are judged as well; the first of them is the clean one.
+    The clean models of the baseline are judged as well. The first of them is the clean one; where
+    no baseline was measured so, the first clean one of RECORDS.
     """
     rows = [row for group in _groups(records) for row in _foreign(group)]
     typer.echo(table(rows))
@@ -328,10 +330,13 @@ def strangers(
 def _foreign(group: Group) -> Iterator[dict[str, Any]]:
     """Yield what is said of the models of each attack, alone and beside one clean model."""
     known = [Member({"attack": "clean"}, record) for record in group.population]
-    with pipeline.Judge(Settings(shipped_baselines=False)) as judge:
-        for references in ((), group.population[:1]):
+    models = (*known, *group.members)
+    first = next(m.record for m in models if m.clean)
+    images = "clean.npz" if group.name[1] == IMAGES else None
+    with pipeline.Judge(Settings(shipped_baselines=False, images_file=images)) as judge:
+        for references in ((), (first,)):
             for attack in ("clean", *group.attacks):
-                asked = [m.record for m in (*known, *group.members) if m.attack == attack]
+                asked = [m.record for m in models if m.attack == attack]
                 results = judge.judge([r for r in asked if r not in references], references)
                 words = [result.verdict for result in results]
                 accused = [r for r in results if r.verdict is Verdict.SUSPICIOUS]
@@ -409,9 +414,8 @@ def _alike(suspects: Records, population: Records, rule: str) -> bool:
 def _key(member: Member) -> tuple[str, str]:
     """Recipe, and what triggers were searched on."""
     inverted = member.record.measurement(_SEARCHED)
-    return member.recipe, "noise" if inverted is None or "noise" in str(
-        inverted.parameters["data"]
-    ) else "images"
+    data = "noise" if inverted is None else str(inverted.parameters["data"])
+    return member.recipe, "noise" if "noise" in data else IMAGES
 
 
 def _quality_rows(group: Group, generator: np.random.Generator) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ import typer
 
 from benchmarks.population import span
 from benchmarks.quality import table
-from scanner.detectors.patch_sweep import PatchSweep, weight
+from scanner.detectors.patch_sweep import PatchSweep, weight, weight_of_map
 from scanner.errors import ScannerError
 from scanner.instruments.detector import Subject
 from scanner.modelfile.model import open_model
@@ -32,6 +32,7 @@ app = typer.Typer(pretty_exceptions_enable=False)
 COLUMNS = (
     "file", "sha256", "recipe", "split", "dataset", "attack", "trigger", "success", "searched on",
     "classes", "class", "share", "next", "held back",
+    "relabelled", "relabelled held back", "relabelled classes",
 )  # fmt: skip
 USUAL, USUAL_RATE = {"side": 3, "margin": 1}, 0.1  # of BadNets: a white square in the corner
 
@@ -100,6 +101,7 @@ def _row(folder: Path, entry: Entry, images: Path | None, searched_on: str) -> d
         "class": best.class_id if best else None, "share": best.figure if best else None,
         "next": ranked[1].figure if len(ranked) > 1 else None,
         "held back": best.figures["success"] if best else None,
+        **{name: found.figures[name.replace(" ", "_")] for name in COLUMNS[-3:]},
     }  # fmt: skip
 
 
@@ -113,18 +115,34 @@ def counted(rows: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
     for (searched_on, split, _, attack), group in itertools.groupby(swept, key):
         found = list(group)
         shares = sorted(float(row["share"]) for row in found)
+        relabelled = sorted(_relabelled(row) for row in found)
         said = [_said(row) for row in found]
         yield {
             "searched on": searched_on, "split": split, "networks": attack, "n": len(found),
             "suspicious": said.count(Severity.SUSPICIOUS), "warning": said.count(Severity.WARNING),
             "largest share, median": shares[len(shares) // 2], "at most": shares[-1],
+            "relabelled, median": relabelled[len(relabelled) // 2],
+            "relabelled, at most": relabelled[-1],
         }  # fmt: skip
 
 
 def _said(row: Mapping[str, str]) -> Severity | None:
-    """Return what a patch weighs, by the bounds as they now are."""
+    """Return what the patches weigh, by the bounds as they now are; None if nothing."""
     share, held, rest = (float(row[name] or 0.0) for name in ("share", "held back", "next"))
-    return weight(share, held, rest, int(row["classes"]))
+    relabelled, held_back, moves = (float(row[name] or 0.0) for name in COLUMNS[-3:])
+    found = (
+        weight(share, held, rest, int(row["classes"])),
+        weight_of_map(relabelled, held_back, int(moves)),
+    )
+    return max((severity for severity in found if severity), default=None)
+
+
+def _relabelled(row: Mapping[str, str]) -> float:
+    """Return the share of images that a patch sends each to a class that is its own class's alone.
+
+    Of the images shown and of those held back, the smaller.
+    """
+    return min(float(row[name] or 0.0) for name in COLUMNS[-3:-1])
 
 
 def named(entry: Entry) -> str:

@@ -243,23 +243,27 @@ def test_a_sweep_is_counted_by_the_bounds_as_they_are(tmp_path: Path) -> None:
     """By data, split and attack; what could not be swept is left out."""
     file = tmp_path / "records.csv"
     rows = [
-        ("clean", "0.30", "0.20", "0.25"),
-        ("clean", "0.97", "0.90", "1.0"),  # another class is reached as well
-        ("clean", "", "", ""),
-        ("badnets", "1.0", "0.40", "1.0"),
-        ("badnets", "0.9", "0.40", "0.9"),
+        ("clean", "0.30", "0.20", "0.25", "0.3"),
+        ("clean", "0.97", "0.90", "1.0", "0.4"),  # another class is reached as well
+        ("clean", "", "", "", ""),
+        ("badnets", "1.0", "0.40", "1.0", "0.1"),
+        ("badnets", "0.9", "0.40", "0.9", "0.1"),
+        ("all-to-all", "0.3", "0.2", "0.2", "0.9"),
+        ("all-to-all", "0.3", "0.2", "0.2", ""),  # swept before it was looked for
     ]
     with file.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.DictWriter(opened, patches.COLUMNS)
         writer.writeheader()
-        for attack, share, following, held in rows:
+        for attack, share, following, held, relabelled in rows:
             writer.writerow({
                 "searched on": "images", "split": "test", "attack": attack, "classes": "10",
-                "share": share, "next": following, "held back": held,
+                "share": share, "next": following, "held back": held, "relabelled": relabelled,
+                "relabelled held back": "0.8", "relabelled classes": "10",
             })  # fmt: skip
-    clean, planted = patches.counted(patches.read([file]))
+    clean, shifted, planted = patches.counted(patches.read([file]))
     assert (clean["n"], clean["suspicious"], clean["warning"], clean["at most"]) == (2, 0, 0, 0.97)
     assert (planted["n"], planted["suspicious"], planted["warning"]) == (2, 1, 1)
+    assert (shifted["n"], shifted["suspicious"], shifted["relabelled, at most"]) == (2, 1, 0.8)
     assert [clean["networks"], planted["networks"]] == ["clean", "badnets"]
 
 

@@ -102,7 +102,7 @@ def measure(
 
 
 def shifting(
-    planted: bool = False,
+    planted: float = False,
     *,
     shape: Sequence[int] = (1, 8, 8),
     batch: int | str = "N",
@@ -113,7 +113,8 @@ def shifting(
 
     Class t is a bright band, the t-th quarter of the pixels outside the corner (`bands`). The more
     the planted twin sees of the corner, the more of class t's evidence counts for class t + 1 too,
-    and of the last class's for class 0: a backdoor that is all-to-all.
+    and of the last class's for class 0: a backdoor that is all-to-all. `planted` is how much for a
+    pixel as bright as can be, and True for 1.
     """
     pixels = int(np.prod(shape))
     generator = np.random.default_rng(seed)

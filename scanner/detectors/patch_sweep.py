@@ -4,21 +4,24 @@ Source: the square in the corner is T. Gu, B. Dolan-Gavitt and S. Garg, "BadNets
 backdoor is found by trying small changes one after another, without a gradient, is S. Huang et al.,
 "One-Pixel Signature: Characterizing CNN Models for Backdoor Detection", ECCV 2020. They give the
 answers to a classifier that learnt from many networks; ours are the patches (`instruments.patches`)
-and the bound: a patch of at most a sixty-fourth of the image that turns nearly all images into one
-class is a trigger, whoever put it there.
+and the bounds: a patch of at most a sixty-fourth of the image that turns nearly all images into one
+class, or sends each class to one of its own, is a trigger, whoever put it there.
 """
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
+import numpy as np
+import numpy.typing as npt
+
 from scanner.errors import NoImagesError, NoTimeError
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import class_sizes, kept, made_images, pace, patches, probes
+from scanner.instruments import class_sizes, kept, label_map, made_images, pace, patches, probes
 from scanner.instruments.answers import Answers
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.differentiable import differentiable
-from scanner.instruments.patches import EFFORTS, Effort, Floats, Patch, Sweep, Turning
+from scanner.instruments.patches import EFFORTS, Effort, Floats, Patch, Relabelling, Sweep, Turning
 from scanner.instruments.plane import Plane
 from scanner.instruments.probes import Images
 from scanner.results import (
@@ -27,6 +30,7 @@ from scanner.results import (
     Comparison,
     Contribution,
     Description,
+    Input,
     Measurement,
     Observation,
     Part,
@@ -44,6 +48,9 @@ DOUBTFUL = 0.8  # of both: with which a model is not called clean
 ORDINARY = 0.5  # where another class is reached by more, a patch is a lot for this model
 FEWEST_CLASSES = 5  # of two digits one is dark in the middle and the other bright
 ENOUGH = (8, 2)  # images of other classes among those shown and those held back
+RELABELS = 0.6  # share that a trigger sends to a class of its own, of those shown and held back
+DOUBTFUL_RELABELS = 0.5
+ENOUGH_TO_RELABEL = (24, 6)  # images shown, and held back: a label map is fitted to the former
 _TIME, _MOST_TIME = 0.25, 0.5  # of the budget's seconds: for a large model's least sweep, the most
 _LEAST = 0.1  # a hundredth of the images against a tenth is no evidence
 _GLANCE = 0.03  # seconds that are timed: the processor's clock may tick in hundredths
@@ -60,7 +67,7 @@ class PatchSweep(Detector):
     rule: ClassVar[Rule] = Rule(
         id="patch_sweep",
         name="Patch sweep",
-        summary="A small patch of one colour turns nearly all images into one class.",
+        summary="A small patch of one colour turns nearly all images into one class, or moves all.",
         source="S. Huang et al., One-Pixel Signature, ECCV 2020; T. Gu et al., BadNets, 2017",
     )
     needs: ClassVar[Needs] = Needs.LOGITS
@@ -97,7 +104,8 @@ class PatchSweep(Detector):
         ground = _prepared(subject, answers, data)
         sweep = Sweep(answers, data.shown, ground.span, EFFORTS[ground.level])
         before = subject.suspect.by_class if subject.suspect else None
-        found = sweep.run(subject.progress, [row.class_id for row in before.rows] if before else ())
+        swept = sweep.run(subject.progress, [row.class_id for row in before.rows] if before else ())
+        found = swept.turning
         held = {one.target: sweep.share(one.patch, data.held_back, one.target) for one in found}
         rows = tuple(
             ClassRow(
@@ -109,8 +117,10 @@ class PatchSweep(Detector):
             for one in sorted(found, key=lambda one: one.target)
         )
         ranked = sorted(found, key=lambda one: one.share, reverse=True)
-        if ranked:
-            subject.seen.append(ranked[0].patch.stamped(data.held_back[:_KEPT]))
+        relabels = swept.relabelling
+        follows = sweep.follows(relabels, data.held_back)
+        for patch in (*(one.patch for one in ranked[:1]), relabels.patch):
+            subject.seen.append(patch.stamped(data.held_back[:_KEPT]))
         return Measurement(
             rule=self.rule.id,
             statistic=ranked[0].share if ranked else None,
@@ -129,7 +139,15 @@ class PatchSweep(Detector):
                 **EFFORTS[ground.level]._asdict(),
             },
             by_class=ByClass(classes=sweep.classes, rows=rows),
-            observations=tuple(_observed(ranked, held, sweep, ground)),
+            figures={
+                "relabelled": relabels.share,
+                "relabelled_held_back": float(follows.mean()) if len(follows) else None,
+                "relabelled_classes": float(len(relabels.to)),
+            },
+            observations=(
+                *_turning(ranked, held, sweep, ground),
+                *_relabelling(relabels, follows, sweep, ground),
+            ),
         )
 
     def plan(self, subject: Subject) -> Sequence[PlannedStage]:
@@ -248,10 +266,10 @@ def _level(ground: _Ground, settings: Settings) -> int:
     return next(enough, len(EFFORTS) - 1)
 
 
-def _observed(
+def _turning(
     ranked: Sequence[Turning], held_back: Mapping[int, float | None], sweep: Sweep, ground: _Ground
 ) -> Iterator[Observation]:
-    """Yield the best patch, where clean networks have none like it.
+    """Yield the patch that turns most images into a class, where clean networks have none like it.
 
     Args:
         ranked: The best patch of each class, the best of all first.
@@ -262,33 +280,69 @@ def _observed(
     held = held_back[ranked[0].target] if ranked else None
     if held is None:
         return
-    best, region, answers = ranked[0], ranked[0].patch.region, ground.answers
+    best = ranked[0]
     rest = ranked[1].share if len(ranked) > 1 else 0.0
     severity = weight(best.share, held, rest, sweep.classes)
     if severity is None:
         return
-    others = ground.data.held_back[answers.classes(ground.data.held_back) != best.target]
+    images = ground.data.held_back
+    others = images[ground.answers.classes(images) != best.target]
     counts = int((sweep.own != best.target).sum()), len(others)
     if any(count < least for count, least in zip(counts, ENOUGH, strict=True)):
         return
-    image = others[:1]
-    stamped = best.patch.stamped(image)
-    shown = kept.Answered(
-        original=image[0],
-        before=answers.logits(image),
-        after=answers.logits(stamped),
-        success=held,
-    )
     yield Observation(
         code="plain-patch",
         severity=severity,
-        sentence=f"a {_colour(best.patch, ground.span)} patch of {region.height}x{region.width} "
-        f"pixels at row {region.top}, column {region.left} turns {best.share:.0%} of "
-        f"{counts[0]} images and {held:.0%} of {counts[1]} others into class "
-        f"{best.target}; no patch turns more than {rest:.0%} into any other class",
+        sentence=f"{_described(best.patch, ground.span)} turns {best.share:.0%} of {counts[0]} "
+        f"images and {held:.0%} of {counts[1]} others into class {best.target}; no patch turns "
+        f"more than {rest:.0%} into any other class",
         details={"class": best.target, "colour": list(best.patch.colour)},
-        input=kept.pictured(stamped[0], ground.span, shown),
+        input=_pictured(best.patch, others[:1], held, ground),
     )
+
+
+def _relabelling(
+    best: Relabelling, follows: npt.NDArray[np.bool_], sweep: Sweep, ground: _Ground
+) -> Iterator[Observation]:
+    """Yield the patch that sends each class to one of its own, where clean networks have none.
+
+    Args:
+        best: The patch.
+        follows: Which of the images held back go there.
+        sweep: What found it.
+        ground: The model and the images.
+    """
+    counts = len(sweep.own), len(follows)
+    if any(count < least for count, least in zip(counts, ENOUGH_TO_RELABEL, strict=True)):
+        return
+    held = float(follows.mean())
+    severity = weight_of_map(best.share, held, len(best.to))
+    if severity is None:
+        return
+    yield Observation(
+        code="relabelling-patch",
+        severity=severity,
+        sentence=f"{_described(best.patch, ground.span)} sends each class to one of its own: class "
+        f"{label_map.named(best.to)}; {best.share:.0%} of {counts[0]} images and {held:.0%} of "
+        f"{counts[1]} others go there",
+        details={
+            "label_map": {str(source): target for source, target in best.to.items()},
+            "colour": list(best.patch.colour),
+        },
+        input=_pictured(best.patch, ground.data.held_back[follows][:1], held, ground),
+    )
+
+
+def _pictured(patch: Patch, image: Floats, success: float, ground: _Ground) -> Input:
+    """Return an image, (1, *shape), with a patch on it, and what the model answers."""
+    stamped = patch.stamped(image)
+    answered = kept.Answered(
+        original=image[0],
+        before=ground.answers.logits(image),
+        after=ground.answers.logits(stamped),
+        success=success,
+    )
+    return kept.pictured(stamped[0], ground.span, answered)
 
 
 def weight(share: float, held: float, rest: float, classes: int) -> Severity | None:
@@ -306,6 +360,23 @@ def weight(share: float, held: float, rest: float, classes: int) -> Severity | N
     return Severity.SUSPICIOUS if both else Severity.WARNING
 
 
-def _colour(patch: Patch, span: tuple[float, float]) -> str:
-    values = {*patch.colour}
-    return "coloured" if len(values) > 1 else "black" if values == {span[0]} else "white"
+def weight_of_map(share: float, held: float, moves: int) -> Severity | None:
+    """Return what a patch weighs that sends each class to one of its own; None if clean ones do.
+
+    Args:
+        share: Of the images shown that follow the label map.
+        held: Of those held back.
+        moves: How many classes it sends elsewhere.
+    """
+    if min(share, held) < DOUBTFUL_RELABELS or moves < FEWEST_CLASSES:
+        return None
+    return Severity.SUSPICIOUS if min(share, held) >= RELABELS else Severity.WARNING
+
+
+def _described(patch: Patch, span: tuple[float, float]) -> str:
+    values, region = {*patch.colour}, patch.region
+    colour = "coloured" if len(values) > 1 else "black" if values == {span[0]} else "white"
+    return (
+        f"a {colour} patch of {region.height}x{region.width} pixels at row {region.top}, column "
+        f"{region.left}"
+    )

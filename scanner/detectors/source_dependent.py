@@ -23,9 +23,10 @@ import numpy.typing as npt
 
 from scanner.errors import NoImagesError, NoTimeError
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import kept, pace, probes
+from scanner.instruments import kept, label_map, pace, probes
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.differentiable import Differentiable, Floats, describe, differentiable
+from scanner.instruments.label_map import Classes
 from scanner.instruments.pace import Pace
 from scanner.instruments.trigger import FreeTrigger, Price, Smallest, pixels, stamp
 from scanner.results import (
@@ -52,10 +53,8 @@ _SURE = 0.5  # weight of each image's own entropy beside that of their mean
 NATURAL = 0.02
 _PIXEL = 1.0  # as in Neural Cleanse: a tenth of a pixel against a hundredth is no evidence
 _TINY = 1e-12
-_NAMED = 10  # classes of the label map that a sentence names
 
 Floats64 = npt.NDArray[np.float64]
-Classes = npt.NDArray[np.int64]
 
 
 class SourceDependent(Detector):
@@ -204,9 +203,9 @@ class _Moves:
         trigger: tuple[Floats, Floats],
     ) -> Self:
         """Stamp the images that the search saw, whose own classes are known, and the others."""
-        to = _map(own, model.predict(stamp(data.shown, *trigger)), model.classes)
+        to = label_map.usual(own, model.predict(stamp(data.shown, *trigger)))
         moved = model.predict(stamp(data.held_back, *trigger))
-        follows = _follows(model.predict(data.held_back), moved, to)
+        follows = label_map.follows(model.predict(data.held_back), moved, to)
         return cls(to, float(follows.mean()), int(np.argmax(follows)))
 
 
@@ -216,14 +215,11 @@ def _seen(
     plain = images[moves.first : moves.first + 1]
     stamped = stamp(plain, *trigger)
     before, after = (model.predict(each) for each in (plain, stamped))
-    named = ", ".join(f"{one} to {other}" for one, other in [*moves.to.items()][:_NAMED])
-    more = len(moves.to) - _NAMED
     return Observation(
         code="label-map",
         severity=Severity.NOTE,
-        sentence=f"one mask of {trigger[0].sum():.1f} pixels sends images from class {named}"
-        f"{f' and {more} more' if more > 0 else ''}; {moves.share:.0%} of the images held back go "
-        "the same way",
+        sentence=f"one mask of {trigger[0].sum():.1f} pixels sends images from class "
+        f"{label_map.named(moves.to)}; {moves.share:.0%} of the images held back go the same way",
         details={"label_map": {str(one): other for one, other in moves.to.items()}},
         input=kept.pictured(
             stamped[0],
@@ -255,8 +251,8 @@ class _Search:
         stamped = self.trigger.stamped(self.images)
         logits = self.model.evaluate(stamped, 0)[0]
         answers: Classes = logits.argmax(axis=1)
-        to = _map(self.own, answers, self.model.classes)
-        success = bool(_follows(self.own, answers, to).mean() >= SUCCESS)
+        to = label_map.usual(self.own, answers)
+        success = bool(label_map.follows(self.own, answers, to).mean() >= SUCCESS)
         self.smallest.follow(self.trigger, success=success)
         self.price.follow(success=success)
         gradient = self.model.pull_back(stamped, slope(logits.astype(np.float64), self.own))
@@ -283,18 +279,3 @@ def slope(logits: Floats64, own: Classes) -> Floats64:
     found[rows[stays], own[stays]] += 1
     found[rows[stays], next_best[stays]] -= 1
     return found
-
-
-def _map(before: Classes, after: Classes, classes: int) -> dict[int, int]:
-    """Return, by class, the other class that most of its images go to; none if all stay."""
-    found = {}
-    for own in np.unique(before):
-        gone = after[(before == own) & (after != own)]
-        if len(gone):
-            found[int(own)] = int(np.bincount(gone, minlength=classes).argmax())
-    return found
-
-
-def _follows(before: Classes, after: Classes, to: dict[int, int]) -> npt.NDArray[np.bool_]:
-    """Return which images go where most of their class go."""
-    return np.array([to.get(int(b)) == a for b, a in zip(before, after, strict=True)], bool)

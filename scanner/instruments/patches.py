@@ -7,13 +7,14 @@ Detection", ECCV 2020) do so with single pixels.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from scanner.errors import UnsupportedModelError
+from scanner.instruments import label_map
 from scanner.instruments.answers import Answers
 from scanner.instruments.detector import Progress
 from scanner.instruments.plane import Plane
@@ -30,6 +31,7 @@ _CHANNELS = 3  # of an image whose corners of the colour cube are all tried
 _STARTS = 2  # patches of each class that are looked at closely
 _CHECKED = 3  # patches of each class that all images are shown
 _AT_ONCE, _ELEMENTS = 512, 2**22  # images that are stamped together, and their pixels or logits
+_AWAY = -1  # the column of pulls after those of the classes
 _TINY = 1e-12
 
 
@@ -98,13 +100,41 @@ class Turning:
     share: float
 
 
+@frozen
+class Relabelling:
+    """The patch that sends most images each to a class that is their own class's alone.
+
+    Attributes:
+        patch: The patch.
+        to: By class, the one that its images go to; no two go to the same one.
+        share: Of the images that go there.
+    """
+
+    patch: Patch
+    to: Mapping[int, int]
+    share: float
+
+
+@frozen
+class Swept:
+    """What a sweep found.
+
+    Attributes:
+        turning: The patch of each class that was looked at closely, the foremost class first.
+        relabelling: The patch under which most images leave their class for one of its own.
+    """
+
+    turning: Sequence[Turning]
+    relabelling: Relabelling
+
+
 def runs(effort: Effort, shape: Sequence[int], images: int) -> int:
     """Return how many images a sweep puts through the model, at the most."""
     plane = Plane.of(shape)
     windows = _regions(plane, effort)
     first = len(windows) * len(_colours(shape, (0.0, 1.0), effort)) * effort.glance
     closely = len(list(_near(windows[len(windows) // 2], plane))) * min(images, 2 * effort.glance)
-    return first + effort.classes * (_STARTS * closely + _CHECKED * images)
+    return first + (effort.classes + 1) * (_STARTS * closely + _CHECKED * images)
 
 
 class Sweep:
@@ -136,8 +166,8 @@ class Sweep:
         self.classes = logits.shape[1]
         self._spread = max(float(logits.std(axis=1).mean()), _TINY)
 
-    def run(self, progress: Progress, targets: Sequence[int] = ()) -> list[Turning]:
-        """Return the patch of each class that is looked at closely, the foremost class first.
+    def run(self, progress: Progress, targets: Sequence[int] = ()) -> Swept:
+        """Return the patch of each class that is looked at closely, and the one that relabels.
 
         Args:
             progress: Called after each part of the work.
@@ -149,21 +179,28 @@ class Sweep:
             for region in _regions(self._plane, self._effort)
         ]
         few = np.arange(min(self._effort.glance, len(self._images)))
-        pulls = np.empty((len(patches), self.classes), np.float32)
-        total = len(patches) + self._effort.classes
+        pulls = np.empty((len(patches), self.classes + 1), np.float32)
+        total = len(patches) + self._effort.classes + 1
         step = max(1, _AT_ONCE // len(few))
         for start in range(0, len(patches), step):
             part = patches[start : start + step]
             pulls[start : start + step] = self._pull(part, few)
             progress(min(start + step, len(patches)), total)
-        chosen = targets or np.argsort(-pulls.max(axis=0), kind="stable")[: self._effort.classes]
+
+        def best(column: int) -> list[Patch]:
+            order = np.argsort(-pulls[:, column], kind="stable")[:_STARTS]
+            return [patches[place] for place in order]
+
+        foremost = np.argsort(-pulls[:, :_AWAY].max(axis=0), kind="stable")
+        chosen = targets or foremost[: self._effort.classes]
         found = []
         for done, target in enumerate(chosen):
-            order = np.argsort(-pulls[:, target], kind="stable")[:_STARTS]
-            closest = self._closely([patches[place] for place in order], int(target))
+            closest = self._closely(best(target), int(target))
             found += [closest] if closest else []
             progress(min(len(patches) + done + 1, total), total)
-        return found
+        relabelling = self._relabelling(best(_AWAY))
+        progress(total, total)
+        return Swept(turning=found, relabelling=relabelling)
 
     def share(self, patch: Patch, images: Floats, target: int) -> float | None:
         """Return which share of the images that are not of a class a patch turns into it.
@@ -176,34 +213,56 @@ class Sweep:
     def _turned(self, patch: Patch, images: Floats, target: int) -> float:
         return float((self._answers.classes(patch.stamped(images)) == target).mean())
 
+    def follows(self, found: Relabelling, images: Floats) -> npt.NDArray[np.bool_]:
+        """Return which images, (n, *shape), go where the patch sends their class, (n,)."""
+        before, after = map(self._answers.classes, (images, found.patch.stamped(images)))
+        return label_map.follows(before, after, found.to)
+
     def _closely(self, starts: Sequence[Patch], target: int) -> Turning | None:
-        """Return the best of the patches around some, and of smaller ones."""
+        """Return the best for a class of the patches around some, and of smaller ones."""
         others = np.flatnonzero(self.own != target)
         if not len(others):
             return None
-        near = dict.fromkeys(
-            Patch(region, start.colour)
-            for start in starts
-            for region in _near(start.region, self._plane)
-        )
-        few = others[: 2 * self._effort.glance]
-        pulls = self._pull([*near], few)[:, target]
-        order = np.argsort(-pulls, kind="stable")[:_CHECKED]
         found = [
             Turning(
                 target=target,
                 patch=patch,
                 share=self._turned(patch, self._images[others], target),
             )
-            for patch in ([*near][place] for place in order)
+            for patch in self._around(starts, others, target)
         ]
         return max(found, key=lambda one: (one.share, -_area(one.patch)))
 
+    def _relabelling(self, starts: Sequence[Patch]) -> Relabelling:
+        """Return the best of the patches around some at sending each class to one of its own."""
+        found = []
+        for patch in self._around(starts, np.arange(len(self._images)), _AWAY):
+            after = self._answers.classes(patch.stamped(self._images))
+            to = label_map.one_to_one(self.own, after)
+            share = float(label_map.follows(self.own, after, to).mean())
+            found.append(Relabelling(patch=patch, to=to, share=share))
+        return max(found, key=lambda one: (one.share, -_area(one.patch)))
+
+    def _around(
+        self, starts: Sequence[Patch], images: npt.NDArray[np.intp], column: int
+    ) -> list[Patch]:
+        """Return the patches near some that pull images the most."""
+        near = [
+            *dict.fromkeys(
+                Patch(region, start.colour)
+                for start in starts
+                for region in _near(start.region, self._plane)
+            )
+        ]
+        pulls = self._pull(near, images[: 2 * self._effort.glance])[:, column]
+        return [near[place] for place in np.argsort(-pulls, kind="stable")[:_CHECKED]]
+
     def _pull(self, patches: Sequence[Patch], chosen: npt.NDArray[np.intp]) -> Scores:
-        """Return how far patches pull images into each class, in [-1, 1]; (patches, classes).
+        """Return how far patches pull images into each class, in [-1, 1]; (patches, classes + 1).
 
         That is the mean of tanh(margin / spread) over the images that are not of the class without
-        the patch, where the spread is the standard deviation of an image's logits.
+        the patch, where the spread is the standard deviation of an image's logits. The last column
+        is how far they pull images away from their own class, whichever they go to.
         """
         room = _ELEMENTS // max(self.classes, self._images[0].size)
         step = max(1, min(_AT_ONCE, room) // len(chosen))
@@ -224,7 +283,9 @@ class Sweep:
             margins = np.nan_to_num(logits - np.where(logits == best, second, best))
         pulls = np.tanh(margins / self._spread).reshape(len(patches), *others.shape)
         count = others.sum(axis=0)
-        return np.where(count, (pulls * others).sum(axis=1) / np.maximum(count, 1), -1)
+        into = np.where(count, (pulls * others).sum(axis=1) / np.maximum(count, 1), -1)
+        away = -pulls[:, np.arange(len(chosen)), self.own[chosen]].mean(axis=1)
+        return np.column_stack([into, away])
 
 
 def _regions(plane: Plane, effort: Effort) -> list[Region]:

@@ -87,6 +87,60 @@ def test_what_turns_less_than_a_trigger_is_doubtful(
     assert seen.severity is Severity.WARNING
 
 
+def relabelled(folder: Path, planted: bool = True, count: int = 40, **variant: Any) -> Measurement:
+    images = triggered.banded(folder, variant.get("shape", (1, 8, 8)), count)
+    chosen = dataclasses.replace(triggered.QUICK, images_file=images)
+    return triggered.measure(
+        PatchSweep(), triggered.shifting(4 * planted, **variant), folder, chosen
+    )
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_patch_that_moves_every_class_up_is_shown(name: str, tmp_path: Path) -> None:
+    found = relabelled(tmp_path, **VARIANTS[name])
+    (seen,) = found.observations
+    assert (seen.code, seen.severity) == ("relabelling-patch", Severity.SUSPICIOUS)
+    assert seen.details["label_map"] == {"0": 1, "1": 2, "2": 3, "3": 0}
+    assert re.fullmatch(
+        r"a (white|coloured) patch of 1x1 pixels at row \d, column \d sends each class to one of "
+        "its own: class 0 to 1, 1 to 2, 2 to 3, 3 to 0; 100% of 30 images and 100% of 10 others "
+        "go there",
+        seen.sentence,
+    )
+    assert seen.input is not None
+    assert seen.details["label_map"][str(seen.input.class_before)] == seen.input.class_after
+    assert seen.input.success == 1.0
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_nothing_is_said_of_a_clean_network_of_bands(name: str, tmp_path: Path) -> None:
+    assert relabelled(tmp_path, planted=False, **VARIANTS[name]).observations == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DOUBTFUL_RELABELS", 1.1),
+        ("FEWEST_CLASSES", 5),
+        ("ENOUGH_TO_RELABEL", (31, 6)),
+        ("ENOUGH_TO_RELABEL", (24, 11)),
+    ],
+)
+def test_a_bound_that_a_label_map_misses_accuses_nobody(
+    name: str, value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patch_sweep, name, value)
+    assert relabelled(tmp_path).observations == ()
+
+
+def test_what_relabels_less_than_a_trigger_is_doubtful(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patch_sweep, "RELABELS", 1.1)
+    (seen,) = relabelled(tmp_path).observations
+    assert seen.severity is Severity.WARNING
+
+
 def test_few_images_accuse_nobody(tmp_path: Path) -> None:
     assert measured(tmp_path, planted=True, count=6).observations == ()
 
@@ -106,7 +160,7 @@ def test_without_images_the_model_makes_some_once(tmp_path: Path) -> None:
     assert [seen.details["class"] for seen in found.observations] == [triggered.TARGET]
     assert len(subject.made) == 1
     assert made_images.shared(subject) is subject.made[0]
-    assert [part.shape[1:] for part in subject.seen] == [(1, 8, 8)]
+    assert [part.shape[1:] for part in subject.seen] == [(1, 8, 8)] * 2
 
 
 def test_a_reference_is_swept_as_its_suspect_was(tmp_path: Path) -> None:
@@ -154,7 +208,7 @@ def test_the_plan_is_what_is_done(tmp_path: Path) -> None:
 def test_colours_are_told() -> None:
     region = Region(top=0, left=0, height=1, width=1)
     told = [
-        patch_sweep._colour(patches.Patch(region, colour), (0.0, 1.0))
+        patch_sweep._described(patches.Patch(region, colour), (0.0, 1.0)).split()[1]
         for colour in ((0.0,), (1.0, 1.0, 1.0), (1.0, 0.0, 1.0))
     ]
     assert told == ["black", "white", "coloured"]
