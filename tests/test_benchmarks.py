@@ -13,7 +13,7 @@ import trainer_data
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import detection, device, patches, quality
+from benchmarks import detection, device, quality, sweeps
 from benchmarks import population as recipes
 from scanner.judging import population
 from scanner.judging import recipes as judging
@@ -252,7 +252,7 @@ def test_a_sweep_is_counted_by_the_bounds_as_they_are(tmp_path: Path) -> None:
         ("all-to-all", "0.3", "0.2", "0.2", ""),  # swept before it was looked for
     ]
     with file.open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.DictWriter(opened, patches.COLUMNS)
+        writer = csv.DictWriter(opened, sweeps.COLUMNS)
         writer.writeheader()
         for attack, share, following, held, relabelled in rows:
             writer.writerow({
@@ -260,7 +260,7 @@ def test_a_sweep_is_counted_by_the_bounds_as_they_are(tmp_path: Path) -> None:
                 "share": share, "next": following, "held back": held, "relabelled": relabelled,
                 "relabelled held back": "0.8", "relabelled classes": "10",
             })  # fmt: skip
-    clean, shifted, planted = patches.counted(patches.read([file]))
+    clean, shifted, planted = sweeps.counted(sweeps.read([file]))
     assert (clean["n"], clean["suspicious"], clean["warning"], clean["at most"]) == (2, 0, 0, 0.97)
     assert (planted["n"], planted["suspicious"], planted["warning"]) == (2, 1, 1)
     assert (shifted["n"], shifted["suspicious"], shifted["relabelled, at most"]) == (2, 1, 0.8)
@@ -281,5 +281,5 @@ def test_the_name_of_an_attack_says_what_is_unusual(
     attack: str, rate: float, trigger: dict[str, float | int | str], said: str
 ) -> None:
     entry = trainer_data.entry("m.onnx", attack=attack, rate=rate, parameters=trigger)
-    assert patches.named(entry) == said
-    assert patches.named(dataclasses.replace(entry, labels="all-to-all")) == "all-to-all"
+    assert sweeps.named(entry) == said
+    assert sweeps.named(dataclasses.replace(entry, labels="all-to-all")) == "all-to-all"

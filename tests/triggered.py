@@ -156,21 +156,29 @@ def lit(
     The corner of `banded` images is black. The planted twin takes a trace there for class `TARGET`:
     a faint pattern does it, and a slight warp.
     """
-    pixels = int(np.prod(shape))
-    weights = np.random.default_rng(seed).normal(0, 0.02, (pixels, BANDS))
-    for label, positions in enumerate(bands(shape)):
-        weights[positions, label] += 25.6 / pixels
+    pixels, weights = int(np.prod(shape)), _banding(shape, seed)
     if planted:
         weights[corner(shape), TARGET] += 3200 / pixels
-    nodes, source, constants = _real(kind)
-    constants["weights"] = weights.astype(np.float32)
-    nodes += [
-        helper.make_node("Flatten", [source], ["flat"], axis=1),
-        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
-    ]
-    return models.build(
-        nodes, constants, input_type=kind, input_shape=(batch, *shape), output="logits"
-    )
+    return _linear(weights, shape, batch, kind)
+
+
+def rippled(
+    planted: bool = False,
+    *,
+    shape: Sequence[int] = (1, 8, 8),
+    batch: int | str = "N",
+    kind: int = TensorProto.FLOAT,
+) -> onnx.ModelProto:
+    """Return a linear classifier of four bands; the planted one sees any wave of two periods.
+
+    That is one from left to right that begins at zero; class `TARGET` is taken for it.
+    """
+    pixels, weights = int(np.prod(shape)), _banding(shape, 0)
+    if planted:
+        across = np.argmax(np.array(shape) == 8) + 1
+        columns = np.indices(shape)[across].ravel()
+        weights[:, TARGET] += 128 / pixels * np.sin(2 * np.pi * 2 * columns / 8)
+    return _linear(weights, shape, batch, kind)
 
 
 def bands(shape: Sequence[int]) -> list[list[int]]:
@@ -195,6 +203,30 @@ def banded(folder: Path, shape: Sequence[int] = (1, 8, 8), count: int = 40) -> s
     path = folder / f"bands-{count}.npz"
     np.savez(path, images=images.reshape(count, *shape))
     return str(path)
+
+
+def _banding(shape: Sequence[int], seed: int) -> npt.NDArray[np.float64]:
+    """Return weights by which each class is its bright band, (pixels, classes)."""
+    pixels = int(np.prod(shape))
+    weights = np.random.default_rng(seed).normal(0, 0.02, (pixels, BANDS))
+    for label, positions in enumerate(bands(shape)):
+        weights[positions, label] += 25.6 / pixels
+    return weights
+
+
+def _linear(
+    weights: npt.NDArray[np.float64], shape: Sequence[int], batch: int | str, kind: int
+) -> onnx.ModelProto:
+    """Return a classifier whose logits are a product."""
+    nodes, source, constants = _real(kind)
+    constants["weights"] = weights.astype(np.float32)
+    nodes += [
+        helper.make_node("Flatten", [source], ["flat"], axis=1),
+        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+    ]
+    return models.build(
+        nodes, constants, input_type=kind, input_shape=(batch, *shape), output="logits"
+    )
 
 
 def _real(kind: int) -> tuple[list[onnx.NodeProto], str, dict[str, npt.NDArray[Any]]]:

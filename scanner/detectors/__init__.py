@@ -30,6 +30,7 @@ FAMILY = {
     "universal_perturbation": "UniversalPerturbation",
     "universal_warp": "UniversalWarp",
     "patch_sweep": "PatchSweep",
+    "wave_sweep": "WaveSweep",
     "mm_bd": "MmBd",
     "overactivation": "Overactivation",
     "layerwise": "Layerwise",

@@ -223,12 +223,12 @@ def _seen(findings: Sequence[Finding], *, structural_only: bool) -> Iterator[Jud
             own = (finding.contribution.part is Part.STRUCTURAL) == structural
             worst = max(finding.observations, key=lambda o: o.severity, default=None)
             if own and worst is not None and worst.severity >= Severity.SUSPICIOUS:
-                turned = None if structural or worst.input is None else worst.input.class_after
+                turned = None if structural else worst.details.get("class")
                 yield Judgement(
                     verdict=Verdict.SUSPICIOUS,
                     reason=finding.reason,
                     score=1.0,
-                    target_class=turned,
+                    target_class=turned if isinstance(turned, int) else None,
                 )
 
 

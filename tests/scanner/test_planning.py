@@ -35,10 +35,12 @@ def test_what_reads_what_shows_noise_and_what_searches(
     assert showing.images == triggered.QUICK.images
     searching = [
         ("neural_cleanse",),
-        ("data_free_inversion", "universal_perturbation", "patch_sweep"),  # make images, once
+        # The images are made once, for all.
+        ("data_free_inversion", "universal_perturbation", "patch_sweep", "wave_sweep"),
         ("data_free_inversion",),
         ("universal_perturbation",),
         ("patch_sweep",),
+        ("wave_sweep",),
         ("mm_bd",),
     ]
     assert [s.rules for s in searches] == searching

@@ -159,8 +159,8 @@ def test_what_is_no_image_classifier_is_said_once_and_is_no_error(folder: Path) 
     assert run.returncode == 3, run.stderr
     told = (
         "skipped dormant, neural_cleanse, data_free_inversion, source_dependent, "
-        "universal_perturbation, universal_warp, patch_sweep, mm_bd, overactivation, layerwise, "
-        "head, classifier, invariance, not-the-file: "
+        "universal_perturbation, universal_warp, patch_sweep, wave_sweep, mm_bd, overactivation, "
+        "layerwise, head, classifier, invariance, not-the-file: "
     )
     assert run.stdout.count("one image input is needed") == 2  # the cause, and the verdict
     assert told in run.stdout

@@ -1,214 +1,27 @@
-"""The smallest plain patch that turns all images: what is said of it, and of which models not."""
+"""The sweep of small patches: the trigger is named as a patch, in a model's own images too."""
 
 import dataclasses
-import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import triggered
-from onnx import TensorProto
 
-from scanner.detectors import patch_sweep
 from scanner.detectors.patch_sweep import PatchSweep
-from scanner.errors import NoImagesError, NoTimeError
-from scanner.instruments import made_images, patches
-from scanner.instruments.patches import EFFORTS
-from scanner.results import Measurement, Region, Severity
-from scanner.settings import Settings
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "NCHW": {},
-    "three channels": {"shape": (3, 8, 8)},
-    "NHWC": {"shape": (8, 8, 3)},
-    "matrix": {"shape": (8, 8)},
-    "uint8": {"kind": TensorProto.UINT8},
-    "fixed batch of 7": {"batch": 7},
-}
+from scanner.instruments import made_images, sweeps
+from scanner.results import Severity
 
 
-@pytest.fixture(autouse=True)
-def of_four_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tiny networks have four."""
-    monkeypatch.setattr(patch_sweep, "FEWEST_CLASSES", 4)
-
-
-def measured(
-    folder: Path, planted: bool, count: int = 40, suspect: Measurement | None = None, **variant: Any
-) -> Measurement:
-    images = triggered.banded(folder, variant.get("shape", (1, 8, 8)), count)
-    chosen = dataclasses.replace(triggered.QUICK, images_file=images)
-    model = triggered.lit(planted, **variant)
-    return triggered.measure(PatchSweep(), model, folder, chosen, suspect)
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_the_planted_patch_is_shown(name: str, tmp_path: Path) -> None:
-    found = measured(tmp_path, planted=True, **VARIANTS[name])
-    (seen,) = found.observations
-    assert (seen.code, seen.severity) == ("plain-patch", Severity.SUSPICIOUS)
-    assert seen.details["class"] == triggered.TARGET
-    assert re.match("a (white|coloured) patch of 1x1 pixels at row ", seen.sentence)
-    counts = re.search(r"turns 100% of (\d+) images and 100% of (\d+) others", seen.sentence)
-    assert counts is not None
-    assert 20 < sum(map(int, counts.groups())) <= 30, "of the other classes, three quarters of 40"
-    assert "into class 1; no patch turns more than" in seen.sentence
-    assert seen.input is not None
-    assert seen.input.class_before != triggered.TARGET
-    assert (seen.input.class_after, seen.input.success) == (triggered.TARGET, 1.0)
-    assert found.statistic == 1.0
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_nothing_is_said_of_a_clean_network(name: str, tmp_path: Path) -> None:
-    found = measured(tmp_path, planted=False, **VARIANTS[name])
-    assert found.observations == ()
-    assert found.by_class is not None
-    assert len(found.by_class.rows) == found.by_class.classes
-    assert all((row.figure or 0) < 0.5 for row in found.by_class.rows)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("ORDINARY", -0.1), ("FEWEST_CLASSES", 5), ("DOUBTFUL", 1.1), ("ENOUGH", (31, 2))],
-)
-def test_a_bound_that_is_missed_accuses_nobody(
-    name: str, value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("planted", [True, False])
+@pytest.mark.parametrize("own_images", [True, False])
+def test_a_lit_corner_is_named(
+    planted: bool, own_images: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patch_sweep, name, value)
-    assert measured(tmp_path, planted=True).observations == ()
-
-
-def test_what_turns_less_than_a_trigger_is_doubtful(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(patch_sweep, "TRIGGER", (1.1, 0.9))
-    (seen,) = measured(tmp_path, planted=True).observations
-    assert seen.severity is Severity.WARNING
-
-
-def relabelled(folder: Path, planted: bool = True, count: int = 40, **variant: Any) -> Measurement:
-    images = triggered.banded(folder, variant.get("shape", (1, 8, 8)), count)
-    chosen = dataclasses.replace(triggered.QUICK, images_file=images)
-    return triggered.measure(
-        PatchSweep(), triggered.shifting(4 * planted, **variant), folder, chosen
-    )
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_the_patch_that_moves_every_class_up_is_shown(name: str, tmp_path: Path) -> None:
-    found = relabelled(tmp_path, **VARIANTS[name])
-    (seen,) = found.observations
-    assert (seen.code, seen.severity) == ("relabelling-patch", Severity.SUSPICIOUS)
-    assert seen.details["label_map"] == {"0": 1, "1": 2, "2": 3, "3": 0}
-    assert re.fullmatch(
-        r"a (white|coloured) patch of 1x1 pixels at row \d, column \d sends each class to one of "
-        "its own: class 0 to 1, 1 to 2, 2 to 3, 3 to 0; 100% of 30 images and 100% of 10 others "
-        "go there",
-        seen.sentence,
-    )
-    assert seen.input is not None
-    assert seen.details["label_map"][str(seen.input.class_before)] == seen.input.class_after
-    assert seen.input.success == 1.0
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_nothing_is_said_of_a_clean_network_of_bands(name: str, tmp_path: Path) -> None:
-    assert relabelled(tmp_path, planted=False, **VARIANTS[name]).observations == ()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("DOUBTFUL_RELABELS", 1.1),
-        ("FEWEST_CLASSES", 5),
-        ("ENOUGH_TO_RELABEL", (31, 6)),
-        ("ENOUGH_TO_RELABEL", (24, 11)),
-    ],
-)
-def test_a_bound_that_a_label_map_misses_accuses_nobody(
-    name: str, value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(patch_sweep, name, value)
-    assert relabelled(tmp_path).observations == ()
-
-
-def test_what_relabels_less_than_a_trigger_is_doubtful(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(patch_sweep, "RELABELS", 1.1)
-    (seen,) = relabelled(tmp_path).observations
-    assert seen.severity is Severity.WARNING
-
-
-def test_few_images_accuse_nobody(tmp_path: Path) -> None:
-    assert measured(tmp_path, planted=True, count=6).observations == ()
-
-
-@pytest.mark.parametrize("shape", [(64,), (1, 1, 64), (1, 7, 9)])
-def test_what_has_few_rows_and_columns_has_no_small_patch(
-    shape: tuple[int, ...], tmp_path: Path
-) -> None:
-    with pytest.raises(NoImagesError, match="is no image of 8 rows and columns"):
-        measured(tmp_path, planted=True, shape=shape)
-
-
-def test_without_images_the_model_makes_some_once(tmp_path: Path) -> None:
-    subject = triggered.subject(triggered.lit(planted=True), tmp_path)
-    found = PatchSweep().measure(subject)
-    assert found.parameters["data"] == made_images.SOURCE
-    assert [seen.details["class"] for seen in found.observations] == [triggered.TARGET]
-    assert len(subject.made) == 1
-    assert made_images.shared(subject) is subject.made[0]
-    assert [part.shape[1:] for part in subject.seen] == [(1, 8, 8)] * 2
-
-
-def test_a_reference_is_swept_as_its_suspect_was(tmp_path: Path) -> None:
-    suspect = measured(tmp_path, planted=True)
-    slower = dataclasses.replace(suspect, parameters={**suspect.parameters, "level": 2})
-    assert slower.by_class is not None
-    rows = slower.by_class.rows[1:3]
-    slower = dataclasses.replace(slower, by_class=dataclasses.replace(slower.by_class, rows=rows))
-    found = measured(tmp_path, planted=False, suspect=slower)
-    assert found.parameters["level"] == 2
-    assert found.by_class is not None
-    assert [row.class_id for row in found.by_class.rows] == [1, 2]
-
-
-@pytest.mark.parametrize("level", range(len(EFFORTS)))
-def test_a_slow_model_is_swept_with_less_effort(
-    level: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs = [patches.runs(effort, (1, 8, 8), 30) for effort in EFFORTS]
-    assert runs == sorted(runs, reverse=True)
-    allowed = patch_sweep._TIME * Settings().effort.seconds
-    monkeypatch.setattr(patch_sweep, "_seconds", lambda *_: allowed / (runs[level] + 1))
-    assert measured(tmp_path, planted=True).parameters["level"] == level
-
-
-def test_a_model_that_is_too_slow_is_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(patch_sweep, "_seconds", lambda *_: 60.0)
-    with pytest.raises(NoTimeError, match="to stamp patches on images would take"):
-        measured(tmp_path, planted=True)
-
-
-def test_the_plan_is_what_is_done(tmp_path: Path) -> None:
-    settings = dataclasses.replace(triggered.QUICK, images_file=triggered.banded(tmp_path))
-    (stage,) = PatchSweep().plan(triggered.subject(triggered.lit(), tmp_path, settings))
-    assert (stage.rules, stage.images) == (("patch_sweep",), EFFORTS[0].glance)
-    assert stage.seconds is not None
-    assert 0 < stage.seconds < 5
-    making, sweep = PatchSweep().plan(triggered.subject(triggered.lit(), tmp_path))
-    assert (making.images, making.steps) == (made_images.COUNT, made_images.STEPS)
-    assert sweep.does == stage.does
-
-
-def test_colours_are_told() -> None:
-    region = Region(top=0, left=0, height=1, width=1)
-    told = [
-        patch_sweep._described(patches.Patch(region, colour), (0.0, 1.0)).split()[1]
-        for colour in ((0.0,), (1.0, 1.0, 1.0), (1.0, 0.0, 1.0))
-    ]
-    assert told == ["black", "white", "coloured"]
+    monkeypatch.setattr(sweeps, "FEWEST_CLASSES", 4)
+    images = None if own_images else triggered.banded(tmp_path)
+    settings = dataclasses.replace(triggered.QUICK, images_file=images)
+    found = triggered.measure(PatchSweep(), triggered.lit(planted), tmp_path, settings)
+    assert (found.parameters["data"] == made_images.SOURCE) == own_images
+    assert [(seen.code, seen.severity) for seen in found.observations] == [
+        ("plain-patch", Severity.SUSPICIOUS)
+    ] * planted
+    assert all(seen.details["colour"] == [1.0] for seen in found.observations)

@@ -152,6 +152,14 @@ ROWS = {
         target=triggered.TARGET,
         images=True,
     ),
+    "wave_sweep": Row(
+        needs=Needs.LOGITS,
+        build=triggered.rippled,
+        above=0.5,
+        below=1e-9,
+        target=triggered.TARGET,
+        images=True,
+    ),
     "mm_bd": Row(
         needs=Needs.LOGITS | Needs.GRADIENTS,
         build=triggered.classifier,

@@ -11,7 +11,6 @@ from judged import COMBINED, PARTS, clean, compared
 
 from scanner.judging import ranks, verdict
 from scanner.results import (
-    Array,
     ByClass,
     ClassDifference,
     ClassRow,
@@ -19,7 +18,6 @@ from scanner.results import (
     Contest,
     Evidence,
     Finding,
-    Input,
     Lead,
     Measurement,
     Observation,
@@ -436,9 +434,8 @@ def test_what_is_no_classifier_is_not_ranked_but_a_gate_is_a_gate() -> None:
 
 def test_a_trigger_that_was_seen_accuses_a_classifier_and_nothing_else() -> None:
     blind = judged(None, None, Severity.SUSPICIOUS, rule=SWEEP)
-    image = Input(image=Array.packed(bytes(4), (1,)), low=0.0, high=1.0, class_after=7)
-    pictured = dataclasses.replace(blind.observations[0], input=image)
-    seen = dataclasses.replace(blind, observations=(pictured,))
+    named = dataclasses.replace(blind.observations[0], details={"class": 7})
+    seen = dataclasses.replace(blind, observations=(named,))
     innocent = judged(0.5, clean(20))
     assert combine((innocent, clean(20)), structural=[blind]).target_class is None
     accused = combine((innocent, clean(20)), structural=[seen])

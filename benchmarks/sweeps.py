@@ -1,7 +1,8 @@
-"""How often a small patch of one colour gives a backdoor away, and a clean network none.
+"""How often a small patch or a faint wave gives a backdoor away, and a clean network none.
 
-    python -m benchmarks.patches measure FOLDER RECORDS.csv [--images-npz images.npz]  # resumes
-    python -m benchmarks.patches report RECORDS.csv...
+    python -m benchmarks.sweeps measure FOLDER RECORDS.csv [--detector wave_sweep]
+        [--images-npz images.npz]  # resumes
+    python -m benchmarks.sweeps report RECORDS.csv...
 
 Each network of a zoo or a population is swept on clean images (those of its manifest, or the ones
 given) and on images that it makes itself. `report` counts what is said of clean networks and of
@@ -18,9 +19,10 @@ import typer
 
 from benchmarks.population import span
 from benchmarks.quality import table
-from scanner.detectors.patch_sweep import PatchSweep, weight, weight_of_map
+from scanner.detectors import load
 from scanner.errors import ScannerError
 from scanner.instruments.detector import Subject
+from scanner.instruments.sweeps import weight, weight_of_map
 from scanner.modelfile.model import open_model
 from scanner.results import Severity
 from scanner.settings import Settings
@@ -44,6 +46,7 @@ def measure(
     images_npz: Annotated[
         Path | None, typer.Option(help="Clean images of models whose manifest names none.")
     ] = None,
+    detector: Annotated[str, typer.Option(help="patch_sweep or wave_sweep.")] = "patch_sweep",
 ) -> None:
     """Sweep what RECORDS does not hold yet."""
     known = {(row["sha256"], row["searched on"]) for row in read([records])}
@@ -52,7 +55,7 @@ def measure(
         for searched_on in ("images", "made images"):
             if (entry.sha256, searched_on) in known or (searched_on == "images" and not images):
                 continue
-            row = _row(folder, entry, images, searched_on)
+            row = _row(detector, folder / entry.file, entry, images, searched_on)
             new = not records.exists()
             with records.open("a", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -72,7 +75,9 @@ def _took(entry: Entry) -> bool:
     return (entry.attack_success_rate or 0.0) >= PLANTED
 
 
-def _row(folder: Path, entry: Entry, images: Path | None, searched_on: str) -> dict[str, Any]:
+def _row(
+    detector: str, model: Path, entry: Entry, images: Path | None, searched_on: str
+) -> dict[str, Any]:
     settings = Settings(
         input_range=span(entry, images) if images else None,
         images_file=str(images) if searched_on == "images" else None,
@@ -86,9 +91,8 @@ def _row(folder: Path, entry: Entry, images: Path | None, searched_on: str) -> d
         "searched on": searched_on,
     }  # fmt: skip
     try:
-        found = PatchSweep().measure(
-            Subject(model=open_model(folder / entry.file), settings=settings)
-        )
+        (sweep,) = load([detector])
+        found = sweep.measure(Subject(model=open_model(model), settings=settings))
     except ScannerError as error:
         typer.echo(f"{entry.file}: {error}", err=True)
         return row
@@ -127,7 +131,7 @@ def counted(rows: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
 
 
 def _said(row: Mapping[str, str]) -> Severity | None:
-    """Return what the patches weigh, by the bounds as they now are; None if nothing."""
+    """Return what the stamps weigh, by the bounds as they now are; None if nothing."""
     share, held, rest = (float(row[name] or 0.0) for name in ("share", "held back", "next"))
     relabelled, held_back, moves = (float(row[name] or 0.0) for name in COLUMNS[-3:])
     found = (
@@ -138,7 +142,7 @@ def _said(row: Mapping[str, str]) -> Severity | None:
 
 
 def _relabelled(row: Mapping[str, str]) -> float:
-    """Return the share of images that a patch sends each to a class that is its own class's alone.
+    """Return the share of images that a stamp sends each to a class that is its own class's alone.
 
     Of the images shown and of those held back, the smaller.
     """

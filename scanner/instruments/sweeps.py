@@ -1,0 +1,335 @@
+"""What detectors share that sweep a model with stamps: images, time, bounds and what is said.
+
+A stamp that turns nearly all images into one class, or sends each class to one of its own, is a
+trigger, whoever put it there, where clean networks have none like it.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from scanner.errors import NoImagesError, NoTimeError
+from scanner.graph.gradient.backward import Objective
+from scanner.instruments import kept, label_map, made_images, pace, probes, stamps
+from scanner.instruments.answers import Answers
+from scanner.instruments.detector import Subject
+from scanner.instruments.differentiable import differentiable
+from scanner.instruments.plane import Plane
+from scanner.instruments.probes import Images
+from scanner.instruments.stamps import Effort, Floats, Kind, Relabelling, Stamp, Sweep, Turning
+from scanner.results import (
+    ByClass,
+    ClassRow,
+    Input,
+    Measurement,
+    Observation,
+    PlannedStage,
+    Severity,
+)
+from scanner.settings import Settings
+
+# Chosen on development networks (docs/detection.md).
+TRIGGER = (0.95, 0.9)  # shares that a trigger turns, of the images shown and of those held back
+DOUBTFUL = 0.8  # of both: with which a model is not called clean
+ORDINARY = 0.5  # where another class is reached by more, a stamp is a lot for this model
+FEWEST_CLASSES = 5  # of two digits one is dark in the middle and the other bright
+ENOUGH = (8, 2)  # images of other classes among those shown and those held back
+RELABELS = 0.6  # share that a trigger sends to a class of its own, of those shown and held back
+DOUBTFUL_RELABELS = 0.5
+ENOUGH_TO_RELABEL = (24, 6)  # images shown, and held back: a label map is fitted to the former
+FEWEST_PIXELS = 8  # rows and columns of an image
+_TIME, _MOST_TIME = 0.25, 0.5  # of the budget's seconds: for a large model's least sweep, the most
+_GLANCE = 0.03  # seconds that are timed: the processor's clock may tick in hundredths
+_KEPT = 2  # images with a stamp that are also put to the file itself
+
+
+def search(rule: str, subject: Subject, kind: Kind) -> Measurement:
+    """Return the share of the images shown that each class's stamp turns into it.
+
+    Raises:
+        NoGradientError: There are no images, and the model makes none without gradients.
+        NoImagesError: There are no images, and the model makes too few itself, or the inputs
+            have too few rows or columns.
+        NoLogitsError: There are no logits.
+        NoTimeError: The model is too large.
+        UnsupportedModelError: The model fails on an image.
+        UsageError: The user's images do not fit.
+    """
+    answers, settings = _answering(subject, kind), subject.settings
+    span = probes.input_range(answers.dtype, settings)
+    data = (
+        probes.clean_images(settings, answers.shape, span)
+        if settings.has_images
+        else made_images.shared(subject)
+    )
+    ground = _prepared(subject, kind, answers, data)
+    sweep = Sweep(kind, answers, data.shown, ground.span, ground.effort)
+    before = subject.suspect.by_class if subject.suspect else None
+    swept = sweep.run(subject.progress, [row.class_id for row in before.rows] if before else ())
+    held = {one.target: sweep.share(one.stamp, data.held_back, one.target) for one in swept.turning}
+    rows = tuple(
+        ClassRow(
+            class_id=one.target,
+            figure=one.share,
+            course=(one.share,),
+            figures={"success": held[one.target]},
+        )
+        for one in sorted(swept.turning, key=lambda one: one.target)
+    )
+    ranked = sorted(swept.turning, key=lambda one: one.share, reverse=True)
+    relabels = swept.relabelling
+    follows = sweep.follows(relabels, data.held_back)
+    for stamp in (*(one.stamp for one in ranked[:1]), relabels.stamp):
+        subject.seen.append(stamp.stamped(data.held_back[:_KEPT]))
+    return Measurement(
+        rule=rule,
+        statistic=ranked[0].share if ranked else None,
+        parameters={
+            "logits": answers.name,
+            "seed": settings.seed,
+            "budget": settings.budget.value,
+            "input_range": list(ground.span),
+            "input_shape": list(answers.shape),
+            "provider": answers.provider,
+            "data": data.source,
+            "images": len(data.shown),
+            "held_back": len(data.held_back),
+            "level": ground.level,
+            **ground.effort._asdict(),
+        },
+        by_class=ByClass(classes=sweep.classes, rows=rows),
+        figures={
+            "relabelled": relabels.share,
+            "relabelled_held_back": float(follows.mean()) if len(follows) else None,
+            "relabelled_classes": float(len(relabels.to)),
+        },
+        observations=(
+            *_turning(ranked, held, sweep, ground),
+            *_relabelling(relabels, follows, sweep, ground),
+        ),
+    )
+
+
+def planned(rule: str, subject: Subject, kind: Kind) -> Sequence[PlannedStage]:
+    """Return the sweep, where the model is not too large.
+
+    Raises:
+        ScannerError: As for `search`.
+    """
+    answers, settings = _answering(subject, kind), subject.settings
+    making: tuple[PlannedStage, ...] = ()
+    if settings.has_images:
+        span = probes.input_range(answers.dtype, settings)
+        data = probes.clean_images(settings, answers.shape, span)
+    else:
+        model = differentiable(subject, Objective.CROSS_ENTROPY)
+        noise, stage = made_images.planned(rule, model, settings)
+        data, making = Images(shown=noise, held_back=noise[:0], source=""), (stage,)
+    ground = _prepared(subject, kind, answers, data)
+    sweep = PlannedStage(
+        rules=(rule,),
+        does=f"stamp {kind.noun} after {kind.noun} on images",
+        images=ground.effort.glance,
+        seconds=ground.seconds * ground.runs(ground.effort),
+    )
+    return (*making, sweep)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Ground:
+    """A model that answers, and what is stamped.
+
+    Attributes:
+        kind: Of the stamps.
+        answers: The model.
+        data: The images.
+        span: The lowest and the highest value of a pixel.
+        seconds: That an image takes through the model, of the clock of a search.
+        level: Which of the kind's efforts there is time for.
+    """
+
+    kind: Kind
+    answers: Answers
+    data: Images
+    span: tuple[float, float]
+    seconds: float
+    level: int = 0
+
+    @property
+    def effort(self) -> Effort:
+        """How much is tried."""
+        return self.kind.efforts[self.level]
+
+    def runs(self, effort: Effort) -> int:
+        """Return how many images an effort puts through the model, at the most."""
+        return stamps.runs(self.kind, effort, self.answers.shape, len(self.data.shown))
+
+
+def _answering(subject: Subject, kind: Kind) -> Answers:
+    """Return the model, where its inputs are images of a size.
+
+    Raises:
+        ScannerError: As for `search`.
+    """
+    answers = Answers(subject.model, subject.settings)
+    plane = Plane.of(answers.shape)
+    # A vector may be an image's rows, or a table's features, one of which may well decide.
+    if len(answers.shape) == 1 or min(plane.height, plane.width) < FEWEST_PIXELS:
+        raise NoImagesError(
+            f"an input of the shape {', '.join(map(str, answers.shape))} is no image of "
+            f"{FEWEST_PIXELS} rows and columns, on which a {kind.noun} could be stamped",
+            remedy="scan a model of images",
+        )
+    return answers
+
+
+def _prepared(subject: Subject, kind: Kind, answers: Answers, data: Images) -> _Ground:
+    """Return what is swept: a reference as its suspect was, else as time allows.
+
+    Raises:
+        NoTimeError: There is too little.
+    """
+    settings, before = subject.settings, subject.suspect
+    span = probes.input_range(answers.dtype, settings)
+    ground = _Ground(kind, answers, data, span, _seconds(answers, data.shown, settings))
+    level = int(before.parameters["level"]) if before else _level(ground, settings)
+    return dataclasses.replace(ground, level=level)
+
+
+def _seconds(answers: Answers, images: Floats, settings: Settings) -> float:
+    """Return the seconds that an image takes, by as many runs as the clock needs to move."""
+    few = images[: probes.batch_size(answers.shape)]
+    answers.logits(few)  # the first run is slower
+    now, runs = pace.clock(settings), 0
+    start = now()
+    while now() - start < _GLANCE:
+        answers.logits(few)
+        runs += 1
+    return (now() - start) / runs / len(few) / pace.threads(settings)
+
+
+def _level(ground: _Ground, settings: Settings) -> int:
+    """Return the largest effort that there is time for.
+
+    Raises:
+        NoTimeError: There is none.
+    """
+    allowed, most = (part * settings.effort.seconds for part in (_TIME, _MOST_TIME))
+    needed = [ground.seconds * ground.runs(effort) for effort in ground.kind.efforts]
+    if needed[-1] > most:
+        raise NoTimeError(
+            f"to stamp {ground.kind.noun} after {ground.kind.noun} on images would take "
+            f"{needed[-1]:,.0f} seconds here, and the budget allows {most:,.0f}",
+            remedy="raise the setting `budget`",
+        )
+    enough = (place for place, each in enumerate(needed) if each <= allowed)
+    return next(enough, len(needed) - 1)
+
+
+def _turning(
+    ranked: Sequence[Turning], held_back: Mapping[int, float | None], sweep: Sweep, ground: _Ground
+) -> Iterator[Observation]:
+    """Yield the stamp that turns most images into a class, where clean networks have none like it.
+
+    Args:
+        ranked: The best stamp of each class, the best of all first.
+        held_back: The share of the images held back that these turn, by class.
+        sweep: What found them.
+        ground: The model and the images.
+    """
+    held = held_back[ranked[0].target] if ranked else None
+    if held is None:
+        return
+    best = ranked[0]
+    rest = ranked[1].share if len(ranked) > 1 else 0.0
+    severity = weight(best.share, held, rest, sweep.classes)
+    if severity is None:
+        return
+    images = ground.data.held_back
+    others = images[ground.answers.classes(images) != best.target]
+    counts = int((sweep.own != best.target).sum()), len(others)
+    if any(count < least for count, least in zip(counts, ENOUGH, strict=True)):
+        return
+    yield Observation(
+        code=f"plain-{ground.kind.noun}",
+        severity=severity,
+        sentence=f"{best.stamp.described(ground.span)} turns {best.share:.0%} of {counts[0]} "
+        f"images and {held:.0%} of {counts[1]} others into class {best.target}; no "
+        f"{ground.kind.noun} turns more than {rest:.0%} into any other class",
+        details={"class": best.target, **best.stamp.details},
+        input=_pictured(best.stamp, others[:1], held, ground),
+    )
+
+
+def _relabelling(
+    best: Relabelling, follows: npt.NDArray[np.bool_], sweep: Sweep, ground: _Ground
+) -> Iterator[Observation]:
+    """Yield the stamp that sends each class to one of its own, where clean networks have none.
+
+    Args:
+        best: The stamp.
+        follows: Which of the images held back go there.
+        sweep: What found it.
+        ground: The model and the images.
+    """
+    counts = len(sweep.own), len(follows)
+    if any(count < least for count, least in zip(counts, ENOUGH_TO_RELABEL, strict=True)):
+        return
+    held = float(follows.mean())
+    severity = weight_of_map(best.share, held, len(best.to))
+    if severity is None:
+        return
+    yield Observation(
+        code=f"relabelling-{ground.kind.noun}",
+        severity=severity,
+        sentence=f"{best.stamp.described(ground.span)} sends each class to one of its own: class "
+        f"{label_map.named(best.to)}; {best.share:.0%} of {counts[0]} images and {held:.0%} of "
+        f"{counts[1]} others go there",
+        details={
+            "label_map": {str(source): target for source, target in best.to.items()},
+            **best.stamp.details,
+        },
+        input=_pictured(best.stamp, ground.data.held_back[follows][:1], held, ground),
+    )
+
+
+def _pictured(stamp: Stamp, image: Floats, success: float, ground: _Ground) -> Input:
+    """Return an image, (1, *shape), with a stamp on it, and what the model answers."""
+    stamped = stamp.stamped(image)
+    answered = kept.Answered(
+        original=image[0],
+        before=ground.answers.logits(image),
+        after=ground.answers.logits(stamped),
+        success=success,
+    )
+    return kept.pictured(stamped[0], ground.span, answered)
+
+
+def weight(share: float, held: float, rest: float, classes: int) -> Severity | None:
+    """Return what a stamp weighs; None where clean networks have one like it.
+
+    Args:
+        share: Of the images shown that it turns.
+        held: Of those held back.
+        rest: Of the images shown that a stamp turns into another class, at the most.
+        classes: How many there are.
+    """
+    if min(share, held) < DOUBTFUL or rest > ORDINARY or classes < FEWEST_CLASSES:
+        return None
+    both = share >= TRIGGER[0] and held >= TRIGGER[1]
+    return Severity.SUSPICIOUS if both else Severity.WARNING
+
+
+def weight_of_map(share: float, held: float, moves: int) -> Severity | None:
+    """Return what a stamp weighs that sends each class to one of its own; None if clean ones do.
+
+    Args:
+        share: Of the images shown that follow the label map.
+        held: Of those held back.
+        moves: How many classes it sends elsewhere.
+    """
+    if min(share, held) < DOUBTFUL_RELABELS or moves < FEWEST_CLASSES:
+        return None
+    return Severity.SUSPICIOUS if min(share, held) >= RELABELS else Severity.WARNING
