@@ -291,12 +291,19 @@ def _relabelling(
             "label_map": {str(source): target for source, target in best.to.items()},
             **best.stamp.details,
         },
-        input=_pictured(best.stamp, ground.data.held_back[follows][:1], held, ground),
+        input=_pictured(best.stamp, ground.data.held_back[follows][:1], None, ground),
     )
 
 
-def _pictured(stamp: Stamp, image: Floats, success: float, ground: _Ground) -> Input:
-    """Return an image, (1, *shape), with a stamp on it, and what the model answers."""
+def _pictured(stamp: Stamp, image: Floats, success: float | None, ground: _Ground) -> Input:
+    """Return an image, (1, *shape), with a stamp on it, and what the model answers.
+
+    Args:
+        stamp: The stamp.
+        image: Without it.
+        success: The share of other images that it turns into the same class, where it has one.
+        ground: The model.
+    """
     stamped = stamp.stamped(image)
     answered = kept.Answered(
         original=image[0],
