@@ -89,7 +89,7 @@ class Waves:
     """Waves of one strength (`stamps.Kind`)."""
 
     noun = "wave"
-    efforts = (Effort(8, 10), Effort(4, 3), Effort(4, 2), Effort(2, 2))
+    efforts = (Effort(16, 10), Effort(8, 3), Effort(4, 2), Effort(2, 2))
 
     def candidates(
         self, shape: Sequence[int], span: tuple[float, float], effort: Effort
