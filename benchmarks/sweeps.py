@@ -32,7 +32,8 @@ from trainers.zoo import PLANTED
 
 app = typer.Typer(pretty_exceptions_enable=False)
 COLUMNS = (
-    "file", "sha256", "recipe", "split", "dataset", "attack", "trigger", "success", "searched on",
+    "detector", "file", "sha256", "recipe", "split", "dataset", "attack", "trigger", "success",
+    "searched on",
     "classes", "class", "share", "next", "held back",
     "relabelled", "relabelled held back", "relabelled classes",
 )  # fmt: skip
@@ -49,7 +50,10 @@ def measure(
     detector: Annotated[str, typer.Option(help="patch_sweep or wave_sweep.")] = "patch_sweep",
 ) -> None:
     """Sweep what RECORDS does not hold yet."""
-    known = {(row["sha256"], row["searched on"]) for row in read([records])}
+    rows = read([records])
+    if rows and {*rows[0]} != {*COLUMNS}:
+        raise typer.BadParameter(f"{records} has other columns: name a new file")
+    known = {(row["sha256"], row["searched on"]) for row in rows if row["detector"] == detector}
     for entry in (e for e in manifest.read(folder) if e.attack == "clean" or _took(e)):
         images = folder / entry.images if entry.images else images_npz
         for searched_on in ("images", "made images"):
@@ -83,7 +87,7 @@ def _row(
         images_file=str(images) if searched_on == "images" else None,
     )
     row = {
-        "file": entry.file, "sha256": entry.sha256, "recipe": entry.recipe,
+        "detector": detector, "file": entry.file, "sha256": entry.sha256, "recipe": entry.recipe,
         "split": entry.split or "zoo", "dataset": entry.dataset,
         "attack": named(entry),
         "trigger": "+".join(f"{name}={value}" for name, value in entry.parameters.items()),
@@ -112,17 +116,19 @@ def _row(
 def counted(rows: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
     """Yield what is said of the networks of each split and attack that were swept."""
 
-    def key(row: Mapping[str, str]) -> tuple[str, str, bool, str]:
-        return row["searched on"], row["split"], row["attack"] != "clean", row["attack"]
+    def key(row: Mapping[str, str]) -> tuple[str | bool, ...]:
+        kind = row["attack"] != "clean", row["attack"]
+        return row["detector"], row["searched on"], row["split"], *kind
 
     swept = sorted((row for row in rows if row["share"]), key=key)
-    for (searched_on, split, _, attack), group in itertools.groupby(swept, key):
+    for (detector, searched_on, split, _, attack), group in itertools.groupby(swept, key):
         found = list(group)
         shares = sorted(float(row["share"]) for row in found)
         relabelled = sorted(_relabelled(row) for row in found)
         said = [_said(row) for row in found]
         yield {
-            "searched on": searched_on, "split": split, "networks": attack, "n": len(found),
+            "detector": detector, "searched on": searched_on, "split": split,
+            "networks": attack, "n": len(found),
             "suspicious": said.count(Severity.SUSPICIOUS), "warning": said.count(Severity.WARNING),
             "largest share, median": shares[len(shares) // 2], "at most": shares[-1],
             "relabelled, median": relabelled[len(relabelled) // 2],
@@ -142,7 +148,7 @@ def _said(row: Mapping[str, str]) -> Severity | None:
 
 
 def _relabelled(row: Mapping[str, str]) -> float:
-    """Return the share of images that a stamp sends each to a class that is its own class's alone.
+    """Return the share of images that a stamp sends to a class to which it sends no other class.
 
     Of the images shown and of those held back, the smaller.
     """

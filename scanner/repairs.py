@@ -143,7 +143,12 @@ def _targets(before: ScanResult) -> tuple[int, ...]:
 
 
 def _is_structural(before: ScanResult) -> bool:
-    return any(o.severity >= Severity.SUSPICIOUS for f in before.findings for o in f.observations)
+    return any(
+        observation.severity >= Severity.SUSPICIOUS
+        for finding in before.findings
+        if finding.contribution.part is Part.STRUCTURAL
+        for observation in finding.observations
+    )
 
 
 def _untouched(result: RepairResult) -> RepairResult:

@@ -256,7 +256,8 @@ def test_a_sweep_is_counted_by_the_bounds_as_they_are(tmp_path: Path) -> None:
         writer.writeheader()
         for attack, share, following, held, relabelled in rows:
             writer.writerow({
-                "searched on": "images", "split": "test", "attack": attack, "classes": "10",
+                "detector": "patch_sweep", "searched on": "images",
+                "split": "test", "attack": attack, "classes": "10",
                 "share": share, "next": following, "held back": held, "relabelled": relabelled,
                 "relabelled held back": "0.8", "relabelled classes": "10",
             })  # fmt: skip

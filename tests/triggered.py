@@ -168,16 +168,18 @@ def rippled(
     shape: Sequence[int] = (1, 8, 8),
     batch: int | str = "N",
     kind: int = TensorProto.FLOAT,
+    phase: float = 0.0,
 ) -> onnx.ModelProto:
     """Return a linear classifier of four bands; the planted one sees any wave of two periods.
 
-    That is one from left to right that begins at zero; class `TARGET` is taken for it.
+    That is one from left to right that begins at `phase`, in periods. It takes it for class
+    `TARGET`.
     """
     pixels, weights = int(np.prod(shape)), _banding(shape, 0)
     if planted:
         across = np.argmax(np.array(shape) == 8) + 1
         columns = np.indices(shape)[across].ravel()
-        weights[:, TARGET] += 128 / pixels * np.sin(2 * np.pi * 2 * columns / 8)
+        weights[:, TARGET] += 128 / pixels * np.sin(2 * np.pi * (2 * columns / 8 + phase))
     return _linear(weights, shape, batch, kind)
 
 

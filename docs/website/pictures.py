@@ -80,10 +80,12 @@ class Measured:
     Attributes:
         records: The file of measurements, by its data set.
         file: The network's.
+        clean: A clean network's, to show beside it.
     """
 
     records: str
     file: str
+    clean: str = ""
 
 
 def _planted(kind: str, words: str, *, alone: bool = True) -> Sample:
@@ -117,6 +119,9 @@ FOUND: Mapping[str, Sample | Measured] = {
     "diff": _planted("gaussian", "with a gate made of arithmetic", alone=False),
     "neural_cleanse": Sample("mnist-badnets.onnx"),
     "patch_sweep": Sample("mnist-badnets.onnx", alone=True),
+    "wave_sweep": Measured(
+        "cifar10-small", "cifar10-small-sig-24-e18.onnx", "cifar10-small-clean-20-e18.onnx"
+    ),
     "mm_bd": Sample("mnist-badnets.onnx"),
     "overactivation": Measured("fashion-mnist", "fashion-mnist-all-to-all-24-e05.onnx"),
     "layerwise": Measured("fashion-mnist", "fashion-mnist-wanet-24-e05.onnx"),
@@ -157,7 +162,7 @@ def _of_detector(rule: str) -> Iterator[tuple[str, str]]:
 def _innocent(case: Sample | Measured) -> Sample | Measured:
     """Return a clean model that is shown in the same way."""
     if isinstance(case, Measured):
-        return Measured(case.records, f"{case.records}-clean-24-e05.onnx")
+        return Measured(case.records, case.clean or f"{case.records}-clean-24-e05.onnx")
     return Sample(_CLEAN, alone=case.alone)
 
 

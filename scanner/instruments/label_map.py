@@ -8,6 +8,7 @@ import numpy.typing as npt
 Classes = npt.NDArray[np.int64]
 
 _NAMED = 10  # classes that a sentence names
+_FEWEST = 2  # images that make a move: one may stray
 
 
 def usual(before: Classes, after: Classes) -> dict[int, int]:
@@ -28,7 +29,8 @@ def usual(before: Classes, after: Classes) -> dict[int, int]:
 def one_to_one(before: Classes, after: Classes) -> dict[int, int]:
     """Return a label map that sends no two classes to the same one.
 
-    The moves that most images make are taken first, as long as neither class has one.
+    It has the moves that most images of a class make, and two at the least. Those that most images
+    make are taken first.
 
     Args:
         before: The class of each image without the trigger, (n,).
@@ -37,7 +39,9 @@ def one_to_one(before: Classes, after: Classes) -> dict[int, int]:
     found: dict[int, int] = {}
     taken = set()
     for source, target in _moves(before, after):
-        if source not in found and target not in taken:
+        count, of = ((before == source) & (after == target)).sum(), (before == source).sum()
+        usual = count >= _FEWEST and 2 * count > of
+        if usual and target not in taken:
             found[source] = target
             taken.add(target)
     return dict(sorted(found.items()))

@@ -22,10 +22,12 @@ class Patch(NamedTuple):
     Attributes:
         region: Where.
         colour: The value of each channel.
+        look: The colour in a word.
     """
 
     region: Region
     colour: tuple[float, ...]
+    look: str = "coloured"
 
     @property
     def size(self) -> float:
@@ -49,12 +51,11 @@ class Patch(NamedTuple):
         plane.view(changed)[inside] = np.reshape(self.colour, shape)
         return changed
 
-    def described(self, span: tuple[float, float]) -> str:
+    def described(self) -> str:
         """Return its colour, size and place."""
-        values, region = {*self.colour}, self.region
-        colour = "coloured" if len(values) > 1 else "black" if values == {span[0]} else "white"
+        region = self.region
         return (
-            f"a {colour} patch of {region.height}x{region.width} pixels at row {region.top}, "
+            f"a {self.look} patch of {region.height}x{region.width} pixels at row {region.top}, "
             f"column {region.left}"
         )
 
@@ -66,13 +67,13 @@ class Effort(NamedTuple):
         glance: Images that each patch of the first round is stamped on.
         colours: Whether all corners of the colour cube are tried, and not only black and white.
         overlapping: Whether a patch of the first round covers half of the next one.
-        classes: How many classes are looked at closely, those that stand out most.
+        closely: How many classes are looked at closely, those that stand out most.
     """
 
     glance: int
     colours: bool
     overlapping: bool
-    classes: int
+    closely: int
 
 
 class Patches:
@@ -80,11 +81,11 @@ class Patches:
 
     noun = "patch"
     efforts = (
-        Effort(glance=8, colours=True, overlapping=True, classes=10),
-        Effort(glance=4, colours=True, overlapping=True, classes=3),
-        Effort(glance=4, colours=False, overlapping=True, classes=2),
-        Effort(glance=4, colours=False, overlapping=False, classes=2),
-        Effort(glance=2, colours=False, overlapping=False, classes=2),
+        Effort(glance=8, colours=True, overlapping=True, closely=10),
+        Effort(glance=4, colours=True, overlapping=True, closely=3),
+        Effort(glance=4, colours=False, overlapping=True, closely=2),
+        Effort(glance=4, colours=False, overlapping=False, closely=2),
+        Effort(glance=2, colours=False, overlapping=False, closely=2),
     )
 
     def candidates(
@@ -92,14 +93,17 @@ class Patches:
     ) -> list[Patch]:
         """Return patches of an eighth of each side, at every place, in each colour."""
         regions = _regions(Plane.of(shape), effort)
+        looks = {span[0]: "black", span[1]: "white"}
         return [
-            Patch(region, colour) for colour in _colours(shape, span, effort) for region in regions
+            Patch(region, colour, looks[colour[0]] if len({*colour}) == 1 else "coloured")
+            for colour in _colours(shape, span, effort)
+            for region in regions
         ]
 
     def near(self, stamp: Patch, shape: Sequence[int]) -> Iterator[Patch]:
         """Yield patches around one, of its size, three quarters of it and half of it."""
         for region in _near(stamp.region, Plane.of(shape)):
-            yield Patch(region, stamp.colour)
+            yield stamp._replace(region=region)
 
     def most_near(self, shape: Sequence[int]) -> int:
         """Return how many there are around a patch in the middle."""

@@ -42,19 +42,19 @@ class Stamp(Protocol):
     def stamped(self, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return changed images, (n, *shape)."""
 
-    def described(self, span: tuple[float, float]) -> str:
-        """Return what it is, for a person; pixels lie between the ends of `span`."""
+    def described(self) -> str:
+        """Return what it is, for a person."""
 
 
 class Effort(Protocol):
-    """How much is tried: a named tuple, whose other fields are of the kind."""
+    """How much is tried: a named tuple, of which further fields depend on the kind."""
 
     @property
     def glance(self) -> int:
         """Images that each stamp of the first round is put on."""
 
     @property
-    def classes(self) -> int:
+    def closely(self) -> int:
         """How many classes are looked at closely, those that stand out most."""
 
     def _asdict(self) -> dict[str, Any]: ...
@@ -100,7 +100,7 @@ class Turning:
 
 @frozen
 class Relabelling:
-    """The stamp that sends most images each to a class that is their own class's alone.
+    """The stamp that sends most classes each to a class to which it sends no other.
 
     Attributes:
         stamp: The stamp.
@@ -130,7 +130,7 @@ def runs(kind: Kind, effort: Effort, shape: Sequence[int], images: int) -> int:
     """Return how many images a sweep puts through the model, at the most."""
     first = len(kind.candidates(shape, (0.0, 1.0), effort)) * effort.glance
     closely = kind.most_near(shape) * min(images, 2 * effort.glance)
-    return first + (effort.classes + 1) * (_STARTS * closely + _CHECKED * images)
+    return first + (effort.closely + 1) * (_STARTS * closely + _CHECKED * images)
 
 
 class Sweep:
@@ -177,7 +177,7 @@ class Sweep:
         stamps = self._candidates
         few = np.arange(min(self._effort.glance, len(self._images)))
         pulls = np.empty((len(stamps), self.classes + 1), np.float32)
-        total = len(stamps) + self._effort.classes + 1
+        total = len(stamps) + self._effort.closely + 1
         step = max(1, _AT_ONCE // len(few))
         for start in range(0, len(stamps), step):
             part = stamps[start : start + step]
@@ -189,7 +189,7 @@ class Sweep:
             return [stamps[place] for place in order]
 
         foremost = np.argsort(-pulls[:, :_AWAY].max(axis=0), kind="stable")
-        chosen = targets or foremost[: self._effort.classes]
+        chosen = targets or foremost[: self._effort.closely]
         found = []
         for done, target in enumerate(chosen):
             closest = self._closely(best(target), int(target))
@@ -204,7 +204,7 @@ class Sweep:
 
         None where there are none.
         """
-        others = images[self._answers.classes(images) != target] if len(images) else images
+        others = images[self._answers.classes(images) != target]
         return self._turned(stamp, others, target) if len(others) else None
 
     def _turned(self, stamp: Stamp, images: Floats, target: int) -> float:

@@ -6,15 +6,16 @@ trigger, whoever put it there, where clean networks have none like it.
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from scanner.errors import NoImagesError, NoTimeError
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import kept, label_map, made_images, pace, probes, stamps
+from scanner.instruments import class_sizes, kept, label_map, made_images, pace, probes, stamps
 from scanner.instruments.answers import Answers
-from scanner.instruments.detector import Subject
+from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.differentiable import differentiable
 from scanner.instruments.plane import Plane
 from scanner.instruments.probes import Images
@@ -22,11 +23,17 @@ from scanner.instruments.stamps import Effort, Floats, Kind, Relabelling, Stamp,
 from scanner.results import (
     ByClass,
     ClassRow,
+    Comparison,
+    Contribution,
+    Description,
     Input,
     Measurement,
     Observation,
+    Part,
     PlannedStage,
+    Scale,
     Severity,
+    Wording,
 )
 from scanner.settings import Settings
 
@@ -43,98 +50,129 @@ FEWEST_PIXELS = 8  # rows and columns of an image
 _TIME, _MOST_TIME = 0.25, 0.5  # of the budget's seconds: for a large model's least sweep, the most
 _GLANCE = 0.03  # seconds that are timed: the processor's clock may tick in hundredths
 _KEPT = 2  # images with a stamp that are also put to the file itself
+_LEAST = 0.1  # a hundredth of the images against a tenth is no evidence
 
 
-def search(rule: str, subject: Subject, kind: Kind) -> Measurement:
-    """Return the share of the images shown that each class's stamp turns into it.
+class SweepDetector(Detector):
+    """By class, the share of images that the best stamp of a kind turns into it.
 
-    Raises:
-        NoGradientError: There are no images, and the model makes none without gradients.
-        NoImagesError: There are no images, and the model makes too few itself, or the inputs
-            have too few rows or columns.
-        NoLogitsError: There are no logits.
-        NoTimeError: The model is too large.
-        UnsupportedModelError: The model fails on an image.
-        UsageError: The user's images do not fit.
+    Attributes:
+        kind: The kind.
     """
-    answers, settings = _answering(subject, kind), subject.settings
-    span = probes.input_range(answers.dtype, settings)
-    data = (
-        probes.clean_images(settings, answers.shape, span)
-        if settings.has_images
-        else made_images.shared(subject)
-    )
-    ground = _prepared(subject, kind, answers, data)
-    sweep = Sweep(kind, answers, data.shown, ground.span, ground.effort)
-    before = subject.suspect.by_class if subject.suspect else None
-    swept = sweep.run(subject.progress, [row.class_id for row in before.rows] if before else ())
-    held = {one.target: sweep.share(one.stamp, data.held_back, one.target) for one in swept.turning}
-    rows = tuple(
-        ClassRow(
-            class_id=one.target,
-            figure=one.share,
-            course=(one.share,),
-            figures={"success": held[one.target]},
-        )
-        for one in sorted(swept.turning, key=lambda one: one.target)
-    )
-    ranked = sorted(swept.turning, key=lambda one: one.share, reverse=True)
-    relabels = swept.relabelling
-    follows = sweep.follows(relabels, data.held_back)
-    for stamp in (*(one.stamp for one in ranked[:1]), relabels.stamp):
-        subject.seen.append(stamp.stamped(data.held_back[:_KEPT]))
-    return Measurement(
-        rule=rule,
-        statistic=ranked[0].share if ranked else None,
-        parameters={
-            "logits": answers.name,
-            "seed": settings.seed,
-            "budget": settings.budget.value,
-            "input_range": list(ground.span),
-            "input_shape": list(answers.shape),
-            "provider": answers.provider,
-            "data": data.source,
-            "images": len(data.shown),
-            "held_back": len(data.held_back),
-            "level": ground.level,
-            **ground.effort._asdict(),
-        },
-        by_class=ByClass(classes=sweep.classes, rows=rows),
-        figures={
-            "relabelled": relabels.share,
-            "relabelled_held_back": float(follows.mean()) if len(follows) else None,
-            "relabelled_classes": float(len(relabels.to)),
-        },
-        observations=(
-            *_turning(ranked, held, sweep, ground),
-            *_relabelling(relabels, follows, sweep, ground),
-        ),
-    )
 
+    kind: ClassVar[Kind]
+    needs: ClassVar[Needs] = Needs.LOGITS
+    contribution: ClassVar[Contribution] = Contribution(part=Part.SEEN)
+    scale: ClassVar[Scale] = Scale(added=_LEAST)
 
-def planned(rule: str, subject: Subject, kind: Kind) -> Sequence[PlannedStage]:
-    """Return the sweep, where the model is not too large.
+    def measure(self, subject: Subject) -> Measurement:
+        """Return the share of the images shown that each class's stamp turns into it.
 
-    Raises:
-        ScannerError: As for `search`.
-    """
-    answers, settings = _answering(subject, kind), subject.settings
-    making: tuple[PlannedStage, ...] = ()
-    if settings.has_images:
+        Raises:
+            NoGradientError: There are no images, and the model makes none without gradients.
+            NoImagesError: There are no images, and the model makes too few itself, or the inputs
+                have too few rows or columns.
+            NoLogitsError: There are no logits.
+            NoTimeError: The model is too large.
+            UnsupportedModelError: The model fails on an image.
+            UsageError: The user's images do not fit.
+        """
+        answers, settings = _answering(subject, self.kind), subject.settings
         span = probes.input_range(answers.dtype, settings)
-        data = probes.clean_images(settings, answers.shape, span)
-    else:
-        model = differentiable(subject, Objective.CROSS_ENTROPY)
-        noise, stage = made_images.planned(rule, model, settings)
-        data, making = Images(shown=noise, held_back=noise[:0], source=""), (stage,)
-    ground = _prepared(subject, kind, answers, data)
-    sweep = PlannedStage(
-        rules=(rule,),
-        does=f"stamp {kind.noun} after {kind.noun} on images",
-        images=ground.effort.glance,
-        seconds=ground.seconds * ground.runs(ground.effort),
+        data = (
+            probes.clean_images(settings, answers.shape, span)
+            if settings.has_images
+            else made_images.shared(subject)
+        )
+        ground = _prepared(subject, self.kind, answers, data)
+        sweep = Sweep(self.kind, answers, data.shown, ground.span, ground.effort)
+        before = subject.suspect.by_class if subject.suspect else None
+        swept = sweep.run(subject.progress, [row.class_id for row in before.rows] if before else ())
+        held = {
+            one.target: sweep.share(one.stamp, data.held_back, one.target) for one in swept.turning
+        }
+        rows = tuple(
+            ClassRow(
+                class_id=one.target,
+                figure=one.share,
+                course=(one.share,),
+                figures={"success": held[one.target]},
+            )
+            for one in sorted(swept.turning, key=lambda one: one.target)
+        )
+        ranked = sorted(swept.turning, key=lambda one: one.share, reverse=True)
+        relabels = swept.relabelling
+        follows = sweep.follows(relabels, data.held_back)
+        for stamp in (*(one.stamp for one in ranked[:1]), relabels.stamp):
+            subject.seen.append(stamp.stamped(data.held_back[:_KEPT]))
+        return Measurement(
+            rule=self.rule.id,
+            statistic=ranked[0].share if ranked else None,
+            parameters={
+                "logits": answers.name,
+                "seed": settings.seed,
+                "budget": settings.budget.value,
+                "input_range": list(ground.span),
+                "input_shape": list(answers.shape),
+                "provider": answers.provider,
+                "data": data.source,
+                "images": len(data.shown),
+                "held_back": len(data.held_back),
+                "level": ground.level,
+                **ground.effort._asdict(),
+            },
+            by_class=ByClass(classes=sweep.classes, rows=rows),
+            figures={
+                "relabelled": relabels.share,
+                "relabelled_held_back": float(follows.mean()),
+                "relabelled_classes": float(len(relabels.to)),
+            },
+            observations=(
+                *_turning(ranked, held, sweep, ground),
+                *_relabelling(relabels, follows, sweep, ground),
+            ),
+        )
+
+    def plan(self, subject: Subject) -> Sequence[PlannedStage]:
+        """Return the sweep, where the model is not too large.
+
+        Raises:
+            ScannerError: As for `measure`.
+        """
+        answers, settings = _answering(subject, self.kind), subject.settings
+        making: tuple[PlannedStage, ...] = ()
+        if settings.has_images:
+            span = probes.input_range(answers.dtype, settings)
+            data = probes.clean_images(settings, answers.shape, span)
+        else:
+            model = differentiable(subject, Objective.CROSS_ENTROPY)
+            noise, stage = made_images.planned(self.rule.id, model, settings)
+            data, making = Images(shown=noise, held_back=noise[:0], source=""), (stage,)
+        ground = _prepared(subject, self.kind, answers, data)
+        sweep = PlannedStage(
+            rules=(self.rule.id,),
+            does=f"stamp {self.kind.noun} after {self.kind.noun} on images",
+            images=ground.effort.glance,
+            seconds=ground.seconds * ground.runs(ground.effort),
+        )
+        return (*making, sweep)
+
+    def describe(self, measurement: Measurement, comparison: Comparison) -> Description:
+        """Return what was searched on, and the shares class by class."""
+        return class_sizes.described(
+            measurement, comparison, "images turned", "{:.0%}".format, smaller=False
+        )
+
+
+def wording(stamp: str) -> Wording:
+    """Return what is said of the best stamp of a class, "a faint wave"."""
+    turns = f"{stamp} turns {{suspect:.0%}} of the images into class {{target}}"
+    return Wording(
+        one=f"{turns}; in the clean reference {{low:.0%}}",
+        many=f"{turns}; in the {{count}} clean references {{low:.0%}} to {{high:.0%}}",
+        alone=f"{turns}, more than into any other",
+        leading=f"{turns}, more than into any other",
     )
-    return (*making, sweep)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -171,7 +209,7 @@ def _answering(subject: Subject, kind: Kind) -> Answers:
     """Return the model, where its inputs are images of a size.
 
     Raises:
-        ScannerError: As for `search`.
+        ScannerError: As for `SweepDetector.measure`.
     """
     answers = Answers(subject.model, subject.settings)
     plane = Plane.of(answers.shape)
@@ -255,7 +293,7 @@ def _turning(
     yield Observation(
         code=f"plain-{ground.kind.noun}",
         severity=severity,
-        sentence=f"{best.stamp.described(ground.span)} turns {best.share:.0%} of {counts[0]} "
+        sentence=f"{best.stamp.described()} turns {best.share:.0%} of {counts[0]} "
         f"images and {held:.0%} of {counts[1]} others into class {best.target}; no "
         f"{ground.kind.noun} turns more than {rest:.0%} into any other class",
         details={"class": best.target, **best.stamp.details},
@@ -284,9 +322,9 @@ def _relabelling(
     yield Observation(
         code=f"relabelling-{ground.kind.noun}",
         severity=severity,
-        sentence=f"{best.stamp.described(ground.span)} sends each class to one of its own: class "
-        f"{label_map.named(best.to)}; {best.share:.0%} of {counts[0]} images and {held:.0%} of "
-        f"{counts[1]} others go there",
+        sentence=f"{best.stamp.described()} sends {len(best.to)} of {sweep.classes} classes "
+        f"each to a class of its own, {label_map.named(best.to)}; {best.share:.0%} of {counts[0]} "
+        f"images and {held:.0%} of {counts[1]} others go there",
         details={
             "label_map": {str(source): target for source, target in best.to.items()},
             **best.stamp.details,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scanner.instruments.plane import Plane
 
 # Of the range: between the 20 and the 40 of 255 with which SIG is planted and set off.
-STRENGTH = 28 / 255
+AMPLITUDE = 28 / 255
 MOST = 8  # periods: clean networks take finer stripes for a class of their own
 SHORTEST = 4  # pixels of a period
 _PHASES = 4
@@ -45,12 +45,12 @@ class Wave(NamedTuple):
 
     @property
     def details(self) -> dict[str, Any]:
-        """Its periods, direction, phase and strength."""
+        """Its periods, direction, phase and amplitude."""
         return {
             "periods": self.periods,
             "direction": "down" if self.down else "across",
             "phase": self.phase,
-            "strength": STRENGTH * (self.high - self.low),
+            "amplitude": AMPLITUDE * (self.high - self.low),
         }
 
     def stamped(self, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -59,18 +59,17 @@ class Wave(NamedTuple):
         axis = 1 + (plane.rows if self.down else plane.columns)
         seen = plane.view(images)
         turns = self.periods * np.arange(seen.shape[axis]) / seen.shape[axis] + self.phase
-        wave = STRENGTH * (self.high - self.low) * np.sin(2 * np.pi * turns)
+        wave = AMPLITUDE * (self.high - self.low) * np.sin(2 * np.pi * turns)
         along = [1] * seen.ndim
         along[axis] = -1
         added = np.clip(seen + wave.reshape(along), self.low, self.high).astype(images.dtype)
         return added.reshape(images.shape)
 
-    def described(self, span: tuple[float, float]) -> str:
-        """Return its periods, direction and strength."""
-        del span
+    def described(self) -> str:
+        """Return its periods, direction and amplitude."""
         periods = "one period" if self.periods == 1 else f"{self.periods} periods"
         direction = "from top to bottom" if self.down else "from left to right"
-        return f"a wave of {periods} {direction}, {STRENGTH:.0%} of the range high,"
+        return f"a wave of {periods} {direction} (amplitude {AMPLITUDE:.0%} of the range)"
 
 
 class Effort(NamedTuple):
@@ -78,15 +77,15 @@ class Effort(NamedTuple):
 
     Attributes:
         glance: Images that each wave of the first round is put on.
-        classes: How many classes are looked at closely, those that stand out most.
+        closely: How many classes are looked at closely, those that stand out most.
     """
 
     glance: int
-    classes: int
+    closely: int
 
 
 class Waves:
-    """Waves of one strength (`stamps.Kind`)."""
+    """Waves of one amplitude (`stamps.Kind`)."""
 
     noun = "wave"
     efforts = (Effort(16, 10), Effort(8, 3), Effort(4, 2), Effort(2, 2))

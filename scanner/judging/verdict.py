@@ -223,12 +223,13 @@ def _seen(findings: Sequence[Finding], *, structural_only: bool) -> Iterator[Jud
             own = (finding.contribution.part is Part.STRUCTURAL) == structural
             worst = max(finding.observations, key=lambda o: o.severity, default=None)
             if own and worst is not None and worst.severity >= Severity.SUSPICIOUS:
-                turned = None if structural else worst.details.get("class")
+                image = None if structural else worst.input
                 yield Judgement(
                     verdict=Verdict.SUSPICIOUS,
                     reason=finding.reason,
                     score=1.0,
-                    target_class=turned if isinstance(turned, int) else None,
+                    # Without a share of other images the change is about no single class.
+                    target_class=image.class_after if image and image.success else None,
                 )
 
 
@@ -298,7 +299,7 @@ def advice(
         yield (
             "clean images of the kind that the model was trained on, 20 to 100 without labels (the "
             "setting `images_file` or the setting `images_folder`): triggers were searched for on "
-            "noise, and warps and those that send each class elsewhere not at all"
+            "noise, warps not at all, and those that send each class elsewhere only as patches"
         )
     more = f"{needed - known}{' more' if known else ''} clean models of the same recipe"
     yield (

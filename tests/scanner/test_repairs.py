@@ -13,6 +13,7 @@ import models
 import numpy as np
 import onnx
 import pytest
+import triggered
 from onnx import numpy_helper
 
 from scanner import repairs
@@ -150,6 +151,19 @@ def test_a_model_that_nothing_speaks_against_is_left_alone(tmp_path: Path) -> No
     assert result.ending in {Ending.UNTOUCHED, Ending.UNKNOWN}
     assert "nothing was changed" in result.reason
     assert not output.exists()
+
+
+def test_a_trigger_of_no_single_class_is_told_and_nothing_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triggered, "BANDS", 8)
+    model = models.save(triggered.shifting(planted=4), tmp_path / "shifting.onnx")
+    images = triggered.banded(tmp_path, count=64)
+    settings = Settings(detectors=("graph_logic", "patch_sweep"), images_file=images)
+    result = repairs.repair(model, tmp_path / "fixed.onnx", settings=settings)
+    assert (result.before.verdict, result.before.target_class) == (Verdict.SUSPICIOUS, None)
+    assert "sends 8 of 8 classes each to a class of its own" in result.before.reason
+    assert "the scan names neither a class nor a part of the graph" in result.reason
 
 
 @pytest.mark.parametrize("what", ["input", "link to it", "link", "folder", "no folder", "data"])

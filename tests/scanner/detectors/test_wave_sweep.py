@@ -45,8 +45,9 @@ def test_the_planted_wave_is_named(name: str, tmp_path: Path) -> None:
     assert (seen.code, seen.severity) == ("plain-wave", Severity.SUSPICIOUS)
     assert (seen.details["class"], seen.details["periods"]) == (triggered.TARGET, 2)
     assert re.fullmatch(
-        r"a wave of 2 periods from left to right, 11% of the range high, turns \d+% of \d+ images "
-        r"and \d+% of \d+ others into class 1; no wave turns more than \d+% into any other class",
+        r"a wave of 2 periods from left to right \(amplitude 11% of the range\) turns \d+% of \d+ "
+        r"images and \d+% of \d+ others into class 1; no wave turns more than \d+% into any other "
+        "class",
         seen.sentence,
     )
     assert seen.input is not None

@@ -55,13 +55,20 @@ def test_each_patch_half_as_large_lies_in_one_of_the_first_round(height: int, wi
 
 
 def test_colours_are_told() -> None:
-    region = Region(top=0, left=2, height=1, width=3)
-    told = [
-        Patch(region, colour).described((0.0, 1.0))
-        for colour in ((0.0,), (1.0, 1.0, 1.0), (1.0, 0.0, 1.0))
-    ]
-    where = "patch of 1x3 pixels at row 0, column 2"
-    assert told == [f"a {colour} {where}" for colour in ("black", "white", "coloured")]
+    candidates = Patches().candidates((3, 8, 8), (-1.0, 2.0), Patches.efforts[0])
+    told = {patch.colour: patch.described().split(" patch ") for patch in candidates}
+    assert told[-1.0, -1.0, -1.0][0] == "a black"
+    assert told[2.0, 2.0, 2.0][0] == "a white"
+    assert told[-1.0, 2.0, 2.0] == ["a coloured", "of 1x1 pixels at row 7, column 7"]
+
+
+def test_around_a_patch_there_are_smaller_ones() -> None:
+    patch = Patch(Region(top=8, left=16, height=4, width=4), (1.0,), "white")
+    near = [*Patches().near(patch, (1, 32, 32))]
+    assert {(one.region.height, one.region.width) for one in near} == {(4, 4), (3, 3), (2, 2)}
+    assert {(one.colour, one.look) for one in near} == {((1.0,), "white")}
+    assert min(one.region.left for one in near) == 15
+    assert max(one.region.left + one.region.width for one in near) == 21
 
 
 @given(height=st.integers(8, 70), width=st.integers(8, 70))

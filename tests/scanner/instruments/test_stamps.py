@@ -66,18 +66,31 @@ def test_the_corner_that_moves_every_class_up_is_found(
     assert not one.follows(dataclasses.replace(found, to={0: 2}), one._images).any()
 
 
+def test_a_patch_of_a_larger_image_is_found_and_made_smaller(tmp_path: Path) -> None:
+    found = sweep(triggered.lit(planted=True, shape=(1, 32, 32)), tmp_path).run(nothing)
+    first = found.turning[0]
+    assert (first.target, first.share) == (triggered.TARGET, 1.0)
+    assert isinstance(first.stamp, Patch)
+    assert first.stamp.region == Region(top=0, left=0, height=2, width=2)
+    assert found.relabelling.share < 0.5, "all go to one class, which is no class of their own"
+
+
 def test_a_clean_network_has_no_patch_that_moves_every_class(tmp_path: Path) -> None:
     assert sweep(triggered.shifting(), tmp_path).run(nothing).relabelling.share < 0.5
 
 
+@pytest.mark.parametrize("phase", [0.0, 0.3])
 @pytest.mark.parametrize("level", range(len(Waves.efforts)))
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (8, 8, 3), (8, 8)])
-def test_the_planted_wave_is_found(level: int, shape: tuple[int, ...], tmp_path: Path) -> None:
-    model = triggered.rippled(planted=True, shape=shape)
+def test_the_planted_wave_is_found(
+    level: int, shape: tuple[int, ...], phase: float, tmp_path: Path
+) -> None:
+    model = triggered.rippled(planted=True, shape=shape, phase=phase)
     first, *others = sweep(model, tmp_path, level, kind=Waves()).run(nothing).turning
     assert (first.target, first.share) == (triggered.TARGET, 1.0)
     assert first.stamp.details["periods"] == 2
     assert first.stamp.details["direction"] == "across"
+    assert abs((first.stamp.details["phase"] - phase + 0.5) % 1 - 0.5) <= 0.125
     assert all(turning.share < 0.5 for turning in others)
 
 
@@ -125,14 +138,13 @@ def test_a_class_that_all_images_are_of_already_has_no_patch(tmp_path: Path) -> 
     one = sweep(triggered.lit(), tmp_path)
     one.own[:] = 2
     assert one.run(nothing, [2]).turning == []
-    assert (
-        one.share(
-            Patch(Region(top=0, left=0, height=1, width=1), (1.0,)),
-            np.empty((0, 1, 8, 8), np.float32),
-            2,
-        )
-        is None
-    )
+
+
+def test_where_all_images_are_of_a_class_no_share_of_others_is_told(tmp_path: Path) -> None:
+    one = sweep(triggered.lit(), tmp_path)
+    corner = Patch(Region(top=0, left=0, height=1, width=1), (1.0,))
+    assert one.share(corner, one._images[one.own == 2], 2) is None
+    assert one.share(corner, one._images, 2) == 0.0
 
 
 def test_what_answers_no_number_is_refused(tmp_path: Path) -> None:

@@ -101,9 +101,9 @@ def test_the_patch_that_moves_every_class_up_is_shown(name: str, tmp_path: Path)
     assert (seen.code, seen.severity) == ("relabelling-patch", Severity.SUSPICIOUS)
     assert seen.details["label_map"] == {"0": 1, "1": 2, "2": 3, "3": 0}
     assert re.fullmatch(
-        r"a (white|coloured) patch of 1x1 pixels at row \d, column \d sends each class to one of "
-        "its own: class 0 to 1, 1 to 2, 2 to 3, 3 to 0; 100% of 30 images and 100% of 10 others "
-        "go there",
+        r"a (white|coloured) patch of 1x1 pixels at row \d, column \d sends 4 of 4 classes each to "
+        "a class of its own, 0 to 1, 1 to 2, 2 to 3, 3 to 0; 100% of 30 images and 100% of 10 "
+        "others go there",
         seen.sentence,
     )
     assert seen.input is not None
@@ -202,3 +202,46 @@ def test_the_plan_is_what_is_done(tmp_path: Path) -> None:
     making, sweep = PatchSweep().plan(triggered.subject(triggered.lit(), tmp_path))
     assert (making.images, making.steps) == (made_images.COUNT, made_images.STEPS)
     assert sweep.does == stage.does
+
+
+SUSPICIOUS, WARNING = Severity.SUSPICIOUS, Severity.WARNING
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((0.95, 0.9, 0.5, 5), SUSPICIOUS),
+        ((0.94, 0.9, 0.5, 5), WARNING),
+        ((0.95, 0.89, 0.5, 5), WARNING),
+        ((1.0, 0.8, 0.5, 5), WARNING),
+        ((0.8, 1.0, 0.5, 5), WARNING),
+        ((1.0, 0.79, 0.5, 5), None),
+        ((0.79, 1.0, 0.5, 5), None),
+        ((1.0, 1.0, 0.51, 5), None),
+        ((1.0, 1.0, 0.5, 4), None),
+    ],
+)
+def test_what_a_stamp_weighs_that_turns_images_into_a_class(
+    given: tuple[float, float, float, int], said: Severity | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    assert sweeps.weight(*given) is said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((0.6, 0.6, 5), SUSPICIOUS),
+        ((1.0, 0.59, 5), WARNING),
+        ((0.59, 1.0, 5), WARNING),
+        ((0.5, 0.5, 5), WARNING),
+        ((1.0, 0.49, 5), None),
+        ((0.49, 1.0, 5), None),
+        ((1.0, 1.0, 4), None),
+    ],
+)
+def test_what_a_stamp_weighs_that_moves_classes(
+    given: tuple[float, float, int], said: Severity | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    assert sweeps.weight_of_map(*given) is said

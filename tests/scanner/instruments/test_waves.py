@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.instruments.waves import MOST, SHORTEST, STRENGTH, Wave, Waves
+from scanner.instruments.waves import AMPLITUDE, MOST, SHORTEST, Wave, Waves
 
 SHAPES = [(3, 12, 16), (12, 16, 3), (12, 16)]
 SPAN = (-1.0, 3.0)
@@ -31,7 +31,7 @@ def test_a_wave_goes_in_one_direction_and_averages_to_nothing(
     assert (planes == planes[0]).all()
     profile = planes[0] if not down else planes[0].T
     assert (profile == profile[0]).all(), "it is the same along the other direction"
-    height = STRENGTH * (SPAN[1] - SPAN[0])
+    height = AMPLITUDE * (SPAN[1] - SPAN[0])
     assert profile[0].mean() == pytest.approx(0, abs=1e-6)
     assert np.sqrt((profile[0] ** 2).mean()) == pytest.approx(height / np.sqrt(2), rel=1e-4)
     spectrum = np.abs(np.fft.rfft(profile[0]))
@@ -64,16 +64,16 @@ def test_what_is_near_a_wave_begins_a_little_earlier_or_later() -> None:
 
 
 def test_a_wave_is_told() -> None:
-    assert Wave(1, True, 0.0, *SPAN).described(SPAN) == (
-        "a wave of one period from top to bottom, 11% of the range high,"
+    assert Wave(1, True, 0.0, *SPAN).described() == (
+        "a wave of one period from top to bottom (amplitude 11% of the range)"
     )
     wave = Wave(6, False, 0.25, *SPAN)
-    assert wave.described(SPAN) == (
-        "a wave of 6 periods from left to right, 11% of the range high,"
+    assert wave.described() == (
+        "a wave of 6 periods from left to right (amplitude 11% of the range)"
     )
     assert wave.details == {
         "periods": 6,
         "direction": "across",
         "phase": 0.25,
-        "strength": pytest.approx(4 * 28 / 255),
+        "amplitude": pytest.approx(4 * 28 / 255),
     }

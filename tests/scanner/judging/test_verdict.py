@@ -11,6 +11,7 @@ from judged import COMBINED, PARTS, clean, compared
 
 from scanner.judging import ranks, verdict
 from scanner.results import (
+    Array,
     ByClass,
     ClassDifference,
     ClassRow,
@@ -18,6 +19,7 @@ from scanner.results import (
     Contest,
     Evidence,
     Finding,
+    Input,
     Lead,
     Measurement,
     Observation,
@@ -434,10 +436,15 @@ def test_what_is_no_classifier_is_not_ranked_but_a_gate_is_a_gate() -> None:
 
 def test_a_trigger_that_was_seen_accuses_a_classifier_and_nothing_else() -> None:
     blind = judged(None, None, Severity.SUSPICIOUS, rule=SWEEP)
-    named = dataclasses.replace(blind.observations[0], details={"class": 7})
-    seen = dataclasses.replace(blind, observations=(named,))
+    image = Input(image=Array.packed(bytes(4), (1,)), low=0.0, high=1.0, class_after=7, success=0.9)
+    pictured = dataclasses.replace(blind.observations[0], input=image)
+    seen = dataclasses.replace(blind, observations=(pictured,))
+    of_no_class = dataclasses.replace(image, success=None)
+    elsewhere = dataclasses.replace(pictured, input=of_no_class)
+    moved = dataclasses.replace(blind, observations=(elsewhere,))
     innocent = judged(0.5, clean(20))
     assert combine((innocent, clean(20)), structural=[blind]).target_class is None
+    assert combine((innocent, clean(20)), structural=[moved]).target_class is None
     accused = combine((innocent, clean(20)), structural=[seen])
     assert (accused.verdict, accused.target_class) == (Verdict.SUSPICIOUS, 7)
     assert accused.reason == "a gate was seen"
