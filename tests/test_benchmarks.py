@@ -17,6 +17,7 @@ from benchmarks import detection, device, quality, sweeps
 from benchmarks import population as recipes
 from scanner.judging import population
 from scanner.judging import recipes as judging
+from scanner.results import Skip
 from scanner.values import to_json
 
 FLOATS = st.lists(st.floats(-10, 10), min_size=1, max_size=30)
@@ -206,6 +207,22 @@ def test_the_counts_of_verdicts_are_made_again_from_the_records(
     rows = made.read_text("utf-8").splitlines()
     assert len(rows) == 3
     assert rows == [committed[0], *(line for line in committed if "gtsrb" in line)]
+
+
+def test_what_is_measured_anew_takes_the_place_of_what_was() -> None:
+    (first, *_) = detection._members(RESULTS / "records-cifar10-small-amd-epyc-1.32.0.jsonl.gz")
+    known = first.record
+    head = known.measurement("head")
+    assert head is not None
+    anew = dataclasses.replace(head, statistic=-1.0)
+    skip = Skip(rule="overactivation", reason="it was asked for no more")
+    record = dataclasses.replace(known, measurements=(anew,), skips=(skip,))
+    renewed = detection._renewed(known, record)
+    rules = [m.rule for m in known.measurements if m.rule != "overactivation"]
+    assert [m.rule for m in renewed.measurements] == rules, "in the order of the report"
+    assert renewed.measurement("head") == anew
+    assert renewed.skips == (*known.skips, skip)
+    assert all(renewed.measurement(r) == known.measurement(r) for r in rules if r != "head")
 
 
 def test_what_is_said_without_a_baseline_is_made_again_from_the_records(
