@@ -62,8 +62,9 @@ class Wave(NamedTuple):
         wave = AMPLITUDE * (self.high - self.low) * np.sin(2 * np.pi * turns)
         along = [1] * seen.ndim
         along[axis] = -1
-        added = np.clip(seen + wave.reshape(along), self.low, self.high).astype(images.dtype)
-        return added.reshape(images.shape)
+        added = np.clip(seen + wave.reshape(along), self.low, self.high)
+        stamped: npt.NDArray[Any] = added.astype(images.dtype).reshape(images.shape)
+        return stamped
 
     def described(self) -> str:
         """Return its periods, direction and amplitude."""
