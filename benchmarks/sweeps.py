@@ -12,6 +12,7 @@ those whose backdoor took, by split: bounds are chosen on `development`.
 import csv
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +41,13 @@ COLUMNS = (
 USUAL, USUAL_RATE = {"side": 3, "margin": 1}, 0.1  # of BadNets: a white square in the corner
 
 
+class Sweep(StrEnum):
+    """A detector that sweeps."""
+
+    PATCH = "patch_sweep"
+    WAVE = "wave_sweep"
+
+
 @app.command()
 def measure(
     folder: Annotated[Path, typer.Argument(help="A folder with manifest.json and models.")],
@@ -47,7 +55,9 @@ def measure(
     images_npz: Annotated[
         Path | None, typer.Option(help="Clean images of models whose manifest names none.")
     ] = None,
-    detector: Annotated[str, typer.Option(help="patch_sweep or wave_sweep.")] = "patch_sweep",
+    detector: Annotated[
+        Sweep, typer.Option(help="What the images are stamped with.")
+    ] = Sweep.PATCH,
 ) -> None:
     """Sweep what RECORDS does not hold yet."""
     rows = read([records])
@@ -80,22 +90,23 @@ def _took(entry: Entry) -> bool:
 
 
 def _row(
-    detector: str, model: Path, entry: Entry, images: Path | None, searched_on: str
+    detector: Sweep, model: Path, entry: Entry, images: Path | None, searched_on: str
 ) -> dict[str, Any]:
     settings = Settings(
         input_range=span(entry, images) if images else None,
         images_file=str(images) if searched_on == "images" else None,
     )
     row = {
-        "detector": detector, "file": entry.file, "sha256": entry.sha256, "recipe": entry.recipe,
+        "detector": detector.value,
+        "file": entry.file, "sha256": entry.sha256, "recipe": entry.recipe,
         "split": entry.split or "zoo", "dataset": entry.dataset,
         "attack": named(entry),
         "trigger": "+".join(f"{name}={value}" for name, value in entry.parameters.items()),
         "success": entry.attack_success_rate,
         "searched on": searched_on,
     }  # fmt: skip
+    (sweep,) = load([detector])
     try:
-        (sweep,) = load([detector])
         found = sweep.measure(Subject(model=open_model(model), settings=settings))
     except ScannerError as error:
         typer.echo(f"{entry.file}: {error}", err=True)
