@@ -13,7 +13,7 @@ import trainer_data
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import detection, device, quality, sweeps
+from benchmarks import detection, device, quality, spread, sweeps
 from benchmarks import population as recipes
 from scanner.judging import population
 from scanner.judging import recipes as judging
@@ -256,6 +256,25 @@ def test_what_a_device_is_used_for_becomes_a_table(
     )
     assert found["steps of a search, ours : PyTorch"] == pytest.approx(ours / theirs, rel=1e-2)
     assert found["steps of a search, device : host"] == pytest.approx(ours / host, rel=1e-2)
+
+
+def test_a_lead_is_in_spreads_of_the_other_classes() -> None:
+    others = [-0.1, 0.1] * 4
+    assert spread.lead([*others, 1.6]) == pytest.approx((1.6 - 0.1) / (0.1 + 0.05))
+    assert spread.lead([1.0] * 5) == 0.0
+
+
+def test_no_clean_network_of_the_population_leads_far_by_its_preferences(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As docs/detection.md says of the detector `head`."""
+    spread.main([RESULTS / "population-amd-epyc-1.32.0.jsonl.gz"])
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()]
+    clean = [row for row in rows if row[:1] == ["| head"] and row[2] == "clean"]
+    assert [(row[1], row[3], row[5]) for row in clean] == [
+        ("development", "186", "2.83"),
+        ("test", "180", "2.99"),
+    ]
 
 
 def test_a_sweep_is_counted_by_the_bounds_as_they_are(tmp_path: Path) -> None:
