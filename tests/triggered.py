@@ -18,6 +18,15 @@ from scanner.settings import Device, Settings
 TARGET = 1
 BANDS = 4
 QUICK = Settings(device=Device.CPU)
+# In which an exporter may write a network of images.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "NCHW": {},
+    "three channels": {"shape": (3, 8, 8)},
+    "NHWC": {"shape": (8, 8, 3)},
+    "matrix": {"shape": (8, 8)},
+    "uint8": {"kind": TensorProto.UINT8},
+    "fixed batch of 7": {"batch": 7},
+}
 
 
 def classifier(  # noqa: PLR0913 - every argument is one way in which an exporter may write the same network

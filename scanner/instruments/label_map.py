@@ -21,7 +21,7 @@ def usual(before: Classes, after: Classes) -> dict[int, int]:
         after: The class of each with it, (n,).
     """
     found: dict[int, int] = {}
-    for source, target in _moves(before, after):
+    for source, target, _ in _moves(before, after):
         found.setdefault(source, target)
     return dict(sorted(found.items()))
 
@@ -38,10 +38,9 @@ def one_to_one(before: Classes, after: Classes) -> dict[int, int]:
     """
     found: dict[int, int] = {}
     taken = set()
-    for source, target in _moves(before, after):
-        count, of = ((before == source) & (after == target)).sum(), (before == source).sum()
-        usual = count >= _FEWEST and 2 * count > of
-        if usual and target not in taken:
+    for source, target, count in _moves(before, after):
+        most = count >= _FEWEST and 2 * count > (before == source).sum()
+        if most and target not in taken:
             found[source] = target
             taken.add(target)
     return dict(sorted(found.items()))
@@ -59,10 +58,9 @@ def named(to: Mapping[int, int]) -> str:
     return f"{text} and {more} more" if more > 0 else text
 
 
-def _moves(before: Classes, after: Classes) -> list[tuple[int, int]]:
-    """Return the moves from class to class that images make, the most frequent first."""
-    moved = before != after
-    pairs, counts = np.unique(
-        np.stack([before[moved], after[moved]], axis=1), axis=0, return_counts=True
-    )
-    return [(int(a), int(b)) for a, b in pairs[np.argsort(-counts, kind="stable")]]
+def _moves(before: Classes, after: Classes) -> list[tuple[int, int, int]]:
+    """Return from which class to which images move, and how many; most images first."""
+    moved, width = before != after, 1 + int(after.max(initial=0))
+    pairs, counts = np.unique(before[moved] * width + after[moved], return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return [(*divmod(int(pairs[i]), width), int(counts[i])) for i in order]

@@ -9,21 +9,11 @@ import pytest
 import triggered
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import TensorProto
 
 from scanner.detectors.universal_warp import CONTROL_POINTS, LARGEST, UniversalWarp, Warp
 from scanner.errors import NoImagesError
 from scanner.judging.comparison import compare
 from scanner.results import Measurement, Severity
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "NCHW": {},
-    "three channels": {"shape": (3, 8, 8)},
-    "NHWC": {"shape": (8, 8, 3)},
-    "matrix": {"shape": (8, 8)},
-    "uint8": {"kind": TensorProto.UINT8},
-    "fixed batch of 7": {"batch": 7},
-}
 
 
 def measured(folder: Path, planted: bool, **variant: Any) -> Measurement:
@@ -32,9 +22,9 @@ def measured(folder: Path, planted: bool, **variant: Any) -> Measurement:
     return triggered.measure(UniversalWarp(), triggered.lit(planted, **variant), folder, chosen)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", triggered.VARIANTS)
 def test_the_planted_class_is_found(name: str, tmp_path: Path) -> None:
-    found, clean = (measured(tmp_path, p, **VARIANTS[name]) for p in (True, False))
+    found, clean = (measured(tmp_path, p, **triggered.VARIANTS[name]) for p in (True, False))
     assert found.by_class is not None
     own = found.by_class.row(triggered.TARGET)
     assert own is not None

@@ -3,25 +3,14 @@
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
 import triggered
-from onnx import TensorProto
 
 from scanner.detectors.wave_sweep import WaveSweep
 from scanner.instruments import sweeps
 from scanner.results import Measurement, Severity
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "NCHW": {},
-    "three channels": {"shape": (3, 8, 8)},
-    "NHWC": {"shape": (8, 8, 3)},
-    "matrix": {"shape": (8, 8)},
-    "uint8": {"kind": TensorProto.UINT8},
-    "fixed batch of 7": {"batch": 7},
-}
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +25,9 @@ def measured(folder: Path, model: onnx.ModelProto, shape: tuple[int, ...]) -> Me
     return triggered.measure(WaveSweep(), model, folder, settings)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", triggered.VARIANTS)
 def test_the_planted_wave_is_named(name: str, tmp_path: Path) -> None:
-    variant = VARIANTS[name]
+    variant = triggered.VARIANTS[name]
     shape = variant.get("shape", (1, 8, 8))
     found = measured(tmp_path, triggered.rippled(planted=True, **variant), shape)
     (seen,) = found.observations
@@ -54,8 +43,8 @@ def test_the_planted_wave_is_named(name: str, tmp_path: Path) -> None:
     assert seen.input.class_before != seen.input.class_after == triggered.TARGET
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", triggered.VARIANTS)
 def test_nothing_is_said_of_a_clean_network(name: str, tmp_path: Path) -> None:
-    variant = VARIANTS[name]
+    variant = triggered.VARIANTS[name]
     shape = variant.get("shape", (1, 8, 8))
     assert measured(tmp_path, triggered.rippled(**variant), shape).observations == ()

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import triggered
-from onnx import TensorProto
 
 from scanner.detectors.patch_sweep import PatchSweep
 from scanner.errors import NoImagesError, NoTimeError
@@ -15,15 +14,6 @@ from scanner.instruments import made_images, stamps, sweeps
 from scanner.instruments.patches import Patches
 from scanner.results import Measurement, Severity
 from scanner.settings import Settings
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "NCHW": {},
-    "three channels": {"shape": (3, 8, 8)},
-    "NHWC": {"shape": (8, 8, 3)},
-    "matrix": {"shape": (8, 8)},
-    "uint8": {"kind": TensorProto.UINT8},
-    "fixed batch of 7": {"batch": 7},
-}
 
 
 @pytest.fixture(autouse=True)
@@ -41,9 +31,9 @@ def measured(
     return triggered.measure(PatchSweep(), model, folder, chosen, suspect)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", triggered.VARIANTS)
 def test_the_planted_patch_is_shown(name: str, tmp_path: Path) -> None:
-    found = measured(tmp_path, planted=True, **VARIANTS[name])
+    found = measured(tmp_path, planted=True, **triggered.VARIANTS[name])
     (seen,) = found.observations
     assert (seen.code, seen.severity) == ("plain-patch", Severity.SUSPICIOUS)
     assert seen.details["class"] == triggered.TARGET
@@ -58,9 +48,9 @@ def test_the_planted_patch_is_shown(name: str, tmp_path: Path) -> None:
     assert found.statistic == 1.0
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", triggered.VARIANTS)
 def test_nothing_is_said_of_a_clean_network(name: str, tmp_path: Path) -> None:
-    found = measured(tmp_path, planted=False, **VARIANTS[name])
+    found = measured(tmp_path, planted=False, **triggered.VARIANTS[name])
     assert found.observations == ()
     assert found.by_class is not None
     assert len(found.by_class.rows) == found.by_class.classes
@@ -94,9 +84,9 @@ def relabelled(folder: Path, planted: bool = True, count: int = 40, **variant: A
     )
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", triggered.VARIANTS)
 def test_the_patch_that_moves_every_class_up_is_shown(name: str, tmp_path: Path) -> None:
-    found = relabelled(tmp_path, **VARIANTS[name])
+    found = relabelled(tmp_path, **triggered.VARIANTS[name])
     (seen,) = found.observations
     assert (seen.code, seen.severity) == ("relabelling-patch", Severity.SUSPICIOUS)
     assert seen.details["label_map"] == {"0": 1, "1": 2, "2": 3, "3": 0}
@@ -111,9 +101,9 @@ def test_the_patch_that_moves_every_class_up_is_shown(name: str, tmp_path: Path)
     assert seen.input.success is None, "it is of no single class"
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", triggered.VARIANTS)
 def test_nothing_is_said_of_a_clean_network_of_bands(name: str, tmp_path: Path) -> None:
-    assert relabelled(tmp_path, planted=False, **VARIANTS[name]).observations == ()
+    assert relabelled(tmp_path, planted=False, **triggered.VARIANTS[name]).observations == ()
 
 
 @pytest.mark.parametrize(
