@@ -82,6 +82,7 @@ class Way(NamedTuple):
         images: Whether triggers are searched for on clean images, not on noise.
         references: How many clean networks of its own recipe each is set beside.
         statistics: Which together make a network's place.
+        leads: In which the lead of one class counts besides.
         classes: How many classes a network may have. Beyond 12, a contest on noise gives up some of
             them at different steps in different networks.
         fewest: How many it must have. Noise falls into one class: of two, the masks of that one and
@@ -93,6 +94,7 @@ class Way(NamedTuple):
     statistics: tuple[str, ...]
     classes: int
     fewest: int = 2
+    leads: tuple[str, ...] = ()
 
 
 _ON_NOISE = ("neural_cleanse, noise", "universal_perturbation, made")
@@ -103,8 +105,15 @@ _ON_IMAGES = tuple(name for name, one in STATISTICS.items() if one.images)
 WAYS = (
     Way(False, 0, ("data_free_inversion, made", "universal_perturbation, made"), 12, fewest=3),
     Way(False, 0, _ON_NOISE, 12, fewest=3),
-    *(Way(False, n, (*_ON_NOISE, "mm_bd", "head"), 12) for n in (1, recipes.MOST_REFERENCES)),
-    *(Way(True, n, _ON_IMAGES, MOST_CLASSES) for n in range(recipes.MOST_REFERENCES + 1)),
+    *(
+        Way(False, n, (*_ON_NOISE, "mm_bd", "head"), 12, leads=("head",))
+        for n in range(1, recipes.MOST_REFERENCES + 1)
+    ),
+    Way(True, 0, _ON_IMAGES, MOST_CLASSES),
+    *(
+        Way(True, n, _ON_IMAGES, MOST_CLASSES, leads=("head",))
+        for n in range(1, recipes.MOST_REFERENCES + 1)
+    ),
 )
 
 DETECTORS = {d.rule.id: d for d in load([one.rule for one in STATISTICS.values()])}
@@ -174,15 +183,17 @@ class Draw:
     reached: Mapping[str, float]
     _found: dict[object, recipes.Furthest | None] = dataclasses.field(default_factory=dict)
 
-    def furthest(self, units: Mapping[str, float], together: float) -> recipes.Furthest | None:
+    def furthest(
+        self, units: Mapping[str, float], together: float, leads: Mapping[str, float]
+    ) -> recipes.Furthest | None:
         """Return where the network stands out most.
 
         Most recipes that are left out leave the units as they are, so that it is asked again.
         """
-        asked = (tuple(units.items()), together)
+        asked = (tuple(units.items()), together, tuple(leads.items()))
         if asked not in self._found:
             self._found[asked] = recipes.furthest(
-                self.comparisons, units, together, self.references
+                self.comparisons, units, together, leads, self.references
             )
         return self._found[asked]
 
@@ -314,7 +325,8 @@ def _draws(way: Way, networks: Sequence[Network]) -> list[Draw]:
         for network in members:
             others = [n for n in clean if n is not network]
             chosen = itertools.combinations(others, way.references)
-            found += [_draw(network, references, way.statistics) for references in chosen]
+            names = dict.fromkeys((*way.statistics, *way.leads))
+            found += [_draw(network, references, names) for references in chosen]
     return found
 
 
@@ -341,12 +353,14 @@ def condition(way: Way, draws: Sequence[Draw]) -> Condition:
     innocent = [draw for draw in draws if draw.network.clean]
     units = {one.rule: max(LEAST, _reach(_of_rule(one.rule, innocent))) for one in used}
     by_class = {one.rule: units[one.rule] for one in used if one.by_class}
-    sums = ((draw.network, draw.furthest(by_class, 1.0)) for draw in innocent)
+    sums = ((draw.network, draw.furthest(by_class, 1.0, {})) for draw in innocent)
     together = max(LEAST, _reach((n, own.size) for n, own in sums if own is not None))
+    leading = (STATISTICS[name].rule for name in way.leads)
+    leads = {rule: max(LEAST, _reach(_of_leads(rule, innocent))) for rule in leading}
     clean: dict[str, list[float]] = {}
     backdoored: dict[str, dict[str, list[float]]] = {}
     for draw in draws:
-        network, own = draw.network, draw.furthest(units, together)
+        network, own = draw.network, draw.furthest(units, together, leads)
         if own is None:
             continue
         if network.clean:
@@ -361,6 +375,7 @@ def condition(way: Way, draws: Sequence[Draw]) -> Condition:
         classes=way.classes,
         units=units,
         together=together,
+        leads=leads,
         recipes=tuple(Recipe(name=name, reached=tuple(v)) for name, v in sorted(clean.items())),
         attacks=tuple(
             Attack(name=kind, reached=tuple(sorted(float(np.mean(v)) for v in found.values())))
@@ -372,6 +387,14 @@ def condition(way: Way, draws: Sequence[Draw]) -> Condition:
 def _of_rule(rule: str, draws: Iterable[Draw]) -> Iterator[tuple[Network, float]]:
     """Yield how far each network stands out by one detector that has a say of it."""
     return ((d.network, d.reached[rule]) for d in draws if rule in d.reached)
+
+
+def _of_leads(rule: str, draws: Iterable[Draw]) -> Iterator[tuple[Network, float]]:
+    """Yield how far each network's foremost class leads by one detector."""
+    for draw in draws:
+        for comparison in draw.comparisons:
+            if comparison.rule == rule and (led := recipes.lead(comparison)) is not None:
+                yield draw.network, led[1]
 
 
 def _outermost(comparison: Comparison, references: int) -> tuple[float, int | None] | None:

@@ -26,6 +26,12 @@ def mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
+def deviation(values: Sequence[float]) -> float:
+    """Return the standard deviation of one value or more, over all of them."""
+    middle = mean(values)
+    return math.sqrt(mean([(value - middle) ** 2 for value in values]))
+
+
 def above_level(differences: Mapping[int, float]) -> dict[int, float]:
     """Return, by class, how far a difference lies above the median over classes.
 

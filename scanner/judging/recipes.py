@@ -15,11 +15,11 @@ The recipes' backdoored networks say what silence is worth: how many of them sta
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from scanner.judging.arithmetic import FEWEST, above_the_rest, mean, median
+from scanner.judging.arithmetic import FEWEST, above_the_rest, deviation, mean, median
 from scanner.judging.ranks import Place
 from scanner.results import Comparison, Skip
 from scanner.settings import Budget, Settings
@@ -30,6 +30,8 @@ MOST_REFERENCES = 2  # beside more, a model is judged as beside so many
 # Chosen on the population's development recipes (docs/detection.md).
 SPREAD = 3.0
 GRACE = 0.5
+_NARROWEST = 0.05  # a spread is no smaller, so that networks of one kind do not lie far apart
+_FEWEST_LED = 5  # classes, of which four have a spread
 # Only images have a label of their own, on which the class that such a trigger asks for depends.
 NEED_IMAGES = frozenset({"all-to-all"})
 
@@ -74,6 +76,7 @@ class Condition:
         together: The same in the sum over detectors of what they say of one class (`furthest`). A
             network's own statistic is the largest such sum in this unit, or that of a detector that
             knows no classes, whichever is larger.
+        leads: The same in the lead of one class (`lead`), by each detector of which that counts.
         recipes: The clean networks.
         attacks: The backdoored ones.
     """
@@ -84,6 +87,7 @@ class Condition:
     classes: int
     units: Mapping[str, float]
     together: float
+    leads: Mapping[str, float]
     recipes: tuple[Recipe, ...]
     attacks: tuple[Attack, ...]
 
@@ -118,6 +122,7 @@ class Stranger:
         references: With how many references the suspect was compared.
         images: Whether triggers were searched for on clean images.
         missing: Detectors in which it would be seen, and that did not run, or not to the end.
+        leads: By detector, how far one class leads, in what clean networks reach; those beyond it.
     """
 
     place: Place
@@ -130,6 +135,7 @@ class Stranger:
     references: int
     images: bool
     missing: tuple[str, ...]
+    leads: Mapping[str, float]
 
 
 def stranger(
@@ -152,14 +158,16 @@ def stranger(
     found = placed(comparisons, condition) if condition else None
     if condition is None or found is None:
         return None
-    left_out = {skip.rule for skip in skips if skip.rule in condition.units}
-    missing = tuple(rule for rule in condition.units if rule in {*found.missing, *left_out})
+    left_out = {skip.rule for skip in skips}
+    missing = tuple(rule for rule in _asked(condition) if rule in {*found.missing, *left_out})
     return dataclasses.replace(found, missing=missing)
 
 
 def placed(comparisons: Sequence[Comparison], condition: Condition) -> Stranger | None:
     """Return a suspect's place among the networks of a condition; None where nothing is known."""
-    own = furthest(comparisons, condition.units, condition.together, condition.references)
+    own = furthest(
+        comparisons, condition.units, condition.together, condition.leads, condition.references
+    )
     if own is None:
         return None
     missed = {a.name: _share(v <= own.size for v in a.reached) for a in condition.attacks}
@@ -174,8 +182,14 @@ def placed(comparisons: Sequence[Comparison], condition: Condition) -> Stranger 
         recipes=len(condition.recipes),
         references=condition.references,
         images=condition.images,
-        missing=tuple(rule for rule in condition.units if rule not in own.measured),
+        missing=tuple(rule for rule in _asked(condition) if rule not in own.measured),
+        leads={c.rule: size for c, _, size in _beyond(comparisons, condition.leads)},
     )
+
+
+def _asked(condition: Condition) -> tuple[str, ...]:
+    """Return the detectors in which a network of a condition would be seen."""
+    return tuple(dict.fromkeys((*condition.units, *condition.leads)))
 
 
 class Furthest(NamedTuple):
@@ -186,7 +200,7 @@ class Furthest(NamedTuple):
         class_id: The class that stands out most; None where a detector that knows no classes says
             more, and no class more than in clean networks.
         sentence: What the detector says that says most.
-        measured: The detectors that had a say.
+        measured: The detectors of which there are figures to compare.
     """
 
     size: float
@@ -196,7 +210,11 @@ class Furthest(NamedTuple):
 
 
 def furthest(
-    comparisons: Sequence[Comparison], units: Mapping[str, float], together: float, references: int
+    comparisons: Sequence[Comparison],
+    units: Mapping[str, float],
+    together: float,
+    leads: Mapping[str, float],
+    references: int,
 ) -> Furthest | None:
     """Return where a suspect stands out most; None where nothing could be compared.
 
@@ -204,23 +222,25 @@ def furthest(
     the same one. Nothing is taken off for a class that one of them finds ordinary, since no trigger
     shows in all of them. A detector says less where the other classes of the same comparison
     scatter: its unit is sqrt(u^2 + (`SPREAD` m)^2), m their median distance from the level.
+    To a class that leads further than in clean networks, what it has beyond these is added.
 
     Args:
         comparisons: What its detectors found.
         units: What clean networks reach in the statistic of each detector that counts.
         together: What they reach in the sum.
+        leads: What they reach in the lead of one class, by each detector of which that counts.
         references: How many clean models the suspect was compared with.
     """
     known = [
-        (c, _in_units(own, units[c.rule]))
+        (c, _in_units(own, units[c.rule], together))
         for c in comparisons
         if c.rule in units and (own := scores(c, references))
     ]
+    known += [(c, {class_id: size - 1}) for c, class_id, size in _beyond(comparisons, leads)]
     sums: dict[int | None, float] = {}
     for _, own in known:
         for class_id, score in own.items():
-            unit = 1 if class_id is None else together
-            sums[class_id] = sums.get(class_id, 0.0) + max(score, 0.0) / unit
+            sums[class_id] = sums.get(class_id, 0.0) + max(score, 0.0)
     if not sums:
         return None
     first = max(sums, key=lambda one: sums[one])
@@ -235,8 +255,18 @@ def furthest(
         size=sums[first],
         class_id=class_id,
         sentence=sentence,
-        measured=frozenset(c.rule for c, _ in known),
+        measured=frozenset(c.rule for c in comparisons if scores(c, references)),
     )
+
+
+def _beyond(
+    comparisons: Sequence[Comparison], leads: Mapping[str, float]
+) -> Iterator[tuple[Comparison, int, float]]:
+    """Yield the classes that lead further than in clean networks, and how many times as far."""
+    for comparison in comparisons:
+        own = lead(comparison) if comparison.rule in leads else None
+        if own is not None and own[1] > leads[comparison.rule]:
+            yield comparison, own[0], own[1] / leads[comparison.rule]
 
 
 def _named_too(sums: Mapping[int | None, float]) -> int | None:
@@ -271,13 +301,30 @@ def scores(comparison: Comparison, references: int) -> Mapping[int | None, float
     return {one: min(value, ahead.get(one, value) + GRACE) for one, value in above.items()}
 
 
-def _in_units(own: Mapping[int | None, float], unit: float) -> dict[int | None, float]:
-    """Return scores in the unit of their detector and of their own spread."""
+def lead(comparison: Comparison) -> tuple[int, float] | None:
+    """Return the class that stands out most from the references, and by how much it leads.
+
+    That is how far it lies above the median class, in standard deviations of the others. Networks
+    of an unsteady recipe differ in all classes; a backdoor moves one. None where fewer than five
+    classes could be compared.
+    """
+    above = dict(comparison.scores)
+    if len(above) < _FEWEST_LED:
+        return None
+    first = max(above, key=lambda one: above[one])
+    spread = deviation([value for one, value in above.items() if one != first])
+    return first, (above[first] - median(list(above.values()))) / (spread + _NARROWEST)
+
+
+def _in_units(
+    own: Mapping[int | None, float], unit: float, together: float
+) -> dict[int | None, float]:
+    """Return scores in the unit of their detector and of their own spread, and of such sums."""
     known = list(own.values())
     level = median(known)
     spread = median([abs(score - level) for score in known]) if len(known) >= FEWEST else 0.0
     whole = math.hypot(unit, SPREAD * spread)
-    return {class_id: score / whole for class_id, score in own.items()}
+    return {one: score / whole / (1 if one is None else together) for one, score in own.items()}
 
 
 def p_over_recipes(statistic: float, recipes: Sequence[Recipe]) -> float:

@@ -50,7 +50,8 @@ def among_recipes(own: Stranger, settings: Settings) -> Judgement:
     far out. Clean is a statement about power: of the backdoored networks at most a share `miss`
     stands out no further, over all attacks that would show. It takes clean models or images: of
     accurate networks that stand alone, most backdoored ones stand out no further than clean ones
-    (docs/detection.md, "Deeper networks").
+    (docs/detection.md, "Deeper networks"). And no class may lead the others further than in clean
+    networks of all recipes but one.
     """
     place, others = own.place, f"networks of {own.recipes} other recipes"
     said, score = f"{own.sentence}; " if own.sentence else "", 1 - place.p
@@ -61,12 +62,18 @@ def among_recipes(own: Stranger, settings: Settings) -> Judgement:
             verdict=Verdict.SUSPICIOUS, reason=reason, score=score, target_class=own.foremost
         )
     few, alone = own.overall <= settings.miss, not (own.references or own.images)
-    if few and not (own.missing or alone):
+    if few and not (own.missing or alone or own.leads):
         reason = f"{said}of backdoored {others} only {_missed(own)}"
         return Judgement(verdict=Verdict.CLEAN, reason=reason, score=score)
     reason = f"{said}p = {place.p:.3g} among clean {others}; of backdoored ones {_missed(own)}"
     if few and alone:
         reason += "; it is not called clean because neither a clean model nor images are at hand"
+    elif few and own.leads:
+        rule = max(own.leads, key=lambda one: own.leads[one])
+        reason += (
+            f"; it is not called clean because {rule} finds one class {own.leads[rule]:.2g} times "
+            "as far ahead of the others as in clean networks of all recipes but one"
+        )
     elif few:
         names = " and ".join(own.missing)
         reason += f"; it is not called clean because {names} gave no complete result"
