@@ -30,7 +30,7 @@ MOST_REFERENCES = 2  # beside more, a model is judged as beside so many
 # Chosen on the population's development recipes (docs/detection.md).
 SPREAD = 3.0
 GRACE = 0.5
-_NARROWEST = 0.05  # a spread is no smaller, so that networks of one kind do not lie far apart
+_NARROW = 0.1  # is added to a spread: where all others agree, little would be a long lead
 _FEWEST_LED = 5  # classes, of which four have a spread
 # Only images have a label of their own, on which the class that such a trigger asks for depends.
 NEED_IMAGES = frozenset({"all-to-all"})
@@ -170,6 +170,7 @@ def placed(comparisons: Sequence[Comparison], condition: Condition) -> Stranger 
     )
     if own is None:
         return None
+    beyond = _beyond(comparisons, condition.leads, condition.references)
     missed = {a.name: _share(v <= own.size for v in a.reached) for a in condition.attacks}
     unseen = () if condition.images else tuple(name for name in missed if name in NEED_IMAGES)
     return Stranger(
@@ -183,7 +184,7 @@ def placed(comparisons: Sequence[Comparison], condition: Condition) -> Stranger 
         references=condition.references,
         images=condition.images,
         missing=tuple(rule for rule in _asked(condition) if rule not in own.measured),
-        leads={c.rule: size for c, _, size in _beyond(comparisons, condition.leads)},
+        leads={c.rule: size for c, _, size in beyond},
     )
 
 
@@ -236,7 +237,8 @@ def furthest(
         for c in comparisons
         if c.rule in units and (own := scores(c, references))
     ]
-    known += [(c, {class_id: size - 1}) for c, class_id, size in _beyond(comparisons, leads)]
+    beyond = _beyond(comparisons, leads, references)
+    known += [(c, {class_id: size - 1}) for c, class_id, size in beyond]
     sums: dict[int | None, float] = {}
     for _, own in known:
         for class_id, score in own.items():
@@ -260,11 +262,11 @@ def furthest(
 
 
 def _beyond(
-    comparisons: Sequence[Comparison], leads: Mapping[str, float]
+    comparisons: Sequence[Comparison], leads: Mapping[str, float], references: int
 ) -> Iterator[tuple[Comparison, int, float]]:
     """Yield the classes that lead further than in clean networks, and how many times as far."""
     for comparison in comparisons:
-        own = lead(comparison) if comparison.rule in leads else None
+        own = lead(comparison, references) if comparison.rule in leads else None
         if own is not None and own[1] > leads[comparison.rule]:
             yield comparison, own[0], own[1] / leads[comparison.rule]
 
@@ -301,19 +303,21 @@ def scores(comparison: Comparison, references: int) -> Mapping[int | None, float
     return {one: min(value, ahead.get(one, value) + GRACE) for one, value in above.items()}
 
 
-def lead(comparison: Comparison) -> tuple[int, float] | None:
-    """Return the class that stands out most from the references, and by how much it leads.
+def lead(comparison: Comparison, references: int) -> tuple[int, float] | None:
+    """Return the class that stands out most, and by how much it leads.
 
-    That is how far it lies above the median class, in standard deviations of the others. Networks
-    of an unsteady recipe differ in all classes; a backdoor moves one. None where fewer than five
-    classes could be compared.
+    That is how far it stands out from the references, or without any in its own model, beyond the
+    median class, in standard deviations of the others. Networks of an unsteady recipe differ in all
+    classes; a backdoor moves one. None where fewer than five classes are known.
     """
-    above = dict(comparison.scores)
-    if len(above) < _FEWEST_LED:
+    rows = comparison.evidence.classes
+    found = ((r.class_id, r.above if references else r.ahead) for r in rows)
+    known = {class_id: value for class_id, value in found if value is not None}
+    if len(known) < _FEWEST_LED:
         return None
-    first = max(above, key=lambda one: above[one])
-    spread = deviation([value for one, value in above.items() if one != first])
-    return first, (above[first] - median(list(above.values()))) / (spread + _NARROWEST)
+    first = max(known, key=lambda one: known[one])
+    spread = deviation([value for one, value in known.items() if one != first])
+    return first, (known[first] - median(list(known.values()))) / (spread + _NARROW)
 
 
 def _in_units(
