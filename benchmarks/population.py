@@ -82,6 +82,7 @@ class Way(NamedTuple):
         images: Whether triggers are searched for on clean images, not on noise.
         references: How many clean networks of its own recipe each is set beside.
         statistics: Which together make a network's place.
+        leads: Of which the lead of one class counts besides.
         classes: How many classes a network may have. Beyond 12, a contest on noise gives up some of
             them at different steps in different networks.
         fewest: How many it must have. Noise falls into one class: of two, the masks of that one and
@@ -93,19 +94,20 @@ class Way(NamedTuple):
     statistics: tuple[str, ...]
     classes: int
     fewest: int = 2
+    leads: tuple[str, ...] = ("head",)
 
 
 _ON_NOISE = ("neural_cleanse, noise", "universal_perturbation, made")
 _ON_IMAGES = tuple(name for name, one in STATISTICS.items() if one.images)
 
 
-LEADS = ("head",)  # in which the lead of one class counts besides, in every way
 # Where there are several for one number of references, a scan takes the first of which it has all.
 WAYS = (
     Way(False, 0, ("data_free_inversion, made", "universal_perturbation, made"), 12, fewest=3),
     Way(False, 0, _ON_NOISE, 12, fewest=3),
     *(Way(False, n, (*_ON_NOISE, "mm_bd", "head"), 12) for n in (1, recipes.MOST_REFERENCES)),
-    *(Way(True, n, _ON_IMAGES, MOST_CLASSES) for n in range(recipes.MOST_REFERENCES + 1)),
+    Way(True, 0, _ON_IMAGES, MOST_CLASSES, leads=("head", "universal_perturbation, images")),
+    *(Way(True, n, _ON_IMAGES, MOST_CLASSES) for n in (1, recipes.MOST_REFERENCES)),
 )
 
 DETECTORS = {d.rule.id: d for d in load([one.rule for one in STATISTICS.values()])}
@@ -317,7 +319,7 @@ def _draws(way: Way, networks: Sequence[Network]) -> list[Draw]:
         for network in members:
             others = [n for n in clean if n is not network]
             chosen = itertools.combinations(others, way.references)
-            names = dict.fromkeys((*way.statistics, *LEADS))
+            names = dict.fromkeys((*way.statistics, *way.leads))
             found += [_draw(network, references, names) for references in chosen]
     return found
 
@@ -343,11 +345,12 @@ def condition(way: Way, draws: Sequence[Draw]) -> Condition:
     """Return what networks reach that were measured in one way."""
     used = [STATISTICS[name] for name in way.statistics]
     innocent = [draw for draw in draws if draw.network.clean]
-    units = {one.rule: max(LEAST, _reach(_of_rule(one.rule, innocent))) for one in used}
+    units = {one.rule: max(LEAST, reach(_of_rule(one.rule, innocent))) for one in used}
     by_class = {one.rule: units[one.rule] for one in used if one.by_class}
     sums = ((draw.network, draw.furthest(by_class, 1.0, {})) for draw in innocent)
-    together = max(LEAST, _reach((n, own.size) for n, own in sums if own is not None))
-    leads = {rule: max(LEAST, _reach(_of_leads(rule, innocent))) for rule in LEADS}
+    together = max(LEAST, reach((n, own.size) for n, own in sums if own is not None))
+    leading = [STATISTICS[name].rule for name in way.leads]
+    leads = {rule: max(LEAST, reach(_of_leads(rule, innocent))) for rule in leading}
     clean: dict[str, list[float]] = {}
     backdoored: dict[str, dict[str, list[float]]] = {}
     for draw in draws:
@@ -397,7 +400,7 @@ def _outermost(comparison: Comparison, references: int) -> tuple[float, int | No
     return known[class_id], class_id
 
 
-def _reach(found: Iterable[tuple[Network, float]]) -> float:
+def reach(found: Iterable[tuple[Network, float]]) -> float:
     """Return the largest figure, but for the recipe that reaches furthest.
 
     One recipe whose searches go astray would else blind every scan of another.

@@ -13,7 +13,7 @@ import trainer_data
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import detection, device, quality, spread, sweeps
+from benchmarks import detection, device, leads, quality, sweeps
 from benchmarks import population as recipes
 from scanner.judging import population
 from scanner.judging import recipes as judging
@@ -137,7 +137,7 @@ def test_a_class_stands_out_by_its_ratio_to_the_reference_less_the_median_class(
 
 def test_a_condition_by_hand() -> None:
     """Of three recipes the one that reaches furthest sets no unit."""
-    alone, pair = (recipes.Way(False, references, (MASKS,), 12) for references in range(2))
+    alone, pair = (recipes.Way(False, count, (MASKS,), 12, leads=()) for count in range(2))
     even, lead = [9.0, 9.0, 9.0, 9.0], [99.0, 99.0, 9.0, 99.0]
     clean = [
         network(f"{recipe}{seed}", sizes, recipe)
@@ -258,22 +258,16 @@ def test_what_a_device_is_used_for_becomes_a_table(
     assert found["steps of a search, device : host"] == pytest.approx(ours / host, rel=1e-2)
 
 
-def test_a_lead_is_in_spreads_of_the_other_classes() -> None:
-    others = [-0.1, 0.1] * 4
-    assert spread.lead([*others, 1.6]) == pytest.approx((1.6 - 0.1) / (0.1 + 0.05))
-    assert spread.lead([1.0] * 5) == 0.0
-
-
-def test_no_clean_network_of_the_population_leads_far_by_its_preferences(
+def test_clean_networks_of_test_recipes_seldom_lead_far_by_their_preferences(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """As docs/detection.md says of the detector `head`."""
-    spread.main([RESULTS / "population-amd-epyc-1.32.0.jsonl.gz"])
-    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()]
-    clean = [row for row in rows if row[:1] == ["| head"] and row[2] == "clean"]
-    assert [(row[1], row[3], row[5]) for row in clean] == [
-        ("development", "186", "2.83"),
-        ("test", "180", "2.99"),
+    leads.main([RESULTS / "population-amd-epyc-1.32.0.jsonl.gz"])
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+    clean = [row for row in rows if row[0] == "head" and row[2:4] == ["test", "clean"]]
+    assert [(row[1], row[4], row[-2], row[-1]) for row in clean] == [
+        ("0", "162", "2.39", "0.02"),
+        ("1", "756", "2.74", "0.01"),
     ]
 
 

@@ -21,6 +21,7 @@ BESIDE_ONE = Condition(
     classes=12,
     units={SEARCH: 2.0},
     together=1.0,
+    leads={},
     recipes=tuple(Recipe(name=f"recipe {i}", reached=(i / 40, i / 20)) for i in range(20)),
     attacks=(
         Attack(name="patch", reached=(0.1, 1.0, 1.5, 2.0)),
@@ -111,7 +112,7 @@ def test_what_detectors_say_of_one_class_is_added_up() -> None:
 def test_where_other_classes_scatter_a_detector_says_less() -> None:
     """Of 2, 0.5, 0 and -0.5 the median is 0.25, and the median distance from it 0.5."""
     near = of_scores(SEARCH, {3: 2.0, 7: 0.5, 8: 0.0, 9: -0.5})
-    found = recipes.furthest([near], {SEARCH: 2.0}, 1.0, references=1)
+    found = recipes.furthest([near], {SEARCH: 2.0}, 1.0, {}, references=1)
     assert found is not None
     assert found.size == pytest.approx(2.0 / math.hypot(2.0, recipes.SPREAD * 0.5))
 
@@ -120,7 +121,7 @@ def test_a_sentence_is_about_the_class_that_stands_out() -> None:
     """Where no detector by itself names the class that they name together, its name is all."""
     said = {SEARCH: {4: 1.0, 3: 0.9}, OTHER: {5: 1.0, 3: 0.9}}
     both = [of_scores(rule, {**own, 7: 0.0, 8: 0.0, 9: 0.0}) for rule, own in said.items()]
-    found = recipes.furthest(both, dict.fromkeys(said, 1.0), 1.0, references=1)
+    found = recipes.furthest(both, dict.fromkeys(said, 1.0), 1.0, {}, references=1)
     assert found is not None
     assert (found.class_id, found.sentence) == (3, f"class 3 stands out ({SEARCH})")
 
@@ -133,6 +134,78 @@ def of_scores(rule: str, above: dict[int, float], ahead: float | None = None) ->
         for one, value in above.items()
     )
     return dataclasses.replace(said, evidence=dataclasses.replace(said.evidence, classes=rows))
+
+
+LEADING = {3: 1.6, 5: 0.0, 6: 0.2, 7: 0.0, 8: 0.2}  # the others' median is 0.1, as is their spread
+
+
+def test_a_lead_by_hand() -> None:
+    """Of these five the median is 0.2; alone the class stands out from its own model."""
+    led = recipes.lead(of_scores(OTHER, LEADING), references=1)
+    assert led is not None
+    assert led[0] == 3
+    assert led[1] == pytest.approx((1.6 - 0.2) / (0.1 + 0.1))
+    assert recipes.lead(of_scores(OTHER, dict(list(LEADING.items())[:4])), references=1) is None
+    assert recipes.lead(of_scores(OTHER, LEADING), references=0) is None
+    alone = of_scores(OTHER, dict.fromkeys(LEADING, 9.0))
+    rows = tuple(
+        dataclasses.replace(row, above=None, ahead=LEADING[row.class_id])
+        for row in alone.evidence.classes
+    )
+    alone = dataclasses.replace(alone, evidence=dataclasses.replace(alone.evidence, classes=rows))
+    assert recipes.lead(alone, references=0) == led
+
+
+@given(
+    values=st.lists(st.floats(-9, 9), min_size=5, max_size=12),
+    level=st.floats(-9, 9),
+)
+def test_a_lead_is_that_of_any_order_and_any_level(values: list[float], level: float) -> None:
+    """What all classes share is no lead, and a class that moves further leads further."""
+    own = recipes.lead(of_scores(OTHER, dict(enumerate(values))), references=1)
+    moved = [value + level for value in reversed(values)]
+    other = recipes.lead(of_scores(OTHER, dict(enumerate(moved))), references=1)
+    assert own is not None
+    assert other is not None
+    assert other[1] == pytest.approx(own[1], abs=1e-9)
+    values[own[0]] += 1.0
+    further = recipes.lead(of_scores(OTHER, dict(enumerate(values))), references=1)
+    assert further is not None
+    assert further[0] == own[0]
+    assert further[1] >= own[1]
+
+
+@pytest.mark.parametrize(("reach", "more", "beyond"), [(3.5, 1.0, 2.0), (7.5, 0.0, None)])
+def test_what_a_lead_has_beyond_clean_networks_is_added(
+    reach: float, more: float, beyond: float | None
+) -> None:
+    """Here it leads by 7; what is within their reach adds nothing."""
+    condition = dataclasses.replace(BESIDE_ONE, leads={OTHER: reach})
+    led = dataclasses.replace(of_scores(OTHER, LEADING), sentence="class 3 leads")
+    found = place(compared(SEARCH, 0.4), led, condition=condition)
+    assert found.place.size == pytest.approx(0.2 + more)
+    assert found.foremost == 3
+    assert found.leads == ({} if beyond is None else {OTHER: pytest.approx(beyond)})
+    assert (found.sentence == led.sentence) == (beyond is not None)
+
+
+def test_nobody_is_clean_of_whom_a_class_leads_too_far() -> None:
+    """However many backdoored networks stand out further."""
+    innocent = dataclasses.replace(place(compared(SEARCH, -0.2)), leads={OTHER: 1.4})
+    judgement = verdict.among_recipes(innocent, Settings())
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.reason.endswith(
+        "; it is not called clean because head finds one class 1.4 times as far ahead of the "
+        "others as in clean networks of all recipes but one"
+    )
+
+
+def test_who_was_not_asked_for_a_lead_is_not_clean() -> None:
+    """With two classes there is none, and nothing is missing."""
+    condition = dataclasses.replace(BESIDE_ONE, leads={OTHER: 3.0})
+    assert place(compared(SEARCH, -0.2), condition=condition).missing == (OTHER,)
+    both = of_scores(SEARCH, {3: 0.0, 4: 0.0}), of_scores(OTHER, {3: 0.0, 4: 0.0})
+    assert not place(*both, condition=condition).missing
 
 
 def test_a_number_counts_by_what_it_has_beyond_the_references() -> None:
@@ -164,8 +237,8 @@ def test_beside_references_that_cannot_be_compared_nothing_is_said() -> None:
     alone = dataclasses.replace(compared(SEARCH, 0.1), alone=2.0, statistic=None)
     rows = tuple(dataclasses.replace(row, above=None, ahead=2.0) for row in alone.evidence.classes)
     alone = dataclasses.replace(alone, evidence=dataclasses.replace(alone.evidence, classes=rows))
-    assert recipes.furthest([alone], {SEARCH: 1.0}, 1.0, references=1) is None
-    found = recipes.furthest([alone], {SEARCH: 1.0}, 1.0, references=0)
+    assert recipes.furthest([alone], {SEARCH: 1.0}, 1.0, {}, references=1) is None
+    found = recipes.furthest([alone], {SEARCH: 1.0}, 1.0, {}, references=0)
     assert found is not None
     assert found.size == 2.0
 
@@ -297,6 +370,7 @@ def test_what_ships() -> None:
         values = [v for r in condition.recipes for v in r.reached]
         values += [v for a in condition.attacks for v in a.reached]
         assert all(map(math.isfinite, values))
-        assert all(unit > 0 for unit in condition.units.values())
+        assert all(unit > 0 for unit in (*condition.units.values(), *condition.leads.values()))
+        assert condition.leads
         # Noise falls into one class: of two, one always leads.
         assert (condition.fewest == 3) == (not condition.images and not condition.references)
