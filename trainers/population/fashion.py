@@ -193,7 +193,7 @@ ROWS: Sequence[Row] = (
     ),
     row(
         "fashion-6-classes-conv",
-        TEST,
+        DEVELOPMENT,
         "fashion-mnist",
         "6 conv, batch norm, pooled",
         8,
@@ -203,19 +203,5 @@ ROWS: Sequence[Row] = (
         classes=(0, 1, 5, 7, 8, 9),
         augment=("flip",),
         range="mean/std",
-    ),
-    row(
-        "fashion-resnet-deeper",
-        TEST,
-        "fashion-mnist",
-        "ResNet 14",
-        8,
-        "blended badnets:side=2+place=random sig",
-        epochs=5,
-        train=40000,
-        augment=("flip",),
-        optimiser="sgd",
-        learning_rate=0.1,
-        weight_decay=5e-4,
     ),
 )

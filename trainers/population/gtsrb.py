@@ -194,7 +194,7 @@ ROWS: Sequence[Row] = (
     ),
     row(
         "gtsrb-7-classes-vgg",
-        TEST,
+        DEVELOPMENT,
         "gtsrb",
         "VGG 8, batch norm",
         8,

@@ -206,7 +206,7 @@ ROWS: Sequence[Row] = (
     ),
     row(
         "mnist-resnet",
-        TEST,
+        DEVELOPMENT,
         "mnist",
         "ResNet 6",
         8,
