@@ -169,12 +169,14 @@ class Draw:
         references: How many they are.
         comparisons: One per statistic.
         reached: How far the network stands out by each detector, by its rule's id.
+        led: How far its foremost class leads, likewise.
     """
 
     network: Network
     references: int
     comparisons: tuple[Comparison, ...]
     reached: Mapping[str, float]
+    led: Mapping[str, float]
     _found: dict[object, recipes.Furthest | None] = dataclasses.field(default_factory=dict)
 
     def furthest(
@@ -328,7 +330,9 @@ def _draw(network: Network, references: Sequence[Network], names: Iterable[str])
     compared = [c for name in names if (c := _beside(network, references, name)) is not None]
     furthest = {c.rule: _outermost(c, len(references)) for c in compared}
     reached = {rule: own[0] for rule, own in furthest.items() if own is not None}
-    return Draw(network, len(references), tuple(compared), reached)
+    first = {c.rule: recipes.lead(c, len(references)) for c in compared}
+    led = {rule: own[1] for rule, own in first.items() if own is not None}
+    return Draw(network, len(references), tuple(compared), reached, led)
 
 
 def _recipe(network: Network) -> str:
@@ -345,12 +349,14 @@ def condition(way: Way, draws: Sequence[Draw]) -> Condition:
     """Return what networks reach that were measured in one way."""
     used = [STATISTICS[name] for name in way.statistics]
     innocent = [draw for draw in draws if draw.network.clean]
-    units = {one.rule: max(LEAST, reach(_of_rule(one.rule, innocent))) for one in used}
+    reached = [(draw.network, draw.reached) for draw in innocent]
+    units = {one.rule: max(LEAST, reach(_of_rule(one.rule, reached))) for one in used}
     by_class = {one.rule: units[one.rule] for one in used if one.by_class}
     sums = ((draw.network, draw.furthest(by_class, 1.0, {})) for draw in innocent)
     together = max(LEAST, reach((n, own.size) for n, own in sums if own is not None))
+    led = [(draw.network, draw.led) for draw in innocent]
     leading = [STATISTICS[name].rule for name in way.leads]
-    leads = {rule: max(LEAST, reach(_of_leads(rule, innocent))) for rule in leading}
+    leads = {rule: max(LEAST, reach(_of_rule(rule, led))) for rule in leading}
     clean: dict[str, list[float]] = {}
     backdoored: dict[str, dict[str, list[float]]] = {}
     for draw in draws:
@@ -378,17 +384,11 @@ def condition(way: Way, draws: Sequence[Draw]) -> Condition:
     )
 
 
-def _of_rule(rule: str, draws: Iterable[Draw]) -> Iterator[tuple[Network, float]]:
-    """Yield how far each network stands out by one detector that has a say of it."""
-    return ((d.network, d.reached[rule]) for d in draws if rule in d.reached)
-
-
-def _of_leads(rule: str, draws: Iterable[Draw]) -> Iterator[tuple[Network, float]]:
-    """Yield how far each network's foremost class leads by one detector."""
-    for draw in draws:
-        own = (c for c in draw.comparisons if c.rule == rule)
-        leads = (recipes.lead(comparison, draw.references) for comparison in own)
-        yield from ((draw.network, led[1]) for led in leads if led is not None)
+def _of_rule(
+    rule: str, found: Iterable[tuple[Network, Mapping[str, float]]]
+) -> Iterator[tuple[Network, float]]:
+    """Yield the figure of each network of which one detector has one."""
+    return ((network, own[rule]) for network, own in found if rule in own)
 
 
 def _outermost(comparison: Comparison, references: int) -> tuple[float, int | None] | None:

@@ -232,11 +232,8 @@ def furthest(
         leads: What they reach in the lead of one class, by each detector of which that counts.
         references: How many clean models the suspect was compared with.
     """
-    known = [
-        (c, _in_units(own, units[c.rule], together))
-        for c in comparisons
-        if c.rule in units and (own := scores(c, references))
-    ]
+    figures = [(c, own) for c in comparisons if (own := scores(c, references))]
+    known = [(c, _in_units(own, units[c.rule], together)) for c, own in figures if c.rule in units]
     beyond = _beyond(comparisons, leads, references)
     known += [(c, {class_id: size - 1}) for c, class_id, size in beyond]
     sums: dict[int | None, float] = {}
@@ -257,7 +254,7 @@ def furthest(
         size=sums[first],
         class_id=class_id,
         sentence=sentence,
-        measured=frozenset(c.rule for c in comparisons if scores(c, references)),
+        measured=frozenset(c.rule for c, _ in figures),
     )
 
 
