@@ -82,7 +82,7 @@ class Way(NamedTuple):
         images: Whether triggers are searched for on clean images, not on noise.
         references: How many clean networks of its own recipe each is set beside.
         statistics: Which together make a network's place.
-        leads: Of which the lead of one class counts besides.
+        leads: In which one class must not lead too far, and where its lead counts besides.
         classes: How many classes a network may have. Beyond 12, a contest on noise gives up some of
             them at different steps in different networks.
         fewest: How many it must have. Noise falls into one class: of two, the masks of that one and
@@ -97,17 +97,17 @@ class Way(NamedTuple):
     leads: tuple[str, ...] = ("head",)
 
 
+_ON_OWN = ("data_free_inversion, made", "universal_perturbation, made")
 _ON_NOISE = ("neural_cleanse, noise", "universal_perturbation, made")
 _ON_IMAGES = tuple(name for name, one in STATISTICS.items() if one.images)
 
 
 # Where there are several for one number of references, a scan takes the first of which it has all.
 WAYS = (
-    Way(False, 0, ("data_free_inversion, made", "universal_perturbation, made"), 12, fewest=3),
-    Way(False, 0, _ON_NOISE, 12, fewest=3),
+    Way(False, 0, _ON_OWN, 12, fewest=3, leads=()),
+    Way(False, 0, _ON_NOISE, 12, fewest=3, leads=()),
     *(Way(False, n, (*_ON_NOISE, "mm_bd", "head"), 12) for n in (1, recipes.MOST_REFERENCES)),
-    Way(True, 0, _ON_IMAGES, MOST_CLASSES, leads=("head", "universal_perturbation, images")),
-    *(Way(True, n, _ON_IMAGES, MOST_CLASSES) for n in (1, recipes.MOST_REFERENCES)),
+    *(Way(True, n, _ON_IMAGES, MOST_CLASSES) for n in range(recipes.MOST_REFERENCES + 1)),
 )
 
 DETECTORS = {d.rule.id: d for d in load([one.rule for one in STATISTICS.values()])}

@@ -147,7 +147,8 @@ def _stranger(
     # Theirs were searched with all that the budget allows.
     if not comparisons or any(m.by_class and m.by_class.stages for m in suspect.measurements):
         return None
-    return recipes.stranger(comparisons, suspect.skips, references, settings, recipes.shipped())
+    found = recipes.stranger(comparisons, suspect.skips, references, settings, recipes.shipped())
+    return found and recipes.on_images(found, suspect.measurements)
 
 
 def _among_others(stranger: recipes.Stranger) -> str:

@@ -121,11 +121,15 @@ def search(subject: Subject, model: Differentiable, data: Images, plan: Plan) ->
         [model.logits(images) for images in (data.shown, data.held_back) if len(images)]
     )
     nearness = class_margins(logits.astype(np.float64))
+    answered = np.bincount(logits.argmax(axis=1), minlength=model.classes) / len(logits)
     subject.seen.extend([data.shown[:_CHECKED], *_stamped(entrants, data.held_back)])
     return Searched(
         profile=ByClass(
             classes=model.classes,
-            rows=tuple(_row(e, data.held_back, float(nearness[e.target])) for e in entrants),
+            rows=tuple(
+                _row(e, data.held_back, float(nearness[e.target]), float(answered[e.target]))
+                for e in entrants
+            ),
             unreached=pixels(model.shape),
             contest=outcome(
                 entrants, subject, model.classes, effort, plan.full_field, staged.stages
@@ -281,7 +285,9 @@ class _Restarts:
                 search.step()
 
 
-def _row(entrant: Entrant[_Restarts], held_back: Floats, nearness: float) -> ClassRow:
+def _row(
+    entrant: Entrant[_Restarts], held_back: Floats, nearness: float, answered: float
+) -> ClassRow:
     best = entrant.search.best
     return ClassRow(
         class_id=entrant.target,
@@ -291,6 +297,7 @@ def _row(entrant: Entrant[_Restarts], held_back: Floats, nearness: float) -> Cla
         steps=max(s.steps for s in entrant.search.searches),
         restarts=tuple(s.size if s.best else None for s in entrant.search.searches),
         nearness=nearness,
+        answered=answered,
         figures={"success": _success(best, held_back) if best.best else None},
     )
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from scanner.judging.arithmetic import FEWEST, above_the_rest, deviation, mean, median
 from scanner.judging.ranks import Place
-from scanner.results import Comparison, Skip
+from scanner.results import Comparison, Measurement, Skip
 from scanner.settings import Budget, Settings
 from scanner.values import from_json, frozen
 
@@ -30,6 +30,7 @@ MOST_REFERENCES = 2  # beside more, a model is judged as beside so many
 # Chosen on the population's development recipes (docs/detection.md).
 SPREAD = 3.0
 GRACE = 0.5
+COMMON = 2.0  # times an equal share of the images
 _NARROW = 0.1  # is added to a spread: where all others agree, little would be a long lead
 _FEWEST_LED = 5  # classes, of which four have a spread
 # Only images have a label of their own, on which the class that such a trigger asks for depends.
@@ -123,6 +124,9 @@ class Stranger:
         images: Whether triggers were searched for on clean images.
         missing: Detectors in which it would be seen, and that did not run, or not to the end.
         leads: By detector, how far one class leads, in what clean networks reach; those beyond it.
+        answered: The share of the user's images that the model puts in the foremost class, where no
+            reference tells what that class is to clean models; None where that is not known.
+        classes: How many there are.
     """
 
     place: Place
@@ -136,6 +140,13 @@ class Stranger:
     images: bool
     missing: tuple[str, ...]
     leads: Mapping[str, float]
+    answered: float | None = None
+    classes: int = 0
+
+    @property
+    def common(self) -> bool:
+        """Whether the foremost class is much of the images: clean networks prefer such a class."""
+        return self.answered is not None and self.answered * self.classes >= COMMON
 
 
 def stranger(
@@ -161,6 +172,21 @@ def stranger(
     left_out = {skip.rule for skip in skips}
     missing = tuple(rule for rule in _asked(condition) if rule in {*found.missing, *left_out})
     return dataclasses.replace(found, missing=missing)
+
+
+def on_images(own: Stranger, measurements: Sequence[Measurement]) -> Stranger:
+    """Return a model's place with the share of the user's images that its foremost class has.
+
+    Where one class is half of the training data, clean networks stand out by it too, and only a
+    reference could tell.
+    """
+    profiles = [m.by_class for m in measurements if m.by_class is not None]
+    rows = ((profile.row(own.foremost), profile.classes) for profile in profiles)
+    known = [(r.answered, n) for r, n in rows if r is not None and r.answered is not None]
+    if own.references or not own.images or not known:
+        return own
+    answered, classes = known[0]
+    return dataclasses.replace(own, answered=answered, classes=classes)
 
 
 def placed(comparisons: Sequence[Comparison], condition: Condition) -> Stranger | None:
@@ -223,7 +249,8 @@ def furthest(
     the same one. Nothing is taken off for a class that one of them finds ordinary, since no trigger
     shows in all of them. A detector says less where the other classes of the same comparison
     scatter: its unit is sqrt(u^2 + (`SPREAD` m)^2), m their median distance from the level.
-    To a class that leads further than in clean networks, what it has beyond these is added.
+    Beside references, a class that leads further than in clean networks gets what it has beyond
+    these. Alone it does not: where one class is half of the training data, it leads too.
 
     Args:
         comparisons: What its detectors found.
@@ -234,8 +261,9 @@ def furthest(
     """
     figures = [(c, own) for c in comparisons if (own := scores(c, references))]
     known = [(c, _in_units(own, units[c.rule], together)) for c, own in figures if c.rule in units]
-    beyond = _beyond(comparisons, leads, references)
-    known += [(c, {class_id: size - 1}) for c, class_id, size in beyond]
+    if references:
+        beyond = _beyond(comparisons, leads, references)
+        known += [(c, {class_id: size - 1}) for c, class_id, size in beyond]
     sums: dict[int | None, float] = {}
     for _, own in known:
         for class_id, score in own.items():

@@ -51,11 +51,20 @@ def among_recipes(own: Stranger, settings: Settings) -> Judgement:
     stands out no further, over all attacks that would show. It takes clean models or images: of
     accurate networks that stand alone, most backdoored ones stand out no further than clean ones
     (docs/detection.md, "Deeper networks"). And no class may lead the others further than in clean
-    networks of all recipes but one.
+    networks of all recipes but one. A model that stands alone is not suspicious either where its
+    foremost class is much of the user's images (`Stranger.common`).
     """
     place, others = own.place, f"networks of {own.recipes} other recipes"
     said, score = f"{own.sentence}; " if own.sentence else "", 1 - place.p
     if place.p <= settings.alpha and place.size >= 1:
+        if own.common:
+            reason = (
+                f"{said}but to the model {own.answered:.0%} of the images are of class "
+                f"{own.foremost}, and a class that is much of the training data stands out in "
+                "clean networks too: name a clean model of the same data with the setting "
+                "`references`"
+            )
+            return Judgement(verdict=Verdict.INCONCLUSIVE, reason=reason, score=score)
         far = f"{place.size:.2g} times as far out as those of all recipes but one"
         reason = f"{said}p = {place.p:.3g} among clean {others}, {far}"
         return Judgement(

@@ -115,6 +115,7 @@ class ClassRow:
         steps: Gradient steps that were taken.
         restarts: The figure by starting point.
         nearness: The mean margin of the class on the images, in standard deviations.
+        answered: The share of the images that the model puts in the class as they are.
         figures: Further figures, which only a person or the detector's own description reads.
     """
 
@@ -125,6 +126,7 @@ class ClassRow:
     steps: Count = 0
     restarts: tuple[float | None, ...] = ()
     nearness: float | None = None
+    answered: Share | None = None
     figures: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
 
 

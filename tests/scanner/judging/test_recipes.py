@@ -10,7 +10,15 @@ from judged import compared
 
 from scanner.judging import recipes, verdict
 from scanner.judging.recipes import Attack, Condition, Recipe, Recipes, Stranger
-from scanner.results import ClassDifference, Comparison, Skip, Verdict
+from scanner.results import (
+    ByClass,
+    ClassDifference,
+    ClassRow,
+    Comparison,
+    Measurement,
+    Skip,
+    Verdict,
+)
 from scanner.settings import Budget, Settings
 
 SEARCH, OTHER, MAP = "neural_cleanse", "head", "source_dependent"
@@ -304,6 +312,39 @@ def test_nobody_is_clean_of_whom_not_everything_was_measured() -> None:
     )
 
 
+def images_answered(shares: tuple[float, ...]) -> Measurement:
+    """What a search on images says of its classes."""
+    rows = tuple(
+        ClassRow(class_id=one, course=(None,), answered=share) for one, share in enumerate(shares)
+    )
+    profile = ByClass(classes=len(rows), rows=rows)
+    return Measurement(rule=SEARCH, statistic=None, parameters={}, by_class=profile)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.5, True), (0.4, True), (0.39, False)])
+def test_alone_a_class_that_is_much_of_the_images_accuses_nobody(
+    share: float, expected: bool
+) -> None:
+    """Of five classes twice an equal share is 0.4; the accused class is 3."""
+    rest = (1 - share) / 4
+    searched = images_answered((rest, rest, rest, share, rest))
+    accused = dataclasses.replace(place(compared(SEARCH, 2.0)), references=0, images=True)
+    own = recipes.on_images(accused, [searched])
+    assert own.common == expected
+    judgement = verdict.among_recipes(own, Settings())
+    assert judgement.verdict is (Verdict.INCONCLUSIVE if expected else Verdict.SUSPICIOUS)
+    said = f"but to the model {share:.0%} of the images are of class 3, and a class"
+    assert (said in judgement.reason) == expected
+    for other in (
+        dataclasses.replace(accused, references=1),
+        dataclasses.replace(accused, images=False),
+    ):
+        assert recipes.on_images(other, [searched]) is other
+    assert (
+        recipes.on_images(dataclasses.replace(accused, foremost=None), [searched]).answered is None
+    )
+
+
 def test_nobody_is_clean_who_stands_alone() -> None:
     alone = dataclasses.replace(place(compared(SEARCH, -0.2)), references=0)
     judgement = verdict.among_recipes(alone, Settings())
@@ -371,6 +412,6 @@ def test_what_ships() -> None:
         values += [v for a in condition.attacks for v in a.reached]
         assert all(map(math.isfinite, values))
         assert all(unit > 0 for unit in (*condition.units.values(), *condition.leads.values()))
-        assert condition.leads
+        assert bool(condition.leads) == bool(condition.references or condition.images)
         # Noise falls into one class: of two, one always leads.
         assert (condition.fewest == 3) == (not condition.images and not condition.references)
