@@ -8,7 +8,7 @@ from scanner.errors import UnsupportedModelError, UsageError
 from scanner.instruments.detector import Detector, described
 from scanner.judging import by_class
 from scanner.judging.excuses import excused
-from scanner.judging.population import CleanModels, shipped_baseline
+from scanner.judging.population import Baseline, CleanModels, shipped_baseline
 from scanner.judging.references import (
     Kinship,
     copies,
@@ -28,6 +28,7 @@ from scanner.protocol import (
     SecondOpinion,
 )
 from scanner.results import (
+    Array,
     Comparison,
     Failure,
     ModelIdentity,
@@ -38,6 +39,7 @@ from scanner.results import (
 )
 from scanner.values import checked
 
+AGREED = 0.25  # in the same class's logits; chosen between recipes (docs/detection.md)
 _LISTED = 10  # classes that a sentence names
 
 
@@ -212,8 +214,31 @@ def _shipped(
     if shipped is None:
         return CleanModels(references=references, population=(), source="")
     source = f"shipped baseline {shipped.name!r}"
+    if reason := refused(suspect.on_noise, shipped):
+        return CleanModels(references=references, population=(), source="", refused=reason)
     return CleanModels(
         references=references, population=shipped.records, source=source, graphs=shipped.graphs
+    )
+
+
+def refused(on_noise: Array | None, shipped: Baseline) -> str:
+    """Say why a baseline of a suspect's weight shapes is of another recipe; empty if it is not.
+
+    A network of other data may have the same shapes, and stands far out from all of its models.
+
+    Args:
+        on_noise: What the suspect's classes mean (`scanner.instruments.kinship.on_noise`).
+        shipped: The baseline.
+    """
+    from scanner.instruments import kinship  # noqa: PLC0415 - as below
+
+    agreed = kinship.agreement_on(on_noise, shipped.on_noise)
+    if agreed is None or agreed.correlation >= AGREED:
+        return ""
+    return (
+        f"the shipped baseline {shipped.name!r} has the model's weight shapes, but not its data: "
+        f"the same class's logits agree by {agreed.correlation:.2f} on noise, those of its own "
+        f"recipe by {AGREED:g} or more; networks of other recipes judge the model"
     )
 
 

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scanner.comparing import check_comparable, check_same_values, set_beside
+from scanner.comparing import check_comparable, check_same_values, refused, set_beside
 from scanner.detectors import load
 from scanner.instruments import cuda, probes, runtime, suitability
 from scanner.instruments.detector import Detector
-from scanner.judging.population import has_shipped_baseline
+from scanner.judging.population import has_shipped_baseline, shipped_baseline
 from scanner.judging.ranks import enough
 from scanner.limits import Limits
 from scanner.measuring import (
@@ -346,17 +346,26 @@ def _examine_suspect(
             model=identity, measurements=(), skips=(), failures=(failure,), runtime=None
         )
     found = own_range_of(model, job.settings)
-    return measure(
+    settings, on_noise, judged = threaded(ranged(job.settings, found), model), None, False
+    if settings.shipped_baselines:
+        shipped = shipped_baseline(identity, [detector.rule.id for detector in detectors])
+        if shipped is not None:
+            from scanner.instruments import kinship  # noqa: PLC0415 - onnx, for few models
+
+            on_noise = kinship.on_noise(model, settings)
+            judged = not refused(on_noise, shipped)
+    record = measure(
         model,
-        threaded(ranged(job.settings, found), model),
+        settings,
         detectors,
         share,
         unsuitable=suitability.unsuitable(model, job.settings),
         own_range=found,
         compared=job.compared or bool(references),
-        alone=job.alone and not _has_shipped_baseline(model, job.settings),
+        alone=job.alone and not judged,
         at_once=runtime.at_once(job.settings.threads, model.size),
     )
+    return dataclasses.replace(record, on_noise=on_noise)
 
 
 def _has_shipped_baseline(model: Model, settings: Settings) -> bool:

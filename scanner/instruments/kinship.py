@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator
 
@@ -59,6 +60,20 @@ def likeness(model: Model, settings: Settings) -> Likeness:
         images = probes.varied(settings, asked.shape, asked.dtype)
         answers = kept.packed(levelled(asked.logits(images)))
     return Likeness(layers=layers, answers=answers)
+
+
+def on_noise(model: Model, settings: Settings) -> Array | None:
+    """Return levelled logits on noise that is the same for all models, (images, classes).
+
+    Models of one recipe agree by 0.5 and more in the same class's logits (`agreement_of`). None
+    where the model gives none.
+    """
+    alike = dataclasses.replace(settings, images_file=None, images_folder=None, seed=_SEED)
+    with contextlib.suppress(ModelError, GraphError, UsageError):
+        asked = Answers(model, alike)
+        images = probes.varied(alike, asked.shape, asked.dtype)
+        return kept.packed(levelled(asked.logits(images)))
+    return None
 
 
 def _sketch(weights: Weights) -> Sketch:
@@ -122,9 +137,14 @@ def agreement(one: Likeness, other: Likeness) -> Agreement | None:
 
     None where they have different numbers of classes, or one gives no answers.
     """
-    if one.answers is None or other.answers is None or one.answers.shape != other.answers.shape:
+    return agreement_on(one.answers, other.answers)
+
+
+def agreement_on(one: Array | None, other: Array | None) -> Agreement | None:
+    """Return the agreement of two models' levelled logits; None where they cannot be compared."""
+    if one is None or other is None or one.shape != other.shape:
         return None
-    first, second = _unpacked(one.answers), _unpacked(other.answers)
+    first, second = _unpacked(one), _unpacked(other)
     finite = np.isfinite(first).all() and np.isfinite(second).all()
     return agreement_of(first, second) if first.ndim == _TABLE and finite else None
 

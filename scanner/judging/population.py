@@ -48,12 +48,16 @@ class Baseline:
         records: One per model, without pictures.
         graphs: The canonical graphs of these models, each once, without weights: what has another
             is not judged by them.
+        on_noise: What the classes of clean models of the recipe mean, on average
+            (`scanner.instruments.kinship.on_noise`): what agrees with none of it is not judged by
+            them. None where that is not known.
     """
 
     name: str
     provenance: str
     records: tuple[ModelRecord, ...]
     graphs: Annotated[tuple[CanonicalGraph, ...], Most(16)] = ()
+    on_noise: Array | None = None
 
     def __repr__(self) -> str:
         """Show which it is; of the models, how many."""
@@ -71,6 +75,7 @@ class CleanModels:
         graphs: The canonical graphs of the population.
         repeated: Whether the references repeat what a contest of the suspect's chose, so that they
             cannot judge it.
+        refused: Why a shipped baseline of the suspect's weight shapes is no population, in words.
     """
 
     references: tuple[ModelRecord, ...]
@@ -78,6 +83,7 @@ class CleanModels:
     source: str
     graphs: tuple[CanonicalGraph, ...] = ()
     repeated: bool = False
+    refused: str = ""
 
     def compare(  # noqa: PLR0911 - one for each choice of who judges
         self, detector: Declared, suspect: ModelRecord
@@ -145,16 +151,16 @@ class CleanModels:
         repeated = any(
             _repeats(m, own) for own in measured for m in _measured(self.references, own.rule)
         )
-        return CleanModels(
-            references=self.references, population=(), source=self.source, repeated=repeated
-        )
+        return dataclasses.replace(self, population=(), graphs=(), repeated=repeated)
 
     def warnings(self, detectors: Sequence[Declared], suspect: ModelIdentity) -> Iterator[str]:
         """Yield what is wrong with the references.
 
         That is another architecture than the suspect's, or a reference that is itself unlike the
-        clean models of the population.
+        clean models of the population. And why a shipped baseline is none for it.
         """
+        if self.refused:
+            yield self.refused
         apart = [reference.model.path for reference in self._apart(detectors)]
         for reference in self.references:
             name = reference.model.path

@@ -241,6 +241,8 @@ class ModelRecord:
         likeness: What tells relatives and strangers; None where it was not asked for.
         images_doubt: Why the user's images are no images that it could have been trained on, in
             words; empty where they may be.
+        on_noise: What its classes mean (`scanner.instruments.kinship.on_noise`); None where no
+            shipped baseline has its weight shapes.
     """
 
     model: ModelIdentity
@@ -251,6 +253,7 @@ class ModelRecord:
     input_range: InputRange | None = None
     likeness: Likeness | None = None
     images_doubt: str = ""
+    on_noise: Array | None = None
 
     def __repr__(self) -> str:
         """Show the model, and how much is known of it."""
