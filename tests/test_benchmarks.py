@@ -266,8 +266,8 @@ def test_clean_networks_of_test_recipes_seldom_lead_far_by_their_preferences(
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
     clean = [row for row in rows if row[0] == "head" and row[2:4] == ["test", "clean"]]
     assert [(row[1], row[4], row[-2], row[-1]) for row in clean] == [
-        ("0", "162", "2.39", "0.02"),
-        ("1", "756", "2.74", "0.01"),
+        ("0", "90", "2.39", "0.02"),
+        ("1", "180", "2.35", "0.03"),
     ]
 
 

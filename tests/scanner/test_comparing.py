@@ -1,15 +1,22 @@
 """What one detector does wrong never takes what the others found."""
 
+from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+import onnx
 import pytest
 from examples import identity
+from onnx import numpy_helper
 
 from scanner import comparing
 from scanner.errors import UsageError
+from scanner.instruments import kinship
 from scanner.instruments.detector import Detector, Needs, Subject
-from scanner.judging.population import CleanModels
+from scanner.judging.population import CleanModels, shipped_baseline
 from scanner.limits import Limits
+from scanner.modelfile.model import open_model
+from scanner.pipeline import scan
 from scanner.results import (
     ByClass,
     ClassRow,
@@ -23,6 +30,9 @@ from scanner.results import (
     Part,
     Rule,
 )
+from scanner.settings import Settings
+
+SAMPLES = Path(__file__).parents[2] / "samples"
 
 
 class Steady(Detector):
@@ -115,3 +125,47 @@ def test_a_class_that_a_decisive_search_never_reached_is_a_doubt() -> None:
     (doubt,) = comparing._not_reached(suspect, (Decisive(),))
     assert "2 of 3 classes (0, 2)" in doubt
     assert not list(comparing._not_reached(suspect, (Steady(),)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mnist-clean-1",
+        "mnist-badnets",
+        "mnist-blended",
+        "mnist-wanet",
+        "fashion-mnist-badnets",
+        "gtsrb-badnets",
+    ],
+)
+def test_samples_have_the_classes_of_their_baselines(name: str) -> None:
+    model = open_model(SAMPLES / f"{name}.onnx")
+    shipped = shipped_baseline(model.identity)
+    assert shipped is not None
+    on_noise = kinship.on_noise(model, Settings(input_range=(0.0, 1.0)))
+    assert on_noise is not None
+    assert not comparing.refused(on_noise, shipped)
+    assert not comparing.refused(None, shipped)
+
+
+def test_a_baseline_of_the_same_shapes_judges_no_network_of_other_classes(tmp_path: Path) -> None:
+    """Here the classes of a sample in another order; networks of other recipes judge it."""
+    network = onnx.load(SAMPLES / "mnist-clean.onnx")
+    for tensor in network.graph.initializer:
+        if tensor.dims[0] == 10:
+            turned = np.roll(numpy_helper.to_array(tensor), 3, axis=0)
+            tensor.CopyFrom(numpy_helper.from_array(turned, tensor.name))
+    onnx.save(network, tmp_path / "turned.onnx")
+    settings = Settings(detectors=("head",))
+    own, other = (
+        scan(path, settings=settings)
+        for path in (SAMPLES / "mnist-clean.onnx", tmp_path / "turned.onnx")
+    )
+    assert own.calibration is not None
+    assert "shipped baseline 'mnist'" in own.calibration
+    assert not own.warnings
+    assert other.calibration is None or "shipped" not in other.calibration
+    (warning,) = other.warnings
+    assert warning.startswith(
+        "the shipped baseline 'mnist' has the model's weight shapes, but not its data: "
+    )

@@ -1,5 +1,6 @@
 """Relatives by their weights, and strangers by their answers."""
 
+import dataclasses
 from pathlib import Path
 
 import models
@@ -117,10 +118,19 @@ def test_a_sketch_made_in_blocks_is_that_of_all_weights(
     np.testing.assert_allclose(kinship._unpacked(sketch.values), flat, rtol=1e-6, atol=1e-6)
 
 
+def test_all_models_are_shown_the_same_noise() -> None:
+    """Whatever the user's images are, and the seed."""
+    model = open_model(SAMPLES / "mnist-clean.onnx")
+    plain = Settings(input_range=(0.0, 1.0))
+    asked = dataclasses.replace(plain, seed=7, images_file="nowhere.npz")
+    assert kinship.on_noise(model, asked) == kinship.on_noise(model, plain) is not None
+
+
 def test_what_a_child_makes_up_is_no_likeness() -> None:
     """Numbers that are none, and a table of another rank, agree with nothing and raise nothing."""
     known = Likeness(answers=kept.packed(np.ones((4, 3))))
     for made_up in (np.full((4, 3), np.nan), np.ones((12,))):
         assert kinship.agreement(Likeness(answers=kept.packed(made_up)), known) is None
+        assert kinship.agreement_on(kept.packed(made_up), known.answers) is None
     endless = Likeness(layers=(kinship._sketch(Weights(stored=np.full((8, 8, 1), np.inf))),))
     assert kinship.weights_alike(endless, endless) == 0.0
