@@ -5,14 +5,14 @@
     python -m benchmarks.population ship RECORDS.jsonl...
     python -m benchmarks.population report RECORDS.jsonl... [--csv FILE]
     python -m benchmarks.population statistics RECORDS.jsonl... [--csv FILE]
-    python -m benchmarks.population later RECORDS.jsonl... [--csv FILE]
+    python -m benchmarks.population later RECORDS.jsonl... --among RECORDS.jsonl [--csv FILE]
 
 The unit of replication is the recipe. Every network is set beside clean networks of its own recipe,
 none, one or two, as a scan sets a suspect beside references. `ship` makes the file that judges
 strangers (`scanner.judging.recipes`). `report` judges each network by that file without the recipes
 that it shares something with: without its own recipe, and without its whole data set.
-`statistics` says how each statistic separates by itself. `later` judges networks of recipes that
-the file does not hold. `measure` resumes where it was stopped; the others need no model.
+`statistics` says how each statistic separates by itself. `later` judges networks by other
+recipes, all of which are given. `measure` resumes where it was stopped; the others need no model.
 """
 
 import dataclasses
@@ -513,13 +513,17 @@ def _share(values: Iterable[bool]) -> float:
 
 @app.command()
 def later(
-    records: list[Path], csv_file: Annotated[Path | None, typer.Option("--csv")] = None
+    records: list[Path],
+    among: Annotated[list[Path], typer.Option(help="Measurements of the recipes that judge.")],
+    csv_file: Annotated[Path | None, typer.Option("--csv")] = None,
 ) -> None:
-    """Print what a scan says of networks whose recipes the file that ships does not hold."""
-    networks, rows = _known(records), []
-    for way, known in zip(WAYS, recipes.shipped().conditions, strict=True):
-        held = {recipe.name for recipe in known.recipes}
-        draws = _draws(way, [n for n in networks if n.recipe not in held])
+    """Print what a scan would say of networks if these recipes judged, none of them their own."""
+    judges, rows = _known(among), []
+    held = {network.recipe for network in judges}
+    networks = [network for network in _known(records) if network.recipe not in held]
+    for way in WAYS:
+        known = condition(way, _draws(way, judges))
+        draws = _draws(way, networks)
         places = ((draw.network, recipes.placed(draw.comparisons, known)) for draw in draws)
         judged = [Judged(network, place) for network, place in places if place is not None]
         rows += [{**_told(way), **row} for row in _by_kind(judged)]

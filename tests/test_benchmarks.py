@@ -160,20 +160,30 @@ def test_a_condition_by_hand() -> None:
 RESULTS = Path(recipes.__file__).parents[1] / "samples/results"
 
 
+FIRST, LATER, ACCURATE = (
+    RESULTS / f"{name}-amd-epyc-1.32.0.jsonl.gz"
+    for name in ("population", "later-recipes", "accurate-recipes")
+)
+
+
+def judged_by_the_first(records: list[Path], table: Path) -> None:
+    recipes.later(records, among=[FIRST], csv_file=table)
+
+
 @pytest.mark.parametrize(
     ("made_by", "measured", "table"),
     [
-        (recipes.report, "population", "population-report"),
-        (recipes.statistics, "population", "population-statistics"),
-        (recipes.later, "later-recipes", "later-recipes-report"),
+        (recipes.report, [FIRST, LATER, ACCURATE], "population-report"),
+        (recipes.statistics, [FIRST], "population-statistics"),
+        (judged_by_the_first, [LATER], "later-recipes-report"),
+        (judged_by_the_first, [ACCURATE], "accurate-recipes-report"),
     ],
 )
 def test_the_tables_of_the_population_are_those_that_are_kept(
-    made_by: Callable[[list[Path], Path], None], measured: str, table: str, tmp_path: Path
+    made_by: Callable[[list[Path], Path], None], measured: list[Path], table: str, tmp_path: Path
 ) -> None:
     (kept,) = RESULTS.glob(f"{table}-*.csv")
-    (records,) = RESULTS.glob(f"{measured}-*.jsonl.gz")
-    made_by([records], tmp_path / "made.csv")
+    made_by(measured, tmp_path / "made.csv")
     made, expected = (
         list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
         for path in (tmp_path / "made.csv", kept)
@@ -190,8 +200,7 @@ def test_the_tables_of_the_population_are_those_that_are_kept(
 
 
 def test_the_recipes_that_ship_are_those_that_were_measured(tmp_path: Path) -> None:
-    (records,) = RESULTS.glob("population-*.jsonl.gz")
-    recipes.ship([records], tmp_path / "recipes.json")
+    recipes.ship([FIRST, LATER, ACCURATE], tmp_path / "recipes.json")
     assert (tmp_path / "recipes.json").read_bytes() == judging.SHIPPED.read_bytes()
 
 
