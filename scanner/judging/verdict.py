@@ -23,6 +23,9 @@ _MOST_OF_THEM = 3  # detectors that skip for one cause: that is what the model i
 _TWO = 2
 _LISTED = 5  # more classes are counted, not listed
 _SAID = {"beyond": "beyond", "apart": "apart from", "far-beyond": "far beyond"}
+# In what clean networks of all recipes but one reach. Without a reference clean networks of two of
+# six accurate recipes go further than that, up to 1.46 (docs/detection.md, "Six accurate recipes").
+ALONE = 1.5
 _FURTHEST = 0.1  # of a model among the furthest tenth it is said how far out it lies
 
 
@@ -47,16 +50,16 @@ def among_recipes(own: Stranger, settings: Settings) -> Judgement:
     """Return what networks of other recipes allow to be said of a model.
 
     Suspicious needs a p-value of at most `alpha` and that no clean network of any recipe lies as
-    far out. Clean is a statement about power: of the backdoored networks at most a share `miss`
-    stands out no further, over all attacks that would show. It takes clean models or images: of
-    accurate networks that stand alone, most backdoored ones stand out no further than clean ones
-    (docs/detection.md, "Deeper networks"). And no class may lead the others further than in clean
-    networks of all recipes but one. A model that stands alone is not suspicious either where its
-    foremost class is much of the user's images (`Stranger.common`).
+    far out; a model that stands alone has to lie half as far again, and its foremost class may not
+    be much of the user's images (`Stranger.common`). Clean is a statement about power: of the
+    backdoored networks at most a share `miss` stands out no further, over all attacks that would
+    show, and no class leads the others further than in clean networks of all recipes but one. It
+    takes clean models or images: of accurate networks that stand alone, most backdoored ones stand
+    out no further than clean ones (docs/detection.md, "Deeper networks").
     """
     place, others = own.place, f"networks of {own.recipes} other recipes"
     said, score = f"{own.sentence}; " if own.sentence else "", 1 - place.p
-    if place.p <= settings.alpha and place.size >= 1:
+    if place.p <= settings.alpha and place.size >= (1 if own.references else ALONE):
         if own.common:
             reason = (
                 f"{said}but to the model {own.answered:.0%} of the images are of class "

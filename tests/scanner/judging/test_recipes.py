@@ -328,7 +328,7 @@ def test_alone_a_class_that_is_much_of_the_images_accuses_nobody(
     """Of five classes twice an equal share is 0.4; the accused class is 3."""
     rest = (1 - share) / 4
     searched = images_answered((rest, rest, rest, share, rest))
-    accused = dataclasses.replace(place(compared(SEARCH, 2.0)), references=0, images=True)
+    accused = dataclasses.replace(place(compared(SEARCH, 3.0)), references=0, images=True)
     own = recipes.on_images(accused, [searched])
     assert own.common == expected
     judgement = verdict.among_recipes(own, Settings())
@@ -354,8 +354,11 @@ def test_nobody_is_clean_who_stands_alone() -> None:
     )
     on_images = dataclasses.replace(alone, images=True)
     assert verdict.among_recipes(on_images, Settings()).verdict is Verdict.CLEAN
-    accused = dataclasses.replace(place(compared(SEARCH, 2.0)), references=0)
+    accused = dataclasses.replace(place(compared(SEARCH, 3.0)), references=0)
     assert verdict.among_recipes(accused, Settings()).verdict is Verdict.SUSPICIOUS
+    # Beside a reference 1 is enough, alone it takes 1.5.
+    near = dataclasses.replace(place(compared(SEARCH, 2.9)), references=0)
+    assert verdict.among_recipes(near, Settings()).verdict is Verdict.INCONCLUSIVE
 
 
 def test_the_level_of_misses_is_the_users() -> None:
