@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from scanner.comparing import check_comparable, check_same_values, refused, set_beside
 from scanner.detectors import load
 from scanner.instruments import cuda, probes, runtime, suitability
-from scanner.instruments.detector import Detector
-from scanner.judging.population import has_shipped_baseline, shipped_baseline
+from scanner.instruments.detector import Detector, Needs
+from scanner.judging.population import shipped_baseline
 from scanner.judging.ranks import enough
 from scanner.limits import Limits
 from scanner.measuring import (
@@ -52,6 +52,7 @@ from scanner.protocol import (
     Trial,
 )
 from scanner.results import (
+    Array,
     Failure,
     ModelIdentity,
     ModelRecord,
@@ -198,8 +199,9 @@ def plan(task: Task, _progress: Progress) -> ScanPlan:
 
     model = _open(task.model, task.settings.limits)
     settings = ranged(task.settings, own_range_of(model, task.settings))
-    alone = task.alone and not _has_shipped_baseline(model, task.settings)
-    detectors = asked(load(task.settings.detectors), settings, alone=alone)
+    detectors = load(task.settings.detectors)
+    _, judged = _beside_shipped(model, settings, detectors)
+    detectors = asked(detectors, settings, alone=task.alone and not judged)
     return planning.plan(model, threaded(settings, model), detectors)
 
 
@@ -346,14 +348,8 @@ def _examine_suspect(
             model=identity, measurements=(), skips=(), failures=(failure,), runtime=None
         )
     found = own_range_of(model, job.settings)
-    settings, on_noise, judged = threaded(ranged(job.settings, found), model), None, False
-    if settings.shipped_baselines:
-        shipped = shipped_baseline(identity, [detector.rule.id for detector in detectors])
-        if shipped is not None:
-            from scanner.instruments import kinship  # noqa: PLC0415 - onnx, for few models
-
-            on_noise = kinship.on_noise(model, settings)
-            judged = not refused(on_noise, shipped)
+    settings = threaded(ranged(job.settings, found), model)
+    on_noise, judged = _beside_shipped(model, settings, detectors)
     record = measure(
         model,
         settings,
@@ -368,6 +364,20 @@ def _examine_suspect(
     return dataclasses.replace(record, on_noise=on_noise)
 
 
-def _has_shipped_baseline(model: Model, settings: Settings) -> bool:
-    """Whether a baseline that comes with the package judges a model."""
-    return settings.shipped_baselines and has_shipped_baseline(model.identity)
+def _beside_shipped(
+    model: Model, settings: Settings, detectors: Sequence[Detector]
+) -> tuple[Array | None, bool]:
+    """Return what a model's classes mean, and whether a baseline that ships judges it.
+
+    The first is asked of a model of a baseline's weight shapes, whoever judges it here: what is
+    measured now may be judged elsewhere.
+    """
+    shipped = shipped_baseline(model.identity, [detector.rule.id for detector in detectors])
+    if shipped is None:
+        return None, False
+    on_noise = None
+    if any(Needs.LOGITS in detector.needs for detector in detectors):
+        from scanner.instruments import kinship  # noqa: PLC0415 - onnx, for few models
+
+        on_noise = kinship.on_noise(model, settings)
+    return on_noise, settings.shipped_baselines and not refused(on_noise, shipped)

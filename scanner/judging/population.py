@@ -498,11 +498,6 @@ def shipped_baseline(suspect: ModelIdentity, rules: Collection[str] = ()) -> Bas
     return _read_once(path, tuple(rules)) if path else None
 
 
-def has_shipped_baseline(suspect: ModelIdentity) -> bool:
-    """Whether there is a shipped baseline of the suspect's architecture; it is not read."""
-    return _shipped_for(suspect) is not None
-
-
 def _shipped_for(suspect: ModelIdentity) -> Path | None:
     # Named by architecture, so that only the one that fits is read.
     if not suspect.architecture:

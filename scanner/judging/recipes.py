@@ -30,7 +30,9 @@ MOST_REFERENCES = 2  # beside more, a model is judged as beside so many
 # Chosen on the population's development recipes (docs/detection.md).
 SPREAD = 3.0
 GRACE = 0.5
-COMMON = 2.0  # times an equal share of the images
+# A class is much of the images that has twice an equal share of them, or of few classes most, and
+# not by chance: one of balanced data has so many in one case of a hundred.
+_COMMON, _MOST, _BY_CHANCE = 2.0, 0.6, 0.01
 _NARROW = 0.1  # is added to a spread: where all others agree, little would be a long lead
 _FEWEST_LED = 5  # classes, of which four have a spread
 # Only images have a label of their own, on which the class that such a trigger asks for depends.
@@ -124,9 +126,10 @@ class Stranger:
         images: Whether triggers were searched for on clean images.
         missing: Detectors in which it would be seen, and that did not run, or not to the end.
         leads: By detector, how far one class leads, in what clean networks reach; those beyond it.
-        answered: The share of the user's images that the model puts in the foremost class, where no
-            reference tells what that class is to clean models; None where that is not known.
-        classes: How many there are.
+        driven: The class whose figures make the size; None where a detector that knows no classes
+            does.
+        common: How much of the user's images the model puts in that class, where that is much, and
+            no reference tells what the class is to clean models (`on_images`).
     """
 
     place: Place
@@ -140,13 +143,8 @@ class Stranger:
     images: bool
     missing: tuple[str, ...]
     leads: Mapping[str, float]
-    answered: float | None = None
-    classes: int = 0
-
-    @property
-    def common(self) -> bool:
-        """Whether the foremost class is much of the images: clean networks prefer such a class."""
-        return self.answered is not None and self.answered * self.classes >= COMMON
+    driven: int | None = None
+    common: float | None = None
 
 
 def stranger(
@@ -175,18 +173,32 @@ def stranger(
 
 
 def on_images(own: Stranger, measurements: Sequence[Measurement]) -> Stranger:
-    """Return a model's place with the share of the user's images that its foremost class has.
+    """Return a model's place with what is `Stranger.common`.
 
     Where one class is half of the training data, clean networks stand out by it too, and only a
     reference could tell.
     """
-    profiles = [m.by_class for m in measurements if m.by_class is not None]
-    rows = ((profile.row(own.foremost), profile.classes) for profile in profiles)
-    known = [(r.answered, n) for r, n in rows if r is not None and r.answered is not None]
-    if own.references or not own.images or not known:
+    if own.references or not own.images:
         return own
-    answered, classes = known[0]
-    return dataclasses.replace(own, answered=answered, classes=classes)
+    for measurement in measurements:
+        profile = measurement.by_class
+        row = None if profile is None else profile.row(own.driven)
+        shown = measurement.parameters.get("images"), measurement.parameters.get("held_back", 0)
+        if profile is None or row is None or row.answered is None or None in shown:
+            continue
+        if _much(row.answered, sum(map(int, shown)), profile.classes):
+            return dataclasses.replace(own, common=row.answered)
+    return own
+
+
+def _much(share: float, images: int, classes: int) -> bool:
+    """Whether a class has more of the images than one of balanced data."""
+    found, equal = round(share * images), 1 / classes
+    beyond = (
+        math.comb(images, k) * equal**k * (1 - equal) ** (images - k)
+        for k in range(found, images + 1)
+    )
+    return share >= min(_COMMON * equal, _MOST) and math.fsum(beyond) <= _BY_CHANCE
 
 
 def placed(comparisons: Sequence[Comparison], condition: Condition) -> Stranger | None:
@@ -202,6 +214,7 @@ def placed(comparisons: Sequence[Comparison], condition: Condition) -> Stranger 
     return Stranger(
         place=Place(p=p_over_recipes(own.size, condition.recipes), size=own.size),
         foremost=own.class_id,
+        driven=own.driven,
         sentence=own.sentence,
         missed=missed,
         unseen=unseen,
@@ -228,12 +241,14 @@ class Furthest(NamedTuple):
             more, and no class more than in clean networks.
         sentence: What the detector says that says most.
         measured: The detectors of which there are figures to compare.
+        driven: As in `Stranger`.
     """
 
     size: float
     class_id: int | None
     sentence: str
     measured: frozenset[str]
+    driven: int | None
 
 
 def furthest(
@@ -283,6 +298,7 @@ def furthest(
         class_id=class_id,
         sentence=sentence,
         measured=frozenset(c.rule for c, _ in figures),
+        driven=first,
     )
 
 

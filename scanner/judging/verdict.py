@@ -23,8 +23,8 @@ _MOST_OF_THEM = 3  # detectors that skip for one cause: that is what the model i
 _TWO = 2
 _LISTED = 5  # more classes are counted, not listed
 _SAID = {"beyond": "beyond", "apart": "apart from", "far-beyond": "far beyond"}
-# In what clean networks of all recipes but one reach. Without a reference clean networks of two of
-# six accurate recipes go further than that, up to 1.46 (docs/detection.md, "Six accurate recipes").
+# Times as far out as clean networks of all recipes but one. Without a reference those of two of six
+# accurate recipes lie up to 1.56 times as far out (docs/detection.md, "Six accurate recipes").
 ALONE = 1.5
 _FURTHEST = 0.1  # of a model among the furthest tenth it is said how far out it lies
 
@@ -60,10 +60,10 @@ def among_recipes(own: Stranger, settings: Settings) -> Judgement:
     place, others = own.place, f"networks of {own.recipes} other recipes"
     said, score = f"{own.sentence}; " if own.sentence else "", 1 - place.p
     if place.p <= settings.alpha and place.size >= (1 if own.references else ALONE):
-        if own.common:
+        if own.common is not None:
             reason = (
-                f"{said}but to the model {own.answered:.0%} of the images are of class "
-                f"{own.foremost}, and a class that is much of the training data stands out in "
+                f"{said}but to the model {own.common:.0%} of the images are of class "
+                f"{own.driven}, and a class that is much of the training data stands out in "
                 "clean networks too: name a clean model of the same data with the setting "
                 "`references`"
             )
@@ -74,11 +74,16 @@ def among_recipes(own: Stranger, settings: Settings) -> Judgement:
             verdict=Verdict.SUSPICIOUS, reason=reason, score=score, target_class=own.foremost
         )
     few, alone = own.overall <= settings.miss, not (own.references or own.images)
-    if few and not (own.missing or alone or own.leads):
+    if few and place.size < 1 and not (own.missing or alone or own.leads):
         reason = f"{said}of backdoored {others} only {_missed(own)}"
         return Judgement(verdict=Verdict.CLEAN, reason=reason, score=score)
     reason = f"{said}p = {place.p:.3g} among clean {others}; of backdoored ones {_missed(own)}"
-    if few and alone:
+    if place.p <= settings.alpha and place.size >= 1:
+        reason += (
+            f"; it is not called suspicious because without a reference that takes {ALONE:g} times "
+            f"as far out as those of all recipes but one, and it lies {place.size:.2g} times"
+        )
+    elif few and alone:
         reason += "; it is not called clean because neither a clean model nor images are at hand"
     elif few and own.leads:
         rule = max(own.leads, key=lambda one: own.leads[one])

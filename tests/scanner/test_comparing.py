@@ -16,7 +16,7 @@ from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.judging.population import CleanModels, shipped_baseline
 from scanner.limits import Limits
 from scanner.modelfile.model import open_model
-from scanner.pipeline import scan
+from scanner.pipeline import judge, measure, scan
 from scanner.results import (
     ByClass,
     ClassRow,
@@ -169,3 +169,9 @@ def test_a_baseline_of_the_same_shapes_judges_no_network_of_other_classes(tmp_pa
     assert warning.startswith(
         "the shipped baseline 'mnist' has the model's weight shapes, but not its data: "
     )
+    # A model that is measured now and judged later, beside a reference or not, is told likewise.
+    record = measure(tmp_path / "turned.onnx", settings=settings)
+    assert record.on_noise is not None
+    (judged,) = judge([record], settings=settings)
+    assert judged.warnings == other.warnings
+    assert judged.verdict is other.verdict

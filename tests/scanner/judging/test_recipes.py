@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -312,36 +313,81 @@ def test_nobody_is_clean_of_whom_not_everything_was_measured() -> None:
     )
 
 
-def images_answered(shares: tuple[float, ...]) -> Measurement:
+def images_answered(shares: Sequence[float], images: int = 64) -> Measurement:
     """What a search on images says of its classes."""
     rows = tuple(
         ClassRow(class_id=one, course=(None,), answered=share) for one, share in enumerate(shares)
     )
-    profile = ByClass(classes=len(rows), rows=rows)
-    return Measurement(rule=SEARCH, statistic=None, parameters={}, by_class=profile)
+    return Measurement(
+        rule=SEARCH,
+        statistic=None,
+        parameters={"images": images - 4, "held_back": 4},
+        by_class=ByClass(classes=len(rows), rows=rows),
+    )
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.5, True), (0.4, True), (0.39, False)])
+def alone_on_images(size: float = 3.0) -> Stranger:
+    """A model whose class 3 stands out; the unit is 2."""
+    return dataclasses.replace(place(compared(SEARCH, size)), references=0, images=True)
+
+
+@pytest.mark.parametrize(
+    ("share", "classes", "images", "expected"),
+    [
+        (0.5, 5, 64, True),
+        (0.41, 5, 64, True),
+        (0.39, 5, 64, False),  # less than twice an equal share
+        (0.2, 10, 20, False),  # four of 20 images, as often by chance
+        (0.3, 10, 100, True),
+        (0.59, 4, 20, True),
+        (0.7, 4, 64, True),
+    ],
+)
 def test_alone_a_class_that_is_much_of_the_images_accuses_nobody(
-    share: float, expected: bool
+    share: float, classes: int, images: int, expected: bool
 ) -> None:
-    """Of five classes twice an equal share is 0.4; the accused class is 3."""
-    rest = (1 - share) / 4
-    searched = images_answered((rest, rest, rest, share, rest))
-    accused = dataclasses.replace(place(compared(SEARCH, 3.0)), references=0, images=True)
-    own = recipes.on_images(accused, [searched])
-    assert own.common == expected
+    """It is class 3 that is accused."""
+    rest = (1 - share) / (classes - 1)
+    shares = [share if one == 3 else rest for one in range(classes)]
+    own = recipes.on_images(alone_on_images(), [images_answered(shares, images)])
+    assert (own.common == share) == expected
     judgement = verdict.among_recipes(own, Settings())
     assert judgement.verdict is (Verdict.INCONCLUSIVE if expected else Verdict.SUSPICIOUS)
     said = f"but to the model {share:.0%} of the images are of class 3, and a class"
     assert (said in judgement.reason) == expected
-    for other in (
-        dataclasses.replace(accused, references=1),
-        dataclasses.replace(accused, images=False),
-    ):
+
+
+def test_of_two_classes_most_images_are_much() -> None:
+    most = images_answered((0.1, 0.9))
+    accused = dataclasses.replace(alone_on_images(), driven=1)
+    assert recipes.on_images(accused, [most]).common == 0.9
+    assert recipes.on_images(accused, [images_answered((0.45, 0.55))]).common is None
+
+
+def test_beside_a_reference_or_without_images_no_class_is_common() -> None:
+    searched = images_answered((0.1, 0.1, 0.1, 0.6, 0.1))
+    accused = alone_on_images()
+    assert recipes.on_images(accused, [searched]).common == 0.6
+    for changed in ({"references": 1}, {"images": False}, {"driven": None}, {"driven": 4}):
+        other = dataclasses.replace(accused, **changed)  # type: ignore[arg-type] # by name
         assert recipes.on_images(other, [searched]) is other
-    assert (
-        recipes.on_images(dataclasses.replace(accused, foremost=None), [searched]).answered is None
+    assert recipes.on_images(accused, [compared_on_noise()]) is accused
+
+
+def compared_on_noise() -> Measurement:
+    """A search that did not say what the images are to the model."""
+    rows = (ClassRow(class_id=3, course=(None,)),)
+    profile = ByClass(classes=5, rows=rows)
+    return Measurement(rule=SEARCH, statistic=None, parameters={}, by_class=profile)
+
+
+def test_a_size_that_is_enough_beside_references_only_says_so() -> None:
+    near = dataclasses.replace(place(compared(SEARCH, 2.9)), references=0, images=True)
+    judgement = verdict.among_recipes(near, Settings(miss=0.5))
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.reason.endswith(
+        "; it is not called suspicious because without a reference that takes 1.5 times as far out "
+        "as those of all recipes but one, and it lies 1.4 times"
     )
 
 
