@@ -14,7 +14,9 @@ from scanner.protocol import Examination, Source
 from scanner.results import (
     Basis,
     ByClass,
+    ClassDifference,
     ClassRow,
+    Comparison,
     Contest,
     Evidence,
     Failure,
@@ -54,6 +56,42 @@ def _examined(statistic: float, references: tuple[ModelRecord, ...] = ()) -> Exa
         rules=tuple(Rule(id=r, name=r, summary="s", source="p") for r in NAMES),
         warnings=("a warning",),
     )
+
+
+def _alone(rule: str) -> Comparison:
+    """What a detector says of a model that stands alone: class 3 stands out of it."""
+    said = compared(rule, 9.0)
+    rows = tuple(
+        ClassDifference(class_id=one, suspect=1.0, ahead=9.0 if one == 3 else 0.0)
+        for one in range(5)
+    )
+    return dataclasses.replace(said, evidence=dataclasses.replace(said.evidence, classes=rows))
+
+
+@pytest.mark.parametrize(("share", "common"), [(0.75, 0.75), (0.05, None)])
+def test_a_class_that_is_much_of_the_images_is_told_to_the_verdict(
+    share: float, common: float | None
+) -> None:
+    """Among networks of other recipes, of a model that stands alone."""
+    searched = Measurement(
+        rule="neural_cleanse",
+        statistic=None,
+        parameters={"images": 60, "held_back": 4},
+        by_class=ByClass(
+            classes=5,
+            rows=tuple(
+                ClassRow(class_id=one, course=(None,), answered=share if one == 3 else 0.05)
+                for one in range(5)
+            ),
+        ),
+    )
+    examined = _examined(1.0)
+    suspect = dataclasses.replace(examined.suspect, measurements=(searched,))
+    examined = dataclasses.replace(examined, suspect=suspect)
+    settings = Settings(images_file="images.npz")
+    found = conclusion._stranger((_alone("neural_cleanse"),), examined, settings)
+    assert found is not None
+    assert (found.driven, found.common) == (3, common)
 
 
 @given(st.floats(-10, 10))

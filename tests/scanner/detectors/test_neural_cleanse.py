@@ -186,6 +186,12 @@ def test_the_users_images(tmp_path: Path) -> None:
     assert (suspect.parameters["images"], suspect.parameters["held_back"]) == (30, 10)
     assert (suspect.parameters["batch"], suspect.parameters["first_cost"]) == (32, 1e-2)
     assert suspect.parameters["steps"] == 250
+    answered = [row.answered for row in rows(suspect)]
+    counts = [round(share * 40) for share in answered if share is not None]
+    assert len(counts) == len(answered)
+    assert sum(counts) == 40
+    assert answered == pytest.approx([count / 40 for count in counts])
+    assert np.argmax(counts) == np.argmax([row.nearness for row in rows(suspect)])
 
 
 def test_without_a_reference_the_planted_class_leads(tmp_path: Path) -> None:
