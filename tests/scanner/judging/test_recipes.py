@@ -369,7 +369,7 @@ def test_beside_a_reference_or_without_images_no_class_is_common() -> None:
     accused = alone_on_images()
     assert recipes.on_images(accused, [searched]).common == 0.6
     for changed in ({"references": 1}, {"images": False}, {"driven": None}, {"driven": 4}):
-        other = dataclasses.replace(accused, **changed)  # type: ignore[arg-type] # by name
+        other = dataclasses.replace(accused, **changed)
         assert recipes.on_images(other, [searched]) is other
     assert recipes.on_images(accused, [compared_on_noise()]) is accused
 
