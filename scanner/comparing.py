@@ -230,7 +230,9 @@ def refused(on_noise: Array | None, shipped: Baseline) -> str:
         on_noise: What the suspect's classes mean (`scanner.instruments.kinship.on_noise`).
         shipped: The baseline.
     """
-    from scanner.instruments import kinship  # noqa: PLC0415 - as below
+    if on_noise is None:
+        return ""
+    from scanner.instruments import kinship  # noqa: PLC0415 - onnx, for few models
 
     agreed = kinship.agreement_on(on_noise, shipped.on_noise)
     if agreed is None or agreed.correlation >= AGREED:
