@@ -33,6 +33,7 @@ GRACE = 0.5
 # A class is much of the images that has twice an equal share of them, or of few classes most, and
 # not by chance: one of balanced data has so many in one case of a hundred.
 _COMMON, _MOST, _BY_CHANCE = 2.0, 0.6, 0.01
+_MOST_IMAGES = 1000  # of a search
 _NARROW = 0.1  # is added to a spread: where all others agree, little would be a long lead
 _FEWEST_LED = 5  # classes, of which four have a spread
 # Only images have a label of their own, on which the class that such a trigger asks for depends.
@@ -183,12 +184,19 @@ def on_images(own: Stranger, measurements: Sequence[Measurement]) -> Stranger:
     for measurement in measurements:
         profile = measurement.by_class
         row = None if profile is None else profile.row(own.driven)
-        shown = measurement.parameters.get("images"), measurement.parameters.get("held_back", 0)
-        if profile is None or row is None or row.answered is None or None in shown:
+        images = _counted(measurement)
+        if profile is None or row is None or row.answered is None or not images:
             continue
-        if _much(row.answered, sum(map(int, shown)), profile.classes):
+        if _much(row.answered, images, profile.classes):
             return dataclasses.replace(own, common=row.answered)
     return own
+
+
+def _counted(measurement: Measurement) -> int:
+    """Return on how many images a search was made; 0 where a child says what cannot be."""
+    named = [measurement.parameters.get(name) for name in ("images", "held_back")]
+    counts = [count for count in named if isinstance(count, int) and 0 <= count <= _MOST_IMAGES]
+    return sum(counts) if len(counts) == len(named) else 0
 
 
 def _much(share: float, images: int, classes: int) -> bool:

@@ -374,6 +374,15 @@ def test_beside_a_reference_or_without_images_no_class_is_common() -> None:
     assert recipes.on_images(accused, [compared_on_noise()]) is accused
 
 
+@pytest.mark.parametrize("images", [None, "many", -4, 10**12, 60.5])
+def test_what_a_child_makes_up_of_the_images_is_not_counted(images: object) -> None:
+    searched = images_answered((0.1, 0.1, 0.1, 0.6, 0.1))
+    parameters = {**searched.parameters, "images": images}
+    made_up = dataclasses.replace(searched, parameters=parameters)
+    accused = alone_on_images()
+    assert recipes.on_images(accused, [made_up]) is accused
+
+
 def compared_on_noise() -> Measurement:
     """A search that did not say what the images are to the model."""
     rows = (ClassRow(class_id=3, course=(None,)),)
