@@ -201,7 +201,7 @@ def _counted(measurement: Measurement) -> int:
 
 def _much(share: float, images: int, classes: int) -> bool:
     """Whether a class has more of the images than one of balanced data."""
-    found, equal = round(share * images), 1 / classes
+    found, equal = round(share * images), 1 / max(1, classes)
     beyond = (
         math.comb(images, k) * equal**k * (1 - equal) ** (images - k)
         for k in range(found, images + 1)

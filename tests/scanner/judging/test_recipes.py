@@ -381,6 +381,11 @@ def test_what_a_child_makes_up_of_the_images_is_not_counted(images: object) -> N
     made_up = dataclasses.replace(searched, parameters=parameters)
     accused = alone_on_images()
     assert recipes.on_images(accused, [made_up]) is accused
+    none = dataclasses.replace(images_answered((0.5,)), by_class=ByClass(classes=0, rows=(FIRST,)))
+    assert recipes.on_images(dataclasses.replace(accused, driven=0), [none]).common is None
+
+
+FIRST = ClassRow(class_id=0, course=(None,), answered=0.5)
 
 
 def compared_on_noise() -> Measurement:
