@@ -216,7 +216,6 @@ def placed(comparisons: Sequence[Comparison], condition: Condition) -> Stranger 
     )
     if own is None:
         return None
-    beyond = _beyond(comparisons, condition.leads, condition.references)
     missed = {a.name: _share(v <= own.size for v in a.reached) for a in condition.attacks}
     unseen = () if condition.images else tuple(name for name in missed if name in NEED_IMAGES)
     return Stranger(
@@ -231,7 +230,7 @@ def placed(comparisons: Sequence[Comparison], condition: Condition) -> Stranger 
         references=condition.references,
         images=condition.images,
         missing=tuple(rule for rule in _asked(condition) if rule not in own.measured),
-        leads={c.rule: size for c, _, size in beyond},
+        leads=own.leads,
     )
 
 
@@ -250,6 +249,7 @@ class Furthest(NamedTuple):
         sentence: What the detector says that says most.
         measured: The detectors of which there are figures to compare.
         driven: As in `Stranger`.
+        leads: Likewise.
     """
 
     size: float
@@ -257,6 +257,7 @@ class Furthest(NamedTuple):
     sentence: str
     measured: frozenset[str]
     driven: int | None
+    leads: Mapping[str, float]
 
 
 def furthest(
@@ -284,8 +285,8 @@ def furthest(
     """
     figures = [(c, own) for c in comparisons if (own := scores(c, references))]
     known = [(c, _in_units(own, units[c.rule], together)) for c, own in figures if c.rule in units]
+    beyond = list(_beyond(comparisons, leads, references))
     if references:
-        beyond = _beyond(comparisons, leads, references)
         known += [(c, {class_id: size - 1}) for c, class_id, size in beyond]
     sums: dict[int | None, float] = {}
     for _, own in known:
@@ -307,6 +308,7 @@ def furthest(
         sentence=sentence,
         measured=frozenset(c.rule for c, _ in figures),
         driven=first,
+        leads={c.rule: size for c, _, size in beyond},
     )
 
 
