@@ -65,8 +65,8 @@ def likeness(model: Model, settings: Settings) -> Likeness:
 def on_noise(model: Model, settings: Settings) -> Array | None:
     """Return levelled logits on noise that is the same for all models, (images, classes).
 
-    Clean models of one recipe agree by 0.6 and more in the same class's logits (`agreement_of`). None
-    where the model gives none.
+    Clean models of one recipe agree by 0.6 and more in the same class's logits (`agreement_of`).
+    None where the model gives none.
     """
     alike = dataclasses.replace(settings, images_file=None, images_folder=None, seed=_SEED)
     with contextlib.suppress(ModelError, GraphError, UsageError):
