@@ -123,7 +123,8 @@ def vary(dataset: Dataset, variant: Variant) -> Dataset:
     """Return the part of a data set that a variant names, resized and grey where it says so.
 
     Raises:
-        DatasetError: The variant names a class that is not there.
+        DatasetError: The variant names a class that is not there, leaves no others, or its rarest
+            class would have no image.
     """
     wrong = [label for label in variant.classes if not 0 <= label < dataset.classes]
     if wrong:
@@ -131,20 +132,29 @@ def vary(dataset: Dataset, variant: Variant) -> Dataset:
             f"{dataset.name} has no class {wrong[0]}",
             remedy=f"choose classes from 0 to {dataset.classes - 1}",
         )
+    if variant.others and not 0 < len(variant.classes) < dataset.classes:
+        raise DatasetError(
+            f"no classes of {dataset.name} are left for the others",
+            remedy="name some of its classes, but not all",
+        )
+    classes = (len(variant.classes) or dataset.classes) + variant.others
     return dataclasses.replace(
         dataset,
-        classes=len(variant.classes) or dataset.classes,
-        train=_vary(dataset.train, variant, variant.train),
-        test=_vary(dataset.test, variant, variant.test),
+        classes=classes,
+        train=_vary(dataset.train, classes, variant, variant.train),
+        test=_vary(dataset.test, classes, variant, variant.test),
     )
 
 
-def _vary(split: Split, variant: Variant, most: int | None) -> Split:
+def _vary(split: Split, classes: int, variant: Variant, most: int | None) -> Split:
     if variant.classes:
         wanted = torch.tensor(variant.classes)
-        split = split.where(torch.isin(split.labels, wanted))
-        labels = (split.labels[:, None] == wanted).int().argmax(1)
+        among = split.labels[:, None] == wanted
+        labels = torch.where(among.any(1), among.int().argmax(1), len(wanted))
         split = dataclasses.replace(split, labels=labels)
+        split = split if variant.others else split.where(among.any(1))
+    if variant.imbalance != 1:
+        split = _long_tailed(split, classes, variant.imbalance)
     if most is not None and most < len(split):
         # The same images for every seed and attack: the variant is a data set of its own.
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
@@ -153,6 +163,24 @@ def _vary(split: Split, variant: Variant, most: int | None) -> Split:
     if variant.grey or variant.side not in {None, images.shape[2]}:
         images = _resized_grey(images, variant)
     return dataclasses.replace(split, images=images)
+
+
+def _long_tailed(split: Split, classes: int, imbalance: float) -> Split:
+    """Return the first images of each class, fewer by equal factors from class to class.
+
+    The first class keeps as many as the factors allow in every class.
+    """
+    shares = imbalance ** -torch.linspace(0, 1, classes)
+    there = torch.bincount(split.labels, minlength=classes)
+    counts = (shares * (there / shares).min()).int()
+    if not counts.all():
+        raise DatasetError(
+            f"class {int(counts.argmin())} would have no image",
+            remedy="choose a smaller imbalance",
+        )
+    of_own_class = functional.one_hot(split.labels, classes).cumsum(0)
+    earlier = of_own_class.gather(1, split.labels[:, None])[:, 0] - 1
+    return split.where(earlier < counts[split.labels])
 
 
 def _resized_grey(images: Tensor, variant: Variant) -> Tensor:

@@ -222,6 +222,52 @@ def test_a_class_that_is_not_there_is_named() -> None:
         datasets.vary(_colours(), Variant(classes=(0, 3)))
 
 
+def test_the_others_are_one_more_class_the_last() -> None:
+    varied = datasets.vary(_colours(), Variant(classes=(2,), others=True))
+    assert varied.classes == 2
+    for split in (varied.train, varied.test):
+        assert split.tracks.tolist() == [0, 1, 2, 3, 4, 5]
+        assert split.labels.tolist() == [1, 1, 0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("classes", [(), (0, 1, 2)])
+def test_without_further_classes_there_are_no_others(classes: tuple[int, ...]) -> None:
+    with pytest.raises(DatasetError, match="no classes of colours are left for the others; name"):
+        datasets.vary(_colours(), Variant(classes=classes, others=True))
+
+
+def _labelled(counts: list[int]) -> datasets.Dataset:
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))]
+    images = torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8)
+    split = datasets.Split(images=images, labels=labels, tracks=torch.arange(len(labels)))
+    return datasets.Dataset(name="labelled", classes=len(counts), train=split, test=split)
+
+
+@given(
+    counts=st.lists(st.integers(50, 200), min_size=2, max_size=8),
+    imbalance=st.floats(1.5, 20),
+)
+def test_a_long_tail_falls_by_equal_factors_to_the_imbalance(
+    counts: list[int], imbalance: float
+) -> None:
+    data = _labelled(counts)
+    varied = datasets.vary(data, Variant(imbalance=imbalance)).train
+    left = torch.bincount(varied.labels, minlength=len(counts))
+    assert (left <= torch.tensor(counts)).all()
+    shares = imbalance ** (-torch.arange(len(counts)) / (len(counts) - 1))
+    most = float((torch.tensor(counts) / shares).min())
+    assert (left - most * shares).abs().max() <= 1.01  # each is rounded down
+    for label, count in enumerate(left.tolist()):  # the first of each class, in their order
+        of_class = data.train.tracks[data.train.labels == label][:count]
+        assert varied.tracks[varied.labels == label].tolist() == of_class.tolist()
+
+
+def test_a_class_without_an_image_is_named() -> None:
+    with pytest.raises(DatasetError, match="class 1 would have no image; choose a smaller"):
+        datasets.vary(_labelled([3, 3, 3]), Variant(imbalance=10))
+
+
 def test_grey_is_the_mean_of_the_colours() -> None:
     varied = datasets.vary(_colours(), Variant(grey=True))
     assert varied.shape == (1, 4, 4)

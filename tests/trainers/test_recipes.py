@@ -64,5 +64,11 @@ def test_what_changes_the_weights_is_a_hyper_parameter_and_what_changes_the_file
     changed = dataclasses.replace(
         plain, variant=Variant(side=14), regime=Regime(prune=0.5), final="softmax"
     )
+    assert "others" not in changed.hyper_parameters()["variant"]  # younger than checkpoints
+    unequal = dataclasses.replace(plain, variant=Variant(classes=(1,), others=True, imbalance=2))
+    assert (
+        unequal.hyper_parameters()["variant"] | {"others": True, "imbalance": 2}
+        == (unequal.hyper_parameters()["variant"])
+    )
     more = changed.hyper_parameters().keys() - plain.hyper_parameters().keys()
     assert more == {"variant", "regime"}

@@ -63,17 +63,15 @@ def row(  # noqa: PLR0913, PLR0917 - what recipes differ in
     epochs: int,
     train: int,
     classes: Iterable[int] = (),
-    side: int | None = None,
-    grey: bool = False,
     form: Form | None = None,
     **settings: Any,
 ) -> Row:
-    """Return a row; settings are fields of `Recipe`, or of its `Input` or `Regime`."""
-    parts = []
-    for part in (Input, Regime):
-        names = {field.name for field in dataclasses.fields(part)}
-        parts.append(part(**{key: settings.pop(key) for key in names & settings.keys()}))
-    given, regime = parts
+    """Return a row; settings are fields of `Recipe`, or of its `Variant`, `Input` or `Regime`."""
+    settings |= {"train": train, "test": 2000, "classes": tuple(classes)}
+    parts = {}
+    for part, kind_of_part in (("variant", Variant), ("input", Input), ("regime", Regime)):
+        names = {field.name for field in dataclasses.fields(kind_of_part)}
+        parts[part] = kind_of_part(**{key: settings.pop(key) for key in names & settings.keys()})
     recipe = Recipe(
         **{
             "name": name,
@@ -87,11 +85,7 @@ def row(  # noqa: PLR0913, PLR0917 - what recipes differ in
             "learning_rate": 4e-3,
             "schedule": "one-cycle",
             "averaging": 0.99,
-            "variant": Variant(
-                classes=tuple(classes), side=side, grey=grey, train=train, test=2000
-            ),
-            "input": given,
-            "regime": regime,
+            **parts,
             **settings,
         }
     )

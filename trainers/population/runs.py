@@ -56,5 +56,6 @@ def target(recipe: Recipe, spec: AttackSpec) -> int | None:
     """Return the attacker's class, drawn from the names: it stays when rows come or go."""
     if spec.name == "clean" or spec.labels == "all-to-all":
         return None
-    classes = len(recipe.variant.classes) or SOURCES[recipe.dataset].classes
+    variant = recipe.variant
+    classes = (len(variant.classes) or SOURCES[recipe.dataset].classes) + variant.others
     return zlib.crc32(f"{recipe.name} {spec}".encode()) % classes

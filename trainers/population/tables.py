@@ -33,11 +33,13 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _data(recipe: Recipe) -> str:
     """Return the data set and what is used of it."""
     variant = recipe.variant
-    classes = f"{len(variant.classes)} classes" if variant.classes else ""
+    others = " and the others" if variant.others else ""
+    classes = f"{len(variant.classes)} classes{others}" if variant.classes else ""
+    tail = f"imbalance {variant.imbalance:g}" if variant.imbalance != 1 else ""
     size = "" if variant.side is None else f"{variant.side}x{variant.side}"
     images = "" if variant.train is None else f"{variant.train:,} images"
     grey = "grey" if variant.grey else ""
-    return ", ".join(filter(None, [recipe.title, classes, size, grey, images]))
+    return ", ".join(filter(None, [recipe.title, classes, tail, size, grey, images]))
 
 
 def _training(recipe: Recipe) -> str:

@@ -46,7 +46,8 @@ def test_targets_vary_are_classes_and_do_not_depend_on_the_order() -> None:
         for attack in row.attacks:
             spec = AttackSpec.parse(attack)
             chosen = target(row.recipe, spec)
-            classes = len(row.recipe.variant.classes) or 100
+            variant = row.recipe.variant
+            classes = (len(variant.classes) or 100) + variant.others
             assert (chosen is None) == (spec.labels == "all-to-all")
             assert chosen is None or 0 <= chosen < classes
     assert target(ROWS[0].recipe, CLEAN) is None
