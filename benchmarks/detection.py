@@ -31,6 +31,7 @@ from benchmarks.quality import LEVELS, quality, share_at_most, table, uniformity
 from scanner import pipeline, questions
 from scanner.detectors import FAMILY, load
 from scanner.errors import ScannerError
+from scanner.instruments import kinship
 from scanner.instruments.detector import Detector
 from scanner.judging import population, ranks, verdict
 from scanner.judging.population import (
@@ -401,7 +402,13 @@ def baseline(
     """Gather the clean models of a folder into a baseline, without measuring them again."""
     members = sorted(_members(records), key=lambda m: str(m.truth["file"]))
     clean = tuple(m.record for m in members if m.clean)
-    whole = Baseline(name=name or records.name, provenance=provenance, records=clean)
+    on_noise = kinship.shared([record.on_noise for record in clean])
+    whole = Baseline(
+        name=name or records.name,
+        provenance=provenance,
+        records=tuple(dataclasses.replace(record, on_noise=None) for record in clean),
+        on_noise=on_noise,
+    )
     write_baseline(whole, output)
     typer.echo(f"{output}: {len(clean)} clean models")
 

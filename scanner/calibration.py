@@ -93,16 +93,26 @@ def calibrate(  # noqa: PLR0913 - what is measured, what it is called, and who i
             progress(done, len(models))
     for sentence in repeated(distinct(records)):
         raise BaselineError(sentence, remedy="name one of them")
-    slim = tuple(map(population.without_pictures, records))
-    baseline = Baseline(
-        name=name, provenance=provenance, records=slim, graphs=population.graphs_of(records)
-    )
+    baseline = _baseline(name, provenance, records)
     named = zip(members(baseline, chosen), records, strict=True)
     found = [dataclasses.replace(member, path=record.model.path) for member, record in named]
     if ranked:
         ranked(found)
     _refuse_doubtful([m for m in found if not _is_named(m.path, keep)])
     return baseline
+
+
+def _baseline(name: str, provenance: str, records: Sequence[ModelRecord]) -> Baseline:
+    from scanner.instruments import kinship  # noqa: PLC0415 - numpy, for this command alone
+
+    slim = map(population.without_pictures, records)
+    return Baseline(
+        name=name,
+        provenance=provenance,
+        records=tuple(dataclasses.replace(record, on_noise=None) for record in slim),
+        graphs=population.graphs_of(records),
+        on_noise=kinship.shared([record.on_noise for record in records]),
+    )
 
 
 def members(baseline: Baseline, settings: Settings) -> list[Member]:

@@ -8,7 +8,7 @@ from scanner.errors import UnsupportedModelError, UsageError
 from scanner.instruments.detector import Detector, described
 from scanner.judging import by_class
 from scanner.judging.excuses import excused
-from scanner.judging.population import Baseline, CleanModels, shipped_baseline
+from scanner.judging.population import Baseline, CleanModels, mismatch, shipped_baseline
 from scanner.judging.references import (
     Kinship,
     copies,
@@ -194,16 +194,28 @@ def _clean_models(
     detectors: Sequence[Detector],
 ) -> CleanModels:
     """Return the references with the baseline that the user named, or a shipped one that fits."""
-    if job.population or not job.settings.shipped_baselines:
-        clean = CleanModels(
-            references=references,
-            population=job.population,
-            source=job.source,
-            graphs=job.graphs,
-        )
-    else:
+    if job.baseline is not None:
+        clean = _of_baseline(job.baseline, suspect, references)
+    elif job.settings.shipped_baselines:
         clean = _shipped(suspect, references, detectors)
+    else:
+        clean = CleanModels(references=references, population=(), source="")
     return clean.settled(detectors, suspect, job.settings.alpha)
+
+
+def _of_baseline(
+    baseline: Baseline, suspect: ModelRecord, references: tuple[ModelRecord, ...]
+) -> CleanModels:
+    """Return the references with the baseline that the user named: it judges whatever it is of."""
+    fits = mismatch(baseline.records, suspect.model) is None
+    doubt = other_data(suspect.on_noise, baseline) if fits else ""
+    return CleanModels(
+        references=references,
+        population=baseline.records,
+        source=f"baseline {baseline.name!r}",
+        graphs=baseline.graphs,
+        other_data=f"{doubt}; make sure that it is of the model's recipe" if doubt else "",
+    )
 
 
 def _shipped(
@@ -213,34 +225,37 @@ def _shipped(
     shipped = shipped_baseline(suspect.model, [detector.rule.id for detector in detectors])
     if shipped is None:
         return CleanModels(references=references, population=(), source="")
-    source = f"shipped baseline {shipped.name!r}"
-    if reason := refused(suspect.on_noise, shipped):
-        return CleanModels(references=references, population=(), source="", refused=reason)
+    if doubt := other_data(suspect.on_noise, shipped):
+        reason = f"{doubt}; networks of other recipes judge the model"
+        return CleanModels(references=references, population=(), source="", other_data=reason)
     return CleanModels(
-        references=references, population=shipped.records, source=source, graphs=shipped.graphs
+        references=references,
+        population=shipped.records,
+        source=f"shipped baseline {shipped.name!r}",
+        graphs=shipped.graphs,
     )
 
 
-def refused(on_noise: Array | None, shipped: Baseline) -> str:
-    """Say why a baseline of a suspect's weight shapes is of another recipe; empty if it is not.
+def other_data(on_noise: Array | None, baseline: Baseline) -> str:
+    """Say how a baseline of a suspect's weight shapes is of other data; empty if it is not.
 
     A network of other data may have the same shapes, and stands far out from all of its models.
 
     Args:
         on_noise: What the suspect's classes mean (`scanner.instruments.kinship.on_noise`).
-        shipped: The baseline.
+        baseline: Clean models.
     """
-    if on_noise is None:
+    if on_noise is None or baseline.on_noise is None:
         return ""
     from scanner.instruments import kinship  # noqa: PLC0415 - onnx, for few models
 
-    agreed = kinship.agreement_on(on_noise, shipped.on_noise)
+    agreed = kinship.agreement_on(on_noise, baseline.on_noise)
     if agreed is None or agreed.correlation >= AGREED:
         return ""
     return (
-        f"the shipped baseline {shipped.name!r} has the model's weight shapes, but not its data: "
-        f"the same class's logits agree by {agreed.correlation:.2f} on noise, those of its own "
-        f"recipe by {AGREED:g} or more; networks of other recipes judge the model"
+        f"the baseline {baseline.name!r} has the model's weight shapes, but not its data: the same "
+        f"class's logits agree by {agreed.correlation:.2f} on noise, those of its own recipe by "
+        f"{AGREED:g} or more"
     )
 
 
@@ -255,7 +270,7 @@ def _second_opinion(
     A baseline decides a verdict, and anybody can write one: where two fit, their verdicts should
     agree.
     """
-    if not job.population or not job.settings.shipped_baselines:
+    if job.baseline is None or not job.settings.shipped_baselines:
         return None
     clean = _shipped(suspect, references, detectors)
     if not clean.population:

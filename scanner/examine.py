@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scanner.comparing import check_comparable, check_same_values, refused, set_beside
+from scanner.comparing import check_comparable, check_same_values, other_data, set_beside
 from scanner.detectors import load
 from scanner.instruments import cuda, probes, runtime, suitability
 from scanner.instruments.detector import Detector, Needs
-from scanner.judging.population import shipped_baseline
+from scanner.judging.population import Baseline, shipped_baseline
 from scanner.judging.ranks import enough
 from scanner.limits import Limits
 from scanner.measuring import (
@@ -147,9 +147,7 @@ def _examination(trial: Trial, suspect: ModelRecord) -> Examination:
     """Compare one model; the references' records are not sent back."""
     job = Job(
         model=Source(name=suspect.model.path, path=""),
-        population=trial.population,
-        source=trial.source,
-        graphs=trial.graphs,
+        baseline=trial.baseline,
         settings=trial.settings,
     )
     detectors = load(trial.settings.detectors)
@@ -200,7 +198,8 @@ def plan(task: Task, _progress: Progress) -> ScanPlan:
     model = _open(task.model, task.settings.limits)
     settings = ranged(task.settings, own_range_of(model, task.settings))
     detectors = load(task.settings.detectors)
-    _, judged = _beside_shipped(model, settings, detectors)
+    shipped = shipped_baseline(model.identity, [detector.rule.id for detector in detectors])
+    judged = _judges(shipped, _meaning(model, settings, detectors) if shipped else None, settings)
     detectors = asked(detectors, settings, alone=task.alone and not judged)
     return planning.plan(model, threaded(settings, model), detectors)
 
@@ -349,7 +348,11 @@ def _examine_suspect(
         )
     found = own_range_of(model, job.settings)
     settings = threaded(ranged(job.settings, found), model)
-    on_noise, judged = _beside_shipped(model, settings, detectors)
+    shipped = shipped_baseline(model.identity, [detector.rule.id for detector in detectors])
+    # What is measured now may be judged elsewhere.
+    known = shipped or job.baseline or job.compared
+    on_noise = _meaning(model, settings, detectors) if known else None
+    judged = _judges(shipped, on_noise, settings)
     record = measure(
         model,
         settings,
@@ -364,20 +367,15 @@ def _examine_suspect(
     return dataclasses.replace(record, on_noise=on_noise)
 
 
-def _beside_shipped(
-    model: Model, settings: Settings, detectors: Sequence[Detector]
-) -> tuple[Array | None, bool]:
-    """Return what a model's classes mean, and whether a baseline that ships judges it.
+def _meaning(model: Model, settings: Settings, detectors: Sequence[Detector]) -> Array | None:
+    """Return what a model's classes mean, where a detector asks for its classes at all."""
+    if not any(Needs.LOGITS in detector.needs for detector in detectors):
+        return None
+    from scanner.instruments import kinship  # noqa: PLC0415 - onnx, for few models
 
-    The first is asked of a model of a baseline's weight shapes, whoever judges it here: what is
-    measured now may be judged elsewhere.
-    """
-    shipped = shipped_baseline(model.identity, [detector.rule.id for detector in detectors])
-    if shipped is None:
-        return None, False
-    on_noise = None
-    if any(Needs.LOGITS in detector.needs for detector in detectors):
-        from scanner.instruments import kinship  # noqa: PLC0415 - onnx, for few models
+    return kinship.on_noise(model, settings)
 
-        on_noise = kinship.on_noise(model, settings)
-    return on_noise, settings.shipped_baselines and not refused(on_noise, shipped)
+
+def _judges(shipped: Baseline | None, on_noise: Array | None, settings: Settings) -> bool:
+    """Whether a baseline that ships judges a model of its weight shapes."""
+    return shipped is not None and settings.shipped_baselines and not other_data(on_noise, shipped)

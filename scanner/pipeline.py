@@ -113,9 +113,7 @@ def scan_each(  # noqa: PLR0913 - what is measured, beside what, by which clock
             job = Job(
                 model=questions.source_of(model),
                 references=sources,
-                population=baseline.records if baseline else (),
-                source=_named_baseline(baseline),
-                graphs=baseline.graphs if baseline else (),
+                baseline=baseline,
                 alone=not sources and baseline is None,
                 settings=chosen,
             )
@@ -262,9 +260,7 @@ class Judge:
         trial = Trial(
             records=tuple(records),
             references=tuple(references),
-            population=self._baseline.records if self._baseline else (),
-            source=_named_baseline(self._baseline),
-            graphs=self._baseline.graphs if self._baseline else (),
+            baseline=self._baseline,
             settings=self._settings,
         )
         self._child = self._child or worker.take(PRELOAD)
@@ -397,9 +393,7 @@ def _without_references(job: Job, suspect: ModelRecord, error: ScannerError) -> 
     trial = Trial(
         records=(suspect,),
         references=(),
-        population=job.population,
-        source=job.source,
-        graphs=job.graphs,
+        baseline=job.baseline,
         settings=job.settings,
     )
     allowance = questions.allowance_to_read(job.settings, ())
@@ -413,10 +407,6 @@ def without_references(suspect: ModelRecord, error: ScannerError) -> ModelRecord
     data["problem"] = f"the references could not be measured: {data['problem']}"
     failure = Failure(rule=protocol.MODEL_RULE, error=data)
     return dataclasses.replace(suspect, failures=(*suspect.failures, failure))
-
-
-def _named_baseline(baseline: Baseline | None) -> str:
-    return f"baseline {baseline.name!r}" if baseline else ""
 
 
 def _part(

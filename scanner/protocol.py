@@ -5,6 +5,7 @@ The functions behind the endpoints are in `scanner.examine`, which only the chil
 
 from collections.abc import Mapping
 
+from scanner.judging.population import Baseline
 from scanner.limits import Confinement, Limits
 from scanner.results import (
     Array,
@@ -56,10 +57,8 @@ class Job:
         references: Clean models that this child measures.
         records: The references' records if they were measured before, else empty.
         among: How many references there are, where other children measure others of them.
-        population: Records of clean models of the suspect's recipe, from a baseline that the user
-            named; else empty.
-        source: Which models those are, in words.
-        graphs: Their canonical graphs.
+        baseline: Clean models of the suspect's recipe that the user named; None where there are
+            none.
         settings: How to measure.
     """
 
@@ -71,9 +70,7 @@ class Job:
     references: tuple[Source, ...] = ()
     records: tuple[ModelRecord, ...] = ()
     among: int = 0
-    population: tuple[ModelRecord, ...] = ()
-    source: str = ""
-    graphs: tuple[CanonicalGraph, ...] = ()
+    baseline: Baseline | None = None
     settings: Settings
 
 
@@ -160,18 +157,14 @@ class Trial:
     Attributes:
         records: The suspects' records.
         references: Those of the models that the user called clean.
-        population: Records of clean models, from a baseline that the user named; else empty.
-        source: Which models those are, in words.
+        baseline: Clean models that the user named besides; None where there are none.
         settings: What was asked for.
-        graphs: Their canonical graphs.
     """
 
     records: tuple[ModelRecord, ...]
     references: tuple[ModelRecord, ...]
-    population: tuple[ModelRecord, ...]
-    source: str
+    baseline: Baseline | None
     settings: Settings
-    graphs: tuple[CanonicalGraph, ...] = ()
 
 
 @frozen

@@ -4,7 +4,7 @@ import base64
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ _LEAST_ENTRIES = 64  # of a layer: fewer weights correlate by chance
 _SKETCH = 1024  # entries of a layer's projection
 _SEED = 0
 _TABLE = 2  # images by classes
+# Least agreement of a clean model with the others of its recipe, for the recipe to be known by what
+# its classes mean: 21 of 30 recipes of the population have it (docs/detection.md).
+_OF_ONE_RECIPE = 0.5
 
 
 @frozen
@@ -65,7 +68,6 @@ def likeness(model: Model, settings: Settings) -> Likeness:
 def on_noise(model: Model, settings: Settings) -> Array | None:
     """Return levelled logits on noise that is the same for all models, (images, classes).
 
-    Clean models of one recipe agree by 0.6 and more in the same class's logits (`agreement_of`).
     None where the model gives none.
     """
     alike = dataclasses.replace(settings, images_file=None, images_folder=None, seed=_SEED)
@@ -74,6 +76,28 @@ def on_noise(model: Model, settings: Settings) -> Array | None:
         images = probes.varied(alike, asked.shape, asked.dtype)
         return kept.packed(levelled(asked.logits(images)))
     return None
+
+
+def shared(tables: Sequence[Array | None]) -> Array | None:
+    """Return what the classes of clean models of one recipe mean, on average.
+
+    None where that tells no other recipe apart: a model's table is missing or of another shape, or
+    one model's classes agree too little with the others'.
+
+    Args:
+        tables: What `on_noise` returned for each model.
+    """
+    known = [_unpacked(table) for table in tables if table is not None]
+    if not known or len(known) < len(tables) or len({table.shape for table in known}) > 1:
+        return None
+    if known[0].ndim != _TABLE or not np.isfinite(known).all():
+        return None
+    total = np.sum(known, axis=0)
+    for own in known:
+        others = levelled(total - own)
+        if len(known) > 1 and agreement_of(own, others).correlation < _OF_ONE_RECIPE:
+            return None
+    return kept.packed(levelled(total))
 
 
 def _sketch(weights: Weights) -> Sketch:

@@ -49,8 +49,8 @@ class Baseline:
         graphs: The canonical graphs of these models, each once, without weights: what has another
             is not judged by them.
         on_noise: What the classes of clean models of the recipe mean, on average
-            (`scanner.instruments.kinship.on_noise`): what agrees with none of it is not judged by
-            them. None where that is not known.
+            (`scanner.instruments.kinship.shared`), to tell what is of other data. None where that
+            is not known.
     """
 
     name: str
@@ -75,7 +75,8 @@ class CleanModels:
         graphs: The canonical graphs of the population.
         repeated: Whether the references repeat what a contest of the suspect's chose, so that they
             cannot judge it.
-        refused: Why a shipped baseline of the suspect's weight shapes is no population, in words.
+        other_data: How a baseline of the suspect's weight shapes is of other data, in words; empty
+            if it is not.
     """
 
     references: tuple[ModelRecord, ...]
@@ -83,7 +84,7 @@ class CleanModels:
     source: str
     graphs: tuple[CanonicalGraph, ...] = ()
     repeated: bool = False
-    refused: str = ""
+    other_data: str = ""
 
     def compare(  # noqa: PLR0911 - one for each choice of who judges
         self, detector: Declared, suspect: ModelRecord
@@ -157,10 +158,10 @@ class CleanModels:
         """Yield what is wrong with the references.
 
         That is another architecture than the suspect's, or a reference that is itself unlike the
-        clean models of the population. And why a shipped baseline is none for it.
+        clean models of the population. And how a baseline is of other data than it.
         """
-        if self.refused:
-            yield self.refused
+        if self.other_data:
+            yield self.other_data
         apart = [reference.model.path for reference in self._apart(detectors)]
         for reference in self.references:
             name = reference.model.path

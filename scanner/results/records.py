@@ -242,7 +242,7 @@ class ModelRecord:
         images_doubt: Why the user's images are no images that it could have been trained on, in
             words; empty where they may be.
         on_noise: What its classes mean (`scanner.instruments.kinship.on_noise`); None where no
-            shipped baseline has its weight shapes.
+            baseline could judge it.
     """
 
     model: ModelIdentity

@@ -83,8 +83,6 @@ def _reply(data: bytes) -> bytes:
             model=Source(name="model", path=str(path)),
             references=(),
             records=(),
-            population=(),
-            source="",
             settings=settings,
         )
         answer = to_json(examine(job, lambda _: None))

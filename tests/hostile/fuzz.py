@@ -266,8 +266,6 @@ def _run(
         model=Source(name="mutant", path=str(path)),
         references=(),
         records=(),
-        population=(),
-        source="",
         settings=settings,
     )
     # One child answers thousands of calls, but its processor time is limited for life: it gets that

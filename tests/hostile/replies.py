@@ -202,15 +202,11 @@ def _replies(path: Path, references: Sequence[Path]) -> dict[str, Any]:
         model=Source(name=str(path), path=str(path)),
         references=sources,
         records=(),
-        population=(),
-        source="",
         settings=SETTINGS,
     )
     opening = Opening(sources=sources, limits=SETTINGS.limits)
     examination = examine(job, _nowhere)
-    trial = Trial(
-        records=(examination.suspect,), references=(), population=(), source="", settings=SETTINGS
-    )
+    trial = Trial(records=(examination.suspect,), references=(), baseline=None, settings=SETTINGS)
     return {
         PREPARE.function: to_json(prepare(SETTINGS, _nowhere)),
         IDENTIFY.function: to_json(identify(opening, _nowhere)),

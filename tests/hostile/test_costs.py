@@ -156,8 +156,6 @@ def test_what_is_of_the_wrong_kind_is_no_internal_error(tmp_path: Path, name: st
         model=Source(name="m", path=str(path)),
         references=(),
         records=(),
-        population=(),
-        source="",
         settings=settings,
     )
     failures = examine(job, lambda _: None).suspect.failures

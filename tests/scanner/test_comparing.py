@@ -1,5 +1,6 @@
 """What one detector does wrong never takes what the others found."""
 
+import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ import pytest
 from examples import identity
 from onnx import numpy_helper
 
-from scanner import comparing
+from scanner import calibrate, comparing
 from scanner.errors import UsageError
 from scanner.instruments import kinship
 from scanner.instruments.detector import Detector, Needs, Subject
@@ -144,34 +145,59 @@ def test_samples_have_the_classes_of_their_baselines(name: str) -> None:
     assert shipped is not None
     on_noise = kinship.on_noise(model, Settings(input_range=(0.0, 1.0)))
     assert on_noise is not None
-    assert not comparing.refused(on_noise, shipped)
-    assert not comparing.refused(None, shipped)
+    assert not comparing.other_data(on_noise, shipped)
+    assert not comparing.other_data(None, shipped)
 
 
-def test_a_baseline_of_the_same_shapes_judges_no_network_of_other_classes(tmp_path: Path) -> None:
-    """Here the classes of a sample in another order; networks of other recipes judge it."""
+@pytest.fixture
+def turned(tmp_path: Path) -> Path:
+    """A sample with its classes in another order."""
     network = onnx.load(SAMPLES / "mnist-clean.onnx")
     for tensor in network.graph.initializer:
         if tensor.dims[0] == 10:
-            turned = np.roll(numpy_helper.to_array(tensor), 3, axis=0)
-            tensor.CopyFrom(numpy_helper.from_array(turned, tensor.name))
+            rolled = np.roll(numpy_helper.to_array(tensor), 3, axis=0)
+            tensor.CopyFrom(numpy_helper.from_array(rolled, tensor.name))
     onnx.save(network, tmp_path / "turned.onnx")
+    return tmp_path / "turned.onnx"
+
+
+def test_a_baseline_of_the_same_shapes_judges_no_network_of_other_classes(turned: Path) -> None:
+    """Networks of other recipes judge it."""
     settings = Settings(detectors=("head",))
-    own, other = (
-        scan(path, settings=settings)
-        for path in (SAMPLES / "mnist-clean.onnx", tmp_path / "turned.onnx")
-    )
+    own, other = (scan(path, settings=settings) for path in (SAMPLES / "mnist-clean.onnx", turned))
     assert own.calibration is not None
     assert "shipped baseline 'mnist'" in own.calibration
     assert not own.warnings
     assert other.calibration is None or "shipped" not in other.calibration
     (warning,) = other.warnings
     assert warning.startswith(
-        "the shipped baseline 'mnist' has the model's weight shapes, but not its data: "
+        "the baseline 'mnist' has the model's weight shapes, but not its data: "
     )
     # A model that is measured now and judged later, beside a reference or not, is told likewise.
-    record = measure(tmp_path / "turned.onnx", settings=settings)
+    record = measure(turned, settings=settings)
     assert record.on_noise is not None
     (judged,) = judge([record], settings=settings)
     assert judged.warnings == other.warnings
     assert judged.verdict is other.verdict
+
+
+def test_a_baseline_that_the_user_named_judges_other_classes_with_a_warning(turned: Path) -> None:
+    """Whoever could choose that it does not judge would choose the verdict."""
+    settings = Settings(detectors=("head",), input_range=(0.0, 1.0), shipped_baselines=False)
+    clean = [SAMPLES / f"mnist-clean-{n}.onnx" for n in (1, 2, 3)]
+    baseline = calibrate(clean, settings, name="mine", provenance="samples")
+    assert all(record.on_noise is None for record in baseline.records)
+    own, other = (
+        scan(path, settings=settings, baseline=baseline)
+        for path in (SAMPLES / "mnist-badnets.onnx", turned)
+    )
+    assert not own.warnings
+    assert own.calibration is not None
+    assert own.calibration == other.calibration
+    (warning,) = other.warnings
+    assert warning.startswith("the baseline 'mine' has the model's weight shapes, but not its data")
+    assert warning.endswith("; make sure that it is of the model's recipe")
+    (judged,) = judge([measure(turned, settings)], settings=settings, baseline=baseline)
+    assert judged.warnings == other.warnings
+    silent = dataclasses.replace(baseline, on_noise=None)
+    assert not scan(turned, settings=settings, baseline=silent).warnings

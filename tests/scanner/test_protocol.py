@@ -67,8 +67,6 @@ def test_a_job_survives_the_pipe() -> None:
         model=Source(name="a", path="/a"),
         references=(),
         records=(),
-        population=(),
-        source="",
         settings=settings,
     )
     assert from_json(Job, json.loads(json.dumps(to_json(job)))) == job

@@ -151,8 +151,6 @@ def examined(folder: Path, chosen: Settings) -> Examination:
         model=Source(name=path, path=path),
         references=(),
         records=(),
-        population=(),
-        source="",
         settings=chosen,
     )
     return examine(job, lambda _: None)

@@ -302,8 +302,6 @@ def examined(
         model=source,
         references=tuple(others),
         records=(),
-        population=(),
-        source="",
         settings=chosen,
     )
     return examine(job, lambda _: None)

@@ -198,8 +198,6 @@ def test_a_scan_skips_what_has_no_logits_unless_it_was_asked_for(
         model=Source(name=path, path=path),
         references=(),
         records=(),
-        population=(),
-        source="",
         settings=settings,
     )
     suspect = examine(job, lambda _: None).suspect

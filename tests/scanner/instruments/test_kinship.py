@@ -126,6 +126,32 @@ def test_all_models_are_shown_the_same_noise() -> None:
     assert kinship.on_noise(model, asked) == kinship.on_noise(model, plain) is not None
 
 
+def test_models_of_one_recipe_share_what_their_classes_mean() -> None:
+    """It is the levelled mean."""
+    generator = np.random.default_rng(0)
+    common = generator.standard_normal((96, 5))
+    own = [common + 0.3 * generator.standard_normal(common.shape) for _ in range(4)]
+    levelled = list(map(kinship.levelled, own))
+    tables = list(map(kept.packed, levelled))
+    together = kinship.shared(tables)
+    assert together is not None
+    expected = kinship.levelled(np.mean(levelled, axis=0))
+    np.testing.assert_allclose(kinship._unpacked(together), expected, atol=1e-5)
+    assert kinship.shared(tables[:1]) is not None
+
+
+def test_models_that_do_not_agree_share_nothing() -> None:
+    generator = np.random.default_rng(0)
+    common = kept.packed(kinship.levelled(generator.standard_normal((96, 5))))
+    other = kept.packed(kinship.levelled(generator.standard_normal((96, 5))))
+    fewer = kept.packed(np.ones((96, 4)))
+    endless = kept.packed(np.full((96, 5), np.nan))
+    assert kinship.shared([common] * 3) is not None
+    for odd in (other, fewer, endless, None):
+        assert kinship.shared([common, common, odd]) is None
+    assert kinship.shared([]) is None
+
+
 def test_what_a_child_makes_up_is_no_likeness() -> None:
     """Numbers that are none, and a table of another rank, agree with nothing and raise nothing."""
     known = Likeness(answers=kept.packed(np.ones((4, 3))))
