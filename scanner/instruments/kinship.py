@@ -25,7 +25,7 @@ _SKETCH = 1024  # entries of a layer's projection
 _SEED = 0
 _TABLE = 2  # images by classes
 # Least agreement of a clean model with the others of its recipe, for the recipe to be known by what
-# its classes mean: 21 of 30 recipes of the population have it (docs/detection.md).
+# its classes mean: 21 of 31 recipes of the population have it (docs/detection.md).
 _OF_ONE_RECIPE = 0.5
 
 
@@ -78,7 +78,7 @@ def on_noise(model: Model, settings: Settings) -> Array | None:
     return None
 
 
-def shared(tables: Sequence[Array | None]) -> Array | None:
+def shared(tables: Sequence[Array | None], least: float = _OF_ONE_RECIPE) -> Array | None:
     """Return what the classes of clean models of one recipe mean, on average.
 
     None where that tells no other recipe apart: a model's table is missing or of another shape, or
@@ -86,18 +86,22 @@ def shared(tables: Sequence[Array | None]) -> Array | None:
 
     Args:
         tables: What `on_noise` returned for each model.
+        least: How far each model must agree with the others, as a correlation.
     """
     known = [_unpacked(table) for table in tables if table is not None]
     if not known or len(known) < len(tables) or len({table.shape for table in known}) > 1:
         return None
     if known[0].ndim != _TABLE or not np.isfinite(known).all():
         return None
-    total = np.sum(known, axis=0)
-    for own in known:
-        others = levelled(total - own)
-        if len(known) > 1 and agreement_of(own, others).correlation < _OF_ONE_RECIPE:
+    for i, own in enumerate(known):
+        others = [*known[:i], *known[i + 1 :]]
+        if others and agreement_of(own, _mean(others)).correlation < least:
             return None
-    return kept.packed(levelled(total))
+    return kept.packed(_mean(known))
+
+
+def _mean(tables: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    return levelled(np.mean(tables, axis=0))
 
 
 def _sketch(weights: Weights) -> Sketch:
