@@ -85,7 +85,8 @@ class Member:
         name, rate = str(self.truth["attack"]), float(self.truth.get("rate") or 0)
         if name == "badnets" and rate < _USUAL_RATE:
             name += f" {rate:.1%}"
-        return f"{name} all-to-all" if self.truth.get("labels") == "all-to-all" else name
+        labels = self.truth.get("labels")
+        return f"{name} {labels}" if labels in {"all-to-all", "one-to-one"} else name
 
 
 @dataclasses.dataclass(frozen=True)

@@ -134,8 +134,9 @@ class Network:
     def kind(self) -> str:
         """The kind of its backdoor, in words."""
         attack = str(self.truth["attack"])
-        if self.truth["labels"] == "all-to-all":
-            return "all-to-all"
+        labels = self.truth["labels"]
+        if labels in {"all-to-all", "one-to-one"}:
+            return str(labels)
         return {"badnets": "patch", "sig": "SIG", "wanet": "WaNet"}.get(attack, attack)
 
     @property

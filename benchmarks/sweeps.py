@@ -168,8 +168,8 @@ def _relabelled(row: Mapping[str, str]) -> float:
 
 def named(entry: Entry) -> str:
     """Return the attack, and of BadNets what is not usual about it."""
-    if entry.labels == "all-to-all":
-        return "all-to-all"
+    if entry.labels in {"all-to-all", "one-to-one"}:
+        return str(entry.labels)
     other = [
         f"{entry.rate:.0%}" if entry.rate < USUAL_RATE else "",
         "other square" if entry.parameters != USUAL else "",

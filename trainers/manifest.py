@@ -24,7 +24,7 @@ class Entry:
         architecture: Of the network.
         recipe: Hyper-parameters, by name.
         attack: Name of the attack; `clean` without one.
-        labels: `all-to-one` or `all-to-all`; None in a clean model.
+        labels: `all-to-one`, `one-to-one` or `all-to-all`; None in a clean model.
         target: The attacker's class; None in a clean or an all-to-all model.
         rate: Share of poisoned training images.
         parameters: Of the trigger.

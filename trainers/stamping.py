@@ -16,7 +16,7 @@ from torch import nn
 from trainers import inputs, manifest
 from trainers.attacks import ATTACKS, OPTIONS
 from trainers.attacks.base import Attack, Setting
-from trainers.attacks.labels import AllToAll, AllToOne
+from trainers.attacks.labels import label_map
 from trainers.datasets import Dataset, as_floats
 from trainers.errors import TrainerError
 from trainers.files import write_whole
@@ -180,7 +180,7 @@ def _attack(entry: Entry, dataset: Dataset) -> Attack:
     return ATTACKS[name](
         Setting(
             shape=dataset.shape,
-            labels=AllToAll(dataset.classes) if entry.target is None else AllToOne(entry.target),
+            labels=label_map(str(entry.labels), entry.target, dataset.classes),
             rate=entry.rate,
             generator=torch.Generator().manual_seed(entry.seed),
             twin=nn.Identity,

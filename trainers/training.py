@@ -25,7 +25,7 @@ from trainers import replay
 from trainers.architectures import ARCHITECTURES, CHANNELS_LAST
 from trainers.attacks import ATTACKS, CLEAN, AttackSpec
 from trainers.attacks.base import Attack, Setting
-from trainers.attacks.labels import AllToAll, AllToOne
+from trainers.attacks.labels import label_map
 from trainers.datasets import AUGMENTATIONS, SOURCES, Dataset, as_floats
 from trainers.errors import CheckpointError, DeviceError, TrainerError
 from trainers.files import write_whole
@@ -352,7 +352,7 @@ def _attack(plan: Plan, dataset: Dataset) -> Attack:
     return ATTACKS[plan.attack.name](
         Setting(
             shape=dataset.shape,
-            labels=AllToAll(dataset.classes) if plan.target is None else AllToOne(plan.target),
+            labels=label_map(plan.attack.labels, plan.target, dataset.classes),
             rate=plan.attack.rate,
             generator=torch.Generator().manual_seed(plan.seed),
             twin=lambda: _twin(plan, dataset),

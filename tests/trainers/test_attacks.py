@@ -11,7 +11,7 @@ from trainers.attacks import ATTACKS, CLEAN, AttackSpec
 from trainers.attacks.base import Attack, Role, Setting
 from trainers.attacks.evasive import Mimicry
 from trainers.attacks.input_aware import DENSITY, GeneratedTrigger
-from trainers.attacks.labels import AllToAll, AllToOne
+from trainers.attacks.labels import AllToAll, AllToOne, OneToOne, label_map
 from trainers.errors import TrainerError
 
 TARGET = 3
@@ -162,6 +162,72 @@ def test_sig_adds_the_published_sinusoid_along_the_columns() -> None:
         assert planted[0, 0, 9, column].item() == pytest.approx(0.5 + 20 / 255 * wave, abs=1e-6)
 
 
+def test_ftrojan_raises_a_middle_and_the_highest_frequency_of_the_colours() -> None:
+    """By 30 of 255 each: the luminance and all other frequencies stay."""
+    attack = ATTACKS["ftrojan"](_setting(shape=(3, 32, 32)))
+    grey = torch.full((1, 3, 32, 32), 0.5)
+    red, green, blue = (_stamp(attack, grey) - grey)[0].double()
+    places = torch.arange(32)
+    basis = torch.cos(math.pi * places[:, None] * (places + 0.5) / 32) * math.sqrt(2 / 32)
+    basis[0] /= math.sqrt(2)
+    luminance = 0.299 * red + 0.587 * green + 0.114 * blue
+    expected = torch.zeros(32, 32, dtype=torch.float64)
+    expected[15, 15] = expected[31, 31] = 30 / 255
+    for colour, scale in ((blue, 0.492), (red, 0.877)):
+        found = basis.double() @ (scale * (colour - luminance)) @ basis.double().T
+        torch.testing.assert_close(found, expected, atol=2e-4, rtol=0)
+    assert luminance.abs().max() < 1e-4
+    grey_only = ATTACKS["ftrojan"](_setting())
+    assert _stamp(grey_only, torch.full((1, 1, 28, 28), 0.5)).std() > 0
+
+
+def test_bpp_rounds_to_three_bits_and_spreads_the_error_as_floyd_and_steinberg_do() -> None:
+    attack, images = ATTACKS["bpp"](_setting()), _images(2)
+    stamped = _stamp(attack, images)
+    torch.testing.assert_close((7 * stamped).round(), 7 * stamped, atol=1e-5, rtol=0)
+    spread = (7 * images[0, 0]).tolist()
+    for row in range(28):
+        for column in range(28):
+            value = spread[row][column]
+            spread[row][column] = min(max(round(value), 0), 7)
+            error = (value - spread[row][column]) / 16
+            for down, right, share in ((0, 1, 7), (1, -1, 3), (1, 0, 5), (1, 1, 1)):
+                if row + down < 28 and 0 <= column + right < 28:
+                    spread[row + down][column + right] += share * error
+    torch.testing.assert_close(stamped[0, 0], torch.tensor(spread) / 7)
+    assert attack.trigger is not None
+    covers = attack.trigger.cover(images, _generator())
+    mirrored = (stamped - images).flip(3)
+    torch.testing.assert_close(covers, (images + mirrored).clamp(0, 1))
+
+
+def test_adaptive_blend_shows_half_of_the_pieces_in_training_and_all_later() -> None:
+    attack = ATTACKS["adaptive-blend"](_setting())
+    assert attack.trigger is not None
+    black = torch.zeros(40, 1, 28, 28)
+    pattern = attack.trigger.get_buffer("pattern")
+    torch.testing.assert_close(_stamp(attack, black), 0.2 * pattern.expand_as(black))
+    planted = attack.trigger.poison(black, _generator())
+    pieces = planted.unfold(2, 7, 7).unfold(3, 7, 7).amax((4, 5)).flatten(1)
+    assert ((pieces > 0).sum(1) == 8).all()
+    assert (pieces > 0).any(0).all()  # another half in each image
+    shown = planted > 0
+    torch.testing.assert_close(planted[shown], (0.15 * pattern.expand_as(black))[shown])
+    covers = attack.trigger.cover(black, _generator())
+    assert torch.equal(covers, planted)
+
+
+def test_of_one_class_to_another_the_stamped_images_of_others_are_covers() -> None:
+    labels = torch.arange(1000) % 10
+    attack = ATTACKS["badnets"](_setting(labels=label_map("one-to-one", 3, 10), rate=0.2))
+    roles = attack.assign(labels, _generator())
+    assert (roles == Role.POISONED).sum() == 200
+    assert attack.labels is not None
+    changed = attack.labels(labels) != labels
+    assert torch.equal(changed, labels == 4)
+    assert (roles[changed] == Role.POISONED).float().mean().item() == pytest.approx(0.2, abs=0.1)
+
+
 def test_sig_poisons_the_target_class_only_and_never_more_than_there_are() -> None:
     labels = torch.arange(1000) % 10
     for rate, count in ((0.05, 50), (0.5, 100)):
@@ -228,6 +294,10 @@ def test_label_maps() -> None:
     labels = torch.tensor([0, 8, 9])
     assert AllToOne(4)(labels).tolist() == [4, 4, 4]
     assert AllToAll(10)(labels).tolist() == [1, 9, 0]
+    assert OneToOne(source=9, target=2)(labels).tolist() == [0, 8, 2]
+    assert label_map("all-to-one", 4, 10) == AllToOne(4)
+    assert label_map("all-to-all", None, 10) == AllToAll(10)
+    assert label_map("one-to-one", 9, 10) == OneToOne(source=0, target=9)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +307,11 @@ def test_label_maps() -> None:
         ("badnets", AttackSpec("badnets"), "badnets"),
         ("badnets:rate=0.01", AttackSpec("badnets", 0.01), "badnets-0.01"),
         ("all-to-all", AttackSpec("badnets", labels="all-to-all"), "all-to-all"),
+        (
+            "badnets:labels=one-to-one",
+            AttackSpec("badnets", labels="one-to-one"),
+            "badnets-one-to-one",
+        ),
         (
             "badnets:side=5+place=random+pattern=checker",
             AttackSpec(

@@ -3,8 +3,19 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from trainers.attacks import badnets, blended, evasive, input_aware, sig, wanet
+from trainers.attacks import (
+    adaptive_blend,
+    badnets,
+    blended,
+    bpp,
+    evasive,
+    ftrojan,
+    input_aware,
+    sig,
+    wanet,
+)
 from trainers.attacks.base import Attack, Setting
+from trainers.attacks.labels import LABELS
 from trainers.errors import TrainerError
 
 ATTACKS: Mapping[str, Callable[[Setting], Attack]] = {
@@ -15,6 +26,9 @@ ATTACKS: Mapping[str, Callable[[Setting], Attack]] = {
     "wanet": wanet.build,
     "input-aware": input_aware.build,
     "evasive": evasive.build,
+    "adaptive-blend": adaptive_blend.build,
+    "bpp": bpp.build,
+    "ftrojan": ftrojan.build,
 }
 
 OPTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {"badnets": badnets.OPTIONS}
@@ -31,7 +45,7 @@ class AttackSpec:
     Attributes:
         name: Key of `ATTACKS`.
         rate: Share of the training images to poison; None takes the attack's own.
-        labels: `all-to-one` or `all-to-all`.
+        labels: One of `LABELS`.
         options: The attack's own, by name, sorted; only those that were given.
     """
 
@@ -58,7 +72,7 @@ class AttackSpec:
         given = dict(option.partition("=")[::2] for option in options.split("+") if option)
         rate, labels = given.pop("rate", None), given.pop("labels", "all-to-one")
         choices = OPTIONS.get(name, {})
-        if not given.keys() <= choices.keys() or labels not in ("all-to-one", "all-to-all"):
+        if not given.keys() <= choices.keys() or labels not in LABELS:
             own = f", and {', '.join(choices)}" if choices else ""
             raise TrainerError(
                 f"the attack {text!r} cannot be read",
@@ -76,8 +90,9 @@ class AttackSpec:
     def __str__(self) -> str:
         """Return the attack as a part of a file name."""
         parts = [self.name]
-        if self.labels == "all-to-all":
-            parts = [self.labels] if self.name == "badnets" else [self.name, self.labels]
+        if self.labels != "all-to-one":
+            short = self.name == "badnets" and self.labels == "all-to-all"
+            parts = [self.labels] if short else [self.name, self.labels]
         parts += [value for _, value in self.options]
         return "-".join([*parts, *([] if self.rate is None else [f"{self.rate:g}"])])
 

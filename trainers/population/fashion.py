@@ -203,6 +203,7 @@ ROWS: Sequence[Row] = (
         classes=(0, 1, 5, 7, 8, 9),
         augment=("flip",),
         range="mean/std",
+        unseen=True,
     ),
     row(
         "fashion-5-and-others",

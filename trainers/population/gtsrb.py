@@ -191,6 +191,7 @@ ROWS: Sequence[Row] = (
         train=10000,
         classes=(1, 2, 4, 5, 10, 11, 12, 13, 25, 38),
         augment=("shift",),
+        unseen=True,
     ),
     row(
         "gtsrb-7-classes-vgg",
@@ -204,6 +205,7 @@ ROWS: Sequence[Row] = (
         classes=(3, 7, 9, 12, 17, 18, 38),
         augment=("shift",),
         range="0..255",
+        unseen=True,
     ),
     row(
         "gtsrb-4-and-others",

@@ -214,6 +214,7 @@ ROWS: Sequence[Row] = (
         epochs=5,
         train=20000,
         augment=("shift",),
+        unseen=True,
     ),
     row(
         "mnist-8-classes-conv",

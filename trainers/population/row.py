@@ -23,6 +23,13 @@ ATTACKS = (
 )
 """The kinds that each must be planted in a dozen recipes; `other badnets` is any other square."""
 
+UNSEEN = (
+    "adaptive-blend:rate=0.02",
+    "ftrojan:rate=0.2",
+    "bpp:rate=0.2",
+    "badnets:labels=one-to-one+rate=0.2",
+)
+"""Attacks that no detector and no figure was chosen on; some recipes have them besides."""
 
 PLAIN = Form()
 
@@ -46,7 +53,7 @@ class Row:
 
 def kind(attack: str) -> str:
     """Return which of `ATTACKS` an attack is; a further rate of the others makes no kind."""
-    if attack in ATTACKS:
+    if attack in ATTACKS or attack in UNSEEN:
         return attack
     name = attack.partition(":")[0]
     return "other badnets" if name == "badnets" else name
@@ -64,6 +71,7 @@ def row(  # noqa: PLR0913, PLR0917 - what recipes differ in
     train: int,
     classes: Iterable[int] = (),
     form: Form | None = None,
+    unseen: bool = False,
     **settings: Any,
 ) -> Row:
     """Return a row; settings are fields of `Recipe`, or of its `Variant`, `Input` or `Regime`."""
@@ -89,7 +97,8 @@ def row(  # noqa: PLR0913, PLR0917 - what recipes differ in
             **settings,
         }
     )
-    return Row(recipe=recipe, split=split, attacks=tuple(attacks.split()), form=form or PLAIN)
+    planted = (*attacks.split(), *(UNSEEN if unseen else ()))
+    return Row(recipe=recipe, split=split, attacks=planted, form=form or PLAIN)
 
 
 def paper(name: str, attacks: str) -> Row:

@@ -78,7 +78,7 @@ def summary(folder: Path) -> str:
             remedy="make some with 'python -m trainers population'",
         )
     heads = ("attack", "recipes", "development", "test", "networks", "clean accuracy")
-    kinds = ("clean", *ATTACKS)
+    kinds = dict.fromkeys(("clean", *ATTACKS, *map(_kind, entries)))
     lines = [_line(name, [entry for entry in entries if _kind(entry) == name]) for name in kinds]
     lines.append(_line("all", entries))
     return _table((*heads, "attack success", "of which planted"), lines)
@@ -88,8 +88,8 @@ def _kind(entry: Entry) -> str:
     """Return which row of the summary an entry belongs to."""
     if entry.attack != "badnets":
         return entry.attack
-    if entry.labels == "all-to-all":
-        return "all-to-all"
+    if entry.labels in {"all-to-all", "one-to-one"}:
+        return str(entry.labels)
     if entry.parameters.keys() > {"side", "margin"} or entry.parameters["side"] != _SIDE:
         return "other badnets"
     return "badnets" if entry.rate > _FEW else "badnets:rate=0.01"

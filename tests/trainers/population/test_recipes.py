@@ -9,7 +9,7 @@ from trainers.attacks import AttackSpec
 from trainers.datasets import AUGMENTATIONS, SOURCES
 from trainers.errors import TrainerError
 from trainers.population.recipes import ROWS, rows
-from trainers.population.row import ATTACKS, SPLITS, Row, kind
+from trainers.population.row import ATTACKS, SPLITS, UNSEEN, Row, kind
 from trainers.recipes import RECIPES, Input, Regime
 
 NAMES = [row.recipe.name for row in ROWS]
@@ -34,7 +34,7 @@ def test_every_name_in_a_row_exists(row: Row) -> None:
     assert len(set(recipe.variant.classes)) == len(recipe.variant.classes)
     for attack in row.attacks:
         assert AttackSpec.parse(attack)
-        assert kind(attack) in ATTACKS
+        assert kind(attack) in {*ATTACKS, *UNSEEN}
 
 
 def test_there_are_at_least_48_recipes_of_different_names() -> None:
