@@ -43,6 +43,7 @@ from trainers.manifest import Entry
 app = typer.Typer(pretty_exceptions_enable=False)
 Truth = Mapping[str, Any]
 MOST_CLASSES = 20  # of a network that is searched on images too: the time ends what has more
+MANY = 100  # classes of the networks that have most
 LEVELS = (0.05, 0.02)
 UNREAD = {"share": 0.0, "pixels": 0.0, "moved": 0.0}  # for sentences that nobody reads here
 LEAST = 0.5  # a unit is no smaller, so that no figure is divided by what no clean network reached
@@ -79,17 +80,18 @@ class Way(NamedTuple):
     """One way of measuring all networks; what is in it was chosen on the development recipes.
 
     Attributes:
-        images: Whether triggers are searched for on clean images, not on noise.
+        images: Whether triggers are searched for on clean images, not on noise; None where nothing
+            depends on them.
         references: How many clean networks of its own recipe each is set beside.
         statistics: Which together make a network's place.
         leads: In which one class must not lead too far, and where its lead counts besides.
         classes: How many classes a network may have. Beyond 12, a contest on noise gives up some of
-            them at different steps in different networks.
+            them at different steps in different networks, and only what needs no search is used.
         fewest: How many it must have. Noise falls into one class: of two, the masks of that one and
             of the other are of two kinds, and without references one always leads.
     """
 
-    images: bool
+    images: bool | None
     references: int
     statistics: tuple[str, ...]
     classes: int
@@ -108,6 +110,7 @@ WAYS = (
     Way(False, 0, _ON_NOISE, 12, fewest=3, leads=()),
     *(Way(False, n, (*_ON_NOISE, "mm_bd", "head"), 12) for n in (1, recipes.MOST_REFERENCES)),
     *(Way(True, n, _ON_IMAGES, MOST_CLASSES) for n in range(recipes.MOST_REFERENCES + 1)),
+    *(Way(None, n, ("mm_bd", "head"), MANY, fewest=13) for n in (1, recipes.MOST_REFERENCES)),
 )
 
 DETECTORS = {d.rule.id: d for d in load([one.rule for one in STATISTICS.values()])}
@@ -462,8 +465,9 @@ def _verdicts(
 
 def _told(way: Way) -> dict[str, Any]:
     return {
-        "images": "images" if way.images else "noise",
+        "images": {True: "images", False: "noise", None: "either"}[way.images],
         "references": way.references,
+        "classes": f"{way.fewest} to {way.classes}",
         "measured": ", ".join(STATISTICS[name].rule for name in way.statistics),
     }
 

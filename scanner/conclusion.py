@@ -145,9 +145,11 @@ def _stranger(
     """Return the suspect's place among networks of other recipes than its own."""
     suspect, references = examination.suspect, len(distinct(examination.references))
     # Theirs were searched with all that the budget allows.
-    if not comparisons or any(m.by_class and m.by_class.stages for m in suspect.measurements):
+    staged = {m.rule for m in suspect.measurements if m.by_class and m.by_class.stages}
+    whole = [comparison for comparison in comparisons if comparison.rule not in staged]
+    if not whole:
         return None
-    found = recipes.stranger(comparisons, suspect.skips, references, settings, recipes.shipped())
+    found = recipes.stranger(whole, suspect.skips, references, settings, recipes.shipped())
     return found and recipes.on_images(found, suspect.measurements)
 
 

@@ -71,7 +71,8 @@ class Condition:
     """The networks of all recipes, measured in one way.
 
     Attributes:
-        images: Whether triggers were searched for on clean images, not on noise.
+        images: Whether triggers were searched for on clean images, not on noise; None where nothing
+            was searched for that depends on them.
         references: How many clean networks of its own recipe each was compared with.
         fewest: How many classes a network must have.
         classes: How many it may have.
@@ -85,7 +86,7 @@ class Condition:
         attacks: The backdoored ones.
     """
 
-    images: bool
+    images: bool | None
     references: int
     fewest: int
     classes: int
@@ -228,7 +229,7 @@ def placed(comparisons: Sequence[Comparison], condition: Condition) -> Stranger 
         overall=mean([share for name, share in missed.items() if name not in unseen]),
         recipes=len(condition.recipes),
         references=condition.references,
-        images=condition.images,
+        images=bool(condition.images),
         missing=tuple(rule for rule in _asked(condition) if rule not in own.measured),
         leads=own.leads,
     )
@@ -406,9 +407,12 @@ def _fitting(
     # The numbers, not the rows: a class that was not reached has none.
     numbers = [row.class_id for c in comparisons for row in c.evidence.classes]
     classes, measured = 1 + max(numbers, default=-1), {c.rule for c in comparisons}
-    asked = (settings.has_images, min(references, MOST_REFERENCES))
-    alike = (c for c in recipes.conditions if (c.images, c.references) == asked)
-    found = [c for c in alike if c.fewest <= classes <= c.classes]
+    alike = [
+        c
+        for c in recipes.conditions
+        if c.references == min(references, MOST_REFERENCES) and c.fewest <= classes <= c.classes
+    ]
+    found = [c for c in alike if c.images in {settings.has_images, None}]
     return next((c for c in found if measured >= set(c.units)), found[-1] if found else None)
 
 

@@ -138,6 +138,18 @@ def test_a_few_searched_classes_beside_no_model_rank_nothing(compared: bool) -> 
     assert (result.index is not None) == compared
 
 
+def test_beside_half_a_search_what_is_whole_is_judged_by_other_recipes() -> None:
+    """But nothing is called clean by it."""
+    examination = dataclasses.replace(_staged(compared=True), populations=())
+    beside = dataclasses.replace(examination, references=(_record("r.onnx"),))
+    found = conclusion._stranger(beside.comparisons, beside, Settings())
+    assert found is not None
+    assert NAMES[0] in found.missing
+    without = [c for c in beside.comparisons if c.rule != NAMES[0]]
+    assert found == conclusion._stranger(without, beside, Settings())
+    assert conclusion.judged(beside, Settings(), 1.0).verdict is not Verdict.CLEAN
+
+
 @pytest.mark.parametrize(("other", "beside"), [(1.0, "one reference"), (2.0, "two references")])
 def test_copies_among_references_count_once_among_other_recipes(other: float, beside: str) -> None:
     references = []

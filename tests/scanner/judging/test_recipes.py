@@ -454,6 +454,23 @@ def test_of_several_ways_the_first_counts_in_which_all_was_measured() -> None:
         assert (found.recipes, found.missing) == (count, ())
 
 
+def test_what_needs_no_images_judges_on_them_too() -> None:
+    """Where the networks that were searched on images have too few classes, or the suspect more."""
+    on_images = dataclasses.replace(BESIDE_ONE, images=True, recipes=BESIDE_ONE.recipes[:19])
+    without = dataclasses.replace(BESIDE_ONE, images=None, units={OTHER: 1.0}, fewest=4)
+    ways = Recipes(provenance="test", conditions=(on_images, without))
+    shown = Settings(images_file="images.npz")
+    for rule, settings, count in (
+        (SEARCH, shown, 19),
+        (OTHER, shown, 20),
+        (OTHER, Settings(), 20),
+    ):
+        found = recipes.stranger([compared(rule, 1.0)], (), 1, settings, ways)
+        assert found is not None
+        assert found.recipes == count
+        assert found.images == (count == 19)
+
+
 def test_beside_no_reference_other_networks_judge() -> None:
     assert stranger(Settings(), references=0) is None
 
