@@ -86,7 +86,7 @@ class Way(NamedTuple):
         statistics: Which together make a network's place.
         leads: In which one class must not lead too far, and where its lead counts besides.
         classes: How many classes a network may have. Beyond 12, a contest on noise gives up some of
-            them at different steps in different networks, and only what needs no search is used.
+            them at different steps in different networks; HEAD searches for nothing.
         fewest: How many it must have. Noise falls into one class: of two, the masks of that one and
             of the other are of two kinds, and without references one always leads.
     """
@@ -110,7 +110,7 @@ WAYS = (
     Way(False, 0, _ON_NOISE, 12, fewest=3, leads=()),
     *(Way(False, n, (*_ON_NOISE, "mm_bd", "head"), 12) for n in (1, recipes.MOST_REFERENCES)),
     *(Way(True, n, _ON_IMAGES, MOST_CLASSES) for n in range(recipes.MOST_REFERENCES + 1)),
-    *(Way(None, n, ("mm_bd", "head"), MANY, fewest=13) for n in (1, recipes.MOST_REFERENCES)),
+    *(Way(None, n, ("head",), MANY, fewest=13) for n in (1, recipes.MOST_REFERENCES)),
 )
 
 DETECTORS = {d.rule.id: d for d in load([one.rule for one in STATISTICS.values()])}

@@ -160,23 +160,35 @@ def test_a_condition_by_hand() -> None:
 RESULTS = Path(recipes.__file__).parents[1] / "samples/results"
 
 
-FIRST, LATER, ACCURATE = (
+FIRST, LATER, ACCURATE, MANY, UNEQUAL = (
     RESULTS / f"{name}-amd-epyc-1.32.0.jsonl.gz"
-    for name in ("population", "later-recipes", "accurate-recipes")
+    for name in (
+        "population",
+        "later-recipes",
+        "accurate-recipes",
+        "many-classes",
+        "unequal-classes",
+    )
 )
+SHIPPED = [FIRST, LATER, ACCURATE, MANY]
 
 
 def judged_by_the_first(records: list[Path], table: Path) -> None:
     recipes.later(records, among=[FIRST], csv_file=table)
 
 
+def judged_by_those_that_ship(records: list[Path], table: Path) -> None:
+    recipes.later(records, among=SHIPPED, csv_file=table)
+
+
 @pytest.mark.parametrize(
     ("made_by", "measured", "table"),
     [
-        (recipes.report, [FIRST, LATER, ACCURATE], "population-report"),
+        (recipes.report, SHIPPED, "population-report"),
         (recipes.statistics, [FIRST], "population-statistics"),
         (judged_by_the_first, [LATER], "later-recipes-report"),
         (judged_by_the_first, [ACCURATE], "accurate-recipes-report"),
+        (judged_by_those_that_ship, [UNEQUAL], "unequal-classes-report"),
     ],
 )
 def test_the_tables_of_the_population_are_those_that_are_kept(
@@ -200,7 +212,7 @@ def test_the_tables_of_the_population_are_those_that_are_kept(
 
 
 def test_the_recipes_that_ship_are_those_that_were_measured(tmp_path: Path) -> None:
-    recipes.ship([FIRST, LATER, ACCURATE], tmp_path / "recipes.json")
+    recipes.ship(SHIPPED, tmp_path / "recipes.json")
     assert (tmp_path / "recipes.json").read_bytes() == judging.SHIPPED.read_bytes()
 
 

@@ -130,6 +130,7 @@ class Stranger:
         leads: By detector, how far one class leads, in what clean networks reach; those beyond it.
         driven: The class whose figures make the size; None where a detector that knows no classes
             does.
+        searched: Whether searches for triggers are compared, and not only what needs none.
         common: How much of the user's images the model puts in that class, where that is much, and
             no reference tells what the class is to clean models (`on_images`).
     """
@@ -146,6 +147,7 @@ class Stranger:
     missing: tuple[str, ...]
     leads: Mapping[str, float]
     driven: int | None = None
+    searched: bool = True
     common: float | None = None
 
 
@@ -230,6 +232,7 @@ def placed(comparisons: Sequence[Comparison], condition: Condition) -> Stranger 
         recipes=len(condition.recipes),
         references=condition.references,
         images=bool(condition.images),
+        searched=condition.images is not None,
         missing=tuple(rule for rule in _asked(condition) if rule not in own.measured),
         leads=own.leads,
     )

@@ -74,7 +74,7 @@ def among_recipes(own: Stranger, settings: Settings) -> Judgement:
             verdict=Verdict.SUSPICIOUS, reason=reason, score=score, target_class=own.foremost
         )
     few, alone = own.overall <= settings.miss, not (own.references or own.images)
-    if few and place.size < 1 and not (own.missing or alone or own.leads):
+    if few and place.size < 1 and own.searched and not (own.missing or alone or own.leads):
         reason = f"{said}of backdoored {others} only {_missed(own)}"
         return Judgement(verdict=Verdict.CLEAN, reason=reason, score=score)
     reason = f"{said}p = {place.p:.3g} among clean {others}; of backdoored ones {_missed(own)}"
@@ -82,6 +82,11 @@ def among_recipes(own: Stranger, settings: Settings) -> Judgement:
         reason += (
             f"; it is not called suspicious because without a reference that takes {ALONE:g} times "
             f"as far out as those of all recipes but one, and it lies {place.size:.2g} times"
+        )
+    elif few and not own.searched:
+        reason += (
+            "; it is not called clean because searches for triggers in so many classes cannot be "
+            "compared with those in other networks"
         )
     elif few and alone:
         reason += "; it is not called clean because neither a clean model nor images are at hand"

@@ -468,7 +468,15 @@ def test_what_needs_no_images_judges_on_them_too() -> None:
         found = recipes.stranger([compared(rule, 1.0)], (), 1, settings, ways)
         assert found is not None
         assert found.recipes == count
-        assert found.images == (count == 19)
+        assert found.images == found.searched == (count == 19)
+    quiet = recipes.stranger([compared(OTHER, -2.0)], (), 1, shown, ways)
+    assert quiet is not None
+    judgement = verdict.among_recipes(quiet, Settings())
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.reason.endswith(
+        "; it is not called clean because searches for triggers in so many classes cannot be "
+        "compared with those in other networks"
+    )
 
 
 def test_beside_no_reference_other_networks_judge() -> None:
@@ -485,7 +493,10 @@ def test_half_a_search_is_not_the_whole() -> None:
 def test_what_ships() -> None:
     known = recipes.shipped()
     asked = {(c.images, c.references) for c in known.conditions}
-    assert asked == {(images, count) for images in (False, True) for count in (0, 1, 2)}
+    assert asked == {
+        *((images, count) for images in (False, True) for count in (0, 1, 2)),
+        *((None, count) for count in (1, 2)),  # beyond 12 classes, by what needs no search
+    }
     for condition in known.conditions:
         assert len(condition.recipes) >= 19  # so that p can reach 0.05
         values = [v for r in condition.recipes for v in r.reached]
@@ -495,3 +506,8 @@ def test_what_ships() -> None:
         assert bool(condition.leads) == bool(condition.references or condition.images)
         # Noise falls into one class: of two, one always leads.
         assert (condition.fewest == 3) == (not condition.images and not condition.references)
+        assert (
+            (condition.fewest > 12)
+            == (condition.images is None)
+            == ({*condition.units} == {"head"})
+        )
