@@ -209,12 +209,13 @@ def _of_baseline(
     """Return the references with the baseline that the user named: it judges whatever it is of."""
     fits = mismatch(baseline.records, suspect.model) is None
     doubt = other_data(suspect.on_noise, baseline) if fits else ""
+    source = f"baseline {baseline.name!r}"
     return CleanModels(
         references=references,
         population=baseline.records,
-        source=f"baseline {baseline.name!r}",
+        source=source,
         graphs=baseline.graphs,
-        other_data=f"{doubt}; make sure that it is of the model's recipe" if doubt else "",
+        other_data=f"the {source} {doubt}; make sure that it is the right one" if doubt else "",
     )
 
 
@@ -225,19 +226,20 @@ def _shipped(
     shipped = shipped_baseline(suspect.model, [detector.rule.id for detector in detectors])
     if shipped is None:
         return CleanModels(references=references, population=(), source="")
+    source = f"shipped baseline {shipped.name!r}"
     if doubt := other_data(suspect.on_noise, shipped):
-        reason = f"{doubt}; networks of other recipes judge the model"
+        reason = f"the {source} {doubt}; networks of other recipes judge the model"
         return CleanModels(references=references, population=(), source="", other_data=reason)
     return CleanModels(
         references=references,
         population=shipped.records,
-        source=f"shipped baseline {shipped.name!r}",
+        source=source,
         graphs=shipped.graphs,
     )
 
 
 def other_data(on_noise: Array | None, baseline: Baseline) -> str:
-    """Say how a baseline of a suspect's weight shapes is of other data; empty if it is not.
+    """Say that a baseline of a suspect's weight shapes is of other data; empty if it is not.
 
     A network of other data may have the same shapes, and stands far out from all of its models.
 
@@ -253,9 +255,8 @@ def other_data(on_noise: Array | None, baseline: Baseline) -> str:
     if agreed is None or agreed.correlation >= AGREED:
         return ""
     return (
-        f"the baseline {baseline.name!r} has the model's weight shapes, but not its data: the same "
-        f"class's logits agree by {agreed.correlation:.2f} on noise, those of its own recipe by "
-        f"{AGREED:g} or more"
+        "has the model's weight shapes, but not its data: the same class's logits agree by "
+        f"{agreed.correlation:.2f} on noise, those of one recipe by {AGREED:g} or more"
     )
 
 

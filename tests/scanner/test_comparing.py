@@ -171,7 +171,7 @@ def test_a_baseline_of_the_same_shapes_judges_no_network_of_other_classes(turned
     assert other.calibration is None or "shipped" not in other.calibration
     (warning,) = other.warnings
     assert warning.startswith(
-        "the baseline 'mnist' has the model's weight shapes, but not its data: "
+        "the shipped baseline 'mnist' has the model's weight shapes, but not its data: "
     )
     # A model that is measured now and judged later, beside a reference or not, is told likewise.
     record = measure(turned, settings=settings)
@@ -196,7 +196,7 @@ def test_a_baseline_that_the_user_named_judges_other_classes_with_a_warning(turn
     assert own.calibration == other.calibration
     (warning,) = other.warnings
     assert warning.startswith("the baseline 'mine' has the model's weight shapes, but not its data")
-    assert warning.endswith("; make sure that it is of the model's recipe")
+    assert warning.endswith("; make sure that it is the right one")
     (judged,) = judge([measure(turned, settings)], settings=settings, baseline=baseline)
     assert judged.warnings == other.warnings
     silent = dataclasses.replace(baseline, on_noise=None)
