@@ -75,7 +75,10 @@ def among_recipes(own: Stranger, settings: Settings) -> Judgement:
         )
     few, alone = own.overall <= settings.miss, not (own.references or own.images)
     if few and place.size < 1 and own.searched and not (own.missing or alone or own.leads):
-        reason = f"{said}of backdoored {others} only {_missed(own)}"
+        reason = (
+            f"{said}of backdoored {others} only {_missed(own)}; none of these has a trigger that "
+            "moves one class only"
+        )
         return Judgement(verdict=Verdict.CLEAN, reason=reason, score=score)
     reason = f"{said}p = {place.p:.3g} among clean {others}; of backdoored ones {_missed(own)}"
     if place.p <= settings.alpha and place.size >= 1:
