@@ -80,13 +80,14 @@ def measured(
     large = one * len(images) > _GLANCE
     size = max(count, min(_PROBED, len(images)) if large else count)
     start = time.monotonic()
-    seconds = _timed(model, images[:size], now, most=_REPEATS if told else 1) / size
-    lag = (time.monotonic() - start) / max(seconds * size, 1e-9)
+    spent = _timed(model, images[:size], now, most=_REPEATS if told else 1)
+    # A step in which the processor's clock hardly moved may look large by the tick before it.
+    lag = (time.monotonic() - start) / spent if large and spent >= _TICKS else None
     if not (large or told):
-        return Pace(seconds=seconds)
+        return Pace(seconds=spent / size)
     need = memory.seen(model, images[:size])
     most = need.most(settings.limits.memory) if need and large else None
-    return Pace(seconds=seconds, lag=lag if large else None, need=need, most=most)
+    return Pace(seconds=spent / size, lag=lag, need=need, most=most)
 
 
 def _timed(model: Differentiable, images: Floats, now: Callable[[], float], most: int = 1) -> float:

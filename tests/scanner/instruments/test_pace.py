@@ -52,6 +52,16 @@ def test_a_quick_step_is_timed_on_all_images(
     assert found.expected(8) is None
 
 
+def test_a_tick_of_the_clock_is_no_busy_machine(
+    model: Differentiable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It made one step look long, and the next one was over before it ticked again."""
+    moments = iter([0.0, 0.01])
+    monkeypatch.setattr("time.process_time", lambda: next(moments, 0.01))
+    found = pace.measured(model, IMAGES, CPU)
+    assert (found.seconds, found.lag) == (0.0, None)
+
+
 def needing(each: int, held: int, highest: int = 0) -> Callable[..., Need]:
     return lambda *_: Need(held=held, highest=highest, each=each)
 
