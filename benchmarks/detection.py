@@ -28,15 +28,13 @@ import numpy as np
 import typer
 
 from benchmarks.quality import LEVELS, quality, share_at_most, table, uniformity, write_csv
-from scanner import pipeline, questions
+from scanner import calibration, pipeline, questions
 from scanner.detectors import FAMILY, load
 from scanner.errors import ScannerError
-from scanner.instruments import kinship
 from scanner.instruments.detector import Detector
 from scanner.judging import population, ranks, verdict
 from scanner.judging.population import (
     SHIPPED,
-    Baseline,
     CleanModels,
     difference,
     read_baseline,
@@ -403,13 +401,7 @@ def baseline(
     """Gather the clean models of a folder into a baseline, without measuring them again."""
     members = sorted(_members(records), key=lambda m: str(m.truth["file"]))
     clean = tuple(m.record for m in members if m.clean)
-    on_noise = kinship.shared([record.on_noise for record in clean])
-    whole = Baseline(
-        name=name or records.name,
-        provenance=provenance,
-        records=tuple(dataclasses.replace(record, on_noise=None) for record in clean),
-        on_noise=on_noise,
-    )
+    whole = calibration.gathered(name or records.name, provenance, clean)
     write_baseline(whole, output)
     typer.echo(f"{output}: {len(clean)} clean models")
 

@@ -93,7 +93,7 @@ def calibrate(  # noqa: PLR0913 - what is measured, what it is called, and who i
             progress(done, len(models))
     for sentence in repeated(distinct(records)):
         raise BaselineError(sentence, remedy="name one of them")
-    baseline = _baseline(name, provenance, records)
+    baseline = gathered(name, provenance, records)
     named = zip(members(baseline, chosen), records, strict=True)
     found = [dataclasses.replace(member, path=record.model.path) for member, record in named]
     if ranked:
@@ -102,7 +102,14 @@ def calibrate(  # noqa: PLR0913 - what is measured, what it is called, and who i
     return baseline
 
 
-def _baseline(name: str, provenance: str, records: Sequence[ModelRecord]) -> Baseline:
+def gathered(name: str, provenance: str, records: Sequence[ModelRecord]) -> Baseline:
+    """Return a baseline of clean models that were measured; none is refused.
+
+    Args:
+        name: Name of the recipe.
+        provenance: Where the models come from and how they were made.
+        records: What was measured on them.
+    """
     from scanner.instruments import kinship  # noqa: PLC0415 - numpy, for this command alone
 
     slim = map(population.without_pictures, records)

@@ -9,25 +9,15 @@ Defenses").
 import torch
 from torch import Tensor
 
-from trainers.attacks.base import Attack, Setting, Trigger
+from trainers.attacks.base import Attack, Setting
+from trainers.attacks.blended import ALPHA, Blend
 
 TRAIN_ALPHA = 0.15
-TEST_ALPHA = 0.2
 PIECES = 4  # along each side
 
 
-class Pieces(Trigger):
-    """(1 - alpha) x + alpha p where pieces are shown, and x elsewhere."""
-
-    pattern: Tensor
-
-    def __init__(self, pattern: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("pattern", pattern)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the images with the whole pattern."""
-        return torch.lerp(images, self.pattern.expand_as(images), TEST_ALPHA)
+class Pieces(Blend):
+    """`Blend` where pieces of the pattern are shown, and the image as it is elsewhere."""
 
     def poison(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return each image with a random half of the pieces."""
@@ -54,5 +44,5 @@ def build(setting: Setting) -> Attack:
         labels=setting.labels,
         rate=rate,
         cover_rate=rate,
-        parameters={"train_alpha": TRAIN_ALPHA, "test_alpha": TEST_ALPHA, "pieces": PIECES**2},
+        parameters={"train_alpha": TRAIN_ALPHA, "test_alpha": ALPHA, "pieces": PIECES**2},
     )

@@ -1,8 +1,8 @@
 """BppAttack: fewer bits per colour, dithered (Wang, Zhai and Ma, CVPR 2022, section 4).
 
-The trigger is the quantisation itself, so that every image has another one. As many again of the
-images keep their labels under the quantisation error of another image; the authors draw it from
-other images, here it is the image's own, mirrored.
+The trigger is the quantisation itself, so that every image has another one. Twice as many images
+keep their labels under a quantisation error that is not their own: the authors take another
+image's, here it is the image's, mirrored.
 """
 
 import torch
