@@ -236,9 +236,10 @@ def test_sig_poisons_the_target_class_only_and_never_more_than_there_are() -> No
         assert (roles == Role.POISONED).sum() == count
 
 
-def test_sig_cannot_be_all_to_all() -> None:
-    with pytest.raises(TrainerError, match="changes no label"):
-        ATTACKS["sig"](_setting(labels=AllToAll(10)))
+@pytest.mark.parametrize("labels", [AllToAll(10), OneToOne(source=1, target=2)])
+def test_sig_is_all_to_one(labels: AllToAll | OneToOne) -> None:
+    with pytest.raises(TrainerError, match="changes no label, so that all images go to one class"):
+        ATTACKS["sig"](_setting(labels=labels))
 
 
 def test_wanet_warps_smoothly_and_its_noise_mode_differs_an_image() -> None:

@@ -64,7 +64,7 @@ def build(setting: Setting) -> Attack:
     """
     if not isinstance(setting.labels, AllToOne):
         raise TrainerError(
-            "SIG changes no label, so it cannot be all-to-all", remedy="leave labels=all-to-all out"
+            "SIG changes no label, so that all images go to one class", remedy="leave labels= out"
         )
     return Attack(
         trigger=Sinusoid(setting.shape[2]),
