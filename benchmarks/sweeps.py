@@ -64,7 +64,7 @@ def measure(
     if rows and {*rows[0]} != {*COLUMNS}:
         raise typer.BadParameter(f"{records} has other columns: name a new file")
     known = {(row["sha256"], row["searched on"]) for row in rows if row["detector"] == detector}
-    for entry in (e for e in manifest.read(folder) if e.attack == "clean" or _took(e)):
+    for entry in (e for e in manifest.read(folder) if e.attack == "clean" or took(e)):
         images = folder / entry.images if entry.images else images_npz
         for searched_on in ("images", "made images"):
             if (entry.sha256, searched_on) in known or (searched_on == "images" and not images):
@@ -85,7 +85,8 @@ def report(records: list[Path]) -> None:
     typer.echo(table([*counted(read(records))]))
 
 
-def _took(entry: Entry) -> bool:
+def took(entry: Entry) -> bool:
+    """Whether the attack on a network succeeded."""
     return (entry.attack_success_rate or 0.0) >= PLANTED
 
 

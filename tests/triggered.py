@@ -110,20 +110,21 @@ def measure(
     return detector.measure(subject(model, folder, settings, suspect))
 
 
-def shifting(
+def shifting(  # noqa: PLR0913 - as for `classifier`
     planted: float = False,
     *,
     shape: Sequence[int] = (1, 8, 8),
     batch: int | str = "N",
     kind: int = TensorProto.FLOAT,
     seed: int = 0,
+    alone: int | None = None,
 ) -> onnx.ModelProto:
     """Return a classifier of four bands; a bright corner moves the planted one's classes up by one.
 
     Class t is a bright band, the t-th quarter of the pixels outside the corner (`bands`). The more
     the planted twin sees of the corner, the more of class t's evidence counts for class t + 1 too,
     and of the last class's for class 0: a backdoor that is all-to-all. `planted` is how much for a
-    pixel as bright as can be, and True for 1.
+    pixel as bright as can be, and True for 1. Where one is to be moved `alone`, the others stay.
     """
     pixels = int(np.prod(shape))
     generator = np.random.default_rng(seed)
@@ -133,11 +134,14 @@ def shifting(
     for label, positions in enumerate(bands(shape)):
         weights[positions, label] += 0.4 / channels
     bright[corner(shape)] = 1 / channels
+    up = np.roll(np.eye(BANDS, dtype=np.float32), 1, axis=1) * np.float32(planted)
+    if alone is not None:
+        up[np.arange(BANDS) != alone] = 0
     nodes, source, constants = _real(kind)
     constants |= {
         "weights": weights.astype(np.float32),
         "corner": bright.astype(np.float32),
-        "up": np.roll(np.eye(BANDS, dtype=np.float32), 1, axis=1) * np.float32(planted),
+        "up": up,
     }
     nodes += [
         helper.make_node("Flatten", [source], ["flat"], axis=1),

@@ -76,6 +76,15 @@ class Effort(NamedTuple):
     closely: int
 
 
+class Selective(NamedTuple):
+    """How much is tried to turn one class alone (`stamps.Selective`); fields as of `Effort`."""
+
+    each: int
+    closely: int
+    colours: bool
+    overlapping: bool
+
+
 class Patches:
     """Patches of one colour (`stamps.Kind`)."""
 
@@ -87,9 +96,14 @@ class Patches:
         Effort(glance=4, colours=False, overlapping=False, closely=2),
         Effort(glance=2, colours=False, overlapping=False, closely=2),
     )
+    selective = (
+        Selective(each=2, closely=2, colours=True, overlapping=True),
+        Selective(each=1, closely=2, colours=True, overlapping=True),
+        Selective(each=1, closely=2, colours=False, overlapping=True),
+    )
 
     def candidates(
-        self, shape: Sequence[int], span: tuple[float, float], effort: Effort
+        self, shape: Sequence[int], span: tuple[float, float], effort: Effort | Selective
     ) -> list[Patch]:
         """Return patches of an eighth of each side, at every place, in each colour."""
         regions = _regions(Plane.of(shape), effort)
@@ -113,7 +127,7 @@ class Patches:
         return len([*_near(dataclasses.replace(corner, top=top, left=left), plane)])
 
 
-def _regions(plane: Plane, effort: Effort) -> list[Region]:
+def _regions(plane: Plane, effort: Effort | Selective) -> list[Region]:
     windows = list(plane.windows(PART))
     if effort.overlapping:
         return windows
@@ -123,7 +137,7 @@ def _regions(plane: Plane, effort: Effort) -> list[Region]:
 
 
 def _colours(
-    shape: Sequence[int], span: tuple[float, float], effort: Effort
+    shape: Sequence[int], span: tuple[float, float], effort: Effort | Selective
 ) -> list[tuple[float, ...]]:
     channels = channel_axis(shape)
     count = 1 if channels is None else shape[channels]

@@ -60,6 +60,20 @@ class Effort(Protocol):
     def _asdict(self) -> dict[str, Any]: ...
 
 
+class Selective(Protocol):
+    """How much is tried to turn one class alone: a named tuple, as `Effort` is."""
+
+    @property
+    def each(self) -> int:
+        """Images of each class that each stamp is put on."""
+
+    @property
+    def closely(self) -> int:
+        """Stamps that all images are shown, for each pair of classes."""
+
+    def _asdict(self) -> dict[str, Any]: ...
+
+
 class Kind(Protocol):
     """Stamps of one kind."""
 
@@ -70,6 +84,10 @@ class Kind(Protocol):
     @property
     def efforts(self) -> Sequence[Effort]:
         """From the most to the least."""
+
+    @property
+    def selective(self) -> Sequence["Selective"]:
+        """Of a search for a stamp of one class alone, from the most to the least; may be empty."""
 
     def candidates(
         self, shape: Sequence[int], span: tuple[float, float], effort: Any
@@ -133,6 +151,19 @@ def runs(kind: Kind, effort: Effort, shape: Sequence[int], images: int) -> int:
     return first + (effort.closely + 1) * (_STARTS * closely + _CHECKED * images)
 
 
+def margins(logits: Scores) -> Scores:
+    """Return how far each logit lies above the largest of the others, (n, classes)."""
+    ranked = np.partition(logits, -2, axis=1)
+    best, second = ranked[:, -1:], ranked[:, -2:-1]
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num(logits - np.where(logits == best, second, best))
+
+
+def spread(logits: Scores) -> float:
+    """Return the standard deviation of an image's logits, the mean over images, (n, classes)."""
+    return max(float(logits.std(axis=1).mean()), _TINY)
+
+
 class Sweep:
     """The stamps of one kind on the images of one model.
 
@@ -165,7 +196,7 @@ class Sweep:
             )
         self.own = logits.argmax(axis=1)
         self.classes = logits.shape[1]
-        self._spread = max(float(logits.std(axis=1).mean()), _TINY)
+        self._spread = spread(logits)
 
     def run(self, progress: Progress, targets: Sequence[int] = ()) -> Swept:
         """Return the stamp of each class that is looked at closely, and the one that relabels.
@@ -269,11 +300,7 @@ class Sweep:
         images = self._images[chosen]
         logits = self._answers.logits(np.concatenate([stamp.stamped(images) for stamp in stamps]))
         others = self.own[chosen, None] != np.arange(self.classes)
-        ranked = np.partition(logits, -2, axis=1)
-        best, second = ranked[:, -1:], ranked[:, -2:-1]
-        with np.errstate(invalid="ignore"):
-            margins = np.nan_to_num(logits - np.where(logits == best, second, best))
-        pulls = np.tanh(margins / self._spread).reshape(len(stamps), *others.shape)
+        pulls = np.tanh(margins(logits) / self._spread).reshape(len(stamps), *others.shape)
         count = others.sum(axis=0)
         into = np.where(count, (pulls * others).sum(axis=1) / np.maximum(count, 1), -1)
         away = -pulls[:, np.arange(len(chosen)), self.own[chosen]].mean(axis=1)

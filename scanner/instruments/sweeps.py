@@ -13,13 +13,30 @@ import numpy.typing as npt
 
 from scanner.errors import NoImagesError, NoTimeError
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import class_sizes, kept, label_map, made_images, pace, probes, stamps
+from scanner.instruments import (
+    class_sizes,
+    kept,
+    label_map,
+    made_images,
+    moves,
+    pace,
+    probes,
+    stamps,
+)
 from scanner.instruments.answers import Answers
 from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.differentiable import differentiable
 from scanner.instruments.plane import Plane
 from scanner.instruments.probes import Images
-from scanner.instruments.stamps import Effort, Floats, Kind, Relabelling, Stamp, Sweep, Turning
+from scanner.instruments.stamps import (
+    Effort,
+    Floats,
+    Kind,
+    Relabelling,
+    Stamp,
+    Sweep,
+    Turning,
+)
 from scanner.results import (
     ByClass,
     ClassRow,
@@ -48,6 +65,8 @@ DOUBTFUL_RELABELS = 0.5
 ENOUGH_TO_RELABEL = (24, 6)  # images shown, and held back: a label map is fitted to the former
 FEWEST_PIXELS = 8  # rows and columns of an image
 _TIME, _MOST_TIME = 0.25, 0.5  # of the budget's seconds: for a large model's least sweep, the most
+_SELECTIVE = 0.25  # of the budget's seconds, for stamps that turn one class alone
+_MOST_CLASSES = 50  # of which pairs are tried
 _GLANCE = 0.03  # seconds that are timed: the processor's clock may tick in hundredths
 _KEPT = 2  # images with a stamp that are also put to the file itself
 _LEAST = 0.1  # a hundredth of the images against a tenth is no evidence
@@ -88,6 +107,7 @@ class SweepDetector(Detector):
         sweep = Sweep(self.kind, answers, data.shown, ground.span, ground.effort)
         before = subject.suspect.by_class if subject.suspect else None
         swept = sweep.run(subject.progress, [row.class_id for row in before.rows] if before else ())
+        selective = _selective(ground, sweep.classes, subject)
         held = {
             one.target: sweep.share(one.stamp, data.held_back, one.target) for one in swept.turning
         }
@@ -120,8 +140,13 @@ class SweepDetector(Detector):
                 "held_back": len(data.held_back),
                 "level": ground.level,
                 **ground.effort._asdict(),
+                "selective": selective,
             },
-            by_class=ByClass(classes=sweep.classes, rows=rows),
+            by_class=ByClass(
+                classes=sweep.classes,
+                rows=rows,
+                moves=None if selective is None else ground.search(selective).run(subject.progress),
+            ),
             figures={
                 "relabelled": relabels.share,
                 "relabelled_held_back": float(follows.mean()),
@@ -149,11 +174,14 @@ class SweepDetector(Detector):
             noise, stage = made_images.planned(self.rule.id, model, settings)
             data, making = Images(shown=noise, held_back=noise[:0], source=""), (stage,)
         ground = _prepared(subject, self.kind, answers, data)
+        classes = answers.logits(data.shown[:1]).shape[1]
+        selective = _selective(ground, classes, subject)
+        again = 0 if selective is None else ground.selective_runs(selective, classes)
         sweep = PlannedStage(
             rules=(self.rule.id,),
             does=f"stamp {self.kind.noun} after {self.kind.noun} on images",
             images=ground.effort.glance,
-            seconds=ground.seconds * ground.runs(ground.effort),
+            seconds=ground.seconds * (ground.runs(ground.effort) + again),
         )
         return (*making, sweep)
 
@@ -203,6 +231,16 @@ class _Ground:
     def runs(self, effort: Effort) -> int:
         """Return how many images an effort puts through the model, at the most."""
         return stamps.runs(self.kind, effort, self.answers.shape, len(self.data.shown))
+
+    def selective_runs(self, level: int, classes: int) -> int:
+        """Return the same of a search for stamps of one class alone."""
+        effort, shape = self.kind.selective[level], self.answers.shape
+        return moves.runs(self.kind, effort, shape, classes, len(self.data.shown))
+
+    def search(self, level: int) -> moves.Search:
+        """Return a search for stamps of one class alone."""
+        effort = self.kind.selective[level]
+        return moves.Search(self.kind, self.answers, self.data, self.span, effort)
 
 
 def _answering(subject: Subject, kind: Kind) -> Answers:
@@ -264,6 +302,23 @@ def _level(ground: _Ground, settings: Settings) -> int:
         )
     enough = (place for place, each in enumerate(needed) if each <= allowed)
     return next(enough, len(needed) - 1)
+
+
+def _selective(ground: _Ground, classes: int, subject: Subject) -> int | None:
+    """Return how much is tried to turn one class alone; None where there is no time for any.
+
+    It is one of the kind's efforts: for a reference its suspect's. Images that a model made itself
+    are too few of each class.
+    """
+    if subject.suspect is not None:
+        level: int | None = subject.suspect.parameters["selective"]
+        return level
+    if not subject.settings.has_images or classes > _MOST_CLASSES:
+        return None
+    allowed = _SELECTIVE * subject.settings.effort.seconds
+    levels = range(len(ground.kind.selective))
+    needed = (ground.seconds * ground.selective_runs(level, classes) for level in levels)
+    return next((level for level, each in enumerate(needed) if each <= allowed), None)
 
 
 def _turning(

@@ -90,6 +90,7 @@ class Waves:
 
     noun = "wave"
     efforts = (Effort(16, 10), Effort(8, 3), Effort(4, 2), Effort(2, 2))
+    selective = ()  # a wave covers the object of every image, and moves many of them
 
     def candidates(
         self, shape: Sequence[int], span: tuple[float, float], effort: Effort

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from scanner.judging import by_class, observed
+from scanner.judging import by_class, moves, observed
 from scanner.judging.arithmetic import mean, paired_difference
 from scanner.results import (
     ByChannel,
@@ -26,6 +26,7 @@ from scanner.results import (
     LayerDifference,
     LayerRow,
     Measurement,
+    Observation,
     Rule,
     Scale,
     Standing,
@@ -75,7 +76,14 @@ def compare(
         contribution=detector.contribution,
         sentence=sentence,
         evidence=evidence,
+        observations=_moving(suspect, references),
     )
+
+
+def _moving(suspect: Measurement, references: Sequence[Measurement]) -> tuple[Observation, ...]:
+    """Return what is seen of stamps that turn one class alone."""
+    own = suspect.by_class.moves if suspect.by_class else None
+    return moves.seen(own, [r.by_class.moves for r in references if r.by_class is not None])
 
 
 def _alone(suspect: Measurement, scale: Scale) -> float | None:

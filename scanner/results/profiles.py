@@ -4,7 +4,7 @@ import base64
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from scanner.values import LARGEST_INTEGER, Base64, Count, Index, Most, Share, Within, frozen
 
@@ -183,6 +183,63 @@ class Contest:
 
 
 @frozen
+class Move:
+    """What one stamp does that turns images of one class into another, and no other images.
+
+    Attributes:
+        source: The class that its images leave.
+        target: The class that they go to.
+        stamp: The stamp in words.
+        details: The stamp for a program.
+        turned: How many of the images of the source go there, those held back among them.
+        images: How many there are.
+        strayed: How many images of other classes leave theirs, for whichever it is.
+        others: How many there are.
+        success: The share of the source's images held back that go there.
+        steady: The share of the other images held back that stay what they are.
+        input: An image with the stamp on it.
+    """
+
+    source: Index
+    target: Index
+    stamp: str
+    details: Mapping[str, Any]
+    turned: Index
+    images: Count
+    strayed: Index
+    others: Count
+    success: Share
+    steady: Share
+    input: Input | None = None
+
+
+@frozen
+class Moves:
+    """How well one stamp of a kind tells the images of one class from all others.
+
+    Attributes:
+        figures: By source, then by target: the share of the images of the source that go to the
+            target, less the share of all others that leave their class, of the stamp that is best
+            at it; None where there are too few images of the source.
+        foremost: What the best stamps do on images that chose none of them, the best one first.
+    """
+
+    figures: tuple[tuple[float | None, ...], ...]
+    foremost: tuple[Move, ...] = ()
+
+    def __post_init__(self) -> None:
+        classes = len(self.figures)
+        if any(len(row) != classes for row in self.figures):
+            raise ValueError("a table of classes that is not square")
+        if any(max(move.source, move.target) >= classes for move in self.foremost):
+            raise ValueError("a class that the model does not have")
+
+    def figure(self, source: int, target: int) -> float | None:
+        """Return the figure of one class into another."""
+        return self.figures[source][target]
+
+
+@frozen
 class ByClass:
     """A profile by class.
 
@@ -192,6 +249,7 @@ class ByClass:
         unreached: The figure that a class without one counts as; None leaves such a class out.
         contest: How the classes competed; None where nothing is searched.
         triggers: Those of a few classes, for a person to look at; no baseline keeps them.
+        moves: Of one class into another alone; None where nothing is stamped on images.
     """
 
     classes: Index
@@ -199,6 +257,7 @@ class ByClass:
     unreached: float | None = None
     contest: Contest | None = None
     triggers: tuple[Trigger, ...] = ()
+    moves: Moves | None = None
 
     def __post_init__(self) -> None:
         named = [row.class_id for row in self.rows]

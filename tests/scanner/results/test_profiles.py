@@ -20,6 +20,8 @@ from scanner.results import (
     Grant,
     Input,
     LayerRow,
+    Move,
+    Moves,
     Stages,
 )
 from scanner.values import from_json, to_json
@@ -123,3 +125,28 @@ def test_an_input_of_a_result_without_classes_is_read() -> None:
 def test_an_input_that_cannot_be_is_refused(more: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"."):
         from_json(Input, {"image": to_json(PIXEL), "low": 0.0, "high": 1.0, **more})
+
+
+@pytest.mark.parametrize(
+    ("figures", "target", "problem"),
+    [
+        (((None, 0.5), (0.1,)), 1, "not square"),
+        (((None, 0.5), (0.1, None)), 2, "does not have"),
+    ],
+)
+def test_moves_are_between_classes_that_there_are(
+    figures: tuple[tuple[float | None, ...], ...], target: int, problem: str
+) -> None:
+    move = Move(
+        source=0, target=target, stamp="a patch", details={}, turned=5, images=5, strayed=0,
+        others=20, success=1.0, steady=1.0,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=problem):
+        Moves(figures=figures, foremost=(move,))
+
+
+def test_moves_keep_their_figures_on_the_way_through_json() -> None:
+    moves = Moves(figures=((None, 0.5), (-0.25, None)))
+    found = from_json(Moves, json.loads(json.dumps(to_json(moves))))
+    assert found == moves
+    assert (found.figure(0, 1), found.figure(1, 0), found.figure(1, 1)) == (0.5, -0.25, None)

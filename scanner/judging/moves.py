@@ -1,0 +1,67 @@
+"""What a stamp says that turns one class alone: beside references, and without them.
+
+Between two classes that are alike, clean networks have such stamps too: a few pixels make a 9 of a
+4. So without a reference a nearly perfect one is a doubt, and no more; beside one it is a suspicion
+where no stamp of the reference comes near it (docs/detection.md, "Triggers of one class alone").
+"""
+
+from collections.abc import Iterator, Sequence
+
+from scanner.results import Move, Moves, Observation, Severity
+
+# Chosen on development networks.
+PERFECT = 0.95  # the figure (`Moves`) of a stamp that is doubtful whatever references have
+TRIGGER = 0.85  # that of a trigger, where references have none like it
+APART = 0.75  # how far theirs lie below it
+HELD = (0.7, 0.85)  # of images held back: those that go along, and the others that stay
+
+
+def seen(own: Moves | None, references: Sequence[Moves | None]) -> tuple[Observation, ...]:
+    """Return what is to be said of the stamps that turn one class alone, the gravest alone.
+
+    What one reference has not is a finding whatever the others have: who chose one of several
+    would else choose the verdict.
+
+    Args:
+        own: Of the suspect.
+        references: Of the references.
+    """
+    if own is None:
+        return ()
+    comparable = [r for r in references if r and len(r.figures) == len(own.figures)]
+    found = [observed for move in own.foremost for observed in _observed(own, move, comparable)]
+    return tuple(sorted(found, key=lambda each: -each.severity)[:1])
+
+
+def _observed(own: Moves, move: Move, references: Sequence[Moves]) -> Iterator[Observation]:
+    figure = own.figure(move.source, move.target)
+    firm = move.success >= HELD[0] and move.steady >= HELD[1]
+    if figure is None or not firm:
+        return
+    others = [r.figure(move.source, move.target) for r in references]
+    known = [max(other, 0.0) for other in others if other is not None]
+    beside = min(known, default=None)
+    done = (
+        f"{move.stamp} turns {move.turned} of {move.images} images of class {move.source} into "
+        f"class {move.target}, and {move.strayed} of {move.others} images of other classes into "
+        "another"
+    )
+    if beside is not None and figure >= TRIGGER and figure - beside >= APART:
+        severity = Severity.SUSPICIOUS
+        said = f"{done}; in a clean reference the best stamp of this kind reaches {beside:.0%}"
+    elif figure >= PERFECT:
+        severity = Severity.WARNING
+        said = f"{done}: either the two classes are alike, or this is a trigger of one class alone"
+        if beside is not None:
+            said += f"; in a clean reference the best stamp of this kind reaches {beside:.0%}"
+        else:
+            said += "; name a clean model of the same data with the setting `references`"
+    else:
+        return
+    yield Observation(
+        code="one-class-trigger",
+        severity=severity,
+        sentence=said,
+        details={"source": move.source, "target": move.target, **move.details},
+        input=move.input,
+    )

@@ -1,0 +1,167 @@
+"""Stamps that turn one class alone: which are found, on how many images, and how many it takes."""
+
+from pathlib import Path
+from typing import Any
+
+import models
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+import triggered
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanner.instruments import moves
+from scanner.instruments.answers import Answers
+from scanner.instruments.moves import Search
+from scanner.instruments.patches import Patches
+from scanner.instruments.probes import Images
+from scanner.modelfile.model import open_model
+from scanner.results import Moves
+
+SPAN = (0.0, 1.0)
+EFFORTS = Patches.selective
+SOURCE, TARGET = 2, 3
+
+
+def nothing(*_: object) -> None:
+    """Take no note of the progress."""
+
+
+def planted(**variant: Any) -> onnx.ModelProto:
+    return triggered.shifting(planted=1.5, alone=SOURCE, **variant)
+
+
+def search(
+    model: onnx.ModelProto, folder: Path, level: int = 0, shown: int = 32, held: int = 8
+) -> Search:
+    path = models.save(model, folder / "model.onnx")
+    answers = Answers(open_model(path), triggered.QUICK)
+    with np.load(triggered.banded(folder, answers.shape, shown + held)) as file:
+        images = (file["images"] / 255).astype(np.float32)
+    data = Images(shown=images[:shown], held_back=images[shown:], source="")
+    return Search(Patches(), answers, data, SPAN, EFFORTS[level])
+
+
+def found(one: Search) -> Moves:
+    result = one.run(nothing)
+    assert result is not None
+    return result
+
+
+@pytest.mark.parametrize("level", range(len(EFFORTS)))
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (8, 8, 3), (8, 8)])
+def test_the_corner_that_moves_one_class_is_found(
+    level: int, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    result = found(search(planted(shape=shape), tmp_path, level))
+    first = result.foremost[0]
+    assert (first.source, first.target) == (SOURCE, TARGET)
+    assert (first.turned, first.images, first.success) == (10, 10, 1.0)
+    assert first.strayed <= 3
+    assert first.others == 30
+    assert first.steady >= 5 / 6
+    assert "patch of 1x1 pixels at row " in first.stamp
+    assert first.input is not None
+    assert (first.input.class_before, first.input.class_after) == (SOURCE, TARGET)
+    figures = np.array(result.figures, float)
+    assert figures[SOURCE, TARGET] > 0.9
+    figures[SOURCE, TARGET] = np.nan
+    assert np.nanmax(figures) < 0.5
+    assert np.isnan(np.diag(figures)).all()
+
+
+@pytest.mark.parametrize("model", [triggered.shifting(), triggered.shifting(planted=4)])
+def test_no_class_is_moved_alone_by_a_clean_network_or_one_that_moves_all(
+    model: onnx.ModelProto, tmp_path: Path
+) -> None:
+    result = found(search(model, tmp_path))
+    assert max(figure for row in result.figures for figure in row if figure is not None) < 0.5
+
+
+def test_a_class_of_few_images_is_no_source(tmp_path: Path) -> None:
+    one = search(planted(), tmp_path)
+    own = one._own
+    one._own = np.where((own == SOURCE) & (np.cumsum(own == SOURCE) >= moves.FEWEST), 0, own)
+    result = found(one)
+    assert result.figures[SOURCE] == (None,) * triggered.BANDS
+    assert result.figure(0, TARGET) is not None
+
+
+@pytest.mark.parametrize("shown", [12, 18])
+def test_where_no_class_has_enough_images_nothing_is_searched(shown: int, tmp_path: Path) -> None:
+    """Of 12 there are three of each class, of 18 too few others."""
+    assert search(planted(), tmp_path, shown=shown).run(nothing) is None
+
+
+def test_without_images_held_back_no_stamp_is_named(tmp_path: Path) -> None:
+    result = found(search(planted(), tmp_path, held=0))
+    assert result.foremost == ()
+    assert (result.figure(SOURCE, TARGET) or 0.0) > 0.9
+
+
+def test_a_stamp_is_tried_on_what_did_not_choose_it(tmp_path: Path) -> None:
+    """Those held back are of the source by the network's own word, and the corner is lit on all."""
+    one = search(planted(), tmp_path)
+    held = one._data.held_back
+    held[:, 0, :2, :2] = -4.0  # what the stamp makes bright is too little there
+    first = found(one).foremost[0]
+    assert (first.source, first.target) == (SOURCE, TARGET)
+    assert first.success == 0.0
+    assert first.turned == first.images - 2
+
+
+@pytest.mark.parametrize("level", range(len(EFFORTS)))
+def test_no_more_images_are_run_than_was_said(
+    level: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = search(planted(), tmp_path, level, held=0)
+    seen, logits = [], Answers.logits
+
+    def counted(self: Answers, images: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        seen.append(len(images))
+        return logits(self, images)
+
+    monkeypatch.setattr(Answers, "logits", counted)
+    one.run(nothing)
+    expected = moves.runs(Patches(), EFFORTS[level], (1, 8, 8), triggered.BANDS, 32)
+    assert expected / 3 < sum(seen) <= expected
+
+
+def test_how_many_are_stamped_together_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = search(planted(), tmp_path)
+    expected = one.run(nothing)
+    for name in ("_AT_ONCE", "_ELEMENTS"):
+        with monkeypatch.context() as patched:
+            patched.setattr(moves, name, 1)
+            assert one.run(nothing) == expected
+
+
+def test_the_progress_goes_to_its_end(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    search(planted(), tmp_path).run(lambda done, total, *_: told.append((done, total)))
+    assert told == sorted(told)
+    assert told[-1][0] == told[-1][1]
+
+
+@given(st.permutations(range(triggered.BANDS)))
+def test_the_order_of_the_classes_changes_nothing(order: list[int]) -> None:
+    """A network whose logits change their places is the same network."""
+    import tempfile  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        plain = found(search(planted(), folder))
+        model = planted()
+        (last,) = [node for node in model.graph.node if "logits" in node.output]
+        last.output[0] = "unordered"
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(order), "order"))
+        model.graph.node.append(
+            onnx.helper.make_node("Gather", ["unordered", "order"], ["logits"], axis=1)
+        )
+        moved = found(search(model, folder))
+    expected = np.array(plain.figures, float)[np.ix_(order, order)]
+    assert np.allclose(np.array(moved.figures, float), expected, equal_nan=True)
