@@ -1,7 +1,7 @@
 """How often a stamp that turns one class alone gives a backdoor away, and a clean network none.
 
     python -m benchmarks.one_class measure FOLDER RECORDS.jsonl [--attacks clean,one-to-one]
-        [--images-npz images.npz]  # resumes
+        [--images-npz images.npz]  # resumes; the images may be a folder with RECIPE.npz
     python -m benchmarks.one_class report RECORDS.jsonl...
 
 Each network of a zoo or a population is swept with patches on clean images (those of its manifest,
@@ -69,7 +69,7 @@ def measure(
     folder: Annotated[Path, typer.Argument(help="A folder with manifest.json and models.")],
     records: Annotated[Path, typer.Argument(help="Where the measurements go, a line each.")],
     images_npz: Annotated[
-        Path | None, typer.Option(help="Clean images of models whose manifest names none.")
+        Path | None, typer.Option(help="Clean images of all models, or a folder with RECIPE.npz.")
     ] = None,
     attacks: Annotated[
         str | None, typer.Option(help="Only these, joined by commas; all if left out.")
@@ -79,7 +79,7 @@ def measure(
     known = {network.sha256 for network in read([records] if records.exists() else [])}
     wanted = None if attacks is None else attacks.split(",")
     for entry in manifest.read(folder):
-        images = folder / entry.images if entry.images else images_npz
+        images = _images(folder, entry, images_npz)
         if entry.sha256 in known or images is None or not (entry.attack == "clean" or took(entry)):
             continue
         if wanted is None or named(entry) in wanted:
@@ -91,6 +91,14 @@ def measure(
             with records.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(to_json(network)) + "\n")
             typer.echo(entry.file)
+
+
+def _images(folder: Path, entry: Entry, given: Path | None) -> Path | None:
+    """Return the clean images of a network, or None."""
+    if given is None:
+        return folder / entry.images if entry.images else None
+    found = given / f"{entry.recipe}.npz" if given.is_dir() else given
+    return found if found.exists() else None
 
 
 def _network(folder: Path, entry: Entry, images: Path) -> Network:

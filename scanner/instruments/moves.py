@@ -52,6 +52,9 @@ class Search:
         data: The images; those held back choose nothing.
         span: The lowest and the highest value of a pixel.
         effort: How much is tried.
+
+    Attributes:
+        seen: Images with the stamps on them that were found, each (1, *shape).
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Search:
         effort: Selective,
     ) -> None:
         self._answers, self._data, self._span, self._effort = answers, data, span, effort
+        self.seen: list[Floats] = []
         self._stamps = kind.candidates(answers.shape, span, effort)
         self._plain = answers.logits(data.shown)
         self._own: Classes = self._plain.argmax(axis=1)
@@ -187,6 +191,7 @@ class Search:
         turned = (own == source) & (became == target)
         shown = held[turned if turned.any() else own == source][:1]
         stamped = stamp.stamped(shown)
+        self.seen.append(stamped)
         answered = kept.Answered(
             original=shown[0],
             before=self._answers.logits(shown),

@@ -106,8 +106,19 @@ class SweepDetector(Detector):
         ground = _prepared(subject, self.kind, answers, data)
         sweep = Sweep(self.kind, answers, data.shown, ground.span, ground.effort)
         before = subject.suspect.by_class if subject.suspect else None
-        swept = sweep.run(subject.progress, [row.class_id for row in before.rows] if before else ())
         selective = _selective(ground, sweep.classes, subject)
+        search = None if selective is None else ground.search(selective)
+        parts = 1 if search is None else 2
+
+        def progress(done: int, total: int, _: int | None = None) -> None:
+            subject.progress(done, parts * total)
+
+        def further(done: int, total: int, _: int | None = None) -> None:
+            subject.progress(total + done, parts * total)
+
+        swept = sweep.run(progress, [row.class_id for row in before.rows] if before else ())
+        found = search.run(further) if search else None
+        subject.seen.extend(search.seen if search else ())
         held = {
             one.target: sweep.share(one.stamp, data.held_back, one.target) for one in swept.turning
         }
@@ -142,11 +153,7 @@ class SweepDetector(Detector):
                 **ground.effort._asdict(),
                 "selective": selective,
             },
-            by_class=ByClass(
-                classes=sweep.classes,
-                rows=rows,
-                moves=None if selective is None else ground.search(selective).run(subject.progress),
-            ),
+            by_class=ByClass(classes=sweep.classes, rows=rows, moves=found),
             figures={
                 "relabelled": relabels.share,
                 "relabelled_held_back": float(follows.mean()),
@@ -313,7 +320,7 @@ def _selective(ground: _Ground, classes: int, subject: Subject) -> int | None:
     if subject.suspect is not None:
         level: int | None = subject.suspect.parameters["selective"]
         return level
-    if not subject.settings.has_images or classes > _MOST_CLASSES:
+    if not subject.settings.has_images or not FEWEST_CLASSES <= classes <= _MOST_CLASSES:
         return None
     allowed = _SELECTIVE * subject.settings.effort.seconds
     levels = range(len(ground.kind.selective))

@@ -10,8 +10,9 @@ import triggered
 
 from scanner.detectors.patch_sweep import PatchSweep
 from scanner.errors import NoImagesError, NoTimeError
-from scanner.instruments import made_images, stamps, sweeps
+from scanner.instruments import kept, made_images, moves, stamps, sweeps
 from scanner.instruments.patches import Patches
+from scanner.judging import comparison
 from scanner.results import Measurement, Severity
 from scanner.settings import Settings
 
@@ -128,6 +129,75 @@ def test_what_relabels_less_than_a_trigger_is_doubtful(
     monkeypatch.setattr(sweeps, "RELABELS", 1.1)
     (seen,) = relabelled(tmp_path).observations
     assert seen.severity is Severity.WARNING
+
+
+def one_moved(
+    folder: Path,
+    planted: bool = True,
+    suspect: Measurement | None = None,
+    shape: tuple[int, ...] = (1, 8, 8),
+) -> Measurement:
+    model = triggered.shifting(planted=1.5 if planted else 0, alone=2, shape=shape)
+    chosen = dataclasses.replace(triggered.QUICK, images_file=triggered.banded(folder, shape))
+    return triggered.measure(PatchSweep(), model, folder, chosen, suspect)
+
+
+def test_a_patch_that_turns_one_class_alone_is_suspicious_beside_a_clean_network(
+    tmp_path: Path,
+) -> None:
+    """The detector observes nothing: what it found says something beside a reference."""
+    suspect = one_moved(tmp_path)
+    assert suspect.observations == ()
+    clean = one_moved(tmp_path, planted=False, suspect=suspect)
+    assert clean.parameters["selective"] == suspect.parameters["selective"] == 0
+    (seen,) = comparison.compare(PatchSweep(), suspect, [clean]).observations
+    assert (seen.code, seen.severity) == ("one-class-trigger", Severity.SUSPICIOUS)
+    assert (seen.details["source"], seen.details["target"]) == (2, 3)
+    assert comparison.compare(PatchSweep(), clean, [suspect]).observations == ()
+
+
+def test_the_images_with_the_patches_are_put_to_the_file_too(tmp_path: Path) -> None:
+    model = triggered.shifting(planted=1.5, alone=2)
+    chosen = dataclasses.replace(triggered.QUICK, images_file=triggered.banded(tmp_path))
+    subject = triggered.subject(model, tmp_path, chosen)
+    found = PatchSweep().measure(subject)
+    assert found.by_class is not None
+    assert found.by_class.moves is not None
+    pictures = [move.input and move.input.image for move in found.by_class.moves.foremost]
+    assert len(pictures) == 3
+    shown = [kept.packed(image) for images in subject.seen for image in images]
+    assert all(picture in shown for picture in pictures)
+
+
+@pytest.mark.parametrize(
+    ("most", "fewest", "images"), [(3, 4, True), (50, 5, True), (50, 4, False)],
+    ids=["many classes", "few classes", "no images"],
+)  # fmt: skip
+def test_where_one_class_alone_cannot_be_asked_for_nothing_is_tried(
+    most: int, fewest: int, images: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps, "_MOST_CLASSES", most)
+    monkeypatch.setattr(sweeps, "FEWEST_CLASSES", fewest)
+    chosen = triggered.QUICK
+    if images:
+        chosen = dataclasses.replace(chosen, images_file=triggered.banded(tmp_path))
+    found = triggered.measure(PatchSweep(), triggered.shifting(1.5, alone=2), tmp_path, chosen)
+    assert found.parameters["selective"] is None
+    assert found.by_class is not None
+    assert found.by_class.moves is None
+
+
+@pytest.mark.parametrize("level", [*range(len(Patches.selective)), None])
+def test_a_slow_model_is_asked_less_of_single_classes(
+    level: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [moves.runs(Patches(), e, (3, 8, 8), 4, 30) for e in Patches.selective]
+    assert runs == sorted({*runs}, reverse=True)
+    allowed = sweeps._SELECTIVE * Settings().effort.seconds
+    most = runs[-1] - 1 if level is None else runs[level]
+    monkeypatch.setattr(sweeps, "_seconds", lambda *_: allowed / (most + 0.5))
+    monkeypatch.setattr(sweeps, "_MOST_TIME", 100.0)
+    assert one_moved(tmp_path, shape=(3, 8, 8)).parameters["selective"] == level
 
 
 def test_few_images_accuse_nobody(tmp_path: Path) -> None:

@@ -25,10 +25,9 @@ MOVE = Move(
 shares = st.floats(-1, 1)
 
 
-def found(figure: float | None, *, classes: int = CLASSES, **held: float) -> Moves:
+def found(figure: float | None, *, classes: int = CLASSES, move: Move = MOVE) -> Moves:
     rows = [[0.1 if s != t else None for t in range(classes)] for s in range(classes)]
     rows[SOURCE][TARGET] = figure
-    move = dataclasses.replace(MOVE, **held)
     return Moves(figures=tuple(map(tuple, rows)), foremost=(move,))
 
 
@@ -59,10 +58,16 @@ def test_what_is_said(
     assert grave(found(figure), *map(found, references)) is expected
 
 
-@pytest.mark.parametrize("held", [{"success": HELD[0] - 0.01}, {"steady": HELD[1] - 0.01}])
-def test_what_images_held_back_do_not_do_accuses_nobody(held: dict[str, float]) -> None:
-    assert grave(found(1.0, **held)) is None
-    assert grave(found(1.0, **held), found(0.0)) is None
+@pytest.mark.parametrize(
+    "move",
+    [
+        dataclasses.replace(MOVE, success=HELD[0] - 0.01),
+        dataclasses.replace(MOVE, steady=HELD[1] - 0.01),
+    ],
+)
+def test_what_images_held_back_do_not_do_accuses_nobody(move: Move) -> None:
+    assert grave(found(1.0, move=move)) is None
+    assert grave(found(1.0, move=move), found(0.0)) is None
 
 
 def test_where_nothing_was_stamped_nothing_is_said() -> None:
