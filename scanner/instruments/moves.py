@@ -10,11 +10,13 @@ For each source s and target t, the best stamp has the largest
 
     share of the images of s that go to t  -  share of all other images that leave their class.
 
-First each stamp is put on a few images of each class, then those that pull one class most, and
-the others least, on all.
+First each stamp is put on a few images of each class. For each pair of classes, the one that pulls
+the source most and the others least is then moved and made smaller: such triggers are exact, since
+the network has learnt to keep its classes under anything else. The best are put on all images.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,25 +24,26 @@ import numpy.typing as npt
 from scanner.instruments import kept
 from scanner.instruments.answers import Answers
 from scanner.instruments.detector import Progress
-from scanner.instruments.probes import Images
 from scanner.instruments.stamps import Floats, Kind, Scores, Selective, Stamp, margins, spread
 from scanner.results import Move, Moves
 
 Classes = npt.NDArray[np.int64]
-Chosen = npt.NDArray[np.int64]
-Marked = npt.NDArray[np.bool_]
+Pair = tuple[int, int]
 
 FEWEST = 4  # images of a class that is moved: fewer go anywhere together
-_OTHERS = 16  # images of other classes, which a stamp has to leave alone
+MOST = 8  # of each class
+HELD_BACK = 3  # one image of a class in so many, one at least, and at most half of `MOST`
+_OTHERS = (16, 4)  # images of other classes, which a stamp has to leave alone: shown, held back
 _FOREMOST = 3
 _AT_ONCE, _ELEMENTS = 512, 2**22  # images that are stamped together, and their pixels or logits
 
 
-def runs(kind: Kind, effort: Selective, shape: Sequence[int], classes: int, images: int) -> int:
+def runs(kind: Kind, effort: Selective, shape: Sequence[int], classes: int) -> int:
     """Return how many images a search puts through the model, at the most."""
-    stamps = len(kind.candidates(shape, (0.0, 1.0), effort))
     pairs = classes * (classes - 1)
-    return stamps * effort.each * classes + min(stamps, pairs * effort.closely) * images
+    glance = len(kind.candidates(shape, (0.0, 1.0), effort)) * effort.each * classes
+    near = pairs * kind.most_near(shape) * 2 * effort.each
+    return glance + near + pairs * (1 + effort.closely) * MOST * classes
 
 
 class Search:
@@ -49,7 +52,7 @@ class Search:
     Args:
         kind: The kind.
         answers: The model.
-        data: The images; those held back choose nothing.
+        images: Of all classes, (n, *shape); some of each are held back and choose nothing.
         span: The lowest and the highest value of a pixel.
         effort: How much is tried.
 
@@ -61,17 +64,19 @@ class Search:
         self,
         kind: Kind,
         answers: Answers,
-        data: Images,
+        images: Floats,
         span: tuple[float, float],
         effort: Selective,
     ) -> None:
-        self._answers, self._data, self._span, self._effort = answers, data, span, effort
-        self.seen: list[Floats] = []
-        self._stamps = kind.candidates(answers.shape, span, effort)
-        self._plain = answers.logits(data.shown)
+        self._kind, self._answers, self._span, self._effort = kind, answers, span, effort
+        logits = answers.logits(images)
+        self._classes = logits.shape[1]
+        self._spread = spread(logits)
+        shown, held = _divided(logits.argmax(axis=1))
+        self._images, self._plain, self._held = images[shown], logits[shown], images[held]
         self._own: Classes = self._plain.argmax(axis=1)
-        self._classes = self._plain.shape[1]
-        self._spread = spread(self._plain)
+        self._held_own: Classes = logits[held].argmax(axis=1)
+        self.seen: list[Floats] = []
 
     def run(self, progress: Progress) -> Moves | None:
         """Return how well stamps tell each class from the others; None where there are too few.
@@ -79,122 +84,128 @@ class Search:
         Args:
             progress: Called after each part of the work.
         """
-        counts = np.bincount(self._own, minlength=self._classes)
-        enough = (counts >= FEWEST) & (len(self._own) - counts >= _OTHERS)
-        sources = np.flatnonzero(enough)
-        if not len(sources):
+        counts, held = (
+            np.bincount(c, minlength=self._classes) for c in (self._own, self._held_own)
+        )
+        enough = counts >= FEWEST
+        enough &= (counts.sum() - counts >= _OTHERS[0]) & (held.sum() - held >= _OTHERS[1])
+        sources = np.flatnonzero(enough).tolist()
+        if not sources:
             return None
-        first, total = len(self._stamps), 2 * len(self._stamps)
-        chosen = self._best(sources, progress)
-        pairs = sources[:, None] != np.arange(self._classes)
-        looked_at = np.unique(chosen[pairs])
-        after = np.full((len(self._stamps), len(self._own)), -1)
-        for part in self._parts(looked_at, len(self._own)):
-            after[part] = self._stamped(part, self._data.shown).argmax(axis=2)
-            progress(first + int(part[-1]) + 1, total)
-        moved = after != self._own
+        starts = self._starts(sources)
+        progress(1, 3)
+        tried = dict(self._closer(starts))
+        progress(2, 3)
+        stamps = [*dict.fromkeys(itertools.chain(*tried.values()))]
+        everyone = np.arange(len(self._own))
+        after = {
+            stamp: answered.argmax(axis=1) for stamp, answered in self._stamped(stamps, everyone)
+        }
         figures: list[list[float | None]] = [[None] * self._classes for _ in counts]
-        best: list[tuple[float, int, int, int]] = []
-        for row, source in enumerate(sources):
-            those = self._own == source
-            for target in np.flatnonzero(np.arange(self._classes) != source):
-                tried = chosen[row, target]
-                turned = (after[np.ix_(tried, those)] == target).mean(axis=1)
-                figure = turned - moved[np.ix_(tried, ~those)].mean(axis=1)
-                place = int(figure.argmax())  # of equal ones, that which pulls most
-                figures[source][target] = float(figure[place])
-                best.append((float(figure[place]), int(tried[place]), int(source), int(target)))
-        progress(total, total)
-        best.sort(key=lambda one: -one[0])
+        best: dict[Pair, Stamp] = {}
+        for (source, target), some in tried.items():
+            known = {stamp: self._figure(after[stamp], source, target) for stamp in some}
+            best[source, target] = max(some, key=known.__getitem__)
+            figures[source][target] = known[best[source, target]]
+        foremost = sorted(best, key=lambda pair: -(figures[pair[0]][pair[1]] or 0.0))[:_FOREMOST]
+        progress(3, 3)
         return Moves(
             figures=tuple(map(tuple, figures)),
-            foremost=tuple(self._foremost(best, after)),
+            foremost=tuple(self._move(best[pair], *pair, after[best[pair]]) for pair in foremost),
         )
 
-    def _best(self, sources: Chosen, progress: Progress) -> Chosen:
-        """Return for each source and target the stamps that pull it most, and the others least.
-
-        They are numbers of stamps, (sources, classes, closely), the best ones first. How far an
-        image is pulled into a class is tanh(margin / spread), which is below 0 until it is there.
-        """
-        few = np.concatenate(
-            [np.flatnonzero(self._own == c)[: self._effort.each] for c in range(self._classes)]
-        )
-        own = self._own[few]
-        rows = np.arange(len(few))
-        firm = self._pull(self._plain[few])[rows, own]
-        scores = np.empty((len(self._stamps), len(sources), self._classes), np.float32)
-        for part in self._parts(np.arange(len(self._stamps)), len(few)):
-            pulls = self._pull(self._stamped(part, self._data.shown[few]))
-            loose = np.maximum(firm - pulls[:, rows, own], 0)
-            for row, source in enumerate(sources):
-                those = own == source
-                scores[part, row] = (
-                    pulls[:, those].mean(axis=1) - loose[:, ~those].mean(axis=1)[:, None]
-                )
-            progress(int(part[-1]) + 1, 2 * len(self._stamps))
-        order: Chosen = np.argsort(-scores, axis=0, kind="stable")[: self._effort.closely]
-        return np.moveaxis(order, 0, 2)
-
-    def _pull(self, logits: Scores) -> Scores:
-        found = margins(logits.reshape(-1, self._classes)) / self._spread
-        return np.tanh(found).reshape(logits.shape)
-
-    def _parts(self, stamps: Chosen, images: int) -> Iterator[Chosen]:
-        """Yield so many stamps at a time as fit into memory on so many images."""
-        room = _ELEMENTS // max(self._classes, self._data.shown[0].size)
-        step = max(1, min(_AT_ONCE, room) // images)
-        for start in range(0, len(stamps), step):
-            yield stamps[start : start + step]
-
-    def _stamped(self, chosen: Chosen, images: Floats) -> Scores:
-        """Return logits of images under each of some stamps, (stamps, n, classes)."""
-        stamped = np.concatenate([self._stamps[number].stamped(images) for number in chosen])
-        return self._answers.logits(stamped).reshape(len(chosen), len(images), self._classes)
-
-    def _foremost(
-        self, best: Sequence[tuple[float, int, int, int]], after: Classes
-    ) -> Iterator[Move]:
-        """Yield what the best stamps do on the images held back too, where there are enough.
+    def _figure(self, after: Classes, source: int, target: int) -> float:
+        """Return how well a stamp tells a class from the others (`Moves.figures`).
 
         Args:
-            best: Figure, stamp, source and target of each pair of classes, the best one first.
-            after: The class of each image shown under each stamp, (stamps, n).
+            after: The class of each image under it, (n,).
+            source: The class.
+            target: Where its images are to go.
         """
-        held = self._data.held_back
-        own = self._answers.classes(held) if len(held) else np.empty(0, np.int64)
-        found = 0
-        for _, number, source, target in best:
-            those = own == source
-            if found == _FOREMOST:
-                return
-            if not those.any() or those.all():
-                continue
-            found += 1
-            yield self._move(self._stamps[number], source, target, after[number], own)
+        those = self._own == source
+        return float((after[those] == target).mean() - (after != self._own)[~those].mean())
 
-    def _move(self, stamp: Stamp, source: int, target: int, after: Classes, own: Classes) -> Move:
-        """Return what a stamp does.
+    def _starts(self, sources: Sequence[int]) -> dict[Pair, Stamp]:
+        """Return for each source and target the stamp that pulls it most, and the others least.
+
+        How far an image is pulled into a class is tanh(margin / spread), which is below 0 until it
+        is there.
+        """
+        stamps = self._kind.candidates(self._answers.shape, self._span, self._effort)
+        few = self._few(range(self._classes), self._effort.each)
+        own, rows = self._own[few], np.arange(len(few))
+        firm = self._pull(self._plain[few])[rows, own]
+        pairs = [(s, t) for s in sources for t in range(self._classes) if s != t]
+        best: dict[Pair, tuple[float, Stamp]] = {}
+        for stamp, logits in self._stamped(stamps, few):
+            pulls = self._pull(logits)
+            loose = np.maximum(firm - pulls[rows, own], 0)
+            into = np.array(
+                [pulls[own == s].mean(axis=0) - loose[own != s].mean() for s in sources]
+            )
+            for (source, target), score in zip(pairs, _off_diagonal(into, sources), strict=True):
+                if (source, target) not in best or score > best[source, target][0]:
+                    best[source, target] = float(score), stamp
+        return {pair: stamp for pair, (_, stamp) in best.items()}
+
+    def _closer(self, starts: Mapping[Pair, Stamp]) -> Iterator[tuple[Pair, list[Stamp]]]:
+        """Yield for each source and target the stamps to be put on all images.
+
+        That is the one to start from, and those around it that pull the source most.
+        """
+        shape = self._answers.shape
+        for source, pairs in itertools.groupby(starts, key=lambda pair: pair[0]):
+            near = {pair: [*self._kind.near(starts[pair], shape)] for pair in pairs}
+            stamps = [*dict.fromkeys(itertools.chain(*near.values()))]
+            few = self._few([source], 2 * self._effort.each)
+            pulls = {
+                stamp: self._pull(logits).mean(axis=0)
+                for stamp, logits in self._stamped(stamps, few)
+            }
+            for pair, some in near.items():
+                order = sorted(some, key=lambda stamp: -pulls[stamp][pair[1]])
+                chosen = (starts[pair], *order[: self._effort.closely])
+                yield pair, [*dict.fromkeys(chosen)]
+
+    def _few(self, classes: Sequence[int], each: int) -> Classes:
+        """Return the places of the first images of each of some classes."""
+        return np.concatenate([np.flatnonzero(self._own == c)[:each] for c in classes])
+
+    def _pull(self, logits: Scores) -> Scores:
+        pulled: Scores = np.tanh(margins(logits) / self._spread)
+        return pulled
+
+    def _stamped(self, stamps: Sequence[Stamp], chosen: Classes) -> Iterator[tuple[Stamp, Scores]]:
+        """Yield stamps and the logits of some images under each of them, (n, classes)."""
+        images = self._images[chosen]
+        room = _ELEMENTS // max(self._classes, self._images[0].size)
+        step = max(1, min(_AT_ONCE, room) // len(images))
+        for start in range(0, len(stamps), step):
+            part = stamps[start : start + step]
+            logits = self._answers.logits(np.concatenate([stamp.stamped(images) for stamp in part]))
+            yield from zip(part, np.split(logits, len(part)), strict=True)
+
+    def _move(self, stamp: Stamp, source: int, target: int, after: Classes) -> Move:
+        """Return what a stamp does, on the images held back too.
 
         Args:
             stamp: The stamp.
             source: The class that it turns.
             target: The class that it turns it into.
             after: The class of each image shown, under it.
-            own: The class of each image held back, without it.
         """
-        held = self._data.held_back
-        became = self._answers.classes(stamp.stamped(held))
+        became = self._answers.classes(stamp.stamped(self._held))
+        own = self._held_own
         before, now = np.concatenate([self._own, own]), np.concatenate([after, became])
         those, others = before == source, before != source
         success = float((became[own == source] == target).mean())
         turned = (own == source) & (became == target)
-        shown = held[turned if turned.any() else own == source][:1]
-        stamped = stamp.stamped(shown)
+        image = self._held[turned if turned.any() else own == source][:1]
+        stamped = stamp.stamped(image)
         self.seen.append(stamped)
         answered = kept.Answered(
-            original=shown[0],
-            before=self._answers.logits(shown),
+            original=image[0],
+            before=self._answers.logits(image),
             after=self._answers.logits(stamped),
             success=success,
         )
@@ -211,3 +222,25 @@ class Search:
             steady=float((became == own)[own != source].mean()),
             input=kept.pictured(stamped[0], self._span, answered),
         )
+
+
+def _divided(own: Classes) -> tuple[Classes, Classes]:
+    """Return the places of the images of each class that are shown, and of those held back.
+
+    Args:
+        own: The class of each image, (n,).
+    """
+    shown, held = [], []
+    for class_id in np.unique(own):
+        places = np.flatnonzero(own == class_id)
+        back = min(max(len(places) // HELD_BACK, 1), MOST // 2) if len(places) > 1 else 0
+        held.append(places[:back])
+        shown.append(places[back : back + MOST])
+    return np.sort(np.concatenate(shown)), np.sort(np.concatenate(held))
+
+
+def _off_diagonal(into: Scores, sources: Sequence[int]) -> Scores:
+    """Return the scores of each source and each other class, in that order."""
+    others = np.arange(into.shape[1]) != np.array(sources)[:, None]
+    found: Scores = into[others]
+    return found

@@ -67,6 +67,7 @@ FEWEST_PIXELS = 8  # rows and columns of an image
 _TIME, _MOST_TIME = 0.25, 0.5  # of the budget's seconds: for a large model's least sweep, the most
 _SELECTIVE = 0.25  # of the budget's seconds, for stamps that turn one class alone
 _MOST_CLASSES = 50  # of which pairs are tried
+_LOOKED_AT = 512  # of the user's images, from which as many of each class are taken
 _GLANCE = 0.03  # seconds that are timed: the processor's clock may tick in hundredths
 _KEPT = 2  # images with a stamp that are also put to the file itself
 _LEAST = 0.1  # a hundredth of the images against a tenth is no evidence
@@ -107,7 +108,7 @@ class SweepDetector(Detector):
         sweep = Sweep(self.kind, answers, data.shown, ground.span, ground.effort)
         before = subject.suspect.by_class if subject.suspect else None
         selective = _selective(ground, sweep.classes, subject)
-        search = None if selective is None else ground.search(selective)
+        search = None if selective is None else ground.search(selective, settings)
         parts = 1 if search is None else 2
 
         def progress(done: int, total: int, _: int | None = None) -> None:
@@ -241,13 +242,18 @@ class _Ground:
 
     def selective_runs(self, level: int, classes: int) -> int:
         """Return the same of a search for stamps of one class alone."""
-        effort, shape = self.kind.selective[level], self.answers.shape
-        return moves.runs(self.kind, effort, shape, classes, len(self.data.shown))
+        return moves.runs(self.kind, self.kind.selective[level], self.answers.shape, classes)
 
-    def search(self, level: int) -> moves.Search:
-        """Return a search for stamps of one class alone."""
+    def search(self, level: int, settings: Settings) -> moves.Search:
+        """Return a search for stamps of one class alone.
+
+        Raises:
+            UsageError: The user's images do not fit.
+        """
+        everything = probes.user_images(settings, self.answers.shape, self.span)
+        images = np.random.default_rng(settings.seed).permutation(everything)[:_LOOKED_AT]
         effort = self.kind.selective[level]
-        return moves.Search(self.kind, self.answers, self.data, self.span, effort)
+        return moves.Search(self.kind, self.answers, images, self.span, effort)
 
 
 def _answering(subject: Subject, kind: Kind) -> Answers:

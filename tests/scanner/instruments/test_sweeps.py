@@ -137,7 +137,7 @@ def one_moved(
     suspect: Measurement | None = None,
     shape: tuple[int, ...] = (1, 8, 8),
 ) -> Measurement:
-    model = triggered.shifting(planted=1.5 if planted else 0, alone=2, shape=shape)
+    model = triggered.shifting(planted=1.2 if planted else 0, alone=2, shape=shape)
     chosen = dataclasses.replace(triggered.QUICK, images_file=triggered.banded(folder, shape))
     return triggered.measure(PatchSweep(), model, folder, chosen, suspect)
 
@@ -157,7 +157,7 @@ def test_a_patch_that_turns_one_class_alone_is_suspicious_beside_a_clean_network
 
 
 def test_the_images_with_the_patches_are_put_to_the_file_too(tmp_path: Path) -> None:
-    model = triggered.shifting(planted=1.5, alone=2)
+    model = triggered.shifting(planted=1.2, alone=2)
     chosen = dataclasses.replace(triggered.QUICK, images_file=triggered.banded(tmp_path))
     subject = triggered.subject(model, tmp_path, chosen)
     found = PatchSweep().measure(subject)
@@ -181,7 +181,7 @@ def test_where_one_class_alone_cannot_be_asked_for_nothing_is_tried(
     chosen = triggered.QUICK
     if images:
         chosen = dataclasses.replace(chosen, images_file=triggered.banded(tmp_path))
-    found = triggered.measure(PatchSweep(), triggered.shifting(1.5, alone=2), tmp_path, chosen)
+    found = triggered.measure(PatchSweep(), triggered.shifting(1.2, alone=2), tmp_path, chosen)
     assert found.parameters["selective"] is None
     assert found.by_class is not None
     assert found.by_class.moves is None
@@ -191,7 +191,7 @@ def test_where_one_class_alone_cannot_be_asked_for_nothing_is_tried(
 def test_a_slow_model_is_asked_less_of_single_classes(
     level: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = [moves.runs(Patches(), e, (3, 8, 8), 4, 30) for e in Patches.selective]
+    runs = [moves.runs(Patches(), e, (3, 8, 8), 4) for e in Patches.selective]
     assert runs == sorted({*runs}, reverse=True)
     allowed = sweeps._SELECTIVE * Settings().effort.seconds
     most = runs[-1] - 1 if level is None else runs[level]
