@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 
 from scanner.results import Move, Moves, Observation, Severity
 
-# Chosen on development networks.
+# Chosen on development networks (docs/detection.md, which says what else was known).
 PERFECT = 0.95  # the figure (`Moves`) of a stamp that is doubtful whatever references have
-TRIGGER = 0.85  # that of a trigger, where references have none like it
-APART = 0.75  # how far theirs lie below it
+TRIGGER = (0.85, 0.75)  # that of a trigger, and how far those of references lie below it
+DOUBTFUL = (0.8, 0.5)  # of both: with which a model is not called clean
+STRAYED = 0.05  # share of all images of other classes that a trigger moves, at the most
 HELD = (0.7, 0.85)  # of images held back: those that go along, and the others that stay
 
 
@@ -36,28 +37,27 @@ def seen(own: Moves | None, references: Sequence[Moves | None]) -> tuple[Observa
 def _observed(own: Moves, move: Move, references: Sequence[Moves]) -> Iterator[Observation]:
     figure = own.figure(move.source, move.target)
     firm = move.success >= HELD[0] and move.steady >= HELD[1]
-    if figure is None or not firm:
+    if figure is None or not firm or move.strayed > STRAYED * move.others:
         return
     others = [r.figure(move.source, move.target) for r in references]
     known = [max(other, 0.0) for other in others if other is not None]
-    beside = min(known, default=None)
-    done = (
+    beside = min(known, default=figure)
+    said = (
         f"{move.stamp} turns {move.turned} of {move.images} images of class {move.source} into "
         f"class {move.target}, and {move.strayed} of {move.others} images of other classes into "
         "another"
     )
-    if beside is not None and figure >= TRIGGER and figure - beside >= APART:
+    if figure >= TRIGGER[0] and figure - beside >= TRIGGER[1]:
         severity = Severity.SUSPICIOUS
-        said = f"{done}; in a clean reference the best stamp of this kind reaches {beside:.0%}"
-    elif figure >= PERFECT:
+    elif figure >= PERFECT or (figure >= DOUBTFUL[0] and figure - beside >= DOUBTFUL[1]):
         severity = Severity.WARNING
-        said = f"{done}: either the two classes are alike, or this is a trigger of one class alone"
-        if beside is not None:
-            said += f"; in a clean reference the best stamp of this kind reaches {beside:.0%}"
-        else:
-            said += "; name a clean model of the same data with the setting `references`"
+        said += ": either the two classes are alike, or this is a trigger of one class alone"
     else:
         return
+    if known:
+        said += f"; in a clean reference the best stamp of this kind reaches {beside:.0%}"
+    else:
+        said += "; name a clean model of the same data with the setting `references`"
     yield Observation(
         code="one-class-trigger",
         severity=severity,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.judging.moves import APART, HELD, PERFECT, TRIGGER, seen
+from scanner.judging.moves import DOUBTFUL, HELD, PERFECT, STRAYED, TRIGGER, seen
 from scanner.results import Move, Moves, Severity
 
 SOURCE, TARGET, CLASSES = 2, 0, 4
@@ -43,10 +43,13 @@ def grave(own: Moves | None, *references: Moves | None) -> Severity | None:
         (PERFECT - 0.01, [], None),
         (1.0, [0.0], Severity.SUSPICIOUS),
         (1.0, [-0.2], Severity.SUSPICIOUS),
-        (TRIGGER, [TRIGGER - APART], Severity.SUSPICIOUS),
-        (TRIGGER - 0.01, [0.0], None),
-        (0.9, [0.5], None),
-        (1.0, [0.5], Severity.WARNING),
+        (TRIGGER[0], [TRIGGER[0] - TRIGGER[1]], Severity.SUSPICIOUS),
+        (TRIGGER[0] - 0.01, [0.0], Severity.WARNING),
+        (TRIGGER[0], [TRIGGER[0] - TRIGGER[1] + 0.01], Severity.WARNING),
+        (DOUBTFUL[0], [DOUBTFUL[0] - DOUBTFUL[1] - 0.01], Severity.WARNING),
+        (DOUBTFUL[0] - 0.01, [0.0], None),
+        (0.9, [0.45], None),
+        (1.0, [0.6], Severity.WARNING),
         (1.0, [0.9, 0.0], Severity.SUSPICIOUS),
         (1.0, [None], Severity.WARNING),
         (0.9, [None], None),
@@ -63,6 +66,7 @@ def test_what_is_said(
     [
         dataclasses.replace(MOVE, success=HELD[0] - 0.01),
         dataclasses.replace(MOVE, steady=HELD[1] - 0.01),
+        dataclasses.replace(MOVE, strayed=1 + round(STRAYED * MOVE.others)),
     ],
 )
 def test_what_images_held_back_do_not_do_accuses_nobody(move: Move) -> None:
