@@ -13,11 +13,11 @@ import trainer_data
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import detection, device, leads, quality, sweeps
+from benchmarks import detection, device, leads, one_class, quality, sweeps
 from benchmarks import population as recipes
 from scanner.judging import population
 from scanner.judging import recipes as judging
-from scanner.results import Skip
+from scanner.results import Move, Moves, Skip
 from scanner.values import to_json
 
 FLOATS = st.lists(st.floats(-10, 10), min_size=1, max_size=30)
@@ -319,6 +319,44 @@ def test_a_sweep_is_counted_by_the_bounds_as_they_are(tmp_path: Path) -> None:
     assert (planted["n"], planted["suspicious"], planted["warning"]) == (2, 1, 1)
     assert (shifted["n"], shifted["suspicious"], shifted["relabelled, at most"]) == (2, 1, 0.8)
     assert [clean["networks"], planted["networks"]] == ["clean", "badnets"]
+
+
+def one_moved(
+    attack: str, sha256: str, figure: float, recipe: str = "r", moves: bool = True
+) -> one_class.Network:
+    """A network whose class 2 some stamp moves to class 0, as the attacker wants it or not."""
+    rows: list[list[float | None]] = [[0.0] * 3 for _ in range(3)]
+    rows[2][0] = figure
+    move = Move(
+        source=2, target=0, stamp="a patch", details={}, turned=9, images=9, strayed=0, others=30,
+        success=1.0, steady=1.0,
+    )  # fmt: skip
+    found = Moves(figures=tuple(map(tuple, rows)), foremost=(move,)) if moves else None
+    planted = attack != "clean"
+    return one_class.Network(
+        file="m.onnx", sha256=sha256, recipe=recipe, split="test", attack=attack, trigger="",
+        source=1 if sha256 == "d" else 2 if planted else None, target=0 if planted else None,
+        success=1.0 if planted else None, moves=found,
+    )  # fmt: skip
+
+
+def test_networks_of_one_class_are_counted_alone_and_beside_each_clean_one_of_their_recipe() -> (
+    None
+):
+    networks = [
+        one_moved("clean", "a", 0.1),
+        one_moved("clean", "b", 0.96),
+        one_moved("one-to-one", "c", 1.0),
+        one_moved("one-to-one", "d", 0.9),  # found where nobody planted it
+        one_moved("one-to-one", "e", 1.0, recipe="another"),
+        one_moved("clean", "f", 0.0, moves=False),  # too few images of each class
+    ]
+    clean, planted = one_class.counted(networks)
+    told = ("n", "alone: warning", "pairs", "beside one: suspicious", "of the attacker's classes",
+            "warning")  # fmt: skip
+    assert [clean[name] for name in told] == [2, 1, 2, 1, 0, 0]
+    assert [planted[name] for name in told] == [3, 2, 4, 2, 1, 1]
+    assert (clean["networks"], planted["networks"]) == ("clean", "one-to-one")
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,10 @@ def population(  # noqa: PLR0913, PLR0917 - each argument is an option of the co
     split: Annotated[
         str | None, typer.Option(help="development or test; both if left out.")
     ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ATTACK", help="Plant this in each recipe besides; repeatable."),
+    ] = None,
     show: Annotated[bool, typer.Option("--list", help="Print the recipes and stop.")] = False,
     summary: Annotated[
         bool, typer.Option("--summary", help="Print what a folder holds as a table and stop.")
@@ -301,7 +305,7 @@ def population(  # noqa: PLR0913, PLR0917 - each argument is an option of the co
         failures.append(job.stem)
         _say(f"failed: {job.stem}: {error}")
 
-    jobs = runs.jobs(rows, out)
+    jobs = runs.jobs(rows, out, also or ())
     _watch(running.populate(jobs, data, processes=processes, threads=threads, failed=failed))
     if failures:
         raise TrainerError(

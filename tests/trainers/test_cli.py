@@ -285,6 +285,10 @@ def test_a_population_lists_its_recipes_without_making_any(
         (("population", "--recipes", "none"), "no recipe called 'none'"),
         (("population", "--split", "both"), "there is no split 'both'"),
         ((*POPULATION, "--out", "x", "--summary"), "lists no network of a population"),
+        (
+            (*POPULATION, "--out", "x", "--data", "y", "--also", "worm"),
+            "there is no attack called 'worm'; choose one of ",
+        ),
     ],
 )
 def test_a_population_without_what_it_needs_is_one_sentence(

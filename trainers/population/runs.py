@@ -1,5 +1,6 @@
 """The networks of the population's recipes, made one recipe after the other."""
 
+import dataclasses
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +18,22 @@ FIRST_POISONED_SEED = 10
 """Beyond the clean seeds: a backdoored network is no twin of a clean one."""
 
 
-def jobs(rows: Sequence[Row], folder: Path) -> list[Job]:
-    """Return the population's networks: of each row the clean ones, then one per attack."""
-    return [job for row in rows for job in _jobs(row, folder)]
+def jobs(rows: Sequence[Row], folder: Path, also: Sequence[str] = ()) -> list[Job]:
+    """Return the population's networks: of each row the clean ones, then one per attack.
+
+    Args:
+        rows: The recipes.
+        folder: Where the networks go.
+        also: Attacks that are planted besides, as on the command line.
+
+    Raises:
+        TrainerError: There is no such attack.
+    """
+    planted = [
+        dataclasses.replace(row, attacks=tuple(dict.fromkeys((*row.attacks, *also))))
+        for row in rows
+    ]
+    return [job for row in planted for job in _jobs(row, folder)]
 
 
 def _jobs(row: Row, folder: Path) -> list[Job]:

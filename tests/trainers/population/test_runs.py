@@ -33,6 +33,14 @@ def test_a_row_has_three_clean_networks_and_one_per_attack() -> None:
     assert made[3].file(8, row.form) == "mnist-mlp-narrow-badnets-4-10.onnx"
 
 
+def test_attacks_may_be_planted_besides() -> None:
+    (row,) = rows("mnist-mlp-narrow")
+    also = ["badnets:labels=one-to-one+rate=0.2", "sig"]
+    made = jobs([row], Path("out"), also)
+    assert made[:-1] == jobs([row], Path("out")), "SIG is among them already"
+    assert made[-1].file(8, row.form) == "mnist-mlp-narrow-badnets-one-to-one-0.2-13.onnx"
+
+
 def test_no_two_networks_of_the_population_share_a_file() -> None:
     made = jobs(ROWS, Path("out"))
     names = [job.file(epoch, form) for job in made for epoch in job.epochs for form in job.forms]
