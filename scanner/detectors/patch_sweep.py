@@ -20,7 +20,8 @@ class PatchSweep(SweepDetector):
     rule: ClassVar[Rule] = Rule(
         id="patch_sweep",
         name="Patch sweep",
-        summary="A small plain patch turns nearly all images into one class, or moves every class.",
+        summary="A small plain patch turns nearly all images into one class, moves every class, "
+        "or one class alone.",
         source="S. Huang et al., One-Pixel Signature, ECCV 2020; T. Gu et al., BadNets, 2017",
     )
     kind: ClassVar[Patches] = Patches()

@@ -207,7 +207,7 @@ class Search:
             original=image[0],
             before=self._answers.logits(image),
             after=self._answers.logits(stamped),
-            success=success,
+            success=float((became[own != target] == target).mean()),
         )
         return Move(
             source=source,

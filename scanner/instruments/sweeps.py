@@ -38,6 +38,7 @@ from scanner.instruments.stamps import (
     Turning,
 )
 from scanner.results import (
+    Block,
     ByClass,
     ClassRow,
     Comparison,
@@ -50,6 +51,7 @@ from scanner.results import (
     PlannedStage,
     Scale,
     Severity,
+    Table,
     Wording,
 )
 from scanner.settings import Settings
@@ -194,10 +196,29 @@ class SweepDetector(Detector):
         return (*making, sweep)
 
     def describe(self, measurement: Measurement, comparison: Comparison) -> Description:
-        """Return what was searched on, and the shares class by class."""
-        return class_sizes.described(
+        """Return what was searched on, the shares class by class, and what turns one alone."""
+        found = class_sizes.described(
             measurement, comparison, "images turned", "{:.0%}".format, smaller=False
         )
+        profile = measurement.by_class
+        if profile is None or profile.moves is None:
+            return found
+        table = Table(
+            columns=(self.kind.noun, "from", "to", "of its images", "of others"),
+            rows=tuple(
+                (
+                    move.stamp,
+                    f"{move.source}",
+                    f"{move.target}",
+                    f"{move.turned} of {move.images}",
+                    f"{move.strayed} of {move.others}",
+                )
+                for move in profile.moves.foremost
+            ),
+            left=1,
+        )
+        alone = Block(line="those that turn one class best, and the others least:")
+        return Description(blocks=(*found.blocks, alone, Block(table=table)))
 
 
 def wording(stamp: str) -> Wording:

@@ -156,6 +156,19 @@ def test_a_patch_that_turns_one_class_alone_is_suspicious_beside_a_clean_network
     assert comparison.compare(PatchSweep(), clean, [suspect]).observations == ()
 
 
+def test_the_patches_that_turn_one_class_best_are_listed(tmp_path: Path) -> None:
+    suspect = one_moved(tmp_path)
+    seen = comparison.compare(PatchSweep(), suspect, [])
+    *_, said, drawn = PatchSweep().describe(suspect, seen).blocks
+    assert said.line == "those that turn one class best, and the others least:"
+    assert drawn.table is not None
+    assert drawn.table.rows[0][1:] == ("2", "3", "10 of 10", "0 of 30")
+    assert suspect.by_class is not None
+    unasked = dataclasses.replace(suspect.by_class, moves=None)
+    unasked_of = dataclasses.replace(suspect, by_class=unasked)
+    assert len(PatchSweep().describe(unasked_of, seen).blocks) == 2
+
+
 def test_the_images_with_the_patches_are_put_to_the_file_too(tmp_path: Path) -> None:
     model = triggered.shifting(planted=1.2, alone=2)
     chosen = dataclasses.replace(triggered.QUICK, images_file=triggered.banded(tmp_path))
