@@ -27,7 +27,7 @@ from scanner.version import PROGRAM, VERSION
 
 T = TypeVar("T", ModelRecord, ScanResult)
 
-_FORMAT = 3
+_FORMAT = 4
 _MOST_FILES = 1000  # in a model's folder, any of which may hold its weights
 # Settings that change no number of a measurement.
 _NOT_MEASURED = frozenset(

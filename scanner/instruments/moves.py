@@ -24,7 +24,16 @@ import numpy.typing as npt
 from scanner.instruments import kept
 from scanner.instruments.answers import Answers
 from scanner.instruments.detector import Progress
-from scanner.instruments.stamps import Floats, Kind, Scores, Selective, Stamp, margins, spread
+from scanner.instruments.stamps import (
+    Floats,
+    Kind,
+    Scores,
+    Selective,
+    Stamp,
+    answered,
+    margins,
+    spread,
+)
 from scanner.results import Move, Moves
 
 Classes = npt.NDArray[np.int64]
@@ -35,7 +44,6 @@ MOST = 8  # of each class
 HELD_BACK = 3  # one image of a class in so many, one at least, and at most half of `MOST`
 _OTHERS = (16, 4)  # images of other classes, which a stamp has to leave alone: shown, held back
 _FOREMOST = 3
-_AT_ONCE, _ELEMENTS = 512, 2**22  # images that are stamped together, and their pixels or logits
 
 
 def runs(kind: Kind, effort: Selective, shape: Sequence[int], classes: int) -> int:
@@ -98,9 +106,7 @@ class Search:
         progress(2, 3)
         stamps = [*dict.fromkeys(itertools.chain(*tried.values()))]
         everyone = np.arange(len(self._own))
-        after = {
-            stamp: answered.argmax(axis=1) for stamp, answered in self._stamped(stamps, everyone)
-        }
+        after = {stamp: logits.argmax(axis=1) for stamp, logits in self._stamped(stamps, everyone)}
         figures: list[list[float | None]] = [[None] * self._classes for _ in counts]
         best: dict[Pair, Stamp] = {}
         for (source, target), some in tried.items():
@@ -177,13 +183,7 @@ class Search:
 
     def _stamped(self, stamps: Sequence[Stamp], chosen: Classes) -> Iterator[tuple[Stamp, Scores]]:
         """Yield stamps and the logits of some images under each of them, (n, classes)."""
-        images = self._images[chosen]
-        room = _ELEMENTS // max(self._classes, self._images[0].size)
-        step = max(1, min(_AT_ONCE, room) // len(images))
-        for start in range(0, len(stamps), step):
-            part = stamps[start : start + step]
-            logits = self._answers.logits(np.concatenate([stamp.stamped(images) for stamp in part]))
-            yield from zip(part, np.split(logits, len(part)), strict=True)
+        return answered(self._answers, stamps, self._images[chosen], self._classes)
 
     def _move(self, stamp: Stamp, source: int, target: int, after: Classes) -> Move:
         """Return what a stamp does, on the images held back too.
@@ -203,7 +203,7 @@ class Search:
         image = self._held[turned if turned.any() else own == source][:1]
         stamped = stamp.stamped(image)
         self.seen.append(stamped)
-        answered = kept.Answered(
+        answers = kept.Answered(
             original=image[0],
             before=self._answers.logits(image),
             after=self._answers.logits(stamped),
@@ -220,7 +220,7 @@ class Search:
             others=int(others.sum()),
             success=success,
             steady=float((became == own)[own != source].mean()),
-            input=kept.pictured(stamped[0], self._span, answered),
+            input=kept.pictured(stamped[0], self._span, answers),
         )
 
 

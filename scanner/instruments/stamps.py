@@ -6,7 +6,7 @@ one kind. S. Huang et al. ("One-Pixel Signature: Characterizing CNN Models for B
 ECCV 2020) do so with single pixels.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -159,6 +159,27 @@ def margins(logits: Scores) -> Scores:
         return np.nan_to_num(logits - np.where(logits == best, second, best))
 
 
+def answered(
+    answers: Answers, stamps: Sequence[Stamp], images: Floats, classes: int
+) -> Iterator[tuple[Stamp, Scores]]:
+    """Yield stamps, and the logits of images under each of them, (n, classes).
+
+    As many are stamped together as fit into memory.
+
+    Args:
+        answers: The model.
+        stamps: The stamps.
+        images: What is stamped, (n, *shape).
+        classes: How many the model has.
+    """
+    room = _ELEMENTS // max(classes, images[0].size)
+    step = max(1, min(_AT_ONCE, room) // len(images))
+    for start in range(0, len(stamps), step):
+        part = stamps[start : start + step]
+        logits = answers.logits(np.concatenate([stamp.stamped(images) for stamp in part]))
+        yield from zip(part, np.split(logits, len(part)), strict=True)
+
+
 def spread(logits: Scores) -> float:
     """Return the standard deviation of an image's logits, the mean over images, (n, classes)."""
     return max(float(logits.std(axis=1).mean()), _TINY)
@@ -287,21 +308,13 @@ class Sweep:
         the stamp, where the spread is the standard deviation of an image's logits. The last column
         is how far they pull images away from their own class, whichever they go to.
         """
-        room = _ELEMENTS // max(self.classes, self._images[0].size)
-        step = max(1, min(_AT_ONCE, room) // len(chosen))
-        return np.concatenate(
-            [
-                self._pulled(stamps[start : start + step], chosen)
-                for start in range(0, len(stamps), step)
-            ]
-        )
-
-    def _pulled(self, stamps: Sequence[Stamp], chosen: npt.NDArray[np.intp]) -> Scores:
         images = self._images[chosen]
-        logits = self._answers.logits(np.concatenate([stamp.stamped(images) for stamp in stamps]))
         others = self.own[chosen, None] != np.arange(self.classes)
-        pulls = np.tanh(margins(logits) / self._spread).reshape(len(stamps), *others.shape)
         count = others.sum(axis=0)
-        into = np.where(count, (pulls * others).sum(axis=1) / np.maximum(count, 1), -1)
-        away = -pulls[:, np.arange(len(chosen)), self.own[chosen]].mean(axis=1)
-        return np.column_stack([into, away])
+        found = []
+        for _, logits in answered(self._answers, stamps, images, self.classes):
+            pulls = np.tanh(margins(logits) / self._spread)
+            into = np.where(count, (pulls * others).sum(axis=0) / np.maximum(count, 1), -1)
+            away = -pulls[np.arange(len(chosen)), self.own[chosen]].mean()
+            found.append([*into, away])
+        return np.array(found)

@@ -12,7 +12,7 @@ import triggered
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.instruments import moves
+from scanner.instruments import moves, stamps
 from scanner.instruments.answers import Answers
 from scanner.instruments.moves import Search
 from scanner.instruments.patches import Patches
@@ -135,7 +135,7 @@ def test_how_many_are_stamped_together_changes_nothing(
     expected = one.run(nothing)
     for name in ("_AT_ONCE", "_ELEMENTS"):
         with monkeypatch.context() as patched:
-            patched.setattr(moves, name, 1)
+            patched.setattr(stamps, name, 1)
             assert one.run(nothing) == expected
 
 
