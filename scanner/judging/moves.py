@@ -14,7 +14,7 @@ PERFECT = 0.95  # the figure (`Moves`) of a stamp that is doubtful whatever refe
 TRIGGER = (0.85, 0.7)  # that of a trigger, and how far those of references lie below it
 DOUBTFUL = (0.8, 0.5)  # of both: with which a model is not called clean
 STRAYED = 0.05  # share of all images of other classes that a trigger moves, at the most
-HELD = (0.7, 0.9)  # of images held back: those that go along, and the others that stay
+HELD = (0.6, 0.9)  # of images held back: those that go along, and the others that stay
 
 
 def seen(own: Moves | None, references: Sequence[Moves | None]) -> tuple[Observation, ...]:
