@@ -15,6 +15,7 @@ TRIGGER = (0.85, 0.7)  # that of a trigger, and how far those of references lie 
 DOUBTFUL = (0.8, 0.5)  # of both: with which a model is not called clean
 STRAYED = 0.05  # share of all images of other classes that a trigger moves, at the most
 HELD = (0.6, 0.9)  # of images held back: those that go along, and the others that stay
+_NOTHING = 0.005  # what is written as 0 %
 
 
 def seen(own: Moves | None, references: Sequence[Moves | None]) -> tuple[Observation, ...]:
@@ -55,7 +56,7 @@ def _observed(own: Moves, move: Move, references: Sequence[Moves]) -> Iterator[O
     else:
         return
     if known:
-        said += f"; in a clean reference the best stamp of this kind reaches {beside:.0%}"
+        said += f"; in a clean reference {_at_best(beside)}"
     else:
         said += "; name a clean model of the same data with the setting `references`"
     yield Observation(
@@ -65,3 +66,10 @@ def _observed(own: Moves, move: Move, references: Sequence[Moves]) -> Iterator[O
         details={"source": move.source, "target": move.target, **move.details},
         input=move.input,
     )
+
+
+def _at_best(figure: float) -> str:
+    """Say what the best stamp of a reference does between the same classes."""
+    if figure < _NOTHING:
+        return "no stamp of this kind does so"
+    return f"the best stamp of this kind does so for {figure:.0%} of them"

@@ -103,8 +103,10 @@ def test_the_sentences_say_what_was_counted_and_what_would_tell_more() -> None:
     )
     (beside,) = seen(found(1.0), [found(0.14)])
     assert beside.sentence.endswith(
-        "; in a clean reference the best stamp of this kind reaches 14%"
+        "into another; in a clean reference the best stamp of this kind does so for 14% of them"
     )
+    (nothing,) = seen(found(1.0), [found(0.0)])
+    assert nothing.sentence.endswith("; in a clean reference no stamp of this kind does so")
     assert beside.details == {"source": SOURCE, "target": TARGET, "colour": [1.0]}
 
 
