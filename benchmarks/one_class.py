@@ -31,6 +31,10 @@ from scanner.settings import Settings
 from scanner.values import from_json, frozen, to_json
 from trainers import manifest
 from trainers.manifest import Entry
+from trainers.population.recipes import ROWS
+
+SPLITS = {row.recipe.name: row.split for row in ROWS}
+"""As they are now: a folder may be older."""
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -115,7 +119,7 @@ def _network(folder: Path, entry: Entry, images: Path) -> Network:
         file=entry.file,
         sha256=entry.sha256,
         recipe=entry.recipe,
-        split=entry.split or "zoo",
+        split=SPLITS.get(entry.recipe, "zoo") if entry.split else "zoo",
         attack=named(entry),
         trigger="+".join(f"{name}={value}" for name, value in entry.parameters.items()),
         source=(entry.target + 1) % profile.classes if one and entry.target is not None else None,

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from scanner.instruments import kept
 from scanner.instruments.answers import Answers
 from scanner.instruments.detector import Progress
+from scanner.instruments.label_map import Classes
 from scanner.instruments.stamps import (
     Floats,
     Kind,
@@ -31,23 +32,28 @@ from scanner.instruments.stamps import (
     Selective,
     Stamp,
     answered,
+    finite,
     margins,
     spread,
 )
-from scanner.results import Move, Moves
+from scanner.results import Input, Move, Moves
 
-Classes = npt.NDArray[np.int64]
 Pair = tuple[int, int]
 
 FEWEST = 4  # images of a class that is moved: fewer go anywhere together
 MOST = 8  # of each class
 HELD_BACK = 3  # one image of a class in so many, one at least, and at most half of `MOST`
 _OTHERS = (16, 4)  # images of other classes, which a stamp has to leave alone: shown, held back
-_FOREMOST = 3
+_FOREMOST, _PICTURED = 10, 3  # pairs of classes that are kept, and those with a picture
+_HIGH = 0.5  # the figure of a pair that may be foremost
+_NO_CLASS = -1  # of an answer that is not finite
 
 
 def runs(kind: Kind, effort: Selective, shape: Sequence[int], classes: int) -> int:
-    """Return how many images a search puts through the model, at the most."""
+    """Return how many images a search puts through the model with a stamp on them, at the most.
+
+    Those held back, under a few stamps, are not among them.
+    """
     pairs = classes * (classes - 1)
     glance = len(kind.candidates(shape, (0.0, 1.0), effort)) * effort.each * classes
     near = pairs * kind.most_near(shape) * 2 * effort.each
@@ -66,6 +72,9 @@ class Search:
 
     Attributes:
         seen: Images with the stamps on them that were found, each (1, *shape).
+
+    Raises:
+        UnsupportedModelError: A logit is not a finite number.
     """
 
     def __init__(
@@ -77,7 +86,7 @@ class Search:
         effort: Selective,
     ) -> None:
         self._kind, self._answers, self._span, self._effort = kind, answers, span, effort
-        logits = answers.logits(images)
+        logits = finite(answers, images)
         self._classes = logits.shape[1]
         self._spread = spread(logits)
         shown, held = _divided(logits.argmax(axis=1))
@@ -106,18 +115,22 @@ class Search:
         progress(2, 3)
         stamps = [*dict.fromkeys(itertools.chain(*tried.values()))]
         everyone = np.arange(len(self._own))
-        after = {stamp: logits.argmax(axis=1) for stamp, logits in self._stamped(stamps, everyone)}
+        after = {stamp: _classes(logits) for stamp, logits in self._stamped(stamps, everyone)}
         figures: list[list[float | None]] = [[None] * self._classes for _ in counts]
         best: dict[Pair, Stamp] = {}
         for (source, target), some in tried.items():
             known = {stamp: self._figure(after[stamp], source, target) for stamp in some}
-            best[source, target] = max(some, key=known.__getitem__)
+            best[source, target] = max(some, key=lambda stamp: (known[stamp], -stamp.size))
             figures[source][target] = known[best[source, target]]
-        foremost = sorted(best, key=lambda pair: -(figures[pair[0]][pair[1]] or 0.0))[:_FOREMOST]
+        high = {pair: f for pair in best if (f := figures[pair[0]][pair[1]] or 0.0) >= _HIGH}
+        foremost = sorted(high, key=lambda pair: -high[pair])[:_FOREMOST]
         progress(3, 3)
         return Moves(
             figures=tuple(map(tuple, figures)),
-            foremost=tuple(self._move(best[pair], *pair, after[best[pair]]) for pair in foremost),
+            foremost=tuple(
+                self._move(best[pair], *pair, after[best[pair]], pictured=place < _PICTURED)
+                for place, pair in enumerate(foremost)
+            ),
         )
 
     def _figure(self, after: Classes, source: int, target: int) -> float:
@@ -185,7 +198,9 @@ class Search:
         """Yield stamps and the logits of some images under each of them, (n, classes)."""
         return answered(self._answers, stamps, self._images[chosen], self._classes)
 
-    def _move(self, stamp: Stamp, source: int, target: int, after: Classes) -> Move:
+    def _move(
+        self, stamp: Stamp, source: int, target: int, after: Classes, *, pictured: bool
+    ) -> Move:
         """Return what a stamp does, on the images held back too.
 
         Args:
@@ -193,22 +208,13 @@ class Search:
             source: The class that it turns.
             target: The class that it turns it into.
             after: The class of each image shown, under it.
+            pictured: Whether an image with it is kept.
         """
-        became = self._answers.classes(stamp.stamped(self._held))
+        became = _classes(self._answers.logits(stamp.stamped(self._held)))
         own = self._held_own
         before, now = np.concatenate([self._own, own]), np.concatenate([after, became])
         those, others = before == source, before != source
         success = float((became[own == source] == target).mean())
-        turned = (own == source) & (became == target)
-        image = self._held[turned if turned.any() else own == source][:1]
-        stamped = stamp.stamped(image)
-        self.seen.append(stamped)
-        answers = kept.Answered(
-            original=image[0],
-            before=self._answers.logits(image),
-            after=self._answers.logits(stamped),
-            success=float((became[own != target] == target).mean()),
-        )
         return Move(
             source=source,
             target=target,
@@ -220,8 +226,29 @@ class Search:
             others=int(others.sum()),
             success=success,
             steady=float((became == own)[own != source].mean()),
-            input=kept.pictured(stamped[0], self._span, answers),
+            input=self._pictured(stamp, (own == source) & (became == target), success)
+            if pictured
+            else None,
         )
+
+    def _pictured(self, stamp: Stamp, turned: npt.NDArray[np.bool_], success: float) -> Input:
+        """Return the first image held back that a stamp turns, with it; any where it turns none.
+
+        Args:
+            stamp: The stamp.
+            turned: Which it turns, (n,).
+            success: The share of those of the source.
+        """
+        image = self._held[int(turned.argmax())][None]
+        stamped = stamp.stamped(image)
+        self.seen.append(stamped)
+        answers = kept.Answered(
+            original=image[0],
+            before=self._answers.logits(image),
+            after=self._answers.logits(stamped),
+            success=success,
+        )
+        return kept.pictured(stamped[0], self._span, answers)
 
 
 def _divided(own: Classes) -> tuple[Classes, Classes]:
@@ -237,6 +264,12 @@ def _divided(own: Classes) -> tuple[Classes, Classes]:
         held.append(places[:back])
         shown.append(places[back : back + MOST])
     return np.sort(np.concatenate(shown)), np.sort(np.concatenate(held))
+
+
+def _classes(logits: Scores) -> Classes:
+    """Return the class of each image, (n,); none of an answer that is not finite."""
+    known = np.isfinite(logits).all(axis=1)
+    return np.where(known, logits.argmax(axis=1), _NO_CLASS)
 
 
 def _off_diagonal(into: Scores, sources: Sequence[int]) -> Scores:

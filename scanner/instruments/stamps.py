@@ -86,7 +86,7 @@ class Kind(Protocol):
         """From the most to the least."""
 
     @property
-    def selective(self) -> Sequence["Selective"]:
+    def selective(self) -> Sequence[Selective]:
         """Of a search for a stamp of one class alone, from the most to the least; may be empty."""
 
     def candidates(
@@ -159,6 +159,21 @@ def margins(logits: Scores) -> Scores:
         return np.nan_to_num(logits - np.where(logits == best, second, best))
 
 
+def finite(answers: Answers, images: Floats) -> Scores:
+    """Return the logits of images, (n, classes).
+
+    Raises:
+        UnsupportedModelError: One is not a finite number.
+    """
+    logits = answers.logits(images)
+    if not np.isfinite(logits).all():
+        raise UnsupportedModelError(
+            f"{answers.name!r} is not a finite number on an image",
+            remedy="export the model again, or give the setting `input_range` its true range",
+        )
+    return logits
+
+
 def answered(
     answers: Answers, stamps: Sequence[Stamp], images: Floats, classes: int
 ) -> Iterator[tuple[Stamp, Scores]]:
@@ -209,12 +224,7 @@ class Sweep:
     ) -> None:
         self._kind, self._answers, self._images, self._effort = kind, answers, images, effort
         self._candidates = kind.candidates(answers.shape, span, effort)
-        logits = answers.logits(images)
-        if not np.isfinite(logits).all():
-            raise UnsupportedModelError(
-                f"{answers.name!r} is not a finite number on an image",
-                remedy="export the model again, or give the setting `input_range` its true range",
-            )
+        logits = finite(answers, images)
         self.own = logits.argmax(axis=1)
         self.classes = logits.shape[1]
         self._spread = spread(logits)

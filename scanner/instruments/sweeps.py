@@ -46,6 +46,7 @@ from scanner.results import (
     Description,
     Input,
     Measurement,
+    Move,
     Observation,
     Part,
     PlannedStage,
@@ -72,6 +73,7 @@ _MOST_CLASSES = 50  # of which pairs are tried
 _LOOKED_AT = 512  # of the user's images, from which as many of each class are taken
 _GLANCE = 0.03  # seconds that are timed: the processor's clock may tick in hundredths
 _KEPT = 2  # images with a stamp that are also put to the file itself
+_LISTED = 3  # stamps that turn one class alone
 _LEAST = 0.1  # a hundredth of the images against a tenth is no evidence
 
 
@@ -200,25 +202,41 @@ class SweepDetector(Detector):
         found = class_sizes.described(
             measurement, comparison, "images turned", "{:.0%}".format, smaller=False
         )
-        profile = measurement.by_class
-        if profile is None or profile.moves is None:
-            return found
-        table = Table(
-            columns=(self.kind.noun, "from", "to", "of its images", "of others"),
-            rows=tuple(
-                (
-                    move.stamp,
-                    f"{move.source}",
-                    f"{move.target}",
-                    f"{move.turned} of {move.images}",
-                    f"{move.strayed} of {move.others}",
-                )
-                for move in profile.moves.foremost
-            ),
-            left=1,
-        )
-        alone = Block(line="those that turn one class best, and the others least:")
-        return Description(blocks=(*found.blocks, alone, Block(table=table)))
+        return Description(blocks=(*found.blocks, *self._alone(measurement)))
+
+    def _alone(self, measurement: Measurement) -> Iterator[Block]:
+        """Yield the stamps that turn one class alone, or why none was looked for."""
+        profile, noun = measurement.by_class, self.kind.noun
+        moves = profile.moves if profile else None
+        if moves is None and measurement.parameters["data"] == made_images.SOURCE:
+            return
+        if moves is None and self.kind.selective:
+            yield Block(
+                line=f"no {noun} that turns one class alone was looked for: it takes "
+                f"{FEWEST_CLASSES} to {_MOST_CLASSES} classes, five images of one, and time"
+            )
+        elif moves is not None and not moves.foremost:
+            yield Block(line=f"no {noun} turns half of one class and leaves the others alone")
+        elif moves is not None:
+            yield Block(line=f"the {noun}es that best turn one class and leave the others alone:")
+            yield Block(table=_of_one_class(moves.foremost[:_LISTED], noun))
+
+
+def _of_one_class(moves: Sequence[Move], noun: str) -> Table:
+    return Table(
+        columns=(noun, "from", "to", "of its images", "of others"),
+        rows=tuple(
+            (
+                move.stamp,
+                f"{move.source}",
+                f"{move.target}",
+                f"{move.turned} of {move.images}",
+                f"{move.strayed} of {move.others}",
+            )
+            for move in moves
+        ),
+        left=1,
+    )
 
 
 def wording(stamp: str) -> Wording:
@@ -346,7 +364,8 @@ def _selective(ground: _Ground, classes: int, subject: Subject) -> int | None:
     """
     if subject.suspect is not None:
         level: int | None = subject.suspect.parameters["selective"]
-        return level
+        profile = subject.suspect.by_class
+        return level if profile and profile.classes == classes else None
     if not subject.settings.has_images or not FEWEST_CLASSES <= classes <= _MOST_CLASSES:
         return None
     allowed = _SELECTIVE * subject.settings.effort.seconds

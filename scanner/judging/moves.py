@@ -1,4 +1,4 @@
-"""What a stamp says that turns one class alone: beside references, and without them.
+"""What is said of a stamp that turns one class alone: beside references, and without them.
 
 Between two classes that are alike, clean networks have such stamps too: a few pixels make a 9 of a
 4. So without a reference a nearly perfect one is a doubt, and no more; beside one it is a suspicion
@@ -21,8 +21,8 @@ _NOTHING = 0.005  # what is written as 0 %
 def seen(own: Moves | None, references: Sequence[Moves | None]) -> tuple[Observation, ...]:
     """Return what is to be said of the stamps that turn one class alone, the gravest alone.
 
-    What one reference has not is a finding whatever the others have: who chose one of several
-    would else choose the verdict.
+    The reference with the smallest figure counts: otherwise a single planted reference could excuse
+    a backdoor.
 
     Args:
         own: Of the suspect.
@@ -56,7 +56,9 @@ def _observed(own: Moves, move: Move, references: Sequence[Moves]) -> Iterator[O
     else:
         return
     if known:
-        said += f"; in a clean reference {_at_best(beside)}"
+        said += f"; in a clean reference {_at_best(beside, move)}"
+    elif references:
+        said += f"; no reference has enough images of class {move.source}: give more images"
     else:
         said += "; name a clean model of the same data with the setting `references`"
     yield Observation(
@@ -68,8 +70,12 @@ def _observed(own: Moves, move: Move, references: Sequence[Moves]) -> Iterator[O
     )
 
 
-def _at_best(figure: float) -> str:
+def _at_best(figure: float, move: Move) -> str:
     """Say what the best stamp of a reference does between the same classes."""
+    into = f"class {move.source} into class {move.target}"
     if figure < _NOTHING:
-        return "no stamp of this kind does so"
-    return f"the best stamp of this kind does so for {figure:.0%} of them"
+        return f"no stamp of this kind turns {into} more than it moves other classes"
+    return (
+        f"the best one turns a share of {into} that is {100 * figure:.0f} points above that of the "
+        "other images that it moves"
+    )

@@ -350,7 +350,9 @@ def _slim(measurement: Measurement) -> Measurement:
     seen = tuple(dataclasses.replace(o, input=None) for o in measurement.observations)
     slim = dataclasses.replace(measurement, observations=seen, by_node=None)
     if slim.by_class is not None:
-        slim = dataclasses.replace(slim, by_class=dataclasses.replace(slim.by_class, triggers=()))
+        slim = dataclasses.replace(
+            slim, by_class=dataclasses.replace(slim.by_class, triggers=(), moves=None)
+        )
     # A profile is cut as the JSON that the baseline holds of it.
     data = to_json(slim)
     profiles = {name: _short(data[name]) for name in data if name.startswith("by_")}

@@ -361,7 +361,9 @@ def _shown(shown: Input) -> Iterator[Markup]:
     if shown.success is not None:
         share = f"{shown.success:.0%}"
         yield tag(
-            "p", f"The same change turns {share} of other images into class {shown.class_after}."
+            "p",
+            f"The same change turns {share} of the other images on which it was tried into class "
+            f"{shown.class_after}.",
         )
 
 

@@ -55,8 +55,9 @@ class Input:
         class_after: The class of the input; None where no answer names one.
         class_without: Its class without what it shows: while the value that it wakes is held where
             it ordinarily is, or when it is asked by itself.
-        success: The share of other images, which the search did not see, that the same change turns
-            into the class; None where the change is not one of a part of the image.
+        success: The share of the other images on which the same change was tried, and which the
+            search did not see, that it turns into the class; None where it is not one of a part of
+            the image.
     """
 
     image: Array
@@ -204,9 +205,9 @@ class Move:
     target: Index
     stamp: str
     details: Mapping[str, Any]
-    turned: Index
+    turned: Count
     images: Count
-    strayed: Index
+    strayed: Count
     others: Count
     success: Share
     steady: Share
@@ -220,8 +221,10 @@ class Moves:
     Attributes:
         figures: By source, then by target: the share of the images of the source that go to the
             target, less the share of all others that leave their class, of the stamp that is best
-            at it; None where there are too few images of the source.
-        foremost: What the best stamps do on images that chose none of them, the best one first.
+            at it; None where the two are one class, or there are too few images of the source or
+            of others.
+        foremost: The best stamps, the best one first, with what they do on all images and on those
+            held back.
     """
 
     figures: tuple[tuple[float | None, ...], ...]
@@ -249,7 +252,8 @@ class ByClass:
         unreached: The figure that a class without one counts as; None leaves such a class out.
         contest: How the classes competed; None where nothing is searched.
         triggers: Those of a few classes, for a person to look at; no baseline keeps them.
-        moves: Of one class into another alone; None where nothing is stamped on images.
+        moves: Of one class into another alone; None where none was looked for. No baseline keeps
+            them.
     """
 
     classes: Index

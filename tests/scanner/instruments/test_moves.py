@@ -12,6 +12,7 @@ import triggered
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scanner.errors import UnsupportedModelError
 from scanner.instruments import moves, stamps
 from scanner.instruments.answers import Answers
 from scanner.instruments.moves import Search
@@ -72,6 +73,34 @@ def test_no_class_is_moved_alone_by_a_clean_network_or_one_that_moves_all(
 ) -> None:
     result = found(search(model, tmp_path))
     assert max(figure for row in result.figures for figure in row if figure is not None) < 0.5
+
+
+def test_many_pairs_are_kept_and_three_have_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moves, "_HIGH", -1.0)
+    one = search(planted(), tmp_path)
+    foremost = found(one).foremost
+    assert len(foremost) == moves._FOREMOST < triggered.BANDS * (triggered.BANDS - 1)
+    assert [move.input is not None for move in foremost] == [True] * 3 + [False] * 7
+    assert len(one.seen) == 3
+
+
+def test_of_two_patches_that_do_the_same_the_smaller_one_is_taken(tmp_path: Path) -> None:
+    model = triggered.shifting(planted=0.3, alone=SOURCE, shape=(1, 32, 32))
+    first = found(search(model, tmp_path)).foremost[0]
+    assert (first.turned, first.strayed) == (first.images, 0)
+    assert "patch of 2x2 pixels" in first.stamp, "half of an eighth of each side"
+
+
+def test_what_answers_no_number_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match="'logits' is not a finite number"):
+        search(triggered.classifier(nan=True), tmp_path)
+
+
+def test_an_answer_under_a_stamp_that_is_no_number_is_of_no_class() -> None:
+    logits = np.array([[0.0, 1.0], [np.nan, 0.0], [0.0, np.inf]])
+    assert moves._classes(logits).tolist() == [1, -1, -1]
 
 
 def test_a_class_of_few_images_is_no_source(tmp_path: Path) -> None:

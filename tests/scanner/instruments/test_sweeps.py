@@ -160,13 +160,32 @@ def test_the_patches_that_turn_one_class_best_are_listed(tmp_path: Path) -> None
     suspect = one_moved(tmp_path)
     seen = comparison.compare(PatchSweep(), suspect, [])
     *_, said, drawn = PatchSweep().describe(suspect, seen).blocks
-    assert said.line == "those that turn one class best, and the others least:"
+    assert said.line == "the patches that best turn one class and leave the others alone:"
     assert drawn.table is not None
     assert drawn.table.rows[0][1:] == ("2", "3", "10 of 10", "0 of 30")
+
+
+def test_where_no_patch_turns_one_class_alone_or_none_was_looked_for_that_is_said(
+    tmp_path: Path,
+) -> None:
+    clean = one_moved(tmp_path, planted=False)
+    seen = comparison.compare(PatchSweep(), clean, [])
+    *_, said = PatchSweep().describe(clean, seen).blocks
+    assert said.line == "no patch turns half of one class and leaves the others alone"
+    assert clean.by_class is not None
+    unasked = dataclasses.replace(clean.by_class, moves=None)
+    *_, said = PatchSweep().describe(dataclasses.replace(clean, by_class=unasked), seen).blocks
+    assert said.line.startswith("no patch that turns one class alone was looked for: it takes 4 to")
+    alone = triggered.measure(PatchSweep(), triggered.lit(planted=True), tmp_path)
+    assert len(PatchSweep().describe(alone, seen).blocks) == 2, "on images that the model made"
+
+
+def test_a_reference_of_other_classes_is_not_asked_about_single_ones(tmp_path: Path) -> None:
+    suspect = one_moved(tmp_path)
     assert suspect.by_class is not None
-    unasked = dataclasses.replace(suspect.by_class, moves=None)
-    unasked_of = dataclasses.replace(suspect, by_class=unasked)
-    assert len(PatchSweep().describe(unasked_of, seen).blocks) == 2
+    more = dataclasses.replace(suspect.by_class, classes=5)
+    other = dataclasses.replace(suspect, by_class=more)
+    assert one_moved(tmp_path, suspect=other).parameters["selective"] is None
 
 
 def test_the_images_with_the_patches_are_put_to_the_file_too(tmp_path: Path) -> None:
@@ -177,7 +196,7 @@ def test_the_images_with_the_patches_are_put_to_the_file_too(tmp_path: Path) -> 
     assert found.by_class is not None
     assert found.by_class.moves is not None
     pictures = [move.input and move.input.image for move in found.by_class.moves.foremost]
-    assert len(pictures) == 3
+    assert len(pictures) == 1, "no other pair of classes comes near"
     shown = [kept.packed(image) for images in subject.seen for image in images]
     assert all(picture in shown for picture in pictures)
 

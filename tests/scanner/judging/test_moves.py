@@ -103,10 +103,18 @@ def test_the_sentences_say_what_was_counted_and_what_would_tell_more() -> None:
     )
     (beside,) = seen(found(1.0), [found(0.14)])
     assert beside.sentence.endswith(
-        "into another; in a clean reference the best stamp of this kind does so for 14% of them"
+        "into another; in a clean reference the best one turns a share of class 2 into class 0 "
+        "that is 14 points above that of the other images that it moves"
     )
     (nothing,) = seen(found(1.0), [found(0.0)])
-    assert nothing.sentence.endswith("; in a clean reference no stamp of this kind does so")
+    assert nothing.sentence.endswith(
+        "; in a clean reference no stamp of this kind turns class 2 into class 0 more than it "
+        "moves other classes"
+    )
+    (unknown,) = seen(found(1.0), [found(None)])
+    assert unknown.sentence.endswith(
+        "; no reference has enough images of class 2: give more images"
+    )
     assert beside.details == {"source": SOURCE, "target": TARGET, "colour": [1.0]}
 
 
