@@ -182,7 +182,7 @@ class Search:
                 for stamp, logits in self._stamped(stamps, few)
             }
             for pair, some in near.items():
-                order = sorted(some, key=lambda stamp: -pulls[stamp][pair[1]])
+                order = sorted(some, key=lambda stamp: (-pulls[stamp][pair[1]], stamp.size))
                 chosen = (starts[pair], *order[: self._effort.closely])
                 yield pair, [*dict.fromkeys(chosen)]
 
