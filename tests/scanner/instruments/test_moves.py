@@ -88,7 +88,9 @@ def test_many_pairs_are_kept_and_three_have_pictures(
 
 def test_of_two_patches_that_do_the_same_the_smaller_one_is_taken(tmp_path: Path) -> None:
     model = triggered.shifting(planted=0.3, alone=SOURCE, shape=(1, 32, 32))
-    first = found(search(model, tmp_path)).foremost[0]
+    one = search(model, tmp_path)
+    one._effort = EFFORTS[0]._replace(closely=50)
+    first = found(one).foremost[0]
     assert (first.turned, first.strayed) == (first.images, 0)
     assert "patch of 2x2 pixels" in first.stamp, "half of an eighth of each side"
 
