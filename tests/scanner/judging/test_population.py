@@ -27,6 +27,7 @@ from scanner.results import (
     Measurement,
     ModelIdentity,
     ModelRecord,
+    Moves,
     Observation,
     Part,
     Rule,
@@ -274,7 +275,8 @@ def record() -> ModelRecord:
     trigger = neural_cleanse().evidence.trigger
     assert trigger is not None
     row = ClassRow(class_id=7, figure=1 / 3, course=(None, 1 / 3), finished=False)
-    searched = ByClass(classes=10, rows=(row,), triggers=(trigger,))
+    moves = Moves(figures=((None, 0.5), (0.1, None)))
+    searched = ByClass(classes=10, rows=(row,), triggers=(trigger,), moves=moves)
     measurements = (
         Measurement(
             rule="overactivation", statistic=1.0, parameters=finding.parameters, by_image=maxima
@@ -304,6 +306,7 @@ def test_a_baseline_survives_its_file(baseline: Baseline, tmp_path: Path) -> Non
     population.write_baseline(baseline, str(path))
     assert population.read_baseline(path) == baseline
     assert "triggers" not in path.read_text()
+    assert "moves" not in path.read_text(), "they have images of the maker's"
     assert 0.3333333 in [r.figure for r in profile(baseline).rows], "seven digits"
 
 
