@@ -360,6 +360,41 @@ def test_networks_of_one_class_are_counted_alone_and_beside_each_clean_one_of_th
 
 
 @pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        (
+            "one-class",
+            [
+                ("development", "clean", 57, 6, 122, 1, 11),
+                ("development", "one-to-one", 9, 3, 30, 14, 5),
+                ("test", "clean", 63, 5, 126, 0, 12),
+                ("test", "one-to-one", 17, 6, 51, 16, 5),
+                ("zoo", "clean", 32, 0, 588, 0, 0),
+                ("zoo", "one-to-one", 8, 6, 81, 57, 20),
+            ],
+        ),
+        (
+            "one-class-later",
+            [("zoo", "clean", 5, 1, 8, 0, 2), ("zoo", "one-to-one", 10, 7, 26, 22, 2)],
+        ),
+    ],
+)
+def test_the_tables_of_one_class_alone_are_those_of_the_records(
+    records: str, expected: list[tuple[str | int, ...]]
+) -> None:
+    """As docs/detection.md says; each suspicion names the attacker's two classes."""
+    rows = list(
+        one_class.counted(one_class.read([RESULTS / f"{records}-amd-epyc-1.32.0.jsonl.gz"]))
+    )
+    told = ("split", "networks", "n", "alone: warning", "pairs", "beside one: suspicious",
+            "warning")  # fmt: skip
+    assert [tuple(row[name] for name in told) for row in rows] == expected
+    for row in rows:
+        if row["networks"] != "clean":
+            assert row["of the attacker's classes"] == row["beside one: suspicious"]
+
+
+@pytest.mark.parametrize(
     ("attack", "rate", "trigger", "said"),
     [
         ("clean", 0.0, {}, "clean"),

@@ -107,7 +107,8 @@ def test_an_input_is_shown_before_and_after_with_its_classes() -> None:
     text = written(seen_with(shown))
     assert text.index("An image: class 1") < text.index("The same, changed: class 3")
     assert "Without what is described above, its class would be 1." in text
-    assert "The same change turns 50% of other images into class 3." in text
+    turned = "The same change turns 50% of the other images on which it was tried into class 3."
+    assert turned in text
 
 
 def test_an_input_of_an_older_result_is_shown_without_classes() -> None:
