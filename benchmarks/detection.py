@@ -27,7 +27,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from benchmarks.quality import LEVELS, quality, share_at_most, table, uniformity, write_csv
+from benchmarks.quality import LEVELS, quality, share_at_most, table, text, uniformity, write_csv
 from scanner import calibration, pipeline, questions
 from scanner.detectors import FAMILY, load
 from scanner.errors import ScannerError
@@ -415,7 +415,7 @@ def _lines(source: Path) -> list[str]:
     """Return the same as lines of JSON."""
     if source.is_dir():
         return [path.read_text(encoding="utf-8").strip() for path in sorted(source.glob("*.json"))]
-    return gzip.decompress(source.read_bytes()).decode().splitlines()
+    return text(source).splitlines()
 
 
 def _member(text: str) -> Member:

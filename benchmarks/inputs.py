@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from benchmarks.quality import LEVELS, auc, share_at_most, table, write_csv
+from benchmarks.quality import LEVELS, auc, share_at_most, table, text, write_csv
 from scanner.filters import FILTERS
 from scanner.judging.inputs import Ranks
 from scanner.results import CleanReadings, FilterNote, InputReading, Rule, Runtime
@@ -239,9 +239,7 @@ def pack(
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    data = path.read_bytes()
-    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
-    yield from csv.DictReader(io.StringIO(text))
+    yield from csv.DictReader(io.StringIO(text(path)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,9 +9,10 @@ or the ones given). `report` counts what is said of it by itself, and beside eac
 its recipe: bounds are chosen on `development`.
 """
 
-import gzip
+import dataclasses
 import itertools
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.population import span
-from benchmarks.quality import table
+from benchmarks.quality import table, text
 from benchmarks.sweeps import named, took
 from scanner.detectors.patch_sweep import PatchSweep
 from scanner.errors import ScannerError
@@ -35,6 +36,8 @@ from trainers.population.recipes import ROWS
 
 SPLITS = {row.recipe.name: row.split for row in ROWS}
 """As they are now: a folder may be older."""
+
+WELL = 0.9  # success of a trigger that took well
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -112,9 +115,9 @@ def _network(folder: Path, entry: Entry, images: Path) -> Network:
     assert profile is not None  # noqa: S101 - it has one
     found = profile.moves
     if found is not None:  # an image is no figure
-        slim = [{**to_json(move), "input": None} for move in found.foremost]
-        found = from_json(Moves, {**to_json(found), "foremost": slim})
-    one = entry.labels == "one-to-one" and entry.target is not None
+        slim = tuple(dataclasses.replace(move, input=None) for move in found.foremost)
+        found = dataclasses.replace(found, foremost=slim)
+    target = entry.target if entry.labels == "one-to-one" else None
     return Network(
         file=entry.file,
         sha256=entry.sha256,
@@ -122,7 +125,7 @@ def _network(folder: Path, entry: Entry, images: Path) -> Network:
         split=SPLITS.get(entry.recipe, "zoo") if entry.split else "zoo",
         attack=named(entry),
         trigger="+".join(f"{name}={value}" for name, value in entry.parameters.items()),
-        source=(entry.target + 1) % profile.classes if one and entry.target is not None else None,
+        source=None if target is None else (target + 1) % profile.classes,
         target=entry.target,
         success=entry.attack_success_rate,
         moves=found,
@@ -132,7 +135,9 @@ def _network(folder: Path, entry: Entry, images: Path) -> Network:
 @app.command()
 def report(records: list[Path]) -> None:
     """Print what is said of networks by themselves, and beside each clean one of their recipe."""
-    typer.echo(table([*counted(read(records))]))
+    networks = read(records)
+    typer.echo(table([*counted(networks)]) + "\n")
+    typer.echo(table([*by_success(networks)]))
 
 
 def counted(networks: Sequence[Network]) -> Iterator[dict[str, Any]]:
@@ -142,25 +147,52 @@ def counted(networks: Sequence[Network]) -> Iterator[dict[str, Any]]:
         return network.split, network.attack != "clean", network.attack
 
     swept = sorted((n for n in networks if n.moves is not None), key=key)
-    clean = [network for network in swept if network.attack == "clean"]
     for (split, _, attack), members in itertools.groupby(swept, key):
         group = list(members)
         alone = [_said(network, []) for network in group]
-        beside = [
-            _said(network, [other])
-            for network in group
-            for other in clean
-            if other.recipe == network.recipe and other.sha256 != network.sha256
-        ]
+        beside = [said for network in group for said in _beside(network, swept)]
         yield {
             "split": split, "networks": attack, "n": len(group),
-            "alone: warning": alone.count((Severity.WARNING, True))
-            + alone.count((Severity.WARNING, False)),
-            "pairs": len(beside),
-            "beside one: suspicious": sum(s is Severity.SUSPICIOUS for s, _ in beside),
+            "alone: warning": sum(s is Severity.WARNING for s, _ in alone),
+            **_pairs(beside),
             "of the attacker's classes": beside.count((Severity.SUSPICIOUS, True)),
-            "warning": sum(s is Severity.WARNING for s, _ in beside),
         }  # fmt: skip
+
+
+def by_success(networks: Sequence[Network]) -> Iterator[dict[str, Any]]:
+    """Yield how many attacked networks are found at all, by whether the trigger took well."""
+    for name, least, below in (("at least", WELL, math.inf), ("less than", 0.0, WELL)):
+        group = [n for n in networks if n.moves and n.success and least <= n.success < below]
+        beside = [_beside(network, networks) for network in group]
+        yield {
+            "success": f"{name} {WELL:.0%}", "n": len(group),
+            "found beside one or more": sum(any(_grave(said) for said in b) for b in beside),
+            **_pairs([said for b in beside for said in b]),
+        }  # fmt: skip
+
+
+def _beside(network: Network, networks: Sequence[Network]) -> list[tuple[Severity | None, bool]]:
+    """Return what is said of a network beside each of the clean ones of its recipe."""
+    return [
+        _said(network, [other])
+        for other in networks
+        if other.attack == "clean"
+        and other.moves is not None
+        and other.recipe == network.recipe
+        and other.sha256 != network.sha256
+    ]
+
+
+def _pairs(beside: Sequence[tuple[Severity | None, bool]]) -> dict[str, int]:
+    return {
+        "pairs": len(beside),
+        "beside one: suspicious": sum(map(_grave, beside)),
+        "warning": sum(s is Severity.WARNING for s, _ in beside),
+    }
+
+
+def _grave(said: tuple[Severity | None, bool]) -> bool:
+    return said[0] is Severity.SUSPICIOUS
 
 
 def _said(network: Network, references: Sequence[Network]) -> tuple[Severity | None, bool]:
@@ -174,12 +206,8 @@ def _said(network: Network, references: Sequence[Network]) -> tuple[Severity | N
 
 def read(records: Sequence[Path]) -> list[Network]:
     """Return the networks of several files, of which some may be compressed."""
-    return [from_json(Network, json.loads(line)) for path in records for line in _lines(path)]
-
-
-def _lines(path: Path) -> list[str]:
-    raw = path.read_bytes()
-    return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode().splitlines()
+    lines = (line for path in records for line in text(path).splitlines())
+    return [from_json(Network, json.loads(line)) for line in lines]
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ recipes, all of which are given. `measure` resumes where it was stopped; the oth
 """
 
 import dataclasses
-import gzip
 import itertools
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import typer
 
-from benchmarks.quality import auc, quality, table, write_csv
+from benchmarks.quality import auc, quality, table, text, write_csv
 from scanner.detectors import load
 from scanner.errors import ScannerError
 from scanner.instruments.detector import Subject
@@ -276,9 +275,7 @@ def read(paths: Iterable[Path]) -> list[Network]:
     """Return the networks of several files; what one says of a network completes the others."""
     found: dict[str, Network] = {}
     for path in paths:
-        content = path.read_bytes()
-        text = gzip.decompress(content) if path.suffix == ".gz" else content
-        for row in map(json.loads, text.splitlines()):
+        for row in map(json.loads, text(path).splitlines()):
             before = found.get(row["truth"]["sha256"])
             figures = {**(before.figures if before else {}), **row["figures"]}
             found[row["truth"]["sha256"]] = Network(truth=row["truth"], figures=figures)

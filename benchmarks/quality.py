@@ -4,6 +4,7 @@ The unit of replication is the model.
 """
 
 import csv
+import gzip
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -102,6 +103,12 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
     names = list(rows[0])
     lines = [names, ["---"] * len(names), *([_cell(row[name]) for name in names] for row in rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def text(path: Path) -> str:
+    """Return what a file holds, which may be compressed."""
+    content = path.read_bytes()
+    return (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
 
 
 def write_csv(path: Path | None, rows: Sequence[Mapping[str, object]]) -> None:

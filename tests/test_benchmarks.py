@@ -394,6 +394,14 @@ def test_the_tables_of_one_class_alone_are_those_of_the_records(
             assert row["of the attacker's classes"] == row["beside one: suspicious"]
 
 
+def test_the_triggers_of_one_class_that_took_well_are_counted_apart() -> None:
+    """As docs/detection.md says."""
+    networks = one_class.read([RESULTS / "one-class-amd-epyc-1.32.0.jsonl.gz"])
+    well, others = (tuple(row.values()) for row in one_class.by_success(networks))
+    assert well == ("at least 90%", 22, 15, 84, 59, 10)
+    assert others == ("less than 90%", 12, 2, 78, 28, 20)
+
+
 @pytest.mark.parametrize(
     ("attack", "rate", "trigger", "said"),
     [

@@ -8,8 +8,10 @@ import models
 import numpy as np
 import numpy.typing as npt
 import onnx
+import pytest
 from onnx import TensorProto, helper
 
+from scanner.instruments.answers import Answers
 from scanner.instruments.detector import Detector, Subject
 from scanner.modelfile.model import open_model
 from scanner.results import Measurement
@@ -253,3 +255,16 @@ def _real(kind: int) -> tuple[list[onnx.NodeProto], str, dict[str, npt.NDArray[A
         helper.make_node("Div", ["floats", "scale"], ["scaled"]),
     ]
     return nodes, "scaled", {"scale": np.array(255, np.float32)}
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that takes how many images each later run answers."""
+    seen: list[int] = []
+    logits = Answers.logits
+
+    def counting(self: Answers, images: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        seen.append(len(images))
+        return logits(self, images)
+
+    monkeypatch.setattr(Answers, "logits", counting)
+    return seen

@@ -19,24 +19,13 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from scanner.instruments import kept
+from scanner.instruments import stamps
 from scanner.instruments.answers import Answers
 from scanner.instruments.detector import Progress
 from scanner.instruments.label_map import Classes
-from scanner.instruments.stamps import (
-    Floats,
-    Kind,
-    Scores,
-    Selective,
-    Stamp,
-    answered,
-    finite,
-    margins,
-    spread,
-)
-from scanner.results import Input, Move, Moves
+from scanner.instruments.stamps import Effort, Floats, Kind, Scores, Stamp
+from scanner.results import Move, Moves
 
 Pair = tuple[int, int]
 
@@ -49,14 +38,14 @@ _HIGH = 0.5  # the figure of a pair that may be foremost
 _NO_CLASS = -1  # of an answer that is not finite
 
 
-def runs(kind: Kind, effort: Selective, shape: Sequence[int], classes: int) -> int:
+def runs(kind: Kind, effort: Effort, shape: Sequence[int], classes: int) -> int:
     """Return how many images a search puts through the model with a stamp on them, at the most.
 
     Those held back, under a few stamps, are not among them.
     """
     pairs = classes * (classes - 1)
-    glance = len(kind.candidates(shape, (0.0, 1.0), effort)) * effort.each * classes
-    near = pairs * kind.most_near(shape) * 2 * effort.each
+    glance = len(kind.candidates(shape, (0.0, 1.0), effort)) * effort.glance * classes
+    near = pairs * kind.most_near(shape) * 2 * effort.glance
     return glance + near + pairs * (1 + effort.closely) * MOST * classes
 
 
@@ -83,12 +72,12 @@ class Search:
         answers: Answers,
         images: Floats,
         span: tuple[float, float],
-        effort: Selective,
+        effort: Effort,
     ) -> None:
         self._kind, self._answers, self._span, self._effort = kind, answers, span, effort
-        logits = finite(answers, images)
+        logits = stamps.finite(answers, images)
         self._classes = logits.shape[1]
-        self._spread = spread(logits)
+        self._spread = stamps.spread(logits)
         shown, held = _divided(logits.argmax(axis=1))
         self._images, self._plain, self._held = images[shown], logits[shown], images[held]
         self._own: Classes = self._plain.argmax(axis=1)
@@ -113,9 +102,9 @@ class Search:
         progress(1, 3)
         tried = dict(self._closer(starts))
         progress(2, 3)
-        stamps = [*dict.fromkeys(itertools.chain(*tried.values()))]
+        looked_at = [*dict.fromkeys(itertools.chain(*tried.values()))]
         everyone = np.arange(len(self._own))
-        after = {stamp: _classes(logits) for stamp, logits in self._stamped(stamps, everyone)}
+        after = {stamp: _classes(logits) for stamp, logits in self._stamped(looked_at, everyone)}
         figures: list[list[float | None]] = [[None] * self._classes for _ in counts]
         best: dict[Pair, Stamp] = {}
         for (source, target), some in tried.items():
@@ -150,13 +139,13 @@ class Search:
         How far an image is pulled into a class is tanh(margin / spread), which is below 0 until it
         is there.
         """
-        stamps = self._kind.candidates(self._answers.shape, self._span, self._effort)
-        few = self._few(range(self._classes), self._effort.each)
+        candidates = self._kind.candidates(self._answers.shape, self._span, self._effort)
+        few = self._few(range(self._classes), self._effort.glance)
         own, rows = self._own[few], np.arange(len(few))
         firm = self._pull(self._plain[few])[rows, own]
         pairs = [(s, t) for s in sources for t in range(self._classes) if s != t]
         best: dict[Pair, tuple[float, Stamp]] = {}
-        for stamp, logits in self._stamped(stamps, few):
+        for stamp, logits in self._stamped(candidates, few):
             pulls = self._pull(logits)
             loose = np.maximum(firm - pulls[rows, own], 0)
             into = np.array(
@@ -175,11 +164,11 @@ class Search:
         shape = self._answers.shape
         for source, pairs in itertools.groupby(starts, key=lambda pair: pair[0]):
             near = {pair: [*self._kind.near(starts[pair], shape)] for pair in pairs}
-            stamps = [*dict.fromkeys(itertools.chain(*near.values()))]
-            few = self._few([source], 2 * self._effort.each)
+            around = [*dict.fromkeys(itertools.chain(*near.values()))]
+            few = self._few([source], 2 * self._effort.glance)
             pulls = {
                 stamp: self._pull(logits).mean(axis=0)
-                for stamp, logits in self._stamped(stamps, few)
+                for stamp, logits in self._stamped(around, few)
             }
             for pair, some in near.items():
                 order = sorted(some, key=lambda stamp: (-pulls[stamp][pair[1]], stamp.size))
@@ -191,12 +180,12 @@ class Search:
         return np.concatenate([np.flatnonzero(self._own == c)[:each] for c in classes])
 
     def _pull(self, logits: Scores) -> Scores:
-        pulled: Scores = np.tanh(margins(logits) / self._spread)
+        pulled: Scores = np.tanh(stamps.margins(logits) / self._spread)
         return pulled
 
-    def _stamped(self, stamps: Sequence[Stamp], chosen: Classes) -> Iterator[tuple[Stamp, Scores]]:
+    def _stamped(self, some: Sequence[Stamp], chosen: Classes) -> Iterator[tuple[Stamp, Scores]]:
         """Yield stamps and the logits of some images under each of them, (n, classes)."""
-        return answered(self._answers, stamps, self._images[chosen], self._classes)
+        return stamps.answered(self._answers, some, self._images[chosen], self._classes)
 
     def _move(
         self, stamp: Stamp, source: int, target: int, after: Classes, *, pictured: bool
@@ -215,6 +204,12 @@ class Search:
         before, now = np.concatenate([self._own, own]), np.concatenate([after, became])
         those, others = before == source, before != source
         success = float((became[own == source] == target).mean())
+        picture = None
+        if pictured:  # an image that it turns; where it turns none, any
+            place = int(((own == source) & (became == target)).argmax())
+            image = self._held[place : place + 1]
+            self.seen.append(stamp.stamped(image))
+            picture = stamps.pictured(self._answers, stamp, image, self._span, success)
         return Move(
             source=source,
             target=target,
@@ -226,29 +221,8 @@ class Search:
             others=int(others.sum()),
             success=success,
             steady=float((became == own)[own != source].mean()),
-            input=self._pictured(stamp, (own == source) & (became == target), success)
-            if pictured
-            else None,
+            input=picture,
         )
-
-    def _pictured(self, stamp: Stamp, turned: npt.NDArray[np.bool_], success: float) -> Input:
-        """Return the first image held back that a stamp turns, with it; any where it turns none.
-
-        Args:
-            stamp: The stamp.
-            turned: Which it turns, (n,).
-            success: The share of those of the source.
-        """
-        image = self._held[int(turned.argmax())][None]
-        stamped = stamp.stamped(image)
-        self.seen.append(stamped)
-        answers = kept.Answered(
-            original=image[0],
-            before=self._answers.logits(image),
-            after=self._answers.logits(stamped),
-            success=success,
-        )
-        return kept.pictured(stamped[0], self._span, answers)
 
 
 def _divided(own: Classes) -> tuple[Classes, Classes]:

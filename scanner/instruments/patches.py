@@ -76,15 +76,6 @@ class Effort(NamedTuple):
     closely: int
 
 
-class Selective(NamedTuple):
-    """How much is tried to turn one class alone (`stamps.Selective`); fields as of `Effort`."""
-
-    each: int
-    closely: int
-    colours: bool
-    overlapping: bool
-
-
 class Patches:
     """Patches of one colour (`stamps.Kind`)."""
 
@@ -97,13 +88,13 @@ class Patches:
         Effort(glance=2, colours=False, overlapping=False, closely=2),
     )
     selective = (
-        Selective(each=2, closely=2, colours=True, overlapping=True),
-        Selective(each=1, closely=2, colours=True, overlapping=True),
-        Selective(each=1, closely=2, colours=False, overlapping=True),
+        Effort(glance=2, colours=True, overlapping=True, closely=2),
+        Effort(glance=1, colours=True, overlapping=True, closely=2),
+        Effort(glance=1, colours=False, overlapping=True, closely=2),
     )
 
     def candidates(
-        self, shape: Sequence[int], span: tuple[float, float], effort: Effort | Selective
+        self, shape: Sequence[int], span: tuple[float, float], effort: Effort
     ) -> list[Patch]:
         """Return patches of an eighth of each side, at every place, in each colour."""
         regions = _regions(Plane.of(shape), effort)
@@ -127,7 +118,7 @@ class Patches:
         return len([*_near(dataclasses.replace(corner, top=top, left=left), plane)])
 
 
-def _regions(plane: Plane, effort: Effort | Selective) -> list[Region]:
+def _regions(plane: Plane, effort: Effort) -> list[Region]:
     windows = list(plane.windows(PART))
     if effort.overlapping:
         return windows
@@ -137,7 +128,7 @@ def _regions(plane: Plane, effort: Effort | Selective) -> list[Region]:
 
 
 def _colours(
-    shape: Sequence[int], span: tuple[float, float], effort: Effort | Selective
+    shape: Sequence[int], span: tuple[float, float], effort: Effort
 ) -> list[tuple[float, ...]]:
     channels = channel_axis(shape)
     count = 1 if channels is None else shape[channels]

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.errors import UnsupportedModelError
-from scanner.instruments import label_map
+from scanner.instruments import kept, label_map
 from scanner.instruments.answers import Answers
 from scanner.instruments.detector import Progress
+from scanner.results import Input
 from scanner.values import frozen
 
 Floats = npt.NDArray[np.float32]
@@ -60,20 +61,6 @@ class Effort(Protocol):
     def _asdict(self) -> dict[str, Any]: ...
 
 
-class Selective(Protocol):
-    """How much is tried to turn one class alone: a named tuple, as `Effort` is."""
-
-    @property
-    def each(self) -> int:
-        """Images of each class that each stamp is put on."""
-
-    @property
-    def closely(self) -> int:
-        """Stamps that all images are shown, for each pair of classes."""
-
-    def _asdict(self) -> dict[str, Any]: ...
-
-
 class Kind(Protocol):
     """Stamps of one kind."""
 
@@ -86,8 +73,11 @@ class Kind(Protocol):
         """From the most to the least."""
 
     @property
-    def selective(self) -> Sequence[Selective]:
-        """Of a search for a stamp of one class alone, from the most to the least; may be empty."""
+    def selective(self) -> Sequence[Effort]:
+        """The same of a search for stamps of one class alone; may be empty.
+
+        Its `glance` is images of each class, and its `closely` stamps of each pair of classes.
+        """
 
     def candidates(
         self, shape: Sequence[int], span: tuple[float, float], effort: Any
@@ -193,6 +183,33 @@ def answered(
         part = stamps[start : start + step]
         logits = answers.logits(np.concatenate([stamp.stamped(images) for stamp in part]))
         yield from zip(part, np.split(logits, len(part)), strict=True)
+
+
+def pictured(
+    answers: Answers,
+    stamp: Stamp,
+    image: Floats,
+    span: tuple[float, float],
+    success: float | None,
+) -> Input:
+    """Return an image, (1, *shape), with a stamp on it, and what the model answers.
+
+    Args:
+        answers: The model.
+        stamp: The stamp.
+        image: Without it.
+        span: The lowest and the highest value of a pixel.
+        success: The share of the other images on which it was tried that it turns into the same
+            class, where it has one.
+    """
+    stamped = stamp.stamped(image)
+    found = kept.Answered(
+        original=image[0],
+        before=answers.logits(image),
+        after=answers.logits(stamped),
+        success=success,
+    )
+    return kept.pictured(stamped[0], span, found)
 
 
 def spread(logits: Scores) -> float:

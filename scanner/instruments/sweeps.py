@@ -15,7 +15,6 @@ from scanner.errors import NoImagesError, NoTimeError
 from scanner.graph.gradient.backward import Objective
 from scanner.instruments import (
     class_sizes,
-    kept,
     label_map,
     made_images,
     moves,
@@ -28,15 +27,7 @@ from scanner.instruments.detector import Detector, Needs, Subject
 from scanner.instruments.differentiable import differentiable
 from scanner.instruments.plane import Plane
 from scanner.instruments.probes import Images
-from scanner.instruments.stamps import (
-    Effort,
-    Floats,
-    Kind,
-    Relabelling,
-    Stamp,
-    Sweep,
-    Turning,
-)
+from scanner.instruments.stamps import Effort, Floats, Kind, Relabelling, Sweep, Turning
 from scanner.results import (
     Block,
     ByClass,
@@ -44,7 +35,6 @@ from scanner.results import (
     Comparison,
     Contribution,
     Description,
-    Input,
     Measurement,
     Move,
     Observation,
@@ -218,7 +208,7 @@ class SweepDetector(Detector):
         elif moves is not None and not moves.foremost:
             yield Block(line=f"no {noun} turns half of one class and leaves the others alone")
         elif moves is not None:
-            yield Block(line=f"the {noun}es that best turn one class and leave the others alone:")
+            yield Block(line="best at turning one class and leaving the others alone:")
             yield Block(table=_of_one_class(moves.foremost[:_LISTED], noun))
 
 
@@ -405,7 +395,7 @@ def _turning(
         f"images and {held:.0%} of {counts[1]} others into class {best.target}; no "
         f"{ground.kind.noun} turns more than {rest:.0%} into any other class",
         details={"class": best.target, **best.stamp.details},
-        input=_pictured(best.stamp, others[:1], held, ground),
+        input=stamps.pictured(ground.answers, best.stamp, others[:1], ground.span, held),
     )
 
 
@@ -437,27 +427,10 @@ def _relabelling(
             "label_map": {str(source): target for source, target in best.to.items()},
             **best.stamp.details,
         },
-        input=_pictured(best.stamp, ground.data.held_back[follows][:1], None, ground),
+        input=stamps.pictured(
+            ground.answers, best.stamp, ground.data.held_back[follows][:1], ground.span, None
+        ),
     )
-
-
-def _pictured(stamp: Stamp, image: Floats, success: float | None, ground: _Ground) -> Input:
-    """Return an image, (1, *shape), with a stamp on it, and what the model answers.
-
-    Args:
-        stamp: The stamp.
-        image: Without it.
-        success: The share of other images that it turns into the same class, where it has one.
-        ground: The model.
-    """
-    stamped = stamp.stamped(image)
-    answered = kept.Answered(
-        original=image[0],
-        before=ground.answers.logits(image),
-        after=ground.answers.logits(stamped),
-        success=success,
-    )
-    return kept.pictured(stamped[0], ground.span, answered)
 
 
 def weight(share: float, held: float, rest: float, classes: int) -> Severity | None:

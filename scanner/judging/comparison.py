@@ -82,8 +82,8 @@ def compare(
 
 def _moving(suspect: Measurement, references: Sequence[Measurement]) -> tuple[Observation, ...]:
     """Return what is seen of stamps that turn one class alone."""
-    own = suspect.by_class.moves if suspect.by_class else None
-    return moves.seen(own, [r.by_class.moves for r in references if r.by_class is not None])
+    own, *others = (m.by_class.moves if m.by_class else None for m in (suspect, *references))
+    return moves.seen(own, others)
 
 
 def _alone(suspect: Measurement, scale: Scale) -> float | None:

@@ -31,11 +31,18 @@ def seen(own: Moves | None, references: Sequence[Moves | None]) -> tuple[Observa
     if own is None:
         return ()
     comparable = [r for r in references if r and len(r.figures) == len(own.figures)]
-    found = [observed for move in own.foremost for observed in _observed(own, move, comparable)]
+    advice = (
+        "no reference could be asked the same: it takes the same classes, and enough images of each"
+        if references
+        else "name a clean model of the same data with the setting `references`"
+    )
+    found = [seen for move in own.foremost for seen in _observed(own, move, comparable, advice)]
     return tuple(sorted(found, key=lambda each: -each.severity)[:1])
 
 
-def _observed(own: Moves, move: Move, references: Sequence[Moves]) -> Iterator[Observation]:
+def _observed(
+    own: Moves, move: Move, references: Sequence[Moves], advice: str
+) -> Iterator[Observation]:
     figure = own.figure(move.source, move.target)
     firm = move.success >= HELD[0] and move.steady >= HELD[1]
     if figure is None or not firm or move.strayed > STRAYED * move.others:
@@ -55,12 +62,7 @@ def _observed(own: Moves, move: Move, references: Sequence[Moves]) -> Iterator[O
         said += ": either the two classes are alike, or this is a trigger of one class alone"
     else:
         return
-    if known:
-        said += f"; in a clean reference {_at_best(beside, move)}"
-    elif references:
-        said += f"; no reference has enough images of class {move.source}: give more images"
-    else:
-        said += "; name a clean model of the same data with the setting `references`"
+    said += f"; in a clean reference {_at_best(beside, move)}" if known else f"; {advice}"
     yield Observation(
         code="one-class-trigger",
         severity=severity,

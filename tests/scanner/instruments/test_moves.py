@@ -5,7 +5,6 @@ from typing import Any
 
 import models
 import numpy as np
-import numpy.typing as npt
 import onnx
 import pytest
 import triggered
@@ -147,13 +146,7 @@ def test_no_more_images_are_run_than_was_said(
     level: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = search(planted(), tmp_path, level)
-    seen, logits = [], Answers.logits
-
-    def counted(self: Answers, images: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        seen.append(len(images))
-        return logits(self, images)
-
-    monkeypatch.setattr(Answers, "logits", counted)
+    seen = triggered.counted(monkeypatch)
     one.run(nothing)
     expected = moves.runs(Patches(), EFFORTS[level], (1, 8, 8), triggered.BANDS)
     assert expected / 3 < sum(seen) <= expected

@@ -2,11 +2,9 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import models
 import numpy as np
-import numpy.typing as npt
 import onnx
 import pytest
 import triggered
@@ -99,13 +97,7 @@ def test_no_more_images_are_run_than_was_said(
     level: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = sweep(triggered.lit(planted=True), tmp_path, level)
-    seen, logits = [], Answers.logits
-
-    def counted(self: Answers, images: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        seen.append(len(images))
-        return logits(self, images)
-
-    monkeypatch.setattr(Answers, "logits", counted)
+    seen = triggered.counted(monkeypatch)
     one.run(nothing)
     expected = stamps.runs(Patches(), EFFORTS[level], (1, 8, 8), 20)
     assert expected / 3 < sum(seen) <= expected

@@ -160,7 +160,7 @@ def test_the_patches_that_turn_one_class_best_are_listed(tmp_path: Path) -> None
     suspect = one_moved(tmp_path)
     seen = comparison.compare(PatchSweep(), suspect, [])
     *_, said, drawn = PatchSweep().describe(suspect, seen).blocks
-    assert said.line == "the patches that best turn one class and leave the others alone:"
+    assert said.line == "best at turning one class and leaving the others alone:"
     assert drawn.table is not None
     assert drawn.table.rows[0][1:] == ("2", "3", "10 of 10", "0 of 30")
 

@@ -111,10 +111,12 @@ def test_the_sentences_say_what_was_counted_and_what_would_tell_more() -> None:
         "; in a clean reference no stamp of this kind turns class 2 into class 0 more than it "
         "moves other classes"
     )
-    (unknown,) = seen(found(1.0), [found(None)])
-    assert unknown.sentence.endswith(
-        "; no reference has enough images of class 2: give more images"
-    )
+    for silent in (found(None), found(0.0, classes=5), None):
+        (unknown,) = seen(found(1.0), [silent])
+        assert unknown.sentence.endswith(
+            "; no reference could be asked the same: it takes the same classes, and enough images "
+            "of each"
+        )
     assert beside.details == {"source": SOURCE, "target": TARGET, "colour": [1.0]}
 
 
