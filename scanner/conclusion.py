@@ -120,8 +120,8 @@ def _concluded(examination: Examination, failed: bool, settings: Settings) -> _C
     # What noise was answered that was taken for images has no place among what images were.
     told = () if examination.suspect.images_doubt else examination.comparisons
     rank = ranks.together(told, examination.populations)
-    judged = rank is not None and ranks.enough(rank.models, settings.alpha)
-    stranger = None if judged else _stranger(told, examination, settings)
+    left_open = _left_open(rank, told, settings.alpha)
+    stranger = _stranger(told, examination, settings) if left_open else None
     driver = ranks.driver(told) if _whole(examination, findings) else None
     judgement = verdict.combine(
         findings,
@@ -137,6 +137,18 @@ def _concluded(examination: Examination, failed: bool, settings: Settings) -> _C
     return _Conclusion(
         findings=findings, rank=rank, stranger=stranger, driver=driver, judgement=judgement
     )
+
+
+def _left_open(rank: ranks.Rank | None, comparisons: Sequence[Comparison], alpha: float) -> bool:
+    """Whether clean models of a model's own recipe leave open whether it hides a backdoor.
+
+    They are too few; or they do not accuse it, and its decisive search cannot be compared with
+    theirs, such as one on the user's images.
+    """
+    if rank is None or not ranks.enough(rank.models, alpha):
+        return True
+    searched = any(c.contribution.decisive for c in comparisons)
+    return searched and not rank.decisive and not verdict.accused(rank, alpha)
 
 
 def _stranger(

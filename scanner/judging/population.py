@@ -31,6 +31,7 @@ from scanner.values import Most, UnfitError, from_json, frozen, to_json
 SCHEMA = 2
 SHIPPED = Path(__file__).parents[1] / "baselines"
 REFERENCES = "the references"  # what judged, where no baseline did
+MEASURED_WITH = "it was measured with"  # why a baseline does not apply
 # Parameters that change no number beyond rounding, or say what an exporter happened to call a
 # value. What the user asked for by name has a parameter of its own.
 _INCIDENTAL = frozenset({"provider", "threads", "loop", "layer", "logits", "cut", "unsaturated"})
@@ -310,7 +311,7 @@ def difference(measurement: Measurement, others: Sequence[Measurement]) -> str |
                 continue
             found = other.parameters.get(name)
             if _condition(found) != _condition(value):
-                return f"it was measured with {name} {found!r}, not {value!r}"
+                return f"{MEASURED_WITH} {name} {found!r}, not {value!r}"
     return None
 
 

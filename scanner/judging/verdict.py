@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from scanner.judging.population import MEASURED_WITH
 from scanner.judging.ranks import FAR, NEAR, Driver, Place, Rank, enough, place, strength
 from scanner.judging.recipes import Stranger
 from scanner.results import (
@@ -209,7 +210,8 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
     Suspicious needs a p-value of at most `alpha` and a size that clean models do not reach: among k
     clean models somebody always ranks first. Clean needs that neither all detectors together nor
     one of them alone lies beyond every clean model. Where too few clean models of the
-    suspect's own recipe judge it, networks of other recipes do (`among_recipes`).
+    suspect's own recipe judge it, or its decisive search cannot be compared with theirs, networks
+    of other recipes do (`among_recipes`).
 
     Where there are `doubts` about what was measured, nothing is clean; nor where a search did not
     come to all classes, where the structure was not looked at, or holds what a person has to look
@@ -232,7 +234,8 @@ def combine(  # noqa: PLR0913 - all that a verdict rests on
     chosen = foreign or own
     score = None if chosen is None else chosen.score
     half = [f.reason for f in findings if f.left_out and f.contribution.combined]
-    unsettled = [*doubts, *_unsettled(findings, skips)]
+    apart = [] if rank is None else _apart(findings, rank, settings.alpha)
+    unsettled = [*doubts, *_unsettled(findings, skips), *apart]
     if failed:
         reason = "not everything could be measured"
     elif half:
@@ -283,7 +286,7 @@ def among_own(rank: Rank, findings: Sequence[Finding], alpha: float) -> Judgemen
     The reason is empty where they are too few, or no detector among them is decisive.
     """
     score = 1 - rank.place.p
-    if rank.place.p <= alpha and rank.place.size >= FAR:
+    if accused(rank, alpha):
         return Judgement(
             verdict=Verdict.SUSPICIOUS,
             reason=_in_words(rank),
@@ -295,6 +298,11 @@ def among_own(rank: Rank, findings: Sequence[Finding], alpha: float) -> Judgemen
     apart = next(_apart(findings, rank, alpha), None)
     verdict = Verdict.CLEAN if apart is None else Verdict.INCONCLUSIVE
     return Judgement(verdict=verdict, reason=apart or _in_words(rank), score=score)
+
+
+def accused(rank: Rank, alpha: float) -> bool:
+    """Whether a model stands so far out from clean ones of its recipe that it is suspicious."""
+    return rank.place.p <= alpha and rank.place.size >= FAR
 
 
 def advice(
@@ -326,6 +334,10 @@ def advice(
     known = min(combined, default=needed)
     if known >= needed:
         return
+    decisive = {f.rule.id for f in findings if f.contribution.decisive}
+    for judge in populations:
+        if judge.rule in decisive and (judge.reason or "").startswith(MEASURED_WITH):
+            yield f"a scan that the {judge.source} can judge: {judge.reason}"
     # None of these goes with a baseline that was made without it.
     if not settings.has_images and any(f.contribution.images_help for f in findings):
         yield (

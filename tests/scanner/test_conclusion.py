@@ -10,6 +10,7 @@ from judged import clean, compared
 
 from scanner import conclusion
 from scanner.errors import MalformedModelError, ScannerError, UnsafeModelError
+from scanner.judging.population import MEASURED_WITH
 from scanner.protocol import Examination, Source
 from scanner.results import (
     Basis,
@@ -24,6 +25,7 @@ from scanner.results import (
     Measurement,
     ModelRecord,
     Observation,
+    Population,
     Rule,
     Severity,
     Skip,
@@ -166,6 +168,57 @@ def test_copies_among_references_count_once_among_other_recipes(other: float, be
     result = conclusion.judged(examination, Settings(), 1.0)
     assert result.calibration is not None
     assert f"each beside {beside}" in result.calibration
+
+
+def _on_images(figure: float, others: float) -> Examination:
+    """One whose decisive search no clean model of its recipe can be compared with.
+
+    Args:
+        figure: What that search says, beside a reference.
+        others: What the other detectors say.
+    """
+    examination = _examined(others, (_record("r.onnx"),))
+    none = Population(
+        rule=NAMES[0], values=(), source="test", reason=f"{MEASURED_WITH} data 'noise', not 'mine'"
+    )
+    first, *more = examination.comparisons
+    return dataclasses.replace(
+        examination,
+        comparisons=(compared(first.rule, figure), *more),
+        populations=(none, *examination.populations[1:]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("figure", "others", "verdict", "by"),
+    [
+        (9.0, 0.5, Verdict.SUSPICIOUS, "68 recipes"),
+        (0.0, 0.5, Verdict.INCONCLUSIVE, "68 recipes"),
+        (0.0, 9.0, Verdict.SUSPICIOUS, "20 clean models"),
+    ],
+)
+def test_where_a_search_fits_no_baseline_other_recipes_judge_it(
+    figure: float, others: float, verdict: Verdict, by: str
+) -> None:
+    """Unless what does fit accuses the model; and the advice says which scan fits."""
+    settings = Settings(images_file="images.npz")
+    result = conclusion.judged(_on_images(figure, others), settings, 1.0)
+    assert (result.verdict, by in (result.calibration or "")) == (verdict, True)
+    assert any("a scan that the test can judge: it was" in said for said in result.advice)
+
+
+def test_a_model_apart_from_its_own_recipe_is_not_called_clean_by_others() -> None:
+    """They have no place for the detectors that say so."""
+    settings = Settings(images_file="images.npz", miss=0.5)
+    words = []
+    for others in (0.5, 1.2):
+        whole = _on_images(0.0, others)
+        asked = {"neural_cleanse", "source_dependent", "universal_perturbation", "universal_warp"}
+        said = [compared(rule, 0.0) for rule in sorted(asked)]
+        shown = [c for c in whole.comparisons if c.rule not in asked]
+        examined = dataclasses.replace(whole, comparisons=(*said, *shown))
+        words.append(conclusion.judged(examined, settings, 1.0).verdict)
+    assert words == [Verdict.CLEAN, Verdict.INCONCLUSIVE]
 
 
 def test_nothing_rests_on_clean_models_that_rank_no_detector_that_decides() -> None:
