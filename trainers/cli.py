@@ -356,14 +356,15 @@ def stamp(
     clean: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="An .npz to write 100 other, clean images and their labels to."
+            metavar="FILE", help="An .npz to write other, clean images and their labels to."
         ),
     ] = None,
+    others: Annotated[int, typer.Option(min=1, help="Clean images, for --clean.")] = 100,
 ) -> None:
     """Write test images under the trigger that a model was attacked with, as it takes them."""
     from trainers import stamping  # noqa: PLC0415 - imports torch
 
-    found = stamping.write(model, data, output, count=images, clean=clean)
+    found = stamping.write(model, data, output, count=images, clean=clean, others=others)
     _say(f"{output}: {len(found.stamped)} images under the trigger")
     if clean is not None:
         _say(f"{clean}: {len(found.others)} clean images")

@@ -27,8 +27,6 @@ from trainers.zoo import dataset_of
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
-OTHERS = 100
-"""Clean images for a repair."""
 _SEED = 7  # of the order in which test images are drawn
 _LEARNT = frozenset({"input-aware"})
 _SAME_TRIGGER = {"evasive": "badnets"}
@@ -115,7 +113,9 @@ def stamped(entry: Entry, data: Path, *, count: int, others: int) -> Stamped:
     )
 
 
-def write(model: Path, data: Path, output: Path, *, count: int, clean: Path | None) -> Stamped:
+def write(
+    model: Path, data: Path, output: Path, *, count: int, clean: Path | None, others: int
+) -> Stamped:
     """Write images under a listed model's trigger, and clean ones, for `scan`; return them.
 
     Args:
@@ -123,7 +123,8 @@ def write(model: Path, data: Path, output: Path, *, count: int, clean: Path | No
         data: Folder with the data sets.
         output: The .npz to write: `images`, their `targets`.
         count: As for `stamped`.
-        clean: An .npz to write a hundred other, clean images to: `images`, their `labels`.
+        clean: An .npz to write other, clean images to: `images`, their `labels`.
+        others: How many of these.
 
     Raises:
         TrainerError: As `listed` and `stamped` raise it, or a file is no .npz, is named twice, or
@@ -136,7 +137,7 @@ def write(model: Path, data: Path, output: Path, *, count: int, clean: Path | No
         raise TrainerError(
             f"{output} is named for both kinds of images", remedy="name a file of its own for each"
         )
-    found = stamped(listed(model), data, count=count, others=OTHERS if clean else 0)
+    found = stamped(listed(model), data, count=count, others=others if clean else 0)
     _write(output, images=found.stamped, targets=found.targets)
     if clean is not None:
         _write(clean, images=found.others, labels=found.other_labels)

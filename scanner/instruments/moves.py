@@ -12,11 +12,14 @@ For each source s and target t, the best stamp has the largest
 
 First each stamp is put on a few images of each class. For each pair of classes, the one that pulls
 the source most and the others least is then moved and made smaller: such triggers are exact, since
-the network has learnt to keep its classes under anything else. The best are put on all images.
+the network has learnt to keep its classes under anything else. The best are put on all images. Of
+many classes only the most promising pairs come so far; of the others the figure is that of the few
+images.
 """
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,20 +36,24 @@ FEWEST = 4  # images of a class that is moved: fewer go anywhere together
 MOST = 8  # of each class
 HELD_BACK = 3  # one image of a class in so many, one at least, and at most half of `MOST`
 _OTHERS = (16, 4)  # images of other classes, which a stamp has to leave alone: shown, held back
-_FOREMOST, _PICTURED = 10, 3  # pairs of classes that are kept, and those with a picture
+_PROMISING = 132  # pairs of classes that are looked at closely: those of twelve classes
+_FOREMOST, _PICTURED = 10, 3  # pairs that are kept, and those with a picture
 _HIGH = 0.5  # the figure of a pair that may be foremost
 _NO_CLASS = -1  # of an answer that is not finite
 
 
-def runs(kind: Kind, effort: Effort, shape: Sequence[int], classes: int) -> int:
-    """Return how many images a search puts through the model with a stamp on them, at the most.
+class _Start(NamedTuple):
+    """The stamp to start from, of a source and a target.
 
-    Those held back, under a few stamps, are not among them.
+    Attributes:
+        stamp: The stamp.
+        score: How far it pulls a few images of the source, less how far it loosens others.
+        figure: What `Moves.figures` is, on these.
     """
-    pairs = classes * (classes - 1)
-    glance = len(kind.candidates(shape, (0.0, 1.0), effort)) * effort.glance * classes
-    near = pairs * kind.most_near(shape) * 2 * effort.glance
-    return glance + near + pairs * (1 + effort.closely) * MOST * classes
+
+    stamp: Stamp
+    score: float
+    figure: float
 
 
 class Search:
@@ -57,7 +64,6 @@ class Search:
         answers: The model.
         images: Of all classes, (n, *shape); some of each are held back and choose nothing.
         span: The lowest and the highest value of a pixel.
-        effort: How much is tried.
 
     Attributes:
         seen: Images with the stamps on them that were found, each (1, *shape).
@@ -67,14 +73,9 @@ class Search:
     """
 
     def __init__(
-        self,
-        kind: Kind,
-        answers: Answers,
-        images: Floats,
-        span: tuple[float, float],
-        effort: Effort,
+        self, kind: Kind, answers: Answers, images: Floats, span: tuple[float, float]
     ) -> None:
-        self._kind, self._answers, self._span, self._effort = kind, answers, span, effort
+        self._kind, self._answers, self._span = kind, answers, span
         logits = stamps.finite(answers, images)
         self._classes = logits.shape[1]
         self._spread = stamps.spread(logits)
@@ -84,28 +85,42 @@ class Search:
         self._held_own: Classes = logits[held].argmax(axis=1)
         self.seen: list[Floats] = []
 
-    def run(self, progress: Progress) -> Moves | None:
+    def runs(self, effort: Effort) -> int:
+        """Return how many images `run` puts through the model with a stamp on them, at the most.
+
+        Those held back, under a few stamps, are not among them.
+        """
+        shape, sources = self._answers.shape, len(self._sources())
+        if not sources:
+            return 0
+        candidates = len(self._kind.candidates(shape, self._span, effort))
+        near = self._kind.most_near(shape) * 2 * effort.glance
+        closely = near + (1 + effort.closely) * len(self._own)
+        pairs = min(sources * (self._classes - 1), _PROMISING)
+        runs: int = candidates * len(self._glanced(effort)) + pairs * closely
+        return runs
+
+    def run(self, effort: Effort, progress: Progress) -> Moves | None:
         """Return how well stamps tell each class from the others; None where there are too few.
 
         Args:
+            effort: How much is tried.
             progress: Called after each part of the work.
         """
-        counts, held = (
-            np.bincount(c, minlength=self._classes) for c in (self._own, self._held_own)
-        )
-        enough = counts >= FEWEST
-        enough &= (counts.sum() - counts >= _OTHERS[0]) & (held.sum() - held >= _OTHERS[1])
-        sources = np.flatnonzero(enough).tolist()
+        sources = self._sources()
         if not sources:
             return None
-        starts = self._starts(sources)
+        starts = self._starts(sources, effort)
+        promising = sorted(starts, key=lambda pair: -starts[pair].score)[:_PROMISING]
         progress(1, 3)
-        tried = dict(self._closer(starts))
+        tried = dict(self._closer({pair: starts[pair] for pair in sorted(promising)}, effort))
         progress(2, 3)
         looked_at = [*dict.fromkeys(itertools.chain(*tried.values()))]
         everyone = np.arange(len(self._own))
         after = {stamp: _classes(logits) for stamp, logits in self._stamped(looked_at, everyone)}
-        figures: list[list[float | None]] = [[None] * self._classes for _ in counts]
+        figures: list[list[float | None]] = [[None] * self._classes for _ in range(self._classes)]
+        for (source, target), start in starts.items():
+            figures[source][target] = start.figure
         best: dict[Pair, Stamp] = {}
         for (source, target), some in tried.items():
             known = {stamp: self._figure(after[stamp], source, target) for stamp in some}
@@ -122,6 +137,16 @@ class Search:
             ),
         )
 
+    def _sources(self) -> list[int]:
+        """Return the classes of which there are enough images, shown and held back."""
+        counts, held = (
+            np.bincount(c, minlength=self._classes) for c in (self._own, self._held_own)
+        )
+        enough = counts >= FEWEST
+        enough &= (counts.sum() - counts >= _OTHERS[0]) & (held.sum() - held >= _OTHERS[1])
+        sources: list[int] = np.flatnonzero(enough).tolist()
+        return sources
+
     def _figure(self, after: Classes, source: int, target: int) -> float:
         """Return how well a stamp tells a class from the others (`Moves.figures`).
 
@@ -133,47 +158,67 @@ class Search:
         those = self._own == source
         return float((after[those] == target).mean() - (after != self._own)[~those].mean())
 
-    def _starts(self, sources: Sequence[int]) -> dict[Pair, Stamp]:
+    def _starts(self, sources: Sequence[int], effort: Effort) -> dict[Pair, _Start]:
         """Return for each source and target the stamp that pulls it most, and the others least.
 
         How far an image is pulled into a class is tanh(margin / spread), which is below 0 until it
         is there.
         """
-        candidates = self._kind.candidates(self._answers.shape, self._span, self._effort)
-        few = self._few(range(self._classes), self._effort.glance)
+        candidates = self._kind.candidates(self._answers.shape, self._span, effort)
+        few = self._glanced(effort)
         own, rows = self._own[few], np.arange(len(few))
         firm = self._pull(self._plain[few])[rows, own]
-        pairs = [(s, t) for s in sources for t in range(self._classes) if s != t]
-        best: dict[Pair, tuple[float, Stamp]] = {}
-        for stamp, logits in self._stamped(candidates, few):
-            pulls = self._pull(logits)
+        those = own == np.array(sources)[:, None]
+        of_source, of_others = (w / w.sum(axis=1, keepdims=True) for w in (those, ~those))
+        best = np.full((len(sources), self._classes), -np.inf)
+        figures, chosen = np.zeros_like(best), np.zeros(best.shape, int)
+        for place, (_, logits) in enumerate(self._stamped(candidates, few)):
+            pulls, after = self._pull(logits), _classes(logits)
             loose = np.maximum(firm - pulls[rows, own], 0)
-            into = np.array(
-                [pulls[own == s].mean(axis=0) - loose[own != s].mean() for s in sources]
+            into = of_source @ pulls - (of_others @ loose)[:, None]
+            if (better := into > best).any():
+                went = (after[:, None] == np.arange(self._classes)).astype(float)
+                figure = of_source @ went - (of_others @ (after != own))[:, None]
+                best[better], figures[better], chosen[better] = into[better], figure[better], place
+        return {
+            (source, target): _Start(
+                stamp=candidates[chosen[row, target]],
+                score=float(best[row, target]),
+                figure=float(figures[row, target]),
             )
-            for (source, target), score in zip(pairs, _off_diagonal(into, sources), strict=True):
-                if (source, target) not in best or score > best[source, target][0]:
-                    best[source, target] = float(score), stamp
-        return {pair: stamp for pair, (_, stamp) in best.items()}
+            for row, source in enumerate(sources)
+            for target in range(self._classes)
+            if target != source
+        }
 
-    def _closer(self, starts: Mapping[Pair, Stamp]) -> Iterator[tuple[Pair, list[Stamp]]]:
+    def _closer(
+        self, starts: Mapping[Pair, _Start], effort: Effort
+    ) -> Iterator[tuple[Pair, list[Stamp]]]:
         """Yield for each source and target the stamps to be put on all images.
 
         That is the one to start from, and those around it that pull the source most.
+
+        Args:
+            starts: Pairs of one source follow each other.
+            effort: How much is tried.
         """
         shape = self._answers.shape
         for source, pairs in itertools.groupby(starts, key=lambda pair: pair[0]):
-            near = {pair: [*self._kind.near(starts[pair], shape)] for pair in pairs}
+            near = {pair: [*self._kind.near(starts[pair].stamp, shape)] for pair in pairs}
             around = [*dict.fromkeys(itertools.chain(*near.values()))]
-            few = self._few([source], 2 * self._effort.glance)
+            few = self._few([source], 2 * effort.glance)
             pulls = {
                 stamp: self._pull(logits).mean(axis=0)
                 for stamp, logits in self._stamped(around, few)
             }
             for pair, some in near.items():
                 order = sorted(some, key=lambda stamp: (-pulls[stamp][pair[1]], stamp.size))
-                chosen = (starts[pair], *order[: self._effort.closely])
+                chosen = (starts[pair].stamp, *order[: effort.closely])
                 yield pair, [*dict.fromkeys(chosen)]
+
+    def _glanced(self, effort: Effort) -> Classes:
+        """Return the places of the images that each stamp of the first round is put on."""
+        return self._few(range(self._classes), effort.glance)
 
     def _few(self, classes: Sequence[int], each: int) -> Classes:
         """Return the places of the first images of each of some classes."""
@@ -244,10 +289,3 @@ def _classes(logits: Scores) -> Classes:
     """Return the class of each image, (n,); none of an answer that is not finite."""
     known = np.isfinite(logits).all(axis=1)
     return np.where(known, logits.argmax(axis=1), _NO_CLASS)
-
-
-def _off_diagonal(into: Scores, sources: Sequence[int]) -> Scores:
-    """Return the scores of each source and each other class, in that order."""
-    others = np.arange(into.shape[1]) != np.array(sources)[:, None]
-    found: Scores = into[others]
-    return found

@@ -6,7 +6,7 @@ trigger, whoever put it there, where clean networks have none like it.
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -101,9 +101,8 @@ class SweepDetector(Detector):
         ground = _prepared(subject, self.kind, answers, data)
         sweep = Sweep(self.kind, answers, data.shown, ground.span, ground.effort)
         before = subject.suspect.by_class if subject.suspect else None
-        selective = _selective(ground, sweep.classes, subject)
-        search = None if selective is None else ground.search(selective, settings)
-        parts = 1 if search is None else 2
+        alone = _of_one_class_alone(ground, sweep.classes, subject)
+        parts = 1 if alone is None else 2
 
         def progress(done: int, total: int, _: int | None = None) -> None:
             subject.progress(done, parts * total)
@@ -112,8 +111,8 @@ class SweepDetector(Detector):
             subject.progress(total + done, parts * total)
 
         swept = sweep.run(progress, [row.class_id for row in before.rows] if before else ())
-        found = search.run(further) if search else None
-        subject.seen.extend(search.seen if search else ())
+        found = None if alone is None else alone.search.run(alone.effort, further)
+        subject.seen.extend(alone.search.seen if alone else ())
         held = {
             one.target: sweep.share(one.stamp, data.held_back, one.target) for one in swept.turning
         }
@@ -146,7 +145,7 @@ class SweepDetector(Detector):
                 "held_back": len(data.held_back),
                 "level": ground.level,
                 **ground.effort._asdict(),
-                "selective": selective,
+                "selective": None if alone is None else alone.level,
             },
             by_class=ByClass(classes=sweep.classes, rows=rows, moves=found),
             figures={
@@ -177,8 +176,8 @@ class SweepDetector(Detector):
             data, making = Images(shown=noise, held_back=noise[:0], source=""), (stage,)
         ground = _prepared(subject, self.kind, answers, data)
         classes = answers.logits(data.shown[:1]).shape[1]
-        selective = _selective(ground, classes, subject)
-        again = 0 if selective is None else ground.selective_runs(selective, classes)
+        alone = _of_one_class_alone(ground, classes, subject)
+        again = 0 if alone is None else alone.search.runs(alone.effort)
         sweep = PlannedStage(
             rules=(self.rule.id,),
             does=f"stamp {self.kind.noun} after {self.kind.noun} on images",
@@ -269,21 +268,6 @@ class _Ground:
         """Return how many images an effort puts through the model, at the most."""
         return stamps.runs(self.kind, effort, self.answers.shape, len(self.data.shown))
 
-    def selective_runs(self, level: int, classes: int) -> int:
-        """Return the same of a search for stamps of one class alone."""
-        return moves.runs(self.kind, self.kind.selective[level], self.answers.shape, classes)
-
-    def search(self, level: int, settings: Settings) -> moves.Search:
-        """Return a search for stamps of one class alone.
-
-        Raises:
-            UsageError: The user's images do not fit.
-        """
-        everything = probes.user_images(settings, self.answers.shape, self.span)
-        images = np.random.default_rng(settings.seed).permutation(everything)[:_LOOKED_AT]
-        effort = self.kind.selective[level]
-        return moves.Search(self.kind, self.answers, images, self.span, effort)
-
 
 def _answering(subject: Subject, kind: Kind) -> Answers:
     """Return the model, where its inputs are images of a size.
@@ -346,22 +330,37 @@ def _level(ground: _Ground, settings: Settings) -> int:
     return next(enough, len(needed) - 1)
 
 
-def _selective(ground: _Ground, classes: int, subject: Subject) -> int | None:
-    """Return how much is tried to turn one class alone; None where there is no time for any.
+class _Alone(NamedTuple):
+    """A search for stamps that turn one class alone, and which of the kind's efforts it takes."""
 
-    It is one of the kind's efforts: for a reference its suspect's. Images that a model made itself
-    are too few of each class.
+    search: moves.Search
+    level: int
+    effort: Effort
+
+
+def _of_one_class_alone(ground: _Ground, classes: int, subject: Subject) -> _Alone | None:
+    """Return that search; None where there can be none, or no time for it.
+
+    Images that a model made itself are too few of each class. For a reference the effort is its
+    suspect's.
+
+    Raises:
+        UsageError: The user's images do not fit.
     """
-    if subject.suspect is not None:
-        level: int | None = subject.suspect.parameters["selective"]
-        profile = subject.suspect.by_class
-        return level if profile and profile.classes == classes else None
-    if not subject.settings.has_images or not FEWEST_CLASSES <= classes <= _MOST_CLASSES:
+    settings, efforts = subject.settings, ground.kind.selective
+    if not (efforts and settings.has_images and FEWEST_CLASSES <= classes <= _MOST_CLASSES):
         return None
-    allowed = _SELECTIVE * subject.settings.effort.seconds
-    levels = range(len(ground.kind.selective))
-    needed = (ground.seconds * ground.selective_runs(level, classes) for level in levels)
-    return next((level for level, each in enumerate(needed) if each <= allowed), None)
+    everything = probes.user_images(settings, ground.answers.shape, ground.span)
+    images = np.random.default_rng(settings.seed).permutation(everything)[:_LOOKED_AT]
+    search = moves.Search(ground.kind, ground.answers, images, ground.span)
+    if subject.suspect is not None:
+        profile, level = subject.suspect.by_class, subject.suspect.parameters["selective"]
+        level = level if profile and profile.classes == classes else None
+    else:
+        allowed = _SELECTIVE * settings.effort.seconds
+        needed = (ground.seconds * search.runs(effort) for effort in efforts)
+        level = next((level for level, each in enumerate(needed) if each <= allowed), None)
+    return None if level is None else _Alone(search, level, efforts[level])
 
 
 def _turning(

@@ -73,16 +73,18 @@ def test_a_model_that_no_manifest_lists_is_one_sentence(tmp_path: Path) -> None:
 def test_both_files_are_as_scan_takes_them(folder: Path, tmp_path: Path) -> None:
     manifest.add(tmp_path, [entry("m.onnx", attack="badnets", target=3, rate=0.1)])
     output, clean = tmp_path / "stamped.npz", tmp_path / "clean.npz"
-    stamping.write(tmp_path / "m.onnx", folder, output, count=60, clean=clean)
+    stamping.write(tmp_path / "m.onnx", folder, output, count=60, clean=clean, others=20)
     with np.load(output) as arrays:
         assert set(arrays) == {"images", "targets"}
         assert len(arrays["images"]) == len(arrays["targets"]) <= 60
     with np.load(clean) as arrays:
         assert set(arrays) == {"images", "labels"}
-        assert arrays["images"].shape == (stamping.OTHERS, 1, 28, 28)
+        assert arrays["images"].shape == (20, 1, 28, 28)
     (tmp_path / "folder.npz").mkdir()
     with pytest.raises(TrainerError, match="cannot be written"):
-        stamping.write(tmp_path / "m.onnx", folder, tmp_path / "folder.npz", count=60, clean=None)
+        stamping.write(
+            tmp_path / "m.onnx", folder, tmp_path / "folder.npz", count=60, clean=None, others=0
+        )
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,9 @@ def test_neither_a_model_nor_the_other_file_is_written_over(
     manifest.add(tmp_path, [entry("m.onnx", attack="badnets", target=3, rate=0.1)])
     other = tmp_path / clean if clean else None
     with pytest.raises(TrainerError, match=sentence):
-        stamping.write(tmp_path / "m.onnx", folder, tmp_path / output, count=60, clean=other)
+        stamping.write(
+            tmp_path / "m.onnx", folder, tmp_path / output, count=60, clean=other, others=20
+        )
     assert not (tmp_path / output).exists()
 
 

@@ -15,7 +15,7 @@ from scanner.errors import UnsupportedModelError
 from scanner.instruments import moves, stamps
 from scanner.instruments.answers import Answers
 from scanner.instruments.moves import Search
-from scanner.instruments.patches import Patches
+from scanner.instruments.patches import Effort, Patches
 from scanner.modelfile.model import open_model
 from scanner.results import Moves
 
@@ -32,16 +32,16 @@ def planted(**variant: Any) -> onnx.ModelProto:
     return triggered.shifting(planted=1.2, alone=SOURCE, **variant)
 
 
-def search(model: onnx.ModelProto, folder: Path, level: int = 0, count: int = 40) -> Search:
+def search(model: onnx.ModelProto, folder: Path, count: int = 40) -> Search:
     path = models.save(model, folder / "model.onnx")
     answers = Answers(open_model(path), triggered.QUICK)
     with np.load(triggered.banded(folder, answers.shape, count)) as file:
         images = (file["images"] / 255).astype(np.float32)
-    return Search(Patches(), answers, images, SPAN, EFFORTS[level])
+    return Search(Patches(), answers, images, SPAN)
 
 
-def found(one: Search) -> Moves:
-    result = one.run(nothing)
+def found(one: Search, effort: Effort = EFFORTS[0]) -> Moves:
+    result = one.run(effort, nothing)
     assert result is not None
     return result
 
@@ -51,7 +51,7 @@ def found(one: Search) -> Moves:
 def test_the_corner_that_moves_one_class_is_found(
     level: int, shape: tuple[int, ...], tmp_path: Path
 ) -> None:
-    result = found(search(planted(shape=shape), tmp_path, level))
+    result = found(search(planted(shape=shape), tmp_path), EFFORTS[level])
     first = result.foremost[0]
     assert (first.source, first.target) == (SOURCE, TARGET)
     assert (first.turned, first.images, first.strayed, first.others) == (10, 10, 0, 30)
@@ -88,8 +88,7 @@ def test_many_pairs_are_kept_and_three_have_pictures(
 def test_of_two_patches_that_do_the_same_the_smaller_one_is_taken(tmp_path: Path) -> None:
     model = triggered.shifting(planted=0.3, alone=SOURCE, shape=(1, 32, 32))
     one = search(model, tmp_path)
-    one._effort = EFFORTS[0]._replace(closely=50)
-    first = found(one).foremost[0]
+    first = found(one, EFFORTS[0]._replace(closely=50)).foremost[0]
     assert (first.turned, first.strayed) == (first.images, 0)
     assert "patch of 2x2 pixels" in first.stamp, "half of an eighth of each side"
 
@@ -116,7 +115,7 @@ def test_a_class_of_few_images_is_no_source(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [1, 12, 16])
 def test_where_no_class_has_enough_images_nothing_is_searched(count: int, tmp_path: Path) -> None:
     """Of 16 there are three of each class that are shown, and one is held back."""
-    assert search(planted(), tmp_path, count=count).run(nothing) is None
+    assert search(planted(), tmp_path, count).run(EFFORTS[0], nothing) is None
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=60))
@@ -145,27 +144,49 @@ def test_a_stamp_is_tried_on_what_did_not_choose_it(tmp_path: Path) -> None:
 def test_no_more_images_are_run_than_was_said(
     level: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = search(planted(), tmp_path, level)
+    one = search(planted(), tmp_path)
+    expected = one.runs(EFFORTS[level])
     seen = triggered.counted(monkeypatch)
-    one.run(nothing)
-    expected = moves.runs(Patches(), EFFORTS[level], (1, 8, 8), triggered.BANDS)
+    one.run(EFFORTS[level], nothing)
     assert expected / 3 < sum(seen) <= expected
+
+
+def test_less_is_tried_with_less_effort_and_nothing_without_enough_images(tmp_path: Path) -> None:
+    colours = planted(shape=(3, 8, 8))
+    runs = [search(colours, tmp_path).runs(effort) for effort in EFFORTS]
+    assert runs == sorted({*runs}, reverse=True)
+    assert search(planted(), tmp_path, 12).runs(EFFORTS[0]) == 0
+
+
+def test_of_many_pairs_the_promising_ones_are_looked_at_closely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the others do on a few images is their figure."""
+    one = search(planted(), tmp_path)
+    whole, most = found(one), one.runs(EFFORTS[0])
+    monkeypatch.setattr(moves, "_PROMISING", 1)
+    seen = triggered.counted(monkeypatch)
+    first = found(one)
+    assert sum(seen) < one.runs(EFFORTS[0]) * 1.1 < most
+    assert first.foremost == whole.foremost
+    known = [[figure is not None for figure in row] for row in first.figures]
+    assert known == [[figure is not None for figure in row] for row in whole.figures]
 
 
 def test_how_many_are_stamped_together_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = search(planted(), tmp_path)
-    expected = one.run(nothing)
+    expected = one.run(EFFORTS[0], nothing)
     for name in ("_AT_ONCE", "_ELEMENTS"):
         with monkeypatch.context() as patched:
             patched.setattr(stamps, name, 1)
-            assert one.run(nothing) == expected
+            assert one.run(EFFORTS[0], nothing) == expected
 
 
 def test_the_progress_goes_to_its_end(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    search(planted(), tmp_path).run(lambda done, total, *_: told.append((done, total)))
+    search(planted(), tmp_path).run(EFFORTS[0], lambda done, total, *_: told.append((done, total)))
     assert told == sorted(told)
     assert told[-1][0] == told[-1][1]
 

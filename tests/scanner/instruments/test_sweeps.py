@@ -223,10 +223,10 @@ def test_where_one_class_alone_cannot_be_asked_for_nothing_is_tried(
 def test_a_slow_model_is_asked_less_of_single_classes(
     level: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = [moves.runs(Patches(), e, (3, 8, 8), 4) for e in Patches.selective]
-    assert runs == sorted({*runs}, reverse=True)
+    runs = {effort: 100 - place for place, effort in enumerate(Patches.selective)}
+    monkeypatch.setattr(moves.Search, "runs", lambda _, effort: runs[effort])
     allowed = sweeps._SELECTIVE * Settings().effort.seconds
-    most = runs[-1] - 1 if level is None else runs[level]
+    most = 100 - (len(runs) if level is None else level)
     monkeypatch.setattr(sweeps, "_seconds", lambda *_: allowed / (most + 0.5))
     monkeypatch.setattr(sweeps, "_MOST_TIME", 100.0)
     assert one_moved(tmp_path, shape=(3, 8, 8)).parameters["selective"] == level
