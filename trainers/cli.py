@@ -346,7 +346,7 @@ def download(
 
 
 @app.command()
-def stamp(
+def stamp(  # noqa: PLR0913, PLR0917 - each argument is an option of the command line
     model: Annotated[Path, typer.Argument(help="A backdoored model, its manifest.json beside it.")],
     data: Data,
     output: Annotated[

@@ -113,7 +113,7 @@ def stamped(entry: Entry, data: Path, *, count: int, others: int) -> Stamped:
     )
 
 
-def write(
+def write(  # noqa: PLR0913 - two files, and how many images go into each
     model: Path, data: Path, output: Path, *, count: int, clean: Path | None, others: int
 ) -> Stamped:
     """Write images under a listed model's trigger, and clean ones, for `scan`; return them.

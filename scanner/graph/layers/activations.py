@@ -20,6 +20,7 @@ SINGLE_OPERATORS = frozenset({
     "QuickGelu", "BiasGelu",
 })  # fmt: skip
 _MEASURING = frozenset({"Shape", "Size"})
+_WEIGHING = ("Conv", "Gemm", "MatMul", "Einsum")  # in the names of operators that hold weights
 _RELU6 = 6
 _LINEAR_OPERATORS = frozenset({"Conv", "Gemm", "MatMul", "Add", "BatchNormalization"})
 _QLINEAR_OPERATORS = frozenset({"QLinearConv", "QLinearAdd", "QLinearMatMul"})
@@ -67,8 +68,9 @@ def _of_sizes(graph: onnx.GraphProto) -> set[str]:
 
 
 def choose(proto: onnx.ModelProto, layer: str | None = None) -> Activation:
-    """Return the activation to measure: `layer`, else the first Relu, else the first of any kind.
+    """Return the activation to measure: `layer`, else the first one behind a network's weights.
 
+    Before these a clamp prepares the image. Where there are no weights it is the first of all.
     `layer` may be the name of any top-level value or node, activation or not.
 
     Raises:
@@ -82,7 +84,17 @@ def choose(proto: onnx.ModelProto, layer: str | None = None) -> Activation:
         raise NoLayerError(
             _why_none(proto.graph), remedy="name an inner value with the setting `layer`"
         )
-    return next((a for a in found if a.operator == "Relu"), found[0])
+    weighed = _weighed(proto.graph)
+    return next((a for a in found if a.value in weighed), found[0])
+
+
+def _weighed(graph: onnx.GraphProto) -> set[str]:
+    """Return the values that a network's weights have a say in."""
+    known: set[str] = set()
+    for node in graph.node:
+        if any(name in node.op_type for name in _WEIGHING) or known & reads(node):
+            known |= set(node.output)
+    return known
 
 
 def _recognise(node: onnx.NodeProto, uses: Uses) -> Activation | None:

@@ -6,6 +6,7 @@ byte for byte what the transforms of this package produce for the same file; whe
 certain, the transforms do the work.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -38,7 +39,7 @@ class Stem(NamedTuple):
 
 
 def cut(model: Model, layer: str | None) -> Stem:
-    """Return the stem of a model up to `layer`, else up to its first ReLU or other activation.
+    """Return the stem of a model up to `layer`, else up to its first activation.
 
     Raises:
         NoLayerError: There is no activation.
@@ -69,7 +70,7 @@ def _parsed_stem(model: Model, layer: str | None) -> Stem:
 
 
 def _plain_stem(file: File, limits: Limits) -> Stem | None:
-    """Return the stem of a file whose first ReLU follows convolutions of the image, else None.
+    """Return the stem of a file that begins with convolutions of the image and a ReLU, else None.
 
     Normalisations may stand between them.
     """
@@ -93,8 +94,11 @@ def _plain_stem(file: File, limits: Limits) -> Stem | None:
 def _chain(graph: Graph) -> list[Node]:
     """Return the nodes up to the first ReLU, if they form a chain; else nothing.
 
-    In a chain, each node computes with the result of the one before it and with constants only.
+    In a chain, each node computes with the result of the one before it and with constants only. No
+    other node comes before the ReLU, which could be an activation.
     """
+    before = itertools.takewhile(lambda node: node.op_type != "Relu", graph.node)
+    earlier = sum(node.op_type != "Constant" for node in before)
     last = next((node for node in graph.node if node.op_type == "Relu"), None)
     maker = {name: node for node in graph.node for name in node.output}
     chain = []
@@ -109,7 +113,7 @@ def _chain(graph: Graph) -> list[Node]:
         and not maker.keys() & set(n.input[1:])
         for n in chain
     )
-    return chain[::-1] if alone else []
+    return chain[::-1] if alone and len(chain) == earlier + 1 else []
 
 
 def _is_image(value: Value) -> bool:

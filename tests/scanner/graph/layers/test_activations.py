@@ -116,12 +116,24 @@ def test_a_clamp_of_the_images_size_is_no_activation() -> None:
     assert [a.value for a in found] == ["y", "logits"]
 
 
-def test_a_relu_is_preferred_to_an_earlier_activation_of_another_kind() -> None:
-    nodes = [op("Sigmoid", ["c"], "gate"), op("Relu", ["gate"], "y")]
-    assert activations.choose(small(nodes, 17)).value == "y"
+def test_the_first_activation_behind_the_weights_is_chosen() -> None:
+    """As in MobileNetV3, where HardSwish precedes the first ReLU; a clamp prepares the image."""
+    nodes = [
+        op("Clip", ["image", "zero", "six"], "ready"),
+        op("Conv", ["ready", "weight"], "c"),
+        op("HardSwish", ["c"], "h"),
+        op("Relu", ["h"], "y"),
+    ]
+    constants = {
+        "zero": np.array(0, np.float32),
+        "six": np.array(6, np.float32),
+        "weight": np.ones((2, 1, 1, 1), np.float32),
+    }
+    chosen = activations.choose(models.build(nodes, constants))
+    assert (chosen.value, chosen.operator) == ("h", "HardSwish")
 
 
-def test_the_first_activation_of_any_kind_serves_where_there_is_no_relu() -> None:
+def test_the_first_activation_of_all_serves_where_there_are_no_weights() -> None:
     nodes = [op("Tanh", ["c"], "t"), op("Sigmoid", ["t"], "y")]
     assert activations.choose(small(nodes, 17)).operator == "Tanh"
 

@@ -99,6 +99,19 @@ def test_a_second_convolution_may_lie_between() -> None:
     assert quick(models.build(nodes, constants).SerializeToString()) is not None
 
 
+def test_what_comes_before_the_first_relu_is_left_to_onnx() -> None:
+    """It may be another activation."""
+    nodes = [
+        helper.make_node("Conv", ["image", "one"], ["first"]),
+        helper.make_node("HardSigmoid", ["first"], ["gate"]),
+        models.convolution("first"),
+        models.relu(),
+        *models.head("activated"),
+    ]
+    constants = {**models.weights(False), "one": np.ones((1, 1, 1, 1), np.float32)}
+    assert quick(models.build(nodes, constants).SerializeToString()) is None
+
+
 @pytest.mark.parametrize(
     "shape", [("N", 1, "H", 8), ("N", 2, 8, 8), (0, 1, 8, 8), ("N", 1, 0, 8), ("N", 1, 8), ()]
 )
