@@ -36,7 +36,7 @@ FEWEST = 4  # images of a class that is moved: fewer go anywhere together
 MOST = 8  # of each class
 HELD_BACK = 3  # one image of a class in so many, one at least, and at most half of `MOST`
 _OTHERS = (16, 4)  # images of other classes, which a stamp has to leave alone: shown, held back
-_PROMISING = 132  # pairs of classes that are looked at closely: those of twelve classes
+_ROOM = 132 * 96  # pairs that are looked at closely, times images: all of twelve classes
 _FOREMOST, _PICTURED = 10, 3  # pairs that are kept, and those with a picture
 _HIGH = 0.5  # the figure of a pair that may be foremost
 _NO_CLASS = -1  # of an answer that is not finite
@@ -96,24 +96,27 @@ class Search:
         candidates = len(self._kind.candidates(shape, self._span, effort))
         near = self._kind.most_near(shape) * 2 * effort.glance
         closely = near + (1 + effort.closely) * len(self._own)
-        pairs = min(sources * (self._classes - 1), _PROMISING)
+        pairs = min(sources * (self._classes - 1), self._most_pairs + _FOREMOST)
         runs: int = candidates * len(self._glanced(effort)) + pairs * closely
         return runs
 
-    def run(self, effort: Effort, progress: Progress) -> Moves | None:
+    def run(self, effort: Effort, progress: Progress, wanted: Sequence[Pair] = ()) -> Moves | None:
         """Return how well stamps tell each class from the others; None where there are too few.
 
         Args:
             effort: How much is tried.
             progress: Called after each part of the work.
+            wanted: Pairs to look at closely, however promising, ten at the most: for a reference
+                those that stand out in its suspect.
         """
         sources = self._sources()
         if not sources:
             return None
         starts = self._starts(sources, effort)
-        promising = sorted(starts, key=lambda pair: -starts[pair].score)[:_PROMISING]
+        promising = sorted(starts, key=lambda pair: -starts[pair].score)[: self._most_pairs]
+        chosen = {*promising, *(pair for pair in wanted[:_FOREMOST] if pair in starts)}
         progress(1, 3)
-        tried = dict(self._closer({pair: starts[pair] for pair in sorted(promising)}, effort))
+        tried = dict(self._closer({pair: starts[pair] for pair in sorted(chosen)}, effort))
         progress(2, 3)
         looked_at = [*dict.fromkeys(itertools.chain(*tried.values()))]
         everyone = np.arange(len(self._own))
@@ -136,6 +139,11 @@ class Search:
                 for place, pair in enumerate(foremost)
             ),
         )
+
+    @property
+    def _most_pairs(self) -> int:
+        """Pairs that are looked at closely."""
+        return max(_FOREMOST, _ROOM // len(self._own))
 
     def _sources(self) -> list[int]:
         """Return the classes of which there are enough images, shown and held back."""

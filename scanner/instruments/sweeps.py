@@ -111,7 +111,7 @@ class SweepDetector(Detector):
             subject.progress(total + done, parts * total)
 
         swept = sweep.run(progress, [row.class_id for row in before.rows] if before else ())
-        found = None if alone is None else alone.search.run(alone.effort, further)
+        found = None if alone is None else alone.search.run(alone.effort, further, alone.wanted)
         subject.seen.extend(alone.search.seen if alone else ())
         held = {
             one.target: sweep.share(one.stamp, data.held_back, one.target) for one in swept.turning
@@ -331,11 +331,19 @@ def _level(ground: _Ground, settings: Settings) -> int:
 
 
 class _Alone(NamedTuple):
-    """A search for stamps that turn one class alone, and which of the kind's efforts it takes."""
+    """A search for stamps that turn one class alone.
+
+    Attributes:
+        search: The search.
+        level: Which of the kind's efforts it takes.
+        effort: That one.
+        wanted: Pairs of classes that stand out in the suspect, where this is its reference.
+    """
 
     search: moves.Search
     level: int
     effort: Effort
+    wanted: Sequence[tuple[int, int]]
 
 
 def _of_one_class_alone(ground: _Ground, classes: int, subject: Subject) -> _Alone | None:
@@ -353,14 +361,17 @@ def _of_one_class_alone(ground: _Ground, classes: int, subject: Subject) -> _Alo
     everything = probes.user_images(settings, ground.answers.shape, ground.span)
     images = np.random.default_rng(settings.seed).permutation(everything)[:_LOOKED_AT]
     search = moves.Search(ground.kind, ground.answers, images, ground.span)
+    wanted: tuple[tuple[int, int], ...] = ()
     if subject.suspect is not None:
         profile, level = subject.suspect.by_class, subject.suspect.parameters["selective"]
         level = level if profile and profile.classes == classes else None
+        seen = profile.moves.foremost if profile and profile.moves else ()
+        wanted = tuple((move.source, move.target) for move in seen)
     else:
         allowed = _SELECTIVE * settings.effort.seconds
         needed = (ground.seconds * search.runs(effort) for effort in efforts)
         level = next((level for level, each in enumerate(needed) if each <= allowed), None)
-    return None if level is None else _Alone(search, level, efforts[level])
+    return None if level is None else _Alone(search, level, efforts[level], wanted)
 
 
 def _turning(

@@ -164,13 +164,19 @@ def test_of_many_pairs_the_promising_ones_are_looked_at_closely(
     """What the others do on a few images is their figure."""
     one = search(planted(), tmp_path)
     whole, most = found(one), one.runs(EFFORTS[0])
-    monkeypatch.setattr(moves, "_PROMISING", 1)
+    monkeypatch.setattr(moves, "_FOREMOST", 1)
+    monkeypatch.setattr(moves, "_ROOM", 1)
     seen = triggered.counted(monkeypatch)
     first = found(one)
     assert sum(seen) < one.runs(EFFORTS[0]) * 1.1 < most
     assert first.foremost == whole.foremost
     known = [[figure is not None for figure in row] for row in first.figures]
     assert known == [[figure is not None for figure in row] for row in whole.figures]
+    images = sum(seen)
+    again = one.run(EFFORTS[0], nothing, [(0, 1)])
+    assert again is not None
+    assert again.foremost == first.foremost
+    assert sum(seen) > 2 * images, "a pair that stands out in the suspect is one more"
 
 
 def test_how_many_are_stamped_together_changes_nothing(

@@ -188,6 +188,22 @@ def test_a_reference_of_other_classes_is_not_asked_about_single_ones(tmp_path: P
     assert one_moved(tmp_path, suspect=other).parameters["selective"] is None
 
 
+def test_a_reference_is_asked_about_the_pairs_that_stand_out_in_its_suspect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    run = moves.Search.run
+
+    def told(self: moves.Search, effort: Any, progress: Any, wanted: Any = ()) -> Any:
+        asked.append(wanted)
+        return run(self, effort, progress, wanted)
+
+    monkeypatch.setattr(moves.Search, "run", told)
+    suspect = one_moved(tmp_path)
+    one_moved(tmp_path, planted=False, suspect=suspect)
+    assert asked == [(), ((2, 3),)]
+
+
 def test_the_images_with_the_patches_are_put_to_the_file_too(tmp_path: Path) -> None:
     model = triggered.shifting(planted=1.2, alone=2)
     chosen = dataclasses.replace(triggered.QUICK, images_file=triggered.banded(tmp_path))
