@@ -337,24 +337,27 @@ def _word(member: Member, clean: Records) -> Verdict:
 def strangers(
     records: Annotated[list[Path], typer.Argument(help="What `measure` or `pack` wrote.")],
     csv_file: Annotated[Path | None, typer.Option("--csv")] = None,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="With the shipped baselines, as by default.")
+    ] = False,
 ) -> None:
     """Print what scans without the shipped baselines say: of a model alone, and beside a clean one.
 
     The clean models of the baseline are judged as well. The first of them is the clean one; where
     no baseline was measured so, the first clean one of RECORDS.
     """
-    rows = [row for group in _groups(records) for row in _foreign(group)]
+    rows = [row for group in _groups(records) for row in _foreign(group, shipped=baselines)]
     typer.echo(table(rows))
     write_csv(csv_file, rows)
 
 
-def _foreign(group: Group) -> Iterator[dict[str, Any]]:
+def _foreign(group: Group, *, shipped: bool = False) -> Iterator[dict[str, Any]]:
     """Yield what is said of the models of each attack, alone and beside one clean model."""
     known = [Member({"attack": "clean"}, record) for record in group.population]
     models = (*known, *group.members)
     first = next(m.record for m in models if m.clean)
     images = "clean.npz" if group.name[1] == IMAGES else None
-    with pipeline.Judge(Settings(shipped_baselines=False, images_file=images)) as judge:
+    with pipeline.Judge(Settings(shipped_baselines=shipped, images_file=images)) as judge:
         for references in ((), (first,)):
             for attack in ("clean", *group.attacks):
                 asked = [m.record for m in models if m.attack == attack]

@@ -246,15 +246,22 @@ def test_what_is_measured_anew_takes_the_place_of_what_was() -> None:
     assert all(renewed.measurement(r) == known.measurement(r) for r in rules if r != "head")
 
 
-@pytest.mark.parametrize("named", ["records", "images"])
-def test_what_is_said_without_a_baseline_is_made_again_from_the_records(
-    named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("named", "shipped", "table"),
+    [
+        ("records", False, "strangers"),
+        ("images", False, "strangers-images"),
+        ("images", True, "baselines-images"),
+    ],
+)
+def test_what_is_said_of_networks_is_made_again_from_the_records(
+    named: str, shipped: bool, table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = tmp_path / "strangers.csv"
-    detection.strangers([RESULTS / f"{named}-cifar10-small-amd-epyc-1.32.0.jsonl.gz"], made)
+    made = tmp_path / "words.csv"
+    records = RESULTS / f"{named}-cifar10-small-amd-epyc-1.32.0.jsonl.gz"
+    detection.strangers([records], made, baselines=shipped)
     capsys.readouterr()
-    prefix = "strangers" if named == "records" else "strangers-images"
-    committed = RESULTS / f"{prefix}-cifar10-small-amd-epyc-1.32.0.csv"
+    committed = RESULTS / f"{table}-cifar10-small-amd-epyc-1.32.0.csv"
     assert made.read_text("utf-8") == committed.read_text("utf-8")
 
 
