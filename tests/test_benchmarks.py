@@ -8,12 +8,13 @@ from pathlib import Path
 
 import models
 import numpy as np
+import onnxruntime
 import pytest
 import trainer_data
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import detection, device, leads, one_class, quality, sweeps
+from benchmarks import detection, device, latents, leads, one_class, quality, shortcuts, sweeps
 from benchmarks import population as recipes
 from scanner.judging import population
 from scanner.judging import recipes as judging
@@ -425,3 +426,49 @@ def test_the_name_of_an_attack_says_what_is_unusual(
     entry = trainer_data.entry("m.onnx", attack=attack, rate=rate, parameters=trigger)
     assert sweeps.named(entry) == said
     assert sweeps.named(dataclasses.replace(entry, labels="all-to-all")) == "all-to-all"
+
+
+def test_a_network_cut_in_the_middle_answers_as_the_whole_one() -> None:
+    sample = RESULTS.parent / "mnist-badnets.onnx"
+    noise, tail = latents.halves(sample, 0.0, 1.0)
+    whole, rest = (
+        onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        for data in (sample.read_bytes(), tail)
+    )
+    images = np.random.default_rng(0).random((latents.NOISE, 1, 28, 28), dtype=np.float32)
+    (expected,), (found,) = (
+        session.run(None, {session.get_inputs()[0].name: values})
+        for session, values in ((whole, images), (rest, noise))
+    )
+    assert np.allclose(found, expected, atol=1e-4)
+
+
+def test_searches_in_the_middle_are_told_by_how_far_a_class_stands_out() -> None:
+    flat, high = [1.0, 1.1, 0.9, 1.0, 1.05], [1.0, 1.1, 9.0, 1.0, 1.05]
+    rows = [
+        {"sha256": name, "recipe": "r", "attack": attack, **dict.fromkeys(latents.SEARCHES, own)}
+        for name, attack, own in (("a", "clean", flat), ("b", "clean", flat), ("c", "sig", high))
+    ]
+    (row,) = latents.reported(rows)
+    assert (row.pop("attack"), row.pop("n")) == ("sig", 1)
+    assert set(row.values()) == {"1.00"}
+    assert len(row) == 2 * len(latents.SEARCHES)
+
+
+def test_a_search_at_half_the_resolution_is_set_beside_a_whole_one() -> None:
+    rows = [
+        {
+            "file": str(n),
+            "attack": attack,
+            "target": 1,
+            "side": side,
+            "cpu": float(side),
+            "fig": own,
+        }
+        for side, mask in ((32, 1.0), (16, 9.0))
+        for n, (attack, own) in enumerate((("clean", [9.0, 8.0, 9.0]), ("sig", [9.0, mask, 9.5])))
+    ]
+    whole, half = shortcuts.reported(rows)
+    assert (whole["smallest mask is the attacker's"], whole["AUC"]) == (1, "1.00")
+    assert (half["smallest mask is the attacker's"], half["AUC"]) == (0, "0.00")
+    assert (half["resolution"], half["CPU s, median"]) == ("16 x 16", "16.0")

@@ -88,7 +88,7 @@ class Search:
     def runs(self, effort: Effort) -> int:
         """Return how many images `run` puts through the model with a stamp on them, at the most.
 
-        Those held back, under a few stamps, are not among them.
+        Those held back, under a few stamps, are not among them, nor those of pairs that are wanted.
         """
         shape, sources = self._answers.shape, len(self._sources())
         if not sources:
@@ -96,7 +96,7 @@ class Search:
         candidates = len(self._kind.candidates(shape, self._span, effort))
         near = self._kind.most_near(shape) * 2 * effort.glance
         closely = near + (1 + effort.closely) * len(self._own)
-        pairs = min(sources * (self._classes - 1), self._most_pairs + _FOREMOST)
+        pairs = min(sources * (self._classes - 1), self._most_pairs)
         runs: int = candidates * len(self._glanced(effort)) + pairs * closely
         return runs
 
@@ -113,8 +113,11 @@ class Search:
         if not sources:
             return None
         starts = self._starts(sources, effort)
-        promising = sorted(starts, key=lambda pair: -starts[pair].score)[: self._most_pairs]
-        chosen = {*promising, *(pair for pair in wanted[:_FOREMOST] if pair in starts)}
+        promising = sorted(starts, key=lambda pair: (-starts[pair].figure, -starts[pair].score))
+        chosen = {
+            *promising[: self._most_pairs],
+            *(pair for pair in wanted[:_FOREMOST] if pair in starts),
+        }
         progress(1, 3)
         tried = dict(self._closer({pair: starts[pair] for pair in sorted(chosen)}, effort))
         progress(2, 3)
