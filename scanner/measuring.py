@@ -229,7 +229,6 @@ class _Course:
         followed = self._scanned.measurement(rule) if self._scanned else None
         before = self._known.measurement(rule) if self._known else None
         with contained(rule, self._settings.limits, self.failures):
-            deadline.check()
             if (
                 before is not None
                 and _same_range(before, self._settings)
@@ -258,6 +257,7 @@ class _Course:
         try:
             if is_search(detector):
                 _check_time(self._model, rest)
+            deadline.check()
             room.check(detector, self._model, self._settings)
             found = checked(detector.measure(subject))
         except (

@@ -300,14 +300,18 @@ def test_a_time_that_is_over_in_a_search_leaves_what_needs_none(
     assert [m.rule for m in record.measurements] == rules[2:]
 
 
-def test_a_search_that_would_not_begin_in_time_is_not_begun(tmp_path: Path) -> None:
+@pytest.mark.parametrize("over", [False, True])
+def test_a_search_that_would_not_begin_in_time_is_not_begun(over: bool, tmp_path: Path) -> None:
     search, shown = scripted("search", needs=Needs.GRADIENTS), scripted("shown", needs=Needs.LOGITS)
     deadline.renew(1e-9)
+    if over:
+        deadline.expire()
     try:
         record = measured(tmp_path, search, shown, named=("search", "shown"))
     finally:
         deadline.renew()
-    assert [m.rule for m in record.measurements] == ["shown"]
+    assert [m.rule for m in record.measurements] == ([] if over else ["shown"])
+    assert [failure.rule for failure in record.failures] == (["shown"] if over else [])
     (skip,) = record.skips
     assert (skip.rule, skip.forbids_clean) == ("search", True)
     assert skip.reason.endswith("too short to begin a search; raise the setting `timeout`")
