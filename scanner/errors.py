@@ -6,6 +6,7 @@ ScannerError
 │   ├── MalformedModelError         it is not a model, or is damaged
 │   ├── UnsafeModelError            a guard rejects it
 │   └── UnsupportedModelError       it is a model, but one that this tool cannot measure
+│       └── TooLargeError               the time or memory that is allowed is too little for it
 ├── GraphError                    something inside the graph
 │   ├── ValueNotFoundError          no such inner value; carries the closest names
 │   ├── NoGradientError             an operator without a gradient rule
@@ -95,8 +96,16 @@ class UnsupportedModelError(ModelError):
     """A valid model that cannot be measured as asked."""
 
 
-class NoTimeError(UnsupportedModelError):
-    """A model is too large for the least that a detector does in the time that it is allowed."""
+class TooLargeError(UnsupportedModelError):
+    """A model is too large for what a detector is allowed, which is no fault of the model."""
+
+
+class NoTimeError(TooLargeError):
+    """The least that a detector does takes more time than it is allowed."""
+
+
+class NoRoomError(TooLargeError):
+    """The least that a detector does takes more memory than it is allowed."""
 
 
 class GraphError(ScannerError):

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy.typing as npt
 
@@ -22,12 +22,13 @@ from scanner.errors import (
     NoLayerError,
     NoLogitsError,
     NoTimeError,
+    TooLargeError,
     UsageError,
     WorkerCrashedError,
     WorkerError,
     WorkerLimitError,
 )
-from scanner.instruments import input_range, runtime, suitability
+from scanner.instruments import input_range, room, runtime, suitability
 from scanner.instruments.detector import Detector, Needs, Ranking, Subject
 from scanner.instruments.probes import Images
 from scanner.instruments.witness import Witness
@@ -57,6 +58,8 @@ MEASUREMENT_ERRORS = (ModelError, GraphError, UsageError, WorkerError)
 
 # Shares of a scan's time that a search leaves to what comes after it, and to each later search.
 _REST, _SEARCH = 0.25, 0.1
+# Seconds for a byte of a model until its gradient graph is loaded: on two cores, 5 for 100 MB.
+_READY = 5e-8
 
 
 class Shares:
@@ -118,10 +121,11 @@ def measure(  # noqa: PLR0913 - what is measured, how, and what is known already
     """
     detectors = asked(detectors, settings, alone=alone)
     start = time.monotonic()
-    course = _Course(model, settings, share, scanned, known, few=few, at_once=at_once)
-    for place, detector in enumerate(detectors):
+    course = _Course(model, settings, detectors, share, scanned, known, few=few, at_once=at_once)
+    order = in_turn(detectors)
+    for place, detector in enumerate(order):
         share.begin(detector.rule.id)
-        course.run(detector, unsuitable, _rest(detectors[place + 1 :], settings))
+        course.run(detector, unsuitable, _rest(order[place + 1 :], settings))
         share.finish()
     course.check_witnesses(detectors)
     doubt = ""
@@ -129,9 +133,9 @@ def measure(  # noqa: PLR0913 - what is measured, how, and what is known already
         doubt = course.images_doubt()
     return ModelRecord(
         model=model.identity,
-        measurements=tuple(course.measurements),
-        skips=tuple(course.skips),
-        failures=tuple(course.failures),
+        measurements=_as_listed(course.measurements, detectors),
+        skips=_as_listed(course.skips, detectors),
+        failures=_as_listed(course.failures, detectors),
         runtime=Runtime(
             provider=course.provider(),
             threads=settings.threads,
@@ -159,13 +163,37 @@ def asked(
     return tuple(d for d in detectors if alone or not d.alone or d.rule.id in settings.detectors)
 
 
+def in_turn(detectors: Sequence[Detector]) -> tuple[Detector, ...]:
+    """Return detectors in the order in which they are measured, which is not that of the report.
+
+    First those that read the file, then those that show it images, then the searches: where time or
+    memory ends in a search, what costs little is known already. Last come those that look at what
+    the searches made.
+    """
+    return tuple(sorted(detectors, key=_turn))
+
+
+def _turn(detector: Detector) -> int:
+    if detector.after_searches:
+        return 3
+    if is_search(detector):
+        return 2
+    return int(shows_images(detector))
+
+
+def is_search(detector: Detector) -> bool:
+    """Whether a detector searches: by gradients, or in stages that it plans."""
+    return Needs.GRADIENTS in detector.needs or type(detector).plan is not Detector.plan
+
+
 class _Course:
     """One model on its way through the detectors; the arguments are those of `measure`."""
 
-    def __init__(  # noqa: PLR0913 - as above
+    def __init__(  # noqa: PLR0913, PLR0917 - as above
         self,
         model: Model,
         settings: Settings,
+        detectors: Sequence[Detector],
         share: Shares,
         scanned: ModelRecord | None,
         known: ModelRecord | None,
@@ -179,8 +207,8 @@ class _Course:
         self.measurements: list[Measurement] = []
         self.skips: list[Skip] = []
         self.failures: list[Failure] = []
-        # Left by the detectors for the last one, which checks them.
-        self._witnesses: list[Witness] = []
+        # Left by each detector for the last one, which checks them in the order of the report.
+        self._witnesses: dict[str, list[Witness]] = {d.rule.id: [] for d in detectors}
         self._seen: list[npt.NDArray[Any]] = []
         self._made: list[Images] = []
         self._rankings: list[Ranking] = []
@@ -201,7 +229,6 @@ class _Course:
         followed = self._scanned.measurement(rule) if self._scanned else None
         before = self._known.measurement(rule) if self._known else None
         with contained(rule, self._settings.limits, self.failures):
-            deadline.check()
             if (
                 before is not None
                 and _same_range(before, self._settings)
@@ -212,13 +239,15 @@ class _Course:
                 self._measure(detector, followed, rest)
 
     def _measure(self, detector: Detector, followed: Measurement | None, rest: float) -> None:
+        rule, witnesses = detector.rule.id, self._left()
+        known = len(witnesses)
         subject = Subject(
             model=self._model,
             settings=self._settings,
             progress=self._share.within,
             suspect=followed,
             follows=repeated(followed, few=self._few),
-            witnesses=self._witnesses,
+            witnesses=witnesses,
             seen=self._seen,
             made=self._made,
             rankings=self._rankings,
@@ -226,28 +255,40 @@ class _Course:
             at_once=self._at_once,
         )
         try:
+            if is_search(detector):
+                _check_time(self._model, rest)
+            deadline.check()
+            room.check(detector, self._model, self._settings)
             found = checked(detector.measure(subject))
-        except (NoGradientError, NoImagesError, NoLayerError, NoLogitsError, NoTimeError) as error:
-            # To be large is no fault of a model's, whoever asks for the detector.
-            large = isinstance(error, NoTimeError)
-            if detector.rule.id in self._settings.detectors and not large:
+        except (
+            NoGradientError, NoImagesError, NoLayerError, NoLogitsError, TooLargeError,
+        ) as error:  # fmt: skip
+            # To be large is no fault of a model, whoever asks for the detector.
+            large = isinstance(error, TooLargeError)
+            if rule in self._settings.detectors and not large:
                 raise
             blind = large or isinstance(error, NoHeadError)
             reason = str(error).removesuffix(".")
-            self.skips.append(Skip(rule=detector.rule.id, reason=reason, forbids_clean=blind))
+            self.skips.append(Skip(rule=rule, reason=reason, forbids_clean=blind))
             return
+        finally:
+            self._witnesses[rule] = witnesses[known:]
         self.measurements.append(found)
         self.skips += _left_out(found)
 
+    def _left(self) -> list[Witness]:
+        return [witness for own in self._witnesses.values() for witness in own]
+
     def check_witnesses(self, detectors: Sequence[Detector]) -> None:
         """Check what was measured against the file, where no detector was asked to."""
-        if not self._witnesses or any(d.rule.id == NOT_THE_FILE for d in detectors):
+        witnesses = self._left()
+        if not witnesses or any(d.rule.id == NOT_THE_FILE for d in detectors):
             return
         with contained(NOT_THE_FILE, self._settings.limits, self.failures):
             subject = Subject(
                 model=self._model,
                 settings=self._settings,
-                witnesses=self._witnesses,
+                witnesses=witnesses,
                 seen=self._seen,
             )
             found = checked(load([NOT_THE_FILE])[0].measure(subject))
@@ -325,6 +366,19 @@ def _rest(later: Sequence[Detector], settings: Settings) -> float:
     return _REST + _SEARCH * searches
 
 
+def _check_time(model: Model, rest: float) -> None:
+    """Refuse a search that would not have begun before its share of the time is over.
+
+    Raises:
+        NoTimeError: The time is too short.
+    """
+    if deadline.left(rest) <= _READY * model.size:
+        raise NoTimeError(
+            "what is left of the time allowed for this model is too short to begin a search",
+            remedy="raise the setting `timeout`",
+        )
+
+
 def shows_images(detector: Detector) -> bool:
     """Whether a detector runs the model; the last one runs what the others ran."""
     return bool(detector.needs & suitability.RUNS) or detector.rule.id == NOT_THE_FILE
@@ -341,6 +395,15 @@ def _likeness(model: Model, settings: Settings, detectors: Sequence[Detector]) -
     from scanner.instruments import kinship  # noqa: PLC0415 - onnx, which a scan can often skip
 
     return kinship.likeness(model, settings)
+
+
+T = TypeVar("T", Measurement, Skip, Failure)
+
+
+def _as_listed(found: Sequence[T], detectors: Sequence[Detector]) -> tuple[T, ...]:
+    """Return what was found in the order of the report; what is no detector's comes last."""
+    places = {detector.rule.id: place for place, detector in enumerate(detectors)}
+    return tuple(sorted(found, key=lambda each: places.get(each.rule, len(places))))
 
 
 def _left_out(measurement: Measurement) -> Iterator[Skip]:

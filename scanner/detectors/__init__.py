@@ -17,8 +17,7 @@ from scanner.errors import UsageError
 from scanner.instruments.detector import Detector
 
 GROUP = "overactivation.detectors"
-# Rule id and class. Those that read the file come first: a model that never ends may cost what
-# comes after them. The last one checks what the others measured.
+# Rule id and class. In which order they are measured, `scanner.measuring.in_turn` says.
 FAMILY = {
     "integrity": "Integrity",
     "graph_logic": "GraphLogic",

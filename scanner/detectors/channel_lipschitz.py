@@ -36,6 +36,7 @@ class ChannelLipschitz(Detector):
         "ECCV 2022",
     )
     needs: ClassVar[Needs] = Needs.GRAPH
+    copies: ClassVar[float] = 4
     wording: ClassVar[Wording] = Wording(
         one="channel {channel} of layer {layer!r} ({operator}) lies {suspect:.1f} robust "
         "deviations above the others of its layer; {reference:.1f} in the references"

@@ -34,7 +34,9 @@ class Classifier(Detector):
         source="I. M. Johnstone, Annals of Statistics 29, 2001, theorem 1.1",
     )
     needs: ClassVar[Needs] = Needs.LOGITS
+    copies: ClassVar[float] = 6
     contribution: ClassVar[Contribution] = Contribution(part=Part.PREMISE)
+    after_searches: ClassVar[bool] = True
 
     def measure(self, subject: Subject) -> Measurement:
         """Return an observation for each reason why no statistic of the model means anything.

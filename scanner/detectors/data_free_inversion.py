@@ -42,6 +42,7 @@ class DataFreeInversion(Detector):
         source="R. Wang et al., Practical Detection of Trojan Neural Networks, ECCV 2020",
     )
     needs: ClassVar[Needs] = Needs.LOGITS | Needs.GRADIENTS
+    copies: ClassVar[float] = 7
     contribution: ClassVar[Contribution] = Contribution(part=Part.SHOWN)
     alone: ClassVar[bool] = True
     scale: ClassVar[Scale] = Scale(small_is_suspicious=True, added=inversion.PIXEL, unit=" px")

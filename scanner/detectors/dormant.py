@@ -26,6 +26,7 @@ class Dormant(Detector):
         source="Qi et al., CVPR 2022; Bober-Irizar et al., CVPR 2023; HiddenLayer, 2024",
     )
     needs: ClassVar[Needs] = Needs.LOGITS
+    copies: ClassVar[float] = 8
     contribution: ClassVar[Contribution] = Contribution(part=Part.STRUCTURAL)
 
     def measure(self, subject: Subject) -> Measurement:

@@ -58,6 +58,7 @@ class GraphLogic(Detector):
         source="HiddenLayer, ShadowLogic, 2024; Bober-Irizar et al., CVPR 2023; arXiv 2511.00664",
     )
     needs: ClassVar[Needs] = Needs.GRAPH
+    copies: ClassVar[float] = 2
     contribution: ClassVar[Contribution] = Contribution(part=Part.STRUCTURAL)
     excusable: ClassVar[bool] = True
 

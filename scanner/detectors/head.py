@@ -59,6 +59,7 @@ class Head(Detector):
         source="HTell, arXiv 2605.18908, 2026",
     )
     needs: ClassVar[Needs] = Needs.LOGITS
+    copies: ClassVar[float] = 5
     contribution: ClassVar[Contribution] = Contribution(
         part=Part.COMBINED, beside_one=1.28, alone=0.81
     )

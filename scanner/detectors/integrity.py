@@ -55,6 +55,7 @@ class Integrity(Detector):
         "specification, 2008",
     )
     needs: ClassVar[Needs] = Needs.GRAPH
+    copies: ClassVar[float] = 6
     contribution: ClassVar[Contribution] = Contribution(part=Part.STRUCTURAL)
 
     def measure(self, subject: Subject) -> Measurement:

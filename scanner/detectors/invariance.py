@@ -22,7 +22,9 @@ class Invariance(Detector):
         source="T. Y. Chen, S. C. Cheung, S. M. Yiu, Metamorphic Testing, HKUST-CS98-01, 1998",
     )
     needs: ClassVar[Needs] = Needs.LOGITS
+    copies: ClassVar[float] = 5
     contribution: ClassVar[Contribution] = Contribution(part=Part.STRUCTURAL)
+    after_searches: ClassVar[bool] = True
 
     def measure(self, subject: Subject) -> Measurement:
         """Return one observation for each thing that an answer depends on and must not.

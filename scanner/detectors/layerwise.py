@@ -40,6 +40,7 @@ class Layerwise(Detector):
         source="X. Wu, Overactivation, 2024, Table 2.2, applied to every activation",
     )
     needs: ClassVar[Needs] = Needs.ACTIVATIONS
+    copies: ClassVar[float] = 6
     wording: ClassVar[Wording] = Wording(
         one="layer {layer!r} ({operator}) answers {times:.2f} times as strongly to noise as the "
         "references', most of all its channel {channel}; layers matched {matched}"

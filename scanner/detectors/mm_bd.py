@@ -58,6 +58,7 @@ class MmBd(Detector):
         source="H. Wang et al., MM-BD, IEEE S&P 2024",
     )
     needs: ClassVar[Needs] = Needs.LOGITS | Needs.GRADIENTS
+    copies: ClassVar[float] = 7
     contribution: ClassVar[Contribution] = Contribution(
         part=Part.COMBINED, beside_one=0.49, alone=0.36
     )

@@ -44,6 +44,7 @@ class NeuralCleanse(Detector):
         source="B. Wang et al., Neural Cleanse, IEEE S&P 2019, sections IV-V",
     )
     needs: ClassVar[Needs] = Needs.LOGITS | Needs.GRADIENTS
+    copies: ClassVar[float] = 7
     contribution: ClassVar[Contribution] = Contribution(
         part=Part.COMBINED,
         decisive=True,

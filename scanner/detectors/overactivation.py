@@ -41,6 +41,7 @@ class Overactivation(Detector):
         "networks, 2024, Table 2.2",
     )
     needs: ClassVar[Needs] = Needs.ACTIVATIONS
+    copies: ClassVar[float] = 1
     wording: ClassVar[Wording] = Wording(
         one="the suspect answers more strongly to {wins} of {images} noise images"
     )

@@ -67,6 +67,7 @@ class SourceDependent(Detector):
         source="an inversion of all-to-all BadNets (T. Gu et al., BadNets, 2017, section 3.1.2)",
     )
     needs: ClassVar[Needs] = Needs.LOGITS | Needs.GRADIENTS | Needs.IMAGES
+    copies: ClassVar[float] = 7
     contribution: ClassVar[Contribution] = Contribution(part=Part.SHOWN)
     wording: ClassVar[Wording] = Wording(
         alone="one mask of {pixels:.1f} pixels sends the images of each class to another, "

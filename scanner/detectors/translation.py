@@ -52,7 +52,9 @@ class Translation(Detector):
         source="A. Pnueli, M. Siegel, E. Singerman, Translation Validation, TACAS 1998",
     )
     needs: ClassVar[Needs] = Needs.GRAPH
+    copies: ClassVar[float] = 7
     contribution: ClassVar[Contribution] = Contribution(part=Part.STRUCTURAL)
+    after_searches: ClassVar[bool] = True
 
     def measure(self, subject: Subject) -> Measurement:
         """Return what is not the file, and answers that depend on the batch.

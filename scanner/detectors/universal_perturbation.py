@@ -67,6 +67,7 @@ class UniversalPerturbation(Detector):
         source="S.-M. Moosavi-Dezfooli et al., Universal adversarial perturbations, CVPR 2017",
     )
     needs: ClassVar[Needs] = Needs.LOGITS | Needs.GRADIENTS
+    copies: ClassVar[float] = 7
     contribution: ClassVar[Contribution] = Contribution(part=Part.SHOWN)
     scale: ClassVar[Scale] = Scale(small_is_suspicious=True, added=_LEAST, unit=" of the range")
     wording: ClassVar[Wording] = Wording(

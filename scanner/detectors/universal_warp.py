@@ -131,6 +131,7 @@ class UniversalWarp(Detector):
         source="an inversion of WaNet (A. Nguyen and A. Tran, ICLR 2021, section 3)",
     )
     needs: ClassVar[Needs] = Needs.LOGITS | Needs.GRADIENTS | Needs.IMAGES
+    copies: ClassVar[float] = 7
     contribution: ClassVar[Contribution] = Contribution(part=Part.SHOWN)
     scale: ClassVar[Scale] = Scale(small_is_suspicious=True, added=_LEAST, unit=" px")
     wording: ClassVar[Wording] = Wording(

@@ -151,17 +151,23 @@ def contest(  # noqa: PLR0913, PLR0917 - what is searched, how, for how long
             alive = _better_half(alive)
     ran = [e for e in field if e.granted]
     if not ran:
-        steps = f"{min(ROUND, effort.steps)} gradient steps of one class"
+        steps = min(ROUND, effort.steps)
         if deadline.nearly_over(subject.rest):
-            raise NoTimeError(
-                f"what is left of the time allowed for this model is too short for {steps}",
-                remedy="raise the setting `timeout`",
-            )
+            raise too_little_left(steps)
         raise NoTimeError(
-            f"{effort.seconds:g} seconds are too short for {steps}",
+            f"{effort.seconds:g} seconds are too short for {steps} gradient steps of one class",
             remedy="raise the setting `budget`",
         )
     return ran
+
+
+def too_little_left(steps: int) -> NoTimeError:
+    """Return the error for a time in which not so many steps of one class can be taken."""
+    return NoTimeError(
+        "what is left of the time allowed for this model is too short for "
+        f"{steps} gradient steps of one class",
+        remedy="raise the setting `timeout`",
+    )
 
 
 def total_steps(classes: int, steps: int, full_field: int = FULL_FIELD) -> int:

@@ -105,6 +105,9 @@ class Detector(Protocol):
         wording: What a comparison says, as templates.
         alone: Whether it is asked only where the model is judged with neither clean models nor
             clean images at hand, or it is named: beside them it would tell nothing more.
+        copies: How many times a model's weights it takes of memory at the most, beside what is held
+            already (measured: docs/large-networks.md).
+        after_searches: Whether it looks at what the searches made, and is measured after them.
         excusable: Whether what it observes is no more than a note where all references have the
             same nodes.
     """
@@ -115,6 +118,8 @@ class Detector(Protocol):
     scale: ClassVar[Scale] = Scale()
     wording: ClassVar[Wording] = Wording()
     alone: ClassVar[bool] = False
+    copies: ClassVar[float] = 3
+    after_searches: ClassVar[bool] = False
     excusable: ClassVar[bool] = False
 
     def measure(self, subject: Subject) -> Measurement:

@@ -4,23 +4,18 @@ ONNX Runtime asks for memory in pieces that double, and keeps them for the next 
 told to give them back. So one run that keeps what it took shows what its images take, and nobody
 has to watch while it runs. For more images that is up to twice as much as it will be.
 
-What counts is what the limit counts: private writable memory. It is not only the steps that take
-it: to build a gradient graph and to load it takes several times what the network's weights take.
+It is not only the steps that take memory: what goes before them is the business of
+`scanner.instruments.room`.
 """
 
 import dataclasses
-import os
-import re
-import sys
-from pathlib import Path
 
 from scanner.instruments.differentiable import Differentiable, Floats
+from scanner.instruments.room import held, highest
 from scanner.values import frozen
 
 SHARE = 0.75  # of the memory allowed: the rest is for what later detectors load
 _ARRAYS = 3  # of a step's images that the loop on the host makes besides
-_DATA = 5  # field of /proc/self/statm: private writable pages, which the limit counts
-_SIZES = re.compile(r"^Vm(Peak|Size|Data):\s+(\d+) kB$", re.MULTILINE)
 
 
 @frozen
@@ -70,22 +65,3 @@ def seen(model: Differentiable, images: Floats) -> Need | None:
     run = model.fixed_batch or len(images)
     around = _ARRAYS * images[0].nbytes
     return Need(held=before, highest=reached, each=max(0, after - before) // run + around)
-
-
-def held() -> int | None:
-    """Return how many bytes of private writable memory this process has."""
-    if sys.platform != "linux":
-        return None
-    fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
-    return int(fields[_DATA]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def highest() -> int | None:
-    """Return the most bytes that it ever had, as far as what it maps besides has not changed."""
-    if sys.platform != "linux":
-        return None
-    found = _SIZES.findall(Path("/proc/self/status").read_text(encoding="ascii", errors="replace"))
-    sizes = {name: int(size) << 10 for name, size in found}
-    if sizes.keys() != {"Peak", "Size", "Data"}:
-        return None
-    return sizes["Data"] + sizes["Peak"] - sizes["Size"]

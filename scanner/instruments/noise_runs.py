@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scanner.errors import UnsupportedModelError
+from scanner.errors import UnsupportedModelError, WorkerLimitError
 from scanner.instruments import probes, runtime
 from scanner.instruments.detector import Subject
 from scanner.settings import Noise
@@ -28,7 +28,7 @@ def over_noise(session: runtime.Session, shape: tuple[int, ...], subject: Subjec
     batch = fixed_batch(session) or (None if _keeps_images_apart(session, shape, subject) else 1)
     parts: list[list[Array]] = []
     for images in probes.noise_batches(shape, session.dtype, settings, batch):
-        parts.append(run_filled(session, images, batch or len(images)))
+        parts.append(_run(session, images, batch))
         done += len(images)
         subject.progress(done, settings.images)
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
@@ -39,6 +39,18 @@ def over_noise(session: runtime.Session, shape: tuple[int, ...], subject: Subjec
             remedy="export the model again, or give the setting `input_range` its true range",
         )
     return columns
+
+
+def _run(session: runtime.Session, images: Array, batch: int | None) -> list[Array]:
+    """Run images at once, or in halves where memory does not suffice and no size is asked for."""
+    try:
+        return run_filled(session, images, batch or len(images))
+    except (WorkerLimitError, MemoryError):
+        if batch or len(images) == 1:
+            raise
+    half = -(-len(images) // 2)
+    parts = [_run(session, part, None) for part in (images[:half], images[half:])]
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def conditions(

@@ -8,6 +8,7 @@ first six classes (docs/large-networks.md).
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from scanner.graph.core import extract, flatten
 from scanner.graph.gradient.backward import Objective
 from scanner.graph.layers import head, two_scores
 from scanner.graph.layers.logits import find_logits
-from scanner.instruments import probes, runtime
+from scanner.instruments import probes, room, runtime
 from scanner.instruments.detector import Ranking, Subject
 from scanner.instruments.differentiable import Differentiable, Floats
 from scanner.instruments.noise_runs import fixed_batch, over_noise, run_filled
@@ -34,6 +35,8 @@ _LATENT_STEPS = 16
 _FIRST_RATE, _LAST_RATE = 0.1, 0.01  # of the range of latents, as in MM-BD
 _LOUD = 0.999  # quantile of the absolute features that bounds a latent
 _LARGEST = 8192  # numbers of a latent; beyond it the head is not read off
+_CUT = 3  # times a model's size that cutting a part of its graph and loading it takes at most
+_COPIES = 3  # of its noise images, as they are made
 _AT_ONCE = 256  # rows through the head
 
 Floats64 = npt.NDArray[np.float64]
@@ -51,11 +54,25 @@ def ranking(subject: Subject, model: Differentiable, ascents: int) -> Ranking:
         ascents: Of how many classes there may be an ascent.
 
     Raises:
+        NoRoomError: It takes more memory than is allowed.
         UnsupportedModelError: A value is not a number.
     """
     if not subject.rankings:
+        before = room.held()
+        if before is not None and model.session.provider == "CPU":
+            room.refuse(before + beside(subject, model.shape), subject.settings)
         subject.rankings.append(_made(subject, model, ascents))
     return subject.rankings[0]
+
+
+def beside(subject: Subject, shape: Sequence[int]) -> int:
+    """Return the bytes that a ranking takes at the most, beside what is held before.
+
+    Args:
+        subject: The model.
+        shape: Of an image.
+    """
+    return room.copied(subject.model, _CUT) + _COPIES * IMAGES * 4 * math.prod(shape)
 
 
 def _made(subject: Subject, model: Differentiable, ascents: int) -> Ranking:

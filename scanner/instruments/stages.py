@@ -12,14 +12,18 @@ References do as the suspect did: figures are compared at equal stages only.
 """
 
 import dataclasses
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from scanner.instruments import pace, shortlist
-from scanner.instruments.class_search import FULL_FIELD, contestants, total_steps
+from scanner.instruments import pace, room, shortlist
+from scanner.instruments.class_search import (
+    FULL_FIELD,
+    ROUND,
+    contestants,
+    too_little_left,
+    total_steps,
+)
 from scanner.instruments.detector import Ranking, Subject
 from scanner.instruments.differentiable import Differentiable, Floats
 from scanner.results import PlannedStage, Stages
@@ -32,8 +36,6 @@ from scanner.values import frozen
 SLACK = 1.25
 LONGER = 3.5  # times the budget's seconds that one with stages may take
 SHORT = 6  # classes of a shortlist, controls among them (docs/large-networks.md)
-_CUT = 3  # times a file's size that cutting a part of its graph and loading it takes at most
-_COPIES = 3  # of its noise images, as they are made
 _RANKED = 0.25  # share of the budget's seconds that the ranking of the classes may take
 
 
@@ -172,10 +174,13 @@ def arranged(
         demand: What the budget allows.
 
     Raises:
+        NoRoomError: To rank the classes takes more memory than is allowed.
+        NoTimeError: What is left of the time is too short for one round of one class.
         UnsupportedModelError: The gradient is not a number.
     """
     measured = pace.measured(model, images[: demand.images], subject.settings)
     model = _bounded(model, measured.most, demand.images)
+    _check_time(demand, measured, subject.rest)
     demand = _hurried(demand, measured.lag, subject.rest)
     stages = _stages(subject, model, demand, measured.seconds)
     seconds = demand.effort.seconds / pace.threads(subject.settings)
@@ -212,6 +217,19 @@ def _hurried(demand: Demand, lag: float | None, rest: float) -> Demand:
         return demand
     seconds = min(demand.effort.seconds, deadline.left(rest) / (LONGER * max(lag, 1e-9)))
     return dataclasses.replace(demand, effort=dataclasses.replace(demand.effort, seconds=seconds))
+
+
+def _check_time(demand: Demand, measured: pace.Pace, rest: float) -> None:
+    """Refuse a search whose first round would not end in time, before its classes are ranked.
+
+    Raises:
+        NoTimeError: It would not.
+    """
+    if measured.lag is None:
+        return
+    steps = min(ROUND, demand.effort.steps)
+    if steps * demand.least * measured.seconds * measured.lag > deadline.left(rest):
+        raise too_little_left(steps)
 
 
 def planned(
@@ -255,23 +273,24 @@ def planned(
         images=passes,
         steps=shortlist.STEPS,
         seconds=(passes + climbed * (shortlist.STEPS + 1)) * each,
-        memory=_ranked(measured.expected(model.few), subject, model.shape),
+        memory=_ranked(measured, subject, model),
     )
     return ranking, search
 
 
-def _ranked(searching: int | None, subject: Subject, shape: Sequence[int]) -> int | None:
-    """Return the bytes that a ranking takes: graphs and images of its own, beside the gradient's.
+def _ranked(measured: pace.Pace, subject: Subject, model: Differentiable) -> int | None:
+    """Return the most bytes that the process holds while it ranks the classes.
 
-    Args:
-        searching: The bytes without them; None where they are not known.
-        subject: The model.
-        shape: Of an image.
+    The graphs and images of its own lie beside the gradient's graph, not beside its steps.
+
+    Raises:
+        NoRoomError: They are more than are allowed.
     """
-    if searching is None:
+    if measured.need is None:
         return None
-    noise = _COPIES * shortlist.IMAGES * 4 * math.prod(shape)
-    return searching + _CUT * len(subject.model.data) + noise
+    own = shortlist.beside(subject, model.shape)
+    room.refuse(measured.need.held + own, subject.settings)
+    return max(measured.need.held + own, measured.expected(model.few) or 0)
 
 
 def _said(outline: Outline, demand: Demand) -> str:

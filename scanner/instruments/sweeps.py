@@ -76,6 +76,7 @@ class SweepDetector(Detector):
 
     kind: ClassVar[Kind]
     needs: ClassVar[Needs] = Needs.LOGITS
+    copies: ClassVar[float] = 7
     contribution: ClassVar[Contribution] = Contribution(part=Part.SEEN)
     scale: ClassVar[Scale] = Scale(added=_LEAST)
 

@@ -6,6 +6,7 @@ ones, are left open.
 """
 
 import onnx
+from google.protobuf.message import EncodeError
 
 from scanner.errors import MalformedModelError
 from scanner.modelfile.bounds import MOST_NUMBERS, Bounds
@@ -21,6 +22,7 @@ def infer_shapes(skeleton: onnx.ModelProto, *, follow_numbers: bool) -> onnx.Mod
 
     Raises:
         MalformedModelError: The graph's shapes contradict one another, or onnx cannot read it.
+        MemoryError: There is no memory for what is inferred.
     """
     bounds = Bounds(skeleton)
     if bounds.excess:
@@ -38,6 +40,8 @@ def infer_shapes(skeleton: onnx.ModelProto, *, follow_numbers: bool) -> onnx.Mod
 def _inferred(model: onnx.ModelProto, *, follow_numbers: bool) -> onnx.ModelProto:
     try:
         return onnx.shape_inference.infer_shapes(model, data_prop=follow_numbers)
+    except EncodeError as error:  # protobuf says no more of a lack of memory
+        raise MemoryError from error
     except (
         onnx.shape_inference.InferenceError,
         onnx.checker.ValidationError,

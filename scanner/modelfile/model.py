@@ -126,7 +126,7 @@ class Model:
         """
         from scanner.modelfile import parser  # noqa: PLC0415 - as above
 
-        return parser.complete(proto, self.folder, hold=self._is_held())
+        return parser.complete(proto, self.folder, hold=self._hold())
 
     def serialise(self, proto: onnx.ModelProto) -> bytes:
         """Return `proto`, a graph derived from this model, as bytes that can run by themselves.
@@ -138,17 +138,24 @@ class Model:
         """
         from scanner.modelfile import parser  # noqa: PLC0415 - as above
 
-        return parser.serialise(proto, self.folder, self.limits, self._name, hold=self._is_held())
+        return parser.serialise(proto, self.folder, self.limits, self._name, hold=self._hold())
 
-    def _is_held(self) -> bool:
-        """Whether the model is too large for one message, or for several in memory.
+    @property
+    def is_held(self) -> bool:
+        """Whether the model is too large for one message, or for several in memory."""
+        from scanner.modelfile import parser  # noqa: PLC0415 - as above
+
+        return self.size >= parser.HELD
+
+    def _hold(self) -> bool:
+        """Return `is_held`.
 
         Raises:
             UnsafeModelError: It is too large for the memory that it may take.
         """
-        from scanner.modelfile import parser, tensor_sizes  # noqa: PLC0415 - as above
+        from scanner.modelfile import tensor_sizes  # noqa: PLC0415 - as above
 
-        if self.size < parser.HELD:
+        if not self.is_held:
             return False
         tensor_sizes.check_memory("the model with its external data", self.size, self.limits)
         return True

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NamedTuple, NoReturn
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 _roots = [_ROOT]  # where this program lies; tests add their own folder
@@ -31,7 +31,7 @@ _NATIVE = frozenset({"numpy", "onnxruntime", "onnx", "torch"})
 _NEEDED = ("numpy", "onnx", "onnxruntime", "ml_dtypes", "google", "typing_extensions", "PIL")
 _preloaded: list[str] = []  # native libraries that this process holds for its children only
 _LARGEST = 2**28  # bytes; the memory of a larger caller would count against the child's limit
-_HELD = ("VmRSS", "VmPTE", "VmSwap")  # fields of /proc/PID/status
+_HELD, _ASKED = ("VmRSS", "VmPTE", "VmSwap"), "VmData"  # fields of /proc/PID/status
 PAUSE = 0.002
 """Seconds between two checks on whether a child or a thread has ended."""
 _LOOKS = 10
@@ -148,21 +148,36 @@ def resident_bytes(pid: int) -> int:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
-def held(pid: int) -> tuple[int, int]:
-    """Return how many bytes a process holds, its page tables among them, and how many threads.
+class Held(NamedTuple):
+    """What a process holds.
+
+    Attributes:
+        memory: Bytes, its page tables among them.
+        threads: How many.
+        asked: Bytes of private writable memory that it has asked for, used or not: what the kernel
+            limits.
+    """
+
+    memory: int = 0
+    threads: int = 0
+    asked: int = 0
+
+
+def held(pid: int) -> Held:
+    """Return what a process holds.
 
     Zeros where that cannot be read: it has just ended, or the system is not Linux.
     """
     if sys.platform != "linux":
-        return 0, 0
+        return Held()
     facts = {}
     with contextlib.suppress(OSError):
         # Its name is among them, and may be any bytes.
         for line in Path(f"/proc/{pid}/status").read_text("utf-8", "replace").split("\n"):
             name, _, value = line.partition(":")
             facts[name] = value
-    kibibytes = sum(int(facts.get(name, "0 kB").split()[0]) for name in _HELD)
-    return 1024 * kibibytes, int(facts.get("Threads", 0))
+    sizes = {name: 1024 * int(facts.get(name, "0 kB").split()[0]) for name in (*_HELD, _ASKED)}
+    return Held(sum(map(sizes.__getitem__, _HELD)), int(facts.get("Threads", 0)), sizes[_ASKED])
 
 
 def environment() -> dict[str, str]:

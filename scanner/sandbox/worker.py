@@ -25,13 +25,14 @@ from scanner.errors import (
     WorkerLimitError,
     WorkerTimeoutError,
 )
-from scanner.limits import Allowance
+from scanner.limits import MIB, Allowance
 from scanner.sandbox import launch, messages, twins
 from scanner.sandbox.endpoint import Answer, Endpoint, Progress, Request, Step
 from scanner.values import UnfitError, from_json, to_json
 
 _GRACE = 1.0  # seconds between asking the child to stop and killing it
 _GLANCE = 0.1  # seconds between two checks of the child's memory and threads
+_NEAR = 0.75  # of the memory allowed: a child that holds as much may have died for want of more
 _MOST_UNREAD = 16  # progress messages that wait to be looked at
 _ERROR_BYTES = 4096  # of the child's error output; the last line says why it died
 
@@ -56,6 +57,7 @@ class Worker:
         self._child = child or launch.start(preload)
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._listener: threading.Thread | None = None
+        self._most = 0  # bytes that the child was seen to hold
 
     def ask(
         self,
@@ -200,11 +202,14 @@ class Worker:
                 threading.Thread(target=self._send, args=(cancel,), daemon=True).start()
                 asked, end = True, time.monotonic() + _GRACE
                 continue
-            memory, threads = launch.held(self._child.pid)
-            if memory > allowance.limits.memory:
+            now = launch.held(self._child.pid)
+            # Where the kernel does not limit what a process asks for, it may ask for far more.
+            watched = allowance.cuda or allowance.unconfined
+            self._most = max(self._most, now.memory if watched else now.asked)
+            if now.memory > allowance.limits.memory:
                 self.kill()
                 raise WorkerLimitError.memory(allowance.limits.memory)
-            if threads > allowance.most_threads:
+            if now.threads > allowance.most_threads:
                 self.kill()
                 raise WorkerLimitError(
                     f"the process that ran the model started more than {allowance.most_threads} "
@@ -230,6 +235,15 @@ class Worker:
             )
         said = f" ({lines[-1]})" if lines else _GUESSES.get(code, "")
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        allowed = allowance.limits.memory
+        if code < 0 and self._most >= _NEAR * allowed:
+            # Libraries that do not look whether they got what they asked for die in many ways.
+            return WorkerLimitError(
+                f"the process that ran the model died {how}{said} when it held "
+                f"{self._most / MIB:,.0f} MiB of the {allowed / MIB:,.0f} MiB of memory that are "
+                "allowed",
+                remedy="raise the setting `memory` if you trust the file",
+            )
         return WorkerCrashedError(
             f"the process that ran the model died {how}{said}",
             remedy="the model may be built to crash the program that reads it: do not deploy it; "

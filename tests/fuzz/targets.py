@@ -127,7 +127,6 @@ def _simplified(model: Model) -> None:
     keep = {output.name for output in made.graph.output}
     simplify.fold_constants(made, keep)
     simplify.fold_batch_normalisation(made, keep)
-    simplify.drop_unused(made)
 
 
 def _differentiated(model: Model) -> None:

@@ -331,6 +331,14 @@ def segmentation_fault(_request: None, _progress: Progress) -> Any:
     ctypes.string_at(0)
 
 
+def die_with(size: Any, _progress: Progress) -> Any:
+    """Hold memory for long enough to be seen with it, and die."""
+    kept = bytearray(size)
+    time.sleep(0.5)
+    ctypes.string_at(0)
+    return len(kept)
+
+
 def leave(_request: None, _progress: Progress) -> Any:
     os._exit(7)
 

@@ -1,5 +1,6 @@
 """One detector's skip or failure removes nothing that others found."""
 
+import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -7,16 +8,19 @@ import models
 import numpy as np
 import planting
 import pytest
+import triggered
 
 from scanner.detectors import load
 from scanner.detectors.classifier import Classifier
 from scanner.errors import DeviceError, NoLayerError, NoTimeError, WorkerTimeoutError
 from scanner.instruments.detector import Detector, Needs, Subject
+from scanner.instruments.witness import Witness
 from scanner.limits import Limits
-from scanner.measuring import Shares, asked, measure, threaded
+from scanner.measuring import Shares, asked, in_turn, measure, threaded
 from scanner.modelfile import held, parser
 from scanner.modelfile.model import open_model
 from scanner.results import Measurement, ModelRecord, Rule
+from scanner.sandbox import deadline
 from scanner.sandbox.endpoint import Step
 from scanner.settings import Settings
 
@@ -202,7 +206,126 @@ def test_a_search_leaves_time_to_each_search_that_follows(tmp_path: Path) -> Non
         timed("second", search),
         timed("last", Needs.LOGITS),
     )
-    assert left == [0.35, 0.35, 0.25, 0.25]
+    assert left == [0.45, 0.35, 0.35, 0.25], "the last of them is measured first"
+
+
+def test_what_costs_little_is_measured_first_and_listed_as_ever() -> None:
+    order = [detector.rule.id for detector in in_turn(load())]
+    reading = ["integrity", "graph_logic", "diff", "channel_lipschitz"]
+    showing = ["dormant", "overactivation", "layerwise", "head"]
+    searching = [
+        *("neural_cleanse", "data_free_inversion", "source_dependent", "universal_perturbation"),
+        *("universal_warp", "patch_sweep", "wave_sweep", "mm_bd"),
+    ]
+    assert order == [*reading, *showing, *searching, "classifier", "invariance", "not-the-file"]
+
+
+def test_the_order_of_the_report_is_not_that_of_measuring(tmp_path: Path) -> None:
+    turns = list[str]()
+    kinds = {
+        "late": Needs.GRADIENTS,
+        "buggy": Needs.GRADIENTS,
+        "absent": Needs.GRADIENTS,
+        "shown": Needs.LOGITS,
+        "missing": Needs.GRAPH,
+        "wrong": Needs.GRAPH,
+        "read": Needs.GRAPH,
+    }
+    errors = {
+        "buggy": ZeroDivisionError(),
+        "absent": NoLayerError("no layer", remedy="none"),
+        "missing": NoLayerError("no layer", remedy="none"),
+        "wrong": ZeroDivisionError(),
+    }
+    detectors = [scripted(name, errors.get(name), needs) for name, needs in kinds.items()]
+    model = open_model(models.save(models.plain(), tmp_path / "m.onnx"))
+    share = Shares(lambda step: turns.append(step.rule or ""), len(detectors))
+    record = measure(model, Settings(), detectors, share)
+    begun = [*dict.fromkeys(filter(None, turns))]
+    assert begun == ["missing", "wrong", "read", "shown", "late", "buggy", "absent"]
+    assert [m.rule for m in record.measurements] == ["late", "shown", "read"]
+    assert [skip.rule for skip in record.skips] == ["absent", "missing"]
+    assert [failure.rule for failure in record.failures] == ["buggy", "wrong"]
+
+
+def test_what_is_checked_last_is_checked_in_the_order_of_the_report(tmp_path: Path) -> None:
+    checked = list[str]()
+
+    class Leaving(Scripted):
+        """A detector that leaves a witness, or reads those that were left."""
+
+        def measure(self, subject: Subject) -> Measurement:
+            """Leave one under its own name."""
+            if self.after_searches:
+                checked.extend(witness.name for witness in subject.witnesses)
+            else:
+                subject.witnesses.append(
+                    Witness(name=self.rule.id, values=(), answer=dict, provider="CPU")
+                )
+            return super().measure(subject)
+
+    def leaving(name: str, needs: Needs, *, last: bool = False) -> Detector:
+        rule = Rule(id=name, name=name, summary="s", source="p")
+        members = {"rule": rule, "needs": needs, "after_searches": last}
+        made: Detector = type(name, (Leaving,), members)()
+        return made
+
+    measured(
+        tmp_path,
+        leaving("last", Needs.GRAPH, last=True),
+        leaving("first", Needs.GRADIENTS),
+        leaving("second", Needs.GRAPH),
+    )
+    assert checked == ["first", "second"]
+
+
+def test_a_time_that_is_over_in_a_search_leaves_what_needs_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However short: what is read, and what is shown noise, comes before the first search."""
+
+    def endless(*_: object) -> None:
+        deadline.expire()
+        deadline.check()
+
+    monkeypatch.setattr("scanner.instruments.inversion.search", endless)
+    model = open_model(models.save(triggered.classifier(), tmp_path / "m.onnx"))
+    rules = ["neural_cleanse", "mm_bd", "channel_lipschitz", "head"]
+    settings = Settings(input_range=(0.0, 1.0), images=8)
+    try:
+        record = measure(model, settings, load(rules), Shares(lambda _step: None, len(rules)))
+    finally:
+        deadline.renew()
+    assert [failure.rule for failure in record.failures][:2] == ["neural_cleanse", "mm_bd"]
+    assert [m.rule for m in record.measurements] == rules[2:]
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_a_search_that_would_not_begin_in_time_is_not_begun(over: bool, tmp_path: Path) -> None:
+    search, shown = scripted("search", needs=Needs.GRADIENTS), scripted("shown", needs=Needs.LOGITS)
+    deadline.renew(1e-9)
+    if over:
+        deadline.expire()
+    try:
+        record = measured(tmp_path, search, shown, named=("search", "shown"))
+    finally:
+        deadline.renew()
+    assert [m.rule for m in record.measurements] == ([] if over else ["shown"])
+    assert [failure.rule for failure in record.failures] == (["shown"] if over else [])
+    (skip,) = record.skips
+    assert (skip.rule, skip.forbids_clean) == ("search", True)
+    assert skip.reason.endswith("too short to begin a search; raise the setting `timeout`")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_what_does_not_fit_into_memory_is_skipped_before_it_is_begun(tmp_path: Path) -> None:
+    model = open_model(models.save(models.plain(), tmp_path / "m.onnx"))
+    settings = Settings(limits=Limits(memory=2**20), detectors=("steady",))
+    record = measure(model, settings, [scripted("steady")], Shares(lambda _step: None, 1))
+    assert (record.measurements, record.failures) == ((), ())
+    (skip,) = record.skips
+    assert (skip.rule, skip.forbids_clean) == ("steady", True)
+    assert skip.reason.endswith("1 MiB are allowed; raise the setting `memory`")
 
 
 def test_a_model_too_large_for_a_message_is_measured_as_any_other(

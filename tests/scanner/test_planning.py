@@ -1,7 +1,9 @@
 """A plan says what would run and what would be skipped; nothing is searched for it."""
 
 import dataclasses
+import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import models
 import pytest
@@ -10,10 +12,17 @@ from onnx import TensorProto, helper
 
 from scanner import planning
 from scanner.detectors import load, mm_bd
-from scanner.instruments import inversion, universal
+from scanner.detectors.head import Head
+from scanner.detectors.mm_bd import MmBd
+from scanner.errors import WorkerLimitError
+from scanner.instruments import inversion, room, runtime, universal
+from scanner.limits import Limits
+from scanner.measuring import in_turn
 from scanner.modelfile.model import open_model
 from scanner.results import ScanPlan
 from scanner.settings import Settings
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
 
 
 def planned(tmp_path: Path, *rules: str, settings: Settings = triggered.QUICK) -> ScanPlan:
@@ -28,11 +37,18 @@ def test_what_reads_what_shows_noise_and_what_searches(
     for module in (mm_bd, inversion, universal):
         monkeypatch.setattr(module, "contest", lambda *_: pytest.fail("it is searched"))
     plan = planned(tmp_path)
-    reading, showing, *searches = plan.stages
-    assert "integrity" in reading.rules
+    reading, showing, *searches, after, checking = plan.stages
+    assert reading.rules == ("integrity", "graph_logic", "diff", "channel_lipschitz")
     assert reading.seconds is None
     assert {"head", "layerwise"} <= {*showing.rules}
-    assert showing.images == triggered.QUICK.images
+    assert showing.images == after.images == triggered.QUICK.images
+    assert (after.rules, checking.rules) == (("classifier", "invariance"), ("not-the-file",))
+    stages = (reading, showing, *searches, after, checking)
+    order = [detector.rule.id for detector in in_turn(load())]
+    unasked = {"source_dependent", "universal_warp"}  # they need images
+    told = [*dict.fromkeys(rule for stage in stages for rule in stage.rules)]
+    assert told == [rule for rule in order if rule not in unasked]
+    assert (reading.memory, showing.memory) == (None, None), "it is too small to matter"
     searching = [
         ("neural_cleanse",),
         # The images are made once, for all.
@@ -46,6 +62,37 @@ def test_what_reads_what_shows_noise_and_what_searches(
     assert [s.rules for s in searches] == searching
     assert all((s.seconds or 0) > 0 for s in searches)
     assert (plan.classes, plan.threads, plan.deadline, plan.skips) == (4, 1, 600.0, ())
+
+
+@linux
+def test_what_does_not_fit_into_memory_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "LARGE", 1)
+    whole = planned(tmp_path, "head", "mm_bd")
+    showing, search = whole.stages
+    assert showing.memory is not None
+    assert search.memory is not None
+    limits = Limits(memory=(room.held() or 0) + 2**25)
+    settings = dataclasses.replace(triggered.QUICK, limits=limits)
+    monkeypatch.setattr(Head, "copies", 0)
+    monkeypatch.setattr(MmBd, "copies", 10_000)
+    plan = planned(tmp_path, "head", "mm_bd", settings=settings)
+    assert [stage.rules for stage in plan.stages] == [("head",)]
+    (skip,) = plan.skips
+    assert skip.startswith("mm_bd: a model of this size takes about ")
+    assert skip.endswith("MiB are allowed; raise the setting `memory`")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), WorkerLimitError.memory(2**33)])
+def test_a_lack_of_memory_costs_one_stage_alone(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MmBd, "plan", Mock(side_effect=error))
+    plan = planned(tmp_path, "head", "mm_bd")
+    assert [stage.rules for stage in plan.stages] == [("head",)]
+    (skip,) = plan.skips
+    assert skip.startswith("mm_bd: the model needs more than 8,192 MiB of memory")
 
 
 def test_only_what_is_asked_for(tmp_path: Path) -> None:

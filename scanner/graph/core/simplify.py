@@ -407,16 +407,3 @@ def pool_before_relu(model: Draft, keep: Collection[str]) -> None:
 def _reads_as(node: onnx.NodeProto, kind: str) -> bool:
     """Whether a node is a standard operator of a kind, and reads something."""
     return node.op_type == kind and node.domain in STANDARD_DOMAINS and bool(node.input)
-
-
-def drop_unused(model: Draft) -> None:
-    """Remove initialisers that nothing reads.
-
-    After: each initialiser is read by a node or is an output.
-    """
-    used = {name for node in model.graph.node for name in reads(node)} | {
-        v.name for v in model.graph.output
-    }
-    kept = onnx.GraphProto(initializer=(t for t in model.graph.initializer if t.name in used))
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept.initializer)

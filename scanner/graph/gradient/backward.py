@@ -20,13 +20,12 @@ from onnx import helper
 
 from scanner.errors import NoGradientError, ValueNotFoundError
 from scanner.graph.core.ancestors import ancestors
-from scanner.graph.core.draft import Draft, copied
+from scanner.graph.core.draft import Draft
 from scanner.graph.core.extract import upstream
 from scanner.graph.core.facts import HALVES, Facts
 from scanner.graph.core.flatten import flatten
 from scanner.graph.core.opsets import lift
 from scanner.graph.core.simplify import (
-    drop_unused,
     fold_batch_normalisation,
     fold_constants,
     pool_before_relu,
@@ -259,15 +258,21 @@ class _Reverse:
     def _assembled(
         self, value: Value, weights: Value, scalar: Value, gradients: Mapping[str, Value]
     ) -> GradientModel:
-        model = copied(self.forward)
-        model.ir_version = max(model.ir_version, _IR_VERSION)
+        # Made anew: what is deleted from a message stays in memory as long as the message does.
+        model = onnx.ModelProto(
+            ir_version=max(self.forward.ir_version, _IR_VERSION),
+            opset_import=self.forward.opset_import,
+        )
         graph = model.graph
-        for field in (graph.node, graph.output, graph.value_info):
-            del field[:]
+        graph.name = self.forward.graph.name
         graph.node.extend(
             _needed([*self.nodes, *self.tape.nodes], [value, scalar, *gradients.values()])
         )
-        graph.initializer.extend(self.tape.tensors)
+        used = {name for node in graph.node for name in reads(node)}
+        used |= {value.name, scalar.name, *(v.name for v in gradients.values())}
+        tensors = (*self.forward.graph.initializer, *self.tape.tensors)
+        graph.initializer.extend(tensor for tensor in tensors if tensor.name in used)
+        graph.input.extend(self.forward.graph.input)
         graph.input.append(self._info(weights.name, value))
         graph.output.append(self._info(value.name, value))
         graph.output.append(
@@ -276,7 +281,6 @@ class _Reverse:
         graph.output.extend(
             self._info(v.name, self.tape.value(name)) for name, v in gradients.items()
         )
-        drop_unused(model)
         return GradientModel(
             proto=model,
             weights=weights.name,

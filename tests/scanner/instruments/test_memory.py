@@ -1,6 +1,5 @@
 """The memory of a step is known before it is used, and kept to what is allowed."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +27,7 @@ import sys, threading, time
 from pathlib import Path
 import numpy as np
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import memory
+from scanner.instruments import memory, room
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import differentiable
 from scanner.modelfile.model import open_model
@@ -47,7 +46,7 @@ need, peak, over = memory.seen(model, images[:4]), 0, False
 def watch():
     global peak
     while not over:
-        peak = max(peak, memory.held())
+        peak = max(peak, room.held())
         time.sleep(0.0005)
 
 
@@ -57,7 +56,7 @@ for _ in range(3):
     model.evaluate(images, 0)
 over = True
 thread.join()
-print(need.held, need.highest, need.each, peak, need.expected(len(images)), memory.highest())
+print(need.held, need.highest, need.each, peak, need.expected(len(images)), room.highest())
 """
 
 
@@ -83,17 +82,6 @@ def wide(folder: Path, large: bool) -> Path:
     ]
     made = models.build(nodes, constants, input_shape=("N", 3, SIDE, SIDE))
     return models.save(made, folder / "wide.onnx")
-
-
-@linux
-def test_memory_is_counted_in_the_pages_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = memory.held()
-    sizes = {"SC_PAGE_SIZE": 16 * os.sysconf("SC_PAGE_SIZE")}
-    monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
-    larger = memory.held()
-    assert usual is not None
-    assert larger is not None
-    assert larger > 8 * usual
 
 
 @linux
@@ -181,12 +169,4 @@ def test_where_the_system_does_not_tell_nothing_is_known(
     model: Differentiable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.platform", "win32")
-    assert memory.held() is None
-    assert memory.highest() is None
     assert memory.seen(model, IMAGES) is None
-
-
-@linux
-def test_a_system_that_tells_less_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "VmSize:\t100 kB\nVmData:\t50 kB\n")
-    assert memory.highest() is None

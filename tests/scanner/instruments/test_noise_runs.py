@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import models
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 
-from scanner.errors import UnsupportedModelError
+from scanner.errors import UnsupportedModelError, WorkerLimitError
 from scanner.instruments import noise_runs, runtime
 from scanner.instruments.detector import Subject
 from scanner.modelfile.model import open_model
@@ -121,3 +122,33 @@ def test_a_value_that_has_no_part_for_each_image_is_refused(subject: Subject) ->
     made.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("sum", 1, None))
     with pytest.raises(UnsupportedModelError, match="cannot be told apart by image"):
         noise_runs.over_noise(session(made), SHAPE, subject)
+
+
+@pytest.mark.parametrize("error", [WorkerLimitError.memory(2**30), MemoryError()])
+def test_a_batch_that_does_not_fit_is_run_in_halves(
+    error: Exception, subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = session(models.plain())
+    expected = noise_runs.over_noise(opened, SHAPE, subject)[0]
+    run, sizes = runtime.Session.run, list[int]()
+
+    def short(self: runtime.Session, batch: npt.NDArray[Any], outputs: Any = None) -> Any:
+        if len(batch) > 2:
+            raise error
+        sizes.append(len(batch))
+        return run(self, batch, outputs)
+
+    monkeypatch.setattr(runtime.Session, "run", short)
+    (found,) = noise_runs.over_noise(opened, SHAPE, subject)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert max(sizes) == 2
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_batch_that_cannot_be_smaller_fails(
+    batch: int, subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = session(models.plain(input_shape=(batch, *SHAPE)))
+    monkeypatch.setattr(runtime.Session, "run", Mock(side_effect=MemoryError))
+    with pytest.raises(MemoryError):
+        noise_runs.over_noise(opened, SHAPE, subject)

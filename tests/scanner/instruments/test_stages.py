@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from scanner.detectors.mm_bd import MmBd
 from scanner.detectors.neural_cleanse import NeuralCleanse
+from scanner.errors import NoRoomError, NoTimeError
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import memory, stages
+from scanner.instruments import memory, shortlist, stages
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import differentiable
 from scanner.instruments.pace import Pace
 from scanner.instruments.stages import LONGER, SHORT, SLACK, Demand, outlined
-from scanner.limits import MIB
+from scanner.limits import MIB, Limits
 from scanner.results import ByClass, Measurement, Stages
 from scanner.settings import Effort, Settings
 
@@ -80,6 +81,18 @@ def test_on_a_busy_machine_a_search_is_over_before_its_time_is(
 ) -> None:
     monkeypatch.setattr("scanner.sandbox.deadline.left", lambda _share: left)
     assert stages._hurried(demand(), lag, 0.25).effort.seconds == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("lag", "left"), [(None, 0.0), (1.0, 101.0), (2.0, 201.0)])
+def test_a_search_begins_where_a_round_of_one_class_fits(
+    lag: float | None, left: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scanner.sandbox.deadline.left", lambda _share: left)
+    stages._check_time(demand(), Pace(seconds=0.5, lag=lag), 0.25)
+    if lag is None:
+        return
+    with pytest.raises(NoTimeError, match="too short for 25 gradient steps of one class"):
+        stages._check_time(demand(), Pace(seconds=0.51, lag=lag), 0.25)
 
 
 @pytest.mark.parametrize(("most", "expected"), [(None, 4), (7, 1)])
@@ -183,17 +196,39 @@ def test_the_plan_of_a_small_model(tmp_path: Path) -> None:
     assert (search.memory is None) == (sys.platform != "linux")
 
 
+@pytest.mark.parametrize(("own", "expected"), [(80, 180), (50, 164)])
 def test_a_ranking_takes_graphs_and_images_besides(
+    own: int, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lie beside the gradient graph, not beside its steps of 64 small images."""
+    slow(monkeypatch, 0.0125)
+    seen = Pace(seconds=0.0125, need=memory.Need(held=100 * MIB, highest=0, each=MIB))
+    monkeypatch.setattr("scanner.instruments.pace.measured", lambda *_, **__: seen)
+    beside = shortlist.beside
+    monkeypatch.setattr(shortlist, "beside", lambda *_: own * MIB)
+    subject = classifier(tmp_path, planted=True)
+    ranking, search = NeuralCleanse().plan(subject)
+    assert search.memory == 108 * MIB
+    assert ranking.memory == expected * MIB
+    assert beside(subject, (1, 8, 8)) == 3 * (len(subject.model.data) + 64 * 4 * 64)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_a_ranking_that_does_not_fit_is_planned_no_more_than_it_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow(monkeypatch, 0.0125)
     seen = Pace(seconds=0.0125, need=memory.Need(held=100 * MIB, highest=0, each=MIB))
+    monkeypatch.setattr("scanner.instruments.shortlist.beside", lambda *_: 100 * MIB)
+    monkeypatch.setattr("scanner.instruments.room.held", lambda: 100 * MIB)
+    whole = classifier(tmp_path, planted=True)
+    tight = dataclasses.replace(whole.settings, limits=Limits(memory=199 * MIB))
+    subject = dataclasses.replace(whole, settings=tight)
+    with pytest.raises(NoRoomError, match="200 MiB of memory here, and 199 MiB are allowed"):
+        NeuralCleanse().measure(subject)
     monkeypatch.setattr("scanner.instruments.pace.measured", lambda *_, **__: seen)
-    subject = classifier(tmp_path, planted=True)
-    ranking, search = NeuralCleanse().plan(subject)
-    assert search.memory == 108 * MIB
-    assert ranking.memory is not None
-    assert ranking.memory > 164 * MIB + len(subject.model.data), "64 images of few pixels in a run"
+    with pytest.raises(NoRoomError, match="200 MiB of memory here, and 199 MiB are allowed"):
+        NeuralCleanse().plan(subject)
 
 
 @pytest.mark.parametrize(("most", "bound"), [(None, None), (3, 3), (100, 8)])

@@ -1,10 +1,12 @@
 """Inference tells what onnx tells, but of nodes that might make it write without end."""
 
 from collections.abc import Callable
+from unittest.mock import Mock
 
 import models
 import onnx
 import pytest
+from google.protobuf.message import EncodeError
 from hostile import attacks
 
 from scanner.errors import MalformedModelError
@@ -32,3 +34,10 @@ def test_what_onnx_cannot_read_is_malformed(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(onnx.shape_inference, "infer_shapes", refuse)
     with pytest.raises(MalformedModelError, match=r"contradict one another \(no\)"):
         infer_shapes(models.plain(), follow_numbers=False)
+
+
+def test_a_lack_of_memory_is_no_bug_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = Mock(side_effect=EncodeError("Failed to serialize proto"))
+    monkeypatch.setattr(onnx.shape_inference, "infer_shapes", short)
+    with pytest.raises(MemoryError):
+        infer_shapes(models.plain(), follow_numbers=True)

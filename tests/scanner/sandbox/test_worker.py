@@ -124,10 +124,12 @@ def test_threads_that_the_kernel_does_not_count_are_watched_from_here(
     child: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call(child, "facts")  # it is running Python by now
-    memory, threads = launch.held(child.pid)
-    assert memory > 2**20
-    assert threads >= 1
-    monkeypatch.setattr(launch, "held", lambda _pid: (0, ALLOWANCE.most_threads + 1))
+    held = launch.held(child.pid)
+    assert held.memory > 2**20
+    assert held.asked > 2**20
+    assert held.threads >= 1
+    crowd = launch.Held(threads=ALLOWANCE.most_threads + 1)
+    monkeypatch.setattr(launch, "held", lambda _pid: crowd)
     with pytest.raises(WorkerLimitError, match="threads"):
         call(child, "sleep", 60)
     assert child._child.wait() is not None
@@ -164,6 +166,24 @@ def test_processor_time_beyond_the_limit_is_a_typed_error(child: Worker) -> None
 def test_a_death_is_named(child: Worker, deed: str, how: str) -> None:
     with pytest.raises(WorkerCrashedError, match=how):
         call(child, deed)
+
+
+@LINUX
+def test_who_dies_near_its_limit_may_have_died_for_want_of_memory(child: Worker) -> None:
+    limits = Limits(memory=2**28)
+    with pytest.raises(WorkerLimitError, match="signal 11") as caught:
+        call(child, "die_with", 2**28 * 4 // 5, Allowance(seconds=20, limits=limits))
+    assert caught.value.problem.endswith("of the 256 MiB of memory that are allowed")
+    assert caught.value.remedy == "raise the setting `memory` if you trust the file"
+
+
+@LINUX
+@pytest.mark.parametrize("unconfined", [False, True])
+def test_who_dies_far_from_its_limit_has_no_such_excuse(child: Worker, unconfined: bool) -> None:
+    limits = Limits(memory=2**30)
+    allowance = Allowance(seconds=20, limits=limits, unconfined=unconfined)
+    with pytest.raises(WorkerCrashedError, match="do not deploy it"):
+        call(child, "die_with", 2**27, allowance)
 
 
 def test_a_bug_of_ours_carries_its_trace(child: Worker) -> None:
