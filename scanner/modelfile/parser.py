@@ -90,9 +90,18 @@ def serialise(
     try:
         return bytes(whole.SerializeToString())
     except (EncodeError, ValueError) as error:
-        if whole.ByteSize() < LARGEST:  # protobuf says no more of a lack of memory
+        if _is_small(whole):  # protobuf says no more of a lack of memory
             raise MemoryError from error
         raise _too_large(repr(name)) from error
+
+
+def _is_small(proto: onnx.ModelProto) -> bool:
+    """Whether a message that could not be written is within protobuf's 2 GiB."""
+    try:
+        size: int = proto.ByteSize()
+    except EncodeError:  # to find its size, protobuf writes it
+        return True
+    return size < LARGEST
 
 
 def _missing(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

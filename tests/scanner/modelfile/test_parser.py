@@ -6,6 +6,7 @@ import models
 import numpy as np
 import onnx
 import pytest
+from google.protobuf.message import EncodeError
 
 from scanner.errors import MalformedModelError, UnsafeModelError, UnsupportedModelError
 from scanner.graph.core.structure import numbers_of
@@ -42,18 +43,21 @@ def test_external_data_is_taken_into_a_copy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "error"), [(2**31, UnsupportedModelError), (2**31 - 1, MemoryError)]
+    ("size", "error"),
+    [(2**31, UnsupportedModelError), (2**31 - 1, MemoryError), (None, MemoryError)],
 )
 def test_a_model_beyond_what_protobuf_can_write_is_unsupported(
-    size: int, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+    size: int | None, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Protobuf says the same where there is no memory for a smaller one."""
+    """Protobuf says the same where there is no memory for a smaller one, or to find its size."""
 
     class Large:
         def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
             raise ValueError("exceeds maximum protobuf size of 2GB")
 
         def ByteSize(self) -> int:  # noqa: N802 - as above
+            if size is None:
+                raise EncodeError("Failed to serialize proto")
             return size
 
     monkeypatch.setattr(parser, "complete", lambda *_, **__: Large())

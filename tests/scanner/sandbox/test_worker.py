@@ -170,10 +170,10 @@ def test_a_death_is_named(child: Worker, deed: str, how: str) -> None:
 
 @LINUX
 def test_who_dies_near_its_limit_may_have_died_for_want_of_memory(child: Worker) -> None:
-    limits = Limits(memory=2**28)
+    limits = Limits(memory=2**30)
     with pytest.raises(WorkerLimitError, match="signal 11") as caught:
-        call(child, "die_with", 2**28 * 4 // 5, Allowance(seconds=20, limits=limits))
-    assert caught.value.problem.endswith("of the 256 MiB of memory that are allowed")
+        call(child, "die_with", 2**30 * 4 // 5, Allowance(seconds=20, limits=limits))
+    assert caught.value.problem.endswith("of the 1,024 MiB of memory that are allowed")
     assert caught.value.remedy == "raise the setting `memory` if you trust the file"
 
 
