@@ -252,7 +252,7 @@ def test_what_is_measured_anew_takes_the_place_of_what_was() -> None:
     [
         ("records", False, "strangers"),
         ("images", False, "strangers-images"),
-        pytest.param("images", True, "baselines-images", marks=pytest.mark.slow),
+        ("images", True, "baselines-images"),
     ],
 )
 def test_what_is_said_of_networks_is_made_again_from_the_records(

@@ -359,20 +359,32 @@ def _of_one_class_alone(ground: _Ground, classes: int, subject: Subject) -> _Alo
     settings, efforts = subject.settings, ground.kind.selective
     if not (efforts and settings.has_images and FEWEST_CLASSES <= classes <= _MOST_CLASSES):
         return None
-    everything = probes.user_images(settings, ground.answers.shape, ground.span)
-    images = np.random.default_rng(settings.seed).permutation(everything)[:_LOOKED_AT]
-    search = moves.Search(ground.kind, ground.answers, images, ground.span)
-    wanted: tuple[tuple[int, int], ...] = ()
     if subject.suspect is not None:
         profile, level = subject.suspect.by_class, subject.suspect.parameters["selective"]
-        level = level if profile and profile.classes == classes else None
-        seen = profile.moves.foremost if profile and profile.moves else ()
+        if level is None or profile is None or profile.classes != classes:
+            return None
+        seen = profile.moves.foremost if profile.moves else ()
         wanted = tuple((move.source, move.target) for move in seen)
-    else:
-        allowed = _SELECTIVE * settings.effort.seconds
-        needed = (ground.seconds * search.runs(effort) for effort in efforts)
-        level = next((level for level, each in enumerate(needed) if each <= allowed), None)
-    return None if level is None else _Alone(search, level, efforts[level], wanted)
+        return _Alone(_search(ground, settings), level, efforts[level], wanted)
+    allowed = _SELECTIVE * settings.effort.seconds
+    fewest = len(ground.kind.candidates(ground.answers.shape, ground.span, efforts[-1]))
+    if ground.seconds * fewest > allowed:  # with each stamp on one image
+        return None
+    search = _search(ground, settings)
+    needed = (ground.seconds * search.runs(effort) for effort in efforts)
+    level = next((level for level, each in enumerate(needed) if each <= allowed), None)
+    return None if level is None else _Alone(search, level, efforts[level], ())
+
+
+def _search(ground: _Ground, settings: Settings) -> moves.Search:
+    """Return a search for stamps that turn one class alone, on the user's images.
+
+    Raises:
+        UsageError: They do not fit.
+    """
+    everything = probes.user_images(settings, ground.answers.shape, ground.span)
+    images = np.random.default_rng(settings.seed).permutation(everything)[:_LOOKED_AT]
+    return moves.Search(ground.kind, ground.answers, images, ground.span)
 
 
 def _turning(

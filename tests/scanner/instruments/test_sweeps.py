@@ -239,13 +239,29 @@ def test_where_one_class_alone_cannot_be_asked_for_nothing_is_tried(
 def test_a_slow_model_is_asked_less_of_single_classes(
     level: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = {effort: 100 - place for place, effort in enumerate(Patches.selective)}
+    runs = {effort: 10_000 - place for place, effort in enumerate(Patches.selective)}
     monkeypatch.setattr(moves.Search, "runs", lambda _, effort: runs[effort])
     allowed = sweeps._SELECTIVE * Settings().effort.seconds
-    most = 100 - (len(runs) if level is None else level)
+    most = 10_000 - (len(runs) if level is None else level)
     monkeypatch.setattr(sweeps, "_seconds", lambda *_: allowed / (most + 0.5))
     monkeypatch.setattr(sweeps, "_MOST_TIME", 100.0)
     assert one_moved(tmp_path, shape=(3, 8, 8)).parameters["selective"] == level
+
+
+@pytest.mark.parametrize("of_reference", [True, False])
+def test_where_single_classes_are_not_asked_about_no_image_is_shown_for_it(
+    of_reference: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for a model that is far too slow, nor for the reference of one that was not asked."""
+    suspect = one_moved(tmp_path) if of_reference else None
+    if suspect:
+        unasked = {**suspect.parameters, "selective": None}
+        suspect = dataclasses.replace(suspect, parameters=unasked)
+    else:
+        monkeypatch.setattr(sweeps, "_seconds", lambda *_: 1.0)
+        monkeypatch.setattr(sweeps, "_MOST_TIME", 1e6)
+    monkeypatch.setattr(moves, "Search", lambda *_: pytest.fail("it is made ready"))
+    assert one_moved(tmp_path, suspect=suspect).parameters["selective"] is None
 
 
 def test_few_images_accuse_nobody(tmp_path: Path) -> None:
