@@ -1,12 +1,18 @@
 """Families of image classifiers as exporters write them: is the gradient right, and the scan whole?
 
     python -m benchmarks.families --csv families.csv [--exporter dynamo] [--no-scan] [--only Swin]
+    python -m benchmarks.families --csv families.csv --library torchvision
+    python -m benchmarks.families --csv families.csv --form qdq --only ResNet
+    python -m benchmarks.families --csv families.csv --exported FOLDER
 
-Needs timm (`pip install timm`), whose networks are made here with random weights and ten classes.
-Each is exported with an open batch, differentiated as the searches do, and compared with PyTorch's
-gradient of the same network; then it is scanned by every detector, with a search for one class.
-The weights are random numbers, which the scan has to notice: none of these networks is clean.
-A row of the CSV for each; a family that is already in it is left alone, so that a run resumes.
+Networks of timm or torchvision (`pip install timm`) are made here with random weights and ten
+classes, and exported with an open batch; with `--form` they are quantised by ONNX Runtime's own
+tools. FOLDER holds the files and gradients that `foreign_exports.py` made with other frameworks;
+its name stands for the exporter. Each file is differentiated as the searches do, and compared with
+the gradient that its framework has in double precision; then it is scanned by every detector, with
+a search for one class. The weights are random numbers, which the scan has to notice: none of these
+networks is clean. A row of the CSV for each; a family that is already in it is left alone, so that
+a run resumes.
 """
 
 import argparse
@@ -19,13 +25,14 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from onnxruntime import quantization
 from torch import nn
 
 from benchmarks.measure import Usage
@@ -37,10 +44,17 @@ from scanner.graph.gradient.unsaturated import unsaturated
 from scanner.graph.layers.logits import find_logits
 from scanner.instruments import runtime
 
-CLASSES, IMAGES = 10, 2
+CLASSES, IMAGES, CALIBRATION = 10, 2, 16
 SEARCHED = (0,)  # classes, by a scan
 EXITS = (0, 1, 2, 3)
 EXPORTERS = ("torchscript", "dynamo")
+FORMS = ("float32", "qdq", "qlinear", "dynamic")
+_KEY = ("library", "exporter", "form", "family")
+_COLUMNS = (
+    *_KEY, "side", "nodes", "gradient_error",
+    "framework_error", "cosine", "verdict", "untrained", "ran", "skipped", "failed", "cpu_seconds",
+    "peak_mib", "error",
+)  # fmt: skip
 _OPSET = 18
 _SMALL = f"""
 import dataclasses, json, sys
@@ -51,14 +65,14 @@ print(json.dumps(dataclasses.asdict(run(sys.argv[1:], {EXITS}))))
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Family:
-    """A family, timm's name of a small member, and the side of its images."""
+    """A family, the library's name of a small member, and the side of its images."""
 
     name: str
     member: str
     side: int = 64
 
 
-FAMILIES = (
+TIMM = (
     Family("ResNet", "resnet18"),
     Family("ResNeXt", "resnext26ts"),
     Family("SE-ResNet", "seresnet18"),
@@ -115,17 +129,56 @@ FAMILIES = (
 )
 
 
-def made(family: Family) -> nn.Module:
-    """Return a network of a family with random weights, also where timm starts with zeros."""
-    timm: Any = importlib.import_module("timm")  # which no part of this project needs
+TORCHVISION = (
+    Family("ResNet", "resnet18"),
+    Family("ResNeXt", "resnext50_32x4d"),
+    Family("DenseNet", "densenet121"),
+    Family("VGG", "vgg11_bn", 224),
+    Family("MobileNet v2", "mobilenet_v2"),
+    Family("MobileNet v3", "mobilenet_v3_small"),
+    Family("EfficientNet v1", "efficientnet_b0"),
+    Family("EfficientNet v2", "efficientnet_v2_s"),
+    Family("RegNet Y", "regnet_y_400mf"),
+    Family("ConvNeXt", "convnext_tiny"),
+    Family("ShuffleNet v2", "shufflenet_v2_x0_5"),
+    Family("SqueezeNet", "squeezenet1_1"),
+    Family("MNASNet", "mnasnet0_5"),
+    Family("GoogLeNet", "googlenet"),
+    Family("Inception v3", "inception_v3", 128),
+    Family("ViT", "vit_b_16", 224),
+    Family("Swin", "swin_t"),
+    Family("Swin v2", "swin_v2_t"),
+    Family("MaxViT", "maxvit_t", 224),
+)
+LIBRARIES = {"timm": TIMM, "torchvision": TORCHVISION}
 
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Gradients:
+    """Images of a network, the slopes of its logits, and what its framework makes of them.
+
+    `exact` and `gradient` are those of the logits' weighted sum by the images, in float64 and
+    in float32. All have the layout of the file.
+    """
+
+    images: Any
+    slope: Any
+    exact: Any
+    gradient: Any
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Subject:
+    """A network in one form: the columns that name it, and what writes it to a file."""
+
+    labels: dict[str, str]
+    write: Callable[[Path], Gradients]
+
+
+def made(library: str, family: Family) -> nn.Module:
+    """Return a network of a family with random weights, also where the library has zeros."""
     torch.manual_seed(0)
-    try:
-        network: nn.Module = timm.create_model(
-            family.member, num_classes=CLASSES, img_size=family.side
-        )
-    except TypeError:  # convolutions take any side
-        network = timm.create_model(family.member, num_classes=CLASSES)
+    network = (_of_timm if library == "timm" else _of_torchvision)(family)
     for name, weights in network.named_parameters():
         if weights.any():
             continue
@@ -134,6 +187,60 @@ def made(family: Family) -> nn.Module:
         else:
             nn.init.normal_(weights, std=0.02)
     return network.eval()
+
+
+def _of_timm(family: Family) -> nn.Module:
+    timm: Any = importlib.import_module("timm")  # which no part of this project needs
+    network: nn.Module
+    try:
+        network = timm.create_model(family.member, num_classes=CLASSES, img_size=family.side)
+    except TypeError:  # convolutions take any side
+        network = timm.create_model(family.member, num_classes=CLASSES)
+    return network
+
+
+def _of_torchvision(family: Family) -> nn.Module:
+    models: Any = importlib.import_module("torchvision.models")
+    inception = {"aux_logits": False, "init_weights": False}
+    options = inception if family.member in {"googlenet", "inception_v3"} else {}
+    network: nn.Module = models.get_model(family.member, num_classes=CLASSES, **options)
+    return network
+
+
+def of_pytorch(library: str, exporter: str, form: str) -> Iterator[Subject]:
+    """Yield the networks of a library of PyTorch's, by one of its exporters."""
+    for family in LIBRARIES[library]:
+
+        def write(path: Path, family: Family = family) -> Gradients:
+            network = made(library, family)
+            images = torch.rand(IMAGES, 3, family.side, family.side)
+            export(network, images, exporter, path)
+            quantise(path, images.shape, form)
+            slope = torch.rand(len(images), CLASSES)
+            theirs = _by_torch(network, images, slope)
+            exact = _by_torch(made(library, family).double(), images.double(), slope.double())
+            return Gradients(images.numpy(), slope.numpy(), exact, theirs)
+
+        yield Subject(_labels(library, exporter, form, family.name), write)
+
+
+def _labels(*values: str) -> dict[str, str]:
+    return dict(zip(_KEY, values, strict=True))
+
+
+def of_folder(folder: Path) -> Iterator[Subject]:
+    """Yield what `foreign_exports.py` left in a folder."""
+    for left in sorted([*folder.glob("*.npz"), *folder.glob("*.txt")]):
+
+        def write(path: Path, left: Path = left) -> Gradients:
+            if left.suffix == ".txt":
+                raise RuntimeError(left.read_text())
+            path.symlink_to(left.with_suffix(".onnx").resolve())
+            with np.load(left) as found:
+                return Gradients(*(found[name] for name in Gradients.__slots__))
+
+        library = "paddle" if folder.name.startswith("paddle") else "keras"
+        yield Subject(_labels(library, folder.name, FORMS[0], left.stem), write)
 
 
 def export(network: nn.Module, images: torch.Tensor, exporter: str, path: Path) -> None:
@@ -152,13 +259,35 @@ def export(network: nn.Module, images: torch.Tensor, exporter: str, path: Path) 
     )  # fmt: skip
 
 
-def gradient_errors(
-    family: Family, network: nn.Module, images: torch.Tensor, proto: onnx.ModelProto
-) -> dict[str, str]:
-    """Return how far our gradient and PyTorch's lie from PyTorch's in double precision.
+def quantise(path: Path, shape: Sequence[int], form: str) -> None:
+    """Turn a float model into a quantised form of 8 bits, in place."""
+    if form == FORMS[0]:
+        return
+    if form == "dynamic":
+        quantization.quantize_dynamic(path, path)
+        return
+    written = onnx.load(path)
+    image = written.graph.input[0].name
+    rng = np.random.default_rng(0)
+
+    class Noise(quantization.CalibrationDataReader):  # type: ignore[misc] # has no types
+        left = CALIBRATION
+
+        def get_next(self) -> dict[str, Any] | None:
+            self.left -= 1
+            drawn = rng.random((1, *shape[1:]), dtype=np.float32)
+            return {image: drawn} if self.left >= 0 else None
+
+    layout = quantization.QuantFormat.QDQ if form == "qdq" else quantization.QuantFormat.QOperator
+    quantization.quantize_static(path, path, Noise(), quant_format=layout)
+
+
+def gradient_errors(of: Gradients, proto: onnx.ModelProto) -> dict[str, str]:
+    """Return how far our gradient and the framework's lie from its own in double precision.
 
     At most, over the largest. In a network with random weights and no normalisation before its end,
-    rounding alone may shut a rectifier that was open.
+    rounding alone may shut a rectifier that was open. The cosine is that of our gradient and the
+    exact one: a quantised file has a gradient of its own, which points the same way.
     """
     flat = unsaturated(real_input(flatten.flatten(proto)))
     image = flat.graph.input[0].name
@@ -169,14 +298,15 @@ def gradient_errors(
         objective=Objective.WEIGHTED_SUM,
     )
     session = runtime.open_session(made_of.proto.SerializeToString(), Device.CPU, 1)
-    slope = torch.rand(len(images), CLASSES)
-    feeds = {image: images.numpy(), made_of.weights: slope.numpy()}
+    feeds = {image: of.images, made_of.weights: of.slope}
     (ours,) = session.native.run([made_of.gradients[image]], feeds)
-    theirs = _by_torch(network, images, slope)
-    exact = _by_torch(made(family).double(), images.double(), slope.double())
+    lengths = np.linalg.norm(ours) * np.linalg.norm(of.exact)
     return {
-        name: f"{np.abs(found - exact).max() / np.abs(exact).max():.1e}"
-        for name, found in (("gradient_error", ours), ("pytorch_error", theirs))
+        **{
+            name: f"{np.abs(found - of.exact).max() / np.abs(of.exact).max():.1e}"
+            for name, found in (("gradient_error", ours), ("framework_error", of.gradient))
+        },
+        "cosine": f"{float((ours * of.exact).sum() / lengths):.4f}",
     }
 
 
@@ -187,11 +317,11 @@ def _by_torch(network: nn.Module, images: torch.Tensor, slope: torch.Tensor) -> 
     return traced.grad.numpy()
 
 
-def scanned(path: Path, side: int) -> dict[str, Any]:
-    """Return what a scan of a file with a search for two classes costs, and what it leaves out."""
+def scanned(path: Path, shape: Sequence[int]) -> dict[str, Any]:
+    """Return what a scan of a file with a search for one class costs, and what it leaves out."""
     classes = [word for one in SEARCHED for word in ("--classes", str(one))]
-    shape = ["--input-shape", f"3,{side},{side}"]
-    command = [sys.executable, "-m", "scanner", str(path), *classes, *shape, "--format", "json"]
+    image = ["--input-shape", ",".join(str(size) for size in shape[1:])]
+    command = [sys.executable, "-m", "scanner", str(path), *classes, *image, "--format", "json"]
     usage = _used([*command, "--memory-limit", "3GiB"])
     result = json.loads(usage.output)
     told = [o["code"] for finding in result["findings"] for o in finding["observations"]]
@@ -214,35 +344,23 @@ def _used(command: Sequence[str]) -> Usage:
     return Usage(**json.loads(small.stdout))
 
 
-def row(family: Family, exporter: str, *, scan: bool) -> dict[str, Any]:
-    """Return what became of a family: what was measured, or the error."""
-    found: dict[str, Any] = {
-        "family": family.name,
-        "member": family.member,
-        "exporter": exporter,
-        "side": family.side,
-    }
-    steps: list[tuple[str, Callable[[], dict[str, Any]]]] = []
+def row(subject: Subject, *, scan: bool) -> dict[str, Any]:
+    """Return what became of a network: what was measured, or the error."""
+    found: dict[str, Any] = dict(subject.labels)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        network = made(family)
-        images = torch.rand(IMAGES, 3, family.side, family.side)
-
-        def exported() -> dict[str, Any]:
-            export(network, images, exporter, path)
-            return {"nodes": len(onnx.load(path, load_external_data=False).graph.node)}
-
-        def differentiated() -> dict[str, Any]:
-            return gradient_errors(family, network, images, onnx.load(path))
-
-        steps += [("export", exported), ("gradient", differentiated)]
-        if scan:
-            steps.append(("scan", lambda: scanned(path, family.side)))
-        for name, step in steps:
-            try:
-                found |= step()
-            except Exception as error:  # noqa: BLE001 - another library's, and the next is tried
-                return found | {"error": f"{name}: {type(error).__name__}: {str(error)[:120]}"}
+        step = "export"
+        try:
+            gradients = subject.write(path)
+            found["side"] = max(gradients.images.shape)
+            found["nodes"] = len(onnx.load(path, load_external_data=False).graph.node)
+            step = "gradient"
+            found |= gradient_errors(gradients, onnx.load(path))
+            step = "scan"
+            if scan:
+                found |= scanned(path, gradients.images.shape)
+        except Exception as error:  # noqa: BLE001 - another library's, and the next is tried
+            return found | {"error": f"{step}: {type(error).__name__}: {str(error)[:120]}"}
     return found
 
 
@@ -252,26 +370,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--csv", type=Path, required=True)
+    parser.add_argument("--library", choices=LIBRARIES, default="timm")
     parser.add_argument("--exporter", choices=EXPORTERS, default=EXPORTERS[0])
+    parser.add_argument("--form", choices=FORMS, default=FORMS[0])
+    parser.add_argument("--exported", type=Path, help="a folder of foreign_exports.py")
     parser.add_argument("--only", action="append", help="a family; may be repeated")
     parser.add_argument("--no-scan", action="store_true", help="compare gradients only")
     chosen = parser.parse_args(arguments)
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    columns = (
-        "family", "member", "exporter", "side", "nodes", "gradient_error", "pytorch_error",
-        "verdict", "untrained", "ran", "skipped", "failed", "cpu_seconds", "peak_mib", "error",
-    )  # fmt: skip
+    subjects = (
+        of_folder(chosen.exported)
+        if chosen.exported
+        else of_pytorch(chosen.library, chosen.exporter, chosen.form)
+    )
     known = list(csv.DictReader(chosen.csv.open())) if chosen.csv.exists() else []
-    done = {(entry["family"], entry["exporter"]) for entry in known}
+    done = {tuple(entry[name] for name in _KEY) for entry in known}
     with chosen.csv.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, _COLUMNS)
         if not known:
             writer.writeheader()
-        for family in FAMILIES:
-            wanted = not chosen.only or family.name in chosen.only
-            if wanted and (family.name, chosen.exporter) not in done:
-                writer.writerow(row(family, chosen.exporter, scan=not chosen.no_scan))
+        for subject in subjects:
+            wanted = not chosen.only or subject.labels["family"] in chosen.only
+            if wanted and tuple(subject.labels[name] for name in _KEY) not in done:
+                writer.writerow(row(subject, scan=not chosen.no_scan))
                 file.flush()
 
 

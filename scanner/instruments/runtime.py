@@ -49,6 +49,8 @@ _SAME_AS_REQUESTED = 1
 # A lean session shares memory with others, all but its weights, which are given back as it ends.
 _LEAN = ("session.use_env_allocators", "session.use_device_allocator_for_initializers")
 _PRECISION = "session.x64quantprecision"
+_FLOAT_OPERATORS = "session.disable_quant_qdq"
+_TWICE = "Attempt to replace the existing tensor"
 _FATAL = 4  # the log level: failures come back as exceptions, so nothing need be printed
 
 
@@ -225,11 +227,13 @@ def _started(
     options.add_session_config_entry(_PRECISION, "1")
     try:
         return onnxruntime.InferenceSession(data, options, providers=providers)
-    except Exception:
-        if b"QLinearMatMul" not in data:
+    except Exception as error:
+        if b"QLinearMatMul" in data:  # for matrices of int8 on both sides it then has no kernel
+            options.add_session_config_entry(_PRECISION, "0")
+        elif _TWICE in str(error):  # it gives the copies of weights with two readers one name
+            options.add_session_config_entry(_FLOAT_OPERATORS, "1")
+        else:
             raise
-        # For matrices of int8 on both sides it then has no kernel.
-        options.add_session_config_entry(_PRECISION, "0")
         return onnxruntime.InferenceSession(data, options, providers=providers)
 
 

@@ -391,3 +391,26 @@ def test_where_overflow_cannot_be_kept_off_the_model_runs_all_the_same() -> None
     session = runtime.open_session(model.SerializeToString(), Device.CPU, 1)
     (logits,) = session.run(np.ones((2, 1, 8, 8), np.float32))
     np.testing.assert_allclose(logits, np.full((2, 4), 0.1), rtol=1e-5)
+
+
+def test_weights_of_eight_bits_with_two_readers_are_run() -> None:
+    """As exporters write equal gains of two layers; ONNX Runtime 1.32 names its copies alike."""
+    constants: dict[str, np.ndarray] = {
+        "codes": np.full(64, 127, np.int8),
+        "scale": np.array(1 / 127, np.float32),
+        "zero": np.array(0, np.int8),
+        "bias": np.zeros(64, np.float32),
+    }
+    nodes = [
+        helper.make_node("Flatten", ["image"], ["flat"]),
+        helper.make_node("DequantizeLinear", ["codes", "scale", "zero"], ["gain"]),
+        helper.make_node("LayerNormalization", ["flat", "gain", "bias"], ["first"]),
+        helper.make_node("LayerNormalization", ["first", "gain", "bias"], ["logits"]),
+    ]
+    model = models.build(nodes, constants, input_shape=("N", 1, 8, 8), output="logits")
+    session = runtime.open_session(model.SerializeToString(), Device.CPU, 1)
+    images = np.random.default_rng(0).random((2, 1, 8, 8), np.float32)
+    (logits,) = session.run(images)
+    flat = images.reshape(2, 64)
+    normal = (flat - flat.mean(1, keepdims=True)) / flat.std(1, keepdims=True)
+    np.testing.assert_allclose(logits, normal, atol=1e-3)
