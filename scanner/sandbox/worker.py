@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 from scanner.errors import (
@@ -33,6 +34,7 @@ from scanner.values import UnfitError, from_json, to_json
 _GRACE = 1.0  # seconds between asking the child to stop and killing it
 _GLANCE = 0.1  # seconds between two checks of the child's memory and threads
 _NEAR = 0.75  # of the memory allowed: a child that holds as much may have died for want of more
+_AT_ONCE = 3  # times its file, which a child may ask for between two checks of its memory
 _MOST_UNREAD = 16  # progress messages that wait to be looked at
 _ERROR_BYTES = 4096  # of the child's error output; the last line says why it died
 
@@ -236,7 +238,7 @@ class Worker:
         said = f" ({lines[-1]})" if lines else _GUESSES.get(code, "")
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         allowed = allowance.limits.memory
-        if code < 0 and self._most >= _NEAR * allowed:
+        if code < 0 and self._most >= _near(allowance):
             # Libraries that do not look whether they got what they asked for die in many ways.
             return WorkerLimitError(
                 f"the process that ran the model died {how}{said} when it held "
@@ -249,6 +251,16 @@ class Worker:
             remedy="the model may be built to crash the program that reads it: do not deploy it; "
             "report it if you trust its source",
         )
+
+
+def _near(allowance: Allowance) -> float:
+    """Return from how many bytes on a child may have died for want of more.
+
+    A large file is copied as a whole, and what it is written to doubles.
+    """
+    allowed = allowance.limits.memory
+    sizes = (path.stat().st_size for path in map(Path, allowance.readable) if path.is_file())
+    return min(_NEAR * allowed, allowed - _AT_ONCE * max(sizes, default=0))
 
 
 def _answer(message: dict[str, Any]) -> Any:

@@ -186,6 +186,16 @@ def test_who_dies_far_from_its_limit_has_no_such_excuse(child: Worker, unconfine
         call(child, "die_with", 2**27, allowance)
 
 
+@LINUX
+def test_a_large_file_may_ask_for_much_at_once(child: Worker, tmp_path: Path) -> None:
+    large = tmp_path / "large.onnx"
+    with large.open("wb") as file:
+        file.truncate(2**28)
+    allowance = Allowance(seconds=20, limits=Limits(memory=2**30), readable=(str(large),))
+    with pytest.raises(WorkerLimitError, match="signal 11"):
+        call(child, "die_with", 2**28, allowance)
+
+
 def test_a_bug_of_ours_carries_its_trace(child: Worker) -> None:
     with pytest.raises(WorkerCrashedError, match="internal error: RuntimeError: a bug") as caught:
         call(child, "bug")
