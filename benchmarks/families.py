@@ -4,6 +4,7 @@
     python -m benchmarks.families --csv families.csv --library torchvision
     python -m benchmarks.families --csv families.csv --form qdq --only ResNet
     python -m benchmarks.families --csv families.csv --exported FOLDER
+    python -m benchmarks.families --csv families.csv --report
 
 Networks of timm or torchvision (`pip install timm`) are made here with random weights and ten
 classes, and exported with an open batch; with `--form` they are quantised by ONNX Runtime's own
@@ -12,7 +13,7 @@ its name stands for the exporter. Each file is differentiated as the searches do
 the gradient that its framework has in double precision; then it is scanned by every detector, with
 a search for one class. The weights are random numbers, which the scan has to notice: none of these
 networks is clean. A row of the CSV for each; a family that is already in it is left alone, so that
-a run resumes.
+a run resumes. `--report` prints the tables of benchmarks/README.md.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from onnxruntime import quantization
 from torch import nn
 
 from benchmarks.measure import Usage
+from benchmarks.quality import table
 from scanner import Device
 from scanner.graph.core import flatten
 from scanner.graph.gradient.backward import Objective, gradient_model
@@ -50,7 +52,7 @@ EXITS = (0, 1, 2, 3)
 EXPORTERS = ("torchscript", "dynamo")
 FORMS = ("float32", "qdq", "qlinear", "dynamic")
 _KEY = ("library", "exporter", "form", "family")
-_COLUMNS = (
+COLUMNS = (
     *_KEY, "side", "nodes", "gradient_error",
     "framework_error", "cosine", "verdict", "untrained", "ran", "skipped", "failed", "cpu_seconds",
     "peak_mib", "error",
@@ -364,6 +366,53 @@ def row(subject: Subject, *, scan: bool) -> dict[str, Any]:
     return found
 
 
+def reported(rows: Sequence[dict[str, str]]) -> str:
+    """Return what became of each exporter's files, and what a scan of each family took."""
+    latest = {tuple(row[name] for name in _KEY): row for row in rows}
+    columns = list(dict.fromkeys(key[:-1] for key in latest))
+    of_exporters = [
+        {
+            "library": library,
+            "exporter": exporter,
+            "form": form,
+            "families": len(among),
+            "exported": sum(not row["error"].startswith("export") for row in among),
+            "differentiated": len(errors := _numbers(among, "gradient_error")),
+            "median error": f"{np.median(errors):.1e}" if form == FORMS[0] else "",
+            "largest": f"{max(errors):.1e}" if form == FORMS[0] else "",
+            "least cosine": f"{min(_numbers(among, 'cosine'), default=1):.2f}",
+            "scanned": len(_numbers(among, "cpu_seconds")),
+            "of these inconclusive": sum(row["verdict"] == "inconclusive" for row in among),
+            "called untrained": sum(row["untrained"] == "yes" for row in among),
+        }
+        for library, exporter, form in columns
+        if (among := [row for key, row in latest.items() if key[:-1] == (library, exporter, form)])
+    ]
+    scans = [
+        {"family": family}
+        | {
+            " ".join(word for word in column if word != FORMS[0]): _cell(latest[(*column, family)])
+            if (*column, family) in latest
+            else ""
+            for column in columns
+        }
+        for family in sorted({family for *_, family in latest})
+    ]
+    return f"{table(of_exporters)}\n\n{table(scans)}"
+
+
+def _numbers(rows: Sequence[dict[str, str]], column: str) -> list[float]:
+    return [float(row[column]) for row in rows if row[column]]
+
+
+def _cell(row: dict[str, str]) -> str:
+    if row["cpu_seconds"]:
+        return f"{float(row['cpu_seconds']):.0f} s, {float(row['peak_mib']):,.0f} MiB"
+    return {"export": "not exported", "gradient": "no gradient", "scan": "no scan"}.get(
+        row["error"].partition(":")[0], "gradient"
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(
@@ -376,7 +425,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--exported", type=Path, help="a folder of foreign_exports.py")
     parser.add_argument("--only", action="append", help="a family; may be repeated")
     parser.add_argument("--no-scan", action="store_true", help="compare gradients only")
+    parser.add_argument("--report", action="store_true", help="print tables of the CSV")
     chosen = parser.parse_args(arguments)
+    known = list(csv.DictReader(chosen.csv.open())) if chosen.csv.exists() else []
+    if chosen.report:
+        print(reported(known))
+        return
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     subjects = (
@@ -384,10 +438,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if chosen.exported
         else of_pytorch(chosen.library, chosen.exporter, chosen.form)
     )
-    known = list(csv.DictReader(chosen.csv.open())) if chosen.csv.exists() else []
-    done = {tuple(entry[name] for name in _KEY) for entry in known}
+    done = {
+        tuple(entry[name] for name in _KEY)
+        for entry in known
+        if chosen.no_scan or entry["verdict"] or entry["error"]
+    }
     with chosen.csv.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, _COLUMNS)
+        writer = csv.DictWriter(file, COLUMNS)
         if not known:
             writer.writeheader()
         for subject in subjects:

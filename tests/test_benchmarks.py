@@ -5,6 +5,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import models
 import numpy as np
@@ -13,8 +14,19 @@ import pytest
 import trainer_data
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper
 
-from benchmarks import detection, device, latents, leads, one_class, quality, shortcuts, sweeps
+from benchmarks import (
+    detection,
+    device,
+    families,
+    latents,
+    leads,
+    one_class,
+    quality,
+    shortcuts,
+    sweeps,
+)
 from benchmarks import population as recipes
 from scanner.judging import population
 from scanner.judging import recipes as judging
@@ -472,3 +484,50 @@ def test_a_search_at_half_the_resolution_is_set_beside_a_whole_one() -> None:
     assert (whole["smallest mask is the attacker's"], whole["AUC"]) == (1, "1.00")
     assert (half["smallest mask is the attacker's"], half["AUC"]) == (0, "0.00")
     assert (half["resolution"], half["CPU s, median"]) == ("16 x 16", "16.0")
+
+
+def test_a_file_of_another_framework_is_held_against_its_gradient(tmp_path: Path) -> None:
+    model = models.build(
+        [
+            helper.make_node("Flatten", ["image"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+        ],
+        {"weights": np.arange(16, dtype=np.float32).reshape(4, 4)},
+        input_shape=("N", 1, 2, 2),
+        output="logits",
+    )
+    (tmp_path / "keras").mkdir()
+    (tmp_path / "keras" / "Linear.onnx").write_bytes(model.SerializeToString())
+    (tmp_path / "keras" / "Broken.txt").write_text("ValueError: no such layer")
+    rng = np.random.default_rng(0)
+    images, slope = rng.random((2, 1, 2, 2), np.float32), rng.random((2, 4), np.float32)
+    exact = (slope @ np.arange(16.0).reshape(4, 4).T).reshape(2, 1, 2, 2)
+    values: dict[str, Any] = {"images": images, "slope": slope, "gradient": exact}
+    np.savez(tmp_path / "keras" / "Linear.npz", exact=exact, **values)
+    np.savez(tmp_path / "keras" / "Wrong.npz", exact=-exact, **values)
+    (tmp_path / "keras" / "Wrong.onnx").write_bytes(model.SerializeToString())
+
+    broken, right, wrong = (
+        families.row(subject, scan=False) for subject in families.of_folder(tmp_path / "keras")
+    )
+    assert broken["error"] == "export: RuntimeError: ValueError: no such layer"
+    assert float(right["gradient_error"]) < 1e-6
+    assert (right["cosine"], wrong["cosine"], wrong["gradient_error"]) == (
+        "1.0000",
+        "-1.0000",
+        "2.0e+00",
+    )
+
+
+def test_the_report_of_families_takes_the_latest_row_of_each() -> None:
+    blank = dict.fromkeys(families.COLUMNS, "")
+    key = {"library": "timm", "exporter": "dynamo", "form": "float32", "family": "ViT"}
+    compared = blank | key | {"gradient_error": "2e-7", "cosine": "1"}
+    scanned = compared | {"cpu_seconds": "12.4", "peak_mib": "1300", "verdict": "inconclusive"}
+    failed = blank | key | {"family": "BEiT", "error": "export: TypeError"}
+    report = families.reported([compared, scanned, failed])
+    assert (
+        "| timm | dynamo | float32 | 2 | 1 | 1 | 2.0e-07 | 2.0e-07 | 1.00 | 1 | 1 | 0 |" in report
+    )
+    assert "| BEiT | not exported |" in report
+    assert "| ViT | 12 s, 1,300 MiB |" in report
