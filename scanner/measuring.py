@@ -210,7 +210,7 @@ class _Course:
         # Left by each detector for the last one, which checks them in the order of the report.
         self._witnesses: dict[str, list[Witness]] = {d.rule.id: [] for d in detectors}
         self._seen: list[npt.NDArray[Any]] = []
-        self._made: list[Images] = []
+        self._made: list[Images | NoImagesError] = []
         self._rankings: list[Ranking] = []
 
     def run(self, detector: Detector, unsuitable: str | None, rest: float) -> None:

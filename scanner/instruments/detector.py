@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy.typing as npt
 
+from scanner.errors import NoImagesError
 from scanner.instruments.probes import Images
 from scanner.instruments.witness import Witness
 from scanner.modelfile.model import Model
@@ -70,7 +71,8 @@ class Subject:
         follows: Whether, where a budget made the suspect's search choose, the reference's takes the
             same steps. One of many references chooses for itself, as the suspect did: among equals
             the suspect's choice would favour it.
-        made: Where images are left that the model made itself, for the next search on them.
+        made: Where images are left that the model made itself, or why it makes none, for the next
+            search on them.
         rankings: Where a search in stages leaves how it ranked the classes, for the next one.
         rest: Share of the worker's time that a search leaves to what comes after it.
         at_once: How many classes may be searched at a time, each in a thread of its own.
@@ -83,7 +85,7 @@ class Subject:
     follows: bool = True
     witnesses: list[Witness] = dataclasses.field(default_factory=list)
     seen: list[npt.NDArray[Any]] = dataclasses.field(default_factory=list)
-    made: list[Images] = dataclasses.field(default_factory=list)
+    made: list[Images | NoImagesError] = dataclasses.field(default_factory=list)
     rankings: list[Ranking] = dataclasses.field(default_factory=list)
     rest: float = 0.25
     at_once: int = 1

@@ -49,10 +49,10 @@ _REMEDY = (
 
 
 def shared(subject: Subject, model: Differentiable | None = None) -> Images:
-    """Return what `images` does, made once for all searches of a model.
+    """Return what `images` does, made or found impossible once for all searches of a model.
 
     Args:
-        subject: Its `made` holds them from then on.
+        subject: Its `made` holds them, or why there are none, from then on.
         model: Its cross-entropy; None where it is not loaded yet.
 
     Raises:
@@ -63,8 +63,14 @@ def shared(subject: Subject, model: Differentiable | None = None) -> Images:
     """
     if not subject.made:
         loaded = model or differentiable(subject, Objective.CROSS_ENTROPY)
-        subject.made.append(images(loaded, subject.settings))
-    return subject.made[0]
+        try:
+            subject.made.append(images(loaded, subject.settings))
+        except NoImagesError as error:  # but for its traceback, which holds the loaded model
+            subject.made.append(NoImagesError(error.problem, remedy=error.remedy))
+    found = subject.made[0]
+    if isinstance(found, NoImagesError):
+        raise NoImagesError(found.problem, remedy=found.remedy)
+    return found
 
 
 def images(model: Differentiable, settings: Settings) -> Images:

@@ -111,13 +111,40 @@ def test_a_run_takes_no_more_images_than_memory_allows(
     assert max(sizes) == 7
 
 
-def test_a_model_that_is_sure_of_nothing_makes_none(tmp_path: Path) -> None:
+def unsure() -> onnx.ModelProto:
     graph = triggered.lit()
     for constant in graph.graph.initializer:
         weights = onnx.numpy_helper.to_array(constant)
         constant.CopyFrom(onnx.numpy_helper.from_array(weights * 0, constant.name))
+    return graph
+
+
+def test_a_model_that_is_sure_of_nothing_makes_none(tmp_path: Path) -> None:
     with pytest.raises(NoImagesError, match=r"too few images that the model is sure of \(0 of "):
-        made_images.images(loaded(graph, tmp_path), triggered.QUICK)
+        made_images.images(loaded(unsure(), tmp_path), triggered.QUICK)
+
+
+@pytest.mark.parametrize("graph", [unsure(), triggered.lit()], ids=["none", "some"])
+def test_what_one_search_made_the_next_does_not_make_again(
+    graph: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[object] = []
+    descended = made_images.descended
+
+    def counted(*arguments: object) -> object:
+        tries.append(arguments)
+        return descended(*arguments)  # type: ignore[arg-type] # passed on
+
+    monkeypatch.setattr(made_images, "descended", counted)
+    subject = triggered.subject(graph, tmp_path, triggered.QUICK)
+    said = []
+    for _ in range(2):
+        try:
+            said.append(made_images.shared(subject).source)
+        except NoImagesError as error:
+            said.append(str(error))
+    assert len(tries) == 1
+    assert said[0] == said[1]
 
 
 def variation(unit: npt.NDArray[np.float64]) -> float:
