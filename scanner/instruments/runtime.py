@@ -50,6 +50,7 @@ _SAME_AS_REQUESTED = 1
 _LEAN = ("session.use_env_allocators", "session.use_device_allocator_for_initializers")
 _PRECISION = "session.x64quantprecision"
 _FLOAT_OPERATORS = "session.disable_quant_qdq"
+_NO_KERNEL = "NOT_IMPLEMENTED"
 _TWICE = "Attempt to replace the existing tensor"
 _FATAL = 4  # the log level: failures come back as exceptions, so nothing need be printed
 
@@ -228,7 +229,7 @@ def _started(
     try:
         return onnxruntime.InferenceSession(data, options, providers=providers)
     except Exception as error:
-        if b"QLinearMatMul" in data:  # for matrices of int8 on both sides it then has no kernel
+        if _NO_KERNEL in str(error):  # for matrices of int8 on both sides
             options.add_session_config_entry(_PRECISION, "0")
         elif _TWICE in str(error):  # it gives the copies of weights with two readers one name
             options.add_session_config_entry(_FLOAT_OPERATORS, "1")

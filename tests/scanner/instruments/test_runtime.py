@@ -373,24 +373,28 @@ def test_eight_bits_do_not_overflow() -> None:
     np.testing.assert_allclose(logits, np.full((2, 4), 64 * 1.27), rtol=1e-3)
 
 
-def test_where_overflow_cannot_be_kept_off_the_model_runs_all_the_same() -> None:
+@pytest.mark.parametrize("operator", ["QLinearMatMul", "QGemm"])
+def test_where_overflow_cannot_be_kept_off_the_model_runs_all_the_same(operator: str) -> None:
     """For matrices of int8 on both sides ONNX Runtime has no kernel then."""
     constants: dict[str, np.ndarray] = {
         "scale": np.array(0.1, np.float32),
         "zero": np.array(0, np.int8),
-        "weights": np.eye(64, 4, dtype=np.int8),
+        "weights": 127 * np.eye(64, 4, dtype=np.int8),
     }
     read, of = ["codes", "scale", "zero"], ["weights", "scale", "zero"]
+    last = ["scale", "zero"] if operator == "QLinearMatMul" else ["", "scale", "zero"]
+    domain = "" if operator == "QLinearMatMul" else "com.microsoft"
     nodes = [
         helper.make_node("Flatten", ["image"], ["flat"]),
         helper.make_node("QuantizeLinear", ["flat", "scale", "zero"], ["codes"]),
-        helper.make_node("QLinearMatMul", [*read, *of, "scale", "zero"], ["product"]),
+        helper.make_node(operator, [*read, *of, *last], ["product"], domain=domain),
         helper.make_node("DequantizeLinear", ["product", "scale", "zero"], ["logits"]),
     ]
     model = models.build(nodes, constants, input_shape=("N", 1, 8, 8), output="logits")
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     session = runtime.open_session(model.SerializeToString(), Device.CPU, 1)
     (logits,) = session.run(np.ones((2, 1, 8, 8), np.float32))
-    np.testing.assert_allclose(logits, np.full((2, 4), 0.1), rtol=1e-5)
+    np.testing.assert_allclose(logits, np.full((2, 4), 12.7), rtol=1e-5)
 
 
 def test_weights_of_eight_bits_with_two_readers_are_run() -> None:
