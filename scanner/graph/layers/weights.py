@@ -213,6 +213,30 @@ def _quantised_product(node: onnx.NodeProto, tensors: Tensors) -> Weights | None
     return _dequantised(codes.T[..., None], scale, zero)
 
 
+def _quantised_gemm(node: onnx.NodeProto, tensors: Tensors) -> Weights | None:
+    codes, scale, zero = _quantised(node, tensors)
+    if codes is None or codes.ndim != _MATRIX:
+        return None
+    rows = codes if attribute(node, "transB", 0) else codes.T
+    return _dequantised(rows[..., None], scale, zero)
+
+
+def _codes(node: onnx.NodeProto, tensors: Tensors) -> Weights | None:
+    """Return weights in units of their codes: their scale, one for all, is multiplied later.
+
+    Those of scales of their own for each channel have as many zero points, and are not read.
+    """
+    codes = _constant(_second(node), tensors)
+    zero = _constant(node.input[3], tensors) if len(node.input) > _QUANTISED else None
+    if codes is None or zero is None or zero.size != 1:
+        return None
+    if node.op_type == "ConvInteger":
+        stored = _taps(codes) if codes.ndim > _MATRIX else None
+    else:
+        stored = codes.T[..., None] if codes.ndim == _MATRIX else None
+    return None if stored is None else Weights(stored=stored, zero=_each(zero))
+
+
 def _quantised(node: onnx.NodeProto, tensors: Tensors) -> tuple[Array | None, ...]:
     """Return codes, scale and zero point, None for each that is missing or not constant."""
     constants = [_constant(name, tensors) for name in node.input[3:6]]
@@ -241,6 +265,9 @@ _READERS: Readers = {
     "ConvTranspose": _transposed_convolution,
     "Gemm": _gemm,
     "MatMul": _product,
+    "ConvInteger": _codes,
+    "MatMulInteger": _codes,
+    "QGemm": _quantised_gemm,
     "QLinearConv": _quantised_convolution,
     "QLinearMatMul": _quantised_product,
 }

@@ -200,6 +200,40 @@ def test_quantised_operators() -> None:
     )
 
 
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_a_quantised_gemm(transposed: int) -> None:
+    codes = np.arange(12, dtype=np.int8).reshape(3, 4)
+    constants: dict[str, Array] = {
+        "m": codes.T if transposed else codes,
+        "s": np.array(0.5, np.float32),
+        "z": np.array(2, np.int8),
+    }
+    gemm = helper.make_node(
+        "QGemm", ["image", "s", "z", "m", "s", "z", "", "s", "z"], ["y"],
+        domain="com.microsoft", transB=transposed,
+    )  # fmt: skip
+    model = models.build([gemm], constants, output="y")
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    (layer,) = linear_layers(model)
+    np.testing.assert_array_equal(numbers(layer), 0.5 * (codes.T[..., None] - 2.0))
+
+
+@pytest.mark.parametrize(("zeros", "read"), [([3], True), ([3, 3, 3, 3], False)])
+def test_sums_of_codes_have_the_weights_of_their_one_scale(zeros: list[int], read: bool) -> None:
+    matrix = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    kernel = np.arange(32, dtype=np.uint8).reshape(4, 2, 2, 2)
+    constants = {"m": matrix, "k": kernel, "t": np.array(zeros, np.uint8)}
+    nodes = [
+        helper.make_node("ConvInteger", ["image", "k", "", "t"], ["x"]),
+        helper.make_node("MatMulInteger", ["codes", "m", "", "t"], ["y"]),
+    ]
+    found = list(linear_layers(models.build(nodes, constants, output="y")))
+    expected = [kernel.reshape(4, 2, 4) - 3.0, matrix.T[..., None] - 3.0] if read else []
+    assert len(found) == len(expected)
+    for layer, weights in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(numbers(layer), weights)
+
+
 def test_weights_that_are_computed_from_the_image_are_none() -> None:
     node = helper.make_node("MatMul", ["image", "image"], ["y"])
     assert not list(linear_layers(models.build([node], {}, output="y")))
