@@ -31,8 +31,8 @@ _UNARY = {
 }
 _BINARY = {"QLinearAdd": "Add", "QLinearMul": "Mul"}
 _MOVING = frozenset({
-    "DepthToSpace", "Flatten", "Gather", "Identity", "MaxPool", "Reshape", "Slice", "SpaceToDepth",
-    "Squeeze", "Transpose", "Unsqueeze",
+    "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Reshape", "Slice",
+    "SpaceToDepth", "Squeeze", "Tile", "Transpose", "Unsqueeze",
 })  # fmt: skip
 
 Array = npt.NDArray[Any]
@@ -287,6 +287,24 @@ def _moved(writer: _Writer, node: onnx.NodeProto) -> bool:
     return True
 
 
+def _split(writer: _Writer, node: onnx.NodeProto) -> bool:
+    """Move codes into several values."""
+    code = writer.scales.get(node.input[0])
+    if code is None or not all(node.output):
+        return False
+    value = writer.decode([node.input[0], *code], f"{node.output[0]}/x")
+    if value is None:
+        return False
+    parts = [f"{output}/y" for output in node.output]
+    made = helper.make_node("Split", [value, *node.input[1:]], parts)
+    made.attribute.extend(node.attribute)
+    writer.nodes.append(made)
+    for output, part in zip(node.output, parts, strict=True):
+        writer.add("QuantizeLinear", [part, *code], output)
+        writer.scales[output] = code
+    return True
+
+
 def _sum_of_codes(writer: _Writer, node: onnx.NodeProto) -> bool:
     """MatMulInteger or ConvInteger: sums of products of codes, less their zero points."""
     is_product = node.op_type == "MatMulInteger"
@@ -361,6 +379,7 @@ _STANDARD: dict[str, _Rule] = {
     "MatMulInteger": _sum_of_codes,
     "ConvInteger": _sum_of_codes,
     "QuantizeLinear": _noted,
+    "Split": _split,
     **dict.fromkeys(_MOVING, _moved),
 }
 _OF_ONNX_RUNTIME: dict[str, _Rule] = {
@@ -372,7 +391,7 @@ _OF_ONNX_RUNTIME: dict[str, _Rule] = {
 }
 
 
-ON_CODES = {*_STANDARD, *_OF_ONNX_RUNTIME} - {"QuantizeLinear", *_MOVING}
+ON_CODES = {*_STANDARD, *_OF_ONNX_RUNTIME} - {"QuantizeLinear", "Split", *_MOVING}
 """Operators that have a twin."""
 
 

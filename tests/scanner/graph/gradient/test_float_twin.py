@@ -134,6 +134,16 @@ CASES: dict[str, tuple[list[onnx.NodeProto], Sequence[int], dict[str, Array]]] =
         IMAGE,
         {},
     ),
+    "codes split on the way": (
+        [
+            helper.make_node("Split", ["codes"], ["first", "second"], axis=1),
+            helper.make_node("Tile", ["second", "once"], ["again"]),
+            helper.make_node("QLinearAdd", ["again", *IN[1:], "first", *IN[1:], *OUT], ["out"],
+                             **OF_RUNTIME),
+        ],
+        ROWS,
+        {"once": np.array([1, 1])},
+    ),
 }  # fmt: skip
 
 
