@@ -287,6 +287,27 @@ def _moved(writer: _Writer, node: onnx.NodeProto) -> bool:
     return True
 
 
+def _padded(writer: _Writer, node: onnx.NodeProto) -> bool:
+    """Pad with the code of zero, or by repeating what is there."""
+    codes, amounts, filling, axes = [*node.input, "", "", ""][:4]
+    code = writer.scales.get(codes)
+    if code is None:
+        return False
+    zeros = [writer.numbers(name) if name else np.zeros(1) for name in ([*code, ""][1], filling)]
+    constant = attribute(node, "mode", b"constant") == b"constant"
+    if constant and (zeros[0] is None or zeros[1] is None or zeros[0].item() != zeros[1].item()):
+        return False
+    output = node.output[0]
+    value = writer.decode([codes, *code], f"{output}/x")
+    if value is None:
+        return False
+    inputs = [value, amounts, "", axes] if axes else [value, amounts]
+    made = writer.add("Pad", inputs, f"{output}/y", node)
+    writer.add("QuantizeLinear", [made, *code], output)
+    writer.scales[output] = code
+    return True
+
+
 def _split(writer: _Writer, node: onnx.NodeProto) -> bool:
     """Move codes into several values."""
     code = writer.scales.get(node.input[0])
@@ -379,6 +400,7 @@ _STANDARD: dict[str, _Rule] = {
     "MatMulInteger": _sum_of_codes,
     "ConvInteger": _sum_of_codes,
     "QuantizeLinear": _noted,
+    "Pad": _padded,
     "Split": _split,
     **dict.fromkeys(_MOVING, _moved),
 }
@@ -391,7 +413,7 @@ _OF_ONNX_RUNTIME: dict[str, _Rule] = {
 }
 
 
-ON_CODES = {*_STANDARD, *_OF_ONNX_RUNTIME} - {"QuantizeLinear", "Split", *_MOVING}
+ON_CODES = {*_STANDARD, *_OF_ONNX_RUNTIME} - {"QuantizeLinear", "Pad", "Split", *_MOVING}
 """Operators that have a twin."""
 
 

@@ -134,6 +134,15 @@ CASES: dict[str, tuple[list[onnx.NodeProto], Sequence[int], dict[str, Array]]] =
         IMAGE,
         {},
     ),
+    "codes padded on the way": (
+        [
+            helper.make_node("Pad", ["codes", "around", "z"], ["wide"]),
+            helper.make_node("QLinearAdd", ["wide", *IN[1:], "wide", *IN[1:], *OUT], ["out"],
+                             **OF_RUNTIME),
+        ],
+        ROWS,
+        {"around": np.array([0, 1, 1, 0])},
+    ),
     "codes split on the way": (
         [
             helper.make_node("Split", ["codes"], ["first", "second"], axis=1),
