@@ -380,7 +380,7 @@ def reported(rows: Sequence[dict[str, str]]) -> str:
             "differentiated": len(errors := _numbers(among, "gradient_error")),
             "median error": f"{np.median(errors):.1e}" if form == FORMS[0] else "",
             "largest": f"{max(errors):.1e}" if form == FORMS[0] else "",
-            "least cosine": f"{min(_numbers(among, 'cosine'), default=1):.2f}",
+            "least cosine": "" if form == FORMS[0] else f"{min(_numbers(among, 'cosine')):.2f}",
             "scanned": len(_numbers(among, "cpu_seconds")),
             "of these inconclusive": sum(row["verdict"] == "inconclusive" for row in among),
             "called untrained": sum(row["untrained"] == "yes" for row in among),
