@@ -526,8 +526,6 @@ def test_the_report_of_families_takes_the_latest_row_of_each() -> None:
     scanned = compared | {"cpu_seconds": "12.4", "peak_mib": "1300", "verdict": "inconclusive"}
     failed = blank | key | {"family": "BEiT", "error": "export: TypeError"}
     report = families.reported([compared, scanned, failed])
-    assert (
-        "| timm | dynamo | float32 | 2 | 1 | 1 | 2.0e-07 | 2.0e-07 |  | 1 | 1 | 0 |" in report
-    )
+    assert "| timm | dynamo | float32 | 2 | 1 | 1 | 2.0e-07 | 2.0e-07 |  | 1 | 1 | 0 |" in report
     assert "| BEiT | not exported |" in report
     assert "| ViT | 12 s, 1,300 MiB |" in report
