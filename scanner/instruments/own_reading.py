@@ -30,6 +30,26 @@ def open_whole(model: Model, values: Sequence[str], settings: Settings) -> runti
     return runtime.open_session(model.serialise(whole), settings.device, settings.threads)
 
 
+def open_by_node(model: Model, values: Sequence[str], settings: Settings) -> runtime.Session:
+    """Load the float twin of the graph, codes with their ends and no two operators fused.
+
+    Args:
+        model: The file.
+        values: What it is to answer.
+        settings: Where to run.
+
+    Raises:
+        ModelError: ONNX Runtime refuses the graph, or a guard does.
+        GraphError: A value is not in it.
+    """
+    from scanner.graph.core import extract, flatten  # noqa: PLC0415 - onnx
+    from scanner.graph.gradient.float_twin import float_twin  # noqa: PLC0415 - as above
+
+    whole = extract.upstream(float_twin(flatten.flatten(model.proto)), list(values))
+    data = model.serialise(whole)
+    return runtime.open_session(data, settings.device, settings.threads, optimise=False)
+
+
 def behind(
     model: Model, value: str, scores: Array, answers: original.Answers, settings: Settings
 ) -> dict[str, Array]:

@@ -140,6 +140,22 @@ def test_answers_that_differ_each_time_are_never_passed(tmp_path: Path) -> None:
         Translation().measure(opened(model, tmp_path))
 
 
+def test_codes_that_end_for_most_images_are_a_doubt_and_no_accusation(tmp_path: Path) -> None:
+    """What MM-BD measures has no such ends, and then answers otherwise by design."""
+    subject = opened(models.MEASURABLE["QDQ int8"](True), tmp_path)
+
+    def without_ends(images: Array) -> dict[str, Array]:
+        return {"logits": np.tile(np.arange(50.0, 50 + models.CLASSES), (len(images), 1))}
+
+    subject.witnesses.append(
+        Witness(
+            name="the margin", values=("logits",), answer=without_ends, scores=True, relaxed=True
+        )
+    )
+    with pytest.raises(UnsupportedModelError, match="the end of their codes on most images"):
+        Translation().measure(subject)
+
+
 @pytest.mark.parametrize("build", [models.plain, models.scaled_by_the_batch])
 def test_a_gate_on_the_company_is_found(
     build: Callable[[], onnx.ModelProto], tmp_path: Path
