@@ -60,13 +60,12 @@ _SIDES = {
     "Inception v3": 128,
     "Inception-ResNet v2": 128,
     "Xception": 96,
-    "VGG": 64,
     "AlexNet": 224,
 }
 
 
 def keras_family(exporter: str) -> Callable[[str, int, Path], dict[str, Any]]:
-    """Return what writes a network of Keras, by its own export or by tf2onnx's command."""
+    """Return what writes a network of Keras, by its own export or by tf2onnx."""
     keras: Any = importlib.import_module("keras")
 
     def write(member: str, side: int, path: Path) -> dict[str, Any]:
@@ -170,7 +169,7 @@ def main() -> None:
             print(f"{family}: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
             continue
         trouble.unlink()
-        np.savez_compressed(values, member=member, **found)
+        np.savez_compressed(values, **found)
         print(f"{family}: {path}")
 
 

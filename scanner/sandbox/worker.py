@@ -259,8 +259,11 @@ def _near(allowance: Allowance) -> float:
     A large file is copied as a whole, and what it is written to doubles.
     """
     allowed = allowance.limits.memory
-    sizes = (path.stat().st_size for path in map(Path, allowance.readable) if path.is_file())
-    return min(_NEAR * allowed, allowed - _AT_ONCE * max(sizes, default=0))
+    largest = 0
+    for path in map(Path, allowance.readable):
+        with contextlib.suppress(OSError):
+            largest = max(largest, path.stat().st_size)
+    return min(_NEAR * allowed, allowed - _AT_ONCE * largest)
 
 
 def _answer(message: dict[str, Any]) -> Any:

@@ -31,8 +31,8 @@ _UNARY = {
 }
 _BINARY = {"QLinearAdd": "Add", "QLinearMul": "Mul"}
 _MOVING = frozenset({
-    "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Reshape", "Slice",
-    "SpaceToDepth", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+    "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Slice",
+    "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
 })  # fmt: skip
 
 Array = npt.NDArray[Any]
@@ -277,53 +277,31 @@ def _moved(writer: _Writer, node: onnx.NodeProto) -> bool:
     code = writer.scales.get(node.input[0]) if node.input else None
     if code is None:
         return False
-    output = node.output[0]
-    value = writer.decode([node.input[0], *code], f"{output}/x")
-    if value is None:
-        return False
-    made = writer.add(node.op_type, [value, *node.input[1:]], f"{output}/y", node)
-    writer.add("QuantizeLinear", [made, *code], output)
-    writer.scales[output] = code
-    return True
-
-
-def _padded(writer: _Writer, node: onnx.NodeProto) -> bool:
-    """Pad with the code of zero, or by repeating what is there."""
-    codes, amounts, filling, axes = [*node.input, "", "", ""][:4]
-    code = writer.scales.get(codes)
-    if code is None:
-        return False
-    zeros = [writer.numbers(name) if name else np.zeros(1) for name in ([*code, ""][1], filling)]
-    constant = attribute(node, "mode", b"constant") == b"constant"
-    if constant and (zeros[0] is None or zeros[1] is None or zeros[0].item() != zeros[1].item()):
-        return False
-    output = node.output[0]
-    value = writer.decode([codes, *code], f"{output}/x")
-    if value is None:
-        return False
-    inputs = [value, amounts, "", axes] if axes else [value, amounts]
-    made = writer.add("Pad", inputs, f"{output}/y", node)
-    writer.add("QuantizeLinear", [made, *code], output)
-    writer.scales[output] = code
-    return True
-
-
-def _split(writer: _Writer, node: onnx.NodeProto) -> bool:
-    """Move codes into several values."""
-    code = writer.scales.get(node.input[0])
-    if code is None or not all(node.output):
-        return False
+    rest = list(node.input[1:])
+    if node.op_type == "Pad":
+        if not _fills_with_zero(writer, node, code):
+            return False
+        rest[1:2] = [""]
     value = writer.decode([node.input[0], *code], f"{node.output[0]}/x")
     if value is None:
         return False
-    parts = [f"{output}/y" for output in node.output]
-    made = helper.make_node("Split", [value, *node.input[1:]], parts)
+    outputs = node.output if node.op_type == "Split" else node.output[:1]
+    made = helper.make_node(node.op_type, [value, *rest], [f"{output}/y" for output in outputs])
     made.attribute.extend(node.attribute)
     writer.nodes.append(made)
-    for output, part in zip(node.output, parts, strict=True):
+    for output, part in zip(outputs, made.output, strict=True):
         writer.add("QuantizeLinear", [part, *code], output)
         writer.scales[output] = code
     return True
+
+
+def _fills_with_zero(writer: _Writer, node: onnx.NodeProto, code: Sequence[str]) -> bool:
+    """Whether a Pad adds nothing but zeros, as codes, or repeats what is there."""
+    if attribute(node, "mode", b"constant") != b"constant":
+        return True
+    names = [*code, ""][1], [*node.input, "", ""][2]
+    zero, filling = (writer.numbers(name) if name else np.zeros(1) for name in names)
+    return zero is not None and filling is not None and zero.item() == filling.item()
 
 
 def _sum_of_codes(writer: _Writer, node: onnx.NodeProto) -> bool:
@@ -400,8 +378,6 @@ _STANDARD: dict[str, _Rule] = {
     "MatMulInteger": _sum_of_codes,
     "ConvInteger": _sum_of_codes,
     "QuantizeLinear": _noted,
-    "Pad": _padded,
-    "Split": _split,
     **dict.fromkeys(_MOVING, _moved),
 }
 _OF_ONNX_RUNTIME: dict[str, _Rule] = {
@@ -413,7 +389,7 @@ _OF_ONNX_RUNTIME: dict[str, _Rule] = {
 }
 
 
-ON_CODES = {*_STANDARD, *_OF_ONNX_RUNTIME} - {"QuantizeLinear", "Pad", "Split", *_MOVING}
+ON_CODES = {*_STANDARD, *_OF_ONNX_RUNTIME} - {"QuantizeLinear", *_MOVING}
 """Operators that have a twin."""
 
 

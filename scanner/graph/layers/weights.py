@@ -21,6 +21,7 @@ Block = npt.NDArray[np.float64]
 _KNOWN_DOMAINS = (*STANDARD_DOMAINS, "com.microsoft")
 _BLOCK = 2**16  # weights that are in double precision at a time: 512 KiB, which a cache holds
 _MATRIX, _RANK = 2, 3
+_SUMS = frozenset({"ConvInteger", "MatMulInteger"})  # of products of codes
 _QUANTISED = 3  # inputs that hold quantised weights: codes, scale, zero point
 
 
@@ -210,35 +211,21 @@ def _quantised_product(node: onnx.NodeProto, tensors: Tensors) -> Weights | None
     codes, scale, zero = _quantised(node, tensors)
     if codes is None or codes.ndim != _MATRIX:
         return None
-    return _dequantised(codes.T[..., None], scale, zero)
-
-
-def _quantised_gemm(node: onnx.NodeProto, tensors: Tensors) -> Weights | None:
-    codes, scale, zero = _quantised(node, tensors)
-    if codes is None or codes.ndim != _MATRIX:
-        return None
     rows = codes if attribute(node, "transB", 0) else codes.T
     return _dequantised(rows[..., None], scale, zero)
 
 
-def _codes(node: onnx.NodeProto, tensors: Tensors) -> Weights | None:
-    """Return weights in units of their codes: their scale, one for all, is multiplied later.
-
-    Those of scales of their own for each channel have as many zero points, and are not read.
-    """
-    codes = _constant(_second(node), tensors)
-    zero = _constant(node.input[3], tensors) if len(node.input) > _QUANTISED else None
-    if codes is None or zero is None or zero.size != 1:
-        return None
-    if node.op_type == "ConvInteger":
-        stored = _taps(codes) if codes.ndim > _MATRIX else None
-    else:
-        stored = codes.T[..., None] if codes.ndim == _MATRIX else None
-    return None if stored is None else Weights(stored=stored, zero=_each(zero))
-
-
 def _quantised(node: onnx.NodeProto, tensors: Tensors) -> tuple[Array | None, ...]:
-    """Return codes, scale and zero point, None for each that is missing or not constant."""
+    """Return codes, scale and zero point, None for each that is missing or not constant.
+
+    Sums of codes are scaled later. If there is one zero point, so is one scale, which can be taken
+    as 1; those of channels with scales of their own are not read.
+    """
+    if node.op_type in _SUMS:
+        names = [*node.input, "", "", "", ""]
+        zero = _constant(names[3], tensors)
+        alike = zero is not None and zero.size == 1
+        return _constant(names[1], tensors), np.ones(1) if alike else None, zero
     constants = [_constant(name, tensors) for name in node.input[3:6]]
     return (*constants, *[None] * (_QUANTISED - len(constants)))
 
@@ -265,9 +252,9 @@ _READERS: Readers = {
     "ConvTranspose": _transposed_convolution,
     "Gemm": _gemm,
     "MatMul": _product,
-    "ConvInteger": _codes,
-    "MatMulInteger": _codes,
-    "QGemm": _quantised_gemm,
+    "ConvInteger": _quantised_convolution,
+    "MatMulInteger": _quantised_product,
+    "QGemm": _quantised_product,
     "QLinearConv": _quantised_convolution,
     "QLinearMatMul": _quantised_product,
 }
