@@ -201,7 +201,7 @@ class _Check:
             )
 
     def _everything(self) -> Iterator[_Gap]:
-        session = original.open_original(self.data, self.settings.threads)
+        session = original.open_original(self.data, self.settings.threads, idle=self.model.idle)
         images = original.probe_images(self.subject, self.shape, session.dtype)
         self.count = len(images)
         self.answers = original.ask(session, images)
@@ -348,7 +348,7 @@ class _Check:
         values = dict.fromkeys([*outputs, *(value for _, value, _ in claims)])
         whole = own_reading.open_whole(self.model, list(values), self.settings)
         ours = original.ask_alone(whole, images)
-        plain = original.open_original(self.data, self.settings.threads)
+        plain = original.open_original(self.data, self.settings.threads, idle=self.model.idle)
         theirs = original.ask_alone(plain, images)
         reading = Witness(name="our reading of the whole graph", values=(), answer=lambda _: {})
         for name in outputs:

@@ -130,7 +130,7 @@ class Crowd:
 
     def _jumps(self, name: str, images: Array, alone: Array, image: int) -> bool:
         """Whether an image's answer does not move with its company by degrees."""
-        session = original.open_original(self._data, self._settings.threads)
+        session = original.open_original(self._data, self._settings.threads, idle=self._model.idle)
         place = [output.name for output in session.native.get_outputs()].index(name)
         return not moves_by_degrees(
             lambda batch: np.asarray(session.run(batch)[place]),

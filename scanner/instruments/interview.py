@@ -75,7 +75,9 @@ class Interview:
         self.model, self.settings = subject.model, subject.settings
         self.shape = probes.image_shape(self.model, self.settings)
         self.data, _ = original.own_bytes(self.model)
-        self.session = original.open_original(self.data, self.settings.threads)
+        self.session = original.open_original(
+            self.data, self.settings.threads, idle=self.model.idle
+        )
         self.range = probes.input_range(self.session.dtype, self.settings)
         self.large = int(np.prod(self.shape)) >= _LARGE
         everything = original.probe_images(subject, self.shape, self.session.dtype)

@@ -82,13 +82,22 @@ def exposing(names: Sequence[str]) -> bytes:
     return write_field(_GRAPH, outputs) if names else b""
 
 
-def open_original(data: bytes, threads: int, exposed: Sequence[str] = ()) -> runtime.Session:
+def open_original(
+    data: bytes, threads: int, exposed: Sequence[str] = (), idle: Sequence[str] = ()
+) -> runtime.Session:
     """Load a file from its bytes, inner values exposed as further outputs.
+
+    Args:
+        data: The bytes.
+        threads: For ONNX Runtime.
+        exposed: Inner values.
+        idle: Inputs that nothing reads (`Model.idle`).
 
     Raises:
         UnsupportedModelError: ONNX Runtime refuses it.
     """
-    return runtime.open_session(data + exposing(exposed), Device.CPU, threads)
+    session = runtime.open_session(data + exposing(exposed), Device.CPU, threads)
+    return session.with_zeros(idle) if idle else session
 
 
 def inner_values(
@@ -113,7 +122,8 @@ def inner_values(
     if not there:
         return {}
     try:
-        session = open_original(data, threads, [value for value in there if value not in own])
+        inner = [value for value in there if value not in own]
+        session = open_original(data, threads, inner, model.idle)
         return ask_alone(session, images)
     except UnsupportedModelError:
         open_original(data, threads)  # raises where the file itself does not load

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import dataclasses
 import functools
 import io
 import os
@@ -67,6 +68,7 @@ class Session:
         input_shape: That input's shape; an open dimension is a string or None.
         dtype: That input's dtype.
         lean: Whether memory is given back after each run. ONNX Runtime would keep it.
+        idle: Values for inputs that nothing reads, and ONNX Runtime demands all the same.
         beside: Weights that the model's bytes refer to, kept as long as the session.
     """
 
@@ -77,6 +79,7 @@ class Session:
     input_shape: tuple[int | str | None, ...]
     dtype: np.dtype[np.generic]
     lean: bool = False
+    idle: Mapping[str, Array] = dataclasses.field(default_factory=dict)
     beside: tuple[onnxruntime.OrtValue, ...] = ()
 
     def run(self, batch: Array, outputs: Sequence[str] | None = None) -> list[Array]:
@@ -85,7 +88,26 @@ class Session:
         Raises:
             UnsupportedModelError: ONNX Runtime fails on it.
         """
-        return self.feed({self.input_name: batch}, outputs)
+        return self.feed({**self.idle, self.input_name: batch}, outputs)
+
+    def with_zeros(self, idle: Sequence[str]) -> "Session":
+        """Return the session with zeros for inputs that nothing reads."""
+        image, *_ = [value for value in self.native.get_inputs() if value.name not in idle]
+        zeros = {
+            value.name: np.zeros(
+                [size if isinstance(size, int) else 1 for size in value.shape],
+                numpy_dtype(value.type),
+            )
+            for value in self.native.get_inputs()
+            if value.name in idle
+        }
+        return dataclasses.replace(
+            self,
+            input_name=image.name,
+            input_shape=tuple(image.shape),
+            dtype=numpy_dtype(image.type),
+            idle=zeros,
+        )
 
     def feed(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
         """Run with several named inputs.

@@ -73,6 +73,12 @@ def repair(
             "would write that form",
             remedy="export the model again, in operator set 7 or later and with a batch axis",
         )
+    if model.idle:
+        raise UnsupportedModelError(
+            f"{model.identity.path!r} declares inputs that nothing reads "
+            f"({', '.join(map(repr, model.idle))}), and a repair would leave them out",
+            remedy="export the model again, with its image as the only input",
+        )
     return _Repair(model, order, progress, ways).run()
 
 

@@ -51,6 +51,7 @@ class Model:
     Attributes:
         plain: The file as `scanner.modelfile.fast_reader` sees it; None if only onnx can read it.
         identity: What the report says about the file.
+        idle: Inputs that the file declares and nothing reads; the graph is without them.
         reordered: Whether the file's nodes were in another order than that in which they run.
         rewritten: Why the graph is not the file's own, but one that computes the same; empty where
             it is.
@@ -63,13 +64,14 @@ class Model:
     def __init__(self, path: Path, name: str, data: bytes, limits: Limits) -> None:
         self.path, self.data, self.limits = path, data, limits
         self._name, self.reordered, self.rewritten = name, False, ""
+        self.idle: tuple[str, ...] = ()
         self._declared: int | None = None  # operator set, where the graph is in another
         _check_format(data, name)
         self.plain = fast_reader.read(data, limits)
-        if self.plain is not None and one_image.takes_one(
-            required_inputs(self.plain.graph), self.plain.graph.output
-        ):
-            self.plain = None
+        if self.plain is not None:
+            inputs = required_inputs(self.plain.graph)
+            if len(inputs) > 1 or one_image.takes_one(inputs, self.plain.graph.output):
+                self.plain = None
         identity = _identity(name, data, self.plain or self.proto)
         self.identity = dataclasses.replace(identity, opset=self._declared or identity.opset)
 
@@ -78,9 +80,9 @@ class Model:
         """The parsed file; treat it as read-only. Its external data is read by `complete`.
 
         Its nodes are in an order in which they can run, in operator set 7 or later, and its input
-        has a batch axis.
+        has a batch axis. Inputs that nothing reads are left out.
         """
-        from scanner.modelfile import held, older_sets, order, parser  # noqa: PLC0415 - imports onnx, which takes longer than a small model
+        from scanner.modelfile import held, idle_inputs, older_sets, order, parser  # noqa: PLC0415 - imports onnx, which takes longer than a small model
 
         proto = parser.parse(self.data, self._name, self.limits)
         held.claim(self, proto.graph.initializer)
@@ -89,6 +91,7 @@ class Model:
         if older_sets.raise_set(proto):
             self._declared = declared
             self.rewritten = "ONNX Runtime runs no operator set before 7"
+        self.idle = idle_inputs.drop(proto, required_inputs(proto.graph))
         if one_image.give_batch_axis(proto, required_inputs(proto.graph)):
             self.rewritten = "it takes one image, without a batch axis"
         return proto

@@ -26,7 +26,11 @@ def _sort(body: Body) -> bool:
         name: position for position, node in enumerate(body.node) for name in node.output if name
     }
     reads = [
-        [producer[name] for name in _read(node) if name in producer and producer[name] != position]
+        [
+            producer[name]
+            for name in names_read(node)
+            if name in producer and producer[name] != position
+        ]
         for position, node in enumerate(body.node)
     ]
     if all(before < position for position, own in enumerate(reads) for before in own):
@@ -59,13 +63,13 @@ def _in_order(reads: Sequence[Sequence[int]], roots: Sequence[int]) -> Iterator[
             stack += [before for before in reversed(reads[node]) if before not in entered]
 
 
-def _read(node: onnx.NodeProto) -> Iterator[str]:
+def names_read(node: onnx.NodeProto) -> Iterator[str]:
     """Yield the names that a node reads; whatever its bodies read may come from outside them."""
     yield from node.input
     for graph in subgraphs(node):
         yield from (value.name for value in graph.output)
         for inner in graph.node:
-            yield from _read(inner)
+            yield from names_read(inner)
 
 
 def check_order(body: Body) -> None:

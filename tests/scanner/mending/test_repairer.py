@@ -190,3 +190,10 @@ def test_a_model_too_large_for_a_message_is_repaired_as_any_other(
     assert _written(path, order, ways) == usual
     if cut:
         assert set(usual) == {"", ".data"}
+
+
+def test_a_file_with_inputs_that_nothing_reads_keeps_them() -> None:
+    model = models.plain()
+    model.graph.input.append(onnx.helper.make_tensor_value_info("folded", 1, [3]))
+    with pytest.raises(UnsupportedModelError, match="'folded'"):
+        repairer.repair(opened(model), RepairOrder(model=MODEL, settings=SETTINGS), lambda _: None)
