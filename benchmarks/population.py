@@ -169,32 +169,35 @@ class Draw:
 
     Attributes:
         network: The network.
-        references: How many they are.
-        comparisons: One per statistic.
+        shown: What each detector says of the network.
         reached: How far the network stands out by each detector, by its rule's id.
         led: How far its foremost class leads, likewise.
     """
 
     network: Network
-    references: int
-    comparisons: tuple[Comparison, ...]
+    shown: tuple[recipes.Shown, ...]
     reached: Mapping[str, float]
     led: Mapping[str, float]
     _found: dict[object, recipes.Furthest | None] = dataclasses.field(default_factory=dict)
 
-    def furthest(
-        self, units: Mapping[str, float], together: float, leads: Mapping[str, float]
-    ) -> recipes.Furthest | None:
+    def furthest(self, among: "Reached") -> recipes.Furthest | None:
         """Return where the network stands out most.
 
         Most recipes that are left out leave the units as they are, so that it is asked again.
         """
-        asked = (tuple(units.items()), together, tuple(leads.items()))
-        if asked not in self._found:
-            self._found[asked] = recipes.furthest(
-                self.comparisons, units, together, leads, self.references
+        if among not in self._found:
+            self._found[among] = recipes.furthest(
+                self.shown, dict(among.units), among.together, dict(among.leads)
             )
-        return self._found[asked]
+        return self._found[among]
+
+
+class Reached(NamedTuple):
+    """What clean networks reach, as `recipes.furthest` takes it."""
+
+    units: tuple[tuple[str, float], ...]
+    together: float
+    leads: tuple[tuple[str, float], ...]
 
 
 def _known_names(names: list[str] | None) -> list[str] | None:
@@ -329,11 +332,10 @@ def _draws(way: Way, networks: Sequence[Network]) -> list[Draw]:
 
 def _draw(network: Network, references: Sequence[Network], names: Iterable[str]) -> Draw:
     compared = [c for name in names if (c := _beside(network, references, name)) is not None]
-    furthest = {c.rule: _outermost(c, len(references)) for c in compared}
-    reached = {rule: own[0] for rule, own in furthest.items() if own is not None}
-    first = {c.rule: recipes.lead(c, len(references)) for c in compared}
-    led = {rule: own[1] for rule, own in first.items() if own is not None}
-    return Draw(network, len(references), tuple(compared), reached, led)
+    shown = recipes.shown(compared, len(references))
+    reached = {one.comparison.rule: max(one.scores.values()) for one in shown if one.scores}
+    led = {one.comparison.rule: one.lead[1] for one in shown if one.lead is not None}
+    return Draw(network, shown, reached, led)
 
 
 def _recipe(network: Network) -> str:
@@ -353,15 +355,17 @@ def condition(way: Way, draws: Sequence[Draw]) -> Condition:
     reached = [(draw.network, draw.reached) for draw in innocent]
     units = {one.rule: max(LEAST, reach(_of_rule(one.rule, reached))) for one in used}
     by_class = {one.rule: units[one.rule] for one in used if one.by_class}
-    sums = ((draw.network, draw.furthest(by_class, 1.0, {})) for draw in innocent)
+    asked = Reached(tuple(by_class.items()), 1.0, ())
+    sums = ((draw.network, draw.furthest(asked)) for draw in innocent)
     together = max(LEAST, reach((n, own.size) for n, own in sums if own is not None))
     led = [(draw.network, draw.led) for draw in innocent]
     leading = [STATISTICS[name].rule for name in way.leads]
     leads = {rule: max(LEAST, reach(_of_rule(rule, led))) for rule in leading}
     clean: dict[str, list[float]] = {}
     backdoored: dict[str, dict[str, list[float]]] = {}
+    asked = Reached(tuple(units.items()), together, tuple(leads.items()))
     for draw in draws:
-        network, own = draw.network, draw.furthest(units, together, leads)
+        network, own = draw.network, draw.furthest(asked)
         if own is None:
             continue
         if network.clean:
@@ -487,7 +491,7 @@ def _judged(way: Way, left_out: str, draws: Sequence[Draw]) -> Iterator[Judged]:
         others = [draw for draw in draws if draw.network.truth[left_out] != name]
         foreign = condition(way, others)
         for draw in own:
-            place = recipes.placed(draw.comparisons, foreign)
+            place = recipes.placed(draw.shown, foreign)
             if place is not None:
                 yield Judged(draw.network, place)
 
@@ -526,7 +530,7 @@ def later(
     for way in WAYS:
         known = condition(way, _draws(way, judges))
         draws = _draws(way, networks)
-        places = ((draw.network, recipes.placed(draw.comparisons, known)) for draw in draws)
+        places = ((draw.network, recipes.placed(draw.shown, known)) for draw in draws)
         judged = [Judged(network, place) for network, place in places if place is not None]
         rows += [{**_told(way), **row} for row in _by_kind(judged)]
     typer.echo(table(rows))

@@ -13,6 +13,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -58,26 +59,35 @@ def _default(field: dataclasses.Field[Any], none: Any) -> Any:
 
 
 def __init__(self: Any, **given: Any) -> None:  # noqa: N807 - these are methods
-    for name, default, factory in _declared(cast("Any", type(self))):
-        if name in given:
-            content = given.pop(name)
-        elif default is not dataclasses.MISSING:
-            content = default
-        elif factory is not dataclasses.MISSING:
-            content = factory()
-        else:
-            raise TypeError(f"{type(self).__name__}() is missing the argument {name!r}")
-        object.__setattr__(self, name, content)
-    if given:
-        raise TypeError(f"{type(self).__name__}() has no argument {next(iter(given))!r}")
+    names, defaults, factories = _declared(cast("Any", type(self)))
+    made = {name: factory() for name, factory in factories if name not in given}
+    content = {**defaults, **made, **given}
+    if content.keys() != names:
+        unknown = next((name for name in given if name not in names), None)
+        if unknown is not None:
+            raise TypeError(f"{type(self).__name__}() has no argument {unknown!r}")
+        missing = next(name for name in names if name not in content)
+        raise TypeError(f"{type(self).__name__}() is missing the argument {missing!r}")
+    vars(self).update(content)
     if hasattr(self, "__post_init__"):
         self.__post_init__()
 
 
 @functools.cache
-def _declared(kind: Any) -> tuple[tuple[str, Any, Any], ...]:
-    """Return each field's name, default and factory: once a class, as a scan makes thousands."""
-    return tuple((f.name, f.default, f.default_factory) for f in dataclasses.fields(kind))
+def _declared(
+    kind: Any,
+) -> tuple[AbstractSet[str], Mapping[str, Any], Sequence[tuple[str, Callable[[], Any]]]]:
+    """Return the fields' names, their defaults, and their factories.
+
+    Once a class, as a scan makes thousands of values. The names keep their order.
+    """
+    fields = dataclasses.fields(kind)
+    missing = dataclasses.MISSING
+    return (
+        dict.fromkeys(f.name for f in fields).keys(),
+        {f.name: f.default for f in fields if f.default is not missing},
+        [(f.name, f.default_factory) for f in fields if f.default_factory is not missing],
+    )
 
 
 def __repr__(self: Any) -> str:  # noqa: N807
@@ -132,8 +142,7 @@ def to_json(value: Any) -> Any:
         return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            name: to_json(getattr(value, name))
-            for name, _, _ in _declared(cast("Any", type(value)))
+            name: to_json(getattr(value, name)) for name in _declared(cast("Any", type(value)))[0]
         }
     if isinstance(value, Mapping):
         return {str(k): to_json(v) for k, v in value.items()}

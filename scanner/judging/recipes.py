@@ -168,7 +168,7 @@ def stranger(
         recipes: Whom it is set beside.
     """
     condition = _fitting(comparisons, references, settings, recipes)
-    found = placed(comparisons, condition) if condition else None
+    found = placed(shown(comparisons, references), condition) if condition else None
     if condition is None or found is None:
         return None
     left_out = {skip.rule for skip in skips}
@@ -212,11 +212,48 @@ def _much(share: float, images: int, classes: int) -> bool:
     return share >= min(_COMMON * equal, _MOST) and math.fsum(beyond) <= _BY_CHANCE
 
 
-def placed(comparisons: Sequence[Comparison], condition: Condition) -> Stranger | None:
-    """Return a suspect's place among the networks of a condition; None where nothing is known."""
-    own = furthest(
-        comparisons, condition.units, condition.together, condition.leads, condition.references
+class Shown(NamedTuple):
+    """What a detector says of a suspect, in its own figures.
+
+    Attributes:
+        comparison: The suspect beside its references.
+        scores: By class, as in `scores`; empty where nothing could be compared.
+        spread: Their median distance from their median.
+        lead: As in `lead`.
+        alone: Whether there are no references.
+    """
+
+    comparison: Comparison
+    scores: Mapping[int | None, float]
+    spread: float
+    lead: tuple[int, float] | None
+    alone: bool
+
+
+def shown(comparisons: Iterable[Comparison], references: int) -> tuple[Shown, ...]:
+    """Return what the detectors say of a suspect that was compared with so many references."""
+    return tuple(
+        Shown(
+            comparison=comparison,
+            scores=(own := scores(comparison, references)),
+            spread=_spread(list(own.values())),
+            lead=lead(comparison, references),
+            alone=not references,
+        )
+        for comparison in comparisons
     )
+
+
+def _spread(values: Sequence[float]) -> float:
+    if len(values) < FEWEST:
+        return 0.0
+    level = median(values)
+    return median([abs(value - level) for value in values])
+
+
+def placed(suspect: Sequence[Shown], condition: Condition) -> Stranger | None:
+    """Return a suspect's place among the networks of a condition; None where nothing is known."""
+    own = furthest(suspect, condition.units, condition.together, condition.leads)
     if own is None:
         return None
     missed = {a.name: _share(v <= own.size for v in a.reached) for a in condition.attacks}
@@ -265,11 +302,10 @@ class Furthest(NamedTuple):
 
 
 def furthest(
-    comparisons: Sequence[Comparison],
+    suspect: Sequence[Shown],
     units: Mapping[str, float],
     together: float,
     leads: Mapping[str, float],
-    references: int,
 ) -> Furthest | None:
     """Return where a suspect stands out most; None where nothing could be compared.
 
@@ -281,17 +317,21 @@ def furthest(
     these. Alone it does not: where one class is half of the training data, it leads too.
 
     Args:
-        comparisons: What its detectors found.
+        suspect: What its detectors say of it.
         units: What clean networks reach in the statistic of each detector that counts.
         together: What they reach in the sum.
         leads: What they reach in the lead of one class, by each detector of which that counts.
-        references: How many clean models the suspect was compared with.
     """
-    figures = [(c, own) for c in comparisons if (own := scores(c, references))]
-    known = [(c, _in_units(own, units[c.rule], together)) for c, own in figures if c.rule in units]
-    beyond = list(_beyond(comparisons, leads, references))
-    if references:
-        known += [(c, {class_id: size - 1}) for c, class_id, size in beyond]
+    measured = [one for one in suspect if one.scores]
+    known = [
+        (one.comparison, _in_units(one, units[one.comparison.rule], together))
+        for one in measured
+        if one.comparison.rule in units
+    ]
+    beyond = list(_beyond(suspect, leads))
+    known += [
+        (one.comparison, {class_id: size - 1}) for one, class_id, size in beyond if not one.alone
+    ]
     sums: dict[int | None, float] = {}
     for _, own in known:
         for class_id, score in own.items():
@@ -310,20 +350,20 @@ def furthest(
         size=sums[first],
         class_id=class_id,
         sentence=sentence,
-        measured=frozenset(c.rule for c, _ in figures),
+        measured=frozenset(one.comparison.rule for one in measured),
         driven=first,
-        leads={c.rule: size for c, _, size in beyond},
+        leads={one.comparison.rule: size for one, _, size in beyond},
     )
 
 
 def _beyond(
-    comparisons: Sequence[Comparison], leads: Mapping[str, float], references: int
-) -> Iterator[tuple[Comparison, int, float]]:
+    suspect: Sequence[Shown], leads: Mapping[str, float]
+) -> Iterator[tuple[Shown, int, float]]:
     """Yield the classes that lead further than in clean networks, and how many times as far."""
-    for comparison in comparisons:
-        own = lead(comparison, references) if comparison.rule in leads else None
-        if own is not None and own[1] > leads[comparison.rule]:
-            yield comparison, own[0], own[1] / leads[comparison.rule]
+    for one in suspect:
+        reached = leads.get(one.comparison.rule)
+        if reached is not None and one.lead is not None and one.lead[1] > reached:
+            yield one, one.lead[0], one.lead[1] / reached
 
 
 def _named_too(sums: Mapping[int | None, float]) -> int | None:
@@ -375,15 +415,12 @@ def lead(comparison: Comparison, references: int) -> tuple[int, float] | None:
     return first, (known[first] - median(list(known.values()))) / (spread + _NARROW)
 
 
-def _in_units(
-    own: Mapping[int | None, float], unit: float, together: float
-) -> dict[int | None, float]:
+def _in_units(own: Shown, unit: float, together: float) -> dict[int | None, float]:
     """Return scores in the unit of their detector and of their own spread, and of such sums."""
-    known = list(own.values())
-    level = median(known)
-    spread = median([abs(score - level) for score in known]) if len(known) >= FEWEST else 0.0
-    whole = math.hypot(unit, SPREAD * spread)
-    return {one: score / whole / (1 if one is None else together) for one, score in own.items()}
+    whole = math.hypot(unit, SPREAD * own.spread)
+    return {
+        one: score / whole / (1 if one is None else together) for one, score in own.scores.items()
+    }
 
 
 def p_over_recipes(statistic: float, recipes: Sequence[Recipe]) -> float:

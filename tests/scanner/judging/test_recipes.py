@@ -41,7 +41,7 @@ KNOWN = Recipes(provenance="test", conditions=(BESIDE_ONE,))
 
 
 def place(*comparisons: Comparison, condition: Condition = BESIDE_ONE) -> Stranger:
-    found = recipes.placed(comparisons, condition)
+    found = recipes.placed(recipes.shown(comparisons, condition.references), condition)
     assert found is not None
     return found
 
@@ -121,7 +121,7 @@ def test_what_detectors_say_of_one_class_is_added_up() -> None:
 def test_where_other_classes_scatter_a_detector_says_less() -> None:
     """Of 2, 0.5, 0 and -0.5 the median is 0.25, and the median distance from it 0.5."""
     near = of_scores(SEARCH, {3: 2.0, 7: 0.5, 8: 0.0, 9: -0.5})
-    found = recipes.furthest([near], {SEARCH: 2.0}, 1.0, {}, references=1)
+    found = recipes.furthest(recipes.shown([near], 1), {SEARCH: 2.0}, 1.0, {})
     assert found is not None
     assert found.size == pytest.approx(2.0 / math.hypot(2.0, recipes.SPREAD * 0.5))
 
@@ -130,7 +130,7 @@ def test_a_sentence_is_about_the_class_that_stands_out() -> None:
     """Where no detector by itself names the class that they name together, its name is all."""
     said = {SEARCH: {4: 1.0, 3: 0.9}, OTHER: {5: 1.0, 3: 0.9}}
     both = [of_scores(rule, {**own, 7: 0.0, 8: 0.0, 9: 0.0}) for rule, own in said.items()]
-    found = recipes.furthest(both, dict.fromkeys(said, 1.0), 1.0, {}, references=1)
+    found = recipes.furthest(recipes.shown(both, 1), dict.fromkeys(said, 1.0), 1.0, {})
     assert found is not None
     assert (found.class_id, found.sentence) == (3, f"class 3 stands out ({SEARCH})")
 
@@ -246,8 +246,8 @@ def test_beside_references_that_cannot_be_compared_nothing_is_said() -> None:
     alone = dataclasses.replace(compared(SEARCH, 0.1), alone=2.0, statistic=None)
     rows = tuple(dataclasses.replace(row, above=None, ahead=2.0) for row in alone.evidence.classes)
     alone = dataclasses.replace(alone, evidence=dataclasses.replace(alone.evidence, classes=rows))
-    assert recipes.furthest([alone], {SEARCH: 1.0}, 1.0, {}, references=1) is None
-    found = recipes.furthest([alone], {SEARCH: 1.0}, 1.0, {}, references=0)
+    assert recipes.furthest(recipes.shown([alone], 1), {SEARCH: 1.0}, 1.0, {}) is None
+    found = recipes.furthest(recipes.shown([alone], 0), {SEARCH: 1.0}, 1.0, {})
     assert found is not None
     assert found.size == 2.0
 
