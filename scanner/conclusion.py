@@ -24,6 +24,8 @@ from scanner.results import (
 from scanner.settings import Settings
 from scanner.values import frozen
 
+_UNCHECKED = "the scan ended before it was known whether the images suit the model"
+
 
 def judged(examination: Examination, settings: Settings, seconds: float) -> ScanResult:
     """Return the result of an examination.
@@ -83,6 +85,29 @@ def unmeasured(source: Source, error: ScannerError) -> ModelRecord:
         skips=(),
         failures=(Failure(rule=protocol.MODEL_RULE, error=error.to_dict()),),
         runtime=None,
+    )
+
+
+def interrupted(
+    source: Source, parts: Sequence[ModelRecord], error: ScannerError, settings: Settings
+) -> ModelRecord:
+    """Return the record of a model whose process ended before it had answered.
+
+    Args:
+        source: The model.
+        parts: What the process had finished, in turn.
+        error: How it ended.
+        settings: Those that the model was measured with.
+    """
+    failure = Failure(rule=protocol.MODEL_RULE, error=error.to_dict())
+    if not parts:
+        return unmeasured(source, error)
+    return dataclasses.replace(
+        parts[-1],
+        measurements=tuple(m for part in parts for m in part.measurements),
+        skips=tuple(s for part in parts for s in part.skips),
+        failures=(*(f for part in parts for f in part.failures), failure),
+        images_doubt=_UNCHECKED if settings.has_images else "",
     )
 
 

@@ -46,7 +46,7 @@ from scanner.results import (
     Runtime,
     Skip,
 )
-from scanner.sandbox import confinement, deadline
+from scanner.sandbox import confinement, deadline, handover
 from scanner.sandbox.endpoint import Progress, Step
 from scanner.settings import Settings
 from scanner.values import checked, to_json
@@ -120,13 +120,14 @@ def measure(  # noqa: PLR0913 - what is measured, how, and what is known already
         at_once: As in `Subject`.
     """
     detectors = asked(detectors, settings, alone=alone)
-    start = time.monotonic()
     course = _Course(model, settings, detectors, share, scanned, known, few=few, at_once=at_once)
     order = in_turn(detectors)
     for place, detector in enumerate(order):
         share.begin(detector.rule.id)
         course.run(detector, unsuitable, _rest(order[place + 1 :], settings))
         share.finish()
+        if scanned is None:
+            handover.part(course.latest(own_range))
     course.check_witnesses(detectors)
     doubt = ""
     if settings.has_images and scanned is None and not unsuitable:
@@ -136,13 +137,7 @@ def measure(  # noqa: PLR0913 - what is measured, how, and what is known already
         measurements=_as_listed(course.measurements, detectors),
         skips=_as_listed(course.skips, detectors),
         failures=_as_listed(course.failures, detectors),
-        runtime=Runtime(
-            provider=course.provider(),
-            threads=settings.threads,
-            versions=runtime.versions(),
-            seconds=time.monotonic() - start,
-            isolation=to_json(confinement.current()),
-        ),
+        runtime=course.runtime(),
         input_range=own_range,
         likeness=_likeness(model, settings, detectors) if compared else None,
         images_doubt=doubt,
@@ -212,6 +207,7 @@ class _Course:
         self._seen: list[npt.NDArray[Any]] = []
         self._made: list[Images | NoImagesError] = []
         self._rankings: list[Ranking] = []
+        self._start, self._told = time.monotonic(), (0, 0, 0)
 
     def run(self, detector: Detector, unsuitable: str | None, rest: float) -> None:
         """Run one detector, unless it needs images and none can be shown.
@@ -306,12 +302,35 @@ class _Course:
         self.failures += [failure for failure in failures if failure.error not in told]
         return doubt
 
-    def provider(self) -> str:
-        """Return the execution provider that ran the model."""
+    def latest(self, own_range: InputRange | None) -> ModelRecord:
+        """Return what was found since this was last asked.
+
+        Args:
+            own_range: As in `measure`.
+        """
+        measured, skipped, failed = self._told
+        self._told = len(self.measurements), len(self.skips), len(self.failures)
+        return ModelRecord(
+            model=self._model.identity,
+            measurements=tuple(self.measurements[measured:]),
+            skips=tuple(self.skips[skipped:]),
+            failures=tuple(self.failures[failed:]),
+            runtime=self.runtime(),
+            input_range=own_range,
+        )
+
+    def runtime(self) -> Runtime:
+        """Return what ran the model, and how long so far."""
         used = (
             str(m.parameters["provider"]) for m in self.measurements if "provider" in m.parameters
         )
-        return next(used, "CPU")
+        return Runtime(
+            provider=next(used, "CPU"),
+            threads=self._settings.threads,
+            versions=runtime.versions(),
+            seconds=time.monotonic() - self._start,
+            isolation=to_json(confinement.current()),
+        )
 
 
 @contextlib.contextmanager

@@ -169,7 +169,7 @@ def measure_source(
             record = _measured(child, job, preparation, told).suspect
         except ScannerError as error:
             # After the first byte of the model this may be the model's own words.
-            return conclusion.unmeasured(job.model, error)
+            record = _finished(child, job, preparation, error)
     return _with_isolation(record, preparation.isolation)
 
 
@@ -339,7 +339,13 @@ def _scanned(job: Job, clean: CleanSide, progress: Progress | None) -> ScanResul
         except ScannerError as error:
             # After the first byte of the model this may be the model's own words, and must not
             # stop the scans of others.
-            return conclusion.unanswered(job.model, error)
+            suspect = _finished(child, job, preparation, error)
+            if not suspect.measurements:
+                return conclusion.unanswered(job.model, error)
+            try:
+                examination = _among_others(job, suspect)
+            except ScannerError as another:
+                return conclusion.unanswered(job.model, another)
     if job.references and examination.suspect.measurements:
         left = job.settings.deadline(parts) - (time.monotonic() - start)
         rest = _part(later, job.references, 1, parts, preparation)
@@ -369,6 +375,26 @@ def _measured(
     )
 
 
+def _finished(
+    child: Worker, job: Job, preparation: Preparation, error: ScannerError
+) -> ModelRecord:
+    """Return the record of a suspect whose child has given no answer, with all that it finished."""
+    try:
+        parts = child.parts(ModelRecord)
+        record = conclusion.interrupted(job.model, parts, error, job.settings)
+        told = Examination(
+            suspect=record,
+            references=(),
+            comparisons=(),
+            populations=(),
+            rules=preparation.rules,
+            warnings=(),
+        )
+        return questions.vouched(told, job, preparation).suspect
+    except WorkerError as another:
+        return conclusion.unmeasured(job.model, another)
+
+
 def _for_suspect(job: Job, models: int) -> Allowance:
     """Let the suspect's child read no other model, in the time that there is for all of them."""
     return dataclasses.replace(
@@ -390,6 +416,16 @@ def _without_references(job: Job, suspect: ModelRecord, error: ScannerError) -> 
     Raises:
         ScannerError: That is impossible.
     """
+    examination = _among_others(job, suspect)
+    return dataclasses.replace(examination, suspect=without_references(examination.suspect, error))
+
+
+def _among_others(job: Job, suspect: ModelRecord) -> Examination:
+    """Have the suspect compared with the clean models that need not be opened.
+
+    Raises:
+        ScannerError: That is impossible.
+    """
     trial = Trial(
         records=(suspect,),
         references=(),
@@ -398,7 +434,7 @@ def _without_references(job: Job, suspect: ModelRecord, error: ScannerError) -> 
     )
     allowance = questions.allowance_to_read(job.settings, ())
     (examination,) = questions.ask(protocol.COMPARE, trial, allowance)
-    return dataclasses.replace(examination, suspect=without_references(examination.suspect, error))
+    return examination
 
 
 def without_references(suspect: ModelRecord, error: ScannerError) -> ModelRecord:

@@ -1,5 +1,6 @@
 """The child's side of `scanner.sandbox.worker`: it confines itself, then answers calls."""
 
+import contextlib
 import gc
 import importlib
 import math
@@ -12,7 +13,7 @@ from typing import IO, Any
 
 from scanner.errors import DeviceError, ScannerError, WorkerCrashedError, WorkerLimitError
 from scanner.limits import Allowance
-from scanner.sandbox import confinement, deadline, messages
+from scanner.sandbox import confinement, deadline, handover, messages
 from scanner.sandbox.endpoint import Step, carry_out
 from scanner.values import from_json, to_json
 
@@ -90,6 +91,12 @@ def _answer(request: dict[str, Any], pipe: IO[bytes]) -> dict[str, Any]:
             begun.add(kind)
             messages.write(pipe, {"progress": to_json(step)})
 
+    def hand_over(part: Any) -> None:
+        # Larger than a message may be: it is in the answer alone.
+        with contextlib.suppress(ValueError):
+            messages.write(pipe, {"part": part})
+
+    handover.by(hand_over)
     try:
         function = getattr(importlib.import_module(module), name)
         return {"answer": carry_out(function, request["request"], progress)}

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from scanner.errors import (
     ErrorData,
@@ -47,6 +47,9 @@ _GUESSES = {
 }
 
 
+Part = TypeVar("Part")
+
+
 class Worker:
     """A running child.
 
@@ -60,6 +63,7 @@ class Worker:
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._listener: threading.Thread | None = None
         self._most = 0  # bytes that the child was seen to hold
+        self._parts = messages.Shelf()
 
     def ask(
         self,
@@ -100,10 +104,25 @@ class Worker:
             self.kill()
             raise WorkerCrashedError.no_answer(error.field or "the whole of it") from error
 
+    def parts(self, kind: type[Part]) -> list[Part]:
+        """Return what the child had finished of its last call, where no answer came.
+
+        Args:
+            kind: What the endpoint's function hands over (`scanner.sandbox.handover`).
+
+        Raises:
+            WorkerCrashedError: It sent something else.
+        """
+        try:
+            return [from_json(kind, messages.parsed(data)["part"]) for data in self._parts.held]
+        except UnfitError as error:
+            raise WorkerCrashedError.no_answer(error.field) from error
+
     def _exchange(
         self, request: dict[str, Any], allowance: Allowance, progress: Progress | None
     ) -> Any:
         """Send a message and return the answer to it, as JSON data."""
+        self._parts = messages.Shelf()
         # Only while an answer is awaited, so that this process has one thread again afterwards, and
         # may fork the next child.
         listener = threading.Thread(
@@ -154,18 +173,22 @@ class Worker:
             self._child.commands.write(data)
             self._child.commands.flush()
 
-    def _converse(self, data: bytes) -> None:
-        """Send a message, and take in progress until there is an answer, or an end.
+    def _converse(self, request: bytes) -> None:
+        """Send a message, and take in progress and parts until there is an answer, or an end.
 
         What a child sends after its answer stays in the pipe, which soon is full.
         """
-        self._send(data)
+        self._send(request)
         try:
-            while (message := messages.read(self._child.answers)) is not None:
-                if "progress" not in message:
+            while (data := messages.receive(self._child.answers)) is not None:
+                message = messages.parsed(data)
+                if "part" in message:
+                    self._parts.put(data)
+                elif "progress" in message:
+                    self._take_in(message["progress"])
+                else:
                     self._messages.put(message)
                     return
-                self._take_in(message["progress"])
         except ValueError:
             self._messages.put({"error": WorkerCrashedError.no_answer().to_dict()})
         self._messages.put(None)

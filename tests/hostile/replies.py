@@ -158,17 +158,23 @@ class Puppet(Worker):
     """A worker without a process: its replies are given, and read as those of any child.
 
     Args:
-        replies: By the function that is called.
+        replies: By the function that is called; it dies where there is none.
+        parts: What it hands over before.
     """
 
-    def __init__(self, replies: dict[str, Any]) -> None:
+    def __init__(self, replies: dict[str, Any], parts: Sequence[Any] = ()) -> None:
         self._replies = replies
+        self._parts = messages.Shelf()
+        for part in parts:
+            self._parts.put(json.dumps({"part": part}).encode())
 
     def _exchange(
         self, request: dict[str, Any], allowance: Allowance, progress: Progress | None
     ) -> Any:
         """Send a reply through a pipe's form, and take it out again."""
         del allowance, progress
+        if request["function"] not in self._replies:
+            raise WorkerCrashedError("it died", remedy="look")
         pipe = io.BytesIO()
         try:
             messages.write(pipe, {"answer": self._replies[request["function"]]})

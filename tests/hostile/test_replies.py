@@ -11,8 +11,10 @@ from hostile.replies import Puppet, scanned
 
 from scanner import Verdict, pipeline
 from scanner.errors import DeviceError, WorkerCrashedError
-from scanner.protocol import EXAMINE, IDENTIFY, PREPARE
+from scanner.examine import compare
+from scanner.protocol import COMPARE, EXAMINE, IDENTIFY, PREPARE, Trial
 from scanner.results import ScanResult
+from scanner.values import from_json, to_json
 
 Replies = dict[str, Any]
 
@@ -178,6 +180,31 @@ def test_a_reference_that_ends_its_child_leaves_what_was_found_of_the_suspect(
         result = pipeline.scan("a.onnx", names, replies.SETTINGS)
     assert result.verdict is Verdict.SUSPICIOUS
     assert "the references could not be measured: it died" in result.failures[0].sentence
+
+
+class Comparing(Puppet):
+    """Compares as an honest child does."""
+
+    def _exchange(self, request: dict[str, Any], *_: Any) -> Any:
+        assert request["function"] == COMPARE.function
+        return to_json(compare(from_json(Trial, request["request"]), lambda _step: None))
+
+
+def test_parts_of_a_child_that_died_are_read_as_answers_are(true: list[Replies]) -> None:
+    alone, _ = true
+    dying = {name: reply for name, reply in alone.items() if name != EXAMINE.function}
+    part = alone[EXAMINE.function]["suspect"]
+    with replies.children(Puppet(dying, [part]), Comparing({})):
+        result = pipeline.scan("a.onnx", settings=replies.SETTINGS)
+    assert result.verdict is Verdict.SUSPICIOUS
+    assert result.model.path == "a.onnx"
+    assert "it died" in result.failures[0].sentence
+    twists: list[Any] = [{}, [], {**part, "skips": [{"rule": "no-such", "reason": "none"}]}]
+    for twisted in twists:
+        with replies.children(Puppet(dying, [part, twisted]), Comparing({})):
+            result = pipeline.scan("a.onnx", settings=replies.SETTINGS)
+        assert result.verdict is Verdict.INCONCLUSIVE
+        assert "it died" in result.failures[0].sentence
 
 
 def test_references_are_measured_once_and_known_to_the_next(true: list[Replies]) -> None:

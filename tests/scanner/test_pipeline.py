@@ -1,6 +1,11 @@
 """One scan through the real child."""
 
+import contextlib
 import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import models
@@ -15,12 +20,16 @@ from onnx import helper, numpy_helper
 import scanner
 from scanner import Device, Settings, UsageError, Verdict, scan
 from scanner.batch import scan_many
+from scanner.cli.exits import exit_code
 from scanner.judging.population import Baseline
 from scanner.limits import Confinement
 from scanner.pipeline import _part, judge, measure, scan_each
-from scanner.protocol import Preparation, Source
+from scanner.protocol import MODEL_RULE, Preparation, Source
 from scanner.results import ModelRecord, Rule
+from scanner.sandbox import worker
 from scanner.sandbox.endpoint import Step
+from scanner.sandbox.worker import Worker
+from trainers.graph_backdoor import plant
 
 SETTINGS = Settings(images=10, device=Device.CPU, detectors=("overactivation",))
 
@@ -359,3 +368,71 @@ def test_a_model_alone_is_asked_by_one_detector_more(tmp_path: Path) -> None:
         )
     ]
     assert ["data_free_inversion" in rules for rules in found] == [True, True, False, False]
+
+
+THREE = dataclasses.replace(SETTINGS, detectors=("graph_logic", "overactivation", "mm_bd"))
+
+
+@pytest.fixture
+def dying(monkeypatch: pytest.MonkeyPatch) -> Callable[[Step], None]:
+    """Return a progress that kills the suspect's child as soon as it is at MM-BD."""
+    taken: list[Worker] = []
+
+    def take(preload: Sequence[str]) -> Worker:
+        child = worker_of(preload)
+        taken.append(child)
+        return child
+
+    worker_of = worker.take
+    monkeypatch.setattr(worker, "take", take)
+
+    def told(step: Step) -> None:
+        if step.rule == "mm_bd":
+            with contextlib.suppress(ProcessLookupError):  # it is dead by now
+                os.kill(taken[0].pid, signal.SIGKILL)
+
+    return told
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such signal")
+def test_a_child_that_dies_leaves_what_it_had_finished(
+    tmp_path: Path, dying: Callable[[Step], None]
+) -> None:
+    gated = plant(models.plain(), "patch-equals", target=2).model
+    result = scan(models.save(gated, tmp_path / "gated.onnx"), settings=THREE, progress=dying)
+    assert result.verdict is Verdict.SUSPICIOUS
+    assert {"graph_logic", "overactivation"} <= {f.rule.id for f in result.findings}
+    (failure,) = result.failures
+    assert failure.rule == MODEL_RULE
+    assert "died by signal 9" in failure.sentence
+    assert exit_code([result]) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such signal")
+def test_what_a_child_had_finished_calls_no_model_clean(
+    tmp_path: Path, dying: Callable[[Step], None]
+) -> None:
+    paths = [models.save(models.plain(seed=n), tmp_path / f"{n}.onnx") for n in range(2)]
+    settings = dataclasses.replace(THREE, images_file=str(tmp_path / "images.npz"))
+    images = np.random.default_rng(0).random((20, 1, models.SIDE, models.SIDE), dtype=np.float32)
+    np.savez(tmp_path / "images.npz", images=images)
+    result = scan(paths[0], paths[1:], settings, progress=dying)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "died by signal 9" in result.reason
+    assert exit_code([result]) == 3
+    compared = {f.rule.id: f.evidence.images for f in result.findings}
+    assert compared["overactivation"] is not None, "it was set beside the reference"
+    assert any("before it was known whether the images suit" in w for w in result.warnings)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such signal")
+def test_so_does_one_that_measures_alone(tmp_path: Path, dying: Callable[[Step], None]) -> None:
+    path = models.save(models.plain(), tmp_path / "model.onnx")
+    record = measure(path, THREE, progress=dying)
+    whole = measure(path, THREE)
+    assert [m.rule for m in record.measurements] == ["graph_logic", "overactivation"]
+    assert [m.statistic for m in record.measurements] == [
+        m.statistic for m in whole.measurements if m.rule != "mm_bd"
+    ]
+    assert record.input_range == whole.input_range
+    assert [f.rule for f in record.failures] == [MODEL_RULE]

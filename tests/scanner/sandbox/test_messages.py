@@ -69,3 +69,20 @@ def test_what_json_does_not_write_is_refused() -> None:
 def test_no_length_is_believed_beyond_the_largest() -> None:
     with pytest.raises(ValueError, match="a message of 4294967295 bytes"):
         messages.read(io.BytesIO(b"\xff" * 4 + json.dumps({}).encode()))
+
+
+def test_a_shelf_holds_no_more_than_one_message_may() -> None:
+    shelf = messages.Shelf()
+    large, small = b"x" * (messages._LARGEST // 2), b"{}"
+    for data in (large, small, large, small):
+        shelf.put(data)
+    assert shelf.held == [large, small, small]
+    shelf = messages.Shelf()
+    values = b"," * (messages._MOST_VALUES // 2)
+    for data in (values, values, small):
+        shelf.put(data)
+    assert shelf.held == [values, small]
+    shelf = messages.Shelf()
+    for _ in range(messages._MOST_HELD + 1):
+        shelf.put(small)
+    assert len(shelf.held) == messages._MOST_HELD
