@@ -83,7 +83,12 @@ def exposing(names: Sequence[str]) -> bytes:
 
 
 def open_original(
-    data: bytes, threads: int, exposed: Sequence[str] = (), idle: Sequence[str] = ()
+    data: bytes,
+    threads: int,
+    exposed: Sequence[str] = (),
+    idle: Sequence[str] = (),
+    *,
+    optimise: bool = True,
 ) -> runtime.Session:
     """Load a file from its bytes, inner values exposed as further outputs.
 
@@ -92,11 +97,12 @@ def open_original(
         threads: For ONNX Runtime.
         exposed: Inner values.
         idle: Inputs that nothing reads (`Model.idle`).
+        optimise: As for `runtime.open_session`.
 
     Raises:
         UnsupportedModelError: ONNX Runtime refuses it.
     """
-    session = runtime.open_session(data + exposing(exposed), Device.CPU, threads)
+    session = runtime.open_session(data + exposing(exposed), Device.CPU, threads, optimise=optimise)
     return session.with_zeros(idle) if idle else session
 
 

@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.graph.audit import mixing
-from scanner.instruments import runtime
+from scanner.instruments import original, runtime
 from scanner.instruments.interview import MOSTLY, Change, Interview, Rows, most_changed
 from scanner.results import Observation, Severity
-from scanner.settings import Device
 
 Array = npt.NDArray[Any]
 
@@ -218,7 +217,9 @@ def optimiser(asked: Interview) -> Iterator[Observation]:
     """Run the file node by node, as it is written."""
     if len(asked.data) > _MOST_BYTES:
         return
-    plain = runtime.open_session(asked.data, Device.CPU, asked.settings.threads, optimise=False)
+    plain = original.open_original(
+        asked.data, asked.settings.threads, idle=asked.model.idle, optimise=False
+    )
     change = asked.change(asked.alone, asked.ask(asked.images, plain), "optimiser")
     # A picture of one colour may lie on a rounding edge everywhere at once: one is no evidence.
     if change is not None and np.sort(change.apart)[-2:].min() > asked.tolerance:
