@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from scanner.errors import NoLogitsError, UnsupportedModelError, WorkerLimitError
 from scanner.graph.core import flatten
@@ -20,7 +21,7 @@ from scanner.graph.layers.logits import Logits, find_logits
 from scanner.instruments import probes, runtime
 from scanner.instruments.detector import Subject
 from scanner.instruments.witness import Witness
-from scanner.modelfile.model import Model
+from scanner.modelfile.model import Model, required_inputs
 from scanner.settings import Settings
 
 Floats = npt.NDArray[np.float32]
@@ -261,6 +262,28 @@ def differentiable(subject: Subject, objective: Objective) -> Differentiable:
     return made(session=loaded.session)
 
 
+def resized(subject: Subject, whole: Differentiable, shape: tuple[int, ...]) -> Differentiable:
+    """Build and load a differentiable classifier for images of another size.
+
+    Args:
+        subject: The model.
+        whole: The same, differentiated.
+        shape: Of one image, without the batch axis.
+
+    Raises:
+        ScannerError: It takes no images of this size.
+    """
+    loaded = _loaded(subject.model, subject.settings, whole.objective, shape)
+    return dataclasses.replace(
+        whole,
+        session=loaded.session,
+        weights=loaded.weights,
+        outputs=loaded.outputs,
+        shape=shape,
+        most=None,
+    )
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Loaded:
     """A gradient graph, loaded.
@@ -282,17 +305,19 @@ class _Loaded:
     unsaturated: bool
 
 
-def _loaded(model: Model, settings: Settings, objective: Objective) -> _Loaded:
+def _loaded(
+    model: Model, settings: Settings, objective: Objective, shape: tuple[int, ...] | None = None
+) -> _Loaded:
     # Nothing of the graph but its bytes is held while ONNX Runtime loads it.
-    data, parts = _serialised(model, settings, objective)
+    data, parts = _serialised(model, settings, objective, shape)
     return _Loaded(session=runtime.open_session(data, settings.device, settings.threads), **parts)
 
 
 def _serialised(
-    model: Model, settings: Settings, objective: Objective
+    model: Model, settings: Settings, objective: Objective, shape: tuple[int, ...] | None
 ) -> tuple[bytes, dict[str, Any]]:
     """Return a gradient graph's bytes, and the parts of `_Loaded` but for the session."""
-    made = written(model, settings, objective)
+    made = written(model, settings, objective, shape)
     gradient = made.gradient
     return model.serialise(gradient.proto), {
         "logits": made.logits,
@@ -320,15 +345,26 @@ class Written:
     unsaturated: bool
 
 
-def written(model: Model, settings: Settings, objective: Objective) -> Written:
+def written(
+    model: Model, settings: Settings, objective: Objective, shape: tuple[int, ...] | None = None
+) -> Written:
     """Return a classifier's gradient graph.
+
+    Args:
+        model: The classifier.
+        settings: They may name its logits.
+        objective: What is differentiated.
+        shape: Of one image, where it is to take others than it says.
 
     Raises:
         MalformedModelError: A node lacks what its operator asks for.
         NoGradientError: An operator has no gradient.
         NoLogitsError: There are no logits.
     """
-    twin = float_twin(real_input(flatten.flatten(model.complete(model.proto))))
+    flat = flatten.flatten(model.complete(model.proto))
+    if shape is not None:
+        flat = _taking(flat, shape)
+    twin = float_twin(real_input(flat))
     flat = unsaturated(twin) if objective is Objective.MARGIN else twin
     logits = find_logits(flat, settings.logits)
     image = model.identity.inputs[0].name
@@ -339,6 +375,17 @@ def written(model: Model, settings: Settings, objective: Objective) -> Written:
         damaged=tuple(weights_with_nan(flat)),
         unsaturated=flat is not twin,
     )
+
+
+def _taking(flat: onnx.ModelProto, shape: tuple[int, ...]) -> onnx.ModelProto:
+    """Return a flat graph whose image has another size; nothing else is said of sizes in it."""
+    resized = onnx.ModelProto()
+    resized.CopyFrom(flat)
+    (image,) = required_inputs(resized.graph)
+    for dimension, size in zip(image.type.tensor_type.shape.dim[1:], shape, strict=True):
+        dimension.dim_value = size
+    del resized.graph.value_info[:]
+    return resized
 
 
 def describe(model: Differentiable, subject: Subject) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from scanner.instruments import kept, stages
 from scanner.instruments.class_search import FULL_FIELD, Entrant, contest, outcome
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import Differentiable, Floats, describe
+from scanner.instruments.half_side import HalfSide
 from scanner.instruments.probes import Images
 from scanner.instruments.statistics import class_margins
 from scanner.instruments.trigger import FIRST_COST, FreeTrigger, Price, Smallest, pixels, stamp
@@ -46,6 +47,7 @@ class Plan:
         longer: How many times the budget's steps and seconds a search may take.
         full_field: Up to so many classes, none is dropped on the way.
         success: Share of the images that must flip.
+        may_halve: Whether a search in stages may be on images of half the side.
     """
 
     batch: int | None = None
@@ -53,6 +55,7 @@ class Plan:
     longer: float = 1.0
     full_field: int = FULL_FIELD
     success: float = SUCCESS
+    may_halve: bool = False
 
     def effort(self, budget: Effort) -> Effort:
         """Return what a budget allows."""
@@ -69,10 +72,11 @@ class Plan:
     @property
     def parameters(self) -> dict[str, Any]:
         """What a measurement says of it: nothing of the authors' own schedule."""
-        return {} if self == ON_NOISE else {"batch": self.batch, "first_cost": self.first_cost}
+        usual = dataclasses.replace(self, may_halve=True) == ON_NOISE
+        return {} if usual else {"batch": self.batch, "first_cost": self.first_cost}
 
 
-ON_NOISE = Plan()
+ON_NOISE = Plan(may_halve=True)
 # Chosen on the population's development recipes (docs/detection.md).
 ON_IMAGES = Plan(batch=32, first_cost=1e-2, longer=2.5, full_field=50)
 
@@ -105,13 +109,15 @@ def search(subject: Subject, model: Differentiable, data: Images, plan: Plan) ->
         UsageError: There is no such class.
     """
     staged = stages.arranged(subject, model, data.shown, demanded(subject, model, data, plan))
-    model, effort = staged.model, staged.effort
+    model, half, effort = staged.whole, staged.half, staged.effort
     plan = plan.staged(staged.stages)
-    device = _on_device(subject, model, data.shown, plan)
+    shown = half.reduced(data.shown) if half else data.shown
+    device = _on_device(subject, staged.model, shown, plan)
+    area = half.area if half else 1.0
     entrants = contest(
         subject,
         model.classes,
-        lambda target: _Restarts.start(model, data.shown, target, subject, plan, device),
+        lambda target: _Restarts.start(staged.model, shown, target, subject, plan, device, area),
         effort,
         plan.full_field,
         staged.stages,
@@ -122,19 +128,20 @@ def search(subject: Subject, model: Differentiable, data: Images, plan: Plan) ->
     )
     nearness = class_margins(logits.astype(np.float64))
     answered = np.bincount(logits.argmax(axis=1), minlength=model.classes) / len(logits)
-    subject.seen.extend([data.shown[:_CHECKED], *_stamped(entrants, data.held_back)])
+    found = [_Found.of(e, model, half) for e in entrants]
+    subject.seen.extend([data.shown[:_CHECKED], *_stamped(found, data.held_back)])
     return Searched(
         profile=ByClass(
             classes=model.classes,
             rows=tuple(
-                _row(e, data.held_back, float(nearness[e.target]), float(answered[e.target]))
-                for e in entrants
+                _row(one, data.held_back, float(nearness[e.target]), float(answered[e.target]))
+                for e, one in zip(entrants, found, strict=True)
             ),
             unreached=pixels(model.shape),
             contest=outcome(
                 entrants, subject, model.classes, effort, plan.full_field, staged.stages
             ),
-            triggers=_triggers(entrants, data.held_back),
+            triggers=_triggers(found, data.held_back),
         ),
         parameters={
             **describe(model, subject),
@@ -154,7 +161,8 @@ def demanded(subject: Subject, model: Differentiable, data: Images, plan: Plan) 
     """Return what the budget allows a search on these images."""
     images, effort = len(data.shown), plan.effort(subject.settings.effort)
     images = min(images, plan.batch or images)
-    return stages.demanded(subject, model, images, effort, LEAST, plan.full_field)
+    demand = stages.demanded(subject, model, images, effort, LEAST, plan.full_field)
+    return dataclasses.replace(demand, may_halve=plan.may_halve)
 
 
 class Inversion:
@@ -240,9 +248,15 @@ def _on_device(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Restarts:
-    """Several searches for one class from different starting points, in step."""
+    """Several searches for one class from different starting points, in step.
+
+    Attributes:
+        searches: The searches.
+        area: Pixels of an image for each that they count.
+    """
 
     searches: tuple["AnyInversion", ...]
+    area: float = 1.0
 
     @classmethod
     def start(  # noqa: PLR0913, PLR0917 - what a search is made of
@@ -253,6 +267,7 @@ class _Restarts:
         subject: Subject,
         plan: Plan,
         device: "device_search.Inversions | None" = None,
+        area: float = 1.0,
     ) -> Self:
         """Begin; starting points depend on the seed alone: the same for every model and class."""
         generators = [
@@ -260,8 +275,8 @@ class _Restarts:
             for r in range(subject.settings.effort.restarts)
         ]
         if device is not None:
-            return cls(tuple(device.start(target, g, r) for r, g in enumerate(generators)))
-        return cls(tuple(Inversion(model, images, target, g, plan) for g in generators))
+            return cls(tuple(device.start(target, g, r) for r, g in enumerate(generators)), area)
+        return cls(tuple(Inversion(model, images, target, g, plan) for g in generators), area)
 
     @property
     def finished(self) -> bool:
@@ -273,7 +288,12 @@ class _Restarts:
 
     @property
     def figure(self) -> float | None:
-        return self.best.size if self.best.best else None
+        return self.sizes[self.searches.index(self.best)]
+
+    @property
+    def sizes(self) -> tuple[float | None, ...]:
+        """The smallest mask of each search, in pixels of an image; None where it found none."""
+        return tuple(s.size * self.area if s.best else None for s in self.searches)
 
     @property
     def best(self) -> "AnyInversion":
@@ -285,58 +305,83 @@ class _Restarts:
                 search.step()
 
 
-def _row(
-    entrant: Entrant[_Restarts], held_back: Floats, nearness: float, answered: float
-) -> ClassRow:
-    best = entrant.search.best
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Found:
+    """A class, and the smallest trigger that its search found.
+
+    Attributes:
+        entrant: The class.
+        model: Takes whole images.
+        trigger: Mask and pattern of a whole image; None where the search found none.
+    """
+
+    entrant: Entrant[_Restarts]
+    model: Differentiable
+    trigger: tuple[Floats, Floats] | None
+
+    @classmethod
+    def of(cls, entrant: Entrant[_Restarts], model: Differentiable, half: HalfSide | None) -> Self:
+        """Return what a search found, enlarged where it was on images of half the side."""
+        trigger = entrant.search.best.best
+        return cls(entrant, model, half.enlarged(trigger) if half and trigger else trigger)
+
+    def turned(self, images: Floats) -> float | None:
+        """Return the share of images that the trigger turns into the class; None without one."""
+        if self.trigger is None:
+            return None
+        answers = self.model.predict(stamp(images, *self.trigger))
+        return float((answers == self.entrant.target).mean())
+
+
+def _row(found: _Found, held_back: Floats, nearness: float, answered: float) -> ClassRow:
+    entrant = found.entrant
     return ClassRow(
         class_id=entrant.target,
         figure=entrant.search.figure,
         course=tuple(entrant.course),
         finished=entrant.search.finished,
         steps=max(s.steps for s in entrant.search.searches),
-        restarts=tuple(s.size if s.best else None for s in entrant.search.searches),
+        restarts=entrant.search.sizes,
         nearness=nearness,
         answered=answered,
-        figures={"success": _success(best, held_back) if best.best else None},
+        figures={"success": found.turned(held_back)},
     )
 
 
-def _stamped(entrants: Sequence[Entrant[_Restarts]], images: Floats) -> list[Floats]:
+def _stamped(found: Sequence[_Found], images: Floats) -> list[Floats]:
     """Return images under the trigger of each class that has one, the largest mask first."""
-    found = sorted((e for e in entrants if e.search.best.best), key=lambda e: e.search.rank)
-    best = [e.search.best.best for e in found[:_PICTURED][::-1]]
+    best = [one.trigger for one in _smallest_first(found)[:_PICTURED][::-1]]
     return [stamp(images[:2], *trigger) for trigger in best if trigger is not None]
 
 
-def _success(search: "AnyInversion", images: Floats) -> float:
-    assert search.best is not None  # noqa: S101 - only successful searches are asked
-    return float((search.model.predict(stamp(images, *search.best)) == search.target).mean())
-
-
-def _triggers(entrants: Sequence[Entrant[_Restarts]], held_back: Floats) -> tuple[Trigger, ...]:
+def _triggers(found: Sequence[_Found], held_back: Floats) -> tuple[Trigger, ...]:
     """Return the triggers of the classes with the smallest masks, the smallest first."""
-    found = sorted((e for e in entrants if e.search.best.best), key=lambda e: e.search.rank)
-    return tuple(_trigger(e.search.best, held_back) for e in found[:_PICTURED])
+    best = _smallest_first(found)[:_PICTURED]
+    return tuple(_trigger(one, one.trigger, held_back) for one in best if one.trigger is not None)
 
 
-def _trigger(search: "AnyInversion", images: Floats) -> Trigger:
+def _smallest_first(found: Sequence[_Found]) -> list[_Found]:
+    """Return the classes that have a trigger, the smallest mask first."""
+    having = (one for one in found if one.trigger is not None)
+    return sorted(having, key=lambda one: one.entrant.search.rank)
+
+
+def _trigger(found: _Found, trigger: tuple[Floats, Floats], images: Floats) -> Trigger:
     """Return mask, pattern and an image that it turns; the first image where it turns none."""
-    assert search.best is not None  # noqa: S101 - only successful searches are asked
-    mask, pattern = search.best
+    (mask, pattern), model, target = trigger, found.model, found.entrant.target
     stamped = stamp(images, mask, pattern)
-    before, after = search.model.predict(images), search.model.predict(stamped)
-    flips = np.flatnonzero((before != search.target) & (after == search.target))
+    before, after = model.predict(images), model.predict(stamped)
+    flips = np.flatnonzero((before != target) & (after == target))
     shown = int(flips[0]) if len(flips) else 0
     return Trigger(
-        class_id=search.target,
+        class_id=target,
         mask=kept.packed(mask),
         pattern=kept.packed(pattern),
         original=kept.packed(images[shown]),
         stamped=kept.packed(stamped[shown]),
         class_before=int(before[shown]),
         class_after=int(after[shown]),
-        low=search.model.low,
-        high=search.model.high,
-        success=float((after == search.target).mean()),
+        low=model.low,
+        high=model.high,
+        success=float((after == target).mean()),
     )

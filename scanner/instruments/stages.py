@@ -8,15 +8,19 @@ time by the pace that was measured (`scanner.instruments.pace`), a search comes 
    out are searched, with as many controls, drawn at random from the others: on as many images as
    the time allows.
 
+A network that takes images of half the side (`scanner.instruments.half_side`) is searched on these
+where that leaves more of them in a step.
+
 References do as the suspect did: figures are compared at equal stages only.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from scanner.instruments import pace, room, shortlist
+from scanner.errors import UnsupportedModelError
+from scanner.instruments import half_side, pace, room, shortlist
 from scanner.instruments.class_search import (
     FULL_FIELD,
     ROUND,
@@ -26,6 +30,8 @@ from scanner.instruments.class_search import (
 )
 from scanner.instruments.detector import Ranking, Subject
 from scanner.instruments.differentiable import Differentiable, Floats
+from scanner.instruments.half_side import HalfSide
+from scanner.instruments.pace import Pace
 from scanner.results import PlannedStage, Stages
 from scanner.sandbox import deadline
 from scanner.settings import Effort
@@ -49,6 +55,7 @@ class Demand:
         least: As few of them are enough.
         effort: What the budget allows; its seconds are those of all threads together.
         full_field: Up to so many classes, none is dropped on the way.
+        may_halve: Whether images may have half their side.
     """
 
     classes: int
@@ -56,6 +63,7 @@ class Demand:
     least: int
     effort: Effort
     full_field: int = FULL_FIELD
+    may_halve: bool = False
 
     def cost(self, images: int, classes: int, each: float) -> float:
         """Return the seconds that a search takes if no class comes to its own end.
@@ -78,12 +86,14 @@ class Outline:
         classes: How many are searched.
         seconds: That it takes, if no class comes to its own end.
         staged: Whether it is smaller than what the budget allows.
+        half_side: Whether it is on images of half the side.
     """
 
     images: int
     classes: int
     seconds: float
     staged: bool
+    half_side: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,13 +101,17 @@ class Arrangement:
     """A search that fits.
 
     Attributes:
-        model: The classifier, which keeps to the memory that is allowed.
+        model: The classifier that is searched. It keeps to the memory that is allowed.
+        whole: The same, or where images of half the side are searched, the classifier itself.
+        half: What reduces images and enlarges triggers; None where nothing is reduced.
         stages: How the search was made smaller; None where it was not.
         effort: What it may cost, its seconds for each thread.
         at_once: How many classes may be searched at a time.
     """
 
     model: Differentiable
+    whole: Differentiable
+    half: HalfSide | None
     stages: Stages | None
     effort: Effort
     at_once: int
@@ -126,6 +140,20 @@ def outlined(demand: Demand, each: float) -> Outline:
     one = demand.cost(images, 1, each)
     classes = max(1, min(short, int(LONGER * demand.effort.seconds / one)))
     return Outline(images=images, classes=classes, seconds=classes * one, staged=True)
+
+
+def on_half_sides(demand: Demand, whole: Outline, each: float) -> Outline:
+    """Return how large a search on images of half the side can be, if that leaves more of them.
+
+    Args:
+        demand: What the budget allows.
+        whole: How large one on whole images can be; it is returned where that is no smaller.
+        each: Seconds for one small image of one step.
+    """
+    small = outlined(demand, each)
+    if small.images <= whole.images or small.classes < whole.classes:
+        return whole
+    return dataclasses.replace(small, staged=True, half_side=True)
 
 
 def demanded(  # noqa: PLR0913, PLR0917 - a search has as many sides
@@ -160,7 +188,10 @@ def demanded(  # noqa: PLR0913, PLR0917 - a search has as many sides
 
 
 def arranged(
-    subject: Subject, model: Differentiable, images: Floats, demand: Demand
+    subject: Subject,
+    model: Differentiable,
+    images: Floats,
+    demand: Demand,
 ) -> Arrangement:
     """Return a search that fits the time and the memory, after a few steps that measure its pace.
 
@@ -176,13 +207,22 @@ def arranged(
     Raises:
         NoRoomError: To rank the classes takes more memory than is allowed.
         NoTimeError: What is left of the time is too short for one round of one class.
-        UnsupportedModelError: The gradient is not a number.
+        UnsupportedModelError: The gradient is not a number, or the suspect was searched on images
+            of half the side, and this model takes none.
     """
     measured = pace.measured(model, images[: demand.images], subject.settings)
-    model = _bounded(model, measured.most, demand.images)
+    whole = _bounded(model, measured.most, demand.images)
     _check_time(demand, measured, subject.rest)
     demand = _hurried(demand, measured.lag, subject.rest)
-    stages = _stages(subject, model, demand, measured.seconds)
+    if subject.suspect is not None and subject.suspect.by_class is not None:
+        theirs = subject.suspect.by_class.stages
+        half, small = _as_the_suspect(subject, whole, images, theirs, measured)
+        stages = _repeated(subject, whole, demand, measured.seconds, theirs)
+    else:
+        sized = _sized(subject, whole, images, demand, measured)
+        half, small = sized.half, sized.pace
+        stages = _chosen(subject, whole, demand, measured.seconds, sized.outline)
+    model = whole if half is None else _bounded(half.half, small.most, demand.images)
     seconds = demand.effort.seconds / pace.threads(subject.settings)
     if stages is not None:
         model = _bounded(model, model.most, stages.images)
@@ -191,7 +231,53 @@ def arranged(
     # Each class that is searched beside another takes as much memory once more.
     alone = measured.most is not None or model.on_device
     at_once = 1 if alone else subject.at_once
-    return Arrangement(model=model, stages=stages, effort=effort, at_once=at_once)
+    return Arrangement(
+        model=model, whole=whole, half=half, stages=stages, effort=effort, at_once=at_once
+    )
+
+
+class _Sized(NamedTuple):
+    """How large a search is.
+
+    Attributes:
+        outline: How large.
+        pace: Of its steps.
+        half: As in `Arrangement`.
+    """
+
+    outline: Outline
+    pace: Pace
+    half: HalfSide | None = None
+
+
+def _sized(  # noqa: PLR0913 - a search has as many sides
+    subject: Subject,
+    model: Differentiable,
+    images: Floats,
+    demand: Demand,
+    measured: Pace,
+    *,
+    told: bool = False,
+) -> _Sized:
+    """Return how large a suspect's search is, on whole images or on those of half the side.
+
+    Args:
+        subject: The model.
+        model: The same, differentiated.
+        images: Those that are searched on, (n, *shape).
+        demand: What the budget allows.
+        measured: The pace of whole images.
+        told: As for `pace.measured`.
+    """
+    whole = outlined(demand, measured.seconds)
+    enough = whole.images == demand.images
+    half = None if enough or not demand.may_halve else half_side.of(subject, model)
+    if half is None:
+        return _Sized(whole, measured)
+    reduced = half.reduced(images[: demand.images])
+    small = pace.measured(half.half, reduced, subject.settings, told=told)
+    outline = on_half_sides(demand, whole, small.seconds)
+    return _Sized(outline, small, half) if outline.half_side else _Sized(whole, measured)
 
 
 def _bounded(model: Differentiable, most: int | None, images: int) -> Differentiable:
@@ -233,7 +319,11 @@ def _check_time(demand: Demand, measured: pace.Pace, rest: float) -> None:
 
 
 def planned(
-    rule: str, subject: Subject, model: Differentiable, images: Floats, demand: Demand
+    rule: str,
+    subject: Subject,
+    model: Differentiable,
+    images: Floats,
+    demand: Demand,
 ) -> tuple[PlannedStage, ...]:
     """Return the stages of a search that `arranged` would make, after a few steps at its pace.
 
@@ -248,7 +338,8 @@ def planned(
         UnsupportedModelError: The gradient is not a number.
     """
     measured = pace.measured(model, images[: demand.images], subject.settings, told=True)
-    outline, threads = outlined(demand, measured.seconds), pace.threads(subject.settings)
+    sized = _sized(subject, model, images, demand, measured, told=True)
+    outline, threads = sized.outline, pace.threads(subject.settings)
     search = PlannedStage(
         rules=(rule,),
         does=_said(outline, demand),
@@ -256,7 +347,7 @@ def planned(
         images=outline.images,
         steps=demand.effort.steps,
         seconds=outline.seconds / threads,
-        memory=measured.expected(outline.images),
+        memory=sized.pace.expected(outline.images),
     )
     if outline.classes == demand.classes or subject.rankings:
         return (search,)
@@ -294,11 +385,15 @@ def _ranked(measured: pace.Pace, subject: Subject, model: Differentiable) -> int
 
 
 def _said(outline: Outline, demand: Demand) -> str:
+    small = ", on images of half the side" if outline.half_side else ""
     if outline.classes == demand.classes:
-        return "search all classes" + (", on fewer images than usual" if outline.staged else "")
+        if outline.staged and outline.images < demand.images:
+            small = f", on fewer images than usual{', of half the side' if small else ''}"
+        return f"search all classes{small}"
     first = -(-outline.classes // 2)
     others = outline.classes - first
-    return f"search the {first} that stand out{f', and {others} drawn at random' if others else ''}"
+    drawn_too = f", and {others} drawn at random" if others else ""
+    return f"search the {first} that stand out{drawn_too}{small}"
 
 
 def parameters(found: Stages | None) -> dict[str, Any]:
@@ -308,34 +403,62 @@ def parameters(found: Stages | None) -> dict[str, Any]:
     """
     if found is None:
         return {}
-    return {"stages": [found.images, len(found.foremost), len(found.controls)]}
+    size = {"half_side": True} if found.half_side else {}
+    return {"stages": [found.images, len(found.foremost), len(found.controls)], **size}
 
 
-def _stages(subject: Subject, model: Differentiable, demand: Demand, each: float) -> Stages | None:
-    suspect = subject.suspect.by_class if subject.suspect else None
-    if suspect is not None:
-        theirs = suspect.stages
-        if theirs is None or subject.follows or not theirs.foremost:
-            return theirs
-        count = len(theirs.classes)
-        return _chosen(subject, model, theirs.images, count, ascents(demand, each))
-    outline = outlined(demand, each)
+def _as_the_suspect(
+    subject: Subject, model: Differentiable, images: Floats, theirs: Stages | None, measured: Pace
+) -> tuple[HalfSide | None, Pace]:
+    """Return what reduces a reference's images, if the suspect's were, and the pace of its steps.
+
+    Raises:
+        UnsupportedModelError: It takes no images of half the side.
+    """
+    if theirs is None or not theirs.half_side:
+        return None, measured
+    half = half_side.of(subject, model)
+    if half is None:
+        raise UnsupportedModelError(
+            f"{subject.model.identity.path!r} takes no images of half the side, on which the "
+            "scanned model was searched",
+            remedy="compare with a clean model of the same architecture",
+        )
+    reduced = half.reduced(images[: theirs.images])
+    return half, pace.measured(half.half, reduced, subject.settings)
+
+
+def _chosen(
+    subject: Subject, model: Differentiable, demand: Demand, each: float, outline: Outline
+) -> Stages | None:
+    """Return the stages of a suspect's search."""
     if not outline.staged:
         return None
     # Who names classes has chosen.
     if outline.classes == demand.classes or subject.settings.classes:
-        return Stages(images=outline.images)
-    return _chosen(subject, model, outline.images, outline.classes, ascents(demand, each))
+        return Stages(images=outline.images, half_side=outline.half_side)
+    ranking = shortlist.ranking(subject, model, ascents(demand, each))
+    return drawn(ranking, outline.images, outline.classes, subject.settings.seed, outline.half_side)
 
 
-def _chosen(
-    subject: Subject, model: Differentiable, images: int, count: int, climbed: int
+def _repeated(
+    subject: Subject, model: Differentiable, demand: Demand, each: float, theirs: Stages | None
+) -> Stages | None:
+    """Return the stages of a reference's search: the suspect's, or a shortlist of its own."""
+    if theirs is None or subject.follows or not theirs.foremost:
+        return theirs
+    ranking = shortlist.ranking(subject, model, ascents(demand, each))
+    count, seed = len(theirs.classes), subject.settings.seed
+    return drawn(ranking, theirs.images, count, seed, theirs.half_side)
+
+
+def drawn(
+    ranking: Ranking,
+    images: int,
+    count: int,
+    seed: int,
+    half_side: bool = False,
 ) -> Stages:
-    ranking = shortlist.ranking(subject, model, climbed)
-    return drawn(ranking, images, count, subject.settings.seed)
-
-
-def drawn(ranking: Ranking, images: int, count: int, seed: int) -> Stages:
     """Return stages with a shortlist: half of the classes stand out, the others are controls.
 
     Args:
@@ -343,6 +466,7 @@ def drawn(ranking: Ranking, images: int, count: int, seed: int) -> Stages:
         images: In one step.
         count: How many classes are searched.
         seed: Of the draw.
+        half_side: As in `Stages`.
     """
     first = ranking.classes[: -(-count // 2)]
     others = np.array(sorted(set(ranking.classes) - set(first)))
@@ -352,6 +476,7 @@ def drawn(ranking: Ranking, images: int, count: int, seed: int) -> Stages:
         foremost=first,
         controls=tuple(sorted(controls.tolist())),
         ascents=ranking.ascents,
+        half_side=half_side,
     )
 
 

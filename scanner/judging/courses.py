@@ -69,7 +69,9 @@ def same_course(reference: Measurement, suspect: Measurement | None, *, few: boo
 def shape(measurement: Measurement) -> tuple[int, ...]:
     """Return how a search came in stages, but for the classes that it chose; empty where not."""
     stages = measurement.by_class.stages if measurement.by_class else None
-    return () if stages is None else (stages.images, len(stages.foremost), len(stages.controls))
+    if stages is None:
+        return ()
+    return stages.images, len(stages.foremost), len(stages.controls), int(stages.half_side)
 
 
 def choice(suspect: ModelRecord, *, few: bool) -> Choice:

@@ -173,7 +173,8 @@ def in_stages(measurement: Measurement) -> str:
     return (
         f"a search of all classes would take too long: {first + drawn} of {profile.classes:,} were "
         f"searched, {those} most without a search{f' and {drawn} drawn at random' if drawn else ''}"
-        f"; of the other {missing:,} it is known only that they stand out less; raise the setting "
+        f"{', on images of half the side' if profile.stages.half_side else ''}; of the other "
+        f"{missing:,} it is known only that they stand out less; raise the setting "
         "`budget`, or name classes as the setting `classes`"
     )
 

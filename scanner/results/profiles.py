@@ -149,12 +149,14 @@ class Stages:
             where all classes were searched.
         controls: Classes drawn at random from the others: they show what is ordinary in this model.
         ascents: How many classes that evidence ranked by gradient steps too.
+        half_side: Whether it was made on images of half the side.
     """
 
     images: Count
     foremost: tuple[Index, ...] = ()
     controls: tuple[Index, ...] = ()
     ascents: Count = 0
+    half_side: bool = False
 
     @property
     def classes(self) -> tuple[int, ...]:
