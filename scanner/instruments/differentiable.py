@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from scanner.errors import NoLogitsError, UnsupportedModelError, WorkerLimitError
-from scanner.graph.core import flatten
+from scanner.graph.core import flatten, image_size
 from scanner.graph.gradient.backward import GradientModel, Objective, gradient_model
 from scanner.graph.gradient.float_twin import float_twin
 from scanner.graph.gradient.nan_weights import weights_with_nan
@@ -21,7 +20,7 @@ from scanner.graph.layers.logits import Logits, find_logits
 from scanner.instruments import probes, runtime
 from scanner.instruments.detector import Subject
 from scanner.instruments.witness import Witness
-from scanner.modelfile.model import Model, required_inputs
+from scanner.modelfile.model import Model
 from scanner.settings import Settings
 
 Floats = npt.NDArray[np.float32]
@@ -363,7 +362,7 @@ def written(
     """
     flat = flatten.flatten(model.complete(model.proto))
     if shape is not None:
-        flat = _taking(flat, shape)
+        flat = image_size.taking(flat, shape)
     twin = float_twin(real_input(flat))
     flat = unsaturated(twin) if objective is Objective.MARGIN else twin
     logits = find_logits(flat, settings.logits)
@@ -375,17 +374,6 @@ def written(
         damaged=tuple(weights_with_nan(flat)),
         unsaturated=flat is not twin,
     )
-
-
-def _taking(flat: onnx.ModelProto, shape: tuple[int, ...]) -> onnx.ModelProto:
-    """Return a flat graph whose image has another size; nothing else is said of sizes in it."""
-    resized = onnx.ModelProto()
-    resized.CopyFrom(flat)
-    (image,) = required_inputs(resized.graph)
-    for dimension, size in zip(image.type.tensor_type.shape.dim[1:], shape, strict=True):
-        dimension.dim_value = size
-    del resized.graph.value_info[:]
-    return resized
 
 
 def describe(model: Differentiable, subject: Subject) -> dict[str, Any]:
