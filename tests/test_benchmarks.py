@@ -20,11 +20,11 @@ from benchmarks import (
     detection,
     device,
     families,
+    half_side,
     latents,
     leads,
     one_class,
     quality,
-    shortcuts,
     sweeps,
 )
 from benchmarks import population as recipes
@@ -467,23 +467,23 @@ def test_searches_in_the_middle_are_told_by_how_far_a_class_stands_out() -> None
     assert len(row) == 2 * len(latents.SEARCHES)
 
 
-def test_a_search_at_half_the_resolution_is_set_beside_a_whole_one() -> None:
+def test_searches_on_small_images_are_set_beside_those_on_whole_ones() -> None:
+    apart, alike = [1.0, 50.0, 50.0, 50.0], [50.0, 49.0, 50.0, 50.0]
     rows = [
         {
-            "file": str(n),
-            "attack": attack,
-            "target": 1,
-            "side": side,
-            "cpu": float(side),
-            "fig": own,
+            "file": attack, "recipe": "r", "split": "test", "attack": attack,
+            "labels": "all-to-one", "target": target, "classes": [7, 3, 5, 2],
+            "figures": {"whole 32": whole, "half 8": alike},
+            "cpu": {"whole 32": 4.0, "half 8": 1.0},
         }
-        for side, mask in ((32, 1.0), (16, 9.0))
-        for n, (attack, own) in enumerate((("clean", [9.0, 8.0, 9.0]), ("sig", [9.0, mask, 9.5])))
-    ]
-    whole, half = shortcuts.reported(rows)
-    assert (whole["smallest mask is the attacker's"], whole["AUC"]) == (1, "1.00")
-    assert (half["smallest mask is the attacker's"], half["AUC"]) == (0, "0.00")
-    assert (half["resolution"], half["CPU s, median"]) == ("16 x 16", "16.0")
+        for attack, target, whole in (("clean", None, alike), ("blended", 7, apart))
+    ]  # fmt: skip
+    rows.append({**rows[0], "file": "another"})
+    whole, half = half_side.reported(rows)
+    assert (whole["AUC alone"], whole["AUC beside one"]) == ("1.00", "1.00")
+    assert (half["AUC alone"], half["AUC beside one"]) == ("0.50", "0.50")
+    assert (whole["smallest mask is the attacker's"], whole["CPU s, median"]) == (1, "4.0")
+    assert (half["smallest mask is the attacker's"], half["images"]) == (0, "half 8")
 
 
 def test_a_file_of_another_framework_is_held_against_its_gradient(tmp_path: Path) -> None:

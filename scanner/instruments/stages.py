@@ -9,7 +9,7 @@ time by the pace that was measured (`scanner.instruments.pace`), a search comes 
    the time allows.
 
 A network that takes images of half the side (`scanner.instruments.half_side`) is searched on these
-where that leaves more of them in a step.
+where that leaves more of them in a step, or more classes.
 
 References do as the suspect did: figures are compared at equal stages only.
 """
@@ -143,15 +143,17 @@ def outlined(demand: Demand, each: float) -> Outline:
 
 
 def on_half_sides(demand: Demand, whole: Outline, each: float) -> Outline:
-    """Return how large a search on images of half the side can be, if that leaves more of them.
+    """Return how large a search on images of half the side can be, if that leaves more of it.
 
     Args:
         demand: What the budget allows.
-        whole: How large one on whole images can be; it is returned where that is no smaller.
+        whole: How large one on whole images can be; it is returned unless the other has as many
+            images and classes, and more of one of them.
         each: Seconds for one small image of one step.
     """
     small = outlined(demand, each)
-    if small.images <= whole.images or small.classes < whole.classes:
+    grown = small.images - whole.images, small.classes - whole.classes
+    if min(grown) < 0 or max(grown) == 0:
         return whole
     return dataclasses.replace(small, staged=True, half_side=True)
 
@@ -270,8 +272,8 @@ def _sized(  # noqa: PLR0913 - a search has as many sides
         told: As for `pace.measured`.
     """
     whole = outlined(demand, measured.seconds)
-    enough = whole.images == demand.images
-    half = None if enough or not demand.may_halve else half_side.of(subject, model)
+    may_halve = whole.staged and demand.may_halve
+    half = half_side.of(subject, model) if may_halve else None
     if half is None:
         return _Sized(whole, measured)
     reduced = half.reduced(images[: demand.images])

@@ -160,14 +160,22 @@ def unsearched(measurement: Measurement) -> int:
     return profile.classes - len(stages.classes) if profile and stages and stages.foremost else 0
 
 
-def in_stages(measurement: Measurement) -> str:
-    """Say which classes a search in stages came to, and what is known of the others.
+_ON_HALF_SIDES = (
+    "a search on whole images would take too long: all classes were searched on images of half the "
+    "side, and a network may hide what it does with whole ones; raise the setting `budget`"
+)
 
-    Empty where it came to all.
+
+def in_stages(measurement: Measurement) -> str:
+    """Say what a search in stages left out: classes, or that it was on images as they are.
+
+    Empty where it left out neither.
     """
     profile, missing = measurement.by_class, unsearched(measurement)
-    if not missing or profile is None or profile.stages is None:
+    if profile is None or profile.stages is None:
         return ""
+    if not missing:
+        return _ON_HALF_SIDES if profile.stages.half_side else ""
     first, drawn = len(profile.stages.foremost), len(profile.stages.controls)
     those = f"the {first} that stand out" if first > 1 else "the one that stands out"
     return (

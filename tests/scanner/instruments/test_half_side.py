@@ -27,6 +27,7 @@ from scanner.instruments.stages import Demand, on_half_sides, outlined
 from scanner.instruments.trigger import stamp
 from scanner.judging import courses, verdict
 from scanner.limits import MIB, Limits
+from scanner.measuring import Shares, measure
 from scanner.results import Array, Measurement, Stages
 from scanner.settings import Effort
 
@@ -154,15 +155,16 @@ DEMANDS = st.builds(
 
 
 @given(DEMANDS, st.floats(1e-7, 10), st.floats(0.1, 2))
-def test_they_are_chosen_only_where_they_leave_more_images(
+def test_they_are_chosen_only_where_they_leave_more_of_the_search(
     wanted: Demand, each: float, times: float
 ) -> None:
     whole = outlined(wanted, each)
     found = on_half_sides(wanted, whole, each * times)
     if found.half_side:
         assert found.staged
-        assert found.images > whole.images
+        assert found.images >= whole.images
         assert found.classes >= whole.classes
+        assert (found.images, found.classes) != (whole.images, whole.classes)
     else:
         assert found == whole
 
@@ -210,6 +212,22 @@ def test_what_is_found_is_a_trigger_of_whole_images(
         (logits,) = session.run(None, {"image": stamp(shown[None], mask, pattern)})
         assert int(logits.argmax()) == trigger.class_after
         assert row.figures["success"] == trigger.success
+
+
+def test_no_model_is_clean_by_a_search_on_small_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network may sleep until it is shown an image of its own size."""
+    paced(monkeypatch, 0.0023, 0.0005)
+    one = subject(network(), tmp_path)
+    share = Shares(lambda _: None, 1)
+    record = measure(one.model, one.settings, [NeuralCleanse()], share)
+    (measured,) = record.measurements
+    assert measured.by_class is not None
+    assert len(measured.by_class.rows) == CLASSES
+    (skip,) = record.skips
+    assert skip.forbids_clean
+    assert "all classes were searched on images of half the side" in skip.reason
 
 
 def test_a_reference_is_searched_on_images_of_the_same_size(
