@@ -161,8 +161,8 @@ def unsearched(measurement: Measurement) -> int:
 
 
 _ON_HALF_SIDES = (
-    "a search on whole images would take too long: all classes were searched on images of half the "
-    "side, and a network may hide what it does with whole ones; raise the setting `budget`"
+    "a search on whole images would take too long: it was made on images of half the side, and a "
+    "network may hide what it does with whole ones; raise the setting `budget`"
 )
 
 
