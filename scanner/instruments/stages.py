@@ -190,10 +190,7 @@ def demanded(  # noqa: PLR0913, PLR0917 - a search has as many sides
 
 
 def arranged(
-    subject: Subject,
-    model: Differentiable,
-    images: Floats,
-    demand: Demand,
+    subject: Subject, model: Differentiable, images: Floats, demand: Demand
 ) -> Arrangement:
     """Return a search that fits the time and the memory, after a few steps that measure its pace.
 
@@ -224,10 +221,10 @@ def arranged(
         sized = _sized(subject, whole, images, demand, measured)
         half, small = sized.half, sized.pace
         stages = _chosen(subject, whole, demand, measured.seconds, sized.outline)
-    model = whole if half is None else _bounded(half.half, small.most, demand.images)
+    step = demand.images if stages is None else stages.images
+    whole = _bounded(whole, whole.most, step)
+    model = whole if half is None else _bounded(half.half, small.most, step)
     seconds = demand.effort.seconds / pace.threads(subject.settings)
-    if stages is not None:
-        model = _bounded(model, model.most, stages.images)
     longest = seconds if stages is None else LONGER * seconds
     effort = dataclasses.replace(demand.effort, seconds=longest)
     # Each class that is searched beside another takes as much memory once more.
@@ -321,11 +318,7 @@ def _check_time(demand: Demand, measured: pace.Pace, rest: float) -> None:
 
 
 def planned(
-    rule: str,
-    subject: Subject,
-    model: Differentiable,
-    images: Floats,
-    demand: Demand,
+    rule: str, subject: Subject, model: Differentiable, images: Floats, demand: Demand
 ) -> tuple[PlannedStage, ...]:
     """Return the stages of a search that `arranged` would make, after a few steps at its pace.
 
