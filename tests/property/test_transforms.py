@@ -39,6 +39,7 @@ from scanner.graph.core import (
     facts,
     flatten,
     fused,
+    image_size,
     open_sizes,
     scopes,
     shapes,
@@ -142,6 +143,7 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     float_twin.float_twin: float_twin.float_twin,
     half_range.find: half_range.find,
     head.head_input: lambda model: head.head_input(model, "logits"),
+    image_size.taking: lambda model: image_size.taking(model, _sizes_of_image(model)),
     ledger.observe: lambda model: list(ledger.observe(model, nested.Contents(model))),
     logits.find_logits: logits.find_logits,
     mixing.counted: mixing.counted,
@@ -206,6 +208,11 @@ ITSELF = {
     unsaturated.unsaturated,
 }  # fmt: skip
 """Transforms that return their argument where nothing is left to do."""
+
+
+def _sizes_of_image(model: onnx.ModelProto) -> list[int]:
+    dimensions = model.graph.input[0].type.tensor_type.shape.dim
+    return [dimension.dim_value for dimension in dimensions][1:]
 
 
 def public_functions() -> Iterator[Callable[..., Any]]:

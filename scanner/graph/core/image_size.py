@@ -27,7 +27,7 @@ def taking(flat: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelProto:
         if node.op_type == "AveragePool" and _is_global(node, types):
             node.op_type = "GlobalAveragePool"
             del node.attribute[:]
-    (image,) = required_inputs(resized.graph)
+    image = required_inputs(resized.graph)[0]
     for dimension, size in zip(image.type.tensor_type.shape.dim[1:], shape, strict=True):
         dimension.dim_value = size
     del resized.graph.value_info[:]

@@ -224,6 +224,7 @@ def test_what_names_no_class_is_skipped(tmp_path: Path) -> None:
 def test_several_inputs_are_refused(tmp_path: Path) -> None:
     model = plain()
     model.graph.input.append(helper.make_tensor_value_info("more", 1, [1]))
+    model.graph.node.append(helper.make_node("Identity", ["more"], ["read"]))
     with pytest.raises(UnsupportedModelError, match="2 required inputs"):
         search(model, tmp_path)
 
