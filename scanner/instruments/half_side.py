@@ -7,7 +7,7 @@ that is found on small images is enlarged; what it does is then read off the net
 import numpy as np
 import numpy.typing as npt
 
-from scanner.errors import NoRoomError, ScannerError
+from scanner.errors import ScannerError
 from scanner.instruments import differentiable, room
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import Differentiable
@@ -67,27 +67,18 @@ def of(subject: Subject, whole: Differentiable) -> HalfSide | None:
     sizes = [whole.shape[side] for side in sides]
     if channels is None or any(size % 2 or size < 2 * _SHORTEST for size in sizes):
         return None
+    if subject.model.is_held:  # too large to be differentiated twice
+        return None
     shape = tuple(size // 2 if axis in sides else size for axis, size in enumerate(whole.shape))
     try:
-        _check_room(subject, whole)
+        before = room.held()
+        if before is not None and not whole.on_device:
+            room.refuse(before + room.copied(subject.model, _COPIES), subject.settings)
         half = differentiable.resized(subject, whole, shape)
         noise = np.random.default_rng(0).random((_TRIED, *shape), dtype=np.float32)
         logits, _, _ = half.evaluate(half.low + (half.high - half.low) * noise, 0)
-    except ScannerError:
+    except (ScannerError, MemoryError, ValueError):  # what comes of sizes that nobody meant
         return None
-    return (
-        HalfSide(whole=whole, half=half, sides=sides) if logits.shape[1] == half.classes else None
-    )
-
-
-def _check_room(subject: Subject, whole: Differentiable) -> None:
-    """Refuse where a second gradient graph would take more memory than is allowed.
-
-    Raises:
-        NoRoomError: It would.
-    """
-    if subject.model.is_held:
-        raise NoRoomError("the model is too large to be differentiated twice", remedy="")
-    before = room.held()
-    if before is not None and not whole.on_device:
-        room.refuse(before + room.copied(subject.model, _COPIES), subject.settings)
+    if logits.shape[1] != half.classes:
+        return None
+    return HalfSide(whole=whole, half=half, sides=sides)
