@@ -72,7 +72,9 @@ class Plan:
     @property
     def parameters(self) -> dict[str, Any]:
         """What a measurement says of it: nothing of the authors' own schedule."""
-        return {} if self == ON_NOISE else {"batch": self.batch, "first_cost": self.first_cost}
+        # Whether it was on small images, its stages say.
+        usual = dataclasses.replace(self, may_halve=ON_NOISE.may_halve) == ON_NOISE
+        return {} if usual else {"batch": self.batch, "first_cost": self.first_cost}
 
 
 ON_NOISE = Plan(may_halve=True)
