@@ -27,7 +27,7 @@ from scanner.graph.gradient.backward import Objective
 from scanner.instruments import half_side, probes
 from scanner.instruments.class_search import ROUND
 from scanner.instruments.detector import Subject
-from scanner.instruments.differentiable import Differentiable, Floats, differentiable
+from scanner.instruments.differentiable import Floats, differentiable
 from scanner.instruments.half_side import HalfSide
 from scanner.instruments.inversion import ON_NOISE, PIXEL, Inversion
 from scanner.instruments.stages import SHORT
@@ -59,7 +59,8 @@ def measure(folder: Path, records: Path) -> None:
             "attack": entry.attack, "labels": entry.labels, "target": entry.target,
             "classes": classes, "figures": {}, "cpu": {},
         }  # fmt: skip
-        data = probes.clean_images(subject.settings, half.whole.shape, _span(half.whole))
+        span_of = half.whole.low, half.whole.high
+        data = probes.clean_images(subject.settings, half.whole.shape, span_of)
         for way in WAYS:
             started = time.process_time()
             row["figures"][way] = [_size(half, data.shown, one, way) for one in classes]
@@ -83,10 +84,6 @@ def _subject(folder: Path, entry: Entry) -> tuple[Subject, HalfSide] | None:
     return (subject, half) if half is not None else None
 
 
-def _span(model: Differentiable) -> tuple[float, float]:
-    return model.low, model.high
-
-
 def _classes(entry: Entry, entries: Sequence[Entry], count: int) -> list[int]:
     """Return the classes that are searched in all networks of a recipe."""
     aimed = sorted({e.target for e in entries if e.recipe == entry.recipe and e.target is not None})
@@ -104,7 +101,7 @@ def _size(half: HalfSide, images: Floats, target: int, way: str) -> float | None
         half.reduced(images) if small else images,
         target,
         np.random.default_rng((0, 0)),
-        dataclasses.replace(ON_NOISE, batch=int(count)),
+        dataclasses.replace(ON_NOISE, batch=int(count)).on(half if small else None),
     )
     for _ in range(4 * ROUND):
         if not search.finished:

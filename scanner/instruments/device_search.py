@@ -427,7 +427,8 @@ def _bench(
 ) -> resident.Bench | None:
     """Return a step graph on the device; None where it does not run there."""
     settings = subject.settings
-    written = differentiable.written(subject.model, settings, model.objective)
+    shape = model.shape if model.resized else None
+    written = differentiable.written(subject.model, settings, model.objective, shape)
     try:
         graph = draw(
             Classified(

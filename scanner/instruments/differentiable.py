@@ -45,6 +45,7 @@ class Differentiable:
         unsaturated: Whether quantised activations were left without their ceiling.
         objective: What is differentiated.
         most: Images that may be in one run; None for any number.
+        resized: Whether its images are of another shape than the file says.
     """
 
     session: runtime.Session
@@ -61,6 +62,7 @@ class Differentiable:
     unsaturated: bool
     objective: Objective
     most: int | None = None
+    resized: bool = False
 
     @property
     def fixed_batch(self) -> int | None:
@@ -280,6 +282,7 @@ def resized(subject: Subject, whole: Differentiable, shape: tuple[int, ...]) -> 
         outputs=loaded.outputs,
         shape=shape,
         most=None,
+        resized=True,
     )
 
 

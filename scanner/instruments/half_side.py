@@ -12,6 +12,7 @@ from scanner.instruments import differentiable, room
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import Differentiable
 from scanner.instruments.trigger import channel_axis
+from scanner.sandbox import deadline
 from scanner.values import frozen
 
 Floats = npt.NDArray[np.float32]
@@ -61,6 +62,9 @@ def of(subject: Subject, whole: Differentiable) -> HalfSide | None:
     Args:
         subject: The model.
         whole: The same, differentiated.
+
+    Raises:
+        WorkerTimeoutError: The deadline has passed.
     """
     channels = channel_axis(whole.shape)
     sides = tuple(axis for axis in range(len(whole.shape)) if axis != channels)
@@ -78,6 +82,7 @@ def of(subject: Subject, whole: Differentiable) -> HalfSide | None:
         noise = np.random.default_rng(0).random((_TRIED, *shape), dtype=np.float32)
         logits, _, _ = half.evaluate(half.low + (half.high - half.low) * noise, 0)
     except (ScannerError, MemoryError, ValueError):  # what comes of sizes that nobody meant
+        deadline.check()
         return None
     if logits.shape[1] != half.classes:
         return None

@@ -69,6 +69,14 @@ class Plan:
         """Return the plan of a search in stages."""
         return self if smaller is None else dataclasses.replace(self, batch=smaller.images)
 
+    def on(self, half: HalfSide | None) -> "Plan":
+        """Return the plan of the same search on small images: a pixel of theirs costs as four."""
+        return (
+            self
+            if half is None
+            else dataclasses.replace(self, first_cost=self.first_cost * half.area)
+        )
+
     @property
     def parameters(self) -> dict[str, Any]:
         """What a measurement says of it: nothing of the authors' own schedule."""
@@ -111,7 +119,7 @@ def search(subject: Subject, model: Differentiable, data: Images, plan: Plan) ->
     """
     staged = stages.arranged(subject, model, data.shown, demanded(subject, model, data, plan))
     model, half, effort = staged.whole, staged.half, staged.effort
-    plan = plan.staged(staged.stages)
+    plan = plan.staged(staged.stages).on(half)
     shown = half.reduced(data.shown) if half else data.shown
     device = _on_device(subject, staged.model, shown, plan)
     area = half.area if half else 1.0
@@ -289,12 +297,11 @@ class _Restarts:
 
     @property
     def figure(self) -> float | None:
-        return self.sizes[self.searches.index(self.best)]
+        return self.counted(self.best)
 
-    @property
-    def sizes(self) -> tuple[float | None, ...]:
-        """The smallest mask of each search, in pixels of an image; None where it found none."""
-        return tuple(s.size * self.area if s.best else None for s in self.searches)
+    def counted(self, search: "AnyInversion") -> float | None:
+        """Return the smallest mask of a search in pixels of an image; None where it found none."""
+        return search.size * self.area if search.best else None
 
     @property
     def best(self) -> "AnyInversion":
@@ -342,7 +349,7 @@ def _row(found: _Found, held_back: Floats, nearness: float, answered: float) -> 
         course=tuple(entrant.course),
         finished=entrant.search.finished,
         steps=max(s.steps for s in entrant.search.searches),
-        restarts=entrant.search.sizes,
+        restarts=tuple(map(entrant.search.counted, entrant.search.searches)),
         nearness=nearness,
         answered=answered,
         figures={"success": found.turned(held_back)},

@@ -92,15 +92,16 @@ class Session:
 
     def with_zeros(self, idle: Sequence[str]) -> "Session":
         """Return the session with zeros for inputs that nothing reads."""
-        image, *_ = [value for value in self.native.get_inputs() if value.name not in idle]
+        inputs = {value.name: value for value in self.native.get_inputs()}
         zeros = {
-            value.name: np.zeros(
-                [size if isinstance(size, int) else 1 for size in value.shape],
-                numpy_dtype(value.type),
+            name: np.zeros(
+                [size if isinstance(size, int) else 1 for size in inputs[name].shape],
+                numpy_dtype(inputs[name].type),
             )
-            for value in self.native.get_inputs()
-            if value.name in idle
+            for name in idle
+            if name in inputs
         }
+        image = next(value for name, value in inputs.items() if name not in zeros)
         return dataclasses.replace(
             self,
             input_name=image.name,

@@ -381,9 +381,10 @@ def _ranked(measured: pace.Pace, subject: Subject, model: Differentiable) -> int
 
 def _said(outline: Outline, demand: Demand) -> str:
     small = ", on images of half the side" if outline.half_side else ""
+    if outline.classes == demand.classes and outline.images < demand.images:
+        fewer = ", on fewer images than usual"
+        return f"search all classes{fewer}{', of half the side' if small else ''}"
     if outline.classes == demand.classes:
-        if outline.staged and outline.images < demand.images:
-            small = f", on fewer images than usual{', of half the side' if small else ''}"
         return f"search all classes{small}"
     first = -(-outline.classes // 2)
     others = outline.classes - first
@@ -415,9 +416,10 @@ def _as_the_suspect(
     half = half_side.of(subject, model)
     if half is None:
         raise UnsupportedModelError(
-            f"{subject.model.identity.path!r} takes no images of half the side, on which the "
-            "scanned model was searched",
-            remedy="compare with a clean model of the same architecture",
+            f"{subject.model.identity.path!r} cannot be searched on images of half the side, as "
+            "the scanned model was",
+            remedy="compare with a clean model of the same architecture, or raise the setting "
+            "`memory`",
         )
     reduced = half.reduced(images[: theirs.images])
     return half, pace.measured(half.half, reduced, subject.settings)
@@ -432,8 +434,7 @@ def _chosen(
     # Who names classes has chosen.
     if outline.classes == demand.classes or subject.settings.classes:
         return Stages(images=outline.images, half_side=outline.half_side)
-    ranking = shortlist.ranking(subject, model, ascents(demand, each))
-    return drawn(ranking, outline.images, outline.classes, subject.settings.seed, outline.half_side)
+    return _shortlisted(subject, model, ascents(demand, each), outline, outline.classes)
 
 
 def _repeated(
@@ -442,18 +443,27 @@ def _repeated(
     """Return the stages of a reference's search: the suspect's, or a shortlist of its own."""
     if theirs is None or subject.follows or not theirs.foremost:
         return theirs
-    ranking = shortlist.ranking(subject, model, ascents(demand, each))
-    count, seed = len(theirs.classes), subject.settings.seed
-    return drawn(ranking, theirs.images, count, seed, theirs.half_side)
+    return _shortlisted(subject, model, ascents(demand, each), theirs, len(theirs.classes))
 
 
-def drawn(
-    ranking: Ranking,
-    images: int,
-    count: int,
-    seed: int,
-    half_side: bool = False,
+def _shortlisted(
+    subject: Subject, model: Differentiable, climbed: int, size: Outline | Stages, count: int
 ) -> Stages:
+    """Return stages with a shortlist of so many classes.
+
+    Args:
+        subject: The model.
+        model: The same, differentiated.
+        climbed: Of how many classes there may be a short ascent.
+        size: How many images are in a step, and of which side.
+        count: How many classes are searched.
+    """
+    ranking = shortlist.ranking(subject, model, climbed)
+    found = drawn(ranking, size.images, count, subject.settings.seed)
+    return dataclasses.replace(found, half_side=size.half_side)
+
+
+def drawn(ranking: Ranking, images: int, count: int, seed: int) -> Stages:
     """Return stages with a shortlist: half of the classes stand out, the others are controls.
 
     Args:
@@ -461,7 +471,6 @@ def drawn(
         images: In one step.
         count: How many classes are searched.
         seed: Of the draw.
-        half_side: As in `Stages`.
     """
     first = ranking.classes[: -(-count // 2)]
     others = np.array(sorted(set(ranking.classes) - set(first)))
@@ -471,7 +480,6 @@ def drawn(
         foremost=first,
         controls=tuple(sorted(controls.tolist())),
         ascents=ranking.ascents,
-        half_side=half_side,
     )
 
 

@@ -28,6 +28,10 @@ _SAID = {"beyond": "beyond", "apart": "apart from", "far-beyond": "far beyond"}
 # accurate recipes lie up to 1.56 times as far out (docs/detection.md, "Six accurate recipes").
 ALONE = 1.5
 _FURTHEST = 0.1  # of a model among the furthest tenth it is said how far out it lies
+_ON_HALF_SIDES = (
+    "a search on whole images would take too long: it was made on images of half the side, and a "
+    "network may hide what it does with whole ones; raise the setting `budget`"
+)
 
 
 @frozen
@@ -158,12 +162,6 @@ def unsearched(measurement: Measurement) -> int:
     profile = measurement.by_class
     stages = profile.stages if profile else None
     return profile.classes - len(stages.classes) if profile and stages and stages.foremost else 0
-
-
-_ON_HALF_SIDES = (
-    "a search on whole images would take too long: it was made on images of half the side, and a "
-    "network may hide what it does with whole ones; raise the setting `budget`"
-)
 
 
 def in_stages(measurement: Measurement) -> str:

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 from onnx import helper
 
 from scanner.detectors.neural_cleanse import NeuralCleanse
-from scanner.errors import UnsupportedModelError
+from scanner.errors import UnsupportedModelError, WorkerTimeoutError
 from scanner.graph.gradient.backward import Objective
 from scanner.instruments import half_side
 from scanner.instruments.detector import Subject
@@ -29,6 +29,7 @@ from scanner.judging import courses, verdict
 from scanner.limits import MIB, Limits
 from scanner.measuring import Shares, measure
 from scanner.results import Array, Measurement, Stages
+from scanner.sandbox import deadline
 from scanner.settings import Effort
 
 CLASSES, CHANNELS, SIDE = 20, 3, 32
@@ -214,6 +215,34 @@ def test_what_is_found_is_a_trigger_of_whole_images(
         assert row.figures["success"] == trigger.success
 
 
+def test_by_the_way_of_a_device_it_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paced(monkeypatch, 0.03, 0.0075)
+    host = NeuralCleanse().measure(subject(network(), tmp_path))
+    monkeypatch.setattr(Differentiable, "on_device", True)
+    ours = NeuralCleanse().measure(subject(network(), tmp_path))
+    assert ours.parameters == {**host.parameters, "loop": "device"}
+    assert stages_of(ours) == stages_of(host)
+    assert ours.by_class is not None
+    assert host.by_class is not None
+    for one, other in zip(ours.by_class.rows, host.by_class.rows, strict=True):
+        assert (one.figure is None) == (other.figure is None)
+        assert other.figure is None or one.figure == pytest.approx(other.figure, rel=0.05, abs=0.01)
+    assert any(row.figure for row in host.by_class.rows)
+
+
+def test_a_deadline_is_no_size_that_it_does_not_take(tmp_path: Path) -> None:
+    one = subject(network(), tmp_path)
+    whole = differentiable(one, Objective.CROSS_ENTROPY)
+    deadline.expire()
+    try:
+        with pytest.raises(WorkerTimeoutError):
+            half_side.of(one, whole)
+    finally:
+        deadline.renew()
+
+
 def test_no_model_is_clean_by_a_search_on_small_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,7 +273,7 @@ def test_a_reference_is_searched_on_images_of_the_same_size(
     whole = NeuralCleanse().measure(clean)
     assert courses.shape(whole) != courses.shape(suspect)
     other = subject(network(pools=False), tmp_path / "other")
-    with pytest.raises(UnsupportedModelError, match="takes no images of half the side"):
+    with pytest.raises(UnsupportedModelError, match="cannot be searched on images of half"):
         NeuralCleanse().measure(dataclasses.replace(other, suspect=suspect, follows=True))
 
 
