@@ -136,12 +136,16 @@ def _of_known_rank(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
 
 
 def _forgotten(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    """Return what inference missed: the types of results that have their argument's type."""
+    """Return what inference missed: the types of results that have their argument's type.
+
+    A Tile's result has its argument's rank, also where inference was not shown the Tile, because
+    nothing says how many repeats there are.
+    """
     known = {value.name: value for value in _of_known_rank(graph)}
     found = []
     for node in graph.node:
         if (
-            node.op_type in _SHAPE_KEEPING
+            (node.op_type in _SHAPE_KEEPING or node.op_type == "Tile")
             and node.input  # of another domain, it may lack them
             and node.input[0] in known
             and node.output[0] not in known
@@ -149,6 +153,9 @@ def _forgotten(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
             info = onnx.ValueInfoProto()
             info.CopyFrom(known[node.input[0]])
             info.name = node.output[0]
+            if node.op_type == "Tile":
+                for size in info.type.tensor_type.shape.dim:
+                    size.Clear()
             found.append(info)
     return found
 

@@ -70,6 +70,22 @@ def test_normalisation_keeps_the_shape_where_inference_does_not_see_it(operator:
     assert facts.shapes["activated"] == ("N", 4, 8, 8)
 
 
+def test_a_tile_keeps_the_rank_where_nothing_says_how_many_repeats_there_are() -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Tile", ["x", "repeats"], ["y"]), helper.make_node("Relu", ["y"], ["z"])],
+        "tiled",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3]),
+            helper.make_tensor_value_info("repeats", TensorProto.INT64, ["many"]),
+        ],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+    )
+    known = infer(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    for name in ("y", "z"):
+        assert known.elem_types[name] == TensorProto.FLOAT
+        assert [isinstance(size, str) for size in known.shapes[name]] == [True, True]
+
+
 def test_a_nameless_dimension_equals_only_itself() -> None:
     info = helper.make_tensor_value_info("v", TensorProto.FLOAT, [None, 3, "N"])
     assert dimensions(info) == ("v[0]", 3, "N")
