@@ -28,7 +28,16 @@ from scanner.cli.fields import (
 )
 from scanner.cli.measure_options import MeasureOptions, settings
 from scanner.cli.output_options import CheckOptions, FormatOptions, PrintOptions, ReportOptions
-from scanner.cli.readers import files, finds_range, is_auto, numbers, sha256, size, without_auto
+from scanner.cli.readers import (
+    files,
+    finds_range,
+    is_auto,
+    memory,
+    numbers,
+    sha256,
+    size,
+    without_auto,
+)
 from scanner.limits import GIB, Limits
 from scanner.settings import Settings
 from scanner.values import frozen
@@ -58,7 +67,7 @@ References = Annotated[
 MemoryLimit = Annotated[
     str,
     option(LIMITS, "--memory-limit", metavar="SIZE", help="Most memory that a model may need."),
-    Fills("memory", Limits, read=size),
+    Fills("memory", Limits, read=memory),
 ]
 Baseline = Annotated[
     Path | None,

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 from scanner.cli.policy import ENVIRONMENT
 from scanner.errors import UsageError
+from scanner.limits import MIB
 
 if TYPE_CHECKING:
     from scanner.judging.population import Baseline
 
+# A process with ONNX Runtime holds about 100 MiB.
+_LEAST_MEMORY = 128 * MIB
 _DETECTORS = Path(__file__).parent.parent / "detectors"
 _RULES = {"translation": "not-the-file"}  # modules that are not called as their detector
 
@@ -51,6 +54,21 @@ def size(option: str, text: str) -> int:
         raise UsageError(
             f"{option} {text!r} is not a valid size",
             remedy="write it as in 512MiB, 8GiB or 2000000",
+        )
+    return count
+
+
+def memory(option: str, text: str) -> int:
+    """Read a size that leaves a process room to open a model.
+
+    Raises:
+        UsageError: The text is not a size, or too small a one.
+    """
+    count = size(option, text)
+    if count < _LEAST_MEMORY:
+        raise UsageError(
+            f"{option} {text!r} is less than a process takes before it opens a model",
+            remedy=f"give at least {_LEAST_MEMORY // MIB}MiB",
         )
     return count
 

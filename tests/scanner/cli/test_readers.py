@@ -23,6 +23,12 @@ def test_what_is_not_a_size_is_refused(typed: str) -> None:
         readers.size("--memory-limit", typed)
 
 
+def test_memory_that_no_process_fits_into_is_refused() -> None:
+    assert readers.memory("--memory-limit", "128MiB") == 2**27
+    with pytest.raises(UsageError, match="give at least 128MiB"):
+        readers.memory("--memory-limit", "1kB")
+
+
 @pytest.mark.parametrize("typed", ["", "3,", "cat", "-1", "1.5"])
 def test_what_is_not_a_list_of_numbers_is_refused(typed: str) -> None:
     with pytest.raises(UsageError, match=r"--classes .* is not a list of numbers"):
