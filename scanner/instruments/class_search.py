@@ -193,20 +193,28 @@ def outcome(  # noqa: PLR0913, PLR0917 - as `contest`
 
     Where the suspect's search came to its own end, theirs may too: they get all the steps there
     are. A class that was dropped on the way is nobody's backdoor, and references need not search
-    it. A reference that follows names the steps that it was given, and leaves nobody out.
+    it. A reference that follows names the steps that it took of those, and leaves out the classes
+    that the time cut short.
     """
-    followed, ran = _granted(subject), {e.target for e in entrants}
-    steps = followed or {
-        e.target: effort.steps if e.search.finished else e.granted
-        for e in _finalists(entrants, full_field)
-    }
-    asked = [] if followed else _chosen(subject, classes, stages)
+    followed, ran = _granted(subject), {e.target: e for e in entrants}
+    if followed:
+        steps = {
+            target: followed[target] if e.search.finished else e.granted
+            for target, e in ran.items()
+        }
+        left_out = [target for target, count in followed.items() if steps.get(target, 0) < count]
+    else:
+        steps = {
+            e.target: effort.steps if e.search.finished else e.granted
+            for e in _finalists(entrants, full_field)
+        }
+        left_out = [target for target in _chosen(subject, classes, stages) if target not in ran]
     return Contest(
         planned=effort.steps,
         round=ROUND,
         finalists=FINALISTS if len(entrants) > full_field else len(entrants),
         granted=tuple(Grant(class_id=target, steps=count) for target, count in steps.items()),
-        left_out=tuple(target for target in asked if target not in ran),
+        left_out=tuple(left_out),
         stages=stages,
     )
 

@@ -74,6 +74,12 @@ def shape(measurement: Measurement) -> tuple[int, ...]:
     return stages.images, len(stages.foremost), len(stages.controls), int(stages.half_side)
 
 
+def left_out(measurement: Measurement) -> int:
+    """Return how many classes the time cut short (`Contest.left_out`)."""
+    contest = measurement.by_class.contest if measurement.by_class else None
+    return len(contest.left_out) if contest else 0
+
+
 def choice(suspect: ModelRecord, *, few: bool) -> Choice:
     """Return what a suspect chose for its references."""
     taken = suspect.input_range

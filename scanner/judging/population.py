@@ -12,7 +12,7 @@ from scanner import jsonfile
 from scanner.errors import BaselineError, UsageError
 from scanner.judging import observed
 from scanner.judging.comparison import Declared, compare, statistic_of
-from scanner.judging.courses import shape
+from scanner.judging.courses import left_out, shape
 from scanner.judging.ranks import enough, stands_apart
 from scanner.results import (
     Array,
@@ -208,6 +208,12 @@ class CleanModels:
                 f"the {self.source}, and beside it no model can be called clean"
             )
         for reference in self.references:
+            if any(left_out(m) for m in reference.measurements):
+                yield (
+                    f"the time ran out before the reference {reference.model.path!r} was searched "
+                    "as the model was, and beside it no model can be called clean; raise the "
+                    "setting `timeout`"
+                )
             found = [o for m in reference.measurements for o in m.observations]
             worst = max(found, key=lambda o: o.severity, default=None)
             if worst is not None and worst.severity >= Severity.SUSPICIOUS:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from scanner.judging.courses import left_out
 from scanner.judging.population import MEASURED_WITH
 from scanner.judging.ranks import FAR, NEAR, Driver, Place, Rank, enough, place, strength
 from scanner.judging.recipes import Stranger
@@ -151,12 +152,6 @@ def judge(
     )
 
 
-def left_out(measurement: Measurement) -> int:
-    """Return how many classes had no turn before the time ran out."""
-    contest = measurement.by_class.contest if measurement.by_class else None
-    return len(contest.left_out) if contest else 0
-
-
 def unsearched(measurement: Measurement) -> int:
     """Return how many classes were not chosen for a search that came in stages."""
     profile = measurement.by_class
@@ -188,10 +183,11 @@ def in_stages(measurement: Measurement) -> str:
 def half_searched(measurement: Measurement) -> str:
     """Say that a search did not come to all classes; empty where it did."""
     missing, profile = left_out(measurement), measurement.by_class
-    if not missing or profile is None:
+    if not missing or profile is None or profile.contest is None:
         return ""
-    named = f"{missing} of {missing + len(profile.rows)} classes"
-    if profile.contest is not None and missing <= _LISTED:
+    asked = {*profile.contest.left_out, *(row.class_id for row in profile.rows)}
+    named = f"{missing} of {len(asked)} classes"
+    if missing <= _LISTED:
         numbers = ", ".join(map(str, profile.contest.left_out))
         named = f"class{'es' if missing > 1 else ''} {numbers}"
     remedy = (

@@ -173,7 +173,8 @@ class Contest:
         round: Steps between two comparisons.
         finalists: How many classes are never dropped.
         granted: The steps of each class that was not dropped.
-        left_out: Classes that got none for want of time.
+        left_out: Classes that got none for want of time; of a reference, also those that got fewer
+            than the suspect's.
         stages: How the search was made smaller; None where it had all that the budget allows.
     """
 

@@ -229,6 +229,28 @@ def test_a_reference_follows_whatever_the_time(subject: Subject) -> None:
     assert rows[42] == (1000.0 - finalists[42] * 43, [1000.0 - finalists[42] * 1])
 
 
+def test_a_reference_that_the_time_cut_short_says_so(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suspect = contest(subject, 3, Fake, EFFORT)
+    follower = dataclasses.replace(subject, suspect=measured(suspect, subject))
+    begun = list[Fake]()
+
+    def start(target: int) -> Fake:
+        begun.append(Fake(target, ends=25 if target == 0 else 1000))
+        return begun[-1]
+
+    monkeypatch.setattr(
+        deadline, "nearly_over", lambda _: bool(begun) and sum(f.steps for f in begun) >= 50
+    )
+    reference = contest(follower, 3, start, EFFORT)
+    assert steps(reference) == {0: 25, 1: 25}
+    found = outcome(reference, follower, 3, EFFORT)
+    # What came to its own end is what it would be with more time.
+    assert {grant.class_id: grant.steps for grant in found.granted} == {0: 100, 1: 25}
+    assert found.left_out == (1, 2)
+
+
 def test_among_many_references_each_chooses_for_itself(subject: Subject) -> None:
     suspect = contest(subject, 43, Fake, EFFORT)
     free = dataclasses.replace(subject, suspect=measured(suspect, subject), follows=False)

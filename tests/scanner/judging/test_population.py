@@ -148,6 +148,10 @@ def test_a_reference_that_is_unlike_clean_models_or_suspicious_itself_is_doubted
     (gate,) = doubts(planted, [])
     assert gate == "the reference 'm' is itself suspicious: a gate was seen"
     assert doubts(number(2.5), clean) == []
+    contest = Contest(planned=100, round=25, finalists=1, left_out=(3,))
+    searched = dataclasses.replace(own, by_class=ByClass(classes=4, rows=(), contest=contest))
+    (short,) = doubts(dataclasses.replace(number(2.5), measurements=(searched,)), clean)
+    assert short.startswith("the time ran out before the reference 'm' was searched as the model")
 
 
 def test_a_baseline_keeps_no_input_that_shows_an_observation() -> None:
