@@ -84,6 +84,7 @@ def of(subject: Subject, whole: Differentiable) -> HalfSide | None:
     except (ScannerError, MemoryError, ValueError):  # what comes of sizes that nobody meant
         deadline.check()
         return None
-    if logits.shape[1] != half.classes:
+    # One that sees nothing of a small image answers all of them alike.
+    if logits.shape[1] != half.classes or (logits[0] == logits[1]).all():
         return None
     return HalfSide(whole=whole, half=half, sides=sides)

@@ -40,6 +40,7 @@ from scanner.graph.core import (
     flatten,
     fused,
     image_size,
+    map_sizes,
     open_sizes,
     scopes,
     shapes,
@@ -146,6 +147,9 @@ CALLS: Mapping[Callable[..., Any], Callable[[onnx.ModelProto], object]] = {
     image_size.taking: lambda model: image_size.taking(model, _sizes_of_image(model)),
     ledger.observe: lambda model: list(ledger.observe(model, nested.Contents(model))),
     logits.find_logits: logits.find_logits,
+    map_sizes.check: lambda model: map_sizes.check(
+        model.graph, shapes.value_types(model), model.graph.input[0].name, _sizes_of_image(model)
+    ),
     mixing.counted: mixing.counted,
     mixing.default_numbers: lambda model: [
         mixing.default_numbers(model, tensor.name) for tensor in model.graph.initializer

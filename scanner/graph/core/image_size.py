@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 
-from scanner.graph.core import shapes
+from scanner.graph.core import map_sizes, shapes
 from scanner.graph.core.structure import attribute, integers
 from scanner.modelfile.model import required_inputs
 
@@ -13,12 +13,15 @@ def taking(flat: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelProto:
     """Return a flat graph whose image has another shape.
 
     Before: it has one input, whose first axis counts images.
-    After: nothing is said of the sizes inside, and what averaged over a whole map does so still.
-    Whether the operators take the image shows when it runs.
+    After: nothing is said of the sizes inside, what averaged over a whole map does so still, and
+    no map is without pixels. Whether the operators take the image shows when it runs.
 
     Args:
         flat: The graph.
         shape: Of one image, without the batch axis.
+
+    Raises:
+        UnsupportedModelError: A map has no pixels, or may have none.
     """
     types = shapes.value_types(flat)
     resized = onnx.ModelProto()
@@ -31,6 +34,7 @@ def taking(flat: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelProto:
     for dimension, size in zip(image.type.tensor_type.shape.dim[1:], shape, strict=True):
         dimension.dim_value = size
     del resized.graph.value_info[:]
+    map_sizes.check(resized.graph, types, image.name, shape)
     return resized
 
 

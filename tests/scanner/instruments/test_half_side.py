@@ -116,6 +116,24 @@ def test_other_networks_take_none(made: onnx.ModelProto, tmp_path: Path) -> None
     assert halved(subject(made, tmp_path)) is None
 
 
+def test_a_map_that_would_have_no_pixels_kills_no_process(tmp_path: Path) -> None:
+    """ONNX Runtime divides by the number of a map's pixels, and there would be none."""
+    model = network()
+    (pool,) = [n for n in model.graph.node if n.op_type == "GlobalAveragePool"]
+    pool.input[0] = "seen"
+    window = {"kernel_shape": [SIDE - 6] * 2}
+    model.graph.node.insert(2, helper.make_node("AveragePool", ["active"], ["seen"], **window))
+    assert halved(subject(model, tmp_path)) is None
+
+
+def test_a_network_that_sees_nothing_of_a_small_image_takes_none(tmp_path: Path) -> None:
+    model = network()
+    kernel = next(t for t in model.graph.initializer if t.name == "kernel")
+    blind = np.zeros((8, CHANNELS, 3, 3), np.float32)
+    kernel.CopyFrom(onnx.numpy_helper.from_array(blind, "kernel"))
+    assert halved(subject(model, tmp_path)) is None
+
+
 def test_a_network_that_makes_one_image_of_four_takes_none(tmp_path: Path) -> None:
     """A Reshape to rows of a fixed length gives a smaller batch, not an error."""
     model = network()

@@ -34,7 +34,7 @@ def test_open_sizes_are_settled() -> None:
 
 @pytest.mark.parametrize(
     ("options", "is_global"),
-    [({}, True), ({"strides": [1, 1]}, True), ({"pads": [1, 1, 0, 0]}, False),
+    [({}, True), ({"strides": [1, 1]}, True), ({"pads": [4, 4, 0, 0]}, False),
      ({"auto_pad": "SAME_UPPER"}, False), ({"kernel_shape": [4, 4]}, False)],
 )  # fmt: skip
 def test_a_window_over_the_whole_map_stays_one(options: dict[str, Any], is_global: bool) -> None:
