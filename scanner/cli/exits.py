@@ -116,9 +116,9 @@ def exit_code(results: Sequence[ScanResult], fail_on: Sequence[str] = ()) -> int
 
     Args:
         results: Of the run.
-        fail_on: Words of `condition`; what meets none of them ends as clean does. An error is none
-            of them and always counts, unless the word is "nothing". Empty takes every verdict for
-            what it is.
+        fail_on: Words of `condition`; what meets none of them ends as clean does. An error, and a
+            model that could not be measured, is none of them and always counts, unless the word is
+            "nothing". Empty takes every verdict for what it is.
     """
     conditions = [condition(word) for word in fail_on]
     codes = {_of_one(result, conditions) for result in results}
@@ -137,7 +137,8 @@ def _of_one(result: ScanResult, conditions: Sequence[Condition]) -> int:
         return _VERDICTS[result.verdict]
     if any(met(result) for met in conditions):
         return INCONCLUSIVE if result.verdict is Verdict.INCONCLUSIVE else SUSPICIOUS
-    return CLEAN
+    unmeasured = result.failures or not result.findings
+    return INCONCLUSIVE if unmeasured and result.verdict is not Verdict.SUSPICIOUS else CLEAN
 
 
 class _Terminated(BaseException):

@@ -43,6 +43,8 @@ def _fail_on(words: list[str] | None) -> list[str]:
         except ValueError as error:
             choices = ", ".join(exits.CONDITIONS)
             raise typer.BadParameter(f"{word!r} is not one of {choices}, size=N.") from error
+    if "nothing" in (words or []) and len(set(words or [])) > 1:
+        raise typer.BadParameter("'nothing' stands alone: leave it out, or the other words.")
     return words or []
 
 

@@ -52,12 +52,11 @@ CHANGES = {
     "noise": Noise.GAUSSIAN, "images": 5, "seed": 1, "input_range": (-1.0, 1.0),
     "input_shape": (1, 8, 8), "layer": "a", "logits": "b", "budget": Budget.STANDARD,
     "classes": (1,), "device": Device.AUTO, "threads": 2, "detectors": (),
-    "limits": Limits(nodes=7),
+    "limits": Limits(nodes=7), "timeout": 7.0,
 }  # fmt: skip
 SAME = {
     "alpha": 0.1,
     "miss": 0.2,
-    "timeout": 7.0,
     "shipped_baselines": False,
     "require_isolation": True,
     "unconfined": True,

@@ -83,6 +83,20 @@ def test_what_could_not_be_measured_fails_whatever_was_chosen() -> None:
     assert exit_code([unopened()], ["suspicious"]) == 2
 
 
+@pytest.mark.parametrize("kind", ["WorkerCrashedError", "UnsafeModelError"])
+def test_a_model_that_kills_or_deceives_its_reader_passes_no_gate(kind: str) -> None:
+    failure = replace(result().failures[0], error={**result().failures[0].error, "type": kind})
+    one = replace(result(), verdict=Verdict.INCONCLUSIVE, failures=(failure,))
+    assert [exit_code([one], words) for words in ([], ["suspicious"], ["size=2"])] == [3, 3, 3]
+    assert exit_code([one], ["nothing"]) == 0
+    assert exit_code([replace(one, verdict=Verdict.SUSPICIOUS)], ["inconclusive"]) == 0
+
+
+def test_a_model_for_which_there_was_no_time_passes_no_gate() -> None:
+    one = replace(result(), verdict=Verdict.INCONCLUSIVE, failures=(), findings=())
+    assert exit_code([one], ["suspicious"]) == 3
+
+
 @pytest.mark.parametrize("word", ["", "guilty", "size", "size=", "size=big", "error"])
 def test_other_words_are_no_condition(word: str) -> None:
     with pytest.raises(ValueError, match="is no condition"):

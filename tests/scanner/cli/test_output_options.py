@@ -24,8 +24,11 @@ def test_an_unknown_format_and_a_missing_file_are_refused(typed: str, sentence: 
 
 
 def test_what_fails_a_pipeline_is_a_known_word() -> None:
-    typed = [*exits.CONDITIONS, "size=1.5"]
+    typed = [*(word for word in exits.CONDITIONS if word != "nothing"), "size=1.5"]
     assert output_options._fail_on(typed) == typed
+    assert output_options._fail_on(["nothing"]) == ["nothing"]
+    with pytest.raises(typer.BadParameter, match="'nothing' stands alone"):
+        output_options._fail_on(["nothing", "suspicious"])
     with pytest.raises(typer.BadParameter, match=r"'size=' is not one of .*, size=N"):
         output_options._fail_on(["size="])
 

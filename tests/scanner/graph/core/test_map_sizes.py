@@ -39,7 +39,7 @@ def network(*steps: onnx.NodeProto) -> onnx.ModelProto:
         del node.output[:]
         node.output.append(value := f"v{place}")
         nodes.append(node)
-    shape = ["N", CHANNELS, SIDE, SIDE]
+    shape: list[str | int | None] = ["N", CHANNELS, SIDE, SIDE]
     graph = helper.make_graph(
         nodes,
         "chain",
