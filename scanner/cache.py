@@ -29,7 +29,7 @@ T = TypeVar("T", ModelRecord, ScanResult)
 
 _FORMAT = 4
 _MOST_FILES = 1000  # in a model's folder, any of which may hold its weights
-# Settings that change no number of a measurement. The time that is allowed does: searches end by it.
+# Settings that change no number of a measurement. The time allowed does: searches end by it.
 _NOT_MEASURED = frozenset({"alpha", "miss", "shipped_baselines", "require_isolation", "unconfined"})
 # onnx.StringStringEntryProto {key = "location", value = TEXT}, as protobuf writes it: field 1, its
 # length, the key, field 2, then the length of the value in up to two bytes.

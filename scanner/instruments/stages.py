@@ -180,6 +180,8 @@ def demanded(  # noqa: PLR0913, PLR0917 - a search has as many sides
         UsageError: There is no such class.
     """
     seconds = effort.seconds * pace.threads(subject.settings)
+    # A network for a fixed batch takes as long for fewer images.
+    least = max(least, min(images, model.fixed_batch or 1))
     return Demand(
         classes=len(contestants(subject, model.classes)),
         images=images,
@@ -225,7 +227,7 @@ def arranged(
     whole = _bounded(whole, whole.most, step)
     model = whole if half is None else _bounded(half.half, small.most, step)
     seconds = demand.effort.seconds / pace.threads(subject.settings)
-    longest = seconds if stages is None else LONGER * seconds
+    longest = (SLACK if stages is None else LONGER) * seconds
     effort = dataclasses.replace(demand.effort, seconds=longest)
     # Each class that is searched beside another takes as much memory once more.
     alone = measured.most is not None or model.on_device
@@ -335,6 +337,12 @@ def planned(
     measured = pace.measured(model, images[: demand.images], subject.settings, told=True)
     sized = _sized(subject, model, images, demand, measured, told=True)
     outline, threads = sized.outline, pace.threads(subject.settings)
+    if subject.settings.classes:  # who names classes has chosen
+        outline = dataclasses.replace(
+            outline,
+            classes=demand.classes,
+            seconds=demand.cost(outline.images, demand.classes, sized.pace.seconds),
+        )
     search = PlannedStage(
         rules=(rule,),
         does=_said(outline, demand),

@@ -85,9 +85,17 @@ def ahead(profile: ByClass, scale: Scale) -> dict[int, float]:
 
     Of two classes, than the other. Empty where not every class was searched, or fewer than three
     were reached of a model that has so many. A class that no search reached is unknown: nothing is
-    read from how large its mask may be.
+    read from how large its mask may be. Where the time cut the contest short, classes are compared
+    after equally many rounds.
     """
-    found = {r.class_id: suspicion(r.figure, scale) for r in profile.rows if r.figure is not None}
+    rows = profile.rows
+    cut_short = None if _went_to_its_end(profile) else _shortest(rows)
+    figures = [r.figure for r in rows] if cut_short is None else _after(rows, cut_short)
+    found = {
+        row.class_id: suspicion(figure, scale)
+        for row, figure in zip(rows, figures, strict=True)
+        if figure is not None
+    }
     if len(profile.rows) < profile.classes or len(found) < min(FEWEST, profile.classes):
         return {}
     return above_the_rest(found)

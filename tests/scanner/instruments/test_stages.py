@@ -176,6 +176,10 @@ def test_who_names_classes_has_chosen(tmp_path: Path, monkeypatch: pytest.Monkey
     measured = NeuralCleanse().measure(subject)
     assert profile(measured).stages == Stages(images=8)
     assert [row.class_id for row in profile(measured).rows] == [2, 5]
+    (search,) = NeuralCleanse().plan(subject)
+    assert (search.classes, search.images) == (2, 8)
+    assert search.does == "search all classes, on fewer images than usual"
+    assert search.seconds == pytest.approx(2 * 100 * 8 * 0.05)
 
 
 def test_the_plan_is_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +246,7 @@ def test_threads_have_time_of_their_own() -> None:
     one, two = (
         stages.demanded(
             Subject(model=None, settings=Settings(threads=n, classes=(0,))),  # type: ignore[arg-type] # not looked at
-            type("Model", (), {"classes": 3})(),
+            type("Model", (), {"classes": 3, "fixed_batch": None})(),
             4,
             EFFORT,
             1,
@@ -250,3 +254,28 @@ def test_threads_have_time_of_their_own() -> None:
         for n in (1, 2)
     )
     assert 2 * one.effort.seconds == two.effort.seconds
+
+
+@pytest.mark.parametrize(("fixed", "least"), [(None, 2), (16, 16), (64, 32)])
+def test_a_step_is_not_made_smaller_than_a_fixed_batch(fixed: int | None, least: int) -> None:
+    demand = stages.demanded(
+        Subject(model=None, settings=Settings(classes=(0,))),  # type: ignore[arg-type] # not looked at
+        type("Model", (), {"classes": 3, "fixed_batch": fixed})(),
+        32,
+        EFFORT,
+        2,
+    )
+    assert demand.least == least
+
+
+def test_a_search_that_counts_as_full_gets_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow(monkeypatch, 0.0)
+    subject = classifier(tmp_path)
+    model = differentiable(subject, Objective.CROSS_ENTROPY)
+    demand = stages.demanded(subject, model, 8, EFFORT, 2)
+    images = np.zeros((8, *model.shape), np.float32)
+    arranged = stages.arranged(subject, model, images, demand)
+    assert arranged.stages is None
+    assert arranged.effort.seconds == stages.SLACK * EFFORT.seconds

@@ -109,6 +109,22 @@ def test_how_far_classes_lie_above_the_median_of_their_own_model(
     assert {row.class_id: row.ahead for row in rows if row.ahead is not None} == expected
 
 
+def test_classes_are_compared_after_equally_many_rounds() -> None:
+    """The time ended in the second round, before the last class had its turn."""
+    courses = ((80.0, 20.0), (70.0, 20.0), (40.0,))
+    rows = tuple(
+        ClassRow(class_id=index, figure=course[-1], course=course, finished=False)
+        for index, course in enumerate(courses)
+    )
+    contest = Contest(planned=100, round=25, finalists=3)
+    ahead = by_class.ahead(ByClass(classes=3, rows=rows, contest=contest), SMALL)
+    assert max(ahead, key=lambda class_id: ahead[class_id]) == 2
+    done = dataclasses.replace(contest, planned=50)
+    finished = tuple(dataclasses.replace(row, finished=True) for row in rows)
+    at_the_end = by_class.ahead(ByClass(classes=3, rows=finished, contest=done), SMALL)
+    assert at_the_end[2] < 0
+
+
 def test_nothing_is_said_of_a_model_of_which_only_some_classes_were_searched() -> None:
     assert by_class.ahead(ByClass(classes=4, rows=profile(1, 2, 9).rows), PLAIN) == {}
 
