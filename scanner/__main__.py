@@ -32,7 +32,7 @@ def main() -> None:
         arguments
         and arguments[0] not in _NO_MODEL
         and not (_NO_CHILD | _MANY) & set(arguments)
-        and not Path(arguments[0]).is_dir()
+        and not os.path.isdir(arguments[0])  # noqa: PTH112 - Path.is_dir may raise
     )
     if reads and "_SCAN_COMPLETE" not in os.environ:
         # References are measured in a child of their own.

@@ -335,13 +335,19 @@ def _there(named: PathLike, what: str) -> Path:
     """Return the absolute path of what is there.
 
     Raises:
-        UsageError: It is not.
+        UsageError: It is not, or cannot be reached.
     """
     path = Path.cwd() / named
-    if not path.exists():
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise UsageError(
             f"there is no file or folder {os.fspath(named)!r}", remedy=f"name the {what}"
-        )
+        ) from error
+    except OSError as error:
+        raise UsageError(
+            f"{os.fspath(named)!r} cannot be read ({error.strerror})", remedy=f"name the {what}"
+        ) from error
     return path
 
 

@@ -82,7 +82,7 @@ def _target(name: str, place: str) -> Target:
     """
     made = report.named(name)
     path = Path(place) if place else None
-    folder = path is not None and (place.endswith(("/", os.sep)) or path.is_dir())
+    folder = place.endswith(("/", os.sep)) or os.path.isdir(place)  # noqa: PTH112 - Path.is_dir may raise
     if folder and not isinstance(made, FolderReport):
         raise UsageError(
             f"the format {name!r} is one file, and {place!r} is a folder",

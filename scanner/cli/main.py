@@ -3,7 +3,6 @@
 import difflib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
@@ -75,7 +74,7 @@ class ScanGroup(typer.core.TyperGroup):
 
     def _check_spelling(self, word: str) -> None:
         """Stop before anything is scanned where a command was meant."""
-        if not word.isalpha() or Path(word).exists():
+        if not word.isalpha() or os.path.exists(word):  # noqa: PTH110 - Path.exists may raise
             return
         commands = [name for name in self.commands if name != _DEFAULT_COMMAND]
         if near := difflib.get_close_matches(word.lower(), commands, n=1, cutoff=_CLOSE):

@@ -1,5 +1,6 @@
 """The options that a scan and a calibration share, and the settings that they make."""
 
+import stat
 from pathlib import Path
 from typing import Annotated
 
@@ -193,13 +194,33 @@ def settings(options: MeasureOptions) -> Settings:
             "--images-npz and --images-dir exclude one another", remedy="give one of them"
         )
     # Also where no detector that runs looks at them: a typing error is not to go unnoticed.
-    if made.images_file and not Path(made.images_file).exists():
-        raise UsageError(
-            f"there is no file {str(options.images_npz)!r}", remedy="check the path in --images-npz"
-        )
-    if made.images_folder and not Path(made.images_folder).is_dir():
-        raise UsageError(
-            f"there is no folder {str(options.images_dir)!r}",
-            remedy="check the path in --images-dir",
-        )
+    if options.images_npz:
+        _mode("file", options.images_npz, "--images-npz")
+    if options.images_dir and not stat.S_ISDIR(_mode("folder", options.images_dir, "--images-dir")):
+        raise _missing("folder", options.images_dir, "--images-dir")
     return made
+
+
+def _mode(kind: str, path: Path, typed: str) -> int:
+    """Return the type and the rights of what a path names.
+
+    Args:
+        kind: What it should be.
+        path: The path.
+        typed: The option that it stands in.
+
+    Raises:
+        UsageError: There is nothing, or it cannot be reached.
+    """
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise _missing(kind, path, typed) from error
+    except OSError as error:
+        raise UsageError(
+            f"{str(path)!r} cannot be read ({error.strerror})", remedy=f"check the path in {typed}"
+        ) from error
+
+
+def _missing(kind: str, path: Path, typed: str) -> UsageError:
+    return UsageError(f"there is no {kind} {str(path)!r}", remedy=f"check the path in {typed}")

@@ -1,4 +1,5 @@
 """Which model files the words on the command line mean: files, folders, patterns, a list."""
+# ruff: noqa: PTH110, PTH112, PTH113, PTH114 - Path's methods may raise, as for a closed folder
 
 import fnmatch
 import io
@@ -71,17 +72,17 @@ def _listed(word: str) -> Iterator[str]:
 
 
 def _meant(word: str) -> Iterator[str]:
-    if Path(word).is_dir():
+    if os.path.isdir(word):
         inside = _inside(Path(word))
         if not inside:
             raise UsageError(
                 f"the folder {word!r} holds no {SUFFIX} file", remedy="name a folder of models"
             )
         yield from inside
-    elif _MAGIC & set(word) and not Path(word).exists():
+    elif _MAGIC & set(word) and not os.path.exists(word):
         import glob  # noqa: PLC0415 - few words are patterns
 
-        matched = sorted(f for f in glob.iglob(word, recursive=True) if Path(f).is_file())  # noqa: PTH207 - a pattern may be absolute
+        matched = sorted(f for f in glob.iglob(word, recursive=True) if is_taken(f))  # noqa: PTH207 - a pattern may be absolute
         if not matched:
             raise UsageError(f"no file matches {word!r}", remedy="check the pattern")
         yield from matched
@@ -93,22 +94,32 @@ def _inside(folder: Path) -> list[str]:
     """Return the models in a folder and below, in order, and say what could be one and is not."""
     found: list[str] = []
     for place, folders, names in os.walk(folder, onerror=_unread):
-        for path in (Path(place, name) for name in (*folders, *names)):
-            named = path.name.endswith(SUFFIX)
-            if path.is_dir():
-                if path.is_symlink():
-                    note(f"left out: {path} is a link to a folder; name it to scan what is in it")
-            elif named and path.is_file():
-                found.append(str(path))
-            elif named:
-                say_left_out(path)
+        for path in (Path(place, name) for name in folders):
+            if os.path.islink(path):
+                note(f"left out: {path} is a link to a folder; name it to scan what is in it")
+        paths = (str(Path(place, name)) for name in names if name.endswith(SUFFIX))
+        found += filter(is_taken, paths)
     return sorted(found)
 
 
-def say_left_out(path: Path) -> None:
-    """Say on stderr that what is called like a model, and is neither file nor folder, is none."""
-    kind = "a link to nothing" if path.is_symlink() else "a pipe or a device"
-    note(f"left out: {path} is {kind}")
+def is_taken(path: str) -> bool:
+    """Whether a path is a file; of what is neither that nor a folder, say on stderr what it is."""
+    if os.path.isfile(path):
+        return True
+    if not os.path.isdir(path):
+        note(f"left out: {path} {_fault(path)}")
+    return False
+
+
+def _fault(path: str) -> str:
+    """Return why a path is no file to read."""
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return "is a link to nothing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return "is a pipe or a device"
 
 
 def _unread(error: OSError) -> None:

@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import io
 import os
+import stat
 import sys
 import tempfile
 import threading
@@ -140,15 +141,22 @@ def _check_place(path: Path) -> None:
     -o was followed by the model to scan.
 
     Raises:
-        UsageError: It is a link, a folder, a device or a pipe, or is not text.
+        UsageError: It is a link, a folder, a device or a pipe, is not text, or cannot be reached.
     """
-    what = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "a device or a pipe"
-    if path.is_symlink() or (path.exists() and not path.is_file()):
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder"}
+        what = kinds.get(stat.S_IFMT(mode), "a device or a pipe")
         raise UsageError(
             f"{str(path)!r} cannot be written (it is {what}, not a file)",
             remedy="name another file to write",
         )
-    if path.exists() and not _is_text(path):
+    if not _is_text(path):
         raise UsageError(
             f"{str(path)!r} is no earlier report and would be overwritten (it is not text)",
             remedy="name another file to write",

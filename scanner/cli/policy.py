@@ -7,11 +7,13 @@ without their dashes; what is typed comes first, then the environment, then the 
 
 import dataclasses
 import datetime as dt
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scanner import jsonfile
 from scanner.errors import UsageError
 from scanner.results import ScanResult, Suppression, Verdict
 from scanner.values import frozen
@@ -125,15 +127,16 @@ def find(named: Path | None, start: Path) -> Path | None:
     for folder in (start, *start.parents):
         for name in (_OWN, _SHARED):
             path = folder / name
-            if path.is_file() and (name == _OWN or _has_table(path)):
+            is_there = os.path.isfile(path)  # noqa: PTH113 - Path.is_file may raise
+            if is_there and (name == _OWN or _has_table(path)):
                 return path
     return None
 
 
 def _has_table(path: Path) -> bool:
     try:
-        return f"[tool.{_TABLE}" in path.read_text(encoding="utf-8").replace("[[", "[")
-    except (OSError, ValueError):
+        return f"[tool.{_TABLE}" in jsonfile.read(path).decode().replace("[[", "[")
+    except ValueError:
         return False  # somebody else's file, which nobody asked us to read
 
 
@@ -152,11 +155,11 @@ def read(path: Path | None, options: Collection[str]) -> Policy:
     import tomllib  # noqa: PLC0415 - few calls have a policy
 
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+        # The null device is the usual word for none.
+        data = {} if str(path) == os.devnull else tomllib.loads(jsonfile.read(path).decode())
+    except jsonfile.UnreadableError as error:
         raise UsageError(
-            f"the policy {str(path)!r} cannot be read ({error.strerror})",
-            remedy="name another file with --config",
+            f"the policy {str(path)!r} {error}", remedy="name another file with --config"
         ) from error
     except (ValueError, RecursionError) as error:
         raise _wrong(path, f"it is not valid TOML ({error})", "correct it") from error

@@ -1,5 +1,7 @@
 """What was typed, read: numbers, sizes, ranges and paths; and what the shell completes."""
 
+import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -45,17 +47,17 @@ def size(option: str, text: str) -> int:
         UsageError: The text is not a size.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kMGT])(i?))?B?", text.strip())
-    count = 0
+    count = 0.0
     if found:
         number, prefix, binary = found.groups()
         power = 1 + "kMGT".index(prefix) if prefix else 0
-        count = int(float(number) * (1024 if binary else 1000) ** power)
-    if count < 1:
+        count = float(number) * (1024 if binary else 1000) ** power
+    if not 1 <= count < math.inf:
         raise UsageError(
             f"{option} {text!r} is not a valid size",
             remedy="write it as in 512MiB, 8GiB or 2000000",
         )
-    return count
+    return int(count)
 
 
 def memory(option: str, text: str) -> int:
@@ -137,19 +139,14 @@ def files(option: str, named: list[str]) -> list[str]:
     Raises:
         UsageError: A folder holds none, or a name is empty.
     """
-    from scanner.cli.models import SUFFIX, say_left_out  # noqa: PLC0415 - which needs this module
+    from scanner.cli.models import SUFFIX, is_taken  # noqa: PLC0415 - which needs this module
 
     found: list[str] = []
     for name in named:
         if not name:  # which Path takes for the working folder
             raise UsageError(f"{option} names nothing", remedy="name clean models")
-        if Path(name).is_dir():
-            inside: list[str] = []
-            for there in sorted(Path(name).glob(f"*{SUFFIX}")):
-                if there.is_file():
-                    inside.append(str(there))
-                elif not there.is_dir():
-                    say_left_out(there)
+        if os.path.isdir(name):  # noqa: PTH112 - Path.is_dir may raise
+            inside = list(filter(is_taken, map(str, sorted(Path(name).glob(f"*{SUFFIX}")))))
             if not inside:
                 raise UsageError(
                     f"the folder {name!r} holds no .onnx file", remedy="name clean models"

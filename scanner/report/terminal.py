@@ -323,7 +323,7 @@ def _overview(results: Sequence[ScanResult], fdr: float | None) -> RenderableTyp
     headings = list(dict.fromkeys(heading for row in cells for heading in row))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("model", overflow="fold")
-    table.add_column("verdict")
+    table.add_column("verdict", no_wrap=True)
     for name in ("p-value", "size", "index", "class", *headings):
         table.add_column(_text(name), justify="right")
     for result, own in zip(results, cells, strict=True):

@@ -6,6 +6,7 @@ Source: the kernel's documentation, Documentation/userspace-api/landlock.rst.
 """
 
 import ctypes
+import errno
 import os
 import stat
 import struct
@@ -79,7 +80,9 @@ def _allow(rules: int, path: str, rights: int) -> None:
     try:
         granted = rights if stat.S_ISDIR(os.fstat(descriptor).st_mode) else rights & _FILE_RIGHTS
         rule = struct.pack("=Qi", granted, descriptor)
-        if linux.system_call(_ADD_RULE, rules, _RULE_PATH_BENEATH, rule, 0) < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
+        failed = linux.system_call(_ADD_RULE, rules, _RULE_PATH_BENEATH, rule, 0) < 0
+        # Pipes and sockets without a name lie in no folder, and no rule is about them.
+        if failed and (reason := ctypes.get_errno()) != errno.EBADFD:
+            raise OSError(reason, os.strerror(reason), path)
     finally:
         os.close(descriptor)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from command import said, scan
 
 from scanner.__main__ import preload
 from scanner.detectors import FAMILY
@@ -28,6 +29,12 @@ def test_the_detectors_that_are_named_are_loaded_early(words: list[str], named: 
 
 def test_the_command_that_runs_no_detector_loads_none() -> None:
     assert preload(["inputs", "m.onnx", "images/"]) == ("scanner.examine_inputs",)
+
+
+def test_a_name_that_is_too_long_is_wrong_usage() -> None:
+    run = scan("a" * 300 + ".onnx")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "cannot be read (File name too long)" in said(run)
 
 
 def test_ctrl_c_while_the_command_line_loads_leaves_no_trace() -> None:

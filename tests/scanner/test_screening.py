@@ -117,6 +117,13 @@ def test_files_that_are_not_there(name: str, folder: Path) -> None:
         InputFilter(folder / "model.onnx", folder / "clean.npz", inputs=folder / name)
 
 
+def test_a_name_that_is_too_long(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot be read \(File name too long\); name the clean"):
+        InputFilter(folder / "model.onnx", "a" * 300)
+    with pytest.raises(UsageError, match=r"cannot be read \(File name too long\); name the inputs"):
+        InputFilter(folder / "model.onnx", folder / "clean.npz", inputs="a" * 300)
+
+
 def test_a_model_that_cannot_be_opened(folder: Path) -> None:
     with pytest.raises(ScannerError):
         InputFilter(folder / "nothing.onnx", folder / "clean.npz", settings=QUICK)

@@ -130,6 +130,15 @@ def test_a_format_that_is_none_scans_nothing(bad: str, folder: Path) -> None:
     assert "Invalid value for '--format'" in said(run)
 
 
+@pytest.mark.parametrize("name", ["json", "html"])
+def test_a_name_that_is_too_long_is_found_out_first(name: str) -> None:
+    chosen = targets((f"{name}={'a' * 300}",), None)
+    arriving = iter([result()])
+    with pytest.raises(UsageError, match=r"cannot be written \(File name too long\)"):
+        deliver(arriving, chosen, count=1)
+    assert list(arriving), "nothing was asked for"
+
+
 def test_a_file_that_cannot_be_written_is_found_out_first(folder: Path, tmp_path: Path) -> None:
     run = scan(folder / "clean.onnx", f"--format=sarif={tmp_path / 'no' / 'r.sarif'}")
     assert (run.returncode, run.stdout) == (2, "")

@@ -87,7 +87,11 @@ def test_every_option_fills_its_setting(tmp_path: Path) -> None:
             r"--images-npz and --images-dir exclude one another",
         ),
         ({"images_npz": Path("none.npz")}, r"there is no file 'none.npz'"),
+        ({"images_npz": Path(__file__, "none.npz")}, r"there is no file '.*none.npz'"),
+        ({"images_npz": Path("a" * 300)}, r"'a+' cannot be read \(File name too long\); check the"),
         ({"images_dir": Path("nowhere")}, r"there is no folder 'nowhere'"),
+        ({"images_dir": Path(__file__)}, r"there is no folder"),
+        ({"images_dir": Path("a" * 300)}, r"'a+' cannot be read \(File name too long\); check the"),
     ],
 )
 def test_images_that_are_not_there_are_refused(typed: dict[str, Any], sentence: str) -> None:

@@ -44,14 +44,50 @@ def test_what_a_folder_holds_beside_files_is_said(
 ) -> None:
     (registry / "dangling.onnx").symlink_to("nowhere")
     (registry / "elsewhere").symlink_to(registry / "old")
+    (registry / "endless.onnx").symlink_to("endless.onnx")
     (registry / "linked.onnx").symlink_to("a.onnx")
+    (registry / "long.onnx").symlink_to("a" * 300)
     os.mkfifo(registry / "pipe.onnx")
     os.mkfifo(registry / "pipe.txt")
     assert models(["."]) == ["a.onnx", "b.onnx", "linked.onnx", "old/c.onnx", "old/deep/d.onnx"]
     assert sorted(capsys.readouterr().err.splitlines()) == [
         "left out: dangling.onnx is a link to nothing",
         "left out: elsewhere is a link to a folder; name it to scan what is in it",
+        "left out: endless.onnx cannot be read (Too many levels of symbolic links)",
+        "left out: long.onnx cannot be read (File name too long)",
         "left out: pipe.onnx is a pipe or a device",
+    ]
+
+
+def test_what_a_pattern_matches_beside_files_is_said(
+    registry: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (registry / "long.onnx").symlink_to("a" * 300)
+    assert models(["*"]) == ["a.onnx", "b.onnx"]
+    told = "left out: long.onnx cannot be read (File name too long)\n"
+    assert capsys.readouterr().err == told
+
+
+def test_a_name_that_is_too_long_is_taken_so_that_it_is_noticed() -> None:
+    assert models(["a" * 300]) == ["a" * 300]
+    with pytest.raises(UsageError, match="no file matches"):
+        models(["a" * 300 + "*"])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+def test_what_lies_in_a_closed_folder_is_said(
+    registry: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (registry / "closed.onnx").symlink_to("old/c.onnx")
+    (registry / "old").chmod(0)
+    try:
+        assert models(["."]) == ["a.onnx", "b.onnx"]
+        assert models(["old/c.onnx"]) == ["old/c.onnx"]
+    finally:
+        (registry / "old").chmod(0o700)
+    assert sorted(capsys.readouterr().err.splitlines()) == [
+        "left out: ./old cannot be read (Permission denied)",
+        "left out: closed.onnx cannot be read (Permission denied)",
     ]
 
 

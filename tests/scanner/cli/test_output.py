@@ -102,6 +102,12 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         pass
 
 
+def test_a_place_that_cannot_be_reached_is_told_first(tmp_path: Path) -> None:
+    for place in (tmp_path / ("a" * 300), Path(__file__, "report")):
+        with pytest.raises(UsageError, match="cannot be written"), Output(place):
+            pytest.fail("what was written would be lost")
+
+
 def test_neither_a_link_nor_a_pipe_is_written_to_or_replaced(tmp_path: Path) -> None:
     kept, link, pipe = (tmp_path / name for name in ("kept", "link", "pipe"))
     kept.write_text("mine")

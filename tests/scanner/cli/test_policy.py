@@ -1,12 +1,14 @@
 """A policy file: found or named, read strictly, and applied so that nothing is hidden."""
 
 import datetime as dt
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from examples import hostile, result
 
+from scanner import jsonfile
 from scanner.cli import policy
 from scanner.errors import UsageError
 from scanner.results import Verdict
@@ -34,6 +36,22 @@ def test_the_nearest_file_is_found(tmp_path: Path) -> None:
     assert policy.find(None, below) == near
     assert policy.read(near, NAMES).options == {"alpha": 0.1}
     assert policy.find(tmp_path / "named.toml", below) == tmp_path / "named.toml"
+
+
+def test_a_file_is_looked_for_above_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
+    above = written(tmp_path, "")
+    assert policy.find(None, tmp_path / ("a" * 300)) == above
+
+
+def test_what_is_no_file_or_too_large_is_not_read(tmp_path: Path) -> None:
+    large = written(tmp_path, "[tool.overactivation]", "pyproject.toml")
+    os.truncate(large, jsonfile.LARGEST + 1)
+    assert policy.find(None, tmp_path) != large
+    with pytest.raises(UsageError, match="has more than 64 MiB; name another file with --config"):
+        policy.read(large, NAMES)
+    with pytest.raises(UsageError, match="is a folder, a pipe or a device, not a file"):
+        policy.read(Path("/dev/zero"), NAMES)  # a pipe would be waited for, were it opened as one
+    assert policy.read(Path(os.devnull), NAMES).options == {}
 
 
 BAD = {

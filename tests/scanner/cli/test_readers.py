@@ -17,7 +17,7 @@ def test_sizes(typed: str, count: int) -> None:
     assert readers.size("--memory-limit", typed) == count
 
 
-@pytest.mark.parametrize("typed", ["", "0", "big", "-1", "1XB", "0.1"])
+@pytest.mark.parametrize("typed", ["", "0", "big", "-1", "1XB", "0.1", "9" * 320, "9" * 308 + "T"])
 def test_what_is_not_a_size_is_refused(typed: str) -> None:
     with pytest.raises(UsageError, match=r"--memory-limit .* is not a valid size; write it as in"):
         readers.size("--memory-limit", typed)
@@ -41,6 +41,17 @@ def test_folders_stand_for_their_models(tmp_path: Path) -> None:
     (tmp_path / "folder.onnx").mkdir()
     inside = [str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")]
     assert readers.files("--reference", ["x.onnx", str(tmp_path)]) == ["x.onnx", *inside]
+
+
+def test_what_cannot_be_read_in_a_folder_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.onnx").touch()
+    (tmp_path / "long.onnx").symlink_to("a" * 300)
+    assert readers.files("--reference", [str(tmp_path)]) == [str(tmp_path / "a.onnx")]
+    told = f"left out: {tmp_path / 'long.onnx'} cannot be read (File name too long)\n"
+    assert capsys.readouterr().err == told
+    assert readers.files("--reference", ["a" * 300]) == ["a" * 300]
 
 
 def test_an_empty_name_is_not_the_working_folder() -> None:

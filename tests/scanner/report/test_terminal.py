@@ -78,6 +78,15 @@ def test_names_to_type_again_are_whole_at_80_columns(console: Callable[[int], Co
     assert row.endswith("inconclusive")
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_the_verdicts_of_several_models_are_whole(
+    width: int, console: Callable[[int], Console]
+) -> None:
+    files = (f"registry/a-model-of-a-long-name-{number}.onnx" for number in range(2))
+    results = [dataclasses.replace(result(file), verdict=Verdict.INCONCLUSIVE) for file in files]
+    assert drawn(results, console(width)).count(" inconclusive ") == 2
+
+
 def test_an_index_is_shown_where_the_verdict_is_open(console: Callable[[int], Console]) -> None:
     assert "index" not in drawn([result()], console(120))
     doubtful = dataclasses.replace(result(), verdict=Verdict.INCONCLUSIVE)

@@ -3,6 +3,8 @@
 What the rules really hold is tested in tests/hostile/test_confinement.py.
 """
 
+import ctypes
+import errno
 import os
 import struct
 
@@ -62,6 +64,30 @@ def test_each_version_is_asked_for_what_it_knows(
     assert landlock.restrict(["/", "/there/is/no/such/file"]) == version
     assert struct.unpack(f"={len(fields)}Q", own.attributes) == fields
     assert own.rules == 1
+
+
+class Refusing(Kernel):
+    """Adds no rule, for some reason."""
+
+    def __init__(self, reason: int) -> None:
+        super().__init__(version=6)
+        self.reason = reason
+
+    def __call__(self, number: int, *arguments: int | bytes | None) -> int:
+        """Answer a system call."""
+        answer = super().__call__(number, *arguments)
+        if number != 445:
+            return answer
+        ctypes.set_errno(self.reason)
+        return -1
+
+
+def test_a_pipe_is_nothing_to_allow(answer: pytest.MonkeyPatch) -> None:
+    answer.setattr(linux, "system_call", Refusing(errno.EBADFD))
+    assert landlock.restrict(["/dev/stdin"]) == 6
+    answer.setattr(linux, "system_call", Refusing(errno.ENOMEM))
+    with pytest.raises(OSError, match=os.strerror(errno.ENOMEM)):
+        landlock.restrict(["/"])
 
 
 def test_elsewhere_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
