@@ -89,7 +89,7 @@ def scan_many(  # noqa: PLR0913 - what is measured, beside what, where, and who 
                 beside = clean.beside(record)
                 if error := conclusion.unopened(beside):
                     record, beside = pipeline.without_references(record, error), []
-                (result,) = judge.judge([record], beside)
+                result = judge.judge_one(record, beside)
                 if cache and begun.key and not result.failures:
                     cache.keep_result(begun.key, seats, result)
             yield result
@@ -300,9 +300,12 @@ class _Clean:
             return self.records
         asked = choice(suspect, few=self._few)
         if asked not in self._by_choice:
+            found = self._measured(suspect, asked)
+            if conclusion.unopened(found):  # over this suspect's record, and perhaps no other's
+                return found
             if len(self._by_choice) == _CHOICES:
                 self._by_choice.pop(next(iter(self._by_choice)))
-            self._by_choice[asked] = self._measured(suspect, asked)
+            self._by_choice[asked] = found
         return self._by_choice[asked]
 
     def _measured(self, suspect: ModelRecord, asked: Choice) -> list[ModelRecord]:

@@ -65,6 +65,8 @@ class Allowance:
         cuda: Whether CUDA may be used. It needs its device files, and maps more memory than it
             holds.
         readable: Files and folders that may be read in addition to the program's own.
+        models: Files of the models that are opened. The larger they are, the more memory may be
+            asked for at once.
         unconfined: Whether the process keeps its rights.
     """
 
@@ -73,6 +75,7 @@ class Allowance:
     threads: int = 1
     cuda: bool = False
     readable: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
     unconfined: bool = False
 
     @property

@@ -14,6 +14,7 @@ from scanner.clean_side import CleanSide
 from scanner.errors import (
     ScannerError,
     UsageError,
+    WorkerCrashedError,
     WorkerError,
 )
 from scanner.judging.population import Baseline
@@ -36,7 +37,7 @@ from scanner.sandbox import worker
 from scanner.sandbox.endpoint import Progress, Step
 from scanner.sandbox.worker import Worker
 from scanner.settings import Settings
-from scanner.values import to_json
+from scanner.values import UnfitError, checked, to_json
 from scanner.version import VERSION
 
 __all__ = [
@@ -279,6 +280,28 @@ class Judge:
             for examination in examinations
         ]
 
+    def judge_one(self, record: ModelRecord, references: Sequence[ModelRecord] = ()) -> ScanResult:
+        """Return the result for one record; that it cannot be compared is a failure of its model.
+
+        It is then judged without the references, beside which it may be more than a process takes.
+
+        Args:
+            record: What was measured on the suspect.
+            references: As for `judge`.
+
+        Raises:
+            ScannerError: No record can be compared.
+        """
+        try:
+            (result,) = self.judge([record], references)
+        except WorkerError as error:
+            if references:
+                return self.judge_one(without_references(record, error))
+            unanswered = conclusion.unanswered(Source(name=record.model.path, path=""), error)
+            run = run_now(self._settings, self._clock)
+            return dataclasses.replace(unanswered, model=record.model, run=run)
+        return result
+
     def _result(self, examination: Examination) -> ScanResult:
         runtime = examination.suspect.runtime
         judged = conclusion.judged(examination, self._settings, runtime.seconds if runtime else 0.0)
@@ -381,7 +404,7 @@ def _finished(
     """Return the record of a suspect whose child has given no answer, with all that it finished."""
     try:
         parts = child.parts(ModelRecord)
-        record = conclusion.interrupted(job.model, parts, error, job.settings)
+        record = checked(conclusion.interrupted(job.model, parts, error, job.settings))
         told = Examination(
             suspect=record,
             references=(),
@@ -391,6 +414,8 @@ def _finished(
             warnings=(),
         )
         return questions.vouched(told, job, preparation).suspect
+    except UnfitError as unfit:  # each part is a record, and together they are none
+        return conclusion.unmeasured(job.model, WorkerCrashedError.no_answer(unfit.field))
     except WorkerError as another:
         return conclusion.unmeasured(job.model, another)
 

@@ -161,6 +161,7 @@ def allowance_for(settings: Settings, sources: Sequence[Source]) -> Allowance:
         threads=settings.threads,
         cuda=settings.device is not Device.CPU and _is_built_for_cuda(),
         readable=(*(str(p) for s in sources for p in _places(Path(s.path))), *filter(None, named)),
+        models=tuple(source.path for source in sources),
         unconfined=settings.unconfined,
     )
 
@@ -187,7 +188,7 @@ def _places(path: Path) -> Iterator[Path]:
     blob = blob_cache.blob(path)
     if blob is not None:
         yield blob.parent
-    elif path.is_symlink():
+    elif os.path.islink(path):  # noqa: PTH114 - Path.is_symlink may raise
         yield path
 
 

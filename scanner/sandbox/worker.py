@@ -88,7 +88,7 @@ class Worker:
             ScannerError: Raised by the endpoint's function, rebuilt here.
             WorkerTimeoutError: The deadline passed.
             WorkerLimitError: The child needed more memory, threads or processor time than
-                allowed.
+                allowed, or the request is larger than a message may be.
             WorkerCrashedError: The child died, or sent something other than an answer of the
                 endpoint's type.
         """
@@ -117,6 +117,8 @@ class Worker:
             return [from_json(kind, messages.parsed(data)["part"]) for data in self._parts.held]
         except UnfitError as error:
             raise WorkerCrashedError.no_answer(error.field) from error
+        except ValueError as error:  # nested too deeply for this thread, which has called further
+            raise WorkerCrashedError.no_answer() from error
 
     def _exchange(
         self, request: dict[str, Any], allowance: Allowance, progress: Progress | None
@@ -125,9 +127,7 @@ class Worker:
         self._parts = messages.Shelf()
         # Only while an answer is awaited, so that this process has one thread again afterwards, and
         # may fork the next child.
-        listener = threading.Thread(
-            target=self._converse, args=(messages.packed(request),), daemon=True
-        )
+        listener = threading.Thread(target=self._converse, args=(_packed(request),), daemon=True)
         listener.start()
         self._listener = listener  # known only once it runs: whoever kills the child waits for it
         said = self._until_deadline(allowance)
@@ -283,10 +283,27 @@ def _near(allowance: Allowance) -> float:
     """
     allowed = allowance.limits.memory
     largest = 0
-    for path in map(Path, allowance.readable):
+    for path in map(Path, (*allowance.models, *allowance.readable)):
         with contextlib.suppress(OSError):
-            largest = max(largest, path.stat().st_size)
+            if path.is_file():  # a folder's size is not that of what is read of it
+                largest = max(largest, path.stat().st_size)
     return min(_NEAR * allowed, allowed - _AT_ONCE * largest)
+
+
+def _packed(request: dict[str, Any]) -> bytes:
+    """Return the bytes of a request.
+
+    Raises:
+        WorkerLimitError: It is larger than a message may be.
+    """
+    try:
+        return messages.packed(request)
+    except ValueError as error:
+        raise WorkerLimitError(
+            f"what a process has to be told is more than a message may hold ({error})",
+            remedy="name fewer clean models; if you name few, the model may have taken over the "
+            "process that ran it: do not deploy it, and report it",
+        ) from error
 
 
 def _answer(message: dict[str, Any]) -> Any:

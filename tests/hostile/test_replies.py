@@ -1,6 +1,7 @@
 """A child that was taken over gives a wrong answer about its own file, and can do no more."""
 
 import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ import pytest
 from hostile import replies
 from hostile.replies import Puppet, scanned
 
-from scanner import Verdict, pipeline
+from scanner import Verdict, pipeline, scan_many
 from scanner.errors import DeviceError, WorkerCrashedError
 from scanner.examine import compare
+from scanner.pipeline import Judge
 from scanner.protocol import COMPARE, EXAMINE, IDENTIFY, PREPARE, Trial
-from scanner.results import ScanResult
+from scanner.results import ModelRecord, ScanResult
+from scanner.sandbox import messages, worker
 from scanner.values import from_json, to_json
 
 Replies = dict[str, Any]
@@ -205,6 +208,100 @@ def test_parts_of_a_child_that_died_are_read_as_answers_are(true: list[Replies])
             result = pipeline.scan("a.onnx", settings=replies.SETTINGS)
         assert result.verdict is Verdict.INCONCLUSIVE
         assert "it died" in result.failures[0].sentence
+
+
+def test_parts_that_are_no_record_together_do_not_stop_the_others(true: list[Replies]) -> None:
+    alone, _ = true
+    dying = {name: reply for name, reply in alone.items() if name != EXAMINE.function}
+    part = alone[EXAMINE.function]["suspect"]
+    parts = [{**part, "measurements": (part["measurements"] * 200)[:200]}] * 3
+    with replies.children(Puppet(dying, parts)):
+        result = pipeline.scan("a.onnx", settings=replies.SETTINGS)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "it died" in result.failures[0].sentence
+    with replies.children(Puppet(dying, parts), Comparing({}), Puppet(alone)):
+        first, second = scan_many(["a.onnx", "b.onnx"], [], replies.SETTINGS)
+    assert refused(first, "(measurements)")
+    assert (second.verdict, second.failures) == (Verdict.SUSPICIOUS, ())
+
+
+def test_a_record_that_no_comparison_survives_is_a_failure_of_its_model(
+    true: list[Replies],
+) -> None:
+    alone, _ = true
+    with replies.children(Puppet(alone), Puppet({}), Puppet(alone), Comparing({})):
+        first, second = scan_many(["a.onnx", "b.onnx"], [], replies.SETTINGS)
+    assert [f.rule.id for f in first.findings] == ["unanalysable-crash"]
+    assert first.verdict is Verdict.INCONCLUSIVE
+    assert "it died" in first.failures[0].sentence
+    assert (first.model.path, first.model.sha256) == ("a.onnx", second.model.sha256)
+    assert first.run is not None
+    assert (second.verdict, second.failures) == (Verdict.SUSPICIOUS, ())
+
+
+def test_a_record_that_cannot_be_set_beside_references_is_judged_without(
+    true: list[Replies],
+) -> None:
+    record = from_json(ModelRecord, true[0][EXAMINE.function]["suspect"])
+    with replies.children(Puppet({}), Comparing({})), Judge(replies.SETTINGS) as judge:
+        result = judge.judge_one(record, [record])
+    assert result.verdict is Verdict.SUSPICIOUS
+    assert "the references could not be measured: it died" in result.failures[0].sentence
+
+
+class Wrong(Puppet):
+    """Meets an error."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__({})
+        self._error = error
+
+    def _exchange(self, *_: Any) -> Any:
+        raise self._error
+
+
+def test_a_bug_of_ours_is_named_and_what_concerns_no_model_is_raised(true: list[Replies]) -> None:
+    record = from_json(ModelRecord, true[0][EXAMINE.function]["suspect"])
+    bug = WorkerCrashedError.internal(RuntimeError("a bug"))
+    with replies.children(Wrong(bug)), Judge(replies.SETTINGS) as judge:
+        (failure,) = judge.judge_one(record).failures
+    assert failure.sentence.startswith("internal error: RuntimeError: a bug; please report it")
+    assert failure.error["details"]["trace"]
+    for error in (DeviceError("no library", remedy="install it"), RuntimeError("a bug")):
+        judge = Judge(replies.SETTINGS)
+        with replies.children(Wrong(error)), pytest.raises(type(error)):
+            judge.judge_one(record)
+
+
+class Packing(Comparing):
+    """Is asked no more than fits into a message, as a child is; examines as it is told."""
+
+    def _exchange(self, request: dict[str, Any], *rest: Any) -> Any:
+        worker._packed(request)
+        compares = request["function"] == COMPARE.function
+        return (Comparing if compares else Puppet)._exchange(self, request, *rest)
+
+
+@pytest.mark.parametrize("scan_all", [pipeline.scan_each, scan_many])
+def test_a_record_that_fits_into_no_further_request_does_not_stop_the_others(
+    true: list[Replies], scan_all: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, beside = true
+    short = {"code": "x", "severity": 1, "sentence": "s"}  # without what has a default
+    large = changed(alone, put("suspect", "measurements", 0, "observations", value=[short] * 5000))
+    answer = json.dumps({"answer": large[EXAMINE.function]}).encode()
+    monkeypatch.setattr(messages, "_MOST_VALUES", messages._values(answer))
+    names: list[str] = []
+    others = [Packing({}), Puppet(alone), Packing({})]
+    if scan_all is pipeline.scan_each:
+        names = [model["path"] for model in beside[IDENTIFY.function]]
+        others = [Packing(beside), Packing({}), Puppet(alone), Packing(beside)]
+    with replies.children(Puppet(large), *others):
+        first, second = scan_all(["a.onnx", "b.onnx"], names, replies.SETTINGS)
+    assert [f.rule.id for f in first.findings] == ["unanalysable-limit"]
+    assert first.verdict is Verdict.INCONCLUSIVE
+    assert second.findings
+    assert not second.failures
 
 
 def test_references_are_measured_once_and_known_to_the_next(true: list[Replies]) -> None:

@@ -212,6 +212,27 @@ def test_a_reference_lost_on_the_second_try_is_a_failure_of_that_row_only(
     assert whole.failures == ()
 
 
+def test_references_lost_beside_one_model_are_measured_again_beside_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one's record may have been to blame, although both choose the same."""
+    reference = models.save(models.plain(seed=2), tmp_path / "reference.onnx")
+    suspects = [
+        models.save(models.of_bytes(), tmp_path / f"{name}.onnx") for name in ("bad", "good")
+    ]
+    beside = pipeline.measure_beside
+
+    def ended(source: Source, *rest: Any) -> ModelRecord:
+        if rest[2].model.path.endswith("bad.onnx"):
+            return conclusion.unmeasured(source, WorkerCrashedError("it died", remedy="r"))
+        return beside(source, *rest)
+
+    monkeypatch.setattr(pipeline, "measure_beside", ended)
+    lost, whole = scan_many(suspects, [reference], SETTINGS)
+    assert "the references could not be measured: it died" in lost.failures[0].sentence
+    assert whole.failures == ()
+
+
 class Dying(ThreadPoolExecutor):
     """An executor under which a process dies while it measures some models, so many times."""
 

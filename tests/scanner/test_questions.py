@@ -66,6 +66,11 @@ def test_a_model_that_is_a_link_is_read_where_it_lies(tmp_path: Path) -> None:
     assert allowance_for(Settings(), (source_of(link),)).readable == (str(link.parent), str(link))
 
 
+def test_a_name_that_is_too_long_is_no_link(tmp_path: Path) -> None:
+    allowed = allowance_for(Settings(), (source_of(tmp_path / ("a" * 300)),))
+    assert allowed.readable == (str(tmp_path),)
+
+
 RULE = Rule(id="head", name="H", summary="s", source="p")
 OTHER = Rule(id="other", name="O", summary="s", source="p")
 

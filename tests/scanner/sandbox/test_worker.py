@@ -16,9 +16,11 @@ from hostile import deeds
 
 from scanner.errors import WorkerCrashedError, WorkerLimitError, WorkerTimeoutError
 from scanner.limits import Allowance, Limits
-from scanner.sandbox import launch, worker
+from scanner.questions import allowance_for, source_of
+from scanner.sandbox import launch, messages, worker
 from scanner.sandbox.endpoint import Endpoint, Step
 from scanner.sandbox.worker import Worker
+from scanner.settings import Device, Settings
 from scanner.values import to_json
 
 DEEDS = Path(__file__).parents[2] / "hostile"
@@ -187,19 +189,59 @@ def test_who_dies_far_from_its_limit_has_no_such_excuse(child: Worker, unconfine
 
 
 @LINUX
-def test_a_large_file_may_ask_for_much_at_once(child: Worker, tmp_path: Path) -> None:
-    large = tmp_path / "large.onnx"
-    with large.open("wb") as file:
-        file.truncate(2**28)
-    allowance = Allowance(seconds=20, limits=Limits(memory=2**30), readable=(str(large),))
-    with pytest.raises(WorkerLimitError, match="signal 11"):
+@pytest.mark.parametrize(
+    ("name", "kind"), [("large.onnx", WorkerLimitError), ("small.onnx", WorkerCrashedError)]
+)
+def test_a_large_file_may_ask_for_much_at_once_and_no_other_of_its_folder(
+    child: Worker, tmp_path: Path, name: str, kind: type[Exception]
+) -> None:
+    sparse(tmp_path / "large.onnx", 2**28)
+    sparse(tmp_path / "small.onnx", 2**10)
+    settings = Settings(device=Device.CPU, timeout=20, limits=Limits(memory=2**30))
+    allowance = allowance_for(settings, (source_of(tmp_path / name),))
+    with pytest.raises(kind, match="signal 11"):
         call(child, "die_with", 2**28, allowance)
+
+
+def test_the_largest_file_counts_where_a_link_leads_and_if_another_is_not_there(
+    tmp_path: Path,
+) -> None:
+    settings, size = Settings(device=Device.CPU), 1900 * 2**20
+    sparse(tmp_path / "large.onnx", size)
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "large.onnx")
+    nears = [
+        worker._near(allowance_for(settings, tuple(source_of(tmp_path / name) for name in names)))
+        for names in (["large.onnx"], ["link.onnx"], ["none.onnx", "large.onnx"], ["none.onnx"])
+    ]
+    allowed = settings.limits.memory
+    assert nears == [allowed - 3 * size] * 3 + [0.75 * allowed]
+
+
+def sparse(path: Path, size: int) -> None:
+    path.touch()
+    os.truncate(path, size)
 
 
 def test_a_bug_of_ours_carries_its_trace(child: Worker) -> None:
     with pytest.raises(WorkerCrashedError, match="internal error: RuntimeError: a bug") as caught:
         call(child, "bug")
     assert "deeds.py" in caught.value.details["trace"]
+
+
+def test_a_request_larger_than_a_message_is_a_limit_and_leaves_the_child(
+    child: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages, "_MOST_VALUES", 1000)
+    with pytest.raises(WorkerLimitError, match=r"a message of 10.. values.*name fewer"):
+        call(child, "echo", [1] * 1000)
+    assert call(child, "echo", [1]) == [1]
+
+
+def test_parts_that_are_nested_too_deeply_are_no_answer(child: Worker) -> None:
+    """They were parsed once, by a thread that had more room left."""
+    child._parts.put(b'{"part": ' + b"[" * 20_000 + b"]" * 20_000 + b"}")
+    with pytest.raises(WorkerCrashedError, match="not an answer"):
+        child.parts(int)
 
 
 def framed(text: str) -> str:
