@@ -25,6 +25,7 @@ from benchmarks import (
     leads,
     one_class,
     quality,
+    staged,
     sweeps,
 )
 from benchmarks import population as recipes
@@ -484,6 +485,25 @@ def test_searches_on_small_images_are_set_beside_those_on_whole_ones() -> None:
     assert (half["AUC alone"], half["AUC beside one"]) == ("0.50", "0.50")
     assert (whole["smallest mask is the attacker's"], whole["CPU s, median"]) == (1, "4.0")
     assert (half["smallest mask is the attacker's"], half["images"]) == (0, "half 8")
+
+
+def test_searches_in_stages_are_set_beside_full_ones() -> None:
+    row = {"file": "f", "recipe": "r", "split": "test", "labels": "all-to-one", "cpu": 1.0}
+    full = row | {"rule": "neural_cleanse", "way": staged.FULL, "searched": [0, 1, 2, 3]}
+    few = row | {"rule": "neural_cleanse", "way": staged.LEAST, "searched": [1, 2]}
+    clean = {"attack": "clean", "target": None, "statistic": 1.0, "foremost": 2}
+    planted = {"attack": "blended", "target": 3, "foremost": 3}
+    rows = [
+        full | clean,
+        full | planted | {"statistic": 2.0},
+        few | clean,
+        few | planted | {"statistic": 0.5, "foremost": 1},
+    ]
+    whole, part = staged.reported(rows)
+    assert (whole["AUC"], whole["above 95 % of clean"]) == ("1.00", 1)
+    assert (whole["right class searched"], whole["right class first"]) == (1, 1)
+    assert (part["AUC"], part["above 95 % of clean"]) == ("0.00", 0)
+    assert (part["right class searched"], part["right class first"]) == (0, 0)
 
 
 def test_a_file_of_another_framework_is_held_against_its_gradient(tmp_path: Path) -> None:

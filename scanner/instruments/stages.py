@@ -196,8 +196,7 @@ def arranged(
 ) -> Arrangement:
     """Return a search that fits the time and the memory, after a few steps that measure its pace.
 
-    A reference does as the suspect did; where the suspect chose classes and the reference is one of
-    many, it chooses as many of its own.
+    A reference does as the suspect did, and searches the classes that the suspect chose.
 
     Args:
         subject: The model.
@@ -218,7 +217,7 @@ def arranged(
     if subject.suspect is not None and subject.suspect.by_class is not None:
         theirs = subject.suspect.by_class.stages
         half, small = _as_the_suspect(subject, whole, images, theirs, measured)
-        stages = _repeated(subject, whole, demand, measured.seconds, theirs)
+        stages = theirs
     else:
         sized = _sized(subject, whole, images, demand, measured)
         half, small = sized.half, sized.pace
@@ -442,33 +441,9 @@ def _chosen(
     # Who names classes has chosen.
     if outline.classes == demand.classes or subject.settings.classes:
         return Stages(images=outline.images, half_side=outline.half_side)
-    return _shortlisted(subject, model, ascents(demand, each), outline, outline.classes)
-
-
-def _repeated(
-    subject: Subject, model: Differentiable, demand: Demand, each: float, theirs: Stages | None
-) -> Stages | None:
-    """Return the stages of a reference's search: the suspect's, or a shortlist of its own."""
-    if theirs is None or subject.follows or not theirs.foremost:
-        return theirs
-    return _shortlisted(subject, model, ascents(demand, each), theirs, len(theirs.classes))
-
-
-def _shortlisted(
-    subject: Subject, model: Differentiable, climbed: int, size: Outline | Stages, count: int
-) -> Stages:
-    """Return stages with a shortlist of so many classes.
-
-    Args:
-        subject: The model.
-        model: The same, differentiated.
-        climbed: Of how many classes there may be a short ascent.
-        size: How many images are in a step, and of which side.
-        count: How many classes are searched.
-    """
-    ranking = shortlist.ranking(subject, model, climbed)
-    found = drawn(ranking, size.images, count, subject.settings.seed)
-    return dataclasses.replace(found, half_side=size.half_side)
+    ranking = shortlist.ranking(subject, model, ascents(demand, each))
+    found = drawn(ranking, outline.images, outline.classes, subject.settings.seed)
+    return dataclasses.replace(found, half_side=outline.half_side)
 
 
 def drawn(ranking: Ranking, images: int, count: int, seed: int) -> Stages:

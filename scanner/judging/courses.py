@@ -50,11 +50,14 @@ def repeated(suspect: Measurement | None, *, few: bool) -> bool:
 
     Args:
         suspect: What the same detector measured on the suspect.
-        few: Whether they are too few to judge. One of many chooses for itself where the suspect
-            did: among equals the suspect's choice would favour it.
+        few: Whether they are too few to judge. One of many chooses for itself where the suspect's
+            search gave up classes on the way: among equals the suspect's choice would favour it.
+            Not so where it began with a few classes: no class would be in the choice of all.
     """
     profile = suspect.by_class if suspect else None
-    return few or profile is None or not profile.chose
+    if few or profile is None or not profile.chose:
+        return True
+    return profile.stages is not None and bool(profile.stages.foremost)
 
 
 def same_course(reference: Measurement, suspect: Measurement | None, *, few: bool) -> bool:

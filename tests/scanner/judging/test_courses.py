@@ -85,7 +85,9 @@ def test_searches_agree_that_came_in_the_same_stages(
     for few in (True, False):  # who shares references must be fit by the same ones
         same = choice(record(first), few=few) == choice(record(second), few=few)
         assert same == (one == other)
-    assert repeated(first, few=False) == (one is None and repeated(searched({0: 100}), few=False))
+    assert repeated(first, few=False) == (
+        one is not None or repeated(searched({0: 100}), few=False)
+    )
 
 
 def staged(measurement: Measurement, stages: Stages | None) -> Measurement:
@@ -109,6 +111,14 @@ def test_one_of_many_chooses_for_itself_where_the_suspect_did() -> None:
     assert not same_course(whole, dropped, few=True)
     (course,) = choice(record(dropped), few=False).courses
     assert course.steps == ()
+
+
+def test_every_one_of_many_searches_the_classes_that_a_shortlist_chose() -> None:
+    """With a shortlist of its own each, no class would be in all of them."""
+    few = staged(searched({1: 100, 2: 100}), Stages(images=8, foremost=(1,), controls=(2,)))
+    assert repeated(few, few=False)
+    (course,) = choice(record(few), few=False).courses
+    assert course.steps == ((1, 100), (2, 100))
 
 
 def test_a_reference_that_was_shown_other_values_does_not_agree() -> None:
