@@ -1,12 +1,13 @@
 """Neural Cleanse on images of half their side: what it saves, and what it costs.
 
-    python -m benchmarks.half_side measure FOLDER RECORDS.jsonl  # resumes
+    python -m benchmarks.half_side measure FOLDER RECORDS.jsonl [--images]  # resumes
     python -m benchmarks.half_side report RECORDS.jsonl
 
 Each network of 10 classes and more that takes small images (`scanner.instruments.half_side`) is
-searched on noise, on whole images and on small ones, with as many in a step as a search in stages
-may take. Six classes are searched, the same in all networks of a recipe: those that its backdoors
-lead to, and others drawn at random. docs/large-networks.md shows the table.
+searched on noise, or with `--images` on clean images of its recipe: whole ones and small ones, with
+as many in a step as a search in stages may take. Six classes are searched, the same in all networks
+of a recipe: those that its backdoors lead to, and others drawn at random. docs/large-networks.md
+shows the table.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -25,14 +26,13 @@ from benchmarks.quality import auc, table, text
 from scanner.errors import ScannerError
 from scanner.graph.gradient.backward import Objective
 from scanner.instruments import half_side, probes
-from scanner.instruments.class_search import ROUND
 from scanner.instruments.detector import Subject
 from scanner.instruments.differentiable import Floats, differentiable
 from scanner.instruments.half_side import HalfSide
-from scanner.instruments.inversion import ON_NOISE, PIXEL, Inversion
+from scanner.instruments.inversion import ON_IMAGES, ON_NOISE, PIXEL, Inversion, Plan
 from scanner.instruments.stages import SHORT
 from scanner.modelfile.model import open_model
-from scanner.settings import Device, Settings
+from scanner.settings import EFFORTS, Budget, Device, Settings
 from trainers import manifest
 from trainers.manifest import Entry
 
@@ -44,12 +44,16 @@ NONE = 1e3  # pixels that stand for no trigger at all
 
 
 @app.command()
-def measure(folder: Path, records: Path) -> None:
+def measure(
+    folder: Path,
+    records: Path,
+    images: Annotated[bool, typer.Option("--images", help="Clean images, not noise.")] = False,
+) -> None:
     """Search each network of FOLDER that RECORDS does not hold yet."""
     known = {row["file"] for row in (read(records) if records.exists() else [])}
     entries = [e for e in manifest.read(folder) if e.attack == "clean" or e.planted]
     for entry in (e for e in entries if e.file not in known):
-        found = _subject(folder, entry)
+        found = _subject(folder, entry, images=images)
         if found is None:
             continue
         subject, half = found
@@ -61,18 +65,23 @@ def measure(folder: Path, records: Path) -> None:
         }  # fmt: skip
         span_of = half.whole.low, half.whole.high
         data = probes.clean_images(subject.settings, half.whole.shape, span_of)
+        plan = ON_IMAGES if images else ON_NOISE
         for way in WAYS:
             started = time.process_time()
-            row["figures"][way] = [_size(half, data.shown, one, way) for one in classes]
+            row["figures"][way] = [_size(half, data.shown, one, way, plan) for one in classes]
             row["cpu"][way] = time.process_time() - started
         with records.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         typer.echo(entry.file)
 
 
-def _subject(folder: Path, entry: Entry) -> tuple[Subject, HalfSide] | None:
+def _subject(folder: Path, entry: Entry, *, images: bool) -> tuple[Subject, HalfSide] | None:
+    pixels = folder / (entry.images or "")
     settings = Settings(
-        input_range=span(entry, folder / (entry.images or "")), device=Device.CPU, threads=1
+        input_range=span(entry, pixels),
+        images_file=str(pixels) if images else None,
+        device=Device.CPU,
+        threads=1,
     )
     try:
         subject = Subject(model=open_model(folder / entry.file), settings=settings)
@@ -92,7 +101,7 @@ def _classes(entry: Entry, entries: Sequence[Entry], count: int) -> list[int]:
     return [*aimed, *map(int, drawn)][:SHORT]
 
 
-def _size(half: HalfSide, images: Floats, target: int, way: str) -> float | None:
+def _size(half: HalfSide, images: Floats, target: int, way: str, plan: Plan) -> float | None:
     """Return the pixels of the smallest mask that a search finds."""
     side, count = way.split()
     small = side == "half"
@@ -101,9 +110,9 @@ def _size(half: HalfSide, images: Floats, target: int, way: str) -> float | None
         half.reduced(images) if small else images,
         target,
         np.random.default_rng((0, 0)),
-        dataclasses.replace(ON_NOISE, batch=int(count)).on(half if small else None),
+        dataclasses.replace(plan, batch=int(count)).on(half if small else None),
     )
-    for _ in range(4 * ROUND):
+    for _ in range(plan.effort(EFFORTS[Budget.QUICK]).steps):
         if not search.finished:
             search.step()
     return float(search.size) * (half.area if small else 1.0) if search.best else None

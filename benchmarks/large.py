@@ -1,34 +1,29 @@
 """Large networks: does a search of a few classes find what a search of all does.
 
     python -m benchmarks.large rank FOLDER RANKS.csv
-    python -m benchmarks.large fewer FOLDER RECORDS.jsonl
     python -m benchmarks.large staged RANKS.csv RECORDS.jsonl...
 
 `rank` ranks the classes of each network of a population without a search
-(`scanner.instruments.shortlist`). `fewer` searches all classes on as few images as a search in
-stages may take. `staged` says where the classes of the backdoors stand, and compares the search of
-all classes, as recorded, with what it would have been worth had it come to the classes alone that a
-search in stages chooses. docs/large-networks.md shows the tables. What whole scans cost is measured
-by `benchmarks.pairs`.
+(`scanner.instruments.shortlist`). `staged` says where the classes of the backdoors stand, and
+compares the search of all classes, as recorded, with what it would have been worth had it come to
+the classes alone that a search in stages chooses. docs/large-networks.md shows the tables. What
+searches in stages find is measured by `benchmarks.staged`, what whole scans cost by
+`benchmarks.pairs`.
 """
 
 import csv
-import dataclasses
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import typer
 
 from benchmarks.population import DETECTORS, STATISTICS, Network, read, span
 from benchmarks.quality import auc, table
-from scanner.detectors import neural_cleanse
 from scanner.errors import ScannerError
 from scanner.graph.gradient.backward import Objective
-from scanner.instruments import inversion, shortlist
+from scanner.instruments import shortlist
 from scanner.instruments.detector import Ranking, Subject
 from scanner.instruments.differentiable import differentiable
 from scanner.instruments.stages import SHORT, drawn
@@ -71,30 +66,6 @@ def rank(folder: Path, output: Path) -> None:
     with output.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([("sha256", "with ascents", "without"), *rows])
-
-
-@app.command()
-def fewer(folder: Path, records: Path) -> None:
-    """Search all classes of every network on the fewest images that a search in stages takes."""
-    detector = neural_cleanse.NeuralCleanse()
-    with records.open("w", encoding="utf-8") as file:
-        for entry in manifest.read(folder):
-            settings = Settings(
-                input_range=span(entry, folder / (entry.images or "")), device=Device.CPU, threads=1
-            )
-            subject = Subject(model=open_model(folder / entry.file), settings=settings)
-            with mock.patch.object(
-                neural_cleanse, "ON_NOISE", inversion.Plan(batch=inversion.LEAST)
-            ):
-                try:
-                    profile = detector.measure(subject).by_class
-                except ScannerError as error:
-                    typer.echo(f"{entry.file}: {error}", err=True)
-                    continue
-            assert profile is not None  # noqa: S101 - this detector has one
-            found = {row.class_id: row.figure for row in profile.rows}
-            figures = {SEARCH: [found.get(number) for number in range(profile.classes)]}
-            file.write(json.dumps({"truth": dataclasses.asdict(entry), "figures": figures}) + "\n")
 
 
 def _written(ranking: Ranking) -> str:

@@ -506,6 +506,14 @@ def test_searches_in_stages_are_set_beside_full_ones() -> None:
     assert (part["right class searched"], part["right class first"]) == (0, 0)
 
 
+def test_the_table_of_searches_in_stages_is_that_of_the_records() -> None:
+    page = Path(__file__).parent.parent / "docs" / "large-networks.md"
+    records = staged.read(RESULTS / "staged-amd-epyc-1.32.0.jsonl.gz")
+    head, _, *rows = quality.table([*staged.reported(records)]).splitlines()
+    shown = page.read_text(encoding="utf-8")
+    assert all(f"{line}\n" in shown for line in (head, *rows))
+
+
 def test_a_file_of_another_framework_is_held_against_its_gradient(tmp_path: Path) -> None:
     model = models.build(
         [
