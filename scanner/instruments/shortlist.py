@@ -191,10 +191,11 @@ def _linear(
 
     They are linear, whatever operators make them.
     """
-    size = features[0].size
-    units = np.concatenate([np.zeros((1, size)), np.eye(size)]).astype(features.dtype)
-    rows = units.reshape(-1, *features.shape[1:])
-    parts = [run_filled(session, rows[i : i + batch], batch)[0] for i in range(0, len(rows), batch)]
+    size, parts = features[0].size, list[npt.NDArray[Any]]()
+    for first in range(0, size + 1, batch):  # no number is one, then each of them
+        count = min(batch, size + 1 - first)
+        rows = np.eye(count, size, first - 1, dtype=features.dtype)
+        parts.append(run_filled(session, rows.reshape(count, *features.shape[1:]), batch)[0])
     answers = _scores(np.concatenate(parts), single=single)
     return (answers[1:] - answers[0]).T, answers[0]
 
