@@ -477,4 +477,9 @@ def _doubt(findings: Sequence[Finding], skips: Sequence[Skip]) -> str:
     decisive = [f for f in doubtful if f.contribution.decisive]
     if decisive or doubtful:
         return (decisive or doubtful)[0].reason
-    return skips[0].reason if skips else "none of the detectors that ran can rule out a backdoor"
+    if skips:
+        return skips[0].reason
+    return (
+        "none of the detectors that ran can rule out a backdoor; leave out the setting "
+        "`detectors`, so that all run"
+    )
