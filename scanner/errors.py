@@ -209,7 +209,7 @@ class WorkerCrashedError(WorkerError):
 
 
 class WorkerLimitError(WorkerError):
-    """The child needed more memory or processor time than it was allowed."""
+    """The child needed more memory, processor time or room for a message than it was allowed."""
 
     @classmethod
     def memory(cls, allowed: int) -> Self:

@@ -85,7 +85,7 @@ def repair(  # noqa: PLR0913 - what is repaired, beside what, how far
             remedy="give a share above 0 and up to 1, such as 0.98",
         )
     known = str(Path.cwd() / triggered) if triggered is not None else ""
-    if known and not Path(known).is_file():
+    if known and not os.path.isfile(known):  # noqa: PTH113 - Path.is_file may raise
         raise UsageError(f"there is no file {known!r}", remedy="check the path")
     read = (model, *references, *([known] if known else []))
     _check_places(place, read, chosen)
