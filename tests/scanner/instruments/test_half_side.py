@@ -121,8 +121,8 @@ def test_a_map_that_would_have_no_pixels_kills_no_process(tmp_path: Path) -> Non
     model = network()
     (pool,) = [n for n in model.graph.node if n.op_type == "GlobalAveragePool"]
     pool.input[0] = "seen"
-    window = {"kernel_shape": [SIDE - 6] * 2}
-    model.graph.node.insert(2, helper.make_node("AveragePool", ["active"], ["seen"], **window))
+    window = helper.make_node("AveragePool", ["active"], ["seen"], kernel_shape=[SIDE - 6] * 2)
+    model.graph.node.insert(2, window)
     assert halved(subject(model, tmp_path)) is None
 
 
