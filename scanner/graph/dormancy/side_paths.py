@@ -30,6 +30,7 @@ _ELEMENTWISE = frozenset(
 )
 """Operators whose constants are no weights: each number acts on one number."""
 _ADDING = frozenset({"Add", "Sub", "Sum"})
+_ON_CODES = frozenset({"ConvInteger", "MatMulInteger"})
 _MEASURES = frozenset({"Shape", "Size"})
 WHOLE = frozenset({onnx.TensorProto.INT32, onnx.TensorProto.INT64})
 """Types of outputs that name a class by its number."""
@@ -129,6 +130,8 @@ class Paths:
             sides = sorted({side for name in data for side in self._tensors_behind(name)})
             for side in filter(self.readable, sides):
                 shared = self._shared(side, carrier)
+                if self._belongs(node, side, carrier):
+                    continue
                 if side != carrier and (shared <= MOST_SHARED or side in single):
                     yield Joint(
                         label(node),
@@ -190,6 +193,36 @@ class Paths:
                 return False
             name = read[0]
         return True
+
+    def _belongs(self, node: onnx.NodeProto, side: str, carrier: str) -> bool:
+        """Whether a value is the scale, or the zero point, of the very codes that it meets.
+
+        A layer on codes of 8 bits takes both from what made the codes of its image: the product of
+        its sums with the scale is the layer, and no side path.
+        """
+        if node.op_type in _ON_CODES:
+            return len(node.input) > 2 and side == node.input[2] and self._codes(node, side, 2)  # noqa: PLR2004
+        if node.op_type != "Mul":
+            return False
+        layer = self.uses.producer(carrier)
+        if layer is not None and layer.op_type == "Cast":
+            layer = self.uses.producer(layer.input[0])
+        while (maker := self.uses.producer(side)) is not None and maker.op_type == "Mul":
+            read = [name for name in maker.input if name in self.data]
+            if len(read) != 1:
+                return False
+            (side,) = read
+        return layer is not None and layer.op_type in _ON_CODES and self._codes(layer, side, 1)
+
+    def _codes(self, layer: onnx.NodeProto, value: str, place: int) -> bool:
+        """Whether a value is an output of the quantisation that made the codes of a layer."""
+        maker = self.uses.producer(layer.input[0])
+        return (
+            maker is not None
+            and maker.op_type == "DynamicQuantizeLinear"
+            and layer.input[0] == maker.output[0]
+            and value == maker.output[place]
+        )
 
     def _tensors_behind(self, name: str) -> Iterator[str]:
         """Yield a value, or of a sequence or an optional the tensors that it is made from.

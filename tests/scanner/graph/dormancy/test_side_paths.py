@@ -31,6 +31,39 @@ def test_the_first_layers_are_those_that_no_layer_feeds() -> None:
     assert [each.node for each in Paths(planted, "logits").first_layers()] == ["conv"]
 
 
+def on_codes(*, other: bool = False) -> onnx.ModelProto:
+    """A first layer on dynamically quantised codes; or one whose sums meet the scale of others."""
+    node = helper.make_node
+    constants = weights(False)
+    codes = np.random.default_rng(0).integers(0, 255, constants["kernel"].shape).astype(np.uint8)
+    image = "image"
+    nodes = list[onnx.NodeProto]()
+    if other:
+        constants["half"] = np.array(0.5, np.float32)
+        nodes = [
+            node("Mul", ["image", "half"], ["darker"]),
+            node("DynamicQuantizeLinear", ["darker"], ["its_codes", "its_scale", "its_zero"]),
+        ]
+    nodes += [
+        node("DynamicQuantizeLinear", [image], ["codes", "scale", "zero"]),
+        node("ConvInteger", ["codes", "bytes", "zero", "middle"], ["sums"], pads=[1, 1, 1, 1]),
+        node("Cast", ["sums"], ["cast"], to=onnx.TensorProto.FLOAT),
+        node("Mul", ["its_scale" if other else "scale", "step"], ["both"]),
+        node("Mul", ["cast", "both"], ["convolved"]),
+        relu(),
+        *head("activated"),
+    ]
+    more = {"bytes": codes, "middle": np.array(128, np.uint8), "step": np.array(0.01, np.float32)}
+    kept = {name: value for name, value in constants.items() if name != "kernel"}
+    return build(nodes, kept | more)
+
+
+def test_the_scale_of_a_layers_own_codes_is_no_side_path() -> None:
+    assert joints(on_codes()) == []
+    (joint,) = joints(on_codes(other=True))
+    assert (joint.operator, joint.side) == ("Mul", "both")
+
+
 def test_a_gate_is_where_it_joins_the_scores() -> None:
     planted = plant(plain(), "patch-equals", target=1)
     (joint,) = joints(planted.model)
