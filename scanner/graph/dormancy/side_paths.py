@@ -205,7 +205,7 @@ class Paths:
         if node.op_type != "Mul":
             return False
         layer = self.uses.producer(carrier)
-        if layer is not None and layer.op_type == "Cast":
+        if layer is not None and layer.op_type == "Cast" and layer.input:
             layer = self.uses.producer(layer.input[0])
         while (maker := self.uses.producer(side)) is not None and maker.op_type == "Mul":
             read = [name for name in maker.input if name in self.data]
@@ -216,12 +216,12 @@ class Paths:
 
     def _codes(self, layer: onnx.NodeProto, value: str, place: int) -> bool:
         """Whether a value is an output of the quantisation that made the codes of a layer."""
-        maker = self.uses.producer(layer.input[0])
+        maker = self.uses.producer(layer.input[0]) if layer.input else None
         return (
             maker is not None
             and maker.op_type == "DynamicQuantizeLinear"
             and layer.input[0] == maker.output[0]
-            and value == maker.output[place]
+            and value in maker.output[place : place + 1]
         )
 
     def _tensors_behind(self, name: str) -> Iterator[str]:

@@ -53,7 +53,11 @@ def on_codes(*, other: bool = False) -> onnx.ModelProto:
         relu(),
         *head("activated"),
     ]
-    more = {"bytes": codes, "middle": np.array(128, np.uint8), "step": np.array(0.01, np.float32)}
+    more: dict[str, np.ndarray] = {
+        "bytes": codes,
+        "middle": np.array(128, np.uint8),
+        "step": np.array(0.01, np.float32),
+    }
     kept = {name: value for name, value in constants.items() if name != "kernel"}
     return build(nodes, kept | more)
 
