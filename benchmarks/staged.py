@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
+from benchmarks.half_side import read
 from benchmarks.population import DETECTORS, span
-from benchmarks.quality import auc, table, text
+from benchmarks.quality import auc, table
 from scanner.errors import ScannerError
 from scanner.instruments import stages
 from scanner.instruments.detector import Subject
@@ -129,11 +130,6 @@ def _measured(
         mock.patch.object(stages, "on_half_sides", on_half_sides),
     ):
         return DETECTORS[rule].measure(subject)
-
-
-def read(records: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file of records."""
-    return [json.loads(line) for line in text(records).splitlines()]
 
 
 @app.command()

@@ -14,7 +14,7 @@ from scanner.graph.core.shapes import ValueType
 from scanner.graph.core.structure import attribute, held_tensor, integers, numbers_of
 
 Sizes = tuple[int | None, ...]
-"""Of each axis of a value; None where it is not known, as of the batch and of channels."""
+"""Of each axis of a value: None of the batch and of channels, a number of each axis of places."""
 
 _WINDOWS = {
     "AveragePool": 0,
@@ -78,23 +78,23 @@ def _result(  # noqa: PLR0911 - one kind of operator after another
         return _padded(node, sizes, constants)
     if node.op_type in {"Slice", "Split"}:
         return _cut(node, sizes, types, constants)
-    if sizes is None or node.op_type in _REARRANGING:
+    if node.op_type in _REARRANGING:
+        return None
+    if sizes is None:
         return _alike(node, known, types)
     if node.op_type in _GLOBAL:
         return (*sizes[:2], *(1 for _ in sizes[2:]))
     if node.op_type == "Transpose":
         order = integers(node, "perm", list(range(len(sizes)))[::-1]) or []
         return tuple(sizes[axis] for axis in order) if len(order) == len(sizes) else None
-    if node.op_type == "Concat":
-        axis = attribute(node, "axis", 0)
-        return tuple(None if i == axis % len(sizes) else size for i, size in enumerate(sizes))
     if node.op_type in _REDUCING:
         axes = _numbers(node, "axes", 1, constants)
         if axes is None or not attribute(node, "keepdims", 1):
             return None
         reduced = {axis % len(sizes) for axis in axes}
         return tuple(1 if i in reduced else size for i, size in enumerate(sizes))
-    return _alike(node, known, types)
+    # What is joined is no smaller than its first part.
+    return sizes if node.op_type == "Concat" else _alike(node, known, types)
 
 
 def _alike(
@@ -102,7 +102,7 @@ def _alike(
 ) -> Sizes | None:
     """Return the sizes of what is as large as an input, as far as the file's own sizes tell."""
     made = types.get(node.output[0]) if node.output else None
-    if made is None or node.op_type in _REARRANGING:
+    if made is None:
         return None
     for name in node.input:
         read = types.get(name)
@@ -128,20 +128,18 @@ def _windowed(
         raise _refused(node)
     if rule == b"VALID":
         pads = [0] * (2 * count)
-    made: list[int | None] = []
+    made = list[int]()
     for axis in range(count):
         reach = apart[axis] * (kernel[axis] - 1) + 1
         padding = pads[axis] + pads[axis + count]
+        same = rule in {b"SAME_UPPER", b"SAME_LOWER"}
         size = sizes[axis + 2] if sizes is not None and len(sizes) == count + 2 else None
-        if rule in {b"SAME_UPPER", b"SAME_LOWER"}:
-            made.append(None if size is None else -(-size // strides[axis]))
-        elif size is not None:
-            made.append((size + padding - reach) // strides[axis] + 1)
-        elif padding < reach - 1:  # a map of one pixel would have none
+        if size is not None:
+            fits = (size + padding - reach) // strides[axis] + 1
+            made.append(-(-size // strides[axis]) if same else fits)
+        elif not same and padding < reach - 1:  # a map of one pixel would have none
             raise _refused(node)
-        else:
-            made.append(None)
-    return (None, None, *made)
+    return (None, None, *made) if len(made) == count else None
 
 
 def _padded(

@@ -76,6 +76,11 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
         [node("Split", num_outputs=1, axis=2)],
         [node("Reshape", "flat"), node("Slice", "one", "three", "rows")],
         [node("Reshape", "square"), pool(2)],
+        [
+            node("Reshape", "square"),
+            pool(3, pads=[1, 1, 1, 1]),
+            node("Slice", "one", "three", "rows"),
+        ],
     ],
 )
 def test_what_may_leave_no_pixels_is_refused(steps: Sequence[onnx.NodeProto]) -> None:
